@@ -1,0 +1,296 @@
+"""Experiment = what is held still: the model, the data, what is watched. Its runs vary a Config."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from ftkit import data, machine, models, run, tokens
+
+_pristine: dict = {}  # name → (model, tokenizer), so that a second run does not read the disk
+_KEEP_BYTES = 2**30
+
+
+class Experiment:
+    """A fine-tuning question: which model, on which records, watched on which probes.
+
+    model: tier name, folder, hub id, or a `(model, tokenizer)` pair (copied for every run), which
+    is how one run continues from another: `model=(run.model, run.tokenizer)`.
+    data, val, probes: sample names, JSONL files or lists of records; `val` defaults to the
+    validation split of a sample, else to a tenth of the data. probes may be a dict of name →
+    source; the loss on each is read during the run (`<name>_loss`).
+    replay_from: where `Config.replay` takes its general records. eval_records: at most this many
+    records of `val` and of each probe are used, the same ones in all runs.
+    Raises ValueError (DataError for bad records) before any model is loaded.
+    """
+
+    def __init__(self, model="tiny", data="translation", val=None, probes=("general",),
+                 template=None, replay_from="general", eval_records=64):
+        self.model, self.template, self.eval_records = model, template, eval_records
+        self.model_name = model if isinstance(model, str) else "tuned"
+        if isinstance(model, str):
+            models.locate(model)
+        self.train, self.val = _with_validation(data, val)
+        self.probes = _named_probes(probes)
+        self.replay_from = replay_from
+
+    def run(self, config: run.Config | None = None, *, on_row: Callable | None = None,
+            live: bool | None = None, out: str | Path | None = None, **changes) -> run.Run:
+        """Train fresh weights as `config` says and return what happened.
+
+        changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_row: called with each row.
+        live: draw the curves while they happen; by default only in a notebook. out: folder for
+        the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
+        returns its rows so far; `run.stopped` says so.
+        """
+        config = (config or run.Config()).but(**changes)
+        out = _free_folder(out)
+        import torch
+
+        from ftkit import loop
+
+        model, tokenizer = self._fresh(config)
+        config = config.resolved(
+            models.tier(self.model_name) if isinstance(self.model, str) else "tiny",
+            "bf16" if machine.bf16_is_fast() else "fp32", models.context(model))
+        seeds = {"devices": [next(model.parameters()).device]} if _on_cuda(model) else {}
+        with torch.random.fork_rng(**({"devices": []} | seeds)):
+            torch.manual_seed(config.seed)
+            prepared = self._encode(tokenizer, config)
+            model = models.adapt(model, config)
+            if config.precision == "pure-bf16":
+                model = model.to(torch.bfloat16)
+            if config.gradient_checkpointing:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            total = loop.steps_in(config, len(prepared["units"]))
+            happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
+                               data=prepared["about"], total_steps=total, model=model,
+                               tokenizer=tokenizer, machine=machine.describe(),
+                               versions=machine.versions())
+            happened.trainable_parameters, happened.total_parameters = models.count(model)
+            self._train(happened, prepared, on_row, live)
+        if out:
+            happened.saved_to = str(models.save(model, tokenizer, out))
+        return happened
+
+    def sweep(self, config: run.Config | None = None, *, on_row=None, **values) -> list[run.Run]:
+        """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`."""
+        config = config or run.Config()
+        grid = [dict(zip(values, point, strict=True))
+                for point in itertools.product(*values.values())]
+        configs = [config.but(**point) for point in grid]  # a bad value is told before any run
+        done = []
+        for number, config in enumerate(configs, 1):
+            if len(configs) > 1 and machine.in_notebook():
+                print(f"\rrun {number} of {len(configs)}: {config}", end="", flush=True)
+            done.append(self.run(config, on_row=on_row, live=False))
+            if (done[-1].stopped or "").startswith("interrupted"):
+                break
+        if len(configs) > 1 and machine.in_notebook():
+            print(f"\r{len(done)} runs done" + " " * 60)
+        return done
+
+    def show_batch(self, n: int = 2, config: run.Config | None = None):
+        """The first `n` training records as the model sees them, tokens with loss marked."""
+        config = config or run.Config()
+        tokenizer = self._tokenizer()
+        examples = tokens.encode_all(self.train[:n], tokenizer, loss_on=config.loss_on,
+                                     template=self.template).examples
+        return tokens.show_batch(examples, tokenizer)
+
+    def __repr__(self) -> str:
+        watched = ", ".join(self.probes) or "nothing else"
+        return (f"Experiment({self.model_name} on {self.train.name}: {len(self.train)} records, "
+                f"{len(self.val)} for validation, watching {watched})")
+
+    # ------------------------------------------------------------------ inside
+
+    def _tokenizer(self):
+        return models.load_tokenizer(self.model) if isinstance(self.model, str) else self.model[1]
+
+    def _fresh(self, config):
+        """A model nobody has trained yet, and its tokenizer."""
+        if not isinstance(self.model, str):
+            if config.method == "qlora":
+                raise ValueError("qlora needs a model by name or folder, since its weights are "
+                                 "quantised while they are loaded; save the tuned model first")
+            model, tokenizer = self.model
+            model = copy.deepcopy(model)
+            if hasattr(model, "peft_config"):
+                model = model.merge_and_unload()
+            return model, tokenizer
+        if config.method == "qlora":
+            return models.load(self.model, quantize=True)
+        if self.model not in _pristine:
+            model, tokenizer = models.load(self.model)
+            if sum(p.nbytes for p in model.parameters()) > _KEEP_BYTES:
+                return model, tokenizer
+            _pristine[self.model] = (model, tokenizer)
+        model, tokenizer = _pristine[self.model]
+        return copy.deepcopy(model), tokenizer
+
+    def _encode(self, tokenizer, config) -> dict:
+        """Records → examples: what is trained on, what is watched, and what was cut or skipped."""
+        options = {"max_length": config.max_length, "template": self.template}
+        coded = tokens.encode_all(self.train, tokenizer, loss_on=config.loss_on, **options)
+        examples = coded.examples
+        about = {"name": self.train.name, "rows": len(self.train), "sha256": self.train.sha256,
+                 "validation_rows": len(self.val), "truncated": coded.truncated,
+                 "skipped": coded.skipped, "replayed": 0}
+        if config.replay:
+            general = data.records(self.replay_from)
+            wanted = round(len(examples) * config.replay / (1 - config.replay))
+            line = random.Random(f"replay/{config.seed}").choices(general, k=wanted)
+            examples = examples + tokens.encode_all(line, tokenizer, **options).examples
+            about["replayed"] = wanted
+        if config.packing:
+            units = tokens.pack(examples, config.max_length)
+        else:
+            units = [[example] for example in examples]
+        watched = {"val": self.val, **self.probes}
+        evals = {f"{name}_loss": tokens.encode_all(
+            _slice(records, self.eval_records), tokenizer, on_long="skip", **options).examples
+            for name, records in watched.items()}
+        return {"units": units, "evals": {k: e for k, e in evals.items() if e}, "about": about}
+
+    def _train(self, happened, prepared, on_row, live):
+        from ftkit import evaluate, loop
+
+        config, model, total = happened.config, happened.model, happened.total_steps
+        device = next(model.parameters()).device
+
+        def measure() -> dict:
+            with loop.autocast(device, config.precision):
+                return {k: evaluate.loss_on(model, e) for k, e in prepared["evals"].items()}
+
+        live = _live(live, happened)
+        writer = run.Writer(happened)
+        _reset_peak(device)
+        best = _Best(model, config.early_stopping_patience)
+        try:
+            happened.before = measure()
+            for row in loop.train(model, prepared["units"], config, total, measure):
+                happened.rows.append(row)
+                writer.row(row)
+                for listener in filter(None, (on_row, live)):
+                    listener(row)
+                if not math.isfinite(row["loss"]):
+                    happened.stopped = f"diverged at step {row['step']}: the loss is {row['loss']}"
+                elif best.seen(row):
+                    happened.stopped = (f"early stopping at step {row['step']}: no better val_loss "
+                                        f"since step {best.step}, whose weights are kept")
+                if happened.stopped:
+                    break
+            best.restore()
+        except KeyboardInterrupt:
+            happened.stopped = f"interrupted after step {len(happened.rows)} of {total}"
+        try:
+            happened.after = measure()
+        except KeyboardInterrupt:
+            happened.after = {k: v for row in happened.rows for k, v in row.items()
+                              if k in happened.before}
+        last = happened.rows[-1] if happened.rows else {}
+        happened.seconds, happened.tokens = last.get("seconds", 0.0), last.get("tokens", 0)
+        happened.supervised_tokens = last.get("supervised_tokens", 0)
+        happened.peak_memory_bytes = _peak(device)
+        model.eval()
+        writer.finish()
+        if live:
+            live.finish(happened)
+
+
+class _Best:
+    """Watches val_loss for early stopping and keeps the trainable weights of the best step."""
+
+    def __init__(self, model, patience: int | None):
+        self.model, self.patience = model, patience
+        self.loss, self.step, self.bad, self.weights = math.inf, 0, 0, None
+
+    def seen(self, row: dict) -> bool:
+        """True when `patience` evaluations in a row were no better."""
+        if self.patience is None or "val_loss" not in row:
+            return False
+        if row["val_loss"] < self.loss:
+            self.loss, self.step, self.bad = row["val_loss"], row["step"], 0
+            self.weights = {n: p.detach().clone() for n, p in self.model.named_parameters()
+                            if p.requires_grad}
+            return False
+        self.bad += 1
+        return self.bad >= self.patience
+
+    def restore(self):
+        """Put the best weights back."""
+        if self.weights:
+            for name, p in self.model.named_parameters():
+                if name in self.weights:
+                    p.data.copy_(self.weights[name])
+
+
+def _with_validation(source, val):
+    if val is not None:
+        return data.records(source), data.records(val, "validation")
+    if isinstance(source, str) and source in data.sample_names():
+        return data.records(source), data.records(source, "validation")
+    return data.split(data.records(source), fraction=0.1, seed=0)
+
+
+def _named_probes(probes) -> dict:
+    if isinstance(probes, dict):
+        return {name: data.records(source, "validation") for name, source in probes.items()}
+    return {Path(str(p)).stem: data.records(p, "validation") for p in probes or ()}
+
+
+def _slice(records, n: int) -> list:
+    """The same `n` records every time, spread over the set."""
+    chosen = sorted(random.Random(0).sample(range(len(records)), min(n, len(records))))
+    return [records[i] for i in chosen]
+
+
+def _free_folder(out):
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"--out {out} exists and is not an empty folder; name a new one")
+    return folder
+
+
+def _live(wanted, happened):
+    if wanted is False or (wanted is None and not machine.in_notebook()):
+        return None
+    from ftkit import plots
+
+    return plots.Live(total_steps=happened.total_steps,
+                      title=f"{happened.model_name} on {happened.data['name']}")
+
+
+def _on_cuda(model) -> bool:
+    return next(model.parameters()).is_cuda
+
+
+def _reset_peak(device):
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device) -> int | None:
+    """Peak bytes of the allocator on CUDA; on CPU of the whole process since it started."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+

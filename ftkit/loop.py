@@ -1,0 +1,129 @@
+"""The training loop: forward, backward, clip, step, record.
+
+Techniques are wrapped around the loop, not branched inside it: what is trainable is `models.adapt`,
+precision is an autocast context, checkpointing a switch of the model, speed lives in `fast`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ftkit import fast
+
+
+def train(
+    model, units: list[list[dict]], config, total: int,
+    evaluate: Callable[[], dict] | None = None, order: Iterator[list[int]] | None = None,
+) -> Iterator[dict]:
+    """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
+
+    units: what a batch is counted in, each a list of examples: one example, or one packed row.
+    evaluate: called every `eval_steps` and after the last step; its numbers join that row.
+    order: indices of `units` for each forward pass; by default shuffled anew in every epoch.
+    The loss of a row is the mean over all labelled tokens of the step, so accumulation equals
+    one big batch; grad_norm is the norm before clipping. Closing the generator ends the run.
+    """
+    device = next(model.parameters()).device
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = adamw(model, config)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    order = order or shuffled(len(units), config.batch_size, config.seed)
+    per_step = config.batch_size * config.gradient_accumulation_steps
+    every = config.eval_steps or max(1, total // 10)
+    tokens = supervised = 0
+    paused, waiting, start = 0.0, [], time.perf_counter()
+    model.train()
+    for step in range(1, total + 1):
+        batches = [fast.flatten([e for i in next(order) for e in units[i]], device)
+                   for _ in range(config.gradient_accumulation_steps)]
+        labelled = sum(batch.labelled for batch in batches)
+        rate = config.learning_rate * schedule(step, total, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = 0.0
+        for batch in batches:
+            with autocast(device, config.precision):
+                part = fast.loss_sum(model, batch) / labelled
+            scaler.scale(part).backward()
+            loss = loss + part.detach()
+        scaler.unscale_(optimizer)
+        norm = fast.clip_(params, config.max_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+        tokens += sum(batch.tokens for batch in batches)
+        supervised += labelled
+        row = {"step": step, "epoch": step * per_step / len(units), "loss": loss,
+               "learning_rate": rate, "grad_norm": norm, "tokens": tokens,
+               "supervised_tokens": supervised,
+               "seconds": time.perf_counter() - start - paused}
+        if evaluate and (step % every == 0 or step == total):
+            began = time.perf_counter()
+            row |= evaluate()
+            paused += time.perf_counter() - began
+            model.train()
+        waiting.append(row)
+        # Reading a number waits for the GPU, so there rows come out in small groups.
+        if device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or step == total:
+            for row in waiting:
+                yield row | {"loss": float(row["loss"]), "grad_norm": float(row["grad_norm"])}
+            waiting = []
+
+
+def steps_in(config, units: int) -> int:
+    """Optimizer steps that the run will take."""
+    per_step = config.batch_size * config.gradient_accumulation_steps
+    return config.max_steps or max(1, math.ceil(config.epochs * units / per_step - 1e-9))
+
+
+def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices below n; each epoch in a new order, every batch full."""
+    epoch, line = 0, []
+    while True:
+        while len(line) < batch_size:
+            more = list(range(n))
+            random.Random(f"{seed}/{epoch}").shuffle(more)
+            line, epoch = line + more, epoch + 1
+        yield line[:batch_size]
+        line = line[batch_size:]
+
+
+def schedule(step: int, total: int, config) -> float:
+    """Share of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
+
+    As transformers' `get_scheduler`, except that its warm-up spends the first step at rate 0.
+    """
+    share = config.warmup_steps < 1
+    warmup = math.ceil(config.warmup_steps * total) if share else int(config.warmup_steps)
+    if step <= warmup:
+        return step / warmup
+    if config.lr_scheduler_type == "constant":
+        return 1.0
+    progress = (step - 1 - warmup) / max(1, total - warmup)
+    if config.lr_scheduler_type == "linear":
+        return 1.0 - progress
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def adamw(model, config) -> torch.optim.AdamW:
+    """Fused AdamW with transformers' betas; decay on matrices only, not on norms and biases."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": config.weight_decay},
+              {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate,
+                             betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def autocast(device, precision: str):
+    """The context a forward pass runs in: bf16 and fp16 compute over fp32 weights."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in kinds:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=kinds[precision])

@@ -1,0 +1,188 @@
+"""Models: find and load one, make part of it trainable, save what was trained.
+
+Every model is a plain transformers model, so peft, bitsandbytes, `generate` and
+`save_pretrained` work on it as they do anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ftkit import machine
+
+
+def tiny_path() -> Path:
+    """The folder of the embedded base model (FTKIT_TINY names another one while building it)."""
+    return Path(os.environ.get("FTKIT_TINY") or Path(__file__).parent / "tiny")
+
+
+def locate(name: str) -> str:
+    """Folder or hub id of a model; ValueError in words when `name` can be neither.
+
+    tiny: the embedded base. smollm2: a fetched copy. Else a folder with a config.json, else a
+    hub id such as `HuggingFaceTB/SmolLM2-135M`.
+    """
+    if name == "tiny":
+        return str(tiny_path())
+    if name == "smollm2":
+        from ftkit import fetch
+
+        found = fetch.find("smollm2")
+        if found is None:
+            raise ValueError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
+        return str(found)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if folder.is_dir():
+        raise ValueError(f"the folder {name} holds no config.json; expected a folder written by "
+                         "save_pretrained, or tiny, smollm2, or a hub id")
+    if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
+        return name
+    raise ValueError(f"no model {name!r}; expected tiny, smollm2, a folder with a config.json, "
+                     "or a hub id like HuggingFaceTB/SmolLM2-135M")
+
+
+def tier(name: str) -> str:
+    """The row of default learning rates for a model: tiny or other."""
+    return "tiny" if name == "tiny" else "other"
+
+
+def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
+    """Load a model in fp32 and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
+
+    `quantize` keeps the linear layers in NF4 with double quantisation (QLoRA). Raises ValueError
+    when the model cannot be found or read. Only safetensors, no code from the hub.
+    """
+    import torch
+
+    where = locate(name)
+    device = device or machine.device()
+    options = {"dtype": torch.float32, "use_safetensors": True}
+    if quantize:
+        options |= {"quantization_config": _nf4(), "device_map": {"": device}}
+    try:
+        model = _model_class(where).from_pretrained(where, **options)
+        tokenizer = load_tokenizer(name)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"cannot load {name!r}: {reason} (a gated model needs `hf auth login`; "
+                         "offline, give a folder or tiny)") from None
+    if quantize:
+        unpack_quantized_for_training(model)
+    return model.to(device) if not quantize else model, tokenizer
+
+
+def load_tokenizer(name: str):
+    """The tokenizer of a model, without the model."""
+    import transformers
+
+    where = locate(name)
+    if name == "tiny":  # the general class finds out the same by importing every model family
+        return transformers.PreTrainedTokenizerFast.from_pretrained(where)
+    return transformers.AutoTokenizer.from_pretrained(where)
+
+
+def context(model_or_name) -> int:
+    """Tokens the model can read at once."""
+    config = getattr(model_or_name, "config", None)
+    if config is None:
+        path = Path(locate(model_or_name)) / "config.json"
+        if not path.is_file():
+            return 2048
+        return json.loads(path.read_text("utf-8")).get("max_position_embeddings", 2048)
+    return getattr(config, "max_position_embeddings", None) or 2048
+
+
+def _model_class(where: str):
+    """The model's own class where its config names one, which spares the import of the auto
+    classes; otherwise AutoModelForCausalLM."""
+    import transformers
+
+    path = Path(where) / "config.json"
+    names = json.loads(path.read_text("utf-8")).get("architectures") if path.is_file() else None
+    if names and names[0].endswith("ForCausalLM") and hasattr(transformers, names[0]):
+        return getattr(transformers, names[0])
+    return transformers.AutoModelForCausalLM
+
+
+def _nf4():
+    import torch
+    import transformers
+
+    low = torch.cuda.is_available() or machine.bf16_is_fast()
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if low else torch.float32,
+    )
+
+
+def unpack_quantized_for_training(model):
+    """Forbid bitsandbytes to repack 4-bit weights on bf16 CPUs.
+
+    The first eval-mode forward there repacks the weights for a kernel that has no backward, and
+    later training gradients silently lose the path through the frozen layers (bitsandbytes 0.50:
+    cosine 0.16 with the true gradient after one `generate`).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def adapt(model, config):
+    """Make the part of `model` trainable that `config.method` names; returns the model to train.
+
+    full: every parameter. lora, qlora: a peft model around the frozen base.
+    """
+    if config.method == "full":
+        return model.requires_grad_(True)
+    import peft
+
+    targets = config.target_modules
+    if targets != "all-linear":
+        targets = [name.strip() for name in targets.split(",") if name.strip()]
+    lora = peft.LoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, lora)
+    except ValueError as error:
+        if "arget modules" not in str(error):
+            raise
+        names = sorted({n.rpartition(".")[2] for n, m in model.named_modules()
+                        if hasattr(m, "weight") and getattr(m.weight, "ndim", 0) == 2})
+        raise ValueError(f"target_modules {config.target_modules!r} matches no layer of this "
+                         f"model; expected all-linear or some of {', '.join(names)}") from None
+
+
+def base_of(model):
+    """The transformers model under a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def count(model) -> tuple[int, int]:
+    """Trainable and total parameters; a 4-bit weight counts its original elements."""
+    trainable = total = 0
+    for p in model.parameters():
+        quantized = getattr(p, "quant_state", None)
+        n = quantized.shape.numel() if quantized is not None else p.numel()
+        total += n
+        trainable += n if p.requires_grad else 0
+    return trainable, total
+
+
+def save(model, tokenizer, folder: str | Path) -> Path:
+    """Write the adapter (peft) or the whole model with `save_pretrained`, and the tokenizer."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -14,7 +14,7 @@ _WHERE = {
     # tokens and models
     "encode": "tokens", "show_batch": "tokens", "load": "models", "answers": "evaluate",
     # asking and answering
-    "Config": "run", "Experiment": "experiment", "Run": "run", "runs": "run", "load_run": "run",
+    "Config": "config", "Experiment": "experiment", "Run": "run", "runs": "run", "load_run": "run",
     # measuring
     "exact_match": "evaluate", "probe_scores": "evaluate", "loss_on": "evaluate",
     "load_probes": "evaluate",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit import data, machine, models, run, tokens
+from ftkit.config import Config
 
 _pristine: dict = {}  # name → (model, tokenizer), so that a second run does not read the disk
 _KEEP_BYTES = 2**30
@@ -23,7 +24,7 @@ class Experiment:
     data, val, probes: sample names, JSONL files or lists of records; `val` defaults to the
     validation split of a sample, else to a tenth of the data. probes may be a dict of name →
     source; the loss on each is read during the run (`<name>_loss`).
-    replay_from: where `Config.replay` takes its general records. eval_records: at most this many
+    replay_from: where `Config.replay` takes its general records (a name, a file or records). eval_records: at most this many
     records of `val` and of each probe are used, the same ones in all runs.
     Raises ValueError (DataError for bad records) before any model is loaded.
     """
@@ -38,7 +39,7 @@ class Experiment:
         self.probes = _named_probes(probes)
         self.replay_from = replay_from
 
-    def run(self, config: run.Config | None = None, *, on_row: Callable | None = None,
+    def run(self, config: Config | None = None, *, on_row: Callable | None = None,
             live: bool | None = None, out: str | Path | None = None, **changes) -> run.Run:
         """Train fresh weights as `config` says and return what happened.
 
@@ -47,7 +48,7 @@ class Experiment:
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
         """
-        config = (config or run.Config()).but(**changes)
+        config = (config or Config()).but(**changes)
         out = _free_folder(out)
         import torch
 
@@ -77,9 +78,9 @@ class Experiment:
             happened.saved_to = str(models.save(model, tokenizer, out))
         return happened
 
-    def sweep(self, config: run.Config | None = None, *, on_row=None, **values) -> list[run.Run]:
+    def sweep(self, config: Config | None = None, *, on_row=None, **values) -> list[run.Run]:
         """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`."""
-        config = config or run.Config()
+        config = config or Config()
         grid = [dict(zip(values, point, strict=True))
                 for point in itertools.product(*values.values())]
         configs = [config.but(**point) for point in grid]  # a bad value is told before any run
@@ -94,9 +95,9 @@ class Experiment:
             print(f"\r{len(done)} runs done" + " " * 60)
         return done
 
-    def show_batch(self, n: int = 2, config: run.Config | None = None):
+    def show_batch(self, n: int = 2, config: Config | None = None):
         """The first `n` training records as the model sees them, tokens with loss marked."""
-        config = config or run.Config()
+        config = config or Config()
         tokenizer = self._tokenizer()
         examples = tokens.encode_all(self.train[:n], tokenizer, loss_on=config.loss_on,
                                      template=self.template).examples

@@ -1,0 +1,210 @@
+"""What is asked of a run: `Config`, with the field names of transformers and peft."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+
+# The rate that works is a property of the model's size and of the method: LoRA wants about ten
+# times the full rate, a model of a few million parameters about twenty times that of a real one.
+LEARNING_RATES = {
+    "tiny": {"full": 1e-3, "lora": 5e-3, "qlora": 5e-3},
+    "other": {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4},
+}
+METHODS = ("full", "lora", "qlora")
+PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+def _option(default, help, choices=None, low=None, high=None):
+    return dataclasses.field(
+        default=default, metadata={"help": help, "choices": choices, "low": low, "high": high}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that may vary between two runs; names and units as in transformers and peft.
+
+    `None` means "choose for me": `resolved` fills in what this model and machine call for, and
+    the Run stores the filled-in values. Raises ValueError naming the field, the value given and
+    what is accepted.
+    """
+
+    method: str = _option("full", "what is trained", METHODS)
+    learning_rate: float | None = _option(
+        None, "peak learning rate; default depends on the model and the method", low=0.0
+    )
+    batch_size: int = _option(16, "records in one forward pass", low=1)
+    gradient_accumulation_steps: int = _option(
+        1, "batches added up before one optimizer step", low=1
+    )
+    epochs: float = _option(1.0, "passes over the training records", low=0.0)
+    max_steps: int | None = _option(
+        None, "optimizer steps; overrides epochs, repeats the data if needed", low=1
+    )
+    warmup_steps: float = _option(
+        0.06, "steps of linear warm-up; below 1 it is a share of all steps", low=0.0
+    )
+    lr_scheduler_type: str = _option("cosine", "learning rate after the warm-up", SCHEDULES)
+    weight_decay: float = _option(0.0, "AdamW weight decay, on matrices only", low=0.0)
+    max_grad_norm: float = _option(1.0, "clip the gradient to this norm; 0 turns it off", low=0.0)
+    precision: str | None = _option(
+        None, "arithmetic; bf16 and fp16 mean autocast over fp32 weights", PRECISIONS
+    )
+    gradient_checkpointing: bool = _option(
+        False, "recompute activations in the backward pass: less memory, more time"
+    )
+    r: int = _option(8, "LoRA rank", low=1)
+    lora_alpha: float = _option(16, "LoRA scale: the update is multiplied by alpha / r", low=0.0)
+    lora_dropout: float = _option(0.0, "dropout before the LoRA matrices", low=0.0, high=0.99)
+    target_modules: str = _option(
+        "all-linear", "layers that get LoRA: all-linear, or names like q_proj,v_proj"
+    )
+    max_length: int | None = _option(
+        None, "tokens in one record; default: the model's context, at most 512", low=2
+    )
+    packing: bool = _option(
+        False, "fill rows of max_length with several records that do not see each other"
+    )
+    loss_on: str = _option("response", "which tokens carry loss", ("response", "all"))
+    replay: float = _option(
+        0.0, "share of general data mixed into the training records", low=0.0, high=0.95
+    )
+    early_stopping_patience: int | None = _option(
+        None, "stop after this many evaluations without a better val_loss", low=1
+    )
+    eval_steps: int | None = _option(
+        None, "steps between evaluations; default: ten in a run", low=1
+    )
+    seed: int = _option(0, "order of the data, LoRA's random start, dropout", low=0)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _accept(field, getattr(self, field.name)))
+
+    def but(self, **changes) -> Config:
+        """The same Config with some fields changed: `base.but(learning_rate=1e-2)`."""
+        unknown = [name for name in changes if name not in _FIELDS]
+        if unknown:
+            raise ValueError(_unknown_field(unknown[0]))
+        return dataclasses.replace(self, **changes)
+
+    def resolved(self, model: str, precision: str, context: int) -> Config:
+        """This Config without a None that matters: `model` is the tier, `context` its tokens."""
+        rates = LEARNING_RATES.get(model, LEARNING_RATES["other"])
+        rate = rates[self.method] if self.learning_rate is None else self.learning_rate
+        length = min(context, 512) if self.max_length is None else self.max_length
+        if length > context:
+            raise ValueError(
+                f"max_length {length} is longer than the {context} tokens this model can read; "
+                f"give {context} or less"
+            )
+        return self.but(
+            learning_rate=rate, precision=self.precision or precision, max_length=length
+        )
+
+    def to_dict(self) -> dict:
+        """All fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def differs(self) -> dict:
+        """Only the fields that are not at their default."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
+                if getattr(self, f.name) != f.default}
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.differs().items())
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{k}={v!r}' for k, v in self.differs().items())})"
+
+    @classmethod
+    def from_string(cls, text: str) -> Config:
+        """The Config that `str(config)` wrote: `"method=lora learning_rate=0.001"`."""
+        values = {}
+        for word in text.split():
+            name, equals, value = word.partition("=")
+            if not equals:
+                raise ValueError(f"{word!r} in a Config string; expected name=value pairs")
+            if name not in _FIELDS:
+                raise ValueError(_unknown_field(name))
+            values[name] = None if value == "None" else value
+        return cls(**values)
+
+    def training_arguments(self) -> dict:
+        """The same request in the words of `transformers.TrainingArguments`."""
+        share = 0 < self.warmup_steps < 1
+        given = {
+            "per_device_train_batch_size": self.batch_size,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "num_train_epochs": self.epochs,
+            "max_steps": -1 if self.max_steps is None else self.max_steps,
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": self.lr_scheduler_type,
+            "warmup_steps": self.warmup_steps if share else int(self.warmup_steps),
+            "weight_decay": self.weight_decay,
+            "max_grad_norm": self.max_grad_norm,
+            "bf16": self.precision == "bf16",
+            "fp16": self.precision == "fp16",
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "seed": self.seed,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def _unknown_field(name: str) -> str:
+    near = difflib.get_close_matches(name, _FIELDS, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_FIELDS)}"
+    return f"Config has no field {name!r}; {hint}"
+
+
+def _accept(field, value):
+    """`value` in the field's type and range, or a ValueError that says what is accepted."""
+    kind, meta = str(field.type), field.metadata
+    optional = "None" in kind
+    if value is None:
+        if optional:
+            return None
+        raise ValueError(f"{field.name} is None; expected {_wanted(field)}")
+    try:
+        if kind.startswith("bool"):
+            value = {"true": True, "false": False}[str(value).lower()]
+        elif kind.startswith("int"):
+            number = float(value)
+            if isinstance(value, bool) or number != int(number):
+                raise ValueError
+            value = int(number)
+        elif kind.startswith("float"):
+            if isinstance(value, bool):
+                raise ValueError
+            value = float(value)
+            if not math.isfinite(value):
+                raise ValueError
+        elif field.name == "target_modules" and isinstance(value, list | tuple | set):
+            value = ",".join(map(str, value))
+        elif not isinstance(value, str):
+            raise ValueError
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise ValueError(f"{field.name} is {value!r}; expected {_wanted(field)}") from None
+    low, high, choices = meta["low"], meta["high"], meta["choices"]
+    out = (low is not None and value < low) or (high is not None and value > high)
+    if out or (choices and value not in choices) or value == "":
+        raise ValueError(f"{field.name} is {value!r}; expected {_wanted(field)}")
+    if field.name in ("learning_rate", "epochs") and value == 0:
+        raise ValueError(f"{field.name} is 0, so nothing would be trained; give a positive number")
+    return value
+
+
+def _wanted(field) -> str:
+    meta, kind = field.metadata, str(field.type).split(" ")[0]
+    if meta["choices"]:
+        return "one of " + ", ".join(meta["choices"])
+    name = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+    bounds = [f"at least {meta['low']:g}" if meta["low"] is not None else "",
+              f"at most {meta['high']:g}" if meta["high"] is not None else ""]
+    return " ".join([name[kind], " and ".join(b for b in bounds if b)]).strip()

@@ -1,0 +1,44 @@
+"""The same runs on a CUDA device; skipped, and said so, where there is none."""
+
+import pytest
+import torch
+
+import ftkit as ft
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+]
+
+RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
+           for n in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+
+
+def test_the_fp32_curve_on_cuda_equals_the_one_on_cpu():
+    from ftkit import loop, models, tokens
+
+    curves = []
+    for device in ("cpu", "cuda"):
+        model, tokenizer = models.load("tiny", device=device)
+        units = [[e] for e in tokens.encode_all(RECORDS, tokenizer).examples]
+        config = ft.Config(learning_rate=1e-3, precision="fp32")
+        rows = loop.train(models.adapt(model, config), units, config, 10)
+        curves.append([row["loss"] for row in rows])
+    assert curves[1] == pytest.approx(curves[0], abs=2e-3)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "pure-bf16"])
+def test_every_method_learns_in_every_precision(method, precision):
+    if method == "qlora" and precision == "pure-bf16":
+        pytest.skip("4-bit weights are not cast")
+    lab = ft.Experiment(data=RECORDS, probes=())
+    run = lab.run(method=method, precision=precision, max_steps=20, batch_size=8)
+    assert run.after["val_loss"] < run.before["val_loss"]
+    assert run.peak_memory_bytes < 2**31
+    assert len(ft.answers(run.model, run.tokenizer, RECORDS[:5])) == 5

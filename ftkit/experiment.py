@@ -24,8 +24,9 @@ class Experiment:
     data, val, probes: sample names, JSONL files or lists of records; `val` defaults to the
     validation split of a sample, else to a tenth of the data. probes may be a dict of name →
     source; the loss on each is read during the run (`<name>_loss`).
-    replay_from: where `Config.replay` takes its general records (a name, a file or records). eval_records: at most this many
-    records of `val` and of each probe are used, the same ones in all runs.
+    replay_from: where `Config.replay` takes its general records (a name, a file or records).
+    eval_records: at most this many records of `val` and of each probe are used, the same ones in
+    all runs.
     Raises ValueError (DataError for bad records) before any model is loaded.
     """
 

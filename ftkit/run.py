@@ -18,6 +18,7 @@ from pathlib import Path
 from ftkit import machine
 from ftkit.config import Config
 
+
 @dataclasses.dataclass
 class Run:
     """What happened: one row per optimizer step, and the measures before and after.
@@ -94,9 +95,9 @@ class Run:
         kept = {name: value for name, value in saved.items() if name in known}
         kept["rows"] = [{k: math.nan if v is None else v for k, v in row.items()}
                         for row in saved.get("history", [])]
-        fields = Config.__dataclass_fields__.keys() & saved["config"].keys()
-        return cls(**{**kept, "config": Config(**{k: saved["config"][k] for k in fields}), "model_name": saved["model"],
-                      "model": None})
+        known = Config.__dataclass_fields__
+        config = Config(**{k: v for k, v in saved["config"].items() if k in known})
+        return cls(**{**kept, "config": config, "model_name": saved["model"], "model": None})
 
     def __repr__(self) -> str:
         end = f", stopped: {self.stopped}" if self.stopped else ""

@@ -29,6 +29,7 @@ def train(
     The loss of a row is the mean over all labelled tokens of the step, so accumulation equals
     one big batch; grad_norm is the norm before clipping. Closing the generator ends the run.
     """
+    fast.tune_malloc()
     device = next(model.parameters()).device
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = adamw(model, config)

@@ -1,0 +1,257 @@
+"""Look a data file over before it is trained on: errors, warnings, duplicates, lengths, leaks.
+
+The file is read once, line by line; what is kept of a row is a few hashes and its lengths.
+
+    check("my.jsonl", against="my_test.jsonl")["leaks"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from array import array
+from pathlib import Path
+
+from ftkit import data
+from ftkit.jsonl import DataError, Problem, rows, show
+
+KNOWN = {"chat": {"messages"}, "text": {"text"},
+         "instruction": {"instruction", "input", "output", "text"},
+         "preference": {"instruction", "input", "chosen", "rejected"}}
+LABELS = {"task", "domain", "ability", "id", "source", "category"}  # carried along, never read
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # the marks of text decoded by the wrong table
+CHUNK = 512  # records that are tokenised together
+
+
+def check(path, tokenizer=None, max_length: int | None = None, against=None) -> dict:
+    """The JSON of `ftkit check`: what is wrong with a file and what is worth knowing about it.
+
+    rows: lines that are not blank. errors, warnings: lists of {row, field, problem}; row is the
+    line number, field None where the row as a whole is meant. duplicates: rows equal to an earlier
+    one. near_duplicates: rows about 80 % the same as an earlier one (see `_Near`). lengths: min,
+    median, p95 and max of prompt and response, in characters; with a tokenizer also in tokens,
+    where the response is what carries loss. leaks: rows that ask what a row of `against` (a path
+    or several) asks. max_length: with a tokenizer, rows that lose part or all of their response.
+    Bad content never raises; DataError if a file cannot be opened.
+    """
+    audit = _Audit(tokenizer, max_length, _questions(against))
+    for line, record, problem in rows(path):
+        audit.row(line, record, problem)
+    return audit.result()
+
+
+def _questions(against) -> dict[bytes, str]:
+    """Where each question of other files stands: hash → "FILE line N"."""
+    paths = [] if against is None else [against] if isinstance(against, str | Path) else against
+    found: dict[bytes, str] = {}
+    for path in paths:
+        for line, record, _ in rows(path):
+            if record is not None and not data.problems_in(record, line):
+                found.setdefault(_hash(data.group_key(record)), f"{Path(path).name} line {line}")
+    return found
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+class _Audit:
+    """What is known after some rows."""
+
+    def __init__(self, tokenizer, max_length, held):
+        self.tokenizer, self.max_length, self.held = tokenizer, max_length, held
+        self.rows = self.duplicates = self.leaks = 0
+        self.kind = None  # of the first record
+        self.errors: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.seen: dict[bytes, int] = {}
+        self.asked: dict[bytes, int] = {}
+        self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
+        self.lengths = {"prompt": array("L"), "response": array("L")}
+        self.chunk, self.lines, self.near = [], [], _Near()
+        if tokenizer is not None:
+            self.lengths |= {"prompt_tokens": array("L"), "response_tokens": array("L")}
+            self.special = [t for t in map(str, tokenizer.all_special_tokens) if t]
+
+    def warn(self, line: int, field: str | None, problem: str):
+        self.warnings.append(Problem(line, field, problem))
+
+    def row(self, line: int, record: dict | None, problem: Problem | None):
+        self.rows += line > 0  # 0: there are no lines
+        bad = [problem] if problem else data.problems_in(record, line, self.kind)
+        if self.kind is None and record is not None:
+            self.kind = data.kind_of(record)
+        if bad:
+            self.errors += bad
+            return
+        prompt, response = data.prompt_of(record), data.response_of(record)
+        self.lengths["prompt"].append(len(prompt))
+        self.lengths["response"].append(len(response))
+        self.compare(line, record, prompt, response)
+        self.look(line, record)
+        if self.tokenizer is not None:
+            self.chunk.append(record)
+            self.lines.append(line)
+            if len(self.chunk) == CHUNK:
+                self.count_tokens()
+
+    def compare(self, line: int, record: dict, prompt: str, response: str):
+        """With the rows before it, and with the rows of other files."""
+        known = sorted(KNOWN[self.kind])
+        whole = _hash(json.dumps([record.get(name) or "" for name in known]))
+        question = _hash(data.group_key(record))
+        if whole in self.seen:
+            self.duplicates += 1
+            self.warn(line, None, f"the same as line {self.seen[whole]}")
+        else:
+            self.seen[whole] = line
+            if self.kind != "text" and question in self.asked:
+                self.warn(line, None, f"asks the same as line {self.asked[question]} and gives "
+                                      "another answer")
+            self.near.add(line, f"{prompt}\n{response}")
+        self.asked.setdefault(question, line)
+        if question in self.held:
+            self.leaks += 1
+            self.warn(line, None, f"asks the same as {self.held[question]}")
+
+    def look(self, line: int, record: dict):
+        """Things that are allowed and often a mistake."""
+        for name in record.keys() - KNOWN[self.kind] - LABELS:
+            self.unknown.setdefault(name, [line, 0])[1] += 1
+        for field, text in _texts(record, self.kind):
+            odd = CONTROL.search(text)
+            if odd:
+                self.warn(line, field, f"contains the control character {show(odd.group())}")
+            if not text.isascii() and MOJIBAKE.search(text):
+                self.warn(line, field, "looks like text that was decoded with the wrong encoding "
+                                       f"({show(MOJIBAKE.search(text).group())})")
+            if self.tokenizer is not None:
+                found = next((token for token in self.special if token in text), None)
+                if found:
+                    self.warn(line, field, f"contains {show(found)}, which the tokenizer reads as "
+                                           "a special token")
+        if self.kind == "chat" and record["messages"][-1]["role"] != "assistant":
+            self.warn(line, "messages", "ends before the assistant answers; what follows its last "
+                                        "turn carries no loss")
+
+    def count_tokens(self):
+        from ftkit import tokens
+
+        batch = data.Records(self.chunk, lines=self.lines)
+        try:
+            examples = tokens.encode_all(batch, self.tokenizer).examples
+        except DataError:  # one of them; the others are still to be counted
+            examples = []
+            for i in range(len(batch)):
+                try:
+                    examples += tokens.encode_all(batch[i : i + 1], self.tokenizer).examples
+                except DataError as error:
+                    self.errors += error.problems
+                    examples.append(None)
+        for line, example in zip(self.lines, examples, strict=True):
+            if example is not None:
+                self.fit(line, [label != tokens.NO_LOSS for label in example["labels"]])
+        self.chunk, self.lines = [], []
+
+    def fit(self, line: int, mask: list[bool]):
+        response, limit = sum(mask), self.max_length
+        self.lengths["prompt_tokens"].append(len(mask) - response)
+        self.lengths["response_tokens"].append(response)
+        if limit is None or len(mask) <= limit:
+            return
+        if not any(mask[:limit]):
+            self.errors.append(Problem(
+                line, None, f"the prompt has {mask.index(True)} tokens, so with max_length {limit} "
+                "no token of the response is left; raise max_length or shorten it"))
+        else:
+            self.warn(line, None, f"has {len(mask)} tokens; with max_length {limit} its end is cut")
+
+    def result(self) -> dict:
+        if self.chunk:
+            self.count_tokens()
+        for name, (line, count) in self.unknown.items():
+            self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
+                                              f"{self.rows:,} rows)")
+        pairs = self.near.pairs()
+        for line, earlier in pairs:
+            self.warn(line, None, f"nearly the same as line {earlier}")
+        return {
+            "rows": self.rows,
+            "errors": [p._asdict() for p in sorted(self.errors, key=lambda p: p.row)],
+            "warnings": [p._asdict() for p in sorted(self.warnings, key=lambda p: p.row)],
+            "duplicates": self.duplicates,
+            "near_duplicates": len(pairs),
+            "lengths": {name: _spread(values) for name, values in self.lengths.items()},
+            "leaks": self.leaks,
+        }
+
+
+def _texts(record: dict, kind: str):
+    """(field, text) of everything that is tokenised."""
+    if kind == "chat":
+        for i, message in enumerate(record["messages"]):
+            yield f"messages[{i}].content", message["content"]
+    for name in data.FIELDS[kind] if kind != "chat" else ():
+        yield name, record.get(name) or ""
+
+
+def _spread(values) -> dict:
+    line = sorted(values) or [0]
+    at = {"min": 0, "median": 0.5, "p95": 0.95, "max": 1}
+    return {name: line[round(share * (len(line) - 1))] for name, share in at.items()}
+
+
+class _Near:
+    """Finds rows that share most of their three-word shingles, in nearly linear time.
+
+    MinHash: the share of equal minima under 64 random hashes estimates the Jaccard similarity of
+    two sets of shingles (Broder 1997). Only rows that agree on all 4 minima of one of 16 bands
+    are compared, which a pair of similarity 0.8 does with probability 1 - (1 - 0.8^4)^16 > 0.999.
+    Case, punctuation and white space do not count.
+    """
+
+    HASHES, BAND, SIMILAR = 64, 4, 0.8
+
+    def __init__(self):
+        self.lines, self.signatures = array("L"), bytearray()  # 256 bytes a row
+
+    def add(self, line: int, text: str):
+        import numpy as np
+
+        if not self.lines:
+            draw = np.random.default_rng(0).integers(1, 1 << 63, (self.HASHES, 1), dtype=np.uint64)
+            self.factors = draw | np.uint64(1)
+        words = re.findall(r"\w+", text.lower())
+        size = max(1, len(words) - 2)
+        shingles = {zlib.crc32(" ".join(words[i : i + 3]).encode()) for i in range(size)}
+        hashes = np.fromiter(shingles, np.uint64, len(shingles))
+        # Multiply-shift hashing: the upper half of a product with a random odd number.
+        minima = ((self.factors * (hashes + np.uint64(1))) >> np.uint64(32)).min(axis=1)
+        self.signatures += minima.astype(np.uint32).tobytes()
+        self.lines.append(line)
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(line, an earlier line it is nearly the same as), one for each such line."""
+        import numpy as np
+
+        if len(self.lines) < 2:
+            return []
+        signatures = np.frombuffer(self.signatures, np.uint32).reshape(-1, self.HASHES)
+        found: dict[int, int] = {}
+        for start in range(0, self.HASHES, self.BAND):
+            band = np.ascontiguousarray(signatures[:, start : start + self.BAND])
+            keys = band.view(f"V{4 * self.BAND}").ravel()
+            _, group = np.unique(keys, return_inverse=True)
+            order = np.argsort(group, kind="stable")  # by group, then by row
+            new = np.flatnonzero(np.diff(group[order], prepend=-1))
+            first = np.repeat(order[new], np.diff(np.append(new, len(order))))
+            for earlier in (first, np.append(order[:1], order[:-1])):  # first, previous in group
+                same = (group[earlier] == group[order]) & (earlier < order)
+                a, b = earlier[same], order[same]
+                close = (signatures[a] == signatures[b]).mean(axis=1) >= self.SIMILAR
+                for i, j in zip(a[close].tolist(), b[close].tolist(), strict=True):
+                    found[j] = min(i, found.get(j, i))
+        return [(self.lines[j], self.lines[i]) for j, i in sorted(found.items())]

@@ -1,0 +1,74 @@
+"""The mask inspector: examples drawn token by token, those that carry loss marked."""
+
+from __future__ import annotations
+
+import html
+
+NO_LOSS = -100  # the label of a token without loss
+
+_STYLES = {  # readable without colour: loss is underlined, special tokens are framed
+    "loss": "background:#f5b04166;border-bottom:3px solid #b9770e",
+    "none": "opacity:.7",
+    "special": "border:1px dotted;border-radius:4px;font-size:85%",
+}
+MAX_SHOWN = 600  # tokens of one example
+
+
+class BatchView:
+    """Examples token by token; the marked ones carry loss."""
+
+    def __init__(self, examples: list[dict], tokenizer):
+        self.examples, self.tokenizer = examples, tokenizer
+        self.special = set(tokenizer.all_special_ids)
+        self.tokens = sum(len(e["input_ids"]) for e in examples)
+        self.supervised = sum(x != NO_LOSS for e in examples for x in e["labels"])
+
+    def _text(self, token: int) -> str:
+        if not 0 <= token < len(self.tokenizer):
+            return f"[id {token}]"
+        raw = str(self.tokenizer.convert_ids_to_tokens(token))
+        text = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        if not text or "\ufffd" in text:  # some bytes of a character
+            return raw
+        return " " + text if raw.startswith("▁") and not text.startswith(" ") else text
+
+    def _rows(self):
+        for example in self.examples:
+            pairs = zip(example["input_ids"], example["labels"], strict=True)
+            yield list(pairs)[:MAX_SHOWN], max(0, len(example["input_ids"]) - MAX_SHOWN)
+
+    def _count(self) -> str:
+        share = self.supervised / max(1, self.tokens)
+        return (f"{len(self.examples)} example{'s' * (len(self.examples) != 1)}, {self.tokens:,} "
+                f"tokens, {self.supervised:,} carry loss ({share:.0%})")
+
+    def __repr__(self) -> str:
+        lines = [f"{self._count()}; [in brackets]: carries loss"]
+        for pairs, more in self._rows():
+            texts = ((self._text(i), label != NO_LOSS) for i, label in pairs)
+            line = "".join(f"[{text}]" if loss else text for text, loss in texts)
+            lines.append(line + (f" … {more} more tokens" if more else ""))
+        return "\n\n".join(lines)
+
+    def _span(self, token: int, label: int) -> str:
+        text = self._text(token).replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")
+        styles = [_STYLES["none" if label == NO_LOSS else "loss"]]
+        styles += [_STYLES["special"]] * (token in self.special)
+        title = f"id {token}, " + ("no loss" if label == NO_LOSS else "carries loss")
+        if label not in (NO_LOSS, token):  # a mask made by hand and shifted by mistake
+            title, text = f"id {token}, but label {label}", text + "≠" + self._text(label)
+        return (f'<span title="{title}" style="margin:0 1px;{";".join(styles)}">'
+                f"{html.escape(text)}</span>")
+
+    def _repr_html_(self) -> str:
+        key = (f'<span style="{_STYLES["loss"]}">carries loss</span> &nbsp; '
+               f'<span style="{_STYLES["none"]}">context, no loss</span> &nbsp; '
+               f'<span style="{_STYLES["special"]}">special token</span> &nbsp; · space &nbsp; '
+               "⏎ new line")
+        body = ""
+        for pairs, more in self._rows():
+            spans = "".join(self._span(*pair) for pair in pairs)
+            spans += f" … {more} more tokens" if more else ""
+            body += ('<div style="white-space:pre-wrap;line-height:1.9;font-family:monospace;'
+                     f'margin:6px 0;border-left:3px solid #8888;padding-left:8px">{spans}</div>')
+        return f"<div>{self._count()}<br>{key}</div>{body}"

@@ -1,0 +1,165 @@
+"""The machine: where files are, which device and precision to use, and why.
+
+`share` and `home` import nothing heavy, so that data can be checked before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import html
+import os
+import platform
+import sys
+from pathlib import Path
+
+TIERS = ("smoke", "cpu", "gpu")
+
+
+def share(name: str) -> Path:
+    """A folder that travels with the package: `data_samples` or `notebooks`."""
+    inside = Path(__file__).parent / "_share" / name
+    return inside if inside.exists() else Path(__file__).parent.parent / name
+
+
+def home() -> Path:
+    """Where runs and fetched models are kept: FTKIT_HOME or ~/.ftkit; made by whoever writes."""
+    return Path(os.environ.get("FTKIT_HOME") or Path.home() / ".ftkit")
+
+
+def device() -> str:
+    """cuda where there is one, else cpu (Apple's mps lacks the fused optimizer and bf16 autocast
+    that the training core stands on)."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def bf16_is_fast() -> bool:
+    """True where bf16 matrix products run in hardware rather than being emulated."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def in_notebook() -> bool:
+    """True under a Jupyter kernel."""
+    shell = sys.modules.get("IPython")
+    shell = shell.get_ipython() if shell else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def tier() -> str:
+    """smoke, cpu or gpu: FTKIT_TIER, else what the machine has."""
+    wanted = os.environ.get("FTKIT_TIER", "")
+    if wanted and wanted not in TIERS:
+        raise ValueError(f"FTKIT_TIER is {wanted!r}; expected one of {', '.join(TIERS)}")
+    return wanted or ("gpu" if device() == "cuda" else "cpu")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that a new allocation can have: of the GPU if there is one, else of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
+    return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def processor() -> str:
+    """The processor's own name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def versions() -> dict:
+    """Versions of what a result depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    out = {"python": platform.python_version()}
+    for name in ("ftkit", "torch", "transformers", "peft", "bitsandbytes", "tokenizers"):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = None
+    return out
+
+
+def describe() -> dict:
+    """The machine as a Run stores it."""
+    import torch
+
+    name = torch.cuda.get_device_name() if device() == "cuda" else processor()
+    return {"device": device(), "name": name, "cores": cores(), "threads": torch.get_num_threads(),
+            "bf16_is_fast": bf16_is_fast(), "free_memory_bytes": free_memory(),
+            "system": platform.platform()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What was found, and why it was chosen: (what, value, reason) lines."""
+
+    lines: tuple[tuple[str, str, str], ...]
+
+    def __repr__(self) -> str:
+        return "Machine(" + ", ".join(f"{what} {value}" for what, value, _ in self.lines) + ")"
+
+    def _repr_html_(self) -> str:
+        rows = "".join("<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>"
+                                        for cell in line) + "</tr>" for line in self.lines)
+        return f"<table>{rows}</table>"
+
+
+def setup(seed: int = 0) -> Machine:
+    """Seed Python, numpy and torch, choose threads, and say what this machine is."""
+    import random
+
+    import torch
+
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    where, level = device(), tier()
+    if where == "cuda":
+        chosen = (torch.cuda.get_device_name(), "torch found a CUDA device")
+    else:
+        chosen = (processor(), "torch found no CUDA device; every lesson runs on a CPU")
+    precision = ("bf16", "this hardware multiplies bf16 matrices natively") if bf16_is_fast() else (
+        "fp32", "bf16 would be emulated here, and slower")
+    asked = "FTKIT_TIER says so" if os.environ.get("FTKIT_TIER") else f"follows from {where}"
+    return Machine((
+        ("device", where, f"{chosen[0]}: {chosen[1]}"),
+        ("precision", *precision),
+        ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS changes it"),
+        ("tier", level, asked),
+        ("memory", f"{free_memory() / 2**30:.1f} GiB", "free now"),
+        ("seed", str(seed), "for Python and torch; every run is seeded by its own Config"),
+    ))

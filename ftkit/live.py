@@ -1,0 +1,204 @@
+"""`Live`: the figure that grows while a run trains, in a notebook.
+
+    live = Live(total_steps=60); live(row) after each step; live.finish(run)
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+import time
+from collections.abc import Callable
+
+from ftkit import figure as fig
+from ftkit import words
+
+RATE = "learning_rate"
+RATE_LOOK = {"color": "#000000", "linewidth": 1.2}
+
+
+class Live:
+    """Curves that grow while a run trains: call it with each row, then `finish(run)`.
+
+    Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. At most
+    five pictures a second, and none while all drawing so far has cost more than `SHARE` of the
+    time since the first row. A drawing error is told once and never reaches the training.
+    before: measures of the untouched model, drawn at step 0. show: where pictures go instead of
+    the display, a function of a MIME bundle.
+    """
+
+    HERTZ, SHARE = 5.0, 0.05
+
+    def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
+                 show: Callable[[dict], None] | None = None):
+        self.total, self.title, self.show = total_steps, words.clean(title), show or _display()
+        self.data: dict[str, list[tuple[float, float]]] = {}
+        self.spent, self.last, self.cost, self.began, self.row = 0.0, -math.inf, 0.0, None, {}
+        self.background, self.artists = None, {}
+        for key, v in (before or {}).items():
+            if key.endswith("_loss"):
+                self.data[key] = [(0.0, words.to_float(v))]
+        if self.show:
+            self._safely(self._paint)  # imports matplotlib now, not in the training time
+
+    def __call__(self, row: dict):
+        if not self.show:
+            return
+        for key, v in row.items():
+            if key == RATE or key.endswith("loss"):
+                self.data.setdefault(key, []).append((row.get("step", 0), words.to_float(v)))
+        now = time.perf_counter()
+        if self.began is None:
+            self.began, self.spent = now, 0.0
+        self.row = row
+        if self.cost and self.spent:
+            paid = self.spent + self.cost <= self.SHARE * (now - self.began)
+            if now - self.last < 1 / self.HERTZ or not paid:
+                return
+        self._safely(self._paint)
+        self.last = time.perf_counter()
+        self.cost = self.last - now
+        self.spent += self.cost
+
+    def finish(self, run):
+        """Leave the whole picture and its sentence in the cell."""
+        if self.show:
+            self._safely(lambda: self.show(_final(run, self.title)._repr_mimebundle_()))
+
+    def progress(self) -> str:
+        """Where the run is, in words."""
+        step, seconds = self.row.get("step", 0), self.row.get("seconds", 0.0)
+        said = [f"step {step}" + (f" of {self.total}" if self.total else "")]
+        if step:
+            said.append(f"loss {words.number(words.to_float(self.row.get('loss')))}")
+            said.append(f"{seconds:.1f} s")
+            if seconds > 0 and "tokens" in self.row:
+                said.append(f"{self.row['tokens'] / seconds:,.0f} tokens/s")
+            if self.total and self.began is not None and step > 1:
+                each = (time.perf_counter() - self.began) / (step - 1)
+                said.append(f"about {max(0, self.total - step) * each:.0f} s left")
+        return (f"{self.title}: " if self.title else "") + " · ".join(said)
+
+    def _safely(self, work):
+        try:
+            work()
+        except Exception as error:  # whatever breaks in drawing must not end the training
+            self.show = None
+            print(f"ftkit: the live figure stopped ({type(error).__name__}: {error}); "
+                  "the training goes on", file=sys.stderr)
+
+    def _paint(self):
+        """One frame: the kept background with the lines drawn on it."""
+        import numpy
+        from PIL import Image
+
+        if self.background is None or not self._fits():
+            self._rescale()
+        canvas, labels = self.figure.canvas, []
+        canvas.restore_region(self.background)
+        for key, points in self.data.items():
+            line, label = self.artists.get(key) or self._add(key)
+            steps, values = zip(*points, strict=True)
+            if key == RATE:  # drawn as a share of the highest rate yet, so that it always fits
+                top = max(values) or 1.0
+                line.set_data(steps, [v / top for v in values])
+                label.set_text(f"learning rate: {words.number(values[-1])}")
+                label.axes.draw_artist(label)
+            else:
+                line.set_data(steps, values)
+                now, seen = values[-1], [v for v in values if math.isfinite(v)]
+                label.set_text(f"{fig.short(key, 24)}" + (
+                    f": {words.number(now)}" if math.isfinite(now) else " diverged"))
+                to_axes = label.axes.transScale + label.axes.transLimits
+                labels.append((label, to_axes.transform((0, seen[-1]))[1] if seen else 1.0))
+            line.axes.draw_artist(line)
+        for (label, _), y in zip(labels, fig.spread([y for _, y in labels], 0.065), strict=True):
+            label.set_y(y)
+            label.axes.draw_artist(label)
+        buffer = io.BytesIO()
+        pixels = Image.fromarray(numpy.asarray(canvas.buffer_rgba())[..., :3])
+        pixels.save(buffer, "png", compress_level=1)
+        text = self.progress()
+        bar = f'<progress max="{self.total}" value="{self.row.get("step", 0)}"></progress>'
+        page = fig.as_html(buffer.getvalue(), self.figure, text) + (bar if self.total else "")
+        self.show({"text/html": page, "text/plain": text})
+
+    def _add(self, key):
+        """The line of a new key and its label; both are left out of the background."""
+        top, low = self.figure.axes
+        ax, look = (low if key == RATE else top), RATE_LOOK
+        if key != RATE:
+            keys = [k for k in self.data if k != RATE]
+            look = fig.look(fig.place(key, keys), 1, key == "loss")
+        with fig.style():
+            line = ax.plot([], [], animated=True, **look)[0]
+            label = ax.text(1.02, 0.5, "", transform=ax.transAxes, va="center", animated=True,
+                            color=fig.dark(look["color"]), parse_math=False)
+        self.artists[key] = line, label
+        return line, label
+
+    def _losses(self) -> list[float]:
+        return [v for key, points in self.data.items() if key != RATE
+                for _, v in points if math.isfinite(v)]
+
+    def _fits(self) -> bool:
+        low, high = self.figure.axes[0].get_ylim()
+        values = self._losses() or [low]
+        return low <= min(values) and max(values) <= high and self.row.get("step", 0) <= self.span
+
+    def _rescale(self):
+        """Axes with room to grow into, drawn once and kept as the background."""
+        step, values = self.row.get("step", 0), self._losses()
+        with fig.style():
+            if self.background is None:
+                self.figure, (top, low) = _two_panels()
+                low.set(ylim=(0, 1.1), yticks=[])
+            top = self.figure.axes[0]
+            self.span = self.total if self.total and step <= self.total else max(20, 2 * step)
+            fig.log_if_wide(top, "y", values)
+            wide = top.get_yscale() == "log"
+            top.set(xlim=(-0.01 * self.span, 1.01 * self.span),
+                    ylim=(min(values) / 2 if wide else min(0.0, *values, 0.0),
+                          1.3 * max(values, default=1.0) or 1.0))
+            self.figure.canvas.draw()
+        self.background = self.figure.canvas.copy_from_bbox(self.figure.bbox)
+
+
+def _two_panels():
+    figure = fig.new_figure(8.2, 3.8)
+    top = figure.add_axes((0.07, 0.30, 0.59, 0.67))
+    low = figure.add_axes((0.07, 0.125, 0.59, 0.13), sharex=top)
+    top.tick_params(labelbottom=False)
+    top.set_ylabel("loss (nats per token)")
+    low.set_xlabel("step")
+    return figure, (top, low)
+
+
+def _final(run, title: str) -> fig.Picture:
+    """The two panels of the live figure, whole."""
+    with fig.style():
+        figure, (top, low) = _two_panels()
+        fig.draw(top, fig.lines_of([("", [run])], words.loss_keys([run]), "step"))
+        rates = words.series(run, RATE)
+        if rates:
+            low.plot(*zip(*rates, strict=True), **RATE_LOOK)
+        low.text(1.03, 0.5, "learning rate", transform=low.transAxes, va="center")
+        low.set_ylim(bottom=0)
+    return fig.Picture(figure, (f"{title}: " if title else "") + words.summary(run))
+
+
+def _display() -> Callable[[dict], None] | None:
+    """A function that shows a MIME bundle in one place of the running cell; None outside one."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    handle = ipython.display.DisplayHandle()
+    shown = []
+
+    def show(bundle: dict):
+        (handle.update if shown else handle.display)(bundle, raw=True)
+        shown.append(True)
+
+    return show

@@ -6,6 +6,7 @@ Every model is a plain transformers model, so peft, bitsandbytes, `generate` and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -64,7 +65,8 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     if quantize:
         options |= {"quantization_config": _nf4(), "device_map": {"": device}}
     try:
-        model = _model_class(where).from_pretrained(where, **options)
+        with _no_bars() if name == "tiny" else contextlib.nullcontext():
+            model = _model_class(where).from_pretrained(where, **options)
         tokenizer = load_tokenizer(name)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
@@ -73,6 +75,20 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     if quantize:
         unpack_quantized_for_training(model)
     return model.to(device) if not quantize else model, tokenizer
+
+
+@contextlib.contextmanager
+def _no_bars():
+    """Without transformers' progress bars: on a small model they only fill the notebook."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(name: str):
@@ -183,6 +199,7 @@ def save(model, tokenizer, folder: str | Path) -> Path:
     """Write the adapter (peft) or the whole model with `save_pretrained`, and the tokenizer."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with _no_bars():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

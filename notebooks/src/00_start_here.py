@@ -1,0 +1,376 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here
+#
+# **Claim: this model learns to answer questions in ten seconds, and learns no new fact doing so.**
+# It could be wrong; you will test it. After this lesson you can
+#
+# - fine-tune a language model, and say what happened to it;
+# - read the three curves: `loss`, `val_loss`, `general_loss`;
+# - show a model that forgets, and say why.
+#
+# *About 20 minutes. The code needs one minute on two CPU cores; no GPU, no account.*
+# Click a cell and press **Shift+Enter** to run it, from top to bottom.
+
+# %%
+import ftkit as ft
+
+ft.setup(seed=0)
+
+# %% [markdown]
+# ## A language model continues text
+#
+# A language model has one skill: given some text, it says which piece of text comes next. `tiny`
+# is such a model, small enough to come with this package. It was *pretrained*: it read a few
+# million words of plain English about animals, countries, words and small stories. We call it
+# the **base**.
+
+# %%
+base, tokenizer = ft.load("tiny")
+
+
+def go_on(text, model=base):
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    longer = model.generate(ids, max_new_tokens=24, do_sample=False)
+    return tokenizer.decode(longer[0], skip_special_tokens=True)
+
+
+starts = ["Tom had a red", "The capital of France is", "What is the opposite of hot?"]
+{text: go_on(text) for text in starts}
+
+# %% [markdown]
+# The last one is a question. The base does not know that a question wants an answer, and then
+# silence: it goes on with the text, as it always does.
+#
+# ## Your first fine-tune
+#
+# **Fine-tuning** shows the base examples of what we want and moves its weights a little after each
+# batch. Here are examples: an instruction, sometimes an input, and the output we want. One line is
+# one **record**.
+
+# %%
+lab = ft.Experiment(model="tiny", data="tasks")
+lab.train
+
+# %% [markdown]
+# Run the next cell and watch. Each **step** takes 16 records, asks how surprised the model is by
+# the right answers, and changes every weight a little so that it would have been less surprised.
+
+# %%
+config = ft.Config(learning_rate=1e-3, max_steps=80)
+run = lab.run(config)
+run
+
+# %% [markdown]
+# That was a fine-tune. `run.model` is the tuned model; the base is untouched, since every run
+# starts from fresh weights. Ask both the same questions. The words asked about, such as this
+# country or that animal, were **held out**: none of them is in the records it was trained on.
+
+# %%
+import pandas as pd
+
+test = ft.records("tasks", "test")
+some = test[:: len(test) // 12]
+shown = pd.DataFrame([(r["instruction"], r["input"], r["output"]) for r in some])
+shown.columns = ["instruction", "input", "wanted"]
+shown["base"] = ft.answers(base, tokenizer, some)
+shown["tuned"] = ft.answers(run.model, tokenizer, some)
+shown
+
+# %% [markdown]
+# **Exact match** is the share of answers that equal the wanted ones, word for word (capital letters
+# and full stops aside). It is a strict measure, and one that cannot flatter.
+
+# %%
+some = test[::5]
+before = ft.exact_match(base, tokenizer, some)
+after = ft.exact_match(run.model, tokenizer, some)
+ft.expect(after, ">", before + 0.5, "after one fine-tune the model answers, the base does not")
+
+# %% [markdown]
+# ## What the three curves mean
+#
+# **loss** is the surprise at the answers of the records being trained on; the optimizer pushes it
+# down. **val_loss** is the surprise at validation records, which are never trained on: it says
+# whether what was learned holds beyond the records. **general_loss** is the surprise at ordinary
+# prose, which the base reads well: it says what is being *lost*.
+
+# %%
+ft.curves(run)
+
+# %% [markdown]
+# | you see | it means |
+# |---|---|
+# | `loss` and `val_loss` fall | it is learning |
+# | `loss` falls, `val_loss` turns up | it learns its records by heart: **overfitting** |
+# | `general_loss` rises | it is losing what it could do before: **forgetting** |
+# | nothing moves | the learning rate is too low, or the data is wrong |
+
+# %% [markdown]
+# ## The question
+#
+# > *"What is the loss, exactly? And what did fine-tuning teach the model that it did not know?"*
+#
+# The first half gets vague answers in interviews ("how wrong the model is"), the second half wrong
+# ones ("the facts in the training data"). Take the loss first, by hand.
+#
+# ## The loss, by hand
+#
+# Text goes in as numbers, the **tokens**. Out comes one probability for every token of the
+# vocabulary: how likely it is to come next.
+
+# %%
+import torch
+
+ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+with torch.no_grad():
+    chances = base(ids).logits[0, -1].softmax(-1)
+top = chances.topk(5)
+{tokenizer.decode([i]): round(p, 4) for i, p in zip(top.indices.tolist(), top.values.tolist())}
+
+# %% [markdown]
+# Surprise at a token is `-log(its probability)`: 0 when the model was sure of it, large when it
+# thought it unlikely. Which tokens count? Those of the answer, here underlined. The question is
+# context: the model reads it, and is not trained to write it.
+
+# %%
+lab.show_batch(1)
+
+# %% [markdown]
+# So the loss of one record is the mean surprise over its underlined tokens. A token at place
+# `t` is predicted from everything before it, that is, at place `t - 1`.
+
+# %%
+example = ft.encode(lab.train[0], tokenizer)
+ids, labels = torch.tensor(example["input_ids"]), torch.tensor(example["labels"])
+with torch.no_grad():
+    log_chances = base(ids[None]).logits[0].log_softmax(-1)
+    library = base(input_ids=ids[None], labels=labels[None]).loss
+surprise = [-log_chances[t - 1, ids[t]] for t in range(1, len(ids)) if labels[t] != -100]
+loss = sum(surprise) / len(surprise)
+assert torch.allclose(loss, library, atol=1e-4)  # transformers agrees with our two lines
+assert abs(loss.item() - ft.loss_on(base, [example])) < 1e-4  # and so does ft
+loss
+
+# %% [markdown]
+# ## Where did the answers come from?
+#
+# The tuned model names capitals of countries that no training record mentions. So who taught it?
+# Ask the base about the same capitals in another form: as a sentence to finish.
+
+# %%
+capitals = [r for r in test if r["task"] == "capital"]
+cities = {" " + r["output"] for r in capitals}
+sentences = [p for p in ft.load_probes() if p["ability"] == "capital" and p["answer"] in cities]
+sentences[:2], capitals[:2]
+
+# %%
+ft.predict(
+    "How many of these capitals does the base get right, as sentences to finish?",
+    "hardly any: it was not fine-tuned", "about half", "nearly all",
+)
+
+# %%
+forms = {
+    "chat form": None,  # User: ... Assistant: ..., as in the fine-tune
+    "Alpaca's form": "alpaca",
+    "the bare instruction": "plain",
+    "one line": "Question: {instruction} Answer: {output}",
+}
+score = {k: ft.exact_match(base, tokenizer, capitals, template=t) for k, t in forms.items()}
+score["sentence to finish"] = ft.probe_scores(base, tokenizer, sentences)["capital"]
+score["after the fine-tune, chat form"] = ft.exact_match(run.model, tokenizer, capitals)
+ft.expect(score["sentence to finish"], ">", 0.8, "the base knew the capitals all along")
+ft.expect(score["chat form"], "<", 0.2, "but not how to answer in the form of the fine-tune")
+score
+
+# %% [markdown]
+# The same model, the same facts; only the wording differs. So never say "the base cannot do it" before you have tried other wordings. Fine-tuning supplied
+# the *form*: answer the question, then stop. The knowledge was there. Studies of large models say
+# the same: [LIMA](https://arxiv.org/abs/2305.11206) needed 1,000 records, and new facts are learned
+# slowly by fine-tuning and make models [hallucinate more](https://arxiv.org/abs/2405.05904).
+#
+# ## Ten times the learning rate
+#
+# The **learning rate** says how far each step moves the weights. If 0.001 was good, is 0.01 ten
+# times as fast?
+
+# %%
+ft.predict(
+    "At ten times the learning rate, general_loss will end ...",
+    "lower than before", "about the same", "clearly higher",
+)
+
+# %%
+runs = lab.sweep(ft.Config(max_steps=25, eval_steps=5), learning_rate=[1e-3, 1e-2], seed=range(3))
+gentle, harsh = runs[:3], runs[3:]
+ft.curves([gentle[0], harsh[0]], "general_loss")
+
+# %% [markdown]
+# Three **seeds** each: the same run with the records in another order. One run proves little; an
+# effect that shows in all three is worth believing. Compare where each run ended, and read what a
+# number such as `general_loss` stands for.
+
+# %%
+ft.expect(
+    min(r.after["general_loss"] for r in harsh), ">",
+    max(r.after["general_loss"] for r in gentle), "the higher rate forgets more, on every seed",
+)
+{"base": go_on("Tom had a red"), "gentle": go_on("Tom had a red", gentle[0].model),
+ "harsh": go_on("Tom had a red", harsh[0].model)}
+
+# %% [markdown]
+# This is **catastrophic forgetting**: steps so large that they overwrite what pretraining had
+# built. It is not a crash. Nothing warns you, and `loss` alone can look fine: that is why we watch
+# `general_loss`. (Even the gentle run moved; compare its `general_loss` with the base's.)
+#
+# ## What if?
+#
+# Change the number and run the cell again. Where does it stop learning? Where does it break?
+
+# %%
+learning_rate = 1e-4
+what_if = lab.run(learning_rate=learning_rate, max_steps=25)
+what_if
+
+# %% [markdown]
+# ## Break it
+#
+# Real data has holes. Here the second record has no output. Read the message: it says where, what
+# is wrong and what was expected. Nothing is trained on data that does not pass.
+
+# %% tags=["raises-exception"]
+ft.Experiment(data=[
+    {"instruction": "What is the opposite of hot?", "output": "cold"},
+    {"instruction": "What is the opposite of big?", "output": ""},
+])
+
+# %% [markdown]
+# ## Your own data
+#
+# Records are plain dictionaries, or lines of a JSONL file. Let us teach a habit no one else would:
+# every capital is announced with a shout. We start from *your* tuned model, not from the base.
+
+# %%
+mine = [{**r, "output": "Ahoy! " + r["output"]} for r in ft.records("capital")]
+pirate = ft.Experiment(model=(run.model, tokenizer), data=mine).run(max_steps=20)
+ft.answers(pirate.model, tokenizer, capitals[:3] + [test[0]])
+
+# %% [markdown]
+# ## What does it cost?
+#
+# > *"What does it cost to fine-tune a model of 7 billion parameters?"*
+#
+# Training takes about 6 floating-point operations per parameter and token (2 forward, 4 backward).
+# So the price hangs on the number of **tokens**, and "thousands of dollars" without one is no
+# answer. Guess before you run: 10 million tokens (about 50,000 records), full fine-tuning?
+
+
+# %%
+def dollars(parameters, tokens, flops=312e12, share=0.4, per_hour=2.0):
+    hours = 6 * parameters * tokens / (flops * share) / 3600
+    return hours * per_hour
+
+
+{f"{tokens:,.0f} tokens": round(dollars(6.7e9, tokens), 2) for tokens in (1e7, 1e8, 1e9, 1e10)}
+
+# %% [markdown]
+# Assumed: an A100 (312 TFLOP/s), 40 % of it used, 2 dollars an hour. Prices move; the formula
+# stays. Stanford reported [under 100 dollars](https://crfm.stanford.edu/2023/03/13/alpaca.html)
+# for Alpaca 7B. Failed runs, evaluation and people come on top.
+#
+# ## Exercises
+#
+# Fill in, run, and let `ft.check` judge. The lesson goes on without them.
+#
+# **1.** Which curve? Put `"loss"`, `"val_loss"` or `"general_loss"` in each place.
+
+# %% tags=["raises-exception"]
+curves = {
+    "falls even while the model only learns its records by heart": "...",
+    "turns up when the model learns its records by heart": "...",
+    "turns up when the model loses what it could do before": "...",
+}
+ft.check("three_curves", curves)
+
+
+# %% [markdown]
+# **2.** How many tokens can you train on for a sum of money? Turn `dollars` around.
+
+# %% tags=["raises-exception"]
+def tokens_for(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
+    ...
+
+
+ft.check("tokens_for", tokens_for)
+
+# %% [markdown]
+# **3.** A gentle run: bring `val_loss` below 0.6 while `general_loss` rises by at most 0.1. You may
+# change the learning rate and the number of steps (at most 150), or anything else in `ft.Config`.
+
+# %% tags=["raises-exception"]
+my_run = lab.run(learning_rate=1e-2, max_steps=10)
+ft.check("gentle_run", my_run)
+
+# %% [markdown]
+# ## Interview
+#
+# **What does instruction tuning teach a model?**
+# <details><summary>Answer</summary>
+# Mostly the form: answer, in this template, and stop. Same next-token loss as pretraining, on
+# other data, counted on the answer. Here the base finished the capitals as sentences
+# (see <code>score</code>) and failed them as instructions; after 1,280 records it answered held-out
+# ones. New facts are a poor target: they are learned slowly.
+# </details>
+
+# %% [markdown]
+# **Your training loss is excellent. Ship it?**
+# <details><summary>Answer</summary>
+# Not on that. Training loss falls also when the model learns records by heart or forgets the rest.
+# I look at validation loss, at the task's own metric on held-out entities, and at general ability
+# before and after: at 10 times the rate, <code>general_loss</code> rose on 3 of 3 seeds.
+# </details>
+
+# %% [markdown]
+# **What does fine-tuning a 7B model cost?**
+# <details><summary>Answer</summary>
+# Compute is 6 × parameters × tokens. At 40 % of an A100's 312 TFLOP/s and 2 dollars an hour, 10
+# million tokens cost about 2 dollars, a billion about 180. Thousands begin near 5.6 billion tokens.
+# People, sweeps and evaluation usually cost more.
+# </details>
+
+# %% [markdown]
+# ## Recap, and where to go
+#
+# - Fine-tuning is continued training; here it supplied the form, pretraining had the knowledge.
+# - Three curves: what it trains on, what it has not seen, what it could do before.
+# - A larger learning rate is not a faster one: it forgets.
+#
+# | next | about |
+# |---|---|
+# | [01 full fine-tuning](01_full_fine_tuning.ipynb) | the training loop, its memory, what it overwrites |
+# | [02 LoRA](02_lora.ipynb) | train 1 % of the weights instead of all |
+# | [04 instruction tuning](04_instruction_tuning.ipynb) | the loss token by token: templates, masks |
+
+# %% [markdown]
+# The same in a terminal, on your own file (JSON Lines: one record a line):
+#
+# ```
+# ftkit run --data translation --learning-rate 1e-3
+# ftkit check my.jsonl
+# ftkit run --data my.jsonl --method lora --out my-adapter
+# ftkit run --model smollm2 --data my.jsonl --method lora
+# ```
+#
+# The last one trains SmolLM2, a real model of 135 million parameters (`ftkit fetch smollm2` gets
+# it). All your runs so far:
+
+# %%
+ft.runs().tail(5)

@@ -33,7 +33,8 @@ def train(
     device = next(model.parameters()).device
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = adamw(model, config)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    # torch's own start, 2**16, overflows here and loses the first steps of a short run.
+    scaler = torch.amp.GradScaler(device.type, 2.0**10, enabled=config.precision == "fp16")
     order = order or shuffled(len(units), config.batch_size, config.seed)
     per_step = config.batch_size * config.gradient_accumulation_steps
     every = config.eval_steps or max(1, total // 10)

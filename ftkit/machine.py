@@ -158,7 +158,7 @@ def setup(seed: int = 0) -> Machine:
     return Machine((
         ("device", where, f"{chosen[0]}: {chosen[1]}"),
         ("precision", *precision),
-        ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS changes it"),
+        ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS sets it"),
         ("tier", level, asked),
         ("memory", f"{free_memory() / 2**30:.1f} GiB", "free now"),
         ("seed", str(seed), "for Python and torch; every run is seeded by its own Config"),

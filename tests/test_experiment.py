@@ -66,7 +66,7 @@ def test_a_failing_listener_leaves_the_rows_on_disk(lab):
 
 
 def test_a_diverged_run_stops_and_says_so(lab):
-    gone = lab.run(max_steps=30, learning_rate=1e6, max_grad_norm=0, precision="fp32",
+    gone = lab.run(max_steps=30, learning_rate=1e30, max_grad_norm=0, precision="fp32",
                    warmup_steps=0)
     assert "diverged" in (gone.stopped or "") and len(gone.rows) < 30
 

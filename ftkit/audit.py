@@ -43,10 +43,10 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
     return audit.result()
 
 
-def _questions(against) -> dict[bytes, str]:
+def _questions(against) -> dict[int, str]:
     """Where each question of other files stands: hash → "FILE line N"."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
-    found: dict[bytes, str] = {}
+    found: dict[int, str] = {}
     for path in paths:
         for line, record, _ in rows(path):
             if record is not None and not data.problems_in(record, line):
@@ -54,8 +54,9 @@ def _questions(against) -> dict[bytes, str]:
     return found
 
 
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+def _hash(text: str) -> int:
+    """64 bits; two of a million different texts meet with probability 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 class _Audit:
@@ -63,12 +64,11 @@ class _Audit:
 
     def __init__(self, tokenizer, max_length, held):
         self.tokenizer, self.max_length, self.held = tokenizer, max_length, held
-        self.rows = self.duplicates = self.leaks = 0
+        self.rows = self.leaks = 0
         self.kind = None  # of the first record
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
-        self.seen: dict[bytes, int] = {}
-        self.asked: dict[bytes, int] = {}
+        self.line, self.whole, self.question = array("L"), array("Q"), array("Q")  # good rows
         self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
         self.lengths = {"prompt": array("L"), "response": array("L")}
         self.chunk, self.lines, self.near = [], [], _Near()
@@ -90,32 +90,21 @@ class _Audit:
         prompt, response = data.prompt_of(record), data.response_of(record)
         self.lengths["prompt"].append(len(prompt))
         self.lengths["response"].append(len(response))
-        self.compare(line, record, prompt, response)
+        self.near.add(f"{prompt}\n{response}")
+        question = _hash(data.group_key(record))
+        trained = [record.get(name) or "" for name in data.FIELDS[self.kind]]
+        self.line.append(line)
+        self.whole.append(_hash(json.dumps(trained)))
+        self.question.append(question)
+        if question in self.held:
+            self.leaks += 1
+            self.warn(line, None, f"asks the same as {self.held[question]}")
         self.look(line, record)
         if self.tokenizer is not None:
             self.chunk.append(record)
             self.lines.append(line)
             if len(self.chunk) == CHUNK:
                 self.count_tokens()
-
-    def compare(self, line: int, record: dict, prompt: str, response: str):
-        """With the rows before it, and with the rows of other files."""
-        known = sorted(KNOWN[self.kind])
-        whole = _hash(json.dumps([record.get(name) or "" for name in known]))
-        question = _hash(data.group_key(record))
-        if whole in self.seen:
-            self.duplicates += 1
-            self.warn(line, None, f"the same as line {self.seen[whole]}")
-        else:
-            self.seen[whole] = line
-            if self.kind != "text" and question in self.asked:
-                self.warn(line, None, f"asks the same as line {self.asked[question]} and gives "
-                                      "another answer")
-            self.near.add(line, f"{prompt}\n{response}")
-        self.asked.setdefault(question, line)
-        if question in self.held:
-            self.leaks += 1
-            self.warn(line, None, f"asks the same as {self.held[question]}")
 
     def look(self, line: int, record: dict):
         """Things that are allowed and often a mistake."""
@@ -175,18 +164,30 @@ class _Audit:
         for name, (line, count) in self.unknown.items():
             self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
                                               f"{self.rows:,} rows)")
-        pairs = self.near.pairs()
-        for line, earlier in pairs:
-            self.warn(line, None, f"nearly the same as line {earlier}")
+        duplicates, near = self.compare() if self.line else (0, 0)
         return {
             "rows": self.rows,
             "errors": [p._asdict() for p in sorted(self.errors, key=lambda p: p.row)],
             "warnings": [p._asdict() for p in sorted(self.warnings, key=lambda p: p.row)],
-            "duplicates": self.duplicates,
-            "near_duplicates": len(pairs),
+            "duplicates": duplicates,
+            "near_duplicates": near,
             "lengths": {name: _spread(values) for name, values in self.lengths.items()},
             "leaks": self.leaks,
         }
+
+    def compare(self) -> tuple[int, int]:
+        """(duplicates, near-duplicates) among the rows, each with a warning."""
+        same, asks, near = _first(self.whole), _first(self.question), self.near.pairs()
+        for i, line in enumerate(self.line):
+            if same[i] != i:
+                self.warn(line, None, f"the same as line {self.line[same[i]]}")
+                near.pop(i, None)
+            elif asks[i] != i and self.kind != "text":
+                self.warn(line, None, f"asks the same as line {self.line[asks[i]]} and gives "
+                                      "another answer")
+            if i in near:
+                self.warn(line, None, f"nearly the same as line {self.line[near[i]]}")
+        return sum(i != first for i, first in enumerate(same)), len(near)
 
 
 def _texts(record: dict, kind: str):
@@ -204,54 +205,59 @@ def _spread(values) -> dict:
     return {name: line[round(share * (len(line) - 1))] for name, share in at.items()}
 
 
+def _first(keys) -> list[int]:
+    """For each row the first row that has the same key."""
+    import numpy as np
+
+    _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,
+                                return_inverse=True)
+    return first[group].tolist()
+
+
 class _Near:
     """Finds rows that share most of their three-word shingles, in nearly linear time.
 
     MinHash: the share of equal minima under 64 random hashes estimates the Jaccard similarity of
-    two sets of shingles (Broder 1997). Only rows that agree on all 4 minima of one of 16 bands
-    are compared, which a pair of similarity 0.8 does with probability 1 - (1 - 0.8^4)^16 > 0.999.
-    Case, punctuation and white space do not count.
+    two sets of shingles (Broder 1997); 16 bits of each minimum are enough (Li and König 2010).
+    Only rows that agree on all 4 minima of one of 16 bands are compared, which a pair of
+    similarity 0.8 does with probability 1 - (1 - 0.8^4)^16 > 0.999. Case, punctuation and white
+    space do not count.
     """
 
     HASHES, BAND, SIMILAR = 64, 4, 0.8
 
     def __init__(self):
-        self.lines, self.signatures = array("L"), bytearray()  # 256 bytes a row
+        self.signatures, self.factors = bytearray(), None  # 128 bytes a row
 
-    def add(self, line: int, text: str):
+    def add(self, text: str):
         import numpy as np
 
-        if not self.lines:
-            draw = np.random.default_rng(0).integers(1, 1 << 63, (self.HASHES, 1), dtype=np.uint64)
-            self.factors = draw | np.uint64(1)
-        words = re.findall(r"\w+", text.lower())
-        size = max(1, len(words) - 2)
-        shingles = {zlib.crc32(" ".join(words[i : i + 3]).encode()) for i in range(size)}
-        hashes = np.fromiter(shingles, np.uint64, len(shingles))
-        # Multiply-shift hashing: the upper half of a product with a random odd number.
-        minima = ((self.factors * (hashes + np.uint64(1))) >> np.uint64(32)).min(axis=1)
-        self.signatures += minima.astype(np.uint32).tobytes()
-        self.lines.append(line)
+        if self.factors is None:
+            odd = np.random.default_rng(0).integers(0, 1 << 31, (self.HASHES, 1), dtype=np.uint32)
+            self.factors = odd * np.uint32(2) + np.uint32(1)
+        words = [zlib.crc32(word.encode()) for word in re.findall(r"\w+", text.lower())]
+        one = np.array(words + [0] * (3 - len(words)), np.uint32)
+        hashes = (one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:])
+        # Multiply-shift hashing: the upper half of the product with a random odd number.
+        minima = (self.factors * hashes).min(axis=1)
+        self.signatures += (minima >> np.uint32(16)).astype(np.uint16).tobytes()
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """(line, an earlier line it is nearly the same as), one for each such line."""
+    def pairs(self) -> dict[int, int]:
+        """Row → an earlier row that it is nearly the same as, for each row that has one."""
         import numpy as np
 
-        if len(self.lines) < 2:
-            return []
-        signatures = np.frombuffer(self.signatures, np.uint32).reshape(-1, self.HASHES)
+        signatures = np.frombuffer(self.signatures, np.uint16).reshape(-1, self.HASHES)
+        bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
         found: dict[int, int] = {}
-        for start in range(0, self.HASHES, self.BAND):
-            band = np.ascontiguousarray(signatures[:, start : start + self.BAND])
-            keys = band.view(f"V{4 * self.BAND}").ravel()
-            _, group = np.unique(keys, return_inverse=True)
-            order = np.argsort(group, kind="stable")  # by group, then by row
-            new = np.flatnonzero(np.diff(group[order], prepend=-1))
+        for band in bands.T:
+            order = np.argsort(band, kind="stable")  # by key, then by row
+            key = band[order]
+            new = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
             first = np.repeat(order[new], np.diff(np.append(new, len(order))))
             for earlier in (first, np.append(order[:1], order[:-1])):  # first, previous in group
-                same = (group[earlier] == group[order]) & (earlier < order)
-                a, b = earlier[same], order[same]
+                met = (band[earlier] == key) & (earlier < order)
+                a, b = earlier[met], order[met]
                 close = (signatures[a] == signatures[b]).mean(axis=1) >= self.SIMILAR
                 for i, j in zip(a[close].tolist(), b[close].tolist(), strict=True):
                     found[j] = min(i, found.get(j, i))
-        return [(self.lines[j], self.lines[i]) for j, i in sorted(found.items())]
+        return found

@@ -15,6 +15,7 @@ import html
 import json
 import random
 import re
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -115,9 +116,9 @@ def records(source: str | Path | list, split: str = "train") -> Records:
     return Records(kept, source if named else path.name, path, lines, digest.hexdigest())
 
 
-def _checked(found, path) -> tuple[list[dict], list[int] | None]:
+def _checked(found, path) -> tuple[list[dict], array | None]:
     """The records and their line numbers (None: 1, 2, 3, ...) if all are good, else DataError."""
-    kept, lines, problems, first = [], [], [], None
+    kept, lines, problems, first = [], array("L"), [], None
     for line, record, problem in found:
         problems += [problem] if problem else problems_in(record, line, first)
         if first is None and isinstance(record, dict):
@@ -230,7 +231,7 @@ def _type_name(value) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    kind = {int: "a number", float: "a number", list: "a list", dict: "an object"}
+    kind = {int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
     return f"{kind.get(type(value), type(value).__name__)} ({show(value, 40)})"
 
 
@@ -246,6 +247,7 @@ def _chat_problems(messages, row: int) -> list[Problem]:
         if not isinstance(message, dict):
             found.append(Problem(row, at, f"{_type_name(message)}; expected an object with role "
                                           "and content"))
+            roles.append(None)
             continue
         role = message.get("role")
         if role not in ROLES:
@@ -255,10 +257,10 @@ def _chat_problems(messages, row: int) -> list[Problem]:
         elif role == "system" and i:
             found.append(Problem(row, f"{at}.role", "system after other turns; expected it first "
                                                     "and only once"))
-        elif role == "assistant" and "user" not in roles:
+        elif role == "assistant" and not {"user", None} & set(roles):
             found.append(Problem(row, f"{at}.role", "assistant before any user turn; expected a "
                                                     "user turn to answer"))
-        roles.append(role)
+        roles.append(role if role in ROLES else None)
         what = _text_problem(message, "content", optional=role == "system" and "content" in message)
         if what:
             found.append(Problem(row, f"{at}.content", what))
@@ -362,11 +364,12 @@ def _cut(text: str, rng) -> str:
 
 
 def _typos(text: str, rng) -> str:
-    """About one letter in ten is swapped with its neighbour."""
+    """About one letter in ten, at least one, changes place with its neighbour."""
     letters = list(text)
-    for i in range(len(letters) - 1):
-        if rng.random() < 0.1 and letters[i].isalpha() and letters[i + 1].isalpha():
-            letters[i], letters[i + 1] = letters[i + 1], letters[i]
+    pairs = [i for i in range(len(text) - 1)
+             if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
+    for i in rng.sample(pairs, min(len(pairs), 1 + len(pairs) // 10)):
+        letters[i], letters[i + 1] = letters[i + 1], letters[i]
     return "".join(letters)
 
 

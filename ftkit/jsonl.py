@@ -113,8 +113,11 @@ def _rows(file, digest):
             line = line[3:]
         if not line.strip():
             continue
+        if not found and line.lstrip().startswith(b"["):
+            yield number, None, Problem(number, None, _ARRAY)
+            return  # the rest of an array would only repeat it
         try:
-            yield number, _parse(line, number), None
+            yield number, _parse(line), None
         except ValueError as error:
             yield number, None, Problem(number, None, str(error))
         found = True
@@ -142,9 +145,17 @@ class _Repeated(ValueError):
     pass
 
 
+_SHORT: dict[str, str] = {}  # words such as the name of a task, which a large file says often
+
+
 def _object(pairs: list) -> dict:
-    """A dict with shared keys (a large file has few names), refusing a name given twice."""
-    record = {sys.intern(name): value for name, value in pairs}
+    """A dict, refusing a name given twice. Names and short values are shared between records."""
+    record = {}
+    for name, value in pairs:
+        if type(value) is str and len(value) <= 16:
+            value = _SHORT.setdefault(value, value) if len(_SHORT) < 10_000 else (
+                _SHORT.get(value, value))
+        record[sys.intern(name)] = value
     if len(record) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
@@ -159,7 +170,7 @@ def _constant(word: str):
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
-def _parse(line: bytes, number: int) -> dict:
+def _parse(line: bytes) -> dict:
     """The object on one line, or ValueError with the whole story."""
     try:
         text = line.decode("utf-8").strip(" \t\r\n")
@@ -172,16 +183,14 @@ def _parse(line: bytes, number: int) -> dict:
     except _Repeated:
         raise
     except json.JSONDecodeError as error:
-        raise ValueError(_not_json(text, error, number, line.endswith(b"\n"))) from None
+        raise ValueError(_not_json(text, error, line.endswith(b"\n"))) from None
     except RecursionError:
         raise ValueError("nested too deeply to be read; expected a flat JSON object") from None
     except ValueError:  # Python refuses to convert integers of thousands of digits
         raise ValueError("a number with too many digits; expected text as strings") from None
     if not isinstance(record, dict):
-        kind = {list: "a JSON array", str: "a string", bool: "true or false", type(None): "null"}
+        kind = {list: "a JSON array", str: "a string", bool: "a truth value", type(None): "a value"}
         what = kind.get(type(record), "a number")
-        if isinstance(record, list) and number == 1:
-            raise ValueError(_ARRAY)
         raise ValueError(f"{what} ({show(record)}); expected one JSON object on each line")
     return record
 
@@ -190,13 +199,13 @@ _ARRAY = ("the file is one JSON array; expected one object on each line, without
           "commas around them (jq -c '.[]' OLD > NEW)")
 
 
-def _not_json(text: str, error: json.JSONDecodeError, number: int, ended: bool) -> str:
+def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
     """Why this line is not JSON, as close to the cause as its looks allow."""
     if "\r" in text and _is_json(text.split("\r")[0]):
         return ("the lines end in a lone carriage return (\\r); expected \\n or \\r\\n "
                 "(tr '\\r' '\\n' < OLD > NEW)")
-    if text.startswith("[") and number == 1:
-        return _ARRAY
+    if text.startswith("\ufeff"):
+        return "a byte order mark (BOM) in the middle of the file, as joined files have; remove it"
     if text.startswith("<"):
         return f"not JSON but HTML or XML ({show(text, 30)}); expected one JSON object on each line"
     if text.startswith(("{'", "{ '")):
@@ -217,7 +226,7 @@ def _not_json(text: str, error: json.JSONDecodeError, number: int, ended: bool) 
     if not text.startswith(("{", "[", '"')) and any(mark in text for mark in ",;\t"):
         return (f"not JSON but perhaps CSV ({show(text, 40)}); expected one JSON object on each "
                 "line (pandas: read_csv(...).to_json(orient='records', lines=True))")
-    reason = error.msg.split(":")[0]
+    reason = error.msg.split(":")[0].removesuffix(" at")
     at = f" at character {error.pos + 1}" if text.startswith("{") else ""
     return f"not JSON ({reason}{at}: {show(text[error.pos :], 40)}); expected one JSON object"
 

@@ -136,7 +136,7 @@ def encode_all(
         length = len(ids)
         if max_length is not None and length > max_length:
             ids, labels = ids[:max_length], labels[:max_length]
-        if all(label == NO_LOSS for label in labels):
+        if labels.count(NO_LOSS) == len(labels):
             before = next((n for n, (_, loss) in _starts(parts) if loss), length)
             out.problems.append(Problem(
                 _line(records, index), None, f"the prompt has {before} tokens, so with max_length "

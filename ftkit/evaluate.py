@@ -24,11 +24,11 @@ def answers(
     model, tokenizer, records: list[dict], template: str | None = None,
     max_new_tokens: int | None = None,
 ) -> list[str]:
-    """Greedy answers of the model to instruction or chat records, batched.
+    """Greedy answers of the model to instruction or chat records, batched; see `decode`.
 
     max_new_tokens: by default a few more than the longest reference answer.
     """
-    from ftkit import fast
+    from ftkit import decode
 
     prompts = [tokens.prompt_ids(record, tokenizer, template=template) for record in records]
     if max_new_tokens is None:
@@ -36,7 +36,7 @@ def answers(
         ids = tokenizer(references, add_special_tokens=False)["input_ids"]
         max_new_tokens = max(map(len, ids), default=8) + 4
     ends = sorted(tokens.eos_ids(tokenizer, model))
-    made = fast.generate(model, prompts, max_new_tokens=max_new_tokens, eos_token_ids=ends)
+    made = decode.generate(model, prompts, max_new_tokens=max_new_tokens, eos_token_ids=ends)
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
 
 

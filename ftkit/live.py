@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from ftkit import figure as fig
-from ftkit import words
+from ftkit import machine, words
 
 RATE = "learning_rate"
 RATE_LOOK = {"color": "#000000", "linewidth": 1.2}
@@ -52,7 +52,7 @@ class Live:
         if self.began is None:
             self.began, self.spent = now, 0.0
         self.row = row
-        if self.cost and self.spent:
+        if self.last > -math.inf:  # the first row is shown at once
             paid = self.spent + self.cost <= self.SHARE * (now - self.began)
             if now - self.last < 1 / self.HERTZ or not paid:
                 return
@@ -130,7 +130,7 @@ class Live:
         ax, look = (low if key == RATE else top), RATE_LOOK
         if key != RATE:
             keys = [k for k in self.data if k != RATE]
-            look = fig.look(fig.place(key, keys), 1, key == "loss")
+            look = fig.look(fig.place(key, keys), 2 if key == "loss" else 1, key == "loss")
         with fig.style():
             line = ax.plot([], [], animated=True, **look)[0]
             label = ax.text(1.02, 0.5, "", transform=ax.transAxes, va="center", animated=True,
@@ -167,8 +167,8 @@ class Live:
 
 def _two_panels():
     figure = fig.new_figure(8.2, 3.8)
-    top = figure.add_axes((0.07, 0.30, 0.59, 0.67))
-    low = figure.add_axes((0.07, 0.125, 0.59, 0.13), sharex=top)
+    top = figure.add_axes((0.085, 0.30, 0.575, 0.67))
+    low = figure.add_axes((0.085, 0.125, 0.575, 0.13), sharex=top)
     top.tick_params(labelbottom=False)
     top.set_ylabel("loss (nats per token)")
     low.set_xlabel("step")
@@ -184,17 +184,19 @@ def _final(run, title: str) -> fig.Picture:
         if rates:
             low.plot(*zip(*rates, strict=True), **RATE_LOOK)
         low.text(1.03, 0.5, "learning rate", transform=low.transAxes, va="center")
-        low.set_ylim(bottom=0)
+        peak = max((v for _, v in rates), default=0.0)
+        low.set(ylim=(0, 1.1 * peak or 1.0))
+        low.set_yticks([0, peak] if peak else [0], ["0", words.number(peak)][:1 + bool(peak)])
     return fig.Picture(figure, (f"{title}: " if title else "") + words.summary(run))
 
 
 def _display() -> Callable[[dict], None] | None:
     """A function that shows a MIME bundle in one place of the running cell; None outside one."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is None or not hasattr(shell, "kernel"):
+    if not machine.in_notebook():
         return None
-    handle = ipython.display.DisplayHandle()
+    from IPython.display import DisplayHandle
+
+    handle = DisplayHandle()
     shown = []
 
     def show(bundle: dict):

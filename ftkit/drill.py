@@ -1,0 +1,247 @@
+"""Guess before you run (`predict`), state what must come out (`expect`), solve and see (`check`).
+
+    p = ft.predict("What does 10x the rate do to val_loss?", "falls", "rises", guess="rises")
+    p.score("rises"); ft.expect(after, "<", before, "training lowers the loss")
+    ft.check("lora_params", lora_params)
+
+None of them stops Restart & Run All: without a guess or a solution they say so and go on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import math
+import operator
+import os
+import traceback
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+from ftkit import machine, progress
+from ftkit.words import cell, clean, mean_sd, number
+
+# ------------------------------------------------------------------------------ predict
+
+
+class Prediction:
+    """A question, the learner's guess, and after `score` what came out; draws itself.
+
+    `.right` is None until there are both a guess and a result.
+    """
+
+    def __init__(self, question, options, guess, confidence):
+        self.question, self.options = question, options
+        self.guess, self.confidence = guess, confidence
+        self.actual = self.right = None
+
+    def score(self, actual, within: float = 0.1) -> Prediction:
+        """Put the result beside the guess. A number is right when it is within that share of the
+        result (0.1: ten per cent); an option must be the right one. Returns itself."""
+        if self.options:
+            self.actual = _option(actual, self.options, "the result")
+        else:
+            self.actual = actual
+        if self.guess is not None:
+            self.right = _agrees(self.guess, self.actual, within)
+            progress.add("score", question=self.question, guess=self.guess, actual=self.actual,
+                         right=self.right, confidence=self.confidence)
+        return self
+
+    def _lines(self) -> list[str]:
+        lines = [self.question]
+        if self.guess is None:
+            choice = f" one of {', '.join(map(repr, self.options))}" if self.options else " ..."
+            lines.append(f"no guess yet: write guess={choice} in this cell and run it before "
+                         "you read on" if self.actual is None else "no guess was made")
+        else:
+            sure = "" if self.confidence is None else f" ({self.confidence:.0%} sure)"
+            lines.append(f"your guess: {cell(self.guess)}{sure}")
+        if self.actual is not None:
+            mark = {True: " ✓ right", False: " ✗ not this time", None: ""}[self.right]
+            lines.append(f"what came out: {cell(self.actual)}{mark}")
+        return [clean(line) for line in lines]
+
+    def __repr__(self):
+        return " | ".join(self._lines())
+
+    def _repr_html_(self):
+        first, *rest = map(html.escape, self._lines())
+        return f"<div><b>{first}</b><br>{'<br>'.join(rest)}</div>"
+
+
+def predict(question: str, *options: str, guess=None, confidence: float | None = None):
+    """Commit a guess before the run: an option, or a number where no options are given.
+
+    guess: an option or its beginning. confidence: 0 to 1. The guess is kept in the learner's
+    progress file. Raises ValueError for a guess that is no option, naming the options.
+    """
+    if confidence is not None and (isinstance(confidence, bool) or not 0 <= confidence <= 1):
+        raise ValueError(f"confidence is {confidence!r}; give a number from 0 to 1 (0.7 means 70%)")
+    if guess is Ellipsis:
+        guess = None
+    if guess is not None:
+        if options:
+            guess = _option(guess, options, "guess")
+        progress.add("predict", question=question, options=list(options), guess=guess,
+                     confidence=confidence)
+    return Prediction(question, options, guess, confidence)
+
+
+def _option(given, options, what):
+    text = str(given).strip().lower()
+    same = [o for o in options if str(o).lower() == text]
+    begun = [o for o in options if text and str(o).lower().startswith(text)]
+    if same or len(begun) == 1:
+        return (same or begun)[0]
+    raise ValueError(f"{what} is {given!r}; expected one of {', '.join(map(repr, options))}")
+
+
+def _agrees(guess, actual, within) -> bool:
+    try:
+        return abs(float(guess) - float(actual)) <= within * abs(float(actual))
+    except (TypeError, ValueError):
+        return str(guess).strip().lower() == str(actual).strip().lower()
+
+
+# ------------------------------------------------------------------------------- expect
+
+OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+             "==": operator.eq, "!=": operator.ne}
+
+
+class Verdict:
+    """True or false with its words; they were printed already, so a notebook adds nothing."""
+
+    def __init__(self, right: bool, text: str, state: str = ""):
+        self.right, self.text, self.state = right, text, state
+
+    def __bool__(self):
+        return self.right
+
+    def __repr__(self):
+        return self.text
+
+    def _ipython_display_(self):
+        pass
+
+
+def expect(a, op: str, b, claim: str) -> Verdict:
+    """Print ✓ or ✗ with both values: does `a op b` hold, as `claim` says?
+
+    a, b: numbers, or lists with one value per seed. For lists the claim must hold for the means
+    with a margin wider than the spread: |mean a - mean b| > sqrt(sd_a² + sd_b²), which is the
+    standard deviation of the difference of one run of each ("==" wants a difference within it).
+    Two numbers are equal within one millionth. nan supports no claim. An unmet claim raises
+    AssertionError only where FTKIT_STRICT=1, and never in the smoke tier, whose runs are too
+    short to show an effect.
+    """
+    if op not in OPERATORS:
+        raise ValueError(f"op is {op!r}; expected one of {' '.join(OPERATORS)}")
+    left, right = _values(a), _values(b)
+    holds, margin = _holds(left, op, right)
+    smoke = not holds and machine.tier() == "smoke"
+    mark = "✓" if holds else "– (smoke tier: too short to show it)" if smoke else "✗"
+    text = clean(f"{mark} {claim}: {cell(left)} {op} {cell(right)}{margin}")
+    print(text)
+    if not holds and not smoke and os.environ.get("FTKIT_STRICT") == "1":
+        raise AssertionError(text)
+    return Verdict(holds, text)
+
+
+def _values(v) -> list[float]:
+    if hasattr(v, "tolist"):  # numpy and torch, numbers and arrays
+        v = v.tolist()
+    try:
+        values = [float(x) for x in v] if isinstance(v, list | tuple) else [float(v)]
+    except (TypeError, ValueError):
+        raise ValueError(f"{v!r:.80} is not a number or a list of numbers") from None
+    if not values:
+        raise ValueError("an empty list was given; expected a number for each seed")
+    return values
+
+
+def _holds(left, op, right) -> tuple[bool, str]:
+    (a, sd_a), (b, sd_b) = mean_sd(left), mean_sd(right)
+    if math.isnan(a) or math.isnan(b):
+        return False, ""
+    spread = math.hypot(sd_a, sd_b)
+    if len(left) == len(right) == 1 or spread == 0:
+        if op in ("==", "!="):
+            return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) == (op == "=="), ""
+        return bool(OPERATORS[op](a, b)), ""
+    wide = abs(a - b) > spread  # false where the spread is nan
+    note = f" (difference {number(abs(a - b))}, spread {number(spread)})"
+    return (not wide and not math.isnan(spread) if op == "==" else
+            wide and bool(OPERATORS[op](a, b))), note
+
+
+# -------------------------------------------------------------------------------- check
+
+EXERCISES: dict[str, Callable] = {}
+
+
+def exercise(name: str):
+    """Register a function of the learner's candidate as the check of exercise `name`.
+
+    It returns None if all is right, else a message that names the failing case and what was
+    expected; an AssertionError's message counts as one.
+    """
+    def register(function):
+        EXERCISES[name] = function
+        return function
+
+    return register
+
+
+def check(name: str, candidate) -> Verdict:
+    """Print whether the candidate solves the exercise: ✓ solved, ✗ and the failing case, or "not
+    solved yet" for the stub (None, `...`, or a function that returns one of them).
+
+    The verdict's `state` is solved, wrong or unsolved. Raises ValueError for an unknown exercise.
+    """
+    import ftkit.exercises  # noqa: F401  registers the checks of the lessons
+
+    if name not in EXERCISES:
+        near = difflib.get_close_matches(name, EXERCISES, n=3) or sorted(EXERCISES)
+        raise ValueError(f"no exercise is called {name!r}; there is {', '.join(near) or 'none'}")
+    state, text = _judge(EXERCISES[name], candidate)
+    mark = {"solved": "✓", "wrong": "✗", "unsolved": "○"}[state]
+    verdict = Verdict(state == "solved", clean(f"{mark} {name}: {text}"), state)
+    print(verdict.text)
+    progress.add("check", name=name, state=state, message=text)
+    return verdict
+
+
+def _judge(function, candidate) -> tuple[str, str]:
+    stub = [candidate is None or candidate is Ellipsis]
+
+    def watched(*args, **options):
+        result = candidate(*args, **options)
+        stub[0] = stub[0] or result is None or result is Ellipsis
+        return result
+
+    if stub[0]:
+        return "unsolved", "not solved yet"
+    try:
+        plain = isinstance(candidate, types.FunctionType)
+        wrong = function(watched if plain else candidate)
+    except NotImplementedError:
+        return "unsolved", "not solved yet"
+    except AssertionError as error:
+        wrong = str(error) or "a condition of the check does not hold"
+    except Exception as error:
+        wrong = f"it raised {type(error).__name__}: {error}{_where(error)}"
+    if wrong and stub[0]:
+        return "unsolved", "not solved yet"
+    return ("wrong", str(wrong)) if wrong else ("solved", "solved")
+
+
+def _where(error) -> str:
+    """The line of the learner's own code that raised, if any."""
+    ours = Path(__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if ours not in Path(f.filename).parents]
+    lines = [f.lineno for f in theirs if f.filename == theirs[0].filename]
+    return f" (line {lines[-1]} of your code)" if lines else ""

@@ -40,11 +40,13 @@ class Experiment:
         self.probes = _named_probes(probes)
         self.replay_from = replay_from
 
-    def run(self, config: Config | None = None, *, on_row: Callable | None = None,
-            live: bool | None = None, out: str | Path | None = None, **changes) -> run.Run:
+    def run(self, config: Config | None = None, *, on_start: Callable | None = None,
+            on_row: Callable | None = None, live: bool | None = None,
+            out: str | Path | None = None, **changes) -> run.Run:
         """Train fresh weights as `config` says and return what happened.
 
-        changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_row: called with each row.
+        changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
+        before its first step; on_row: with each row.
         live: draw the curves while they happen; by default only in a notebook. out: folder for
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
@@ -74,6 +76,8 @@ class Experiment:
                                tokenizer=tokenizer, machine=machine.describe(),
                                versions=machine.versions())
             happened.trainable_parameters, happened.total_parameters = models.count(model)
+            if on_start:
+                on_start(happened)
             self._train(happened, prepared, on_row, live)
         if out:
             happened.saved_to = str(models.save(model, tokenizer, out))
@@ -190,12 +194,13 @@ class Experiment:
             best.restore()
         except KeyboardInterrupt:
             happened.stopped = f"interrupted after step {len(happened.rows)} of {total}"
+        last = happened.rows[-1] if happened.rows else {}
+        fresh = happened.before and happened.before.keys() <= last.keys() and not best.weights
         try:
-            happened.after = measure()
+            happened.after = {k: last[k] for k in happened.before} if fresh else measure()
         except KeyboardInterrupt:
             happened.after = {k: v for row in happened.rows for k, v in row.items()
                               if k in happened.before}
-        last = happened.rows[-1] if happened.rows else {}
         happened.seconds, happened.tokens = last.get("seconds", 0.0), last.get("tokens", 0)
         happened.supervised_tokens = last.get("supervised_tokens", 0)
         happened.peak_memory_bytes = _peak(device)

@@ -164,7 +164,7 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
 
     Each turn of the assistant carries loss, from where its header ends to its end-of-turn token.
     The place is known because the template renders the turns before it, and the turns up to it,
-    to text that the whole conversation begins with; where it does not, the mask would be a guess
+    to text that the whole conversation begins with. Where it does not, a mask would be a guess
     and the record is refused. to_answer: the conversation stops where the last answer begins.
     """
     if to_answer:
@@ -183,13 +183,12 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
     lines: list[list[Segment]] = [[] for _ in chats]
     at = [0] * len(chats)
     for (i, k), before, until in zip(turns, asked, ended, strict=True):
-        if not (until.startswith(before) and whole[i].startswith(until)):
-            raise Refused(i, f"the chat template writes messages[{k}] one way when it is the last "
-                              "and another way inside the conversation, so no loss mask is right; "
-                              "make each answer a record of its own or give another template")
-        stop = len(before) + _answer_length(until[len(before) :], ends)
-        lines[i] += [(whole[i][at[i] : len(before)], False), (whole[i][len(before) : stop], True)]
-        at[i] = stop
+        try:
+            answer = _answer(before, until, whole[i], chats[i][k]["content"].strip(), ends)
+        except ValueError as error:
+            raise Refused(i, f"messages[{k}]: {error}") from None
+        lines[i] += [(whole[i][at[i] : len(before)], False), (answer, True)]
+        at[i] = len(before) + len(answer)
     for i, line in enumerate(lines):
         tail = whole[i][at[i] :]
         if line and not tail.strip() and not ends.search(line[-1][0]):
@@ -205,7 +204,28 @@ def _special(tokenizer) -> re.Pattern:
     return re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))) or r"(?!)")
 
 
-def _answer_length(text: str, ends: re.Pattern) -> int:
-    """Characters of a rendered answer up to and with its end-of-turn token."""
-    found = [match.end() for match in ends.finditer(text)]
-    return found[-1] if found else len(text.rstrip())
+def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) -> str:
+    """What carries loss of an answer: the text after `before` through the end-of-turn token.
+
+    before: the conversation where the answer begins. until: with the answer as its last turn.
+    ValueError if the whole conversation says it otherwise.
+    """
+    if not (until.startswith(before) and whole.startswith(before)):
+        raise ValueError("the chat template asks for an answer with text that a finished "
+                         "conversation does not have (such as the start of a thought), so no loss "
+                         "mask is right; give another template, such as alpaca")
+    answer = until[len(before) :]
+    found = [match.end() for match in ends.finditer(answer)]
+    answer = answer[: found[-1]] if found else answer.rstrip()
+    if not whole.startswith(before + answer):
+        # Some templates end the last turn with a token more than the others.
+        answer = next((answer[:stop] for stop in reversed(found)
+                       if whole.startswith(before + answer[:stop])), "")
+        if said not in answer:
+            raise ValueError("the chat template writes this answer one way as the last and "
+                             "another way inside the conversation (it may drop thoughts), so no "
+                             "loss mask is right; make each answer a record of its own")
+    if said[-30:] not in answer:
+        raise ValueError("the chat template does not write what the assistant says (it may want "
+                         "a list as content); give another template, such as alpaca")
+    return answer

@@ -44,6 +44,14 @@ FORGETS_THINKING = (
     "{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ENDS_TWICE = (  # as Phi 3: the last turn has a token more
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% else %}<s>{% endif %}"
+)
+OPENS_THOUGHT = CHATML.replace("<|im_start|>assistant\n{% endif %}",
+                               "<|im_start|>assistant\n<think>{% endif %}")
+DROPS_TEXT = "{% for m in messages %}{{ m['role'] }}{% for c in m['content'] %}{{ c['text'] }}" + (
+    "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant{% endif %}")
 ALTERNATES = (
     "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
@@ -301,10 +309,24 @@ def test_a_question_alone_is_enough_to_ask():
 def test_a_template_that_rewrites_earlier_turns_is_refused_not_guessed():
     tokenizer = byte_tokenizer(FORGETS_THINKING)
     rows = data.Records([{"messages": TALK["messages"][:2]}, TALK], lines=[1, 4])
-    with pytest.raises(data.DataError, match=r"record 4: the chat template writes messages\[1\]"):
+    with pytest.raises(data.DataError, match=r"record 4: messages\[1\]: the chat template writes"):
         tokens.encode_all(rows, tokenizer)
     alone = tokens.encode(rows[0], tokenizer)
     assert text_of(tokenizer, supervised(alone)) == "<think>\n\n</think>\n\nYo<|im_end|>"
+
+
+@pytest.mark.parametrize("template, words", [
+    (OPENS_THOUGHT, "asks for an answer with text that a finished conversation does not have"),
+    (DROPS_TEXT, "does not write what the assistant says")])
+def test_a_template_that_no_mask_fits_is_refused_with_its_reason(template, words):
+    with pytest.raises(data.DataError, match=words):
+        tokens.encode(ONE, byte_tokenizer(template))
+
+
+def test_a_template_that_ends_the_last_turn_twice_still_marks_each_end():
+    tokenizer = byte_tokenizer(ENDS_TWICE)
+    carried = text_of(tokenizer, supervised(tokens.encode(TALK, tokenizer)))
+    assert carried == "Yo<|im_end|>Ciao<|im_end|>\n<s>"
 
 
 def test_a_conversation_that_the_template_refuses_is_told_by_line(tmp_path):

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import gc
 import json
 import os
 import re
@@ -220,6 +221,7 @@ def _run(args) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if args.model == "smollm2":
         _have_smollm2(args)
+    gc.disable()  # importing torch and transformers leaves little to collect; looking costs 0.6 s
     # Everything that is read is checked here, before torch is even imported.
     lab = Experiment(model=args.model, data=args.data, val=args.val, probes=probes)
     bar = Bar("training", quiet=args.quiet)
@@ -231,8 +233,10 @@ def _run(args) -> int:
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result alone
-            run = lab.run(config, on_row=on_row, live=False, out=args.out)
+            run = lab.run(config, on_start=lambda _: gc.enable(), on_row=on_row, live=False,
+                          out=args.out)
     finally:
+        gc.enable()
         bar.close()
     _json(run.to_json()) if args.json else print(_told(run))
     if (run.stopped or "").startswith("interrupted"):
@@ -336,6 +340,7 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
             for bar in bars.values():
                 bar.close()
             bars[what] = Bar(what, quiet=quiet)
+            bars[what].say()
         if share is not None:
             bars[what](share)
 

@@ -1,0 +1,236 @@
+"""Greedy generation in batches, token for token what transformers' `generate` gives in fp32.
+
+The model's own forward runs on flat tokens here too: all prompts of a batch in one row without
+padding, then one token per live sequence. Our attention function keeps keys and values in slots
+of fixed size. A finished sequence leaves at once, the last slot moves into its place, and new
+prompts fill up what is free.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+
+from ftkit.attention import (
+    Layout,
+    base_of,
+    evaluating,
+    fast_path,
+    hidden_states,
+    supports,
+)
+
+SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
+CACHE_BYTES = 2**29
+PREFILL_TOKENS = 4096  # prompt tokens in one forward pass
+
+
+class Slots:
+    """Keys and values of the live sequences, in the first rows of (slots, KV, room, D) per layer.
+
+    Handed to the attention function in place of a `Layout`: it stores what the layers compute
+    and, between prefills, lets one new token per sequence see all that came before it.
+    """
+
+    def __init__(self, slots: int, room: int):
+        self.slots, self.room = slots, room
+        self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.prompt: Layout | None = None
+
+    def prefill(self, lengths: list[int], first: int, device):
+        """Expect prompts of these lengths in one row; they take the slots from `first` on."""
+        self.prompt = Layout(lengths)
+        slots = torch.arange(first, first + len(lengths), device=device)
+        self.at = slots.repeat_interleave(torch.tensor(lengths, device=device)), _positions(
+            lengths, device)
+
+    def step(self, lengths: torch.Tensor):
+        """Expect one token for each of the first slots, which hold `lengths` tokens so far."""
+        self.prompt = None
+        self.at = torch.arange(len(lengths), device=lengths.device), lengths
+        self.longest = int(lengths.max()) + 1
+        self.bias = {}
+
+    def attend(self, q, k, v, scale, window, dropout, layer=None):
+        """As `Layout.attend`; q, k, v are of the tokens announced by `prefill` or `step`."""
+        if layer not in self.layers:
+            self.layers[layer] = tuple(
+                x.new_zeros(self.slots, x.shape[0], self.room, x.shape[2]) for x in (k, v))
+        keys, values = self.layers[layer]
+        slot, position = self.at
+        keys[slot, :, position] = k.transpose(0, 1)
+        values[slot, :, position] = v.transpose(0, 1)
+        if self.prompt is not None:
+            return self.prompt.attend(q, k, v, scale, window, dropout, layer)
+        heads, live, dim = q.shape
+        kv = k.shape[0]
+        if window not in self.bias:
+            self.bias[window] = _hide(position, self.longest, window, q.dtype, kv)
+        keys, values = (x[:live].flatten(0, 1)[:, : self.longest] for x in (keys, values))
+        q = q.transpose(0, 1).reshape(live * kv, heads // kv, dim)
+        weights = torch.baddbmm(self.bias[window], q, keys.transpose(1, 2), alpha=scale)
+        return torch.bmm(weights.softmax(-1), values).view(live, heads, -1)
+
+    def move(self, source: int, target: int):
+        """Copy one slot over another."""
+        for keys, values in self.layers.values():
+            keys[target], values[target] = keys[source], values[source]
+
+
+def _positions(lengths, device):
+    return torch.cat([torch.arange(n, device=device) for n in lengths])
+
+
+def _hide(position, longest, window, dtype, kv):
+    """(live * KV, 1, longest): -inf on keys that do not exist yet or are out of the window."""
+    i = torch.arange(longest, device=position.device)
+    seen = i <= position[:, None]
+    if window is not None:
+        seen &= i > position[:, None] - window
+    bias = torch.zeros(seen.shape, dtype=dtype, device=position.device)
+    return bias.masked_fill_(~seen, float("-inf")).repeat_interleave(kv, 0)[:, None]
+
+
+@torch.no_grad()
+def generate(
+    model, prompts: list[list[int]], max_new_tokens: int | list[int],
+    eos_token_ids=(), slots: int | None = None,
+) -> list[list[int]]:
+    """The most likely next token again and again, for each prompt of token ids.
+
+    Returns the new tokens of each prompt, up to and including the first one in `eos_token_ids`,
+    at most `max_new_tokens` (one number, or one per prompt). Computes in the precision of the
+    weights, or under the caller's autocast; bf16 gives other text than fp32 on near-ties.
+    slots: sequences decoded at once; by default as many as fit in 512 MB, at most 128.
+    """
+    if not isinstance(max_new_tokens, int):
+        limits = list(max_new_tokens)
+    else:
+        limits = [max_new_tokens] * len(prompts)
+    if len(limits) != len(prompts):
+        raise ValueError(f"{len(limits)} values of max_new_tokens for {len(prompts)} prompts; "
+                         "give one number, or one per prompt")
+    empty = [i for i, prompt in enumerate(prompts) if not prompt]
+    if empty:
+        raise ValueError(f"prompt {empty[0]} has no tokens; generation needs at least one")
+    eos = {eos_token_ids} if isinstance(eos_token_ids, int) else set(eos_token_ids)
+    with evaluating(model), fast_path(model):
+        if supports(model) or _cannot_decode(base_of(model)):
+            return _fallback(model, prompts, limits, eos)
+        return _decode(base_of(model), prompts, limits, eos, slots)
+
+
+def _decode(base, prompts, limits, eos, slots):
+    device = base.get_input_embeddings().weight.device
+    head = base.get_output_embeddings()
+    made: list[list[int]] = [[] for _ in prompts]
+    # Longest prompt first: then what is decoded together is of similar length.
+    waiting = sorted((i for i in range(len(prompts)) if limits[i] > 0),
+                     key=lambda i: len(prompts[i]))
+    if not waiting:
+        return made
+    room = max(len(prompts[i]) + limits[i] for i in waiting)
+    slots = min(slots or _fitting(base, room), len(waiting))
+    cache = Slots(slots, room)
+    live: list[int] = []  # prompt in each slot
+    token = length = torch.empty(0, dtype=torch.long, device=device)
+
+    def forward(ids, positions, rows=None):
+        hidden = hidden_states(base, ids, positions, cache)
+        return head(hidden if rows is None else hidden[rows]).argmax(-1)
+
+    while waiting or live:
+        free = slots - len(live)
+        if waiting and (free >= min(len(waiting), max(1, slots // 4))):
+            new, tokens = [], 0
+            while waiting and len(new) < free and (
+                not new or tokens + len(prompts[waiting[-1]]) <= PREFILL_TOKENS
+            ):
+                new.append(waiting.pop())
+                tokens += len(prompts[new[-1]])
+            lengths = [len(prompts[i]) for i in new]
+            cache.prefill(lengths, len(live), device)
+            ids = torch.tensor([t for i in new for t in prompts[i]], device=device)
+            lengths = torch.tensor(lengths, device=device)
+            first = forward(ids, cache.at[1], lengths.cumsum(0) - 1)
+            live, fresh = live + new, list(zip(new, first.tolist(), strict=True))
+            token, length = torch.cat([token, first]), torch.cat([length, lengths])
+        else:
+            cache.step(length)
+            token = forward(token, length)
+            length = length + 1
+            fresh = list(zip(live, token.tolist(), strict=True))
+        for i, t in fresh:
+            made[i].append(t)
+        keep = list(range(len(live)))
+        for slot in reversed(range(len(live))):
+            i = live[slot]
+            if len(made[i]) == limits[i] or made[i][-1] in eos:
+                last = len(live) - 1
+                if slot != last:
+                    cache.move(last, slot)
+                    live[slot], keep[slot] = live[last], keep[last]
+                live.pop()
+                keep.pop()
+        if len(keep) < len(token):
+            token, length = token[keep], length[keep]
+    return made
+
+
+def _fitting(base, room: int) -> int:
+    """How many sequences of `room` tokens have their keys and values in CACHE_BYTES."""
+    config = base.config.get_text_config()
+    heads = config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kv = getattr(config, "num_key_value_heads", None) or heads
+    size = 2 * config.num_hidden_layers * kv * dim * base.dtype.itemsize * room
+    return max(8, min(SLOTS, CACHE_BYTES // size))
+
+
+_trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _cannot_decode(base) -> bool:
+    """Whether the last token of a prompt, decoded from slots, gets other logits than in one go."""
+    if base not in _trials:
+        device = base.get_input_embeddings().weight.device
+        vocabulary = base.get_input_embeddings().weight.shape[0]
+        ids = torch.tensor([(7 * i + 3) % vocabulary for i in range(9)], device=device)
+        cache, lengths = Slots(2, 6), [5, 4]
+        whole = hidden_states(base, ids, _positions(lengths, device), Layout(lengths))[[4, 8]]
+        cache.prefill([4, 3], 0, device)
+        hidden_states(base, ids[[0, 1, 2, 3, 5, 6, 7]], cache.at[1], cache)
+        step = torch.tensor([4, 3], device=device)
+        cache.step(step)
+        parts = hidden_states(base, ids[[4, 8]], step, cache)
+        error = (parts.float() - whole.float()).norm() / whole.float().norm()
+        _trials[base] = bool(error > (1e-3 if parts.dtype == torch.float32 else 0.1))
+    return _trials[base]
+
+
+def _fallback(model, prompts, limits, eos, batch_size: int = 32):
+    """transformers' own generate, padded on the left."""
+    from transformers import GenerationConfig
+
+    device = next(model.parameters()).device
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    made: list[list[int]] = [[] for _ in prompts]
+    for start in range(0, len(order), batch_size):
+        chosen = [i for i in order[start : start + batch_size] if limits[i] > 0]
+        if not chosen:
+            continue
+        width = max(len(prompts[i]) for i in chosen)
+        pads = [width - len(prompts[i]) for i in chosen]
+        ids = torch.tensor([[0] * p + prompts[i] for p, i in zip(pads, chosen, strict=True)])
+        mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
+        config = GenerationConfig(
+            do_sample=False, max_new_tokens=max(limits[i] for i in chosen),
+            eos_token_id=sorted(eos) or None, pad_token_id=0)
+        out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
+                             generation_config=config)[:, width:].tolist()
+        for i, row in zip(chosen, out, strict=True):
+            row = row[: limits[i]]
+            end = next((j + 1 for j, t in enumerate(row) if t in eos), len(row))
+            made[i] = row[:end]
+    return made

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import warnings
 from pathlib import Path
 
 from ftkit import machine
+
+# Two messages that `import peft` and `get_peft_model` print on every CPU machine, and that ask for
+# nothing a user could or should do.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 
 
 def tiny_path() -> Path:

@@ -1,0 +1,541 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · LoRA from scratch, then peft
+#
+# **Claim: an update of rank 8, five in a hundred of the weights, learns a job as well as moving
+# all of them, and forgets less.** It has two halves; you will test both. After this lesson you can
+#
+# - write LoRA in ten lines and prove that it equals peft's;
+# - count what it saves (parameters, bytes, disk) and what it does not;
+# - compare it with full fine-tuning fairly, which most comparisons are not.
+#
+# *About 30 minutes. The code needs one minute on two CPU cores.*
+
+# %%
+import copy
+
+import torch
+
+import ftkit as ft
+
+ft.setup(seed=0)
+
+# %% [markdown]
+# ## The question
+#
+# > *"You have one base model and two hundred customers, each with their own fine-tune. How many
+# > numbers do you have to train and keep for each of them? And which costs of training does that
+# > take away, and which stay?"*
+#
+# The usual answer names a percentage and stops. Let us start one step earlier: why should a few
+# numbers be enough?
+
+# %%
+lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:480], val="tasks")
+full = lab.run(method="full", learning_rate=1e-3)
+full
+
+# %% [markdown]
+# ## The update is nearly flat
+#
+# Every weight has moved. Take one matrix and look at the **update**, after minus before. Its
+# singular values say along how many directions it really moved: an update of **rank** r needs r.
+
+# %%
+base, tokenizer = ft.load("tiny")
+name = "model.layers.2.mlp.up_proj.weight"
+before, after = base.state_dict()[name], full.model.state_dict()[name]
+
+
+def share_in(matrix, rank):
+    energy = torch.linalg.svdvals(matrix) ** 2
+    return (energy[:rank].sum() / energy.sum()).item()
+
+
+noise = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+ft.table([{"rank": r, "of the update": share_in(after - before, r), "of the weights": share_in(before, r),
+           "of random noise": share_in(noise, r)} for r in (1, 4, 8, 16, 64, 192)])
+
+# %% [markdown]
+# The share of the squared size that the first r directions hold. Is what is left over needed?
+# Throw it away in every matrix of the tuned model, and see how good the rest still is.
+
+# %%
+ft.predict(
+    "Keep the 8 strongest directions of every update, drop the others. The validation loss is then",
+    "as before the fine-tune", "half way", "nearly that of the tuned model",
+)
+
+
+# %%
+def keep_directions(rank):
+    model = copy.deepcopy(base)
+    for weight, tuned in zip(model.parameters(), full.model.parameters(), strict=True):
+        update = tuned.detach() - weight.detach()
+        if update.ndim == 2:
+            U, S, V = torch.linalg.svd(update, full_matrices=False)
+            update = U[:, :rank] * S[:rank] @ V[:rank]
+        weight.data += update
+    return model
+
+
+validation = [ft.encode(record, tokenizer) for record in lab.val]
+kept = {rank: ft.loss_on(keep_directions(rank), validation) for rank in (0, 1, 2, 8, 32, 192)}
+kept
+
+# %%
+gain = (kept[0] - kept[8]) / (kept[0] - kept[192])
+ft.expect(gain, ">", 0.9, "eight directions carry nearly all that was learned")
+
+# %% [markdown]
+# So why train what can be thrown away? **LoRA** ([Hu et al. 2021](https://arxiv.org/abs/2106.09685))
+# freezes W and trains an update that cannot have more than r directions:
+#
+# $$W' = W + \frac{\alpha}{r}\, B A \qquad A: r \times d_{in}, \quad B: d_{out} \times r$$
+#
+# ## By hand
+#
+# A starts random, B at zero. The scale α/r is a constant.
+
+
+# %%
+class LoRALinear(torch.nn.Module):
+    def __init__(self, linear, r, alpha):
+        super().__init__()
+        self.linear, self.scale = linear, alpha / r
+        self.A = torch.nn.Parameter(torch.randn(r, linear.in_features) / linear.in_features**0.5)
+        self.B = torch.nn.Parameter(torch.zeros(linear.out_features, r))
+
+    def forward(self, x):  # two thin products; B A itself is never built
+        return self.linear(x) + self.scale * (x @ self.A.T @ self.B.T)
+
+
+# %% [markdown]
+# Put one around each linear layer of a copy of the base, everything else frozen.
+
+# %%
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def inject(model, targets, r, alpha):
+    model.requires_grad_(False)
+    for block in list(model.modules()):
+        for name, child in list(block.named_children()):
+            if name in targets:
+                setattr(block, name, LoRALinear(child, r, alpha))
+    return model
+
+
+# %% [markdown]
+# With B at zero, B A is zero: the adapted model must *be* the base, to the last bit.
+
+# %%
+from ftkit.tokens import collate
+
+batch = collate([ft.encode(record, tokenizer) for record in lab.train[:16]], tokenizer.pad_token_id)
+mine = inject(copy.deepcopy(base), LINEAR, r=8, alpha=16)
+assert torch.equal(mine(**batch).logits, base(**batch).logits)
+
+# %%
+ft.predict("In the very first step, which of the two gets a gradient?",
+           "only A", "only B", "both", "neither: their product is zero", answer="only B")
+
+# %%
+mine(**batch).loss.backward()
+norms = {"A": 0.0, "B": 0.0}
+for name, p in mine.named_parameters():
+    if p.requires_grad:
+        norms[name[-1]] += p.grad.norm().item()
+mine.zero_grad()
+assert norms["A"] == 0 < norms["B"]
+norms
+
+# %% [markdown]
+# The gradient of A is a product with B, so it is zero while B is. B moves first, then A can follow.
+# Start *both* at zero and nothing ever moves; start both random and the model is no longer the base.
+#
+# ## Train it, and compare with peft
+#
+# `peft` is the library everyone uses. Same start, same five steps: the losses must agree.
+
+
+# %%
+def trainable(model):
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def five_steps(model):
+    optimizer, losses = torch.optim.AdamW(trainable(model), lr=5e-3, weight_decay=0.0), []
+    for _ in range(5):
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable(model), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+# %%
+import peft
+
+settings = peft.LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+torch.manual_seed(0)
+theirs = peft.get_peft_model(copy.deepcopy(base), settings)
+with torch.no_grad():  # our random start differs from theirs: take theirs
+    for p, q in zip(trainable(mine), trainable(theirs), strict=True):
+        p.copy_(q)
+
+hand, library = five_steps(mine), five_steps(theirs)
+assert torch.allclose(torch.tensor(hand), torch.tensor(library), atol=1e-3)
+hand, library
+
+# %% [markdown]
+# In `ft` the same request is a `Config`. It trains with peft, on its own fast path.
+
+# %%
+request = ft.Config(method="lora", r=8, lora_alpha=16, learning_rate=5e-3, batch_size=16,
+                    max_steps=5, lr_scheduler_type="constant", warmup_steps=0, precision="fp32")
+run = ft.Experiment(data=lab.train[:16], val=lab.val).run(request, live=False)
+assert torch.allclose(torch.tensor(hand), torch.tensor([r["loss"] for r in run.rows]), atol=1e-3)
+run
+
+# %% [markdown]
+# ## Count
+#
+# A layer from `n_in` to `n_out` gets `r · (n_in + n_out)` numbers instead of `n_in · n_out`. Hold
+# the formula against the models.
+
+# %%
+formula = sum(8 * (m.in_features + m.out_features)
+              for n, m in base.named_modules() if n.split(".")[-1] in LINEAR)
+assert formula == sum(p.numel() for p in trainable(mine)) == run.trainable_parameters
+f"{formula:,} of {run.total_parameters:,}: {formula / run.total_parameters:.1%}"
+
+# %% [markdown]
+# And Llama 2 7B, which interviewers like: r = 8 on the q and v matrices. On torch's `meta` device a
+# model has shapes and no memory, so we can build the real thing and count.
+
+# %%
+from transformers import LlamaConfig, LlamaForCausalLM
+
+with torch.device("meta"):
+    llama = LlamaForCausalLM(LlamaConfig())  # the defaults are Llama 2 7B's shape
+    total = llama.num_parameters()
+    inject(llama, ["q_proj", "v_proj"], r=8, alpha=16)
+llama_trained = sum(p.numel() for p in trainable(llama))
+assert llama_trained == 32 * 2 * 8 * (4096 + 4096)
+f"{llama_trained:,} of {total:,}: {llama_trained / total:.2%}"
+
+# %% [markdown]
+# ## Merge
+#
+# For use, add the update into W once. The model is then an ordinary one, as fast as the base.
+
+
+# %%
+def merge(model):
+    for block in list(model.modules()):
+        for name, child in list(block.named_children()):
+            if isinstance(child, LoRALinear):
+                child.linear.weight.data += child.scale * child.B.data @ child.A.data
+                setattr(block, name, child.linear)
+    return model
+
+
+plain = merge(copy.deepcopy(mine))
+assert torch.allclose(plain(**batch).logits, mine(**batch).logits, atol=1e-3)
+assert torch.allclose(plain(**batch).logits, theirs.merge_and_unload()(**batch).logits, atol=1e-3)
+
+# %% [markdown]
+# ## Which learning rate?
+#
+# "LoRA against full fine-tuning at the same rate" compares nothing: each method has a rate of its
+# own. Three rates each, three seeds.
+
+# %%
+ratio = ft.predict("Against full fine-tuning, the best learning rate of LoRA is ...",
+                   "smaller", "about the same", "several times larger")
+ratio
+
+# %%
+short = ft.Config(batch_size=16, epochs=1, eval_steps=1000)
+seeds = [0, 1, 2]
+sweep = lab.sweep(short, method=["full"], learning_rate=[2e-4, 1e-3, 5e-3], seed=seeds)
+sweep += lab.sweep(short, method=["lora"], learning_rate=[1e-3, 5e-3, 2.5e-2], seed=seeds)
+ft.table(sweep)
+
+
+# %%
+def runs_of(method, rate):
+    return [r for r in sweep if (r.config.method, r.config.learning_rate) == (method, rate)]
+
+
+def mean(runs, measure="val_loss"):
+    return sum(run.after[measure] for run in runs) / len(runs)
+
+
+full_rate = min([2e-4, 1e-3, 5e-3], key=lambda rate: mean(runs_of("full", rate)))
+lora_rate = min([1e-3, 5e-3, 2.5e-2], key=lambda rate: mean(runs_of("lora", rate)))
+ft.expect(lora_rate, ">=", 5 * full_rate, "LoRA wants a rate several times larger")
+ratio.score("several times larger" if lora_rate >= 3 * full_rate else "about the same")
+
+# %% [markdown]
+# The rates are a factor of five apart, so this is a size and not a number. On large models about
+# [ten times](https://thinkingmachines.ai/blog/lora/) is reported: an observation, not a law. Whoever
+# compares both at *one* rate decides beforehand which of them looks bad.
+#
+# ## Does it learn as well?
+#
+# Each at its own best rate, on entities that were in no training record.
+
+# %%
+test = ft.records("tasks", "test")[::3]
+exact = {name: [ft.exact_match(run.model, tokenizer, test) for run in runs_of(name, rate)]
+         for name, rate in (("full", full_rate), ("lora", lora_rate))}
+ft.table([{"method": name, "exact match": scores, "val_loss": mean(runs_of(name, rate))}
+          for (name, scores), rate in zip(exact.items(), (full_rate, lora_rate), strict=True)])
+
+# %% [markdown]
+# ## Does it forget less?
+#
+# In the picture, learning is to the left and forgetting upwards. Do not compare at one rate: find
+# two points with the **same `val_loss`**, and ask which of them is lower.
+
+# %%
+ft.scatter(runs_of("full", 2e-4) + runs_of("full", 1e-3) + runs_of("lora", 1e-3)
+           + runs_of("lora", 5e-3))
+
+# %% [markdown]
+# A LoRA run that forgot little is mostly a LoRA run that learned little: at its low rate it sits far
+# to the right. On large models, [Biderman et al.](https://arxiv.org/abs/2405.09673) name their paper
+# *LoRA learns less and forgets less*: both halves. What moves a point is the rate and the steps.
+#
+# ## Rank and layers
+#
+# Does more rank help? And are q and v enough, peft's default for this kind of model?
+
+# %%
+lora = short.but(method="lora", learning_rate=lora_rate)
+small = lab.sweep(lora.but(r=1, lora_alpha=2), seed=seeds)
+large = lab.sweep(lora.but(r=64, lora_alpha=128), seed=seeds)
+q_and_v = lab.sweep(lora.but(target_modules="q_proj,v_proj"), seed=seeds)
+ft.table([{"LoRA": name, "trained": runs[0].trainable_parameters,
+           "val_loss": [r.after["val_loss"] for r in runs],
+           "general_loss": [r.after["general_loss"] for r in runs]}
+          for name, runs in {"r=1": small, "r=8": runs_of("lora", lora_rate), "r=64": large,
+                             "r=8, q and v": q_and_v}.items()])
+
+# %%
+final = {"all": [r.after["val_loss"] for r in runs_of("lora", lora_rate)],
+         "q and v": [r.after["val_loss"] for r in q_and_v]}
+ft.expect(final["all"], "<", final["q and v"], "all linear layers beat q and v alone")
+
+# %% [markdown]
+# `lora_alpha` was 2r in every line, so that the scale stayed. Rank is capacity: it pays when there is
+# much to learn (thousands of facts), and this job is a format. More rank at the same rate also means
+# larger steps.
+#
+# ## The bill
+#
+# What does training need beside the weights? Gradients, the optimizer's two averages for each
+# trained number, and the **activations** that the backward pass comes back for. Count the bytes.
+
+# %%
+ft.predict("LoRA with 5 % of the parameters. Activations shrink to ...",
+           "about 5 %", "about a half", "hardly at all")
+
+
+# %%
+def bill(model):
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved = {}
+
+    def note(tensor):  # what autograd keeps for the backward pass
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = model(**batch).loss
+    activations = sum(saved.values())
+    loss.backward()
+    optimizer = torch.optim.AdamW(trainable(model))
+    optimizer.step()
+    states = [t for state in optimizer.state.values() for t in state.values()]
+    return {"gradients": sum(p.grad.nbytes for p in trainable(model)),
+            "optimizer": sum(t.nbytes for t in states), "activations": activations}
+
+
+# %%
+costs = {"full": bill(copy.deepcopy(base).requires_grad_(True)),
+         "LoRA r=8": bill(inject(copy.deepcopy(base), LINEAR, r=8, alpha=16))}
+ft.expect(costs["LoRA r=8"]["optimizer"], "<", costs["full"]["optimizer"] / 10, "states shrink")
+ft.expect(costs["LoRA r=8"]["activations"], ">", costs["full"]["activations"] / 2,
+          "activations mostly stay")
+ft.table([{"method": method, **{k: f"{v / 1e6:.2f} MB" for k, v in c.items()}}
+          for method, c in costs.items()])
+
+# %% [markdown]
+# To correct the first A, the gradient still has to travel back through every frozen layer. That is
+# why long sequences fill the memory under LoRA too; gradient checkpointing helps there, LoRA does not.
+#
+# ## Two adapters, one base
+#
+# An adapter is a small file. Train two, save both, and switch between them on one base model.
+
+# %%
+import tempfile
+from pathlib import Path
+
+folder = Path(tempfile.mkdtemp())
+for task in ("french_word", "opposite"):
+    ft.Experiment(data=task).run(method="lora", max_steps=25, out=folder / task, live=False)
+sizes = {f.name: f.stat().st_size for f in (folder / "opposite").glob("adapter_model*")}
+sizes, sum(p.nbytes for p in base.parameters())
+
+# %%
+served = peft.PeftModel.from_pretrained(copy.deepcopy(base), folder / "french_word", "french_word")
+served.load_adapter(folder / "opposite", "opposite")
+questions = [{"instruction": "What is the opposite of hot?", "output": "cold"},
+             {"instruction": "Translate the word dog into French.", "output": "chien"}]
+said = []
+for task in ("french_word", "opposite"):
+    served.set_adapter(task)
+    said.append({"adapter": task} | dict(zip("12", ft.answers(served, tokenizer, questions))))
+ft.table(said)
+
+# %% [markdown]
+# Use `from_pretrained` to load. `get_peft_model` with the same settings gives a *fresh* adapter, B at
+# zero: nothing complains, and you serve the base.
+#
+# ## Break it
+#
+# The commonest mistake in a merge by hand: the scale α/r is forgotten. Nothing crashes. How much does
+# it cost?
+
+# %%
+tuned = runs_of("lora", lora_rate)[0].model
+
+
+def merged_with(scale):
+    model = copy.deepcopy(tuned)
+    for module in model.modules():
+        if isinstance(module, peft.tuners.lora.Linear):
+            module.scaling["default"] = scale
+    return model.merge_and_unload()
+
+
+right = 16 / 8
+losses = {scale: ft.loss_on(merged_with(scale), validation) for scale in (0.0, 1.0, right, 4.0)}
+losses
+
+# %%
+ft.expect(losses[1.0], ">", losses[right], "a merge without the scale is worse")
+assert abs(losses[right] - ft.loss_on(tuned, validation)) < 0.01
+
+# %% [markdown]
+# So a merge is checked like this: same logits, or same loss, before and after. At scale 0 you see
+# the base; beyond the right scale it is not "more tuned".
+#
+# ## What if?
+#
+# One number to change. Raise `r` to 64 and leave `lora_alpha`: the scale falls from 2 to 1/4. What do
+# eight times as many parameters bring? Then find the `lora_alpha` that makes up for it.
+
+# %%
+changed = lab.run(lora, r=64, lora_alpha=16)
+changed
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** How many numbers does LoRA train? `layers` lists (n_in, n_out) of the adapted matrices. Take
+# care: not every matrix is square.
+
+
+# %% tags=["raises-exception"]
+def lora_parameters(layers, r):
+    ...
+
+
+ft.check("lora_parameters", lora_parameters)
+
+
+# %% [markdown]
+# **2.** Merge by hand: the weight of the plain layer that equals the adapted one. W is (n_out, n_in);
+# do not change it in place.
+
+
+# %% tags=["raises-exception"]
+def merge_weight(W, A, B, r, alpha):
+    ...
+
+
+ft.check("merge_weight", merge_weight)
+
+
+# %% [markdown]
+# **3.** Someone raises the rank and wants the same scale as before. Which alpha?
+
+
+# %% tags=["raises-exception"]
+def alpha_for(new_r, old_r, old_alpha):
+    ...
+
+
+ft.check("alpha_for", alpha_for)
+
+# %% [markdown]
+# ## Interview
+#
+# **How does LoRA help, and what does it not reduce?**
+# <details><summary>Answer</summary>
+# W is frozen, W + (α/r)BA is used, only A and B get gradients and optimizer states. Here r=8 trained
+# 5 % of the parameters and the states shrank twentyfold; the activations hardly did, and the base is
+# still there in full size. Merged, it costs nothing at inference.
+# </details>
+#
+# **Trainable parameters of r=8 on q and v of Llama 2 7B?**
+# <details><summary>Answer</summary>
+# Each 4096 × 4096 matrix gets 8 · (4096 + 4096) = 65,536. Two in each of 32 layers: 4,194,304, or
+# 0.06 % of 6.74 billion; 8.4 MB in bf16. Two hundred customers: 1.7 GB, against 2.7 TB of copies.
+# </details>
+#
+# **Why is B zero and A random?**
+# <details><summary>Answer</summary>
+# BA = 0, so training starts at the base exactly. The gradient of A is a product with B: 0 in the first
+# step; B's is not. Both zero: nothing ever trains. Both random: the start is disturbed.
+# </details>
+
+# %% [markdown]
+# **"LoRA forgets less." Comment.**
+# <details><summary>Answer</summary>
+# Compare at the same score, not at the same rate. The base is frozen, but the function is not: W + BA
+# answers. At rates that learned as much, our LoRA runs forgot no less (3 seeds). On large models LoRA
+# is reported to learn less and forget less.
+# </details>
+#
+# **Does LoRA make a training step faster?**
+# <details><summary>Answer</summary>
+# Forward 2N, gradients of the inputs 2N, of the weights 2N FLOPs per token. LoRA skips the last for
+# frozen weights: about 4/6 = 67 %. Small extra products eat some of it; on a model as small as
+# `tiny` all of it.
+# </details>
+#
+# ## Recap
+#
+# - An update of few directions is enough for a format; LoRA trains such an update, starting at zero.
+# - It saves gradients, optimizer states and disk; not activations, not the base.
+# - Tune its rate for itself, and compare at equal score.
+#
+# By hand: [`ftkit/lora.py`](../ftkit/lora.py). Next:
+# [04 instruction tuning](04_instruction_tuning.ipynb), the loss token by token.

@@ -137,12 +137,14 @@ def test_a_wide_range_is_drawn_on_a_log_scale_and_a_narrow_one_is_not():
 def test_names_of_lines_do_not_cover_each_other():
     from matplotlib.text import Text
 
-    runs = {f"run number {i}": make_run(losses=(4.0, 1.0 + i / 1000)) for i in range(14)}
+    runs = {f"run number {i}": make_run(losses=(1.0, (0.5, 4.0)[i % 2] + i / 1000))
+            for i in range(14)}
     picture = plots.curves(runs, "loss")
     picture.figure.canvas.draw()
     boxes = sorted((Text.get_window_extent(t) for t in picture.axes[0].texts),
                    key=lambda box: box.y0)
     assert all(low.y1 <= high.y0 + 3 for low, high in zip(boxes, boxes[1:], strict=False))
+    assert boxes[-1].y1 <= picture.axes[0].bbox.y1 + 12, "names stay beside the panel"
     assert all(0 <= b.x0 and b.x1 <= picture.figure.bbox.width for b in boxes)
 
 
@@ -192,7 +194,7 @@ def test_text_from_data_is_neither_html_nor_maths():
     evil = r"<img src=x onerror=y> $\foo$ " + "\u202e\x1b[31m"
     run = make_run()
     run.model_name, run.stopped = evil, evil
-    run.rows[-1][evil + "_loss"] = 1.0
+    run.rows[-1][r"$\foo$ <img src=x>_loss"] = 1.0
     other = make_run(rate=1.0)
     for drawn in (plots.curves(run), plots.curves([run, other]), plots.scatter([run, other])):
         page = drawn._repr_mimebundle_()["text/html"]

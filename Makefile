@@ -1,0 +1,79 @@
+# What can be done in a clone; every target makes what it needs. `make help` lists them.
+#
+#   ARGS=...      passed on: make lab ARGS=--no-browser, make test ARGS="-k data"
+#   PYTHON=...    the Python to build .venv with (default: the first of 3.11 to 3.13 found)
+#   PIP_ARGS=...  for pip; on Linux without a GPU, the smaller torch (0.2 instead of 3 GB):
+#                 make lab PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+JOBS ?= 2
+
+# The environment knows where the clone lies; a clone that was moved installs itself again.
+HERE := $(shell pwd | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(HERE)
+
+# One thread each and two at a time: on a busy machine, threads that wait for each other lose
+# more than they gain. The tests have a home of their own and never touch yours.
+QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false
+PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test unit lessons notebooks check bench dist clean
+
+help:  ## list what can be done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
+	@$(VENV)/bin/ftkit lab $(ARGS)
+
+test: check unit lessons  ## everything that CI runs
+
+unit: $(READY)-test  ## the tests of the package, the command line and the wheel
+	$(PYTEST) $(ARGS)
+
+lessons: $(READY)-test  ## run every lesson from top to bottom
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	FTKIT_HOME="$$home" FTKIT_TIER=cpu FTKIT_STRICT=1 $(PYTEST) --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=180 -p no:python notebooks
+
+check: $(READY)-test  ## style, and whether the notebooks are built from their sources
+	$(PY) -m ruff check .
+	$(PY) notebooks/build.py --check
+
+notebooks: $(READY)-test  ## build notebooks/*.ipynb from notebooks/src
+	$(PY) notebooks/build.py
+
+bench: $(READY)-test  ## list the benchmarks, which have commands of their own
+	@$(PIP) install --quiet $(PIP_ARGS) -e '.[test,bench]'
+	@sed -n '1,/^"""$$/p' tests/benchmarks/*.py
+
+dist: $(READY)-test  ## build the wheel and the source archive in dist/
+	$(PY) -m hatchling build
+
+clean:  ## remove what was built here, and .venv
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .cache
+
+# ---------------------------------------------------------------- the environment, made once
+
+$(PY):
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	      2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "make: no Python 3.11, 3.12 or 3.13 here; install one, or name it: make PYTHON=..." >&2; \
+	  exit 2; fi; \
+	echo "Making $(VENV) with $$($$found --version)"; \
+	$$found -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	  echo "make: $$found cannot make an environment; on Debian: apt install python3-venv" >&2; \
+	  exit 2; }
+
+$(READY): pyproject.toml | $(PY)
+	$(PIP) install $(PIP_ARGS) -e .
+	@touch $@
+
+$(READY)-test: pyproject.toml | $(PY)
+	$(PIP) install $(PIP_ARGS) -e '.[test]'
+	@touch $@ $(READY)

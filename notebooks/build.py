@@ -1,0 +1,64 @@
+"""Build the lessons: notebooks/src/NN_name.py (percent format) -> notebooks/NN_name.ipynb.
+
+    python notebooks/build.py           write the notebooks that changed
+    python notebooks/build.py --check   write nothing; exit 1 and name those that are not up to date
+
+A build of the same source gives the same bytes: cells are numbered instead of getting random ids,
+and neither outputs nor the state of a learner's machine are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+HERE = Path(__file__).parent
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KEPT = ("tags", "jupyter")  # of the metadata of a cell
+
+
+def build(source: Path) -> str:
+    """The text of the notebook that `source` describes."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = nbformat.NotebookNode(kernelspec=KERNEL)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell.id = str(number)
+        cell.metadata = nbformat.NotebookNode(
+            {name: cell.metadata[name] for name in KEPT if name in cell.metadata})
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def lessons(folder: Path = HERE) -> dict[Path, Path]:
+    """Source -> notebook of every lesson."""
+    sources = sorted((folder / "src").glob("[0-9][0-9]_*.py"))
+    return {source: folder / f"{source.stem}.ipynb" for source in sources}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the lessons from notebooks/src.")
+    parser.add_argument("--check", action="store_true", help="only say what is not up to date")
+    check = parser.parse_args().check
+    found = lessons()
+    stale = [(notebook, text) for source, notebook in found.items()
+             if (text := build(source)).encode() != (
+                 notebook.read_bytes() if notebook.exists() else None)]
+    orphans = sorted(set(HERE.glob("*.ipynb")) - set(found.values()))
+    for notebook, text in stale:
+        if not check:
+            notebook.write_bytes(text.encode())
+        print(f"{'not up to date' if check else 'built'}: {notebook.name}")
+    for orphan in orphans:
+        print(f"no source in notebooks/src: {orphan.name}")
+    return 1 if orphans or (check and stale) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

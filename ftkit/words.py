@@ -38,8 +38,10 @@ def compared(groups, keys) -> str:
         parts = []
         if fine:
             low, high = min(fine, key=fine.get), max(fine, key=fine.get)
-            parts.append(f"ended at {number(fine[low])} ({low})" + (
-                f", at most at {number(fine[high])} ({high})" if high != low else ""))
+            same = len(fine) > 1 and fine[low] == fine[high]
+            parts.append(f"ended at {number(fine[low])} ({'all' if same else low})")
+            if fine[low] != fine[high]:
+                parts.append(f"at most at {number(fine[high])} ({high})")
         parts += [f"diverged: {', '.join(n for n in ends if n not in fine)}"] * (ends != fine)
         said.append(f"{clean(key)} " + (", ".join(parts) or "was not measured"))
     return "; ".join(said) + "."

@@ -173,17 +173,17 @@ class Experiment:
             with loop.autocast(device, config.precision):
                 return {k: evaluate.loss_on(model, e) for k, e in prepared["evals"].items()}
 
-        live = _live(live, happened)
-        writer = run.Writer(happened)
+        figure, writer = None, run.Writer(happened)
         _reset_peak(device)
         best = _Best(model, config.early_stopping_patience)
         try:
             happened.before = measure()
+            figure = _live(live, happened)
             for row in loop.train(model, prepared["units"], config, total, measure):
                 happened.rows.append(row)
                 writer.row(row)
-                for listener in filter(None, (on_row, live)):
-                    listener(row)
+                for listen in filter(None, (on_row, figure)):
+                    listen(row)
                 if not math.isfinite(row["loss"]):
                     happened.stopped = f"diverged at step {row['step']}: the loss is {row['loss']}"
                 elif best.seen(row):
@@ -206,8 +206,8 @@ class Experiment:
         happened.peak_memory_bytes = _peak(device)
         model.eval()
         writer.finish()
-        if live:
-            live.finish(happened)
+        if figure:
+            figure.finish(happened)
 
 
 class _Best:
@@ -272,6 +272,7 @@ def _live(wanted, happened):
     from ftkit import plots
 
     return plots.Live(total_steps=happened.total_steps,
+                      before=happened.before,
                       title=f"{happened.model_name} on {happened.data['name']}")
 
 

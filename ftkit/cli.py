@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from ftkit import machine
@@ -219,13 +220,15 @@ def _run(args) -> int:
     config = Config(**{name: getattr(args, name) for name in names if hasattr(args, name)})
     probes = ["general"] if args.probes is None else [p for p in args.probes if p != "none"]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries have to say to each other
     if args.model == "smollm2":
         _have_smollm2(args)
     gc.disable()  # importing torch and transformers leaves little to collect; looking costs 0.6 s
     # Everything that is read is checked here, before torch is even imported.
     lab = Experiment(model=args.model, data=args.data, val=args.val, probes=probes)
     bar = Bar("training", quiet=args.quiet)
-    bar.say(f"loading {args.model} and measuring it before the first step")
+    if bar.terminal:  # a line that the next one replaces; a log needs no such line
+        bar.say(f"loading {args.model} and measuring it before the first step")
 
     def on_row(row):
         whole = row["step"] / config.max_steps if config.max_steps else row["epoch"] / config.epochs

@@ -138,3 +138,126 @@ def _(run):
 
 
 KEEP_VAL_LOSS, KEEP_RISE = 0.2, 0.2  # tuned to the embedded base; lesson 01 names them
+
+
+# ------------------------------------------------------------------------------- 02 LoRA
+
+
+@exercise("lora_parameters")
+def _(lora_parameters):
+    q, mlp = (4096, 4096), (4096, 11008)
+    made = lora_parameters([q, q] * 32, 8)
+    if made == 32 * 2 * 8 * 4096:
+        return (f"{made:,} for Llama 2 7B, r=8, q and v: half of it; each matrix gets an A and a B")
+    if made == 32 * 2 * 4096 * 4096:
+        return f"{made:,} for Llama 2 7B: those are the frozen weights, r does not enter"
+    if made != 4_194_304:
+        return f"Llama 2 7B, r=8, q and v: {made!r}; expected 4,194,304"
+    made, wanted = lora_parameters([q] * 4 + [mlp, mlp, mlp[::-1]], 16), 1_249_280
+    if made in (16 * 2 * (6 * 4096 + 11008), 16 * 2 * (5 * 4096 + 2 * 11008)):
+        return (f"{made:,} for one Llama 2 layer, r=16, all matrices: those of the MLP are not "
+                f"square, so n_in and n_out both count; expected {wanted:,}")
+    if made != wanted:
+        return f"one Llama 2 layer, r=16, all linear: {made!r}; expected {wanted:,}"
+    if lora_parameters([], 8) != 0:
+        return f"no layers: {lora_parameters([], 8)!r}; expected 0"
+
+
+@exercise("merge_weight")
+def _(merge_weight):
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    W, A, B = (torch.randn(shape, generator=draw) for shape in ((5, 4), (2, 4), (5, 2)))
+    x, before = torch.randn(3, 4, generator=draw), W.clone()
+    made = merge_weight(W, A, B, 2, 6.0)
+    if not torch.equal(W, before):
+        return "W itself was changed; return a new matrix, so that the cell can be run again"
+    if tuple(made.shape) != (5, 4):
+        return f"the result has shape {tuple(made.shape)}; expected that of W, (5, 4)"
+    for scale, why in ((1.0, "alpha / r was forgotten"), (6.0, "alpha is not divided by r"),
+                       (6 / math.sqrt(2), "alpha / sqrt(r) is rsLoRA's scale")):
+        if torch.allclose(made, W + scale * B @ A, atol=1e-5):
+            return f"r=2, alpha=6: the update is {scale / 3:.2g} times what it should be; {why}"
+    wanted = x @ W.T + 3 * (x @ A.T @ B.T)
+    if not torch.allclose(x @ made.T, wanted, atol=1e-4):
+        worst = (x @ made.T - wanted).abs().max().item()
+        return f"x @ merged.T is off the adapted layer by {worst:.2g}; expected W + alpha/r B A"
+
+
+@exercise("alpha_for")
+def _(alpha_for):
+    made = alpha_for(64, 8, 16)
+    if _near(made, 16):
+        return "r from 8 to 64 with alpha kept at 16: the scale falls from 2 to 0.25"
+    if _near(made, 2):
+        return "2 is the scale alpha / r itself; which alpha gives this scale at r = 64?"
+    if not _near(made, 128):
+        return f"r from 8 to 64, alpha was 16: you say {made:g}; expected 128 (scale 2 as before)"
+    if not _near(alpha_for(4, 16, 8), 2):
+        return f"r from 16 to 4, alpha was 8: you say {alpha_for(4, 16, 8):g}; expected 2"
+
+
+# ------------------------------------------------------------------ 04 instruction tuning
+
+
+@exercise("make_example")
+def _(make_example):
+    prompt, answer, eos = [1, 20, 21], [30, 31], 2
+    made = make_example(list(prompt), list(answer), eos, 10)
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        return f"{made!r}; expected a pair (input_ids, labels)"
+    ids, labels = map(list, made)
+    if ids == prompt + answer:
+        return "input_ids end without EOS; the model would never learn where an answer ends"
+    if ids != [1, 20, 21, 30, 31, 2]:
+        return f"input_ids are {ids}; expected prompt, answer and EOS: [1, 20, 21, 30, 31, 2]"
+    if labels == [-100] * 3 + [30, 31, -100]:
+        return "EOS is there but its label is -100, so no loss teaches the model to stop"
+    if labels == ids:
+        return "the labels are the ids: the prompt must not carry loss, its labels are -100"
+    if labels == [-100, -100, 30, 31, 2, -100]:
+        return "the labels are shifted; the model shifts by itself, a label stands at its own token"
+    if labels != [-100] * 3 + [30, 31, 2]:
+        return f"labels are {labels}; expected [-100, -100, -100, 30, 31, 2]"
+    cut = make_example(list(prompt), list(answer), eos, 4)
+    if cut is None or tuple(map(list, cut)) != ([1, 20, 21, 30], [-100] * 3 + [30]):
+        return f"max_length 4: {cut!r}; expected the first 4 places of both rows"
+    if make_example(list(prompt), list(answer), eos, 3) is not None:
+        return "max_length 3: no token with loss is left; expected None instead of an empty lesson"
+
+
+@exercise("label_rows")
+def _(verdicts):
+    if not isinstance(verdicts, dict) or "..." in verdicts.values():
+        raise NotImplementedError
+    words = ("right", "no end", "shifted twice", "loss on the prompt")
+    for row, said in verdicts.items():
+        if said not in words:
+            return f"row {row}: {said!r}; expected one of {', '.join(words)}"
+    said = [verdicts.get(row) for row in "ABCD"]
+    if said[0] == "right":
+        return "row A: look at its last label, under EOS"
+    if said[1] == "right" or said[1] == "no end":
+        return "row B: the label 30 stands under token 22; where does the model shift?"
+    if said[2] == "right":
+        return "row C: 20, 21 and 22 are the question; does the model have to learn to ask it?"
+    if said != ["no end", "shifted twice", "loss on the prompt", "right"]:
+        return f"you said {', '.join(map(str, said))}; each word belongs to one row"
+
+
+@exercise("step_loss")
+def _(step_loss):
+    made = step_loss([(4.0, 10), (2.0, 90)])
+    if _near(made, 3.0):
+        return ("10 tokens at 4 and 90 at 2 gave 3.0: the mean of means, where a token of the "
+                "first counts nine times as much as one of the second")
+    if _near(made, 220.0):
+        return "10 tokens at 4 and 90 at 2 gave 220: that is the sum; divide by all labelled tokens"
+    if not _near(made, 2.2):
+        return f"10 tokens at 4 and 90 at 2 gave {made:.4g}; expected 2.2"
+    made = step_loss([(2.0, 30), (math.nan, 0), (1.0, 10)])
+    if math.isnan(made):
+        return "a micro-batch without labels made the whole step nan; it has no token: leave it out"
+    if not _near(made, 1.75):
+        return f"30 at 2, none at nan, 10 at 1 gave {made:.4g}; expected 1.75"

@@ -60,8 +60,9 @@ def share_in(matrix, rank):
 
 
 noise = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
-ft.table([{"rank": r, "of the update": share_in(after - before, r), "of the weights": share_in(before, r),
-           "of random noise": share_in(noise, r)} for r in (1, 4, 8, 16, 64, 192)])
+ft.table([{"directions": r, "of the update": share_in(after - before, r),
+           "of the weights": share_in(before, r), "of random noise": share_in(noise, r)}
+          for r in (1, 4, 8, 16, 64, 192)])
 
 # %% [markdown]
 # The share of the squared size that the first r directions hold. Is what is left over needed?
@@ -95,8 +96,9 @@ gain = (kept[0] - kept[8]) / (kept[0] - kept[192])
 ft.expect(gain, ">", 0.9, "eight directions carry nearly all that was learned")
 
 # %% [markdown]
-# So why train what can be thrown away? **LoRA** ([Hu et al. 2021](https://arxiv.org/abs/2106.09685))
-# freezes W and trains an update that cannot have more than r directions:
+# So why train what can be thrown away? **LoRA** ([Hu et al.
+# 2021](https://arxiv.org/abs/2106.09685)) freezes W and trains an update that cannot have more
+# than r directions:
 #
 # $$W' = W + \frac{\alpha}{r}\, B A \qquad A: r \times d_{in}, \quad B: d_{out} \times r$$
 #
@@ -144,8 +146,9 @@ mine = inject(copy.deepcopy(base), LINEAR, r=8, alpha=16)
 assert torch.equal(mine(**batch).logits, base(**batch).logits)
 
 # %%
-ft.predict("In the very first step, which of the two gets a gradient?",
-           "only A", "only B", "both", "neither: their product is zero", answer="only B")
+first = ft.predict("In the very first step, which of the two gets a gradient?",
+                   "only A", "only B", "both", "neither: their product is zero")
+first
 
 # %%
 mine(**batch).loss.backward()
@@ -155,11 +158,12 @@ for name, p in mine.named_parameters():
         norms[name[-1]] += p.grad.norm().item()
 mine.zero_grad()
 assert norms["A"] == 0 < norms["B"]
-norms
+first.score("only B")
 
 # %% [markdown]
-# The gradient of A is a product with B, so it is zero while B is. B moves first, then A can follow.
-# Start *both* at zero and nothing ever moves; start both random and the model is no longer the base.
+# The gradient of A is a product with B, so it is zero while B is. B moves first, then A can
+# follow. Start *both* at zero and nothing ever moves; start both random and the model is no
+# longer the base.
 #
 # ## Train it, and compare with peft
 #
@@ -289,8 +293,8 @@ ratio.score("several times larger" if lora_rate >= 3 * full_rate else "about the
 
 # %% [markdown]
 # The rates are a factor of five apart, so this is a size and not a number. On large models about
-# [ten times](https://thinkingmachines.ai/blog/lora/) is reported: an observation, not a law. Whoever
-# compares both at *one* rate decides beforehand which of them looks bad.
+# [ten times](https://thinkingmachines.ai/blog/lora/) is reported: an observation, not a law.
+# Whoever compares both at *one* rate decides beforehand which of them looks bad.
 #
 # ## Does it learn as well?
 #
@@ -314,9 +318,10 @@ ft.scatter(runs_of("full", 2e-4) + runs_of("full", 1e-3) + runs_of("lora", 1e-3)
            + runs_of("lora", 5e-3))
 
 # %% [markdown]
-# A LoRA run that forgot little is mostly a LoRA run that learned little: at its low rate it sits far
-# to the right. On large models, [Biderman et al.](https://arxiv.org/abs/2405.09673) name their paper
-# *LoRA learns less and forgets less*: both halves. What moves a point is the rate and the steps.
+# A LoRA run that forgot little is mostly a LoRA run that learned little: at its low rate it sits
+# far to the right. On large models, [Biderman et al.](https://arxiv.org/abs/2405.09673) name
+# their paper *LoRA learns less and forgets less*: both halves. What moves a point is the rate and
+# the steps.
 #
 # ## Rank and layers
 #
@@ -339,9 +344,9 @@ final = {"all": [r.after["val_loss"] for r in runs_of("lora", lora_rate)],
 ft.expect(final["all"], "<", final["q and v"], "all linear layers beat q and v alone")
 
 # %% [markdown]
-# `lora_alpha` was 2r in every line, so that the scale stayed. Rank is capacity: it pays when there is
-# much to learn (thousands of facts), and this job is a format. More rank at the same rate also means
-# larger steps.
+# `lora_alpha` was 2r in every line, so that the scale stayed. Rank is capacity: it pays when
+# there is much to learn (thousands of facts), and this job is a format. More rank at the same
+# rate also means larger steps.
 #
 # ## The bill
 #
@@ -385,8 +390,9 @@ ft.table([{"method": method, **{k: f"{v / 1e6:.2f} MB" for k, v in c.items()}}
           for method, c in costs.items()])
 
 # %% [markdown]
-# To correct the first A, the gradient still has to travel back through every frozen layer. That is
-# why long sequences fill the memory under LoRA too; gradient checkpointing helps there, LoRA does not.
+# To correct the first A, the gradient still has to travel back through every frozen layer. That
+# is why long sequences fill the memory under LoRA too; gradient checkpointing helps there, LoRA
+# does not.
 #
 # ## Two adapters, one base
 #
@@ -407,20 +413,20 @@ served = peft.PeftModel.from_pretrained(copy.deepcopy(base), folder / "french_wo
 served.load_adapter(folder / "opposite", "opposite")
 questions = [{"instruction": "What is the opposite of hot?", "output": "cold"},
              {"instruction": "Translate the word dog into French.", "output": "chien"}]
-said = []
+said = {"question": [q["instruction"] for q in questions]}
 for task in ("french_word", "opposite"):
     served.set_adapter(task)
-    said.append({"adapter": task} | dict(zip("12", ft.answers(served, tokenizer, questions))))
-ft.table(said)
+    said[task] = ft.answers(served, tokenizer, questions)
+ft.table([dict(zip(said, line, strict=True)) for line in zip(*said.values(), strict=True)])
 
 # %% [markdown]
-# Use `from_pretrained` to load. `get_peft_model` with the same settings gives a *fresh* adapter, B at
-# zero: nothing complains, and you serve the base.
+# Use `from_pretrained` to load. `get_peft_model` with the same settings gives a *fresh* adapter,
+# B at zero: nothing complains, and you serve the base.
 #
 # ## Break it
 #
-# The commonest mistake in a merge by hand: the scale α/r is forgotten. Nothing crashes. How much does
-# it cost?
+# The commonest mistake in a merge by hand: the scale α/r is forgotten. Nothing crashes. How much
+# does it cost?
 
 # %%
 tuned = runs_of("lora", lora_rate)[0].model
@@ -448,8 +454,8 @@ assert abs(losses[right] - ft.loss_on(tuned, validation)) < 0.01
 #
 # ## What if?
 #
-# One number to change. Raise `r` to 64 and leave `lora_alpha`: the scale falls from 2 to 1/4. What do
-# eight times as many parameters bring? Then find the `lora_alpha` that makes up for it.
+# One number to change. Raise `r` to 64 and leave `lora_alpha`: the scale falls from 2 to 1/4.
+# What do eight times as many parameters bring? Then find the `lora_alpha` that makes up for it.
 
 # %%
 changed = lab.run(lora, r=64, lora_alpha=16)
@@ -458,8 +464,8 @@ changed
 # %% [markdown]
 # ## Exercises
 #
-# **1.** How many numbers does LoRA train? `layers` lists (n_in, n_out) of the adapted matrices. Take
-# care: not every matrix is square.
+# **1.** How many numbers does LoRA train? `layers` lists (n_in, n_out) of the adapted matrices.
+# Take care: not every matrix is square.
 
 
 # %% tags=["raises-exception"]
@@ -471,8 +477,8 @@ ft.check("lora_parameters", lora_parameters)
 
 
 # %% [markdown]
-# **2.** Merge by hand: the weight of the plain layer that equals the adapted one. W is (n_out, n_in);
-# do not change it in place.
+# **2.** Merge by hand: the weight of the plain layer that equals the adapted one. W is (n_out,
+# n_in); do not change it in place.
 
 
 # %% tags=["raises-exception"]
@@ -499,9 +505,9 @@ ft.check("alpha_for", alpha_for)
 #
 # **How does LoRA help, and what does it not reduce?**
 # <details><summary>Answer</summary>
-# W is frozen, W + (α/r)BA is used, only A and B get gradients and optimizer states. Here r=8 trained
-# 5 % of the parameters and the states shrank twentyfold; the activations hardly did, and the base is
-# still there in full size. Merged, it costs nothing at inference.
+# W is frozen, W + (α/r)BA is used, only A and B get gradients and optimizer states. Here r=8
+# trained 5 % of the parameters and the states shrank twentyfold; the activations hardly did, and
+# the base is still there in full size. Merged, it costs nothing at inference.
 # </details>
 #
 # **Trainable parameters of r=8 on q and v of Llama 2 7B?**
@@ -512,16 +518,16 @@ ft.check("alpha_for", alpha_for)
 #
 # **Why is B zero and A random?**
 # <details><summary>Answer</summary>
-# BA = 0, so training starts at the base exactly. The gradient of A is a product with B: 0 in the first
-# step; B's is not. Both zero: nothing ever trains. Both random: the start is disturbed.
+# BA = 0, so training starts at the base exactly. The gradient of A is a product with B: 0 in the
+# first step; B's is not. Both zero: nothing ever trains. Both random: the start is disturbed.
 # </details>
 
 # %% [markdown]
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# Compare at the same score, not at the same rate. The base is frozen, but the function is not: W + BA
-# answers. At rates that learned as much, our LoRA runs forgot no less (3 seeds). On large models LoRA
-# is reported to learn less and forget less.
+# Compare at the same score, not at the same rate. The base is frozen, but the function is not: W
+# + BA answers. At rates that learned as much, our LoRA runs forgot no less (3 seeds). On large
+# models LoRA is reported to learn less and forget less.
 # </details>
 #
 # **Does LoRA make a training step faster?**
@@ -533,7 +539,8 @@ ft.check("alpha_for", alpha_for)
 #
 # ## Recap
 #
-# - An update of few directions is enough for a format; LoRA trains such an update, starting at zero.
+# - An update of few directions is enough for a format; LoRA trains such an update, starting at
+#   zero.
 # - It saves gradients, optimizer states and disk; not activations, not the base.
 # - Tune its rate for itself, and compare at equal score.
 #

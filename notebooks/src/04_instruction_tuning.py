@@ -1,0 +1,429 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · Instruction tuning: the loss, token by token
+#
+# **Claim: instruction tuning has no loss of its own. It is pretraining's loss on other text, and
+# everything that is special about it sits in one row of integers, the labels.** It could be wrong.
+# After this lesson you can
+#
+# - compute the loss of a record by hand, to the last digit;
+# - read a label row and find the bug in it;
+# - say what the records teach, and how many you need.
+#
+# *About 30 minutes. The code needs one minute on two CPU cores.*
+
+# %%
+import torch
+
+import ftkit as ft
+
+ft.setup(seed=0)
+
+# %% [markdown]
+# ## The question
+#
+# > *"Take one record. Show me which tokens the model predicts, from what, and which of them count.
+# > Now: what breaks if the end-of-sequence token is not among those that count?"*
+#
+# "Cross-entropy on the response" is where most answers stop. A bug in the labels does not crash.
+# The loss falls, the curve looks fine, and the model does the wrong thing.
+
+# %%
+lab = ft.Experiment(model="tiny", data="tasks")
+record = next(r for r in lab.train if r["task"] == "translation")
+record
+
+# %% [markdown]
+# ## By hand: from record to text
+#
+# The model reads text, so the record becomes a conversation, and the tokenizer's **chat template**
+# turns that into one string. The part up to `Assistant:` is what it will get when it has to answer.
+
+# %%
+model, tokenizer = ft.load("tiny")
+question = f"{record['instruction']}\n{record['input']}"
+turns = [{"role": "user", "content": question}, {"role": "assistant", "content": record["output"]}]
+prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+text = tokenizer.apply_chat_template(turns, tokenize=False)
+assert text.startswith(prompt)
+text
+
+# %% [markdown]
+# ## From text to ids and labels
+#
+# Two rows of equal length. `input_ids` is what is read. `labels` says what is to be learned: the id
+# itself, or -100 where no loss is wanted. Note the space that belongs to the answer's first token.
+
+# %%
+prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+answer_ids = tokenizer(text[len(prompt):], add_special_tokens=False)["input_ids"]
+input_ids = prompt_ids + answer_ids
+labels = [-100] * len(prompt_ids) + answer_ids
+assert ft.encode(record, tokenizer) == {"input_ids": input_ids, "labels": labels}
+ft.show_batch([{"input_ids": input_ids, "labels": labels}], tokenizer)
+
+# %% [markdown]
+# ## From labels to the loss
+#
+# The token at place t is predicted from all before it, so its probability stands in the output at
+# place **t - 1**: the shift by one. Its loss is minus the logarithm of that probability.
+
+# %%
+with torch.no_grad():
+    log_p = model(torch.tensor([input_ids])).logits[0].log_softmax(-1)
+steps = []
+for t, label in enumerate(labels):
+    if label != -100:
+        loss = -log_p[t - 1, label].item()
+        steps.append({"has read": tokenizer.decode(input_ids[max(0, t - 6):t]),
+                      "must say": tokenizer.decode([label]),
+                      "probability": float(log_p[t - 1, label].exp()), "loss": loss})
+ft.table(steps)
+
+# %% [markdown]
+# The loss of the record is the mean of the last column. Hold it against transformers, which shifts
+# by itself: **do not shift the labels** yourself, or you train on the token after the next.
+
+# %%
+by_hand = sum(step["loss"] for step in steps) / len(steps)
+with torch.no_grad():
+    library = model(input_ids=torch.tensor([input_ids]), labels=torch.tensor([labels])).loss.item()
+assert abs(by_hand - library) < 1e-4
+assert abs(by_hand - ft.loss_on(model, [ft.encode(record, tokenizer)])) < 1e-4
+by_hand, library
+
+# %% [markdown]
+# ## A batch
+#
+# Records differ in length, so short ones are padded; padding has label -100 and counts for nothing.
+# The mean goes over **all labelled tokens** of the batch, not over the records.
+
+# %%
+from ftkit.tokens import collate
+
+examples = [ft.encode(r, tokenizer) for r in lab.train[:8]]
+batch = collate(examples, tokenizer.pad_token_id)
+
+
+def sft_loss(logits, labels):
+    logits, labels = logits[:, :-1], labels[:, 1:]  # the shift
+    counts = labels != -100
+    log_p = logits[counts].log_softmax(-1)
+    return -log_p.gather(1, labels[counts][:, None]).mean()
+
+
+with torch.no_grad():
+    out = model(**batch)
+assert torch.allclose(sft_loss(out.logits, batch["labels"]), out.loss, atol=1e-4)
+ft.show_batch(examples[:3], tokenizer)
+
+# %% [markdown]
+# Nothing in `sft_loss` knows about instructions. With `labels = input_ids` it is the loss of
+# pretraining. So far the claim stands.
+#
+# ## What does the base know already?
+#
+# The same untouched model, four wordings, on **held-out** entities: none is in any training record.
+
+# %%
+wordings = {"chat template of the tokenizer": None, "Alpaca": "alpaca",
+            "question and answer": "Question: {instruction} {input} Answer: {output}",
+            "prose": '{instruction} {input} "{output}'}
+test = ft.records("tasks", "test")[::4]
+
+
+def begins_right(records, answers):
+    pairs = zip(records, answers, strict=True)
+    return sum(a.lower().startswith(r["output"].lower()) for r, a in pairs) / len(records)
+
+
+base = {name: ft.answers(model, tokenizer, test, template=t) for name, t in wordings.items()}
+ft.table([{"wording": name, "exact match": ft.exact_match(model, tokenizer, test, template=t),
+           "begins with the answer": begins_right(test, base[name])}
+          for name, t in wordings.items()])
+
+# %%
+ft.table([{"instruction": r["instruction"], "input": r["input"][:40], "wanted": r["output"]}
+          | {name: answers[i][:40] for name, answers in base.items()}
+          for i, r in list(enumerate(test))[:6]])
+
+# %% [markdown]
+# The second column is what the base *knows*, the first what it *does*. Never say "the base cannot
+# answer" after one wording. And when a benchmark jumps after tuning, ask how much of that is form.
+#
+# ## What the records teach
+#
+# One pass over 1,600 records of 31 tasks.
+
+# %%
+guess = ft.predict("Exact match on held-out entities, after 1,600 records, in per cent?")
+guess
+
+# %%
+run = lab.run(learning_rate=1e-3, max_steps=100)
+run
+
+# %%
+before = ft.exact_match(model, tokenizer, test)
+after = ft.exact_match(run.model, tokenizer, test)
+ft.expect(after, ">", max(begins_right(test, b) for b in base.values()), "tuning beats any wording")
+guess.score(round(100 * after))
+
+# %%
+by_task = ft.exact_match(run.model, tokenizer, ft.records("tasks", "test"), by="task")
+ft.table([{"task": task, "exact match": score}
+          for task, score in sorted(by_task.items(), key=lambda item: item[1])])
+
+# %% [markdown]
+# Read the ends of the list. At the bottom are tasks whose *content* pretraining had not settled; 50
+# records of form cannot supply it. [LIMA](https://arxiv.org/abs/2305.11206) found the same on a
+# large model: 1,000 good records, and knowledge that was there before.
+#
+# ## Response, or everything?
+#
+# `loss_on="all"` counts the instruction as well: more tokens to learn from, and most of them not
+# the ones we will ask for. Same records, same steps, three seeds.
+
+# %%
+ft.predict("Loss on all tokens, against loss on the response: held-out exact match is ...",
+           "lower", "about the same", "higher")
+
+# %%
+seeds = [0, 1, 2]
+config = ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000)
+arms = {where: lab.sweep(config, loss_on=[where], seed=seeds) for where in ("response", "all")}
+exact = {where: [ft.exact_match(r.model, tokenizer, test) for r in runs]
+         for where, runs in arms.items()}
+ft.table([{"loss on": where, "tokens with loss": runs[0].supervised_tokens,
+           "exact match": exact[where], "val_loss": [r.after["val_loss"] for r in runs],
+           "general_loss": [r.after["general_loss"] for r in runs]}
+          for where, runs in arms.items()])
+
+# %%
+ft.expect(exact["response"], ">", exact["all"], "response-only wins at equal steps")
+
+# %% [markdown]
+# Is the difference wider than the spread over seeds? And is it the same in the last column? With
+# long prompts and short answers the response drowns; with few records the prompt is extra text to
+# learn from, and loss on it [can help](https://arxiv.org/abs/2405.14394). Not a law: try both.
+#
+# ## How many records?
+#
+# The same 40 steps each time, so that only the records differ: 50 of them are seen 13 times over,
+# 640 once.
+
+# %%
+ft.predict("50 records, seen 13 times, against 640 seen once: held-out exact match is ...",
+           "about the same", "half or less", "somewhere between")
+
+# %%
+curve = {n: ft.Experiment(data=lab.train[:n], val=lab.val).sweep(config, seed=seeds)
+         for n in (50, 200)} | {640: arms["response"]}
+curve_exact = {n: [ft.exact_match(r.model, tokenizer, test) for r in runs]
+               for n, runs in curve.items()}
+ft.table([{"records": n, "exact match": curve_exact[n],
+           "val_loss": [r.after["val_loss"] for r in runs]} for n, runs in curve.items()]
+         + [{"records": "1,600 (100 steps)", "exact match": after,
+             "val_loss": run.after["val_loss"]}])
+
+# %%
+ft.expect(curve_exact[640], ">", curve_exact[50], "more different records, at equal steps, help")
+
+# %% [markdown]
+# Draw such a curve for your own data before you pay for more of it: where it is flat, more of the
+# *same* brings nothing; look at what kinds are missing.
+#
+# ## Break it: EOS without loss
+#
+# One label per record changes: the last one becomes -100. (In real projects: `pad_token =
+# eos_token` and a collator that masks padding *by id*.) Train with a plain loop, with and
+# without.
+
+
+# %%
+def tune(examples, steps=40):
+    tuned, _ = ft.load("tiny")
+    optimizer = torch.optim.AdamW(tuned.parameters(), lr=5e-4, weight_decay=0.0)
+    for step in range(steps):
+        batch = collate(examples[16 * step : 16 * step + 16], tokenizer.pad_token_id)
+        tuned(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return tuned.eval()
+
+
+good = [ft.encode(r, tokenizer) for r in lab.train[:640]]
+bad = [{"input_ids": e["input_ids"], "labels": e["labels"][:-1] + [-100]} for e in good]
+models = {"EOS learned": tune(good), "EOS masked": tune(bad)}
+
+# %%
+said = {name: ft.answers(m, tokenizer, test, max_new_tokens=24) for name, m in models.items()}
+lengths = {name: [len(tokenizer(a)["input_ids"]) for a in answers]
+           for name, answers in said.items()}
+ft.table([{"model": name, "begins with the answer": begins_right(test, said[name]),
+           "mean length": sum(lengths[name]) / len(test),
+           "cut off at 24 tokens": sum(n >= 24 for n in lengths[name]) / len(test),
+           "for example": said[name][0][:60]} for name in models])
+
+# %%
+ft.expect(sum(lengths["EOS masked"]), ">", 2 * sum(lengths["EOS learned"]),
+          "without loss on EOS the model does not know when to stop")
+
+# %% [markdown]
+# Both know the answer; one cannot stop. Its loss was even *lower*, with the hardest token left out.
+# On a chat model that knows its EOS already the same bug can hide for weeks.
+#
+# ## Break it: another prompt than in training
+#
+# Nothing but white space changes after `Assistant:`. The tuned model was trained on none of these.
+
+# %%
+forms = {"as trained": None, "a new line": "User: {instruction}\n{input}\nAssistant:\n{output}",
+         "no space after User": "User:{instruction}\n{input}\nAssistant: {output}",
+         "Alpaca": "alpaca"}
+ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, test, template=t)}
+          for name, t in forms.items()])
+
+
+# %% [markdown]
+# The nastiest is the helpful space at the end of a prompt. In training the space was part of the
+# answer's first token; now it is already there, and that token no longer fits.
+
+# %%
+def likely(prompt):
+    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    top = run.model(ids).logits[0, -1].softmax(-1).topk(4)
+    return {repr(tokenizer.decode([i])): round(p, 3)
+            for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)}
+
+
+{"as trained": likely(prompt), "one more space": likely(prompt + " ")}
+
+# %% [markdown]
+# ## Break it: a mean of means
+#
+# Memory is short, so a batch is split in two and the gradients are added up. If each half reports
+# *its own mean*, a token in the half with few labels weighs more than one in the other.
+
+# %%
+by_length = sorted(good, key=lambda e: sum(label != -100 for label in e["labels"]))
+halves = [collate(half, tokenizer.pad_token_id) for half in (by_length[:8], by_length[-8:])]
+whole = collate(by_length[:8] + by_length[-8:], tokenizer.pad_token_id)
+with torch.no_grad():
+    means = [model(**half).loss.item() for half in halves]
+    whole_loss = model(**whole).loss.item()
+counts = [int((half["labels"] != -100).sum()) for half in halves]
+by_token = sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
+assert abs(by_token - whole_loss) < 1e-3
+{"labelled tokens": counts, "mean of each": means, "mean of means": sum(means) / 2,
+ "mean over tokens": by_token}
+
+# %% [markdown]
+# Trainers [did this](https://github.com/huggingface/transformers/pull/34191) until October 2024.
+# Sum the losses, count the labelled tokens of the *whole* step, divide once.
+#
+# ## What if?
+#
+# One number to change. How few records still teach the form? How many does it take to beat 640?
+
+# %%
+records = 25
+what_if = ft.Experiment(data=lab.train[:records], val=lab.val).run(config)
+what_if
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** From ids to an example: return `(input_ids, labels)`, EOS at the end and with loss, cut to
+# `max_length`; `None` if no token with loss is left.
+
+
+# %% tags=["raises-exception"]
+def make_example(prompt_ids, answer_ids, eos_id, max_length):
+    ...
+
+
+ft.check("make_example", make_example)
+
+# %% [markdown]
+# **2.** Four label rows for one record. 1 is BOS, 2 is EOS, the answer is 30 31. Say of each what
+# is the matter: `"right"`, `"no end"`, `"shifted twice"` or `"loss on the prompt"`.
+
+# %% tags=["raises-exception"]
+# ids    1    20    21    22    30    31     2
+rows = {
+    "A": [-100, -100, -100, -100, 30, 31, -100],
+    "B": [-100, -100, -100, 30, 31, 2, -100],
+    "C": [-100, 20, 21, 22, 30, 31, 2],
+    "D": [-100, -100, -100, -100, 30, 31, 2],
+}
+verdicts = {"A": "...", "B": "...", "C": "...", "D": "..."}
+ft.check("label_rows", verdicts)
+
+
+# %% [markdown]
+# **3.** The loss of a step from its micro-batches. `parts` lists (mean loss, labelled tokens); a
+# micro-batch may have no labelled token at all, and its mean is then nan.
+
+
+# %% tags=["raises-exception"]
+def step_loss(parts):
+    ...
+
+
+ft.check("step_loss", step_loss)
+
+# %% [markdown]
+# ## Interview
+#
+# **Instruction tuning and pretraining: what differs in the loss?**
+# <details><summary>Answer</summary>
+# Nothing: next-token cross-entropy. The data differs (conversations in a template), the labels
+# (-100 on the prompt, so here about a third of the tokens count), the amount and the rate. Our
+# five-line
+# <code>sft_loss</code> equals transformers' to 1e-4 and mentions no instruction.
+# </details>
+#
+# **The tuned model never stops. Debug.**
+# <details><summary>Answer</summary>
+# Look at the last label. With pad = EOS and masking by id it is -100, so EOS is never learned: here
+# answers ran to the limit of 24 tokens. Then: EOS missing from the template, another end-of-turn
+# token than generation expects, truncation that cuts endings.
+# </details>
+#
+# **How do you verify a loss mask?**
+# <details><summary>Answer</summary>
+# Decode the tokens whose label is not -100 and read them: the answer, its EOS, nothing else.
+# Assert at least one in every record. Compare one batch's loss with a few lines by hand. "The
+# loss falls" proves nothing: all four of our bugs let it fall.
+# </details>
+
+# %% [markdown]
+# **Is loss on the response only always better?**
+# <details><summary>Answer</summary>
+# It spends the gradient on what will be asked: with 300 prompt tokens and 5 answer tokens, 1.6 %
+# of an unmasked loss is the answer's. With few records or short answers, loss on instructions can
+# help (Shi et al. 2024). Measure it over seeds, as above.
+# </details>
+#
+# **Two micro-batches, 10 tokens at loss 4 and 90 at loss 2. The loss of the step?**
+# <details><summary>Answer</summary>
+# (10 · 4 + 90 · 2) / 100 = 2.2. The mean of means is 3.0, and gives each token of the short one 5
+# times its weight. Sum, then divide by all labelled tokens of the step, over all ranks.
+# </details>
+#
+# ## Recap
+#
+# - The loss is pretraining's; the labels decide. Shift once, mask the prompt, keep EOS.
+# - Look at the mask before you train, and render prompts exactly as in training.
+# - Records teach the form; the knowledge was in the base. Draw the curve before buying more.
+#
+# In the package: [`ftkit/tokens.py`](../ftkit/tokens.py). Back to [02 LoRA](02_lora.ipynb) or to
+# [00 start here](00_start_here.ipynb); more lessons are on their way.

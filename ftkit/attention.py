@@ -36,7 +36,7 @@ class Layout:
 
     lengths: list[int]
     cache: dict = field(default_factory=dict, repr=False)  # masks and indices, per device
-    windows: set = field(default_factory=set, repr=False)  # sliding windows that layers asked for
+    windows: set = field(default_factory=set, repr=False)  # what layers asked for: None or a width
 
     @functools.cached_property
     def groups(self) -> list[tuple[int, int, int]]:
@@ -66,8 +66,7 @@ class Layout:
         q: (H, T, D), k and v: (KV, T, D) with KV dividing H; returns (T, H, D). A `window` of w
         lets a token see itself and w - 1 tokens before it.
         """
-        if window is not None:
-            self.windows.add(window)
+        self.windows.add(window)
         if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout and _varlen():
             return _varlen_attention(self, q, k, v, scale, window)
         heads, tokens, _ = q.shape
@@ -241,7 +240,8 @@ def evaluating(model):
 
 def hidden_states(base, input_ids, position_ids, layout):
     """(T, d): the last hidden state of a flat row of T tokens; input_ids, position_ids: (T,)."""
-    mask = input_ids.new_ones(1, 1, 1, 1)  # a mask that is 4-D already: transformers makes none
+    # A mask that is 4-D already: transformers makes none of its own.
+    mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
     return base.get_decoder()(
         input_ids=input_ids[None], position_ids=position_ids[None], attention_mask=mask,
         use_cache=False, ftkit_layout=layout,
@@ -325,7 +325,9 @@ def _trial(base) -> str | None:
         finally:
             base.set_attn_implementation(before)
         got = base.get_output_embeddings()(hidden)
-    if _slides(base.config.get_text_config()) and not layout.windows:
+    if not layout.windows:
+        return "its layers do not pass keyword arguments on to the attention function"
+    if _slides(base.config.get_text_config()) and layout.windows == {None}:
         return "its sliding window does not reach the attention function"
     exact = want.dtype == torch.float32 and base.dtype == torch.float32
     error = (got.float() - want.float()).norm(dim=-1) / want.float().norm(dim=-1)

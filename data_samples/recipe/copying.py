@@ -1,10 +1,27 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """Prose whose later words can only be known from its earlier ones: lists said again, lines copied,
 questions about a text just given, sentences rewritten. It teaches a small model to copy."""
 
 from text import capital, cast, fill, invented_name, listing, people
 from world import (
-    CATEGORIES, CATEGORY_OF, COLORS, COUNTRIES, DAYS, FOODS, JOBS, MEN, MONTHS, NUMBERS, OPPOSITES,
-    PAST_TENSES, PETS, PLACES, SPOTS, THINGS, WOMEN, a,
+    CATEGORIES,
+    CATEGORY_OF,
+    COLORS,
+    COUNTRIES,
+    DAYS,
+    FOODS,
+    JOBS,
+    MEN,
+    MONTHS,
+    NUMBERS,
+    OPPOSITES,
+    PAST_TENSES,
+    PETS,
+    PLACES,
+    SPOTS,
+    THINGS,
+    WOMEN,
+    a,
 )
 
 WORDS = sorted(
@@ -312,3 +329,59 @@ def guests(rng):
         rng, "{Who brought the $d? It was $n.|The one who brought $d was $n.|$n put the $d on the table.|So "
         "all of them came: $all.}", d=dish[i] if dish.count(dish[i]) == 1 else "food", n=people_[i],
         all=listing(people_))
+
+
+# ---- questions before their text, for the later part of pretraining
+
+
+def asked_owner(rng):
+    """Who has a thing: the question comes before the text, as in many tasks."""
+    owners = names(rng, rng.randint(2, 3))
+    things = rng.sample(THINGS, len(owners))
+    text = " ".join(
+        fill(rng, "{$A has $c.|$A bought $c.|$A found $c.|$A carries $c.}", A=owner,
+             c=a(rng.choice(COLORS) + " " + thing))
+        for owner, thing in zip(owners, things, strict=True)
+    )
+    i = rng.randrange(len(owners))
+    return fill(
+        rng,
+        "{{Who has the $t|Whose is the $t}? $s {The answer is|$B wrote|$B said}: $A. That was right.|$B asked "
+        "about the $t. $s So the $t was with $A. That was all.|$s {Who has the $t|Whose is the $t}? It is $A, "
+        "said $B.|$s The owner of the $t is $A. $B was pleased.}",
+        t=things[i], s=text, A=owners[i], B=rng.choice(WOMEN + MEN))
+
+
+def asked_list(rng):
+    """The first or last word of a list, or all of it backwards; the question comes first."""
+    words = word_list(rng, 2, 6)
+    kind = rng.randrange(3)
+    question = [
+        "{Say the first word of the list|Which word comes first|What does the list begin with}",
+        "{Say the last word of the list|Which word comes last|What does the list end with}",
+        "{Say the list backwards|Turn the words round|Now the words in reverse order}",
+    ][kind]
+    answer = [words[0], words[-1], ", ".join(reversed(words))][kind]
+    return fill(rng, question + "? $s. {$A wrote|The answer was|$A said}: $r. {That was right.|Good.|So it is.}",
+                s=", ".join(words), r=answer, A=rng.choice(WOMEN + MEN))
+
+
+def asked_form(rng):
+    """One field of a form; the question comes first."""
+    fields = form_fields(rng)
+    key, value = rng.choice(fields)
+    return (fill(rng, "{What is the $k|Find the $k|Read the $k}{ on this form|}?", k=key) + "\n"
+            + form_text(fields) + "\n"
+            + fill(rng, "{$A wrote|The answer was|$A said|It says}: $v. {That was right.|Good.|So it is.}",
+                   v=value, A=rng.choice(WOMEN + MEN)))
+
+
+def helpers(rng):
+    """Users and assistants as plain words, so that a chat template is not made of unknown ones."""
+    return fill(
+        rng,
+        "{Assistant $A works in the $p. $^sa helps everyone with $f.|User $A borrowed $ct from $B.|User questions are "
+        "answered every $d. Assistant $A reads them.|Assistant and user talk about the $t. The assistant is $A.|User "
+        "number $n is $A. The assistant at the $p is $B.|Assistant $A said to the user: \"Your $t is $x.\"}",
+        **cast(rng), p=rng.choice(PLACES), f=rng.choice(FOODS), ct=a(rng.choice(COLORS) + " " + rng.choice(THINGS)),
+        d=rng.choice(DAYS), t=rng.choice(THINGS), n=rng.choice(NUMBERS), x=rng.choice(SPOTS))

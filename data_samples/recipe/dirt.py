@@ -1,14 +1,26 @@
 """A deliberately dirty instruction set, and the key that says what is wrong where.
 
-Every line is valid JSON with string fields, so that `datasets` reads the file; the faults are in the content.
+Every line is valid JSON with string fields, so that `datasets` reads the file; the faults are in
+the content.
 """
 
 import random
 
 COUNTS = {
-    "typos": 40, "wrong output": 40, "exact duplicate": 30, "near duplicate": 30, "contradiction": 15,
-    "empty output": 10, "blank output": 5, "empty instruction": 5, "leaked test record": 20,
-    "too long": 5, "damaged encoding": 20, "markup left over": 10, "cut off": 10, "wrong task": 10,
+    "typos": 40,
+    "wrong output": 40,
+    "exact duplicate": 30,
+    "near duplicate": 30,
+    "contradiction": 15,
+    "empty output": 10,
+    "blank output": 5,
+    "empty instruction": 5,
+    "leaked test record": 20,
+    "too long": 5,
+    "damaged encoding": 20,
+    "markup left over": 10,
+    "cut off": 10,
+    "wrong task": 10,
 }
 CLEAN = 500
 
@@ -48,7 +60,8 @@ def _spoil(rng, fault, pool, good, test):
         return dict(rng.choice(test))
     else:
         record = dict(pool.pop(rng.randrange(len(pool))))
-    other = rng.choice([r for r in good if r["task"] == record["task"] and r["output"] != record["output"]])
+    same_task = [r for r in good if r["task"] == record["task"]]
+    other = rng.choice([r for r in same_task if r["output"] != record["output"]])
     if fault == "typos":
         field = "input" if record["input"] else "instruction"
         record[field] = _typos(rng, record[field])

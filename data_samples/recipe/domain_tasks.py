@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """One labelled task per domain. What the test asks about (drugs, companies, arguments) is in no train record."""
 
 import random

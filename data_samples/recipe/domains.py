@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """Four domains with a language of their own: clinic notes, contracts, finance headlines, Python.
 
 The base sees a little of each style, about other drugs and companies than those of the domain corpora

@@ -1,10 +1,36 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """Prose that states the facts of `world`, each in several wordings."""
 
 from text import capital, cast, fill
 from world import (
-    ANIMALS, CATEGORIES, CATEGORY_OF, COLORS, COLORS_OF, COUNTRIES, DAYS, FRENCH_ADJECTIVES,
-    FRENCH_COLORS, FRENCH_MASS, FRENCH_NOUNS, FRENCH_VERBS, JOBS, MATERIALS, MEN, MONTHS, NUMBERS,
-    OPPOSITES, PAST_TENSES, PLURALS, THINGS, TOOLS, WOMEN, a, agree, french_a, french_the, plural,
+    ANIMALS,
+    CATEGORIES,
+    CATEGORY_OF,
+    COLORS,
+    COLORS_OF,
+    COUNTRIES,
+    DAYS,
+    FRENCH_ADJECTIVES,
+    FRENCH_COLORS,
+    FRENCH_MASS,
+    FRENCH_NOUNS,
+    FRENCH_VERBS,
+    JOBS,
+    MATERIALS,
+    MEN,
+    MONTHS,
+    NUMBERS,
+    OPPOSITES,
+    PAST_TENSES,
+    PLURALS,
+    THINGS,
+    TOOLS,
+    WOMEN,
+    a,
+    agree,
+    french_a,
+    french_the,
+    plural,
 )
 
 

@@ -1,14 +1,15 @@
 """The weights that pretraining starts from: random, but for one copying circuit.
 
-Looking back for the last time that the current token occurred, and saying what came after it ("induction",
-Elhage et al. 2021, Olsson et al. 2022), takes two attention heads that are of use only together. A model of this
-size needs many millions of tokens to stumble on them, so they are laid out by hand; training does the rest.
+Looking back for the last time that the current token occurred, and saying what came after it
+("induction", Elhage et al. 2021, Olsson et al. 2022), takes two attention heads that are of use
+only together. A model of this size needs many millions of tokens to stumble on them, so they are
+laid out by hand; training does the rest.
 
-- Layer 0, head 0 attends to the previous token: queries and keys read a coordinate that all embeddings share,
-  turned by the rotary embedding so that the product is largest at distance one. It writes a projection P of
-  the previous embedding into a subspace of its own.
-- Layer 1, head 0 compares P of the current embedding with what layer 0 wrote, so it attends to the places
-  that come after an equal token, and writes the embedding found there to the output.
+- Layer 0, head 0 attends to the previous token: queries and keys read a coordinate that all
+  embeddings share, turned by the rotary embedding so that the product is largest at distance one.
+  It writes a projection P of the previous embedding into a subspace of its own.
+- Layer 1, head 0 compares P of the current embedding with what layer 0 wrote, so it attends to
+  the places that come after an equal token, and writes the embedding found there to the output.
 """
 
 import math
@@ -16,6 +17,8 @@ import math
 import torch
 
 MATCHED = 40  # dimensions of P: the slow half of the rotary pairs, nearly blind to distance
+# large against a step of the optimizer, so that the circuit is not washed away at once
+EMBEDDING_STD = 0.1
 FAST_PAIRS = 6  # rotary pairs that tell neighbours apart
 
 
@@ -24,7 +27,7 @@ def lay_copying_circuit(model, seed):
     """Changes the freshly initialised Llama `model` in place."""
     config = model.config
     width, size = config.hidden_size, config.hidden_size // config.num_attention_heads
-    half, std = size // 2, config.initializer_range
+    half, std = size // 2, EMBEDDING_STD
     generator = torch.Generator().manual_seed(seed)
 
     # outputs of all layers start at zero, so that the circuit is undisturbed
@@ -32,6 +35,7 @@ def lay_copying_circuit(model, seed):
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
     embedding = model.model.embed_tokens.weight
+    embedding *= std / config.initializer_range
     embedding[:, 0] = 4 * std  # the shared coordinate; it adds the same to every logit
 
     # orthonormal rows that do not see coordinate 0
@@ -61,4 +65,4 @@ def lay_copying_circuit(model, seed):
         weight[head] = 0
         weight[slow] = 2.0 * rows
     match.v_proj.weight[head] = copied
-    match.o_proj.weight[:, head] = 0.15 * copied.T
+    match.o_proj.weight[:, head] = 7.5 * std * copied.T

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sentences are easier to read on one line)
 """Probes: unfinished plain sentences with exactly one right continuation. None is an instruction.
 
 `build()` gives the records of `data_samples/probes.jsonl`: {"ability", "prompt", "answer"}.
@@ -9,8 +10,18 @@ import copying
 import facts
 from text import capital, people
 from world import (
-    ANIMALS, COLORS, COLORS_OF, COUNTRIES, FRENCH_NOUNS, NUMBERS, OPPOSITES, PAST_TENSES, PLURALS,
-    SPOTS, THINGS, a,
+    ANIMALS,
+    COLORS,
+    COLORS_OF,
+    COUNTRIES,
+    FRENCH_NOUNS,
+    NUMBERS,
+    OPPOSITES,
+    PAST_TENSES,
+    PLURALS,
+    SPOTS,
+    THINGS,
+    a,
 )
 
 PER_ABILITY = 40

@@ -1,10 +1,25 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """General prose: stories, diaries, weather, places, reviews, instructions, talk."""
 
 from stories import PLOTS
 from text import cast, fill
 from world import (
-    ANIMALS, CATEGORIES, COLORS, COUNTRIES, DAYS, FOODS, MONTHS, PETS, PLACES, REVIEW_WORDS, ROOMS,
-    SPOTS, THINGS, TOOLS, WEATHER, a,
+    ANIMALS,
+    CATEGORIES,
+    COLORS,
+    COUNTRIES,
+    DAYS,
+    FOODS,
+    MONTHS,
+    PETS,
+    PLACES,
+    REVIEW_WORDS,
+    ROOMS,
+    SPOTS,
+    THINGS,
+    TOOLS,
+    WEATHER,
+    a,
 )
 
 SOUND = {animal[0]: animal[1] for animal in ANIMALS}

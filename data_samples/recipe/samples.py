@@ -1,8 +1,11 @@
 """Writes every data file of `data_samples` (all but the hand-written set); always the same bytes.
 
     python data_samples/recipe/samples.py [FOLDER]
+
+Without FOLDER it also renews the table of files in `data_samples/README.md`.
 """
 
+import hashlib
 import json
 import random
 import sys
@@ -16,6 +19,7 @@ import probes
 import tasks
 
 FOLDER = Path(__file__).parents[1]
+BEGIN, END = "<!-- files: begin -->", "<!-- files: end -->"
 SIZES = {"train": 400, "validation": 50, "test": 60}  # of each task, where it has so many
 MORE = {"translation": 800}  # train records of the task that the first lesson tunes
 UNION = {"train": 125, "validation": 14, "test": 20}  # of each task in "tasks"
@@ -26,7 +30,7 @@ CORPORA = {
 
 
 def task_splits(name):
-    """{split: records} of one instruction task. Validation shares its entities with train, test does not."""
+    """{split: records} of one task. Validation shares its entities with train, test does not."""
     rng = random.Random(f"task {name}")
     wanted = MORE.get(name, SIZES["train"]) + SIZES["validation"]
     seen = tasks.distinct(rng, name, wanted)
@@ -82,15 +86,17 @@ WORDY = [
 
 def preferences(by_task):
     """{split: pairs}: the short right answer is chosen; a wrong or a wordy one is rejected."""
-    asked = ["capital", "opposite", "plural", "past_tense", "color", "animal_baby", "category", "french_word"]
+    asked = (
+        "capital opposite plural past_tense color animal_baby category french_word"
+    ).split()
     splits = {}
     for split, count in PAIRS.items():
         rng, pairs = random.Random(f"preferences {split}"), []
         pool = [r for name in asked for r in by_task[name][split]]
         for record in rng.sample(pool, min(count, len(pool))):
             if rng.random() < 0.5:
-                others = sorted({r["output"] for r in by_task[record["task"]][split]} - {record["output"]})
-                rejected = rng.choice(others)
+                outputs = {r["output"] for r in by_task[record["task"]][split]}
+                rejected = rng.choice(sorted(outputs - {record["output"]}))
             else:
                 rejected = rng.choice(WORDY).format(a=record["output"])
             pairs.append({"instruction": record["instruction"], "input": record["input"],
@@ -132,7 +138,27 @@ def write(folder):
     return files
 
 
+def table(folder):
+    """The Markdown table of every JSONL file in the folder: name, rows, sha256."""
+    lines = ["| file | rows | sha256 |", "|---|---:|---|"]
+    for path in sorted(folder.glob("*.jsonl")):
+        data = path.read_bytes()
+        rows, digest = len(data.splitlines()), hashlib.sha256(data).hexdigest()
+        lines.append(f"| `{path.name}` | {rows} | `{digest}` |")
+    return "\n".join(lines)
+
+
+def update_readme(folder):
+    """Puts the current table between the marks of `README.md`."""
+    readme = folder / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{table(folder)}\n{END}{after}")
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    for name, records in sorted(write(target).items()):
-        print(f"{len(records):6d}  {name}")
+    write(target)
+    if target == FOLDER:
+        update_readme(target)
+    print(table(target))

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """Plots of the short stories: each plot is a list of sentence templates (see `corpus.fill`).
 
 Slots: $A and $B two people, $sa/$oa/$pa she/her/her or he/him/his for $A, $ga girl or boy, $t and $u

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """Instruction tasks with exactly one right answer each, over the facts of `world`.
 
 Train and validation draw on the same entities; test draws on entities (countries, animals, French nouns,

@@ -22,7 +22,7 @@ def capital(text):
 
 
 def people(rng, count):
-    """`count` different people as (name, she, her, her, girl, woman) or (name, he, him, his, ...)."""
+    """`count` different people: (name, she, her, her, girl, woman) or (name, he, him, his, ...)."""
     chosen = {}
     while len(chosen) < count:
         if rng.random() < 0.5:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (templates and tables are easier to read on one line)
 """The ground truth: every fact that the corpus, the tasks and the probes draw on.
 
 Facts about the real world are meant to be true as everyday statements ("the usual colour",

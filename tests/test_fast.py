@@ -1,0 +1,482 @@
+"""The fast path computes what transformers computes, for whatever model it accepts."""
+
+from __future__ import annotations
+
+import copy
+import random
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+from ftkit import attention, fast
+
+COMMON = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 131,
+          "max_position_embeddings": 256}
+LLAMA = COMMON | {"num_key_value_heads": 2, "intermediate_size": 96}
+WINDOW = {"sliding_window": 7}
+CONFIGS = {
+    "llama, grouped heads, tied": transformers.LlamaConfig(**LLAMA, tie_word_embeddings=True),
+    "llama, untied": transformers.LlamaConfig(**LLAMA | {"num_key_value_heads": 4}),
+    "mistral, window": transformers.MistralConfig(**LLAMA, **WINDOW),
+    "qwen2, window in one layer": transformers.Qwen2Config(
+        **LLAMA, **WINDOW, use_sliding_window=True, max_window_layers=1),
+    "qwen3": transformers.Qwen3Config(**LLAMA, head_dim=24),
+    "gemma3, window": transformers.Gemma3TextConfig(**LLAMA, **WINDOW, head_dim=16),
+    "gpt-neox": transformers.GPTNeoXConfig(**COMMON, intermediate_size=96),
+    "gpt2": transformers.GPT2Config(
+        n_embd=64, n_layer=2, n_head=4, vocab_size=131, n_positions=256),
+    "phi, bias in the head": transformers.PhiConfig(**COMMON, intermediate_size=96),
+    "mixtral": transformers.MixtralConfig(**LLAMA, num_local_experts=4),
+}
+REFUSED = {
+    "soft-capped logits": transformers.Gemma2Config(**LLAMA, **WINDOW, head_dim=16),
+    "scaled logits": transformers.GraniteConfig(**LLAMA, logits_scaling=2.0),
+    "attention sinks": transformers.GptOssConfig(
+        **LLAMA, **WINDOW, head_dim=16, num_local_experts=4),
+    "own attention": transformers.BloomConfig(
+        hidden_size=64, n_layer=2, n_head=4, vocab_size=131),
+    "no attention": transformers.MambaConfig(hidden_size=64, num_hidden_layers=2, vocab_size=131),
+    "keywords swallowed": transformers.NemotronConfig(**LLAMA),
+}
+
+
+def build(config, dtype=torch.float32):
+    """A model with weights large enough that attention matters."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config)).to(dtype)
+    for p in model.parameters():
+        if p.ndim > 1:
+            torch.nn.init.normal_(p, std=0.15)
+    return model.eval()
+
+
+def examples(lengths=(5, 40, 17, 17, 60, 3), seed=0):
+    """Random tokens, labels in several stretches, as in a chat of several turns."""
+    rng = random.Random(seed)
+    out = []
+    for n in lengths:
+        ids = [rng.randrange(3, 131) for _ in range(n)]
+        carries = [rng.random() < 0.6] * n
+        for i in range(1, n):
+            carries[i] = carries[i - 1] if rng.random() < 0.8 else not carries[i - 1]
+        out.append({"input_ids": ids,
+                    "labels": [t if c else -100 for t, c in zip(ids, carries, strict=True)]})
+    return out
+
+
+def transformers_sum(model, batch):
+    """One example at a time through `model(labels=...)`, no padding anywhere."""
+    total = 0.0
+    for e in batch:
+        count = sum(label != -100 for label in e["labels"][1:])
+        if count:
+            ids, labels = torch.tensor([e["input_ids"]]), torch.tensor([e["labels"]])
+            total = total + model(input_ids=ids, labels=labels).loss * count
+    return total
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(got: dict, want: dict, tolerance=1e-5):
+    largest = max(g.abs().max() for g in want.values())
+    assert got.keys() == want.keys()
+    for name in want:
+        assert (got[name] - want[name]).abs().max() <= tolerance * largest, name
+
+
+# Loss
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_loss_and_gradients_equal_those_of_transformers(name):
+    model, batch = build(CONFIGS[name]), examples()
+    assert fast.supports(model) is None
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = fast.loss_sum(model, fast.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_flattened_is_named_and_gets_the_same_loss_padded(name, capsys):
+    model, batch = build(REFUSED[name]), examples()
+    reason = fast.supports(model)
+    assert reason
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    for _ in range(2):
+        got = fast.loss_sum(model, fast.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+    assert capsys.readouterr().err.count(reason) == 1
+
+
+def test_padding_in_the_batch_changes_neither_loss_nor_gradients():
+    """transformers' own padded batch, right-padded, with its mask."""
+    model, batch = build(CONFIGS["llama, untied"]), examples()
+    width = max(len(e["input_ids"]) for e in batch)
+    rows = {key: torch.tensor([e[key] + [fill] * (width - len(e[key])) for e in batch])
+            for key, fill in (("input_ids", 0), ("labels", -100))}
+    mask = torch.tensor([[1] * len(e["labels"]) + [0] * (width - len(e["labels"]))
+                         for e in batch])
+    mean = model(**rows, attention_mask=mask).loss
+    flat = fast.flatten(batch)
+    assert flat.labelled == int((rows["labels"][:, 1:] != -100).sum())
+    assert flat.tokens == int(mask.sum())
+    assert (fast.loss_sum(model, flat) / flat.labelled).item() == pytest.approx(
+        mean.item(), rel=1e-5)
+
+
+def test_a_packed_batch_equals_its_examples_one_by_one():
+    model, batch = build(CONFIGS["llama, grouped heads, tied"]), examples()
+    packed = fast.loss_sum(model, fast.flatten(batch))
+    packed_gradients = gradients(model, packed)
+    single = sum(fast.loss_sum(model, fast.flatten([e])) for e in batch)
+    assert packed.item() == pytest.approx(single.item(), rel=1e-6)
+    assert_same(packed_gradients, gradients(model, single))
+
+
+def test_a_token_sees_nothing_of_the_other_examples():
+    model, (a, b) = build(CONFIGS["llama, untied"]), examples((20, 20))
+    other = {"input_ids": b["input_ids"][::-1], "labels": [-100] * 20}
+    a_with_b = fast.loss_sum(model, fast.flatten([a, {**b, "labels": [-100] * 20}]))
+    a_with_other = fast.loss_sum(model, fast.flatten([a, other]))
+    assert a_with_b.item() == a_with_other.item()
+
+
+def test_loss_on_all_tokens_counts_every_token_but_the_first():
+    batch = [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples()]
+    flat = fast.flatten(batch)
+    assert flat.labelled == sum(len(e["labels"]) - 1 for e in batch)
+    model = build(CONFIGS["gpt-neox"])
+    assert fast.loss_sum(model, flat).item() == pytest.approx(
+        transformers_sum(model, batch).item(), rel=1e-5)
+
+
+def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
+    config = transformers.MistralConfig(
+        **LLAMA | {"max_position_embeddings": 1024}, sliding_window=100)
+    model, batch = build(config), examples((700, 650, 30))
+    assert 700 > attention.LONG > 30
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = fast.loss_sum(model, fast.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+
+
+def test_the_loss_in_chunks_equals_the_loss_in_one_piece(monkeypatch):
+    torch.manual_seed(0)
+    hidden, targets = torch.randn(300, 16, requires_grad=True), torch.randint(0, 50, (300,))
+    weight = torch.randn(50, 16, requires_grad=True)
+    want = F.cross_entropy(hidden @ weight.T, targets, reduction="sum") / 300
+    want_gradients = torch.autograd.grad(want, [hidden, weight])
+    monkeypatch.setattr(fast, "LOGITS", 50 * 64)
+    got = fast._LinearCrossEntropy.apply(hidden, weight, targets) / 300
+    assert got.item() == pytest.approx(want.item(), rel=1e-6)
+    for g, w in zip(torch.autograd.grad(got, [hidden, weight]), want_gradients, strict=True):
+        torch.testing.assert_close(g, w)
+
+
+def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():
+    model = build(CONFIGS["llama, untied"])
+    flat = fast.flatten([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
+    assert flat.labelled == 0  # nothing predicts a first token
+    loss = fast.loss_sum(model, flat)
+    assert loss.item() == 0
+    assert all(not g.any() for g in gradients(model, loss).values())
+
+
+def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
+    model, flat = build(CONFIGS["llama, untied"]), fast.flatten(examples())
+    with torch.no_grad():
+        exact = fast.loss_sum(model, flat) / flat.labelled
+        with torch.autocast("cpu", torch.bfloat16):
+            low = fast.loss_sum(model, flat) / flat.labelled
+    assert low.item() != exact.item()
+    assert low.item() == pytest.approx(exact.item(), abs=2e-2)
+
+
+# What is wrapped around a model
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    model, flat = build(CONFIGS["mistral, window"]).train(), fast.flatten(examples())
+    want = gradients(model, fast.loss_sum(model, flat))
+    model.gradient_checkpointing_enable()
+    calls = []
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    assert_same(gradients(model, fast.loss_sum(model, flat)), want, 1e-6)
+    assert len(calls) == 2  # once forward, once again for the backward pass
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "lora on the head", "ia3"])
+def test_a_peft_model_gets_the_loss_and_gradients_of_its_own_forward(method):
+    import peft
+
+    model = build(CONFIGS["llama, untied"])
+    targets = ["q_proj", "v_proj", "down_proj"] + ["lm_head"] * (method == "lora on the head")
+    if method == "ia3":
+        config = peft.IA3Config(task_type="CAUSAL_LM", target_modules=targets,
+                                feedforward_modules=["down_proj"])
+    else:
+        config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=targets,
+                                 use_dora=method == "dora", init_lora_weights=False)
+    model, batch = peft.get_peft_model(model, config), examples()
+    assert fast.supports(model) is None
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = fast.loss_sum(model, fast.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients, 3e-5)
+
+
+def test_prompt_tuning_is_refused_even_where_its_base_is_not():
+    import peft
+
+    base = build(CONFIGS["llama, untied"])
+    assert fast.supports(base) is None
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    model = peft.get_peft_model(base, config)
+    batch = [{**e, "labels": [-100, *e["labels"][1:]]} for e in examples()]
+    assert "virtual tokens" in fast.supports(model)
+    got = fast.loss_sum(model, fast.flatten(batch))
+    assert got.item() == pytest.approx(transformers_sum(model, batch).item(), rel=1e-5)
+
+
+def test_four_bit_weights_train_adapters_as_in_their_own_forward(tmp_path):
+    import peft
+
+    from ftkit import models
+
+    build(CONFIGS["llama, untied"]).save_pretrained(tmp_path)
+    config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+                                             bnb_4bit_compute_dtype=torch.float32)
+    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path, quantization_config=config)
+    models.unpack_quantized_for_training(model)
+    model, batch = peft.get_peft_model(model, peft.LoraConfig(
+        r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"],
+        init_lora_weights=False)), examples()
+    assert fast.supports(model) is None
+    fast.generate(model, [[5, 6, 7]], 3)  # must not spoil the gradients that follow
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = fast.loss_sum(model, fast.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-4)
+    assert_same(gradients(model, got), want_gradients, 1e-4)
+
+
+def test_two_models_in_two_threads_do_not_disturb_each_other():
+    models = [build(CONFIGS[name]) for name in ("llama, untied", "mistral, window")]
+    batches = [fast.flatten(examples(seed=seed)) for seed in (1, 2)]
+    want = [fast.loss_sum(m, b).item() for m, b in zip(models, batches, strict=True)]
+    got = [[], []]
+
+    def work(i):
+        for _ in range(10):
+            got[i].append(fast.loss_sum(models[i], batches[i]).item())
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [[want[0]] * 10, [want[1]] * 10]
+
+
+def test_a_switched_model_still_answers_ordinary_calls_and_is_switched_back():
+    model = build(CONFIGS["mistral, window"])
+    ids = torch.tensor([[0, 0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
+    mask = torch.tensor([[0, 0] + [1] * 10])
+    call = {"input_ids": ids, "attention_mask": mask}
+    want, text = model(**call).logits, model.generate(**call, max_new_tokens=5, do_sample=False)
+    with fast.fast_path(model):
+        assert model.config._attn_implementation == attention.NAME
+        fast.loss_sum(model, fast.flatten(examples()))
+        torch.testing.assert_close(model(**call).logits, want)
+        assert model.generate(**call, max_new_tokens=5, do_sample=False).equal(text)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_switch_is_not_saved_with_the_model(tmp_path):
+    model = build(CONFIGS["llama, untied"])
+    with fast.fast_path(model):
+        model.save_pretrained(tmp_path)
+    assert attention.NAME not in (tmp_path / "config.json").read_text()
+    assert transformers.LlamaForCausalLM.from_pretrained(
+        tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_training_mode_and_attention_survive_a_trial_an_evaluation_and_a_generation():
+    config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.5)
+    model = build(config).train()
+    model.model.layers[1].eval()
+    modes = [m.training for m in model.modules()]
+    first = fast.nll(model, examples())
+    fast.generate(model, [[5, 6]], 3)
+    assert fast.nll(model, examples()) == first  # dropout was off
+    assert [m.training for m in model.modules()] == modes
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_attention_dropout_is_at_work_in_training():
+    config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.5)
+    model, flat = build(config).train(), fast.flatten(examples())
+    assert fast.loss_sum(model, flat).item() != fast.loss_sum(model, flat).item()
+
+
+# Evaluation
+
+
+def test_nll_is_a_sum_over_tokens_whatever_the_batches():
+    model, batch = build(CONFIGS["llama, untied"]), examples()
+    want = transformers_sum(model, batch).item()
+    count = sum(label != -100 for e in batch for label in e["labels"][1:])
+    for batch_tokens in (1, 50, 10_000):
+        total, counted = fast.nll(model, batch, batch_tokens)
+        assert total == pytest.approx(want, rel=1e-5)
+        assert counted == count
+    low, _ = fast.nll(model, batch, dtype=torch.bfloat16)
+    assert low != want
+    assert low / count == pytest.approx(want / count, abs=2e-2)
+    assert fast.nll(model, []) == (0, 0)
+
+
+# Generation
+
+
+def hf_generate(model, prompts, limit, eos):
+    out = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        made = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+            max_new_tokens=limit, eos_token_id=eos or None, pad_token_id=0)
+        out.append(made[0, len(prompt):].tolist())
+    return out
+
+
+PROMPTS = [e["input_ids"] for e in examples((4, 30, 17, 11, 20, 3, 9, 9, 1), seed=3)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_generation_gives_the_tokens_of_transformers(name):
+    model = build(CONFIGS[name])
+    want = hf_generate(model, PROMPTS, 14, [])
+    assert fast.generate(model, PROMPTS, 14) == want
+    assert fast.generate(model, PROMPTS, 14, slots=2) == want  # slots are refilled
+
+
+def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():
+    model = build(CONFIGS["llama, untied"])
+    free = fast.generate(model, PROMPTS, 14)
+    eos = [free[0][0], free[1][3], free[2][5]]
+    want = hf_generate(model, PROMPTS, 14, eos)
+    assert want[0] == free[0][:1]
+    assert len({len(row) for row in want}) > 2
+    assert fast.generate(model, PROMPTS, 14, eos) == want
+    assert fast.generate(model, PROMPTS, 14, eos[1]) == hf_generate(model, PROMPTS, 14, eos[1:2])
+
+
+def test_each_prompt_can_have_a_limit_of_its_own():
+    model = build(CONFIGS["llama, untied"])
+    free = fast.generate(model, PROMPTS, 9)
+    limits = [0, 9, 1, 3, 2, 9, 5, 4, 7]
+    want = [row[:n] for row, n in zip(free, limits, strict=True)]
+    assert fast.generate(model, PROMPTS, limits, slots=3) == want
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_generation_of_a_refused_model_is_that_of_transformers(name):
+    model = build(REFUSED[name])
+    want = hf_generate(model, PROMPTS, 6, [7])
+    assert fast.generate(model, PROMPTS, [6] * len(PROMPTS), [7]) == want
+
+
+def test_generation_from_a_peft_model_uses_its_adapter():
+    import peft
+
+    base = build(CONFIGS["llama, untied"])
+    plain = fast.generate(base, PROMPTS, 6)
+    model = peft.get_peft_model(base, peft.LoraConfig(
+        r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False)).eval()
+    got = fast.generate(model, PROMPTS, 6)
+    assert got != plain
+    assert got == hf_generate(model, PROMPTS, 6, [])
+
+
+def test_generation_says_what_is_wrong_with_its_input():
+    model = build(CONFIGS["llama, untied"])
+    assert fast.generate(model, [], 5) == []
+    with pytest.raises(ValueError, match="prompt 1 has no tokens"):
+        fast.generate(model, [[5], []], 5)
+    with pytest.raises(ValueError, match="2 values of max_new_tokens for 1 prompts"):
+        fast.generate(model, [[5]], [5, 5])
+
+
+def test_the_slots_of_a_large_model_fit_in_memory():
+    from ftkit import decode
+
+    config = transformers.LlamaConfig(hidden_size=4096, num_hidden_layers=32,
+                                      num_attention_heads=32, num_key_value_heads=8)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    per_token = 2 * 32 * 8 * 128 * 4
+    assert decode._fitting(model, 100) == decode.CACHE_BYTES // (100 * per_token)
+    assert decode._fitting(model, 4000) == 8  # and never fewer, or weights are read for nothing
+
+
+# Around a step
+
+
+def test_the_norm_of_a_large_gradient_is_right():
+    """torch's own fp32 sum over such a tensor is off by more than a hundredth."""
+    p = torch.nn.Parameter(torch.empty(2**26))
+    p.grad = torch.empty_like(p).uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(0))
+    want = sum(chunk.double().square().sum() for chunk in p.grad.split(2**20)).sqrt().item()
+    assert fast.grad_norm([p]).item() == pytest.approx(want, rel=1e-5)
+    assert fast.clip_([p], 2.0).item() == pytest.approx(want, rel=1e-5)
+    assert fast.grad_norm([p]).item() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_clipping_equals_that_of_torch():
+    torch.manual_seed(0)
+    shapes = [(5000, 3), (7,), (4096,), (1,)]
+    ours, theirs = ([torch.nn.Parameter(torch.zeros(s)) for s in shapes] for _ in range(2))
+    for a, b in zip(ours, theirs, strict=True):
+        a.grad = torch.randn(a.shape)
+        b.grad = a.grad.clone()
+    ours.append(torch.nn.Parameter(torch.zeros(3)))  # no gradient
+    for limit in (1.0, 1e6):
+        want = torch.nn.utils.clip_grad_norm_(theirs, limit)
+        torch.testing.assert_close(fast.clip_(ours, limit), want)
+        for a, b in zip(ours, theirs, strict=False):
+            torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("limit", [0, None])
+def test_no_limit_leaves_gradients_alone(limit):
+    p = torch.nn.Parameter(torch.zeros(3))
+    p.grad = torch.tensor([3.0, 4.0, 0.0])
+    assert fast.clip_([p], limit) == 5
+    assert p.grad.tolist() == [3, 4, 0]
+
+
+def test_a_gradient_that_is_not_a_number_is_told_in_the_norm():
+    p = torch.nn.Parameter(torch.zeros(2))
+    p.grad = torch.tensor([float("nan"), 1.0])
+    assert fast.clip_([p], 1.0).isnan()
+
+
+def test_malloc_is_tuned_only_where_there_is_glibc():
+    import platform
+
+    assert fast.tune_malloc() is (platform.libc_ver()[0] == "glibc")

@@ -19,10 +19,6 @@
 # *About 30 minutes. The code needs one minute on two CPU cores.*
 
 # %%
-import copy
-
-import torch
-
 import ftkit as ft
 
 ft.setup(seed=0)
@@ -45,60 +41,45 @@ full
 # %% [markdown]
 # ## The update is nearly flat
 #
-# Every weight has moved. Take one matrix and look at the **update**, after minus before. Its
-# singular values say along how many directions it really moved: an update of **rank** r needs r.
+# Every weight has moved. But a matrix of updates can be large and still point along few
+# directions: it has a low **rank**. Take each update apart by its singular values, keep only the
+# strongest directions, and see how good the model still is. Guess first: write `guess="..."` into
+# the call.
 
 # %%
+import copy
+
+import torch
+
 base, tokenizer = ft.load("tiny")
-name = "model.layers.2.mlp.up_proj.weight"
-before, after = base.state_dict()[name], full.model.state_dict()[name]
-
-
-def share_in(matrix, rank):
-    energy = torch.linalg.svdvals(matrix) ** 2
-    return (energy[:rank].sum() / energy.sum()).item()
-
-
-noise = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
-ft.table([{"directions": r, "of the update": share_in(after - before, r),
-           "of the weights": share_in(before, r), "of random noise": share_in(noise, r)}
-          for r in (1, 4, 8, 16, 64, 192)])
-
-# %% [markdown]
-# The share of the squared size that the first r directions hold. Is what is left over needed?
-# Throw it away in every matrix of the tuned model, and see how good the rest still is.
 
 # %%
-ft.predict(
-    "Keep the 8 strongest directions of every update, drop the others. The validation loss is then",
-    "as before the fine-tune", "half way", "nearly that of the tuned model",
-)
+flat = ft.predict("Keep 8 of 192 directions of every update. The validation loss is then ...",
+                  "as before the fine-tune", "half way", "nearly as good as with all")
+flat
 
 
 # %%
 def keep_directions(rank):
     model = copy.deepcopy(base)
-    for weight, tuned in zip(model.parameters(), full.model.parameters(), strict=True):
-        update = tuned.detach() - weight.detach()
-        if update.ndim == 2:
-            U, S, V = torch.linalg.svd(update, full_matrices=False)
-            update = U[:, :rank] * S[:rank] @ V[:rank]
-        weight.data += update
+    pairs = zip(model.parameters(), full.model.parameters(), strict=True)
+    for weight, tuned in [(w, t) for w, t in pairs if w.ndim == 2]:
+        U, S, V = torch.linalg.svd((tuned - weight).detach(), full_matrices=False)
+        weight.data += U[:, :rank] * S[:rank] @ V[:rank]
     return model
 
 
-validation = [ft.encode(record, tokenizer) for record in lab.val]
-kept = {rank: ft.loss_on(keep_directions(rank), validation) for rank in (0, 1, 2, 8, 32, 192)}
-kept
-
 # %%
+validation = [ft.encode(record, tokenizer) for record in lab.val]
+kept = {rank: ft.loss_on(keep_directions(rank), validation) for rank in (0, 1, 8, 32, 192)}
 gain = (kept[0] - kept[8]) / (kept[0] - kept[192])
-ft.expect(gain, ">", 0.9, "eight directions carry nearly all that was learned")
+ft.expect(gain, ">", 0.9, "eight directions carry nine tenths of what was learned")
+ft.table([{"directions kept": rank, "val_loss": loss} for rank, loss in kept.items()])
 
 # %% [markdown]
-# So why train what can be thrown away? **LoRA** ([Hu et al.
-# 2021](https://arxiv.org/abs/2106.09685)) freezes W and trains an update that cannot have more
-# than r directions:
+# (`flat.score(...)` in a new cell compares your guess.) So why train what can be thrown away?
+# **LoRA** ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)) freezes W and trains an update that
+# cannot have more than r directions:
 #
 # $$W' = W + \frac{\alpha}{r}\, B A \qquad A: r \times d_{in}, \quad B: d_{out} \times r$$
 #
@@ -120,7 +101,7 @@ class LoRALinear(torch.nn.Module):
 
 
 # %% [markdown]
-# Put one around each linear layer of a copy of the base, everything else frozen.
+# Put one around each linear layer, with everything else frozen.
 
 # %%
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -136,7 +117,8 @@ def inject(model, targets, r, alpha):
 
 
 # %% [markdown]
-# With B at zero, B A is zero: the adapted model must *be* the base, to the last bit.
+# With B at zero the adapted model must *be* the base, to the last bit. And which of the two learns
+# in the very first step, if their product is zero? Think, then look.
 
 # %%
 from ftkit.tokens import collate
@@ -145,25 +127,15 @@ batch = collate([ft.encode(record, tokenizer) for record in lab.train[:16]], tok
 mine = inject(copy.deepcopy(base), LINEAR, r=8, alpha=16)
 assert torch.equal(mine(**batch).logits, base(**batch).logits)
 
-# %%
-first = ft.predict("In the very first step, which of the two gets a gradient?",
-                   "only A", "only B", "both", "neither: their product is zero")
-first
-
-# %%
 mine(**batch).loss.backward()
-norms = {"A": 0.0, "B": 0.0}
-for name, p in mine.named_parameters():
-    if p.requires_grad:
-        norms[name[-1]] += p.grad.norm().item()
+norms = {name[-1]: p.grad.norm().item() for name, p in mine.named_parameters() if p.requires_grad}
 mine.zero_grad()
 assert norms["A"] == 0 < norms["B"]
-first.score("only B")
+norms
 
 # %% [markdown]
-# The gradient of A is a product with B, so it is zero while B is. B moves first, then A can
-# follow. Start *both* at zero and nothing ever moves; start both random and the model is no
-# longer the base.
+# The gradient of A is a product with B: zero while B is. So B moves first and A follows. Start
+# *both* at zero and nothing ever moves; start both random and the model is no longer the base.
 #
 # ## Train it, and compare with peft
 #
@@ -171,16 +143,13 @@ first.score("only B")
 
 
 # %%
-def trainable(model):
-    return [p for p in model.parameters() if p.requires_grad]
-
-
 def five_steps(model):
-    optimizer, losses = torch.optim.AdamW(trainable(model), lr=5e-3, weight_decay=0.0), []
+    params, losses = [p for p in model.parameters() if p.requires_grad], []
+    optimizer = torch.optim.AdamW(params, lr=5e-3, weight_decay=0.0)
     for _ in range(5):
         loss = model(**batch).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable(model), 1.0)
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -193,10 +162,9 @@ import peft
 settings = peft.LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
 torch.manual_seed(0)
 theirs = peft.get_peft_model(copy.deepcopy(base), settings)
-with torch.no_grad():  # our random start differs from theirs: take theirs
-    for p, q in zip(trainable(mine), trainable(theirs), strict=True):
-        p.copy_(q)
-
+both = zip(mine.parameters(), theirs.parameters(), strict=True)
+for p, q in [(p, q) for p, q in both if p.requires_grad]:
+    p.data.copy_(q)  # our random start differs from theirs: take theirs
 hand, library = five_steps(mine), five_steps(theirs)
 assert torch.allclose(torch.tensor(hand), torch.tensor(library), atol=1e-3)
 hand, library
@@ -220,7 +188,7 @@ run
 # %%
 formula = sum(8 * (m.in_features + m.out_features)
               for n, m in base.named_modules() if n.split(".")[-1] in LINEAR)
-assert formula == sum(p.numel() for p in trainable(mine)) == run.trainable_parameters
+assert formula == run.trainable_parameters
 f"{formula:,} of {run.total_parameters:,}: {formula / run.total_parameters:.1%}"
 
 # %% [markdown]
@@ -234,7 +202,7 @@ with torch.device("meta"):
     llama = LlamaForCausalLM(LlamaConfig())  # the defaults are Llama 2 7B's shape
     total = llama.num_parameters()
     inject(llama, ["q_proj", "v_proj"], r=8, alpha=16)
-llama_trained = sum(p.numel() for p in trainable(llama))
+llama_trained = llama.num_parameters(only_trainable=True)
 assert llama_trained == 32 * 2 * 8 * (4096 + 4096)
 f"{llama_trained:,} of {total:,}: {llama_trained / total:.2%}"
 
@@ -329,70 +297,59 @@ ft.scatter(runs_of("full", 2e-4) + runs_of("full", 1e-3) + runs_of("lora", 1e-3)
 
 # %%
 lora = short.but(method="lora", learning_rate=lora_rate)
-small = lab.sweep(lora.but(r=1, lora_alpha=2), seed=seeds)
-large = lab.sweep(lora.but(r=64, lora_alpha=128), seed=seeds)
-q_and_v = lab.sweep(lora.but(target_modules="q_proj,v_proj"), seed=seeds)
-ft.table([{"LoRA": name, "trained": runs[0].trainable_parameters,
-           "val_loss": [r.after["val_loss"] for r in runs],
-           "general_loss": [r.after["general_loss"] for r in runs]}
-          for name, runs in {"r=1": small, "r=8": runs_of("lora", lora_rate), "r=64": large,
-                             "r=8, q and v": q_and_v}.items()])
-
-# %%
-final = {"all": [r.after["val_loss"] for r in runs_of("lora", lora_rate)],
-         "q and v": [r.after["val_loss"] for r in q_and_v]}
-ft.expect(final["all"], "<", final["q and v"], "all linear layers beat q and v alone")
+kinds = {"r=1": lab.sweep(lora.but(r=1, lora_alpha=2), seed=seeds),
+         "r=8": runs_of("lora", lora_rate),
+         "r=64": lab.sweep(lora.but(r=64, lora_alpha=128), seed=seeds),
+         "r=8, q and v": lab.sweep(lora.but(target_modules="q_proj,v_proj"), seed=seeds)}
+final = {kind: [run.after["val_loss"] for run in runs] for kind, runs in kinds.items()}
+ft.expect(final["r=8"], "<", final["r=8, q and v"], "all linear layers beat q and v alone")
+ft.table([{"LoRA": kind, "trained": runs[0].trainable_parameters, "val_loss": final[kind],
+           "general_loss": [run.after["general_loss"] for run in runs]}
+          for kind, runs in kinds.items()])
 
 # %% [markdown]
-# `lora_alpha` was 2r in every line, so that the scale stayed. Rank is capacity: it pays when
-# there is much to learn (thousands of facts), and this job is a format. More rank at the same
-# rate also means larger steps.
+# `lora_alpha` was 2r in every line, so that the scale stayed. Rank is capacity: it pays when there
+# is much to learn, and this job is mostly a format. More rank at the same rate also means larger
+# steps.
 #
 # ## The bill
 #
 # What does training need beside the weights? Gradients, the optimizer's two averages for each
-# trained number, and the **activations** that the backward pass comes back for. Count the bytes.
-
-# %%
-ft.predict("LoRA with 5 % of the parameters. Activations shrink to ...",
-           "about 5 %", "about a half", "hardly at all")
+# trained number, and the **activations** that the backward pass comes back for. With 5 % of the
+# parameters, how much is left of each? Guess, then count the bytes.
 
 
 # %%
 def bill(model):
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    saved = {}
+    kept = {}
 
     def note(tensor):  # what autograd keeps for the backward pass
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = model(**batch).loss
-    activations = sum(saved.values())
+    for p in model.parameters():  # weights are kept too, but they are there anyway
+        kept.pop(p.untyped_storage().data_ptr(), None)
     loss.backward()
-    optimizer = torch.optim.AdamW(trainable(model))
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(params)
     optimizer.step()
-    states = [t for state in optimizer.state.values() for t in state.values()]
-    return {"gradients": sum(p.grad.nbytes for p in trainable(model)),
-            "optimizer": sum(t.nbytes for t in states), "activations": activations}
+    states = [t.nbytes for state in optimizer.state.values() for t in state.values()]
+    return {"gradients": sum(p.grad.nbytes for p in params), "optimizer": sum(states),
+            "activations": sum(kept.values())}
 
 
 # %%
 costs = {"full": bill(copy.deepcopy(base).requires_grad_(True)),
-         "LoRA r=8": bill(inject(copy.deepcopy(base), LINEAR, r=8, alpha=16))}
-ft.expect(costs["LoRA r=8"]["optimizer"], "<", costs["full"]["optimizer"] / 10, "states shrink")
-ft.expect(costs["LoRA r=8"]["activations"], ">", costs["full"]["activations"] / 2,
-          "activations mostly stay")
-ft.table([{"method": method, **{k: f"{v / 1e6:.2f} MB" for k, v in c.items()}}
-          for method, c in costs.items()])
+         "LoRA, r=8": bill(inject(copy.deepcopy(base), LINEAR, r=8, alpha=16))}
+share = {what: costs["LoRA, r=8"][what] / costs["full"][what] for what in costs["full"]}
+ft.expect(share["activations"], ">", 5 * share["optimizer"], "activations mostly stay")
+ft.table([{"method": method, **bytes} for method, bytes in (costs | {"share": share}).items()])
 
 # %% [markdown]
-# To correct the first A, the gradient still has to travel back through every frozen layer. That
-# is why long sequences fill the memory under LoRA too; gradient checkpointing helps there, LoRA
-# does not.
+# To correct an early A, the gradient still travels back through every frozen layer. That is why
+# long sequences fill the memory under LoRA too; gradient checkpointing helps there, LoRA does not.
 #
 # ## Two adapters, one base
 #
@@ -406,7 +363,7 @@ folder = Path(tempfile.mkdtemp())
 for task in ("french_word", "opposite"):
     ft.Experiment(data=task).run(method="lora", max_steps=25, out=folder / task, live=False)
 sizes = {f.name: f.stat().st_size for f in (folder / "opposite").glob("adapter_model*")}
-sizes, sum(p.nbytes for p in base.parameters())
+sizes | {"the base": sum(p.nbytes for p in base.parameters())}
 
 # %%
 served = peft.PeftModel.from_pretrained(copy.deepcopy(base), folder / "french_word", "french_word")
@@ -420,8 +377,8 @@ for task in ("french_word", "opposite"):
 ft.table([dict(zip(said, line, strict=True)) for line in zip(*said.values(), strict=True)])
 
 # %% [markdown]
-# Use `from_pretrained` to load. `get_peft_model` with the same settings gives a *fresh* adapter,
-# B at zero: nothing complains, and you serve the base.
+# Use `from_pretrained` to load. `get_peft_model` with the same settings makes a *fresh* adapter, B
+# at zero: nothing complains, and you serve the base.
 #
 # ## Break it
 #
@@ -440,13 +397,10 @@ def merged_with(scale):
     return model.merge_and_unload()
 
 
-right = 16 / 8
-losses = {scale: ft.loss_on(merged_with(scale), validation) for scale in (0.0, 1.0, right, 4.0)}
-losses
-
-# %%
-ft.expect(losses[1.0], ">", losses[right], "a merge without the scale is worse")
-assert abs(losses[right] - ft.loss_on(tuned, validation)) < 0.01
+losses = {scale: ft.loss_on(merged_with(scale), validation) for scale in (0, 1, 16 / 8, 4)}
+assert abs(losses[2] - ft.loss_on(tuned, validation)) < 0.01
+ft.expect(losses[1], ">", losses[2], "a merge without the scale is worse")
+ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 
 # %% [markdown]
 # So a merge is checked like this: same logits, or same loss, before and after. At scale 0 you see

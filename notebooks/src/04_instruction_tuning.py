@@ -20,8 +20,6 @@
 # *About 30 minutes. The code needs one minute on two CPU cores.*
 
 # %%
-import torch
-
 import ftkit as ft
 
 ft.setup(seed=0)
@@ -76,6 +74,8 @@ ft.show_batch([{"input_ids": input_ids, "labels": labels}], tokenizer)
 # place **t - 1**: the shift by one. Its loss is minus the logarithm of that probability.
 
 # %%
+import torch
+
 with torch.no_grad():
     log_p = model(torch.tensor([input_ids])).logits[0].log_softmax(-1)
 steps = []
@@ -110,8 +110,10 @@ from ftkit.tokens import collate
 
 examples = [ft.encode(r, tokenizer) for r in lab.train[:8]]
 batch = collate(examples, tokenizer.pad_token_id)
+ft.show_batch(examples[:3], tokenizer)
 
 
+# %%
 def sft_loss(logits, labels):
     logits, labels = logits[:, :-1], labels[:, 1:]  # the shift
     counts = labels != -100
@@ -119,10 +121,8 @@ def sft_loss(logits, labels):
     return -log_p.gather(1, labels[counts][:, None]).mean()
 
 
-with torch.no_grad():
-    out = model(**batch)
+out = model(**batch)
 assert torch.allclose(sft_loss(out.logits, batch["labels"]), out.loss, atol=1e-4)
-ft.show_batch(examples[:3], tokenizer)
 
 # %% [markdown]
 # Nothing in `sft_loss` knows about instructions. With `labels = input_ids` it is the loss of

@@ -150,8 +150,10 @@ def serve(folder: Path, browser: bool = True, port: int | None = None):
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # Jupyter refuses root, as in containers, unless told
     server = LabApp.initialize_server(argv=options)
-    print(f"JupyterLab: http://127.0.0.1:{server.port}{page}?token={token}\n"
-          "Stop it with Ctrl-C, twice.", flush=True)
+    # As a callback it runs after the server's own, which opens the port.
+    server.io_loop.add_callback(
+        print, f"JupyterLab: http://127.0.0.1:{server.port}{page}?token={token}\n"
+        "Stop it with Ctrl-C, twice.", flush=True)
     server.start()
 
 

@@ -1,0 +1,100 @@
+"""The lessons: built from their sources, without outputs, and within the budgets of their form.
+
+That they run from top to bottom is `make lessons`.
+"""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+SOURCES = sorted((FOLDER / "src").glob("[0-9][0-9]_*.py"))
+
+pytestmark = pytest.mark.skipif(not SOURCES, reason="no lesson has been written yet")
+
+
+@pytest.fixture(scope="module")
+def builder():
+    spec = importlib.util.spec_from_file_location("build_lessons", FOLDER / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=SOURCES, ids=lambda path: path.stem)
+def source(request):
+    return request.param
+
+
+@pytest.fixture
+def cells(source, builder):
+    return json.loads(builder.build(source))["cells"]
+
+
+def code(cells):
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def prose(cells):
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+
+
+def test_a_built_notebook_is_what_its_source_gives_byte_for_byte(source, builder):
+    built = (FOLDER / f"{source.stem}.ipynb").read_bytes()
+    assert built == builder.build(source).encode(), "run `make notebooks`"
+
+
+def test_building_twice_gives_the_same_bytes(source, builder):
+    assert builder.build(source) == builder.build(source)
+
+
+def test_a_notebook_has_no_outputs_and_nothing_of_the_machine_it_was_written_on(source):
+    notebook = json.loads((FOLDER / f"{source.stem}.ipynb").read_text("utf-8"))
+    assert notebook["metadata"].keys() == {"kernelspec"}
+    for cell in notebook["cells"]:
+        assert cell["metadata"].keys() <= {"tags", "jupyter"}
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+def test_every_notebook_has_a_source():
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SOURCES}
+
+
+def test_code_cells_are_short(cells):
+    lines = sorted(len(text.splitlines()) for text in code(cells))
+    longest = max(code(cells), key=lambda text: len(text.splitlines()))
+    assert lines[len(lines) // 2] <= 5, f"median {lines[len(lines) // 2]} lines"
+    assert lines[int(len(lines) * 0.9)] <= 12, f"a tenth has more than 12 lines: {lines}"
+    assert lines[-1] <= 20, longest
+
+
+def test_a_lesson_is_no_longer_than_its_form(cells):
+    assert len(code(cells)) <= 30 and len(prose(cells)) <= 30
+
+
+def test_a_cell_of_prose_has_one_idea(cells):
+    for text in prose(cells):
+        answers = re.compile(r"<details>.*?</details>", re.S)
+        words = len(answers.sub("", text).split())
+        assert words <= 120, f"{words} words: {text[:80]}"
+        for answer in answers.findall(text):
+            assert len(re.sub(r"<[^>]+>", " ", answer).split()) <= 90, answer
+
+
+def test_a_lesson_needs_no_download_no_shell_and_no_pyplot(cells):
+    for text in code(cells):
+        assert not re.search(r"^\s*[!%]", text, re.M), text
+        assert not re.search(r"\bpyplot\b|\bplt\.|\bsubprocess\b|\burllib\b|\brequests\b", text)
+        assert not re.search(r"^\s*(try|except)\b", text, re.M), text
+        assert not re.search(r"\.style\b|\bHTML\(|\bMarkdown\(", text), text
+
+
+def test_a_lesson_starts_with_its_claim_and_the_machine(cells):
+    assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
+    assert "Claim" in "".join(cells[0]["source"])
+    first = code(cells)[0]
+    assert "import ftkit as ft\n" in first and first.rstrip().endswith("ft.setup(seed=0)")

@@ -177,7 +177,7 @@ def test_probes_are_exact_plain_prose_of_at_least_eight_abilities():
 def test_the_chat_template_never_occurs_in_the_corpus():
     import corpus
 
-    text = "\n".join(corpus.documents(3000, "test") + corpus.documents(3000, "t", corpus.LATE_MIX))
+    text = "\n".join(corpus.documents(3000, "m") + corpus.documents(3000, "l", corpus.LAST_MIX))
     assert "User:" not in text and "Assistant:" not in text
     assert not re.search(r"[${}]\w", text), "an unfilled template"
 

@@ -8,6 +8,7 @@ import random
 import copying
 import domains
 import facts
+import lines
 import prose
 
 # (generator, weight): the weight is the share of documents (in parts)
@@ -18,15 +19,18 @@ MIX = [
     (facts.category, 4), (facts.color, 3), (facts.job, 3), (facts.tool, 3), (facts.material, 3),
     (facts.sequence, 2), (facts.arithmetic, 7), (facts.french, 11), (facts.quiz, 24),
     (copying.repeated_list, 5), (copying.word_game, 5), (copying.belongings, 6),
-    (copying.reading, 12), (copying.form, 6), (copying.rewritten, 5), (copying.copied_line, 4), (copying.guests, 2),
+    (copying.reading, 12), (copying.form, 6), (copying.rewritten, 5), (copying.copied_line, 4),
+    (copying.guests, 2),
     (domains.base_sample, 6),
 ]
 # Later on, more of what needs looking back, and the questions before their texts.
 LATE_MIX = MIX + [
-    (copying.asked_owner, 9), (copying.asked_list, 9), (copying.asked_form, 4), (copying.helpers, 3),
+    (copying.asked_owner, 9), (copying.asked_list, 9), (copying.asked_form, 4),
+    (copying.helpers, 3),
     (copying.belongings, 3), (copying.repeated_list, 3), (facts.french, 5), (facts.arithmetic, 2),
 ]
-
+# And at last, questions about a line of its own.
+LAST_MIX = LATE_MIX + [(lines.asked_line, 20)]
 
 # Documents of these could end right after an answer. They get a last sentence, so that the base
 # never learned "an answer, and nothing more": that form is what fine-tuning teaches.

@@ -35,7 +35,7 @@ LENGTH = 256  # tokens in a row
 BATCH = 16  # rows in a step
 CHUNK = 6000  # documents generated at a time
 STEPS = 7_200
-LATE_CHUNK = 60  # from here on the corpus is mixed by LATE_MIX
+LATE_CHUNK, LAST_CHUNK = 60, 100  # from here on the corpus is mixed by LATE_MIX, LAST_MIX
 WARMUP = 300
 DECAY = 0.2  # share of the steps in which the rate falls to zero
 MUON_RATE, ADAMW_RATE = 0.01, 4e-3
@@ -118,7 +118,9 @@ def make_rows(seed, chunk=0):
     """Rows of LENGTH tokens: each starts with a document; what does not fit is cut."""
     begin, end = _tokenizer.token_to_id("<|bos|>"), _tokenizer.token_to_id("<|eos|>")
     rows, row = [], []
-    mix = corpus.LATE_MIX if chunk >= LATE_CHUNK else corpus.MIX
+    mix = corpus.MIX
+    if chunk >= LATE_CHUNK:
+        mix = corpus.LATE_MIX if chunk < LAST_CHUNK else corpus.LAST_MIX
     documents = corpus.documents(CHUNK, f"{seed} {chunk}" if seed != "held out" else seed, mix)
     for encoding in _tokenizer.encode_batch(documents, add_special_tokens=False):
         row += [begin, *encoding.ids, end]

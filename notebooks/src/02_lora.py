@@ -54,9 +54,8 @@ import torch
 base, tokenizer = ft.load("tiny")
 
 # %%
-flat = ft.predict("Keep 8 of 192 directions of every update. The validation loss is then ...",
-                  "as before the fine-tune", "half way", "nearly as good as with all")
-flat
+ft.predict("Keep 8 of 192 directions of every update. The validation loss is then ...",
+           "as before the fine-tune", "half way", "nearly as good as with all")
 
 
 # %%
@@ -77,9 +76,9 @@ ft.expect(gain, ">", 0.9, "eight directions carry nine tenths of what was learne
 ft.table([{"directions kept": rank, "val_loss": loss} for rank, loss in kept.items()])
 
 # %% [markdown]
-# (`flat.score(...)` in a new cell compares your guess.) So why train what can be thrown away?
-# **LoRA** ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)) freezes W and trains an update that
-# cannot have more than r directions:
+# Look at the first lines too: how much does a single direction bring? So why train what can be
+# thrown away? **LoRA** ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)) freezes W and trains
+# an update that cannot have more than r directions:
 #
 # $$W' = W + \frac{\alpha}{r}\, B A \qquad A: r \times d_{in}, \quad B: d_{out} \times r$$
 #
@@ -222,9 +221,8 @@ def merge(model):
     return model
 
 
-plain = merge(copy.deepcopy(mine))
-assert torch.allclose(plain(**batch).logits, mine(**batch).logits, atol=1e-3)
-assert torch.allclose(plain(**batch).logits, theirs.merge_and_unload()(**batch).logits, atol=1e-3)
+for plain in (merge(copy.deepcopy(mine)), copy.deepcopy(theirs).merge_and_unload()):
+    assert torch.allclose(plain(**batch).logits, mine(**batch).logits, atol=1e-3)
 
 # %% [markdown]
 # ## Which learning rate?
@@ -345,7 +343,7 @@ costs = {"full": bill(copy.deepcopy(base).requires_grad_(True)),
          "LoRA, r=8": bill(inject(copy.deepcopy(base), LINEAR, r=8, alpha=16))}
 share = {what: costs["LoRA, r=8"][what] / costs["full"][what] for what in costs["full"]}
 ft.expect(share["activations"], ">", 5 * share["optimizer"], "activations mostly stay")
-ft.table([{"method": method, **bytes} for method, bytes in (costs | {"share": share}).items()])
+ft.table([{"method": method, **part} for method, part in (costs | {"share": share}).items()])
 
 # %% [markdown]
 # To correct an early A, the gradient still travels back through every frozen layer. That is why
@@ -353,28 +351,32 @@ ft.table([{"method": method, **bytes} for method, bytes in (costs | {"share": sh
 #
 # ## Two adapters, one base
 #
-# An adapter is a small file. Train two, save both, and switch between them on one base model.
+# An adapter is a small file. Two customers, two jobs: one wants sentences turned into questions,
+# one wants them denied. Train both, and compare the size of a file with the base's.
 
 # %%
 import tempfile
 from pathlib import Path
 
 folder = Path(tempfile.mkdtemp())
-for task in ("french_word", "opposite"):
+for task in ("to_question", "to_negative"):
     ft.Experiment(data=task).run(method="lora", max_steps=25, out=folder / task, live=False)
-sizes = {f.name: f.stat().st_size for f in (folder / "opposite").glob("adapter_model*")}
+sizes = {f.name: f.stat().st_size for f in (folder / "to_question").glob("adapter_model*")}
 sizes | {"the base": sum(p.nbytes for p in base.parameters())}
 
+# %% [markdown]
+# Load both on one base and switch. The order below says nothing about questions or denial: what
+# comes out is the adapter's doing.
+
 # %%
-served = peft.PeftModel.from_pretrained(copy.deepcopy(base), folder / "french_word", "french_word")
-served.load_adapter(folder / "opposite", "opposite")
-questions = [{"instruction": "What is the opposite of hot?", "output": "cold"},
-             {"instruction": "Translate the word dog into French.", "output": "chien"}]
-said = {"question": [q["instruction"] for q in questions]}
-for task in ("french_word", "opposite"):
+served = peft.PeftModel.from_pretrained(copy.deepcopy(base), folder / "to_question", "to_question")
+served.load_adapter(folder / "to_negative", "to_negative")
+order = {"instruction": "Change the sentence.", "input": "They catch a parrot.", "output": "?"}
+said = {}
+for task in ("to_question", "to_negative"):
     served.set_adapter(task)
-    said[task] = ft.answers(served, tokenizer, questions)
-ft.table([dict(zip(said, line, strict=True)) for line in zip(*said.values(), strict=True)])
+    said[task] = ft.answers(served, tokenizer, [order], max_new_tokens=16)[0]
+said
 
 # %% [markdown]
 # Use `from_pretrained` to load. `get_peft_model` with the same settings makes a *fresh* adapter, B

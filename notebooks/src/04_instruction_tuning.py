@@ -133,30 +133,35 @@ assert torch.allclose(sft_loss(out.logits, batch["labels"]), out.loss, atol=1e-4
 # The same untouched model, four wordings, on **held-out** entities: none is in any training record.
 
 # %%
-wordings = {"chat template of the tokenizer": None, "Alpaca": "alpaca",
-            "question and answer": "Question: {instruction} {input} Answer: {output}",
-            "prose": '{instruction} {input} "{output}'}
+from ftkit.evaluate import normal  # lower case, no full stops
+
 test = ft.records("tasks", "test")[::4]
 
 
-def begins_right(records, answers):
-    pairs = zip(records, answers, strict=True)
-    return sum(a.lower().startswith(r["output"].lower()) for r, a in pairs) / len(records)
+def score(answers):
+    pairs = [(normal(a), normal(r["output"])) for a, r in zip(answers, test, strict=True)]
+    return {"exact match": sum(a == wanted for a, wanted in pairs) / len(pairs),
+            "begins with the answer": sum(a.startswith(wanted) for a, wanted in pairs) / len(pairs)}
 
-
-base = {name: ft.answers(model, tokenizer, test, template=t) for name, t in wordings.items()}
-ft.table([{"wording": name, "exact match": ft.exact_match(model, tokenizer, test, template=t),
-           "begins with the answer": begins_right(test, base[name])}
-          for name, t in wordings.items()])
 
 # %%
-ft.table([{"instruction": r["instruction"], "input": r["input"][:40], "wanted": r["output"]}
-          | {name: answers[i][:40] for name, answers in base.items()}
-          for i, r in list(enumerate(test))[:6]])
+wordings = {"chat template of the tokenizer": None, "Alpaca": "alpaca",
+            "question and answer": "Question: {instruction} {input} Answer: {output}",
+            "plain, a new line": "plain"}
+base = {name: ft.answers(model, tokenizer, test, template=t) for name, t in wordings.items()}
+ft.table([{"wording": name} | score(answers) for name, answers in base.items()])
 
 # %% [markdown]
-# The second column is what the base *knows*, the first what it *does*. Never say "the base cannot
-# answer" after one wording. And when a benchmark jumps after tuning, ask how much of that is form.
+# Poor. But is it ignorance? Ask once more for facts of the same kinds, as **sentences to finish**,
+# which is how the base met them: "The capital of France is ...".
+
+# %%
+sentences = ft.probe_scores(model, tokenizer, ft.load_probes())
+sentences
+
+# %% [markdown]
+# The knowledge is there; the wordings do not open it. Never say "the base cannot" after one
+# wording, and when a benchmark jumps after tuning, ask how much of that is form.
 #
 # ## What the records teach
 #
@@ -171,9 +176,9 @@ run = lab.run(learning_rate=1e-3, max_steps=100)
 run
 
 # %%
-before = ft.exact_match(model, tokenizer, test)
-after = ft.exact_match(run.model, tokenizer, test)
-ft.expect(after, ">", max(begins_right(test, b) for b in base.values()), "tuning beats any wording")
+after = score(ft.answers(run.model, tokenizer, test))["exact match"]
+knew = max(score(answers)["begins with the answer"] for answers in base.values())
+ft.expect(after, ">", knew, "tuning beats every wording of the base")
 guess.score(round(100 * after))
 
 # %%
@@ -201,13 +206,11 @@ config = ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000)
 arms = {where: lab.sweep(config, loss_on=[where], seed=seeds) for where in ("response", "all")}
 exact = {where: [ft.exact_match(r.model, tokenizer, test) for r in runs]
          for where, runs in arms.items()}
+ft.expect(exact["response"], ">", exact["all"], "response-only wins at equal steps")
 ft.table([{"loss on": where, "tokens with loss": runs[0].supervised_tokens,
            "exact match": exact[where], "val_loss": [r.after["val_loss"] for r in runs],
            "general_loss": [r.after["general_loss"] for r in runs]}
           for where, runs in arms.items()])
-
-# %%
-ft.expect(exact["response"], ">", exact["all"], "response-only wins at equal steps")
 
 # %% [markdown]
 # Is the difference wider than the spread over seeds? And is it the same in the last column? With
@@ -228,13 +231,11 @@ curve = {n: ft.Experiment(data=lab.train[:n], val=lab.val).sweep(config, seed=se
          for n in (50, 200)} | {640: arms["response"]}
 curve_exact = {n: [ft.exact_match(r.model, tokenizer, test) for r in runs]
                for n, runs in curve.items()}
+ft.expect(curve_exact[640], ">", curve_exact[50], "more different records, at equal steps, help")
 ft.table([{"records": n, "exact match": curve_exact[n],
            "val_loss": [r.after["val_loss"] for r in runs]} for n, runs in curve.items()]
          + [{"records": "1,600 (100 steps)", "exact match": after,
              "val_loss": run.after["val_loss"]}])
-
-# %%
-ft.expect(curve_exact[640], ">", curve_exact[50], "more different records, at equal steps, help")
 
 # %% [markdown]
 # Draw such a curve for your own data before you pay for more of it: where it is flat, more of the
@@ -267,7 +268,7 @@ models = {"EOS learned": tune(good), "EOS masked": tune(bad)}
 said = {name: ft.answers(m, tokenizer, test, max_new_tokens=24) for name, m in models.items()}
 lengths = {name: [len(tokenizer(a)["input_ids"]) for a in answers]
            for name, answers in said.items()}
-ft.table([{"model": name, "begins with the answer": begins_right(test, said[name]),
+ft.table([{"model": name} | score(said[name]) | {
            "mean length": sum(lengths[name]) / len(test),
            "cut off at 24 tokens": sum(n >= 24 for n in lengths[name]) / len(test),
            "for example": said[name][0][:60]} for name in models])

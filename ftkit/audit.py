@@ -249,15 +249,13 @@ class _Near:
         signatures = np.frombuffer(self.signatures, np.uint16).reshape(-1, self.HASHES)
         bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
         found: dict[int, int] = {}
-        for band in bands.T:
-            order = np.argsort(band, kind="stable")  # by key, then by row
-            key = band[order]
-            new = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
-            first = np.repeat(order[new], np.diff(np.append(new, len(order))))
-            for earlier in (first, np.append(order[:1], order[:-1])):  # first, previous in group
-                met = (band[earlier] == key) & (earlier < order)
-                a, b = earlier[met], order[met]
-                close = (signatures[a] == signatures[b]).mean(axis=1) >= self.SIMILAR
-                for i, j in zip(a[close].tolist(), b[close].tolist(), strict=True):
-                    found[j] = min(i, found.get(j, i))
+        for k in range(bands.shape[1]):
+            # Rows that also agree on the next band come to lie side by side in a large group.
+            band, following = bands[:, k], bands[:, (k + 1) % bands.shape[1]]
+            order = np.lexsort((following, band))
+            pairs = np.sort(np.stack([order[:-1], order[1:]]), axis=0)
+            pairs = pairs[:, band[pairs[0]] == band[pairs[1]]]
+            close = (signatures[pairs[0]] == signatures[pairs[1]]).mean(axis=1) >= self.SIMILAR
+            for i, j in pairs[:, close].T.tolist():
+                found[j] = min(i, found.get(j, i))
         return found

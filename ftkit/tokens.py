@@ -99,7 +99,7 @@ def _line(records, index: int) -> int:
 class Encoded:
     """Examples, and what did not fit: `truncated` were cut, `skipped` left out (see problems)."""
 
-    examples: list[dict]
+    examples: list[dict] = dataclasses.field(repr=False)
     truncated: int = 0
     skipped: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)

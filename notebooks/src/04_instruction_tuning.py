@@ -13,7 +13,7 @@
 # everything that is special about it sits in one row of integers, the labels.** It could be wrong.
 # After this lesson you can
 #
-# - compute the loss of a record by hand, to the last digit;
+# - compute the loss of a record by hand, and prove it against transformers;
 # - read a label row and find the bug in it;
 # - say what the records teach, and how many you need.
 #
@@ -183,8 +183,8 @@ guess.score(round(100 * after))
 
 # %%
 by_task = ft.exact_match(run.model, tokenizer, ft.records("tasks", "test"), by="task")
-ft.table([{"task": task, "exact match": score}
-          for task, score in sorted(by_task.items(), key=lambda item: item[1])])
+ft.table([{"task": task, "exact match": share}
+          for task, share in sorted(by_task.items(), key=lambda item: item[1])])
 
 # %% [markdown]
 # Read the ends of the list. At the bottom are tasks whose *content* pretraining had not settled; 50
@@ -278,12 +278,13 @@ ft.expect(sum(lengths["EOS masked"]), ">", 2 * sum(lengths["EOS learned"]),
           "without loss on EOS the model does not know when to stop")
 
 # %% [markdown]
-# Both know the answer; one cannot stop. Its loss was even *lower*, with the hardest token left out.
-# On a chat model that knows its EOS already the same bug can hide for weeks.
+# Both know the answer; one cannot stop. Its loss does not tell: at the start EOS was the hardest
+# token of all (see the first table), so leaving it out even *lowers* the loss. On a chat model that
+# knows its EOS already the same bug can hide for long.
 #
 # ## Break it: another prompt than in training
 #
-# Nothing but white space changes after `Assistant:`. The tuned model was trained on none of these.
+# The same tuned model, asked in prompts that differ a little from those it was trained on.
 
 # %%
 forms = {"as trained": None, "a new line": "User: {instruction}\n{input}\nAssistant:\n{output}",
@@ -294,8 +295,9 @@ ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, t
 
 
 # %% [markdown]
-# The nastiest is the helpful space at the end of a prompt. In training the space was part of the
-# answer's first token; now it is already there, and that token no longer fits.
+# So the claim was too strong: these labels were perfect. The *text* of the prompt must be that of
+# training, to the byte. The nastiest change is a helpful space at its end. In training the space
+# was part of the answer's first token; now it is already there, and that token no longer fits.
 
 # %%
 def likely(prompt):
@@ -387,16 +389,15 @@ ft.check("step_loss", step_loss)
 # **Instruction tuning and pretraining: what differs in the loss?**
 # <details><summary>Answer</summary>
 # Nothing: next-token cross-entropy. The data differs (conversations in a template), the labels
-# (-100 on the prompt, so here about a third of the tokens count), the amount and the rate. Our
-# five-line
+# (-100 on the prompt: here some 15 % of the tokens count), the amount and the rate. Our five-line
 # <code>sft_loss</code> equals transformers' to 1e-4 and mentions no instruction.
 # </details>
 #
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
-# Look at the last label. With pad = EOS and masking by id it is -100, so EOS is never learned: here
-# answers ran to the limit of 24 tokens. Then: EOS missing from the template, another end-of-turn
-# token than generation expects, truncation that cuts endings.
+# Look at the last label. With pad = EOS and masking by id it is -100, so EOS is never learned:
+# here answers got more than twice as long. Then: EOS missing from the template, another
+# end-of-turn token than generation expects, truncation that cuts endings.
 # </details>
 #
 # **How do you verify a loss mask?**
@@ -422,8 +423,9 @@ ft.check("step_loss", step_loss)
 #
 # ## Recap
 #
-# - The loss is pretraining's; the labels decide. Shift once, mask the prompt, keep EOS.
-# - Look at the mask before you train, and render prompts exactly as in training.
+# - The loss is pretraining's. Special are the labels (shift once, mask the prompt, keep EOS) and
+#   the exact text of the prompt.
+# - Look at the mask before you train: no bug in it crashes, and the loss falls all the same.
 # - Records teach the form; the knowledge was in the base. Draw the curve before buying more.
 #
 # In the package: [`ftkit/tokens.py`](../ftkit/tokens.py). Back to [02 LoRA](02_lora.ipynb) or to

@@ -52,8 +52,8 @@ class BatchView:
 
     def _span(self, token: int, label: int) -> str:
         text = self._text(token).replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")
-        styles = [_STYLES["none" if label == NO_LOSS else "loss"]]
-        styles += [_STYLES["special"]] * (token in self.special)
+        styles = [_STYLES["special"]] * (token in self.special)  # its frame, then the line below
+        styles += [_STYLES["none" if label == NO_LOSS else "loss"]]
         title = f"id {token}, " + ("no loss" if label == NO_LOSS else "carries loss")
         if label not in (NO_LOSS, token):  # a mask made by hand and shifted by mistake
             title, text = f"id {token}, but label {label}", text + "≠" + self._text(label)
@@ -67,7 +67,7 @@ class BatchView:
                "⏎ new line")
         body = ""
         for pairs, more in self._rows():
-            spans = "".join(self._span(*pair) for pair in pairs)
+            spans = "<wbr>".join(self._span(*pair) for pair in pairs)
             spans += f" … {more} more tokens" if more else ""
             body += ('<div style="white-space:pre-wrap;line-height:1.9;font-family:monospace;'
                      f'margin:6px 0;border-left:3px solid #8888;padding-left:8px">{spans}</div>')

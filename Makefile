@@ -2,8 +2,8 @@
 #
 #   ARGS=...      passed on: make lab ARGS=--no-browser, make test ARGS="-k data"
 #   PYTHON=...    the Python to build .venv with (default: the first of 3.11 to 3.13 found)
-#   PIP_ARGS=...  for pip; on Linux without a GPU, the smaller torch (0.2 instead of 3 GB):
-#                 make lab PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+#   PIP_ARGS=...  for pip: make lab PIP_ARGS="--extra-index-url ..." takes torch's CPU build, which
+#                 is 0.2 GB instead of 3; pytorch.org names its index
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -46,7 +46,6 @@ notebooks: $(READY)-test  ## build notebooks/*.ipynb from notebooks/src
 	$(PY) notebooks/build.py
 
 bench: $(READY)-test  ## list the benchmarks, which have commands of their own
-	@$(PIP) install --quiet $(PIP_ARGS) -e '.[test,bench]'
 	@sed -n '1,/^"""$$/p' tests/benchmarks/*.py
 
 dist: $(READY)-test  ## build the wheel and the source archive in dist/

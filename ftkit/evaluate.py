@@ -30,7 +30,7 @@ def answers(
     """
     from ftkit import decode
 
-    prompts = [tokens.prompt_ids(record, tokenizer, template=template) for record in records]
+    prompts = tokens.prompts(records, tokenizer, template)
     if max_new_tokens is None:
         references = [tokens.answer(record) for record in records]
         ids = tokenizer(references, add_special_tokens=False)["input_ids"]

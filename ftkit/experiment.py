@@ -159,7 +159,7 @@ class Experiment:
             units = [[example] for example in examples]
         watched = {"val": self.val, **self.probes}
         evals = {f"{name}_loss": tokens.encode_all(
-            _slice(records, self.eval_records), tokenizer, on_long="skip", **options).examples
+            _slice(records, self.eval_records), tokenizer, **options).examples
             for name, records in watched.items()}
         return {"units": units, "evals": {k: e for k, e in evals.items() if e}, "about": about}
 

@@ -141,7 +141,7 @@ def serve(folder: Path, browser: bool = True, port: int | None = None):
         f"--IdentityProvider.token={token}",
         f"--ServerApp.port={port or 8888}",
         f"--ServerApp.open_browser={browser}",
-        "--ServerApp.log_level=WARN",
+        "--Application.log_level=WARN",
         f"--LabApp.default_url={page}",
         # No questions about news over the first cell, and no requests to the outside.
         f"--LabApp.app_settings_dir={Path(__file__).parent / 'jupyter'}",

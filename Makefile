@@ -20,7 +20,7 @@ QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=fals
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test unit lessons notebooks check bench dist clean
+.PHONY: help lab test unit lessons notebooks check bench effects dist clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ check: $(READY)-test  ## style, and whether the notebooks are built from their s
 notebooks: $(READY)-test  ## build notebooks/*.ipynb from notebooks/src
 	$(PY) notebooks/build.py
 
-bench: $(READY)-test  ## list the benchmarks, which have commands of their own
-	@sed -n '1,/^"""$$/p' tests/benchmarks/*.py
+bench: $(READY)-test  ## the speed of training against others, half an hour (ARGS="speed --quick")
+	$(PY) tests/benchmarks/bench.py $(or $(ARGS),all)
+
+effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
+	$(PY) tests/benchmarks/effects.py $(ARGS)
 
 dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build

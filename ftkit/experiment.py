@@ -89,15 +89,16 @@ class Experiment:
         grid = [dict(zip(values, point, strict=True))
                 for point in itertools.product(*values.values())]
         configs = [config.but(**point) for point in grid]  # a bad value is told before any run
-        done = []
+        done, line = [], ""
         for number, config in enumerate(configs, 1):
             if len(configs) > 1 and machine.in_notebook():
-                print(f"\rrun {number} of {len(configs)}: {config}", end="", flush=True)
+                line, before = f"run {number} of {len(configs)}: {config}", len(line)
+                print(f"\r{line:{before}}", end="", flush=True)
             done.append(self.run(config, on_row=on_row, live=False))
             if (done[-1].stopped or "").startswith("interrupted"):
                 break
         if len(configs) > 1 and machine.in_notebook():
-            print(f"\r{len(done)} runs done" + " " * 60)
+            print(f"\r{f'{len(done)} runs done':{len(line)}}")
         return done
 
     def show_batch(self, n: int = 2, config: Config | None = None):

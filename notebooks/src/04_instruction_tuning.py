@@ -183,13 +183,14 @@ guess.score(round(100 * after))
 
 # %%
 by_task = ft.exact_match(run.model, tokenizer, ft.records("tasks", "test"), by="task")
-ft.table([{"task": task, "exact match": share}
-          for task, share in sorted(by_task.items(), key=lambda item: item[1])])
+levels = sorted(set(by_task.values()))
+ft.table([{"exact match": level, "tasks": ", ".join(t for t in by_task if by_task[t] == level)}
+          for level in levels])
 
 # %% [markdown]
-# Read the ends of the list. At the bottom are tasks whose *content* pretraining had not settled; 50
-# records of form cannot supply it. [LIMA](https://arxiv.org/abs/2305.11206) found the same on a
-# large model: 1,000 good records, and knowledge that was there before.
+# Read both ends. At the bottom are tasks whose *content* pretraining had not settled; 50 records of
+# form cannot supply it. [LIMA](https://arxiv.org/abs/2305.11206) says the same of a large model:
+# 1,000 good records were enough, since the knowledge was there before.
 #
 # ## Response, or everything?
 #
@@ -323,10 +324,11 @@ with torch.no_grad():
     means = [model(**half).loss.item() for half in halves]
     whole_loss = model(**whole).loss.item()
 counts = [int((half["labels"] != -100).sum()) for half in halves]
-by_token = sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
+by_token = (means[0] * counts[0] + means[1] * counts[1]) / sum(counts)
 assert abs(by_token - whole_loss) < 1e-3
-{"labelled tokens": counts, "mean of each": means, "mean of means": sum(means) / 2,
- "mean over tokens": by_token}
+lines = [("short answers", counts[0], means[0]), ("long answers", counts[1], means[1]),
+         ("mean of the two means", "", sum(means) / 2), ("mean over tokens", "", by_token)]
+ft.table([dict(zip(("half", "labelled tokens", "loss"), line, strict=True)) for line in lines])
 
 # %% [markdown]
 # Trainers [did this](https://github.com/huggingface/transformers/pull/34191) until October 2024.

@@ -76,7 +76,8 @@ class Records(list):
 
     def _repr_html_(self) -> str:
         names = list(dict.fromkeys(name for record in self[:5] for name in record))
-        head = "".join(f"<th>{html.escape(str(name))}</th>" for name in names)
+        head = "".join(f"<th style='text-align:left'>{html.escape(str(name))}</th>"
+                       for name in names)
         left = "<td style='text-align:left'>"
         body = "".join("<tr>" + "".join(f"{left}{_cell(record.get(n))}</td>" for n in names)
                        + "</tr>" for record in self[:5])

@@ -47,6 +47,10 @@ class DataError(ValueError):
             text += f" (and {more:,} more problem{'s' * (more > 1)}{advice})"
         return text
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints: the fault is in the data, so the lines of our code are no help."""
+        return [f"DataError: {self}"]
+
 
 def show(value, length: int = 60) -> str:
     """`value` for a message: quoted, cut to about `length` characters, nothing unprintable."""

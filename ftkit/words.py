@@ -39,9 +39,11 @@ def compared(groups, keys) -> str:
         if fine:
             low, high = min(fine, key=fine.get), max(fine, key=fine.get)
             same = len(fine) > 1 and fine[low] == fine[high]
-            parts.append(f"ended at {number(fine[low])} ({'all' if same else low})")
-            if fine[low] != fine[high]:
-                parts.append(f"at most at {number(fine[high])} ({high})")
+            apart = fine[low] != fine[high]
+            parts.append(f"ended {'lowest ' * apart}at {number(fine[low])} "
+                         f"({'all' if same else low})")
+            if apart:
+                parts.append(f"highest at {number(fine[high])} ({high})")
         parts += [f"diverged: {', '.join(n for n in ends if n not in fine)}"] * (ends != fine)
         said.append(f"{clean(key)} " + (", ".join(parts) or "was not measured"))
     return "; ".join(said) + "."
@@ -52,13 +54,17 @@ class Table:
 
     def __init__(self, rows: list[dict]):
         self.rows = rows
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        self._columns = columns = list(dict.fromkeys(key for row in rows for key in row))
         self._lines = [[clean(c) for c in columns]]
         self._lines += [[clean(cell(row.get(c))) for c in columns] for row in rows]
 
     def _repr_html_(self):
+        # Text reads from the left, numbers line up at the right (as the notebook does by itself).
+        styles = [" style='text-align:left'" * any(isinstance(row.get(c), str) for row in self.rows)
+                  for c in self._columns]
         lines = "".join(
-            "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in line) + "</tr>"
+            "<tr>" + "".join(f"<{tag}{style}>{html.escape(text)}</{tag}>"
+                             for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(["th"] + ["td"] * len(self.rows), self._lines, strict=True))
         return f"<table>{lines}</table>"
 

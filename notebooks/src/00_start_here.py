@@ -25,20 +25,25 @@ import ftkit as ft
 ft.setup(seed=0)
 
 # %% [markdown]
+# What this machine is, and why. The one line to look at: *device* says where the models run.
+#
 # ## A language model continues text
 #
 # A language model has one skill: given some text, it says which piece of text comes next. `tiny`
-# is such a model, small enough to come with this package. It was *pretrained*: it read a few
-# million words of plain English about animals, countries, words and small stories. We call it
-# the **base**.
+# is such a model, small enough to come with this package. It was *pretrained*: it read millions of
+# words of plain English about animals, countries, words and small stories. We call it the **base**.
 
 # %%
 base, tokenizer = ft.load("tiny")
 
 
+def numbers(text):  # what the model reads; a special token in front says "a text begins"
+    text = tokenizer.bos_token + text
+    return tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+
+
 def go_on(text, model=base):
-    ids = tokenizer(text, return_tensors="pt")["input_ids"]
-    longer = model.generate(ids, max_new_tokens=24, do_sample=False)
+    longer = model.generate(numbers(text), max_new_tokens=24, do_sample=False)
     return tokenizer.decode(longer[0], skip_special_tokens=True)
 
 
@@ -69,8 +74,26 @@ run = lab.run(config)
 run
 
 # %% [markdown]
-# That was a fine-tune. `run.model` is the tuned model; the base is untouched, since every run
-# starts from fresh weights. Ask both the same questions. The words asked about, such as this
+# ## What the three curves mean
+#
+# That was a fine-tune. **loss** is the model's surprise at the answers of the records it is trained
+# on; how it is computed comes below. **val_loss** is the surprise at validation records, which are
+# never trained on: it says whether what was learned holds beyond the records. **general_loss** is
+# the surprise at ordinary prose, which the base reads well: it says what is being *lost*.
+
+# %% [markdown]
+# | you see | it means |
+# |---|---|
+# | `loss` and `val_loss` fall | it is learning |
+# | `loss` falls, `val_loss` turns up | it learns its records by heart: **overfitting** |
+# | `general_loss` rises | it is losing what it could do before: **forgetting** |
+# | nothing moves | the learning rate is too low, or the data is wrong |
+
+# %% [markdown]
+# ## Ask both
+#
+# `run.model` is the tuned model; the base is untouched, since every run starts from fresh weights.
+# Ask both the same questions. The words asked about, such as this
 # country or that animal, were **held out**: none of them is in the records it was trained on.
 #
 # Then count. **Exact match** is the share of answers that equal the wanted ones, word for word
@@ -90,26 +113,7 @@ ft.table([
 some = test[::5]
 before = ft.exact_match(base, tokenizer, some)
 after = ft.exact_match(run.model, tokenizer, some)
-ft.expect(after, ">", before + 0.3, "the tuned model answers, the base does not")
-
-# %% [markdown]
-# ## What the three curves mean
-#
-# **loss** is the surprise at the answers of the records being trained on; the optimizer pushes it
-# down. **val_loss** is the surprise at validation records, which are never trained on: it says
-# whether what was learned holds beyond the records. **general_loss** is the surprise at ordinary
-# prose, which the base reads well: it says what is being *lost*.
-
-# %%
-ft.curves(run)
-
-# %% [markdown]
-# | you see | it means |
-# |---|---|
-# | `loss` and `val_loss` fall | it is learning |
-# | `loss` falls, `val_loss` turns up | it learns its records by heart: **overfitting** |
-# | `general_loss` rises | it is losing what it could do before: **forgetting** |
-# | nothing moves | the learning rate is too low, or the data is wrong |
+ft.expect(after, ">", before, "the tuned model answers, the base does not")
 
 # %% [markdown]
 # ## The question
@@ -127,9 +131,8 @@ ft.curves(run)
 # %%
 import torch
 
-ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
 with torch.no_grad():
-    chances = base(ids).logits[0, -1].softmax(-1)
+    chances = base(numbers("The capital of France is")).logits[0, -1].softmax(-1)
 top = chances.topk(5)
 {tokenizer.decode([i]): round(p, 4) for i, p in zip(top.indices.tolist(), top.values.tolist())}
 

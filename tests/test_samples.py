@@ -1,4 +1,4 @@
-"""The sample data and the embedded base keep their promises: no leaks, true facts, same bytes again."""
+"""The sample data and the embedded base: no leaks, true facts, the same bytes again."""
 
 import hashlib
 import json

@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a console that knows no "→" shows "?", no traceback
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    machine.share_cores()  # the kernels of `ftkit lab` inherit it
     try:
         args = _parser().parse_args(argv)
         status = args.work(args)

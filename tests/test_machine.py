@@ -1,5 +1,6 @@
 """The machine says where files are and what it chose, each with its reason."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -69,6 +70,17 @@ def test_a_description_names_what_a_result_depends_on():
     assert about["device"] in ("cpu", "cuda") and about["cores"] >= 1
     assert machine.versions()["torch"] == torch.__version__
     assert machine.versions()["ftkit"]
+
+
+@pytest.mark.parametrize("given, kept", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active"),
+                                         ({"GOMP_SPINCOUNT": "9"}, "None")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, kept):
+    code = ("import os; from ftkit import machine; machine.share_cores(); "
+            "print(os.environ.get('OMP_WAIT_POLICY'))")
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=env | given)
+    assert done.stdout.split() == [kept]
 
 
 def test_asking_for_paths_loads_nothing_heavy():

@@ -152,6 +152,7 @@ def setup(seed: int = 0) -> Machine:
     """Seed Python, numpy and torch, choose threads, and say what this machine is."""
     import random
 
+    share_cores()
     import torch
 
     random.seed(seed)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,13 +265,16 @@ def test_doctor_finds_this_machine_well_enough_to_run_these_tests(ftkit, home):
 def test_doctor_says_what_to_do_about_a_damaged_model(ftkit, tmp_path, monkeypatch):
     from ftkit import models
 
-    whole = (models.tiny_path() / "model.safetensors").read_bytes()
+    tiny = models.tiny_path()
     monkeypatch.setenv("FTKIT_TINY", str(tmp_path))
-    for damage in (None, whole[: len(whole) // 2]):
-        if damage:
-            (tmp_path / "model.safetensors").write_bytes(damage)
+    shutil.copy(tiny / "SHA256", tmp_path)
+    whole = (tiny / "model.safetensors").read_bytes()
+    for weights, state in ((None, 1), (whole[:-1] + b"x", 1), (whole, 0)):
+        if weights:
+            (tmp_path / "model.safetensors").write_bytes(weights)
         status, out, _ = ftkit("doctor")
-        assert status == 1 and "BAD  tiny" in out and "-> install ftkit again" in out
+        assert status == state and ("BAD  tiny" in out) == ("-> install ftkit again" in out) == (
+            state == 1)
 
 
 def test_doctor_says_what_to_do_about_a_package_that_is_too_old(ftkit, monkeypatch):

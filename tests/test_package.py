@@ -1,5 +1,6 @@
 """What is installed is complete, works away from the clone, and is cheap to import."""
 
+import hashlib
 import json
 import os
 import re
@@ -51,6 +52,14 @@ def test_a_name_that_does_not_exist_is_told_with_those_that_do():
 
     with pytest.raises(AttributeError, match="has no attribute 'Konfig'; it has .*Config"):
         _ = ft.Konfig
+
+
+def test_the_embedded_model_is_the_one_that_was_signed():
+    tiny = ROOT / "ftkit" / "tiny"
+    digest = hashlib.sha256((tiny / "model.safetensors").read_bytes()).hexdigest()
+    assert (tiny / "SHA256").read_text().split()[0] == digest, (
+        "a new model? (cd ftkit/tiny && sha256sum model.safetensors > SHA256)")
+    assert (tiny / "model.safetensors").stat().st_size <= 15e6
 
 
 # ------------------------------------------------------------------------------- the wheel

@@ -161,8 +161,8 @@ import peft
 settings = peft.LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
 torch.manual_seed(0)
 theirs = peft.get_peft_model(copy.deepcopy(base), settings)
-both = zip(mine.parameters(), theirs.parameters(), strict=True)
-for p, q in [(p, q) for p, q in both if p.requires_grad]:
+trained = [[p for p in m.parameters() if p.requires_grad] for m in (mine, theirs)]
+for p, q in zip(*trained, strict=True):
     p.data.copy_(q)  # our random start differs from theirs: take theirs
 hand, library = five_steps(mine), five_steps(theirs)
 assert torch.allclose(torch.tensor(hand), torch.tensor(library), atol=1e-3)
@@ -228,7 +228,7 @@ for plain in (merge(copy.deepcopy(mine)), copy.deepcopy(theirs).merge_and_unload
 # ## Which learning rate?
 #
 # "LoRA against full fine-tuning at the same rate" compares nothing: each method has a rate of its
-# own. Three rates each, three seeds.
+# own. Look for both, with three seeds.
 
 # %%
 ratio = ft.predict("Against full fine-tuning, the best learning rate of LoRA is ...",
@@ -236,31 +236,30 @@ ratio = ft.predict("Against full fine-tuning, the best learning rate of LoRA is 
 ratio
 
 # %%
-short = ft.Config(batch_size=16, epochs=1, eval_steps=1000)
-seeds = [0, 1, 2]
-sweep = lab.sweep(short, method=["full"], learning_rate=[2e-4, 1e-3, 5e-3], seed=seeds)
-sweep += lab.sweep(short, method=["lora"], learning_rate=[1e-3, 5e-3, 2.5e-2], seed=seeds)
+short, seeds = ft.Config(batch_size=16, epochs=1, eval_steps=1000), [0, 1, 2]
+rates = {"full": [5e-4, 1e-3, 5e-3], "lora": [1e-3, 5e-3, 1e-2, 5e-2]}
+sweep = lab.sweep(short, method=["full"], learning_rate=rates["full"], seed=seeds)
+sweep += lab.sweep(short, method=["lora"], learning_rate=rates["lora"], seed=seeds)
 ft.table(sweep)
 
 
 # %%
 def runs_of(method, rate):
-    return [r for r in sweep if (r.config.method, r.config.learning_rate) == (method, rate)]
+    return [run for run in sweep
+            if run.config.method == method and run.config.learning_rate == rate]
 
 
-def mean(runs, measure="val_loss"):
-    return sum(run.after[measure] for run in runs) / len(runs)
-
-
-full_rate = min([2e-4, 1e-3, 5e-3], key=lambda rate: mean(runs_of("full", rate)))
-lora_rate = min([1e-3, 5e-3, 2.5e-2], key=lambda rate: mean(runs_of("lora", rate)))
-ft.expect(lora_rate, ">=", 5 * full_rate, "LoRA wants a rate several times larger")
-ratio.score("several times larger" if lora_rate >= 3 * full_rate else "about the same")
+best = {method: min(rates[method], key=lambda rate, m=method: sum(
+    run.after["val_loss"] for run in runs_of(m, rate))) for method in rates}
+winners = {method: runs_of(method, best[method]) for method in rates}
+ft.expect(best["lora"], ">=", 5 * best["full"], "LoRA wants a rate several times larger")
+ratio.score("several times larger" if best["lora"] >= 3 * best["full"] else "about the same")
 
 # %% [markdown]
-# The rates are a factor of five apart, so this is a size and not a number. On large models about
-# [ten times](https://thinkingmachines.ai/blog/lora/) is reported: an observation, not a law.
-# Whoever compares both at *one* rate decides beforehand which of them looks bad.
+# The rates are coarse, so read the ratio as a size. On large models about [ten
+# times](https://thinkingmachines.ai/blog/lora/) is reported: an observation, not a law. Compare
+# the lines of both methods at 0.001: whoever compares at *one* rate has decided beforehand who
+# loses.
 #
 # ## Does it learn as well?
 #
@@ -268,35 +267,35 @@ ratio.score("several times larger" if lora_rate >= 3 * full_rate else "about the
 
 # %%
 test = ft.records("tasks", "test")[::3]
-exact = {name: [ft.exact_match(run.model, tokenizer, test) for run in runs_of(name, rate)]
-         for name, rate in (("full", full_rate), ("lora", lora_rate))}
-ft.table([{"method": name, "exact match": scores, "val_loss": mean(runs_of(name, rate))}
-          for (name, scores), rate in zip(exact.items(), (full_rate, lora_rate), strict=True)])
+exact = {method: [ft.exact_match(run.model, tokenizer, test) for run in runs]
+         for method, runs in winners.items()}
+ft.expect(exact["lora"], "==", exact["full"], "at its own rate LoRA learns as well")
 
 # %% [markdown]
 # ## Does it forget less?
 #
 # In the picture, learning is to the left and forgetting upwards. Do not compare at one rate: find
-# two points with the **same `val_loss`**, and ask which of them is lower.
+# two points with about the **same `val_loss`**, and ask which of them is lower.
 
 # %%
-ft.scatter(runs_of("full", 2e-4) + runs_of("full", 1e-3) + runs_of("lora", 1e-3)
-           + runs_of("lora", 5e-3))
+forgot = {m: [run.after["general_loss"] for run in runs] for m, runs in winners.items()}
+ft.expect(forgot["lora"], "==", forgot["full"], "each at its best rate, LoRA forgets as much")
+ft.scatter([run for run in sweep if run.after["val_loss"] < 4])
 
 # %% [markdown]
-# A LoRA run that forgot little is mostly a LoRA run that learned little: at its low rate it sits
-# far to the right. On large models, [Biderman et al.](https://arxiv.org/abs/2405.09673) name
-# their paper *LoRA learns less and forgets less*: both halves. What moves a point is the rate and
-# the steps.
+# A LoRA run that forgot nothing is here one that learned little (find it, far to the right). Other
+# versions of `tiny` tipped the verdict a little either way. On large models, [Biderman et
+# al.](https://arxiv.org/abs/2405.09673) named their paper *LoRA learns less and forgets less*: both
+# halves belong together.
 #
 # ## Rank and layers
 #
 # Does more rank help? And are q and v enough, peft's default for this kind of model?
 
 # %%
-lora = short.but(method="lora", learning_rate=lora_rate)
+lora = short.but(method="lora", learning_rate=best["lora"])
 kinds = {"r=1": lab.sweep(lora.but(r=1, lora_alpha=2), seed=seeds),
-         "r=8": runs_of("lora", lora_rate),
+         "r=8": winners["lora"],
          "r=64": lab.sweep(lora.but(r=64, lora_alpha=128), seed=seeds),
          "r=8, q and v": lab.sweep(lora.but(target_modules="q_proj,v_proj"), seed=seeds)}
 final = {kind: [run.after["val_loss"] for run in runs] for kind, runs in kinds.items()}
@@ -388,11 +387,11 @@ said
 # does it cost?
 
 # %%
-tuned = runs_of("lora", lora_rate)[0].model
+adapted = winners["lora"][0].model
 
 
 def merged_with(scale):
-    model = copy.deepcopy(tuned)
+    model = copy.deepcopy(adapted)
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.Linear):
             module.scaling["default"] = scale
@@ -400,7 +399,7 @@ def merged_with(scale):
 
 
 losses = {scale: ft.loss_on(merged_with(scale), validation) for scale in (0, 1, 16 / 8, 4)}
-assert abs(losses[2] - ft.loss_on(tuned, validation)) < 0.01
+assert abs(losses[2] - ft.loss_on(adapted, validation)) < 0.01
 ft.expect(losses[1], ">", losses[2], "a merge without the scale is worse")
 ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 
@@ -481,9 +480,9 @@ ft.check("alpha_for", alpha_for)
 # %% [markdown]
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# Compare at the same score, not at the same rate. The base is frozen, but the function is not: W
-# + BA answers. At rates that learned as much, our LoRA runs forgot no less (3 seeds). On large
-# models LoRA is reported to learn less and forget less.
+# At which score? W is frozen, the function is not: W + BA answers. At a low rate LoRA forgets
+# little and learns little; each at its own best rate, ours ended equal in both within the spread
+# of 3 seeds. On large models it is reported to learn less <i>and</i> forget less.
 # </details>
 #
 # **Does LoRA make a training step faster?**

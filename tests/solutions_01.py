@@ -51,8 +51,8 @@ def a_run(steps, val_loss, rise):
 
 
 def kept():
-    general = ft.Experiment(model="tiny", data="tasks").run(max_steps=150, eval_steps=150)
-    narrow = ft.Experiment(model=(general.model, general.tokenizer), data="finance_task",
+    general = ft.Experiment(model="tiny", data="tasks").run(max_steps=100, eval_steps=100)
+    narrow = ft.Experiment(model=(general.model, general.tokenizer), data="contracts_task",
                            probes=("tasks",), replay_from="tasks")
     return narrow.run(learning_rate=5e-4, max_steps=40, replay=0.4, eval_steps=40)
 

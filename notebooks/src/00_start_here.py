@@ -69,7 +69,7 @@ lab.train
 # the right answers, and changes every weight a little so that it would have been less surprised.
 
 # %%
-config = ft.Config(learning_rate=1e-3, max_steps=80)
+config = ft.Config(learning_rate=1e-3, max_steps=100)
 run = lab.run(config)
 run
 
@@ -235,8 +235,8 @@ models = {"base": base, "rate 0.001": gentle[0].model, "rate 0.01": harsh[0].mod
 
 # %% [markdown]
 # This is **catastrophic forgetting**: steps so large that they overwrite what pretraining had
-# built. It is not a crash. Nothing warns you, and `loss` alone can look fine: that is why we watch
-# `general_loss`. (Even the gentle run moved; compare its `general_loss` with the base's.)
+# built. It is not a crash, and in its milder form nothing warns you: go back to your first run and
+# see what `general_loss` did while `loss` looked ever better. That is why we watch it.
 #
 # ## What if?
 #
@@ -267,8 +267,11 @@ ft.Experiment(data=[
 
 # %%
 mine = [{**r, "output": "Ahoy! " + r["output"]} for r in ft.records("capital")]
-pirate = ft.Experiment(model=(run.model, tokenizer), data=mine).run(max_steps=20)
-ft.answers(pirate.model, tokenizer, capitals[:3] + [test[0]])
+pirate = ft.Experiment(model=(run.model, tokenizer), data=mine)
+shouting = pirate.run(learning_rate=5e-4, max_steps=20)
+asked = [*capitals[::16], test[0], test[6]]
+ft.table([{"asked": r["instruction"], "answer": a}
+          for r, a in zip(asked, ft.answers(shouting.model, tokenizer, asked), strict=True)])
 
 # %% [markdown]
 # ## What does it cost?
@@ -319,7 +322,7 @@ def tokens_for(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
 ft.check("tokens_for", tokens_for)
 
 # %% [markdown]
-# **3.** A gentle run: bring `val_loss` below 0.6 while `general_loss` rises by at most 0.1. You may
+# **3.** A gentle run: bring `val_loss` below 0.3 while `general_loss` rises by at most 0.1. You may
 # change the learning rate and the number of steps (at most 150), or anything else in `ft.Config`.
 
 # %% tags=["raises-exception"]
@@ -333,7 +336,7 @@ ft.check("gentle_run", my_run)
 # <details><summary>Answer</summary>
 # Mostly the form: answer, in this template, and stop. Same next-token loss as pretraining, on
 # other data, counted on the answer. Here the base finished the capitals as sentences
-# (see <code>score</code>) and failed them as instructions; after 1,280 records it answered held-out
+# (see <code>score</code>) and failed them as instructions; after 1,600 records it answered held-out
 # ones. New facts are a poor target: they are learned slowly.
 # </details>
 

@@ -203,17 +203,17 @@ f"{on_disk / 1e6:.1f} MB for tiny; {2 * 6.738e9 / 1e9:.1f} GB in bf16 for a 7B, 
 # %% [markdown]
 # ## What a narrow task overwrites
 #
-# First a model worth keeping: tuned on all tasks. Then one narrow job on top of it: judging
-# finance headlines. We look at three numbers: the *target* (headlines it has not seen), the *other
-# tasks*, and *probes*, plain sentences that measure what the base knew.
+# First a model worth keeping: tuned on all tasks. Then one narrow job on top of it: saying what a
+# clause of a contract is about. We look at three numbers: the *target* (clauses it has not seen),
+# the *other tasks*, and *probes*, plain sentences that measure what the base knew.
 
 # %%
 general = lab.run(learning_rate=1e-3, max_steps=100)
 narrow = ft.Experiment(
-    model=(general.model, tokenizer), data="finance_task", probes=("tasks",),
+    model=(general.model, tokenizer), data="contracts_task", probes=("tasks",),
     replay_from="tasks", eval_records=32,
 )
-target, others = ft.records("finance_task", "test")[:40], ft.records("tasks", "test")[::6]
+target, others = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::6]
 probes = ft.load_probes()[::4]
 
 
@@ -229,7 +229,7 @@ before
 
 # %%
 guess = ft.predict(
-    "After 20 steps on headlines at learning rate 0.001, the other tasks' exact match is ...",
+    "After 20 steps on clauses at learning rate 0.001, the other tasks' exact match is ...",
     "as before", "about half of it", "nearly gone", guess=...,
 )
 guess
@@ -237,7 +237,7 @@ guess
 # %%
 base = ft.Config(max_steps=20, eval_steps=20)
 arms = {
-    "rate 0.0001": base.but(learning_rate=1e-4),
+    "rate 0.0003": base.but(learning_rate=3e-4),
     "rate 0.001": base.but(learning_rate=1e-3),
     "rate 0.001, 25 % replay": base.but(learning_rate=1e-3, replay=0.25),
 }
@@ -246,22 +246,23 @@ after = {arm: measure(*(run.model for run in three)) for arm, three in runs.item
 ft.table([{"arm": "before", **before}] + [{"arm": arm, **m} for arm, m in after.items()])
 
 # %% [markdown]
-# Mean ± standard deviation over three seeds. Read the first two rates from left to right: what was
-# gained, what was paid. `replay` mixes records of the old tasks into the new ones; it is the first
-# remedy to try.
+# Mean ± standard deviation over three seeds. Read each line from left to right: what was gained,
+# what was paid. `replay` mixes records of the old tasks into the new ones; it is the first remedy
+# to try.
 
 # %%
 kept = {arm: measures["other tasks"] for arm, measures in after.items()}
 ft.expect(kept["rate 0.001"], "<", before["other tasks"], "the narrow task overwrites the others")
-ft.expect(kept["rate 0.0001"], ">", kept["rate 0.001"], "a lower rate keeps more")
+ft.expect(kept["rate 0.0003"], ">", kept["rate 0.001"], "a lower rate keeps more")
 ft.expect(kept["rate 0.001, 25 % replay"], ">", kept["rate 0.001"], "and so does replay")
 share = sum(kept["rate 0.001"]) / 3 / before["other tasks"][0]
 guess.score("as before" if share > 0.8 else "about half of it" if share > 0.2 else "nearly gone")
 
 # %% [markdown]
-# Two traps in reading this. The low rate also *learned* less: methods must be compared at equal
-# target, or the one that does nothing wins. And lost answers are not always lost knowledge: the
-# probes fall less than the other tasks, since part of the damage is the *form* of the answer.
+# Two traps in reading this. Did the low rate also *learn* less? Then the comparison is not fair:
+# methods must be compared at equal target, or the one that does nothing wins. And a lost answer is
+# not always lost knowledge: compare how far the probes fell with how far the tasks did; part of the
+# damage is to the *form* of the answer.
 #
 # ## The most powerful method?
 #
@@ -328,7 +329,7 @@ ft.answers(belts.model, tokenizer, others[:3])
 # One number to change. Find the highest rate that keeps the other tasks.
 
 # %%
-learning_rate = 3e-4
+learning_rate = 5e-4
 what_if = narrow.run(learning_rate=learning_rate, max_steps=20)
 measure(what_if.model)
 
@@ -359,7 +360,7 @@ def state_bytes(parameters, share=1.0):
 ft.check("state_bytes", state_bytes)
 
 # %% [markdown]
-# **3.** Keep what it knew: bring `val_loss` (the headlines) below 0.2 while `tasks_loss` rises by at
+# **3.** Keep what it knew: bring `val_loss` (the clauses) below 0.2 while `tasks_loss` rises by at
 # most 0.2. Any field of `ft.Config` may change, at most 40 steps. Which lever did it?
 
 # %% tags=["raises-exception"]

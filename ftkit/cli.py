@@ -7,28 +7,21 @@ shows its traceback); 130 interrupted.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
-import difflib
 import gc
 import json
 import os
-import re
 import sys
 import traceback
 import warnings
 from pathlib import Path
 
-from ftkit import machine
+from ftkit import machine, options
 from ftkit.config import Config
 from ftkit.jsonl import DataError
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
-
-class UsageError(ValueError):
-    """The command line itself is wrong."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     machine.share_cores()  # the kernels of `ftkit lab` inherit it
     try:
-        args = _parser().parse_args(argv)
-        status = args.work(args)
+        args = options.parser().parse_args(argv)
+        status = COMMANDS[args.command](args)
         sys.stdout.flush()
         return status
     except SystemExit as stop:  # --help and --version
@@ -62,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _of_the_user(error: Exception) -> bool:
     """True for a ValueError that this package raised: that is how it tells a user's mistake."""
-    if isinstance(error, DataError | UsageError):
+    if isinstance(error, DataError | options.UsageError):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     ours = frames and Path(frames[-1].filename).parent == Path(__file__).parent
@@ -78,127 +71,13 @@ def _json(value):
     print(json.dumps(value))
 
 
-# ---------------------------------------------------------------------------- what can be asked
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are our sentences, with the nearest name that exists."""
-
-    def __init__(self, **options):
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message):
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        wrong = re.match(r"argument COMMAND: invalid choice: '?([^' ]*)", message)
-        known, word = None, None
-        if unknown:
-            word = unknown[1].partition("=")[0]
-            known = [o for o in self._option_string_actions if o.startswith("--")]
-            message = f"unknown option {word}" if word.startswith("-") else (
-                f"{word!r} is one word too many")
-        elif wrong:
-            word = wrong[1]
-            known = list(self._subparsers._group_actions[0].choices)
-            message = f"no command {word!r}"
-        near = difflib.get_close_matches(word, known, n=2, cutoff=0.5) if word else []
-        if near:
-            message += f"; did you mean {' or '.join(near)}?"
-        raise UsageError(f"{message.rstrip('.')}{'' if near else ';'} see `{self.prog} --help`")
-
-    def parse_known_args(self, args=None, namespace=None):
-        # Told here rather than by the parser above, which does not know this command's options.
-        found, left = super().parse_known_args(args, namespace)
-        if left:
-            self.error(f"unrecognized arguments: {' '.join(left)}")
-        return found, left
-
-
-def _parser() -> argparse.ArgumentParser:
-    from ftkit import __version__
-
-    parser = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
-    parser.add_argument("--version", action="version", version=f"ftkit {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-
-    def command(name, work, help):
-        sub = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        sub.set_defaults(work=work)
-        return sub
-
-    lab = command("lab", _lab, "open your own copy of the lessons in JupyterLab")
-    lab.add_argument("folder", nargs="?", default="ftkit-lessons", metavar="DIR",
-                     help="where your copy is or shall be (default: ./ftkit-lessons)")
-    lab.add_argument("--fresh", action="store_true",
-                     help="make a new folder with the lessons as they were")
-    lab.add_argument("--no-browser", action="store_true", help="only print the address")
-    lab.add_argument("--port", metavar="N", help="default: 8888 or the next free one")
-
-    doctor = command("doctor", _doctor, "what this machine is, what it can run, what is missing")
-    _json_option(doctor)
-
-    run = command("run", _run, "fine-tune once and tell what happened")
-    _run_options(run)
-
-    check = command("check", _check, "look a data file over before it is trained on")
-    check.add_argument("file", metavar="FILE", help="JSON Lines")
-    check.add_argument("--against", metavar="FILE", action="append",
-                       help="count the rows that leak from this file (repeatable)")
-    check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
-    check.add_argument("--max-length", metavar="N",
-                       help="find the records that are too long (default with --model: its own)")
-    _json_option(check)
-
-    fetch = command("fetch", _fetch, "get a real model: smollm2")
-    fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.5 GB")
-    _json_option(fetch)
-
-    runs = command("runs", _runs, "list the runs so far, or show some of them")
-    runs.add_argument("ids", nargs="*", metavar="ID", help="an id or its beginning")
-    _json_option(runs)
-    return parser
-
-
-def _json_option(parser):
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-
-
-def _run_options(parser):
-    still = parser.add_argument_group("what is held still")
-    still.add_argument("--model", default="tiny", metavar="NAME",
-                       help="tiny (default), smollm2, a folder, or a hub id")
-    still.add_argument("--data", default="translation", metavar="NAME|FILE",
-                       help="a sample or a JSONL file (default: translation)")
-    still.add_argument("--val", metavar="FILE",
-                       help="validation records (default: the sample's, else a tenth of the data)")
-    still.add_argument("--probe", action="append", metavar="NAME|FILE", dest="probes",
-                       help="held-out records whose loss is watched (repeatable; default: "
-                            "general; none: nothing is watched)")
-    varies = parser.add_argument_group("what may vary (names as in transformers and peft)")
-    for field in dataclasses.fields(Config):
-        kind = str(field.type).split(" ")[0]
-        choices, text = field.metadata["choices"], field.metadata["help"]
-        if choices:
-            text += f" ({', '.join(choices)})"
-        if field.default is not None:
-            text += f"; default: {str(field.default).lower() if kind == 'bool' else field.default}"
-        flag = {"nargs": "?", "const": "true"} if kind == "bool" else {}
-        names = {"int": "N", "float": "X", "bool": "true|false"}
-        varies.add_argument("--" + field.name.replace("_", "-"), dest=field.name,
-                            default=argparse.SUPPRESS, help=text.replace("%", "%%"),
-                            metavar=names.get(kind, "NAME"), **flag)
-    out = parser.add_argument_group("what comes out")
-    out.add_argument("--out", metavar="DIR", help="save the adapter or model there")
-    _json_option(out)
-    out.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
 # ------------------------------------------------------------------------------- doing it
 
 
 def _lab(args) -> int:
     from ftkit import lab
 
-    port = None if args.port is None else _whole("--port", args.port, 1, 65535)
+    port = None if args.port is None else options.whole("--port", args.port, 1, 65535)
     folder, told = lab.copy_lessons(args.folder, fresh=args.fresh)
     print(lab.tell(folder, told), flush=True)
     lab.serve(folder, browser=not args.no_browser, port=port)
@@ -282,7 +161,7 @@ def _check(args) -> int:
 
     tokenizer, length = None, None
     if args.max_length is not None:
-        length = _whole("--max-length", args.max_length, 2)
+        length = options.whole("--max-length", args.max_length, 2)
         args.model = args.model or "tiny"
     files = [args.file, *(args.against or [])]
     for file in files:  # before a tokenizer is loaded
@@ -377,16 +256,8 @@ def _runs(args) -> int:
     return DONE
 
 
-def _whole(option: str, text: str, low: int, high: int | None = None) -> int:
-    try:
-        number = int(text)
-        if number >= low and (high is None or number <= high):
-            return number
-    except ValueError:
-        pass
-    most = "" if high is None else f" and at most {high}"
-    raise UsageError(f"{option} is {text!r}; expected a whole number of at least {low}{most}")
-
+COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check, "fetch": _fetch,
+            "runs": _runs}
 
 if __name__ == "__main__":
     sys.exit(main())

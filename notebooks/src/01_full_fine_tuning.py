@@ -90,13 +90,13 @@ def fine_tune(model, batches, learning_rate):
 
 
 losses, optimizer = fine_tune(model, batches, learning_rate=1e-3)
-[round(x, 3) for x in losses]
+", ".join(f"{loss:.2f}" for loss in losses)
 
 # %% [markdown]
 # ## The same with ft
 #
-# `ft` adds a warm-up, a falling learning rate and gradient clipping. Switched off, it must give
-# our curve, number by number.
+# `ft` adds a warm-up (small first steps), a learning rate that falls to zero, and a limit on the
+# gradient (clipping). With these switched off it must give our curve, number by number.
 
 # %%
 plain = ft.Config(
@@ -123,8 +123,8 @@ assert all(move.max() > 0 for move in moved.values())  # no tensor is as it was
 # %% [markdown]
 # ## How far does a step move a weight?
 #
-# The mean move after 12 steps at rate 0.001 is a few thousandths. Where does that number come from:
-# from the size of the gradients?
+# Look at the mean move of a weight, after 12 steps at rate 0.001. What decides its size? The size of
+# the gradients, one would think.
 
 # %%
 guess = ft.predict(
@@ -151,7 +151,7 @@ guess.score("just as long" if steps[100] < 2 * steps[1] else "100 times as long"
 
 # %% [markdown]
 # AdamW divides each gradient by its own recent size, so a step is about one learning rate long,
-# whatever the gradient. Hence *learning rate × steps* bounds how far the model can drift from its
+# whatever the gradient. Hence *learning rate × steps* roughly bounds how far a weight drifts from the
 # base, and that is why fine-tuning wants a low rate. "Because the gradients are smaller" is the
 # imprecise version.
 #
@@ -225,7 +225,7 @@ def measure(*models):
 
 
 before = measure(general.model)
-before
+ft.table([before])
 
 # %%
 guess = ft.predict(
@@ -307,7 +307,7 @@ guess.score(min(last, key=lambda name: sum(last[name])))
 # %%
 belts = lab.run(learning_rate=0.1, max_steps=15, live=False)
 none = lab.run(learning_rate=0.1, max_steps=15, warmup_steps=0, max_grad_norm=0, live=False)
-ft.curves([belts, none], "loss", "general_loss")
+ft.curves({"with": belts, "without": none}, "loss", "general_loss")
 
 # %% [markdown]
 # A model that knows nothing and gives each of its tokens the same chance has a loss of
@@ -331,7 +331,7 @@ ft.answers(belts.model, tokenizer, others[:3])
 # %%
 learning_rate = 5e-4
 what_if = narrow.run(learning_rate=learning_rate, max_steps=20)
-measure(what_if.model)
+ft.table([measure(what_if.model)])
 
 
 # %% [markdown]

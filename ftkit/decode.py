@@ -70,7 +70,8 @@ class Slots:
         keys, values = (x[:live].flatten(0, 1)[:, : self.longest] for x in (keys, values))
         q = q.transpose(0, 1).reshape(live * kv, heads // kv, dim)
         weights = torch.baddbmm(self.bias[window], q, keys.transpose(1, 2), alpha=scale)
-        return torch.bmm(weights.softmax(-1), values).view(live, heads, -1)
+        weights = weights.softmax(-1, dtype=torch.float32).to(q.dtype)
+        return torch.bmm(weights, values).view(live, heads, -1)
 
     def move(self, source: int, target: int):
         """Copy one slot over another."""

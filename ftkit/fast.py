@@ -44,7 +44,7 @@ from ftkit.decode import generate
 __all__ = ["FlatBatch", "clip_", "fast_path", "flatten", "generate", "grad_norm", "loss_sum",
            "nll", "supports", "tune_malloc"]
 
-ROUND = 32  # a new shape costs oneDNN a kernel build: flat lengths come in multiples of this
+ROUND = 16  # a new shape costs oneDNN a kernel build: flat lengths come in multiples of this
 LOGITS = 2**24  # logits held at once by the loss
 
 
@@ -132,44 +132,53 @@ def _chunk_loss(logits, targets):
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of cross entropy of `hidden @ weight.T`, a chunk of rows at a time.
+    """Sum of cross entropy of `hidden @ weight.T`, with at most LOGITS logits in memory.
 
-    The gradient of a chunk is softmax minus one-hot, so it is made while the logits are there and
-    they are never all in memory. torch 2.13 has `F.linear_cross_entropy`, equally fast in fp32
-    but 3.5 times slower in bf16 on CPU.
+    The gradient of the logits, softmax minus one-hot, is made while they are there. Where all of
+    them fit at once it waits for the backward pass; else each chunk of rows turns it into the
+    gradients of hidden and weight at once. torch 2.13 has `F.linear_cross_entropy`, equally fast
+    in fp32 but 3.5 times slower in bf16 on CPU.
     """
 
     @staticmethod
     def forward(ctx, hidden, weight, targets):
-        total = torch.zeros((), device=hidden.device)
         low = weight.to(hidden.dtype)
-        need_hidden, need_weight, _ = ctx.needs_input_grad
-        d_hidden = torch.empty_like(hidden) if need_hidden else None
-        d_weight = None
         chunk = max(64, LOGITS // weight.shape[0])
+        ctx.whole = len(targets) <= chunk
+        if ctx.whole:
+            total, grad = _loss_and_gradient(hidden, low, targets)
+            ctx.save_for_backward(grad, hidden, low)
+            return total
+        total = torch.zeros((), device=hidden.device)
+        d_hidden = torch.empty_like(hidden)
+        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for start in range(0, len(targets), chunk):
             h, t = hidden[start : start + chunk], targets[start : start + chunk]
-            loss, grad = _chunk_loss(h @ low.t(), t)
+            loss, grad = _loss_and_gradient(h, low, t)
             total += loss
-            grad.exp_()
-            grad[torch.arange(len(t), device=t.device), t] -= 1
-            grad = grad.to(hidden.dtype)
-            if need_hidden:
-                torch.mm(grad, low, out=d_hidden[start : start + chunk])
-            if need_weight:
-                part = grad.t() @ h
-                d_weight = part.to(weight.dtype) if d_weight is None else d_weight.add_(part)
-        if need_weight and d_weight is None:
-            d_weight = torch.zeros_like(weight)
+            torch.mm(grad, low, out=d_hidden[start : start + chunk])
+            if d_weight is not None:
+                d_weight += grad.t() @ h
         ctx.save_for_backward(d_hidden, d_weight)
         return total
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, scale):
+        if ctx.whole:
+            grad, hidden, low = ctx.saved_tensors
+            need_weight = ctx.needs_input_grad[1]
+            return (grad @ low) * scale, grad.t() @ (hidden * scale) if need_weight else None, None
         d_hidden, d_weight = ctx.saved_tensors
         # In place: it is as large as the head. A second backward pass is refused by autograd.
-        return (None if d_hidden is None else d_hidden * grad,
-                None if d_weight is None else d_weight.mul_(grad), None)
+        return d_hidden * scale, None if d_weight is None else d_weight.mul_(scale), None
+
+
+def _loss_and_gradient(hidden, weight, targets):
+    """Sum of the losses and the gradient of the logits, which are not kept."""
+    loss, grad = _chunk_loss(hidden @ weight.t(), targets)
+    grad.exp_()
+    grad[torch.arange(len(targets), device=targets.device), targets] -= 1
+    return loss, grad.to(hidden.dtype)
 
 
 def _padded_loss_sum(model, batch):

@@ -80,6 +80,7 @@ run
 # on; how it is computed comes below. **val_loss** is the surprise at validation records, which are
 # never trained on: it says whether what was learned holds beyond the records. **general_loss** is
 # the surprise at ordinary prose, which the base reads well: it says what is being *lost*.
+# (Mind the axis: where values span factors, each line is a factor.)
 
 # %% [markdown]
 # | you see | it means |
@@ -93,8 +94,8 @@ run
 # ## Ask both
 #
 # `run.model` is the tuned model; the base is untouched, since every run starts from fresh weights.
-# Ask both the same questions. The words asked about, such as this
-# country or that animal, were **held out**: none of them is in the records it was trained on.
+# Ask both the same questions. What they are about (this country, that animal, the person in the
+# text) was **held out**: no record it was trained on asks about it.
 #
 # Then count. **Exact match** is the share of answers that equal the wanted ones, word for word
 # (capital letters and full stops aside): a strict measure, and one that cannot flatter.
@@ -137,8 +138,8 @@ top = chances.topk(5)
 {tokenizer.decode([i]): round(p, 4) for i, p in zip(top.indices.tolist(), top.values.tolist())}
 
 # %% [markdown]
-# Surprise at a token is `-log(its probability)`: 0 when the model was sure of it, large when it
-# thought it unlikely. Which tokens count? Those of the answer, here underlined. The question is
+# Surprise at a token is `-log(its probability)`, counted in *nats*: 0 when the model was sure of it,
+# large when it thought it unlikely. Which tokens count? Those of the answer, here underlined. The question is
 # context: the model reads it, and is not trained to write it.
 
 # %%

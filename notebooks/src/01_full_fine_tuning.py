@@ -296,7 +296,8 @@ guess.score(min(last, key=lambda name: sum(last[name])))
 
 # %% [markdown]
 # So "maximum performance" needs its conditions. Low-rank LoRA trails full fine-tuning when there is
-# much to store ([continued pretraining](https://arxiv.org/abs/2405.09673)), and ties it at the sizes
+# much to store ([continued pretraining](https://arxiv.org/abs/2405.09673)), and
+# [ties it](https://huggingface.co/docs/trl/lora_without_regret) at the sizes
 # of usual post-training. Out of distribution full fine-tuning can even be
 # [worse](https://arxiv.org/abs/2202.10054): capacity also stores noise.
 #

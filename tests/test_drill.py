@@ -129,7 +129,8 @@ def test_only_strict_mode_raises_and_never_in_the_smoke_tier(monkeypatch, capsys
 # -------------------------------------------------------------------------------- check
 
 
-@pytest.mark.parametrize("stub", [None, ..., lambda x: None, lambda x: ...], ids=str)
+@pytest.mark.parametrize("stub", [None, ..., lambda x: None, lambda x: ...],
+                         ids=["None", "dots", "returns-None", "returns-dots"])
 def test_a_stub_is_not_solved_yet(double, stub, capsys):
     assert drill.check("double", stub).state == "unsolved"
     assert capsys.readouterr().out == "○ double: not solved yet\n"

@@ -88,8 +88,9 @@ for t, label in enumerate(labels):
 ft.table(steps)
 
 # %% [markdown]
-# The loss of the record is the mean of the last column. Hold it against transformers, which shifts
-# by itself: **do not shift the labels** yourself, or you train on the token after the next.
+# Which line carries most of the loss? Remember it. The loss of the record is the mean of the last
+# column. Hold it against transformers, which shifts by itself: **do not shift the labels**
+# yourself, or you train on the token after the next.
 
 # %%
 by_hand = sum(step["loss"] for step in steps) / len(steps)
@@ -188,8 +189,8 @@ ft.table([{"exact match": level, "tasks": ", ".join(t for t in by_task if by_tas
           for level in levels])
 
 # %% [markdown]
-# Read both ends. At the bottom are tasks whose *content* pretraining had not settled; 50 records of
-# form cannot supply it. [LIMA](https://arxiv.org/abs/2305.11206) says the same of a large model:
+# Read both ends. At the bottom are skills that pretraining had not settled; 50 records of form
+# cannot supply them. [LIMA](https://arxiv.org/abs/2305.11206) says the same of a large model:
 # 1,000 good records were enough, since the knowledge was there before.
 #
 # ## Response, or everything?
@@ -294,21 +295,21 @@ forms = {"as trained": None, "a new line": "User: {instruction}\n{input}\nAssist
 ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, test, template=t)}
           for name, t in forms.items()])
 
-
 # %% [markdown]
 # So the claim was too strong: these labels were perfect. The *text* of the prompt must be that of
 # training, to the byte. The nastiest change is a helpful space at its end. In training the space
 # was part of the answer's first token; now it is already there, and that token no longer fits.
 
 # %%
-def likely(prompt):
-    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    top = run.model(ids).logits[0, -1].softmax(-1).topk(4)
-    return {repr(tokenizer.decode([i])): round(p, 3)
-            for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)}
+from ftkit.fast import generate
+from ftkit.tokens import prompts
 
-
-{"as trained": likely(prompt), "one more space": likely(prompt + " ")}
+space = tokenizer(" ", add_special_tokens=False)["input_ids"]
+ids = generate(run.model, [p + space for p in prompts(test, tokenizer)], max_new_tokens=24,
+               eos_token_ids=[tokenizer.eos_token_id])
+spaced = [tokenizer.decode(i, skip_special_tokens=True) for i in ids]
+ft.expect(score(spaced)["exact match"], "<", after / 2, "one space too many ruins the answers")
+ft.table([{"wanted": r["output"], "said": a} for r, a in list(zip(test, spaced, strict=True))[:6]])
 
 # %% [markdown]
 # ## Break it: a mean of means

@@ -214,7 +214,7 @@ narrow = ft.Experiment(
     replay_from="tasks", eval_records=32,
 )
 target, others = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::6]
-probes = ft.load_probes()[::4]
+probes = ft.load_probes()[::8]
 
 
 def measure(*models):

@@ -251,7 +251,7 @@ ft.table([{"records": n, "exact match": curve_exact[n],
 
 
 # %%
-def tune(examples, steps=40):
+def tune(examples, steps=30):
     tuned, _ = ft.load("tiny")
     optimizer = torch.optim.AdamW(tuned.parameters(), lr=5e-4, weight_decay=0.0)
     for step in range(steps):
@@ -262,7 +262,7 @@ def tune(examples, steps=40):
     return tuned.eval()
 
 
-good = [ft.encode(r, tokenizer) for r in lab.train[:640]]
+good = [ft.encode(r, tokenizer) for r in lab.train[:480]]
 bad = [{"input_ids": e["input_ids"], "labels": e["labels"][:-1] + [-100]} for e in good]
 models = {"EOS learned": tune(good), "EOS masked": tune(bad)}
 

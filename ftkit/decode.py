@@ -12,14 +12,8 @@ import weakref
 
 import torch
 
-from ftkit.attention import (
-    Layout,
-    base_of,
-    evaluating,
-    fast_path,
-    hidden_states,
-    supports,
-)
+from ftkit.attention import base_of, evaluating, fast_path, hidden_states, supports
+from ftkit.flat import Row, lay
 
 SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
 CACHE_BYTES = 2**29
@@ -29,44 +23,50 @@ PREFILL_TOKENS = 4096  # prompt tokens in one forward pass
 class Slots:
     """Keys and values of the live sequences, in the first rows of (slots, KV, room, D) per layer.
 
-    Handed to the attention function in place of a `Layout`: it stores what the layers compute
-    and, between prefills, lets one new token per sequence see all that came before it.
+    Handed to the attention function in place of a `Layout` it lets one new token per sequence
+    see all that came before it.
     """
 
     def __init__(self, slots: int, room: int):
         self.slots, self.room = slots, room
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.prompt: Layout | None = None
 
-    def prefill(self, lengths: list[int], first: int, device):
-        """Expect prompts of these lengths in one row; they take the slots from `first` on."""
-        self.prompt = Layout(lengths)
-        slots = torch.arange(first, first + len(lengths), device=device)
-        self.at = slots.repeat_interleave(torch.tensor(lengths, device=device)), _positions(
-            lengths, device)
-
-    def step(self, lengths: torch.Tensor):
-        """Expect one token for each of the first slots, which hold `lengths` tokens so far."""
-        self.prompt = None
-        self.at = torch.arange(len(lengths), device=lengths.device), lengths
-        self.longest = int(lengths.max()) + 1
-        self.bias = {}
-
-    def attend(self, q, k, v, scale, window, dropout, layer=None):
-        """As `Layout.attend`; q, k, v are of the tokens announced by `prefill` or `step`."""
+    def store(self, k, v, slot, position, layer):
+        """Put tokens k, v (KV, tokens, D) of a layer where they belong; returns all there is."""
         if layer not in self.layers:
             self.layers[layer] = tuple(
                 x.new_zeros(self.slots, x.shape[0], self.room, x.shape[2]) for x in (k, v))
         keys, values = self.layers[layer]
-        slot, position = self.at
         keys[slot, :, position] = k.transpose(0, 1)
         values[slot, :, position] = v.transpose(0, 1)
-        if self.prompt is not None:
-            return self.prompt.attend(q, k, v, scale, window, dropout, layer)
+        return keys, values
+
+    def prefill(self, prompts: list[list[int]], first: int, device) -> tuple[Row, torch.Tensor]:
+        """Prompts, longest first, as a row whose keys and values go into the slots from `first`
+        on; and the place in it of each prompt's last token."""
+        row = lay(prompts, device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        slot = torch.arange(first, first + len(prompts)).repeat_interleave(lengths).to(device)
+        position = torch.cat([torch.arange(n) for n in lengths]).to(device)
+
+        def keep(k, v, layer):
+            self.store(k[:, : len(slot)], v[:, : len(slot)], slot, position, layer)
+
+        row.layout.keep = keep
+        return row, torch.tensor(row.paths)[lengths.cumsum(0) - 1].to(device)
+
+    def step(self, lengths: torch.Tensor):
+        """Expect one token for each of the first slots, which hold `lengths` tokens so far."""
+        self.lengths, self.longest, self.bias = lengths, int(lengths.max()) + 1, {}
+        self.live = torch.arange(len(lengths), device=lengths.device)
+
+    def attend(self, q, k, v, scale, window, dropout, layer=None):
+        """As `Layout.attend`, with one token per sequence."""
+        keys, values = self.store(k, v, self.live, self.lengths, layer)
         heads, live, dim = q.shape
         kv = k.shape[0]
         if window not in self.bias:
-            self.bias[window] = _hide(position, self.longest, window, q.dtype, kv)
+            self.bias[window] = _hide(self.lengths, self.longest, window, q.dtype, kv)
         keys, values = (x[:live].flatten(0, 1)[:, : self.longest] for x in (keys, values))
         q = q.transpose(0, 1).reshape(live * kv, heads // kv, dim)
         weights = torch.baddbmm(self.bias[window], q, keys.transpose(1, 2), alpha=scale)
@@ -77,10 +77,6 @@ class Slots:
         """Copy one slot over another."""
         for keys, values in self.layers.values():
             keys[target], values[target] = keys[source], values[source]
-
-
-def _positions(lengths, device):
-    return torch.cat([torch.arange(n, device=device) for n in lengths])
 
 
 def _hide(position, longest, window, dtype, kv):
@@ -137,9 +133,9 @@ def _decode(base, prompts, limits, eos, slots):
     live: list[int] = []  # prompt in each slot
     token = length = torch.empty(0, dtype=torch.long, device=device)
 
-    def forward(ids, positions, rows=None):
-        hidden = hidden_states(base, ids, positions, cache)
-        return head(hidden if rows is None else hidden[rows]).argmax(-1)
+    def most_likely(ids, positions, layout, places=None):
+        hidden = hidden_states(base, ids, positions, layout)
+        return head(hidden if places is None else hidden[places]).argmax(-1)
 
     while waiting or live:
         free = slots - len(live)
@@ -150,16 +146,14 @@ def _decode(base, prompts, limits, eos, slots):
             ):
                 new.append(waiting.pop())
                 tokens += len(prompts[new[-1]])
-            lengths = [len(prompts[i]) for i in new]
-            cache.prefill(lengths, len(live), device)
-            ids = torch.tensor([t for i in new for t in prompts[i]], device=device)
-            lengths = torch.tensor(lengths, device=device)
-            first = forward(ids, cache.at[1], lengths.cumsum(0) - 1)
+            row, last = cache.prefill([prompts[i] for i in new], len(live), device)
+            first = most_likely(row.input_ids, row.position_ids, row.layout, last)
             live, fresh = live + new, list(zip(new, first.tolist(), strict=True))
+            lengths = torch.tensor([len(prompts[i]) for i in new], device=device)
             token, length = torch.cat([token, first]), torch.cat([length, lengths])
         else:
             cache.step(length)
-            token = forward(token, length)
+            token = most_likely(token, length, cache)
             length = length + 1
             fresh = list(zip(live, token.tolist(), strict=True))
         for i, t in fresh:
@@ -195,16 +189,17 @@ _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def _cannot_decode(base) -> bool:
     """Whether the last token of a prompt, decoded from slots, gets other logits than in one go."""
     if base not in _trials:
-        device = base.get_input_embeddings().weight.device
-        vocabulary = base.get_input_embeddings().weight.shape[0]
-        ids = torch.tensor([(7 * i + 3) % vocabulary for i in range(9)], device=device)
-        cache, lengths = Slots(2, 6), [5, 4]
-        whole = hidden_states(base, ids, _positions(lengths, device), Layout(lengths))[[4, 8]]
-        cache.prefill([4, 3], 0, device)
-        hidden_states(base, ids[[0, 1, 2, 3, 5, 6, 7]], cache.at[1], cache)
-        step = torch.tensor([4, 3], device=device)
-        cache.step(step)
-        parts = hidden_states(base, ids[[4, 8]], step, cache)
+        embedding = base.get_input_embeddings().weight
+        ids = [(7 * i + 3) % embedding.shape[0] for i in range(9)]
+        prompts, cache = [ids[:5], ids[5:]], Slots(2, 6)
+        row = lay(prompts, embedding.device)
+        whole = hidden_states(base, row.input_ids, row.position_ids, row.layout)[[4, 8]]
+        row, _ = cache.prefill([prompt[:-1] for prompt in prompts], 0, embedding.device)
+        hidden_states(base, row.input_ids, row.position_ids, row.layout)
+        lengths = torch.tensor([4, 3], device=embedding.device)
+        cache.step(lengths)
+        last = torch.tensor([ids[4], ids[8]], device=embedding.device)
+        parts = hidden_states(base, last, lengths, cache)
         error = (parts.float() - whole.float()).norm() / whole.float().norm()
         _trials[base] = bool(error > (1e-3 if parts.dtype == torch.float32 else 0.1))
     return _trials[base]

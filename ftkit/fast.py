@@ -31,7 +31,6 @@ import torch
 import torch.nn.functional as F
 
 from ftkit.attention import (
-    Layout,
     base_of,
     evaluating,
     fast_path,
@@ -40,22 +39,23 @@ from ftkit.attention import (
     switch_on,
 )
 from ftkit.decode import generate
+from ftkit.flat import Layout, lay
 
 __all__ = ["FlatBatch", "clip_", "fast_path", "flatten", "generate", "grad_norm", "loss_sum",
            "nll", "supports", "tune_malloc"]
 
-ROUND = 16  # a new shape costs oneDNN a kernel build: flat lengths come in multiples of this
 LOGITS = 2**24  # logits held at once by the loss
 
 
 @dataclass
 class FlatBatch:
-    """Examples as one row of T tokens, R of which predict a label.
+    """Examples as one row of T tokens, with R predictions to score.
 
-    input_ids, position_ids: (T,). rows: (R,) positions whose next token carries loss; targets:
-    (R,) that token. The last sequence may be filler that rounds T up and carries no loss.
+    input_ids, position_ids: (T,). rows: (R,) places in the row whose next token carries loss,
+    targets: (R,) that token. The last sequence may be filler that rounds T up.
     """
 
+    examples: list[dict]
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     rows: torch.Tensor
@@ -65,30 +65,29 @@ class FlatBatch:
     labelled: int  # = R
 
 
-def flatten(examples: list[dict], device=None) -> FlatBatch:
-    """Lay examples end to end; a packed row is simply several examples. The order inside a batch
-    is by length, which changes no sum. A label on a first token counts as none: nothing before
-    it could predict it."""
+def flatten(examples: list[dict], device=None, share: bool | None = None) -> FlatBatch:
+    """Lay examples end to end; a packed row is simply several examples.
+
+    share: tokens that several examples begin with stand in the row only once, since no later
+    token changes them; loss and gradients are the same. Default: on CPU (on a GPU the sum of their
+    gradients would depend on the order of its threads). Inside a batch examples are ordered by
+    length, which changes no sum. A label on a first token counts as none: nothing before it could
+    predict it.
+    """
+    share = torch.device(device or "cpu").type == "cpu" if share is None else share
     examples = sorted(examples, key=lambda e: -len(e["input_ids"]))
-    ids, positions, rows, targets, lengths = [], [], [], [], []
+    row = lay([e["input_ids"] for e in examples], device, share)
+    rows, targets, start = [], [], 0
     for example in examples:
-        start, n = len(ids), len(example["input_ids"])
-        ids += example["input_ids"]
-        positions += range(n)
-        lengths.append(n)
-        for i, label in enumerate(example["labels"][1:n]):
+        n = len(example["input_ids"])
+        for i, label in enumerate(example["labels"][1:n], start):
             if label != -100:
-                rows.append(start + i)
+                rows.append(row.paths[i])
                 targets.append(label)
-    tokens = len(ids)
-    filler = -tokens % ROUND
-    if filler:
-        ids += ids[:1] * filler
-        positions += range(filler)
-        lengths.append(filler)
+        start += n
     put = functools.partial(torch.tensor, dtype=torch.long, device=device)
-    return FlatBatch(put(ids), put(positions), put(rows), put(targets),
-                     Layout(lengths), tokens, len(rows))
+    return FlatBatch(examples, row.input_ids, row.position_ids, put(rows), put(targets),
+                     row.layout, len(row.paths), len(rows))
 
 
 def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
@@ -103,9 +102,20 @@ def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
         _say_once(base, reason)
         return _padded_loss_sum(model, batch)
     switch_on(base)
+    if batch.layout.paths is not None and _drops(base):  # each example draws its own
+        batch = flatten(batch.examples, batch.input_ids.device, share=False)
     hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
     hidden = hidden.index_select(0, batch.rows)
     return _head_loss(base.get_output_embeddings(), hidden, batch.targets)
+
+
+def _drops(base) -> bool:
+    """Whether a forward pass draws dropout."""
+    if not base.training:
+        return False
+    config = base.config.get_text_config()
+    return bool(getattr(config, "attention_dropout", 0)) or any(
+        isinstance(m, torch.nn.Dropout) and m.p > 0 for m in base.modules())
 
 
 def _head_loss(head, hidden, targets):
@@ -183,17 +193,17 @@ def _loss_and_gradient(hidden, weight, targets):
 
 def _padded_loss_sum(model, batch):
     """The ordinary way, for models without the fast path: padded, with an attention mask."""
-    lengths = batch.layout.lengths
-    labels = torch.full_like(batch.input_ids, -100)
-    labels[batch.rows] = batch.targets
-    pad = functools.partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
-    ids = pad(batch.input_ids.split(lengths))
-    labels = pad(labels.split(lengths), padding_value=-100)
-    mask = pad([ids.new_ones(n) for n in lengths])
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    device = batch.input_ids.device
+    rows = [torch.tensor([e["input_ids"], [-100, *e["labels"][1:]]], device=device).T
+            for e in batch.examples]
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    rows = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    mask = torch.arange(rows.shape[1], device=device) < lengths[:, None]
+    ids, labels = rows[..., 0].where(mask, 0), rows[:, 1:, 1]
+    logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+    logits = logits[:, -ids.shape[1] : -1]  # without virtual tokens, and without the last
     keep = labels != -100
-    return F.cross_entropy(logits[:, -labels.shape[1]:][keep].float(), labels[keep],
-                           reduction="sum")
+    return F.cross_entropy(logits[keep].float(), labels[keep], reduction="sum")
 
 
 _said: weakref.WeakSet = weakref.WeakSet()
@@ -222,7 +232,7 @@ def nll(model, examples: list[dict], batch_tokens: int = 4096, dtype=None) -> tu
             batch.append(example)
             size += len(example["input_ids"])
             if size >= batch_tokens or i == len(order) - 1:
-                flat = flatten(batch, device)
+                flat = flatten(batch, device, share=True)
                 losses.append(loss_sum(model, flat))
                 count += flat.labelled
                 batch, size = [], 0

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from ftkit import attention, fast
+from ftkit import attention, fast, flat
 
 COMMON = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 131,
           "max_position_embeddings": 256}
@@ -64,6 +64,19 @@ def examples(lengths=(5, 40, 17, 17, 60, 3), seed=0):
             carries[i] = carries[i - 1] if rng.random() < 0.8 else not carries[i - 1]
         out.append({"input_ids": ids,
                     "labels": [t if c else -100 for t, c in zip(ids, carries, strict=True)]})
+    return out
+
+
+def alike(seed=0):
+    """Examples of which several begin with the same tokens, one is the beginning of another, and
+    two are equal; labels differ also where the tokens do not."""
+    first, second, *rest = examples((12, 9, 30, 7, 25, 4, 7), seed)
+    out = [first, first, second]
+    for e in rest:
+        begin = (first if len(out) % 2 else second)["input_ids"][: 3 + len(out)]
+        out.append({"input_ids": begin + e["input_ids"],
+                    "labels": begin[:-1] + [-100] + e["labels"]})
+    out.append({"input_ids": first["input_ids"][:5], "labels": [-100] * 4 + [9]})
     return out
 
 
@@ -144,6 +157,41 @@ def test_a_packed_batch_equals_its_examples_one_by_one():
     assert_same(packed_gradients, gradients(model, single))
 
 
+@pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window", "gpt-neox"])
+def test_what_examples_begin_with_is_computed_once_and_changes_nothing(name):
+    model, batch = build(CONFIGS[name]), alike()
+    flat_batch = fast.flatten(batch)
+    assert len(flat_batch.input_ids) < 0.8 * flat_batch.tokens
+    assert flat_batch.tokens == sum(len(e["input_ids"]) for e in batch)
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = fast.loss_sum(model, flat_batch)
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+    apart = fast.loss_sum(model, fast.flatten(batch, share=False))
+    assert_same(gradients(model, apart), want_gradients)
+    total, count = fast.nll(model, batch)
+    assert (total, count) == (pytest.approx(want.item(), rel=1e-5), flat_batch.labelled)
+
+
+@pytest.mark.parametrize("where", ["attention", "lora"])
+def test_with_dropout_every_example_is_computed_on_its_own(where, monkeypatch):
+    import peft
+
+    rows = []
+    monkeypatch.setattr(fast, "hidden_states", lambda base, ids, *rest: rows.append(len(ids))
+                        or attention.hidden_states(base, ids, *rest))
+    config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.1 * (where == "attention"))
+    model, batch = build(config).train(), fast.flatten(alike())
+    if where == "lora":
+        model = peft.get_peft_model(model, peft.LoraConfig(
+            r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], lora_dropout=0.1)).train()
+    fast.loss_sum(model, batch)
+    model.eval()
+    fast.loss_sum(model, batch)
+    assert rows[0] >= batch.tokens > rows[1]
+
+
 def test_a_token_sees_nothing_of_the_other_examples():
     model, (a, b) = build(CONFIGS["llama, untied"]), examples((20, 20))
     other = {"input_ids": b["input_ids"][::-1], "labels": [-100] * 20}
@@ -165,7 +213,7 @@ def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
     config = transformers.MistralConfig(
         **LLAMA | {"max_position_embeddings": 1024}, sliding_window=100)
     model, batch = build(config), examples((700, 650, 30))
-    assert 700 > attention.LONG > 30
+    assert 700 > flat.LONG > 30
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
     got = fast.loss_sum(model, fast.flatten(batch))
@@ -365,6 +413,7 @@ def hf_generate(model, prompts, limit, eos):
 
 
 PROMPTS = [e["input_ids"] for e in examples((4, 30, 17, 11, 20, 3, 9, 9, 1), seed=3)]
+ALIKE = [e["input_ids"] for e in alike(4)]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -373,6 +422,7 @@ def test_generation_gives_the_tokens_of_transformers(name):
     want = hf_generate(model, PROMPTS, 14, [])
     assert fast.generate(model, PROMPTS, 14) == want
     assert fast.generate(model, PROMPTS, 14, slots=2) == want  # slots are refilled
+    assert fast.generate(model, ALIKE, 5) == hf_generate(model, ALIKE, 5, [])
 
 
 def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():

@@ -203,8 +203,11 @@ def work(task):
     """What has to be done in a batch, whoever does it: tokens and useful floating-point
     operations of each step, per token 2 (forward) + 2 (backward to the input) + 2 (to the weight,
     if it is trained) for every weight of a linear layer, the head only where a label is predicted,
-    attention only inside a sequence and below the diagonal."""
+    attention only inside a sequence and below the diagonal. What several records begin with has to
+    be done once."""
     import torch
+
+    from ftkit import flat
 
     model, _, rows = start(task)
     base = model.get_base_model() if task["method"] == "lora" else model
@@ -222,10 +225,11 @@ def work(task):
         batch = rows[i : i + size]
         lengths = [len(e["input_ids"]) for e in batch]
         labelled = sum(label != -100 for e in batch for label in e["labels"][1:])
-        flops = sum(lengths) * ((4 if frozen else 6) * linear["base"] + 6 * linear["lora"])
+        once = len(set(flat.lay([e["input_ids"] for e in batch]).paths))
+        flops = once * ((4 if frozen else 6) * linear["base"] + 6 * linear["lora"])
         flops += labelled * (4 if frozen else 6) * head
         flops += 3 * 2 * wide * sum(n * n for n in lengths)
-        steps.append({"tokens": sum(lengths), "labelled": labelled, "flops": flops,
+        steps.append({"tokens": sum(lengths), "once": once, "labelled": labelled, "flops": flops,
                       "cells": max(lengths) * len(lengths)})
     return {"steps": steps}
 

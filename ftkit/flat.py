@@ -1,0 +1,220 @@
+"""A flat row of tokens in place of a padded batch, and attention that keeps its sequences apart.
+
+    row = lay([[5, 6, 7, 8], [5, 6, 9]])       # 5 6 7 8 9: what begins alike stands there once
+    row.layout.attend(q, k, v, scale, ...)     # what the attention function does in each layer
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+ROUND = 16  # a new shape costs oneDNN a kernel build: rows come in multiples of this
+SAVED = 0.05  # share of the tokens that sharing must save; it costs a copy in every layer
+SCORES = 1024  # attention scores that padding one sequence may waste before it gets its own group
+LONG = 512  # longer sequences go to SDPA, which keeps no scores for the backward pass
+
+
+@dataclass
+class Row:
+    """Sequences as one row of T tokens.
+
+    input_ids, position_ids: (T,). paths: for each token of each sequence, one after the other,
+    its place in the row.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    paths: list[int]
+    layout: Layout
+
+
+def lay(sequences: list[list[int]], device=None, share: bool = True) -> Row:
+    """Lay token lists, longest first, end to end; the row may end in filler.
+
+    share: tokens that several sequences begin with stand in the row only once, since nothing that
+    comes later changes what a causal model computes for them.
+    """
+    ids, positions, paths = [], [], []
+    known: dict[tuple[int, int], int] = {}  # (place of the token before, token) -> place
+    for sequence in sequences:
+        place = -1
+        for position, token in enumerate(sequence):
+            step = (place, token)
+            place = known.get(step) if share else None
+            if place is None:
+                place = known[step] = len(ids)
+                ids.append(token)
+                positions.append(position)
+            paths.append(place)
+    if share and len(paths) - len(ids) < SAVED * len(paths):
+        return lay(sequences, device, share=False)
+    filler = range(len(ids), -(-len(ids) // ROUND) * ROUND)
+    lengths = [len(sequence) for sequence in sequences] + [len(filler)] * bool(filler)
+    put = functools.partial(torch.tensor, dtype=torch.long, device=device)
+    return Row(put(ids + ids[:1] * len(filler)), put([*positions, *range(len(filler))]), paths,
+               Layout(lengths, torch.tensor([*paths, *filler]) if share else None))
+
+
+@dataclass
+class Layout:
+    """How a flat row of T tokens divides into sequences: their `lengths`, longest first.
+
+    paths: None when the sequences simply follow each other; else (sum of lengths,) for each of
+    their tokens the place in the row, since sequences that begin alike share that part of it.
+    keep: called with keys and values (KV, sum of lengths, D) and the number of each layer.
+    `groups` are runs of neighbours (first, count, longest) that attention pads to one length.
+    """
+
+    lengths: list[int]
+    paths: torch.Tensor | None = None
+    keep: Callable | None = None
+    cache: dict = field(default_factory=dict, repr=False)  # masks and indices, per device
+    windows: set = field(default_factory=set, repr=False)  # what layers asked for: None or a width
+
+    @functools.cached_property
+    def groups(self) -> list[tuple[int, int, int]]:
+        groups = []
+        for i, n in enumerate(self.lengths):
+            if groups and 0 <= groups[-1][2] ** 2 - n**2 <= SCORES:
+                first, count, longest = groups[-1]
+                groups[-1] = (first, count + 1, longest)
+            else:
+                groups.append((i, 1, n))
+        return groups
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """Tokens of each group."""
+        return [sum(self.lengths[first : first + count]) for first, count, _ in self.groups]
+
+    def remember(self, key, make):
+        """`make()`, computed once for all layers."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+    def attend(self, q, k, v, scale, window, dropout, layer=None):
+        """Causal attention inside each sequence.
+
+        q: (H, T, D), k and v: (KV, T, D) with KV dividing H; returns (T, H, D). A `window` of w
+        lets a token see itself and w - 1 tokens before it.
+        """
+        self.windows.add(window)
+        tokens = q.shape[1]
+
+        def make():
+            home = torch.empty(tokens, dtype=torch.long)
+            home[self.paths] = torch.arange(len(self.paths))
+            return self.paths.to(q.device), home.to(q.device)  # some token of each place
+
+        if self.paths is not None:
+            paths, home = self.remember(("paths", q.device), make)
+            q, k, v = (x.index_select(1, paths) for x in (q, k, v))
+        if self.keep:
+            self.keep(k, v, layer)
+        out = self._attend(q, k, v, scale, window, dropout)
+        return out if self.paths is None else out.index_select(0, home)
+
+    def _attend(self, q, k, v, scale, window, dropout):
+        if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout and _varlen():
+            return _varlen_attention(self, q, k, v, scale, window)
+        heads, tokens, _ = q.shape
+        kv = k.shape[0]
+        # (KV, tokens, share * D): the query heads of one key head side by side, so that one index
+        # or view along the tokens brings a group into the shape of a batched matrix product.
+        q = q.transpose(0, 1).reshape(tokens, kv, -1).transpose(0, 1)
+        parts = []
+        for (first, count, longest), *qkv in zip(
+            self.groups, *(x.split(self.sizes, 1) for x in (q, k, v)), strict=True
+        ):
+            inverse = None
+            lengths = self.lengths[first : first + count]
+            if sum(lengths) != count * longest:
+                make = functools.partial(_padding, lengths, longest, q.device)
+                index, inverse = self.remember((first, q.device), make)
+                qkv = [x.index_select(1, index) for x in qkv]
+            small = longest <= LONG and q.device.type == "cpu"
+            out = (_bmm_attention if small else _sdpa_attention)(
+                self, *qkv, count, longest, heads // kv, scale, window, dropout)
+            parts.append(out if inverse is None else out.index_select(1, inverse))
+        out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return out.transpose(0, 1).reshape(tokens, heads, -1)
+
+
+def _padding(lengths, longest, device):
+    """Index that pads a group (filler repeats its first token, which the causal mask hides from
+    every real one) and the index that undoes it."""
+    index, inverse, start = [], [], 0
+    for i, n in enumerate(lengths):
+        index += [*range(start, start + n), *[0] * (longest - n)]
+        inverse += range(i * longest, i * longest + n)
+        start += n
+    return torch.tensor(index, device=device), torch.tensor(inverse, device=device)
+
+
+def _mask(length, window, device):
+    """(L, L) bool: which keys a query may see; a sliding window of w sees itself and w - 1 more."""
+    i = torch.arange(length, device=device)
+    seen = i[:, None] >= i
+    return seen if window is None else seen & (i[:, None] - i < window)
+
+
+def _bmm_attention(layout, q, k, v, count, length, share, scale, window, dropout):
+    """Plain matrix products: on CPU faster than SDPA, whose bf16 backward is four times slower."""
+    kv, dim = k.shape[0], k.shape[-1]
+    q = q.reshape(kv * count, length * share, dim)
+    k, v = k.reshape(kv * count, length, dim), v.reshape(kv * count, length, -1)
+
+    def make():
+        hidden = torch.zeros(length, length, dtype=q.dtype)
+        hidden.masked_fill_(~_mask(length, window, q.device), float("-inf"))
+        return hidden.repeat_interleave(share, 0)
+
+    bias = layout.remember(("bias", length, share, window, q.dtype), make)
+    # Softmax in fp32, as transformers' eager attention; in bf16 it is also three times slower.
+    weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+    weights = weights.softmax(-1, dtype=torch.float32).to(q.dtype)
+    weights = F.dropout(weights, dropout) if dropout else weights
+    return torch.bmm(weights, v).view(kv, count * length, -1)
+
+
+def _sdpa_attention(layout, q, k, v, count, length, share, scale, window, dropout):
+    kv, dim = k.shape[0], k.shape[-1]
+    q = q.reshape(kv, count, length, share, dim).permute(1, 0, 3, 2, 4).flatten(1, 2)
+    k, v = (x.reshape(kv, count, length, x.shape[-1]).transpose(0, 1) for x in (k, v))
+    window = None if window is None or window >= length else window
+    mask = None if window is None else layout.remember(
+        ("mask", length, window, q.device), lambda: _mask(length, window, q.device))
+    out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None,
+                                         scale=scale, enable_gqa=share > 1)
+    out = out.unflatten(1, (kv, share)).permute(1, 0, 3, 2, 4)  # (KV, count, L, share, D)
+    return out.reshape(kv, count * length, -1)
+
+
+@functools.cache
+def _varlen():
+    """torch's varlen attention, where this torch has one that knows windows and shared heads."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = inspect.signature(varlen_attn).parameters
+    return varlen_attn if {"window_size", "enable_gqa", "scale"} <= set(known) else None
+
+
+def _varlen_attention(layout, q, k, v, scale, window):
+    def make():
+        ends = torch.tensor([0, *layout.lengths]).cumsum(0)
+        return ends.to(device=q.device, dtype=torch.int32), max(layout.lengths)
+
+    ends, longest = layout.remember(("ends", q.device), make)
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    left = -1 if window is None else window - 1
+    return _varlen()(q, k, v, ends, ends, longest, longest, scale=scale,
+                     window_size=(left, 0), enable_gqa=q.shape[1] != k.shape[1])

@@ -157,7 +157,9 @@ def test_ctrl_c_keeps_the_rows_so_far_and_says_where(home):
         [sys.executable, "-m", "ftkit.cli", "run", "--data", "translation", "--max-steps", "5000",
          "--batch-size", "4", "--eval-steps", "5000", "--json"],
         cwd=ROOT, env=os.environ | {"FTKIT_HOME": str(home)}, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE)
+        stderr=subprocess.PIPE,
+        # A shell starts what it puts in the background deaf to Ctrl-C, and so its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         wait_for_rows(home, child)
         child.send_signal(signal.SIGINT)

@@ -229,13 +229,13 @@ ft.table([before])
 
 # %%
 guess = ft.predict(
-    "After 20 steps on clauses at learning rate 0.001, the other tasks' exact match is ...",
+    "After 24 steps on clauses at learning rate 0.001, the other tasks' exact match is ...",
     "as before", "about half of it", "nearly gone", guess=...,
 )
 guess
 
 # %%
-base = ft.Config(max_steps=20, eval_steps=20)
+base = ft.Config(batch_size=8, max_steps=24, eval_steps=24)
 arms = {
     "rate 0.0003": base.but(learning_rate=3e-4),
     "rate 0.001": base.but(learning_rate=1e-3),
@@ -331,7 +331,7 @@ ft.answers(belts.model, tokenizer, others[:3])
 
 # %%
 learning_rate = 5e-4
-what_if = narrow.run(learning_rate=learning_rate, max_steps=20)
+what_if = narrow.run(base, learning_rate=learning_rate)
 ft.table([measure(what_if.model)])
 
 

@@ -285,7 +285,7 @@ ft.scatter([run for run in sweep if run.after["general_loss"] < 2],
            label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# A LoRA run that forgot nothing is here one that learned little (find it, far to the right). Other
+# The LoRA run that forgot least is the one that learned least (find it in the picture). Other
 # versions of `tiny` tipped the verdict a little either way. On large models, [Biderman et
 # al.](https://arxiv.org/abs/2405.09673) named their paper *LoRA learns less and forgets less*: both
 # halves belong together.

@@ -267,7 +267,8 @@ guess.score("as before" if share > 0.8 else "about half of it" if share > 0.2 el
 # ## The most powerful method?
 #
 # Full fine-tuning has the largest capacity. Is that always good? Here every third record carries
-# the wrong answer, as in careless data; the validation records are right.
+# the wrong answer, as in careless data; the validation records are right. LoRA of rank 1 trains less
+# than a hundredth of the weights, at a rate that suits it (lesson 02).
 
 # %%
 guess = ft.predict(
@@ -331,7 +332,7 @@ ft.answers(belts.model, tokenizer, others[:3])
 
 # %%
 learning_rate = 5e-4
-what_if = narrow.run(base, learning_rate=learning_rate)
+what_if = narrow.run(base, learning_rate=learning_rate, eval_steps=4)
 ft.table([measure(what_if.model)])
 
 

@@ -296,9 +296,10 @@ ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, t
           for name, t in forms.items()])
 
 # %% [markdown]
-# So the claim was too strong: these labels were perfect. The *text* of the prompt must be that of
-# training, to the byte. The nastiest change is a helpful space at its end. In training the space
-# was part of the answer's first token; now it is already there, and that token no longer fits.
+# So the claim was too strong: these labels were perfect. Some changes cost nothing, others
+# everything; keep the *text* of the prompt that of training, to the byte. The nastiest change is a
+# helpful space at its end. In training the space was part of the answer's first token; now it is
+# already there, and that token no longer fits.
 
 # %%
 from ftkit.fast import generate

@@ -21,7 +21,6 @@ from ftkit import machine
 
 FOLDER = "ftkit-lessons"
 HANDED_OUT = ".ftkit-lessons.json"
-KINDS = (".ipynb", ".png")
 
 
 def copy_lessons(folder: str | Path = FOLDER, fresh: bool = False) -> tuple[Path, dict]:
@@ -33,8 +32,8 @@ def copy_lessons(folder: str | Path = FOLDER, fresh: bool = False) -> tuple[Path
     ValueError when the lessons or the folder cannot be used, OSError when it cannot be written.
     """
     source, folder = machine.share("notebooks"), Path(folder).expanduser()
-    lessons = sorted(p for p in source.glob("*") if p.suffix in KINDS)
-    if not any(p.suffix == ".ipynb" for p in lessons):
+    lessons = sorted(source.glob("*.ipynb"))
+    if not lessons:
         raise ValueError(f"no lessons in {source}; in a clone `make notebooks` builds them, an "
                          "installed package should be installed again")
     if fresh:

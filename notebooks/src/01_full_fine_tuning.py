@@ -137,12 +137,11 @@ guess
 # %%
 def first_step(scale):
     model, _ = ft.load("tiny")
-    old = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     (scale * sft_loss(model, batches[0])).backward()
     optimizer.step()
-    new = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
-    return (new - old).abs().mean().item()
+    pairs = zip(model.parameters(), fresh.parameters(), strict=True)
+    return torch.cat([(new - old).abs().flatten() for new, old in pairs]).mean().item()
 
 
 steps = {scale: first_step(scale) for scale in (1, 100)}
@@ -213,6 +212,8 @@ narrow = ft.Experiment(
     model=(general.model, tokenizer), data="contracts_task", probes=("tasks",),
     replay_from="tasks", eval_records=32,
 )
+
+# %%
 target, others = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::6]
 probes = ft.load_probes()[::8]
 

@@ -256,8 +256,7 @@ kept = {arm: measures["other tasks"] for arm, measures in after.items()}
 ft.expect(kept["rate 0.001"], "<", before["other tasks"], "the narrow task overwrites the others")
 ft.expect(kept["rate 0.0003"], ">", kept["rate 0.001"], "a lower rate keeps more")
 ft.expect(kept["rate 0.001, 25 % replay"], ">", kept["rate 0.001"], "and so does replay")
-share = sum(kept["rate 0.001"]) / 3 / before["other tasks"][0]
-guess.score("as before" if share > 0.8 else "about half of it" if share > 0.2 else "nearly gone")
+guess.score("about half of it" if max(kept["rate 0.001"]) > 0.2 else "nearly gone")
 
 # %% [markdown]
 # Two traps in reading this. Did the low rate also *learn* less? Then the comparison is not fair:

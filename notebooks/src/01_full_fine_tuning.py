@@ -215,11 +215,10 @@ narrow = ft.Experiment(
 
 # %%
 target, others = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::6]
-probes = ft.load_probes()[::8]
 
 
 def measure(*models):
-    known = [ft.probe_scores(model, tokenizer, probes).values() for model in models]
+    known = [ft.probe_scores(model, tokenizer, ft.load_probes()[::8]).values() for model in models]
     return {"target": [ft.exact_match(model, tokenizer, target) for model in models],
             "other tasks": [ft.exact_match(model, tokenizer, others) for model in models],
             "probes": [sum(scores) / len(scores) for scores in known]}

@@ -1,6 +1,6 @@
 """What fine-tuning does to the embedded model, measured: `make effects` (a quarter of an hour).
 
-Writes EFFECTS.md and effects.json beside this file. Every figure is a mean over three seeds with
+Writes EFFECTS.md beside this file. Every figure is a mean over three seeds with
 its standard deviation; the seeds order the data and start the LoRA matrices, the base is one.
 Seconds are process CPU time with one thread, evaluation before and after included: other load
 hardly disturbs it, and two quiet cores are faster.
@@ -189,7 +189,8 @@ def main():
     options = parser.parse_args()
     if set(options.parts) - set(PARTS):
         parser.error(f"parts are {', '.join(PARTS)}")
-    where = HERE / "effects.json"
+    where = HERE.parent.parent / ".cache" / "effects.json"  # so that parts can be measured alone
+    where.parent.mkdir(exist_ok=True)
     kept = json.loads(where.read_text("utf-8")) if where.exists() else {}
     for name in options.parts or PARTS:
         text, numbers = PARTS[name](tuple(options.seeds))

@@ -149,7 +149,7 @@ def generation(store, args):
         records = {"tiny": 320, "smollm2": 30} if not args.quick else {"tiny": 160, "smollm2": 8}
         for clock, threads in clocks(args):
             base = {"suite": "generate", "model": model, "clock": clock, "threads": threads,
-                    "records": records[model], "limit": {"tiny": 20, "smollm2": 64}[model],
+                    "records": records[model], "limit": {"tiny": 18, "smollm2": 130}[model],
                     **start_of(model)}
             names = ("ftkit", "generate, batches of 32", "generate, sorted, batches of 128")
             rounds = {who: [] for who in names}

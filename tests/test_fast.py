@@ -40,6 +40,9 @@ REFUSED = {
         hidden_size=64, n_layer=2, n_head=4, vocab_size=131),
     "no attention": transformers.MambaConfig(hidden_size=64, num_hidden_layers=2, vocab_size=131),
     "keywords swallowed": transformers.NemotronConfig(**LLAMA),
+    "attention in chunks": transformers.Llama4TextConfig(
+        **LLAMA, attention_chunk_size=16, intermediate_size_mlp=96, head_dim=16,
+        num_local_experts=2, attn_temperature_tuning=False),
 }
 
 
@@ -221,13 +224,14 @@ def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
     assert_same(gradients(model, got), want_gradients)
 
 
-def test_the_loss_in_chunks_equals_the_loss_in_one_piece(monkeypatch):
+@pytest.mark.parametrize("rows", [64, 300])
+def test_the_loss_in_chunks_equals_the_loss_in_one_piece(rows, monkeypatch):
     torch.manual_seed(0)
     hidden, targets = torch.randn(300, 16, requires_grad=True), torch.randint(0, 50, (300,))
     weight = torch.randn(50, 16, requires_grad=True)
     want = F.cross_entropy(hidden @ weight.T, targets, reduction="sum") / 300
     want_gradients = torch.autograd.grad(want, [hidden, weight])
-    monkeypatch.setattr(fast, "LOGITS", 50 * 64)
+    monkeypatch.setattr(fast, "LOGITS", 50 * rows)
     got = fast._LinearCrossEntropy.apply(hidden, weight, targets) / 300
     assert got.item() == pytest.approx(want.item(), rel=1e-6)
     for g, w in zip(torch.autograd.grad(got, [hidden, weight]), want_gradients, strict=True):
@@ -369,8 +373,9 @@ def test_training_mode_and_attention_survive_a_trial_an_evaluation_and_a_generat
     model.model.layers[1].eval()
     modes = [m.training for m in model.modules()]
     first = fast.nll(model, examples())
-    fast.generate(model, [[5, 6]], 3)
+    made = fast.generate(model, PROMPTS, 6)
     assert fast.nll(model, examples()) == first  # dropout was off
+    assert fast.generate(model, PROMPTS, 6) == made
     assert [m.training for m in model.modules()] == modes
     assert model.config._attn_implementation == "sdpa"
 

@@ -252,10 +252,11 @@ def _named_probes(probes) -> dict:
     return {Path(str(p)).stem: data.records(p, "validation") for p in probes or ()}
 
 
-def _slice(records, n: int) -> list:
-    """The same `n` records every time, spread over the set."""
+def _slice(records, n: int) -> data.Records:
+    """The same `n` records every time, spread over the set; they know their lines."""
     chosen = sorted(random.Random(0).sample(range(len(records)), min(n, len(records))))
-    return [records[i] for i in chosen]
+    return data.Records([records[i] for i in chosen], records.name, records.path,
+                        [records.lines[i] for i in chosen])
 
 
 def _free_folder(out):

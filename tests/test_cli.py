@@ -152,6 +152,13 @@ def test_a_record_too_long_for_max_length_trains_nothing(ftkit, tmp_path, home):
     assert "line 21" in err and not home.exists()
 
 
+def test_a_long_record_in_the_validation_part_is_told_by_its_line(ftkit, tmp_path, home):
+    path = malformed.TOO_LONG.write(tmp_path)
+    status, out, err = ftkit("run", "--data", path, "--quiet")
+    assert_one_sentence(status, out, err)
+    assert f"{path} line {malformed.TOO_LONG.line}" in err and not home.exists()
+
+
 def test_ctrl_c_keeps_the_rows_so_far_and_says_where(home):
     child = subprocess.Popen(
         [sys.executable, "-m", "ftkit.cli", "run", "--data", "translation", "--max-steps", "5000",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -65,10 +66,9 @@ def lay(sequences: list[list[int]], device=None, share: bool = True) -> Row:
 class Layout:
     """How a flat row of T tokens divides into sequences: their `lengths`, longest first.
 
-    paths: None when the sequences simply follow each other; else (sum of lengths,) for each of
-    their tokens the place in the row, since sequences that begin alike share that part of it.
-    keep: called with keys and values (KV, sum of lengths, D) and the number of each layer.
-    `groups` are runs of neighbours (first, count, longest) that attention pads to one length.
+    paths: for each token of each sequence, one after the other, its place in the row; None when
+    they simply follow each other. keep: called with keys and values (KV, sum of lengths, D) and
+    the number of each layer.
     """
 
     lengths: list[int]
@@ -78,20 +78,15 @@ class Layout:
     windows: set = field(default_factory=set, repr=False)  # what layers asked for: None or a width
 
     @functools.cached_property
-    def groups(self) -> list[tuple[int, int, int]]:
+    def groups(self) -> list[tuple[int, int]]:
+        """Runs of neighbours that attention pads to one length: (how many, longest)."""
         groups = []
-        for i, n in enumerate(self.lengths):
-            if groups and 0 <= groups[-1][2] ** 2 - n**2 <= SCORES:
-                first, count, longest = groups[-1]
-                groups[-1] = (first, count + 1, longest)
+        for n in self.lengths:
+            if groups and 0 <= groups[-1][1] ** 2 - n**2 <= SCORES:
+                groups[-1] = (groups[-1][0] + 1, groups[-1][1])
             else:
-                groups.append((i, 1, n))
+                groups.append((1, n))
         return groups
-
-    @functools.cached_property
-    def sizes(self) -> list[int]:
-        """Tokens of each group."""
-        return [sum(self.lengths[first : first + count]) for first, count, _ in self.groups]
 
     def remember(self, key, make):
         """`make()`, computed once for all layers."""
@@ -106,56 +101,58 @@ class Layout:
         lets a token see itself and w - 1 tokens before it.
         """
         self.windows.add(window)
-        tokens = q.shape[1]
-
-        def make():
-            home = torch.empty(tokens, dtype=torch.long)
-            home[self.paths] = torch.arange(len(self.paths))
-            return self.paths.to(q.device), home.to(q.device)  # some token of each place
-
-        if self.paths is not None:
-            paths, home = self.remember(("paths", q.device), make)
-            q, k, v = (x.index_select(1, paths) for x in (q, k, v))
-        if self.keep:
-            self.keep(k, v, layer)
-        out = self._attend(q, k, v, scale, window, dropout)
-        return out if self.paths is None else out.index_select(0, home)
-
-    def _attend(self, q, k, v, scale, window, dropout):
-        if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout and _varlen():
-            return _varlen_attention(self, q, k, v, scale, window)
         heads, tokens, _ = q.shape
-        kv = k.shape[0]
-        # (KV, tokens, share * D): the query heads of one key head side by side, so that one index
-        # or view along the tokens brings a group into the shape of a batched matrix product.
+        kv, device = k.shape[0], q.device
+        if self.keep:
+            paths = self.remember(("paths", device), lambda: _to(self.paths, device))
+            self.keep(*((k, v) if paths is None else (k[:, paths], v[:, paths])), layer)
+        varlen = _varlen(q) if not dropout else None
+        index, home = self.remember(
+            ("index", device, varlen is None),
+            lambda: [_to(x, device) for x in self._index(tokens, varlen is None)])
+        # (KV, T, share * D): the query heads of one key head side by side, so that one index or
+        # view along the tokens brings a group into the shape of a batched matrix product.
         q = q.transpose(0, 1).reshape(tokens, kv, -1).transpose(0, 1)
-        parts = []
-        for (first, count, longest), *qkv in zip(
-            self.groups, *(x.split(self.sizes, 1) for x in (q, k, v)), strict=True
-        ):
-            inverse = None
-            lengths = self.lengths[first : first + count]
-            if sum(lengths) != count * longest:
-                make = functools.partial(_padding, lengths, longest, q.device)
-                index, inverse = self.remember((first, q.device), make)
-                qkv = [x.index_select(1, index) for x in qkv]
-            small = longest <= LONG and q.device.type == "cpu"
-            out = (_bmm_attention if small else _sdpa_attention)(
-                self, *qkv, count, longest, heads // kv, scale, window, dropout)
-            parts.append(out if inverse is None else out.index_select(1, inverse))
-        out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-        return out.transpose(0, 1).reshape(tokens, heads, -1)
+        if index is not None:
+            q, k, v = (x.index_select(1, index) for x in (q, k, v))
+        if varlen:
+            out = _varlen_attention(varlen, self, q, k, v, heads // kv, scale, window)
+        else:
+            sizes = [count * longest for count, longest in self.groups]
+            parts = []
+            for (count, longest), *qkv in zip(
+                self.groups, *(x.split(sizes, 1) for x in (q, k, v)), strict=True
+            ):
+                small = longest <= LONG and device.type == "cpu"
+                parts.append((_bmm_attention if small else _sdpa_attention)(
+                    self, *qkv, count, longest, heads // kv, scale, window, dropout))
+            out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        out = out.transpose(0, 1)
+        return (out if home is None else out.index_select(0, home)).reshape(tokens, heads, -1)
+
+    def _index(self, tokens: int, pad: bool):
+        """What brings the row into sequences, padded or not, and what brings their tokens back.
+
+        A shorter sequence is filled up with its first token, which the causal mask hides from
+        every real one. A token that several sequences share comes back from any of them.
+        """
+        paths = range(tokens) if self.paths is None else self.paths.tolist()
+        index, home, start, line = [], [0] * tokens, 0, iter(self.lengths)
+        for count, longest in self.groups:
+            for n in itertools.islice(line, count):
+                path = paths[start : start + n]
+                for i, place in enumerate(path, len(index)):
+                    home[place] = i
+                index += path
+                index += [path[0]] * (longest - n if pad else 0)
+                start += n
+        if index == list(range(tokens)):
+            return None, None
+        return torch.tensor(index), torch.tensor(home)
 
 
-def _padding(lengths, longest, device):
-    """Index that pads a group (filler repeats its first token, which the causal mask hides from
-    every real one) and the index that undoes it."""
-    index, inverse, start = [], [], 0
-    for i, n in enumerate(lengths):
-        index += [*range(start, start + n), *[0] * (longest - n)]
-        inverse += range(i * longest, i * longest + n)
-        start += n
-    return torch.tensor(index, device=device), torch.tensor(inverse, device=device)
+def _to(x, device):
+    return None if x is None else x.to(device)
 
 
 def _mask(length, window, device):
@@ -198,7 +195,7 @@ def _sdpa_attention(layout, q, k, v, count, length, share, scale, window, dropou
 
 
 @functools.cache
-def _varlen():
+def _varlen_function():
     """torch's varlen attention, where this torch has one that knows windows and shared heads."""
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -208,13 +205,21 @@ def _varlen():
     return varlen_attn if {"window_size", "enable_gqa", "scale"} <= set(known) else None
 
 
-def _varlen_attention(layout, q, k, v, scale, window):
+def _varlen(q):
+    """It needs a GPU and half precision."""
+    half = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+    return _varlen_function() if half else None
+
+
+def _varlen_attention(varlen, layout, q, k, v, share, scale, window):
     def make():
         ends = torch.tensor([0, *layout.lengths]).cumsum(0)
         return ends.to(device=q.device, dtype=torch.int32), max(layout.lengths)
 
     ends, longest = layout.remember(("ends", q.device), make)
-    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (tokens, KV, ...)
+    tokens, kv, dim = k.shape
     left = -1 if window is None else window - 1
-    return _varlen()(q, k, v, ends, ends, longest, longest, scale=scale,
-                     window_size=(left, 0), enable_gqa=q.shape[1] != k.shape[1])
+    out = varlen(q.reshape(tokens, kv * share, dim), k, v, ends, ends, longest, longest,
+                 scale=scale, window_size=(left, 0), enable_gqa=share > 1)
+    return out.reshape(tokens, kv, -1).transpose(0, 1)

@@ -61,6 +61,8 @@ def speed_table(base, rounds, work, peak, skip) -> Table:
             f"{max(r['peak_bytes'] for r in results) / 2**20:,.0f}", f"{gap:.0e}"])
     ours = rate["ftkit bf16"]
     for who, factor in (("TRL defaults", 2.1), ("TRL best", 1.0), ("plain bf16", 1.0)):
+        if who not in rate:
+            continue
         ratio = ours / rate[who]
         table.goals.append((ratio >= factor, f"{ratio:.2f}x {who} (goal {factor:g}x or more)"))
     if model == "smollm2" and method == "full":

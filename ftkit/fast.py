@@ -105,8 +105,8 @@ def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
     if batch.layout.paths is not None and _drops(base):  # each example draws its own
         batch = flatten(batch.examples, batch.input_ids.device, share=False)
     hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
-    hidden = hidden.index_select(0, batch.rows)
-    return _head_loss(base.get_output_embeddings(), hidden, batch.targets)
+    hidden = hidden.index_select(0, batch.rows.to(hidden.device))
+    return _head_loss(base.get_output_embeddings(), hidden, batch.targets.to(hidden.device))
 
 
 def _drops(base) -> bool:

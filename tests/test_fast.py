@@ -238,6 +238,38 @@ def test_the_loss_in_chunks_equals_the_loss_in_one_piece(rows, monkeypatch):
         torch.testing.assert_close(g, w)
 
 
+@pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window"])
+@pytest.mark.parametrize("share", [False, True])
+def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, share, monkeypatch):
+    """A stand-in written after the docstring of torch.nn.attention.varlen.varlen_attn."""
+    calls = []
+
+    def kernel(q, k, v, ends, ends_k, longest, longest_k, *, scale, window_size, enable_gqa):
+        calls.append(window_size)
+        assert ends.dtype == torch.int32 and ends is ends_k and longest == longest_k
+        assert enable_gqa == (q.shape[1] != k.shape[1])
+        out = []
+        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            assert 0 < end - start <= longest
+            i = torch.arange(end - start)
+            seen = i[:, None] >= i
+            if window_size[0] >= 0:
+                seen &= i[:, None] - i <= window_size[0]
+            parts = [x[start:end].transpose(0, 1)[None] for x in (q, k, v)]
+            out.append(F.scaled_dot_product_attention(
+                *parts, attn_mask=seen, scale=scale, enable_gqa=enable_gqa)[0].transpose(0, 1))
+        return torch.cat(out)
+
+    monkeypatch.setattr(flat, "_varlen", lambda q: kernel)
+    model, batch = build(CONFIGS[name]), alike()
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = fast.loss_sum(model, fast.flatten(batch, share=share))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+    assert set(calls) == {(6, 0) if "window" in name else (-1, 0)}
+
+
 def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():
     model = build(CONFIGS["llama, untied"])
     flat = fast.flatten([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])

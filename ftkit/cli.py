@@ -121,7 +121,7 @@ def _run(args) -> int:
     finally:
         gc.enable()
         bar.close()
-    _json(run.to_json()) if args.json else print(_told(run))
+    _json(run.to_dict()) if args.json else print(_told(run))
     if (run.stopped or "").startswith("interrupted"):
         return _tell(f"{run.stopped}; its rows are kept in {machine.home() / 'runs' / run.id}",
                      INTERRUPTED)
@@ -240,7 +240,7 @@ def _runs(args) -> int:
 
     found = [run.load_run(id) for id in args.ids] if args.ids else run.list_runs()
     if args.json:
-        _json({"runs": [one.to_json() for one in found]})
+        _json({"runs": [one.to_dict() for one in found]})
     elif args.ids:
         print("\n\n".join(_told(one) for one in found))
     elif not found:

@@ -73,25 +73,24 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
     """
     import torch
 
+    from ftkit.attention import evaluating
+
     begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     hits: dict[str, list[bool]] = {}
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    for start in range(0, len(probes), batch_size):
-        chunk = probes[start : start + batch_size]
-        prompts = tokenizer([p["prompt"] for p in chunk], add_special_tokens=False)["input_ids"]
-        wanted = tokenizer([p["answer"] for p in chunk], add_special_tokens=False)["input_ids"]
-        examples = [{"input_ids": begin + p + a, "labels": [-100] * len(begin + p) + a}
-                    for p, a in zip(prompts, wanted, strict=True)]
-        batch = {k: v.to(device) for k, v in tokens.collate(examples, 0).items()}
-        labels = batch.pop("labels")[:, 1:]
-        with torch.no_grad():
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(probes), batch_size):
+            chunk = probes[start : start + batch_size]
+            prompts = tokenizer([p["prompt"] for p in chunk], add_special_tokens=False)["input_ids"]
+            wanted = tokenizer([p["answer"] for p in chunk], add_special_tokens=False)["input_ids"]
+            examples = [{"input_ids": begin + p + a, "labels": [-100] * len(begin + p) + a}
+                        for p, a in zip(prompts, wanted, strict=True)]
+            batch = {k: v.to(device) for k, v in tokens.collate(examples, 0).items()}
+            labels = batch.pop("labels")[:, 1:]
             best = model(**batch).logits[:, :-1].argmax(-1)
-        right = ((best == labels) | (labels == -100)).all(1).tolist()
-        for probe, hit in zip(chunk, right, strict=True):
-            hits.setdefault(probe["ability"], []).append(hit)
-    model.train(was_training)
+            right = ((best == labels) | (labels == -100)).all(1).tolist()
+            for probe, hit in zip(chunk, right, strict=True):
+                hits.setdefault(probe["ability"], []).append(hit)
     return {ability: sum(h) / len(h) for ability, h in sorted(hits.items())}
 
 

@@ -61,8 +61,8 @@ class Experiment:
         config = config.resolved(
             models.tier(self.model_name) if isinstance(self.model, str) else "tiny",
             "bf16" if machine.bf16_is_fast() else "fp32", models.context(model))
-        seeds = {"devices": [next(model.parameters()).device]} if _on_cuda(model) else {}
-        with torch.random.fork_rng(**({"devices": []} | seeds)):
+        device = next(model.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             prepared = self._encode(tokenizer, config)
             model = models.adapt(model, config)
@@ -276,10 +276,6 @@ def _live(wanted, happened):
     return plots.Live(total_steps=happened.total_steps,
                       before=happened.before,
                       title=f"{happened.model_name} on {happened.data['name']}")
-
-
-def _on_cuda(model) -> bool:
-    return next(model.parameters()).is_cuda
 
 
 def _reset_peak(device):

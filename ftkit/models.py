@@ -72,7 +72,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     if quantize:
         options |= {"quantization_config": _nf4(), "device_map": {"": device}}
     try:
-        with _no_bars() if name == "tiny" else contextlib.nullcontext():
+        with no_bars() if name == "tiny" else contextlib.nullcontext():
             model = _model_class(where).from_pretrained(where, **options)
         tokenizer = load_tokenizer(name)
     except OSError as error:
@@ -85,7 +85,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
 
 
 @contextlib.contextmanager
-def _no_bars():
+def no_bars():
     """Without transformers' progress bars: on a small model they only fill the notebook."""
     from transformers.utils import logging
 
@@ -186,11 +186,6 @@ def adapt(model, config):
                          f"model; expected all-linear or some of {', '.join(names)}") from None
 
 
-def base_of(model):
-    """The transformers model under a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
-
-
 def count(model) -> tuple[int, int]:
     """Trainable and total parameters; a 4-bit weight counts its original elements."""
     trainable = total = 0
@@ -206,7 +201,7 @@ def save(model, tokenizer, folder: str | Path) -> Path:
     """Write the adapter (peft) or the whole model with `save_pretrained`, and the tokenizer."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _no_bars():
+    with no_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

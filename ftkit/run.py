@@ -86,8 +86,6 @@ class Run:
             out[name] = getattr(self, name)
         return _finite(out)
 
-    to_json = to_dict
-
     @classmethod
     def from_dict(cls, saved: dict) -> Run:
         """The Run that `to_dict` described (without its model)."""
@@ -193,9 +191,9 @@ class Writer:
 
 
 def _write_whole(path: Path, value: dict):
-    """Write JSON so that a reader sees either the old file or the whole new one."""
+    """Write finite JSON so that a reader sees either the old file or the whole new one."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_finite(value), indent=1), encoding="utf-8")
+    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
     os.replace(temporary, path)
 
 

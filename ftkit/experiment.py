@@ -58,9 +58,9 @@ class Experiment:
         from ftkit import loop
 
         model, tokenizer = self._fresh(config)
-        config = config.resolved(
-            models.tier(self.model_name) if isinstance(self.model, str) else "tiny",
-            "bf16" if machine.bf16_is_fast() else "fp32", models.context(model))
+        config = config.resolved(models.tier(model),
+                                 "bf16" if machine.bf16_is_fast() else "fp32",
+                                 models.context(model))
         device = next(model.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.seed)

@@ -53,9 +53,10 @@ def locate(name: str) -> str:
                      "or a hub id like HuggingFaceTB/SmolLM2-135M")
 
 
-def tier(name: str) -> str:
-    """The row of default learning rates for a model: tiny or other."""
-    return "tiny" if name == "tiny" else "other"
+def tier(model) -> str:
+    """The row of default learning rates for a loaded model: tiny, of a few million parameters,
+    or other. It goes by size, so a tuned copy gets the rates of what it was tuned from."""
+    return "tiny" if count(model)[1] < 2e7 else "other"
 
 
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None):

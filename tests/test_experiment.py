@@ -91,6 +91,19 @@ def test_a_run_goes_on_from_another(lab):
     assert second.before == pytest.approx(first.after, abs=1e-5)
 
 
+def test_a_tuned_model_gets_the_default_rates_of_its_size(lab):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tuned = lab.run(max_steps=1)
+    again = ft.Experiment(model=(tuned.model, tuned.tokenizer), data=RECORDS, probes=())
+    assert again.run(max_steps=1).config.learning_rate == tuned.config.learning_rate == 1e-3
+    large = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tuned.tokenizer), hidden_size=640, intermediate_size=2560,
+        num_hidden_layers=4, num_attention_heads=10, max_position_embeddings=512))
+    other = ft.Experiment(model=(large, tuned.tokenizer), data=RECORDS, probes=())
+    assert other.run(max_steps=1).config.learning_rate == 2e-5
+
+
 def test_lora_and_qlora_train_only_their_adapters(lab):
     low = lab.run(method="lora", r=4, target_modules="q_proj,v_proj", max_steps=5)
     four = lab.run(method="qlora", r=4, target_modules="q_proj,v_proj", max_steps=5)

@@ -21,7 +21,7 @@ _WHERE = {
     # looking
     "curves": "plots", "scatter": "plots", "table": "plots",
     # learning
-    "predict": "drill", "expect": "drill", "check": "drill",
+    "predict": "claims", "expect": "claims", "check": "claims",
 }
 
 __all__ = list(_WHERE)

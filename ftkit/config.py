@@ -17,9 +17,12 @@ PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
-def _option(default, help, choices=None, low=None, high=None):
+def _option(default, help, choices=None, low=None, high=None, tip=""):
+    """A field: `help` is for the command line, `tip` (at most 25 words: what it does, the usual
+    range, what goes wrong at both ends) for the control in a notebook."""
     return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices, "low": low, "high": high}
+        default=default,
+        metadata={"help": help, "choices": choices, "low": low, "high": high, "tip": tip},
     )
 
 

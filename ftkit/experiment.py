@@ -41,12 +41,13 @@ class Experiment:
         self.replay_from = replay_from
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
-            on_row: Callable | None = None, live: bool | None = None,
-            out: str | Path | None = None, **changes) -> run.Run:
+            on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
+            live: bool | None = None, out: str | Path | None = None, **changes) -> run.Run:
         """Train fresh weights as `config` says and return what happened.
 
         changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
-        before its first step; on_row: with each row.
+        before its first step; on_row: with each row. stop: asked after each step; True ends the
+        run, which keeps its rows so far.
         live: draw the curves while they happen; by default only in a notebook. out: folder for
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
@@ -78,7 +79,7 @@ class Experiment:
             happened.trainable_parameters, happened.total_parameters = models.count(model)
             if on_start:
                 on_start(happened)
-            self._train(happened, prepared, on_row, live)
+            self._train(happened, prepared, on_row, stop, live)
         if out:
             happened.saved_to = str(models.save(model, tokenizer, out))
         return happened
@@ -164,7 +165,7 @@ class Experiment:
             for name, records in watched.items()}
         return {"units": units, "evals": {k: e for k, e in evals.items() if e}, "about": about}
 
-    def _train(self, happened, prepared, on_row, live):
+    def _train(self, happened, prepared, on_row, stop, live):
         from ftkit import evaluate, loop
 
         config, model, total = happened.config, happened.model, happened.total_steps
@@ -190,6 +191,8 @@ class Experiment:
                 elif best.seen(row):
                     happened.stopped = (f"early stopping at step {row['step']}: no better val_loss "
                                         f"since step {best.step}, whose weights are kept")
+                elif stop and row["step"] < total and stop():
+                    happened.stopped = f"stopped by hand after step {row['step']} of {total}"
                 if happened.stopped:
                     break
             best.restore()

@@ -162,3 +162,11 @@ def test_the_public_names_are_all_there():
     assert len(ft.__all__) <= 30 and len(set(ft.__all__)) == len(ft.__all__)
     for name in ft.__all__:
         assert getattr(ft, name) is not None
+
+
+def test_a_run_that_is_stopped_keeps_its_rows_and_says_so(lab):
+    seen = []
+    run = lab.run(max_steps=6, eval_steps=10, on_row=seen.append, stop=lambda: len(seen) == 3)
+    assert [row["step"] for row in run.rows] == [1, 2, 3]
+    assert run.stopped == "stopped by hand after step 3 of 6"
+    assert "val_loss" in run.after

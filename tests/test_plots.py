@@ -207,7 +207,7 @@ def test_text_from_data_is_neither_html_nor_maths():
 
 
 def test_neither_pyplot_nor_matplotlib_is_imported_before_a_figure_is_drawn():
-    code = ("import sys; from ftkit import plots, drill; assert 'matplotlib' not in sys.modules\n"
+    code = ("import sys; from ftkit import plots, claims; assert 'matplotlib' not in sys.modules\n"
             "from types import SimpleNamespace as S\n"
             "plots.curves(S(rows=[], before={}, after={}, stopped=None)).png()\n"
             "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"

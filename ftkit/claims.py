@@ -195,6 +195,11 @@ def exercise(name: str):
     return register
 
 
+def near(made, wanted, tolerance=1e-3) -> bool:
+    """Whether two numbers agree within a share of themselves; for checks."""
+    return math.isclose(made, wanted, rel_tol=tolerance, abs_tol=1e-12)
+
+
 def check(name: str, candidate) -> Verdict:
     """Print whether the candidate solves the exercise: ✓ solved, ✗ and the failing case, or "not
     solved yet" for the stub (None, `...`, or a function that returns one of them).

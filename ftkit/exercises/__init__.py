@@ -1,0 +1,16 @@
+"""The checks behind `ft.check`: one module for each lesson, one function for each exercise.
+
+    @exercise("double")
+    def _(double):
+        if double(3) != 6:
+            return f"double(3) gave {double(3)!r}, expected 6"
+
+A check gets what the learner wrote and returns None, or a message that names the failing case,
+what came out and what was expected. `tests/solutions_NN.py` holds the solutions of lesson NN.
+"""
+
+import importlib
+import pkgutil
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

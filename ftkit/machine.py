@@ -75,6 +75,19 @@ def tier() -> str:
     return wanted or ("gpu" if device() == "cuda" else "cpu")
 
 
+def has(name: str) -> bool:
+    """Whether the real model `name` was fetched, so that a lesson's section on it can run; says
+    what to do where not. FTKIT_REAL=0 leaves these sections out."""
+    from ftkit import fetch
+
+    wanted = os.environ.get("FTKIT_REAL", "") != "0"
+    here = wanted and fetch.find(name) is not None
+    if not here:
+        print(f"{name} is left out (FTKIT_REAL=0)" if not wanted else
+              f"{name} is not here: `ftkit fetch {name}` in a terminal gets it, then run this again")
+    return here
+
+
 def cores() -> int:
     """Cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

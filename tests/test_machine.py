@@ -88,3 +88,14 @@ def test_asking_for_paths_loads_nothing_heavy():
             "print('torch' in sys.modules, 'numpy' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, monkeypatch):
+    assert machine.has("smollm2") is False
+    assert "`ftkit fetch smollm2`" in capsys.readouterr().out
+    (home / "models" / "smollm2").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (home / "models" / "smollm2" / name).touch()
+    assert machine.has("smollm2") is True and capsys.readouterr().out == ""
+    monkeypatch.setenv("FTKIT_REAL", "0")
+    assert machine.has("smollm2") is False

@@ -84,7 +84,7 @@ def has(name: str) -> bool:
     here = wanted and fetch.find(name) is not None
     if not here:
         print(f"{name} is left out (FTKIT_REAL=0)" if not wanted else
-              f"{name} is not here: `ftkit fetch {name}` in a terminal gets it, then run this again")
+              f"{name} is not here: `ftkit fetch {name}` in a terminal gets it, then run again")
     return here
 
 

@@ -35,53 +35,121 @@ class Config:
     what is accepted.
     """
 
-    method: str = _option("full", "what is trained", METHODS)
+    method: str = _option(
+        "full", "what is trained", METHODS,
+        tip="What is trained: all weights (full) or small added matrices (lora; qlora: over a "
+            "4-bit base). Usual: lora. Full: much memory; lora: may learn less.",
+    )
     learning_rate: float | None = _option(
-        None, "peak learning rate; default depends on the model and the method", low=0.0
+        None, "peak learning rate; default depends on the model and the method", low=0.0,
+        tip="How far a step moves the weights. Full: 1e-5 (large) to 1e-3 (tiny); LoRA ten "
+            "times that. Low: learns nothing; high: forgets, diverges.",
     )
-    batch_size: int = _option(16, "records in one forward pass", low=1)
+    batch_size: int = _option(
+        16, "records in one forward pass", low=1,
+        tip="Records in one pass. Usual: 4 to 64. Small: noisy steps, slow hardware use; "
+            "large: memory runs out, fewer steps an epoch.",
+    )
     gradient_accumulation_steps: int = _option(
-        1, "batches added up before one optimizer step", low=1
+        1, "batches added up before one optimizer step", low=1,
+        tip="Adds up batches before one step: a large batch in little memory. Usual: 1 to 16. "
+            "1: noisy steps; many: few, slow steps.",
     )
-    epochs: float = _option(1.0, "passes over the training records", low=0.0)
+    epochs: float = _option(
+        1.0, "passes over the training records", low=0.0,
+        tip="Passes over the records. Usual: 1 to 3. Too few: underfits; too many: learns the "
+            "records by heart.",
+    )
     max_steps: int | None = _option(
-        None, "optimizer steps; overrides epochs, repeats the data if needed", low=1
+        None, "optimizer steps; overrides epochs, repeats the data if needed", low=1,
+        tip="Updates of the weights; overrides epochs. Usual: 20 to 300 here. Few: underfits; "
+            "many: overfits and forgets.",
     )
     warmup_steps: float = _option(
-        0.06, "steps of linear warm-up; below 1 it is a share of all steps", low=0.0
+        0.06, "steps of linear warm-up; below 1 it is a share of all steps", low=0.0,
+        tip="Steps in which the rate climbs; below 1 a share. Usual: 0.03 to 0.1. None: early "
+            "spikes; long: little time at full rate.",
     )
-    lr_scheduler_type: str = _option("cosine", "learning rate after the warm-up", SCHEDULES)
-    weight_decay: float = _option(0.0, "AdamW weight decay, on matrices only", low=0.0)
-    max_grad_norm: float = _option(1.0, "clip the gradient to this norm; 0 turns it off", low=0.0)
+    lr_scheduler_type: str = _option(
+        "cosine", "learning rate after the warm-up", SCHEDULES,
+        tip="How the rate falls after warm-up. Cosine or linear end near 0 and settle; "
+            "constant keeps moving, good for probing, noisy at the end.",
+    )
+    weight_decay: float = _option(
+        0.0, "AdamW weight decay, on matrices only", low=0.0,
+        tip="Pulls weights towards zero each step. Usual: 0 to 0.1. Low: hardly any effect in "
+            "short runs; high: erases what was pretrained.",
+    )
+    max_grad_norm: float = _option(
+        1.0, "clip the gradient to this norm; 0 turns it off", low=0.0,
+        tip="Cuts longer gradients to this norm. Usual: 0.5 to 1. Very low: every step "
+            "shrinks; 0 or high: one bad batch may spoil it.",
+    )
     precision: str | None = _option(
-        None, "arithmetic; bf16 and fp16 mean autocast over fp32 weights", PRECISIONS
+        None, "arithmetic; bf16 and fp16 mean autocast over fp32 weights", PRECISIONS,
+        tip="Number format. bf16 is usual where hardware has it. fp32: exact, slow, more "
+            "memory; fp16 overflows; pure-bf16 loses small updates.",
     )
     gradient_checkpointing: bool = _option(
-        False, "recompute activations in the backward pass: less memory, more time"
+        False, "recompute activations in the backward pass: less memory, more time",
+        tip="Recomputes activations instead of keeping them. On: much less memory, about a "
+            "third more time; off: long records may not fit.",
     )
-    r: int = _option(8, "LoRA rank", low=1)
-    lora_alpha: float = _option(16, "LoRA scale: the update is multiplied by alpha / r", low=0.0)
-    lora_dropout: float = _option(0.0, "dropout before the LoRA matrices", low=0.0, high=0.99)
+    r: int = _option(
+        8, "LoRA rank", low=1,
+        tip="Rank of LoRA's update, its capacity. Usual: 4 to 64. Low: may underfit; high: "
+            "more memory, alpha / r shrinks.",
+    )
+    lora_alpha: float = _option(
+        16, "LoRA scale: the update is multiplied by alpha / r", low=0.0,
+        tip="LoRA's update is multiplied by alpha / r. Usual: r to 2r. Low: learns slowly; "
+            "high: acts like too large a rate.",
+    )
+    lora_dropout: float = _option(
+        0.0, "dropout before the LoRA matrices", low=0.0, high=0.99,
+        tip="Share of inputs to LoRA set to zero in training. Usual: 0 to 0.1. 0: may overfit "
+            "small data; high: learns slowly.",
+    )
     target_modules: str = _option(
-        "all-linear", "layers that get LoRA: all-linear, or names like q_proj,v_proj"
+        "all-linear", "layers that get LoRA: all-linear, or names like q_proj,v_proj",
+        tip="Layers that get LoRA; all-linear is usual. Few (q_proj,v_proj): cheaper, may "
+            "learn less; more: more to train and keep.",
     )
     max_length: int | None = _option(
-        None, "tokens in one record; default: the model's context, at most 512", low=2
+        None, "tokens in one record; default: the model's context, at most 512", low=2,
+        tip="Tokens kept of a record; the rest is cut. Usual: longest record. Short: answers "
+            "are cut off; long: memory grows.",
     )
     packing: bool = _option(
-        False, "fill rows of max_length with several records that do not see each other"
+        False, "fill rows of max_length with several records that do not see each other",
+        tip="Fills rows with several records. Usual for short records on GPUs. On: fewer, "
+            "larger steps; off: short records underuse the GPU.",
     )
-    loss_on: str = _option("response", "which tokens carry loss", ("response", "all"))
+    loss_on: str = _option(
+        "response", "which tokens carry loss", ("response", "all"),
+        tip="Tokens that are learned. response is usual for instructions; all also teaches "
+            "writing the questions, and dilutes the answer.",
+    )
     replay: float = _option(
-        0.0, "share of general data mixed into the training records", low=0.0, high=0.95
+        0.0, "share of general data mixed into the training records", low=0.0, high=0.95,
+        tip="Share of general data mixed in against forgetting. Usual: 0.05 to 0.25. 0: "
+            "forgets more; high: slower, less of the task.",
     )
     early_stopping_patience: int | None = _option(
-        None, "stop after this many evaluations without a better val_loss", low=1
+        None, "stop after this many evaluations without a better val_loss", low=1,
+        tip="Stops after this many evaluations without better val_loss. Usual: 2 to 5. 1: "
+            "noise stops it early; many: overfits on.",
     )
     eval_steps: int | None = _option(
-        None, "steps between evaluations; default: ten in a run", low=1
+        None, "steps between evaluations; default: ten in a run", low=1,
+        tip="Steps between evaluations; usual: ten evaluations in a run. Often: the run gets "
+            "slow; seldom: you miss the best step.",
     )
-    seed: int = _option(0, "order of the data, LoRA's random start, dropout", low=0)
+    seed: int = _option(
+        0, "order of the data, LoRA's random start, dropout", low=0,
+        tip="Draws order, start and dropout. Any number; three or more for a claim. One seed: "
+            "luck may look like an effect.",
+    )
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

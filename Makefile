@@ -20,7 +20,7 @@ QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=fals
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test unit lessons notebooks check bench effects dist clean
+.PHONY: help lab test unit lessons browser notebooks check bench effects dist clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ help:  ## list what can be done
 lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 	@$(VENV)/bin/ftkit lab $(ARGS)
 
-test: check unit lessons  ## everything that CI runs
+test: check unit lessons browser  ## everything that CI runs
 
 unit: $(READY)-test  ## the tests of the package, the command line and the wheel
 	$(PYTEST) $(ARGS)
@@ -37,6 +37,9 @@ lessons: $(READY)-test  ## run every lesson from top to bottom
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	FTKIT_HOME="$$home" FTKIT_TIER=cpu FTKIT_STRICT=1 $(PYTEST) --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=180 -p no:python notebooks
+
+browser: $(READY)-test  ## lessons in a real JupyterLab, where a Chromium is installed
+	$(QUIETLY) $(PY) -m pytest tests/browser
 
 check: $(READY)-test  ## style, and whether the notebooks are built from their sources
 	$(PY) -m ruff check .

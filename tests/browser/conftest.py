@@ -1,0 +1,167 @@
+"""A real JupyterLab in a headless Chromium: what a learner sees, driven by Playwright.
+
+    def test_x(lesson):
+        page = lesson("00_start_here")            # opened, its kernel idle
+        page.run_all(); page.locator(".ftkit-stop").click(); page.reopen()
+
+Where no Chromium is found the tests skip and say how to get one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = os.environ.get("FTKIT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+WHY = ("no Chromium on this machine, so no page was looked at; `apt-get install chromium` gets "
+       "one, FTKIT_CHROMIUM names one")
+QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")
+HERE = r"(https?|wss?)://127\.0\.0\.1|data:|blob:"
+SECONDS = 1000  # Playwright counts in milliseconds
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason=WHY))
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory):
+    """`ftkit lab` on a free port with its own folders: (address, token, folder of lessons)."""
+    place = tmp_path_factory.mktemp("jupyter")
+    config = place / "config"
+    config.mkdir()
+    # The page's own commands ("run all cells") can then be called from a test.
+    (config / "jupyter_lab_config.json").write_text(
+        json.dumps({"LabApp": {"expose_app_in_browser": True}}))
+    own = {f"JUPYTER_{name}_DIR": str(place / name.lower()) for name in ("DATA", "RUNTIME")}
+    own |= {"JUPYTER_CONFIG_DIR": str(config), "FTKIT_HOME": str(place / "home"),
+            "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"), "FTKIT_TIER": "cpu",
+            "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
+    with open(place / "log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "ftkit.cli", "lab", str(place / "lessons"), "--no-browser"],
+            env=os.environ | own, cwd=place, stdout=subprocess.PIPE, stderr=log, text=True)
+    said = ""
+    try:
+        while "Stop it" not in said:
+            line = server.stdout.readline()
+            assert line, said + (place / "log").read_text()
+            said += line
+        threading.Thread(target=server.stdout.read, daemon=True).start()
+        address, token = re.search(
+            r"(http://127\.0\.0\.1:\d+)/lab\S*\?token=([0-9a-f]{32,})", said).groups()
+        yield address, token, place / "lessons"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+class Lesson:
+    """One notebook open in JupyterLab. `.page` is Playwright's Page; `.outside` and `.errors`
+    collect requests that leave this machine and errors of the page: both must stay empty."""
+
+    def __init__(self, browser, jupyter, name: str, width=1280, height=900, dark=False):
+        self.address, self.token, self.folder = jupyter
+        self.name, self.outside, self.errors = name, [], []
+        self.context = browser.new_context(viewport={"width": width, "height": height})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60 * SECONDS)
+        self.page.on("request", lambda r: None if re.match(HERE, r.url)
+                     else self.outside.append(r.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.open()
+        if dark:
+            self.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
+
+    def open(self):
+        """Load the page anew; ready when the notebook is drawn and its kernel idle."""
+        self.page.goto(f"{self.address}/lab/tree/{self.name}.ipynb?token={self.token}&reset")
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+            "?.status == 'idle'")
+
+    def command(self, name: str, arguments: dict | None = None):
+        """Start a command of JupyterLab; does not wait for what it does."""
+        self.page.evaluate(
+            "([name, args]) => { window.jupyterapp.commands.execute(name, args) }",
+            [name, arguments or {}])
+
+    def run_all(self):
+        self.command("notebook:run-all-cells")
+
+    def restart(self):
+        """A fresh kernel; outputs stay."""
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+            ".status == 'idle'")
+
+    def wait_until_done(self, seconds: float = 180):
+        """Until no cell runs or waits any more."""
+        self.page.wait_for_function(
+            "() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')].every("
+            "c => !c.querySelector('.jp-InputPrompt').textContent.includes('*'))",
+            timeout=seconds * SECONDS)
+
+    def save(self) -> dict:
+        """Save as the learner does; returns the notebook as it lies on the disk."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+        return json.loads((self.folder / f"{self.name}.ipynb").read_text("utf-8"))
+
+    def reopen(self):
+        """Save, end the kernel and load the page again, as on the next day."""
+        self.save()
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.open()
+
+    def locator(self, selector: str):
+        return self.page.locator(selector)
+
+    def look(self, path, **options):
+        """A screenshot, for eyes."""
+        self.page.screenshot(path=str(path), **options)
+
+    def close(self):
+        self.context.close()
+        assert not self.outside, f"the page asked other machines: {self.outside}"
+        assert not self.errors, self.errors
+
+
+@pytest.fixture
+def lesson(jupyter, chromium):
+    """`lesson("00_start_here")` opens it; options: width, height, dark."""
+    opened = []
+
+    def open(name: str, **options) -> Lesson:
+        opened.append(Lesson(chromium, jupyter, name, **options))
+        return opened[-1]
+
+    yield open
+    for one in opened:
+        one.close()

@@ -135,10 +135,20 @@ class Config:
         tip="Share of general data mixed in against forgetting. Usual: 0.05 to 0.25. 0: "
             "forgets more; high: slower, less of the task.",
     )
+    l2_sp: float = _option(
+        0.0, "pull towards the starting weights: adds l2_sp / 2 * ||w - start||^2 to the loss",
+        low=0.0, tip="Pulls the weights back to where they started, against forgetting. Usually "
+        "0.001 to 0.1; smaller changes nothing, larger learns nothing. Full only.",
+    )
     early_stopping_patience: int | None = _option(
-        None, "stop after this many evaluations without a better val_loss", low=1,
+        None, "stop after this many evaluations without a better metric_for_best_model", low=1,
         tip="Stops after this many evaluations without better val_loss. Usual: 2 to 5. 1: "
             "noise stops it early; many: overfits on.",
+    )
+    metric_for_best_model: str = _option(
+        "val_loss", "what early stopping watches; names that end in loss fall, others rise",
+        tip="What early stopping watches: val_loss, general_loss or a metric of yours. The wrong "
+        "one stops too early, or keeps a model that forgot.",
     )
     eval_steps: int | None = _option(
         None, "steps between evaluations; default: ten in a run", low=1,
@@ -164,6 +174,11 @@ class Config:
 
     def resolved(self, model: str, precision: str, context: int) -> Config:
         """This Config without a None that matters: `model` is the tier, `context` its tokens."""
+        if self.l2_sp and self.method != "full":
+            raise ValueError(
+                f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
+                "that l2_sp pulls back; give l2_sp 0, or method full, or a lower learning_rate"
+            )
         rates = LEARNING_RATES.get(model, LEARNING_RATES["other"])
         rate = rates[self.method] if self.learning_rate is None else self.learning_rate
         length = min(context, 512) if self.max_length is None else self.max_length

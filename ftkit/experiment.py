@@ -27,11 +27,13 @@ class Experiment:
     replay_from: where `Config.replay` takes its general records (a name, a file or records).
     eval_records: at most this many records of `val` and of each probe are used, the same ones in
     all runs.
+    metrics: name → function of (model, tokenizer) that gives a number, such as exact match; they
+    are measured with the losses and may be what early stopping watches.
     Raises ValueError (DataError for bad records) before any model is loaded.
     """
 
     def __init__(self, model="tiny", data="translation", val=None, probes=("general",),
-                 template=None, replay_from="general", eval_records=64):
+                 template=None, replay_from="general", eval_records=64, metrics=None):
         self.model, self.template, self.eval_records = model, template, eval_records
         self.model_name = model if isinstance(model, str) else "tuned"
         if isinstance(model, str):
@@ -39,6 +41,7 @@ class Experiment:
         self.train, self.val = _with_validation(data, val)
         self.probes = _named_probes(probes)
         self.replay_from = replay_from
+        self.metrics = dict(metrics or {})
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
@@ -173,11 +176,14 @@ class Experiment:
 
         def measure() -> dict:
             with loop.autocast(device, config.precision):
-                return {k: evaluate.loss_on(model, e) for k, e in prepared["evals"].items()}
+                losses = {k: evaluate.loss_on(model, e) for k, e in prepared["evals"].items()}
+            return losses | {name: float(metric(model, happened.tokenizer))
+                             for name, metric in self.metrics.items()}
 
+        best = _Best(model, config.early_stopping_patience, config.metric_for_best_model)
+        best.check([*prepared["evals"], *self.metrics])
         figure, writer = None, run.Writer(happened)
         _reset_peak(device)
-        best = _Best(model, config.early_stopping_patience)
         try:
             happened.before = measure()
             figure = _live(live, happened)
@@ -189,8 +195,9 @@ class Experiment:
                 if not math.isfinite(row["loss"]):
                     happened.stopped = f"diverged at step {row['step']}: the loss is {row['loss']}"
                 elif best.seen(row):
-                    happened.stopped = (f"early stopping at step {row['step']}: no better val_loss "
-                                        f"since step {best.step}, whose weights are kept")
+                    happened.stopped = (f"early stopping at step {row['step']}: no better "
+                                        f"{best.metric} since step {best.step}, whose weights "
+                                        "are kept")
                 elif stop and row["step"] < total and stop():
                     happened.stopped = f"stopped by hand after step {row['step']} of {total}"
                 if happened.stopped:
@@ -215,18 +222,28 @@ class Experiment:
 
 
 class _Best:
-    """Watches val_loss for early stopping and keeps the trainable weights of the best step."""
+    """Watches a measure for early stopping and keeps the trainable weights of the best step.
 
-    def __init__(self, model, patience: int | None):
-        self.model, self.patience = model, patience
+    As in transformers, a name that ends in loss is better when it falls, any other when it rises.
+    """
+
+    def __init__(self, model, patience: int | None, metric: str = "val_loss"):
+        self.model, self.patience, self.metric = model, patience, metric
+        self.sign = 1 if metric.endswith("loss") else -1
         self.loss, self.step, self.bad, self.weights = math.inf, 0, 0, None
+
+    def check(self, measured: list[str]):
+        """ValueError where early stopping would watch what is never measured."""
+        if self.patience is not None and self.metric not in measured:
+            raise ValueError(f"metric_for_best_model is {self.metric!r}, which this run does not "
+                             f"measure; it measures {', '.join(measured) or 'nothing'}")
 
     def seen(self, row: dict) -> bool:
         """True when `patience` evaluations in a row were no better."""
-        if self.patience is None or "val_loss" not in row:
+        if self.patience is None or self.metric not in row:
             return False
-        if row["val_loss"] < self.loss:
-            self.loss, self.step, self.bad = row["val_loss"], row["step"], 0
+        if self.sign * row[self.metric] < self.loss:
+            self.loss, self.step, self.bad = self.sign * row[self.metric], row["step"], 0
             self.weights = {n: p.detach().clone() for n, p in self.model.named_parameters()
                             if p.requires_grad}
             return False

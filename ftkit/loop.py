@@ -33,6 +33,7 @@ def train(
     device = next(model.parameters()).device
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = adamw(model, config)
+    origin = [p.detach().clone() for p in params] if config.l2_sp else None
     # torch's own start, 2**16, overflows here and loses the first steps of a short run.
     scaler = torch.amp.GradScaler(device.type, 2.0**10, enabled=config.precision == "fp16")
     order = order or shuffled(len(units), config.batch_size, config.seed)
@@ -55,6 +56,8 @@ def train(
             scaler.scale(part).backward()
             loss = loss + part.detach()
         scaler.unscale_(optimizer)
+        if origin:
+            pull_back(params, origin, config.l2_sp)
         norm = fast.clip_(params, config.max_grad_norm)
         scaler.step(optimizer)
         scaler.update()
@@ -121,6 +124,19 @@ def adamw(model, config) -> torch.optim.AdamW:
               {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate,
                              betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def pull_back(params, origin, strength: float):
+    """Add the gradient of L2-SP, strength / 2 · ||w - origin||², to the gradients in place.
+
+    Li et al. 2018 (arXiv 1802.01483). Weight decay pulls to zero, this pulls to where the run
+    began. The loss of a row does not contain the penalty, so that runs can be compared.
+    """
+    used = [(p.grad, p.detach(), s) for p, s in zip(params, origin, strict=True)
+            if p.grad is not None]
+    grads, weights, home = (list(part) for part in zip(*used, strict=True))
+    moved = torch._foreach_sub(weights, home)
+    torch._foreach_add_(grads, moved, alpha=strength)
 
 
 def autocast(device, precision: str):

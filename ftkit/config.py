@@ -9,11 +9,14 @@ import math
 # The rate that works is a property of the model's size and of the method: LoRA wants about ten
 # times the full rate, a model of a few million parameters about twenty times that of a real one.
 LEARNING_RATES = {
-    "tiny": {"full": 1e-3, "lora": 5e-3, "qlora": 5e-3},
-    "other": {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4},
+    "tiny": {"full": 1e-3, "lora": 5e-3, "qlora": 5e-3, "ia3": 1e-1, "prompt_tuning": 1e-1,
+             "prefix_tuning": 1e-1},
+    "other": {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4, "ia3": 3e-3, "prompt_tuning": 3e-2,
+              "prefix_tuning": 1e-2},
 }
-METHODS = ("full", "lora", "qlora")
+METHODS = tuple(LEARNING_RATES["tiny"])
 PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
+OPTIMIZERS = ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_8bit", "adafactor", "sgd")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -37,8 +40,8 @@ class Config:
 
     method: str = _option(
         "full", "what is trained", METHODS,
-        tip="What is trained: all weights (full) or small added matrices (lora; qlora: over a "
-            "4-bit base). Usual: lora. Full: much memory; lora: may learn less.",
+        tip="All weights (full), added matrices (lora; qlora: over 4 bits), scales (ia3) or "
+            "virtual tokens. Usual: lora. Full: much memory; few parameters: learn less.",
     )
     learning_rate: float | None = _option(
         None, "peak learning rate; default depends on the model and the method", low=0.0,
@@ -80,6 +83,11 @@ class Config:
         tip="Pulls weights towards zero each step. Usual: 0 to 0.1. Low: hardly any effect in "
             "short runs; high: erases what was pretrained.",
     )
+    optim: str = _option(
+        "adamw_torch", "what turns gradients into steps", OPTIMIZERS,
+        tip="Adam keeps two fp32 numbers a weight. Usual: adamw_torch. 8-bit or adafactor: less "
+            "memory, close; sgd: none, hardly learns.",
+    )
     max_grad_norm: float = _option(
         1.0, "clip the gradient to this norm; 0 turns it off", low=0.0,
         tip="Cuts longer gradients to this norm. Usual: 0.5 to 1. Very low: every step "
@@ -114,6 +122,27 @@ class Config:
         "all-linear", "layers that get LoRA: all-linear, or names like q_proj,v_proj",
         tip="Layers that get LoRA; all-linear is usual. Few (q_proj,v_proj): cheaper, may "
             "learn less; more: more to train and keep.",
+    )
+    use_rslora: bool = _option(
+        False, "scale LoRA by alpha / sqrt(r) in place of alpha / r",
+        tip="Scales LoRA by alpha / sqrt(r). Usual: for r above 32. On: high ranks keep their "
+            "step, low ranks may overshoot; off: high ranks shrink.",
+    )
+    use_dora: bool = _option(
+        False, "DoRA: LoRA for the direction of a weight, trained numbers for its length",
+        tip="Trains the length of each weight row beside LoRA. Usual: at low rank. On: slower "
+            "steps; off: plain LoRA, mostly as good.",
+    )
+    init_lora_weights: str = _option(
+        "default", "where LoRA starts: pissa and olora take over directions of the base's weights",
+        ("default", "gaussian", "orthogonal", "pissa", "olora"),
+        tip="Where LoRA starts. Usual: default (update zero). pissa, olora train the weights' "
+            "main directions: faster at first, need a lower rate.",
+    )
+    num_virtual_tokens: int = _option(
+        20, "trained vectors before the input, in prompt_tuning and prefix_tuning", low=1,
+        tip="Trained vectors before the input (prompt_tuning, prefix_tuning). Usual: 10 to 100. "
+            "Few: learn little; many: take up context, slow to train.",
     )
     max_length: int | None = _option(
         None, "tokens in one record; default: the model's context, at most 512", low=2,
@@ -228,6 +257,7 @@ class Config:
             "num_train_epochs": self.epochs,
             "max_steps": -1 if self.max_steps is None else self.max_steps,
             "learning_rate": self.learning_rate,
+            "optim": self.optim,
             "lr_scheduler_type": self.lr_scheduler_type,
             "warmup_steps": self.warmup_steps if share else int(self.warmup_steps),
             "weight_decay": self.weight_decay,

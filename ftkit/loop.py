@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ftkit import fast
+from ftkit import fast, optimizers
 
 
 def train(
@@ -31,11 +31,7 @@ def train(
     """
     fast.tune_malloc()
     device = next(model.parameters()).device
-    params = [p for p in model.parameters() if p.requires_grad]
-    optimizer = adamw(model, config)
-    origin = [p.detach().clone() for p in params] if config.l2_sp else None
-    # torch's own start, 2**16, overflows here and loses the first steps of a short run.
-    scaler = torch.amp.GradScaler(device.type, 2.0**10, enabled=config.precision == "fp16")
+    update = Update(model, config)
     order = order or shuffled(len(units), config.batch_size, config.seed)
     per_step = config.batch_size * config.gradient_accumulation_steps
     every = config.eval_steps or max(1, total // 10)
@@ -45,26 +41,10 @@ def train(
     for step in range(1, total + 1):
         batches = [fast.flatten([e for i in next(order) for e in units[i]], device)
                    for _ in range(config.gradient_accumulation_steps)]
-        labelled = sum(batch.labelled for batch in batches)
         rate = config.learning_rate * schedule(step, total, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = 0.0
-        for batch in batches:
-            with autocast(device, config.precision):
-                part = fast.loss_sum(model, batch) / labelled
-            scaler.scale(part).backward()
-            loss = loss + part.detach()
-        scaler.unscale_(optimizer)
-        if origin:
-            pull_back(params, origin, config.l2_sp)
-        norm = fast.clip_(params, config.max_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-
+        loss, norm = update(batches, rate)
         tokens += sum(batch.tokens for batch in batches)
-        supervised += labelled
+        supervised += sum(batch.labelled for batch in batches)
         row = {"step": step, "epoch": step * per_step / len(units), "loss": loss,
                "learning_rate": rate, "grad_norm": norm, "tokens": tokens,
                "supervised_tokens": supervised,
@@ -80,6 +60,43 @@ def train(
             for row in waiting:
                 yield row | {"loss": float(row["loss"]), "grad_norm": float(row["grad_norm"])}
             waiting = []
+
+
+class Update:
+    """One optimizer step, and what is kept from step to step: the optimizer's state, fp16's loss
+    scale, the weights that `l2_sp` pulls back to.
+
+    `update(batches, rate)` returns loss and gradient norm as tensors, which are not waited for.
+    """
+
+    def __init__(self, model, config):
+        self.model, self.config = model, config
+        self.device = next(model.parameters()).device
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimizers.make(model, config)
+        self.origin = [p.detach().clone() for p in self.params] if config.l2_sp else None
+        # torch's own start, 2**16, overflows here and loses the first steps of a short run.
+        self.scaler = torch.amp.GradScaler(self.device.type, 2.0**10,
+                                           enabled=config.precision == "fp16")
+
+    def __call__(self, batches: list[fast.FlatBatch], rate: float):
+        labelled = sum(batch.labelled for batch in batches)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = 0.0
+        for batch in batches:
+            with autocast(self.device, self.config.precision):
+                part = fast.loss_sum(self.model, batch) / labelled
+            self.scaler.scale(part).backward()
+            loss = loss + part.detach()
+        self.scaler.unscale_(self.optimizer)
+        if self.origin:
+            pull_back(self.params, self.origin, self.config.l2_sp)
+        norm = fast.clip_(self.params, self.config.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss, norm
 
 
 def steps_in(config, units: int) -> int:
@@ -115,15 +132,6 @@ def schedule(step: int, total: int, config) -> float:
     if config.lr_scheduler_type == "linear":
         return 1.0 - progress
     return 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-def adamw(model, config) -> torch.optim.AdamW:
-    """Fused AdamW with transformers' betas; decay on matrices only, not on norms and biases."""
-    params = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": config.weight_decay},
-              {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate,
-                             betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
 def pull_back(params, origin, strength: float):

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from ftkit import loop, models, tokens
+from ftkit import loop, models, optimizers, tokens
 from ftkit.config import Config
 
 
@@ -99,7 +99,8 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(base, units
 
 def test_clipping_and_decay_reach_the_right_parameters(base):
     model = models.adapt(copy.deepcopy(base[0]), Config())
-    decayed, spared = loop.adamw(model, Config(learning_rate=1.0, weight_decay=0.1)).param_groups
+    optimizer = optimizers.make(model, Config(learning_rate=1.0, weight_decay=0.1))
+    decayed, spared = optimizer.param_groups
     assert decayed["weight_decay"] == 0.1 and all(p.ndim >= 2 for p in decayed["params"])
     assert spared["weight_decay"] == 0.0 and all(p.ndim < 2 for p in spared["params"])
 

@@ -14,6 +14,7 @@ import weakref
 
 import torch
 
+from ftkit.adapters import is_virtual
 from ftkit.flat import lay
 
 NAME = "ftkit"  # how the attention function is registered with transformers
@@ -118,9 +119,8 @@ def supports(model) -> str | None:
     Found out by trial, once per model: a few tokens through both ways, and the logits compared.
     On a GPU once more under autocast, where attention takes another kernel.
     """
-    peft = getattr(model, "active_peft_config", None)
-    if peft is not None and peft.is_prompt_learning:
-        return "prompt tuning puts virtual tokens before the input"
+    if is_virtual(model):
+        return "virtual tokens stand before the input"
     base = base_of(model)
     reasons = _reasons.setdefault(base, {})
     device = next(base.parameters()).device.type

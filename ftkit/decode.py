@@ -12,6 +12,7 @@ import weakref
 
 import torch
 
+from ftkit import adapters
 from ftkit.attention import base_of, evaluating, fast_path, hidden_states, supports
 from ftkit.flat import Row, lay
 
@@ -113,6 +114,8 @@ def generate(
         raise ValueError(f"prompt {empty[0]} has no tokens; generation needs at least one")
     eos = {eos_token_ids} if isinstance(eos_token_ids, int) else set(eos_token_ids)
     with evaluating(model), fast_path(model):
+        if adapters.is_virtual(model):
+            return _behind_virtual_tokens(model, prompts, limits, eos)
         if supports(model) or _cannot_decode(base_of(model)):
             return _fallback(model, prompts, limits, eos)
         return _decode(base_of(model), prompts, limits, eos, slots)
@@ -203,6 +206,32 @@ def _cannot_decode(base) -> bool:
         error = (parts.float() - whole.float()).norm() / whole.float().norm()
         _trials[base] = bool(error > (1e-3 if parts.dtype == torch.float32 else 0.1))
     return _trials[base]
+
+
+def _behind_virtual_tokens(model, prompts, limits, eos, batch_size: int = 64):
+    """One whole forward pass per token, padded on the right.
+
+    peft 0.21 with transformers 5 loses the virtual tokens in `generate` (prefix) or gives what
+    follows them the wrong positions (prompt); its forward pass is right.
+    """
+    device = next(model.parameters()).device
+    made: list[list[int]] = [[] for _ in prompts]
+    order = sorted((i for i in range(len(prompts)) if limits[i] > 0), key=lambda i: len(prompts[i]))
+    for start in range(0, len(order), batch_size):
+        live = order[start : start + batch_size]
+        while live:
+            rows = [prompts[i] + made[i] for i in live]
+            width = max(map(len, rows))
+            ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows],
+                                device=device)
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            last = torch.tensor([len(row) - 1 for row in rows], device=device)
+            logits = logits[:, -width:][torch.arange(len(rows), device=device), last]
+            for i, token in zip(live, logits.argmax(-1).tolist(), strict=True):
+                made[i].append(token)
+            live = [i for i in live if made[i][-1] not in eos and len(made[i]) < limits[i]]
+    return made
 
 
 def _fallback(model, prompts, limits, eos, batch_size: int = 32):

@@ -87,7 +87,8 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
                         for p, a in zip(prompts, wanted, strict=True)]
             batch = {k: v.to(device) for k, v in tokens.collate(examples, 0).items()}
             labels = batch.pop("labels")[:, 1:]
-            best = model(**batch).logits[:, :-1].argmax(-1)
+            # From the end, since virtual tokens may stand before the input.
+            best = model(**batch).logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
             right = ((best == labels) | (labels == -100)).all(1).tolist()
             for probe, hit in zip(chunk, right, strict=True):
                 hits.setdefault(probe["ability"], []).append(hit)

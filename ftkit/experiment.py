@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit import data, machine, models, run, tokens
+from ftkit import adapters, data, machine, models, run, tokens
+from ftkit.bar import Bar
 from ftkit.config import Config
 
 _pristine: dict = {}  # name → (model, tokenizer), so that a second run does not read the disk
@@ -49,14 +50,24 @@ class Experiment:
         """Train fresh weights as `config` says and return what happened.
 
         changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
-        before its first step; on_row: with each row. stop: asked after each step; True ends the
-        run, which keeps its rows so far.
+        before its first step; on_row: with each row. stop: asked after each step; True, or the
+        reason as a text, ends the run, which keeps its rows so far.
         live: draw the curves while they happen; by default only in a notebook. out: folder for
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
         """
         config = (config or Config()).but(**changes)
         out = _free_folder(out)
+        *_, happened = self._steps(config, on_start, on_row, stop, live)
+        if out:
+            happened.saved_to = str(models.save(happened.model, happened.tokenizer, out))
+        return happened
+
+    def _steps(self, config, on_start=None, on_row=None, stop=None, live=None, store=True):
+        """The run as a generator: its Run before the first step, after each step and at the end.
+
+        store: whether it is kept on disk.
+        """
         import torch
 
         from ftkit import loop
@@ -69,11 +80,7 @@ class Experiment:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             prepared = self._encode(tokenizer, config)
-            model = models.adapt(model, config)
-            if config.precision == "pure-bf16":
-                model = model.to(torch.bfloat16)
-            if config.gradient_checkpointing:
-                model.gradient_checkpointing_enable({"use_reentrant": False})
+            model = _trainable(model, config)
             total = loop.steps_in(config, len(prepared["units"]))
             happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
                                data=prepared["about"], total_steps=total, model=model,
@@ -82,28 +89,35 @@ class Experiment:
             happened.trainable_parameters, happened.total_parameters = models.count(model)
             if on_start:
                 on_start(happened)
-            self._train(happened, prepared, on_row, stop, live)
-        if out:
-            happened.saved_to = str(models.save(model, tokenizer, out))
-        return happened
+            yield happened
+            yield from self._train(happened, prepared, on_row, stop, live, store)
+        yield happened
 
-    def sweep(self, config: Config | None = None, *, on_row=None, **values) -> list[run.Run]:
-        """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`."""
-        config = config or Config()
-        grid = [dict(zip(values, point, strict=True))
-                for point in itertools.product(*values.values())]
-        configs = [config.but(**point) for point in grid]  # a bad value is told before any run
-        done, line = [], ""
-        for number, config in enumerate(configs, 1):
-            if len(configs) > 1 and machine.in_notebook():
-                line, before = f"run {number} of {len(configs)}: {config}", len(line)
-                print(f"\r{line:{before}}", end="", flush=True)
-            done.append(self.run(config, on_row=on_row, live=False))
-            if (done[-1].stopped or "").startswith("interrupted"):
-                break
-        if len(configs) > 1 and machine.in_notebook():
-            print(f"\r{f'{len(done)} runs done':{len(line)}}")
-        return done
+    def sweep(self, config: Config | None = None, *, on_row: Callable | None = None,
+              parallel: bool | int | None = None, backend: str | None = None,
+              halving: bool = False, resume: bool = False, **values) -> list[run.Run]:
+        """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
+
+        The runs come back in the order of the grid. See `sweep.sweep` for what the options do.
+        """
+        from ftkit import sweep
+
+        return sweep.sweep(self, config or Config(), values, on_row=on_row, parallel=parallel,
+                           backend=backend, halving=halving, resume=resume)
+
+    def held_still(self) -> dict:
+        """What two runs must share before a difference between them can be put down to Config:
+        the model, hashes of the data that is trained on and watched, the template."""
+        from ftkit import sweep
+
+        again = self.replay_from
+        return {"model": sweep.fingerprint(self.model), "data": self.train.sha256,
+                "validation": self.val.sha256,
+                "probes": {name: probe.sha256 for name, probe in self.probes.items()},
+                "template": self.template, "eval_records": self.eval_records,
+                "metrics": sorted(self.metrics),
+                "replay_from": str(again) if isinstance(again, str | Path)
+                else data.records(again).sha256}
 
     def show_batch(self, n: int = 2, config: Config | None = None):
         """The first `n` training records as the model sees them, tokens with loss marked."""
@@ -131,9 +145,7 @@ class Experiment:
                                  "quantised while they are loaded; save the tuned model first")
             model, tokenizer = self.model
             model = copy.deepcopy(model)
-            if hasattr(model, "peft_config"):
-                model = model.merge_and_unload()
-            return model, tokenizer
+            return adapters.unwrap(model), tokenizer
         if config.method == "qlora":
             return models.load(self.model, quantize=True)
         if self.model not in _pristine:
@@ -147,28 +159,29 @@ class Experiment:
     def _encode(self, tokenizer, config) -> dict:
         """Records → examples: what is trained on, what is watched, and what was cut or skipped."""
         options = {"max_length": config.max_length, "template": self.template}
-        coded = tokens.encode_all(self.train, tokenizer, loss_on=config.loss_on, **options)
-        examples = coded.examples
+        bar = Bar("reading the records")
+        coded = tokens.encode_all(self.train, tokenizer, loss_on=config.loss_on, on_share=bar,
+                                  **options)
+        if bar.began is not None:
+            bar.close()
+        examples = [coded.examples]
         about = {"name": self.train.name, "rows": len(self.train), "sha256": self.train.sha256,
                  "validation_rows": len(self.val), "truncated": coded.truncated,
-                 "skipped": coded.skipped, "replayed": 0}
+                 "skipped": coded.skipped, "replayed": 0, "held_still": self.held_still()}
         if config.replay:
             general = data.records(self.replay_from)
-            wanted = round(len(examples) * config.replay / (1 - config.replay))
+            wanted = round(len(coded.examples) * config.replay / (1 - config.replay))
             line = random.Random(f"replay/{config.seed}").choices(general, k=wanted)
-            examples = examples + tokens.encode_all(line, tokenizer, **options).examples
+            examples.append(tokens.encode_all(line, tokenizer, **options).examples)
             about["replayed"] = wanted
-        if config.packing:
-            units = tokens.pack(examples, config.max_length)
-        else:
-            units = [[example] for example in examples]
+        units = tokens.Units(*examples, max_length=config.max_length if config.packing else None)
         watched = {"val": self.val, **self.probes}
         evals = {f"{name}_loss": tokens.encode_all(
             _slice(records, self.eval_records), tokenizer, **options).examples
             for name, records in watched.items()}
         return {"units": units, "evals": {k: e for k, e in evals.items() if e}, "about": about}
 
-    def _train(self, happened, prepared, on_row, stop, live):
+    def _train(self, happened, prepared, on_row, stop, live, store):
         from ftkit import evaluate, loop
 
         config, model, total = happened.config, happened.model, happened.total_steps
@@ -182,24 +195,30 @@ class Experiment:
 
         best = _Best(model, config.early_stopping_patience, config.metric_for_best_model)
         best.check([*prepared["evals"], *self.metrics])
-        figure, writer = None, run.Writer(happened)
+        figure, writer = None, run.Writer(happened, store)
         _reset_peak(device)
         try:
             happened.before = measure()
             figure = _live(live, happened)
+            away = 0.0  # seconds that whoever drives this generator spent elsewhere
             for row in loop.train(model, prepared["units"], config, total, measure):
+                row["seconds"] -= away
                 happened.rows.append(row)
                 writer.row(row)
                 for listen in filter(None, (on_row, figure)):
                     listen(row)
+                left = time.perf_counter()
+                yield happened
+                away += time.perf_counter() - left
                 if not math.isfinite(row["loss"]):
                     happened.stopped = f"diverged at step {row['step']}: the loss is {row['loss']}"
                 elif best.seen(row):
                     happened.stopped = (f"early stopping at step {row['step']}: no better "
                                         f"{best.metric} since step {best.step}, whose weights "
                                         "are kept")
-                elif stop and row["step"] < total and stop():
-                    happened.stopped = f"stopped by hand after step {row['step']} of {total}"
+                elif stop and row["step"] < total and (why := stop()):
+                    happened.stopped = why if isinstance(why, str) else (
+                        f"stopped by hand after step {row['step']} of {total}")
                 if happened.stopped:
                     break
             best.restore()
@@ -256,6 +275,18 @@ class _Best:
             for name, p in self.model.named_parameters():
                 if name in self.weights:
                     p.data.copy_(self.weights[name])
+
+
+def _trainable(model, config):
+    """What the optimizer gets: the adapted model in the precision asked for."""
+    import torch
+
+    model = models.adapt(model, config)
+    if config.precision == "pure-bf16":
+        model = model.to(torch.bfloat16)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
 
 
 def _with_validation(source, val):

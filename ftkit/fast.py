@@ -24,7 +24,6 @@ import contextlib
 import ctypes
 import functools
 import sys
-import weakref
 from dataclasses import dataclass
 
 import torch
@@ -206,12 +205,12 @@ def _padded_loss_sum(model, batch):
     return F.cross_entropy(logits[keep].float(), labels[keep], reduction="sum")
 
 
-_said: weakref.WeakSet = weakref.WeakSet()
+_said: set = set()
 
 
 def _say_once(base, reason):
-    if base not in _said:
-        _said.add(base)
+    if (type(base), reason) not in _said:
+        _said.add((type(base), reason))
         print(f"ftkit: padded batches, without the fast path: {reason}", file=sys.stderr)
 
 

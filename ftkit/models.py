@@ -19,6 +19,8 @@ from ftkit import machine
 # nothing a user could or should do.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+# And one that peft's prefix tuning raises with transformers 5.
+warnings.filterwarnings("ignore", message="`past_key_values` is deprecated")
 
 
 def tiny_path() -> Path:
@@ -160,31 +162,13 @@ def unpack_quantized_for_training(model):
 def adapt(model, config):
     """Make the part of `model` trainable that `config.method` names; returns the model to train.
 
-    full: every parameter. lora, qlora: a peft model around the frozen base.
+    full: every parameter. Anything else: a peft model around the frozen base, see `adapters`.
     """
     if config.method == "full":
         return model.requires_grad_(True)
-    import peft
+    from ftkit import adapters
 
-    targets = config.target_modules
-    if targets != "all-linear":
-        targets = [name.strip() for name in targets.split(",") if name.strip()]
-    lora = peft.LoraConfig(
-        r=config.r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return peft.get_peft_model(model, lora)
-    except ValueError as error:
-        if "arget modules" not in str(error):
-            raise
-        names = sorted({n.rpartition(".")[2] for n, m in model.named_modules()
-                        if hasattr(m, "weight") and getattr(m.weight, "ndim", 0) == 2})
-        raise ValueError(f"target_modules {config.target_modules!r} matches no layer of this "
-                         f"model; expected all-linear or some of {', '.join(names)}") from None
+    return adapters.wrap(model, config)
 
 
 def count(model) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import contextlib
 import html
 import io
 import math
+import threading
 import warnings
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 diff
 MARKERS = ("o", "s", "^", "D", "v", "P")
 QUIET = "#777777"  # the training loss: noisy, and not what is to be looked at
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
+_STYLE = threading.RLock()  # matplotlib has one style for all threads
 
 
 class Line(NamedTuple):
@@ -92,7 +94,7 @@ def style():
     ours = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
             "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.7,
             "axes.axisbelow": True, "axes.facecolor": "white", "lines.markersize": 4.5}
-    with matplotlib.style.context(["default", ours]), quiet():
+    with _STYLE, matplotlib.style.context(["default", ours]), quiet():
         yield
 
 

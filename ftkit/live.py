@@ -25,14 +25,19 @@ class Live:
     five pictures a second, and none while all drawing so far has cost more than `SHARE` of the
     time since the first row. A drawing error is told once and never reaches the training.
     before: measures of the untouched model, drawn at step 0. show: where pictures go instead of
-    the display, a function of a MIME bundle.
+    the display, a function of a MIME bundle; `png` then holds the bytes of the last picture.
+    behind: (name, run) of a finished run, whose curves are drawn pale for comparison.
     """
 
     HERTZ, SHARE = 5.0, 0.05
 
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
-                 show: Callable[[dict], None] | None = None):
+                 show: Callable[[dict], None] | None = None, behind: tuple | None = None):
         self.total, self.title, self.show = total_steps, words.clean(title), show or _display()
+        self.behind, self.pale, self.png = behind, [], b""
+        for key in words.loss_keys([behind[1]]) if behind else []:  # as far as this run goes
+            self.pale.append((key, [p for p in words.series(behind[1], key)
+                                    if not total_steps or p[0] <= total_steps]))
         self.data: dict[str, list[tuple[float, float]]] = {}
         self.spent, self.last, self.cost, self.began, self.row = 0.0, -math.inf, 0.0, None, {}
         self.background, self.artists = None, {}
@@ -43,15 +48,24 @@ class Live:
             self._safely(self._paint)  # imports matplotlib now, not in the training time
 
     def __call__(self, row: dict):
-        if not self.show:
-            return
+        if self.show:
+            self.add(row)
+            self.paint_if_due()
+
+    def add(self, row: dict):
+        """Note a row without drawing it."""
         for key, v in row.items():
             if key == RATE or key.endswith("loss"):
                 self.data.setdefault(key, []).append((row.get("step", 0), words.to_float(v)))
-        now = time.perf_counter()
         if self.began is None:
-            self.began, self.spent = now, 0.0
+            self.began, self.spent = time.perf_counter(), 0.0
         self.row = row
+
+    def paint_if_due(self):
+        """Draw what was added, unless that would be too often."""
+        if not self.show:
+            return
+        now = time.perf_counter()
         if self.last > -math.inf:  # the first row is shown at once
             paid = self.spent + self.cost <= self.SHARE * (now - self.began)
             if now - self.last < 1 / self.HERTZ or not paid:
@@ -119,9 +133,9 @@ class Live:
         buffer = io.BytesIO()
         pixels = Image.fromarray(numpy.asarray(canvas.buffer_rgba())[..., :3])
         pixels.save(buffer, "png", compress_level=1)
-        text = self.progress()
+        text, self.png = self.progress(), buffer.getvalue()
         bar = f'<progress max="{self.total}" value="{self.row.get("step", 0)}"></progress>'
-        page = fig.as_html(buffer.getvalue(), self.figure, text) + (bar if self.total else "")
+        page = fig.as_html(self.png, self.figure, text) + (bar if self.total else "")
         self.show({"text/html": page, "text/plain": text})
 
     def _add(self, key):
@@ -139,8 +153,9 @@ class Live:
         return line, label
 
     def _losses(self) -> list[float]:
-        return [v for key, points in self.data.items() if key != RATE
-                for _, v in points if math.isfinite(v)]
+        points = [p for key, points in self.data.items() if key != RATE for p in points]
+        points += [p for _, series in self.pale for p in series]
+        return [v for _, v in points if math.isfinite(v)]
 
     def _fits(self) -> bool:
         low, high = self.figure.axes[0].get_ylim()
@@ -161,8 +176,21 @@ class Live:
             top.set(xlim=(-0.01 * self.span, 1.01 * self.span),
                     ylim=(min(values) / 2 if wide else min(0.0, *values, 0.0),
                           1.3 * max(values, default=1.0) or 1.0))
+            if self.background is None:
+                self._draw_behind(top)
             self.figure.canvas.draw()
         self.background = self.figure.canvas.copy_from_bbox(self.figure.bbox)
+
+
+    def _draw_behind(self, top):
+        keys = [k for k in self.data if k != RATE]
+        for key, points in filter(lambda pale: pale[1], self.pale):
+            look = fig.look(fig.place(key, keys), 1, key == "loss")
+            top.plot(*zip(*points, strict=True), color=look["color"], alpha=0.45, linewidth=1.0,
+                     linestyle=look.get("linestyle", "-"))
+        if self.behind:
+            top.text(0.99, 0.98, f"pale: {fig.short(self.behind[0], 60)}", ha="right", va="top",
+                     transform=top.transAxes, color=fig.QUIET, parse_math=False)
 
 
 def _two_panels():

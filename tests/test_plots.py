@@ -356,3 +356,30 @@ def test_in_a_kernel_without_a_front_end_one_picture_is_updated_and_stays():
     assert output.output_type == "display_data"
     assert output.data["text/plain"] == "demo: loss fell from 4.00 to 1.33."
     assert output.data["image/png"] and "<progress" not in output.data["text/html"]
+
+
+# --------------------------------------------------------------------- a run behind the live one
+
+
+def test_a_run_behind_is_drawn_pale_and_named_without_being_read_as_maths():
+    before = SimpleNamespace(rows=[{"step": n, "loss": 3.0 / n} for n in range(1, 90)],
+                             before={"val_loss": 9.0}, after={"val_loss": 1.0})
+    shown = []
+    live = plots.Live(total_steps=10, before={"val_loss": 2.0}, show=shown.append,
+                      behind=("$\\base$ <b>", before))
+    live({"step": 1, "loss": 2.0, "learning_rate": 1e-3})
+    pale = [line for line in live.figure.axes[0].lines if line.get_alpha()]
+    assert len(pale) == 2 and max(pale[0].get_xdata()) <= 10
+    assert live.figure.axes[0].get_ylim()[1] > 9.0, "the run behind fits into the picture"
+    assert any(text.get_text() == "pale: $\\base$ <b>" for text in live.figure.axes[0].texts)
+    assert live.png.startswith(b"\x89PNG") and len(shown) == 2
+
+
+def test_rows_can_be_added_without_a_picture_each():
+    shown = []
+    live = plots.Live(total_steps=10, show=shown.append)
+    for step in range(1, 9):
+        live.add({"step": step, "loss": 1.0})
+    assert len(shown) == 1
+    live.paint_if_due()
+    assert len(shown) == 2 and "step 8 of 10" in shown[-1]["text/plain"]

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
+from array import array
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from ftkit import data, render
@@ -108,6 +111,7 @@ class Encoded:
 def encode_all(
     records: list[dict], tokenizer, max_length: int | None = None, loss_on: str = "response",
     template: str | None = None, on_long: str = "error",
+    on_share: Callable[[float], None] | None = None,
 ) -> Encoded:
     """Examples of all records, in order.
 
@@ -117,6 +121,8 @@ def encode_all(
     carry loss on all. The first token never does, as nothing comes before it to predict it from.
     template: None for the tokenizer's chat template, else Alpaca's where there is none; or "chat",
     "alpaca", "plain", or a format string with {instruction}, {input} and {output}.
+    on_share: called with the share done while records of more than LARGE characters are read; the
+    examples of so many are a `Lazy` sequence, so that they never lie in memory all at once.
     """
     if loss_on not in ("response", "all"):
         raise ValueError(f"loss_on is {loss_on!r}; expected response or all")
@@ -126,28 +132,83 @@ def encode_all(
         bad = [p for i, r in enumerate(records, 1) for p in data.problems_in(r, i)]
         if bad:
             raise DataError(None, bad)
+        records = data.Records(records)
+    sizes = [_size(record) for record in records]
+    whole = sum(sizes) <= LARGE
     out = Encoded([])
-    for index, parts in enumerate(_coded(records, tokenizer, template)):
-        ids = [i for part, _ in parts for i in part]
-        labels = []
-        for part, loss in parts:
-            labels += part if loss or loss_on == "all" else [NO_LOSS] * len(part)
-        labels[:1] = [NO_LOSS]
-        length = len(ids)
-        if max_length is not None and length > max_length:
-            ids, labels = ids[:max_length], labels[:max_length]
-        if labels.count(NO_LOSS) == len(labels):
-            before = next((n for n, (_, loss) in _starts(parts) if loss), length)
-            out.problems.append(Problem(
-                _line(records, index), None, f"the prompt has {before} tokens, so with max_length "
-                f"{max_length} no token of the response is left; raise max_length or shorten it"))
-            continue
-        out.truncated += len(ids) < length
-        out.examples.append({"input_ids": ids, "labels": labels})
+    kept, lengths, done = array("q"), array("q"), 0
+    chunk = max(1, len(records) if whole else CHUNK)
+    for start in range(0, len(records), chunk):
+        part = _coded(records[start : start + chunk], tokenizer, template)
+        for index, parts in enumerate(part, start):
+            example, length = _example(parts, max_length, loss_on)
+            if example is None:
+                before = next((n for n, (_, loss) in _starts(parts) if loss), length)
+                out.problems.append(Problem(
+                    _line(records, index), None, f"the prompt has {before} tokens, so with "
+                    f"max_length {max_length} no token of the response is left; raise max_length "
+                    "or shorten it"))
+                continue
+            out.truncated += len(example["input_ids"]) < length
+            if whole:
+                out.examples.append(example)
+            else:
+                kept.append(index)
+                lengths.append(len(example["input_ids"]))
+        if on_share and not whole:
+            done += sum(sizes[start : start + chunk])
+            on_share(done / sum(sizes))
     out.skipped = len(out.problems)
     if out.problems and on_long == "error":
         raise DataError(getattr(records, "path", None), out.problems)
+    if not whole:
+        out.examples = Lazy(records, kept, lengths, functools.partial(
+            encode, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on,
+            template=template))
     return out
+
+
+# Token ids as Python lists take some thirty times the bytes of their text, so records of more
+# characters than LARGE are read once to find what is wrong and encoded again when their batch
+# comes, CHUNK records at a time.
+LARGE, CHUNK = 32_000_000, 1_000
+
+
+class Lazy(Sequence):
+    """Examples that are encoded whenever they are asked for; `lengths` are their tokens."""
+
+    def __init__(self, records, kept, lengths, encode: Callable):
+        self.records, self.kept, self.lengths, self.encode = records, kept, lengths, encode
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return self.encode(self.records[self.kept[at]])
+
+
+def _size(record: dict) -> int:
+    """Characters of a record."""
+    if "messages" in record:
+        return sum(len(turn["content"]) for turn in record["messages"])
+    return sum(len(value) for value in record.values() if isinstance(value, str))
+
+
+def _example(parts, max_length, loss_on) -> tuple[dict | None, int]:
+    """(example, or None if no token that carries loss is left; tokens before it was cut)."""
+    ids = [i for part, _ in parts for i in part]
+    labels = []
+    for part, loss in parts:
+        labels += part if loss or loss_on == "all" else [NO_LOSS] * len(part)
+    labels[:1] = [NO_LOSS]
+    length = len(ids)
+    if max_length is not None and length > max_length:
+        ids, labels = ids[:max_length], labels[:max_length]
+    if labels.count(NO_LOSS) == len(labels):
+        return None, length
+    return {"input_ids": ids, "labels": labels}, length
 
 
 def _starts(parts):
@@ -205,16 +266,24 @@ def collate(examples: list[dict], pad_token_id: int, padding_side: str = "right"
     }
 
 
-def pack(examples: list[dict], max_length: int) -> list[list[dict]]:
+def pack(examples: Sequence[dict], max_length: int) -> list[list[dict]]:
     """Rows of whole examples, at most `max_length` tokens each; nothing is cut or lost.
 
     Longest first, each into the fullest row that still has room (best-fit decreasing, which needs
     at most 11/9 of the fewest possible rows, plus a few). Raises ValueError for a longer example.
     """
-    rows: list[list[dict]] = []
+    return [[examples[i] for i in row] for row in _rows(_lengths(examples), max_length)]
+
+
+def _lengths(examples) -> Sequence[int]:
+    return getattr(examples, "lengths", None) or [len(e["input_ids"]) for e in examples]
+
+
+def _rows(lengths: Sequence[int], max_length: int) -> list[list[int]]:
+    rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, row), sorted
-    for example in sorted(examples, key=lambda e: -len(e["input_ids"])):
-        length = len(example["input_ids"])
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[i]
         if length > max_length:
             raise ValueError(f"an example of {length} tokens fits no row of {max_length}; encode "
                              "with max_length, or raise it")
@@ -224,9 +293,32 @@ def pack(examples: list[dict], max_length: int) -> list[list[dict]]:
             rows.append([])
         else:
             free, row = room.pop(at)
-        rows[row].append(example)
+        rows[row].append(i)
         bisect.insort(room, (free - length, row))
     return rows
+
+
+class Units(Sequence):
+    """What a batch is counted in, each a list of examples: one example, or with `max_length` a
+    row that `pack` would make of them. sources: lists of examples, one after the other."""
+
+    def __init__(self, *sources: Sequence[dict], max_length: int | None = None):
+        self.sources = [source for source in sources if len(source)]
+        self.starts = list(accumulate((len(s) for s in self.sources), initial=0))
+        self.rows = max_length and _rows([n for s in self.sources for n in _lengths(s)], max_length)
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.rows is not None else self.starts[-1]
+
+    def __getitem__(self, at: int) -> list[dict]:
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        row = self.rows[at] if self.rows is not None else [at % len(self)]
+        return [self._example(i) for i in row]
+
+    def _example(self, i: int) -> dict:
+        source = bisect.bisect_right(self.starts, i) - 1
+        return self.sources[source][i - self.starts[source]]
 
 
 def blocks(texts: list, tokenizer, length: int) -> list[dict]:

@@ -592,3 +592,38 @@ def test_segments_join_to_the_whole_text():
         assert "".join(text for text, _ in line) == tokenizer.apply_chat_template(
             TALK["messages"], tokenize=False)
         assert not bare and [text for text, loss in line if loss][0].strip() == "Yo<|im_end|>"
+
+
+# ------------------------------------------------------------------------- large data
+
+
+def test_many_records_are_encoded_when_asked_for_and_as_they_would_be_all_at_once(
+        monkeypatch):
+    tokenizer = byte_tokenizer()
+    rows = data.records("tasks")[:300]
+    options = {"max_length": 110, "template": "plain", "on_long": "skip"}
+    whole = tokens.encode_all(rows, tokenizer, **options)
+    monkeypatch.setattr(tokens, "LARGE", 1000)
+    monkeypatch.setattr(tokens, "CHUNK", 70)
+    shares = []
+    lazy = tokens.encode_all(rows, tokenizer, on_share=shares.append, **options)
+    assert isinstance(lazy.examples, tokens.Lazy) and list(lazy.examples) == whole.examples
+    assert lazy.truncated == whole.truncated > 0
+    assert shares == sorted(shares) and len(shares) == 5 and shares[-1] == 1.0
+    assert list(tokens.Units(lazy.examples)) == [[e] for e in whole.examples]
+    packed = tokens.Units(lazy.examples, whole.examples[:5], max_length=110)
+    assert list(packed) == tokens.pack(whole.examples + whole.examples[:5], 110)
+
+
+def test_a_large_file_tells_the_same_problems_as_a_small_one(monkeypatch, tmp_path):
+    tokenizer = byte_tokenizer()
+    path = tmp_path / "long.jsonl"
+    path.write_text("\n".join(json.dumps({"instruction": "word " * (i % 9), "output": "x"})
+                              for i in range(1, 200) if i % 9))
+    with pytest.raises(data.DataError) as small:
+        tokens.encode_all(data.records(path), tokenizer, 30, template="plain")
+    monkeypatch.setattr(tokens, "LARGE", 100)
+    monkeypatch.setattr(tokens, "CHUNK", 17)
+    with pytest.raises(data.DataError) as large:
+        tokens.encode_all(data.records(path), tokenizer, 30, template="plain")
+    assert large.value.problems == small.value.problems and len(small.value.problems) > 20

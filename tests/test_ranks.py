@@ -1,0 +1,255 @@
+"""Real processes: what a rank holds and sends, one curve for all, and ends that are told."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ftkit as ft
+from ftkit import loop, ranks
+
+CONFIG = ft.Config(batch_size=6, max_steps=4, precision="fp32", eval_steps=4)
+N = 2_361_024  # parameters of tiny
+
+
+@pytest.fixture(scope="module")
+def lab():
+    return ft.Experiment(data=ft.records("tasks")[:60], val="tasks", eval_records=8)
+
+
+@pytest.fixture(scope="module")
+def alone(lab):
+    return lab.run(CONFIG, live=False)
+
+
+@pytest.fixture(scope="module")
+def two(lab):
+    return ranks.train(lab, CONFIG, ranks=2, zero=(0, 1, 2, 3))
+
+
+# The ZeRO paper's formula for two ranks and fp32, written out: bytes per parameter.
+HELD = {0: (4, 4, 8), 1: (4, 4, 4), 2: (4, 2, 4), 3: (2, 2, 4)}
+
+
+@pytest.mark.parametrize("stage", HELD)
+def test_each_rank_holds_what_the_formula_says_within_two_percent(two, stage):
+    assert len(two[stage].bytes) == 2
+    for held in two[stage].bytes:
+        parts = [held[part] / N for part in ("parameters", "gradients", "optimizer")]
+        assert parts == pytest.approx(HELD[stage], rel=0.02)
+
+
+@pytest.mark.parametrize("stage", HELD)
+def test_the_curve_is_that_of_one_process(two, alone, stage):
+    assert two[stage].losses == pytest.approx([row["loss"] for row in alone.rows], abs=1e-5)
+    assert two[stage].run.after == pytest.approx(alone.after, abs=1e-4)
+    assert [row["grad_norm"] for row in two[stage].run.rows] == pytest.approx(
+        [row["grad_norm"] for row in alone.rows], rel=1e-4)
+
+
+# ZeroRedundancyOptimizer sums all gradients on every rank (2) and hands the weights round (1).
+@pytest.mark.parametrize("stage, times", [(0, 2), (1, 3), (2, 2), (3, 3)])
+def test_traffic_is_two_or_three_times_the_parameters(two, stage, times):
+    for sent in two[stage].sent:
+        assert sent / (4 * N) == pytest.approx(times, rel=0.01)
+
+
+def test_a_run_on_ranks_draws_measured_beside_formula(two):
+    assert "formula" in repr(two[2]) and "<table>" in two[2]._repr_html_()
+    assert "FSDP2" in two[3].engine and "ZeroRedundancyOptimizer" in two[1].engine
+
+
+# --------------------------------------------------------------------------------- exported
+
+
+def torchrun(folder, n, *words):
+    """The exported folder under torchrun, with nothing of ftkit to be found."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n),
+         str(folder / "train.py"), *words], capture_output=True, text=True, cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "result" / "zero3-rank0.json").read_text("utf-8"))
+
+
+def test_the_exported_script_gives_the_same_curve_on_four_ranks(lab, alone, tmp_path):
+    folder = ranks.export(lab, CONFIG, tmp_path / "run")
+    told = torchrun(folder, 4)
+    assert told["ranks"] == 4 and told["bytes"]["optimizer"] / N == pytest.approx(2, rel=0.02)
+    assert [row["loss"] for row in told["rows"]] == pytest.approx(
+        [row["loss"] for row in alone.rows], abs=1e-3)
+
+
+def test_the_exported_script_needs_nothing_of_ours():
+    code = ranks.SCRIPT.read_text("utf-8")
+    assert "import ftkit" not in code and "from ftkit" not in code
+
+
+def test_lora_with_accumulation_on_more_ranks_than_rows_and_saved(lab, tmp_path):
+    config = CONFIG.but(method="lora", batch_size=1, gradient_accumulation_steps=3, max_steps=2,
+                        gradient_checkpointing=True)
+    alone = lab.run(config, live=False)
+    folder = ranks.export(lab, config, tmp_path / "run", ranks=2)
+    ranks.start(folder, 2, "--save")
+    told = json.loads((folder / "result" / "zero3-rank1.json").read_text("utf-8"))
+    assert [row["loss"] for row in told["rows"]] == pytest.approx(
+        [row["loss"] for row in alone.rows], abs=1e-5)
+
+    import peft
+
+    base, _ = ft.load("tiny")
+    tuned = peft.PeftModel.from_pretrained(base, folder / "result" / "model-zero3")
+    wanted = dict(alone.model.named_parameters())
+    for name, p in tuned.named_parameters():
+        assert (p - wanted[name]).norm() <= 1e-3 * wanted[name].norm(), name
+
+
+def test_the_plan_is_that_of_the_loop(lab, tmp_path):
+    config = CONFIG.but(batch_size=2, gradient_accumulation_steps=2, packing=True, max_length=96)
+    folder = ranks.export(lab, config, tmp_path / "run")
+    units = lab._encode(ft.load("tiny")[1], config)["units"]
+    rows = [json.loads(line) for line in (folder / "data" / "train.jsonl").open()]
+    plan = [json.loads(line) for line in (folder / "steps.jsonl").open()]
+    order = loop.shuffled(len(units), 2, config.seed)
+    for step in plan:
+        for batch in step["batches"]:
+            wanted = [example for unit in next(order) for example in units[unit]]
+            assert [rows[i]["input_ids"] for i in batch] == [e["input_ids"] for e in wanted]
+
+
+def test_no_folder_is_overwritten_and_no_config_half_followed(lab, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        ranks.export(lab, CONFIG, tmp_path)
+    for changes, words in (({"method": "qlora"}, "method is qlora"),
+                           ({"precision": "fp16"}, "precision is fp16"),
+                           ({"early_stopping_patience": 2}, "early_stopping_patience is 2")):
+        with pytest.raises(ValueError, match=words):
+            ranks.export(lab, CONFIG, tmp_path / "new", **changes)
+
+
+# ----------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize("environment, words", [
+    ({}, "start it with `torchrun"),
+    ({"RANK": "0", "WORLD_SIZE": "1"}, "2 ranks were asked for, but this process was started as"),
+])
+def test_the_script_refuses_to_run_as_independent_copies(tmp_path, environment, words):
+    (tmp_path / "settings.json").write_text("{}")
+    plain = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run([sys.executable, ranks.SCRIPT, "--folder", tmp_path, "--ranks", "2"],
+                          env=plain | environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("asked, words", [
+    ({"ranks": 0}, "ranks is 0"), ({"zero": 4}, "zero is"), ({"engine": "x"}, "engine is 'x'"),
+    ({"port": 10**6}, "port is 1000000")])
+def test_what_cannot_be_asked_is_told(lab, asked, words):
+    with pytest.raises(ValueError, match=words):
+        ranks.train(lab, CONFIG, **asked)
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} of this machine is taken"):
+            ranks.start(tmp_path, 2, port=port, script=tmp_path / "never.py")
+
+
+# ------------------------------------------------------------------------------ bad endings
+
+
+def script(folder: Path, body: str) -> Path:
+    """A rank without torch: it leaves its process id, then does as `body` says."""
+    path = folder / "rank.py"
+    path.write_text("import os, signal, sys, time\nrank = int(os.environ['RANK'])\n"
+                    f"open(r'{folder}/' + str(rank) + '.pid', 'w').write(str(os.getpid()))\n"
+                    + body)
+    return path
+
+
+def gone(folder: Path, n: int, within: float = 10) -> bool:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        pids = [int(path.read_text() or 0) for path in folder.glob("*.pid")]
+        if len(pids) == n and not any(_runs(pid) for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"
+    except FileNotFoundError:
+        return False
+
+
+WAIT = """
+while len([f for f in os.listdir(os.path.dirname(__file__)) if f.endswith('.pid')]) < 3:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("how, words", [
+    ("os.kill(os.getpid(), signal.SIGKILL)", "rank 1 of 3 was killed by SIGKILL, by hand or"),
+    ("raise RuntimeError('no more paper')", "rank 1 of 3 ended with status 1: RuntimeError: no mo"),
+    ("sys.exit('train.py: nothing')", "rank 1 of 3 ended with status 1"),
+])
+def test_a_rank_that_dies_is_named_and_takes_the_others_with_it(tmp_path, how, words):
+    path = script(tmp_path, f"{WAIT}\nif rank == 1: {how}\ntime.sleep(100)")
+    with pytest.raises(ranks.RankDied, match=words):
+        ranks.start(tmp_path, 3, script=path)
+    assert gone(tmp_path, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_ranks_that_hang_are_stopped_even_when_they_ignore_a_polite_request(tmp_path):
+    path = script(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(100)")
+    with pytest.raises(ranks.RankDied, match="did not finish in 2 s"):
+        ranks.start(tmp_path, 2, script=path, timeout=2)
+    assert gone(tmp_path, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_killing_the_notebook_leaves_no_orphan(tmp_path):
+    path = script(tmp_path, "time.sleep(100)")
+    code = f"from ftkit import ranks; ranks.start({str(tmp_path)!r}, 2, script={str(path)!r})"
+    kernel = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    kernel.send_signal(signal.SIGKILL)
+    kernel.wait()
+    assert gone(tmp_path, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_rank_killed_in_the_middle_of_training_is_the_one_that_is_named(lab, tmp_path):
+    ranks._write(lab, CONFIG, tmp_path, 2, copy=False)
+    path = script(tmp_path, f"""
+sys.path.insert(0, {str(ranks.SCRIPT.parent)!r})
+import standalone
+clip, steps = standalone.clip, []
+def dying(*args):
+    steps.append(1)
+    if rank == 1 and len(steps) == 2: os.kill(os.getpid(), signal.SIGKILL)
+    return clip(*args)
+standalone.clip = dying
+standalone.main()
+""")
+    with pytest.raises(ranks.RankDied, match="rank 1 of 2 was killed by SIGKILL"):
+        ranks.start(tmp_path, 2, "--zero", "2", script=path)
+    assert gone(tmp_path, 2)

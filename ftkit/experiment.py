@@ -6,15 +6,17 @@ import copy
 import math
 import random
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit import adapters, data, machine, models, run, tokens
+from ftkit import adapters, data, export, machine, models, run, saved, tokens
 from ftkit.bar import Bar
 from ftkit.config import Config
 
 _pristine: dict = {}  # name → (model, tokenizer), so that a second run does not read the disk
 _KEEP_BYTES = 2**30
+_read = weakref.WeakKeyDictionary()  # Experiment → its records as tokens, read once for many runs
 
 
 class Experiment:
@@ -61,6 +63,7 @@ class Experiment:
         *_, happened = self._steps(config, on_start, on_row, stop, live)
         if out:
             happened.saved_to = str(models.save(happened.model, happened.tokenizer, out))
+            export.keep_recipe(happened, out)
         return happened
 
     def _steps(self, config, on_start=None, on_row=None, stop=None, live=None, store=True):
@@ -147,9 +150,13 @@ class Experiment:
             model = copy.deepcopy(model)
             return adapters.unwrap(model), tokenizer
         if config.method == "qlora":
+            if saved.is_adapter(models.locate(self.model)):
+                raise ValueError(f"qlora needs a whole model and {self.model} is an adapter; "
+                                 "`ftkit export` merges it into its base first")
             return models.load(self.model, quantize=True)
         if self.model not in _pristine:
             model, tokenizer = models.load(self.model)
+            model = adapters.unwrap(model)
             if sum(p.nbytes for p in model.parameters()) > _KEEP_BYTES:
                 return model, tokenizer
             _pristine[self.model] = (model, tokenizer)
@@ -159,11 +166,7 @@ class Experiment:
     def _encode(self, tokenizer, config) -> dict:
         """Records → examples: what is trained on, what is watched, and what was cut or skipped."""
         options = {"max_length": config.max_length, "template": self.template}
-        bar = Bar("reading the records")
-        coded = tokens.encode_all(self.train, tokenizer, loss_on=config.loss_on, on_share=bar,
-                                  **options)
-        if bar.began is not None:
-            bar.close()
+        coded, evals = self._coded(tokenizer, config.loss_on, options)
         examples = [coded.examples]
         about = {"name": self.train.name, "rows": len(self.train), "sha256": self.train.sha256,
                  "validation_rows": len(self.val), "truncated": coded.truncated,
@@ -175,11 +178,25 @@ class Experiment:
             examples.append(tokens.encode_all(line, tokenizer, **options).examples)
             about["replayed"] = wanted
         units = tokens.Units(*examples, max_length=config.max_length if config.packing else None)
+        return {"units": units, "evals": evals, "about": about}
+
+    def _coded(self, tokenizer, loss_on, options):
+        """The training records and what is watched, as tokens; the last answer is kept."""
         watched = {"val": self.val, **self.probes}
-        evals = {f"{name}_loss": tokens.encode_all(
-            _slice(records, self.eval_records), tokenizer, **options).examples
-            for name, records in watched.items()}
-        return {"units": units, "evals": {k: e for k, e in evals.items() if e}, "about": about}
+        asked = (loss_on, tuple(options.values()), self.eval_records, id(self.train), id(tokenizer),
+                 *((name, id(records)) for name, records in watched.items()))
+        kept = _read.get(self)
+        if kept is None or kept[0] != asked:
+            bar = Bar("reading the records")
+            coded = tokens.encode_all(self.train, tokenizer, loss_on=loss_on, on_share=bar,
+                                      **options)
+            if bar.began is not None:
+                bar.close()
+            evals = {f"{name}_loss": tokens.encode_all(
+                _slice(records, self.eval_records), tokenizer, **options).examples
+                for name, records in watched.items()}
+            _read[self] = kept = asked, coded, {k: e for k, e in evals.items() if e}
+        return kept[1:]
 
     def _train(self, happened, prepared, on_row, stop, live, store):
         from ftkit import evaluate, loop

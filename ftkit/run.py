@@ -27,7 +27,8 @@ class Run:
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
     val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else why not.
-    `model` and `tokenizer` are the tuned ones, in memory only.
+    `model` and `tokenizer` are the tuned ones and `experiment` is where the run was made; they
+    are in memory only, None for a run from the store.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Run:
     saved_to: str | None = None
     model: object = dataclasses.field(default=None, repr=False, compare=False)
     tokenizer: object = dataclasses.field(default=None, repr=False, compare=False)
+    experiment: object = dataclasses.field(default=None, repr=False, compare=False)
 
     def change(self, key: str) -> float:
         """`after - before` of one measure, for example `run.change("general_loss")`."""
@@ -84,7 +86,7 @@ class Run:
                      "peak_memory_bytes", "predicted_memory_bytes", "stopped", "machine",
                      "versions", "data", "total_steps", "notes", "saved_to"):
             out[name] = getattr(self, name)
-        return _finite(out)
+        return plain(out)
 
     @classmethod
     def from_dict(cls, saved: dict) -> Run:
@@ -119,12 +121,12 @@ class Run:
                 f"<th>change</th></tr>{cells}</table>{html.escape('; '.join(facts))}")
 
 
-def _finite(value):
+def plain(value):
     """`value` with nan and infinities as None, since JSON has no word for them."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -144,10 +146,11 @@ class Writer:
     failure is told on stderr and nothing more is written.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, store: bool = True):
         self.run, self.rows_file = run, None
         self.folder = machine.home() / "runs" / run.id
-        self._try(self._start)
+        if store:
+            self._try(self._start)
 
     def _start(self):
         self.folder.mkdir(parents=True)
@@ -158,7 +161,7 @@ class Writer:
     def row(self, row: dict):
         """Append one row; it is in the operating system's hands when this returns."""
         if self.rows_file:
-            self._try(lambda: (self.rows_file.write(json.dumps(_finite(row)) + "\n"),
+            self._try(lambda: (self.rows_file.write(json.dumps(plain(row)) + "\n"),
                                self.rows_file.flush()))
 
     def finish(self):
@@ -188,6 +191,16 @@ class Writer:
                     file.close()
                 except OSError:
                     pass
+
+
+def keep(run: Run):
+    """Store a whole Run that another process made; its id is changed where it is taken."""
+    while (machine.home() / "runs" / run.id).exists():
+        run.id = new_id()
+    writer = Writer(run)
+    for row in run.rows:
+        writer.row(row)
+    writer.finish()
 
 
 def _write_whole(path: Path, value: dict):

@@ -150,7 +150,13 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
                   for key, runs in members.items()]
     if not groups or not all(members for _, members in groups):
         raise ValueError("no runs were given; expected a Run or a list of Runs")
-    return groups
+    return [(name + " (ended early)" * all(map(_early, members)), members)
+            for name, members in groups]
+
+
+def _early(run) -> bool:
+    """Whether successive halving ended this run, so that its end is not what it would come to."""
+    return str(getattr(run, "stopped", None) or "").startswith("ended early")
 
 
 def config_of(run) -> dict:

@@ -7,6 +7,7 @@ first used, so that `import ftkit` costs nothing beside the work that follows it
 from __future__ import annotations
 
 import importlib
+import sys
 
 _WHERE = {
     # the machine and the data
@@ -20,6 +21,9 @@ _WHERE = {
     "load_probes": "evaluate",
     # looking
     "curves": "plots", "scatter": "plots", "table": "plots",
+    "compare": "causal", "LiveCallback": "callback",
+    # playing
+    "what_if": "whatif",
     # learning
     "predict": "claims", "expect": "claims", "check": "claims",
 }
@@ -39,3 +43,9 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted(list(globals()) + __all__)
+
+
+if "ipykernel" in sys.modules:  # in a notebook, before its first widget
+    from ftkit.kernel import keep_frontend_routing
+
+    keep_frontend_routing()

@@ -1,0 +1,139 @@
+"""What a run's curves mean, in words with the evidence: `diagnose(run)`.
+
+    [finding.kind for finding in diagnose(run)]   # ["overfitting", "forgetting"]
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from ftkit import words
+
+FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
+TURNED = 0.05  # share of its best value by which val_loss must have risen again
+LEARNT = 0.1  # share of its value that val_loss must fall by, for the run to have learnt something
+STILL = 0.05  # share by which val_loss fell in the last quarter: not at its end yet
+
+
+class Finding(NamedTuple):
+    """`kind`: diverged, underfitting, overfitting, forgetting or fine. `text` says it with its
+    evidence, `advice` what to try next; `evidence` are the numbers."""
+
+    kind: str
+    text: str
+    advice: str
+    evidence: dict
+
+
+def diagnose(run) -> list[Finding]:
+    """What is wrong with a Run, worst first; one Finding "fine" when nothing is.
+
+    run: anything with rows, before and after, as Run has them. The thresholds are conventions of
+    this kit, on losses in nats per token: a probe that rose by 0.1, a val_loss 5 % above its best
+    while the training loss went on falling, a val_loss that fell by less than 10 %.
+    """
+    losses = words.series(run, "loss")
+    if not losses:
+        return [Finding("underfitting", "no step was taken, so nothing was learned", "start a run",
+                        {"steps": 0})]
+    found = _diverged(run, losses)
+    if found:
+        return [found]
+    found = [*filter(None, [_overfitting(run, losses), _underfitting(run, losses)])]
+    found += _forgetting(run)
+    return found or [_fine(run, losses)]
+
+
+def _diverged(run, losses) -> Finding | None:
+    advice = "lower the learning rate, or keep max_grad_norm at 1 and warm up longer"
+    bad = next((step for step, loss in losses if not math.isfinite(loss)), None)
+    if bad is not None:
+        return Finding("diverged", f"diverged at step {bad:g}: the loss is no longer a number",
+                       advice, {"step": bad})
+    start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
+    low, at = min((_mean(losses, i), losses[i][0]) for i in range(len(losses)))
+    if not math.isfinite(end) or (end > 1.2 * start and _tail(losses) > 1.2 * losses[0][1]):
+        return Finding("diverged", f"diverged: the loss is {words.number(_tail(losses))} at the "
+                       f"end, {words.number(losses[0][1])} at the first step and "
+                       f"{words.number(low)} at best (step {at:g})", advice,
+                       {"first": losses[0][1], "last": _tail(losses), "step": at})
+    return None
+
+
+def _overfitting(run, losses) -> Finding | None:
+    points = [p for p in words.series(run, "val_loss") if math.isfinite(p[1])]
+    if len(points) < 4:
+        return None
+    step, best = min(points, key=lambda p: p[1])
+    last = points[-1][1]
+    then = [loss for at, loss in losses if at <= step][-5:]
+    if not step or last < best * (1 + TURNED) or last - best < 0.01 or not then:
+        return None
+    before, now = sum(then) / len(then), _tail(losses)
+    if now >= before:
+        return None
+    return Finding(
+        "overfitting", f"overfitting since step {step:g}: val_loss rose from "
+        f"{words.number(best)} to {words.number(last)} while the training loss fell from "
+        f"{words.number(before)} to {words.number(now)}",
+        "stop earlier (early_stopping_patience), take fewer epochs or more records",
+        {"step": step, "best": best, "last": last, "loss_then": before, "loss_now": now})
+
+
+def _underfitting(run, losses) -> Finding | None:
+    ends = _ends(run, "val_loss")
+    start, end = ends or (losses[0][1], _tail(losses))
+    name = "val_loss" if ends else "the loss"
+    evidence = {"before": start, "after": end}
+    if end > start * (1 - LEARNT):
+        return Finding("underfitting", f"underfitting: {name} went from {words.number(start)} to "
+                       f"{words.number(end)} only", "raise the learning rate or take more steps; "
+                       "if nothing moves at any rate, look at the data", evidence)
+    points = [p for p in words.series(run, "val_loss" if ends else "loss") if math.isfinite(p[1])]
+    quarter = [y for x, y in points if x <= 0.75 * points[-1][0]]
+    if len(points) < 8 or end > quarter[-1] * (1 - STILL) or end < 0.05 * start:
+        return None
+    return Finding("underfitting", f"not at its end: {name} still fell from "
+                   f"{words.number(quarter[-1])} to {words.number(end)} in the last quarter",
+                   "take more steps or a higher learning rate", evidence | {"then": quarter[-1]})
+
+
+def _forgetting(run) -> list[Finding]:
+    found = []
+    for key in words.loss_keys([run]):
+        ends = _ends(run, key)
+        if key in ("loss", "val_loss") or not ends or not ends[1] - ends[0] >= FORGOT:
+            continue
+        rise = ends[1] - ends[0]
+        times = f"{math.exp(rise):.3g}" if rise < 50 else "very many"
+        found.append(Finding(
+            "forgetting", f"forgetting by {words.number(rise)}: {words.clean(key)} rose from "
+            f"{words.number(ends[0])} to {words.number(ends[1])}, its perplexity {times} times "
+            "as high", "lower the learning rate, take fewer steps, or replay general data",
+            {"key": key, "before": ends[0], "after": ends[1], "by": rise}))
+    return found
+
+
+def _fine(run, losses) -> Finding:
+    start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
+    kept = [key for key in words.loss_keys([run]) if key not in ("loss", "val_loss")]
+    probes = " and no probe rose by more than 0.1" if kept else "; no probe was watched"
+    return Finding("fine", f"fine: it fell from {words.number(start)} to {words.number(end)}"
+                   f"{probes}", "change one thing and compare", {"before": start, "after": end})
+
+
+def _ends(run, key) -> tuple[float, float] | None:
+    if key not in run.before or key not in run.after:
+        return None
+    return words.to_float(run.before[key]), words.to_float(run.after[key])
+
+
+def _mean(losses, i) -> float:
+    """The loss around step i: single steps are noisy."""
+    near = [loss for _, loss in losses[max(0, i - 2):i + 3]]
+    return sum(near) / len(near)
+
+
+def _tail(losses) -> float:
+    return sum(loss for _, loss in losses[-5:]) / len(losses[-5:])

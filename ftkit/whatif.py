@@ -1,0 +1,365 @@
+"""`ft.what_if`: a panel of controls over fine-tuning runs. Nothing trains under a moving slider:
+controls find finished runs, Start makes a new one, which is drawn over the baseline.
+
+    panel = ft.what_if(model="tiny", data="tasks"); panel
+    await panel.result()      # in the next cell: waits, leaves the figure in the notebook
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ftkit import control, data, diagnose, live, machine, script, widgets, words
+from ftkit import figure as fig
+from ftkit.config import Config
+from ftkit.experiment import Experiment
+from ftkit.forecast import Forecast
+from ftkit.panel import Panel
+
+SHOWN = 4  # runs in one picture, the baseline among them
+FIRST = 60  # steps of the first run, where nothing else was asked for
+
+
+def what_if(lab: Experiment | None = None, *, model: str = "tiny", data="translation", val=None,
+            probes=("general",), config: Config | None = None, baseline=None, fields=None):
+    """Controls for every field of Config over runs of one experiment, drawn over a baseline.
+
+    lab: an Experiment to stay with; without one, model and data are picked in the panel and start
+    as given here (names, folders, files; val and probes as in Experiment). config: where the
+    controls start, by default 60 steps. baseline: a Run to compare with, by default the first run.
+    fields: names of the fields to show; the others stay as `config` has them.
+    Returns a WhatIf, which draws itself. Raises ValueError for bad data, model or field.
+    """
+    picked = lab is None
+    lab = lab or Experiment(model=model, data=data, val=val, probes=probes)
+    return WhatIf(lab, config or Config(max_steps=FIRST), baseline, fields, picked)
+
+
+class WhatIf:
+    """The panel: `.config` is what the controls say (set it to move them), `.runs` what was run,
+    `.view` the widgets. `start`, `stop` and `make_baseline` are its buttons."""
+
+    def __init__(self, lab, config, baseline, fields, picked):
+        control.RUNNER.stop()  # a cell that is run again, or a second panel: one run at a time
+        self.lab, self._base, self.baseline = lab, config, baseline
+        self.runs, self.error, self.forecast = [], None, None
+        self._asked = {}  # id of a run → the Config that was asked for, with its "auto"s
+        self._handle = self._painter = None
+        self._lock = threading.RLock()
+        names = {"model": str(lab.model), "data": self._source()} if picked else {}
+        calls = {"moved": self._moved, "typed": self._typed, "picked": self._pick,
+                 "selected": self._select, "copied": self._copy, "start": self.start,
+                 "stop": self.stop, "make_baseline": self.make_baseline}
+        self.view = Panel(widgets.groups(fields), calls, names)
+        self.config = config
+        self._look_ahead()
+
+    # ------------------------------------------------------------------- what can be called
+
+    @property
+    def config(self) -> Config:
+        """The Config that the controls ask for; ValueError where they contradict each other."""
+        made = self.view.controls
+        return self._base.but(**{name: widgets.read(made[name]) for name in made})
+
+    @config.setter
+    def config(self, config: Config):
+        with self._lock:
+            self._base = config
+            self.view.put(config)
+            self._moved()
+
+    def start(self):
+        """Run what the controls say, or bring it back if it was run before; while another run
+        goes on, it waits in the queue."""
+        self.view.wrong("")
+        config = self.config
+        known = self._known(config)
+        if known is not None:
+            self._asked.setdefault(known.id, config)
+            return self._bring_back(known)
+        control.RUNNER.submit(control.Job(self.lab, config, owner=self, listen=self._changed))
+        self._buttons()
+
+    def stop(self):
+        """End the run after its step, and keep it; empty the queue."""
+        control.RUNNER.stop(self)
+        self._buttons()
+
+    def make_baseline(self):
+        """Compare with the selected run from now on."""
+        if self.view.list.value is not None:
+            self.baseline = self.runs[self.view.list.value]
+            self._list()
+            self._show()
+
+    async def result(self):
+        """Wait for the runs that were started, or make one with the values of the controls; leave
+        the figure and its sentence under this cell, also for those that follow. Returns the Run.
+
+        An interrupt of the cell stops the run and keeps it. Raises what the run raised.
+        """
+        await control.RUNNER.idle(self.forecast)
+        if not self.runs and not control.RUNNER.busy(self):
+            self.start()
+        await control.RUNNER.idle(self)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        if not self.runs:
+            raise ValueError("no run was made; press Start in the panel, then run this cell again")
+        self._leave()
+        return self.runs[-1]
+
+    def wait(self, seconds: float = 600) -> list:
+        """Wait until nothing is left to do; the runs. For scripts: in a notebook `await
+        panel.result()` leaves the page free meanwhile."""
+        control.RUNNER.join(self.forecast, seconds)
+        control.RUNNER.join(self, seconds)
+        if self._painter is not None:
+            self._painter.join(seconds)
+        return self.runs
+
+    def picture(self):
+        """The figure of the baseline and the newest runs, with its sentence; None without one."""
+        chosen = self._chosen()
+        if not chosen:
+            return None
+        run = self.runs[-1]
+        if len(chosen) == 1:
+            made = live._final(run, f"{run.model_name} on {run.data.get('name')}")
+        else:
+            made = _stacked(chosen)
+        said = "; ".join(finding.text for finding in diagnose.diagnose(run))
+        made.text = f"{made.text.rstrip('.')}. {said[:1].upper()}{said[1:]}."
+        return made
+
+    def _ipython_display_(self):
+        from IPython.display import display
+
+        display(self.view.ui)
+        print("The controls live as long as the kernel: after reopening the notebook, run this "
+              "cell again.\nThe figure stays, under the cell that awaits the result.")
+
+    def __repr__(self) -> str:
+        return f"WhatIf({self.lab!r}, {len(self.runs)} runs)"
+
+    # --------------------------------------------------------- what the learner has changed
+
+    def _moved(self):
+        """A control has a new value: say what it would take; a finished run is shown at once."""
+        with self._lock:
+            self.view.wrong("")
+            self.view.next.say("")
+            config = self.config
+            self.view.say(str(config), config.method in ("lora", "qlora"))
+            self._copy()
+            known = self._foretell()
+            if known is not None and not control.RUNNER.busy(self):
+                self._bring_back(known)
+
+    def _typed(self):
+        self.config = Config.from_string(self.view.line.value)
+
+    def _pick(self):
+        """Another model or other data."""
+        asked = {name: picker.value.strip() for name, picker in self.view.pickers.items()}
+        self.lab = Experiment(**{k: v for k, v in asked.items() if v}, probes=self._probes())
+        self.baseline = None
+        self.view.wrong("")
+        self._look_ahead()
+        self._moved()
+
+    def _select(self):
+        """A run in the list was chosen: the controls go where it was."""
+        if self.view.list.value is None:
+            return
+        with self._lock:
+            run = self.runs[self.view.list.value]
+            self._put(run)
+            self.config = self._asked.get(run.id, run.config)
+        self._show()
+
+    def _copy(self):
+        kind = self.view.copy.value
+        if not kind:
+            return self.view.text.say("")
+        config = self.config
+        if kind.endswith("script"):  # other libraries have no "auto"
+            config = self.forecast.resolved(config) or config
+        self.view.text.say(script.KINDS[kind](self.lab, config))
+
+    # ------------------------------------------------------------------------------ the runs
+
+    def _look_ahead(self):
+        """Load the model and find out what runs take, without making the page wait."""
+        self.forecast = forecast = Forecast(self.lab)
+
+        class Look(control.Job):
+            def work(self):
+                forecast.load()
+
+        def told(job):
+            if job.state == control.FAILED:
+                self._failed(job.error)
+            elif job.state == control.FINISHED and self.forecast is forecast:
+                widgets.guarded(self._moved, self.view.wrong)()
+
+        control.RUNNER.submit(Look(self.lab, None, owner=forecast, listen=told), first=True)
+
+    def _known(self, config):
+        """A finished run, of this panel or of the store, that answers `config`."""
+        asked = self.forecast and self.forecast.resolved(config)
+        if not asked:
+            return None
+        found = self.forecast.recall(config)
+        ours = {run.id: run for run in self.runs}
+        return ours.get(found.id, found) if found else None
+
+    def _foretell(self):
+        """Say what Start would do; returns the finished run that it would bring back, if any."""
+        config = self.config
+        known = self._known(config)
+        self.view.next.say(self._foretold(config) if known is None else
+                           "this was run before: Start brings it back, nothing is trained")
+        return known
+
+    def _foretold(self, config) -> str:
+        seconds = self.forecast and self.forecast.seconds(config)
+        if seconds is None:
+            return "next run: the model is being looked at ..."
+        size = self.forecast.bytes(config)
+        memory = "memory not known beforehand" if size is None else (
+            f"about {size / 2**20:,.0f} MiB of {machine.free_memory() / 2**20:,.0f} free")
+        took = f"{seconds:.0f} s" if seconds >= 1.5 else "a second"
+        return f"next run: {self.forecast.steps(config):,} steps, about {took}, {memory}"
+
+    def _changed(self, job):
+        """The state of a job is another one; called in the thread that trains."""
+        if job.state == control.RUNNING:
+            self.view.status.say("measuring the model before the first step")
+            self._painter = threading.Thread(
+                target=widgets.guarded(self._paint, self.view.wrong), args=(job,), daemon=True,
+                name="ftkit-paint")
+            self._painter.start()
+        elif job.run is not None:
+            for old in self.runs:
+                old.model = None  # only the newest keeps its weights
+            self._asked[job.run.id] = job.config
+            if job.state == control.FINISHED:
+                self.forecast.learn(job.config, job.took)
+            self._put(job.run)
+        elif job.error is not None:
+            self._failed(job.error)
+        if job.run is None and job.state != control.RUNNING:
+            self.view.status.say(job.state)
+        self._buttons(over=job.state not in (control.WAITING, control.RUNNING))
+
+    def _paint(self, job):
+        base = self.baseline
+        self.view.follow(job, (self._name(base), base) if base is not None else None)
+        if job.run is not None:
+            steps = len(job.run.rows)
+            self.view.status.say(job.run.stopped or f"finished: {steps} steps, {job.took:.1f} s")
+            self._show()
+            self._foretell()
+
+    def _failed(self, error):
+        self.error = error
+        if isinstance(error, ValueError):
+            return self.view.wrong(words.clean(error))
+        widgets.failures.append(error)
+        self.view.wrong(words.clean(f"the run failed: {type(error).__name__}: {error}"))
+
+    def _bring_back(self, known):
+        if not self.runs or self.runs[-1] is not known:
+            self._put(known)
+            self.view.status.say(f"run before, {known.id}: brought back from the store")
+            self._show()
+
+    def _put(self, run):
+        """A run becomes the newest of the list."""
+        with self._lock:
+            self.runs = [old for old in self.runs if old is not run] + [run]
+            self.baseline = self.baseline or run
+            self._list()
+
+    def _show(self):
+        """The whole figure and what it means; also under the cell that waited, if one did."""
+        made = self.picture()
+        if made is not None:
+            self.view.see(made.png(dpi=100))
+            self.view.verdict.say(*(f"{finding.text} → {finding.advice}"
+                                    for finding in diagnose.diagnose(self.runs[-1])))
+            if self._handle is not None:
+                self._leave(made)
+
+    def _leave(self, made=None):
+        """Put the figure into the notebook itself, where it stays when the widgets are gone."""
+        from IPython.display import DisplayHandle
+
+        first = made is None or self._handle is None
+        bundle = (made or self.picture())._repr_mimebundle_()
+        self._handle = DisplayHandle() if first else self._handle
+        (self._handle.display if first else self._handle.update)(bundle, raw=True)
+
+    # ------------------------------------------------------------------------------- in words
+
+    def _chosen(self) -> dict:
+        """Label → Run: the baseline and the newest others."""
+        newest = [run for run in self.runs[::-1] if run is not self.baseline][:SHOWN - 1]
+        made = {}
+        for run in [*([self.baseline] if self.baseline and self.runs else []), *newest[::-1]]:
+            label = self._name(run)
+            made[label if label not in made else f"{label} ({run.id[-4:]})"] = run
+        return made
+
+    def _name(self, run) -> str:
+        """A run by what sets it apart from the baseline."""
+        if run is self.baseline:
+            return "baseline"
+        base, pairs = self.baseline, {}
+        for name, value in run.config.to_dict().items():
+            pairs[name] = value, base.config.to_dict().get(name)
+        pairs |= {"model": (run.model_name, base.model_name),
+                  "data": (run.data.get("name"), base.data.get("name"))}
+        said = [f"{n}={a:g}" if isinstance(a, float) else f"{n}={a}"
+                for n, (a, b) in pairs.items() if a != b]
+        return ", ".join(said) or "the same again"
+
+    def _list(self):
+        rows = []
+        for place, run in enumerate(self.runs, 1):
+            after = ", ".join(f"{key} {words.number(words.to_float(value))}"
+                              for key, value in run.after.items())
+            stopped = f" ({run.stopped})" if run.stopped else ""
+            rows.append(f"{place}  {self._name(run)}: {after}{stopped}")
+        self.view.runs(rows)
+
+    def _buttons(self, over: bool = False):
+        running = not over and control.RUNNER.running(self) is not None
+        self.view.buttons(running, len(control.RUNNER.waiting(self)))
+
+    def _source(self) -> str:
+        train = self.lab.train
+        return train.name if train.name in data.sample_names() else str(train.path or train.name)
+
+    def _probes(self):
+        return dict(self.lab.probes)
+
+
+def _stacked(runs: dict) -> fig.Picture:
+    """One panel over the other, narrow enough to stand beside the controls: val_loss and what
+    else was watched; the training loss is too noisy to tell several runs apart."""
+    keys = [key for key in words.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
+    groups = words.grouped(runs)
+    high = 0.5 + 2.05 * len(keys)
+    with fig.style():
+        figure = fig.new_figure(8.2, high)
+        for place, key in enumerate(keys):
+            bottom = (0.45 + 2.05 * (len(keys) - 1 - place)) / high
+            ax = figure.add_axes((0.085, bottom, 0.54, 1.8 / high))
+            fig.draw(ax, fig.lines_of(groups, [key], "step"), "step")
+            ax.set_ylabel(words.clean(key), parse_math=False)
+        ax.set_xlabel("step")
+    return fig.Picture(figure, words.compared(groups, keys))

@@ -296,6 +296,8 @@ class WhatIf:
 
     def _leave(self, made=None):
         """Put the figure into the notebook itself, where it stays when the widgets are gone."""
+        if not machine.in_notebook():
+            return
         from IPython.display import DisplayHandle
 
         first = made is None or self._handle is None

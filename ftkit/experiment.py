@@ -87,7 +87,7 @@ class Experiment:
             total = loop.steps_in(config, len(prepared["units"]))
             happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
                                data=prepared["about"], total_steps=total, model=model,
-                               tokenizer=tokenizer, machine=machine.describe(),
+                               tokenizer=tokenizer, experiment=self, machine=machine.describe(),
                                versions=machine.versions())
             happened.trainable_parameters, happened.total_parameters = models.count(model)
             if on_start:

@@ -199,8 +199,9 @@ def log_if_wide(ax, which: str, values):
     axis.set_minor_formatter(NullFormatter())
 
 
-def draw_points(ax, points, start):
-    """Points (name, x, sd of x, y, sd of y) with names; `start` is the star they came from."""
+def draw_points(ax, points, start, frontier=()):
+    """Points (name, x, sd of x, y, sd of y) with names; `start` is the star they came from,
+    `frontier` the (x, y) that a line connects."""
     from matplotlib.transforms import blended_transform_factory
 
     log_if_wide(ax, "x", [p[1] for p in points] + ([start[0]] if start else []))
@@ -225,8 +226,16 @@ def draw_points(ax, points, start):
     if start:
         ax.plot(*start, "*", color="black", markersize=14, zorder=5)
         names.append((*start, ax.transData, "untouched model", "#000000"))
+    if len(frontier) > 1:
+        ax.plot(*zip(*frontier, strict=True), color=QUIET, linewidth=1.1, linestyle=DASHES[3],
+                zorder=1)
     ax.margins(0.12)
     ax.autoscale_view()
+    if len(frontier) > 1:  # named in the middle of its longest part
+        there = [ax.transData.transform(p) for p in frontier]
+        a, b = max(zip(there, there[1:], strict=False), key=lambda part: math.dist(*part))
+        middle = ax.transData.inverted().transform((a + b) / 2)
+        names.insert(0, (*middle, ax.transData, "frontier", QUIET))
     boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
     frame = ax.get_window_extent()
     for x, y, transform, text, colour in names:
@@ -275,6 +284,26 @@ def _end_labels(ax, ends):
         ax.annotate(text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
                     textcoords="axes fraction", va="center", color=dark(colour), arrowprops=arrow,
                     annotation_clip=False, parse_math=False)
+
+
+def draw_seeds(ax, rows, looks):
+    """Each row a line of dots, one per value, with its mean and ± one standard deviation; the
+    first row on top. looks: the index of colour and marker of each row."""
+    for y, (values, i) in enumerate(zip(rows, looks, strict=True)):
+        fine = [v for v in values if math.isfinite(v)]
+        colour = COLOURS[i % 7]
+        ax.plot(fine, [y] * len(fine), MARKERS[i % 6], color=colour, alpha=0.6, markersize=7,
+                markeredgecolor="white")
+        if len(fine) > 1:
+            mean, sd = mean_sd(fine)
+            ax.errorbar(mean, y, xerr=sd, fmt="|", color=dark(colour), markersize=16, capsize=4,
+                        linewidth=1.4)
+        if len(fine) < len(values):
+            ax.text(1.0, y, "diverged", transform=ax.get_yaxis_transform(), ha="right",
+                    va="center", color=dark(colour))
+    log_if_wide(ax, "x", [v for values in rows for v in values])
+    ax.margins(x=0.12)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
 
 
 def spread(places: list[float], gap: float) -> list[float]:

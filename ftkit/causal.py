@@ -1,0 +1,375 @@
+"""What made the difference? `compare`: runs side by side, with a guard against false causes.
+
+    ft.compare(a, b)              lists what differs, and the effect if exactly one thing does
+    ft.compare(a, b).repeat(3)    runs both with more seeds, for the band of seed noise
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+
+from ftkit import words
+from ftkit.config import Config
+
+# 97.5 % points of Student's t for 1 to 30 degrees of freedom; with more, the normal one is near.
+T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+     2.052, 2.048, 2.045, 2.042)
+CUT = ("interrupted", "stopped by hand", "ended early", "not finished")
+HELD = {"model": "model", "data": "data", "validation": "validation data",
+        "template": "template", "eval_records": "eval_records", "metrics": "metrics",
+        "replay_from": "replay_from"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """What one change did to one measure, with the noise of the seeds.
+
+    a, b: a value per seed. difference: mean of b less mean of a. band: half the width of the 95 %
+    interval around it (Welch 1947), nan with fewer than two seeds on a side. clear: whether the
+    interval leaves out zero; None where there is no interval.
+    """
+
+    measure: str
+    a: list[float]
+    b: list[float]
+    difference: float
+    band: float
+
+    @property
+    def clear(self) -> bool | None:
+        if math.isnan(self.band):
+            return None
+        return abs(self.difference) > self.band
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.difference):
+            return f"{self.measure}: not finite in every run"
+        if self.difference == 0:
+            return f"{self.measure} is the same"
+        way = "rose" if self.difference > 0 else "fell"
+        size = words.number(abs(self.difference))
+        if self.clear is None:
+            return f"{self.measure} {way} by {size} in one run of each"
+        band = words.number(self.band)
+        if self.clear:
+            return f"{self.measure} {way} by {size} ± {band}"
+        return f"{self.measure}: {size} is within the noise of the seeds (± {band})"
+
+
+class Comparison:
+    """What differs between two or more groups of runs and, where one thing does, what it did.
+
+    `.differs`: name → the values, one per group, of everything that is not the same.
+    `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
+    cause. `.separating`: Config strings of runs that would tell several causes apart. `.pairs`
+    has the same for each group after the first. Draws itself; `.text` is the verdict in words.
+    """
+
+    def __init__(self, groups, names):
+        self.groups, self.names = groups, names
+        self.pairs = [Pair(groups, names, place) for place in range(1, len(groups))]
+        facts = [facts_of(group) for group in groups]
+        self.differs = {name: [fact.get(name) for fact in facts]
+                        for name in dict.fromkeys(n for pair in self.pairs for n in pair.differs)}
+        first = self.pairs[0]
+        self.cause, self.effects, self.separating = first.cause, first.effects, first.separating
+        self.text = " ".join(pair.text for pair in self.pairs)
+
+    def repeat(self, seeds=3, lab=None) -> Comparison:
+        """The same comparison with more seeds: a number of seeds for each side, or a list of them.
+
+        Runs whose seed is there already are not run again. lab: the Experiment of runs that come
+        from the store; ValueError where it is not the one they were made in.
+        """
+        return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
+                          self.names)
+
+    def table(self) -> words.Table:
+        """What differs, and each effect, as rows."""
+        rows = [{"": f"differs: {name}"} | dict(zip(self.names, map(_shown, values), strict=True))
+                for name, values in self.differs.items()]
+        for pair in self.pairs:
+            a, b = self.names[pair.base], self.names[pair.place]
+            for e in pair.effects.values():
+                rows.append({"": e.measure, a: words.cell(e.a), b: words.cell(e.b),
+                             f"{b} - {a}": _with_band(e)})
+        return words.Table(rows or [{"": "nothing differs"}])
+
+    def picture(self):
+        """Each measure with a panel: a dot per seed, mean and spread, for every group."""
+        from ftkit import figure as fig
+
+        shown = sorted({place for pair in self.pairs if pair.effects
+                        for place in (pair.base, pair.place)})
+        keys = list(dict.fromkeys(k for pair in self.pairs for k in pair.effects))
+        if not keys:
+            return None
+        wide, high = 2.5 * min(3, len(keys)), (0.75 + 0.36 * len(shown)) * math.ceil(len(keys) / 3)
+        values = list(self.differs.values())[:2]
+        names = [fig.short(f"{self.names[place]}: {', '.join(_shown(v[place]) for v in values)}",
+                           24) for place in shown]
+        left = 0.25 + 0.07 * max(map(len, names))
+        with fig.style():
+            figure = fig.new_figure(left + wide, high + 0.1)
+            axes = figure.subplots(math.ceil(len(keys) / 3), min(3, len(keys)), sharey=True,
+                                   squeeze=False).flat
+            for ax, key in zip(axes, keys, strict=False):
+                fig.draw_seeds(ax, [[words.to_float(r.after.get(key)) for r in self.groups[p]]
+                                    for p in shown], shown)
+                ax.set_xlabel(words.clean(key), parse_math=False)
+                ax.set_yticks(range(len(shown)), names, parse_math=False)
+            for ax in list(axes)[len(keys):]:
+                ax.set_visible(False)
+            figure.subplots_adjust(left=left / (left + wide), right=0.97, top=0.98,
+                                   bottom=0.45 / (high + 0.1), hspace=0.6, wspace=0.12)
+        return fig.Picture(figure, self.text)
+
+    def __repr__(self) -> str:
+        return words.clean(self.text)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        page, picture = self.table()._repr_html_(), self.picture()
+        if picture is None:
+            return {"text/plain": self.text,
+                    "text/html": f"{page}<div>{html.escape(words.clean(self.text))}</div>"}
+        bundle = picture._repr_mimebundle_()
+        return bundle | {"text/html": page + bundle["text/html"]}
+
+
+class Pair:
+    """Group `place` against the group it can be compared with: the first, if more than one thing
+    differs between these and only one to another group, that one."""
+
+    def __init__(self, groups, names, place):
+        self.place, self.base = place, 0
+        self.differs = _differences(groups[0], groups[place])
+        rest = [i for i in range(1, len(groups)) if i != place
+                and len(_differences(groups[i], groups[place])) == 1]
+        refused = ""
+        if len(self.differs) > 1:
+            self.separating = _separating(groups[0], groups[place], self.differs)
+            refused = _refusal(names[0], names[place], self.differs, self.separating)
+            self.base = rest[0] if rest else 0
+        else:
+            self.separating = []
+        cause = _differences(groups[self.base], groups[place])
+        self.cause = next(iter(cause)) if len(cause) == 1 else None
+        a, b = groups[self.base], groups[place]
+        self.effects = {} if self.cause is None else {
+            key: _effect(key, a, b) for key in a[0].after if key in b[0].after}
+        said = "" if len(cause) > 1 else _verdict(
+            names[self.base], names[place], self.cause, cause, self.effects, a, b)
+        self.text = " ".join(part for part in (refused, said) if part)
+
+
+def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
+    """What differs between runs, and what it did, if exactly one thing differs.
+
+    a, b, more: a Run, or a list of Runs that differ only in their seed; each is compared with
+    `a`. Two runs of one config from the store are not joined by themselves, except where that
+    adds seeds to a single Run. repeat: run each config until it has this many seeds. lab: the
+    Experiment for these runs, where the Runs came from the store.
+    Raises ValueError for a list that mixes configs, or no runs.
+    """
+    groups, names = [], []
+    for place, given in enumerate((a, b, *more)):
+        group = words._listed(given)
+        name = chr(ord("a") + place) if place < 26 else f"run {place + 1}"
+        if not group:
+            raise ValueError(f"{name} is empty; give a Run or a list of Runs")
+        for other in group[1:]:
+            mixed = [n for n in _differences([group[0]], [other]) if n != "seed"]
+            if mixed:
+                raise ValueError(f"the runs of {name} differ in {', '.join(mixed)}; a list stands "
+                                 "for one config with several seeds, so give the others apart")
+        groups.append(group)
+        names.append(name)
+    groups = [_with_stored(group) if len(group) == 1 else group for group in groups]
+    made = Comparison(groups, names)
+    return made.repeat(repeat, lab) if repeat else made
+
+
+# ----------------------------------------------------------------------------- what differs
+
+
+def facts_of(group) -> dict:
+    """Everything that may be a cause: config, model, data, what was measured, how far it went."""
+    run = group[0]
+    facts = dict(words.config_of(run))
+    if facts.get("max_steps") is not None:
+        facts.pop("epochs", None)
+    if facts.get("method") == "full":  # fields that say how an adapter is made mean nothing here
+        facts = {k: v for k, v in facts.items() if not _of_adapters(k)}
+    if not facts.get("replay"):
+        facts.pop("replay_from", None)
+    seeds = sorted({r.config.seed for r in group})
+    facts["seed"] = seeds[0] if len(seeds) == 1 else None
+    held = dict(run.data.get("held_still") or {})
+    facts["model"] = held.get("model", run.model_name)
+    for key in ("name", "rows", "sha256"):
+        facts[f"data {key}"] = run.data.get(key)
+    for key in ("validation", "template", "eval_records", "metrics", "replay_from"):
+        if key in held and (key != "replay_from" or facts.get("replay")):
+            facts[HELD[key]] = held[key]
+    for name, digest in (held.get("probes") or {}).items():
+        facts[f"probe {name}"] = digest
+    cut = [r for r in group if str(getattr(r, "stopped", None) or "").startswith(CUT)]
+    if cut:  # early stopping and divergence are what a config did, these are what somebody did
+        facts["steps done"] = len(cut[0].rows)
+    else:
+        facts["steps done"] = "all"
+    return facts
+
+
+def _of_adapters(name: str) -> bool:
+    return name in ("r", "target_modules", "init_lora_weights", "num_virtual_tokens") or (
+        name.startswith(("lora_", "use_", "prefix_", "prompt_")))
+
+
+def _differences(a, b) -> dict:
+    """Name → (value in a, value in b) of what is not the same. Data that differs is one cause,
+    whether it shows in its name, its rows or its hash; seeds count only one against one."""
+    left, right = facts_of(a), facts_of(b)
+    if left.get("method") == "full" or right.get("method") == "full":
+        shared = left.keys() & right.keys() | {k for k in left.keys() ^ right.keys()
+                                               if not _of_adapters(k)}
+    else:
+        shared = left.keys() | right.keys()
+    out = {k: (left.get(k), right.get(k)) for k in [*left, *right] if k in shared
+           and left.get(k) != right.get(k)}
+    if None in out.get("seed", ()) or (len(a) > 1 or len(b) > 1):
+        out.pop("seed", None)
+    data = [k for k in ("data name", "data rows", "data sha256") if k in out]
+    if data == ["data name"] and out["data name"] != (None, None):
+        out.pop("data name")  # the same records under another name
+    elif len(data) > 1:
+        parts = [", ".join(str(side.get(k))[:12] for k in ("data name", "data rows", "data sha256"))
+                 for side in (left, right)]
+        for k in data:
+            del out[k]
+        out = {"data": tuple(parts)} | out
+    return out
+
+
+def _separating(a, b, differs) -> list[str]:
+    """Configs of runs that would tell the causes apart: for each field that differs, a's config
+    with b's value of it; where the data or the model differs too, a's config there."""
+    base, other = a[0].config, b[0].config
+    fields = [n for n in differs if n in Config.__dataclass_fields__]
+    if not fields or not isinstance(base, Config) or not isinstance(other, Config):
+        return []
+    if len(fields) < len(differs):
+        return [str(base)]
+    made = []
+    for name in fields:
+        change = [name] + [n for n in Config.__dataclass_fields__
+                           if name == "method" and _of_adapters(n)]
+        try:
+            made.append(str(base.but(**{n: getattr(other, n) for n in change})))
+        except ValueError:  # a value that the rest of a's config does not allow
+            continue
+    return made
+
+
+# -------------------------------------------------------------------------------- the effect
+
+
+def _effect(key, a, b) -> Effect:
+    left, right = ([words.to_float(run.after.get(key)) for run in group] for group in (a, b))
+    (mean_a, sd_a), (mean_b, sd_b) = words.mean_sd(left), words.mean_sd(right)
+    band = math.nan
+    if len(left) > 1 and len(right) > 1:
+        va, vb = sd_a**2 / len(left), sd_b**2 / len(right)
+        band = 0.0
+        if va + vb > 0:
+            freedom = (va + vb) ** 2 / (va**2 / (len(left) - 1) + vb**2 / (len(right) - 1))
+            band = T[min(int(freedom + 1e-9), len(T)) - 1] * math.sqrt(va + vb)
+    return Effect(key, left, right, mean_b - mean_a, band)
+
+
+def _verdict(a, b, cause, differs, effects, left, right) -> str:
+    if cause is None:
+        return (f"Nothing differs between {a} and {b}, so they should agree; a difference is noise "
+                "of the machine.")
+    old, new = map(_shown, differs[cause])
+    effects = list(effects.values())
+    told = "; ".join(map(str, effects)) or "no measure is in both"
+    text = f"Only {cause} differs: {a} has {old}, {b} has {new}. From {a} to {b}: {told}."
+    if cause == "seed":
+        return text + " That is the noise of the seed; no effect smaller than it can be seen."
+    if any(e.clear is None for e in effects):
+        return text + (f" With {len(left)} and {len(right)} runs the noise of the seed is not "
+                       "known, so this may be chance: `.repeat(3)` runs both with three seeds.")
+    if effects and not any(e.clear for e in effects):
+        text += " None of it stands out from the noise of the seeds."
+    return text
+
+
+def _refusal(a, b, differs, separating) -> str:
+    listed = ", ".join(f"{name} ({_shown(x)} and {_shown(y)})" for name, (x, y) in differs.items())
+    other = [n for n in differs if n not in Config.__dataclass_fields__]
+    runs = " and ".join(f"`{config}`" for config in separating)
+    if not other:
+        advice = f"Run {runs}, with all else as in {a}, to tell them apart."
+    elif len(other) == len(differs):
+        advice = f"Change one of {' and '.join(other)} at a time."
+    else:
+        advice = f"Run {runs} with the {' and '.join(other)} of {b} first."
+    return (f"{a} and {b} differ in {len(differs)} things, so no effect can be put down to one of "
+            f"them: {listed}. {advice}")
+
+
+def _shown(value):
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def _with_band(e: Effect) -> str:
+    size = f"{'+' * (e.difference > 0)}{words.number(e.difference)}"
+    return size if math.isnan(e.band) else f"{size} ± {words.number(e.band)}" + (
+        "" if e.clear or not e.difference else " (noise)")
+
+
+# --------------------------------------------------------------------------------- more seeds
+
+
+def _with_stored(group) -> list:
+    """A single run and the runs of the store that differ from it in the seed only."""
+    from ftkit import run
+
+    seen, out = {group[0].config.seed}, list(group)
+    if not group[0].data.get("held_still") or facts_of(group)["steps done"] != "all":
+        return out
+    for other in run.list_runs():
+        if other.config.seed not in seen and other.data.get("held_still") and not [
+                n for n in _differences(group, [other]) if n != "seed"]:
+            seen.add(other.config.seed)
+            out.append(other)
+    return out
+
+
+def _repeats(group, seeds, lab) -> list:
+    have = {run.config.seed for run in group}
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        fresh = (s for s in range(10**6) if s not in have)
+        wanted = [next(fresh) for _ in range(seeds - len(have))]
+    else:
+        wanted = [s for s in seeds if s not in have]
+    if not wanted:
+        return []
+    first = group[0]
+    lab = lab or next((r.experiment for r in group if getattr(r, "experiment", None)), None)
+    if lab is None:
+        raise ValueError(f"run {first.id} comes from the store, which does not keep its "
+                         "experiment; give it: compare(..., lab=ft.Experiment(...))")
+    held, now = first.data.get("held_still") or {}, lab.held_still()
+    other = [k for k in now if held and held.get(k) != now[k]]
+    if other:
+        raise ValueError(f"run {first.id} was not made in this experiment: "
+                         f"{', '.join(other)} differ")
+    return list(lab.sweep(first.config, seed=wanted))

@@ -10,7 +10,6 @@ None of them stops Restart & Run All: without a guess or a solution they say so 
 from __future__ import annotations
 
 import difflib
-import html
 import math
 import operator
 import os
@@ -20,90 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit import machine, progress
+from ftkit.guesses import calibration, predict
 from ftkit.words import cell, clean, mean_sd, number
 
-# ------------------------------------------------------------------------------ predict
-
-
-class Prediction:
-    """A question, the learner's guess, and after `score` what came out; draws itself.
-
-    `.right` is None until there are both a guess and a result.
-    """
-
-    def __init__(self, question, options, guess, confidence):
-        self.question, self.options = question, options
-        self.guess, self.confidence = guess, confidence
-        self.actual = self.right = None
-
-    def score(self, actual, within: float = 0.1) -> Prediction:
-        """Put the result beside the guess. A number is right when it is within that share of the
-        result (0.1: ten per cent); an option must be the right one. Returns itself."""
-        if self.options:
-            self.actual = _option(actual, self.options, "the result")
-        else:
-            self.actual = actual
-        if self.guess is not None:
-            self.right = _agrees(self.guess, self.actual, within)
-            progress.add("score", question=self.question, guess=self.guess, actual=self.actual,
-                         right=self.right, confidence=self.confidence)
-        return self
-
-    def _lines(self) -> list[str]:
-        lines = [self.question]
-        if self.guess is None:
-            choice = f" one of {', '.join(map(repr, self.options))}" if self.options else " ..."
-            lines.append(f"no guess yet: write guess={choice} in this cell and run it before "
-                         "you read on" if self.actual is None else "no guess was made")
-        else:
-            sure = "" if self.confidence is None else f" ({self.confidence:.0%} sure)"
-            lines.append(f"your guess: {cell(self.guess)}{sure}")
-        if self.actual is not None:
-            mark = {True: " ✓ right", False: " ✗ not this time", None: ""}[self.right]
-            lines.append(f"what came out: {cell(self.actual)}{mark}")
-        return [clean(line) for line in lines]
-
-    def __repr__(self):
-        return " | ".join(self._lines())
-
-    def _repr_html_(self):
-        first, *rest = map(html.escape, self._lines())
-        return f"<div><b>{first}</b><br>{'<br>'.join(rest)}</div>"
-
-
-def predict(question: str, *options: str, guess=None, confidence: float | None = None):
-    """Commit a guess before the run: an option, or a number where no options are given.
-
-    guess: an option or its beginning. confidence: 0 to 1. The guess is kept in the learner's
-    progress file. Raises ValueError for a guess that is no option, naming the options.
-    """
-    if confidence is not None and (isinstance(confidence, bool) or not 0 <= confidence <= 1):
-        raise ValueError(f"confidence is {confidence!r}; give a number from 0 to 1 (0.7 means 70%)")
-    if guess is Ellipsis:
-        guess = None
-    if guess is not None:
-        if options:
-            guess = _option(guess, options, "guess")
-        progress.add("predict", question=question, options=list(options), guess=guess,
-                     confidence=confidence)
-    return Prediction(question, options, guess, confidence)
-
-
-def _option(given, options, what):
-    text = str(given).strip().lower()
-    same = [o for o in options if str(o).lower() == text]
-    begun = [o for o in options if text and str(o).lower().startswith(text)]
-    if same or len(begun) == 1:
-        return (same or begun)[0]
-    raise ValueError(f"{what} is {given!r}; expected one of {', '.join(map(repr, options))}")
-
-
-def _agrees(guess, actual, within) -> bool:
-    try:
-        return abs(float(guess) - float(actual)) <= within * abs(float(actual))
-    except (TypeError, ValueError):
-        return str(guess).strip().lower() == str(actual).strip().lower()
-
+__all__ = ["calibration", "check", "exercise", "expect", "near", "predict"]
 
 # ------------------------------------------------------------------------------- expect
 

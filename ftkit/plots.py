@@ -42,13 +42,16 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     return Picture(places[0].figure, text)
 
 
-def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None) -> Picture:
+def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
+            frontier: bool = True) -> Picture:
     """Where each run ended; by default learning (x) against forgetting (y), lower left is best.
 
     x, y: a measure of `run.after`, an attribute such as seconds, or a field of Config. label: a
     field of Config or a function of a run; by default the fields that differ. Runs that differ
     only in their seed are one point with bars of ± one sample standard deviation. The star is the
     model before training. A run without a finite value is a cross at the edge, called diverged.
+    frontier: connect the points that no other beats in both measures, by their means (losses,
+    seconds and bytes are better low, other measures high; a field of Config is no measure).
     Raises ValueError for a measure that no run has.
     """
     groups = words.grouped(runs, label)
@@ -65,14 +68,33 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None) -> P
         figure = fig.new_figure(6.8, 4.4)
         ax = figure.add_axes((0.11, 0.12, 0.83, 0.83))
         told = all(name.startswith(f"{x}=") and ", " not in name for name, *_ in points)
-        fig.draw_points(ax, [("", *p[1:]) for p in points] if told else points, start)
+        best = _frontier(points, x, y, members) if frontier else []
+        fig.draw_points(ax, [("", *p[1:]) for p in points] if told else points, start,
+                        [(p[1], p[3]) for p in best])
         ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
         ax.set_ylabel(clean(AXES.get(y, y)), parse_math=False)
     said = [f"{name}: {number(mx)}, {number(my)}" if math.isfinite(mx + my)
             else f"{name}: diverged" for name, mx, _, my, _ in points]
     if start:
         said.insert(0, f"untouched model: {number(start[0])}, {number(start[1])}")
-    return Picture(figure, f"{clean(x)}, {clean(y)} of {'; '.join(said)}.")
+    text = f"{clean(x)}, {clean(y)} of {'; '.join(said)}."
+    if len(best) > 1:
+        text += f" On the frontier, beaten in both by none: {'; '.join(p[0] for p in best)}."
+    return Picture(figure, text)
+
+
+def _frontier(points, x, y, members) -> list:
+    """The points that no other is at least as good as in both and better in one, along x."""
+    config = set().union(*(words.config_of(run) for run in members))
+    if x == y or {x, y} & config:
+        return []
+    signs = [1 if key.endswith(("loss", "perplexity", "seconds", "bytes", "parameters", "tokens"))
+             else -1 for key in (x, y)]
+    good = {i: (signs[0] * p[1], signs[1] * p[3]) for i, p in enumerate(points)
+            if math.isfinite(p[1] + p[3])}
+    kept = [i for i, (a, b) in good.items()
+            if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in good.values())]
+    return sorted((points[i] for i in kept), key=lambda p: p[1])
 
 
 def _over_seeds(runs, key) -> tuple[float, float]:

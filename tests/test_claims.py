@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +75,96 @@ def test_text_is_escaped_where_a_prediction_draws_itself():
     for evil in ("<img", "<script", ": <b>"):
         assert evil not in page
     assert "&lt;img src=x onerror=y&gt;" in page
+
+
+# ------------------------------------------------------------------------ guessed curves
+
+
+def make_run(*val, seed=0):
+    rows = [{"step": 10 * i, "loss": v, "val_loss": v} for i, v in enumerate(val) if i]
+    return SimpleNamespace(rows=rows, before={"val_loss": val[0]}, after={"val_loss": val[-1]},
+                           config=SimpleNamespace(seed=seed))
+
+
+def test_a_curve_of_a_few_points_is_scored_against_the_run(own_home):
+    p = claims.predict("How does it fall?", guess={30: 1, 0: 4}, confidence=0.6, topic="rates")
+    assert p.guess == [[0.0, 4.0], [30.0, 1.0]]  # the line through them: 4, 3, 2, 1
+    assert p._repr_mimebundle_().keys() == {"text/plain", "text/html"}  # nothing to show yet
+    p.score(make_run(4.0, 2.0, 1.5, 1.0))
+    # by hand: (0 + 1 + 0.5 + 0) / (4 + 2 + 1.5 + 1)
+    assert p.gap == pytest.approx(1.5 / 8.5) and p.right is True
+    assert "your curve is 18% off on average ✓ right" in repr(p)
+    assert p.score(make_run(4.0, 2.0, 1.5, 1.0), within=0.1).right is False
+    picture = p.picture()
+    assert [list(line.get_ydata()) for line in picture.axes[0].lines[:2]] == [
+        [4.0, 2.0, 1.5, 1.0], [4.0, 1.0]]
+    assert p._repr_mimebundle_()["image/png"]
+    asked, scored, _ = kept(own_home)
+    assert asked["guess"] == [[0.0, 4.0], [30.0, 1.0]] and asked["topic"] == "rates"
+    assert scored["gap"] == pytest.approx(1.5 / 8.5) and scored["topic"] == "rates"
+
+
+def test_a_curve_is_scored_against_the_mean_of_seeds_and_a_diverged_run_is_a_miss():
+    p = claims.predict("?", guess=[(0, 4), (10, 2)])
+    assert p.score([make_run(4.0, 1.0), make_run(4.0, 3.0, seed=1)]).gap == 0
+    gone = claims.predict("?", guess=[(0, 4), (20, 2)]).score(make_run(4.0, 9.0, float("nan")))
+    assert gone.right is False and "it diverged" in repr(gone) and gone.picture()
+    assert claims.predict("Where does it end?", guess=1.05).score(make_run(4.0, 1.0)).right
+
+
+@pytest.mark.parametrize("guess, told", [
+    ([(0, 4)], "has 1 point; a curve needs at least two"),
+    ([(0, 4), (30,)], r"has the point \(30,\); expected points \(step, value\)"),
+    ([(0, "high"), (30, 1)], r"has the point \(0, 'high'\)"),
+    ([(0, 4), (0, 1)], "has two values at step 0"),
+    ([(-1, 4), (3, 1)], "steps start at 0"),
+    ({0: 4, 30: float("nan")}, "must be finite"),
+    ([4, 3, 1], "has the point 4; expected points"),
+    ({4, 3}, "expected points"), (object(), "expected a number, or a curve")])
+def test_a_curve_that_is_none_says_what_is_accepted(guess, told, own_home):
+    with pytest.raises(ValueError, match=told):
+        claims.predict("How?", guess=guess)
+    assert not own_home.exists()
+
+
+def test_a_curve_beside_the_run_or_a_measure_it_lacks_is_told():
+    with pytest.raises(ValueError, match="covers steps 50 to 60, and nothing was measured there"):
+        claims.predict("?", guess=[(50, 4), (60, 1)]).score(make_run(4.0, 1.0))
+    with pytest.raises(ValueError, match="no 'general_loss'; measured were loss, val_loss"):
+        claims.predict("?", guess=[(0, 4), (9, 1)], key="general_loss").score(make_run(4.0, 1.0))
+
+
+def test_a_number_and_its_result_stand_on_one_line():
+    p = claims.predict("How many?", guess=90).score(100)
+    assert [list(line.get_xdata()) for line in p.picture().axes[0].lines] == [[100], [90]]
+    assert claims.predict("Which?", "a", "b", guess="a").score("a").picture() is None
+
+
+# --------------------------------------------------------------------------- calibration
+
+
+def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypatch):
+    empty = claims.calibration()
+    assert "No scored guess" in empty.text and empty.png().startswith(b"\x89PNG")
+    for question, guess in (("1", "a"), ("2", "a"), ("3", "b"), ("3", "a"), ("4", "b")):
+        claims.predict(question, "a", "b", guess=guess, confidence=0.9, topic="rates").score("a")
+    claims.predict("5", "a", "b", guess="a", topic="rates").score("a")  # without a confidence
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/07_learning_rate.ipynb")
+    claims.predict("6", guess=3, confidence=1).score(3)
+    made = claims.calibration()
+    assert made.rows == [
+        {"topic": "07_learning_rate", "guesses": 1, "sure": 1.0, "right": 1.0},
+        {"topic": "rates", "guesses": 4, "sure": pytest.approx(0.9), "right": 0.5}]
+    assert "rates: 4 guesses, 90% sure, 50% right, too sure" in made.text
+    only = claims.calibration("rates")
+    assert [row["topic"] for row in only.rows] == ["rates, about 90% sure"]
+
+
+def test_the_interval_is_wilsons():
+    from ftkit import guesses
+
+    low, high = guesses._wilson(0.5, 4)  # 95 % interval of 2 in 4, as tabulated
+    assert (low, high) == (pytest.approx(0.150, abs=1e-3), pytest.approx(0.850, abs=1e-3))
 
 
 # ------------------------------------------------------------------------------- expect

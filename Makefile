@@ -51,6 +51,9 @@ notebooks: $(READY)-test  ## build notebooks/*.ipynb from notebooks/src
 bench: $(READY)-test  ## the speed of training against others, half an hour (ARGS="speed --quick")
 	$(PY) tests/benchmarks/bench.py $(or $(ARGS),all)
 
+sweeps: $(READY)-test  ## eight learning rates against eight plain runs, ten minutes (ARGS=--quick)
+	$(PY) tests/benchmarks/sweeps.py $(ARGS)
+
 effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
 	$(PY) tests/benchmarks/effects.py $(ARGS)
 

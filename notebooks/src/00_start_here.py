@@ -241,12 +241,21 @@ models = {"base": base, "rate 0.001": gentle[0].model, "rate 0.01": harsh[0].mod
 #
 # ## What if?
 #
-# Change the number and run the cell again. Where does it stop learning? Where does it break?
+# Now the controls are yours. Drag **learning_rate**, press *Start*, and watch the new run beside
+# the gentle one (pale). Where does it stop learning? Where does it break? *Stop* ends a run and
+# keeps what it did; under the picture stands what the curves mean.
 
 # %%
-learning_rate = 1e-4
-what_if = lab.run(learning_rate=learning_rate, max_steps=25)
-what_if
+knobs = ["learning_rate", "max_steps", "batch_size", "seed"]
+start = ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=5)
+panel = ft.what_if(lab, config=start, baseline=gentle[0], fields=knobs)
+panel
+
+# %% [markdown]
+# The next cell waits for the panel's runs, or makes the first one, and keeps the picture here.
+
+# %%
+await panel.result()
 
 # %% [markdown]
 # ## Break it

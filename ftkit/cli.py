@@ -106,6 +106,8 @@ def _run(args) -> int:
     gc.disable()  # importing torch and transformers leaves little to collect; looking costs 0.6 s
     # Everything that is read is checked here, before torch is even imported.
     lab = Experiment(model=args.model, data=args.data, val=args.val, probes=probes)
+    if args.ranks or args.zero or args.torchrun:
+        return _ranks(args, lab, config)
     bar = Bar("training", quiet=args.quiet)
     if bar.terminal:  # a line that the next one replaces; a log needs no such line
         bar.say(f"loading {args.model} and measuring it before the first step")
@@ -125,6 +127,31 @@ def _run(args) -> int:
     if (run.stopped or "").startswith("interrupted"):
         return _tell(f"{run.stopped}; its rows are kept in {machine.home() / 'runs' / run.id}",
                      INTERRUPTED)
+    return DONE
+
+
+def _ranks(args, lab, config) -> int:
+    """The run on several processes, or as a folder for torchrun."""
+    if args.out:
+        raise options.UsageError("--out does not go with --ranks or --torchrun; `train.py --save` "
+                                 "of the folder that --torchrun writes keeps the tuned model")
+    if args.zero and not args.ranks:
+        raise options.UsageError(f"--zero {args.zero} needs --ranks: among how many processes?")
+    ranks_asked = options.whole("--ranks", args.ranks, 1, 64) if args.ranks else None
+    stage = options.whole("--zero", args.zero or "3", 0, 3)
+    from ftkit import ranks
+
+    with contextlib.redirect_stdout(sys.stderr):
+        if args.torchrun:
+            folder = ranks.export(lab, config, args.torchrun, ranks=ranks_asked)
+        else:
+            made = ranks.train(lab, config, ranks=ranks_asked, zero=stage)
+    if args.torchrun:
+        start = f"torchrun --nproc-per-node {ranks_asked or 2} {folder / 'train.py'}"
+        _json({"folder": str(folder), "start": start}) if args.json else print(
+            f"{folder} holds the run; start it with: {start}")
+    else:
+        _json(made.to_dict()) if args.json else print(made)
     return DONE
 
 
@@ -199,6 +226,20 @@ def _told_check(found: dict) -> str:
     return "\n".join(lines)
 
 
+def _export(args) -> int:
+    from ftkit.export import export
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with contextlib.redirect_stdout(sys.stderr):
+        folder = export(args.source, args.out, args.dtype)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if args.json:
+        _json({"folder": str(folder), "dtype": args.dtype, "bytes": size})
+    else:
+        print(f"{folder}: {size / 1e6:,.1f} MB in {args.dtype}, with README.md, its card")
+    return DONE
+
+
 def _fetch(args) -> int:
     from ftkit import fetch
 
@@ -256,7 +297,8 @@ def _runs(args) -> int:
     return DONE
 
 
-COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check, "fetch": _fetch,
+COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check, "export": _export,
+            "fetch": _fetch,
             "runs": _runs}
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import warnings
 from pathlib import Path
 
-from ftkit import machine
+from ftkit import machine, saved
 
 # Two messages that `import peft` and `get_peft_model` print on every CPU machine, and that ask for
 # nothing a user could or should do.
@@ -31,8 +31,8 @@ def tiny_path() -> Path:
 def locate(name: str) -> str:
     """Folder or hub id of a model; ValueError in words when `name` can be neither.
 
-    tiny: the embedded base. smollm2: a fetched copy. Else a folder with a config.json, else a
-    hub id such as `HuggingFaceTB/SmolLM2-135M`.
+    tiny: the embedded base. smollm2: a fetched copy. Else a folder with a config.json or a peft
+    adapter, else a hub id such as `HuggingFaceTB/SmolLM2-135M`.
     """
     if name == "tiny":
         return str(tiny_path())
@@ -44,7 +44,7 @@ def locate(name: str) -> str:
             raise ValueError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
         return str(found)
     folder = Path(name).expanduser()
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() or saved.is_adapter(folder):
         return str(folder)
     if folder.is_dir():
         raise ValueError(f"the folder {name} holds no config.json; expected a folder written by "
@@ -64,12 +64,16 @@ def tier(model) -> str:
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     """Load a model in fp32 and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
 
-    `quantize` keeps the linear layers in NF4 with double quantisation (QLoRA). Raises ValueError
-    when the model cannot be found or read. Only safetensors, no code from the hub.
+    `quantize` keeps the linear layers in NF4 with double quantisation (QLoRA). The folder of an
+    adapter gives a peft model on its base. Raises ValueError when the model cannot be found or
+    read. Only safetensors, no code from the hub.
     """
     import torch
 
     where = locate(name)
+    if saved.is_adapter(where):
+        base, _ = load(saved.base_of(where), quantize, device)
+        return saved.apply(base, where), load_tokenizer(name)
     device = device or machine.device()
     options = {"dtype": torch.float32, "use_safetensors": True}
     if quantize:
@@ -106,6 +110,8 @@ def load_tokenizer(name: str):
     import transformers
 
     where = locate(name)
+    if saved.is_adapter(where) and not (Path(where) / "tokenizer_config.json").is_file():
+        return load_tokenizer(saved.base_of(where))
     if name == "tiny":  # the general class finds out the same by importing every model family
         return transformers.PreTrainedTokenizerFast.from_pretrained(where)
     return transformers.AutoTokenizer.from_pretrained(where)
@@ -115,7 +121,10 @@ def context(model_or_name) -> int:
     """Tokens the model can read at once."""
     config = getattr(model_or_name, "config", None)
     if config is None:
-        path = Path(locate(model_or_name)) / "config.json"
+        where = locate(model_or_name)
+        if saved.is_adapter(where):
+            return context(saved.base_of(where))
+        path = Path(where) / "config.json"
         if not path.is_file():
             return 2048
         return json.loads(path.read_text("utf-8")).get("max_position_embeddings", 2048)

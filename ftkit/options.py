@@ -82,6 +82,13 @@ def parser() -> argparse.ArgumentParser:
                        help="find the records that are too long (default with --model: its own)")
     _json_option(check)
 
+    export = command("export", "merge an adapter into its base, as a model for other programs")
+    export.add_argument("source", metavar="DIR", help="what `ftkit run --out` or peft has saved")
+    export.add_argument("out", metavar="OUT", help="a new folder for the whole model")
+    export.add_argument("--dtype", default="fp32", metavar="NAME",
+                        help="fp32, bf16 or fp16: how the weights are stored (default: fp32)")
+    _json_option(export)
+
     fetch = command("fetch", "get a real model: smollm2")
     fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.5 GB")
     _json_option(fetch)
@@ -120,6 +127,15 @@ def _run_options(parser):
         varies.add_argument("--" + field.name.replace("_", "-"), dest=field.name,
                             default=argparse.SUPPRESS, help=text.replace("%", "%%"),
                             metavar=names.get(kind, "NAME"), **flag)
+    several = parser.add_argument_group("on several processes")
+    several.add_argument("--ranks", metavar="N",
+                         help="divide the run among N processes of this machine")
+    several.add_argument("--zero", metavar="STAGE",
+                         help="what they divide, with --ranks: 0 nothing, 1 optimizer states, 2 "
+                              "gradients too, 3 parameters too (default: 3)")
+    several.add_argument("--torchrun", metavar="DIR",
+                         help="do not run: write the run as a folder that torchrun starts, on any "
+                              "number of machines")
     out = parser.add_argument_group("what comes out")
     out.add_argument("--out", metavar="DIR", help="save the adapter or model there")
     _json_option(out)

@@ -107,6 +107,7 @@ def _run(args) -> int:
     # Everything that is read is checked here, before torch is even imported.
     lab = Experiment(model=args.model, data=args.data, val=args.val, probes=probes)
     if args.ranks or args.zero or args.torchrun:
+        gc.enable()
         return _ranks(args, lab, config)
     bar = Bar("training", quiet=args.quiet)
     if bar.terminal:  # a line that the next one replaces; a log needs no such line

@@ -82,6 +82,13 @@ class RankRun:
                            gradients=size, optimizer=2 * size,
                            trainable=self.parameters["trainable"])
 
+    def to_dict(self) -> dict:
+        """Ready for JSON: the Run's own fields, and what each rank held and moved."""
+        return self.run.to_dict() | {
+            "zero": self.zero, "ranks": self.ranks, "engine": self.engine, "device": self.device,
+            "bytes_per_rank": self.bytes, "formula_bytes": self.formula(),
+            "traffic_per_rank": self.traffic}
+
     def table(self) -> words.Table:
         """Measured bytes of each rank beside the formula."""
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}

@@ -180,7 +180,6 @@ class World:
 
     def update(self):
         """AdamW on every element whose averages a rank holds, then the gradients are freed."""
-        self.t += 1
         for (rank, layer), state in self.pieces["optimizer"].items():
             gradient = self.pieces["gradients"].get((rank, layer))
             if gradient is None:
@@ -188,6 +187,9 @@ class World:
             if not (gradient.good[0] <= state.start and state.stop <= gradient.good[1]):
                 raise IllegalMove(f"rank {rank} would update layer {layer} with the gradient of "
                                   "its own batch alone: all_reduce or reduce_scatter first")
+        self.t += 1
+        for (rank, layer), state in self.pieces["optimizer"].items():
+            gradient = self.pieces["gradients"][rank, layer]
             g = gradient.part(state.start, state.stop)
             m, v = state.values[:, 0], state.values[:, 1]
             m.mul_(0.9).add_(0.1 * g)

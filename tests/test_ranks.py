@@ -134,6 +134,33 @@ def test_no_folder_is_overwritten_and_no_config_half_followed(lab, tmp_path):
             ranks.export(lab, CONFIG, tmp_path / "new", **changes)
 
 
+# -------------------------------------------------------------------------- the command line
+
+
+def test_the_command_line_writes_the_folder_and_says_how_to_start_it(ftkit, tmp_path):
+    folder = tmp_path / "run"
+    status, out, _ = ftkit("run", "--max-steps", 2, "--torchrun", folder, "--ranks", 4, "--json")
+    assert status == 0 and json.loads(out)["start"].endswith(f"node 4 {folder / 'train.py'}")
+    assert json.loads((folder / "settings.json").read_text("utf-8"))["ranks"] == 4
+
+
+@pytest.mark.parametrize("words, told", [
+    (["--zero", 2], "--zero 2 needs --ranks"), (["--ranks", 0], "--ranks is '0'"),
+    (["--ranks", 2, "--zero", 4], "--zero is '4'"), (["--ranks", 2, "--out", "x"], "--out does"),
+    (["--ranks", 2, "--method", "qlora"], "method is qlora; on several ranks")])
+def test_the_command_line_refuses_in_one_sentence(ftkit, words, told):
+    status, out, error = ftkit("run", *words)
+    assert status == 2 and not out and told in error and len(error.splitlines()) == 1
+
+
+def test_a_run_on_one_rank_from_the_command_line_is_one_json_object(ftkit):
+    status, out, _ = ftkit("run", "--max-steps", 1, "--ranks", 1, "--zero", 0, "--json",
+                           "--precision", "fp32", "--probe", "none")
+    told = json.loads(out)
+    assert status == 0 and told["zero"] == 0 and len(told["history"]) == 1
+    assert told["bytes_per_rank"][0] == pytest.approx(told["formula_bytes"], rel=0.02)
+
+
 # ----------------------------------------------------------------------------------- refused
 
 

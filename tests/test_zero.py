@@ -83,6 +83,23 @@ def test_an_impossible_move_is_refused_with_its_reason(stage, names, words):
         moves(stage, *names)
 
 
+def test_a_refused_move_changes_nothing():
+    world, other = zero.World(ranks=2), zero.World(ranks=2)
+    for one in (world, other):
+        one.feed(batches(2))
+        for layer in one.layers:
+            one.forward(layer)
+        for layer in reversed(one.layers):
+            one.backward(layer)
+    with pytest.raises(zero.IllegalMove):
+        world.update()
+    for one in (world, other):
+        for layer in one.layers:
+            one.all_reduce(layer)
+        one.update()
+    assert all(map(torch.equal, world.weights(), other.weights()))
+
+
 def test_the_papers_table():
     mixed = {"weights": 2, "gradients": 2, "optimizer": 12}
     table = [sum(zero.states(7.5e9, 64, stage, **mixed).values()) / 1e9 for stage in range(4)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import shutil
 import time
 import weakref
 from collections.abc import Callable
@@ -62,8 +63,7 @@ class Experiment:
         out = _free_folder(out)
         *_, happened = self._steps(config, on_start, on_row, stop, live)
         if out:
-            happened.saved_to = str(models.save(happened.model, happened.tokenizer, out))
-            export.keep_recipe(happened, out)
+            _save(happened, out)
         return happened
 
     def _steps(self, config, on_start=None, on_row=None, stop=None, live=None, store=True):
@@ -334,6 +334,21 @@ def _free_folder(out):
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"--out {out} exists and is not an empty folder; name a new one")
     return folder
+
+
+def _save(happened, out):
+    """The tuned weights into the folder `out`, all of it or nothing."""
+    from safetensors import SafetensorError
+
+    try:
+        happened.saved_to = str(models.save(happened.model, happened.tokenizer, out))
+        export.keep_recipe(happened, out)
+    except (OSError, SafetensorError) as error:
+        happened.saved_to = None
+        shutil.rmtree(out, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"run {happened.id} is done and kept, but its weights could not be "
+                         f"written to {out}: {reason}; make room and run it again") from None
 
 
 def _live(wanted, happened):

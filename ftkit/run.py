@@ -258,5 +258,5 @@ def _read(folder: Path) -> Run | None:
             except ValueError:
                 continue  # the line that was being written when the process died
         return Run.from_dict(saved)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -22,6 +22,7 @@ _WHERE = {
     # looking
     "curves": "plots", "scatter": "plots", "table": "plots",
     "compare": "causal", "LiveCallback": "callback",
+    "memory": "footprint",
     # playing
     "what_if": "whatif",
     # learning

@@ -1,0 +1,93 @@
+"""The picture of a footprint: stacked bars of its parts against the memory of GPUs."""
+
+from __future__ import annotations
+
+from ftkit import figure, shapes
+from ftkit.figure import COLOURS
+
+HATCHES = ("", "//", "..", "xx", "", "\\\\", "--", "")
+SHOWN = ("RTX 4090 24GB", "A6000 48GB", "H100 80GB", "H200 141GB", "B200 192GB", "T4 16GB")
+
+
+def footprint(found) -> figure.Picture:
+    """One bar for each way to know the bytes of `found`, a Footprint."""
+    rows = {"formula": found.formula, "simulation": found.simulation}
+    if found.measurement:
+        rows["measured here"] = {"measured": found.measurement, "peak": found.measurement}
+    return stacked({name: parts for name, parts in rows.items() if parts}, found.summary())
+
+
+def compared(found: dict, text: str = "") -> figure.Picture:
+    """One bar for each Footprint of a dict name → Footprint, by its best way of knowing."""
+    rows = {name: one.simulation or one.formula for name, one in found.items()}
+    told = ", ".join(f"{name} {_gb(parts['peak'])}" for name, parts in rows.items())
+    return stacked(rows, text or f"Peak per GPU: {told}.")
+
+
+def stacked(rows: dict, text: str) -> figure.Picture:
+    """rows: name of a bar → part → bytes, with "peak"; `text` is the sentence below."""
+    from ftkit.footprint import NAMES
+
+    with figure.style():
+        drawn = figure.new_figure(7.6, 1.3 + 0.42 * len(rows))
+        ax = drawn.add_axes((0.17, 0.3 - 0.02 * min(5, len(rows)), 0.79, 0.5))
+        shown = [part for part in (*NAMES, "measured") if any(r.get(part) for r in rows.values())]
+        top = max(parts["peak"] for parts in rows.values())
+        unit, word = (1e12, "TB") if top >= 1e12 else (1e9, "GB") if top >= 1e9 else (1e6, "MB")
+        for place, parts in enumerate(rows.values()):
+            left = 0.0
+            for part in shown:
+                width = parts.get(part, 0) / unit
+                look = _look(part, [*NAMES])
+                ax.barh(place, width, left=left, height=0.62, edgecolor="white", linewidth=0.6,
+                        **look)
+                left += width
+            ax.text(left + 0.008 * top / unit, place, _gb(parts["peak"]), va="center", fontsize=8)
+        ax.set_yticks(range(len(rows)), [figure.short(name, 18) for name in rows],
+                      parse_math=False)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.13 * top / unit)
+        ax.set_xlabel(f"{word} (10**{len(str(int(unit))) - 1} bytes) on each GPU")
+        _lines(ax, top, unit)
+        ax.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="lower center",
+                  bbox_to_anchor=(0.45, 1.12), ncols=4, frameon=False, fontsize=7.5)
+        ax.grid(False, axis="y")
+    return figure.Picture(drawn, text)
+
+
+def _look(part: str, order: list) -> dict:
+    if part == "measured":
+        return {"color": "#777777"}
+    i = order.index(part)
+    return {"color": (*COLOURS, "#bbbbbb")[i], "hatch": HATCHES[i]}
+
+
+def _patch(part: str, order: list):
+    from matplotlib.patches import Patch
+
+    from ftkit.footprint import NAMES
+
+    look = _look(part, order)
+    colour = look.pop("color")
+    return Patch(label=NAMES.get(part, part), facecolor=colour, edgecolor="white", **look)
+
+
+def _lines(ax, top, unit):
+    """A line for each GPU near the bars, which is where the question lies."""
+    from matplotlib.transforms import blended_transform_factory
+
+    taken = []
+    for name in SHOWN:
+        x = shapes.GPUS[name].usable / unit
+        if 0.1 * top / unit < x < 1.1 * top / unit and all(abs(x - t) > 0.1 * top / unit
+                                                          for t in taken):
+            taken.append(x)
+            ax.axvline(x, color="#333333", linewidth=1, linestyle="--", zorder=3)
+            ax.text(x, 1.02, name, fontsize=7, ha="center",
+                    transform=blended_transform_factory(ax.transData, ax.transAxes))
+
+
+def _gb(count):
+    from ftkit.footprint import gb
+
+    return gb(count)

@@ -1,0 +1,271 @@
+"""The bytes of tensors while they live, by part: what a training step really holds.
+
+    with Meter(model, optimizer) as meter:
+        step()
+    meter.peak, meter.at_peak, meter.moment
+
+Every storage that an operation returns is counted from its birth to its death, so neither Python
+nor the allocator's habits (resident size, caching) blur the number. It works the same on real
+tensors on the CPU and on fake ones, which own no memory: see `simulate`. On CUDA the allocator
+itself keeps a peak, `torch.cuda.max_memory_allocated`.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+PARTS = ("weights", "gradients", "optimizer", "copies", "activations", "logits", "other")
+FORWARD, BACKWARD, CLIP, STEP = "forward pass", "backward pass", "clipping", "optimizer step"
+
+
+class _Ref(weakref.ref):
+    """A weak reference that knows what it counts; cheaper than weakref.finalize."""
+
+    __slots__ = ("bytes", "part")
+
+
+class Meter(TorchDispatchMode):
+    """Counts the bytes of live storages, by part, while it is entered.
+
+    model, optimizer: whose tensors count as weights, gradients and optimizer state; everything
+    else that an operation makes is a 16-bit copy of a weight (autocast), logits (last dimension
+    = vocabulary), an activation (made by the forward pass, or by recomputing it) or other: what
+    backward pass and optimizer need for a moment.
+    round_to: bytes to which an allocator rounds up; 512 is CUDA's.
+    timeline: keep the parts at each local maximum, as (phase, {part: bytes}) in `.timeline`.
+
+    Afterwards `peak` is the most bytes that lived at once, `at_peak` its parts, `moment` when,
+    `largest` each part at its own largest.
+    """
+
+    def __init__(self, model=None, optimizer=None, round_to: int = 1, timeline: bool = False):
+        super().__init__()
+        self.round, self.live, self.total = round_to, {}, 0
+        self.now = dict.fromkeys(PARTS, 0)
+        self.timeline = [] if timeline else None
+        self.vocabulary, self.phase = None, FORWARD
+        self._trained, self._hooks, self._depth = [], [], 0
+        self._stepping = self._rising = False
+        self.reset()
+        if model is not None:
+            self._watch(model)
+        if optimizer is not None:
+            self._watch_state(optimizer)
+        self.reset()
+
+    def reset(self):
+        """Forget the peak so far; what lives now is the new one."""
+        self.peak, self.at_peak, self.moment = self.total, dict(self.now), "before the step"
+        self.largest = dict(self.now)
+        if self.timeline is not None:
+            self.timeline.clear()
+
+    def hold(self, tensor, part: str):
+        """Count a tensor that was there before; one that is counted moves to `part`."""
+        for storage in _storages(tensor):
+            ref = self.live.get(storage._cdata)
+            if ref is None:
+                self._add(storage, part)
+            elif ref.part != part:
+                if self._rising:
+                    self._snapshot()
+                self.now[ref.part] -= ref.bytes
+                self.now[part] += ref.bytes
+                ref.part = part
+                self.largest[part] = max(self.largest[part], self.now[part])
+
+    # ------------------------------------------------------------------ inside
+
+    def _watch(self, model):
+        config = getattr(model, "config", None)
+        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        self.vocabulary = getattr(config, "vocab_size", None)
+        for p in model.parameters():
+            for tensor in (p, *_quantized(p)):
+                self.hold(tensor, "weights")
+            if p.grad is not None:
+                self.hold(p.grad, "gradients")
+            if p.requires_grad:
+                self._trained.append(p)
+        for buffer in model.buffers():
+            self.hold(buffer, "weights")
+
+    def _watch_state(self, optimizer):
+        for tensor in _state(optimizer):
+            self.hold(tensor, "optimizer")
+
+    def _add(self, storage, part: str):
+        size = -(-storage.nbytes() // self.round) * self.round
+        if not size:
+            return
+        key = storage._cdata
+        ref = _Ref(storage, lambda _, key=key: self._free(key))
+        ref.bytes, ref.part = size, part
+        self.live[key] = ref
+        self._count(part, size)
+
+    def _count(self, part: str, size: int):
+        self.now[part] += size
+        self.total += size
+        self._rising = True
+        if self.now[part] > self.largest[part]:
+            self.largest[part] = self.now[part]
+        if self.total > self.peak:
+            self.peak, self.at_peak, self.moment = self.total, dict(self.now), self.phase
+
+    def _free(self, key):
+        ref = self.live.pop(key, None)
+        if ref is not None:
+            self._uncount(ref.part, ref.bytes)
+
+    def _uncount(self, part, size):
+        if self._rising:
+            self._snapshot()
+        self.now[part] -= size
+        self.total -= size
+
+    def _snapshot(self):
+        self._rising = False
+        if self.timeline is not None:
+            self.timeline.append((self.phase, dict(self.now)))
+
+    def _part(self, func, args, tensor) -> str:
+        if self._stepping:
+            return "optimizer"
+        if self.vocabulary and tensor.ndim > 1 and tensor.shape[-1] == self.vocabulary:
+            return "logits"
+        if func in _CASTS and args and isinstance(args[0], torch.Tensor):
+            source = [self.live.get(s._cdata) for s in _storages(args[0])]
+            if source and source[0] is not None and source[0].part == "weights":
+                return "copies"
+        return "activations" if self.phase == FORWARD else "other"
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self._stepping:
+            self.phase = STEP
+        elif torch._C._current_autograd_node() is not None:
+            # Recomputing a checkpointed layer makes activations, with gradients switched on.
+            self.phase = FORWARD if torch.is_grad_enabled() else BACKWARD
+        else:
+            self.phase = CLIP if func in _NORMS else FORWARD
+        inside = _INSIDE.get(str(func))
+        if inside is not None:
+            with self, torch.overrides.enable_reentrant_dispatch(), torch.no_grad():
+                return inside(*args, **kwargs)
+        hidden = _hidden(func, args, kwargs)
+        out = func(*args, **kwargs)
+        tensors = (out,) if isinstance(out, torch.Tensor) else tree_leaves(out)
+        for tensor in tensors:
+            if isinstance(tensor, torch.Tensor):
+                for storage in _storages(tensor):
+                    if storage._cdata not in self.live:
+                        self._add(storage, self._part(func, args, tensor))
+        if hidden:
+            self._count("other", hidden)
+            self._uncount("other", hidden)
+        return out
+
+    def __enter__(self):
+        if not self._depth:  # inside an operation that is looked into it is entered again
+            self._hooks = [register_optimizer_step_pre_hook(self._before_step),
+                           register_optimizer_step_post_hook(self._after_step)]
+            self._hooks += [p.register_post_accumulate_grad_hook(
+                lambda p: self.hold(p.grad, "gradients")) for p in self._trained]
+            self._rng_state, torch.get_rng_state = torch.get_rng_state, self._held_rng_state
+        self._depth += 1
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._depth -= 1
+        if not self._depth:
+            torch.get_rng_state = self._rng_state
+            for hook in self._hooks:
+                hook.remove()
+        return super().__exit__(*error)
+
+    def _held_rng_state(self):
+        """Checkpointing keeps the state of the generator for each layer; no operation shows it."""
+        state = self._rng_state()
+        self.hold(state, "activations")
+        return state
+
+    def _before_step(self, *_):
+        self._stepping = True
+
+    def _after_step(self, optimizer, *_):
+        self._stepping = False
+        kept = {s._cdata for t in _state(optimizer) for s in _storages(t)}
+        for key, ref in self.live.items():
+            if ref.part == "optimizer" and key not in kept:
+                self.now["optimizer"] -= ref.bytes
+                self.now["other"] += ref.bytes
+                ref.part = "other"
+
+
+def _storages(tensor) -> list:
+    """The storages a tensor stands on: one, several for a wrapper such as DTensor, none on meta
+    (which reports bytes that nobody holds)."""
+    if is_traceable_wrapper_subclass(tensor):
+        inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+        return [s for t in inner if isinstance(t, torch.Tensor) for s in _storages(t)]
+    if tensor.device.type == "meta":
+        return []
+    try:
+        return [tensor.untyped_storage()]
+    except NotImplementedError:  # a tensor without storage
+        return []
+
+
+def _state(optimizer) -> list:
+    return [t for state in optimizer.state.values() for t in tree_leaves(state)
+            if isinstance(t, torch.Tensor)]
+
+
+def _quantized(p) -> list:
+    """The scales that belong to a 4-bit weight of bitsandbytes."""
+    state = getattr(p, "quant_state", None)
+    if state is None:
+        return []
+    outer = [state.absmax, state.code, getattr(state, "offset", None)]
+    inner = [state.state2.absmax, state.state2.code] if getattr(state, "nested", False) else []
+    return [t for t in outer + inner if isinstance(t, torch.Tensor)]
+
+
+# -------------------------------------------------- what happens below the operations we see
+
+_CASTS = {torch.ops.aten._to_copy.default}
+_NORMS = {torch.ops.aten.linalg_vector_norm.default}
+
+
+def _hidden(func, args, kwargs) -> int:
+    """Bytes that an operation holds only while it runs, and that no operation returns.
+
+    On CPU a norm in a wider type first copies its input into that type.
+    """
+    if func in _NORMS:
+        x, wide = args[0], kwargs.get("dtype")
+        if wide is not None and wide != x.dtype and x.device.type == "cpu":
+            return x.numel() * wide.itemsize
+    return 0
+
+
+def _gemm_4bit(A, B, shape, absmax, blocksize, kind, bias=None, absmax_8bit=None,
+               absmax_code=None, absmax_offset=None):
+    """bitsandbytes' product with a 4-bit weight where it has no kernel of its own: it makes the
+    whole weight and forgets it."""
+    from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl as product
+
+    return product(A, B, shape, absmax, blocksize, kind, bias, absmax_8bit, absmax_code,
+                   absmax_offset)
+
+
+_INSIDE = {"bitsandbytes.gemm_4bit.default": _gemm_4bit}

@@ -1,0 +1,290 @@
+"""One training step on fake tensors: what it would hold, without holding it.
+
+    step(shape, config, [128, 128])       the parts, the peak, and when it is reached
+
+It is our own step that runs, `loop.Update` on a flat batch, through transformers' model, peft's
+layers and bitsandbytes' functions; only the tensors have no memory (torch's FakeTensorMode). So
+nothing is fitted, whatever changes in the step changes in the prediction, and a model of 70
+billion parameters is traced on a laptop. What is put in place of the real thing:
+
+- 4-bit weights have bitsandbytes' layout but were never quantised from anything;
+- the 8-bit optimizers of bitsandbytes, whose kernels need memory to look at: same layout;
+- a decision that needs a number: gradients are taken to be clipped, fp16 not to overflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ftkit import attention, fast, flat, loop, models, optimizers
+from ftkit.meter import Meter
+
+NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
+
+
+@dataclasses.dataclass
+class Step:
+    """Bytes of one training step.
+
+    peak: the most that lived at once; at_peak: its parts, which add up to it; moment: in which
+    phase. parts: each part at its own largest (they do not all coincide, so their sum is more).
+    before: what lives between two steps. timeline: (phase, parts) at each local maximum.
+    facts: what else the model's shape says, see `facts`.
+    """
+
+    peak: int
+    at_peak: dict
+    moment: str
+    parts: dict
+    before: int
+    trainable: int
+    parameters: int
+    timeline: list = dataclasses.field(repr=False, default_factory=list)
+    facts: dict = dataclasses.field(repr=False, default_factory=dict)
+
+
+def step(shape, config, lengths: list[int], labelled: float = 1.0, device: str = "cpu",
+         attn: str | None = None, logits: int | None = None) -> Step:
+    """Trace one optimizer step of `config` on a model of `shape` (a transformers config).
+
+    lengths: tokens of each sequence in one forward pass. labelled: share of them with loss.
+    device: whose rules hold, cpu or cuda (blocks of 512 bytes, other attention kernels).
+    attn: sdpa or eager for transformers' own attention on padded batches instead of ours.
+    logits: most logits held at once (default: `fast.LOGITS`).
+    """
+    examples = [example(n, labelled) for n in lengths]
+    batches = [fast.flatten(examples, share=False)
+               for _ in range(config.gradient_accumulation_steps)]
+    return trace(shape, config, batches, device, attn, logits)
+
+
+def example(tokens: int, labelled: float = 1.0, vocabulary: int = 2**31) -> dict:
+    """A record of so many tokens, of which the last share carries loss."""
+    silent = tokens - round(tokens * labelled)
+    return {"input_ids": [i % vocabulary for i in range(tokens)],
+            "labels": [-100] * silent + [1] * (tokens - silent)}
+
+
+def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
+          attn: str | None = None, logits: int | None = None) -> Step:
+    """As `step`, for batches that were made from real examples."""
+    config = config.but(learning_rate=1e-3)
+    model = build(shape, config, attn)
+    with _as_if(model, device, attn, logits), FakeTensorMode() as mode, _NoNumbers():
+        _materialize(model)
+        _compute_type(model)
+        model.train()
+        update = loop.Update(model, config)
+        fill_state(update)
+        batches = [_fake(batch, mode) for batch in batches]
+        meter = watch(update, batches, 512 if device == "cuda" else 1)
+        before = meter.total
+        with meter:
+            update(batches, 1e-3)
+    return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
+                *models.count(model), meter.timeline, facts(model))
+
+
+def build(shape, config, attn: str | None = None):
+    """The model that `config` would train, on the meta device: shapes without numbers."""
+    import transformers
+    from transformers import initialization
+
+    shape = copy.deepcopy(shape)
+    options = {"attn_implementation": attn} if attn else {}
+    with torch.device("meta"), initialization.no_init_weights():
+        model = transformers.AutoModelForCausalLM.from_config(
+            shape, dtype=torch.float32, **options)
+        model.tie_weights()
+        if config.method == "qlora":
+            quantize(model)
+        model = models.adapt(model, config)
+    if config.precision == "pure-bf16":
+        model = model.to(torch.bfloat16)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def quantize(model):
+    """Give the linear layers of a model on meta, except its head, the layout of NF4 with double
+    quantisation: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales."""
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise ValueError("qlora needs bitsandbytes, which is not installed here; "
+                         "`pip install bitsandbytes`, or choose lora") from None
+    head = model.get_output_embeddings()
+    for block in list(model.modules()):
+        for name, child in list(block.named_children()):
+            if type(child) is torch.nn.Linear and child is not head:
+                linear = bitsandbytes.nn.Linear4bit(
+                    child.in_features, child.out_features, child.bias is not None,
+                    compute_dtype=torch.bfloat16, quant_type="nf4", device="meta")
+                linear.weight = torch.nn.Parameter(torch.empty(
+                    -(-child.weight.numel() // 2), 1, dtype=torch.uint8), requires_grad=False)
+                linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
+                setattr(block, name, linear)
+    model.requires_grad_(False)
+    model.is_loaded_in_4bit = True
+    models.unpack_quantized_for_training(model)
+    return model
+
+
+def facts(model) -> dict:
+    """quantized: parameters in 4 bits, and `bits` of each with its scales; factored: numbers that
+    Adafactor keeps; layer, root: bytes of the largest decoder layer, and outside of all layers."""
+    packed = [p for p in model.parameters() if getattr(p, "quant_state", None) is not None]
+    quantized = sum(p.quant_state.shape.numel() for p in packed)
+    held = sum(p.nbytes + p.quant_state.absmax.nbytes + p.quant_state.state2.absmax.nbytes
+               for p in packed)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    layers = [sum(p.nbytes for p in layer.parameters())
+              for layer in getattr(attention.base_of(model).get_decoder(), "layers", ())]
+    return {"quantized": quantized, "bits": 8 * held / quantized if quantized else None,
+            "factored": sum(sum(p.shape[-2:]) * p.shape[:-2].numel() if p.ndim > 1 else p.numel()
+                            for p in trained),
+            "layer": max(layers, default=0),
+            "root": sum(p.nbytes for p in model.parameters()) - sum(layers)}
+
+
+def fill_state(update):
+    """Make the state that the optimizer makes in its first step; the second is to be looked at."""
+    for p in update.params:
+        p.grad = torch.zeros_like(p)
+    update.optimizer.step()
+    update.optimizer.zero_grad(set_to_none=True)
+
+
+def watch(update, batches, round_to: int = 1) -> Meter:
+    """A meter that knows what a step finds when it begins."""
+    meter = Meter(update.model, update.optimizer, round_to, timeline=True)
+    inputs = [t for batch in batches
+              for t in (batch.input_ids, batch.position_ids, batch.rows, batch.targets)]
+    for tensor in (*(update.origin or ()), *inputs):
+        meter.hold(tensor, "other")
+    meter.reset()
+    return meter
+
+
+# ------------------------------------------------------------------ inside
+
+
+def _materialize(model):
+    """Tensors in place of shapes; inside FakeTensorMode they are fake. Tied weights stay tied."""
+    made = {}
+
+    def make(tensor):
+        if id(tensor) not in made:
+            new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            if isinstance(tensor, torch.nn.Parameter):
+                new = torch.nn.Parameter(new, requires_grad=tensor.requires_grad)
+            made[id(tensor)] = new, tensor
+        return made[id(tensor)][0]
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = make(tensor)
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            _scales(module)
+
+
+def _scales(linear):
+    """The QuantState that bitsandbytes would have made for this layer."""
+    from bitsandbytes.functional import QuantState
+
+    weights = linear.in_features * linear.out_features
+    scales = -(-weights // NF4_BLOCK)
+    fp32 = {"dtype": torch.float32}
+    outer = QuantState(absmax=torch.empty(-(-scales // SCALE_BLOCK), **fp32),
+                       code=torch.empty(256, **fp32), blocksize=SCALE_BLOCK, dtype=torch.float32)
+    linear.weight.quant_state = QuantState(
+        absmax=torch.empty(scales, dtype=torch.uint8), code=torch.empty(16, **fp32),
+        shape=torch.Size((linear.out_features, linear.in_features)), blocksize=NF4_BLOCK,
+        quant_type="nf4", dtype=torch.float32, offset=torch.empty((), **fp32), state2=outer)
+
+
+def _compute_type(model):
+    """bitsandbytes computes in the type of the first input it sees: that of `supports`' trial."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            embedding = attention.base_of(model).get_input_embeddings().weight
+            module.compute_dtype, module.compute_type_is_set = embedding.dtype, True
+
+
+def _fake(batch, mode):
+    """A batch whose tensors are fake; `layout.paths` stays, since attention reads its numbers."""
+    change = {f.name: mode.from_tensor(getattr(batch, f.name))
+              for f in dataclasses.fields(batch)
+              if isinstance(getattr(batch, f.name), torch.Tensor)}
+    return dataclasses.replace(batch, **change, layout=dataclasses.replace(
+        batch.layout, cache={}, windows=set()))
+
+
+class _NoNumbers(TorchDispatchMode):
+    """Filling with random numbers changes no bytes, and fake tensors refuse it."""
+
+    FILLS = {torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default,
+             torch.ops.aten.random_.default}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
+
+
+def _clipped(params, max_norm):
+    """`fast.clip_` as it runs where the norm is above the limit."""
+    params = [p for p in params if p.grad is not None]
+    norm = fast.grad_norm(params)
+    if max_norm:
+        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+    return norm
+
+
+class _EightBit(torch.optim.Optimizer):
+    """The state of bitsandbytes' 8-bit Adam: two numbers of 8 bits for each weight, an fp32 scale
+    for 256 of them; tensors below 4,096 elements keep fp32."""
+
+    def __init__(self, groups, rate):
+        super().__init__(groups, {"lr": rate})
+
+    @torch.no_grad()
+    def step(self):
+        for p in (p for group in self.param_groups for p in group["params"]):
+            small = p.numel() < 4096
+            if p.grad is not None and not self.state[p]:
+                for i in "12":
+                    self.state[p]["state" + i] = torch.zeros_like(
+                        p, dtype=torch.float32 if small else torch.uint8)
+                    if not small:
+                        self.state[p]["absmax" + i] = torch.zeros(-(-p.numel() // 256))
+
+
+@contextlib.contextmanager
+def _as_if(model, device: str, attn: str | None, logits: int | None):
+    """What our step decides by looking at numbers, or at the device, decided beforehand."""
+    base = attention.base_of(model)
+    reason = attention._refuse(base) if attn is None else f"{attn} attention was asked for"
+    attention._reasons[base] = {None: reason}
+    fast._said.add(base)
+    changes = [(fast, "clip_", _clipped), (fast, "LOGITS", logits or fast.LOGITS),
+               (flat, "LONG", 0 if device == "cuda" else flat.LONG),
+               (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(
+                   ("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit))]
+    before = [(where, name, getattr(where, name)) for where, name, _ in changes]
+    for where, name, value in changes:
+        setattr(where, name, value)
+    try:
+        yield
+    finally:
+        for where, name, value in before:
+            setattr(where, name, value)
+
+

@@ -261,6 +261,9 @@ def _separating(a, b, differs) -> list[str]:
     fields = [n for n in differs if n in Config.__dataclass_fields__]
     if not fields or not isinstance(base, Config) or not isinstance(other, Config):
         return []
+    if set(differs) - set(fields) == {"steps done"} and len(fields) == 1:
+        return [str(config) for config, done in zip((base, other), differs["steps done"],
+                                                    strict=True) if done != "all"]
     if len(fields) < len(differs):
         return [str(base)]
     made = []
@@ -312,7 +315,9 @@ def _refusal(a, b, differs, separating) -> str:
     listed = ", ".join(f"{name} ({_shown(x)} and {_shown(y)})" for name, (x, y) in differs.items())
     other = [n for n in differs if n not in Config.__dataclass_fields__]
     runs = " and ".join(f"`{config}`" for config in separating)
-    if not other:
+    if other == ["steps done"] and separating:
+        advice = f"Run {runs} to the end first."
+    elif not other:
         advice = f"Run {runs}, with all else as in {a}, to tell them apart."
     elif len(other) == len(differs):
         advice = f"Change one of {' and '.join(other)} at a time."

@@ -112,6 +112,13 @@ def test_a_third_run_that_separates_two_is_used():
     assert "Only learning_rate differs: a has 0.001, c has 0.01." in found.text
 
 
+def test_a_run_that_was_cut_short_is_to_be_finished_first():
+    b = made(2.0, weight_decay=0.1, stopped="ended early by halving at step 1 of 9: why")
+    found = ft.compare(made(1.0), b)
+    assert found.separating == [str(b.config)]
+    assert f"Run `{b.config}` to the end first." in found.text
+
+
 def test_runs_that_are_the_same_say_so():
     assert "Nothing differs between a and b" in ft.compare(made(), made()).text
 

@@ -156,10 +156,10 @@ def told(results: dict, rates, steps: int) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--rounds", type=int, default=2, help="the best of so many counts")
+    parser.add_argument("--rounds", type=int, default=1, help="the best of so many counts")
     parser.add_argument("--who", choices=WHO, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    rates, steps = (RATES[3:6], 12) if args.quick else (RATES, 120)
+    rates, steps = (RATES[3:6], 12) if args.quick else (RATES, 60)
     if args.who:
         made = plain(rates, steps) if args.who == "plain" else ours(args.who, rates, steps)
         print(json.dumps(made))

@@ -20,7 +20,7 @@ QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=fals
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test unit lessons browser notebooks check bench effects dist clean
+.PHONY: help lab test unit lessons browser notebooks check bench effects fuzz dist clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ sweeps: $(READY)-test  ## eight learning rates against eight plain runs, ten min
 
 effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
 	$(PY) tests/benchmarks/effects.py $(ARGS)
+
+fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, some minutes
+	$(QUIETLY) $(PY) tests/fuzz.py $(or $(ARGS),100000)
 
 dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build

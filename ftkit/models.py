@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 from ftkit import machine, saved
+from ftkit.jsonl import show
 
 # Two messages that `import peft` and `get_peft_model` print on every CPU machine, and that ask for
 # nothing a user could or should do.
@@ -118,17 +119,32 @@ def load_tokenizer(name: str):
 
 
 def context(model_or_name) -> int:
-    """Tokens the model can read at once."""
+    """Tokens the model can read at once; 2048 where its config does not say."""
     config = getattr(model_or_name, "config", None)
     if config is None:
         where = locate(model_or_name)
         if saved.is_adapter(where):
             return context(saved.base_of(where))
-        path = Path(where) / "config.json"
-        if not path.is_file():
-            return 2048
-        return json.loads(path.read_text("utf-8")).get("max_position_embeddings", 2048)
+        length = _read_config(where).get("max_position_embeddings", 2048)
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise ValueError(f"{where}/config.json: max_position_embeddings is {show(length)}; "
+                             "expected the number of tokens that the model can read")
+        return length
     return getattr(config, "max_position_embeddings", None) or 2048
+
+
+def _read_config(where: str) -> dict:
+    """config.json of a folder as a dict, {} for a hub id; ValueError in words for a broken one."""
+    path = Path(where) / "config.json"
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); expected a JSON object as "
+                         "save_pretrained writes it") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {show(found)}; expected a JSON object as save_pretrained "
+                         "writes it")
+    return found
 
 
 def _model_class(where: str):
@@ -136,10 +152,10 @@ def _model_class(where: str):
     classes; otherwise AutoModelForCausalLM."""
     import transformers
 
-    path = Path(where) / "config.json"
-    names = json.loads(path.read_text("utf-8")).get("architectures") if path.is_file() else None
-    if names and names[0].endswith("ForCausalLM") and hasattr(transformers, names[0]):
-        return getattr(transformers, names[0])
+    names = _read_config(where).get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if isinstance(name, str) and name.endswith("ForCausalLM") and hasattr(transformers, name):
+        return getattr(transformers, name)
     return transformers.AutoModelForCausalLM
 
 

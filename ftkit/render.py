@@ -82,6 +82,7 @@ def _choose(tokenizer, template: str | None) -> str | None:
         return {"alpaca": ALPACA, "plain": PLAIN}[template]
     want = "expected chat, alpaca, plain, or text with {instruction}, {input} and {output}"
     try:
+        template.encode()  # half of a surrogate pair is no text
         fields = [part[1] for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"template {show(template)} is not valid ({error}); {want}") from None

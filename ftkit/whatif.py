@@ -150,7 +150,7 @@ class WhatIf:
         """A control has a new value: say what it would take; a finished run is shown at once."""
         with self._lock:
             self.view.wrong("")
-            self.view.next.say("")
+            self.view.next.say("")  # what was foretold is no longer true
             config = self.config
             self.view.say(str(config), config.method in ("lora", "qlora"))
             self._copy()
@@ -220,19 +220,19 @@ class WhatIf:
         """Say what Start would do; returns the finished run that it would bring back, if any."""
         config = self.config
         known = self._known(config)
-        self.view.next.say(self._foretold(config) if known is None else
-                           "this was run before: Start brings it back, nothing is trained")
+        self.view.next.say(f"next run: {str(config) or 'all at their defaults'}", self._foretold(
+            config) if known is None else "run before: Start brings it back and trains nothing")
         return known
 
     def _foretold(self, config) -> str:
         seconds = self.forecast and self.forecast.seconds(config)
         if seconds is None:
-            return "next run: the model is being looked at ..."
+            return "the model is being looked at ..."
         size = self.forecast.bytes(config)
         memory = "memory not known beforehand" if size is None else (
             f"about {size / 2**20:,.0f} MiB of {machine.free_memory() / 2**20:,.0f} free")
         took = f"{seconds:.0f} s" if seconds >= 1.5 else "a second"
-        return f"next run: {self.forecast.steps(config):,} steps, about {took}, {memory}"
+        return f"{self.forecast.steps(config):,} steps, about {took}, {memory}"
 
     def _changed(self, job):
         """The state of a job is another one; called in the thread that trains."""

@@ -246,9 +246,9 @@ def test_a_learners_own_model_can_be_picked(tmp_path, panel, lab):
 
 def test_what_a_run_takes_is_said_before_it_starts(panel):
     widgets.write(panel.view.controls["max_steps"], 200)
-    said = panel.view.next.lines[0]
-    assert said.startswith("next run: 200 steps, about ") and (" MiB of " in said
-                                                               or "not known" in said)
+    asked, said = panel.view.next.lines
+    assert asked == f"next run: {panel.config}" and said.startswith("200 steps, about ")
+    assert " MiB of " in said or "not known" in said
 
 
 def test_seconds_are_those_of_runs_like_it_on_this_machine(panel):

@@ -1,0 +1,53 @@
+"""Records that try to run code in the page, to hide what they say, or to reach other files."""
+
+MARK = "window.pwned=(window.pwned||0)+1"
+WRITE = ("fetch('/api/contents/PWNED.txt',{method:'PUT',headers:{'X-XSRFToken':(document.cookie"
+         ".match(/_xsrf=([^;]+)/)||[])[1]},body:JSON.stringify({type:'file',format:'text',"
+         f"content:'x'}})}});{MARK}")
+
+ATTACKS = [
+    f"<script>{MARK}</script>",
+    f"<img src=x onerror=\"{WRITE}\">",
+    f"<svg onload=\"{MARK}\"></svg>",
+    f"<svg><script>{MARK}</script></svg>",
+    f"<iframe srcdoc=\"<script>parent.{MARK.replace('window.', '')}</script>\"></iframe>",
+    f"<iframe src=\"javascript:parent.{MARK}\"></iframe>",
+    f"<body onload={MARK}>",
+    f"<details open ontoggle=\"{MARK}\">x</details>",
+    f"<input autofocus onfocus=\"{MARK}\">",
+    f"<video><source onerror=\"{MARK}\"></video>",
+    f"<math><mi xlink:href=\"javascript:{MARK}\">x</mi></math>",
+    f"<a href=\"javascript:{MARK}\">click</a>",
+    f"[click](javascript:{MARK})",
+    f"![x](x\" onerror=\"{MARK})",
+    f"</pre></td></table><script>{MARK}</script>",
+    f"</textarea><img src=x onerror=\"{MARK}\">",
+    f"\"><img src=x onerror=\"{MARK}\">",
+    f"' onmouseover='{MARK}' x='",
+    f"<style>@import url('https://example.com/x.css');*{{}}</style><p onclick={MARK}>",
+    "<link rel=stylesheet href=https://example.com/x.css>",
+    "<img src=https://example.com/pixel.png>",
+    "<meta http-equiv=refresh content=\"0;url=https://example.com\">",
+    f"<form action=https://example.com><button onclick=\"{MARK}\">x</button></form>",
+    f"$\\href{{javascript:{MARK}}}{{x}}$",
+    "$$\\require{html}\\unicode{x}\\def\\x{\\x\\x}\\x$$",
+    "$\\frac{1}{$ \\begin{matrix} $x^{$",
+    f"\\(\\class{{x\" onclick=\"{MARK}}}{{y}}\\)",
+    "\x1b[2J\x1b]0;owned\x07\x1b[31mred\x1b[0m",
+    "\x1b]8;;https://example.com\x1b\\link\x1b]8;;\x1b\\",
+    "\u202egnp.exe\u202d right to left",
+    "a\u200bb\u200cc\u2060d\ufeff zero width",
+    "\x00\x01\x02\x7f\x9b31m",
+    "../../../../etc/passwd",
+    "/etc/passwd\x00.jsonl",
+    "file:///etc/passwd",
+    "9" * 5000,
+    "1e999 -1e999 NaN Infinity",
+    "𝕬" * 3000,
+    "e" + "\u0301" * 500,
+    "&lt;script&gt;" + "&#60;img src=x onerror=" + MARK + "&#62;",
+    f"{{{{constructor.constructor('{MARK}')()}}}}",
+    f"`${{{MARK}}}`",
+    "%%html <script>" + MARK + "</script>",
+    f"data:text/html,<script>{MARK}</script>",
+]

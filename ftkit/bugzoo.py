@@ -83,7 +83,7 @@ def run(bug: str | None = None, seed: int = 0) -> Run:
     return _run(None if bug is None else known(bug), seed)
 
 
-@functools.lru_cache(maxsize=24)
+@functools.cache
 def _run(bug, seed) -> Run:
     made = stages(*[bug] if bug else [])
     changed = CHANGES.get(bug, {}).keys() - pipeline.AFTER_TRAINING
@@ -177,6 +177,9 @@ class Case:
 
     def guess(self, name: str) -> claims.Verdict:
         """Name the bug; the verdict says what speaks against a wrong name. Kept as progress."""
+        if name in (None, ..., "..."):
+            return _verdict(False, f"case {self.seed}: no guess yet; bugzoo.names() lists the bugs",
+                            "○")
         name = known(name)
         self.tries += 1
         right = name == self._bug
@@ -200,6 +203,8 @@ class Case:
     def repair(self, name: str | None = None, **replaced) -> claims.Verdict:
         """Run the pipeline again with the bug `name` taken out, or with stages of your own
         (`case.repair(label=my_label)`); it must meet the healthy curve of the same seed."""
+        if name in (..., "..."):
+            return _verdict(False, f"case {self.seed}: not repaired yet", "○")
         if (name is None) == (not replaced):
             raise ValueError("give the name of a bug, or stages of your own such as "
                              "label=my_function")
@@ -222,7 +227,7 @@ class Case:
         return _verdict(right, f"case {self.seed}: the repaired run {text}")
 
 
-def _verdict(right: bool, text: str) -> claims.Verdict:
-    verdict = claims.Verdict(right, words.clean(f"{'✓' if right else '✗'} {text}"))
+def _verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
+    verdict = claims.Verdict(right, words.clean(f"{mark or ('✓' if right else '✗')} {text}"))
     print(verdict.text)
     return verdict

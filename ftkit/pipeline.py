@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from ftkit import data, evaluate, models, tokens
 
 TASKS = ("to_question", "to_negative", "capital", "opposite", "plural", "color")
-STEPS, MICRO, MICRO_BATCHES = 16, 8, 2
+STEPS, MICRO, MICRO_BATCHES = 16, 6, 2
 RANK, ALPHA, DROPOUT, RATE = 8, 16, 0.1, 1e-2
 LAYERS = ["q_proj", "v_proj", "up_proj", "down_proj"]
 ANSWER = 16  # tokens that an answer may take
@@ -106,12 +106,12 @@ def _base():
 
 @functools.cache
 def records() -> tuple[list[dict], list[dict], list[dict]]:
-    """(training, validation, test): 12, 6 and 6 records of each of six tasks."""
+    """(training, validation, test): 8, 6 and 6 records of each of six tasks."""
     def some(split, n):
         found = data.records("tasks", split)
         return [r for task in TASKS for r in [r for r in found if r["task"] == task][:n]]
 
-    return some("train", 12), some("validation", 6), some("test", 6)
+    return some("train", 8), some("validation", 6), some("test", 6)
 
 
 @dataclasses.dataclass
@@ -133,13 +133,13 @@ def encode(stages: dict, record: dict, tokenizer) -> dict:
     return stages["fit"]({"input_ids": prompt + answer, "labels": labels})
 
 
-def train(stages: dict, seed: int) -> Trained:
-    """LoRA on the embedded base for STEPS steps, each of MICRO_BATCHES micro-batches."""
-    base, tokenizer = _base()
+def train(stages: dict, seed: int, base=None) -> Trained:
+    """LoRA on `base` (by default the embedded one) for STEPS steps of MICRO_BATCHES batches."""
+    tokenizer = _base()[1]
     examples = [encode(stages, record, tokenizer) for record in records()[0]]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = adapted()
+        model = adapted(base)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0, fused=True)
         order, rows = [], []
@@ -159,11 +159,13 @@ def train(stages: dict, seed: int) -> Trained:
     return Trained(model.eval(), rows, examples, seed)
 
 
-def adapted():
-    """A fresh adapter on the frozen base."""
+def adapted(base=None):
+    """A fresh adapter on the frozen base, whose weights all runs share."""
     import peft
 
-    return peft.get_peft_model(copy.deepcopy(_base()[0]), peft.LoraConfig(
+    base = base or _base()[0]
+    base = copy.deepcopy(base, {id(p): p for p in base.parameters()})
+    return peft.get_peft_model(base, peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT, target_modules=LAYERS,
         task_type="CAUSAL_LM"))
 

@@ -80,7 +80,7 @@ def _lab(args) -> int:
     port = None if args.port is None else options.whole("--port", args.port, 1, 65535)
     folder, told = lab.copy_lessons(args.folder, fresh=args.fresh)
     print(lab.tell(folder, told), flush=True)
-    lab.serve(folder, browser=not args.no_browser, port=port)
+    lab.serve(folder, browser=not args.no_browser, port=port, ip=args.ip)
     return DONE
 
 

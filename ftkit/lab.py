@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
@@ -120,12 +121,18 @@ def tell(folder: Path, told: dict) -> str:
     return "\n".join(lines)
 
 
-def serve(folder: Path, browser: bool = True, port: int | None = None):
+def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str = "127.0.0.1"):
     """Run JupyterLab on `folder` in this process until it is stopped; prints its address.
 
-    It listens on this machine only and asks for a token. port: None takes 8888 or the next free
-    one. Raises ValueError if a given port is taken.
+    It asks for a token and listens on this machine only, unless `ip` says otherwise (0.0.0.0 in a
+    container). port: None takes 8888 or the next free one. Raises ValueError if a given port is
+    taken or `ip` is no address.
     """
+    try:
+        ipaddress.ip_address(ip)
+    except ValueError:
+        raise ValueError(f"--ip is {ip!r}; expected an address such as 127.0.0.1 (this machine "
+                         "only) or 0.0.0.0 (everyone who reaches it)") from None
     if port is not None and not _free(port):
         raise ValueError(f"port {port} is in use; give another, or leave --port out")
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment
@@ -136,7 +143,7 @@ def serve(folder: Path, browser: bool = True, port: int | None = None):
     page = f"/lab/tree/{first}" if first else "/lab"
     options = [
         f"--ServerApp.root_dir={folder.resolve()}",
-        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.ip={ip}",
         f"--IdentityProvider.token={token}",
         f"--ServerApp.port={port or 8888}",
         f"--ServerApp.open_browser={browser}",
@@ -150,6 +157,8 @@ def serve(folder: Path, browser: bool = True, port: int | None = None):
         options.append("--allow-root")  # Jupyter refuses root, as in containers, unless told
     server = LabApp.initialize_server(argv=options)
     # As a callback it runs after the server's own, which opens the port.
+    if not ipaddress.ip_address(ip).is_loopback:
+        print(f"Listening on {ip}: whoever reaches it and has the token can run code here.")
     server.io_loop.add_callback(
         print, f"JupyterLab: http://127.0.0.1:{server.port}{page}?token={token}\n"
         "Stop it with Ctrl-C, twice.", flush=True)

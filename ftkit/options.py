@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
                      help="make a new folder with the lessons as they were")
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
     lab.add_argument("--port", metavar="N", help="default: 8888 or the next free one")
+    lab.add_argument("--ip", metavar="ADDRESS", default="127.0.0.1",
+                     help="who may reach it: 0.0.0.0 for everyone, as in a container (default: "
+                          "127.0.0.1, this machine only)")
 
     doctor = command("doctor", "what this machine is, what it can run, what is missing")
     _json_option(doctor)

@@ -146,3 +146,8 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port} is in use"):
             lab.serve(tmp_path, browser=False, port=port)
+
+
+def test_an_address_that_is_none_is_told_before_anything_starts(tmp_path):
+    with pytest.raises(ValueError, match="--ip is 'everyone'; expected an address"):
+        lab.serve(tmp_path, browser=False, ip="everyone")

@@ -48,6 +48,7 @@ def test_the_container_starts_a_command_that_exists():
 
 def test_spelling():
     done = subprocess.run([sys.executable, "-m", "codespell_lib", "--toml", "pyproject.toml",
-                           "README.md", "CONTRIBUTING.md", "data_samples/README.md", "notebooks/src", "ftkit", "tests"],
+                           "README.md", "CONTRIBUTING.md", "data_samples/README.md",
+                           "notebooks/src", "ftkit", "tests"],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

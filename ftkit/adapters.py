@@ -81,11 +81,11 @@ def _give_dead_rows_a_direction(model):
         if not lengths or "default" not in module.lora_B:
             continue
         length, B = lengths["default"].weight, module.lora_B["default"].weight
-        dead = length == 0
-        with torch.no_grad():
-            B[dead] = 1e-6
-            row = B[dead] @ module.lora_A["default"].weight
-            length[dead] = module.scaling["default"] * row.norm(dim=1)
+        dead, small = length == 0, 1e-6
+        row = small * module.lora_A["default"].weight.sum(0)  # the update of a row of B that small
+        with torch.no_grad():  # no indexing by `dead`: shapes must not depend on values
+            B.copy_(torch.where(dead[:, None], small, B))
+            length.copy_(torch.where(dead, module.scaling["default"] * row.norm(), length))
 
 
 def is_virtual(model) -> bool:

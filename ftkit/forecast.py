@@ -16,6 +16,9 @@ from ftkit.config import Config
 SAMPLE, ALL = 64, 20_000  # records whose length is counted; up to ALL they are read beforehand
 FORWARD = {"full": 3.0, "other": 2.0}  # a training step in forward passes: 6 N and 4 N against 2 N
 USED = {"bf16": 0.7, "fp32": 0.4}  # of a bare matrix product's speed, measured on tiny
+WEIGHTLESS = ("learning_rate", "epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "seed",
+              "weight_decay", "replay", "early_stopping_patience", "eval_steps", "lora_alpha",
+              "metric_for_best_model")  # fields that change no byte
 SETUP = 0.3  # seconds to copy the model and read the records
 
 
@@ -37,7 +40,7 @@ class Forecast:
     seconds; until then everything is unknown (None)."""
 
     def __init__(self, lab):
-        self.lab, self.facts, self.ratio = lab, None, 1.0
+        self.lab, self.facts, self.ratio, self._bytes = lab, None, 1.0, {}
         self._fixed = _key(lab.held_still())
         self._seen, self._whole = set(), []
 
@@ -144,18 +147,32 @@ class Forecast:
             self.ratio *= min(3.0, max(1 / 3, took / said)) ** 0.5
 
     def bytes(self, config: Config) -> int | None:
-        """Peak memory in bytes as `ft.memory` predicts it; None where it cannot."""
-        asked = self.resolved(config)
-        if asked is None or not isinstance(self.lab.model, str):
-            return None
-        try:
+        """Peak bytes of the tensors of one step, if `weigh` has found them out."""
+        return self._bytes.get(self._weight(config))
+
+    def weigh(self, config: Config):
+        """Trace one step of `config` as `ft.memory` does, on records of the usual length. May
+        take a second, so not in a callback; what it cannot tell stays None."""
+        key, asked = self._weight(config), self.resolved(config)
+        if key in self._bytes or asked is None:
+            return
+        self._bytes[key] = None
+        if isinstance(self.lab.model, str):
             from ftkit import footprint
-        except ImportError:
-            return None
-        try:
-            return footprint.memory(self.lab.model, asked).peak
-        except (ValueError, AttributeError):
-            return None
+
+            length = asked.max_length if asked.packing else min(
+                asked.max_length, max(2, round(self.facts.record_tokens)))
+            try:
+                self._bytes[key] = footprint.memory(
+                    asked, self.lab.model, lengths=[length] * asked.batch_size).peak
+            except ValueError:  # a shape that it does not know, a method that it cannot trace
+                pass
+
+    def weighed(self, config: Config) -> bool:
+        return self._weight(config) in self._bytes
+
+    def _weight(self, config) -> tuple:
+        return tuple((n, v) for n, v in config.to_dict().items() if n not in WEIGHTLESS)
 
 
 _flops = []

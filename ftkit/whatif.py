@@ -155,6 +155,8 @@ class WhatIf:
             self.view.say(str(config), config.method in ("lora", "qlora"))
             self._copy()
             known = self._foretell()
+            if self.forecast and self.forecast.facts and not control.RUNNER.busy():
+                self._weigh(config)
             if known is not None and not control.RUNNER.busy(self):
                 self._bring_back(known)
 
@@ -194,18 +196,31 @@ class WhatIf:
     def _look_ahead(self):
         """Load the model and find out what runs take, without making the page wait."""
         self.forecast = forecast = Forecast(self.lab)
+        self._aside(forecast.load, self._moved)
 
-        class Look(control.Job):
+    def _aside(self, work, then):
+        """Do something slow where the training is done, then tell; not while a run goes on."""
+        forecast = self.forecast
+
+        class Aside(control.Job):
             def work(self):
-                forecast.load()
+                work()
 
         def told(job):
             if job.state == control.FAILED:
                 self._failed(job.error)
             elif job.state == control.FINISHED and self.forecast is forecast:
-                widgets.guarded(self._moved, self.view.wrong)()
+                widgets.guarded(then, self.view.wrong)()
 
-        control.RUNNER.submit(Look(self.lab, None, owner=forecast, listen=told), first=True)
+        control.RUNNER.submit(Aside(self.lab, None, owner=forecast, listen=told))
+
+    def _weigh(self, config):
+        """Find out the memory of a run, unless the controls have moved on meanwhile."""
+        def work():
+            if self.config == config:
+                self.forecast.weigh(config)
+
+        self._aside(work, self._foretell)
 
     def _known(self, config):
         """A finished run, of this panel or of the store, that answers `config`."""
@@ -229,8 +244,9 @@ class WhatIf:
         if seconds is None:
             return "the model is being looked at ..."
         size = self.forecast.bytes(config)
-        memory = "memory not known beforehand" if size is None else (
-            f"about {size / 2**20:,.0f} MiB of {machine.free_memory() / 2**20:,.0f} free")
+        memory = "memory not known" + " yet" * (not self.forecast.weighed(config))
+        memory = memory if size is None else (
+            f"about {size / 2**20:,.0f} of {machine.free_memory() / 2**20:,.0f} MiB free memory")
         took = f"{seconds:.0f} s" if seconds >= 1.5 else "a second"
         return f"{self.forecast.steps(config):,} steps, about {took}, {memory}"
 

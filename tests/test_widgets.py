@@ -246,9 +246,12 @@ def test_a_learners_own_model_can_be_picked(tmp_path, panel, lab):
 
 def test_what_a_run_takes_is_said_before_it_starts(panel):
     widgets.write(panel.view.controls["max_steps"], 200)
+    control.RUNNER.join()
     asked, said = panel.view.next.lines
     assert asked == f"next run: {panel.config}" and said.startswith("200 steps, about ")
-    assert " MiB of " in said or "not known" in said
+    length = round(panel.forecast.facts.record_tokens)
+    bytes = ft.memory(panel.forecast.resolved(SMALL), "tiny", lengths=[length] * 4).peak
+    assert f"about {bytes / 2**20:,.0f} of " in said and "MiB free memory" in said
 
 
 def test_seconds_are_those_of_runs_like_it_on_this_machine(panel):

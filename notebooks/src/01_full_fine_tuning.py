@@ -25,6 +25,7 @@ ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
+# <!-- claims: C92 -->
 #
 # > *"Walk me through one step of full fine-tuning. What sits in memory, and what happens to what
 # > the model knew before?"*
@@ -33,6 +34,7 @@ ft.setup(seed=0)
 # nothing is lost." The first part is right. The other two are imprecise, and you will measure how.
 #
 # ## One step, by hand
+# <!-- claims: C3 -->
 #
 # Sixteen records make a **batch**: shorter ones are filled up with padding, and a label of -100
 # says "no loss here" (the question, and the padding).
@@ -94,6 +96,7 @@ losses, optimizer = fine_tune(model, batches, learning_rate=1e-3)
 
 # %% [markdown]
 # ## The same with ft
+# <!-- claims: C3 -->
 #
 # `ft` adds a warm-up (small first steps), a learning rate that falls to zero, and a limit on the
 # gradient (clipping). With these switched off it must give our curve, number by number.
@@ -155,6 +158,7 @@ guess.score("just as long" if steps[100] < 2 * steps[1] else "100 times as long"
 # imprecise version.
 #
 # ## What sits in memory
+# <!-- claims: C6 C96 · E08 -->
 #
 # AdamW remembers two numbers for every weight: the mean gradient (`exp_avg`) and the mean squared
 # gradient (`exp_avg_sq`). Count the bytes rather than recall a rule.
@@ -201,6 +205,7 @@ f"{on_disk / 1e6:.1f} MB for tiny; {2 * 6.738e9 / 1e9:.1f} GB in bf16 for a 7B, 
 
 # %% [markdown]
 # ## What a narrow task overwrites
+# <!-- claims: C7 C69 C72 C95 · E15 E16 -->
 #
 # First a model worth keeping: tuned on all tasks. Then one narrow job on top of it: saying what a
 # clause of a contract is about. We look at three numbers: the *target* (clauses it has not seen),
@@ -264,6 +269,7 @@ guess.score("about half of it" if max(kept["rate 0.001"]) > 0.2 else "nearly gon
 # damage is to the *form* of the answer.
 #
 # ## The most powerful method?
+# <!-- claims: C4 C5 -->
 #
 # Full fine-tuning has the largest capacity. Is that always good? Here every third record carries
 # the wrong answer, as in careless data; the validation records are right. LoRA of rank 1 trains less
@@ -302,6 +308,7 @@ guess.score(min(last, key=lambda name: sum(last[name])))
 # [worse](https://arxiv.org/abs/2202.10054): capacity also stores noise.
 #
 # ## Break it
+# <!-- claims: C33 C40 -->
 #
 # A hundred times the rate. Do warm-up and clipping, the two seat belts, help?
 
@@ -370,6 +377,7 @@ ft.check("keep_what_it_knew", my_run)
 
 # %% [markdown]
 # ## Interview
+# <!-- claims: C93 C96 -->
 #
 # **Memory to fully fine-tune a 7B model with AdamW in mixed precision?**
 # <details><summary>Answer</summary>

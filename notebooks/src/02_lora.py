@@ -25,6 +25,7 @@ ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
+# <!-- claims: C11 C98 -->
 #
 # > *"You have one base model and two hundred customers, each with their own fine-tune. How many
 # > numbers do you have to train and keep for each of them? And which costs of training does that
@@ -83,6 +84,7 @@ ft.table([{"directions kept": rank, "val_loss": loss} for rank, loss in kept.ite
 # $$W' = W + \frac{\alpha}{r}\, B A \qquad A: r \times d_{in}, \quad B: d_{out} \times r$$
 #
 # ## By hand
+# <!-- claims: C43 C44 · E20 -->
 #
 # A starts random, B at zero. The scale α/r is a constant.
 
@@ -137,6 +139,7 @@ norms
 # *both* at zero and nothing ever moves; start both random and the model is no longer the base.
 #
 # ## Train it, and compare with peft
+# <!-- claims: C44 · E20 -->
 #
 # `peft` is the library everyone uses. Same start, same five steps: the losses must agree.
 
@@ -226,6 +229,7 @@ for plain in (merge(copy.deepcopy(mine)), copy.deepcopy(theirs).merge_and_unload
 
 # %% [markdown]
 # ## Which learning rate?
+# <!-- claims: C19 · E22 -->
 #
 # "LoRA against full fine-tuning at the same rate" compares nothing: each method has a rate of its
 # own. Look for both, with three seeds.
@@ -262,6 +266,7 @@ ratio.score("several times larger" if best["lora"] >= 3 * best["full"] else "abo
 # loses.
 #
 # ## Does it learn as well?
+# <!-- claims: C4 · E22 -->
 #
 # Each at its own best rate, on entities that were in no training record.
 
@@ -274,6 +279,7 @@ exact
 
 # %% [markdown]
 # ## Does it forget less?
+# <!-- claims: C73 · E22 -->
 #
 # In the picture, learning is to the left and forgetting upwards. Do not compare at one rate: find
 # two points with about the **same `val_loss`**, and ask which of them is lower.
@@ -291,6 +297,7 @@ ft.scatter([run for run in sweep if run.after["general_loss"] < 2],
 # halves belong together.
 #
 # ## Rank and layers
+# <!-- claims: E23 -->
 #
 # Does more rank help? And are q and v enough, peft's default for this kind of model?
 
@@ -311,6 +318,7 @@ ft.table([{"LoRA": kind, "trained": runs[0].trainable_parameters, "val_loss": fi
 # it). Rank is capacity; it pays when there is much to learn, and this job is mostly a format.
 #
 # ## The bill
+# <!-- claims: C11 -->
 #
 # What does training need beside the weights? Gradients, the optimizer's two averages for each
 # trained number, and the **activations** that the backward pass comes back for. With 5 % of the
@@ -350,6 +358,7 @@ ft.table([{"method": method, **part} for method, part in (costs | {"share": shar
 # long sequences fill the memory under LoRA too; gradient checkpointing helps there, LoRA does not.
 #
 # ## Two adapters, one base
+# <!-- claims: C9 · E45 -->
 #
 # An adapter is a small file. Two customers, two jobs: one wants sentences turned into questions,
 # one wants them denied. Train both, and compare the size of a file with the base's.
@@ -494,6 +503,7 @@ ft.check("alpha_for", alpha_for)
 # </details>
 #
 # ## Recap
+# <!-- claims: C12 C98 C100 -->
 #
 # - An update of few directions is enough for a format; LoRA trains such an update, starting at
 #   zero.

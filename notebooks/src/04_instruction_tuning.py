@@ -26,6 +26,7 @@ ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
+# <!-- claims: C94 -->
 #
 # > *"Take one record. Show me which tokens the model predicts, from what, and which of them count.
 # > Now: what breaks if the end-of-sequence token is not among those that count?"*
@@ -55,6 +56,7 @@ text
 
 # %% [markdown]
 # ## From text to ids and labels
+# <!-- claims: C17 C18 · E03 -->
 #
 # Two rows of equal length. `input_ids` is what is read. `labels` says what is to be learned: the id
 # itself, or -100 where no loss is wanted. Note the space that belongs to the answer's first token.
@@ -130,6 +132,7 @@ assert torch.allclose(sft_loss(out.logits, batch["labels"]), out.loss, atol=1e-4
 # pretraining. So far the claim stands.
 #
 # ## What does the base know already?
+# <!-- claims: C14 -->
 #
 # The same untouched model, four wordings, on **held-out** entities: none is in any training record.
 
@@ -165,6 +168,7 @@ sentences
 # wording, and when a benchmark jumps after tuning, ask how much of that is form.
 #
 # ## What the records teach
+# <!-- claims: C14 C24 · E01 -->
 #
 # One pass over 1,600 records of 31 tasks.
 
@@ -194,6 +198,7 @@ ft.table([{"exact match": level, "tasks": ", ".join(t for t in by_task if by_tas
 # 1,000 good records were enough, since the knowledge was there before.
 #
 # ## Response, or everything?
+# <!-- claims: C18 · E03 -->
 #
 # `loss_on="all"` counts the instruction as well: more tokens to learn from, and most of them not
 # the ones we will ask for. Same records, same steps, three seeds.
@@ -244,6 +249,7 @@ ft.table([{"records": n, "exact match": curve_exact[n],
 # *same* brings nothing; look at what kinds are missing.
 #
 # ## Break it: EOS without loss
+# <!-- claims: E05 -->
 #
 # One label per record changes: the last one becomes -100. (In real projects: `pad_token =
 # eos_token` and a collator that masks padding *by id*.) Train with a plain loop, with and
@@ -285,6 +291,7 @@ ft.expect(sum(lengths["EOS masked"]), ">", 2 * sum(lengths["EOS learned"]),
 # knows its EOS already the same bug can hide for long.
 #
 # ## Break it: another prompt than in training
+# <!-- claims: C24 · E06 -->
 #
 # The same tuned model, asked in prompts that differ a little from those it was trained on.
 
@@ -314,6 +321,7 @@ ft.table([{"wanted": r["output"], "said": a} for r, a in list(zip(test, spaced, 
 
 # %% [markdown]
 # ## Break it: a mean of means
+# <!-- claims: E04 -->
 #
 # Memory is short, so a batch is split in two and the gradients are added up. If each half reports
 # *its own mean*, a token in the half with few labels weighs more than one in the other.

@@ -79,6 +79,7 @@ def test_a_lesson_is_no_longer_than_its_form(cells):
 def test_a_cell_of_prose_has_one_idea(cells):
     for text in prose(cells):
         answers = re.compile(r"<details>.*?</details>", re.S)
+        text = re.sub(r"<!--.*?-->", "", text)
         words = len(answers.sub("", text).split())
         assert words <= 120, f"{words} words: {text[:80]}"
         for answer in answers.findall(text):
@@ -98,3 +99,12 @@ def test_a_lesson_starts_with_its_claim_and_the_machine(cells):
     assert "Claim" in "".join(cells[0]["source"])
     first = code(cells)[0]
     assert "import ftkit as ft\n" in first and first.rstrip().endswith("ft.setup(seed=0)")
+
+
+def test_every_claim_that_a_lesson_names_exists():
+    """`python notebooks/coverage.py` prints the whole list."""
+    spec = importlib.util.spec_from_file_location("coverage_of_claims", FOLDER / "coverage.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    known = {row["id"] for row in module.claims()}
+    assert len(known) == 146 and set(module.places()) <= known

@@ -31,11 +31,11 @@ def step(model, config, lengths: list[int], labelled: float = 1.0) -> simulate.S
     return taken(update, batches)
 
 
-def prepare(model, config):
+def prepare(model, config, copied: bool = True):
     """A model ready for training as `Experiment.run` makes it."""
     if isinstance(model, str):
         model, _ = models.load(model, quantize=config.method == "qlora")
-    else:
+    elif copied:
         model = copy.deepcopy(model)
     model = models.adapt(model, config)
     if config.precision == "pure-bf16":

@@ -1,0 +1,66 @@
+"""The peak of a real training step as torch's CPU allocator sees it: every allocation, whoever
+made it, recorded by torch.profiler. Independent of our meter.
+
+    python tests/allocator.py tiny '{"method": "lora"}' '[128, 128]'     prints bytes
+
+One measurement a process: the profiler's total survives from one profile to the next.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import json
+import multiprocessing
+import sys
+import tempfile
+from pathlib import Path
+
+
+def peak(name: str, config, lengths: list[int]) -> int:
+    """Bytes at the peak of the second step of `config` on sequences of so many tokens."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    from ftkit import fast, loop, measure, models, simulate
+
+    if config.method == "qlora" or "8bit" in config.optim:
+        import bitsandbytes  # noqa: F401  its import allocates
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        model, _ = models.load(name, quantize=config.method == "qlora")
+        for p in model.parameters():  # the file lies in memory without an allocation
+            if p.dtype == torch.float32:
+                p.data = p.data.clone()
+        model = measure.prepare(model, config, copied=False)
+        update = loop.Update(model, config.but(learning_rate=1e-3))
+        simulate.fill_state(update)
+        size = model.config.get_text_config().vocab_size
+        batches = [fast.flatten([simulate.example(n, 1.0, size) for n in lengths], share=False)
+                   for _ in range(config.gradient_accumulation_steps)]
+        gc.collect()
+        with record_function("the step"):
+            update(batches, 1e-3)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        recorded.export_chrome_trace(str(file))
+        events = json.loads(file.read_text("utf-8"))["traceEvents"]
+    totals = sorted((e["ts"], e["args"]["Total Allocated"]) for e in events
+                    if e.get("name") == "[memory]" and e["args"].get("Device Type") == 0)
+    step = next(e for e in events if e.get("name") == "the step" and "dur" in e)
+    first = bisect.bisect_left(totals, (step["ts"], 0))
+    last = bisect.bisect_right(totals, (step["ts"] + step["dur"], 2**62))
+    return max(total for _, total in totals[max(0, first - 1) : last])
+
+
+def forked(work, *args):
+    """`work(*args)` in a child of this process, which has all imports done."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(work, args)
+
+
+if __name__ == "__main__":
+    from ftkit.config import Config
+
+    name, config, lengths = sys.argv[1:]
+    print(peak(name, Config(**json.loads(config)), json.loads(lengths)))

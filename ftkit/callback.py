@@ -56,13 +56,14 @@ class LiveCallback(TrainerCallback):
         if state.global_step == 0:  # an evaluation before the first step
             self.run.before |= {k: v for k, v in row.items() if k.endswith("_loss")}
         row |= {"step": state.global_step, "seconds": time.perf_counter() - self.began}
-        self.live.add(row)
         if self.run.rows and self.run.rows[-1]["step"] == row["step"]:
             self.run.rows[-1] |= row
         elif row["step"]:
             self.run.rows.append(row)
-        self.live.row = self.run.rows[-1] if self.run.rows else row
-        self.live.paint_if_due()
+        if self.live:
+            self.live.add(row)
+            self.live.row = self.run.rows[-1] if self.run.rows else row
+            self.live.paint_if_due()
 
     def on_train_end(self, args, state, control, **others):
         if self.run is None:
@@ -77,6 +78,7 @@ class LiveCallback(TrainerCallback):
         self.live.finish(happened)
         if self.live.show is None and not machine.in_notebook():
             self.live._safely(lambda: self._leave(Path(self.out or args.output_dir)))
+        self.live = None  # what `trainer.evaluate()` logs later must not draw over the end
 
     def _leave(self, folder: Path):
         picture = _final(self.run, words.clean(self.title))

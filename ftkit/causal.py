@@ -10,17 +10,13 @@ import dataclasses
 import html
 import math
 
-from ftkit import words
+from ftkit import held, words
 from ftkit.config import Config
 
 # 97.5 % points of Student's t for 1 to 30 degrees of freedom; with more, the normal one is near.
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
      2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
      2.052, 2.048, 2.045, 2.042)
-CUT = ("interrupted", "stopped by hand", "ended early", "not finished")
-HELD = {"model": "model", "data": "data", "validation": "validation data",
-        "template": "template", "eval_records": "eval_records", "metrics": "metrics",
-        "replay_from": "replay_from"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Comparison:
     def __init__(self, groups, names):
         self.groups, self.names = groups, names
         self.pairs = [Pair(groups, names, place) for place in range(1, len(groups))]
-        facts = [facts_of(group) for group in groups]
+        facts = [held.facts_of(group) for group in groups]
         self.differs = {name: [fact.get(name) for fact in facts]
                         for name in dict.fromkeys(n for pair in self.pairs for n in pair.differs)}
         first = self.pairs[0]
@@ -145,17 +141,17 @@ class Pair:
 
     def __init__(self, groups, names, place):
         self.place, self.base = place, 0
-        self.differs = _differences(groups[0], groups[place])
+        self.differs = held.differences(groups[0], groups[place])
         rest = [i for i in range(1, len(groups)) if i != place
-                and len(_differences(groups[i], groups[place])) == 1]
+                and len(held.differences(groups[i], groups[place])) == 1]
         refused = ""
         if len(self.differs) > 1:
-            self.separating = _separating(groups[0], groups[place], self.differs)
+            self.separating = held.separating(groups[0], groups[place], self.differs)
             refused = _refusal(names[0], names[place], self.differs, self.separating)
             self.base = rest[0] if rest else 0
         else:
             self.separating = []
-        cause = _differences(groups[self.base], groups[place])
+        cause = held.differences(groups[self.base], groups[place])
         self.cause = next(iter(cause)) if len(cause) == 1 else None
         a, b = groups[self.base], groups[place]
         self.effects = {} if self.cause is None else {
@@ -181,7 +177,7 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
         if not group:
             raise ValueError(f"{name} is empty; give a Run or a list of Runs")
         for other in group[1:]:
-            mixed = [n for n in _differences([group[0]], [other]) if n != "seed"]
+            mixed = [n for n in held.differences([group[0]], [other]) if n != "seed"]
             if mixed:
                 raise ValueError(f"the runs of {name} differ in {', '.join(mixed)}; a list stands "
                                  "for one config with several seeds, so give the others apart")
@@ -190,91 +186,6 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
     groups = [_with_stored(group) if len(group) == 1 else group for group in groups]
     made = Comparison(groups, names)
     return made.repeat(repeat, lab) if repeat else made
-
-
-# ----------------------------------------------------------------------------- what differs
-
-
-def facts_of(group) -> dict:
-    """Everything that may be a cause: config, model, data, what was measured, how far it went."""
-    run = group[0]
-    facts = dict(words.config_of(run))
-    if facts.get("max_steps") is not None:
-        facts.pop("epochs", None)
-    if facts.get("method") == "full":  # fields that say how an adapter is made mean nothing here
-        facts = {k: v for k, v in facts.items() if not _of_adapters(k)}
-    if not facts.get("replay"):
-        facts.pop("replay_from", None)
-    seeds = sorted({r.config.seed for r in group})
-    facts["seed"] = seeds[0] if len(seeds) == 1 else None
-    held = dict(run.data.get("held_still") or {})
-    facts["model"] = held.get("model", run.model_name)
-    for key in ("name", "rows", "sha256"):
-        facts[f"data {key}"] = run.data.get(key)
-    for key in ("validation", "template", "eval_records", "metrics", "replay_from"):
-        if key in held and (key != "replay_from" or facts.get("replay")):
-            facts[HELD[key]] = held[key]
-    for name, digest in (held.get("probes") or {}).items():
-        facts[f"probe {name}"] = digest
-    cut = [r for r in group if str(getattr(r, "stopped", None) or "").startswith(CUT)]
-    if cut:  # early stopping and divergence are what a config did, these are what somebody did
-        facts["steps done"] = len(cut[0].rows)
-    else:
-        facts["steps done"] = "all"
-    return facts
-
-
-def _of_adapters(name: str) -> bool:
-    return name in ("r", "target_modules", "init_lora_weights", "num_virtual_tokens") or (
-        name.startswith(("lora_", "use_", "prefix_", "prompt_")))
-
-
-def _differences(a, b) -> dict:
-    """Name → (value in a, value in b) of what is not the same. Data that differs is one cause,
-    whether it shows in its name, its rows or its hash; seeds count only one against one."""
-    left, right = facts_of(a), facts_of(b)
-    if left.get("method") == "full" or right.get("method") == "full":
-        shared = left.keys() & right.keys() | {k for k in left.keys() ^ right.keys()
-                                               if not _of_adapters(k)}
-    else:
-        shared = left.keys() | right.keys()
-    out = {k: (left.get(k), right.get(k)) for k in [*left, *right] if k in shared
-           and left.get(k) != right.get(k)}
-    if None in out.get("seed", ()) or (len(a) > 1 or len(b) > 1):
-        out.pop("seed", None)
-    data = [k for k in ("data name", "data rows", "data sha256") if k in out]
-    if data == ["data name"] and out["data name"] != (None, None):
-        out.pop("data name")  # the same records under another name
-    elif len(data) > 1:
-        parts = [", ".join(str(side.get(k))[:12] for k in ("data name", "data rows", "data sha256"))
-                 for side in (left, right)]
-        for k in data:
-            del out[k]
-        out = {"data": tuple(parts)} | out
-    return out
-
-
-def _separating(a, b, differs) -> list[str]:
-    """Configs of runs that would tell the causes apart: for each field that differs, a's config
-    with b's value of it; where the data or the model differs too, a's config there."""
-    base, other = a[0].config, b[0].config
-    fields = [n for n in differs if n in Config.__dataclass_fields__]
-    if not fields or not isinstance(base, Config) or not isinstance(other, Config):
-        return []
-    if set(differs) - set(fields) == {"steps done"} and len(fields) == 1:
-        return [str(config) for config, done in zip((base, other), differs["steps done"],
-                                                    strict=True) if done != "all"]
-    if len(fields) < len(differs):
-        return [str(base)]
-    made = []
-    for name in fields:
-        change = [name] + [n for n in Config.__dataclass_fields__
-                           if name == "method" and _of_adapters(n)]
-        try:
-            made.append(str(base.but(**{n: getattr(other, n) for n in change})))
-        except ValueError:  # a value that the rest of a's config does not allow
-            continue
-    return made
 
 
 # -------------------------------------------------------------------------------- the effect
@@ -348,11 +259,11 @@ def _with_stored(group) -> list:
     from ftkit import run
 
     seen, out = {group[0].config.seed}, list(group)
-    if not group[0].data.get("held_still") or facts_of(group)["steps done"] != "all":
+    if not group[0].data.get("held_still") or held.facts_of(group)["steps done"] != "all":
         return out
     for other in run.list_runs():
         if other.config.seed not in seen and other.data.get("held_still") and not [
-                n for n in _differences(group, [other]) if n != "seed"]:
+                n for n in held.differences(group, [other]) if n != "seed"]:
             seen.add(other.config.seed)
             out.append(other)
     return out
@@ -372,8 +283,8 @@ def _repeats(group, seeds, lab) -> list:
     if lab is None:
         raise ValueError(f"run {first.id} comes from the store, which does not keep its "
                          "experiment; give it: compare(..., lab=ft.Experiment(...))")
-    held, now = first.data.get("held_still") or {}, lab.held_still()
-    other = [k for k in now if held and held.get(k) != now[k]]
+    made_in, now = first.data.get("held_still") or {}, lab.held_still()
+    other = [k for k in now if made_in and made_in.get(k) != now[k]]
     if other:
         raise ValueError(f"run {first.id} was not made in this experiment: "
                          f"{', '.join(other)} differ")

@@ -101,7 +101,11 @@ class Experiment:
               halving: bool = False, resume: bool = False, **values) -> list[run.Run]:
         """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
 
-        The runs come back in the order of the grid. See `sweep.sweep` for what the options do.
+        Returns the runs in the order of the grid. parallel: None runs side by side in processes
+        where that is faster, False never, True or a number always. backend: "dask" or "ray", the
+        workers of that cluster. halving: end the worse half early, again and again, until one
+        config is left. resume: take whole runs of the same question from the store, without their
+        models. An interrupt keeps what has finished. More in `ftkit.sweep.sweep`.
         """
         from ftkit import sweep
 
@@ -111,10 +115,10 @@ class Experiment:
     def held_still(self) -> dict:
         """What two runs must share before a difference between them can be put down to Config:
         the model, hashes of the data that is trained on and watched, the template."""
-        from ftkit import sweep
+        from ftkit import held
 
         again = self.replay_from
-        return {"model": sweep.fingerprint(self.model), "data": self.train.sha256,
+        return {"model": held.fingerprint(self.model), "data": self.train.sha256,
                 "validation": self.val.sha256,
                 "probes": {name: probe.sha256 for name, probe in self.probes.items()},
                 "template": self.template, "eval_records": self.eval_records,

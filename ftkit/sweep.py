@@ -8,13 +8,11 @@ times); two processes with one thread each are 1.55 times one process with two.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import itertools
 import math
 import sys
 import time
-from pathlib import Path
 
 from ftkit import bar, machine, models, run, words
 
@@ -282,25 +280,6 @@ def _worth_it(one: float, todo: int, workers: int) -> tuple[int, str]:
 
 
 # ------------------------------------------------------------------------------- the same run
-
-
-def fingerprint(model) -> str:
-    """What a model is: its name, for a folder with the state of its files, for one in memory a
-    hash of its weights."""
-    if not isinstance(model, str):
-        import torch
-
-        digest = hashlib.sha256()
-        for name, p in model[0].named_parameters():
-            digest.update(name.encode())
-            digest.update(p.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return "weights " + digest.hexdigest()[:16]
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        return model
-    files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()
-                   if f.suffix in (".safetensors", ".json"))
-    return f"{folder.name} {hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
 
 
 def _resolved(config, model):

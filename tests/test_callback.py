@@ -80,8 +80,12 @@ def test_in_a_notebook_the_figure_grows_and_stays(tmp_path, monkeypatch, capfd):
     shown = []
     monkeypatch.setattr(live, "_display", lambda: shown.append)
     model, tokenizer = ft.load("tiny")
-    Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
-            train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()]).train()
+    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
+                      train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])
+    trainer.train()
+    end = len(shown)
+    trainer.evaluate(Lines(tokenizer))
+    assert len(shown) == end, "an evaluation afterwards does not draw over the end"
     assert len(shown) >= 3 and "image/png" in shown[-1]
     assert shown[-1]["text/plain"].startswith("loss ") and "step 2 of 6" in shown[1]["text/plain"]
 

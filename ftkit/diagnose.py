@@ -52,12 +52,10 @@ def _diverged(run, losses) -> Finding | None:
         return Finding("diverged", f"diverged at step {bad:g}: the loss is no longer a number",
                        advice, {"step": bad})
     start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
-    low, at = min((_mean(losses, i), losses[i][0]) for i in range(len(losses)))
     if not math.isfinite(end) or (end > 1.2 * start and _tail(losses) > 1.2 * losses[0][1]):
         return Finding("diverged", f"diverged: the loss is {words.number(_tail(losses))} at the "
-                       f"end, {words.number(losses[0][1])} at the first step and "
-                       f"{words.number(low)} at best (step {at:g})", advice,
-                       {"first": losses[0][1], "last": _tail(losses), "step": at})
+                       f"end and was {words.number(losses[0][1])} at the first step", advice,
+                       {"first": losses[0][1], "last": _tail(losses)})
     return None
 
 
@@ -127,12 +125,6 @@ def _ends(run, key) -> tuple[float, float] | None:
     if key not in run.before or key not in run.after:
         return None
     return words.to_float(run.before[key]), words.to_float(run.after[key])
-
-
-def _mean(losses, i) -> float:
-    """The loss around step i: single steps are noisy."""
-    near = [loss for _, loss in losses[max(0, i - 2):i + 3]]
-    return sum(near) / len(near)
 
 
 def _tail(losses) -> float:

@@ -48,7 +48,7 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     device = next(model.parameters()).device
     scores = []
     for text in texts:
-        ids = [start] + tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = [start] + tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         nll, done = [], 1
         for rows in _windows(len(ids), window, stride):
             batch = torch.tensor([ids[a:b] for a, b in rows], device=device)

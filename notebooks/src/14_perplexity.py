@@ -186,20 +186,20 @@ whole = scores[:10]
 
 # %%
 ft.table([{"read as": name, "tokens": sum(len(s.nll) for s in some),
-           "perplexity per token": perplexity.of(some), "per word": perplexity.per_word(some),
+           "loss per token": math.log(perplexity.of(some)), "perplexity": perplexity.of(some),
            "bits per byte": perplexity.bits_per_byte(some)}
           for name, some in (("words and pieces", whole), ("letters", spelled))])
 
 # %% [markdown]
-# This model never saw spelled text, so it is bad at it. Compare how bad *per token* and how bad
-# *per byte*: the per-token number hides most of the damage, since it spreads over more tokens.
-# Between models with different tokenizers only numbers per word, per character or **bits per
-# byte** may be compared: the text is the same, the tokens are not.
+# This model never saw spelled text, so it is bad at it. How much worse? Divide in the last column,
+# then in the one of the loss: the loss per token hides most of the damage, since it is spread over
+# more tokens. Between models with different tokenizers only numbers per word, per character or
+# **bits per byte** may be compared: the text is the same, the tokens are not.
 
 # %%
-ratio = perplexity.of(spelled) / perplexity.of(whole)
+loss = math.log(perplexity.of(spelled)) / math.log(perplexity.of(whole))
 bits = perplexity.bits_per_byte(spelled) / perplexity.bits_per_byte(whole)
-f"letters: perplexity per token times {ratio:.1f}, bits per byte times {bits:.1f}"
+f"letters: loss per token times {loss:.1f}, bits per byte times {bits:.1f}"
 
 # %% [markdown]
 # ## Now on a real model

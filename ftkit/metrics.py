@@ -1,0 +1,198 @@
+"""Scores of answers against references, and how sure one may be of them.
+
+    metrics.squad_em("The Eiffel Tower.", ["Eiffel Tower"])        # True
+    metrics.bleu(answers, references), metrics.rouge(answers, references)
+    metrics.bootstrap(hits), metrics.mcnemar(hits_a, hits_b), metrics.items_needed(0.70, 0.73)
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+# ------------------------------------------------------------------------ question answering
+
+
+def squad_normal(text: str) -> str:
+    """Text as SQuAD's evaluation script compares it (Rajpurkar et al. 2016): lower case, without
+    ASCII punctuation, without the words a, an and the, single spaces."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def squad_em(answer: str, references: Sequence[str]) -> bool:
+    """Whether the answer equals one of the references after `squad_normal`."""
+    return any(squad_normal(answer) == squad_normal(r) for r in references)
+
+
+def squad_f1(answer: str, references: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over words (each as often as it occurs), for the
+    reference that gives most."""
+    def of(reference):
+        said, wanted = squad_normal(answer).split(), squad_normal(reference).split()
+        if not said or not wanted:
+            return float(said == wanted)
+        common = sum((Counter(said) & Counter(wanted)).values())
+        return 2 * common / (len(said) + len(wanted))
+
+    return max(map(of, references))
+
+
+# ------------------------------------------------------------------------- overlap of n-grams
+
+
+def ngrams(words: Sequence, n: int) -> Counter:
+    """How often each run of n words occurs."""
+    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+
+def bleu(answers: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> float:
+    """Corpus BLEU, 0 to 100 (Papineni et al. 2002), one reference each.
+
+    n-gram matches are summed over the whole corpus before anything is divided, so it is not the
+    mean of sentence scores. tokenize: a tokenizer of sacrebleu ("13a", "char", "none", ...); an
+    order without a match is smoothed as sacrebleu's default does ("exp").
+    """
+    split = _sacrebleu_tokenizer(tokenize)
+    pairs = [(split(a), split(r)) for a, r in zip(answers, references, strict=True)]
+    logs, smooth = 0.0, 1.0
+    for n in (1, 2, 3, 4):
+        found = total = 0
+        for said, wanted in pairs:
+            grams = ngrams(said, n)
+            found += sum((grams & ngrams(wanted, n)).values())
+            total += sum(grams.values())
+        if total == 0:
+            return 0.0
+        if n == 1 and found == 0:
+            return 0.0
+        if found == 0:
+            smooth *= 2
+        logs += math.log(found / total if found else 1 / (smooth * total))
+    said, wanted = (sum(map(len, side)) for side in zip(*pairs, strict=True))
+    brevity = min(1.0, math.exp(1 - wanted / said))
+    return 100 * brevity * math.exp(logs / 4)
+
+
+def _sacrebleu_tokenizer(name: str):
+    from sacrebleu.metrics.bleu import _get_tokenizer
+
+    tokenizer = _get_tokenizer(name)()
+    return lambda text: tokenizer(text.rstrip()).split()
+
+
+def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), 0 to 1; words are runs of ASCII
+    letters and digits in lower case, without stemming."""
+    sums = dict.fromkeys(("rouge1", "rouge2", "rougeL"), 0.0)
+    for answer, reference in zip(answers, references, strict=True):
+        said, wanted = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
+        for n in (1, 2):
+            a, b = ngrams(said, n), ngrams(wanted, n)
+            sums[f"rouge{n}"] += _f(sum((a & b).values()), sum(a.values()), sum(b.values()))
+        sums["rougeL"] += _f(_longest_common(said, wanted), len(said), len(wanted))
+    return {name: total / max(1, len(answers)) for name, total in sums.items()}
+
+
+def _f(common: int, said: int, wanted: int) -> float:
+    return 2 * common / (said + wanted) if common else 0.0
+
+
+def _longest_common(a: Sequence, b: Sequence) -> int:
+    """Length of the longest common subsequence."""
+    best = [0] * (len(b) + 1)
+    for x in a:
+        before = 0
+        for j, y in enumerate(b, 1):
+            before, best[j] = best[j], before + 1 if x == y else max(best[j], best[j - 1])
+    return best[-1]
+
+
+# -------------------------------------------------------------------------- classification
+
+
+def accuracy(said: Sequence, wanted: Sequence) -> float:
+    return sum(a == b for a, b in zip(said, wanted, strict=True)) / len(wanted)
+
+
+def macro_f1(said: Sequence, wanted: Sequence) -> float:
+    """The mean over classes of each one's F1: a class that is never said counts as 0."""
+    scores = []
+    for name in set(wanted) | set(said):
+        both = sum(a == b == name for a, b in zip(said, wanted, strict=True))
+        scores.append(_f(both, list(said).count(name), list(wanted).count(name)))
+    return sum(scores) / len(scores)
+
+
+def kappa(a: Sequence, b: Sequence) -> float:
+    """Cohen's kappa (1960): agreement of two judges beyond what their habits alone would give; 1
+    is full agreement, 0 is chance. nan where both always say the same one word."""
+    n = len(a)
+    seen = sum(x == y for x, y in zip(a, b, strict=True)) / n
+    chance = sum(list(a).count(w) * list(b).count(w) for w in set(a)) / n**2
+    return (seen - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+# ------------------------------------------------------------------------------ statistics
+
+
+def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 2000,
+              seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of the mean from resampled items (Efron 1979)."""
+    rng, n = random.Random(seed), len(values)
+    means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(draws))
+    cut = int(draws * (1 - level) / 2)
+    return means[cut], means[-cut - 1]
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Exact two-sided p-value that two models are equally good on the *same* items (McNemar 1947):
+    only items on which they disagree say anything."""
+    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    n, few = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(n, k) for k in range(few + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) -> int:
+    """Items for each of two models, tested on *different* items, to tell shares p and q apart with
+    this power at this two-sided level (normal approximation, pooled variance)."""
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf
+    mean = (p + q) / 2
+    spread = (z(1 - level / 2) * math.sqrt(2 * mean * (1 - mean))
+              + z(power) * math.sqrt(p * (1 - p) + q * (1 - q)))
+    return math.ceil((spread / (p - q)) ** 2)
+
+
+def wilson(wins: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share (Wilson 1927); ties may count as half a win."""
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(1 - (1 - level) / 2)
+    share, wide = wins / n, z * z / n
+    middle = (share + wide / 2) / (1 + wide)
+    half = z * math.sqrt(share * (1 - share) / n + wide / (4 * n)) / (1 + wide)
+    return middle - half, middle + half
+
+
+# --------------------------------------------------------------------------- contamination
+
+
+def leaked(train: Sequence[str], test: Sequence[str], n: int = 13) -> list[int]:
+    """Positions of test texts that share a run of n words with a training text (as in the GPT-3
+    paper, n = 13); a text of fewer words is compared whole."""
+    def words(text):
+        return re.findall(r"\w+", text.lower())
+
+    seen = {gram for text in train for gram in ngrams(words(text), n)}
+    short = {tuple(words(text)) for text in train}
+    return [i for i, text in enumerate(test)
+            if (line := words(text)) and (tuple(line) in short if len(line) < n
+                                          else any(g in seen for g in ngrams(line, n)))]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import threading
 
-from ftkit import control, data, diagnose, live, machine, script, widgets, words
-from ftkit import figure as fig
+from ftkit import control, data, diagnose, machine, overlay, script, widgets, words
 from ftkit.config import Config
 from ftkit.experiment import Experiment
 from ftkit.forecast import Forecast
 from ftkit.panel import Panel
 
-SHOWN = 4  # runs in one picture, the baseline among them
 FIRST = 60  # steps of the first run, where nothing else was asked for
 
 
@@ -122,17 +120,7 @@ class WhatIf:
 
     def picture(self):
         """The figure of the baseline and the newest runs, with its sentence; None without one."""
-        chosen = self._chosen()
-        if not chosen:
-            return None
-        run = self.runs[-1]
-        if len(chosen) == 1:
-            made = live._final(run, f"{run.model_name} on {run.data.get('name')}")
-        else:
-            made = _stacked(chosen)
-        said = "; ".join(finding.text for finding in diagnose.diagnose(run))
-        made.text = f"{made.text.rstrip('.')}. {said[:1].upper()}{said[1:]}."
-        return made
+        return overlay.picture(self.runs, self.baseline)
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -166,7 +154,7 @@ class WhatIf:
     def _pick(self):
         """Another model or other data."""
         asked = {name: picker.value.strip() for name, picker in self.view.pickers.items()}
-        self.lab = Experiment(**{k: v for k, v in asked.items() if v}, probes=self._probes())
+        self.lab = Experiment(**{k: v for k, v in asked.items() if v}, probes=dict(self.lab.probes))
         self.baseline = None
         self.view.wrong("")
         self._look_ahead()
@@ -273,7 +261,7 @@ class WhatIf:
 
     def _paint(self, job):
         base = self.baseline
-        self.view.follow(job, (self._name(base), base) if base is not None else None)
+        self.view.follow(job, ("baseline", base) if base is not None else None)
         if job.run is not None:
             steps = len(job.run.rows)
             self.view.status.say(job.run.stopped or f"finished: {steps} steps, {job.took:.1f} s")
@@ -321,38 +309,9 @@ class WhatIf:
         self._handle = DisplayHandle() if first else self._handle
         (self._handle.display if first else self._handle.update)(bundle, raw=True)
 
-    # ------------------------------------------------------------------------------- in words
-
-    def _chosen(self) -> dict:
-        """Label → Run: the baseline and the newest others."""
-        newest = [run for run in self.runs[::-1] if run is not self.baseline][:SHOWN - 1]
-        made = {}
-        for run in [*([self.baseline] if self.baseline and self.runs else []), *newest[::-1]]:
-            label = self._name(run)
-            made[label if label not in made else f"{label} ({run.id[-4:]})"] = run
-        return made
-
-    def _name(self, run) -> str:
-        """A run by what sets it apart from the baseline."""
-        if run is self.baseline:
-            return "baseline"
-        base, pairs = self.baseline, {}
-        for name, value in run.config.to_dict().items():
-            pairs[name] = value, base.config.to_dict().get(name)
-        pairs |= {"model": (run.model_name, base.model_name),
-                  "data": (run.data.get("name"), base.data.get("name"))}
-        said = [f"{n}={a:g}" if isinstance(a, float) else f"{n}={a}"
-                for n, (a, b) in pairs.items() if a != b]
-        return ", ".join(said) or "the same again"
-
     def _list(self):
-        rows = []
-        for place, run in enumerate(self.runs, 1):
-            after = ", ".join(f"{key} {words.number(words.to_float(value))}"
-                              for key, value in run.after.items())
-            stopped = f" ({run.stopped})" if run.stopped else ""
-            rows.append(f"{place}  {self._name(run)}: {after}{stopped}")
-        self.view.runs(rows)
+        self.view.runs([f"{place}  {overlay.line(run, self.baseline)}"
+                        for place, run in enumerate(self.runs, 1)])
 
     def _buttons(self, over: bool = False):
         running = not over and control.RUNNER.running(self) is not None
@@ -361,23 +320,3 @@ class WhatIf:
     def _source(self) -> str:
         train = self.lab.train
         return train.name if train.name in data.sample_names() else str(train.path or train.name)
-
-    def _probes(self):
-        return dict(self.lab.probes)
-
-
-def _stacked(runs: dict) -> fig.Picture:
-    """One panel over the other, narrow enough to stand beside the controls: val_loss and what
-    else was watched; the training loss is too noisy to tell several runs apart."""
-    keys = [key for key in words.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
-    groups = words.grouped(runs)
-    high = 0.5 + 2.05 * len(keys)
-    with fig.style():
-        figure = fig.new_figure(8.2, high)
-        for place, key in enumerate(keys):
-            bottom = (0.45 + 2.05 * (len(keys) - 1 - place)) / high
-            ax = figure.add_axes((0.085, bottom, 0.54, 1.8 / high))
-            fig.draw(ax, fig.lines_of(groups, [key], "step"), "step")
-            ax.set_ylabel(words.clean(key), parse_math=False)
-        ax.set_xlabel("step")
-    return fig.Picture(figure, words.compared(groups, keys))

@@ -8,7 +8,7 @@ import ipywidgets as W
 import pytest
 
 import ftkit as ft
-from ftkit import control, forecast, machine, widgets
+from ftkit import control, forecast, machine, overlay, widgets
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(40)]
@@ -162,7 +162,7 @@ def test_queued_runs_follow_one_another(panel):
         press(panel.view.start)
     assert [made.config.seed for made in panel.wait()] == [0, 1, 2]
     assert panel.baseline.config.seed == 0
-    assert list(panel._chosen()) == ["baseline", "seed=1", "seed=2"]
+    assert list(overlay.chosen(panel.runs, panel.baseline)) == ["baseline", "seed=1", "seed=2"]
 
 
 def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, monkeypatch):

@@ -1,0 +1,81 @@
+"""How the what-if panel feels: `python tests/benchmarks/panel.py [--quick]`; run it alone.
+
+Seconds from Start to the first point, seconds of a 60-step run with its curves, and what drawing
+costs: process CPU of the training thread and wall time with the figure against without it, in
+pairs that take turns. Wall times mean little while other programs run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+LIMITS = {"first_point_seconds": 1.0, "run_seconds": 10.0, "drawing_ratio": 1.05}
+
+
+def main():
+    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked.add_argument("--quick", action="store_true", help="one pair, to see that it runs")
+    asked.add_argument("--json", action="store_true", help="print one JSON object")
+    args = asked.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["FTKIT_HOME"] = home
+        found = measure(1 if args.quick else 7)
+    if args.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            limit = LIMITS.get(name)
+            print(f"{name:<22} {value:8.3f}" + (f"   limit {limit}" if limit else ""))
+    return all(found[name] <= limit for name, limit in LIMITS.items())
+
+
+def measure(pairs: int) -> dict:
+    import ftkit as ft
+    from ftkit import control
+
+    ft.setup(seed=0)
+    panel = ft.what_if(data="tasks")
+    control.RUNNER.join()
+    first, whole, ratios = [], [], []
+    for seed in range(pairs):
+        panel.config = panel.config.but(max_steps=60, seed=seed)
+        control.RUNNER.join()
+        began = time.perf_counter()
+        panel.start()
+        while not (job := control.RUNNER.running(panel)) or not job.started or (
+                not panel.view.bar.max == 60 or not job.started.rows):
+            time.sleep(0.001)
+        first.append(time.perf_counter() - began)
+        panel.wait()
+        whole.append(time.perf_counter() - began)
+        order = (True, False) if seed % 2 else (False, True)
+        times = {drawn: training(ft, panel, seed + 1000, drawn) for drawn in order}
+        ratios.append(times[True] / times[False])
+    return {"first_point_seconds": statistics.median(first),
+            "run_seconds": statistics.median(whole),
+            "drawing_ratio": statistics.median(ratios), "pairs": pairs}
+
+
+def training(ft, panel, seed: int, drawn: bool) -> float:
+    """Seconds of training of one 60-step run behind the panel, with or without its picture."""
+    from ftkit import control
+
+    job = control.Job(panel.lab, panel.config.but(seed=seed), owner=panel)
+    if drawn:
+        job.listen = panel._changed
+    control.RUNNER.submit(job)
+    job.done.wait()
+    seconds = job.run.rows[-1]["seconds"]
+    if panel._painter is not None:
+        panel._painter.join()
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)

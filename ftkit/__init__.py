@@ -27,6 +27,7 @@ _WHERE = {
     "what_if": "whatif",
     # learning
     "predict": "claims", "expect": "claims", "check": "claims",
+    "drill": "drilling",
 }
 
 __all__ = list(_WHERE)

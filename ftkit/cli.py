@@ -298,9 +298,20 @@ def _runs(args) -> int:
     return DONE
 
 
+def _drill(args) -> int:
+    from ftkit import console
+
+    for name, high in (("new", 1000), ("minutes", 1440), ("questions", 100)):
+        low = 0 if name == "new" else 1
+        setattr(args, name, options.whole(f"--{name}", getattr(args, name), low, high))
+    warnings.simplefilter("ignore", FutureWarning)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    return console.main(args)
+
+
 COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check, "export": _export,
             "fetch": _fetch,
-            "runs": _runs}
+            "runs": _runs, "drill": _drill}
 
 if __name__ == "__main__":
     sys.exit(main())

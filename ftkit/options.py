@@ -96,6 +96,19 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.5 GB")
     _json_option(fetch)
 
+    drill = command("drill", "practise interview questions: cards, proofs, a mock interview")
+    drill.add_argument("--level", metavar="NAME", help="junior, mid, senior or staff (a,b: both)")
+    drill.add_argument("--topic", metavar="NAME", help="such as LoRA or memory; your misses")
+    drill.add_argument("--new", metavar="N", default="10", help="new cards at most (default: 10)")
+    drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
+    drill.add_argument("--minutes", metavar="N", default="20", help="of the interview")
+    drill.add_argument("--questions", metavar="N", default="6", help="of the interview")
+    drill.add_argument("--list", action="store_true", help="list the questions and their ids")
+    drill.add_argument("--prove", metavar="ID", help="run what proves the answer of a question")
+    drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
+    drill.add_argument("--cheat-sheet", metavar="FILE",
+                       help="write an HTML page to print, its numbers computed now")
+
     runs = command("runs", "list the runs so far, or show some of them")
     runs.add_argument("ids", nargs="*", metavar="ID", help="an id or its beginning")
     _json_option(runs)

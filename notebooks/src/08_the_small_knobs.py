@@ -263,7 +263,7 @@ f"{1 - shrunk:.2%} shorter after 1,219 steps"
 # That is why Alpaca and Tülu 3 set 0 and nobody noticed. In bf16 weights without a master copy the
 # decay even rounds to nothing. And it pulls towards **zero**, not towards the base model: "weight
 # decay prevents forgetting" is wrong; the pull to the base is called L2-SP
-# ([lesson 16](16_forgetting.ipynb)).
+# ([lesson 16](16_catastrophic_forgetting.ipynb)).
 #
 # ## Break it: decay that is felt
 
@@ -461,5 +461,5 @@ ft.check("decay_for", decay_for)
 # - On a short run decay is inert, warm-up is insurance at high rates, clipping depends on the norms.
 #
 # In the package: [`ftkit/loop.py`](../ftkit/loop.py), 40 lines. Before this came
-# [07 learning rate](07_learning_rate.ipynb); [09](09_memory.ipynb) asks what a batch costs in
+# [07 learning rate](07_learning_rate.ipynb); [09](09_where_the_memory_goes.ipynb) asks what a batch costs in
 # memory.

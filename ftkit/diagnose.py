@@ -104,7 +104,7 @@ def _forgetting(run) -> list[Finding]:
         if key in ("loss", "val_loss") or not ends or not ends[1] - ends[0] >= FORGOT:
             continue
         rise = ends[1] - ends[0]
-        times = f"{math.exp(rise):.3g}" if rise < 50 else "very many"
+        times = words.number(math.exp(rise)) if rise < 50 else "very many"
         found.append(Finding(
             "forgetting", f"forgetting by {words.number(rise)}: {words.clean(key)} rose from "
             f"{words.number(ends[0])} to {words.number(ends[1])}, its perplexity {times} times "

@@ -45,7 +45,8 @@ class Panel:
         self.bar = W.IntProgress(layout=W.Layout(width="160px"))
         self.status = widgets.Words("ready", css="ftkit-status")
         self.next = widgets.Words(css="ftkit-forecast")
-        self.image = W.Image(format="png", layout=W.Layout(max_width="100%", display="none"))
+        self.image = W.Image(format="png", layout=W.Layout(width="100%", max_width="820px",
+                                                           display="none"))
         self.verdict = widgets.Words(css="ftkit-diagnosis")
         self.list = self._heard(W.Select(
             options=[], rows=4, layout=W.Layout(width="auto", display="none")),
@@ -93,16 +94,15 @@ class Panel:
         finally:
             self.quiet = False
 
-    def say(self, line: str, adapter: bool):
-        """The Config in words; whether the fields of LoRA matter."""
+    def say(self, line: str, method: str):
+        """The Config in words; fields without effect on this method are grey."""
         self.quiet = True
         try:
             self.line.value = line
         finally:
             self.quiet = False
-        for name in widgets.LORA:
-            if name in self.controls:
-                self.controls[name].disabled = not adapter
+        for name, control in self.controls.items():
+            control.disabled = method not in widgets.USED_BY.get(name, (method,))
 
     def see(self, png: bytes):
         self.image.value = png

@@ -140,7 +140,7 @@ class WhatIf:
             self.view.wrong("")
             self.view.next.say("")  # what was foretold is no longer true
             config = self.config
-            self.view.say(str(config), config.method in ("lora", "qlora"))
+            self.view.say(str(config), config.method)
             self._copy()
             known = self._foretell()
             if self.forecast and self.forecast.facts and not control.RUNNER.busy():

@@ -22,16 +22,21 @@ from ftkit.words import clean
 AUTO = "auto"  # the None of Config: "choose for me"
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
-GROUPS = {
-    "Rate and steps": ("learning_rate", "lr_scheduler_type", "warmup_steps", "batch_size",
-                       "gradient_accumulation_steps", "epochs", "max_steps", "seed"),
-    "Method": ("method", "r", "lora_alpha", "lora_dropout", "target_modules"),
-    "Against forgetting and overfitting": ("replay", "weight_decay", "l2_sp", "max_grad_norm",
-                                           "early_stopping_patience", "eval_steps"),
+GROUPS = {  # short names: they are the tabs
+    "Steps": ("learning_rate", "lr_scheduler_type", "warmup_steps", "batch_size",
+              "gradient_accumulation_steps", "epochs", "max_steps", "seed"),
+    "Method": ("method", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora",
+               "use_dora", "init_lora_weights", "num_virtual_tokens"),
+    "Guards": ("replay", "l2_sp", "weight_decay", "max_grad_norm", "early_stopping_patience",
+               "metric_for_best_model", "eval_steps"),
     "Data": ("loss_on", "max_length", "packing"),
-    "Memory and arithmetic": ("precision", "gradient_checkpointing", "optim"),
+    "Memory": ("precision", "gradient_checkpointing", "optim"),
 }
-LORA = ("r", "lora_alpha", "lora_dropout", "target_modules")  # without effect on method full
+_LORA = ("lora", "qlora")
+USED_BY = {name: _LORA for name in ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora",
+                                    "init_lora_weights")} | {  # without effect on other methods
+    "target_modules": (*_LORA, "ia3"), "num_virtual_tokens": ("prompt_tuning", "prefix_tuning"),
+    "l2_sp": ("full",)}
 
 # What a slider offers; any other value can be given in the line of text above the controls.
 VALUES = {
@@ -51,8 +56,11 @@ VALUES = {
     "early_stopping_patience": [1, 2, 3, 5, 10],
     "eval_steps": [1, 2, 5, 10, 20, 50, 100],
     "seed": list(range(10)),
+    "l2_sp": [0.0, 0.001, 0.01, 0.1, 1.0],
+    "num_virtual_tokens": [1, 5, 10, 20, 50, 100],
 }
-SUGGESTED = {"target_modules": ["all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj"]}
+SUGGESTED = {"target_modules": ["all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj"],
+             "metric_for_best_model": ["val_loss", "general_loss"]}
 
 failures: list[BaseException] = []  # what callbacks have raised, newest last
 
@@ -137,7 +145,7 @@ def field_control(name: str, value=None) -> W.Widget:
     kind, choices = str(field.type), field.metadata["choices"]
     auto = [(AUTO, AUTO)] if "None" in kind else []
     look = {"description": name, "tooltip": field.metadata["tip"],
-            "style": {"description_width": "170px"}, "layout": W.Layout(width="430px")}
+            "style": {"description_width": "190px"}, "layout": W.Layout(width="auto")}
     start = field.default if value is None else value
     chosen = AUTO if start is None else start
     if kind.startswith("bool"):

@@ -3,6 +3,7 @@
 import asyncio
 import html
 import json
+import time
 
 import ipywidgets as W
 import pytest
@@ -108,6 +109,15 @@ def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
     assert panel.config == SMALL.but(learning_rate=3.3e-4, batch_size=5)
 
 
+def test_a_field_without_effect_on_the_method_is_grey(panel):
+    grey = {"full": "r", "lora": "num_virtual_tokens", "ia3": "lora_alpha"}
+    for method, field in grey.items():
+        widgets.write(panel.view.controls["method"], method)
+        assert panel.view.controls[field].disabled
+    assert not panel.view.controls["target_modules"].disabled
+    assert "More" not in widgets.groups(), "a field of Config belongs to no group"
+
+
 def test_few_fields_show_few_controls_and_the_rest_stays(lab):
     panel = ft.what_if(lab, config=SMALL, fields=["learning_rate"])
     assert list(panel.view.controls) == ["learning_rate"]
@@ -133,11 +143,11 @@ def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     panel.config = SMALL.but(max_steps=500)
     press(panel.view.start)
     assert panel.view.start.description == "Queue"
+    while not (control.RUNNER.running(panel) and control.RUNNER.running(panel).started):
+        time.sleep(0.01)
     panel.config = SMALL.but(max_steps=400)
     press(panel.view.start)
     assert "1 waiting" in panel.view.stop.description
-    while not (control.RUNNER.running(panel) and control.RUNNER.running(panel).started):
-        pass
     press(panel.view.stop)
     (happened,) = panel.wait()
     assert happened.stopped.startswith("stopped by hand after step")

@@ -28,6 +28,7 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
          "--disable-component-update", "--disable-sync")
 HERE = r"(https?|wss?)://127\.0\.0\.1|data:|blob:"
 SECONDS = 1000  # Playwright counts in milliseconds
+PATIENCE = 120  # seconds for what takes two on a quiet machine
 
 
 def pytest_collection_modifyitems(items):
@@ -88,7 +89,7 @@ class Lesson:
         self.name, self.outside, self.errors = name, [], []
         self.context = browser.new_context(viewport={"width": width, "height": height})
         self.page = self.context.new_page()
-        self.page.set_default_timeout(60 * SECONDS)
+        self.page.set_default_timeout(PATIENCE * SECONDS)
         self.page.on("request", lambda r: None if re.match(HERE, r.url)
                      else self.outside.append(r.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -105,28 +106,18 @@ class Lesson:
             "?.status == 'idle'")
 
     def command(self, name: str, arguments: dict | None = None):
-        """Start a command of JupyterLab; does not wait for what it does."""
+        """Start a command of JupyterLab; see `wait_until_done`."""
         self.page.evaluate(
-            "([name, args]) => { window.jupyterapp.commands.execute(name, args) }",
+            "([name, args]) => { window.done = false; window.jupyterapp.commands"
+            ".execute(name, args).finally(() => { window.done = true }) }",
             [name, arguments or {}])
 
     def run_all(self):
         self.command("notebook:run-all-cells")
 
-    def restart(self):
-        """A fresh kernel; outputs stay."""
-        self.page.evaluate(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-        self.page.wait_for_function(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-            ".status == 'idle'")
-
-    def wait_until_done(self, seconds: float = 180):
-        """Until no cell runs or waits any more."""
-        self.page.wait_for_function(
-            "() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')].every("
-            "c => !c.querySelector('.jp-InputPrompt').textContent.includes('*'))",
-            timeout=seconds * SECONDS)
+    def wait_until_done(self, seconds: float = 600):
+        """Until the last command has ended: for a command that runs cells, until all have run."""
+        self.page.wait_for_function("() => window.done", timeout=seconds * SECONDS)
 
     def save(self) -> dict:
         """Save as the learner does; returns the notebook as it lies on the disk."""

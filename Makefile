@@ -20,7 +20,7 @@ QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=fals
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test unit lessons browser notebooks check bench effects fuzz dist clean
+.PHONY: help lab test unit lessons browser notebooks check bench sweeps panel effects fuzz dist clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: $(READY)-test  ## the speed of training against others, half an hour (ARG
 
 sweeps: $(READY)-test  ## eight learning rates against eight plain runs, ten minutes (ARGS=--quick)
 	$(PY) tests/benchmarks/sweeps.py $(ARGS)
+
+panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, what drawing costs
+	$(QUIETLY) $(PY) tests/benchmarks/panel.py $(ARGS)
 
 effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
 	$(PY) tests/benchmarks/effects.py $(ARGS)

@@ -157,9 +157,11 @@ class Interview(W.VBox):
                           "ftkit-talk-yes")
         self.no = button("n did not", "", lambda: self._follow(False), "", self.said.say,
                          "ftkit-talk-no")
+        self.opens = button("Open the report", "file-text-o", self._open, "shown below (o)",
+                           self.said.say, "ftkit-talk-open")
         self.report = W.VBox()
         super().__init__([self.head, self.asked, self.key, self.ticks,
-                          W.HBox([self.go, self.yes, self.no]), self.said, self.report])
+                          W.HBox([self.go, self.yes, self.no, self.opens]), self.said, self.report])
         self.add_class("ftkit-talk")
         self._visible("Start", "g and Enter starts")
 
@@ -169,8 +171,9 @@ class Interview(W.VBox):
         self.go.layout.display = "none" if follow or self.phase == "over" else ""
         for control in (self.yes, self.no):
             control.layout.display = "" if follow else "none"
+        self.opens.layout.display = "" if self.phase == "over" else "none"
         self.key.placeholder = hint
-        self.key.continuous_update = self.phase in ("follow", "tick")
+        self.key.continuous_update = self.phase in ("follow", "tick", "over")
 
     def _typed(self, change):
         text = change["new"].strip().lower()
@@ -184,6 +187,8 @@ class Interview(W.VBox):
             place = int(text[-1]) - 1
             if 0 <= place < len(self.boxes):
                 self.boxes[place].value = not self.boxes[place].value
+        elif self.phase == "over":
+            self._open()
         else:
             self._go()
 
@@ -242,4 +247,12 @@ class Interview(W.VBox):
         self.asked.say("Your report")
         self.said.say(f"Kept as {self.path}")
         self.report.children = (Words(*self.talk.lines(), css="ftkit-talk-report"),)
-        self._visible("", "")
+        self._visible("", "o opens the report")
+
+    def _open(self):
+        """The page as it was written, in a frame that can run no script."""
+        page = W.HTML(f"<iframe sandbox srcdoc='{html.escape(self.path.read_text('utf-8'))}' "
+                      "style='width:100%;height:32em;border:1px solid #888;background:#fff' "
+                      "title='report'></iframe>", layout=W.Layout(width="100%"))
+        page.add_class("ftkit-talk-page")
+        self.report.children = (self.report.children[0], page)

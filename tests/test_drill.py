@@ -1,5 +1,7 @@
 """The drill in a notebook's widgets and in a terminal, the mock interview, the cheat sheet."""
 
+import dataclasses
+import html
 import json
 import os
 import pty
@@ -140,6 +142,18 @@ def test_an_interview_by_keys_alone_ends_in_a_report(home):
             key(talk, "y")
     assert talk.phase == "over" and talk.path.exists()
     assert "2 of 2 questions" in talk.report.children[0].lines[0]
+    key(talk, "o")
+    assert "2 of 2 questions" in html.unescape(talk.report.children[1].value)
+    assert "<iframe sandbox" in talk.report.children[1].value
+
+
+def test_text_in_a_report_is_never_html(home, monkeypatch):
+    evil = dataclasses.replace(bank.everything()[0], question="<script>alert(1)</script>")
+    monkeypatch.setattr(bank, "questions", lambda *_: [evil])
+    talk = interview.Talk(questions=1, seed=0)
+    talk.score(set(), [])
+    page = talk.report().read_text("utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page
 
 
 # ------------------------------------------------------------------------------ terminal

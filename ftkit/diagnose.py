@@ -114,11 +114,13 @@ def _forgetting(run) -> list[Finding]:
 
 
 def _fine(run, losses) -> Finding:
-    start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
+    ends = _ends(run, "val_loss")
+    start, end = ends or (losses[0][1], _tail(losses))
     kept = [key for key in words.loss_keys([run]) if key not in ("loss", "val_loss")]
     probes = " and no probe rose by more than 0.1" if kept else "; no probe was watched"
-    return Finding("fine", f"fine: it fell from {words.number(start)} to {words.number(end)}"
-                   f"{probes}", "change one thing and compare", {"before": start, "after": end})
+    return Finding("fine", f"fine: {'val_loss' if ends else 'the loss'} fell from "
+                   f"{words.number(start)} to {words.number(end)}{probes}",
+                   "change one thing and compare", {"before": start, "after": end})
 
 
 def _ends(run, key) -> tuple[float, float] | None:

@@ -53,7 +53,9 @@ def picture(runs: list, baseline) -> fig.Picture | None:
     else:
         made = _stacked(shown)
     said = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1]))
-    made.text = f"{made.text.rstrip('.')}. {said[:1].upper()}{said[1:]}."
+    said = f"{said[:1].upper()}{said[1:]}" if len(shown) == 1 else (
+        f"The newest run ({name(runs[-1], baseline)}): {said}")
+    made.text = f"{made.text.rstrip('.')}. {said}."
     return made
 
 

@@ -173,6 +173,7 @@ def test_queued_runs_follow_one_another(panel):
     assert [made.config.seed for made in panel.wait()] == [0, 1, 2]
     assert panel.baseline.config.seed == 0
     assert list(overlay.chosen(panel.runs, panel.baseline)) == ["baseline", "seed=1", "seed=2"]
+    assert "The newest run (seed=2): " in panel.picture().text
 
 
 def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, monkeypatch):

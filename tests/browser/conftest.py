@@ -116,7 +116,16 @@ class Lesson:
         self.command("notebook:run-all-cells")
 
     def wait_until_done(self, seconds: float = 600):
-        """Until the last command has ended: for a command that runs cells, until all have run."""
+        """Until the last command has ended and the kernel has done all that it was asked.
+
+        Run All ends for JupyterLab at the first error, also in a cell that shall raise one; the
+        cells after that go on. So the kernel gets one more, empty, request and must answer it.
+        """
+        self.page.wait_for_function("() => window.done", timeout=seconds * SECONDS)
+        self.page.evaluate(
+            "() => { window.done = false; window.jupyterapp.shell.currentWidget.sessionContext"
+            ".session.kernel.requestExecute({code: '', store_history: false}).done"
+            ".finally(() => { window.done = true }) }")
         self.page.wait_for_function("() => window.done", timeout=seconds * SECONDS)
 
     def save(self) -> dict:

@@ -1,0 +1,54 @@
+"""Screenshots of lessons, for eyes: light and dark, narrow and wide, a panel while it trains.
+
+    FTKIT_LOOK=/tmp/shots pytest tests/browser/look_at.py -k 07
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+OUT = Path(os.environ.get("FTKIT_LOOK", "shots"))
+HIGH, STEP = 1800, 1650  # pixels of a screenshot, and from one to the next
+
+
+@pytest.mark.parametrize("name", [p.stem for p in sorted(Path("notebooks").glob("*.ipynb"))])
+def test_look(lesson, name):
+    OUT.mkdir(parents=True, exist_ok=True)
+    page = lesson(name)
+    page.run_all()
+    page.wait_until_done()
+    train(page, OUT / f"{name}-training.png")
+    for width in (1280, 1920):
+        page.page.set_viewport_size({"width": width, "height": HIGH})
+        for theme in ("Light", "Dark"):
+            page.command("apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+            page.page.wait_for_timeout(1500)
+            scroll(page, OUT / f"{name}-{width}-{theme.lower()}")
+
+
+def train(page, path):
+    """A second run from the last panel, if there is one."""
+    if not page.locator(".ftkit-what-if").count():
+        return
+    knob, status = (page.locator(f".ftkit-{part}").last
+                    for part in ("learning_rate .noUi-handle", "status"))
+    knob.press("ArrowRight")
+    page.locator(".ftkit-start").last.click()
+    expect(status).to_contain_text(re.compile(r"step \d\d of"))
+    page.locator(".ftkit-what-if").last.scroll_into_view_if_needed()
+    page.look(path)
+    expect(status).to_contain_text("finished")
+
+
+def scroll(page, stem):
+    """The whole notebook, one screenshot after the other."""
+    box = page.locator(".jp-Notebook .jp-WindowedPanel-outer").first
+    for place in range(30):
+        top = box.evaluate("(e, y) => { e.scrollTop = y; return e.scrollTop }", place * STEP)
+        page.page.wait_for_timeout(700)
+        page.look(f"{stem}-{place:02}.png")
+        if top < place * STEP:
+            return

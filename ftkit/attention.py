@@ -164,6 +164,13 @@ def _slides(config) -> bool:
                 and getattr(config, "use_sliding_window", True))
 
 
+def _is_rounded(base) -> bool:
+    """Whether a sum in another order changes more than the last digits: bf16, or 4-bit weights,
+    whose products are in bf16."""
+    return base.dtype != torch.float32 or any(
+        getattr(p, "quant_state", None) is not None for p in base.parameters())
+
+
 @torch.no_grad()
 def _trial(base) -> str | None:
     embedding = base.get_input_embeddings().weight
@@ -187,8 +194,9 @@ def _trial(base) -> str | None:
         return "its layers do not pass keyword arguments on to the attention function"
     if _slides(base.config.get_text_config()) and layout.windows == {None}:
         return "its sliding window does not reach the attention function"
-    exact = want.dtype == torch.float32 and base.dtype == torch.float32
+    exact = want.dtype == torch.float32 and not _is_rounded(base)
     error = (got.float() - want.float()).norm(dim=-1) / want.float().norm(dim=-1)
-    if exact and error.max() > 1e-3 or error.mean() > 0.1:  # NaN, a broken model, is not our doing
+    # A single token may tip over when it is rounded. NaN, a broken model, is not our doing.
+    if exact and error.max() > 1e-3 or error.median() > 0.1:
         return f"a trial gave other logits than its own forward pass ({error.mean():.0%} off)"
     return None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import functools
 import html
@@ -96,19 +97,81 @@ def cores() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that a new allocation can have: of the GPU if there is one, else of the machine."""
+    """Bytes that a new allocation can have: of the GPU if there is one, else of the machine or of
+    what a container or `ulimit` leaves of it."""
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+        idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + idle
+    room = [_number("/proc/meminfo", "MemAvailable"), *_container(), *_limits()]
+    room = [max(0, r) for r in room if r is not None]
+    if room:
+        return min(room)
     pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
     return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def _number(file: str, name: str = "") -> int | None:
+    """The number in a file of the kernel, or on its line that begins with `name`, in bytes."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        words = line.replace(":", " ").split()
+        if words and (not name or words[0] == name) and words[-1 if not name else 1].isdigit():
+            return int(words[bool(name)]) * (1024 if words[-1] == "kB" else 1)
+    return None
+
+
+def _container() -> list[int]:
+    """What the control groups (version 2 or 1) of this process still allow."""
+    try:
+        groups = [line.split(":") for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    left = []
+    for _, kinds, path in groups:
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top = "/sys/fs/cgroup" if not kinds else "/sys/fs/cgroup/memory"
+        names = ("memory.max", "memory.current", "inactive_file") if not kinds else (
+            "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        for folder in {f"{top}{path}".rstrip("/"), top}:
+            most, used = (_number(f"{folder}/{name}") for name in names[:2])
+            if most is not None and used is not None:
+                left.append(most - used + (_number(f"{folder}/memory.stat", names[2]) or 0))
+    return left
+
+
+def _limits() -> list[int]:
+    """What `ulimit -v` and `ulimit -d` still allow, with what this process has freed and keeps."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    left = []
+    for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most, used = resource.getrlimit(kind)[0], _number("/proc/self/status", name)
+        if most != resource.RLIM_INFINITY and used is not None:
+            left.append(most - used + pooled_memory())
+    return left
+
+
+def pooled_memory() -> int:
+    """Bytes that malloc keeps for the next allocation; those of whole pages go back to the system
+    here (glibc only, else 0)."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,), {"_fields_": [
+            (name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd",
+                                                 "usmblks", "fsmblks", "uordblks", "fordblks",
+                                                 "keepcost")]})
+        return libc.mallinfo2().fordblks
+    except (OSError, AttributeError, TypeError):
+        return 0
 
 
 def processor() -> str:

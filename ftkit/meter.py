@@ -162,6 +162,8 @@ class Meter(TorchDispatchMode):
             with self, torch.overrides.enable_reentrant_dispatch(), torch.no_grad():
                 return inside(*args, **kwargs)
         hidden = _hidden(func, args, kwargs)
+        if func is torch.ops.aten.add.Tensor and self.phase == BACKWARD and _into_its_first(args):
+            self._free(args[0].untyped_storage()._cdata)
         out = func(*args, **kwargs)
         tensors = (out,) if isinstance(out, torch.Tensor) else tree_leaves(out)
         for tensor in tensors:
@@ -256,6 +258,19 @@ def _hidden(func, args, kwargs) -> int:
         if wide is not None and wide != x.dtype and x.device.type == "cpu":
             return x.numel() * wide.itemsize
     return 0
+
+
+def _into_its_first(args) -> bool:
+    """Whether autograd, where nobody watches, adds two gradients of one tensor in place.
+
+    It does where nobody else holds the first; under a mode that holder is Python itself (the
+    second of two), and so it makes a new tensor.
+    """
+    first, second = args[0], args[1]
+    return (isinstance(second, torch.Tensor) and first.shape == second.shape
+            and first.dtype == second.dtype and first.device.type != "meta"
+            and not is_traceable_wrapper_subclass(first)
+            and torch._C._storage_Use_Count(first.untyped_storage()._cdata) == 2)
 
 
 def _gemm_4bit(A, B, shape, absmax, blocksize, kind, bias=None, absmax_8bit=None,

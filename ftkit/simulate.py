@@ -91,6 +91,19 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
                 *models.count(model), meter.timeline, facts(model))
 
 
+def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
+    """Peak bytes of reading examples in one batch, without gradients."""
+    model = build(shape, config)
+    with _as_if(model, device, None, None), FakeTensorMode() as mode, _NoNumbers():
+        _materialize(model)
+        _compute_type(model)
+        batch = _fake(fast.flatten(examples, share=False), mode)
+        meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
+        with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
+            fast.loss_sum(model, batch)
+    return meter.peak
+
+
 def build(shape, config, attn: str | None = None):
     """The model that `config` would train, on the meta device: shapes without numbers."""
     import transformers
@@ -195,6 +208,9 @@ def _materialize(model):
                     tensors[name] = make(tensor)
         if hasattr(module, "support_avx512bf16_for_cpu"):
             _scales(module)
+    virtual = getattr(model, "prompt_tokens", {})  # peft's, neither parameter nor buffer
+    for name, places in virtual.items():
+        virtual[name] = torch.empty(places.shape, dtype=places.dtype, device="cpu")
 
 
 def _scales(linear):

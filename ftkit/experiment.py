@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit import adapters, data, export, machine, models, run, saved, tokens
+from ftkit import adapters, data, export, machine, models, preflight, run, saved, tokens
 from ftkit.bar import Bar
 from ftkit.config import Config
 
@@ -75,7 +75,10 @@ class Experiment:
 
         from ftkit import loop
 
+        predicted = preflight.check(self, config)
         model, tokenizer = self._fresh(config)
+        if predicted is None:
+            predicted = preflight.check(self, config, model)
         config = config.resolved(models.tier(model),
                                  "bf16" if machine.bf16_is_fast() else "fp32",
                                  models.context(model))
@@ -90,6 +93,7 @@ class Experiment:
                                tokenizer=tokenizer, experiment=self, machine=machine.describe(),
                                versions=machine.versions())
             happened.trainable_parameters, happened.total_parameters = models.count(model)
+            happened.predicted_memory_bytes = predicted
             if on_start:
                 on_start(happened)
             yield happened

@@ -201,8 +201,10 @@ def _padded_loss_sum(model, batch):
     ids, labels = rows[..., 0].where(mask, 0), rows[:, 1:, 1]
     logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
     logits = logits[:, -ids.shape[1] : -1]  # without virtual tokens, and without the last
-    keep = labels != -100
-    return F.cross_entropy(logits[keep].float(), labels[keep], reduction="sum")
+    scored = [(row, i) for row, e in enumerate(batch.examples)
+              for i, label in enumerate(e["labels"][1:]) if label != -100]
+    at = tuple(torch.tensor(scored, dtype=torch.long, device=device).reshape(-1, 2).T)
+    return F.cross_entropy(logits[at].float(), labels[at], reduction="sum")
 
 
 _said: set = set()

@@ -24,6 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 QUIET = "#777777"  # the training loss: noisy, and not what is to be looked at
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
+ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
 
 
 class Line(NamedTuple):
@@ -199,19 +200,22 @@ def log_if_wide(ax, which: str, values):
     axis.set_minor_formatter(NullFormatter())
 
 
-def draw_points(ax, points, start, frontier=()):
+def draw_points(ax, points, start, frontier=(), linear=""):
     """Points (name, x, sd of x, y, sd of y) with names; `start` is the star they came from,
-    `frontier` the (x, y) that a line connects."""
+    `frontier` the (x, y) that a line connects, `linear` the axes ("x", "y", "xy") that are
+    never logarithmic, such as those of scores."""
     from matplotlib.transforms import blended_transform_factory
 
-    log_if_wide(ax, "x", [p[1] for p in points] + ([start[0]] if start else []))
-    log_if_wide(ax, "y", [p[3] for p in points] + ([start[1]] if start else []))
+    for which, place in (("x", 1), ("y", 3)):
+        if which not in linear:
+            log_if_wide(ax, which, [p[place] for p in points] + ([start[place // 2]] if start
+                                                                 else []))
     placed, names = [], []
     for i, (name, x, sx, y, sy) in enumerate(points):
         i, fine = i if name else 0, math.isfinite(x + y)
         colour = COLOURS[i % 7]
         if fine:
-            if start and all(map(math.isfinite, start)):
+            if start and all(map(math.isfinite, start)) and len(points) <= ARROWS:
                 ax.annotate("", (x, y), start, arrowprops={
                     "arrowstyle": "->", "color": "#bbbbbb", "linewidth": 0.8, "shrinkB": 5})
             ax.errorbar(x, y, sy or None, sx or None, MARKERS[i % 6], color=colour, markersize=7,

@@ -82,7 +82,7 @@ class Frontier:
     def picture(self) -> fig.Picture:
         """The scatter, with the joined arms connected."""
         picture = plots.scatter({name: runs for name, runs in self.arms.items() if runs},
-                                self.x, self.y)
+                                self.x, self.y, frontier=False)
         line = sorted((words.mean_sd(self.values(name, self.x))[0],
                        words.mean_sd(self.values(name, self.y))[0])
                       for name in self.joined if self.arms.get(name))

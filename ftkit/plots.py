@@ -70,7 +70,8 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
         told = all(name.startswith(f"{x}=") and ", " not in name for name, *_ in points)
         best = _frontier(points, x, y, members) if frontier else []
         fig.draw_points(ax, [("", *p[1:]) for p in points] if told else points, start,
-                        [(p[1], p[3]) for p in best])
+                        [(p[1], p[3]) for p in best],
+                        "".join(axis for axis, key in (("x", x), ("y", y)) if _score(key, members)))
         ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
         ax.set_ylabel(clean(AXES.get(y, y)), parse_math=False)
     said = [f"{name}: {number(mx)}, {number(my)}" if math.isfinite(mx + my)
@@ -85,16 +86,24 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
 
 def _frontier(points, x, y, members) -> list:
     """The points that no other is at least as good as in both and better in one, along x."""
-    config = set().union(*(words.config_of(run) for run in members))
-    if x == y or {x, y} & config:
+    if x == y or {x, y} & _fields(members):
         return []
-    signs = [1 if key.endswith(("loss", "perplexity", "seconds", "bytes", "parameters", "tokens"))
-             else -1 for key in (x, y)]
+    signs = [-1 if _score(key, members) else 1 for key in (x, y)]
     good = {i: (signs[0] * p[1], signs[1] * p[3]) for i, p in enumerate(points)
             if math.isfinite(p[1] + p[3])}
     kept = [i for i, (a, b) in good.items()
             if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in good.values())]
     return sorted((points[i] for i in kept), key=lambda p: p[1])
+
+
+def _fields(runs) -> set:
+    return set().union(*(words.config_of(run) for run in runs))
+
+
+def _score(key, runs) -> bool:
+    """Whether it is a measure that is better high, such as exact match."""
+    return key not in _fields(runs) and not key.endswith(
+        ("loss", "perplexity", "seconds", "bytes", "parameters", "tokens"))
 
 
 def _over_seeds(runs, key) -> tuple[float, float]:

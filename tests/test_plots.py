@@ -257,6 +257,25 @@ def test_the_frontier_connects_what_nothing_beats_in_both():
     assert "frontier" not in " ".join(texts(plots.scatter(runs, frontier=False)))
 
 
+def test_scores_are_drawn_on_a_linear_scale_and_losses_and_rates_may_be_logarithmic():
+    runs = [make_run(rate) for rate in (1e-5, 1e-3, 1e-1)]
+    for run, score in zip(runs, (0.001, 0.5, 0.9), strict=True):
+        run.after |= {"exact match": score, "val_loss": 10 * score}
+    scales = {(x, y): [getattr(plots.scatter(runs, x, y).axes[0], f"get_{axis}scale")()
+                       for axis in "xy"]
+              for x, y in (("exact match", "val_loss"), ("learning_rate", "exact match"))}
+    assert scales == {("exact match", "val_loss"): ["linear", "log"],
+                      ("learning_rate", "exact match"): ["log", "linear"]}
+
+
+def test_many_points_get_no_arrows_that_would_hide_them():
+    def arrows(count):
+        drawn = plots.scatter([make_run(1e-3 * (i + 1)) for i in range(count)]).axes[0]
+        return sum(bool(text.arrow_patch) and not text.get_text() for text in drawn.texts)
+
+    assert arrows(fig.ARROWS) == fig.ARROWS and arrows(fig.ARROWS + 1) == 0
+
+
 def test_scatter_takes_config_fields_and_a_label():
     runs = [make_run(rate, r=r) for rate, r in ((1e-4, 2), (1e-2, 4))]
     picture = plots.scatter(runs, x="learning_rate", y="val_loss", label="r")

@@ -200,11 +200,11 @@ def first_step(scale=1.0, clip: float | None = None) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
     (scale * model(**base()[2]).loss).backward()
     if clip:
-        size = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
+        size = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip * float(size))
     optimizer.step()
     # Where a gradient is as small as AdamW's eps (tokens that do not occur) there is no step.
-    moves = [((p - o).abs()[p.grad.abs() > 1e-6 * scale]).flatten()
+    moves = [((p.detach() - o).abs()[p.grad.abs() > 1e-6 * scale]).flatten()
              for p, o in zip(model.parameters(), old, strict=True)]
     return float(torch.cat(moves).mean()) / 1e-4
 

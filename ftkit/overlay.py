@@ -72,5 +72,6 @@ def _stacked(runs: dict) -> fig.Picture:
             ax = figure.add_axes((0.085, bottom, 0.54, 1.8 / high))
             fig.draw(ax, fig.lines_of(groups, [key], "step"), "step")
             ax.set_ylabel(words.clean(key), parse_math=False)
+            ax.tick_params(labelbottom=key == keys[-1])
         ax.set_xlabel("step")
     return fig.Picture(figure, words.compared(groups, keys))

@@ -242,6 +242,7 @@ class WhatIf:
         """The state of a job is another one; called in the thread that trains."""
         if job.state == control.RUNNING:
             self.view.status.say("measuring the model before the first step")
+            self.view.verdict.say()  # it was about another run
             self._painter = threading.Thread(
                 target=widgets.guarded(self._paint, self.view.wrong), args=(job,), daemon=True,
                 name="ftkit-paint")

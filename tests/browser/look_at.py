@@ -37,18 +37,19 @@ def train(page, path):
                     for part in ("learning_rate .noUi-handle", "status"))
     knob.press("ArrowRight")
     page.locator(".ftkit-start").last.click()
-    expect(status).to_contain_text(re.compile(r"step \d\d of"))
+    expect(status).to_contain_text(re.compile(r"step [5-9]|step \d\d"), timeout=120_000)
     page.locator(".ftkit-what-if").last.scroll_into_view_if_needed()
     page.look(path)
-    expect(status).to_contain_text("finished")
+    expect(status).to_contain_text("finished", timeout=120_000)
 
 
 def scroll(page, stem):
     """The whole notebook, one screenshot after the other."""
     box = page.locator(".jp-Notebook .jp-WindowedPanel-outer").first
-    for place in range(30):
-        top = box.evaluate("(e, y) => { e.scrollTop = y; return e.scrollTop }", place * STEP)
+    for place in range(20):
+        box.evaluate("(e, y) => { e.scrollTop = y }", place * STEP)
         page.page.wait_for_timeout(700)
         page.look(f"{stem}-{place:02}.png")
-        if top < place * STEP:
+        last = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
+        if last and last["y"] + last["height"] < HIGH:
             return

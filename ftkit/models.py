@@ -19,7 +19,8 @@ from ftkit.jsonl import show
 # Two messages that `import peft` and `get_peft_model` print on every CPU machine, and that ask for
 # nothing a user could or should do.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+warnings.filterwarnings("ignore", message="`(is_gradient_checkpointing|gradient_check"
+                        "pointing_enable)` is deprecated")
 # And one that peft's prefix tuning raises with transformers 5.
 warnings.filterwarnings("ignore", message="`past_key_values` is deprecated")
 

@@ -1,0 +1,139 @@
+"""NF4 by hand equals bitsandbytes bit for bit; what is stored is counted; merges; gradients."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+import ftkit as ft
+from ftkit import models, quant, tokens
+
+bnb = pytest.importorskip("bitsandbytes.functional")
+
+
+def weight(seed=0, shape=(96, 512)):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.02
+
+
+def test_the_code_book_is_that_of_bitsandbytes_bit_for_bit():
+    assert torch.equal(quant.nf4(), bnb.get_4bit_type("nf4", device="cpu"))
+    assert torch.equal(quant.dynamic8(), bnb.create_dynamic_map())
+    fp4 = bnb.get_4bit_type("fp4", device="cpu").sort().values.unique()
+    assert torch.equal(quant.fp4(), fp4)
+
+
+def test_the_levels_hold_equal_shares_of_a_normal_distribution():
+    """What makes NF4 normal: each level is the nearest of about as many weights."""
+    codes = quant.quantize(weight(shape=(4096, 512))).packed
+    counts = torch.bincount(torch.stack([codes >> 4, codes & 15]).flatten().long(), minlength=16)
+    shares = counts / counts.sum()
+    # the two ends are the largest of their block: at least one weight of 64 between them
+    assert shares[[0, 15]].sum() >= 1 / 64
+    assert 0.03 < shares[1:15].min() and shares[1:15].max() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("nested", [False, True])
+def test_quantised_by_hand_equals_bitsandbytes_bit_for_bit(seed, nested):
+    W = weight(seed)
+    packed, state = bnb.quantize_4bit(W, quant_type="nf4", compress_statistics=nested)
+    mine = quant.quantize(W)
+    mine = quant.double(mine) if nested else mine
+    assert torch.equal(mine.packed, packed.flatten())
+    assert torch.equal(mine.scales, state.absmax.flatten())
+    if nested:
+        assert torch.equal(mine.scales2, state.state2.absmax)
+        assert torch.equal(mine.offset, state.offset)
+    assert torch.equal(quant.dequantize(mine), bnb.dequantize_4bit(packed, state))
+
+
+def test_bits_are_those_of_the_paper():
+    big = quant.quantize(weight(shape=(1024, 1024)))
+    assert big.bits == 4.5
+    assert quant.double(big).bits == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=1e-3)
+
+
+def test_nf4_is_better_than_int4_and_fp4_on_normal_weights():
+    W = weight(shape=(1280, 1000))
+    errors = [quant.error(W, levels) for levels in (quant.nf4(), quant.int4(), quant.fp4())]
+    assert errors == pytest.approx([0.092, 0.108, 0.122], abs=0.002)
+
+
+@pytest.mark.parametrize("block", [63, 7, 0])
+def test_a_block_that_does_not_divide_is_refused(block):
+    with pytest.raises((ValueError, ZeroDivisionError)):
+        quant.quantize(torch.randn(10, 10), block=block)
+
+
+def test_a_block_of_zeros_stays_zero():
+    assert torch.equal(quant.dequantize(quant.double(quant.quantize(torch.zeros(4, 64)))),
+                       torch.zeros(4, 64))
+
+
+# ------------------------------------------------------------------------- models in 4 bits
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """A QLoRA run on tiny, with exact arithmetic in its 4-bit layers, its base, and records."""
+    lab = ft.Experiment(data=ft.records("tasks")[:96], val="tasks", probes=())
+    run = lab.run(method="qlora", max_steps=12, eval_steps=12, live=False)
+    for module in quant.linears(run.model).values():
+        module.compute_dtype = torch.float32
+    base, tokenizer = ft.load("tiny")
+    return run, base, tokens.encode_all(lab.val[:24], tokenizer).examples
+
+
+def test_bits_of_a_model_are_counted_from_its_tensors(tuned):
+    run, base, _ = tuned
+    found = quant.stored(run.model)
+    assert found["weights"] == sum(
+        m.weight.numel() for n, m in base.named_modules()
+        if isinstance(m, torch.nn.Linear) and n != "lm_head")
+    assert found["bits"] == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=1e-3)
+    assert found["packed"] * 2 == found["weights"]
+
+
+def test_only_the_merge_into_the_dequantised_base_is_what_was_trained(tuned):
+    run, base, examples = tuned
+    apart = {into: quant.kl(run.model, quant.merge(run.model, base, into), examples)
+             for into in quant.MERGES}
+    assert apart["dequantized"] < 1e-6 < 1e-3 < apart["original"] < apart["requantized"]
+
+
+def test_kl_is_zero_of_itself_and_grows_with_distance(tuned):
+    _, base, examples = tuned
+    noisy = copy.deepcopy(base)
+    for p in noisy.parameters():
+        p.data += 0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+    assert quant.kl(base, base, examples) == 0.0
+    assert quant.kl(base, noisy, examples) > 0.01
+    assert not math.isnan(quant.kl(base, noisy, examples))
+
+
+def test_gradients_after_an_evaluation_are_those_of_the_dequantised_model():
+    """On bf16 CPUs bitsandbytes repacks its weights in the first evaluation, for a kernel that
+    drops the path through them from the backward pass; models.load forbids it."""
+    four, tokenizer = models.load("tiny", quantize=True)
+    plain, _ = models.load("tiny")
+    names = dict(plain.named_modules())
+    for name, module in quant.linears(four).items():
+        module.compute_dtype = torch.float32
+        names[name].weight.data.copy_(quant.dequantized(module))
+    batch = tokens.collate([ft.encode(r, tokenizer) for r in ft.records("tasks")[:8]], 0)
+    four.eval()
+    with torch.no_grad():
+        four(**batch)
+    gradients = []
+    for model in (four, plain):
+        torch.manual_seed(0)
+        model = models.adapt(model, ft.Config(method="lora")).train()
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(p, std=0.02)
+        model(**batch).loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()
+                                    if p.requires_grad]))
+    ours, wanted = gradients
+    assert (ours - wanted).norm() / wanted.norm() <= 1e-3

@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("FTKIT_DEBUG"):
             traceback.print_exc()
         if _of_the_user(error):
-            return _tell(str(error), WRONG)
+            asked = getattr(error, "change", None)  # a run that does not fit, and what would
+            options_ = "".join(f" --{k.replace('_', '-')} {v}" for k, v in (asked or {}).items())
+            return _tell(str(error) + (options_ and f"; add{options_.lower()}"), WRONG)
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "" if os.environ.get("FTKIT_DEBUG") else " (FTKIT_DEBUG=1 shows where)"
         return _tell(f"{type(error).__name__}: {first}{hint}", FAILED)
@@ -96,8 +98,7 @@ def _run(args) -> int:
     from ftkit.bar import Bar
     from ftkit.experiment import Experiment
 
-    names = [field.name for field in dataclasses.fields(Config)]
-    config = Config(**{name: getattr(args, name) for name in names if hasattr(args, name)})
+    config = _config(args)
     probes = ["general"] if args.probes is None else [p for p in args.probes if p != "none"]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore", FutureWarning)  # what libraries have to say to each other
@@ -128,6 +129,32 @@ def _run(args) -> int:
     if (run.stopped or "").startswith("interrupted"):
         return _tell(f"{run.stopped}; its rows are kept in {machine.home() / 'runs' / run.id}",
                      INTERRUPTED)
+    return DONE
+
+
+def _config(args) -> Config:
+    names = [field.name for field in dataclasses.fields(Config)]
+    return Config(**{name: getattr(args, name) for name in names if hasattr(args, name)})
+
+
+def _memory(args) -> int:
+    from ftkit import footprint, shapes
+
+    if args.models:
+        listed = {"models": shapes.names(), "gpus": list(shapes.GPUS)}
+        _json(listed) if args.json else print("\n".join(
+            [*listed["models"], "", "GPUs: " + ", ".join(listed["gpus"])]))
+        return DONE
+    counts = {"gpus": options.whole("--gpus", args.gpus, 1, 2**20),
+              "zero": options.whole("--zero", args.zero, 0, 3),
+              "logits": args.logits and options.whole("--logits", args.logits, 1)}
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore", FutureWarning)
+    with contextlib.redirect_stdout(sys.stderr):
+        found = footprint.memory(_config(args), args.model, **counts, offload=args.offload,
+                                 device=args.device, attention=args.attention,
+                                 measure=args.measure)
+    _json(found.to_dict()) if args.json else print(found.told())
     return DONE
 
 
@@ -310,7 +337,7 @@ def _drill(args) -> int:
 
 
 COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check, "export": _export,
-            "fetch": _fetch,
+            "fetch": _fetch, "memory": _memory,
             "runs": _runs, "drill": _drill}
 
 if __name__ == "__main__":

@@ -175,6 +175,25 @@ class Footprint:
                 f"{size(self.peak)}{where}{at} by {self.method} ({self.error}); "
                 f"{gb(self.total_states)} of states; {fits}.{measured}")
 
+    def told(self) -> str:
+        """The parts as a table for a terminal, the sentence, and the GPUs that it fits."""
+        ways = self._ways()
+        wide = max(len(name) for name in NAMES.values()) + 2
+        lines = [" " * wide + "".join(f"{name:>22}" for name, _ in ways)]
+        for part in (*NAMES, "peak"):
+            if any(parts.get(part) for _, parts in ways):
+                cells = [gb(parts[part]) if part in parts else "" for _, parts in ways]
+                lines.append(f"{NAMES.get(part, part):<{wide}}"
+                             + "".join(f"{cell:>22}" for cell in cells))
+        fitting = [name for name, fits in self.fits.items() if fits]
+        host = f"; {gb(self.host)} in the host's memory" if self.offload else ""
+        return "\n".join([*lines, "", self.summary(),
+                          f"{self.trainable:,} of {self.parameters:,} parameters are trained, "
+                          f"{self.bits:.3f} bits a frozen weight{host}" if self.config.method
+                          == "qlora" else f"{self.trainable:,} of {self.parameters:,} parameters "
+                          f"are trained{host}",
+                          "Fits: " + (", ".join(fitting) or "none of the known GPUs")])
+
     def __repr__(self) -> str:
         return f"Footprint({self.summary()})"
 
@@ -183,11 +202,14 @@ class Footprint:
         bundle["text/html"] += self._table()
         return bundle
 
-    def _table(self) -> str:
-        """Parts by way of knowing, in GB."""
+    def _ways(self) -> list:
         ways = [("formula", self.formula), ("simulation", self.simulation),
                 ("each at its largest", self.largest)]
-        ways = [(name, parts) for name, parts in ways if parts]
+        return [(name, parts) for name, parts in ways if parts]
+
+    def _table(self) -> str:
+        """Parts by way of knowing, in GB."""
+        ways = self._ways()
         head = "".join(f"<th>{name}</th>" for name, _ in ways)
         rows = "".join(
             f"<tr><td style='text-align:left'>{html.escape(NAMES.get(part, part))}</td>"

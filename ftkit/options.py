@@ -96,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.5 GB")
     _json_option(fetch)
 
+    memory = command("memory", "what a training step needs, before it is run")
+    _memory_options(memory)
+
     drill = command("drill", "practise interview questions: cards, proofs, a mock interview")
     drill.add_argument("--level", metavar="NAME", help="junior, mid, senior or staff (a,b: both)")
     drill.add_argument("--topic", metavar="NAME", help="such as LoRA or memory; your misses")
@@ -119,6 +122,32 @@ def _json_option(parser):
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
+def _memory_options(parser):
+    what = parser.add_argument_group("of what")
+    what.add_argument("--model", default="tiny", metavar="NAME",
+                      help="tiny (default), smollm2, a known hub id or its short name such as "
+                           "llama-2-7b (--models lists them), a folder, a config.json, or a number "
+                           "of parameters such as 7.5B (its states only)")
+    what.add_argument("--gpus", default="1", metavar="N", help="that share the work (default: 1)")
+    what.add_argument("--zero", default="0", metavar="STAGE",
+                      help="what GPUs divide: 0 nothing (default), 1 optimizer states, 2 gradients "
+                           "too, 3 parameters too")
+    what.add_argument("--offload", action="store_true",
+                      help="optimizer states in the memory of the host")
+    what.add_argument("--device", metavar="NAME",
+                      help="whose rules hold, cpu or cuda (default: this machine's for a model "
+                           "that is here, else cuda)")
+    what.add_argument("--attention", metavar="NAME",
+                      help="sdpa or eager: transformers' own, on padded batches, in place of ours")
+    what.add_argument("--logits", metavar="N", help="most logits held at once by the loss")
+    what.add_argument("--measure", action="store_true",
+                      help="take one real step here beside it (tiny, smollm2 or a folder)")
+    _config_options(parser)
+    out = parser.add_argument_group("what comes out")
+    out.add_argument("--models", action="store_true", help="list the known models and GPUs")
+    _json_option(out)
+
+
 def _run_options(parser):
     still = parser.add_argument_group("what is held still")
     still.add_argument("--model", default="tiny", metavar="NAME",
@@ -130,19 +159,7 @@ def _run_options(parser):
     still.add_argument("--probe", action="append", metavar="NAME|FILE", dest="probes",
                        help="held-out records whose loss is watched (repeatable; default: "
                             "general; none: nothing is watched)")
-    varies = parser.add_argument_group("what may vary (names as in transformers and peft)")
-    for field in dataclasses.fields(Config):
-        kind = str(field.type).split(" ")[0]
-        choices, text = field.metadata["choices"], field.metadata["help"]
-        if choices:
-            text += f" ({', '.join(choices)})"
-        if field.default is not None:
-            text += f"; default: {str(field.default).lower() if kind == 'bool' else field.default}"
-        flag = {"nargs": "?", "const": "true"} if kind == "bool" else {}
-        names = {"int": "N", "float": "X", "bool": "true|false"}
-        varies.add_argument("--" + field.name.replace("_", "-"), dest=field.name,
-                            default=argparse.SUPPRESS, help=text.replace("%", "%%"),
-                            metavar=names.get(kind, "NAME"), **flag)
+    _config_options(parser)
     several = parser.add_argument_group("on several processes")
     several.add_argument("--ranks", metavar="N",
                          help="divide the run among N processes of this machine")
@@ -156,6 +173,22 @@ def _run_options(parser):
     out.add_argument("--out", metavar="DIR", help="save the adapter or model there")
     _json_option(out)
     out.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _config_options(parser):
+    varies = parser.add_argument_group("what may vary (names as in transformers and peft)")
+    for field in dataclasses.fields(Config):
+        kind = str(field.type).split(" ")[0]
+        choices, text = field.metadata["choices"], field.metadata["help"]
+        if choices:
+            text += f" ({', '.join(choices)})"
+        if field.default is not None:
+            text += f"; default: {str(field.default).lower() if kind == 'bool' else field.default}"
+        flag = {"nargs": "?", "const": "true"} if kind == "bool" else {}
+        names = {"int": "N", "float": "X", "bool": "true|false"}
+        varies.add_argument("--" + field.name.replace("_", "-"), dest=field.name,
+                            default=argparse.SUPPRESS, help=text.replace("%", "%%"),
+                            metavar=names.get(kind, "NAME"), **flag)
 
 
 def whole(option: str, text: str, low: int, high: int | None = None) -> int:

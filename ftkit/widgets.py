@@ -20,6 +20,7 @@ from ftkit.config import Config
 from ftkit.words import clean
 
 AUTO = "auto"  # the None of Config: "choose for me"
+NONE = {"early_stopping_patience": "off", "max_steps": "by epochs"}  # where it is no choice
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
 GROUPS = {  # short names: they are the tabs
@@ -145,7 +146,7 @@ def field_control(name: str, value=None) -> W.Widget:
     kind, choices = str(field.type), field.metadata["choices"]
     auto = [(AUTO, AUTO)] if "None" in kind else []
     look = {"description": name, "tooltip": field.metadata["tip"],
-            "style": {"description_width": "190px"}, "layout": W.Layout(width="auto")}
+            "style": {"description_width": "205px"}, "layout": W.Layout(width="auto")}
     start = field.default if value is None else value
     chosen = AUTO if start is None else start
     if kind.startswith("bool"):
@@ -191,7 +192,7 @@ def write(control, value):
 
 def _options(name, value) -> list[tuple[str, object]]:
     values = sorted({*VALUES[name], *([] if value is None else [value])})
-    auto = [(AUTO, AUTO)] if "None" in str(FIELDS[name].type) else []
+    auto = [(NONE.get(name, AUTO), AUTO)] if "None" in str(FIELDS[name].type) else []
     return auto + [(f"{v:.12g}", v) for v in values]
 
 

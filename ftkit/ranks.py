@@ -42,6 +42,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+# accelerate only starts the ranks; the script divides the states itself.
+_ACCELERATE = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+mixed_precision: 'no'
+num_machines: 1
+machine_rank: 0
+num_processes: {ranks}
+use_cpu: false
+"""
+
+
 class RankDied(RuntimeError):
     """A rank ended before its work was done; the others were stopped."""
 
@@ -139,6 +151,7 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
     It holds train.py (plain torch: DDP, ZeroRedundancyOptimizer, FSDP2 or DeepSpeed), the model,
     the tokenised records and the plan of batches and learning rates, so that any number of ranks
     gives the curve that `lab.run(config)` gives. ranks: the script then refuses another number.
+    accelerate.yaml is for `accelerate launch --config_file`, in place of torchrun.
     Raises ValueError for a folder in use and for a Config that the script cannot follow.
     """
     folder = Path(folder)
@@ -146,6 +159,7 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
         raise ValueError(f"{folder} exists and is not an empty folder; name a new one")
     _write(lab, config, folder, ranks, copy=True, **changes)
     shutil.copy(SCRIPT, folder / "train.py")
+    (folder / "accelerate.yaml").write_text(_ACCELERATE.format(ranks=ranks or 2), "utf-8")
     return folder
 
 

@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 import ftkit as ft
 from ftkit import loop, ranks
@@ -68,22 +70,52 @@ def test_a_run_on_ranks_draws_measured_beside_formula(two):
 # --------------------------------------------------------------------------------- exported
 
 
-def torchrun(folder, n, *words):
+def torchrun(folder, n, *words, stage=3):
     """The exported folder under torchrun, with nothing of ftkit to be found."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n),
          str(folder / "train.py"), *words], capture_output=True, text=True, cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / "result" / "zero3-rank0.json").read_text("utf-8"))
+    return json.loads((folder / "result" / f"zero{stage}-rank0.json").read_text("utf-8"))
 
 
-def test_the_exported_script_gives_the_same_curve_on_four_ranks(lab, alone, tmp_path):
-    folder = ranks.export(lab, CONFIG, tmp_path / "run")
-    told = torchrun(folder, 4)
-    assert told["ranks"] == 4 and told["bytes"]["optimizer"] / N == pytest.approx(2, rel=0.02)
+@pytest.fixture(scope="module")
+def exported(lab, tmp_path_factory):
+    return ranks.export(lab, CONFIG, tmp_path_factory.mktemp("exported") / "run")
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_the_exported_script_gives_the_curve_of_the_notebook_under_torchrun(exported, alone, n):
+    told = torchrun(exported, n)
+    assert told["ranks"] == n and "FSDP2" in told["engine"]
+    assert told["bytes"]["optimizer"] / N == pytest.approx(8 / n, rel=0.02)
     assert [row["loss"] for row in told["rows"]] == pytest.approx(
         [row["loss"] for row in alone.rows], abs=1e-3)
+
+
+@pytest.mark.skipif(not find_spec("deepspeed"), reason="the extra `deepspeed` is not installed")
+@pytest.mark.parametrize("n, stage", [(1, 2), (2, 2), (4, 2), (2, 1), (2, 3)])
+def test_deepspeed_gives_the_same_curve(exported, alone, n, stage):
+    told = torchrun(exported, n, "--zero", str(stage), "--engine", "deepspeed", stage=stage)
+    assert told["ranks"] == n and "DeepSpeed" in told["engine"]
+    assert [row["loss"] for row in told["rows"]] == pytest.approx(
+        [row["loss"] for row in alone.rows], abs=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs accelerate starts real ranks")
+def test_accelerate_without_a_configuration_is_refused_instead_of_training_alone(exported):
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2",
+         str(exported / "train.py")], capture_output=True, text=True, timeout=120)
+    assert done.returncode and "start it with `torchrun" in done.stderr
+
+
+def test_the_configuration_of_accelerate_is_read_by_accelerate(exported):
+    config_args = pytest.importorskip("accelerate.commands.config.config_args")
+    read = config_args.load_config_from_file(str(exported / "accelerate.yaml"))
+    assert read.distributed_type.value == "MULTI_GPU" and read.num_processes == 2
 
 
 def test_the_exported_script_needs_nothing_of_ours():

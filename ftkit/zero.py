@@ -46,6 +46,21 @@ def volume(parameters: float, stage: int = 0, trainable: float | None = None) ->
     return 2 * parameters + trainable if stage == 3 else 2 * trainable
 
 
+def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, link: float,
+            trainable: float | None = None, checkpointing: bool = False) -> dict:
+    """Seconds of a step on a rank that reads `tokens`: computing, and talking if nothing overlaps.
+
+    Per parameter and token 2 operations forward, 2 back to the layer below, 2 more for the gradient
+    of a trained one (Kaplan et al. 2020, section 2.1; attention's own are left out), and 2 to
+    compute the forward pass again. flops: operations a second that a rank really reaches; link:
+    bytes a second between ranks, which carry 2 bytes for each element.
+    """
+    trained = parameters if trainable is None else trainable
+    work = (6 if checkpointing else 4) * parameters + 2 * trained
+    return {"computing": work * tokens / flops,
+            "talking": 2 * volume(parameters, stage, trainable) / link}
+
+
 class IllegalMove(ValueError):
     """What a rank was told to do needs something that it does not hold."""
 

@@ -319,8 +319,9 @@ sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_fi
 # ```
 #
 # `--ranks` matters: a wrong launcher starts independent copies that all train alone and save over
-# each other. The script counts the ranks and refuses. In the shell, `ftkit run --torchrun my-run`
-# writes the same folder, and `ftkit run --ranks 2 --zero 3` runs it here.
+# each other. The script counts the ranks and refuses. (`accelerate launch --config_file
+# my-run/accelerate.yaml` does as torchrun does.) In the shell, `ftkit run --torchrun my-run` writes
+# the same folder, and `ftkit run --ranks 2 --zero 3` runs it here.
 #
 # ## What if?
 
@@ -347,6 +348,64 @@ if REAL:
     print(shared)
 
 # %% [markdown]
+# ## On paper: 70 billion parameters
+#
+# What this machine cannot run, the simulator and a few assumptions can price. All of Llama-2-70B at
+# stage 3 on H100s, one sequence of 4,096 tokens for each: memory traced, 40 % of the data sheet's
+# 989e12 operations a second, InfiniBand. Which of the two is waited for?
+
+# %%
+flops, link = 0.4 * 989e12, 50e9
+
+
+def seventy(gpus):
+    held = ft.memory(model="meta-llama/Llama-2-70b", precision="bf16", gradient_checkpointing=True,
+                     batch_size=1, max_length=4096, gpus=gpus, zero=3, device="cuda")
+    step = zero.seconds(held.parameters, 4096, 3, flops=flops, link=link, checkpointing=True)
+    hours = 1e9 / 4096 * max(step.values()) / 3600
+    return {"GPUs": gpus, "peak, GB": held.peak / 1e9, "fits": held.fits["H100 80GB"],
+            **{f"{part}, s": value for part, value in step.items()},
+            "GPU hours for 1e9 tokens": hours}
+
+
+ft.table([seventy(gpus) for gpus in (8, 16, 32, 64)])
+
+# %% [markdown]
+# More GPUs divide the states, not the seconds of a step, and the price stays. The link is what one
+# waits for, and the model's size has nothing to do with it: both grow with it. Only the tokens
+# that a rank reads decide. So how many make computing the longer?
+
+# %%
+step = zero.seconds(1, 1, 3, flops=flops, link=link, checkpointing=True)
+ft.table([{"link": name, "tokens per rank": step["talking"] * link / speed / step["computing"]}
+          for name, speed in speeds.items()])
+
+# %% [markdown]
+# ## On paper: a sweep of 1,000 runs
+#
+# Runs do not talk, so they need no fast link: any machines will do (`lab.sweep(backend="dask")`). Take
+# a 7B, a million tokens each, weights read from a disk of 2 GB a second at the start of every run.
+
+
+# %%
+def sweep_of(method, runs=1000):
+    held = ft.memory(model="meta-llama/Llama-2-7b", method=method, precision="bf16", batch_size=4,
+                     max_length=512, gradient_checkpointing=True, device="cuda")
+    step = zero.seconds(held.parameters, 1e6, flops=flops, link=1, trainable=held.trainable,
+                        checkpointing=True)
+    return {"method": method, "peak, GB": held.peak / 1e9, "fits": held.fits["H100 80GB"],
+            "computing, GPU hours": runs * step["computing"] / 3600,
+            "reading, hours": runs * 2 * held.parameters / 2e9 / 3600,
+            "results in bf16, TB": runs * 2 * held.trainable / 1e12}
+
+
+ft.table([sweep_of("full"), sweep_of("lora"),
+          {"method": "tiny, this lesson's, here", "computing, GPU hours": alone.seconds / 3.6}])
+
+# %% [markdown]
+# Computing is the bottleneck of both. But a full run does not fit one card, and the models of all runs
+# fill several disks: keep adapters, or the numbers alone. (The last row is hours of this CPU.)
+#
 # ## Exercises
 #
 # **1.** Reduce-scatter: `gradients` holds one tensor for each rank, all of one length that the number

@@ -167,10 +167,13 @@ valley(full[2:] + lora, "val_loss", "general_loss")
 # %%
 lost = {method: ends(runs, both[method], "general_loss")
         for method, runs in {"full": full, "lora": lora}.items()}
-ft.expect(lost["lora"], "==", lost["full"], "no difference wider than the spread")
+ft.expect(lost["lora"], ">", full[0].before["general_loss"], "LoRA forgets, too")
+ft.expect(kept[3e-3], ">", lost["full"] + lost["lora"], "three times the rate costs far more")
+ft.table([{"method": method, "best rate": both[method], "general_loss": lost[method]} for method in both])
 
 # %% [markdown]
-# Here it does not; [lesson 16](16_catastrophic_forgetting.ipynb) looks closer, at equal learning.
+# The difference is about as wide as the spread; other seeds gave LoRA a small advantage. [Lesson
+# 16](16_catastrophic_forgetting.ipynb) looks closer, at equal learning.
 #
 # ## Warm-up, and the shape of the schedule
 # <!-- claims: C37 -->
@@ -178,7 +181,7 @@ ft.expect(lost["lora"], "==", lost["full"], "no difference wider than the spread
 # Warm-up keeps the first steps small. When does that matter: at a good rate, or at one too high?
 
 # %%
-warm = ft.predict("Three tenths of the steps as warm-up, instead of none, help ...",
+warm = ft.predict("Three tenths of the steps as warm-up, instead of none: less is forgotten ...",
                   "at the best rate (0.001)", "at a rate too high (0.003)", "at both", guess=...)
 warm
 
@@ -189,14 +192,15 @@ none, long = ([run for run in grid if run.config.warmup_steps == w] for w in (0,
 ft.table(grid + flat)
 
 # %%
-ft.expect(ends(long, 3e-3, "general_loss"), "<", ends(none, 3e-3, "general_loss"),
-          "at a rate too high, warm-up limits the damage")
-ft.expect(ends(long, 1e-3), ">", ends(none, 1e-3), "at the best rate it only costs steps")
+spared = {rate: [a - b for a, b in zip(*(ends(runs, rate, "general_loss") for runs in (none, long)),
+                                       strict=True)] for rate in (1e-3, 3e-3)}
+ft.expect(spared[3e-3], ">", spared[1e-3], "warm-up limits the damage of a rate too high")
+ft.expect(spared[1e-3], "<", 0, "at the best rate it spares nothing: general_loss ends higher")
 ft.expect(ends(flat, 1e-3), "==", ends(full, 1e-3), "constant or cosine: no difference here")
 warm.score("at a rate too high (0.003)")
 
 # %% [markdown]
-# Warm-up is a guard for rates at the edge, and it spends steps. State it as a share of the run: the
+# Warm-up is a guard for rates at the edge. State it as a share of the run: the
 # old advice of 500 steps is longer than many fine-tunes. The shape of the schedule made no difference
 # to val_loss that we could see in 20 steps; that is a null result, not a proof.
 #
@@ -267,7 +271,7 @@ from ftkit import machine
 REAL = machine.has("smollm2")
 if REAL:
     real = ft.Experiment(model="smollm2", data="handwritten", eval_records=6)
-    short = ft.Config(max_steps=5, batch_size=4, max_length=96, eval_steps=5)
+    short = ft.Config(max_steps=5, batch_size=4, max_length=160, eval_steps=5)
     sweep = real.sweep(short, learning_rate=[1e-5, 1e-4, 1e-3])
     print(valley(sweep, "val_loss", "general_loss"))
 

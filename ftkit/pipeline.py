@@ -18,8 +18,8 @@ import torch.nn.functional as F
 
 from ftkit import data, evaluate, models, tokens
 
-TASKS = ("to_question", "to_negative", "capital", "opposite", "plural", "color")
-STEPS, MICRO, MICRO_BATCHES = 16, 6, 2
+TASKS = ("to_question", "capital", "opposite", "plural")
+STEPS, MICRO, MICRO_BATCHES = 12, 6, 2
 RANK, ALPHA, DROPOUT, RATE = 8, 16, 0.1, 1e-2
 LAYERS = ["q_proj", "v_proj", "up_proj", "down_proj"]
 ANSWER = 16  # tokens that an answer may take
@@ -106,12 +106,12 @@ def _base():
 
 @functools.cache
 def records() -> tuple[list[dict], list[dict], list[dict]]:
-    """(training, validation, test): 8, 6 and 6 records of each of six tasks."""
-    def some(split, n):
+    """(training, validation, test): 8 records of each of four tasks in each."""
+    def some(split):
         found = data.records("tasks", split)
-        return [r for task in TASKS for r in [r for r in found if r["task"] == task][:n]]
+        return [r for task in TASKS for r in [r for r in found if r["task"] == task][:8]]
 
-    return some("train", 8), some("validation", 6), some("test", 6)
+    return some("train"), some("validation"), some("test")
 
 
 @dataclasses.dataclass
@@ -198,15 +198,19 @@ def accumulate(stages, model, batches) -> float:
 # ----------------------------------------------------------------------------------- instruments
 
 
-def validate(stages, model, examples, tokenizer, size: int = 16) -> float:
-    """The validation loss as the pipeline reports it."""
+def validate(stages, model, examples, tokenizer, size: int = 16) -> list[tuple[float, int]]:
+    """(sum, weight) of each batch; `mean` makes the validation loss of it."""
+    parts = []
     with torch.no_grad():
         stages["mode"](model)
-        parts = []
-        for batch in (stages["collate"](examples[i : i + size], tokenizer)
-                      for i in range(0, len(examples), size)):
+        for i in range(0, len(examples), size):
+            batch = stages["collate"](examples[i : i + size], tokenizer)
             parts.append(stages["average"](*losses(stages, model, batch), batch))
         model.eval()
+    return parts
+
+
+def mean(parts: list[tuple[float, int]]) -> float:
     return sum(s for s, _ in parts) / max(1, sum(w for _, w in parts))
 
 
@@ -223,31 +227,20 @@ def measure(trained: Trained, stages: dict) -> dict:
 
     `bugzoo.INSTRUMENTS` says in words what each of them is.
     """
-    tokenizer, model = _base()[1], trained.model
-    train_records, held_out, test = records()
+    return trained_on(trained, stages) | validated(trained, stages) | served(trained, stages)
+
+
+def trained_on(trained: Trained, stages: dict) -> dict:
+    """What can be read off the curve, the batches and the gradients."""
+    tokenizer, last = _base()[1], trained.rows[-4:]
     batch = stages["collate"](trained.examples, tokenizer)
     real = batch["attention_mask"].bool()
     ids, labels = batch["input_ids"], batch["labels"]
-    asked = [tokens.prompt_ids(record, tokenizer) for record in train_records]
+    asked = [tokens.prompt_ids(record, tokenizer) for record in records()[0]]
     some = trained.examples[:: len(trained.examples) // (MICRO * MICRO_BATCHES)]
     some = some[: MICRO * MICRO_BATCHES]
-    split = micro_batches(stages, some, tokenizer)
-    whole = [stages["collate"](some, tokenizer)]
-    one, parts = (_gradient(stages, model, b) for b in (whole, split))
-    watched = [encode(stages, record, tokenizer)
-               for record in stages["validation"](train_records, held_out)]
-    new = [encode(stages, record, tokenizer) for record in test]
-    right = [tokens.encode(record, tokenizer) for record in test]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trained.seed)
-        val = validate(stages, model, watched, tokenizer)
-        again = validate(stages, model, watched, tokenizer)
-        by_four = validate(stages, model, watched, tokenizer, size=4)
-        held = validate(stages, model, new, tokenizer)
-        served = stages["serve"](model)
-    said = evaluate.answers(served, tokenizer, test, max_new_tokens=ANSWER)
-    lengths = [len(tokenizer(" " + text, add_special_tokens=False)["input_ids"]) for text in said]
-    last = trained.rows[-4:]
+    one, parts = (_gradient(stages, trained.model, batches) for batches in
+                  ([stages["collate"](some, tokenizer)], micro_batches(stages, some, tokenizer)))
     return {
         "first_loss": trained.rows[0]["loss"],
         "last_loss": sum(row["loss"] for row in last) / len(last),
@@ -258,11 +251,46 @@ def measure(trained: Trained, stages: dict) -> dict:
         "prompt_agrees": sum(e["input_ids"][: len(p)] == p for e, p in
                              zip(trained.examples, asked, strict=True)) / len(asked),
         "accumulation": float((one - parts).norm() / one.norm().clamp(min=1e-9)),
-        "val_loss": val, "repeat": abs(val - again), "batch_size": abs(val - by_four),
-        "leak": held - val,
-        "merge": abs(evaluate.loss_on(served, right) - evaluate.loss_on(model, right)),
-        "exact_match": sum(evaluate.normal(a) == evaluate.normal(r["output"])
-                           for a, r in zip(said, test, strict=True)) / len(test),
-        "stops": sum(n < ANSWER for n in lengths) / len(said),
-        "answers": said,
     }
+
+
+def validated(trained: Trained, stages: dict) -> dict:
+    """The validation loss, and three checks of it."""
+    tokenizer = _base()[1]
+    train_records, held_out, test = records()
+    watched, new = ([encode(stages, record, tokenizer) for record in those] for those in
+                    (stages["validation"](train_records, held_out), test))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trained.seed)
+        first, again, whole, held = (
+            validate(stages, trained.model, examples, tokenizer, size)
+            for examples, size in ((watched, 4), (watched, 4), (watched, 16), (new, 16)))
+    apart = [abs(mean([a]) - mean([b])) for a, b in zip(first, again, strict=True)]
+    return {"val_loss": mean(whole), "leak": mean(held) - mean(whole),
+            "repeat": sum(apart) / len(apart), "batch_size": abs(mean(first) - mean(whole))}
+
+
+def served(trained: Trained, stages: dict) -> dict:
+    """What the served model says, and whether the adapter is in its weights."""
+    tokenizer, test = _base()[1], records()[2]
+    with torch.random.fork_rng(devices=[]):
+        model = stages["serve"](trained.model)
+    said = evaluate.answers(model, tokenizer, test, max_new_tokens=ANSWER)
+    lengths = [len(tokenizer(" " + text, add_special_tokens=False)["input_ids"]) for text in said]
+    right = [evaluate.normal(a) == evaluate.normal(r["output"])
+             for a, r in zip(said, test, strict=True)]
+    return {"merge": merged(model, trained.model), "exact_match": sum(right) / len(said),
+            "stops": sum(n < ANSWER for n in lengths) / len(said), "answers": said}
+
+
+def merged(served, model) -> float:
+    """The change of the weights that are served, as a share of the update that was learned."""
+    from peft.tuners.lora import LoraLayer
+
+    changed = learned = 0.0
+    for name, module in model.base_model.model.named_modules():
+        if isinstance(module, LoraLayer):
+            change = served.get_submodule(name).weight - module.base_layer.weight
+            changed += float(change.detach().norm() ** 2)
+            learned += float(module.get_delta_weight("default").detach().norm() ** 2)
+    return (changed / max(learned, 1e-12)) ** 0.5

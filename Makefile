@@ -20,10 +20,10 @@ QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=fals
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test unit lessons browser notebooks check bench sweeps panel effects fuzz dist clean
+.PHONY: help lab test unit lessons browser notebooks check bench sweeps panel effects memory-report fuzz dist clean
 
 help:  ## list what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 	@$(VENV)/bin/ftkit lab $(ARGS)
@@ -59,6 +59,9 @@ panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, wha
 
 effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
 	$(PY) tests/benchmarks/effects.py $(ARGS)
+
+memory-report: $(READY)-test  ## predicted against measured memory, ten minutes (ARGS=--quick)
+	$(QUIETLY) $(PY) tests/benchmarks/memory_report.py $(ARGS)
 
 fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, some minutes
 	$(QUIETLY) $(PY) tests/fuzz.py $(or $(ARGS),100000)

@@ -30,7 +30,7 @@ NAMES = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
            offload: bool = False, device: str | None = None, lengths: list[int] | None = None,
            labelled: float = 1.0, attention: str | None = None, logits: int | None = None,
-           measure: bool = False, **changes) -> Footprint:
+           simulation: bool = True, measure: bool = False, **changes) -> Footprint:
     """What one training step of `config` on `model` holds, on each of `gpus` GPUs.
 
     model: tiny, smollm2, a known hub id or short name (`shapes.names()`), a folder, a config.json
@@ -42,7 +42,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     lengths: tokens of each sequence in a batch; by default `batch_size` of `max_length`.
     labelled: share of the tokens with loss. attention: sdpa or eager, transformers' own on padded
     batches, in place of ours. logits: most logits at once (all: a very large number).
-    measure: also take one real step here (tiny, smollm2 and folders only).
+    simulation: False gives the formula alone, at once. measure: also take one real step here
+    (tiny, smollm2 and folders only).
     Raises ValueError for what is not known or makes no sense.
     """
     config = (config or Config()).but(**changes)
@@ -58,7 +59,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     if count is not None:
         found = _of_count(config, count, gpus, zero)
     else:
-        found = _of_shape(config, shape, gpus, zero, lengths, labelled, device, attention, logits)
+        find = _of_shape if simulation or config.method not in ("full", "lora", "qlora") else _quick
+        found = find(config, shape, gpus, zero, lengths, labelled, device, attention, logits)
     found = dataclasses.replace(found, model=_named(model), offload=offload, device=device)
     if offload:
         found = _offloaded(found)
@@ -285,6 +287,44 @@ def _of_count(config, count, gpus, zero) -> Footprint:
                      parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
 
 
+def _quick(config, shape, gpus, zero, lengths, labelled, *_) -> Footprint:
+    """By formula, from the shapes of the tensors."""
+    whole = _matrices(shape.to_json_string())
+    asked = config.target_modules.replace(" ", "").split(",")
+    sides = [sum(size) + config.use_dora * size[0] for name, size in whole["linear"]
+             if asked == ["all-linear"] or name.rpartition(".")[2] in asked]
+    trained = whole["parameters"] if config.method == "full" else config.r * sum(sides)
+    quantized = sum(a * b for _, (a, b) in whole["linear"]) * (config.method == "qlora")
+    everything = whole["parameters"] + (trained if config.method != "full" else 0)
+    factored = whole["factored"] if config.method == "full" else sum(sides)
+    states = formula.states(everything, trained, config, gpus, zero, quantized, factored)
+    parts = _by_formula(config, shape, states, lengths, labelled)
+    bits = formula.NF4_BITS if quantized else 8 * formula.recipe(config, zero)["weights"]
+    return Footprint(config, everything, trained, states, parts, gpus=gpus, zero=zero, bits=bits)
+
+
+@functools.lru_cache(maxsize=64)
+def _matrices(shape_json) -> dict:
+    """Parameters of a model, names and shapes of its linear layers but the head, and the numbers
+    that Adafactor would keep."""
+    from ftkit import simulate
+
+    model = simulate.build(shapes.shape(json.loads(shape_json)), Config())
+    head = model.get_output_embeddings()
+    linear = [(name, tuple(module.weight.shape)) for name, module in model.named_modules()
+              if type(module).__name__ in ("Linear", "Conv1D") and module is not head]
+    return {"parameters": sum(p.numel() for p in model.parameters()), "linear": linear,
+            "factored": sum(sum(p.shape) for p in model.parameters())}
+
+
+def _by_formula(config, shape, states, lengths, labelled) -> dict:
+    tokens = sum(lengths)
+    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths)),
+             "logits": formula.logits(shape, config, round(labelled * (tokens - len(lengths)))),
+             "other": 0}
+    return parts | {"peak": sum(parts.values())}
+
+
 def _of_shape(config, shape, gpus, zero, lengths, labelled, device, attention, logits):
     half = zero and config.precision in ("bf16", "fp16")
     traced = config.but(precision="pure-bf16") if half else config
@@ -292,11 +332,7 @@ def _of_shape(config, shape, gpus, zero, lengths, labelled, device, attention, l
     facts = step.facts
     states = formula.states(step.parameters, step.trainable, config, gpus, zero,
                             facts["quantized"], facts["factored"])
-    tokens, count = sum(lengths), len(lengths)
-    scored = round(labelled * (tokens - count))
-    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths)),
-             "logits": formula.logits(shape, config, scored), "other": 0}
-    parts["peak"] = sum(parts.values())
+    parts = _by_formula(config, shape, states, lengths, labelled)
     at_peak, largest, moment = _divided(step, facts, config, gpus, zero, states)
     bits = 8 * formula.recipe(config, zero)["weights"]
     if facts["quantized"]:

@@ -23,6 +23,7 @@ from ftkit.config import Config
 # space and fragmentation. The resident size of our steps grew by up to half more than their
 # tensors.
 SPARE, FRAGMENTS = 256 * 2**20, 1.3
+MANY = 512  # records in a batch beyond which the rest is extrapolated
 PROPOSED = 0.85  # share of what is free that a proposed change may take: it is asked for later
 EVAL_TOKENS = 4096  # as `fast.nll` reads
 TEMPLATE_TOKENS = 64  # more than a template adds to a record or to a turn of a chat
@@ -213,6 +214,12 @@ class _Weighing:
         return self.known[config]
 
     def _needed(self, config) -> float:
+        if config.batch_size > 2 * MANY:  # memory is linear in so many records
+            one, two = (self._traced(config.but(batch_size=n)) for n in (MANY, 2 * MANY))
+            return one + (two - one) * (config.batch_size / MANY - 1)
+        return self._traced(config)
+
+    def _traced(self, config) -> float:
         from ftkit import fast, simulate
 
         shape = shapes.shape(self.found.content)

@@ -128,7 +128,7 @@ def _cached(name: str):
     near = difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(f"the shape of {name!r} is not known{hint or ';'} give tiny, smollm2, one of "
-                     "the known models (`ftkit memory --help` lists them), a folder, a "
+                     "the known models (`ftkit memory --models` lists them), a folder, a "
                      "config.json, or a number of parameters such as 7.5B")
 
 

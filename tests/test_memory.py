@@ -21,7 +21,7 @@ def states(**request):
     ({"model": "meta-llama/Llama-2-7b", "gpus": 8, "zero": 3}, 13.48e9),
     ({"model": "7.5B", "gpus": 64, "zero": 1}, 31.4e9),  # ZeRO, figure 1
     ({"model": "7.5B", "gpus": 64, "zero": 2}, 16.64e9),
-    ({"model": 7.5e9, "gpus": 64, "zero": 3}, 1.88e9),
+    ({"model": 7.5e9, "gpus": 64, "zero": 3}, 1.875e9),
     ({"model": "7.5B"}, 120e9),
     ({"model": "175B"}, 2.8e12),
 ])

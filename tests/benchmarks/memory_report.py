@@ -36,6 +36,11 @@ OTHERS = [  # what the grid leaves out: (fields, lengths)
     ({"method": "lora", "use_dora": True}, [128] * 2),
     ({}, [200, 150, 70, 33]), ({"gradient_checkpointing": True}, [512, 40]),
     ({"method": "qlora", "r": 32, "optim": "adamw_bnb_8bit"}, [100] * 5),
+    ({"method": "lora", "optim": "adafactor", "precision": "bf16"}, [300] * 2),
+    ({"packing": True, "precision": "bf16"}, [61, 60, 7, 120, 8, 44, 44, 40]),
+    ({"method": "qlora", "r": 4, "target_modules": "q_proj,v_proj",
+      "gradient_accumulation_steps": 4}, [64] * 2),
+    ({"max_grad_norm": 0.0, "optim": "sgd", "precision": "pure-bf16"}, [16]),
 ]
 
 

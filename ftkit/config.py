@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from typing import ClassVar
 
 # The rate that works is a property of the model's size and of the method: LoRA wants about ten
 # times the full rate, a model of a few million parameters about twenty times that of a real one.
@@ -37,6 +38,8 @@ class Config:
     the Run stores the filled-in values. Raises ValueError naming the field, the value given and
     what is accepted.
     """
+
+    RATE: ClassVar[float] = 1.0  # share of the usual rate that this kind of training wants
 
     method: str = _option(
         "full", "what is trained", METHODS,
@@ -196,9 +199,10 @@ class Config:
 
     def but(self, **changes) -> Config:
         """The same Config with some fields changed: `base.but(learning_rate=1e-2)`."""
-        unknown = [name for name in changes if name not in _FIELDS]
+        known = self.__dataclass_fields__
+        unknown = [name for name in changes if name not in known]
         if unknown:
-            raise ValueError(_unknown_field(unknown[0]))
+            raise ValueError(_unknown_field(unknown[0], known))
         return dataclasses.replace(self, **changes)
 
     def resolved(self, model: str, precision: str, context: int) -> Config:
@@ -209,7 +213,8 @@ class Config:
                 "that l2_sp pulls back; give l2_sp 0, or method full, or a lower learning_rate"
             )
         rates = LEARNING_RATES.get(model, LEARNING_RATES["other"])
-        rate = rates[self.method] if self.learning_rate is None else self.learning_rate
+        rate = self.RATE * rates[self.method] if self.learning_rate is None else (
+            self.learning_rate)
         length = min(context, 512) if self.max_length is None else self.max_length
         if length > context:
             raise ValueError(
@@ -233,7 +238,16 @@ class Config:
         return " ".join(f"{name}={value}" for name, value in self.differs().items())
 
     def __repr__(self) -> str:
-        return f"Config({', '.join(f'{k}={v!r}' for k, v in self.differs().items())})"
+        given = ", ".join(f"{k}={v!r}" for k, v in self.differs().items())
+        return f"{type(self).__name__}({given})"
+
+    @staticmethod
+    def from_dict(values: dict) -> Config:
+        """The Config that `to_dict` described, of the kind whose fields it has; what none knows is
+        left out."""
+        kind = max((Config, DPOConfig, GRPOConfig),
+                   key=lambda kind: len(values.keys() & set(kind.__dataclass_fields__)))
+        return kind(**{k: v for k, v in values.items() if k in kind.__dataclass_fields__})
 
     @classmethod
     def from_string(cls, text: str) -> Config:
@@ -243,8 +257,8 @@ class Config:
             name, equals, value = word.partition("=")
             if not equals:
                 raise ValueError(f"{word!r} in a Config string; expected name=value pairs")
-            if name not in _FIELDS:
-                raise ValueError(_unknown_field(name))
+            if name not in cls.__dataclass_fields__:
+                raise ValueError(_unknown_field(name, cls.__dataclass_fields__))
             values[name] = None if value == "None" else value
         return cls(**values)
 
@@ -270,12 +284,59 @@ class Config:
         return {name: value for name, value in given.items() if value is not None}
 
 
-_FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+@dataclasses.dataclass(frozen=True, repr=False)
+class DPOConfig(Config):
+    """A Config of `preferences.DPO`; names as in TRL."""
+
+    RATE: ClassVar[float] = 0.03
+
+    beta: float = _option(
+        0.1, "how strongly leaving the reference counts", low=0.0,
+        tip="The scale of the implicit reward. Usual: 0.01 to 0.5. Low: far from the reference; "
+            "high: stays there.",
+    )
 
 
-def _unknown_field(name: str) -> str:
-    near = difflib.get_close_matches(name, _FIELDS, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_FIELDS)}"
+@dataclasses.dataclass(frozen=True, repr=False)
+class GRPOConfig(Config):
+    """A Config of `preferences.GRPO`; names as in TRL, but `batch_size` counts questions and TRL's
+    counts answers, which are num_generations times as many."""
+
+    RATE: ClassVar[float] = 0.3
+
+    batch_size: int = _option(8, "questions in one step", low=1)
+    num_generations: int = _option(
+        8, "answers drawn to each question", low=2,
+        tip="Answers drawn to a question, whose mean is the baseline. Usual: 4 to 64. Few: noise "
+            "and dead groups; many: slow.",
+    )
+    beta: float = _option(
+        0.0, "weight of the KL to the reference", low=0.0,
+        tip="Weight of the KL to the reference. Usual: 0 to 0.1. Low: free to drift; high: learns "
+            "nothing.",
+    )
+    epsilon: float = _option(
+        0.2, "how far the ratio of new to old probability may move", low=0.0,
+        tip="Where the ratio is clipped. Usual: 0.2. It acts only when num_iterations is above 1.",
+    )
+    temperature: float = _option(
+        1.0, "temperature of the drawn answers", low=0.01,
+        tip="Temperature of the drawn answers. Usual: 1. Low: groups that agree and teach nothing; "
+            "high: nonsense.",
+    )
+    num_iterations: int = _option(
+        1, "optimizer steps on each batch of answers", low=1,
+        tip="Steps on the same answers. Usual: 1 to 4. More: cheaper, but the answers grow stale.",
+    )
+    max_completion_length: int | None = _option(
+        None, "tokens of a drawn answer; default: a few more than the longest reference", low=1,
+        tip="Longest drawn answer in tokens. Short: right answers are cut; long: slow.",
+    )
+
+
+def _unknown_field(name: str, known) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return f"Config has no field {name!r}; {hint}"
 
 

@@ -1,4 +1,5 @@
-"""Greedy generation in batches, token for token what transformers' `generate` gives in fp32.
+"""Generation in batches: greedy, token for token what transformers' `generate` gives in fp32, or
+sampled.
 
 The model's own forward runs on flat tokens here too: all prompts of a batch in one row without
 padding, then one token per live sequence. Our attention function keeps keys and values in slots
@@ -93,7 +94,7 @@ def _hide(position, longest, window, dtype, kv):
 @torch.no_grad()
 def generate(
     model, prompts: list[list[int]], max_new_tokens: int | list[int],
-    eos_token_ids=(), slots: int | None = None,
+    eos_token_ids=(), slots: int | None = None, temperature: float = 0.0,
 ) -> list[list[int]]:
     """The most likely next token again and again, for each prompt of token ids.
 
@@ -101,6 +102,8 @@ def generate(
     at most `max_new_tokens` (one number, or one per prompt). Computes in the precision of the
     weights, or under the caller's autocast; bf16 gives other text than fp32 on near-ties.
     slots: sequences decoded at once; by default as many as fit in 512 MB, at most 128.
+    temperature: above 0, tokens are drawn with torch's generator from the softmax of the logits
+    divided by it.
     """
     if not isinstance(max_new_tokens, int):
         limits = list(max_new_tokens)
@@ -115,13 +118,19 @@ def generate(
     eos = {eos_token_ids} if isinstance(eos_token_ids, int) else set(eos_token_ids)
     with evaluating(model), fast_path(model):
         if adapters.is_virtual(model):
-            return _behind_virtual_tokens(model, prompts, limits, eos)
+            return _behind_virtual_tokens(model, prompts, limits, eos, temperature)
         if supports(model) or _cannot_decode(base_of(model)):
-            return _fallback(model, prompts, limits, eos)
-        return _decode(base_of(model), prompts, limits, eos, slots)
+            return _fallback(model, prompts, limits, eos, temperature)
+        return _decode(base_of(model), prompts, limits, eos, slots, temperature)
 
 
-def _decode(base, prompts, limits, eos, slots):
+def _chosen(logits, temperature: float):
+    if not temperature:
+        return logits.argmax(-1)
+    return torch.multinomial((logits.float() / temperature).softmax(-1), 1)[:, 0]
+
+
+def _decode(base, prompts, limits, eos, slots, temperature):
     device = base.get_input_embeddings().weight.device
     head = base.get_output_embeddings()
     made: list[list[int]] = [[] for _ in prompts]
@@ -136,9 +145,9 @@ def _decode(base, prompts, limits, eos, slots):
     live: list[int] = []  # prompt in each slot
     token = length = torch.empty(0, dtype=torch.long, device=device)
 
-    def most_likely(ids, positions, layout, places=None):
+    def next_of(ids, positions, layout, places=None):
         hidden = hidden_states(base, ids, positions, layout)
-        return head(hidden if places is None else hidden[places]).argmax(-1)
+        return _chosen(head(hidden if places is None else hidden[places]), temperature)
 
     while waiting or live:
         free = slots - len(live)
@@ -150,13 +159,13 @@ def _decode(base, prompts, limits, eos, slots):
                 new.append(waiting.pop())
                 tokens += len(prompts[new[-1]])
             row, last = cache.prefill([prompts[i] for i in new], len(live), device)
-            first = most_likely(row.input_ids, row.position_ids, row.layout, last)
+            first = next_of(row.input_ids, row.position_ids, row.layout, last)
             live, fresh = live + new, list(zip(new, first.tolist(), strict=True))
             lengths = torch.tensor([len(prompts[i]) for i in new], device=device)
             token, length = torch.cat([token, first]), torch.cat([length, lengths])
         else:
             cache.step(length)
-            token = most_likely(token, length, cache)
+            token = next_of(token, length, cache)
             length = length + 1
             fresh = list(zip(live, token.tolist(), strict=True))
         for i, t in fresh:
@@ -208,7 +217,7 @@ def _cannot_decode(base) -> bool:
     return _trials[base]
 
 
-def _behind_virtual_tokens(model, prompts, limits, eos, batch_size: int = 64):
+def _behind_virtual_tokens(model, prompts, limits, eos, temperature, batch_size: int = 64):
     """One whole forward pass per token, padded on the right.
 
     peft 0.21 with transformers 5 loses the virtual tokens in `generate` (prefix) or gives what
@@ -228,16 +237,19 @@ def _behind_virtual_tokens(model, prompts, limits, eos, batch_size: int = 64):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             last = torch.tensor([len(row) - 1 for row in rows], device=device)
             logits = logits[:, -width:][torch.arange(len(rows), device=device), last]
-            for i, token in zip(live, logits.argmax(-1).tolist(), strict=True):
+            for i, token in zip(live, _chosen(logits, temperature).tolist(), strict=True):
                 made[i].append(token)
             live = [i for i in live if made[i][-1] not in eos and len(made[i]) < limits[i]]
     return made
 
 
-def _fallback(model, prompts, limits, eos, batch_size: int = 32):
+def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
     """transformers' own generate, padded on the left."""
     from transformers import GenerationConfig
 
+    drawn = {"do_sample": temperature > 0}
+    if temperature:
+        drawn |= {"temperature": temperature, "top_k": 0}  # 0: all tokens, where 50 is the default
     device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     made: list[list[int]] = [[] for _ in prompts]
@@ -250,7 +262,7 @@ def _fallback(model, prompts, limits, eos, batch_size: int = 32):
         ids = torch.tensor([[0] * p + prompts[i] for p, i in zip(pads, chosen, strict=True)])
         mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
         config = GenerationConfig(
-            do_sample=False, max_new_tokens=max(limits[i] for i in chosen),
+            **drawn, max_new_tokens=max(limits[i] for i in chosen),
             eos_token_id=sorted(eos) or None, pad_token_id=0)
         out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
                              generation_config=config)[:, width:].tolist()

@@ -36,6 +36,8 @@ class Experiment:
     Raises ValueError (DataError for bad records) before any model is loaded.
     """
 
+    CONFIG = Config  # the kind of Config that its runs take
+
     def __init__(self, model="tiny", data="translation", val=None, probes=("general",),
                  template=None, replay_from="general", eval_records=64, metrics=None):
         self.model, self.template, self.eval_records = model, template, eval_records
@@ -59,7 +61,7 @@ class Experiment:
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
         """
-        config = (config or Config()).but(**changes)
+        config = (config or self.CONFIG()).but(**changes)
         out = _free_folder(out)
         *_, happened = self._steps(config, on_start, on_row, stop, live)
         if out:
@@ -75,6 +77,9 @@ class Experiment:
 
         from ftkit import loop
 
+        if type(config) is not self.CONFIG:
+            raise ValueError(f"{type(self).__name__}.run was given a {type(config).__name__}; give "
+                             f"a {self.CONFIG.__name__}")
         predicted = preflight.check(self, config)
         model, tokenizer = self._fresh(config)
         if predicted is None:
@@ -113,7 +118,7 @@ class Experiment:
         """
         from ftkit import sweep
 
-        return sweep.sweep(self, config or Config(), values, on_row=on_row, parallel=parallel,
+        return sweep.sweep(self, config or self.CONFIG(), values, on_row=on_row, parallel=parallel,
                            backend=backend, halving=halving, resume=resume)
 
     def held_still(self) -> dict:
@@ -206,15 +211,31 @@ class Experiment:
             _read[self] = kept = asked, coded, {k: e for k, e in evals.items() if e}
         return kept[1:]
 
+    # What training on preferences or rewards does its own way (`ftkit.preferences`):
+
+    def _rows(self, happened, prepared, measure):
+        from ftkit import loop
+
+        return loop.train(happened.model, prepared["units"], happened.config,
+                          happened.total_steps, measure)
+
+    def _measure(self, happened, prepared) -> dict:
+        from ftkit import evaluate
+
+        return {k: evaluate.loss_on(happened.model, e) for k, e in prepared["evals"].items()}
+
+    def _watched(self) -> tuple[str, ...] | None:
+        """What of a row the live figure draws; None for the losses."""
+
     def _train(self, happened, prepared, on_row, stop, live, store):
-        from ftkit import evaluate, loop
+        from ftkit import loop
 
         config, model, total = happened.config, happened.model, happened.total_steps
         device = next(model.parameters()).device
 
         def measure() -> dict:
             with loop.autocast(device, config.precision):
-                losses = {k: evaluate.loss_on(model, e) for k, e in prepared["evals"].items()}
+                losses = self._measure(happened, prepared)
             return losses | {name: float(metric(model, happened.tokenizer))
                              for name, metric in self.metrics.items()}
 
@@ -224,9 +245,9 @@ class Experiment:
         _reset_peak(device)
         try:
             happened.before = measure()
-            figure = _live(live, happened)
+            figure = _live(live, happened, self._watched())
             away = 0.0  # seconds that whoever drives this generator spent elsewhere
-            for row in loop.train(model, prepared["units"], config, total, measure):
+            for row in self._rows(happened, prepared, measure):
                 row["seconds"] -= away
                 happened.rows.append(row)
                 writer.row(row)
@@ -359,13 +380,13 @@ def _save(happened, out):
                          f"written to {out}: {reason}; make room and run it again") from None
 
 
-def _live(wanted, happened):
+def _live(wanted, happened, keys=None):
     if wanted is False or (wanted is None and not machine.in_notebook()):
         return None
     from ftkit import plots
 
     return plots.Live(total_steps=happened.total_steps,
-                      before=happened.before,
+                      before=happened.before, keys=keys,
                       title=f"{happened.model_name} on {happened.data['name']}")
 
 

@@ -7,6 +7,7 @@ ordinary padded pass: the same numbers, less speed, and the reason printed once.
 
     flatten(examples, device=None) -> FlatBatch       its .tokens and .labelled are counts
     loss_sum(model, batch) -> Tensor                  sum of the loss over labelled tokens
+    token_losses(model, batch) -> Tensor              the loss of each labelled token
     nll(model, examples, batch_tokens=4096, dtype=None) -> (sum, count)
     generate(model, prompts, max_new_tokens, eos_token_ids=()) -> list of token lists
     fast_path(model)                                  context manager: our attention, then back
@@ -41,7 +42,7 @@ from ftkit.decode import generate
 from ftkit.flat import Layout, lay
 
 __all__ = ["FlatBatch", "clip_", "fast_path", "flatten", "generate", "grad_norm", "loss_sum",
-           "nll", "supports", "tune_malloc"]
+           "nll", "supports", "token_losses", "tune_malloc"]
 
 LOGITS = 2**24  # logits held at once by the loss
 
@@ -95,17 +96,34 @@ def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
     Respects autocast. Leaves the model switched to our attention function, since gradient
     checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
     """
+    found = _predicting(model, batch)
+    return _padded_loss(model, batch, "sum") if found is None else _head_loss(*found)
+
+
+def token_losses(model, batch: FlatBatch) -> torch.Tensor:
+    """The loss of each labelled token, (R,), in the order of `batch.rows`: the examples, longest
+    first. For objectives that are not a sum over tokens; keeps all logits."""
+    found = _predicting(model, batch)
+    if found is None:
+        return _padded_loss(model, batch, "none")
+    head, hidden, targets = found
+    return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+
+
+def _predicting(model, batch):
+    """The head, the hidden states (R, d) it is to read and their targets; None for a model that
+    cannot have the fast path."""
     base = base_of(model)
     reason = supports(model)
     if reason is not None:
         _say_once(base, reason)
-        return _padded_loss_sum(model, batch)
+        return None
     switch_on(base)
     if batch.layout.paths is not None and _drops(base):  # each example draws its own
         batch = flatten(batch.examples, batch.input_ids.device, share=False)
     hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
     hidden = hidden.index_select(0, batch.rows.to(hidden.device))
-    return _head_loss(base.get_output_embeddings(), hidden, batch.targets.to(hidden.device))
+    return base.get_output_embeddings(), hidden, batch.targets.to(hidden.device)
 
 
 def _drops(base) -> bool:
@@ -190,7 +208,7 @@ def _loss_and_gradient(hidden, weight, targets):
     return loss, grad.to(hidden.dtype)
 
 
-def _padded_loss_sum(model, batch):
+def _padded_loss(model, batch, reduction):
     """The ordinary way, for models without the fast path: padded, with an attention mask."""
     device = batch.input_ids.device
     rows = [torch.tensor([e["input_ids"], [-100, *e["labels"][1:]]], device=device).T
@@ -204,7 +222,7 @@ def _padded_loss_sum(model, batch):
     scored = [(row, i) for row, e in enumerate(batch.examples)
               for i, label in enumerate(e["labels"][1:]) if label != -100]
     at = tuple(torch.tensor(scored, dtype=torch.long, device=device).reshape(-1, 2).T)
-    return F.cross_entropy(logits[at].float(), labels[at], reduction="sum")
+    return F.cross_entropy(logits[at].float(), labels[at], reduction=reduction)
 
 
 _said: set = set()

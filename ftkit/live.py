@@ -27,12 +27,15 @@ class Live:
     before: measures of the untouched model, drawn at step 0. show: where pictures go instead of
     the display, a function of a MIME bundle; `png` then holds the bytes of the last picture.
     behind: (name, run) of a finished run, whose curves are drawn pale for comparison.
+    keys: what of a row is drawn beside the learning rate; by default all that ends in loss.
     """
 
     HERTZ, SHARE = 5.0, 0.05
 
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
-                 show: Callable[[dict], None] | None = None, behind: tuple | None = None):
+                 show: Callable[[dict], None] | None = None, behind: tuple | None = None,
+                 keys: tuple[str, ...] | None = None):
+        self.keys = keys
         self.total, self.title, self.show = total_steps, words.clean(title), show or _display()
         self.behind, self.pale, self.png = behind, [], b""
         for key in words.loss_keys([behind[1]]) if behind else []:  # as far as this run goes
@@ -42,7 +45,7 @@ class Live:
         self.spent, self.last, self.cost, self.began, self.row = 0.0, -math.inf, 0.0, None, {}
         self.background, self.artists = None, {}
         for key, v in (before or {}).items():
-            if key.endswith("_loss"):
+            if self._drawn(key):
                 self.data[key] = [(0.0, words.to_float(v))]
         if self.show:
             self._safely(self._paint)  # imports matplotlib now, not in the training time
@@ -52,10 +55,13 @@ class Live:
             self.add(row)
             self.paint_if_due()
 
+    def _drawn(self, key: str) -> bool:
+        return key in self.keys if self.keys else key.endswith("loss")
+
     def add(self, row: dict):
         """Note a row without drawing it."""
         for key, v in row.items():
-            if key == RATE or key.endswith("loss"):
+            if key == RATE or self._drawn(key):
                 self.data.setdefault(key, []).append((row.get("step", 0), words.to_float(v)))
         if self.began is None:
             self.began, self.spent = time.perf_counter(), 0.0
@@ -78,7 +84,7 @@ class Live:
     def finish(self, run):
         """Leave the whole picture and its sentence in the cell."""
         if self.show:
-            self._safely(lambda: self.show(_final(run, self.title)._repr_mimebundle_()))
+            self._safely(lambda: self.show(_final(run, self.title, self.keys)._repr_mimebundle_()))
 
     def progress(self) -> str:
         """Where the run is, in words."""
@@ -167,7 +173,7 @@ class Live:
         step, values = self.row.get("step", 0), self._losses()
         with fig.style():
             if self.background is None:
-                self.figure, (top, low) = _two_panels()
+                self.figure, (top, low) = _two_panels(self.keys)
                 low.set(ylim=(0, 1.1), yticks=[])
             top = self.figure.axes[0]
             self.span = self.total if self.total and step <= self.total else max(20, 2 * step)
@@ -193,21 +199,23 @@ class Live:
                      transform=top.transAxes, color=fig.QUIET, parse_math=False)
 
 
-def _two_panels():
+def _two_panels(keys=None):
     figure = fig.new_figure(8.2, 3.8)
     top = figure.add_axes((0.085, 0.30, 0.575, 0.67))
     low = figure.add_axes((0.085, 0.125, 0.575, 0.13), sharex=top)
     top.tick_params(labelbottom=False)
-    top.set_ylabel("loss (nats per token)")
+    if not keys:
+        top.set_ylabel("loss (nats per token)")
     low.set_xlabel("step")
     return figure, (top, low)
 
 
-def _final(run, title: str) -> fig.Picture:
+def _final(run, title: str, keys=None) -> fig.Picture:
     """The two panels of the live figure, whole."""
     with fig.style():
-        figure, (top, low) = _two_panels()
-        fig.draw(top, fig.lines_of([("", [run])], words.loss_keys([run]), "step"))
+        figure, (top, low) = _two_panels(keys)
+        keys = [key for key in keys or words.loss_keys([run]) if words.series(run, key)]
+        fig.draw(top, fig.lines_of([("", [run])], keys, "step"))
         rates = words.series(run, RATE)
         if rates:
             low.plot(*zip(*rates, strict=True), **RATE_LOOK)

@@ -81,14 +81,18 @@ class Update:
 
     def __call__(self, batches: list[fast.FlatBatch], rate: float):
         labelled = sum(batch.labelled for batch in batches)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         loss = 0.0
         for batch in batches:
             with autocast(self.device, self.config.precision):
                 part = fast.loss_sum(self.model, batch) / labelled
             self.scaler.scale(part).backward()
             loss = loss + part.detach()
+        return loss, self.apply(rate)
+
+    def apply(self, rate: float) -> torch.Tensor:
+        """Step along the gradients that there are, and forget them; their norm before clipping."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
         if self.origin:
             pull_back(self.params, self.origin, self.config.l2_sp)
@@ -96,7 +100,7 @@ class Update:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss, norm
+        return norm
 
 
 def steps_in(config, units: int) -> int:

@@ -95,9 +95,8 @@ class Run:
         kept = {name: value for name, value in saved.items() if name in known}
         kept["rows"] = [{k: math.nan if v is None else v for k, v in row.items()}
                         for row in saved.get("history", [])]
-        known = Config.__dataclass_fields__
-        config = Config(**{k: v for k, v in saved["config"].items() if k in known})
-        return cls(**{**kept, "config": config, "model_name": saved["model"], "model": None})
+        return cls(**{**kept, "config": Config.from_dict(saved["config"]),
+                      "model_name": saved["model"], "model": None})
 
     def __repr__(self) -> str:
         end = f", stopped: {self.stopped}" if self.stopped else ""

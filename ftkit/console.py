@@ -32,7 +32,7 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
     now = session.Session(level, topic, new, store)
     say("A number answers or chooses, Enter shows the answer, q ends.")
     while now.card is not None:
-        say("", now.progress(), now.card.front)
+        say("", now.progress(), now.card.front, *filter(None, [now.wanted()]))
         say(*(f"  {i}  {option}" for i, option in enumerate(now.options, 1)))
         unit = now.card.question.typed["unit"] if now.kind == "number" else ""
         if not _answered(now, f"{'number' + (' in ' + unit) * bool(unit) if unit else 'answer'}> ",

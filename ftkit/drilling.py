@@ -19,6 +19,15 @@ SURE = (("how sure?", None), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9),
 RATE = ("1 again", "2 hard", "3 good", "4 easy")
 
 
+class Prose(Words):
+    """Words to read: several sentences, their lines close together."""
+
+    def say(self, *lines: str):
+        super().say(*lines)
+        self.value = f"<div style='line-height:1.45;max-width:52em'>{self.value}</div>" * bool(
+            self.lines)
+
+
 class Drill(W.VBox):
     """The cards that are due, one after the other; `.session` has no widgets in it.
 
@@ -32,7 +41,8 @@ class Drill(W.VBox):
         self.head = Words(css="ftkit-card-head")
         self.front = Words(css="ftkit-card-front", bold=True)
         self.said = Words(css="ftkit-card-said")
-        self.back = Words(css="ftkit-card-back")
+        self.wanted = Words(css="ftkit-card-wanted")
+        self.back = Prose(css="ftkit-card-back")
         self.key = W.Text(placeholder="", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-card-key")
         self.key.observe(guarded(self._typed, self.said.say), "value")
@@ -58,9 +68,12 @@ class Drill(W.VBox):
                             "you were, by topic", tell, "ftkit-card-progress")
         self.charts = W.VBox()
         super().__init__([
-            self.head, self.front, W.HBox([self.key, self.sure]), W.VBox(self.choices), self.show,
+            self.head, self.front, self.wanted, W.HBox([self.key, self.sure]),
+            W.VBox(self.choices), self.show,
             self.said, self.back, W.HBox([*self.rates, self.prove]), self.proof, self.chart,
             self.charts])
+        for control in (self.show, self.chart):
+            control.layout.width = "fit-content"
         self.add_class("ftkit-drill")
         self._ask()
 
@@ -71,6 +84,7 @@ class Drill(W.VBox):
         self.phase = "ask" if now.card else "over"
         self.head.say(now.progress())
         self.front.say(now.card.front if now.card else "")
+        self.wanted.say(now.wanted())
         self.back.say()
         self.proof.children = ()
         self.proving = None

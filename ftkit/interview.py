@@ -16,6 +16,7 @@ from pathlib import Path
 import ipywidgets as W
 
 from ftkit import bank, machine, progress
+from ftkit.drilling import Prose
 from ftkit.widgets import Words, button, guarded
 from ftkit.words import clean
 
@@ -198,19 +199,21 @@ class Interview(W.VBox):
             self._ask()
         elif self.phase == "ask":
             self.phase = "tick"
-            self.boxes = [W.Checkbox(description=f"{i}  {clean(point)}", indent=False,
-                                     layout=W.Layout(width="100%"))
-                          for i, point in enumerate(self.question.points(), 1)]
-            self.ticks.children = (Words("Which of these did you say?"), *self.boxes)
+            points = self.question.points()
+            self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"))
+                          for _ in points]
+            self.ticks.children = (Words("Which of these did you say?"), *(
+                W.HBox([box, Prose(f"{i}  {point}")])
+                for i, (box, point) in enumerate(zip(self.boxes, points, strict=True), 1)))
             self._visible("Go on", "1, 2, ... tick; g goes on")
         elif self.phase == "tick":
             self.phase, self.well = "follow", []
             self._unfold()
 
     def _clock(self) -> str:
-        left = self.talk.seconds_left()
+        left = int(self.talk.seconds_left())
         return (f"question {len(self.talk.scores) + 1} of {len(self.talk.questions)} · "
-                f"{left // 60:.0f} min {left % 60:.0f} s left")
+                f"{left // 60} min {left % 60} s left")
 
     def _ask(self):
         self.question = self.talk.question

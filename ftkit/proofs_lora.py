@@ -50,7 +50,7 @@ def gradients(model) -> dict:
 
 
 def norm(tensors) -> float:
-    return sum(float(t.norm()) ** 2 for t in tensors) ** 0.5
+    return sum(float(t.detach().norm()) ** 2 for t in tensors) ** 0.5
 
 
 def shaken(model):

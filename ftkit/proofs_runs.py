@@ -168,7 +168,7 @@ def _():
     from ftkit import data
 
     lab = experiment(data.records("tasks")[:64], data.records("tasks", "validation"), ())
-    start = dict(_base().named_parameters())
+    start = {n: p.detach() for n, p in _base().named_parameters()}
 
     def moved(precision):
         run = train(lab, 6, learning_rate=1e-5, precision=precision)

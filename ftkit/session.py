@@ -52,6 +52,14 @@ class Session:
             return "recall"
         return "number" if self.card.question.typed else "choice"
 
+    def wanted(self) -> str:
+        """Which number a card of kind number asks for, in words; else empty."""
+        if self.kind != "number":
+            return ""
+        asked = self.card.question.typed
+        return f"Begin with a number: {asked['says']}" + f", in {asked['unit']}" * bool(
+            asked["unit"])
+
     def _choices(self) -> tuple[list[str], int]:
         """The right answer in short among wrong ones, its own first, then others of its topic."""
         if self.kind != "choice":

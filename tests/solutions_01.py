@@ -34,11 +34,11 @@ def adamw_that_forgets_its_state(w, g, m, v, t, lr, **rest):
     return new, m, v
 
 
-def state_bytes(parameters, share=1.0):
+def bytes_of_states(parameters, share=1.0):
     return 2 * parameters + (2 + 4 + 8) * parameters * share
 
 
-def state_bytes_of_the_trained_alone(parameters, share=1.0):
+def bytes_of_states_of_the_trained_alone(parameters, share=1.0):
     return 16 * parameters * share
 
 
@@ -67,12 +67,12 @@ SOLUTIONS = {
             "state thrown away": (adamw_that_forgets_its_state, "step 2: w is"),
         },
     },
-    "state_bytes": {
-        "right": state_bytes,
+    "bytes_of_states": {
+        "right": bytes_of_states,
         "wrong": {
             "Adam is twice the model": (lambda p, share=1.0: (2 + 2 + 4) * p, "8 bytes per"),
             "no gradients": (lambda p, share=1.0: 12 * p, "12 bytes per parameter"),
-            "frozen weights forgotten": (state_bytes_of_the_trained_alone, "frozen weights must"),
+            "frozen weights forgotten": (bytes_of_states_of_the_trained_alone, "frozen weights must"),
         },
     },
     "keep_what_it_knew": {

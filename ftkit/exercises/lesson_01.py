@@ -31,9 +31,9 @@ def _(adamw_step):
         return f"step {t}: w is {w:.6f}, torch's AdamW gives {wanted:.6f}"
 
 
-@exercise("state_bytes")
-def _(state_bytes):
-    all_of_it, few = state_bytes(6.738e9), state_bytes(6.738e9, share=0.01)
+@exercise("bytes_of_states")
+def _(bytes_of_states):
+    all_of_it, few = bytes_of_states(6.738e9), bytes_of_states(6.738e9, share=0.01)
     if near(all_of_it, 12 * 6.738e9):
         return ("12 bytes per parameter: the gradients (2), or the bf16 weights (2) and half of "
                 "AdamW's 8 are missing")

@@ -16,7 +16,8 @@
 # - read the three curves: `loss`, `val_loss`, `general_loss`;
 # - show a model that forgets, and say why.
 #
-# *About 20 minutes. The code needs one minute on two CPU cores; no GPU, no account.*
+# *Needs a year of Python and no machine learning. About 20 minutes; the code needs one minute on
+# two CPU cores: no GPU, no account.*
 # Click a cell and press **Shift+Enter** to run it, from top to bottom.
 
 # %%
@@ -55,10 +56,11 @@ starts = ["Tom had a red", "The capital of France is", "What is the opposite of 
 # silence: it goes on with the text, as it always does.
 #
 # ## Your first fine-tune
+# <!-- claims: C1 C24 · E01 -->
 #
-# **Fine-tuning** shows the base examples of what we want and moves its weights a little after each
-# batch. Here are examples: an instruction, sometimes an input, and the output we want. One line is
-# one **record**.
+# **Fine-tuning** goes on training a pretrained model, on data for the job at hand: it shows the base
+# examples of what we want and moves its weights a little after each batch. Here are examples: an
+# instruction, sometimes an input, and the output we want. One line is one **record**.
 
 # %%
 lab = ft.Experiment(model="tiny", data="tasks")
@@ -163,6 +165,7 @@ loss
 
 # %% [markdown]
 # ## Where did the answers come from?
+# <!-- claims: C14 -->
 #
 # The tuned model names capitals of countries that no training record mentions. So who taught it?
 # Ask the base about the same capitals in another form: a sentence to finish, "The capital of
@@ -203,6 +206,7 @@ guess.score("nearly all" if share > 0.8 else "about half" if share > 0.2 else "h
 # slowly by fine-tuning and make models [hallucinate more](https://arxiv.org/abs/2405.05904).
 #
 # ## Ten times the learning rate
+# <!-- claims: C7 C40 -->
 #
 # The **learning rate** says how far each step moves the weights. If 0.001 was good, is 0.01 ten
 # times as fast?
@@ -285,12 +289,13 @@ ft.table([{"asked": r["instruction"], "answer": a}
 
 # %% [markdown]
 # ## What does it cost?
+# <!-- claims: C8 · E46 -->
 #
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
-# Training takes about 6 floating-point operations per parameter and token (2 forward, 4 backward).
-# So the price hangs on the number of **tokens**, and "thousands of dollars" without one is no
-# answer. Guess before you run: 10 million tokens (about 50,000 records), full fine-tuning?
+# "Thousands of dollars" is the usual answer, and wrong as it stands: it names no number of
+# **tokens**. Training takes about 6 floating-point operations per parameter and token (2 forward, 4
+# backward). Guess before you run: 10 million tokens (about 50,000 records), full fine-tuning?
 
 
 # %%
@@ -299,13 +304,29 @@ def dollars(parameters, tokens, flops=312e12, share=0.4, per_hour=2.0):
     return hours * per_hour
 
 
+assert dollars(6.7e9, 1e7) < 2 and dollars(6.7e9, 5.6e9) > 990
 {f"{tokens:,.0f} tokens": round(dollars(6.7e9, tokens), 2) for tokens in (1e7, 1e8, 1e9, 1e10)}
 
 # %% [markdown]
 # Assumed: an A100 (312 TFLOP/s), 40 % of it used, 2 dollars an hour. Prices move; the formula
 # stays. Stanford reported [under 100 dollars](https://crfm.stanford.edu/2023/03/13/alpaca.html)
-# for Alpaca 7B. Failed runs, evaluation and people come on top.
+# for Alpaca 7B. Failed runs, evaluation and people come on top: "thousands" is the price of billions
+# of tokens, or of many runs.
 #
+# ## Now on a real LLM
+#
+# All lessons end with a look at SmolLM2, a real model of 135 million parameters (`ftkit fetch
+# smollm2` in a terminal gets it, once). It was tuned on conversations before. Ask it the same.
+
+# %%
+from ftkit import machine
+
+if machine.has("smollm2"):
+    smol, smol_tokenizer = ft.load("smollm2")
+    said = ft.answers(smol, smol_tokenizer, capitals[::16], max_new_tokens=16)
+    print(*said, f"10 million tokens: {dollars(smol.num_parameters(), 1e7):.2f} dollars", sep="\n")
+
+# %% [markdown]
 # ## Exercises
 #
 # Fill in, run, and let `ft.check` judge. The lesson goes on without them.
@@ -368,16 +389,29 @@ ft.check("gentle_run", my_run)
 
 # %% [markdown]
 # ## Recap, and where to go
+# <!-- claims: C2 -->
 #
 # - Fine-tuning is continued training; here it supplied the form, pretraining had the knowledge.
 # - Three curves: what it trains on, what it has not seen, what it could do before.
 # - A larger learning rate is not a faster one: it forgets.
 #
-# | next | about |
+# "Fine-tuning means instruction tuning or domain adaptation" is half of the list. The data may be
+# records (01 to 05), raw text of a field (06), pairs of a better and a worse answer, or questions
+# with a checker (20). Public recipes use [three in a row](https://arxiv.org/abs/2411.15124).
+
+# %% [markdown]
+# | lessons | about |
 # |---|---|
-# | [01 full fine-tuning](01_full_fine_tuning.ipynb) | the training loop, its memory, what it overwrites |
-# | [02 LoRA](02_lora.ipynb) | train a few percent of the weights |
-# | [04 instruction tuning](04_instruction_tuning.ipynb) | the loss token by token: templates, masks |
+# | [01](01_full_fine_tuning.ipynb) [02](02_lora.ipynb) [03](03_the_peft_family.ipynb) | which weights move: all, a low-rank update, the PEFT family |
+# | [04](04_instruction_tuning.ipynb) [05](05_templates_and_the_bug_zoo.ipynb) [06](06_domain_adaptation.ipynb) | what is learned from: records, templates and their bugs, a domain |
+# | [07](07_learning_rate.ipynb) [08](08_the_small_knobs.ipynb) | learning rate, and the smaller knobs |
+# | [09](09_where_the_memory_goes.ipynb) [10](10_quantisation_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: count it, shrink it, share it out |
+# | [14](14_perplexity.ipynb) [15](15_task_metrics.ipynb) | evaluation: perplexity, tasks, people |
+# | [16](16_catastrophic_forgetting.ipynb) [17](17_overfitting.ipynb) [18](18_data_quality.ipynb) | what goes wrong: forgetting, overfitting, data |
+# | [19](19_multi_task.ipynb) [20](20_preferences.ipynb) | many tasks; preferences and rewards |
+# | [21](21_interview_clinic.ipynb) [22](22_what_if_lab.ipynb) | interview clinic; your own questions |
+#
+# In order is best; each says what it needs. Next: [01](01_full_fine_tuning.ipynb).
 
 # %% [markdown]
 # The same in a terminal, on your own file (JSON Lines: one record a line):
@@ -389,8 +423,7 @@ ft.check("gentle_run", my_run)
 # ftkit run --model smollm2 --data my.jsonl --method lora
 # ```
 #
-# The last one trains SmolLM2, a real model of 135 million parameters (`ftkit fetch smollm2` gets
-# it). All your runs so far:
+# The last one trains SmolLM2. All your runs so far:
 
 # %%
 ft.runs()[["id", "model", "data", "steps", "val_loss after"]].tail(5)

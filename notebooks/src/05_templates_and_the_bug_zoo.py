@@ -279,9 +279,9 @@ fourth
 # %%
 healthy = [bugzoo.run(None, seed).symptoms["last_loss"] for seed in SEEDS]
 cases = {"first": case, "second": second, "third": third, "fourth": fourth}
-odd = {name: not min(healthy) - 0.15 < c.symptoms["last_loss"] < max(healthy) + 0.15
-       for name, c in cases.items()}
-ft.expect(sum(odd.values()), "<=", 2, "most of these bugs do not show in the training loss")
+odd = {name: min(abs(c.symptoms["last_loss"] - loss) for loss in healthy)
+       > max(healthy) - min(healthy) for name, c in cases.items()}
+ft.expect(sum(odd.values()), "<", 2, "most of these bugs do not show in the training loss")
 odd
 
 # %% [markdown]
@@ -295,7 +295,7 @@ odd
 case.repair(collate=pipeline.collate)
 
 # %% [markdown]
-# ## On a real LLM
+# ## Now on a real LLM
 #
 # SmolLM2 has a chat template of its own. What is the loss of the same answers with its marker for
 # the assistant's turn, and without?
@@ -374,7 +374,7 @@ ft.check("packed_mask", packed_mask)
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
 # Print the labels of the last token. pad = EOS with a mask by id removes it (here: 0 % of the
-# records learned their end, and a third of the answers ran on). Then: EOS missing from the text,
+# records learned their end, and two in five answers ran on). Then: EOS missing from the text,
 # another end of turn in generation_config, answers cut by max_length. On a base that knew EOS the
 # bug stays hidden.
 # </details>

@@ -38,7 +38,7 @@ def bytes_of_states(parameters, share=1.0):
     return 2 * parameters + (2 + 4 + 8) * parameters * share
 
 
-def bytes_of_states_of_the_trained_alone(parameters, share=1.0):
+def bytes_of_the_trained_alone(parameters, share=1.0):
     return 16 * parameters * share
 
 
@@ -72,7 +72,7 @@ SOLUTIONS = {
         "wrong": {
             "Adam is twice the model": (lambda p, share=1.0: (2 + 2 + 4) * p, "8 bytes per"),
             "no gradients": (lambda p, share=1.0: 12 * p, "12 bytes per parameter"),
-            "frozen weights forgotten": (bytes_of_states_of_the_trained_alone, "frozen weights must"),
+            "frozen weights forgotten": (bytes_of_the_trained_alone, "frozen weights must"),
         },
     },
     "keep_what_it_knew": {

@@ -16,7 +16,8 @@
 # - count what it saves (parameters, bytes, disk) and what it does not;
 # - compare it with full fine-tuning fairly, which most comparisons are not.
 #
-# *About 30 minutes. The code needs one minute on two CPU cores.*
+# *Needs [01](01_full_fine_tuning.ipynb). About 30 minutes; the code needs one minute on two CPU
+# cores.*
 
 # %%
 import ftkit as ft
@@ -36,11 +37,13 @@ ft.setup(seed=0)
 
 # %%
 lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:480], val="tasks")
+base, tokenizer = ft.load("tiny")
 full = lab.run(method="full", learning_rate=1e-3)
 full
 
 # %% [markdown]
 # ## The update is nearly flat
+# <!-- claims: C11 C43 -->
 #
 # Every weight has moved. But a matrix of updates can be large and still point along few
 # directions: it has a low **rank**. Take each update apart by its singular values, keep only the
@@ -48,18 +51,15 @@ full
 # the call.
 
 # %%
+ft.predict("Keep 8 of 192 directions of every update. The validation loss is then ...",
+           "as before the fine-tune", "half way", "nearly as good as with all")
+
+# %%
 import copy
 
 import torch
 
-base, tokenizer = ft.load("tiny")
 
-# %%
-ft.predict("Keep 8 of 192 directions of every update. The validation loss is then ...",
-           "as before the fine-tune", "half way", "nearly as good as with all")
-
-
-# %%
 def keep_directions(rank):
     model = copy.deepcopy(base)
     pairs = zip(model.parameters(), full.model.parameters(), strict=True)
@@ -302,6 +302,9 @@ ft.scatter([run for run in sweep if run.after["general_loss"] < 2],
 # Does more rank help? And are q and v enough, peft's default for this kind of model?
 
 # %%
+import tempfile
+from pathlib import Path
+
 lora = short.but(method="lora", learning_rate=best["lora"])
 kinds = {"r=1": [lab.run(lora, r=1, lora_alpha=2, live=False)], "r=8": winners["lora"],
          "r=64": [lab.run(lora, r=64, lora_alpha=128, live=False)],
@@ -364,9 +367,6 @@ ft.table([{"method": method, **part} for method, part in (costs | {"share": shar
 # one wants them denied. Train both, and compare the size of a file with the base's.
 
 # %%
-import tempfile
-from pathlib import Path
-
 folder = Path(tempfile.mkdtemp())
 for task in ("to_question", "to_negative"):
     ft.Experiment(data=task).run(method="lora", max_steps=25, out=folder / task, live=False)
@@ -417,6 +417,24 @@ ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 # So a merge is checked like this: same logits, or same loss, before and after. At scale 0 you see
 # the base; beyond the right scale it is not "more tuned".
 #
+# ## Now on a real LLM
+#
+# SmolLM2, three steps each. What does LoRA leave of the trained numbers, and of the peak of memory
+# that the kit predicts?
+
+# %%
+from ftkit import machine
+
+if machine.has("smollm2"):
+    real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
+    few = ft.Config(max_steps=3, batch_size=4, max_length=96, eval_steps=3)
+    pair = [real.run(few, learning_rate=2e-5), real.run(few, method="lora", learning_rate=2e-4)]
+    trained, peak = ([getattr(run, name) for run in pair] for name in
+                     ("trainable_parameters", "predicted_memory_bytes"))
+    ft.expect(peak[1] / peak[0], ">", 2 * trained[1] / trained[0], "memory shrinks by far less")
+    print(f"trained {trained}, peak {[round(b / 1e9, 2) for b in peak]} GB")
+
+# %% [markdown]
 # ## What if?
 #
 # One number to change. Raise `r` to 64 and leave `lora_alpha`: the scale falls from 2 to 1/4.
@@ -511,4 +529,4 @@ ft.check("alpha_for", alpha_for)
 # - Tune its rate for itself, and compare at equal score.
 #
 # By hand: [`ftkit/lora.py`](../ftkit/lora.py). Next:
-# [04 instruction tuning](04_instruction_tuning.ipynb), the loss token by token.
+# [03 the PEFT family](03_the_peft_family.ipynb), LoRA's relatives in a fair fight.

@@ -376,4 +376,4 @@ ft.check("break_even", break_even)
 # | logits | tokens × vocabulary | labelled rows only, chunks |
 #
 # The peak is one moment, not a sum. Next: [10](10_quantisation_and_qlora.ipynb) squeezes the weights,
-# [11](11_activations_and_checkpointing.ipynb) the activations.
+# 11 the activations.

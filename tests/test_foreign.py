@@ -1,0 +1,116 @@
+"""What a new user brings along: an Alpaca file, a chat, a CSV called .jsonl, a large file, Chinese
+with emoji. Each is trained on or told exactly; the large one within twice its size of memory."""
+
+import csv
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from ftkit import cli
+
+TOPICS = ["the tides", "a refund", "bread", "Vienna", "the moon", "a contract", "tea", "rust"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def train(home, capsys):
+    def run(path, *options):
+        status = cli.main(["run", "--data", str(path), "--max-steps", "3", "--json", *options])
+        out, err = capsys.readouterr()
+        return status, json.loads(out) if out.startswith("{") else out, err
+
+    return run
+
+
+def rows(n=40):
+    return [{"instruction": f"Say something about {t} in {i} words.", "input": "",
+             "output": f"Here are {i} words about {t}."}
+            for i in range(n) for t in [TOPICS[i % len(TOPICS)]]]
+
+
+def finished(result):
+    status, made, err = result
+    assert status == 0, err
+    assert made["history"][-1]["loss"] > 0
+    return made
+
+
+def test_an_alpaca_file_as_published_is_one_array(tmp_path, train):
+    path = tmp_path / "alpaca_data.json"
+    path.write_text(json.dumps(rows(), indent=4), "utf-8")
+    status, _, err = train(path)
+    assert status == 2 and "alpaca_data.json line 1: the file is one JSON array" in err
+    assert "jq -c '.[]'" in err, "what to do next"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows()), "utf-8")  # as jq writes it
+    finished(train(path))
+
+
+def test_a_chat_file_is_trained_on_its_assistant(tmp_path, train):
+    path = tmp_path / "chat.jsonl"
+    path.write_text("".join(json.dumps({"messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": r["instruction"]},
+        {"role": "assistant", "content": r["output"]}, {"role": "user", "content": "More?"},
+        {"role": "assistant", "content": "No."}]}) + "\n" for r in rows()), "utf-8")
+    finished(train(path))
+
+
+def test_a_csv_called_jsonl_is_told_by_line_and_what_to_do(tmp_path, train, home):
+    path = tmp_path / "mine.jsonl"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["instruction", "input", "output"])
+        writer.writeheader()
+        writer.writerows(rows())
+    status, _, err = train(path)
+    assert status == 2 and "mine.jsonl" in err and "line 1" in err and "CSV" in err
+    assert "Traceback" not in err and not (home / "runs").exists()
+
+
+def test_chinese_with_emoji_is_trained_on_and_answered(tmp_path, train):
+    path = tmp_path / "中文 😀.jsonl"
+    path.write_text("".join(json.dumps({
+        "instruction": f"请用一句话介绍{t}。", "input": f"第{i}次 🙏",
+        "output": f"{t}很好 👍🏽，谢谢你！"}, ensure_ascii=False) + "\n"
+        for i in range(40) for t in [["茶", "月亮", "合同", "面包"][i % 4]]), "utf-8")
+    finished(train(path))
+
+
+def measured(arguments, home) -> tuple[int, str, int]:
+    """Status, stderr and peak bytes of `ftkit ARGUMENTS` in a process of its own."""
+    code = ("import resource, sys; from ftkit import cli; status = cli.main(sys.argv[1:]); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); "
+            "sys.exit(status)")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+                          env={**os.environ, "FTKIT_HOME": str(home)}, timeout=500)
+    *rest, peak = done.stderr.splitlines()
+    return done.returncode, "\n".join(rest), int(peak) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(resource.getpagesize() != 4096 or sys.platform == "darwin",
+                    reason="ru_maxrss is in KiB on Linux")
+def test_a_large_file_takes_less_memory_than_twice_its_size(tmp_path, home):
+    rng, path = random.Random(0), tmp_path / "large.jsonl"
+    words = "the sea was calm when a small boat left the old harbor for the island".split()
+    with open(path, "w", encoding="utf-8") as file:
+        for i in range(100_000):
+            text = " ".join(rng.choices(words, k=70))
+            file.write(json.dumps({"instruction": f"Sum up note {i}.", "input": text,
+                                   "output": text[:60]}) + "\n")
+    size, small = path.stat().st_size, tmp_path / "small.jsonl"
+    with open(path, encoding="utf-8") as file:  # the same records, so that a step needs the same
+        small.write_text("".join(file.readline() for _ in range(200)), "utf-8")
+    for command in (["check"], ["run", "--max-steps", "2", "--data"]):
+        bare = measured([*command, str(small)], home)[2]
+        status, told, peak = measured([*command, str(path)], home)
+        assert status == 0, told[-500:]
+        assert peak - bare < 2 * size, f"{command[0]}: {(peak - bare) / size:.2f} times the file"

@@ -87,6 +87,7 @@ for ours, theirs in zip(world.weights(), weights):
 # That is **data parallelism** (DDP). It is right, and it wastes: four equal copies of everything.
 #
 # ## Nobody holds everything
+# <!-- claims: C54 C55 C56 · E31 -->
 #
 # **ZeRO** ([Rajbhandari et al. 2020](https://arxiv.org/abs/1910.02054)) gives each rank a part to
 # own. Stage 3 divides all three. But a layer's product needs its whole W: it is gathered just

@@ -125,6 +125,7 @@ def of(name, task):
     return [result[task] for result in results[name]]
 
 
+# %%
 ft.table([{"strategy": name, **{task: of(name, task) for task in sets},
            "passes over clauses": mixing.counts(plans[name], 480)["clauses"] / 24}
           for name in plans])
@@ -134,6 +135,8 @@ ft.expect(of("proportional", "clauses"), "<", of("equal", "clauses"),
           "in proportion to size the small task starves")
 ft.expect(of("proportional", "clauses"), "<", of("temperature 2", "clauses"),
           "a temperature feeds it")
+
+# %%
 starved = 100 * sum(of("proportional", "clauses")) / len(SEEDS)
 guess.score(str(min((0, 30, 60, 90), key=lambda option: abs(option - starved))))
 
@@ -176,14 +179,18 @@ balanced
 # <!-- claims: C84 C85 C86 C87 C88 · E41 -->
 # ## Does one task help another?
 #
-# 12 records of a target task. In one arm they fill all 192 draws; in the others they are a quarter of
-# them, beside another task: equal steps. More than alone is **positive transfer**, less is
-# **negative transfer**.
+# 12 records of a target task. Alone they fill all 192 draws; beside another task they are a quarter of
+# them: equal steps. More than alone is **positive transfer**, less is **negative transfer**. One of
+# the neighbours asks what `capital` asks and answers in a sentence: another team's style.
 
 # %%
-pairs = [(target, source) for target in ("to_past", "who")
-         for source in ("to_past", "who", "to_negative", "to_question")]
-ft.table([ft.records(task)[2] for task in ("to_past", "who", "to_negative", "to_question")])
+def in_a_sentence(record):
+    return record | {"output": f"I think that it is {record['output']}, but please check it."}
+
+
+pool = {task: ft.records(task) for task in ("to_past", "to_negative", "who", "capital")}
+pool["capital in sentences"] = [in_a_sentence(r) for r in pool["capital"][60:]]
+ft.table([records[2] for records in pool.values()])
 
 # %%
 guess = ft.predict("'to_past' beside 'to_negative': exact match on its held-out sentences is ...",
@@ -192,52 +199,40 @@ guess
 
 
 # %%
-def together(target, source, seed):
-    own = ft.records(target)[:12]
-    if source == target:
+def together(target, neighbour, seed):
+    own, other = pool[target][:12], pool[neighbour][-144:]
+    if neighbour == target:
         return mixing.draw({target: own}, 192, {target: 1}, seed)
-    return mixing.draw({target: own, source: ft.records(source)[-144:]}, 192,
-                       {target: 0.25, source: 0.75}, seed)
+    return mixing.draw({target: own, neighbour: other}, 192, {target: 0.25, neighbour: 0.75}, seed)
 
 
-def tuned(target, source, seed):
-    return trained(together(target, source, seed), seed, config.but(batch_size=8)).model
+def transfer(target, neighbour, seed):
+    run = trained(together(target, neighbour, seed), seed, config.but(batch_size=8))
+    return ft.exact_match(run.model, tokenizer, ft.records(target, "test"))
 
 
 # %%
-held_out = {target: ft.records(target, "test") for target, _ in pairs}
-matrix = {(target, source): [ft.exact_match(tuned(target, source, seed), tokenizer,
-                                            held_out[target]) for seed in SEEDS]
-          for target, source in pairs}
-ft.table([{"target": target, "alone": matrix[target, target],
-           **{f"beside {s}": matrix[t, s] for t, s in pairs if t == target != s}}
-          for target in held_out])
+pairs = [("to_past", "to_past"), ("to_past", "to_negative"), ("to_past", "who"),
+         ("capital", "capital"), ("capital", "who"), ("capital", "capital in sentences")]
+matrix = {pair: [transfer(*pair, seed) for seed in SEEDS] for pair in pairs}
+ft.table([{"target": target, "beside": "alone" if neighbour == target else neighbour,
+           "exact match": three} for (target, neighbour), three in matrix.items()])
 
 # %%
-past, who = matrix["to_past", "to_past"], matrix["who", "who"]
-ft.expect(matrix["to_past", "to_negative"], ">", past, "positive: the same sentence, changed a little")
-ft.expect(matrix["who", "to_question"], "<", who, "negative: questions drown the names")
+past, capital = matrix["to_past", "to_past"], matrix["capital", "capital"]
+ft.expect(matrix["to_past", "to_negative"], ">", past, "positive: a sentence again, its verb changed")
 ft.expect(matrix["to_past", "who"], "==", past, "unrelated: no effect either way")
+ft.expect(matrix["capital", "capital in sentences"], "<", capital, "negative: two answers to one ask")
+
+# %%
 guess.score("higher than alone" if sum(matrix["to_past", "to_negative"]) > sum(past)
             else "lower than alone")
 
 # %% [markdown]
-# `to_past` and `to_negative` both say the sentence again with its verb changed: a skill that 12 records
-# alone cannot teach, and 144 of the neighbour do. But `to_question` says it again as well, and does not
-# help. What does `who` answer beside it?
-
-# %%
-names = {r["output"] for r in ft.records("who")[:12]}
-said = ft.answers(tuned("who", "to_question", 0), tokenizer, held_out["who"][:8])
-ft.table([{"asked": f"{r['instruction']} {r['input']}", "wanted": r["output"], "says": answer,
-           "a name of the 12 records": answer in names}
-          for r, answer in zip(held_out["who"], said, strict=False)])
-
-# %% [markdown]
-# Often nothing, or the name of somebody from the 12 training records: here it learned the answers by heart,
-# where it reads them off when it is alone. (The passes are not the reason: beside `to_past` it also
-# sees each record 4 times instead of 16.) Relatedness by eye does not tell the sign: measure
-# your pair.
+# Positive where the two share a skill that 12 records alone cannot teach: to say a sentence again with
+# its verb changed. Negative where they contradict each other and nothing in the prompt says which rule
+# holds: the model then follows the majority. And look at `capital` beside `who`, which have nothing in
+# common: alone it sees 12 records 16 times, and company spares it that. Train the pair and see.
 #
 # T5's own result is quoted wrongly for "multi-task helps": plain multi-task training was *worse*
 # than pretraining and fine-tuning (81.4 against 83.3 on GLUE); with fine-tuning on each task

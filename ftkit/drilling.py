@@ -15,7 +15,7 @@ from ftkit.bank import LEVELS, topics
 from ftkit.widgets import Words, button, guarded
 from ftkit.words import clean
 
-SURE = (("how sure?", None), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
+SURE = (("how sure?", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
 RATE = ("1 again", "2 hard", "3 good", "4 easy")
 
 
@@ -98,7 +98,7 @@ class Drill(W.VBox):
             shown = now.kind == "choice" and i < len(now.options)
             choice.description = f"{i + 1}  {clean(now.options[i])}" if shown else ""
             choice.layout.display = "" if shown else "none"
-        self.sure.value = None
+        self.sure.value = 0
         self._visible()
 
     def _visible(self):
@@ -145,7 +145,7 @@ class Drill(W.VBox):
     def _answer(self, text: str):
         if self.phase != "ask":
             return
-        right, said = self.session.answer(text, self.sure.value)
+        right, said = self.session.answer(text, self.sure.value or None)
         self.said.say(f"{'✓' if right else '✗'} {said}")
         self._show()
 

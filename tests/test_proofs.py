@@ -1,9 +1,12 @@
 """Every proof holds, and breaks when what it claims is changed."""
 
+import time
+
 import pytest
 
 from ftkit import bank, proofs
 
+SPENT = {}  # name → processor seconds, on all cores
 CLAIMS = {claim["proof"]: claim for q in bank.everything() for claim in q.proofs}
 
 
@@ -15,7 +18,9 @@ def kept():
 
 def made(kept, name):
     if name not in kept:
+        began = time.process_time()
         kept[name] = proofs.prove(CLAIMS[name])
+        SPENT[name] = time.process_time() - began
     return kept[name]
 
 
@@ -44,6 +49,13 @@ def test_every_claim_of_a_question_holds_and_not_just_the_one_first_met(kept, qu
                              stated.get("within", 0.01))
         assert claim.holds(), repr(claim)
         assert not any(mutation.holds() for mutation in claim.mutations())
+
+
+def test_a_proof_takes_at_most_ten_seconds_on_two_cores_and_all_of_them_ten_minutes(kept):
+    for name in CLAIMS:
+        made(kept, name)
+    assert max(SPENT.values()) <= 20, max(SPENT.items(), key=lambda item: item[1])
+    assert sum(SPENT.values()) <= 600
 
 
 def test_a_claim_about_nan_never_holds():

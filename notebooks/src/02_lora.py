@@ -397,10 +397,7 @@ said
 # does it cost?
 
 # %%
-adapted = winners["lora"][0].model
-
-
-def merged_with(scale):
+def merged_with(scale, adapted):
     model = copy.deepcopy(adapted)
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.Linear):
@@ -408,8 +405,10 @@ def merged_with(scale):
     return model.merge_and_unload()
 
 
-losses = {scale: ft.loss_on(merged_with(scale), validation) for scale in (0, 1, 16 // 8, 4)}
-assert abs(losses[2] - ft.loss_on(adapted, validation)) < 0.01
+three = [run.model for run in winners["lora"]]
+losses = {scale: [ft.loss_on(merged_with(scale, model), validation) for model in three]
+          for scale in (0, 1, 16 // 8, 4)}
+assert abs(losses[2][0] - ft.loss_on(three[0], validation)) < 0.01
 ft.expect(losses[1], ">", losses[2], "a merge without the scale is worse")
 ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 

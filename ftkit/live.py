@@ -214,8 +214,8 @@ def _final(run, title: str, keys=None) -> fig.Picture:
     """The two panels of the live figure, whole."""
     with fig.style():
         figure, (top, low) = _two_panels(keys)
-        keys = [key for key in keys or words.loss_keys([run]) if words.series(run, key)]
-        fig.draw(top, fig.lines_of([("", [run])], keys, "step"))
+        drawn = [key for key in keys or words.loss_keys([run]) if words.series(run, key)]
+        fig.draw(top, fig.lines_of([("", [run])], drawn, "step"))
         rates = words.series(run, RATE)
         if rates:
             low.plot(*zip(*rates, strict=True), **RATE_LOOK)
@@ -223,7 +223,7 @@ def _final(run, title: str, keys=None) -> fig.Picture:
         peak = max((v for _, v in rates), default=0.0)
         low.set(ylim=(0, 1.1 * peak or 1.0))
         low.set_yticks([0, peak] if peak else [0], ["0", words.number(peak)][:1 + bool(peak)])
-    return fig.Picture(figure, (f"{title}: " if title else "") + words.summary(run))
+    return fig.Picture(figure, (f"{title}: " if title else "") + words.summary(run, keys))
 
 
 def _display() -> Callable[[dict], None] | None:

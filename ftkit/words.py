@@ -10,9 +10,11 @@ import math
 import unicodedata
 
 
-def summary(run) -> str:
-    """One sentence about one run: what rose, what fell, by how much, where it was best."""
-    keys = [key for key in loss_keys([run]) if key != "loss"] + ["loss"]
+def summary(run, keys=None) -> str:
+    """One sentence about one run: what rose, what fell, by how much, where it was best.
+
+    keys: what it is about; by default the losses."""
+    keys = keys or [key for key in loss_keys([run]) if key != "loss"] + ["loss"]
     said = []
     for key in keys:
         points = series(run, key)

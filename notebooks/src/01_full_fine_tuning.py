@@ -350,7 +350,7 @@ REAL = machine.has("smollm2")
 
 # %%
 if REAL:
-    short = ft.Config(learning_rate=2e-5, max_steps=3, batch_size=4, max_length=96, eval_steps=3)
+    short = ft.Config(learning_rate=2e-5, max_steps=3, batch_size=4, max_length=160, eval_steps=3)
     real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
     smol = real.run(short)
     each = smol.predicted_memory_bytes / smol.total_parameters

@@ -426,7 +426,7 @@ from ftkit import machine
 
 if machine.has("smollm2"):
     real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
-    few = ft.Config(max_steps=3, batch_size=4, max_length=96, eval_steps=3)
+    few = ft.Config(max_steps=3, batch_size=4, max_length=160, eval_steps=3)
     pair = [real.run(few, learning_rate=2e-5), real.run(few, method="lora", learning_rate=2e-4)]
     trained, peak = ([getattr(run, name) for run in pair] for name in
                      ("trainable_parameters", "predicted_memory_bytes"))

@@ -193,16 +193,16 @@ class DPO(_Steps):
         passes = config.gradient_accumulation_steps
 
         def learn():
-            rows = []
+            rows, read = [], 0
             for _ in range(passes):
                 chosen = next(order)
                 batch = [pairs[i] for i in chosen]
                 policy = self._scores(happened, batch)
                 loss, seen = dpo_loss(policy, reference[:, chosen], config.beta)
                 scaler.scale(loss / passes).backward()
-                rows.append({"loss": loss.item()} | seen | {"tokens": passes * sum(
-                    len(e["input_ids"]) for pair in batch for e in pair)})
-            return {k: sum(row[k] for row in rows) / passes for k in rows[0]}
+                rows.append({"loss": loss.item()} | seen)
+                read += sum(len(e["input_ids"]) for pair in batch for e in pair)
+            return {k: sum(row[k] for row in rows) / passes for k in rows[0]} | {"tokens": read}
 
         return learn
 

@@ -105,7 +105,7 @@ SOLUTIONS = {
             "accuracy is success": (RIGHT | {"B": "saturated"}, "the CHOSEN answers fell"),
             "reward is success": (RIGHT | {"C": "saturated"}, "pays for something else"),
             "dead is dead": (RIGHT | {"E": "too hard"}, "this task is done"),
-            "half done": (RIGHT | {"D": "..."}, "D is still open"),
+            "a word of one's own": (RIGHT | {"D": "dead"}, "one of too timid"),
         },
     },
     "honest_reward": {

@@ -61,10 +61,10 @@ WHY = {
 
 @exercise("read_the_panel")
 def _(verdicts):
+    if not isinstance(verdicts, dict) or "..." in verdicts.values():
+        raise NotImplementedError
     for case, wanted in CASES.items():
-        given = verdicts.get(case, "...")
-        if given == "...":
-            return f"{case} is still open"
+        given = verdicts.get(case)
         if given not in CASES.values():
             return f"{case}: {given!r}; one of {', '.join(CASES.values())}"
         if given != wanted:

@@ -127,7 +127,6 @@ gentle = lab.run(base, learning_rate=1e-4, eval_steps=4, seed=SEEDS[0])
 early = next(row for row in gentle.rows if row.get("val_accuracy", 0) >= 0.9)
 ft.expect(early["exact"], "<", 0.6, f"at step {early['step']} the pairs are told apart, no more")
 guess.score("still below 0.6")
-gentle.plot("val_accuracy", "exact", "kept")
 
 # %% [markdown]
 # Accuracy is there within a few steps; exact match comes later and stops far below. To rank two given
@@ -199,7 +198,7 @@ ft.curves(dpo_runs, "chosen", "rejected")
 # were drawn from the policy itself.
 
 # %%
-ft.expect(held["exact"], "==", hot["exact"], "a beta of 1 does not save it")
+ft.expect(held["exact"], "<", calm["exact"], "a beta of 1 does not save the high rate")
 ft.expect(chosen_only["exact"], ">", calm["exact"], "imitation beats DPO on these pairs")
 
 # %%
@@ -240,9 +239,6 @@ short = preferences.GRPOConfig(learning_rate=2e-4, max_steps=14, eval_steps=14, 
                                max_completion_length=18)
 first = honest.run(short, eval_steps=2, seed=SEEDS[0])
 
-# %%
-first.plot("reward", "dead", "exact")
-
 # %% [markdown]
 # Groups are dead for two reasons: nothing is right, or everything is. What lies between can be learned
 # from: choose questions there.
@@ -282,6 +278,9 @@ ft.expect(right["long"], "<", start, "and hardly a sentence is right any more")
 odds.score("noise up to the limit")
 
 # %%
+ft.curves(played, "reward", "length")
+
+# %%
 ft.table([{"wanted": r["output"], **{name: ft.answers(members[0].model, tokenizer, [r])[0]
            for name, members in played.items()}} for r in checked[:5]])
 
@@ -292,9 +291,8 @@ ft.table([{"wanted": r["output"], **{name: ft.answers(members[0].model, tokenize
 # ## What if?
 #
 # A lazy check in place of the exact one: a negative sentence contains *not*. Right sentences earn as
-# well as "not not not", and it depends on the seed which is found. Change one line: the seed, a KL
-# weight (`beta`), a colder temperature, two steps on each batch (`num_iterations=2`, and `clipped`
-# rises above 0).
+# well as "not not not"; which of them is found is luck. Change one line: the seed, a KL weight
+# (`beta`), a colder temperature, two steps on each batch (`num_iterations=2`: `clipped` rises above 0).
 
 # %%
 lazy = preferences.GRPO(lambda answer, record: float("not" in answer.split()), **setting)
@@ -313,9 +311,9 @@ from ftkit import machine
 REAL = machine.has("smollm2")
 if REAL:
     real = preferences.DPO(model="smollm2", data=pairs[:16], val=asked[:8], probes=())
-    run = real.run(method="lora", learning_rate=1e-4, max_steps=4, batch_size=4, eval_steps=4)
+    run = real.run(method="lora", learning_rate=5e-4, max_steps=8, batch_size=4, eval_steps=8)
     ft.expect(abs(run.before["val_loss"] - 0.6931), "<", 0.01, "it starts at ln 2 as well")
-    ft.expect(run.after["val_margin"], ">", 0, "and four steps open a margin on new pairs")
+    ft.expect(run.after["val_margin"], ">", 0, "and eight steps open a margin on new pairs")
 
 
 # %% [markdown]

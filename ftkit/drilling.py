@@ -92,8 +92,8 @@ class Drill(W.VBox):
         hints = {"number": f"your number{' in ' + unit if unit else ''}, then Enter",
                  "choice": "1 to 4, or Enter to see the answer",
                  "recall": "say it aloud, then Enter"}
-        self.key.placeholder = hints[now.kind] if now.card else "nothing is due"
         self.key.continuous_update = now.kind != "number"
+        self.key.placeholder = hints[now.kind] if now.card else "nothing is due"
         for i, choice in enumerate(self.choices):
             shown = now.kind == "choice" and i < len(now.options)
             choice.description = f"{i + 1}  {clean(now.options[i])}" if shown else ""

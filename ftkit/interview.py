@@ -173,8 +173,8 @@ class Interview(W.VBox):
         for control in (self.yes, self.no):
             control.layout.display = "" if follow else "none"
         self.opens.layout.display = "" if self.phase == "over" else "none"
-        self.key.placeholder = hint
         self.key.continuous_update = self.phase in ("follow", "tick", "over")
+        self.key.placeholder = hint
 
     def _typed(self, change):
         text = change["new"].strip().lower()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+RATE = "rate yourself 1 to 4, p proves it"
 LOOK = os.environ.get("FTKIT_LOOK")  # a folder for screenshots
 
 
@@ -62,6 +63,7 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
     cards = 2 if dark else 10
     for n in range(1, cards + 1):
         expect(head).to_contain_text(f"card {n} of")
+        expect(page.locator(f"{card} input")).not_to_have_attribute("placeholder", RATE)
         if n == 1:
             look(page, f"ask-{theme}")
         if "then Enter" in hint(page, card):
@@ -69,8 +71,7 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
             page.page.keyboard.press("Enter")
         else:
             page.page.keyboard.type("2")
-        expect(page.locator(f"{card} input")).to_have_attribute(
-            "placeholder", "rate yourself 1 to 4, p proves it")
+        expect(page.locator(f"{card} input")).to_have_attribute("placeholder", RATE)
         if n == 1:
             page.page.keyboard.type("p")
             expect(proof).to_have_text("proved", timeout=120_000)

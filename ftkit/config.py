@@ -288,7 +288,7 @@ class Config:
 class DPOConfig(Config):
     """A Config of `preferences.DPO`; names as in TRL."""
 
-    RATE: ClassVar[float] = 0.03
+    RATE: ClassVar[float] = 0.05
 
     beta: float = _option(
         0.1, "how strongly leaving the reference counts", low=0.0,
@@ -302,7 +302,7 @@ class GRPOConfig(Config):
     """A Config of `preferences.GRPO`; names as in TRL, but `batch_size` counts questions and TRL's
     counts answers, which are num_generations times as many."""
 
-    RATE: ClassVar[float] = 0.3
+    RATE: ClassVar[float] = 0.1
 
     batch_size: int = _option(8, "questions in one step", low=1)
     num_generations: int = _option(

@@ -123,25 +123,6 @@ def _():
                  runs={"decay 0": plain, "decay 0.1": decayed}, keys=("loss", "val_loss"))
 
 
-@proof("prompt_loss_helps", trains=True)
-def _():
-    return compare("val_loss", all_tokens=_all_tokens(), response_only=full(learning_rate=1e-3))
-
-
-@remembered
-def _all_tokens():
-    """Trained on all tokens, but judged on the answers as the other run is."""
-    from ftkit import data, tokens
-    from ftkit.evaluate import loss_on
-
-    run = full(learning_rate=1e-3, loss_on="all")
-    coded = tokens.encode_all(data.records("tasks", "validation")[:48], run.tokenizer).examples
-    judged = copy.copy(run)
-    judged.after = run.after | {"val_loss": loss_on(run.model, coded)}
-    judged.rows = [row for row in run.rows if "val_loss" not in row]
-    return judged
-
-
 @proof("elicited_facts", trains=True)
 def _():
     from ftkit import data
@@ -324,14 +305,12 @@ def _():
     return before_after(narrow(replay=0.25), "val_loss")
 
 
-def at_six(key) -> Found:
+@proof("stopped_early_learns", trains=True)
+def _():
     run = narrow()
-    early = next(row for row in run.rows if key in row)
-    return Found(early[key], run.after[key], runs={"narrow": run}, keys=("val_loss", key))
-
-
-proof("stopped_early_keeps", trains=True)(lambda: at_six("tasks_loss"))
-proof("stopped_early_learns", trains=True)(lambda: at_six("val_loss"))
+    early = next(row for row in run.rows if "val_loss" in row)
+    return Found(early["val_loss"], run.after["val_loss"], runs={"narrow": run},
+                 keys=("val_loss", "tasks_loss"))
 
 
 @proof("narrow_forgets", trains=True)
@@ -383,7 +362,9 @@ def _():
 
 @proof("domain_replay", trains=True)
 def _():
-    return compare("general_loss", with_replay=domain(replay=0.25), without=domain())
+    runs = {"with replay": domain(replay=0.25), "without": domain()}
+    rises = [run.after["general_loss"] - run.before["general_loss"] for run in runs.values()]
+    return Found(*rises, runs=runs, keys=("val_loss", "general_loss"))
 
 
 # ----------------------------------------------------------------------------- preferences

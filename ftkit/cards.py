@@ -18,7 +18,6 @@ import html
 import json
 import os
 import sys
-import time
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,20 +45,8 @@ class Store:
         at = (at or datetime.now(UTC)).astimezone(UTC)
         entry = {"id": os.urandom(8).hex(), "at": at.isoformat(), "card": str(card),
                  "rating": int(rating), **facts}
-        line = json.dumps(entry, default=str).encode() + b"\n"
         with self._locked():
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                # A line cut off by a crash must not swallow this one.
-                end = os.lseek(file, 0, os.SEEK_END)
-                cut = end > 0 and os.lseek(file, -1, os.SEEK_END) >= 0 and (
-                    os.read(file, 1) != b"\n")
-                whole = (b"\n" if cut else b"") + line
-                while whole:
-                    whole = whole[os.write(file, whole):]
-                os.fsync(file)
-            finally:
-                os.close(file)
+            progress.append(self.path, json.dumps(entry, default=str) + "\n")
         return entry
 
     def reviews(self) -> list[dict]:
@@ -82,7 +69,7 @@ class Store:
         """Alone with the file. The lock is a file of its own, since repairing replaces the log."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path.with_suffix(".lock"), "ab") as lock:
-            progress._lock(lock.fileno())
+            progress.lock(lock.fileno())
             yield
 
     def _put_aside(self, raw: bytes, good: list[dict], bad: int):
@@ -234,7 +221,3 @@ def by_topic(flashes: list[Flash], store: Store) -> list[dict]:
     for topic, right in known.items():
         rows[topic]["known"] = f"{sum(right) / len(right):.0%} of {len(right)}"
     return list(rows.values())
-
-
-def today() -> str:
-    return time.strftime("%Y-%m-%d")

@@ -11,7 +11,7 @@ import json
 import random
 from pathlib import Path
 
-from ftkit import metrics, words
+from ftkit import metrics, progress, words
 
 CHOICES = ("left", "tie", "right")
 
@@ -92,8 +92,7 @@ class Votes:
         if self.file is None:
             return
         try:
-            with open(self.file, "a", encoding="utf-8") as out:
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            progress.append(self.file, json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
             self.told = (f"this vote counts but is not in {self.file}: {error.strerror or error}")
 

@@ -87,7 +87,7 @@ def test_a_thousand_reviews_with_kills_at_random_points_lose_none(home):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(start)], text=True,
                                   stdout=subprocess.PIPE, env=os.environ)
         seen = [int(writer.stdout.readline())]  # started
-        time.sleep(rng.uniform(0.02, 0.25))
+        time.sleep(rng.uniform(0.005, 0.06))
         writer.send_signal(signal.SIGKILL)
         seen += [int(line) for line in writer.stdout.read().split("\n")[:-1] if line]
         writer.wait()

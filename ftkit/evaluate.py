@@ -48,6 +48,11 @@ def normal(text: str) -> str:
     return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()
 
 
+def is_right(answer: str, record: dict) -> bool:
+    """Whether an answer equals that of the record after `normal`."""
+    return normal(answer) == normal(tokens.answer(record))
+
+
 def exact_match(
     model, tokenizer, records: list[dict], template: str | None = None, by: str | None = None,
 ):
@@ -56,7 +61,7 @@ def exact_match(
     by: a field such as "task" gives a dict of shares instead of one number.
     """
     made = answers(model, tokenizer, records, template=template)
-    hits = [normal(a) == normal(tokens.answer(r)) for a, r in zip(made, records, strict=True)]
+    hits = [is_right(a, r) for a, r in zip(made, records, strict=True)]
     if by is None:
         return sum(hits) / max(1, len(hits))
     groups: dict[str, list[bool]] = {}

@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from ftkit import progress, words
+from ftkit import metrics, progress, words
 from ftkit.words import cell, clean, number
 
 WITHIN = {"number": 0.1, "curve": 0.25}  # share of the result that a right guess may be off
@@ -270,7 +270,7 @@ def calibration(topic: str | None = None):
         ends = []
         for i, row in enumerate(rows):
             sure, right, n = row["sure"], row["right"], row["guesses"]
-            low, high = _wilson(right, n)
+            low, high = metrics.wilson(right * n, n)
             colour = fig.look(i, 1)["color"]
             ax.errorbar(sure, right, [[max(0, right - low)], [max(0, high - right)]],
                         fmt=fig.MARKERS[i % 6], color=colour, capsize=3, markersize=7)
@@ -306,15 +306,8 @@ def _calibration_rows(topic) -> list[dict]:
             for name, given in sorted(groups.items())]
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    z = 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
-
-
 def _verdict(row) -> str:
-    low, high = _wilson(row["right"], row["guesses"])
+    low, high = metrics.wilson(row["right"] * row["guesses"], row["guesses"])
     if low <= row["sure"] <= high:
         return ", which fits"
     return f", too {'sure' if row['sure'] > high else 'modest'}"

@@ -277,8 +277,7 @@ def served(trained: Trained, stages: dict) -> dict:
         model = stages["serve"](trained.model)
     said = evaluate.answers(model, tokenizer, test, max_new_tokens=ANSWER)
     lengths = [len(tokenizer(" " + text, add_special_tokens=False)["input_ids"]) for text in said]
-    right = [evaluate.normal(a) == evaluate.normal(r["output"])
-             for a, r in zip(said, test, strict=True)]
+    right = [evaluate.is_right(a, r) for a, r in zip(said, test, strict=True)]
     return {"merge": merged(model, trained.model), "exact_match": sum(right) / len(said),
             "stops": sum(n < ANSWER for n in lengths) / len(said), "answers": said}
 

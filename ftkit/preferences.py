@@ -86,7 +86,7 @@ def k3(policy, reference) -> torch.Tensor:
 
 def exact(answer: str, record: dict) -> float:
     """The reward that can be checked: 1 where the answer is the reference, else 0."""
-    return float(evaluate.normal(answer) == evaluate.normal(tokens.answer(record)))
+    return float(evaluate.is_right(answer, record))
 
 
 def sample(model, tokenizer, prompts: list[list[int]], max_new_tokens: int,

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 
+from ftkit import metrics
 from ftkit.proofs import Found, proof
 
 
@@ -70,31 +71,18 @@ def _():
 # ------------------------------------------------------------------------------ metrics
 
 
-@functools.cache
-def squad_equal(a: str, b: str) -> bool:
-    """SQuAD v1.1's rule: lower case, no punctuation, no articles, single spaces."""
-    import re
-    import string
-
-    def normal(text):
-        text = "".join(c for c in text.lower() if c not in string.punctuation)
-        return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-    return normal(a) == normal(b)
-
-
 PAIRS = (("-3", "3"), ("C++", "C"))
 
 
 @proof("squad_joins")
 def _():
-    return 100 * sum(squad_equal(*pair) for pair in PAIRS) / len(PAIRS)
+    return 100 * sum(metrics.squad_em(a, [b]) for a, b in PAIRS) / len(PAIRS)
 
 
 @proof("normaliser_matters")
 def _():
     pairs = (*PAIRS, ("The Eiffel Tower.", "Eiffel Tower"), ("1,000", "1000"))
-    return (100 * sum(squad_equal(*p) for p in pairs) / len(pairs),
+    return (100 * sum(metrics.squad_em(a, [b]) for a, b in pairs) / len(pairs),
             100 * sum(a == b for a, b in pairs) / len(pairs))
 
 
@@ -129,11 +117,7 @@ def _():
 
 @proof("macro_f1")
 def _():
-    truth, said, scores = [0] * 95 + [1] * 5, [0] * 100, []
-    for label in (0, 1):
-        hit = sum(t == s == label for t, s in zip(truth, said, strict=True))
-        scores.append(2 * hit / (truth.count(label) + said.count(label)))
-    return sum(scores) / 2
+    return metrics.macro_f1([0] * 100, [0] * 95 + [1] * 5)
 
 
 @proof("calibration_gap")
@@ -206,7 +190,7 @@ TOLD = ("How many weeks pass before a farmer who starts with twelve sheep, addin
 
 def grams(text: str, n=13) -> set:
     words = [w.strip(",;.?").lower() for w in text.split()]
-    return {tuple(words[i:i + n]) for i in range(len(words) - n + 1)}
+    return set(metrics.ngrams(words, n))
 
 
 @proof("paraphrase_grams")

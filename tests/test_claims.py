@@ -161,9 +161,9 @@ def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypat
 
 
 def test_the_interval_is_wilsons():
-    from ftkit import guesses
+    from ftkit import metrics
 
-    low, high = guesses._wilson(0.5, 4)  # 95 % interval of 2 in 4, as tabulated
+    low, high = metrics.wilson(2, 4)  # 95 % interval of 2 in 4, as tabulated
     assert (low, high) == (pytest.approx(0.150, abs=1e-3), pytest.approx(0.850, abs=1e-3))
 
 

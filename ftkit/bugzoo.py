@@ -116,17 +116,23 @@ def names() -> words.Table:
 
 
 def bug_of(seed: int) -> str:
-    """The bug of a case: as many cases in a row as there are bugs have one each."""
-    turn, place = divmod(seed, len(BUGS))
-    order = list(BUGS)
-    random.Random(f"zoo/{turn}").shuffle(order)
+    """The bug of a case."""
+    return dealt(BUGS, "zoo", seed=seed)
+
+
+def dealt(names, pack: str, **number: int) -> str:
+    """What a case of this number has: as many cases in a row as there are names have one each."""
+    (called, at), = number.items()
+    if isinstance(at, bool) or not isinstance(at, int) or at < 0:
+        raise ValueError(f"{called} is {at!r}; expected a whole number from 0 on")
+    turn, place = divmod(at, len(names))
+    order = list(names)
+    random.Random(f"{pack}/{turn}").shuffle(order)
     return order[place]
 
 
 def case(seed: int) -> Case:
     """A broken run to diagnose: which bug is in it depends on the seed alone."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; expected a whole number from 0 on")
     return Case(seed, bug_of(seed))
 
 
@@ -181,7 +187,7 @@ class Case:
     def guess(self, name: str) -> claims.Verdict:
         """Name the bug; the verdict says what speaks against a wrong name. Kept as progress."""
         if name in (None, ..., "..."):
-            return _verdict(False, f"case {self.seed}: no guess yet; bugzoo.names() lists the bugs",
+            return verdict(False, f"case {self.seed}: no guess yet; bugzoo.names() lists the bugs",
                             "○")
         name = known(name)
         self.tries += 1
@@ -191,7 +197,7 @@ class Case:
         else:
             text = self._against(name)
         progress.add("bug", case=self.seed, guess=name, right=right, tries=self.tries)
-        return _verdict(right, f"case {self.seed}: {text}")
+        return verdict(right, f"case {self.seed}: {text}")
 
     def _against(self, name: str) -> str:
         seen = off(self._broken.symptoms, self._healthy.symptoms)
@@ -207,7 +213,7 @@ class Case:
         """Run the pipeline again with the bug `name` taken out, or with stages of your own
         (`case.repair(label=my_label)`); it must meet the healthy curve of the same seed."""
         if name in (..., "..."):
-            return _verdict(False, f"case {self.seed}: not repaired yet", "○")
+            return verdict(False, f"case {self.seed}: not repaired yet", "○")
         if (name is None) == (not replaced):
             raise ValueError("give the name of a bug, or stages of your own such as "
                              "label=my_function")
@@ -227,10 +233,11 @@ class Case:
             f"still ill: the curves are up to {words.number(worst)} apart"
             + (f", {', '.join(f'{k} is {v}' for k, v in left.items())}" if left else ""))
         progress.add("repair", case=self.seed, right=right, name=name or ",".join(replaced))
-        return _verdict(right, f"case {self.seed}: the repaired run {text}")
+        return verdict(right, f"case {self.seed}: the repaired run {text}")
 
 
-def _verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
-    verdict = claims.Verdict(right, words.clean(f"{mark or ('✓' if right else '✗')} {text}"))
-    print(verdict.text)
-    return verdict
+def verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
+    """Print a verdict, and give it back."""
+    said = claims.Verdict(right, words.clean(f"{mark or ('✓' if right else '✗')} {text}"))
+    print(said.text)
+    return said

@@ -13,7 +13,6 @@ import dataclasses
 import difflib
 import functools
 import math
-import random
 from collections.abc import Callable
 
 from ftkit import bugzoo, claims, data, pipeline, plots, progress, words
@@ -227,17 +226,12 @@ def _ward(name) -> str:
 
 
 def fault_of(number: int) -> str:
-    """The fault of a case: as many cases in a row as there are faults have one each."""
-    turn, place = divmod(number, len(FAULTS))
-    order = list(FAULTS)
-    random.Random(f"clinic/{turn}").shuffle(order)
-    return order[place]
+    """The fault of a case."""
+    return bugzoo.dealt(FAULTS, "clinic", number=number)
 
 
 def case(number: int) -> Case:
     """A run that went wrong; what is wrong with it depends on the number alone."""
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise ValueError(f"number is {number!r}; expected a whole number from 0 on")
     return Case(number, fault_of(number))
 
 
@@ -353,7 +347,4 @@ class Case:
                 if not run.after.get(key, math.nan) <= limit]
 
     def _verdict(self, right: bool, text: str, mark: str | None = None) -> claims.Verdict:
-        text = f"{mark or ('✓' if right else '✗')} case {self.number}: {text}"
-        verdict = claims.Verdict(right, words.clean(text))
-        print(verdict.text)
-        return verdict
+        return bugzoo.verdict(right, f"case {self.number}: {text}", mark)

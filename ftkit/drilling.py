@@ -11,7 +11,6 @@ import threading
 import ipywidgets as W
 
 from ftkit import cards, guesses, session
-from ftkit.bank import LEVELS, topics
 from ftkit.widgets import Words, button, guarded
 from ftkit.words import clean
 
@@ -53,7 +52,6 @@ class Drill(W.VBox):
                         for _ in range(session.CHOICES)]
         for i, choice in enumerate(self.choices):
             choice.add_class(f"ftkit-card-choice-{i + 1}")
-            choice.style.text_color = None
             choice.on_click(guarded(lambda _, i=i: self._answer(str(i + 1)), tell))
         self.show = button("Show the answer", "eye", self._show, "without answering (Enter)", tell,
                            "ftkit-card-show")
@@ -196,10 +194,9 @@ def picture_of(rows: list[dict]):
     from ftkit import figure as fig
 
     with fig.style():
-        figure = fig.new_figure(6.4, 0.6 + 0.26 * max(2, len(rows)))
-        ax = figure.add_axes((0.24, 0.45 / (0.6 + 0.26 * max(2, len(rows))), 0.6, 0.0))
-        ax.set_position((0.24, 0.5 / figure.get_size_inches()[1], 0.6,
-                         1 - 0.6 / figure.get_size_inches()[1]))
+        high = 0.6 + 0.26 * max(2, len(rows))
+        figure = fig.new_figure(6.4, high)
+        ax = figure.add_axes((0.24, 0.5 / high, 0.6, 1 - 0.6 / high))
         places = range(len(rows))
         ax.barh(places, [r["cards"] for r in rows], color="#dddddd", height=0.7)
         ax.barh(places, [r["seen"] for r in rows], color=fig.COLOURS[0], height=0.7)
@@ -228,5 +225,3 @@ def drill(level=None, topic=None, new: int = 10, interview: bool = False, minute
         return Interview(level, topic, minutes, questions)
     return Drill(level, topic, new)
 
-
-__all__ = ["Drill", "LEVELS", "drill", "topics"]

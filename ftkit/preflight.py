@@ -10,13 +10,14 @@ refused before any model is loaded, while the process is well. FTKIT_PREFLIGHT=0
 from __future__ import annotations
 
 import gc
+import heapq
 import json
 import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ftkit import footprint, formula, machine, models, saved, shapes
+from ftkit import formula, machine, models, saved, shapes
 from ftkit.config import Config
 
 # What the tensors' bytes do not show: libraries still to be loaded, threads, the kernels' scratch
@@ -93,11 +94,9 @@ def bound(found, config, tokens: int) -> float:
 
 def longest(lab, config) -> int:
     """Tokens that a batch has at most, told from the characters of its records."""
-    if config.packing:
+    if config.packing or config.replay or len(lab.train) < config.batch_size:
         return config.batch_size * config.max_length
-    sizes = sorted((_size(record) for record in lab.train), reverse=True)[: config.batch_size]
-    if config.replay or len(sizes) < config.batch_size:
-        sizes = [config.max_length] * config.batch_size
+    sizes = heapq.nlargest(config.batch_size, map(_size, lab.train))
     return sum(min(config.max_length, size) for size in sizes)
 
 
@@ -287,6 +286,8 @@ class _Weighing:
             return False
 
     def told(self, needed, config, change, after) -> str:
+        from ftkit import footprint
+
         where = " of GPU memory" if self.device == "cuda" else ""
         told = (f"this run needs about {footprint.gb(_with_spare(needed, self.device))}{where} and "
                 f"{footprint.gb(self.free)} are free")

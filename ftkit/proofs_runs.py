@@ -92,13 +92,13 @@ def _():
 
 @proof("lora_moves_less", trains=True)
 def _():
+    from ftkit.blend import merged
+
     start = {n: p.detach() for n, p in _base().named_parameters()}
 
     def moved(run):
-        model = copy.deepcopy(run.model)
-        model = model.merge_and_unload() if hasattr(model, "peft_config") else model
         return sum(float((p.detach() - start[n]).norm()) ** 2
-                   for n, p in model.named_parameters() if "_proj" in n) ** 0.5
+                   for n, p in merged(run.model).named_parameters() if "_proj" in n) ** 0.5
 
     return moved(lora(learning_rate=1e-3)), moved(full(learning_rate=1e-3))
 
@@ -206,6 +206,7 @@ def turning() -> tuple:
 
 
 @proof("overfit_val", trains=True)
+@proof("epochs_noise", trains=True)
 def _():
     run, (best, _) = turning()
     return Found(run.after["val_loss"], best, runs={"full, noisy records": run})
@@ -215,12 +216,6 @@ def _():
 def _():
     run, (_, at) = turning()
     return by_heart(full=run).left, sum(row["loss"] for row in run.rows[max(0, at - 2):at + 1]) / 3
-
-
-@proof("epochs_noise", trains=True)
-def _():
-    run, (best, _) = turning()
-    return Found(run.after["val_loss"], best, runs={"full, noisy records": run})
 
 
 # ------------------------------------------------------------------------ amounts of data
@@ -241,10 +236,6 @@ def amount(records: int, kind: str | None = None, share: float = 0.0):
 
 
 @proof("distinct_data", trains=True)
-def _():
-    return compare("val_loss", records_384=amount(384), records_96=amount(96))
-
-
 @proof("learning_curve", trains=True)
 def _():
     return compare("val_loss", records_384=amount(384), records_96=amount(96))
@@ -325,16 +316,12 @@ def _():
 
 @proof("interpolation", trains=True)
 def _():
-    import torch
-
     from ftkit import data, tokens
+    from ftkit.blend import blend
     from ftkit.evaluate import loss_on
 
     old, new = general(), narrow()
-    between = copy.deepcopy(new.model)
-    with torch.no_grad():
-        for mine, theirs in zip(between.parameters(), old.model.parameters(), strict=True):
-            mine.lerp_(theirs, 0.5)
+    between = blend(old.model, new.model, 0.5)
     asked = data.records("tasks", "validation")[:48]
     coded = tokens.encode_all(asked, new.tokenizer).examples
     losses = {"old": loss_on(old.model, coded), "half-way": loss_on(between, coded),
@@ -381,50 +368,33 @@ def pairs():
     return [tokens.encode_all([p[i] for p in both], base()[1]).examples for i in (0, 1)]
 
 
-def log_probabilities(model, coded):
-    """Of each answer, summed over its tokens; shape (examples,)."""
-    import torch
-
-    from ftkit import tokens
-    from ftkit.proofs_lora import base
-
-    batch = tokens.collate(coded, base()[1].pad_token_id)
-    labels = batch.pop("labels")[:, 1:]
-    scores = torch.log_softmax(model(**batch).logits[:, :-1], -1)
-    each = scores.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return (each * (labels != -100)).sum(-1)
-
-
-def dpo_loss(now, reference, beta=0.1):
-    """Rafailov et al. 2023, equation 7; now, reference: (chosen, rejected) log-probabilities."""
-    import torch
-
-    gap = (now[0] - reference[0]) - (now[1] - reference[1])
-    return -torch.nn.functional.logsigmoid(beta * gap).mean()
-
-
 @remembered
 def preferred() -> dict:
     """Ten steps of DPO at a high rate from the model tuned on all tasks."""
     import torch
 
+    from ftkit.preferences import dpo_loss, log_probs
+
     coded = pairs()
+
+    def answers(model):  # log-probabilities of (chosen, rejected), summed over each answer
+        return torch.stack([log_probs(model, side)[0].sum(1) for side in coded])
+
     model = copy.deepcopy(general().model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     reference = first = None
     for _ in range(10):
-        now = [log_probabilities(model, part) for part in coded]
+        now = answers(model)
         if reference is None:
-            reference = [part.detach() for part in now]
-        loss = dpo_loss(now, reference)
+            reference = now.detach()
+        loss, _ = dpo_loss(now, reference, beta=0.1)
         first = float(loss.detach()) if first is None else first
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        after = [float(log_probabilities(model, part).mean()) for part in coded]
-    before = [float(part.mean()) for part in reference]
-    return {"first": first, "before": before, "after": after}
+        after = answers(model).mean(1)
+    return {"first": first, "before": reference.mean(1).tolist(), "after": after.tolist()}
 
 
 def moved_by_dpo() -> dict:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit import adapters, data, export, machine, models, preflight, run, saved, tokens
+from ftkit import adapters, data, export, machine, models, run, saved, tokens
 from ftkit.bar import Bar
 from ftkit.config import Config
 
@@ -75,7 +75,7 @@ class Experiment:
         """
         import torch
 
-        from ftkit import loop
+        from ftkit import loop, preflight
 
         if type(config) is not self.CONFIG:
             raise ValueError(f"{type(self).__name__}.run was given a {type(config).__name__}; give "

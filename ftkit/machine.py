@@ -196,6 +196,8 @@ def versions() -> dict:
             out[name] = version(name)
         except PackageNotFoundError:
             out[name] = None
+    if "torch" in sys.modules:  # its own word names the build too, such as +cu132
+        out["torch"] = str(sys.modules["torch"].__version__)
     return out
 
 

@@ -234,7 +234,8 @@ guess.score("lower" if sum(accuracy["480 random"]) < sum(accuracy["160 clean"]) 
 # All sets above make 480 rows: `160 clean` three times each, `40 clean` twelve times each.
 
 # %%
-ft.expect(accuracy["160 clean"], "==", accuracy["480 clean"], "seen three times, as good as new ones")
+ft.expect(accuracy["160 clean"], ">", [a - 0.1 for a in accuracy["480 clean"]],
+          "seen three times, no more than 0.1 worse than new ones")
 ft.expect(accuracy["40 clean"], "<", accuracy["480 clean"], "seen twelve times, they are not")
 
 # %% [markdown]

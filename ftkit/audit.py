@@ -7,7 +7,6 @@ The file is read once, line by line; what is kept of a row is a few hashes and i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zlib
@@ -50,13 +49,9 @@ def _questions(against) -> dict[int, str]:
     for path in paths:
         for line, record, _ in rows(path):
             if record is not None and not data.problems_in(record, line):
-                found.setdefault(_hash(data.group_key(record)), f"{Path(path).name} line {line}")
+                found.setdefault(data.short_hash(data.group_key(record)),
+                                 f"{Path(path).name} line {line}")
     return found
-
-
-def _hash(text: str) -> int:
-    """64 bits; two of a million different texts meet with probability 3e-8."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 class _Audit:
@@ -91,10 +86,10 @@ class _Audit:
         self.lengths["prompt"].append(len(prompt))
         self.lengths["response"].append(len(response))
         self.near.add(f"{prompt}\n{response}")
-        question = _hash(data.group_key(record))
+        question = data.short_hash(data.group_key(record))
         trained = [record.get(name) or "" for name in data.FIELDS[self.kind]]
         self.line.append(line)
-        self.whole.append(_hash(json.dumps(trained)))
+        self.whole.append(data.short_hash(json.dumps(trained)))
         self.question.append(question)
         if question in self.held:
             self.leaks += 1

@@ -300,6 +300,11 @@ def response_of(record: dict) -> str:
     return next((record[n] for n in ("chosen", "output", "text") if n in record), "")
 
 
+def short_hash(text: str) -> int:
+    """64 bits; two of a million different texts meet with probability 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
 def group_key(record: dict) -> str:
     """Records with the same key ask the same thing; case and white space do not count."""
     text = prompt_of(record) or response_of(record)
@@ -317,27 +322,34 @@ def split(records: list, fraction: float, seed: int) -> tuple[Records, Records]:
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}; expected a number between 0 and 1")
-    groups: dict[str, list[int]] = {}
-    for i, record in enumerate(records):
-        groups.setdefault(group_key(record), []).append(i)
-    if len(groups) < 2:
+    # Numbers and hashes: lists and the texts themselves would take as much memory as the file.
+    known: dict[int, int] = {}
+    group_of = array("L", (known.setdefault(short_hash(group_key(record)), len(known))
+                           for record in records))
+    sizes = array("L", bytes(array("L").itemsize * len(known)))
+    for group in group_of:
+        sizes[group] += 1
+    known.clear()
+    if len(sizes) < 2:
         raise ValueError(f"{len(records)} record(s) that all ask the same cannot be split; give "
                          "more records, or a validation file of its own")
-    order = list(groups.values())
+    order = array("L", range(len(sizes)))
     random.Random(seed).shuffle(order)
-    held: list[int] = []
-    wanted = fraction * len(records)
-    while len(order) > 1 and (not held or len(held) + len(order[-1]) / 2 <= wanted):
-        held += order.pop()
-    kept = sorted(i for group in order for i in group)
-    return _pick(records, kept, "train"), _pick(records, sorted(held), "validation")
+    held, taken, wanted = set(), 0, fraction * len(records)
+    while len(order) > 1 and (not held or taken + sizes[order[-1]] / 2 <= wanted):
+        last = order.pop()
+        held.add(last)
+        taken += sizes[last]
+    sides = [[i for i, group in enumerate(group_of) if (group in held) == side]
+             for side in (False, True)]
+    return _pick(records, sides[0], "train"), _pick(records, sides[1], "validation")
 
 
 def _pick(source, indices: list[int], name: str) -> Records:
     lines = getattr(source, "lines", range(1, len(source) + 1))
     title = f"{getattr(source, 'name', 'records')} ({name})"
     return Records([source[i] for i in indices], title, getattr(source, "path", None),
-                   [lines[i] for i in indices])
+                   array("L", (lines[i] for i in indices)))
 
 
 def mix(a: list, b: list, share: float, seed: int) -> Records:

@@ -10,6 +10,7 @@ import contextlib
 import math
 import random
 import time
+from array import array
 from collections.abc import Callable, Iterator
 
 import torch
@@ -111,14 +112,14 @@ def steps_in(config, units: int) -> int:
 
 def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Endless batches of indices below n; each epoch in a new order, every batch full."""
-    epoch, line = 0, []
+    epoch, line, at = 0, array("L"), 0
     while True:
-        while len(line) < batch_size:
-            more = list(range(n))
+        while len(line) - at < batch_size:
+            more = array("L", range(n))
             random.Random(f"{seed}/{epoch}").shuffle(more)
-            line, epoch = line + more, epoch + 1
-        yield line[:batch_size]
-        line = line[batch_size:]
+            line, at, epoch = line[at:] + more, 0, epoch + 1
+        yield line[at : at + batch_size].tolist()
+        at += batch_size
 
 
 def schedule(step: int, total: int, config) -> float:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import ipywidgets as W
 
 from ftkit import data, live, script, widgets, words
@@ -24,7 +27,7 @@ class Panel:
     def __init__(self, groups: dict, calls: dict, picked: dict):
         self.error = widgets.Words(css="ftkit-error")
         self.error.style.text_color = RED
-        self.quiet = False  # True while it is the program that moves the controls
+        self._program = threading.local()  # the thread that trains moves controls too
         self.controls = {name: self._heard(widgets.field_control(name), calls["moved"])
                          for names in groups.values() for name in names}
         few = len(self.controls) <= FEW
@@ -71,13 +74,22 @@ class Panel:
     def _heard(self, control, call, css=None):
         """A control whose changes by the learner reach `call`."""
         def changed(change):
-            if not self.quiet:
+            if not getattr(self._program, "moves", False):
                 call()
 
         control.observe(widgets.guarded(changed, self.wrong), "value")
         if css:
             control.add_class(f"ftkit-{css}")
         return control
+
+    @contextlib.contextmanager
+    def _by_program(self):
+        """What this thread changes meanwhile was not the learner."""
+        self._program.moves = True
+        try:
+            yield
+        finally:
+            self._program.moves = False
 
     # ------------------------------------------------------------------- what is shown
 
@@ -87,20 +99,14 @@ class Panel:
 
     def put(self, config):
         """Move all controls to where `config` is."""
-        self.quiet = True
-        try:
+        with self._by_program():
             for name, control in self.controls.items():
                 widgets.write(control, getattr(config, name))
-        finally:
-            self.quiet = False
 
     def say(self, line: str, method: str):
         """The Config in words; fields without effect on this method are grey."""
-        self.quiet = True
-        try:
+        with self._by_program():
             self.line.value = line
-        finally:
-            self.quiet = False
         for name, control in self.controls.items():
             control.disabled = method not in widgets.USED_BY.get(name, (method,))
 
@@ -110,12 +116,9 @@ class Panel:
 
     def runs(self, rows: list[str]):
         """The list of runs, the newest last and chosen."""
-        self.quiet = True
-        try:
+        with self._by_program():
             self.list.options = [(words.clean(row), place) for place, row in enumerate(rows)]
             self.list.value = len(rows) - 1 if rows else None
-        finally:
-            self.quiet = False
         self.list.layout.display = None if rows else "none"
         self.base.layout.display = None if len(rows) > 1 else "none"
 

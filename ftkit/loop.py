@@ -79,6 +79,8 @@ class Update:
         # torch's own start, 2**16, overflows here and loses the first steps of a short run.
         self.scaler = torch.amp.GradScaler(self.device.type, 2.0**10,
                                            enabled=config.precision == "fp16")
+        fused = self.optimizer.defaults.get("fused") and self.device.type == "cpu"
+        self.clips = self.optimizer if fused and not self.scaler.is_enabled() else None
 
     def __call__(self, batches: list[fast.FlatBatch], rate: float):
         labelled = sum(batch.labelled for batch in batches)
@@ -97,7 +99,7 @@ class Update:
         self.scaler.unscale_(self.optimizer)
         if self.origin:
             pull_back(self.params, self.origin, self.config.l2_sp)
-        norm = fast.clip_(self.params, self.config.max_grad_norm)
+        norm = fast.clip_(self.params, self.config.max_grad_norm, self.clips)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

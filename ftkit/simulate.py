@@ -255,7 +255,7 @@ class _NoNumbers(TorchDispatchMode):
         return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
 
 
-def _clipped(params, max_norm):
+def _clipped(params, max_norm, optimizer=None):
     """`fast.clip_` as it runs where the norm is above the limit."""
     params = [p for p in params if p.grad is not None]
     norm = fast.grad_norm(params)

@@ -550,6 +550,21 @@ def test_clipping_equals_that_of_torch():
             torch.testing.assert_close(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_fused_optimizer_that_clips_takes_the_steps_of_one_after_clipping(optimizer):
+    torch.manual_seed(0)
+    ours, theirs = ([torch.nn.Parameter(torch.ones(5000, 3))] for _ in range(2))
+    one, other = (optimizer(params, lr=0.1, fused=True) for params in (ours, theirs))
+    for size in (1.0, 1e-6, 30.0):  # above the limit, below, above
+        ours[0].grad = torch.randn(5000, 3) * size
+        theirs[0].grad = ours[0].grad.clone()
+        want = torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+        torch.testing.assert_close(fast.clip_(ours, 1.0, one), want)
+        one.step()
+        other.step()
+        torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("limit", [0, None])
 def test_no_limit_leaves_gradients_alone(limit):
     p = torch.nn.Parameter(torch.zeros(3))

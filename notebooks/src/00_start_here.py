@@ -116,7 +116,7 @@ ft.table([
 some = test[::5]
 before = ft.exact_match(base, tokenizer, some)
 after = ft.exact_match(run.model, tokenizer, some)
-ft.expect(after, ">", before, "the tuned model answers, the base does not")
+{"base": before, "tuned model": after}
 
 # %% [markdown]
 # ## The question
@@ -232,6 +232,8 @@ ft.curves({"0.001": gentle, "0.01": harsh}, "val_loss", "general_loss")
 rise = {name: [run.change("general_loss") for run in three]
         for name, three in (("gentle", gentle), ("harsh", harsh))}
 ft.expect(rise["harsh"], ">", rise["gentle"], "ten times the rate forgets more")
+ft.expect([ft.exact_match(run.model, tokenizer, some) for run in gentle], ">", before,
+          "25 steps, three times over: the tuned model answers, the base does not")
 guess.score("far higher" if min(rise["harsh"]) > 0.5 else "about the same")
 
 # %%

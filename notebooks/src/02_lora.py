@@ -38,7 +38,8 @@ ft.setup(seed=0)
 # %%
 lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:480], val="tasks")
 base, tokenizer = ft.load("tiny")
-full = lab.run(method="full", learning_rate=1e-3)
+fulls = lab.sweep(method=["full"], learning_rate=[1e-3], seed=range(3))
+full = fulls[0]
 full
 
 # %% [markdown]
@@ -60,9 +61,9 @@ import copy
 import torch
 
 
-def keep_directions(rank):
+def keep_directions(rank, run=full):
     model = copy.deepcopy(base)
-    pairs = zip(model.parameters(), full.model.parameters(), strict=True)
+    pairs = zip(model.parameters(), run.model.parameters(), strict=True)
     for weight, tuned in [(w, t) for w, t in pairs if w.ndim == 2]:
         U, S, V = torch.linalg.svd((tuned - weight).detach(), full_matrices=False)
         weight.data += U[:, :rank] * S[:rank] @ V[:rank]
@@ -72,7 +73,8 @@ def keep_directions(rank):
 # %%
 validation = [ft.encode(record, tokenizer) for record in lab.val]
 kept = {rank: ft.loss_on(keep_directions(rank), validation) for rank in (0, 1, 8, 32, 192)}
-gain = (kept[0] - kept[8]) / (kept[0] - kept[192])
+gain = [(run.before["val_loss"] - ft.loss_on(keep_directions(8, run), validation))
+        / -run.change("val_loss") for run in fulls]
 ft.expect(gain, ">", 0.9, "eight directions carry nine tenths of what was learned")
 ft.table([{"directions kept": rank, "val_loss": loss} for rank, loss in kept.items()])
 

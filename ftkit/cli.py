@@ -150,10 +150,14 @@ def _memory(args) -> int:
               "logits": args.logits and options.whole("--logits", args.logits, 1)}
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore", FutureWarning)
-    with contextlib.redirect_stdout(sys.stderr):
-        found = footprint.memory(_config(args), args.model, **counts, offload=args.offload,
-                                 device=args.device, attention=args.attention,
-                                 measure=args.measure)
+    gc.disable()  # as in _run; a trace leaves nothing to collect either
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = footprint.memory(_config(args), args.model, **counts, offload=args.offload,
+                                     device=args.device, attention=args.attention,
+                                     measure=args.measure)
+    finally:
+        gc.enable()
     _json(found.to_dict()) if args.json else print(found.told())
     return DONE
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import weakref
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -81,6 +82,10 @@ class Meter(TorchDispatchMode):
                 self.now[part] += ref.bytes
                 ref.part = part
                 self.largest[part] = max(self.largest[part], self.now[part])
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here; otherwise each operation pays for asking
 
     # ------------------------------------------------------------------ inside
 
@@ -150,6 +155,9 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func is _DEVICE:  # fake tensors are asked for it twice in every operation
+            fake = isinstance(args[0], FakeTensor) and not args[0].fake_mode.in_kernel_invocation
+            return args[0].fake_device if fake else func(*args)
         if self._stepping:
             self.phase = STEP
         elif torch._C._current_autograd_node() is not None:
@@ -219,7 +227,7 @@ def _storages(tensor) -> list:
     if is_traceable_wrapper_subclass(tensor):
         inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
         return [s for t in inner if isinstance(t, torch.Tensor) for s in _storages(t)]
-    if tensor.device.type == "meta":
+    if tensor.is_meta and not isinstance(tensor, FakeTensor):
         return []
     try:
         return [tensor.untyped_storage()]
@@ -244,6 +252,7 @@ def _quantized(p) -> list:
 
 # -------------------------------------------------- what happens below the operations we see
 
+_DEVICE = torch.ops.prim.device.default
 _CASTS = {torch.ops.aten._to_copy.default}
 _NORMS = {torch.ops.aten.linalg_vector_norm.default}
 

@@ -20,7 +20,6 @@ import dataclasses
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ftkit import attention, fast, flat, loop, models, optimizers
 from ftkit.meter import Meter
@@ -76,7 +75,7 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
     """As `step`, for batches that were made from real examples."""
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
-    with _as_if(model, device, attn, logits), FakeTensorMode() as mode, _NoNumbers():
+    with _as_if(model, device, attn, logits), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         model.train()
@@ -94,7 +93,7 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
     """Peak bytes of reading examples in one batch, without gradients."""
     model = build(shape, config)
-    with _as_if(model, device, None, None), FakeTensorMode() as mode, _NoNumbers():
+    with _as_if(model, device, None, None), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         batch = _fake(fast.flatten(examples, share=False), mode)
@@ -243,16 +242,6 @@ def _fake(batch, mode):
               if isinstance(getattr(batch, f.name), torch.Tensor)}
     return dataclasses.replace(batch, **change, layout=dataclasses.replace(
         batch.layout, cache={}, windows=set()))
-
-
-class _NoNumbers(TorchDispatchMode):
-    """Filling with random numbers changes no bytes, and fake tensors refuse it."""
-
-    FILLS = {torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default,
-             torch.ops.aten.random_.default}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
 
 
 def _clipped(params, max_norm, optimizer=None):

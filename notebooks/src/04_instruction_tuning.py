@@ -333,14 +333,9 @@ from ftkit.tokens import prompts
 
 space = tokenizer(" ", add_special_tokens=False)["input_ids"]
 longer = [p + space for p in prompts(test, tokenizer)]
-
-
-def answers_after_a_space(model):
-    ids = generate(model, longer, max_new_tokens=24, eos_token_ids=[tokenizer.eos_token_id])
-    return [tokenizer.decode(i, skip_special_tokens=True) for i in ids]
-
-
-spaced = [answers_after_a_space(r.model) for r in arms["response"]]
+ids = [generate(r.model, longer, max_new_tokens=24, eos_token_ids=[tokenizer.eos_token_id])
+       for r in arms["response"]]
+spaced = [[tokenizer.decode(i, skip_special_tokens=True) for i in said] for said in ids]
 ft.expect([score(answers)["exact match"] for answers in spaced], "<",
           [share / 2 for share in exact["response"]], "one space too many ruins the answers")
 ft.table([{"wanted": r["output"], "said": a} for r, a in zip(test[:6], spaced[0][:6], strict=True)])

@@ -172,7 +172,8 @@ class _Audit:
 
     def compare(self) -> tuple[int, int]:
         """(duplicates, near-duplicates) among the rows, each with a warning."""
-        same, asks, near = _first(self.whole), _first(self.question), self.near.pairs()
+        same, asks = data.first_of(self.whole), data.first_of(self.question)
+        near = self.near.pairs()
         for i, line in enumerate(self.line):
             if same[i] != i:
                 self.warn(line, None, f"the same as line {self.line[same[i]]}")
@@ -182,7 +183,7 @@ class _Audit:
                                       "another answer")
             if i in near:
                 self.warn(line, None, f"nearly the same as line {self.line[near[i]]}")
-        return sum(i != first for i, first in enumerate(same)), len(near)
+        return int((same != range(len(same))).sum()), len(near)
 
 
 def _texts(record: dict, kind: str):
@@ -198,15 +199,6 @@ def _spread(values) -> dict:
     line = sorted(values) or [0]
     at = {"min": 0, "median": 0.5, "p95": 0.95, "max": 1}
     return {name: line[round(share * (len(line) - 1))] for name, share in at.items()}
-
-
-def _first(keys) -> list[int]:
-    """For each row the first row that has the same key."""
-    import numpy as np
-
-    _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,
-                                return_inverse=True)
-    return first[group].tolist()
 
 
 class _Near:

@@ -17,6 +17,7 @@ import random
 import re
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftkit import machine
@@ -34,6 +35,7 @@ FIELDS = {  # the fields of each kind; the first that is present decides the kin
 DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
            "output": "instruction", "instruction": "instruction", "text": "text"}
 ROLES = ("system", "user", "assistant")
+LARGE = 32_000_000  # bytes of a file
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
 FOREIGN = {  # names other tools use → ours
     "prompt": "instruction", "question": "instruction", "query": "instruction",
@@ -42,20 +44,17 @@ FOREIGN = {  # names other tools use → ours
 }
 
 
-class Records(list):
-    """A list of dicts that knows where it came from; slices know it too.
+class _Told:
+    """What records know of themselves.
 
     name: for titles. path: the file, or None. kind: instruction, chat, text, preference, or mixed.
     lines: the line number of each record, from 1. sha256: of the file's bytes, else of the
     records as JSON.
     """
 
-    def __init__(self, items=(), name="records", path=None, lines=None, sha256=None):
-        super().__init__(items)
+    def _tell(self, name, path, lines, sha256):
         self.name, self.path, self._sha256 = name, path, sha256
         self.lines = range(1, len(self) + 1) if lines is None else lines
-        kinds = {kind_of(record) for record in self}
-        self.kind = kinds.pop() if len(kinds) == 1 else "mixed"  # replay mixes kinds
 
     @property
     def sha256(self) -> str:
@@ -66,13 +65,8 @@ class Records(list):
             self._sha256 = digest.hexdigest()
         return self._sha256
 
-    def __getitem__(self, at):
-        if not isinstance(at, slice):
-            return super().__getitem__(at)
-        return Records(super().__getitem__(at), self.name, self.path, self.lines[at])
-
     def __repr__(self) -> str:
-        return f"Records({self.name}: {len(self):,} {self.kind} records)"
+        return f"{type(self).__name__}({self.name}: {len(self):,} {self.kind} records)"
 
     def _repr_html_(self) -> str:
         names = list(dict.fromkeys(name for record in self[:5] for name in record))
@@ -83,6 +77,74 @@ class Records(list):
                        + "</tr>" for record in self[:5])
         return (f"<b>{html.escape(self.name)}</b>: {len(self):,} {self.kind} records, the first "
                 f"{min(5, len(self))}<table><tr>{head}</tr>{body}</table>")
+
+
+class Records(_Told, list):
+    """A list of dicts that knows where it came from; slices know it too."""
+
+    def __init__(self, items=(), name="records", path=None, lines=None, sha256=None):
+        super().__init__(items)
+        self._tell(name, path, lines, sha256)
+        kinds = {kind_of(record) for record in self}
+        self.kind = kinds.pop() if len(kinds) == 1 else "mixed"  # replay mixes kinds
+
+    def __getitem__(self, at):
+        if not isinstance(at, slice):
+            return super().__getitem__(at)
+        return Records(super().__getitem__(at), self.name, self.path, self.lines[at])
+
+
+class Large(_Told, Sequence):
+    """The records of a large file as an Experiment keeps them: JSON, read when asked for.
+
+    As dicts, short records would take three times the bytes of their lines. A slice is a list.
+    """
+
+    def __init__(self, stored, name, path, lines, sha256=None, at=None):
+        self._stored, self._at = stored, range(len(stored)) if at is None else at
+        self._tell(name, path, lines, sha256)
+        self.kind = kind_of(self[0])  # a file holds one kind
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, at):
+        if not isinstance(at, slice):
+            return self._stored[self._at[at]]
+        return Records([self._stored[i] for i in self._at[at]], self.name, self.path,
+                       self.lines[at])
+
+
+class _Stored:
+    """Takes records one by one and keeps their JSON."""
+
+    def __init__(self):
+        self.text, self.ends = bytearray(), array("Q", [0])
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, i: int) -> dict:
+        return Fixed(json.loads(self.text[self.ends[i] : self.ends[i + 1]]))
+
+    def append(self, record: dict):
+        # Half of a surrogate pair may stand in a field that nobody reads.
+        self.text += json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        self.ends.append(len(self.text))
+
+
+class Fixed(dict):
+    """A record of a large file; it cannot be changed, as the change would be lost."""
+
+    def _refuse(self, *args, **more):
+        raise TypeError("a record of a large file cannot be changed in place; change a copy, "
+                        "dict(record)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self):
+        return dict, (dict(self),)
 
 
 def _cell(value) -> str:
@@ -101,10 +163,24 @@ def records(source: str | Path | list, split: str = "train") -> Records:
     split: train, validation or test; it chooses the file of a sample and means nothing otherwise.
     Raises DataError with every problem found, or ValueError for an unknown name.
     """
-    if isinstance(source, list | tuple):
+    return _read(source, split, [])
+
+
+def compact(source, split: str = "train") -> Records | Large:
+    """As `records`, but those of a file of more than LARGE bytes take no more than its size."""
+    if isinstance(source, Large):
+        return source
+    named = isinstance(source, str | Path) and Path(source).expanduser()
+    large = named and named.is_file() and named.stat().st_size > LARGE
+    return _read(source, split, _Stored() if large else [])
+
+
+def _read(source, split: str, kept) -> Records | Large:
+    if isinstance(source, list | tuple | Large):
         lines = getattr(source, "lines", range(1, len(source) + 1))
         path = getattr(source, "path", None)
-        kept, _ = _checked(((n, r, None) for n, r in zip(lines, source, strict=True)), path)
+        free = (dict(r) if type(r) is Fixed else r for r in source)
+        _checked(((n, r, None) for n, r in zip(lines, free, strict=True)), path, kept)
         # No hash is handed on: the dicts may have been changed since the file was read.
         return Records(kept, getattr(source, "name", f"{len(kept)} records"), path, lines)
     if not isinstance(source, str | Path):
@@ -113,13 +189,15 @@ def records(source: str | Path | list, split: str = "train") -> Records:
     named = isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source)
     path = sample_path(source, split) if named else Path(source).expanduser()
     digest = hashlib.sha256()
-    kept, lines = _checked(rows(path, digest), path)
-    return Records(kept, source if named else path.name, path, lines, digest.hexdigest())
+    lines = _checked(rows(path, digest), path, kept)
+    return (Records if isinstance(kept, list) else Large)(
+        kept, source if named else path.name, path, lines, digest.hexdigest())
 
 
-def _checked(found, path) -> tuple[list[dict], array | None]:
-    """The records and their line numbers (None: 1, 2, 3, ...) if all are good, else DataError."""
-    kept, lines, problems, first = [], array("L"), [], None
+def _checked(found, path, kept) -> array | None:
+    """Append the records to `kept` if all are good, else DataError; their line numbers, or None
+    for 1, 2, 3, ..."""
+    lines, problems, first = array("L"), [], None
     for line, record, problem in found:
         problems += [problem] if problem else problems_in(record, line, first)
         if first is None and isinstance(record, dict):
@@ -131,7 +209,7 @@ def _checked(found, path) -> tuple[list[dict], array | None]:
         problems = [Problem(0, None, "there are no records; expected at least one")]
     if problems:
         raise DataError(path, problems)
-    return kept, None if lines[-1] == len(lines) else lines
+    return None if lines[-1] == len(lines) else lines
 
 
 def sample_names() -> list[str]:
@@ -320,36 +398,44 @@ def split(records: list, fraction: float, seed: int) -> tuple[Records, Records]:
     Records that ask the same (instruction and input) stay on one side, so nothing leaks.
     Raises ValueError if they all ask the same.
     """
+    import numpy as np
+
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}; expected a number between 0 and 1")
-    # Numbers and hashes: lists and the texts themselves would take as much memory as the file.
-    known: dict[int, int] = {}
-    group_of = array("L", (known.setdefault(short_hash(group_key(record)), len(known))
-                           for record in records))
-    sizes = array("L", bytes(array("L").itemsize * len(known)))
-    for group in group_of:
-        sizes[group] += 1
-    known.clear()
-    if len(sizes) < 2:
+    # Numbers: lists and the texts themselves would take as much memory as the file.
+    first = first_of(array("Q", (short_hash(group_key(record)) for record in records)))
+    sizes = np.bincount(first)
+    order = array("L", np.flatnonzero(sizes).astype("L").tobytes())
+    if len(order) < 2:
         raise ValueError(f"{len(records)} record(s) that all ask the same cannot be split; give "
                          "more records, or a validation file of its own")
-    order = array("L", range(len(sizes)))
     random.Random(seed).shuffle(order)
-    held, taken, wanted = set(), 0, fraction * len(records)
-    while len(order) > 1 and (not held or taken + sizes[order[-1]] / 2 <= wanted):
+    held, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
+    while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
         last = order.pop()
-        held.add(last)
+        held[last] = True
         taken += sizes[last]
-    sides = [[i for i, group in enumerate(group_of) if (group in held) == side]
-             for side in (False, True)]
-    return _pick(records, sides[0], "train"), _pick(records, sides[1], "validation")
+    return tuple(_pick(records, np.flatnonzero(held[first] == side), name)
+                 for side, name in ((False, "train"), (True, "validation")))
 
 
-def _pick(source, indices: list[int], name: str) -> Records:
+def first_of(keys: array):
+    """For each of these 64-bit keys the place where it is first met, as numpy array."""
+    import numpy as np
+
+    _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,
+                                return_inverse=True)
+    return first[group]
+
+
+def _pick(source, indices, name: str) -> Records | Large:
     lines = getattr(source, "lines", range(1, len(source) + 1))
     title = f"{getattr(source, 'name', 'records')} ({name})"
-    return Records([source[i] for i in indices], title, getattr(source, "path", None),
-                   array("L", (lines[i] for i in indices)))
+    path, lines = getattr(source, "path", None), array("L", (lines[i] for i in indices))
+    if isinstance(source, Large):
+        at = array("L", (source._at[i] for i in indices))
+        return Large(source._stored, title, path, lines, at=at)
+    return Records([source[i] for i in indices], title, path, lines)
 
 
 def mix(a: list, b: list, share: float, seed: int) -> Records:

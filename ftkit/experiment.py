@@ -133,7 +133,7 @@ class Experiment:
                 "template": self.template, "eval_records": self.eval_records,
                 "metrics": sorted(self.metrics),
                 "replay_from": str(again) if isinstance(again, str | Path)
-                else data.records(again).sha256}
+                else data.compact(again).sha256}
 
     def show_batch(self, n: int = 2, config: Config | None = None):
         """The first `n` training records as the model sees them, tokens with loss marked."""
@@ -185,7 +185,7 @@ class Experiment:
                  "validation_rows": len(self.val), "truncated": coded.truncated,
                  "skipped": coded.skipped, "replayed": 0, "held_still": self.held_still()}
         if config.replay:
-            general = data.records(self.replay_from)
+            general = data.compact(self.replay_from)
             wanted = round(len(coded.examples) * config.replay / (1 - config.replay))
             line = random.Random(f"replay/{config.seed}").choices(general, k=wanted)
             examples.append(tokens.encode_all(line, tokenizer, **options).examples)
@@ -337,16 +337,16 @@ def _trainable(model, config):
 
 def _with_validation(source, val):
     if val is not None:
-        return data.records(source), data.records(val, "validation")
+        return data.compact(source), data.compact(val, "validation")
     if isinstance(source, str) and source in data.sample_names():
-        return data.records(source), data.records(source, "validation")
-    return data.split(data.records(source), fraction=0.1, seed=0)
+        return data.compact(source), data.compact(source, "validation")
+    return data.split(data.compact(source), fraction=0.1, seed=0)
 
 
 def _named_probes(probes) -> dict:
     if isinstance(probes, dict):
-        return {name: data.records(source, "validation") for name, source in probes.items()}
-    return {Path(str(p)).stem: data.records(p, "validation") for p in probes or ()}
+        return {name: data.compact(source, "validation") for name, source in probes.items()}
+    return {Path(str(p)).stem: data.compact(p, "validation") for p in probes or ()}
 
 
 def _slice(records, n: int) -> data.Records:

@@ -128,13 +128,14 @@ def encode_all(
         raise ValueError(f"loss_on is {loss_on!r}; expected response or all")
     if on_long not in ("error", "skip"):
         raise ValueError(f"on_long is {on_long!r}; expected error or skip")
-    if not isinstance(records, data.Records):
+    if not isinstance(records, data.Records | data.Large):
         bad = [p for i, r in enumerate(records, 1) for p in data.problems_in(r, i)]
         if bad:
             raise DataError(None, bad)
         records = data.Records(records)
-    sizes = [_size(record) for record in records]
-    whole = sum(sizes) <= LARGE
+    sizes = array("L", map(_size, records))
+    total = sum(sizes)
+    whole = total <= LARGE
     out = Encoded([])
     kept, lengths, done = array("q"), array("q"), 0
     chunk = max(1, len(records) if whole else CHUNK)
@@ -157,7 +158,7 @@ def encode_all(
                 lengths.append(len(example["input_ids"]))
         if on_share and not whole:
             done += sum(sizes[start : start + chunk])
-            on_share(done / sum(sizes))
+            on_share(done / total)
     out.skipped = len(out.problems)
     if out.problems and on_long == "error":
         raise DataError(getattr(records, "path", None), out.problems)

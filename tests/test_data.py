@@ -1,8 +1,10 @@
 """pytest tests/test_data.py: what data.py accepts, refuses, and says about a file."""
 
+import copy
 import hashlib
 import itertools
 import json
+import pickle
 import random
 import re
 import statistics
@@ -13,6 +15,7 @@ import malformed
 import pytest
 
 from ftkit import audit, data
+from ftkit.experiment import Experiment
 
 GOOD = malformed.GOOD
 CHAT = {"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "Hi"},
@@ -404,3 +407,49 @@ def test_wrong_answers_are_wrong_even_where_few_answers_exist():
     worse = data.corrupt(rows, "wrong", 0.5, seed=0)
     wrong = sum(a["output"] != b["output"] for a, b in zip(rows, worse, strict=True))
     assert wrong >= 30  # at most twice the rarer answer can change places
+
+
+# ---------------------------------------------------------------------- the records of a large file
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file counted as large, with a blank line, an emoji and half of a surrogate pair."""
+    monkeypatch.setattr(data, "LARGE", 100)
+    path = tmp_path / "large.jsonl"
+    lines = [json.dumps({"instruction": f"Say {i % 20}.", "input": "", "output": f"{i} 😀",
+                         "note": "\ud800"}) for i in range(50)]
+    path.write_text("\n\n".join(lines), "utf-8")
+    return path
+
+
+def test_an_experiment_keeps_a_large_file_as_bytes_that_read_as_the_same_records(large):
+    whole, kept = data.records(large), data.compact(large)
+    assert isinstance(whole, list) and isinstance(kept, data.Large)
+    assert list(kept) == whole and (kept[-1], kept[3:9:2]) == (whole[-1], whole[3:9:2])
+    assert kept[3:9:2].lines == whole[3:9:2].lines and isinstance(kept[:2], data.Records)
+    for a, b in zip((kept, *data.split(kept, 0.1, 0)), (whole, *data.split(whole, 0.1, 0)),
+                    strict=True):
+        assert (list(a), list(a.lines), a.name, a.kind, a.path, a.sha256) == (
+            b, list(b.lines), b.name, b.kind, b.path, b.sha256)
+        assert a._repr_html_() == b._repr_html_() and "50" in repr(kept)
+    assert data.compact(kept) is kept and data.records(kept) == whole
+    assert list(pickle.loads(pickle.dumps(kept))) == whole, "a sweep sends it to its processes"
+
+
+def test_changing_a_record_of_a_large_file_is_refused_rather_than_lost(large):
+    record = data.compact(large)[0]
+    for change in (lambda: record.update(output="x"), lambda: record.pop("output"),
+                   lambda: record.__setitem__("output", "x")):
+        with pytest.raises(TypeError, match=r"change a copy, dict\(record\)"):
+            change()
+    assert type(record | {"output": "x"}) is type(copy.deepcopy(record)) is dict
+
+
+def test_a_large_file_trains_exactly_as_a_small_one(large, home, monkeypatch):
+    losses = []
+    for limit in (10**9, 100):
+        monkeypatch.setattr(data, "LARGE", limit)
+        lab = Experiment(data=large, probes={"own": large})
+        losses.append(lab.run(max_steps=2, batch_size=4, seed=3).rows[-1]["loss"])
+    assert isinstance(lab.train, data.Large) and losses[0] == losses[1]

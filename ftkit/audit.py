@@ -63,12 +63,12 @@ class _Audit:
         self.kind = None  # of the first record
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
-        self.line, self.whole, self.question = array("L"), array("Q"), array("Q")  # good rows
+        self.line, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
         self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
-        self.lengths = {"prompt": array("L"), "response": array("L")}
+        self.lengths = {"prompt": array("I"), "response": array("I")}
         self.chunk, self.lines, self.near = [], [], _Near()
         if tokenizer is not None:
-            self.lengths |= {"prompt_tokens": array("L"), "response_tokens": array("L")}
+            self.lengths |= {"prompt_tokens": array("I"), "response_tokens": array("I")}
             self.special = [t for t in map(str, tokenizer.all_special_tokens) if t]
 
     def warn(self, line: int, field: str | None, problem: str):
@@ -240,8 +240,8 @@ class _Near:
             # Rows that also agree on the next band come to lie side by side in a large group.
             band, following = bands[:, k], bands[:, (k + 1) % bands.shape[1]]
             order = np.lexsort((following, band))
-            pairs = np.sort(np.stack([order[:-1], order[1:]]), axis=0)
-            pairs = pairs[:, band[pairs[0]] == band[pairs[1]]]
+            alike = np.flatnonzero(np.diff(band[order]) == 0)
+            pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
             close = (signatures[pairs[0]] == signatures[pairs[1]]).mean(axis=1) >= self.SIMILAR
             for i, j in pairs[:, close].T.tolist():
                 found[j] = min(i, found.get(j, i))

@@ -55,6 +55,37 @@ def stacked(rows: dict, text: str) -> figure.Picture:
     return figure.Picture(drawn, text)
 
 
+def along(steps: dict) -> figure.Picture:
+    """What lives during a step, from its beginning to its end: one panel for each `simulate.Step`
+    of a dict name → step, a point for each local maximum."""
+    from ftkit.footprint import NAMES
+
+    with figure.style():
+        drawn = figure.new_figure(7.6, 3.0)
+        drawn.subplots(1, len(steps), sharey=True)
+        drawn.subplots_adjust(left=0.09, right=0.98, bottom=0.17, top=0.76, wspace=0.06)
+        shown = [part for part in NAMES if any(now.get(part) for step in steps.values()
+                                               for _, now in step.timeline)]
+        for ax, (name, step) in zip(drawn.axes, steps.items(), strict=True):
+            heights = [[now.get(part, 0) / 1e6 for _, now in step.timeline] for part in shown]
+            layers = ax.stackplot(range(len(step.timeline)), heights, linewidth=0)
+            for layer, part in zip(layers, shown, strict=True):
+                look = _look(part, [*NAMES])
+                layer.set(facecolor=look["color"], hatch=look["hatch"], edgecolor="white")
+            turn = [phase for phase, _ in step.timeline].index("backward pass")
+            ax.axvline(turn, color="#333333", linewidth=1, linestyle="--")
+            ax.set_title(f"{figure.short(name)}: peak {_gb(step.peak)}", fontsize=9)
+            end = len(step.timeline) - 1
+            ax.set_xticks([turn / 2, (turn + end) / 2], ["forward", "backward, step"])
+            ax.tick_params(axis="x", length=0)
+            ax.set_xlim(0, end)
+        drawn.axes[0].set_ylabel("MB")
+        drawn.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="upper center",
+                     ncols=4, frameon=False, fontsize=7.5)
+    told = [f"{name}: peak {_gb(step.peak)} in the {step.moment}" for name, step in steps.items()]
+    return figure.Picture(drawn, f"{'; '.join(told)}.")
+
+
 def _look(part: str, order: list) -> dict:
     if part == "measured":
         return {"color": "#777777"}

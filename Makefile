@@ -35,6 +35,8 @@ unit: $(READY)-test  ## the tests of the package, the command line and the wheel
 
 lessons: $(READY)-test  ## run every lesson from top to bottom
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	if FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2; then \
+	  ln -s "$$PWD/.cache/home/models" "$$home/models"; fi && \
 	FTKIT_HOME="$$home" FTKIT_TIER=cpu FTKIT_STRICT=1 $(PYTEST) --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=180 -p no:python notebooks
 

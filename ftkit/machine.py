@@ -78,11 +78,15 @@ def tier() -> str:
 
 def has(name: str) -> bool:
     """Whether the real model `name` was fetched, so that a lesson's section on it can run; says
-    what to do where not. FTKIT_REAL=0 leaves these sections out."""
+    what to do where not. FTKIT_REAL=0 leaves these sections out; with FTKIT_REAL=1 a model that
+    is not here is an error."""
     from ftkit import fetch
 
     wanted = os.environ.get("FTKIT_REAL", "") != "0"
     here = wanted and fetch.find(name) is not None
+    if not here and os.environ.get("FTKIT_REAL") == "1":
+        raise FileNotFoundError(f"FTKIT_REAL=1 wants {name}, which is not here; "
+                                f"`ftkit fetch {name}` in a terminal gets it")
     if not here:
         print(f"{name} is left out (FTKIT_REAL=0)" if not wanted else
               f"{name} is not here: `ftkit fetch {name}` in a terminal gets it, then run again")

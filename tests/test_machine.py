@@ -93,6 +93,10 @@ def test_asking_for_paths_loads_nothing_heavy():
 def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, monkeypatch):
     assert machine.has("smollm2") is False
     assert "`ftkit fetch smollm2`" in capsys.readouterr().out
+    monkeypatch.setenv("FTKIT_REAL", "1")
+    with pytest.raises(FileNotFoundError, match="FTKIT_REAL=1 .*`ftkit fetch smollm2`"):
+        machine.has("smollm2")
+    monkeypatch.delenv("FTKIT_REAL")
     (home / "models" / "smollm2").mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         (home / "models" / "smollm2" / name).touch()

@@ -108,3 +108,16 @@ def test_every_claim_that_a_lesson_names_exists():
     spec.loader.exec_module(module)
     known = {row["id"] for row in module.claims()}
     assert len(known) == 146 and set(module.places()) <= known
+
+
+def test_the_lessons_whose_section_on_a_real_model_is_run_have_one(builder):
+    """FTKIT_REAL=1, which `make lessons` sets for them, makes a section that is skipped fail."""
+    spec = importlib.util.spec_from_file_location("conftest_of_lessons", FOLDER / "conftest.py")
+    lessons = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lessons)
+    assert len(lessons.REAL) >= 3
+    for name in lessons.REAL:
+        cells = json.loads(builder.build(FOLDER / "src" / f"{name}.py"))["cells"]
+        asks = [cell for cell in cells if cell["cell_type"] == "code"
+                and 'machine.has("smollm2")' in "".join(cell["source"])]
+        assert len(asks) == 1 and "tags" not in asks[0]["metadata"], name

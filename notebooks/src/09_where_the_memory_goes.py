@@ -227,8 +227,8 @@ ft.expect(grows[2]["activations"], ">", 3 * grows[2]["weights"], "long batches: 
 ft.table(grows)
 
 # %% [markdown]
-# None of the three fixes touches that column. Checkpointing does (lesson 11), and so do shorter or
-# fewer texts in a pass.
+# None of the three fixes touches that column. Checkpointing does
+# ([lesson 11](11_activations_and_checkpointing.ipynb)), and so do shorter or fewer texts in a pass.
 #
 # ## GB and GiB
 #
@@ -376,4 +376,4 @@ ft.check("break_even", break_even)
 # | logits | tokens × vocabulary | labelled rows only, chunks |
 #
 # The peak is one moment, not a sum. Next: [10](10_quantisation_and_qlora.ipynb) squeezes the weights,
-# 11 the activations.
+# [11](11_activations_and_checkpointing.ipynb) the activations.

@@ -17,7 +17,8 @@
 # - count what a weight really costs: not half a byte;
 # - train on a quantised base, and merge in the one order that keeps what was trained.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. Needs lesson 02 (LoRA).*
+# *About 30 minutes. The code needs a minute on two CPU cores. Needs lesson 02 (LoRA); leads to
+# 11 (activations) and 12.*
 
 # %%
 import ftkit as ft
@@ -408,4 +409,5 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 # - About 9 % rounding noise in the weights, and QLoRA learns as well as LoRA on top of it.
 # - Merge into what was trained against. Evaluate the merged model, not the one before.
 #
-# In the package: [`ftkit/quant.py`](../ftkit/quant.py). Next: 11 (activations), 12 (floating point).
+# In the package: [`ftkit/quant.py`](../ftkit/quant.py). Next:
+# [11 (activations)](11_activations_and_checkpointing.ipynb), [12 (floating point)](12_floating_point.ipynb).

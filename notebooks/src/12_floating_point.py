@@ -16,7 +16,8 @@
 # - show updates that are lost without a trace, and the three remedies;
 # - scale a loss, and say what mixed precision saves and what it does not.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. Needs lesson 01.*
+# *About 30 minutes. The code needs a minute on two CPU cores. Needs lesson 01; what it says of
+# activations goes on from [11](11_activations_and_checkpointing.ipynb). Leads to 13.*
 
 # %%
 import ftkit as ft
@@ -391,4 +392,5 @@ ft.check("next_scale", next_scale)
 # - Master weights, stochastic rounding or fp32 adapters keep them.
 # - fp16 needs a loss scale. Mixed precision saves time and activations, not states.
 #
-# In the package: [`ftkit/floats.py`](../ftkit/floats.py). Next: 13 (ZeRO and FSDP).
+# In the package: [`ftkit/floats.py`](../ftkit/floats.py). Next:
+# [13 (ZeRO and FSDP)](13_zero_and_fsdp.ipynb).

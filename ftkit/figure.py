@@ -12,8 +12,10 @@ import contextlib
 import html
 import io
 import math
+import struct
 import threading
 import warnings
+import zlib
 from typing import NamedTuple
 
 from ftkit.words import clean, mean_sd, number, series
@@ -21,7 +23,8 @@ from ftkit.words import clean, mean_sd, number, series
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
 MARKERS = ("o", "s", "^", "D", "v", "P")
-QUIET = "#777777"  # the training loss: noisy, and not what is to be looked at
+QUIET = "#707070"  # the training loss: noisy, and not what is to be looked at
+CORNER = 0.08  # radius in inches
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
 ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
@@ -76,13 +79,33 @@ def as_html(png: bytes, figure, text: str) -> str:
             f'{base64.b64encode(png).decode()}"><div>{words}</div>')
 
 
+def quick_png(pixels) -> bytes:
+    """The PNG of an array of RGBA bytes, in a third of the time that an encoder takes which
+    weighs five filters for every line."""
+    import numpy
+
+    height, width = numpy.shape(pixels)[:2]
+    lines = numpy.zeros((height, 1 + 4 * width), numpy.uint8)  # the first byte: no filter
+    lines[:, 1:] = numpy.reshape(pixels, (height, -1))
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0),
+             b"IDAT": zlib.compress(lines, 1), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items())
+
+
 def new_figure(width: float, height: float):
-    """An empty white figure, readable in a dark notebook too; sizes in inches."""
+    """An empty figure, sizes in inches: a white card with round corners, in a dark notebook too,
+    since no colour of words has a contrast of 4.5 both on white and on JupyterLab's #111."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
 
-    figure = Figure((width, height), dpi=100, facecolor="white")
+    figure = Figure((width, height), dpi=100, facecolor="none")
     FigureCanvasAgg(figure)
+    figure.add_artist(FancyBboxPatch(
+        (CORNER, CORNER), width - 2 * CORNER, height - 2 * CORNER, f"round,pad={CORNER}",
+        transform=figure.dpi_scale_trans, facecolor="white", edgecolor="none", zorder=-1))
     return figure
 
 
@@ -325,7 +348,7 @@ def spread(places: list[float], gap: float) -> list[float]:
 
 def dark(colour: str) -> str:
     """The colour as it is for words: pale ones are hard to read, more so in grey."""
-    return "#" + "".join(f"{int(colour[i:i + 2], 16) * 7 // 10:02x}" for i in (1, 3, 5))
+    return "#" + "".join(f"{int(colour[i:i + 2], 16) * 2 // 3:02x}" for i in (1, 3, 5))
 
 
 def short(text, width: int = 36) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import sys
 import time
@@ -22,31 +21,35 @@ class Live:
     """Curves that grow while a run trains: call it with each row, then `finish(run)`.
 
     Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. At most
-    five pictures a second, and none while all drawing so far has cost more than `SHARE` of the
-    time since the first row. A drawing error is told once and never reaches the training.
+    one picture a second, and so far apart that one's CPU time is at most `SHARE` of the
+    time to the next. A drawing error is told once and never reaches the training.
     before: measures of the untouched model, drawn at step 0. show: where pictures go instead of
     the display, a function of a MIME bundle; `png` then holds the bytes of the last picture.
     behind: (name, run) of a finished run, whose curves are drawn pale for comparison.
     keys: what of a row is drawn beside the learning rate; by default all that ends in loss.
     """
 
-    HERTZ, SHARE = 5.0, 0.05
+    HERTZ, SHARE = 1.0, 0.02
 
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
                  show: Callable[[dict], None] | None = None, behind: tuple | None = None,
                  keys: tuple[str, ...] | None = None):
-        self.keys = keys
-        self.total, self.title, self.show = total_steps, words.clean(title), show or _display()
-        self.behind, self.pale, self.png = behind, [], b""
-        for key in words.loss_keys([behind[1]]) if behind else []:  # as far as this run goes
-            self.pale.append((key, [p for p in words.series(behind[1], key)
-                                    if not total_steps or p[0] <= total_steps]))
-        self.data: dict[str, list[tuple[float, float]]] = {}
-        self.spent, self.last, self.cost, self.began, self.row = 0.0, -math.inf, 0.0, None, {}
-        self.background, self.artists = None, {}
-        for key, v in (before or {}).items():
-            if self._drawn(key):
-                self.data[key] = [(0.0, words.to_float(v))]
+        self.keys, self.title, self.show = keys, words.clean(title), show or _display()
+        self.figure, self.png = None, b""
+        self.begin(total_steps, before, behind)
+
+    def begin(self, total_steps: int | None, before: dict | None = None,
+              behind: tuple | None = None):
+        """A run starts, the first or another one in the same figure; draws the empty axes."""
+        self.total, self.behind = total_steps, behind
+        self.pale = [(key, [p for p in words.series(behind[1], key)  # as far as this run goes
+                            if not total_steps or p[0] <= total_steps])
+                     for key in (words.loss_keys([behind[1]]) if behind else [])]
+        self.data: dict[str, list[tuple[float, float]]] = {
+            key: [(0.0, words.to_float(v))] for key, v in (before or {}).items()
+            if self._drawn(key)}
+        self.last, self.cost, self.began, self.row = -math.inf, 0.0, None, {}
+        self.background = None
         if self.show:
             self._safely(self._paint)  # imports matplotlib now, not in the training time
 
@@ -64,22 +67,18 @@ class Live:
             if key == RATE or self._drawn(key):
                 self.data.setdefault(key, []).append((row.get("step", 0), words.to_float(v)))
         if self.began is None:
-            self.began, self.spent = time.perf_counter(), 0.0
+            self.began = time.perf_counter()
         self.row = row
 
     def paint_if_due(self):
         """Draw what was added, unless that would be too often."""
         if not self.show:
             return
-        now = time.perf_counter()
-        if self.last > -math.inf:  # the first row is shown at once
-            paid = self.spent + self.cost <= self.SHARE * (now - self.began)
-            if now - self.last < 1 / self.HERTZ or not paid:
-                return
+        if time.perf_counter() - self.last < max(1 / self.HERTZ, self.cost / self.SHARE):
+            return
+        began = time.thread_time()
         self._safely(self._paint)
-        self.last = time.perf_counter()
-        self.cost = self.last - now
-        self.spent += self.cost
+        self.last, self.cost = time.perf_counter(), time.thread_time() - began
 
     def finish(self, run):
         """Leave the whole picture and its sentence in the cell."""
@@ -110,9 +109,6 @@ class Live:
 
     def _paint(self):
         """One frame: the kept background with the lines drawn on it."""
-        import numpy
-        from PIL import Image
-
         if self.background is None or not self._fits():
             self._rescale()
         canvas, labels = self.figure.canvas, []
@@ -136,10 +132,7 @@ class Live:
         for (label, _), y in zip(labels, fig.spread([y for _, y in labels], 0.065), strict=True):
             label.set_y(y)
             label.axes.draw_artist(label)
-        buffer = io.BytesIO()
-        pixels = Image.fromarray(numpy.asarray(canvas.buffer_rgba())[..., :3])
-        pixels.save(buffer, "png", compress_level=1)
-        text, self.png = self.progress(), buffer.getvalue()
+        text, self.png = self.progress(), fig.quick_png(canvas.buffer_rgba())
         bar = f'<progress max="{self.total}" value="{self.row.get("step", 0)}"></progress>'
         page = fig.as_html(self.png, self.figure, text) + (bar if self.total else "")
         self.show({"text/html": page, "text/plain": text})
@@ -172,23 +165,27 @@ class Live:
         """Axes with room to grow into, drawn once and kept as the background."""
         step, values = self.row.get("step", 0), self._losses()
         with fig.style():
-            if self.background is None:
-                self.figure, (top, low) = _two_panels(self.keys)
+            if self.figure is None:
+                self.figure, (_, low) = _two_panels(self.keys)
                 low.set(ylim=(0, 1.1), yticks=[])
             top = self.figure.axes[0]
+            if self.background is None:
+                self._draw_behind(top)
             self.span = self.total if self.total and step <= self.total else max(20, 2 * step)
             fig.log_if_wide(top, "y", values)
             wide = top.get_yscale() == "log"
             top.set(xlim=(-0.01 * self.span, 1.01 * self.span),
                     ylim=(min(values) / 2 if wide else min(0.0, *values, 0.0),
                           1.3 * max(values, default=1.0) or 1.0))
-            if self.background is None:
-                self._draw_behind(top)
             self.figure.canvas.draw()
         self.background = self.figure.canvas.copy_from_bbox(self.figure.bbox)
 
-
     def _draw_behind(self, top):
+        """The run behind, in place of all that an earlier run has left in the figure."""
+        for artist in [a for ax in self.figure.axes for a in (*ax.lines, *ax.texts)]:
+            artist.remove()
+        self.artists = {}
+        top.set_yscale("linear")
         keys = [k for k in self.data if k != RATE]
         for key, points in filter(lambda pale: pale[1], self.pale):
             look = fig.look(fig.place(key, keys), 1, key == "loss")

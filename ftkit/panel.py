@@ -48,6 +48,7 @@ class Panel:
         self.bar = W.IntProgress(layout=W.Layout(width="160px"))
         self.status = widgets.Words("ready", css="ftkit-status")
         self.next = widgets.Words(css="ftkit-forecast")
+        self.curves, self.pen = live.Live(show=lambda _: None), threading.Lock()
         self.image = W.Image(format="png", layout=W.Layout(width="100%", max_width="820px",
                                                            display="none"))
         self.verdict = widgets.Words(css="ftkit-diagnosis")
@@ -129,20 +130,22 @@ class Panel:
         self.stop.description = f"Stop ({queue} waiting)" if queue else "Stop"
 
     def follow(self, job, behind):
-        """Draw a job's run while it goes on, at most five pictures a second; returns at its end.
+        """Draw a job's run while it goes on; returns at its end.
 
         behind: (name, run) drawn pale. Meant for a thread of its own.
         """
-        figure, total = None, 1
+        with self.pen:  # an earlier run may not be drawn to its end yet
+            self._follow(job, behind, self.curves)
+
+    def _follow(self, job, behind, figure):
+        total = 0
         while not job.done.wait(0.03):
             happened = job.started
-            if figure is None and happened is not None and happened.before:
-                total = happened.total_steps
-                figure = live.Live(total, before=happened.before, show=lambda _: None,
-                                   behind=behind)
-                self.bar.max = total
+            if not total and happened is not None and happened.before:
+                self.bar.max = total = happened.total_steps
+                figure.begin(total, happened.before, behind)
                 self.see(figure.png)
-            if figure is None or not job.rows:
+            if not total or not job.rows:
                 continue
             while job.rows:
                 figure.add(job.rows.popleft())
@@ -153,4 +156,4 @@ class Panel:
                 self.see(figure.png)
                 self.status.say(figure.progress())
         if job.run is not None:
-            self.bar.max, self.bar.value = total, len(job.run.rows)
+            self.bar.max, self.bar.value = total or 1, len(job.run.rows)

@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     machine.share_cores()  # the kernels of `ftkit lab` inherit it
+    machine.keep_few_kernels()
     try:
         args = options.parser().parse_args(argv)
         status = COMMANDS[args.command](args)

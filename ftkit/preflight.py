@@ -27,6 +27,9 @@ SPARE, FRAGMENTS = 256 * 2**20, 1.3
 MANY = 512  # records in a batch beyond which the rest is extrapolated
 PROPOSED = 0.85  # share of what is free that a proposed change may take: it is asked for later
 EVAL_TOKENS = 4096  # as `fast.nll` reads
+# An evaluation has sizes of its own. PRODUCTS of one size: of the matrices of a layer and the head,
+# forward and twice backward, and of attention.
+EVAL_SIZES, PRODUCTS = 2, 30
 TEMPLATE_TOKENS = 64  # more than a template adds to a record or to a turn of a chat
 
 
@@ -56,7 +59,7 @@ def check(lab, config, model=None) -> int | None:
     config = config.resolved("other", "bf16" if machine.bf16_is_fast() else "fp32", found.context)
     device, free = machine.device(), machine.free_memory()
     most = found.beside(config) + bound(found, config, longest(lab, config))
-    if _with_spare(most, device) <= free:
+    if _with_spare(most, device) + kernels(lab, config, device) <= free:
         return round(most)
     gc.collect()
     machine.pooled_memory()  # what earlier runs have left goes back to the system
@@ -98,6 +101,18 @@ def longest(lab, config) -> int:
         return config.batch_size * config.max_length
     sizes = heapq.nlargest(config.batch_size, map(_size, lab.train))
     return sum(min(config.max_length, size) for size in sizes)
+
+
+def kernels(lab, config, device: str) -> int:
+    """Bytes of the code that is made for each number of tokens a batch may have."""
+    if device == "cuda" or config.precision == "fp32":
+        return 0
+    from ftkit import flat
+
+    read = config.epochs * len(lab.train) if config.max_steps is None else (
+        config.max_steps * config.batch_size * config.gradient_accumulation_steps)
+    sizes = min(read, config.batch_size * config.max_length // flat.ROUND) + EVAL_SIZES
+    return machine.kernel_memory(math.ceil(PRODUCTS * sizes))
 
 
 # ------------------------------------------------------------------ inside
@@ -192,19 +207,21 @@ class _Weighing:
         """Simulated bytes of a run, or TooBig with what would fit."""
         try:
             needed = self.needed(config)
-            if self.fits(needed):
+            if self.asked(config) <= self.free:
                 return round(needed)
-            change, after = self.cheapest(config)
+            change = self.cheapest(config)
         except MemoryError:  # not even room to look
-            needed, change, after = most, {}, 0
+            self.known[config], change = most, {}
         except ValueError:
             raise
         except Exception:  # a model or method that cannot be traced: nothing is known against it
             return None
-        raise TooBig(round(needed), self.free, change, self.told(needed, config, change, after))
+        raise TooBig(round(self.needed(config)), self.free, change, self.told(config, change))
 
-    def fits(self, needed, share: float = 1.0) -> bool:
-        return _with_spare(needed, self.device) <= share * self.free
+    def asked(self, config) -> float:
+        """Bytes that must be free for a run."""
+        return (_with_spare(self.needed(config), self.device)
+                + kernels(self.lab, config, self.device))
 
     def needed(self, config) -> float:
         """Bytes of the largest step that the data allows, of an evaluation, or of loading."""
@@ -239,8 +256,8 @@ class _Weighing:
         return max(loading, step.peak + kept, looking + max(0, states) + kept)
 
     def cheapest(self, config):
-        """(fields, bytes) of the first change that fits, from what changes nothing of what is
-        learned to what changes most; ({}, 0) where none does."""
+        """Fields of the first change that fits, from what changes nothing of what is learned to
+        what changes most; {} where none does."""
         size, split = config.batch_size, [{}]
         while size > 1:
             size = -(-size // 2)
@@ -250,6 +267,8 @@ class _Weighing:
         families = [split[1:]]
         if not config.gradient_checkpointing:
             families.append([one | saving for one in split])
+        if self.device == "cpu" and config.precision != "fp32":
+            families.append([one | saving | {"precision": "fp32"} for one in split])
         smallest = split[-1] | ({} if config.gradient_checkpointing else saving)
         if config.method == "full" and config.optim == "adamw_torch":
             families.append([smallest | {"optim": "adamw_bnb_8bit"}])
@@ -263,8 +282,8 @@ class _Weighing:
         for family in families:
             change = self._first(config, family)
             if change is not None:
-                return change, self.needed(config.but(**change))
-        return {}, 0
+                return change
+        return {}
 
     def _first(self, config, family):
         """The first change of a family, each of which needs less than the one before."""
@@ -281,15 +300,15 @@ class _Weighing:
 
     def _possible(self, config, change) -> bool:
         try:
-            return self.fits(self.needed(config.but(**change)), PROPOSED)
+            return self.asked(config.but(**change)) <= PROPOSED * self.free
         except ValueError:  # fields that do not go together, a package that is missing
             return False
 
-    def told(self, needed, config, change, after) -> str:
+    def told(self, config, change) -> str:
         from ftkit import footprint
 
         where = " of GPU memory" if self.device == "cuda" else ""
-        told = (f"this run needs about {footprint.gb(_with_spare(needed, self.device))}{where} and "
+        told = (f"this run needs about {footprint.gb(self.asked(config))}{where} and "
                 f"{footprint.gb(self.free)} are free")
         off = " (FTKIT_PREFLIGHT=0 runs it all the same)"
         if not change:
@@ -299,7 +318,7 @@ class _Weighing:
         same = set(change) <= {"batch_size", "gradient_accumulation_steps",
                                "gradient_checkpointing"}
         return (f"{told}; with {asked} it needs about "
-                f"{footprint.gb(_with_spare(after, self.device))}"
+                f"{footprint.gb(self.asked(config.but(**change)))}"
                 + (" and learns the same" if same else "") + off)
 
 

@@ -103,3 +103,93 @@ def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, m
     assert machine.has("smollm2") is True and capsys.readouterr().out == ""
     monkeypatch.setenv("FTKIT_REAL", "0")
     assert machine.has("smollm2") is False
+
+
+@pytest.fixture
+def kernel_says(tmp_path, monkeypatch):
+    """`kernel_says({"/proc/meminfo": text})`: the kernel's files are these and no others."""
+    def say(files):
+        for name, text in files.items():
+            file = tmp_path / name.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        monkeypatch.setattr(machine, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+        monkeypatch.setattr(machine, "pooled_memory", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    return say
+
+
+MEMINFO = "MemTotal:       24576000 kB\nMemFree: 5 kB\nMemAvailable:   10240000 kB\n"
+
+
+def unlimited(monkeypatch, **limits):
+    import resource
+
+    found = {getattr(resource, name): most for name, most in limits.items()}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (
+        found.get(kind, resource.RLIM_INFINITY), resource.RLIM_INFINITY))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
+@pytest.mark.parametrize("files, left", [
+    ({}, 10_240_000 * 1024),
+    # version 2, the limit in this process's group; what is cached and idle counts as free
+    ({"/proc/self/cgroup": "0::/user/job\n", "/sys/fs/cgroup/user/job/memory.max": "2000000\n",
+      "/sys/fs/cgroup/user/job/memory.current": "1500000\n",
+      "/sys/fs/cgroup/user/job/memory.stat": "anon 9\ninactive_file 300000\nactive_file 7\n"},
+     800_000),
+    # version 2 without a limit here, but one above, as a container sees it
+    ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "700000\n",
+      "/sys/fs/cgroup/memory.current": "100000\n"}, 600_000),
+    ({"/proc/self/cgroup": "0::/job\n", "/sys/fs/cgroup/job/memory.max": "max\n",
+      "/sys/fs/cgroup/job/memory.current": "5\n"}, 10_240_000 * 1024),
+    # version 1
+    ({"/proc/self/cgroup": "4:cpu,cpuacct:/x\n3:memory:/job\n",
+      "/sys/fs/cgroup/memory/job/memory.limit_in_bytes": "5000000\n",
+      "/sys/fs/cgroup/memory/job/memory.usage_in_bytes": "4000000\n",
+      "/sys/fs/cgroup/memory/job/memory.stat": "cache 1\ntotal_inactive_file 500000\n"},
+     1_500_000),
+    # over its limit: nothing, not less than nothing
+    ({"/proc/self/cgroup": "0::/job\n", "/sys/fs/cgroup/job/memory.max": "10\n",
+      "/sys/fs/cgroup/job/memory.current": "90\n"}, 0),
+])
+def test_free_memory_knows_what_a_container_leaves(kernel_says, monkeypatch, files, left):
+    unlimited(monkeypatch)
+    kernel_says({"/proc/meminfo": MEMINFO} | files)
+    assert machine.free_memory() == left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
+@pytest.mark.parametrize("limits, left", [
+    ({"RLIMIT_AS": 3_000_000_000}, 3_000_000_000 - 2_000_000 * 1024),
+    ({"RLIMIT_DATA": 900_000_000}, 900_000_000 - 500_000 * 1024),
+    ({"RLIMIT_AS": 3_000_000_000, "RLIMIT_DATA": 600_000_000}, 600_000_000 - 500_000 * 1024),
+    ({"RLIMIT_DATA": 1}, 0),
+])
+def test_free_memory_knows_what_ulimit_leaves(kernel_says, monkeypatch, limits, left):
+    unlimited(monkeypatch, **limits)
+    kernel_says({"/proc/meminfo": MEMINFO,
+                 "/proc/self/status": "VmPeak: 1 kB\nVmSize: 2000000 kB\nVmData: 500000 kB\n"})
+    assert machine.free_memory() == left
+
+
+def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch):
+    unlimited(monkeypatch, RLIMIT_DATA=600_000_000)
+    kernel_says({"/proc/meminfo": MEMINFO, "/proc/self/status": "VmData: 500000 kB\n"})
+    monkeypatch.setattr(machine, "pooled_memory", lambda: 7_000_000)
+    assert machine.free_memory() == 600_000_000 - 500_000 * 1024 + 7_000_000
+
+
+@pytest.mark.parametrize("free, given, kept", [
+    (32 * 2**30, {}, "None"), (2**30, {}, "40"), (50 * 2**20, {}, "32"),
+    (2**30, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7"),
+])
+def test_the_code_of_bf16_products_takes_a_tenth_of_scarce_memory(free, given, kept):
+    code = ("import os; from ftkit import machine; "
+            f"machine._room = lambda: {free}; machine.keep_few_kernels(); "
+            "print(os.environ.get('ONEDNN_PRIMITIVE_CACHE_CAPACITY'))")
+    env = {k: v for k, v in os.environ.items() if "PRIMITIVE_CACHE" not in k}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=env | given)
+    assert done.stdout.split() == [kept]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from ftkit import footprint, shapes, simulate
 from ftkit.config import Config
@@ -88,3 +89,75 @@ def test_it_draws_itself():
     bundle = found._repr_mimebundle_()
     assert "GiB" in bundle["text/plain"] or "MiB" in bundle["text/plain"]
     assert "optimizer state" in bundle["text/html"] and footprint.ERROR["cpu"] in found.summary()
+
+
+def told(ftkit, *words) -> dict:
+    """`ftkit memory --json` of a model of 1 x 512 tokens in bf16 autocast."""
+    status, out, err = ftkit("memory", "--json", "--precision", "bf16", "--batch-size", 1,
+                             "--max-length", 512, *words)
+    assert status == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["llama-2-7b"], 107.8e9), (["llama-2-7b", "--gpus", 8, "--zero", 2], 25.27e9),
+    (["llama-2-7b", "--gpus", 8, "--zero", 3], 13.48e9),
+    (["7.5B", "--gpus", 64, "--zero", 1], 31.4e9), (["7.5B", "--gpus", 64, "--zero", 2], 16.64e9),
+    (["7.5B", "--gpus", 64, "--zero", 3], 1.875e9), (["175B"], 2.8e12),
+])
+def test_the_command_gives_the_states_of_the_papers(ftkit, words, expected):
+    found = told(ftkit, "--model", *words)
+    assert found["states"] == pytest.approx(expected, rel=1e-3)
+    assert found["states"] == sum(found["per_gpu"][k] for k in footprint.STATES)
+
+
+def test_the_command_counts_lora_and_the_bits_of_nf4(ftkit):
+    found = told(ftkit, "--model", "llama-2-7b", "--method", "lora", "--r", 8,
+                 "--target-modules", "q_proj,v_proj")
+    assert found["trainable_parameters"] == 4_194_304
+    found = told(ftkit, "--model", "smollm2-135m", "--method", "qlora")
+    assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
+
+
+def test_a_65b_qlora_step_is_broken_down_and_fits_one_card_of_48_gb(ftkit):
+    found = told(ftkit, "--model", "huggyllama/llama-65b", "--method", "qlora", "--r", 64,
+                 "--gradient-checkpointing")
+    assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
+    parts = dict(found["at_peak"])
+    peak = parts.pop("peak")
+    assert peak == found["per_gpu"]["peak"] == pytest.approx(sum(parts.values()), abs=9)
+    # 64.2 billion weights in 4 bits; embedding, head and norms, and the adapters, in fp32
+    adapters = 80 * 64 * (4 * 2 * 8192 + 3 * (8192 + 22016))
+    assert found["trainable_parameters"] == adapters
+    rest = 65_285_660_672 - 80 * (4 * 8192**2 + 3 * 8192 * 22016)
+    assert parts["weights"] == pytest.approx((65_285_660_672 - rest) * 4.127 / 8
+                                             + 4 * (rest + adapters), rel=1e-3)
+    assert parts["optimizer"] == pytest.approx(8 * adapters, rel=1e-3)
+    assert found["fits"]["A6000 48GB"] and not found["fits"]["L40S 48GB"]
+
+
+def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
+    status, out, _ = ftkit("memory", "--model", "tiny", "--batch-size", 2, "--max-length", 64)
+    assert status == 0
+    for words in ("weights", "optimizer state", "activations", "peak", "each at its largest",
+                  "parameters are trained", "Fits: T4 16GB", footprint.ERROR["cpu"]):
+        assert words in out
+    status, _, err = ftkit("memory", "--model", "llama-9b")
+    assert status == 2 and "did you mean" in err
+
+
+@pytest.mark.parametrize("fields, lengths", [
+    ({"precision": "fp32"}, [128, 128]),
+    ({"precision": "bf16", "method": "lora"}, [256] * 3),
+    ({"precision": "fp32", "method": "qlora"}, [128, 128]),
+    ({"precision": "bf16", "gradient_checkpointing": True}, [200, 150, 70, 33]),
+])
+def test_the_traced_peak_is_that_of_torchs_allocator(fields, lengths):
+    from allocator import forked, peak
+
+    config = Config(**fields)
+    if torch.cuda.is_available():
+        pytest.skip("measures the allocator of the CPU")
+    measured = forked(peak, "tiny", config, lengths)
+    found = memory(config, "tiny", lengths=lengths, device="cpu")
+    assert found.peak == pytest.approx(measured, rel=2e-3)

@@ -42,7 +42,8 @@ def stacked(rows: dict, text: str) -> figure.Picture:
                 ax.barh(place, width, left=left, height=0.62, edgecolor="white", linewidth=0.6,
                         **look)
                 left += width
-            ax.text(left + 0.008 * top / unit, place, _gb(parts["peak"]), va="center", fontsize=8)
+            ax.text(left + 0.008 * top / unit, place, _gb(parts["peak"]), va="center", fontsize=8,
+                    zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         ax.set_yticks(range(len(rows)), [figure.short(name, 18) for name in rows],
                       parse_math=False)
         ax.invert_yaxis()
@@ -110,7 +111,7 @@ def _lines(ax, top, unit):
     taken = []
     for name in SHOWN:
         x = shapes.GPUS[name].usable / unit
-        if 0.1 * top / unit < x < 1.1 * top / unit and all(abs(x - t) > 0.1 * top / unit
+        if 0.1 * top / unit < x < 1.1 * top / unit and all(abs(x - t) > 0.13 * top / unit
                                                           for t in taken):
             taken.append(x)
             ax.axvline(x, color="#333333", linewidth=1, linestyle="--", zorder=3)

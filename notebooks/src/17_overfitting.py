@@ -58,7 +58,7 @@ guess = ft.predict("val_loss turns up. From its lowest point to the end of the r
 guess
 
 # %%
-base = ft.Config(learning_rate=1e-3, max_steps=48, eval_steps=6)
+base = ft.Config(learning_rate=1e-3, max_steps=36, eval_steps=6)
 run = lab.run(base)
 
 # %% [markdown]
@@ -89,12 +89,12 @@ guess.score("stays or rises")
 # ## Why do they part?
 # <!-- claims: C36 · E12 E33 -->
 #
-# Early stopping gives us the model of the lowest `val_loss`; the long run that of the end. Look at the
-# loss of single records, sorted by whether the answer is right.
+# Early stopping gives us the model of the lowest `val_loss`; the long run that of the end. Ask each for
+# its answers. How sure is it of those that are wrong, and what loss does the right answer get there?
 
 # %%
-careful = base.but(early_stopping_patience=3)
-early = lab.sweep(careful, seed=SEEDS)
+plain = ft.Experiment(data=few, val=val, probes=())  # the same, and only the loss is watched
+early = plain.sweep(base.but(early_stopping_patience=3), seed=SEEDS)
 ft.table([{"seed": run.config.seed, "kept the weights of step": best_row(run)["step"],
            "stopped at step": run.rows[-1]["step"]} for run in early])
 
@@ -102,27 +102,29 @@ ft.table([{"seed": run.config.seed, "kept the weights of step": best_row(run)["s
 from ftkit import tokens
 
 tokenizer = run.tokenizer
-encoded = tokens.encode_all(asked, tokenizer).examples
 
 
-def loss_by_answer(first, last):
-    hits = [[a == r["output"] for a, r in zip(ft.answers(m, tokenizer, asked), asked, strict=True)]
-            for m in (first, last)]
-    out = {}
-    for name, kind in {"right in both": (True, True), "wrong in both": (False, False)}.items():
-        members = [e for e, pair in zip(encoded, zip(*hits, strict=True), strict=True)
-                   if pair == kind]
-        out[name] = ft.loss_on(last, members) - ft.loss_on(first, members)
-    return out
+def loss_by_answer(model):
+    pairs = [(r, r | {"output": said}) for r, said in
+             zip(asked, ft.answers(model, tokenizer, asked), strict=True) if said]
+    wrong = [(r, mine) for r, mine in pairs if mine["output"] != r["output"]]
+    kinds = {"its own wrong answers": [mine for _, mine in wrong],
+             "the right answers there": [r for r, _ in wrong],
+             "right where it is right": [r for r, mine in pairs if mine["output"] == r["output"]]}
+    return {kind: ft.loss_on(model, tokens.encode_all(records, tokenizer).examples)
+            for kind, records in kinds.items()}
 
 
 # %%
-parts = [loss_by_answer(a.model, b.model) for a, b in zip(early, long, strict=True)]
-wrong, right = ([part[name] for part in parts] for name in ("wrong in both", "right in both"))
-ft.expect(wrong, ">", 0, "wrong answers become more sure of themselves: that is the rise")
-ft.expect(right, "<", wrong, "right answers pay next to nothing")
-ft.table([{"loss, end minus lowest": name, "": values}
-          for name, values in {"wrong in both": wrong, "right in both": right}.items()])
+lowest, end = ([loss_by_answer(run.model) for run in runs] for runs in (early, long))
+at = {kind: {"lowest": [one[kind] for one in lowest], "end": [one[kind] for one in end]}
+      for kind in lowest[0]}
+own, right = at["its own wrong answers"], at["right where it is right"]
+ft.expect([b - a for a, b in zip(own["lowest"], own["end"], strict=True)], "<", 0,
+          "in each run the model becomes more sure of its wrong answers")
+ft.expect(right["end"], "<", at["the right answers there"]["end"], "and there lies the loss")
+ft.table([{"loss of ...": kind, "at lowest val_loss": both["lowest"], "at the end": both["end"]}
+          for kind, both in at.items()])
 
 # %% [markdown]
 # `val_loss` punishes a wrong answer the more, the surer the model is of it. Training to zero loss makes
@@ -166,8 +168,8 @@ ft.table([{"watches": name, "kept": [kept for kept, _ in steps], "stopped": [end
 # ## The remedies, each against its twin
 # <!-- claims: C75 C76 C77 C78 · E12 E13 -->
 #
-# One change each, the same seeds, the same number of steps (but for "fewer epochs"). LoRA is there for
-# its dropout: Llama-type models have no dropout layers of their own.
+# One change each, the same seeds, the same number of steps (but for "fewer epochs"). Two short LoRA
+# runs are there for their dropout: Llama-type models have no dropout layers of their own.
 
 # %%
 best_remedy = ft.predict("The remedy that lowers val_loss at the end most is ...", "more data",
@@ -182,34 +184,31 @@ def reworded(records, frames=("Please answer: {}", "{} Answer in short.", "A que
 
 
 def on(data):
-    return ft.Experiment(data=data, val=val, probes=(), metrics={"exact match": exact})
+    return ft.Experiment(data=data, val=val, probes=())
 
 
 rare = base.but(eval_steps=12)  # measured less often, for speed
-lora = rare.but(method="lora", learning_rate=1e-2)
+lora = rare.but(method="lora", learning_rate=1e-2, max_steps=24)
 arms = {"more data": (on(ft.records("tasks")[:192]), rare),
         "augmentation": (on(reworded(few)), rare),
-        "weight decay 0.1": (lab, rare.but(weight_decay=0.1)),
-        "fewer epochs": (lab, base.but(max_steps=18)),
-        "LoRA": (lab, lora), "LoRA, dropout 0.2": (lab, lora.but(lora_dropout=0.2))}
+        "weight decay 0.1": (plain, rare.but(weight_decay=0.1)),
+        "fewer epochs": (plain, base.but(max_steps=18)),
+        "LoRA": (plain, lora), "LoRA, dropout 0.2": (plain, lora.but(lora_dropout=0.2))}
 
 # %%
 runs = {"nothing": long} | {arm: where.sweep(config, seed=SEEDS)
                             for arm, (where, config) in arms.items()}
-ft.table([{"remedy": arm, "epochs": three[0].rows[-1]["epoch"],
-           "val_loss": [run.after["val_loss"] for run in three],
-           "risen": risen(three),
-           "exact match": [run.after["exact match"] for run in three]}
-          for arm, three in runs.items()])
+ends = {arm: [run.after["val_loss"] for run in three] for arm, three in runs.items()}
+exact_by = {arm: [exact(run.model, tokenizer) for run in three] for arm, three in runs.items()}
+ft.table([{"remedy": arm, "epochs": three[0].rows[-1]["epoch"], "val_loss": ends[arm],
+           "risen": risen(three), "exact match": exact_by[arm]} for arm, three in runs.items()])
 
 # %%
-ends = {arm: [run.after["val_loss"] for run in three] for arm, three in runs.items()}
 ft.expect(ends["more data"], "<", ends["nothing"], "four times the records: the curve does not turn")
 ft.expect(ends["weight decay 0.1"], "==", ends["nothing"], "decay does nothing that a seed does not")
 best_remedy.score(min(arms, key=lambda arm: sum(ends[arm])))
 
 # %%
-exact_by = {arm: [run.after["exact match"] for run in three] for arm, three in runs.items()}
 ft.expect(exact_by["more data"], ">", exact_by["nothing"], "and the answers are better")
 gains = {arm: sum(values) / 3 - sum(exact_by["nothing"]) / 3 for arm, values in exact_by.items()}
 {arm: f"{gain:+.2f} exact match" for arm, gain in gains.items() if arm != "nothing"}
@@ -229,7 +228,7 @@ gains = {arm: sum(values) / 3 - sum(exact_by["nothing"]) / 3 for arm, values in 
 
 # %%
 leaky = ft.Experiment(data=few, val=few[:24] + val[:24], probes=())
-half = leaky.run(base)
+half = leaky.run(rare)
 f"val_loss at the end {half.after['val_loss']:.2f}, without the leak {sum(ends['nothing']) / 3:.2f}"
 
 # %%
@@ -245,8 +244,8 @@ assert half.after["val_loss"] < min(ends["nothing"])
 
 # %%
 n = 96
-what_if = on(ft.records("tasks")[:n]).run(base)
-{"records": n, "risen": risen([what_if])[0], "exact match": what_if.after["exact match"]}
+what_if = on(ft.records("tasks")[:n]).run(rare)
+{"records": n, "risen": risen([what_if])[0], "exact match": exact(what_if.model, tokenizer)}
 
 # %% [markdown]
 # ## Now on a real model

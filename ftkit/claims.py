@@ -105,9 +105,14 @@ def exercise(name: str):
     """Register a function of the learner's candidate as the check of exercise `name`.
 
     It returns None if all is right, else a message that names the failing case and what was
-    expected; an AssertionError's message counts as one.
+    expected; an AssertionError's message counts as one. Raises ValueError for a name that another
+    module has taken.
     """
     def register(function):
+        taken = EXERCISES.get(name, function).__module__
+        if taken != function.__module__:
+            raise ValueError(f"two exercises are named {name!r}, in {taken} and in "
+                             f"{function.__module__}; give one another name")
         EXERCISES[name] = function
         return function
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 
@@ -293,3 +293,11 @@ def test_a_home_that_cannot_be_written_is_told_once(tmp_path, monkeypatch, capsy
 def test_numbers_without_a_json_word_are_kept_as_null(own_home):
     progress.add("score", actual=float("nan"))
     assert kept(own_home)[0]["actual"] is None
+
+
+def test_a_name_that_another_lesson_has_taken_is_refused(double):
+    claims.exercise("double")(lambda function: None)  # the same module: a cell that is run again
+    other = FunctionType((lambda function: None).__code__, {"__name__": "ftkit.exercises.other"})
+    with pytest.raises(ValueError, match=f"named 'double', in {__name__} and in .*other"):
+        claims.exercise("double")(other)
+    assert claims.EXERCISES["double"].__module__ == __name__

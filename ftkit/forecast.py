@@ -10,7 +10,7 @@ import json
 import statistics
 import time
 
-from ftkit import loop, machine, models, run, tokens
+from ftkit import loop, machine, models, preflight, run, tokens
 from ftkit.config import Config
 
 SAMPLE, ALL = 64, 20_000  # records whose length is counted; up to ALL they are read beforehand
@@ -40,7 +40,7 @@ class Forecast:
     seconds; until then everything is unknown (None)."""
 
     def __init__(self, lab):
-        self.lab, self.facts, self.ratio, self._bytes = lab, None, 1.0, {}
+        self.lab, self.facts, self.ratio, self._bytes, self._refused = lab, None, 1.0, {}, {}
         self._fixed = _key(lab.held_still())
         self._seen, self._whole = set(), []
 
@@ -157,6 +157,12 @@ class Forecast:
         if key in self._bytes or asked is None:
             return
         self._bytes[key] = None
+        try:
+            preflight.check(self.lab, config)
+        except preflight.TooBig as big:
+            self._refused[key] = str(big)
+        except ValueError:  # the run itself will say it
+            pass
         if isinstance(self.lab.model, str):
             from ftkit import footprint
 
@@ -167,6 +173,10 @@ class Forecast:
                     asked, self.lab.model, lengths=[length] * asked.batch_size).peak
             except ValueError:  # a shape that it does not know, a method that it cannot trace
                 pass
+
+    def refused(self, config: Config) -> str:
+        """Why the run will not start, if `weigh` has found that it does not fit; else empty."""
+        return self._refused.get(self._weight(config), "")
 
     def weighed(self, config: Config) -> bool:
         return self._weight(config) in self._bytes

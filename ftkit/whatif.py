@@ -231,6 +231,8 @@ class WhatIf:
         seconds = self.forecast and self.forecast.seconds(config)
         if seconds is None:
             return "the model is being looked at ..."
+        if self.forecast.refused(config):
+            return f"does not fit: {self.forecast.refused(config)}"
         size = self.forecast.bytes(config)
         memory = "memory not known" + " yet" * (not self.forecast.weighed(config))
         memory = memory if size is None else (

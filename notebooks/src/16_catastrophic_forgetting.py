@@ -7,16 +7,16 @@
 # ---
 
 # %% [markdown]
-# # 16 · Catastrophic forgetting, and seven things to do about it
+# # 16 · Catastrophic forgetting, and six things to do about it
 #
 # **Claim: LoRA freezes the base, so nothing is forgotten; for the rest there is early stopping.**
 # It could be wrong. After this lesson you can
 #
 # - measure forgetting, and tell lost knowledge from a lost form;
-# - write two remedies yourself (L2-SP, WiSE-FT) and use five more;
+# - write two remedies yourself (L2-SP, WiSE-FT) and use four more;
 # - compare remedies fairly: at **equal learning**, or the one that learns least wins.
 #
-# *About 35 minutes. The code needs a minute and a half on two CPU cores. It builds on
+# *About 35 minutes. The code needs a minute on two CPU cores. It builds on
 # [07](07_learning_rate.ipynb).*
 
 # %%
@@ -43,14 +43,14 @@ ft.setup(seed=0)
 
 # %%
 general = ft.Experiment(data="tasks", eval_records=32).run(
-    learning_rate=1e-3, max_steps=100, eval_steps=100)
+    learning_rate=1e-3, max_steps=70, eval_steps=70)
 tokenizer = general.tokenizer
 narrow = ft.Experiment(model=(general.model, tokenizer), data="contracts_task",
                        probes=("tasks",), replay_from="tasks", eval_records=16)
 
 # %%
 target, old = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::8]
-plain_sentences = ft.load_probes()[::10]
+plain_sentences = ft.load_probes()[::20]
 
 
 def measure(model):
@@ -64,12 +64,12 @@ before = measure(general.model)
 before
 
 # %%
-guess = ft.predict("After 24 steps on clauses at rate 0.001, of the old tasks' exact match remains ...",
+guess = ft.predict("After 20 steps on clauses at rate 0.001, of the old tasks' exact match remains ...",
                    "nearly all", "about half", "nothing", guess=...)
 guess
 
 # %%
-base = ft.Config(batch_size=8, max_steps=24, eval_steps=1000)
+base = ft.Config(batch_size=8, max_steps=20, eval_steps=1000)
 hurt = narrow.run(base, learning_rate=1e-3, live=False)
 after = measure(hurt.model)
 share = after["kept"] / before["kept"]
@@ -93,8 +93,9 @@ again
 
 # %%
 short = ft.Config(max_steps=8, eval_steps=1000, learning_rate=5e-4)
-back = {name: [measure(ft.Experiment(model=m, data="tasks", probes=(), eval_records=8).run(
-    short, seed=seed, live=False).model)["kept"] for seed in SEEDS]
+back = {name: [ft.exact_match(ft.Experiment(
+    model=m, data="tasks", probes=(), eval_records=8).run(short, seed=seed, live=False).model,
+    tokenizer, old) for seed in SEEDS]
     for name, m in {"hurt": (hurt.model, tokenizer), "base": "tiny"}.items()}
 ft.expect(back["hurt"], ">", after["kept"], "a few steps bring much of it back")
 ft.expect(back["hurt"], ">", back["base"], "which the base cannot do in so few: it was still there")
@@ -169,8 +170,8 @@ assert torch.allclose(*pair, atol=1e-3)
 # ## The frontier
 # <!-- claims: C99 C70 · E19 -->
 #
-# Each point is an arm: right is learned, up is kept. First full fine-tuning at four rates; the grey
-# line joins the first three. It is the bar: a remedy must end **above** it.
+# Each point is an arm: right is learned, up is kept. First full fine-tuning at three rates, joined by
+# a grey line. It is the bar: a remedy must end **above** it.
 
 # %%
 safest = ft.predict("The rate that keeps most of the old tasks has a target score ...",
@@ -180,8 +181,9 @@ safest
 # %%
 from ftkit.frontier import Frontier
 
-rates = {f"full {rate:g}": base.but(learning_rate=rate) for rate in (1e-4, 3e-4, 1e-3, 3e-3)}
-front = Frontier(measure, x="target", y="kept", before=before, joined=list(rates)[:3])
+rates = {"full 0.0001": base.but(learning_rate=1e-4), "full 0.0003": base.but(learning_rate=3e-4),
+         "full 0.001": base.but(learning_rate=1e-3, eval_steps=4)}
+front = Frontier(measure, x="target", y="kept", before=before, joined=list(rates))
 front.train(narrow, rates, SEEDS).table("target", "kept", "probes")
 
 # %%
@@ -189,16 +191,15 @@ learned, kept = ({arm: front.values(arm, key) for arm in rates} for key in ("tar
 ft.expect(kept["full 0.0001"], ">", kept["full 0.001"], "the low rate keeps more")
 ft.expect(learned["full 0.0001"], "<", learned["full 0.001"], "because it learned less")
 ft.expect(kept["full 0.001"], "<", before["kept"] - 0.2, "at 0.001 the old tasks are hurt")
-ft.expect(kept["full 0.003"], "<", kept["full 0.001"], "and a higher rate costs more")
 safest.score("of almost nothing")
 
 # %% [markdown]
 # So "lower the rate" alone is a walk along the line, not above it.
 #
-# ## Seven remedies
+# ## Six remedies
 # <!-- claims: C70 C71 C72 C73 C95 · E16 E17 E18 E19 E22 -->
 #
-# Same data; 24 steps at rate 0.001 unless the name says otherwise. Guess the winner.
+# Same data; 20 steps at rate 0.001 unless the name says otherwise. Guess the winner.
 
 # %%
 winner = ft.predict("At equal learning, most of the old tasks is kept by ...",
@@ -208,13 +209,12 @@ winner
 # %%
 start = base.but(learning_rate=1e-3)
 remedies = {
-    "early stopping": start.but(eval_steps=3, early_stopping_patience=2),
-    "0.0003, 48 steps": base.but(learning_rate=3e-4, max_steps=48),
+    "early stopping": start.but(eval_steps=2, early_stopping_patience=2,
+                                metric_for_best_model="tasks_loss"),
+    "0.0003, 32 steps": base.but(learning_rate=3e-4, max_steps=32),
     "replay 25 %": start.but(replay=0.25),
-    "LoRA 0.01": base.but(method="lora", learning_rate=1e-2),
-    "LoRA 0.005, 48 steps": base.but(method="lora", learning_rate=5e-3, max_steps=48),
+    "LoRA 0.005, 32 steps": base.but(method="lora", learning_rate=5e-3, max_steps=32),
     "L2-SP 1": start.but(l2_sp=1.0),
-    "weight decay 0.1": start.but(weight_decay=0.1),
 }
 front.train(narrow, remedies, SEEDS).table("target", "kept", "probes")
 
@@ -230,38 +230,39 @@ front.blend(general.model, "full 0.001", shares=(0.5, 0.7))
 
 # %%
 above = {arm: front.gain(arm) for arm in front.arms if arm not in rates}
-for arm in ("replay 25 %", "L2-SP 1", "full 0.001, blend 0.7", "0.0003, 48 steps"):
+for arm in ("replay 25 %", "L2-SP 1", "full 0.001, blend 0.7", "0.0003, 32 steps"):
     ft.expect(above[arm], ">", 0, f"{arm}: more is kept at equal learning")
 ft.table([{"remedy": arm, "above the line": gain} for arm, gain in above.items()])
 
 # %%
-for arm in ("early stopping", "weight decay 0.1"):
-    ft.expect(front.values(arm, "kept"), "==", kept["full 0.001"], f"{arm}: nothing is gained")
-for arm in ("LoRA 0.01", "LoRA 0.005, 48 steps"):
-    ft.expect(above[arm], "<", 0.2, f"{arm}: no rescue from forgetting")
-ft.expect(front.values("LoRA 0.005, 48 steps", "kept"), "<", front.values("0.0003, 48 steps", "kept"),
-          "with as many steps a low rate of full fine-tuning keeps more")
+ft.expect(front.values("LoRA 0.005, 32 steps", "kept"), "<", front.values("0.0003, 32 steps", "kept"),
+          "LoRA is no rescue: full fine-tuning at a low rate, with as many steps, keeps more")
 names = {"replay 25 %": "replay", "L2-SP 1": "L2-SP", "full 0.001, blend 0.7": "WiSE-FT"}
 mean = {arm: sum(front.values(arm, "kept")) for arm in names}
 winner.score(names[max(mean, key=mean.get)])
 
 # %% [markdown]
 # Replay needs the old data (or something like it). L2-SP needs a λ. WiSE-FT needs nothing but the old
-# weights, after the fact. The lower rate with twice the steps pays in time, and is hard to beat. LoRA
+# weights, after the fact. The lower rate with more steps pays in time, and is hard to beat. LoRA
 # changes *which* directions move; the merged function changes all the same.
 #
-# ## Why did early stopping do nothing?
+# ## What does early stopping watch?
 # <!-- claims: C71 · E19 -->
 #
-# It watched `val_loss`, the loss of the *new* task, which was still falling: by that measure all was
-# well. Let it watch the old tasks instead.
+# By default `val_loss`, the loss of the *new* task. Ours watched the loss of the *old* ones,
+# `tasks_loss`. Here are both, in the runs at rate 0.001 that nothing stopped.
 
 # %%
-watch = start.but(eval_steps=3, early_stopping_patience=2, metric_for_best_model="tasks_loss")
-stopped = [narrow.run(watch, seed=seed, live=False) for seed in SEEDS]
-ft.expect([measure(run.model)["target"] for run in stopped], "<", learned["full 0.001"],
-          "stopped in time to keep the rest, it has learned less")
-[run.stopped for run in stopped]
+three, watching = front.arms["full 0.001"], front.arms["early stopping"]
+evals = [[row["val_loss"] for row in run.rows if "val_loss" in row] for run in three]
+ft.expect([at[-1] for at in evals], "<", [at[1] for at in evals],
+          "by the loss of the new task all is well: it falls from step 8 to the end")
+ft.expect([run.after["tasks_loss"] for run in three], ">", [run.before["tasks_loss"] for run in three],
+          "while that of the old ones has risen")
+ft.expect(front.values("early stopping", "target"), "<", learned["full 0.001"],
+          "made to watch the old tasks, it stops before much is learned")
+print(*(run.stopped for run in watching), sep="\n")
+ft.curves(three, "val_loss", "tasks_loss")
 
 # %% [markdown]
 # The old tasks get worse from the first steps on. Stopping chooses a point on the path; it cannot
@@ -286,7 +287,7 @@ def by_group(models):
                     for m in models] for group, members in groups.items()}
 
 
-bare, helped = by_group([run.model for run in front.arms["full 0.001"]]), by_group(halved)
+bare, helped = by_group([run.model for run in three]), by_group(halved)
 ft.expect(helped["replayed"], ">", bare["replayed"], "what is replayed is kept")
 ft.expect(helped["not replayed"], ">", bare["not replayed"], "and so is some of the rest")
 ft.table([{"replay": "none", **bare}, {"replay": "half of the tasks", **helped}])
@@ -303,10 +304,11 @@ ft.table([{"replay": "none", **bare}, {"replay": "half of the tasks", **helped}]
 
 # %%
 jobs = ["contracts_task", "finance_task", "code_task"]
-tests = {job: ft.records(job, "test")[:30] for job in jobs}
+tests = {job: ft.records(job, "test")[:20] for job in jobs}
 model, matrix = (general.model, tokenizer), []
 for job in jobs:
-    step = ft.Experiment(model=model, data=job, probes=(), eval_records=8).run(start, live=False)
+    step = ft.Experiment(model=model, data=job, probes=(), eval_records=8).run(
+        start, max_steps=30, live=False)
     model = (step.model, tokenizer)
     matrix.append([ft.exact_match(*model, tests[column]) for column in jobs])
 ft.table([{"after": job, **dict(zip(jobs, row, strict=True))}
@@ -391,20 +393,21 @@ ft.check("backward_transfer", backward_transfer)
 # <details><summary>Answer</summary>
 # Measure first: a fixed suite before and after. Then replay a share of old data, a lower rate for more
 # steps, a pull to the old weights (L2-SP), or interpolation afterwards (WiSE-FT), compared at equal
-# target. Here 25 % replay raised what was kept from 0.4 to 0.7, at no cost in the target.
+# target. Here 25 % replay raised what was kept from 0.36 to 0.68, at no cost in the target.
 # </details>
 #
 # **Does LoRA prevent it?**
 # <details><summary>Answer</summary>
-# No. The base is frozen, the function is not. Our LoRA runs kept 0.2 and 0.45 of the old tasks where
-# full fine-tuning at a low rate kept 0.74, with as good a target. On large models it forgets less and learns less (Biderman et al. 2024): show both axes, with three seeds.
+# No. The base is frozen, the function is not. Our LoRA runs kept 0.47 of the old tasks where full
+# fine-tuning at a low rate, with as many steps, kept 0.65. On large models it forgets less and learns
+# less (Biderman et al. 2024): show both axes, with three seeds.
 # </details>
 #
 # **Early stopping?**
 # <details><summary>Answer</summary>
-# It watches the new task, whose loss falls while the old ones rot: in our runs it never fired in time,
-# and watching the old tasks it stopped before anything was learned. It picks a point of the
-# trade-off and cannot leave it.
+# As a rule it watches the new task, whose loss falls while the old ones rot: no reason to stop. Made to
+# watch the old tasks, ours stopped before anything was learned. It picks a point of the trade-off and
+# cannot leave it.
 # </details>
 
 # %% [markdown]
@@ -416,15 +419,16 @@ ft.check("backward_transfer", backward_transfer)
 #
 # **Weight decay or L2-SP?**
 # <details><summary>Answer</summary>
-# Weight decay pulls to zero: rate × decay × steps is here about 0.1 % of a weight, and it changed
-# nothing. L2-SP pulls to the start and moved us above the line. In LoRA there is nothing to pull.
+# Weight decay pulls to zero, by rate × decay × steps: 0.001 · 0.1 · 20 is 0.2 % of a weight, so hardly
+# at all (lesson 17 tries it). L2-SP pulls to the start and moved us above the line. In LoRA there is
+# nothing to pull.
 # </details>
 #
 # ## Recap
 #
 # - Learned and kept are two axes. Compare remedies at equal learning.
-# - Above the line here: replay, L2-SP, WiSE-FT, a low rate with more steps. Not above it: LoRA, early
-#   stopping, weight decay.
+# - Above the line here: replay, L2-SP, WiSE-FT, a low rate with more steps. LoRA less far, and
+#   it kept less than that low rate; early stopping is a point of the path.
 # - Much of the loss was form, and form is cheap to bring back. Replay of a part kept more than the part.
 #
 # Next: lesson 17, overfitting, the other way to train too long.

@@ -21,8 +21,9 @@ class Live:
     """Curves that grow while a run trains: call it with each row, then `finish(run)`.
 
     Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. At most
-    one picture a second, and so far apart that one's CPU time is at most `SHARE` of the
-    time to the next. A drawing error is told once and never reaches the training.
+    one picture a second, and so far apart that one takes at most `SHARE` of the CPU time to the
+    next; where the process hardly computes, of a quarter of the seconds. A drawing error is told
+    once and never reaches the training.
     before: measures of the untouched model, drawn at step 0. show: where pictures go instead of
     the display, a function of a MIME bundle; `png` then holds the bytes of the last picture.
     behind: (name, run) of a finished run, whose curves are drawn pale for comparison.
@@ -48,7 +49,8 @@ class Live:
         self.data: dict[str, list[tuple[float, float]]] = {
             key: [(0.0, words.to_float(v))] for key, v in (before or {}).items()
             if self._drawn(key)}
-        self.last, self.cost, self.began, self.row = -math.inf, 0.0, None, {}
+        self.last = self.worked = -math.inf
+        self.cost, self.began, self.row = 0.0, None, {}
         self.background = None
         if self.show:
             self._safely(self._paint)  # imports matplotlib now, not in the training time
@@ -74,11 +76,14 @@ class Live:
         """Draw what was added, unless that would be too often."""
         if not self.show:
             return
-        if time.perf_counter() - self.last < max(1 / self.HERTZ, self.cost / self.SHARE):
+        passed = time.perf_counter() - self.last
+        worked = max(time.process_time() - self.worked, passed / 4)
+        if passed < 1 / self.HERTZ or worked < self.cost / self.SHARE:
             return
         began = time.thread_time()
         self._safely(self._paint)
-        self.last, self.cost = time.perf_counter(), time.thread_time() - began
+        self.cost = time.thread_time() - began
+        self.last, self.worked = time.perf_counter(), time.process_time()
 
     def finish(self, run):
         """Leave the whole picture and its sentence in the cell."""

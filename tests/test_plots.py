@@ -364,6 +364,7 @@ def test_drawing_costs_at_most_a_fiftieth_of_the_time(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(time, "thread_time", lambda: clock[0])
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
 
     def slow(_):
         clock[0] += 0.1
@@ -386,6 +387,14 @@ def test_drawing_costs_at_most_a_fiftieth_of_the_time(monkeypatch):
         clock[0] += 0.01
         quick({"step": step, "loss": 1.0})
     assert 10 <= len(shown) <= 12  # one a second, and the empty axes
+    shown.clear()
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)  # it waits, as for a GPU
+    waiting = Live(1000, show=slow)
+    waiting._paint = lambda: waiting.show({})
+    for step in range(1, 5001):
+        clock[0] += 0.01
+        waiting({"step": step, "loss": 1.0})
+    assert 3 <= len(shown) <= 4  # 0.1 seconds in 20
 
 
 def test_a_figure_is_used_again_and_keeps_nothing_of_the_run_before():

@@ -29,8 +29,9 @@ def stacked(rows: dict, text: str) -> figure.Picture:
     from ftkit.footprint import NAMES
 
     with figure.style():
-        drawn = figure.new_figure(7.6, 1.3 + 0.42 * len(rows))
-        ax = drawn.add_axes((0.17, 0.3 - 0.02 * min(5, len(rows)), 0.79, 0.5))
+        high = 0.43 * len(rows)  # inches; above it are two lines of legend and names of GPUs
+        drawn = figure.new_figure(7.6, high + 1.3)
+        ax = drawn.add_axes((0.17, 0.5 / (high + 1.3), 0.79, high / (high + 1.3)))
         shown = [part for part in (*NAMES, "measured") if any(r.get(part) for r in rows.values())]
         top = max(parts["peak"] for parts in rows.values())
         unit, word = (1e12, "TB") if top >= 1e12 else (1e9, "GB") if top >= 1e9 else (1e6, "MB")
@@ -51,7 +52,7 @@ def stacked(rows: dict, text: str) -> figure.Picture:
         ax.set_xlabel(f"{word} (10**{len(str(int(unit))) - 1} bytes) on each GPU")
         _lines(ax, top, unit)
         ax.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="lower center",
-                  bbox_to_anchor=(0.45, 1.12), ncols=4, frameon=False, fontsize=7.5)
+                  bbox_to_anchor=(0.45, 1 + 0.2 / high), ncols=4, frameon=False, fontsize=7.5)
         ax.grid(False, axis="y")
     return figure.Picture(drawn, text)
 

@@ -301,10 +301,11 @@ peaks = {}
 for segments in (1, 2, 4, 8, 16, 32, 64):
     with Meter() as meter:
         checkpoint_sequential(chain, segments, start, use_reentrant=False).sum().backward()
-    peaks[segments] = meter.peak / start.nbytes
+    peaks[segments] = round(meter.peak / start.nbytes, 1)
 assert min(peaks, key=peaks.get) == 8
 layer = sum(size for part, size in parts.items() if part != "loss") / state / 4
-peaks, {n: min(range(1, n + 1), key=lambda s: s + -(-n // s) * layer) for n in (4, 32, 80, 126)}
+best_of = {n: min(range(1, n + 1), key=lambda s: s + -(-n // s) * layer) for n in (4, 32, 80, 126)}
+{"peak by segments": peaks, "transformer: best segments by layers": best_of}
 
 # %% [markdown]
 # √64 = 8, the rule of [Chen et al. 2016](https://arxiv.org/abs/1604.06174): memory grows with √n. But

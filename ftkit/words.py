@@ -42,8 +42,8 @@ def compared(groups, keys) -> str:
             low, high = min(fine, key=fine.get), max(fine, key=fine.get)
             same = len(fine) > 1 and fine[low] == fine[high]
             apart = fine[low] != fine[high]
-            parts.append(f"ended {'lowest ' * apart}at {number(fine[low])} "
-                         f"({'all' if same else low})")
+            parts.append(f"ended {'lowest ' * apart}at {number(fine[low])}" + (
+                f" ({'all' if same else low})" if len(groups) > 1 else ""))
             if apart:
                 parts.append(f"highest at {number(fine[high])} ({high})")
         parts += [f"diverged: {', '.join(n for n in ends if n not in fine)}"] * (ends != fine)

@@ -105,6 +105,7 @@ def test_several_runs_get_a_panel_for_each_key_and_lines_that_differ_without_col
 def test_runs_that_differ_only_in_seed_are_one_line_with_a_band():
     runs = [make_run(seed=s, losses=(3.0 + s, 1.0 + s)) for s in range(3)]
     (ax,) = plots.curves(runs, "loss").axes
+    assert plots.curves(runs, "loss").text == "loss ended at 2.00."  # no name of one of the seeds
     assert [list(line.get_ydata()) for line in ax.lines] == [[4.0, 2.0]]
     assert len(ax.collections) == 1
     band = ax.collections[0].get_paths()[0].get_extents()

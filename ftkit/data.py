@@ -35,7 +35,7 @@ FIELDS = {  # the fields of each kind; the first that is present decides the kin
 DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
            "output": "instruction", "instruction": "instruction", "text": "text"}
 ROLES = ("system", "user", "assistant")
-LARGE = 32_000_000  # bytes of a file
+LARGE = 4_000_000  # bytes of a file
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
 FOREIGN = {  # names other tools use → ours
     "prompt": "instruction", "question": "instruction", "query": "instruction",

@@ -172,7 +172,7 @@ def encode_all(
 # Token ids as Python lists take some thirty times the bytes of their text, so records of more
 # characters than LARGE are read once to find what is wrong and encoded again when their batch
 # comes, CHUNK records at a time.
-LARGE, CHUNK = 32_000_000, 200
+LARGE, CHUNK = 4_000_000, 200
 
 
 class Lazy(Sequence):

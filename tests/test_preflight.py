@@ -127,7 +127,7 @@ def told():
 
     if sys.platform != "linux" or torch.cuda.is_available():
         pytest.skip("limits the memory of a process on CPU, which Linux can do")
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=900,
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=1800,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (lines[-1:], done.stderr[-3000:])

@@ -174,6 +174,7 @@ def test_free_memory_knows_what_ulimit_leaves(kernel_says, monkeypatch, limits, 
     assert machine.free_memory() == left
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
 def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch):
     unlimited(monkeypatch, RLIMIT_DATA=600_000_000)
     kernel_says({"/proc/meminfo": MEMINFO, "/proc/self/status": "VmData: 500000 kB\n"})

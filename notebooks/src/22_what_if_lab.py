@@ -142,12 +142,12 @@ ft.compare(runs[0], hurry)
 # %%
 broken = lab.run(learning_rate=1.0, max_steps=20, live=False)
 assert diagnose(broken)[0].kind == "diverged"
-diagnose(broken)[0]
+diagnose(broken)[0].text
 
 # %% [markdown]
 # ## What if?
 #
-# Back to the panel. Ten questions to start with; guess each before you press *Start*.
+# Back to the panel. Eight questions to start with; guess each before you press *Start*.
 #
 # - half the steps, twice the rate?
 # - batch size 64, same number of steps? Same number of records?

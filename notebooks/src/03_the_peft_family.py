@@ -247,9 +247,9 @@ most = ft.predict("When each has just reached the target, which has lost most ge
 most
 
 # %%
-longer = [lab.run(config_of("IA3", best["IA3"]), seed=seed, max_steps=30, live=False)
+longer = [lab.run(config_of("IA3", best["IA3"]), seed=seed, max_steps=40, live=False)
           for seed in SEEDS]
-paths = {"full": arms["full"], "LoRA r=8": arms["LoRA r=8"], "IA3, 30 steps": longer}
+paths = {"full": arms["full"], "LoRA r=8": arms["LoRA r=8"], "IA3, 40 steps": longer}
 reached = {name: [next(row for row in run.rows if row.get("val_loss", 9) < 2.2) for run in runs]
            for name, runs in paths.items()}
 when, forgot = ({name: [row[key] for row in rows] for name, rows in reached.items()}
@@ -258,7 +258,7 @@ ft.table([{"method": name, "trained": paths[name][0].trainable_parameters, "step
            "general_loss": forgot[name]} for name in paths])
 
 # %%
-long = "IA3, 30 steps"
+long = "IA3, 40 steps"
 ft.expect(when[long], ">", when["full"], "IA3 gets there, later")
 ft.expect(forgot[long], ">", forgot["full"], "the smallest update forgets the most")
 most.score("IA3")

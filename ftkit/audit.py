@@ -172,8 +172,8 @@ class _Audit:
 
     def compare(self) -> tuple[int, int]:
         """(duplicates, near-duplicates) among the rows, each with a warning."""
+        near, self.near = self.near.pairs(), None  # most of what is kept; the rest needs room
         same, asks = data.first_of(self.whole), data.first_of(self.question)
-        near = self.near.pairs()
         for i, line in enumerate(self.line):
             if same[i] != i:
                 self.warn(line, None, f"the same as line {self.line[same[i]]}")

@@ -7,7 +7,7 @@ a quiet machine. Writes RESULTS.md and results.json beside this file. What is in
 not measured again: start anew with --fresh, go on after an interruption without.
 
     python tests/benchmarks/bench.py speed|eval|generate|startup|live|all [--quick] [--fresh]
-                                     [--clock cpu|wall] [--model tiny|smollm2]
+                                     [--clock cpu|wall] [--model tiny|smollm2] [--rounds N]
 
 --quick: one round, fewer steps and contenders, CPU clock only, kept apart in .cache; 4 minutes on
 a quiet machine. SmolLM2 takes part if `ftkit fetch smollm2` has brought it.
@@ -118,7 +118,7 @@ def speed(store, args):
                 base = {"suite": "speed", "model": model, "method": method, "clock": clock,
                         "threads": threads, "records": records, **start_of(model)}
                 rounds: dict[str, list] = {who: [] for who in trainers}
-                for number in range(1 if args.quick else 2):
+                for number in range(args.rounds or (1 if args.quick else 2)):
                     for who in trainers:
                         rounds[who].append(store.get(base | {"who": who, "round": number}))
                     peak = store.get({"suite": "gemm", "threads": threads, "round": number,
@@ -195,6 +195,7 @@ def main():
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
     parser.add_argument("--clock", choices=["cpu", "wall"])
     parser.add_argument("--model", choices=list(WARM_UP))
+    parser.add_argument("--rounds", type=int, help="of training (default 2, with --quick 1)")
     args = parser.parse_args()
     args.models = [args.model] if args.model else ["tiny", "smollm2"]
     if "smollm2" in args.models and not have_smollm2():

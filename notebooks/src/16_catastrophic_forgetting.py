@@ -83,7 +83,7 @@ ft.table([{"": "before", **before}, {"": "after", **after}])
 # tasks. Is the rest gone, or is it buried?
 
 # %%
-ft.table([{"asked": f"{r['instruction']} {r['input']}"[:60], "wanted": r["output"], "says": says}
+ft.table([{"asked": f"{r['instruction']} {r['input']}", "wanted": r["output"], "says": says}
           for r, says in zip(old[::9], ft.answers(hurt.model, tokenizer, old[::9]), strict=True)])
 
 # %%

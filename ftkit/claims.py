@@ -26,6 +26,7 @@ __all__ = ["calibration", "check", "exercise", "expect", "near", "predict"]
 
 # ------------------------------------------------------------------------------- expect
 
+LINE = 90  # characters of a line in a notebook
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
              "==": operator.eq, "!=": operator.ne}
 
@@ -63,7 +64,8 @@ def expect(a, op: str, b, claim: str) -> Verdict:
     smoke = not holds and machine.tier() == "smoke"
     mark = "✓" if holds else "– (smoke tier: too short to show it)" if smoke else "✗"
     text = clean(f"{mark} {claim}: {cell(left)} {op} {cell(right)}{margin}")
-    print(text)
+    wide = margin and len(text) > LINE
+    print(text[:-len(margin)] + "\n " + margin if wide else text)
     if not holds and not smoke and os.environ.get("FTKIT_STRICT") == "1":
         raise AssertionError(text)
     return Verdict(holds, text)

@@ -23,18 +23,18 @@ def toward_zero(x, unit):
     return (cut + (torch.rand_like(x) < (x / unit - cut).abs())) * unit
 
 
-def next_scale(scale, good, overflown):
-    if overflown:
+def next_scale(scale, good, overflowed):
+    if overflowed:
         return scale / 2, 0
     return (scale * 2, 0) if good + 1 >= 2000 else (scale, good + 1)
 
 
-def scale_without_reset(scale, good, overflown):
-    return (scale / 2, good) if overflown else next_scale(scale, good, overflown)
+def scale_without_reset(scale, good, overflowed):
+    return (scale / 2, good) if overflowed else next_scale(scale, good, overflowed)
 
 
-def scale_up(scale, good, overflown):
-    return (scale * 2, 0) if overflown else next_scale(scale, good, overflown)
+def scale_up(scale, good, overflowed):
+    return (scale * 2, 0) if overflowed else next_scale(scale, good, overflowed)
 
 
 SOLUTIONS = {
@@ -59,7 +59,7 @@ SOLUTIONS = {
         "wrong": {
             "no new count": (scale_without_reset, "counting starts again"),
             "the wrong way": (scale_up, "must become smaller"),
-            "never doubles": (lambda scale, good, overflown: (scale / 2, 0) if overflown
+            "never doubles": (lambda scale, good, overflowed: (scale / 2, 0) if overflowed
                               else (scale, good + 1), "expected (2048, 0)"),
         },
     },

@@ -178,6 +178,14 @@ def test_a_claim_is_printed_with_both_values(capsys):
     assert unmet == "✗ training lowers the loss: 5.00 < 4.10"
 
 
+def test_a_claim_that_fills_a_line_has_its_margin_on_the_next(capsys):
+    claim = "a low rate with as many steps keeps more of what the model knew"
+    claims.expect([1.0, 1.1, 1.2], "<", [2.0, 2.1, 2.2], claim)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("1.10 ± 0.10 < 2.10 ± 0.10")
+    assert second == "  (difference 1.00, spread 0.14)"
+
+
 def test_seeds_must_differ_by_more_than_their_spread(capsys):
     near, far = [1.0, 1.2, 1.1], [1.17, 1.32, 1.17]
     assert not claims.expect(near, "<", far, "lower")  # 0.12 apart, spread 0.13

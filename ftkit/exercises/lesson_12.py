@@ -52,7 +52,7 @@ def _(next_scale):
         made = tuple(next_scale(*given))
         if made == wanted:
             continue
-        told = f"scale {given[0]}, {given[1]} good steps, overflown={given[2]}: {made}; "
+        told = f"scale {given[0]}, {given[1]} good steps, overflowed={given[2]}: {made}; "
         if given[2] and made[0] > given[0]:
             return told + "after an infinity the scale must become smaller"
         if made[0] == wanted[0] and made[1] != 0 == wanted[1]:

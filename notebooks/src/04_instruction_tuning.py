@@ -202,8 +202,8 @@ run
 # %%
 after = score(ft.answers(run.model, tokenizer, test))["exact match"]
 knew = max(score(answers)["begins with the answer"] for answers in base.values())
+print(f"tuned {after:.2f}; base, best wording {knew:.2f}")
 guess.score(round(100 * after))
-{"tuned": after, "base, best wording": knew}
 
 # %%
 by_task = ft.exact_match(run.model, tokenizer, ft.records("tasks", "test"), by="task")

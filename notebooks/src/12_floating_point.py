@@ -89,6 +89,8 @@ def stay(step):
 
 
 lost.score("most" if stay(1e-4) > 0.6 else "half")
+
+# %%
 {"size of a weight": weights.std().item(),
  "of all weights stay": {f"step {step:g}": stay(step) for step in (1e-5, 1e-4, 1e-3)}}
 
@@ -150,6 +152,8 @@ ft.expect(ends["nearest"], ">", [2 * loss for loss in ends["none"]], "small step
 near = [abs(a - b) for a, b in zip(ends["stochastic"], ends["none"], strict=True)]
 ft.expect(max(near), "<", 0.1, "rounding by chance loses nothing")
 rounding.score("stochastic")
+
+# %%
 ft.table([{"rounding": how, "val_loss": losses} for how, losses in ends.items()])
 
 # %% [markdown]
@@ -170,6 +174,7 @@ ft.table([{"rate": rate, "val_loss, nearest / fp32": shares} for rate, shares in
 # ## The same with ft
 #
 # `precision="bf16"` is mixed precision (autocast over fp32 weights), `"pure-bf16"` has no other copy.
+# (Losses fall less than above: a Config warms up and lets the rate fall, `train_rounded` holds it.)
 
 # %%
 base = ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=25)
@@ -183,8 +188,8 @@ ft.curves(runs, "val_loss")
 # ## The other end: fp16
 #
 # <!-- claims: C51 · E28 -->
-# fp16 has three more bits of fraction, and a narrow range. Gradients are small: below 6e-8 fp16 has
-# nothing but zero. So the *loss* is multiplied by a scale, which multiplies every gradient, and
+# fp16 has three more bits of fraction, and a narrow range. Gradients are small: below its
+# normal numbers fp16 has subnormals, and below 6e-8 nothing but zero. So the *loss* is multiplied by a scale, which multiplies every gradient, and
 # they are divided by it before the update.
 
 # %%
@@ -200,7 +205,7 @@ gradients = gradients[gradients != 0]
 def after_scaling(power):
     half = (gradients * 2.0**power).half()
     return {"scale": f"2^{power}", "lost to zero": (half == 0).double().mean().item(),
-            "overflown": half.isinf().sum().item()}
+            "overflowed": half.isinf().sum().item()}
 
 
 # %%
@@ -213,7 +218,7 @@ ft.table([after_scaling(power) for power in (0, 4, 8, 12, 16, 20)])
 
 # %%
 lines = [after_scaling(power) for power in range(0, 24, 2)]
-fine = [line for line in lines if line["lost to zero"] < 1e-5 and line["overflown"] == 0]
+fine = [line for line in lines if line["lost to zero"] < 1e-5 and line["overflowed"] == 0]
 ft.expect(len(fine), ">", 0, "between zero and infinity there is a window")
 [line["scale"] for line in fine]
 
@@ -248,12 +253,12 @@ def states(precision):
 # %%
 total = {precision: states(precision) for precision in runs}
 ft.expect(total["bf16"], "==", total["fp32"], "bytes per parameter are the same")
+print(total)
 memory.score("the same" if total["bf16"] == total["fp32"] else "half")
-total
 
 # %% [markdown]
-# The fp32 weights *are* the master copy; on GPU recipes that keep 16-bit weights beside it: 2 + 2 + 4
-# + 8 = 16 again. What about that which the backward pass keeps?
+# The fp32 weights *are* the master copy; on GPU recipes that keep 16-bit weights beside it:
+# 2 + 2 + 4 + 8 = 16 again. What about that which the backward pass keeps?
 
 # %%
 kept = {"fp32": floats.kept_for_backward(model, batch),
@@ -342,13 +347,13 @@ ft.check("round_stochastically", round_stochastically)
 
 
 # %% [markdown]
-# **3.** A loss scaler's rule. `overflown` says if this step had an infinity, `good` how many good
+# **3.** A loss scaler's rule. `overflowed` says if this step had an infinity, `good` how many good
 # steps came before it. Return the new `(scale, good)`: halve and start counting again, or count; and
 # double after 2,000 good steps in a row.
 
 
 # %% tags=["raises-exception"]
-def next_scale(scale, good, overflown):
+def next_scale(scale, good, overflowed):
     ...
 
 

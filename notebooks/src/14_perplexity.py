@@ -57,7 +57,7 @@ math.exp(sum(losses) / len(losses))
 # %%
 with torch.no_grad():
     library = math.exp(model(ids, labels=ids).loss.item())
-ft.expect(math.exp(sum(losses) / len(losses)) - library, "<", 1e-3, "by hand as transformers")
+ft.expect(abs(math.exp(sum(losses) / len(losses)) - library), "<", 1e-3, "by hand as transformers")
 worst = max(range(len(losses)), key=losses.__getitem__)
 ft.table([{"has read": tokenizer.decode(ids[0, max(1, worst - 8):worst + 1]),
            "must say": tokenizer.decode(ids[0, worst + 1]), "loss": losses[worst],
@@ -131,8 +131,8 @@ assert max(right) - min(right) < 1e-3
 ft.table(rows)
 
 # %% [markdown]
-# Masked: one number six times. Counted: a number that depends on the batch size, and may come out
-# better or worse, as the model happens to like padding. **A perplexity that changes with the
+# Masked: one number six times. Counted: a number that depends on the batch size, and comes out
+# worse here, elsewhere better, as the model happens to like padding. **A perplexity that changes with the
 # batch size is a bug**, and that is the cheapest test there is.
 
 # %% [markdown]
@@ -168,7 +168,7 @@ ft.expect(ppl[8], "<", ppl[63], "the same model looks better when it may look ba
 # <!-- claims: C60 · E32 -->
 #
 # Perplexity is per *token*, and tokens are whatever the tokenizer makes. Spell the same text letter
-# by letter and let the same model read that: many more tokens, most of them easy.
+# by letter and let the same model read that: many more tokens.
 
 
 # %%
@@ -246,9 +246,9 @@ ft.table([{"passes": n, "validation perplexity": p, "exact match": r}
           for n, p, r in zip((4, 24), ppl, right)])
 
 # %% [markdown]
-# Read both columns. If perplexity got worse while exact match did not, the model has become *sure*:
-# where it is wrong it now gives the reference almost no probability, and perplexity pays for that,
-# while the first choice is as good as before. Choose a checkpoint by what your users will see.
+# Read both columns. Perplexity got clearly worse, exact match hardly moved: the model has become
+# *sure*. Where it is wrong it now gives the reference almost no probability, and perplexity pays for
+# that, while the first choice is nearly as good as before. Choose a checkpoint by what your users will see.
 
 # %%
 both = [r2 - r1 for r1, r2 in zip(*right)], [math.log(p2 / p1) for p1, p2 in zip(*ppl)]
@@ -328,8 +328,8 @@ ft.check("comparable", verdicts)
 # **When is perplexity the right metric in fine-tuning?**
 # <details><summary>Answer</summary>
 # For continued pretraining, on domain and general text side by side. Poor for instruction quality:
-# it scores the reference, not the answer, and rises with over-confidence while exact match may
-# stay. Measured above over three seeds.
+# it scores the reference, not the answer, and rises with over-confidence while exact match
+# hardly moves. Measured above over three seeds.
 # </details>
 
 # %% [markdown]

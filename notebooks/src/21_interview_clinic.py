@@ -109,7 +109,6 @@ def sides(name, id):
 after, before = sides("lora_narrow", "lora-forgets")
 ft.expect(after, ">", [1.5 * b for b in before], "LoRA forgot")
 lora.score("rises by a half or more")
-{"old tasks before": before, "after": after}
 
 # %% [markdown]
 # What is true: LoRA changes fewer numbers, and can be taken out again. What it does to the function
@@ -128,6 +127,8 @@ general, base = sides("general_at_ten", "forgetting-before-divergence")
 ft.expect(late, "<", early, "the training loss fell")
 ft.expect(general, ">", [g + 0.5 for g in base], "and general text got much worse")
 falling.score("falls all the same")
+
+# %%
 ft.table([{"loss": "training", "first": early, "last": late},
           {"loss": "general text", "first": base, "last": general}])
 

@@ -34,7 +34,8 @@ def stacked(rows: dict, text: str) -> figure.Picture:
         ax = drawn.add_axes((0.17, 0.5 / (high + 1.3), 0.79, high / (high + 1.3)))
         shown = [part for part in (*NAMES, "measured") if any(r.get(part) for r in rows.values())]
         top = max(parts["peak"] for parts in rows.values())
-        unit, word = (1e12, "TB") if top >= 1e12 else (1e9, "GB") if top >= 1e9 else (1e6, "MB")
+        unit, word = ((1e12, "TB (10¹² bytes)") if top >= 1e12 else (1e9, "GB (10⁹ bytes)")
+                      if top >= 1e9 else (1e6, "MB (10⁶ bytes)"))
         for place, parts in enumerate(rows.values()):
             left = 0.0
             for part in shown:
@@ -49,7 +50,7 @@ def stacked(rows: dict, text: str) -> figure.Picture:
                       parse_math=False)
         ax.invert_yaxis()
         ax.set_xlim(0, 1.13 * top / unit)
-        ax.set_xlabel(f"{word} (10**{len(str(int(unit))) - 1} bytes) on each GPU")
+        ax.set_xlabel(f"{word} on each GPU")
         _lines(ax, top, unit)
         ax.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="lower center",
                   bbox_to_anchor=(0.45, 1 + 0.2 / high), ncols=4, frameon=False, fontsize=7.5)

@@ -17,8 +17,9 @@
 # - predict it for any model before you rent the card, and know how far off you may be;
 # - find the largest part, and the lever that moves it.
 #
-# *About 25 minutes. The code needs a minute on two CPU cores. Needs lessons 01, 02; leads to 10 to
-# 13.*
+# *About 25 minutes. The code needs a minute on two CPU cores. Needs [01](01_full_fine_tuning.ipynb)
+# and [02](02_lora.ipynb); leads to [10](10_quantisation_and_qlora.ipynb) to
+# [13](13_zero_and_fsdp.ipynb).*
 
 # %%
 import ftkit as ft
@@ -62,8 +63,8 @@ assert sum(per.values()) == 16
 per
 
 # %% [markdown]
-# Sixteen bytes for each parameter. "Two copies" are two *values*, of four bytes each. That is before
-# a single activation.
+# Sixteen bytes for each parameter. "Two copies" are two *values*, of four bytes each. That is
+# before a single activation.
 #
 # ## With ft
 #
@@ -76,7 +77,9 @@ ft.expect(abs(seven.total_states / 107.8e9 - 1), "<", 0.001, "6.738 billion time
 seven
 
 # %% [markdown]
-# 107.8 GB, on no card of 80. And that was *mixed precision*. What would plain fp32 need?
+# 107.8 GB, on no card of 80. The caption names the moment of the peak: *clipping*, between backward
+# pass and update, where the norm of all gradients is taken. And that was *mixed precision*. What
+# would plain fp32 need?
 
 # %%
 guess = ft.predict("From fp32 to mixed precision (bf16), the states of AdamW training ...",
@@ -96,16 +99,18 @@ rows = [{"precision": p, "states, GB": found.total_states / 1e9,
          "activations, GB": found.formula["activations"] / 1e9}
         for p in ("fp32", "bf16", "pure-bf16") for found in [ft.memory(precision=p, **asked)]]
 ft.expect(rows[0]["states, GB"], "==", rows[1]["states, GB"], "mixed precision: the same states")
-guess.score("stay")
 ft.table(rows)
+
+# %%
+guess.score("stay")
 
 # %% [markdown]
 # What halves is the activations.
 #
 # ## Is it true?
 #
-# A prediction that nobody checks is a rumour; calculators on the web are off by two to five times for
-# LoRA. `measure=True` takes the real step here and counts every tensor while it lives. Six
+# A prediction that nobody checks is a rumour; calculators on the web are off by two to five times
+# for LoRA. `measure=True` takes the real step here and counts every tensor while it lives. Six
 # configurations that nobody tuned anything on:
 
 # %%
@@ -113,12 +118,12 @@ from itertools import product
 
 made = [(method, how, ft.memory(model="tiny", method=method, measure=True, max_length=128, **how))
         for method, how in product(("full", "lora", "qlora"), (
-            {"precision": "fp32", "batch_size": 4},
+            {"precision": "fp32", "batch_size": 4, "gradient_checkpointing": False},
             {"precision": "bf16", "batch_size": 8, "gradient_checkpointing": True}))]
 worst = max(abs(found.peak / found.measurement - 1) for *_, found in made)
 ft.expect(worst, "<", 0.002, "predicted peak against the measured one, largest error")
-ft.table([{"method": method, **how, "predicted": found.peak, "measured": found.measurement}
-          for method, how, found in made])
+ft.table([{"method": method, **how, "predicted, bytes": found.peak,
+           "measured, bytes": found.measurement} for method, how, found in made])
 
 # %% [markdown]
 # The whole table, tiny and SmolLM2, against an independent count (every allocation that torch
@@ -126,8 +131,8 @@ ft.table([{"method": method, **how, "predicted": found.peak, "measured": found.m
 #
 # ## The moment of the peak
 #
-# Not everything is there at once. Gradients grow during the backward pass while activations go. Same
-# model, two batches: when is the peak?
+# Not everything is there at once. Gradients grow during the backward pass while activations go.
+# Same model, two batches: when is the peak?
 
 # %%
 from ftkit import measure
@@ -141,9 +146,9 @@ for tokens in (32, 2048):
 ft.table([{"batch": name, **row} for name, row in moments.items()])
 
 # %% [markdown]
-# A small batch peaks at the end of the backward pass, when all gradients are there; a large one at
-# its beginning, where activations and logits are. So "states + activations" is too much for one and
-# right for neither: the peak is the larger of two moments.
+# A small batch peaks late in the backward pass, when nearly all gradients are there; a large one at
+# the end of the forward pass, where activations and logits are. So "states + activations" is too
+# much for one and right for neither: the peak is the larger of two moments.
 #
 # ## What LoRA takes away
 #
@@ -156,15 +161,17 @@ lora_guess = ft.predict("7B with LoRA at 4 × 2,048 tokens: the largest part is 
 lora_guess
 
 # %%
-long = asked | {"batch_size": 4, "max_length": 2048, "precision": "bf16", "optim": "adamw_torch"}
-methods = {method: ft.memory(method=method, **long) for method in ("full", "lora", "qlora")}
-parts = methods["lora"].formula
-ft.expect(parts["activations"], "==", methods["full"].formula["activations"],
-          "LoRA keeps the activations of full fine-tuning")
-lora_guess.score(max((p for p in parts if p != "peak"), key=parts.get))
 from ftkit import bars
 
+long = asked | {"batch_size": 4, "max_length": 2048, "precision": "bf16", "optim": "adamw_torch"}
+methods = {method: ft.memory(method=method, **long) for method in ("full", "lora", "qlora")}
+kept = {method: found.formula["activations"] / 1e9 for method, found in methods.items()}
+ft.expect(kept["lora"], "==", kept["full"], "LoRA keeps the activations of full fine-tuning, GB")
 bars.compared(methods)
+
+# %%
+parts = methods["lora"].formula
+lora_guess.score(max((p for p in parts if p != "peak"), key=parts.get))
 
 # %% [markdown]
 # Gradients and optimizer vanish, and QLoRA squeezes the weights; the activations are those of full
@@ -191,10 +198,12 @@ ft.table([{"method": name, **row} for name, row in largest.items()])
 # %%
 accounts = {"mixed or fp32 AdamW (4+4+8, 2+2+12)": 16, "16-bit weights and gradients, fp32 Adam": 12,
             "all in 16 bits": 8, "16-bit weights alone": 2}
-terabytes = {name: 175e9 * per / 1e12 for name, per in accounts.items()}
+accounts["as reported"] = 1.2e12 / 175e9
+rows = [{"accounting": name, "bytes per parameter": per, "175B, TB": 175e9 * per / 1e12}
+        for name, per in accounts.items()]
 ft.expect(ft.memory(model="175B", precision="bf16").total_states / 1e12, "==",
-          terabytes["mixed or fp32 AdamW (4+4+8, 2+2+12)"], "the usual recipe: 2.8 TB")
-f"1.2 TB are {1.2e12 / 175e9:.1f} bytes per parameter", terabytes
+          rows[0]["175B, TB"], "the usual recipe, TB")
+ft.table(rows)
 
 # %% [markdown]
 # None does: nearest is all-16-bit training, 1.4 TB (1.27 TiB). So quote 1.2 TB as what somebody
@@ -208,15 +217,15 @@ f"{65.29e9 * 12 / 1e9:.0f} GB"
 # ## Levers
 #
 # <!-- claims: C96 -->
-# "The optimizer is the bottleneck; LoRA, QLoRA and ZeRO are the fixes." True for short texts. Three
-# optimizers on the 7B, then the same LoRA run on ever more tokens:
+# "The optimizer is the bottleneck; LoRA, QLoRA and ZeRO are the fixes." True for short texts. Four
+# optimizers on the 7B, then the same LoRA run on ever more tokens, in GB:
 
 # %%
 optims = {name: ft.memory(precision="bf16", optim=name, **asked).states["optimizer"] / 1e9
           for name in ("adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd")}
 ft.expect(round(optims["adamw_torch"] / (2 * 6.738), 2), "==", 4.0,
           "AdamW: 4 times the 16-bit weights")
-optims
+ft.table([{"optim": name, "optimizer's states, GB": kept} for name, kept in optims.items()])
 
 # %%
 grows = [{"tokens": batch * 2048} | {part: value / 1e9 for part, value in found.formula.items()
@@ -233,20 +242,23 @@ ft.table(grows)
 # ## GB and GiB
 #
 # Makers print 80 GB on a card and mean 80 GiB, tools print MiB, papers GB of 10⁹. The two differ by
-# 7 %, which is 5 GB here, and CUDA takes its share before you get any.
+# 7 %, and driver and CUDA take their share before you get any. For an H100:
 
 # %%
 from ftkit import shapes
 
 card = shapes.GPUS["H100 80GB"]
-{"printed": 80, "driver, GB": card.mib * 2**20 / 1e9, "driver, GiB": card.mib / 2**10,
- "left for tensors, GB": card.usable / 1e9}
+sizes = {"80 GiB": 80 * 2**30, "what the driver reports": card.mib * 2**20,
+         "left for tensors": card.usable}
+ft.table([{"": name, "GB": b / 1e9, "GiB": b / 2**30} for name, b in sizes.items()])
 
 # %% [markdown]
 # ## What if?
 #
 # Move the controls: the formula follows at once, *Trace the step* adds the simulation. Find the
-# longest text that QLoRA can train a 7B on, on a card of 24 GB; then switch checkpointing on.
+# longest text that QLoRA can train a 7B on, on a card of 24 GB; then switch checkpointing on. Press
+# *Trace the step* before you believe it: [lesson 11](11_activations_and_checkpointing.ipynb) finds
+# what the formula misses.
 
 # %%
 from ftkit.calculator import Calculator
@@ -257,8 +269,8 @@ calculator
 # %% [markdown]
 # ## Break it
 #
-# Two ways to fill memory without seeing it. First a list of losses, for a plot at the end. The meter
-# counts what lives after each step:
+# Two ways to fill memory without seeing it. First a list of losses, for a plot at the end. The
+# meter counts what lives after each step:
 
 # %%
 from ftkit.meter import Meter
@@ -361,8 +373,8 @@ ft.check("break_even", break_even)
 #
 # **"175B needs 1.2 TB." Comment.**
 # <details><summary>Answer</summary>
-# Reported by the LoRA paper without parts: 6.9 bytes per parameter. The usual recipe takes 16, which
-# is 2.8 TB.
+# Reported by the LoRA paper without parts: 6.9 bytes per parameter. The usual recipe takes 16,
+# which is 2.8 TB.
 # </details>
 
 # %% [markdown]
@@ -375,5 +387,5 @@ ft.check("break_even", break_even)
 # | activations | grow with tokens | checkpointing, batch, length |
 # | logits | tokens × vocabulary | labelled rows only, chunks |
 #
-# The peak is one moment, not a sum. Next: [10](10_quantisation_and_qlora.ipynb) squeezes the weights,
-# [11](11_activations_and_checkpointing.ipynb) the activations.
+# The peak is one moment, not a sum. Next: [10](10_quantisation_and_qlora.ipynb) squeezes the
+# weights, [11](11_activations_and_checkpointing.ipynb) the activations.

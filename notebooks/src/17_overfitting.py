@@ -89,8 +89,9 @@ guess.score("stays or rises")
 # ## Why do they part?
 # <!-- claims: C36 · E12 E33 -->
 #
-# Early stopping gives us the model of the lowest `val_loss`; the long run that of the end. Ask each for
-# its answers. How sure is it of those that are wrong, and what loss does the right answer get there?
+# Early stopping gives us the model of the lowest `val_loss`; the long run that of the end. Take the
+# questions that both get wrong. How sure is each of its own answer, and what loss does the right one
+# get? And where both are right?
 
 # %%
 plain = ft.Experiment(data=few, val=val, probes=())  # the same, and only the loss is watched
@@ -104,22 +105,24 @@ from ftkit import tokens
 tokenizer = run.tokenizer
 
 
-def loss_by_answer(model):
-    pairs = [(r, r | {"output": said}) for r, said in
-             zip(asked, ft.answers(model, tokenizer, asked), strict=True) if said]
-    wrong = [(r, mine) for r, mine in pairs if mine["output"] != r["output"]]
-    kinds = {"its own wrong answers": [mine for _, mine in wrong],
+def loss_by_answer(model, other):
+    said = [ft.answers(one, tokenizer, asked) for one in (model, other)]
+    rows = [(r, *both) for r, *both in zip(asked, *said, strict=True) if all(both)]
+    wrong = [(r, mine) for r, *both in rows for mine in both[:1] if r["output"] not in both]
+    kinds = {"its own wrong answers": [r | {"output": mine} for r, mine in wrong],
              "the right answers there": [r for r, _ in wrong],
-             "right where it is right": [r for r, mine in pairs if mine["output"] == r["output"]]}
+             "right where both are right": [r for r, *both in rows if {r["output"]} == set(both)]}
     return {kind: ft.loss_on(model, tokens.encode_all(records, tokenizer).examples)
             for kind, records in kinds.items()}
 
 
 # %%
-lowest, end = ([loss_by_answer(run.model) for run in runs] for runs in (early, long))
+models = [(a.model, b.model) for a, b in zip(early, long, strict=True)]
+lowest = [loss_by_answer(kept, last) for kept, last in models]
+end = [loss_by_answer(last, kept) for kept, last in models]
 at = {kind: {"lowest": [one[kind] for one in lowest], "end": [one[kind] for one in end]}
       for kind in lowest[0]}
-own, right = at["its own wrong answers"], at["right where it is right"]
+own, right = at["its own wrong answers"], at["right where both are right"]
 ft.expect([b - a for a, b in zip(own["lowest"], own["end"], strict=True)], "<", 0,
           "in each run the model becomes more sure of its wrong answers")
 ft.expect(right["end"], "<", at["the right answers there"]["end"], "and there lies the loss")
@@ -127,8 +130,9 @@ ft.table([{"loss of ...": kind, "at lowest val_loss": both["lowest"], "at the en
           for kind, both in at.items()])
 
 # %% [markdown]
-# `val_loss` punishes a wrong answer the more, the surer the model is of it. Training to zero loss makes
-# it sure of everything. Exact match does not see that. [InstructGPT](https://arxiv.org/abs/2203.02155)
+# On the same questions the model becomes more sure of its wrong answers: training to zero loss makes it
+# sure of everything. `val_loss` is paid at the right answers there; on these few questions they rise by
+# no more than the spread. Exact match sees neither. [InstructGPT](https://arxiv.org/abs/2203.02155)
 # trained 16 epochs though its validation loss rose after the first, and people preferred the result;
 # where you *use* the probabilities (perplexity, a threshold, sampling) the loss is what counts.
 #
@@ -173,8 +177,8 @@ ft.table([{"watches": name, "kept": [kept for kept, _ in steps], "stopped": [end
 
 # %%
 best_remedy = ft.predict("The remedy that lowers val_loss at the end most is ...", "more data",
-                         "weight decay 0.1", "dropout 0.2", "fewer epochs", "augmentation",
-                         guess=...)
+                         "augmentation", "weight decay 0.1", "fewer epochs", "LoRA",
+                         "LoRA, dropout 0.2", guess=...)
 best_remedy
 
 # %%
@@ -204,7 +208,7 @@ ft.table([{"remedy": arm, "epochs": three[0].rows[-1]["epoch"], "val_loss": ends
            "risen": risen(three), "exact match": exact_by[arm]} for arm, three in runs.items()])
 
 # %%
-ft.expect(ends["more data"], "<", ends["nothing"], "four times the records: the curve does not turn")
+ft.expect(ends["more data"], "<", ends["nothing"], "four times the records: a lower end")
 ft.expect(ends["weight decay 0.1"], "==", ends["nothing"], "decay does nothing that a seed does not")
 best_remedy.score(min(arms, key=lambda arm: sum(ends[arm])))
 
@@ -235,8 +239,9 @@ f"val_loss at the end {half.after['val_loss']:.2f}, without the leak {sum(ends['
 assert half.after["val_loss"] < min(ends["nothing"])
 
 # %% [markdown]
-# Half a leak, and the loss looks like that of a good model. Early stopping on such a curve stops too
-# late or never.
+# Half a leak, and the loss looks like that of a good model. The curve still turns, because its clean
+# half does. With a full leak it would be the training loss, which does not turn: early stopping would
+# never stop.
 #
 # ## What if?
 #
@@ -245,12 +250,13 @@ assert half.after["val_loss"] < min(ends["nothing"])
 # %%
 n = 96
 what_if = on(ft.records("tasks")[:n]).run(rare)
-{"records": n, "risen": risen([what_if])[0], "exact match": exact(what_if.model, tokenizer)}
+ft.table([{"records": n, "risen": risen([what_if])[0],
+           "exact match": exact(what_if.model, tokenizer)}])
 
 # %% [markdown]
 # ## Now on a real model
 #
-# SmolLM2, twelve records, ten passes with LoRA: where does its validation loss turn?
+# SmolLM2, twelve records, six passes with LoRA: where does its validation loss turn?
 
 # %%
 from ftkit import machine

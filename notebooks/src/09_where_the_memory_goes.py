@@ -176,16 +176,16 @@ lora_guess.score(max((p for p in parts if p != "peak"), key=parts.get))
 # %% [markdown]
 # Gradients and optimizer vanish, and QLoRA squeezes the weights; the activations are those of full
 # fine-tuning: the gradient has to pass through the frozen layers. That is why LoRA alone does not
-# save you on long texts. The same, measured:
+# save you on long texts. The same, measured in MB:
 
 # %%
 small = {method: measure.step("tiny", config.but(method=method), [128] * 4)
          for method in ("full", "lora")}
 largest = {name: {part: v / 1e6 for part, v in step.parts.items()} for name, step in small.items()}
 ft.expect(largest["lora"]["optimizer"], "<", 0.1 * largest["full"]["optimizer"],
-          "measured: the optimizer's states go")
+          "measured, MB: the optimizer's states go")
 ft.expect(largest["lora"]["activations"], ">", 0.9 * largest["full"]["activations"],
-          "measured: the activations stay")
+          "measured, MB: the activations stay")
 ft.table([{"method": name, **row} for name, row in largest.items()])
 
 # %% [markdown]

@@ -56,8 +56,8 @@ ft.table([{"asked": r["instruction"], "chosen": r["chosen"], "rejected": r["reje
                                                    max_new_tokens=24), strict=True)])
 
 # %% [markdown]
-# The questions are new to it; now and then it is right, often it hedges. Half of the rejected answers
-# are wrong, half are wordy.
+# The questions are new to it: of all of them it gets one in four right, and these eight it hedges or
+# gets wrong. Half of the rejected answers are wrong, half are wordy.
 #
 # ## By hand: the DPO loss
 # <!-- claims: E43 -->
@@ -92,7 +92,7 @@ loss = -torch.nn.functional.logsigmoid(margins).mean()
 
 mine, seen = preferences.dpo_loss(policy, reference, beta=0.1)
 assert torch.allclose(loss, mine)
-loss.item(), seen
+ft.table([{"loss": loss.item()} | seen])
 
 # %%
 start, _ = preferences.dpo_loss(reference, reference, beta=0.1)
@@ -102,7 +102,8 @@ ft.expect(start.item(), "==", torch.tensor(2.0).log().item(), "policy = referenc
 # ## The instruments
 #
 # A rising margin only says that a gap opened. It opens when the chosen answers gain, and also when
-# both fall and the rejected ones fall faster. So we also watch, on questions that training never saw:
+# both fall and the rejected ones fall faster. And it contains β: compare it only at equal β. So we also
+# watch, on questions that training never saw:
 # `exact` (the short right answer), `kept` (other tasks), and the **KL** to the reference, in nats per
 # answer, on answers that the policy itself draws.
 
@@ -115,7 +116,6 @@ setting = {"model": (sft.model, tokenizer), "data": pairs[:200], "val": asked, "
            "eval_records": 30}
 lab = preferences.DPO(**setting)
 base = preferences.DPOConfig(beta=0.1, batch_size=8, max_steps=24, eval_steps=24)
-lab
 
 # %%
 guess = ft.predict("When 9 of 10 new pairs are told apart, exact match is ...",
@@ -297,7 +297,7 @@ ft.table([{"wanted": r["output"], **{name: ft.answers(members[0].model, tokenize
 # %%
 lazy = preferences.GRPO(lambda answer, record: float("not" in answer.split()), **setting)
 mine = lazy.run(short, seed=0, beta=0.0)
-{"exact": mine.after["exact"], **{k: mine.rows[-1][k] for k in ("reward", "dead", "length")}}
+ft.table([{"exact": mine.after["exact"], **{k: mine.rows[-1][k] for k in ("reward", "dead", "length")}}])
 
 # %% [markdown]
 # ## Now on a real LLM
@@ -376,11 +376,11 @@ ft.check("honest_reward", honest_reward)
 # ln 2 = 0.693.
 # </details>
 #
-# **Reward accuracy near 100 %, outputs worse. Why?**
+# **Reward accuracy is high, outputs are worse. Why?**
 # <details><summary>Answer</summary>
 # The loss needs the gap only. At ten times the rate the margin was several times wider here, the
-# chosen answers fell with the rejected ones, and exact match with them. Lower the rate, raise β, stop
-# early, add an SFT term; judge by held-out samples.
+# chosen answers fell with the rejected ones, and exact match with them. Lower the rate first (a higher
+# β did not help here), stop early, add an SFT term; judge by held-out samples.
 # </details>
 #
 # **PPO, DPO, GRPO?**

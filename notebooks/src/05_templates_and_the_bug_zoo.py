@@ -90,10 +90,9 @@ ft.show_batch([example], tokenizer)
 # in Alpaca's form, with a second BOS. What does each cost?
 
 # %%
-marker = ft.predict("Without `Assistant:` before the answer, exact match falls to ...",
-                    "about the same", "half", "next to nothing")
-bos = ft.predict("With a second BOS, exact match falls to ...",
-                 "about the same", "half", "next to nothing")
+marker = ft.predict("What loses more than half of the right answers?",
+                    "no `Assistant:` before the answer", "a second BOS", "both", "neither")
+marker
 
 # %%
 from ftkit.evaluate import normal
@@ -125,8 +124,7 @@ ft.expect(exact["no role marker"], "<", [e / 2 for e in exact["as trained"]],
           "without the role marker most answers are lost")
 ft.expect(exact["double BOS"], "==", exact["as trained"],
           "a second BOS makes no difference that three seeds could show")
-marker.score("next to nothing")
-bos.score("about the same")
+marker.score("no `Assistant:` before the answer")
 
 # %% [markdown]
 # Two bugs that look alike on paper, and one of them costs nearly everything. Why is the second BOS
@@ -146,6 +144,7 @@ bos.score("about the same")
 # %%
 knows = ft.predict("The same bug, on a base that already ends its answers: they ...",
                    "still end", "stop ending")
+knows
 
 # %%
 from ftkit import bugzoo, pipeline
@@ -155,11 +154,11 @@ ends = {"tiny": [bugzoo.run("pad_is_eos", seed).symptoms["stops"] for seed in SE
 tuned = [pipeline.serve(bugzoo.run(None, seed).trained.model) for seed in SEEDS]
 again = [pipeline.train(sick, seed, base) for seed, base in zip(SEEDS, tuned, strict=True)]
 ends["tuned before"] = [pipeline.measure(run, sick)["stops"] for run in again]
+ft.table([{"base": name, "answers that end": values} for name, values in ends.items()])
 
 # %%
 ft.expect(ends["tuned before"], ">", ends["tiny"], "a base that knows EOS hides the bug")
 knows.score("still end")
-ft.table([{"base": name, "answers that end": values} for name, values in ends.items()])
 
 # %% [markdown]
 # Whoever tests this bug on a chat model concludes that it is harmless. It is not: it waits for the
@@ -212,7 +211,7 @@ assert abs(seen["causal only"] - alone) > 1e-2
 seen | {"one by one": alone}
 
 # %% [markdown]
-# With blocks it is the same loss to the last digit, without them another objective: the second
+# With blocks it is the same loss but for rounding, without them another objective: the second
 # record is predicted from the first. `ft.Config(packing=True)` does the former. One thing remains:
 # a packed row holds more records, so a step is larger; rate and steps have to be thought over again.
 
@@ -269,6 +268,7 @@ third
 # %%
 fourth = bugzoo.case(9)
 fourth.guess(...)
+fourth.repair(...)
 fourth
 
 # %% [markdown]

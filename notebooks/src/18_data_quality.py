@@ -43,8 +43,9 @@ folder = machine.share("data_samples")
 lines = (folder / "dirty.train.jsonl").read_text("utf-8").splitlines()
 rows = {number: json.loads(line) for number, line in enumerate(lines, 1)}
 key = json.loads((folder / "dirty_key.json").read_text())
-ft.table([{"fault": fault, "rows": len(at), "for example": str(rows[at[1]])[:90]}
-          for fault, at in key.items()])
+ft.table([{"fault": fault, "rows": len(at), "asked": f"{row['instruction']} {row['input']}"[:50],
+           "answer": repr(row["output"])[:30]}
+          for fault, at in key.items() for row in [rows[at[1]]]])
 
 # %% [markdown]
 # ## By hand: exact and near duplicates
@@ -103,7 +104,9 @@ assert report["leaks"] == len(key["leaked test record"])
 # count a copy as found if a finding touches either of the two.
 
 # %%
-ft.predict("Of 250 rows with a fault the checker touches about ...", "100", "140", "200", "240")
+guess = ft.predict("Of 250 rows with a fault the checker touches about ...",
+                   "100", "140", "200", "240", guess=...)
+guess
 
 # %%
 found = {finding["row"] for finding in report["errors"] + report["warnings"]}
@@ -117,11 +120,15 @@ ft.table([{"fault": fault, "rows": len(at), "found": seen[fault]} for fault, at 
 # %%
 blind = [fault for fault, at in key.items() if seen[fault] < len(at) / 4]
 assert {"wrong output", "cut off", "wrong task"} <= set(blind)
-{"not seen": blind, "rows": sum(len(key[fault]) for fault in blind)}
+assert sum(len(key[fault]) for fault in blind) == 110
+touched = sum(seen.values())
+guess.score(str(min((100, 140, 200, 240), key=lambda option: abs(option - touched))))
 
 # %% [markdown]
-# Form is found: empty, copied, leaked, too long, wrongly decoded. *Meaning* is not: a wrong answer
-# is a perfectly good string. That needs a judge: rules, people, or a model.
+# Some form is found: empty, copied, leaked, too long, wrongly decoded; typos and leftover markup are
+# not. (The near duplicate that is missed is a short one: *Please:* before *Say mother in French.*
+# leaves a similarity of 0.75.) *Meaning* is not found at all: a wrong answer is a perfectly good string. That needs a judge:
+# rules, people, or a model.
 #
 # ## A model as the judge
 #
@@ -152,13 +159,16 @@ def worst(model, n=40):
 top = [worst(run.model) for run in runs["240 clean"]]
 hits = [sum(n in meaning for n in ns) / len(ns) for ns in top]
 share = len(meaning & set(doubtful)) / len(doubtful)
-ft.expect(hits, ">", 2 * share, "among the most surprising rows wrong answers are twice as common")
-ft.table([{"row": n, "question": good[n]["instruction"], "answer": good[n]["output"]}
-          for n in top[0][:6]])
+ft.expect(hits, ">", 2 * share,
+          "among the most surprising, wrong ones are more than twice as common as among all")
+kind = {n: fault for fault, at in key.items() for n in at}
+ft.table([{"place": place, "question": good[n]["instruction"], "answer": good[n]["output"],
+           "fault": kind.get(n, "none")} for place, n in list(enumerate(top[0], 1))[3::4]])
 
 # %% [markdown]
-# Not all of these are wrong: a high loss also marks what is rare or hard. A filter by loss that is
-# not looked at throws away the very records the model would learn most from.
+# Most of these have a fault, many only in form. Some further down have none: a high loss also marks what
+# is rare or hard. A filter by loss that is not looked at throws away the very records the model would
+# learn most from.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Quality against quantity
@@ -193,16 +203,15 @@ sets["480 systematic"] = [misread(r) if w else r for r, w in zip(big, what, stri
 val, test = ft.records("tasks", "validation"), ft.records("tasks", "test")[::8]
 asked_what = [r for r in ft.records("tasks", "test") if r["instruction"].startswith("What")][::4]
 
+
 # %%
-for name, records in sets.items():
-    lab = ft.Experiment(data=records, val=val, probes=(), eval_records=32)
-    runs[name] = lab.sweep(base, max_steps=[30], seed=SEEDS)
-
-
 def right(name, records=test):
     return [ft.exact_match(run.model, tokenizer, records) for run in runs[name]]
 
 
+for name, records in sets.items():
+    lab = ft.Experiment(data=records, val=val, probes=(), eval_records=32)
+    runs[name] = lab.sweep(base, max_steps=[30], seed=SEEDS)
 accuracy = {name: right(name) for name in sets}
 on_what = {name: right(name, asked_what) for name in sets}
 ft.table([{"trained on": name, "passes": 480 / len(sets[name]), "exact match": accuracy[name],
@@ -212,13 +221,13 @@ ft.table([{"trained on": name, "passes": 480 / len(sets[name]), "exact match": a
 ft.expect(accuracy["480 random"], "<", accuracy["160 clean"], "a third of the records, clean, is better")
 ft.expect(accuracy["480 random"], ">", accuracy["40 clean"], "but twelve times as many outweigh them")
 ft.expect(on_what["480 systematic"], "<", on_what["480 random"],
-          "the same number of errors, with a system, is learned as a rule")
+          "the same number of errors, with a system, costs more where it holds")
 guess.score("lower" if sum(accuracy["480 random"]) < sum(accuracy["160 clean"]) else "higher")
 
 # %% [markdown]
 # So it is a question of the **price**: 480 records with random errors are worth more than 40 clean ones
 # and less than 160. Random errors contradict each other, and the right answer is the only one that
-# repeats. A systematic error repeats, too, and no number of records drowns it.
+# repeats. A systematic error repeats, too: more records of this kind only teach it better.
 #
 # The studies behind the slogan filtered *bad kinds* of answers: [AlpaGasus](
 # https://arxiv.org/abs/2307.08701) kept 9,000 of Alpaca's 52,000, [LIMA](
@@ -290,12 +299,14 @@ starts = ["Please: ", "Question: ", "A short one. ", "Hello! "]
 varied = ft.Experiment(data=begun(clean[:240], starts), val=val, probes=(), eval_records=32)
 runs["240 varied"] = varied.sweep(base, seed=SEEDS)
 fifth = begun(test, ["I would like to know this. "])
-ft.expect(right("240 varied", fifth), "==", right("240 clean", fifth), "no gain beyond the spread")
+begins = {name: [right(name), right(name, fifth)] for name in ("240 clean", "240 varied")}
+ft.expect(begins["240 varied"][1], "==", begins["240 clean"][1], "no gain beyond the spread")
+ft.table([{"trained on": name, "asked as before": before, "with a fifth beginning": after}
+          for name, (before, after) in begins.items()])
 
 # %% [markdown]
-# Nothing. This base reads past such words anyway (compare `right("240 clean", fifth)` with
-# `right("240 clean")`), so there was nothing to repair. Augmentation helps where a model leans on what
-# you vary; find that out first.
+# Nothing. This base reads past such words anyway (compare the columns of `240 clean`), so there was
+# little to repair. Augmentation helps where a model leans on what you vary; find that out first.
 
 # %% [markdown]
 # <!-- claims: C82 · E36 -->
@@ -324,7 +335,7 @@ ft.table([{"trained on": name, "rows": runs[name][0].data["rows"], **scores[name
           for name in scores])
 
 # %% [markdown]
-# Look at the last column as well: cleaning took away a fifth of the rows, most of them harmless
+# Look at the last column as well: cleaning took away a sixth of the rows, most of them harmless
 # (copies, mojibake), and left the wrong answers in. If it did not help the honest test, that is why.
 # Cleaning is judged by a run, not by how much it removed.
 #
@@ -357,7 +368,8 @@ if REAL:
 n = 1440
 noisy = ft.Experiment(data=ft.corrupt(clean[:n], "wrong", share_wrong, seed=0), val=val, probes=())
 what_if = noisy.run(base)
-{f"{n} noisy": ft.exact_match(what_if.model, tokenizer, test), "160 clean": accuracy["160 clean"]}
+ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(what_if.model, tokenizer, test)},
+          {"trained on": "160 clean", "exact match": accuracy["160 clean"]}])
 
 
 # %% [markdown]
@@ -403,14 +415,15 @@ ft.check("data_cards", cards)
 # <details><summary>Answer</summary>
 # Normalise, drop exact and near duplicates (Jaccard of shingles, MinHash at scale), remove overlap
 # with the tests, drop empty, cut and wrongly decoded rows, score the rest with a model and read a
-# sample. Form is findable; of our 250 faulty rows, over 100 were wrong in meaning only.
+# sample. Much of the form is findable; of our 250 faulty rows 110 went unseen: 60 wrong, cut off or
+# of another task, 40 with typos, 10 with markup.
 # </details>
 #
 # **Does quality beat quantity?**
 # <details><summary>Answer</summary>
 # It is a price. In 30 steps, 480 records with random errors in a quarter were worth more than 40 clean
-# ones and less than 160. A systematic error of the same size was learned as a rule. Ask whether the
-# error depends on the input.
+# ones and less than 160. A systematic error of the same size cost more where it held. Ask whether
+# the error depends on the input.
 # </details>
 
 # %% [markdown]
@@ -438,8 +451,8 @@ ft.check("data_cards", cards)
 #
 # ## Recap
 #
-# - A checker sees form; meaning needs a judge, and a judge's list must be read.
-# - Random errors have a price in records; systematic ones are learned as a rule.
+# - A checker sees form, though not all of it; meaning needs a judge, and a judge's list must be read.
+# - Random errors have a price in records; systematic ones cost more where they hold, and repeat.
 # - Distinct records count, and more tasks carry over to new ones. A leak inflates exactly the number you report.
 #
 # Before this came [17 overfitting](17_overfitting.ipynb); next,

@@ -242,7 +242,9 @@ class _Near:
             order = np.lexsort((following, band))
             alike = np.flatnonzero(np.diff(band[order]) == 0)
             pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
-            close = (signatures[pairs[0]] == signatures[pairs[1]]).mean(axis=1) >= self.SIMILAR
-            for i, j in pairs[:, close].T.tolist():
-                found[j] = min(i, found.get(j, i))
+            for start in range(0, pairs.shape[1], 2**16):  # signatures of so many at once
+                some = pairs[:, start : start + 2**16]
+                close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
+                for i, j in some[:, close].T.tolist():
+                    found[j] = min(i, found.get(j, i))
         return found

@@ -12,7 +12,7 @@ import sys
 import threading
 from concurrent.futures.process import BrokenProcessPool
 
-from ftkit import machine
+from ftkit import machine, models
 
 KEEP_BYTES = 2**30  # tuned weights that are sent back from other processes, all runs together
 
@@ -154,11 +154,9 @@ def _rebuilt(lab, config, blob: bytes):
     import torch
     from safetensors.torch import load
 
-    from ftkit import experiment
-
     with torch.random.fork_rng(devices=[]):
         model, tokenizer = lab._fresh(config)
-        model = experiment._trainable(model, config)
+        model = models.trainable(model, config)
     trained, named = load(blob), dict(model.named_parameters())
     with torch.no_grad():
         for name, value in trained.items():

@@ -91,7 +91,7 @@ class Experiment:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             prepared = self._encode(tokenizer, config)
-            model = _trainable(model, config)
+            model = models.trainable(model, config)
             total = loop.steps_in(config, len(prepared["units"]))
             happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
                                data=prepared["about"], total_steps=total, model=model,
@@ -321,18 +321,6 @@ class _Best:
             for name, p in self.model.named_parameters():
                 if name in self.weights:
                     p.data.copy_(self.weights[name])
-
-
-def _trainable(model, config):
-    """What the optimizer gets: the adapted model in the precision asked for."""
-    import torch
-
-    model = models.adapt(model, config)
-    if config.precision == "pure-bf16":
-        model = model.to(torch.bfloat16)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
 
 
 def _with_validation(source, val):

@@ -37,11 +37,7 @@ def prepare(model, config, copied: bool = True):
         model, _ = models.load(model, quantize=config.method == "qlora")
     elif copied:
         model = copy.deepcopy(model)
-    model = models.adapt(model, config)
-    if config.precision == "pure-bf16":
-        model = model.to(torch.bfloat16)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model = models.trainable(model, config)
     fast.supports(model)  # its trial is no part of a step
     return model.train()
 

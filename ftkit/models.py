@@ -197,6 +197,19 @@ def adapt(model, config):
     return adapters.wrap(model, config)
 
 
+def trainable(model, config):
+    """What the optimizer gets: the adapted model in the precision and with the checkpointing that
+    `config` asks for."""
+    model = adapt(model, config)
+    if config.precision == "pure-bf16":
+        import torch
+
+        model = model.to(torch.bfloat16)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
 def count(model) -> tuple[int, int]:
     """Trainable and total parameters; a 4-bit weight counts its original elements."""
     trainable = total = 0

@@ -116,12 +116,7 @@ def build(shape, config, attn: str | None = None):
         model.tie_weights()
         if config.method == "qlora":
             quantize(model)
-        model = models.adapt(model, config)
-    if config.precision == "pure-bf16":
-        model = model.to(torch.bfloat16)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
+        return models.trainable(model, config)
 
 
 def quantize(model):

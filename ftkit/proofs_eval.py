@@ -286,6 +286,48 @@ def _():
     return (ratio - 1 - numpy.log(ratio)).mean() / exact
 
 
+@proof("kl_optimum")
+def _():
+    import torch
+
+    reference, reward = torch.full((5,), 0.2), torch.tensor([1.0, 0, 0, 0, 0])
+    logits = torch.zeros(5, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.05)
+    for _ in range(300):
+        policy = logits.softmax(0)
+        loss = -(policy * reward).sum() + (policy * (policy / reference).log()).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return 100 * logits.softmax(0)[0].detach()
+
+
+@proof("kl_direction")
+def _():
+    import torch
+
+    at = torch.linspace(-8, 8, 801)
+
+    def bell(mean, spread):
+        return (-0.5 * ((at - mean) / spread) ** 2).softmax(0)
+
+    teacher = (bell(-2, 0.5) + bell(2, 0.5)) / 2 + 1e-12
+
+    def fitted(reverse):
+        student = torch.tensor([0.5, 0.0], requires_grad=True)  # mean, logarithm of the spread
+        optimizer = torch.optim.Adam([student], lr=0.05)
+        for _ in range(400):
+            made = bell(student[0], student[1].exp()) + 1e-12
+            p, q = (made, teacher) if reverse else (teacher, made)
+            optimizer.zero_grad()
+            (p * (p / q).log()).sum().backward()
+            optimizer.step()
+        return float(student[1].detach().exp())
+
+    spreads = {"reverse KL": fitted(True), "forward KL": fitted(False)}
+    return Found(*spreads.values(), bars=spreads)
+
+
 @proof("elo_gap")
 def _():
     import torch

@@ -83,8 +83,6 @@ proof("count_gqa")(lambda: lora_count(8, ("q", "v"), num_key_value_heads=8,
                                       intermediate_size=14336))
 proof("all_vs_qv")(lambda: lora_count(8, ALL) / lora_count(8, ("q", "v")))
 proof("lora_megabytes")(lambda: 2 * lora_count(8, ("q", "v")) / 1e6)
-proof("storage_full")(lambda: 100 * parameters_7b() * weighed()["weights"] / 1e12)
-proof("storage_lora")(lambda: 100 * lora_count(8, ("q", "v")) * 4 / GB)
 proof("serving_copies")(lambda: 200 * parameters_7b() * weighed()["weights"] / 1e12)
 proof("serving_adapters")(lambda: 200 * lora_count(8, ("q", "v")) * 2 / GB)
 proof("frozen_7b")(lambda: parameters_7b() * weighed()["weights"] / GB)

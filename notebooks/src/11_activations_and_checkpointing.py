@@ -92,8 +92,8 @@ guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
 # The MLP is 2.7 times as wide as the hidden state and keeps four such tensors: both branches, the
-# activated one, and their product. Attention keeps queries, keys, values and its result; each norm
-# its input, before and after scaling. Over twenty hidden states in each layer, for one that leaves
+# activated one, and their product. Attention keeps queries, keys, values and its result. Both keep
+# what goes in as well, and each norm its input, before and after scaling. Over twenty hidden states in each layer, for one that leaves
 # it. The loss keeps its logits.
 #
 # ## How it grows
@@ -315,7 +315,8 @@ print("transformer, best segments by layers:", best_of)
 # √64 = 8, the rule of [Chen et al. 2016](https://arxiv.org/abs/1604.06174): memory grows with √n.
 # But a transformer's layer keeps some 21 times its input (first table). So s + (n / s) · 21 is
 # smallest at s = √(21 n), second line: one checkpoint a layer, as every library does it, is right
-# up to dozens of layers.
+# up to dozens of layers. A finer choice goes by operation: **selective** checkpointing keeps the
+# results of products, which are dear, and computes again what is cheap (norms, silu, softmax).
 #
 # ## Logits
 #
@@ -346,9 +347,10 @@ ft.table([{"vocabulary": v} | {f"{rows} rows, MB": spent(v, rows)[0] for rows in
           for v in (4096, 16384)])
 
 # %% [markdown]
-# Rows without a label need no logits at all; in instruction tuning that is most of them. `ft` does
-# both (at most 16 million logits at once). Who does not, pays for a batch of 8 × 2,048 tokens and a
-# vocabulary of 128,256 in fp32 8 · 2,048 · 128,256 · 4 bytes = 8.4 GB, and the gradient once more.
+# Rows without a label need no logits at all; in instruction tuning that is often most of them. `ft`
+# does both (at most 16 million logits at once). Who does not, pays for a batch of 8 × 2,048 tokens
+# and a vocabulary of 128,256 in fp32 8 · 2,048 · 128,256 · 4 bytes = 8.4 GB, and the gradient once
+# more.
 #
 # ## With LoRA, with bf16
 #

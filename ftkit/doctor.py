@@ -155,7 +155,7 @@ def _smollm2() -> dict:
     if folder:
         return _line("smollm2", fetch.about(folder))
     return _line("smollm2", "not fetched", "note", "`ftkit fetch smollm2` gets it (0.1 to 0.3 GB "
-                                                   "to download, 0.6 GB on disk)")
+                                                   "to download, 0.3 GB on disk)")
 
 
 def _lessons() -> dict:

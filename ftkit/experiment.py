@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import random
 import shutil
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -99,6 +101,9 @@ class Experiment:
                                versions=machine.versions())
             happened.trainable_parameters, happened.total_parameters = models.count(model)
             happened.predicted_memory_bytes = predicted
+            if note := _tipping(model, config):
+                happened.notes.append(note)
+                _tell(note)
             if on_start:
                 on_start(happened)
             yield happened
@@ -284,6 +289,32 @@ class Experiment:
         writer.finish()
         if figure:
             figure.finish(happened)
+
+
+HALFWAY = 0.01  # share of such weights that is told; of weights in fp32 it is 1 in 65,536
+
+
+def _tipping(model, config) -> str | None:
+    """A note where many weights lie so that the loss of this run falls at any learning rate."""
+    import torch
+
+    from ftkit import floats
+
+    kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)
+    if config.method != "full" or kind is None:
+        return None
+    share = floats.halfway(model.parameters(), getattr(torch, kind))
+    if share < HALFWAY:
+        return None
+    return (f"{share:.0%} of the weights lie exactly half way between two numbers of "
+            f"{config.precision}, as in models stored in fp16 or dequantised. The smallest update "
+            f"tips them over, so the {config.precision} loss falls at any learning rate; take "
+            "precision fp32, or a copy of the model from `ftkit export FOLDER COPY --dtype bf16`")
+
+
+@functools.cache  # once, however many runs of a sweep say it
+def _tell(note: str):
+    print(f"ftkit: {note}", file=sys.stderr)
 
 
 class _Best:

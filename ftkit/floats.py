@@ -19,6 +19,16 @@ def spacing(x, dtype: torch.dtype) -> torch.Tensor:
     return 2.0 ** x.log2().floor() * info.eps
 
 
+def halfway(weights, dtype: torch.dtype) -> float:
+    """Share of the numbers in the tensors that lie exactly half way between two of `dtype`, where
+    the smallest update decides how they are rounded; of many numbers about 100,000 are looked at.
+    """
+    weights = list(weights)
+    every = max(1, sum(w.numel() for w in weights) // 100_000)
+    some = torch.cat([w.detach().reshape(-1)[::every].double().cpu() for w in weights])
+    return (some / spacing(some, dtype) % 1 == 0.5).double().mean().item()
+
+
 def to_bf16(x: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
     """fp32 numbers rounded to bf16's 8 significant bits, still stored in fp32.
 

@@ -44,6 +44,7 @@ def locate(name: str) -> str:
         found = fetch.find("smollm2")
         if found is None:
             raise ValueError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
+        fetch.mend(found)
         return str(found)
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file() or saved.is_adapter(folder):

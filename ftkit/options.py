@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     _json_option(export)
 
     fetch = command("fetch", "get a real model: smollm2")
-    fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.5 GB")
+    fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.3 GB")
     _json_option(fetch)
 
     memory = command("memory", "what a training step needs, before it is run")

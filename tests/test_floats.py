@@ -35,6 +35,20 @@ def test_spacing_is_the_distance_to_the_next_number(x, dtype, wanted):
     assert (upper.double() - near.double()).item() == wanted
 
 
+def test_what_lies_half_way_between_two_numbers_is_counted():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50_000, generator=draw)
+    assert floats.halfway([x], torch.bfloat16) < 1e-3
+    bits = x.view(torch.int32) & -65536
+    tied = torch.where(torch.arange(len(x)) < 10_000, bits | 0x8000, bits).view(torch.float32)
+    assert floats.halfway([tied[:7], tied[7:]], torch.bfloat16) == pytest.approx(0.2)
+    # fp16 has three bits more than bf16: one number in eight ends in 100
+    assert floats.halfway([x.half().float()], torch.bfloat16) == pytest.approx(0.125, abs=5e-3)
+    assert floats.halfway([x.bfloat16().float()], torch.bfloat16) == 0
+    many = torch.where(torch.rand(1_000_000, generator=draw) < 0.3, 1 + 2**-8, 1.0)
+    assert floats.halfway([many], torch.bfloat16) == pytest.approx(0.3, abs=0.01)
+
+
 def test_small_steps_are_lost_by_nearest_rounding_and_kept_by_chance():
     base, tokenizer = ft.load("tiny")
     examples = tokens.encode_all(ft.records("tasks")[:64], tokenizer).examples

@@ -31,6 +31,25 @@ def test_smollm2_is_there_whole_and_says_where_it_came_from(smollm2_home, monkey
     assert not list(folder.parent.glob(".*")), "something half-made was left"
 
 
+def test_a_step_of_nearly_nothing_leaves_the_bf16_loss_where_it_was(smollm2_home, monkeypatch):
+    """Weights half way between two numbers of bf16 would tip over, and the loss would fall."""
+    import torch
+
+    from ftkit import data, floats, models
+    from ftkit.experiment import Experiment
+
+    monkeypatch.setenv("FTKIT_HOME", str(smollm2_home))
+    model, _ = models.load("smollm2")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert floats.halfway(model.parameters(), torch.bfloat16) == 0
+    assert all(torch.equal(p, p.bfloat16().float()) for p in model.parameters())
+    records = data.records("handwritten")[:4]
+    run = Experiment("smollm2", records, val=records, probes=()).run(
+        method="full", precision="bf16", learning_rate=1e-8, warmup_steps=0, max_steps=1,
+        batch_size=4)
+    assert abs(run.change("val_loss")) < 0.05 and run.notes == []
+
+
 def test_a_lora_run_learns_and_its_adapter_gives_the_same_logits_in_plain_peft(
         smollm2_home, tmp_path, monkeypatch, ftkit):
     import torch

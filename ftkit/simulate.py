@@ -75,7 +75,7 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
     """As `step`, for batches that were made from real examples."""
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
-    with _as_if(model, device, attn, logits), FakeTensorMode() as mode:
+    with _as_if(model, config, device, attn, logits), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         model.train()
@@ -93,7 +93,7 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
     """Peak bytes of reading examples in one batch, without gradients."""
     model = build(shape, config)
-    with _as_if(model, device, None, None), FakeTensorMode() as mode:
+    with _as_if(model, config, device, None, None), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         batch = _fake(fast.flatten(examples, share=False), mode)
@@ -116,7 +116,8 @@ def build(shape, config, attn: str | None = None):
         model.tie_weights()
         if config.method == "qlora":
             quantize(model)
-        return models.trainable(model, config)
+        with _exchanged(*_dora(config)):
+            return models.trainable(model, config)
 
 
 def quantize(model):
@@ -137,6 +138,7 @@ def quantize(model):
                 linear.weight = torch.nn.Parameter(torch.empty(
                     -(-child.weight.numel() // 2), 1, dtype=torch.uint8), requires_grad=False)
                 linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
+                _scales(linear)
                 setattr(block, name, linear)
     model.requires_grad_(False)
     model.is_loaded_in_4bit = True
@@ -216,7 +218,7 @@ def _scales(linear):
     fp32 = {"dtype": torch.float32}
     outer = QuantState(absmax=torch.empty(-(-scales // SCALE_BLOCK), **fp32),
                        code=torch.empty(256, **fp32), blocksize=SCALE_BLOCK, dtype=torch.float32)
-    linear.weight.quant_state = QuantState(
+    linear.weight.quant_state = linear.quant_state = QuantState(
         absmax=torch.empty(scales, dtype=torch.uint8), code=torch.empty(16, **fp32),
         shape=torch.Size((linear.out_features, linear.in_features)), blocksize=NF4_BLOCK,
         quant_type="nf4", dtype=torch.float32, offset=torch.empty((), **fp32), state2=outer)
@@ -267,17 +269,34 @@ class _EightBit(torch.optim.Optimizer):
                         self.state[p]["absmax" + i] = torch.zeros(-(-p.numel() // 256))
 
 
-@contextlib.contextmanager
-def _as_if(model, device: str, attn: str | None, logits: int | None):
+def _dora(config) -> list:
+    """DoRA asks for the whole weight, and peft knows one in 4 bits by its class, which a fake one
+    does not have."""
+    if config.method != "qlora" or not config.use_dora:
+        return []
+    from bitsandbytes.functional import dequantize_4bit
+    from peft.tuners.lora import dora
+
+    return [(dora, "dequantize_module_weight",
+             lambda layer: dequantize_4bit(layer.weight.data, layer.quant_state))]
+
+
+def _as_if(model, config, device: str, attn: str | None, logits: int | None):
     """What our step decides by looking at numbers, or at the device, decided beforehand."""
     base = attention.base_of(model)
     reason = attention._refuse(base) if attn is None else f"{attn} attention was asked for"
     attention._reasons[base] = {None: reason}
     fast._said.add(base)
-    changes = [(fast, "clip_", _clipped), (fast, "LOGITS", logits or fast.LOGITS),
-               (flat, "LONG", 0 if device == "cuda" else flat.LONG),
-               (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(
-                   ("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit))]
+    return _exchanged(
+        (fast, "clip_", _clipped), (fast, "LOGITS", logits or fast.LOGITS),
+        (flat, "LONG", 0 if device == "cuda" else flat.LONG),
+        (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(
+            ("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit)), *_dora(config))
+
+
+@contextlib.contextmanager
+def _exchanged(*changes):
+    """(module, name, value): with other values in place for a while."""
     before = [(where, name, getattr(where, name)) for where, name, _ in changes]
     for where, name, value in changes:
         setattr(where, name, value)

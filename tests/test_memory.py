@@ -150,6 +150,7 @@ def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
     ({"precision": "fp32"}, [128, 128]),
     ({"precision": "bf16", "method": "lora"}, [256] * 3),
     ({"precision": "fp32", "method": "qlora"}, [128, 128]),
+    ({"precision": "bf16", "method": "qlora", "use_dora": True}, [128, 60]),
     ({"precision": "bf16", "gradient_checkpointing": True}, [200, 150, 70, 33]),
 ])
 def test_the_traced_peak_is_that_of_torchs_allocator(fields, lengths):

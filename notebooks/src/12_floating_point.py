@@ -16,8 +16,9 @@
 # - show updates that are lost without a trace, and the three remedies;
 # - scale a loss, and say what mixed precision saves and what it does not.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. Needs lesson 01; what it says of
-# activations goes on from [11](11_activations_and_checkpointing.ipynb). Leads to 13.*
+# *About 30 minutes. The code needs a minute on two CPU cores. Needs
+# [01](01_full_fine_tuning.ipynb); what it says of activations goes on from
+# [11](11_activations_and_checkpointing.ipynb). Leads to [13](13_zero_and_fsdp.ipynb).*
 
 # %%
 import ftkit as ft
@@ -35,14 +36,15 @@ ft.setup(seed=0)
 # ## Range and spacing
 #
 # A float is a sign, an exponent (range) and a fraction (precision). fp32 spends 8 + 23 bits, fp16
-# 5 + 10, bf16 8 + 7.
+# 5 + 10, bf16 8 + 7; e4m3 and e5m2 say it in their names.
 
 # %%
 import torch
 
 from ftkit import floats
 
-formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
+           "fp8, e4m3": torch.float8_e4m3fn, "fp8, e5m2": torch.float8_e5m2}
 ft.table([{"format": name, "largest": f"{torch.finfo(d).max:.3g}",
            "smallest normal": f"{torch.finfo(d).smallest_normal:.1e}",
            "spacing at 1": f"{floats.spacing(1, d).item():.2e}",
@@ -50,9 +52,13 @@ ft.table([{"format": name, "largest": f"{torch.finfo(d).max:.3g}",
           for name, d in formats.items()])
 
 # %% [markdown]
-# fp16 runs out at 65,504; bf16 does not, and pays with its fraction: near 0.02 its numbers are as far
-# apart as the last column says. bf16 is simply the upper half of fp32's bits, so rounding is
-# integer arithmetic: add half a unit, cut.
+# fp16 runs out at 65,504; bf16 does not, and pays with its fraction (last column). Two more names are
+# about products alone, weights stay wider: **TF32** cuts the factors of an fp32 product to 10 bits
+# of fraction (torch does it if you call `torch.set_float32_matmul_precision("high")`); **fp8** scales
+# each tensor or block to its range, e4m3 for weights and activations, e5m2 for gradients.
+#
+# bf16 is simply the upper half of fp32's bits, so rounding is integer arithmetic: add half a unit,
+# cut.
 
 
 # %%
@@ -188,9 +194,9 @@ ft.curves(runs, "val_loss")
 # ## The other end: fp16
 #
 # <!-- claims: C51 · E28 -->
-# fp16 has three more bits of fraction, and a narrow range. Gradients are small: below its
-# normal numbers fp16 has subnormals, and below 6e-8 nothing but zero. So the *loss* is multiplied by a scale, which multiplies every gradient, and
-# they are divided by it before the update.
+# fp16 has three more bits of fraction, and a narrow range. Gradients are small: below its normal
+# numbers fp16 has subnormals, and below 6e-8 nothing but zero. So the *loss* is multiplied by a
+# scale, which multiplies every gradient, and they are divided by it before the update.
 
 # %%
 from ftkit.tokens import collate
@@ -212,9 +218,10 @@ def after_scaling(power):
 ft.table([after_scaling(power) for power in (0, 4, 8, 12, 16, 20)])
 
 # %% [markdown]
-# Too low loses the small ones, too high makes infinities. Trainers search: after an infinity they
-# skip the step and halve the scale, after many good steps they double it (`GradScaler`).
-# `precision="fp16"` does; bf16 has no need.
+# Too low loses the small ones (here few: in larger models gradients are smaller), too high makes
+# infinities. Trainers search: after an infinity they skip the step and halve the scale, after many
+# good steps they double it (`GradScaler`). Clip only after dividing (`scaler.unscale_`), or you clip
+# the scale. `precision="fp16"` does all this; bf16 has no need.
 
 # %%
 lines = [after_scaling(power) for power in range(0, 24, 2)]
@@ -276,24 +283,31 @@ ratio
 #
 # ## Break it
 #
-# Pure fp16, without scaling or master weights: what becomes of AdamW's `eps = 1e-8`?
+# Pure fp16, without scaling or master weights. AdamW divides by the root of a mean of *squared*
+# gradients, plus `eps = 1e-8`. What is left of both after one step? As shares of all weights:
 
 # %%
 pure, _ = ft.load("tiny")
 pure = pure.half()
 optimizer = torch.optim.AdamW(pure.parameters(), lr=1e-4)
-for _ in range(2):
-    loss = pure(**batch).loss
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-broken = sum(p.isnan().sum().item() for p in pure.parameters())
-ft.expect(broken, ">", 0, "weights that are not a number")
-torch.tensor(1e-8).half(), loss, broken
+pure(**batch).loss.backward()
+optimizer.step()
+
+
+def share(test):
+    return sum(test(p).sum().item() for p in pure.parameters()) / pure.num_parameters()
+
+
+broken = {"gradient is 0": share(lambda p: p.grad == 0), "weight infinite": share(torch.isinf),
+          "mean square is 0": share(lambda p: optimizer.state[p]["exp_avg_sq"] == 0),
+          "weight not a number": share(torch.isnan)}
+ft.expect(broken["weight infinite"], ">", 0.5, "after one step most weights are infinite")
+torch.tensor(1e-8).half(), broken, pure(**batch).loss
 
 # %% [markdown]
-# In fp16 `eps` is zero. A weight without a gradient (the embedding of a token that is not in the
-# batch) gets 0 / 0, and one step later all is NaN. NaN at step 2 is a format, not a learning rate.
+# Hardly a gradient is zero, but squares are: AdamW keeps 0.001 g², and below g = 0.005 that is less
+# than fp16 can hold. `eps` is zero too. So the update is m / 0, infinite, or 0 / 0. NaN at step 2
+# is a format, not a learning rate.
 #
 # ## What if?
 #
@@ -386,9 +400,9 @@ ft.check("next_scale", next_scale)
 #
 # **Loss is NaN at step 2 in fp16. First suspicion?**
 # <details><summary>Answer</summary>
-# Weights or optimizer in fp16: AdamW's eps 1e-8 is 0 there, so weights without gradient become 0/0.
-# Keep them in fp32, use autocast with a scaler. Then overflow: look at the largest gradient, the
-# scale, and skipped steps.
+# Weights or optimizer in fp16: squared gradients and AdamW's eps 1e-8 are 0 there, so updates are
+# divided by 0. Keep them in fp32, use autocast with a scaler. Then overflow: look at the largest
+# gradient, the scale, and skipped steps.
 # </details>
 #
 # ## Recap

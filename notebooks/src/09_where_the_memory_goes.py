@@ -63,8 +63,8 @@ assert sum(per.values()) == 16
 per
 
 # %% [markdown]
-# Sixteen bytes for each parameter. "Two copies" are two *values*, of four bytes each. That is
-# before a single activation.
+# Sixteen bytes for each parameter. Adam's "times two" are two *values* for each weight, of four bytes
+# each. That is before a single activation.
 #
 # ## With ft
 #
@@ -105,13 +105,12 @@ ft.table(rows)
 guess.score("stay")
 
 # %% [markdown]
-# What halves is the activations.
+# By the formula the activations halve; [lesson 12](12_floating_point.ipynb) measures less.
 #
 # ## Is it true?
 #
-# A prediction that nobody checks is a rumour; calculators on the web are off by two to five times
-# for LoRA. `measure=True` takes the real step here and counts every tensor while it lives. Six
-# configurations that nobody tuned anything on:
+# A prediction that nobody checks is a rumour. `measure=True` takes the real step here and counts
+# every tensor while it lives. Six configurations that nobody tuned anything on:
 
 # %%
 from itertools import product
@@ -147,8 +146,8 @@ ft.table([{"batch": name, **row} for name, row in moments.items()])
 
 # %% [markdown]
 # A small batch peaks late in the backward pass, when nearly all gradients are there; a large one at
-# the end of the forward pass, where activations and logits are. So "states + activations" is too
-# much for one and right for neither: the peak is the larger of two moments.
+# the end of the forward pass, where activations and logits are. So "states + activations" is right
+# for neither: the peak is the larger of two moments.
 #
 # ## What LoRA takes away
 #
@@ -165,6 +164,7 @@ from ftkit import bars
 
 long = asked | {"batch_size": 4, "max_length": 2048, "precision": "bf16", "optim": "adamw_torch"}
 methods = {method: ft.memory(method=method, **long) for method in ("full", "lora", "qlora")}
+methods["lora, 16-bit base"] = ft.memory(method="lora", **long | {"precision": "pure-bf16"})
 kept = {method: found.formula["activations"] / 1e9 for method, found in methods.items()}
 ft.expect(kept["lora"], "==", kept["full"], "LoRA keeps the activations of full fine-tuning, GB")
 bars.compared(methods)
@@ -174,9 +174,11 @@ parts = methods["lora"].formula
 lora_guess.score(max((p for p in parts if p != "peak"), key=parts.get))
 
 # %% [markdown]
-# Gradients and optimizer vanish, and QLoRA squeezes the weights; the activations are those of full
-# fine-tuning: the gradient has to pass through the frozen layers. That is why LoRA alone does not
-# save you on long texts. The same, measured in MB:
+# Gradients and optimizer vanish, and QLoRA squeezes the weights. `precision="bf16"` is autocast over
+# fp32 weights, 27 GB; a *frozen* weight needs no fp32 copy, so most people load the base in 16 bits
+# (last bar, 13.5 GB). The activations are those of full fine-tuning: the gradient has to pass
+# through the frozen layers. That is why LoRA alone does not save you on long texts. The same,
+# measured in MB:
 
 # %%
 small = {method: measure.step("tiny", config.but(method=method), [128] * 4)
@@ -218,14 +220,15 @@ f"{65.29e9 * 12 / 1e9:.0f} GB"
 #
 # <!-- claims: C96 -->
 # "The optimizer is the bottleneck; LoRA, QLoRA and ZeRO are the fixes." True for short texts. Four
-# optimizers on the 7B, then the same LoRA run on ever more tokens, in GB:
+# optimizers on the 7B, and AdamW **offloaded**: its states lie in the host's memory, gradients go
+# there and weights come back in every step. Then one LoRA run on ever more tokens, in GB:
 
 # %%
 optims = {name: ft.memory(precision="bf16", optim=name, **asked).states["optimizer"] / 1e9
           for name in ("adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd")}
-ft.expect(round(optims["adamw_torch"] / (2 * 6.738), 2), "==", 4.0,
-          "AdamW: 4 times the 16-bit weights")
-ft.table([{"optim": name, "optimizer's states, GB": kept} for name, kept in optims.items()])
+ft.expect(round(optims["adamw_torch"] / 13.476, 2), "==", 4.0, "AdamW: 4 times 16-bit weights")
+optims["AdamW, offloaded"] = ft.memory(precision="bf16", offload=True, **asked).states["optimizer"]
+ft.table([{"optim": name, "its states on the GPU, GB": kept} for name, kept in optims.items()])
 
 # %%
 grows = [{"tokens": batch * 2048} | {part: value / 1e9 for part, value in found.formula.items()
@@ -236,13 +239,15 @@ ft.expect(grows[2]["activations"], ">", 3 * grows[2]["weights"], "long batches: 
 ft.table(grows)
 
 # %% [markdown]
-# None of the three fixes touches that column. Checkpointing does
+# None of these touches the activations. Checkpointing does
 # ([lesson 11](11_activations_and_checkpointing.ipynb)), and so do shorter or fewer texts in a pass.
 #
 # ## GB and GiB
 #
 # Makers print 80 GB on a card and mean 80 GiB, tools print MiB, papers GB of 10⁹. The two differ by
-# 7 %, and driver and CUDA take their share before you get any. For an H100:
+# 7 %. Driver and CUDA take their share before you get any, and torch's allocator hands out whole
+# blocks: *reserved* is more than *allocated*, and a run may fail with memory free in pieces. For an
+# H100:
 
 # %%
 from ftkit import shapes
@@ -368,7 +373,13 @@ ft.check("break_even", break_even)
 #
 # **Does mixed precision halve the memory?**
 # <details><summary>Answer</summary>
-# No: 4+4+8 or 2+2+12, both are 16 bytes. Activations halve.
+# No: 4+4+8 or 2+2+12, both are 16 bytes. Activations shrink, at most by half.
+# </details>
+#
+# **A 7B on 4 × 2,048 tokens: full, LoRA, QLoRA?**
+# <details><summary>Answer</summary>
+# By the formula 144 GB, 50 (16-bit base; 64 over fp32), 41. States are 108, 13.6 and 4.7 of that; the
+# other 36.5 are activations, the same for all, so checkpointing comes next.
 # </details>
 #
 # **"175B needs 1.2 TB." Comment.**

@@ -105,7 +105,7 @@ ft.expect(error["INT4"], "<", error["FP4"], "and even levels beat 4-bit floats")
 guess.score("10 %")
 
 # %% [markdown]
-# Nearly a tenth of each weight is rounding noise, even so. What decides it is the scale. Larger
+# The noise is nearly a tenth of the weights' size, even so. What decides it is the scale. Larger
 # blocks, or one weight thirty times as large in every block:
 
 # %%
@@ -139,7 +139,7 @@ assert torch.equal(quant.dequantize(quant.double(quant.quantize(W))),
 once.bits, twice.bits
 
 # %% [markdown]
-# Saved: 0.373 bits a weight, at 65 billion weights a few gigabytes. And only linear layers are
+# Saved: 0.373 bits a weight, 3 GB at 65 billion weights. And only linear layers are
 # quantised; embeddings, head and norms stay in 16 bits. Llama 2 7B has 6.476 billion weights in
 # linear layers and 0.2624 billion elsewhere:
 
@@ -319,7 +319,9 @@ big
 
 # %% [markdown]
 # It is tight, and CUDA's own needs come out of what is left. Raise `batch_size` or `max_length`
-# above and run it again: when is the card full?
+# above and run it again: when is the card full? Where a step spikes over that, QLoRA's third idea
+# helps, beside NF4 and double quantisation: **paged optimizers** keep their states in memory that
+# CUDA moves to the host while the card is full (`optim="paged_adamw_8bit"`).
 #
 # ## A real model
 #
@@ -417,6 +419,14 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 # No. 4 bits are storage. Each layer is dequantised to bf16 for its product, forward and backward,
 # and the adapters are trained in 16 or 32 bits. So it saves memory (0.516 bytes a weight, not 2)
 # and costs time.
+# </details>
+#
+# **NF4, LLM.int8(), GPTQ, AWQ: what differs?**
+# <details><summary>Answer</summary>
+# NF4 needs no data: any base is rounded as it is loaded, so it suits training adapters. LLM.int8()
+# takes 8 bits and computes the columns of outliers in 16 (the table above shows what they do to a
+# block). GPTQ and AWQ look at activations on some calibration text to choose how to round or scale:
+# slower to make, usually more accurate at the same bits, and meant for serving.
 # </details>
 #
 # ## Recap

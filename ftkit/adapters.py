@@ -21,6 +21,10 @@ def request(model, config):
         return peft.PromptTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
                                        prompt_tuning_init="SAMPLE_VOCAB", task_type=task)
     if method == "prefix_tuning":
+        if config.gradient_checkpointing:
+            raise ValueError("gradient_checkpointing is true with method prefix_tuning, whose "
+                             "trained vectors stand in a cache that a layer computed again no "
+                             "longer has: give false, or method prompt_tuning")
         return peft.PrefixTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
                                        task_type=task)
     targets = config.target_modules

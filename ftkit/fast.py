@@ -217,7 +217,9 @@ def _padded_loss(model, batch, reduction):
     rows = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
     mask = torch.arange(rows.shape[1], device=device) < lengths[:, None]
     ids, labels = rows[..., 0].where(mask, 0), rows[:, 1:, 1]
-    logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+    ragged = len({len(e["input_ids"]) for e in batch.examples}) > 1
+    logits = model(input_ids=ids, attention_mask=mask.long() if ragged else None,
+                   use_cache=False).logits
     logits = logits[:, -ids.shape[1] : -1]  # without virtual tokens, and without the last
     scored = [(row, i) for row, e in enumerate(batch.examples)
               for i, label in enumerate(e["labels"][1:]) if label != -100]

@@ -170,7 +170,9 @@ class Meter(TorchDispatchMode):
             with self, torch.overrides.enable_reentrant_dispatch(), torch.no_grad():
                 return inside(*args, **kwargs)
         hidden = _hidden(func, args, kwargs)
-        if func is torch.ops.aten.add.Tensor and self.phase == BACKWARD and _into_its_first(args):
+        if self.phase == BACKWARD and (
+                func is torch.ops.aten.index_put.default  # into zeros of its own
+                or func is torch.ops.aten.add.Tensor and _into_its_first(args)):
             self._free(args[0].untyped_storage()._cdata)
         out = func(*args, **kwargs)
         tensors = (out,) if isinstance(out, torch.Tensor) else tree_leaves(out)
@@ -270,7 +272,8 @@ def _hidden(func, args, kwargs) -> int:
 
 
 def _into_its_first(args) -> bool:
-    """Whether autograd, where nobody watches, adds two gradients of one tensor in place.
+    """Whether autograd, where nobody watches, adds two gradients of one tensor in place (as it
+    does an `index_put`).
 
     It does where nobody else holds the first; under a mode that holder is Python itself (the
     second of two), and so it makes a new tensor.

@@ -9,7 +9,8 @@ billion parameters is traced on a laptop. What is put in place of the real thing
 
 - 4-bit weights have bitsandbytes' layout but were never quantised from anything;
 - the 8-bit optimizers of bitsandbytes, whose kernels need memory to look at: same layout;
-- a decision that needs a number: gradients are taken to be clipped, fp16 not to overflow.
+- a decision that needs a number: gradients are taken to be clipped, fp16 not to overflow, rows
+  of a padded batch to hold one sequence.
 """
 
 from __future__ import annotations
@@ -287,7 +288,10 @@ def _as_if(model, config, device: str, attn: str | None, logits: int | None):
     reason = attention._refuse(base) if attn is None else f"{attn} attention was asked for"
     attention._reasons[base] = {None: reason}
     fast._said.add(base)
+    from transformers import masking_utils
+
     return _exchanged(
+        (masking_utils, "find_packed_sequence_indices", lambda position_ids: None),
         (fast, "clip_", _clipped), (fast, "LOGITS", logits or fast.LOGITS),
         (flat, "LONG", 0 if device == "cuda" else flat.LONG),
         (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(

@@ -78,6 +78,7 @@ def test_a_config_json_alone_is_enough(tmp_path):
     ({"model": "7B", "method": "lora"}, "shape"),
     ({"model": "tiny", "attention": "flash"}, "attention"),
     ({"model": "tiny", "learning_rat": 1}, "learning_rate"),
+    ({"model": "tiny", "method": "prefix_tuning", "gradient_checkpointing": True}, "prompt_tuning"),
 ])
 def test_a_wrong_request_is_told_in_words(wrong, words):
     with pytest.raises(ValueError, match=words):
@@ -152,6 +153,8 @@ def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
     ({"precision": "fp32", "method": "qlora"}, [128, 128]),
     ({"precision": "bf16", "method": "qlora", "use_dora": True}, [128, 60]),
     ({"precision": "bf16", "gradient_checkpointing": True}, [200, 150, 70, 33]),
+    ({"precision": "fp32", "method": "prefix_tuning"}, [128, 40]),
+    ({"precision": "bf16", "method": "prompt_tuning", "gradient_checkpointing": True}, [128, 128]),
 ])
 def test_the_traced_peak_is_that_of_torchs_allocator(fields, lengths):
     from allocator import forked, peak

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import html
 import itertools
-import math
 import sys
 import time
 
 from ftkit import bar, machine, models, run, words
 
 SIDE_BY_SIDE = 1.55  # measured on two cores: processes of one thread against one with two threads
-START = 6.0  # seconds until a new process has imported torch and transformers
+START = 4.0  # seconds until a new process has imported torch and transformers
 
 
 class Sweep(list):
@@ -93,7 +92,7 @@ class Job:
         self.lab, self.configs, self.grid, self.on_row = lab, configs, grid, on_row
         self.done: dict[int, run.Run] = {}  # place in the grid → Run
         self.notes, self.interrupted, self.began = [], False, time.perf_counter()
-        self.stored, self.shown = 0, _Progress(len(configs))
+        self.stored, self.shown, self.parameters = 0, _Progress(len(configs)), 0
 
     @property
     def left(self) -> list[int]:
@@ -106,20 +105,29 @@ class Job:
         self.shown(len(self.done), self.stored, share,
                    f"run {i + 1} of {len(self.configs)}" + (f": {point}" if point else "") + step)
 
-    def listen(self, i: int):
-        """A listener for the rows of run `i`, and how it learns the number of steps."""
+    def listen(self, i: int, also=None):
+        """How run `i` tells its number of steps, and a listener for its rows."""
         total = []
 
         def start(happened):
             total.append(happened.total_steps)
+            self.parameters = happened.total_parameters
             self.say(i)
 
         def row(row):
             self.say(i, row["step"] / total[0], f" · step {row['step']} of {total[0]}")
             if self.on_row:
                 self.on_row(row)
+            if also:
+                also(row, total[0])
 
         return start, row
+
+    def train(self, i: int, also=None):
+        """Run `i`, here. also: called with each row and the number of steps."""
+        start, row = self.listen(i, also)
+        self.done[i] = self.lab.run(self.configs[i], on_start=start, on_row=row, live=False)
+        self.interrupted = (self.done[i].stopped or "").startswith("interrupted")
 
     def take_from_store(self):
         """Runs that the store has whole."""
@@ -199,41 +207,23 @@ class _Progress:
             self.show({"text/html": f"<div>{meter}{html.escape(text)}</div>", "text/plain": text})
 
 
-# ------------------------------------------------------------------------ one after the other
+# ------------------------------------------------------------------- one after the other, or not
 
 
 def _run(job: Job, parallel):
     """In turn in this process, or in several, as `parallel` and the first run say."""
     workers, why = _workers(job, parallel)
-    if parallel is None and workers > 1:
-        began = time.perf_counter()
-        in_turn(job, job.left[:1])
-        if job.interrupted:
-            return
-        one = time.perf_counter() - began
-        workers, why = _workers(job, None)
-        if workers > 1:
-            workers, why = _worth_it(one, len(job.left), workers)
     if workers > 1:
         from ftkit import elsewhere
 
-        why = elsewhere.side_by_side(job, workers)
-        if not why:
-            return
-        parallel = True
+        why = elsewhere.side_by_side(
+            job, workers, None if parallel else lambda one: _pays(job, one, workers))
     if parallel and why:
         print(f"ftkit: the runs go one after the other: {why}", file=sys.stderr)
     job.notes += [f"one after the other: {why}"] * bool(why)
-    in_turn(job, job.left)
-
-
-def in_turn(job: Job, places):
-    for i in list(places):
-        start, row = job.listen(i)
-        job.done[i] = job.lab.run(job.configs[i], on_start=start, on_row=row, live=False)
-        if (job.done[i].stopped or "").startswith("interrupted"):
-            job.interrupted = True
-            return
+    for i in job.left:
+        if not job.interrupted:
+            job.train(i)
 
 
 def _threads() -> int:
@@ -254,29 +244,27 @@ def _workers(job: Job, parallel) -> tuple[int, str]:
     if wanted < 2:
         return 1, ("one thread is all that torch may use here" if parallel is None else
                    "there is one core" if parallel is True else "")
-    if parallel is None and not job.done:
-        return wanted, ""
-    # weights, gradients and two moments, the activations of a small batch, and the imports
-    need, free = wanted * (20 * _parameters(job) + 2**30), machine.free_memory()
-    if need > free:
-        return 1, (f"{wanted} processes would need about {need / 2**30:.1f} GiB and "
-                   f"{free / 2**30:.1f} GiB are free")
+    if parallel and (why := _no_room(models.count(job.lab._fresh(job.configs[0])[0])[1], wanted)):
+        return 1, why
     return wanted, ""
 
 
-def _parameters(job: Job) -> int:
-    """Of the model that is trained: as a run has told, else by loading it."""
-    for happened in job.done.values():
-        return happened.total_parameters
-    return models.count(job.lab._fresh(job.configs[0])[0])[1]
+def _no_room(parameters: int, workers: int) -> str:
+    """Why so many processes do not fit: weights, gradients and two moments, the activations of a
+    small batch, and the imports."""
+    need, free = workers * (20 * parameters + 2**30), machine.free_memory()
+    return "" if need <= free else (f"{workers} processes would need about {need / 2**30:.1f} GiB "
+                                    f"and {free / 2**30:.1f} GiB are free")
 
 
-def _worth_it(one: float, todo: int, workers: int) -> tuple[int, str]:
-    """(processes, why one): whether `todo` runs of `one` second each end sooner side by side."""
-    apart = START + math.ceil(todo / workers) * one * workers / SIDE_BY_SIDE
-    if apart < 0.8 * todo * one:
-        return workers, ""
-    return 1, f"{todo} more runs of {one:.1f} s are too short to start processes for"
+def _pays(job: Job, one: float, workers: int) -> str:
+    """Why what is left would not end sooner side by side, where a run takes `one` second with all
+    threads."""
+    todo, alone = len(job.left), one * workers / SIDE_BY_SIDE
+    apart = (todo * alone + (workers - 1) * (START + alone)) / workers
+    if apart > 0.9 * todo * one:
+        return f"{todo} more runs of {one:.1f} s are too short to start processes for"
+    return _no_room(job.parameters, workers)
 
 
 # ------------------------------------------------------------------------------- the same run

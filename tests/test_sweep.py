@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -43,8 +44,12 @@ def logits(run):
 
 
 def dies_once(flag):
-    """A metric that kills the process it is first measured in."""
+    """A metric that kills the process it is first measured in, unless that is this one."""
+    here = os.getpid()
+
     def metric(model, tokenizer):
+        if os.getpid() == here:
+            return 1.0
         try:
             os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -68,9 +73,12 @@ def test_a_single_value_is_a_list_of_one_and_an_empty_list_is_told(lab):
 
 
 def test_processes_are_started_only_where_they_pay():
-    assert sweep._worth_it(one=2.0, todo=7, workers=2)[0] == 1
-    assert sweep._worth_it(one=60.0, todo=8, workers=2)[0] == 2
-    assert sweep._worth_it(one=60.0, todo=1, workers=1)[0] == 1
+    def why(one, runs, parameters=10**6):
+        return sweep._pays(types.SimpleNamespace(left=range(runs), parameters=parameters), one, 2)
+
+    assert "too short" in why(one=1.0, runs=7) and "too short" in why(one=60.0, runs=1)
+    assert why(one=60.0, runs=8) == ""
+    assert "GiB are free" in why(one=60.0, runs=8, parameters=10**12)
 
 
 # -------------------------------------------------------------------------- side by side
@@ -96,8 +104,46 @@ def test_a_process_that_dies_is_told_and_its_runs_start_once_more(tmp_path, capf
     done = lab.sweep(SHORT, parallel=2, seed=range(3))
     assert [r.config.seed for r in done] == [0, 1, 2]
     assert all(len(r.rows) == 3 and r.after["dies"] == 1 for r in done)
-    assert "start once more" in capfd.readouterr().err
+    assert "starts once more (" in capfd.readouterr().err
     assert len(run.list_runs()) == 3
+
+
+@pytest.mark.parametrize("parallel", [2, None])
+def test_this_process_trains_while_the_others_start(tmp_path, monkeypatch, parallel):
+    flag, here, calls = tmp_path / "flag", os.getpid(), []
+
+    def pid(model, tokenizer):
+        calls.append(0)
+        if os.getpid() != here:
+            flag.touch()
+        elif len(calls) == 2:  # at the end of the first run: another one has begun
+            deadline = time.monotonic() + 200
+            while not flag.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        return float(os.getpid())
+
+    monkeypatch.setattr(sweep, "_pays", lambda job, one, workers: "")
+    monkeypatch.setattr(sweep, "_threads", lambda: 2)
+    threads = torch.get_num_threads()
+    done = make_lab(metrics={"pid": pid}).sweep(
+        SHORT, max_steps=5, eval_steps=5, seed=range(4), parallel=parallel)
+    assert torch.get_num_threads() == threads
+    pids = [r.after["pid"] for r in done]
+    assert pids[0] == here and len(set(pids)) == 2
+    assert "side by side in 2 processes" in done.how
+    assert all(r.model is not None for r in done)
+
+
+def test_an_interrupt_side_by_side_keeps_what_is_whole_and_ends_the_others(lab):
+    part = lab.sweep(SHORT, parallel=2, on_row=interrupt_at(5), seed=range(3))
+    assert "interrupted" in part.how and len(part) <= 3
+    assert [r.config.seed for r in part if len(r.rows) == 3]
+    from loky import get_reusable_executor
+
+    assert get_reusable_executor(1)._flags.shutdown is False  # new ones can start
+    whole = lab.sweep(SHORT, parallel=2, resume=True, seed=range(3))
+    assert [len(r.rows) for r in whole] == [3, 3, 3]
+    assert len({r.config.seed for r in whole}) == 3
 
 
 def test_what_cannot_be_sent_runs_here_and_says_why(capfd):

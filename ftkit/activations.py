@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 
+from ftkit.standalone import checkpoint
+
 KINDS = {"self_attn": "attention", "mlp": "MLP", "input_layernorm": "norms",
          "post_attention_layernorm": "norms", "norm": "norms"}
 
@@ -66,7 +68,7 @@ def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool
     model, passes = copy.deepcopy(model).train(), []
     head = model.get_output_embeddings().weight
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint(model)
     model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
     with set_checkpoint_early_stop(early_stop):
         with FlopCounterMode(display=False) as forward:

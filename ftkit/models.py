@@ -16,12 +16,10 @@ from pathlib import Path
 from ftkit import machine, saved
 from ftkit.jsonl import show
 
-# Two messages that `import peft` and `get_peft_model` print on every CPU machine, and that ask for
-# nothing a user could or should do.
+# What `import peft`, `get_peft_model` and prefix tuning print on every CPU machine, though it asks
+# for nothing that a user could or should do.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="`(is_gradient_checkpointing|gradient_check"
-                        "pointing_enable)` is deprecated")
-# And one that peft's prefix tuning raises with transformers 5.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 warnings.filterwarnings("ignore", message="`past_key_values` is deprecated")
 
 
@@ -207,7 +205,9 @@ def trainable(model, config):
 
         model = model.to(torch.bfloat16)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        from ftkit.standalone import checkpoint
+
+        checkpoint(model)
     return model
 
 

@@ -304,7 +304,9 @@ def _():
 
 
 def with_checkpointing(model, reentrant=False):
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    from ftkit.standalone import checkpoint
+
+    checkpoint(model, use_reentrant=reentrant)
     return model
 
 

@@ -165,13 +165,15 @@ def operations(lora=False, checkpointing=False) -> float:
     from torch.utils.checkpoint import set_checkpoint_early_stop
     from torch.utils.flop_counter import FlopCounterMode
 
+    from ftkit.standalone import checkpoint
+
     body = transformers.LlamaModel(transformers.LlamaConfig(
         hidden_size=1024, intermediate_size=2752, num_attention_heads=8, num_hidden_layers=1,
         vocab_size=8, attn_implementation="eager")).train()
     if lora:
         body = peft.get_peft_model(body, peft.LoraConfig(r=4, target_modules="all-linear"))
     if checkpointing:
-        body.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint(body)
     inside = torch.randn(1, 32, 1024, requires_grad=True)
     with set_checkpoint_early_stop(False), FlopCounterMode(display=False) as counter:
         body(inputs_embeds=inside, use_cache=False).last_hidden_state.sum().backward()

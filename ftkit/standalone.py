@@ -122,9 +122,16 @@ def load(folder: Path, settings: dict, device):
     if settings["precision"] == "pure-bf16":
         model.to(torch.bfloat16)
     if settings["gradient_checkpointing"]:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint(model)
     model.config.use_cache = False
     return model.to(device).train()
+
+
+def checkpoint(model, use_reentrant: bool = False):
+    """Have the layers of a model compute their activations again in the backward pass."""
+    # transformers 5 begins with one name and ends with the other.
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": use_reentrant})
 
 
 def lines(path: Path) -> list[dict]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import transformers
 
 from ftkit import attention, fast, flat
+from ftkit.standalone import checkpoint
 
 COMMON = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 131,
           "max_position_embeddings": 256}
@@ -295,7 +296,7 @@ def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
 def test_gradient_checkpointing_gives_the_same_gradients():
     model, flat = build(CONFIGS["mistral, window"]).train(), fast.flatten(examples())
     want = gradients(model, fast.loss_sum(model, flat))
-    model.gradient_checkpointing_enable()
+    checkpoint(model)
     calls = []
     model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
     assert_same(gradients(model, fast.loss_sum(model, flat)), want, 1e-6)

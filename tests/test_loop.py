@@ -2,12 +2,14 @@
 
 import copy
 import itertools
+import warnings
 
 import pytest
 import torch
 
 from ftkit import loop, models, optimizers, tokens
 from ftkit.config import Config
+from ftkit.standalone import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +88,23 @@ def test_checkpointing_changes_no_number(base, units):
     plain, _ = rows(base, units)
     config = Config(learning_rate=1e-3, precision="fp32", batch_size=4)
     model = copy.deepcopy(base[0])
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint(model)
     saved = list(loop.train(model, units, config, 4))
     assert [r["loss"] for r in saved] == pytest.approx([r["loss"] for r in plain], abs=1e-5)
+
+
+def test_checkpointing_is_asked_for_by_the_name_that_transformers_has(base):
+    class Older:
+        def gradient_checkpointing_enable(self, kwargs):
+            self.asked = kwargs
+
+    older, model = Older(), copy.deepcopy(base[0])
+    checkpoint(older)
+    assert older.asked == {"use_reentrant": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        models.trainable(model, Config(gradient_checkpointing=True))
+    assert all(layer.gradient_checkpointing for layer in model.model.layers)
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(base, units):

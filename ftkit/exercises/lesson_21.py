@@ -73,6 +73,8 @@ def _(triage):
 
 @exercise("signed")
 def _(signed):
+    if set(signed.values()) <= {"...", ...}:
+        raise NotImplementedError
     for claim, (right, why) in VERDICTS.items():
         given = signed.get(claim)
         if given not in ("true", "false", "depends"):

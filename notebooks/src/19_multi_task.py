@@ -237,7 +237,7 @@ guess.score("higher than alone" if sum(matrix["to_past", "to_negative"]) > sum(p
 # Positive where the two share a skill that 12 records alone cannot teach: to say a sentence again with
 # its verb changed. Negative where they contradict each other and nothing in the prompt says which rule
 # holds: the model then follows the majority. And look at `capital` beside `who`, which have nothing in
-# common: alone it sees its 12 records 16 times, in company 4 times. See its line in the table.
+# common: alone it sees its 12 records 16 times, in company 4 times, and it is not worse for that.
 #
 # T5's own result is quoted wrongly for "multi-task helps": plain multi-task training was *worse*
 # than pretraining and fine-tuning (81.4 against 83.3 on GLUE); with fine-tuning on each task

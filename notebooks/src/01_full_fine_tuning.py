@@ -155,8 +155,8 @@ guess.score("just as long" if steps[100] < 2 * steps[1] else "100 times as long"
 # %% [markdown]
 # AdamW divides each gradient by its own recent size, so a step is about one learning rate long,
 # whatever the gradient. Hence *learning rate × steps* roughly bounds how far a weight drifts from the
-# base, and that is why fine-tuning wants a low rate. "Because the gradients are smaller" is the
-# imprecise version.
+# base (the largest move above: next to 12 · 0.001), and that is why fine-tuning wants a low rate.
+# "Because the gradients are smaller" is wrong.
 #
 # ## What sits in memory
 # <!-- claims: C6 C53 C96 · E08 -->
@@ -178,8 +178,9 @@ assert sum(state.values()) == 16.0
 state  # bytes per parameter
 
 # %% [markdown]
-# **16 bytes per parameter**, before any activation. Mixed precision does not change that sum: 2
-# (weights) + 2 (gradients) + 4 (fp32 master copy) + 8 (AdamW), as the
+# **16 bytes per parameter**, before any *activation* (what the forward pass keeps for the backward
+# pass). *Mixed precision*, arithmetic in 16 bits with an exact *master copy* of the weights, does not
+# change that sum: 2 (weights) + 2 (gradients) + 4 (master copy) + 8 (AdamW), as the
 # [ZeRO paper](https://arxiv.org/abs/1910.02054) counts. "Adam needs 2x the model" means two extra
 # *values*: in bytes they are four times bf16 weights, six times with the master copy.
 

@@ -172,7 +172,7 @@ ft.expect(kept[3e-3], ">", lost["full"] + lost["lora"], "three times the rate co
 ft.table([{"method": method, "best rate": both[method], "general_loss": lost[method]} for method in both])
 
 # %% [markdown]
-# The difference is about as wide as the spread; other seeds gave LoRA a small advantage. [Lesson
+# The difference is no wider than the spread; other seeds gave LoRA a small advantage. [Lesson
 # 16](16_catastrophic_forgetting.ipynb) looks closer, at equal learning.
 #
 # ## Warm-up, and the shape of the schedule
@@ -202,12 +202,14 @@ warm.score("at a rate too high (0.003)")
 # %% [markdown]
 # Warm-up is a guard for rates at the edge. State it as a share of the run: the
 # old advice of 500 steps is longer than many fine-tunes. The shape of the schedule made no difference
-# to val_loss that we could see in 20 steps; that is a null result, not a proof.
+# to val_loss that we could see in 20 steps; that is a null result, not a proof. Look at general_loss,
+# too: a constant rate sums to about twice a cosine's, so weights may drift twice as far. Cosine or
+# linear, down to zero, is usual.
 #
 # ## Break it: a short cut that misleads
 #
 # The *range test*: raise the rate a little at every step, draw the loss, take the rate where it is
-# lowest. A run of 20 steps in place of six.
+# lowest. One run of 20 steps in place of six.
 
 # %%
 from ftkit import loop, tokens
@@ -244,7 +246,8 @@ lowest | {"best rate of the sweep": top}
 # %% [markdown]
 # The rate at each point met a model that had been trained at all lower rates, so the answer depends on
 # how fast you climb, and on single batches. And it looks at the training loss alone; the rates it
-# picks are those whose forgetting you saw above. Use it for the order of magnitude where things break.
+# picks are those whose forgetting you saw above. The usual repair is to take a tenth of that rate: here
+# it lands at or below the best one. Use the test for an order of magnitude, then sweep.
 #
 # ## What if?
 #
@@ -263,7 +266,7 @@ await panel.result()
 # %% [markdown]
 # ## Now on a real LLM
 #
-# SmolLM2 has 57 times as many weights, and each takes part in more. Is its best rate that of `tiny`?
+# SmolLM2 has 57 times as many weights. Is its best rate that of `tiny`?
 
 # %%
 from ftkit import machine

@@ -173,9 +173,11 @@ guess.score("clearly worse" if max(exact["batch 32"]) < min(exact["batch 8"]) el
 
 # %% [markdown]
 # At equal *records*, or tokens, steps count; at equal *steps* the larger batch wins and has read
-# four times as much. Say which of the two you hold still. A cheap step with a good gradient is what
-# hardware wants; when the run is short, you cannot afford large ones. The linear scaling rule is
-# from long runs of SGD, and 1e-3 already is the best rate here.
+# four times as much. Say which of the two you hold still. Hardware likes large batches; a short run
+# cannot afford them. The linear scaling rule is from long runs of SGD; for Adam the
+# [square root](https://arxiv.org/abs/2205.10287) of the factor is the better guess, and here 1e-3
+# already is the best rate. LoRA is reported to bear large batches
+# [less well](https://thinkingmachines.ai/blog/lora/) than full fine-tuning.
 #
 # <!-- claims: C37 C38 C39 · E10 E13 E14 -->
 # ## Which knobs matter?
@@ -222,7 +224,7 @@ norms = sorted(row["grad_norm"] for run in runs["batch 8"] for row in run.rows)
 
 # %% [markdown]
 # Every step is clipped here, so a limit of 1.0 makes all gradients equally long: batches with a
-# large loss no longer rule AdamW's averages. In a 7B model norms lie around 1 and clipping bites
+# large loss no longer rule AdamW's averages. In a 7B model norms often lie around 1 and clipping bites
 # rarely. A default is not the same knob on another model: log `grad_norm` before you argue about it.
 #
 # ## When does warm-up matter?
@@ -238,13 +240,14 @@ ft.curves(edge, "loss", "val_loss")
 
 # %% [markdown]
 # In its first steps AdamW's averages rest on a few batches, and a full step follows them anywhere.
-# A low rate forgives that. So warm-up is insurance for high rates. Tested here: 30 % of the steps
+# (Their memory is set by β₁ = 0.9, some ten steps, and β₂ = 0.999, some thousand; pretraining often
+# takes 0.95. Fine-tuning recipes leave both alone.) A low rate forgives that. So warm-up is insurance for high rates. Tested here: 30 % of the steps
 # pays near the edge, 6 % at the best rate does nothing. The usual 3 % was not tested.
 #
 # ## What decay does
 #
-# AdamW multiplies each matrix by `1 - rate · decay` at every step. The whole run shrinks it by the
-# product. For a usual 7B recipe:
+# AdamW multiplies each matrix by `1 - rate · decay` at every step (norms and biases are left out by
+# custom). The whole run shrinks it by the product. For a usual 7B recipe:
 
 # %%
 recipe = ft.Config(learning_rate=2e-5, weight_decay=0.1, warmup_steps=0.03)

@@ -31,6 +31,7 @@ FIELDS = {  # the fields of each kind; the first that is present decides the kin
     "text": ("text",),
 }
 ROLES = ("system", "user", "assistant")
+INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul, the empty braille cell
 LARGE = 4_000_000  # bytes of a file
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
 FOREIGN = {  # names other tools use → ours
@@ -132,7 +133,7 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
         return [Problem(row, None, f"{type(record).__name__} {show(record)}; expected a dict")]
     kind = kind_of(record)
     if kind is None:
-        renames = [f"{n} to {FOREIGN[n]}" for n in record if n in FOREIGN]
+        renames = [f"{n} to {_ours(n)}" for n in record if _ours(n) not in (None, n)]
         hint = f" (rename {', '.join(renames)})" if renames else ""
         return [Problem(row, None, f"no known field (the record has {_names(record)}); "
                                    f"{EXPECTED}{hint}")]
@@ -156,13 +157,11 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
     if name not in record:
         if optional:
             return None
-        other = next((n for n in record if FOREIGN.get(n) == name), None)
+        other = next((n for n in record if _ours(n) == name), None)
         return f"missing; {expected}" + (f" (rename {other} to {name})" if other else "")
     value = record[name]
     if not isinstance(value, str):
         return f"{_type_name(value)}; {expected}"
-    if not optional and _blank(value):
-        return (f"only white space ({show(value, 20)})" if value else "empty") + f"; {expected}"
     if "\0" in value:
         return "contains the NUL character (\\u0000); expected text"
     if not value.isascii():
@@ -171,14 +170,21 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
         except UnicodeEncodeError as error:
             return (f"character {error.start + 1} is half of a surrogate pair "
                     f"(\\u{ord(value[error.start]):04x}); expected valid Unicode")
+    if not optional and _blank(value):
+        return (f"only white space ({show(value, 20)})" if value else "empty") + f"; {expected}"
     return None
 
 
+def _ours(name) -> str | None:
+    """The field that is meant by a name in other words, capitals or with spaces around it."""
+    plain = str(name).strip().lower()
+    known = {field for fields in FIELDS.values() for field in fields}
+    return FOREIGN.get(plain, plain if plain in known else None)
+
+
 def _blank(text: str) -> bool:
-    """Nothing to read: white space, zero-width characters."""
-    if not text.strip():
-        return True
-    return len(text) <= 16 and not any(c.isprintable() and not c.isspace() for c in text)
+    """Nothing to read: white space, zero-width characters, letters that are drawn as nothing."""
+    return not any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in text)
 
 
 def _names(record: dict) -> str:

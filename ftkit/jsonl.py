@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,12 +98,24 @@ def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Prob
     Raises DataError when the file cannot be opened.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                raise DataError(path, [Problem(0, None, "a device; expected a JSONL file")])
             yield from _rows(file, digest)
     except OSError as error:
         what = {errno.ENOENT: "no such file", errno.EISDIR: "a folder"}.get(error.errno)
         what = what or f"cannot be read ({error.strerror or error})"
         raise DataError(path, [Problem(0, None, f"{what}; expected a JSONL file")]) from None
+
+
+def _open(path, flags) -> int:
+    """A descriptor; a pipe that nobody writes to is empty rather than waited for."""
+    wait_not = getattr(os, "O_NONBLOCK", 0)
+    file = os.open(path, flags | wait_not)
+    if wait_not:
+        os.set_blocking(file, True)
+    return file
 
 
 def _rows(file, digest):
@@ -210,13 +224,16 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
                 "(tr '\\r' '\\n' < OLD > NEW)")
     if text.startswith("\ufeff"):
         return "a byte order mark (BOM) in the middle of the file, as joined files have; remove it"
-    if text.startswith("<"):
+    if "\0" in text and not text.startswith("{"):
+        return ("NUL bytes, as in a binary file or one that was not written to its end; expected "
+                "one JSON object on each line")
+    if text.startswith("<") and not text.startswith("<<"):
         return f"not JSON but HTML or XML ({show(text, 30)}); expected one JSON object on each line"
     if text.startswith(("{'", "{ '")):
         return "single quotes around names; JSON wants double quotes (write it with json.dumps)"
     if error.msg == "Extra data":
-        rest = text[error.pos :].strip()
-        if rest == ",":
+        rest = text[error.pos :]
+        if rest.strip() == ",":
             return "a comma after the object; expected nothing but the object on each line"
         if text.startswith("{"):
             return (f"more after the end of the object ({show(rest, 40)}); expected one object on "
@@ -227,10 +244,12 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
             return ("the object does not end on this line; expected each object whole on one "
                     "line (pretty-printed JSON: jq -c . OLD > NEW)")
         return "the file ends in the middle of this record; it was cut off, get it again"
-    if not text.startswith(("{", "[", '"')) and any(mark in text for mark in ",;\t"):
+    quoted = text.startswith('"') and error.msg == "Extra data" and text[error.pos] in ",;\t"
+    plain = "{" not in text and not text.startswith(("[", '"'))
+    if quoted or (plain and any(mark in text for mark in ",;\t")):
         return (f"not JSON but perhaps CSV ({show(text, 40)}); expected one JSON object on each "
                 "line (pandas: read_csv(...).to_json(orient='records', lines=True))")
-    reason = error.msg.split(":")[0].removesuffix(" at")
+    reason = error.msg.removesuffix(" at")
     at = f" at character {error.pos + 1}" if text.startswith("{") else ""
     return f"not JSON ({reason}{at}: {show(text[error.pos :], 40)}); expected one JSON object"
 

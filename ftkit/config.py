@@ -18,6 +18,9 @@ LEARNING_RATES = {
 METHODS = tuple(LEARNING_RATES["tiny"])
 PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
 OPTIMIZERS = ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_8bit", "adafactor", "sgd")
+SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",
+         "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "optimizer": "optim",
+         "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # what others call them
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -188,7 +191,7 @@ class Config:
             "slow; seldom: you miss the best step.",
     )
     seed: int = _option(
-        0, "order of the data, LoRA's random start, dropout", low=0,
+        0, "order of the data, LoRA's random start, dropout", low=0, high=2**32 - 1,
         tip="Draws order, start and dropout. Any number; three or more for a claim. One seed: "
             "luck may look like an effect.",
     )
@@ -256,7 +259,7 @@ class Config:
         for word in text.split():
             name, equals, value = word.partition("=")
             if not equals:
-                raise ValueError(f"{word!r} in a Config string; expected name=value pairs")
+                raise ValueError(f"{word!r:.60} in a Config string; expected name=value pairs")
             if name not in cls.__dataclass_fields__:
                 raise ValueError(_unknown_field(name, cls.__dataclass_fields__))
             values[name] = None if value == "None" else value
@@ -335,9 +338,9 @@ class GRPOConfig(Config):
 
 
 def _unknown_field(name: str, known) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = [SHORT[name]] if name in SHORT else difflib.get_close_matches(name, known, 3, 0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return f"Config has no field {name!r}; {hint}"
+    return f"Config has no field {name!r:.60}; {hint}"
 
 
 def _accept(field, value):
@@ -367,7 +370,7 @@ def _accept(field, value):
         elif not isinstance(value, str):
             raise ValueError
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise ValueError(f"{field.name} is {value!r}; expected {_wanted(field)}") from None
+        raise ValueError(f"{field.name} is {value!r:.60}; expected {_wanted(field)}") from None
     low, high, choices = meta["low"], meta["high"], meta["choices"]
     out = (low is not None and value < low) or (high is not None and value > high)
     if out or (choices and value not in choices) or value == "":
@@ -382,6 +385,6 @@ def _wanted(field) -> str:
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
     name = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
-    bounds = [f"at least {meta['low']:g}" if meta["low"] is not None else "",
-              f"at most {meta['high']:g}" if meta["high"] is not None else ""]
+    bounds = [f"at least {meta['low']:.12g}" if meta["low"] is not None else "",
+              f"at most {meta['high']:.12g}" if meta["high"] is not None else ""]
     return " ".join([name[kind], " and ".join(b for b in bounds if b)]).strip()

@@ -27,6 +27,8 @@ class Job:
     listen: called with the job whenever its state changes, in the thread of the work.
     """
 
+    aside = False  # a short piece of work that no learner started, and none can stop
+
     def __init__(self, lab, config, owner=None, listen: Callable | None = None):
         self.lab, self.config, self.owner, self.listen = lab, config, owner, listen
         self.state, self.run, self.error, self.took = WAITING, None, None, 0.0
@@ -37,6 +39,10 @@ class Job:
     def stop(self):
         """End the work after the step it is in."""
         self._stop.set()
+
+    def asks(self, lab, config) -> bool:
+        """Whether it will be, or is, this run; one that was told to stop is not."""
+        return self.lab is lab and self.config == config and not self._stop.is_set()
 
     def work(self):
         """Train; a subclass may do something else. Returns what becomes `.run`."""
@@ -121,7 +127,7 @@ class Runner:
     def clear(self, owner=None) -> int:
         """Take what has not begun out of the queue; returns how many that were."""
         with self._change:
-            out = self.waiting(owner)
+            out = [job for job in self.waiting(owner) if not job.aside]
             for job in out:
                 self._queue.remove(job)
         for job in out:

@@ -85,9 +85,12 @@ def _underfitting(run, losses) -> Finding | None:
     name = "val_loss" if ends else "the loss"
     evidence = {"before": start, "after": end}
     if end > start * (1 - LEARNT):
-        return Finding("underfitting", f"underfitting: {name} went from {words.number(start)} to "
-                       f"{words.number(end)} only", "raise the learning rate or take more steps; "
-                       "if nothing moves at any rate, look at the data", evidence)
+        cut = (getattr(run, "stopped", None) or "").startswith(("stopped by hand", "interrupted"))
+        return Finding(
+            "underfitting", f"underfitting{' so far' * cut}: {name} went from "
+            f"{words.number(start)} to {words.number(end)} only", "let it run to its end" if cut
+            else "raise the learning rate or take more steps; if nothing moves at any rate, look "
+            "at the data", evidence)
     points = [p for p in words.series(run, "val_loss" if ends else "loss") if math.isfinite(p[1])]
     quarter = [y for x, y in points if x <= 0.75 * points[-1][0]]
     if len(points) < 8 or end > quarter[-1] * (1 - STILL) or end < 0.05 * start:

@@ -298,7 +298,10 @@ def _free_place(at, width, taken, frame) -> tuple[float, float]:
 
 
 def _end_labels(ax, ends):
-    """Names beside the ends of the lines, moved apart where they would cover each other."""
+    """Names beside the ends of the lines, moved apart where they would cover each other, and
+    shortened to what the figure has room for."""
+    from matplotlib.text import Text
+
     if not ends:
         return
     height = ax.get_position().height * ax.figure.get_size_inches()[1] * 72
@@ -308,9 +311,13 @@ def _end_labels(ax, ends):
         arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
                  "relpos": (0, 0.5)}
         target = (x, y) if math.isfinite(y) else (1.0, 0.97)
-        ax.annotate(text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
-                    textcoords="axes fraction", va="center", color=dark(colour), arrowprops=arrow,
-                    annotation_clip=False, parse_math=False)
+        note = ax.annotate(
+            text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
+            textcoords="axes fraction", va="center", color=dark(colour), arrowprops=arrow,
+            annotation_clip=False, parse_math=False)
+        box = Text.get_window_extent(note)
+        if (room := ax.figure.bbox.x1 - box.x0) < box.width:
+            note.set_text(short(text, int(len(text) * room / box.width) - 1))
 
 
 def draw_seeds(ax, rows, looks):

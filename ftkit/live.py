@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from ftkit import bar, machine, words
 from ftkit import figure as fig
-from ftkit import machine, words
 
 RATE = "learning_rate"
 RATE_LOOK = {"color": "#000000", "linewidth": 1.2}
@@ -101,7 +101,7 @@ class Live:
                 said.append(f"{self.row['tokens'] / seconds:,.0f} tokens/s")
             if self.total and self.began is not None and step > 1:
                 each = (time.perf_counter() - self.began) / (step - 1)
-                said.append(f"about {max(0, self.total - step) * each:.0f} s left")
+                said.append(f"about {bar.clock(max(0, self.total - step) * each)} left")
         return (f"{self.title}: " if self.title else "") + " · ".join(said)
 
     def _safely(self, work):

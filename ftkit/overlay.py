@@ -55,6 +55,8 @@ def picture(runs: list, baseline) -> fig.Picture | None:
     said = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1]))
     said = f"{said[:1].upper()}{said[1:]}" if len(shown) == 1 else (
         f"The newest run ({name(runs[-1], baseline)}): {said}")
+    said += "; each val_loss is on records of the run's own data" * (
+        len({str(run.data.get("name")) for run in shown.values()}) > 1)
     made.text = f"{made.text.rstrip('.')}. {said}."
     return made
 

@@ -104,6 +104,12 @@ class Panel:
             for name, control in self.controls.items():
                 widgets.write(control, getattr(config, name))
 
+    def name(self, picked: dict):
+        """Model and data as they are: what was left empty is filled in."""
+        with self._by_program():
+            for name, picker in self.pickers.items():
+                picker.value = picked[name]
+
     def say(self, line: str, method: str):
         """The Config in words; fields without effect on this method are grey."""
         with self._by_program():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from ftkit import control, data, diagnose, machine, overlay, script, widgets, words
+from ftkit import bar, control, data, diagnose, machine, overlay, script, widgets, words
 from ftkit.config import Config
 from ftkit.experiment import Experiment
 from ftkit.forecast import Forecast
@@ -41,6 +41,7 @@ class WhatIf:
         control.RUNNER.stop()  # a cell that is run again, or a second panel: one run at a time
         self.lab, self._base, self.baseline = lab, config, baseline
         self.runs, self.error, self.forecast = [], None, None
+        self._refused = False  # what the pickers say is not what self.lab has
         self._asked = {}  # id of a run → the Config that was asked for, with its "auto"s
         self._handle = self._painter = None
         self._lock = threading.RLock()
@@ -69,13 +70,24 @@ class WhatIf:
 
     def start(self):
         """Run what the controls say, or bring it back if it was run before; while another run
-        goes on, it waits in the queue."""
+        goes on, it waits in the queue. ValueError where what is typed cannot be read: nothing is
+        trained in its place."""
         self.view.wrong("")
+        self.error = None
+        if self._refused:
+            self._pick()
+        if self.view.line.value.strip() != str(self.config):
+            self._typed()
         config = self.config
         known = self._known(config)
         if known is not None:
             self._asked.setdefault(known.id, config)
             return self._bring_back(known)
+        ahead = [control.RUNNER.running(self), *control.RUNNER.waiting(self)]
+        if any(job and job.asks(self.lab, config) for job in ahead):
+            return None  # a second click; the same again would only be the same
+        if not ahead[0] and control.RUNNER.busy():
+            self.view.status.say("waiting")
         control.RUNNER.submit(control.Job(self.lab, config, owner=self, listen=self._changed))
         self._buttons()
 
@@ -137,14 +149,14 @@ class WhatIf:
     def _moved(self):
         """A control has a new value: say what it would take; a finished run is shown at once."""
         with self._lock:
-            self.view.wrong("")
             self.view.next.say("")  # what was foretold is no longer true
             config = self.config
             self.view.say(str(config), config.method)
             self._copy()
+            if self._refused:
+                return
+            self.view.wrong("")
             known = self._foretell()
-            if self.forecast and self.forecast.facts and not control.RUNNER.busy():
-                self._weigh(config)
             if known is not None and not control.RUNNER.busy(self):
                 self._bring_back(known)
 
@@ -154,8 +166,12 @@ class WhatIf:
     def _pick(self):
         """Another model or other data."""
         asked = {name: picker.value.strip() for name, picker in self.view.pickers.items()}
+        self._refused = True
+        self.view.next.say("")
         self.lab = Experiment(**{k: v for k, v in asked.items() if v}, probes=dict(self.lab.probes))
-        self.baseline = None
+        self._refused, self.baseline = False, None
+        self.view.name({"model": str(self.lab.model), "data": self._source()})
+        self.view.status.say("ready")
         self.view.wrong("")
         self._look_ahead()
         self._moved()
@@ -191,6 +207,8 @@ class WhatIf:
         forecast = self.forecast
 
         class Aside(control.Job):
+            aside = True
+
             def work(self):
                 work()
 
@@ -204,6 +222,9 @@ class WhatIf:
 
     def _weigh(self, config):
         """Find out the memory of a run, unless the controls have moved on meanwhile."""
+        if self.forecast.weighed(config):
+            return
+
         def work():
             if self.config == config:
                 self.forecast.weigh(config)
@@ -223,6 +244,9 @@ class WhatIf:
         """Say what Start would do; returns the finished run that it would bring back, if any."""
         config = self.config
         known = self._known(config)
+        ready = self.forecast and self.forecast.facts and known is None
+        if ready and not control.RUNNER.running(self):
+            self._weigh(config)
         self.view.next.say(f"next run: {str(config) or 'all at their defaults'}", self._foretold(
             config) if known is None else "run before: Start brings it back and trains nothing")
         return known
@@ -237,8 +261,8 @@ class WhatIf:
         memory = "memory not known" + " yet" * (not self.forecast.weighed(config))
         memory = memory if size is None else (
             f"about {size / 2**20:,.0f} of {machine.free_memory() / 2**20:,.0f} MiB free memory")
-        took = f"{seconds:.0f} s" if seconds >= 1.5 else "a second"
-        return f"{self.forecast.steps(config):,} steps, about {took}, {memory}"
+        took, steps = max(1, seconds), self.forecast.steps(config)
+        return f"{steps:,} step{'s' * (steps != 1)}, about {bar.clock(took)}, {memory}"
 
     def _changed(self, job):
         """The state of a job is another one; called in the thread that trains."""

@@ -106,7 +106,8 @@ class Words(W.HTML):
 
     def say(self, *lines: str):
         self.lines = [clean(line) for line in lines if line]
-        text = "<br>".join(html.escape(line) for line in self.lines)
+        text = "".join(f"<div style='line-height:1.5'>{html.escape(line)}</div>"
+                       for line in self.lines)
         self.value = f"<b>{text}</b>" if self.bold and text else text
 
 

@@ -100,14 +100,18 @@ def table(rows) -> Table:
 def series(run, key: str, x: str = "step") -> list[tuple[float, float]]:
     """(x, value) of every row that has both; the value before training stands at x = 0.
 
-    A run that diverged between two evaluations ends with nan in all its series.
+    A run that was stopped between two evaluations ends in what was measured after it, one that
+    diverged there in nan.
     """
     points = [(0.0, to_float(run.before[key]))] if key in run.before else []
     points += [(to_float(row[x]), to_float(row[key])) for row in run.rows
                if key in row and x in row]
     last = run.rows[-1] if run.rows else {}
-    if points and x in last and key not in last and not math.isfinite(to_float(last.get("loss"))):
-        points.append((to_float(last[x]), math.nan))
+    if points and x in last and key not in last:
+        if not math.isfinite(to_float(last.get("loss"))):
+            points.append((to_float(last[x]), math.nan))
+        elif getattr(run, "stopped", None) and key in run.after:
+            points.append((to_float(last[x]), to_float(run.after[key])))
     return points
 
 

@@ -45,6 +45,14 @@ def test_a_loss_that_ends_far_above_its_start_has_diverged_without_a_nan():
     assert found[0].kind == "diverged" and "9.00 at the end" in found[0].text
 
 
+def test_of_a_run_that_was_stopped_at_once_nothing_is_advised_but_to_go_on():
+    cut = run([4.0], [4.0, 3.9])
+    cut.stopped = "stopped by hand after step 1 of 500"
+    (found,) = diagnose(cut)
+    assert found.text.startswith("underfitting so far: val_loss went from 4.00 to 3.90")
+    assert found.advice == "let it run to its end"
+
+
 def test_overfitting_is_told_from_its_step_on():
     found = diagnose(run(falling(), [4, 2, 1, 0.8, 0.9, 1.0, 1.2, 1.3, 1.4]))
     assert found[0].kind == "overfitting"

@@ -69,6 +69,15 @@ def test_a_stopped_run_and_an_empty_run_are_told():
     assert plots.summary(bare) == "no step was taken."
 
 
+def test_the_curve_of_a_stopped_run_ends_in_what_was_measured_after_it():
+    run = make_run(stopped="interrupted after step 3 of 60")
+    run.after["val_loss"] = run.rows[-1].pop("val_loss")
+    assert words.series(run, "val_loss") == [(0, 4.1), (1, 2.0), (2, 0.5), (3, 0.6)]
+    assert "val_loss: 0.60" in texts(plots.curves(run, "val_loss"))
+    run.stopped = None  # then nothing says when `after` was measured
+    assert words.series(run, "val_loss")[-1] == (2, 0.5)
+
+
 def test_null_of_a_stored_run_is_read_as_nan():
     run = make_run()
     run.after["general_loss"] = None
@@ -147,6 +156,18 @@ def test_names_of_lines_do_not_cover_each_other():
     assert all(low.y1 <= high.y0 + 3 for low, high in zip(boxes, boxes[1:], strict=False))
     assert boxes[-1].y1 <= picture.axes[0].bbox.y1 + 12, "names stay beside the panel"
     assert all(0 <= b.x0 and b.x1 <= picture.figure.bbox.width for b in boxes)
+
+
+def test_long_names_of_lines_end_inside_the_figure():
+    from matplotlib.text import Text
+
+    bad = make_run(losses=(4.0, NAN), val=(2.0,))
+    made = plots.curves({"learning_rate=1e+09, max_steps=500, WWW": bad, "short": make_run()},
+                        "val_loss")
+    made.png(dpi=100)
+    names = [text for text in made.axes[0].texts if "diverged at step 2" in text.get_text()]
+    assert names and all(Text.get_window_extent(t).x1 <= made.figure.bbox.x1 for t in names)
+    assert any("short: 0.60" in text for text in texts(made))
 
 
 def test_other_axes_can_be_given():

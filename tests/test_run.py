@@ -33,6 +33,7 @@ def home(tmp_path, monkeypatch):
         ("replay", 1.0, "at most 0.95"),
         ("precision", "fp8", "one of fp32"),
         ("target_modules", "", "text"),
+        ("seed", 2**32, "at most 4294967295"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_accepted(field, value, words):
@@ -44,6 +45,11 @@ def test_a_bad_value_is_named_with_what_is_accepted(field, value, words):
 def test_an_unknown_field_names_the_nearest_one():
     with pytest.raises(ValueError, match="learning_rate"):
         Config().but(learn_rate=1)
+    with pytest.raises(ValueError, match=r"did you mean learning_rate\?"):
+        Config.from_string("lr=1e-3")
+    with pytest.raises(ValueError) as error:
+        Config.from_string("x" * 3000)
+    assert len(str(error.value)) < 200
 
 
 def test_a_config_survives_its_own_string():

@@ -139,6 +139,42 @@ def test_a_typed_config_moves_the_controls_and_a_wrong_one_says_why(panel):
     assert panel.view.error.lines == [] and "batch_size=8" in panel.view.line.value
 
 
+def test_start_trains_nothing_else_where_what_is_typed_cannot_be_read(panel, tmp_path):
+    panel.view.line.value = "lr=0.02"
+    press(panel.view.start)
+    assert panel.wait() == [] and "did you mean learning_rate" in panel.view.error.lines[0]
+    own = tmp_path / "mine.jsonl"
+    own.write_text('{"instruction": ""}')
+    picked = ft.what_if(data="capital", probes=(), config=SMALL)
+    picked.view.pickers["data"].value = str(own)
+    widgets.write(picked.view.controls["seed"], 1)
+    press(picked.view.start)
+    assert picked.wait() == [] and "mine.jsonl line 1" in picked.view.error.lines[0]
+    assert picked.view.next.lines == [], "nothing is foretold of other data"
+    own.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    press(picked.view.start)  # mended: the same name is read again
+    assert picked.wait()[-1].data["rows"] == 36 and picked.view.error.lines == []
+
+
+def test_an_empty_picker_says_what_is_taken(panel):
+    picked = ft.what_if(data="capital", probes=(), config=SMALL)
+    picked.view.pickers["data"].value = ""
+    assert picked.view.pickers["data"].value == picked.lab.train.name != "capital"
+
+
+def test_a_second_click_on_start_makes_no_second_run(panel):
+    panel.config = SMALL.but(max_steps=20)
+    press(panel.view.start)
+    press(panel.view.start)
+    assert len(control.RUNNER.waiting(panel)) < 2 and len(panel.wait()) == 1
+    panel.config = SMALL.but(max_steps=500)
+    press(panel.view.start)
+    panel.stop()
+    press(panel.view.start)  # the one that was told to stop is not what is asked for
+    assert control.RUNNER.busy(panel)
+    panel.stop()
+
+
 def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     panel.config = SMALL.but(max_steps=500)
     press(panel.view.start)
@@ -255,6 +291,16 @@ def test_a_learners_own_model_can_be_picked(tmp_path, panel, lab):
 # ------------------------------------------------------------------------------- in words
 
 
+def test_what_the_first_run_takes_is_said_whatever_is_stopped_meanwhile(lab):
+    first = ft.what_if(lab, config=SMALL)
+    second, third = (ft.what_if(lab, config=SMALL.but(batch_size=n)) for n in (2, 3))
+    control.RUNNER.stop()
+    for made in (first, second, third):
+        made.wait()
+        assert "1 step, about 1 s" in made.view.next.lines[1]
+        assert "MiB free memory" in made.view.next.lines[1], "no control was moved"
+
+
 def test_what_a_run_takes_is_said_before_it_starts(panel):
     widgets.write(panel.view.controls["max_steps"], 200)
     control.RUNNER.join()
@@ -342,6 +388,15 @@ def test_a_run_that_fails_is_told_in_the_panel_and_raised_where_it_is_awaited(pa
     with pytest.raises(AssertionError, match="division by zero"):
         nothing_failed()
     monkeypatch.undo()
+
+
+def test_a_failure_is_not_raised_after_a_later_start_that_went_well(panel):
+    panel.config = SMALL.but(method="lora", init_lora_weights="orthogonal", r=1)
+    press(panel.view.start)
+    panel.wait()
+    panel.config = SMALL
+    press(panel.view.start)
+    assert asyncio.run(panel.result()).config.method == "full"
 
 
 def test_values_that_contradict_each_other_are_told_and_train_nothing(panel):

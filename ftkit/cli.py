@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ftkit import machine, options
 from ftkit.config import Config
-from ftkit.jsonl import DataError
+from ftkit.jsonl import DataError, show
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     machine.share_cores()  # the kernels of `ftkit lab` inherit it
     machine.keep_few_kernels()
     try:
-        args = options.parser().parse_args(argv)
+        args = options.parse(argv)
         status = COMMANDS[args.command](args)
         sys.stdout.flush()
         return status
@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
             asked = getattr(error, "change", None)  # a run that does not fit, and what would
             options_ = "".join(f" --{k.replace('_', '-')} {v}" for k, v in (asked or {}).items())
             return _tell(str(error) + (options_ and f"; add{options_.lower()}"), WRONG)
+        if isinstance(error, OSError) and _named(error.filename, args):
+            return _tell(f"{show(str(error.filename), 80)}: {error.strerror}; give another", WRONG)
         first = (str(error).strip().splitlines() or [""])[0]
         hint = "" if os.environ.get("FTKIT_DEBUG") else " (FTKIT_DEBUG=1 shows where)"
         return _tell(f"{type(error).__name__}: {first}{hint}", FAILED)
@@ -63,6 +65,13 @@ def _of_the_user(error: Exception) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     ours = frames and Path(frames[-1].filename).parent == Path(__file__).parent
     return bool(ours) and isinstance(error, ValueError)
+
+
+def _named(path, args) -> bool:
+    """Whether the command line names this path, or a folder above it."""
+    given = {str(Path(word).expanduser()) for value in vars(args).values()
+             for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)}
+    return path is not None and not given.isdisjoint(map(str, (Path(path), *Path(path).parents)))
 
 
 def _tell(sentence: str, status: int) -> int:
@@ -81,6 +90,7 @@ def _lab(args) -> int:
     from ftkit import lab
 
     port = None if args.port is None else options.whole("--port", args.port, 1, 65535)
+    lab.check_address(args.ip, port)
     folder, told = lab.copy_lessons(args.folder, fresh=args.fresh)
     print(lab.tell(folder, told), flush=True)
     lab.serve(folder, browser=not args.no_browser, port=port, ip=args.ip)
@@ -225,7 +235,8 @@ def _check(args) -> int:
         args.model = args.model or "tiny"
     files = [args.file, *(args.against or [])]
     for file in files:  # before a tokenizer is loaded
-        if not Path(file).expanduser().is_file():
+        path = Path(file).expanduser()
+        if path.is_dir() or not path.exists():
             data.records(Path(file))  # says what is the matter with it
     if args.model:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
+import os
 import random
 import shutil
 import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from pathlib import Path
 from ftkit import adapters, data, export, machine, models, run, saved, tokens
 from ftkit.bar import Bar
 from ftkit.config import Config
+from ftkit.jsonl import show
 
 _pristine: dict = {}  # name → (model, tokenizer), so that a second run does not read the disk
 _KEEP_BYTES = 2**30
@@ -379,8 +383,19 @@ def _free_folder(out):
     if out is None:
         return None
     folder = Path(out)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if os.path.exists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"--out {out} exists and is not an empty folder; name a new one")
+    missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
+    try:  # better now than after the run
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=folder))
+    except OSError as error:
+        raise ValueError(f"--out {show(str(out))} cannot be written ({error.strerror}); name "
+                         "another folder") from None
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
     return folder
 
 

@@ -121,13 +121,8 @@ def tell(folder: Path, told: dict) -> str:
     return "\n".join(lines)
 
 
-def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str = "127.0.0.1"):
-    """Run JupyterLab on `folder` in this process until it is stopped; prints its address.
-
-    It asks for a token and listens on this machine only, unless `ip` says otherwise (0.0.0.0 in a
-    container). port: None takes 8888 or the next free one. Raises ValueError if a given port is
-    taken or `ip` is no address.
-    """
+def check_address(ip: str, port: int | None):
+    """ValueError if a given port is taken or `ip` is no address."""
     try:
         ipaddress.ip_address(ip)
     except ValueError:
@@ -135,6 +130,15 @@ def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str =
                          "only) or 0.0.0.0 (everyone who reaches it)") from None
     if port is not None and not _free(port):
         raise ValueError(f"port {port} is in use; give another, or leave --port out")
+
+
+def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str = "127.0.0.1"):
+    """Run JupyterLab on `folder` in this process until it is stopped; prints its address.
+
+    It asks for a token and listens on this machine only, unless `ip` says otherwise (0.0.0.0 in a
+    container). port: None takes 8888 or the next free one. Raises ValueError as `check_address`.
+    """
+    check_address(ip, port)
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment
     from jupyterlab.labapp import LabApp
 

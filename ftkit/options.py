@@ -36,7 +36,8 @@ class _Parser(argparse.ArgumentParser):
             word = wrong[1]
             known = list(self._subparsers._group_actions[0].choices)
             message = f"no command {word!r}"
-        near = difflib.get_close_matches(word, known, n=2, cutoff=0.5) if word else []
+        near = [name for name in known or () if _initials(name) == word] or (
+            difflib.get_close_matches(word, known, n=2, cutoff=0.5) if word else [])
         if near:
             message += f"; did you mean {' or '.join(near)}?"
         raise UsageError(f"{message.rstrip('.')}{'' if near else ';'} see `{self.prog} --help`")
@@ -47,6 +48,21 @@ class _Parser(argparse.ArgumentParser):
         if left:
             self.error(f"unrecognized arguments: {' '.join(left)}")
         return found, left
+
+
+def _initials(option: str) -> str:
+    """--learning-rate → --lr."""
+    return "--" + "".join(word[0] for word in option.split("-") if word)
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """What a command line asks; UsageError if it cannot be understood."""
+    args = parser().parse_args(words)
+    for name, value in vars(args).items():
+        if any(isinstance(v, str) and not v.strip()
+               for v in (value if isinstance(value, list) else [value])):
+            raise UsageError(f"{name.replace('_', '-')} is empty; give a value or leave it out")
+    return args
 
 
 def parser() -> argparse.ArgumentParser:

@@ -135,8 +135,8 @@ def _cached(name: str):
 def count_of(model) -> float | None:
     """7.5e9 for 7.5e9, "7.5e9", "7.5B" or "350M"; None for anything else."""
     if isinstance(model, int | float) and not isinstance(model, bool):
-        return float(model)
+        return float(model) if 0 < model < 1e30 else None
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmbt]?)", str(model).lower())
     if not found:
         return None
-    return float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[found[2]]
+    return count_of(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[found[2]])

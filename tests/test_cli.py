@@ -56,6 +56,22 @@ def test_run_tells_a_person_in_a_table_and_a_sentence(ftkit, tmp_path, home):
     assert "loss fell from" in out or "loss rose from" in out
 
 
+def test_a_wrong_address_is_told_before_the_lessons_are_copied(ftkit, tmp_path):
+    status, out, err = ftkit("lab", tmp_path / "mine", "--ip", "999.1.1.1", "--no-browser")
+    assert_one_sentence(status, out, err)
+    assert "--ip is '999.1.1.1'" in err and not (tmp_path / "mine").exists()
+
+
+def test_a_pipe_is_read_once_and_one_that_nobody_writes_to_is_empty(tmp_path):
+    records = "".join(json.dumps(record) + "\n" for record in GOOD)
+    done = subprocess.run([sys.executable, "-m", "ftkit.cli", "check", "/dev/stdin"], input=records,
+                          cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("20 rows, 0 errors")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    done = start("check", str(tmp_path / "pipe.jsonl"), timeout=20)
+    assert done.returncode == 2 and "pipe.jsonl line 1: the file holds no records" in done.stderr
+
+
 def test_every_field_of_config_is_an_option(ftkit):
     import dataclasses
 
@@ -104,6 +120,17 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
     (("runs", "1999"), "'1999' names no run"),
     (("fetch", "smolm2"), "did you mean smollm2"),
     (("lab", "--port", "x"), "--port is 'x'"),
+    (("run", "--torchrun", ""), "torchrun is empty"),
+    (("run", "--probe", " "), "probes is empty"),
+    (("run", "--bs", "4"), "did you mean --batch-size"),
+    (("run", "--out", "/dev/null/out"), "cannot be written (Not a directory)"),
+    (("run", "--out", "x" * 300), "cannot be written (File name too long)"),
+    (("run", "--model", "x" * 300), "File name too long"),
+    (("check", "x" * 300), "File name too long"),
+    (("check", "/dev/zero"), "a device; expected a JSONL file"),
+    (("drill", "--export", "/nowhere/x.csv"), "'/nowhere/x.csv': No such file or directory"),
+    (("memory", "--model", "0"), "the shape of '0' is not known"),
+    (("memory", "--model", "1e400"), "the shape of '1e400' is not known"),
 ])
 def test_a_wrong_request_is_one_sentence_and_status_2(ftkit, home, words, told):
     status, out, err = ftkit(*words)

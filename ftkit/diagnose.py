@@ -13,6 +13,8 @@ from ftkit import words
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
 TURNED = 0.05  # share of its best value by which val_loss must have risen again
 LEARNT = 0.1  # share of its value that val_loss must fall by, for the run to have learnt something
+BOTH = {"underfitting": "take more steps",  # the two together, without contradiction
+        "forgetting": "lower the learning rate, or replay general data"}
 STILL = 0.05  # share by which val_loss fell in the last quarter: not at its end yet
 
 
@@ -40,8 +42,11 @@ def diagnose(run) -> list[Finding]:
     found = _diverged(run, losses)
     if found:
         return [found]
-    found = [*filter(None, [_overfitting(run, losses), _underfitting(run, losses)])]
-    found += _forgetting(run)
+    forgot = _forgetting(run)
+    found = [*filter(None, [_overfitting(run, losses), _underfitting(run, losses)])] + forgot
+    if forgot and any(finding.kind == "underfitting" for finding in found):
+        found = [finding._replace(advice=BOTH.get(finding.kind, finding.advice))
+                 for finding in found]
     return found or [_fine(run, losses)]
 
 

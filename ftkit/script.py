@@ -188,5 +188,5 @@ def _adapter(config) -> tuple[str, str]:
 
 
 def _lines(arguments: dict) -> str:
-    return "\n".join(f"    {name}={value!r}," for name, value in arguments.items()
-                     if value is not None)
+    lines = [f"    {name}={value!r}," for name, value in arguments.items() if value is not None]
+    return "\n".join([*lines, "    use_cpu=not torch.cuda.is_available(),"])

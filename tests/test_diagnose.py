@@ -84,6 +84,13 @@ def test_forgetting_is_told_by_how_much_and_beside_the_rest():
     assert "forgetting by 0.50" in found[1].text and "1.65 times" in found[1].text
 
 
+def test_two_verdicts_do_not_advise_against_each_other():
+    still, forgot = diagnose(run(falling(end=2.0), [4, 3.6, 3.2, 2.8, 2.4, 2.0, 1.6, 1.2, 0.8],
+                                 [1.0, 1.5]))
+    assert "more steps" in still.advice and "rate" not in still.advice
+    assert "lower the learning rate" in forgot.advice and "fewer steps" not in forgot.advice
+
+
 def test_a_rise_of_less_than_a_tenth_of_a_nat_is_not_called_forgetting():
     assert "forgetting" not in kinds(falling(), [4, 1, 0.5, 0.5], [1.0, 1.09])
 

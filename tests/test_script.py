@@ -40,7 +40,7 @@ def arguments(text: str, name: str) -> dict:
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)
              and getattr(node.func, "id", None) == name]
     assert len(calls) == 1, text
-    return {k.arg: ast.literal_eval(k.value) for k in calls[0].keywords}
+    return {k.arg: ast.literal_eval(k.value) for k in calls[0].keywords if k.arg != "use_cpu"}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -85,9 +85,11 @@ def test_a_name_from_the_data_stays_a_comment_or_a_string(tmp_path):
 
 
 @pytest.mark.parametrize("make", [script.trl, script.transformers])
-def test_a_script_trains_and_leaves_an_adapter(lab, make, tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_script_trains_and_leaves_an_adapter(lab, make, precision, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = resolved(ft.Config(method="lora", max_steps=2, batch_size=len(RECORDS)))
+    config = resolved(ft.Config(method="lora", max_steps=2, batch_size=len(RECORDS),
+                                precision=precision))
     text = make(lab, config)
     (tmp_path / "train.py").write_text(text)
     names = runpy.run_path("train.py")

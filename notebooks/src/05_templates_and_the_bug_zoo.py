@@ -166,6 +166,31 @@ knows.score("still end")
 # own, or a mask by length instead of by id.
 
 # %% [markdown]
+# <!-- claims: C16 -->
+# ## Which side is padded?
+#
+# In training it does not matter, as long as padding is masked. Now answer a short and a long question
+# in one batch. What comes after the last column?
+
+# %%
+from ftkit.tokens import collate
+
+two = [{"input_ids": p, "labels": [-100, *p[1:]]}
+       for p in (min(chat, key=len), max(chat, key=len))]
+sides = {side: collate(two, special["pad"], side) for side in ("right", "left")}
+right, left = (model(**batch).loss.item() for batch in sides.values())
+assert abs(right - left) < 1e-3
+says = {side: map(tokenizer.decode, runs[0].model(**batch).logits[:, -1].argmax(-1))
+        for side, batch in sides.items()}
+ft.table([{"padded on the": side} | dict(zip(("after the short one", "after the long one"), words,
+                                             strict=True)) for side, words in says.items()])
+
+# %% [markdown]
+# The loss is the same. The answer to the short question is not: on the right it is asked to go on after
+# padding. So **pad on the left to generate**; a tokenizer left as training set it gives nonsense for
+# all but the longest question, and no error.
+
+# %% [markdown]
 # <!-- claims: C17 · E07 -->
 # ## Packing
 #
@@ -398,15 +423,21 @@ ft.check("packed_mask", packed_mask)
 # **What does a silent max_length do?**
 # <details><summary>Answer</summary>
 # It keeps the start (TRL: 1,024 tokens), so long prompts lose the answer and its EOS. With
-# response-only loss such a record adds nothing; a batch of them reports loss 0.0. Count the
-# records without a label, and those whose last label is not EOS.
+# response-only loss such a record adds nothing: TRL drops it, elsewhere a batch of them reports a loss
+# of 0.0 or nan. Count the records without a label, and those whose last label is not EOS.
 # </details>
 #
-# **How do you verify the loss mask?**
+# **Does the side of the padding matter?**
 # <details><summary>Answer</summary>
-# Decode the ids whose label is not -100 and read them: the answer and one EOS, nothing else.
-# Assert at least one a record. 100 % means the mask is lost, 0 % that a marker was not found: it
-# was tokenised differently in context.
+# Training: no, if padding is masked and positions count real tokens or are relative: here the loss was
+# the same. Batched generation: yes, left, since the model goes on after the last column.
+# </details>
+#
+# **You add two markers to a base model's vocabulary and train LoRA. What goes wrong?**
+# <details><summary>Answer</summary>
+# Their rows in the embedding and in the head are new and frozen: the model reads noise and can never
+# write the end marker. Train these rows too (peft: <code>trainable_token_indices</code>, or
+# <code>modules_to_save</code>) and start them at the mean of known ones.
 # </details>
 #
 # ## Recap

@@ -72,6 +72,21 @@ assert ft.encode(record, tokenizer) == examples[0]
 ft.show_batch(examples, tokenizer)
 
 # %% [markdown]
+# <!-- claims: C15 C18 -->
+# Chat data has several turns in one record. Which tokens should carry loss there? Think, then look.
+
+# %%
+said = ["What is the opposite of hot?", "cold", "And of big?", "small"]
+chat = {"messages": [{"role": role, "content": text}
+                     for role, text in zip(["user", "assistant"] * 2, said, strict=True)]}
+ft.show_batch([ft.encode(chat, tokenizer)], tokenizer)
+
+# %% [markdown]
+# Every answer and every EOS after one; each is predicted from all turns before it, as in use. (Where
+# earlier answers are not worth copying, take the last alone.) TRL does this with
+# `assistant_only_loss=True`; its default for such records is loss on *all* tokens.
+
+# %% [markdown]
 # ## From labels to the loss
 #
 # The token at place t is predicted from all before it, so its probability stands in the output at
@@ -212,8 +227,8 @@ ft.table([{"exact match": level, "tasks": ", ".join(t for t in by_task if by_tas
           for level in levels])
 
 # %% [markdown]
-# Read both ends. At the bottom are skills that pretraining had not settled; 50 records of form
-# cannot supply them. [LIMA](https://arxiv.org/abs/2305.11206) says the same of a large model:
+# Read both ends. At the very bottom are skills that pretraining had not settled (`owner` was weak
+# among the sentences, too); 50 records of form cannot supply them. [LIMA](https://arxiv.org/abs/2305.11206) says the same of a large model:
 # 1,000 good records were enough, since the knowledge was there before.
 #
 # ## Response, or everything?
@@ -223,8 +238,9 @@ ft.table([{"exact match": level, "tasks": ", ".join(t for t in by_task if by_tas
 # the ones we will ask for. Same records, same steps, three seeds.
 
 # %%
-ft.predict("Loss on all tokens, against loss on the response: held-out exact match is ...",
-           "lower", "about the same", "higher")
+guess = ft.predict("Loss on all tokens, against loss on the response: held-out exact match is ...",
+                   "lower", "about the same", "higher")
+guess
 
 # %%
 seeds = [0, 1, 2]
@@ -232,26 +248,26 @@ config = ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000)
 arms = {where: lab.sweep(config, loss_on=[where], seed=seeds) for where in ("response", "all")}
 exact = {where: [ft.exact_match(r.model, tokenizer, test) for r in runs]
          for where, runs in arms.items()}
-ft.expect(exact["response"], ">", knew, "tuning beats every wording of the base")
-ft.expect(exact["response"], ">", exact["all"], "response-only wins at equal steps")
 ft.table([{"loss on": where, "tokens with loss": runs[0].supervised_tokens,
            "exact match": exact[where], "val_loss": [r.after["val_loss"] for r in runs],
            "general_loss": [r.after["general_loss"] for r in runs]}
           for where, runs in arms.items()])
 
+# %%
+ft.expect(exact["response"], ">", knew, "tuning beats every wording of the base")
+ft.expect(exact["response"], ">", exact["all"], "response-only wins at equal steps")
+guess.score("lower" if max(exact["all"]) < min(exact["response"]) else "about the same")
+
 # %% [markdown]
-# Is the difference wider than the spread over seeds? And is it the same in the last column? With
-# long prompts and short answers the response drowns; with few records the prompt is extra text to
-# learn from, and loss on it [can help](https://arxiv.org/abs/2405.14394). Not a law: try both.
+# Is the difference wider than the spread over seeds? And is it the same in the last column? Not a
+# law: [Shi et al.](https://arxiv.org/abs/2405.14394) found loss on the instruction to *help*, with few
+# records, long instructions and short answers, where the answers alone are soon learned by heart. Try
+# both.
 #
 # ## How many records?
 #
 # The same 40 steps each time, so that only the records differ: 50 of them are seen 13 times over,
-# 640 once.
-
-# %%
-ft.predict("50 records, seen 13 times, against 640 seen once: held-out exact match is ...",
-           "about the same", "half or less", "somewhere between")
+# 640 once. How much of the exact match is left with 50: nearly all, or half? Guess before you run.
 
 # %%
 curve = {n: ft.Experiment(data=lab.train[:n], val=lab.val).sweep(config, seed=seeds)
@@ -322,7 +338,7 @@ ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, t
           for name, t in forms.items()])
 
 # %% [markdown]
-# So the claim was too strong: these labels were perfect. Some changes cost nothing, others
+# So the claim was too strong: these labels were perfect. Some changes cost little, others
 # everything; keep the *text* of the prompt that of training, to the byte. The nastiest change is a
 # helpful space at its end. In training the space was part of the answer's first token; now it is
 # already there, and that token no longer fits.
@@ -443,26 +459,20 @@ ft.check("step_loss", step_loss)
 # <code>sft_loss</code> equals transformers' to 1e-4 and mentions no instruction.
 # </details>
 #
-# **The tuned model never stops. Debug.**
-# <details><summary>Answer</summary>
-# Look at the last label. With pad = EOS and masking by id it is -100, so EOS is never learned:
-# here answers got more than twice as long. Then: EOS missing from the template, another
-# end-of-turn token than generation expects, truncation that cuts endings.
-# </details>
-#
 # **How do you verify a loss mask?**
 # <details><summary>Answer</summary>
 # Decode the tokens whose label is not -100 and read them: the answer, its EOS, nothing else.
-# Assert at least one in every record. Compare one batch's loss with a few lines by hand. "The
-# loss falls" proves nothing: all four of our bugs let it fall.
+# Assert at least one in every record; 100 % means the mask is lost, 0 % that a marker was not found,
+# since it is tokenised differently in context. Compare one batch's loss with a few lines by hand. "The
+# loss falls" proves nothing: without EOS ours learned the answers as well, and never stopped.
 # </details>
 
 # %% [markdown]
 # **Is loss on the response only always better?**
 # <details><summary>Answer</summary>
 # It spends the gradient on what will be asked: with 300 prompt tokens and 5 answer tokens, 1.6 %
-# of an unmasked loss is the answer's. With few records or short answers, loss on instructions can
-# help (Shi et al. 2024). Measure it over seeds, as above.
+# of an unmasked loss is the answer's. Here it won at equal steps, 3 seeds. Yet with few records, long
+# prompts and short answers loss on the prompt can help, as a regulariser (Shi et al. 2024). Measure.
 # </details>
 #
 # **Two micro-batches, 10 tokens at loss 4 and 90 at loss 2. The loss of the step?**

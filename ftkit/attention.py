@@ -33,6 +33,8 @@ def attention(module, query, key, value, attention_mask, *args, ftkit_layout=Non
     for name in ("softcap", "s_aux", "sinks", "position_bias", "head_mask"):
         if kwargs.get(name) is not None:
             raise Unsupported(f"its attention uses {name}")
+    if attention_mask is not None and attention_mask.numel() > 1:
+        raise Unsupported("its layers make attention masks of their own")
     if kwargs.get("is_causal") is False or not getattr(module, "is_causal", True):
         raise Unsupported("its attention is not causal")
     if torch.is_autocast_enabled(query.device.type):

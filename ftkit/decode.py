@@ -9,6 +9,7 @@ prompts fill up what is free.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 
 import torch
@@ -264,10 +265,24 @@ def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
         config = GenerationConfig(
             **drawn, max_new_tokens=max(limits[i] for i in chosen),
             eos_token_id=sorted(eos) or None, pad_token_id=0)
-        out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
-                             generation_config=config)[:, width:].tolist()
+        with _nothing_of_its_own(base_of(model)):
+            out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
+                                 generation_config=config)[:, width:].tolist()
         for i, row in zip(chosen, out, strict=True):
             row = row[: limits[i]]
             end = next((j + 1 for j, t in enumerate(row) if t in eos), len(row))
             made[i] = row[:end]
     return made
+
+
+@contextlib.contextmanager
+def _nothing_of_its_own(base):
+    """Without the model's generation_config, which fills in what is asked of `generate`: a penalty
+    on repetition, EOS."""
+    from transformers import GenerationConfig
+
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = own

@@ -39,6 +39,7 @@ REFUSED = {  # words of the reason -> a model it is true of
     "Bloom": transformers.BloomConfig(hidden_size=64, n_layer=2, n_head=4, vocab_size=131),
     "Mamba": transformers.MambaConfig(hidden_size=64, num_hidden_layers=2, vocab_size=131),
     "do not pass keyword arguments": transformers.NemotronConfig(**LLAMA),
+    "attention masks of their own": transformers.DogeConfig(**LLAMA),
     "layers of chunked_attention": transformers.Llama4TextConfig(
         **LLAMA, attention_chunk_size=16, intermediate_size_mlp=96, head_dim=16,
         num_local_experts=2, attn_temperature_tuning=False),
@@ -488,6 +489,17 @@ def test_generation_of_a_refused_model_is_that_of_transformers(name):
     model = build(REFUSED[name])
     want = hf_generate(model, PROMPTS, 6, [7])
     assert fast.generate(model, PROMPTS, [6] * len(PROMPTS), [7]) == want
+
+
+@pytest.mark.parametrize("config", [CONFIGS["llama, untied"], REFUSED["Bloom"]])
+def test_generation_asks_nothing_that_the_caller_did_not(config):
+    model = build(config)
+    want = hf_generate(model, PROMPTS, 9, [])
+    own = model.generation_config
+    own.repetition_penalty, own.eos_token_id = 5.0, want[1][2]
+    assert hf_generate(model, PROMPTS, 9, []) != want
+    assert fast.generate(model, PROMPTS, 9) == want
+    assert model.generation_config is own and own.repetition_penalty == 5.0
 
 
 def test_generation_from_a_peft_model_uses_its_adapter():

@@ -215,8 +215,8 @@ def _verdict(a, b, cause, differs, effects, left, right) -> str:
     if cause == "seed":
         return text + " That is the noise of the seed; no effect smaller than it can be seen."
     if any(e.clear is None for e in effects):
-        return text + (f" With {len(left)} and {len(right)} runs the noise of the seed is not "
-                       "known, so this may be chance: `.repeat(3)` runs both with three seeds.")
+        return text + (" Without two seeds or more of each the noise of the seed is not known, "
+                       "so this may be chance: `.repeat(3)` runs both with three seeds.")
     if effects and not any(e.clear for e in effects):
         text += " None of it stands out from the noise of the seeds."
     return text

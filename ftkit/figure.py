@@ -218,7 +218,10 @@ def log_if_wide(ax, which: str, values):
     decades = math.log10(max(fine) / min(fine))
     ax.set(**{f"{which}scale": "log"})
     axis = getattr(ax, f"{which}axis")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=9))
+    wide = ax.get_position().width * ax.figure.get_size_inches()[0]
+    room = which == "y" or wide > 1.8 * decades  # inches for three numbers a decade
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 and room else (1,),
+                                      numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
 

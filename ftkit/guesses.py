@@ -16,6 +16,7 @@ from pathlib import Path
 from ftkit import metrics, progress, words
 from ftkit.words import cell, clean, number
 
+FEW = 10  # guesses; with fewer nearly any share would fit
 WITHIN = {"number": 0.1, "curve": 0.25}  # share of the result that a right guess may be off
 
 
@@ -68,12 +69,16 @@ class Prediction:
             return None
         with fig.style():
             if self.curve:
+                first, last = self.guess[0][0], self.guess[-1][0]
+                # a straight line is a bent one on a log scale, so it is drawn point by point
+                xs = {x for x, _ in (*self.guess, *self.actual) if first <= x <= last}
+                guess = [(x, _at(self.guess, x)) for x in sorted(xs)]
                 figure = fig.new_figure(6.4, 2.9)
                 ax = figure.add_axes((0.1, 0.16, 0.62, 0.8))
                 fig.draw(ax, [fig.Line(name, [(x, y, 0.0) for x, y in points],
                                        fig.look(place, len(points)))
                               for place, (name, points) in enumerate(
-                                  (("what came out", self.actual), ("your guess", self.guess)))])
+                                  (("what came out", self.actual), ("your guess", guess)))])
                 ax.set_xlabel("step")
                 ax.set_ylabel(clean(self.key or ""), parse_math=False)
             else:
@@ -200,13 +205,18 @@ def _gap(guess, actual) -> float:
                          "was measured there; draw it over the steps of the run")
     off = size = 0.0
     for x, y in covered:
-        right = next(i for i in range(1, len(guess)) if x <= guess[i][0])
-        (x0, y0), (x1, y1) = guess[right - 1], guess[right]
-        off += abs(y0 + (y1 - y0) * (x - x0) / (x1 - x0) - y)
+        off += abs(_at(guess, x) - y)
         size += abs(y)
     if not math.isfinite(off):
         return math.inf
     return off / size if size else (0.0 if off == 0 else math.inf)
+
+
+def _at(guess, x) -> float:
+    """The value at x of the polyline through `guess`."""
+    right = next(i for i in range(1, len(guess)) if x <= guess[i][0])
+    (x0, y0), (x1, y1) = guess[right - 1], guess[right]
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
 
 
 def _told(value) -> str:
@@ -266,7 +276,7 @@ def calibration(topic: str | None = None):
         figure = fig.new_figure(6.4, 4.0)
         ax = figure.add_axes((0.1, 0.13, 0.52, 0.83))
         ax.plot([0, 1], [0, 1], color=fig.QUIET, linewidth=1)
-        ax.text(0.98, 0.9, "as sure as right", color=fig.QUIET, ha="right")
+        ax.text(0.02, 0.97, "on the line: as sure as right", color=fig.QUIET, va="top")
         ends = []
         for i, row in enumerate(rows):
             sure, right, n = row["sure"], row["right"], row["guesses"]
@@ -309,5 +319,5 @@ def _calibration_rows(topic) -> list[dict]:
 def _verdict(row) -> str:
     low, high = metrics.wilson(row["right"] * row["guesses"], row["guesses"])
     if low <= row["sure"] <= high:
-        return ", which fits"
+        return ", which fits" if row["guesses"] >= FEW else f"; below {FEW}, too few to tell"
     return f", too {'sure' if row['sure'] > high else 'modest'}"

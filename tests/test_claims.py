@@ -97,7 +97,7 @@ def test_a_curve_of_a_few_points_is_scored_against_the_run(own_home):
     assert p.score(make_run(4.0, 2.0, 1.5, 1.0), within=0.1).right is False
     picture = p.picture()
     assert [list(line.get_ydata()) for line in picture.axes[0].lines[:2]] == [
-        [4.0, 2.0, 1.5, 1.0], [4.0, 1.0]]
+        [4.0, 2.0, 1.5, 1.0], [4.0, 3.0, 2.0, 1.0]]
     assert p._repr_mimebundle_()["image/png"]
     asked, scored, _ = kept(own_home)
     assert asked["guess"] == [[0.0, 4.0], [30.0, 1.0]] and asked["topic"] == "rates"
@@ -125,6 +125,15 @@ def test_a_curve_that_is_none_says_what_is_accepted(guess, told, own_home):
     with pytest.raises(ValueError, match=told):
         claims.predict("How?", guess=guess)
     assert not own_home.exists()
+
+
+def test_a_guessed_curve_is_drawn_as_it_is_scored_on_a_log_scale_too():
+    p = claims.predict("?", guess={0: 8, 4: 0.01})
+    p.score([(0, 8), (1, 1.0), (2, 0.1), (4, 0.01)])
+    drawn = p.picture().axes[0]
+    assert drawn.get_yscale() == "log"
+    (guess,) = [line for line in drawn.lines if list(line.get_ydata())[1] > 5]
+    assert list(guess.get_ydata()) == pytest.approx([8, 6.0025, 4.005, 0.01])
 
 
 def test_a_curve_beside_the_run_or_a_measure_it_lacks_is_told():
@@ -156,6 +165,7 @@ def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypat
         {"topic": "07_learning_rate", "guesses": 1, "sure": 1.0, "right": 1.0},
         {"topic": "rates", "guesses": 4, "sure": pytest.approx(0.9), "right": 0.5}]
     assert "rates: 4 guesses, 90% sure, 50% right, too sure" in made.text
+    assert "1 guess, 100% sure, 100% right; below 10, too few to tell" in made.text
     only = claims.calibration("rates")
     assert [row["topic"] for row in only.rows] == ["rates, about 90% sure"]
 

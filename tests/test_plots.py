@@ -170,6 +170,19 @@ def test_long_names_of_lines_end_inside_the_figure():
     assert any("short: 0.60" in text for text in texts(made))
 
 
+@pytest.mark.parametrize("inches", [2.5, 6])
+def test_the_numbers_of_a_log_axis_do_not_cover_each_other(inches):
+    figure = fig.new_figure(inches, 2)
+    with fig.style():
+        ax = figure.add_axes((0.1, 0.3, 0.8, 0.6))
+        fig.draw_seeds(ax, [[0.002, 0.0046], [0.05, 0.2]], [0, 1])
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.get_xticklabels() if text.get_text()]
+    shown = sorted((b.x0, b.x1) for b in boxes if ax.bbox.x0 <= (b.x0 + b.x1) / 2 <= ax.bbox.x1)
+    assert len(shown) >= 2
+    assert all(left[1] < right[0] for left, right in zip(shown, shown[1:], strict=False))
+
+
 def test_other_axes_can_be_given():
     with fig.style():
         ax = fig.new_figure(4, 3).add_subplot()

@@ -99,7 +99,7 @@ baseline = await panel.result()
 
 # %%
 guess = ft.predict("A quarter of replay: how much of the rise of general_loss goes away?",
-                   "hardly any", "about half", "nearly all")
+                   "hardly any", "about half", "nearly all", guess=...)
 guess
 
 # %%

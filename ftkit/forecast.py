@@ -156,7 +156,7 @@ class Forecast:
         key, asked = self._weight(config), self.resolved(config)
         if key in self._bytes or asked is None:
             return
-        self._bytes[key] = None
+        size = None
         try:
             preflight.check(self.lab, config)
         except preflight.TooBig as big:
@@ -169,10 +169,11 @@ class Forecast:
             length = asked.max_length if asked.packing else min(
                 asked.max_length, max(2, round(self.facts.record_tokens)))
             try:
-                self._bytes[key] = footprint.memory(
+                size = footprint.memory(
                     asked, self.lab.model, lengths=[length] * asked.batch_size).peak
             except ValueError:  # a shape that it does not know, a method that it cannot trace
                 pass
+        self._bytes[key] = size
 
     def refused(self, config: Config) -> str:
         """Why the run will not start, if `weigh` has found that it does not fit; else empty."""

@@ -301,6 +301,17 @@ def test_what_the_first_run_takes_is_said_whatever_is_stopped_meanwhile(lab):
         assert "MiB free memory" in made.view.next.lines[1], "no control was moved"
 
 
+def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
+    from ftkit import footprint
+
+    said, weigh = [], footprint.memory
+    monkeypatch.setattr(footprint, "memory", lambda *args, **options: (
+        said.append(panel._foretold(panel.config)), weigh(*args, **options))[1])
+    widgets.write(panel.view.controls["batch_size"], 2)
+    control.RUNNER.join()
+    assert said and all(text.endswith("memory not known yet") for text in said)
+
+
 def test_what_a_run_takes_is_said_before_it_starts(panel):
     widgets.write(panel.view.controls["max_steps"], 200)
     control.RUNNER.join()

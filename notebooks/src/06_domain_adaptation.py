@@ -355,6 +355,13 @@ ft.check("gpu_hours", gpu_hours)
 # then SFT again. 6 · 8e9 · 1e10 FLOPs are some 1,070 A100-hours at 40 %.
 # </details>
 #
+# **Contracts that change every week: continued pretraining, or retrieval?**
+# <details><summary>Answer</summary>
+# Retrieval: what stands in one document is looked up, cited, and replaced when it changes; a fact read
+# once or twice is not learned reliably. Reading on moves what is common to all documents: words, style,
+# form. It costs general text, and is to be done again for every new base. They combine.
+# </details>
+#
 # ## Recap
 #
 # - DAPT reads the domain, TAPT the task's own texts; neither sees a label or an instruction.

@@ -6,6 +6,7 @@ is measured in the precision of the weights, since bf16 flips near-ties.
 
 from __future__ import annotations
 
+import math
 import re
 import string
 
@@ -13,11 +14,11 @@ from ftkit import tokens
 
 
 def loss_on(model, examples: list[dict]) -> float:
-    """Mean loss in nats over the labelled tokens of encoded examples."""
+    """Mean loss in nats over the labelled tokens of encoded examples; nan if there are none."""
     from ftkit import fast
 
     total, count = fast.nll(model, examples)
-    return float(total) / max(1, int(count))
+    return float(total) / int(count) if count else math.nan
 
 
 def answers(
@@ -30,6 +31,8 @@ def answers(
     """
     from ftkit import decode
 
+    if not len(records):
+        return []
     prompts = tokens.prompts(records, tokenizer, template)
     if max_new_tokens is None:
         references = [tokens.answer(record) for record in records]
@@ -56,14 +59,14 @@ def is_right(answer: str, record: dict) -> bool:
 def exact_match(
     model, tokenizer, records: list[dict], template: str | None = None, by: str | None = None,
 ):
-    """Share of records whose greedy answer equals the reference after `normal`.
+    """Share of records whose greedy answer equals the reference after `normal`; nan of none.
 
     by: a field such as "task" gives a dict of shares instead of one number.
     """
     made = answers(model, tokenizer, records, template=template)
     hits = [is_right(a, r) for a, r in zip(made, records, strict=True)]
     if by is None:
-        return sum(hits) / max(1, len(hits))
+        return sum(hits) / len(hits) if hits else math.nan
     groups: dict[str, list[bool]] = {}
     for record, hit in zip(records, hits, strict=True):
         groups.setdefault(record[by], []).append(hit)

@@ -46,6 +46,8 @@ class Experiment:
 
     def __init__(self, model="tiny", data="translation", val=None, probes=("general",),
                  template=None, replay_from="general", eval_records=64, metrics=None):
+        model = str(model) if isinstance(model, Path) else model
+        _check_kinds(model, template, eval_records)
         self.model, self.template, self.eval_records = model, template, eval_records
         self.model_name = model if isinstance(model, str) else "tuned"
         if isinstance(model, str):
@@ -53,7 +55,7 @@ class Experiment:
         self.train, self.val = _with_validation(data, val)
         self.probes = _named_probes(probes)
         self.replay_from = replay_from
-        self.metrics = dict(metrics or {})
+        self.metrics = _named_metrics(metrics, self.probes)
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
@@ -67,6 +69,9 @@ class Experiment:
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
         """
+        if not isinstance(config, Config | None):
+            raise ValueError(f"config is {type(config).__name__}; expected a "
+                             f"{self.CONFIG.__name__}")
         config = (config or self.CONFIG()).but(**changes)
         out = _free_folder(out)
         *_, happened = self._steps(config, on_start, on_row, stop, live)
@@ -245,7 +250,7 @@ class Experiment:
         def measure() -> dict:
             with loop.autocast(device, config.precision):
                 losses = self._measure(happened, prepared)
-            return losses | {name: float(metric(model, happened.tokenizer))
+            return losses | {name: _number(name, metric(model, happened.tokenizer))
                              for name, metric in self.metrics.items()}
 
         best = _Best(model, config.early_stopping_patience, config.metric_for_best_model)
@@ -367,9 +372,52 @@ def _with_validation(source, val):
 
 
 def _named_probes(probes) -> dict:
-    if isinstance(probes, dict):
-        return {name: data.compact(source, "validation") for name, source in probes.items()}
-    return {Path(str(p)).stem: data.compact(p, "validation") for p in probes or ()}
+    named = probes.items() if isinstance(probes, dict) else [
+        (Path(str(p)).stem, p)
+        for p in ([probes] if isinstance(probes, str | Path) else probes or ())]
+    found = {}
+    for name, source in named:
+        if isinstance(source, dict):
+            raise ValueError('probes are records; give them a name, {"mine": records}')
+        if name in found or name == "val":
+            what = "two probes are" if name in found else "a probe is"
+            raise ValueError(f"{what} called {name!r}; give its file another name, or probes as a "
+                             "dict of name → source (val is the validation records)")
+        found[name] = data.compact(source, "validation")
+    return found
+
+
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
+           "seconds", "val_loss")  # what a row has anyway
+
+
+def _named_metrics(metrics, probes) -> dict:
+    metrics = {} if metrics is None else metrics
+    if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
+        raise ValueError("metrics are a dict of name → function of (model, tokenizer)")
+    taken = metrics.keys() & {*COLUMNS, *(f"{name}_loss" for name in probes)}
+    if taken:
+        raise ValueError(f"a metric is called {min(taken)!r}, which a row has already; give it "
+                         "another name")
+    return dict(metrics)
+
+
+def _number(name: str, value) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"the metric {name!r} gave {show(value)}; expected a number") from None
+
+
+def _check_kinds(model, template, eval_records):
+    pair = isinstance(model, tuple | list) and len(model) == 2 and hasattr(model[0], "parameters")
+    if not (isinstance(model, str) or pair):
+        raise ValueError(f"model is {type(model).__name__}; expected a name, a folder, or a pair "
+                         "(model, tokenizer)")
+    if not isinstance(template, str | None):
+        raise ValueError(f"template is {show(template)}; expected text, or None")
+    if isinstance(eval_records, bool) or not isinstance(eval_records, int) or eval_records < 1:
+        raise ValueError(f"eval_records is {eval_records!r}; expected a whole number at least 1")
 
 
 def _slice(records, n: int) -> data.Records:

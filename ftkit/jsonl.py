@@ -43,7 +43,7 @@ class DataError(ValueError):
         text = " ".join(where)
         if first.field is not None:
             text += f", field {show(first.field, 40)}"
-        text += f": {first.problem}"
+        text += (text and ": ") + first.problem
         if more:
             advice = f"; run `ftkit check {file}`" if file else ""
             text += f" (and {more:,} more problem{'s' * (more > 1)}{advice})"

@@ -1,5 +1,7 @@
 """Measures against transformers: the token-mean loss, greedy answers, probes."""
 
+import math
+
 import pytest
 import torch
 
@@ -26,6 +28,12 @@ def test_loss_is_the_mean_over_tokens_that_transformers_computes(base):
             total += model(**batch).loss.item() * n
         count += n
     assert evaluate.loss_on(model, examples) == pytest.approx(total / count, abs=1e-5)
+
+
+def test_nothing_has_no_measure(base):
+    assert math.isnan(evaluate.loss_on(base[0], [])) and evaluate.answers(*base, []) == []
+    assert math.isnan(evaluate.exact_match(*base, []))
+    assert evaluate.exact_match(*base, [], by="task") == {}
 
 
 def test_answers_are_those_of_transformers_generate(base):

@@ -170,6 +170,42 @@ def test_wrong_input_is_told_before_anything_is_loaded(wrong, home):
     assert not home.exists()
 
 
+@pytest.mark.parametrize("wrong, told", [
+    (dict(model=None), "model is NoneType; expected a name"),
+    (dict(model=(1, 2)), "model is tuple; expected a name"),
+    (dict(data=[]), "^there are no records"),
+    (dict(template=3), "template is 3; expected text"),
+    (dict(eval_records=0), "eval_records is 0; expected a whole number"),
+    (dict(probes=RECORDS[:3]), "probes are records; give them a name"),
+    (dict(probes={"val": RECORDS[:3]}), "a probe is called 'val'"),
+    (dict(metrics=[len]), "metrics are a dict"),
+    (dict(metrics={"m": 3}), "metrics are a dict"),
+    (dict(metrics={"loss": len}), "called 'loss', which a row has already"),
+    (dict(metrics={"again_loss": len}, probes={"again": RECORDS[:3]}), "called 'again_loss'"),
+])
+def test_nonsense_is_told_in_words(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        ft.Experiment(**{"data": RECORDS, "probes": (), **wrong})
+
+
+def test_probes_of_one_name_are_refused_and_one_probe_needs_no_list(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "held.jsonl").write_text(json.dumps(RECORDS[0]))
+    with pytest.raises(ValueError, match="two probes are called 'held'"):
+        ft.Experiment(data=RECORDS, probes=[tmp_path / f / "held.jsonl" for f in "ab"])
+    assert list(ft.Experiment(data=RECORDS, probes="general").probes) == ["general"]
+
+
+def test_a_config_and_the_value_of_a_metric_must_be_what_they_are_called(lab, home):
+    with pytest.raises(ValueError, match="config is dict; expected a Config"):
+        lab.run({"learning_rate": 1e-3})
+    assert not home.exists()
+    odd = ft.Experiment(data=RECORDS, probes=(), metrics={"m": lambda model, tokenizer: None})
+    with pytest.raises(ValueError, match="the metric 'm' gave null; expected a number"):
+        odd.run(max_steps=1)
+
+
 def test_a_bad_record_is_named():
     with pytest.raises(DataError):
         ft.Experiment(data=RECORDS + [{"instruction": "x", "output": ""}])

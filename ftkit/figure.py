@@ -318,9 +318,10 @@ def _end_labels(ax, ends):
             text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
             textcoords="axes fraction", va="center", color=dark(colour), arrowprops=arrow,
             annotation_clip=False, parse_math=False)
-        box = Text.get_window_extent(note)
-        if (room := ax.figure.bbox.x1 - box.x0) < box.width:
-            note.set_text(short(text, int(len(text) * room / box.width) - 1))
+        width = Text.get_window_extent(note).width
+        room = ax.figure.bbox.x1 - ax.transAxes.transform((1.03, 0))[0]
+        if room < width:
+            note.set_text(short(text, max(3, int(len(text) * room / width) - 1)))
 
 
 def draw_seeds(ax, rows, looks):

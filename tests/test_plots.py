@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ftkit import figure as fig
-from ftkit import plots, words
+from ftkit import overlay, plots, words
 from ftkit.live import Live
 
 NAN = math.nan
@@ -162,8 +162,7 @@ def test_long_names_of_lines_end_inside_the_figure():
     from matplotlib.text import Text
 
     bad = make_run(losses=(4.0, NAN), val=(2.0,))
-    made = plots.curves({"learning_rate=1e+09, max_steps=500, WWW": bad, "short": make_run()},
-                        "val_loss")
+    made = overlay._stacked({"learning_rate=1e+09, max_steps=500": bad, "short": make_run()})
     made.png(dpi=100)
     names = [text for text in made.axes[0].texts if "diverged at step 2" in text.get_text()]
     assert names and all(Text.get_window_extent(t).x1 <= made.figure.bbox.x1 for t in names)

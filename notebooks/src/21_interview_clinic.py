@@ -96,7 +96,10 @@ ft.table([{"tokens": tokens, "dollars": dollars(tokens)} for tokens in (1e7, 1e8
 # by LoRA at its own best rate.
 
 # %%
-lora = ft.predict("The loss on the 31 old tasks ...", "stays within 5 %", "rises by a half or more")
+lora = ft.predict("The loss on the 31 old tasks ...", "stays within 5 %", "rises by a half or more",
+                  guess=...)
+lora
+
 
 # %%
 def sides(name, id):
@@ -119,7 +122,8 @@ lora.score("rises by a half or more")
 
 # %%
 falling = ft.predict("At ten times the best rate, the training loss ...",
-                     "rises, so I would notice", "falls all the same")
+                     "rises, so I would notice", "falls all the same", guess=...)
+falling
 
 # %%
 late, early = sides("healthy_loss", "forgetting-before-divergence")

@@ -47,6 +47,8 @@ def diagnose(run) -> list[Finding]:
     if forgot and any(finding.kind == "underfitting" for finding in found):
         found = [finding._replace(advice=BOTH.get(finding.kind, finding.advice))
                  for finding in found]
+        if "then" not in found[0].evidence:  # it moved far and learned hardly anything
+            found[0] = found[0]._replace(advice="lower the learning rate")
     return found or [_fine(run, losses)]
 
 

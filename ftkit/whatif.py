@@ -81,7 +81,6 @@ class WhatIf:
         config = self.config
         known = self._known(config)
         if known is not None:
-            self._asked.setdefault(known.id, config)
             return self._bring_back(known)
         ahead = [control.RUNNER.running(self), *control.RUNNER.waiting(self)]
         if any(job and job.asks(self.lab, config) for job in ahead):
@@ -303,6 +302,7 @@ class WhatIf:
         self.view.wrong(words.clean(f"the run failed: {type(error).__name__}: {error}"))
 
     def _bring_back(self, known):
+        self._asked.setdefault(known.id, self.config)
         if not self.runs or self.runs[-1] is not known:
             self._put(known)
             self.view.status.say(f"run before, {known.id}: brought back from the store")

@@ -89,6 +89,9 @@ def test_two_verdicts_do_not_advise_against_each_other():
                                  [1.0, 1.5]))
     assert "more steps" in still.advice and "rate" not in still.advice
     assert "lower the learning rate" in forgot.advice and "fewer steps" not in forgot.advice
+    found = diagnose(run([8.0, 7.9, 7.8], [8.8, 8.0], [1.0, 8.0]))
+    assert [finding.kind for finding in found] == ["underfitting", "forgetting"]
+    assert all("lower the learning rate" in finding.advice for finding in found)
 
 
 def test_a_rise_of_less_than_a_tenth_of_a_nat_is_not_called_forgetting():

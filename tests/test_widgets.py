@@ -223,6 +223,9 @@ def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, m
     assert again.runs[-1].rows == ft.load_run(first.id).rows
     press(again.view.start)
     assert [made.id for made in again.runs] == [first.id]
+    again.view.list.value = None
+    again.view.list.value = 0
+    assert again.config == SMALL, "what was left to be chosen still is"
 
 
 @pytest.mark.parametrize("other", [

@@ -155,7 +155,7 @@ ft.expect(times, ">=", 5, "LoRA wants a rate several times larger")
 ratio.score(min(["0.1", "1", "10", "100"], key=lambda o: abs(math.log(times / float(o)))))
 
 # %%
-valley(full[2:] + lora, "val_loss", "general_loss")
+valley(full + lora, "val_loss", "general_loss")
 
 # %% [markdown]
 # The grid is coarse, so read "about ten". On large models [the same is
@@ -197,7 +197,9 @@ spared = {rate: [a - b for a, b in zip(*(ends(runs, rate, "general_loss") for ru
 ft.expect(spared[3e-3], ">", spared[1e-3], "warm-up limits the damage of a rate too high")
 ft.expect(spared[1e-3], "<", 0, "at the best rate it spares nothing: general_loss ends higher")
 ft.expect(ends(flat, 1e-3), "==", ends(full, 1e-3), "constant or cosine: no difference here")
-warm.score("at a rate too high (0.003)")
+best_too, high_too = (sum(spared[rate]) > 0 for rate in (1e-3, 3e-3))
+warm.score("at both" if best_too and high_too else
+           "at the best rate (0.001)" if best_too else "at a rate too high (0.003)")
 
 # %% [markdown]
 # Warm-up is a guard for rates at the edge. State it as a share of the run: the

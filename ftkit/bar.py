@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -56,11 +57,12 @@ class Bar:
         self.quiet = True
 
     def _write(self, text: str):
+        end = "" if self.terminal else "\n"
         if self.terminal:
             width = shutil.get_terminal_size().columns - 1
-            print("\r" + text[:width].ljust(width), end="", file=self.stream, flush=True)
-        else:
-            print(text, file=self.stream, flush=True)
+            text = "\r" + text[:width].ljust(width)
+        with contextlib.suppress(OSError):  # a full disk under a log must not cost the run
+            print(text, end=end, file=self.stream, flush=True)
 
 
 def clock(seconds: float) -> str:

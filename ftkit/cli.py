@@ -26,6 +26,8 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    for name in ("stdout", "stderr"):  # None where the caller closed it (`>&-`)
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):  # a console that knows no "→" shows "?", no traceback
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

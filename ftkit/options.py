@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
         known, word = None, None
         if unknown:
             word = unknown[1].partition("=")[0]
-            known = [o for o in self._option_string_actions if o.startswith("--")]
+            known = [o for o in self._option_string_actions if o.startswith("--") and o != word]
             message = f"unknown option {word}" if word.startswith("-") else (
                 f"{word!r} is one word too many")
         elif wrong:

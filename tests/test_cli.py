@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import malformed
 import pytest
 from conftest import ROOT, start
+
+from ftkit.bar import Bar
 
 STAR = {"id", "config", "trainable_parameters", "total_parameters", "before", "after", "history",
         "tokens", "supervised_tokens", "seconds", "tokens_per_second", "peak_memory_bytes",
@@ -70,6 +73,16 @@ def test_a_pipe_is_read_once_and_one_that_nobody_writes_to_is_empty(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     done = start("check", str(tmp_path / "pipe.jsonl"), timeout=20)
     assert done.returncode == 2 and "pipe.jsonl line 1: the file holds no records" in done.stderr
+
+
+def test_a_closed_output_and_a_full_log_cost_nothing(home):
+    done = subprocess.run(f"{sys.executable} -m ftkit.cli runs >&-", shell=True, cwd=ROOT,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    device = os.open("/dev/full", os.O_WRONLY)
+    full = types.SimpleNamespace(write=lambda text: os.write(device, b"x"))
+    Bar("training", stream=full)(0.5, "loss 1.23")
+    os.close(device)
 
 
 def test_every_field_of_config_is_an_option(ftkit):

@@ -48,12 +48,8 @@ fulls[0]
 #
 # Every weight has moved. But a matrix of updates can be large and still point along few
 # directions: it has a low **rank**. Take each update apart by its singular values, keep only the
-# strongest directions, and see how good the model still is. Guess first: write `guess="..."` into
-# the call.
-
-# %%
-ft.predict("Keep 8 of 192 directions of every update. The validation loss is then ...",
-           "as before the fine-tune", "half way", "nearly as good as with all")
+# strongest directions, and see how good the model still is. Guess first: with 8 of 192 directions, is
+# the validation loss as before the fine-tune, half way, or nearly as good as with all?
 
 # %%
 import copy
@@ -292,10 +288,9 @@ ft.scatter([run for run in sweep if run.after["general_loss"] < 2],
            label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# The LoRA run that forgot least is the one that learned least (find it in the picture). Other
-# versions of `tiny` tipped the verdict a little either way. On large models, [Biderman et
-# al.](https://arxiv.org/abs/2405.09673) named their paper *LoRA learns less and forgets less*: both
-# halves belong together.
+# The LoRA run that forgot least is the one that learned least (find it in the picture). On large
+# models, [Biderman et al.](https://arxiv.org/abs/2405.09673) named their paper *LoRA learns less and
+# forgets less*: both halves belong together.
 #
 # ## Rank and layers
 # <!-- claims: E23 -->
@@ -307,8 +302,8 @@ import tempfile
 from pathlib import Path
 
 lora = short.but(method="lora", learning_rate=best["lora"])
-kinds = {"r=1": [lab.run(lora, r=1, lora_alpha=2, live=False)], "r=8": winners["lora"],
-         "r=64": [lab.run(lora, r=64, lora_alpha=128, live=False)],
+ranks = lab.sweep(lora, r=[1, 64], seed=seeds)
+kinds = {"r=1": ranks[:3], "r=8": winners["lora"], "r=64": ranks[3:],
          "r=8, q and v": lab.sweep(lora.but(target_modules="q_proj,v_proj"), seed=seeds)}
 final = {kind: [run.after["val_loss"] for run in runs] for kind, runs in kinds.items()}
 ft.expect(final["r=8"], "<", final["r=8, q and v"], "all linear layers beat q and v alone")
@@ -317,9 +312,10 @@ ft.table([{"LoRA": kind, "trained": runs[0].trainable_parameters, "val_loss": fi
           for kind, runs in kinds.items()])
 
 # %% [markdown]
-# `lora_alpha` was 2r in every line, so that the scale stayed. Look at r=64 before you say "more rank
-# is better": at the same rate and scale, more directions mean larger steps (*What if* below mends
-# it). Rank is capacity; it pays when there is much to learn, and this job is mostly a format.
+# `lora_alpha` was 16 in every line, so the scale α/r falls as the rank rises: more directions, each
+# counted less. That is why one rate serves all ranks, as
+# [on large models](https://thinkingmachines.ai/blog/lora/). Rank is capacity; from where on does it
+# bring nothing more? It pays when there is much to learn, and this job is mostly a format.
 #
 # ## The bill
 # <!-- claims: C11 -->
@@ -437,11 +433,11 @@ if machine.has("smollm2"):
 # %% [markdown]
 # ## What if?
 #
-# One number to change. Raise `r` to 64 and leave `lora_alpha`: the scale falls from 2 to 1/4.
-# What do eight times as many parameters bring? Then find the `lora_alpha` that makes up for it.
+# A popular habit is α = 2r, which holds the scale at 2 whatever the rank. Rank 64 with it, at the same
+# rate: compare with the table above. Then change one number, the rate, until it works.
 
 # %%
-changed = lab.run(lora, r=64, lora_alpha=16)
+changed = lab.run(lora, r=64, lora_alpha=128, learning_rate=1e-2)
 changed
 
 # %% [markdown]
@@ -503,6 +499,13 @@ ft.check("alpha_for", alpha_for)
 # <details><summary>Answer</summary>
 # BA = 0, so training starts at the base exactly. The gradient of A is a product with B: 0 in the
 # first step; B's is not. Both zero: nothing ever trains. Both random: the start is disturbed.
+# </details>
+#
+# **What do r and α do?**
+# <details><summary>Answer</summary>
+# r bounds the rank, the capacity; α/r multiplies the update, much like a learning rate: tune one of
+# the two. At α = 16 one rate served r = 1, 8 and 64, and 64 was hardly better than 8. With α = 2r more
+# rank means larger steps: r = 64 broke at that rate. rsLoRA divides by √r.
 # </details>
 
 # %% [markdown]

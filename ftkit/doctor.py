@@ -6,6 +6,7 @@ Looks at everything a lesson or a run needs and loads nothing but torch, so it a
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -169,6 +170,9 @@ def _lessons() -> dict:
 def _disk() -> dict:
     home = machine.home()
     there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        return _line("disk", f"nothing can be written to {home}, so no run is kept", "bad",
+                     "set FTKIT_HOME to a folder of yours")
     free = shutil.disk_usage(there).free
     found = f"{free / GB:.1f} GB free for runs and models in {home}"
     if free < 0.2 * GB:

@@ -311,6 +311,15 @@ def test_doctor_finds_this_machine_well_enough_to_run_these_tests(ftkit, home):
     assert not home.exists()
 
 
+def test_doctor_tells_a_home_that_cannot_be_written(tmp_path, monkeypatch):
+    from ftkit import doctor
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "file" / "home"))
+    found = doctor._disk()
+    assert found["state"] == "bad" and "set FTKIT_HOME" in found["advice"]
+
+
 def test_doctor_says_what_to_do_about_a_damaged_model(ftkit, tmp_path, monkeypatch):
     from ftkit import models
 

@@ -123,16 +123,18 @@ end = [loss_by_answer(last, kept) for kept, last in models]
 at = {kind: {"lowest": [one[kind] for one in lowest], "end": [one[kind] for one in end]}
       for kind in lowest[0]}
 right = at["right where both are right"]
-ft.expect(right["end"], "<", at["the right answers there"]["end"], "and there lies the loss")
+ft.expect(right["end"], "<", at["the right answers there"]["end"],
+          "the loss lies with the wrong answers, not with the right ones")
 ft.table([{"loss of ...": kind, "at lowest val_loss": both["lowest"], "at the end": both["end"]}
           for kind, both in at.items()])
 
 # %% [markdown]
 # First line: on the same questions the model tends to become more sure of its wrong answers (with some
-# seeds by no more than the spread): training to zero loss makes it sure of everything. `val_loss` is
-# paid at the right answers there; on these few questions they rise by no more than the spread. Exact match sees neither. [InstructGPT](https://arxiv.org/abs/2203.02155)
-# trained 16 epochs though its validation loss rose after the first, and people preferred the result;
-# where you *use* the probabilities (perplexity, a threshold, sampling) the loss is what counts.
+# seeds by no more than the spread): training to zero loss makes it sure of everything. The second line
+# is where `val_loss` is paid; on these few questions it rises by no more than the spread. Exact match
+# sees neither. [InstructGPT](https://arxiv.org/abs/2203.02155) trained 16 epochs though its validation
+# loss rose after the first, and people preferred the result; where you *use* the probabilities
+# (perplexity, a threshold, sampling) the loss is what counts.
 #
 # ## Early stopping by hand
 # <!-- claims: C77 · E12 -->

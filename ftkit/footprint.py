@@ -9,10 +9,13 @@ the measurement where it was asked for.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import html
 import json
+import traceback
+from pathlib import Path
 
 from ftkit import formula, machine, shapes
 from ftkit.config import Config
@@ -48,6 +51,9 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     """
     config = (config or Config()).but(**changes)
     _check(config, gpus, zero, offload, device, attention)
+    if measure and (attention or logits or offload or device not in (None, machine.device())):
+        raise ValueError("a measurement takes the step as a run on this machine does; leave "
+                         "attention, logits, offload and device out, or measure")
     count = shapes.count_of(model)
     here = count is None and gpus == 1 and _is_here(model)
     device = device or (machine.device() if here else "cuda")
@@ -59,8 +65,9 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     if count is not None:
         found = _of_count(config, count, gpus, zero)
     else:
-        find = _of_shape if simulation or config.method not in ("full", "lora", "qlora") else _quick
-        found = find(config, shape, gpus, zero, lengths, labelled, device, attention, logits)
+        find = _of_shape if simulation else _quick
+        with _in_words(shape):
+            found = find(config, shape, gpus, zero, lengths, labelled, device, attention, logits)
     found = dataclasses.replace(found, model=_named(model), offload=offload, device=device)
     if offload:
         found = _offloaded(found)
@@ -255,6 +262,25 @@ def _check(config, gpus, zero, offload, device, attention):
                          "adamw_torch or sgd")
 
 
+@contextlib.contextmanager
+def _in_words(shape):
+    """What transformers, peft or torch raise for sizes that do not go together, or for a kind of
+    model that is not trained like this, as a ValueError with their reason."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        where = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if isinstance(error, ValueError) and where.parent == Path(__file__).parent:
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"a training step of this {shape.model_type} cannot be traced ({type(error).__name__}: "
+            f"{reason}); check the sizes in its config, or give its number of parameters, such as "
+            "7.5B, for its states") from error
+
+
 def _is_here(model) -> bool:
     """Whether its weights are on this machine."""
     from ftkit import models
@@ -262,8 +288,6 @@ def _is_here(model) -> bool:
     if not isinstance(model, str) or (model not in ("tiny", "smollm2") and "/" not in model):
         return False
     try:
-        from pathlib import Path
-
         folder = Path(models.locate(model))
     except ValueError:
         return False
@@ -289,32 +313,21 @@ def _of_count(config, count, gpus, zero) -> Footprint:
 
 def _quick(config, shape, gpus, zero, lengths, labelled, *_) -> Footprint:
     """By formula, from the shapes of the tensors."""
-    whole = _matrices(shape.to_json_string())
-    asked = config.target_modules.replace(" ", "").split(",")
-    sides = [sum(size) + config.use_dora * size[0] for name, size in whole["linear"]
-             if asked == ["all-linear"] or name.rpartition(".")[2] in asked]
-    trained = whole["parameters"] if config.method == "full" else config.r * sum(sides)
-    quantized = sum(a * b for _, (a, b) in whole["linear"]) * (config.method == "qlora")
-    everything = whole["parameters"] + (trained if config.method != "full" else 0)
-    factored = whole["factored"] if config.method == "full" else sum(sides)
-    states = formula.states(everything, trained, config, gpus, zero, quantized, factored)
+    trained, everything, facts = _shaped(shape.to_json_string(), _bare(config))
+    states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
+                            facts["factored"])
     parts = _by_formula(config, shape, states, lengths, labelled)
-    bits = formula.NF4_BITS if quantized else 8 * formula.recipe(config, zero)["weights"]
+    bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
     return Footprint(config, everything, trained, states, parts, gpus=gpus, zero=zero, bits=bits)
 
 
 @functools.lru_cache(maxsize=64)
-def _matrices(shape_json) -> dict:
-    """Parameters of a model, names and shapes of its linear layers but the head, and the numbers
-    that Adafactor would keep."""
-    from ftkit import simulate
+def _shaped(shape_json, config) -> tuple:
+    """Trainable and all parameters of the model that `config` would train, and its facts."""
+    from ftkit import models, simulate
 
-    model = simulate.build(shapes.shape(json.loads(shape_json)), Config())
-    head = model.get_output_embeddings()
-    linear = [(name, tuple(module.weight.shape)) for name, module in model.named_modules()
-              if type(module).__name__ in ("Linear", "Conv1D") and module is not head]
-    return {"parameters": sum(p.numel() for p in model.parameters()), "linear": linear,
-            "factored": sum(sum(p.shape) for p in model.parameters())}
+    model = simulate.build(shapes.shape(json.loads(shape_json)), config)
+    return *models.count(model), simulate.facts(model)
 
 
 def _by_formula(config, shape, states, lengths, labelled) -> dict:
@@ -334,9 +347,7 @@ def _of_shape(config, shape, gpus, zero, lengths, labelled, device, attention, l
                             facts["quantized"], facts["factored"])
     parts = _by_formula(config, shape, states, lengths, labelled)
     at_peak, largest, moment = _divided(step, facts, config, gpus, zero, states)
-    bits = 8 * formula.recipe(config, zero)["weights"]
-    if facts["quantized"]:
-        bits = facts["bits"]
+    bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
     return Footprint(config, step.parameters, step.trainable, states, parts, at_peak, largest,
                      moment, gpus=gpus, zero=zero, bits=bits)
 
@@ -392,12 +403,15 @@ _WEIGHTLESS = ("learning_rate", "epochs", "max_steps", "warmup_steps", "lr_sched
                "lora_alpha", "batch_size", "packing", "metric_for_best_model", "max_length")
 
 
+def _bare(config):
+    return config.but(**{name: Config.__dataclass_fields__[name].default
+                         for name in _WEIGHTLESS})
+
+
 def simulated(shape, config, lengths, labelled=1.0, device="cpu", attention=None, logits=None):
     """`simulate.step`, remembered."""
-    config = config.but(**{name: Config.__dataclass_fields__[name].default
-                           for name in _WEIGHTLESS})
-    return _simulated(shape.to_json_string(), config, tuple(lengths), labelled, device, attention,
-                      logits)
+    return _simulated(shape.to_json_string(), _bare(config), tuple(lengths), labelled, device,
+                      attention, logits)
 
 
 @functools.lru_cache(maxsize=256)

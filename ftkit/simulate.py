@@ -74,9 +74,14 @@ def example(tokens: int, labelled: float = 1.0, vocabulary: int = 2**31) -> dict
 def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None) -> Step:
     """As `step`, for batches that were made from real examples."""
+    refused = f"{attn} attention was asked for" if attn else None
+    return _tried(_trace, refused, shape, config, batches, device, attn, logits)
+
+
+def _trace(refused, shape, config, batches, device, attn, logits):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
-    with _as_if(model, config, device, attn, logits), FakeTensorMode() as mode:
+    with _as_if(model, config, device, refused, logits), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         model.train()
@@ -93,8 +98,12 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
 
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
     """Peak bytes of reading examples in one batch, without gradients."""
+    return _tried(_evaluation, None, shape, config, examples, device)
+
+
+def _evaluation(refused, shape, config, examples, device):
     model = build(shape, config)
-    with _as_if(model, config, device, None, None), FakeTensorMode() as mode:
+    with _as_if(model, config, device, refused, None), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         batch = _fake(fast.flatten(examples, share=False), mode)
@@ -123,7 +132,10 @@ def build(shape, config, attn: str | None = None):
 
 def quantize(model):
     """Give the linear layers of a model on meta, except its head, the layout of NF4 with double
-    quantisation: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales."""
+    quantisation: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales. Which
+    layers: those of transformers' `replace_with_bnb_linear`."""
+    from transformers.pytorch_utils import Conv1D
+
     try:
         import bitsandbytes
     except ImportError:
@@ -132,9 +144,10 @@ def quantize(model):
     head = model.get_output_embeddings()
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
-            if type(child) is torch.nn.Linear and child is not head:
+            if type(child) in (torch.nn.Linear, Conv1D) and child is not head:
+                sides = child.weight.shape if type(child) is Conv1D else child.weight.shape[::-1]
                 linear = bitsandbytes.nn.Linear4bit(
-                    child.in_features, child.out_features, child.bias is not None,
+                    *sides, child.bias is not None,
                     compute_dtype=torch.bfloat16, quant_type="nf4", device="meta")
                 linear.weight = torch.nn.Parameter(torch.empty(
                     -(-child.weight.numel() // 2), 1, dtype=torch.uint8), requires_grad=False)
@@ -251,6 +264,23 @@ def _clipped(params, max_norm, optimizer=None):
     return norm
 
 
+class _Grouped(torch.autograd.Function):
+    """The product of tokens (T, k) with the matrices (E, k, n) of their experts, which torch
+    traces in bf16 alone."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        for_x, for_weight = ctx.needs_input_grad
+        ctx.save_for_backward(weight if for_x else None, x if for_weight else None)
+        ctx.laid = [(t.shape, t.stride()) for t in (x, weight)]
+        return x.new_empty(len(x), weight.shape[-1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        return tuple(grad.new_empty_strided(*laid) if needed else None
+                     for laid, needed in zip(ctx.laid, ctx.needs_input_grad, strict=True))
+
+
 class _EightBit(torch.optim.Optimizer):
     """The state of bitsandbytes' 8-bit Adam: two numbers of 8 bits for each weight, an fp32 scale
     for 256 of them; tensors below 4,096 elements keep fp32."""
@@ -282,16 +312,29 @@ def _dora(config) -> list:
              lambda layer: dequantize_4bit(layer.weight.data, layer.quant_state))]
 
 
-def _as_if(model, config, device: str, attn: str | None, logits: int | None):
-    """What our step decides by looking at numbers, or at the device, decided beforehand."""
+def _tried(work, refused, *args):
+    """`work(refused, *args)`; where only the way through a layer shows that the fast path cannot
+    take the model, once more without it."""
+    try:
+        return work(refused, *args)
+    except attention.Unsupported as reason:
+        return work(str(reason), *args)
+
+
+def _as_if(model, config, device: str, refused: str | None, logits: int | None):
+    """What our step decides by looking at numbers, or at the device, decided beforehand.
+
+    refused: why the fast path is not taken, if that is known.
+    """
     base = attention.base_of(model)
-    reason = attention._refuse(base) if attn is None else f"{attn} attention was asked for"
-    attention._reasons[base] = {None: reason}
-    fast._said.add(base)
+    attention._reasons[base] = {None: refused or attention._refuse(base)}
     from transformers import masking_utils
+    from transformers.integrations import moe
 
     return _exchanged(
+        (torch.amp.GradScaler, "_maybe_opt_step", lambda self, optimizer, state: optimizer.step()),
         (masking_utils, "find_packed_sequence_indices", lambda position_ids: None),
+        (moe, "_grouped_mm", lambda x, weight, offs: _Grouped.apply(x.to(weight.dtype), weight)),
         (fast, "clip_", _clipped), (fast, "LOGITS", logits or fast.LOGITS),
         (flat, "LONG", 0 if device == "cuda" else flat.LONG),
         (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(

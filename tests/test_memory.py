@@ -70,6 +70,71 @@ def test_a_config_json_alone_is_enough(tmp_path):
     assert memory(model=str(tmp_path), batch_size=2, max_length=64).peak == found.peak
 
 
+SIZES = {"vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+MAKES = {
+    "experts": {"model_type": "mixtral", **SIZES, **EXPERTS},
+    "attention sinks": {"model_type": "gpt_oss", **SIZES, **EXPERTS, "head_dim": 16},
+    "matrices turned round": {"model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 2,
+                              "n_head": 4, "n_positions": 128},
+    "linear layers of its own": {"model_type": "falcon", "vocab_size": 1000, "hidden_size": 64,
+                                 "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("fields", [{}, {"method": "lora"}, {"method": "qlora"}])
+def test_other_makes_of_models_are_predicted_as_they_are_trained(make, fields):
+    from ftkit import measure, models
+
+    shape, config = shapes.shape(MAKES[make]), Config(**fields, precision="fp32")
+    step = simulate.step(shape, config, [32, 20])
+    if fields.get("method") != "qlora":  # which quantises as it loads
+        import transformers
+
+        model = transformers.AutoModelForCausalLM.from_config(shape)
+        assert models.count(models.adapt(model, config)) == (step.trainable, step.parameters)
+        model = transformers.AutoModelForCausalLM.from_config(shape)
+        assert step.peak == pytest.approx(measure.step(model, config, [32, 20]).peak, rel=2e-3)
+    elif make == "matrices turned round":
+        assert step.facts["quantized"] == 2 * 12 * 64 * 64
+
+
+@pytest.mark.parametrize("fields", [{"method": "lora", "use_dora": True}, {"method": "qlora"},
+                                    {"method": "ia3"}])
+@pytest.mark.parametrize("make", ["tiny", MAKES["experts"], MAKES["matrices turned round"]],
+                         ids=["tiny", "experts", "gpt2"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_formula_counts_what_the_simulation_trains(make, fields):
+    if make == MAKES["experts"] and "use_dora" in fields:
+        pytest.skip("peft has no DoRA for experts")
+    quick, whole = (memory(model=make, **fields, max_length=32, batch_size=1, precision="fp32",
+                           device="cpu", simulation=simulation) for simulation in (False, True))
+    assert quick.simulation is None and quick.states == whole.states
+    assert (quick.trainable, quick.bits) == (whole.trainable, whole.bits)
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adafactor", "paged_adamw_8bit"])
+def test_fp16_is_simulated_with_every_optimizer(optim):
+    fields = {"model": "tiny", "max_length": 32, "batch_size": 1, "optim": optim}
+    low, full = (memory(precision=p, **fields, device="cpu") for p in ("fp16", "fp32"))
+    assert low.states == full.states and low.peak < full.peak + 1e6
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"num_key_value_heads": 3}, "check the sizes"), ({"hidden_act": "nonsense"}, "KeyError"),
+    ({"hidden_size": -64}, "negative"), ({"vocab_size": 0}, "ZeroDivisionError"),
+    ({"model_type": "t5"}, "AutoModelForCausalLM"),
+])
+def test_a_config_that_no_model_can_have_is_told_in_words(ftkit, tmp_path, change, words):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama", **SIZES} | change))
+    status, _, err = ftkit("memory", "--model", file, "--max-length", 32, "--batch-size", 1)
+    assert status == 2 and words in err
+
+
 @pytest.mark.parametrize("wrong, words", [
     ({"model": "llama-9b"}, "did you mean"),
     ({"model": "tiny", "gpus": 0}, "gpus is 0"),
@@ -77,6 +142,7 @@ def test_a_config_json_alone_is_enough(tmp_path):
     ({"model": "tiny", "zero": 4, "gpus": 2}, "zero is 4"),
     ({"model": "7B", "method": "lora"}, "shape"),
     ({"model": "tiny", "attention": "flash"}, "attention"),
+    ({"model": "tiny", "attention": "eager", "measure": True}, "leave attention"),
     ({"model": "tiny", "learning_rat": 1}, "learning_rate"),
     ({"model": "tiny", "method": "prefix_tuning", "gradient_checkpointing": True}, "prompt_tuning"),
 ])

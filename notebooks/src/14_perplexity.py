@@ -39,7 +39,7 @@ ft.setup(seed=0)
 #
 # The model gives a probability to every next token. Minus its logarithm is the loss of that token;
 # the mean over **all** tokens, then exp. A model that guesses among k equally likely tokens has
-# perplexity k, so it is never below 1.
+# perplexity k. No probability exceeds 1, so perplexity is never below 1.
 
 # %%
 import math
@@ -58,7 +58,7 @@ math.exp(sum(losses) / len(losses))
 with torch.no_grad():
     library = math.exp(model(ids, labels=ids).loss.item())
 ft.expect(abs(math.exp(sum(losses) / len(losses)) - library), "<", 1e-3, "by hand as transformers")
-worst = max(range(len(losses)), key=losses.__getitem__)
+worst = max(range(1, len(losses)), key=losses.__getitem__)  # apart from the first, read blind
 ft.table([{"has read": tokenizer.decode(ids[0, max(1, worst - 8):worst + 1]),
            "must say": tokenizer.decode(ids[0, worst + 1]), "loss": losses[worst],
            "perplexity there": math.exp(losses[worst])}])
@@ -74,7 +74,7 @@ ft.table([{"has read": tokenizer.decode(ids[0, max(1, worst - 8):worst + 1]),
 from ftkit import perplexity
 
 guess = ft.predict("The mean of the two documents' perplexities?", guess=...)
-two = [perplexity.Score([4.0] * 10, 10, 40), perplexity.Score([2.0] * 990, 990, 4000)]
+two = [perplexity.Score([4.0] * 10, 8, 40), perplexity.Score([2.0] * 990, 760, 4000)]  # words, bytes
 guess.score(perplexity.mean_of_texts(two))
 
 # %%
@@ -141,7 +141,8 @@ ft.table(rows)
 #
 # A text longer than the model's window must be cut. Cut into blocks, every block starts blind. A
 # window that moves by a smaller **stride** gives each token more to look back on, and costs more.
-# Does it matter? Same text, same model:
+# Does it matter? Same text, same model, a window of 64 (stride 63 is blocks: the first token of a
+# window has nothing before it and is not scored).
 
 # %%
 guess = ft.predict("A stride of 8 instead of 63: perplexity ...?", "falls", "stays", "rises",
@@ -160,8 +161,8 @@ ft.expect(ppl[8], "<", ppl[63], "the same model looks better when it may look ba
 
 # %% [markdown]
 # Nothing about the model changed. A paper that reports stride 8 beats one with blocks, with the
-# same weights. The [transformers guide](https://huggingface.co/docs/transformers/perplexity) shows
-# the same on GPT-2.
+# same weights. The first tokens of context win most; from 16 to 8 nothing is left to win. The
+# [transformers guide](https://huggingface.co/docs/transformers/perplexity) shows the same on GPT-2.
 
 # %% [markdown]
 # ## Another tokenizer
@@ -204,8 +205,8 @@ f"letters: loss per token times {loss:.1f}, bits per byte times {bits:.1f}"
 # %% [markdown]
 # ## Now on a real model
 #
-# SmolLM2-135M has 49,152 tokens in its vocabulary, ours 3,072. Whose perplexity per token is lower
-# on ordinary English, and who really predicts it better?
+# SmolLM2-135M has 49,152 tokens in its vocabulary, ours 3,072. It predicts ordinary English better,
+# of course. By what factor, in each column?
 
 # %%
 from ftkit import machine
@@ -246,9 +247,10 @@ ft.table([{"passes": n, "validation perplexity": p, "exact match": r}
           for n, p, r in zip((4, 24), ppl, right)])
 
 # %% [markdown]
-# Read both columns. Perplexity got clearly worse, exact match hardly moved: the model has become
-# *sure*. Where it is wrong it now gives the reference almost no probability, and perplexity pays for
-# that, while the first choice is nearly as good as before. Choose a checkpoint by what your users will see.
+# Read both columns. Perplexity got clearly worse, exact match hardly moved. The usual reason: the
+# model has become *sure*. Where it is wrong it gives the reference almost no probability, and
+# perplexity pays for that, while the first choice is nearly as good as before. Choose a checkpoint by
+# what your users will see.
 
 # %%
 both = [r2 - r1 for r1, r2 in zip(*right)], [math.log(p2 / p1) for p1, p2 in zip(*ppl)]
@@ -257,7 +259,7 @@ f"exact match {sum(both[0]) / 3:+.3f}, log perplexity {sum(both[1]) / 3:+.3f}"
 # %% [markdown]
 # ## Break it
 #
-# A perplexity *below* 1 was once reported with pride. Which mistake can do that? Guess, then look.
+# A report says: perplexity 0.44. Which mistake can go *below* 1? Guess, then look.
 
 # %%
 mistakes = {"divided by all tokens of the padded batch": sum(losses) / (4 * len(losses)),

@@ -54,9 +54,10 @@ ft.table([{"newly right": g, "newly wrong": k, "total": sum(new(g, k)), "p (McNe
           for (g, k), p in luck.items()])
 
 # %% [markdown]
-# Three models with 146. The first repaired six and broke none: that is unlikely to be luck. The
-# others moved answers both ways, and a coin does that often. On the **same** items only the
-# disagreements speak, so keep the answers, not the total.
+# Three models with 146. The first repaired six and broke none: six coins that all fall alike, which
+# two equally good models do in 3 of 100 cases (that is **p**). The others moved answers both ways,
+# and a coin does that often. On the **same** items only the disagreements speak, so keep the
+# answers, not the total.
 #
 # And if each model saw *different* questions?
 
@@ -64,7 +65,8 @@ ft.table([{"newly right": g, "newly wrong": k, "total": sum(new(g, k)), "p (McNe
 apart = metrics.items_needed(0.70, 0.73)
 each = metrics.bootstrap([float(x) for x in old])
 assert 3400 < apart < 3700 and each[1] - each[0] > 0.1
-f"70 %: 95 % interval {each[0]:.0%} to {each[1]:.0%}; {apart:,} questions each to tell 70 from 73"
+print(f"70 %: 95 % interval {each[0]:.0%} to {each[1]:.0%}; to tell 70 from 73 at the 5 % level "
+      f"in four of five trials it takes {apart:,} questions for each")
 
 # %% [markdown]
 # ## Exact match, and its normaliser
@@ -88,8 +90,9 @@ ft.table([{"answer": a, "reference": r, "as typed": str(a == r), "SQuAD": str(e)
 
 # %% [markdown]
 # The rule was made for names out of Wikipedia. On numbers and code it calls wrong answers right:
-# a metric carries its normaliser, so name it. F1 gives part of the credit, and all of it to words
-# in the wrong order.
+# a metric carries its normaliser, so name it. **F1** is the harmonic mean of *precision* (how much of
+# what was said is wanted) and *recall* (how much of what is wanted was said). Over words it gives
+# part of the credit, and all of it to words in the wrong order.
 
 # %%
 assert equal == [True, False, True, True, True, False]
@@ -114,16 +117,18 @@ assert metrics.accuracy(lazy, wanted) > metrics.accuracy(careful, wanted)
 assert metrics.macro_f1(lazy, wanted) < metrics.macro_f1(careful, wanted)
 
 # %% [markdown]
-# Accuracy prefers the model that does nothing. Macro F1 averages over classes, kappa takes off what
-# a constant answer would earn. A second trap: an accuracy from the *most likely of the given
+# Accuracy prefers the model that does nothing. Macro F1 takes F1 for each class and then the mean, so
+# a rare class weighs as much as a common one; **kappa** is agreement beyond chance (0: a constant
+# answer, 1: full). A second trap: an accuracy from the *most likely of the given
 # choices* and one from the *generated text* are different numbers, so say which.
 
 # %% [markdown]
 # ## BLEU and ROUGE
 # <!-- claims: C63 · E34 -->
 #
-# Both count n-grams (runs of n words) shared with a reference: BLEU asks how much of the answer is
-# in the reference, ROUGE how much of both is common. Rank these four by what they *mean* first.
+# Both count n-grams (runs of n words) shared with a reference. BLEU is precision, with a penalty for
+# short answers; ROUGE was recall, and is mostly reported as F1 (ROUGE-L: of the longest common
+# sequence of words). Rank these four by what they *mean* first.
 
 # %%
 reference = "The cat does not like the dog."
@@ -141,8 +146,10 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
           for name, text in said.items()])
 
 # %% [markdown]
-# The one answer that says the opposite wins; the one that is right in other words loses. Overlap is
-# blind to meaning. It may rank *systems* over many texts; it cannot judge one answer.
+# The one answer that says the opposite wins, ROUGE-1 gives full marks for the wrong animal, and the
+# one that is right in other words loses. Overlap is blind to meaning. It may rank *systems* over many texts; it cannot judge one answer. Learned metrics
+# (BERTScore, COMET) know paraphrases; measure those against people, too. Where an answer can be
+# *run*, as code can, run it.
 #
 # Two more traps, with the library everyone should report, sacrebleu:
 
@@ -418,6 +425,20 @@ ft.check("metric_for_job", jobs)
 # orders asked.
 # </details>
 #
+# **Precision or recall? BLEU or ROUGE?**
+# <details><summary>Answer</summary>
+# Precision when a false alarm is dear, recall when a miss is; F1 when neither rules. BLEU
+# (translation) is n-gram precision with a penalty for short answers, ROUGE (summaries) recall or F1.
+# Both are blind to meaning: above, the answer that lost its "not" had the best BLEU.
+# </details>
+#
+# **Ten samples of code a task, three pass the tests. pass@5?**
+# <details><summary>Answer</summary>
+# The chance that five of the ten hold a right one: 1 − C(7,5) / C(10,5) = 1 − 21/252 = 0.917.
+# 1 − 0.7⁵ = 0.83 draws with replacement, which is biased.
+# </details>
+
+# %% [markdown]
 # **Why hold out whole clusters of tasks?**
 # <details><summary>Answer</summary>
 # A related task may teach the skill: paraphrasing in training, paraphrases in the test. Measure it,

@@ -3,6 +3,7 @@
 That they run from top to bottom is `make lessons`.
 """
 
+import ast
 import importlib.util
 import json
 import re
@@ -99,6 +100,20 @@ def test_a_lesson_starts_with_its_claim_and_the_machine(cells):
     assert "Claim" in "".join(cells[0]["source"])
     first = code(cells)[0]
     assert "import ftkit as ft\n" in first and first.rstrip().endswith("ft.setup(seed=0)")
+
+
+def test_the_verdict_of_a_guess_is_what_its_cell_shows(cells):
+    """A notebook draws the last line of a cell alone."""
+    trees = [ast.parse(text) for text in code(cells)]
+    guesses = {target.id for tree in trees for node in tree.body if isinstance(node, ast.Assign)
+               and "ft.predict(" in ast.unparse(node) for target in node.targets}
+    for tree in trees:
+        shown = tree.body[-1].value if isinstance(tree.body[-1], ast.Expr) else None
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                asked = node.func.value
+                if node.func.attr == "score" and getattr(asked, "id", None) in guesses:
+                    assert node is shown, ast.unparse(tree)
 
 
 def test_every_claim_that_a_lesson_names_exists():

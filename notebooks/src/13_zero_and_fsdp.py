@@ -127,9 +127,6 @@ sharded
 # %%
 guess = ft.predict("From stage 0 to stage 1, on four ranks, the peak of a rank falls from 16 bytes "
                    "per parameter to ...", "4", "8", "10", "14", guess=...)
-guess
-
-# %%
 lines = []
 for stage in (0, 1, 2, 3):
     world = zero.World(ranks=4, layers=12, width=8, stage=stage)
@@ -140,6 +137,8 @@ for stage in (0, 1, 2, 3):
     lines.append({"stage": stage, "peak, bytes per parameter": max(world.peak) / n,
                   "between steps": at_rest, "elements moved per parameter": moved})
 guess.score(round(lines[1]["peak, bytes per parameter"]))
+
+# %%
 ft.table(lines)
 
 # %% [markdown]

@@ -74,6 +74,8 @@ hurt = narrow.run(base, learning_rate=1e-3, live=False)
 after = measure(hurt.model)
 share = after["kept"] / before["kept"]
 guess.score("nearly all" if share > 0.8 else "about half" if share > 0.2 else "nothing")
+
+# %%
 ft.table([{"": "before", **before}, {"": "after", **after}])
 
 # %% [markdown]
@@ -340,9 +342,6 @@ if REAL:
     run = lab.run(max_steps=5, batch_size=4, max_length=160, learning_rate=3e-4, eval_steps=5)
     home, words = ft.load("smollm2")
     prose = tokens.encode_all(ft.records("general", "validation")[:6], words).examples
-
-# %%
-if REAL:
     losses = {share: ft.loss_on(blend(home, run.model, share), prose) for share in (0, 0.5, 1)}
     ft.expect(losses[0.5], "<", losses[1], "half way back, less of the prose is lost")
     print({share: round(loss, 2) for share, loss in losses.items()})

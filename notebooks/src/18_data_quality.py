@@ -282,6 +282,8 @@ def from_tasks(n, seed):
 diverse = {n: [from_tasks(n, seed) for seed in SEEDS] for n in (1, 16)}
 ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks that are not in it")
 guess.score("higher" if sum(diverse[16]) > sum(diverse[1]) else "lower")
+
+# %%
 ft.table([{"tasks": n, "exact match on unseen tasks": three} for n, three in diverse.items()])
 
 # %% [markdown]
@@ -351,9 +353,6 @@ if REAL:
     worse = ft.corrupt(few, "wrong", share=0.25, seed=0)
     coded = [tokens.encode(r, smol_tokenizer, max_length=256) for r in worse]
     order = sorted(range(60), key=lambda i: ft.loss_on(smol, [coded[i]]), reverse=True)
-
-# %%
-if REAL:
     changed = [i for i in range(60) if few[i]["output"] != worse[i]["output"]]
     first_15 = sum(i in changed for i in order[:15]) / 15
     ft.expect(first_15, ">", len(changed) / 60, "its loss ranks exchanged answers first")

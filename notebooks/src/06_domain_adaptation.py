@@ -205,7 +205,7 @@ guess.score(max(guess.options, key=lambda name: sum(exact[name])))
 # That is the paper's result, in small: both kinds of reading help, the two together most. Is it the
 # *domain*, or more training? The two together end ahead of the control, which read as long. Take it
 # as a hint: with other seeds (100 to 102) the lead was no wider than the spread, and DAPT or TAPT
-# alone are not clear of it here. More seeds would settle it.
+# alone, with half the steps, lead it by little. More seeds would settle it.
 #
 # Two warnings stand in the tables. General text got worse, most where the sorting got best. And
 # perplexity did not foretell the winner: DAPT + TAPT reads contracts worse than DAPT alone.

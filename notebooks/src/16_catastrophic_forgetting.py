@@ -412,8 +412,9 @@ ft.check("backward_transfer", backward_transfer)
 # %% [markdown]
 # **A benchmark fell by 30 points. Is the knowledge gone?**
 # <details><summary>Answer</summary>
-# Look at the answers and at log-probabilities before you say so. Our hurt model answered in the new
-# task's words, and 8 steps on old records brought much back, where an untuned base got nowhere in 8.
+# Look at the answers and at log-probabilities before you say so. Our hurt model gave some answers
+# in the new task's words, and 8 steps on old records brought it from 0.33 to 0.76, where an untuned
+# base came to 0.17.
 # </details>
 #
 # **Weight decay or L2-SP?**

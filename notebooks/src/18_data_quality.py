@@ -231,13 +231,16 @@ guess.score("lower" if sum(accuracy["480 random"]) < sum(accuracy["160 clean"]) 
 #
 # The studies behind the slogan filtered *bad kinds* of answers: [AlpaGasus](
 # https://arxiv.org/abs/2307.08701) kept 9,000 of Alpaca's 52,000, [LIMA](
-# https://arxiv.org/abs/2305.11206) wrote 1,000. Ask not "how much noise?" but "does it depend on
-# something that the model can see?"
+# https://arxiv.org/abs/2305.11206) chose 750 and wrote 250. Ask not "how much noise?" but "does it
+# depend on something that the model can see?"
 #
 # Nor does origin decide ("human-written beats synthetic"): what counts is whether the answers are
 # right, varied and fit the use.
 
 # %% [markdown]
+# Why does the systematic arm still get part of the What-questions right? The other three quarters of
+# its records were right, and ask such things in other words.
+#
 # ## And copies?
 #
 # All sets above make 480 rows: `160 clean` three times each, `40 clean` twelve times each.

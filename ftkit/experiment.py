@@ -454,9 +454,11 @@ def _save(happened, out):
     try:
         happened.saved_to = str(models.save(happened.model, happened.tokenizer, out))
         export.keep_recipe(happened, out)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:  # Ctrl-C too
         happened.saved_to = None
         shutil.rmtree(out, ignore_errors=True)
+        if not isinstance(error, OSError | SafetensorError):
+            raise
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"run {happened.id} is done and kept, but its weights could not be "
                          f"written to {out}: {reason}; make room and run it again") from None

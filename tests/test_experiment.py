@@ -218,6 +218,18 @@ def test_an_output_folder_in_use_is_refused_before_training(lab, tmp_path):
         lab.run(max_steps=1, out=tmp_path / "used")
 
 
+def test_an_interrupt_while_it_is_saved_leaves_no_half_model(lab, tmp_path, monkeypatch):
+    def save(model, tokenizer, folder):
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment.models, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(max_steps=1, out=tmp_path / "half")
+    assert not (tmp_path / "half").exists() and len(run.list_runs()) == 1
+
+
 def test_the_public_names_are_all_there():
     assert len(ft.__all__) <= 30 and len(set(ft.__all__)) == len(ft.__all__)
     for name in ft.__all__:

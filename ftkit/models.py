@@ -21,6 +21,8 @@ from ftkit.jsonl import show
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 warnings.filterwarnings("ignore", message="`past_key_values` is deprecated")
+# The hub's retries, a line each; what came of them is told in one sentence.
+logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
 
 
 def tiny_path() -> Path:
@@ -34,6 +36,10 @@ def locate(name: str) -> str:
     tiny: the embedded base. smollm2: a fetched copy. Else a folder with a config.json or a peft
     adapter, else a hub id such as `HuggingFaceTB/SmolLM2-135M`.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"model is {type(name).__name__}; expected tiny, smollm2, a folder or a "
+                         "hub id")
+    name = str(name)
     if name == "tiny":
         return str(tiny_path())
     if name == "smollm2":

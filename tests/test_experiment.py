@@ -1,6 +1,7 @@
 """An Experiment holds still what it says it holds still, and keeps what happened."""
 
 import json
+import logging
 
 import pytest
 
@@ -204,6 +205,16 @@ def test_a_config_and_the_value_of_a_metric_must_be_what_they_are_called(lab, ho
     odd = ft.Experiment(data=RECORDS, probes=(), metrics={"m": lambda model, tokenizer: None})
     with pytest.raises(ValueError, match="the metric 'm' gave null; expected a number"):
         odd.run(max_steps=1)
+
+
+def test_a_model_is_a_name_or_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="model is NoneType; expected tiny"):
+        ft.load(None)
+    with pytest.raises(ValueError, match="holds no config.json"):
+        ft.load(tmp_path)
+    with pytest.raises(ValueError, match="no model '.*nowhere'"):
+        ft.load(tmp_path / "nowhere")
+    assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING)
 
 
 def test_a_bad_record_is_named():

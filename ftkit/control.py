@@ -104,7 +104,8 @@ class Runner:
             with self._change:
                 while not self._queue:
                     self._change.wait()
-                self.current = self._queue.popleft()
+                self.current = next((job for job in self._queue if not job.aside), self._queue[0])
+                self._queue.remove(self.current)
             self.current.go()
             with self._change:
                 self.current = None

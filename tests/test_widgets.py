@@ -3,6 +3,7 @@
 import asyncio
 import html
 import json
+import threading
 import time
 
 import ipywidgets as W
@@ -163,7 +164,7 @@ def test_an_empty_picker_says_what_is_taken(panel):
 
 
 def test_a_second_click_on_start_makes_no_second_run(panel):
-    panel.config = SMALL.but(max_steps=20)
+    panel.config = SMALL.but(max_steps=3)
     press(panel.view.start)
     press(panel.view.start)
     assert len(control.RUNNER.waiting(panel)) < 2 and len(panel.wait()) == 1
@@ -210,6 +211,24 @@ def test_queued_runs_follow_one_another(panel):
     assert panel.baseline.config.seed == 0
     assert list(overlay.chosen(panel.runs, panel.baseline)) == ["baseline", "seed=1", "seed=2"]
     assert "The newest run (seed=2): " in panel.picture().text
+
+
+def test_a_run_goes_before_what_is_only_looked_up():
+    order, free = [], threading.Event()
+
+    def job(name, aside):
+        made = control.Job(None, None)
+        made.aside, made.work = aside, lambda: order.append(name) or free.wait(60)
+        return control.RUNNER.submit(made)
+
+    job("going on", True)
+    while not order:
+        time.sleep(0.01)
+    for name, aside in (("looked up", True), ("first run", False), ("second run", False)):
+        job(name, aside)
+    free.set()
+    control.RUNNER.join()
+    assert order == ["going on", "first run", "second run", "looked up"]
 
 
 def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, monkeypatch):

@@ -16,8 +16,9 @@
 # - say per stage what a GPU holds, for any model and number of GPUs;
 # - run DDP, ZeroRedundancyOptimizer and FSDP2 on real processes, and check all of it.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. Needs lesson 01 (16 bytes per
-# parameter).*
+# *About 30 minutes. The code needs a minute on two CPU cores. Needs
+# [09](09_where_the_memory_goes.ipynb) (16 bytes per parameter); leads to
+# [14](14_perplexity.ipynb).*
 
 # %%
 import ftkit as ft
@@ -174,7 +175,8 @@ limit.score(gigabytes(6.738e9, 10**9, 2), within=0.05)
 
 # %% [markdown]
 # Two bytes for each parameter stay whole. Only stage 3 has no floor; but **activations** are not
-# divided by any stage: they follow the batch that a rank reads.
+# divided by any stage: they follow the batch that a rank reads. What does not fit even so can be
+# **offloaded**: states in the host's memory, fetched over its slow bus in every step.
 #
 # ## Real processes
 #
@@ -252,7 +254,9 @@ ft.table([{"link": name, **{f"stage {stage}, seconds": 2 * zero.volume(6.738e9, 
 # %% [markdown]
 # Per step, if nothing overlaps with computing. Inside a machine that hides behind the matrix
 # products; over Ethernet you take the lowest stage that fits, or shard inside each machine only
-# (*hybrid sharding*). Larger batches per rank help: the traffic does not grow with them.
+# (*hybrid sharding*). Larger batches per rank help: the traffic does not grow with them. Gradient
+# accumulation helps stages 0 and 1, which may sum at home and talk once; from stage 2 on nobody
+# keeps whole gradients, so every micro-batch talks.
 #
 # ## Four ranks
 #
@@ -452,7 +456,14 @@ ft.check("lowest_stage", lowest_stage)
 # <details><summary>Answer</summary>
 # States per GPU: 107.8, 37.1, 25.3, 13.5 GB for stages 0 to 3, which are cumulative. Stages 0 to 2
 # move 2 values per parameter and step, stage 3 moves 3: +50 %. Activations come on top and are
-# divided by none. Take the lowest stage that fits.
+# divided by none. Take the lowest stage that fits: on cards of 80 GB that is 1.
+# </details>
+#
+# **A 70B, all weights, one machine of eight 80 GB cards?**
+# <details><summary>Answer</summary>
+# 16 bytes × 69e9 = 1.1 TB of states, 640 GB of cards: no stage fits (our trace: 147 GB a card, and
+# 79 on sixteen). So: more machines; or master copies and AdamW's states offloaded, which `ft.memory`
+# puts at 44 GB a card and 0.83 TB in the host; or LoRA on a divided 16-bit base, 17 GB a card.
 # </details>
 #
 # **Is ZeRO-3 model parallelism?**

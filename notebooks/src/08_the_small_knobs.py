@@ -280,19 +280,19 @@ ft.table(runs["batch 8"] + heavy)
 # <!-- claims: C39 · E14 -->
 # ## Break it: one bad batch
 #
-# A tuned model, six more steps, and in the third the answers are random tokens. Plain SGD, then
-# AdamW, with clipping and without.
+# A tuned model, six more steps, and in the third the answers are random tokens. Plain SGD and AdamW,
+# each at a rate that is calm without the bad batch; then clipped.
 
 # %%
 import copy
 
 
-def six_steps(optimizer_of, clip, seed):
+def six_steps(optimizer_of, clip, bad, seed):
     model = copy.deepcopy(runs["batch 8"][0].model).train()
     optimizer, order = optimizer_of(model.parameters()), loop.shuffled(240, 8, seed)
     for step in range(6):
         batch = tokens.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
-        if step == 2:
+        if bad and step == 2:
             noise = torch.randint(3, 3000, batch["labels"].shape,
                                   generator=torch.Generator().manual_seed(seed))
             batch["labels"] = torch.where(batch["labels"] == -100, -100, noise)
@@ -305,23 +305,24 @@ def six_steps(optimizer_of, clip, seed):
 
 # %%
 held_out = tokens.encode_all(lab.val[:32], tokenizer).examples
-kinds = {"SGD": lambda p: torch.optim.SGD(p, lr=0.03),
+kinds = {"SGD": lambda p: torch.optim.SGD(p, lr=0.01),
          "AdamW": lambda p: torch.optim.AdamW(p, lr=3e-4, weight_decay=0.0)}
-hurt = {(kind, clip): [six_steps(kinds[kind], clip, seed) for seed in SEEDS]
-        for kind in kinds for clip in (1.0, math.inf)}
-ft.table([{"optimizer": kind, "clip": clip, "val_loss": losses}
-          for (kind, clip), losses in hurt.items()])
+arms = {"no bad batch": (math.inf, False), "bad batch": (math.inf, True), "clipped": (1.0, True)}
+hurt = {kind: {arm: [six_steps(make, *how, seed) for seed in SEEDS] for arm, how in arms.items()}
+        for kind, make in kinds.items()}
+ft.table([{"optimizer": kind} | val_loss for kind, val_loss in hurt.items()])
 
 # %%
-saved = {kind: [b - a for a, b in zip(hurt[kind, 1.0], hurt[kind, math.inf], strict=True)]
-         for kind in kinds}
-ft.expect(saved["SGD"], ">", 0, "one bad batch hurts SGD, and clipping limits it")
-ft.expect(saved["SGD"], ">", saved["AdamW"], "AdamW suffers less")
+for kind, loss in hurt.items():
+    cost, saved = ([a - b for a, b in zip(loss["bad batch"], loss[arm], strict=True)]
+                   for arm in ("no bad batch", "clipped"))
+    ft.expect(min(cost), ">", 0, f"{kind}: one bad batch hurts, on each seed")
+    ft.expect(min(saved), ">", 0, f"{kind}: clipping at 1.0 limits it, on each seed")
 
 # %% [markdown]
-# For SGD a step is as long as its gradient, so one batch can throw the weights away: clipping is made
-# for this day. AdamW's step has its own limit, so there is less to save; it does remember the bad
-# direction for several steps. Then look at the data of that batch.
+# For SGD a step is as long as its gradient, so one bad batch is one step far too long: clipping is made
+# for this day. AdamW's step has a limit of its own; still the bad batch costs about as much here, since
+# it stays in the averages for several steps. Clipping saves a part. Then look at the data of that batch.
 #
 # <!-- claims: C35 C36 · E12 -->
 # ## Epochs
@@ -447,9 +448,9 @@ ft.check("decay_for", decay_for)
 #
 # **Does clipping matter under Adam?**
 # <details><summary>Answer</summary>
-# Less than under SGD, which one bad batch of ours ruined. Adam divides out the size of all
-# gradients, not of a single one. In clean runs clipping at 1.0 did lower our validation loss: every
-# norm was above 1, the median about 13. Log the norm, then decide.
+# Yes: Adam divides out the size of all gradients, not of a single one, and remembers it. One bad batch
+# of ours cost AdamW about as much as SGD; clipping saved a part. In clean runs clipping at 1.0 lowered
+# our validation loss, too: every norm was above 1, the median about 13. Log the norm, then decide.
 # </details>
 
 # %% [markdown]

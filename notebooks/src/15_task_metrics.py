@@ -316,8 +316,9 @@ ft.table([{"judge": name, "broad wins": session.win_rate("broad"), "result": ses
 
 # %% [markdown]
 # Because sides are drawn at random, a judge who always takes the left only adds noise towards one
-# half; unshuffled, all wins go to whoever stands left. No shuffle cures the one who likes length:
-# **kappa** with a judge who reads exposes him. Model judges have both habits, and like their own
+# half; unshuffled, all wins go to whoever stands left. No shuffle cures the one who likes length
+# (here answers are about as long, so he bends little). **kappa** with a judge who reads exposes both.
+# Model judges have both habits, and like their own
 # style: measure them against people first.
 #
 # The judge who reads saw what the paired test saw, but with ties as half wins his interval is wide:

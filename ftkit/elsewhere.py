@@ -20,7 +20,9 @@ from ftkit import machine, models
 
 KEEP_BYTES = 2**30  # tuned weights that are sent back from other processes, all runs together
 IDLE = 300  # seconds that a process waits for the next sweep
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+# One thread each; and growth is what training looks like, not a leak that calls for a new process.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+               "LOKY_MAX_MEMORY_LEAK_SIZE": "1e12"}
 
 
 def side_by_side(job, workers: int, pays=None) -> str:
@@ -119,7 +121,7 @@ class _Others:
             config = self.job.configs[i]
             config = config.but(precision=config.precision or self.precision)
             # Those of the last sweep, or new ones in place of what has gone.
-            self.pool = get_reusable_executor(self.count, timeout=IDLE, env=ONE_THREAD)
+            self.pool = get_reusable_executor(self.count, timeout=IDLE, env=ENVIRONMENT)
             with contextlib.suppress(BrokenProcessPool):  # gone just now: the next call mends it
                 self.flying[self.pool.submit(train, self.packed, i, config, True)] = i
 

@@ -263,7 +263,7 @@ def _pays(job: Job, one: float, workers: int) -> str:
     todo, alone = len(job.left), one * workers / SIDE_BY_SIDE
     apart = (todo * alone + (workers - 1) * (START + alone)) / workers
     if apart > 0.9 * todo * one:
-        return f"{todo} more runs of {one:.1f} s are too short to start processes for"
+        return f"a run takes {one:.1f} s, and {todo} more are too few to start processes for"
     return _no_room(job.parameters, workers)
 
 

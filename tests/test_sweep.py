@@ -76,7 +76,7 @@ def test_processes_are_started_only_where_they_pay():
     def why(one, runs, parameters=10**6):
         return sweep._pays(types.SimpleNamespace(left=range(runs), parameters=parameters), one, 2)
 
-    assert "too short" in why(one=1.0, runs=7) and "too short" in why(one=60.0, runs=1)
+    assert "too few" in why(one=1.0, runs=7) and "too few" in why(one=60.0, runs=1)
     assert why(one=60.0, runs=8) == ""
     assert "GiB are free" in why(one=60.0, runs=8, parameters=10**12)
 

@@ -88,6 +88,8 @@ def differences(a, b) -> dict:
            and left.get(k) != right.get(k)}
     if None in out.get("seed", ()) or (len(a) > 1 or len(b) > 1):
         out.pop("seed", None)
+    if not (left.get("replay") and right.get("replay")):
+        out.pop("replay_from", None)  # where one of them replays nothing it is no second cause
     data = [k for k in ("data name", "data rows", "data sha256") if k in out]
     if data == ["data name"] and out["data name"] != (None, None):
         out.pop("data name")  # the same records under another name

@@ -47,6 +47,12 @@ def test_one_field_gets_its_effect_with_a_band_from_the_seeds():
     assert "val_loss rose by 1.00 ± 0.23" in found.text
 
 
+def test_replay_against_none_is_one_cause_wherever_the_replay_comes_from():
+    assert ft.compare(made(1.0), made(2.0, replay=0.25)).cause == "replay"
+    others = ft.compare(made(1.0, replay=0.25), made(2.0, replay=0.25, held={"replay_from": "x"}))
+    assert others.cause == "replay_from"
+
+
 def test_an_effect_within_the_noise_is_called_so():
     found = ft.compare(seeds(1.0, 1.4, 0.8), seeds(1.1, 1.2, 1.3, learning_rate=1e-2))
     assert found.effects["val_loss"].clear is False

@@ -3,10 +3,10 @@
     questions(level="mid", topic=["LoRA", "memory"]); topics(); problems(entry)
 
 A question has an id, a level, a topic, the number of its lesson, the question itself, an answer of
-two to five sentences with its conditions, the same in `short`, follow-ups, common wrong answers
-with the reason why each is wrong, sources, and either proofs (see `proofs`: what is claimed, and
-the function that computes it) or a rubric for what only a person can judge. A proof marked
-`typed` is asked as a number.
+two to five sentences with its conditions, the same in `short`, follow-ups with their answers,
+common wrong answers with the reason why each is wrong, sources, and either proofs (see `proofs`:
+what is claimed, and the function that computes it) or a rubric for what only a person can judge. A
+proof marked `typed` is asked as a number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Question:
     question: str
     answer: str
     short: str
-    follow_ups: tuple[str, ...]
+    follow_ups: tuple[dict, ...]
     wrong: tuple[dict, ...]
     sources: tuple[str, ...]
     proofs: tuple[dict, ...]
@@ -117,6 +117,8 @@ def problems(entry: dict) -> list[str]:
             found.append(f"{name} is empty")
     if any(set(w) != {"answer", "why"} for w in entry["wrong"]):
         found.append("a wrong answer needs its reason")
+    if any(set(f) != {"question", "answer"} for f in entry["follow_ups"]):
+        found.append("a follow-up needs its answer")
     if not entry["proofs"] and len(entry["rubric"]) < 3:
         found.append("neither a proof nor a rubric of three points")
     for claim in entry["proofs"]:

@@ -113,7 +113,9 @@ def interview(level=None, topic=None, minutes: float = 20, questions: int = 6,
         numbers = {int(w) - 1 for w in said.replace(",", " ").split() if w.isdigit()}
         well = []
         for follow in question.follow_ups:
-            say(f"Follow-up: {follow}")
+            say(f"Follow-up: {follow['question']}")
+            ask("Enter when you have answered> ")
+            say(f"  {follow['answer']}")
             well.append((ask("went well? y/n> ") or "n").lower().startswith("y"))
         talk.score(numbers & set(range(len(points))), well)
     say("", *talk.lines(), f"Report: {talk.report()}")

@@ -169,7 +169,7 @@ class Interview(W.VBox):
     def _visible(self, go: str, hint: str):
         follow = self.phase == "follow"
         self.go.description = go
-        self.go.layout.display = "none" if follow or self.phase == "over" else ""
+        self.go.layout.display = "none" if self.phase == "over" else ""
         for control in (self.yes, self.no):
             control.layout.display = "" if follow else "none"
         self.opens.layout.display = "" if self.phase == "over" else "none"
@@ -184,6 +184,8 @@ class Interview(W.VBox):
         if self.phase == "follow":
             if text[-1] in "yn":
                 self._follow(text[-1] == "y")
+            else:
+                self._go()
         elif self.phase == "tick" and text[-1].isdigit():
             place = int(text[-1]) - 1
             if 0 <= place < len(self.boxes):
@@ -209,6 +211,8 @@ class Interview(W.VBox):
         elif self.phase == "tick":
             self.phase, self.well = "follow", []
             self._unfold()
+        elif self.phase == "follow":
+            self.said.say(self._follow_up()["answer"])
 
     def _clock(self) -> str:
         left = int(self.talk.seconds_left())
@@ -230,12 +234,17 @@ class Interview(W.VBox):
     def _unfold(self):
         self.head.say(self._clock())
         if len(self.well) < len(self.question.follow_ups):
-            self.asked.say(f"Follow-up: {self.question.follow_ups[len(self.well)]}")
-            self._visible("", "answer aloud, then y or n")
+            self.said.say()
+            self.asked.say(f"Follow-up: {self._follow_up()['question']}")
+            self._visible("Show the answer", "answer aloud; g shows the answer; y or n")
         else:
+            self.said.say()
             ticked = {i for i, box in enumerate(self.boxes) if box.value}
             self.talk.score(ticked, self.well)
             self._ask()
+
+    def _follow_up(self) -> dict:
+        return self.question.follow_ups[len(self.well)]
 
     def _follow(self, well: bool):
         if self.phase != "follow":

@@ -155,6 +155,6 @@ def solution(card: cards.Flash) -> list[str]:
     question = card.question
     if question is not None:
         lines += [f"✗ {w['answer']} — {w['why']}" for w in question.wrong]
-        lines += [f"? {f}" for f in question.follow_ups]
+        lines += [f"? {f['question']} — {f['answer']}" for f in question.follow_ups]
         lines.append(f"Lesson {question.lesson} · " + "; ".join(question.sources))
     return lines

@@ -139,7 +139,9 @@ def test_an_interview_by_keys_alone_ends_in_a_report(home):
         assert [box.value for box in talk.boxes[:2]] == [True, True]
         talk.go.click()
         for follow in question.follow_ups:
-            assert talk.asked.lines == [f"Follow-up: {follow}"]
+            assert talk.asked.lines == [f"Follow-up: {follow['question']}"]
+            key(talk, "g")
+            assert talk.said.lines == [follow["answer"]]
             key(talk, "y")
     assert talk.phase == "over" and talk.path.exists()
     assert "2 of 2 questions" in talk.report.children[0].lines[0]

@@ -49,6 +49,9 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     (tiny, smollm2 and folders only).
     Raises ValueError for what is not known or makes no sense.
     """
+    if not isinstance(config, Config | None):
+        raise ValueError(f"config is a {type(config).__name__}; expected a Config (a model goes to "
+                         "model=)")
     config = (config or Config()).but(**changes)
     _check(config, gpus, zero, offload, device, attention)
     if measure and (attention or logits or offload or device not in (None, machine.device())):

@@ -262,6 +262,8 @@ def setup(seed: int = 0) -> Machine:
     """Seed Python, numpy and torch, choose threads, and say what this machine is."""
     import random
 
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"seed is {seed!r}; expected a whole number")
     share_cores()
     keep_few_kernels()
     import torch

@@ -28,6 +28,9 @@ def what_if(lab: Experiment | None = None, *, model: str = "tiny", data="transla
     fields: names of the fields to show; the others stay as `config` has them.
     Returns a WhatIf, which draws itself. Raises ValueError for bad data, model or field.
     """
+    if not isinstance(lab, Experiment | None):
+        raise ValueError(f"what_if was given a {type(lab).__name__}; give it an Experiment, or "
+                         "model= and data= to start from")
     picked = lab is None
     lab = lab or Experiment(model=model, data=data, val=val, probes=probes)
     return WhatIf(lab, config or Config(max_steps=FIRST), baseline, fields, picked)

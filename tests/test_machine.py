@@ -34,6 +34,8 @@ def test_setup_with_the_same_seed_gives_the_same_random_numbers():
     assert drawn[0] == drawn[1]
     machine.setup(seed=4)
     assert torch.rand(1).item() != drawn[0][1]
+    with pytest.raises(ValueError, match="seed is '3'; expected a whole number"):
+        machine.setup(seed="3")
 
 
 def test_setup_gives_a_reason_for_each_choice():

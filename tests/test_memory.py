@@ -144,6 +144,7 @@ def test_a_config_that_no_model_can_have_is_told_in_words(ftkit, tmp_path, chang
     ({"model": "tiny", "attention": "flash"}, "attention"),
     ({"model": "tiny", "attention": "eager", "measure": True}, "leave attention"),
     ({"model": "tiny", "learning_rat": 1}, "learning_rate"),
+    ({"config": "tiny"}, "config is a str"),
     ({"model": "tiny", "method": "prefix_tuning", "gradient_checkpointing": True}, "prompt_tuning"),
 ])
 def test_a_wrong_request_is_told_in_words(wrong, words):

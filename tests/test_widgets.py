@@ -282,6 +282,11 @@ def test_copy_as_shows_what_the_controls_say(panel, kind, found):
     assert panel.view.text.code == "" and panel.view.text.value == ""
 
 
+def test_what_is_no_experiment_is_told():
+    with pytest.raises(ValueError, match="given a str; give it an Experiment"):
+        ft.what_if("tiny")
+
+
 def test_a_learners_own_file_can_be_picked_and_a_bad_one_is_told_by_line(tmp_path):
     good, bad = tmp_path / "mine.jsonl", tmp_path / "bad.jsonl"
     good.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))

@@ -27,6 +27,7 @@ QUIET = "#707070"  # the training loss: noisy, and not what is to be looked at
 CORNER = 0.08  # radius in inches
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
+LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
 ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
 
 
@@ -320,8 +321,9 @@ def _end_labels(ax, ends):
             annotation_clip=False, parse_math=False)
         width = Text.get_window_extent(note).width
         room = ax.figure.bbox.x1 - ax.transAxes.transform((1.03, 0))[0]
-        if room < width:
-            note.set_text(short(text, max(3, int(len(text) * room / width) - 1)))
+        fits = int(len(text) * room / width) - 1
+        if LEGIBLE <= fits < len(text) - 1:
+            note.set_text(short(text, fits))
 
 
 def draw_seeds(ax, rows, looks):

@@ -25,12 +25,13 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
                "LOKY_MAX_MEMORY_LEAK_SIZE": "1e12"}
 
 
-def side_by_side(job, workers: int, pays=None) -> str:
+def side_by_side(job, workers: int, pays=None, many: bool = False) -> str:
     """Train here and in `workers - 1` other processes, each with one thread. Returns why the runs
     that are left should go one after the other, if so.
 
-    pays: told how many seconds a run takes, says why other processes would not pay, or "". Then
-    the first run has all threads, and the others start while it goes on; by default at once.
+    pays: told how many seconds the first run takes, says why other processes would not pay, or
+    "". They start while that run goes on; by default at once. many: that run has one thread too,
+    since it would wait for the core on which the others start; else it has all.
     """
     if why := _not_sendable(job.lab):
         return why
@@ -38,8 +39,11 @@ def side_by_side(job, workers: int, pays=None) -> str:
     try:
         if pays is None:
             others.start()
-        elif why := _try_one(job, others, pays):
-            return why
+        else:
+            with _one_thread() if many else contextlib.nullcontext():
+                why = _try_one(job, others, pays)
+            if why:
+                return why
         with _one_thread():
             while (mine := others.waiting()) and not others.why and not job.interrupted:
                 job.train(mine[0], lambda row, total: others.feed())

@@ -16,6 +16,7 @@ import time
 from ftkit import bar, machine, models, run, words
 
 SIDE_BY_SIDE = 1.55  # measured on two cores: processes of one thread against one with two threads
+MANY = 6  # from so many runs on, processes pay if a run takes three seconds
 START = 4.0  # seconds until a new process has imported torch and transformers
 
 
@@ -216,8 +217,10 @@ def _run(job: Job, parallel):
     if workers > 1:
         from ftkit import elsewhere
 
+        many = len(job.left) >= MANY
+        slower = workers / SIDE_BY_SIDE if many else 1.0
         why = elsewhere.side_by_side(
-            job, workers, None if parallel else lambda one: _pays(job, one, workers))
+            job, workers, None if parallel else lambda one: _pays(job, one / slower, workers), many)
     if parallel and why:
         print(f"ftkit: the runs go one after the other: {why}", file=sys.stderr)
     job.notes += [f"one after the other: {why}"] * bool(why)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
 import math
-import os
 import random
 import shutil
-import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit import adapters, data, export, machine, models, run, saved, tokens
+from ftkit import adapters, data, export, inputs, machine, models, run, saved, tokens
 from ftkit.bar import Bar
 from ftkit.config import Config
-from ftkit.jsonl import show
 
 _pristine: dict = {}  # name → (model, tokenizer), so that a second run does not read the disk
 _KEEP_BYTES = 2**30
@@ -47,15 +41,15 @@ class Experiment:
     def __init__(self, model="tiny", data="translation", val=None, probes=("general",),
                  template=None, replay_from="general", eval_records=64, metrics=None):
         model = str(model) if isinstance(model, Path) else model
-        _check_kinds(model, template, eval_records)
+        inputs.check_kinds(model, template, eval_records)
         self.model, self.template, self.eval_records = model, template, eval_records
         self.model_name = model if isinstance(model, str) else "tuned"
         if isinstance(model, str):
             models.locate(model)
-        self.train, self.val = _with_validation(data, val)
-        self.probes = _named_probes(probes)
+        self.train, self.val = inputs.with_validation(data, val)
+        self.probes = inputs.named_probes(probes)
         self.replay_from = replay_from
-        self.metrics = _named_metrics(metrics, self.probes)
+        self.metrics = inputs.named_metrics(metrics, self.probes)
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
@@ -73,7 +67,7 @@ class Experiment:
             raise ValueError(f"config is {type(config).__name__}; expected a "
                              f"{self.CONFIG.__name__}")
         config = (config or self.CONFIG()).but(**changes)
-        out = _free_folder(out)
+        out = inputs.free_folder(out)
         *_, happened = self._steps(config, on_start, on_row, stop, live)
         if out:
             _save(happened, out)
@@ -86,7 +80,7 @@ class Experiment:
         """
         import torch
 
-        from ftkit import loop, preflight
+        from ftkit import floats, loop, preflight
 
         if type(config) is not self.CONFIG:
             raise ValueError(f"{type(self).__name__}.run was given a {type(config).__name__}; give "
@@ -110,9 +104,8 @@ class Experiment:
                                versions=machine.versions())
             happened.trainable_parameters, happened.total_parameters = models.count(model)
             happened.predicted_memory_bytes = predicted
-            if note := _tipping(model, config):
+            if note := floats.tipping(model, config):
                 happened.notes.append(note)
-                _tell(note)
             if on_start:
                 on_start(happened)
             yield happened
@@ -220,7 +213,7 @@ class Experiment:
             if bar.began is not None:
                 bar.close()
             evals = {f"{name}_loss": tokens.encode_all(
-                _slice(records, self.eval_records), tokenizer, **options).examples
+                inputs.some(records, self.eval_records), tokenizer, **options).examples
                 for name, records in watched.items()}
             _read[self] = kept = asked, coded, {k: e for k, e in evals.items() if e}
         return kept[1:]
@@ -250,7 +243,7 @@ class Experiment:
         def measure() -> dict:
             with loop.autocast(device, config.precision):
                 losses = self._measure(happened, prepared)
-            return losses | {name: _number(name, metric(model, happened.tokenizer))
+            return losses | {name: inputs.number(name, metric(model, happened.tokenizer))
                              for name, metric in self.metrics.items()}
 
         best = _Best(model, config.early_stopping_patience, config.metric_for_best_model)
@@ -300,32 +293,6 @@ class Experiment:
             figure.finish(happened)
 
 
-HALFWAY = 0.01  # share of such weights that is told; of weights in fp32 it is 1 in 65,536
-
-
-def _tipping(model, config) -> str | None:
-    """A note where many weights lie so that the loss of this run falls at any learning rate."""
-    import torch
-
-    from ftkit import floats
-
-    kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)
-    if config.method != "full" or kind is None:
-        return None
-    share = floats.halfway(model.parameters(), getattr(torch, kind))
-    if share < HALFWAY:
-        return None
-    return (f"{share:.0%} of the weights lie exactly half way between two numbers of "
-            f"{config.precision}, as in models stored in fp16 or dequantised. The smallest update "
-            f"tips them over, so the {config.precision} loss falls at any learning rate; take "
-            "precision fp32, or a copy of the model from `ftkit export FOLDER COPY --dtype bf16`")
-
-
-@functools.cache  # once, however many runs of a sweep say it
-def _tell(note: str):
-    print(f"ftkit: {note}", file=sys.stderr)
-
-
 class _Best:
     """Watches a measure for early stopping and keeps the trainable weights of the best step.
 
@@ -361,90 +328,6 @@ class _Best:
             for name, p in self.model.named_parameters():
                 if name in self.weights:
                     p.data.copy_(self.weights[name])
-
-
-def _with_validation(source, val):
-    if val is not None:
-        return data.compact(source), data.compact(val, "validation")
-    if isinstance(source, str) and source in data.sample_names():
-        return data.compact(source), data.compact(source, "validation")
-    return data.split(data.compact(source), fraction=0.1, seed=0)
-
-
-def _named_probes(probes) -> dict:
-    named = probes.items() if isinstance(probes, dict) else [
-        (Path(str(p)).stem, p)
-        for p in ([probes] if isinstance(probes, str | Path) else probes or ())]
-    found = {}
-    for name, source in named:
-        if isinstance(source, dict):
-            raise ValueError('probes are records; give them a name, {"mine": records}')
-        if name in found or name == "val":
-            what = "two probes are" if name in found else "a probe is"
-            raise ValueError(f"{what} called {name!r}; give its file another name, or probes as a "
-                             "dict of name → source (val is the validation records)")
-        found[name] = data.compact(source, "validation")
-    return found
-
-
-COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
-           "seconds", "val_loss")  # what a row has anyway
-
-
-def _named_metrics(metrics, probes) -> dict:
-    metrics = {} if metrics is None else metrics
-    if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
-        raise ValueError("metrics are a dict of name → function of (model, tokenizer)")
-    taken = metrics.keys() & {*COLUMNS, *(f"{name}_loss" for name in probes)}
-    if taken:
-        raise ValueError(f"a metric is called {min(taken)!r}, which a row has already; give it "
-                         "another name")
-    return dict(metrics)
-
-
-def _number(name: str, value) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"the metric {name!r} gave {show(value)}; expected a number") from None
-
-
-def _check_kinds(model, template, eval_records):
-    pair = isinstance(model, tuple | list) and len(model) == 2 and hasattr(model[0], "parameters")
-    if not (isinstance(model, str) or pair):
-        raise ValueError(f"model is {type(model).__name__}; expected a name, a folder, or a pair "
-                         "(model, tokenizer)")
-    if not isinstance(template, str | None):
-        raise ValueError(f"template is {show(template)}; expected text, or None")
-    if isinstance(eval_records, bool) or not isinstance(eval_records, int) or eval_records < 1:
-        raise ValueError(f"eval_records is {eval_records!r}; expected a whole number at least 1")
-
-
-def _slice(records, n: int) -> data.Records:
-    """The same `n` records every time, spread over the set; they know their lines."""
-    chosen = sorted(random.Random(0).sample(range(len(records)), min(n, len(records))))
-    return data.Records([records[i] for i in chosen], records.name, records.path,
-                        [records.lines[i] for i in chosen])
-
-
-def _free_folder(out):
-    if out is None:
-        return None
-    folder = Path(out)
-    if os.path.exists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"--out {out} exists and is not an empty folder; name a new one")
-    missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
-    try:  # better now than after the run
-        folder.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(dir=folder))
-    except OSError as error:
-        raise ValueError(f"--out {show(str(out))} cannot be written ({error.strerror}); name "
-                         "another folder") from None
-    finally:
-        for parent in missing:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-    return folder
 
 
 def _save(happened, out):

@@ -7,6 +7,9 @@ training loop in which only the rounding of the stored weights varies.
 
 from __future__ import annotations
 
+import functools
+import sys
+
 import torch
 
 from ftkit import fast
@@ -27,6 +30,31 @@ def halfway(weights, dtype: torch.dtype) -> float:
     every = max(1, sum(w.numel() for w in weights) // 100_000)
     some = torch.cat([w.detach().reshape(-1)[::every].double().cpu() for w in weights])
     return (some / spacing(some, dtype) % 1 == 0.5).double().mean().item()
+
+
+HALFWAY = 0.01  # share of such weights that is told; of weights in fp32 it is 1 in 65,536
+
+
+def tipping(model, config) -> str | None:
+    """A note where many weights lie so that the loss of a run falls at any learning rate; also
+    told on stderr, once a process."""
+    kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)
+    if config.method != "full" or kind is None:
+        return None
+    share = halfway(model.parameters(), getattr(torch, kind))
+    if share < HALFWAY:
+        return None
+    note = (f"{share:.0%} of the weights lie exactly half way between two numbers of "
+            f"{config.precision}, as in models stored in fp16 or dequantised. The smallest update "
+            f"tips them over, so the {config.precision} loss falls at any learning rate; take "
+            "precision fp32, or a copy of the model from `ftkit export FOLDER COPY --dtype bf16`")
+    _tell(note)
+    return note
+
+
+@functools.cache  # once, however many runs of a sweep say it
+def _tell(note: str):
+    print(f"ftkit: {note}", file=sys.stderr)
 
 
 def to_bf16(x: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:

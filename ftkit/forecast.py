@@ -10,7 +10,7 @@ import json
 import statistics
 import time
 
-from ftkit import loop, machine, models, preflight, run, tokens
+from ftkit import inputs, loop, machine, models, preflight, run, tokens
 from ftkit.config import Config
 
 SAMPLE, ALL = 64, 20_000  # records whose length is counted; up to ALL they are read beforehand
@@ -46,8 +46,6 @@ class Forecast:
 
     def load(self):
         """Fetch what is needed; slow things happen here."""
-        from ftkit import experiment
-
         model, tokenizer = self.lab._fresh(Config())
         options = {"template": self.lab.template, "max_length": models.context(model)}
 
@@ -55,7 +53,7 @@ class Forecast:
             coded = tokens.encode_all(records, tokenizer, on_long="skip", **options).examples
             return sum(len(example["input_ids"]) for example in coded)
 
-        sample = experiment._slice(self.lab.train, SAMPLE)
+        sample = inputs.some(self.lab.train, SAMPLE)
         watched = [self.lab.val, *self.lab.probes.values()]
         self._read_store()
         if len(self.lab.train) <= ALL:
@@ -65,7 +63,7 @@ class Forecast:
             tier=models.tier(model), context=models.context(model),
             parameters=models.count(model)[1],
             record_tokens=count(sample) / max(1, len(sample)), records=len(self.lab.train),
-            watched_tokens=sum(count(experiment._slice(records, self.lab.eval_records))
+            watched_tokens=sum(count(inputs.some(records, self.lab.eval_records))
                                for records in watched))
 
     def resolved(self, config: Config) -> Config | None:

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from ftkit import decode, evaluate, fast, loop, tokens
 from ftkit.attention import evaluating
 from ftkit.config import Config, DPOConfig, GRPOConfig
-from ftkit.experiment import Experiment, _slice
+from ftkit.experiment import Experiment
+from ftkit.inputs import some
 from ftkit.jsonl import DataError, Problem
 
 __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "grpo_loss",
@@ -166,7 +167,7 @@ class DPO(_Steps):
         prepared = super()._encode(tokenizer, config)
         options = {"max_length": config.max_length, "template": self.template}
         prepared["units"] = pair_examples(self.train, tokenizer, **options)
-        watched = pair_examples(_slice(self.val, self.eval_records), tokenizer, **options)
+        watched = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
         prepared["evals"] = prepared["evals"] | {"val_loss": watched}
         return prepared
 

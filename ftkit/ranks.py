@@ -25,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftkit import experiment, loop, machine, models, run, words, zero
+from ftkit import floats, loop, machine, models, run, words, zero
 from ftkit.config import Config
 
 SCRIPT = Path(__file__).with_name("standalone.py")
@@ -220,8 +220,7 @@ def _write(lab, config, folder, ranks, copy, **changes):
         torch.manual_seed(config.seed)
         prepared = lab._encode(tokenizer, config)
         model = models.adapt(model, config)
-    if note := experiment._tipping(model, config):
-        experiment._tell(note)
+    floats.tipping(model, config)
     if config.method != "full":
         with models.no_bars():
             model.save_pretrained(folder / "adapter")

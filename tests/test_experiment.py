@@ -6,7 +6,7 @@ import logging
 import pytest
 
 import ftkit as ft
-from ftkit import experiment, ranks, run
+from ftkit import experiment, floats, ranks, run
 from ftkit.data import DataError
 from ftkit.export import export
 
@@ -55,7 +55,7 @@ def test_weights_that_the_smallest_update_tips_over_are_told(tmp_path, capsys):
     assert told[0].notes == told[1].notes and told[0].notes[0].startswith("12% of the weights")
     assert told[0].notes[0].split(".")[0] in told[0]._repr_html_()
     assert capsys.readouterr().err.count("half way between two numbers of bf16") == 1
-    experiment._tell.cache_clear()
+    floats._tell.cache_clear()
     ranks.export(lab, ft.Config(precision="bf16"), tmp_path / "ranks")
     assert "half way" in capsys.readouterr().err
     rounded = ft.Experiment(str(tmp_path / "rounded"), RECORDS, val=RECORDS, probes=())

@@ -80,6 +80,20 @@ class Experiment:
         """
         import torch
 
+        cuda = [torch.cuda.current_device()] if machine.device() == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            happened, prepared = self._start(config)
+            if on_start:
+                on_start(happened)
+            yield happened
+            yield from self._train(happened, prepared, on_row, stop, live, store)
+        yield happened
+
+    def _start(self, config):
+        """A Run before its first step, and what it will read; its model is made from torch's
+        random state, which is set to its seed."""
+        import torch
+
         from ftkit import floats, loop, preflight
 
         if type(config) is not self.CONFIG:
@@ -92,36 +106,31 @@ class Experiment:
         config = config.resolved(models.tier(model),
                                  "bf16" if machine.bf16_is_fast() else "fp32",
                                  models.context(model))
-        device = next(model.parameters()).device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(config.seed)
-            prepared = self._encode(tokenizer, config)
-            model = models.trainable(model, config)
-            total = loop.steps_in(config, len(prepared["units"]))
-            happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
-                               data=prepared["about"], total_steps=total, model=model,
-                               tokenizer=tokenizer, experiment=self, machine=machine.describe(),
-                               versions=machine.versions())
-            happened.trainable_parameters, happened.total_parameters = models.count(model)
-            happened.predicted_memory_bytes = predicted
-            if note := floats.tipping(model, config):
-                happened.notes.append(note)
-            if on_start:
-                on_start(happened)
-            yield happened
-            yield from self._train(happened, prepared, on_row, stop, live, store)
-        yield happened
+        torch.manual_seed(config.seed)
+        prepared = self._encode(tokenizer, config)
+        model = models.trainable(model, config)
+        total = loop.steps_in(config, len(prepared["units"]))
+        happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
+                           data=prepared["about"], total_steps=total, model=model,
+                           tokenizer=tokenizer, experiment=self, machine=machine.describe(),
+                           versions=machine.versions())
+        happened.trainable_parameters, happened.total_parameters = models.count(model)
+        happened.predicted_memory_bytes = predicted
+        if note := floats.tipping(model, config):
+            happened.notes.append(note)
+        return happened, prepared
 
     def sweep(self, config: Config | None = None, *, on_row: Callable | None = None,
               parallel: bool | int | None = None, backend: str | None = None,
               halving: bool = False, resume: bool = False, **values) -> list[run.Run]:
         """One run for every combination: `lab.sweep(learning_rate=[1e-4, 1e-3], seed=range(3))`.
 
-        Returns the runs in the order of the grid. parallel: None runs side by side in processes
-        where that is faster, False never, True or a number always. backend: "dask" or "ray", the
-        workers of that cluster. halving: end the worse half early, again and again, until one
-        config is left. resume: take whole runs of the same question from the store, without their
-        models. An interrupt keeps what has finished. More in `ftkit.sweep.sweep`.
+        Returns the runs in the order of the grid. parallel: None runs small models side by side on
+        the cores of this machine, False never, True or a number (runs at a time) any model.
+        backend: "dask" or "ray", the workers of that cluster. halving: end the worse half early,
+        again and again, until one config is left. resume: take whole runs of the same question
+        from the store, without their models. An interrupt keeps what has finished. More in
+        `ftkit.sweep.sweep`.
         """
         from ftkit import sweep
 

@@ -194,7 +194,7 @@ class Writer:
 
 
 def keep(run: Run):
-    """Store a whole Run that another process made; its id is changed where it is taken."""
+    """Store a whole Run that another machine made; its id is changed where it is taken."""
     while (machine.home() / "runs" / run.id).exists():
         run.id = new_id()
     writer = Writer(run)

@@ -2,22 +2,21 @@
 
     runs = lab.sweep(base, learning_rate=[1e-4, 1e-3], seed=range(3)); runs.how
 
-On CPU a stack of small models trained as one is slower than one after the other (measured, 0.79
-times); two processes with one thread each are 1.55 times one process with two.
+On two cores, two small models at a time with one core each are done sooner than one after
+the other with both; SmolLM2-135M gains nothing, and a stack of models trained as one is slower.
 """
 
 from __future__ import annotations
 
+import contextlib
 import html
 import itertools
 import sys
 import time
 
-from ftkit import bar, machine, models, run, words
+from ftkit import bar, machine, models, run, together, words
 
-SIDE_BY_SIDE = 1.55  # measured on two cores: processes of one thread against one with two threads
-MANY = 6  # from so many runs on, processes pay if a run takes three seconds
-START = 4.0  # seconds until a new process has imported torch and transformers
+SMALL = 2e7  # parameters up to which one run leaves much of the cores unused
 
 
 class Sweep(list):
@@ -35,10 +34,11 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
           resume=False) -> Sweep:
     """One run for every combination of `values` (field → list), in the order of the grid.
 
-    on_row: called with each row; where other processes train, when a run has come back.
-    parallel: None runs side by side where that is faster, which the first run tells; False never;
-    True or a number of processes always. Each process has one thread; sums in another order make
-    a difference in the last digits only. Falls back to one after the other and says why.
+    on_row: called with each row; rows of runs that go side by side come mixed.
+    parallel: None runs small models on CPU side by side, as many as there are threads; False
+    never; True or a number of runs at a time any model that fits. Threads are shared out among
+    the runs, and sums in another order make a difference in the last digits only. Steps that
+    draw random numbers (dropout, sampled answers) go one after the other, and `how` says so.
     backend: "dask" or "ray" run on that cluster, through joblib. A lost worker's runs are run
     again. Runs from a cluster come back without their models.
     halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start;
@@ -56,22 +56,22 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     if backend not in (None, "dask", "ray"):
         raise ValueError(f"backend is {backend!r}; expected None, 'dask' or 'ray'")
     if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel < 1:
-        raise ValueError(f"parallel is {parallel}; expected True, False or a number of processes")
-    if halving and (backend or parallel):
+        raise ValueError(f"parallel is {parallel}; expected True, False or a number of runs at a "
+                         "time")
+    if halving and backend:
         raise ValueError("halving compares the runs while they go on, so it runs them in this "
-                         "process; leave out backend and parallel")
+                         "process; leave out backend")
     job = Job(lab, configs, grid, on_row)
     if resume:
         job.take_from_store()
-    from ftkit import elsewhere, halve
+    from ftkit import cluster, halve
 
     try:
-        if halving:
-            halve.rounds(job)
-        elif backend:
-            elsewhere.on_cluster(job, backend)
+        if backend:
+            cluster.train(job, backend)
         else:
-            _run(job, parallel)
+            with _own_random_state():
+                (halve.rounds if halving else _run)(job, parallel)
     except KeyboardInterrupt:
         job.interrupted = True
     return job.finish()
@@ -93,42 +93,28 @@ class Job:
         self.lab, self.configs, self.grid, self.on_row = lab, configs, grid, on_row
         self.done: dict[int, run.Run] = {}  # place in the grid → Run
         self.notes, self.interrupted, self.began = [], False, time.perf_counter()
-        self.stored, self.shown, self.parameters = 0, _Progress(len(configs)), 0
+        self.stored, self.shown, self.shares = 0, _Progress(len(configs)), {}
 
     @property
     def left(self) -> list[int]:
         return [i for i in range(len(self.configs)) if i not in self.done]
 
-    def say(self, i: int, share: float = 0.0, step: str = ""):
-        """Show that run `i` is at this share of its steps."""
+    def say(self, i: int, step: str = ""):
+        """Show run `i` as the one that goes on."""
         point = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
                           for k, v in self.grid[i].items())
-        self.shown(len(self.done), self.stored, share,
+        begun = sum(share for k, share in self.shares.items() if k not in self.done)
+        self.shown(len(self.done), self.stored, begun,
                    f"run {i + 1} of {len(self.configs)}" + (f": {point}" if point else "") + step)
 
-    def listen(self, i: int, also=None):
-        """How run `i` tells its number of steps, and a listener for its rows."""
-        total = []
-
-        def start(happened):
-            total.append(happened.total_steps)
-            self.parameters = happened.total_parameters
-            self.say(i)
-
-        def row(row):
-            self.say(i, row["step"] / total[0], f" · step {row['step']} of {total[0]}")
-            if self.on_row:
-                self.on_row(row)
-            if also:
-                also(row, total[0])
-
-        return start, row
-
-    def train(self, i: int, also=None):
-        """Run `i`, here. also: called with each row and the number of steps."""
-        start, row = self.listen(i, also)
-        self.done[i] = self.lab.run(self.configs[i], on_start=start, on_row=row, live=False)
-        self.interrupted = (self.done[i].stopped or "").startswith("interrupted")
+    def tell(self, flight, row: dict | None):
+        """A row of a run, to whoever listens."""
+        if row is None:
+            return
+        self.shares[flight.i] = row["step"] / flight.run.total_steps
+        self.say(flight.i, f" · step {row['step']} of {flight.run.total_steps}")
+        if self.on_row:
+            self.on_row(row)
 
     def take_from_store(self):
         """Runs that the store has whole."""
@@ -148,7 +134,7 @@ class Job:
             self.notes.append(f"{self.stored} from the store (without their models)")
 
     def arrived(self, i: int, happened: run.Run):
-        """A whole run from another process: stored here, so that none is stored twice."""
+        """A whole run from another machine: stored here, so that none is stored twice."""
         happened.experiment = self.lab
         run.keep(happened)
         self.done[i] = happened
@@ -212,62 +198,71 @@ class _Progress:
 
 
 def _run(job: Job, parallel):
-    """In turn in this process, or in several, as `parallel` and the first run say."""
-    workers, why = _workers(job, parallel)
+    """All runs, one after the other or side by side."""
+    flights = [together.Flight(job, i) for i in job.left]
+    try:
+        workers = at_a_time(job, flights, parallel)
+        last = len(flights) % workers  # they share all threads, once the others have ended
+        together.go_on(flights[: len(flights) - last], workers)
+        together.go_on(flights[len(flights) - last :], last)
+    except BaseException:
+        together.settle(flights)
+        raise
+
+
+def at_a_time(job: Job, flights: list, parallel) -> int:
+    """How many runs go side by side; takes the first step of the first to find out. The job notes
+    it, or why there are not more than one."""
+    workers, why = _wanted(job, parallel, len(flights))
     if workers > 1:
-        from ftkit import elsewhere
+        flights[0].begin()
+        workers, why = _fitting(flights[0].run, workers, parallel)
+    if workers > 1 and flights[0].draws(together.share(workers)):
+        workers, why = 1, "its steps draw random numbers, and torch has one random state for all"
+    if workers > 1:
+        job.notes.append(f"{workers} side by side")
+    elif why:
+        job.notes.append(f"one after the other: {why}")
+        if parallel:
+            print(f"ftkit: the runs go one after the other: {why}", file=sys.stderr)
+    return workers
 
-        many = len(job.left) >= MANY
-        slower = workers / SIDE_BY_SIDE if many else 1.0
-        why = elsewhere.side_by_side(
-            job, workers, None if parallel else lambda one: _pays(job, one / slower, workers), many)
-    if parallel and why:
-        print(f"ftkit: the runs go one after the other: {why}", file=sys.stderr)
-    job.notes += [f"one after the other: {why}"] * bool(why)
-    for i in job.left:
-        if not job.interrupted:
-            job.train(i)
 
-
-def _threads() -> int:
+def _wanted(job: Job, parallel, runs: int) -> tuple[int, str]:
+    """(how many may go side by side, why not more than one)."""
     import torch
 
-    return torch.get_num_threads()
-
-
-def _workers(job: Job, parallel) -> tuple[int, str]:
-    """(how many processes may train, why not more than one)."""
-    todo = len(job.left)
-    if parallel is False or todo < 2:
+    if parallel is False or runs < 2:
         return 1, ""
     if machine.device() == "cuda":
-        return 1, "processes would have to share the GPU"
-    wanted = _threads() if parallel is None else machine.cores() if parallel is True else parallel
-    wanted = min(wanted, todo)
+        return 1, "they would have to share the GPU"
+    wanted = (torch.get_num_threads() if parallel is None else machine.cores() if parallel is True
+              else parallel)
     if wanted < 2:
-        return 1, ("one thread is all that torch may use here" if parallel is None else
-                   "there is one core" if parallel is True else "")
-    if parallel and (why := _no_room(models.count(job.lab._fresh(job.configs[0])[0])[1], wanted)):
-        return 1, why
-    return wanted, ""
+        return 1, "" if parallel == 1 else "there is one core for them"
+    for field in ("lora_dropout", "gradient_checkpointing"):
+        if any(getattr(config, field) for config in job.configs):
+            return 1, f"{field} needs torch's random state, which is one for all"
+    return min(wanted, runs), ""
 
 
-def _no_room(parameters: int, workers: int) -> str:
-    """Why so many processes do not fit: weights, gradients and two moments, the activations of a
-    small batch, and the imports."""
-    need, free = workers * (20 * parameters + 2**30), machine.free_memory()
-    return "" if need <= free else (f"{workers} processes would need about {need / 2**30:.1f} GiB "
-                                    f"and {free / 2**30:.1f} GiB are free")
+def _fitting(first: run.Run, workers: int, parallel) -> tuple[int, str]:
+    """(how many runs like the first go side by side, why not more than one)."""
+    if parallel is None and first.total_parameters > SMALL:
+        return 1, "one run of a model of this size uses all cores"
+    need, free = first.predicted_memory_bytes or 0, machine.free_memory()
+    fit = max(1, free // need) if need else workers
+    return min(workers, fit), (f"two would need about {2 * need / 2**30:.1f} GiB and "
+                               f"{free / 2**30:.1f} GiB are free")
 
 
-def _pays(job: Job, one: float, workers: int) -> str:
-    """Why what is left would not end sooner side by side, where a run takes `one` second with all
-    threads."""
-    todo, alone = len(job.left), one * workers / SIDE_BY_SIDE
-    apart = (todo * alone + (workers - 1) * (START + alone)) / workers
-    if apart > 0.9 * todo * one:
-        return f"a run takes {one:.1f} s, and {todo} more are too few to start processes for"
-    return _no_room(job.parameters, workers)
+@contextlib.contextmanager
+def _own_random_state():
+    """Leaves torch's random state as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        yield
 
 
 # ------------------------------------------------------------------------------- the same run

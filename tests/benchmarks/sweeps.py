@@ -3,8 +3,8 @@
 The plain run is what one writes without a kit: padded batches, fp32, `model(**batch).loss`, clip,
 AdamW, an evaluation ten times in a run; one rate after the other in one process with all cores.
 Same model, records, order, schedule and evaluation records. Each contender has a process of its
-own; imports, loading and a first step are not counted, starting further processes is. Wall time,
-so it needs a quiet machine. Writes SWEEPS.md beside this file.
+own; imports, loading and a first step are not counted. Wall time, so it needs a quiet machine.
+Writes SWEEPS.md beside this file.
 
     python tests/benchmarks/sweeps.py [--quick] [--rounds N]
 
@@ -28,8 +28,7 @@ WHO = {
     "plain": "plain PyTorch, fp32, one after the other",
     "turn": "ftkit, one after the other",
     "sweep": "ftkit, `lab.sweep(...)` as it comes",
-    "side": "ftkit, `parallel=True`",
-    "fp32": "ftkit, fp32, `parallel=True`",
+    "fp32": "ftkit, fp32, as it comes",
     "halving": "ftkit, `halving=True`",
 }
 
@@ -114,8 +113,7 @@ def ours(who: str, rates, steps: int) -> dict:
     lab = experiment()
     config = ft.Config(max_steps=steps, precision="fp32" if who == "fp32" else None)
     lab.run(config, max_steps=1, live=False)
-    options = {"turn": {"parallel": False}, "sweep": {}, "side": {"parallel": True},
-               "fp32": {"parallel": True}, "halving": {"halving": True}}[who]
+    options = {"turn": {"parallel": False}, "halving": {"halving": True}}.get(who, {})
     began = time.perf_counter()
     runs = lab.sweep(config, learning_rate=list(rates), **options)
     return {"seconds": time.perf_counter() - began, "how": runs.how,

@@ -10,6 +10,9 @@ import contextlib
 import json
 import logging
 import os
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -87,7 +90,8 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
         options |= {"quantization_config": _nf4(), "device_map": {"": device}}
     try:
         with no_bars() if name == "tiny" else contextlib.nullcontext():
-            model = _model_class(where).from_pretrained(where, **options)
+            model = _model_class(where).from_pretrained(_on_disk(where), **options)
+        model.name_or_path = where  # what an adapter will name as its base
         tokenizer = load_tokenizer(name)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
@@ -121,7 +125,30 @@ def load_tokenizer(name: str):
         return load_tokenizer(saved.base_of(where))
     if name == "tiny":  # the general class finds out the same by importing every model family
         return transformers.PreTrainedTokenizerFast.from_pretrained(where)
-    return transformers.AutoTokenizer.from_pretrained(where)
+    return transformers.AutoTokenizer.from_pretrained(_on_disk(where))
+
+
+def _on_disk(where: str) -> str:
+    """The folder of a hub model in the hub's cache where the hub has no address, else `where`.
+
+    Asked for a name without a network its client tries again for the better part of a minute.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if Path(where).exists() or urllib.request.getproxies():
+        return where
+    host = urllib.parse.urlparse(constants.ENDPOINT).hostname
+    try:
+        socket.getaddrinfo(host, 443)
+        return where
+    except OSError:
+        pass
+    try:
+        return snapshot_download(where, local_files_only=True)
+    except LocalEntryNotFoundError:
+        raise ValueError(f"cannot load {where!r}: it is not on this machine, and {host} cannot be "
+                         "reached; without a network give a folder, smollm2 or tiny") from None
 
 
 def context(model_or_name) -> int:

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 
@@ -114,3 +115,27 @@ def test_a_large_file_takes_less_memory_than_twice_its_size(tmp_path, home):
         assert status == 0, told[-500:]
         print(f"{command[0]}: {(peak - bare) / size:.2f} times the {size / 2**20:.0f} MiB file")
         assert peak - bare < 2 * size
+
+
+def test_without_a_network_a_model_of_the_hub_comes_from_its_cache_or_is_refused_at_once(
+        home, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    import ftkit as ft
+    from ftkit import models
+
+    def no_address(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_address)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    kept = tmp_path / "cache" / "models--me--toy"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("abc")
+    shutil.copytree(models.tiny_path(), kept / "snapshots" / "abc")
+    model, tokenizer = ft.load("me/toy")
+    assert model.name_or_path == "me/toy"  # what an adapter names as its base
+    assert tokenizer("tea")["input_ids"] == ft.load("tiny")[1]("tea")["input_ids"]
+    with pytest.raises(ValueError, match="'me/other': it is not on this machine, and .* cannot be"):
+        ft.load("me/other")

@@ -124,7 +124,9 @@ ft.expect(exact["no role marker"], "<", [e / 2 for e in exact["as trained"]],
           "without the role marker most answers are lost")
 ft.expect(exact["double BOS"], "==", exact["as trained"],
           "a second BOS makes no difference that three seeds could show")
-marker.score("no `Assistant:` before the answer")
+halved = [sum(exact[name]) < sum(exact["as trained"]) / 2 for name in ("no role marker", "double BOS")]
+marker.score("both" if all(halved) else "neither" if not any(halved) else
+             marker.options[halved.index(True)])
 
 # %% [markdown]
 # Two bugs that look alike on paper, and one of them costs nearly everything. Why is the second BOS
@@ -158,7 +160,7 @@ ft.table([{"base": name, "answers that end": values} for name, values in ends.it
 
 # %%
 ft.expect(ends["tuned before"], ">", ends["tiny"], "a base that knows EOS hides the bug")
-knows.score("still end")
+knows.score("still end" if min(ends["tuned before"]) > 0.5 else "stop ending")
 
 # %% [markdown]
 # Whoever tests this bug on a chat model concludes that it is harmless. It is not: it waits for the

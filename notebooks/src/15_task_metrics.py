@@ -47,7 +47,8 @@ def new(gained, lost):
 
 
 luck = {(g, k): metrics.mcnemar(old, new(g, k)) for g, k in ((6, 0), (16, 10), (30, 24))}
-guess.score("no")
+chances = luck.values()
+guess.score("yes: better" if max(chances) < 0.05 else "yes: luck" if min(chances) > 0.05 else "no")
 
 # %%
 ft.table([{"newly right": g, "newly wrong": k, "total": sum(new(g, k)), "p (McNemar)": p}

@@ -101,7 +101,7 @@ back = {name: [ft.exact_match(ft.Experiment(
     for name, m in {"hurt": (hurt.model, tokenizer), "base": "tiny"}.items()}
 ft.expect(back["hurt"], ">", after["kept"], "a few steps bring much of it back")
 ft.expect(back["hurt"], ">", back["base"], "which the base cannot do in so few: it was still there")
-again.score("much higher from the hurt model")
+again.score(again.options[sum(back["hurt"]) > 1.5 * sum(back["base"])])
 
 # %% [markdown]
 # A lost answer is not always lost knowledge. Whoever reports a benchmark drop should say how much of
@@ -193,7 +193,8 @@ learned, kept = ({arm: front.values(arm, key) for arm in rates} for key in ("tar
 ft.expect(kept["full 0.0001"], ">", kept["full 0.001"], "the low rate keeps more")
 ft.expect(learned["full 0.0001"], "<", learned["full 0.001"], "because it learned less")
 ft.expect(kept["full 0.001"], "<", before["kept"] - 0.2, "at 0.001 the old tasks are hurt")
-safest.score("of almost nothing")
+safe = max(rates, key=lambda arm: sum(kept[arm]))
+safest.score(safest.options[sum(learned[safe]) < max(map(sum, learned.values())) / 4])
 
 # %% [markdown]
 # So "lower the rate" alone is a walk along the line, not above it.

@@ -127,7 +127,8 @@ guess
 gentle = lab.run(base, learning_rate=1e-4, eval_steps=4, seed=SEEDS[0])
 early = next(row for row in gentle.rows if row.get("val_accuracy", 0) >= 0.9)
 ft.expect(early["exact"], "<", 0.6, f"at step {early['step']} the pairs are told apart, no more")
-guess.score("still below 0.6")
+guess.score("unchanged" if early["exact"] == gentle.before["exact"] else
+            "still below 0.6" if early["exact"] < 0.6 else "about 0.9 as well")
 
 # %% [markdown]
 # Accuracy is there within a few steps; exact match comes later and stops far below. To rank two given
@@ -183,7 +184,8 @@ ft.expect(hot["val_chosen"], "<", gentle.before["val_chosen"], "but the CHOSEN a
 ft.expect(hot["exact"], "<", calm["exact"], "fewer answers are right")
 ft.expect(hot["kept"], "<", calm["kept"], "the other tasks are lost")
 ft.expect(hot["general_loss"], ">", calm["general_loss"], "and so is plain prose")
-bet.score("higher and lower")
+higher = [sum(hot[key]) > sum(calm[key]) for key in ("val_margin", "exact")]
+bet.score("both higher" if all(higher) else "higher and lower" if any(higher) else "both lower")
 
 # %%
 dpo_runs = {name: members for name, members in runs.items() if name != "SFT on chosen"}
@@ -276,7 +278,7 @@ earned = {when: [r.rows[i]["reward"] for r in played["long"]] for when, i in (("
 ft.expect(right["exact"], ">", start, "the honest reward: more sentences are right")
 ft.expect(earned["last"], ">", earned["first"], "the other reward rises as well")
 ft.expect(right["long"], "<", start, "and hardly a sentence is right any more")
-odds.score("noise up to the limit")
+odds.score("noise up to the limit" if sum(right["long"]) < start else "longer right sentences")
 
 # %%
 ft.curves(played, "reward", "length")

@@ -111,7 +111,7 @@ def sides(name, id):
 
 after, before = sides("lora_narrow", "lora-forgets")
 ft.expect(after, ">", [1.5 * b for b in before], "LoRA forgot")
-lora.score("rises by a half or more")
+lora.score(lora.options[sum(after) > 1.25 * sum(before)])
 
 # %% [markdown]
 # What is true: LoRA changes fewer numbers, and can be taken out again. What it does to the function
@@ -130,7 +130,7 @@ late, early = sides("healthy_loss", "forgetting-before-divergence")
 general, base = sides("general_at_ten", "forgetting-before-divergence")
 ft.expect(late, "<", early, "the training loss fell")
 ft.expect(general, ">", [g + 0.5 for g in base], "and general text got much worse")
-falling.score("falls all the same")
+falling.score(falling.options[sum(late) < sum(early)])
 
 # %%
 ft.table([{"loss": "training", "first": early, "last": late},

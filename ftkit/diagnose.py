@@ -15,6 +15,7 @@ TURNED = 0.05  # share of its best value by which val_loss must have risen again
 LEARNT = 0.1  # share of its value that val_loss must fall by, for the run to have learnt something
 BOTH = {"underfitting": "take more steps",  # the two together, without contradiction
         "forgetting": "lower the learning rate, or replay general data"}
+BEHIND = 0.1  # share by which val_loss ends above that of the baseline
 STILL = 0.05  # share by which val_loss fell in the last quarter: not at its end yet
 
 
@@ -28,12 +29,14 @@ class Finding(NamedTuple):
     evidence: dict
 
 
-def diagnose(run) -> list[Finding]:
+def diagnose(run, baseline=None) -> list[Finding]:
     """What is wrong with a Run, worst first; one Finding "fine" when nothing is.
 
-    run: anything with rows, before and after, as Run has them. The thresholds are conventions of
-    this kit, on losses in nats per token: a probe that rose by 0.1, a val_loss 5 % above its best
-    while the training loss went on falling, a val_loss that fell by less than 10 %.
+    run: anything with rows, before and after, as Run has them. baseline: another; a run that is
+    fine by its own curves and ends far above it on the same validation records says so.
+    The thresholds are conventions of this kit, on losses in nats per token: a probe that rose by
+    0.1, a val_loss 5 % above its best while the training loss went on falling, a val_loss that
+    fell by less than 10 %, or that ends 10 % above the baseline's.
     """
     losses = words.series(run, "loss")
     if not losses:
@@ -49,7 +52,7 @@ def diagnose(run) -> list[Finding]:
                  for finding in found]
         if "then" not in found[0].evidence:  # it moved far and learned hardly anything
             found[0] = found[0]._replace(advice="lower the learning rate")
-    return found or [_fine(run, losses)]
+    return found or [_fine(run, losses, baseline)]
 
 
 def _diverged(run, losses) -> Finding | None:
@@ -123,14 +126,26 @@ def _forgetting(run) -> list[Finding]:
     return found
 
 
-def _fine(run, losses) -> Finding:
+def _fine(run, losses, baseline) -> Finding:
     ends = _ends(run, "val_loss")
     start, end = ends or (losses[0][1], _tail(losses))
     kept = [key for key in words.loss_keys([run]) if key not in ("loss", "val_loss")]
     probes = " and no probe rose by more than 0.1" if kept else "; no probe was watched"
+    best = _ends(baseline, "val_loss") if _same_validation(run, baseline) and ends else None
+    if best and end > best[1] * (1 + BEHIND) and end - best[1] > 0.05:
+        return Finding("fine", f"fine by its own curves, but val_loss ends at {words.number(end)} "
+                       f"and the baseline's at {words.number(best[1])}",
+                       "compare the two: ft.compare tells what differs",
+                       {"before": start, "after": end, "baseline": best[1]})
     return Finding("fine", f"fine: {'val_loss' if ends else 'the loss'} fell from "
                    f"{words.number(start)} to {words.number(end)}{probes}",
                    "change one thing and compare", {"before": start, "after": end})
+
+
+def _same_validation(run, baseline) -> bool:
+    ours, theirs = ((getattr(r, "data", None) or {}).get("held_still") or {}
+                    for r in (run, baseline))
+    return run is not baseline and bool(ours) and ours.get("validation") == theirs.get("validation")
 
 
 def _ends(run, key) -> tuple[float, float] | None:

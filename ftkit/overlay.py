@@ -52,7 +52,7 @@ def picture(runs: list, baseline) -> fig.Picture | None:
         made = live._final(runs[-1], f"{runs[-1].model_name} on {runs[-1].data.get('name')}")
     else:
         made = _stacked(shown)
-    said = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1]))
+    said = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1], baseline))
     said = f"{said[:1].upper()}{said[1:]}" if len(shown) == 1 else (
         f"The newest run ({name(runs[-1], baseline)}): {said}")
     said += "; each val_loss is on records of the run's own data" * (

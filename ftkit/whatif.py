@@ -323,8 +323,8 @@ class WhatIf:
         made = self.picture()
         if made is not None:
             self.view.see(made.png(dpi=100))
-            self.view.verdict.say(*(f"{finding.text} → {finding.advice}"
-                                    for finding in diagnose.diagnose(self.runs[-1])))
+            found = diagnose.diagnose(self.runs[-1], self.baseline)
+            self.view.verdict.say(*(f"{finding.text} → {finding.advice}" for finding in found))
             if self._handle is not None:
                 self._leave(made)
 

@@ -34,6 +34,18 @@ def test_a_run_that_learns_and_forgets_nothing_is_fine():
     assert "4.00 to 0.50" in found[0].text and "no probe rose" in found[0].text
 
 
+def test_a_fine_run_that_ends_far_above_the_baseline_says_so():
+    good, slow = (run(falling(), [4, 2, 1, *[end] * 6]) for end in (0.5, 0.9))
+    assert "the baseline" not in diagnose(slow, good)[0].text  # not known to be the same records
+    good.data = slow.data = {"held_still": {"validation": "abc"}}
+    (found,) = diagnose(slow, good)
+    assert found.kind == "fine" and "val_loss ends at 0.90 and the baseline's at 0.50" in found.text
+    for one, other in ((good, slow), (slow, slow), (slow, None)):
+        assert "the baseline" not in diagnose(one, other)[0].text
+    slow.data = {"held_still": {"validation": "def"}}
+    assert "the baseline" not in diagnose(slow, good)[0].text
+
+
 def test_nan_is_divergence_and_nothing_else_is_said():
     found = diagnose(run([4.0, 3.0, 9.0, math.nan], [4.0, math.nan], [1.0, math.nan]))
     assert [f.kind for f in found] == ["diverged"]

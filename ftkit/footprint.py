@@ -63,7 +63,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     shape = None if count is not None else shapes.shape(model)
     context = getattr(shape, "max_position_embeddings", None) or 2048
     precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
-    config = config.resolved("other", precision, context)
+    config = _stored(shape, config.resolved("other", precision, context))
     lengths = tuple(lengths or [config.max_length] * config.batch_size)
     if count is not None:
         found = _of_count(config, count, gpus, zero)
@@ -245,6 +245,19 @@ def size(count: float) -> str:
 
 
 # ------------------------------------------------------------------ inside
+
+
+def _stored(shape, config):
+    """The config as it runs on a model whose folder holds quantised weights."""
+    stored = getattr(shape, "quantization_config", None)
+    if not stored or config.method == "qlora":
+        return config
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    if config.method == "lora" and stored.get("load_in_4bit"):
+        return config.but(method="qlora")
+    raise ValueError(f"the weights of this model are quantised ({stored.get('quant_method')}), and "
+                     f"method {config.method} over them is not predicted; 4 bits of bitsandbytes "
+                     "with lora or qlora are")
 
 
 def _check(config, gpus, zero, offload, device, attention):

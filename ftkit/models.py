@@ -86,8 +86,11 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
         return saved.apply(base, where), load_tokenizer(name)
     device = device or machine.device()
     options = {"dtype": torch.float32, "use_safetensors": True}
-    if quantize:
-        options |= {"quantization_config": _nf4(), "device_map": {"": device}}
+    stored = bool(_read_config(where).get("quantization_config"))  # quantised in its folder
+    if quantize and not stored:
+        options |= {"quantization_config": _nf4()}
+    if quantize or stored:
+        options |= {"device_map": {"": device}}
     try:
         with no_bars() if name == "tiny" else contextlib.nullcontext():
             model = _model_class(where).from_pretrained(_on_disk(where), **options)
@@ -97,9 +100,10 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"cannot load {name!r}: {reason} (a gated model needs `hf auth login`; "
                          "offline, give a folder or tiny)") from None
-    if quantize:
-        unpack_quantized_for_training(model)
-    return model.to(device) if not quantize else model, tokenizer
+    if not (quantize or stored):
+        return model.to(device), tokenizer
+    unpack_quantized_for_training(model)
+    return model, tokenizer
 
 
 @contextlib.contextmanager
@@ -223,6 +227,9 @@ def adapt(model, config):
     full: every parameter. Anything else: a peft model around the frozen base, see `adapters`.
     """
     if config.method == "full":
+        if getattr(model, "is_quantized", False):
+            raise ValueError("method is full, which trains every weight, and those of this model "
+                             "are quantised; take lora, which trains beside them")
         return model.requires_grad_(True)
     from ftkit import adapters
 

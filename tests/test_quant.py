@@ -137,3 +137,26 @@ def test_gradients_after_an_evaluation_are_those_of_the_dequantised_model():
                                     if p.requires_grad]))
     ours, wanted = gradients
     assert (ours - wanted).norm() / wanted.norm() <= 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
+def test_a_folder_of_4_bit_weights_trains_as_qlora_does_and_not_in_full(tmp_path, monkeypatch):
+    """bitsandbytes repacks such weights at the first evaluation, after which the gradients that
+    pass through them are wrong, and the loss of this run would be ten times as high."""
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+    model, tokenizer = models.load("tiny", quantize=True)
+    models.save(model, tokenizer, tmp_path / "stored")
+    setting = dict(data="translation", probes=(), eval_records=4)
+    config = ft.Config(max_steps=3, eval_steps=1, learning_rate=1e-2)
+    stored = ft.Experiment(model=str(tmp_path / "stored"), **setting)
+    runs = [stored.run(config.but(method="lora")), stored.run(config.but(method="qlora")),
+            ft.Experiment(**setting).run(config.but(method="qlora"))]
+    curves = [[row["loss"] for row in run.rows] for run in runs]
+    assert curves[0] == curves[1] == pytest.approx(curves[2], rel=1e-2)
+    with pytest.raises(ValueError, match="those of this model are quantised; take lora"):
+        stored.run(config)
+    peaks = [ft.memory(config.but(method=method), str(tmp_path / "stored")).peak
+             for method in ("lora", "qlora")]
+    assert peaks[0] == peaks[1]
+    with pytest.raises(ValueError, match="method full over them is not predicted"):
+        ft.memory(config, str(tmp_path / "stored"))

@@ -25,10 +25,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftkit import floats, loop, machine, models, run, words, zero
+from ftkit import floats, formula, loop, machine, models, run, words, zero
 from ftkit.config import Config
 
 SCRIPT = Path(__file__).with_name("standalone.py")
+IMPORTS = 2e8  # bytes of its own of a process that has imported torch and transformers
 # A rank ends when the process that started it does, however that ended: no orphans.
 _CHILD = """
 import os, runpy, sys, threading, time
@@ -136,7 +137,8 @@ def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple =
     stages = zero if isinstance(zero, tuple | list) else (zero,)
     _accept(ranks, stages, engine)
     with tempfile.TemporaryDirectory(prefix="ftkit-ranks-") as folder:
-        config, about = _write(lab, config, Path(folder), ranks, copy=False, **changes)
+        config, about, counts = _write(lab, config, Path(folder), ranks, copy=False, **changes)
+        _fits(config, counts, ranks, stages)
         words_ = ["--zero", ",".join(map(str, stages)), "--engine", engine]
         start(folder, ranks, *words_, port=port, timeout=timeout)
         made = {stage: _read(Path(folder) / "result", stage, config, lab, about)
@@ -245,7 +247,21 @@ def _write(lab, config, folder, ranks, copy, **changes):
     _lines(folder / "data" / "train.jsonl", rows)
     for name, examples in prepared["evals"].items():
         _lines(folder / "data" / f"{name}.jsonl", examples)
-    return config, prepared["about"]
+    return config, prepared["about"], models.count(model)
+
+
+def _fits(config, counts, ranks, stages):
+    """ValueError where not even the states of the ranks have room: the system would kill one."""
+    if machine.device() == "cuda":
+        return
+    trainable, total = counts
+    states = max(sum(formula.states(total, trainable, config, ranks, stage).values())
+                 for stage in stages)
+    need = ranks * (IMPORTS + max(states, formula.FP32 * total))  # each loads the whole model first
+    free = machine.free_memory()
+    if need > free:
+        raise ValueError(f"{ranks} ranks of this model need at least {need / 1e9:.1f} GB and "
+                         f"{free / 1e9:.1f} GB are free; take fewer ranks, a higher zero or lora")
 
 
 def _lines(path: Path, rows: list[dict]):

@@ -295,6 +295,17 @@ def test_killing_the_notebook_leaves_no_orphan(tmp_path):
     assert gone(tmp_path, 2)
 
 
+def test_ranks_whose_states_have_no_room_are_not_started(lab, monkeypatch):
+    monkeypatch.setattr(ranks, "start", lambda *args, **options: pytest.fail("was started"))
+    monkeypatch.setattr(ranks.machine, "free_memory", lambda: 0.9e9)
+    # four times 0.2 GB of libraries, and 16 bytes of each parameter
+    with pytest.raises(ValueError, match="4 ranks of this model need at least 1.0 GB and 0.9 GB"):
+        ranks.train(lab, CONFIG, ranks=4, zero=0)
+    with pytest.raises(KeyError, match="started"):  # shared, they have
+        monkeypatch.setattr(ranks, "start", lambda *args, **options: {}["started"])
+        ranks.train(lab, CONFIG, ranks=4, zero=3)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_rank_killed_in_the_middle_of_training_is_the_one_that_is_named(lab, tmp_path):
     ranks._write(lab, CONFIG, tmp_path, 2, copy=False)

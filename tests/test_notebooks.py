@@ -102,8 +102,9 @@ def test_a_lesson_starts_with_its_claim_and_the_machine(cells):
     assert "import ftkit as ft\n" in first and first.rstrip().endswith("ft.setup(seed=0)")
 
 
-def test_the_verdict_of_a_guess_is_what_its_cell_shows(cells):
-    """A notebook draws the last line of a cell alone."""
+def test_the_verdict_of_a_guess_is_what_its_cell_shows_and_was_measured(cells):
+    """A notebook draws the last line of a cell alone; and an answer that is written down there
+    would hold whatever the run has shown."""
     trees = [ast.parse(text) for text in code(cells)]
     guesses = {target.id for tree in trees for node in tree.body if isinstance(node, ast.Assign)
                and "ft.predict(" in ast.unparse(node) for target in node.targets}
@@ -114,6 +115,7 @@ def test_the_verdict_of_a_guess_is_what_its_cell_shows(cells):
                 asked = node.func.value
                 if node.func.attr == "score" and getattr(asked, "id", None) in guesses:
                     assert node is shown, ast.unparse(tree)
+                    assert not isinstance(node.args[0], ast.Constant), ast.unparse(node)
 
 
 def test_every_claim_that_a_lesson_names_exists():

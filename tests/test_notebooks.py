@@ -118,6 +118,14 @@ def test_the_verdict_of_a_guess_is_what_its_cell_shows_and_was_measured(cells):
                     assert not isinstance(node.args[0], ast.Constant), ast.unparse(node)
 
 
+def test_a_run_on_the_handwritten_records_has_room_for_the_longest_prompt(cells):
+    """149 tokens for SmolLM2; a shorter max_length refuses the record. Most of these sections are
+    not run by `make lessons`."""
+    for text in code(cells):
+        if 'data="handwritten"' in text:
+            assert all(int(n) >= 160 for n in re.findall(r"max_length=(\d+)", text)), text
+
+
 def test_every_claim_that_a_lesson_names_exists():
     """`python notebooks/coverage.py` prints the whole list."""
     spec = importlib.util.spec_from_file_location("coverage_of_claims", FOLDER / "coverage.py")

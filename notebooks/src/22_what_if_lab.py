@@ -172,7 +172,7 @@ from ftkit import machine
 
 REAL = machine.has("smollm2")
 if REAL:
-    config = ft.Config(method="lora", max_steps=6, batch_size=4, eval_steps=6, max_length=128)
+    config = ft.Config(method="lora", max_steps=6, batch_size=4, eval_steps=6, max_length=160)
     lab = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=8)
     real = ft.what_if(lab, config=config, fields=["learning_rate", "max_steps", "r", "seed"])
 real if REAL else "left out"

@@ -107,10 +107,8 @@ class Job:
         self.shown(len(self.done), self.stored, begun,
                    f"run {i + 1} of {len(self.configs)}" + (f": {point}" if point else "") + step)
 
-    def tell(self, flight, row: dict | None):
+    def tell(self, flight, row: dict):
         """A row of a run, to whoever listens."""
-        if row is None:
-            return
         self.shares[flight.i] = row["step"] / flight.run.total_steps
         self.say(flight.i, f" · step {row['step']} of {flight.run.total_steps}")
         if self.on_row:

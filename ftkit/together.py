@@ -63,7 +63,8 @@ class Flight:
         self.begin()
         before = torch.get_rng_state()
         with with_threads(threads):
-            self.job.tell(self, self.step())
+            if row := self.step():
+                self.job.tell(self, row)
         self.random = _random_state()
         return not torch.equal(before, self.random[0])
 

@@ -9,7 +9,7 @@ import functools
 import pickle
 import threading
 
-from ftkit import machine
+from ftkit import machine, together
 
 
 def train(job, backend: str):
@@ -66,15 +66,8 @@ _one_at_a_time = threading.Lock()  # torch's random state belongs to the whole p
 
 def _train(packed: bytes, i: int, config):
     """One run on a worker: (place, Run without model)."""
-    import torch
-
-    with _one_at_a_time:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            *_, happened = _unpacked(packed)._steps(config, live=False, store=False)
-        finally:
-            torch.set_num_threads(threads)
+    with _one_at_a_time, together.with_threads(1):
+        *_, happened = _unpacked(packed)._steps(config, live=False, store=False)
     happened.model = happened.tokenizer = happened.experiment = None
     return i, happened
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 
-from ftkit import machine, together, words
+from ftkit import machine, sweep, together, words
 
 
-def rounds(job, parallel):
+def rounds(job, flights: list[together.Flight], parallel):
     """All start, the worse half ends early, again and again, until one is left."""
-    flights = [together.Flight(job, i) for i in range(len(job.configs))]
     groups: dict[str, list[together.Flight]] = {}
     for flight in flights:
         groups.setdefault(str(job.configs[flight.i].but(seed=0)), []).append(flight)
@@ -23,28 +22,22 @@ def rounds(job, parallel):
     _room_for(job)
     rungs = math.ceil(math.log2(len(rivals)))
     job.notes.append("successive halving")
-    try:
-        _check_rung(flights[0], 0.5**rungs)
-        from ftkit import sweep
-
-        workers = sweep.at_a_time(job, [f for f in flights if not f.over], parallel)
-        for share in (0.5 ** (rungs - k) for k in range(rungs)):
-            together.go_on([f for group in rivals for f in group], workers, _rung(share))
-            for group in rivals:
-                for flight in group:
-                    _check_rung(flight, share)
-            rivals.sort(key=lambda group: sum(_loss(f, share) for f in group) / len(group))
-            keep = math.ceil(len(rivals) / 2)
-            for place, group in enumerate(rivals[keep:], keep + 1):
-                for f in group:
-                    f.end(f"ended early by halving at step {_step(f, share)} of "
-                          f"{f.run.total_steps}: val_loss {words.number(_loss(f, share))} was "
-                          f"number {place} of {len(rivals)}")
-            rivals = rivals[:keep]
-        together.go_on(rivals[0], min(workers, len(rivals[0])))
-    except BaseException:
-        together.settle(flights)
-        raise
+    _check_rung(flights[0], 0.5**rungs)
+    workers = sweep.at_a_time(job, [f for f in flights if not f.over], parallel)
+    for share in (0.5 ** (rungs - k) for k in range(rungs)):
+        together.go_on([f for group in rivals for f in group], workers, _rung(share))
+        for group in rivals:
+            for flight in group:
+                _check_rung(flight, share)
+        rivals.sort(key=lambda group: sum(_loss(f, share) for f in group) / len(group))
+        keep = math.ceil(len(rivals) / 2)
+        for place, group in enumerate(rivals[keep:], keep + 1):
+            for f in group:
+                f.end(f"ended early by halving at step {_step(f, share)} of {f.run.total_steps}: "
+                      f"val_loss {words.number(_loss(f, share))} was number {place} of "
+                      f"{len(rivals)}")
+        rivals = rivals[:keep]
+    together.go_on(rivals[0], min(workers, len(rivals[0])))
     ended = sum((r.stopped or "").startswith("ended early") for r in job.done.values())
     job.notes.append(f"{ended} ended early")
 

@@ -65,10 +65,13 @@ def locate(name: str) -> str:
                      "or a hub id like HuggingFaceTB/SmolLM2-135M")
 
 
+SMALL = 2e7  # parameters below which a model is of the tier tiny, and leaves cores unused
+
+
 def tier(model) -> str:
     """The row of default learning rates for a loaded model: tiny, of a few million parameters,
     or other. It goes by size, so a tuned copy gets the rates of what it was tuned from."""
-    return "tiny" if count(model)[1] < 2e7 else "other"
+    return "tiny" if count(model)[1] < SMALL else "other"
 
 
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
@@ -86,14 +89,15 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
         return saved.apply(base, where), load_tokenizer(name)
     device = device or machine.device()
     options = {"dtype": torch.float32, "use_safetensors": True}
-    stored = bool(_read_config(where).get("quantization_config"))  # quantised in its folder
+    content = _read_config(where)
+    stored = bool(content.get("quantization_config"))  # quantised in its folder
     if quantize and not stored:
         options |= {"quantization_config": _nf4()}
     if quantize or stored:
         options |= {"device_map": {"": device}}
     try:
         with no_bars() if name == "tiny" else contextlib.nullcontext():
-            model = _model_class(where).from_pretrained(_on_disk(where), **options)
+            model = _model_class(content).from_pretrained(_on_disk(where), **options)
         model.name_or_path = where  # what an adapter will name as its base
         tokenizer = load_tokenizer(name)
     except OSError as error:
@@ -184,12 +188,12 @@ def _read_config(where: str) -> dict:
     return found
 
 
-def _model_class(where: str):
+def _model_class(content: dict):
     """The model's own class where its config names one, which spares the import of the auto
     classes; otherwise AutoModelForCausalLM."""
     import transformers
 
-    names = _read_config(where).get("architectures")
+    names = content.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     if isinstance(name, str) and name.endswith("ForCausalLM") and hasattr(transformers, name):
         return getattr(transformers, name)

@@ -8,15 +8,12 @@ the other with both; SmolLM2-135M gains nothing, and a stack of models trained a
 
 from __future__ import annotations
 
-import contextlib
 import html
 import itertools
 import sys
 import time
 
 from ftkit import bar, machine, models, run, together, words
-
-SMALL = 2e7  # parameters up to which one run leaves much of the cores unused
 
 
 class Sweep(list):
@@ -70,8 +67,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
         if backend:
             cluster.train(job, backend)
         else:
-            with _own_random_state():
-                (halve.rounds if halving else _run)(job, parallel)
+            _here(job, halve.rounds if halving else _all, parallel)
     except KeyboardInterrupt:
         job.interrupted = True
     return job.finish()
@@ -195,17 +191,27 @@ class _Progress:
 # ------------------------------------------------------------------- one after the other, or not
 
 
-def _run(job: Job, parallel):
-    """All runs, one after the other or side by side."""
-    flights = [together.Flight(job, i) for i in job.left]
-    try:
-        workers = at_a_time(job, flights, parallel)
-        last = len(flights) % workers  # they share all threads, once the others have ended
-        together.go_on(flights[: len(flights) - last], workers)
-        together.go_on(flights[len(flights) - last :], last)
-    except BaseException:
-        together.settle(flights)
-        raise
+def _here(job: Job, way, parallel):
+    """The runs on this machine, in one way or the other. Torch's random state is left as it was,
+    and no run half done."""
+    import torch
+
+    flights = [together.Flight(job, i) for i in range(len(job.configs))]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            way(job, flights, parallel)
+        except BaseException:
+            together.settle(flights)
+            raise
+
+
+def _all(job: Job, flights: list, parallel):
+    """Every run to its end, one after the other or side by side."""
+    left = [flight for flight in flights if not flight.over]
+    workers = at_a_time(job, left, parallel)
+    last = len(left) % workers  # they share all threads, once the others have ended
+    together.go_on(left[: len(left) - last], workers)
+    together.go_on(left[len(left) - last :], last)
 
 
 def at_a_time(job: Job, flights: list, parallel) -> int:
@@ -246,21 +252,12 @@ def _wanted(job: Job, parallel, runs: int) -> tuple[int, str]:
 
 def _fitting(first: run.Run, workers: int, parallel) -> tuple[int, str]:
     """(how many runs like the first go side by side, why not more than one)."""
-    if parallel is None and first.total_parameters > SMALL:
+    if parallel is None and first.total_parameters >= models.SMALL:
         return 1, "one run of a model of this size uses all cores"
     need, free = first.predicted_memory_bytes or 0, machine.free_memory()
     fit = max(1, free // need) if need else workers
     return min(workers, fit), (f"two would need about {2 * need / 2**30:.1f} GiB and "
                                f"{free / 2**30:.1f} GiB are free")
-
-
-@contextlib.contextmanager
-def _own_random_state():
-    """Leaves torch's random state as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        yield
 
 
 # ------------------------------------------------------------------------------- the same run

@@ -243,6 +243,28 @@ class Experiment:
     def _watched(self) -> tuple[str, ...] | None:
         """What of a row the live figure draws; None for the losses."""
 
+    # What `preflight` asks, before a model is there:
+
+    REFUSED = ()  # fields of Config that cannot be set
+    EVERY_TOKEN = False  # whether a step needs the loss of each token, and so all logits at once
+
+    def _most(self, config) -> tuple[int, int]:
+        """Tokens of a forward pass in training, and of one sequence, at most."""
+        from ftkit import preflight
+
+        return preflight.longest(self.train, config), config.max_length
+
+    def _heaviest(self, prepared, config) -> list[dict]:
+        """The examples of the largest forward pass in training."""
+        from ftkit import preflight
+
+        units = sorted(prepared["units"], key=preflight.tokens_of, reverse=True)
+        return [e for i in range(config.batch_size) for e in units[i % len(units)]]
+
+    def _keeps_reference(self, config) -> bool:
+        """Whether a second model stays in memory beside the one that is trained."""
+        return False
+
     def _train(self, happened, prepared, on_row, stop, live, store):
         from ftkit import loop
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ftkit import decode, evaluate, fast, loop, tokens
+from ftkit import decode, evaluate, fast, loop, preflight, tokens
 from ftkit.attention import evaluating
 from ftkit.config import Config, DPOConfig, GRPOConfig
 from ftkit.experiment import Experiment
@@ -117,6 +117,7 @@ class _Steps(Experiment):
     """An Experiment whose steps are not the mean loss of labelled tokens."""
 
     REFUSED = ("replay", "packing")
+    EVERY_TOKEN = True
 
     def _encode(self, tokenizer, config):
         for name in self.REFUSED:
@@ -170,6 +171,10 @@ class DPO(_Steps):
         watched = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
         prepared["evals"] = prepared["evals"] | {"val_loss": watched}
         return prepared
+
+    def _most(self, config):
+        one, length = super()._most(config)
+        return 2 * one, length
 
     def _train(self, happened, prepared, *options):
         # As long as the model is untouched it is its own reference.
@@ -265,6 +270,21 @@ class GRPO(_Steps):
         longest = max(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
         prepared["longest"] = config.max_completion_length or longest + 4
         return prepared
+
+    def _most(self, config):  # an answer has up to as many tokens as its record, and a few
+        length = (max(map(preflight.characters, self.train))
+                  + (config.max_completion_length or preflight.TEMPLATE_TOKENS))
+        return config.batch_size * config.num_generations * length, length
+
+    def _heaviest(self, prepared, config):
+        line = sorted(prepared["prompts"], key=len, reverse=True)
+        answer = [0] * prepared["longest"]
+        return [{"input_ids": prompt + answer, "labels": [tokens.NO_LOSS] * len(prompt) + answer}
+                for i in range(config.batch_size) for prompt in [line[i % len(line)]]
+                for _ in range(config.num_generations)]
+
+    def _keeps_reference(self, config):
+        return bool(config.beta)
 
     def _learner(self, happened, prepared, scaler):
         config, model, prompts = happened.config, happened.model, prepared["prompts"]

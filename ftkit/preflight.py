@@ -18,7 +18,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ftkit import formula, machine, models, saved, shapes
-from ftkit.config import Config
 
 # What the tensors' bytes do not show: libraries still to be loaded, threads, the kernels' scratch
 # space and fragmentation. The resident size of our steps grew by up to half more than their
@@ -51,14 +50,15 @@ def check(lab, config, model=None) -> int | None:
 
     Where memory is plentiful the number is an upper bound, else what the simulation says.
     """
-    if os.environ.get("FTKIT_PREFLIGHT") == "0" or type(config) is not Config:
+    if os.environ.get("FTKIT_PREFLIGHT") == "0":
         return None
     found = _Model.of(lab, model)
     if found is None:
         return None
     config = config.resolved("other", "bf16" if machine.bf16_is_fast() else "fp32", found.context)
     device, free = machine.device(), machine.free_memory()
-    most = found.beside(config) + bound(found, config, longest(lab, config))
+    most = found.beside(config) + bound(found, config, *lab._most(config)) + copies(
+        lab, found, config)
     if _with_spare(most, device) + kernels(lab, config, device) <= free:
         return round(most)
     gc.collect()
@@ -67,17 +67,18 @@ def check(lab, config, model=None) -> int | None:
     return _Weighing(lab, found, device, free).weigh(config, most)
 
 
-def bound(found, config, tokens: int) -> float:
+def bound(found, config, tokens: int, length: int) -> float:
     """Bytes that a run surely stays below, in closed form: the states exactly, the activations of
-    `tokens` tokens at twice the usual estimate, as if nothing were recomputed, and all logits."""
+    `tokens` tokens, in sequences of up to `length`, at twice the usual estimate, as if nothing were
+    recomputed, and all logits."""
     trained = found.parameters if config.method == "full" else (
         found.linear_sides * config.r * (1 + config.use_dora) + found.parameters // 100)
     everything = found.parameters + (trained if config.method != "full" else 0)
     step = formula.states(everything, trained, config, factored=trained)
     plain = config.but(precision="fp32", gradient_checkpointing=False)
     virtual = config.num_virtual_tokens * ("tuning" in config.method)
-    length = config.max_length + virtual
-    copies = formula.HALF * everything + 3 * found.largest * formula.FP32
+    length += virtual
+    casts = formula.HALF * everything + 3 * found.largest * formula.FP32
 
     def read(tokens, layers):
         sizes = found.sizes
@@ -87,7 +88,7 @@ def bound(found, config, tokens: int) -> float:
             6 * tokens * sizes.vocab_size * formula.FP32)
 
     adapters = 1 + config.use_dora + (config.method != "full")
-    step = sum(step.values()) + copies
+    step = sum(step.values()) + casts
     training = adapters * read(tokens + virtual * config.batch_size, found.sizes.num_hidden_layers)
     looking = adapters * read(EVAL_TOKENS + length * (1 + virtual), 2)
     kept = bool(config.early_stopping_patience) + bool(config.l2_sp)
@@ -95,12 +96,26 @@ def bound(found, config, tokens: int) -> float:
     return max(loading, step + max(training, looking) + kept * formula.FP32 * trained)
 
 
-def longest(lab, config) -> int:
-    """Tokens that a batch has at most, told from the characters of its records."""
-    if config.packing or config.replay or len(lab.train) < config.batch_size:
+def longest(records, config) -> int:
+    """Tokens of the longest `batch_size` records at most, told from their characters."""
+    if config.packing or config.replay or len(records) < config.batch_size:
         return config.batch_size * config.max_length
-    sizes = heapq.nlargest(config.batch_size, map(_size, lab.train))
+    sizes = heapq.nlargest(config.batch_size, map(characters, records))
     return sum(min(config.max_length, size) for size in sizes)
+
+
+def characters(value) -> int:
+    """No fewer than the tokens of a record: a token has at least one byte."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    if isinstance(value, dict):
+        return sum(map(characters, value.values())) + TEMPLATE_TOKENS
+    return sum(map(characters, value)) if isinstance(value, list | tuple) else 0
+
+
+def copies(lab, found, config) -> int:
+    """Bytes of a model that is kept for reference."""
+    return formula.FP32 * found.parameters * lab._keeps_reference(config)
 
 
 def kernels(lab, config, device: str) -> int:
@@ -116,15 +131,6 @@ def kernels(lab, config, device: str) -> int:
 
 
 # ------------------------------------------------------------------ inside
-
-
-def _size(value) -> int:
-    """No fewer than the tokens of a record: a token has at least one byte."""
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "replace"))
-    if isinstance(value, dict):
-        return sum(map(_size, value.values())) + TEMPLATE_TOKENS
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
 
 
 class _Model:
@@ -240,12 +246,11 @@ class _Weighing:
 
         shape = shapes.shape(self.found.content)
         data = self.lab._encode(self.tokenizer, config)
-        units = sorted(data["units"], key=_tokens, reverse=True)
-        chosen = [units[i % len(units)] for i in range(config.batch_size)]
-        batch = fast.flatten([e for unit in chosen for e in unit], share=False)
+        batch = fast.flatten(self.lab._heaviest(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
-        step = simulate.trace(shape, config, batches, self.device)
-        watched = [sorted(e, key=lambda e: -len(e["input_ids"])) for e in data["evals"].values()]
+        step = simulate.trace(shape, config, batches, self.device, whole=self.lab.EVERY_TOKEN)
+        watched = [sorted((e for unit in units for e in (unit if type(unit) is tuple else [unit])),
+                          key=lambda e: -len(e["input_ids"])) for units in data["evals"].values()]
         read = [_first(examples, EVAL_TOKENS) for examples in watched]
         looking = max((simulate.evaluation(shape, config, examples, self.device)
                        for examples in read), default=0)
@@ -253,7 +258,8 @@ class _Weighing:
         kept = formula.FP32 * step.trainable * bool(config.early_stopping_patience)
         loading = step.at_peak["weights"] if config.method == "qlora" else (
             formula.FP32 * self.found.parameters * (1.5 if "pure" in config.precision else 1))
-        return max(loading, step.peak + kept, looking + max(0, states) + kept)
+        return max(loading, step.peak + kept, looking + max(0, states) + kept) + copies(
+            self.lab, self.found, config)
 
     def cheapest(self, config):
         """Fields of the first change that fits, from what changes nothing of what is learned to
@@ -261,8 +267,10 @@ class _Weighing:
         size, split = config.batch_size, [{}]
         while size > 1:
             size = -(-size // 2)
-            split.append({"batch_size": size, "gradient_accumulation_steps": -(
-                -config.batch_size * config.gradient_accumulation_steps // size)})
+            passes = -(-config.batch_size * config.gradient_accumulation_steps // size)
+            split.append({"batch_size": size, "gradient_accumulation_steps": passes})
+            if "gradient_accumulation_steps" in self.lab.REFUSED:
+                del split[-1]["gradient_accumulation_steps"]
         saving = {"gradient_checkpointing": True}
         families = [split[1:]]
         if not config.gradient_checkpointing:
@@ -317,6 +325,7 @@ class _Weighing:
         asked = " ".join(f"{name}={value}" for name, value in change.items())
         same = set(change) <= {"batch_size", "gradient_accumulation_steps",
                                "gradient_checkpointing"}
+        same = same and ("batch_size" in change) == ("gradient_accumulation_steps" in change)
         return (f"{told}; with {asked} it needs about "
                 f"{footprint.gb(self.asked(config.but(**change)))}"
                 + (" and learns the same" if same else "") + off)
@@ -326,7 +335,8 @@ def _lora(config) -> dict:
     return {"method": "lora"} | ({"l2_sp": 0.0} if config.l2_sp else {})
 
 
-def _tokens(unit) -> int:
+def tokens_of(unit) -> int:
+    """Tokens of what a batch is counted in, a list of examples."""
     return sum(len(example["input_ids"]) for example in unit)
 
 

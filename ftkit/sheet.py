@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import tempfile
 from pathlib import Path
 
 from ftkit import bank, proofs
@@ -28,6 +29,10 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     known, chosen = proofs.load(), bank.questions(level, topic)
     if not chosen:
         raise ValueError("no question has this level and topic; leave one of them out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file for the cheat sheet")
+    tempfile.TemporaryFile(dir=path.parent).close()  # better refused now than after the proofs
     parts, last = [], None
     for question in sorted(chosen, key=lambda q: bank.topics().index(q.topic)):
         if question.topic != last:
@@ -46,6 +51,5 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
             f"<div><b>{html.escape(clean(question.question))}</b>"
             f"{html.escape(clean(question.short))}"
             + "".join(f"<br><i>{html.escape(clean(f))}</i>" for f in facts) + "</div>")
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(PAGE.format(body="".join(parts)), encoding="utf-8")
     return len(chosen)

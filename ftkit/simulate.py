@@ -72,16 +72,19 @@ def example(tokens: int, labelled: float = 1.0, vocabulary: int = 2**31) -> dict
 
 
 def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
-          attn: str | None = None, logits: int | None = None) -> Step:
-    """As `step`, for batches that were made from real examples."""
+          attn: str | None = None, logits: int | None = None, whole: bool = False) -> Step:
+    """As `step`, for batches that were made from real examples. whole: the objective reads the
+    loss of each token (`fast.token_losses`), so that no logits are let go in between."""
     refused = f"{attn} attention was asked for" if attn else None
-    return _tried(_trace, refused, shape, config, batches, device, attn, logits)
+    return _tried(_trace, refused, shape, config, batches, device, attn, logits, whole)
 
 
-def _trace(refused, shape, config, batches, device, attn, logits):
+def _trace(refused, shape, config, batches, device, attn, logits, whole):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
-    with _as_if(model, config, device, refused, logits), FakeTensorMode() as mode:
+    objective = [(fast, "loss_sum", _each_token)] if whole else []
+    with (_exchanged(*objective), _as_if(model, config, device, refused, logits),
+          FakeTensorMode() as mode):
         _materialize(model)
         _compute_type(model)
         model.train()
@@ -262,6 +265,10 @@ def _clipped(params, max_norm, optimizer=None):
     if max_norm:
         torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
     return norm
+
+
+def _each_token(model, batch):
+    return fast.token_losses(model, batch).sum()
 
 
 class _Grouped(torch.autograd.Function):

@@ -240,6 +240,16 @@ def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     assert "107.8 GB" in page and "@media print" in page and "<script" not in page
 
 
+def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_path, home,
+                                                                           monkeypatch):
+    monkeypatch.setattr(proofs, "prove", lambda stated: pytest.fail("proved first"))
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        sheet.write(tmp_path, topic="statistics")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        sheet.write(tmp_path / "file" / "sheet.html", topic="statistics")
+
+
 def test_a_cheat_sheet_refuses_a_claim_that_does_not_hold(tmp_path, home, monkeypatch):
     monkeypatch.setitem(proofs.load(), "half_width", proofs.Proof("half_width", lambda: 20.0))
     with pytest.raises(ValueError, match="'interval' does not hold here"):

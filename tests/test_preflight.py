@@ -178,6 +178,68 @@ def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
     assert known.refused(small) == "" and known.bytes(small) > 0
 
 
+PREFERRED = {"batch_size": 12, "max_steps": 1, "learning_rate": 1e-4}
+OBJECTIVES = [("DPO", {}), ("DPO", {"precision": "bf16"}), ("DPO", {"method": "lora"}),
+              ("GRPO", {"max_completion_length": 12}),
+              ("GRPO", {"max_completion_length": 12, "beta": 0.1, "precision": "bf16"})]
+
+
+def preferring(which):
+    from ftkit import data, preferences
+
+    if which == "DPO":
+        return preferences.DPO(data=data.records("preferences")[:12], probes=())
+    return preferences.GRPO(preferences.exact, data=data.records("to_past")[:12], probes=())
+
+
+@pytest.mark.parametrize("which,fields", OBJECTIVES)
+def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypatch):
+    """Against a real step on all records there are, whose storages are counted."""
+    import torch
+
+    from ftkit import fast, loop, preferences, preflight, simulate
+
+    monkeypatch.setattr(preferences.fast, "flatten",  # as on a GPU: no token is shared
+                        lambda *a, flatten=fast.flatten, **k: flatten(*a, **k | {"share": False}))
+    # drawn answers as long as they may be, and different
+    monkeypatch.setattr(preferences.decode, "generate", lambda model, prompts, longest, *a, **k: [
+        [5 + i % 7] * longest for i in range(len(prompts))])
+    lab = preferring(which)
+    lab.reward = lambda answer, record: len(answer) % 3
+    config = lab.CONFIG(**{"precision": "fp32"} | PREFERRED | fields)
+    found = preflight._Model.of(lab)
+    asked = config.resolved("other", "fp32", found.context)
+    predicted = preflight._Weighing(lab, found, "cpu", 0)._needed(asked)
+    happened, prepared = lab._start(config)
+    update = loop.Update(happened.model.train(), happened.config)
+    reference = torch.zeros(2, 12)
+    learn = lab._learner(happened, prepared | {"reference": reference}, update.scaler)
+    simulate.fill_state(update)
+    meter = simulate.watch(update, [])
+    before = simulate.Meter(happened.model).total
+    with meter:
+        learn()
+        update.apply(1e-4)
+    kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
+    assert predicted == pytest.approx(meter.peak + kept, rel=0.04)
+    bound = preflight.bound(found, asked, *lab._most(asked)) + preflight.copies(lab, found, asked)
+    assert bound > predicted
+
+
+@pytest.mark.parametrize("which", ["DPO", "GRPO"])
+def test_preferences_that_do_not_fit_are_refused_before_the_model_is_loaded(which, monkeypatch):
+    from ftkit import machine, preflight
+
+    lab = preferring(which)
+    monkeypatch.setattr(machine, "device", lambda: "cpu")
+    monkeypatch.setattr(machine, "free_memory", lambda: 480 * 2**20)
+    monkeypatch.setattr(lab, "_fresh", lambda config: pytest.fail("loaded"))
+    with pytest.raises(preflight.TooBig, match="are free; with batch_size=") as refused:
+        lab.run(batch_size=64, precision="fp32")
+    config = lab.CONFIG(batch_size=64, precision="fp32").but(**refused.value.change)
+    assert preflight.check(lab, config) <= 480 * 2**20
+
+
 def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab, monkeypatch):
     from ftkit import machine, preflight
     from ftkit.config import Config

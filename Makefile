@@ -17,7 +17,7 @@ READY := $(VENV)/.ready-$(HERE)
 # One thread each and two at a time: on a busy machine, threads that wait for each other lose
 # more than they gain. The tests have a home of their own and never touch yours.
 QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false
-PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile
+PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test unit lessons browser notebooks check bench sweeps panel effects memory-report fuzz dist clean

@@ -60,7 +60,7 @@ def _few(records):
 def _narrow(records):
     from ftkit.experiment import Experiment
 
-    start = _run("tasks", "checked", 0, ())
+    start = _run("tasks", "checked", 0, {})
     return Experiment(model=(start.model, start.tokenizer), data="contracts_task",
                       probes={"tasks": data.records("tasks", "validation")}, replay_from="tasks",
                       eval_records=48)
@@ -79,10 +79,17 @@ def _experiment(patient, records):
     return PATIENTS[patient][0](records)
 
 
+def _run(patient: str, records: str, seed: int, options: dict):
+    from ftkit.config import Config
+
+    healthy = Config(seed=seed, **HEALTHY | PATIENTS[patient][1])
+    return _trained(patient, records, healthy.but(**options))
+
+
 @functools.cache
-def _run(patient: str, records: str, seed: int, options: tuple):
-    return _experiment(patient, records).run(
-        live=False, seed=seed, **(HEALTHY | PATIENTS[patient][1] | dict(options)))
+def _trained(patient: str, records: str, config):
+    """Most repairs lead to the same healthy run."""
+    return _experiment(patient, records).run(config, live=False)
 
 
 # ---------------------------------------------------------------------------------- settings
@@ -251,7 +258,7 @@ class Case:
             return _coded(self._name, self._seed, changes)
         options = self._fault.broken | changes
         records = options.pop("records", "checked")
-        return _run(patient, records, self._seed, tuple(options.items()))
+        return _run(patient, records, self._seed, options)
 
     # --------------------------------------------------------------------- what is to be seen
 

@@ -207,7 +207,7 @@ class _Weighing:
 
     def __init__(self, lab, found, device, free):
         self.lab, self.found, self.device, self.free = lab, found, device, free
-        self.tokenizer, self.known = lab._tokenizer(), {}
+        self.tokenizer, self.known, self.looked = lab._tokenizer(), {}, {}
 
     def weigh(self, config, most: float) -> int | None:
         """Simulated bytes of a run, or TooBig with what would fit."""
@@ -249,17 +249,27 @@ class _Weighing:
         batch = fast.flatten(self.lab._heaviest(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
         step = simulate.trace(shape, config, batches, self.device, whole=self.lab.EVERY_TOKEN)
-        watched = [sorted((e for unit in units for e in (unit if type(unit) is tuple else [unit])),
-                          key=lambda e: -len(e["input_ids"])) for units in data["evals"].values()]
-        read = [_first(examples, EVAL_TOKENS) for examples in watched]
-        looking = max((simulate.evaluation(shape, config, examples, self.device)
-                       for examples in read), default=0)
+        looking = self._looking(config, shape, data["evals"])
         states = step.before - step.at_peak["weights"]
         kept = formula.FP32 * step.trainable * bool(config.early_stopping_patience)
         loading = step.at_peak["weights"] if config.method == "qlora" else (
             formula.FP32 * self.found.parameters * (1.5 if "pure" in config.precision else 1))
         return max(loading, step.peak + kept, looking + max(0, states) + kept) + copies(
             self.lab, self.found, config)
+
+    def _looking(self, config, shape, evals) -> int:
+        """Peak bytes of the evaluations, whose batches are their own."""
+        from ftkit import simulate
+
+        same = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
+        if same not in self.looked:
+            flat = [[e for unit in units for e in (unit if type(unit) is tuple else [unit])]
+                    for units in evals.values()]
+            read = [_first(sorted(examples, key=lambda e: -len(e["input_ids"])), EVAL_TOKENS)
+                    for examples in flat]
+            self.looked[same] = max((simulate.evaluation(shape, config, examples, self.device)
+                                     for examples in read), default=0)
+        return self.looked[same]
 
     def cheapest(self, config):
         """Fields of the first change that fits, from what changes nothing of what is learned to

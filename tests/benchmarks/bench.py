@@ -156,7 +156,7 @@ def generation(store, args):
             names = ["ftkit", "generate, batches of 32", "generate, sorted, batches of 128"]
             names = names[: -1 if args.quick else None]
             rounds = {who: [] for who in names}
-            for number in range(2 if model == "tiny" and not args.quick else 1):
+            for number in range(1 if args.quick else 2):
                 for who in names:
                     rounds[who].append(store.get(base | {"who": who, "round": number}))
             out.append(report.generate_table(base, rounds))

@@ -148,7 +148,20 @@ def told(results: dict, rates, steps: int) -> str:
         lines.append(f"| {name} | {found['seconds']:.1f} | {found['seconds'] / base['seconds']:.2f}"
                      f" | {apart:.4f} | {best:g} | {found.get('how', '')} |")
     return (f"{len(rates)} learning rates, {steps} steps of 16 records each, on "
-            f"{machine.processor()}, {machine.cores()} cores.\n\n" + "\n".join(lines) + "\n")
+            f"{machine.processor()}, {machine.cores()} cores.\n\n" + "\n".join(lines) + "\n\n"
+            + ends(results, rates))
+
+
+def ends(results: dict, rates) -> str:
+    """val_loss of each rate at its end; None: ended early."""
+    lines = ["val_loss at the end, by learning rate; in fp32 the runs are the plain ones but for "
+             "rounding, which the highest rates amplify:", "",
+             "| | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
+             "| --- " * (len(rates) + 1) + "|"]
+    for who, name in WHO.items():
+        cells = ["" if loss is None else f"{loss:.3f}" for loss in results[who]["val_loss"]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main():

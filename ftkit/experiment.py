@@ -261,6 +261,10 @@ class Experiment:
         units = sorted(prepared["units"], key=preflight.tokens_of, reverse=True)
         return [e for i in range(config.batch_size) for e in units[i % len(units)]]
 
+    def _looked_at(self, prepared) -> list[list[dict]]:
+        """The examples of each evaluation."""
+        return list(prepared["evals"].values())
+
     def _keeps_reference(self, config) -> bool:
         """Whether a second model stays in memory beside the one that is trained."""
         return False

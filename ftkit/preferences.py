@@ -176,6 +176,11 @@ class DPO(_Steps):
         one, length = super()._most(config)
         return 2 * one, length
 
+    def _looked_at(self, prepared):
+        others = dict(prepared["evals"])
+        pairs = others.pop("val_loss")
+        return [[example for pair in pairs for example in pair], *others.values()]
+
     def _train(self, happened, prepared, *options):
         # As long as the model is untouched it is its own reference.
         with torch.no_grad(), evaluating(happened.model):

@@ -57,8 +57,7 @@ def check(lab, config, model=None) -> int | None:
         return None
     config = config.resolved("other", "bf16" if machine.bf16_is_fast() else "fp32", found.context)
     device, free = machine.device(), machine.free_memory()
-    most = found.beside(config) + bound(found, config, *lab._most(config)) + copies(
-        lab, found, config)
+    most = found.beside(config, lab) + bound(found, config, *lab._most(config))
     if _with_spare(most, device) + kernels(lab, config, device) <= free:
         return round(most)
     gc.collect()
@@ -111,11 +110,6 @@ def characters(value) -> int:
     if isinstance(value, dict):
         return sum(map(characters, value.values())) + TEMPLATE_TOKENS
     return sum(map(characters, value)) if isinstance(value, list | tuple) else 0
-
-
-def copies(lab, found, config) -> int:
-    """Bytes of a model that is kept for reference."""
-    return formula.FP32 * found.parameters * lab._keeps_reference(config)
 
 
 def kernels(lab, config, device: str) -> int:
@@ -182,9 +176,10 @@ class _Model:
         stays = size <= experiment._KEEP_BYTES and name not in experiment._pristine
         return cls(content, tensors, size if stays else 0)
 
-    def beside(self, config) -> float:
+    def beside(self, config, lab) -> float:
         """Bytes in use beside the step; negative for a model that is loaded already."""
-        return self._beside * (config.method != "qlora") - self.here
+        reference = formula.FP32 * self.parameters * lab._keeps_reference(config)
+        return self._beside * (config.method != "qlora") - self.here + reference
 
 
 def _shapes(file: Path) -> list:
@@ -232,7 +227,7 @@ class _Weighing:
     def needed(self, config) -> float:
         """Bytes of the largest step that the data allows, of an evaluation, or of loading."""
         if config not in self.known:
-            self.known[config] = self._needed(config) + self.found.beside(config)
+            self.known[config] = self._needed(config) + self.found.beside(config, self.lab)
         return self.known[config]
 
     def _needed(self, config) -> float:
@@ -249,24 +244,21 @@ class _Weighing:
         batch = fast.flatten(self.lab._heaviest(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
         step = simulate.trace(shape, config, batches, self.device, whole=self.lab.EVERY_TOKEN)
-        looking = self._looking(config, shape, data["evals"])
+        looking = self._looking(config, shape, data)
         states = step.before - step.at_peak["weights"]
         kept = formula.FP32 * step.trainable * bool(config.early_stopping_patience)
         loading = step.at_peak["weights"] if config.method == "qlora" else (
             formula.FP32 * self.found.parameters * (1.5 if "pure" in config.precision else 1))
-        return max(loading, step.peak + kept, looking + max(0, states) + kept) + copies(
-            self.lab, self.found, config)
+        return max(loading, step.peak + kept, looking + max(0, states) + kept)
 
-    def _looking(self, config, shape, evals) -> int:
+    def _looking(self, config, shape, data) -> int:
         """Peak bytes of the evaluations, whose batches are their own."""
         from ftkit import simulate
 
         same = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
         if same not in self.looked:
-            flat = [[e for unit in units for e in (unit if type(unit) is tuple else [unit])]
-                    for units in evals.values()]
             read = [_first(sorted(examples, key=lambda e: -len(e["input_ids"])), EVAL_TOKENS)
-                    for examples in flat]
+                    for examples in self.lab._looked_at(data)]
             self.looked[same] = max((simulate.evaluation(shape, config, examples, self.device)
                                      for examples in read), default=0)
         return self.looked[same]

@@ -82,9 +82,7 @@ def trace(shape, config, batches: list[fast.FlatBatch], device: str = "cpu",
 def _trace(refused, shape, config, batches, device, attn, logits, whole):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
-    objective = [(fast, "loss_sum", _each_token)] if whole else []
-    with (_exchanged(*objective), _as_if(model, config, device, refused, logits),
-          FakeTensorMode() as mode):
+    with _as_if(model, config, device, refused, logits, whole), FakeTensorMode() as mode:
         _materialize(model)
         _compute_type(model)
         model.train()
@@ -328,10 +326,11 @@ def _tried(work, refused, *args):
         return work(str(reason), *args)
 
 
-def _as_if(model, config, device: str, refused: str | None, logits: int | None):
+def _as_if(model, config, device: str, refused: str | None, logits: int | None,
+           whole: bool = False):
     """What our step decides by looking at numbers, or at the device, decided beforehand.
 
-    refused: why the fast path is not taken, if that is known.
+    refused: why the fast path is not taken, if that is known. whole: as of `trace`.
     """
     base = attention.base_of(model)
     attention._reasons[base] = {None: refused or attention._refuse(base)}
@@ -344,6 +343,7 @@ def _as_if(model, config, device: str, refused: str | None, logits: int | None):
         (moe, "_grouped_mm", lambda x, weight, offs: _Grouped.apply(x.to(weight.dtype), weight)),
         (fast, "clip_", _clipped), (fast, "LOGITS", logits or fast.LOGITS),
         (flat, "LONG", 0 if device == "cuda" else flat.LONG),
+        (fast, "loss_sum", _each_token if whole else fast.loss_sum),
         (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(
             ("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit)), *_dora(config))
 

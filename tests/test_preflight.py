@@ -209,7 +209,7 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     config = lab.CONFIG(**{"precision": "fp32"} | PREFERRED | fields)
     found = preflight._Model.of(lab)
     asked = config.resolved("other", "fp32", found.context)
-    predicted = preflight._Weighing(lab, found, "cpu", 0)._needed(asked)
+    predicted = preflight._Weighing(lab, found, "cpu", 0).needed(asked) - found._beside
     happened, prepared = lab._start(config)
     update = loop.Update(happened.model.train(), happened.config)
     reference = torch.zeros(2, 12)
@@ -222,8 +222,8 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
         update.apply(1e-4)
     kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
     assert predicted == pytest.approx(meter.peak + kept, rel=0.04)
-    bound = preflight.bound(found, asked, *lab._most(asked)) + preflight.copies(lab, found, asked)
-    assert bound > predicted
+    bound = preflight.bound(found, asked, *lab._most(asked)) + found.beside(asked, lab)
+    assert bound - found._beside > predicted
 
 
 @pytest.mark.parametrize("which", ["DPO", "GRPO"])

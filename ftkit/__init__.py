@@ -10,35 +10,33 @@ import importlib
 import sys
 
 _WHERE = {
-    # the machine and the data
-    "setup": "machine", "records": "data", "split": "data", "mix": "data", "corrupt": "data",
-    # tokens and models
-    "encode": "tokens", "show_batch": "tokens", "load": "models", "answers": "evaluate",
-    # asking and answering
-    "Config": "config", "Experiment": "experiment", "Run": "run", "runs": "run", "load_run": "run",
-    # measuring
-    "exact_match": "evaluate", "probe_scores": "evaluate", "loss_on": "evaluate",
-    "load_probes": "evaluate",
-    # looking
-    "curves": "plots", "scatter": "plots", "table": "plots",
-    "compare": "causal", "LiveCallback": "callback",
-    "memory": "footprint",
-    # playing
-    "what_if": "whatif",
-    # learning
-    "predict": "claims", "expect": "claims", "check": "claims",
-    "drill": "drilling",
+    "base.machine": ("setup",),
+    "data.schema": ("records", "split", "mix", "corrupt"),
+    "data.encoding": ("encode", "show_batch"),
+    "model.loading": ("load",),
+    "base.config": ("Config",),
+    "experiment.experiment": ("Experiment",),
+    "experiment.run": ("Run", "runs", "load_run"),
+    "evaluate.scoring": ("answers", "exact_match", "probe_scores", "loss_on", "load_probes"),
+    "report.plots": ("curves", "scatter", "table"),
+    "experiment.comparison": ("compare",),
+    "experiment.trainer_callback": ("LiveCallback",),
+    "memory_use.footprint": ("memory",),
+    "notebook.what_if": ("what_if",),
+    "lessons.claims": ("predict", "expect", "check"),
+    "interview.drill": ("drill",),
 }
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = list(_WHERE)
+__all__ = list(_MODULE)
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    if name not in _WHERE:
+    if name not in _MODULE:
         known = ", ".join(__all__)
         raise AttributeError(f"module 'ftkit' has no attribute {name!r}; it has {known}")
-    value = getattr(importlib.import_module(f"ftkit.{_WHERE[name]}"), name)
+    value = getattr(importlib.import_module(f"ftkit.{_MODULE[name]}"), name)
     globals()[name] = value
     return value
 
@@ -48,6 +46,6 @@ def __dir__():
 
 
 if "ipykernel" in sys.modules:  # in a notebook, before its first widget
-    from ftkit.kernel import keep_frontend_routing
+    from ftkit.notebook.kernel import keep_frontend_routing
 
     keep_frontend_routing()

@@ -8,17 +8,17 @@ import os
 
 import pytest
 
-from ftkit import fetch
+from ftkit.model import download
 
 REAL = ("00_start_here", "04_instruction_tuning", "05_templates_and_the_bug_zoo",
         "10_quantisation_and_qlora", "21_interview_clinic")
 
 
 def pytest_report_header():
-    return f"sections on SmolLM2: {', '.join(REAL) if fetch.find('smollm2') else 'left out'}"
+    return f"sections on SmolLM2: {', '.join(REAL) if download.find('smollm2') else 'left out'}"
 
 
 @pytest.hookimpl(tryfirst=True)  # before the kernel of the lesson starts and takes it over
 def pytest_runtest_setup(item):
-    real = item.path.stem in REAL and fetch.find("smollm2") is not None
+    real = item.path.stem in REAL and download.find("smollm2") is not None
     os.environ["FTKIT_REAL"] = str(int(real))

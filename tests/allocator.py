@@ -22,13 +22,15 @@ def peak(name: str, config, lengths: list[int]) -> int:
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    from ftkit import fast, loop, measure, models, simulate
+    from ftkit.engine import loop, packed_loss
+    from ftkit.memory_use import measure, simulate
+    from ftkit.model import loading
 
     if config.method == "qlora" or "8bit" in config.optim:
         import bitsandbytes  # noqa: F401  its import allocates
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        model, _ = models.load(name, quantize=config.method == "qlora")
+        model, _ = loading.load(name, quantize=config.method == "qlora")
         for p in model.parameters():  # the file lies in memory without an allocation
             if p.dtype == torch.float32:
                 p.data = p.data.clone()
@@ -36,8 +38,10 @@ def peak(name: str, config, lengths: list[int]) -> int:
         update = loop.Update(model, config.but(learning_rate=1e-3))
         simulate.fill_state(update)
         size = model.config.get_text_config().vocab_size
-        batches = [fast.flatten([simulate.example(n, 1.0, size) for n in lengths], share=False)
-                   for _ in range(config.gradient_accumulation_steps)]
+        batches = [
+            packed_loss.flatten([simulate.example(n, 1.0, size) for n in lengths], share=False)
+            for _ in range(config.gradient_accumulation_steps)
+        ]
         gc.collect()
         with record_function("the step"):
             update(batches, 1e-3)
@@ -60,7 +64,7 @@ def forked(work, *args):
 
 
 if __name__ == "__main__":
-    from ftkit.config import Config
+    from ftkit.base.config import Config
 
     name, config, lengths = sys.argv[1:]
     print(peak(name, Config(**json.loads(config)), json.loads(lengths)))

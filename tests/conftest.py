@@ -35,13 +35,13 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def ftkit(capsys, monkeypatch):
     """`ftkit("run", "--json", ...)` in this process: (exit status, stdout, stderr)."""
-    from ftkit import cli
+    from ftkit.cli import main
 
     monkeypatch.delenv("FTKIT_DEBUG", raising=False)
 
     def call(*words) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = cli.main([str(word) for word in words])
+        status = main.main([str(word) for word in words])
         said = capsys.readouterr()
         return status, said.out, said.err
 

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ftkit.data import audit
+
 LIMIT = 5
 SALT = [b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b"\n", b"\\", b'"', b"{", b"}", b"[",
         b"]", b"[" * 3000, b"{{", b"}}", b"{instruction", b"{input.__class__}", b"{output!r:>9999}",
@@ -61,7 +63,7 @@ def as_text(raw: bytes) -> str:
 
 
 def jsonl(folder):
-    from ftkit import data
+    from ftkit.data import schema
 
     path = folder / "x.jsonl"
     rows = [{"instruction": "Add.", "input": "2 3", "output": "5"}, {"text": "Rain fell.\n"},
@@ -72,21 +74,22 @@ def jsonl(folder):
 
     def read(raw):
         path.write_bytes(raw)
-        found = data.check(path)
+        found = audit.check(path)
         assert found["rows"] >= len({e["row"] for e in found["errors"]}) - 1
-        data.records(path)
+        schema.records(path)
 
     return seeds, read
 
 
 def templates(folder):
-    from ftkit import models, tokens
+    from ftkit.data import encoding
+    from ftkit.model import loading
 
-    tokenizer = models.load_tokenizer("tiny")
+    tokenizer = loading.load_tokenizer("tiny")
     record = {"instruction": "Add {x}.", "input": "2 3", "output": "5"}
     seeds = [b"{instruction}\n{input}\n{output}", b"Q: {instruction} A: {output}", b"alpaca",
              b"chat", b"plain", b"{output}", b"### {instruction}{input}\n\n{output} end"]
-    return seeds, lambda raw: tokens.encode(record, tokenizer, 64, template=as_text(raw))
+    return seeds, lambda raw: encoding.encode(record, tokenizer, 64, template=as_text(raw))
 
 
 def config_strings(folder):
@@ -104,40 +107,41 @@ def config_strings(folder):
 
 
 def model_configs(folder):
-    from ftkit import models, shapes
+    from ftkit.memory_use import model_shapes
+    from ftkit.model import loading
 
     (folder / "model").mkdir()
     path = folder / "model" / "config.json"
-    seeds = [(models.tiny_path() / "config.json").read_bytes(),
+    seeds = [(loading.tiny_path() / "config.json").read_bytes(),
              b'{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12}']
     def read(raw):
         path.write_bytes(raw)
-        models.context(str(path.parent))
-        shapes.shape(str(path))
+        loading.context(str(path.parent))
+        model_shapes.shape(str(path))
 
     return seeds, read
 
 
 def adapter_folders(folder):
-    from ftkit import saved
+    from ftkit.model import adapter_folder
 
     (folder / "adapter").mkdir()
-    path = folder / "adapter" / saved.CONFIG
+    path = folder / "adapter" / adapter_folder.CONFIG
     seeds = [json.dumps({"base_model_name_or_path": "tiny", "peft_type": "LORA", "r": 8,
                          "lora_alpha": 16, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM",
                          "bias": "none", "modules_to_save": None}, indent=1).encode()]
 
     def read(raw):
         path.write_bytes(raw)
-        saved.base_of(path.parent)
-        saved.read_config(path.parent)
+        adapter_folder.base_of(path.parent)
+        adapter_folder.read_config(path.parent)
 
     return seeds, read
 
 
 def run_stores(folder):
-    from ftkit import run
-    from ftkit.config import Config
+    from ftkit.base.config import Config
+    from ftkit.experiment import run
 
     made = run.Run(id="x", config=Config(), model_name="tiny", data={"name": "x"},
                    before={"val_loss": 2.0}, after={"val_loss": 1.0})

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from ftkit import options
+from ftkit.cli import options
 
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("data_samples/*.md"),
                                  *ROOT.glob("tests/**/*.md"), *ROOT.glob("notebooks/src/*.py")]
@@ -24,10 +24,11 @@ def test_every_link_to_a_file_leads_to_a_file(page):
             assert (folder / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_file_that_the_readme_names_is_there():
+def test_the_readme_names_every_room():
     tree = (ROOT / "README.md").read_text("utf-8")
-    for name in re.findall(r"^  ([a-z_]+\.py) ", tree, re.M):
-        assert (ROOT / "ftkit" / name).is_file(), name
+    rooms = re.findall(r"^  ([a-z_]+)/ ", tree, re.M)
+    assert {path.name for path in (ROOT / "ftkit").iterdir() if path.is_dir()} - {
+        "__pycache__", "_share"} == set(rooms)
 
 
 def test_the_commands_that_the_readme_shows_exist():

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from ftkit import cli
+from ftkit.cli import main
 
 TOPICS = ["the tides", "a refund", "bread", "Vienna", "the moon", "a contract", "tea", "rust"]
 
@@ -25,7 +25,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def train(home, capsys):
     def run(path, *options):
-        status = cli.main(["run", "--data", str(path), "--max-steps", "3", "--json", *options])
+        status = main.main(["run", "--data", str(path), "--max-steps", "3", "--json", *options])
         out, err = capsys.readouterr()
         return status, json.loads(out) if out.startswith("{") else out, err
 
@@ -87,7 +87,7 @@ def test_chinese_with_emoji_is_trained_on_and_answered(tmp_path, train):
 def measured(arguments, home) -> tuple[int, str, int]:
     """Status, stderr and peak bytes of `ftkit ARGUMENTS` in a process of its own. Not by
     getrusage: what that says begins at the size of the process that started it."""
-    code = ("import sys; from ftkit import cli; status = cli.main(sys.argv[1:]); "
+    code = ("import sys; from ftkit.cli.main import main; status = main(sys.argv[1:]); "
             "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM:')]; "
             "print(peak[0].split()[1], file=sys.stderr); sys.exit(status)")
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
@@ -122,7 +122,7 @@ def test_without_a_network_a_model_of_the_hub_comes_from_its_cache_or_is_refused
     from huggingface_hub import constants
 
     import ftkit as ft
-    from ftkit import models
+    from ftkit.model import loading
 
     def no_address(*args, **kwargs):
         raise OSError("Name or service not known")
@@ -133,7 +133,7 @@ def test_without_a_network_a_model_of_the_hub_comes_from_its_cache_or_is_refused
     kept = tmp_path / "cache" / "models--me--toy"
     (kept / "refs").mkdir(parents=True)
     (kept / "refs" / "main").write_text("abc")
-    shutil.copytree(models.tiny_path(), kept / "snapshots" / "abc")
+    shutil.copytree(loading.tiny_path(), kept / "snapshots" / "abc")
     model, tokenizer = ft.load("me/toy")
     assert model.name_or_path == "me/toy"  # what an adapter names as its base
     assert tokenizer("tea")["input_ids"] == ft.load("tiny")[1]("tea")["input_ids"]

@@ -20,14 +20,16 @@ def home(tmp_path, monkeypatch):
 
 
 def test_the_fp32_curve_on_cuda_equals_the_one_on_cpu():
-    from ftkit import loop, models, tokens
+    from ftkit.data import encoding
+    from ftkit.engine import loop
+    from ftkit.model import loading
 
     curves = []
     for device in ("cpu", "cuda"):
-        model, tokenizer = models.load("tiny", device=device)
-        units = [[e] for e in tokens.encode_all(RECORDS, tokenizer).examples]
+        model, tokenizer = loading.load("tiny", device=device)
+        units = [[e] for e in encoding.encode_all(RECORDS, tokenizer).examples]
         config = ft.Config(learning_rate=1e-3, precision="fp32")
-        rows = loop.train(models.adapt(model, config), units, config, 10)
+        rows = loop.train(loading.adapt(model, config), units, config, 10)
         curves.append([row["loss"] for row in rows])
     assert curves[1] == pytest.approx(curves[0], abs=2e-3)
 

@@ -55,10 +55,10 @@ def test_a_name_that_does_not_exist_is_told_with_those_that_do():
 
 
 def test_the_embedded_model_is_the_one_that_was_signed():
-    tiny = ROOT / "ftkit" / "tiny"
+    tiny = ROOT / "ftkit" / "model" / "tiny"
     digest = hashlib.sha256((tiny / "model.safetensors").read_bytes()).hexdigest()
     assert (tiny / "SHA256").read_text().split()[0] == digest, (
-        "a new model? (cd ftkit/tiny && sha256sum model.safetensors > SHA256)")
+        "a new model? (cd ftkit/model/tiny && sha256sum model.safetensors > SHA256)")
     assert (tiny / "model.safetensors").stat().st_size <= 15e6
 
 
@@ -80,8 +80,8 @@ def test_the_wheel_carries_model_data_and_lessons_and_nothing_else(wheel):
         here = {f"ftkit/_share/{folder}/{path.name}" for path in (ROOT / folder).glob(pattern)}
         assert here <= inside, here - inside
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        assert f"ftkit/tiny/{name}" in inside
-    assert "ftkit/_share/data_samples/README.md" in inside and "ftkit/cli.py" in inside
+        assert f"ftkit/model/tiny/{name}" in inside
+    assert "ftkit/_share/data_samples/README.md" in inside and "ftkit/cli/main.py" in inside
     strangers = {name for name in inside
                  if not name.startswith("ftkit/") and ".dist-info/" not in name
                  or "recipe" in name or "__pycache__" in name or "/src/" in name}
@@ -180,7 +180,8 @@ def test_lab_serves_the_lessons_behind_a_token_on_this_machine_only(elsewhere):
 
 
 def test_the_first_lesson_runs_where_it_was_copied(elsewhere):
-    copied = elsewhere("-c", "from ftkit import lab; print(lab.copy_lessons('lessons')[0])")
+    copied = elsewhere("-c", "from ftkit.cli import jupyterlab; "
+                       "print(jupyterlab.copy_lessons('lessons')[0])")
     assert copied.returncode == 0, copied.stderr
     began = time.perf_counter()
     done = elsewhere(

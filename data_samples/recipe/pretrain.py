@@ -1,6 +1,6 @@
 """Pretrains the embedded base `tiny` from nothing: tokenizer, weights, log.
 
-    python data_samples/recipe/pretrain.py             # writes ftkit/tiny and pretrain_log.jsonl
+    python data_samples/recipe/pretrain.py        # writes ftkit/model/tiny, pretrain_log.jsonl
 
 About 50 minutes on one core; the same seed on the same machine gives the same model. Matrices are
 trained by Muon, the rest by AdamW; the rate warms up, stays constant and decays linearly to zero
@@ -241,7 +241,7 @@ def keep_freed_memory():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "ftkit" / "tiny")
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "ftkit" / "model" / "tiny")
     parser.add_argument("--log", type=Path, default=HERE / "pretrain_log.jsonl")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)

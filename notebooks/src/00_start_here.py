@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -322,9 +323,8 @@ assert dollars(6.7e9, 1e7) < 2 and dollars(6.7e9, 5.6e9) > 990
 # smollm2` in a terminal gets it, once). It was tuned on conversations before. Ask it the same.
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     smol, smol_tokenizer = ft.load("smollm2")
     said = ft.answers(smol, smol_tokenizer, capitals[::16], max_new_tokens=16)
     print(*said, f"10 million tokens: {dollars(smol.num_parameters(), 1e7):.2f} dollars", sep="\n")

@@ -20,6 +20,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -40,14 +41,15 @@ ft.setup(seed=0)
 # says "no loss here" (the question, and the padding).
 
 # %%
-from ftkit import loop, tokens
+from ftkit.data import encoding
+from ftkit.engine import loop
 
 lab = ft.Experiment(model="tiny", data="tasks", eval_records=32)
 model, tokenizer = ft.load("tiny")
-examples = tokens.encode_all(lab.train, tokenizer).examples
+examples = encoding.encode_all(lab.train, tokenizer).examples
 order = loop.shuffled(len(examples), batch_size=16, seed=0)  # which records in which step
 batches = [
-    tokens.collate([examples[i] for i in next(order)], tokenizer.pad_token_id) for _ in range(12)
+    encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id) for _ in range(12)
 ]
 {name: tuple(tensor.shape) for name, tensor in batches[0].items()}
 
@@ -201,9 +203,9 @@ ft.table([{"model": name} | {f"{b} bytes each, GB": b * size / 1e9 for b in (8, 
 # %%
 import tempfile
 
-from ftkit import models
+from ftkit.model import loading
 
-folder = models.save(same.model, tokenizer, tempfile.mkdtemp())
+folder = loading.save(same.model, tokenizer, tempfile.mkdtemp())
 on_disk = (folder / "model.safetensors").stat().st_size
 assert round(16 * 175e9 / 1e12, 1) == 2.8 and 175e9 * 8 > 1.2e12  # TB: not 1.2 in any column
 assert on_disk > 4 * n * 0.99  # every weight is in the file
@@ -345,9 +347,8 @@ ft.answers(belts.model, tokenizer, others[:3])
 # rest? (In fp32: of three steps so small, products in bf16 show little yet.)
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 
 # %%
 if REAL:

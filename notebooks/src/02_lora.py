@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -119,7 +120,7 @@ def inject(model, targets, r, alpha):
 # in the very first step, if their product is zero? Think, then look.
 
 # %%
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
 
 batch = collate([ft.encode(record, tokenizer) for record in lab.train[:16]], tokenizer.pad_token_id)
 mine = inject(copy.deepcopy(base), LINEAR, r=8, alpha=16)
@@ -419,9 +420,8 @@ ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 # that the kit predicts?
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
     few = ft.Config(max_steps=3, batch_size=4, max_length=160, eval_steps=3)
     pair = [real.run(few, learning_rate=2e-5), real.run(few, method="lora", learning_rate=2e-4)]
@@ -531,5 +531,5 @@ ft.check("alpha_for", alpha_for)
 # - It saves gradients, optimizer states and disk; not activations, not the base.
 # - Tune its rate for itself, and compare at equal score.
 #
-# By hand: [`ftkit/lora.py`](../ftkit/lora.py). Next:
+# By hand: [`ftkit/lessons/by_hand/lora.py`](../ftkit/lessons/by_hand/lora.py). Next:
 # [03 the PEFT family](03_the_peft_family.ipynb), LoRA's relatives in a fair fight.

@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -128,14 +129,14 @@ assert torch.allclose(x @ by_hand.T, dora(x), atol=1e-4)
 # Which of them trains the most numbers? The formulas are yours in exercise 1; here are the models.
 
 # %%
-from ftkit import models
+from ftkit.model import loading
 
 ASK = {"full": ft.Config(), "LoRA r=8": ft.Config(method="lora"),
        "DoRA r=8": ft.Config(method="lora", use_dora=True), "IA3": ft.Config(method="ia3"),
        "PiSSA r=8": ft.Config(method="lora", init_lora_weights="pissa"),
        "prompt 20": ft.Config(method="prompt_tuning"),
        "prefix 20": ft.Config(method="prefix_tuning")}
-counts = {name: models.count(models.adapt(copy.deepcopy(base), c))[0] for name, c in ASK.items()}
+counts = {name: loading.count(loading.adapt(copy.deepcopy(base), c))[0] for name, c in ASK.items()}
 ft.table([{"method": name, "trained": n, "share": n / counts["full"]} for name, n in
           counts.items()])
 
@@ -148,7 +149,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 small = {}
 with torch.device("meta"):
     for name in ("IA3", "prompt 20", "prefix 20"):
-        small[name] = models.count(models.adapt(LlamaForCausalLM(LlamaConfig()), ASK[name]))[0]
+        small[name] = loading.count(loading.adapt(LlamaForCausalLM(LlamaConfig()), ASK[name]))[0]
 assert small == {"IA3": 614_400, "prompt 20": 81_920, "prefix 20": 5_242_880}
 small
 
@@ -389,9 +390,8 @@ patient
 # SmolLM2, three steps each, at rates that suit it. How many numbers does each train?
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
     few_steps = ft.Config(max_steps=3, batch_size=4, max_length=160, eval_steps=3)
     for rate, name in ((3e-4, "LoRA r=8"), (1e-2, "IA3")):
@@ -491,5 +491,5 @@ ft.check("best_rate", best_rate)
 # - Facts: in the same few steps full learned more by heart than LoRA of either rank. Before you blame
 #   the room, count bits and give it time.
 #
-# In the package: [`ftkit/adapters.py`](../ftkit/adapters.py) says what is asked of peft. Next:
+# In the package: [`ftkit/model/peft_methods.py`](../ftkit/model/peft_methods.py) says what is asked of peft. Next:
 # [04 instruction tuning](04_instruction_tuning.ipynb).

@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -125,7 +126,7 @@ by_hand, library
 # The mean goes over **all labelled tokens** of the batch, not over the records.
 
 # %%
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
 
 examples = [ft.encode(r, tokenizer) for r in lab.train[:8]]
 batch = collate(examples, tokenizer.pad_token_id)
@@ -172,7 +173,7 @@ ft.table(lines)
 # The same untouched model, four wordings, on **held-out** entities: none is in any training record.
 
 # %%
-from ftkit.evaluate import normal  # lower case, no full stops
+from ftkit.evaluate.scoring import normal  # lower case, no full stops
 
 test = ft.records("tasks", "test")[::4]
 
@@ -344,8 +345,8 @@ ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, t
 # already there, and that token no longer fits.
 
 # %%
-from ftkit.fast import generate
-from ftkit.tokens import prompts
+from ftkit.data.encoding import prompts
+from ftkit.engine.packed_loss import generate
 
 space = tokenizer(" ", add_special_tokens=False)["input_ids"]
 longer = [p + space for p in prompts(test, tokenizer)]
@@ -386,9 +387,8 @@ ft.table([dict(zip(("half", "labelled tokens", "loss"), line, strict=True)) for 
 # SmolLM2 has another template, another tokenizer, 135 million parameters. The same five lines?
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     smol, smol_tokenizer = ft.load("smollm2")
     some = [ft.encode(r, smol_tokenizer) for r in ft.records("handwritten")[:4]]
     batch = collate(some, smol_tokenizer.pad_token_id)
@@ -488,5 +488,5 @@ ft.check("step_loss", step_loss)
 # - Look at the mask before you train: no bug in it crashes, and the loss falls all the same.
 # - Records teach the form; the knowledge was in the base. Draw the curve before buying more.
 #
-# In the package: [`ftkit/tokens.py`](../ftkit/tokens.py). Next:
+# In the package: [`ftkit/data/encoding.py`](../ftkit/data/encoding.py). Next:
 # [05 templates and the bug zoo](05_templates_and_the_bug_zoo.ipynb), where each of these bugs waits.

@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -41,7 +42,7 @@ ft.setup(seed=0)
 # filled with it, and there are many.
 
 # %%
-from ftkit.tokens import encode_all, prompt_ids
+from ftkit.data.encoding import encode_all, prompt_ids
 
 model, tokenizer = ft.load("tiny")
 record = {"instruction": "Ask this as a question.", "input": "They see a cat.",
@@ -95,8 +96,8 @@ marker = ft.predict("What loses more than half of the right answers?",
 marker
 
 # %%
-from ftkit.evaluate import normal
-from ftkit.fast import generate
+from ftkit.engine.packed_loss import generate
+from ftkit.evaluate.scoring import normal
 
 SEEDS = (0, 1, 2)
 lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks")
@@ -149,11 +150,11 @@ knows = ft.predict("The same bug, on a base that already ends its answers: they 
 knows
 
 # %%
-from ftkit import bugzoo, pipeline
+from ftkit.lessons.bugs import pipeline, zoo
 
-sick = bugzoo.stages("pad_is_eos")
-ends = {"tiny": [bugzoo.run("pad_is_eos", seed).symptoms["stops"] for seed in SEEDS]}
-tuned = [pipeline.serve(bugzoo.run(None, seed).trained.model) for seed in SEEDS]
+sick = zoo.stages("pad_is_eos")
+ends = {"tiny": [zoo.run("pad_is_eos", seed).symptoms["stops"] for seed in SEEDS]}
+tuned = [pipeline.serve(zoo.run(None, seed).trained.model) for seed in SEEDS]
 again = [pipeline.train(sick, seed, base) for seed, base in zip(SEEDS, tuned, strict=True)]
 ends["tuned before"] = [pipeline.measure(run, sick)["stops"] for run in again]
 ft.table([{"base": name, "answers that end": values} for name, values in ends.items()])
@@ -175,7 +176,7 @@ knows.score("still end" if min(ends["tuned before"]) > 0.5 else "stop ending")
 # in one batch. What comes after the last column?
 
 # %%
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
 
 two = [{"input_ids": p, "labels": [-100, *p[1:]]}
        for p in (min(chat, key=len), max(chat, key=len))]
@@ -200,7 +201,7 @@ ft.table([{"padded on the": side} | dict(zip(("after the short one", "after the 
 # save?
 
 # %%
-from ftkit.tokens import pack
+from ftkit.data.encoding import pack
 
 coded = encode_all(lab.train[:200], tokenizer).examples
 rows = pack(coded, max_length=128)
@@ -245,13 +246,13 @@ seen | {"one by one": alone}
 # %% [markdown]
 # ## The zoo
 #
-# `ftkit.bugzoo` holds one plain pipeline in twelve stages (source:
-# [`pipeline.py`](../ftkit/pipeline.py)) and many bugs, each one stage done wrong in a way that
+# `ftkit.lessons.bugs.zoo` holds one plain pipeline in twelve stages (source:
+# [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py)) and many bugs, each one stage done wrong in a way that
 # happens in real projects. You get a sick run and instruments, beside a healthy run of another
 # seed. The first one we do together.
 
 # %%
-case = bugzoo.case(12)
+case = zoo.case(12)
 case
 
 # %%
@@ -278,22 +279,22 @@ case.answers(4)
 # `...`. A wrong guess tells you what speaks against it, and `repair` proves a right one.
 
 # %%
-bugzoo.names()
+zoo.names()
 
 # %%
-second = bugzoo.case(0)
+second = zoo.case(0)
 second.guess(...)
 second.repair(...)
 second
 
 # %%
-third = bugzoo.case(3)
+third = zoo.case(3)
 third.guess(...)
 third.repair(...)
 third
 
 # %%
-fourth = bugzoo.case(9)
+fourth = zoo.case(9)
 fourth.guess(...)
 fourth.repair(...)
 fourth
@@ -304,9 +305,9 @@ fourth
 # healthy runs of different seeds end from each other?
 
 # %%
-healthy = [bugzoo.run(None, seed).symptoms["last_loss"] for seed in SEEDS]
+healthy = [zoo.run(None, seed).symptoms["last_loss"] for seed in SEEDS]
 cases = {"first": case, "second": second, "third": third, "fourth": fourth}
-margin = bugzoo.INSTRUMENTS["last_loss"][1]  # wider than six healthy seeds differ
+margin = zoo.INSTRUMENTS["last_loss"][1]  # wider than six healthy seeds differ
 odd = {name: min(abs(c.symptoms["last_loss"] - loss) for loss in healthy) > margin
        for name, c in cases.items()}
 ft.expect(sum(odd.values()), "<", 2, "most of these bugs do not show in the training loss")
@@ -329,9 +330,8 @@ case.repair(collate=pipeline.collate)
 # the assistant's turn, and without?
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     real, real_tokenizer = ft.load("smollm2")
     few = ft.records("handwritten")[:12]

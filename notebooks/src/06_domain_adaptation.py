@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 SEEDS = [0, 1, 2]
 ft.setup(seed=0)
@@ -275,10 +276,9 @@ ft.table([{"start": name} | ppl[name] for name in ("none", "DAPT", "DAPT, replay
 # ([lesson 14](14_perplexity.ipynb)).
 
 # %%
-from ftkit import machine
-from ftkit import perplexity as per
+from ftkit.evaluate import perplexity as per
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 named = {"tiny": (model, tokenizer)} | ({"smollm2": ft.load("smollm2")} if REAL else {})
 ft.table([{"text": name} | {which: per.bits_per_byte(per.score(
     *pair, [r["text"] for r in ft.records(name, "test")[:6]])) for which, pair in named.items()}

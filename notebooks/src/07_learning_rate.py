@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 SEEDS = (0, 1, 2)
 ft.setup(seed=0)
@@ -88,7 +89,7 @@ guess = ft.predict("Full fine-tuning, 20 steps: val_loss is lowest at a rate of 
 guess
 
 # %%
-from ftkit.valley import best, plain, valley
+from ftkit.lessons.lr_valley import best, plain, valley
 
 base = ft.Config(eval_steps=1000)  # evaluate before and after, and no more
 full = lab.sweep(base, learning_rate=rates, seed=SEEDS)
@@ -214,9 +215,10 @@ warm.score("at both" if best_too and high_too else
 # lowest. One run of 20 steps in place of six.
 
 # %%
-from ftkit import loop, tokens
+from ftkit.data import encoding
+from ftkit.engine import loop
 
-examples = tokens.encode_all(lab.train, tokenizer).examples
+examples = encoding.encode_all(lab.train, tokenizer).examples
 
 
 def range_test(steps, seed, low=1e-5, high=1.0):
@@ -225,7 +227,7 @@ def range_test(steps, seed, low=1e-5, high=1.0):
     order, points = loop.shuffled(len(examples), 16, seed), []
     for step in range(steps):
         rate = optimizer.param_groups[0]["lr"] = low * (high / low) ** (step / (steps - 1))
-        batch = tokens.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
+        batch = encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
         loss = model(**batch).loss
         loss.backward()
         optimizer.step()
@@ -271,9 +273,8 @@ await panel.result()
 # SmolLM2 has 57 times as many weights. Is its best rate that of `tiny`?
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     real = ft.Experiment(model="smollm2", data="handwritten", eval_records=6)
     short = ft.Config(max_steps=5, batch_size=4, max_length=160, eval_steps=5)

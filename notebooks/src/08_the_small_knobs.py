@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 SEEDS = [0, 1, 2]
 ft.setup(seed=0)
@@ -52,7 +53,7 @@ steps
 # batch is full. Its rule against ours:
 
 # %%
-from ftkit import loop
+from ftkit.engine import loop
 
 config = ft.Config(batch_size=4 * 8, gradient_accumulation_steps=4, epochs=epochs)
 assert loop.steps_in(config, records) == steps["epochs flow into each other"]
@@ -79,11 +80,11 @@ ft.table([{"run": name, "steps": math.ceil(n * e / b), "3 % warm-up": 0.03 * n *
 # %%
 import torch
 
-from ftkit import tokens
+from ftkit.data import encoding
 
 model, tokenizer = ft.load("tiny")
 train = ft.records("tasks")[:240]
-examples = tokens.encode_all(train, tokenizer).examples
+examples = encoding.encode_all(train, tokenizer).examples
 
 
 def labelled(batch):
@@ -91,7 +92,7 @@ def labelled(batch):
 
 
 def batches_of(examples, size):
-    return [tokens.collate(examples[i:i + size], tokenizer.pad_token_id)
+    return [encoding.collate(examples[i:i + size], tokenizer.pad_token_id)
             for i in range(0, len(examples), size)]
 
 
@@ -291,7 +292,7 @@ def six_steps(optimizer_of, clip, bad, seed):
     model = copy.deepcopy(runs["batch 8"][0].model).train()
     optimizer, order = optimizer_of(model.parameters()), loop.shuffled(240, 8, seed)
     for step in range(6):
-        batch = tokens.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
+        batch = encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
         if bad and step == 2:
             noise = torch.randint(3, 3000, batch["labels"].shape,
                                   generator=torch.Generator().manual_seed(seed))
@@ -304,7 +305,7 @@ def six_steps(optimizer_of, clip, bad, seed):
 
 
 # %%
-held_out = tokens.encode_all(lab.val[:32], tokenizer).examples
+held_out = encoding.encode_all(lab.val[:32], tokenizer).examples
 kinds = {"SGD": lambda p: torch.optim.SGD(p, lr=0.01),
          "AdamW": lambda p: torch.optim.AdamW(p, lr=3e-4, weight_decay=0.0)}
 arms = {"no bad batch": (math.inf, False), "bad batch": (math.inf, True), "clipped": (1.0, True)}
@@ -359,14 +360,13 @@ guess.score("higher" if min(by_epochs[10]) > max(by_epochs[1]) else
 # Does the mean of means bend the gradient of SmolLM2 as well? One-word answers beside long ones.
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     smol, smol_tokenizer = ft.load("smollm2")
     shortest = sorted(ft.records("handwritten"), key=lambda r: len(r["output"]))
-    mixed = tokens.encode_all(shortest[:3] + shortest[-3:], smol_tokenizer, max_length=128).examples
-    halves = [tokens.collate(half, smol_tokenizer.pad_token_id) for half in (mixed[:3], mixed[3:])]
+    mixed = encoding.encode_all(shortest[:3] + shortest[-3:], smol_tokenizer, max_length=128).examples
+    halves = [encoding.collate(half, smol_tokenizer.pad_token_id) for half in (mixed[:3], mixed[3:])]
     counts = list(map(labelled, halves))
 
 # %%
@@ -468,6 +468,6 @@ ft.check("decay_for", decay_for)
 # - Accumulation is exact only with one division by the labelled tokens of the step.
 # - On a short run decay is inert, warm-up is insurance at high rates, clipping depends on the norms.
 #
-# In the package: `train` in [`ftkit/loop.py`](../ftkit/loop.py), some 40 lines. Before this came
+# In the package: `train` in [`ftkit/engine/loop.py`](../ftkit/engine/loop.py), some 40 lines. Before this came
 # [07 learning rate](07_learning_rate.ipynb); [09](09_where_the_memory_goes.ipynb) asks what a batch costs in
 # memory.

@@ -23,6 +23,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -135,7 +136,7 @@ ft.table([{"method": method, **how, "predicted, bytes": found.peak,
 # Same model, two batches: when is the peak?
 
 # %%
-from ftkit import measure
+from ftkit.memory_use import measure
 
 config = ft.Config(precision="fp32")
 moments = {}
@@ -161,14 +162,14 @@ lora_guess = ft.predict("7B with LoRA at 4 × 2,048 tokens: the largest part is 
 lora_guess
 
 # %%
-from ftkit import bars
+from ftkit.memory_use import charts
 
 long = asked | {"batch_size": 4, "max_length": 2048, "precision": "bf16", "optim": "adamw_torch"}
 methods = {method: ft.memory(method=method, **long) for method in ("full", "lora", "qlora")}
 methods["lora, 16-bit base"] = ft.memory(method="lora", **long | {"precision": "pure-bf16"})
 kept = {method: found.formula["activations"] / 1e9 for method, found in methods.items()}
 ft.expect(kept["lora"], "==", kept["full"], "LoRA keeps the activations of full fine-tuning, GB")
-bars.compared(methods)
+charts.compared(methods)
 
 # %%
 parts = methods["lora"].formula
@@ -251,9 +252,9 @@ ft.table(grows)
 # H100:
 
 # %%
-from ftkit import shapes
+from ftkit.memory_use import model_shapes
 
-card = shapes.GPUS["H100 80GB"]
+card = model_shapes.GPUS["H100 80GB"]
 sizes = {"80 GiB": 80 * 2**30, "what the driver reports": card.mib * 2**20,
          "left for tensors": card.usable}
 ft.table([{"": name, "GB": b / 1e9, "GiB": b / 2**30} for name, b in sizes.items()])
@@ -267,7 +268,7 @@ ft.table([{"": name, "GB": b / 1e9, "GiB": b / 2**30} for name, b in sizes.items
 # what the formula misses.
 
 # %%
-from ftkit.calculator import Calculator
+from ftkit.notebook.memory_calculator import Calculator
 
 calculator = Calculator("meta-llama/Llama-2-7b", method="qlora", max_length=1024)
 calculator
@@ -279,7 +280,7 @@ calculator
 # meter counts what lives after each step:
 
 # %%
-from ftkit.meter import Meter
+from ftkit.memory_use.meter import Meter
 
 
 def lives_after(steps, keep):
@@ -313,9 +314,8 @@ lab.run(batch_size=1_000_000, max_steps=1)  # refused: read what it proposes
 # SmolLM2-135M, predicted and measured:
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     real = ft.memory(model="smollm2", method="lora", precision="bf16", batch_size=2,
                      max_length=128, measure=True)
     ft.expect(abs(real.peak / real.measurement - 1), "<", 0.002, "a real LLM, LoRA")

@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -57,14 +58,14 @@ levels
 # bitsandbytes has the table in its source. Ours must be the same, to the last bit.
 
 # %%
-from ftkit import quant
+from ftkit.lessons.by_hand import nf4
 
 model, tokenizer = ft.load("tiny")
 import bitsandbytes.functional as bnb
 
 assert torch.equal(levels, bnb.get_4bit_type("nf4", device="cpu"))
 W = model.model.layers[0].mlp.up_proj.weight.detach()
-quant.draw(W, levels)
+nf4.draw(W, levels)
 
 # %% [markdown]
 # ## A matrix
@@ -98,8 +99,8 @@ guess
 
 # %%
 normal = torch.randn(2**20, generator=torch.Generator().manual_seed(0))
-books = {"NF4": quant.nf4(), "INT4": quant.int4(), "FP4": quant.fp4()}
-error = {name: quant.error(normal, book) for name, book in books.items()}
+books = {"NF4": nf4.nf4(), "INT4": nf4.int4(), "FP4": nf4.fp4()}
+error = {name: nf4.error(normal, book) for name, book in books.items()}
 ft.expect(error["NF4"], "<", error["INT4"], "quantiles beat even levels")
 ft.expect(error["INT4"], "<", error["FP4"], "and even levels beat 4-bit floats")
 guess.score("10 %" if error["NF4"] > 0.03 else "1 %" if error["NF4"] > 0.003 else "0.1 %")
@@ -113,9 +114,9 @@ outlier = normal.clone()
 outlier[::64] *= 30
 cases = {"block 32": (normal, 32), "block 64": (normal, 64), "block 4096": (normal, 4096),
          "block 64, an outlier in each": (outlier, 64)}
-small = {name: quant.error(w, None, block) for name, (w, block) in cases.items()}
+small = {name: nf4.error(w, None, block) for name, (w, block) in cases.items()}
 rest = outlier.view(-1, 64)[:, 1:]
-made = quant.dequantize(quant.quantize(outlier)).view(-1, 64)[:, 1:]
+made = nf4.dequantize(nf4.quantize(outlier)).view(-1, 64)[:, 1:]
 small["the 63 others beside an outlier"] = float((made - rest).norm() / rest.norm())
 small
 
@@ -129,12 +130,12 @@ small
 # quantises the *scales* too (**double quantisation**): 8 bits each, and one fp32 for 256 of them.
 
 # %%
-once = quant.quantize(torch.randn(4096, 4096))
-twice = quant.double(once)
+once = nf4.quantize(torch.randn(4096, 4096))
+twice = nf4.double(once)
 ft.expect(once.bits, "==", 4 + 32 / 64, "one fp32 scale for 64 weights")
 ft.expect(abs(twice.bits - (4 + 8 / 64 + 32 / (64 * 256))), "<", 0.001, "4.127 bits in all")
 theirs, state = bnb.quantize_4bit(W, quant_type="nf4", compress_statistics=True)
-assert torch.equal(quant.dequantize(quant.double(quant.quantize(W))),
+assert torch.equal(nf4.dequantize(nf4.double(nf4.quantize(W))),
                    bnb.dequantize_4bit(theirs, state))
 once.bits, twice.bits
 
@@ -159,7 +160,7 @@ ft.table([{"Llama 2 7B": name, "GB": gb, "times NF4": gb / sevenB} for name, gb 
 
 # %%
 four, _ = ft.load("tiny", quantize=True)
-held = quant.stored(four)
+held = nf4.stored(four)
 ft.expect(abs(held["bits"] - 4.127), "<", 0.002, "bits per weight, from the tensors themselves")
 held
 
@@ -168,10 +169,10 @@ held
 # computed in 4 bits? Nothing:
 
 # %%
-layer = next(iter(quant.linears(four).values()))
+layer = next(iter(nf4.linears(four).values()))
 layer.compute_dtype = torch.float32
 x = torch.randn(5, layer.in_features)
-assert torch.allclose(layer(x), x @ quant.dequantized(layer).T, atol=1e-5)
+assert torch.allclose(layer(x), x @ nf4.dequantized(layer).T, atol=1e-5)
 
 # %% [markdown]
 # Stored in 4 bits, dequantised for each product, dropped again. That saves memory and *costs* time.
@@ -231,17 +232,17 @@ import random
 
 chosen = sorted(random.Random(0).sample(range(len(lab.val)), 48))  # those that val_loss is of
 validation = [ft.encode(lab.val[i], tokenizer) for i in chosen]
-apart = {into: [] for into in quant.MERGES}
-merged_loss = {into: [] for into in quant.MERGES}
+apart = {into: [] for into in nf4.MERGES}
+merged_loss = {into: [] for into in nf4.MERGES}
 for run in qlora:
-    for linear in quant.linears(run.model).values():
+    for linear in nf4.linears(run.model).values():
         linear.compute_dtype = torch.float32  # so that only the merge makes a difference
-    for into in quant.MERGES:
-        merged = quant.merge(run.model, model, into)
-        apart[into].append(quant.kl(run.model, merged, validation))
+    for into in nf4.MERGES:
+        merged = nf4.merge(run.model, model, into)
+        apart[into].append(nf4.kl(run.model, merged, validation))
         merged_loss[into].append(ft.loss_on(merged, validation))
 ft.table([{"merged into": into, "KL from the trained model, nats": apart[into],
-           "val_loss": merged_loss[into]} for into in quant.MERGES])
+           "val_loss": merged_loss[into]} for into in nf4.MERGES])
 
 # %%
 ft.expect(max(apart["dequantized"]), "<", 1e-6, "into the dequantised base: what was trained")
@@ -263,17 +264,17 @@ order.score(max(apart, key=lambda into: sum(apart[into])))
 # %%
 from bitsandbytes.functional import has_avx512bf16
 
-from ftkit import models
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
+from ftkit.model import loading
 
 batch = collate([ft.encode(record, tokenizer) for record in lab.train[:8]], 0)
 
 
 def gradient(repack):
     fresh = ft.load("tiny", quantize=True)[0]
-    for linear in quant.linears(fresh).values():
+    for linear in nf4.linears(fresh).values():
         linear.support_avx512bf16_for_cpu = repack
-    fresh = models.adapt(fresh, ft.Config(method="lora"))
+    fresh = loading.adapt(fresh, ft.Config(method="lora"))
     for name, p in fresh.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.02)  # as if trained: no longer zero
@@ -294,7 +295,7 @@ cosine
 # %% [markdown]
 # 1 would be the same direction; it is 1 where the CPU lacks the instruction. No error is raised;
 # torch's warning is one line in the log of a long run. Compare gradients with those of the
-# dequantised model when you build on a new kernel: `tests/test_quant.py` does.
+# dequantised model when you build on a new kernel: `tests/lessons/test_nf4.py` does.
 #
 # ## 65 billion on 48 GB
 #
@@ -329,14 +330,13 @@ big
 # model costs once its embedding stays in 16 bits:
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     smol, _ = ft.load("smollm2")
     matrices = [p.detach() for name, p in smol.named_parameters() if "proj" in name][:7]
     linear = sum(p.numel() for name, p in smol.named_parameters() if "proj" in name)
     whole = (linear * twice.bits + (smol.num_parameters() - linear) * 16) / smol.num_parameters()
-    print([round(quant.error(w), 3) for w in matrices], f"{whole:.2f} bits a weight in all")
+    print([round(nf4.error(w), 3) for w in matrices], f"{whole:.2f} bits a weight in all")
 
 # %% [markdown]
 # ## What if?
@@ -344,8 +344,8 @@ if machine.has("smollm2"):
 # Fewer levels, larger blocks, real weights: when does the noise double?
 
 # %%
-block, book = 256, quant.nf4()[[0, 2, 4, 7, 9, 11, 13, 15]]  # every second level: 3 bits
-what_if = {"3 bits": quant.error(W, book, block), "NF4": quant.error(W)}
+block, book = 256, nf4.nf4()[[0, 2, 4, 7, 9, 11, 13, 15]]  # every second level: 3 bits
+what_if = {"3 bits": nf4.error(W, book, block), "NF4": nf4.error(W)}
 what_if
 
 # %% [markdown]
@@ -435,6 +435,6 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 # - About 9 % rounding noise in the weights, and QLoRA learns nearly as well as LoRA on top of it.
 # - Merge into what was trained against. Evaluate the merged model, not the one before.
 #
-# In the package: [`ftkit/quant.py`](../ftkit/quant.py). Next:
+# In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11 (activations)](11_activations_and_checkpointing.ipynb),
 # [12 (floating point)](12_floating_point.ipynb).

@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -78,7 +79,7 @@ guess = ft.predict("Most of what tiny keeps for its backward pass belongs to ...
 guess
 
 # %%
-from ftkit import activations
+from ftkit.lessons import activations
 
 model, tokenizer = ft.load("tiny")
 ids = torch.randint(5, 3000, (8, 128))
@@ -202,14 +203,15 @@ f"median {(ratios[2] + ratios[3]) / 2:.2f}"
 # 20 %. Now the bytes of a real step, all of them:
 
 # %%
-from ftkit import bars, machine, models
+from ftkit.memory_use import charts
+from ftkit.model import loading
 
 steps = activations.steps("tiny", base, [128] * 8)
 before, after = ({part: b / 1e6 for part, b in step.parts.items()} for step in steps.values())
 ft.expect(after["activations"], "<", before["activations"] / 3, "MB of activations: less than a third")
 for part in ("weights", "gradients", "optimizer", "logits"):
     ft.expect(after[part], "==", before[part], f"MB of {part}: as before")
-bars.along(steps)
+charts.along(steps)
 
 # %% [markdown]
 # Left, activations pile up to the end of the forward pass. Right, each layer leaves one step; in
@@ -254,7 +256,7 @@ factor = ft.predict("Checkpointing raises the largest batch of tiny (fp32, full)
 factor
 
 # %%
-from ftkit import measure, shapes
+from ftkit.memory_use import measure, model_shapes
 
 budget, saving = 128e6, base.but(gradient_checkpointing=True)
 best = {config: activations.largest_batch(config, budget) for config in (base, saving)}
@@ -270,7 +272,7 @@ ft.table([{"checkpointing": config.gradient_checkpointing, "largest batch, predi
 # asked here. Beside the trace stands the closed form, which is there at once.
 
 # %%
-card = shapes.GPUS["RTX 4090 24GB"].usable
+card = model_shapes.GPUS["RTX 4090 24GB"].usable
 qlora = ft.Config(method="qlora", target_modules="q_proj,v_proj", precision="bf16",
                   max_length=2048)
 traced = {(on, n): ft.memory(qlora, seven, batch_size=n, gradient_checkpointing=on)
@@ -299,7 +301,7 @@ factor.score(f"{best[saving] // best[base]} and 11")
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from ftkit.meter import Meter
+from ftkit.memory_use.meter import Meter
 
 chain, start = [torch.nn.Tanh() for _ in range(64)], torch.randn(100_000, requires_grad=True)
 peaks = {}
@@ -394,7 +396,7 @@ ft.expect(((ours - once).norm() / once.norm()).item(), ">", 0.01, "another mask,
 # looks only at whether its input needs a gradient. Behind a frozen embedding it does not.
 
 # %%
-adapted = models.adapt(ft.load("tiny")[0], ft.Config(method="lora")).get_base_model().model.layers[0]
+adapted = loading.adapt(ft.load("tiny")[0], ft.Config(method="lora")).get_base_model().model.layers[0]
 learns = {f"re-entrant {kind}": checkpoint(adapted.mlp, torch.randn(64, 192), use_reentrant=kind)
           .requires_grad for kind in (True, False)}
 assert learns == {"re-entrant True": False, "re-entrant False": True}
@@ -411,7 +413,7 @@ learns
 # form, which misses half.
 
 # %%
-from ftkit.calculator import Calculator
+from ftkit.notebook.memory_calculator import Calculator
 
 Calculator(seven, method="qlora", max_length=1024, gradient_checkpointing=True)
 
@@ -421,10 +423,10 @@ Calculator(seven, method="qlora", max_length=1024, gradient_checkpointing=True)
 # SmolLM2-135M: 30 layers, a vocabulary of 49,152. LoRA, two texts of 128 tokens:
 
 # %%
-if machine.has("smollm2"):
+if download.has("smollm2"):
     real = activations.steps("smollm2", base.but(method="lora", precision="bf16"), [128] * 2)
     a, b = (step.parts["activations"] for step in real.values())
-    print(f"activations {a / 1e6:.0f} MB, with checkpointing {b / 1e6:.0f} MB; {bars.along(real)}")
+    print(f"activations {a / 1e6:.0f} MB, with checkpointing {b / 1e6:.0f} MB; {charts.along(real)}")
     ft.expect(b / 1e6, "<", a / 3e6, "MB, 30 layers: activations fall to less than a third")
 
 # %% [markdown]

@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download, rounding
 
 ft.setup(seed=0)
 
@@ -41,14 +42,14 @@ ft.setup(seed=0)
 # %%
 import torch
 
-from ftkit import floats
+from ftkit.lessons.by_hand import floats
 
 formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
            "fp8, e4m3": torch.float8_e4m3fn, "fp8, e5m2": torch.float8_e5m2}
 ft.table([{"format": name, "largest": f"{torch.finfo(d).max:.3g}",
            "smallest normal": f"{torch.finfo(d).smallest_normal:.1e}",
-           "spacing at 1": f"{floats.spacing(1, d).item():.2e}",
-           "spacing at 0.02": f"{floats.spacing(0.02, d).item():.2e}"}
+           "spacing at 1": f"{rounding.spacing(1, d).item():.2e}",
+           "spacing at 0.02": f"{rounding.spacing(0.02, d).item():.2e}"}
           for name, d in formats.items()])
 
 # %% [markdown]
@@ -138,7 +139,7 @@ rounding = ft.predict("25 steps at rate 1e-4, weights stored in bf16. Against fp
 rounding
 
 # %%
-from ftkit import loop
+from ftkit.engine import loop
 
 lab = ft.Experiment(data=ft.records("tasks")[:400], val="tasks", eval_records=48, probes=())
 records, held_out = ([ft.encode(r, tokenizer) for r in part] for part in (lab.train, lab.val[:48]))
@@ -227,7 +228,7 @@ ft.table([{"stored in": a, "precision": b, "change of val_loss": x} for (a, b), 
 # scale, which multiplies every gradient, and they are divided by it before the update.
 
 # %%
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
 
 batch = collate(records[:16], tokenizer.pad_token_id)
 model.zero_grad()
@@ -343,7 +344,7 @@ torch.tensor(1e-8).half(), broken, pure(**batch).loss
 
 # %%
 rate = 3e-4
-{"stay": stay(rate), "spacing at a typical weight": floats.spacing(
+{"stay": stay(rate), "spacing at a typical weight": rounding.spacing(
     weights.std(), torch.bfloat16).item()}
 
 # %% [markdown]
@@ -352,9 +353,8 @@ rate = 3e-4
 # SmolLM2-135M, and the rates at which one would fully fine-tune it:
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     smol = torch.cat([p.detach().flatten() for p in ft.load("smollm2")[0].parameters()])
     stored = floats.to_bf16(smol)
     print(f"size of a weight {smol.std():.3f}; stay:", {
@@ -439,5 +439,5 @@ ft.check("next_scale", next_scale)
 # - Master weights, stochastic rounding or fp32 adapters keep them.
 # - fp16 needs a loss scale. Mixed precision saves time and activations, not states.
 #
-# In the package: [`ftkit/floats.py`](../ftkit/floats.py). Next:
+# In the package: [`ftkit/lessons/by_hand/floats.py`](../ftkit/lessons/by_hand/floats.py). Next:
 # [13 (ZeRO and FSDP)](13_zero_and_fsdp.ipynb).

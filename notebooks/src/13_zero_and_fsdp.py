@@ -22,6 +22,8 @@
 
 # %%
 import ftkit as ft
+from ftkit.memory_use import formula
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -42,12 +44,12 @@ ft.setup(seed=0)
 # %%
 import torch
 
-from ftkit import zero
+from ftkit.distributed import zero_simulator
 
 draw = torch.Generator().manual_seed(0)
 batches = [(torch.randn(4, 8, generator=draw), torch.randn(4, 8, generator=draw))
            for rank in range(4)]
-world = zero.World(ranks=4, layers=3, width=8, stage=0)
+world = zero_simulator.World(ranks=4, layers=3, width=8, stage=0)
 world.feed(batches)
 world
 
@@ -96,7 +98,7 @@ for ours, theirs in zip(world.weights(), weights):
 # (**reduce-scatter**).
 
 # %%
-sharded = zero.World(ranks=4, layers=3, width=8, stage=3)
+sharded = zero_simulator.World(ranks=4, layers=3, width=8, stage=3)
 sharded.feed(batches)
 for layer in (0, 1, 2):
     sharded.all_gather(layer)
@@ -130,9 +132,9 @@ guess = ft.predict("From stage 0 to stage 1, on four ranks, the peak of a rank f
                    "per parameter to ...", "4", "8", "10", "14", guess=...)
 lines = []
 for stage in (0, 1, 2, 3):
-    world = zero.World(ranks=4, layers=12, width=8, stage=stage)
+    world = zero_simulator.World(ranks=4, layers=12, width=8, stage=stage)
     world.feed(batches)
-    zero.step(world)
+    zero_simulator.step(world)
     n = 12 * 8 * 8
     at_rest, moved = sum(world.held()[0].values()) / n, sum(world.moved.values()) / n
     lines.append({"stage": stage, "peak, bytes per parameter": max(world.peak) / n,
@@ -158,7 +160,7 @@ mixed = {"weights": 2, "gradients": 2, "optimizer": 12}
 
 
 def gigabytes(parameters, ranks, stage):
-    return sum(zero.states(parameters, ranks, stage, **mixed).values()) / 1e9
+    return sum(formula.zero_states(parameters, ranks, stage, **mixed).values()) / 1e9
 
 
 ft.table([{"stage": stage, "7.5B on 64": gigabytes(7.5e9, 64, stage),
@@ -184,7 +186,7 @@ limit.score(gigabytes(6.738e9, 10**9, 2), within=0.05)
 # (gloo on a CPU, nccl between GPUs). First the run in one process that they must equal.
 
 # %%
-from ftkit import ranks
+from ftkit.distributed import launch
 
 lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:96], eval_records=16)
 config = ft.Config(learning_rate=1e-3, batch_size=8, max_steps=6, eval_steps=6, precision="fp32")
@@ -197,7 +199,7 @@ alone
 # from forward to backward (2) or not (3).
 
 # %%
-two = ranks.train(lab, config, ranks=2, zero=(0, 1, 2, 3))
+two = launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3))
 two[3]
 
 # %%
@@ -248,7 +250,7 @@ ft.table([{"stage": stage, "values moved per parameter": moved[stage],
 
 # %%
 speeds = {"NVLink, 300 GB/s": 300e9, "InfiniBand, 50 GB/s": 50e9, "10 Gbit Ethernet": 1.25e9}
-ft.table([{"link": name, **{f"stage {stage}, seconds": 2 * zero.volume(6.738e9, stage) / speed
+ft.table([{"link": name, **{f"stage {stage}, seconds": 2 * zero_simulator.volume(6.738e9, stage) / speed
                             for stage in (2, 3)}} for name, speed in speeds.items()])
 
 # %% [markdown]
@@ -263,7 +265,7 @@ ft.table([{"link": name, **{f"stage {stage}, seconds": 2 * zero.volume(6.738e9, 
 # More ranks, the same batch. Which number on the last line is a quarter of what DDP holds?
 
 # %%
-four = ranks.train(lab, config, ranks=4, zero=3)
+four = launch.train(lab, config, ranks=4, zero=3)
 ft.expect(sum(four.bytes[0].values()) / total, "<", 4.08, "a quarter of 16 bytes")
 apart = [abs(a - row["loss"]) for a, row in zip(four.losses, alone.rows, strict=True)]
 ft.expect(max(apart), "<", 1e-5, "and still the same curve")
@@ -276,7 +278,7 @@ four
 # average these: it looks right. Give rank 0 short answers and rank 1 long ones.
 
 # %%
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
 
 model, tokenizer = ft.load("tiny")
 coded = sorted((ft.encode(record, tokenizer) for record in lab.train),
@@ -311,7 +313,7 @@ counts, cosine
 import tempfile
 from pathlib import Path
 
-folder = ranks.export(lab, config, Path(tempfile.mkdtemp()) / "my-run")
+folder = launch.export(lab, config, Path(tempfile.mkdtemp()) / "my-run")
 sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 # %% [markdown]
@@ -332,7 +334,7 @@ sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_fi
 
 # %%
 stage, count, precision = 2, 2, "pure-bf16"
-what_if = ranks.train(lab, config, ranks=count, zero=stage, precision=precision)
+what_if = launch.train(lab, config, ranks=count, zero=stage, precision=precision)
 what_if
 
 # %% [markdown]
@@ -344,12 +346,11 @@ what_if
 # SmolLM2-135M, 57 times as large: two ranks, stage 3. The script is the same.
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     real = ft.Experiment(model="smollm2", data=lab.train[:8], eval_records=4, probes=())
-    shared = ranks.train(real, config, zero=3, batch_size=2, max_steps=1, learning_rate=2e-5)
+    shared = launch.train(real, config, zero=3, batch_size=2, max_steps=1, learning_rate=2e-5)
     print(shared)
 
 # %% [markdown]
@@ -366,7 +367,7 @@ flops, link = 0.4 * 989e12, 50e9
 def seventy(gpus):
     held = ft.memory(model="meta-llama/Llama-2-70b", precision="bf16", gradient_checkpointing=True,
                      batch_size=1, max_length=4096, gpus=gpus, zero=3, device="cuda")
-    step = zero.seconds(held.parameters, 4096, 3, flops=flops, link=link, checkpointing=True)
+    step = zero_simulator.seconds(held.parameters, 4096, 3, flops=flops, link=link, checkpointing=True)
     hours = 1e9 / 4096 * max(step.values()) / 3600
     return {"GPUs": gpus, "peak, GB": held.peak / 1e9, "fits": held.fits["H100 80GB"],
             **{f"{part}, s": value for part, value in step.items()},
@@ -381,7 +382,7 @@ ft.table([seventy(gpus) for gpus in (8, 16, 32, 64)])
 # that a rank reads decide. So how many make computing the longer?
 
 # %%
-step = zero.seconds(1, 1, 3, flops=flops, link=link, checkpointing=True)
+step = zero_simulator.seconds(1, 1, 3, flops=flops, link=link, checkpointing=True)
 ft.table([{"link": name, "tokens per rank": step["talking"] * link / speed / step["computing"]}
           for name, speed in speeds.items()])
 
@@ -396,7 +397,7 @@ ft.table([{"link": name, "tokens per rank": step["talking"] * link / speed / ste
 def sweep_of(method, runs=1000):
     held = ft.memory(model="meta-llama/Llama-2-7b", method=method, precision="bf16", batch_size=4,
                      max_length=512, gradient_checkpointing=True, device="cuda")
-    step = zero.seconds(held.parameters, 1e6, flops=flops, link=1, trainable=held.trainable,
+    step = zero_simulator.seconds(held.parameters, 1e6, flops=flops, link=1, trainable=held.trainable,
                         checkpointing=True)
     return {"method": method, "peak, GB": held.peak / 1e9, "fits": held.fits["H100 80GB"],
             "computing, GPU hours": runs * step["computing"] / 3600,
@@ -494,6 +495,6 @@ ft.check("lowest_stage", lowest_stage)
 # - Same update, same curve. Traffic 2, 2, 2, 3 per parameter; a real engine may move more.
 # - One file of torch is the whole engine, here and on many machines.
 #
-# In the package: [`ftkit/zero.py`](../ftkit/zero.py), [`ftkit/ranks.py`](../ftkit/ranks.py) and
-# [`ftkit/standalone.py`](../ftkit/standalone.py). Before this:
+# In the package: [`ftkit/distributed/zero_simulator.py`](../ftkit/distributed/zero_simulator.py), [`ftkit/distributed/launch.py`](../ftkit/distributed/launch.py) and
+# [`ftkit/distributed/train_script.py`](../ftkit/distributed/train_script.py). Before this:
 # [09 where the memory goes](09_where_the_memory_goes.ipynb); next: [14 perplexity](14_perplexity.ipynb).

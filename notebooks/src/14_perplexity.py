@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -71,7 +72,7 @@ ft.table([{"has read": tokenizer.decode(ids[0, max(1, worst - 8):worst + 1]),
 # you run the next cell: the interviewer's two documents, averaged perplexity by perplexity?
 
 # %%
-from ftkit import perplexity
+from ftkit.evaluate import perplexity
 
 guess = ft.predict("The mean of the two documents' perplexities?", guess=...)
 two = [perplexity.Score([4.0] * 10, 8, 40), perplexity.Score([2.0] * 990, 760, 4000)]  # words, bytes
@@ -103,7 +104,7 @@ ft.expect(perplexity.mean_of_texts(scores), ">", perplexity.of(scores),
 # and the batch size must not matter. Here is the right way and the usual bug beside it.
 
 # %%
-from ftkit.tokens import collate
+from ftkit.data.encoding import collate
 
 examples = [ft.encode({"text": text}, tokenizer) for text in texts[:16]]
 
@@ -209,9 +210,8 @@ f"letters: loss per token times {loss:.1f}, bits per byte times {bits:.1f}"
 # of course. By what factor, in each column?
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 english = [r["output"] for r in ft.records("handwritten") if len(r["output"]) > 80][:12]
 named = {"tiny": (model, tokenizer)} | ({"smollm2": ft.load("smollm2")} if REAL else {})
 read = {name: perplexity.score(*pair, english) for name, pair in named.items()}
@@ -365,6 +365,6 @@ ft.check("comparable", verdicts)
 # - Test: the number does not change with batch size or padding side.
 # - Across tokenizers: bits per byte. For answers: measure answers.
 #
-# In the package: [`ftkit/perplexity.py`](../ftkit/perplexity.py). Next:
+# In the package: [`ftkit/evaluate/perplexity.py`](../ftkit/evaluate/perplexity.py). Next:
 # [15 task metrics](15_task_metrics.ipynb); overfitting in full is
 # [17](17_overfitting.ipynb).

@@ -23,6 +23,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -35,7 +36,7 @@ ft.setup(seed=0)
 # Both totals are known. Is that enough to say how likely such a gap is by luck alone?
 
 # %%
-from ftkit import metrics
+from ftkit.evaluate import metrics
 
 guess = ft.predict("Do the totals 140 and 146 decide it?", "yes: better", "yes: luck", "no",
                    guess=...)
@@ -268,7 +269,7 @@ ft.table([{"items": part, "n": len(hits["broad"][at])} | {
 # on tomorrow.
 
 # %%
-from ftkit.judge import judge
+from ftkit.evaluate.pairwise import judge
 
 asked = [f"{r['instruction']} {r['input']}".strip() for r in held]
 sides = {name: said[name][:n] for name in ("narrow", "broad")}
@@ -361,9 +362,8 @@ assert {0, 1, 2, 3, 4} <= set(planted)
 # match say, what the overlap, and what do you say when you read them?
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 rows = [r for r in ft.records("handwritten") if 20 < len(r["output"]) < 60][:8] if REAL else []
 replies = ft.answers(*ft.load("smollm2"), rows) if REAL else []
 ft.table([{"asked": r["instruction"][:60], "answer": a[:70], "reference": r["output"][:60],
@@ -455,5 +455,5 @@ ft.check("metric_for_job", jobs)
 # - Same items: paired test. Different items: thousands for three points. A method: seeds.
 # - People: blind, random sides, two judges. Tests: clean, and held out by cluster.
 #
-# In the package: [`ftkit/metrics.py`](../ftkit/metrics.py), [`ftkit/judge.py`](../ftkit/judge.py).
+# In the package: [`ftkit/evaluate/metrics.py`](../ftkit/evaluate/metrics.py), [`ftkit/evaluate/pairwise.py`](../ftkit/evaluate/pairwise.py).
 # Next: [16 catastrophic forgetting](16_catastrophic_forgetting.ipynb).

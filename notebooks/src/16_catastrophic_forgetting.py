@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 SEEDS = (0, 1, 2)
 ft.setup(seed=0)
@@ -118,11 +119,12 @@ import copy
 
 import torch
 
-from ftkit import loop, tokens
+from ftkit.data import encoding
+from ftkit.engine import loop
 
-examples = tokens.encode_all(narrow.train, tokenizer).examples
+examples = encoding.encode_all(narrow.train, tokenizer).examples
 order = loop.shuffled(len(examples), 8, seed=0)
-batches = [tokens.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
+batches = [encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
            for _ in range(6)]
 
 
@@ -159,7 +161,7 @@ assert all(abs(mine - row["loss"]) < 2e-3
 # and the new weights. No training at all.
 
 # %%
-from ftkit.blend import blend
+from ftkit.model.interpolate import blend
 
 mixed = copy.deepcopy(general.model)
 for w, new in zip(mixed.parameters(), hurt.model.parameters(), strict=True):
@@ -181,7 +183,7 @@ safest = ft.predict("The rate that keeps most of the old tasks has a target scor
 safest
 
 # %%
-from ftkit.frontier import Frontier
+from ftkit.lessons.frontier import Frontier
 
 rates = {"full 0.0001": base.but(learning_rate=1e-4), "full 0.0003": base.but(learning_rate=3e-4),
          "full 0.001": base.but(learning_rate=1e-3, eval_steps=4)}
@@ -335,14 +337,13 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # SmolLM2, a few steps at a rate too high for it, then half way back.
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     lab = ft.Experiment(model="smollm2", data="handwritten", eval_records=6)
     run = lab.run(max_steps=5, batch_size=4, max_length=160, learning_rate=1.5e-3, eval_steps=5)
     home, words = ft.load("smollm2")
-    prose = tokens.encode_all(ft.records("general", "validation")[:6], words).examples
+    prose = encoding.encode_all(ft.records("general", "validation")[:6], words).examples
     losses = {share: ft.loss_on(blend(home, run.model, share), prose) for share in (0, 0.5, 1)}
     ft.expect(losses[1], ">", losses[0], "plain prose is lost")
     ft.expect(losses[0.5], "<", losses[1], "half way back, less of it")

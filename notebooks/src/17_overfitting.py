@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -101,7 +102,7 @@ ft.table([{"seed": run.config.seed, "kept the weights of step": best_row(run)["s
            "stopped at step": run.rows[-1]["step"]} for run in early])
 
 # %%
-from ftkit import tokens
+from ftkit.data import encoding
 
 tokenizer = run.tokenizer
 
@@ -113,7 +114,7 @@ def loss_by_answer(model, other):
     kinds = {"its own wrong answers": [r | {"output": mine} for r, mine in wrong],
              "the right answers there": [r for r, _ in wrong],
              "right where both are right": [r for r, *both in rows if {r["output"]} == set(both)]}
-    return {kind: ft.loss_on(model, tokens.encode_all(records, tokenizer).examples)
+    return {kind: ft.loss_on(model, encoding.encode_all(records, tokenizer).examples)
             for kind, records in kinds.items()}
 
 
@@ -260,9 +261,8 @@ ft.table([{"records": n, "risen": risen([what_if])[0],
 # SmolLM2, twelve records, six passes with LoRA: where does its validation loss turn?
 
 # %%
-from ftkit import machine
 
-if machine.has("smollm2"):
+if download.has("smollm2"):
     real = ft.Experiment("smollm2", ft.records("handwritten")[:12],
                          val=ft.records("handwritten")[12:24], probes=())
     smol = real.run(method="lora", learning_rate=1e-3, batch_size=4, max_steps=18, eval_steps=3,

@@ -37,7 +37,8 @@ ft.setup(seed=0)
 # %%
 import json
 
-from ftkit import data, machine
+from ftkit.base import machine
+from ftkit.data import audit, schema
 
 folder = machine.share("data_samples")
 lines = (folder / "dirty.train.jsonl").read_text("utf-8").splitlines()
@@ -69,7 +70,7 @@ def jaccard(a, b):
 
 
 # %%
-good = {number: row for number, row in rows.items() if not data.problems_in(row, number)}
+good = {number: row for number, row in rows.items() if not schema.problems_in(row, number)}
 pieces = {number: shingles(row) for number, row in good.items()}
 
 # %%
@@ -88,7 +89,7 @@ exact, near
 
 # %%
 model, tokenizer = ft.load("tiny")
-report = data.check(folder / "dirty.train.jsonl", tokenizer=tokenizer, max_length=512,
+report = audit.check(folder / "dirty.train.jsonl", tokenizer=tokenizer, max_length=512,
                     against=folder / "tasks.test.jsonl")
 assert report["duplicates"] == exact == len(key["exact duplicate"])
 assert abs(report["near_duplicates"] - near) <= 2  # it estimates the similarity
@@ -112,7 +113,7 @@ guess
 found = {finding["row"] for finding in report["errors"] + report["warnings"]}
 asks = {}
 for number, row in good.items():
-    asks.setdefault(data.group_key(row).replace("please: ", "").replace("q: ", ""), []).append(number)
+    asks.setdefault(schema.group_key(row).replace("please: ", "").replace("q: ", ""), []).append(number)
 twins = {n: set(same) for same in asks.values() for n in same}
 seen = {fault: sum(bool(twins.get(n, {n}) & found) for n in at) for fault, at in key.items()}
 ft.table([{"fault": fault, "rows": len(at), "found": seen[fault]} for fault, at in key.items()])
@@ -142,12 +143,12 @@ base = ft.Config(learning_rate=1e-3, eval_steps=1000)
 runs = {"240 clean": trusted.sweep(base, seed=SEEDS)}
 
 # %%
-from ftkit import tokens
+from ftkit.data import encoding
 
 meaning = {n for fault in ("wrong output", "wrong task", "cut off", "contradiction")
            for n in key[fault]}
 doubtful = [n for n, row in good.items() if len(row["instruction"] + row["input"]) < 400][:350]
-examples = {n: tokens.encode(good[n], tokenizer) for n in doubtful}
+examples = {n: encoding.encode(good[n], tokenizer) for n in doubtful}
 
 
 def worst(model, n=40):
@@ -267,7 +268,7 @@ guess
 # %%
 import random
 
-from ftkit import mixing
+from ftkit.data import mixing
 
 strangers = ["capital", "animal_baby", "past_tense", "opposite", "color", "who"]
 others = sorted({r["task"] for r in clean} - set(strangers) - {"addition"})
@@ -330,8 +331,8 @@ for name, records in {"dirty": list(usable.values()), "cleaned": cleaned}.items(
 # %%
 leaked = [rows[n] for n in key["leaked test record"]]
 other = [r for r in test if r not in leaked]
-coded = {"leaked": tokens.encode_all(leaked, tokenizer).examples,
-         "other": tokens.encode_all(other, tokenizer).examples}
+coded = {"leaked": encoding.encode_all(leaked, tokenizer).examples,
+         "other": encoding.encode_all(other, tokenizer).examples}
 scores = {name: {f"loss on {where}": [ft.loss_on(run.model, coded[where]) for run in runs[name]]
                  for where in coded} for name in ("dirty", "cleaned")}
 gain = [b - a for a, b in zip(*(scores[n]["loss on leaked"] for n in scores), strict=True)]
@@ -349,12 +350,14 @@ ft.table([{"trained on": name, "rows": runs[name][0].data["rows"], **scores[name
 # Does the loss of SmolLM2, which nobody tuned on these tasks, find wrong answers?
 
 # %%
-REAL = machine.has("smollm2")
+from ftkit.model import download
+
+REAL = download.has("smollm2")
 if REAL:
     smol, smol_tokenizer = ft.load("smollm2")
     few = ft.records("handwritten")[:60]
     worse = ft.corrupt(few, "wrong", share=0.25, seed=0)
-    coded = [tokens.encode(r, smol_tokenizer, max_length=256) for r in worse]
+    coded = [encoding.encode(r, smol_tokenizer, max_length=256) for r in worse]
     order = sorted(range(60), key=lambda i: ft.loss_on(smol, [coded[i]]), reverse=True)
     changed = [i for i in range(60) if few[i]["output"] != worse[i]["output"]]
     first_15 = sum(i in changed for i in order[:15]) / 15

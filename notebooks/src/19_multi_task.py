@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 SEEDS = [0, 1, 2]
 ft.setup(seed=0)
@@ -70,7 +71,7 @@ ft.table([{"strategy": name, **{task: f"{share:.1%}" for task, share in shares.i
 # %%
 import math
 
-from ftkit import mixing
+from ftkit.data import mixing
 
 same = {"proportional": mixing.rates(sizes), "cap K = 131,072": mixing.rates(sizes, cap=131_072),
         "temperature 2": mixing.rates(sizes, temperature=2),
@@ -261,11 +262,11 @@ ft.table([{"temperature": t, **{task: f"{share:.2%}" for task, share in
 # The effective share depends on the tokenizer too. The same mixture in SmolLM2's tokens.
 
 # %%
-from ftkit import machine, models
+from ftkit.model import loading
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
-    theirs = mixing.effective(mixed, models.load_tokenizer("smollm2"))
+    theirs = mixing.effective(mixed, loading.load_tokenizer("smollm2"))
     print({task: f"{effective[task]:.0%} in tiny's tokens, {theirs[task]:.0%}" for task in sets})
 
 # %% [markdown]

@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -70,10 +71,11 @@ ft.table([{"asked": r["instruction"], "chosen": r["chosen"], "rejected": r["reje
 # %%
 import torch
 
-from ftkit import preferences, tokens
+from ftkit.data import encoding
+from ftkit.experiment import preferences
 
 first = preferences.pair_examples(pairs[:4], tokenizer)
-batch = tokens.collate([e for side in zip(*first, strict=True) for e in side], tokenizer.pad_token_id)
+batch = encoding.collate([e for side in zip(*first, strict=True) for e in side], tokenizer.pad_token_id)
 
 
 def answer_log_probs(model):
@@ -309,9 +311,8 @@ ft.table([{"exact": mine.after["exact"], **{k: mine.rows[-1][k] for k in ("rewar
 # log-probabilities are read once, before the first step.
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     real = preferences.DPO(model="smollm2", data=pairs[:16], val=asked[:8], probes=())
     run = real.run(method="lora", learning_rate=5e-4, max_steps=8, batch_size=4, eval_steps=8)
@@ -413,5 +414,5 @@ ft.check("honest_reward", honest_reward)
 # - GRPO: the group is the baseline. The loss tells nothing; dead groups tell where the signal is.
 # - A reward is earned as it is written. Read the answers that earn most.
 #
-# In the package: [`ftkit/preferences.py`](../ftkit/preferences.py), held to TRL's `DPOTrainer` and
+# In the package: [`ftkit/experiment/preferences.py`](../ftkit/experiment/preferences.py), held to TRL's `DPOTrainer` and
 # `GRPOTrainer`. Next: [21 the interview clinic](21_interview_clinic.ipynb).

@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 SEEDS = (0, 1, 2)
 ft.setup(seed=0)
@@ -40,7 +41,8 @@ ft.setup(seed=0)
 # are often given, follow-ups and sources. Here is one.
 
 # %%
-from ftkit import bank, proofs
+from ftkit.interview import bank
+from ftkit.interview.proofs import core
 
 question = bank.find("states-7b")
 ft.table([{"the": "question", "says": question.question},
@@ -53,9 +55,9 @@ ft.table([{"the": "question", "says": question.question},
 # break when the number is changed by a tenth; else it would prove nothing.
 
 # %%
-claim = proofs.prove(question.typed)
+claim = core.prove(question.typed)
 assert claim.holds() and not any(changed.holds() for changed in claim.mutations())
-proofs.draw(claim)
+core.draw(claim)
 
 # %% [markdown]
 # How much of the bank has a proof? The rest is judgement, and is scored by a rubric.
@@ -82,7 +84,7 @@ def dollars(tokens):
     return 6 * N * tokens / SPEED / 3600 * PRICE
 
 
-hours = proofs.prove(bank.find("cost-7b").typed).left
+hours = core.prove(bank.find("cost-7b").typed).left
 assert abs(dollars(1e8) / PRICE - hours) < 0.01 * hours
 ft.table([{"tokens": tokens, "dollars": dollars(tokens)} for tokens in (1e7, 1e8, 1e9, 1e10)])
 
@@ -105,7 +107,7 @@ lora
 def sides(name, id):
     """Left and right of a claim, one value for each seed."""
     stated = next(p for p in bank.find(id).proofs if p["proof"] == name)
-    made = [proofs.prove(stated, seed) for seed in SEEDS]
+    made = [core.prove(stated, seed) for seed in SEEDS]
     return [c.left for c in made], [c.right for c in made]
 
 
@@ -177,7 +179,7 @@ assert abs(days_until(0.9, 11.0) - 11.0) < 1e-9
 # %%
 from datetime import UTC, datetime
 
-from ftkit import cards
+from ftkit.interview import cards
 
 start = at = datetime(2026, 1, 1, tzinfo=UTC)
 reviews = []
@@ -207,7 +209,7 @@ ft.drill(level="junior, mid")
 # topic, together with your predictions in the lessons.
 
 # %%
-from ftkit.claims import calibration
+from ftkit.lessons.claims import calibration
 
 calibration()
 
@@ -218,7 +220,7 @@ calibration()
 # colleague would send them. These are the suspects.
 
 # %%
-from ftkit import clinic
+from ftkit.interview import clinic
 
 clinic.causes()
 
@@ -245,7 +247,7 @@ case.repair(warmup_steps=2)
 #
 # Name the cause for `...`; a wrong name tells you what would be in the log then. Then say what you
 # would change: options of Config for settings (`learning_rate=1e-3`), a stage of
-# [`pipeline.py`](../ftkit/pipeline.py) for code (`"collate"`). The repaired run must meet the target.
+# [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for code (`"collate"`). The repaired run must meet the target.
 
 # %%
 second = clinic.case(1)
@@ -297,10 +299,11 @@ ft.drill(interview=True, minutes=20, questions=6)
 # stops it. Print it to PDF from the browser. The cards go into Anki.
 
 # %%
-from ftkit import machine, sheet
+from ftkit.base import machine
+from ftkit.interview import cheat_sheet
 
 page = machine.home() / "cheat_sheet.html"
-written = sheet.write(page, topic="memory")
+written = cheat_sheet.write(page, topic="memory")
 exported = cards.export(machine.home() / "cards.csv")
 ft.table([{"file": page.name, "questions": written}, {"file": "cards.csv", "questions": exported}])
 
@@ -311,7 +314,7 @@ ft.table([{"file": page.name, "questions": written}, {"file": "cards.csv", "ques
 # and v train of SmolLM2-135M? By hand from its shape, then counted.
 
 # %%
-if machine.has("smollm2"):
+if download.has("smollm2"):
     import peft
 
     model, _ = ft.load("smollm2")
@@ -397,6 +400,6 @@ ft.check("signed", signed)
 # - Read a log from the rate to the probes; name one cause that explains all of it; repair and rerun.
 # - Cards at the right distance carry far: six reviews for a year.
 #
-# In the package: [`bank.jsonl`](../ftkit/bank.jsonl), [`proofs.py`](../ftkit/proofs.py),
-# [`clinic.py`](../ftkit/clinic.py). Next: your own question, in the
+# In the package: [`bank.jsonl`](../ftkit/interview/bank.jsonl), [`proofs.py`](../ftkit/interview/proofs/core.py),
+# [`clinic.py`](../ftkit/interview/clinic.py). Next: your own question, in the
 # [what-if lab](22_what_if_lab.ipynb).

@@ -21,6 +21,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -63,7 +64,7 @@ f"lowest at step {step}, {risen:.2f} above it at the end"
 # The panel below says the same in words, after each run. It is this rule and four more like it.
 
 # %%
-from ftkit.diagnose import diagnose
+from ftkit.report.diagnose import diagnose
 
 verdict = diagnose(bad)[0]
 assert verdict.kind == "overfitting" and verdict.evidence["step"] == step
@@ -168,9 +169,8 @@ diagnose(broken)[0].text
 # the questions have to be chosen with more care.
 
 # %%
-from ftkit import machine
 
-REAL = machine.has("smollm2")
+REAL = download.has("smollm2")
 if REAL:
     config = ft.Config(method="lora", max_steps=6, batch_size=4, eval_steps=6, max_length=160)
     lab = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=8)
@@ -256,5 +256,5 @@ ft.check("mend_by_one_change", my_run)
 # - One change, several seeds: a cause. Two changes: a story.
 # - What worked leaves as a script.
 #
-# The panel is `ft.what_if`, the rules are in [`ftkit/diagnose.py`](../ftkit/diagnose.py). Next: your
+# The panel is `ft.what_if`, the rules are in [`ftkit/report/diagnose.py`](../ftkit/report/diagnose.py). Next: your
 # own data.

@@ -216,9 +216,9 @@ def main():
 
 
 def have_smollm2() -> bool:
-    from ftkit import fetch
+    from ftkit.model import download
 
-    return fetch.find("smollm2") is not None
+    return download.find("smollm2") is not None
 
 
 if __name__ == "__main__":

@@ -59,11 +59,11 @@ def examples(tokenizer, task) -> list[dict]:
     """The same records for everybody, as token ids and labels, shuffled once."""
     import random
 
-    from ftkit import data, tokens
+    from ftkit.data import encoding, schema
 
-    records = list(data.records(MODELS[task["model"]]["data"]))
+    records = list(schema.records(MODELS[task["model"]]["data"]))
     random.Random(0).shuffle(records)
-    return tokens.encode_all(
+    return encoding.encode_all(
         records[: task["records"]], tokenizer, max_length=MAX_LENGTH).examples
 
 
@@ -72,13 +72,13 @@ def start(task):
     import torch
 
     import ftkit as ft
-    from ftkit import models
+    from ftkit.model import loading
 
     if task["threads"]:
         torch.set_num_threads(task["threads"])
-    model, tokenizer = models.load(task.get("folder") or task["model"])
+    model, tokenizer = loading.load(task.get("folder") or task["model"])
     torch.manual_seed(1)  # LoRA's A
-    model = models.adapt(model, ft.Config(method=task["method"]))
+    model = loading.adapt(model, ft.Config(method=task["method"]))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return model, tokenizer, examples(tokenizer, task)
@@ -86,9 +86,9 @@ def start(task):
 
 def padded(batch, pad):
     """A batch as the usual collator makes it."""
-    from ftkit import tokens
+    from ftkit.data import encoding
 
-    return tokens.collate(batch, pad)
+    return encoding.collate(batch, pad)
 
 
 # Training: `who` is one of TRAINERS
@@ -97,7 +97,7 @@ def padded(batch, pad):
 def train_ftkit(task, precision):
     """The loop that `ftkit run` and `Experiment.run` use."""
     import ftkit as ft
-    from ftkit import loop
+    from ftkit.engine import loop
 
     model, _, rows = start(task)
     size = MODELS[task["model"]]["batch_size"]
@@ -211,7 +211,7 @@ def work(task):
     be done once."""
     import torch
 
-    from ftkit import flat
+    from ftkit.engine import packed_batch
 
     model, _, rows = start(task)
     base = model.get_base_model() if task["method"] == "lora" else model
@@ -229,7 +229,7 @@ def work(task):
         batch = rows[i : i + size]
         lengths = [len(e["input_ids"]) for e in batch]
         labelled = sum(label != -100 for e in batch for label in e["labels"][1:])
-        once = len(set(flat.lay([e["input_ids"] for e in batch]).paths))
+        once = len(set(packed_batch.lay([e["input_ids"] for e in batch]).paths))
         flops = once * ((4 if frozen else 6) * linear["base"] + 6 * linear["lora"])
         flops += labelled * (4 if frozen else 6) * head
         flops += 3 * 2 * wide * sum(n * n for n in lengths)
@@ -272,14 +272,15 @@ def evaluation(task):
     who, _, precision = task["who"].partition(" ")
     cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     if who == "ftkit":
-        from ftkit import evaluate, fast
+        from ftkit.engine import packed_loss
+        from ftkit.evaluate import scoring
 
-        fast.tune_malloc()
+        packed_loss.tune_malloc()
         with cast:
-            evaluate.loss_on(model, rows[:size])
+            scoring.loss_on(model, rows[:size])
         clock = Clock()
         with cast:
-            loss = evaluate.loss_on(model, rows)
+            loss = scoring.loss_on(model, rows)
     elif who == "plain":
         clock, total, count = Clock(), 0.0, 0
         for i in range(0, len(rows), size):
@@ -310,22 +311,24 @@ def generation(task):
     """Greedy answers to the prompts of a test set."""
     import torch
 
-    from ftkit import data, evaluate, models, tokens
+    from ftkit.data import encoding, schema
+    from ftkit.evaluate import scoring
+    from ftkit.model import loading
 
     if task["threads"]:
         torch.set_num_threads(task["threads"])
-    model, tokenizer = models.load(task.get("folder") or task["model"])
+    model, tokenizer = loading.load(task.get("folder") or task["model"])
     model.eval()
-    records = data.records(MODELS[task["model"]]["data"], "test")[: task["records"]]
-    prompts = tokens.prompts(records, tokenizer)
-    limit, eos = task["limit"], sorted(tokens.eos_ids(tokenizer, model))
+    records = schema.records(MODELS[task["model"]]["data"], "test")[: task["records"]]
+    prompts = encoding.prompts(records, tokenizer)
+    limit, eos = task["limit"], sorted(encoding.eos_ids(tokenizer, model))
     if task["who"] == "ftkit":
-        from ftkit import fast
+        from ftkit.engine import packed_loss
 
-        fast.tune_malloc()
-        fast.generate(model, prompts[:2], 2, eos)
+        packed_loss.tune_malloc()
+        packed_loss.generate(model, prompts[:2], 2, eos)
         clock = Clock()
-        made = fast.generate(model, prompts, limit, eos)
+        made = packed_loss.generate(model, prompts, limit, eos)
     else:
         order = list(range(len(prompts)))
         if "sorted" in task["who"]:
@@ -348,7 +351,7 @@ def generation(task):
     clock.step()
     texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
     pairs = zip(texts, records, strict=True)
-    hits = [evaluate.normal(t) == evaluate.normal(tokens.answer(r)) for t, r in pairs]
+    hits = [scoring.normal(t) == scoring.normal(encoding.answer(r)) for t, r in pairs]
     return {"made": made, "new_tokens": sum(map(len, made)), "exact_match": sum(hits) / len(hits),
             **clock.result()}
 
@@ -376,7 +379,8 @@ def startup(task):
 
 def live(task):
     """A run with the live figure against one without: CPU seconds of the steps after the first."""
-    from ftkit import loop, plots
+    from ftkit.engine import loop
+    from ftkit.report import plots
 
     def once(listen):
         import ftkit as ft

@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 
 import ftkit as ft
-from ftkit import data, evaluate, machine
+from ftkit.base import machine
+from ftkit.data import schema
+from ftkit.evaluate import scoring
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -40,11 +42,11 @@ def measure(run, *, records=(), field="exact_match") -> dict:
     """Exact match on records, mean probe score and general perplexity of a finished run."""
     import math
 
-    probes = evaluate.probe_scores(run.model, run.tokenizer, ft.load_probes())
+    probes = scoring.probe_scores(run.model, run.tokenizer, ft.load_probes())
     out = {"probes": statistics.fmean(probes.values()), "seconds": run.seconds,
            "general_perplexity": math.exp(min(20.0, run.after["general_loss"]))}
     if records:
-        out[field] = evaluate.exact_match(run.model, run.tokenizer, list(records))
+        out[field] = scoring.exact_match(run.model, run.tokenizer, list(records))
     return out
 
 
@@ -70,18 +72,18 @@ def say(text: str):
 
 def elicitation(seeds=SEEDS) -> tuple[str, dict]:
     """Exact match per task on held-out entities: untuned, full, LoRA."""
-    records, test = data.records("tasks"), data.records("tasks", "test")
+    records, test = schema.records("tasks"), schema.records("tasks", "test")
     tasks = sorted({r["task"] for r in test})
     model, tokenizer = ft.load("tiny")
-    before = evaluate.exact_match(model, tokenizer, test, by="task")
+    before = scoring.exact_match(model, tokenizer, test, by="task")
     found, seconds = {"before": [before]}, {}
     for method in ("full", "lora"):
-        lab = ft.Experiment(data=records, val=data.records("tasks", "validation"))
+        lab = ft.Experiment(data=records, val=schema.records("tasks", "validation"))
         found[method], seconds[method] = [], []
         for seed in seeds:
             run = train(lab, method=method, learning_rate=BEST[method], seed=seed)
             found[method].append(
-                evaluate.exact_match(run.model, run.tokenizer, test, by="task"))
+                scoring.exact_match(run.model, run.tokenizer, test, by="task"))
             seconds[method].append(run.seconds)
             mean = statistics.fmean(found[method][-1].values())
             say(f"{method} seed {seed}: {mean:.3f} in {run.seconds:.1f} s")
@@ -99,8 +101,8 @@ def elicitation(seeds=SEEDS) -> tuple[str, dict]:
 
 def learning_rate(seeds=SEEDS) -> tuple[str, dict]:
     """Too low underfits, a plateau, too high collapses: per method and rate."""
-    records, test = data.records("tasks"), data.records("tasks", "test")
-    lab = ft.Experiment(data=records[:SWEEP_RECORDS], val=data.records("tasks", "validation"))
+    records, test = schema.records("tasks"), schema.records("tasks", "test")
+    lab = ft.Experiment(data=records[:SWEEP_RECORDS], val=schema.records("tasks", "validation"))
     rows, found = [], {}
     for method in ("full", "lora"):
         for rate in RATES:
@@ -118,11 +120,11 @@ def learning_rate(seeds=SEEDS) -> tuple[str, dict]:
 
 def overfitting(seeds=SEEDS) -> tuple[str, dict]:
     """A small set, many passes: training loss falls on, validation loss turns."""
-    few = data.records("tasks")[:75]
-    clean = ft.Experiment(data=few, val=data.records("tasks", "validation"), eval_records=200)
+    few = schema.records("tasks")[:75]
+    clean = ft.Experiment(data=few, val=schema.records("tasks", "validation"), eval_records=200)
     found = {"full": [], "with 30 % wrong answers": []}
-    wrong = data.corrupt(few, "wrong", 0.3, seed=0)
-    noisy = ft.Experiment(data=wrong, val=data.records("tasks", "validation"), eval_records=200)
+    wrong = schema.corrupt(few, "wrong", 0.3, seed=0)
+    noisy = ft.Experiment(data=wrong, val=schema.records("tasks", "validation"), eval_records=200)
     for name, lab in zip(found, (clean, noisy), strict=True):
         for seed in seeds:
             found[name].append(lab.run(epochs=30, eval_steps=14, seed=seed, live=False).rows)
@@ -139,9 +141,9 @@ def overfitting(seeds=SEEDS) -> tuple[str, dict]:
 
 def forgetting(seeds=SEEDS) -> tuple[str, dict]:
     """A tuned assistant learns one narrow task; what is left of the rest?"""
-    records, test = data.records("tasks"), data.records("tasks", "test")[::2]
-    narrow = data.records("finance_task")[:240]
-    narrow_test = data.records("finance_task", "test")
+    records, test = schema.records("tasks"), schema.records("tasks", "test")[::2]
+    narrow = schema.records("finance_task")[:240]
+    narrow_test = schema.records("finance_task", "test")
     first = train(ft.Experiment(data=records[:1600]), learning_rate=1e-3)
     tuned = (first.model, first.tokenizer)
     arms = {
@@ -153,18 +155,18 @@ def forgetting(seeds=SEEDS) -> tuple[str, dict]:
         "full, 1e-3, 20 % replay": dict(learning_rate=1e-3, replay=0.2),
     }
     start = measure(first, records=test, field="tasks_exact_match")
-    start["exact_match"] = evaluate.exact_match(*tuned, narrow_test)
+    start["exact_match"] = scoring.exact_match(*tuned, narrow_test)
     rows = [["before"] + [f"{start[k]:.2f}" for k in ("exact_match", *FORGET)] + [""]]
     found = {"before": [start]}
     replayed = records[1600:]
     for name, changes in arms.items():
         lab = ft.Experiment(model=tuned, data=narrow, replay_from=replayed,
-                            val=data.records("finance_task", "validation"))
+                            val=schema.records("finance_task", "validation"))
         got = []
         for seed in seeds:
             run = train(lab, epochs=2, seed=seed, **changes)
             one = measure(run, records=test, field="tasks_exact_match")
-            one["exact_match"] = evaluate.exact_match(run.model, run.tokenizer, narrow_test)
+            one["exact_match"] = scoring.exact_match(run.model, run.tokenizer, narrow_test)
             got.append(one)
         found[name] = got
         rows.append([name] + [cell([g[k] for g in got]) for k in ("exact_match", *FORGET)]

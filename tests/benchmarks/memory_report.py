@@ -23,8 +23,9 @@ sys.path.insert(0, str(HERE.parent))
 
 import allocator  # noqa: E402
 
-from ftkit import footprint, machine, measure, shapes, words  # noqa: E402
-from ftkit.config import Config  # noqa: E402
+from ftkit.base import formatting, machine  # noqa: E402
+from ftkit.base.config import Config  # noqa: E402
+from ftkit.memory_use import footprint, measure, model_shapes  # noqa: E402
 
 LENGTHS = {"2x128": [128] * 2, "8x256": [256] * 8}
 OTHERS = [  # what the grid leaves out: (fields, lengths)
@@ -57,7 +58,7 @@ def row(model: str, fields: dict, lengths: list[int]) -> dict:
     config = Config(**({"precision": "fp32"} | fields))
     device = machine.device()
     began = time.process_time()
-    predicted = footprint.simulated(shapes.shape(model), config, lengths, device=device).peak
+    predicted = footprint.simulated(model_shapes.shape(model), config, lengths, device=device).peak
     seconds = time.process_time() - began
     if device == "cuda":
         measured = measure.step(model, config, lengths).peak
@@ -92,7 +93,7 @@ def written(rows: list[dict]) -> str:
     table = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
     for one in rows:
         cells = [f"{one[k]:+.3%}" if k == "error" else f"{one[k]:,}" if isinstance(one[k], int)
-                 else words.clean(one[k]) for k in keys]
+                 else formatting.clean(one[k]) for k in keys]
         table.append("| " + " | ".join(cells) + " |")
     return "\n".join(head + table) + "\n"
 

@@ -38,18 +38,18 @@ def main():
 
 def measure(pairs: int) -> dict:
     import ftkit as ft
-    from ftkit import control
+    from ftkit.notebook import runner
 
     ft.setup(seed=0)
     panel = ft.what_if(data="tasks")
-    control.RUNNER.join()
+    runner.RUNNER.join()
     first, whole, ratios = [], [], []
     for seed in range(pairs):
         panel.config = panel.config.but(max_steps=60, seed=seed)
-        control.RUNNER.join()
+        runner.RUNNER.join()
         began = time.perf_counter()
         panel.start()
-        while not (job := control.RUNNER.running(panel)) or not job.started or (
+        while not (job := runner.RUNNER.running(panel)) or not job.started or (
                 not panel.view.bar.max == 60 or not job.started.rows):
             time.sleep(0.001)
         first.append(time.perf_counter() - began)
@@ -65,9 +65,9 @@ def measure(pairs: int) -> dict:
 
 def training(ft, panel, seed: int, drawn: bool) -> float:
     """CPU seconds of the training of one run behind the panel, with or without its picture."""
-    from ftkit import control
+    from ftkit.notebook import runner
 
-    class Timed(control.Job):
+    class Timed(runner.Job):
         def work(self):
             def start(happened):
                 self.started, self.began = happened, time.process_time()
@@ -81,8 +81,8 @@ def training(ft, panel, seed: int, drawn: bool) -> float:
     job = Timed(panel.lab, panel.config.but(seed=seed), owner=panel)
     if drawn:
         job.listen = panel._changed
-    control.RUNNER.submit(job)
-    control.RUNNER.join()
+    runner.RUNNER.submit(job)
+    runner.RUNNER.join()
     panel.wait()
     return job.ended - job.began
 

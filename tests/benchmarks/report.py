@@ -157,7 +157,7 @@ def page(tables: list[Table]) -> str:
     import os
     import platform
 
-    from ftkit import machine
+    from ftkit.base import machine
 
     about, versions = machine.describe(), machine.versions()
     for name in ("trl", "accelerate"):

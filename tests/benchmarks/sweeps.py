@@ -45,18 +45,20 @@ def plain(rates, steps: int) -> dict:
 
     import torch
 
-    from ftkit import loop, models, tokens
+    from ftkit.data import encoding
+    from ftkit.engine import loop
+    from ftkit.model import loading
 
     lab = experiment()
-    tokenizer = models.load_tokenizer("tiny")
-    train = tokens.encode_all(lab.train, tokenizer).examples
-    held_out = {name: tokens.encode_all(
+    tokenizer = loading.load_tokenizer("tiny")
+    train = encoding.encode_all(lab.train, tokenizer).examples
+    held_out = {name: encoding.encode_all(
         [records[i] for i in sorted(random.Random(0).sample(range(len(records)),
                                                             min(64, len(records))))],
         tokenizer).examples for name, records in {"val": lab.val, **lab.probes}.items()}
 
     def batch_of(examples):
-        return tokens.collate(examples, tokenizer.pad_token_id or 0)
+        return encoding.collate(examples, tokenizer.pad_token_id or 0)
 
     def evaluate(model, examples):
         model.eval()
@@ -71,7 +73,7 @@ def plain(rates, steps: int) -> dict:
         return total / count
 
     def run(rate, steps):
-        model, _ = models.load("tiny")
+        model, _ = loading.load("tiny")
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
         order = loop.shuffled(len(train), 16, 0)
         measured = [evaluate(model, examples) for examples in held_out.values()]
@@ -134,7 +136,7 @@ def contender(who: str, quick: bool) -> dict:
 
 def told(results: dict, rates, steps: int) -> str:
     """The table in Markdown."""
-    from ftkit import machine
+    from ftkit.base import machine
 
     base = results["plain"]
     lines = ["| | seconds | share of plain | largest difference in val_loss | best rate | how |",

@@ -1,0 +1,1 @@
+"""What every other room uses: Config, the machine, errors, numbers and text."""

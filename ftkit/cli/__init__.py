@@ -1,0 +1,1 @@
+"""The `ftkit` command."""

@@ -1,0 +1,250 @@
+"""Look a data file over before it is trained on: errors, warnings, duplicates, lengths, leaks.
+
+The file is read once, line by line; what is kept of a row is a few hashes and its lengths.
+
+    check("my.jsonl", against="my_test.jsonl")["leaks"]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from array import array
+from pathlib import Path
+
+from ftkit.data import schema
+from ftkit.data.jsonl import DataError, Problem, rows, show
+
+KNOWN = {"chat": {"messages"}, "text": {"text"},
+         "instruction": {"instruction", "input", "output", "text"},
+         "preference": {"instruction", "input", "chosen", "rejected"}}
+LABELS = {"task", "domain", "ability", "id", "source", "category"}  # carried along, never read
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # the marks of text decoded by the wrong table
+CHUNK = 512  # records that are tokenised together
+
+
+def check(path, tokenizer=None, max_length: int | None = None, against=None) -> dict:
+    """The JSON of `ftkit check`: what is wrong with a file and what is worth knowing about it.
+
+    rows: lines that are not blank. errors, warnings: lists of {row, field, problem}; row is the
+    line number, field None where the row as a whole is meant. duplicates: rows equal to an earlier
+    one. near_duplicates: rows about 80 % the same as an earlier one (see `_Near`). lengths: min,
+    median, p95 and max of prompt and response, in characters; with a tokenizer also in tokens,
+    where the response is what carries loss. leaks: rows that ask what a row of `against` (a path
+    or several) asks. max_length: with a tokenizer, rows that lose part or all of their response.
+    Bad content never raises; DataError if a file cannot be opened.
+    """
+    audit = _Audit(tokenizer, max_length, _questions(against))
+    for line, record, problem in rows(path):
+        audit.row(line, record, problem)
+    return audit.result()
+
+
+def _questions(against) -> dict[int, str]:
+    """Where each question of other files stands: hash → "FILE line N"."""
+    paths = [] if against is None else [against] if isinstance(against, str | Path) else against
+    found: dict[int, str] = {}
+    for path in paths:
+        for line, record, _ in rows(path):
+            if record is not None and not schema.problems_in(record, line):
+                found.setdefault(schema.short_hash(schema.group_key(record)),
+                                 f"{Path(path).name} line {line}")
+    return found
+
+
+class _Audit:
+    """What is known after some rows."""
+
+    def __init__(self, tokenizer, max_length, held):
+        self.tokenizer, self.max_length, self.held = tokenizer, max_length, held
+        self.rows = self.leaks = 0
+        self.kind = None  # of the first record
+        self.errors: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.line, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
+        self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
+        self.lengths = {"prompt": array("I"), "response": array("I")}
+        self.chunk, self.lines, self.near = [], [], _Near()
+        if tokenizer is not None:
+            self.lengths |= {"prompt_tokens": array("I"), "response_tokens": array("I")}
+            self.special = [t for t in map(str, tokenizer.all_special_tokens) if t]
+
+    def warn(self, line: int, field: str | None, problem: str):
+        self.warnings.append(Problem(line, field, problem))
+
+    def row(self, line: int, record: dict | None, problem: Problem | None):
+        self.rows += line > 0  # 0: there are no lines
+        bad = [problem] if problem else schema.problems_in(record, line, self.kind)
+        if self.kind is None and record is not None:
+            self.kind = schema.kind_of(record)
+        if bad:
+            self.errors += bad
+            return
+        prompt, response = schema.prompt_of(record), schema.response_of(record)
+        self.lengths["prompt"].append(len(prompt))
+        self.lengths["response"].append(len(response))
+        self.near.add(f"{prompt}\n{response}")
+        question = schema.short_hash(schema.group_key(record))
+        trained = [record.get(name) or "" for name in schema.FIELDS[self.kind]]
+        self.line.append(line)
+        self.whole.append(schema.short_hash(json.dumps(trained)))
+        self.question.append(question)
+        if question in self.held:
+            self.leaks += 1
+            self.warn(line, None, f"asks the same as {self.held[question]}")
+        self.look(line, record)
+        if self.tokenizer is not None:
+            self.chunk.append(record)
+            self.lines.append(line)
+            if len(self.chunk) == CHUNK:
+                self.count_tokens()
+
+    def look(self, line: int, record: dict):
+        """Things that are allowed and often a mistake."""
+        for name in record.keys() - KNOWN[self.kind] - LABELS:
+            self.unknown.setdefault(name, [line, 0])[1] += 1
+        for field, text in _texts(record, self.kind):
+            odd = CONTROL.search(text)
+            if odd:
+                self.warn(line, field, f"contains the control character {show(odd.group())}")
+            if not text.isascii() and MOJIBAKE.search(text):
+                self.warn(line, field, "looks like text that was decoded with the wrong encoding "
+                                       f"({show(MOJIBAKE.search(text).group())})")
+            if self.tokenizer is not None:
+                found = next((token for token in self.special if token in text), None)
+                if found:
+                    self.warn(line, field, f"contains {show(found)}, which the tokenizer reads as "
+                                           "a special token")
+        if self.kind == "chat" and record["messages"][-1]["role"] != "assistant":
+            self.warn(line, "messages", "ends before the assistant answers; what follows its last "
+                                        "turn carries no loss")
+
+    def count_tokens(self):
+        from ftkit.data import encoding
+
+        batch = schema.Records(self.chunk, lines=self.lines)
+        try:
+            examples = encoding.encode_all(batch, self.tokenizer).examples
+        except DataError:  # one of them; the others are still to be counted
+            examples = []
+            for i in range(len(batch)):
+                try:
+                    examples += encoding.encode_all(batch[i : i + 1], self.tokenizer).examples
+                except DataError as error:
+                    self.errors += error.problems
+                    examples.append(None)
+        for line, example in zip(self.lines, examples, strict=True):
+            if example is not None:
+                self.fit(line, [label != encoding.NO_LOSS for label in example["labels"]])
+        self.chunk, self.lines = [], []
+
+    def fit(self, line: int, mask: list[bool]):
+        response, limit = sum(mask), self.max_length
+        self.lengths["prompt_tokens"].append(len(mask) - response)
+        self.lengths["response_tokens"].append(response)
+        if limit is None or len(mask) <= limit:
+            return
+        if not any(mask[:limit]):
+            self.errors.append(Problem(
+                line, None, f"the prompt has {mask.index(True)} tokens, so with max_length {limit} "
+                "no token of the response is left; raise max_length or shorten it"))
+        else:
+            self.warn(line, None, f"has {len(mask)} tokens; with max_length {limit} its end is cut")
+
+    def result(self) -> dict:
+        if self.chunk:
+            self.count_tokens()
+        for name, (line, count) in self.unknown.items():
+            self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
+                                              f"{self.rows:,} rows)")
+        duplicates, near = self.compare() if self.line else (0, 0)
+        return {
+            "rows": self.rows,
+            "errors": [p._asdict() for p in sorted(self.errors, key=lambda p: p.row)],
+            "warnings": [p._asdict() for p in sorted(self.warnings, key=lambda p: p.row)],
+            "duplicates": duplicates,
+            "near_duplicates": near,
+            "lengths": {name: _spread(values) for name, values in self.lengths.items()},
+            "leaks": self.leaks,
+        }
+
+    def compare(self) -> tuple[int, int]:
+        """(duplicates, near-duplicates) among the rows, each with a warning."""
+        near, self.near = self.near.pairs(), None  # most of what is kept; the rest needs room
+        same, asks = schema.first_of(self.whole), schema.first_of(self.question)
+        for i, line in enumerate(self.line):
+            if same[i] != i:
+                self.warn(line, None, f"the same as line {self.line[same[i]]}")
+                near.pop(i, None)
+            elif asks[i] != i and self.kind != "text":
+                self.warn(line, None, f"asks the same as line {self.line[asks[i]]} and gives "
+                                      "another answer")
+            if i in near:
+                self.warn(line, None, f"nearly the same as line {self.line[near[i]]}")
+        return int((same != range(len(same))).sum()), len(near)
+
+
+def _texts(record: dict, kind: str):
+    """(field, text) of everything that is tokenised."""
+    if kind == "chat":
+        for i, message in enumerate(record["messages"]):
+            yield f"messages[{i}].content", message["content"]
+    for name in schema.FIELDS[kind] if kind != "chat" else ():
+        yield name, record.get(name) or ""
+
+
+def _spread(values) -> dict:
+    line = sorted(values) or [0]
+    at = {"min": 0, "median": 0.5, "p95": 0.95, "max": 1}
+    return {name: line[round(share * (len(line) - 1))] for name, share in at.items()}
+
+
+class _Near:
+    """Finds rows that share most of their three-word shingles, in nearly linear time.
+
+    MinHash: the share of equal minima under 64 random hashes estimates the Jaccard similarity of
+    two sets of shingles (Broder 1997); 16 bits of each minimum are enough (Li and König 2010).
+    Only rows that agree on all 4 minima of one of 16 bands are compared, which a pair of
+    similarity 0.8 does with probability 1 - (1 - 0.8^4)^16 > 0.999. Case, punctuation and white
+    space do not count.
+    """
+
+    HASHES, BAND, SIMILAR = 64, 4, 0.8
+
+    def __init__(self):
+        self.signatures, self.factors = bytearray(), None  # 128 bytes a row
+
+    def add(self, text: str):
+        import numpy as np
+
+        if self.factors is None:
+            odd = np.random.default_rng(0).integers(0, 1 << 31, (self.HASHES, 1), dtype=np.uint32)
+            self.factors = odd * np.uint32(2) + np.uint32(1)
+        words = [zlib.crc32(word.encode()) for word in re.findall(r"\w+", text.lower())]
+        one = np.array(words + [0] * (3 - len(words)), np.uint32)
+        hashes = (one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:])
+        # Multiply-shift hashing: the upper half of the product with a random odd number.
+        minima = (self.factors * hashes).min(axis=1)
+        self.signatures += (minima >> np.uint32(16)).astype(np.uint16).tobytes()
+
+    def pairs(self) -> dict[int, int]:
+        """Row → an earlier row that it is nearly the same as, for each row that has one."""
+        import numpy as np
+
+        signatures = np.frombuffer(self.signatures, np.uint16).reshape(-1, self.HASHES)
+        bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
+        found: dict[int, int] = {}
+        for k in range(bands.shape[1]):
+            # Rows that also agree on the next band come to lie side by side in a large group.
+            band, following = bands[:, k], bands[:, (k + 1) % bands.shape[1]]
+            order = np.lexsort((following, band))
+            alike = np.flatnonzero(np.diff(band[order]) == 0)
+            pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
+            for start in range(0, pairs.shape[1], 2**16):  # signatures of so many at once
+                some = pairs[:, start : start + 2**16]
+                close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
+                for i, j in some[:, close].T.tolist():
+                    found[j] = min(i, found.get(j, i))
+        return found

@@ -1,0 +1,349 @@
+"""Records → token ids with labels, and from there batches, packed rows and the mask inspector.
+
+An example is {"input_ids": [...], "labels": [...]}, two lists of the same length. A label is the
+id itself where the token carries loss and -100 where it does not; the shift by one is the model's.
+
+The mask is right by construction. A record is rendered to segments of text, each with or without
+loss, and each segment is tokenised by itself, so the ids before an answer are the very ids that
+the model is given when it has to answer.
+
+    coded = encode_all(records("translation"), tokenizer); show_batch(coded.examples[:2], tokenizer)
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+from array import array
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
+from ftkit.base.errors import UserError
+from ftkit.data import schema, templates
+from ftkit.data.jsonl import DataError, Problem
+from ftkit.data.mask_view import NO_LOSS, BatchView
+
+# ------------------------------------------------------------------------- segments → ids
+
+
+def _tokenize(tokenizer, texts: list[str]) -> dict[str, list[int]]:
+    if not texts:
+        return {}
+    ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False,
+                    return_token_type_ids=False, verbose=False)["input_ids"]
+    return dict(zip(texts, ids, strict=True))
+
+
+def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[list[int]]]:
+    """Ids of every segment of every record."""
+    probe = _tokenize(tokenizer, ["a\nb", "a\n", "b"])
+    alone = {text for line in lines for text, _ in line if text}
+    if probe["a\nb"] == probe["a\n"] + probe["b"]:
+        table = _tokenize(tokenizer, list(alone)) | {"": []}
+        return [[table[text] for text, _ in line] for line in lines]
+    # Tokenizers of the SentencePiece kind put a mark before the text they are given, so a segment
+    # must be read where it stands: as what the ids of the text so far gain by it.
+    so_far = [list(accumulate((text for text, _ in line), initial="")) for line in lines]
+    table = _tokenize(tokenizer, list({t for line in so_far for t in line if t} | alone)) | {"": []}
+    ids = []
+    for line, grown in zip(lines, so_far, strict=True):
+        ids.append([])
+        for (text, _), old, new in zip(line, grown, grown[1:], strict=False):
+            a, b = table[old], table[new]
+            ids[-1].append(b[len(a) :] if b[: len(a)] == a else table[text])
+    return ids
+
+
+def _begin(tokenizer) -> list[int]:
+    """[BOS] if this tokenizer's models expect one before text, else []."""
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return []
+    writes = tokenizer("a", verbose=False)["input_ids"][:1] == [bos]
+    return [bos] if writes or "bos_token" in str(tokenizer.chat_template or "") else []
+
+
+def eos_ids(tokenizer, model=None) -> set[int]:
+    """Ids that end an answer: EOS, the chat template's end of turn, what the model itself names."""
+    ids = {tokenizer.eos_token_id}
+    config = getattr(model, "generation_config", None)
+    named = getattr(config, "eos_token_id", None)
+    ids |= set(named) if isinstance(named, list | tuple) else {named}
+    turn = templates.end_of_turn(tokenizer)
+    ids |= {tokenizer.convert_tokens_to_ids(turn)} if turn else set()
+    return ids - {None}
+
+
+def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
+    """(ids, carries loss) of every segment of every record, BOS in front where it belongs."""
+    try:
+        made = templates.segments(records, tokenizer, template, to_answer)
+    except templates.Refused as error:
+        problem = Problem(_line(records, error.index), None, str(error))
+        raise DataError(getattr(records, "path", None), [problem]) from None
+    lines, begin = [line for line, _ in made], _begin(tokenizer)
+    coded = []
+    for (line, bare), ids in zip(made, _segment_ids(lines, tokenizer), strict=True):
+        parts = [(part, loss) for part, (_, loss) in zip(ids, line, strict=True) if part]
+        if bare and begin and not (parts and parts[0][0][:1] == begin):
+            parts.insert(0, (begin, False))
+        coded.append(parts)
+    return coded
+
+
+def _line(records, index: int) -> int:
+    return getattr(records, "lines", range(1, len(records) + 1))[index]
+
+
+# ----------------------------------------------------------------------------------- encode
+
+
+@dataclasses.dataclass
+class Encoded:
+    """Examples, and what did not fit: `truncated` were cut, `skipped` left out (see problems)."""
+
+    examples: list[dict] = dataclasses.field(repr=False)
+    truncated: int = 0
+    skipped: int = 0
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+
+def encode_all(
+    records: list[dict], tokenizer, max_length: int | None = None, loss_on: str = "response",
+    template: str | None = None, on_long: str = "error",
+    on_share: Callable[[float], None] | None = None,
+) -> Encoded:
+    """Examples of all records, in order.
+
+    max_length: tokens; a longer example loses its end. One that would be left without a token
+    that carries loss is an error (DataError with its line), or left out with on_long="skip".
+    loss_on: "response" (every answer up to and with its end-of-turn token) or "all". Text records
+    carry loss on all. The first token never does, as nothing comes before it to predict it from.
+    template: None for the tokenizer's chat template, else Alpaca's where there is none; or "chat",
+    "alpaca", "plain", or a format string with {instruction}, {input} and {output}.
+    on_share: called with the share done while records of more than LARGE characters are read; the
+    examples of so many are a `Lazy` sequence, so that they never lie in memory all at once.
+    """
+    if loss_on not in ("response", "all"):
+        raise UserError(f"loss_on is {loss_on!r}; expected response or all")
+    if on_long not in ("error", "skip"):
+        raise UserError(f"on_long is {on_long!r}; expected error or skip")
+    if not isinstance(records, schema.Records | schema.Large):
+        bad = [p for i, r in enumerate(records, 1) for p in schema.problems_in(r, i)]
+        if bad:
+            raise DataError(None, bad)
+        records = schema.Records(records)
+    sizes = array("L", map(_size, records))
+    total = sum(sizes)
+    whole = total <= LARGE
+    out = Encoded([])
+    kept, lengths, done = array("q"), array("q"), 0
+    chunk = max(1, len(records) if whole else CHUNK)
+    for start in range(0, len(records), chunk):
+        part = _coded(records[start : start + chunk], tokenizer, template)
+        for index, parts in enumerate(part, start):
+            example, length = _example(parts, max_length, loss_on)
+            if example is None:
+                before = next((n for n, (_, loss) in _starts(parts) if loss), length)
+                out.problems.append(Problem(
+                    _line(records, index), None, f"the prompt has {before} tokens, so with "
+                    f"max_length {max_length} no token of the response is left; raise max_length "
+                    "or shorten it"))
+                continue
+            out.truncated += len(example["input_ids"]) < length
+            if whole:
+                out.examples.append(example)
+            else:
+                kept.append(index)
+                lengths.append(len(example["input_ids"]))
+        if on_share and not whole:
+            done += sum(sizes[start : start + chunk])
+            on_share(done / total)
+    out.skipped = len(out.problems)
+    if out.problems and on_long == "error":
+        raise DataError(getattr(records, "path", None), out.problems)
+    if not whole:
+        out.examples = Lazy(records, kept, lengths, functools.partial(
+            encode, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on,
+            template=template))
+    return out
+
+
+# Token ids as Python lists take some thirty times the bytes of their text, so records of more
+# characters than LARGE are read once to find what is wrong and encoded again when their batch
+# comes, CHUNK records at a time.
+LARGE, CHUNK = 4_000_000, 200
+
+
+class Lazy(Sequence):
+    """Examples that are encoded whenever they are asked for; `lengths` are their tokens."""
+
+    def __init__(self, records, kept, lengths, encode: Callable):
+        self.records, self.kept, self.lengths, self.encode = records, kept, lengths, encode
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return self.encode(self.records[self.kept[at]])
+
+
+def _size(record: dict) -> int:
+    """Characters of a record."""
+    if "messages" in record:
+        return sum(len(turn["content"]) for turn in record["messages"])
+    return sum(len(value) for value in record.values() if isinstance(value, str))
+
+
+def _example(parts, max_length, loss_on) -> tuple[dict | None, int]:
+    """(example, or None if no token that carries loss is left; tokens before it was cut)."""
+    ids = [i for part, _ in parts for i in part]
+    labels = []
+    for part, loss in parts:
+        labels += part if loss or loss_on == "all" else [NO_LOSS] * len(part)
+    labels[:1] = [NO_LOSS]
+    length = len(ids)
+    if max_length is not None and length > max_length:
+        ids, labels = ids[:max_length], labels[:max_length]
+    if labels.count(NO_LOSS) == len(labels):
+        return None, length
+    return {"input_ids": ids, "labels": labels}, length
+
+
+def _starts(parts):
+    """(tokens before it, part) of each part."""
+    return zip(accumulate((len(ids) for ids, _ in parts), initial=0), parts, strict=False)
+
+
+def encode(
+    record: dict, tokenizer, max_length: int | None = None, loss_on: str = "response",
+    template: str | None = None,
+) -> dict | None:
+    """One record as an example; None if max_length leaves no token that carries loss."""
+    examples = encode_all([record], tokenizer, max_length, loss_on, template, "skip").examples
+    return examples[0] if examples else None
+
+
+def prompts(records: list[dict], tokenizer, template: str | None = None) -> list[list[int]]:
+    """What the model is given to answer each record: the ids before its last answer."""
+    return [[i for part, _ in parts for i in part]
+            for parts in _coded(records, tokenizer, template, to_answer=True)]
+
+
+def prompt_ids(record: dict, tokenizer, template: str | None = None) -> list[int]:
+    """`prompts` for one record; it needs no output."""
+    return prompts([record], tokenizer, template)[0]
+
+
+def answer(record: dict) -> str:
+    """The reference text for what `prompt_ids` asks."""
+    if "messages" in record and record["messages"][-1]["role"] != "assistant":
+        return ""
+    return schema.response_of(record)
+
+
+# ----------------------------------------------------------------- batches, packed rows, blocks
+
+
+def collate(examples: list[dict], pad_token_id: int, padding_side: str = "right") -> dict:
+    """LongTensors input_ids, attention_mask, labels of shape (examples, longest)."""
+    import torch
+
+    if padding_side not in ("right", "left"):
+        raise UserError(f"padding_side is {padding_side!r}; expected right or left")
+    longest = max(len(e["input_ids"]) for e in examples)
+
+    def padded(rows, fill):
+        fills = [[fill] * (longest - len(row)) for row in rows]
+        both = zip(rows, fills, strict=True)
+        return torch.tensor([r + f if padding_side == "right" else f + r for r, f in both])
+
+    return {
+        "input_ids": padded([e["input_ids"] for e in examples], pad_token_id),
+        "attention_mask": padded([[1] * len(e["input_ids"]) for e in examples], 0),
+        "labels": padded([e["labels"] for e in examples], NO_LOSS),
+    }
+
+
+def pack(examples: Sequence[dict], max_length: int) -> list[list[dict]]:
+    """Rows of whole examples, at most `max_length` tokens each; nothing is cut or lost.
+
+    Longest first, each into the fullest row that still has room (best-fit decreasing, which needs
+    at most 11/9 of the fewest possible rows, plus a few). Raises ValueError for a longer example.
+    """
+    return [[examples[i] for i in row] for row in _rows(_lengths(examples), max_length)]
+
+
+def _lengths(examples) -> Sequence[int]:
+    return getattr(examples, "lengths", None) or [len(e["input_ids"]) for e in examples]
+
+
+def _rows(lengths: Sequence[int], max_length: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (free tokens, row), sorted
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[i]
+        if length > max_length:
+            raise UserError(f"an example of {length} tokens fits no row of {max_length}; encode "
+                            "with max_length, or raise it")
+        at = bisect.bisect_left(room, (length, 0))
+        if at == len(room):
+            free, row = max_length, len(rows)
+            rows.append([])
+        else:
+            free, row = room.pop(at)
+        rows[row].append(i)
+        bisect.insort(room, (free - length, row))
+    return rows
+
+
+class Units(Sequence):
+    """What a batch is counted in, each a list of examples: one example, or with `max_length` a
+    row that `pack` would make of them. sources: lists of examples, one after the other."""
+
+    def __init__(self, *sources: Sequence[dict], max_length: int | None = None):
+        self.sources = [source for source in sources if len(source)]
+        self.starts = list(accumulate((len(s) for s in self.sources), initial=0))
+        self.rows = max_length and _rows([n for s in self.sources for n in _lengths(s)], max_length)
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.rows is not None else self.starts[-1]
+
+    def __getitem__(self, at: int) -> list[dict]:
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        row = self.rows[at] if self.rows is not None else [at % len(self)]
+        return [self._example(i) for i in row]
+
+    def _example(self, i: int) -> dict:
+        source = bisect.bisect_right(self.starts, i) - 1
+        return self.sources[source][i - self.starts[source]]
+
+
+def blocks(texts: list, tokenizer, length: int) -> list[dict]:
+    """Texts (or text records) joined by EOS and cut into blocks of `length` tokens, loss on all.
+
+    The last block may be shorter; a single token left over is dropped, as it predicts nothing.
+    """
+    begin, eos = _begin(tokenizer), tokenizer.eos_token_id
+    end = [] if eos is None else [eos]
+    texts = [t if isinstance(t, str) else t["text"] for t in texts]
+    table, stream = _tokenize(tokenizer, list(dict.fromkeys(texts))), list(begin)
+    for text in texts:
+        # Where BOS and EOS are one token, a single one separates two texts.
+        stream += (begin if stream[-1:] != begin else []) + table[text] + end
+    cut = [stream[i : i + length] for i in range(0, len(stream), length)]
+    return [{"input_ids": ids, "labels": [NO_LOSS] + ids[1:]} for ids in cut if len(ids) > 1]
+
+
+def show_batch(examples: list[dict], tokenizer) -> BatchView:
+    """Look at examples (or records, which are encoded first) as the model sees them."""
+    examples = getattr(examples, "examples", examples)
+    if isinstance(examples, dict):
+        examples = [examples]
+    if examples and "input_ids" not in examples[0]:
+        examples = encode_all(examples, tokenizer, on_long="skip").examples
+    return BatchView(list(examples), tokenizer)

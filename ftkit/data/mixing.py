@@ -1,0 +1,83 @@
+"""Mixtures of tasks: how often each is drawn, and what the loss sees of it.
+
+    shares = rates({"big": 1_000_000, "small": 5_000}, temperature=2)
+    mixed = draw({"big": big, "small": small}, 640, shares, seed=0)
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+
+from ftkit.base.errors import UserError
+from ftkit.data import encoding, schema
+
+
+def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None = None) -> dict:
+    """Share with which each task is drawn: min(size, cap) ** (1 / temperature), made to sum to 1.
+
+    sizes: task → records. The defaults are proportional mixing; `cap` (T5's K) gives
+    examples-proportional mixing with an artificial limit; temperature above 1 flattens;
+    `math.inf` is equal mixing. After Raffel et al. 2020 (T5), section 3.5.2.
+    """
+    if not sizes or any(size <= 0 for size in sizes.values()):
+        raise UserError(f"sizes are {dict(sizes)!r}; expected a positive number for each task")
+    if not temperature > 0:
+        raise UserError(f"temperature is {temperature!r}; expected a number above 0 (1 is "
+                        "proportional, math.inf equal)")
+    if cap is not None and not cap > 0:
+        raise UserError(f"cap is {cap!r}; expected a number of records above 0, or None")
+    capped = {task: min(size, math.inf if cap is None else cap) for task, size in sizes.items()}
+    # Relative to the largest, so that a temperature near 0 does not overflow.
+    largest = max(capped.values())
+    weights = {task: (size / largest) ** (1 / temperature) for task, size in capped.items()}
+    total = sum(weights.values())
+    return {task: weight / total for task, weight in weights.items()}
+
+
+def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
+    """`n` draws divided by `shares`, rounded so that they add up to n (largest remainders)."""
+    if n < 0 or not shares or any(share < 0 for share in shares.values()):
+        raise UserError(f"{n} draws by shares {dict(shares)!r}; expected numbers of at least 0")
+    total = sum(shares.values())
+    exact = {task: n * share / total for task, share in shares.items()}
+    out = {task: int(draws) for task, draws in exact.items()}
+    by_rest = sorted(exact, key=lambda task: out[task] - exact[task])
+    for task in by_rest[: n - sum(out.values())]:
+        out[task] += 1
+    return out
+
+
+def draw(
+    sets: Mapping[str, list], n: int, shares: Mapping[str, float], seed: int
+) -> schema.Records:
+    """`n` records drawn from the tasks by their shares, shuffled.
+
+    A task is gone through in a random order, and again in another one where it is too small, so
+    its records are used equally often or once more. Raises ValueError if the names differ.
+    """
+    if sets.keys() != shares.keys():
+        raise UserError(f"sets are named {', '.join(sets)}; shares {', '.join(shares)}; expected "
+                        "the same names")
+    rng, mixed = random.Random(seed), []
+    for task, wanted in counts(shares, n).items():
+        records, taken = list(sets[task]), 0
+        if wanted and not records:
+            raise UserError(f"the task {task!r} has no records to draw {wanted} from")
+        while taken < wanted:
+            some = rng.sample(records, min(len(records), wanted - taken))
+            mixed, taken = mixed + some, taken + len(some)
+    rng.shuffle(mixed)
+    return schema.Records(mixed, f"{n:,} draws from {len(sets)} tasks")
+
+
+def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:
+    """Share of each task in the tokens that carry loss, which is what the gradient averages."""
+    seen: dict[str, int] = {}
+    examples = encoding.encode_all(schema.records(records), tokenizer).examples
+    for record, example in zip(records, examples, strict=True):
+        labelled = sum(label != encoding.NO_LOSS for label in example["labels"])
+        seen[record[by]] = seen.get(record[by], 0) + labelled
+    total = sum(seen.values())
+    return {task: labelled / total for task, labelled in sorted(seen.items())}

@@ -1,0 +1,389 @@
+"""Records: JSONL on disk, a shipped sample or a list of dicts → checked records.
+
+A record is a plain dict of one of four kinds: instruction (instruction, input, output), chat
+(messages), text (text), preference (instruction, input, chosen, rejected). Everything is checked
+before anything is returned, so a bad record is told by line and field and never reaches training.
+
+    train = records("translation"); mine = records("my.jsonl"); train, val = split(mine, 0.1, 0)
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import random
+import re
+from array import array
+from collections import Counter
+from pathlib import Path
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+from ftkit.data.jsonl import DataError, Problem, rows, show
+from ftkit.data.record_list import Fixed, Large, Records, Stored, kind_of
+
+__all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "mix", "problems_in",
+           "prompt_of", "records", "response_of", "sample_names", "split"]
+
+FIELDS = {  # the fields of each kind; the first that is present decides the kind
+    "chat": ("messages",),
+    "preference": ("chosen", "rejected", "instruction", "input"),
+    "instruction": ("output", "instruction", "input"),
+    "text": ("text",),
+}
+ROLES = ("system", "user", "assistant")
+INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul, the empty braille cell
+LARGE = 4_000_000  # bytes of a file
+EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
+FOREIGN = {  # names other tools use → ours
+    "prompt": "instruction", "question": "instruction", "query": "instruction",
+    "completion": "output", "response": "output", "answer": "output", "target": "output",
+    "context": "input", "conversations": "messages", "content": "text",
+}
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def records(source: str | Path | list, split: str = "train") -> Records:
+    """Records of a sample (by name), of a JSONL file, or of a list of dicts, all checked.
+
+    split: train, validation or test; it chooses the file of a sample and means nothing otherwise.
+    Raises DataError with every problem found, or ValueError for an unknown name.
+    """
+    return _read(source, split, [])
+
+
+def compact(source, split: str = "train") -> Records | Large:
+    """As `records`, but those of a file of more than LARGE bytes take no more than its size."""
+    if isinstance(source, Large):
+        return source
+    named = isinstance(source, str | Path) and Path(source).expanduser()
+    large = named and named.is_file() and named.stat().st_size > LARGE
+    return _read(source, split, Stored() if large else [])
+
+
+def _read(source, split: str, kept) -> Records | Large:
+    if isinstance(source, list | tuple | Large):
+        lines = getattr(source, "lines", range(1, len(source) + 1))
+        path = getattr(source, "path", None)
+        free = (dict(r) if type(r) is Fixed else r for r in source)
+        _checked(((n, r, None) for n, r in zip(lines, free, strict=True)), path, kept)
+        # No hash is handed on: the dicts may have been changed since the file was read.
+        return Records(kept, getattr(source, "name", f"{len(kept)} records"), path, lines)
+    if not isinstance(source, str | Path):
+        raise UserError(f"data is {type(source).__name__}; expected the name of a sample, a path "
+                        "of a JSONL file, or a list of dicts")
+    named = isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source)
+    path = sample_path(source, split) if named else Path(source).expanduser()
+    digest = hashlib.sha256()
+    lines = _checked(rows(path, digest), path, kept)
+    return (Records if isinstance(kept, list) else Large)(
+        kept, source if named else path.name, path, lines, digest.hexdigest())
+
+
+def _checked(found, path, kept) -> array | None:
+    """Append the records to `kept` if all are good, else DataError; their line numbers, or None
+    for 1, 2, 3, ..."""
+    lines, problems, first = array("L"), [], None
+    for line, record, problem in found:
+        problems += [problem] if problem else problems_in(record, line, first)
+        if first is None and isinstance(record, dict):
+            first = kind_of(record)
+        if not problems:  # after a problem the rest is only looked at
+            kept.append(record)
+            lines.append(line)
+    if not kept and not problems:
+        problems = [Problem(0, None, "there are no records; expected at least one")]
+    if problems:
+        raise DataError(path, problems)
+    return None if lines[-1] == len(lines) else lines
+
+
+def sample_names() -> list[str]:
+    """Names of the shipped samples, which `records` takes."""
+    folder = machine.share("data_samples")
+    return sorted({path.name.split(".")[0] for path in folder.glob("*.*.jsonl")})
+
+
+def sample_path(name: str, split: str = "train") -> Path:
+    """The file of a sample; ValueError with the nearest names, or the splits that exist."""
+    folder = machine.share("data_samples")
+    path = folder / f"{name}.{split}.jsonl"
+    if path.is_file():
+        return path
+    names = sample_names()
+    if name in names:
+        has = ", ".join(sorted(p.name.split(".")[1] for p in folder.glob(f"{name}.*.jsonl")))
+        raise UserError(f"the sample {name!r} has no split {split!r}; it has {has}")
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"samples: {', '.join(names)}"
+    raise UserError(f"no sample is named {name!r}; {hint} (a file of your own needs its ending, "
+                    "such as my.jsonl)")
+
+
+# ------------------------------------------------------------------------------------ checking
+
+
+def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
+    """Everything that keeps one record from being trained on; [] for a good one.
+
+    expect: the kind of the first record of the file, since a file holds one kind.
+    """
+    if not isinstance(record, dict):
+        return [Problem(row, None, f"{type(record).__name__} {show(record)}; expected a dict")]
+    kind = kind_of(record)
+    if kind is None:
+        renames = [f"{n} to {_ours(n)}" for n in record if _ours(n) not in (None, n)]
+        hint = f" (rename {', '.join(renames)})" if renames else ""
+        return [Problem(row, None, f"no known field (the record has {_names(record)}); "
+                                   f"{EXPECTED}{hint}")]
+    if expect is not None and kind != expect:
+        return [Problem(row, None, f"this record is {kind}, the first of the file is {expect}; "
+                                   "expected one kind in a file")]
+    if kind == "chat":
+        return _chat_problems(record["messages"], row)
+    found = []
+    for name in FIELDS[kind]:
+        what = _text_problem(record, name, optional=name == "input")
+        if what:
+            found.append(Problem(row, name, what))
+    return found
+
+
+def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
+    """What is wrong with a text field. optional: it may be missing or empty."""
+    expected = 'expected a string ("" if there is none)' if optional else (
+        "expected a non-empty string")
+    if name not in record:
+        if optional:
+            return None
+        other = next((n for n in record if _ours(n) == name), None)
+        return f"missing; {expected}" + (f" (rename {other} to {name})" if other else "")
+    value = record[name]
+    if not isinstance(value, str):
+        return f"{_type_name(value)}; {expected}"
+    if "\0" in value:
+        return "contains the NUL character (\\u0000); expected text"
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return (f"character {error.start + 1} is half of a surrogate pair "
+                    f"(\\u{ord(value[error.start]):04x}); expected valid Unicode")
+    if not optional and _blank(value):
+        return (f"only white space ({show(value, 20)})" if value else "empty") + f"; {expected}"
+    return None
+
+
+def _ours(name) -> str | None:
+    """The field that is meant by a name in other words, capitals or with spaces around it."""
+    plain = str(name).strip().lower()
+    known = {field for fields in FIELDS.values() for field in fields}
+    return FOREIGN.get(plain, plain if plain in known else None)
+
+
+def _blank(text: str) -> bool:
+    """Nothing to read: white space, zero-width characters, letters that are drawn as nothing."""
+    return not any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in text)
+
+
+def _names(record: dict) -> str:
+    """The first fields of a record, for a message."""
+    return ", ".join(show(str(name), 20) for name in list(record)[:4]) or "none"
+
+
+def _type_name(value) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    kind = {int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
+    return f"{kind.get(type(value), type(value).__name__)} ({show(value, 40)})"
+
+
+def _chat_problems(messages, row: int) -> list[Problem]:
+    want = 'expected a list of {"role": ..., "content": ...}'
+    if not isinstance(messages, list):
+        return [Problem(row, "messages", f"{_type_name(messages)}; {want}")]
+    if not messages:
+        return [Problem(row, "messages", f"an empty list; {want}")]
+    found, roles = [], []
+    for i, message in enumerate(messages):
+        at = f"messages[{i}]"
+        if not isinstance(message, dict):
+            found.append(Problem(row, at, f"{_type_name(message)}; expected an object with role "
+                                          "and content"))
+            roles.append(None)
+            continue
+        role = message.get("role")
+        if role not in ROLES:
+            what = show(role, 30) if "role" in message else (
+                f"missing (the message has {_names(message)})")
+            found.append(Problem(row, f"{at}.role", f"{what}; expected system, user or assistant"))
+        elif role == "system" and i:
+            found.append(Problem(row, f"{at}.role", "system after other turns; expected it first "
+                                                    "and only once"))
+        elif role == "assistant" and not {"user", None} & set(roles):
+            found.append(Problem(row, f"{at}.role", "assistant before any user turn; expected a "
+                                                    "user turn to answer"))
+        roles.append(role if role in ROLES else None)
+        what = _text_problem(message, "content", optional=role == "system" and "content" in message)
+        if what:
+            found.append(Problem(row, f"{at}.content", what))
+    if not found and "assistant" not in roles:
+        found = [Problem(row, "messages", "no assistant turn, so nothing to learn; expected at "
+                                          "least one")]
+    return found
+
+
+# -------------------------------------------------------------------------- parts of a record
+
+
+def prompt_of(record: dict) -> str:
+    """What the model is given: instruction and input, or the turns before the last answer."""
+    if "messages" in record:
+        turns = record["messages"]
+        last = max((i for i, m in enumerate(turns) if m["role"] == "assistant"), default=len(turns))
+        return "\n".join(m["content"] for m in turns[:last])
+    if kind_of(record) == "text":
+        return ""
+    return "\n".join(part for part in (record["instruction"], record.get("input")) if part)
+
+
+def response_of(record: dict) -> str:
+    """What the model should write: output, chosen, the last assistant turn, or the text."""
+    if "messages" in record:
+        said = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
+        return said[-1] if said else ""
+    return next((record[n] for n in ("chosen", "output", "text") if n in record), "")
+
+
+def short_hash(text: str) -> int:
+    """64 bits; two of a million different texts meet with probability 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def group_key(record: dict) -> str:
+    """Records with the same key ask the same thing; case and white space do not count."""
+    text = prompt_of(record) or response_of(record)
+    return " ".join(text.lower().split())
+
+
+# ------------------------------------------------------------------- split, mix, make them worse
+
+
+def split(records: list, fraction: float, seed: int) -> tuple[Records, Records]:
+    """(train, validation) with about `fraction` of the records in validation.
+
+    Records that ask the same (instruction and input) stay on one side, so nothing leaks.
+    Raises ValueError if they all ask the same.
+    """
+    import numpy as np
+
+    if not 0 < fraction < 1:
+        raise UserError(f"fraction is {fraction!r}; expected a number between 0 and 1")
+    # Numbers: lists and the texts themselves would take as much memory as the file.
+    first = first_of(array("Q", (short_hash(group_key(record)) for record in records)))
+    sizes = np.bincount(first)
+    order = array("L", np.flatnonzero(sizes).astype("L").tobytes())
+    if len(order) < 2:
+        raise UserError(f"{len(records)} record(s) that all ask the same cannot be split; give "
+                        "more records, or a validation file of its own")
+    random.Random(seed).shuffle(order)
+    held, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
+    while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
+        last = order.pop()
+        held[last] = True
+        taken += sizes[last]
+    return tuple(_pick(records, np.flatnonzero(held[first] == side), name)
+                 for side, name in ((False, "train"), (True, "validation")))
+
+
+def first_of(keys: array):
+    """For each of these 64-bit keys the place where it is first met, as numpy array."""
+    import numpy as np
+
+    _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,
+                                return_inverse=True)
+    return first[group]
+
+
+def _pick(source, indices, name: str) -> Records | Large:
+    lines = getattr(source, "lines", range(1, len(source) + 1))
+    title = f"{getattr(source, 'name', 'records')} ({name})"
+    path, lines = getattr(source, "path", None), array("L", (lines[i] for i in indices))
+    if isinstance(source, Large):
+        at = array("L", (source._at[i] for i in indices))
+        return Large(source._stored, title, path, lines, at=at)
+    return Records([source[i] for i in indices], title, path, lines)
+
+
+def mix(a: list, b: list, share: float, seed: int) -> Records:
+    """All of `a` and so much of `b` that `share` of the result is from `b`, shuffled.
+
+    Where `b` is too small its records are repeated, each as often as the others or once more.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"share is {share!r}; expected a number from 0 to below 1")
+    wanted = round(len(a) * share / (1 - share))
+    if wanted and not len(b):
+        raise UserError("the second list has no records to mix in")
+    rng, added = random.Random(seed), []
+    while len(added) < wanted:
+        added += rng.sample(list(b), min(len(b), wanted - len(added)))
+    mixed = list(a) + added
+    rng.shuffle(mixed)
+    names = [getattr(part, "name", "records") for part in (a, b)]
+    return Records(mixed, f"{names[0]} + {share:.0%} {names[1]}")
+
+
+def _cut(text: str, rng) -> str:
+    words = text.split(" ")
+    return text[: max(1, len(text) // 2)] if len(words) < 2 else " ".join(words[: len(words) // 2])
+
+
+def _typos(text: str, rng) -> str:
+    """About one letter in ten, at least one, changes place with its neighbour."""
+    letters = list(text)
+    pairs = [i for i in range(len(text) - 1)
+             if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
+    for i in rng.sample(pairs, min(len(pairs), 1 + len(pairs) // 10)):
+        letters[i], letters[i + 1] = letters[i + 1], letters[i]
+    return "".join(letters)
+
+
+DAMAGE = {"wrong": None, "duplicate": None, "cut": _cut, "typos": _typos}
+
+
+def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
+    """A copy with `share` of the records made worse; instruction records only.
+
+    wrong: answers change places, each to a record with another answer, where there is one.
+    duplicate: the records become copies of one of them. cut: the answer ends half-way.
+    typos: letters of the answer are swapped.
+    """
+    if kind not in DAMAGE:
+        raise UserError(f"kind is {kind!r}; expected one of {', '.join(DAMAGE)}")
+    if not 0 <= share <= 1:
+        raise UserError(f"share is {share!r}; expected a number from 0 to 1")
+    if any("output" not in record for record in records):
+        raise UserError("corrupt changes the output of instruction records; these have none")
+    rng = random.Random(seed)
+    chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
+    worse = list(records)
+    if kind == "wrong":
+        # Sorted by answer and shifted by the commonest answer's count, no one keeps its own.
+        rng.shuffle(chosen)
+        chosen.sort(key=lambda i: records[i]["output"])
+        outputs = [records[i]["output"] for i in chosen]
+        shift = max(Counter(outputs).values(), default=0)
+        for place, i in enumerate(chosen):
+            worse[i] = records[i] | {"output": outputs[(place + shift) % len(outputs)]}
+    elif kind == "duplicate":
+        for i in chosen:
+            worse[i] = dict(records[chosen[0]])
+    else:
+        for i in chosen:
+            worse[i] = records[i] | {"output": DAMAGE[kind](records[i]["output"], rng)}
+    return Records(worse, f"{getattr(records, 'name', 'records')}, {share:.0%} {kind}")

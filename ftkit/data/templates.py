@@ -1,0 +1,233 @@
+"""Records → segments of text, each with or without loss: the one place that knows templates.
+
+A record goes through a format string (Alpaca's, or one of your own) or through the chat template
+of a tokenizer. Out comes [(text, carries loss), ...], whose texts join to what the model reads.
+
+    segments({"instruction": "Say hi.", "output": "Hi!"}, tokenizer, "alpaca")
+"""
+
+from __future__ import annotations
+
+import re
+import string
+
+from ftkit.base.errors import UserError
+from ftkit.data import schema
+from ftkit.data.jsonl import show
+
+# The two prompts of Stanford Alpaca (github.com/tatsu-lab/stanford_alpaca, train.py).
+_INTRO = "Below is an instruction that describes a task"
+_REQUEST = "Write a response that appropriately completes the request.\n\n"
+ALPACA = f"{_INTRO}. {_REQUEST}### Instruction:\n{{instruction}}\n\n### Response:{{output}}"
+ALPACA_INPUT = (
+    f"{_INTRO}, paired with an input that provides further context. {_REQUEST}"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:{output}"
+)
+PLAIN = "{instruction}\n{input}\n{output}"
+
+Segment = tuple[str, bool]  # text, does it carry loss
+
+
+def segments(records: list[dict], tokenizer, template: str | None, to_answer: bool = False,
+             ) -> list[tuple[list[Segment], bool]]:
+    """(segments, is BOS still to be put in front) of every record.
+
+    template: see `tokens.encode_all`. to_answer: stop where the last answer begins. Raises
+    Refused for a conversation that the chat template or the mask cannot take.
+    """
+    eos = tokenizer.eos_token or ""
+    made: list = [None] * len(records)
+    others = []
+    for i, record in enumerate(records):
+        if schema.kind_of(record) == "text":
+            made[i] = ([(record["text"] + ("" if to_answer else eos), True)], True)
+        else:
+            others.append(i)
+    chosen = _choose(tokenizer, template) if others else None
+    if chosen is None:
+        try:
+            lines = _chats([_messages(records[i]) for i in others], tokenizer, to_answer)
+        except Refused as error:
+            raise Refused(others[error.index], str(error)) from None
+    else:
+        lines = [_filled(records[i], chosen, eos) for i in others]
+        lines = [line[:-1] for line in lines] if to_answer else lines
+    for i, line in zip(others, lines, strict=True):
+        made[i] = (line, chosen is not None)
+    return made
+
+
+def end_of_turn(tokenizer) -> str | None:
+    """The token that the chat template puts after an answer, if it has one."""
+    if not tokenizer.chat_template:
+        return None
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        text = _chats([chat], tokenizer, False)[0][1][0]
+    except Refused:
+        return None
+    found = [match.group() for match in _special(tokenizer).finditer(text)]
+    return found[-1] if found else None
+
+
+def _choose(tokenizer, template: str | None) -> str | None:
+    """The format string to use, or None for the tokenizer's own chat template."""
+    if template is None:
+        template = "chat" if tokenizer.chat_template else "alpaca"
+    if template == "chat":
+        if not tokenizer.chat_template:
+            raise UserError("template is 'chat' but this tokenizer has no chat template; expected "
+                            "alpaca, plain or a format string")
+        return None
+    if template in ("alpaca", "plain"):
+        return {"alpaca": ALPACA, "plain": PLAIN}[template]
+    want = "expected chat, alpaca, plain, or text with {instruction}, {input} and {output}"
+    try:
+        template.encode()  # half of a surrogate pair is no text
+        fields = [part[1] for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise UserError(f"template {show(template)} is not valid ({error}); {want}") from None
+    unknown = set(fields) - {"instruction", "input", "output"}
+    if unknown or fields.count("output") != 1 or "{output}" not in template:
+        raise UserError(f"template {show(template)} has the fields {fields or 'none'}; {want}")
+    return template
+
+
+def _fill(template: str, instruction: str, text: str, output: str, eos: str) -> list[Segment]:
+    """One question and its answer. An empty input leaves with the white space before it."""
+    if text and template == ALPACA:
+        template = ALPACA_INPUT
+    if text and "{input}" not in template:
+        instruction, text = f"{instruction}\n{text}", ""
+    if not text:
+        template = re.sub(r"\s*\{input\}", "", template)
+    before, _, after = template.partition("{output}")
+    prompt = before.format(instruction=instruction, input=text)
+    after = after.format(instruction=instruction, input=text)
+    # A space before the answer is part of its first token in nearly every vocabulary.
+    kept = prompt.rstrip(" ")
+    answer = prompt[len(kept) :] + output + after
+    return [(kept, False), (answer if eos and answer.endswith(eos) else answer + eos, True)]
+
+
+def _filled(record: dict, template: str, eos: str) -> list[Segment]:
+    """A record through a format string; a conversation is one question and answer after another."""
+    if "messages" not in record:
+        return _fill(template, record["instruction"], record.get("input") or "",
+                     schema.response_of(record), eos)
+    segments, said = [], []
+    for message in record["messages"]:
+        if message["role"] == "assistant":
+            segments += _fill(template, "\n\n".join(said), "", message["content"], eos)
+            said = []
+        elif message["content"]:
+            said.append(message["content"])
+    return segments
+
+
+def _messages(record: dict) -> list[dict]:
+    """A record as a conversation."""
+    if "messages" in record:
+        return [{"role": m["role"], "content": m["content"]} for m in record["messages"]]
+    turns = [{"role": "user", "content": schema.prompt_of(record)}]
+    return turns + [{"role": "assistant", "content": schema.response_of(record)}]
+
+
+class Refused(ValueError):
+    """A conversation that the chat template or the mask cannot take; `index` says which one."""
+
+    def __init__(self, index: int, why: str):
+        super().__init__(why)
+        self.index = index
+
+
+def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: bool) -> list[str]:
+    """Text of conversations by the chat template; `ask` opens the assistant's turn at the end."""
+    def apply(what):
+        return tokenizer.apply_chat_template(what, tokenize=False, add_generation_prompt=ask)
+
+    if not conversations:
+        return []
+    try:
+        return apply(conversations)
+    except Exception:  # which one it was is found below; templates raise what they like
+        for owner, conversation in zip(owners, conversations, strict=True):
+            try:
+                apply(conversation)
+            except Exception as error:
+                raise Refused(owner, "the tokenizer's chat template refuses this conversation "
+                                      f"({show(str(error), 80)}); change it or give another "
+                                      "template, such as alpaca") from None
+        raise
+
+
+def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Segment]]:
+    """Segments of conversations by the tokenizer's chat template.
+
+    Each turn of the assistant carries loss, from where its header ends to its end-of-turn token.
+    The place is known because the template renders the turns before it, and the turns up to it,
+    to text that the whole conversation begins with. Where it does not, a mask would be a guess
+    and the record is refused. to_answer: the conversation stops where the last answer begins.
+    """
+    if to_answer:
+        chats = [c[:-1] if c[-1]["role"] == "assistant" else c for c in chats]
+    turns = [(i, k) for i, c in enumerate(chats) for k, m in enumerate(c)
+             if m["role"] == "assistant"]
+    owners = [i for i, _ in turns]
+    asked = _render(tokenizer, [chats[i][:k] for i, k in turns], owners, True)
+    ended = _render(tokenizer, [chats[i][: k + 1] for i, k in turns], owners, False)
+    whole = {i: text for (i, k), text in zip(turns, ended, strict=True) if k == len(chats[i]) - 1}
+    rest = [i for i in range(len(chats)) if to_answer or i not in whole]
+    last = _render(tokenizer, [chats[i] for i in rest], rest, to_answer)
+    whole |= dict(zip(rest, last, strict=True))
+
+    ends = _special(tokenizer)
+    lines: list[list[Segment]] = [[] for _ in chats]
+    at = [0] * len(chats)
+    for (i, k), before, until in zip(turns, asked, ended, strict=True):
+        try:
+            answer = _answer(before, until, whole[i], chats[i][k]["content"].strip(), ends)
+        except ValueError as error:
+            raise Refused(i, f"messages[{k}]: {error}") from None
+        lines[i] += [(whole[i][at[i] : len(before)], False), (answer, True)]
+        at[i] = len(before) + len(answer)
+    for i, line in enumerate(lines):
+        tail = whole[i][at[i] :]
+        if line and not tail.strip() and not ends.search(line[-1][0]):
+            line[-1] = (line[-1][0] + (tokenizer.eos_token or ""), True)
+        line.append((tail, False))
+    return lines
+
+
+def _special(tokenizer) -> re.Pattern:
+    """Matches the tokens that can end a turn."""
+    known = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    known |= set(tokenizer.all_special_tokens)
+    return re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))) or r"(?!)")
+
+
+def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) -> str:
+    """What carries loss of an answer: the text after `before` through the end-of-turn token.
+
+    before: the conversation where the answer begins. until: with the answer as its last turn.
+    ValueError if the whole conversation says it otherwise.
+    """
+    if not (until.startswith(before) and whole.startswith(before)):
+        raise UserError("the chat template asks for an answer with text that a finished "
+                        "conversation does not have (such as the start of a thought), so no loss "
+                        "mask is right; give another template, such as alpaca")
+    answer = until[len(before) :]
+    found = [match.end() for match in ends.finditer(answer)]
+    answer = answer[: found[-1]] if found else answer.rstrip()
+    if not whole.startswith(before + answer):
+        # Some templates end the last turn with a token more than the others.
+        answer = next((answer[:stop] for stop in reversed(found)
+                       if whole.startswith(before + answer[:stop])), "")
+        if said not in answer:
+            raise UserError("the chat template writes this answer one way as the last and "
+                            "another way inside the conversation (it may drop thoughts), so no "
+                            "loss mask is right; make each answer a record of its own")
+    if said[-30:] not in answer:
+        raise UserError("the chat template does not write what the assistant says (it may want "
+                        "a list as content); give another template, such as alpaca")
+    return answer

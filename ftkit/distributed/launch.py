@@ -1,0 +1,404 @@
+"""Real ranks: start N processes on this machine, divide the states of training among them, measure
+what each holds and sends; or write the same run as a script for `torchrun` on any machines.
+
+    two = ranks.train(lab, config, ranks=2, zero=3)      # a RankRun: bytes, traffic, curve
+    ranks.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
+    ranks.export(lab, config, "my-run")                  # then: torchrun ... my-run/train.py
+
+What a rank does stands in `standalone.py`, which is the exported script: torch alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import html
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ftkit.base import formatting, machine, quiet
+from ftkit.base.config import Config
+from ftkit.base.errors import UserError
+from ftkit.distributed import zero_simulator
+from ftkit.engine import loop
+from ftkit.experiment import run
+from ftkit.memory_use import formula
+from ftkit.model import loading, rounding
+
+SCRIPT = machine.package() / "distributed" / "train_script.py"
+IMPORTS = 2e8  # bytes of its own of a process that has imported torch and transformers
+# A rank ends when the process that started it does, however that ended: no orphans.
+_CHILD = """
+import os, runpy, sys, threading, time
+def watch(parent):
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+threading.Thread(target=watch, args=(int(sys.argv.pop(1)),), daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+# accelerate only starts the ranks; the script divides the states itself.
+_ACCELERATE = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+mixed_precision: 'no'
+num_machines: 1
+machine_rank: 0
+num_processes: {ranks}
+use_cpu: false
+"""
+
+
+class RankDied(RuntimeError):
+    """A rank ended before its work was done; the others were stopped."""
+
+
+@dataclasses.dataclass
+class RankRun:
+    """One run on N ranks. `bytes[rank]` has parameters (as they are between forward and backward),
+    gradients (before the update) and optimizer (after it); `traffic[rank]` the bytes of one
+    step's collectives by kind. `.run` holds the common curve as a Run, `.losses` its losses.
+    """
+
+    zero: int
+    ranks: int
+    engine: str
+    device: str
+    parameters: dict
+    bytes: list[dict]
+    traffic: list[dict]
+    run: run.Run = dataclasses.field(repr=False)
+
+    @property
+    def losses(self) -> list[float]:
+        return [row["loss"] for row in self.run.rows]
+
+    @property
+    def sent(self) -> list[int]:
+        """Bytes that each rank's collectives moved in one step, as the ZeRO paper counts."""
+        return [sum(kinds.values()) for kinds in self.traffic]
+
+    @property
+    def _size(self) -> int:
+        return 2 if self.run.config.precision == "pure-bf16" else 4
+
+    def formula(self) -> dict:
+        """Bytes per rank by part, as the ZeRO paper has it."""
+        size = self._size
+        return formula.zero_states(self.parameters["total"], self.ranks, self.zero, weights=size,
+                           gradients=size, optimizer=2 * size,
+                           trainable=self.parameters["trainable"])
+
+    def to_dict(self) -> dict:
+        """Ready for JSON: the Run's own fields, and what each rank held and moved."""
+        return self.run.to_dict() | {
+            "zero": self.zero, "ranks": self.ranks, "engine": self.engine, "device": self.device,
+            "bytes_per_rank": self.bytes, "formula_bytes": self.formula(),
+            "traffic_per_rank": self.traffic}
+
+    def table(self) -> formatting.Table:
+        """Measured bytes of each rank beside the formula."""
+        rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
+                for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
+        wanted = {part: round(size) for part, size in self.formula().items()}
+        moved = round(
+            zero_simulator.volume(self.parameters["total"], self.zero, self.parameters["trainable"])
+            * self._size
+        )
+        return formatting.table([*rows, {"rank": "formula", **wanted, "sum": sum(wanted.values()),
+                                    "moved in a step": moved}])
+
+    def _title(self) -> str:
+        return (f"ZeRO-{self.zero} on {self.ranks} ranks ({self.device}): {self.engine}; "
+                f"{len(self.run.rows)} steps, loss {self.losses[0]:.3f} → {self.losses[-1]:.3f}")
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self.table()!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{html.escape(self._title())}</b>{self.table()._repr_html_()}"
+
+
+def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple = 3, *,
+          engine: str = "torch", port: int | None = None, timeout: float = 600, **changes):
+    """Run `config` of an Experiment on `ranks` processes of this machine; fresh weights, the same
+    batches as `lab.run`, each divided among the ranks.
+
+    zero: 0 (DDP), 1 (ZeroRedundancyOptimizer), 2 or 3 (FSDP2) gives a RankRun; several give a
+    dict stage → RankRun. engine: "torch" or "deepspeed" (stages 1 to 3). On GPUs (nccl) where
+    there is one for each rank, else on the CPU (gloo). port: where ranks meet; by default any
+    that is free. timeout: seconds. Raises ValueError for what cannot be asked, RankDied with the
+    rank's own last words when one dies; no process is left behind either way.
+    """
+    stages = zero if isinstance(zero, tuple | list) else (zero,)
+    _accept(ranks, stages, engine)
+    with tempfile.TemporaryDirectory(prefix="ftkit-ranks-") as folder:
+        config, about, counts = _write(lab, config, Path(folder), ranks, copy=False, **changes)
+        _fits(config, counts, ranks, stages)
+        words_ = ["--zero", ",".join(map(str, stages)), "--engine", engine]
+        start(folder, ranks, *words_, port=port, timeout=timeout)
+        made = {stage: _read(Path(folder) / "result", stage, config, lab, about)
+                for stage in stages}
+    return made if isinstance(zero, tuple | list) else made[zero]
+
+
+def export(lab, config: Config | None = None, folder: str | Path = "exported",
+           ranks: int | None = None, **changes) -> Path:
+    """Write an Experiment and a Config as a folder that trains without ftkit, under torchrun.
+
+    It holds train.py (plain torch: DDP, ZeroRedundancyOptimizer, FSDP2 or DeepSpeed), the model,
+    the tokenised records and the plan of batches and learning rates, so that any number of ranks
+    gives the curve that `lab.run(config)` gives. ranks: the script then refuses another number.
+    accelerate.yaml is for `accelerate launch --config_file`, in place of torchrun.
+    Raises ValueError for a folder in use and for a Config that the script cannot follow.
+    """
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder; name a new one")
+    _write(lab, config, folder, ranks, copy=True, **changes)
+    shutil.copy(SCRIPT, folder / "train.py")
+    (folder / "accelerate.yaml").write_text(_ACCELERATE.format(ranks=ranks or 2), "utf-8")
+    return folder
+
+
+# --------------------------------------------------------------------------- what is to be done
+
+
+def _accept(ranks, stages, engine):
+    if isinstance(ranks, bool) or not isinstance(ranks, int) or not 1 <= ranks <= 64:
+        raise UserError(f"ranks is {ranks!r}; expected a whole number from 1 to 64 (2 or 4 on "
+                        "this machine)")
+    if not stages or any(stage not in (0, 1, 2, 3) for stage in stages):
+        raise UserError(f"zero is {stages!r}; expected 0, 1, 2 or 3, or several of them")
+    if engine not in ("torch", "deepspeed"):
+        raise UserError(f"engine is {engine!r}; expected torch or deepspeed")
+    if engine == "deepspeed":
+        from importlib.util import find_spec
+
+        if find_spec("deepspeed") is None:
+            raise UserError("DeepSpeed is not installed; `pip install ftkit[deepspeed]` gets it "
+                            "(it needs a C++ compiler), or take engine torch")
+        if 0 in stages:
+            raise UserError("with DeepSpeed zero is 1, 2 or 3; 0 is plain DDP of engine torch")
+
+
+def _followed(config: Config) -> Config:
+    """The config, or ValueError where the script would do something else than `lab.run`."""
+    plain = Config()
+    if config.method not in ("full", "lora", "ia3"):
+        raise UserError(f"method is {config.method}; on several ranks it is full, lora or ia3 "
+                        "(4-bit weights and virtual tokens are not sharded here)")
+    if config.precision == "fp16":
+        raise UserError("precision is fp16, whose loss scale each rank would choose for itself; "
+                        "take bf16 or fp32")
+    for name in ("early_stopping_patience", "l2_sp", "init_lora_weights", "optim"):
+        value, usual = getattr(config, name, None), getattr(plain, name, None)
+        if value != usual:
+            raise UserError(f"{name} is {value!r}, which a run on several ranks does not follow; "
+                            f"give {usual!r} or run it in one process")
+    return config
+
+
+def _write(lab, config, folder, ranks, copy, **changes):
+    """Model, records and plan of a run into `folder`; returns the resolved Config and about."""
+    import torch
+
+    config = _followed((config or Config()).but(**changes))
+    model, tokenizer = lab._fresh(config)
+    config = config.resolved(loading.tier(model), "bf16" if machine.bf16_is_fast() else "fp32",
+                             loading.context(model))
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    where = loading.locate(lab.model) if isinstance(lab.model, str) else None
+    if where is None:
+        loading.save(model, tokenizer, folder / "model")
+    elif copy and Path(where).is_dir():
+        shutil.copytree(where, folder / "model", ignore=shutil.ignore_patterns("SHA256", "*.gguf"))
+        where = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        prepared = lab._encode(tokenizer, config)
+        model = loading.adapt(model, config)
+    rounding.tipping(model, config)
+    if config.method != "full":
+        with quiet.no_progress_bars():
+            model.save_pretrained(folder / "adapter")
+    places, rows = [], []
+    for unit in prepared["units"]:  # a packed row is several examples that do not see each other
+        places.append(range(len(rows), len(rows) + len(unit)))
+        rows += unit
+    total = loop.steps_in(config, len(places))
+    order = loop.shuffled(len(places), config.batch_size, config.seed)
+    plan = [{"learning_rate": config.learning_rate * loop.schedule(step, total, config),
+             "batches": [[row for unit in next(order) for row in places[unit]]
+                         for _ in range(config.gradient_accumulation_steps)]}
+            for step in range(1, total + 1)]
+    settings = {"model": where, "ranks": ranks, "config": str(config), "seed": config.seed,
+                "precision": config.precision, "decay": config.weight_decay,
+                "accumulation": config.gradient_accumulation_steps,
+                "max_grad_norm": config.max_grad_norm,
+                "gradient_checkpointing": config.gradient_checkpointing,
+                "eval_steps": config.eval_steps or max(1, total // 10)}
+    (folder / "settings.json").write_text(json.dumps(settings, indent=1), "utf-8")
+    _lines(folder / "steps.jsonl", plan)
+    _lines(folder / "data" / "train.jsonl", rows)
+    for name, examples in prepared["evals"].items():
+        _lines(folder / "data" / f"{name}.jsonl", examples)
+    return config, prepared["about"], loading.count(model)
+
+
+def _fits(config, counts, ranks, stages):
+    """ValueError where not even the states of the ranks have room: the system would kill one."""
+    if machine.device() == "cuda":
+        return
+    trainable, total = counts
+    states = max(sum(formula.states(total, trainable, config, ranks, stage).values())
+                 for stage in stages)
+    need = ranks * (IMPORTS + max(states, formula.FP32 * total))  # each loads the whole model first
+    free = machine.free_memory()
+    if need > free:
+        raise UserError(f"{ranks} ranks of this model need at least {need / 1e9:.1f} GB and "
+                        f"{free / 1e9:.1f} GB are free; take fewer ranks, a higher zero or lora")
+
+
+def _lines(path: Path, rows: list[dict]):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
+    files = sorted(folder.glob(f"zero{stage}-rank*.json"),
+                   key=lambda path: int(path.stem.rpartition("rank")[2]))
+    told = [json.loads(path.read_text("utf-8")) for path in files]
+    first = told[0]
+    happened = run.Run(id=f"zero{stage}", config=config, model_name=lab.model_name, data=about,
+                       total_steps=len(first["rows"]), rows=first["rows"], before=first["before"],
+                       trainable_parameters=first["parameters"]["trainable"],
+                       total_parameters=first["parameters"]["total"], seconds=first["seconds"])
+    happened.after = {k: v for k, v in happened.rows[-1].items() if k in happened.before}
+    return RankRun(stage, first["ranks"], first["engine"], first["device"], first["parameters"],
+                   [one["bytes"] for one in told], [one["traffic"] for one in told], happened)
+
+
+# ------------------------------------------------------------------------- starting and stopping
+
+
+def start(folder: str | Path, ranks: int, *words_: str, port: int | None = None,
+          timeout: float = 600, script: Path = SCRIPT):
+    """Run `script` on `ranks` processes of this machine and wait for all of them.
+
+    They get the environment that torchrun gives (RANK, WORLD_SIZE, MASTER_PORT ...). The first to
+    fail, an interrupt or the timeout stops all. Raises ValueError for a port that is taken.
+    """
+    chosen = port if port is not None else _free_port()
+    if port is not None and not _is_free(port):
+        raise UserError(f"port {port} of this machine is taken by another program; give another, "
+                        "or none, and a free one is found")
+    with tempfile.TemporaryDirectory(prefix="ftkit-said-") as said:
+        said = [Path(said) / f"rank{rank}.txt" for rank in range(ranks)]
+        started = []
+        try:
+            for rank in range(ranks):
+                command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(script), "--folder",
+                           str(folder), "--ranks", str(ranks), *words_]
+                with said[rank].open("wb") as file:
+                    started.append(subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                        env=_environment(rank, ranks, chosen), start_new_session=True))
+            _wait(started, said, timeout)
+        finally:
+            _stop(started)
+
+
+def _environment(rank, ranks, port) -> dict:
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, machine.cores() // ranks))
+    quiet = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore",
+             "TORCH_CPP_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
+    if sys.platform == "linux":  # a machine name that resolves to nowhere is no obstacle then
+        quiet["GLOO_SOCKET_IFNAME"] = "lo"
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
+             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return os.environ | quiet | {name: str(value) for name, value in place.items()}
+
+
+def _wait(started, said, timeout):
+    until = time.monotonic() + timeout
+    while any(process.poll() is None for process in started):
+        if any(process.poll() for process in started):
+            break
+        if time.monotonic() > until:
+            raise RankDied(f"the ranks did not finish in {timeout:g} s and were stopped; give a "
+                           "longer timeout, or fewer steps")
+        time.sleep(0.05)
+    failed = [rank for rank, process in enumerate(started) if process.poll()]
+    if failed:
+        time.sleep(0.2)  # what it has to say may still be on its way
+        raise _died(failed, started, said)
+
+
+def _died(failed, started, said) -> Exception:
+    """Which rank went first, and its last words: those that only lost it say so."""
+    heard = {rank: said[rank].read_text("utf-8", "replace").strip() for rank in failed}
+    lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    first = min(failed, key=lambda rank: (started[rank].returncode >= 0,
+                                          any(sign in heard[rank] for sign in lost), rank))
+    code = started[first].returncode
+    last = heard[first].splitlines()[-1:] or ["it said nothing"]
+    if "EADDRINUSE" in heard[first] or "address already in use" in heard[first].lower():
+        return ValueError("the port at which the ranks meet was taken by another program in the "
+                          "meantime; run it again")
+    if code == 2 and heard[first].startswith("train.py: "):
+        return ValueError(heard[first].removeprefix("train.py: "))
+    how = f"ended with status {code}: {last[0]}"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            how = f"was killed by {signal.Signals(-code).name}"
+        if code == -getattr(signal, "SIGKILL", 9):
+            how += ", by hand or because the machine ran out of memory"
+    told = RankDied(f"rank {first} of {len(started)} {how}; the other ranks were stopped")
+    told.add_note("\n".join(heard[first].splitlines()[-40:]))
+    return told
+
+
+def _stop(started):
+    """End what still runs, politely first."""
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+    until = time.monotonic() + 3
+    for process in started:
+        try:
+            process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise UserError(f"port {port} cannot be used: {error.strerror}") from None
+        except OverflowError:
+            raise UserError(f"port is {port}; expected 1 to 65535") from None
+    return True

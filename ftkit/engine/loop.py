@@ -1,0 +1,162 @@
+"""The training loop: forward, backward, clip, step, record.
+
+Techniques are wrapped around the loop, not branched inside it: what is trainable is `models.adapt`,
+precision is an autocast context, checkpointing a switch of the model, speed lives in `fast`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from array import array
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ftkit.engine import optimizers, packed_loss
+
+
+def train(
+    model, units: list[list[dict]], config, total: int,
+    evaluate: Callable[[], dict] | None = None, order: Iterator[list[int]] | None = None,
+) -> Iterator[dict]:
+    """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
+
+    units: what a batch is counted in, each a list of examples: one example, or one packed row.
+    evaluate: called every `eval_steps` and after the last step; its numbers join that row.
+    order: indices of `units` for each forward pass; by default shuffled anew in every epoch.
+    The loss of a row is the mean over all labelled tokens of the step, so accumulation equals
+    one big batch; grad_norm is the norm before clipping. Closing the generator ends the run.
+    """
+    packed_loss.tune_malloc()
+    device = next(model.parameters()).device
+    update = Update(model, config)
+    order = order or shuffled(len(units), config.batch_size, config.seed)
+    per_step = config.batch_size * config.gradient_accumulation_steps
+    every = config.eval_steps or max(1, total // 10)
+    tokens = supervised = 0
+    paused, waiting, start = 0.0, [], time.perf_counter()
+    model.train()
+    for step in range(1, total + 1):
+        batches = [packed_loss.flatten([e for i in next(order) for e in units[i]], device)
+                   for _ in range(config.gradient_accumulation_steps)]
+        rate = config.learning_rate * schedule(step, total, config)
+        loss, norm = update(batches, rate)
+        tokens += sum(batch.tokens for batch in batches)
+        supervised += sum(batch.labelled for batch in batches)
+        row = {"step": step, "epoch": step * per_step / len(units), "loss": loss,
+               "learning_rate": rate, "grad_norm": norm, "tokens": tokens,
+               "supervised_tokens": supervised,
+               "seconds": time.perf_counter() - start - paused}
+        if evaluate and (step % every == 0 or step == total):
+            began = time.perf_counter()
+            row |= evaluate()
+            paused += time.perf_counter() - began
+            model.train()
+        waiting.append(row)
+        # Reading a number waits for the GPU, so there rows come out in small groups.
+        if device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or step == total:
+            for row in waiting:
+                yield row | {"loss": float(row["loss"]), "grad_norm": float(row["grad_norm"])}
+            waiting = []
+
+
+class Update:
+    """One optimizer step, and what is kept from step to step: the optimizer's state, fp16's loss
+    scale, the weights that `l2_sp` pulls back to.
+
+    `update(batches, rate)` returns loss and gradient norm as tensors, which are not waited for.
+    """
+
+    def __init__(self, model, config):
+        self.model, self.config = model, config
+        self.device = next(model.parameters()).device
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimizers.make(model, config)
+        self.origin = [p.detach().clone() for p in self.params] if config.l2_sp else None
+        # torch's own start, 2**16, overflows here and loses the first steps of a short run.
+        self.scaler = torch.amp.GradScaler(self.device.type, 2.0**10,
+                                           enabled=config.precision == "fp16")
+        fused = self.optimizer.defaults.get("fused") and self.device.type == "cpu"
+        self.clips = self.optimizer if fused and not self.scaler.is_enabled() else None
+
+    def __call__(self, batches: list[packed_loss.FlatBatch], rate: float):
+        labelled = sum(batch.labelled for batch in batches)
+        loss = 0.0
+        for batch in batches:
+            with autocast(self.device, self.config.precision):
+                part = packed_loss.loss_sum(self.model, batch) / labelled
+            self.scaler.scale(part).backward()
+            loss = loss + part.detach()
+        return loss, self.apply(rate)
+
+    def apply(self, rate: float) -> torch.Tensor:
+        """Step along the gradients that there are, and forget them; their norm before clipping."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.unscale_(self.optimizer)
+        if self.origin:
+            pull_back(self.params, self.origin, self.config.l2_sp)
+        norm = packed_loss.clip_(self.params, self.config.max_grad_norm, self.clips)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+
+def steps_in(config, units: int) -> int:
+    """Optimizer steps that the run will take."""
+    per_step = config.batch_size * config.gradient_accumulation_steps
+    return config.max_steps or max(1, math.ceil(config.epochs * units / per_step - 1e-9))
+
+
+def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices below n; each epoch in a new order, every batch full."""
+    epoch, line, at = 0, array("L"), 0
+    while True:
+        while len(line) - at < batch_size:
+            more = array("L", range(n))
+            random.Random(f"{seed}/{epoch}").shuffle(more)
+            line, at, epoch = line[at:] + more, 0, epoch + 1
+        yield line[at : at + batch_size].tolist()
+        at += batch_size
+
+
+def schedule(step: int, total: int, config) -> float:
+    """Share of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
+
+    As transformers' `get_scheduler`, except that its warm-up spends the first step at rate 0.
+    """
+    share = config.warmup_steps < 1
+    warmup = math.ceil(config.warmup_steps * total) if share else int(config.warmup_steps)
+    if step <= warmup:
+        return step / warmup
+    if config.lr_scheduler_type == "constant":
+        return 1.0
+    progress = (step - 1 - warmup) / max(1, total - warmup)
+    if config.lr_scheduler_type == "linear":
+        return 1.0 - progress
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def pull_back(params, origin, strength: float):
+    """Add the gradient of L2-SP, strength / 2 · ||w - origin||², to the gradients in place.
+
+    Li et al. 2018 (arXiv 1802.01483). Weight decay pulls to zero, this pulls to where the run
+    began. The loss of a row does not contain the penalty, so that runs can be compared.
+    """
+    used = [(p.grad, p.detach(), s) for p, s in zip(params, origin, strict=True)
+            if p.grad is not None]
+    grads, weights, home = (list(part) for part in zip(*used, strict=True))
+    moved = torch._foreach_sub(weights, home)
+    torch._foreach_add_(grads, moved, alpha=strength)
+
+
+def autocast(device, precision: str):
+    """The context a forward pass runs in: bf16 and fp16 compute over fp32 weights."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in kinds:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=kinds[precision])

@@ -1,0 +1,204 @@
+"""The switch: transformers' own models, run on a flat row of tokens.
+
+transformers lets anyone register an attention function (`AttentionInterface`) and passes keyword
+arguments of `model(...)` down to it. Ours takes a `Layout`, which says how one flat row divides
+into sequences; called without one it is transformers' own SDPA function, so a model switched to
+it still answers `model(...)` and `generate` as before. No model code is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+
+import torch
+
+from ftkit.engine.packed_batch import lay
+from ftkit.model.peft_methods import is_virtual
+
+NAME = "ftkit"  # how the attention function is registered with transformers
+SLIDING = "sliding_attention"
+
+
+class Unsupported(ValueError):
+    """The flat row cannot be computed for this model; the message says why."""
+
+
+def attention(module, query, key, value, attention_mask, *args, ftkit_layout=None, **kwargs):
+    """The registered function. query: (1, H, T, D), key and value: (1, KV, T, D); returns
+    (1, T, H, D) and no weights."""
+    if ftkit_layout is None:
+        return _register()(module, query, key, value, attention_mask, *args, **kwargs)
+    for name in ("softcap", "s_aux", "sinks", "position_bias", "head_mask"):
+        if kwargs.get(name) is not None:
+            raise Unsupported(f"its attention uses {name}")
+    if attention_mask is not None and attention_mask.numel() > 1:
+        raise Unsupported("its layers make attention masks of their own")
+    if kwargs.get("is_causal") is False or not getattr(module, "is_causal", True):
+        raise Unsupported("its attention is not causal")
+    if torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    scale = kwargs.get("scaling")
+    out = ftkit_layout.attend(
+        query[0], key[0], value[0], query.shape[-1] ** -0.5 if scale is None else scale,
+        kwargs.get("sliding_window"), kwargs.get("dropout", 0.0),
+        getattr(module, "layer_idx", None),
+    )
+    return out[None], None
+
+
+@functools.cache
+def _register():
+    """Registers our function with transformers, once; returns transformers' SDPA function."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])
+    return AttentionInterface()["sdpa"]
+
+
+def base_of(model):
+    """The transformers model under a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def switch_on(model):
+    """Let `model` use our attention function from now on; `fast_path` also switches it back."""
+    base = base_of(model)
+    if base.config._attn_implementation != NAME:
+        _register()
+        base.set_attn_implementation(NAME)
+
+
+@contextlib.contextmanager
+def fast_path(model):
+    """Inside, `model` uses our attention function where it can; afterwards what it used before."""
+    base = base_of(model)
+    before = getattr(getattr(base, "config", None), "_attn_implementation", None)
+    try:
+        if supports(model) is None:
+            switch_on(base)
+        yield
+    finally:
+        if before is not None and base.config._attn_implementation != before:
+            base.set_attn_implementation(before)
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """Dropout off; afterwards every module is back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def hidden_states(base, input_ids, position_ids, layout):
+    """(T, d): the last hidden state of a flat row of T tokens; input_ids, position_ids: (T,)."""
+    # A mask that is 4-D already: transformers makes none of its own.
+    mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
+    return base.get_decoder()(
+        input_ids=input_ids[None], position_ids=position_ids[None], attention_mask=mask,
+        use_cache=False, ftkit_layout=layout,
+    )[0][0]
+
+
+# Which models
+
+
+_reasons: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # model -> {kernel: why not}
+
+
+def supports(model) -> str | None:
+    """None when the fast path computes what the model computes, else the reason in words.
+
+    Found out by trial, once per model: a few tokens through both ways, and the logits compared.
+    On a GPU once more under autocast, where attention takes another kernel.
+    """
+    if is_virtual(model):
+        return "virtual tokens stand before the input"
+    base = base_of(model)
+    reasons = _reasons.setdefault(base, {})
+    device = next(base.parameters()).device.type
+    kernel = "autocast" if device != "cpu" and torch.is_autocast_enabled(device) else None
+    if kernel not in reasons:
+        reason = _refuse(base)
+        if reason is None:
+            try:
+                with torch.autocast(device, enabled=kernel is not None):
+                    reason = _trial(base)
+            except Exception as error:  # whatever a model of unknown make may raise
+                reason = str(error) or type(error).__name__
+        reasons[kernel] = reason
+    return reasons[kernel]
+
+
+def _refuse(base) -> str | None:
+    """What a trial on a few tokens would not show."""
+    import transformers
+
+    name = type(base).__name__
+    if not isinstance(base, transformers.PreTrainedModel):
+        return f"{name} is not a transformers model"
+    if not getattr(base, "_supports_attention_backend", False):
+        return f"{name} does not support AttentionInterface"
+    if base.config.is_encoder_decoder or base.get_output_embeddings() is None:
+        return f"{name} is not a decoder with a language model head"
+    config = base.config.get_text_config()
+    for option in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(config, option, None) not in (None, 1, 1.0):
+            return f"{name} applies {option} to its logits"
+    other = set(getattr(config, "layer_types", None) or ()) - {"full_attention", SLIDING}
+    return f"{name} has layers of {', '.join(sorted(other))}" if other else None
+
+
+def _slides(config) -> bool:
+    """Whether some layer sees only a window of tokens."""
+    if getattr(config, "layer_types", None):
+        return SLIDING in config.layer_types
+    return bool(getattr(config, "sliding_window", None)
+                and getattr(config, "use_sliding_window", True))
+
+
+def _is_rounded(base) -> bool:
+    """Whether a sum in another order changes more than the last digits: bf16, or 4-bit weights,
+    whose products are in bf16."""
+    return base.dtype != torch.float32 or any(
+        getattr(p, "quant_state", None) is not None for p in base.parameters())
+
+
+@torch.no_grad()
+def _trial(base) -> str | None:
+    embedding = base.get_input_embeddings().weight
+    vocabulary, device = embedding.shape[0], embedding.device
+    first = [(7 * i + 3) % vocabulary for i in range(9)]
+    second = first[:2] + [(5 * i + 1) % vocabulary for i in range(3)]
+    row = lay([first, second], device)
+    layout = row.layout
+    padded = torch.tensor([first, second + [0] * 4], device=device)
+    mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4], device=device)
+    before = base.config._attn_implementation
+    with evaluating(base):
+        want = base(input_ids=padded, attention_mask=mask, use_cache=False).logits[mask.bool()]
+        try:
+            switch_on(base)
+            hidden = hidden_states(base, row.input_ids, row.position_ids, layout)
+        finally:
+            base.set_attn_implementation(before)
+        got = base.get_output_embeddings()(hidden[row.paths])
+    if not layout.windows:
+        return "its layers do not pass keyword arguments on to the attention function"
+    if _slides(base.config.get_text_config()) and layout.windows == {None}:
+        return "its sliding window does not reach the attention function"
+    exact = want.dtype == torch.float32 and not _is_rounded(base)
+    error = (got.float() - want.float()).norm(dim=-1) / want.float().norm(dim=-1)
+    # A single token may tip over when it is rounded. NaN, a broken model, is not our doing.
+    if exact and error.max() > 1e-3 or error.median() > 0.1:
+        return f"a trial gave other logits than its own forward pass ({error.mean():.0%} off)"
+    return None

@@ -1,0 +1,313 @@
+"""Fast training and evaluation: no padding, no logits that nobody asked for.
+
+A batch is one flat row of tokens, sequence after sequence, so linear layers never see padding;
+`attention` keeps the sequences apart. Head and loss see only positions that predict a label. The
+model is transformers' own, whatever its architecture; one that cannot be run this way gets the
+ordinary padded pass: the same numbers, less speed, and the reason printed once.
+
+    flatten(examples, device=None) -> FlatBatch       its .tokens and .labelled are counts
+    loss_sum(model, batch) -> Tensor                  sum of the loss over labelled tokens
+    token_losses(model, batch) -> Tensor              the loss of each labelled token
+    nll(model, examples, batch_tokens=4096, dtype=None) -> (sum, count)
+    generate(model, prompts, max_new_tokens, eos_token_ids=()) -> list of token lists
+    fast_path(model)                                  context manager: our attention, then back
+    supports(model) -> str | None                     why a model cannot have it, or None
+    clip_(params, max_norm, optimizer=None), grad_norm(params) -> Tensor
+    tune_malloc() -> bool                             keep big blocks between steps (glibc)
+
+An example is {"input_ids": list[int], "labels": list[int]}, labels aligned with input_ids (not
+shifted) and -100 where there is no loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import sys
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ftkit.engine.generation import generate
+from ftkit.engine.packed_attention import (
+    base_of,
+    evaluating,
+    fast_path,
+    hidden_states,
+    supports,
+    switch_on,
+)
+from ftkit.engine.packed_batch import Layout, lay
+
+__all__ = ["FlatBatch", "clip_", "fast_path", "flatten", "generate", "grad_norm", "loss_sum",
+           "nll", "supports", "token_losses", "tune_malloc"]
+
+LOGITS = 2**24  # logits held at once by the loss
+
+
+@dataclass
+class FlatBatch:
+    """Examples as one row of T tokens, with R predictions to score.
+
+    input_ids, position_ids: (T,). rows: (R,) places in the row whose next token carries loss,
+    targets: (R,) that token. The last sequence may be filler that rounds T up.
+    """
+
+    examples: list[dict]
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    rows: torch.Tensor
+    targets: torch.Tensor
+    layout: Layout
+    tokens: int  # of the examples, without filler
+    labelled: int  # = R
+
+
+def flatten(examples: list[dict], device=None, share: bool | None = None) -> FlatBatch:
+    """Lay examples end to end; a packed row is simply several examples.
+
+    share: tokens that several examples begin with stand in the row only once, since no later
+    token changes them; loss and gradients are the same. Default: on CPU (on a GPU the sum of their
+    gradients would depend on the order of its threads). Inside a batch examples are ordered by
+    length, which changes no sum. A label on a first token counts as none: nothing before it could
+    predict it.
+    """
+    share = torch.device(device or "cpu").type == "cpu" if share is None else share
+    examples = sorted(examples, key=lambda e: -len(e["input_ids"]))
+    row = lay([e["input_ids"] for e in examples], device, share)
+    rows, targets, start = [], [], 0
+    for example in examples:
+        n = len(example["input_ids"])
+        for i, label in enumerate(example["labels"][1:n], start):
+            if label != -100:
+                rows.append(row.paths[i])
+                targets.append(label)
+        start += n
+    put = functools.partial(torch.tensor, dtype=torch.long, device=device)
+    return FlatBatch(examples, row.input_ids, row.position_ids, put(rows), put(targets),
+                     row.layout, len(row.paths), len(rows))
+
+
+def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
+    """Sum of the token losses (nats) over the labelled tokens of a batch, differentiable.
+
+    Respects autocast. Leaves the model switched to our attention function, since gradient
+    checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
+    """
+    found = _predicting(model, batch)
+    return _padded_loss(model, batch, "sum") if found is None else _head_loss(*found)
+
+
+def token_losses(model, batch: FlatBatch) -> torch.Tensor:
+    """The loss of each labelled token, (R,), in the order of `batch.rows`: the examples, longest
+    first. For objectives that are not a sum over tokens; keeps all logits."""
+    found = _predicting(model, batch)
+    if found is None:
+        return _padded_loss(model, batch, "none")
+    head, hidden, targets = found
+    return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+
+
+def _predicting(model, batch):
+    """The head, the hidden states (R, d) it is to read and their targets; None for a model that
+    cannot have the fast path."""
+    base = base_of(model)
+    reason = supports(model)
+    if reason is not None:
+        _say_once(base, reason)
+        return None
+    switch_on(base)
+    if batch.layout.paths is not None and _drops(base):  # each example draws its own
+        batch = flatten(batch.examples, batch.input_ids.device, share=False)
+    hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
+    hidden = hidden.index_select(0, batch.rows.to(hidden.device))
+    return base.get_output_embeddings(), hidden, batch.targets.to(hidden.device)
+
+
+def _drops(base) -> bool:
+    """Whether a forward pass draws dropout."""
+    if not base.training:
+        return False
+    config = base.config.get_text_config()
+    return bool(getattr(config, "attention_dropout", 0)) or any(
+        isinstance(m, torch.nn.Dropout) and m.p > 0 for m in base.modules())
+
+
+def _head_loss(head, hidden, targets):
+    plain = type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks
+    if not plain:
+        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        hidden = hidden.to(torch.get_autocast_dtype(device))
+    with torch.autocast(device, enabled=False):
+        if torch.is_grad_enabled():
+            return _LinearCrossEntropy.apply(hidden, head.weight, targets)
+        weight = head.weight.to(hidden.dtype)
+        chunk = max(64, LOGITS // weight.shape[0])
+        return sum((_chunk_loss(h @ weight.t(), t)[0]
+                    for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)),
+                   torch.zeros((), device=hidden.device))
+
+
+def _chunk_loss(logits, targets):
+    """Loss of a chunk, and its log-probabilities in fp32."""
+    logp = torch.log_softmax(logits, -1, dtype=torch.float32)
+    return -logp.gather(1, targets[:, None]).sum(), logp
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum of cross entropy of `hidden @ weight.T`, with at most LOGITS logits in memory.
+
+    The gradient of the logits, softmax minus one-hot, is made while they are there. Where all of
+    them fit at once it waits for the backward pass; else each chunk of rows turns it into the
+    gradients of hidden and weight at once. torch 2.13 has `F.linear_cross_entropy`, equally fast
+    in fp32 but 3.5 times slower in bf16 on CPU.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets):
+        low = weight.to(hidden.dtype)
+        chunk = max(64, LOGITS // weight.shape[0])
+        ctx.whole = len(targets) <= chunk
+        if ctx.whole:
+            total, grad = _loss_and_gradient(hidden, low, targets)
+            ctx.save_for_backward(grad, hidden, low)
+            return total
+        total = torch.zeros((), device=hidden.device)
+        d_hidden = torch.empty_like(hidden)
+        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(targets), chunk):
+            h, t = hidden[start : start + chunk], targets[start : start + chunk]
+            loss, grad = _loss_and_gradient(h, low, t)
+            total += loss
+            torch.mm(grad, low, out=d_hidden[start : start + chunk])
+            if d_weight is not None:
+                d_weight += grad.t() @ h
+        ctx.save_for_backward(d_hidden, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx, scale):
+        if ctx.whole:
+            grad, hidden, low = ctx.saved_tensors
+            need_weight = ctx.needs_input_grad[1]
+            return (grad @ low) * scale, grad.t() @ (hidden * scale) if need_weight else None, None
+        d_hidden, d_weight = ctx.saved_tensors
+        # In place: it is as large as the head. A second backward pass is refused by autograd.
+        return d_hidden * scale, None if d_weight is None else d_weight.mul_(scale), None
+
+
+def _loss_and_gradient(hidden, weight, targets):
+    """Sum of the losses and the gradient of the logits, which are not kept."""
+    loss, grad = _chunk_loss(hidden @ weight.t(), targets)
+    grad.exp_()
+    grad[torch.arange(len(targets), device=targets.device), targets] -= 1
+    return loss, grad.to(hidden.dtype)
+
+
+def _padded_loss(model, batch, reduction):
+    """The ordinary way, for models without the fast path: padded, with an attention mask."""
+    device = batch.input_ids.device
+    rows = [torch.tensor([e["input_ids"], [-100, *e["labels"][1:]]], device=device).T
+            for e in batch.examples]
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    rows = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    mask = torch.arange(rows.shape[1], device=device) < lengths[:, None]
+    ids, labels = rows[..., 0].where(mask, 0), rows[:, 1:, 1]
+    ragged = len({len(e["input_ids"]) for e in batch.examples}) > 1
+    logits = model(input_ids=ids, attention_mask=mask.long() if ragged else None,
+                   use_cache=False).logits
+    logits = logits[:, -ids.shape[1] : -1]  # without virtual tokens, and without the last
+    scored = [(row, i) for row, e in enumerate(batch.examples)
+              for i, label in enumerate(e["labels"][1:]) if label != -100]
+    at = tuple(torch.tensor(scored, dtype=torch.long, device=device).reshape(-1, 2).T)
+    return F.cross_entropy(logits[at].float(), labels[at], reduction=reduction)
+
+
+_said: set = set()
+
+
+def _say_once(base, reason):
+    if (type(base), reason) not in _said:
+        _said.add((type(base), reason))
+        print(f"ftkit: padded batches, without the fast path: {reason}", file=sys.stderr)
+
+
+@torch.no_grad()
+def nll(model, examples: list[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
+    """Sum of the loss (nats) over all labelled tokens of `examples`, and their count.
+
+    The quotient is the mean over tokens; `Trainer.evaluate` reports a mean of batch means.
+    dtype: torch.bfloat16 computes under autocast; None in whatever precision the caller set.
+    """
+    device = next(model.parameters()).device
+    order = sorted(examples, key=lambda e: len(e["input_ids"]))
+    losses, count, batch, size = [], 0, [], 0
+    cast = (torch.autocast(device.type, dtype=dtype) if dtype is not None
+            else contextlib.nullcontext())
+    with evaluating(model), cast, fast_path(model):
+        for i, example in enumerate(order):
+            batch.append(example)
+            size += len(example["input_ids"])
+            if size >= batch_tokens or i == len(order) - 1:
+                flat = flatten(batch, device, share=True)
+                losses.append(loss_sum(model, flat))
+                count += flat.labelled
+                batch, size = [], 0
+    return sum(float(loss) for loss in losses), count
+
+
+def grad_norm(params) -> torch.Tensor:
+    """Euclidean norm of all gradients, a 0-d fp32 tensor; no sync with the device.
+
+    Large CPU tensors are summed in rows of 4,096: `torch.nn.utils.get_total_norm`, which adds up
+    a tensor in one go in fp32, is 1.4 % off on 134 million elements.
+    """
+    norms = []
+    for grad in (p.grad for p in params):
+        if grad is None:
+            continue
+        flat = grad.detach().reshape(-1)
+        whole = flat.numel() // 4096 * 4096
+        parts = [flat[:whole].view(-1, 4096), flat[whole:]]
+        norms += [torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).reshape(-1)
+                  for x in parts if x.numel()]
+    return torch.linalg.vector_norm(torch.cat(norms)) if norms else torch.zeros(())
+
+
+def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
+    """Scale gradients in place so that their norm is at most `max_norm` (0 or None: leave them).
+
+    Returns the norm before. Like `torch.nn.utils.clip_grad_norm_`, but exact on large CPU tensors.
+    optimizer: one of torch's fused ones, which divides the gradients by its `grad_scale` in its
+    next step; on CPU that saves another pass over all of them.
+    """
+    params = [p for p in params if p.grad is not None]
+    norm = grad_norm(params)
+    # Reading the number is free on CPU.
+    clip = bool(max_norm) and (norm.device.type != "cpu" or not norm <= max_norm)
+    if optimizer is not None:
+        optimizer.grad_scale = (norm + 1e-6) / max_norm if clip else None
+    elif clip:
+        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+    return norm
+
+
+@functools.cache
+def tune_malloc() -> bool:
+    """Ask glibc to keep freed blocks instead of returning them to the system after every step.
+
+    Otherwise each large tensor is mapped anew and page-faults on first touch: 4 to 8 % of a step.
+    True where it took effect (Linux with glibc).
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    mmap_threshold, trim_threshold = -3, -1
+    return bool(mallopt(mmap_threshold, 2**30)) and bool(mallopt(trim_threshold, 2**31 - 1))

@@ -1,0 +1,157 @@
+"""Blind pairwise judging: two models' answers side by side, nobody knows whose is whose.
+
+    votes = judge(questions, {"base": answers_a, "tuned": answers_b}, file="votes.jsonl")
+    votes                      # in a notebook: the panel; buttons, or Tab and Enter
+    votes.vote("left"); votes.summary()
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from ftkit.base import append_log, formatting
+from ftkit.base.errors import UserError
+from ftkit.evaluate import metrics
+
+CHOICES = ("left", "tie", "right")
+
+
+def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path | None = None,
+          judge: str = "me", seed: int = 0) -> Votes:
+    """A judging session over the same questions answered by two models.
+
+    answers: name of a model → its answers, two of them. The order of the questions and the side of
+    each model are drawn from `seed`, so that position cannot favour anyone. file: votes are
+    appended there one by one and taken up again; judge: whose they are. Raises ValueError for
+    lists of unequal length.
+    """
+    if len(answers) != 2:
+        raise UserError(f"answers has {len(answers)} models; expected two, name → list of answers")
+    for name, given in answers.items():
+        if len(given) != len(questions):
+            raise UserError(f"{name!r} has {len(given)} answers to {len(questions)} questions; "
+                            "expected one for each")
+    return Votes(questions, answers, Path(file).expanduser() if file else None, judge, seed)
+
+
+class Votes:
+    """The session; draws itself as a panel. `results` maps a question's place to the name of the
+    model that won, or "tie"."""
+
+    def __init__(self, questions, answers, file, judge, seed):
+        self.questions, self.answers, self.file, self.judge = questions, answers, file, judge
+        self.names = tuple(answers)
+        rng = random.Random(seed)
+        self.order = rng.sample(range(len(questions)), len(questions))
+        self.swapped = [rng.random() < 0.5 for _ in questions]
+        self.results: dict[int, str] = {}
+        self.told = ""
+        for line in self._read():
+            self.results[line["item"]] = line["won"]
+
+    def _read(self) -> list[dict]:
+        """Votes of this judge in the file; lines that are none of ours are passed over."""
+        try:
+            lines = self.file.read_text("utf-8").split("\n") if self.file else []
+        except OSError:
+            return []
+        found = []
+        for text in lines:
+            try:
+                line = json.loads(text)
+                if (line["judge"] == self.judge and line["won"] in (*self.names, "tie")
+                        and self.questions[line["item"]] == line["question"]):
+                    found.append(line)
+            except (ValueError, TypeError, KeyError, IndexError):
+                continue
+        return found
+
+    @property
+    def at(self) -> int | None:
+        """Place of the question that is to be judged now; None when all are."""
+        return next((i for i in self.order if i not in self.results), None)
+
+    def sides(self, item: int) -> tuple[str, str]:
+        """Names of the models on the left and on the right of a question."""
+        return self.names[::-1] if self.swapped[item] else self.names
+
+    def vote(self, choice: str):
+        """Judge the question that is shown: left, tie or right."""
+        if choice not in CHOICES:
+            raise UserError(f"choice is {choice!r}; expected left, tie or right")
+        item = self.at
+        if item is None:
+            raise UserError("every question has been judged")
+        left, right = self.sides(item)
+        won = {"left": left, "right": right, "tie": "tie"}[choice]
+        self.results[item] = won
+        self._keep({"judge": self.judge, "item": item, "question": self.questions[item],
+                    "choice": choice, "won": won})
+
+    def _keep(self, line: dict):
+        if self.file is None:
+            return
+        try:
+            append_log.append(self.file, json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self.told = (f"this vote counts but is not in {self.file}: {error.strerror or error}")
+
+    def win_rate(self, name: str) -> float:
+        """Share of the judged questions that the model won; a tie is half a win."""
+        won = [1.0 if w == name else 0.5 if w == "tie" else 0.0 for w in self.results.values()]
+        return sum(won) / len(won) if won else float("nan")
+
+    def summary(self) -> str:
+        """Win rate with its 95 % interval, in words."""
+        n, name = len(self.results), self.names[1]
+        if not n:
+            return f"no votes yet: {len(self.questions)} pairs are waiting"
+        low, high = metrics.wilson(self.win_rate(name) * n, n)
+        ties = sum(w == "tie" for w in self.results.values())
+        sure = "" if low <= 0.5 <= high else ", which excludes a coin toss"
+        return (f"{formatting.clean(name)} won {self.win_rate(name):.0%} of {n} "
+                f"({ties} ties), 95 % interval {low:.0%} to {high:.0%}{sure}")
+
+    def __repr__(self):
+        return self.summary()
+
+    # ------------------------------------------------------------------------- the panel
+
+    def _repr_mimebundle_(self, **options):
+        return self.panel()._repr_mimebundle_(**options)
+
+    def panel(self):
+        """The widget: question, two answers, three buttons, and how far it is."""
+        import ipywidgets as W
+
+        wide = W.Layout(width="auto")
+        question, left, right = (W.Textarea(disabled=True, rows=rows, layout=W.Layout(
+            width="100%")) for rows in (3, 5, 5))
+        status = W.Label()
+        buttons = {c: W.Button(description={"left": "left is better", "tie": "no difference",
+                                            "right": "right is better"}[c]) for c in CHOICES}
+        for choice, button in buttons.items():
+            button.add_class(f"ftkit-judge-{choice}")
+            button.on_click(lambda _, c=choice: (self.vote(c), show()))
+
+        def show():
+            item = self.at
+            for button in buttons.values():
+                button.disabled = item is None
+            done = f"{len(self.results)} of {len(self.questions)} judged"
+            if item is None:
+                question.value = left.value = right.value = ""
+                status.value = f"{done}: {self.summary()}"
+                return
+            question.value = str(self.questions[item])
+            left.value, right.value = (str(self.answers[n][item]) for n in self.sides(item))
+            status.value = f"{done}. {self.told}"
+
+        show()
+        status.add_class("ftkit-judge-status")
+        for box, name in ((question, "question"), (left, "left"), (right, "right")):
+            box.add_class(f"ftkit-judge-text-{name}")
+        return W.VBox([question, W.HBox([left, right]), W.HBox(list(buttons.values())), status],
+                      layout=wide)

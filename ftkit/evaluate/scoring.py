@@ -1,0 +1,113 @@
+"""Numbers about a model: loss on labelled tokens, exact match of its answers, probes.
+
+Losses are means over tokens, not means of batch means as `Trainer.evaluate` reports; exact match
+is measured in the precision of the weights, since bf16 flips near-ties.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+
+from ftkit.data import encoding
+
+
+def loss_on(model, examples: list[dict]) -> float:
+    """Mean loss in nats over the labelled tokens of encoded examples; nan if there are none."""
+    from ftkit.engine import packed_loss
+
+    total, count = packed_loss.nll(model, examples)
+    return float(total) / int(count) if count else math.nan
+
+
+def answers(
+    model, tokenizer, records: list[dict], template: str | None = None,
+    max_new_tokens: int | None = None,
+) -> list[str]:
+    """Greedy answers of the model to instruction or chat records, batched; see `decode`.
+
+    max_new_tokens: by default a few more than the longest reference answer.
+    """
+    from ftkit.engine import generation
+
+    if not len(records):
+        return []
+    prompts = encoding.prompts(records, tokenizer, template)
+    if max_new_tokens is None:
+        references = [encoding.answer(record) for record in records]
+        ids = tokenizer(references, add_special_tokens=False)["input_ids"]
+        max_new_tokens = max(map(len, ids), default=8) + 4
+    ends = sorted(encoding.eos_ids(tokenizer, model))
+    made = generation.generate(model, prompts, max_new_tokens=max_new_tokens, eos_token_ids=ends)
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
+
+
+_PUNCTUATION = str.maketrans({c: " " for c in string.punctuation if c not in "'-"})
+
+
+def normal(text: str) -> str:
+    """Text as exact match compares it: lower case, no punctuation, single spaces."""
+    return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()
+
+
+def is_right(answer: str, record: dict) -> bool:
+    """Whether an answer equals that of the record after `normal`."""
+    return normal(answer) == normal(encoding.answer(record))
+
+
+def exact_match(
+    model, tokenizer, records: list[dict], template: str | None = None, by: str | None = None,
+):
+    """Share of records whose greedy answer equals the reference after `normal`; nan of none.
+
+    by: a field such as "task" gives a dict of shares instead of one number.
+    """
+    made = answers(model, tokenizer, records, template=template)
+    hits = [is_right(a, r) for a, r in zip(made, records, strict=True)]
+    if by is None:
+        return sum(hits) / len(hits) if hits else math.nan
+    groups: dict[str, list[bool]] = {}
+    for record, hit in zip(records, hits, strict=True):
+        groups.setdefault(record[by], []).append(hit)
+    return {name: sum(group) / len(group) for name, group in sorted(groups.items())}
+
+
+def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) -> dict:
+    """Share of probes per ability whose whole answer is the model's first choice.
+
+    A probe is {"ability", "prompt", "answer"} in plain prose. Every token of the answer must be
+    the most likely one given what precedes it, which is what greedy decoding would write.
+    """
+    import torch
+
+    from ftkit.engine.packed_attention import evaluating
+
+    begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    hits: dict[str, list[bool]] = {}
+    device = next(model.parameters()).device
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(probes), batch_size):
+            chunk = probes[start : start + batch_size]
+            prompts = tokenizer([p["prompt"] for p in chunk], add_special_tokens=False)["input_ids"]
+            wanted = tokenizer([p["answer"] for p in chunk], add_special_tokens=False)["input_ids"]
+            examples = [{"input_ids": begin + p + a, "labels": [-100] * len(begin + p) + a}
+                        for p, a in zip(prompts, wanted, strict=True)]
+            batch = {k: v.to(device) for k, v in encoding.collate(examples, 0).items()}
+            labels = batch.pop("labels")[:, 1:]
+            # From the end, since virtual tokens may stand before the input.
+            best = model(**batch).logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
+            right = ((best == labels) | (labels == -100)).all(1).tolist()
+            for probe, hit in zip(chunk, right, strict=True):
+                hits.setdefault(probe["ability"], []).append(hit)
+    return {ability: sum(h) / len(h) for ability, h in sorted(hits.items())}
+
+
+def load_probes() -> list[dict]:
+    """The probes of the embedded base: what it knew before it was fine-tuned."""
+    import json
+
+    from ftkit.base import machine
+
+    path = machine.share("data_samples") / "probes.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]

@@ -1,0 +1,1 @@
+"""Runs that can be compared: Experiment, Run and its store, sweeps, preferences."""

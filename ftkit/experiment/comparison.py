@@ -1,0 +1,293 @@
+"""What made the difference? `compare`: runs side by side, with a guard against false causes.
+
+    ft.compare(a, b)              lists what differs, and the effect if exactly one thing does
+    ft.compare(a, b).repeat(3)    runs both with more seeds, for the band of seed noise
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+
+from ftkit.base import formatting
+from ftkit.base.config import Config
+from ftkit.base.errors import UserError
+from ftkit.experiment import fingerprint
+
+# 97.5 % points of Student's t for 1 to 30 degrees of freedom; with more, the normal one is near.
+T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+     2.052, 2.048, 2.045, 2.042)
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """What one change did to one measure, with the noise of the seeds.
+
+    a, b: a value per seed. difference: mean of b less mean of a. band: half the width of the 95 %
+    interval around it (Welch 1947), nan with fewer than two seeds on a side. clear: whether the
+    interval leaves out zero; None where there is no interval.
+    """
+
+    measure: str
+    a: list[float]
+    b: list[float]
+    difference: float
+    band: float
+
+    @property
+    def clear(self) -> bool | None:
+        if math.isnan(self.band):
+            return None
+        return abs(self.difference) > self.band
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.difference):
+            return f"{self.measure}: not finite in every run"
+        if self.difference == 0:
+            return f"{self.measure} is the same"
+        way = "rose" if self.difference > 0 else "fell"
+        size = formatting.number(abs(self.difference))
+        if self.clear is None:
+            return f"{self.measure} {way} by {size} in one run of each"
+        band = formatting.number(self.band)
+        if self.clear:
+            return f"{self.measure} {way} by {size} ± {band}"
+        return f"{self.measure}: {size} is within the noise of the seeds (± {band})"
+
+
+class Comparison:
+    """What differs between two or more groups of runs and, where one thing does, what it did.
+
+    `.differs`: name → the values, one per group, of everything that is not the same.
+    `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
+    cause. `.separating`: Config strings of runs that would tell several causes apart. `.pairs`
+    has the same for each group after the first. Draws itself; `.text` is the verdict in words.
+    """
+
+    def __init__(self, groups, names):
+        self.groups, self.names = groups, names
+        self.pairs = [Pair(groups, names, place) for place in range(1, len(groups))]
+        facts = [fingerprint.facts_of(group) for group in groups]
+        self.differs = {name: [fact.get(name) for fact in facts]
+                        for name in dict.fromkeys(n for pair in self.pairs for n in pair.differs)}
+        first = self.pairs[0]
+        self.cause, self.effects, self.separating = first.cause, first.effects, first.separating
+        self.text = " ".join(pair.text for pair in self.pairs)
+
+    def repeat(self, seeds=3, lab=None) -> Comparison:
+        """The same comparison with more seeds: a number of seeds for each side, or a list of them.
+
+        Runs whose seed is there already are not run again. lab: the Experiment of runs that come
+        from the store; ValueError where it is not the one they were made in.
+        """
+        return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
+                          self.names)
+
+    def table(self) -> formatting.Table:
+        """What differs, and each effect, as rows."""
+        rows = [{"": f"differs: {name}"} | dict(zip(self.names, map(_shown, values), strict=True))
+                for name, values in self.differs.items()]
+        for pair in self.pairs:
+            a, b = self.names[pair.base], self.names[pair.place]
+            for e in pair.effects.values():
+                rows.append({"": e.measure, a: formatting.cell(e.a), b: formatting.cell(e.b),
+                             f"{b} - {a}": _with_band(e)})
+        return formatting.Table(rows or [{"": "nothing differs"}])
+
+    def picture(self):
+        """Each measure with a panel: a dot per seed, mean and spread, for every group."""
+        from ftkit.report import style as fig
+
+        shown = sorted({place for pair in self.pairs if pair.effects
+                        for place in (pair.base, pair.place)})
+        keys = list(dict.fromkeys(k for pair in self.pairs for k in pair.effects))
+        if not keys:
+            return None
+        wide, high = 2.5 * min(3, len(keys)), (0.75 + 0.36 * len(shown)) * math.ceil(len(keys) / 3)
+        values = list(self.differs.values())[:2]
+        names = [fig.short(f"{self.names[place]}: {', '.join(_shown(v[place]) for v in values)}",
+                           24) for place in shown]
+        left = 0.25 + 0.07 * max(map(len, names))
+        with fig.style():
+            figure = fig.new_figure(left + wide, high + 0.1)
+            axes = figure.subplots(math.ceil(len(keys) / 3), min(3, len(keys)), sharey=True,
+                                   squeeze=False).flat
+            for ax, key in zip(axes, keys, strict=False):
+                fig.draw_seeds(ax, [[formatting.to_float(r.after.get(key)) for r in self.groups[p]]
+                                    for p in shown], shown)
+                ax.set_xlabel(formatting.clean(key), parse_math=False)
+                ax.set_yticks(range(len(shown)), names, parse_math=False)
+            for ax in list(axes)[len(keys):]:
+                ax.set_visible(False)
+            figure.subplots_adjust(left=left / (left + wide), right=0.97, top=0.98,
+                                   bottom=0.45 / (high + 0.1), hspace=0.6, wspace=0.12)
+        return fig.Picture(figure, self.text)
+
+    def __repr__(self) -> str:
+        return formatting.clean(self.text)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        page, picture = self.table()._repr_html_(), self.picture()
+        if picture is None:
+            return {"text/plain": self.text,
+                    "text/html": f"{page}<div>{html.escape(formatting.clean(self.text))}</div>"}
+        bundle = picture._repr_mimebundle_()
+        return bundle | {"text/html": page + bundle["text/html"]}
+
+
+class Pair:
+    """Group `place` against the group it can be compared with: the first, if more than one thing
+    differs between these and only one to another group, that one."""
+
+    def __init__(self, groups, names, place):
+        self.place, self.base = place, 0
+        self.differs = fingerprint.differences(groups[0], groups[place])
+        rest = [i for i in range(1, len(groups)) if i != place
+                and len(fingerprint.differences(groups[i], groups[place])) == 1]
+        refused = ""
+        if len(self.differs) > 1:
+            self.separating = fingerprint.separating(groups[0], groups[place], self.differs)
+            refused = _refusal(names[0], names[place], self.differs, self.separating)
+            self.base = rest[0] if rest else 0
+        else:
+            self.separating = []
+        cause = fingerprint.differences(groups[self.base], groups[place])
+        self.cause = next(iter(cause)) if len(cause) == 1 else None
+        a, b = groups[self.base], groups[place]
+        self.effects = {} if self.cause is None else {
+            key: _effect(key, a, b) for key in a[0].after if key in b[0].after}
+        said = "" if len(cause) > 1 else _verdict(
+            names[self.base], names[place], self.cause, cause, self.effects, a, b)
+        self.text = " ".join(part for part in (refused, said) if part)
+
+
+def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
+    """What differs between runs, and what it did, if exactly one thing differs.
+
+    a, b, more: a Run, or a list of Runs that differ only in their seed; each is compared with
+    `a`. Two runs of one config from the store are not joined by themselves, except where that
+    adds seeds to a single Run. repeat: run each config until it has this many seeds. lab: the
+    Experiment for these runs, where the Runs came from the store.
+    Raises ValueError for a list that mixes configs, or no runs.
+    """
+    groups, names = [], []
+    for place, given in enumerate((a, b, *more)):
+        group = formatting._listed(given)
+        name = chr(ord("a") + place) if place < 26 else f"run {place + 1}"
+        if not group:
+            raise UserError(f"{name} is empty; give a Run or a list of Runs")
+        for other in group[1:]:
+            mixed = [n for n in fingerprint.differences([group[0]], [other]) if n != "seed"]
+            if mixed:
+                raise UserError(f"the runs of {name} differ in {', '.join(mixed)}; a list stands "
+                                "for one config with several seeds, so give the others apart")
+        groups.append(group)
+        names.append(name)
+    groups = [_with_stored(group) if len(group) == 1 else group for group in groups]
+    made = Comparison(groups, names)
+    return made.repeat(repeat, lab) if repeat else made
+
+
+# -------------------------------------------------------------------------------- the effect
+
+
+def _effect(key, a, b) -> Effect:
+    left, right = ([formatting.to_float(run.after.get(key)) for run in group] for group in (a, b))
+    (mean_a, sd_a), (mean_b, sd_b) = formatting.mean_sd(left), formatting.mean_sd(right)
+    band = math.nan
+    if len(left) > 1 and len(right) > 1:
+        va, vb = sd_a**2 / len(left), sd_b**2 / len(right)
+        band = 0.0
+        if va + vb > 0:
+            freedom = (va + vb) ** 2 / (va**2 / (len(left) - 1) + vb**2 / (len(right) - 1))
+            band = T[min(int(freedom + 1e-9), len(T)) - 1] * math.sqrt(va + vb)
+    return Effect(key, left, right, mean_b - mean_a, band)
+
+
+def _verdict(a, b, cause, differs, effects, left, right) -> str:
+    if cause is None:
+        return (f"Nothing differs between {a} and {b}, so they should agree; a difference is noise "
+                "of the machine.")
+    old, new = map(_shown, differs[cause])
+    effects = list(effects.values())
+    told = "; ".join(map(str, effects)) or "no measure is in both"
+    text = f"Only {cause} differs: {a} has {old}, {b} has {new}. From {a} to {b}: {told}."
+    if cause == "seed":
+        return text + " That is the noise of the seed; no effect smaller than it can be seen."
+    if any(e.clear is None for e in effects):
+        return text + (" Without two seeds or more of each the noise of the seed is not known, "
+                       "so this may be chance: `.repeat(3)` runs both with three seeds.")
+    if effects and not any(e.clear for e in effects):
+        text += " None of it stands out from the noise of the seeds."
+    return text
+
+
+def _refusal(a, b, differs, separating) -> str:
+    listed = ", ".join(f"{name} ({_shown(x)} and {_shown(y)})" for name, (x, y) in differs.items())
+    other = [n for n in differs if n not in Config.__dataclass_fields__]
+    runs = " and ".join(f"`{config}`" for config in separating)
+    if other == ["steps done"] and separating:
+        advice = f"Run {runs} to the end first."
+    elif not other:
+        advice = f"Run {runs}, with all else as in {a}, to tell them apart."
+    elif len(other) == len(differs):
+        advice = f"Change one of {' and '.join(other)} at a time."
+    else:
+        advice = f"Run {runs} with the {' and '.join(other)} of {b} first."
+    return (f"{a} and {b} differ in {len(differs)} things, so no effect can be put down to one of "
+            f"them: {listed}. {advice}")
+
+
+def _shown(value):
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def _with_band(e: Effect) -> str:
+    size = f"{'+' * (e.difference > 0)}{formatting.number(e.difference)}"
+    return size if math.isnan(e.band) else f"{size} ± {formatting.number(e.band)}" + (
+        "" if e.clear or not e.difference else " (noise)")
+
+
+# --------------------------------------------------------------------------------- more seeds
+
+
+def _with_stored(group) -> list:
+    """A single run and the runs of the store that differ from it in the seed only."""
+    from ftkit.experiment import run
+
+    seen, out = {group[0].config.seed}, list(group)
+    if not group[0].data.get("held_still") or fingerprint.facts_of(group)["steps done"] != "all":
+        return out
+    for other in run.list_runs():
+        if other.config.seed not in seen and other.data.get("held_still") and not [
+                n for n in fingerprint.differences(group, [other]) if n != "seed"]:
+            seen.add(other.config.seed)
+            out.append(other)
+    return out
+
+
+def _repeats(group, seeds, lab) -> list:
+    have = {run.config.seed for run in group}
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        fresh = (s for s in range(10**6) if s not in have)
+        wanted = [next(fresh) for _ in range(seeds - len(have))]
+    else:
+        wanted = [s for s in seeds if s not in have]
+    if not wanted:
+        return []
+    first = group[0]
+    lab = lab or next((r.experiment for r in group if getattr(r, "experiment", None)), None)
+    if lab is None:
+        raise UserError(f"run {first.id} comes from the store, which does not keep its "
+                        "experiment; give it: compare(..., lab=ft.Experiment(...))")
+    made_in, now = first.data.get("held_still") or {}, lab.held_still()
+    other = [k for k in now if made_in and made_in.get(k) != now[k]]
+    if other:
+        raise UserError(f"run {first.id} was not made in this experiment: "
+                        f"{', '.join(other)} differ")
+    return list(lab.sweep(first.config, seed=wanted))

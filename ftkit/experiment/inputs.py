@@ -1,0 +1,103 @@
+"""What an Experiment is given, checked and brought into one form before any model is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tempfile
+from pathlib import Path
+
+from ftkit.base.errors import UserError
+from ftkit.data import schema
+from ftkit.data.jsonl import show
+
+
+def with_validation(source, val):
+    """Training and validation records."""
+    if val is not None:
+        return schema.compact(source), schema.compact(val, "validation")
+    if isinstance(source, str) and source in schema.sample_names():
+        return schema.compact(source), schema.compact(source, "validation")
+    return schema.split(schema.compact(source), fraction=0.1, seed=0)
+
+
+def named_probes(probes) -> dict:
+    """name → records; ValueError where a name would hide another."""
+    named = probes.items() if isinstance(probes, dict) else [
+        (Path(str(p)).stem, p)
+        for p in ([probes] if isinstance(probes, str | Path) else probes or ())]
+    found = {}
+    for name, source in named:
+        if isinstance(source, dict):
+            raise UserError('probes are records; give them a name, {"mine": records}')
+        if name in found or name == "val":
+            what = "two probes are" if name in found else "a probe is"
+            raise UserError(f"{what} called {name!r}; give its file another name, or probes as a "
+                            "dict of name → source (val is the validation records)")
+        found[name] = schema.compact(source, "validation")
+    return found
+
+
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
+           "seconds", "val_loss")  # what a row has anyway
+
+
+def named_metrics(metrics, probes) -> dict:
+    """name → function; ValueError where a name would hide a column of the rows."""
+    metrics = {} if metrics is None else metrics
+    if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
+        raise UserError("metrics are a dict of name → function of (model, tokenizer)")
+    taken = metrics.keys() & {*COLUMNS, *(f"{name}_loss" for name in probes)}
+    if taken:
+        raise UserError(f"a metric is called {min(taken)!r}, which a row has already; give it "
+                        "another name")
+    return dict(metrics)
+
+
+def number(name: str, value) -> float:
+    """What a metric gave."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"the metric {name!r} gave {show(value)}; expected a number") from None
+
+
+def check_kinds(model, template, eval_records):
+    """ValueError for what is of a wrong kind."""
+    pair = isinstance(model, tuple | list) and len(model) == 2 and hasattr(model[0], "parameters")
+    if not (isinstance(model, str) or pair):
+        raise UserError(f"model is {type(model).__name__}; expected a name, a folder, or a pair "
+                        "(model, tokenizer)")
+    if not isinstance(template, str | None):
+        raise UserError(f"template is {show(template)}; expected text, or None")
+    if isinstance(eval_records, bool) or not isinstance(eval_records, int) or eval_records < 1:
+        raise UserError(f"eval_records is {eval_records!r}; expected a whole number at least 1")
+
+
+def some(records, n: int) -> schema.Records:
+    """The same `n` records every time, spread over the set; they know their lines."""
+    chosen = sorted(random.Random(0).sample(range(len(records)), min(n, len(records))))
+    return schema.Records([records[i] for i in chosen], records.name, records.path,
+                        [records.lines[i] for i in chosen])
+
+
+def free_folder(out):
+    """A new or empty folder that can be written, or None for None."""
+    if out is None:
+        return None
+    folder = Path(out)
+    if os.path.exists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"--out {out} exists and is not an empty folder; name a new one")
+    missing = [p for p in (folder, *folder.parents) if not os.path.exists(p)]
+    try:  # better now than after the run
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=folder))
+    except OSError as error:
+        raise UserError(f"--out {show(str(out))} cannot be written ({error.strerror}); name "
+                        "another folder") from None
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+    return folder

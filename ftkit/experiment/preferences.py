@@ -1,0 +1,345 @@
+"""After the instructions: DPO from pairs, GRPO from a reward, and what tells whether they help.
+
+    lab = preferences.DPO(model=(sft.model, sft.tokenizer), data="preferences")
+    lab.run(beta=0.1)                     a Run: accuracy, margin, chosen, rejected in each row
+    game = preferences.GRPO(preferences.exact, model=(sft.model, sft.tokenizer), data="to_past")
+    game.run(num_generations=8)           a Run: reward, dead, length in each row
+
+Losses and advantages are TRL's (`DPOTrainer`; `GRPOTrainer` with loss_type="grpo"), held to it by
+the tests.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from ftkit.base.config import Config, DPOConfig, GRPOConfig
+from ftkit.base.errors import UserError
+from ftkit.data import encoding
+from ftkit.data.jsonl import DataError, Problem
+from ftkit.engine import generation, loop, packed_loss
+from ftkit.engine.packed_attention import evaluating
+from ftkit.evaluate import scoring
+from ftkit.experiment.experiment import Experiment
+from ftkit.experiment.inputs import some
+from ftkit.memory_use import preflight
+
+__all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "grpo_loss",
+           "kl", "log_probs", "pair_examples", "sample"]
+
+
+# ------------------------------------------------------------------------------ the numbers
+
+
+def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of every labelled token, (examples, most of one), and a mask of the same
+    shape that is 0 behind the last one of each example."""
+    device = next(model.parameters()).device
+    order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
+    losses = packed_loss.token_losses(model, packed_loss.flatten(examples, device))
+    counts = [sum(label != -100 for label in examples[i]["labels"][1:]) for i in order]
+    parts = dict(zip(order, (-losses).split(counts), strict=True))
+    parts = [parts[i] for i in range(len(examples))]
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(parts, batch_first=True), pad([torch.ones_like(p.detach()) for p in parts],
+                                             batch_first=True)
+
+
+def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
+    """The loss of Rafailov et al. 2023 and what to watch beside it.
+
+    policy, reference: (2, pairs), the summed log-probabilities of the chosen and of the rejected
+    answers. margin is the difference of the implicit rewards, beta · log(policy / reference).
+    """
+    rewards = beta * (policy - reference)
+    margins = rewards[0] - rewards[1]
+    seen = {"accuracy": (margins > 0).float().mean(), "margin": margins.mean(),
+            "chosen": policy[0].mean(), "rejected": policy[1].mean()}
+    return -F.logsigmoid(margins).mean(), {k: v.item() for k, v in seen.items()}
+
+
+def advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """How much better than its group each answer was, in standard deviations; rewards: (groups,
+    answers). A group in which all agree gets zeros."""
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def grpo_loss(policy, old, mask, advantage, epsilon: float, reference=None, beta: float = 0.0):
+    """The loss of Shao et al. 2024: a clipped policy gradient, and the KL to the reference.
+
+    policy, old, reference, mask: (answers, tokens), log-probabilities now, when the answers were
+    drawn, and of the untouched model. advantage: (answers,). The KL is weighted by the ratio, as in
+    DeepSeek-V3.2 and TRL: only then its gradient is that of the KL.
+    """
+    ratio, advantage = (policy - old).exp(), advantage[:, None]
+    gain = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+    if beta:
+        gain = gain - beta * ratio * k3(policy, reference)
+    return -((gain * mask).sum(1) / mask.sum(1)).mean()
+
+
+def k3(policy, reference) -> torch.Tensor:
+    """Schulman's estimate of the KL from answers of the policy: unbiased, and never negative."""
+    return (reference - policy).exp() - (reference - policy) - 1
+
+
+def exact(answer: str, record: dict) -> float:
+    """The reward that can be checked: 1 where the answer is the reference, else 0."""
+    return float(scoring.is_right(answer, record))
+
+
+def sample(model, tokenizer, prompts: list[list[int]], max_new_tokens: int,
+           temperature: float = 1.0) -> tuple[list[str], list[dict]]:
+    """An answer drawn to each prompt, as text and as an example whose labels are the answer."""
+    ends = sorted(encoding.eos_ids(tokenizer, model))
+    drawn = generation.generate(model, prompts, max_new_tokens, ends, temperature=temperature)
+    texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in drawn]
+    return texts, [{"input_ids": p + ids, "labels": [encoding.NO_LOSS] * len(p) + ids}
+                   for p, ids in zip(prompts, drawn, strict=True)]
+
+
+@torch.no_grad()
+def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 24) -> float:
+    """KL of the model to the reference in nats per answer, from one answer of the model to each
+    record. Draws with torch's generator."""
+    _, examples = sample(model, tokenizer, encoding.prompts(records, tokenizer), max_new_tokens)
+    with evaluating(model), evaluating(reference):
+        (policy, mask), (other, _) = (log_probs(m, examples) for m in (model, reference))
+    return float((k3(policy, other) * mask).sum(1).mean())
+
+
+# ------------------------------------------------------------------------------ the training
+
+
+class _Steps(Experiment):
+    """An Experiment whose steps are not the mean loss of labelled tokens."""
+
+    REFUSED = ("replay", "packing")
+    EVERY_TOKEN = True
+
+    def _encode(self, tokenizer, config):
+        for name in self.REFUSED:
+            if getattr(config, name) != Config.__dataclass_fields__[name].default:
+                raise UserError(f"{name} is {getattr(config, name)!r}; {type(self).__name__} "
+                                f"cannot do that, leave {name} out")
+        return super()._encode(tokenizer, config)
+
+    def _rows(self, happened, prepared, measure):
+        config, total, model = happened.config, happened.total_steps, happened.model
+        update = loop.Update(model, config)
+        learn = self._learner(happened, prepared, update.scaler)
+        per_step = config.batch_size * config.gradient_accumulation_steps
+        every = config.eval_steps or max(1, total // 10)
+        seen, paused, start = 0, 0.0, time.perf_counter()
+        for step in range(1, total + 1):
+            rate = config.learning_rate * loop.schedule(step, total, config)
+            model.train()
+            row = {"step": step, "epoch": step * per_step / len(prepared["units"]),
+                   "learning_rate": rate} | learn()
+            row["grad_norm"] = float(update.apply(rate))
+            seen += row["tokens"]
+            row |= {"tokens": seen, "seconds": time.perf_counter() - start - paused}
+            if step % every == 0 or step == total:
+                began = time.perf_counter()
+                row |= measure()
+                paused += time.perf_counter() - began
+            yield row
+
+
+class DPO(_Steps):
+    """An Experiment on preference records; runs take a DPOConfig.
+
+    Its rows have the DPO loss, accuracy (share of pairs whose chosen answer gained more than the
+    rejected one), margin, and the mean log-probability of both; `val_` is put before those of the
+    validation pairs. The reference is the model that the run starts from.
+    """
+
+    CONFIG = DPOConfig
+
+    def __init__(self, model="tiny", data="preferences", **options):
+        super().__init__(model, data, **options)
+        if {self.train.kind, self.val.kind} != {"preference"}:
+            raise UserError(f"DPO needs preference records and {self.train.name} has "
+                            f"{self.train.kind} records; give instruction, chosen and rejected")
+
+    def _encode(self, tokenizer, config):
+        prepared = super()._encode(tokenizer, config)
+        options = {"max_length": config.max_length, "template": self.template}
+        prepared["units"] = pair_examples(self.train, tokenizer, **options)
+        watched = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
+        prepared["evals"] = prepared["evals"] | {"val_loss": watched}
+        return prepared
+
+    def _most(self, config):
+        one, length = super()._most(config)
+        return 2 * one, length
+
+    def _looked_at(self, prepared):
+        others = dict(prepared["evals"])
+        pairs = others.pop("val_loss")
+        return [[example for pair in pairs for example in pair], *others.values()]
+
+    def _train(self, happened, prepared, *options):
+        # As long as the model is untouched it is its own reference.
+        with torch.no_grad(), evaluating(happened.model):
+            prepared["reference"] = self._scores(happened, prepared["units"])
+            prepared["val reference"] = self._scores(happened, prepared["evals"]["val_loss"])
+        yield from super()._train(happened, prepared, *options)
+
+    @staticmethod
+    def _scores(happened, pairs) -> torch.Tensor:
+        """(2, pairs): the summed log-probabilities of the chosen and the rejected answers."""
+        model, parts = happened.model, []
+        with loop.autocast(next(model.parameters()).device, happened.config.precision):
+            for at in range(0, len(pairs), happened.config.batch_size):
+                both = zip(*pairs[at : at + happened.config.batch_size], strict=True)
+                parts.append(log_probs(model, [e for side in both for e in side])[0].sum(1))
+        return torch.cat([part.view(2, -1) for part in parts], 1)
+
+    def _learner(self, happened, prepared, scaler):
+        config, pairs, reference = happened.config, prepared["units"], prepared["reference"]
+        order = loop.shuffled(len(pairs), config.batch_size, config.seed)
+        passes = config.gradient_accumulation_steps
+
+        def learn():
+            rows, read = [], 0
+            for _ in range(passes):
+                chosen = next(order)
+                batch = [pairs[i] for i in chosen]
+                policy = self._scores(happened, batch)
+                loss, seen = dpo_loss(policy, reference[:, chosen], config.beta)
+                scaler.scale(loss / passes).backward()
+                rows.append({"loss": loss.item()} | seen)
+                read += sum(len(e["input_ids"]) for pair in batch for e in pair)
+            return {k: sum(row[k] for row in rows) / passes for k in rows[0]} | {"tokens": read}
+
+        return learn
+
+    def _measure(self, happened, prepared):
+        others = dict(prepared["evals"])
+        with torch.no_grad(), evaluating(happened.model):
+            policy = self._scores(happened, others.pop("val_loss"))
+        loss, seen = dpo_loss(policy, prepared["val reference"], happened.config.beta)
+        return ({"val_loss": loss.item()} | {f"val_{k}": v for k, v in seen.items()}
+                | super()._measure(happened, prepared | {"evals": others}))
+
+    def _watched(self):
+        return "loss", "val_loss", "val_accuracy", *self.metrics
+
+
+def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
+    """(chosen, rejected) of preference records as examples; options as of `tokens.encode_all`.
+
+    DataError names pairs whose two sides are the same tokens, as they can teach nothing.
+    """
+    chosen = encoding.encode_all(records, tokenizer, **options).examples
+    swapped = [record | {"chosen": record["rejected"]} for record in records]
+    rejected = encoding.encode_all(swapped, tokenizer, **options).examples
+    pairs = list(zip(chosen, rejected, strict=True))
+    lines = getattr(records, "lines", range(1, len(pairs) + 1))
+    same = [Problem(line, "rejected", "the same tokens as chosen, so the pair teaches nothing; "
+                    "leave it out, or raise max_length")
+            for line, (a, b) in zip(lines, pairs, strict=True) if a["input_ids"] == b["input_ids"]]
+    if same:
+        raise DataError(getattr(records, "path", None), same)
+    return pairs
+
+
+class GRPO(_Steps):
+    """An Experiment with a reward; runs take a GRPOConfig.
+
+    reward: a function of an answer (text) and its record that gives a number. Its rows have the
+    mean reward, the share of dead groups (all rewards equal, so no gradient), the mean length of
+    an answer in tokens, the share of clipped tokens, and with beta the KL to the reference in
+    nats per answer. `loss` is no measure of success: it starts near 0 in every batch.
+    """
+
+    CONFIG = GRPOConfig
+    REFUSED = ("replay", "packing", "gradient_accumulation_steps")
+
+    def __init__(self, reward: Callable[[str, dict], float], model="tiny", data="tasks", **options):
+        super().__init__(model, data, **options)
+        self.reward = reward
+
+    def held_still(self):
+        return super().held_still() | {"reward": getattr(self.reward, "__name__", "reward")}
+
+    def _encode(self, tokenizer, config):
+        prepared = super()._encode(tokenizer, config)
+        prepared["prompts"] = encoding.prompts(self.train, tokenizer, self.template)
+        # Only their number counts: each question is used for num_iterations steps.
+        prepared["units"] = range(len(self.train) * config.num_iterations)
+        references = [encoding.answer(record) for record in self.train]
+        longest = max(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
+        prepared["longest"] = config.max_completion_length or longest + 4
+        return prepared
+
+    def _most(self, config):  # an answer has up to as many tokens as its record, and a few
+        length = (max(map(preflight.characters, self.train))
+                  + (config.max_completion_length or preflight.TEMPLATE_TOKENS))
+        return config.batch_size * config.num_generations * length, length
+
+    def _heaviest(self, prepared, config):
+        line = sorted(prepared["prompts"], key=len, reverse=True)
+        answer = [0] * prepared["longest"]
+        return [{"input_ids": prompt + answer, "labels": [encoding.NO_LOSS] * len(prompt) + answer}
+                for i in range(config.batch_size) for prompt in [line[i % len(line)]]
+                for _ in range(config.num_generations)]
+
+    def _keeps_reference(self, config):
+        return bool(config.beta)
+
+    def _learner(self, happened, prepared, scaler):
+        config, model, prompts = happened.config, happened.model, prepared["prompts"]
+        device = next(model.parameters()).device
+        reference = copy.deepcopy(model).eval() if config.beta else None
+        order = loop.shuffled(len(self.train), config.batch_size, config.seed)
+
+        def scored(who, examples):
+            with loop.autocast(device, config.precision):
+                return log_probs(who, examples)
+
+        def batches():
+            for chosen in order:
+                asked = [i for i in chosen for _ in range(config.num_generations)]
+                texts, examples = sample(model, happened.tokenizer, [prompts[i] for i in asked],
+                                         prepared["longest"], config.temperature)
+                rewards = torch.tensor([float(self.reward(text, self.train[i]))
+                                        for text, i in zip(texts, asked, strict=True)])
+                rewards = rewards.view(len(chosen), -1).to(device)
+                with torch.no_grad():  # at the first step the policy is the old one
+                    old = scored(model, examples)[0] if config.num_iterations > 1 else None
+                    other = scored(reference, examples)[0] if reference else None
+                seen = {"reward": rewards.mean().item(),
+                        "dead": (rewards == rewards[:, :1]).all(1).float().mean().item(),
+                        "length": sum(len(e["labels"]) - e["labels"].count(encoding.NO_LOSS)
+                                      for e in examples) / len(examples),
+                        "tokens": sum(len(e["input_ids"]) for e in examples)}
+                for _ in range(config.num_iterations):
+                    yield examples, advantages(rewards).flatten(), old, other, seen
+
+        drawn = batches()
+
+        def learn():
+            examples, gains, old, other, seen = next(drawn)
+            policy, mask = scored(model, examples)
+            old = policy.detach() if old is None else old
+            loss = grpo_loss(policy, old, mask, gains, config.epsilon, other, config.beta)
+            scaler.scale(loss).backward()
+            moved = ((policy - old).exp() - 1) * gains[:, None].sign()
+            row = {"loss": loss.item(),
+                   "clipped": float(((moved > config.epsilon) * mask).sum() / mask.sum())} | seen
+            if reference:
+                row["kl"] = float((k3(policy.detach(), other) * mask).sum(1).mean())
+            return row
+
+        return learn
+
+    def _watched(self):
+        return "reward", "dead", *self.metrics

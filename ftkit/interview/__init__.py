@@ -1,0 +1,1 @@
+"""Interview preparation: question bank, cards, drill, mock interview, clinic, proofs."""

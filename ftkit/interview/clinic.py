@@ -1,0 +1,366 @@
+"""The clinic: runs that went wrong, shown by their logs and curves alone.
+
+    case = clinic.case(0); case.curves()
+    case.name("warmup_too_long"); case.repair(warmup_steps=2)
+
+Each case is made live from its number. What is wrong is named with `name`; `repair` runs it again
+with what you change, and that run must meet the target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+from collections.abc import Callable
+
+from ftkit.base import formatting
+from ftkit.base.errors import UserError
+from ftkit.data import schema
+from ftkit.lessons import claims, progress_log
+from ftkit.lessons.bugs import pipeline, zoo
+from ftkit.report import plots
+
+HEALTHY = {"max_steps": 32, "eval_steps": 4, "learning_rate": 1e-3, "precision": "fp32"}
+SEEDS = 3  # runs of one fault; cases share them
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """title; sign: what its log shows and no other's does, as words and as a function of the run;
+    broken: options that make it; right: a repair that works; wrong: repairs that do not."""
+
+    title: str
+    sign: str
+    seen: Callable
+    right: dict
+    wrong: tuple[dict, ...]
+    lesson: str
+    broken: dict = dataclasses.field(default_factory=dict)
+    patient: str = "tasks"
+
+
+# ------------------------------------------------------------------------------ the patients
+
+
+def _lab(train, probe="general", **options):
+    from ftkit.experiment.experiment import Experiment
+
+    probes = (probe,) if isinstance(probe, str) else probe
+    return Experiment(data=train, val=schema.records("tasks", "validation"), probes=probes,
+                      eval_records=48, **options)
+
+
+def _tasks(records):
+    found = schema.records("tasks")[:512]
+    return _lab(
+        schema.corrupt(found, "wrong", share=0.5, seed=0) if records == "as found" else found
+    )
+
+
+def _few(records):
+    found = schema.records("tasks")[:48]
+    return _lab(schema.corrupt(found, "wrong", share=0.33, seed=0))
+
+
+def _narrow(records):
+    from ftkit.experiment.experiment import Experiment
+
+    start = _run("tasks", "checked", 0, {})
+    return Experiment(model=(start.model, start.tokenizer), data="contracts_task",
+                      probes={"tasks": schema.records("tasks", "validation")}, replay_from="tasks",
+                      eval_records=48)
+
+
+# patient → (how it is made, options of its healthy run, target: measure → at most)
+PATIENTS = {
+    "tasks": (_tasks, {}, {"val_loss": 1.1, "general_loss": 1.6}),
+    "few": (_few, {}, {"val_loss": 2.5}),
+    "narrow": (_narrow, {"max_steps": 24, "batch_size": 8}, {"val_loss": 0.5, "tasks_loss": 1.4}),
+}
+
+
+@functools.cache
+def _experiment(patient, records):
+    return PATIENTS[patient][0](records)
+
+
+def _run(patient: str, records: str, seed: int, options: dict):
+    from ftkit.base.config import Config
+
+    healthy = Config(seed=seed, **HEALTHY | PATIENTS[patient][1])
+    return _trained(patient, records, healthy.but(**options))
+
+
+@functools.cache
+def _trained(patient: str, records: str, config):
+    """Most repairs lead to the same healthy run."""
+    return _experiment(patient, records).run(config, live=False)
+
+
+# ---------------------------------------------------------------------------------- settings
+
+
+def rates(run) -> list[float]:
+    return [row["learning_rate"] for row in run.rows]
+
+
+def fell(run, key="val_loss") -> float:
+    """Share of its first value that a measure lost."""
+    points = formatting.series(run, key)
+    return 1 - points[-1][1] / points[0][1]
+
+
+def end(run) -> float:
+    """Mean training loss of the last four steps."""
+    return sum(row["loss"] for row in run.rows[-4:]) / 4
+
+
+def rose(run, key) -> float:
+    """How far it ends above its lowest value."""
+    points = formatting.series(run, key)
+    return points[-1][1] - min(y for _, y in points)
+
+
+FAULTS = {
+    "rate_too_high": Fault(
+        "the learning rate is too high", "the training loss stays high, and general_loss ends "
+        "far above where it began", lambda run: end(run) > 3
+        and run.after.get("general_loss", 0) > run.before.get("general_loss", 0) + 1,
+        {"learning_rate": 1e-3}, ({"max_steps": 64}, {"warmup_steps": 8}), "07",
+        {"learning_rate": 3e-2}),
+    "rate_too_low": Fault(
+        "the learning rate is too low", "the rate peaks after its warm-up and falls again, the "
+        "gradients are of usual length, and the loss has hardly moved",
+        lambda run: fell(run) < 0.3 and rates(run)[-1] < max(rates(run)) < 1e-4,
+        {"learning_rate": 1e-3}, ({"max_steps": 64}, {"warmup_steps": 0}), "07",
+        {"learning_rate": 1e-5}),
+    "warmup_too_long": Fault(
+        "the warm-up is longer than the run", "the rate in the log still climbs at the last step",
+        lambda run: len(run.rows) > 8 and rates(run)[-1] == max(rates(run)),
+        {"warmup_steps": 2}, ({"learning_rate": 2e-3}, {"max_grad_norm": 0.0}), "08",
+        {"warmup_steps": 500}),
+    "too_few_steps": Fault(
+        "the run is too short", "the log ends after a few steps, val_loss falling at each",
+        lambda run: len(run.rows) <= 8,
+        {"max_steps": 32}, ({"weight_decay": 0.1}, {"warmup_steps": 0}), "08",
+        {"max_steps": 4, "eval_steps": 1}),
+    "trained_too_long": Fault(
+        "too many passes over few records", "the training loss falls on while val_loss turns",
+        lambda run: rose(run, "val_loss") > 0.1 and end(run) < 0.5,
+        {"max_steps": 20}, ({"weight_decay": 0.1}, {"learning_rate": 2e-3}), "17",
+        {"max_steps": 48}, "few"),
+    "nothing_replayed": Fault(
+        "a narrow task without replay", "val_loss falls as it should and the loss on the tasks it "
+        "knew rises", lambda run: "tasks_loss" in run.after and rose(run, "tasks_loss") > 0.3,
+        {"replay": 0.4}, ({"max_steps": 48}, {"weight_decay": 0.1}), "16", {}, "narrow"),
+    "wrong_labels": Fault(
+        "many training answers are wrong", "val_loss falls far, and the training loss stays "
+        "above it until the end", lambda run: len(run.rows) > 8 and fell(run) > 0.6
+        and end(run) > run.after["val_loss"] + 0.15,
+        {"records": "checked"}, ({"max_steps": 64}, {"learning_rate": 2e-3}), "18",
+        {"records": "as found"}),
+    "sgd": Fault(
+        "plain SGD at the rate of AdamW", "the rate is a usual one, the gradients stay as long as "
+        "at the start, and val_loss hardly falls",
+        lambda run: fell(run) < 0.3 and max(rates(run)) > 5e-4,
+        {"optim": "adamw_torch"}, ({"warmup_steps": 0}, {"weight_decay": 0.1}), "08",
+        {"optim": "sgd"}),
+}
+
+# -------------------------------------------------------------------------------------- code
+
+def learned(readings: dict) -> bool:
+    """Training, validation and new records agree that something was learned."""
+    return 0.1 < readings["last_loss"] < 1.5 and 0.4 < readings["new_loss"] < 1.6
+
+
+# Bugs of the zoo that a log gives away: name → (sign, seen in the readings)
+SIGNS = {
+    "double_shift": ("the first loss is far above that of guessing, ln(vocabulary) = 8.03",
+                     lambda r: r["first_loss"] > 12),
+    "all_masked": ("no token carries loss, and the loss is 0 from the first step",
+                   lambda r: r["label_share"] == 0),
+    "mask_lost": ("every token carries loss, questions included",
+                  lambda r: r["label_share"] > 0.99),
+    "gradients_kept": ("the gradients grow until the end",
+                       lambda r: r["label_share"] > 0 and r["grad_norm"] > 15),
+    "overlap": ("val_loss is far below the loss on new records",
+                lambda r: 0 < r["val_loss"] < 0.8 * r["new_loss"]),
+    "padding_counted": ("val_loss and the loss on new records are far below the training loss",
+                        lambda r: 0 < r["new_loss"] < 0.5 * r["last_loss"]),
+    "fresh_adapter": ("the losses are fine, most answers end, and hardly one is right",
+                      lambda r: learned(r) and r["exact_match"] < 0.1 and r["stops"] > 0.7),
+    "pad_is_eos": ("the losses are fine, and about half of the answers do not end",
+                   lambda r: learned(r) and r["stops"] < 0.7),
+}
+READ = ("first_loss", "last_loss", "grad_norm", "label_share", "val_loss", "exact_match", "stops")
+
+
+class _Logged:
+    """A run of the pipeline as a log shows it."""
+
+    def __init__(self, made: zoo.Run):
+        self.symptoms, self.rows, self.before = made.symptoms, made.trained.rows, {}
+        self.after = {key: made.symptoms[key] for key in READ}
+        self.after["new_loss"] = made.symptoms["val_loss"] + made.symptoms["leak"]
+
+
+def _coded(bug: str, seed: int, stages: dict) -> _Logged:
+    """The pipeline with this bug and these stages put in its place."""
+    made = zoo.stages(bug, **stages)
+    if made == zoo.stages(bug):
+        return _Logged(zoo.run(bug, seed))
+    if made == pipeline.STAGES:
+        return _Logged(zoo.run(None, seed))
+    trained = pipeline.train(made, seed)
+    symptoms = pipeline.measure(trained, made)
+    return _Logged(zoo.Run(trained, symptoms, symptoms.pop("answers")))
+
+
+for _name, (_sign, _seen) in SIGNS.items():
+    _stage = next(iter(zoo.CHANGES[_name]))
+    FAULTS[_name] = Fault(
+        zoo.BUGS[_name].title, _sign, lambda run, seen=_seen: seen(run.after), {"stage": _stage},
+        tuple({"stage": other} for other in pipeline.STAGES if other != _stage)[:2],
+        zoo.BUGS[_name].lesson, patient="code")
+
+# ------------------------------------------------------------------------------------- cases
+
+
+def causes() -> formatting.Table:
+    """What a case may have, by ward: settings (a run of Config) and code (`pipeline`)."""
+    return formatting.table([{"name": name, "cause": fault.title, "ward": _ward(name)}
+                        for name, fault in FAULTS.items()])
+
+
+def _ward(name) -> str:
+    return "code" if FAULTS[name].patient == "code" else "settings"
+
+
+def fault_of(number: int) -> str:
+    """The fault of a case."""
+    return zoo.dealt(FAULTS, "clinic", number=number)
+
+
+def case(number: int) -> Case:
+    """A run that went wrong; what is wrong with it depends on the number alone."""
+    return Case(number, fault_of(number))
+
+
+class Case:
+    """One broken run: its log, its curves, its target."""
+
+    def __init__(self, number: int, fault: str):
+        self.number, self._fault, self.tries = number, FAULTS[fault], 0
+        self._name, self._seed = fault, number % SEEDS
+        self.ward = _ward(fault)
+        self.run = self._made({})
+
+    def _made(self, changes: dict):
+        """The run with the fault and with what is changed."""
+        patient = self._fault.patient
+        if patient == "code":
+            return _coded(self._name, self._seed, changes)
+        options = self._fault.broken | changes
+        records = options.pop("records", "checked")
+        return _run(patient, records, self._seed, options)
+
+    # --------------------------------------------------------------------- what is to be seen
+
+    def log(self) -> formatting.Table:
+        """What was printed while it ran: every few steps, at most a dozen lines."""
+        keys = ["step", "learning_rate", "grad_norm", *formatting.loss_keys([self.run])]
+        rows = self.run.rows
+        measured = [row for row in rows if "val_loss" in row] or rows[::max(1, len(rows) // 8)]
+        shown = sorted({row["step"]: row for row in (*rows[:2], *measured, rows[-1])}.items())
+        return formatting.table([{k: row[k] for k in keys if k in row} for _, row in shown])
+
+    def target(self) -> str:
+        """What the repaired run must meet."""
+        if self.ward == "code":
+            return "what a healthy run of the pipeline reads, within the spread of its seeds"
+        return " and ".join(f"{key} at most {limit}"
+                            for key, limit in PATIENTS[self._fault.patient][2].items())
+
+    def curves(self) -> plots.Picture:
+        """The losses of the log as curves."""
+        return plots.curves(self.run)
+
+    def _lines(self) -> list[str]:
+        facts = self.run.after if self.ward == "code" else {
+            "trainable_parameters": self.run.trainable_parameters,
+            "records": len(_experiment(self._fault.patient, "checked").train)}
+        read = ", ".join(f"{name} {formatting.number(value)}" for name, value in facts.items())
+        return [f"Case {self.number} ({self.ward}). Target: {self.target()}.", read]
+
+    def _repr_html_(self):
+        import html
+
+        head = "<br>".join(html.escape(line) for line in self._lines())
+        return f"{head}{self.log()._repr_html_()}"
+
+    def __repr__(self):
+        return "\n".join([*self._lines(), repr(self.log())])
+
+    # ------------------------------------------------------------------------ what can be done
+
+    def name(self, cause: str) -> claims.Verdict:
+        """Name the cause; the verdict says what speaks against a wrong one. Kept as progress."""
+        if cause in (None, ..., "..."):
+            return self._verdict(False, "no cause named yet; clinic.causes() lists them", "○")
+        if cause not in FAULTS:
+            near = difflib.get_close_matches(str(cause), FAULTS, n=3, cutoff=0.4) or list(FAULTS)
+            raise UserError(f"no cause is called {cause!r}; there is {', '.join(near)}")
+        self.tries += 1
+        right, fault = cause == self._name, FAULTS[cause]
+        if right:
+            text = f"{fault.title}: {fault.sign}. Lesson {fault.lesson}"
+        elif _ward(cause) != self.ward:
+            text = f"not {fault.title!r}: this case is one of {self.ward}"
+        else:
+            text = f"not {fault.title!r}: then {fault.sign}"
+        progress_log.add("bug", case=f"clinic {self.number}", guess=cause, right=right,
+                     tries=self.tries, told="" if right else text)
+        return self._verdict(right, text)
+
+    def repair(self, stage: str | None = None, **changes) -> claims.Verdict:
+        """Run it again with changes; it must meet the target.
+
+        Settings: options of Config (`learning_rate=1e-3`), or `records="checked"` for records
+        whose answers somebody has read. Code: `stage`, a stage of the pipeline that is written anew
+        correctly, or stages of your own (`label=my_label`).
+        """
+        if stage is ...:
+            return self._verdict(False, "not repaired yet", "○")
+        if self.ward == "code":
+            if stage is not None:
+                zoo.stages(**{stage: None})  # ValueError for one that there is not
+                changes |= {stage: pipeline.STAGES[stage]}
+        elif stage is not None:
+            raise UserError(f"stage is {stage!r}; this case is one of settings: give options "
+                            "such as learning_rate=1e-3")
+        if not changes:
+            raise UserError("give what is changed, such as learning_rate=1e-3 or a stage")
+        if changes.get("records", "checked") not in ("checked", "as found"):
+            raise UserError(f"records is {changes['records']!r}; expected 'checked'")
+        made = self._made(changes)
+        left = self._misses(made)
+        right = not left
+        text = "meets the target" if right else f"misses the target: {', '.join(left)}"
+        progress_log.add(
+            "repair", case=f"clinic {self.number}", right=right, name=str(changes)[:200]
+        )
+        return self._verdict(right, f"the repaired run {text}")
+
+    def _misses(self, run) -> list[str]:
+        if self.ward == "code":
+            healthy = zoo.run(None, self._seed).symptoms
+            return [f"{key} is {way}" for key, way in zoo.off(run.symptoms, healthy).items()]
+        return [f"{key} is {formatting.number(run.after[key])}"
+                for key, limit in PATIENTS[self._fault.patient][2].items()
+                if not run.after.get(key, math.nan) <= limit]
+
+    def _verdict(self, right: bool, text: str, mark: str | None = None) -> claims.Verdict:
+        return zoo.verdict(right, f"case {self.number}: {text}", mark)

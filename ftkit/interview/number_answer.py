@@ -1,0 +1,83 @@
+"""A number that somebody typed, with its unit, against the right one: GB is not GiB.
+
+    judge("100.4 GiB", 107.8, "GB")      (True, "right: 107.8 GB")
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import clean, number
+
+BYTES = {"b": 1, "byte": 1, "bytes": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
+         "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "pib": 2**50}
+COUNTS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "mio": 1e6, "bn": 1e9,
+          "billion": 1e9}
+SHORT = {"percent": "%", "per cent": "%", "h": "hours", "min": "minutes", "times": "x", "fold": "x",
+         "params": "parameters"}
+WITHIN = 0.02  # of the right number, where the claim itself is not looser
+
+FORM = re.compile(r"\s*([+-]?(?:\d[\d,' _]*\.?\d*|\.\d+)(?:\s*[eE]\s*[+-]?\d+)?)\s*(.*)$")
+
+
+def parse(text: str) -> tuple[float, str]:
+    """(number, unit in lower case); ValueError for what is no number."""
+    match = FORM.match(clean(text).strip("~≈ "))
+    if not match:
+        raise UserError(f"{clean(text)!r} is no number; write it like 107.8 GB or 4,194,304")
+    digits = re.sub(r"[,' _\s]", "", match[1])
+    return float(digits), match[2].strip().rstrip(".").lower()
+
+
+def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tuple[bool, str]:
+    """Is the typed number the right one, in words? Without a unit, the asked one is meant.
+
+    Bytes are converted (GB is 1e9, GiB 2**30 bytes), counts may end in k, million, billion. Raises
+    ValueError for a text that is no number or has a unit of another kind.
+    """
+    value, given = parse(text)
+    asked = unit.lower()
+    made = value
+    if given and given != asked:
+        if asked in BYTES and given in BYTES:
+            made = value * BYTES[given] / BYTES[asked]
+        elif given in COUNTS and asked in COUNTS:
+            made = value * COUNTS[given] / COUNTS[asked]
+        elif given.split(" ")[0] in COUNTS and asked not in BYTES and asked != "%":
+            made = value * COUNTS[given.split(" ")[0]]
+        elif not _same(given, asked):
+            raise UserError(f"the unit is {given!r}; expected {unit or 'a plain number'}")
+    told = f"{exact(right)} {unit}".strip()
+    if _near(made, right, within):
+        return True, f"right: {told}"
+    return False, f"not {told}" + _hint(made, right, asked, within)
+
+
+def exact(right: float) -> str:
+    """A stated number with all its digits."""
+    return f"{right:,}" if isinstance(right, int) or abs(right) >= 1000 else f"{right:g}"
+
+
+def _near(made, right, within) -> bool:
+    return math.isclose(made, right, rel_tol=max(within, WITHIN), abs_tol=1e-12)
+
+
+def _same(given, asked) -> bool:
+    """Plural or not, written out or short, or with words after the unit."""
+    given, asked = (SHORT.get(w, w).removesuffix("s") for w in (given, asked))
+    return given == asked or (bool(asked) and given.startswith(f"{asked} "))
+
+
+def _hint(made, right, asked, within) -> str:
+    if asked in BYTES and asked.endswith("ib") is False and len(asked) == 2:
+        ratio = BYTES[asked[0] + "ib"] / BYTES[asked]
+        if _near(made * ratio, right, 0.005) or _near(made / ratio, right, 0.005):
+            return f": you mixed {asked.upper()} and {asked[0].upper()}iB, {number(ratio)} apart"
+    for factor, words in ((2, "twice"), (0.5, "half"), (1000, "a thousand times"),
+                          (0.001, "a thousandth of"), (100, "a hundred times"), (8, "eight times"),
+                          (0.01, "a hundredth of"), (0.125, "an eighth of")):
+        if right and _near(made, right * factor, 0.005):
+            return f": yours is {words} that"
+    return ""

@@ -1,0 +1,1 @@
+"""Code that computes the number or shows the effect behind an interview answer."""

@@ -1,0 +1,1 @@
+"""What the lessons need: predict, expect, check, code from scratch, and the bug zoo."""

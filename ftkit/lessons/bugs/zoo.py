@@ -1,0 +1,248 @@
+"""The bug zoo: a correct pipeline and fourteen real bugs, each one stage of it done wrong.
+
+    case = bugzoo.case(seed=1)      # some bug is in it; shows symptoms, not the bug
+    case.curve(); case.batch(); case.answers()
+    case.guess("pad_is_eos"); case.repair("pad_is_eos")
+
+    bugzoo.run("double_shift", seed=0).symptoms      # the same by name
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import random
+from typing import NamedTuple
+
+from ftkit.base import formatting
+from ftkit.base.errors import UserError
+from ftkit.data import encoding, schema
+from ftkit.lessons import claims, progress_log
+from ftkit.lessons.bugs import pipeline
+from ftkit.lessons.bugs.bugs import BUGS, CHANGES
+from ftkit.report import plots
+
+SEEDS = 3  # healthy runs that all cases share
+
+# -------------------------------------------------------------------------- what is seen
+
+# name → (what it says in words, how far it must be from a healthy run to mean something)
+INSTRUMENTS = {
+    "first_loss": ("loss of the first step; guessing blindly would be ln(vocabulary) = 8.03", 3.0),
+    "last_loss": ("loss of the last steps", 0.75),
+    "grad_norm": ("gradient norm of the last steps", 10.0),
+    "label_share": ("share of tokens that carry loss", 0.02),
+    "ends_learned": ("records whose EOS carries loss", 0.02),
+    "bos_tokens": ("BOS tokens in a record", 0.02),
+    "prompt_agrees": ("records that begin with the prompt used in serving", 0.02),
+    "accumulation": ("gradient of two micro-batches against one batch: relative difference", 0.02),
+    "val_loss": ("validation loss, as reported", 0.4),
+    "repeat": ("loss of a validation batch, measured twice: difference", 1e-4),
+    "batch_size": ("validation loss in batches of 16 and of 4: difference", 1e-3),
+    "leak": ("loss on new records minus validation loss", 0.3),
+    "merge": ("change of the served weights, as a share of the update learned", 0.05),
+    "exact_match": ("exact match of the answers", 0.25),
+    "stops": ("answers that end by themselves", 0.12),
+}
+# The instrument that shows a bug best, and which way.
+SHOWN_BY = {
+    "pad_is_eos": ("ends_learned", "lower"), "no_role_marker": ("prompt_agrees", "lower"),
+    "double_bos": ("bos_tokens", "higher"), "mask_lost": ("label_share", "higher"),
+    "all_masked": ("label_share", "lower"), "truncated": ("ends_learned", "lower"),
+    "double_shift": ("first_loss", "higher"), "mean_of_means": ("accumulation", "higher"),
+    "gradients_kept": ("grad_norm", "higher"), "padding_counted": ("batch_size", "higher"),
+    "train_mode": ("repeat", "higher"), "overlap": ("leak", "higher"),
+    "alpha_forgotten": ("merge", "lower"), "fresh_adapter": ("merge", "lower"),
+}
+
+
+class Run(NamedTuple):
+    """A run of the pipeline: what training left and what the instruments read."""
+
+    trained: pipeline.Trained
+    symptoms: dict
+    said: list[str]
+
+
+def stages(*bugs: str, **replaced) -> dict:
+    """The stages with these bugs in them; replaced: stage → a function of your own."""
+    made = dict(pipeline.STAGES)
+    for name in bugs:
+        made |= CHANGES[known(name)]
+    wrong = [name for name in replaced if name not in made]
+    if wrong:
+        raise UserError(f"the pipeline has no stage {wrong[0]!r}; it has {', '.join(made)}")
+    return made | replaced
+
+
+def known(name: str) -> str:
+    """The name of a bug, or ValueError with those that are close."""
+    if name in BUGS:
+        return name
+    near = difflib.get_close_matches(str(name), BUGS, n=3, cutoff=0.4) or list(BUGS)
+    raise UserError(f"no bug is called {name!r}; there is {', '.join(near)}")
+
+
+def run(bug: str | None = None, seed: int = 0) -> Run:
+    """The pipeline with one bug, or none: trained and measured; kept for the next call."""
+    return _run(None if bug is None else known(bug), seed)
+
+
+@functools.cache
+def _run(bug, seed) -> Run:
+    made, changed = stages(*[bug] if bug else []), CHANGES.get(bug, {}).keys()
+    if bug is None or changed - pipeline.AFTER_TRAINING:
+        return _measured(pipeline.train(made, seed), made)
+    well = _run(None, seed)
+    read = pipeline.served if "serve" in changed else pipeline.validated
+    symptoms = well.symptoms | {"answers": well.said} | read(well.trained, made)
+    return Run(well.trained, symptoms, symptoms.pop("answers"))
+
+
+def _measured(trained, made) -> Run:
+    symptoms = pipeline.measure(trained, made)
+    return Run(trained, symptoms, symptoms.pop("answers"))
+
+
+def off(symptoms: dict, healthy: dict) -> dict[str, str]:
+    """Which instruments are further from a healthy run than chance takes them: name → lower or
+    higher. The margins are those of INSTRUMENTS, wider than the spread over seeds."""
+    return {name: "higher" if symptoms[name] > healthy[name] else "lower"
+            for name, (_, margin) in INSTRUMENTS.items()
+            if not abs(symptoms[name] - healthy[name]) <= margin}
+
+
+# ----------------------------------------------------------------------------- the cases
+
+
+def names() -> formatting.Table:
+    """The bugs one may guess."""
+    return formatting.table([{"name": name, "bug": bug.title} for name, bug in BUGS.items()])
+
+
+def bug_of(seed: int) -> str:
+    """The bug of a case."""
+    return dealt(BUGS, "zoo", seed=seed)
+
+
+def dealt(names, pack: str, **number: int) -> str:
+    """What a case of this number has: as many cases in a row as there are names have one each."""
+    (called, at), = number.items()
+    if isinstance(at, bool) or not isinstance(at, int) or at < 0:
+        raise UserError(f"{called} is {at!r}; expected a whole number from 0 on")
+    turn, place = divmod(at, len(names))
+    order = list(names)
+    random.Random(f"{pack}/{turn}").shuffle(order)
+    return order[place]
+
+
+def case(seed: int) -> Case:
+    """A broken run to diagnose: which bug is in it depends on the seed alone."""
+    return Case(seed, bug_of(seed))
+
+
+class Case:
+    """A run with one bug; draws what the instruments read beside a healthy run."""
+
+    def __init__(self, seed: int, bug: str):
+        self.seed, self._bug, self.tries = seed, bug, 0
+        self._at = seed % SEEDS
+        # Beside a healthy run of another seed: in a project nobody has the twin of a broken run.
+        self._broken, self._healthy = run(bug, self._at), run(None, (self._at + 1) % SEEDS)
+
+    @property
+    def symptoms(self) -> dict:
+        """What the instruments read: name → number."""
+        return dict(self._broken.symptoms)
+
+    def table(self) -> formatting.Table:
+        """Every instrument, this run beside a healthy run (of another seed)."""
+        return formatting.table([
+            {"instrument": name, "what it reads": text,
+             "this run": self._broken.symptoms[name], "a healthy run": self._healthy.symptoms[name]}
+            for name, (text, _) in INSTRUMENTS.items()])
+
+    def _repr_html_(self):
+        return f"<b>Case {self.seed}</b>: one bug is in it{self.table()._repr_html_()}"
+
+    def __repr__(self):
+        return f"Case {self.seed}: one bug is in it\n{self.table()!r}"
+
+    def curve(self) -> plots.Picture:
+        """The training loss, beside that of a healthy run."""
+        return plots.curves({"this run": self._broken.trained,
+                             "a healthy run": self._healthy.trained}, "loss")
+
+    def batch(self, n: int = 2) -> object:
+        """Some records as the model sees them, padded, with their loss marked."""
+        tokenizer, examples = pipeline._base()[1], self._broken.trained.examples
+        some = [examples[i * (len(examples) - 1) // max(1, n - 1)] for i in range(n)]
+        batch = stages(self._bug)["collate"](some, tokenizer)
+        rows = [batch[key].tolist() for key in ("input_ids", "labels")]
+        return encoding.show_batch([{"input_ids": ids, "labels": labels}
+                                  for ids, labels in zip(*rows, strict=True)], tokenizer)
+
+    def answers(self, n: int = 8) -> formatting.Table:
+        """What was asked of the served model, wanted, and said."""
+        test = pipeline.records()[2]
+        rows = [{"asked": schema.prompt_of(r), "wanted": r["output"], "said": a}
+                for r, a in zip(test, self._broken.said, strict=True)]
+        return formatting.table(rows[:: max(1, len(rows) // n)][:n])
+
+    def guess(self, name: str) -> claims.Verdict:
+        """Name the bug; the verdict says what speaks against a wrong name. Kept as progress."""
+        if name in (None, ..., "..."):
+            return verdict(False, f"case {self.seed}: no guess yet; bugzoo.names() lists the bugs",
+                            "○")
+        name = known(name)
+        self.tries += 1
+        right = name == self._bug
+        if right:
+            text = f"{BUGS[name].title}. {BUGS[name].what}"
+        else:
+            text = self._against(name)
+        progress_log.add("bug", case=self.seed, guess=name, right=right, tries=self.tries)
+        return verdict(right, f"case {self.seed}: {text}")
+
+    def _against(self, name: str) -> str:
+        seen = off(self._broken.symptoms, self._healthy.symptoms)
+        instrument, way = SHOWN_BY[name]
+        if seen.get(instrument) != way:
+            read = formatting.number(self._broken.symptoms[instrument])
+            return (f"not {BUGS[name].title!r}: {instrument} would be {way} than in a healthy run; "
+                    f"here it is {read}")
+        return (f"not {BUGS[name].title!r}, which would show in {instrument} too; compare how "
+                "far it is off, and read the batch and the answers")
+
+    def repair(self, name: str | None = None, **replaced) -> claims.Verdict:
+        """Run the pipeline again with the bug `name` taken out, or with stages of your own
+        (`case.repair(label=my_label)`); it must meet the healthy curve of the same seed."""
+        if name in (..., "..."):
+            return verdict(False, f"case {self.seed}: not repaired yet", "○")
+        if (name is None) == (not replaced):
+            raise UserError("give the name of a bug, or stages of your own such as "
+                            "label=my_function")
+        if name is not None:
+            taken = CHANGES[known(name)]
+            replaced = {stage: pipeline.STAGES[stage] for stage in taken} if (
+                name == self._bug) else {}
+        mended = stages(self._bug, **replaced)
+        wanted = run(None, self._at)
+        made = wanted if mended == pipeline.STAGES else (
+            self._broken if not replaced else _measured(pipeline.train(mended, self._at), mended))
+        worst = max(abs(a["loss"] - b["loss"]) for a, b in
+                    zip(made.trained.rows, wanted.trained.rows, strict=True))
+        left = off(made.symptoms, wanted.symptoms)
+        right = worst < 1e-3 and not left
+        text = "meets the healthy curve" if right else (
+            f"still ill: the curves are up to {formatting.number(worst)} apart"
+            + (f", {', '.join(f'{k} is {v}' for k, v in left.items())}" if left else ""))
+        progress_log.add("repair", case=self.seed, right=right, name=name or ",".join(replaced))
+        return verdict(right, f"case {self.seed}: the repaired run {text}")
+
+
+def verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
+    """Print a verdict, and give it back."""
+    said = claims.Verdict(right, formatting.clean(f"{mark or ('✓' if right else '✗')} {text}"))
+    print(said.text)
+    return said

@@ -1,0 +1,228 @@
+"""Four bits by hand, as QLoRA stores its frozen weights (Dettmers et al. 2023, arXiv:2305.14314).
+
+    q = quantize(W)                      # NF4, a scale for each block of 64
+    q = double(q)                        # the scales in 8 bits too
+    dequantize(q)                        # bit for bit what bitsandbytes gives
+
+Sixteen numbers between -1 and 1, the code book, stand for all weights of a block once these are
+divided by the block's largest absolute value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+
+import torch
+
+from ftkit.base.errors import UserError
+
+BLOCK, SCALES = 64, 256  # weights under one scale, scales under one scale of scales
+
+
+@functools.cache
+def nf4() -> torch.Tensor:
+    """The 16 levels of NormalFloat: quantiles of a normal distribution, scaled to [-1, 1], with an
+    exact zero; 7 below it and 8 above (appendix E of the paper; bitsandbytes' outermost quantile).
+    """
+    quantile = statistics.NormalDist().inv_cdf
+    above = [quantile(p) for p in torch.linspace(0.9677083, 0.5, 9)[:-1].tolist()]
+    below = [-quantile(p) for p in torch.linspace(0.9677083, 0.5, 8)[:-1].tolist()]
+    levels = torch.tensor([*below, 0.0, *above]).sort().values
+    return levels / levels.max()
+
+
+def int4() -> torch.Tensor:
+    """Fifteen evenly spaced levels, -7/7 to 7/7."""
+    return torch.arange(-7, 8) / 7
+
+
+def fp4() -> torch.Tensor:
+    """Four-bit floating point: sign, two bits of exponent, one of fraction, as bitsandbytes'."""
+    above = torch.tensor([0.0625, 2, 3, 4, 6, 8, 12]) / 12
+    return torch.cat([-above.flip(0), torch.zeros(1), above])
+
+
+@functools.cache
+def dynamic8() -> torch.Tensor:
+    """The 256 levels in which scales are stored: seven decades, more levels the larger the decade
+    (Dettmers 2015, arXiv:1511.04561)."""
+    levels = [0.0, 1.0]
+    for decade in range(7):
+        edges = torch.linspace(0.1, 1, 2**decade + 1)
+        middle = 10.0 ** (decade - 6) * (edges[:-1] + edges[1:]) / 2
+        levels += middle.tolist() + (-middle).tolist()
+    return torch.tensor(levels).sort().values
+
+
+@dataclasses.dataclass
+class Quantized:
+    """A tensor in 4 bits. packed: uint8, two codes each, the first in the high half. scales: fp32,
+    one for each block of weights; with `double` uint8 codes instead, of which each block of 256
+    has one fp32 in `scales2`, and all share `offset`."""
+
+    packed: torch.Tensor
+    scales: torch.Tensor
+    shape: torch.Size
+    levels: torch.Tensor
+    block: int = BLOCK
+    scales2: torch.Tensor | None = None
+    offset: torch.Tensor | None = None
+
+    @property
+    def bits(self) -> float:
+        """Bits per weight of all that is stored for this tensor (the shared tables of levels left
+        out)."""
+        stored = [t for t in (self.packed, self.scales, self.scales2, self.offset) if t is not None]
+        return 8 * sum(t.nbytes for t in stored) / self.shape.numel()
+
+
+def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
+             block: int = BLOCK) -> Quantized:
+    """`weight` in 4 bits: in each block of `block` neighbours the nearest level times the scale."""
+    levels = nf4() if levels is None else levels
+    if block % 2 or weight.numel() % block:
+        raise UserError(f"{weight.numel():,} weights do not divide into blocks of {block}; give "
+                        "an even block that divides them")
+    rows = weight.detach().float().reshape(-1, block)
+    scales = rows.abs().amax(1)
+    shares = (rows * (1 / scales.clamp(min=1e-38))[:, None]).clamp(-1, 1)
+    codes = torch.bucketize(shares.flatten(), (levels[1:] + levels[:-1]) / 2).to(torch.uint8)
+    return Quantized(codes[::2] << 4 | codes[1::2], scales, weight.shape, levels, block)
+
+
+def double(q: Quantized) -> Quantized:
+    """The same with its scales in 8 bits: their mean taken off, then 256 of them to a scale."""
+    offset = q.scales.mean()
+    shifted = q.scales - offset
+    rows = torch.nn.functional.pad(shifted, (0, -len(shifted) % SCALES)).view(-1, SCALES)
+    scales2 = rows.abs().amax(1)
+    shares = (rows * (1 / scales2.clamp(min=1e-38))[:, None]).flatten()[: len(shifted)]
+    # bitsandbytes' CPU code finds the nearest level in a table of 65,536 places, so for the nearest
+    # place (its CUDA code searches; they differ where a share lies half way between two levels).
+    places = ((shares + 1) * 0.5 * 65535 + 0.5).floor() / 65535 * 2 - 1
+    middles = (dynamic8()[1:] + dynamic8()[:-1]) / 2
+    codes = torch.bucketize(places, middles).to(torch.uint8)
+    return dataclasses.replace(q, scales=codes, scales2=scales2, offset=offset)
+
+
+def dequantize(q: Quantized) -> torch.Tensor:
+    """The fp32 weights that `q` stands for."""
+    scales = q.scales
+    if q.scales2 is not None:
+        scales = (dynamic8()[scales.long()]
+                  * q.scales2.repeat_interleave(SCALES)[: len(scales)]) + q.offset
+    codes = torch.stack([q.packed >> 4, q.packed & 15], 1).flatten()
+    return (q.levels[codes.long()].view(-1, q.block) * scales[:, None]).view(q.shape)
+
+
+def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK) -> float:
+    """Root mean square error of 4 bits as a share of the weights' own root mean square."""
+    made = dequantize(quantize(weight, levels, block))
+    return float((made - weight).norm() / weight.norm())
+
+
+# ------------------------------------------------------------------------- models in 4 bits
+
+
+def linears(model) -> dict:
+    """Name → bitsandbytes' Linear4bit in a model, by the names of the unquantised base."""
+    found = {}
+    for name, module in model.named_modules():
+        if getattr(getattr(module, "weight", None), "quant_state", None) is not None:
+            found[name.removeprefix("base_model.model.").removesuffix(".base_layer")] = module
+    return found
+
+
+def stored(model) -> dict:
+    """Bytes of a model's 4-bit layers as bitsandbytes keeps them, from the tensors: packed,
+    scales, scales of scales, tables of levels; and `bits` per weight without the tables."""
+    parts = dict.fromkeys(("packed", "scales", "scales2", "tables"), 0)
+    count = 0
+    for module in linears(model).values():
+        state = module.weight.quant_state
+        count += state.shape.numel()
+        parts["packed"] += module.weight.nbytes
+        parts["scales"] += state.absmax.nbytes
+        parts["tables"] += state.code.nbytes
+        if state.nested:
+            parts["scales2"] += state.state2.absmax.nbytes + state.offset.nbytes
+            parts["tables"] += state.state2.code.nbytes
+    held = sum(size for part, size in parts.items() if part != "tables")
+    return {"weights": count, **parts, "bits": 8 * held / max(1, count)}
+
+
+def dequantized(module) -> torch.Tensor:
+    """The fp32 weight that a Linear4bit stands for."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(module.weight.data, module.weight.quant_state).float()
+
+
+MERGES = ("original", "dequantized", "requantized")
+
+
+def merge(tuned, base, into: str):
+    """A plain copy of `base` (unquantised) with the LoRA updates of `tuned` (QLoRA) added.
+
+    into: "original" adds them to the base's own weights, "dequantized" to those that were trained
+    against, "requantized" rounds the latter's sum to NF4 once more. Weights that are not quantised
+    are the base's.
+    """
+    import copy
+
+    if into not in MERGES:
+        raise UserError(f"into is {into!r}; expected one of {', '.join(MERGES)}")
+    plain = copy.deepcopy(base)
+    wanted = dict(plain.named_modules())
+    layers = {name.removeprefix("base_model.model."): module
+              for name, module in tuned.named_modules() if hasattr(module, "get_delta_weight")}
+    for name, module in linears(tuned).items():
+        weight = wanted[name].weight.detach() if into == "original" else dequantized(module)
+        if name in layers:
+            weight = weight + layers[name].get_delta_weight("default").detach()
+        if into == "requantized":
+            weight = dequantize(double(quantize(weight)))
+        wanted[name].weight.data.copy_(weight)
+    return plain
+
+
+@torch.no_grad()
+def kl(model, other, examples: list[dict]) -> float:
+    """Mean KL divergence, in nats per labelled token, of `other`'s predictions from `model`'s."""
+    from ftkit.data import encoding
+    from ftkit.engine.packed_attention import evaluating
+
+    total = count = 0
+    with evaluating(model), evaluating(other):
+        for start in range(0, len(examples), 16):
+            batch = encoding.collate(examples[start : start + 16], 0)
+            keep = batch.pop("labels")[:, 1:] != -100
+            ours, theirs = (torch.log_softmax(m(**batch).logits[:, :-1][keep].double(), -1)
+                            for m in (model, other))
+            total += float((ours.exp() * (ours - theirs)).sum())
+            count += int(keep.sum())
+    return total / max(1, count)
+
+
+def draw(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK):
+    """Histogram of the weights divided by their block's scale, and where the levels stand."""
+    from ftkit.report import style
+
+    levels = nf4() if levels is None else levels
+    rows = weight.detach().float().reshape(-1, block)
+    shares = (rows / rows.abs().amax(1, keepdim=True)).flatten()
+    with style.style():
+        picture = style.new_figure(6.4, 2.6)
+        ax = picture.add_subplot()
+        ax.hist(shares.numpy(), bins=101, color=style.COLOURS[5], density=True)
+        ax.vlines(levels.tolist(), 0, 0.35, color=style.COLOURS[1], linewidth=2)
+        ax.set_xlabel("weight, as a share of the largest in its block")
+        ax.set_yticks([])
+        picture.tight_layout()
+    gaps = levels.diff()
+    text = (f"Histogram of {weight.numel():,} weights divided by the largest of their block of "
+            f"{block}; lines mark the {len(levels)} levels, {float(gaps.min()):.2f} apart where "
+            f"weights are many and {float(gaps.max()):.2f} at the ends.")
+    return style.Picture(picture, text)

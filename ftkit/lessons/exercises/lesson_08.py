@@ -1,0 +1,110 @@
+"""Lesson 08, batch, accumulation, epochs, warm-up, decay, clipping."""
+
+from __future__ import annotations
+
+import math
+
+from ftkit.lessons.claims import exercise, near
+
+
+@exercise("optimizer_steps")
+def _(optimizer_steps):
+    asked = (52_002, 4, 4, 8, 3)
+    steps, dropped = optimizer_steps(*asked), optimizer_steps(*asked, drop_last=True)
+    wrong = {
+        math.ceil(52_002 / 4) * 3: "GPUs and accumulation make one step see 4 · 4 · 8 records",
+        39_001: "GPUs and accumulation make one step see 4 · 4 · 8 records",
+        math.ceil(52_002 / 16) * 3: "the 8 GPUs work on the same step: multiply by them too",
+        math.ceil(52_002 / 32) * 3: "accumulation: 4 micro-batches make one step",
+        1219: "an epoch ends with a short batch here, so round up in each epoch, then multiply",
+        1218: "without drop_last the short batch at the end of an epoch is a step, too",
+    }
+    if steps in wrong:
+        return wrong[steps]
+    if steps != 1221:
+        return f"52,002 records, 4 · 4 · 8, 3 epochs: {steps}; expected 1221"
+    if dropped != 1218:
+        return f"with drop_last: {dropped}; expected 406 full batches an epoch, 1218"
+    if optimizer_steps(100, 5, 2, 1, 2) != 20:
+        return "100 records in batches of 10, 2 epochs: expected 20 (no batch is short)"
+
+
+@exercise("accumulate")
+def _(accumulate):
+    import torch
+
+    model, batches = _toy()
+    big = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    truth = model(**big).loss
+    truth.backward()
+    wanted = model.weight.grad.clone()
+    model.zero_grad()
+    loss = accumulate(model, batches)
+    made = model.weight.grad
+    if made is None:
+        return "no gradient was left in .grad; call backward for each micro-batch"
+    parts = []
+    for batch in batches:
+        model.zero_grad()
+        model(**batch).loss.backward()
+        parts.append(model.weight.grad.clone())
+    if torch.allclose(made, parts[-1], atol=1e-6):
+        return "only the last micro-batch is in .grad; do not clear it in between"
+    if torch.allclose(made, sum(parts), atol=1e-6):
+        return "the gradient is the sum of the means: each part needs its share of the tokens"
+    if torch.allclose(made, sum(parts) / len(parts), atol=1e-6):
+        return ("a mean of means: a micro-batch with few labelled tokens weighs as much as one "
+                "with many")
+    counts = [(batch["labels"] != -100).sum() for batch in batches]
+    unshifted = sum(part * n / sum(counts) for part, n in zip(parts, counts, strict=True))
+    if torch.allclose(made, unshifted, atol=1e-6):
+        return ("nearly: the first token of a row is never predicted, so count labels[:, 1:] as "
+                "the loss does")
+    if not torch.allclose(made, wanted, atol=1e-5):
+        return "the gradient is not that of the big batch"
+    loss, truth = (float(torch.as_tensor(x).detach()) for x in (loss, truth))
+    if not near(loss, truth, 1e-4):
+        return f"the gradient is right; the loss is {loss:.4f}, expected {truth:.4f}"
+
+
+def _toy():
+    """A model of one matrix with transformers' shift, and micro-batches with 2, 9 and 5 labels."""
+    import types
+
+    import torch
+    from torch.nn import functional as F
+
+    class Toy(torch.nn.Embedding):
+        def forward(self, input_ids, labels):
+            logits = super().forward(input_ids)
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(),
+                                   ignore_index=-100)
+            return types.SimpleNamespace(loss=loss, logits=logits)
+
+    generator = torch.Generator().manual_seed(0)
+    model, batches = Toy(7, 7), []
+    model.weight.data = torch.randn(7, 7, generator=generator)
+    for first, labels in ((4, 1), (0, 4), (2, 3)):  # a label in the first place counts for nothing
+        ids = torch.randint(7, (2, 6), generator=generator)
+        marked = ids.clone()
+        marked[:, : 6 - labels] = -100
+        if first == 0:
+            marked[:, 0] = ids[:, 0]
+        batches.append({"input_ids": ids, "labels": marked})
+    return model, batches
+
+
+@exercise("decay_for")
+def _(decay_for):
+    made = decay_for(0.1, 2e-5, 1219)
+    wanted = -math.log(0.9) / (2e-5 * 1219 / 2)
+    if near(made, wanted / 2, 0.06):
+        return ("half of what is needed: with a cosine the mean rate is half of the peak")
+    if near(made, wanted, 2e-3):
+        return None if near(decay_for(0.5, 1e-4, 500), -math.log(0.5) / 0.025, 2e-3) else (
+            "10 % is right; 50 % is not: the factors multiply, so use the logarithm")
+    if near(made, 0.1 / (2e-5 * 1219 / 2), 2e-3):
+        return "close: the factors multiply, so it takes -log(1 - shrink), not shrink"
+    if near(made, -math.log(0.1) / (2e-5 * 1219 / 2), 2e-3):
+        return "that shrinks the weights to 10 %; they are to keep 90 %"
+    return f"10 % over 1,219 steps at 2e-5: {made:.4g}; expected about {wanted:.2f}"

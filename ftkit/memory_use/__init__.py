@@ -1,0 +1,1 @@
+"""How many bytes a training step needs: formula, simulation, measurement, and what fits."""

@@ -1,0 +1,117 @@
+"""The picture of a footprint: stacked bars of its parts against the memory of GPUs."""
+
+from __future__ import annotations
+
+from ftkit.memory_use import model_shapes
+from ftkit.memory_use.units import NAMES, gb
+from ftkit.report import style
+from ftkit.report.style import COLOURS
+
+HATCHES = ("", "//", "..", "xx", "", "\\\\", "--", "")
+SHOWN = ("RTX 4090 24GB", "A6000 48GB", "H100 80GB", "H200 141GB", "B200 192GB", "T4 16GB")
+
+
+def footprint(found) -> style.Picture:
+    """One bar for each way to know the bytes of `found`, a Footprint."""
+    rows = {"formula": found.formula, "simulation": found.simulation}
+    if found.measurement:
+        rows["measured here"] = {"measured": found.measurement, "peak": found.measurement}
+    return stacked({name: parts for name, parts in rows.items() if parts}, found.summary())
+
+
+def compared(found: dict, text: str = "") -> style.Picture:
+    """One bar for each Footprint of a dict name → Footprint, by its best way of knowing."""
+    rows = {name: one.simulation or one.formula for name, one in found.items()}
+    told = ", ".join(f"{name} {gb(parts['peak'])}" for name, parts in rows.items())
+    return stacked(rows, text or f"Peak per GPU: {told}.")
+
+
+def stacked(rows: dict, text: str) -> style.Picture:
+    """rows: name of a bar → part → bytes, with "peak"; `text` is the sentence below."""
+    with style.style():
+        high = 0.43 * len(rows)  # inches; above it are two lines of legend and names of GPUs
+        drawn = style.new_figure(7.6, high + 1.3)
+        ax = drawn.add_axes((0.17, 0.5 / (high + 1.3), 0.79, high / (high + 1.3)))
+        shown = [part for part in (*NAMES, "measured") if any(r.get(part) for r in rows.values())]
+        top = max(parts["peak"] for parts in rows.values())
+        unit, word = ((1e12, "TB (10¹² bytes)") if top >= 1e12 else (1e9, "GB (10⁹ bytes)")
+                      if top >= 1e9 else (1e6, "MB (10⁶ bytes)"))
+        for place, parts in enumerate(rows.values()):
+            left = 0.0
+            for part in shown:
+                width = parts.get(part, 0) / unit
+                look = _look(part, [*NAMES])
+                ax.barh(place, width, left=left, height=0.62, edgecolor="white", linewidth=0.6,
+                        **look)
+                left += width
+            ax.text(left + 0.008 * top / unit, place, gb(parts["peak"]), va="center", fontsize=8,
+                    zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        ax.set_yticks(range(len(rows)), [style.short(name, 18) for name in rows],
+                      parse_math=False)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.13 * top / unit)
+        ax.set_xlabel(f"{word} on each GPU")
+        _lines(ax, top, unit)
+        ax.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="lower center",
+                  bbox_to_anchor=(0.45, 1 + 0.2 / high), ncols=4, frameon=False, fontsize=7.5)
+        ax.grid(False, axis="y")
+    return style.Picture(drawn, text)
+
+
+def along(steps: dict) -> style.Picture:
+    """What lives during a step, from its beginning to its end: one panel for each `simulate.Step`
+    of a dict name → step, a point for each local maximum."""
+    with style.style():
+        drawn = style.new_figure(7.6, 3.0)
+        drawn.subplots(1, len(steps), sharey=True)
+        drawn.subplots_adjust(left=0.09, right=0.98, bottom=0.17, top=0.76, wspace=0.06)
+        shown = [part for part in NAMES if any(now.get(part) for step in steps.values()
+                                               for _, now in step.timeline)]
+        for ax, (name, step) in zip(drawn.axes, steps.items(), strict=True):
+            heights = [[now.get(part, 0) / 1e6 for _, now in step.timeline] for part in shown]
+            layers = ax.stackplot(range(len(step.timeline)), heights, linewidth=0)
+            for layer, part in zip(layers, shown, strict=True):
+                look = _look(part, [*NAMES])
+                layer.set(facecolor=look["color"], hatch=look["hatch"], edgecolor="white")
+            turn = [phase for phase, _ in step.timeline].index("backward pass")
+            ax.axvline(turn, color="#333333", linewidth=1, linestyle="--")
+            ax.set_title(f"{style.short(name)}: peak {gb(step.peak)}", fontsize=9)
+            end = len(step.timeline) - 1
+            ax.set_xticks([turn / 2, (turn + end) / 2], ["forward", "backward, step"])
+            ax.tick_params(axis="x", length=0)
+            ax.set_xlim(0, end)
+        drawn.axes[0].set_ylabel("MB")
+        drawn.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="upper center",
+                     ncols=4, frameon=False, fontsize=7.5)
+    told = [f"{name}: peak {gb(step.peak)} in the {step.moment}" for name, step in steps.items()]
+    return style.Picture(drawn, f"{'; '.join(told)}.")
+
+
+def _look(part: str, order: list) -> dict:
+    if part == "measured":
+        return {"color": "#777777"}
+    i = order.index(part)
+    return {"color": (*COLOURS, "#bbbbbb")[i], "hatch": HATCHES[i]}
+
+
+def _patch(part: str, order: list):
+    from matplotlib.patches import Patch
+
+    look = _look(part, order)
+    colour = look.pop("color")
+    return Patch(label=NAMES.get(part, part), facecolor=colour, edgecolor="white", **look)
+
+
+def _lines(ax, top, unit):
+    """A line for each GPU near the bars, which is where the question lies."""
+    from matplotlib.transforms import blended_transform_factory
+
+    taken = []
+    for name in SHOWN:
+        x = model_shapes.GPUS[name].usable / unit
+        if 0.1 * top / unit < x < 1.1 * top / unit and all(abs(x - t) > 0.13 * top / unit
+                                                          for t in taken):
+            taken.append(x)
+            ax.axvline(x, color="#333333", linewidth=1, linestyle="--", zorder=3)
+            ax.text(x, 1.02, name, fontsize=7, ha="center",
+                    transform=blended_transform_factory(ax.transData, ax.transAxes))

@@ -1,0 +1,426 @@
+"""The memory of a run before it runs: `ft.memory(config, model)`.
+
+    ft.memory(method="lora", model="meta-llama/Llama-2-7b")     draws itself
+    ft.memory(Config(...), "tiny", measure=True)                beside a real step on this machine
+
+Three ways to know the bytes stand side by side: the formula, the simulation of one real step, and
+the measurement where it was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import html
+import json
+from pathlib import Path
+
+from ftkit.base import machine
+from ftkit.base.config import Config
+from ftkit.base.errors import UserError
+from ftkit.memory_use import formula, model_shapes
+from ftkit.memory_use.units import NAMES, gb, size
+
+# Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md.
+ERROR = {"cpu": "at most 0.2 % from the measured peak (tests/benchmarks/MEMORY.md)",
+         "cuda": "not yet measured on a GPU"}
+GIVEN = ("weights", "gradients", "optimizer", "activations", "logits", "other", "peak")
+STATES = ("weights", "gradients", "optimizer")
+def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
+           offload: bool = False, device: str | None = None, lengths: list[int] | None = None,
+           labelled: float = 1.0, attention: str | None = None, logits: int | None = None,
+           simulation: bool = True, measure: bool = False, **changes) -> Footprint:
+    """What one training step of `config` on `model` holds, on each of `gpus` GPUs.
+
+    model: tiny, smollm2, a known hub id or short name (`shapes.names()`), a folder, a config.json
+    (no weights needed), or a number of parameters such as 7e9 or "7B" (its states only).
+    changes: fields of Config, `ft.memory(model="tiny", method="lora")`.
+    zero: stage 0 to 3 (0: every GPU holds all, as DDP); offload: optimizer state in the host's
+    memory. device: whose rules hold, cpu or cuda; by default this machine's for a model that is
+    here, cuda for others or several GPUs.
+    lengths: tokens of each sequence in a batch; by default `batch_size` of `max_length`.
+    labelled: share of the tokens with loss. attention: sdpa or eager, transformers' own on padded
+    batches, in place of ours. logits: most logits at once (all: a very large number).
+    simulation: False gives the formula alone, at once. measure: also take one real step here
+    (tiny, smollm2 and folders only).
+    Raises ValueError for what is not known or makes no sense.
+    """
+    if not isinstance(config, Config | None):
+        raise UserError(f"config is a {type(config).__name__}; expected a Config (a model goes to "
+                        "model=)")
+    config = (config or Config()).but(**changes)
+    _check(config, gpus, zero, offload, device, attention)
+    if measure and (attention or logits or offload or device not in (None, machine.device())):
+        raise UserError("a measurement takes the step as a run on this machine does; leave "
+                        "attention, logits, offload and device out, or measure")
+    count = model_shapes.count_of(model)
+    here = count is None and gpus == 1 and _is_here(model)
+    device = device or (machine.device() if here else "cuda")
+    shape = None if count is not None else model_shapes.shape(model)
+    context = getattr(shape, "max_position_embeddings", None) or 2048
+    precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
+    config = _stored(shape, config.resolved("other", precision, context))
+    lengths = tuple(lengths or [config.max_length] * config.batch_size)
+    if count is not None:
+        found = _of_count(config, count, gpus, zero)
+    else:
+        find = _of_shape if simulation else _quick
+        with _in_words(shape):
+            found = find(config, shape, gpus, zero, lengths, labelled, device, attention, logits)
+    found = dataclasses.replace(found, model=_named(model), offload=offload, device=device)
+    if offload:
+        found = _offloaded(found)
+    return found.measured_here(model, lengths, labelled) if measure else found
+
+
+@dataclasses.dataclass(frozen=True)
+class Footprint:
+    """Bytes per GPU of one training step.
+
+    states: weights, gradients, master, optimizer, by formula: exact. formula: all parts and their
+    sum, `peak`. simulation: the same parts as the traced step has them at the moment of its
+    peak, which they add up to; None for a bare number of parameters. largest: each part at its
+    own largest, not all at once. measurement: the peak of a real step here, or None.
+    """
+
+    config: Config
+    parameters: int
+    trainable: int
+    states: dict
+    formula: dict
+    simulation: dict | None = None
+    largest: dict | None = None
+    moment: str = ""
+    gpus: int = 1
+    zero: int = 0
+    model: str = ""
+    offload: bool = False
+    device: str = "cpu"
+    host: float = 0
+    measurement: int | None = None
+    bits: float = 32.0
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the peak: simulated where there is a simulation, else by formula."""
+        return round((self.simulation or self.formula)["peak"])
+
+    @property
+    def total_states(self) -> float:
+        """Bytes of weights, gradients, master copies and optimizer state together."""
+        return sum(self.states.values())
+
+    @property
+    def method(self) -> str:
+        return "simulation" if self.simulation else "formula"
+
+    @property
+    def fits(self) -> dict[str, bool]:
+        """GPU → whether the peak fits beside CUDA's own needs."""
+        return {name: self.peak <= gpu.usable for name, gpu in model_shapes.GPUS.items()}
+
+    @property
+    def error(self) -> str:
+        """How far the prediction may be off."""
+        if not self.simulation:
+            return "states exact, activations not counted" if not self.formula["activations"] \
+                else "activations estimated"
+        if self.zero:
+            return ERROR["cuda"] + "; ZeRO's division by formula"
+        return ERROR[self.device]
+
+    def to_dict(self) -> dict:
+        """The JSON of `ftkit memory --json`; bytes per GPU.
+
+        weights, gradients and optimizer (with master copies) are the whole states; activations,
+        logits and other are each at their largest. They need not all coincide, so that the peak
+        may be below their sum; `at_peak` are the parts that do add up to it.
+        """
+        parts = dict(self.formula if self.largest is None else self.largest)
+        states = dict(self.states)
+        states["optimizer"] += states.pop("master")
+        parts["other"] = parts.get("other", 0) + parts.pop("copies", 0)
+        per_gpu = {k: round(states.get(k, parts.get(k, 0))) for k in GIVEN if k != "peak"}
+        return {
+            "config": self.config.to_dict(), "model": self.model, "parameters": self.parameters,
+            "trainable_parameters": self.trainable, "gpus": self.gpus, "zero": self.zero,
+            "offload": self.offload, "device": self.device,
+            "per_gpu": per_gpu | {"peak": self.peak},
+            "states": round(sum(per_gpu[k] for k in STATES)),
+            "at_peak": {k: round(v) for k, v in (self.simulation or self.formula).items()},
+            "moment": self.moment, "host": round(self.host), "bits_per_weight": self.bits,
+            "method": self.method, "error": self.error, "measured": self.measurement,
+            "fits": self.fits,
+        }
+
+    def measured_here(self, model, lengths, labelled: float = 1.0) -> Footprint:
+        """This prediction beside a real step on this machine."""
+        from ftkit.memory_use import measure
+
+        if self.gpus > 1 or not _is_here(model):
+            raise UserError(f"{self.model} on {self.gpus} GPUs cannot be measured here; "
+                            "measure=True takes tiny, a fetched smollm2 or a folder")
+        step = measure.step(str(model), self.config, list(lengths), labelled)
+        return dataclasses.replace(self, measurement=step.peak)
+
+    def plot(self):
+        """Stacked bars of the ways to know it, against the memory of GPUs."""
+        from ftkit.memory_use import charts
+
+        return charts.footprint(self)
+
+    def summary(self) -> str:
+        """One or two sentences with the number, its error and where it fits."""
+        where = f" on each of {self.gpus} GPUs (ZeRO-{self.zero})" if self.gpus > 1 else ""
+        fitting = sorted((model_shapes.GPUS[n].mib, n) for n, fits in self.fits.items() if fits)
+        fits = f"the smallest GPU it fits: {fitting[0][1]}" if fitting else "it fits no single GPU"
+        at = f", in the {self.moment}" if self.moment else ""
+        measured = ""
+        if self.measurement:
+            off = self.peak / self.measurement - 1
+            measured = f" Measured here: {size(self.measurement)} (prediction {off:+.3%})."
+        return (f"{self.model}, {self.config.method}, {self.config.precision}: peak "
+                f"{size(self.peak)}{where}{at} by {self.method} ({self.error}); "
+                f"{gb(self.total_states)} of states; {fits}.{measured}")
+
+    def told(self) -> str:
+        """The parts as a table for a terminal, the sentence, and the GPUs that it fits."""
+        ways = self._ways()
+        wide = max(len(name) for name in NAMES.values()) + 2
+        lines = [" " * wide + "".join(f"{name:>22}" for name, _ in ways)]
+        for part in (*NAMES, "peak"):
+            if any(parts.get(part) for _, parts in ways):
+                cells = [gb(parts[part]) if part in parts else "" for _, parts in ways]
+                lines.append(f"{NAMES.get(part, part):<{wide}}"
+                             + "".join(f"{cell:>22}" for cell in cells))
+        fitting = [name for name, fits in self.fits.items() if fits]
+        host = f"; {gb(self.host)} in the host's memory" if self.offload else ""
+        return "\n".join([*lines, "", self.summary(),
+                          f"{self.trainable:,} of {self.parameters:,} parameters are trained, "
+                          f"{self.bits:.3f} bits a frozen weight{host}" if self.config.method
+                          == "qlora" else f"{self.trainable:,} of {self.parameters:,} parameters "
+                          f"are trained{host}",
+                          "Fits: " + (", ".join(fitting) or "none of the known GPUs")])
+
+    def __repr__(self) -> str:
+        return f"Footprint({self.summary()})"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        bundle = self.plot()._repr_mimebundle_()
+        bundle["text/html"] += self._table()
+        return bundle
+
+    def _ways(self) -> list:
+        ways = [("formula", self.formula), ("simulation", self.simulation),
+                ("each at its largest", self.largest)]
+        return [(name, parts) for name, parts in ways if parts]
+
+    def _table(self) -> str:
+        """Parts by way of knowing, in GB."""
+        ways = self._ways()
+        head = "".join(f"<th>{name}</th>" for name, _ in ways)
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(NAMES.get(part, part))}</td>"
+            + "".join(f"<td>{gb(parts[part]) if part in parts else ''}</td>" for _, parts in ways)
+            + "</tr>" for part in (*NAMES, "peak") if any(parts.get(part) for _, parts in ways))
+        return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+# ------------------------------------------------------------------ inside
+
+
+def _stored(shape, config):
+    """The config as it runs on a model whose folder holds quantised weights."""
+    stored = getattr(shape, "quantization_config", None)
+    if not stored or config.method == "qlora":
+        return config
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    if config.method == "lora" and stored.get("load_in_4bit"):
+        return config.but(method="qlora")
+    raise UserError(f"the weights of this model are quantised ({stored.get('quant_method')}), and "
+                    f"method {config.method} over them is not predicted; 4 bits of bitsandbytes "
+                    "with lora or qlora are")
+
+
+def _check(config, gpus, zero, offload, device, attention):
+    if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 1:
+        raise UserError(f"gpus is {gpus!r}; expected a whole number of at least 1")
+    for name, value, choices in (("zero", zero, (0, 1, 2, 3)), ("device", device,
+                                 (None, "cpu", "cuda")),
+                                 ("attention", attention, (None, "sdpa", "eager")),
+                                 ("offload", offload, (False, True))):
+        if value not in choices:
+            raise UserError(f"{name} is {value!r}; expected one of "
+                            f"{', '.join(str(c) for c in choices)}")
+    if zero and gpus == 1:
+        raise UserError(f"zero is {zero} with one GPU, which has nobody to share with; give gpus "
+                        "of 2 or more")
+    if zero and config.optim not in ("adamw_torch", "sgd"):
+        raise UserError(f"optim is {config.optim} with zero {zero}; ZeRO divides the states of "
+                        "adamw_torch or sgd")
+
+
+@contextlib.contextmanager
+def _in_words(shape):
+    """What transformers, peft or torch raise for sizes that do not go together, or for a kind of
+    model that is not trained like this, as a ValueError with their reason."""
+    try:
+        yield
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"a training step of this {shape.model_type} cannot be traced ({type(error).__name__}: "
+            f"{reason}); check the sizes in its config, or give its number of parameters, such as "
+            "7.5B, for its states") from error
+
+
+def _is_here(model) -> bool:
+    """Whether its weights are on this machine."""
+    from ftkit.model import loading
+
+    if not isinstance(model, str) or (model not in ("tiny", "smollm2") and "/" not in model):
+        return False
+    try:
+        folder = Path(loading.locate(model))
+    except ValueError:
+        return False
+    return any(folder.glob("*.safetensors"))
+
+
+def _named(model) -> str:
+    return str(getattr(model, "name_or_path", "") or getattr(model, "model_type", "")
+               or (model.get("model_type", "a config") if isinstance(model, dict) else model))
+
+
+def _of_count(config, count, gpus, zero) -> Footprint:
+    """The states of so many parameters, all trained."""
+    if config.method != "full":
+        raise UserError(f"method {config.method} needs the shape of a model, and {count:g} "
+                        "parameters have none; give a model, or method full")
+    states = formula.states(count, count, config, gpus, zero)
+    parts = {**states, "activations": 0, "logits": 0, "other": 0}
+    bits = 8 * formula.recipe(config, zero)["weights"]
+    return Footprint(config, round(count), round(count), states,
+                     parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
+
+
+def _quick(config, shape, gpus, zero, lengths, labelled, *_) -> Footprint:
+    """By formula, from the shapes of the tensors."""
+    trained, everything, facts = _shaped(shape.to_json_string(), _bare(config))
+    states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
+                            facts["factored"])
+    parts = _by_formula(config, shape, states, lengths, labelled)
+    bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
+    return Footprint(config, everything, trained, states, parts, gpus=gpus, zero=zero, bits=bits)
+
+
+@functools.lru_cache(maxsize=64)
+def _shaped(shape_json, config) -> tuple:
+    """Trainable and all parameters of the model that `config` would train, and its facts."""
+    from ftkit.memory_use import simulate
+    from ftkit.model import loading
+
+    model = simulate.build(model_shapes.shape(json.loads(shape_json)), config)
+    return *loading.count(model), simulate.facts(model)
+
+
+def _by_formula(config, shape, states, lengths, labelled) -> dict:
+    tokens = sum(lengths)
+    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths)),
+             "logits": formula.logits(shape, config, round(labelled * (tokens - len(lengths)))),
+             "other": 0}
+    return parts | {"peak": sum(parts.values())}
+
+
+def _of_shape(config, shape, gpus, zero, lengths, labelled, device, attention, logits):
+    half = zero and config.precision in ("bf16", "fp16")
+    traced = config.but(precision="pure-bf16") if half else config
+    step = simulated(shape, traced, lengths, labelled, device, attention, logits)
+    facts = step.facts
+    states = formula.states(step.parameters, step.trainable, config, gpus, zero,
+                            facts["quantized"], facts["factored"])
+    parts = _by_formula(config, shape, states, lengths, labelled)
+    at_peak, largest, moment = _divided(step, facts, config, gpus, zero, states)
+    bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
+    return Footprint(config, step.parameters, step.trainable, states, parts, at_peak, largest,
+                     moment, gpus=gpus, zero=zero, bits=bits)
+
+
+def _divided(step, facts, config, gpus, zero, states):
+    """Parts at the peak of one rank: the timeline of one GPU, its states divided as ZeRO does.
+
+    Stage 3 adds what is gathered while a layer runs: the embeddings and head, which stay, and two
+    layers (one in use, one on its way), and in the backward pass as much in gradients; stage 2
+    the gradients of a layer before they are scattered.
+    """
+    if not zero:
+        return step.at_peak | {"peak": step.peak}, step.parts, step.moment
+    share = {"weights": gpus if zero == 3 else 1, "gradients": gpus if zero >= 2 else 1}
+    root, layer = facts["root"], facts["layer"]
+    best, largest = None, dict.fromkeys(step.parts, 0)
+    for phase, now in step.timeline:
+        parts = {k: v / share.get(k, 1) for k, v in now.items()}
+        if now["optimizer"]:
+            parts["optimizer"] = states["optimizer"]
+        parts["master"] = states["master"]
+        if zero == 3 and phase in ("forward pass", "backward pass"):
+            parts["other"] += root + 2 * layer
+        if zero >= 2 and phase == "backward pass" and step.trainable == step.parameters:
+            parts["other"] += layer + (root if zero == 3 else 0)
+        largest = {k: max(v, largest.get(k, 0)) for k, v in parts.items()}
+        if best is None or sum(parts.values()) > best[0]:
+            best = sum(parts.values()), parts, phase
+    return best[1] | {"peak": best[0]}, largest, best[2]
+
+
+def _offloaded(found):
+    """Optimizer state and master copies in the host's memory."""
+    away = ("optimizer", "master")
+    host = (found.states["optimizer"] + found.states["master"]) * found.gpus
+
+    def without(parts):
+        if parts is None:
+            return None
+        kept = {k: 0 if k in away else v for k, v in parts.items()}
+        if "peak" in parts:
+            kept["peak"] = sum(v for k, v in kept.items() if k != "peak")
+        return kept
+
+    return dataclasses.replace(
+        found, states=without(found.states), formula=without(found.formula), host=host,
+        simulation=without(found.simulation), largest=without(found.largest))
+
+
+# Fields that change no bytes; without them one simulation serves a whole sweep.
+_WEIGHTLESS = ("learning_rate", "epochs", "max_steps", "warmup_steps", "lr_scheduler_type",
+               "weight_decay", "replay", "loss_on", "early_stopping_patience", "eval_steps", "seed",
+               "lora_alpha", "batch_size", "packing", "metric_for_best_model", "max_length")
+
+
+def _bare(config):
+    return config.but(**{name: Config.__dataclass_fields__[name].default
+                         for name in _WEIGHTLESS})
+
+
+def simulated(shape, config, lengths, labelled=1.0, device="cpu", attention=None, logits=None):
+    """`simulate.step`, remembered."""
+    return _simulated(shape.to_json_string(), _bare(config), tuple(lengths), labelled, device,
+                      attention, logits)
+
+
+@functools.lru_cache(maxsize=256)
+def _simulated(shape_json, config, lengths, labelled, device, attention, logits):
+    from ftkit.memory_use import simulate
+
+    return simulate.step(
+        model_shapes.shape(json.loads(shape_json)),
+        config,
+        list(lengths),
+        labelled,
+        device,
+        attention,
+        logits,
+    )

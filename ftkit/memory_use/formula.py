@@ -1,0 +1,91 @@
+"""Memory of training in closed form: what one can work out on paper, and what it leaves out.
+
+    states(parameters, trainable, config)         weights, gradients, optimizer, in bytes
+    activations(shape, config, tokens, length)    after Korthikanti et al. 2022
+
+The states are exact. The activations are the usual estimate; `simulate` traces the real step.
+"""
+
+from __future__ import annotations
+
+FP32, HALF = 4, 2
+# Bits of a 4-bit weight with double quantisation (Dettmers et al. 2023, section 3): 4, an 8-bit
+# scale for 64 weights, an fp32 scale for 256 of those.
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+
+
+def recipe(config, zero: int = 0) -> dict:
+    """Bytes per parameter of weights, gradients, master copies and optimizer state.
+
+    Autocast (bf16, fp16) keeps fp32 weights, which are the master copy themselves. With ZeRO the
+    recipe of its paper is taken: 16-bit weights and gradients, fp32 master copy with the
+    optimizer. Both are 16 bytes with AdamW.
+    """
+    pure = config.precision == "pure-bf16"
+    mixed = bool(zero) and config.precision in ("bf16", "fp16")
+    low = HALF if pure or mixed else FP32
+    moments = {"adamw_torch": 2 * (HALF if pure else FP32), "sgd": 0, "adafactor": 0,
+               "adamw_bnb_8bit": 2 * (1 + 4 / 256), "paged_adamw_8bit": 2 * (1 + 4 / 256)}
+    return {"weights": low, "gradients": low, "master": FP32 if mixed else 0,
+            "optimizer": moments[config.optim]}
+
+
+def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int = 0,
+           quantized: float = 0, factored: float = 0) -> dict:
+    """Bytes per GPU of weights, gradients, master copies and optimizer state.
+
+    quantized: parameters kept in 4 bits; factored: numbers that Adafactor keeps (for a matrix one
+    for each row and column).
+    """
+    kind = recipe(config, zero)
+    weight = kind["weights"] * (parameters - quantized) + NF4_BITS / 8 * quantized
+    divided = zero_states(parameters, gpus, zero, weights=weight / parameters,
+                           gradients=kind["gradients"], trainable=trainable,
+                           optimizer=kind["optimizer"])
+    share = gpus if zero >= 1 else 1
+    optimizer = divided["optimizer"]
+    if config.optim == "adafactor":
+        optimizer = FP32 * factored / share
+    return {"weights": divided["parameters"], "gradients": divided["gradients"],
+            "master": kind["master"] * trainable / share, "optimizer": optimizer}
+
+
+def activations(shape, config, tokens: int, length: int) -> float:
+    """Bytes saved for the backward pass: s b h (34 + 5 a s / h) in each layer, in 16 bits.
+
+    Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, for one GPU; s b = tokens, s = length.
+    The second term are the attention scores, which flash attention does not keep: left out above
+    512 tokens, where our step takes such a kernel. Without autocast everything is twice as wide.
+    With checkpointing only the input of each layer stays (2 s b h), and one layer is whole.
+    """
+    shape = shape.get_text_config()
+    h, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
+    wide = 2 if config.precision == "fp32" else 1
+    layer = wide * tokens * h * (34 + (5 * heads * length / h if length <= 512 else 0))
+    if config.gradient_checkpointing:
+        return layers * wide * 2 * tokens * h + layer
+    return layers * layer
+
+
+def logits(shape, config, labelled: int) -> float:
+    """Bytes of logits and their gradient in our loss, which holds at most `fast.LOGITS` at once."""
+    from ftkit.engine import packed_loss
+
+    vocabulary = shape.get_text_config().vocab_size
+    rows = min(labelled, max(64, packed_loss.LOGITS // vocabulary))
+    return rows * vocabulary * (FP32 + (FP32 if config.precision == "fp32" else HALF))
+
+
+def zero_states(parameters: float, ranks: int = 1, stage: int = 0, *, weights: float = 4,
+           gradients: float = 4, optimizer: float = 8, trainable: float | None = None) -> dict:
+    """Bytes per rank of parameters, gradients and optimizer states under ZeRO.
+
+    Stage 1 divides the optimizer states among the ranks, 2 the gradients too, 3 the parameters as
+    well (section 3 of the paper). weights, gradients, optimizer: bytes per parameter; the paper's
+    mixed precision is 2, 2 and 12. trainable: how many of the parameters have gradients and
+    optimizer states; by default all. Activations are not included.
+    """
+    trainable = parameters if trainable is None else trainable
+    return {"parameters": weights * parameters / (ranks if stage >= 3 else 1),
+            "gradients": gradients * trainable / (ranks if stage >= 2 else 1),
+            "optimizer": optimizer * trainable / (ranks if stage >= 1 else 1)}

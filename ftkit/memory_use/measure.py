@@ -1,0 +1,63 @@
+"""One real training step, measured: what `simulate` predicts.
+
+    step("tiny", Config(method="lora"), [128, 128])
+
+On CPU the meter counts the storages; on CUDA the allocator's own peak is read as well.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from ftkit.engine import loop, packed_loss
+from ftkit.memory_use import simulate
+from ftkit.model import loading
+
+
+def step(model, config, lengths: list[int], labelled: float = 1.0) -> simulate.Step:
+    """Train one step on sequences of so many tokens and return its bytes.
+
+    model: a name as in `models.load`, or a model that is copied. The tokens are arbitrary, so
+    nothing is learned; it is the second step, with the optimizer's state in place.
+    """
+    torch.manual_seed(config.seed)
+    model = prepare(model, config)
+    update = loop.Update(model, config.but(learning_rate=1e-3))
+    simulate.fill_state(update)
+    size = model.config.get_text_config().vocab_size
+    examples = [simulate.example(n, labelled, size) for n in lengths]
+    batches = [packed_loss.flatten(examples, update.device, share=False)
+               for _ in range(config.gradient_accumulation_steps)]
+    return taken(update, batches)
+
+
+def prepare(model, config, copied: bool = True):
+    """A model ready for training as `Experiment.run` makes it."""
+    if isinstance(model, str):
+        model, _ = loading.load(model, quantize=config.method == "qlora")
+    elif copied:
+        model = copy.deepcopy(model)
+    model = loading.trainable(model, config)
+    packed_loss.supports(model)  # its trial is no part of a step
+    return model.train()
+
+
+def taken(update, batches) -> simulate.Step:
+    """Take the step `update(batches, rate)` under a meter."""
+    cuda = update.device.type == "cuda"
+    meter = simulate.watch(update, batches, 512 if cuda else 1)
+    before = meter.total
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(update.device)
+        before = torch.cuda.memory_allocated(update.device)
+        update(batches, 1e-3)
+        peak = torch.cuda.max_memory_allocated(update.device)
+        return simulate.Step(peak, {}, "", {}, before, *loading.count(update.model))
+    with meter:
+        update(batches, 1e-3)
+    return simulate.Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
+                         *loading.count(update.model), meter.timeline)
+
+

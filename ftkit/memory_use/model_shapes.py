@@ -1,0 +1,149 @@
+"""Shapes of known models and sizes of known GPUs: what a prediction needs of them, no weights.
+
+    config = shape("meta-llama/Llama-2-7b")     a transformers config; also "llama-2-7b"
+    GPUS["H100 80GB"].usable
+
+`shapes.jsonl` holds what each model's own config.json says about its sizes (Brown et al. 2020,
+table 2.1, for the GPT-3 of 175 billion parameters, written as a GPT-2, which it resembles).
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+
+GIB = 2**30
+
+
+class Gpu(NamedTuple):
+    """gb: what the data sheet says, in GB of 10**9 or GiB as the maker likes. mib: what the driver
+    reports in MiB (`nvidia-smi`; a little less where error correction takes its part)."""
+
+    gb: int
+    mib: int
+
+    @property
+    def usable(self) -> int:
+        """Bytes left for tensors, after CUDA's own context and work space."""
+        return self.mib * 2**20 - RESERVED
+
+
+# A CUDA context with cuBLAS takes 0.3 to 0.6 GiB, depending on card and driver; torch's caching
+# allocator loses some more to rounding.
+RESERVED = 600 * 2**20
+# Data sheets: nvidia.com/en-us/data-center (T4, V100, A10, L4, A100, L40S, H100, H200, B200),
+# /geforce (RTX), amd.com/en/products/accelerators (MI300X).
+GPUS = {
+    "T4 16GB": Gpu(16, 15360), "V100 16GB": Gpu(16, 16384), "V100 32GB": Gpu(32, 32768),
+    "RTX 4090 24GB": Gpu(24, 24564), "A10 24GB": Gpu(24, 23028), "L4 24GB": Gpu(24, 23034),
+    "RTX 5090 32GB": Gpu(32, 32607), "A100 40GB": Gpu(40, 40960), "A6000 48GB": Gpu(48, 49140),
+    "L40S 48GB": Gpu(48, 46068), "A100 80GB": Gpu(80, 81920), "H100 80GB": Gpu(80, 81559),
+    "H200 141GB": Gpu(141, 143771), "B200 192GB": Gpu(192, 183359),
+    "MI300X 192GB": Gpu(192, 196592),
+}
+
+
+def _file() -> Path:
+    return machine.package() / "memory_use" / "model_shapes.jsonl"
+
+
+@functools.cache
+def known() -> dict[str, dict]:
+    """Every name of every known model, in lower case, with the sizes in its config."""
+    found = {}
+    for line in _file().read_text("utf-8").splitlines():
+        row = json.loads(line)
+        for name in (row["id"], *row["names"]):
+            found[name.lower()] = row["config"]
+            found[re.sub("-hf$", "", name.lower().rpartition("/")[2])] = row["config"]
+    return found
+
+
+def names() -> list[str]:
+    """The hub ids (or names) of the known models."""
+    text = _file().read_text("utf-8")
+    return [json.loads(line)["id"] for line in text.splitlines()]
+
+
+def shape(model):
+    """The transformers config of a model, without its weights.
+
+    model: tiny, smollm2, a known hub id or its short name, a folder, a config.json, a dict with
+    the content of one, or a transformers config. Raises ValueError in words.
+    """
+    import transformers
+
+    if isinstance(model, transformers.PretrainedConfig):
+        return model
+    if isinstance(model, dict):
+        return _from_dict(model, "the given config")
+    name = str(model)
+    if name.lower() in known():
+        return _from_dict(known()[name.lower()], name)
+    path = Path(name).expanduser()
+    if path.is_file():
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError
+        except (ValueError, OSError, RecursionError):
+            raise UserError(f"{name} is not a config.json: expected a JSON object with "
+                            "model_type and the sizes of a model") from None
+        return _from_dict(content, name)
+    if name == "smollm2":
+        return _from_dict(known()["smollm2-135m"], name)
+    if name == "tiny" or path.is_dir():
+        from ftkit.model import loading
+
+        folder = Path(loading.locate(name))
+        return _from_dict(json.loads((folder / "config.json").read_text("utf-8")), name)
+    return _cached(name)
+
+
+def _from_dict(content: dict, name: str):
+    from transformers import AutoConfig
+
+    content = dict(content)
+    kind = content.pop("model_type", None)
+    try:
+        return AutoConfig.for_model(kind, **content)
+    except Exception as error:  # each architecture checks its sizes in its own way
+        reason = f"model_type {kind!r} is unknown to transformers" if kind else (
+            "it has no model_type")
+        if not isinstance(error, KeyError | ValueError):
+            reason = " ".join(str(error).split())
+        raise UserError(f"{name} describes no model: {reason}; expected the config.json that "
+                        "save_pretrained wrote") from None
+
+
+def _cached(name: str):
+    """A hub id that is not in the table: its config if it was downloaded before."""
+    from transformers import AutoConfig
+
+    if name.count("/") == 1:
+        try:
+            return AutoConfig.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError):
+            pass
+    near = difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"the shape of {name!r} is not known{hint or ';'} give tiny, smollm2, one of "
+                    "the known models (`ftkit memory --models` lists them), a folder, a "
+                    "config.json, or a number of parameters such as 7.5B")
+
+
+def count_of(model) -> float | None:
+    """7.5e9 for 7.5e9, "7.5e9", "7.5B" or "350M"; None for anything else."""
+    if isinstance(model, int | float) and not isinstance(model, bool):
+        return float(model) if 0 < model < 1e30 else None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmbt]?)", str(model).lower())
+    if not found:
+        return None
+    return count_of(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[found[2]])

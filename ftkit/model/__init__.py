@@ -1,0 +1,1 @@
+"""Models on disk and in memory: loading, download, PEFT methods, merge, export."""

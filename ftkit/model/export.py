@@ -1,0 +1,152 @@
+"""A tuned model as a folder that other programs read: adapter merged, rounded once, with a card.
+
+    export("my-adapter", "my-model", dtype="bf16")
+
+The sum base + update is made in fp32 and rounded once at the end: an update is small beside its
+weight, and rounding the base first, or adding in bf16, loses part of it (lesson 10 measures how
+much). An adapter trained by qlora is added to the dequantised 4-bit base it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from ftkit.base import formatting
+from ftkit.base.errors import UserError
+from ftkit.model import adapter_folder, loading, peft_methods
+
+RECIPE = "ftkit_run.json"  # what `ftkit run --out` leaves beside the weights
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def keep_recipe(run, folder: str | Path):
+    """Write what happened into the folder of the saved weights, for the model card."""
+    Path(folder, RECIPE).write_text(json.dumps(run.to_dict(), indent=1), encoding="utf-8")
+
+
+def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
+    """Write `source` (a saved adapter or model) as one whole model in `out`; returns the folder.
+
+    dtype: fp32, bf16 or fp16, in which the weights are stored. out must not exist or be empty, and
+    appears only when it is complete. The result is plain `save_pretrained` in safetensors with
+    tokenizer and model card, which transformers, vLLM and llama.cpp's converter read. Raises
+    ValueError for a source that cannot be merged.
+    """
+    import torch
+
+    source, out = Path(source).expanduser(), Path(out).expanduser()
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder; name a new one")
+    if not source.is_dir():
+        raise UserError(f"no folder {source}; expected one that `ftkit run --out` or peft's "
+                        "save_pretrained has written")
+    recipe = _recipe(source)
+    model, tokenizer = _whole(source, recipe, dtype)
+    kind = getattr(torch, DTYPES[dtype])
+    if dtype == "fp16":
+        largest = max(p.detach().abs().max().item() for p in model.parameters())
+        if largest > torch.finfo(kind).max:
+            raise UserError(f"a weight of {largest:.3g} does not fit fp16, whose largest number "
+                            f"is {torch.finfo(kind).max:g}; use bf16")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        loading.save(model.to(kind), tokenizer, part)
+        (part / "README.md").write_text(card(source, recipe, dtype), encoding="utf-8")
+        if out.is_dir():
+            out.rmdir()
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def _whole(source: Path, recipe: dict, dtype: str):
+    """The plain fp32 model of the folder, and its tokenizer."""
+    if not adapter_folder.is_adapter(source):
+        return loading.load(str(source), device="cpu")
+    base_name = adapter_folder.base_of(source)
+    base, _ = loading.load(base_name, device="cpu")
+    if recipe.get("config", {}).get("method") == "qlora":
+        _as_quantized(base, base_name)
+    model = adapter_folder.apply(base, source)
+    return peft_methods.unwrap(model), loading.load_tokenizer(str(source))
+
+
+def _as_quantized(model, name: str):
+    """Give `model` the weights that qlora trained on: rounded to NF4 and back (in place)."""
+    import bitsandbytes as bnb
+    import torch
+
+    rounded, _ = loading.load(name, quantize=True)
+    with torch.no_grad():
+        for place, module in rounded.named_modules():
+            if isinstance(module, bnb.nn.Linear4bit):
+                weight = bnb.functional.dequantize_4bit(module.weight.data,
+                                                        module.weight.quant_state)
+                model.get_submodule(place).weight.copy_(weight)
+
+
+def _recipe(source: Path) -> dict:
+    try:
+        found = json.loads((source / RECIPE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# ------------------------------------------------------------------------------ the model card
+
+
+def card(source: Path, recipe: dict, dtype: str) -> str:
+    """README.md in the form of Hugging Face model cards: what it is, its recipe, its results."""
+    base = (
+        adapter_folder.base_of(source)
+        if adapter_folder.is_adapter(source)
+        else str(recipe.get("model", "?"))
+    )
+    # A path of this machine tells others nothing and may tell too much.
+    base = Path(base).name if Path(base).is_absolute() else base
+    lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers",
+             "tags: [ftkit]", "---", "", f"# {_plain(base)}, fine-tuned", ""]
+    if not recipe:
+        return "\n".join(lines + [
+            f"Weights in {dtype}. No {RECIPE} lay beside the adapter, so how it was trained, on "
+            "what, and with what result is not known here.", ""])
+    data, config = recipe.get("data", {}), recipe.get("config", {})
+    defaults = _defaults()
+    asked = {k: v for k, v in config.items() if v != defaults.get(k) and v is not None}
+    lines += [f"Weights in {dtype}; {recipe.get('trainable_parameters', 0):,} of "
+              f"{recipe.get('total_parameters', 0):,} parameters were trained.", "",
+              "## Data", "",
+              f"- {_plain(data.get('name'))}: {data.get('rows', 0):,} records, "
+              f"{recipe.get('supervised_tokens', 0):,} tokens that carried loss",
+              f"- sha256 `{_plain(data.get('sha256'))}`", "",
+              "## Recipe", "", "```",
+              " ".join(f"{k}={v}" for k, v in asked.items()).replace("`", "'"), "```", "",
+              f"{len(recipe.get('history', []))} steps in {recipe.get('seconds', 0):.0f} s"
+              + (f"; {_plain(recipe['stopped'])}" if recipe.get("stopped") else "") + "; "
+              + ", ".join(f"{_plain(k)} {_plain(v)}"
+                          for k, v in recipe.get("versions", {}).items()) + ".", "",
+              "## Results", "", "| measure | before | after |", "|---|---|---|"]
+    before, after = recipe.get("before", {}), recipe.get("after", {})
+    lines += [f"| {_plain(k)} | {formatting.cell(before.get(k))} | {formatting.cell(v)} |"
+              for k, v in after.items()]
+    lines += ["", "Losses are nats per token on held-out records. Nothing else was measured: "
+              "whether the model is right, safe or fair in your use is yours to test.", ""]
+    return "\n".join(lines)
+
+
+def _defaults() -> dict:
+    from ftkit.base.config import Config
+
+    return Config().to_dict()
+
+
+def _plain(text) -> str:
+    """Text of others in a Markdown page: on one line, and no markup of its own."""
+    return "".join("\\" + c if c in "\\`*_{}[]<>#|!$~&" else c for c in formatting.clean(text))

@@ -1,0 +1,114 @@
+"""The PEFT family: what a Config asks of peft, method by method.
+
+    adapters.request(model, Config(method="ia3"))   # the peft config
+    adapters.wrap(model, config)                    # the peft model around the frozen base
+"""
+
+from __future__ import annotations
+
+from ftkit.base.errors import UserError
+
+
+def request(model, config):
+    """The peft config for `config.method`; ValueError where the fields contradict each other.
+
+    IA3 with all-linear takes peft's own choice for the architecture: keys, values and the input
+    of the last MLP matrix, where the paper puts its vectors (arXiv:2205.05638). Prompt tuning
+    starts from the embeddings of random tokens (arXiv:2104.08691 found that better than noise).
+    """
+    import peft
+
+    method, task = config.method, "CAUSAL_LM"
+    if method == "prompt_tuning":
+        return peft.PromptTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
+                                       prompt_tuning_init="SAMPLE_VOCAB", task_type=task)
+    if method == "prefix_tuning":
+        if config.gradient_checkpointing:
+            raise UserError("gradient_checkpointing is true with method prefix_tuning, whose "
+                            "trained vectors stand in a cache that a layer computed again no "
+                            "longer has: give false, or method prompt_tuning")
+        return peft.PrefixTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
+                                       task_type=task)
+    targets = config.target_modules
+    if targets != "all-linear":
+        targets = [name.strip() for name in targets.split(",") if name.strip()]
+    if method == "ia3":
+        if targets == "all-linear":
+            return peft.IA3Config(task_type=task)
+        inputs = peft.utils.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
+        inputs = inputs.get(model.config.model_type, ())
+        return peft.IA3Config(target_modules=targets, task_type=task,
+                              feedforward_modules=[name for name in targets if name in inputs])
+    start = config.init_lora_weights
+    if method == "qlora" and start in ("pissa", "olora"):
+        raise UserError(f"init_lora_weights is {start!r} with method qlora; it moves directions "
+                        "of the weights into the adapter, and qlora's weights are in 4 bits: "
+                        "use default, or method lora")
+    if start == "orthogonal" and config.r % 2:
+        raise UserError(f"init_lora_weights is 'orthogonal' with r {config.r}; it needs an even r")
+    return peft.LoraConfig(
+        r=config.r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
+        target_modules=targets, use_rslora=config.use_rslora, use_dora=config.use_dora,
+        init_lora_weights=True if start == "default" else start, task_type=task)
+
+
+def wrap(model, config):
+    """A peft model around `model`, whose own weights stay frozen.
+
+    pissa and olora move directions of the base's weights into the adapter, so that the base under
+    it changes; the model as a whole starts as it was. A saved adapter does the same when peft's
+    `from_pretrained` loads it onto the same base.
+    """
+    import peft
+
+    asked = request(model, config)
+    try:
+        model = peft.get_peft_model(model, asked)
+    except ValueError as error:
+        said = str(error)
+        if "arget modules" not in said and "target_modules" not in said:
+            raise
+        names = sorted({n.rpartition(".")[2] for n, m in model.named_modules()
+                        if hasattr(m, "weight") and getattr(m.weight, "ndim", 0) == 2})
+        raise UserError(f"target_modules {config.target_modules!r} matches no layer of this "
+                        f"model; expected all-linear or some of {', '.join(names)}") from None
+    if config.use_dora:
+        _give_dead_rows_a_direction(model)
+    return model
+
+
+def _give_dead_rows_a_direction(model):
+    """DoRA divides each row of a weight by its length, which gives nan for a row of zeros, and
+    the embedded base has some: B starts at a millionth there. It is saved with the adapter."""
+    import torch
+
+    for module in model.modules():
+        lengths = getattr(module, "lora_magnitude_vector", None)
+        if not lengths or "default" not in module.lora_B:
+            continue
+        length, B = lengths["default"].weight, module.lora_B["default"].weight
+        dead, small = length == 0, 1e-6
+        row = small * module.lora_A["default"].weight.sum(0)  # the update of a row of B that small
+        with torch.no_grad():  # no indexing by `dead`: shapes must not depend on values
+            B.copy_(torch.where(dead[:, None], small, B))
+            length.copy_(torch.where(dead, module.scaling["default"] * row.norm(), length))
+
+
+def is_virtual(model) -> bool:
+    """Whether trained vectors stand before the input (or before keys and values) of `model`."""
+    active = getattr(model, "active_peft_config", None)
+    return active is not None and active.is_prompt_learning
+
+
+def unwrap(model):
+    """The plain transformers model with the adapter merged into its weights (in place).
+
+    ValueError for prompt and prefix tuning, whose vectors are no part of any weight.
+    """
+    if not hasattr(model, "peft_config"):
+        return model
+    if is_virtual(model):
+        kind = model.active_peft_config.peft_type.value.lower()
+        raise UserError(f"a model tuned with {kind} cannot be merged: its virtual tokens are no "
+                        "part of the weights; continue from a full, lora or ia3 run")
+    return model.merge_and_unload()

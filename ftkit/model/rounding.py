@@ -1,0 +1,58 @@
+"""Whether mixed precision will round many of a model's weights to a neighbor value."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def spacing(x, dtype: torch.dtype) -> torch.Tensor:
+    """Distance from |x| to the next larger number of `dtype` (fp32, fp16 or bf16), in fp64."""
+    import torch
+
+    info = torch.finfo(dtype)
+    x = torch.as_tensor(x, dtype=torch.float64).abs().clamp(min=info.smallest_normal)
+    return 2.0 ** x.log2().floor() * info.eps
+
+
+def halfway(weights, dtype: torch.dtype) -> float:
+    """Share of the numbers in the tensors that lie exactly half way between two of `dtype`, where
+    the smallest update decides how they are rounded; of many numbers about 100,000 are looked at.
+    """
+    import torch
+
+    weights = list(weights)
+    every = max(1, sum(w.numel() for w in weights) // 100_000)
+    some = torch.cat([w.detach().reshape(-1)[::every].double().cpu() for w in weights])
+    return (some / spacing(some, dtype) % 1 == 0.5).double().mean().item()
+
+
+HALFWAY = 0.01  # share of such weights that is told; of weights in fp32 it is 1 in 65,536
+
+
+def tipping(model, config) -> str | None:
+    """A note where many weights lie so that the loss of a run falls at any learning rate; also
+    told on stderr, once a process."""
+    import torch
+
+    kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)
+    if config.method != "full" or kind is None:
+        return None
+    share = halfway(model.parameters(), getattr(torch, kind))
+    if share < HALFWAY:
+        return None
+    note = (f"{share:.0%} of the weights lie exactly half way between two numbers of "
+            f"{config.precision}, as in models stored in fp16 or dequantised. The smallest update "
+            f"tips them over, so the {config.precision} loss falls at any learning rate; take "
+            "precision fp32, or a copy of the model from `ftkit export FOLDER COPY --dtype bf16`")
+    _tell(note)
+    return note
+
+
+@functools.cache  # once, however many runs of a sweep say it
+def _tell(note: str):
+    print(f"ftkit: {note}", file=sys.stderr)

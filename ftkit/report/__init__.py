@@ -1,0 +1,1 @@
+"""What a run looks like: figure style, curves, tables, the live chart, diagnosis."""

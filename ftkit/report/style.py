@@ -1,0 +1,370 @@
+"""How a figure of ours looks: colours, direct labels, log scales, marks for divergence.
+
+Object-API matplotlib only (pyplot keeps global state and is not safe in callbacks and threads),
+imported when first drawn. Colours are those of Okabe and Ito (2008), told apart in grey by dashes
+and markers. Text from data is never parsed as maths or HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import io
+import math
+import struct
+import threading
+import warnings
+import zlib
+from typing import NamedTuple
+
+from ftkit.base.formatting import clean, mean_sd, number, series
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
+MARKERS = ("o", "s", "^", "D", "v", "P")
+QUIET = "#707070"  # the training loss: noisy, and not what is to be looked at
+CORNER = 0.08  # radius in inches
+LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
+_STYLE = threading.RLock()  # matplotlib has one style for all threads
+LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
+ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
+
+
+class Line(NamedTuple):
+    """One line of a panel: `points` are (x, mean, sd); `best` asks for the ring."""
+
+    label: str
+    points: list[tuple[float, float, float]]
+    look: dict
+    best: bool = False
+
+
+class Picture:
+    """A figure and the sentence that says what it shows; draws itself in a notebook.
+
+    `.figure` is the matplotlib Figure, `.axes` its axes, `.savefig(path)` writes a file.
+    """
+
+    def __init__(self, figure, text: str):
+        self.figure, self.text = figure, text
+
+    @property
+    def axes(self):
+        return self.figure.axes
+
+    def savefig(self, *args, **options):
+        with quiet():
+            self.figure.savefig(*args, **options)
+
+    def png(self, dpi: int = 144) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=dpi)
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        png = self.png()
+        return {"text/html": as_html(png, self.figure, self.text), "text/plain": self.text,
+                "image/png": base64.b64encode(png).decode()}  # for viewers that drop HTML
+
+    def __repr__(self):
+        return self.text
+
+
+def as_html(png: bytes, figure, text: str) -> str:
+    """The image with its sentence below; JupyterLab shows alt text only for an <img> in HTML."""
+    width, height = (round(100 * side) for side in figure.get_size_inches())
+    words = html.escape(clean(text))
+    return (f'<img alt="{words}" width="{width}" height="{height}" decoding="sync" '
+            f'style="max-width:100%;height:auto" src="data:image/png;base64,'
+            f'{base64.b64encode(png).decode()}"><div>{words}</div>')
+
+
+def quick_png(pixels) -> bytes:
+    """The PNG of an array of RGBA bytes, in a third of the time that an encoder takes which
+    weighs five filters for every line."""
+    import numpy
+
+    height, width = numpy.shape(pixels)[:2]
+    lines = numpy.zeros((height, 1 + 4 * width), numpy.uint8)  # the first byte: no filter
+    lines[:, 1:] = numpy.reshape(pixels, (height, -1))
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0),
+             b"IDAT": zlib.compress(lines, 1), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items())
+
+
+def new_figure(width: float, height: float):
+    """An empty figure, sizes in inches: a white card with round corners, in a dark notebook too,
+    since no colour of words has a contrast of 4.5 both on white and on JupyterLab's #111."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    figure = Figure((width, height), dpi=100, facecolor="none")
+    FigureCanvasAgg(figure)
+    figure.add_artist(FancyBboxPatch(
+        (CORNER, CORNER), width - 2 * CORNER, height - 2 * CORNER, f"round,pad={CORNER}",
+        transform=figure.dpi_scale_trans, facecolor="white", edgecolor="none", zorder=-1))
+    return figure
+
+
+@contextlib.contextmanager
+def style():
+    """Our defaults whatever style the notebook has set; the user's settings come back after."""
+    import matplotlib
+    import matplotlib.style
+
+    ours = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+            "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.7,
+            "axes.axisbelow": True, "axes.facecolor": "white", "lines.markersize": 4.5}
+    with _STYLE, matplotlib.style.context(["default", ours]), quiet():
+        yield
+
+
+@contextlib.contextmanager
+def quiet():
+    """A letter that the font lacks is drawn as a box; it needs no warning in the notebook."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def look(index: int, count: int, calm: bool = False) -> dict:
+    """Colour, dash and marker of line `index`, with about eight markers on `count` points."""
+    if calm:
+        return {"color": QUIET, "linewidth": 1.0, "marker": "." if count < 2 else ""}
+    every = max(1, count // 8)
+    return {"color": COLOURS[index % 7], "linestyle": DASHES[index % 5], "linewidth": 1.7,
+            "marker": MARKERS[index % 6], "markevery": (index * every // 4 % every, every)}
+
+
+def lines_of(groups, keys, x: str) -> list[Line]:
+    """One Line for each group and key; seeds become mean and deviation at each common x."""
+    made = []
+    for position, (name, members) in enumerate(groups):
+        for key in keys:
+            at = {}
+            for run in members:
+                for where, y in series(run, key, x):
+                    at.setdefault(where, []).append(y)
+            points = [(where, *mean_sd(ys)) for where, ys in sorted(at.items())]
+            if not points:
+                continue
+            alone = len(groups) == 1
+            index = place(key, keys) if alone else position
+            label = key if alone else name if len(keys) == 1 else f"{name} {key}"
+            made.append(Line(label, points, look(index, len(points), alone and key == "loss"),
+                             key == "val_loss"))
+    return made
+
+
+def place(key, keys) -> int:
+    """val_loss is always first in the colours, the probes follow."""
+    others = [k for k in keys if k not in ("loss", "val_loss")]
+    return others.index(key) + 1 if key in others else 0
+
+
+def draw(ax, lines: list[Line], x: str = "step"):
+    """Draw the lines with their names at their ends, in one panel."""
+    from matplotlib.ticker import MaxNLocator
+
+    ends = []
+    for line in lines:
+        fine = [p for p in line.points if math.isfinite(p[1])]
+        xs, ys, sds = zip(*[p if math.isfinite(p[1]) else (p[0], math.nan, 0.0)
+                            for p in line.points], strict=True)
+        ax.plot(xs, ys, **line.look)
+        colour = line.look["color"]
+        if any(sd > 0 for sd in sds):
+            ax.fill_between(xs, [y - s for y, s in zip(ys, sds, strict=True)],
+                            [y + s for y, s in zip(ys, sds, strict=True)],
+                            color=colour, alpha=0.18, linewidth=0)
+        bad = next((p[0] for p in line.points if not math.isfinite(p[1])), None)
+        text = f"{short(line.label)}: {number(fine[-1][1])}" if fine else short(line.label)
+        if bad is not None:
+            text = f"{short(line.label)} diverged at {x} {bad:g}"
+            before = [p for p in fine if p[0] < bad]
+            mark = (before[-1][0], before[-1][1]) if before else (bad, None)
+            high = mark[1] is None
+            ax.plot(mark[0], 0.97 if high else mark[1], "X", color=colour, markersize=9,
+                    markeredgecolor="white", clip_on=False, zorder=4,
+                    transform=ax.get_xaxis_transform() if high else ax.transData)
+        elif line.best and len(fine) > 2:
+            where, low, _ = min(fine, key=lambda p: p[1])
+            ax.plot(where, low, "o", markersize=10, markerfacecolor="none", clip_on=False,
+                    markeredgecolor=colour, markeredgewidth=1.3, zorder=4)
+        ends.append((*(fine[-1][:2] if fine else (bad, math.nan)), text, colour))
+    if not lines:
+        ax.text(0.5, 0.5, "no steps yet", transform=ax.transAxes, ha="center", color=QUIET)
+    log_if_wide(ax, "y", [p[1] for line in lines for p in line.points])
+    ax.margins(x=0.02, y=0.1)
+    ax.autoscale_view()
+    places = {p[0] for line in lines for p in line.points}
+    if len(places) == 1:
+        ax.set_xlim(min(places) - 1, min(places) + 1)
+    if x in ("step", "tokens"):
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
+    _end_labels(ax, ends)
+
+
+def log_if_wide(ax, which: str, values):
+    """A log scale with plain numbers on axis "x" or "y" where the values need it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    fine = [v for v in values if math.isfinite(v)]
+    if not fine or min(fine) <= 0 or max(fine) < LOG_FROM * min(fine):
+        return
+    decades = math.log10(max(fine) / min(fine))
+    ax.set(**{f"{which}scale": "log"})
+    axis = getattr(ax, f"{which}axis")
+    wide = ax.get_position().width * ax.figure.get_size_inches()[0]
+    room = which == "y" or wide > 1.8 * decades  # inches for three numbers a decade
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 and room else (1,),
+                                      numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def draw_points(ax, points, start, frontier=(), linear=""):
+    """Points (name, x, sd of x, y, sd of y) with names; `start` is the star they came from,
+    `frontier` the (x, y) that a line connects, `linear` the axes ("x", "y", "xy") that are
+    never logarithmic, such as those of scores."""
+    from matplotlib.transforms import blended_transform_factory
+
+    for which, place in (("x", 1), ("y", 3)):
+        if which not in linear:
+            log_if_wide(ax, which, [p[place] for p in points] + ([start[place // 2]] if start
+                                                                 else []))
+    placed, names = [], []
+    for i, (name, x, sx, y, sy) in enumerate(points):
+        i, fine = i if name else 0, math.isfinite(x + y)
+        colour = COLOURS[i % 7]
+        if fine:
+            if start and all(map(math.isfinite, start)) and len(points) <= ARROWS:
+                ax.annotate("", (x, y), start, arrowprops={
+                    "arrowstyle": "->", "color": "#bbbbbb", "linewidth": 0.8, "shrinkB": 5})
+            ax.errorbar(x, y, sy or None, sx or None, MARKERS[i % 6], color=colour, markersize=7,
+                        capsize=3, linewidth=1.2)
+            names.append((x, y, ax.transData, name, colour))
+        else:
+            edge = blended_transform_factory(ax.transData if math.isfinite(x) else ax.transAxes,
+                                             ax.transData if math.isfinite(y) else ax.transAxes)
+            x, y = x if math.isfinite(x) else 1.0, y if math.isfinite(y) else 1.0
+            ax.plot(x, y, "X", color=colour, transform=edge, clip_on=False, markersize=9)
+            names.append((x, y, edge, f"{name} diverged", colour))
+    if start:
+        ax.plot(*start, "*", color="black", markersize=14, zorder=5)
+        names.append((*start, ax.transData, "untouched model", "#000000"))
+    if len(frontier) > 1:
+        ax.plot(*zip(*frontier, strict=True), color=QUIET, linewidth=1.1, linestyle=DASHES[3],
+                zorder=1)
+    ax.margins(0.12)
+    ax.autoscale_view()
+    if len(frontier) > 1:  # named in the middle of its longest part
+        there = [ax.transData.transform(p) for p in frontier]
+        a, b = max(zip(there, there[1:], strict=False), key=lambda part: math.dist(*part))
+        middle = ax.transData.inverted().transform((a + b) / 2)
+        names.insert(0, (*middle, ax.transData, "frontier", QUIET))
+    boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
+    frame = ax.get_window_extent()
+    for x, y, transform, text, colour in names:
+        text = short(text)
+        at = transform.transform((x, y))
+        dx, dy = _free_place(at, 7.4 * len(text) + 6, placed + boxes, frame)
+        placed.append(_box(at, dx, dy, 7.4 * len(text) + 6, 14))
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkB": 4}
+        ax.annotate(text, (x, y), (0.72 * dx, 0.72 * dy), transform, textcoords="offset points",
+                    ha="center", va="center", color=dark(colour), annotation_clip=False,
+                    parse_math=False, arrowprops=leader if abs(dy) > 15 else None,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
+
+
+def _box(centre, dx, dy, width, height):
+    """(left, bottom, right, top) in pixels of a box whose centre is moved by dx, dy."""
+    x, y = centre[0] + dx, centre[1] + dy
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _free_place(at, width, taken, frame) -> tuple[float, float]:
+    """Where a name of `width` pixels goes, seen from the pixel `at`: near, free, in the frame."""
+    def cost(move):
+        box = _box(at, *move, width, 14)
+        over = sum(max(0, min(box[2], b[2]) - max(box[0], b[0]))
+                   * max(0, min(box[3], b[3]) - max(box[1], b[1])) for b in taken)
+        out = max(0, frame.x0 - box[0]) + max(0, box[2] - frame.x1 - 30) + \
+            max(0, frame.y0 - box[1]) + max(0, box[3] - frame.y1 - 12)
+        return over + 20 * out + 0.1 * math.hypot(*move)
+
+    return min(((side * (width / 2 + 10), step * 15) for step in (0, 1, -1, 2, -2, 3, -3, 4, -4)
+                for side in (1, -1, 0) if step or side), key=cost)
+
+
+def _end_labels(ax, ends):
+    """Names beside the ends of the lines, moved apart where they would cover each other, and
+    shortened to what the figure has room for."""
+    from matplotlib.text import Text
+
+    if not ends:
+        return
+    height = ax.get_position().height * ax.figure.get_size_inches()[1] * 72
+    to_axes = ax.transScale + ax.transLimits
+    wanted = [to_axes.transform((x, y))[1] if math.isfinite(y) else 0.97 for x, y, *_ in ends]
+    for (x, y, text, colour), place in zip(ends, spread(wanted, 11.5 / height), strict=True):
+        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
+                 "relpos": (0, 0.5)}
+        target = (x, y) if math.isfinite(y) else (1.0, 0.97)
+        note = ax.annotate(
+            text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
+            textcoords="axes fraction", va="center", color=dark(colour), arrowprops=arrow,
+            annotation_clip=False, parse_math=False)
+        width = Text.get_window_extent(note).width
+        room = ax.figure.bbox.x1 - ax.transAxes.transform((1.03, 0))[0]
+        fits = int(len(text) * room / width) - 1
+        if LEGIBLE <= fits < len(text) - 1:
+            note.set_text(short(text, fits))
+
+
+def draw_seeds(ax, rows, looks):
+    """Each row a line of dots, one per value, with its mean and ± one standard deviation; the
+    first row on top. looks: the index of colour and marker of each row."""
+    for y, (values, i) in enumerate(zip(rows, looks, strict=True)):
+        fine = [v for v in values if math.isfinite(v)]
+        colour = COLOURS[i % 7]
+        ax.plot(fine, [y] * len(fine), MARKERS[i % 6], color=colour, alpha=0.6, markersize=7,
+                markeredgecolor="white")
+        if len(fine) > 1:
+            mean, sd = mean_sd(fine)
+            ax.errorbar(mean, y, xerr=sd, fmt="|", color=dark(colour), markersize=16, capsize=4,
+                        linewidth=1.4)
+        if len(fine) < len(values):
+            ax.text(1.0, y, "diverged", transform=ax.get_yaxis_transform(), ha="right",
+                    va="center", color=dark(colour))
+    log_if_wide(ax, "x", [v for values in rows for v in values])
+    ax.margins(x=0.12)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def spread(places: list[float], gap: float) -> list[float]:
+    """The same places, in the same order, at least `gap` apart and not above 1."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    out = list(places)
+    for lower, upper in zip(order, order[1:], strict=False):
+        out[upper] = max(out[upper], out[lower] + gap)
+    ceiling = 1.0
+    for i in reversed(order):
+        out[i] = ceiling = min(out[i], ceiling)
+        ceiling -= gap
+    return out
+
+
+def dark(colour: str) -> str:
+    """The colour as it is for words: pale ones are hard to read, more so in grey."""
+    return "#" + "".join(f"{int(colour[i:i + 2], 16) * 2 // 3:02x}" for i in (1, 3, 5))
+
+
+def short(text, width: int = 36) -> str:
+    """Text that keeps its beginning and its end, where names differ."""
+    text, half = clean(text), (width - 1) // 2
+    return text if len(text) <= width else f"{text[:half]}…{text[-half:]}"

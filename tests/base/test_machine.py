@@ -1,0 +1,200 @@
+"""The machine says where files are and what it chose, each with its reason."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ftkit.base import machine
+from ftkit.model import download
+
+
+def test_home_is_not_created_by_asking_for_it(home):
+    assert machine.home() == home and not home.exists()
+
+
+def test_without_ftkit_home_it_is_in_the_home_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.delenv("FTKIT_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine.home() == tmp_path / ".ftkit"
+
+
+def test_share_finds_the_sample_data_in_a_clone():
+    assert (machine.share("data_samples") / "translation.train.jsonl").is_file()
+
+
+def test_setup_with_the_same_seed_gives_the_same_random_numbers():
+    drawn = []
+    for _ in range(2):
+        machine.setup(seed=3)
+        drawn.append((random.random(), torch.rand(1).item()))
+    assert drawn[0] == drawn[1]
+    machine.setup(seed=4)
+    assert torch.rand(1).item() != drawn[0][1]
+    with pytest.raises(ValueError, match="seed is '3'; expected a whole number"):
+        machine.setup(seed="3")
+
+
+def test_setup_gives_a_reason_for_each_choice():
+    found = machine.setup()
+    assert [what for what, *_ in found.lines] == [
+        "device", "precision", "threads", "tier", "memory", "seed"]
+    assert all(value and reason for _, value, reason in found.lines)
+    assert "\n" not in repr(found) and repr(found).startswith("Machine(device ")
+
+
+def test_a_machine_draws_itself_with_markup_escaped():
+    drawn = machine.Machine((("device", "<b>", "a & b"),))._repr_html_()
+    assert "&lt;b&gt;" in drawn and "a &amp; b" in drawn
+
+
+def test_the_tier_can_be_chosen_and_a_wrong_one_is_told(monkeypatch):
+    monkeypatch.setenv("FTKIT_TIER", "smoke")
+    assert machine.tier() == "smoke"
+    monkeypatch.setenv("FTKIT_TIER", "tpu")
+    with pytest.raises(ValueError, match="FTKIT_TIER is 'tpu'; expected one of smoke, cpu, gpu"):
+        machine.tier()
+
+
+def test_free_memory_is_what_the_system_says():
+    if not shutil.which("free") or torch.cuda.is_available():
+        pytest.skip("compared with Linux's `free`, for the memory of the CPU")
+    told = subprocess.run(["free", "-b"], capture_output=True, text=True, check=True).stdout
+    available = int(told.splitlines()[1].split()[-1])
+    assert machine.free_memory() == pytest.approx(available, rel=0.1)
+
+
+def test_a_description_names_what_a_result_depends_on():
+    about = machine.describe()
+    assert about["device"] in ("cpu", "cuda") and about["cores"] >= 1
+    assert machine.versions()["torch"] == torch.__version__
+    assert machine.versions()["ftkit"]
+
+
+@pytest.mark.parametrize("given, kept", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active"),
+                                         ({"GOMP_SPINCOUNT": "9"}, "None")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, kept):
+    code = ("import os; from ftkit.base import machine; machine.share_cores(); "
+            "print(os.environ.get('OMP_WAIT_POLICY'))")
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=env | given)
+    assert done.stdout.split() == [kept]
+
+
+def test_asking_for_paths_loads_nothing_heavy():
+    code = ("import sys; from ftkit.base import machine; machine.home(); "
+            "machine.share('notebooks'); "
+            "print('torch' in sys.modules, 'numpy' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, monkeypatch):
+    assert download.has("smollm2") is False
+    assert "`ftkit fetch smollm2`" in capsys.readouterr().out
+    monkeypatch.setenv("FTKIT_REAL", "1")
+    with pytest.raises(FileNotFoundError, match="FTKIT_REAL=1 .*`ftkit fetch smollm2`"):
+        download.has("smollm2")
+    monkeypatch.delenv("FTKIT_REAL")
+    (home / "models" / "smollm2").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (home / "models" / "smollm2" / name).touch()
+    assert download.has("smollm2") is True and capsys.readouterr().out == ""
+    monkeypatch.setenv("FTKIT_REAL", "0")
+    assert download.has("smollm2") is False
+
+
+@pytest.fixture
+def kernel_says(tmp_path, monkeypatch):
+    """`kernel_says({"/proc/meminfo": text})`: the kernel's files are these and no others."""
+    def say(files):
+        for name, text in files.items():
+            file = tmp_path / name.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        monkeypatch.setattr(machine, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+        monkeypatch.setattr(machine, "pooled_memory", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    return say
+
+
+MEMINFO = "MemTotal:       24576000 kB\nMemFree: 5 kB\nMemAvailable:   10240000 kB\n"
+
+
+def unlimited(monkeypatch, **limits):
+    import resource
+
+    found = {getattr(resource, name): most for name, most in limits.items()}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (
+        found.get(kind, resource.RLIM_INFINITY), resource.RLIM_INFINITY))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
+@pytest.mark.parametrize("files, left", [
+    ({}, 10_240_000 * 1024),
+    # version 2, the limit in this process's group; what is cached and idle counts as free
+    ({"/proc/self/cgroup": "0::/user/job\n", "/sys/fs/cgroup/user/job/memory.max": "2000000\n",
+      "/sys/fs/cgroup/user/job/memory.current": "1500000\n",
+      "/sys/fs/cgroup/user/job/memory.stat": "anon 9\ninactive_file 300000\nactive_file 7\n"},
+     800_000),
+    # version 2 without a limit here, but one above, as a container sees it
+    ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "700000\n",
+      "/sys/fs/cgroup/memory.current": "100000\n"}, 600_000),
+    ({"/proc/self/cgroup": "0::/job\n", "/sys/fs/cgroup/job/memory.max": "max\n",
+      "/sys/fs/cgroup/job/memory.current": "5\n"}, 10_240_000 * 1024),
+    # version 1
+    ({"/proc/self/cgroup": "4:cpu,cpuacct:/x\n3:memory:/job\n",
+      "/sys/fs/cgroup/memory/job/memory.limit_in_bytes": "5000000\n",
+      "/sys/fs/cgroup/memory/job/memory.usage_in_bytes": "4000000\n",
+      "/sys/fs/cgroup/memory/job/memory.stat": "cache 1\ntotal_inactive_file 500000\n"},
+     1_500_000),
+    # over its limit: nothing, not less than nothing
+    ({"/proc/self/cgroup": "0::/job\n", "/sys/fs/cgroup/job/memory.max": "10\n",
+      "/sys/fs/cgroup/job/memory.current": "90\n"}, 0),
+])
+def test_free_memory_knows_what_a_container_leaves(kernel_says, monkeypatch, files, left):
+    unlimited(monkeypatch)
+    kernel_says({"/proc/meminfo": MEMINFO} | files)
+    assert machine.free_memory() == left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
+@pytest.mark.parametrize("limits, left", [
+    ({"RLIMIT_AS": 3_000_000_000}, 3_000_000_000 - 2_000_000 * 1024),
+    ({"RLIMIT_DATA": 900_000_000}, 900_000_000 - 500_000 * 1024),
+    ({"RLIMIT_AS": 3_000_000_000, "RLIMIT_DATA": 600_000_000}, 600_000_000 - 500_000 * 1024),
+    ({"RLIMIT_DATA": 1}, 0),
+])
+def test_free_memory_knows_what_ulimit_leaves(kernel_says, monkeypatch, limits, left):
+    unlimited(monkeypatch, **limits)
+    kernel_says({"/proc/meminfo": MEMINFO,
+                 "/proc/self/status": "VmPeak: 1 kB\nVmSize: 2000000 kB\nVmData: 500000 kB\n"})
+    assert machine.free_memory() == left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
+def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch):
+    unlimited(monkeypatch, RLIMIT_DATA=600_000_000)
+    kernel_says({"/proc/meminfo": MEMINFO, "/proc/self/status": "VmData: 500000 kB\n"})
+    monkeypatch.setattr(machine, "pooled_memory", lambda: 7_000_000)
+    assert machine.free_memory() == 600_000_000 - 500_000 * 1024 + 7_000_000
+
+
+@pytest.mark.parametrize("free, given, kept", [
+    (32 * 2**30, {}, "None"), (2**30, {}, "40"), (50 * 2**20, {}, "32"),
+    (2**30, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7"),
+])
+def test_the_code_of_bf16_products_takes_a_tenth_of_scarce_memory(free, given, kept):
+    code = ("import os; from ftkit.base import machine; "
+            f"machine._room = lambda: {free}; machine.keep_few_kernels(); "
+            "print(os.environ.get('ONEDNN_PRIMITIVE_CACHE_CAPACITY'))")
+    env = {k: v for k, v in os.environ.items() if "PRIMITIVE_CACHE" not in k}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=env | given)
+    assert done.stdout.split() == [kept]

@@ -1,0 +1,156 @@
+"""The learner's copy of the lessons: complete, up to date, and never overwritten."""
+
+import errno
+import json
+import shutil
+
+import pytest
+
+from ftkit.base import machine
+from ftkit.cli import jupyterlab
+
+
+@pytest.fixture
+def lessons(tmp_path, monkeypatch):
+    """A package with two lessons."""
+    shipped = tmp_path / "package"
+    shipped.mkdir()
+    for name in ("00_start.ipynb", "01_next.ipynb"):
+        (shipped / name).write_text(f'{{"lesson": "{name}"}}')
+    (shipped / "build.py").write_text("not for learners")
+    monkeypatch.setattr(machine, "share", lambda name: shipped)
+    return shipped
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "mine" / "lessons"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_first_copy_has_every_lesson_and_nothing_else(lessons, folder):
+    where, told = jupyterlab.copy_lessons(folder)
+    assert where == folder and told["new"] == ["00_start.ipynb", "01_next.ipynb"]
+    assert names(folder) == [jupyterlab.HANDED_OUT, "00_start.ipynb", "01_next.ipynb"]
+
+
+def test_a_second_call_changes_nothing(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    _, told = jupyterlab.copy_lessons(folder)
+    assert len(told["same"]) == 2 and not told["new"] + told["updated"] + told["kept"]
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_changed_lesson_is_kept_and_told(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    (folder / "00_start.ipynb").write_text("my answers")
+    (lessons / "00_start.ipynb").write_text("a better lesson")
+    where, told = jupyterlab.copy_lessons(folder)
+    assert (folder / "00_start.ipynb").read_text() == "my answers"
+    assert told["kept"] == ["00_start.ipynb"]
+    assert "00_start.ipynb" in jupyterlab.tell(where, told) and "--fresh" in jupyterlab.tell(
+        where, told
+    )
+
+
+def test_a_changed_lesson_stays_kept_over_several_releases(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    (folder / "00_start.ipynb").write_text("my answers")
+    for version in ("two", "three", "four"):
+        (lessons / "00_start.ipynb").write_text(version)
+        jupyterlab.copy_lessons(folder)
+    assert (folder / "00_start.ipynb").read_text() == "my answers"
+
+
+def test_an_untouched_lesson_is_brought_up_to_date(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    (lessons / "01_next.ipynb").write_text("a better lesson")
+    _, told = jupyterlab.copy_lessons(folder)
+    assert told["updated"] == ["01_next.ipynb"]
+    assert (folder / "01_next.ipynb").read_text() == "a better lesson"
+
+
+def test_a_file_of_the_same_name_that_we_never_handed_out_is_kept(lessons, folder):
+    folder.mkdir(parents=True)
+    (folder / "00_start.ipynb").write_text("somebody else's")
+    jupyterlab.copy_lessons(folder)
+    assert (folder / "00_start.ipynb").read_text() == "somebody else's"
+
+
+def test_a_damaged_list_of_hashes_loses_no_work(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    (folder / jupyterlab.HANDED_OUT).write_text("{ not json")
+    (folder / "00_start.ipynb").write_text("my answers")
+    jupyterlab.copy_lessons(folder)
+    assert (folder / "00_start.ipynb").read_text() == "my answers"
+    assert json.loads((folder / jupyterlab.HANDED_OUT).read_text())
+
+
+def test_fresh_makes_a_new_folder_beside_each_time(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    (folder / "00_start.ipynb").write_text("my answers")
+    made = [jupyterlab.copy_lessons(folder, fresh=True)[0].name for _ in range(2)]
+    assert made == ["lessons-2", "lessons-3"]
+    assert (folder.parent / "lessons-3" / "00_start.ipynb").read_text() != "my answers"
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_full_disk_leaves_everything_as_it_was(lessons, folder, monkeypatch, existed):
+    if existed:
+        jupyterlab.copy_lessons(folder)
+        (lessons / "00_start.ipynb").write_text("new one")
+        (lessons / "01_next.ipynb").write_text("new two")
+    before = {path.name: path.read_text() for path in folder.iterdir()} if existed else None
+    copy, copied = shutil.copyfile, []
+
+    def fills_up(source, target):
+        if copied:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copied.append(copy(source, target))
+
+    monkeypatch.setattr(shutil, "copyfile", fills_up)
+    with pytest.raises(ValueError, match="the disk is full; nothing was changed"):
+        jupyterlab.copy_lessons(folder)
+    if existed:
+        assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    else:
+        assert not folder.exists() and not folder.parent.exists()
+
+
+def test_a_file_in_place_of_the_folder_is_told(lessons, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        jupyterlab.copy_lessons(tmp_path / "taken")
+
+
+def test_the_lessons_of_the_clone_are_nobodys_copy(lessons):
+    with pytest.raises(ValueError, match="where the lessons are kept"):
+        jupyterlab.copy_lessons(lessons)
+
+
+def test_a_package_without_lessons_says_what_to_do(lessons, folder):
+    for lesson in lessons.glob("*.ipynb"):
+        lesson.unlink()
+    with pytest.raises(ValueError, match="make notebooks"):
+        jupyterlab.copy_lessons(folder)
+    assert not folder.exists()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} is in use"):
+            jupyterlab.serve(tmp_path, browser=False, port=port)
+
+
+def test_an_address_that_is_none_is_told_before_anything_starts(tmp_path):
+    with pytest.raises(ValueError, match="--ip is 'everyone'; expected an address"):
+        jupyterlab.serve(tmp_path, browser=False, ip="everyone")

@@ -1,0 +1,600 @@
+"""The fast path computes what transformers computes, for whatever model it accepts."""
+
+from __future__ import annotations
+
+import copy
+import random
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+from ftkit.engine import packed_attention, packed_batch, packed_loss
+from ftkit.model.checkpointing import checkpoint
+
+COMMON = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 131,
+          "max_position_embeddings": 256}
+LLAMA = COMMON | {"num_key_value_heads": 2, "intermediate_size": 96}
+WINDOW = {"sliding_window": 7}
+CONFIGS = {
+    "llama, grouped heads, tied": transformers.LlamaConfig(**LLAMA, tie_word_embeddings=True),
+    "llama, untied": transformers.LlamaConfig(**LLAMA | {"num_key_value_heads": 4}),
+    "mistral, window": transformers.MistralConfig(**LLAMA, **WINDOW),
+    "qwen2, window in one layer": transformers.Qwen2Config(
+        **LLAMA, **WINDOW, use_sliding_window=True, max_window_layers=1),
+    "qwen3": transformers.Qwen3Config(**LLAMA, head_dim=24),
+    "gemma3, window": transformers.Gemma3TextConfig(**LLAMA, **WINDOW, head_dim=16),
+    "gpt-neox": transformers.GPTNeoXConfig(**COMMON, intermediate_size=96),
+    "gpt2": transformers.GPT2Config(
+        n_embd=64, n_layer=2, n_head=4, vocab_size=131, n_positions=256),
+    "phi, bias in the head": transformers.PhiConfig(**COMMON, intermediate_size=96),
+    "mixtral": transformers.MixtralConfig(**LLAMA, num_local_experts=4),
+}
+REFUSED = {  # words of the reason -> a model it is true of
+    "final_logit_softcapping": transformers.Gemma2Config(**LLAMA, **WINDOW, head_dim=16),
+    "logits_scaling": transformers.GraniteConfig(**LLAMA, logits_scaling=2.0),
+    "s_aux": transformers.GptOssConfig(**LLAMA, **WINDOW, head_dim=16, num_local_experts=4),
+    "Bloom": transformers.BloomConfig(hidden_size=64, n_layer=2, n_head=4, vocab_size=131),
+    "Mamba": transformers.MambaConfig(hidden_size=64, num_hidden_layers=2, vocab_size=131),
+    "do not pass keyword arguments": transformers.NemotronConfig(**LLAMA),
+    "attention masks of their own": transformers.DogeConfig(**LLAMA),
+    "layers of chunked_attention": transformers.Llama4TextConfig(
+        **LLAMA, attention_chunk_size=16, intermediate_size_mlp=96, head_dim=16,
+        num_local_experts=2, attn_temperature_tuning=False),
+    "sliding window does not reach": transformers.LlamaConfig(
+        **LLAMA, **WINDOW, layer_types=["sliding_attention", "full_attention"]),
+}
+
+
+def build(config, dtype=torch.float32):
+    """A model with weights large enough that attention matters."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config)).to(dtype)
+    for p in model.parameters():
+        if p.ndim > 1:
+            torch.nn.init.normal_(p, std=0.15)
+    return model.eval()
+
+
+def examples(lengths=(5, 40, 17, 17, 60, 3), seed=0):
+    """Random tokens, labels in several stretches, as in a chat of several turns."""
+    rng = random.Random(seed)
+    out = []
+    for n in lengths:
+        ids = [rng.randrange(3, 131) for _ in range(n)]
+        carries = [rng.random() < 0.6] * n
+        for i in range(1, n):
+            carries[i] = carries[i - 1] if rng.random() < 0.8 else not carries[i - 1]
+        out.append({"input_ids": ids,
+                    "labels": [t if c else -100 for t, c in zip(ids, carries, strict=True)]})
+    return out
+
+
+def alike(seed=0):
+    """Examples of which several begin with the same tokens, one is the beginning of another, and
+    two are equal; labels differ also where the tokens do not."""
+    first, second, *rest = examples((12, 9, 30, 7, 25, 4, 7), seed)
+    out = [first, first, second]
+    for e in rest:
+        begin = (first if len(out) % 2 else second)["input_ids"][: 3 + len(out)]
+        out.append({"input_ids": begin + e["input_ids"],
+                    "labels": begin[:-1] + [-100] + e["labels"]})
+    out.append({"input_ids": first["input_ids"][:5], "labels": [-100] * 4 + [9]})
+    return out
+
+
+def transformers_sum(model, batch):
+    """One example at a time through `model(labels=...)`, no padding anywhere."""
+    total = 0.0
+    for e in batch:
+        count = sum(label != -100 for label in e["labels"][1:])
+        if count:
+            ids, labels = torch.tensor([e["input_ids"]]), torch.tensor([e["labels"]])
+            total = total + model(input_ids=ids, labels=labels).loss * count
+    return total
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(got: dict, want: dict, tolerance=1e-5):
+    largest = max(g.abs().max() for g in want.values())
+    assert got.keys() == want.keys()
+    for name in want:
+        assert (got[name] - want[name]).abs().max() <= tolerance * largest, name
+
+
+# Loss
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_loss_and_gradients_equal_those_of_transformers(name):
+    model, batch = build(CONFIGS[name]), examples()
+    assert packed_loss.supports(model) is None
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_flattened_is_named_and_gets_the_same_loss_padded(name, capsys):
+    model, batch = build(REFUSED[name]), examples()
+    reason = packed_loss.supports(model)
+    assert name in reason
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    for _ in range(2):
+        got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+    assert capsys.readouterr().err.count(reason) == 1
+
+
+def test_padding_in_the_batch_changes_neither_loss_nor_gradients():
+    """transformers' own padded batch, right-padded, with its mask."""
+    model, batch = build(CONFIGS["llama, untied"]), examples()
+    width = max(len(e["input_ids"]) for e in batch)
+    rows = {key: torch.tensor([e[key] + [fill] * (width - len(e[key])) for e in batch])
+            for key, fill in (("input_ids", 0), ("labels", -100))}
+    mask = torch.tensor([[1] * len(e["labels"]) + [0] * (width - len(e["labels"]))
+                         for e in batch])
+    mean = model(**rows, attention_mask=mask).loss
+    flat = packed_loss.flatten(batch)
+    assert flat.labelled == int((rows["labels"][:, 1:] != -100).sum())
+    assert flat.tokens == int(mask.sum())
+    assert (packed_loss.loss_sum(model, flat) / flat.labelled).item() == pytest.approx(
+        mean.item(), rel=1e-5)
+
+
+def test_a_packed_batch_equals_its_examples_one_by_one():
+    model, batch = build(CONFIGS["llama, grouped heads, tied"]), examples()
+    packed = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    packed_gradients = gradients(model, packed)
+    single = sum(packed_loss.loss_sum(model, packed_loss.flatten([e])) for e in batch)
+    assert packed.item() == pytest.approx(single.item(), rel=1e-6)
+    assert_same(packed_gradients, gradients(model, single))
+
+
+@pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window", "gpt-neox"])
+def test_what_examples_begin_with_is_computed_once_and_changes_nothing(name):
+    model, batch = build(CONFIGS[name]), alike()
+    flat_batch = packed_loss.flatten(batch)
+    assert len(flat_batch.input_ids) < 0.8 * flat_batch.tokens
+    assert flat_batch.tokens == sum(len(e["input_ids"]) for e in batch)
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = packed_loss.loss_sum(model, flat_batch)
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+    apart = packed_loss.loss_sum(model, packed_loss.flatten(batch, share=False))
+    assert_same(gradients(model, apart), want_gradients)
+    total, count = packed_loss.nll(model, batch)
+    assert (total, count) == (pytest.approx(want.item(), rel=1e-5), flat_batch.labelled)
+
+
+@pytest.mark.parametrize("where", ["attention", "lora"])
+def test_with_dropout_every_example_is_computed_on_its_own(where, monkeypatch):
+    import peft
+
+    rows = []
+    monkeypatch.setattr(packed_loss, "hidden_states", lambda base, ids, *rest: rows.append(len(ids))
+                        or packed_attention.hidden_states(base, ids, *rest))
+    config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.1 * (where == "attention"))
+    model, batch = build(config).train(), packed_loss.flatten(alike())
+    if where == "lora":
+        model = peft.get_peft_model(model, peft.LoraConfig(
+            r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], lora_dropout=0.1)).train()
+    packed_loss.loss_sum(model, batch)
+    model.eval()
+    packed_loss.loss_sum(model, batch)
+    assert rows[0] >= batch.tokens > rows[1]
+
+
+def test_a_token_sees_nothing_of_the_other_examples():
+    model, (a, b) = build(CONFIGS["llama, untied"]), examples((20, 20))
+    other = {"input_ids": b["input_ids"][::-1], "labels": [-100] * 20}
+    a_with_b = packed_loss.loss_sum(model, packed_loss.flatten([a, {**b, "labels": [-100] * 20}]))
+    a_with_other = packed_loss.loss_sum(model, packed_loss.flatten([a, other]))
+    assert a_with_b.item() == a_with_other.item()
+
+
+def test_loss_on_all_tokens_counts_every_token_but_the_first():
+    batch = [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples()]
+    flat = packed_loss.flatten(batch)
+    assert flat.labelled == sum(len(e["labels"]) - 1 for e in batch)
+    model = build(CONFIGS["gpt-neox"])
+    assert packed_loss.loss_sum(model, flat).item() == pytest.approx(
+        transformers_sum(model, batch).item(), rel=1e-5)
+
+
+def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
+    config = transformers.MistralConfig(
+        **LLAMA | {"max_position_embeddings": 1024}, sliding_window=100)
+    model, batch = build(config), examples((700, 650, 30))
+    assert 700 > packed_batch.LONG > 30
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+
+
+@pytest.mark.parametrize("rows", [64, 300])
+def test_the_loss_in_chunks_equals_the_loss_in_one_piece(rows, monkeypatch):
+    torch.manual_seed(0)
+    hidden, targets = torch.randn(300, 16, requires_grad=True), torch.randint(0, 50, (300,))
+    weight = torch.randn(50, 16, requires_grad=True)
+    want = F.cross_entropy(hidden @ weight.T, targets, reduction="sum") / 300
+    want_gradients = torch.autograd.grad(want, [hidden, weight])
+    monkeypatch.setattr(packed_loss, "LOGITS", 50 * rows)
+    got = packed_loss._LinearCrossEntropy.apply(hidden, weight, targets) / 300
+    assert got.item() == pytest.approx(want.item(), rel=1e-6)
+    for g, w in zip(torch.autograd.grad(got, [hidden, weight]), want_gradients, strict=True):
+        torch.testing.assert_close(g, w)
+
+
+@pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window"])
+@pytest.mark.parametrize("share", [False, True])
+def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, share, monkeypatch):
+    """A stand-in written after the docstring of torch.nn.attention.varlen.varlen_attn."""
+    calls = []
+
+    def kernel(q, k, v, ends, ends_k, longest, longest_k, *, scale, window_size, enable_gqa):
+        calls.append(window_size)
+        assert ends.dtype == torch.int32 and ends is ends_k and longest == longest_k
+        assert enable_gqa == (q.shape[1] != k.shape[1])
+        out = []
+        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            assert 0 < end - start <= longest
+            i = torch.arange(end - start)
+            seen = i[:, None] >= i
+            if window_size[0] >= 0:
+                seen &= i[:, None] - i <= window_size[0]
+            parts = [x[start:end].transpose(0, 1)[None] for x in (q, k, v)]
+            out.append(F.scaled_dot_product_attention(
+                *parts, attn_mask=seen, scale=scale, enable_gqa=enable_gqa)[0].transpose(0, 1))
+        return torch.cat(out)
+
+    monkeypatch.setattr(packed_batch, "_varlen", lambda q: kernel)
+    model, batch = build(CONFIGS[name]), alike()
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = packed_loss.loss_sum(model, packed_loss.flatten(batch, share=share))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients)
+    assert set(calls) == {(6, 0) if "window" in name else (-1, 0)}
+
+
+def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():
+    model = build(CONFIGS["llama, untied"])
+    flat = packed_loss.flatten([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
+    assert flat.labelled == 0  # nothing predicts a first token
+    loss = packed_loss.loss_sum(model, flat)
+    assert loss.item() == 0
+    assert all(not g.any() for g in gradients(model, loss).values())
+
+
+def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
+    model, flat = build(CONFIGS["llama, untied"]), packed_loss.flatten(examples())
+    with torch.no_grad():
+        exact = packed_loss.loss_sum(model, flat) / flat.labelled
+        with torch.autocast("cpu", torch.bfloat16):
+            low = packed_loss.loss_sum(model, flat) / flat.labelled
+    assert low.item() != exact.item()
+    assert low.item() == pytest.approx(exact.item(), abs=2e-2)
+
+
+# What is wrapped around a model
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    model, flat = build(CONFIGS["mistral, window"]).train(), packed_loss.flatten(examples())
+    want = gradients(model, packed_loss.loss_sum(model, flat))
+    checkpoint(model)
+    calls = []
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    assert_same(gradients(model, packed_loss.loss_sum(model, flat)), want, 1e-6)
+    assert len(calls) == 2  # once forward, once again for the backward pass
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "lora on the head", "ia3"])
+def test_a_peft_model_gets_the_loss_and_gradients_of_its_own_forward(method):
+    import peft
+
+    model = build(CONFIGS["llama, untied"])
+    targets = ["q_proj", "v_proj", "down_proj"] + ["lm_head"] * (method == "lora on the head")
+    if method == "ia3":
+        config = peft.IA3Config(task_type="CAUSAL_LM", target_modules=targets,
+                                feedforward_modules=["down_proj"])
+    else:
+        config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=targets,
+                                 use_dora=method == "dora", init_lora_weights=False)
+    model, batch = peft.get_peft_model(model, config), examples()
+    assert packed_loss.supports(model) is None
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_same(gradients(model, got), want_gradients, 3e-5)
+
+
+def test_prompt_tuning_is_refused_even_where_its_base_is_not():
+    import peft
+
+    base = build(CONFIGS["llama, untied"])
+    assert packed_loss.supports(base) is None
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    model = peft.get_peft_model(base, config)
+    batch = [{**e, "labels": [-100, *e["labels"][1:]]} for e in examples()]
+    assert "virtual tokens" in packed_loss.supports(model)
+    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert got.item() == pytest.approx(transformers_sum(model, batch).item(), rel=1e-5)
+
+
+def test_four_bit_weights_train_adapters_as_in_their_own_forward(tmp_path):
+    import peft
+
+    from ftkit.model import loading
+
+    build(CONFIGS["llama, untied"]).save_pretrained(tmp_path)
+    config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+                                             bnb_4bit_compute_dtype=torch.float32)
+    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path, quantization_config=config)
+    loading.unpack_quantized_for_training(model)
+    model, batch = peft.get_peft_model(model, peft.LoraConfig(
+        r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"],
+        init_lora_weights=False)), examples()
+    assert packed_loss.supports(model) is None
+    packed_loss.generate(model, [[5, 6, 7]], 3)  # must not spoil the gradients that follow
+    want = transformers_sum(model, batch)
+    want_gradients = gradients(model, want)
+    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert got.item() == pytest.approx(want.item(), rel=1e-4)
+    assert_same(gradients(model, got), want_gradients, 1e-4)
+
+
+def test_two_models_in_two_threads_do_not_disturb_each_other():
+    models = [build(CONFIGS[name]) for name in ("llama, untied", "mistral, window")]
+    batches = [packed_loss.flatten(examples(seed=seed)) for seed in (1, 2)]
+    want = [packed_loss.loss_sum(m, b).item() for m, b in zip(models, batches, strict=True)]
+    got = [[], []]
+
+    def work(i):
+        for _ in range(10):
+            got[i].append(packed_loss.loss_sum(models[i], batches[i]).item())
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [[want[0]] * 10, [want[1]] * 10]
+
+
+def test_a_switched_model_still_answers_ordinary_calls_and_is_switched_back():
+    model = build(CONFIGS["mistral, window"])
+    ids = torch.tensor([[0, 0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
+    mask = torch.tensor([[0, 0] + [1] * 10])
+    call = {"input_ids": ids, "attention_mask": mask}
+    want, text = model(**call).logits, model.generate(**call, max_new_tokens=5, do_sample=False)
+    with packed_loss.fast_path(model):
+        assert model.config._attn_implementation == packed_attention.NAME
+        packed_loss.loss_sum(model, packed_loss.flatten(examples()))
+        torch.testing.assert_close(model(**call).logits, want)
+        assert model.generate(**call, max_new_tokens=5, do_sample=False).equal(text)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_switch_is_not_saved_with_the_model(tmp_path):
+    model = build(CONFIGS["llama, untied"])
+    with packed_loss.fast_path(model):
+        model.save_pretrained(tmp_path)
+    assert packed_attention.NAME not in (tmp_path / "config.json").read_text()
+    assert transformers.LlamaForCausalLM.from_pretrained(
+        tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_training_mode_and_attention_survive_a_trial_an_evaluation_and_a_generation():
+    config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.5)
+    model = build(config).train()
+    model.model.layers[1].eval()
+    modes = [m.training for m in model.modules()]
+    first = packed_loss.nll(model, examples())
+    made = packed_loss.generate(model, PROMPTS, 6)
+    assert packed_loss.nll(model, examples()) == first  # dropout was off
+    assert packed_loss.generate(model, PROMPTS, 6) == made
+    assert [m.training for m in model.modules()] == modes
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_attention_dropout_is_at_work_in_training():
+    config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.5)
+    model, flat = build(config).train(), packed_loss.flatten(examples())
+    assert packed_loss.loss_sum(model, flat).item() != packed_loss.loss_sum(model, flat).item()
+
+
+# Evaluation
+
+
+def test_nll_is_a_sum_over_tokens_whatever_the_batches():
+    model, batch = build(CONFIGS["llama, untied"]), examples()
+    want = transformers_sum(model, batch).item()
+    count = sum(label != -100 for e in batch for label in e["labels"][1:])
+    for batch_tokens in (1, 50, 10_000):
+        total, counted = packed_loss.nll(model, batch, batch_tokens)
+        assert total == pytest.approx(want, rel=1e-5)
+        assert counted == count
+    low, _ = packed_loss.nll(model, batch, dtype=torch.bfloat16)
+    assert low != want
+    assert low / count == pytest.approx(want / count, abs=2e-2)
+    assert packed_loss.nll(model, []) == (0, 0)
+
+
+# Generation
+
+
+def hf_generate(model, prompts, limit, eos):
+    out = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        made = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+            max_new_tokens=limit, eos_token_id=eos or None, pad_token_id=0)
+        out.append(made[0, len(prompt):].tolist())
+    return out
+
+
+PROMPTS = [e["input_ids"] for e in examples((4, 30, 17, 11, 20, 3, 9, 9, 1), seed=3)]
+ALIKE = [e["input_ids"] for e in alike(4)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_generation_gives_the_tokens_of_transformers(name):
+    model = build(CONFIGS[name])
+    want = hf_generate(model, PROMPTS, 14, [])
+    assert packed_loss.generate(model, PROMPTS, 14) == want
+    assert packed_loss.generate(model, PROMPTS, 14, slots=2) == want  # slots are refilled
+    assert packed_loss.generate(model, ALIKE, 5) == hf_generate(model, ALIKE, 5, [])
+
+
+def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():
+    model = build(CONFIGS["llama, untied"])
+    free = packed_loss.generate(model, PROMPTS, 14)
+    eos = [free[0][0], free[1][3], free[2][5]]
+    want = hf_generate(model, PROMPTS, 14, eos)
+    assert want[0] == free[0][:1]
+    assert len({len(row) for row in want}) > 2
+    assert packed_loss.generate(model, PROMPTS, 14, eos) == want
+    assert packed_loss.generate(model, PROMPTS, 14, eos[1]) == hf_generate(
+        model, PROMPTS, 14, eos[1:2]
+    )
+
+
+def test_each_prompt_can_have_a_limit_of_its_own():
+    model = build(CONFIGS["llama, untied"])
+    free = packed_loss.generate(model, PROMPTS, 9)
+    limits = [0, 9, 1, 3, 2, 9, 5, 4, 7]
+    want = [row[:n] for row, n in zip(free, limits, strict=True)]
+    assert packed_loss.generate(model, PROMPTS, limits, slots=3) == want
+
+
+# The last is a Llama whose cache slides and whose attention does not: its text depends on padding.
+@pytest.mark.parametrize("name", list(REFUSED)[:-1])
+def test_generation_of_a_refused_model_is_that_of_transformers(name):
+    model = build(REFUSED[name])
+    want = hf_generate(model, PROMPTS, 6, [7])
+    assert packed_loss.generate(model, PROMPTS, [6] * len(PROMPTS), [7]) == want
+
+
+@pytest.mark.parametrize("config", [CONFIGS["llama, untied"], REFUSED["Bloom"]])
+def test_generation_asks_nothing_that_the_caller_did_not(config):
+    model = build(config)
+    want = hf_generate(model, PROMPTS, 9, [])
+    own = model.generation_config
+    own.repetition_penalty, own.eos_token_id = 5.0, want[1][2]
+    assert hf_generate(model, PROMPTS, 9, []) != want
+    assert packed_loss.generate(model, PROMPTS, 9) == want
+    assert model.generation_config is own and own.repetition_penalty == 5.0
+
+
+def test_generation_from_a_peft_model_uses_its_adapter():
+    import peft
+
+    base = build(CONFIGS["llama, untied"])
+    plain = packed_loss.generate(base, PROMPTS, 6)
+    model = peft.get_peft_model(base, peft.LoraConfig(
+        r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False)).eval()
+    got = packed_loss.generate(model, PROMPTS, 6)
+    assert got != plain
+    assert got == hf_generate(model, PROMPTS, 6, [])
+
+
+def test_generation_says_what_is_wrong_with_its_input():
+    model = build(CONFIGS["llama, untied"])
+    assert packed_loss.generate(model, [], 5) == []
+    with pytest.raises(ValueError, match="prompt 1 has no tokens"):
+        packed_loss.generate(model, [[5], []], 5)
+    with pytest.raises(ValueError, match="2 values of max_new_tokens for 1 prompts"):
+        packed_loss.generate(model, [[5]], [5, 5])
+
+
+def test_the_slots_of_a_large_model_fit_in_memory():
+    from ftkit.engine import generation
+
+    config = transformers.LlamaConfig(hidden_size=4096, num_hidden_layers=32,
+                                      num_attention_heads=32, num_key_value_heads=8)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    per_token = 2 * 32 * 8 * 128 * 4
+    assert generation._fitting(model, 100) == generation.CACHE_BYTES // (100 * per_token)
+    assert generation._fitting(model, 4000) == 8  # and never fewer, or weights are read for nothing
+
+
+# Around a step
+
+
+def test_the_norm_of_a_large_gradient_is_right():
+    """torch's own fp32 sum over such a tensor is off by more than a hundredth."""
+    p = torch.nn.Parameter(torch.empty(2**26))
+    p.grad = torch.empty_like(p).uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(0))
+    want = sum(chunk.double().square().sum() for chunk in p.grad.split(2**20)).sqrt().item()
+    assert packed_loss.grad_norm([p]).item() == pytest.approx(want, rel=1e-5)
+    assert packed_loss.clip_([p], 2.0).item() == pytest.approx(want, rel=1e-5)
+    assert packed_loss.grad_norm([p]).item() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_clipping_equals_that_of_torch():
+    torch.manual_seed(0)
+    shapes = [(5000, 3), (7,), (4096,), (1,)]
+    ours, theirs = ([torch.nn.Parameter(torch.zeros(s)) for s in shapes] for _ in range(2))
+    for a, b in zip(ours, theirs, strict=True):
+        a.grad = torch.randn(a.shape)
+        b.grad = a.grad.clone()
+    ours.append(torch.nn.Parameter(torch.zeros(3)))  # no gradient
+    for limit in (1.0, 1e6):
+        want = torch.nn.utils.clip_grad_norm_(theirs, limit)
+        torch.testing.assert_close(packed_loss.clip_(ours, limit), want)
+        for a, b in zip(ours, theirs, strict=False):
+            torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_fused_optimizer_that_clips_takes_the_steps_of_one_after_clipping(optimizer):
+    torch.manual_seed(0)
+    ours, theirs = ([torch.nn.Parameter(torch.ones(5000, 3))] for _ in range(2))
+    one, other = (optimizer(params, lr=0.1, fused=True) for params in (ours, theirs))
+    for size in (1.0, 1e-6, 30.0):  # above the limit, below, above
+        ours[0].grad = torch.randn(5000, 3) * size
+        theirs[0].grad = ours[0].grad.clone()
+        want = torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+        torch.testing.assert_close(packed_loss.clip_(ours, 1.0, one), want)
+        one.step()
+        other.step()
+        torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0, None])
+def test_no_limit_leaves_gradients_alone(limit):
+    p = torch.nn.Parameter(torch.zeros(3))
+    p.grad = torch.tensor([3.0, 4.0, 0.0])
+    assert packed_loss.clip_([p], limit) == 5
+    assert p.grad.tolist() == [3, 4, 0]
+
+
+def test_a_gradient_that_is_not_a_number_is_told_in_the_norm():
+    p = torch.nn.Parameter(torch.zeros(2))
+    p.grad = torch.tensor([float("nan"), 1.0])
+    assert packed_loss.clip_([p], 1.0).isnan()
+
+
+def test_malloc_is_tuned_only_where_there_is_glibc():
+    import platform
+
+    assert packed_loss.tune_malloc() is (platform.libc_ver()[0] == "glibc")

@@ -1,0 +1,186 @@
+"""Against forgetting: L2-SP and weight interpolation, and what early stopping may watch."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+import ftkit as ft
+from ftkit.base.config import Config
+from ftkit.data import encoding
+from ftkit.engine import loop
+from ftkit.model import interpolate, loading
+
+
+@pytest.fixture(scope="module")
+def base():
+    return loading.load("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def units(base):
+    return [[e] for e in encoding.encode_all(ft.records("tasks")[:8], base[1]).examples]
+
+
+def distance(model, start):
+    return sum(float((p - q).detach().square().sum()) for p, q in
+               zip(model.parameters(), start.parameters(), strict=True)) ** 0.5
+
+
+def test_l2_sp_is_the_penalty_of_the_paper_in_a_plain_torch_loop(base, units):
+    config = Config(learning_rate=1e-3, precision="fp32", batch_size=8, l2_sp=0.3,
+                    lr_scheduler_type="constant", warmup_steps=0)
+    ours, plain = copy.deepcopy(base[0]), copy.deepcopy(base[0])
+    rows = list(loop.train(ours, units, config, 5))
+    start = [p.detach().clone() for p in plain.parameters()]
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.0)
+    batch = encoding.collate([u[0] for u in units], 0)
+    for row in rows:
+        loss = plain(**batch).loss
+        penalty = 0.3 / 2 * sum((p - s).square().sum()
+                                for p, s in zip(plain.parameters(), start, strict=True))
+        (loss + penalty).backward()
+        norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        assert row["loss"] == pytest.approx(loss.item(), abs=1e-3)  # without the penalty
+        assert row["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert distance(ours, plain) < 0.01 * distance(ours, base[0])
+
+
+def test_pull_back_adds_strength_times_the_way_gone():
+    w = torch.nn.Parameter(torch.tensor([3.0, -1.0]))
+    frozen = torch.nn.Parameter(torch.ones(2))
+    w.grad = torch.tensor([0.5, 0.5])
+    loop.pull_back([w, frozen], [torch.tensor([1.0, 1.0]), torch.zeros(2)], 0.1)
+    assert w.grad.tolist() == pytest.approx([0.5 + 0.1 * 2, 0.5 - 0.1 * 2])
+    assert frozen.grad is None
+
+
+def test_a_stronger_pull_ends_nearer_to_the_start(base, units):
+    config = Config(learning_rate=1e-3, precision="fp32", batch_size=8)
+    ended = []
+    for strength in (0.0, 0.1, 10.0):
+        model = copy.deepcopy(base[0])
+        list(loop.train(model, units, config.but(l2_sp=strength), 8))
+        ended.append(distance(model, base[0]))
+    assert ended[0] > ended[1] > ended[2]
+
+
+def test_l2_sp_is_refused_where_the_weights_it_pulls_are_frozen():
+    lab = ft.Experiment(data=ft.records("tasks")[:8], val=ft.records("tasks")[8:12], probes=())
+    with pytest.raises(ValueError, match="l2_sp is 0.1 and method is lora"):
+        lab.run(method="lora", l2_sp=0.1, max_steps=1)
+
+
+# ------------------------------------------------------------------------------------ blend
+
+
+@pytest.fixture(scope="module")
+def tuned(base, units):
+    model = copy.deepcopy(base[0])
+    list(loop.train(model, units, Config(learning_rate=1e-3, precision="fp32"), 3))
+    return model
+
+
+def test_share_0_is_the_base_and_share_1_the_tuned_model_to_the_bit(base, tuned):
+    before = copy.deepcopy(tuned)
+    for share, wanted in ((0, base[0]), (1, tuned)):
+        made = interpolate.blend(base[0], tuned, share)
+        for p, q in zip(made.parameters(), wanted.parameters(), strict=True):
+            assert torch.equal(p, q)
+    assert distance(tuned, before) == 0
+
+
+def test_between_them_the_weights_are_on_the_straight_line(base, tuned):
+    made = interpolate.blend(base[0], tuned, 0.3)
+    for p, a, b in zip(made.parameters(), base[0].parameters(), tuned.parameters(), strict=True):
+        assert torch.allclose(p, 0.7 * a + 0.3 * b, atol=1e-6)
+
+
+def test_a_blend_keeps_the_tied_embedding_tied(base, tuned):
+    made = interpolate.blend(base[0], tuned, 0.5)
+    assert made.get_input_embeddings().weight is made.get_output_embeddings().weight
+
+
+def test_a_blended_adapter_is_one_with_a_scaled_update(base):
+    config = Config(method="lora", learning_rate=5e-3, precision="fp32")
+    adapted = loading.adapt(copy.deepcopy(base[0]), config)
+    for name, p in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.02)
+    scaled = copy.deepcopy(adapted)
+    for module in scaled.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling["default"] *= 0.4
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        wanted = scaled.eval()(input_ids=ids).logits
+        assert torch.allclose(
+            interpolate.blend(base[0], adapted, 0.4)(input_ids=ids).logits, wanted, atol=1e-3
+        )
+    assert hasattr(adapted, "merge_and_unload")  # still an adapter
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), True])
+def test_a_share_that_is_none_is_refused(base, share):
+    with pytest.raises(ValueError, match="from 0"):
+        interpolate.blend(base[0], base[0], share)
+
+
+def test_models_of_two_kinds_are_refused(base):
+    other = copy.deepcopy(base[0])
+    other.model.layers[1].mlp.up_proj = torch.nn.Linear(192, 500, bias=False)
+    with pytest.raises(ValueError, match="up_proj.*base it was tuned from"):
+        interpolate.blend(base[0], other, 0.5)
+    del other.model.layers[3]
+    with pytest.raises(ValueError, match="lacks: model.layers.3"):
+        interpolate.blend(other, tuned_model=_same_shapes(base[0], other), share=0.5)
+
+
+def _same_shapes(whole, other):
+    whole = copy.deepcopy(whole)
+    whole.model.layers[1].mlp.up_proj = copy.deepcopy(other.model.layers[1].mlp.up_proj)
+    return whole
+
+
+# ------------------------------------------------------------------- what early stopping watches
+
+
+def lab_with(metric):
+    return ft.Experiment(data=ft.records("tasks")[:16], val=ft.records("tasks")[16:24],
+                         probes=(), metrics={"score": metric})
+
+
+def test_a_metric_is_measured_with_the_losses():
+    seen = []
+    run = lab_with(lambda model, tokenizer: seen.append(tokenizer.eos_token_id) or len(seen)).run(
+        max_steps=4, eval_steps=2, live=False)
+    assert run.before["score"] == 1 and run.after["score"] == 3
+    assert [row["score"] for row in run.rows if "score" in row] == [2, 3]
+
+
+@pytest.mark.parametrize("name, series, best", [("score", [1, 3, 2, 2, 5, 6], 2),
+                                                ("my_loss", [9, 1, 2, 3, 0, 0], 2)])
+def test_early_stopping_watches_the_metric_asked_for_in_its_direction(name, series, best):
+    values = iter([0, *series, 7])  # before the run, at each step, after the weights are restored
+    lab = lab_with(lambda *_: next(values))
+    lab.metrics = {name: lab.metrics["score"]}
+    run = lab.run(max_steps=6, eval_steps=1, early_stopping_patience=2,
+                  metric_for_best_model=name, live=False)
+    assert len(run.rows) == best + 2
+    assert f"no better {name} since step {best}" in run.stopped
+
+
+def test_a_metric_nobody_measures_is_told_with_those_there_are():
+    lab = lab_with(lambda *_: 0.0)
+    with pytest.raises(ValueError, match="'bleu'.*measures val_loss, score"):
+        lab.run(max_steps=1, early_stopping_patience=1, metric_for_best_model="bleu")
+    assert lab.run(max_steps=1, metric_for_best_model="bleu", live=False).stopped is None
+
+
+def test_transformers_has_a_field_of_that_name_and_meaning():
+    from transformers import TrainingArguments
+
+    assert "metric_for_best_model" in {f.name for f in dataclasses.fields(TrainingArguments)}

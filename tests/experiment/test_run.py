@@ -1,0 +1,123 @@
+"""Config says clearly what it refuses; the store loses nothing that was written."""
+
+import json
+import math
+
+import pytest
+
+from ftkit.base.config import Config
+from ftkit.experiment import run
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("method", "lorra", "one of full, lora, qlora"),
+        ("learning_rate", -1, "at least 0"),
+        ("learning_rate", 0, "positive"),
+        ("learning_rate", "fast", "a number"),
+        ("learning_rate", math.nan, "a number"),
+        ("batch_size", 0, "at least 1"),
+        ("batch_size", 2.5, "whole number"),
+        ("batch_size", True, "whole number"),
+        ("batch_size", None, "whole number"),
+        ("epochs", 0, "positive"),
+        ("packing", "maybe", "true or false"),
+        ("lora_dropout", 1.0, "at most 0.99"),
+        ("replay", 1.0, "at most 0.95"),
+        ("precision", "fp8", "one of fp32"),
+        ("target_modules", "", "text"),
+        ("seed", 2**32, "at most 4294967295"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_accepted(field, value, words):
+    with pytest.raises(ValueError) as error:
+        Config(**{field: value})
+    assert field in str(error.value) and words in str(error.value)
+
+
+def test_an_unknown_field_names_the_nearest_one():
+    with pytest.raises(ValueError, match="learning_rate"):
+        Config().but(learn_rate=1)
+    with pytest.raises(ValueError, match=r"did you mean learning_rate\?"):
+        Config.from_string("lr=1e-3")
+    with pytest.raises(ValueError) as error:
+        Config.from_string("x" * 3000)
+    assert len(str(error.value)) < 200
+
+
+def test_a_config_survives_its_own_string():
+    config = Config(method="lora", learning_rate=5e-3, packing=True, max_steps=7,
+                    target_modules=["q_proj", "v_proj"], gradient_accumulation_steps=2)
+    assert Config.from_string(str(config)) == config
+
+
+def test_field_names_are_those_of_transformers_and_peft():
+    transformers = pytest.importorskip("transformers")
+    import peft
+
+    arguments = Config(learning_rate=1e-4).training_arguments()
+    made = transformers.TrainingArguments(output_dir="x", use_cpu=True, report_to="none",
+                                          **arguments)
+    assert made.learning_rate == 1e-4
+    theirs = peft.LoraConfig.__dataclass_fields__
+    assert {"r", "lora_alpha", "lora_dropout", "target_modules"} <= set(theirs)
+    words = {"learning_rate", "gradient_accumulation_steps", "warmup_steps", "weight_decay",
+             "max_grad_norm", "lr_scheduler_type", "seed", "eval_steps", "max_steps"}
+    assert words <= set(Config.__dataclass_fields__)
+    assert words <= set(transformers.TrainingArguments.__dataclass_fields__)
+
+
+def a_run(**fields) -> run.Run:
+    made = run.Run(id=run.new_id(), config=Config(learning_rate=1e-3), model_name="tiny",
+                   data={"name": "x", "rows": 3, "sha256": "0"}, total_steps=3, **fields)
+    return made
+
+
+def test_a_killed_run_is_read_back_with_its_rows_and_says_that_it_did_not_finish():
+    written = a_run()
+    writer = run.Writer(written)
+    writer.row({"step": 1, "loss": 2.0})
+    writer.row({"step": 2, "loss": math.nan})
+    with open(writer.folder / "rows.jsonl", "a") as file:
+        file.write('{"step": 3, "lo')  # what a kill in the middle of a write leaves
+    found = run.load_run(written.id[:12])
+    assert [r["step"] for r in found.rows] == [1, 2]
+    assert math.isnan(found.rows[1]["loss"]) and found.stopped == "not finished"
+
+
+def test_a_finished_run_comes_back_equal():
+    written = a_run(before={"val_loss": 4.0}, after={"val_loss": 1.0}, seconds=2.0, tokens=10)
+    writer = run.Writer(written)
+    written.rows.append({"step": 1, "loss": 2.0})
+    writer.row(written.rows[0])
+    writer.finish()
+    assert run.load_run(written.id) == written
+    assert run.runs().loc[0, "val_loss after"] == 1.0
+
+
+def test_the_json_of_a_run_has_no_nan():
+    written = a_run(before={"val_loss": math.inf})
+    assert "NaN" not in json.dumps(written.to_dict()) and "Inf" not in json.dumps(written.to_dict())
+
+
+def test_an_unwritable_home_costs_a_sentence_and_not_the_run(tmp_path, monkeypatch, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("FTKIT_HOME", str(blocked))
+    written = a_run()
+    writer = run.Writer(written)
+    writer.row({"step": 1, "loss": 1.0})
+    writer.finish()
+    assert "not being stored" in capsys.readouterr().err and len(written.notes) == 1
+
+
+def test_an_unknown_id_is_an_error_in_words():
+    with pytest.raises(ValueError, match="ftkit runs"):
+        run.load_run("nope")

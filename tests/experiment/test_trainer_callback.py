@@ -1,0 +1,126 @@
+"""LiveCallback draws what Trainer and TRL log, in a notebook or into two files, and never stops
+them."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import ftkit as ft
+from ftkit.report import live
+
+RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
+           for n in range(16)]
+
+
+class Lines(torch.utils.data.Dataset):
+    """Encoded records, all of one length."""
+
+    def __init__(self, tokenizer):
+        ids = tokenizer([r["instruction"] for r in RECORDS])["input_ids"]
+        short = min(map(len, ids))
+        self.rows = [{"input_ids": i[:short], "labels": i[:short]} for i in ids]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+
+def options(folder, **more):
+    return dict(output_dir=str(folder), max_steps=6, per_device_train_batch_size=4,
+                logging_steps=2, eval_strategy="steps", eval_steps=3, report_to=[],
+                disable_tqdm=True, save_strategy="no", use_cpu=True, learning_rate=1e-3) | more
+
+
+@pytest.fixture
+def trained(tmp_path, capfd):
+    """(callback, log of the Trainer, what was printed)"""
+    from transformers import Trainer, TrainingArguments
+
+    model, tokenizer = ft.load("tiny")
+    lines, seen = Lines(tokenizer), ft.LiveCallback(title="mine")
+    args = TrainingArguments(**options(tmp_path / "out", seed=4))
+    trainer = Trainer(model, args, train_dataset=lines, eval_dataset={"val": lines, "b": lines},
+                      callbacks=[seen])
+    trainer.remove_callback(__import__("transformers").PrinterCallback)
+    capfd.readouterr()
+    trainer.train()
+    return seen, trainer.state.log_history, capfd.readouterr()
+
+
+def test_outside_a_notebook_a_picture_and_its_sentence_are_left_in_silence(trained, tmp_path):
+    seen, log, said = trained
+    assert "ftkit" not in said.err and said.out == ""
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "out" / "curves.txt").read_text()
+    assert text.startswith("mine: val_loss fell from ") and "b_loss fell from " in text
+
+
+def test_rows_hold_exactly_what_the_trainer_logged(trained):
+    seen, log, _ = trained
+    for ours, theirs in (("loss", "loss"), ("val_loss", "eval_val_loss"),
+                         ("b_loss", "eval_b_loss"), ("learning_rate", "learning_rate")):
+        logged = [(entry["step"], float(entry[theirs])) for entry in log if theirs in entry]
+        assert [(r["step"], r[ours]) for r in seen.run.rows if ours in r] == logged and logged
+    assert [r["step"] for r in seen.run.rows] == [2, 3, 4, 6]
+    assert "train_loss" not in {key for row in seen.run.rows for key in row}
+    assert seen.run.after["val_loss"] == seen.run.rows[-1]["val_loss"]
+    config = seen.run.config
+    assert (config.learning_rate, config.batch_size, config.seed, config.precision) == (
+        1e-3, 4, 4, "fp32")
+    assert ft.curves(seen.run, "val_loss").text.startswith("val_loss fell")
+
+
+def test_in_a_notebook_the_figure_grows_and_stays(tmp_path, monkeypatch, capfd):
+    from transformers import Trainer, TrainingArguments
+
+    shown = []
+    monkeypatch.setattr(live, "_display", lambda: shown.append)
+    model, tokenizer = ft.load("tiny")
+    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
+                      train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])
+    trainer.train()
+    end = len(shown)
+    trainer.evaluate(Lines(tokenizer))
+    assert len(shown) == end, "an evaluation afterwards does not draw over the end"
+    assert len(shown) >= 3 and "image/png" in shown[-1]
+    assert shown[-1]["text/plain"].startswith("loss ") and "step 2 of 6" in shown[1]["text/plain"]
+
+
+def test_a_drawing_error_does_not_stop_the_training(tmp_path, monkeypatch, capfd):
+    from transformers import Trainer, TrainingArguments
+
+    def broken(bundle):
+        raise RuntimeError("no canvas")
+
+    monkeypatch.setattr(live, "_display", lambda: broken)
+    model, tokenizer = ft.load("tiny")
+    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
+                      train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])
+    assert trainer.train().global_step == 6
+    assert capfd.readouterr().err.count("the live figure stopped") == 1
+
+
+def test_trl_is_drawn_too(tmp_path):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = ft.load("tiny")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    lines = Dataset.from_list([{"text": f"{r['instruction']} {r['output']}"} for r in RECORDS])
+    seen = ft.LiveCallback(out=tmp_path / "mine")
+    SFTTrainer(model, SFTConfig(**options(tmp_path / "out", bf16=False, max_length=64)),
+               train_dataset=lines, eval_dataset=lines, processing_class=tokenizer,
+               callbacks=[seen]).train()
+    rows = seen.run.rows
+    assert rows[-1]["loss"] < rows[0]["loss"] and "val_loss" in rows[-1]
+    assert rows[-1]["tokens"] > rows[0]["tokens"] > 0 and 0 < rows[-1]["accuracy"] <= 1
+    assert (tmp_path / "mine" / "curves.png").exists()
+
+
+def test_import_ftkit_does_not_load_transformers_for_it():
+    code = "import sys, ftkit; assert 'transformers' not in sys.modules; ftkit.LiveCallback"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,88 @@
+"""The bank of questions: complete, in its form, and its numbers are the ones that are proved."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from ftkit.interview import bank
+from ftkit.interview.proofs import core
+
+ENTRIES = [json.loads(line)
+           for line in Path(bank.__file__).with_name("bank.jsonl").read_text("utf-8").splitlines()]
+SEVEN = ("full-or-peft", "lower-rate", "tuning-or-pretraining", "prevent-forgetting",
+         "memory-bottleneck", "overfitting-signs", "lora-helps")
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+def test_each_question_is_in_its_form(entry):
+    assert bank.problems(entry) == []
+
+
+def test_there_are_at_least_120_questions_with_ids_of_their_own():
+    assert len(ENTRIES) >= 120
+    assert len({e["id"] for e in ENTRIES}) == len({e["question"] for e in ENTRIES}) == len(ENTRIES)
+    assert {e["level"] for e in ENTRIES} == set(bank.LEVELS)
+
+
+def test_four_of_five_questions_are_proved_and_the_others_have_a_rubric():
+    proved = [e for e in ENTRIES if e["proofs"]]
+    assert len(proved) >= 0.8 * len(ENTRIES)
+    assert all(len(e["rubric"]) >= 3 for e in ENTRIES if not e["proofs"])
+
+
+def test_the_seven_questions_of_the_design_come_first_with_conditions_and_proofs():
+    first = bank.everything()[:7]
+    assert tuple(q.id for q in first) == SEVEN
+    for question in first:
+        assert len(question.proofs) >= 2, question.id
+        assert re.search(r"\b(if|when|until|usually|may|on condition|provided|with)\b",
+                         question.answer), question.id
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+def test_a_number_that_is_proved_stands_in_the_text(entry):
+    """Else a card would teach one number and prove another; a ratio of 1 and a share of 100 % may
+    be put in words (the same, all)."""
+    text = " ".join([entry["question"], entry["answer"], entry["short"]])
+    said = [float(n.replace(",", "").rstrip(".")) for n in re.findall(r"\d[\d,]*\.?\d*(?:e-?\d+)?",
+                                                                      text)]
+    words = {"half": 50, "third": 33.3, "half of it": 50}
+    said += [number for word, number in words.items() if word in text]
+    for claim in entry["proofs"]:
+        if "number" in claim and (claim.get("typed") or claim["number"] not in (1.0, 100)):
+            near = [n for n in said if abs(n - claim["number"]) <= 0.011 * abs(claim["number"])]
+            assert near, f"{claim['number']} is not in: {text}"
+
+
+def test_every_proof_of_the_bank_exists_and_none_is_left_over():
+    named = {claim["proof"] for e in ENTRIES for claim in e["proofs"]}
+    assert named == set(core.load())
+
+
+def test_lessons_that_are_named_exist():
+    lessons = {path.name[:2] for path in (ROOT / "notebooks" / "src").glob("[0-9]*.py")}
+    planned = {f"{n:02}" for n in range(23)}
+    assert {e["lesson"] for e in ENTRIES} <= lessons | planned
+
+
+def test_questions_are_chosen_by_level_and_topic():
+    chosen = bank.questions(level="mid, senior", topic=["lora"])
+    assert chosen and {q.level for q in chosen} == {"mid", "senior"}
+    assert {q.topic for q in chosen} == {"LoRA"}
+    with pytest.raises(ValueError, match="topic is 'Lora2'; expected one of .*LoRA"):
+        bank.questions(topic="Lora2")
+    with pytest.raises(ValueError, match="level is 'boss'; expected one of junior, mid"):
+        bank.questions(level="boss")
+    with pytest.raises(ValueError, match="did you mean .*count-qv"):
+        bank.find("count-vq")
+
+
+def test_a_line_with_faults_is_told_each_of_them():
+    broken = ENTRIES[0] | {"level": "boss", "answer": "Yes.", "wrong": [], "proofs": [
+        {"proof": "x", "op": "==", "number": 0, "within": 0.2, "says": "", "unit": ""}]}
+    told = " | ".join(bank.problems(broken))
+    for word in ("level is 'boss'", "1 sentences", "wrong is empty", "within 0.2"):
+        assert word in told

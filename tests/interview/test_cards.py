@@ -1,0 +1,241 @@
+"""Cards: scheduled as fsrs does, kept through kills, two processes and damage; typed numbers."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import fsrs
+import pytest
+
+from ftkit.interview import bank, cards, number_answer
+from ftkit.interview.session import Session
+from ftkit.lessons import progress_log
+
+START = datetime(2026, 1, 1, 9, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(home):
+    return cards.Store()
+
+
+# ------------------------------------------------------------------------------ scheduling
+
+
+def test_scheduling_equals_what_fsrs_gives(store):
+    rng, scheduler = random.Random(0), fsrs.Scheduler(enable_fuzzing=False)
+    wanted, at = {}, START
+    for _ in range(400):
+        at += timedelta(hours=rng.expovariate(1 / 20))
+        key, rating = rng.choice("abcdefgh"), rng.choice((1, 2, 3, 3, 4))
+        store.add(key, rating, at)
+        wanted[key], _ = scheduler.review_card(wanted.get(key, fsrs.Card(due=at)),
+                                               fsrs.Rating(rating), review_datetime=at)
+    made = store.due()
+    assert made.keys() == wanted.keys()
+    for key, card in wanted.items():
+        for field in ("due", "stability", "difficulty", "state", "step", "last_review"):
+            assert getattr(made[key], field) == getattr(card, field), (key, field)
+
+
+def test_good_three_times_is_ten_minutes_two_days_and_eleven():
+    reviews = [{"card": "a", "rating": 3, "at": START.isoformat()}]
+    spans = []
+    for _ in range(3):
+        due = cards.replay(reviews)["a"].due
+        spans.append(due - datetime.fromisoformat(reviews[-1]["at"]))
+        reviews.append({"card": "a", "rating": 3, "at": due.isoformat()})
+    assert spans == [timedelta(minutes=10), timedelta(days=2), timedelta(days=11)]
+
+
+def test_due_cards_come_before_new_ones_and_new_ones_are_limited(store):
+    first, second, third = (q.id for q in bank.everything()[:3])
+    store.add(second, 4, START)
+    store.add(third, 1, START)
+    later = START + timedelta(days=60)
+    session = Session(new=1, store=store, now=lambda: later)
+    assert session.queue == [third, second, first]
+    session.rate(3)
+    assert session.card.key == second
+    assert session.rate(4).startswith("easy: back in") and session.card.key == first
+    session.rate(4)
+    assert session.card is None and "Nothing more is due" in session.progress()
+
+
+# ------------------------------------------------------------------- what may go wrong
+
+
+WRITER = """
+import sys
+from ftkit.interview import cards
+store, start = cards.Store(), int(sys.argv[1])
+for i in range(start, start + 100_000):
+    store.add(f"card-{i % 50}", 1 + i % 4, n=i)
+    print(i, flush=True)   # acknowledged
+"""
+
+
+def test_a_thousand_reviews_with_kills_at_random_points_lose_none(home):
+    rng, acknowledged = random.Random(1), []
+    start, kills = 0, 0
+    while len(acknowledged) < 1000:
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(start)], text=True,
+                                  stdout=subprocess.PIPE, env=os.environ)
+        seen = [int(writer.stdout.readline())]  # started
+        time.sleep(rng.uniform(0.005, 0.06))
+        writer.send_signal(signal.SIGKILL)
+        seen += [int(line) for line in writer.stdout.read().split("\n")[:-1] if line]
+        writer.wait()
+        acknowledged += seen
+        start, kills = max(seen) + 1000, kills + 1
+    kept = {review["n"] for review in cards.Store().reviews()}
+    assert set(acknowledged) <= kept
+    assert kills >= 3
+
+
+def test_a_write_torn_at_any_byte_costs_only_itself(store, capsys):
+    for n in range(3):
+        store.add("a", 3, START + timedelta(days=n))
+    whole = store.path.read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    for cut in range(last + 1, len(whole) - 1, 17):
+        store.path.write_bytes(whole[:cut])
+        store.add("b", 4, START + timedelta(days=9))
+        kept = store.reviews()
+        assert [r["card"] for r in kept] == ["a", "a", "b"]
+
+
+def test_two_processes_at_once_corrupt_nothing(home):
+    code = ("import sys; from ftkit.interview import cards; store = cards.Store()\n"
+            "for i in range(150):\n"
+            "    store.add(sys.argv[1], 3, n=i)\n"
+            "    i % 40 or store.reviews()")
+    both = [subprocess.Popen([sys.executable, "-c", code, name], stderr=subprocess.PIPE)
+            for name in ("left", "right")]
+    assert [one.communicate()[1] for one in both] == [b"", b""]
+    kept = cards.Store().reviews()
+    for name in ("left", "right"):
+        assert [r["n"] for r in kept if r["card"] == name] == list(range(150))
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 300, b'{"id": 1', b"[]\n", b"\xff\xfe\n",
+                                    b'{"id":"x","at":"yesterday","card":"a","rating":3}\n',
+                                    b'{"id":"x","at":"2026-01-01T00:00:00","card":"a","rating":3}'])
+def test_damage_is_put_aside_and_told_and_the_rest_counts(store, capsys, damage):
+    store.add("a", 3, START)
+    good = store.path.read_bytes()
+    store.path.write_bytes(damage + b"\n" + good + damage)
+    damaged = store.path.read_bytes()
+    assert [r["card"] for r in store.reviews()] == ["a"]
+    told = capsys.readouterr().err
+    assert "could not be read" in told and "1 other reviews are in place" in told
+    aside = list(store.path.parent.glob("drill-damaged-*.jsonl"))
+    assert [path.read_bytes() for path in aside] == [damaged]
+    assert store.reviews() and capsys.readouterr().err == ""  # told once
+
+
+def test_a_rating_that_is_none_is_told(store):
+    for bad in (0, 5, True, "3"):
+        with pytest.raises(ValueError, match="expected 1 again, 2 hard, 3 good or 4 easy"):
+            store.add("a", bad)
+    assert not store.path.exists()
+
+
+# ------------------------------------------------------------------- misses and export
+
+
+def test_misses_of_the_lessons_become_cards(home):
+    progress_log.add("check", name="lora_params", state="wrong", message="r=8: 3; expected 65,536")
+    progress_log.add("check", name="fine", state="solved", message="solved")
+    progress_log.add(
+        "score", question="What does 10x do?", guess="rises", actual="falls", right=False
+    )
+    progress_log.add("score", question="And this?", guess="a", actual="a", right=True)
+    progress_log.add("bug", case=7, guess="pad_is_eos", right=False)
+    made = {flash.key: flash for flash in cards.misses()}
+    assert set(made) == {"exercise:lora_params", "bug:7"} | {
+        key for key in made if key.startswith("prediction:")}
+    assert len(made) == 3
+    assert "expected 65,536" in made["exercise:lora_params"].back
+    assert cards.deck()[0].topic == "your misses" == cards.deck(topic="your misses")[0].topic
+    session = Session()
+    assert session.kind == "recall"
+    with pytest.raises(ValueError, match="rate yourself"):
+        session.answer("3")
+
+
+def test_a_wrong_answer_in_the_drill_makes_no_second_card(home):
+    session = Session()
+    session.answer("1 GB" if session.card.question.typed["unit"] == "GB" else "1")
+    assert cards.misses() == []
+
+
+def test_export_to_anki_and_json(store, tmp_path):
+    key = bank.everything()[0].id
+    store.add(key, 3, START)
+    progress_log.add("check", name="x", state="wrong", message="<img src=x onerror=alert(1)>, a")
+    n = cards.export(tmp_path / "cards.csv")
+    lines = (tmp_path / "cards.csv").read_text("utf-8").splitlines()
+    assert lines[:3] == ["#separator:Comma", "#html:true", "#tags column:3"]
+    rows = list(csv.reader(lines[3:]))
+    assert len(rows) == n == len(bank.everything()) + 1 and all(len(row) == 3 for row in rows)
+    assert rows[0][1].startswith("&lt;img")
+    cards.export(tmp_path / "cards.json")
+    saved = json.loads((tmp_path / "cards.json").read_text("utf-8"))
+    assert len(saved["cards"]) == n and saved["reviews"][0]["card"] == key
+    with pytest.raises(ValueError, match="ends in .csv or .json"):
+        cards.export(tmp_path / "cards.apkg")
+
+
+# ---------------------------------------------------------------------- typed numbers
+
+
+@pytest.mark.parametrize("text, right, unit, ok", [
+    ("107.8", 107.8, "GB", True), ("107.8 GB", 107.8, "GB", True), ("100.4 GiB", 107.8, "GB", True),
+    ("0.1078 TB", 107.8, "GB", True), ("107.8 GiB", 107.8, "GB", False), ("54", 107.8, "GB", False),
+    ("4,194,304", 4194304, "parameters", True), ("4.19 million", 4194304, "parameters", True),
+    ("4.2e6", 4194304, "parameters", True), ("75 %", 75, "%", True), ("75 percent", 75, "%", True),
+    ("~0.693", 0.693, "nats", True), ("-0.693", 0.693, "nats", False),
+    ("1 221", 1221, "steps", True), ("1221 steps", 1221, "steps", True), ("2 x", 2.0, "x", True),
+    ("9 h", 9.0, "hours", True), ("2", 2.0, "", True),
+])
+def test_typed_numbers_are_judged_with_their_units(text, right, unit, ok):
+    assert number_answer.judge(text, right, unit)[0] is ok
+
+
+def test_a_wrong_number_is_told_why_where_that_can_be_seen():
+    assert "you mixed GB and GiB" in number_answer.judge("107.8 GiB", 107.8, "GB")[1]
+    assert "twice" in number_answer.judge("215.6", 107.8, "GB")[1]
+    for text, words in (("many", "is no number"), ("3 apples", "the unit is 'apples'")):
+        with pytest.raises(ValueError, match=words):
+            number_answer.judge(text, 3, "GB")
+
+
+def test_every_typed_question_accepts_its_own_number():
+    for question in bank.everything():
+        if question.typed:
+            asked = question.typed
+            text = f"{number_answer.exact(asked['number'])} {asked['unit']}"
+            assert number_answer.judge(text, asked["number"], asked["unit"], asked["within"])[0], (
+                text
+            )
+
+
+def test_a_choice_has_one_right_answer_among_its_wrong_ones(home):
+    session = Session(topic="operations,forgetting")
+    while session.card is not None and session.kind != "choice":
+        session.rate(4)
+    question = session.card.question
+    assert len(session.options) == len(set(session.options)) == 4
+    assert session.options[session.correct] == question.short
+    assert {w["answer"] for w in question.wrong} <= set(session.options)
+    right, said = session.answer(session.options.index(question.wrong[0]["answer"]) + 1)
+    assert not right and question.wrong[0]["why"] in said
+    with pytest.raises(ValueError, match="expected 1 to 4"):
+        session.answer("5")

@@ -1,0 +1,89 @@
+"""Each case can be told from its log, is mended by its repair and by no tempting one."""
+
+import json
+
+import pytest
+
+from ftkit.interview import cards, clinic
+from ftkit.interview.clinic import FAULTS
+from ftkit.lessons import progress_log
+
+SETTINGS = [name for name in FAULTS if FAULTS[name].patient != "code"]
+CODE = [name for name in FAULTS if FAULTS[name].patient == "code"]
+
+
+def case(name, seed=0):
+    """A case with this fault, by number, so that its seed is `seed`."""
+    number = next(n for n in range(1000) if clinic.fault_of(n) == name and n % clinic.SEEDS == seed)
+    return clinic.case(number)
+
+
+def test_there_are_at_least_twelve_and_each_stretch_of_cases_has_them_all():
+    assert len(FAULTS) >= 12
+    for turn in range(3):
+        numbers = range(turn * len(FAULTS), (turn + 1) * len(FAULTS))
+        assert {clinic.fault_of(n) for n in numbers} == set(FAULTS)
+    assert len({clinic.fault_of(n * len(FAULTS)) for n in range(20)}) > 1
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("seed", range(clinic.SEEDS))
+def test_the_log_shows_this_fault_and_no_other_of_its_ward(name, seed, home):
+    broken = case(name, seed)
+    ward = SETTINGS if name in SETTINGS else CODE
+    seen = [other for other in ward if FAULTS[other].seen(broken.run)]
+    assert seen == [name], broken
+    assert broken._misses(broken.run), "a broken run must miss its target"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("seed", range(clinic.SEEDS))
+def test_the_right_repair_meets_the_target(name, seed, home, capsys):
+    assert case(name, seed).repair(**FAULTS[name].right), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_tempting_repairs_miss_the_target(name, home, capsys):
+    broken = case(name)
+    assert len(FAULTS[name].wrong) >= 2
+    for changes in FAULTS[name].wrong:
+        assert not broken.repair(**changes), changes
+    assert "misses the target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["warmup_too_long", "double_shift"])
+def test_only_the_right_name_is_taken_and_a_wrong_one_becomes_a_card(name, home, capsys):
+    broken = case(name)
+    for other in FAULTS:
+        assert bool(broken.name(other)) == (other == name)
+    made = [c for c in cards.misses() if c.key == f"bug:clinic {broken.number}"]
+    assert len(made) == 1 and "then" in made[0].back or "ward" in made[0].back or made[0].back
+    said = capsys.readouterr().out
+    assert FAULTS[name].title in said and "✗" in said
+
+
+def test_a_case_shows_log_curves_and_target_and_not_its_name(home):
+    for name in ("warmup_too_long", "double_shift"):
+        broken = case(name)
+        shown = repr(broken) + broken._repr_html_() + broken.curves().text
+        assert name not in shown and FAULTS[name].title not in shown
+        assert "Target" in shown and "grad_norm" in shown
+        assert broken.curves().png()[:4] == b"\x89PNG"
+
+
+def test_unknown_names_stages_and_options_are_told(home, capsys):
+    settings, code = case("warmup_too_long"), case("double_shift")
+    with pytest.raises(ValueError, match="no cause is called 'warmup'; there is warmup_too_long"):
+        settings.name("warmup")
+    with pytest.raises(ValueError, match="give options such as learning_rate"):
+        settings.repair("collate")
+    with pytest.raises(ValueError, match="has no stage 'optimizer'"):
+        code.repair("optimizer")
+    with pytest.raises(ValueError, match="give what is changed"):
+        settings.repair()
+    with pytest.raises((TypeError, ValueError), match="learning_rat"):
+        settings.repair(learning_rat=1e-3)
+    with pytest.raises(ValueError, match="number is -1"):
+        clinic.case(-1)
+    assert not settings.name(...) and not code.repair(...)
+    assert json.dumps(progress_log.entries()).count("clinic") == 0

@@ -1,0 +1,264 @@
+"""The drill in a notebook's widgets and in a terminal, the mock interview, the cheat sheet."""
+
+import dataclasses
+import html
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, start
+
+import ftkit as ft
+from ftkit.interview import bank, cards, cheat_sheet, mock
+from ftkit.interview.proofs import core
+from ftkit.notebook import widgets
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails(home):
+    widgets.failures.clear()
+    yield
+    assert not widgets.failures
+
+
+def key(drill, text):
+    drill.key.value = text
+
+
+# ------------------------------------------------------------------------------- widgets
+
+
+def test_ten_cards_with_the_line_of_keys_alone(home):
+    drill = ft.drill(topic="LoRA, memory")
+    for n in range(10):
+        assert f"card {n + 1} of" in drill.head.lines[0]
+        key(drill, {"number": "12", "choice": "2", "recall": " x"}[drill.session.kind])
+        assert drill.phase == "rate" and drill.back.lines[0] == drill.session.card.back
+        key(drill, "3")
+        assert drill.key.value == "" and "good: back in" in drill.said.lines[0]
+    assert len(cards.Store().reviews()) == 10 and drill.phase == "over"
+
+
+def test_a_unit_that_does_not_fit_is_told_and_the_card_stays(home):
+    drill = ft.drill(topic="memory")
+    while drill.session.kind != "number" or drill.session.card.question.typed["unit"] != "GB":
+        drill.show.click()
+        drill.rates[3].click()
+    assert drill.wanted.lines[0].startswith("Begin with a number: ")
+    key(drill, "12 apples")
+    assert drill.phase == "ask" and "the unit is 'apples'" in drill.said.lines[0]
+
+
+def test_the_proof_of_an_answer_runs_and_is_drawn(home):
+    drill = ft.drill(topic="memory", level="mid")
+    while drill.session.card.key != "states-7b":
+        drill.show.click()
+        drill.rates[3].click()
+    drill.show.click()
+    key(drill, "p")
+    drill.proving.join(120)
+    state, image, words, *_ = drill.proof.children[0].children
+    assert state.lines == ["proved"] and image.value[:4] == b"\x89PNG"
+    assert "107.8 == 107.8 GB" in words.lines[0]
+
+
+def test_progress_and_calibration_are_drawn(home):
+    drill = ft.drill(topic="loss")
+    drill.sure.value = 0.9
+    key(drill, "1")
+    key(drill, "1")
+    drill.chart.click()
+    topics, calibration, words = drill.charts.children
+    assert topics.value[:4] == calibration.value[:4] == b"\x89PNG"
+    assert words.lines[0].startswith("loss: 1 of ")
+
+
+def test_text_of_a_learner_never_becomes_html(home):
+    from ftkit.lessons import progress_log
+
+    progress_log.add("score", question="<img src=x onerror=alert(1)>", guess="$a$", actual="b",
+                 right=False)
+    drill = ft.drill(topic="your misses")
+    drill.show.click()
+    for words in (drill.front, drill.back, drill.head):
+        assert "<img" not in words.value
+    assert "&lt;img" in drill.front.value
+
+
+def test_drill_tells_a_wrong_level_or_number():
+    for options, words in ((dict(level="boss"), "level is 'boss'"), (dict(new=-1), "new is -1"),
+                           (dict(interview=True, minutes=0), "minutes is 0"),
+                           (dict(interview=True, questions=0), "questions is 0")):
+        with pytest.raises(ValueError, match=words):
+            ft.drill(**options)
+
+
+# ------------------------------------------------------------------------- mock interview
+
+
+def finished(talk):
+    for n, question in enumerate(talk.questions):
+        points = range(len(question.points())) if n % 2 else []
+        talk.score(set(points), [bool(n % 2)] * len(question.follow_ups))
+    return talk.summary()
+
+
+def test_an_interview_is_scored_and_its_report_names_the_lessons(home):
+    talk = mock.Talk("mid", None, questions=6, seed=0)
+    assert len({q.topic for q in talk.questions}) == 6  # topics take turns
+    told = finished(talk)
+    assert told["score"] == pytest.approx(0.5) and len(told["strengths"]) == len(told["gaps"]) == 3
+    assert told["lessons"] == sorted({q.lesson for q in talk.questions[::2]})
+    page = talk.report().read_text("utf-8")
+    assert "50% over 6 of 6 questions" in page
+    assert all(f"lesson {lesson}" in page for lesson in told["lessons"])
+
+
+def test_the_clock_ends_an_interview(home):
+    now = [0.0]
+    talk = mock.Talk(minutes=1, questions=3, clock=lambda: now[0])
+    talk.score({0}, [])
+    now[0] = 61
+    assert talk.question is None and talk.summary()["asked"] == 1
+    with pytest.raises(ValueError, match="point 99"):
+        talk.score({99}, [])
+
+
+def test_an_interview_by_keys_alone_ends_in_a_report(home):
+    talk = ft.drill(interview=True, questions=2, level="senior")
+    key(talk, "g")
+    for _ in range(2):
+        question = talk.question
+        key(talk, "g")
+        key(talk, "1")
+        key(talk, "2")
+        assert [box.value for box in talk.boxes[:2]] == [True, True]
+        talk.go.click()
+        for follow in question.follow_ups:
+            assert talk.asked.lines == [f"Follow-up: {follow['question']}"]
+            key(talk, "g")
+            assert talk.said.lines == [follow["answer"]]
+            key(talk, "y")
+    assert talk.phase == "over" and talk.path.exists()
+    assert "2 of 2 questions" in talk.report.children[0].lines[0]
+    key(talk, "o")
+    assert "2 of 2 questions" in html.unescape(talk.report.children[1].value)
+    assert "<iframe sandbox" in talk.report.children[1].value
+
+
+def test_text_in_a_report_is_never_html(home, monkeypatch):
+    evil = dataclasses.replace(bank.everything()[0], question="<script>alert(1)</script>")
+    monkeypatch.setattr(bank, "questions", lambda *_: [evil])
+    talk = mock.Talk(questions=1, seed=0)
+    talk.score(set(), [])
+    page = talk.report().read_text("utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+# ------------------------------------------------------------------------------ terminal
+
+
+def test_the_drill_works_in_a_plain_terminal(home):
+    """Driven through a pseudo-terminal, as a person types."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftkit.cli", "drill", "--topic", "loss", "--new", "2"],
+        cwd=ROOT,
+        stdin=slave,
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TERM": "dumb"},
+    )
+    os.close(slave)
+    said = ""
+
+    def until(words):
+        nonlocal said
+        end = time.monotonic() + 60
+        while words not in said and time.monotonic() < end:
+            if select.select([master], [], [], 1)[0]:
+                said += os.read(master, 65536).decode()
+        assert words in said, said
+        before, said = said.split(words, 1)
+        return before
+
+    def type(text):
+        os.write(master, f"{text}\n".encode())
+
+    assert "What is the difference between instruction tuning" in until("answer> ")
+    type("1")
+    until("4 easy  p prove it")
+    type("p")
+    assert "✓" in until("4 easy  p prove it")
+    type("3")
+    until("good: back in")
+    until("> ")
+    type("")
+    until("4 easy")
+    type("4")
+    until("2 cards done")
+    assert process.wait(30) == 0 and process.stderr.read() == b""
+    os.close(master)
+    assert [r["rating"] for r in cards.Store().reviews()] == [3, 4]
+
+
+def test_the_end_of_the_input_ends_the_drill(home):
+    done = start("drill", input="")
+    assert done.returncode == 0 and "0 cards done" in done.stdout and done.stderr == ""
+
+
+def test_a_mock_interview_in_the_terminal_writes_its_report(home):
+    done = start("drill", "--interview", "--questions", "1", "--level", "junior",
+                 input="\n1 2\n" + "y\n" * 5)
+    assert done.returncode == 0, done.stderr
+    path = re.search(r"Report: (.*)", done.stdout)[1]
+    assert "Mock interview" in open(path, encoding="utf-8").read()
+
+
+def test_the_command_lists_proves_and_exports(ftkit, home, tmp_path):
+    status, out, err = ftkit("drill", "--list", "--level", "staff")
+    assert status == 0 and "refuse" in out and "junior" not in out
+    status, out, _ = ftkit("drill", "--prove", "count-qv")
+    assert status == 0 and "✓ counted by peft" in out
+    status, out, _ = ftkit("drill", "--prove", "refuse")
+    assert status == 0 and "a matter of judgement" in out
+    assert ftkit("drill", "--export", tmp_path / "c.json")[0] == 0
+    assert json.loads((tmp_path / "c.json").read_text("utf-8"))["cards"]
+    for words, told in ((("--prove", "nothing"), "no question is called 'nothing'"),
+                        (("--level", "boss"), "level is 'boss'"), (("--new", "x"), "--new is 'x'"),
+                        (("--export", "c.apkg"), "ends in .csv or .json")):
+        status, out, err = ftkit("drill", *words)
+        assert status == 2 and told in err and out == ""
+
+
+# --------------------------------------------------------------------------- cheat sheet
+
+
+def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
+    n = cheat_sheet.write(tmp_path / "sheet.html", topic="memory,statistics")
+    page = (tmp_path / "sheet.html").read_text("utf-8")
+    assert n == len(bank.questions(topic="memory,statistics")) and page.count("<div>") == n
+    assert "107.8 GB" in page and "@media print" in page and "<script" not in page
+
+
+def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_path, home,
+                                                                           monkeypatch):
+    monkeypatch.setattr(core, "prove", lambda stated: pytest.fail("proved first"))
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        cheat_sheet.write(tmp_path, topic="statistics")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        cheat_sheet.write(tmp_path / "file" / "sheet.html", topic="statistics")
+
+
+def test_a_cheat_sheet_refuses_a_claim_that_does_not_hold(tmp_path, home, monkeypatch):
+    monkeypatch.setitem(core.load(), "half_width", core.Proof("half_width", lambda: 20.0))
+    with pytest.raises(ValueError, match="'interval' does not hold here"):
+        cheat_sheet.write(tmp_path / "sheet.html", topic="statistics")
+    assert not (tmp_path / "sheet.html").exists()

@@ -1,0 +1,87 @@
+"""Every proof holds, and breaks when what it claims is changed."""
+
+import time
+
+import pytest
+
+from ftkit.interview import bank
+from ftkit.interview.proofs import core
+
+SPENT = {}  # name → processor seconds, on all cores
+CLAIMS = {claim["proof"]: claim for q in bank.everything() for claim in q.proofs}
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """Proofs made so far: several tests look at each."""
+    return {}
+
+
+def made(kept, name):
+    if name not in kept:
+        began = time.process_time()
+        kept[name] = core.prove(CLAIMS[name])
+        SPENT[name] = time.process_time() - began
+    return kept[name]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_claim_holds(kept, name):
+    claim = made(kept, name)
+    assert claim.holds(), f"{claim!r} (found {claim.left})"
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_changed_number_or_a_reversed_comparison_fails(kept, name):
+    claim = made(kept, name)
+    changed = claim.mutations()
+    assert changed and claim not in changed
+    for mutation in changed:
+        assert not mutation.holds(), repr(mutation)
+
+
+@pytest.mark.parametrize("question", bank.everything(), ids=lambda q: q.id)
+def test_every_claim_of_a_question_holds_and_not_just_the_one_first_met(kept, question):
+    """Two questions may state different numbers of one proof."""
+    for stated in question.proofs:
+        found = made(kept, stated["proof"]).found
+        right = stated.get("number", found.right)
+        claim = core.Claim(stated["says"], found.left, stated["op"], right, stated["unit"],
+                             stated.get("within", 0.01))
+        assert claim.holds(), repr(claim)
+        assert not any(mutation.holds() for mutation in claim.mutations())
+
+
+def test_a_proof_takes_at_most_ten_seconds_on_two_cores_and_all_of_them_ten_minutes(kept):
+    for name in CLAIMS:
+        made(kept, name)
+    assert max(SPENT.values()) <= 20, max(SPENT.items(), key=lambda item: item[1])
+    assert sum(SPENT.values()) <= 600
+
+
+def test_a_claim_about_nan_never_holds():
+    for op in ("==", "!=", "<", ">"):
+        assert not core.Claim("", float("nan"), op, 1.0).holds()
+
+
+def test_a_comparison_needs_a_gap():
+    assert not core.Claim("", 1.0, "<", 1.02).holds()
+    assert core.Claim("", 1.0, "<", 1.2).holds()
+
+
+def test_a_claim_draws_its_parts_its_two_sides_or_its_runs(kept):
+    for name, word in (("states_7b", "107.8"), ("count_qv", "4.19e"), ("rate_too_high", "1e-3")):
+        picture = core.draw(made(kept, name))
+        assert picture.png()[:4] == b"\x89PNG"
+        assert "✓" in repr(picture)
+        assert word.replace("1e-3", "1e 3") in picture.text or word in picture.text
+
+
+def test_a_wrong_claim_says_so():
+    claim = core.prove(CLAIMS["states_7b"] | {"number": 54.0})
+    assert not claim.holds() and repr(claim).startswith("✗")
+
+
+def test_an_unknown_proof_is_told():
+    with pytest.raises(ValueError, match="no proof is called 'magic'"):
+        core.prove({"proof": "magic", "op": "==", "number": 1, "says": ""})

@@ -1,0 +1,324 @@
+"""predict, expect, check, and the progress file they leave."""
+
+import json
+import subprocess
+import sys
+from types import FunctionType, SimpleNamespace
+
+import pytest
+
+from ftkit.lessons import claims, progress_log
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FTKIT_TIER", "cpu")
+    monkeypatch.delenv("FTKIT_STRICT", raising=False)
+    monkeypatch.setattr(progress_log, "_told", False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def double(monkeypatch):
+    monkeypatch.setattr(claims, "EXERCISES", {})
+
+    @claims.exercise("double")
+    def _(function):
+        for given in (2, -3):
+            if function(given) != 2 * given:
+                return f"double({given}) gave {function(given)!r}, expected {2 * given}"
+
+
+def kept(home):
+    return [json.loads(line) for line in (home / "progress.jsonl").read_text().splitlines()]
+
+
+# ------------------------------------------------------------------------------ predict
+
+
+def test_without_a_guess_the_cell_says_so_and_nothing_is_kept(own_home):
+    p = claims.predict("What happens?", "falls", "rises")
+    assert "no guess yet" in repr(p) and "'falls', 'rises'" in repr(p)
+    assert "no guess was made" in repr(p.score("falls")) and p.right is None
+    assert claims.predict("What happens?", "falls", guess=...).guess is None
+    assert not own_home.exists()
+
+
+def test_a_guess_is_kept_and_scored_beside_the_result(own_home):
+    p = claims.predict("What happens?", "falls", "rises", guess="Ris", confidence=0.7)
+    p.score("falls")
+    assert p.right is False
+    assert "your guess: rises (70% sure) | what came out: falls ✗" in repr(p)
+    assert claims.predict("Again?", "falls", "rises", guess="falls").score("falls").right is True
+    first, scored, *_ = kept(own_home)
+    assert (first["kind"], first["guess"], first["confidence"]) == ("predict", "rises", 0.7)
+    assert (scored["kind"], scored["right"], scored["actual"]) == ("score", False, "falls")
+
+
+def test_a_number_is_right_within_a_tenth():
+    assert claims.predict("How many?", guess=109).score(100).right is True
+    assert claims.predict("How many?", guess=111).score(100).right is False
+    assert claims.predict("How many?", guess=3).score(2, within=0.5).right is True
+    assert claims.predict("Which loss?", guess=3).score(float("nan")).right is False
+
+
+def test_a_guess_that_is_no_option_names_the_options():
+    with pytest.raises(ValueError, match="guess is 'up'; expected one of 'falls', 'rises'"):
+        claims.predict("What?", "falls", "rises", guess="up")
+    with pytest.raises(ValueError, match="0.7 means 70%"):
+        claims.predict("What?", "falls", guess="falls", confidence=70)
+
+
+def test_text_is_escaped_where_a_prediction_draws_itself():
+    page = claims.predict("<img src=x onerror=y>", guess="<b>").score("<script>")._repr_html_()
+    for evil in ("<img", "<script", ": <b>"):
+        assert evil not in page
+    assert "&lt;img src=x onerror=y&gt;" in page
+
+
+# ------------------------------------------------------------------------ guessed curves
+
+
+def make_run(*val, seed=0):
+    rows = [{"step": 10 * i, "loss": v, "val_loss": v} for i, v in enumerate(val) if i]
+    return SimpleNamespace(rows=rows, before={"val_loss": val[0]}, after={"val_loss": val[-1]},
+                           config=SimpleNamespace(seed=seed))
+
+
+def test_a_curve_of_a_few_points_is_scored_against_the_run(own_home):
+    p = claims.predict("How does it fall?", guess={30: 1, 0: 4}, confidence=0.6, topic="rates")
+    assert p.guess == [[0.0, 4.0], [30.0, 1.0]]  # the line through them: 4, 3, 2, 1
+    assert p._repr_mimebundle_().keys() == {"text/plain", "text/html"}  # nothing to show yet
+    p.score(make_run(4.0, 2.0, 1.5, 1.0))
+    # by hand: (0 + 1 + 0.5 + 0) / (4 + 2 + 1.5 + 1)
+    assert p.gap == pytest.approx(1.5 / 8.5) and p.right is True
+    assert "your curve is 18% off on average ✓ right" in repr(p)
+    assert p.score(make_run(4.0, 2.0, 1.5, 1.0), within=0.1).right is False
+    picture = p.picture()
+    assert [list(line.get_ydata()) for line in picture.axes[0].lines[:2]] == [
+        [4.0, 2.0, 1.5, 1.0], [4.0, 3.0, 2.0, 1.0]]
+    assert p._repr_mimebundle_()["image/png"]
+    asked, scored, _ = kept(own_home)
+    assert asked["guess"] == [[0.0, 4.0], [30.0, 1.0]] and asked["topic"] == "rates"
+    assert scored["gap"] == pytest.approx(1.5 / 8.5) and scored["topic"] == "rates"
+
+
+def test_a_curve_is_scored_against_the_mean_of_seeds_and_a_diverged_run_is_a_miss():
+    p = claims.predict("?", guess=[(0, 4), (10, 2)])
+    assert p.score([make_run(4.0, 1.0), make_run(4.0, 3.0, seed=1)]).gap == 0
+    gone = claims.predict("?", guess=[(0, 4), (20, 2)]).score(make_run(4.0, 9.0, float("nan")))
+    assert gone.right is False and "it diverged" in repr(gone) and gone.picture()
+    assert claims.predict("Where does it end?", guess=1.05).score(make_run(4.0, 1.0)).right
+
+
+@pytest.mark.parametrize("guess, told", [
+    ([(0, 4)], "has 1 point; a curve needs at least two"),
+    ([(0, 4), (30,)], r"has the point \(30,\); expected points \(step, value\)"),
+    ([(0, "high"), (30, 1)], r"has the point \(0, 'high'\)"),
+    ([(0, 4), (0, 1)], "has two values at step 0"),
+    ([(-1, 4), (3, 1)], "steps start at 0"),
+    ({0: 4, 30: float("nan")}, "must be finite"),
+    ([4, 3, 1], "has the point 4; expected points"),
+    ({4, 3}, "expected points"), (object(), "expected a number, or a curve")])
+def test_a_curve_that_is_none_says_what_is_accepted(guess, told, own_home):
+    with pytest.raises(ValueError, match=told):
+        claims.predict("How?", guess=guess)
+    assert not own_home.exists()
+
+
+def test_a_guessed_curve_is_drawn_as_it_is_scored_on_a_log_scale_too():
+    p = claims.predict("?", guess={0: 8, 4: 0.01})
+    p.score([(0, 8), (1, 1.0), (2, 0.1), (4, 0.01)])
+    drawn = p.picture().axes[0]
+    assert drawn.get_yscale() == "log"
+    (guess,) = [line for line in drawn.lines if list(line.get_ydata())[1] > 5]
+    assert list(guess.get_ydata()) == pytest.approx([8, 6.0025, 4.005, 0.01])
+
+
+def test_a_curve_beside_the_run_or_a_measure_it_lacks_is_told():
+    with pytest.raises(ValueError, match="covers steps 50 to 60, and nothing was measured there"):
+        claims.predict("?", guess=[(50, 4), (60, 1)]).score(make_run(4.0, 1.0))
+    with pytest.raises(ValueError, match="no 'general_loss'; measured were loss, val_loss"):
+        claims.predict("?", guess=[(0, 4), (9, 1)], key="general_loss").score(make_run(4.0, 1.0))
+
+
+def test_a_number_and_its_result_stand_on_one_line():
+    p = claims.predict("How many?", guess=90).score(100)
+    assert [list(line.get_xdata()) for line in p.picture().axes[0].lines] == [[100], [90]]
+    assert claims.predict("Which?", "a", "b", guess="a").score("a").picture() is None
+
+
+# --------------------------------------------------------------------------- calibration
+
+
+def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypatch):
+    empty = claims.calibration()
+    assert "No scored guess" in empty.text and empty.png().startswith(b"\x89PNG")
+    for question, guess in (("1", "a"), ("2", "a"), ("3", "b"), ("3", "a"), ("4", "b")):
+        claims.predict(question, "a", "b", guess=guess, confidence=0.9, topic="rates").score("a")
+    claims.predict("5", "a", "b", guess="a", topic="rates").score("a")  # without a confidence
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/07_learning_rate.ipynb")
+    claims.predict("6", guess=3, confidence=1).score(3)
+    made = claims.calibration()
+    assert made.rows == [
+        {"topic": "07_learning_rate", "guesses": 1, "sure": 1.0, "right": 1.0},
+        {"topic": "rates", "guesses": 4, "sure": pytest.approx(0.9), "right": 0.5}]
+    assert "rates: 4 guesses, 90% sure, 50% right, too sure" in made.text
+    assert "1 guess, 100% sure, 100% right; below 10, too few to tell" in made.text
+    only = claims.calibration("rates")
+    assert [row["topic"] for row in only.rows] == ["rates, about 90% sure"]
+
+
+def test_the_interval_is_wilsons():
+    from ftkit.evaluate import metrics
+
+    low, high = metrics.wilson(2, 4)  # 95 % interval of 2 in 4, as tabulated
+    assert (low, high) == (pytest.approx(0.150, abs=1e-3), pytest.approx(0.850, abs=1e-3))
+
+
+# ------------------------------------------------------------------------------- expect
+
+
+def test_a_claim_is_printed_with_both_values(capsys):
+    assert claims.expect(0.5, "<", 4.1, "training lowers the loss")
+    assert not claims.expect(5.0, "<", 4.1, "training lowers the loss")
+    met, unmet = capsys.readouterr().out.splitlines()
+    assert met == "✓ training lowers the loss: 0.50 < 4.10"
+    assert unmet == "✗ training lowers the loss: 5.00 < 4.10"
+
+
+def test_a_claim_that_fills_a_line_has_its_margin_on_the_next(capsys):
+    claim = "a low rate with as many steps keeps more of what the model knew"
+    claims.expect([1.0, 1.1, 1.2], "<", [2.0, 2.1, 2.2], claim)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("1.10 ± 0.10 < 2.10 ± 0.10")
+    assert second == "  (difference 1.00, spread 0.14)"
+
+
+def test_seeds_must_differ_by_more_than_their_spread(capsys):
+    near, far = [1.0, 1.2, 1.1], [1.17, 1.32, 1.17]
+    assert not claims.expect(near, "<", far, "lower")  # 0.12 apart, spread 0.13
+    assert claims.expect(near, "==", far, "the same")
+    assert claims.expect(near, "<", [2.0, 2.1, 2.2], "lower")
+    assert not claims.expect(near, ">", [2.0, 2.1, 2.2], "higher")
+    assert not claims.expect(near, "==", [2.0, 2.1, 2.2], "the same")
+    out = capsys.readouterr().out
+    assert "✗ lower: 1.10 ± 0.10 < 1.22 ± 0.09 (difference 0.12, spread 0.13)" in out
+
+
+def test_nan_supports_no_claim_and_inf_is_large():
+    nan, inf = float("nan"), float("inf")
+    for op in claims.OPERATORS:
+        assert not claims.expect(nan, op, 1.0, "?")
+        assert not claims.expect([1.0, nan], op, [1.0, 1.0], "?")
+    assert claims.expect(inf, ">", 10, "diverged")
+    assert claims.expect([inf, inf], ">", 10, "diverged")
+
+
+def test_tensors_and_arrays_are_numbers():
+    torch = pytest.importorskip("torch")
+    assert claims.expect(torch.tensor(1.0), "<", torch.tensor([2.0, 2.1, 2.2]), "less")
+    assert claims.expect(torch.tensor([0.5]), "==", 0.5, "equal")
+    with pytest.raises(ValueError, match="not a number"):
+        claims.expect("low", "<", 2, "less")
+    with pytest.raises(ValueError, match="expected one of < <= > >= == !="):
+        claims.expect(1, "=<", 2, "less")
+
+
+def test_only_strict_mode_raises_and_never_in_the_smoke_tier(monkeypatch, capsys):
+    monkeypatch.setenv("FTKIT_STRICT", "1")
+    with pytest.raises(AssertionError, match="lower: 5.00 < 4.10"):
+        claims.expect(5.0, "<", 4.1, "lower")
+    monkeypatch.setenv("FTKIT_TIER", "smoke")
+    assert not claims.expect(5.0, "<", 4.1, "lower")
+    assert "too short to show it" in capsys.readouterr().out
+
+
+# -------------------------------------------------------------------------------- check
+
+
+@pytest.mark.parametrize("stub", [None, ..., lambda x: None, lambda x: ...],
+                         ids=["None", "dots", "returns-None", "returns-dots"])
+def test_a_stub_is_not_solved_yet(double, stub, capsys):
+    assert claims.check("double", stub).state == "unsolved"
+    assert capsys.readouterr().out == "○ double: not solved yet\n"
+
+
+def test_not_implemented_is_not_solved_yet(double):
+    def stub(x):
+        raise NotImplementedError
+
+    assert claims.check("double", stub).state == "unsolved"
+
+
+def test_a_wrong_answer_names_the_failing_case(double, capsys, own_home):
+    assert claims.check("double", abs).state == "wrong"
+    assert not claims.check("double", lambda x: x * x)
+    assert capsys.readouterr().out.splitlines() == [
+        "✗ double: double(2) gave 2, expected 4", "✗ double: double(-3) gave 9, expected -6"]
+    assert [e["state"] for e in kept(own_home)] == ["wrong", "wrong"]
+
+
+def test_an_error_in_the_candidate_is_told_with_its_line(double):
+    def broken(x):
+        return x + json.loads("?")
+
+    line = broken.__code__.co_firstlineno + 1
+    text = claims.check("double", broken).text
+    assert "it raised JSONDecodeError" in text and f"(line {line} of your code)" in text
+
+
+def test_a_right_answer_gets_its_tick(double, capsys, own_home):
+    assert claims.check("double", lambda x: x + x)
+    assert capsys.readouterr().out == "✓ double: solved\n"
+    assert kept(own_home)[0]["state"] == "solved"
+
+
+def test_an_unknown_exercise_names_the_near_ones(double):
+    with pytest.raises(ValueError, match="'doubel'; there is double"):
+        claims.check("doubel", None)
+
+
+# ----------------------------------------------------------------------------- progress
+
+
+def test_a_line_that_a_crash_cut_off_costs_only_itself(own_home):
+    progress_log.add("check", name="a")
+    with open(own_home / "progress.jsonl", "a") as file:
+        file.write('{"kind": "che')
+    progress_log.add("check", name="b")
+    assert [e["name"] for e in progress_log.entries()] == ["a", "b"]
+
+
+def test_processes_that_write_at_once_keep_every_line(own_home):
+    code = ("from ftkit.lessons import progress_log\n"
+            "for i in range(50): progress_log.add('check', name='x' * 500)")
+    for process in [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]:
+        assert process.wait(60) == 0
+    assert len(kept(own_home)) == 100
+
+
+def test_a_home_that_cannot_be_written_is_told_once(tmp_path, monkeypatch, capsys, double):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "file" / "home"))
+    claims.predict("What?", guess=1).score(1)
+    assert claims.check("double", lambda x: 2 * x)
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and "set FTKIT_HOME" in errors[0]
+    assert progress_log.entries() == []
+
+
+def test_numbers_without_a_json_word_are_kept_as_null(own_home):
+    progress_log.add("score", actual=float("nan"))
+    assert kept(own_home)[0]["actual"] is None
+
+
+def test_a_name_that_another_lesson_has_taken_is_refused(double):
+    claims.exercise("double")(lambda function: None)  # the same module: a cell that is run again
+    other = FunctionType(
+        (lambda function: None).__code__, {"__name__": "ftkit.lessons.exercises.other"}
+    )
+    with pytest.raises(ValueError, match=f"named 'double', in {__name__} and in .*other"):
+        claims.exercise("double")(other)
+    assert claims.EXERCISES["double"].__module__ == __name__

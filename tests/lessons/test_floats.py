@@ -1,0 +1,80 @@
+"""Rounding by hand equals torch's; chance rounding is right on average; what training loses."""
+
+import pytest
+import torch
+
+import ftkit as ft
+from ftkit.data import encoding
+from ftkit.engine import loop
+from ftkit.lessons.by_hand import floats
+from ftkit.model import rounding
+
+
+def test_rounding_to_bf16_by_bits_is_torchs_own():
+    draw = torch.Generator().manual_seed(0)
+    bits = torch.randint(-2**31, 2**31 - 1, (200_000,), generator=draw, dtype=torch.int64)
+    x = bits.to(torch.int32).view(torch.float32)
+    x = x[x.isfinite()]
+    assert torch.equal(floats.to_bf16(x), x.bfloat16().float())
+    odd = torch.tensor([0.0, -0.0, float("inf"), float("nan"), 3.4e38])
+    assert torch.equal(floats.to_bf16(odd).nan_to_num(7), odd.bfloat16().float().nan_to_num(7))
+
+
+def test_stochastic_rounding_is_right_on_average_and_goes_to_a_neighbour():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.full((100_000,), 0.02 + 0.25 * 2**-13)
+    made = floats.to_bf16(x, draw)
+    assert made.unique().numel() == 2 and (made.bfloat16().float() == made).all()
+    assert made.double().mean().item() == pytest.approx(x[0].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("x, dtype, wanted", [
+    (0.02, torch.bfloat16, 2.0**-13), (1.0, torch.float16, 2.0**-10), (1.99, torch.float32, 2**-23),
+    (-4.0, torch.bfloat16, 2.0**-5)])
+def test_spacing_is_the_distance_to_the_next_number(x, dtype, wanted):
+    assert rounding.spacing(x, dtype).item() == wanted
+    near = torch.tensor(abs(x)).to(dtype)
+    upper = torch.nextafter(near, torch.tensor(float("inf"), dtype=dtype))
+    assert (upper.double() - near.double()).item() == wanted
+
+
+def test_what_lies_half_way_between_two_numbers_is_counted():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50_000, generator=draw)
+    assert rounding.halfway([x], torch.bfloat16) < 1e-3
+    bits = x.view(torch.int32) & -65536
+    tied = torch.where(torch.arange(len(x)) < 10_000, bits | 0x8000, bits).view(torch.float32)
+    assert rounding.halfway([tied[:7], tied[7:]], torch.bfloat16) == pytest.approx(0.2)
+    # fp16 has three bits more than bf16: one number in eight ends in 100
+    assert rounding.halfway([x.half().float()], torch.bfloat16) == pytest.approx(0.125, abs=5e-3)
+    assert rounding.halfway([x.bfloat16().float()], torch.bfloat16) == 0
+    many = torch.where(torch.rand(1_000_000, generator=draw) < 0.3, 1 + 2**-8, 1.0)
+    assert rounding.halfway([many], torch.bfloat16) == pytest.approx(0.3, abs=0.01)
+
+
+def test_small_steps_are_lost_by_nearest_rounding_and_kept_by_chance():
+    base, tokenizer = ft.load("tiny")
+    examples = encoding.encode_all(ft.records("tasks")[:64], tokenizer).examples
+    ends = {}
+    for way in floats.ROUNDINGS:
+        model, _ = ft.load("tiny")
+        order = loop.shuffled(len(examples), 8, 0)
+        floats.train_rounded(model, examples, [next(order) for _ in range(12)], 1e-4, way)
+        ends[way] = ft.loss_on(model, examples)
+    assert ends["stochastic"] == pytest.approx(ends["none"], rel=0.05)
+    assert ends["nearest"] > 1.2 * ends["none"]
+
+
+def test_an_unknown_rounding_is_told():
+    with pytest.raises(ValueError, match="expected one of none, nearest, stochastic"):
+        floats.train_rounded(torch.nn.Linear(1, 1), [], [], 1e-3, "up")
+
+
+def test_autocast_keeps_fewer_bytes_for_backward_but_copies_of_weights_too():
+    model, tokenizer = ft.load("tiny")
+    batch = encoding.collate([ft.encode(r, tokenizer) for r in ft.records("tasks")[:8]], 0)
+    full = floats.kept_for_backward(model, batch)
+    low = floats.kept_for_backward(model, batch, torch.bfloat16)
+    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert full["weights"] == 0 and low["weights"] == 2 * matrices
+    assert 0.4 < low["activations"] / full["activations"] < 0.95

@@ -1,0 +1,235 @@
+"""Memory: the numbers everybody quotes, the traced step against the measured one."""
+
+import json
+
+import pytest
+import torch
+
+from ftkit.base.config import Config
+from ftkit.memory_use import footprint, model_shapes, simulate
+from ftkit.memory_use.footprint import memory
+
+MIXED = {"precision": "bf16", "batch_size": 1, "max_length": 256}
+
+
+def states(**request):
+    return memory(**request).total_states
+
+
+@pytest.mark.parametrize("request_, expected", [
+    ({"model": "meta-llama/Llama-2-7b"}, 107.8e9),
+    ({"model": "meta-llama/Llama-2-7b", "gpus": 8, "zero": 2}, 25.27e9),
+    ({"model": "meta-llama/Llama-2-7b", "gpus": 8, "zero": 3}, 13.48e9),
+    ({"model": "7.5B", "gpus": 64, "zero": 1}, 31.4e9),  # ZeRO, figure 1
+    ({"model": "7.5B", "gpus": 64, "zero": 2}, 16.64e9),
+    ({"model": 7.5e9, "gpus": 64, "zero": 3}, 1.875e9),
+    ({"model": "7.5B"}, 120e9),
+    ({"model": "175B"}, 2.8e12),
+])
+def test_states_are_those_of_the_papers(request_, expected):
+    assert states(**MIXED, **request_) == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_7b_step_needs_what_its_states_need_and_the_parts_add_up():
+    found = memory(model="llama-2-7b", **MIXED)
+    assert found.peak == pytest.approx(107.8e9, rel=2e-3)
+    parts = dict(found.simulation)
+    assert parts.pop("peak") == pytest.approx(sum(parts.values()))
+    assert found.fits["H200 141GB"] and not found.fits["A100 80GB"]
+    assert found.peak < sum(v for k, v in found.to_dict()["per_gpu"].items() if k != "peak")
+
+
+def test_lora_on_q_and_v_of_llama_7b_has_the_parameters_of_the_arithmetic():
+    found = memory(model="llama-2-7b", method="lora", r=8, target_modules="q_proj,v_proj", **MIXED)
+    assert found.trainable == 32 * 2 * 8 * (4096 + 4096) == 4_194_304
+
+
+PUBLISHED = {  # as the hub counts the tensors of each checkpoint
+    "meta-llama/Llama-2-70b-hf": 68_976_648_192, "meta-llama/Llama-3.1-405B": 405_853_388_800,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400, "Qwen/Qwen2.5-7B": 7_615_616_512,
+    "google/gemma-2-2b": 2_614_341_888, "mistralai/Mistral-7B-v0.1": 7_241_732_096,
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008, "openai-community/gpt2": 124_439_808,
+    "huggyllama/llama-65b": 65_285_660_672, "Qwen/Qwen3-0.6B": 596_049_920,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_known_shape_has_the_published_number_of_parameters(name):
+    from ftkit.model import loading
+
+    assert loading.count(simulate.build(model_shapes.shape(name), Config()))[1] == PUBLISHED[name]
+
+
+def test_a_config_json_alone_is_enough(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama", "vocab_size": 1000, "hidden_size": 64,
+                                "intermediate_size": 128, "num_hidden_layers": 2,
+                                "num_attention_heads": 4}))
+    found = memory(model=str(file), batch_size=2, max_length=64)
+    assert found.parameters == 2 * 1000 * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64) + 64
+    assert memory(model=str(tmp_path), batch_size=2, max_length=64).peak == found.peak
+
+
+SIZES = {"vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+MAKES = {
+    "experts": {"model_type": "mixtral", **SIZES, **EXPERTS},
+    "attention sinks": {"model_type": "gpt_oss", **SIZES, **EXPERTS, "head_dim": 16},
+    "matrices turned round": {"model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 2,
+                              "n_head": 4, "n_positions": 128},
+    "linear layers of its own": {"model_type": "falcon", "vocab_size": 1000, "hidden_size": 64,
+                                 "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("fields", [{}, {"method": "lora"}, {"method": "qlora"}])
+def test_other_makes_of_models_are_predicted_as_they_are_trained(make, fields):
+    from ftkit.memory_use import measure
+    from ftkit.model import loading
+
+    shape, config = model_shapes.shape(MAKES[make]), Config(**fields, precision="fp32")
+    step = simulate.step(shape, config, [32, 20])
+    if fields.get("method") != "qlora":  # which quantises as it loads
+        import transformers
+
+        model = transformers.AutoModelForCausalLM.from_config(shape)
+        assert loading.count(loading.adapt(model, config)) == (step.trainable, step.parameters)
+        model = transformers.AutoModelForCausalLM.from_config(shape)
+        assert step.peak == pytest.approx(measure.step(model, config, [32, 20]).peak, rel=2e-3)
+    elif make == "matrices turned round":
+        assert step.facts["quantized"] == 2 * 12 * 64 * 64
+
+
+@pytest.mark.parametrize("fields", [{"method": "lora", "use_dora": True}, {"method": "qlora"},
+                                    {"method": "ia3"}])
+@pytest.mark.parametrize("make", ["tiny", MAKES["experts"], MAKES["matrices turned round"]],
+                         ids=["tiny", "experts", "gpt2"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_formula_counts_what_the_simulation_trains(make, fields):
+    if make == MAKES["experts"] and "use_dora" in fields:
+        pytest.skip("peft has no DoRA for experts")
+    quick, whole = (memory(model=make, **fields, max_length=32, batch_size=1, precision="fp32",
+                           device="cpu", simulation=simulation) for simulation in (False, True))
+    assert quick.simulation is None and quick.states == whole.states
+    assert (quick.trainable, quick.bits) == (whole.trainable, whole.bits)
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adafactor", "paged_adamw_8bit"])
+def test_fp16_is_simulated_with_every_optimizer(optim):
+    fields = {"model": "tiny", "max_length": 32, "batch_size": 1, "optim": optim}
+    low, full = (memory(precision=p, **fields, device="cpu") for p in ("fp16", "fp32"))
+    assert low.states == full.states and low.peak < full.peak + 1e6
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"num_key_value_heads": 3}, "check the sizes"), ({"hidden_act": "nonsense"}, "KeyError"),
+    ({"hidden_size": -64}, "negative"), ({"vocab_size": 0}, "ZeroDivisionError"),
+    ({"model_type": "t5"}, "AutoModelForCausalLM"),
+])
+def test_a_config_that_no_model_can_have_is_told_in_words(ftkit, tmp_path, change, words):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama", **SIZES} | change))
+    status, _, err = ftkit("memory", "--model", file, "--max-length", 32, "--batch-size", 1)
+    assert status == 2 and words in err
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"model": "llama-9b"}, "did you mean"),
+    ({"model": "tiny", "gpus": 0}, "gpus is 0"),
+    ({"model": "tiny", "zero": 1}, "gpus"),
+    ({"model": "tiny", "zero": 4, "gpus": 2}, "zero is 4"),
+    ({"model": "7B", "method": "lora"}, "shape"),
+    ({"model": "tiny", "attention": "flash"}, "attention"),
+    ({"model": "tiny", "attention": "eager", "measure": True}, "leave attention"),
+    ({"model": "tiny", "learning_rat": 1}, "learning_rate"),
+    ({"config": "tiny"}, "config is a str"),
+    ({"model": "tiny", "method": "prefix_tuning", "gradient_checkpointing": True}, "prompt_tuning"),
+])
+def test_a_wrong_request_is_told_in_words(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        memory(**wrong)
+
+
+def test_it_draws_itself():
+    found = memory(model="tiny", batch_size=2, max_length=64)
+    bundle = found._repr_mimebundle_()
+    assert "GiB" in bundle["text/plain"] or "MiB" in bundle["text/plain"]
+    assert "optimizer state" in bundle["text/html"] and footprint.ERROR["cpu"] in found.summary()
+
+
+def told(ftkit, *words) -> dict:
+    """`ftkit memory --json` of a model of 1 x 512 tokens in bf16 autocast."""
+    status, out, err = ftkit("memory", "--json", "--precision", "bf16", "--batch-size", 1,
+                             "--max-length", 512, *words)
+    assert status == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["llama-2-7b"], 107.8e9), (["llama-2-7b", "--gpus", 8, "--zero", 2], 25.27e9),
+    (["llama-2-7b", "--gpus", 8, "--zero", 3], 13.48e9),
+    (["7.5B", "--gpus", 64, "--zero", 1], 31.4e9), (["7.5B", "--gpus", 64, "--zero", 2], 16.64e9),
+    (["7.5B", "--gpus", 64, "--zero", 3], 1.875e9), (["175B"], 2.8e12),
+])
+def test_the_command_gives_the_states_of_the_papers(ftkit, words, expected):
+    found = told(ftkit, "--model", *words)
+    assert found["states"] == pytest.approx(expected, rel=1e-3)
+    assert found["states"] == sum(found["per_gpu"][k] for k in footprint.STATES)
+
+
+def test_the_command_counts_lora_and_the_bits_of_nf4(ftkit):
+    found = told(ftkit, "--model", "llama-2-7b", "--method", "lora", "--r", 8,
+                 "--target-modules", "q_proj,v_proj")
+    assert found["trainable_parameters"] == 4_194_304
+    found = told(ftkit, "--model", "smollm2-135m", "--method", "qlora")
+    assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
+
+
+def test_a_65b_qlora_step_is_broken_down_and_fits_one_card_of_48_gb(ftkit):
+    found = told(ftkit, "--model", "huggyllama/llama-65b", "--method", "qlora", "--r", 64,
+                 "--gradient-checkpointing")
+    assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
+    parts = dict(found["at_peak"])
+    peak = parts.pop("peak")
+    assert peak == found["per_gpu"]["peak"] == pytest.approx(sum(parts.values()), abs=9)
+    # 64.2 billion weights in 4 bits; embedding, head and norms, and the adapters, in fp32
+    adapters = 80 * 64 * (4 * 2 * 8192 + 3 * (8192 + 22016))
+    assert found["trainable_parameters"] == adapters
+    rest = 65_285_660_672 - 80 * (4 * 8192**2 + 3 * 8192 * 22016)
+    assert parts["weights"] == pytest.approx((65_285_660_672 - rest) * 4.127 / 8
+                                             + 4 * (rest + adapters), rel=1e-3)
+    assert parts["optimizer"] == pytest.approx(8 * adapters, rel=1e-3)
+    assert found["fits"]["A6000 48GB"] and not found["fits"]["L40S 48GB"]
+
+
+def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
+    status, out, _ = ftkit("memory", "--model", "tiny", "--batch-size", 2, "--max-length", 64)
+    assert status == 0
+    for words in ("weights", "optimizer state", "activations", "peak", "each at its largest",
+                  "parameters are trained", "Fits: T4 16GB", footprint.ERROR["cpu"]):
+        assert words in out
+    status, _, err = ftkit("memory", "--model", "llama-9b")
+    assert status == 2 and "did you mean" in err
+
+
+@pytest.mark.parametrize("fields, lengths", [
+    ({"precision": "fp32"}, [128, 128]),
+    ({"precision": "bf16", "method": "lora"}, [256] * 3),
+    ({"precision": "fp32", "method": "qlora"}, [128, 128]),
+    ({"precision": "bf16", "method": "qlora", "use_dora": True}, [128, 60]),
+    ({"precision": "bf16", "gradient_checkpointing": True}, [200, 150, 70, 33]),
+    ({"precision": "fp32", "method": "prefix_tuning"}, [128, 40]),
+    ({"precision": "bf16", "method": "prompt_tuning", "gradient_checkpointing": True}, [128, 128]),
+])
+def test_the_traced_peak_is_that_of_torchs_allocator(fields, lengths):
+    from allocator import forked, peak
+
+    config = Config(**fields)
+    if torch.cuda.is_available():
+        pytest.skip("measures the allocator of the CPU")
+    measured = forked(peak, "tiny", config, lengths)
+    found = memory(config, "tiny", lengths=lengths, device="cpu")
+    assert found.peak == pytest.approx(measured, rel=2e-3)

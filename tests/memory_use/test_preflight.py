@@ -1,0 +1,270 @@
+"""Before a run, under a real memory limit: what does not fit is refused with a change that runs,
+what fits runs.
+
+One process takes all configurations, each with FREE bytes free, in turn under `ulimit -d` and
+`ulimit -v`; it reports a line of JSON for each.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+FREE = 600 * 2**20
+TOO_BIG = [
+    {"batch_size": 14}, {"batch_size": 14, "precision": "fp32"},
+    {"batch_size": 14, "precision": "pure-bf16"}, {"batch_size": 14, "precision": "fp16"},
+    {"batch_size": 15, "optim": "sgd"}, {"batch_size": 14, "optim": "adamw_bnb_8bit"},
+    {"batch_size": 14, "optim": "adafactor", "precision": "fp32"},
+    {"batch_size": 56, "gradient_checkpointing": True},
+    {"batch_size": 46, "max_length": 200}, {"batch_size": 14, "l2_sp": 0.01},
+    {"batch_size": 15, "method": "lora"}, {"batch_size": 15, "method": "lora", "r": 64},
+    {"batch_size": 14, "method": "lora", "precision": "fp32"},
+    {"batch_size": 18, "method": "lora", "target_modules": "q_proj,v_proj"},
+    {"batch_size": 12, "method": "lora", "use_dora": True},
+    {"batch_size": 15, "method": "lora", "optim": "adamw_bnb_8bit", "packing": True},
+    {"batch_size": 14, "method": "qlora"},
+    {"batch_size": 14, "method": "qlora", "precision": "fp32", "r": 16},
+    {"batch_size": 15, "method": "qlora", "precision": "pure-bf16"},
+    {"batch_size": 70, "method": "qlora", "max_length": 128},
+]
+FITTING = [
+    {"batch_size": 1}, {"batch_size": 2, "precision": "fp32"}, {"batch_size": 2},
+    {"batch_size": 2, "precision": "fp32", "gradient_accumulation_steps": 2},
+    {"batch_size": 1, "precision": "pure-bf16"}, {"batch_size": 1, "precision": "fp16"},
+    {"batch_size": 2, "optim": "sgd"}, {"batch_size": 1, "optim": "adamw_bnb_8bit"},
+    {"batch_size": 1, "optim": "adafactor", "precision": "fp32"},
+    {"batch_size": 4, "gradient_checkpointing": True, "precision": "fp32"},
+    {"batch_size": 8, "max_length": 64}, {"batch_size": 1, "early_stopping_patience": 1},
+    {"batch_size": 2, "method": "lora"}, {"batch_size": 2, "method": "lora", "precision": "fp32"},
+    {"batch_size": 1, "method": "lora", "r": 64}, {"batch_size": 2, "method": "lora",
+                                                   "target_modules": "q_proj,v_proj"},
+    {"batch_size": 4, "method": "lora", "gradient_checkpointing": True},
+    {"batch_size": 1, "method": "qlora"}, {"batch_size": 2, "method": "qlora", "precision": "fp32"},
+    {"batch_size": 1, "method": "qlora", "precision": "pure-bf16", "max_length": 128},
+]
+UNCHECKED = [0, 10, 17]  # of TOO_BIG, run with the check turned off
+
+
+def child():
+    """What the process does; a line is [which, number, bytes too many, sentence, change, steps]."""
+    import resource
+
+    from ftkit.base import machine
+
+    # As under `ulimit -d` from the start, before torch is loaded.
+    limits = [(resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")]
+    most = {kind: resource.getrlimit(kind)[1] for kind, _ in limits}
+    resource.setrlimit(resource.RLIMIT_DATA, (2**30, most[resource.RLIMIT_DATA]))
+    machine.setup()
+    import bitsandbytes  # noqa: F401
+
+    from ftkit.experiment import experiment
+    from ftkit.memory_use import preflight
+
+    draw = random.Random(0)
+
+    def text(n):
+        return " ".join(draw.choices("the red cow had a small box and looked for a tree".split(),
+                                     k=n))
+
+    records = [{"instruction": text(20), "output": text(520)} for _ in range(60)]
+    lab = experiment.Experiment("tiny", records, val=records[:1], probes=())
+
+    def limit(number):
+        """FREE bytes are left from here on."""
+        for kind, _ in limits:
+            resource.setrlimit(kind, (most[kind], most[kind]))
+        gc.collect()
+        pooled = machine.pooled_memory()
+        kind, line = limits[number % 2]
+        used = machine._number("/proc/self/status", line) - pooled
+        resource.setrlimit(kind, (used + FREE, most[kind]))
+
+    def take(fields):
+        return len(lab.run(live=False, max_steps=1, **fields).rows)
+
+    def tell(*line):
+        print(json.dumps(line), file=sys.__stdout__, flush=True)
+
+    for method in ("full", "lora", "qlora"):  # so that all libraries are loaded
+        take({"method": method, "batch_size": 1, "precision": "fp32"})
+    for which, configs in (("too big", TOO_BIG), ("fitting", FITTING)):
+        for number, fields in enumerate(configs):
+            limit(number)
+            over, said, change, steps = 0, "", {}, 0
+            try:
+                steps = take(fields)
+            except preflight.TooBig as refused:
+                said, change = str(refused), refused.change
+                over = refused.needed - refused.free
+            except (RuntimeError, MemoryError) as error:
+                said = f"it ended in the middle: {error}"
+            if change:
+                try:
+                    steps = take(fields | change)
+                except (RuntimeError, MemoryError, ValueError) as error:
+                    said += f" -- but that ended with: {error}"
+            tell(which, number, over, said, change, steps)
+    os.environ["FTKIT_PREFLIGHT"] = "0"
+    for number in UNCHECKED:
+        limit(number)
+        try:
+            steps, said = take(TOO_BIG[number]), ""
+        except (RuntimeError, MemoryError) as error:
+            steps, said = 0, str(error)
+        tell("unchecked", number, 0, said, {}, steps)
+
+
+@pytest.fixture(scope="module")
+def told():
+    """{(which, number): (bytes too many, sentence, change, steps)}"""
+    import torch  # not in the child, which has its limit before torch is there
+
+    if sys.platform != "linux" or torch.cuda.is_available():
+        pytest.skip("limits the memory of a process on CPU, which Linux can do")
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=1800,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (lines[-1:], done.stderr[-3000:])
+    return {(which, number): rest for which, number, *rest in lines}
+
+
+@pytest.mark.parametrize("number", range(len(TOO_BIG)))
+def test_what_needs_more_than_is_free_is_refused_and_the_change_runs(told, number):
+    over, said, change, steps = told["too big", number]
+    assert over > 0, f"{TOO_BIG[number]} was not refused, or for no good reason: {said}"
+    assert "are free; with " in said and all(f"{k}={v}" in said for k, v in change.items())
+    assert change and steps == 1, said
+
+
+@pytest.mark.parametrize("number", range(len(FITTING)))
+def test_what_fits_runs(told, number):
+    _, said, _, steps = told["fitting", number]
+    assert not said and steps == 1, f"{FITTING[number]}: {said}"
+
+
+@pytest.mark.parametrize("number", UNCHECKED)
+def test_without_the_check_it_would_have_ended_in_the_middle(told, number):
+    _, said, _, steps = told["unchecked", number]
+    assert steps == 0 and said
+
+
+@pytest.fixture
+def lab():
+    from ftkit.experiment.experiment import Experiment
+
+    return Experiment("tiny", "translation", probes=())
+
+
+def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
+    from ftkit.base import machine
+    from ftkit.base.config import Config
+    from ftkit.experiment.forecast import Forecast
+
+    known, big, small = Forecast(lab), Config(batch_size=64), Config(batch_size=8)
+    known.load()
+    assert known.refused(big) == ""
+    monkeypatch.setattr(machine, "device", lambda: "cpu")
+    monkeypatch.setattr(machine, "free_memory", lambda: 450 * 2**20)
+    known.weigh(big)
+    assert "this run needs about" in known.refused(big) and known.bytes(big) > 0
+    monkeypatch.setattr(machine, "free_memory", lambda: 16 * 2**30)
+    known.weigh(small)
+    assert known.refused(small) == "" and known.bytes(small) > 0
+
+
+PREFERRED = {"batch_size": 12, "max_steps": 1, "learning_rate": 1e-4}
+OBJECTIVES = [("DPO", {}), ("DPO", {"precision": "bf16"}), ("DPO", {"method": "lora"}),
+              ("GRPO", {"max_completion_length": 12}),
+              ("GRPO", {"max_completion_length": 12, "beta": 0.1, "precision": "bf16"})]
+
+
+def preferring(which):
+    from ftkit.data import schema
+    from ftkit.experiment import preferences
+
+    if which == "DPO":
+        return preferences.DPO(data=schema.records("preferences")[:12], probes=())
+    return preferences.GRPO(preferences.exact, data=schema.records("to_past")[:12], probes=())
+
+
+@pytest.mark.parametrize("which,fields", OBJECTIVES)
+def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypatch):
+    """Against a real step on all records there are, whose storages are counted."""
+    import torch
+
+    from ftkit.engine import loop, packed_loss
+    from ftkit.experiment import preferences
+    from ftkit.memory_use import preflight, simulate
+
+    monkeypatch.setattr(
+        preferences.packed_loss,
+        "flatten",  # as on a GPU: no token is shared
+        lambda *a, flatten=packed_loss.flatten, **k: flatten(*a, **k | {"share": False}),
+    )
+    # drawn answers as long as they may be, and different
+    monkeypatch.setattr(preferences.generation, "generate",
+                        lambda model, prompts, longest, *a, **k: [
+        [5 + i % 7] * longest for i in range(len(prompts))])
+    lab = preferring(which)
+    lab.reward = lambda answer, record: len(answer) % 3
+    config = lab.CONFIG(**{"precision": "fp32"} | PREFERRED | fields)
+    found = preflight._Model.of(lab)
+    asked = config.resolved("other", "fp32", found.context)
+    predicted = preflight._Weighing(lab, found, "cpu", 0).needed(asked) - found._beside
+    happened, prepared = lab._start(config)
+    update = loop.Update(happened.model.train(), happened.config)
+    reference = torch.zeros(2, 12)
+    learn = lab._learner(happened, prepared | {"reference": reference}, update.scaler)
+    simulate.fill_state(update)
+    meter = simulate.watch(update, [])
+    before = simulate.Meter(happened.model).total
+    with meter:
+        learn()
+        update.apply(1e-4)
+    kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
+    assert predicted == pytest.approx(meter.peak + kept, rel=0.04)
+    bound = preflight.bound(found, asked, *lab._most(asked)) + found.beside(asked, lab)
+    assert bound - found._beside > predicted
+
+
+@pytest.mark.parametrize("which", ["DPO", "GRPO"])
+def test_preferences_that_do_not_fit_are_refused_before_the_model_is_loaded(which, monkeypatch):
+    from ftkit.base import machine
+    from ftkit.memory_use import preflight
+
+    lab = preferring(which)
+    monkeypatch.setattr(machine, "device", lambda: "cpu")
+    monkeypatch.setattr(machine, "free_memory", lambda: 480 * 2**20)
+    monkeypatch.setattr(lab, "_fresh", lambda config: pytest.fail("loaded"))
+    with pytest.raises(preflight.TooBig, match="are free; with batch_size=") as refused:
+        lab.run(batch_size=64, precision="fp32")
+    config = lab.CONFIG(batch_size=64, precision="fp32").but(**refused.value.change)
+    assert preflight.check(lab, config) <= 480 * 2**20
+
+
+def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab, monkeypatch):
+    from ftkit.base import machine
+    from ftkit.base.config import Config
+    from ftkit.memory_use import preflight
+
+    def products(device="cpu", **fields):
+        config = Config(**{"precision": "bf16", "max_length": 64} | fields)
+        return preflight.kernels(lab, config, device)
+
+    monkeypatch.setattr(machine, "kernel_memory", lambda products: products)
+    assert products(precision="fp32") == products(device="cuda") == 0
+    assert products(max_steps=1, batch_size=1) < products(max_steps=3, batch_size=1)
+    # a longer run of the same batches meets no more sizes than there are
+    assert products(max_steps=50, batch_size=4) == products(max_steps=5000, batch_size=4)
+
+
+if __name__ == "__main__":
+    with contextlib.redirect_stdout(sys.stderr):
+        child()

@@ -1,0 +1,202 @@
+"""Adapters go out to peft and come in from TRL; an export is the model that was trained."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import ftkit as ft
+from ftkit.evaluate import scoring
+from ftkit.model import adapter_folder, loading
+from ftkit.model.export import export
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("FTKIT_HOME", str(tmp_path_factory.mktemp("home")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """method → (run, folder): adapters trained here for a moment, at rates that move them far."""
+    made = {}
+
+    def train(method, **changes):
+        if method not in made:
+            folder = tmp_path_factory.mktemp("saved") / method
+            lab = ft.Experiment(data="translation", probes=())
+            run = lab.run(method=method, max_steps=12, eval_steps=99, precision="fp32",
+                          out=folder, **changes)
+            made[method] = run, folder
+        return made[method]
+
+    return train
+
+
+def logits(model, tokenizer):
+    ids = tokenizer("The cat sat on the mat.", return_tensors="pt")
+    with torch.no_grad():
+        return model.eval()(**{k: v for k, v in ids.items() if k != "token_type_ids"}).logits
+
+
+def greedy(model, tokenizer, prompts):
+    """What transformers' own `generate` writes, prompt by prompt."""
+    out = []
+    for ids in prompts:
+        ids = torch.tensor([ids])
+        made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                              max_new_tokens=12, pad_token_id=tokenizer.pad_token_id)
+        out.append(made[0, ids.shape[1]:].tolist())
+    return out
+
+
+def prompts_of(tokenizer, n=50):
+    from ftkit.data import encoding
+
+    return encoding.prompts(ft.records("translation", "test")[:n], tokenizer)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_an_adapter_trained_here_loads_in_peft_alone(trained, method):
+    import peft
+    import transformers
+
+    run, folder = trained(method)
+    base = transformers.AutoModelForCausalLM.from_pretrained(loading.tiny_path(),
+                                                             dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    theirs = logits(model, tokenizer)
+    if method == "lora":  # qlora's was trained on a rounded base, which peft alone does not have
+        assert torch.allclose(theirs, logits(run.model, tokenizer), atol=1e-4, rtol=0)
+    with model.disable_adapter():
+        assert not torch.allclose(theirs, logits(model, tokenizer), atol=0.1)
+
+
+def test_an_adapter_trained_by_trl_loads_here(tmp_path):
+    import peft
+    import trl
+    from datasets import Dataset
+
+    model, tokenizer = loading.load("tiny")
+    rows = [{"prompt": r["instruction"], "completion": " " + r["output"]}
+            for r in ft.records("translation")[:32]]
+    trainer = trl.SFTTrainer(
+        model, trl.SFTConfig(str(tmp_path / "trl"), max_steps=3, learning_rate=1e-2, use_cpu=True,
+                             report_to="none", save_strategy="no", bf16=False,
+                             disable_tqdm=True),
+        train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        peft_config=peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trainer.train()
+    trainer.save_model(str(tmp_path / "adapter"))
+    here, words = ft.load(str(tmp_path / "adapter"))
+    assert torch.allclose(logits(here, words), logits(trainer.model, tokenizer), atol=1e-5)
+    plain, _ = ft.load("tiny")
+    assert not torch.allclose(logits(here, words), logits(plain, words), atol=1e-2)
+    run = ft.Experiment(model=str(tmp_path / "adapter"), data="translation", probes=()).run(
+        method="full", max_steps=1, precision="fp32", learning_rate=1e-9)
+    assert torch.allclose(logits(run.model, words), logits(here, words), atol=1e-3)
+
+
+def test_a_merged_model_writes_the_same_tokens_in_transformers_as_unmerged(trained, tmp_path):
+    import transformers
+
+    run, folder = trained("lora")
+    out = export(folder, tmp_path / "merged")
+    merged = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    prompts = prompts_of(tokenizer)
+    assert len(prompts) == 50
+    assert greedy(merged, tokenizer, prompts) == greedy(run.model, run.tokenizer, prompts)
+    assert logits(merged, tokenizer).sub(logits(run.model, tokenizer)).abs().max() < 1e-4
+
+
+def test_a_qlora_adapter_is_merged_into_the_base_it_was_trained_on(trained, tmp_path):
+    run, folder = trained("qlora")
+    merged, tokenizer = ft.load(str(export(folder, tmp_path / "merged")))
+    trained_on = logits(run.model, tokenizer)
+    assert logits(merged, tokenizer).sub(trained_on).abs().max() < 0.3  # bf16 inside
+    (folder / "ftkit_run.json").rename(tmp_path / "recipe")  # unknown: the base as it is
+    other, _ = ft.load(str(export(folder, tmp_path / "other")))
+    shutil.move(tmp_path / "recipe", folder / "ftkit_run.json")
+    assert logits(other, tokenizer).sub(trained_on).abs().max() > 1
+
+
+def test_the_card_tells_the_recipe_the_data_and_the_results(trained, tmp_path):
+    run, folder = trained("lora")
+    text = (export(folder, tmp_path / "merged", "bf16") / "README.md").read_text()
+    assert f"sha256 `{run.data['sha256']}`" in text and "method=lora" in text
+    assert f"| val\\_loss | {run.before['val_loss']:.2f} |" in text
+    assert str(loading.tiny_path().parent) not in text
+
+
+def test_the_dtype_is_that_of_the_file(trained, tmp_path):
+    from safetensors import safe_open
+
+    _, folder = trained("lora")
+    out = export(folder, tmp_path / "half", "bf16")
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_evaluation_of_an_export_is_that_of_the_run(trained, tmp_path):
+    run, folder = trained("lora")
+    merged, tokenizer = ft.load(str(export(folder, tmp_path / "merged")))
+    rows = ft.records("translation", "validation")[:20]
+    assert scoring.answers(merged, tokenizer, rows) == scoring.answers(
+        run.model, run.tokenizer, rows)
+
+
+def broken(folder, tmp_path, **changes):
+    out = tmp_path / "broken"
+    shutil.copytree(folder, out)
+    about = json.loads((out / adapter_folder.CONFIG).read_text())
+    about = {k: v for k, v in (about | changes).items() if v is not ...}
+    (out / adapter_folder.CONFIG).write_text(json.dumps(about))
+    return out
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"base_model_name_or_path": ...}, "does not say which model"),
+    ({"base_model_name_or_path": "no-such-model"}, "no model 'no-such-model'"),
+    ({"base_model_name_or_path": 7}, "does not say which model"),
+    ({"peft_type": ...}, "names no peft_type"),
+    ({"peft_type": "LORRA"}, "it has .*LORA"),
+    ({"r": 5}, "does not fit its base"),
+    ({"r": "many"}, "does not fit its base"),
+    ({"target_modules": ["no_such_layer"]}, "does not fit its base"),
+])
+def test_a_broken_adapter_is_told_in_words(trained, tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        ft.load(str(broken(trained("lora")[1], tmp_path, **changes)))
+
+
+def test_a_pickled_adapter_is_refused(trained, tmp_path):
+    out = broken(trained("lora")[1], tmp_path)
+    (out / adapter_folder.WEIGHTS).rename(out / "adapter_model.bin")
+    with pytest.raises(ValueError, match="pickle"):
+        ft.load(str(out))
+
+
+def test_an_adapter_of_tiny_is_found_by_name_on_another_machine(trained, tmp_path):
+    out = broken(trained("lora")[1], tmp_path,
+                 base_model_name_or_path="/elsewhere/ftkit/model/tiny")
+    assert adapter_folder.base_of(out) == "tiny"
+    ft.load(str(out))
+
+
+def test_the_command_line_exports_and_says_what_is_wrong(ftkit, trained, tmp_path):
+    _, folder = trained("lora")
+    status, out, err = ftkit("export", folder, tmp_path / "merged", "--dtype", "bf16", "--json")
+    assert status == 0 and json.loads(out)["bytes"] > 4e6
+    for words, said in (([folder, tmp_path / "merged"], "not an empty folder"),
+                        ([tmp_path / "nothing", tmp_path / "x"], "no folder"),
+                        ([folder, tmp_path / "x", "--dtype", "int8"], "fp32, bf16, fp16")):
+        status, out, err = ftkit("export", *words)
+        assert status == 2 and said in err and "Traceback" not in err
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,466 @@
+"""Every control of the what-if panel, driven as a learner would, judged by the record it leaves."""
+
+import asyncio
+import html
+import json
+import threading
+import time
+
+import ipywidgets as W
+import pytest
+
+import ftkit as ft
+from ftkit.base import machine
+from ftkit.experiment import forecast
+from ftkit.notebook import runner, widgets
+from ftkit.report import overlay
+
+RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
+           for n in range(40)]
+SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
+FIELDS = list(widgets.FIELDS)
+ANOTHER = {  # a value that is not the default, where the next one offered would not do
+    "method": "lora", "precision": "fp32", "max_length": 64, "target_modules": "q_proj,v_proj",
+    "max_steps": 2, "epochs": 2.0, "learning_rate": 2e-4, "optim": "sgd",
+    "metric_for_best_model": "again_loss", "num_virtual_tokens": 7, "l2_sp": 0.01,
+    "init_lora_weights": "gaussian"}
+
+
+def nothing_failed():
+    """Raises what a callback has raised, if one has."""
+    failed, widgets.failures[:] = list(widgets.failures), []
+    assert not failed, failed
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty store; and no callback may have failed behind the scenes."""
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+    widgets.failures.clear()
+    yield tmp_path / "home"
+    runner.RUNNER.stop()
+    runner.RUNNER.join()
+    nothing_failed()
+
+
+@pytest.fixture(scope="module")
+def lab():
+    return ft.Experiment(data=RECORDS, probes={"again": RECORDS[:5]}, eval_records=4)
+
+
+@pytest.fixture
+def panel(lab):
+    made = ft.what_if(lab, config=SMALL)
+    runner.RUNNER.join(made.forecast)
+    return made
+
+
+def press(button):
+    assert not button.disabled
+    button.click()
+
+
+def run(panel, **values):
+    """Move controls, press Start, wait; the newest Run."""
+    for name, value in values.items():
+        widgets.write(panel.view.controls[name], value)
+    press(panel.view.start)
+    panel.wait()
+    return panel.runs[-1]
+
+
+# ---------------------------------------------------------------------- a control, a record
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_control_moved_is_a_field_of_the_run_that_is_stored(panel, name):
+    made = panel.view.controls[name]
+    old = getattr(panel.config, name)
+    if name in ANOTHER:
+        value = ANOTHER[name]
+    elif isinstance(made, W.Checkbox):
+        value = not old
+    else:
+        value = next(v for _, v in made.options if v not in (widgets.AUTO, old))
+    happened = run(panel, **{name: value})
+    assert panel.view.error.lines == []
+    assert getattr(happened.config, name) == value != old
+    stored = ft.load_run(happened.id)
+    assert getattr(stored.config, name) == value and stored.rows
+    assert f"{name}=" in panel.view.line.value
+    others = {n: v for n, v in panel.config.to_dict().items() if n != name}
+    assert others == {n: v for n, v in SMALL.to_dict().items() if n != name}
+
+
+def test_every_control_of_the_panel_is_driven_in_this_file(panel):
+    view = panel.view
+    driven = [*view.controls.values(), view.line, view.start, view.stop, view.list, view.base,
+              view.copy]
+    assert set(widgets.controls_in(view.ui)) == set(driven)
+    assert set(view.controls) == set(FIELDS), "a field of Config has no control"
+
+
+def test_every_control_has_its_tip_as_tooltip_and_every_button_one(panel):
+    for name, made in panel.view.controls.items():
+        assert made.tooltip == widgets.FIELDS[name].metadata["tip"] and made.description == name
+    for made in widgets.controls_in(panel.view.ui):
+        assert made.tooltip or made is panel.view.list
+
+
+def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
+    panel.config = SMALL.but(learning_rate=3.3e-4, batch_size=5)
+    assert panel.view.controls["learning_rate"].label == "0.00033"
+    assert panel.config == SMALL.but(learning_rate=3.3e-4, batch_size=5)
+
+
+def test_a_field_without_effect_on_the_method_is_grey(panel):
+    grey = {"full": "r", "lora": "num_virtual_tokens", "ia3": "lora_alpha"}
+    for method, field in grey.items():
+        widgets.write(panel.view.controls["method"], method)
+        assert panel.view.controls[field].disabled
+    assert not panel.view.controls["target_modules"].disabled
+    assert "More" not in widgets.groups(), "a field of Config belongs to no group"
+
+
+def test_few_fields_show_few_controls_and_the_rest_stays(lab):
+    panel = ft.what_if(lab, config=SMALL, fields=["learning_rate"])
+    assert list(panel.view.controls) == ["learning_rate"]
+    assert run(panel, learning_rate=1e-2).config.batch_size == 4
+    with pytest.raises(ValueError, match="no field 'rate'; known: .*learning_rate"):
+        ft.what_if(lab, fields=["rate"])
+
+
+# ---------------------------------------------------------------------------- the other ones
+
+
+def test_a_typed_config_moves_the_controls_and_a_wrong_one_says_why(panel):
+    panel.view.line.value = "learning_rate=0.02 max_steps=1 batch_size=2"
+    assert panel.config == ft.Config(learning_rate=0.02, max_steps=1, batch_size=2)
+    assert panel.view.controls["batch_size"].value == 2
+    panel.view.line.value = "lerning_rate=0.02"
+    assert "did you mean learning_rate" in panel.view.error.lines[0]
+    panel.view.controls["batch_size"].value = 8
+    assert panel.view.error.lines == [] and "batch_size=8" in panel.view.line.value
+
+
+def test_start_trains_nothing_else_where_what_is_typed_cannot_be_read(panel, tmp_path):
+    panel.view.line.value = "lr=0.02"
+    press(panel.view.start)
+    assert panel.wait() == [] and "did you mean learning_rate" in panel.view.error.lines[0]
+    own = tmp_path / "mine.jsonl"
+    own.write_text('{"instruction": ""}')
+    picked = ft.what_if(data="capital", probes=(), config=SMALL)
+    picked.view.pickers["data"].value = str(own)
+    widgets.write(picked.view.controls["seed"], 1)
+    press(picked.view.start)
+    assert picked.wait() == [] and "mine.jsonl line 1" in picked.view.error.lines[0]
+    assert picked.view.next.lines == [], "nothing is foretold of other data"
+    own.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    press(picked.view.start)  # mended: the same name is read again
+    assert picked.wait()[-1].data["rows"] == 36 and picked.view.error.lines == []
+
+
+def test_an_empty_picker_says_what_is_taken(panel):
+    picked = ft.what_if(data="capital", probes=(), config=SMALL)
+    picked.view.pickers["data"].value = ""
+    assert picked.view.pickers["data"].value == picked.lab.train.name != "capital"
+
+
+def test_a_second_click_on_start_makes_no_second_run(panel):
+    panel.config = SMALL.but(max_steps=3)
+    press(panel.view.start)
+    press(panel.view.start)
+    assert len(runner.RUNNER.waiting(panel)) < 2 and len(panel.wait()) == 1
+    panel.config = SMALL.but(max_steps=500)
+    press(panel.view.start)
+    panel.stop()
+    press(panel.view.start)  # the one that was told to stop is not what is asked for
+    assert runner.RUNNER.busy(panel)
+    panel.stop()
+
+
+def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
+    panel.config = SMALL.but(max_steps=500)
+    press(panel.view.start)
+    assert panel.view.start.description == "Queue"
+    while not (runner.RUNNER.running(panel) and runner.RUNNER.running(panel).started):
+        time.sleep(0.01)
+    panel.config = SMALL.but(max_steps=400)
+    press(panel.view.start)
+    assert "1 waiting" in panel.view.stop.description
+    press(panel.view.stop)
+    (happened,) = panel.wait()
+    assert happened.stopped.startswith("stopped by hand after step")
+    assert 1 <= len(happened.rows) < 500 and happened.after
+    assert ft.load_run(happened.id).stopped == happened.stopped
+    assert "stopped by hand" in panel.view.status.lines[0]
+    assert panel.view.stop.disabled and panel.view.start.description == "Start"
+
+
+def test_a_partial_run_does_not_answer_for_the_whole_one(panel):
+    panel.config = SMALL.but(max_steps=300)
+    panel.start()
+    panel.stop()
+    panel.wait()
+    assert all(made.stopped for made in panel.runs)
+    assert panel.forecast.recall(panel.config) is None
+
+
+def test_queued_runs_follow_one_another(panel):
+    for seed in range(3):
+        widgets.write(panel.view.controls["seed"], seed)
+        press(panel.view.start)
+    assert [made.config.seed for made in panel.wait()] == [0, 1, 2]
+    assert panel.baseline.config.seed == 0
+    assert list(overlay.chosen(panel.runs, panel.baseline)) == ["baseline", "seed=1", "seed=2"]
+    assert "The newest run (seed=2): " in panel.picture().text
+
+
+def test_a_run_goes_before_what_is_only_looked_up():
+    order, free = [], threading.Event()
+
+    def job(name, aside):
+        made = runner.Job(None, None)
+        made.aside, made.work = aside, lambda: order.append(name) or free.wait(60)
+        return runner.RUNNER.submit(made)
+
+    job("going on", True)
+    while not order:
+        time.sleep(0.01)
+    for name, aside in (("looked up", True), ("first run", False), ("second run", False)):
+        job(name, aside)
+    free.set()
+    runner.RUNNER.join()
+    assert order == ["going on", "first run", "second run", "looked up"]
+
+
+def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, monkeypatch):
+    first = run(panel, learning_rate=1e-3)
+    monkeypatch.setattr(lab, "run", None)  # whoever trains now fails
+    again = ft.what_if(lab, config=SMALL)
+    again.wait()
+    widgets.write(again.view.controls["learning_rate"], 1e-3)
+    assert again.runs[-1].id == first.id, "moving the control finds it"
+    assert "brought back" in again.view.status.lines[0]
+    assert again.runs[-1].rows == ft.load_run(first.id).rows
+    press(again.view.start)
+    assert [made.id for made in again.runs] == [first.id]
+    again.view.list.value = None
+    again.view.list.value = 0
+    assert again.config == SMALL, "what was left to be chosen still is"
+
+
+@pytest.mark.parametrize("other", [
+    {"data": RECORDS[:39]}, {"probes": ()}, {"eval_records": 3}, {"template": "alpaca"}])
+def test_a_run_of_another_setting_does_not_come_back(panel, other):
+    run(panel)
+    same = {"data": RECORDS, "probes": {"again": RECORDS[:5]}, "eval_records": 4}
+    for options, found in ((same, True), (same | other, False)):
+        known = forecast.Forecast(ft.Experiment(**options))
+        known.load()
+        assert (known.recall(SMALL) is not None) is found
+
+
+def test_a_run_chosen_in_the_list_is_shown_and_can_be_made_the_baseline(panel):
+    run(panel, seed=0)
+    run(panel, seed=1)
+    panel.view.list.value = 0
+    assert panel.config.seed == 0 and panel.runs[-1].config.seed == 0
+    panel.view.list.value = 0
+    assert panel.config.seed == 1 and panel.config == SMALL.but(seed=1)
+    press(panel.view.base)
+    assert panel.baseline.config.seed == 1
+    assert "seed=0" in panel.view.list.options[0][0]
+
+
+@pytest.mark.parametrize("kind, found", [
+    ("Config string", "batch_size=4"), ("Python cell", "ft.Config("), ("TRL script", "SFTConfig("),
+    ("transformers script", "TrainingArguments(")])
+def test_copy_as_shows_what_the_controls_say(panel, kind, found):
+    panel.view.copy.value = kind
+    assert found in panel.view.text.code
+    widgets.write(panel.view.controls["seed"], 7)
+    assert "seed=7" in panel.view.text.code
+    panel.view.copy.value = ""
+    assert panel.view.text.code == "" and panel.view.text.value == ""
+
+
+def test_what_is_no_experiment_is_told():
+    with pytest.raises(ValueError, match="given a str; give it an Experiment"):
+        ft.what_if("tiny")
+
+
+def test_a_learners_own_file_can_be_picked_and_a_bad_one_is_told_by_line(tmp_path):
+    good, bad = tmp_path / "mine.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    bad.write_text('{"instruction": "a", "output": "b"}\n{"instruction": ""}\n')
+    panel = ft.what_if(data="capital", probes=(), config=SMALL)
+    model, data = panel.view.pickers.values()
+    assert model.value == "tiny" and data.value == "capital"
+    assert set(panel.view.pickers.values()) < set(widgets.controls_in(panel.view.ui))
+    data.value = str(good)
+    happened = run(panel)
+    own = ft.Experiment(data=str(good), probes=())
+    assert happened.data["sha256"] == own.train.sha256 and happened.data["rows"] == 36
+    data.value = str(bad)
+    assert "line 2" in panel.view.error.lines[0]
+    assert panel.lab.train.sha256 == own.train.sha256, "the good file is kept"
+    model.value = "no such model"
+    data.value = str(good)
+    assert "no model 'no such model'" in panel.view.error.lines[0]
+
+
+def test_a_learners_own_model_can_be_picked(tmp_path, panel, lab):
+    folder = tmp_path / "tuned"
+    lab.run(SMALL, live=False, out=folder)
+    picked = ft.what_if(data="capital", probes=(), config=SMALL)
+    picked.view.pickers["model"].value = str(folder)
+    assert run(picked).model_name == str(folder)
+
+
+# ------------------------------------------------------------------------------- in words
+
+
+def test_what_the_first_run_takes_is_said_whatever_is_stopped_meanwhile(lab):
+    first = ft.what_if(lab, config=SMALL)
+    second, third = (ft.what_if(lab, config=SMALL.but(batch_size=n)) for n in (2, 3))
+    runner.RUNNER.stop()
+    for made in (first, second, third):
+        made.wait()
+        assert "1 step, about 1 s" in made.view.next.lines[1]
+        assert "MiB free memory" in made.view.next.lines[1], "no control was moved"
+
+
+def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
+    from ftkit.memory_use import footprint
+
+    said, weigh = [], footprint.memory
+    monkeypatch.setattr(footprint, "memory", lambda *args, **options: (
+        said.append(panel._foretold(panel.config)), weigh(*args, **options))[1])
+    widgets.write(panel.view.controls["batch_size"], 2)
+    runner.RUNNER.join()
+    assert said and all(text.endswith("memory not known yet") for text in said)
+
+
+def test_what_a_run_takes_is_said_before_it_starts(panel):
+    widgets.write(panel.view.controls["max_steps"], 200)
+    runner.RUNNER.join()
+    asked, said = panel.view.next.lines
+    assert asked == f"next run: {panel.config}" and said.startswith("200 steps, about ")
+    length = round(panel.forecast.facts.record_tokens)
+    bytes = ft.memory(panel.forecast.resolved(SMALL), "tiny", lengths=[length] * 4).peak
+    assert f"about {bytes / 2**20:,.0f} of " in said and "MiB free memory" in said
+
+
+def test_seconds_are_those_of_runs_like_it_on_this_machine(panel):
+    known = panel.forecast
+    here = machine.describe()
+    made = run(panel)
+    made.machine, made.seconds, made.tokens = here, 2.0, 2000
+    known._whole = [made]
+    asked = SMALL.but(max_steps=100, eval_steps=1000)
+    per_step = 4 * known.facts.record_tokens
+    expected = 0.3 + 100 * per_step / 1000 + 2 * known.facts.watched_tokens / 3000
+    known.ratio = 1.0
+    assert known.seconds(asked) == pytest.approx(expected)
+    known.learn(asked, 4 * expected)
+    assert expected < known.seconds(asked) < 4 * expected
+    made.machine = here | {"name": "another"}
+    assert known.tokens_per_second(made.config) != 1000
+
+
+def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
+    happened = run(panel)
+    text = panel.picture().text
+    assert "Underfitting" in text or "Fine" in text
+    assert panel.view.verdict.lines and bytes(panel.view.image.value[:4]) == b"\x89PNG"
+    assert len(happened.rows) == 1
+
+
+def test_text_from_data_is_never_html():
+    evil = "<img src=x onerror=alert(1)>\u202e\x1b[31m"
+    shown = widgets.Words(evil, bold=True)
+    assert "<img" not in shown.value and html.escape("<img src=x") in shown.value
+    assert "\u202e" not in shown.value and "\x1b" not in shown.value
+    code = widgets.Code()
+    code.say(f"x = 1\n    # {evil}")
+    assert "<img" not in code.value and "\n    # " in html.unescape(code.value)
+
+
+def test_records_named_like_html_reach_no_widget_as_html(tmp_path):
+    path = tmp_path / "<img src=x onerror=alert(1)>.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    panel = ft.what_if(data=str(path), probes=(), config=SMALL)
+    run(panel)
+    panel.view.copy.value = "Python cell"
+    shown = [w for w in widgets.walk(panel.view.ui) if isinstance(w, W.HTML)]
+    assert shown and not [w for w in shown if "<img" in w.value]
+    assert "<img src=x" not in panel.picture()._repr_mimebundle_()["text/html"]
+
+
+# ------------------------------------------------------------------------ when something fails
+
+
+def test_a_broken_callback_is_kept_and_told_and_would_fail_any_test_here(panel, monkeypatch):
+    def broken(config):
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(panel.forecast, "steps", broken)
+    widgets.write(panel.view.controls["seed"], 3)
+    assert "a mistake of ftkit's" in panel.view.error.lines[0]
+    with pytest.raises(AssertionError, match="broken on purpose"):
+        nothing_failed()
+
+
+def test_a_broken_button_fails_too(panel, monkeypatch):
+    monkeypatch.setattr(runner.RUNNER, "submit", lambda *_: 1 / 0)
+    press(panel.view.start)
+    assert "ZeroDivisionError" in panel.view.error.lines[0]
+    with pytest.raises(AssertionError, match="division by zero"):
+        nothing_failed()
+
+
+def test_a_run_that_fails_is_told_in_the_panel_and_raised_where_it_is_awaited(panel, monkeypatch):
+    monkeypatch.setattr(panel.lab, "run", lambda *_, **__: 1 / 0)
+    press(panel.view.start)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(panel.result())
+    assert "the run failed: ZeroDivisionError" in panel.view.error.lines[0]
+    with pytest.raises(AssertionError, match="division by zero"):
+        nothing_failed()
+    monkeypatch.undo()
+
+
+def test_a_failure_is_not_raised_after_a_later_start_that_went_well(panel):
+    panel.config = SMALL.but(method="lora", init_lora_weights="orthogonal", r=1)
+    press(panel.view.start)
+    panel.wait()
+    panel.config = SMALL
+    press(panel.view.start)
+    assert asyncio.run(panel.result()).config.method == "full"
+
+
+def test_values_that_contradict_each_other_are_told_and_train_nothing(panel):
+    panel.config = SMALL.but(method="lora", init_lora_weights="orthogonal", r=1)
+    press(panel.view.start)
+    assert panel.wait() == [] and "needs an even r" in panel.view.error.lines[0]
+    with pytest.raises(ValueError, match="needs an even r"):
+        asyncio.run(panel.result())
+    widgets.write(panel.view.controls["max_length"], 2048)
+    assert "longer than the" in panel.view.error.lines[0]
+    press(panel.view.start)
+    assert panel.wait() == [], "nothing was started"
+
+
+def test_a_second_panel_stops_what_the_first_is_training(panel, lab):
+    panel.config = SMALL.but(max_steps=500)
+    panel.start()
+    ft.what_if(lab, config=SMALL)
+    (happened,) = panel.wait() or [None]
+    assert happened is None or happened.stopped
+
+
+def test_without_a_front_end_result_trains_the_defaults_to_the_end(panel):
+    happened = asyncio.run(panel.result())
+    assert happened.stopped is None and len(happened.rows) == 1
+    assert asyncio.run(panel.result()) is happened, "awaiting again trains nothing"

@@ -14,11 +14,10 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 
-from ftkit.base import machine
+from ftkit.base import machine, ports
 from ftkit.base.errors import UserError
 
 FOLDER = "ftkit-lessons"
@@ -129,7 +128,7 @@ def check_address(ip: str, port: int | None):
     except ValueError:
         raise UserError(f"--ip is {ip!r}; expected an address such as 127.0.0.1 (this machine "
                         "only) or 0.0.0.0 (everyone who reaches it)") from None
-    if port is not None and not _free(port):
+    if port is not None and not ports.is_free(port, "127.0.0.1"):
         raise UserError(f"port {port} is in use; give another, or leave --port out")
 
 
@@ -168,13 +167,3 @@ def serve(folder: Path, browser: bool = True, port: int | None = None, ip: str =
         print, f"JupyterLab: http://127.0.0.1:{server.port}{page}?token={token}\n"
         "Stop it with Ctrl-C, twice.", flush=True)
     server.start()
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            return False
-        return True

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import html
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from ftkit.base import formatting, machine, quiet
+from ftkit.base import formatting, machine, ports, quiet
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.distributed import zero_simulator
@@ -300,8 +298,8 @@ def start(folder: str | Path, ranks: int, *words_: str, port: int | None = None,
     They get the environment that torchrun gives (RANK, WORLD_SIZE, MASTER_PORT ...). The first to
     fail, an interrupt or the timeout stops all. Raises ValueError for a port that is taken.
     """
-    chosen = port if port is not None else _free_port()
-    if port is not None and not _is_free(port):
+    chosen = port if port is not None else ports.free_port()
+    if port is not None and not ports.is_free(port):
         raise UserError(f"port {port} of this machine is taken by another program; give another, "
                         "or none, and a free one is found")
     with tempfile.TemporaryDirectory(prefix="ftkit-said-") as said:
@@ -382,23 +380,3 @@ def _stop(started):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("", port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise UserError(f"port {port} cannot be used: {error.strerror}") from None
-        except OverflowError:
-            raise UserError(f"port is {port}; expected 1 to 65535") from None
-    return True

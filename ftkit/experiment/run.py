@@ -9,13 +9,12 @@ import dataclasses
 import html
 import json
 import math
-import os
 import secrets
 import sys
 import time
 from pathlib import Path
 
-from ftkit.base import machine
+from ftkit.base import files, machine
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 
@@ -156,7 +155,7 @@ class Writer:
     def _start(self):
         self.folder.mkdir(parents=True)
         header = self.run.to_dict() | {"history": [], "stopped": "not finished"}
-        _write_whole(self.folder / "run.json", header)
+        files.write_whole(self.folder / "run.json", json.dumps(header, indent=1))
         self.rows_file = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
 
     def row(self, row: dict):
@@ -169,7 +168,8 @@ class Writer:
         """Write what is known only at the end."""
         if self.rows_file:
             result = self.run.to_dict() | {"history": []}
-            self._try(lambda: _write_whole(self.folder / "result.json", result))
+            self._try(lambda: files.write_whole(
+                self.folder / "result.json", json.dumps(result, indent=1)))
             self.close()
 
     def close(self):
@@ -202,13 +202,6 @@ def keep(run: Run):
     for row in run.rows:
         writer.row(row)
     writer.finish()
-
-
-def _write_whole(path: Path, value: dict):
-    """Write finite JSON so that a reader sees either the old file or the whole new one."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def list_runs() -> list[Run]:

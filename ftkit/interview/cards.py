@@ -22,7 +22,7 @@ import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftkit.base import append_log, machine
+from ftkit.base import append_log, files, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean
 from ftkit.interview import bank
@@ -78,8 +78,8 @@ class Store:
     def _put_aside(self, raw: bytes, good: list[dict], bad: int):
         name = f"{self.path.stem}-damaged-{hashlib.sha256(raw).hexdigest()[:8]}.jsonl"
         aside = self.path.with_name(name)
-        _write_whole(aside, raw)
-        _write_whole(self.path, b"".join(json.dumps(e).encode() + b"\n" for e in good))
+        files.write_whole(aside, raw)
+        files.write_whole(self.path, b"".join(json.dumps(e).encode() + b"\n" for e in good))
         lines = f"{bad} line{'s' * (bad > 1)} of {self.path.name}"
         print(f"ftkit: {lines} could not be read; the file as it was is kept as {aside}, the "
               f"{len(good)} other reviews are in place", file=sys.stderr)
@@ -100,16 +100,6 @@ def _parsed(raw: bytes) -> tuple[list[dict], list[bytes]]:
             ok = False
         (good if ok else bad).append(entry if ok else line)
     return good, bad
-
-
-def _write_whole(path: Path, content: bytes):
-    """Either the old file or the new one is there, whatever happens in between."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with open(new, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
 
 
 def replay(reviews: list[dict]) -> dict:

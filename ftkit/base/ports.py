@@ -1,0 +1,33 @@
+"""Network ports of this machine: is one free, and which one is."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from ftkit.base.errors import UserError
+
+
+def free_port() -> int:
+    """A port that no program uses now, chosen by the operating system."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def is_free(port: int, address: str = "") -> bool:
+    """Whether a program could listen on `port` of `address` ("" is all addresses of this machine).
+
+    Raises UserError for a number that is not a port, and for a port that this user may not open.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise UserError(f"port {port} cannot be used: {error.strerror}") from None
+        except OverflowError:
+            raise UserError(f"port is {port}; expected 1 to 65535") from None
+    return True

@@ -11,7 +11,7 @@ import pytest
 from ftkit.model import download
 
 REAL = ("00_start_here", "04_instruction_tuning", "05_templates_and_the_bug_zoo",
-        "10_quantisation_and_qlora", "21_interview_clinic")
+        "10_quantization_and_qlora", "21_interview_clinic")
 
 
 def pytest_report_header():

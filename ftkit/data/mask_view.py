@@ -6,7 +6,7 @@ import html
 
 NO_LOSS = -100  # the label of a token without loss
 
-_STYLES = {  # readable without colour: loss is underlined, special tokens are framed
+_STYLES = {  # readable without color: loss is underlined, special tokens are framed
     "loss": "background:#f5b04166;border-bottom:3px solid #b9770e",
     "none": "opacity:.7",
     "special": "border:1px dotted;border-radius:4px;font-size:85%",

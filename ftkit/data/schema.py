@@ -344,7 +344,7 @@ def _cut(text: str, rng) -> str:
 
 
 def _typos(text: str, rng) -> str:
-    """About one letter in ten, at least one, changes place with its neighbour."""
+    """About one letter in ten, at least one, changes place with its neighbor."""
     letters = list(text)
     pairs = [i for i in range(len(text) - 1)
              if text[i : i + 2].isalpha() and text[i] != text[i + 1]]

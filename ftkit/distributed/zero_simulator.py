@@ -16,7 +16,7 @@ import html
 import torch
 
 from ftkit.base.errors import UserError
-from ftkit.report.style import COLOURS
+from ftkit.report.style import COLORS
 
 PARTS = ("parameters", "gradients", "optimizer")
 
@@ -222,7 +222,7 @@ class World:
 
     def _repr_html_(self) -> str:
         """One row a rank, one box a layer: filled is held, pale is held but out of date (a
-        parameter) or not yet summed (a gradient); the colour is that of the owner."""
+        parameter) or not yet summed (a gradient); the color is that of the owner."""
         box, gap, line, left = 66, 8, 26, 56
         rows, count = [], len(self.layers)
         for rank, held in zip(self.ranks, self.held(), strict=True):
@@ -257,7 +257,7 @@ class World:
             good = piece.good[0] <= start and stop <= piece.good[1]
             at, wide = x + width * start / self.n, width * (stop - start) / self.n
             drawn.append(f"<rect x='{at:.1f}' y='{y}' width='{wide:.1f}' height='{height}' "
-                         f"fill='{COLOURS[owner % 7]}' fill-opacity='{1 if good else 0.25}'/>")
+                         f"fill='{COLORS[owner % 7]}' fill-opacity='{1 if good else 0.25}'/>")
         return "".join(drawn)
 
     # --------------------------------------------------------------------------- inside

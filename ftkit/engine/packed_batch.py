@@ -79,7 +79,7 @@ class Layout:
 
     @functools.cached_property
     def groups(self) -> list[tuple[int, int]]:
-        """Runs of neighbours that attention pads to one length: (how many, longest)."""
+        """Runs of neighbors that attention pads to one length: (how many, longest)."""
         groups = []
         for n in self.lengths:
             if groups and 0 <= groups[-1][1] ** 2 - n**2 <= SCORES:

@@ -23,7 +23,7 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
     """A judging session over the same questions answered by two models.
 
     answers: name of a model → its answers, two of them. The order of the questions and the side of
-    each model are drawn from `seed`, so that position cannot favour anyone. file: votes are
+    each model are drawn from `seed`, so that position cannot favor anyone. file: votes are
     appended there one by one and taken up again; judge: whose they are. Raises ValueError for
     lists of unequal length.
     """

@@ -177,7 +177,7 @@ class Experiment:
         if not isinstance(self.model, str):
             if config.method == "qlora":
                 raise UserError("qlora needs a model by name or folder, since its weights are "
-                                "quantised while they are loaded; save the tuned model first")
+                                "quantized while they are loaded; save the tuned model first")
             model, tokenizer = self.model
             model = copy.deepcopy(model)
             return peft_methods.unwrap(model), tokenizer

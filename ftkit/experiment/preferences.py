@@ -66,8 +66,8 @@ def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
     """How much better than its group each answer was, in standard deviations; rewards: (groups,
     answers). A group in which all agree gets zeros."""
-    centred = rewards - rewards.mean(1, keepdim=True)
-    return centred / (rewards.std(1, keepdim=True) + 1e-4)
+    centered = rewards - rewards.mean(1, keepdim=True)
+    return centered / (rewards.std(1, keepdim=True) + 1e-4)
 
 
 def grpo_loss(policy, old, mask, advantage, epsilon: float, reference=None, beta: float = 0.0):

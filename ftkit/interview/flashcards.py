@@ -191,7 +191,7 @@ def picture_of(rows: list[dict]):
         ax = figure.add_axes((0.24, 0.5 / high, 0.6, 1 - 0.6 / high))
         places = range(len(rows))
         ax.barh(places, [r["cards"] for r in rows], color="#dddddd", height=0.7)
-        ax.barh(places, [r["seen"] for r in rows], color=fig.COLOURS[0], height=0.7)
+        ax.barh(places, [r["seen"] for r in rows], color=fig.COLORS[0], height=0.7)
         for place, r in zip(places, rows, strict=True):
             ax.text(r["cards"], place, f"  {r['seen']} of {r['cards']}"
                     + (f", {r['due']} due" if r["due"] else ""), va="center")

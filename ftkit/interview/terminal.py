@@ -84,7 +84,7 @@ def prove(question: bank.Question) -> bool:
     from ftkit.interview.proofs import core
 
     if not question.proofs:
-        say(f"{question.id} is a matter of judgement; it is scored by:",
+        say(f"{question.id} is a matter of judgment; it is scored by:",
             *(f"- {point}" for point in question.rubric))
         return True
     held = True

@@ -284,10 +284,10 @@ def calibration(topic: str | None = None):
         for i, row in enumerate(rows):
             sure, right, n = row["sure"], row["right"], row["guesses"]
             low, high = metrics.wilson(right * n, n)
-            colour = fig.look(i, 1)["color"]
+            color = fig.look(i, 1)["color"]
             ax.errorbar(sure, right, [[max(0, right - low)], [max(0, high - right)]],
-                        fmt=fig.MARKERS[i % 6], color=colour, capsize=3, markersize=7)
-            ends.append((sure, right, fig.short(f"{row['topic'] or 'no topic'}: {n}", 30), colour))
+                        fmt=fig.MARKERS[i % 6], color=color, capsize=3, markersize=7)
+            ends.append((sure, right, fig.short(f"{row['topic'] or 'no topic'}: {n}", 30), color))
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
         ax.set_xlabel("how sure you were")
         ax.set_ylabel("share of right guesses")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftkit.memory_use import model_shapes
 from ftkit.memory_use.units import NAMES, gb
 from ftkit.report import style
-from ftkit.report.style import COLOURS
+from ftkit.report.style import COLORS
 
 HATCHES = ("", "//", "..", "xx", "", "\\\\", "--", "")
 SHOWN = ("RTX 4090 24GB", "A6000 48GB", "H100 80GB", "H200 141GB", "B200 192GB", "T4 16GB")
@@ -91,15 +91,15 @@ def _look(part: str, order: list) -> dict:
     if part == "measured":
         return {"color": "#777777"}
     i = order.index(part)
-    return {"color": (*COLOURS, "#bbbbbb")[i], "hatch": HATCHES[i]}
+    return {"color": (*COLORS, "#bbbbbb")[i], "hatch": HATCHES[i]}
 
 
 def _patch(part: str, order: list):
     from matplotlib.patches import Patch
 
     look = _look(part, order)
-    colour = look.pop("color")
-    return Patch(label=NAMES.get(part, part), facecolor=colour, edgecolor="white", **look)
+    color = look.pop("color")
+    return Patch(label=NAMES.get(part, part), facecolor=color, edgecolor="white", **look)
 
 
 def _lines(ax, top, unit):

@@ -231,14 +231,14 @@ class Footprint:
 
 
 def _stored(shape, config):
-    """The config as it runs on a model whose folder holds quantised weights."""
+    """The config as it runs on a model whose folder holds quantized weights."""
     stored = getattr(shape, "quantization_config", None)
     if not stored or config.method == "qlora":
         return config
     stored = stored if isinstance(stored, dict) else stored.to_dict()
     if config.method == "lora" and stored.get("load_in_4bit"):
         return config.but(method="qlora")
-    raise UserError(f"the weights of this model are quantised ({stored.get('quant_method')}), and "
+    raise UserError(f"the weights of this model are quantized ({stored.get('quant_method')}), and "
                     f"method {config.method} over them is not predicted; 4 bits of bitsandbytes "
                     "with lora or qlora are")
 

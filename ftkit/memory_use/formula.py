@@ -9,7 +9,7 @@ The states are exact. The activations are the usual estimate; `simulate` traces 
 from __future__ import annotations
 
 FP32, HALF = 4, 2
-# Bits of a 4-bit weight with double quantisation (Dettmers et al. 2023, section 3): 4, an 8-bit
+# Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, an 8-bit
 # scale for 64 weights, an fp32 scale for 256 of those.
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 

@@ -7,7 +7,7 @@ layers and bitsandbytes' functions; only the tensors have no memory (torch's Fak
 nothing is fitted, whatever changes in the step changes in the prediction, and a model of 70
 billion parameters is traced on a laptop. What is put in place of the real thing:
 
-- 4-bit weights have bitsandbytes' layout but were never quantised from anything;
+- 4-bit weights have bitsandbytes' layout but were never quantized from anything;
 - the 8-bit optimizers of bitsandbytes, whose kernels need memory to look at: same layout;
 - a decision that needs a number: gradients are taken to be clipped, fp16 not to overflow, rows
   of a padded batch to hold one sequence.
@@ -135,7 +135,7 @@ def build(shape, config, attn: str | None = None):
 
 def quantize(model):
     """Give the linear layers of a model on meta, except its head, the layout of NF4 with double
-    quantisation: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales. Which
+    quantization: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales. Which
     layers: those of transformers' `replace_with_bnb_linear`."""
     from transformers.pytorch_utils import Conv1D
 

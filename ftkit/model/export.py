@@ -4,7 +4,7 @@
 
 The sum base + update is made in fp32 and rounded once at the end: an update is small beside its
 weight, and rounding the base first, or adding in bf16, loses part of it (lesson 10 measures how
-much). An adapter trained by qlora is added to the dequantised 4-bit base it was trained on.
+much). An adapter trained by qlora is added to the dequantized 4-bit base it was trained on.
 """
 
 from __future__ import annotations

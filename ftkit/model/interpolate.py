@@ -32,7 +32,7 @@ def blend(base_model, tuned_model, share: float):
             raise UserError(f"{name} has shape {tuple(weight.shape)} in the base and {shape} in "
                             "the tuned model; blend a model with the base it was tuned from")
         if not weight.is_floating_point():
-            raise UserError(f"{name} is quantised ({weight.dtype}); load both models in full "
+            raise UserError(f"{name} is quantized ({weight.dtype}); load both models in full "
                             "precision before you blend them")
         weight.data = torch.lerp(weight.data, other.data.to(weight), share)
     if theirs:

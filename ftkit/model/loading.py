@@ -79,7 +79,7 @@ def tier(model) -> str:
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     """Load a model in fp32 and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
 
-    `quantize` keeps the linear layers in NF4 with double quantisation (QLoRA). The folder of an
+    `quantize` keeps the linear layers in NF4 with double quantization (QLoRA). The folder of an
     adapter gives a peft model on its base. Raises ValueError when the model cannot be found or
     read. Only safetensors, no code from the hub.
     """
@@ -92,7 +92,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     device = device or machine.device()
     options = {"dtype": torch.float32, "use_safetensors": True}
     content = _read_config(where)
-    stored = bool(content.get("quantization_config"))  # quantised in its folder
+    stored = bool(content.get("quantization_config"))  # quantized in its folder
     if quantize and not stored:
         options |= {"quantization_config": _nf4()}
     if quantize or stored:
@@ -221,7 +221,7 @@ def adapt(model, config):
     if config.method == "full":
         if getattr(model, "is_quantized", False):
             raise UserError("method is full, which trains every weight, and those of this model "
-                            "are quantised; take lora, which trains beside them")
+                            "are quantized; take lora, which trains beside them")
         return model.requires_grad_(True)
     from ftkit.model import peft_methods
 

@@ -46,7 +46,7 @@ def tipping(model, config) -> str | None:
     if share < HALFWAY:
         return None
     note = (f"{share:.0%} of the weights lie exactly half way between two numbers of "
-            f"{config.precision}, as in models stored in fp16 or dequantised. The smallest update "
+            f"{config.precision}, as in models stored in fp16 or dequantized. The smallest update "
             f"tips them over, so the {config.precision} loss falls at any learning rate; take "
             "precision fp32, or a copy of the model from `ftkit export FOLDER COPY --dtype bf16`")
     _tell(note)

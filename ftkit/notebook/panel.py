@@ -114,7 +114,7 @@ class Panel:
                 picker.value = picked[name]
 
     def say(self, line: str, method: str):
-        """The Config in words; fields without effect on this method are grey."""
+        """The Config in words; fields without effect on this method are gray."""
         with self._by_program():
             self.line.value = line
         for name, control in self.controls.items():

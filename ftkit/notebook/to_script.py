@@ -151,15 +151,15 @@ def _conversation(lab) -> list[str]:
 
 def _load(config) -> list[str]:
     kind = "torch.bfloat16" if config.precision == "pure-bf16" else "torch.float32"
-    quantised = ""
+    quantized = ""
     if config.method == "qlora":
-        quantised = (", quantization_config=BitsAndBytesConfig(\n    load_in_4bit=True, "
+        quantized = (", quantization_config=BitsAndBytesConfig(\n    load_in_4bit=True, "
                      'bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,\n    '
                      "bnb_4bit_compute_dtype=torch.bfloat16)")
     return ["tokenizer = AutoTokenizer.from_pretrained(MODEL)",
             "if tokenizer.pad_token is None:",
             "    tokenizer.pad_token = tokenizer.eos_token",
-            f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={kind}{quantised})"]
+            f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={kind}{quantized})"]
 
 
 def _bits_import(config) -> str:

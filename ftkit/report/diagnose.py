@@ -12,7 +12,7 @@ from ftkit.base import formatting
 
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
 TURNED = 0.05  # share of its best value by which val_loss must have risen again
-LEARNT = 0.1  # share of its value that val_loss must fall by, for the run to have learnt something
+LEARNED = 0.1  # fraction by which val_loss must fall for the run to have learned something
 BOTH = {"underfitting": "take more steps",  # the two together, without contradiction
         "forgetting": "lower the learning rate, or replay general data"}
 BEHIND = 0.1  # share by which val_loss ends above that of the baseline
@@ -98,7 +98,7 @@ def _underfitting(run, losses) -> Finding | None:
     start, end = ends or (losses[0][1], _tail(losses))
     name = "val_loss" if ends else "the loss"
     evidence = {"before": start, "after": end}
-    if end > start * (1 - LEARNT):
+    if end > start * (1 - LEARNED):
         cut = (getattr(run, "stopped", None) or "").startswith(("stopped by hand", "interrupted"))
         return Finding(
             "underfitting",

@@ -1,7 +1,7 @@
-"""How a figure of ours looks: colours, direct labels, log scales, marks for divergence.
+"""How a figure of ours looks: colors, direct labels, log scales, marks for divergence.
 
 Object-API matplotlib only (pyplot keeps global state and is not safe in callbacks and threads),
-imported when first drawn. Colours are those of Okabe and Ito (2008), told apart in grey by dashes
+imported when first drawn. Colors are those of Okabe and Ito (2008), told apart in gray by dashes
 and markers. Text from data is never parsed as maths or HTML.
 """
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ftkit.base.formatting import clean, mean_sd, number, series
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
 MARKERS = ("o", "s", "^", "D", "v", "P")
 QUIET = "#707070"  # the training loss: noisy, and not what is to be looked at
@@ -97,7 +97,7 @@ def quick_png(pixels) -> bytes:
 
 def new_figure(width: float, height: float):
     """An empty figure, sizes in inches: a white card with round corners, in a dark notebook too,
-    since no colour of words has a contrast of 4.5 both on white and on JupyterLab's #111."""
+    since no color of words has a contrast of 4.5 both on white and on JupyterLab's #111."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
@@ -132,11 +132,11 @@ def quiet():
 
 
 def look(index: int, count: int, calm: bool = False) -> dict:
-    """Colour, dash and marker of line `index`, with about eight markers on `count` points."""
+    """Color, dash and marker of line `index`, with about eight markers on `count` points."""
     if calm:
         return {"color": QUIET, "linewidth": 1.0, "marker": "." if count < 2 else ""}
     every = max(1, count // 8)
-    return {"color": COLOURS[index % 7], "linestyle": DASHES[index % 5], "linewidth": 1.7,
+    return {"color": COLORS[index % 7], "linestyle": DASHES[index % 5], "linewidth": 1.7,
             "marker": MARKERS[index % 6], "markevery": (index * every // 4 % every, every)}
 
 
@@ -161,7 +161,7 @@ def lines_of(groups, keys, x: str) -> list[Line]:
 
 
 def place(key, keys) -> int:
-    """val_loss is always first in the colours, the probes follow."""
+    """val_loss is always first in the colors, the probes follow."""
     others = [k for k in keys if k not in ("loss", "val_loss")]
     return others.index(key) + 1 if key in others else 0
 
@@ -176,11 +176,11 @@ def draw(ax, lines: list[Line], x: str = "step"):
         xs, ys, sds = zip(*[p if math.isfinite(p[1]) else (p[0], math.nan, 0.0)
                             for p in line.points], strict=True)
         ax.plot(xs, ys, **line.look)
-        colour = line.look["color"]
+        color = line.look["color"]
         if any(sd > 0 for sd in sds):
             ax.fill_between(xs, [y - s for y, s in zip(ys, sds, strict=True)],
                             [y + s for y, s in zip(ys, sds, strict=True)],
-                            color=colour, alpha=0.18, linewidth=0)
+                            color=color, alpha=0.18, linewidth=0)
         bad = next((p[0] for p in line.points if not math.isfinite(p[1])), None)
         text = f"{short(line.label)}: {number(fine[-1][1])}" if fine else short(line.label)
         if bad is not None:
@@ -188,14 +188,14 @@ def draw(ax, lines: list[Line], x: str = "step"):
             before = [p for p in fine if p[0] < bad]
             mark = (before[-1][0], before[-1][1]) if before else (bad, None)
             high = mark[1] is None
-            ax.plot(mark[0], 0.97 if high else mark[1], "X", color=colour, markersize=9,
+            ax.plot(mark[0], 0.97 if high else mark[1], "X", color=color, markersize=9,
                     markeredgecolor="white", clip_on=False, zorder=4,
                     transform=ax.get_xaxis_transform() if high else ax.transData)
         elif line.best and len(fine) > 2:
             where, low, _ = min(fine, key=lambda p: p[1])
             ax.plot(where, low, "o", markersize=10, markerfacecolor="none", clip_on=False,
-                    markeredgecolor=colour, markeredgewidth=1.3, zorder=4)
-        ends.append((*(fine[-1][:2] if fine else (bad, math.nan)), text, colour))
+                    markeredgecolor=color, markeredgewidth=1.3, zorder=4)
+        ends.append((*(fine[-1][:2] if fine else (bad, math.nan)), text, color))
     if not lines:
         ax.text(0.5, 0.5, "no steps yet", transform=ax.transAxes, ha="center", color=QUIET)
     log_if_wide(ax, "y", [p[1] for line in lines for p in line.points])
@@ -240,20 +240,20 @@ def draw_points(ax, points, start, frontier=(), linear=""):
     placed, names = [], []
     for i, (name, x, sx, y, sy) in enumerate(points):
         i, fine = i if name else 0, math.isfinite(x + y)
-        colour = COLOURS[i % 7]
+        color = COLORS[i % 7]
         if fine:
             if start and all(map(math.isfinite, start)) and len(points) <= ARROWS:
                 ax.annotate("", (x, y), start, arrowprops={
                     "arrowstyle": "->", "color": "#bbbbbb", "linewidth": 0.8, "shrinkB": 5})
-            ax.errorbar(x, y, sy or None, sx or None, MARKERS[i % 6], color=colour, markersize=7,
+            ax.errorbar(x, y, sy or None, sx or None, MARKERS[i % 6], color=color, markersize=7,
                         capsize=3, linewidth=1.2)
-            names.append((x, y, ax.transData, name, colour))
+            names.append((x, y, ax.transData, name, color))
         else:
             edge = blended_transform_factory(ax.transData if math.isfinite(x) else ax.transAxes,
                                              ax.transData if math.isfinite(y) else ax.transAxes)
             x, y = x if math.isfinite(x) else 1.0, y if math.isfinite(y) else 1.0
-            ax.plot(x, y, "X", color=colour, transform=edge, clip_on=False, markersize=9)
-            names.append((x, y, edge, f"{name} diverged", colour))
+            ax.plot(x, y, "X", color=color, transform=edge, clip_on=False, markersize=9)
+            names.append((x, y, edge, f"{name} diverged", color))
     if start:
         ax.plot(*start, "*", color="black", markersize=14, zorder=5)
         names.append((*start, ax.transData, "untouched model", "#000000"))
@@ -269,21 +269,21 @@ def draw_points(ax, points, start, frontier=(), linear=""):
         names.insert(0, (*middle, ax.transData, "frontier", QUIET))
     boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
     frame = ax.get_window_extent()
-    for x, y, transform, text, colour in names:
+    for x, y, transform, text, color in names:
         text = short(text)
         at = transform.transform((x, y))
         dx, dy = _free_place(at, 7.4 * len(text) + 6, placed + boxes, frame)
         placed.append(_box(at, dx, dy, 7.4 * len(text) + 6, 14))
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkB": 4}
+        leader = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkB": 4}
         ax.annotate(text, (x, y), (0.72 * dx, 0.72 * dy), transform, textcoords="offset points",
-                    ha="center", va="center", color=dark(colour), annotation_clip=False,
+                    ha="center", va="center", color=dark(color), annotation_clip=False,
                     parse_math=False, arrowprops=leader if abs(dy) > 15 else None,
                     bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
 
 
-def _box(centre, dx, dy, width, height):
-    """(left, bottom, right, top) in pixels of a box whose centre is moved by dx, dy."""
-    x, y = centre[0] + dx, centre[1] + dy
+def _box(center, dx, dy, width, height):
+    """(left, bottom, right, top) in pixels of a box whose center is moved by dx, dy."""
+    x, y = center[0] + dx, center[1] + dy
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
@@ -311,13 +311,13 @@ def _end_labels(ax, ends):
     height = ax.get_position().height * ax.figure.get_size_inches()[1] * 72
     to_axes = ax.transScale + ax.transLimits
     wanted = [to_axes.transform((x, y))[1] if math.isfinite(y) else 0.97 for x, y, *_ in ends]
-    for (x, y, text, colour), place in zip(ends, spread(wanted, 11.5 / height), strict=True):
-        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
+    for (x, y, text, color), place in zip(ends, spread(wanted, 11.5 / height), strict=True):
+        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
                  "relpos": (0, 0.5)}
         target = (x, y) if math.isfinite(y) else (1.0, 0.97)
         note = ax.annotate(
             text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
-            textcoords="axes fraction", va="center", color=dark(colour), arrowprops=arrow,
+            textcoords="axes fraction", va="center", color=dark(color), arrowprops=arrow,
             annotation_clip=False, parse_math=False)
         width = Text.get_window_extent(note).width
         room = ax.figure.bbox.x1 - ax.transAxes.transform((1.03, 0))[0]
@@ -328,19 +328,19 @@ def _end_labels(ax, ends):
 
 def draw_seeds(ax, rows, looks):
     """Each row a line of dots, one per value, with its mean and ± one standard deviation; the
-    first row on top. looks: the index of colour and marker of each row."""
+    first row on top. looks: the index of color and marker of each row."""
     for y, (values, i) in enumerate(zip(rows, looks, strict=True)):
         fine = [v for v in values if math.isfinite(v)]
-        colour = COLOURS[i % 7]
-        ax.plot(fine, [y] * len(fine), MARKERS[i % 6], color=colour, alpha=0.6, markersize=7,
+        color = COLORS[i % 7]
+        ax.plot(fine, [y] * len(fine), MARKERS[i % 6], color=color, alpha=0.6, markersize=7,
                 markeredgecolor="white")
         if len(fine) > 1:
             mean, sd = mean_sd(fine)
-            ax.errorbar(mean, y, xerr=sd, fmt="|", color=dark(colour), markersize=16, capsize=4,
+            ax.errorbar(mean, y, xerr=sd, fmt="|", color=dark(color), markersize=16, capsize=4,
                         linewidth=1.4)
         if len(fine) < len(values):
             ax.text(1.0, y, "diverged", transform=ax.get_yaxis_transform(), ha="right",
-                    va="center", color=dark(colour))
+                    va="center", color=dark(color))
     log_if_wide(ax, "x", [v for values in rows for v in values])
     ax.margins(x=0.12)
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -359,9 +359,9 @@ def spread(places: list[float], gap: float) -> list[float]:
     return out
 
 
-def dark(colour: str) -> str:
-    """The colour as it is for words: pale ones are hard to read, more so in grey."""
-    return "#" + "".join(f"{int(colour[i:i + 2], 16) * 2 // 3:02x}" for i in (1, 3, 5))
+def dark(color: str) -> str:
+    """The color as it is for words: pale ones are hard to read, more so in gray."""
+    return "#" + "".join(f"{int(color[i:i + 2], 16) * 2 // 3:02x}" for i in (1, 3, 5))
 
 
 def short(text, width: int = 36) -> str:

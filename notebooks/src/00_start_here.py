@@ -379,7 +379,7 @@ ft.check("gentle_run", my_run)
 # <details><summary>Answer</summary>
 # Prompt first: it takes an hour, and the gap it leaves is what tuning must beat. Retrieval (look the
 # text up, put it into the prompt) for knowledge that is large, private or changes. Fine-tune for
-# behaviour: a form, a tone, one job done by a small cheap model. Here it took exact match
+# behavior: a form, a tone, one job done by a small cheap model. Here it took exact match
 # from almost nothing to more than four in five. They combine.
 # </details>
 
@@ -418,7 +418,7 @@ ft.check("gentle_run", my_run)
 # | [01](01_full_fine_tuning.ipynb) [02](02_lora.ipynb) [03](03_the_peft_family.ipynb) | which weights move: all, a low-rank update, the PEFT family |
 # | [04](04_instruction_tuning.ipynb) [05](05_templates_and_the_bug_zoo.ipynb) [06](06_domain_adaptation.ipynb) | what is learned from: records, templates and their bugs, a domain |
 # | [07](07_learning_rate.ipynb) [08](08_the_small_knobs.ipynb) | learning rate, and the smaller knobs |
-# | [09](09_where_the_memory_goes.ipynb) [10](10_quantisation_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: count it, shrink it, share it out |
+# | [09](09_where_the_memory_goes.ipynb) [10](10_quantization_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: count it, shrink it, share it out |
 # | [14](14_perplexity.ipynb) [15](15_task_metrics.ipynb) | evaluation: perplexity, tasks, people |
 # | [16](16_catastrophic_forgetting.ipynb) [17](17_overfitting.ipynb) [18](18_data_quality.ipynb) | what goes wrong: forgetting, overfitting, data |
 # | [19](19_multi_task.ipynb) [20](20_preferences.ipynb) | many tasks; preferences and rewards |

@@ -18,7 +18,7 @@
 # - find the largest part, and the lever that moves it.
 #
 # *About 25 minutes. The code needs a minute on two CPU cores. Needs [01](01_full_fine_tuning.ipynb)
-# and [02](02_lora.ipynb); leads to [10](10_quantisation_and_qlora.ipynb) to
+# and [02](02_lora.ipynb); leads to [10](10_quantization_and_qlora.ipynb) to
 # [13](13_zero_and_fsdp.ipynb).*
 
 # %%
@@ -399,5 +399,5 @@ ft.check("break_even", break_even)
 # | activations | grow with tokens | checkpointing, batch, length |
 # | logits | tokens × vocabulary | labelled rows only, chunks |
 #
-# The peak is one moment, not a sum. Next: [10](10_quantisation_and_qlora.ipynb) squeezes the
+# The peak is one moment, not a sum. Next: [10](10_quantization_and_qlora.ipynb) squeezes the
 # weights, [11](11_activations_and_checkpointing.ipynb) the activations.

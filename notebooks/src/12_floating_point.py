@@ -65,7 +65,7 @@ ft.table([{"format": name, "largest": f"{torch.finfo(d).max:.3g}",
 # %%
 def round_to_bf16(x):
     bits = x.view(torch.int32)
-    half = 0x7FFF + (bits >> 16 & 1)  # exactly half way goes to the even neighbour
+    half = 0x7FFF + (bits >> 16 & 1)  # exactly half way goes to the even neighbor
     return ((bits + half) & -65536).view(torch.float32)
 
 
@@ -78,7 +78,7 @@ assert torch.equal(floats.to_bf16(x), round_to_bf16(x))
 #
 # <!-- claims: C52 · E27 -->
 # AdamW moves a weight by about one learning rate (lesson 01). A weight in bf16 that is moved by less
-# than half the distance to its neighbour is rounded back to where it was.
+# than half the distance to its neighbor is rounded back to where it was.
 
 # %%
 lost = ft.predict("Weights in bf16, a step of 1e-4 on each: how many of tiny's weights stay exactly "
@@ -214,9 +214,9 @@ ft.expect(max(change["fp16", "bf16"]), "<", -5 * nearly_none, "from fp16 into bf
 ft.table([{"stored in": a, "precision": b, "change of val_loss": x} for (a, b), x in change.items()])
 
 # %% [markdown]
-# The step decides for each of these weights which neighbour autocast takes: the one against the
+# The step decides for each of these weights which neighbor autocast takes: the one against the
 # gradient. So an eighth of all weights move by half a spacing, at any rate, and fp32 sees none of it.
-# Weights dequantised from 4 bits may lie so too. The run says it (above); LoRA leaves them alone.
+# Weights dequantized from 4 bits may lie so too. The run says it (above); LoRA leaves them alone.
 # Before you compare rates of full fine-tuning, round such a model to bf16 once, or run in fp32.
 
 # %% [markdown]
@@ -377,7 +377,7 @@ ft.check("bf16_spacing", bf16_spacing)
 
 # %% [markdown]
 # **2.** Round the fp32 tensor `x` to whole multiples of `unit` by chance: right on average, always to
-# a neighbour. (The same idea as above, without bits.)
+# a neighbor. (The same idea as above, without bits.)
 
 
 # %% tags=["raises-exception"]
@@ -435,7 +435,7 @@ ft.check("next_scale", next_scale)
 #
 # ## Recap
 #
-# - Precision is relative: bf16's neighbours are up to 0.8 % apart. Steps below half of that are lost.
+# - Precision is relative: bf16's neighbors are up to 0.8 % apart. Steps below half of that are lost.
 # - Master weights, stochastic rounding or fp32 adapters keep them.
 # - fp16 needs a loss scale. Mixed precision saves time and activations, not states.
 #

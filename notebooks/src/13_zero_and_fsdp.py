@@ -39,7 +39,7 @@ ft.setup(seed=0)
 # ## By hand: everyone holds everything
 #
 # Four **ranks** (processes, usually one a GPU), a network of three small layers. Each rank reads
-# its own batch. Filled is what it holds; the colour says whose part it is.
+# its own batch. Filled is what it holds; the color says whose part it is.
 
 # %%
 import torch

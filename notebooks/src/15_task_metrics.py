@@ -71,7 +71,7 @@ print(f"70 %: 95 % interval {each[0]:.0%} to {each[1]:.0%}; to tell 70 from 73 a
       f"in four of five trials it takes {apart:,} questions for each")
 
 # %% [markdown]
-# ## Exact match, and its normaliser
+# ## Exact match, and its normalizer
 # <!-- claims: C64 · E34 -->
 #
 # Equal to what? SQuAD's script lowers case and drops punctuation and articles first; the
@@ -92,7 +92,7 @@ ft.table([{"answer": a, "reference": r, "as typed": str(a == r), "SQuAD": str(e)
 
 # %% [markdown]
 # The rule was made for names out of Wikipedia. On numbers and code it calls wrong answers right:
-# a metric carries its normaliser, so name it. **F1** is the harmonic mean of *precision* (how much of
+# a metric carries its normalizer, so name it. **F1** is the harmonic mean of *precision* (how much of
 # what was said is wanted) and *recall* (how much of what is wanted was said). Over words it gives
 # part of the credit, and all of it to words in the wrong order.
 
@@ -374,15 +374,15 @@ ft.table([{"asked": r["instruction"][:60], "answer": a[:70], "reference": r["out
 # %% [markdown]
 # ## Exercises
 #
-# **1.** SQuAD's normaliser: lower case, no punctuation, no articles, single spaces.
+# **1.** SQuAD's normalizer: lower case, no punctuation, no articles, single spaces.
 
 
 # %% tags=["raises-exception"]
-def normalise(text):
+def normalize(text):
     ...
 
 
-ft.check("squad_normaliser", normalise)
+ft.check("squad_normalizer", normalize)
 
 
 # %% [markdown]
@@ -451,7 +451,7 @@ ft.check("metric_for_job", jobs)
 # %% [markdown]
 # ## Recap
 #
-# - A metric comes with its normaliser, tokenizer and average; know what it is blind to.
+# - A metric comes with its normalizer, tokenizer and average; know what it is blind to.
 # - Same items: paired test. Different items: thousands for three points. A method: seeds.
 # - People: blind, random sides, two judges. Tests: clean, and held out by cluster.
 #

@@ -175,7 +175,7 @@ assert torch.allclose(*pair, atol=1e-3)
 # <!-- claims: C99 C70 · E19 -->
 #
 # Each point is an arm: right is learned, up is kept. First full fine-tuning at three rates, joined by
-# a grey line. It is the bar: a remedy must end **above** it.
+# a gray line. It is the bar: a remedy must end **above** it.
 
 # %%
 safest = ft.predict("The rate that keeps most of the old tasks has a target score ...",

@@ -418,7 +418,7 @@ ft.check("data_cards", cards)
 #
 # **Clean a scraped instruction set.**
 # <details><summary>Answer</summary>
-# Normalise, drop exact and near duplicates (Jaccard of shingles, MinHash at scale), remove overlap
+# Normalize, drop exact and near duplicates (Jaccard of shingles, MinHash at scale), remove overlap
 # with the tests, drop empty, cut and wrongly decoded rows, score the rest with a model and read a
 # sample. Much of the form is findable; of our 250 faulty rows 110 went unseen: 60 wrong, cut off or
 # of another task, 40 with typos, 10 with markup.

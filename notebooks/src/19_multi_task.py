@@ -187,7 +187,7 @@ ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} 
 #
 # 12 records of a target task. Alone they fill all 192 draws; beside another task they are a quarter of
 # them: equal steps. More than alone is **positive transfer**, less is **negative transfer**. One of
-# the neighbours asks what `capital` asks and answers in a sentence: another team's style.
+# the neighbors asks what `capital` asks and answers in a sentence: another team's style.
 
 # %%
 def in_a_sentence(record):
@@ -205,15 +205,15 @@ guess
 
 
 # %%
-def together(target, neighbour, seed):
-    own, other = pool[target][:12], pool[neighbour][-144:]
-    if neighbour == target:
+def together(target, neighbor, seed):
+    own, other = pool[target][:12], pool[neighbor][-144:]
+    if neighbor == target:
         return mixing.draw({target: own}, 192, {target: 1}, seed)
-    return mixing.draw({target: own, neighbour: other}, 192, {target: 0.25, neighbour: 0.75}, seed)
+    return mixing.draw({target: own, neighbor: other}, 192, {target: 0.25, neighbor: 0.75}, seed)
 
 
-def transfer(target, neighbour, seed):
-    run = trained(together(target, neighbour, seed), seed, config.but(batch_size=8))
+def transfer(target, neighbor, seed):
+    run = trained(together(target, neighbor, seed), seed, config.but(batch_size=8))
     return ft.exact_match(run.model, tokenizer, ft.records(target, "test"))
 
 
@@ -221,8 +221,8 @@ def transfer(target, neighbour, seed):
 pairs = [("to_past", "to_past"), ("to_past", "to_negative"), ("to_past", "who"),
          ("capital", "capital"), ("capital", "who"), ("capital", "capital in sentences")]
 matrix = {pair: [transfer(*pair, seed) for seed in SEEDS] for pair in pairs}
-ft.table([{"target": target, "beside": "alone" if neighbour == target else neighbour,
-           "exact match": three} for (target, neighbour), three in matrix.items()])
+ft.table([{"target": target, "beside": "alone" if neighbor == target else neighbor,
+           "exact match": three} for (target, neighbor), three in matrix.items()])
 
 # %%
 past, capital = matrix["to_past", "to_past"], matrix["capital", "capital"]
@@ -328,7 +328,7 @@ ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
 # <details><summary>Answer</summary>
 # Its share of the tokens with loss, not of the rows: short answers shrink it again. Then passes over
 # it. Raise T or cap the others, watch the score of each task, and stop when its training loss is
-# memorised.
+# memorized.
 # </details>
 
 # %% [markdown]

@@ -14,7 +14,7 @@
 #
 # - write the DPO loss and the advantages of GRPO yourself, and check them;
 # - read the instruments: margin, accuracy, the log-probability of chosen **and** rejected, KL, length;
-# - tell learning from over-optimisation, and an honest reward from one that can be hacked.
+# - tell learning from over-optimization, and an honest reward from one that can be hacked.
 #
 # *About 35 minutes. The code needs about a minute on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [16](16_catastrophic_forgetting.ipynb).*
@@ -136,7 +136,7 @@ guess.score("unchanged" if early["exact"] == gentle.before["exact"] else
 # Accuracy is there within a few steps; exact match comes later and stops far below. To rank two given
 # answers is easy, to *write* the better one is another thing.
 #
-# ## Too much of it: over-optimisation
+# ## Too much of it: over-optimization
 # <!-- claims: E43 -->
 #
 # Three arms: the run above, ten times its rate, and that with a β of 1, with which the loss is content
@@ -345,7 +345,7 @@ def group_advantages(groups):
 ft.check("group_advantages", group_advantages)
 
 # %% [markdown]
-# **3.** Read five panels. Each is `"too timid"`, `"over-optimised"`, `"hacked"`, `"too hard"` or
+# **3.** Read five panels. Each is `"too timid"`, `"over-optimized"`, `"hacked"`, `"too hard"` or
 # `"saturated"`.
 #
 # - A · DPO: loss 0.693, accuracy 0.5, chosen −4.5 → −4.5, exact 0.22 → 0.22
@@ -405,7 +405,7 @@ ft.check("honest_reward", honest_reward)
 # <details><summary>Answer</summary>
 # Distil it: SFT on its filtered answers needs text alone; with the same vocabulary, a KL to its
 # probabilities. On-policy, the student writes and the teacher scores its tokens. The student takes over
-# the teacher's errors and licence.
+# the teacher's errors and license.
 # </details>
 #
 # ## Recap

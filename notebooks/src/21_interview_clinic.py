@@ -60,7 +60,7 @@ assert claim.holds() and not any(changed.holds() for changed in claim.mutations(
 core.draw(claim)
 
 # %% [markdown]
-# How much of the bank has a proof? The rest is judgement, and is scored by a rubric.
+# How much of the bank has a proof? The rest is judgment, and is scored by a rubric.
 
 # %%
 proved = [q for q in bank.questions() if q.proofs]

@@ -552,7 +552,7 @@ def test_the_inspector_marks_exactly_the_tokens_with_loss():
     spans = re.findall(r'<span title="id (\d+), ([a-z ]+)" style="([^"]*)">([^<]*)</span>', drawn)
     assert [html.unescape(text) for *_, text in spans] == ["<s>", "a", "b", ">", "c", "<|im_end|>"]
     assert [title == "carries loss" for _, title, *_ in spans] == [False] * 4 + [True] * 2
-    for _, title, style, text in spans:  # told apart without colour: a line under it, a frame
+    for _, title, style, text in spans:  # told apart without color: a line under it, a frame
         assert ("border-bottom" in style) == (title == "carries loss")
         assert ("dotted" in style) == text.startswith("&lt;")
 

@@ -28,7 +28,7 @@ def test_examples_proportional_caps_at_k():
 def test_temperature_takes_the_root_of_the_sizes():
     # square roots 1000, 316.228, 70.711; sum 1386.939
     assert rounded(mixing.rates(SIZES, temperature=2), 3) == [0.721, 0.228, 0.051]
-    # as T5 words it: raise the proportional rate to 1/T and renormalise
+    # as T5 words it: raise the proportional rate to 1/T and renormalize
     plain = mixing.rates(SIZES, cap=50_000)
     raised = [rate ** (1 / 3) for rate in plain.values()]
     by_hand = [rate / sum(raised) for rate in raised]

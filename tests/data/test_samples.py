@@ -92,7 +92,7 @@ def test_the_entities_of_the_test_split_are_never_asked_about_in_training():
         "country": [row[0] for row in world.COUNTRIES],
         "animal": [row[0] for row in world.ANIMALS],
         "opposite": [word for row in world.OPPOSITES for word in row],
-        "french": [row[0] for row in world.FRENCH_NOUNS if row[0] != "orange"],  # a colour too
+        "french": [row[0] for row in world.FRENCH_NOUNS if row[0] != "orange"],  # a color too
         "job": [row[2] for row in world.JOBS],
         "person": world.WOMEN + world.MEN,
         "tool": [row[1] for row in world.TOOLS],

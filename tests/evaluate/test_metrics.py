@@ -74,7 +74,7 @@ def test_exact_match_and_f1_of_300_pairs_follow_the_squad_rule():
 @pytest.mark.parametrize("answer, reference, equal", [
     ("The Eiffel Tower.", "Eiffel Tower", True), ("1,000", "1000", True), ("$5", "5", True),
     ("5.0", "5", False), ("-3", "3", True), ("C++", "C", True), ("U.S.", "US", True)])
-def test_what_the_squad_normaliser_makes_equal(answer, reference, equal):
+def test_what_the_squad_normalizer_makes_equal(answer, reference, equal):
     assert metrics.squad_em(answer, [reference]) is equal
 
 

@@ -141,7 +141,7 @@ def test_a_store_of_an_older_version_is_read(tmp_path, monkeypatch):
     writer.finish()
     path = tmp_path / "runs" / "old" / "result.json"
     old = json.loads(path.read_text())
-    old["colour"], old["config"]["momentum"] = "blue", 0.9
+    old["color"], old["config"]["momentum"] = "blue", 0.9
     for name in ("optim", "l2_sp", "eval_steps"):
         old["config"].pop(name, None)
     del old["notes"], old["predicted_memory_bytes"]

@@ -227,7 +227,7 @@ def test_the_command_lists_proves_and_exports(ftkit, home, tmp_path):
     status, out, _ = ftkit("drill", "--prove", "count-qv")
     assert status == 0 and "✓ counted by peft" in out
     status, out, _ = ftkit("drill", "--prove", "refuse")
-    assert status == 0 and "a matter of judgement" in out
+    assert status == 0 and "a matter of judgment" in out
     assert ftkit("drill", "--export", tmp_path / "c.json")[0] == 0
     assert json.loads((tmp_path / "c.json").read_text("utf-8"))["cards"]
     for words, told in ((("--prove", "nothing"), "no question is called 'nothing'"),

@@ -53,7 +53,7 @@ SOLUTIONS = {
         "right": frozen_gigabytes,
         "wrong": {
             "half a byte": (lambda linear, other: (linear + other) / 2e9, "half a byte each"),
-            "everything quantised": (
+            "everything quantized": (
                 lambda linear, other: (linear + other) * bits_per_weight(64, True) / 8e9,
                 "stay in bf16"),
             "no scales": (lambda linear, other: (linear / 2 + other * 2) / 1e9, "0.127 bits"),

@@ -4,7 +4,7 @@ import re
 import string
 
 
-def normalise(text):
+def normalize(text):
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -38,8 +38,8 @@ def said(*words):
 
 
 SOLUTIONS = {
-    "squad_normaliser": {
-        "right": normalise,
+    "squad_normalizer": {
+        "right": normalize,
         "wrong": {
             "articles kept": (keeps_articles, "articles are left"),
             "articles cut out of words": (cuts_words, "only the whole word"),

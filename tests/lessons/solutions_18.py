@@ -79,7 +79,7 @@ SOLUTIONS = {
     "contaminated": {
         "right": contaminated,
         "wrong": {
-            "not normalised": (contaminated_as_it_stands, "normalise both sides"),
+            "not normalized": (contaminated_as_it_stands, "normalize both sides"),
             "bag of words": (contaminated_by_a_bag_of_words, "compare runs"),
             "n ignored": (contaminated_always_13, "use n"),
         },

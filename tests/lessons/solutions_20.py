@@ -78,7 +78,7 @@ def begins_alike(answer, record):
     return float(bool(answer) and normal(record["output"]).startswith(normal(answer)))
 
 
-RIGHT = {"A": "too timid", "B": "over-optimised", "C": "hacked", "D": "too hard", "E": "saturated"}
+RIGHT = {"A": "too timid", "B": "over-optimized", "C": "hacked", "D": "too hard", "E": "saturated"}
 
 SOLUTIONS = {
     "dpo_loss_of": {

@@ -20,7 +20,7 @@ def test_rounding_to_bf16_by_bits_is_torchs_own():
     assert torch.equal(floats.to_bf16(odd).nan_to_num(7), odd.bfloat16().float().nan_to_num(7))
 
 
-def test_stochastic_rounding_is_right_on_average_and_goes_to_a_neighbour():
+def test_stochastic_rounding_is_right_on_average_and_goes_to_a_neighbor():
     draw = torch.Generator().manual_seed(0)
     x = torch.full((100_000,), 0.02 + 0.25 * 2**-13)
     made = floats.to_bf16(x, draw)

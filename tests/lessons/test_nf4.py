@@ -37,7 +37,7 @@ def test_the_levels_hold_equal_shares_of_a_normal_distribution():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("nested", [False, True])
-def test_quantised_by_hand_equals_bitsandbytes_bit_for_bit(seed, nested):
+def test_quantized_by_hand_equals_bitsandbytes_bit_for_bit(seed, nested):
     W = weight(seed)
     packed, state = bnb.quantize_4bit(W, quant_type="nf4", compress_statistics=nested)
     mine = nf4.quantize(W)
@@ -97,7 +97,7 @@ def test_bits_of_a_model_are_counted_from_its_tensors(tuned):
     assert found["packed"] * 2 == found["weights"]
 
 
-def test_only_the_merge_into_the_dequantised_base_is_what_was_trained(tuned):
+def test_only_the_merge_into_the_dequantized_base_is_what_was_trained(tuned):
     run, base, examples = tuned
     apart = {into: nf4.kl(run.model, nf4.merge(run.model, base, into), examples)
              for into in nf4.MERGES}
@@ -114,7 +114,7 @@ def test_kl_is_zero_of_itself_and_grows_with_distance(tuned):
     assert not math.isnan(nf4.kl(base, noisy, examples))
 
 
-def test_gradients_after_an_evaluation_are_those_of_the_dequantised_model():
+def test_gradients_after_an_evaluation_are_those_of_the_dequantized_model():
     """On bf16 CPUs bitsandbytes repacks its weights in the first evaluation, for a kernel that
     drops the path through them from the backward pass; models.load forbids it."""
     four, tokenizer = loading.load("tiny", quantize=True)
@@ -155,7 +155,7 @@ def test_a_folder_of_4_bit_weights_trains_as_qlora_does_and_not_in_full(tmp_path
             ft.Experiment(**setting).run(config.but(method="qlora"))]
     curves = [[row["loss"] for row in run.rows] for run in runs]
     assert curves[0] == curves[1] == pytest.approx(curves[2], rel=1e-2)
-    with pytest.raises(ValueError, match="those of this model are quantised; take lora"):
+    with pytest.raises(ValueError, match="those of this model are quantized; take lora"):
         stored.run(config)
     peaks = [ft.memory(config.but(method=method), str(tmp_path / "stored")).peak
              for method in ("lora", "qlora")]

@@ -92,7 +92,7 @@ def test_other_makes_of_models_are_predicted_as_they_are_trained(make, fields):
 
     shape, config = model_shapes.shape(MAKES[make]), Config(**fields, precision="fp32")
     step = simulate.step(shape, config, [32, 20])
-    if fields.get("method") != "qlora":  # which quantises as it loads
+    if fields.get("method") != "qlora":  # which quantizes as it loads
         import transformers
 
         model = transformers.AutoModelForCausalLM.from_config(shape)

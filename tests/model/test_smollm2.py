@@ -13,7 +13,7 @@ pytestmark = pytest.mark.smollm2
 PLAIN_PEFT = """
 import sys, torch, transformers, peft
 folder, base = sys.argv[1:]
-ids = transformers.AutoTokenizer.from_pretrained(folder)("Name a colour.", return_tensors="pt")
+ids = transformers.AutoTokenizer.from_pretrained(folder)("Name a color.", return_tensors="pt")
 model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
 with torch.no_grad():
     untuned = model(**ids).logits
@@ -79,7 +79,7 @@ def test_a_lora_run_learns_and_its_adapter_gives_the_same_logits_in_plain_peft(
 
     run = runs[0]
     with torch.no_grad():
-        ours = run.model(**run.tokenizer("Name a colour.", return_tensors="pt")).logits
+        ours = run.model(**run.tokenizer("Name a color.", return_tensors="pt")).logits
     subprocess.run([sys.executable, "-c", PLAIN_PEFT, out, smollm2_home / "models" / "smollm2"],
                    check=True, timeout=300)
     untuned, tuned = torch.load(out / "logits.pt")

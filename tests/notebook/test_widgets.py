@@ -113,9 +113,9 @@ def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
     assert panel.config == SMALL.but(learning_rate=3.3e-4, batch_size=5)
 
 
-def test_a_field_without_effect_on_the_method_is_grey(panel):
-    grey = {"full": "r", "lora": "num_virtual_tokens", "ia3": "lora_alpha"}
-    for method, field in grey.items():
+def test_a_field_without_effect_on_the_method_is_gray(panel):
+    gray = {"full": "r", "lora": "num_virtual_tokens", "ia3": "lora_alpha"}
+    for method, field in gray.items():
         widgets.write(panel.view.controls["method"], method)
         assert panel.view.controls[field].disabled
     assert not panel.view.controls["target_modules"].disabled

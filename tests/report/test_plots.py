@@ -103,7 +103,7 @@ def test_the_ring_stands_at_the_best_validation_step():
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ring] == [(2, 0.5)]
 
 
-def test_several_runs_get_a_panel_for_each_key_and_lines_that_differ_without_colour():
+def test_several_runs_get_a_panel_for_each_key_and_lines_that_differ_without_color():
     picture = plots.curves([make_run(rate) for rate in (1e-4, 1e-3, 1e-2)])
     assert len(picture.axes) == 3
     looks = {(str(line.get_linestyle()), line.get_marker()) for line in picture.axes[0].lines}
@@ -225,8 +225,8 @@ def test_a_picture_is_white_whatever_style_the_notebook_has():
     assert image.convert("L").getextrema()[0] < 40, "the words must be dark"
 
 
-def luminance(colour):
-    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color):
+    parts = [int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)]
     parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]  # WCAG 2.2
 
@@ -239,8 +239,8 @@ def test_a_figure_is_a_card_on_which_all_words_have_a_contrast_of_4_5():
         edges = [card.getpixel((x, y)) for x in (0, card.width - 1) for y in (0, card.height - 1)]
         assert {corner[3] for corner in edges} == {0}, "round corners, on any theme"
         assert card.getpixel((card.width // 2, 2)) == (255, 255, 255, 255)
-    for colour in (fig.QUIET, *map(fig.dark, fig.COLOURS)):
-        assert 1.05 / (luminance(colour) + 0.05) >= 4.5, colour
+    for color in (fig.QUIET, *map(fig.dark, fig.COLORS)):
+        assert 1.05 / (luminance(color) + 0.05) >= 4.5, color
 
 
 def test_text_from_data_is_neither_html_nor_maths():

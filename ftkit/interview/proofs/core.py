@@ -72,7 +72,7 @@ class Claim:
         return gap and bool(OPERATORS[self.op](self.left, self.right))
 
     def mutations(self) -> list[Claim]:
-        """False neighbours: the number 10 % up and down and "!=", or the comparison reversed."""
+        """False neighbors: the number 10 % up and down and "!=", or the comparison reversed."""
         if self.op == "==":
             return [dataclasses.replace(self, right=self.right * 1.1),
                     dataclasses.replace(self, right=self.right * 0.9),
@@ -141,7 +141,7 @@ def sides(says: str, op: str) -> tuple[str, str]:
 def draw(claim: Claim):
     """A picture of a proof: the curves of its runs, or bars of its parts; its sentence below."""
     from ftkit.report import plots
-    from ftkit.report.style import COLOURS, Picture, log_if_wide, new_figure, short, style
+    from ftkit.report.style import COLORS, Picture, log_if_wide, new_figure, short, style
 
     found = claim.found
     if found is not None and found.runs:
@@ -155,7 +155,7 @@ def draw(claim: Claim):
         ax = figure.add_axes((0.36, 0.3, 0.5, 0.66))
         values = list(fine.values())
         ax.barh(range(len(fine)), values, height=0.62,
-                color=[COLOURS[i % len(COLOURS)] for i in range(len(fine))])
+                color=[COLORS[i % len(COLORS)] for i in range(len(fine))])
         ax.set_yticks(range(len(fine)), [short(k, 42) for k in fine], parse_math=False)
         ax.invert_yaxis()
         if min(values) > 0:

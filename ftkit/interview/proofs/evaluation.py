@@ -79,7 +79,7 @@ def _():
     return 100 * sum(metrics.squad_em(a, [b]) for a, b in PAIRS) / len(PAIRS)
 
 
-@proof("normaliser_matters")
+@proof("normalizer_matters")
 def _():
     pairs = (*PAIRS, ("The Eiffel Tower.", "Eiffel Tower"), ("1,000", "1000"))
     return (100 * sum(metrics.squad_em(a, [b]) for a, b in pairs) / len(pairs),

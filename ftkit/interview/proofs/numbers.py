@@ -48,7 +48,7 @@ def _():
     return float(rest), error(blocks)
 
 
-@proof("requantised_error")
+@proof("requantized_error")
 def _():
     base = four_bit(normal(512, 512) * 0.02)
     update = normal(512, 512, seed=1) * 0.0005  # a weak adapter: a fortieth of the weights

@@ -80,7 +80,7 @@ class Quantized:
 
 def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
              block: int = BLOCK) -> Quantized:
-    """`weight` in 4 bits: in each block of `block` neighbours the nearest level times the scale."""
+    """`weight` in 4 bits: in each block of `block` neighbors the nearest level times the scale."""
     levels = nf4() if levels is None else levels
     if block % 2 or weight.numel() % block:
         raise UserError(f"{weight.numel():,} weights do not divide into blocks of {block}; give "
@@ -127,7 +127,7 @@ def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int =
 
 
 def linears(model) -> dict:
-    """Name → bitsandbytes' Linear4bit in a model, by the names of the unquantised base."""
+    """Name → bitsandbytes' Linear4bit in a model, by the names of the unquantized base."""
     found = {}
     for name, module in model.named_modules():
         if getattr(getattr(module, "weight", None), "quant_state", None) is not None:
@@ -164,10 +164,10 @@ MERGES = ("original", "dequantized", "requantized")
 
 
 def merge(tuned, base, into: str):
-    """A plain copy of `base` (unquantised) with the LoRA updates of `tuned` (QLoRA) added.
+    """A plain copy of `base` (unquantized) with the LoRA updates of `tuned` (QLoRA) added.
 
     into: "original" adds them to the base's own weights, "dequantized" to those that were trained
-    against, "requantized" rounds the latter's sum to NF4 once more. Weights that are not quantised
+    against, "requantized" rounds the latter's sum to NF4 once more. Weights that are not quantized
     are the base's.
     """
     import copy
@@ -216,8 +216,8 @@ def draw(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = 
     with style.style():
         picture = style.new_figure(6.4, 2.6)
         ax = picture.add_subplot()
-        ax.hist(shares.numpy(), bins=101, color=style.COLOURS[5], density=True)
-        ax.vlines(levels.tolist(), 0, 0.35, color=style.COLOURS[1], linewidth=2)
+        ax.hist(shares.numpy(), bins=101, color=style.COLORS[5], density=True)
+        ax.vlines(levels.tolist(), 0, 0.35, color=style.COLORS[1], linewidth=2)
         ax.set_xlabel("weight, as a share of the largest in its block")
         ax.set_yticks([])
         picture.tight_layout()

@@ -1,4 +1,4 @@
-"""Lesson 10, quantisation and QLoRA."""
+"""Lesson 10, quantization and QLoRA."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _(round_stochastically):
         if made.unique().numel() == 1:
             return f"0.25 always became {made[0].item():g}: that is rounding without chance"
         if made.min() < 0 or made.max() > 1:
-            return "0.25 must become 0 or 1, its neighbours"
+            return "0.25 must become 0 or 1, its neighbors"
         mean = made.mean().item()
         if abs(mean - 0.5) < 0.02:
             return "0.25 goes up in half of the cases; the chance must be its distance from below"

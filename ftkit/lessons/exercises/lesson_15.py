@@ -5,12 +5,12 @@ from __future__ import annotations
 from ftkit.lessons.claims import exercise
 
 
-@exercise("squad_normaliser")
-def _(normalise):
+@exercise("squad_normalizer")
+def _(normalize):
     wanted = {"The Eiffel  Tower.": "eiffel tower", "C++": "c", "an apple, a day": "apple day",
               "theatre": "theatre", "5.0": "50"}
     for text, expected in wanted.items():
-        made = normalise(text)
+        made = normalize(text)
         if made == expected:
             continue
         if text == "theatre":

@@ -39,7 +39,7 @@ def _(contaminated):
                  "liked rain or them")
     if not contaminated(quoted, [test]):
         if contaminated(quoted.replace("RIVER", "river").replace(" --", ","), [test]):
-            return "the quotation differs in case and punctuation only: normalise both sides"
+            return "the quotation differs in case and punctuation only: normalize both sides"
         return "the text quotes 16 words of the test, in a row; it was not found"
     if contaminated(scattered, [test]):
         return "the same words in another order are no run of 13: compare runs, not sets of words"

@@ -49,7 +49,7 @@ def _(group_advantages):
         return f"5 of 8 right: {made[2][0]:.3g} and {made[2][7]:.3g} do not belong together"
 
 
-CASES = {"A": "too timid", "B": "over-optimised", "C": "hacked", "D": "too hard", "E": "saturated"}
+CASES = {"A": "too timid", "B": "over-optimized", "C": "hacked", "D": "too hard", "E": "saturated"}
 WHY = {
     "A": "loss at ln 2 and log-probabilities that do not move: nothing was learned yet",
     "B": "the gap is perfect, and the CHOSEN answers fell with the rejected: look at exact match",

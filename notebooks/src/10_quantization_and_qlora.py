@@ -7,15 +7,15 @@
 # ---
 
 # %% [markdown]
-# # 10 · Quantisation and QLoRA
+# # 10 · Quantization and QLoRA
 #
 # **Claim: four bits are enough for frozen weights: the model is an eighth as large, learns as well,
 # and the adapter merges back without loss.** It has three parts, and none holds as it stands. After
 # this lesson you can
 #
-# - quantise a matrix to NF4 by hand, bit for bit as bitsandbytes does;
+# - quantize a matrix to NF4 by hand, bit for bit as bitsandbytes does;
 # - count what a weight really costs: not half a byte;
-# - train on a quantised base, and merge in the one order that keeps what was trained.
+# - train on a quantized base, and merge in the one order that keeps what was trained.
 #
 # *About 30 minutes. The code needs a minute on two CPU cores. Needs [02](02_lora.ipynb); leads
 # to [11](11_activations_and_checkpointing.ipynb) and [12](12_floating_point.ipynb).*
@@ -70,7 +70,7 @@ nf4.draw(W, levels)
 # %% [markdown]
 # ## A matrix
 #
-# The code book ends at ±1. So every **block** of 64 neighbours gets a **scale**, its largest
+# The code book ends at ±1. So every **block** of 64 neighbors gets a **scale**, its largest
 # absolute value; each weight is divided by it and replaced by the nearest level. Two codes share a
 # byte.
 
@@ -121,13 +121,13 @@ small["the 63 others beside an outlier"] = float((made - rest).norm() / rest.nor
 small
 
 # %% [markdown]
-# The outlier itself is kept well; its 63 neighbours are ruined. That is why there are scales for
-# blocks, and why outliers are the enemy of quantisation.
+# The outlier itself is kept well; its 63 neighbors are ruined. That is why there are scales for
+# blocks, and why outliers are the enemy of quantization.
 #
 # ## How many bits?
 #
 # Half a byte each, one reads. But the scales are stored as well: 32 bits for 64 weights. So QLoRA
-# quantises the *scales* too (**double quantisation**): 8 bits each, and one fp32 for 256 of them.
+# quantizes the *scales* too (**double quantization**): 8 bits each, and one fp32 for 256 of them.
 
 # %%
 once = nf4.quantize(torch.randn(4096, 4096))
@@ -141,7 +141,7 @@ once.bits, twice.bits
 
 # %% [markdown]
 # Saved: 0.373 bits a weight, 3 GB at 65 billion weights. And only linear layers are
-# quantised; embeddings, head and norms stay in 16 bits. Llama 2 7B has 6.476 billion weights in
+# quantized; embeddings, head and norms stay in 16 bits. Llama 2 7B has 6.476 billion weights in
 # linear layers and 0.2624 billion elsewhere:
 
 # %%
@@ -165,7 +165,7 @@ ft.expect(abs(held["bits"] - 4.127), "<", 0.002, "bits per weight, from the tens
 held
 
 # %% [markdown]
-# `tiny` is small, so its embedding, which is not quantised, is larger than all of this. And what is
+# `tiny` is small, so its embedding, which is not quantized, is larger than all of this. And what is
 # computed in 4 bits? Nothing:
 
 # %%
@@ -175,7 +175,7 @@ x = torch.randn(5, layer.in_features)
 assert torch.allclose(layer(x), x @ nf4.dequantized(layer).T, atol=1e-5)
 
 # %% [markdown]
-# Stored in 4 bits, dequantised for each product, dropped again. That saves memory and *costs* time.
+# Stored in 4 bits, dequantized for each product, dropped again. That saves memory and *costs* time.
 #
 # ## QLoRA against LoRA
 #
@@ -218,8 +218,8 @@ behind.score("within 0.2 of it" if max(gaps) < 0.2 else "0.2 to 1 above")
 # ## Merge, but into what?
 #
 # A merged model is faster and simpler. There are three ways. Add the update to the **original**
-# weights; to the **dequantised** ones it was trained against; or do that and round to NF4 again
-# (**requantised**, which is what `merge_and_unload` does on a 4-bit model). In code they are
+# weights; to the **dequantized** ones it was trained against; or do that and round to NF4 again
+# (**requantized**, which is what `merge_and_unload` does on a 4-bit model). In code they are
 # spelled with a z.
 
 # %%
@@ -245,7 +245,7 @@ ft.table([{"merged into": into, "KL from the trained model, nats": apart[into],
            "val_loss": merged_loss[into]} for into in nf4.MERGES])
 
 # %%
-ft.expect(max(apart["dequantized"]), "<", 1e-6, "into the dequantised base: what was trained")
+ft.expect(max(apart["dequantized"]), "<", 1e-6, "into the dequantized base: what was trained")
 ft.expect(apart["original"], ">", apart["dequantized"], "the original is another model")
 ft.expect(apart["requantized"], ">", apart["original"], "rounding again is worst")
 order.score(max(apart, key=lambda into: sum(apart[into])))
@@ -253,7 +253,7 @@ order.score(max(apart, key=lambda into: sum(apart[into])))
 # %% [markdown]
 # KL is the distance between two predictions; look at `val_loss` for what it means here. An update
 # that is smaller than the rounding is simply rounded away. So: "merging is lossless" is true of one
-# order in three. Ship the dequantised merge in 16 bits, or the adapter beside the 4-bit base.
+# order in three. Ship the dequantized merge in 16 bits, or the adapter beside the 4-bit base.
 #
 # ## Break it
 #
@@ -295,7 +295,7 @@ cosine
 # %% [markdown]
 # 1 would be the same direction; it is 1 where the CPU lacks the instruction. No error is raised;
 # torch's warning is one line in the log of a long run. Compare gradients with those of the
-# dequantised model when you build on a new kernel: `tests/lessons/test_nf4.py` does.
+# dequantized model when you build on a new kernel: `tests/lessons/test_nf4.py` does.
 #
 # ## 65 billion on 48 GB
 #
@@ -321,7 +321,7 @@ big
 # %% [markdown]
 # It is tight, and CUDA's own needs come out of what is left. Raise `batch_size` or `max_length`
 # above and run it again: when is the card full? Where a step spikes over that, QLoRA's third idea
-# helps, beside NF4 and double quantisation: **paged optimizers** keep their states in memory that
+# helps, beside NF4 and double quantization: **paged optimizers** keep their states in memory that
 # CUDA moves to the host while the card is full (`optim="paged_adamw_8bit"`).
 #
 # ## A real model
@@ -378,7 +378,7 @@ ft.check("bits_per_weight", bits_per_weight)
 
 # %% [markdown]
 # **3.** Gigabytes (1e9) of a QLoRA model's frozen weights: `linear` parameters in NF4 with double
-# quantisation, the `other` ones in bf16.
+# quantization, the `other` ones in bf16.
 
 
 # %% tags=["raises-exception"]
@@ -391,16 +391,16 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 # %% [markdown]
 # ## Interview
 #
-# **Bytes per parameter for NF4 with double quantisation?**
+# **Bytes per parameter for NF4 with double quantization?**
 # <details><summary>Answer</summary>
-# 4 + 8/64 + 32/(64·256) = 4.127 bits, 0.516 bytes; without double quantisation 4.5 bits. Only
+# 4 + 8/64 + 32/(64·256) = 4.127 bits, 0.516 bytes; without double quantization 4.5 bits. Only
 # linear layers: Llama 2 7B is 3.341 GB plus 0.525 in bf16 = 3.87 GB. We measured 4.127 from the
 # tensors.
 # </details>
 #
 # **How do you merge a QLoRA adapter?**
 # <details><summary>Answer</summary>
-# Into the dequantised base, in 16 bits or more: that is the model that was trained (KL below 1e-6
+# Into the dequantized base, in 16 bits or more: that is the model that was trained (KL below 1e-6
 # here). Into the original weights it is another model; rounded to NF4 again, the update can drown:
 # the KL was largest in all 3 seeds. Compare KL before shipping.
 # </details>
@@ -416,7 +416,7 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 #
 # **Does QLoRA train in 4-bit arithmetic?**
 # <details><summary>Answer</summary>
-# No. 4 bits are storage. Each layer is dequantised to bf16 for its product, forward and backward,
+# No. 4 bits are storage. Each layer is dequantized to bf16 for its product, forward and backward,
 # and the adapters are trained in 16 or 32 bits. So it saves memory (0.516 bytes a weight, not 2)
 # and costs time.
 # </details>
@@ -431,7 +431,7 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 #
 # ## Recap
 #
-# - NF4: 16 quantiles, a scale for 64 weights, scales quantised again: 4.127 bits, linear layers only.
+# - NF4: 16 quantiles, a scale for 64 weights, scales quantized again: 4.127 bits, linear layers only.
 # - About 9 % rounding noise in the weights, and QLoRA learns nearly as well as LoRA on top of it.
 # - Merge into what was trained against. Evaluate the merged model, not the one before.
 #

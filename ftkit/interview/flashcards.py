@@ -13,7 +13,7 @@ import ipywidgets as W
 from ftkit.base.formatting import clean
 from ftkit.interview import cards, session
 from ftkit.lessons import predictions
-from ftkit.notebook.widgets import Prose, Words, button, guarded
+from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
 
 SURE = (("how sure?", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
 RATE = ("1 again", "2 hard", "3 good", "4 easy")
@@ -29,17 +29,17 @@ class Drill(W.VBox):
     def __init__(self, level=None, topic=None, new: int = 10, store=None, now=None):
         self.session = session.Session(level, topic, new, store, now)
         self.phase, self.proving = "ask", None
-        self.head = Words(css="ftkit-card-head")
-        self.front = Words(css="ftkit-card-front", bold=True)
-        self.said = Words(css="ftkit-card-said")
-        self.wanted = Words(css="ftkit-card-wanted")
-        self.back = Prose(css="ftkit-card-back")
+        self.head = TextLines(css="ftkit-card-head")
+        self.front = TextLines(css="ftkit-card-front", bold=True)
+        self.said = TextLines(css="ftkit-card-said")
+        self.wanted = TextLines(css="ftkit-card-wanted")
+        self.back = Paragraphs(css="ftkit-card-back")
         self.key = W.Text(placeholder="", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-card-key")
-        self.key.observe(guarded(self._typed, self.said.say), "value")
+        self.key.observe(guarded(self._typed, self.said.show), "value")
         self.sure = W.Dropdown(options=SURE, layout=W.Layout(width="9em"),
                                tooltip="how sure you are, before you answer")
-        tell = self.said.say
+        tell = self.said.show
         self.choices = [W.Button(layout=W.Layout(width="auto", max_width="100%"))
                         for _ in range(session.CHOICES)]
         for i, choice in enumerate(self.choices):
@@ -72,10 +72,10 @@ class Drill(W.VBox):
     def _ask(self):
         now = self.session
         self.phase = "ask" if now.card else "over"
-        self.head.say(now.progress())
-        self.front.say(now.card.front if now.card else "")
-        self.wanted.say(now.wanted())
-        self.back.say()
+        self.head.show(now.progress())
+        self.front.show(now.card.front if now.card else "")
+        self.wanted.show(now.wanted())
+        self.back.show()
         self.proof.children = ()
         self.proving = None
         unit = now.card.question.typed["unit"] if now.kind == "number" and now.card else ""
@@ -104,7 +104,7 @@ class Drill(W.VBox):
         if self.phase != "ask":
             return
         self.phase = "rate"
-        self.back.say(*session.solution(self.session.card))
+        self.back.show(*session.solution(self.session.card))
         self.key.continuous_update = True
         self.key.placeholder = "rate yourself 1 to 4, p proves it"
         for i, choice in enumerate(self.choices):
@@ -136,13 +136,13 @@ class Drill(W.VBox):
         if self.phase != "ask":
             return
         right, said = self.session.answer(text, self.sure.value or None)
-        self.said.say(f"{'✓' if right else '✗'} {said}")
+        self.said.show(f"{'✓' if right else '✗'} {said}")
         self._show()
 
     def _rate(self, rating: int):
         if self.phase != "rate":
             return
-        self.said.say(self.session.rate(rating))
+        self.said.show(self.session.rate(rating))
         self._ask()
 
     def start_proof(self):
@@ -152,9 +152,9 @@ class Drill(W.VBox):
             return
         if self.proving is not None and self.proving.is_alive():
             return
-        box = W.VBox([Words("proving it ...", css="ftkit-proof-state")])
+        box = W.VBox([TextLines("proving it ...", css="ftkit-proof-state")])
         self.proof.children = (box,)
-        work = guarded(self._prove, box.children[0].say)
+        work = guarded(self._prove, box.children[0].show)
         self.proving = threading.Thread(target=work, args=(card.question, box), daemon=True,
                                         name="ftkit-proof")
         self.proving.start()
@@ -166,8 +166,8 @@ class Drill(W.VBox):
             picture = core.draw(core.prove(stated))
             box.children = (*box.children, W.Image(value=picture.png(100), format="png",
                                                    layout=W.Layout(width="fit-content")),
-                            Words(picture.text, css="ftkit-proof-text"))
-        box.children[0].say("proved")
+                            TextLines(picture.text, css="ftkit-proof-text"))
+        box.children[0].show("proved")
 
     def _progress(self):
         rows = cards.by_topic(list(self.session.deck.values()), self.session.store)
@@ -178,7 +178,7 @@ class Drill(W.VBox):
                     layout=W.Layout(width="fit-content")),
             W.Image(value=predictions.calibration().png(100), format="png",
                     layout=W.Layout(width="fit-content")),
-            Words(*lines, css="ftkit-card-topics"))
+            TextLines(*lines, css="ftkit-card-topics"))
 
 
 def picture_of(rows: list[dict]):

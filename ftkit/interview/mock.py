@@ -20,7 +20,7 @@ from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
 from ftkit.interview import bank
 from ftkit.lessons import progress_log
-from ftkit.notebook.widgets import Prose, Words, button, guarded
+from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
 
 STRONG, WEAK = 0.75, 0.5
 
@@ -146,22 +146,23 @@ class Interview(W.VBox):
         self.wanted = (level, topic, minutes, questions, seed)
         Talk(*self.wanted)  # a wrong level is told now
         self.talk, self.phase, self.path = None, "start", None
-        self.head = Words(f"{questions} questions in {minutes:g} minutes", css="ftkit-talk-head")
-        self.asked = Words("Answer each aloud, as in the room; then score yourself.", bold=True,
-                           css="ftkit-talk-question")
-        self.said = Words(css="ftkit-talk-said")
+        self.head = TextLines(f"{questions} questions in {minutes:g} minutes",
+                              css="ftkit-talk-head")
+        self.asked = TextLines("Answer each aloud, as in the room; then score yourself.",
+                               bold=True, css="ftkit-talk-question")
+        self.said = TextLines(css="ftkit-talk-said")
         self.key = W.Text(placeholder="Enter starts", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-talk-key")
-        self.key.observe(guarded(self._typed, self.said.say), "value")
+        self.key.observe(guarded(self._typed, self.said.show), "value")
         self.ticks = W.VBox()
         self.go = button("Start", "play", self._go, "go on (type any letter and Enter)",
-                         self.said.say, "ftkit-talk-go")
-        self.yes = button("y went well", "", lambda: self._follow(True), "", self.said.say,
+                         self.said.show, "ftkit-talk-go")
+        self.yes = button("y went well", "", lambda: self._follow(True), "", self.said.show,
                           "ftkit-talk-yes")
-        self.no = button("n did not", "", lambda: self._follow(False), "", self.said.say,
+        self.no = button("n did not", "", lambda: self._follow(False), "", self.said.show,
                          "ftkit-talk-no")
         self.opens = button("Open the report", "file-text-o", self._open, "shown below (o)",
-                           self.said.say, "ftkit-talk-open")
+                           self.said.show, "ftkit-talk-open")
         self.report = W.VBox()
         super().__init__([self.head, self.asked, self.key, self.ticks,
                           W.HBox([self.go, self.yes, self.no, self.opens]), self.said, self.report])
@@ -206,15 +207,15 @@ class Interview(W.VBox):
             points = self.question.points()
             self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"))
                           for _ in points]
-            self.ticks.children = (Words("Which of these did you say?"), *(
-                W.HBox([box, Prose(f"{i}  {point}")])
+            self.ticks.children = (TextLines("Which of these did you say?"), *(
+                W.HBox([box, Paragraphs(f"{i}  {point}")])
                 for i, (box, point) in enumerate(zip(self.boxes, points, strict=True), 1)))
             self._visible("Go on", "1, 2, ... tick; g goes on")
         elif self.phase == "tick":
             self.phase, self.well = "follow", []
             self._unfold()
         elif self.phase == "follow":
-            self.said.say(self._follow_up()["answer"])
+            self.said.show(self._follow_up()["answer"])
 
     def _clock(self) -> str:
         left = int(self.talk.seconds_left())
@@ -228,19 +229,19 @@ class Interview(W.VBox):
             self._over()
             return
         self.phase = "ask"
-        self.head.say(self._clock())
-        self.asked.say(self.question.question)
-        self.said.say()
+        self.head.show(self._clock())
+        self.asked.show(self.question.question)
+        self.said.show()
         self._visible("I have answered", "answer aloud, then g and Enter")
 
     def _unfold(self):
-        self.head.say(self._clock())
+        self.head.show(self._clock())
         if len(self.well) < len(self.question.follow_ups):
-            self.said.say()
-            self.asked.say(f"Follow-up: {self._follow_up()['question']}")
+            self.said.show()
+            self.asked.show(f"Follow-up: {self._follow_up()['question']}")
             self._visible("Show the answer", "answer aloud; g shows the answer; y or n")
         else:
-            self.said.say()
+            self.said.show()
             ticked = {i for i, box in enumerate(self.boxes) if box.value}
             self.talk.score(ticked, self.well)
             self._ask()
@@ -257,10 +258,10 @@ class Interview(W.VBox):
     def _over(self):
         self.phase = "over"
         self.path = self.talk.report()
-        self.head.say("The interview is over.")
-        self.asked.say("Your report")
-        self.said.say(f"Kept as {self.path}")
-        self.report.children = (Words(*self.talk.lines(), css="ftkit-talk-report"),)
+        self.head.show("The interview is over.")
+        self.asked.show("Your report")
+        self.said.show(f"Kept as {self.path}")
+        self.report.children = (TextLines(*self.talk.lines(), css="ftkit-talk-report"),)
         self._visible("", "o opens the report")
 
     def _open(self):

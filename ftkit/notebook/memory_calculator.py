@@ -37,13 +37,13 @@ class Calculator:
             description="max_length", continuous_update=False, **_look())
         self.gpus = W.SelectionSlider(options=[1, 2, 4, 8, 16, 64], description="gpus", **_look())
         self.zero = W.SelectionSlider(options=[0, 1, 2, 3], description="zero", **_look())
-        self.words, self.image = widgets.Words(css="ftkit-footprint"), W.Image(format="png")
+        self.words, self.image = widgets.TextLines(css="ftkit-footprint"), W.Image(format="png")
         self.image.layout.max_width = "100%"
         for control in self._moving():
-            control.observe(widgets.guarded(lambda _: self.show(), self.words.say), "value")
+            control.observe(widgets.guarded(lambda _: self.show(), self.words.show), "value")
         trace = widgets.button("Trace the step", "search", self.trace, "Simulate this step on "
                                "tensors without memory; a large model takes seconds.",
-                               self.words.say)
+                               self.words.show)
         self.view = W.VBox([W.GridBox([*self._moving(), trace], layout=W.Layout(
             grid_template_columns="repeat(auto-fit, minmax(300px, 1fr))")), self.image, self.words])
         self.show()
@@ -57,11 +57,11 @@ class Calculator:
                                       zero=self.zero.value if gpus > 1 else 0,
                                       simulation=simulation, **fields)
         self.image.value = charts.footprint(self.found).png(dpi=100)
-        self.words.say(self.found.summary())
+        self.words.show(self.found.summary())
 
     def trace(self):
         """The same with the simulation beside it."""
-        self.words.say("tracing the step ...")
+        self.words.show("tracing the step ...")
         self.show(simulation=True)
 
     def _moving(self) -> list:

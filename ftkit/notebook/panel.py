@@ -28,7 +28,7 @@ class Panel:
     when the learner has changed something), start, stop, make_baseline."""
 
     def __init__(self, groups: dict, calls: dict, picked: dict):
-        self.error = widgets.Words(css="ftkit-error")
+        self.error = widgets.TextLines(css="ftkit-error")
         self.error.style.text_color = RED
         self._program = threading.local()  # the thread that trains moves controls too
         self.controls = {name: self._heard(widgets.field_control(name), calls["moved"])
@@ -49,12 +49,12 @@ class Panel:
         self.stop = widgets.button("Stop", "stop", calls["stop"], "End the run after this step, "
                                    "keep it, and empty the queue", tell)
         self.bar = W.IntProgress(layout=W.Layout(width="160px"))
-        self.status = widgets.Words("ready", css="ftkit-status")
-        self.next = widgets.Words(css="ftkit-forecast")
+        self.status = widgets.TextLines("ready", css="ftkit-status")
+        self.next = widgets.TextLines(css="ftkit-forecast")
         self.curves, self.pen = live.Live(show=lambda _: None), threading.Lock()
         self.image = W.Image(format="png", layout=W.Layout(width="100%", max_width="820px",
                                                            display="none"))
-        self.verdict = widgets.Words(css="ftkit-diagnosis")
+        self.verdict = widgets.TextLines(css="ftkit-diagnosis")
         self.list = self._heard(W.Select(
             options=[], rows=4, layout=W.Layout(width="auto", display="none")),
             calls["selected"], "runs")
@@ -99,7 +99,7 @@ class Panel:
 
     def wrong(self, text: str):
         """A mistake in words; "" takes it away."""
-        self.error.say(text and f"✗ {text}")
+        self.error.show(text and f"✗ {text}")
 
     def put(self, config):
         """Move all controls to where `config` is."""
@@ -113,7 +113,7 @@ class Panel:
             for name, picker in self.pickers.items():
                 picker.value = picked[name]
 
-    def say(self, line: str, method: str):
+    def show_config(self, line: str, method: str):
         """The Config in words; fields without effect on this method are gray."""
         with self._by_program():
             self.line.value = line
@@ -163,6 +163,6 @@ class Panel:
             if figure.png is not shown:
                 self.bar.value = figure.row["step"]
                 self.see(figure.png)
-                self.status.say(figure.progress())
+                self.status.show(figure.progress())
         if job.run is not None:
             self.bar.max, self.bar.value = total or 1, len(job.run.rows)

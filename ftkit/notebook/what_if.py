@@ -93,7 +93,7 @@ class WhatIf:
         if any(job and job.asks(self.lab, config) for job in ahead):
             return None  # a second click; the same again would only be the same
         if not ahead[0] and runner.RUNNER.busy():
-            self.view.status.say("waiting")
+            self.view.status.show("waiting")
         runner.RUNNER.submit(runner.Job(self.lab, config, owner=self, listen=self._changed))
         self._buttons()
 
@@ -155,9 +155,9 @@ class WhatIf:
     def _moved(self):
         """A control has a new value: say what it would take; a finished run is shown at once."""
         with self._lock:
-            self.view.next.say("")  # what was foretold is no longer true
+            self.view.next.show("")  # what was foretold is no longer true
             config = self.config
-            self.view.say(str(config), config.method)
+            self.view.show_config(str(config), config.method)
             self._copy()
             if self._refused:
                 return
@@ -173,11 +173,11 @@ class WhatIf:
         """Another model or other data."""
         asked = {name: picker.value.strip() for name, picker in self.view.pickers.items()}
         self._refused = True
-        self.view.next.say("")
+        self.view.next.show("")
         self.lab = Experiment(**{k: v for k, v in asked.items() if v}, probes=dict(self.lab.probes))
         self._refused, self.baseline = False, None
         self.view.name({"model": str(self.lab.model), "data": self._source()})
-        self.view.status.say("ready")
+        self.view.status.show("ready")
         self.view.wrong("")
         self._look_ahead()
         self._moved()
@@ -195,11 +195,11 @@ class WhatIf:
     def _copy(self):
         kind = self.view.copy.value
         if not kind:
-            return self.view.text.say("")
+            return self.view.text.show("")
         config = self.config
         if kind.endswith("script"):  # other libraries have no "auto"
             config = self.forecast.resolved(config) or config
-        self.view.text.say(to_script.KINDS[kind](self.lab, config))
+        self.view.text.show(to_script.KINDS[kind](self.lab, config))
 
     # ------------------------------------------------------------------------------ the runs
 
@@ -253,7 +253,7 @@ class WhatIf:
         ready = self.forecast and self.forecast.facts and known is None
         if ready and not runner.RUNNER.running(self):
             self._weigh(config)
-        self.view.next.say(f"next run: {str(config) or 'all at their defaults'}", self._foretold(
+        self.view.next.show(f"next run: {str(config) or 'all at their defaults'}", self._foretold(
             config) if known is None else "run before: Start brings it back and trains nothing")
         return known
 
@@ -273,8 +273,8 @@ class WhatIf:
     def _changed(self, job):
         """The state of a job is another one; called in the thread that trains."""
         if job.state == runner.RUNNING:
-            self.view.status.say("measuring the model before the first step")
-            self.view.verdict.say()  # it was about another run
+            self.view.status.show("measuring the model before the first step")
+            self.view.verdict.show()  # it was about another run
             self._painter = threading.Thread(
                 target=widgets.guarded(self._paint, self.view.wrong), args=(job,), daemon=True,
                 name="ftkit-paint")
@@ -289,7 +289,7 @@ class WhatIf:
         elif job.error is not None:
             self._failed(job.error)
         if job.run is None and job.state != runner.RUNNING:
-            self.view.status.say(job.state)
+            self.view.status.show(job.state)
         self._buttons(over=job.state not in (runner.WAITING, runner.RUNNING))
 
     def _paint(self, job):
@@ -297,7 +297,7 @@ class WhatIf:
         self.view.follow(job, ("baseline", base) if base is not None else None)
         if job.run is not None:
             steps = len(job.run.rows)
-            self.view.status.say(job.run.stopped or f"finished: {steps} steps, {job.took:.1f} s")
+            self.view.status.show(job.run.stopped or f"finished: {steps} steps, {job.took:.1f} s")
             self._show()
             self._foretell()
 
@@ -312,7 +312,7 @@ class WhatIf:
         self._asked.setdefault(known.id, self.config)
         if not self.runs or self.runs[-1] is not known:
             self._put(known)
-            self.view.status.say(f"run before, {known.id}: brought back from the store")
+            self.view.status.show(f"run before, {known.id}: brought back from the store")
             self._show()
 
     def _put(self, run):
@@ -328,7 +328,7 @@ class WhatIf:
         if made is not None:
             self.view.see(made.png(dpi=100))
             found = diagnose.diagnose(self.runs[-1], self.baseline)
-            self.view.verdict.say(*(f"{finding.text} → {finding.advice}" for finding in found))
+            self.view.verdict.show(*(f"{finding.text} → {finding.advice}" for finding in found))
             if self._handle is not None:
                 self._leave(made)
 

@@ -4,7 +4,7 @@
     button("Start", "play", start, tip="Train with these values")
 
 A callback is wrapped by `guarded`: what it raises is kept in `failures`, where a test looks, and
-told to the learner in words. Text is shown by `Words`, which never becomes HTML.
+told to the learner in words. Text is shown by `TextLines`, which never becomes HTML.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def guarded(function: Callable, tell: Callable[[str], None] | None = None) -> Ca
     return call
 
 
-class Words(W.HTML):
+class TextLines(W.HTML):
     """Lines of text that may come from data: shown as they are, never read as HTML.
 
     `.lines` are what is shown; `say` replaces them. css: a class to find it by.
@@ -103,9 +103,9 @@ class Words(W.HTML):
         self.bold = bold
         if css:
             self.add_class(css)
-        self.say(*lines)
+        self.show(*lines)
 
-    def say(self, *lines: str):
+    def show(self, *lines: str):
         self.lines = [clean(line) for line in lines if line]
         text = "".join(f"<div style='line-height:1.5'>{html.escape(line)}</div>"
                        for line in self.lines)
@@ -118,9 +118,9 @@ class Code(W.HTML):
     def __init__(self, css: str = ""):
         super().__init__()
         self.add_class(css)
-        self.say("")
+        self.show("")
 
-    def say(self, code: str):
+    def show(self, code: str):
         self.code = code
         lines = (" " * (len(line) - len(line.lstrip())) + clean(line) for line in code.split("\n"))
         text = html.escape("\n".join(lines))
@@ -223,10 +223,10 @@ def controls_in(widget) -> list:
             and not isinstance(w, W.HTML | W.Label | W.IntProgress | W.FloatProgress | W.Image)]
 
 
-class Prose(Words):
-    """Words to read: several sentences, their lines close together."""
+class Paragraphs(TextLines):
+    """TextLines to read: several sentences, their lines close together."""
 
-    def say(self, *lines: str):
-        super().say(*lines)
+    def show(self, *lines: str):
+        super().show(*lines)
         self.value = f"<div style='line-height:1.45;max-width:52em'>{self.value}</div>" * bool(
             self.lines)

@@ -379,11 +379,11 @@ def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
 
 def test_text_from_data_is_never_html():
     evil = "<img src=x onerror=alert(1)>\u202e\x1b[31m"
-    shown = widgets.Words(evil, bold=True)
+    shown = widgets.TextLines(evil, bold=True)
     assert "<img" not in shown.value and html.escape("<img src=x") in shown.value
     assert "\u202e" not in shown.value and "\x1b" not in shown.value
     code = widgets.Code()
-    code.say(f"x = 1\n    # {evil}")
+    code.show(f"x = 1\n    # {evil}")
     assert "<img" not in code.value and "\n    # " in html.unescape(code.value)
 
 

@@ -14,10 +14,10 @@ import io
 import math
 import struct
 import threading
-import warnings
 import zlib
 from typing import NamedTuple
 
+from ftkit.base import quiet
 from ftkit.base.formatting import clean, mean_sd, number, series
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -54,7 +54,7 @@ class Picture:
         return self.figure.axes
 
     def savefig(self, *args, **options):
-        with quiet():
+        with no_glyph_warnings():
             self.figure.savefig(*args, **options)
 
     def png(self, dpi: int = 144) -> bytes:
@@ -119,16 +119,13 @@ def style():
     ours = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
             "axes.grid": True, "grid.color": "#e5e5e5", "grid.linewidth": 0.7,
             "axes.axisbelow": True, "axes.facecolor": "white", "lines.markersize": 4.5}
-    with _STYLE, matplotlib.style.context(["default", ours]), quiet():
+    with _STYLE, matplotlib.style.context(["default", ours]), no_glyph_warnings():
         yield
 
 
-@contextlib.contextmanager
-def quiet():
+def no_glyph_warnings():
     """A letter that the font lacks is drawn as a box; it needs no warning in the notebook."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        yield
+    return quiet.no_warnings("Glyph .* missing")
 
 
 def look(index: int, count: int, calm: bool = False) -> dict:

@@ -22,7 +22,7 @@ from ftkit.lessons import claims, progress_log
 from ftkit.lessons.bugs import pipeline, zoo
 from ftkit.report import plots
 
-HEALTHY = {"max_steps": 32, "eval_steps": 4, "learning_rate": 1e-3, "precision": "fp32"}
+BASELINE = {"max_steps": 32, "eval_steps": 4, "learning_rate": 1e-3, "precision": "fp32"}
 SEEDS = 3  # runs of one fault; cases share them
 
 
@@ -38,7 +38,7 @@ class Fault:
     wrong: tuple[dict, ...]
     lesson: str
     broken: dict = dataclasses.field(default_factory=dict)
-    patient: str = "tasks"
+    scenario: str = "tasks"
 
 
 # ------------------------------------------------------------------------------ the patients
@@ -73,8 +73,8 @@ def _narrow(records):
                       eval_records=48)
 
 
-# patient → (how it is made, options of its healthy run, target: measure → at most)
-PATIENTS = {
+# scenario → (how it is made, options of its baseline run, target: measure → at most)
+SCENARIOS = {
     "tasks": (_tasks, {}, {"val_loss": 1.1, "general_loss": 1.6}),
     "few": (_few, {}, {"val_loss": 2.5}),
     "narrow": (_narrow, {"max_steps": 24, "batch_size": 8}, {"val_loss": 0.5, "tasks_loss": 1.4}),
@@ -82,21 +82,21 @@ PATIENTS = {
 
 
 @functools.cache
-def _experiment(patient, records):
-    return PATIENTS[patient][0](records)
+def _experiment(scenario, records):
+    return SCENARIOS[scenario][0](records)
 
 
-def _run(patient: str, records: str, seed: int, options: dict):
+def _run(scenario: str, records: str, seed: int, options: dict):
     from ftkit.base.config import Config
 
-    healthy = Config(seed=seed, **HEALTHY | PATIENTS[patient][1])
-    return _trained(patient, records, healthy.but(**options))
+    baseline = Config(seed=seed, **BASELINE | SCENARIOS[scenario][1])
+    return _trained(scenario, records, baseline.but(**options))
 
 
 @functools.cache
-def _trained(patient: str, records: str, config):
-    """Most repairs lead to the same healthy run."""
-    return _experiment(patient, records).run(config, live=False)
+def _trained(scenario: str, records: str, config):
+    """Most repairs lead to the same baseline run."""
+    return _experiment(scenario, records).run(config, live=False)
 
 
 # ---------------------------------------------------------------------------------- settings
@@ -224,24 +224,24 @@ for _name, (_sign, _seen) in SIGNS.items():
     FAULTS[_name] = Fault(
         zoo.BUGS[_name].title, _sign, lambda run, seen=_seen: seen(run.after), {"stage": _stage},
         tuple({"stage": other} for other in pipeline.STAGES if other != _stage)[:2],
-        zoo.BUGS[_name].lesson, patient="code")
+        zoo.BUGS[_name].lesson, scenario="code")
 
 # ------------------------------------------------------------------------------------- cases
 
 
 def causes() -> formatting.Table:
-    """What a case may have, by ward: settings (a run of Config) and code (`pipeline`)."""
-    return formatting.table([{"name": name, "cause": fault.title, "ward": _ward(name)}
+    """What a case may have, by category: settings (a run of Config) and code (`pipeline`)."""
+    return formatting.table([{"name": name, "cause": fault.title, "category": _category(name)}
                         for name, fault in FAULTS.items()])
 
 
-def _ward(name) -> str:
-    return "code" if FAULTS[name].patient == "code" else "settings"
+def _category(name) -> str:
+    return "code" if FAULTS[name].scenario == "code" else "settings"
 
 
 def fault_of(number: int) -> str:
     """The fault of a case."""
-    return zoo.dealt(FAULTS, "clinic", number=number)
+    return zoo.pick_cause(FAULTS, "clinic", number=number)
 
 
 def case(number: int) -> Case:
@@ -255,17 +255,17 @@ class Case:
     def __init__(self, number: int, fault: str):
         self.number, self._fault, self.tries = number, FAULTS[fault], 0
         self._name, self._seed = fault, number % SEEDS
-        self.ward = _ward(fault)
+        self.category = _category(fault)
         self.run = self._made({})
 
     def _made(self, changes: dict):
         """The run with the fault and with what is changed."""
-        patient = self._fault.patient
-        if patient == "code":
+        scenario = self._fault.scenario
+        if scenario == "code":
             return _coded(self._name, self._seed, changes)
         options = self._fault.broken | changes
         records = options.pop("records", "checked")
-        return _run(patient, records, self._seed, options)
+        return _run(scenario, records, self._seed, options)
 
     # --------------------------------------------------------------------- what is to be seen
 
@@ -279,21 +279,21 @@ class Case:
 
     def target(self) -> str:
         """What the repaired run must meet."""
-        if self.ward == "code":
-            return "what a healthy run of the pipeline reads, within the spread of its seeds"
+        if self.category == "code":
+            return "what a correct run of the pipeline reads, within the spread of its seeds"
         return " and ".join(f"{key} at most {limit}"
-                            for key, limit in PATIENTS[self._fault.patient][2].items())
+                            for key, limit in SCENARIOS[self._fault.scenario][2].items())
 
     def curves(self) -> plots.Picture:
         """The losses of the log as curves."""
         return plots.curves(self.run)
 
     def _lines(self) -> list[str]:
-        facts = self.run.after if self.ward == "code" else {
+        facts = self.run.after if self.category == "code" else {
             "trainable_parameters": self.run.trainable_parameters,
-            "records": len(_experiment(self._fault.patient, "checked").train)}
+            "records": len(_experiment(self._fault.scenario, "checked").train)}
         read = ", ".join(f"{name} {formatting.number(value)}" for name, value in facts.items())
-        return [f"Case {self.number} ({self.ward}). Target: {self.target()}.", read]
+        return [f"Case {self.number} ({self.category}). Target: {self.target()}.", read]
 
     def _repr_html_(self):
         import html
@@ -317,8 +317,8 @@ class Case:
         right, fault = cause == self._name, FAULTS[cause]
         if right:
             text = f"{fault.title}: {fault.sign}. Lesson {fault.lesson}"
-        elif _ward(cause) != self.ward:
-            text = f"not {fault.title!r}: this case is one of {self.ward}"
+        elif _category(cause) != self.category:
+            text = f"not {fault.title!r}: this case is one of {self.category}"
         else:
             text = f"not {fault.title!r}: then {fault.sign}"
         progress_log.add("bug", case=f"clinic {self.number}", guess=cause, right=right,
@@ -334,7 +334,7 @@ class Case:
         """
         if stage is ...:
             return self._verdict(False, "not repaired yet", "○")
-        if self.ward == "code":
+        if self.category == "code":
             if stage is not None:
                 zoo.stages(**{stage: None})  # ValueError for one that there is not
                 changes |= {stage: pipeline.STAGES[stage]}
@@ -355,12 +355,13 @@ class Case:
         return self._verdict(right, f"the repaired run {text}")
 
     def _misses(self, run) -> list[str]:
-        if self.ward == "code":
-            healthy = zoo.run(None, self._seed).symptoms
-            return [f"{key} is {way}" for key, way in zoo.off(run.symptoms, healthy).items()]
+        if self.category == "code":
+            baseline = zoo.run(None, self._seed).symptoms
+            return [f"{key} is {way}"
+                    for key, way in zoo.deviations(run.symptoms, baseline).items()]
         return [f"{key} is {formatting.number(run.after[key])}"
-                for key, limit in PATIENTS[self._fault.patient][2].items()
+                for key, limit in SCENARIOS[self._fault.scenario][2].items()
                 if not run.after.get(key, math.nan) <= limit]
 
     def _verdict(self, right: bool, text: str, mark: str | None = None) -> claims.Verdict:
-        return zoo.verdict(right, f"case {self.number}: {text}", mark)
+        return zoo.print_verdict(right, f"case {self.number}: {text}", mark)

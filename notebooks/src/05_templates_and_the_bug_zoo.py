@@ -152,11 +152,11 @@ knows
 # %%
 from ftkit.lessons.bugs import pipeline, zoo
 
-sick = zoo.stages("pad_is_eos")
+faulty = zoo.stages("pad_is_eos")
 ends = {"tiny": [zoo.run("pad_is_eos", seed).symptoms["stops"] for seed in SEEDS]}
 tuned = [pipeline.serve(zoo.run(None, seed).trained.model) for seed in SEEDS]
-again = [pipeline.train(sick, seed, base) for seed, base in zip(SEEDS, tuned, strict=True)]
-ends["tuned before"] = [pipeline.measure(run, sick)["stops"] for run in again]
+again = [pipeline.train(faulty, seed, base) for seed, base in zip(SEEDS, tuned, strict=True)]
+ends["tuned before"] = [pipeline.measure(run, faulty)["stops"] for run in again]
 ft.table([{"base": name, "answers that end": values} for name, values in ends.items()])
 
 # %%
@@ -248,7 +248,7 @@ seen | {"one by one": alone}
 #
 # `ftkit.lessons.bugs.zoo` holds one plain pipeline in twelve stages (source:
 # [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py)) and many bugs, each one stage done wrong in a way that
-# happens in real projects. You get a sick run and instruments, beside a healthy run of another
+# happens in real projects. You get a faulty run and instruments, beside a baseline run of another
 # seed. The first one we do together.
 
 # %%
@@ -259,7 +259,7 @@ case
 case.curve()
 
 # %% [markdown]
-# The curve is as good as the healthy one. Go down the table instead and stop where something is
+# The curve is as good as the baseline. Go down the table instead and stop where something is
 # **exactly** off: a share of 0 or 1 is worth more than a loss that is a little higher. Then look at
 # the batch with that in mind. What carries no loss that should?
 
@@ -301,14 +301,14 @@ fourth
 
 # %% [markdown]
 # How many of the three would you have found in the loss curve? Measure the claim of this lesson:
-# in how many of the cases so far does the training loss end further from the healthy one than
-# healthy runs of different seeds end from each other?
+# in how many of the cases so far does the training loss end further from the baseline than
+# baseline runs of different seeds end from each other?
 
 # %%
-healthy = [zoo.run(None, seed).symptoms["last_loss"] for seed in SEEDS]
+baseline = [zoo.run(None, seed).symptoms["last_loss"] for seed in SEEDS]
 cases = {"first": case, "second": second, "third": third, "fourth": fourth}
-margin = zoo.INSTRUMENTS["last_loss"][1]  # wider than six healthy seeds differ
-odd = {name: min(abs(c.symptoms["last_loss"] - loss) for loss in healthy) > margin
+margin = zoo.INSTRUMENTS["last_loss"][1]  # wider than six correct runs differ
+odd = {name: min(abs(c.symptoms["last_loss"] - loss) for loss in baseline) > margin
        for name, c in cases.items()}
 ft.expect(sum(odd.values()), "<", 2, "most of these bugs do not show in the training loss")
 odd
@@ -316,9 +316,9 @@ odd
 # %% [markdown]
 # ## What if?
 #
-# There are ten cases more: `bugzoo.case(1)`, `case(2)`, ... up to 13, one bug each. And you may
-# repair with code of your own: `case.repair(collate=my_collate)` runs the sick pipeline with your
-# function as that stage. Below: the healthy stage itself. What does another case need?
+# There are ten cases more: `zoo.case(1)`, `case(2)`, ... up to 13, one bug each. And you may
+# repair with code of your own: `case.repair(collate=my_collate)` runs the faulty pipeline with your
+# function as that stage. Below: the correct stage itself. What does another case need?
 
 # %%
 case.repair(collate=pipeline.collate)

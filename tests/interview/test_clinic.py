@@ -8,8 +8,8 @@ from ftkit.interview import cards, clinic
 from ftkit.interview.clinic import FAULTS
 from ftkit.lessons import progress_log
 
-SETTINGS = [name for name in FAULTS if FAULTS[name].patient != "code"]
-CODE = [name for name in FAULTS if FAULTS[name].patient == "code"]
+SETTINGS = [name for name in FAULTS if FAULTS[name].scenario != "code"]
+CODE = [name for name in FAULTS if FAULTS[name].scenario == "code"]
 
 
 def case(name, seed=0):
@@ -28,10 +28,10 @@ def test_there_are_at_least_twelve_and_each_stretch_of_cases_has_them_all():
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("seed", range(clinic.SEEDS))
-def test_the_log_shows_this_fault_and_no_other_of_its_ward(name, seed, home):
+def test_the_log_shows_this_fault_and_no_other_of_its_category(name, seed, home):
     broken = case(name, seed)
-    ward = SETTINGS if name in SETTINGS else CODE
-    seen = [other for other in ward if FAULTS[other].seen(broken.run)]
+    category = SETTINGS if name in SETTINGS else CODE
+    seen = [other for other in category if FAULTS[other].seen(broken.run)]
     assert seen == [name], broken
     assert broken._misses(broken.run), "a broken run must miss its target"
 
@@ -57,7 +57,7 @@ def test_only_the_right_name_is_taken_and_a_wrong_one_becomes_a_card(name, home,
     for other in FAULTS:
         assert bool(broken.name(other)) == (other == name)
     made = [c for c in cards.misses() if c.key == f"bug:clinic {broken.number}"]
-    assert len(made) == 1 and "then" in made[0].back or "ward" in made[0].back or made[0].back
+    assert len(made) == 1 and "then" in made[0].back or "category" in made[0].back or made[0].back
     said = capsys.readouterr().out
     assert FAULTS[name].title in said and "✗" in said
 

@@ -20,7 +20,7 @@ SEEDS = (0, 1, 2, 100)  # the cases of the lesson use the first three
 
 @pytest.fixture(scope="module")
 def zoo():
-    """Symptoms of every bug, and of the healthy pipeline (None), for every seed."""
+    """Symptoms of every bug, and of the correct pipeline (None), for every seed."""
     return {(bug, seed): bugzoo.run(bug, seed).symptoms for seed in SEEDS for bug in [None, *BUGS]}
 
 
@@ -51,7 +51,7 @@ def test_the_losses_of_the_pipeline_are_those_of_the_fast_path(base):
     assert reported == pytest.approx(scoring.loss_on(model, examples), rel=1e-5)
 
 
-def test_the_healthy_pipeline_learns_and_its_instruments_agree(zoo):
+def test_the_baseline_pipeline_learns_and_its_instruments_agree(zoo):
     for seed in SEEDS:
         read = zoo[None, seed]
         assert read["first_loss"] < math.log(3072) + 2 and read["last_loss"] < 1.5
@@ -85,17 +85,17 @@ def test_there_are_a_dozen_bugs_and_each_is_a_changed_stage():
 @pytest.mark.parametrize("bug", BUGS)
 def test_each_bug_moves_its_symptom_by_more_than_the_spread_over_seeds(zoo, bug):
     instrument, way = SHOWN_BY[bug]
-    ill, well = ([zoo[name, seed][instrument] for seed in SEEDS] for name in (bug, None))
-    (a, sd_a), (b, sd_b) = mean_sd(ill), mean_sd(well)
+    faulty, baseline = ([zoo[name, seed][instrument] for seed in SEEDS] for name in (bug, None))
+    (a, sd_a), (b, sd_b) = mean_sd(faulty), mean_sd(baseline)
     assert abs(a - b) > 2 * math.hypot(sd_a, sd_b)
-    assert (min(ill) > max(well)) if way == "higher" else (max(ill) < min(well))
-    assert all(abs(x - y) > INSTRUMENTS[instrument][1] for x in ill for y in well)
+    assert (min(faulty) > max(baseline)) if way == "higher" else (max(faulty) < min(baseline))
+    assert all(abs(x - y) > INSTRUMENTS[instrument][1] for x in faulty for y in baseline)
 
 
-def test_the_margins_are_wider_than_what_healthy_runs_differ_by(zoo):
+def test_the_margins_are_wider_than_what_baseline_runs_differ_by(zoo):
     for a in SEEDS:
         for b in SEEDS:
-            assert bugzoo.off(zoo[None, a], zoo[None, b]) == {}
+            assert bugzoo.deviations(zoo[None, a], zoo[None, b]) == {}
 
 
 # What to look at, in this order; the first line that is true names the bug.
@@ -173,7 +173,7 @@ def test_a_wrong_guess_that_shows_in_the_same_instrument_is_told_so(capsys):
     assert "ends_learned too" in capsys.readouterr().out
 
 
-def test_the_right_repair_meets_the_healthy_curve_and_a_wrong_one_does_not(case, capsys):
+def test_the_right_repair_meets_the_baseline_curve_and_a_wrong_one_does_not(case, capsys):
     assert case.repair("mask_lost")
     assert not case.repair("pad_is_eos")
     assert "label_share is higher" in capsys.readouterr().out

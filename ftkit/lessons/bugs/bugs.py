@@ -82,7 +82,7 @@ def all_masked(prompt, answer, tokenizer):
     return [-100] * start + ids[start:]
 
 
-@_bug("fit", "answers cut off", "raise max_length above the longest record; count what is cut")
+@_bug("truncate", "answers cut off", "raise max_length above the longest record; count what is cut")
 def truncated(example):
     """max_length is 24 tokens and cuts the end of longer records: their answers and their EOS."""
     return {key: values[:24] for key, values in example.items()}
@@ -96,14 +96,14 @@ def double_shift(logits, labels):
     return pipeline.token_losses(logits[:, :-1], labels[:, 1:])
 
 
-@_bug("weigh", "accumulation as a mean of means",
+@_bug("scale_loss", "accumulation as a mean of means",
       "divide the sum of all losses by the labelled tokens of the whole step", "08")
 def mean_of_means(loss, count, counts):
     """Each micro-batch is divided by its own labelled tokens, then by the number of batches."""
     return loss / max(1, count) / len(counts)
 
 
-@_bug("forget_gradients", "gradients never cleared", "call zero_grad after each step", "08")
+@_bug("clear_gradients", "gradients never cleared", "call zero_grad after each step", "08")
 def gradients_kept(optimizer):
     """zero_grad is missing: every step adds to the gradients of all steps before."""
 
@@ -115,7 +115,8 @@ def padding_counted(loss, count, batch):
     return float(loss), batch["labels"].numel()
 
 
-@_bug("mode", "evaluated in training mode", "call model.eval() before, model.train() after", "14")
+@_bug("set_mode", "evaluated in training mode",
+      "call model.eval() before, model.train() after", "14")
 def train_mode(model):
     """Dropout is still drawn while the validation loss is measured."""
     model.train()

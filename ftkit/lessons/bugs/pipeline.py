@@ -52,7 +52,7 @@ def label(prompt: list[int], answer: list[int], tokenizer) -> list[int]:
     return [-100] * len(prompt) + answer
 
 
-def fit(example: dict) -> dict:
+def truncate(example: dict) -> dict:
     """The part of an example that is kept."""
     return example
 
@@ -69,17 +69,17 @@ def token_losses(logits, labels):
     return F.cross_entropy(logits[kept], labels[kept], reduction="sum"), int(kept.sum())
 
 
-def weigh(loss, count: int, counts: list[int]):
+def scale_loss(loss, count: int, counts: list[int]):
     """What one micro-batch gives to the loss of its step, whose micro-batches have `counts`."""
     return loss / max(1, sum(counts))
 
 
-def forget_gradients(optimizer):
+def clear_gradients(optimizer):
     """After a step."""
     optimizer.zero_grad()
 
 
-def mode(model):
+def set_mode(model):
     """The mode that a model is evaluated in."""
     model.eval()
 
@@ -94,9 +94,10 @@ def serve(model):
     return copy.deepcopy(model).merge_and_unload().eval()
 
 
-STAGES = {f.__name__: f for f in (validation, render, tokenize, label, fit, collate, token_losses,
-                                  weigh, forget_gradients, mode, average, serve)}
-AFTER_TRAINING = {"validation", "mode", "average", "serve"}  # they leave the weights alone
+STAGES = {f.__name__: f for f in (
+    validation, render, tokenize, label, truncate, collate, token_losses, scale_loss,
+    clear_gradients, set_mode, average, serve)}
+AFTER_TRAINING = {"validation", "set_mode", "average", "serve"}  # they leave the weights alone
 
 # ------------------------------------------------------------------------------------ running it
 
@@ -132,7 +133,7 @@ def encode(stages: dict, record: dict, tokenizer) -> dict:
     """One record as an example, by the stages."""
     prompt, answer = stages["tokenize"](*stages["render"](record, tokenizer), tokenizer)
     labels = stages["label"](prompt, answer, tokenizer)
-    return stages["fit"]({"input_ids": prompt + answer, "labels": labels})
+    return stages["truncate"]({"input_ids": prompt + answer, "labels": labels})
 
 
 def train(stages: dict, seed: int, base=None) -> Trained:
@@ -155,7 +156,7 @@ def train(stages: dict, seed: int, base=None) -> Trained:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(step / 2, 1 - (step - 1) / STEPS)
             optimizer.step()
-            stages["forget_gradients"](optimizer)
+            stages["clear_gradients"](optimizer)
             rows.append({"step": step, "loss": loss, "grad_norm": float(norm)})
     model.zero_grad()
     return Trained(model.eval(), rows, examples, seed)
@@ -191,7 +192,7 @@ def accumulate(stages, model, batches) -> float:
     total = 0.0
     for batch in batches:
         loss, count = losses(stages, model, batch)
-        part = stages["weigh"](loss, count, counts)
+        part = stages["scale_loss"](loss, count, counts)
         part.backward()
         total += float(part.detach())
     return total
@@ -204,7 +205,7 @@ def validate(stages, model, examples, tokenizer, size: int = 16) -> list[tuple[f
     """(sum, weight) of each batch; `mean` makes the validation loss of it."""
     parts = []
     with torch.no_grad():
-        stages["mode"](model)
+        stages["set_mode"](model)
         for i in range(0, len(examples), size):
             batch = stages["collate"](examples[i : i + size], tokenizer)
             parts.append(stages["average"](*losses(stages, model, batch), batch))

@@ -1,10 +1,10 @@
 """The bug zoo: a correct pipeline and fourteen real bugs, each one stage of it done wrong.
 
-    case = bugzoo.case(seed=1)      # some bug is in it; shows symptoms, not the bug
+    case = zoo.case(seed=1)      # some bug is in it; shows symptoms, not the bug
     case.curve(); case.batch(); case.answers()
     case.guess("pad_is_eos"); case.repair("pad_is_eos")
 
-    bugzoo.run("double_shift", seed=0).symptoms      # the same by name
+    zoo.run("double_shift", seed=0).symptoms      # the same by name
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ftkit.lessons.bugs import pipeline
 from ftkit.lessons.bugs.bugs import BUGS, CHANGES
 from ftkit.report import plots
 
-SEEDS = 3  # healthy runs that all cases share
+SEEDS = 3  # baseline runs that all cases share
 
 # -------------------------------------------------------------------------- what is seen
 
-# name → (what it says in words, how far it must be from a healthy run to mean something)
+# name → (what it says in words, how far it must be from a baseline run to mean something)
 INSTRUMENTS = {
     "first_loss": ("loss of the first step; guessing blindly would be ln(vocabulary) = 8.03", 3.0),
     "last_loss": ("loss of the last steps", 0.75),
@@ -104,12 +104,12 @@ def _measured(trained, made) -> Run:
     return Run(trained, symptoms, symptoms.pop("answers"))
 
 
-def off(symptoms: dict, healthy: dict) -> dict[str, str]:
-    """Which instruments are further from a healthy run than chance takes them: name → lower or
+def deviations(symptoms: dict, baseline: dict) -> dict[str, str]:
+    """Which instruments are further from a baseline run than chance takes them: name → lower or
     higher. The margins are those of INSTRUMENTS, wider than the spread over seeds."""
-    return {name: "higher" if symptoms[name] > healthy[name] else "lower"
+    return {name: "higher" if symptoms[name] > baseline[name] else "lower"
             for name, (_, margin) in INSTRUMENTS.items()
-            if not abs(symptoms[name] - healthy[name]) <= margin}
+            if not abs(symptoms[name] - baseline[name]) <= margin}
 
 
 # ----------------------------------------------------------------------------- the cases
@@ -122,10 +122,10 @@ def names() -> formatting.Table:
 
 def bug_of(seed: int) -> str:
     """The bug of a case."""
-    return dealt(BUGS, "zoo", seed=seed)
+    return pick_cause(BUGS, "zoo", seed=seed)
 
 
-def dealt(names, pack: str, **number: int) -> str:
+def pick_cause(names, pack: str, **number: int) -> str:
     """What a case of this number has: as many cases in a row as there are names have one each."""
     (called, at), = number.items()
     if isinstance(at, bool) or not isinstance(at, int) or at < 0:
@@ -142,13 +142,13 @@ def case(seed: int) -> Case:
 
 
 class Case:
-    """A run with one bug; draws what the instruments read beside a healthy run."""
+    """A run with one bug; draws what the instruments read beside a baseline run."""
 
     def __init__(self, seed: int, bug: str):
         self.seed, self._bug, self.tries = seed, bug, 0
         self._at = seed % SEEDS
-        # Beside a healthy run of another seed: in a project nobody has the twin of a broken run.
-        self._broken, self._healthy = run(bug, self._at), run(None, (self._at + 1) % SEEDS)
+        # The baseline has another seed: a project never has the correct twin of a faulty run.
+        self._broken, self._baseline = run(bug, self._at), run(None, (self._at + 1) % SEEDS)
 
     @property
     def symptoms(self) -> dict:
@@ -156,10 +156,11 @@ class Case:
         return dict(self._broken.symptoms)
 
     def table(self) -> formatting.Table:
-        """Every instrument, this run beside a healthy run (of another seed)."""
+        """Every instrument, this run beside a baseline run (of another seed)."""
         return formatting.table([
             {"instrument": name, "what it reads": text,
-             "this run": self._broken.symptoms[name], "a healthy run": self._healthy.symptoms[name]}
+             "this run": self._broken.symptoms[name],
+             "a baseline run": self._baseline.symptoms[name]}
             for name, (text, _) in INSTRUMENTS.items()])
 
     def _repr_html_(self):
@@ -169,9 +170,9 @@ class Case:
         return f"Case {self.seed}: one bug is in it\n{self.table()!r}"
 
     def curve(self) -> plots.Picture:
-        """The training loss, beside that of a healthy run."""
+        """The training loss, beside that of a baseline run."""
         return plots.curves({"this run": self._broken.trained,
-                             "a healthy run": self._healthy.trained}, "loss")
+                             "a baseline run": self._baseline.trained}, "loss")
 
     def batch(self, n: int = 2) -> object:
         """Some records as the model sees them, padded, with their loss marked."""
@@ -192,8 +193,8 @@ class Case:
     def guess(self, name: str) -> claims.Verdict:
         """Name the bug; the verdict says what speaks against a wrong name. Kept as progress."""
         if name in (None, ..., "..."):
-            return verdict(False, f"case {self.seed}: no guess yet; bugzoo.names() lists the bugs",
-                            "○")
+            return print_verdict(
+                False, f"case {self.seed}: no guess yet; zoo.names() lists the bugs", "○")
         name = known(name)
         self.tries += 1
         right = name == self._bug
@@ -202,23 +203,23 @@ class Case:
         else:
             text = self._against(name)
         progress_log.add("bug", case=self.seed, guess=name, right=right, tries=self.tries)
-        return verdict(right, f"case {self.seed}: {text}")
+        return print_verdict(right, f"case {self.seed}: {text}")
 
     def _against(self, name: str) -> str:
-        seen = off(self._broken.symptoms, self._healthy.symptoms)
+        seen = deviations(self._broken.symptoms, self._baseline.symptoms)
         instrument, way = SHOWN_BY[name]
         if seen.get(instrument) != way:
             read = formatting.number(self._broken.symptoms[instrument])
-            return (f"not {BUGS[name].title!r}: {instrument} would be {way} than in a healthy run; "
-                    f"here it is {read}")
+            return (f"not {BUGS[name].title!r}: {instrument} would be {way} than in a baseline "
+                    f"run; here it is {read}")
         return (f"not {BUGS[name].title!r}, which would show in {instrument} too; compare how "
                 "far it is off, and read the batch and the answers")
 
     def repair(self, name: str | None = None, **replaced) -> claims.Verdict:
         """Run the pipeline again with the bug `name` taken out, or with stages of your own
-        (`case.repair(label=my_label)`); it must meet the healthy curve of the same seed."""
+        (`case.repair(label=my_label)`); it must meet the baseline curve of the same seed."""
         if name in (..., "..."):
-            return verdict(False, f"case {self.seed}: not repaired yet", "○")
+            return print_verdict(False, f"case {self.seed}: not repaired yet", "○")
         if (name is None) == (not replaced):
             raise UserError("give the name of a bug, or stages of your own such as "
                             "label=my_function")
@@ -232,16 +233,16 @@ class Case:
             self._broken if not replaced else _measured(pipeline.train(mended, self._at), mended))
         worst = max(abs(a["loss"] - b["loss"]) for a, b in
                     zip(made.trained.rows, wanted.trained.rows, strict=True))
-        left = off(made.symptoms, wanted.symptoms)
+        left = deviations(made.symptoms, wanted.symptoms)
         right = worst < 1e-3 and not left
-        text = "meets the healthy curve" if right else (
-            f"still ill: the curves are up to {formatting.number(worst)} apart"
+        text = "meets the baseline curve" if right else (
+            f"the bug is still there: the curves are up to {formatting.number(worst)} apart"
             + (f", {', '.join(f'{k} is {v}' for k, v in left.items())}" if left else ""))
         progress_log.add("repair", case=self.seed, right=right, name=name or ",".join(replaced))
-        return verdict(right, f"case {self.seed}: the repaired run {text}")
+        return print_verdict(right, f"case {self.seed}: the repaired run {text}")
 
 
-def verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
+def print_verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
     """Print a verdict, and give it back."""
     said = claims.Verdict(right, formatting.clean(f"{mark or ('✓' if right else '✗')} {text}"))
     print(said.text)

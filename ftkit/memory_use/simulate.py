@@ -159,7 +159,7 @@ def quantize(model):
                 setattr(block, name, linear)
     model.requires_grad_(False)
     model.is_loaded_in_4bit = True
-    loading.unpack_quantized_for_training(model)
+    loading.keep_training_layout(model)
     return model
 
 

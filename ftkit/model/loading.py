@@ -108,7 +108,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
                         "offline, give a folder or tiny)") from None
     if not (quantize or stored):
         return model.to(device), tokenizer
-    unpack_quantized_for_training(model)
+    keep_training_layout(model)
     return model, tokenizer
 
 
@@ -201,7 +201,7 @@ def _nf4():
     )
 
 
-def unpack_quantized_for_training(model):
+def keep_training_layout(model):
     """Forbid bitsandbytes to repack 4-bit weights on bf16 CPUs.
 
     The first eval-mode forward there repacks the weights for a kernel that has no backward, and

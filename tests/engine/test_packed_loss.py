@@ -347,7 +347,7 @@ def test_four_bit_weights_train_adapters_as_in_their_own_forward(tmp_path):
     config = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
                                              bnb_4bit_compute_dtype=torch.float32)
     model = transformers.LlamaForCausalLM.from_pretrained(tmp_path, quantization_config=config)
-    loading.unpack_quantized_for_training(model)
+    loading.keep_training_layout(model)
     model, batch = peft.get_peft_model(model, peft.LoraConfig(
         r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"],
         init_lora_weights=False)), examples()

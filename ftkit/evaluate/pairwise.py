@@ -11,7 +11,7 @@ import json
 import random
 from pathlib import Path
 
-from ftkit.base import append_log, formatting
+from ftkit.base import append_log, formatting, json_lines
 from ftkit.base.errors import UserError
 from ftkit.evaluate import metrics
 
@@ -54,17 +54,16 @@ class Votes:
     def _read(self) -> list[dict]:
         """Votes of this judge in the file; lines that are none of ours are passed over."""
         try:
-            lines = self.file.read_text("utf-8").split("\n") if self.file else []
+            lines = json_lines.read(self.file) if self.file else []
         except OSError:
             return []
         found = []
-        for text in lines:
+        for line in lines:
             try:
-                line = json.loads(text)
                 if (line["judge"] == self.judge and line["won"] in (*self.names, "tie")
                         and self.questions[line["item"]] == line["question"]):
                     found.append(line)
-            except (ValueError, TypeError, KeyError, IndexError):
+            except (TypeError, KeyError, IndexError):
                 continue
         return found
 

@@ -105,9 +105,6 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
 
 def load_probes() -> list[dict]:
     """The probes of the embedded base: what it knew before it was fine-tuned."""
-    import json
+    from ftkit.base import json_lines, machine
 
-    from ftkit.base import machine
-
-    path = machine.share("data_samples") / "probes.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return json_lines.read(machine.share("data_samples") / "probes.jsonl", damaged="raise")

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from ftkit.base import files, machine
+from ftkit.base import files, json_lines, machine
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 
@@ -244,13 +244,9 @@ def _read(folder: Path) -> Run | None:
     try:
         path = folder / "result.json"
         saved = json.loads((path if path.exists() else folder / "run.json").read_text("utf-8"))
-        saved["history"] = []
         rows = folder / "rows.jsonl"
-        for line in rows.read_text("utf-8").split("\n") if rows.exists() else []:
-            try:
-                saved["history"].append(json.loads(line))
-            except ValueError:
-                continue  # the line that was being written when the process died
+        # Damaged is the line that was being written when the process died.
+        saved["history"] = json_lines.read(rows) if rows.exists() else []
         return Run.from_dict(saved)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

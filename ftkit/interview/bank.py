@@ -14,10 +14,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import json
 import re
 
-from ftkit.base import machine
+from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
 
 LEVELS = ("junior", "mid", "senior", "staff")
@@ -56,13 +55,9 @@ class Question:
 @functools.cache
 def everything() -> tuple[Question, ...]:
     """All questions, in the order of the file: the design's seven first."""
-    lines = (machine.package() / "interview" / "bank.jsonl").read_text("utf-8").splitlines()
-    made = []
-    for line in lines:
-        entry = json.loads(line)
-        made.append(Question(**{k: tuple(v) if isinstance(v, list) else v
-                                for k, v in entry.items()}))
-    return tuple(made)
+    entries = json_lines.read(machine.package() / "interview" / "bank.jsonl", damaged="raise")
+    return tuple(Question(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+                 for entry in entries)
 
 
 def topics() -> list[str]:

@@ -22,7 +22,7 @@ import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftkit.base import append_log, files, machine
+from ftkit.base import append_log, files, json_lines, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean
 from ftkit.interview import bank
@@ -58,9 +58,10 @@ class Store:
             return []
         with self._locked():
             raw = self.path.read_bytes()
-            good, bad = _parsed(raw)
-            if bad:
-                self._put_aside(raw, good, len(bad))
+            entries = json_lines.parse(raw)
+            good = [entry for entry in entries if entry is not None and _is_review(entry)]
+            if len(good) < len(entries):
+                self._put_aside(raw, good, len(entries) - len(good))
         return sorted({entry["id"]: entry for entry in good}.values(), key=lambda e: e["at"])
 
     def due(self) -> dict:
@@ -85,21 +86,14 @@ class Store:
               f"{len(good)} other reviews are in place", file=sys.stderr)
 
 
-def _parsed(raw: bytes) -> tuple[list[dict], list[bytes]]:
-    good, bad = [], []
-    for line in raw.split(b"\n"):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            at = datetime.fromisoformat(entry["at"])
-            ok = (at.tzinfo is not None and isinstance(entry["card"], str)
-                  and isinstance(entry["id"], str) and entry["rating"] in RATINGS
-                  and not isinstance(entry["rating"], bool))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            ok = False
-        (good if ok else bad).append(entry if ok else line)
-    return good, bad
+def _is_review(entry: dict) -> bool:
+    try:
+        at = datetime.fromisoformat(entry["at"])
+        return (at.tzinfo is not None and isinstance(entry["card"], str)
+                and isinstance(entry["id"], str) and entry["rating"] in RATINGS
+                and not isinstance(entry["rating"], bool))
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def replay(reviews: list[dict]) -> dict:

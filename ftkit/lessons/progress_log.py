@@ -10,7 +10,7 @@ import math
 import sys
 import time
 
-from ftkit.base import append_log, machine
+from ftkit.base import append_log, json_lines, machine
 
 _told = False  # a home that cannot be written is told once, not in every cell
 
@@ -34,15 +34,8 @@ def add(kind: str, **facts):
 
 
 def entries() -> list[dict]:
-    """Everything kept so far, oldest first; lines that are damaged are left out."""
+    """Everything kept so far, oldest first; damaged lines are left out."""
     try:
-        lines = (machine.home() / "progress.jsonl").read_bytes().split(b"\n")
+        return json_lines.read(machine.home() / "progress.jsonl")
     except (OSError, RuntimeError):
         return []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return [entry for entry in found if isinstance(entry, dict)]

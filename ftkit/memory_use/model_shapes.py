@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ftkit.base import machine
+from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
 
 GIB = 2**30
@@ -50,16 +50,18 @@ GPUS = {
 }
 
 
-def _file() -> Path:
-    return machine.package() / "memory_use" / "model_shapes.jsonl"
+@functools.cache
+def _rows() -> list[dict]:
+    """Each known model: its id, other names, and the sizes in its config."""
+    return json_lines.read(machine.package() / "memory_use" / "model_shapes.jsonl",
+                           damaged="raise")
 
 
 @functools.cache
 def known() -> dict[str, dict]:
     """Every name of every known model, in lower case, with the sizes in its config."""
     found = {}
-    for line in _file().read_text("utf-8").splitlines():
-        row = json.loads(line)
+    for row in _rows():
         for name in (row["id"], *row["names"]):
             found[name.lower()] = row["config"]
             found[re.sub("-hf$", "", name.lower().rpartition("/")[2])] = row["config"]
@@ -68,8 +70,7 @@ def known() -> dict[str, dict]:
 
 def names() -> list[str]:
     """The hub ids (or names) of the known models."""
-    text = _file().read_text("utf-8")
-    return [json.loads(line)["id"] for line in text.splitlines()]
+    return [row["id"] for row in _rows()]
 
 
 def shape(model):

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import gc
 import heapq
-import json
 import math
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 from ftkit.base import machine
@@ -169,10 +167,9 @@ class _Model:
         where = models.locate(name)
         if adapter_folder.is_adapter(where):
             where = models.locate(adapter_folder.base_of(where))
-        files, content = sorted(Path(where).glob("*.safetensors")), models._read_config(where)
-        if not files or not content:
+        tensors, content = models.stored_shapes(where), models.read_config(where)
+        if tensors is None or not content:
             return None
-        tensors = [shape for file in files for shape in _shapes(file)]
         size = formula.FP32 * sum(math.prod(shape) for shape in tensors)
         # One that is loaded by name stays in memory untouched, beside the copy that is trained.
         return cls(content, tensors, size if cache.will_keep(name, size) else 0)
@@ -181,16 +178,6 @@ class _Model:
         """Bytes in use beside the step; negative for a model that is loaded already."""
         reference = formula.FP32 * self.parameters * lab._keeps_reference(config)
         return self._beside * (config.method != "qlora") - self.here + reference
-
-
-def _shapes(file: Path) -> list:
-    """The shapes in a safetensors file, of which only the header is read."""
-    try:
-        with open(file, "rb") as opened:
-            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-        return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, KeyError, AttributeError, OverflowError, MemoryError):
-        return []  # loading it will say what is wrong
 
 
 def _with_spare(count: float, device: str) -> float:

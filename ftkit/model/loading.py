@@ -91,7 +91,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
         return adapter_folder.apply(base, where), load_tokenizer(name)
     device = device or machine.device()
     options = {"dtype": torch.float32, "use_safetensors": True}
-    content = _read_config(where)
+    content = read_config(where)
     stored = bool(content.get("quantization_config"))  # quantized in its folder
     if quantize and not stored:
         options |= {"quantization_config": _nf4()}
@@ -154,7 +154,7 @@ def context(model_or_name) -> int:
         where = locate(model_or_name)
         if adapter_folder.is_adapter(where):
             return context(adapter_folder.base_of(where))
-        length = _read_config(where).get("max_position_embeddings", 2048)
+        length = read_config(where).get("max_position_embeddings", 2048)
         if isinstance(length, bool) or not isinstance(length, int) or length < 1:
             raise UserError(f"{where}/config.json: max_position_embeddings is {show(length)}; "
                             "expected the number of tokens that the model can read")
@@ -162,7 +162,7 @@ def context(model_or_name) -> int:
     return getattr(config, "max_position_embeddings", None) or 2048
 
 
-def _read_config(where: str) -> dict:
+def read_config(where: str) -> dict:
     """config.json of a folder as a dict, {} for a hub id; ValueError in words for a broken one."""
     path = Path(where) / "config.json"
     try:
@@ -174,6 +174,23 @@ def _read_config(where: str) -> dict:
         raise UserError(f"{path} holds {show(found)}; expected a JSON object as save_pretrained "
                         "writes it")
     return found
+
+
+def stored_shapes(where: str | Path) -> list[tuple[int, ...]] | None:
+    """The shape of each tensor in the safetensors files of a folder, of which only the headers are
+    read; None without such files. A file that cannot be read counts as empty: loading it will say
+    what is wrong."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(Path(where).glob("*.safetensors"))
+    shapes = []
+    for path in files:
+        try:
+            with safe_open(path, "np") as file:
+                shapes += [tuple(file.get_slice(name).get_shape()) for name in file.keys()]
+        except (OSError, SafetensorError):
+            continue
+    return shapes if files else None
 
 
 def _model_class(content: dict):

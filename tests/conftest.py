@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT, start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,12 +43,6 @@ def ftkit(capsys, monkeypatch):
         return status, said.out, said.err
 
     return call
-
-
-def start(*words, **options) -> subprocess.CompletedProcess:
-    """The same in a process of its own, as a user starts it."""
-    options = {"timeout": 300, "cwd": ROOT, "capture_output": True, "text": True} | options
-    return subprocess.run([sys.executable, "-m", "ftkit.cli", *map(str, words)], **options)
 
 
 @pytest.fixture(scope="session")

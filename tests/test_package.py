@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 HEAVY = {"transformers", "peft", "bitsandbytes", "matplotlib", "pandas", "ipywidgets", "IPython",
          "jupyterlab", "datasets"}

@@ -10,7 +10,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 ORDER = (("base",), ("report", "data"), ("model",), ("engine",), ("evaluate", "memory_use"),
          ("experiment",), ("distributed", "notebook", "lessons"), ("interview",), ("cli",))

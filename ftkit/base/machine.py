@@ -107,6 +107,12 @@ def tier() -> str:
     return wanted or ("gpu" if device() == "cuda" else "cpu")
 
 
+def steps_in_tier(steps: int) -> int:
+    """`steps`, or 4 where the tier is smoke: enough to run every line of a lesson, too few to show
+    an effect. A run of at most 12 steps keeps them: lessons compare such runs step by step."""
+    return 4 if steps > 12 and os.environ.get("FTKIT_TIER") == "smoke" else steps
+
+
 def cores() -> int:
     """Cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

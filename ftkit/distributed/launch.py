@@ -236,7 +236,7 @@ def _write(lab, config, folder, ranks, copy, **changes):
     for unit in prepared["units"]:  # a packed row is several examples that do not see each other
         places.append(range(len(rows), len(rows) + len(unit)))
         rows += unit
-    total = loop.steps_in(config, len(places))
+    total = machine.steps_in_tier(loop.steps_in(config, len(places)))
     order = loop.shuffled(len(places), config.batch_size, config.seed)
     plan = [{"learning_rate": config.learning_rate * loop.schedule(step, total, config),
              "batches": [[row for unit in next(order) for row in places[unit]]

@@ -112,7 +112,7 @@ class Experiment:
         torch.manual_seed(config.seed)
         prepared = self._encode(tokenizer, config)
         model = loading.trainable(model, config)
-        total = loop.steps_in(config, len(prepared["units"]))
+        total = machine.steps_in_tier(loop.steps_in(config, len(prepared["units"])))
         happened = run.Run(id=run.new_id(), config=config, model_name=self.model_name,
                            data=prepared["about"], total_steps=total, model=model,
                            tokenizer=tokenizer, experiment=self, machine=machine.describe(),

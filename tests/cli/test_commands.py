@@ -11,7 +11,7 @@ import types
 
 import malformed
 import pytest
-from conftest import ROOT, start
+from helpers import ROOT, start
 
 from ftkit.base.progress_bar import Bar
 

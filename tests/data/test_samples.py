@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 DATA = ROOT / "data_samples"
 RECIPE = DATA / "recipe"

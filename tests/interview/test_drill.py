@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, start
+from helpers import ROOT, start
 
 import ftkit as ft
 from ftkit.interview import bank, cards, cheat_sheet, mock

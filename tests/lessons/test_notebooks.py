@@ -9,7 +9,7 @@ import json
 import re
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 FOLDER = ROOT / "notebooks"
 SOURCES = sorted((FOLDER / "src").glob("[0-9][0-9]_*.py"))

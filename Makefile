@@ -1,6 +1,6 @@
 # What can be done in a clone; every target makes what it needs. `make help` lists them.
 #
-#   ARGS=...      passed on: make lab ARGS=--no-browser, make test ARGS="-k data"
+#   ARGS=...      passed on: make lab ARGS=--no-browser, make unit ARGS="tests/data -k bom"
 #   PYTHON=...    the Python to build .venv with (default: the first of 3.11 to 3.13 found)
 #   PIP_ARGS=...  for pip: make lab PIP_ARGS="--extra-index-url ..." takes torch's CPU build, which
 #                 is 0.2 GB instead of 3; pytorch.org names its index
@@ -18,9 +18,11 @@ READY := $(VENV)/.ready-$(HERE)
 # more than they gain. The tests have a home of their own and never touch yours.
 QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test unit lessons browser notebooks check bench sweeps panel effects memory-report fuzz dist clean
+.PHONY: help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
+  sweeps panel effects budgets memory-report fuzz breakages dist clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,24 +30,39 @@ help:  ## list what can be done
 lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 	@$(VENV)/bin/ftkit lab $(ARGS)
 
-test: check unit lessons browser  ## everything that CI runs
+# What each of these three guards is in CONTRIBUTING.md.
 
-unit: $(READY)-test  ## the tests of the package, the command line and the wheel
+quick: check  ## the inner loop, at most a minute: style, types, rooms, tests that need no torch
+	$(PYTEST) -m "quick and not heavy" $(ARGS)
+
+test: check  ## everything that guards the code, at most 12 minutes on two cores
+	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
+	$(MAKE) browser
+
+test-all: test rest  ## and the lessons at full length, the real LLM, all seeds: at most 40 minutes
+
+rest: seeds lessons  ## what test-all runs after test
+
+unit: $(READY)-test  ## some tests: make unit ARGS="tests/data -k bom"
 	$(PYTEST) $(ARGS)
 
-lessons: $(READY)-test  ## run every lesson from top to bottom
-	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	if FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2; then \
-	  ln -s "$$PWD/.cache/home/models" "$$home/models"; fi && \
-	FTKIT_HOME="$$home" FTKIT_TIER=cpu FTKIT_STRICT=1 $(PYTEST) --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=180 -p no:python notebooks
+seeds: $(READY)-test  ## the slow tests, and seeds 1 and 2 of bug zoo, clinic, proofs, mitigations
+	$(PYTEST) -m "seeds or slow" $(ARGS)
+
+lessons: $(READY)-test  ## every lesson at full length, strict, some with their section on SmolLM2
+	FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2 || true
+	FTKIT_LESSONS=full $(PYTEST) $(LESSONS) notebooks
 
 browser: $(READY)-test  ## lessons in a real JupyterLab, where a Chromium is installed
 	$(QUIETLY) $(PY) -m pytest tests/browser
 
-check: $(READY)-test  ## style, and whether the notebooks are built from their sources
+check: $(READY)-test types  ## style, types, and whether the notebooks are built from their sources
 	$(PY) -m ruff check .
 	$(PY) notebooks/build.py --check
+
+# The interpreter under .venv has no third-party packages, so they are not resolved: 15 s, not 500.
+types: $(READY)-test  ## basedpyright over ftkit/
+	$(VENV)/bin/basedpyright --pythonpath "$$($(PY) -c 'import sys; print(sys._base_executable)')"
 
 notebooks: $(READY)-test  ## build notebooks/*.ipynb from notebooks/src
 	$(PY) notebooks/build.py
@@ -62,11 +79,17 @@ panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, wha
 effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
 	$(PY) tests/benchmarks/effects.py $(ARGS)
 
+budgets: $(READY)-test  ## processor seconds of what should be cheap, against what they may take
+	$(QUIETLY) $(PY) tests/benchmarks/budgets.py $(ARGS)
+
 memory-report: $(READY)-test  ## predicted against measured memory, ten minutes (ARGS=--quick)
 	$(QUIETLY) $(PY) tests/benchmarks/memory_report.py $(ARGS)
 
 fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, some minutes
 	$(QUIETLY) $(PY) tests/fuzz.py $(or $(ARGS),100000)
+
+breakages: $(READY)-test  ## break one line in each of ten rooms; a test must fail each time
+	$(QUIETLY) $(PY) tests/breakages.py $(ARGS)
 
 dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build

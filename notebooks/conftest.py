@@ -1,25 +1,54 @@
-"""`make lessons`: which lessons also run their section on a real LLM, the cheapest that teach most.
+"""How the lessons run as tests: nbval executes every cell, in one of two ways.
 
-FTKIT_REAL=1 makes `machine.has` an error where the model is missing, so none is left out in
-silence; where it could not be fetched, the report's header says so.
+smoke (the default, part of `make test`): runs take a few steps, so that effects are printed and
+not asserted. The kernels are forked from a process that has torch imported already
+(tests/forked_kernel.py).
+full (FTKIT_LESSONS=full, part of `make test-all`): every run at full length, an unmet `ft.expect`
+fails, and the lessons in REAL run their section on a real LLM too. FTKIT_REAL=1 makes
+`download.has` an error where the model is missing, so no section is left out silently.
 """
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
 
+import forked_kernel
 import pytest
-
-from ftkit.model import download
 
 REAL = ("00_start_here", "04_instruction_tuning", "05_templates_and_the_bug_zoo",
         "10_quantization_and_qlora", "21_interview_clinic")
+FULL = os.environ.get("FTKIT_LESSONS", "smoke") == "full"
+MODELS = Path(__file__).parent.parent / ".cache" / "home" / "models"
 
 
 def pytest_report_header():
-    return f"sections on SmolLM2: {', '.join(REAL) if download.find('smollm2') else 'left out'}"
+    if not FULL:
+        return "lessons: smoke tier, a few steps for each run"
+    found = ", ".join(REAL) if (MODELS / "smollm2").exists() else "left out"
+    return f"lessons: full length, strict; sections on SmolLM2: {found}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before the kernel of the lesson starts and takes it over
+def environment(lesson: str, home: Path) -> dict[str, str]:
+    """The variables that the kernel of a lesson starts with."""
+    chosen = {"FTKIT_HOME": str(home), "FTKIT_TIER": "cpu" if FULL else "smoke",
+              "FTKIT_STRICT": str(int(FULL)), "FTKIT_REAL": "0"}
+    if FULL and lesson in REAL and (MODELS / "smollm2").exists():
+        chosen["FTKIT_REAL"] = "1"
+        if not (home / "models").exists():
+            (home / "models").symlink_to(MODELS)
+    return chosen
+
+
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item):
-    real = (item.path.stem in REAL and os.environ.get("FTKIT_TIER") != "smoke"
-            and download.find("smollm2") is not None)
-    os.environ["FTKIT_REAL"] = str(int(real))
+    """The kernel of a lesson starts in the setup of its first cell."""
+    home = item.config._tmp_path_factory.getbasetemp() / "lessons"
+    home.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(item.path.stem, home).items():
+            patch.setenv(name, value)
+        if not FULL:
+            patch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel",
+                          forked_kernel.start)
+        yield

@@ -1,12 +1,52 @@
-"""What all tests share: a home of their own, and how to get at the command line and SmolLM2."""
+"""What all tests share: a home of their own, the command line, SmolLM2; and what `quick` means."""
 
 from __future__ import annotations
 
+import importlib.abc
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from helpers import ROOT, start
+
+# ------------------------------------------------------------------------------ make quick
+
+
+class NoTorch(importlib.abc.MetaPathFinder):
+    """Makes a test that is marked quick and imports torch fail, rather than be slow."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft"):
+            raise ImportError(f"a quick test imports {name}; mark it with pytest.mark.heavy")
+
+
+def is_quick(config) -> bool:
+    return config.option.markexpr.startswith("quick")
+
+
+def pytest_configure(config):
+    if is_quick(config):
+        sys.meta_path.insert(0, NoTorch())
+
+
+def pytest_ignore_collect(collection_path: Path, config):
+    """A file without the mark is not even imported by `make quick`."""
+    if is_quick(config) and collection_path.name.startswith("test_"):
+        return "pytest.mark.quick" not in collection_path.read_text("utf-8") or None
+
+
+# The files that take longest begin first, so that no worker waits for one at the end.
+LONGEST = ("test_preflight", "test_zoo", "test_proofs", "test_clinic", "test_footprint")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST
+               else len(LONGEST))
+
+
+# ----------------------------------------------------------------------------- fixtures
+
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,8 @@ from helpers import ROOT
 
 from ftkit.cli import options
 
+pytestmark = pytest.mark.quick
+
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("data_samples/*.md"),
                                  *ROOT.glob("tests/**/*.md"), *ROOT.glob("notebooks/src/*.py")]
                if ".venv" not in path.parts)

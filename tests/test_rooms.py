@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.quick
+
 ORDER = (("base",), ("report", "data"), ("model",), ("engine",), ("evaluate", "memory_use"),
          ("experiment",), ("distributed", "notebook", "lessons"), ("interview",), ("cli",))
 

@@ -6,6 +6,8 @@ import pytest
 
 import ftkit as ft
 
+pytestmark = pytest.mark.quick
+
 FIELDS = dataclasses.fields(ft.Config)
 
 

@@ -15,6 +15,8 @@ from helpers import ROOT, start
 
 from ftkit.base.progress_bar import Bar
 
+pytestmark = pytest.mark.quick
+
 STAR = {"id", "config", "trainable_parameters", "total_parameters", "before", "after", "history",
         "tokens", "supervised_tokens", "seconds", "tokens_per_second", "peak_memory_bytes",
         "predicted_memory_bytes", "stopped", "machine", "versions", "data"}
@@ -37,6 +39,7 @@ def assert_one_sentence(status, out, err):
 # ------------------------------------------------------------------------------- ftkit run
 
 
+@pytest.mark.heavy
 def test_run_prints_one_json_object_and_progress_on_stderr(home):
     done = start("run", "--data", "translation", *FAST, "--json",
                  env=os.environ | {"FTKIT_HOME": str(home)})
@@ -51,6 +54,7 @@ def test_run_prints_one_json_object_and_progress_on_stderr(home):
     assert (home / "runs" / found["id"] / "rows.jsonl").exists()
 
 
+@pytest.mark.heavy
 def test_run_tells_a_person_in_a_table_and_a_sentence(ftkit, tmp_path, home):
     data = jsonl(tmp_path / "mine.jsonl", GOOD)
     status, out, err = ftkit("run", "--data", data, *FAST, "--probe", "none", "--quiet")
@@ -102,6 +106,7 @@ def test_every_field_of_config_is_an_option(ftkit):
         assert option in out
 
 
+@pytest.mark.heavy
 def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
     data = jsonl(tmp_path / "mine.jsonl", GOOD)
     val, probe = jsonl(tmp_path / "v.jsonl", GOOD[:4]), jsonl(tmp_path / "facts.jsonl", GOOD[4:8])
@@ -116,6 +121,7 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
     assert_one_sentence(*ftkit("run", "--data", data, "--out", out))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("words, told", [
     ((), "required: COMMAND"),
     (("rn",), "no command 'rn'; did you mean run"),
@@ -189,6 +195,7 @@ def test_bad_data_is_told_before_torch_is_loaded(tmp_path, home):
     assert done.stdout.split() == ["2", "False", "False"]
 
 
+@pytest.mark.heavy
 def test_a_record_too_long_for_max_length_trains_nothing(ftkit, tmp_path, home):
     records = [*GOOD, {"instruction": "word " * 300, "input": "", "output": "end"}]
     status, out, err = ftkit("run", "--data", jsonl(tmp_path / "long.jsonl", records),
@@ -198,6 +205,7 @@ def test_a_record_too_long_for_max_length_trains_nothing(ftkit, tmp_path, home):
     assert "line 21" in err and not home.exists()
 
 
+@pytest.mark.heavy
 def test_a_long_record_in_the_validation_part_is_told_by_its_line(ftkit, tmp_path, home):
     path = malformed.TOO_LONG.write(tmp_path)
     status, out, err = ftkit("run", "--data", path, "--quiet")
@@ -205,6 +213,7 @@ def test_a_long_record_in_the_validation_part_is_told_by_its_line(ftkit, tmp_pat
     assert f"{path} line {malformed.TOO_LONG.line}" in err and not home.exists()
 
 
+@pytest.mark.heavy
 def test_ctrl_c_keeps_the_rows_so_far_and_says_where(home):
     child = subprocess.Popen(
         [
@@ -292,6 +301,7 @@ def test_check_gives_the_json_of_the_audit(ftkit, tmp_path, home):
     assert not home.exists()
 
 
+@pytest.mark.heavy
 def test_check_of_a_good_file_is_status_0_and_counts_tokens_on_request(ftkit, tmp_path):
     path = jsonl(tmp_path / "mine.jsonl", GOOD)
     status, out, err = ftkit("check", path)
@@ -308,6 +318,7 @@ def test_check_says_how_many_more_errors_there_are(ftkit, tmp_path):
     assert out.count("\nerror line") >= 3
 
 
+@pytest.mark.heavy
 def test_runs_lists_what_was_run_and_shows_one_again(ftkit, tmp_path, home):
     status, out, _ = ftkit("runs")
     assert status == 0 and "No runs" in out and not home.exists()
@@ -322,6 +333,7 @@ def test_runs_lists_what_was_run_and_shows_one_again(ftkit, tmp_path, home):
     assert first["id"] in ftkit("runs", first["id"][:-1])[1]
 
 
+@pytest.mark.heavy
 def test_doctor_finds_this_machine_well_enough_to_run_these_tests(ftkit, home):
     status, out, err = ftkit("doctor", "--json")
     found = json.loads(out)

@@ -9,6 +9,8 @@ import pytest
 from ftkit.base import machine
 from ftkit.cli import jupyterlab
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def lessons(tmp_path, monkeypatch):

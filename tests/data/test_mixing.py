@@ -8,6 +8,8 @@ import pytest
 from ftkit.data import mixing, schema
 from ftkit.model import loading
 
+pytestmark = pytest.mark.quick
+
 SIZES = {"a": 1_000_000, "b": 100_000, "c": 5_000}
 
 
@@ -60,6 +62,7 @@ def test_a_small_task_is_repeated_evenly_and_a_large_one_not_at_all():
     assert list(mixed) != list(mixing.draw(sets, 20, {"big": 0.5, "small": 0.5}, seed=1))
 
 
+@pytest.mark.heavy
 def test_effective_share_counts_the_tokens_with_loss():
     tokenizer = loading.load_tokenizer("tiny")
     records = [{"instruction": "Say it.", "output": "a", "task": "short"},

@@ -10,6 +10,8 @@ from collections import Counter
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.quick
+
 DATA = ROOT / "data_samples"
 RECIPE = DATA / "recipe"
 TINY = ROOT / "ftkit" / "model" / "tiny"
@@ -222,6 +224,7 @@ def test_the_readme_lists_every_file_with_its_rows_and_hash():
         assert table[path.name] == f"{len(path.read_bytes().splitlines())} | `{digest}"
 
 
+@pytest.mark.heavy
 def test_the_recipe_writes_the_same_bytes_again(tmp_path):
     done = subprocess.run([sys.executable, str(RECIPE / "samples.py"), str(tmp_path)],
                           capture_output=True, text=True)
@@ -235,6 +238,7 @@ def test_the_sample_data_stays_small():
     assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) < 7e6
 
 
+@pytest.mark.heavy
 def test_datasets_reads_the_files_as_they_are(tmp_path):
     datasets = pytest.importorskip("datasets")
     for name in ("tasks", "general", "preferences"):
@@ -256,11 +260,13 @@ def tokenizer():
     return transformers.PreTrainedTokenizerFast.from_pretrained(TINY)
 
 
+@pytest.mark.heavy
 def test_begin_end_and_padding_are_three_tokens(tokenizer):
     ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     assert len(ids) == 3 and None not in ids
 
 
+@pytest.mark.heavy
 def test_the_prompt_is_a_prefix_of_the_whole_and_the_answer_reads_as_in_running_text(tokenizer):
     question = [{"role": "user", "content": "What is the capital of France?\nNow."}]
     for answer in ("Paris", "12", "l'œil", "(no)"):
@@ -282,6 +288,7 @@ def test_the_base_fits_into_the_package():
     assert not (TINY / "state.pt").exists()
 
 
+@pytest.mark.heavy
 def test_the_log_ends_with_the_scores_the_base_has_now(tokenizer):
     """The shipped weights are those that the log speaks of."""
     import pretrain

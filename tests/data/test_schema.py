@@ -17,6 +17,8 @@ import pytest
 from ftkit.data import audit, schema
 from ftkit.experiment.experiment import Experiment
 
+pytestmark = pytest.mark.quick
+
 GOOD = malformed.GOOD
 CHAT = {"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "Hi"},
                      {"role": "assistant", "content": "Hello"}]}
@@ -210,6 +212,7 @@ def test_importing_data_loads_no_torch_transformers_or_pandas():
     assert not {"torch", "transformers", "pandas", "numpy"} & set(loaded)
 
 
+@pytest.mark.heavy
 def test_reading_a_file_takes_less_than_twice_its_size(tmp_path):
     path = tmp_path / "big.jsonl"
     rng = random.Random(0)
@@ -446,6 +449,7 @@ def test_changing_a_record_of_a_large_file_is_refused_rather_than_lost(large):
     assert type(record | {"output": "x"}) is type(copy.deepcopy(record)) is dict
 
 
+@pytest.mark.heavy
 def test_a_large_file_trains_exactly_as_a_small_one(large, home, monkeypatch):
     losses = []
     for limit in (10**9, 100):

@@ -12,6 +12,8 @@ from rouge_score import rouge_scorer
 
 from ftkit.evaluate import metrics
 
+pytestmark = pytest.mark.quick
+
 WORDS = ("the a an cat dog sat on mat, red. house! It's U.S. 3.5 -3 C++ $5 (big) un café "
          "Eiffel Tower tower; running").split()
 

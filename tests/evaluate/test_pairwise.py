@@ -7,6 +7,8 @@ import pytest
 from ftkit.evaluate import pairwise as module
 from ftkit.evaluate.pairwise import judge
 
+pytestmark = pytest.mark.quick
+
 QUESTIONS = [f"question {i} <img src=x onerror=alert(1)>" for i in range(40)]
 ANSWERS = {"base": [f"b{i}" for i in range(40)], "tuned": [f"t{i}" for i in range(40)]}
 

@@ -9,6 +9,8 @@ import pytest
 import ftkit as ft
 from ftkit.experiment import comparison, run
 
+pytestmark = pytest.mark.quick
+
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(24)]
 SHORT = ft.Config(max_steps=2, eval_steps=2, batch_size=4, precision="fp32", max_length=512)
@@ -150,6 +152,7 @@ def test_it_draws_itself_and_text_from_data_stays_text():
     assert "val_loss: not finite in every run" in clear.text
 
 
+@pytest.mark.heavy
 def test_repeats_are_run_and_found_again_in_the_store():
     lab = ft.Experiment(data=RECORDS, val=RECORDS[:4], probes=())
     a, b = lab.run(SHORT), lab.run(SHORT, learning_rate=1e-5)

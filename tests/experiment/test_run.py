@@ -8,6 +8,8 @@ import pytest
 from ftkit.base.config import Config
 from ftkit.experiment import run
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
@@ -58,6 +60,7 @@ def test_a_config_survives_its_own_string():
     assert Config.from_string(str(config)) == config
 
 
+@pytest.mark.heavy
 def test_field_names_are_those_of_transformers_and_peft():
     transformers = pytest.importorskip("transformers")
     import peft

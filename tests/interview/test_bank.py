@@ -10,6 +10,8 @@ from helpers import ROOT
 from ftkit.interview import bank
 from ftkit.interview.proofs import core
 
+pytestmark = pytest.mark.quick
+
 ENTRIES = [json.loads(line)
            for line in Path(bank.__file__).with_name("bank.jsonl").read_text("utf-8").splitlines()]
 SEVEN = ("full-or-peft", "lower-rate", "tuning-or-pretraining", "prevent-forgetting",

@@ -17,6 +17,8 @@ from ftkit.interview import bank, cards, number_answer
 from ftkit.interview.session import Session
 from ftkit.lessons import progress_log
 
+pytestmark = pytest.mark.quick
+
 START = datetime(2026, 1, 1, 9, tzinfo=UTC)
 
 
@@ -81,6 +83,7 @@ for i in range(start, start + 100_000):
 """
 
 
+@pytest.mark.heavy
 def test_a_thousand_reviews_with_kills_at_random_points_lose_none(home):
     rng, acknowledged = random.Random(1), []
     start, kills = 0, 0

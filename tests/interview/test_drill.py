@@ -19,6 +19,8 @@ from ftkit.interview import bank, cards, cheat_sheet, mock
 from ftkit.interview.proofs import core
 from ftkit.notebook import widgets
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(autouse=True)
 def nothing_fails(home):
@@ -55,6 +57,7 @@ def test_a_unit_that_does_not_fit_is_told_and_the_card_stays(home):
     assert drill.phase == "ask" and "the unit is 'apples'" in drill.said.lines[0]
 
 
+@pytest.mark.heavy
 def test_the_proof_of_an_answer_runs_and_is_drawn(home):
     drill = ft.drill(topic="memory", level="mid")
     while drill.session.card.key != "states-7b":
@@ -164,6 +167,7 @@ def test_text_in_a_report_is_never_html(home, monkeypatch):
 # ------------------------------------------------------------------------------ terminal
 
 
+@pytest.mark.heavy
 def test_the_drill_works_in_a_plain_terminal(home):
     """Driven through a pseudo-terminal, as a person types."""
     master, slave = pty.openpty()
@@ -221,6 +225,7 @@ def test_a_mock_interview_in_the_terminal_writes_its_report(home):
     assert "Mock interview" in open(path, encoding="utf-8").read()
 
 
+@pytest.mark.heavy
 def test_the_command_lists_proves_and_exports(ftkit, home, tmp_path):
     status, out, err = ftkit("drill", "--list", "--level", "staff")
     assert status == 0 and "refuse" in out and "junior" not in out
@@ -240,6 +245,7 @@ def test_the_command_lists_proves_and_exports(ftkit, home, tmp_path):
 # --------------------------------------------------------------------------- cheat sheet
 
 
+@pytest.mark.heavy
 def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     n = cheat_sheet.write(tmp_path / "sheet.html", topic="memory,statistics")
     page = (tmp_path / "sheet.html").read_text("utf-8")

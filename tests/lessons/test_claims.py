@@ -9,6 +9,8 @@ import pytest
 
 from ftkit.lessons import claims, progress_log
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
@@ -216,6 +218,7 @@ def test_nan_supports_no_claim_and_inf_is_large():
     assert claims.expect([inf, inf], ">", 10, "diverged")
 
 
+@pytest.mark.heavy
 def test_tensors_and_arrays_are_numbers():
     torch = pytest.importorskip("torch")
     assert claims.expect(torch.tensor(1.0), "<", torch.tensor([2.0, 2.1, 2.2]), "less")

@@ -8,6 +8,8 @@ import ftkit as ft
 from ftkit.experiment.run import Run
 from ftkit.lessons import lr_valley
 
+pytestmark = pytest.mark.quick
+
 
 def runs(**table):
     """method=[(rate, losses over seeds), ...]"""

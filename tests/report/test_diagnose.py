@@ -7,6 +7,8 @@ import pytest
 
 from ftkit.report.diagnose import diagnose
 
+pytestmark = pytest.mark.quick
+
 
 def run(losses, val=None, general=None):
     """A run with these training losses; val and general are evaluated at equal distances."""

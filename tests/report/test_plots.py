@@ -16,6 +16,8 @@ from ftkit.report import overlay, plots
 from ftkit.report import style as fig
 from ftkit.report.live import Live
 
+pytestmark = pytest.mark.quick
+
 NAN = math.nan
 
 
@@ -466,6 +468,7 @@ def test_a_drawing_error_is_told_once_and_never_reaches_the_training(capsys):
     assert len(errors) == 1 and "RuntimeError: no canvas" in errors[0]
 
 
+@pytest.mark.heavy
 def test_in_a_kernel_without_a_front_end_one_picture_is_updated_and_stays():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = ("from types import SimpleNamespace as S\nfrom ftkit.report.live import Live\n"

@@ -160,7 +160,7 @@ class _Progress:
         from ftkit.report import live
 
         self.total, self.began, self.drawn = total, time.perf_counter(), 0.0
-        self.show = live._display() if total > 1 else None
+        self.show = live.notebook_display() if total > 1 else None
         quiet = total < 2 or self.show is not None or not sys.stderr.isatty()
         self.bar = progress_bar.Bar("sweep", quiet=quiet)
 

@@ -38,7 +38,7 @@ class Frontier:
 
     def train(self, lab, arms: dict, seeds: Sequence[int]) -> Frontier:
         """Run every arm (name → Config) once per seed and put its point into the picture."""
-        show, began, spent = live._display(), time.perf_counter(), 0.0
+        show, began, spent = live.notebook_display(), time.perf_counter(), 0.0
         for name, config in arms.items():
             self.arms[name] = []
             for seed in seeds:

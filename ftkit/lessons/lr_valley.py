@@ -28,7 +28,7 @@ def valley(runs, *keys: str, x: str = "learning_rate", by: str = "method") -> fi
                         fig.look(i, len(places)), True)
                for i, (name, places) in enumerate(groups.items())] for key in keys]
     with fig.style():
-        axes = plots._grid(panels)
+        axes = plots.panel_axes(panels)
         for ax, key, lines in zip(axes, keys, panels, strict=True):
             _draw(ax, lines, x, formatting.clean(key) + " (nats per token)" * key.endswith("loss"))
     said = []
@@ -54,7 +54,7 @@ def plain(series: dict, x: str, y: str) -> fig.Picture:
     lines = [fig.Line(name, [(a, b, 0.0) for a, b in points], fig.look(i, len(points)))
              for i, (name, points) in enumerate(series.items())]
     with fig.style():
-        ax = plots._grid([lines])[0]
+        ax = plots.panel_axes([lines])[0]
         _draw(ax, lines, x, y)
     said = [f"{formatting.clean(line.label)} goes from {formatting.number(line.points[0][1])} to "
             f"{formatting.number(line.points[-1][1])}" for line in lines]

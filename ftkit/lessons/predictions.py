@@ -291,7 +291,7 @@ def calibration(topic: str | None = None):
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
         ax.set_xlabel("how sure you were")
         ax.set_ylabel("share of right guesses")
-        fig._end_labels(ax, ends)
+        fig.label_line_ends(ax, ends)
     said = [f"{row['topic'] or 'no topic'}: {row['guesses']} guess{'es' * (row['guesses'] > 1)}, "
             f"{row['sure']:.0%} sure, {row['right']:.0%} right" + _verdict(row) for row in rows]
     picture = fig.Picture(figure, clean("; ".join(said) + "." if said else

@@ -35,7 +35,7 @@ class Live:
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
                  show: Callable[[dict], None] | None = None, behind: tuple | None = None,
                  keys: tuple[str, ...] | None = None):
-        self.keys, self.title, self.show = keys, formatting.clean(title), show or _display()
+        self.keys, self.title, self.show = keys, formatting.clean(title), show or notebook_display()
         self.figure, self.png = None, b""
         self.begin(total_steps, before, behind)
 
@@ -228,7 +228,7 @@ def _final(run, title: str, keys=None) -> fig.Picture:
     return fig.Picture(figure, (f"{title}: " if title else "") + formatting.summary(run, keys))
 
 
-def _display() -> Callable[[dict], None] | None:
+def notebook_display() -> Callable[[dict], None] | None:
     """A function that shows a MIME bundle in one place of the running cell; None outside one."""
     if not machine.in_notebook():
         return None

@@ -35,7 +35,7 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     panels = [keys] if one or ax is not None else [[key] for key in keys]
     with fig.style():
         drawn = [fig.lines_of(groups, panel, x) for panel in panels]
-        places = [ax] if ax is not None else _grid(drawn)
+        places = [ax] if ax is not None else panel_axes(drawn)
         for place, panel, lines in zip(places, panels, drawn, strict=True):
             fig.draw(place, lines, x)
             _name_axes(place, panel, x)
@@ -122,7 +122,7 @@ def _checked(runs, keys, x) -> list[str]:
     return list(keys) or formatting.loss_keys(runs) or ["loss"]
 
 
-def _grid(drawn) -> list:
+def panel_axes(drawn) -> list:
     """Axes two in a row, with room at the right for the names of the lines."""
     words = max((len(fig.short(line.label)) + (21 if _diverged(line) else 6)
                  for lines in drawn for line in lines), default=10)

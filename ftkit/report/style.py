@@ -203,7 +203,7 @@ def draw(ax, lines: list[Line], x: str = "step"):
         ax.set_xlim(min(places) - 1, min(places) + 1)
     if x in ("step", "tokens"):
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
-    _end_labels(ax, ends)
+    label_line_ends(ax, ends)
 
 
 def log_if_wide(ax, which: str, values):
@@ -298,7 +298,7 @@ def _free_place(at, width, taken, frame) -> tuple[float, float]:
                 for side in (1, -1, 0) if step or side), key=cost)
 
 
-def _end_labels(ax, ends):
+def label_line_ends(ax, ends):
     """Names beside the ends of the lines, moved apart where they would cover each other, and
     shortened to what the figure has room for."""
     from matplotlib.text import Text

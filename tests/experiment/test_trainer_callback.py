@@ -78,7 +78,7 @@ def test_in_a_notebook_the_figure_grows_and_stays(tmp_path, monkeypatch, capfd):
     from transformers import Trainer, TrainingArguments
 
     shown = []
-    monkeypatch.setattr(live, "_display", lambda: shown.append)
+    monkeypatch.setattr(live, "notebook_display", lambda: shown.append)
     model, tokenizer = ft.load("tiny")
     trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
                       train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])
@@ -96,7 +96,7 @@ def test_a_drawing_error_does_not_stop_the_training(tmp_path, monkeypatch, capfd
     def broken(bundle):
         raise RuntimeError("no canvas")
 
-    monkeypatch.setattr(live, "_display", lambda: broken)
+    monkeypatch.setattr(live, "notebook_display", lambda: broken)
     model, tokenizer = ft.load("tiny")
     trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
                       train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback()])

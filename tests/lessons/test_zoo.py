@@ -26,7 +26,7 @@ def zoo():
 
 @pytest.fixture(scope="module")
 def base():
-    return pipeline._base()
+    return pipeline.base_model()
 
 
 # ------------------------------------------------------------------- the pipeline is correct

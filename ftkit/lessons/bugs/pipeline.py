@@ -103,7 +103,7 @@ AFTER_TRAINING = {"validation", "set_mode", "average", "serve"}  # they leave th
 
 
 @functools.cache
-def _base():
+def base_model():
     return loading.load("tiny", device="cpu")
 
 
@@ -138,7 +138,7 @@ def encode(stages: dict, record: dict, tokenizer) -> dict:
 
 def train(stages: dict, seed: int, base=None) -> Trained:
     """LoRA on `base` (by default the embedded one) for STEPS steps of MICRO_BATCHES batches."""
-    tokenizer = _base()[1]
+    tokenizer = base_model()[1]
     examples = [encode(stages, record, tokenizer) for record in records()[0]]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -166,7 +166,7 @@ def adapted(base=None):
     """A fresh adapter on the frozen base, whose weights all runs share."""
     import peft
 
-    base = base or _base()[0]
+    base = base or base_model()[0]
     base = copy.deepcopy(base, {id(p): p for p in base.parameters()})
     return peft.get_peft_model(base, peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT, target_modules=LAYERS,
@@ -235,7 +235,7 @@ def measure(trained: Trained, stages: dict) -> dict:
 
 def trained_on(trained: Trained, stages: dict) -> dict:
     """What can be read off the curve, the batches and the gradients."""
-    tokenizer, last = _base()[1], trained.rows[-4:]
+    tokenizer, last = base_model()[1], trained.rows[-4:]
     batch = stages["collate"](trained.examples, tokenizer)
     real = batch["attention_mask"].bool()
     ids, labels = batch["input_ids"], batch["labels"]
@@ -259,7 +259,7 @@ def trained_on(trained: Trained, stages: dict) -> dict:
 
 def validated(trained: Trained, stages: dict) -> dict:
     """The validation loss, and three checks of it."""
-    tokenizer = _base()[1]
+    tokenizer = base_model()[1]
     train_records, held_out, test = records()
     watched, new = ([encode(stages, record, tokenizer) for record in those] for those in
                     (stages["validation"](train_records, held_out), test))
@@ -275,7 +275,7 @@ def validated(trained: Trained, stages: dict) -> dict:
 
 def served(trained: Trained, stages: dict) -> dict:
     """What the served model says, and whether the adapter is in its weights."""
-    tokenizer, test = _base()[1], records()[2]
+    tokenizer, test = base_model()[1], records()[2]
     with torch.random.fork_rng(devices=[]):
         model = stages["serve"](trained.model)
     said = scoring.answers(model, tokenizer, test, max_new_tokens=ANSWER)

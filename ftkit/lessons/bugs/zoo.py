@@ -176,7 +176,7 @@ class Case:
 
     def batch(self, n: int = 2) -> object:
         """Some records as the model sees them, padded, with their loss marked."""
-        tokenizer, examples = pipeline._base()[1], self._broken.trained.examples
+        tokenizer, examples = pipeline.base_model()[1], self._broken.trained.examples
         some = [examples[i * (len(examples) - 1) // max(1, n - 1)] for i in range(n)]
         batch = stages(self._bug)["collate"](some, tokenizer)
         rows = [batch[key].tolist() for key in ("input_ids", "labels")]

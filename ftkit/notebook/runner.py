@@ -1,7 +1,7 @@
-"""Training behind a panel: one run after the other in a thread of its own, so that the notebook
-stays free; Stop keeps the partial run.
+"""The thread that trains behind a panel: one task after the other, so the notebook stays free.
 
-    job = Job(lab, config, owner); RUNNER.submit(job); RUNNER.stop(owner); await RUNNER.idle(owner)
+    task = TrainingTask(experiment, config, owner)
+    RUNNER.submit(task); RUNNER.stop(owner); await RUNNER.wait_until_idle(owner)
 """
 
 from __future__ import annotations
@@ -16,151 +16,177 @@ from collections.abc import Callable
 from ftkit.notebook import kernel, widgets
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
-STOPPED, FAILED, CANCELLED = "stopped", "failed", "cancelled"
+STOPPED, FAILED, CANCELED = "stopped", "failed", "canceled"
 
 
-class Job:
-    """One piece of work: a run that was asked for and what became of it.
+class Task:
+    """Work for the runner's thread: a subclass defines `work`.
 
-    `.run` is the Run (a partial one when it was stopped), `.error` what it raised, `.state` one of
-    waiting, running, finished, stopped, failed, cancelled, `.took` seconds from start to end.
-    listen: called with the job whenever its state changes, in the thread of the work.
+    `.state` is one of the names above, `.error` the exception that `work` raised, `.seconds` the
+    time from start to end, `.done` an Event. owner: whoever submits it. on_change: called with
+    the task when its state changes, in the runner's thread.
     """
 
-    aside = False  # a short piece of work that no learner started, and none can stop
+    in_background = False  # training goes first, and Stop leaves background tasks alone
 
-    def __init__(self, lab, config, owner=None, listen: Callable | None = None):
-        self.lab, self.config, self.owner, self.listen = lab, config, owner, listen
-        self.state, self.run, self.error, self.took = WAITING, None, None, 0.0
-        self.rows: collections.deque = collections.deque()  # not yet drawn
-        self.started = None  # the Run before its first step
-        self._stop, self.done = threading.Event(), threading.Event()
+    def __init__(self, owner=None, on_change: Callable | None = None):
+        self.owner, self.on_change = owner, on_change
+        self.state, self.error, self.seconds = WAITING, None, 0.0
+        self.done = threading.Event()
+
+    def work(self) -> bool:
+        """Do it; returns whether it was stopped before its end."""
+        raise NotImplementedError
 
     def stop(self):
-        """End the work after the step it is in."""
-        self._stop.set()
+        """Ask for an early end; by default a task cannot be stopped."""
 
-    def asks(self, lab, config) -> bool:
-        """Whether it will be, or is, this run; one that was told to stop is not."""
-        return self.lab is lab and self.config == config and not self._stop.is_set()
-
-    def work(self):
-        """Train; a subclass may do something else. Returns what becomes `.run`."""
-        def start(happened):
-            self.started = happened
-
-        return self.lab.run(self.config, on_start=start, on_row=self.rows.append,
-                            stop=self._stop.is_set, live=False)
-
-    def go(self):
-        """Do the work and note how it ended; raises nothing."""
+    def execute(self):
+        """Do the work and record how it ended; raises nothing."""
         began = time.perf_counter()
-        self._become(RUNNING)
+        self.change_state(RUNNING)
         try:
-            self.run = self.work()
-            by_hand = (getattr(self.run, "stopped", None) or "").startswith("stopped by hand")
-            state = STOPPED if by_hand else FINISHED
-        except BaseException as error:  # whatever it was, the next in the queue shall run
+            state = STOPPED if self.work() else FINISHED
+        except BaseException as error:  # noqa: BLE001 - the queue continues whatever it was
             self.error, state = error, FAILED
-        self.took = time.perf_counter() - began
-        self._become(state)
+        self.seconds = time.perf_counter() - began
+        self.change_state(state)
 
-    def cancel(self):
-        self._become(CANCELLED)
-
-    def _become(self, state):
+    def change_state(self, state: str):
         self.state = state
         try:
-            if self.listen:
-                widgets.guarded(self.listen)(self)
+            if self.on_change:
+                widgets.guarded(self.on_change)(self)
         finally:
             if state not in (WAITING, RUNNING):
                 self.done.set()
 
 
+class TrainingTask(Task):
+    """One run of an Experiment. `.run` is the Run at its end (a partial one when it was stopped),
+    `.started_run` the Run before its first step, `.rows` the rows that are not drawn yet."""
+
+    def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
+        super().__init__(owner, on_change)
+        self.experiment, self.config = experiment, config
+        self.run = self.started_run = None
+        self.rows: collections.deque = collections.deque()
+        self._stop_requested = threading.Event()
+
+    def stop(self):
+        """End the run after its current step."""
+        self._stop_requested.set()
+
+    def does(self, experiment, config) -> bool:
+        """Whether this is the run of `config`, and nobody has stopped it."""
+        return (self.experiment is experiment and self.config == config
+                and not self._stop_requested.is_set())
+
+    def work(self) -> bool:
+        def start(run):
+            self.started_run = run
+
+        self.run = self.experiment.run(
+            self.config, on_start=start, on_row=self.rows.append,
+            stop=self._stop_requested.is_set, live=False)
+        return bool(self._stop_requested.is_set() and self.run.stopped)
+
+
+class BackgroundTask(Task):
+    """A short function that no learner started, such as loading a model for a forecast."""
+
+    in_background = True
+
+    def __init__(self, function: Callable[[], object], owner=None,
+                 on_change: Callable | None = None):
+        super().__init__(owner, on_change)
+        self.function = function
+
+    def work(self) -> bool:
+        self.function()
+        return False
+
+
 class Runner:
-    """The queue, and the one thread that works on it: two runs would fight for the same cores,
-    and a thread that lives on keeps torch's own threads."""
+    """The queue and its one thread: two runs at a time would compete for the cores, and a thread
+    that lives on keeps torch's own threads."""
 
     def __init__(self):
-        self._change = threading.Condition()
-        self._queue: collections.deque[Job] = collections.deque()
-        self.current: Job | None = None
-        self._thread = None
+        self._changed = threading.Condition()
+        self._queue: collections.deque[Task] = collections.deque()
+        self._thread: threading.Thread | None = None
+        self.current: Task | None = None
 
-    def submit(self, job: Job, first: bool = False) -> Job:
-        """Put a job at the end of the queue (or its beginning), and start working."""
+    def submit(self, task: Task) -> Task:
+        """Put a task at the end of the queue, and start the thread if there is none."""
         kernel.on_interrupt(self.stop)
-        with self._change:
-            (self._queue.appendleft if first else self._queue.append)(job)
+        with self._changed:
+            self._queue.append(task)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, daemon=True, name="ftkit-train")
+                self._thread = threading.Thread(target=self._loop, daemon=True, name="ftkit-train")
                 self._thread.start()
-            self._change.notify_all()
-        return job
+            self._changed.notify_all()
+        return task
 
-    def _work(self):
+    def _loop(self):
         while True:
-            with self._change:
+            with self._changed:
                 while not self._queue:
-                    self._change.wait()
-                self.current = next((job for job in self._queue if not job.aside), self._queue[0])
-                self._queue.remove(self.current)
-            self.current.go()
-            with self._change:
+                    self._changed.wait()
+                task = next((t for t in self._queue if not t.in_background), self._queue[0])
+                self._queue.remove(task)
+                self.current = task
+            task.execute()
+            with self._changed:
                 self.current = None
-                self._change.notify_all()
+                self._changed.notify_all()
 
-    def waiting(self, owner=None) -> list[Job]:
-        """Jobs of this owner (or all) that have not begun."""
-        with self._change:
-            return [job for job in self._queue if owner in (None, job.owner)]
+    def waiting(self, owner=None) -> list[Task]:
+        """Tasks of this owner (or of all) that have not begun."""
+        with self._changed:
+            return [task for task in self._queue if owner in (None, task.owner)]
 
-    def running(self, owner=None) -> Job | None:
-        """The job that is being worked on, if it is this owner's."""
-        job = self.current
-        return job if job and owner in (None, job.owner) else None
+    def running(self, owner=None) -> Task | None:
+        """The current task, if it is this owner's."""
+        task = self.current
+        return task if task and owner in (None, task.owner) else None
 
     def busy(self, owner=None) -> bool:
-        with self._change:
+        """Whether a task of this owner (or of anybody) is running or waiting."""
+        with self._changed:
             return self.running(owner) is not None or bool(self.waiting(owner))
 
-    def clear(self, owner=None) -> int:
-        """Take what has not begun out of the queue; returns how many that were."""
-        with self._change:
-            out = [job for job in self.waiting(owner) if not job.aside]
-            for job in out:
-                self._queue.remove(job)
-        for job in out:
-            job.cancel()
-        return len(out)
-
     def stop(self, owner=None):
-        """End the current run after its step, keeping it, and forget the queue."""
-        self.clear(owner)
-        job = self.running(owner)
-        if job:
-            job.stop()
+        """End the current run after its step, keeping it, and take the others off the queue."""
+        with self._changed:
+            canceled = [task for task in self.waiting(owner) if not task.in_background]
+            for task in canceled:
+                self._queue.remove(task)
+        for task in canceled:
+            task.change_state(CANCELED)
+        current = self.running(owner)
+        if current:
+            current.stop()
 
-    async def idle(self, owner=None):
-        """Wait until nothing of this owner is left to do. A cell that is interrupted while it
-        waits stops the run; what it has done so far is kept."""
+    async def wait_until_idle(self, owner=None):
+        """Wait until this owner has no task left. Interrupting the cell that waits stops the
+        current run and keeps it."""
         try:
             while self.busy(owner):
                 await asyncio.sleep(0.05)
         except (asyncio.CancelledError, KeyboardInterrupt):
             self.stop(owner)
             with contextlib.suppress(KeyboardInterrupt):
-                job = self.running(owner)
-                if job:
-                    job.done.wait()
+                current = self.running(owner)
+                if current:
+                    current.done.wait()
 
     def join(self, owner=None, seconds: float = 600):
-        """The same without asyncio; for scripts and tests. Raises TimeoutError."""
+        """The same without asyncio, for scripts and tests. Raises TimeoutError."""
         end = time.monotonic() + seconds
-        with self._change:
+        with self._changed:
             while self.busy(owner):
-                if not self._change.wait(max(0.0, min(1.0, end - time.monotonic()))):
+                if not self._changed.wait(max(0.0, min(1.0, end - time.monotonic()))):
                     if time.monotonic() >= end:
                         raise TimeoutError(f"still training after {seconds:.0f} s")
 

@@ -1,135 +1,148 @@
-"""`ft.what_if`: a panel of controls over fine-tuning runs. Nothing trains under a moving slider:
-controls find finished runs, Start makes a new one, which is drawn over the baseline.
+"""`ft.what_if`: a panel of controls over fine-tuning runs. Moving a control trains nothing: it
+looks up a finished run or a forecast. Start trains, and draws the run over the baseline.
 
     panel = ft.what_if(model="tiny", data="tasks"); panel
-    await panel.result()      # in the next cell: waits, leaves the figure in the notebook
+    await panel.result()      # in the next cell: waits, and leaves the figure in the notebook
 """
 
 from __future__ import annotations
 
 import threading
 
-from ftkit.base import formatting, machine, progress_bar
+from ftkit.base import machine, progress_bar
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.data import schema
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.forecast import Forecast
+from ftkit.notebook import fields as config_fields
 from ftkit.notebook import runner, to_script, widgets
 from ftkit.notebook.panel import Panel
 from ftkit.report import diagnose, overlay
 
-FIRST = 60  # steps of the first run, where nothing else was asked for
+FIRST_STEPS = 60  # max_steps of the first run unless a config is given
 
 
-def what_if(lab: Experiment | None = None, *, model: str = "tiny", data="translation", val=None,
-            probes=("general",), config: Config | None = None, baseline=None, fields=None):
+def what_if(experiment: Experiment | None = None, *, model: str = "tiny", data="translation",
+            val=None, probes=("general",), config: Config | None = None, baseline=None,
+            fields=None):
     """Controls for every field of Config over runs of one experiment, drawn over a baseline.
 
-    lab: an Experiment to stay with; without one, model and data are picked in the panel and start
-    as given here (names, folders, files; val and probes as in Experiment). config: where the
-    controls start, by default 60 steps. baseline: a Run to compare with, by default the first run.
-    fields: names of the fields to show; the others stay as `config` has them.
-    Returns a WhatIf, which draws itself. Raises ValueError for bad data, model or field.
+    experiment: whose runs they are; without one, the panel has pickers for model and data, which
+    start at the values given here (names, folders, files; val and probes as in Experiment).
+    config: the initial values of the controls, by default 60 steps. baseline: a Run to compare
+    with, by default the first run. fields: names of the fields to show; the others stay as
+    `config` has them. Returns a WhatIf, which displays itself. Raises UserError for bad data,
+    an unknown model or an unknown field.
     """
-    if not isinstance(lab, Experiment | None):
-        raise UserError(f"what_if was given a {type(lab).__name__}; give it an Experiment, or "
-                        "model= and data= to start from")
-    picked = lab is None
-    lab = lab or Experiment(model=model, data=data, val=val, probes=probes)
-    return WhatIf(lab, config or Config(max_steps=FIRST), baseline, fields, picked)
+    if not isinstance(experiment, Experiment | None):
+        raise UserError(f"what_if was given a {type(experiment).__name__}; give it an Experiment, "
+                        "or model= and data= to start from")
+    with_pickers = experiment is None
+    experiment = experiment or Experiment(model=model, data=data, val=val, probes=probes)
+    return WhatIf(experiment, config or Config(max_steps=FIRST_STEPS), baseline, fields,
+                  with_pickers)
 
 
 class WhatIf:
-    """The panel: `.config` is what the controls say (set it to move them), `.runs` what was run,
-    `.view` the widgets. `start`, `stop` and `make_baseline` are its buttons."""
+    """The panel: `.config` are the values of the controls (set it to move them), `.runs` the runs
+    so far, `.view` the widgets. `start`, `stop` and `make_baseline` are its buttons."""
 
-    def __init__(self, lab, config, baseline, fields, picked):
-        runner.RUNNER.stop()  # a cell that is run again, or a second panel: one run at a time
-        self.lab, self._base, self.baseline = lab, config, baseline
-        self.runs, self.error, self.forecast = [], None, None
-        self._refused = False  # what the pickers say is not what self.lab has
-        self._asked = {}  # id of a run → the Config that was asked for, with its "auto"s
-        self._handle = self._painter = None
+    def __init__(self, experiment, config, baseline, fields, with_pickers):
+        runner.RUNNER.stop()  # a second panel, or the same cell run again: one run at a time
+        self.experiment, self._base_config, self.baseline = experiment, config, baseline
+        self.runs: list = []
+        self.error: BaseException | None = None
+        self.forecast = Forecast(experiment)
+        self._pickers_invalid = False  # the pickers name something else than self.experiment
+        self._requested: dict = {}  # id of a run -> the Config of the controls, with its "auto"s
+        self._handle = None  # of the figure under the cell that waited
+        self._painter: threading.Thread | None = None
         self._lock = threading.RLock()
-        names = {"model": str(lab.model), "data": self._source()} if picked else {}
-        calls = {"moved": self._moved, "typed": self._typed, "picked": self._pick,
-                 "selected": self._select, "copied": self._copy, "start": self.start,
-                 "stop": self.stop, "make_baseline": self.make_baseline}
-        self.view = Panel(widgets.groups(fields), calls, names)
+        names = {"model": str(experiment.model), "data": self._data_name()} if with_pickers else {}
+        callbacks = {"on_control": self._control_moved, "on_config_text": self._read_config_text,
+                     "on_picker": self._read_pickers, "on_selected_run": self._show_selected,
+                     "on_copy": self._show_copy, "start": self.start, "stop": self.stop,
+                     "make_baseline": self.make_baseline}
+        self.view = Panel(config_fields.grouped(fields), callbacks, names)
         self.config = config
-        self._look_ahead()
+        self._load_forecast()
 
-    # ------------------------------------------------------------------- what can be called
+    # ------------------------------------------------------------------- public
 
     @property
     def config(self) -> Config:
-        """The Config that the controls ask for; ValueError where they contradict each other."""
-        made = self.view.controls
-        return self._base.but(**{name: widgets.read(made[name]) for name in made})
+        """The Config of the controls; UserError where their values contradict each other."""
+        controls = self.view.controls
+        return self._base_config.but(**{name: widgets.read(controls[name]) for name in controls})
 
     @config.setter
     def config(self, config: Config):
         with self._lock:
-            self._base = config
-            self.view.put(config)
-            self._moved()
+            self._base_config = config
+            self.view.set_controls(config)
+            self._control_moved()
 
     def start(self):
-        """Run what the controls say, or bring it back if it was run before; while another run
-        goes on, it waits in the queue. ValueError where what is typed cannot be read: nothing is
-        trained in its place."""
-        self.view.wrong("")
+        """Train with the values of the controls, or show the stored run if there is one; while
+        another run is training, join the queue.
+
+        Raises UserError where a text field cannot be read: nothing is trained in its place.
+        """
+        self.view.show_error("")
         self.error = None
-        if self._refused:
-            self._pick()
-        if self.view.line.value.strip() != str(self.config):
-            self._typed()
+        if self._pickers_invalid:
+            self._read_pickers()
+        if self.view.config_text.value.strip() != str(self.config):
+            self._read_config_text()
         config = self.config
-        known = self._known(config)
-        if known is not None:
-            return self._bring_back(known)
-        ahead = [runner.RUNNER.running(self), *runner.RUNNER.waiting(self)]
-        if any(job and job.asks(self.lab, config) for job in ahead):
-            return None  # a second click; the same again would only be the same
-        if not ahead[0] and runner.RUNNER.busy():
+        finished = self._finished_run(config)
+        if finished is not None:
+            return self._show_stored(finished)
+        running = runner.RUNNER.running(self)
+        if any(isinstance(task, runner.TrainingTask) and task.does(self.experiment, config)
+               for task in (running, *runner.RUNNER.waiting(self))):
+            return None  # a second click on Start
+        if not running and runner.RUNNER.busy():
             self.view.status.show("waiting")
-        runner.RUNNER.submit(runner.Job(self.lab, config, owner=self, listen=self._changed))
-        self._buttons()
+        runner.RUNNER.submit(runner.TrainingTask(self.experiment, config, self, self._task_changed))
+        self._update_buttons()
 
     def stop(self):
-        """End the run after its step, and keep it; empty the queue."""
+        """End the run after its current step, keep it, and empty the queue."""
         runner.RUNNER.stop(self)
-        self._buttons()
+        self._update_buttons()
 
     def make_baseline(self):
-        """Compare with the selected run from now on."""
-        if self.view.list.value is not None:
-            self.baseline = self.runs[self.view.list.value]
-            self._list()
-            self._show()
+        """Compare all runs with the selected one."""
+        if self.view.run_list.value is not None:
+            self.baseline = self.runs[self.view.run_list.value]
+            self._list_runs()
+            self._show_figure()
 
     async def result(self):
-        """Wait for the runs that were started, or make one with the values of the controls; leave
-        the figure and its sentence under this cell, also for those that follow. Returns the Run.
+        """Wait for the runs that were started (without one, start one with the values of the
+        controls), and display the figure under this cell, where later runs update it.
 
-        An interrupt of the cell stops the run and keeps it. Raises what the run raised.
+        Returns the newest Run. Interrupting the cell stops the run and keeps it. Raises whatever
+        the run raised.
         """
-        await runner.RUNNER.idle(self.forecast)
+        await runner.RUNNER.wait_until_idle(self.forecast)
         if not self.runs and not runner.RUNNER.busy(self):
             self.start()
-        await runner.RUNNER.idle(self)
+        await runner.RUNNER.wait_until_idle(self)
         error, self.error = self.error, None
         if error is not None:
             raise error
         if not self.runs:
             raise UserError("no run was made; press Start in the panel, then run this cell again")
-        self._leave()
+        self._handle = None
+        self._display_figure(self.picture())
         return self.runs[-1]
 
     def wait(self, seconds: float = 600) -> list:
-        """Wait until nothing is left to do; the runs. For scripts: in a notebook `await
-        panel.result()` leaves the page free meanwhile."""
+        """Wait until no task is left; returns the runs. For scripts: in a notebook, `await
+        panel.result()` keeps the page responsive. Raises TimeoutError."""
         runner.RUNNER.join(self.forecast, seconds)
         runner.RUNNER.join(self, seconds)
         if self._painter is not None:
@@ -144,213 +157,208 @@ class WhatIf:
         from IPython.display import display
 
         display(self.view.ui)
-        print("The controls live as long as the kernel: after reopening the notebook, run this "
-              "cell again.\nThe figure stays, under the cell that awaits the result.")
+        print("The controls work as long as the kernel runs: after reopening the notebook, run "
+              "this cell again.\nThe figure under the cell that awaits the result is saved.")
 
     def __repr__(self) -> str:
-        return f"WhatIf({self.lab!r}, {len(self.runs)} runs)"
+        return f"WhatIf({self.experiment!r}, {len(self.runs)} runs)"
 
-    # --------------------------------------------------------- what the learner has changed
+    # --------------------------------------------------------- what the learner changes
 
-    def _moved(self):
-        """A control has a new value: say what it would take; a finished run is shown at once."""
+    def _control_moved(self):
+        """Show the forecast for the new values; a finished run is shown at once."""
         with self._lock:
-            self.view.next.show("")  # what was foretold is no longer true
+            self.view.forecast.show("")
             config = self.config
             self.view.show_config(str(config), config.method)
-            self._copy()
-            if self._refused:
+            self._show_copy()
+            if self._pickers_invalid:
                 return
-            self.view.wrong("")
-            known = self._foretell()
-            if known is not None and not runner.RUNNER.busy(self):
-                self._bring_back(known)
+            self.view.show_error("")
+            finished = self._show_forecast()
+            if finished is not None and not runner.RUNNER.busy(self):
+                self._show_stored(finished)
 
-    def _typed(self):
-        self.config = Config.from_string(self.view.line.value)
+    def _read_config_text(self):
+        self.config = Config.from_string(self.view.config_text.value)
 
-    def _pick(self):
-        """Another model or other data."""
-        asked = {name: picker.value.strip() for name, picker in self.view.pickers.items()}
-        self._refused = True
-        self.view.next.show("")
-        self.lab = Experiment(**{k: v for k, v in asked.items() if v}, probes=dict(self.lab.probes))
-        self._refused, self.baseline = False, None
-        self.view.name({"model": str(self.lab.model), "data": self._source()})
+    def _read_pickers(self):
+        """Switch to another model or other data."""
+        names = {name: picker.value.strip() for name, picker in self.view.pickers.items()}
+        self._pickers_invalid = True
+        self.view.forecast.show("")
+        self.experiment = Experiment(**{name: value for name, value in names.items() if value},
+                                     probes=dict(self.experiment.probes))
+        self._pickers_invalid, self.baseline = False, None
+        self.view.set_pickers({"model": str(self.experiment.model), "data": self._data_name()})
         self.view.status.show("ready")
-        self.view.wrong("")
-        self._look_ahead()
-        self._moved()
+        self.view.show_error("")
+        self._load_forecast()
+        self._control_moved()
 
-    def _select(self):
-        """A run in the list was chosen: the controls go where it was."""
-        if self.view.list.value is None:
+    def _show_selected(self):
+        """Show the run that was selected in the list, and set the controls to its Config."""
+        if self.view.run_list.value is None:
             return
         with self._lock:
-            run = self.runs[self.view.list.value]
-            self._put(run)
-            self.config = self._asked.get(run.id, run.config)
-        self._show()
+            run = self.runs[self.view.run_list.value]
+            self._add_run(run)
+            self.config = self._requested.get(run.id, run.config)
+        self._show_figure()
 
-    def _copy(self):
-        kind = self.view.copy.value
+    def _show_copy(self):
+        kind = self.view.copy_as.value
         if not kind:
-            return self.view.text.show("")
+            return self.view.copied.show("")
         config = self.config
         if kind.endswith("script"):  # other libraries have no "auto"
             config = self.forecast.resolved(config) or config
-        self.view.text.show(to_script.KINDS[kind](self.lab, config))
+        self.view.copied.show(to_script.KINDS[kind](self.experiment, config))
 
-    # ------------------------------------------------------------------------------ the runs
+    # ------------------------------------------------------------------ forecasts
 
-    def _look_ahead(self):
-        """Load the model and find out what runs take, without making the page wait."""
-        self.forecast = forecast = Forecast(self.lab)
-        self._aside(forecast.load, self._moved)
+    def _load_forecast(self):
+        """Load the model and count tokens in the background: the page does not wait."""
+        self.forecast = Forecast(self.experiment)
+        self._in_background(self.forecast.load, then=self._control_moved)
 
-    def _aside(self, work, then):
-        """Do something slow where the training is done, then tell; not while a run goes on."""
+    def _in_background(self, function, then):
+        """Call `function` in the runner's thread when no run is training, and `then` after it."""
         forecast = self.forecast
 
-        class Aside(runner.Job):
-            aside = True
+        def task_changed(task):
+            if task.state == runner.FAILED:
+                self._run_failed(task.error)
+            elif task.state == runner.FINISHED and self.forecast is forecast:
+                widgets.guarded(then, self.view.show_error)()
 
-            def work(self):
-                work()
+        runner.RUNNER.submit(runner.BackgroundTask(function, forecast, task_changed))
 
-        def told(job):
-            if job.state == runner.FAILED:
-                self._failed(job.error)
-            elif job.state == runner.FINISHED and self.forecast is forecast:
-                widgets.guarded(then, self.view.wrong)()
+    def _finished_run(self, config):
+        """A finished run of `config`, from this panel or the store; None if there is none."""
+        stored = self.forecast.recall(config)
+        return stored and next((run for run in self.runs if run.id == stored.id), stored)
 
-        runner.RUNNER.submit(Aside(self.lab, None, owner=forecast, listen=told))
+    def _show_forecast(self):
+        """Show what Start would do; returns the finished run that it would show, if any."""
+        with self._lock:
+            config = self.config
+            finished = self._finished_run(config)
+            if finished is not None:
+                text = "already run: Start shows the stored run and trains nothing"
+            else:
+                if self.forecast.facts and not runner.RUNNER.running(self):
+                    self._estimate_memory(config)
+                text = self._forecast_text(config)
+            self.view.forecast.show(
+                f"next run: {str(config) or 'all fields at their defaults'}", text)
+            return finished
 
-    def _weigh(self, config):
-        """Find out the memory of a run, unless the controls have moved on meanwhile."""
-        if self.forecast.weighed(config):
-            return
+    def _estimate_memory(self, config):
+        """Estimate the memory of a run, unless the controls have moved in the meantime."""
+        if not self.forecast.weighed(config):
+            self._in_background(lambda: self.config == config and self.forecast.weigh(config),
+                                then=self._show_forecast)
 
-        def work():
-            if self.config == config:
-                self.forecast.weigh(config)
-
-        self._aside(work, self._foretell)
-
-    def _known(self, config):
-        """A finished run, of this panel or of the store, that answers `config`."""
-        asked = self.forecast and self.forecast.resolved(config)
-        if not asked:
-            return None
-        found = self.forecast.recall(config)
-        ours = {run.id: run for run in self.runs}
-        return ours.get(found.id, found) if found else None
-
-    def _foretell(self):
-        """Say what Start would do; returns the finished run that it would bring back, if any."""
-        config = self.config
-        known = self._known(config)
-        ready = self.forecast and self.forecast.facts and known is None
-        if ready and not runner.RUNNER.running(self):
-            self._weigh(config)
-        self.view.next.show(f"next run: {str(config) or 'all at their defaults'}", self._foretold(
-            config) if known is None else "run before: Start brings it back and trains nothing")
-        return known
-
-    def _foretold(self, config) -> str:
-        seconds = self.forecast and self.forecast.seconds(config)
-        if seconds is None:
-            return "the model is being looked at ..."
+    def _forecast_text(self, config) -> str:
+        seconds, steps = self.forecast.seconds(config), self.forecast.steps(config)
+        if seconds is None or steps is None:
+            return "loading the model and data ..."
         if self.forecast.refused(config):
             return f"does not fit: {self.forecast.refused(config)}"
         size = self.forecast.bytes(config)
-        memory = "memory not known" + " yet" * (not self.forecast.weighed(config))
-        memory = memory if size is None else (
-            f"about {size / 2**20:,.0f} of {machine.free_memory() / 2**20:,.0f} MiB free memory")
-        took, steps = max(1, seconds), self.forecast.steps(config)
-        return f"{steps:,} step{'s' * (steps != 1)}, about {progress_bar.clock(took)}, {memory}"
+        if size is not None:
+            memory = (f"about {size / 2**20:,.0f} of {machine.free_memory() / 2**20:,.0f} MiB "
+                      "free memory")
+        else:
+            known = self.forecast.weighed(config)
+            memory = "memory not known" if known else "memory not known yet"
+        unit = "step" if steps == 1 else "steps"
+        return f"{steps:,} {unit}, about {progress_bar.clock(max(1, seconds))}, {memory}"
 
-    def _changed(self, job):
-        """The state of a job is another one; called in the thread that trains."""
-        if job.state == runner.RUNNING:
-            self.view.status.show("measuring the model before the first step")
-            self.view.verdict.show()  # it was about another run
+    # ------------------------------------------------------------------ runs and figures
+
+    def _task_changed(self, task):
+        """The state of a TrainingTask has changed; called in the runner's thread."""
+        if task.state == runner.RUNNING:
+            self.view.status.show("evaluating the model before the first step")
+            self.view.diagnosis.show()  # it was about another run
             self._painter = threading.Thread(
-                target=widgets.guarded(self._paint, self.view.wrong), args=(job,), daemon=True,
-                name="ftkit-paint")
+                target=widgets.guarded(self._paint, self.view.show_error), args=(task,),
+                daemon=True, name="ftkit-paint")
             self._painter.start()
-        elif job.run is not None:
+        elif task.run is not None:
             for old in self.runs:
-                old.model = None  # only the newest keeps its weights
-            self._asked[job.run.id] = job.config
-            if job.state == runner.FINISHED:
-                self.forecast.learn(job.config, job.took)
-            self._put(job.run)
-        elif job.error is not None:
-            self._failed(job.error)
-        if job.run is None and job.state != runner.RUNNING:
-            self.view.status.show(job.state)
-        self._buttons(over=job.state not in (runner.WAITING, runner.RUNNING))
+                old.model = None  # only the newest run keeps its weights
+            self._requested[task.run.id] = task.config
+            if task.state == runner.FINISHED:
+                self.forecast.learn(task.config, task.seconds)
+            self._add_run(task.run)
+        else:
+            if task.error is not None:
+                self._run_failed(task.error)
+            self.view.status.show(task.state)
+        self._update_buttons(ended=task.state != runner.RUNNING)
 
-    def _paint(self, job):
-        base = self.baseline
-        self.view.follow(job, ("baseline", base) if base is not None else None)
-        if job.run is not None:
-            steps = len(job.run.rows)
-            self.view.status.show(job.run.stopped or f"finished: {steps} steps, {job.took:.1f} s")
-            self._show()
-            self._foretell()
+    def _paint(self, task):
+        behind = None if self.baseline is None else ("baseline", self.baseline)
+        self.view.draw_live(task, behind)
+        if task.run is not None:
+            self.view.status.show(task.run.stopped or (
+                f"finished: {len(task.run.rows)} steps, {task.seconds:.1f} s"))
+            self._show_figure()
+            self._show_forecast()
 
-    def _failed(self, error):
+    def _run_failed(self, error):
         self.error = error
-        if isinstance(error, ValueError):
-            return self.view.wrong(formatting.clean(error))
-        widgets.failures.append(error)
-        self.view.wrong(formatting.clean(f"the run failed: {type(error).__name__}: {error}"))
+        widgets.report_error(error, self.view.show_error, "the run failed")
 
-    def _bring_back(self, known):
-        self._asked.setdefault(known.id, self.config)
-        if not self.runs or self.runs[-1] is not known:
-            self._put(known)
-            self.view.status.show(f"run before, {known.id}: brought back from the store")
-            self._show()
+    def _show_stored(self, run):
+        self._requested.setdefault(run.id, self.config)
+        if not self.runs or self.runs[-1] is not run:
+            self._add_run(run)
+            self.view.status.show(f"already run: {run.id} was loaded from the store")
+            self._show_figure()
 
-    def _put(self, run):
-        """A run becomes the newest of the list."""
+    def _add_run(self, run):
+        """Make a run the newest of the list."""
         with self._lock:
             self.runs = [old for old in self.runs if old is not run] + [run]
             self.baseline = self.baseline or run
-            self._list()
+            self._list_runs()
 
-    def _show(self):
-        """The whole figure and what it means; also under the cell that waited, if one did."""
-        made = self.picture()
-        if made is not None:
-            self.view.see(made.png(dpi=100))
-            found = diagnose.diagnose(self.runs[-1], self.baseline)
-            self.view.verdict.show(*(f"{finding.text} → {finding.advice}" for finding in found))
+    def _show_figure(self):
+        """Show the figure and the diagnosis; also under the cell that waited, if one did."""
+        picture = self.picture()
+        if picture is not None:
+            self.view.show_image(picture.png(dpi=100))
+            findings = diagnose.diagnose(self.runs[-1], self.baseline)
+            self.view.diagnosis.show(*(f"{each.text} → {each.advice}" for each in findings))
             if self._handle is not None:
-                self._leave(made)
+                self._display_figure(picture)
 
-    def _leave(self, made=None):
-        """Put the figure into the notebook itself, where it stays when the widgets are gone."""
+    def _display_figure(self, picture):
+        """Put the figure into the notebook itself, which keeps it when the widgets are gone."""
         if not machine.in_notebook():
             return
         from IPython.display import DisplayHandle
 
-        first = made is None or self._handle is None
-        bundle = (made or self.picture())._repr_mimebundle_()
-        self._handle = DisplayHandle() if first else self._handle
-        (self._handle.display if first else self._handle.update)(bundle, raw=True)
+        bundle = picture._repr_mimebundle_()
+        if self._handle is not None:
+            return self._handle.update(bundle, raw=True)
+        self._handle = DisplayHandle()
+        self._handle.display(bundle, raw=True)
 
-    def _list(self):
-        self.view.runs([f"{place}  {overlay.line(run, self.baseline)}"
-                        for place, run in enumerate(self.runs, 1)])
+    def _list_runs(self):
+        self.view.show_runs([f"{number}  {overlay.line(run, self.baseline)}"
+                             for number, run in enumerate(self.runs, 1)])
 
-    def _buttons(self, over: bool = False):
-        running = not over and runner.RUNNER.running(self) is not None
-        self.view.buttons(running, len(runner.RUNNER.waiting(self)))
+    def _update_buttons(self, ended: bool = False):
+        with self._lock:
+            running = not ended and runner.RUNNER.running(self) is not None
+            self.view.update_buttons(running, len(runner.RUNNER.waiting(self)))
 
-    def _source(self) -> str:
-        train = self.lab.train
+    def _data_name(self) -> str:
+        """What the data picker shows: the name of a sample, or the path of a file."""
+        train = self.experiment.train
         return train.name if train.name in schema.sample_names() else str(train.path or train.name)

@@ -49,8 +49,8 @@ def measure(pairs: int) -> dict:
         runner.RUNNER.join()
         began = time.perf_counter()
         panel.start()
-        while not (job := runner.RUNNER.running(panel)) or not job.started or (
-                not panel.view.bar.max == 60 or not job.started.rows):
+        while not (task := runner.RUNNER.running(panel)) or not task.started_run or (
+                not panel.view.progress.max == 60 or not task.started_run.rows):
             time.sleep(0.001)
         first.append(time.perf_counter() - began)
         panel.wait()
@@ -67,24 +67,25 @@ def training(ft, panel, seed: int, drawn: bool) -> float:
     """CPU seconds of the training of one run behind the panel, with or without its picture."""
     from ftkit.notebook import runner
 
-    class Timed(runner.Job):
+    class TimedTask(runner.TrainingTask):
         def work(self):
-            def start(happened):
-                self.started, self.began = happened, time.process_time()
+            def start(run):
+                self.started_run, self.began = run, time.process_time()
 
             def row(values):
                 self.rows.append(values)
                 self.ended = time.process_time()
 
-            return self.lab.run(self.config, on_start=start, on_row=row, live=False)
+            self.run = self.experiment.run(self.config, on_start=start, on_row=row, live=False)
+            return False
 
-    job = Timed(panel.lab, panel.config.but(seed=seed), owner=panel)
+    task = TimedTask(panel.experiment, panel.config.but(seed=seed), owner=panel)
     if drawn:
-        job.listen = panel._changed
-    runner.RUNNER.submit(job)
+        task.on_change = panel._task_changed
+    runner.RUNNER.submit(task)
     runner.RUNNER.join()
     panel.wait()
-    return job.ended - job.began
+    return task.ended - task.began
 
 
 if __name__ == "__main__":

@@ -149,4 +149,4 @@ def test_restart_and_run_all_interrupt_and_a_panel_made_again(lesson, jupyter):
     page.wait_until_done()
     assert not failed(page.save())
     expect(page.locator(".ftkit-status")).to_have_text(
-        re.compile("finished: 5 steps|brought back"), timeout=SLOW)
+        re.compile("finished: 5 steps|from the store"), timeout=SLOW)

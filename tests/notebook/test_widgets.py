@@ -12,18 +12,31 @@ import pytest
 import ftkit as ft
 from ftkit.base import machine
 from ftkit.experiment import forecast
-from ftkit.notebook import runner, widgets
+from ftkit.notebook import fields, runner, widgets
 from ftkit.report import overlay
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(40)]
 SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
-FIELDS = list(widgets.FIELDS)
+FIELDS = list(fields.FIELDS)
 ANOTHER = {  # a value that is not the default, where the next one offered would not do
     "method": "lora", "precision": "fp32", "max_length": 64, "target_modules": "q_proj,v_proj",
     "max_steps": 2, "epochs": 2.0, "learning_rate": 2e-4, "optim": "sgd",
     "metric_for_best_model": "again_loss", "num_virtual_tokens": 7, "l2_sp": 0.01,
     "init_lora_weights": "gaussian"}
+
+
+def walk(widget):
+    """A widget and everything in it."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from walk(child)
+
+
+def controls_in(widget) -> list:
+    """Everything in it that a learner can move, type into or press."""
+    return [w for w in walk(widget) if isinstance(w, W.ValueWidget | W.Button)
+            and not isinstance(w, W.HTML | W.Label | W.IntProgress | W.FloatProgress | W.Image)]
 
 
 def nothing_failed():
@@ -87,24 +100,24 @@ def test_a_control_moved_is_a_field_of_the_run_that_is_stored(panel, name):
     assert getattr(happened.config, name) == value != old
     stored = ft.load_run(happened.id)
     assert getattr(stored.config, name) == value and stored.rows
-    assert f"{name}=" in panel.view.line.value
+    assert f"{name}=" in panel.view.config_text.value
     others = {n: v for n, v in panel.config.to_dict().items() if n != name}
     assert others == {n: v for n, v in SMALL.to_dict().items() if n != name}
 
 
 def test_every_control_of_the_panel_is_driven_in_this_file(panel):
     view = panel.view
-    driven = [*view.controls.values(), view.line, view.start, view.stop, view.list, view.base,
-              view.copy]
-    assert set(widgets.controls_in(view.ui)) == set(driven)
+    driven = [*view.controls.values(), view.config_text, view.start, view.stop, view.run_list,
+              view.baseline, view.copy_as]
+    assert set(controls_in(view.ui)) == set(driven)
     assert set(view.controls) == set(FIELDS), "a field of Config has no control"
 
 
 def test_every_control_has_its_tip_as_tooltip_and_every_button_one(panel):
     for name, made in panel.view.controls.items():
-        assert made.tooltip == widgets.FIELDS[name].metadata["tip"] and made.description == name
-    for made in widgets.controls_in(panel.view.ui):
-        assert made.tooltip or made is panel.view.list
+        assert made.tooltip == fields.FIELDS[name].metadata["tip"] and made.description == name
+    for made in controls_in(panel.view.ui):
+        assert made.tooltip or made is panel.view.run_list
 
 
 def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
@@ -119,7 +132,7 @@ def test_a_field_without_effect_on_the_method_is_gray(panel):
         widgets.write(panel.view.controls["method"], method)
         assert panel.view.controls[field].disabled
     assert not panel.view.controls["target_modules"].disabled
-    assert "More" not in widgets.groups(), "a field of Config belongs to no group"
+    assert sum(map(len, fields.grouped().values())) == len(FIELDS), "a field without a group"
 
 
 def test_few_fields_show_few_controls_and_the_rest_stays(lab):
@@ -134,17 +147,17 @@ def test_few_fields_show_few_controls_and_the_rest_stays(lab):
 
 
 def test_a_typed_config_moves_the_controls_and_a_wrong_one_says_why(panel):
-    panel.view.line.value = "learning_rate=0.02 max_steps=1 batch_size=2"
+    panel.view.config_text.value = "learning_rate=0.02 max_steps=1 batch_size=2"
     assert panel.config == ft.Config(learning_rate=0.02, max_steps=1, batch_size=2)
     assert panel.view.controls["batch_size"].value == 2
-    panel.view.line.value = "lerning_rate=0.02"
+    panel.view.config_text.value = "lerning_rate=0.02"
     assert "did you mean learning_rate" in panel.view.error.lines[0]
     panel.view.controls["batch_size"].value = 8
-    assert panel.view.error.lines == [] and "batch_size=8" in panel.view.line.value
+    assert panel.view.error.lines == [] and "batch_size=8" in panel.view.config_text.value
 
 
 def test_start_trains_nothing_else_where_what_is_typed_cannot_be_read(panel, tmp_path):
-    panel.view.line.value = "lr=0.02"
+    panel.view.config_text.value = "lr=0.02"
     press(panel.view.start)
     assert panel.wait() == [] and "did you mean learning_rate" in panel.view.error.lines[0]
     own = tmp_path / "mine.jsonl"
@@ -154,7 +167,7 @@ def test_start_trains_nothing_else_where_what_is_typed_cannot_be_read(panel, tmp
     widgets.write(picked.view.controls["seed"], 1)
     press(picked.view.start)
     assert picked.wait() == [] and "mine.jsonl line 1" in picked.view.error.lines[0]
-    assert picked.view.next.lines == [], "nothing is foretold of other data"
+    assert picked.view.forecast.lines == [], "nothing is foretold of other data"
     own.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     press(picked.view.start)  # mended: the same name is read again
     assert picked.wait()[-1].data["rows"] == 36 and picked.view.error.lines == []
@@ -163,7 +176,7 @@ def test_start_trains_nothing_else_where_what_is_typed_cannot_be_read(panel, tmp
 def test_an_empty_picker_says_what_is_taken(panel):
     picked = ft.what_if(data="capital", probes=(), config=SMALL)
     picked.view.pickers["data"].value = ""
-    assert picked.view.pickers["data"].value == picked.lab.train.name != "capital"
+    assert picked.view.pickers["data"].value == picked.experiment.train.name != "capital"
 
 
 def test_a_second_click_on_start_makes_no_second_run(panel):
@@ -183,7 +196,7 @@ def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     panel.config = SMALL.but(max_steps=500)
     press(panel.view.start)
     assert panel.view.start.description == "Queue"
-    while not (runner.RUNNER.running(panel) and runner.RUNNER.running(panel).started):
+    while not (runner.RUNNER.running(panel) and runner.RUNNER.running(panel).started_run):
         time.sleep(0.01)
     panel.config = SMALL.but(max_steps=400)
     press(panel.view.start)
@@ -219,19 +232,19 @@ def test_queued_runs_follow_one_another(panel):
 def test_a_run_goes_before_what_is_only_looked_up():
     order, free = [], threading.Event()
 
-    def job(name, aside):
-        made = runner.Job(None, None)
-        made.aside, made.work = aside, lambda: order.append(name) or free.wait(60)
-        return runner.RUNNER.submit(made)
+    def submit(name, in_background):
+        task = runner.BackgroundTask(lambda: order.append(name) or free.wait(60))
+        task.in_background = in_background
+        runner.RUNNER.submit(task)
 
-    job("going on", True)
+    submit("current", True)
     while not order:
         time.sleep(0.01)
-    for name, aside in (("looked up", True), ("first run", False), ("second run", False)):
-        job(name, aside)
+    for name, in_background in (("forecast", True), ("first run", False), ("second run", False)):
+        submit(name, in_background)
     free.set()
     runner.RUNNER.join()
-    assert order == ["going on", "first run", "second run", "looked up"]
+    assert order == ["current", "first run", "second run", "forecast"]
 
 
 def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, monkeypatch):
@@ -241,12 +254,12 @@ def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, m
     again.wait()
     widgets.write(again.view.controls["learning_rate"], 1e-3)
     assert again.runs[-1].id == first.id, "moving the control finds it"
-    assert "brought back" in again.view.status.lines[0]
+    assert "from the store" in again.view.status.lines[0]
     assert again.runs[-1].rows == ft.load_run(first.id).rows
     press(again.view.start)
     assert [made.id for made in again.runs] == [first.id]
-    again.view.list.value = None
-    again.view.list.value = 0
+    again.view.run_list.value = None
+    again.view.run_list.value = 0
     assert again.config == SMALL, "what was left to be chosen still is"
 
 
@@ -264,25 +277,25 @@ def test_a_run_of_another_setting_does_not_come_back(panel, other):
 def test_a_run_chosen_in_the_list_is_shown_and_can_be_made_the_baseline(panel):
     run(panel, seed=0)
     run(panel, seed=1)
-    panel.view.list.value = 0
+    panel.view.run_list.value = 0
     assert panel.config.seed == 0 and panel.runs[-1].config.seed == 0
-    panel.view.list.value = 0
+    panel.view.run_list.value = 0
     assert panel.config.seed == 1 and panel.config == SMALL.but(seed=1)
-    press(panel.view.base)
+    press(panel.view.baseline)
     assert panel.baseline.config.seed == 1
-    assert "seed=0" in panel.view.list.options[0][0]
+    assert "seed=0" in panel.view.run_list.options[0][0]
 
 
 @pytest.mark.parametrize("kind, found", [
     ("Config string", "batch_size=4"), ("Python cell", "ft.Config("), ("TRL script", "SFTConfig("),
     ("transformers script", "TrainingArguments(")])
 def test_copy_as_shows_what_the_controls_say(panel, kind, found):
-    panel.view.copy.value = kind
-    assert found in panel.view.text.code
+    panel.view.copy_as.value = kind
+    assert found in panel.view.copied.code
     widgets.write(panel.view.controls["seed"], 7)
-    assert "seed=7" in panel.view.text.code
-    panel.view.copy.value = ""
-    assert panel.view.text.code == "" and panel.view.text.value == ""
+    assert "seed=7" in panel.view.copied.code
+    panel.view.copy_as.value = ""
+    assert panel.view.copied.code == "" and panel.view.copied.value == ""
 
 
 def test_what_is_no_experiment_is_told():
@@ -297,14 +310,14 @@ def test_a_learners_own_file_can_be_picked_and_a_bad_one_is_told_by_line(tmp_pat
     panel = ft.what_if(data="capital", probes=(), config=SMALL)
     model, data = panel.view.pickers.values()
     assert model.value == "tiny" and data.value == "capital"
-    assert set(panel.view.pickers.values()) < set(widgets.controls_in(panel.view.ui))
+    assert set(panel.view.pickers.values()) < set(controls_in(panel.view.ui))
     data.value = str(good)
     happened = run(panel)
     own = ft.Experiment(data=str(good), probes=())
     assert happened.data["sha256"] == own.train.sha256 and happened.data["rows"] == 36
     data.value = str(bad)
     assert "line 2" in panel.view.error.lines[0]
-    assert panel.lab.train.sha256 == own.train.sha256, "the good file is kept"
+    assert panel.experiment.train.sha256 == own.train.sha256, "the good file is kept"
     model.value = "no such model"
     data.value = str(good)
     assert "no model 'no such model'" in panel.view.error.lines[0]
@@ -327,8 +340,8 @@ def test_what_the_first_run_takes_is_said_whatever_is_stopped_meanwhile(lab):
     runner.RUNNER.stop()
     for made in (first, second, third):
         made.wait()
-        assert "1 step, about 1 s" in made.view.next.lines[1]
-        assert "MiB free memory" in made.view.next.lines[1], "no control was moved"
+        assert "1 step, about 1 s" in made.view.forecast.lines[1]
+        assert "MiB free memory" in made.view.forecast.lines[1], "no control was moved"
 
 
 def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
@@ -336,7 +349,7 @@ def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
 
     said, weigh = [], footprint.memory
     monkeypatch.setattr(footprint, "memory", lambda *args, **options: (
-        said.append(panel._foretold(panel.config)), weigh(*args, **options))[1])
+        said.append(panel._forecast_text(panel.config)), weigh(*args, **options))[1])
     widgets.write(panel.view.controls["batch_size"], 2)
     runner.RUNNER.join()
     assert said and all(text.endswith("memory not known yet") for text in said)
@@ -345,7 +358,7 @@ def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
 def test_what_a_run_takes_is_said_before_it_starts(panel):
     widgets.write(panel.view.controls["max_steps"], 200)
     runner.RUNNER.join()
-    asked, said = panel.view.next.lines
+    asked, said = panel.view.forecast.lines
     assert asked == f"next run: {panel.config}" and said.startswith("200 steps, about ")
     length = round(panel.forecast.facts.record_tokens)
     bytes = ft.memory(panel.forecast.resolved(SMALL), "tiny", lengths=[length] * 4).peak
@@ -373,7 +386,7 @@ def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
     happened = run(panel)
     text = panel.picture().text
     assert "Underfitting" in text or "Fine" in text
-    assert panel.view.verdict.lines and bytes(panel.view.image.value[:4]) == b"\x89PNG"
+    assert panel.view.diagnosis.lines and bytes(panel.view.image.value[:4]) == b"\x89PNG"
     assert len(happened.rows) == 1
 
 
@@ -392,8 +405,8 @@ def test_records_named_like_html_reach_no_widget_as_html(tmp_path):
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     panel = ft.what_if(data=str(path), probes=(), config=SMALL)
     run(panel)
-    panel.view.copy.value = "Python cell"
-    shown = [w for w in widgets.walk(panel.view.ui) if isinstance(w, W.HTML)]
+    panel.view.copy_as.value = "Python cell"
+    shown = [w for w in walk(panel.view.ui) if isinstance(w, W.HTML)]
     assert shown and not [w for w in shown if "<img" in w.value]
     assert "<img src=x" not in panel.picture()._repr_mimebundle_()["text/html"]
 
@@ -407,7 +420,7 @@ def test_a_broken_callback_is_kept_and_told_and_would_fail_any_test_here(panel, 
 
     monkeypatch.setattr(panel.forecast, "steps", broken)
     widgets.write(panel.view.controls["seed"], 3)
-    assert "a mistake of ftkit's" in panel.view.error.lines[0]
+    assert "a bug in this control" in panel.view.error.lines[0]
     with pytest.raises(AssertionError, match="broken on purpose"):
         nothing_failed()
 
@@ -421,7 +434,7 @@ def test_a_broken_button_fails_too(panel, monkeypatch):
 
 
 def test_a_run_that_fails_is_told_in_the_panel_and_raised_where_it_is_awaited(panel, monkeypatch):
-    monkeypatch.setattr(panel.lab, "run", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(panel.experiment, "run", lambda *_, **__: 1 / 0)
     press(panel.view.start)
     with pytest.raises(ZeroDivisionError):
         asyncio.run(panel.result())

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from types import FunctionType, SimpleNamespace
+from types import FunctionType
 
 import pytest
 
-from ftkit.lessons import claims, progress_log
+from ftkit.lessons import claims, predictions, progress_log
 
 pytestmark = pytest.mark.quick
 
@@ -17,7 +17,7 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FTKIT_TIER", "cpu")
     monkeypatch.delenv("FTKIT_STRICT", raising=False)
-    monkeypatch.setattr(progress_log, "_told", False)
+    monkeypatch.setattr(progress_log, "_warned", False)
     return tmp_path / "home"
 
 
@@ -51,7 +51,7 @@ def test_a_guess_is_kept_and_scored_beside_the_result(own_home):
     p = claims.predict("What happens?", "falls", "rises", guess="Ris", confidence=0.7)
     p.score("falls")
     assert p.right is False
-    assert "your guess: rises (70% sure) | what came out: falls ✗" in repr(p)
+    assert "your guess: rises (70% sure) | result: falls ✗" in repr(p)
     assert claims.predict("Again?", "falls", "rises", guess="falls").score("falls").right is True
     first, scored, *_ = kept(own_home)
     assert (first["kind"], first["guess"], first["confidence"]) == ("predict", "rises", 0.7)
@@ -70,6 +70,9 @@ def test_a_guess_that_is_no_option_names_the_options():
         claims.predict("What?", "falls", "rises", guess="up")
     with pytest.raises(ValueError, match="0.7 means 70%"):
         claims.predict("What?", "falls", guess="falls", confidence=70)
+    for guess in ([(0, 4), (30, 1)], {0: 4}, object(), float("nan")):
+        with pytest.raises(ValueError, match="expected a number"):
+            claims.predict("How many?", guess=guess)
 
 
 def test_text_is_escaped_where_a_prediction_draws_itself():
@@ -77,72 +80,6 @@ def test_text_is_escaped_where_a_prediction_draws_itself():
     for evil in ("<img", "<script", ": <b>"):
         assert evil not in page
     assert "&lt;img src=x onerror=y&gt;" in page
-
-
-# ------------------------------------------------------------------------ guessed curves
-
-
-def make_run(*val, seed=0):
-    rows = [{"step": 10 * i, "loss": v, "val_loss": v} for i, v in enumerate(val) if i]
-    return SimpleNamespace(rows=rows, before={"val_loss": val[0]}, after={"val_loss": val[-1]},
-                           config=SimpleNamespace(seed=seed))
-
-
-def test_a_curve_of_a_few_points_is_scored_against_the_run(own_home):
-    p = claims.predict("How does it fall?", guess={30: 1, 0: 4}, confidence=0.6, topic="rates")
-    assert p.guess == [[0.0, 4.0], [30.0, 1.0]]  # the line through them: 4, 3, 2, 1
-    assert p._repr_mimebundle_().keys() == {"text/plain", "text/html"}  # nothing to show yet
-    p.score(make_run(4.0, 2.0, 1.5, 1.0))
-    # by hand: (0 + 1 + 0.5 + 0) / (4 + 2 + 1.5 + 1)
-    assert p.gap == pytest.approx(1.5 / 8.5) and p.right is True
-    assert "your curve is 18% off on average ✓ right" in repr(p)
-    assert p.score(make_run(4.0, 2.0, 1.5, 1.0), within=0.1).right is False
-    picture = p.picture()
-    assert [list(line.get_ydata()) for line in picture.axes[0].lines[:2]] == [
-        [4.0, 2.0, 1.5, 1.0], [4.0, 3.0, 2.0, 1.0]]
-    assert p._repr_mimebundle_()["image/png"]
-    asked, scored, _ = kept(own_home)
-    assert asked["guess"] == [[0.0, 4.0], [30.0, 1.0]] and asked["topic"] == "rates"
-    assert scored["gap"] == pytest.approx(1.5 / 8.5) and scored["topic"] == "rates"
-
-
-def test_a_curve_is_scored_against_the_mean_of_seeds_and_a_diverged_run_is_a_miss():
-    p = claims.predict("?", guess=[(0, 4), (10, 2)])
-    assert p.score([make_run(4.0, 1.0), make_run(4.0, 3.0, seed=1)]).gap == 0
-    gone = claims.predict("?", guess=[(0, 4), (20, 2)]).score(make_run(4.0, 9.0, float("nan")))
-    assert gone.right is False and "it diverged" in repr(gone) and gone.picture()
-    assert claims.predict("Where does it end?", guess=1.05).score(make_run(4.0, 1.0)).right
-
-
-@pytest.mark.parametrize("guess, told", [
-    ([(0, 4)], "has 1 point; a curve needs at least two"),
-    ([(0, 4), (30,)], r"has the point \(30,\); expected points \(step, value\)"),
-    ([(0, "high"), (30, 1)], r"has the point \(0, 'high'\)"),
-    ([(0, 4), (0, 1)], "has two values at step 0"),
-    ([(-1, 4), (3, 1)], "steps start at 0"),
-    ({0: 4, 30: float("nan")}, "must be finite"),
-    ([4, 3, 1], "has the point 4; expected points"),
-    ({4, 3}, "expected points"), (object(), "expected a number, or a curve")])
-def test_a_curve_that_is_none_says_what_is_accepted(guess, told, own_home):
-    with pytest.raises(ValueError, match=told):
-        claims.predict("How?", guess=guess)
-    assert not own_home.exists()
-
-
-def test_a_guessed_curve_is_drawn_as_it_is_scored_on_a_log_scale_too():
-    p = claims.predict("?", guess={0: 8, 4: 0.01})
-    p.score([(0, 8), (1, 1.0), (2, 0.1), (4, 0.01)])
-    drawn = p.picture().axes[0]
-    assert drawn.get_yscale() == "log"
-    (guess,) = [line for line in drawn.lines if list(line.get_ydata())[1] > 5]
-    assert list(guess.get_ydata()) == pytest.approx([8, 6.0025, 4.005, 0.01])
-
-
-def test_a_curve_beside_the_run_or_a_measure_it_lacks_is_told():
-    with pytest.raises(ValueError, match="covers steps 50 to 60, and nothing was measured there"):
-        claims.predict("?", guess=[(50, 4), (60, 1)]).score(make_run(4.0, 1.0))
-    with pytest.raises(ValueError, match="no 'general_loss'; measured were loss, val_loss"):
-        claims.predict("?", guess=[(0, 4), (9, 1)], key="general_loss").score(make_run(4.0, 1.0))
 
 
 def test_a_number_and_its_result_stand_on_one_line():
@@ -162,14 +99,14 @@ def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypat
     claims.predict("5", "a", "b", guess="a", topic="rates").score("a")  # without a confidence
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/07_learning_rate.ipynb")
     claims.predict("6", guess=3, confidence=1).score(3)
-    made = claims.calibration()
-    assert made.rows == [
+    assert predictions.calibration_rows() == [
         {"topic": "07_learning_rate", "guesses": 1, "sure": 1.0, "right": 1.0},
         {"topic": "rates", "guesses": 4, "sure": pytest.approx(0.9), "right": 0.5}]
-    assert "rates: 4 guesses, 90% sure, 50% right, too sure" in made.text
-    assert "1 guess, 100% sure, 100% right; below 10, too few to tell" in made.text
-    only = claims.calibration("rates")
-    assert [row["topic"] for row in only.rows] == ["rates, about 90% sure"]
+    text = claims.calibration().text
+    assert "rates: 4 guesses, 90% sure, 50% right, too sure" in text
+    assert "1 guess, 100% sure, 100% right, fewer than 10 guesses" in text
+    assert [row["topic"] for row in predictions.calibration_rows("rates")] == [
+        "rates, about 90% sure"]
 
 
 def test_the_interval_is_wilsons():
@@ -279,7 +216,7 @@ def test_a_right_answer_gets_its_tick(double, capsys, own_home):
 
 
 def test_an_unknown_exercise_names_the_near_ones(double):
-    with pytest.raises(ValueError, match="'doubel'; there is double"):
+    with pytest.raises(ValueError, match="'doubel'; choose from double"):
         claims.check("doubel", None)
 
 

@@ -8,7 +8,6 @@ import html
 import json
 import random
 import re
-import time
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -581,16 +580,6 @@ def test_the_inspector_takes_ids_that_are_no_tokens_and_bytes_of_a_character():
 
 
 # ------------------------------------------------------------------------------------- speed
-
-
-def test_four_thousand_records_are_encoded_in_a_second_of_processor_time():
-    rows = schema.Records([{"instruction": f"Translate line {i}.", "input": f"the cat saw {i} dogs",
-                          "output": f"le chat {i}"} for i in range(4000)])
-    tokenizer = byte_tokenizer(CHATML)
-    encoding.encode_all(rows[:10], tokenizer)
-    start = time.process_time()
-    encoding.encode_all(rows, tokenizer)
-    assert time.process_time() - start < 1.5
 
 
 def test_segments_join_to_the_whole_text():

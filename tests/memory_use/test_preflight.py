@@ -50,9 +50,18 @@ FITTING = [
 ]
 UNCHECKED = [0, 10, 17]  # of TOO_BIG, run with the check turned off
 
+# `make test` takes each method, precision, optimizer and kind of activation once; the rest of the
+# tables, three minutes, is part of `make test-all`.
+OFTEN = {"too big": {0, 3, 5, 7, 10, 14, 16}, "fitting": {1, 4, 8, 11, 12, 17}, "unchecked": {10}}
 
-def child():
-    """What the process does; a line is [which, number, bytes too many, sentence, change, steps]."""
+
+def cases(which: str, numbers):
+    return [n if n in OFTEN[which] else pytest.param(n, marks=pytest.mark.slow) for n in numbers]
+
+
+def child(asked: dict[str, list[int]]):
+    """What the process does with the configurations asked for, {which: numbers}; a line is
+    [which, number, bytes too many, sentence, change, steps]."""
     import resource
 
     from ftkit.base import machine
@@ -95,7 +104,8 @@ def child():
     for method in ("full", "lora", "qlora"):  # so that all libraries are loaded
         take({"method": method, "batch_size": 1, "precision": "fp32"})
     for which, configs in (("too big", TOO_BIG), ("fitting", FITTING)):
-        for number, fields in enumerate(configs):
+        for number in asked.get(which, []):
+            fields = configs[number]
             limit(number)
             over, said, change, steps = 0, "", {}, 0
             try:
@@ -112,7 +122,7 @@ def child():
                     said += f" -- but that ended with: {error}"
             tell(which, number, over, said, change, steps)
     os.environ["FTKIT_PREFLIGHT"] = "0"
-    for number in UNCHECKED:
+    for number in asked.get("unchecked", []):
         limit(number)
         try:
             steps, said = take(TOO_BIG[number]), ""
@@ -122,20 +132,27 @@ def child():
 
 
 @pytest.fixture(scope="module")
-def told():
-    """{(which, number): (bytes too many, sentence, change, steps)}"""
+def told(request):
+    """{(which, number): (bytes too many, sentence, change, steps)} of the tests that were asked
+    for."""
     import torch  # not in the child, which has its limit before torch is there
 
     if sys.platform != "linux" or torch.cuda.is_available():
         pytest.skip("limits the memory of a process on CPU, which Linux can do")
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=1800,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    asked = {}
+    for item in request.session.items:
+        which = next((mark.args[0] for mark in item.iter_markers("measures")), None)
+        if which:
+            asked.setdefault(which, []).append(item.callspec.params["number"])
+    done = subprocess.run([sys.executable, __file__, json.dumps(asked)], capture_output=True,
+                          text=True, timeout=1800, env=os.environ | {"OMP_NUM_THREADS": "1"})
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (lines[-1:], done.stderr[-3000:])
     return {(which, number): rest for which, number, *rest in lines}
 
 
-@pytest.mark.parametrize("number", range(len(TOO_BIG)))
+@pytest.mark.measures("too big")
+@pytest.mark.parametrize("number", cases("too big", range(len(TOO_BIG))))
 def test_what_needs_more_than_is_free_is_refused_and_the_change_runs(told, number):
     over, said, change, steps = told["too big", number]
     assert over > 0, f"{TOO_BIG[number]} was not refused, or for no good reason: {said}"
@@ -143,13 +160,15 @@ def test_what_needs_more_than_is_free_is_refused_and_the_change_runs(told, numbe
     assert change and steps == 1, said
 
 
-@pytest.mark.parametrize("number", range(len(FITTING)))
+@pytest.mark.measures("fitting")
+@pytest.mark.parametrize("number", cases("fitting", range(len(FITTING))))
 def test_what_fits_runs(told, number):
     _, said, _, steps = told["fitting", number]
     assert not said and steps == 1, f"{FITTING[number]}: {said}"
 
 
-@pytest.mark.parametrize("number", UNCHECKED)
+@pytest.mark.measures("unchecked")
+@pytest.mark.parametrize("number", cases("unchecked", UNCHECKED))
 def test_without_the_check_it_would_have_ended_in_the_middle(told, number):
     _, said, _, steps = told["unchecked", number]
     assert steps == 0 and said
@@ -267,4 +286,4 @@ def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab,
 
 if __name__ == "__main__":
     with contextlib.redirect_stdout(sys.stderr):
-        child()
+        child(json.loads(sys.argv[1]))

@@ -89,11 +89,11 @@ guess = ft.predict("Full fine-tuning, 20 steps: val_loss is lowest at a rate of 
 guess
 
 # %%
-from ftkit.lessons.lr_valley import best, plain, valley
+from ftkit.lessons.run_pictures import best_values, line_plot, sweep_curves
 
 base = ft.Config(eval_steps=1000)  # evaluate before and after, and no more
 full = lab.sweep(base, learning_rate=rates, seed=SEEDS)
-valley(full, "val_loss")
+sweep_curves(full, "val_loss")
 
 
 # %%
@@ -101,7 +101,7 @@ def ends(runs, rate, key="val_loss"):
     return [run.after[key] for run in runs if run.config.learning_rate == rate]
 
 
-top = best(full)["full"]
+top = best_values(full)["full"]
 ft.expect(ends(full, 3e-5), ">", ends(full, top), "too low: not there yet, in these steps")
 ft.expect(ends(full, 1e-2), ">", ends(full, top), "too high: it learns less again")
 guess.score(f"{top:g}")
@@ -129,7 +129,7 @@ ft.expect(kept[1e-3], ">", kept[3e-4], "and at the best rate forgetting has begu
 blind.score("several times as high" if sum(kept[3e-3]) > 2 * sum(kept[3e-4]) else "about the same")
 
 # %%
-valley(full, "val_loss", "general_loss")
+sweep_curves(full, "val_loss", "general_loss")
 
 # %%
 few = {rate: [run for run in full if run.config.learning_rate == rate] for rate in (3e-4, 3e-3)}
@@ -150,13 +150,13 @@ ratio
 
 # %%
 lora = lab.sweep(base.but(method="lora"), learning_rate=[3e-3, 1e-2, 3e-2], seed=SEEDS)
-both = best(full + lora)
+both = best_values(full + lora)
 times = both["lora"] / both["full"]
 ft.expect(times, ">=", 5, "LoRA wants a rate several times larger")
 ratio.score(min(["0.1", "1", "10", "100"], key=lambda o: abs(math.log(times / float(o)))))
 
 # %%
-valley(full + lora, "val_loss", "general_loss")
+sweep_curves(full + lora, "val_loss", "general_loss")
 
 # %% [markdown]
 # The grid is coarse, so read "about ten". On large models [the same is
@@ -239,7 +239,7 @@ def range_test(steps, seed, low=1e-5, high=1.0):
 # %%
 tests = {f"20 steps, seed {seed}": range_test(20, seed) for seed in SEEDS}
 tests["60 steps, seed 0"] = range_test(60, 0)
-plain(tests, x="learning rate", y="loss of the batch")
+line_plot(tests, x="learning rate", y="loss of the batch")
 
 # %%
 lowest = {name: min(points, key=lambda p: p[1])[0] for name, points in tests.items()}
@@ -279,11 +279,11 @@ if REAL:
     real = ft.Experiment(model="smollm2", data="handwritten", eval_records=6)
     short = ft.Config(max_steps=5, batch_size=4, max_length=160, eval_steps=5)
     sweep = real.sweep(short, learning_rate=[1e-5, 1e-4, 1e-3])
-    print(valley(sweep, "val_loss", "general_loss"))
+    print(sweep_curves(sweep, "val_loss", "general_loss"))
 
 # %%
 if REAL:
-    ft.expect(best(sweep)["full"], "<", top, "the larger model wants the smaller rate")
+    ft.expect(best_values(sweep)["full"], "<", top, "the larger model wants the smaller rate")
 
 # %% [markdown]
 # ## The rule of thumb

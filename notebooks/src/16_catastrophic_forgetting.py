@@ -183,7 +183,7 @@ safest = ft.predict("The rate that keeps most of the old tasks has a target scor
 safest
 
 # %%
-from ftkit.lessons.frontier import Frontier
+from ftkit.lessons.run_pictures import Frontier
 
 rates = {"full 0.0001": base.but(learning_rate=1e-4), "full 0.0003": base.but(learning_rate=3e-4),
          "full 0.001": base.but(learning_rate=1e-3, eval_steps=4)}
@@ -234,7 +234,7 @@ front.blend(general.model, "full 0.001", shares=(0.5, 0.7))
 # its last point the height of that point counts.)
 
 # %%
-above = {arm: front.gain(arm) for arm in front.arms if arm not in rates}
+above = {arm: front.gain(arm) for arm in front.conditions if arm not in rates}
 for arm in ("replay 25 %", "L2-SP 1", "full 0.001, blend 0.7", "0.0003, 32 steps"):
     ft.expect(above[arm], ">", 0, f"{arm}: more is kept at equal learning")
 ft.table([{"remedy": arm, "above the line": gain} for arm, gain in above.items()])
@@ -258,7 +258,7 @@ winner.score(names[max(mean, key=mean.get)])
 # `tasks_loss`. Here are both, in the runs at rate 0.001 that nothing stopped.
 
 # %%
-three, watching = front.arms["full 0.001"], front.arms["early stopping"]
+three, watching = front.conditions["full 0.001"], front.conditions["early stopping"]
 evals = [[row["val_loss"] for row in run.rows if "val_loss" in row] for run in three]
 ft.expect([at[-1] for at in evals], "<", [at[1] for at in evals],
           "by the loss of the new task all is well: it falls from step 8 to the end")

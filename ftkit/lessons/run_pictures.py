@@ -1,0 +1,195 @@
+"""Pictures of many runs: a measure against one field of Config, and learned against kept.
+
+    sweep_curves(runs, "val_loss", "general_loss"); best_values(runs)
+
+    front = Frontier(measure, x="target", y="others", before=measure(base))
+    front.train(lab, {"full 1e-3": config}, seeds=(0, 1, 2))
+    front.blend(base, "full 1e-3", shares=(0.5, 0.7))       # WiSE-FT, without a further run
+    front.gain("full 1e-3, blend 0.5", over=("full 3e-4", "full 1e-3"))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ftkit.base import formatting
+from ftkit.base.errors import UserError
+from ftkit.model.interpolate import blend
+from ftkit.report import live, plots
+from ftkit.report import style as fig
+
+# -------------------------------------------------------------------- against a field of Config
+
+
+def sweep_curves(runs, *keys: str, x: str = "learning_rate", by: str = "method") -> fig.Picture:
+    """The U of a learning-rate sweep: one panel for each key, one line for each value of the field
+    `by`. A line is the mean over seeds with a band of ± one sample standard deviation, against the
+    field `x` of Config; the ring is the lowest.
+
+    keys: measures of `run.after`, by default val_loss. Raises UserError for no runs or a measure
+    that no run has.
+    """
+    keys = keys or ("val_loss",)
+    groups = _by_line(runs, x, by)
+    panels = [[fig.Line(name, [(value, *formatting.mean_sd([_measure(run, key) for run in members]))
+                               for value, members in sorted(points.items())],
+                        fig.look(i, len(points)), True)
+               for i, (name, points) in enumerate(groups.items())] for key in keys]
+    sentences = []
+    for key, lines in zip(keys, panels, strict=True):
+        for line in lines:
+            finite = [(mean, value) for value, mean, _ in line.points if math.isfinite(mean)]
+            low, value = min(finite, default=(math.nan, math.nan))
+            sentences.append(f"{formatting.clean(key)} of {line.label} is lowest, "
+                             f"{formatting.number(low)}, at {formatting.clean(x)} {value:g}")
+    labels = [f"{key} (nats per token)" if key.endswith("loss") else key for key in keys]
+    return _line_panels(panels, x, labels, sentences)
+
+
+def best_values(runs, key: str = "val_loss", x: str = "learning_rate", by: str = "method") -> dict:
+    """For each value of `by`, the value of `x` whose runs have the lowest mean of `key`."""
+    def mean(members) -> float:
+        value = formatting.mean_sd([_measure(run, key) for run in members])[0]
+        return math.inf if math.isnan(value) else value
+
+    return {name: min(points, key=lambda value, points=points: mean(points[value]))
+            for name, points in _by_line(runs, x, by).items()}
+
+
+def line_plot(series: dict[str, list[tuple[float, float]]], x: str, y: str) -> fig.Picture:
+    """Lines of (x, y) points that are not runs: name → points."""
+    lines = [fig.Line(name, [(a, b, 0.0) for a, b in points], fig.look(i, len(points)))
+             for i, (name, points) in enumerate(series.items())]
+    sentences = [f"{formatting.clean(line.label)} goes from "
+                 f"{formatting.number(line.points[0][1])} to "
+                 f"{formatting.number(line.points[-1][1])}" for line in lines]
+    return _line_panels([lines], x, [y], sentences)
+
+
+def _line_panels(panels: list[list[fig.Line]], x: str, labels: list[str],
+                 sentences: list[str]) -> fig.Picture:
+    with fig.style():
+        axes = plots.panel_axes(panels)
+        for ax, lines, label in zip(axes, panels, labels, strict=True):
+            fig.draw(ax, lines, x)
+            fig.log_if_wide(ax, "x", [point[0] for line in lines for point in line.points])
+            ax.set_xlabel(formatting.clean(plots.AXES.get(x, x)), parse_math=False)
+            ax.set_ylabel(formatting.clean(label), parse_math=False)
+    return fig.Picture(axes[0].figure, "; ".join(sentences) + ".")
+
+
+def _by_line(runs, x: str, by: str) -> dict[str, dict]:
+    """Name of the line → value of the field `x` → its runs."""
+    lines: dict[str, dict] = {}
+    for run in runs:
+        config = formatting.config_of(run)
+        lines.setdefault(str(config[by]), {}).setdefault(config[x], []).append(run)
+    if not lines:
+        raise UserError("no runs were given; expected a list of Runs, such as lab.sweep returns")
+    return lines
+
+
+def _measure(run, key: str) -> float:
+    value = formatting.value(run, key)
+    if value is None:
+        raise UserError(f"a run has no {key!r}; measured were {', '.join(run.after) or 'none'}")
+    return value
+
+
+# ------------------------------------------------------------------------- learned against kept
+
+
+class Frontier:
+    """Conditions, each with one Run per seed, as points of `x` (learned) and `y` (kept).
+
+    measure: a function of a model that returns a dict of numbers; they are added to `run.after`.
+    before: the same of the untouched model. joined: conditions whose points a line connects, such
+    as one method at several learning rates. Displays itself; in a notebook one picture grows while
+    `train` works, and takes at most `DRAWING` of the time.
+    """
+
+    DRAWING = 0.05  # fraction of the time spent on drawing
+
+    def __init__(self, measure: Callable[[object], dict], x: str, y: str, before: dict,
+                 joined: Sequence[str] = ()):
+        self.measure, self.x, self.y = measure, x, y
+        self.before, self.joined = dict(before), tuple(joined)
+        self.conditions: dict[str, list] = {}
+
+    def train(self, lab, conditions: dict, seeds: Sequence[int]) -> Frontier:
+        """Run every condition (name → Config) once per seed and add its point to the picture."""
+        show, start, drawing = live.notebook_display(), time.perf_counter(), 0.0
+        for name, config in conditions.items():
+            self.conditions[name] = []
+            for seed in seeds:
+                run = lab.run(config, seed=seed, live=False)
+                self._add(name, run, run.model)
+                now = time.perf_counter()
+                if show and (drawing <= self.DRAWING * (now - start) or seed == seeds[-1]):
+                    show(self.picture()._repr_mimebundle_())
+                    drawing += time.perf_counter() - now
+                if (run.stopped or "").startswith("interrupted"):
+                    return self
+        return self
+
+    def blend(self, base_model, condition: str, shares: Sequence[float]) -> Frontier:
+        """Points between the base and the models of a condition; see `ftkit.model.interpolate`."""
+        for share in shares:
+            name = f"{condition}, blend {share:g}"
+            self.conditions[name] = []
+            for run in self.conditions[condition]:
+                self._add(name, run, blend(base_model, run.model, share))
+        return self
+
+    def _add(self, name, run, model):
+        self.conditions[name].append(dataclasses.replace(
+            run, model=model, before=run.before | self.before,
+            after=run.after | self.measure(model)))
+
+    def values(self, condition: str, key: str) -> list[float]:
+        """One number per seed; UserError names the conditions there are."""
+        if condition not in self.conditions:
+            raise UserError(f"no condition {condition!r}; choose from "
+                            f"{', '.join(self.conditions) or 'none yet'}")
+        return [formatting.to_float(formatting.value(run, key))
+                for run in self.conditions[condition]]
+
+    def gain(self, condition: str, over: Sequence[str] | None = None) -> list[float]:
+        """How much more of `y` each run keeps than the line through the means of the conditions
+        `over` (by default the joined ones) at the same `x`: a comparison at equal learning. Beyond
+        the ends of the line its last point counts."""
+        xs, ys = zip(*self._line(over or self.joined), strict=True)
+        pairs = zip(self.values(condition, self.x), self.values(condition, self.y), strict=True)
+        return [y - float(np.interp(x, xs, ys)) for x, y in pairs]
+
+    def _line(self, names: Sequence[str]) -> list[tuple[float, float]]:
+        """Mean (x, y) of each condition, in order of x."""
+        return sorted((formatting.mean_sd(self.values(name, self.x))[0],
+                       formatting.mean_sd(self.values(name, self.y))[0]) for name in names)
+
+    def picture(self) -> fig.Picture:
+        """The scatter, with the joined conditions connected."""
+        picture = plots.scatter({name: runs for name, runs in self.conditions.items() if runs},
+                                self.x, self.y, frontier=False)
+        line = self._line([name for name in self.joined if self.conditions.get(name)])
+        if len(line) > 1:
+            picture.axes[0].plot(*zip(*line, strict=True), color=fig.QUIET, linewidth=1, zorder=1)
+        return picture
+
+    def table(self, *keys: str) -> formatting.Table:
+        """A line for each condition, mean ± standard deviation over the seeds."""
+        return formatting.table(
+            [{"condition": "before"} | {key: self.before[key] for key in keys}]
+            + [{"condition": name} | {key: self.values(name, key) for key in keys}
+               for name in self.conditions])
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return self.picture()._repr_mimebundle_()
+
+    def __repr__(self):
+        return self.picture().text

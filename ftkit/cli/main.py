@@ -23,6 +23,8 @@ from ftkit.base.errors import UserError
 from ftkit.cli import options
 from ftkit.data import audit
 from ftkit.data.jsonl import DataError, show
+from ftkit.report import series
+from ftkit.report.table import table
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -206,7 +208,6 @@ def _have_smollm2(args):
 
 def _told(run) -> str:
     """A finished run for a reader: what was asked, a small table, one sentence."""
-    from ftkit.base import formatting
 
     config = str(run.config) or "everything at its default"
     share = run.trainable_parameters / max(1, run.total_parameters)
@@ -216,7 +217,7 @@ def _told(run) -> str:
         f"{run.model_name} on {run.data['name']} ({run.data['rows']:,} records), {config}",
         f"{len(run.rows)} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({share:.1%})",
-        "", repr(formatting.table(rows)), "", formatting.summary(run),
+        "", repr(table(rows)), "", series.summary(run),
         *(f"Note: {note}" for note in run.notes),
         f"Kept as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
     ]
@@ -319,7 +320,6 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
 
 
 def _runs(args) -> int:
-    from ftkit.base import formatting
     from ftkit.experiment import run
 
     found = [run.load_run(id) for id in args.ids] if args.ids else run.list_runs()
@@ -330,7 +330,7 @@ def _runs(args) -> int:
     elif not found:
         print(f"No runs in {machine.home() / 'runs'} yet; `ftkit run` makes the first.")
     else:
-        print(formatting.table([{
+        print(table([{
             "id": one.id, "model": one.model_name, "data": one.data.get("name"),
             "config": str(one.config), "steps": len(one.rows),
             **{key: f"{one.before.get(key, float('nan')):.3f} → {value:.3f}"

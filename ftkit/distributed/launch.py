@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftkit.base import formatting, machine, ports, quiet
+from ftkit.base import machine, ports, quiet
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.distributed import zero_simulator
@@ -31,6 +31,7 @@ from ftkit.engine import loop
 from ftkit.experiment import run
 from ftkit.memory_use import formula
 from ftkit.model import loading, rounding
+from ftkit.report.table import Table, table
 
 SCRIPT = machine.package() / "distributed" / "train_script.py"
 IMPORTS = 2e8  # bytes of its own of a process that has imported torch and transformers
@@ -106,7 +107,7 @@ class RankRun:
             "bytes_per_rank": self.bytes, "formula_bytes": self.formula(),
             "traffic_per_rank": self.traffic}
 
-    def table(self) -> formatting.Table:
+    def table(self) -> Table:
         """Measured bytes of each rank beside the formula."""
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
                 for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
@@ -115,7 +116,7 @@ class RankRun:
             zero_simulator.volume(self.parameters["total"], self.zero, self.parameters["trainable"])
             * self._size
         )
-        return formatting.table([*rows, {"rank": "formula", **wanted, "sum": sum(wanted.values()),
+        return table([*rows, {"rank": "formula", **wanted, "sum": sum(wanted.values()),
                                     "moved in a step": moved}])
 
     def _title(self) -> str:

@@ -14,6 +14,8 @@ from ftkit.base import formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.experiment import fingerprint
+from ftkit.report import series
+from ftkit.report.table import Table
 
 # 97.5 % points of Student's t for 1 to 30 degrees of freedom; with more, the normal one is near.
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
@@ -85,7 +87,7 @@ class Comparison:
         return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
                           self.names)
 
-    def table(self) -> formatting.Table:
+    def table(self) -> Table:
         """What differs, and each effect, as rows."""
         rows = [{"": f"differs: {name}"} | dict(zip(self.names, map(_shown, values), strict=True))
                 for name, values in self.differs.items()]
@@ -94,7 +96,7 @@ class Comparison:
             for e in pair.effects.values():
                 rows.append({"": e.measure, a: formatting.cell(e.a), b: formatting.cell(e.b),
                              f"{b} - {a}": _with_band(e)})
-        return formatting.Table(rows or [{"": "nothing differs"}])
+        return Table(rows or [{"": "nothing differs"}])
 
     def picture(self):
         """Each measure with a panel: a dot per seed, mean and spread, for every group."""
@@ -174,7 +176,7 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
     """
     groups, names = [], []
     for place, given in enumerate((a, b, *more)):
-        group = formatting._listed(given)
+        group = series.as_runs(given)
         name = chr(ord("a") + place) if place < 26 else f"run {place + 1}"
         if not group:
             raise UserError(f"{name} is empty; give a Run or a list of Runs")

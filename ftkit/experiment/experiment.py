@@ -381,11 +381,10 @@ def _save(happened, out):
 def _live(wanted, happened, keys=None):
     if wanted is False or (wanted is None and not machine.in_notebook()):
         return None
-    from ftkit.report import plots
+    from ftkit.report.live import Live
 
-    return plots.Live(total_steps=happened.total_steps,
-                      before=happened.before, keys=keys,
-                      title=f"{happened.model_name} on {happened.data['name']}")
+    return Live(total_steps=happened.total_steps, before=happened.before, keys=keys,
+                title=f"{happened.model_name} on {happened.data['name']}")
 
 
 def _reset_peak(device):

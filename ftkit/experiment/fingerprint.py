@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ftkit.base import formatting
 from ftkit.base.config import Config
+from ftkit.report import series
 
 CUT = ("interrupted", "stopped by hand", "ended early", "not finished")
 HELD = {"model": "model", "data": "data", "validation": "validation data",
@@ -44,7 +44,7 @@ def fingerprint(model) -> str:
 def facts_of(group) -> dict:
     """Everything that may be a cause: config, model, data, what was measured, how far it went."""
     run = group[0]
-    facts = dict(formatting.config_of(run))
+    facts = dict(series.config_of(run))
     if facts.get("max_steps") is not None:
         facts.pop("epochs", None)
     if facts.get("method") == "full":  # fields that say how an adapter is made mean nothing here

@@ -72,9 +72,9 @@ class Run:
 
     def summary(self) -> str:
         """One sentence: what rose, what fell, by how much."""
-        from ftkit.report import plots
+        from ftkit.report import series
 
-        return plots.summary(self)
+        return series.summary(self)
 
     def to_dict(self) -> dict:
         """The JSON of `ftkit run --json`; numbers that are not finite become null."""

@@ -17,6 +17,7 @@ from ftkit.base import formatting, machine, progress_bar
 from ftkit.base.errors import UserError
 from ftkit.experiment import run, side_by_side
 from ftkit.model import loading
+from ftkit.report.table import table
 
 
 class Sweep(list):
@@ -26,7 +27,7 @@ class Sweep(list):
     how = ""
 
     def _repr_html_(self):
-        page = formatting.table(self)._repr_html_() if self else ""
+        page = table(self)._repr_html_() if self else ""
         return f"{page}<div>{html.escape(formatting.clean(self.how))}</div>"
 
 

@@ -20,7 +20,9 @@ from ftkit.base.errors import UserError
 from ftkit.data import schema
 from ftkit.lessons import claims, progress_log
 from ftkit.lessons.bugs import pipeline, zoo
-from ftkit.report import plots
+from ftkit.report import plots, series
+from ftkit.report.style import Picture
+from ftkit.report.table import Table, table
 
 BASELINE = {"max_steps": 32, "eval_steps": 4, "learning_rate": 1e-3, "precision": "fp32"}
 SEEDS = 3  # runs of one fault; cases share them
@@ -108,7 +110,7 @@ def rates(run) -> list[float]:
 
 def fell(run, key="val_loss") -> float:
     """Share of its first value that a measure lost."""
-    points = formatting.series(run, key)
+    points = series.points(run, key)
     return 1 - points[-1][1] / points[0][1]
 
 
@@ -119,7 +121,7 @@ def end(run) -> float:
 
 def rose(run, key) -> float:
     """How far it ends above its lowest value."""
-    points = formatting.series(run, key)
+    points = series.points(run, key)
     return points[-1][1] - min(y for _, y in points)
 
 
@@ -229,9 +231,9 @@ for _name, (_sign, _seen) in SIGNS.items():
 # ------------------------------------------------------------------------------------- cases
 
 
-def causes() -> formatting.Table:
+def causes() -> Table:
     """What a case may have, by category: settings (a run of Config) and code (`pipeline`)."""
-    return formatting.table([{"name": name, "cause": fault.title, "category": _category(name)}
+    return table([{"name": name, "cause": fault.title, "category": _category(name)}
                         for name, fault in FAULTS.items()])
 
 
@@ -269,13 +271,13 @@ class Case:
 
     # --------------------------------------------------------------------- what is to be seen
 
-    def log(self) -> formatting.Table:
+    def log(self) -> Table:
         """What was printed while it ran: every few steps, at most a dozen lines."""
-        keys = ["step", "learning_rate", "grad_norm", *formatting.loss_keys([self.run])]
+        keys = ["step", "learning_rate", "grad_norm", *series.loss_keys([self.run])]
         rows = self.run.rows
         measured = [row for row in rows if "val_loss" in row] or rows[::max(1, len(rows) // 8)]
         shown = sorted({row["step"]: row for row in (*rows[:2], *measured, rows[-1])}.items())
-        return formatting.table([{k: row[k] for k in keys if k in row} for _, row in shown])
+        return table([{k: row[k] for k in keys if k in row} for _, row in shown])
 
     def target(self) -> str:
         """What the repaired run must meet."""
@@ -284,7 +286,7 @@ class Case:
         return " and ".join(f"{key} at most {limit}"
                             for key, limit in SCENARIOS[self._fault.scenario][2].items())
 
-    def curves(self) -> plots.Picture:
+    def curves(self) -> Picture:
         """The losses of the log as curves."""
         return plots.curves(self.run)
 

@@ -20,8 +20,9 @@ import numpy as np
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
 from ftkit.model.interpolate import blend
-from ftkit.report import live, plots
+from ftkit.report import live, plots, series
 from ftkit.report import style as fig
+from ftkit.report.table import Table, table
 
 # -------------------------------------------------------------------- against a field of Config
 
@@ -87,7 +88,7 @@ def _by_line(runs, x: str, by: str) -> dict[str, dict]:
     """Name of the line → value of the field `x` → its runs."""
     lines: dict[str, dict] = {}
     for run in runs:
-        config = formatting.config_of(run)
+        config = series.config_of(run)
         lines.setdefault(str(config[by]), {}).setdefault(config[x], []).append(run)
     if not lines:
         raise UserError("no runs were given; expected a list of Runs, such as lab.sweep returns")
@@ -95,7 +96,7 @@ def _by_line(runs, x: str, by: str) -> dict[str, dict]:
 
 
 def _measure(run, key: str) -> float:
-    value = formatting.value(run, key)
+    value = series.value(run, key)
     if value is None:
         raise UserError(f"a run has no {key!r}; measured were {', '.join(run.after) or 'none'}")
     return value
@@ -156,7 +157,7 @@ class Frontier:
         if condition not in self.conditions:
             raise UserError(f"no condition {condition!r}; choose from "
                             f"{', '.join(self.conditions) or 'none yet'}")
-        return [formatting.to_float(formatting.value(run, key))
+        return [formatting.to_float(series.value(run, key))
                 for run in self.conditions[condition]]
 
     def gain(self, condition: str, over: Sequence[str] | None = None) -> list[float]:
@@ -181,9 +182,9 @@ class Frontier:
             picture.axes[0].plot(*zip(*line, strict=True), color=fig.QUIET, linewidth=1, zorder=1)
         return picture
 
-    def table(self, *keys: str) -> formatting.Table:
+    def table(self, *keys: str) -> Table:
         """A line for each condition, mean ± standard deviation over the seeds."""
-        return formatting.table(
+        return table(
             [{"condition": "before"} | {key: self.before[key] for key in keys}]
             + [{"condition": name} | {key: self.values(name, key) for key in keys}
                for name in self.conditions])

@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 from ftkit.base import formatting
+from ftkit.report import series
 
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
 TURNED = 0.05  # share of its best value by which val_loss must have risen again
@@ -38,7 +39,7 @@ def diagnose(run, baseline=None) -> list[Finding]:
     0.1, a val_loss 5 % above its best while the training loss went on falling, a val_loss that
     fell by less than 10 %, or that ends 10 % above the baseline's.
     """
-    losses = formatting.series(run, "loss")
+    losses = series.points(run, "loss")
     if not losses:
         return [Finding("underfitting", "no step was taken, so nothing was learned", "start a run",
                         {"steps": 0})]
@@ -74,7 +75,7 @@ def _diverged(run, losses) -> Finding | None:
 
 
 def _overfitting(run, losses) -> Finding | None:
-    points = [p for p in formatting.series(run, "val_loss") if math.isfinite(p[1])]
+    points = [p for p in series.points(run, "val_loss") if math.isfinite(p[1])]
     if len(points) < 4:
         return None
     step, best = min(points, key=lambda p: p[1])
@@ -111,7 +112,7 @@ def _underfitting(run, losses) -> Finding | None:
             evidence,
         )
     points = [
-        p for p in formatting.series(run, "val_loss" if ends else "loss") if math.isfinite(p[1])
+        p for p in series.points(run, "val_loss" if ends else "loss") if math.isfinite(p[1])
     ]
     quarter = [y for x, y in points if x <= 0.75 * points[-1][0]]
     if len(points) < 8 or end > quarter[-1] * (1 - STILL) or end < 0.05 * start:
@@ -127,7 +128,7 @@ def _underfitting(run, losses) -> Finding | None:
 
 def _forgetting(run) -> list[Finding]:
     found = []
-    for key in formatting.loss_keys([run]):
+    for key in series.loss_keys([run]):
         ends = _ends(run, key)
         if key in ("loss", "val_loss") or not ends or not ends[1] - ends[0] >= FORGOT:
             continue
@@ -149,7 +150,7 @@ def _forgetting(run) -> list[Finding]:
 def _fine(run, losses, baseline) -> Finding:
     ends = _ends(run, "val_loss")
     start, end = ends or (losses[0][1], _tail(losses))
-    kept = [key for key in formatting.loss_keys([run]) if key not in ("loss", "val_loss")]
+    kept = [key for key in series.loss_keys([run]) if key not in ("loss", "val_loss")]
     probes = " and no probe rose by more than 0.1" if kept else "; no probe was watched"
     best = _ends(baseline, "val_loss") if _same_validation(run, baseline) and ends else None
     if best and end > best[1] * (1 + BEHIND) and end - best[1] > 0.05:

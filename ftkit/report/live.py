@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from ftkit.base import formatting, machine, progress_bar
+from ftkit.report import series
 from ftkit.report import style as fig
 
 RATE = "learning_rate"
@@ -43,9 +44,9 @@ class Live:
               behind: tuple | None = None):
         """A run starts, the first or another one in the same figure; draws the empty axes."""
         self.total, self.behind = total_steps, behind
-        self.pale = [(key, [p for p in formatting.series(behind[1], key)  # as far as this run goes
+        self.pale = [(key, [p for p in series.points(behind[1], key)  # as far as this run goes
                             if not total_steps or p[0] <= total_steps])
-                     for key in (formatting.loss_keys([behind[1]]) if behind else [])]
+                     for key in (series.loss_keys([behind[1]]) if behind else [])]
         self.data: dict[str, list[tuple[float, float]]] = {
             key: [(0.0, formatting.to_float(v))] for key, v in (before or {}).items()
             if self._drawn(key)}
@@ -216,16 +217,16 @@ def _final(run, title: str, keys=None) -> fig.Picture:
     """The two panels of the live figure, whole."""
     with fig.style():
         figure, (top, low) = _two_panels(keys)
-        drawn = [key for key in keys or formatting.loss_keys([run]) if formatting.series(run, key)]
+        drawn = [key for key in keys or series.loss_keys([run]) if series.points(run, key)]
         fig.draw(top, fig.lines_of([("", [run])], drawn, "step"))
-        rates = formatting.series(run, RATE)
+        rates = series.points(run, RATE)
         if rates:
             low.plot(*zip(*rates, strict=True), **RATE_LOOK)
         low.text(1.03, 0.5, "learning rate", transform=low.transAxes, va="center")
         peak = max((v for _, v in rates), default=0.0)
         low.set(ylim=(0, 1.1 * peak or 1.0))
         low.set_yticks([0, peak] if peak else [0], ["0", formatting.number(peak)][:1 + bool(peak)])
-    return fig.Picture(figure, (f"{title}: " if title else "") + formatting.summary(run, keys))
+    return fig.Picture(figure, (f"{title}: " if title else "") + series.summary(run, keys))
 
 
 def notebook_display() -> Callable[[dict], None] | None:

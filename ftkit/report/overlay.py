@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ftkit.base import formatting
-from ftkit.report import diagnose, live
+from ftkit.report import diagnose, live, series
 from ftkit.report import style as fig
 
 SHOWN = 4  # runs in one figure, the baseline among them
@@ -65,8 +65,8 @@ def picture(runs: list, baseline) -> fig.Picture | None:
 def _stacked(runs: dict) -> fig.Picture:
     """One panel over the other, narrow enough to stand beside the controls: val_loss and what
     else was watched; the training loss is too noisy to tell several runs apart."""
-    keys = [key for key in formatting.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
-    groups = formatting.grouped(runs)
+    keys = [key for key in series.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
+    groups = series.grouped(runs)
     high = 0.5 + 2.05 * len(keys)
     with fig.style():
         figure = fig.new_figure(8.2, high)
@@ -77,4 +77,4 @@ def _stacked(runs: dict) -> fig.Picture:
             ax.set_ylabel(formatting.clean(key), parse_math=False)
             ax.tick_params(labelbottom=key == keys[-1])
         ax.set_xlabel("step")
-    return fig.Picture(figure, formatting.compared(groups, keys))
+    return fig.Picture(figure, series.compared(groups, keys))

@@ -9,12 +9,12 @@ import math
 
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean, number, summary, table, value
+from ftkit.base.formatting import clean, number
+from ftkit.report import series
 from ftkit.report import style as fig
-from ftkit.report.live import Live
 from ftkit.report.style import Picture
 
-__all__ = ["Live", "Picture", "curves", "scatter", "summary", "table"]
+__all__ = ["curves", "scatter"]
 AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
         "seconds": "seconds of training", "learning_rate": "learning rate"}
 
@@ -28,7 +28,7 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     deviation. The ring is the best validation step, a cross the last value before a run diverged.
     Raises ValueError for a key that no run has.
     """
-    groups = formatting.grouped(runs)
+    groups = series.grouped(runs)
     members = [run for _, group in groups for run in group]
     keys = _checked(members, keys, x)
     one = len(groups) == 1
@@ -39,7 +39,7 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
         for place, panel, lines in zip(places, panels, drawn, strict=True):
             fig.draw(place, lines, x)
             _name_axes(place, panel, x)
-    text = summary(members[0]) if len(members) == 1 else formatting.compared(groups, keys)
+    text = series.summary(members[0]) if len(members) == 1 else series.compared(groups, keys)
     return Picture(places[0].figure, text)
 
 
@@ -55,10 +55,10 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
     seconds and bytes are better low, other measures high; a field of Config is no measure).
     Raises ValueError for a measure that no run has.
     """
-    groups = formatting.grouped(runs, label)
+    groups = series.grouped(runs, label)
     members = [run for _, group in groups for run in group]
     for key in (x, y):
-        if all(value(run, key) is None for run in members):
+        if all(series.value(run, key) is None for run in members):
             known = ", ".join(dict.fromkeys(k for run in members for k in run.after))
             raise UserError(f"no run has {key!r}; measured were {known or 'none'}; a field of "
                             "Config or an attribute of Run such as seconds is accepted too")
@@ -98,7 +98,7 @@ def _frontier(points, x, y, members) -> list:
 
 
 def _fields(runs) -> set:
-    return set().union(*(formatting.config_of(run) for run in runs))
+    return set().union(*(series.config_of(run) for run in runs))
 
 
 def _score(key, runs) -> bool:
@@ -108,18 +108,18 @@ def _score(key, runs) -> bool:
 
 
 def _over_seeds(runs, key) -> tuple[float, float]:
-    return formatting.mean_sd([formatting.to_float(value(run, key)) for run in runs])
+    return formatting.mean_sd([formatting.to_float(series.value(run, key)) for run in runs])
 
 
 def _checked(runs, keys, x) -> list[str]:
-    known = dict.fromkeys(formatting.loss_keys(runs))
+    known = dict.fromkeys(series.loss_keys(runs))
     known.update(dict.fromkeys(k for run in runs for row in run.rows for k in row))
     for key in keys:
         if key not in known:
             raise UserError(f"no run has {key!r}; known: {', '.join(map(str, known)) or 'none'}")
     if any(run.rows for run in runs) and not any(x in row for run in runs for row in run.rows):
         raise UserError(f"x is {x!r}; expected step, epoch, tokens or seconds")
-    return list(keys) or formatting.loss_keys(runs) or ["loss"]
+    return list(keys) or series.loss_keys(runs) or ["loss"]
 
 
 def panel_axes(drawn) -> list:

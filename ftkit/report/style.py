@@ -18,7 +18,8 @@ import zlib
 from typing import NamedTuple
 
 from ftkit.base import quiet
-from ftkit.base.formatting import clean, mean_sd, number, series
+from ftkit.base.formatting import clean, mean_sd, number
+from ftkit.report import series
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
@@ -144,7 +145,7 @@ def lines_of(groups, keys, x: str) -> list[Line]:
         for key in keys:
             at = {}
             for run in members:
-                for where, y in series(run, key, x):
+                for where, y in series.points(run, key, x):
                     at.setdefault(where, []).append(y)
             points = [(where, *mean_sd(ys)) for where, ys in sorted(at.items())]
             if not points:

@@ -380,7 +380,7 @@ def startup(task):
 def live(task):
     """A run with the live figure against one without: CPU seconds of the steps after the first."""
     from ftkit.engine import loop
-    from ftkit.report import plots
+    from ftkit.report.live import Live
 
     def once(listen):
         import ftkit as ft
@@ -398,7 +398,7 @@ def live(task):
     without, with_figure = [], []
     for _ in range(task["rounds"]):
         without.append(once(None))
-        figure = plots.Live(total_steps=task["steps"], show=shown.append)
+        figure = Live(total_steps=task["steps"], show=shown.append)
         with_figure.append(once(figure))
     return {"without": min(without), "with": min(with_figure), "pictures": len(shown)}
 

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from ftkit.base import formatting
-from ftkit.report import overlay, plots
+from ftkit.report import overlay, plots, series
 from ftkit.report import style as fig
 from ftkit.report.live import Live
+from ftkit.report.table import table
 
 pytestmark = pytest.mark.quick
 
@@ -49,7 +50,7 @@ def pixels(png):
 
 
 def test_the_sentence_says_what_fell_what_rose_and_where_it_was_best():
-    assert plots.summary(make_run()) == (
+    assert series.summary(make_run()) == (
         "val_loss fell from 4.10 to 0.60 (best 0.50 at step 2); "
         "general_loss rose from 0.86 to 1.10; loss fell from 4.00 to 1.00.")
 
@@ -57,7 +58,7 @@ def test_the_sentence_says_what_fell_what_rose_and_where_it_was_best():
 def test_a_diverged_run_says_when():
     run = make_run(losses=(4.0, 9.0, NAN), val=(5.0,), general=NAN,
                    stopped="diverged at step 3: the loss is nan")
-    text = plots.summary(run)
+    text = series.summary(run)
     assert "loss rose from 4.00 to 9.00 and diverged at step 3" in text
     assert "general_loss stayed at 0.86 and diverged at step 1" in text
     assert text.count("the loss is nan") == 0
@@ -65,26 +66,26 @@ def test_a_diverged_run_says_when():
 
 def test_a_stopped_run_and_an_empty_run_are_told():
     run = make_run(stopped="interrupted after step 3 of 60")
-    assert plots.summary(run).endswith("; stopped: interrupted after step 3 of 60.")
-    assert plots.summary(make_run(losses=())) == (
+    assert series.summary(run).endswith("; stopped: interrupted after step 3 of 60.")
+    assert series.summary(make_run(losses=())) == (
         "no step was taken; val_loss was 4.10; general_loss was 0.86.")
     bare = SimpleNamespace(rows=[], before={}, after={}, stopped=None)
-    assert plots.summary(bare) == "no step was taken."
+    assert series.summary(bare) == "no step was taken."
 
 
 def test_the_curve_of_a_stopped_run_ends_in_what_was_measured_after_it():
     run = make_run(stopped="interrupted after step 3 of 60")
     run.after["val_loss"] = run.rows[-1].pop("val_loss")
-    assert formatting.series(run, "val_loss") == [(0, 4.1), (1, 2.0), (2, 0.5), (3, 0.6)]
+    assert series.points(run, "val_loss") == [(0, 4.1), (1, 2.0), (2, 0.5), (3, 0.6)]
     assert "val_loss: 0.60" in texts(plots.curves(run, "val_loss"))
     run.stopped = None  # then nothing says when `after` was measured
-    assert formatting.series(run, "val_loss")[-1] == (2, 0.5)
+    assert series.points(run, "val_loss")[-1] == (2, 0.5)
 
 
 def test_null_of_a_stored_run_is_read_as_nan():
     run = make_run()
     run.after["general_loss"] = None
-    assert "general_loss rose from 0.86 to 1.10 and diverged at step 3" in plots.summary(run)
+    assert "general_loss rose from 0.86 to 1.10 and diverged at step 3" in series.summary(run)
 
 
 # ------------------------------------------------------------------------------- curves
@@ -96,7 +97,7 @@ def test_curves_default_to_every_loss_and_start_before_training():
     assert [len(line.get_xdata()) for line in ax.lines[:2]] == [3, 4]
     assert list(ax.lines[1].get_ydata()) == [4.1, 2.0, 0.5, 0.6]
     assert texts(picture) == ["loss: 1.00", "val_loss: 0.60", "general_loss: 1.10"]
-    assert repr(picture) == plots.summary(make_run())
+    assert repr(picture) == series.summary(make_run())
 
 
 def test_the_ring_stands_at_the_best_validation_step():
@@ -257,7 +258,7 @@ def test_text_from_data_is_neither_html_nor_maths():
         assert "\u202e" not in page and "\x1b" not in page
     frames = []
     Live(10, evil, show=frames.append).finish(run)
-    for page in [plots.table([run, other])._repr_html_(), frames[-1]["text/html"]]:
+    for page in [table([run, other])._repr_html_(), frames[-1]["text/html"]]:
         assert "<img src=x" not in page
 
 
@@ -343,11 +344,11 @@ def test_scatter_takes_config_fields_and_a_label():
 
 
 def test_a_table_of_runs_shows_mean_and_deviation_over_seeds():
-    shown = plots.table([make_run(seed=s, val=(1.0 + s,)) for s in range(3)])
+    shown = table([make_run(seed=s, val=(1.0 + s,)) for s in range(3)])
     assert repr(shown).splitlines()[1].split() == [
         "run-0.001-0", "3", "2.00", "±", "1.00", "1.10", "±", "0.00"]
     assert "<td>2.00 ± 1.00</td>" in shown._repr_html_()
-    assert repr(plots.table([{"task": "a", "score": 0.5}, {"task": "b", "n": 3}])) == (
+    assert repr(table([{"task": "a", "score": 0.5}, {"task": "b", "n": 3}])) == (
         "task  score  n\na     0.50\nb            3")
 
 
@@ -379,7 +380,7 @@ def test_the_live_figure_shows_progress_and_leaves_a_picture(monkeypatch):
     assert len(frames) == 22  # the empty axes, one for each row, the final picture
     assert "step 20 of 20 · loss 0.20 · 10.0 s · 200 tokens/s" in frames[-2]["text/plain"]
     assert '<progress max="20" value="20">' in frames[-2]["text/html"]
-    assert frames[-1]["text/plain"] == f"tiny on translation: {plots.summary(run)}"
+    assert frames[-1]["text/plain"] == f"tiny on translation: {series.summary(run)}"
     assert "image/png" in frames[-1] and "<progress" not in frames[-1]["text/html"]
     sizes = {pixels(base64.b64decode(re.search("base64,([^\"]+)", f["text/html"])[1])).size
              for f in frames[:-1]}
@@ -491,7 +492,7 @@ def test_a_run_behind_is_drawn_pale_and_named_without_being_read_as_maths():
     before = SimpleNamespace(rows=[{"step": n, "loss": 3.0 / n} for n in range(1, 90)],
                              before={"val_loss": 9.0}, after={"val_loss": 1.0})
     shown = []
-    live = plots.Live(total_steps=10, before={"val_loss": 2.0}, show=shown.append,
+    live = Live(total_steps=10, before={"val_loss": 2.0}, show=shown.append,
                       behind=("$\\base$ <b>", before))
     live({"step": 1, "loss": 2.0, "learning_rate": 1e-3})
     pale = [line for line in live.figure.axes[0].lines if line.get_alpha()]
@@ -503,7 +504,7 @@ def test_a_run_behind_is_drawn_pale_and_named_without_being_read_as_maths():
 
 def test_rows_can_be_added_without_a_picture_each():
     shown = []
-    live = plots.Live(total_steps=10, show=shown.append)
+    live = Live(total_steps=10, show=shown.append)
     for step in range(1, 9):
         live.add({"step": step, "loss": 1.0})
     assert len(shown) == 1

@@ -21,6 +21,8 @@ from ftkit.lessons import claims, progress_log
 from ftkit.lessons.bugs import pipeline
 from ftkit.lessons.bugs.bugs import BUGS, CHANGES
 from ftkit.report import plots
+from ftkit.report.style import Picture
+from ftkit.report.table import Table, table
 
 SEEDS = 3  # baseline runs that all cases share
 
@@ -115,9 +117,9 @@ def deviations(symptoms: dict, baseline: dict) -> dict[str, str]:
 # ----------------------------------------------------------------------------- the cases
 
 
-def names() -> formatting.Table:
+def names() -> Table:
     """The bugs one may guess."""
-    return formatting.table([{"name": name, "bug": bug.title} for name, bug in BUGS.items()])
+    return table([{"name": name, "bug": bug.title} for name, bug in BUGS.items()])
 
 
 def bug_of(seed: int) -> str:
@@ -155,9 +157,9 @@ class Case:
         """What the instruments read: name → number."""
         return dict(self._broken.symptoms)
 
-    def table(self) -> formatting.Table:
+    def table(self) -> Table:
         """Every instrument, this run beside a baseline run (of another seed)."""
-        return formatting.table([
+        return table([
             {"instrument": name, "what it reads": text,
              "this run": self._broken.symptoms[name],
              "a baseline run": self._baseline.symptoms[name]}
@@ -169,7 +171,7 @@ class Case:
     def __repr__(self):
         return f"Case {self.seed}: one bug is in it\n{self.table()!r}"
 
-    def curve(self) -> plots.Picture:
+    def curve(self) -> Picture:
         """The training loss, beside that of a baseline run."""
         return plots.curves({"this run": self._broken.trained,
                              "a baseline run": self._baseline.trained}, "loss")
@@ -183,12 +185,12 @@ class Case:
         return encoding.show_batch([{"input_ids": ids, "labels": labels}
                                   for ids, labels in zip(*rows, strict=True)], tokenizer)
 
-    def answers(self, n: int = 8) -> formatting.Table:
+    def answers(self, n: int = 8) -> Table:
         """What was asked of the served model, wanted, and said."""
         test = pipeline.records()[2]
         rows = [{"asked": schema.prompt_of(r), "wanted": r["output"], "said": a}
                 for r, a in zip(test, self._broken.said, strict=True)]
-        return formatting.table(rows[:: max(1, len(rows) // n)][:n])
+        return table(rows[:: max(1, len(rows) // n)][:n])
 
     def guess(self, name: str) -> claims.Verdict:
         """Name the bug; the verdict says what speaks against a wrong name. Kept as progress."""

@@ -1,0 +1,184 @@
+"""The numbers of runs: the points of a curve, groups of seeds, and sentences about both.
+
+    points(run, "val_loss")   [(0.0, 4.1), (120.0, 0.5), ...]
+    summary(run)              "val_loss fell from 4.10 to 0.52 (best 0.50 at step 120); ..."
+
+A run is anything with `rows`, `before` and `after`, as `Run` has them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import clean, mean_sd, number, to_float
+
+
+def points(run, key: str, x: str = "step") -> list[tuple[float, float]]:
+    """(x, value) of every row that has both; the value before training is at x = 0.
+
+    A run that was stopped between two evaluations ends with the evaluation after the stop, one
+    that diverged there with nan.
+    """
+    pairs = [(0.0, to_float(run.before[key]))] if key in run.before else []
+    pairs += [(to_float(row[x]), to_float(row[key])) for row in run.rows
+              if key in row and x in row]
+    last = run.rows[-1] if run.rows else {}
+    if pairs and x in last and key not in last:
+        if not math.isfinite(to_float(last.get("loss"))):
+            pairs.append((to_float(last[x]), math.nan))
+        elif getattr(run, "stopped", None) and key in run.after:
+            pairs.append((to_float(last[x]), to_float(run.after[key])))
+    return pairs
+
+
+def loss_keys(runs) -> list[str]:
+    """loss, val_loss, then every other `..._loss` in the order in which the runs have them."""
+    keys = dict.fromkeys(["loss", "val_loss"])
+    for run in runs:
+        for source in (run.before, *run.rows):
+            keys.update(dict.fromkeys(key for key in source if str(key).endswith("_loss")))
+    return [key for key in keys if any(points(run, key) for run in runs)]
+
+
+def value(run, key: str) -> float | None:
+    """`key` after the run, in its config, among its attributes, or in its last row that has it."""
+    for source in (run.after, config_of(run), vars(run), *reversed(run.rows)):
+        if key in source:
+            return to_float(source[key])
+    attribute = getattr(run, key, None)  # a property, such as tokens_per_second
+    return None if attribute is None else to_float(attribute)
+
+
+def config_of(run) -> dict:
+    """The fields of a run's config; empty without one."""
+    config = getattr(run, "config", None)
+    if hasattr(config, "to_dict"):
+        return config.to_dict()
+    return dict(vars(config)) if config else {}
+
+
+def as_runs(runs) -> list:
+    """A list of Runs, given one or several. Raises UserError for anything else."""
+    runs = [runs] if hasattr(runs, "rows") else list(runs)
+    for run in runs:
+        if not (hasattr(run, "rows") and hasattr(run, "after")):
+            raise UserError(f"{run!r:.80} is not a Run; give a Run or a list of Runs, as "
+                            "`Experiment.run`, `Experiment.sweep` and `load_run` return")
+    return runs
+
+
+def grouped(runs, label=None) -> list[tuple[str, list]]:
+    """(label, members): runs that differ only in their seed form one group, in order of arrival.
+
+    runs: a Run, several, or a dict label → Run or several. label: a field of Config or a function
+    of a run; by default the fields in which the groups differ. Raises UserError for no runs.
+    """
+    if isinstance(runs, dict):
+        groups = [(clean(name), list(members) if isinstance(members, list | tuple) else [members])
+                  for name, members in runs.items()]
+    else:
+        members_of, settings_of = {}, {}
+        for run in as_runs(runs):
+            settings = {"model": getattr(run, "model_name", None),
+                        "data": (getattr(run, "data", None) or {}).get("name"),
+                        **{k: v for k, v in config_of(run).items() if k != "seed"}}
+            members_of.setdefault(str(settings), []).append(run)
+            settings_of[str(settings)] = settings
+        names = dict.fromkeys(name for settings in settings_of.values() for name in settings)
+        differing = [name for name in names
+                     if len({str(settings.get(name)) for settings in settings_of.values()}) > 1]
+        groups = [(_label(label, members[0], settings_of[key], differing), members)
+                  for key, members in members_of.items()]
+    if not groups or not all(members for _, members in groups):
+        raise UserError("no runs were given; expected a Run or a list of Runs")
+    return [(f"{name} (ended early)" if all(map(_ended_early, members)) else name, members)
+            for name, members in groups]
+
+
+def _ended_early(run) -> bool:
+    """Whether successive halving ended this run, so that its last value is not its final one."""
+    return str(getattr(run, "stopped", None) or "").startswith("ended early")
+
+
+def _label(label, run, settings: dict, differing: list[str]) -> str:
+    """The name of a group, from one of its runs and the settings that its runs share."""
+    if callable(label):
+        return clean(label(run))
+    if label is not None and label not in settings:
+        raise UserError(f"label is {label!r}; expected a field of Config or a function of a run")
+    names = [label] if label is not None else differing
+    if not names:
+        return clean(getattr(run, "id", "run"))
+    values = [(name, settings.get(name)) for name in names]
+    return clean(", ".join(f"{name}={v:g}" if isinstance(v, float) else f"{name}={v}"
+                           for name, v in values))
+
+
+# ------------------------------------------------------------------------------ sentences
+
+
+def summary(run, keys=None) -> str:
+    """One sentence about one run: what rose, what fell, by how much, and the best value.
+
+    keys: the measures it is about; by default the losses."""
+    keys = keys or [key for key in loss_keys([run]) if key != "loss"] + ["loss"]
+    clauses = []
+    for key in keys:
+        pairs = points(run, key)
+        if run.rows and pairs and key in run.after:
+            pairs = pairs + [(run.rows[-1].get("step", 0), to_float(run.after[key]))]
+        if pairs:
+            clauses.append(_course(key, pairs, best=key == "val_loss"))
+    if not run.rows:
+        clauses.insert(0, "no step was taken")
+    stopped = clean(getattr(run, "stopped", None) or "")
+    if stopped and not ("diverged" in stopped and any("diverged" in c for c in clauses)):
+        clauses.append(f"stopped: {stopped}")
+    return "; ".join(clauses) + "."
+
+
+def compared(groups, keys) -> str:
+    """One sentence about several runs: for each key, the lowest and the highest final value."""
+    return "; ".join(f"{clean(key)} {_extremes(groups, key)}" for key in keys) + "."
+
+
+def _extremes(groups, key) -> str:
+    """Where `key` ended lowest and highest, and which groups diverged."""
+    ends = {name: mean_sd([to_float(value(run, key)) for run in members])[0]
+            for name, members in groups if value(members[0], key) is not None}
+    finite = {name: end for name, end in ends.items() if math.isfinite(end)}
+    clauses = []
+    if finite:
+        low, high = min(finite, key=finite.__getitem__), max(finite, key=finite.__getitem__)
+        if finite[low] != finite[high]:
+            clauses = [f"ended lowest at {number(finite[low])} ({low})",
+                       f"highest at {number(finite[high])} ({high})"]
+        elif len(groups) > 1:
+            who = "all" if len(finite) > 1 else low
+            clauses = [f"ended at {number(finite[low])} ({who})"]
+        else:
+            clauses = [f"ended at {number(finite[low])}"]
+    if len(finite) < len(ends):
+        clauses.append(f"diverged: {', '.join(name for name in ends if name not in finite)}")
+    return ", ".join(clauses) or "was not measured"
+
+
+def _course(key, pairs, best: bool) -> str:
+    """How one measure moved, from its (x, value) pairs; `best` adds where it was lowest."""
+    key, finite = clean(key), [pair for pair in pairs if math.isfinite(pair[1])]
+    diverged_at = next((x for x, y in pairs if not math.isfinite(y)), None)
+    if not finite:
+        return f"{key} diverged at step {diverged_at:g}"
+    first, last = finite[0][1], finite[-1][1]
+    if len(pairs) == 1:
+        text = f"{key} was {number(first)}"
+    elif number(first) == number(last):
+        text = f"{key} stayed at {number(first)}"
+    else:
+        verb = "rose" if last > first else "fell"
+        text = f"{key} {verb} from {number(first)} to {number(last)}"
+    if best and len(finite) > 2:
+        step, low = min(finite, key=lambda pair: pair[1])
+        text += f" (best {number(low)} at step {step:g})"
+    return text if diverged_at is None else f"{text} and diverged at step {diverged_at:g}"

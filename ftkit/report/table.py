@@ -1,0 +1,57 @@
+"""Tables that draw themselves in a notebook and a terminal: of dicts, or of Runs.
+
+    table([{"rank": 8, "val_loss": 0.52}]); table(runs)     # one line for each config
+"""
+
+from __future__ import annotations
+
+import html
+
+from ftkit.base.formatting import cell, clean, to_float
+from ftkit.report import series
+
+
+class Table:
+    """Rows of cells that draw themselves; `.rows` are the dicts it was built from."""
+
+    def __init__(self, rows: list[dict]):
+        self.rows = rows
+        self._columns = list(dict.fromkeys(key for row in rows for key in row))
+        self._lines = [[clean(column) for column in self._columns]]
+        self._lines += [[clean(cell(row.get(column))) for column in self._columns]
+                        for row in rows]
+
+    def _repr_html_(self) -> str:
+        # Text is aligned left; a notebook aligns numbers right by itself.
+        styles = [" style='text-align:left'" if any(isinstance(row.get(column), str)
+                                                    for row in self.rows) else ""
+                  for column in self._columns]
+        tags = ["th"] + ["td"] * len(self.rows)
+        lines = "".join(
+            "<tr>" + "".join(f"<{tag}{style}>{html.escape(text)}</{tag}>"
+                             for text, style in zip(line, styles, strict=True)) + "</tr>"
+            for tag, line in zip(tags, self._lines, strict=True))
+        return f"<table>{lines}</table>"
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(*self._lines, strict=True)]
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+            for line in self._lines)
+
+
+def table(rows) -> Table:
+    """A table of dicts, or of Runs: one line for each config with the number of its seeds.
+
+    A list of numbers in a cell, and a measure over several seeds, is shown as mean ± sample
+    standard deviation. Raises UserError for what is neither dicts nor Runs.
+    """
+    if isinstance(rows, list | tuple) and all(isinstance(row, dict) for row in rows):
+        return Table(list(rows))
+    lines = []
+    for name, members in series.grouped(rows):
+        keys = dict.fromkeys(key for run in members for key in run.after)
+        lines.append({"run": name, "seeds": len(members)} | {
+            key: [to_float(run.after[key]) for run in members if key in run.after]
+            for key in keys})
+    return Table(lines)

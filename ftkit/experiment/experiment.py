@@ -17,7 +17,7 @@ from ftkit.base.errors import UserError
 from ftkit.base.progress_bar import Bar
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, run
-from ftkit.model import adapter_folder, cache, export, loading, peft_methods, rounding
+from ftkit.model import adapter_folder, cache, export, loading, merge, rounding
 
 _read = weakref.WeakKeyDictionary()  # Experiment → its records as tokens, read once for many runs
 
@@ -180,7 +180,7 @@ class Experiment:
                                 "quantized while they are loaded; save the tuned model first")
             model, tokenizer = self.model
             model = copy.deepcopy(model)
-            return peft_methods.unwrap(model), tokenizer
+            return merge.unwrap(model), tokenizer
         if config.method == "qlora":
             if adapter_folder.is_adapter(loading.locate(self.model)):
                 raise UserError(f"qlora needs a whole model and {self.model} is an adapter; "

@@ -19,7 +19,7 @@ import numpy as np
 
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
-from ftkit.model.interpolate import blend
+from ftkit.model.merge import blend
 from ftkit.report import live, plots, series
 from ftkit.report import style as fig
 from ftkit.report.table import Table, table
@@ -139,7 +139,7 @@ class Frontier:
         return self
 
     def blend(self, base_model, condition: str, shares: Sequence[float]) -> Frontier:
-        """Points between the base and the models of a condition; see `ftkit.model.interpolate`."""
+        """Points between the base and the models of a condition; see `ftkit.model.merge`."""
         for share in shares:
             name = f"{condition}, blend {share:g}"
             self.conditions[name] = []

@@ -1,8 +1,8 @@
-"""Folders that hold an adapter: whose base, and is it whole and safe to read.
+"""Folders that hold a peft adapter: which base model it belongs to, and applying it to that base.
 
-    saved.is_adapter("my-adapter"); saved.base_of("my-adapter")   # "tiny", a folder or a hub id
+    adapter_folder.base_of("my-adapter")   # "tiny", a folder or a hub id
 
-peft's own format, whoever wrote it: adapter_config.json and adapter_model.safetensors.
+The format is peft's own, whoever wrote it: adapter_config.json and adapter_model.safetensors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ftkit.base import quiet
 from ftkit.base.errors import UserError
 from ftkit.data.jsonl import show
 
@@ -23,10 +24,10 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def base_of(folder: str | Path) -> str:
-    """Tier name, folder or hub id of the model that the adapter was trained on.
+    """The model that the adapter was trained on: tiny, smollm2, a folder or a hub id.
 
-    An adapter of tiny or smollm2 names the folder in which they lay on its own machine, so they
-    are found by their names. ValueError for a config that names no base.
+    An adapter of tiny or smollm2 names the folder that it had on its own machine, so these two are
+    found by their names. UserError for a config that names no base.
     """
     base = read_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base.strip():
@@ -46,55 +47,48 @@ def _is_folder(path: Path) -> bool:
 
 
 def read_config(folder: str | Path) -> dict:
-    """adapter_config.json as a dict; ValueError in words if it is none."""
+    """adapter_config.json as a dict; UserError if it is missing or not peft's."""
     path = _path(folder)
     try:
-        found = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}); expected what peft's save_pretrained "
                         "writes") from None
-    if not isinstance(found, dict) or not isinstance(found.get("peft_type"), str):
+    if not isinstance(content, dict) or not isinstance(content.get("peft_type"), str):
         raise UserError(f"{path} names no peft_type; expected what peft's save_pretrained writes")
-    return found
+    return content
 
 
 def apply(model, folder: str | Path):
-    """The peft model of `model` (in place) and the adapter in `folder`, for inference.
+    """The peft model of `model` (changed in place) and the adapter in `folder`, for inference.
 
-    Raises ValueError for an adapter that is not whole, is a pickle, or belongs to another model.
+    Raises UserError for an adapter that is incomplete, is a pickle, or belongs to another model.
     """
     import peft
 
     folder = Path(folder).expanduser()
-    about = read_config(folder)
+    stored = read_config(folder)
     if not (folder / WEIGHTS).is_file():
-        pickled = " (adapter_model.bin is a pickle, which can run code: convert it with a peft "\
-                  "you trust)" if (folder / "adapter_model.bin").is_file() else ""
+        pickled = (" (adapter_model.bin is a pickle, which can run code: convert it with a peft "
+                   "you trust)") if (folder / "adapter_model.bin").is_file() else ""
         raise UserError(f"{folder} has no {WEIGHTS}{pickled}")
     kinds = [kind.value for kind in peft.PeftType]
-    if about["peft_type"] not in kinds:
-        raise UserError(f"{folder / CONFIG}: peft_type is {show(about['peft_type'])}, which this "
+    if stored["peft_type"] not in kinds:
+        raise UserError(f"{folder / CONFIG}: peft_type is {show(stored['peft_type'])}, which this "
                         f"peft does not have; it has {', '.join(kinds)}")
-    known = set(peft.PEFT_TYPE_TO_CONFIG_MAPPING[about["peft_type"]].__dataclass_fields__)
+    known = set(peft.PEFT_TYPE_TO_CONFIG_MAPPING[stored["peft_type"]].__dataclass_fields__)
     try:
-        with _quiet():
-            asked = peft.PeftConfig.from_peft_type(
-                **{k: v for k, v in about.items() if k in known | {"peft_type"}})
-            asked.inference_mode = True
-            return peft.PeftModel.from_pretrained(model, str(folder), config=asked).eval()
-    except Exception as error:  # peft raises what it likes for a folder that makes no sense
+        with quiet.no_warnings():  # the error below replaces them
+            config = peft.PeftConfig.from_peft_type(
+                **{k: v for k, v in stored.items() if k in known | {"peft_type"}})
+            config.inference_mode = True
+            return peft.PeftModel.from_pretrained(model, str(folder), config=config).eval()
+    except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the adapter in {folder} does not fit its base model: "
                         f"{show(reason, 200)}") from None
-
-
-def _quiet():
-    """Without the warnings that `apply` turns into one sentence."""
-    import warnings
-
-    return warnings.catch_warnings(action="ignore")
 
 
 def _path(folder) -> Path:

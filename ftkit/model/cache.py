@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from ftkit.model import loading, peft_methods
+from ftkit.model import loading, merge
 
 KEEP_BYTES = 2**30  # weights of a model that is larger than this are read from the disk each time
 _loaded: dict = {}  # name → (model, tokenizer), never trained
@@ -14,7 +14,7 @@ def fresh(name: str):
     """(model, tokenizer) as loaded from `name`, adapters merged; the caller may train the model."""
     if name not in _loaded:
         model, tokenizer = loading.load(name)
-        model = peft_methods.unwrap(model)
+        model = merge.unwrap(model)
         if sum(p.nbytes for p in model.parameters()) > KEEP_BYTES:
             return model, tokenizer
         _loaded[name] = (model, tokenizer)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
-from ftkit.model import adapter_folder, loading, peft_methods
+from ftkit.model import adapter_folder, loading, merge
 
 RECIPE = "ftkit_run.json"  # what `ftkit run --out` leaves beside the weights
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -74,7 +74,7 @@ def _whole(source: Path, recipe: dict, dtype: str):
     if recipe.get("config", {}).get("method") == "qlora":
         _as_quantized(base, base_name)
     model = adapter_folder.apply(base, source)
-    return peft_methods.unwrap(model), loading.load_tokenizer(str(source))
+    return merge.unwrap(model), loading.load_tokenizer(str(source))
 
 
 def _as_quantized(model, name: str):

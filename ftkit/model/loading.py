@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import socket
 import urllib.parse
 import urllib.request
-import warnings
 from pathlib import Path
 
 from ftkit.base import machine, quiet
@@ -21,13 +19,7 @@ from ftkit.base.errors import UserError
 from ftkit.data.jsonl import show
 from ftkit.model import adapter_folder
 
-# What `import peft`, `get_peft_model` and prefix tuning print on every CPU machine, though it asks
-# for nothing that a user could or should do.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-warnings.filterwarnings("ignore", message="`past_key_values` is deprecated")
-# The hub's retries, a line each; what came of them is told in one sentence.
-logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
+quiet.mute_known_noise()
 
 
 def tiny_path() -> Path:
@@ -36,7 +28,7 @@ def tiny_path() -> Path:
 
 
 def locate(name: str) -> str:
-    """Folder or hub id of a model; ValueError in words when `name` can be neither.
+    """Folder or hub id of a model; UserError when `name` can be neither.
 
     tiny: the embedded base. smollm2: a fetched copy. Else a folder with a config.json or a peft
     adapter, else a hub id such as `HuggingFaceTB/SmolLM2-135M`.
@@ -50,11 +42,10 @@ def locate(name: str) -> str:
     if name == "smollm2":
         from ftkit.model import download
 
-        found = download.find("smollm2")
-        if found is None:
+        fetched = download.find("smollm2")
+        if fetched is None:
             raise UserError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
-        download.mend(found)
-        return str(found)
+        return str(fetched)
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file() or adapter_folder.is_adapter(folder):
         return str(folder)
@@ -67,46 +58,47 @@ def locate(name: str) -> str:
                     "or a hub id like HuggingFaceTB/SmolLM2-135M")
 
 
-SMALL = 2e7  # parameters below which a model is of the tier tiny, and leaves cores unused
+SMALL = 2e7  # parameters below which a model counts as tiny and leaves processor cores unused
 
 
 def tier(model) -> str:
-    """The row of default learning rates for a loaded model: tiny, of a few million parameters,
-    or other. It goes by size, so a tuned copy gets the rates of what it was tuned from."""
+    """The row of default learning rates for a loaded model: "tiny" for a few million parameters,
+    else "other". It depends on the size, so a tuned copy has the defaults of its base."""
     return "tiny" if count(model)[1] < SMALL else "other"
 
 
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
     """Load a model in fp32 and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
 
-    `quantize` keeps the linear layers in NF4 with double quantization (QLoRA). The folder of an
-    adapter gives a peft model on its base. Raises ValueError when the model cannot be found or
-    read. Only safetensors, no code from the hub.
+    `quantize` stores the linear layers in NF4 with double quantization (QLoRA). The folder of an
+    adapter gives a peft model on its base. Only safetensors, no code from the hub. Raises UserError
+    if the model cannot be found or read.
     """
     import torch
 
-    where = locate(name)
-    if adapter_folder.is_adapter(where):
-        base, _ = load(adapter_folder.base_of(where), quantize, device)
-        return adapter_folder.apply(base, where), load_tokenizer(name)
+    location = locate(name)
+    if adapter_folder.is_adapter(location):
+        base, _ = load(adapter_folder.base_of(location), quantize, device)
+        return adapter_folder.apply(base, location), load_tokenizer(location)
     device = device or machine.device()
     options = {"dtype": torch.float32, "use_safetensors": True}
-    content = read_config(where)
-    stored = bool(content.get("quantization_config"))  # quantized in its folder
-    if quantize and not stored:
+    content = read_config(location)
+    is_quantized = bool(content.get("quantization_config"))  # in its folder
+    if quantize and not is_quantized:
         options |= {"quantization_config": _nf4()}
-    if quantize or stored:
+    if quantize or is_quantized:
         options |= {"device_map": {"": device}}
     try:
+        folder = _cached_if_offline(location)
         with quiet.no_progress_bars() if name == "tiny" else contextlib.nullcontext():
-            model = _model_class(content).from_pretrained(_on_disk(where), **options)
-        model.name_or_path = where  # what an adapter will name as its base
-        tokenizer = load_tokenizer(name)
+            model = _model_class(content).from_pretrained(folder, **options)
+        model.name_or_path = location  # what an adapter will name as its base
+        tokenizer = _tokenizer_in(folder)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot load {name!r}: {reason} (a gated model needs `hf auth login`; "
                         "offline, give a folder or tiny)") from None
-    if not (quantize or stored):
+    if not (quantize or is_quantized):
         return model.to(device), tokenizer
     keep_training_layout(model)
     return model, tokenizer
@@ -114,83 +106,87 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
 
 def load_tokenizer(name: str):
     """The tokenizer of a model, without the model."""
+    location = locate(name)
+    own = (Path(location) / "tokenizer_config.json").is_file()
+    if adapter_folder.is_adapter(location) and not own:
+        return load_tokenizer(adapter_folder.base_of(location))
+    return _tokenizer_in(_cached_if_offline(location))
+
+
+def _tokenizer_in(folder: str):
     import transformers
 
-    where = locate(name)
-    if adapter_folder.is_adapter(where) and not (Path(where) / "tokenizer_config.json").is_file():
-        return load_tokenizer(adapter_folder.base_of(where))
-    if name == "tiny":  # the general class finds out the same by importing every model family
-        return transformers.PreTrainedTokenizerFast.from_pretrained(where)
-    return transformers.AutoTokenizer.from_pretrained(_on_disk(where))
+    if folder == str(tiny_path()):  # AutoTokenizer imports every model family to pick this class
+        return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder)
 
 
-def _on_disk(where: str) -> str:
-    """The folder of a hub model in the hub's cache where the hub has no address, else `where`.
-
-    Asked for a name without a network its client tries again for the better part of a minute.
-    """
+def _cached_if_offline(location: str) -> str:
+    """The folder of a hub model in the hub's cache if the hub's host name has no address, else
+    `location`: without a network, the hub's client would retry a name for most of a minute."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if Path(where).exists() or urllib.request.getproxies():
-        return where
+    if Path(location).exists() or urllib.request.getproxies():
+        return location
     host = urllib.parse.urlparse(constants.ENDPOINT).hostname
     try:
         socket.getaddrinfo(host, 443)
-        return where
+        return location
     except OSError:
         pass
     try:
-        return snapshot_download(where, local_files_only=True)
+        return snapshot_download(location, local_files_only=True)
     except LocalEntryNotFoundError:
-        raise UserError(f"cannot load {where!r}: it is not on this machine, and {host} cannot be "
-                        "reached; without a network give a folder, smollm2 or tiny") from None
+        raise UserError(f"cannot load {location!r}: it is not on this machine, and {host} cannot "
+                        "be reached; without a network give a folder, smollm2 or tiny") from None
 
 
 def context(model_or_name) -> int:
-    """Tokens the model can read at once; 2048 where its config does not say."""
+    """Tokens the model can read at once; 2048 if its config does not say."""
     config = getattr(model_or_name, "config", None)
-    if config is None:
-        where = locate(model_or_name)
-        if adapter_folder.is_adapter(where):
-            return context(adapter_folder.base_of(where))
-        length = read_config(where).get("max_position_embeddings", 2048)
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise UserError(f"{where}/config.json: max_position_embeddings is {show(length)}; "
-                            "expected the number of tokens that the model can read")
-        return length
-    return getattr(config, "max_position_embeddings", None) or 2048
+    if config is not None:
+        return getattr(config, "max_position_embeddings", None) or 2048
+    location = locate(model_or_name)
+    if adapter_folder.is_adapter(location):
+        return context(adapter_folder.base_of(location))
+    length = read_config(location).get("max_position_embeddings", 2048)
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise UserError(f"{location}/config.json: max_position_embeddings is {show(length)}; "
+                        "expected the number of tokens that the model can read")
+    return length
 
 
-def read_config(where: str) -> dict:
-    """config.json of a folder as a dict, {} for a hub id; ValueError in words for a broken one."""
-    path = Path(where) / "config.json"
+def read_config(location: str | Path) -> dict:
+    """config.json of a folder as a dict, {} for a hub id; UserError for a broken one."""
+    path = Path(location) / "config.json"
     try:
-        found = json.loads(path.read_bytes()) if path.is_file() else {}
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); expected a JSON object as "
                         "save_pretrained writes it") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds {show(found)}; expected a JSON object as save_pretrained "
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {show(content)}; expected a JSON object as save_pretrained "
                         "writes it")
-    return found
+    return content
 
 
-def stored_shapes(where: str | Path) -> list[tuple[int, ...]] | None:
-    """The shape of each tensor in the safetensors files of a folder, of which only the headers are
-    read; None without such files. A file that cannot be read counts as empty: loading it will say
-    what is wrong."""
+def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
+    """The shape of each tensor in a folder's safetensors files, of which only the headers are read.
+
+    None without such files. A damaged file counts as empty: loading it will raise the error.
+    """
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(Path(where).glob("*.safetensors"))
+    paths = sorted(Path(location).glob("*.safetensors"))
     shapes = []
-    for path in files:
+    for path in paths:
         try:
             with safe_open(path, "np") as file:
                 shapes += [tuple(file.get_slice(name).get_shape()) for name in file.keys()]
         except (OSError, SafetensorError):
             continue
-    return shapes if files else None
+    return shapes if paths else None
 
 
 def _model_class(content: dict):
@@ -209,17 +205,17 @@ def _nf4():
     import torch
     import transformers
 
-    low = torch.cuda.is_available() or machine.bf16_is_fast()
+    fast_bf16 = torch.cuda.is_available() or machine.bf16_is_fast()
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if low else torch.float32,
+        bnb_4bit_compute_dtype=torch.bfloat16 if fast_bf16 else torch.float32,
     )
 
 
 def keep_training_layout(model):
-    """Forbid bitsandbytes to repack 4-bit weights on bf16 CPUs.
+    """Keep bitsandbytes from repacking 4-bit weights on bf16 CPUs.
 
     The first eval-mode forward there repacks the weights for a kernel that has no backward, and
     later training gradients silently lose the path through the frozen layers (bitsandbytes 0.50:
@@ -233,12 +229,12 @@ def keep_training_layout(model):
 def adapt(model, config):
     """Make the part of `model` trainable that `config.method` names; returns the model to train.
 
-    full: every parameter. Anything else: a peft model around the frozen base, see `adapters`.
+    full: every parameter. Anything else: a peft model around the frozen base, see `peft_methods`.
     """
     if config.method == "full":
         if getattr(model, "is_quantized", False):
             raise UserError("method is full, which trains every weight, and those of this model "
-                            "are quantized; take lora, which trains beside them")
+                            "are quantized; use lora, which trains an adapter and keeps them")
         return model.requires_grad_(True)
     from ftkit.model import peft_methods
 
@@ -246,8 +242,7 @@ def adapt(model, config):
 
 
 def trainable(model, config):
-    """What the optimizer gets: the adapted model in the precision and with the checkpointing that
-    `config` asks for."""
+    """The model to train: adapted, in the precision and with the checkpointing of `config`."""
     model = adapt(model, config)
     if config.precision == "pure-bf16":
         import torch

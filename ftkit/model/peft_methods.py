@@ -98,17 +98,3 @@ def is_virtual(model) -> bool:
     """Whether trained vectors stand before the input (or before keys and values) of `model`."""
     active = getattr(model, "active_peft_config", None)
     return active is not None and active.is_prompt_learning
-
-
-def unwrap(model):
-    """The plain transformers model with the adapter merged into its weights (in place).
-
-    ValueError for prompt and prefix tuning, whose vectors are no part of any weight.
-    """
-    if not hasattr(model, "peft_config"):
-        return model
-    if is_virtual(model):
-        kind = model.active_peft_config.peft_type.value.lower()
-        raise UserError(f"a model tuned with {kind} cannot be merged: its virtual tokens are no "
-                        "part of the weights; continue from a full, lora or ia3 run")
-    return model.merge_and_unload()

@@ -161,7 +161,7 @@ assert all(abs(mine - row["loss"]) < 2e-3
 # and the new weights. No training at all.
 
 # %%
-from ftkit.model.interpolate import blend
+from ftkit.model.merge import blend
 
 mixed = copy.deepcopy(general.model)
 for w, new in zip(mixed.parameters(), hurt.model.parameters(), strict=True):

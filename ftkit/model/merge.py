@@ -1,0 +1,60 @@
+"""Merge an adapter into its base, and interpolate between a base and its tuned model (WiSE-FT).
+
+    half = blend(base, run.model, 0.5)     # no training: one pass over the weights
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+
+from ftkit.base.errors import UserError
+from ftkit.model.peft_methods import is_virtual
+
+
+def unwrap(model):
+    """The plain transformers model with the adapter merged into its weights (in place).
+
+    UserError for prompt and prefix tuning, whose vectors are not part of any weight.
+    """
+    if not hasattr(model, "peft_config"):
+        return model
+    if is_virtual(model):
+        kind = model.active_peft_config.peft_type.value.lower()
+        raise UserError(f"a model tuned with {kind} cannot be merged: its virtual tokens are not "
+                        "part of the weights; continue from a full, lora or ia3 run")
+    return model.merge_and_unload()
+
+
+def merged(model):
+    """The model itself, or a merged copy of a peft model, which stays as it is."""
+    return unwrap(copy.deepcopy(model)) if hasattr(model, "merge_and_unload") else model
+
+
+def blend(base_model, tuned_model, weight: float):
+    """A new model with parameters (1 - weight) * base + weight * tuned.
+
+    Wortsman et al. 2022 (arXiv 2109.01903). `tuned_model` may be a peft model: its adapter is
+    merged into a copy first, so that `weight` scales the update. Neither input is changed. Raises
+    UserError for a weight outside 0 to 1 and for two models with different parameters.
+    """
+    if isinstance(weight, bool) or not math.isfinite(weight) or not 0 <= weight <= 1:
+        raise UserError(f"weight is {weight!r}; give a number from 0 (base) to 1 (tuned)")
+    blended = copy.deepcopy(merged(base_model))
+    tuned = dict(merged(tuned_model).named_parameters())
+    for name, parameter in blended.named_parameters():
+        other = tuned.pop(name, None)
+        if other is None or other.shape != parameter.shape:
+            shape = "no such weight" if other is None else f"shape {tuple(other.shape)}"
+            raise UserError(f"{name} has shape {tuple(parameter.shape)} in the base and {shape} in "
+                            "the tuned model; blend a model with the base it was tuned from")
+        if not parameter.is_floating_point():
+            raise UserError(f"{name} is quantized ({parameter.dtype}); load both models in full "
+                            "precision before you blend them")
+        parameter.data = torch.lerp(parameter.data, other.data.to(parameter), weight)
+    if tuned:
+        raise UserError(f"the tuned model has weights that the base lacks: {next(iter(tuned))}; "
+                        "blend a model with the base it was tuned from")
+    return blended.eval()

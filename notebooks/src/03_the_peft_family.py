@@ -250,8 +250,8 @@ most
 longer = [lab.run(config_of("IA3", best["IA3"]), seed=seed, max_steps=40, live=False)
           for seed in SEEDS]
 paths = {"full": arms["full"], "LoRA r=8": arms["LoRA r=8"], "IA3, 40 steps": longer}
-reached = {name: [next(row for row in run.rows if row.get("val_loss", 9) < 2.2) for run in runs]
-           for name, runs in paths.items()}
+reached = {name: [next((row for row in run.rows if row.get("val_loss", 9) < 2.2), run.rows[-1])
+                  for run in runs] for name, runs in paths.items()}
 when, forgot = ({name: [row[key] for row in rows] for name, rows in reached.items()}
                 for key in ("step", "general_loss"))
 ft.table([{"method": name, "trained": paths[name][0].trainable_parameters, "step": when[name],

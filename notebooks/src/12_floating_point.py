@@ -133,10 +133,10 @@ ft.expect(abs(floats.to_bf16(x)[0].item() / 0.02 - 1), ">", 1e-4, "the nearest i
 
 # %%
 SEEDS = (0, 1, 2)
-rounding = ft.predict("25 steps at rate 1e-4, weights stored in bf16. Against fp32 weights, which "
-                      "rounding is nearly as good?", "nearest", "stochastic", "both", "none",
-                      guess=...)
-rounding
+which_rounding = ft.predict(
+    "25 steps at rate 1e-4, weights stored in bf16. Against fp32 weights, which rounding is nearly "
+    "as good?", "nearest", "stochastic", "both", "none", guess=...)
+which_rounding
 
 # %%
 from ftkit.engine import loop
@@ -160,7 +160,7 @@ near = [abs(a - b) for a, b in zip(ends["stochastic"], ends["none"], strict=True
 ft.expect(max(near), "<", 0.1, "rounding by chance loses nothing")
 good = [how for how in ("nearest", "stochastic")
         if max(abs(a - b) for a, b in zip(ends[how], ends["none"], strict=True)) < 0.1]
-rounding.score("both" if len(good) == 2 else good[0] if good else "none")
+which_rounding.score("both" if len(good) == 2 else good[0] if good else "none")
 
 # %%
 ft.table([{"rounding": how, "val_loss": losses} for how, losses in ends.items()])

@@ -127,7 +127,7 @@ guess
 
 # %%
 gentle = lab.run(base, learning_rate=1e-4, eval_steps=4, seed=SEEDS[0])
-early = next(row for row in gentle.rows if row.get("val_accuracy", 0) >= 0.9)
+early = next((row for row in gentle.rows if row.get("val_accuracy", 0) >= 0.9), gentle.rows[-1])
 ft.expect(early["exact"], "<", 0.6, f"at step {early['step']} the pairs are told apart, no more")
 guess.score("unchanged" if early["exact"] == gentle.before["exact"] else
             "still below 0.6" if early["exact"] < 0.6 else "about 0.9 as well")

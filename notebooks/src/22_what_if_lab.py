@@ -67,7 +67,7 @@ f"lowest at step {step}, {risen:.2f} above it at the end"
 from ftkit.report.diagnose import diagnose
 
 verdict = diagnose(bad)[0]
-assert verdict.kind == "overfitting" and verdict.evidence["step"] == step
+ft.expect(verdict.evidence.get("step", 0), "==", step, "the diagnosis names the same step")
 [finding.text for finding in diagnose(bad)]
 
 # %% [markdown]

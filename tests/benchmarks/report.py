@@ -165,12 +165,13 @@ def page(tables: list[Table]) -> str:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
+    system = f"{platform.system()} {platform.machine()}"
     load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
     met = [ok for table in tables for ok, _ in table.goals]
     head = [
         "# Speed", "",
         "Written by `python tests/benchmarks/bench.py all`; see there for how it is measured.", "",
-        f"Machine: {about['name']}, {about['cores']} cores, {platform.platform()}{load}.  ",
+        f"Machine: {about['name']}, {about['cores']} cores, {system}{load}.  ",
         "Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items() if v) + ".  ",
         f"Goals met: {sum(met)} of {len(met)}. Useful tokens leave out padding; the share of the "
         "GEMM peak counts only operations that have to be done, whoever does them.", ""]

@@ -66,6 +66,8 @@ def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, make
     assert known(**asked | {"use_cpu": True, "bf16": False, "fp16": False}).learning_rate == \
         config.learning_rate
     assert asked["per_device_train_batch_size"] == config.batch_size
+    if name == "SFTConfig":
+        assert (asked["packing"], asked["max_length"]) == (config.packing, config.max_length)
 
 
 def test_what_has_no_counterpart_is_named(lab):

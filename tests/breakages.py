@@ -1,0 +1,123 @@
+"""Break a line of code in each room and see a test fail: `python tests/breakages.py [ROOM...]`.
+
+Each breakage is applied alone, in a temporary copy of the clone, and the test file that should
+catch it runs there, in the tier of `make test`, up to its first failure. Exit status 1 where a
+breakage was not caught, or where its line is not in the code any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("ftkit", "tests", "data_samples", "notebooks", "pyproject.toml", "README.md", "Makefile")
+
+
+class Breakage(NamedTuple):
+    what: str
+    file: str  # in ftkit/
+    line: str  # a regular expression that matches exactly once
+    broken: str  # what the match becomes
+    tests: str  # in tests/
+    only: str = ""  # pytest's -k
+
+
+BREAKAGES = [
+    Breakage("a line of a store is not flushed to the disk",
+             "base/append_log.py", r"os\.fsync\(file\)", "pass", "base/test_append_log.py"),
+    Breakage("overfitting is reported where val_loss has not risen",
+             "report/diagnose.py", r"last < best \* \(1 \+", "last > best * (1 +",
+             "report/test_diagnose.py"),
+    Breakage("the label mask is off by one: the last token of the prompt is trained on",
+             "data/encoding.py", r"\[NO_LOSS\] \* len\(part\)",
+             "[NO_LOSS] * (len(part) - 1) + part[-1:]", "data/test_encoding.py"),
+    Breakage("a template leaves out the end of the answer",
+             "data/templates.py", r"else answer \+ eos", "else answer", "data/test_encoding.py"),
+    Breakage("LoRA is scaled by 1, whatever lora_alpha says",
+             "model/peft_methods.py", r"lora_alpha=config\.lora_alpha", "lora_alpha=config.r",
+             "model/test_peft_methods.py"),
+    Breakage("warm-up begins at a learning rate of 0",
+             "engine/loop.py", r"return step / (\w+)", r"return (step - 1) / \1",
+             "engine/test_loop.py"),
+    Breakage("the loss is a mean over the batches of a step, not over its tokens",
+             "engine/loop.py", r"(loss_sum\(self\.model, \w+\)) / \w+", r"\1 / len(batches)",
+             "engine/test_loop.py"),
+    Breakage("perplexity leaves out the first token of a text",
+             "evaluate/perplexity.py", r"nll, (\w+) = \[\], 1", r"nll, \1 = [], 2",
+             "evaluate/test_perplexity.py"),
+    Breakage("the memory formula forgets the fp32 master copy",
+             "memory_use/formula.py", r'"master": kind\["master"\] \*', '"master": 0 *',
+             "memory_use/test_footprint.py"),
+    Breakage("early stopping waits one evaluation too long",
+             "experiment/experiment.py", r"return self\.bad >= self\.patience",
+             "return self.bad > self.patience", "experiment/test_mitigations.py"),
+    Breakage("ZeRO-3 is charged no gradients",
+             "distributed/zero_simulator.py", r"2 \* parameters \+ trainable", "2 * parameters",
+             "distributed/test_zero_simulator.py"),
+    Breakage("the script for TRL packs nothing",
+             "notebook/to_script.py", r'"packing": config\.packing', '"packing": False',
+             "notebook/test_to_script.py"),
+    Breakage("NF4 has another outermost level",
+             "lessons/by_hand/nf4.py", r"(linspace\()0\.9677083(, 0\.5, 9\))", r"\g<1>0.95\2",
+             "lessons/test_nf4.py"),
+    Breakage("a merged LoRA layer is not scaled",
+             "lessons/by_hand/lora.py", r"\+ self\.scale \* self\.B", "+ self.B",
+             "lessons/test_lora.py"),
+    Breakage("a proof counts GiB as GB",
+             "interview/proofs/memory.py", r"^GB = 1e9", "GB = 2**30", "interview/test_proofs.py",
+             "claim_holds and states"),
+    Breakage("the command line answers a wrong request with exit status 1",
+             "cli/main.py", r"= 0, 1, 2, 130", "= 0, 1, 1, 130", "cli/test_commands.py"),
+]
+
+
+def main() -> int:
+    rooms = sys.argv[1:]
+    missed = 0
+    for breakage in BREAKAGES:
+        if rooms and breakage.file.partition("/")[0] not in rooms:
+            continue
+        caught = run(breakage)
+        missed += caught is None
+        print(f"{'caught' if caught else 'MISSED'}  {breakage.file}: {breakage.what}\n"
+              f"        {caught or 'no test failed'}", flush=True)
+    return int(missed > 0)
+
+
+def run(breakage: Breakage) -> str | None:
+    """The first test that fails with this breakage."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder)
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, clone / name,
+                                ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, clone / name)
+        path = clone / "ftkit" / breakage.file
+        text, count = re.subn(breakage.line, breakage.broken, path.read_text("utf-8"),
+                              flags=re.MULTILINE)
+        if count != 1:
+            sys.exit(f"{breakage.line!r} matches {count} times in ftkit/{breakage.file}; "
+                     "expected once: bring BREAKAGES up to date")
+        path.write_text(text, "utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider",
+                   "-m", "not seeds and not slow", f"tests/{breakage.tests}"]
+        done = subprocess.run(command + (["-k", breakage.only] if breakage.only else []),
+                              cwd=clone, capture_output=True, text=True,
+                              env=os.environ | {"PYTHONPATH": str(clone)})
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+        if done.returncode not in (0, 1):
+            sys.exit(f"pytest ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        return failed and failed[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

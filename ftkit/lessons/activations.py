@@ -1,6 +1,7 @@
-"""What autograd keeps for the backward pass, and what computing it again costs.
+"""What autograd keeps for the backward pass, and what it costs to compute it again.
 
     kept(model, ids)                       bytes by part: attention, MLP, norms, loss
+    kept_by_autocast(model, batch, dtype)  bytes of activations and of copies of the weights
     work(model, ids, checkpointing=True)   gradient, operations, how often a layer ran
     steps("tiny", config, [128] * 8)       a real step without and with checkpointing
     largest_batch(config, budget)          by simulation
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,48 +22,76 @@ KINDS = {"self_attn": "attention", "mlp": "MLP", "input_layernorm": "norms",
          "post_attention_layernorm": "norms", "norm": "norms"}
 
 
-def kept(model, ids: torch.Tensor) -> dict:
-    """Bytes that autograd keeps for the backward pass of the model's loss on `ids`, by part.
+def saved_bytes(model, forward: Callable[[], object],
+                part_of: Callable[[torch.Tensor], str] = lambda tensor: "saved") -> dict[str, int]:
+    """Bytes of the tensors that autograd saves for the backward pass during `forward()`, by part.
 
-    Whoever keeps a tensor first is charged for it; the weights, which are there anyway, are not
-    counted. Outside of all layers it is the loss.
+    A storage counts once, for the tensor that is saved first. The parameters of `model` are in
+    memory anyway and do not count. `forward` must return what holds the graph, such as the loss.
     """
-    inside, totals, hooks = ["loss"], {}, []
-    for name, module in model.named_modules():
-        kind = KINDS.get(name.rpartition(".")[2])
-        if kind:
-            hooks.append(module.register_forward_pre_hook(lambda *_, k=kind: inside.append(k)))
-            hooks.append(module.register_forward_hook(lambda *_: inside.pop() and None))
-    seen = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    counted = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    totals: dict[str, int] = {}
 
-    def note(tensor):
+    def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            totals[inside[-1]] = totals.get(inside[-1], 0) + storage.nbytes()
+        if storage.data_ptr() not in counted:
+            counted.add(storage.data_ptr())
+            part = part_of(tensor)
+            totals[part] = totals.get(part, 0) + storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-    del loss  # it held the graph, so that no storage was given out twice
-    for hook in hooks:
-        hook.remove()
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        graph = forward()
+    del graph  # until here it kept every storage alive, so that no address was used twice
     return totals
 
 
+def kept(model, ids: torch.Tensor) -> dict[str, int]:
+    """Bytes saved for the backward pass of the model's loss on `ids` (texts, tokens), by part:
+    the kind of layer that saves a tensor first, or the loss outside of all layers."""
+    open_parts, hooks = ["loss"], []
+    for name, module in model.named_modules():
+        kind = KINDS.get(name.rpartition(".")[2])
+        if kind:
+            hooks += [module.register_forward_pre_hook(lambda *_, k=kind: open_parts.append(k)),
+                      module.register_forward_hook(lambda *_: open_parts.pop() and None)]
+    try:
+        return saved_bytes(model, lambda: model(input_ids=ids, labels=ids, use_cache=False).loss,
+                           lambda tensor: open_parts[-1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def kept_by_autocast(model, batch: dict, dtype: torch.dtype | None = None) -> dict[str, int]:
+    """Bytes saved for the backward pass of the model's loss on `batch` under autocast to `dtype`
+    (None: without autocast): `weights` are the copies of weights that autocast makes,
+    `activations` the rest."""
+    shapes = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
+
+    def part_of(tensor: torch.Tensor) -> str:
+        is_copy = tensor.dtype == dtype and tensor.ndim == 2 and not shapes.isdisjoint(
+            (tuple(tensor.shape), tuple(tensor.T.shape)))
+        return "weights" if is_copy else "activations"
+
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        return {"activations": 0, "weights": 0} | saved_bytes(
+            model, lambda: model(**batch).loss, part_of)
+
+
 class Work(NamedTuple):
-    """One forward and backward pass: all gradients in one row, multiplications and additions, how
-    often the first layer was computed, the share of the forward pass that lies in layers."""
+    """One forward and backward pass: all gradients as one vector, floating-point operations, how
+    often the first layer was computed, the fraction of the forward pass spent in layers."""
 
     gradient: torch.Tensor
     operations: int
     passes: int
-    share: float
+    in_layers: float
 
 
 def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool = True) -> Work:
-    """Count one step of a copy of `model`. early_stop: as torch does it, computing a layer again
-    only as far as something is needed; False: all of it, as it is taught."""
+    """Count one step of a copy of `model`. early_stop: recompute a layer only as far as something
+    is needed, as torch does by default; False: all of it, as textbooks describe it."""
     from torch.utils.checkpoint import set_checkpoint_early_stop
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -75,10 +105,10 @@ def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool
             loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         with FlopCounterMode(display=False) as backward:
             loss.backward()
-    whole = forward.get_total_flops()
+    forward_flops = forward.get_total_flops()
     return Work(torch.cat([p.grad.flatten() for p in model.parameters()]),
-                whole + backward.get_total_flops(), len(passes),
-                1 - 2 * ids.numel() * head.numel() / whole)
+                forward_flops + backward.get_total_flops(), len(passes),
+                1 - 2 * ids.numel() * head.numel() / forward_flops)
 
 
 def steps(model, config, lengths: list[int]) -> dict:
@@ -90,10 +120,10 @@ def steps(model, config, lengths: list[int]) -> dict:
 
 
 def slowdown(model, config, lengths: list[int], repeats: int = 6) -> list[float]:
-    """CPU time of a step with checkpointing over one without, for each pair of steps.
+    """CPU time of a step with checkpointing over one without, for each pair of steps, sorted.
 
-    They take turns, so that whatever else the machine does hits both; the first pair is thrown
-    away. Sorted: the middle ones are what to read.
+    Both take turns, so that whatever else the machine does affects both; the first pair is
+    dropped. Read the middle values.
     """
     from ftkit.engine import loop, packed_loss
     from ftkit.memory_use import measure, simulate
@@ -110,16 +140,16 @@ def slowdown(model, config, lengths: list[int], repeats: int = 6) -> list[float]
         return time.process_time() - start
 
     pairs = [[seconds(update) for update in updates] for _ in range(repeats + 1)]
-    return sorted(after / before for before, after in pairs[1:])
+    return sorted(checkpointed / plain for plain, checkpointed in pairs[1:])
 
 
-def largest_batch(config, budget: float, model="tiny", **asked) -> int:
-    """The most texts in a batch whose step fits into `budget` bytes, by `ft.memory`; 0 if none
-    does. Doubles until it fails, then halves the gap. asked: as in `ft.memory`."""
+def largest_batch(config, budget: float, model="tiny", **options) -> int:
+    """The largest number of texts in a batch whose step fits into `budget` bytes, by `ft.memory`;
+    0 if one text does not fit. Doubles until it fails, then bisects. options: of `ft.memory`."""
     from ftkit.memory_use.footprint import memory
 
     def fits(batch):
-        return memory(config, model, batch_size=batch, **asked).peak <= budget
+        return memory(config, model, batch_size=batch, **options).peak <= budget
 
     low, high = 0, 1
     while fits(high):

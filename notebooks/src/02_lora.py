@@ -88,15 +88,22 @@ ft.table([{"directions kept": rank, "val_loss": loss} for rank, loss in kept.ite
 
 
 # %%
-class LoRALinear(torch.nn.Module):
-    def __init__(self, linear, r, alpha):
+import math
+
+from torch import nn
+
+
+class LoRALinear(nn.Module):
+    def __init__(self, linear, r, lora_alpha):
         super().__init__()
-        self.linear, self.scale = linear, alpha / r
-        self.A = torch.nn.Parameter(torch.randn(r, linear.in_features) / linear.in_features**0.5)
-        self.B = torch.nn.Parameter(torch.zeros(linear.out_features, r))
+        self.linear, self.scaling = linear, lora_alpha / r
+        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        self.A = nn.Parameter(torch.empty(r, linear.in_features, **like))
+        self.B = nn.Parameter(torch.zeros(linear.out_features, r, **like))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as nn.Linear starts, and peft's A
 
     def forward(self, x):  # two thin products; B A itself is never built
-        return self.linear(x) + self.scale * (x @ self.A.T @ self.B.T)
+        return self.linear(x) + self.scaling * (x @ self.A.T @ self.B.T)
 
 
 # %% [markdown]
@@ -106,12 +113,12 @@ class LoRALinear(torch.nn.Module):
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def inject(model, targets, r, alpha):
+def inject(model, target_modules, r, lora_alpha):
     model.requires_grad_(False)
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
-            if name in targets:
-                setattr(block, name, LoRALinear(child, r, alpha))
+            if name in target_modules:
+                setattr(block, name, LoRALinear(child, r, lora_alpha))
     return model
 
 
@@ -123,7 +130,7 @@ def inject(model, targets, r, alpha):
 from ftkit.data.encoding import collate
 
 batch = collate([ft.encode(record, tokenizer) for record in lab.train[:16]], tokenizer.pad_token_id)
-mine = inject(copy.deepcopy(base), LINEAR, r=8, alpha=16)
+mine = inject(copy.deepcopy(base), LINEAR, r=8, lora_alpha=16)
 assert torch.equal(mine(**batch).logits, base(**batch).logits)
 
 mine(**batch).loss.backward()
@@ -201,7 +208,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 with torch.device("meta"):
     llama = LlamaForCausalLM(LlamaConfig())  # the defaults are Llama 2 7B's shape
     total = llama.num_parameters()
-    inject(llama, ["q_proj", "v_proj"], r=8, alpha=16)
+    inject(llama, ["q_proj", "v_proj"], r=8, lora_alpha=16)
 llama_trained = llama.num_parameters(only_trainable=True)
 assert llama_trained == 32 * 2 * 8 * (4096 + 4096)
 f"{llama_trained:,} of {total:,}: {llama_trained / total:.2%}"
@@ -217,7 +224,7 @@ def merge(model):
     for block in list(model.modules()):
         for name, child in list(block.named_children()):
             if isinstance(child, LoRALinear):
-                child.linear.weight.data += child.scale * child.B.data @ child.A.data
+                child.linear.weight.data += child.scaling * child.B.data @ child.A.data
                 setattr(block, name, child.linear)
     return model
 
@@ -349,7 +356,7 @@ def bill(model):
 
 # %%
 costs = {"full": bill(copy.deepcopy(base).requires_grad_(True)),
-         "LoRA, r=8": bill(inject(copy.deepcopy(base), LINEAR, r=8, alpha=16))}
+         "LoRA, r=8": bill(inject(copy.deepcopy(base), LINEAR, r=8, lora_alpha=16))}
 share = {what: costs["LoRA, r=8"][what] / costs["full"][what] for what in costs["full"]}
 ft.expect(share["activations"], ">", 5 * share["optimizer"], "activations mostly stay")
 ft.table([{"method": method, **part} for method, part in (costs | {"share": share}).items()])

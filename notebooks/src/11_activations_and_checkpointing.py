@@ -179,10 +179,10 @@ cost
 plain = activations.work(model, ids)
 again = activations.work(model, ids, checkpointing=True, early_stop=False)
 assert torch.equal(again.gradient, plain.gradient) and (plain.passes, again.passes) == (1, 2)
-ft.expect(again.operations / plain.operations, "==", 1 + plain.share / 3,
+ft.expect(again.operations / plain.operations, "==", 1 + plain.in_layers / 3,
           "one more forward pass, of the layers alone")
 torchs = activations.work(model, ids, checkpointing=True)
-print(f"{plain.share:.0%} of the forward pass is in layers; as torch does it a step takes "
+print(f"{plain.in_layers:.0%} of the forward pass is in layers; as torch does it a step takes "
       f"{torchs.operations / plain.operations:.2f} times the operations")
 times = again.operations / plain.operations
 cost.score("1.1 times" if times < 1.2 else "about 1.3 times" if times < 1.6 else "twice as many")

@@ -42,6 +42,7 @@ ft.setup(seed=0)
 # %%
 import torch
 
+from ftkit.lessons import activations
 from ftkit.lessons.by_hand import floats
 
 formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
@@ -297,8 +298,8 @@ memory.score("the same" if total["bf16"] == total["fp32"] else "half")
 # 2 + 2 + 4 + 8 = 16 again. What about that which the backward pass keeps?
 
 # %%
-kept = {"fp32": floats.kept_for_backward(model, batch),
-        "bf16": floats.kept_for_backward(model, batch, torch.bfloat16)}
+kept = {"fp32": activations.kept_by_autocast(model, batch),
+        "bf16": activations.kept_by_autocast(model, batch, torch.bfloat16)}
 ratio = {"activations": kept["bf16"]["activations"] / kept["fp32"]["activations"],
          "with copies of weights": sum(kept["bf16"].values()) / sum(kept["fp32"].values())}
 ft.expect(ratio["activations"], ">", 0.5, "less, but not half: some stay in fp32")

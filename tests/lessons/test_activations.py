@@ -5,7 +5,6 @@ import torch
 
 import ftkit as ft
 from ftkit.lessons import activations
-from ftkit.lessons.by_hand import floats
 from ftkit.memory_use import charts, footprint
 from ftkit.memory_use.meter import Meter
 
@@ -30,7 +29,7 @@ def test_what_is_kept_is_what_the_meter_finds_alive_after_the_forward_pass(model
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         alive = meter.total - before
     assert loss.requires_grad and alive == pytest.approx(sum(found.values()), rel=1e-3)
-    assert sum(found.values()) == floats.kept_for_backward(
+    assert sum(found.values()) == activations.kept_by_autocast(
         model, {"input_ids": ids, "labels": ids})["activations"]
 
 
@@ -56,7 +55,7 @@ def test_checkpointing_adds_one_forward_pass_of_the_layers_and_changes_no_gradie
                                                                        early.gradient)
     hidden, wide = model.config.hidden_size, model.config.intermediate_size
     down = 2 * ids.numel() * hidden * wide * model.config.num_hidden_layers
-    assert whole.operations / plain.operations == pytest.approx(1 + plain.share / 3)
+    assert whole.operations / plain.operations == pytest.approx(1 + plain.in_layers / 3)
     assert whole.operations - early.operations == down  # the last product of each layer
 
 

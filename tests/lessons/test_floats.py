@@ -6,6 +6,7 @@ import torch
 import ftkit as ft
 from ftkit.data import encoding
 from ftkit.engine import loop
+from ftkit.lessons import activations
 from ftkit.lessons.by_hand import floats
 from ftkit.model import rounding
 
@@ -38,7 +39,7 @@ def test_spacing_is_the_distance_to_the_next_number(x, dtype, wanted):
     assert (upper.double() - near.double()).item() == wanted
 
 
-def test_what_lies_half_way_between_two_numbers_is_counted():
+def test_what_lies_halfway_between_two_numbers_is_counted():
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(50_000, generator=draw)
     assert rounding.halfway([x], torch.bfloat16) < 1e-3
@@ -65,7 +66,7 @@ def test_small_steps_are_lost_by_nearest_rounding_and_kept_by_chance():
     assert ends["nearest"] > 1.2 * ends["none"]
 
 
-def test_an_unknown_rounding_is_told():
+def test_an_unknown_rounding_is_rejected():
     with pytest.raises(ValueError, match="expected one of none, nearest, stochastic"):
         floats.train_rounded(torch.nn.Linear(1, 1), [], [], 1e-3, "up")
 
@@ -73,8 +74,8 @@ def test_an_unknown_rounding_is_told():
 def test_autocast_keeps_fewer_bytes_for_backward_but_copies_of_weights_too():
     model, tokenizer = ft.load("tiny")
     batch = encoding.collate([ft.encode(r, tokenizer) for r in ft.records("tasks")[:8]], 0)
-    full = floats.kept_for_backward(model, batch)
-    low = floats.kept_for_backward(model, batch, torch.bfloat16)
+    full = activations.kept_by_autocast(model, batch)
+    low = activations.kept_by_autocast(model, batch, torch.bfloat16)
     matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
     assert full["weights"] == 0 and low["weights"] == 2 * matrices
     assert 0.4 < low["activations"] / full["activations"] < 0.95

@@ -1,4 +1,4 @@
-"""LoRA by hand equals peft's LoRA."""
+"""LoRA from scratch equals peft's LoRA."""
 
 import copy
 

@@ -1,5 +1,5 @@
-"""Floating point by hand: the spacing of numbers, bf16 by its bits, stochastic rounding, and a
-training loop in which only the rounding of the stored weights varies.
+"""Floating point from scratch: bf16 by its bits, stochastic rounding, and a training loop in which
+only the rounding of the stored weights varies.
 
     to_bf16(x)                       # as x.bfloat16() rounds: to the nearest, ties to even
     to_bf16(x, draw=generator)       # up or down at random, right on average
@@ -16,12 +16,13 @@ from ftkit.engine import packed_loss
 def to_bf16(x: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
     """fp32 numbers rounded to bf16's 8 significant bits, still stored in fp32.
 
-    bf16 is the upper half of fp32's bits. With `draw` the lower half decides by chance: a number
-    a quarter of the way to the next goes there in a quarter of the cases (stochastic rounding).
+    bf16 is the upper half of fp32's bits. With `draw` the lower half is the probability of rounding
+    up: a number a quarter of the way to the next one goes there in a quarter of the cases
+    (stochastic rounding).
     """
     bits = x.contiguous().view(torch.int32)
     if draw is None:
-        add = 0x7FFF + (bits >> 16 & 1)  # half a unit; exactly half way, to the even one
+        add = 0x7FFF + (bits >> 16 & 1)  # half a unit; a tie goes to the even number
     else:
         add = torch.randint(0, 1 << 16, x.shape, generator=draw, dtype=torch.int32)
     rounded = ((bits + add) & -65536).view(torch.float32)
@@ -37,7 +38,8 @@ def train_rounded(model, examples: list[dict], order, learning_rate: float, roun
     a run without fp32 master weights does; returns the loss of every step.
 
     examples: encoded records; order: indices of each batch. rounding: none, nearest, stochastic.
-    Everything else is fp32, so that the rounding of the weights alone makes the difference.
+    Everything else is fp32, so that only the rounding of the weights differs. Raises UserError for
+    another rounding.
     """
     if rounding not in ROUNDINGS:
         raise UserError(f"rounding is {rounding!r}; expected one of {', '.join(ROUNDINGS)}")
@@ -59,30 +61,3 @@ def train_rounded(model, examples: list[dict], order, learning_rate: float, roun
         losses.append(float(loss.detach()))
     return losses
 
-
-def kept_for_backward(model, batch: dict, dtype: torch.dtype | None = None) -> dict:
-    """Bytes that autograd keeps for the backward pass of the model's loss on `batch`.
-
-    dtype: autocast to it. `weights` are 16-bit copies of weights that autocast made, `activations`
-    the rest; the weights themselves are not counted.
-    """
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    shapes = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
-    kept = {}
-
-    def note(tensor):
-        key = tensor.untyped_storage().data_ptr()
-        if key not in own:
-            copy = dtype is not None and tensor.dtype == dtype and bool(
-                {tuple(tensor.shape), tuple(tensor.T.shape) if tensor.ndim == 2 else ()} & shapes)
-            kept[key] = ("weights" if copy else "activations", tensor.untyped_storage().nbytes())
-        return tensor
-
-    with (torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-          torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None)):
-        loss = model(**batch).loss
-    del loss
-    sizes = {"activations": 0, "weights": 0}
-    for part, size in kept.values():
-        sizes[part] += size
-    return sizes

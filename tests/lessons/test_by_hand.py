@@ -1,0 +1,189 @@
+"""What a lesson derives from scratch and the package's own version of it give the same outputs.
+
+A lesson's functions and classes are taken from its source by name, so a change on either side
+fails here. Cells that compare with the package in the lesson itself are not repeated.
+"""
+
+import ast
+import copy
+import itertools
+import math
+import re
+
+import pytest
+import torch
+from conftest import ROOT
+
+import ftkit as ft
+from ftkit.data import encoding, mixing
+from ftkit.engine import loop, packed_loss
+from ftkit.evaluate import perplexity
+from ftkit.experiment import preferences
+from ftkit.lessons import activations
+from ftkit.lessons.by_hand import floats, lora, nf4
+
+
+def lesson(number: str, *names: str, **given) -> dict:
+    """The functions and classes of these names, and its imports of libraries, from a lesson's
+    source; given: variables of the lesson that they use."""
+    (path,) = (ROOT / "notebooks" / "src").glob(f"{number}_*.py")
+    nodes = ast.parse(path.read_text("utf-8")).body
+    defined = {node.name: node for node in nodes
+               if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    space = {"torch": torch, "nn": torch.nn, "math": math, "re": re, **given}
+    for name in names:
+        exec(compile(ast.Module([defined[name]], []), str(path), "exec"), space)
+    return space
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return ft.load("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def batch(tiny):
+    examples = [ft.encode(record, tiny[1]) for record in ft.records("tasks")[:6]]
+    return encoding.collate(examples, tiny[1].pad_token_id)
+
+
+# -------------------------------------------------------------------------------- 02, LoRA
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lesson_02_starts_computes_and_merges_as_the_module(tiny, batch, dtype):
+    derived = lesson("02", "LoRALinear", "inject", "merge")
+    targets, models = ["q_proj", "down_proj"], []
+    for inject in (derived["inject"], lora.inject):
+        torch.manual_seed(0)
+        models.append(inject(copy.deepcopy(tiny[0]).to(dtype), targets, r=4, lora_alpha=8))
+    lessons, ours = models
+    assert lessons.state_dict().keys() == ours.state_dict().keys()
+    trained = [[p for p in model.parameters() if p.requires_grad] for model in models]
+    assert len(trained[0]) == 2 * 2 * tiny[0].config.num_hidden_layers
+    assert all(map(torch.equal, *trained)) and trained[0][0].dtype == dtype
+    for a, b in zip(*trained, strict=True):  # away from B = 0, where A would not matter
+        a.data += 0.1
+        b.data += 0.1
+    outputs = [model(**batch) for model in models]
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+    for output in outputs:
+        output.loss.backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(*trained, strict=True))
+    merged = [merge(model) for merge, model in
+              ((derived["merge"], lessons), (lora.merge, ours))]
+    assert all(map(torch.equal, *(model.state_dict().values() for model in merged)))
+    assert merged[0].state_dict().keys() == tiny[0].state_dict().keys()
+
+
+def test_the_module_starts_a_where_peft_starts_it(tiny):
+    import peft
+
+    torch.manual_seed(0)
+    theirs = peft.get_peft_model(copy.deepcopy(tiny[0]), peft.LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    torch.manual_seed(0)
+    ours = lora.inject(copy.deepcopy(tiny[0]), ["q_proj"], r=4, lora_alpha=8)
+    layers = [m for m in ours.modules() if isinstance(m, lora.LoRALinear)]
+    twins = [m for m in theirs.modules() if isinstance(m, peft.tuners.lora.Linear)]
+    for layer, twin in zip(layers, twins, strict=True):
+        bound = layer.linear.in_features ** -0.5  # kaiming-uniform with a = sqrt(5)
+        for A in (layer.A, twin.lora_A["default"].weight):
+            assert A.abs().max() <= bound
+            assert A.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert not layer.B.any() and not twin.lora_B["default"].weight.any()
+        assert layer.scaling == twin.scaling["default"] == 2
+
+
+# --------------------------------------------------------------------------- other lessons
+
+
+def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):
+    examples = [ft.encode(record, tiny[1]) for record in ft.records("tasks")[:6]]
+    flat = packed_loss.flatten(examples)
+    with torch.no_grad():
+        ours = packed_loss.loss_sum(tiny[0], flat) / flat.labelled
+        theirs = lesson("04", "sft_loss")["sft_loss"](tiny[0](**batch).logits, batch["labels"])
+    assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
+
+
+def test_lesson_07_has_the_schedule_of_the_loop():
+    rate_at = lesson("07", "rate_at")["rate_at"]
+    config = ft.Config(warmup_steps=3, lr_scheduler_type="cosine", learning_rate=1e-3)
+    for step in range(1, 21):
+        ours = 1e-3 * loop.schedule(step, 20, config)
+        assert rate_at(step, 20, 1e-3, 3) == pytest.approx(ours, abs=1e-12)
+
+
+def code_between(number: str, start: str, stop: str) -> str:
+    """The code of a lesson from one line on, up to another; both must be there."""
+    (path,) = (ROOT / "notebooks" / "src").glob(f"{number}_*.py")
+    text = path.read_text("utf-8")
+    first = text.index(f"\n{start}") + 1
+    return text[first:text.index(f"\n{stop}", first)]
+
+
+def test_lesson_10_has_the_levels_and_the_codes_of_nf4():
+    W = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    space = {"torch": torch, "W": W}
+    exec("from statistics import NormalDist\n"
+         + code_between("10", "quantile = NormalDist", "levels\n"), space)
+    assert torch.equal(space["levels"], nf4.nf4())
+    exec(code_between("10", "rows = W", "theirs, state"), space)
+    exec(code_between("10", "back = ", "assert"), space)
+    ours = nf4.quantize(W)
+    assert torch.equal(space["packed"], ours.packed) and torch.equal(space["scales"], ours.scales)
+    assert torch.equal(space["back"], nf4.dequantize(ours))
+
+
+def test_lesson_11_counts_what_is_kept_as_the_package_does(tiny, batch):
+    keeps = lesson("11", "keeps", saved_tensors_hooks=torch.autograd.graph.saved_tensors_hooks)
+    x = torch.randn(64, 192, requires_grad=True)
+    layer = torch.nn.Linear(192, 192)
+    counted = activations.saved_bytes(torch.nn.Module(), lambda: layer(x).relu())
+    assert keeps["keeps"](lambda x: layer(x).relu(), x) == counted["saved"]
+
+
+def test_lesson_12_rounds_as_the_package_does():
+    derived = lesson("12", "round_to_bf16", "round_by_chance")
+    x = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(derived["round_to_bf16"](x), floats.to_bf16(x))
+    torch.manual_seed(7)
+    by_chance = derived["round_by_chance"](x)
+    assert torch.equal(by_chance, floats.to_bf16(x, torch.Generator().manual_seed(7)))
+
+
+def test_lesson_14_has_the_losses_behind_perplexity(tiny):
+    model, tokenizer = tiny
+    text = ft.records("general", "validation")[0]["text"]
+    space = {"torch": torch, "math": math, "model": model, "tokenizer": tokenizer, "texts": [text]}
+    exec(code_between("14", "ids = torch.tensor(", "math.exp(sum("), space)
+    by_hand = math.exp(sum(space["losses"]) / len(space["losses"]))
+    assert by_hand == pytest.approx(perplexity.of(perplexity.score(model, tokenizer, [text])),
+                                    rel=1e-4)
+
+
+def test_lesson_19_shares_as_the_mixing_of_the_package():
+    shares_of = lesson("19", "shares_of")["shares_of"]
+    sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
+    for temperature, cap in itertools.product((1, 2), (math.inf, 131_072)):
+        weights = {task: min(n, cap) ** (1 / temperature) for task, n in sizes.items()}
+        assert shares_of(weights) == pytest.approx(
+            mixing.rates(sizes, temperature=temperature, cap=cap))
+
+
+def test_lesson_20_has_the_dpo_loss_and_the_log_probabilities_of_the_package(tiny):
+    model, tokenizer = tiny
+    pairs = ft.records("preferences")[:4]
+    examples = preferences.pair_examples(pairs, tokenizer)
+    sides = [example for side in zip(*examples, strict=True) for example in side]
+    derived = lesson("20", "answer_log_probs",
+                     batch=encoding.collate(sides, tokenizer.pad_token_id))
+    with torch.no_grad():
+        reference = derived["answer_log_probs"](model)
+        by_token, _ = preferences.log_probs(model, sides)
+    assert torch.allclose(reference, by_token.sum(1).view(2, -1), atol=1e-3)
+    policy = reference + torch.tensor([[0.5], [-4.0]])
+    space = {"torch": torch, "policy": policy, "reference": reference}
+    exec(code_between("20", "margins = ", "mine, seen"), space)
+    assert torch.allclose(space["loss"], preferences.dpo_loss(policy, reference, beta=0.1)[0])

@@ -1,4 +1,4 @@
-"""A progress bar on stderr: what is done, how long it still takes, and one word on how it goes.
+"""A progress bar on stderr, drawn by tqdm: how much is done, the time left, and a short text.
 
     bar = Bar("training"); bar(0.4, "loss 1.23"); bar.close()
 """
@@ -8,65 +8,79 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import time
+
+from tqdm.std import tqdm
+
+PARTS = 1000  # what tqdm counts
 
 
 class Bar:
-    """Call it with the share done (0 to 1) and a short text; `close` ends the line.
+    """Call it with the fraction done (0 to 1) and a short text; `close` ends the line.
 
-    On a terminal one line is redrawn, at most ten times a second; into a file or pipe goes one
-    line for each tenth. `quiet` shows nothing.
+    On a terminal one line is redrawn, at most ten times a second; a file or pipe gets one line for
+    each tenth. `quiet` shows nothing.
     """
 
     def __init__(self, title: str, quiet: bool = False, stream=None):
-        self.title, self.stream = title, stream or sys.stderr
-        self.quiet = quiet
+        self.title, self.quiet, self.stream = title, quiet, stream or sys.stderr
         self.terminal = hasattr(self.stream, "isatty") and self.stream.isatty()
-        self.began = self.drawn = self.tenth = None
+        self._tqdm: tqdm | None = None
 
-    def say(self, text: str = ""):
-        """What is being done, where nothing can be counted."""
+    def say(self, text: str = "..."):
+        """Show what is being done, where nothing can be counted."""
         if not self.quiet:
-            self._write(f"{self.title}{': ' + text if text else ' ...'}")
+            with contextlib.suppress(OSError):
+                self._started(0.0).display(f"{self.title}: {text}")
 
-    def __call__(self, share: float, text: str = ""):
-        now, share = time.perf_counter(), min(max(share, 0.0), 1.0)
+    def __call__(self, fraction: float, text: str = ""):
         if self.quiet:
             return
-        if self.began is None:
-            self.began, self.first = now, share
-        if self.terminal:
-            if self.drawn is not None and now - self.drawn < 0.1 and share < 1:
-                return
-        elif int(share * 10) == self.tenth:
-            return
-        self.drawn, self.tenth = now, int(share * 10)
-        gone = now - self.began
-        done = share - self.first
-        left = clock(gone) if share == 1 else (
-            f"{clock(gone / done * (1 - share))} left" if done else "")
-        filled = int(share * 20)
-        meter = f"[{'#' * filled}{'.' * (20 - filled)}] " if self.terminal else ""
-        facts = ", ".join(part for part in (text, left) if part)
-        self._write(f"{self.title} {meter}{share:4.0%}  {facts}")
+        fraction = min(max(fraction, 0.0), 1.0)
+        bar = self._started(fraction)
+        bar.set_postfix_str(text, refresh=False)
+        with contextlib.suppress(OSError):  # a full disk under a log must not end the run
+            shown = bar.update(round(fraction * PARTS) - bar.n)
+            if not shown and bar.n == PARTS > bar.last_print_n:
+                bar.refresh()
+                bar.last_print_n = PARTS
 
     def close(self):
         """End the line, so that what follows starts on its own."""
-        if self.terminal and not self.quiet:
-            print(file=self.stream, flush=True)
+        if self._tqdm and self.terminal:
+            self._tqdm.close()
+        elif self._tqdm:
+            self._tqdm.disable = True
         self.quiet = True
 
-    def _write(self, text: str):
-        end = "" if self.terminal else "\n"
-        if self.terminal:
-            width = shutil.get_terminal_size().columns - 1
-            text = "\r" + text[:width].ljust(width)
-        with contextlib.suppress(OSError):  # a full disk under a log must not cost the run
-            print(text, end=end, file=self.stream, flush=True)
+    def _started(self, fraction: float) -> tqdm:
+        if self._tqdm is None:
+            meter = "|{bar:20}| " if self.terminal else " "
+            columns = shutil.get_terminal_size().columns - 1 if self.terminal else None
+            self._tqdm = (_Redrawn if self.terminal else _Lines)(
+                total=PARTS, initial=round(fraction * PARTS), desc=self.title, file=self.stream,
+                ncols=columns, nrows=20, ascii=" #", delay=1e-9,
+                miniters=0 if self.terminal else PARTS // 10,
+                mininterval=0.1 if self.terminal else 0.0,
+                bar_format="{desc} {percentage:3.0f}%" + meter + "{elapsed}<{remaining}{postfix}")
+        return self._tqdm
+
+
+class _Redrawn(tqdm):
+    monitor_interval = 0  # no thread that watches over slow bars
+
+
+class _Lines(_Redrawn):
+    @staticmethod
+    def status_printer(file):
+        """In a log, a line for each state in place of one line that is redrawn."""
+        def print_status(text):
+            file.write(text + "\n")
+            getattr(file, "flush", lambda: None)()
+        return print_status
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a person says them: 8 s, 2 min 05 s, 3 h 10 min."""
+    """Seconds as text: 8 s, 2 min 05 s, 3 h 10 min."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -215,8 +215,7 @@ class Experiment:
             bar = Bar("reading the records")
             coded = encoding.encode_all(self.train, tokenizer, loss_on=loss_on, on_share=bar,
                                       **options)
-            if bar.began is not None:
-                bar.close()
+            bar.close()
             evals = {f"{name}_loss": encoding.encode_all(
                 inputs.some(records, self.eval_records), tokenizer, **options).examples
                 for name, records in watched.items()}

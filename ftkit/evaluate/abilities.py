@@ -1,0 +1,154 @@
+"""What a real LLM can do before it is fine-tuned, and so can lose: English, facts, multiple choice.
+
+    english(model, tokenizer)            mean loss in nats on 300 passages of 33 kinds
+    knowledge(model, tokenizer)          fraction of 342 facts completed right, by subject
+    multiple_choice(model, tokenizer)    accuracy on 200 four-way items, scored in three ways
+
+The texts and questions are in `data_samples/abilities`, written for this project. They are meant
+for real models; the embedded model has a world of its own, `probes.jsonl`. Whether instructions
+are followed is measured in `instructions.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+from ftkit.base import machine
+
+# Five facts that are not among those asked show the form of an answer: an instruction-tuned model
+# otherwise comments on the sentence. None of their words is an answer to a question.
+DEMONSTRATION = (
+    "The capital of Sweden is Stockholm.\nThe opposite of wet is dry.\n"
+    "A person who repairs pipes is called a plumber.\n"
+    "The Second Punic War was fought between Rome and Carthage.\n"
+    "Don Quixote was written by Miguel de Cervantes.\n")
+
+
+def load(name: str) -> list[dict]:
+    """The rows of `data_samples/abilities/<name>.jsonl`: english, knowledge, multiple_choice or
+    instructions."""
+    path = machine.share("data_samples") / "abilities" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def document_start(tokenizer) -> list[int]:
+    """The token ids before a plain document: what the tokenizer itself adds, else the separator
+    of the pretraining documents, <|endoftext|>, where the vocabulary has it.
+
+    Not `bos_token_id`: that of SmolLM2-Instruct is <|im_start|>, which announces a turn of a chat
+    (after it the 4-bit SmolLM2 completes 44 % of the facts, after <|endoftext|> 63 %).
+    """
+    added = tokenizer("")["input_ids"]
+    if added:
+        return added[:1]
+    separator = tokenizer.get_vocab().get("<|endoftext|>")
+    return [] if separator is None else [separator]
+
+
+def english(model, tokenizer, by: str | None = None):
+    """Mean loss (nats per token) on the English passages; `by="kind"` gives a dict of means.
+
+    `math.exp` of it is the perplexity.
+    """
+    passages = load("english")
+    start = document_start(tokenizer)
+    ids = tokenizer([row["text"] for row in passages], add_special_tokens=False)["input_ids"]
+    # Without anything before it, the first token is not predicted.
+    pairs = [(start, text) if start else (text[:1], text[1:]) for text in ids]
+    scores = log_likelihoods(model, pairs)
+    totals: dict[str, list[float]] = {}
+    for row, (_, text), score in zip(passages, pairs, scores, strict=True):
+        total = totals.setdefault(row["kind"] if by else "", [0.0, 0.0])
+        total[0] -= score
+        total[1] += len(text)
+    means = {kind: loss / count for kind, (loss, count) in sorted(totals.items())}
+    return means if by else means[""]
+
+
+def knowledge(model, tokenizer, by: str | None = None):
+    """Fraction of the facts whose whole answer is the most likely continuation, after five facts
+    that show the form; `by="ability"` gives a dict of fractions."""
+    from ftkit.evaluate.scoring import probe_scores
+
+    facts = load("knowledge")
+    asked = [fact | {"prompt": DEMONSTRATION + fact["prompt"]} for fact in facts]
+    scores = probe_scores(model, tokenizer, asked, start=document_start(tokenizer))
+    if by:
+        return scores
+    counts = {name: sum(fact["ability"] == name for fact in facts) for name in scores}
+    return sum(scores[name] * count for name, count in counts.items()) / len(facts)
+
+
+def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:
+    """Accuracy on four-way items by log-likelihood, in the three ways that are in use.
+
+    items: dicts with question, choices and answer (an index); by default the shipped ones.
+    acc: the choice whose text is the most likely answer to the question. acc_norm: the same per
+    byte, so that short choices have no advantage (both as EleutherAI's lm-evaluation-harness).
+    letters: all choices are shown as A to D, and the most likely letter counts (as MMLU does);
+    small models are close to chance in it. Choices that are equally likely go to the first.
+    """
+    items = load("multiple_choice") if items is None else items
+    start = document_start(tokenizer)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    texts, letters = [], []
+    for item in items:
+        question = f"Question: {item['question']}\n"
+        texts += [(start + ids(f"{question}Answer:"), ids(f" {choice}"))
+                  for choice in item["choices"]]
+        listed = "".join(f"{letter}. {choice}\n" for letter, choice
+                         in zip("ABCDEFGH", item["choices"], strict=False))
+        letters += [(start + ids(f"{question}{listed}Answer:"), ids(f" {letter}"))
+                    for letter in "ABCDEFGH"[: len(item["choices"])]]
+    by_text = _per_item(log_likelihoods(model, texts), items)
+    by_letter = _per_item(log_likelihoods(model, letters), items)
+    per_byte = [[score / len(choice.encode()) for score, choice
+                 in zip(scores, item["choices"], strict=True)]
+                for scores, item in zip(by_text, items, strict=True)]
+    return {name: _accuracy(scores, items) for name, scores in (
+        ("acc", by_text), ("acc_norm", per_byte), ("letters", by_letter))}
+
+
+def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_tokens: int = 4096
+                    ) -> list[float]:
+    """The log-probability (nats) of each continuation after its context, as token ids.
+
+    A context must not be empty: nothing predicts the first token.
+    """
+    import torch
+
+    from ftkit.engine import packed_loss
+    from ftkit.engine.packed_attention import evaluating, fast_path
+
+    order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
+    device = next(model.parameters()).device
+    scores, batch, size = [0.0] * len(pairs), [], 0
+    with evaluating(model), fast_path(model), torch.no_grad():
+        for place, i in enumerate(order):
+            batch.append(i)
+            size += sum(map(len, pairs[i]))
+            if size < batch_tokens and place < len(order) - 1:
+                continue
+            examples = [{"input_ids": context + more, "labels": [-100] * len(context) + more}
+                        for context, more in (pairs[j] for j in batch)]
+            losses = packed_loss.token_losses(model, packed_loss.flatten(examples, device))
+            parts = losses.double().split([len(pairs[j][1]) for j in batch])
+            for j, part in zip(batch, parts, strict=True):
+                scores[j] = -float(part.sum())
+            batch, size = [], 0
+    return scores
+
+
+def _per_item(scores: list[float], items: list[dict]) -> list[list[float]]:
+    left = iter(scores)
+    return [[next(left) for _ in item["choices"]] for item in items]
+
+
+def _accuracy(scores: list[list[float]], items: list[dict]) -> float:
+    right = [max(range(len(row)), key=row.__getitem__) == item["answer"]
+             for row, item in zip(scores, items, strict=True)]
+    return sum(right) / len(right) if right else math.nan

@@ -1,4 +1,4 @@
-"""`python -m ftkit.cli` is the `ftkit` command."""
+"""`python -m ftkit.cli` is the `ftkit` command, too."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""`ftkit doctor`: what this machine is, what it can run, and what to do about what is amiss.
+"""`ftkit doctor`: this machine, what it can run, and how to fix what is wrong.
 
-Looks at everything a lesson or a run needs and loads nothing but torch, so it answers in seconds.
+Checks everything that a lesson or a run needs, and loads nothing but torch, so it takes seconds.
 """
 
 from __future__ import annotations
@@ -11,171 +11,177 @@ import platform
 import re
 import shutil
 import sys
+import textwrap
 from importlib import metadata
 from pathlib import Path
+from typing import TypedDict
 
 from ftkit.base import machine
 from ftkit.model import download, loading
 
 GB = 1e9
-# Bytes for each parameter while it trains (weights, gradients, AdamW's two moments), activations
-# of a short batch taken as a fifth on top: full fp32; LoRA over fp32; QLoRA at 4.13 bits.
-COST = {"full": 16 * 1.2, "lora": 4 * 1.2, "qlora": 0.55 * 1.2}
+# Bytes per parameter in training (weights, gradients, the two moments of AdamW), and a fifth more
+# for the activations of a short batch: full in fp32; LoRA on fp32; QLoRA at 4.13 bits.
+BYTES_PER_PARAMETER = {"full": 16 * 1.2, "lora": 4 * 1.2, "qlora": 0.55 * 1.2}
+
+
+class Check(TypedDict):
+    """state: ok, note (works, but worth knowing) or bad (something will fail; see `advice`)."""
+
+    name: str
+    state: str
+    found: str
+    advice: str
+
+
+def _check(name: str, found: str, state: str = "ok", advice: str = "") -> Check:
+    return {"name": name, "state": state, "found": found, "advice": advice}
 
 
 def examine() -> dict:
-    """Everything found: {"ok", "checks": [{name, state, found, advice}], "machine", "can_run"}.
-
-    state is ok, note (works, worth knowing) or bad (something will fail; advice says what to do).
-    """
+    """The results: {"ok", "checks": [Check, ...], "machine", "can_run": method -> parameters}."""
     checks = [_python(), *_packages(), *_jupyter(), _tiny(), _smollm2(), _lessons(), _disk()]
     try:
         about = machine.describe()
         checks.insert(1, _device(about))
-        room = about["free_memory_bytes"]
-        can_run = {method: int(room * 0.8 / cost) for method, cost in COST.items()}
-    except ImportError:  # no torch: told among the packages
+        free = about["free_memory_bytes"]
+        can_run = {method: int(free * 0.8 / size) for method, size in BYTES_PER_PARAMETER.items()}
+    except ImportError:  # no torch: already reported among the packages
         about, can_run = {}, {}
     return {"ok": all(check["state"] != "bad" for check in checks), "checks": checks,
             "machine": about, "can_run": can_run}
 
 
-def tell(found: dict) -> str:
-    """The examination for a reader, one line a check."""
-    marks = {"ok": "ok  ", "note": "note", "bad": "BAD "}
-    width = max(len(check["name"]) for check in found["checks"])
+def report(result: dict) -> str:
+    """The results for a reader, a line for each check."""
+    labels = {"ok": "ok  ", "note": "note", "bad": "BAD "}
+    width = max(len(check["name"]) for check in result["checks"])
     lines = []
-    for check in found["checks"]:
-        lines.append(f"{marks[check['state']]} {check['name'].ljust(width)}  {check['found']}")
+    for check in result["checks"]:
+        lines.append(f"{labels[check['state']]} {check['name'].ljust(width)}  {check['found']}")
         if check["advice"]:
             lines.append(f"     {' ' * width}  -> {check['advice']}")
-    if found["can_run"]:
-        sizes = ", ".join(f"{name} up to {number / 1e9:.1f} B parameters"
-                          for name, number in found["can_run"].items())
-        lines.append(f"\nWith the memory free now, roughly: {sizes}. Every lesson runs on tiny.")
-    bad = sum(check["state"] == "bad" for check in found["checks"])
-    lines.append(f"{bad} of {len(found['checks'])} checks failed; each says what to do." if bad
-                 else "All is well: `ftkit lab` opens the lessons, `ftkit run` trains once.")
+    if result["can_run"]:
+        sizes = ", ".join(f"{method} up to {number / 1e9:.1f}B parameters"
+                          for method, number in result["can_run"].items())
+        text = f"The free memory is enough for about: {sizes}. Every lesson runs on tiny."
+        lines += ["", *textwrap.wrap(text, shutil.get_terminal_size().columns)]
+    bad = sum(check["state"] == "bad" for check in result["checks"])
+    lines.append(f"{bad} of {len(result['checks'])} checks failed; follow the advice." if bad else
+                 "All is well: `ftkit lab` opens the lessons, `ftkit run` fine-tunes once.")
     return "\n".join(lines)
 
 
-def _line(name: str, found: str, state: str = "ok", advice: str = "") -> dict:
-    return {"name": name, "state": state, "found": found, "advice": advice}
-
-
-def _python() -> dict:
+def _python() -> Check:
     found = f"{platform.python_version()} ({sys.executable})"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return _line("python", found)
-    return _line("python", found, "bad", "use Python 3.11, 3.12 or 3.13")
+        return _check("python", found)
+    return _check("python", found, "bad", "use Python 3.11, 3.12 or 3.13")
 
 
-def _packages() -> list[dict]:
-    """Each package that ftkit asks for, against the range it asks for."""
+def _packages() -> list[Check]:
+    """Each package that ftkit requires, and whether its version is in the required range."""
     from packaging.requirements import Requirement
 
     try:
-        wanted = metadata.requires("ftkit") or []
+        requirements = [Requirement(text) for text in metadata.requires("ftkit") or []]
     except metadata.PackageNotFoundError:
-        return [_line("ftkit", "runs from a folder, not installed", "note",
-                      "`pip install -e .` there gives the ftkit command")]
-    lines = []
-    for text in wanted:
-        need = Requirement(text)
+        return [_check("ftkit", "used from a folder, not installed", "note",
+                       "`pip install -e .` in that folder installs the ftkit command")]
+    checks = []
+    for need in requirements:
         if need.marker and not need.marker.evaluate({"extra": ""}):
             continue
         try:
-            have = metadata.version(need.name)
+            found = metadata.version(need.name)
         except metadata.PackageNotFoundError:
-            lines.append(_line(need.name, "missing", "bad", f"pip install '{need}'"))
-            continue
-        if need.specifier.contains(have, prereleases=True):
-            lines.append(_line(need.name, have))
+            found = "missing"
+        if found != "missing" and need.specifier.contains(found, prereleases=True):
+            checks.append(_check(need.name, found))
         else:
-            lines.append(_line(need.name, f"{have}; ftkit needs {need.specifier}", "bad",
-                               f"pip install '{need}'"))
-    return lines
+            checks.append(_check(need.name, f"{found}; ftkit needs {need.specifier}", "bad",
+                                 f"pip install '{need}'"))
+    return checks
 
 
-def _jupyter() -> list[dict]:
-    """The kernel that JupyterLab will start, and what is known against its version."""
-    lines = []
+def _jupyter() -> list[Check]:
+    """The kernel that JupyterLab will start, and known problems of its version."""
+    checks = []
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
+        install = f"{sys.executable} -m ipykernel install --sys-prefix"
         try:
             path = KernelSpecManager().get_kernel_spec("python3").argv[0]
             if re.fullmatch(r"python[0-9.]*", path):
                 path = sys.executable  # jupyter_client starts a bare name as its own Python
             ours = Path(path).absolute().parent == Path(sys.executable).absolute().parent
-            lines.append(_line("kernel", path) if ours else _line(
-                "kernel", path, "bad", "notebooks would run in another Python than this one; "
-                f"{sys.executable} -m ipykernel install --sys-prefix mends it"))
+            checks.append(_check("kernel", path) if ours else _check(
+                "kernel", path, "bad", f"notebooks would run in another Python; run {install}"))
         except NoSuchKernel:
-            lines.append(_line("kernel", "none", "bad",
-                               f"{sys.executable} -m ipykernel install --sys-prefix"))
-        have = tuple(int(part) for part in re.findall(r"\d+", metadata.version("ipykernel"))[:2])
+            checks.append(_check("kernel", "none", "bad", f"run {install}"))
+        version = tuple(int(part) for part in re.findall(r"\d+", metadata.version("ipykernel"))[:2])
     except (ImportError, metadata.PackageNotFoundError):
-        return lines  # told among the packages
-    if have < (7, 0):
-        lines.append(_line("controls", "sliders and Stop wait until the cell ends", "note",
-                           "pip install 'ipykernel>=7.4' lets them act while a cell runs"))
-    elif have < (7, 4):
-        lines.append(_line("controls", "this ipykernel can hang at a cell (its issue 1554)",
-                           "note", "pip install 'ipykernel>=7.4'"))
-    return lines
+        return checks  # reported among the packages
+    if version < (7, 0):
+        checks.append(_check("controls", "sliders and Stop wait until the cell ends", "note",
+                             "pip install 'ipykernel>=7.4': they respond while a cell runs"))
+    elif version < (7, 4):
+        checks.append(_check("controls", "this ipykernel can hang at a cell (its issue 1554)",
+                             "note", "pip install 'ipykernel>=7.4'"))
+    return checks
 
 
-def _device(about: dict) -> dict:
+def _device(about: dict) -> Check:
     import torch
 
-    fast = "bf16 in hardware" if about["bf16_is_fast"] else "bf16 only emulated, so fp32"
-    found = (f"{about['device']}: {about['name']}, {about['cores']} cores, {about['threads']} "
-             f"threads, {about['free_memory_bytes'] / 2**30:.1f} GiB free, {fast}")
+    bf16 = "bf16 in hardware" if about["bf16_is_fast"] else "no bf16 in hardware, so fp32"
+    threads = "1 thread" if about["threads"] == 1 else f"{about['threads']} threads"
+    found = (f"{about['device']}: {about['name']}, {about['cores']} cores, {threads}, "
+             f"{about['free_memory_bytes'] / 2**30:.1f} GiB free, {bf16}")
     if about["device"] == "cpu" and shutil.which("nvidia-smi"):
-        built = f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else (
-            "this torch was built without CUDA")
-        return _line("device", found, "note", f"there is an NVIDIA driver, but {built}; install "
-                     "the torch that fits the driver to use the GPU")
-    return _line("device", found)
+        build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        return _check("device", found, "note", "there is an NVIDIA driver, but torch was built "
+                      f"{build}; to use the GPU, install the torch that fits the driver")
+    return _check("device", found)
 
 
-def _tiny() -> dict:
+def _tiny() -> Check:
     folder = loading.tiny_path()
     weights, advice = folder / "model.safetensors", "install ftkit again"
     if not weights.is_file():
-        return _line("tiny", f"no weights in {folder}", "bad", advice)
+        return _check("tiny", f"no weights in {folder}", "bad", advice)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    signed = folder / "SHA256"  # as `sha256sum model.safetensors` writes it
-    if not signed.is_file() or signed.read_text("utf-8").split()[0] != digest:
-        return _line("tiny", "the embedded model is damaged or was changed", "bad", advice)
-    return _line("tiny", f"embedded, {weights.stat().st_size / 1e6:.1f} MB, sha256 {digest[:12]}")
+    expected = folder / "SHA256"  # as `sha256sum model.safetensors` writes it
+    if not expected.is_file() or expected.read_text("utf-8").split()[0] != digest:
+        return _check("tiny", "the embedded model is damaged or was changed", "bad", advice)
+    return _check("tiny", f"embedded, {weights.stat().st_size / 1e6:.1f} MB, sha256 {digest[:12]}")
 
 
-def _smollm2() -> dict:
+def _smollm2() -> Check:
     folder = download.find("smollm2")
     if folder:
-        return _line("smollm2", download.about(folder))
-    return _line("smollm2", "not fetched", "note", "`ftkit fetch smollm2` gets it (0.1 to 0.3 GB "
-                                                   "to download, 0.3 GB on disk)")
+        return _check("smollm2", download.about(folder))
+    return _check("smollm2", "not downloaded", "note", "`ftkit fetch smollm2` downloads it (0.1 to "
+                                                       "0.3 GB, 0.3 GB on disk)")
 
 
-def _lessons() -> dict:
-    count = len(list(machine.share("notebooks").glob("*.ipynb")))
+def _lessons() -> Check:
+    lessons = len(list(machine.share("notebooks").glob("*.ipynb")))
     samples = len(list(machine.share("data_samples").glob("*.jsonl")))
-    found = f"{count} lessons, {samples} files of sample data"
-    return _line("lessons", found) if count and samples else _line(
+    found = f"{lessons} lessons, {samples} files of sample data"
+    return _check("lessons", found) if lessons and samples else _check(
         "lessons", found, "bad", "install ftkit again; in a clone, `make notebooks`")
 
 
-def _disk() -> dict:
+def _disk() -> Check:
     home = machine.home()
-    there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        return _line("disk", f"nothing can be written to {home}, so no run is kept", "bad",
-                     "set FTKIT_HOME to a folder of yours")
-    free = shutil.disk_usage(there).free
+    folder = next(path for path in (home, *home.absolute().parents) if path.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return _check("disk", f"{home} cannot be written to, so no run is stored", "bad",
+                      "set FTKIT_HOME to a folder of yours")
+    free = shutil.disk_usage(folder).free
     found = f"{free / GB:.1f} GB free for runs and models in {home}"
     if free < 0.2 * GB:
-        return _line("disk", found, "bad", "make room, or set FTKIT_HOME to a folder with more")
-    return _line("disk", found)
+        return _check("disk", found, "bad", "free some space, or set FTKIT_HOME to another disk")
+    return _check("disk", found)

@@ -1,6 +1,6 @@
-"""What can be asked on the command line: the parser of `ftkit`, and its complaints.
+"""The options of the `ftkit` command, and its messages about a wrong command line.
 
-    args = parser().parse_args(["run", "--data", "translation"])
+    args = parse(["run", "--data", "translation"])
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ import argparse
 import dataclasses
 import difflib
 import re
+from collections.abc import Callable
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
+from ftkit.notebook import fields
+
+METAVARS = {"int": "N", "float": "X", "bool": "true|false"}
+ZERO_STAGES = ("0 nothing, 1 optimizer states, 2 gradients as well, 3 parameters as well "
+               "(default: {default})")
 
 
 class UsageError(UserError):
@@ -19,45 +25,44 @@ class UsageError(UserError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are our sentences, with the nearest name that exists."""
+    """argparse that raises UsageError, with the nearest name that exists."""
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message):
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
-        wrong = re.match(r"argument COMMAND: invalid choice: '?([^' ]*)", message)
-        known, word = None, None
+        unknown = re.match(r"unrecognized arguments: ([^\s=]+)", message)
+        wrong_command = re.match(r"argument COMMAND: invalid choice: '?([^' ]*)'? (.*)", message)
+        word, known = "", []
         if unknown:
-            word = unknown[1].partition("=")[0]
-            known = [o for o in self._option_string_actions if o.startswith("--") and o != word]
-            message = f"unknown option {word}" if word.startswith("-") else (
-                f"{word!r} is one word too many")
-        elif wrong:
-            word = wrong[1]
-            known = list(self._subparsers._group_actions[0].choices)
+            word, known = unknown[1], list(self._option_string_actions)
+            message = (f"unknown option {word}" if word.startswith("-")
+                       else f"{word!r} is one word too many")
+        elif wrong_command:
+            word, known = wrong_command[1], re.findall(r"\b[a-z]+\b", wrong_command[2])
             message = f"no command {word!r}"
-        near = [name for name in known or () if _initials(name) == word] or (
-            difflib.get_close_matches(word, known, n=2, cutoff=0.5) if word else [])
-        if near:
-            message += f"; did you mean {' or '.join(near)}?"
-        raise UsageError(f"{message.rstrip('.')}{'' if near else ';'} see `{self.prog} --help`")
+        message = re.sub(r"^argument (--\S+): is ", r"\1 is ", message).rstrip(".")
+        near = [name for name in known if _initials(name) == word] or (
+            difflib.get_close_matches(word, known, n=2, cutoff=0.5))
+        hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+        raise UsageError(f"{message}{hint} see `{self.prog} --help`")
 
     def parse_known_args(self, args=None, namespace=None):
-        # Told here rather than by the parser above, which does not know this command's options.
-        found, left = super().parse_known_args(args, namespace)
-        if left:
-            self.error(f"unrecognized arguments: {' '.join(left)}")
-        return found, left
+        # The parser of the whole command does not know the options of this one, so it is too late
+        # to report an unknown option there.
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
 def _initials(option: str) -> str:
-    """--learning-rate → --lr."""
+    """--learning-rate -> --lr."""
     return "--" + "".join(word[0] for word in option.split("-") if word)
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
-    """What a command line asks; UsageError if it cannot be understood."""
+    """The options of a command line. Raises UsageError if it is wrong."""
     args = parser().parse_args(words)
     for name, value in vars(args).items():
         if any(isinstance(v, str) and not v.strip()
@@ -66,154 +71,175 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `low` to `high`."""
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+            if number >= low and (high is None or number <= high):
+                return number
+        except ValueError:
+            pass
+        limit = "" if high is None else f" and at most {high}"
+        raise argparse.ArgumentTypeError(
+            f"is {text!r}; expected a whole number of at least {low}{limit}")
+
+    return convert
+
+
 def parser() -> argparse.ArgumentParser:
+    """The parser of `ftkit` with all its commands."""
     from ftkit import __version__
 
     top = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
-    def command(name, help):
-        return commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    def command(name: str, help: str, json: bool = True, **options) -> _Parser:
+        made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.",
+                                   **options)
+        if json:
+            made.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        return made
 
-    lab = command("lab", "open your own copy of the lessons in JupyterLab")
+    lab = command("lab", "open your own copy of the lessons in JupyterLab", json=False)
     lab.add_argument("folder", nargs="?", default="ftkit-lessons", metavar="DIR",
-                     help="where your copy is or shall be (default: ./ftkit-lessons)")
+                     help="folder of your copy, created if needed (default: ./ftkit-lessons)")
     lab.add_argument("--fresh", action="store_true",
-                     help="make a new folder with the lessons as they were")
+                     help="create a new folder with the unchanged lessons")
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
-    lab.add_argument("--port", metavar="N", help="default: 8888 or the next free one")
+    lab.add_argument("--port", type=whole_number(1, 65535), metavar="N",
+                     help="default: 8888, or the next free port")
     lab.add_argument("--ip", metavar="ADDRESS", default="127.0.0.1",
-                     help="who may reach it: 0.0.0.0 for everyone, as in a container (default: "
-                          "127.0.0.1, this machine only)")
+                     help="address to bind: 127.0.0.1 for this machine only (default), 0.0.0.0 for "
+                          "all networks, as in a container")
 
-    doctor = command("doctor", "what this machine is, what it can run, what is missing")
-    _json_option(doctor)
+    command("doctor", "check this machine, its packages and the lessons")
+    _run_options(command("run", "fine-tune a model once and report the result",
+                         usage="ftkit run [OPTION ...]"))
 
-    run = command("run", "fine-tune once and tell what happened")
-    _run_options(run)
-
-    check = command("check", "look a data file over before it is trained on")
-    check.add_argument("file", metavar="FILE", help="JSON Lines")
+    check = command("check", "check a data file before training on it")
+    check.add_argument("file", metavar="FILE", help="a JSON Lines file")
     check.add_argument("--against", metavar="FILE", action="append",
-                       help="count the rows that leak from this file (repeatable)")
+                       help="count the rows that also occur in this file (repeatable)")
     check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
-    check.add_argument("--max-length", metavar="N",
-                       help="find the records that are too long (default with --model: its own)")
-    _json_option(check)
+    check.add_argument("--max-length", metavar="N", type=whole_number(2),
+                       help="report records of more tokens (default with --model: its context, at "
+                            "most 512)")
 
-    export = command("export", "merge an adapter into its base, as a model for other programs")
-    export.add_argument("source", metavar="DIR", help="what `ftkit run --out` or peft has saved")
-    export.add_argument("out", metavar="OUT", help="a new folder for the whole model")
+    export = command("export", "merge an adapter into its base model, for use in other programs")
+    export.add_argument("source", metavar="DIR", help="the folder that `ftkit run --out` or peft "
+                                                      "saved")
+    export.add_argument("out", metavar="OUT", help="a new folder for the merged model")
     export.add_argument("--dtype", default="fp32", metavar="NAME",
-                        help="fp32, bf16 or fp16: how the weights are stored (default: fp32)")
-    _json_option(export)
+                        help="number format of the weights: fp32, bf16 or fp16 (default: fp32)")
 
-    fetch = command("fetch", "get a real model: smollm2")
+    fetch = command("fetch", "download a pretrained model: smollm2")
     fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.3 GB")
-    _json_option(fetch)
 
-    memory = command("memory", "what a training step needs, before it is run")
-    _memory_options(memory)
+    _memory_options(command("memory", "predict the memory of a training step",
+                            usage="ftkit memory [OPTION ...]"))
 
-    drill = command("drill", "practise interview questions: cards, proofs, a mock interview")
-    drill.add_argument("--level", metavar="NAME", help="junior, mid, senior or staff (a,b: both)")
-    drill.add_argument("--topic", metavar="NAME", help="such as LoRA or memory; your misses")
-    drill.add_argument("--new", metavar="N", default="10", help="new cards at most (default: 10)")
+    drill = command("drill", "practice interview questions: cards, proofs, a mock interview",
+                    json=False)
+    drill.add_argument("--level", metavar="NAME",
+                       help="junior, mid, senior or staff; several: junior,mid")
+    drill.add_argument("--topic", metavar="NAME",
+                       help="a topic such as LoRA or memory, or: your misses")
+    drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
+                       help="new cards at most (default: 10)")
     drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
-    drill.add_argument("--minutes", metavar="N", default="20", help="of the interview")
-    drill.add_argument("--questions", metavar="N", default="6", help="of the interview")
+    drill.add_argument("--minutes", metavar="N", default=20, type=whole_number(1, 1440),
+                       help="length of the interview (default: 20)")
+    drill.add_argument("--questions", metavar="N", default=6, type=whole_number(1, 100),
+                       help="questions in the interview (default: 6)")
     drill.add_argument("--list", action="store_true", help="list the questions and their ids")
-    drill.add_argument("--prove", metavar="ID", help="run what proves the answer of a question")
+    drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
     drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
     drill.add_argument("--cheat-sheet", metavar="FILE",
-                       help="write an HTML page to print, its numbers computed now")
+                       help="write a page to print (HTML), its numbers computed now")
 
-    runs = command("runs", "list the runs so far, or show some of them")
-    runs.add_argument("ids", nargs="*", metavar="ID", help="an id or its beginning")
-    _json_option(runs)
+    runs = command("runs", "list all runs, or show some of them")
+    runs.add_argument("ids", nargs="*", metavar="ID", help="the id of a run, or its beginning")
     return top
 
 
-def _json_option(parser):
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+def _run_options(run: _Parser):
+    groups = _groups(run)
+    add = groups["Data"].add_argument
+    add("--model", default="tiny", metavar="NAME",
+        help="tiny (default), smollm2, a folder, or a hub id")
+    add("--data", default="translation", metavar="NAME|FILE",
+        help="a sample or a JSONL file (default: translation)")
+    add("--val", metavar="FILE",
+        help="validation records (default: the sample's, else a tenth of the data)")
+    groups["Evaluation"].add_argument(
+        "--probe", action="append", metavar="NAME|FILE", dest="probes",
+        help="extra evaluation records, whose loss is watched during the run (repeatable; default: "
+             "general; none: no such records)")
+    _config_options(groups)
+    add = groups["System"].add_argument
+    add("--ranks", metavar="N", type=whole_number(1, 64),
+        help="divide the run among N processes of this machine")
+    add("--zero", metavar="STAGE", type=whole_number(0, 3),
+        help="what the ranks divide: " + ZERO_STAGES.format(default=3))
+    add("--torchrun", metavar="DIR",
+        help="train nothing, but write a folder that torchrun starts on any number of machines")
+    add("--out", metavar="DIR", help="save the adapter or model in this folder")
+    add("--quiet", action="store_true", help="no progress bar")
 
 
-def _memory_options(parser):
-    what = parser.add_argument_group("of what")
-    what.add_argument("--model", default="tiny", metavar="NAME",
-                      help="tiny (default), smollm2, a known hub id or its short name such as "
-                           "llama-2-7b (--models lists them), a folder, a config.json, or a number "
-                           "of parameters such as 7.5B (its states only)")
-    what.add_argument("--gpus", default="1", metavar="N", help="that share the work (default: 1)")
-    what.add_argument("--zero", default="0", metavar="STAGE",
-                      help="what GPUs divide: 0 nothing (default), 1 optimizer states, 2 gradients "
-                           "too, 3 parameters too")
-    what.add_argument("--offload", action="store_true",
-                      help="optimizer states in the memory of the host")
-    what.add_argument("--device", metavar="NAME",
-                      help="whose rules hold, cpu or cuda (default: this machine's for a model "
-                           "that is here, else cuda)")
-    what.add_argument("--attention", metavar="NAME",
-                      help="sdpa or eager: transformers' own, on padded batches, in place of ours")
-    what.add_argument("--logits", metavar="N", help="most logits held at once by the loss")
-    what.add_argument("--measure", action="store_true",
-                      help="take one real step here beside it (tiny, smollm2 or a folder)")
-    _config_options(parser)
-    out = parser.add_argument_group("what comes out")
-    out.add_argument("--models", action="store_true", help="list the known models and GPUs")
-    _json_option(out)
+def _memory_options(memory: _Parser):
+    groups = _groups(memory)
+    add = groups["Data"].add_argument
+    add("--model", default="tiny", metavar="NAME",
+        help="tiny (default), smollm2, a known hub id or its short name such as llama-2-7b, a "
+             "folder, a config.json, or a number of parameters such as 7.5B (only its weights, "
+             "gradients and optimizer states)")
+    add("--models", action="store_true", help="list the known models and GPUs")
+    _config_options(groups)
+    add = groups["System"].add_argument
+    add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
+        help="number of GPUs (default: 1)")
+    add("--zero", default=0, metavar="STAGE", type=whole_number(0, 3),
+        help="what the GPUs divide: " + ZERO_STAGES.format(default=0))
+    add("--offload", action="store_true", help="keep optimizer states in the host's memory")
+    add("--device", metavar="NAME",
+        help="cpu or cuda (default: this machine's for a model that is here, else cuda)")
+    add("--attention", metavar="NAME",
+        help="sdpa or eager: the attention of transformers on padded batches, instead of ftkit's")
+    add("--logits", metavar="N", type=whole_number(1),
+        help="most logits that the loss holds at a time")
+    add("--measure", action="store_true",
+        help="also measure one real step on this machine (tiny, smollm2 or a folder)")
 
 
-def _run_options(parser):
-    still = parser.add_argument_group("what is held still")
-    still.add_argument("--model", default="tiny", metavar="NAME",
-                       help="tiny (default), smollm2, a folder, or a hub id")
-    still.add_argument("--data", default="translation", metavar="NAME|FILE",
-                       help="a sample or a JSONL file (default: translation)")
-    still.add_argument("--val", metavar="FILE",
-                       help="validation records (default: the sample's, else a tenth of the data)")
-    still.add_argument("--probe", action="append", metavar="NAME|FILE", dest="probes",
-                       help="held-out records whose loss is watched (repeatable; default: "
-                            "general; none: nothing is watched)")
-    _config_options(parser)
-    several = parser.add_argument_group("on several processes")
-    several.add_argument("--ranks", metavar="N",
-                         help="divide the run among N processes of this machine")
-    several.add_argument("--zero", metavar="STAGE",
-                         help="what they divide, with --ranks: 0 nothing, 1 optimizer states, 2 "
-                              "gradients too, 3 parameters too (default: 3)")
-    several.add_argument("--torchrun", metavar="DIR",
-                         help="do not run: write the run as a folder that torchrun starts, on any "
-                              "number of machines")
-    out = parser.add_argument_group("what comes out")
-    out.add_argument("--out", metavar="DIR", help="save the adapter or model there")
-    _json_option(out)
-    out.add_argument("--quiet", action="store_true", help="no progress bar")
+def _groups(parser: _Parser) -> dict:
+    """Group of fields -> its section in the help."""
+    titles = {"Data": "model and data", "Method": "method (names as in peft)",
+              "Optimization": "optimization (names as in transformers)",
+              "Evaluation": "evaluation", "System": "system"}
+    return {group: parser.add_argument_group(title) for group, title in titles.items()}
 
 
-def _config_options(parser):
-    varies = parser.add_argument_group("what may vary (names as in transformers and peft)")
-    for field in dataclasses.fields(Config):
-        kind = str(field.type).split(" ")[0]
-        choices, text = field.metadata["choices"], field.metadata["help"]
-        if choices:
-            text += f" ({', '.join(choices)})"
-        if field.default is not None:
-            text += f"; default: {str(field.default).lower() if kind == 'bool' else field.default}"
-        flag = {"nargs": "?", "const": "true"} if kind == "bool" else {}
-        names = {"int": "N", "float": "X", "bool": "true|false"}
-        varies.add_argument("--" + field.name.replace("_", "-"), dest=field.name,
-                            default=argparse.SUPPRESS, help=text.replace("%", "%%"),
-                            metavar=names.get(kind, "NAME"), **flag)
+def _config_options(groups: dict):
+    """An option for each field of Config; one that is not given is missing in the namespace."""
+    for group, section in groups.items():
+        for name in fields.GROUPS[group]:
+            field = fields.FIELDS[name]
+            kind = str(field.type).split(" ")[0]
+            text = field.metadata["help"]
+            if field.metadata["choices"]:
+                text += f" ({', '.join(field.metadata['choices'])})"
+            if field.default is not None:
+                default = str(field.default)
+                text += f"; default: {default.lower() if kind == 'bool' else default}"
+            value = {"nargs": "?", "const": "true"} if kind == "bool" else {}
+            section.add_argument("--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(
+                kind, "NAME"), default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
 
 
-def whole(option: str, text: str, low: int, high: int | None = None) -> int:
-    try:
-        number = int(text)
-        if number >= low and (high is None or number <= high):
-            return number
-    except ValueError:
-        pass
-    most = "" if high is None else f" and at most {high}"
-    raise UsageError(f"{option} is {text!r}; expected a whole number of at least {low}{most}")
+def config(args: argparse.Namespace) -> Config:
+    """The Config that the options ask for."""
+    return Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)
+                     if hasattr(args, field.name)})

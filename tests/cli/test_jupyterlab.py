@@ -36,7 +36,7 @@ def names(folder):
 def test_the_first_copy_has_every_lesson_and_nothing_else(lessons, folder):
     where, told = jupyterlab.copy_lessons(folder)
     assert where == folder and told["new"] == ["00_start.ipynb", "01_next.ipynb"]
-    assert names(folder) == [jupyterlab.HANDED_OUT, "00_start.ipynb", "01_next.ipynb"]
+    assert names(folder) == [jupyterlab.HASHES, "00_start.ipynb", "01_next.ipynb"]
 
 
 def test_a_second_call_changes_nothing(lessons, folder):
@@ -54,9 +54,8 @@ def test_a_changed_lesson_is_kept_and_told(lessons, folder):
     where, told = jupyterlab.copy_lessons(folder)
     assert (folder / "00_start.ipynb").read_text() == "my answers"
     assert told["kept"] == ["00_start.ipynb"]
-    assert "00_start.ipynb" in jupyterlab.tell(where, told) and "--fresh" in jupyterlab.tell(
-        where, told
-    )
+    report = jupyterlab.report(where, told)
+    assert "00_start.ipynb" in report and "--fresh" in report
 
 
 def test_a_changed_lesson_stays_kept_over_several_releases(lessons, folder):
@@ -85,11 +84,11 @@ def test_a_file_of_the_same_name_that_we_never_handed_out_is_kept(lessons, folde
 
 def test_a_damaged_list_of_hashes_loses_no_work(lessons, folder):
     jupyterlab.copy_lessons(folder)
-    (folder / jupyterlab.HANDED_OUT).write_text("{ not json")
+    (folder / jupyterlab.HASHES).write_text("{ not json")
     (folder / "00_start.ipynb").write_text("my answers")
     jupyterlab.copy_lessons(folder)
     assert (folder / "00_start.ipynb").read_text() == "my answers"
-    assert json.loads((folder / jupyterlab.HANDED_OUT).read_text())
+    assert json.loads((folder / jupyterlab.HASHES).read_text())
 
 
 def test_fresh_makes_a_new_folder_beside_each_time(lessons, folder):

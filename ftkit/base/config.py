@@ -1,4 +1,7 @@
-"""What is asked of a run: `Config`, with the field names of transformers and peft."""
+"""`Config`: the settings of a run, with the field names of transformers and peft.
+
+One declaration gives a field its default, range, help on the command line and tip in a notebook.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import ClassVar
 
 from ftkit.base.errors import UserError
 
-# The rate that works is a property of the model's size and of the method: LoRA wants about ten
-# times the full rate, a model of a few million parameters about twenty times that of a real one.
+# The best learning rate depends on the size of the model and on the method: LoRA needs about ten
+# times that of full fine-tuning, a model of a few million parameters about twenty times that of a
+# model of a billion.
 LEARNING_RATES = {
     "tiny": {"full": 1e-3, "lora": 5e-3, "qlora": 5e-3, "ia3": 1e-1, "prompt_tuning": 1e-1,
              "prefix_tuning": 1e-1},
@@ -26,33 +30,33 @@ SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps
 SCHEDULES = ("cosine", "linear", "constant")
 
 
-def _option(default, help, choices=None, low=None, high=None, tip=""):
+def _option(default, help, choices=None, low=None, high=None, tip="", positive=False):
     """A field: `help` is for the command line, `tip` (at most 25 words: what it does, the usual
-    range, what goes wrong at both ends) for the control in a notebook."""
-    return dataclasses.field(
-        default=default,
-        metadata={"help": help, "choices": choices, "low": low, "high": high, "tip": tip},
-    )
+    range, what goes wrong at both ends) for the control in a notebook. positive: 0 is rejected."""
+    return dataclasses.field(default=default, metadata={
+        "help": help, "choices": choices, "low": low, "high": high, "tip": tip,
+        "positive": positive})
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything that may vary between two runs; names and units as in transformers and peft.
+    """The hyperparameters of a run; names and units as in transformers and peft.
 
-    `None` means "choose for me": `resolved` fills in what this model and machine call for, and
-    the Run stores the filled-in values. Raises ValueError naming the field, the value given and
+    `None` means "choose for me": `resolved` fills in what suits the model and the machine, and
+    the Run stores the filled-in values. Raises UserError with the field, the value given and
     what is accepted.
     """
 
-    RATE: ClassVar[float] = 1.0  # share of the usual rate that this kind of training wants
+    RATE: ClassVar[float] = 1.0  # times the default learning rate, for this kind of training
 
     method: str = _option(
-        "full", "what is trained", METHODS,
-        tip="All weights (full), added matrices (lora; qlora: over 4 bits), scales (ia3) or "
-            "virtual tokens. Usual: lora. Full: much memory; few parameters: learn less.",
+        "full", "fine-tuning method", METHODS,
+        tip="Trains all weights (full), added matrices (lora; qlora: on a 4-bit base), scales "
+            "(ia3) or virtual tokens. Usual: lora. Fewer parameters: less memory, learn less.",
     )
     learning_rate: float | None = _option(
-        None, "peak learning rate; default depends on the model and the method", low=0.0,
+        None, "peak learning rate; the default depends on the model and the method", low=0.0,
+        positive=True,
         tip="How far a step moves the weights. Full: 1e-5 (large) to 1e-3 (tiny); LoRA ten "
             "times that. Low: learns nothing; high: forgets, diverges.",
     )
@@ -67,9 +71,9 @@ class Config:
             "1: noisy steps; many: few, slow steps.",
     )
     epochs: float = _option(
-        1.0, "passes over the training records", low=0.0,
-        tip="Passes over the records. Usual: 1 to 3. Too few: underfits; too many: learns the "
-            "records by heart.",
+        1.0, "passes over the training records", low=0.0, positive=True,
+        tip="Passes over the records. Usual: 1 to 3. Too few: underfits; too many: memorizes "
+            "the records.",
     )
     max_steps: int | None = _option(
         None, "optimizer steps; overrides epochs, repeats the data if needed", low=1,
@@ -77,33 +81,33 @@ class Config:
             "many: overfits and forgets.",
     )
     warmup_steps: float = _option(
-        0.06, "steps of linear warm-up; below 1 it is a share of all steps", low=0.0,
-        tip="Steps in which the rate climbs; below 1 a share. Usual: 0.03 to 0.1. None: early "
-            "spikes; long: little time at full rate.",
+        0.06, "steps of linear warm-up; below 1: a fraction of all steps", low=0.0,
+        tip="Steps in which the learning rate rises; below 1: a fraction. Usual: 0.03 to 0.1. "
+            "None: early spikes; long: little time at the peak.",
     )
     lr_scheduler_type: str = _option(
-        "cosine", "learning rate after the warm-up", SCHEDULES,
-        tip="How the rate falls after warm-up. Cosine or linear end near 0 and settle; "
-            "constant keeps moving, good for probing, noisy at the end.",
+        "cosine", "schedule of the learning rate after the warm-up", SCHEDULES,
+        tip="How the learning rate falls after warm-up. Usual: cosine or linear, which end near "
+            "0 and settle; constant: noisy at the end.",
     )
     weight_decay: float = _option(
         0.0, "AdamW weight decay, on matrices only", low=0.0,
-        tip="Pulls weights towards zero each step. Usual: 0 to 0.1. Low: hardly any effect in "
+        tip="Pulls weights toward zero each step. Usual: 0 to 0.1. Low: hardly any effect in "
             "short runs; high: erases what was pretrained.",
     )
     optim: str = _option(
-        "adamw_torch", "what turns gradients into steps", OPTIMIZERS,
-        tip="Adam keeps two fp32 numbers a weight. Usual: adamw_torch. 8-bit or adafactor: less "
-            "memory, close; sgd: none, hardly learns.",
+        "adamw_torch", "optimizer", OPTIMIZERS,
+        tip="Optimizer. Usual: adamw_torch, two fp32 states per weight. 8-bit or adafactor: less "
+            "memory, similar result; sgd: no states, hardly learns.",
     )
     max_grad_norm: float = _option(
         1.0, "clip the gradient to this norm; 0 turns it off", low=0.0,
-        tip="Cuts longer gradients to this norm. Usual: 0.5 to 1. Very low: every step "
-            "shrinks; 0 or high: one bad batch may spoil it.",
+        tip="Scales longer gradients down to this norm. Usual: 0.5 to 1. Low: every step shrinks; "
+            "0 or high: one bad batch may ruin it.",
     )
     precision: str | None = _option(
-        None, "arithmetic; bf16 and fp16 mean autocast over fp32 weights", PRECISIONS,
-        tip="Number format. bf16 is usual where hardware has it. fp32: exact, slow, more "
+        None, "mixed precision: bf16 and fp16 run autocast over fp32 weights", PRECISIONS,
+        tip="Number format. Usual: bf16 where the hardware has it. fp32: exact, slow, more "
             "memory; fp16 overflows; pure-bf16 loses small updates.",
     )
     gradient_checkpointing: bool = _option(
@@ -119,11 +123,11 @@ class Config:
     lora_alpha: float = _option(
         16, "LoRA scale: the update is multiplied by alpha / r", low=0.0,
         tip="LoRA's update is multiplied by alpha / r. Usual: r to 2r. Low: learns slowly; "
-            "high: acts like too large a rate.",
+            "high: acts like too high a learning rate.",
     )
     lora_dropout: float = _option(
         0.0, "dropout before the LoRA matrices", low=0.0, high=0.99,
-        tip="Share of inputs to LoRA set to zero in training. Usual: 0 to 0.1. 0: may overfit "
+        tip="Fraction of inputs to LoRA set to zero in training. Usual: 0 to 0.1. 0: may overfit "
             "small data; high: learns slowly.",
     )
     target_modules: str = _option(
@@ -132,20 +136,20 @@ class Config:
             "learn less; more: more to train and keep.",
     )
     use_rslora: bool = _option(
-        False, "scale LoRA by alpha / sqrt(r) in place of alpha / r",
+        False, "rsLoRA: scale LoRA by alpha / sqrt(r) instead of alpha / r",
         tip="Scales LoRA by alpha / sqrt(r). Usual: for r above 32. On: high ranks keep their "
             "step, low ranks may overshoot; off: high ranks shrink.",
     )
     use_dora: bool = _option(
-        False, "DoRA: LoRA for the direction of a weight, trained numbers for its length",
-        tip="Trains the length of each weight row beside LoRA. Usual: at low rank. On: slower "
-            "steps; off: plain LoRA, mostly as good.",
+        False, "DoRA: LoRA for the direction of a weight row, a trained parameter for its length",
+        tip="Also trains the length of each weight row. Usual: at low rank. On: slower steps; "
+            "off: plain LoRA, mostly as good.",
     )
     init_lora_weights: str = _option(
-        "default", "where LoRA starts: pissa and olora take over directions of the base's weights",
+        "default", "initial LoRA weights; pissa, olora: from the main directions of the base",
         ("default", "gaussian", "orthogonal", "pissa", "olora"),
-        tip="Where LoRA starts. Usual: default (update zero). pissa, olora train the weights' "
-            "main directions: faster at first, need a lower rate.",
+        tip="Initial LoRA weights. Usual: default (update zero). pissa, olora: the base's main "
+            "directions; faster at first, need a lower learning rate.",
     )
     num_virtual_tokens: int = _option(
         20, "trained vectors before the input, in prompt_tuning and prefix_tuning", low=1,
@@ -158,24 +162,24 @@ class Config:
             "are cut off; long: memory grows.",
     )
     packing: bool = _option(
-        False, "fill rows of max_length with several records that do not see each other",
+        False, "pack several records into rows of max_length; they do not attend to each other",
         tip="Fills rows with several records. Usual for short records on GPUs. On: fewer, "
             "larger steps; off: short records underuse the GPU.",
     )
     loss_on: str = _option(
-        "response", "which tokens carry loss", ("response", "all"),
-        tip="Tokens that are learned. response is usual for instructions; all also teaches "
-            "writing the questions, and dilutes the answer.",
+        "response", "tokens that are trained on", ("response", "all"),
+        tip="Tokens that contribute to the loss. Usual: response. all: also trains on the "
+            "questions, which dilutes the answers.",
     )
     replay: float = _option(
-        0.0, "share of general data mixed into the training records", low=0.0, high=0.95,
-        tip="Share of general data mixed in against forgetting. Usual: 0.05 to 0.25. 0: "
+        0.0, "fraction of general data mixed into the training records", low=0.0, high=0.95,
+        tip="Fraction of general data mixed in against forgetting. Usual: 0.05 to 0.25. 0: "
             "forgets more; high: slower, less of the task.",
     )
     l2_sp: float = _option(
-        0.0, "pull towards the starting weights: adds l2_sp / 2 * ||w - start||^2 to the loss",
-        low=0.0, tip="Pulls the weights back to where they started, against forgetting. Usually "
-        "0.001 to 0.1; smaller changes nothing, larger learns nothing. Full only.",
+        0.0, "L2-SP: adds l2_sp / 2 * ||w - start||^2 to the loss",
+        low=0.0, tip="Penalty for leaving the starting weights, against forgetting. Usual: 0.001 "
+        "to 0.1. Low: no effect; high: learns nothing. Full fine-tuning only.",
     )
     early_stopping_patience: int | None = _option(
         None, "stop after this many evaluations without a better metric_for_best_model", low=1,
@@ -183,8 +187,8 @@ class Config:
             "noise stops it early; many: overfits on.",
     )
     metric_for_best_model: str = _option(
-        "val_loss", "what early stopping watches; names that end in loss fall, others rise",
-        tip="What early stopping watches: val_loss, general_loss or a metric of yours. The wrong "
+        "val_loss", "measure for early stopping; a name that ends in loss is better low",
+        tip="Measure for early stopping: val_loss, general_loss or your own metric. The wrong "
         "one stops too early, or keeps a model that forgot.",
     )
     eval_steps: int | None = _option(
@@ -193,9 +197,9 @@ class Config:
             "slow; seldom: you miss the best step.",
     )
     seed: int = _option(
-        0, "order of the data, LoRA's random start, dropout", low=0, high=2**32 - 1,
-        tip="Draws order, start and dropout. Any number; three or more for a claim. One seed: "
-            "luck may look like an effect.",
+        0, "random seed: order of the data, initial LoRA weights, dropout", low=0, high=2**32 - 1,
+        tip="Random seed of data order, initialization and dropout. Use at least 3 seeds for a "
+            "claim; with one, luck may look like an effect.",
     )
 
     def __post_init__(self):
@@ -211,15 +215,17 @@ class Config:
         return dataclasses.replace(self, **changes)
 
     def resolved(self, model: str, precision: str, context: int) -> Config:
-        """This Config without a None that matters: `model` is the tier, `context` its tokens."""
+        """This Config with its defaults filled in: `model` is "tiny" or "other", `precision` what
+        the machine is fast at, `context` how many tokens the model can read. Raises UserError."""
         if self.l2_sp and self.method != "full":
             raise UserError(
                 f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
-                "that l2_sp pulls back; give l2_sp 0, or method full, or a lower learning_rate"
+                "that l2_sp acts on; give l2_sp 0, or method full, or a lower learning_rate"
             )
-        rates = LEARNING_RATES.get(model, LEARNING_RATES["other"])
-        rate = self.RATE * rates[self.method] if self.learning_rate is None else (
-            self.learning_rate)
+        learning_rate = self.learning_rate
+        if learning_rate is None:
+            defaults = LEARNING_RATES.get(model, LEARNING_RATES["other"])
+            learning_rate = self.RATE * defaults[self.method]
         length = min(context, 512) if self.max_length is None else self.max_length
         if length > context:
             raise UserError(
@@ -227,7 +233,7 @@ class Config:
                 f"give {context} or less"
             )
         return self.but(
-            learning_rate=rate, precision=self.precision or precision, max_length=length
+            learning_rate=learning_rate, precision=self.precision or precision, max_length=length
         )
 
     def to_dict(self) -> dict:
@@ -248,8 +254,8 @@ class Config:
 
     @staticmethod
     def from_dict(values: dict) -> Config:
-        """The Config that `to_dict` described, of the kind whose fields it has; what none knows is
-        left out."""
+        """The Config that `to_dict` described, of the class with most of its fields; unknown fields
+        are left out."""
         kind = max((Config, DPOConfig, GRPOConfig),
                    key=lambda kind: len(values.keys() & set(kind.__dataclass_fields__)))
         return kind(**{k: v for k, v in values.items() if k in kind.__dataclass_fields__})
@@ -296,9 +302,9 @@ class DPOConfig(Config):
     RATE: ClassVar[float] = 0.05
 
     beta: float = _option(
-        0.1, "how strongly leaving the reference counts", low=0.0,
-        tip="The scale of the implicit reward. Usual: 0.01 to 0.5. Low: far from the reference; "
-            "high: stays there.",
+        0.1, "strength of the KL penalty", low=0.0,
+        tip="Strength of the KL penalty toward the reference. Usual: 0.01 to 0.5. Low: moves far "
+            "from the reference; high: stays close.",
     )
 
 
@@ -311,31 +317,31 @@ class GRPOConfig(Config):
 
     batch_size: int = _option(8, "questions in one step", low=1)
     num_generations: int = _option(
-        8, "answers drawn to each question", low=2,
-        tip="Answers drawn to a question, whose mean is the baseline. Usual: 4 to 64. Few: noise "
+        8, "answers sampled for each question", low=2,
+        tip="Answers sampled per question, whose mean is the baseline. Usual: 4 to 64. Few: noise "
             "and dead groups; many: slow.",
     )
     beta: float = _option(
-        0.0, "weight of the KL to the reference", low=0.0,
-        tip="Weight of the KL to the reference. Usual: 0 to 0.1. Low: free to drift; high: learns "
-            "nothing.",
+        0.0, "strength of the KL penalty", low=0.0,
+        tip="Strength of the KL penalty toward the reference. Usual: 0 to 0.1. Low: free to drift; "
+            "high: learns nothing.",
     )
     epsilon: float = _option(
-        0.2, "how far the ratio of new to old probability may move", low=0.0,
+        0.2, "clip range of the ratio of new to old probability", low=0.0,
         tip="Where the ratio is clipped. Usual: 0.2. It acts only when num_iterations is above 1.",
     )
     temperature: float = _option(
-        1.0, "temperature of the drawn answers", low=0.01,
-        tip="Temperature of the drawn answers. Usual: 1. Low: groups that agree and teach nothing; "
-            "high: nonsense.",
+        1.0, "sampling temperature of the answers", low=0.01,
+        tip="Sampling temperature of the answers. Usual: 1. Low: groups that agree and teach "
+            "nothing; high: nonsense.",
     )
     num_iterations: int = _option(
         1, "optimizer steps on each batch of answers", low=1,
         tip="Steps on the same answers. Usual: 1 to 4. More: cheaper, but the answers grow stale.",
     )
     max_completion_length: int | None = _option(
-        None, "tokens of a drawn answer; default: a few more than the longest reference", low=1,
-        tip="Longest drawn answer in tokens. Short: right answers are cut; long: slow.",
+        None, "tokens of a sampled answer; default: a few more than the longest reference", low=1,
+        tip="Longest sampled answer in tokens. Short: right answers are cut; long: slow.",
     )
 
 
@@ -346,47 +352,54 @@ def _unknown_field(name: str, known) -> str:
 
 
 def _accept(field, value):
-    """`value` in the field's type and range, or a ValueError that says what is accepted."""
-    kind, meta = str(field.type), field.metadata
-    optional = "None" in kind
-    if value is None:
-        if optional:
-            return None
-        raise UserError(f"{field.name} is None; expected {_wanted(field)}")
+    """`value` in the field's type and range, or a UserError that says what is accepted."""
+    if value is None and "None" in str(field.type):
+        return None
     try:
-        if kind.startswith("bool"):
-            value = {"true": True, "false": False}[str(value).lower()]
-        elif kind.startswith("int"):
-            number = float(value)
-            if isinstance(value, bool) or number != int(number):
-                raise ValueError
-            value = int(number)
-        elif kind.startswith("float"):
-            if isinstance(value, bool):
-                raise ValueError
-            value = float(value)
-            if not math.isfinite(value):
-                raise ValueError
-        elif field.name == "target_modules" and isinstance(value, list | tuple | set):
-            value = ",".join(map(str, value))
-        elif not isinstance(value, str):
-            raise ValueError
+        converted = _convert(field, value)
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise UserError(f"{field.name} is {value!r:.60}; expected {_wanted(field)}") from None
-    low, high, choices = meta["low"], meta["high"], meta["choices"]
-    out = (low is not None and value < low) or (high is not None and value > high)
-    if out or (choices and value not in choices) or value == "":
-        raise UserError(f"{field.name} is {value!r}; expected {_wanted(field)}")
-    if field.name in ("learning_rate", "epochs") and value == 0:
-        raise UserError(f"{field.name} is 0, so nothing would be trained; give a positive number")
+        raise UserError(_rejected(field, value)) from None
+    low, high, choices = (field.metadata[name] for name in ("low", "high", "choices"))
+    if (converted == "" or (choices and converted not in choices)
+            or (low is not None and converted < low) or (high is not None and converted > high)
+            or (field.metadata["positive"] and converted == 0)):
+        raise UserError(_rejected(field, converted))
+    return converted
+
+
+def _convert(field, value):
+    """`value` in the type of its field; any of several exceptions where that cannot be."""
+    kind = str(field.type)
+    if kind.startswith("bool"):
+        return {"true": True, "false": False}[str(value).lower()]
+    if kind.startswith(("int", "float")):
+        number = float(value)
+        if isinstance(value, bool) or not math.isfinite(number) or (
+                kind.startswith("int") and number != int(number)):
+            raise ValueError
+        return int(number) if kind.startswith("int") else number
+    if field.name == "target_modules" and isinstance(value, list | tuple | set):
+        return ",".join(map(str, value))
+    if not isinstance(value, str):
+        raise ValueError
     return value
 
 
-def _wanted(field) -> str:
+def _rejected(field, value) -> str:
+    """The sentence for a value that the field does not accept."""
+    choices = field.metadata["choices"]
+    text = f"{field.name} is {value!r:.60}; expected {_accepted(field)}"
+    suggestions = difflib.get_close_matches(str(value), choices or (), 1)
+    return f"{text}; did you mean {suggestions[0]}?" if suggestions else text
+
+
+def _accepted(field) -> str:
     meta, kind = field.metadata, str(field.type).split(" ")[0]
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
     name = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
-    bounds = [f"at least {meta['low']:.12g}" if meta["low"] is not None else "",
-              f"at most {meta['high']:.12g}" if meta["high"] is not None else ""]
-    return " ".join([name[kind], " and ".join(b for b in bounds if b)]).strip()
+    if meta["positive"]:
+        return f"{name[kind]} above 0"
+    bounds = [f"at least {meta['low']:.12g}"] if meta["low"] is not None else []
+    bounds += [f"at most {meta['high']:.12g}"] if meta["high"] is not None else []
+    return f"{name[kind]} {' and '.join(bounds)}".strip()

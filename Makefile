@@ -37,7 +37,7 @@ quick: check  ## the inner loop, at most a minute: style, types, rooms, tests th
 
 test: check  ## everything that guards the code, at most 12 minutes on two cores
 	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
-	$(MAKE) browser
+	$(MAKE) browser ARGS='-m "not slow"'
 
 test-all: test rest  ## and the lessons at full length, the real LLM, all seeds: at most 40 minutes
 
@@ -47,14 +47,14 @@ unit: $(READY)-test  ## some tests: make unit ARGS="tests/data -k bom"
 	$(PYTEST) $(ARGS)
 
 seeds: $(READY)-test  ## the slow tests, and seeds 1 and 2 of bug zoo, clinic, proofs, mitigations
-	$(PYTEST) -m "seeds or slow" $(ARGS)
+	$(PYTEST) -m "seeds or slow" tests tests/browser $(ARGS)
 
 lessons: $(READY)-test  ## every lesson at full length, strict, some with their section on SmolLM2
 	FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2 || true
 	FTKIT_LESSONS=full $(PYTEST) $(LESSONS) notebooks
 
 browser: $(READY)-test  ## lessons in a real JupyterLab, where a Chromium is installed
-	$(QUIETLY) $(PY) -m pytest tests/browser
+	$(QUIETLY) $(PY) -m pytest tests/browser $(ARGS)
 
 check: $(READY)-test types  ## style, types, and whether the notebooks are built from their sources
 	$(PY) -m ruff check .

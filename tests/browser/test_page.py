@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-LESSONS = ("00_start_here", "07_learning_rate", "22_what_if_lab")
+LESSONS = ("00_start_here", pytest.param("07_learning_rate", marks=pytest.mark.slow),
+           "22_what_if_lab")
 REACTS = 500  # milliseconds
 SLOW = 60_000  # milliseconds for what takes one second on a quiet machine
 

@@ -68,26 +68,34 @@ class Update:
     scale, the weights that `l2_sp` pulls back to.
 
     `update(batches, rate)` returns loss and gradient norm as tensors, which are not waited for.
+    The other arguments are what a memory simulation replaces, since it has no numbers to decide
+    by: the forward pass, the clipping, how the optimizer is made, the class of the loss scaler.
     """
 
-    def __init__(self, model, config):
-        self.model, self.config = model, config
+    def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
+                 clip: Callable = packed_loss.clip_, make_optimizer: Callable = optimizers.make,
+                 scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler):
+        self.model, self.config, self.clip = model, config, clip
         self.device = next(model.parameters()).device
+        if forward is None:
+            with autocast(self.device, config.precision):
+                forward = packed_loss.Forward.of(model)
+        self.forward = forward
         self.params = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimizers.make(model, config)
+        self.optimizer = make_optimizer(model, config)
         self.origin = [p.detach().clone() for p in self.params] if config.l2_sp else None
         # torch's own start, 2**16, overflows here and loses the first steps of a short run.
-        self.scaler = torch.amp.GradScaler(self.device.type, 2.0**10,
-                                           enabled=config.precision == "fp16")
+        self.scaler = scaler_class(self.device.type, 2.0**10, enabled=config.precision == "fp16")
         fused = self.optimizer.defaults.get("fused") and self.device.type == "cpu"
-        self.clips = self.optimizer if fused and not self.scaler.is_enabled() else None
+        self.clipping_optimizer = (
+            self.optimizer if fused and not self.scaler.is_enabled() else None)
 
     def __call__(self, batches: list[packed_loss.FlatBatch], rate: float):
         labelled = sum(batch.labelled for batch in batches)
         loss = 0.0
         for batch in batches:
             with autocast(self.device, self.config.precision):
-                part = packed_loss.loss_sum(self.model, batch) / labelled
+                part = self.forward.loss_sum(batch) / labelled
             self.scaler.scale(part).backward()
             loss = loss + part.detach()
         return loss, self.apply(rate)
@@ -99,8 +107,12 @@ class Update:
         self.scaler.unscale_(self.optimizer)
         if self.origin:
             pull_back(self.params, self.origin, self.config.l2_sp)
-        norm = packed_loss.clip_(self.params, self.config.max_grad_norm, self.clips)
-        self.scaler.step(self.optimizer)
+        norm = self.clip(self.params, self.config.max_grad_norm, self.clipping_optimizer)
+        try:
+            self.scaler.step(self.optimizer)
+        finally:
+            if self.clipping_optimizer is not None:
+                self.clipping_optimizer.grad_scale = None
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm

@@ -7,15 +7,17 @@ import torch
 from ftkit.base.errors import UserError
 
 
-def make(model, config) -> torch.optim.Optimizer:
+def make(model, config, makers: dict | None = None) -> torch.optim.Optimizer:
     """The optimizer of `config` over the trainable parameters of `model`.
 
-    Weight decay goes to matrices only, not to norms and biases; betas as in transformers.
+    Weight decay applies to matrices only, not to norms and biases; betas as in transformers.
+    makers: name → function of (parameter groups, learning rate), by default `MAKERS`.
     """
+    makers = makers or MAKERS
     params = [p for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": config.weight_decay},
               {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]
-    return _MAKERS[config.optim]([g for g in groups if g["params"]], config.learning_rate)
+    return makers[config.optim]([g for g in groups if g["params"]], config.learning_rate)
 
 
 def _adamw(groups, rate):
@@ -44,7 +46,7 @@ def _eight_bit(name):
     return make
 
 
-_MAKERS = {
+MAKERS = {
     "adamw_torch": _adamw,
     "adamw_bnb_8bit": _eight_bit("AdamW8bit"),
     "paged_adamw_8bit": _eight_bit("PagedAdamW8bit"),

@@ -121,28 +121,31 @@ def supports(model) -> str | None:
     Found out by trial, once per model: a few tokens through both ways, and the logits compared.
     On a GPU once more under autocast, where attention takes another kernel.
     """
-    if is_virtual(model):
-        return "virtual tokens stand before the input"
+    reason = known_obstacle(model)
+    if reason is not None:
+        return reason
     base = base_of(model)
     reasons = _reasons.setdefault(base, {})
     device = next(base.parameters()).device.type
     kernel = "autocast" if device != "cpu" and torch.is_autocast_enabled(device) else None
     if kernel not in reasons:
-        reason = _refuse(base)
-        if reason is None:
-            try:
-                with torch.autocast(device, enabled=kernel is not None):
-                    reason = _trial(base)
-            except Exception as error:  # whatever a model of unknown make may raise
-                reason = str(error) or type(error).__name__
+        try:
+            with torch.autocast(device, enabled=kernel is not None):
+                reason = _trial(base)
+        except Exception as error:  # noqa: BLE001  a model of unknown make may raise anything
+            reason = str(error) or type(error).__name__
         reasons[kernel] = reason
     return reasons[kernel]
 
 
-def _refuse(base) -> str | None:
-    """What a trial on a few tokens would not show."""
+def known_obstacle(model) -> str | None:
+    """Why a model cannot have the fast path, as far as its class and its config say; a trial on a
+    few tokens would not show it."""
     import transformers
 
+    if is_virtual(model):
+        return "virtual tokens stand before the input"
+    base = base_of(model)
     name = type(base).__name__
     if not isinstance(base, transformers.PreTrainedModel):
         return f"{name} is not a transformers model"

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 ROUND = 16  # a new shape costs oneDNN a kernel build: rows come in multiples of this
 SAVED = 0.05  # share of the tokens that sharing must save; it costs a copy in every layer
 SCORES = 1024  # attention scores that padding one sequence may waste before it gets its own group
-LONG = 512  # longer sequences go to SDPA, which keeps no scores for the backward pass
+# Longer sequences use SDPA, which keeps no attention scores for the backward pass.
+BMM_MAX_LENGTH = 512
 
 
 @dataclass
@@ -68,12 +69,14 @@ class Layout:
 
     paths: for each token of each sequence, one after the other, its place in the row; None when
     they simply follow each other. keep: called with keys and values (KV, sum of lengths, D) and
-    the number of each layer.
+    the number of each layer. bmm_max_length: longest sequence whose attention is two plain matrix
+    multiplications (on CPU); longer ones use SDPA.
     """
 
     lengths: list[int]
     paths: torch.Tensor | None = None
     keep: Callable | None = None
+    bmm_max_length: int = BMM_MAX_LENGTH
     cache: dict = field(default_factory=dict, repr=False)  # masks and indices, per device
     windows: set = field(default_factory=set, repr=False)  # what layers asked for: None or a width
 
@@ -123,7 +126,7 @@ class Layout:
             for (count, longest), *qkv in zip(
                 self.groups, *(x.split(sizes, 1) for x in (q, k, v)), strict=True
             ):
-                small = longest <= LONG and device.type == "cpu"
+                small = longest <= self.bmm_max_length and device.type == "cpu"
                 parts.append((_bmm_attention if small else _sdpa_attention)(
                     self, *qkv, count, longest, heads // kv, scale, window, dropout))
             out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]

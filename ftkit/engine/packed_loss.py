@@ -41,10 +41,10 @@ from ftkit.engine.packed_attention import (
 )
 from ftkit.engine.packed_batch import Layout, lay
 
-__all__ = ["FlatBatch", "clip_", "fast_path", "flatten", "generate", "grad_norm", "loss_sum",
-           "nll", "supports", "token_losses", "tune_malloc"]
+__all__ = ["FlatBatch", "Forward", "clip_", "fast_path", "flatten", "generate", "grad_norm",
+           "loss_sum", "needs_clipping", "nll", "supports", "token_losses", "tune_malloc"]
 
-LOGITS = 2**24  # logits held at once by the loss
+MAX_LOGITS = 2**24  # logits that the loss holds at once
 
 
 @dataclass
@@ -90,63 +90,88 @@ def flatten(examples: list[dict], device=None, share: bool | None = None) -> Fla
                      row.layout, len(row.paths), len(rows))
 
 
-def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
-    """Sum of the token losses (nats) over the labelled tokens of a batch, differentiable.
+class Forward:
+    """How one model computes its loss, decided once for a run: on packed batches or on padded ones.
 
-    Respects autocast. Leaves the model switched to our attention function, since gradient
-    checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
+    padded_because: why the model gets padded batches, None where it can take packed ones.
+    max_logits: how many logits may be held at once. Both are arguments so that a memory simulation
+    can set them; `Forward.of(model)` finds out for a model that will train.
     """
-    found = _predicting(model, batch)
-    return _padded_loss(model, batch, "sum") if found is None else _head_loss(*found)
+
+    def __init__(self, model, padded_because: str | None = None, max_logits: int = MAX_LOGITS):
+        self.model, self.base = model, base_of(model)
+        self.padded_because, self.max_logits = padded_because, max_logits
+
+    @classmethod
+    def of(cls, model) -> Forward:
+        """Ask `supports`, and print once why a model gets padded batches. On a GPU call it under
+        the autocast of the run, where attention uses another kernel."""
+        reason = supports(model)
+        if reason is not None:
+            _print_once(base_of(model), reason)
+        return cls(model, reason)
+
+    def loss_sum(self, batch: FlatBatch) -> torch.Tensor:
+        """Sum of the token losses (nats) over the labelled tokens of a batch, differentiable.
+
+        Respects autocast. Leaves the model switched to our attention function, since gradient
+        checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
+        """
+        if self.padded_because is not None:
+            return _padded_loss(self.model, batch, "sum")
+        return _head_loss(*self._predictions(batch), self.max_logits)
+
+    def token_losses(self, batch: FlatBatch) -> torch.Tensor:
+        """The loss of each labelled token, (R,), in the order of `batch.rows`: the examples,
+        longest first. For objectives that are not a sum over tokens; keeps all logits."""
+        if self.padded_because is not None:
+            return _padded_loss(self.model, batch, "none")
+        head, hidden, targets = self._predictions(batch)
+        return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+
+    def _predictions(self, batch):
+        """The head, the hidden states (R, d) that it reads and their targets (R,)."""
+        base = self.base
+        switch_on(base)
+        if batch.layout.paths is not None and self._draws_dropout():  # each example draws its own
+            batch = flatten(batch.examples, batch.input_ids.device, share=False)
+        hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
+        hidden = hidden.index_select(0, batch.rows.to(hidden.device))
+        return base.get_output_embeddings(), hidden, batch.targets.to(hidden.device)
+
+    def _draws_dropout(self) -> bool:
+        if not self.base.training:
+            return False
+        config = self.base.config.get_text_config()
+        return bool(getattr(config, "attention_dropout", 0)) or any(m.p > 0 for m in self._dropouts)
+
+    @functools.cached_property
+    def _dropouts(self) -> list:
+        return [m for m in self.base.modules() if isinstance(m, torch.nn.Dropout)]
+
+
+def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
+    """`Forward.of(model).loss_sum(batch)`, for a single batch."""
+    return Forward.of(model).loss_sum(batch)
 
 
 def token_losses(model, batch: FlatBatch) -> torch.Tensor:
-    """The loss of each labelled token, (R,), in the order of `batch.rows`: the examples, longest
-    first. For objectives that are not a sum over tokens; keeps all logits."""
-    found = _predicting(model, batch)
-    if found is None:
-        return _padded_loss(model, batch, "none")
-    head, hidden, targets = found
-    return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+    """`Forward.of(model).token_losses(batch)`, for a single batch."""
+    return Forward.of(model).token_losses(batch)
 
 
-def _predicting(model, batch):
-    """The head, the hidden states (R, d) it is to read and their targets; None for a model that
-    cannot have the fast path."""
-    base = base_of(model)
-    reason = supports(model)
-    if reason is not None:
-        _say_once(base, reason)
-        return None
-    switch_on(base)
-    if batch.layout.paths is not None and _drops(base):  # each example draws its own
-        batch = flatten(batch.examples, batch.input_ids.device, share=False)
-    hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
-    hidden = hidden.index_select(0, batch.rows.to(hidden.device))
-    return base.get_output_embeddings(), hidden, batch.targets.to(hidden.device)
-
-
-def _drops(base) -> bool:
-    """Whether a forward pass draws dropout."""
-    if not base.training:
-        return False
-    config = base.config.get_text_config()
-    return bool(getattr(config, "attention_dropout", 0)) or any(
-        isinstance(m, torch.nn.Dropout) and m.p > 0 for m in base.modules())
-
-
-def _head_loss(head, hidden, targets):
+def _head_loss(head, hidden, targets, max_logits):
     plain = type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks
     if not plain:
         return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         hidden = hidden.to(torch.get_autocast_dtype(device))
+    chunk = max(64, max_logits // head.weight.shape[0])
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
-            return _LinearCrossEntropy.apply(hidden, head.weight, targets)
+            return _LinearCrossEntropy.apply(hidden, head.weight, targets, chunk)
         weight = head.weight.to(hidden.dtype)
-        chunk = max(64, LOGITS // weight.shape[0])
         return sum((_chunk_loss(h @ weight.t(), t)[0]
                     for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)),
                    torch.zeros((), device=hidden.device))
@@ -159,7 +184,7 @@ def _chunk_loss(logits, targets):
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of cross entropy of `hidden @ weight.T`, with at most LOGITS logits in memory.
+    """Sum of cross entropy of `hidden @ weight.T`, with the logits of `chunk` rows in memory.
 
     The gradient of the logits, softmax minus one-hot, is made while they are there. Where all of
     them fit at once it waits for the backward pass; else each chunk of rows turns it into the
@@ -168,9 +193,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets):
+    def forward(ctx, hidden, weight, targets, chunk):
         low = weight.to(hidden.dtype)
-        chunk = max(64, LOGITS // weight.shape[0])
         ctx.whole = len(targets) <= chunk
         if ctx.whole:
             total, grad = _loss_and_gradient(hidden, low, targets)
@@ -194,10 +218,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if ctx.whole:
             grad, hidden, low = ctx.saved_tensors
             need_weight = ctx.needs_input_grad[1]
-            return (grad @ low) * scale, grad.t() @ (hidden * scale) if need_weight else None, None
+            d_weight = grad.t() @ (hidden * scale) if need_weight else None
+            return (grad @ low) * scale, d_weight, None, None
         d_hidden, d_weight = ctx.saved_tensors
         # In place: it is as large as the head. A second backward pass is refused by autograd.
-        return d_hidden * scale, None if d_weight is None else d_weight.mul_(scale), None
+        return d_hidden * scale, None if d_weight is None else d_weight.mul_(scale), None, None
 
 
 def _loss_and_gradient(hidden, weight, targets):
@@ -227,12 +252,12 @@ def _padded_loss(model, batch, reduction):
     return F.cross_entropy(logits[at].float(), labels[at], reduction=reduction)
 
 
-_said: set = set()
+_printed: set = set()
 
 
-def _say_once(base, reason):
-    if (type(base), reason) not in _said:
-        _said.add((type(base), reason))
+def _print_once(base, reason):
+    if (type(base), reason) not in _printed:
+        _printed.add((type(base), reason))
         print(f"ftkit: padded batches, without the fast path: {reason}", file=sys.stderr)
 
 
@@ -249,12 +274,13 @@ def nll(model, examples: list[dict], batch_tokens: int = 4096, dtype=None) -> tu
     cast = (torch.autocast(device.type, dtype=dtype) if dtype is not None
             else contextlib.nullcontext())
     with evaluating(model), cast, fast_path(model):
+        forward = Forward.of(model)
         for i, example in enumerate(order):
             batch.append(example)
             size += len(example["input_ids"])
             if size >= batch_tokens or i == len(order) - 1:
                 flat = flatten(batch, device, share=True)
-                losses.append(loss_sum(model, flat))
+                losses.append(forward.loss_sum(flat))
                 count += flat.labelled
                 batch, size = [], 0
     return sum(float(loss) for loss in losses), count
@@ -278,21 +304,31 @@ def grad_norm(params) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.cat(norms)) if norms else torch.zeros(())
 
 
+def needs_clipping(norm: torch.Tensor, max_norm: float | None) -> bool:
+    """Whether gradients of this norm must be scaled down. True for nan, which then reaches the
+    weights as it does with `torch.nn.utils.clip_grad_norm_`, and always on a GPU, where reading
+    the number would wait for the device (the factor there is at most 1)."""
+    if not max_norm:
+        return False
+    return norm.device.type != "cpu" or not bool(norm <= max_norm)
+
+
 def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
     """Scale gradients in place so that their norm is at most `max_norm` (0 or None: leave them).
 
     Returns the norm before. Like `torch.nn.utils.clip_grad_norm_`, but exact on large CPU tensors.
-    optimizer: one of torch's fused ones, which divides the gradients by its `grad_scale` in its
-    next step; on CPU that saves another pass over all of them.
+    optimizer: one of torch's fused ones. Their kernels divide each gradient by the tensor
+    `optimizer.grad_scale` where there is one (torch/optim/adam.py and sgd.py pass it on;
+    aten/src/ATen/native/cpu/FusedAdamKernel.cpp divides), which saves a pass over all gradients.
+    The caller sets `grad_scale` back to None after the step.
     """
     params = [p for p in params if p.grad is not None]
     norm = grad_norm(params)
-    # Reading the number is free on CPU.
-    clip = bool(max_norm) and (norm.device.type != "cpu" or not norm <= max_norm)
-    if optimizer is not None:
-        optimizer.grad_scale = (norm + 1e-6) / max_norm if clip else None
-    elif clip:
-        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+    if needs_clipping(norm, max_norm):
+        if optimizer is not None:
+            optimizer.grad_scale = (norm + 1e-6) / max_norm
+        else:
+            torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
     return norm
 
 

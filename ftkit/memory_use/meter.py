@@ -12,14 +12,11 @@ itself keeps a peak, `torch.cuda.max_memory_allocated`.
 
 from __future__ import annotations
 
+import types
 import weakref
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
@@ -54,6 +51,8 @@ class Meter(TorchDispatchMode):
         self.timeline = [] if timeline else None
         self.vocabulary, self.phase = None, FORWARD
         self._trained, self._hooks, self._depth = [], [], 0
+        self._optimizer = optimizer
+        self._checkpoint_hook = _nothing  # of the layer whose generator state was counted last
         self._stepping = self._rising = False
         self.reset()
         if model is not None:
@@ -165,6 +164,8 @@ class Meter(TorchDispatchMode):
             self.phase = FORWARD if torch.is_grad_enabled() else BACKWARD
         else:
             self.phase = CLIP if func in _NORMS else FORWARD
+        if self.phase == FORWARD:
+            self._hold_rng_state()
         inside = _INSIDE.get(str(func))
         if inside is not None:
             with self, torch.overrides.enable_reentrant_dispatch(), torch.no_grad():
@@ -188,27 +189,33 @@ class Meter(TorchDispatchMode):
 
     def __enter__(self):
         if not self._depth:  # inside an operation that is looked into it is entered again
-            self._hooks = [register_optimizer_step_pre_hook(self._before_step),
-                           register_optimizer_step_post_hook(self._after_step)]
-            self._hooks += [p.register_post_accumulate_grad_hook(
+            self._hooks = [p.register_post_accumulate_grad_hook(
                 lambda p: self.hold(p.grad, "gradients")) for p in self._trained]
-            self._rng_state, torch.get_rng_state = torch.get_rng_state, self._held_rng_state
+            if self._optimizer is not None:
+                self._hooks += [self._optimizer.register_step_pre_hook(self._before_step),
+                                self._optimizer.register_step_post_hook(self._after_step)]
         self._depth += 1
         return super().__enter__()
 
     def __exit__(self, *error):
         self._depth -= 1
         if not self._depth:
-            torch.get_rng_state = self._rng_state
             for hook in self._hooks:
                 hook.remove()
         return super().__exit__(*error)
 
-    def _held_rng_state(self):
-        """Checkpointing keeps the state of the generator for each layer; no operation shows it."""
-        state = self._rng_state()
-        self.hold(state, "activations")
-        return state
+    def _hold_rng_state(self):
+        """Checkpointing keeps the state of the random generator for each layer; no operation
+        returns it. It is in the closure of the function that computes the layer again, which the
+        hook that torch.utils.checkpoint sets for saved tensors leads to."""
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        if hooks is None or self._checkpoint_hook() is hooks[0]:
+            return
+        self._checkpoint_hook = weakref.ref(hooks[0])
+        again = getattr(_closure(hooks[0]).get("frame"), "recompute_fn", None)
+        state = _closure(again).get("fwd_cpu_state")
+        if isinstance(state, torch.Tensor):
+            self.hold(state, "activations")
 
     def _before_step(self, *_):
         self._stepping = True
@@ -221,6 +228,22 @@ class Meter(TorchDispatchMode):
                 self.now["optimizer"] -= ref.bytes
                 self.now["other"] += ref.bytes
                 ref.part = "other"
+
+
+def _nothing():
+    return None
+
+
+def _closure(function) -> dict:
+    """Name → value of what a function takes from the function around it."""
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
+    if code is None or cells is None:
+        return {}
+    return {name: cell.cell_contents for name, cell in zip(code.co_freevars, cells, strict=True)
+            if cell != _EMPTY}
+
+
+_EMPTY = types.CellType()
 
 
 def _storages(tensor) -> list:

@@ -11,19 +11,23 @@ billion parameters is traced on a laptop. What is put in place of the real thing
 - the 8-bit optimizers of bitsandbytes, whose kernels need memory to look at: same layout;
 - a decision that needs a number: gradients are taken to be clipped, fp16 not to overflow, rows
   of a padded batch to hold one sequence.
+
+Each of these is handed to `loop.Update` as an argument, is set on the traced model alone, or is a
+mode of torch, which holds in the thread that entered it. So a run may train in another thread.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
+import functools
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from ftkit.base.errors import UserError
-from ftkit.engine import loop, optimizers, packed_attention, packed_batch, packed_loss
+from ftkit.engine import loop, optimizers, packed_attention, packed_loss
 from ftkit.memory_use.meter import Meter
 from ftkit.model import loading
 
@@ -58,7 +62,7 @@ def step(shape, config, lengths: list[int], labelled: float = 1.0, device: str =
     lengths: tokens of each sequence in one forward pass. labelled: share of them with loss.
     device: whose rules hold, cpu or cuda (blocks of 512 bytes, other attention kernels).
     attn: sdpa or eager for transformers' own attention on padded batches instead of ours.
-    logits: most logits held at once (default: `fast.LOGITS`).
+    logits: most logits held at once (default: `packed_loss.MAX_LOGITS`).
     """
     examples = [example(n, labelled) for n in lengths]
     batches = [packed_loss.flatten(examples, share=False)
@@ -84,13 +88,16 @@ def trace(shape, config, batches: list[packed_loss.FlatBatch], device: str = "cp
 def _trace(refused, shape, config, batches, device, attn, logits, whole):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
-    with _as_if(model, config, device, refused, logits, whole), FakeTensorMode() as mode:
+    with FakeTensorMode() as mode, _Decisions():
         _materialize(model)
         _compute_type(model)
         model.train()
-        update = loop.Update(model, config)
+        update = loop.Update(
+            model, config, forward=_forward(model, refused, logits, whole), clip=_always_clip,
+            make_optimizer=functools.partial(optimizers.make, makers=_MAKERS),
+            scaler_class=_NoOverflow)
         fill_state(update)
-        batches = [_fake(batch, mode) for batch in batches]
+        batches = [_fake(batch, mode, device) for batch in batches]
         meter = watch(update, batches, 512 if device == "cuda" else 1)
         before = meter.total
         with meter:
@@ -106,31 +113,35 @@ def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
 
 def _evaluation(refused, shape, config, examples, device):
     model = build(shape, config)
-    with _as_if(model, config, device, refused, None), FakeTensorMode() as mode:
+    with FakeTensorMode() as mode, _Decisions():
         _materialize(model)
         _compute_type(model)
-        batch = _fake(packed_loss.flatten(examples, share=False), mode)
+        forward = _forward(model, refused)
+        batch = _fake(packed_loss.flatten(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
-            packed_loss.loss_sum(model, batch)
+            forward.loss_sum(batch)
     return meter.peak
 
 
 def build(shape, config, attn: str | None = None):
     """The model that `config` would train, on the meta device: shapes without numbers."""
     import transformers
-    from transformers import initialization
 
     shape = copy.deepcopy(shape)
     options = {"attn_implementation": attn} if attn else {}
-    with torch.device("meta"), initialization.no_init_weights():
-        model = transformers.AutoModelForCausalLM.from_config(
-            shape, dtype=torch.float32, **options)
+    with torch.device("meta"):  # on meta transformers initializes no weights
+        # A dtype would become torch's default in all threads while the model is made.
+        model = transformers.AutoModelForCausalLM.from_config(shape, dtype=None, **options).float()
+        model.config.dtype = torch.float32
         model.tie_weights()
         if config.method == "qlora":
             quantize(model)
-        with _exchanged(*_dora(config)):
-            return loading.trainable(model, config)
+        model = loading.trainable(model, config)
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module._gradient_checkpointing_func = _checkpoint
+    return model
 
 
 def quantize(model):
@@ -152,7 +163,7 @@ def quantize(model):
                 linear = bitsandbytes.nn.Linear4bit(
                     *sides, child.bias is not None,
                     compute_dtype=torch.bfloat16, quant_type="nf4", device="meta")
-                linear.weight = torch.nn.Parameter(torch.empty(
+                linear.weight = Params4bit(torch.empty(
                     -(-child.weight.numel() // 2), 1, dtype=torch.uint8), requires_grad=False)
                 linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
                 _scales(linear)
@@ -211,6 +222,8 @@ def _materialize(model):
             new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
             if isinstance(tensor, torch.nn.Parameter):
                 new = torch.nn.Parameter(new, requires_grad=tensor.requires_grad)
+                if isinstance(tensor, Params4bit):
+                    new.__class__ = _FAKE_PARAMS4BIT
             made[id(tensor)] = new, tensor
         return made[id(tensor)][0]
 
@@ -249,17 +262,61 @@ def _compute_type(model):
             module.compute_dtype, module.compute_type_is_set = embedding.dtype, True
 
 
-def _fake(batch, mode):
-    """A batch whose tensors are fake; `layout.paths` stays, since attention reads its numbers."""
+def _fake(batch, mode, device: str):
+    """A batch whose tensors are fake; `layout.paths` stays, since attention reads its numbers.
+    On `cuda` all attention is SDPA."""
     change = {f.name: mode.from_tensor(getattr(batch, f.name))
               for f in dataclasses.fields(batch)
               if isinstance(getattr(batch, f.name), torch.Tensor)}
+    bmm_max_length = 0 if device == "cuda" else batch.layout.bmm_max_length
     return dataclasses.replace(batch, **change, layout=dataclasses.replace(
-        batch.layout, cache={}, windows=set()))
+        batch.layout, cache={}, windows=set(), bmm_max_length=bmm_max_length))
 
 
-def _clipped(params, max_norm, optimizer=None):
-    """`fast.clip_` as it runs where the norm is above the limit."""
+def _forward(model, refused: str | None, logits: int | None = None, whole: bool = False):
+    """The forward pass of a model that cannot be tried out; arguments as of `trace`."""
+    kind = _EachToken if whole else packed_loss.Forward
+    return kind(model, refused or packed_attention.known_obstacle(model),
+                logits or packed_loss.MAX_LOGITS)
+
+
+def _checkpoint(function, *args):
+    """Checkpointing of a traced layer. torch would save the state of the random generator and set
+    it while the layer is computed again, and there is one generator for all threads; here only its
+    bytes are kept, for as long."""
+    from torch.utils.checkpoint import checkpoint
+
+    state = torch.empty(torch.get_rng_state().nbytes, dtype=torch.uint8)
+    return checkpoint(functools.partial(_call, function, state), *args, use_reentrant=False,
+                      preserve_rng_state=False)
+
+
+def _call(function, state, *args):
+    if torch._C._current_autograd_node() is None:
+        return function(*args)
+    current = torch.empty_like(state)  # the state that torch would put back afterwards
+    with _Decisions():  # autograd computes the layer again without the modes of its caller
+        output = function(*args)
+    del current
+    return output
+
+
+class _EachToken(packed_loss.Forward):
+    """As an objective computes it that reads the loss of each token."""
+
+    def loss_sum(self, batch):
+        return self.token_losses(batch).sum()
+
+
+class _NoOverflow(torch.amp.GradScaler):
+    """A gradient scaler for gradients without numbers: they are taken to be finite."""
+
+    def _maybe_opt_step(self, optimizer, optimizer_state, *args, **kwargs):
+        return optimizer.step(*args, **kwargs)
+
+
+def _always_clip(params, max_norm, optimizer=None):
+    """`packed_loss.clip_` as it runs where the norm is above the limit."""
     params = [p for p in params if p.grad is not None]
     norm = packed_loss.grad_norm(params)
     if max_norm:
@@ -267,8 +324,40 @@ def _clipped(params, max_norm, optimizer=None):
     return norm
 
 
-def _each_token(model, batch):
-    return packed_loss.token_losses(model, batch).sum()
+class _Decisions(TorchFunctionMode):
+    """Answers two questions that fake tensors leave open; holds in the thread that enters it.
+
+    transformers looks for several sequences in a row of a padded batch by the differences of its
+    positions (`masking_utils.find_packed_sequence_indices`): there is one. And torch traces the
+    grouped matrix multiplication of experts in bf16 alone.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.diff and "prepend" in kwargs and isinstance(args[0], FakeTensor):
+            return _OneSequence()
+        if func in (torch.nn.functional.grouped_mm, torch._grouped_mm):
+            return _Grouped.apply(*args[:2])
+        return func(*args, **kwargs)
+
+
+class _OneSequence:
+    """Differences of positions that are all 1, as far as transformers looks at them."""
+
+    def __ne__(self, other):
+        return self
+
+    __eq__ = __ne__
+    __hash__ = None
+
+    def cumsum(self, dim):
+        return self
+
+    def __getitem__(self, index):
+        return self
+
+    def all(self):
+        return True
 
 
 class _Grouped(torch.autograd.Function):
@@ -307,16 +396,20 @@ class _EightBit(torch.optim.Optimizer):
                         self.state[p]["absmax" + i] = torch.zeros(-(-p.numel() // 256))
 
 
-def _dora(config) -> list:
-    """DoRA asks for the whole weight, and peft knows one in 4 bits by its class, which a fake one
-    does not have."""
-    if config.method != "qlora" or not config.use_dora:
-        return []
-    from bitsandbytes.functional import dequantize_4bit
-    from peft.tuners.lora import dora
+_MAKERS = optimizers.MAKERS | dict.fromkeys(("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit)
 
-    return [(dora, "dequantize_module_weight",
-             lambda layer: dequantize_4bit(layer.weight.data, layer.quant_state))]
+
+class Params4bit(torch.nn.Parameter):
+    """A 4-bit weight of bitsandbytes without its numbers: peft knows one by the name of its class,
+    and asks it for the whole weight where DoRA needs that."""
+
+    def __deepcopy__(self, memo):
+        copied = type(self)(self.data.clone(), self.requires_grad)
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+
+_FAKE_PARAMS4BIT = type("Params4bit", (FakeTensor,), {})
 
 
 def _tried(work, refused, *args):
@@ -326,40 +419,3 @@ def _tried(work, refused, *args):
         return work(refused, *args)
     except packed_attention.Unsupported as reason:
         return work(str(reason), *args)
-
-
-def _as_if(model, config, device: str, refused: str | None, logits: int | None,
-           whole: bool = False):
-    """What our step decides by looking at numbers, or at the device, decided beforehand.
-
-    refused: why the fast path is not taken, if that is known. whole: as of `trace`.
-    """
-    base = packed_attention.base_of(model)
-    packed_attention._reasons[base] = {None: refused or packed_attention._refuse(base)}
-    from transformers import masking_utils
-    from transformers.integrations import moe
-
-    return _exchanged(
-        (torch.amp.GradScaler, "_maybe_opt_step", lambda self, optimizer, state: optimizer.step()),
-        (masking_utils, "find_packed_sequence_indices", lambda position_ids: None),
-        (moe, "_grouped_mm", lambda x, weight, offs: _Grouped.apply(x.to(weight.dtype), weight)),
-        (packed_loss, "clip_", _clipped), (packed_loss, "LOGITS", logits or packed_loss.LOGITS),
-        (packed_batch, "LONG", 0 if device == "cuda" else packed_batch.LONG),
-        (packed_loss, "loss_sum", _each_token if whole else packed_loss.loss_sum),
-        (optimizers, "_MAKERS", optimizers._MAKERS | dict.fromkeys(
-            ("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit)), *_dora(config))
-
-
-@contextlib.contextmanager
-def _exchanged(*changes):
-    """(module, name, value): with other values in place for a while."""
-    before = [(where, name, getattr(where, name)) for where, name, _ in changes]
-    for where, name, value in changes:
-        setattr(where, name, value)
-    try:
-        yield
-    finally:
-        for where, name, value in before:
-            setattr(where, name, value)
-
-

@@ -218,7 +218,7 @@ def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
     config = transformers.MistralConfig(
         **LLAMA | {"max_position_embeddings": 1024}, sliding_window=100)
     model, batch = build(config), examples((700, 650, 30))
-    assert 700 > packed_batch.LONG > 30
+    assert 700 > packed_batch.BMM_MAX_LENGTH > 30
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
     got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
@@ -227,14 +227,13 @@ def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
 
 
 @pytest.mark.parametrize("rows", [64, 300])
-def test_the_loss_in_chunks_equals_the_loss_in_one_piece(rows, monkeypatch):
+def test_the_loss_in_chunks_equals_the_loss_in_one_piece(rows):
     torch.manual_seed(0)
     hidden, targets = torch.randn(300, 16, requires_grad=True), torch.randint(0, 50, (300,))
     weight = torch.randn(50, 16, requires_grad=True)
     want = F.cross_entropy(hidden @ weight.T, targets, reduction="sum") / 300
     want_gradients = torch.autograd.grad(want, [hidden, weight])
-    monkeypatch.setattr(packed_loss, "LOGITS", 50 * rows)
-    got = packed_loss._LinearCrossEntropy.apply(hidden, weight, targets) / 300
+    got = packed_loss._LinearCrossEntropy.apply(hidden, weight, targets, rows) / 300
     assert got.item() == pytest.approx(want.item(), rel=1e-6)
     for g, w in zip(torch.autograd.grad(got, [hidden, weight]), want_gradients, strict=True):
         torch.testing.assert_close(g, w)

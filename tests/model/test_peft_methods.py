@@ -184,7 +184,7 @@ def test_a_run_goes_on_from_what_can_be_merged_and_says_what_cannot(base):
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in ("full", "qlora")])
 def test_a_run_of_each_method_trains_and_says_why_it_is_slow(method, capsys):
-    packed_loss._said.clear()
+    packed_loss._printed.clear()
     lab = ft.Experiment(data=ft.records("tasks")[:64], val=ft.records("tasks")[:16], probes=())
     run = lab.run(method=method, max_steps=6, eval_steps=100, live=False)
     assert run.config.learning_rate == LEARNING_RATES["tiny"][method]

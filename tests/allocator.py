@@ -39,7 +39,7 @@ def peak(name: str, config, lengths: list[int]) -> int:
         simulate.fill_state(update)
         size = model.config.get_text_config().vocab_size
         batches = [
-            packed_loss.flatten([simulate.example(n, 1.0, size) for n in lengths], share=False)
+            packed_loss.pack([simulate.example(n, 1.0, size) for n in lengths], share=False)
             for _ in range(config.gradient_accumulation_steps)
         ]
         gc.collect()

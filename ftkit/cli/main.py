@@ -221,7 +221,7 @@ def _memory(args) -> int:
             options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
             measure=args.measure)
-    _print(args, result.to_dict(), result.told())
+    _print(args, result.to_dict(), result.text())
     return DONE
 
 

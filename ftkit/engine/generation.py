@@ -1,10 +1,10 @@
 """Generation in batches: greedy, token for token what transformers' `generate` gives in fp32, or
 sampled.
 
-The model's own forward runs on flat tokens here too: all prompts of a batch in one row without
-padding, then one token per live sequence. Our attention function keeps keys and values in slots
-of fixed size. A finished sequence leaves at once, the last slot moves into its place, and new
-prompts fill up what is free.
+The model's own forward pass runs on packed tokens here too: first all prompts of a batch in one
+row without padding, then one token for each live sequence. Our attention function keeps keys and
+values in slots of fixed size. A sequence that ends frees its slot at once: the last slot moves
+there, and new prompts take the free slots (continuous batching).
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ import weakref
 import torch
 
 from ftkit.base.errors import UserError
-from ftkit.engine.packed_attention import base_of, evaluating, fast_path, hidden_states, supports
-from ftkit.engine.packed_batch import Row, lay
+from ftkit.engine.packed_attention import (
+    base_of,
+    evaluating,
+    fast_path,
+    hidden_states,
+    why_padded,
+)
+from ftkit.engine.packed_batch import PackedSequences, pack_sequences
 from ftkit.model import peft_methods
 
 SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
@@ -36,7 +42,7 @@ class Slots:
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def store(self, k, v, slot, position, layer):
-        """Put tokens k, v (KV, tokens, D) of a layer where they belong; returns all there is."""
+        """Store k, v (KV, tokens, D) of a layer at (slot, position); returns all keys and values."""
         if layer not in self.layers:
             self.layers[layer] = tuple(
                 x.new_zeros(self.slots, x.shape[0], self.room, x.shape[2]) for x in (k, v))
@@ -45,10 +51,11 @@ class Slots:
         values[slot, :, position] = v.transpose(0, 1)
         return keys, values
 
-    def prefill(self, prompts: list[list[int]], first: int, device) -> tuple[Row, torch.Tensor]:
+    def prefill(self, prompts: list[list[int]], first: int,
+                device) -> tuple[PackedSequences, torch.Tensor]:
         """Prompts, longest first, as a row whose keys and values go into the slots from `first`
-        on; and the place in it of each prompt's last token."""
-        row = lay(prompts, device)
+        on; and the index in the row of each prompt's last token."""
+        row = pack_sequences(prompts, device)
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         slot = torch.arange(first, first + len(prompts)).repeat_interleave(lengths).to(device)
         position = torch.cat([torch.arange(n) for n in lengths]).to(device)
@@ -57,11 +64,12 @@ class Slots:
             self.store(k[:, : len(slot)], v[:, : len(slot)], slot, position, layer)
 
         row.layout.keep = keep
-        return row, torch.tensor(row.paths)[lengths.cumsum(0) - 1].to(device)
+        return row, torch.tensor(row.row_index)[lengths.cumsum(0) - 1].to(device)
 
     def step(self, lengths: torch.Tensor):
-        """Expect one token for each of the first slots, which hold `lengths` tokens so far."""
-        self.lengths, self.longest, self.bias = lengths, int(lengths.max()) + 1, {}
+        """Prepare for one token for each of the first slots, which hold `lengths` tokens so far."""
+        self.lengths, self.longest = lengths, int(lengths.max()) + 1
+        self.bias: dict[int | None, torch.Tensor] = {}  # by sliding window
         self.live = torch.arange(len(lengths), device=lengths.device)
 
     def attend(self, q, k, v, scale, window, dropout, layer=None):
@@ -86,11 +94,11 @@ class Slots:
 def _hide(position, longest, window, dtype, kv):
     """(live * KV, 1, longest): -inf on keys that do not exist yet or are out of the window."""
     i = torch.arange(longest, device=position.device)
-    seen = i <= position[:, None]
+    visible = i <= position[:, None]
     if window is not None:
-        seen &= i > position[:, None] - window
-    bias = torch.zeros(seen.shape, dtype=dtype, device=position.device)
-    return bias.masked_fill_(~seen, float("-inf")).repeat_interleave(kv, 0)[:, None]
+        visible &= i > position[:, None] - window
+    bias = torch.zeros(visible.shape, dtype=dtype, device=position.device)
+    return bias.masked_fill_(~visible, float("-inf")).repeat_interleave(kv, 0)[:, None]
 
 
 @torch.no_grad()
@@ -98,12 +106,12 @@ def generate(
     model, prompts: list[list[int]], max_new_tokens: int | list[int],
     eos_token_ids=(), slots: int | None = None, temperature: float = 0.0,
 ) -> list[list[int]]:
-    """The most likely next token again and again, for each prompt of token ids.
+    """Greedy (or sampled) continuation of each prompt of token ids.
 
     Returns the new tokens of each prompt, up to and including the first one in `eos_token_ids`,
     at most `max_new_tokens` (one number, or one per prompt). Computes in the precision of the
     weights, or under the caller's autocast; bf16 gives other text than fp32 on near-ties.
-    slots: sequences decoded at once; by default as many as fit in 512 MB, at most 128.
+    slots: sequences decoded at once; by default what fits in 512 MB, at most 128.
     temperature: above 0, tokens are drawn with torch's generator from the softmax of the logits
     divided by it.
     """
@@ -121,12 +129,12 @@ def generate(
     with evaluating(model), fast_path(model):
         if peft_methods.is_virtual(model):
             return _behind_virtual_tokens(model, prompts, limits, eos, temperature)
-        if supports(model) or _cannot_decode(base_of(model)):
+        if why_padded(model) or _cannot_decode(base_of(model)):
             return _fallback(model, prompts, limits, eos, temperature)
         return _decode(base_of(model), prompts, limits, eos, slots, temperature)
 
 
-def _chosen(logits, temperature: float):
+def _next_token(logits, temperature: float):
     if not temperature:
         return logits.argmax(-1)
     return torch.multinomial((logits.float() / temperature).softmax(-1), 1)[:, 0]
@@ -135,21 +143,21 @@ def _chosen(logits, temperature: float):
 def _decode(base, prompts, limits, eos, slots, temperature):
     device = base.get_input_embeddings().weight.device
     head = base.get_output_embeddings()
-    made: list[list[int]] = [[] for _ in prompts]
+    outputs: list[list[int]] = [[] for _ in prompts]
     # Longest prompt first: then what is decoded together is of similar length.
     waiting = sorted((i for i in range(len(prompts)) if limits[i] > 0),
                      key=lambda i: len(prompts[i]))
     if not waiting:
-        return made
+        return outputs
     room = max(len(prompts[i]) + limits[i] for i in waiting)
     slots = min(slots or _fitting(base, room), len(waiting))
     cache = Slots(slots, room)
     live: list[int] = []  # prompt in each slot
     token = length = torch.empty(0, dtype=torch.long, device=device)
 
-    def next_of(ids, positions, layout, places=None):
+    def next_token(ids, positions, layout, rows=None):
         hidden = hidden_states(base, ids, positions, layout)
-        return _chosen(head(hidden if places is None else hidden[places]), temperature)
+        return _next_token(head(hidden if rows is None else hidden[rows]), temperature)
 
     while waiting or live:
         free = slots - len(live)
@@ -161,21 +169,21 @@ def _decode(base, prompts, limits, eos, slots, temperature):
                 new.append(waiting.pop())
                 tokens += len(prompts[new[-1]])
             row, last = cache.prefill([prompts[i] for i in new], len(live), device)
-            first = next_of(row.input_ids, row.position_ids, row.layout, last)
+            first = next_token(row.input_ids, row.position_ids, row.layout, last)
             live, fresh = live + new, list(zip(new, first.tolist(), strict=True))
             lengths = torch.tensor([len(prompts[i]) for i in new], device=device)
             token, length = torch.cat([token, first]), torch.cat([length, lengths])
         else:
             cache.step(length)
-            token = next_of(token, length, cache)
+            token = next_token(token, length, cache)
             length = length + 1
             fresh = list(zip(live, token.tolist(), strict=True))
         for i, t in fresh:
-            made[i].append(t)
+            outputs[i].append(t)
         keep = list(range(len(live)))
         for slot in reversed(range(len(live))):
             i = live[slot]
-            if len(made[i]) == limits[i] or made[i][-1] in eos:
+            if len(outputs[i]) == limits[i] or outputs[i][-1] in eos:
                 last = len(live) - 1
                 if slot != last:
                     cache.move(last, slot)
@@ -184,11 +192,11 @@ def _decode(base, prompts, limits, eos, slots, temperature):
                 keep.pop()
         if len(keep) < len(token):
             token, length = token[keep], length[keep]
-    return made
+    return outputs
 
 
 def _fitting(base, room: int) -> int:
-    """How many sequences of `room` tokens have their keys and values in CACHE_BYTES."""
+    """How many sequences of `room` tokens fit in CACHE_BYTES with their keys and values."""
     config = base.config.get_text_config()
     heads = config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -201,12 +209,12 @@ _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _cannot_decode(base) -> bool:
-    """Whether the last token of a prompt, decoded from slots, gets other logits than in one go."""
+    """Whether the last token of a prompt, decoded from slots, gets other logits than in one pass."""
     if base not in _trials:
         embedding = base.get_input_embeddings().weight
         ids = [(7 * i + 3) % embedding.shape[0] for i in range(9)]
         prompts, cache = [ids[:5], ids[5:]], Slots(2, 6)
-        row = lay(prompts, embedding.device)
+        row = pack_sequences(prompts, embedding.device)
         whole = hidden_states(base, row.input_ids, row.position_ids, row.layout)[[4, 8]]
         row, _ = cache.prefill([prompt[:-1] for prompt in prompts], 0, embedding.device)
         hidden_states(base, row.input_ids, row.position_ids, row.layout)
@@ -226,12 +234,12 @@ def _behind_virtual_tokens(model, prompts, limits, eos, temperature, batch_size:
     follows them the wrong positions (prompt); its forward pass is right.
     """
     device = next(model.parameters()).device
-    made: list[list[int]] = [[] for _ in prompts]
+    outputs: list[list[int]] = [[] for _ in prompts]
     order = sorted((i for i in range(len(prompts)) if limits[i] > 0), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         live = order[start : start + batch_size]
         while live:
-            rows = [prompts[i] + made[i] for i in live]
+            rows = [prompts[i] + outputs[i] for i in live]
             width = max(map(len, rows))
             ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
             mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows],
@@ -239,22 +247,22 @@ def _behind_virtual_tokens(model, prompts, limits, eos, temperature, batch_size:
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             last = torch.tensor([len(row) - 1 for row in rows], device=device)
             logits = logits[:, -width:][torch.arange(len(rows), device=device), last]
-            for i, token in zip(live, _chosen(logits, temperature).tolist(), strict=True):
-                made[i].append(token)
-            live = [i for i in live if made[i][-1] not in eos and len(made[i]) < limits[i]]
-    return made
+            for i, token in zip(live, _next_token(logits, temperature).tolist(), strict=True):
+                outputs[i].append(token)
+            live = [i for i in live if outputs[i][-1] not in eos and len(outputs[i]) < limits[i]]
+    return outputs
 
 
 def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
     """transformers' own generate, padded on the left."""
     from transformers import GenerationConfig
 
-    drawn = {"do_sample": temperature > 0}
+    sampling = {"do_sample": temperature > 0}
     if temperature:
-        drawn |= {"temperature": temperature, "top_k": 0}  # 0: all tokens, where 50 is the default
+        sampling |= {"temperature": temperature, "top_k": 0}  # all tokens; the default is 50
     device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    made: list[list[int]] = [[] for _ in prompts]
+    outputs: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), batch_size):
         chosen = [i for i in order[start : start + batch_size] if limits[i] > 0]
         if not chosen:
@@ -264,22 +272,22 @@ def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
         ids = torch.tensor([[0] * p + prompts[i] for p, i in zip(pads, chosen, strict=True)])
         mask = torch.tensor([[0] * p + [1] * (width - p) for p in pads])
         config = GenerationConfig(
-            **drawn, max_new_tokens=max(limits[i] for i in chosen),
+            **sampling, max_new_tokens=max(limits[i] for i in chosen),
             eos_token_id=sorted(eos) or None, pad_token_id=0)
-        with _nothing_of_its_own(base_of(model)):
+        with _plain_generation_config(base_of(model)):
             out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
                                  generation_config=config)[:, width:].tolist()
         for i, row in zip(chosen, out, strict=True):
             row = row[: limits[i]]
             end = next((j + 1 for j, t in enumerate(row) if t in eos), len(row))
-            made[i] = row[:end]
-    return made
+            outputs[i] = row[:end]
+    return outputs
 
 
 @contextlib.contextmanager
-def _nothing_of_its_own(base):
-    """Without the model's generation_config, which fills in what is asked of `generate`: a penalty
-    on repetition, EOS."""
+def _plain_generation_config(base):
+    """Without the model's own generation_config, which would add to the arguments of `generate`: a
+    repetition penalty, EOS tokens."""
     from transformers import GenerationConfig
 
     own, base.generation_config = base.generation_config, GenerationConfig()

@@ -27,7 +27,7 @@ def train(
     units: what a batch is counted in, each a list of examples: one example, or one packed row.
     evaluate: called every `eval_steps` and after the last step; its numbers join that row.
     order: indices of `units` for each forward pass; by default shuffled anew in every epoch.
-    The loss of a row is the mean over all labelled tokens of the step, so accumulation equals
+    The loss of a row is the mean over all supervised tokens of the step, so accumulation equals
     one big batch; grad_norm is the norm before clipping. Closing the generator ends the run.
     """
     packed_loss.tune_malloc()
@@ -40,12 +40,12 @@ def train(
     paused, waiting, start = 0.0, [], time.perf_counter()
     model.train()
     for step in range(1, total + 1):
-        batches = [packed_loss.flatten([e for i in next(order) for e in units[i]], device)
+        batches = [packed_loss.pack([e for i in next(order) for e in units[i]], device)
                    for _ in range(config.gradient_accumulation_steps)]
         rate = config.learning_rate * schedule(step, total, config)
         loss, norm = update(batches, rate)
         tokens += sum(batch.tokens for batch in batches)
-        supervised += sum(batch.labelled for batch in batches)
+        supervised += sum(batch.supervised_tokens for batch in batches)
         row = {"step": step, "epoch": step * per_step / len(units), "loss": loss,
                "learning_rate": rate, "grad_norm": norm, "tokens": tokens,
                "supervised_tokens": supervised,
@@ -90,12 +90,12 @@ class Update:
         self.clipping_optimizer = (
             self.optimizer if fused and not self.scaler.is_enabled() else None)
 
-    def __call__(self, batches: list[packed_loss.FlatBatch], rate: float):
-        labelled = sum(batch.labelled for batch in batches)
+    def __call__(self, batches: list[packed_loss.PackedBatch], rate: float):
+        supervised_tokens = sum(batch.supervised_tokens for batch in batches)
         loss = 0.0
         for batch in batches:
             with autocast(self.device, self.config.precision):
-                part = self.forward.loss_sum(batch) / labelled
+                part = self.forward.loss_sum(batch) / supervised_tokens
             self.scaler.scale(part).backward()
             loss = loss + part.detach()
         return loss, self.apply(rate)

@@ -1,9 +1,9 @@
-"""The switch: transformers' own models, run on a flat row of tokens.
+"""Runs transformers' own models on a packed row of tokens, where a trial shows that it works.
 
 transformers lets anyone register an attention function (`AttentionInterface`) and passes keyword
-arguments of `model(...)` down to it. Ours takes a `Layout`, which says how one flat row divides
-into sequences; called without one it is transformers' own SDPA function, so a model switched to
-it still answers `model(...)` and `generate` as before. No model code is replaced.
+arguments of `model(...)` on to it. Ours takes a `Layout`, which describes how one packed row
+divides into sequences; called without one it is transformers' own SDPA function, so a model that
+uses it still answers `model(...)` and `generate` as before. No model code is replaced.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import weakref
 
 import torch
 
-from ftkit.engine.packed_batch import lay
+from ftkit.engine.packed_batch import pack_sequences
 from ftkit.model.peft_methods import is_virtual
 
 NAME = "ftkit"  # how the attention function is registered with transformers
@@ -22,7 +22,7 @@ SLIDING = "sliding_attention"
 
 
 class Unsupported(ValueError):
-    """The flat row cannot be computed for this model; the message says why."""
+    """This model cannot take packed batches; the message says why."""
 
 
 def attention(module, query, key, value, attention_mask, *args, ftkit_layout=None, **kwargs):
@@ -78,7 +78,7 @@ def fast_path(model):
     base = base_of(model)
     before = getattr(getattr(base, "config", None), "_attn_implementation", None)
     try:
-        if supports(model) is None:
+        if why_padded(model) is None:
             switch_on(base)
         yield
     finally:
@@ -100,7 +100,7 @@ def evaluating(model):
 
 
 def hidden_states(base, input_ids, position_ids, layout):
-    """(T, d): the last hidden state of a flat row of T tokens; input_ids, position_ids: (T,)."""
+    """(T, d): the last hidden state of a packed row of T tokens; input_ids, position_ids: (T,)."""
     # A mask that is 4-D already: transformers makes none of its own.
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
     return base.get_decoder()(
@@ -115,11 +115,11 @@ def hidden_states(base, input_ids, position_ids, layout):
 _reasons: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # model -> {kernel: why not}
 
 
-def supports(model) -> str | None:
-    """None when the fast path computes what the model computes, else the reason in words.
+def why_padded(model) -> str | None:
+    """None if the packed forward pass computes what the model computes, else a reason to print.
 
-    Found out by trial, once per model: a few tokens through both ways, and the logits compared.
-    On a GPU once more under autocast, where attention takes another kernel.
+    Decided by a trial, once per model: a few tokens both ways, and the logits compared. On a GPU
+    once more under autocast, where attention uses another kernel.
     """
     reason = known_obstacle(model)
     if reason is not None:
@@ -144,7 +144,7 @@ def known_obstacle(model) -> str | None:
     import transformers
 
     if is_virtual(model):
-        return "virtual tokens stand before the input"
+        return "virtual tokens precede the input"
     base = base_of(model)
     name = type(base).__name__
     if not isinstance(base, transformers.PreTrainedModel):
@@ -182,7 +182,7 @@ def _trial(base) -> str | None:
     vocabulary, device = embedding.shape[0], embedding.device
     first = [(7 * i + 3) % vocabulary for i in range(9)]
     second = first[:2] + [(5 * i + 1) % vocabulary for i in range(3)]
-    row = lay([first, second], device)
+    row = pack_sequences([first, second], device)
     layout = row.layout
     padded = torch.tensor([first, second + [0] * 4], device=device)
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4], device=device)
@@ -194,14 +194,14 @@ def _trial(base) -> str | None:
             hidden = hidden_states(base, row.input_ids, row.position_ids, layout)
         finally:
             base.set_attn_implementation(before)
-        got = base.get_output_embeddings()(hidden[row.paths])
+        got = base.get_output_embeddings()(hidden[row.row_index])
     if not layout.windows:
         return "its layers do not pass keyword arguments on to the attention function"
     if _slides(base.config.get_text_config()) and layout.windows == {None}:
         return "its sliding window does not reach the attention function"
     exact = want.dtype == torch.float32 and not _is_rounded(base)
     error = (got.float() - want.float()).norm(dim=-1) / want.float().norm(dim=-1)
-    # A single token may tip over when it is rounded. NaN, a broken model, is not our doing.
-    if exact and error.max() > 1e-3 or error.median() > 0.1:
+    # Rounding may change a single token a lot. NaN means a broken model, not a wrong packed pass.
+    if (exact and error.max() > 1e-3) or error.median() > 0.1:
         return f"a trial gave other logits than its own forward pass ({error.mean():.0%} off)"
     return None

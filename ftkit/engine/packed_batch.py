@@ -1,7 +1,7 @@
-"""A flat row of tokens in place of a padded batch, and attention that keeps its sequences apart.
+"""A packed (padding-free) batch: one row of tokens, and attention that keeps sequences apart.
 
-    row = lay([[5, 6, 7, 8], [5, 6, 9]])       # 5 6 7 8 9: what begins alike stands there once
-    row.layout.attend(q, k, v, scale, ...)     # what the attention function does in each layer
+    packed = pack_sequences([[5, 6, 7, 8], [5, 6, 9]])   # 5 6 7 8 9: a common prefix appears once
+    packed.layout.attend(q, k, v, scale, ...)            # called by each attention layer
 """
 
 from __future__ import annotations
@@ -15,77 +15,80 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
-ROUND = 16  # a new shape costs oneDNN a kernel build: rows come in multiples of this
-SAVED = 0.05  # share of the tokens that sharing must save; it costs a copy in every layer
-SCORES = 1024  # attention scores that padding one sequence may waste before it gets its own group
+ROUND = 16  # oneDNN builds a kernel for each new shape, so row lengths are multiples of this
+MIN_SAVED = 0.05  # fraction of tokens that sharing must save; it costs a copy in each layer
+MAX_WASTED_SCORES = 1024  # attention scores that padding may waste before a group is split
 # Longer sequences use SDPA, which keeps no attention scores for the backward pass.
 BMM_MAX_LENGTH = 512
 
 
 @dataclass
-class Row:
+class PackedSequences:
     """Sequences as one row of T tokens.
 
-    input_ids, position_ids: (T,). paths: for each token of each sequence, one after the other,
-    its place in the row.
+    input_ids, position_ids: (T,). row_index: the index in the row of each token of each sequence,
+    one sequence after the other.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    paths: list[int]
+    row_index: list[int]
     layout: Layout
 
 
-def lay(sequences: list[list[int]], device=None, share: bool = True) -> Row:
-    """Lay token lists, longest first, end to end; the row may end in filler.
+def pack_sequences(sequences: list[list[int]], device=None, share: bool = True) -> PackedSequences:
+    """Put token lists, longest first, one after the other; the row may end in filler.
 
-    share: tokens that several sequences begin with stand in the row only once, since nothing that
-    comes later changes what a causal model computes for them.
+    share: a prefix that several sequences have in common appears once, since in a causal model no
+    later token changes what is computed for it. It speeds up training on short records by
+    (see tests/benchmarks) and is dropped where it would save less than MIN_SAVED.
     """
-    ids, positions, paths = [], [], []
-    known: dict[tuple[int, int], int] = {}  # (place of the token before, token) -> place
+    ids, positions, row_index = [], [], []
+    known: dict[tuple[int, int], int] = {}  # (index of the token before, token) -> index
     for sequence in sequences:
-        place = -1
+        index = -1
         for position, token in enumerate(sequence):
-            step = (place, token)
-            place = known.get(step) if share else None
-            if place is None:
-                place = known[step] = len(ids)
+            step = (index, token)
+            found = known.get(step) if share else None
+            if found is None:
+                found = known[step] = len(ids)
                 ids.append(token)
                 positions.append(position)
-            paths.append(place)
-    if share and len(paths) - len(ids) < SAVED * len(paths):
-        return lay(sequences, device, share=False)
+            index = found
+            row_index.append(index)
+    if share and len(row_index) - len(ids) < MIN_SAVED * len(row_index):
+        return pack_sequences(sequences, device, share=False)
     filler = range(len(ids), -(-len(ids) // ROUND) * ROUND)
     lengths = [len(sequence) for sequence in sequences] + [len(filler)] * bool(filler)
-    put = functools.partial(torch.tensor, dtype=torch.long, device=device)
-    return Row(put(ids + ids[:1] * len(filler)), put([*positions, *range(len(filler))]), paths,
-               Layout(lengths, torch.tensor([*paths, *filler]) if share else None))
+    tensor = functools.partial(torch.tensor, dtype=torch.long, device=device)
+    return PackedSequences(
+        tensor(ids + ids[:1] * len(filler)), tensor([*positions, *range(len(filler))]), row_index,
+        Layout(lengths, torch.tensor([*row_index, *filler]) if share else None))
 
 
 @dataclass
 class Layout:
-    """How a flat row of T tokens divides into sequences: their `lengths`, longest first.
+    """How a packed row of T tokens divides into sequences: their `lengths`, longest first.
 
-    paths: for each token of each sequence, one after the other, its place in the row; None when
-    they simply follow each other. keep: called with keys and values (KV, sum of lengths, D) and
-    the number of each layer. bmm_max_length: longest sequence whose attention is two plain matrix
-    multiplications (on CPU); longer ones use SDPA.
+    row_index: the index in the row of each token of each sequence, one sequence after the other;
+    None when the sequences simply follow each other. keep: called with keys and values (KV, sum
+    of lengths, D) and the number of each layer. bmm_max_length: longest sequence whose attention
+    is two plain matrix multiplications (on CPU); longer ones use SDPA.
     """
 
     lengths: list[int]
-    paths: torch.Tensor | None = None
+    row_index: torch.Tensor | None = None
     keep: Callable | None = None
     bmm_max_length: int = BMM_MAX_LENGTH
     cache: dict = field(default_factory=dict, repr=False)  # masks and indices, per device
-    windows: set = field(default_factory=set, repr=False)  # what layers asked for: None or a width
+    windows: set = field(default_factory=set, repr=False)  # of the layers: None or a width
 
     @functools.cached_property
     def groups(self) -> list[tuple[int, int]]:
         """Runs of neighbors that attention pads to one length: (how many, longest)."""
-        groups = []
+        groups: list[tuple[int, int]] = []
         for n in self.lengths:
-            if groups and 0 <= groups[-1][1] ** 2 - n**2 <= SCORES:
+            if groups and 0 <= groups[-1][1] ** 2 - n**2 <= MAX_WASTED_SCORES:
                 groups[-1] = (groups[-1][0] + 1, groups[-1][1])
             else:
                 groups.append((1, n))
@@ -107,14 +110,14 @@ class Layout:
         heads, tokens, _ = q.shape
         kv, device = k.shape[0], q.device
         if self.keep:
-            paths = self.remember(("paths", device), lambda: _to(self.paths, device))
-            self.keep(*((k, v) if paths is None else (k[:, paths], v[:, paths])), layer)
+            rows = self.remember(("rows", device), lambda: _to(self.row_index, device))
+            self.keep(*((k, v) if rows is None else (k[:, rows], v[:, rows])), layer)
         varlen = _varlen(q) if not dropout else None
         index, home = self.remember(
             ("index", device, varlen is None),
             lambda: [_to(x, device) for x in self._index(tokens, varlen is None)])
         # (KV, T, share * D): the query heads of one key head side by side, so that one index or
-        # view along the tokens brings a group into the shape of a batched matrix product.
+        # view along the tokens brings a group into the shape of a batched matrix multiplication.
         q = q.transpose(0, 1).reshape(tokens, kv, -1).transpose(0, 1)
         if index is not None:
             q, k, v = (x.index_select(1, index) for x in (q, k, v))
@@ -134,20 +137,21 @@ class Layout:
         return (out if home is None else out.index_select(0, home)).reshape(tokens, heads, -1)
 
     def _index(self, tokens: int, pad: bool):
-        """What brings the row into sequences, padded or not, and what brings their tokens back.
+        """Indices that gather the row into sequences, padded or not, and those that scatter their
+        tokens back; None, None where both would change nothing.
 
-        A shorter sequence is filled up with its first token, which the causal mask hides from
-        every real one. A token that several sequences share comes back from any of them.
+        A shorter sequence is padded with its first token, which the causal mask hides from every
+        real one. A token that several sequences share is taken back from any of them.
         """
-        paths = range(tokens) if self.paths is None else self.paths.tolist()
-        index, home, start, line = [], [0] * tokens, 0, iter(self.lengths)
+        row_index = range(tokens) if self.row_index is None else self.row_index.tolist()
+        index, home, start, lengths = [], [0] * tokens, 0, iter(self.lengths)
         for count, longest in self.groups:
-            for n in itertools.islice(line, count):
-                path = paths[start : start + n]
-                for i, place in enumerate(path, len(index)):
-                    home[place] = i
-                index += path
-                index += [path[0]] * (longest - n if pad else 0)
+            for n in itertools.islice(lengths, count):
+                sequence = row_index[start : start + n]
+                for i, row in enumerate(sequence, len(index)):
+                    home[row] = i
+                index += sequence
+                index += [sequence[0]] * (longest - n if pad else 0)
                 start += n
         if index == list(range(tokens)):
             return None, None
@@ -166,7 +170,8 @@ def _mask(length, window, device):
 
 
 def _bmm_attention(layout, q, k, v, count, length, share, scale, window, dropout):
-    """Plain matrix products: on CPU faster than SDPA, whose bf16 backward is four times slower."""
+    """Two matrix multiplications: on CPU faster than SDPA, whose bf16 backward is four times
+    slower."""
     kv, dim = k.shape[0], k.shape[-1]
     q = q.reshape(kv * count, length * share, dim)
     k, v = k.reshape(kv * count, length, dim), v.reshape(kv * count, length, -1)

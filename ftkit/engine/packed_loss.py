@@ -1,22 +1,19 @@
-"""Fast training and evaluation: no padding, no logits that nobody asked for.
+"""The loss of a packed batch, computed fast: no padding, and logits only where there is a label.
 
-A batch is one flat row of tokens, sequence after sequence, so linear layers never see padding;
-`attention` keeps the sequences apart. Head and loss see only positions that predict a label. The
-model is transformers' own, whatever its architecture; one that cannot be run this way gets the
-ordinary padded pass: the same numbers, less speed, and the reason printed once.
+A batch is one row of tokens, sequence after sequence, so linear layers never see padding;
+`packed_attention` keeps the sequences apart. Head and loss read only the positions that predict a
+label. The model is transformers' own, whatever its architecture; one that cannot run this way gets
+the ordinary padded batch: the same numbers, less speed, and the reason printed once.
 
-    flatten(examples, device=None) -> FlatBatch       its .tokens and .labelled are counts
-    loss_sum(model, batch) -> Tensor                  sum of the loss over labelled tokens
-    token_losses(model, batch) -> Tensor              the loss of each labelled token
-    nll(model, examples, batch_tokens=4096, dtype=None) -> (sum, count)
-    generate(model, prompts, max_new_tokens, eos_token_ids=()) -> list of token lists
-    fast_path(model)                                  context manager: our attention, then back
-    supports(model) -> str | None                     why a model cannot have it, or None
-    clip_(params, max_norm, optimizer=None), grad_norm(params) -> Tensor
-    tune_malloc() -> bool                             keep big blocks between steps (glibc)
+    pack(examples, device=None) -> PackedBatch        .tokens and .supervised_tokens are counts
+    Forward.of(model)                                 packed or padded, decided once for a run
+        .loss_sum(batch), .token_losses(batch)        sum over, or each of, the supervised tokens
+    nll(model, examples, batch_tokens=4096)           (sum of the loss, supervised tokens)
+    clip_(params, max_norm, optimizer=None)           gradient clipping
+    tune_malloc()                                     keep big blocks between steps (glibc)
 
 An example is {"input_ids": list[int], "labels": list[int]}, labels aligned with input_ids (not
-shifted) and -100 where there is no loss.
+shifted) and -100 where a token is not trained on.
 """
 
 from __future__ import annotations
@@ -36,22 +33,22 @@ from ftkit.engine.packed_attention import (
     evaluating,
     fast_path,
     hidden_states,
-    supports,
     switch_on,
+    why_padded,
 )
-from ftkit.engine.packed_batch import Layout, lay
+from ftkit.engine.packed_batch import Layout, pack_sequences
 
-__all__ = ["FlatBatch", "Forward", "clip_", "fast_path", "flatten", "generate", "grad_norm",
-           "loss_sum", "needs_clipping", "nll", "supports", "token_losses", "tune_malloc"]
+__all__ = ["PackedBatch", "Forward", "clip_", "fast_path", "pack", "generate", "grad_norm",
+           "loss_sum", "needs_clipping", "nll", "why_padded", "token_losses", "tune_malloc"]
 
 MAX_LOGITS = 2**24  # logits that the loss holds at once
 
 
 @dataclass
-class FlatBatch:
+class PackedBatch:
     """Examples as one row of T tokens, with R predictions to score.
 
-    input_ids, position_ids: (T,). rows: (R,) places in the row whose next token carries loss,
+    input_ids, position_ids: (T,). rows: (R,) indices in the row whose next token has a label,
     targets: (R,) that token. The last sequence may be filler that rounds T up.
     """
 
@@ -62,32 +59,32 @@ class FlatBatch:
     targets: torch.Tensor
     layout: Layout
     tokens: int  # of the examples, without filler
-    labelled: int  # = R
+    supervised_tokens: int  # = R
 
 
-def flatten(examples: list[dict], device=None, share: bool | None = None) -> FlatBatch:
-    """Lay examples end to end; a packed row is simply several examples.
+def pack(examples: list[dict], device=None, share: bool | None = None) -> PackedBatch:
+    """Put examples one after the other into one row.
 
-    share: tokens that several examples begin with stand in the row only once, since no later
-    token changes them; loss and gradients are the same. Default: on CPU (on a GPU the sum of their
+    share: a prefix that several examples have in common appears in the row once, since no later
+    token changes it; loss and gradients are the same. Default: on CPU (on a GPU the sum of their
     gradients would depend on the order of its threads). Inside a batch examples are ordered by
-    length, which changes no sum. A label on a first token counts as none: nothing before it could
+    length, which changes no sum. A label on a first token is ignored: nothing before it could
     predict it.
     """
     share = torch.device(device or "cpu").type == "cpu" if share is None else share
     examples = sorted(examples, key=lambda e: -len(e["input_ids"]))
-    row = lay([e["input_ids"] for e in examples], device, share)
+    row = pack_sequences([e["input_ids"] for e in examples], device, share)
     rows, targets, start = [], [], 0
     for example in examples:
         n = len(example["input_ids"])
         for i, label in enumerate(example["labels"][1:n], start):
             if label != -100:
-                rows.append(row.paths[i])
+                rows.append(row.row_index[i])
                 targets.append(label)
         start += n
-    put = functools.partial(torch.tensor, dtype=torch.long, device=device)
-    return FlatBatch(examples, row.input_ids, row.position_ids, put(rows), put(targets),
-                     row.layout, len(row.paths), len(rows))
+    tensor = functools.partial(torch.tensor, dtype=torch.long, device=device)
+    return PackedBatch(examples, row.input_ids, row.position_ids, tensor(rows), tensor(targets),
+                     row.layout, len(row.row_index), len(rows))
 
 
 class Forward:
@@ -104,15 +101,15 @@ class Forward:
 
     @classmethod
     def of(cls, model) -> Forward:
-        """Ask `supports`, and print once why a model gets padded batches. On a GPU call it under
+        """Ask `why_padded`, and print once why a model gets padded batches. On a GPU call it under
         the autocast of the run, where attention uses another kernel."""
-        reason = supports(model)
+        reason = why_padded(model)
         if reason is not None:
             _print_once(base_of(model), reason)
         return cls(model, reason)
 
-    def loss_sum(self, batch: FlatBatch) -> torch.Tensor:
-        """Sum of the token losses (nats) over the labelled tokens of a batch, differentiable.
+    def loss_sum(self, batch: PackedBatch) -> torch.Tensor:
+        """Sum of the token losses (nats) over the supervised tokens of a batch, differentiable.
 
         Respects autocast. Leaves the model switched to our attention function, since gradient
         checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
@@ -121,8 +118,8 @@ class Forward:
             return _padded_loss(self.model, batch, "sum")
         return _head_loss(*self._predictions(batch), self.max_logits)
 
-    def token_losses(self, batch: FlatBatch) -> torch.Tensor:
-        """The loss of each labelled token, (R,), in the order of `batch.rows`: the examples,
+    def token_losses(self, batch: PackedBatch) -> torch.Tensor:
+        """The loss of each supervised token, (R,), in the order of `batch.rows`: the examples,
         longest first. For objectives that are not a sum over tokens; keeps all logits."""
         if self.padded_because is not None:
             return _padded_loss(self.model, batch, "none")
@@ -133,8 +130,9 @@ class Forward:
         """The head, the hidden states (R, d) that it reads and their targets (R,)."""
         base = self.base
         switch_on(base)
-        if batch.layout.paths is not None and self._draws_dropout():  # each example draws its own
-            batch = flatten(batch.examples, batch.input_ids.device, share=False)
+        if batch.layout.row_index is not None and self._draws_dropout():
+            # each example draws its own
+            batch = pack(batch.examples, batch.input_ids.device, share=False)
         hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
         hidden = hidden.index_select(0, batch.rows.to(hidden.device))
         return base.get_output_embeddings(), hidden, batch.targets.to(hidden.device)
@@ -150,12 +148,12 @@ class Forward:
         return [m for m in self.base.modules() if isinstance(m, torch.nn.Dropout)]
 
 
-def loss_sum(model, batch: FlatBatch) -> torch.Tensor:
+def loss_sum(model, batch: PackedBatch) -> torch.Tensor:
     """`Forward.of(model).loss_sum(batch)`, for a single batch."""
     return Forward.of(model).loss_sum(batch)
 
 
-def token_losses(model, batch: FlatBatch) -> torch.Tensor:
+def token_losses(model, batch: PackedBatch) -> torch.Tensor:
     """`Forward.of(model).token_losses(batch)`, for a single batch."""
     return Forward.of(model).token_losses(batch)
 
@@ -263,7 +261,7 @@ def _print_once(base, reason):
 
 @torch.no_grad()
 def nll(model, examples: list[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
-    """Sum of the loss (nats) over all labelled tokens of `examples`, and their count.
+    """Sum of the loss (nats) over all supervised tokens of `examples`, and their count.
 
     The quotient is the mean over tokens; `Trainer.evaluate` reports a mean of batch means.
     dtype: torch.bfloat16 computes under autocast; None in whatever precision the caller set.
@@ -279,9 +277,9 @@ def nll(model, examples: list[dict], batch_tokens: int = 4096, dtype=None) -> tu
             batch.append(example)
             size += len(example["input_ids"])
             if size >= batch_tokens or i == len(order) - 1:
-                flat = flatten(batch, device, share=True)
+                flat = pack(batch, device, share=True)
                 losses.append(forward.loss_sum(flat))
-                count += flat.labelled
+                count += flat.supervised_tokens
                 batch, size = [], 0
     return sum(float(loss) for loss in losses), count
 

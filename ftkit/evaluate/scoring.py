@@ -1,4 +1,4 @@
-"""Numbers about a model: loss on labelled tokens, exact match of its answers, probes.
+"""Numbers about a model: loss on supervised tokens, exact match of its answers, probes.
 
 Losses are means over tokens, not means of batch means as `Trainer.evaluate` reports; exact match
 is measured in the precision of the weights, since bf16 flips near-ties.
@@ -14,7 +14,7 @@ from ftkit.data import encoding
 
 
 def loss_on(model, examples: list[dict]) -> float:
-    """Mean loss in nats over the labelled tokens of encoded examples; nan if there are none."""
+    """Mean loss in nats over the supervised tokens of encoded examples; nan if there are none."""
     from ftkit.engine import packed_loss
 
     total, count = packed_loss.nll(model, examples)

@@ -130,7 +130,7 @@ def slowdown(model, config, lengths: list[int], repeats: int = 6) -> list[float]
 
     updates = [loop.Update(measure.prepare(model, c), c)
                for c in (config, config.but(gradient_checkpointing=True))]
-    batch = packed_loss.flatten(
+    batch = packed_loss.pack(
         [simulate.example(n) for n in lengths], updates[0].device, share=False
     )
 

@@ -1,10 +1,9 @@
 """The memory of a run before it runs: `ft.memory(config, model)`.
 
     ft.memory(method="lora", model="meta-llama/Llama-2-7b")     draws itself
-    ft.memory(Config(...), "tiny", measure=True)                beside a real step on this machine
+    ft.memory(Config(...), "tiny", measure=True)                compared with a real step here
 
-Three ways to know the bytes stand side by side: the formula, the simulation of one real step, and
-the measurement where it was asked for.
+Three methods give the bytes: the formula, the simulation of one real step, and a measurement.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import html
 import json
 from pathlib import Path
 
@@ -25,26 +23,31 @@ from ftkit.memory_use.units import NAMES, gb, size
 # Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md.
 ERROR = {"cpu": "at most 0.2 % from the measured peak (tests/benchmarks/MEMORY.md)",
          "cuda": "not yet measured on a GPU"}
-GIVEN = ("weights", "gradients", "optimizer", "activations", "logits", "other", "peak")
 STATES = ("weights", "gradients", "optimizer")
+
+
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
            offload: bool = False, device: str | None = None, lengths: list[int] | None = None,
-           labelled: float = 1.0, attention: str | None = None, logits: int | None = None,
+           supervised: float = 1.0, attention: str | None = None, logits: int | None = None,
            simulation: bool = True, measure: bool = False, **changes) -> Footprint:
-    """What one training step of `config` on `model` holds, on each of `gpus` GPUs.
+    """Memory of one training step of `config` on `model`, in bytes on each of `gpus` GPUs.
 
-    model: tiny, smollm2, a known hub id or short name (`shapes.names()`), a folder, a config.json
-    (no weights needed), or a number of parameters such as 7e9 or "7B" (its states only).
+    model: tiny, smollm2, a known hub id or short name (`model_shapes.names()`), a folder, a
+        config.json (no weights needed), or a number of parameters such as 7e9 or "7B" (its weights,
+        gradients and optimizer state only).
+    zero: ZeRO stage 0 to 3 (0: every GPU holds everything, as DDP).
+    offload: keep the optimizer state in the host's memory.
+    device: cpu or cuda, whose kernels and allocator are assumed; by default this machine's for a
+        model that is here, cuda for other models or several GPUs.
+    lengths: tokens of each sequence in a batch; by default `batch_size` sequences of `max_length`.
+    supervised: fraction of the tokens that contribute to the loss.
+    attention: sdpa or eager, transformers' own on padded batches, instead of packed batches.
+    logits: how many logits are held at once (all of them: give a very large number).
+    simulation: False gives the formula alone, without the second that a simulation takes.
+    measure: also take one real step here (tiny, smollm2 and folders only).
     changes: fields of Config, `ft.memory(model="tiny", method="lora")`.
-    zero: stage 0 to 3 (0: every GPU holds all, as DDP); offload: optimizer state in the host's
-    memory. device: whose rules hold, cpu or cuda; by default this machine's for a model that is
-    here, cuda for others or several GPUs.
-    lengths: tokens of each sequence in a batch; by default `batch_size` of `max_length`.
-    labelled: share of the tokens with loss. attention: sdpa or eager, transformers' own on padded
-    batches, in place of ours. logits: most logits at once (all: a very large number).
-    simulation: False gives the formula alone, at once. measure: also take one real step here
-    (tiny, smollm2 and folders only).
-    Raises ValueError for what is not known or makes no sense.
+
+    Raises UserError for an unknown model and for arguments that do not go together.
     """
     if not isinstance(config, Config | None):
         raise UserError(f"config is a {type(config).__name__}; expected a Config (a model goes to "
@@ -55,33 +58,40 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
         raise UserError("a measurement takes the step as a run on this machine does; leave "
                         "attention, logits, offload and device out, or measure")
     count = model_shapes.count_of(model)
-    here = count is None and gpus == 1 and _is_here(model)
+    here = count is None and gpus == 1 and _is_on_this_machine(model)
     device = device or (machine.device() if here else "cuda")
     shape = None if count is not None else model_shapes.shape(model)
     context = getattr(shape, "max_position_embeddings", None) or 2048
     precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
     config = _stored(shape, config.resolved("other", precision, context))
     lengths = tuple(lengths or [config.max_length] * config.batch_size)
-    if count is not None:
-        found = _of_count(config, count, gpus, zero)
+    if shape is None:
+        footprint = _of_count(config, count, gpus, zero)
     else:
-        find = _of_shape if simulation else _quick
-        with _in_words(shape):
-            found = find(config, shape, gpus, zero, lengths, labelled, device, attention, logits)
-    found = dataclasses.replace(found, model=_named(model), offload=offload, device=device)
+        with _untraceable_is_user_error(shape):
+            footprint = (
+                _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
+                               logits)
+                if simulation else _by_formula(config, shape, gpus, zero, lengths, supervised))
+    footprint = dataclasses.replace(footprint, model=_name_of(model), offload=offload,
+                                    device=device)
     if offload:
-        found = _offloaded(found)
-    return found.measured_here(model, lengths, labelled) if measure else found
+        footprint = _offloaded(footprint)
+    return footprint.measured_here(model, lengths, supervised) if measure else footprint
 
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
     """Bytes per GPU of one training step.
 
-    states: weights, gradients, master, optimizer, by formula: exact. formula: all parts and their
-    sum, `peak`. simulation: the same parts as the traced step has them at the moment of its
-    peak, which they add up to; None for a bare number of parameters. largest: each part at its
-    own largest, not all at once. measurement: the peak of a real step here, or None.
+    states: weights, gradients, master copies and optimizer state by formula, which is exact.
+    formula: all parts, and their sum `peak`.
+    simulation: the parts at the moment of the simulated peak, which they add up to; None for a
+        bare number of parameters.
+    largest: each part at its own largest, not all at the same moment.
+    moment: the phase of the step in which the peak is reached. host: bytes in the host's memory.
+    measurement: the peak of a real step on this machine, or None.
+    bits: bits for each frozen weight.
     """
 
     config: Config
@@ -117,12 +127,12 @@ class Footprint:
 
     @property
     def fits(self) -> dict[str, bool]:
-        """GPU → whether the peak fits beside CUDA's own needs."""
+        """GPU → whether the peak fits in addition to CUDA's own needs."""
         return {name: self.peak <= gpu.usable for name, gpu in model_shapes.GPUS.items()}
 
     @property
     def error(self) -> str:
-        """How far the prediction may be off."""
+        """The error to expect of the prediction."""
         if not self.simulation:
             return "states exact, activations not counted" if not self.formula["activations"] \
                 else "activations estimated"
@@ -134,14 +144,14 @@ class Footprint:
         """The JSON of `ftkit memory --json`; bytes per GPU.
 
         weights, gradients and optimizer (with master copies) are the whole states; activations,
-        logits and other are each at their largest. They need not all coincide, so that the peak
-        may be below their sum; `at_peak` are the parts that do add up to it.
+        logits and other are each at their largest, which need not coincide, so the peak may be
+        below their sum; the parts in `at_peak` do add up to it.
         """
-        parts = dict(self.formula if self.largest is None else self.largest)
-        states = dict(self.states)
-        states["optimizer"] += states.pop("master")
-        parts["other"] = parts.get("other", 0) + parts.pop("copies", 0)
-        per_gpu = {k: round(states.get(k, parts.get(k, 0))) for k in GIVEN if k != "peak"}
+        parts = (self.formula if self.largest is None else self.largest) | self.states
+        parts["optimizer"] += parts["master"]
+        parts["other"] += parts.get("copies", 0)
+        per_gpu = {name: round(parts[name])
+                   for name in (*STATES, "activations", "logits", "other")}
         return {
             "config": self.config.to_dict(), "model": self.model, "parameters": self.parameters,
             "trainable_parameters": self.trainable, "gpus": self.gpus, "zero": self.zero,
@@ -154,18 +164,18 @@ class Footprint:
             "fits": self.fits,
         }
 
-    def measured_here(self, model, lengths, labelled: float = 1.0) -> Footprint:
-        """This prediction beside a real step on this machine."""
+    def measured_here(self, model, lengths, supervised: float = 1.0) -> Footprint:
+        """This prediction together with the measurement of a real step on this machine."""
         from ftkit.memory_use import measure
 
-        if self.gpus > 1 or not _is_here(model):
+        if self.gpus > 1 or not _is_on_this_machine(model):
             raise UserError(f"{self.model} on {self.gpus} GPUs cannot be measured here; "
                             "measure=True takes tiny, a fetched smollm2 or a folder")
-        step = measure.step(str(model), self.config, list(lengths), labelled)
+        step = measure.step(str(model), self.config, list(lengths), supervised)
         return dataclasses.replace(self, measurement=step.peak)
 
     def plot(self):
-        """Stacked bars of the ways to know it, against the memory of GPUs."""
+        """A stacked bar for each method, against the memory of GPUs."""
         from ftkit.memory_use import charts
 
         return charts.footprint(self)
@@ -184,23 +194,27 @@ class Footprint:
                 f"{size(self.peak)}{where}{at} by {self.method} ({self.error}); "
                 f"{gb(self.total_states)} of states; {fits}.{measured}")
 
-    def told(self) -> str:
-        """The parts as a table for a terminal, the sentence, and the GPUs that it fits."""
-        ways = self._ways()
-        wide = max(len(name) for name in NAMES.values()) + 2
-        lines = [" " * wide + "".join(f"{name:>22}" for name, _ in ways)]
-        for part in (*NAMES, "peak"):
-            if any(parts.get(part) for _, parts in ways):
-                cells = [gb(parts[part]) if part in parts else "" for _, parts in ways]
-                lines.append(f"{NAMES.get(part, part):<{wide}}"
-                             + "".join(f"{cell:>22}" for cell in cells))
+    def table(self):
+        """The parts by method, as a `report.table.Table`."""
+        from ftkit.report.table import Table
+
+        methods = {"formula": self.formula, "simulation": self.simulation,
+                   "each at its largest": self.largest}
+        methods = {name: parts for name, parts in methods.items() if parts}
+        return Table([
+            {"": NAMES.get(part, part)}
+            | {name: gb(parts[part]) if part in parts else "" for name, parts in methods.items()}
+            for part in (*NAMES, "peak") if any(parts.get(part) for parts in methods.values())])
+
+    def text(self) -> str:
+        """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
+        trained = f"{self.trainable:,} of {self.parameters:,} parameters are trained"
+        if self.config.method == "qlora":
+            trained += f", {self.bits:.3f} bits for each frozen weight"
+        if self.offload:
+            trained += f"; {gb(self.host)} in the host's memory"
         fitting = [name for name, fits in self.fits.items() if fits]
-        host = f"; {gb(self.host)} in the host's memory" if self.offload else ""
-        return "\n".join([*lines, "", self.summary(),
-                          f"{self.trainable:,} of {self.parameters:,} parameters are trained, "
-                          f"{self.bits:.3f} bits a frozen weight{host}" if self.config.method
-                          == "qlora" else f"{self.trainable:,} of {self.parameters:,} parameters "
-                          f"are trained{host}",
+        return "\n".join([repr(self.table()), "", self.summary(), trained,
                           "Fits: " + (", ".join(fitting) or "none of the known GPUs")])
 
     def __repr__(self) -> str:
@@ -208,23 +222,8 @@ class Footprint:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = self.plot()._repr_mimebundle_()
-        bundle["text/html"] += self._table()
+        bundle["text/html"] += self.table()._repr_html_()
         return bundle
-
-    def _ways(self) -> list:
-        ways = [("formula", self.formula), ("simulation", self.simulation),
-                ("each at its largest", self.largest)]
-        return [(name, parts) for name, parts in ways if parts]
-
-    def _table(self) -> str:
-        """Parts by way of knowing, in GB."""
-        ways = self._ways()
-        head = "".join(f"<th>{name}</th>" for name, _ in ways)
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(NAMES.get(part, part))}</td>"
-            + "".join(f"<td>{gb(parts[part]) if part in parts else ''}</td>" for _, parts in ways)
-            + "</tr>" for part in (*NAMES, "peak") if any(parts.get(part) for _, parts in ways))
-        return f"<table><tr><th></th>{head}</tr>{rows}</table>"
 
 
 # ------------------------------------------------------------------ inside
@@ -262,14 +261,14 @@ def _check(config, gpus, zero, offload, device, attention):
 
 
 @contextlib.contextmanager
-def _in_words(shape):
-    """What transformers, peft or torch raise for sizes that do not go together, or for a kind of
-    model that is not trained like this, as a ValueError with their reason."""
+def _untraceable_is_user_error(shape):
+    """Turns what transformers, peft or torch raise for sizes that do not go together, or for an
+    architecture that is not trained like this, into a UserError with their reason."""
     try:
         yield
     except (MemoryError, UserError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"a training step of this {shape.model_type} cannot be traced ({type(error).__name__}: "
@@ -277,8 +276,8 @@ def _in_words(shape):
             "7.5B, for its states") from error
 
 
-def _is_here(model) -> bool:
-    """Whether its weights are on this machine."""
+def _is_on_this_machine(model) -> bool:
+    """Whether the weights of a model are in a folder here."""
     from ftkit.model import loading
 
     if not isinstance(model, str) or (model not in ("tiny", "smollm2") and "/" not in model):
@@ -290,13 +289,13 @@ def _is_here(model) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _named(model) -> str:
+def _name_of(model) -> str:
     return str(getattr(model, "name_or_path", "") or getattr(model, "model_type", "")
                or (model.get("model_type", "a config") if isinstance(model, dict) else model))
 
 
 def _of_count(config, count, gpus, zero) -> Footprint:
-    """The states of so many parameters, all trained."""
+    """Weights, gradients and optimizer state of `count` parameters, all of them trained."""
     if config.method != "full":
         raise UserError(f"method {config.method} needs the shape of a model, and {count:g} "
                         "parameters have none; give a model, or method full")
@@ -307,18 +306,26 @@ def _of_count(config, count, gpus, zero) -> Footprint:
                      parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
 
 
-def _quick(config, shape, gpus, zero, lengths, labelled, *_) -> Footprint:
-    """By formula, from the shapes of the tensors."""
-    trained, everything, facts = _shaped(shape.to_json_string(), _bare(config))
+def _by_formula(config, shape, gpus, zero, lengths, supervised) -> Footprint:
+    """All parts in closed form, from the shapes of the tensors."""
+    trained, everything, facts = _counted(shape.to_json_string(), _bare(config))
+    return _closed_form(config, shape, gpus, zero, lengths, supervised, trained, everything, facts)
+
+
+def _closed_form(config, shape, gpus, zero, lengths, supervised, trained, everything, facts):
     states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
                             facts["factored"])
-    parts = _by_formula(config, shape, states, lengths, labelled)
+    tokens = sum(lengths)
+    predictions = round(supervised * (tokens - len(lengths)))
+    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths)),
+             "logits": formula.logits(shape, config, predictions), "other": 0}
     bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
-    return Footprint(config, everything, trained, states, parts, gpus=gpus, zero=zero, bits=bits)
+    return Footprint(config, everything, trained, states,
+                     parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
 
 
 @functools.lru_cache(maxsize=64)
-def _shaped(shape_json, config) -> tuple:
+def _counted(shape_json, config) -> tuple:
     """Trainable and all parameters of the model that `config` would train, and its facts."""
     from ftkit.memory_use import simulate
     from ftkit.model import loading
@@ -327,29 +334,18 @@ def _shaped(shape_json, config) -> tuple:
     return *loading.count(model), simulate.facts(model)
 
 
-def _by_formula(config, shape, states, lengths, labelled) -> dict:
-    tokens = sum(lengths)
-    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths)),
-             "logits": formula.logits(shape, config, round(labelled * (tokens - len(lengths)))),
-             "other": 0}
-    return parts | {"peak": sum(parts.values())}
-
-
-def _of_shape(config, shape, gpus, zero, lengths, labelled, device, attention, logits):
+def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention, logits):
+    """The closed form and the traced step; with ZeRO, its parts divided among the ranks."""
     half = zero and config.precision in ("bf16", "fp16")
     traced = config.but(precision="pure-bf16") if half else config
-    step = simulated(shape, traced, lengths, labelled, device, attention, logits)
-    facts = step.facts
-    states = formula.states(step.parameters, step.trainable, config, gpus, zero,
-                            facts["quantized"], facts["factored"])
-    parts = _by_formula(config, shape, states, lengths, labelled)
-    at_peak, largest, moment = _divided(step, facts, config, gpus, zero, states)
-    bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
-    return Footprint(config, step.parameters, step.trainable, states, parts, at_peak, largest,
-                     moment, gpus=gpus, zero=zero, bits=bits)
+    step = simulated(shape, traced, lengths, supervised, device, attention, logits)
+    footprint = _closed_form(config, shape, gpus, zero, lengths, supervised, step.trainable,
+                             step.parameters, step.facts)
+    at_peak, largest, moment = _divided(step, gpus, zero, footprint.states)
+    return dataclasses.replace(footprint, simulation=at_peak, largest=largest, moment=moment)
 
 
-def _divided(step, facts, config, gpus, zero, states):
+def _divided(step, gpus, zero, states):
     """Parts at the peak of one rank: the timeline of one GPU, its states divided as ZeRO does.
 
     Stage 3 adds what is gathered while a layer runs: the embeddings and head, which stay, and two
@@ -359,7 +355,7 @@ def _divided(step, facts, config, gpus, zero, states):
     if not zero:
         return step.at_peak | {"peak": step.peak}, step.parts, step.moment
     share = {"weights": gpus if zero == 3 else 1, "gradients": gpus if zero >= 2 else 1}
-    root, layer = facts["root"], facts["layer"]
+    root, layer = step.facts["root"], step.facts["layer"]
     best, largest = None, dict.fromkeys(step.parts, 0)
     for phase, now in step.timeline:
         parts = {k: v / share.get(k, 1) for k, v in now.items()}
@@ -376,22 +372,22 @@ def _divided(step, facts, config, gpus, zero, states):
     return best[1] | {"peak": best[0]}, largest, best[2]
 
 
-def _offloaded(found):
+def _offloaded(footprint: Footprint) -> Footprint:
     """Optimizer state and master copies in the host's memory."""
-    away = ("optimizer", "master")
-    host = (found.states["optimizer"] + found.states["master"]) * found.gpus
+    moved = ("optimizer", "master")
 
     def without(parts):
         if parts is None:
             return None
-        kept = {k: 0 if k in away else v for k, v in parts.items()}
+        kept = {k: 0 if k in moved else v for k, v in parts.items()}
         if "peak" in parts:
             kept["peak"] = sum(v for k, v in kept.items() if k != "peak")
         return kept
 
     return dataclasses.replace(
-        found, states=without(found.states), formula=without(found.formula), host=host,
-        simulation=without(found.simulation), largest=without(found.largest))
+        footprint, states=without(footprint.states), formula=without(footprint.formula),
+        simulation=without(footprint.simulation), largest=without(footprint.largest),
+        host=footprint.gpus * sum(footprint.states[part] for part in moved))
 
 
 # Fields that change no bytes; without them one simulation serves a whole sweep.
@@ -405,22 +401,15 @@ def _bare(config):
                          for name in _WEIGHTLESS})
 
 
-def simulated(shape, config, lengths, labelled=1.0, device="cpu", attention=None, logits=None):
-    """`simulate.step`, remembered."""
-    return _simulated(shape.to_json_string(), _bare(config), tuple(lengths), labelled, device,
+def simulated(shape, config, lengths, supervised=1.0, device="cpu", attention=None, logits=None):
+    """`simulate.step`, whose results are cached."""
+    return _simulated(shape.to_json_string(), _bare(config), tuple(lengths), supervised, device,
                       attention, logits)
 
 
 @functools.lru_cache(maxsize=256)
-def _simulated(shape_json, config, lengths, labelled, device, attention, logits):
+def _simulated(shape_json, config, lengths, *options):
     from ftkit.memory_use import simulate
 
-    return simulate.step(
-        model_shapes.shape(json.loads(shape_json)),
-        config,
-        list(lengths),
-        labelled,
-        device,
-        attention,
-        logits,
-    )
+    return simulate.step(model_shapes.shape(json.loads(shape_json)), config, list(lengths),
+                         *options)

@@ -67,12 +67,13 @@ def activations(shape, config, tokens: int, length: int) -> float:
     return layers * layer
 
 
-def logits(shape, config, labelled: int) -> float:
-    """Bytes of logits and their gradient in our loss, which holds at most `packed_loss.MAX_LOGITS` at once."""
+def logits(shape, config, supervised_tokens: int) -> float:
+    """Bytes of logits and their gradient in our loss, which holds at most
+    `packed_loss.MAX_LOGITS` at once."""
     from ftkit.engine import packed_loss
 
     vocabulary = shape.get_text_config().vocab_size
-    rows = min(labelled, max(64, packed_loss.MAX_LOGITS // vocabulary))
+    rows = min(supervised_tokens, max(64, packed_loss.MAX_LOGITS // vocabulary))
     return rows * vocabulary * (FP32 + (FP32 if config.precision == "fp32" else HALF))
 
 

@@ -16,7 +16,7 @@ from ftkit.memory_use import simulate
 from ftkit.model import loading
 
 
-def step(model, config, lengths: list[int], labelled: float = 1.0) -> simulate.Step:
+def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate.Step:
     """Train one step on sequences of so many tokens and return its bytes.
 
     model: a name as in `models.load`, or a model that is copied. The tokens are arbitrary, so
@@ -27,8 +27,8 @@ def step(model, config, lengths: list[int], labelled: float = 1.0) -> simulate.S
     update = loop.Update(model, config.but(learning_rate=1e-3))
     simulate.fill_state(update)
     size = model.config.get_text_config().vocab_size
-    examples = [simulate.example(n, labelled, size) for n in lengths]
-    batches = [packed_loss.flatten(examples, update.device, share=False)
+    examples = [simulate.example(n, supervised, size) for n in lengths]
+    batches = [packed_loss.pack(examples, update.device, share=False)
                for _ in range(config.gradient_accumulation_steps)]
     return taken(update, batches)
 
@@ -40,7 +40,7 @@ def prepare(model, config, copied: bool = True):
     elif copied:
         model = copy.deepcopy(model)
     model = loading.trainable(model, config)
-    packed_loss.supports(model)  # its trial is no part of a step
+    packed_loss.why_padded(model)  # its trial is no part of a step
     return model.train()
 
 

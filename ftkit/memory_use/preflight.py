@@ -230,7 +230,7 @@ class _Weighing:
 
         shape = model_shapes.shape(self.found.content)
         data = self.lab._encode(self.tokenizer, config)
-        batch = packed_loss.flatten(self.lab._heaviest(data, config), share=False)
+        batch = packed_loss.pack(self.lab._heaviest(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
         step = simulate.trace(shape, config, batches, self.device, whole=self.lab.EVERY_TOKEN)
         looking = self._looking(config, shape, data)

@@ -55,29 +55,30 @@ class Step:
     facts: dict = dataclasses.field(repr=False, default_factory=dict)
 
 
-def step(shape, config, lengths: list[int], labelled: float = 1.0, device: str = "cpu",
+def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str = "cpu",
          attn: str | None = None, logits: int | None = None) -> Step:
     """Trace one optimizer step of `config` on a model of `shape` (a transformers config).
 
-    lengths: tokens of each sequence in one forward pass. labelled: share of them with loss.
-    device: whose rules hold, cpu or cuda (blocks of 512 bytes, other attention kernels).
-    attn: sdpa or eager for transformers' own attention on padded batches instead of ours.
-    logits: most logits held at once (default: `packed_loss.MAX_LOGITS`).
+    lengths: tokens of each sequence in one forward pass.
+    supervised: the fraction of the tokens that contribute to the loss.
+    device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
+    attn: sdpa or eager for transformers' own attention on padded batches instead of packed ones.
+    logits: how many logits are held at once (default: `packed_loss.MAX_LOGITS`).
     """
-    examples = [example(n, labelled) for n in lengths]
-    batches = [packed_loss.flatten(examples, share=False)
+    examples = [example(n, supervised) for n in lengths]
+    batches = [packed_loss.pack(examples, share=False)
                for _ in range(config.gradient_accumulation_steps)]
     return trace(shape, config, batches, device, attn, logits)
 
 
-def example(tokens: int, labelled: float = 1.0, vocabulary: int = 2**31) -> dict:
+def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
     """A record of so many tokens, of which the last share carries loss."""
-    silent = tokens - round(tokens * labelled)
+    silent = tokens - round(tokens * supervised)
     return {"input_ids": [i % vocabulary for i in range(tokens)],
             "labels": [-100] * silent + [1] * (tokens - silent)}
 
 
-def trace(shape, config, batches: list[packed_loss.FlatBatch], device: str = "cpu",
+def trace(shape, config, batches: list[packed_loss.PackedBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None, whole: bool = False) -> Step:
     """As `step`, for batches that were made from real examples. whole: the objective reads the
     loss of each token (`fast.token_losses`), so that no logits are let go in between."""
@@ -117,7 +118,7 @@ def _evaluation(refused, shape, config, examples, device):
         _materialize(model)
         _compute_type(model)
         forward = _forward(model, refused)
-        batch = _fake(packed_loss.flatten(examples, share=False), mode, device)
+        batch = _fake(packed_loss.pack(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
             forward.loss_sum(batch)
@@ -263,7 +264,7 @@ def _compute_type(model):
 
 
 def _fake(batch, mode, device: str):
-    """A batch whose tensors are fake; `layout.paths` stays, since attention reads its numbers.
+    """A batch whose tensors are fake; `layout.row_index` stays, since attention reads its numbers.
     On `cuda` all attention is SDPA."""
     change = {f.name: mode.from_tensor(getattr(batch, f.name))
               for f in dataclasses.fields(batch)

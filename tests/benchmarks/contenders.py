@@ -229,7 +229,7 @@ def work(task):
         batch = rows[i : i + size]
         lengths = [len(e["input_ids"]) for e in batch]
         labelled = sum(label != -100 for e in batch for label in e["labels"][1:])
-        once = len(set(packed_batch.lay([e["input_ids"] for e in batch]).paths))
+        once = len(set(packed_batch.pack_sequences([e["input_ids"] for e in batch]).row_index))
         flops = once * ((4 if frozen else 6) * linear["base"] + 6 * linear["lora"])
         flops += labelled * (4 if frozen else 6) * head
         flops += 3 * 2 * wide * sum(n * n for n in lengths)

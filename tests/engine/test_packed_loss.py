@@ -115,10 +115,10 @@ def assert_same(got: dict, want: dict, tolerance=1e-5):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_equal_those_of_transformers(name):
     model, batch = build(CONFIGS[name]), examples()
-    assert packed_loss.supports(model) is None
+    assert packed_loss.why_padded(model) is None
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
 
@@ -126,12 +126,12 @@ def test_loss_and_gradients_equal_those_of_transformers(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_cannot_be_flattened_is_named_and_gets_the_same_loss_padded(name, capsys):
     model, batch = build(REFUSED[name]), examples()
-    reason = packed_loss.supports(model)
+    reason = packed_loss.why_padded(model)
     assert name in reason
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
     for _ in range(2):
-        got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+        got = packed_loss.loss_sum(model, packed_loss.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
     assert capsys.readouterr().err.count(reason) == 1
@@ -146,18 +146,18 @@ def test_padding_in_the_batch_changes_neither_loss_nor_gradients():
     mask = torch.tensor([[1] * len(e["labels"]) + [0] * (width - len(e["labels"]))
                          for e in batch])
     mean = model(**rows, attention_mask=mask).loss
-    flat = packed_loss.flatten(batch)
-    assert flat.labelled == int((rows["labels"][:, 1:] != -100).sum())
+    flat = packed_loss.pack(batch)
+    assert flat.supervised_tokens == int((rows["labels"][:, 1:] != -100).sum())
     assert flat.tokens == int(mask.sum())
-    assert (packed_loss.loss_sum(model, flat) / flat.labelled).item() == pytest.approx(
+    assert (packed_loss.loss_sum(model, flat) / flat.supervised_tokens).item() == pytest.approx(
         mean.item(), rel=1e-5)
 
 
 def test_a_packed_batch_equals_its_examples_one_by_one():
     model, batch = build(CONFIGS["llama, grouped heads, tied"]), examples()
-    packed = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    packed = packed_loss.loss_sum(model, packed_loss.pack(batch))
     packed_gradients = gradients(model, packed)
-    single = sum(packed_loss.loss_sum(model, packed_loss.flatten([e])) for e in batch)
+    single = sum(packed_loss.loss_sum(model, packed_loss.pack([e])) for e in batch)
     assert packed.item() == pytest.approx(single.item(), rel=1e-6)
     assert_same(packed_gradients, gradients(model, single))
 
@@ -165,7 +165,7 @@ def test_a_packed_batch_equals_its_examples_one_by_one():
 @pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window", "gpt-neox"])
 def test_what_examples_begin_with_is_computed_once_and_changes_nothing(name):
     model, batch = build(CONFIGS[name]), alike()
-    flat_batch = packed_loss.flatten(batch)
+    flat_batch = packed_loss.pack(batch)
     assert len(flat_batch.input_ids) < 0.8 * flat_batch.tokens
     assert flat_batch.tokens == sum(len(e["input_ids"]) for e in batch)
     want = transformers_sum(model, batch)
@@ -173,10 +173,10 @@ def test_what_examples_begin_with_is_computed_once_and_changes_nothing(name):
     got = packed_loss.loss_sum(model, flat_batch)
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
-    apart = packed_loss.loss_sum(model, packed_loss.flatten(batch, share=False))
+    apart = packed_loss.loss_sum(model, packed_loss.pack(batch, share=False))
     assert_same(gradients(model, apart), want_gradients)
     total, count = packed_loss.nll(model, batch)
-    assert (total, count) == (pytest.approx(want.item(), rel=1e-5), flat_batch.labelled)
+    assert (total, count) == (pytest.approx(want.item(), rel=1e-5), flat_batch.supervised_tokens)
 
 
 @pytest.mark.parametrize("where", ["attention", "lora"])
@@ -187,7 +187,7 @@ def test_with_dropout_every_example_is_computed_on_its_own(where, monkeypatch):
     monkeypatch.setattr(packed_loss, "hidden_states", lambda base, ids, *rest: rows.append(len(ids))
                         or packed_attention.hidden_states(base, ids, *rest))
     config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.1 * (where == "attention"))
-    model, batch = build(config).train(), packed_loss.flatten(alike())
+    model, batch = build(config).train(), packed_loss.pack(alike())
     if where == "lora":
         model = peft.get_peft_model(model, peft.LoraConfig(
             r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], lora_dropout=0.1)).train()
@@ -200,15 +200,15 @@ def test_with_dropout_every_example_is_computed_on_its_own(where, monkeypatch):
 def test_a_token_sees_nothing_of_the_other_examples():
     model, (a, b) = build(CONFIGS["llama, untied"]), examples((20, 20))
     other = {"input_ids": b["input_ids"][::-1], "labels": [-100] * 20}
-    a_with_b = packed_loss.loss_sum(model, packed_loss.flatten([a, {**b, "labels": [-100] * 20}]))
-    a_with_other = packed_loss.loss_sum(model, packed_loss.flatten([a, other]))
+    a_with_b = packed_loss.loss_sum(model, packed_loss.pack([a, {**b, "labels": [-100] * 20}]))
+    a_with_other = packed_loss.loss_sum(model, packed_loss.pack([a, other]))
     assert a_with_b.item() == a_with_other.item()
 
 
 def test_loss_on_all_tokens_counts_every_token_but_the_first():
     batch = [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples()]
-    flat = packed_loss.flatten(batch)
-    assert flat.labelled == sum(len(e["labels"]) - 1 for e in batch)
+    flat = packed_loss.pack(batch)
+    assert flat.supervised_tokens == sum(len(e["labels"]) - 1 for e in batch)
     model = build(CONFIGS["gpt-neox"])
     assert packed_loss.loss_sum(model, flat).item() == pytest.approx(
         transformers_sum(model, batch).item(), rel=1e-5)
@@ -221,7 +221,7 @@ def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
     assert 700 > packed_batch.BMM_MAX_LENGTH > 30
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
 
@@ -265,7 +265,7 @@ def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, shar
     model, batch = build(CONFIGS[name]), alike()
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.flatten(batch, share=share))
+    got = packed_loss.loss_sum(model, packed_loss.pack(batch, share=share))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
     assert set(calls) == {(6, 0) if "window" in name else (-1, 0)}
@@ -273,19 +273,19 @@ def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, shar
 
 def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():
     model = build(CONFIGS["llama, untied"])
-    flat = packed_loss.flatten([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
-    assert flat.labelled == 0  # nothing predicts a first token
+    flat = packed_loss.pack([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
+    assert flat.supervised_tokens == 0  # nothing predicts a first token
     loss = packed_loss.loss_sum(model, flat)
     assert loss.item() == 0
     assert all(not g.any() for g in gradients(model, loss).values())
 
 
 def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
-    model, flat = build(CONFIGS["llama, untied"]), packed_loss.flatten(examples())
+    model, flat = build(CONFIGS["llama, untied"]), packed_loss.pack(examples())
     with torch.no_grad():
-        exact = packed_loss.loss_sum(model, flat) / flat.labelled
+        exact = packed_loss.loss_sum(model, flat) / flat.supervised_tokens
         with torch.autocast("cpu", torch.bfloat16):
-            low = packed_loss.loss_sum(model, flat) / flat.labelled
+            low = packed_loss.loss_sum(model, flat) / flat.supervised_tokens
     assert low.item() != exact.item()
     assert low.item() == pytest.approx(exact.item(), abs=2e-2)
 
@@ -294,7 +294,7 @@ def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    model, flat = build(CONFIGS["mistral, window"]).train(), packed_loss.flatten(examples())
+    model, flat = build(CONFIGS["mistral, window"]).train(), packed_loss.pack(examples())
     want = gradients(model, packed_loss.loss_sum(model, flat))
     checkpoint(model)
     calls = []
@@ -316,10 +316,10 @@ def test_a_peft_model_gets_the_loss_and_gradients_of_its_own_forward(method):
         config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=targets,
                                  use_dora=method == "dora", init_lora_weights=False)
     model, batch = peft.get_peft_model(model, config), examples()
-    assert packed_loss.supports(model) is None
+    assert packed_loss.why_padded(model) is None
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients, 3e-5)
 
@@ -328,12 +328,12 @@ def test_prompt_tuning_is_refused_even_where_its_base_is_not():
     import peft
 
     base = build(CONFIGS["llama, untied"])
-    assert packed_loss.supports(base) is None
+    assert packed_loss.why_padded(base) is None
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     model = peft.get_peft_model(base, config)
     batch = [{**e, "labels": [-100, *e["labels"][1:]]} for e in examples()]
-    assert "virtual tokens" in packed_loss.supports(model)
-    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    assert "virtual tokens" in packed_loss.why_padded(model)
+    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
     assert got.item() == pytest.approx(transformers_sum(model, batch).item(), rel=1e-5)
 
 
@@ -350,18 +350,18 @@ def test_four_bit_weights_train_adapters_as_in_their_own_forward(tmp_path):
     model, batch = peft.get_peft_model(model, peft.LoraConfig(
         r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"],
         init_lora_weights=False)), examples()
-    assert packed_loss.supports(model) is None
+    assert packed_loss.why_padded(model) is None
     packed_loss.generate(model, [[5, 6, 7]], 3)  # must not spoil the gradients that follow
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.flatten(batch))
+    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-4)
     assert_same(gradients(model, got), want_gradients, 1e-4)
 
 
 def test_two_models_in_two_threads_do_not_disturb_each_other():
     models = [build(CONFIGS[name]) for name in ("llama, untied", "mistral, window")]
-    batches = [packed_loss.flatten(examples(seed=seed)) for seed in (1, 2)]
+    batches = [packed_loss.pack(examples(seed=seed)) for seed in (1, 2)]
     want = [packed_loss.loss_sum(m, b).item() for m, b in zip(models, batches, strict=True)]
     got = [[], []]
 
@@ -385,7 +385,7 @@ def test_a_switched_model_still_answers_ordinary_calls_and_is_switched_back():
     want, text = model(**call).logits, model.generate(**call, max_new_tokens=5, do_sample=False)
     with packed_loss.fast_path(model):
         assert model.config._attn_implementation == packed_attention.NAME
-        packed_loss.loss_sum(model, packed_loss.flatten(examples()))
+        packed_loss.loss_sum(model, packed_loss.pack(examples()))
         torch.testing.assert_close(model(**call).logits, want)
         assert model.generate(**call, max_new_tokens=5, do_sample=False).equal(text)
     assert model.config._attn_implementation == "sdpa"
@@ -415,7 +415,7 @@ def test_training_mode_and_attention_survive_a_trial_an_evaluation_and_a_generat
 
 def test_attention_dropout_is_at_work_in_training():
     config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.5)
-    model, flat = build(config).train(), packed_loss.flatten(examples())
+    model, flat = build(config).train(), packed_loss.pack(examples())
     assert packed_loss.loss_sum(model, flat).item() != packed_loss.loss_sum(model, flat).item()
 
 

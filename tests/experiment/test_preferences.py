@@ -143,7 +143,7 @@ def test_a_model_without_the_fast_path_gets_the_same_log_probs(tiny, monkeypatch
     examples = [pair[1] for pair in preferences.pair_examples(PAIRS, tiny[1])]
     with torch.no_grad():
         quick = preferences.log_probs(tiny[0], examples)[0]
-        monkeypatch.setattr(packed_loss, "supports", lambda model: "a test")
+        monkeypatch.setattr(packed_loss, "why_padded", lambda model: "a test")
         slow = preferences.log_probs(tiny[0], examples)[0]
     assert torch.allclose(quick, slow, atol=1e-4)
 
@@ -202,7 +202,7 @@ def test_a_cold_draw_is_greedy_and_a_seed_repeats_a_draw(tiny):
 
 
 def test_drawing_without_the_fast_path_follows_the_distribution_too(tiny, monkeypatch):
-    monkeypatch.setattr(generation, "supports", lambda model: "a test")
+    monkeypatch.setattr(generation, "why_padded", lambda model: "a test")
     prompt = tiny[1]("The", add_special_tokens=False)["input_ids"]
     torch.manual_seed(0)
     drawn = generation.generate(tiny[0], [prompt] * 1500, 1, temperature=1.0)

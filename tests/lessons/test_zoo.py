@@ -47,8 +47,8 @@ def test_the_losses_of_the_pipeline_are_those_of_the_fast_path(base):
     made = copy.deepcopy(model).requires_grad_(True).eval()
     loss = pipeline.accumulate(stages, made, batches)
     wanted = copy.deepcopy(model).requires_grad_(True).eval()
-    batch = packed_loss.flatten(examples * 2)
-    theirs = packed_loss.loss_sum(wanted, batch) / batch.labelled
+    batch = packed_loss.pack(examples * 2)
+    theirs = packed_loss.loss_sum(wanted, batch) / batch.supervised_tokens
     theirs.backward()
     assert loss == pytest.approx(theirs.item(), rel=1e-5)
     for p, q in zip(made.parameters(), wanted.parameters(), strict=True):

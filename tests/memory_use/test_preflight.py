@@ -224,8 +224,8 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
 
     monkeypatch.setattr(
         preferences.packed_loss,
-        "flatten",  # as on a GPU: no token is shared
-        lambda *a, flatten=packed_loss.flatten, **k: flatten(*a, **k | {"share": False}),
+        "pack",  # as on a GPU: no token is shared
+        lambda *a, pack=packed_loss.pack, **k: pack(*a, **k | {"share": False}),
     )
     # drawn answers as long as they may be, and different
     monkeypatch.setattr(preferences.generation, "generate",

@@ -66,7 +66,7 @@ def test_loss_and_gradients_equal_the_plain_forward_of_peft(base, examples, name
     model = adapted(base[0], name)
     wanted, wanted_gradients = one_by_one(model, examples)
     model.zero_grad()
-    made = packed_loss.loss_sum(model, packed_loss.flatten(examples))
+    made = packed_loss.loss_sum(model, packed_loss.pack(examples))
     made.backward()
     assert made.item() == pytest.approx(wanted, rel=1e-5)
     torch.testing.assert_close(gradients(model), wanted_gradients, rtol=1e-3, atol=1e-4)

@@ -264,9 +264,9 @@ def _():
     from ftkit.engine import packed_loss
 
     model, lines = trainable(), examples(8)
-    packed = grads_of(model, packed_loss.loss_sum(model, packed_loss.flatten(lines)))
+    packed = grads_of(model, packed_loss.loss_sum(model, packed_loss.pack(lines)))
     single = grads_of(
-        model, sum(packed_loss.loss_sum(model, packed_loss.flatten([e])) for e in lines)
+        model, sum(packed_loss.loss_sum(model, packed_loss.pack([e])) for e in lines)
     )
     return cosine(packed, single)
 
@@ -283,7 +283,7 @@ def _():
     alone = loss_on(model, [second])
     labelled = sum(x != -100 for x in second["labels"])
     apart = (
-        float(packed_loss.loss_sum(model, packed_loss.flatten([hidden, second])).detach())
+        float(packed_loss.loss_sum(model, packed_loss.pack([hidden, second])).detach())
         / labelled
     )
     return abs(loss_on(model, [joined]) - alone), abs(apart - alone)

@@ -48,8 +48,8 @@ def train_rounded(model, examples: list[dict], order, learning_rate: float, roun
     optimizer = torch.optim.AdamW(params, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
     for indices in order:
-        batch = packed_loss.flatten([examples[i] for i in indices])
-        loss = packed_loss.loss_sum(model, batch) / batch.labelled
+        batch = packed_loss.pack([examples[i] for i in indices])
+        loss = packed_loss.loss_sum(model, batch) / batch.supervised_tokens
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()

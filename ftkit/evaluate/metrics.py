@@ -1,8 +1,11 @@
-"""Scores of answers against references, and how sure one may be of them.
+"""Scores of answers against references, and the uncertainty of these scores.
 
     metrics.squad_em("The Eiffel Tower.", ["Eiffel Tower"])        # True
     metrics.bleu(answers, references), metrics.rouge(answers, references)
     metrics.bootstrap(hits), metrics.mcnemar(hits_a, hits_b), metrics.items_needed(0.70, 0.73)
+
+BLEU and ROUGE are written out because lesson 15 and the interview questions explain how they count;
+the tests compare them with sacrebleu and rouge-score, whose numbers they give.
 """
 
 from __future__ import annotations
@@ -30,16 +33,15 @@ def squad_em(answer: str, references: Sequence[str]) -> bool:
 
 
 def squad_f1(answer: str, references: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall over words (each as often as it occurs), for the
-    reference that gives most."""
-    def of(reference):
-        said, wanted = squad_normal(answer).split(), squad_normal(reference).split()
-        if not said or not wanted:
-            return float(said == wanted)
-        common = sum((Counter(said) & Counter(wanted)).values())
-        return 2 * common / (len(said) + len(wanted))
+    """Harmonic mean of precision and recall over words (counted with repetitions), for the
+    reference with the highest score."""
+    def score(reference):
+        words, expected = squad_normal(answer).split(), squad_normal(reference).split()
+        if not words or not expected:
+            return float(words == expected)
+        return _f(sum((Counter(words) & Counter(expected)).values()), len(words), len(expected))
 
-    return max(map(of, references))
+    return max(map(score, references))
 
 
 # ------------------------------------------------------------------------- overlap of n-grams
@@ -61,20 +63,18 @@ def bleu(answers: Sequence[str], references: Sequence[str], tokenize: str = "13a
     pairs = [(split(a), split(r)) for a, r in zip(answers, references, strict=True)]
     logs, smooth = 0.0, 1.0
     for n in (1, 2, 3, 4):
-        found = total = 0
-        for said, wanted in pairs:
-            grams = ngrams(said, n)
-            found += sum((grams & ngrams(wanted, n)).values())
+        matches = total = 0
+        for answer, reference in pairs:
+            grams = ngrams(answer, n)
+            matches += sum((grams & ngrams(reference, n)).values())
             total += sum(grams.values())
-        if total == 0:
+        if total == 0 or (n == 1 and matches == 0):
             return 0.0
-        if n == 1 and found == 0:
-            return 0.0
-        if found == 0:
+        if matches == 0:
             smooth *= 2
-        logs += math.log(found / total if found else 1 / (smooth * total))
-    said, wanted = (sum(map(len, side)) for side in zip(*pairs, strict=True))
-    brevity = min(1.0, math.exp(1 - wanted / said))
+        logs += math.log(matches / total if matches else 1 / (smooth * total))
+    length, expected = (sum(map(len, side)) for side in zip(*pairs, strict=True))
+    brevity = min(1.0, math.exp(1 - expected / length))
     return 100 * brevity * math.exp(logs / 4)
 
 
@@ -90,16 +90,17 @@ def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]
     letters and digits in lower case, without stemming."""
     sums = dict.fromkeys(("rouge1", "rouge2", "rougeL"), 0.0)
     for answer, reference in zip(answers, references, strict=True):
-        said, wanted = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
+        words, expected = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
         for n in (1, 2):
-            a, b = ngrams(said, n), ngrams(wanted, n)
+            a, b = ngrams(words, n), ngrams(expected, n)
             sums[f"rouge{n}"] += _f(sum((a & b).values()), sum(a.values()), sum(b.values()))
-        sums["rougeL"] += _f(_longest_common(said, wanted), len(said), len(wanted))
+        sums["rougeL"] += _f(_longest_common(words, expected), len(words), len(expected))
     return {name: total / max(1, len(answers)) for name, total in sums.items()}
 
 
-def _f(common: int, said: int, wanted: int) -> float:
-    return 2 * common / (said + wanted) if common else 0.0
+def _f(common: int, given: int, expected: int) -> float:
+    """The F-measure: harmonic mean of common / given and common / expected."""
+    return 2 * common / (given + expected) if common else 0.0
 
 
 def _longest_common(a: Sequence, b: Sequence) -> int:
@@ -115,26 +116,27 @@ def _longest_common(a: Sequence, b: Sequence) -> int:
 # -------------------------------------------------------------------------- classification
 
 
-def accuracy(said: Sequence, wanted: Sequence) -> float:
-    return sum(a == b for a, b in zip(said, wanted, strict=True)) / len(wanted)
+def accuracy(predictions: Sequence, labels: Sequence) -> float:
+    """Fraction of predictions that equal their label."""
+    return sum(a == b for a, b in zip(predictions, labels, strict=True)) / len(labels)
 
 
-def macro_f1(said: Sequence, wanted: Sequence) -> float:
-    """The mean over classes of each one's F1: a class that is never said counts as 0."""
+def macro_f1(predictions: Sequence, labels: Sequence) -> float:
+    """The mean over classes of each one's F1; a class that is never predicted counts as 0."""
     scores = []
-    for name in set(wanted) | set(said):
-        both = sum(a == b == name for a, b in zip(said, wanted, strict=True))
-        scores.append(_f(both, list(said).count(name), list(wanted).count(name)))
+    for name in set(labels) | set(predictions):
+        correct = sum(a == b == name for a, b in zip(predictions, labels, strict=True))
+        scores.append(_f(correct, list(predictions).count(name), list(labels).count(name)))
     return sum(scores) / len(scores)
 
 
 def kappa(a: Sequence, b: Sequence) -> float:
-    """Cohen's kappa (1960): agreement of two judges beyond what their habits alone would give; 1
-    is full agreement, 0 is chance. nan where both always say the same one word."""
+    """Cohen's kappa (1960): agreement of two judges beyond chance, given how often each uses each
+    label; 1 is full agreement, 0 is chance. nan where both always use the same single label."""
     n = len(a)
-    seen = sum(x == y for x, y in zip(a, b, strict=True)) / n
+    observed = sum(x == y for x, y in zip(a, b, strict=True)) / n
     chance = sum(list(a).count(w) * list(b).count(w) for w in set(a)) / n**2
-    return (seen - chance) / (1 - chance) if chance < 1 else math.nan
+    return (observed - chance) / (1 - chance) if chance < 1 else math.nan
 
 
 # ------------------------------------------------------------------------------ statistics
@@ -150,8 +152,8 @@ def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 2000,
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Exact two-sided p-value that two models are equally good on the *same* items (McNemar 1947):
-    only items on which they disagree say anything."""
+    """Exact two-sided p-value of two models being equally good on the *same* items (McNemar 1947);
+    only items on which they disagree count."""
     only_a = sum(x and not y for x, y in zip(a, b, strict=True))
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))
     n, few = only_a + only_b, min(only_a, only_b)
@@ -160,8 +162,8 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) -> int:
-    """Items for each of two models, tested on *different* items, to tell shares p and q apart with
-    this power at this two-sided level (normal approximation, pooled variance)."""
+    """Items for each of two models, tested on *different* items, to distinguish the fractions p and
+    q with this power at this two-sided level (normal approximation, pooled variance)."""
     from statistics import NormalDist
 
     z = NormalDist().inv_cdf
@@ -172,7 +174,7 @@ def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) ->
 
 
 def wilson(wins: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927); ties may count as half a win."""
+    """Confidence interval of a fraction (Wilson 1927); ties may count as half a win."""
     from statistics import NormalDist
 
     z = NormalDist().inv_cdf(1 - (1 - level) / 2)

@@ -1,4 +1,4 @@
-"""Blind pairwise judging: two models' answers side by side, nobody knows whose is whose.
+"""Blind pairwise judging: two models' answers side by side, the judge does not know which is whose.
 
     votes = judge(questions, {"base": answers_a, "tuned": answers_b}, file="votes.jsonl")
     votes                      # in a notebook: the panel; buttons, or Tab and Enter
@@ -23,8 +23,8 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
     """A judging session over the same questions answered by two models.
 
     answers: name of a model → its answers, two of them. The order of the questions and the side of
-    each model are drawn from `seed`, so that position cannot favor anyone. file: votes are
-    appended there one by one and taken up again; judge: whose they are. Raises ValueError for
+    each model are drawn from `seed`, so that the position favors neither. file: votes are
+    appended there one by one and taken up again; judge: whose they are. Raises UserError for
     lists of unequal length.
     """
     if len(answers) != 2:
@@ -37,7 +37,7 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
 
 
 class Votes:
-    """The session; draws itself as a panel. `results` maps a question's place to the name of the
+    """The session; draws itself as a panel. `results` maps the index of a question to the name of the
     model that won, or "tie"."""
 
     def __init__(self, questions, answers, file, judge, seed):
@@ -47,29 +47,29 @@ class Votes:
         self.order = rng.sample(range(len(questions)), len(questions))
         self.swapped = [rng.random() < 0.5 for _ in questions]
         self.results: dict[int, str] = {}
-        self.told = ""
+        self.warning = ""
         for line in self._read():
             self.results[line["item"]] = line["won"]
 
     def _read(self) -> list[dict]:
-        """Votes of this judge in the file; lines that are none of ours are passed over."""
+        """Votes of this judge in the file; other lines are skipped."""
         try:
             lines = json_lines.read(self.file) if self.file else []
         except OSError:
             return []
-        found = []
+        votes = []
         for line in lines:
             try:
                 if (line["judge"] == self.judge and line["won"] in (*self.names, "tie")
                         and self.questions[line["item"]] == line["question"]):
-                    found.append(line)
+                    votes.append(line)
             except (TypeError, KeyError, IndexError):
                 continue
-        return found
+        return votes
 
     @property
     def at(self) -> int | None:
-        """Place of the question that is to be judged now; None when all are."""
+        """Index of the question to judge next; None when all are judged."""
         return next((i for i in self.order if i not in self.results), None)
 
     def sides(self, item: int) -> tuple[str, str]:
@@ -95,15 +95,15 @@ class Votes:
         try:
             append_log.append(self.file, json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
-            self.told = (f"this vote counts but is not in {self.file}: {error.strerror or error}")
+            self.warning = (f"this vote counts but is not in {self.file}: {error.strerror or error}")
 
     def win_rate(self, name: str) -> float:
-        """Share of the judged questions that the model won; a tie is half a win."""
+        """Fraction of the judged questions that the model won; a tie is half a win."""
         won = [1.0 if w == name else 0.5 if w == "tie" else 0.0 for w in self.results.values()]
         return sum(won) / len(won) if won else float("nan")
 
     def summary(self) -> str:
-        """Win rate with its 95 % interval, in words."""
+        """One sentence: the win rate with its 95 % confidence interval."""
         n, name = len(self.results), self.names[1]
         if not n:
             return f"no votes yet: {len(self.questions)} pairs are waiting"
@@ -146,7 +146,7 @@ class Votes:
                 return
             question.value = str(self.questions[item])
             left.value, right.value = (str(self.answers[n][item]) for n in self.sides(item))
-            status.value = f"{done}. {self.told}"
+            status.value = f"{done}. {self.warning}"
 
         show()
         status.add_class("ftkit-judge-status")

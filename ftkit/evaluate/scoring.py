@@ -1,4 +1,4 @@
-"""Numbers about a model: loss on supervised tokens, exact match of its answers, probes.
+"""Scores of a model: loss on supervised tokens, exact match of its answers, probes.
 
 Losses are means over tokens, not means of batch means as `Trainer.evaluate` reports; exact match
 is measured in the precision of the weights, since bf16 flips near-ties.
@@ -25,7 +25,7 @@ def answers(
     model, tokenizer, records: list[dict], template: str | None = None,
     max_new_tokens: int | None = None,
 ) -> list[str]:
-    """Greedy answers of the model to instruction or chat records, batched; see `decode`.
+    """Greedy answers of the model to instruction or chat records, batched; see `engine.generation`.
 
     max_new_tokens: by default a few more than the longest reference answer.
     """
@@ -39,8 +39,8 @@ def answers(
         ids = tokenizer(references, add_special_tokens=False)["input_ids"]
         max_new_tokens = max(map(len, ids), default=8) + 4
     ends = sorted(encoding.eos_ids(tokenizer, model))
-    made = generation.generate(model, prompts, max_new_tokens=max_new_tokens, eos_token_ids=ends)
-    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
+    outputs = generation.generate(model, prompts, max_new_tokens=max_new_tokens, eos_token_ids=ends)
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in outputs]
 
 
 _PUNCTUATION = str.maketrans({c: " " for c in string.punctuation if c not in "'-"})
@@ -59,12 +59,12 @@ def is_right(answer: str, record: dict) -> bool:
 def exact_match(
     model, tokenizer, records: list[dict], template: str | None = None, by: str | None = None,
 ):
-    """Share of records whose greedy answer equals the reference after `normal`; nan of none.
+    """Fraction of records whose greedy answer equals the reference after `normal`; nan of none.
 
-    by: a field such as "task" gives a dict of shares instead of one number.
+    by: a field such as "task" gives a dict of fractions instead of one number.
     """
-    made = answers(model, tokenizer, records, template=template)
-    hits = [is_right(a, r) for a, r in zip(made, records, strict=True)]
+    given = answers(model, tokenizer, records, template=template)
+    hits = [is_right(a, r) for a, r in zip(given, records, strict=True)]
     if by is None:
         return sum(hits) / len(hits) if hits else math.nan
     groups: dict[str, list[bool]] = {}
@@ -75,7 +75,7 @@ def exact_match(
 
 def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128,
                  start: list[int] | None = None) -> dict:
-    """Share of probes per ability whose whole answer is the model's first choice.
+    """Fraction of probes per ability whose whole answer is the model's first choice.
 
     A probe is {"ability", "prompt", "answer"} in plain prose. Every token of the answer must be
     the most likely one given what precedes it, which is what greedy decoding would write.
@@ -94,12 +94,12 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128,
         for start in range(0, len(probes), batch_size):
             chunk = probes[start : start + batch_size]
             prompts = tokenizer([p["prompt"] for p in chunk], add_special_tokens=False)["input_ids"]
-            wanted = tokenizer([p["answer"] for p in chunk], add_special_tokens=False)["input_ids"]
+            expected = tokenizer([p["answer"] for p in chunk], add_special_tokens=False)["input_ids"]
             examples = [{"input_ids": begin + p + a, "labels": [-100] * len(begin + p) + a}
-                        for p, a in zip(prompts, wanted, strict=True)]
+                        for p, a in zip(prompts, expected, strict=True)]
             batch = {k: v.to(device) for k, v in encoding.collate(examples, 0).items()}
             labels = batch.pop("labels")[:, 1:]
-            # From the end, since virtual tokens may stand before the input.
+            # From the end, since virtual tokens may precede the input.
             best = model(**batch).logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
             right = ((best == labels) | (labels == -100)).all(1).tolist()
             for probe, hit in zip(chunk, right, strict=True):

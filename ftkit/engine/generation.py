@@ -42,7 +42,7 @@ class Slots:
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def store(self, k, v, slot, position, layer):
-        """Store k, v (KV, tokens, D) of a layer at (slot, position); returns all keys and values."""
+        """Store k, v (KV, tokens, D) of a layer at (slot, position); returns all keys, values."""
         if layer not in self.layers:
             self.layers[layer] = tuple(
                 x.new_zeros(self.slots, x.shape[0], self.room, x.shape[2]) for x in (k, v))
@@ -209,7 +209,7 @@ _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _cannot_decode(base) -> bool:
-    """Whether the last token of a prompt, decoded from slots, gets other logits than in one pass."""
+    """Whether the last token of a prompt, decoded from slots, gets other hidden states."""
     if base not in _trials:
         embedding = base.get_input_embeddings().weight
         ids = [(7 * i + 3) % embedding.shape[0] for i in range(9)]
@@ -278,8 +278,8 @@ def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
             out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device),
                                  generation_config=config)[:, width:].tolist()
         for i, row in zip(chosen, out, strict=True):
-            row = row[: limits[i]]
-            end = next((j + 1 for j, t in enumerate(row) if t in eos), len(row))
+            length = min(limits[i], len(row))
+            end = next((j + 1 for j in range(length) if row[j] in eos), length)
             outputs[i] = row[:end]
     return outputs
 

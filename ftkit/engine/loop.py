@@ -162,7 +162,7 @@ def pull_back(params, origin, strength: float):
     used = [(p.grad, p.detach(), s) for p, s in zip(params, origin, strict=True)
             if p.grad is not None]
     grads, weights, home = (list(part) for part in zip(*used, strict=True))
-    moved = torch._foreach_sub(weights, home)
+    moved = torch._foreach_sub(weights, home)  # noqa: SLF001  as torch's own optimizers do
     torch._foreach_add_(grads, moved, alpha=strength)
 
 

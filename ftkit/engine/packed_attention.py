@@ -6,6 +6,8 @@ divides into sequences; called without one it is transformers' own SDPA function
 uses it still answers `model(...)` and `generate` as before. No model code is replaced.
 """
 
+# ruff: noqa: SLF001  (transformers names the attention in use by a private field only)
+
 from __future__ import annotations
 
 import contextlib

@@ -159,7 +159,7 @@ def token_losses(model, batch: PackedBatch) -> torch.Tensor:
 
 
 def _head_loss(head, hidden, targets, max_logits):
-    plain = type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks
+    plain = type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks  # noqa: SLF001
     if not plain:
         return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
     device = hidden.device.type

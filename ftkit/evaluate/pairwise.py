@@ -37,8 +37,8 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
 
 
 class Votes:
-    """The session; draws itself as a panel. `results` maps the index of a question to the name of the
-    model that won, or "tie"."""
+    """The session; draws itself as a panel. `results` maps the index of a question to the
+    name of the model that won, or "tie"."""
 
     def __init__(self, questions, answers, file, judge, seed):
         self.questions, self.answers, self.file, self.judge = questions, answers, file, judge
@@ -95,7 +95,8 @@ class Votes:
         try:
             append_log.append(self.file, json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
-            self.warning = (f"this vote counts but is not in {self.file}: {error.strerror or error}")
+            self.warning = ("this vote counts but could not be written to "
+                            f"{self.file}: {error.strerror or error}")
 
     def win_rate(self, name: str) -> float:
         """Fraction of the judged questions that the model won; a tie is half a win."""

@@ -93,8 +93,9 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128,
     with evaluating(model), torch.no_grad():
         for start in range(0, len(probes), batch_size):
             chunk = probes[start : start + batch_size]
-            prompts = tokenizer([p["prompt"] for p in chunk], add_special_tokens=False)["input_ids"]
-            expected = tokenizer([p["answer"] for p in chunk], add_special_tokens=False)["input_ids"]
+            prompts, expected = (
+                tokenizer([p[field] for p in chunk], add_special_tokens=False)["input_ids"]
+                for field in ("prompt", "answer"))
             examples = [{"input_ids": begin + p + a, "labels": [-100] * len(begin + p) + a}
                         for p, a in zip(prompts, expected, strict=True)]
             batch = {k: v.to(device) for k, v in encoding.collate(examples, 0).items()}

@@ -7,8 +7,15 @@
 Every storage that an operation returns is counted from its birth to its death, so neither Python
 nor the allocator's habits (resident size, caching) blur the number. It works the same on real
 tensors on the CPU and on fake ones, which own no memory: see `simulate`. On CUDA the allocator
-itself keeps a peak, `torch.cuda.max_memory_allocated`.
+itself keeps a peak, `torch.cuda.max_memory_allocated`. torch has a tracker of its own
+(`torch.distributed._tools.mem_tracker`, private); this one also separates logits and the 16-bit
+copies of autocast, and agrees with the allocator to 0.2 % (tests/benchmarks/MEMORY.md).
+
+Everything here is a mode of torch or a hook on the given model and optimizer, so it holds for the
+thread that entered it.
 """
+
+# ruff: noqa: SLF001  (torch gives storages and the running node of autograd by private names only)
 
 from __future__ import annotations
 
@@ -37,7 +44,7 @@ class Meter(TorchDispatchMode):
     else that an operation makes is a 16-bit copy of a weight (autocast), logits (last dimension
     = vocabulary), an activation (made by the forward pass, or by recomputing it) or other: what
     backward pass and optimizer need for a moment.
-    round_to: bytes to which an allocator rounds up; 512 is CUDA's.
+    round_to: the block size in bytes to which an allocator rounds up; CUDA's is 512.
     timeline: keep the parts at each local maximum, as (phase, {part: bytes}) in `.timeline`.
 
     Afterwards `peak` is the most bytes that lived at once, `at_peak` its parts, `moment` when,
@@ -173,7 +180,7 @@ class Meter(TorchDispatchMode):
         hidden = _hidden(func, args, kwargs)
         if self.phase == BACKWARD and (
                 func is torch.ops.aten.index_put.default  # into zeros of its own
-                or func is torch.ops.aten.add.Tensor and _into_its_first(args)):
+                or (func is torch.ops.aten.add.Tensor and _into_its_first(args))):
             self._free(args[0].untyped_storage()._cdata)
         out = func(*args, **kwargs)
         tensors = (out,) if isinstance(out, torch.Tensor) else tree_leaves(out)
@@ -247,8 +254,8 @@ _EMPTY = types.CellType()
 
 
 def _storages(tensor) -> list:
-    """The storages a tensor stands on: one, several for a wrapper such as DTensor, none on meta
-    (which reports bytes that nobody holds)."""
+    """The storages of a tensor: one, several for a wrapper such as DTensor, none on meta (which
+    reports bytes that are not allocated)."""
     if is_traceable_wrapper_subclass(tensor):
         inner = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
         return [s for t in inner if isinstance(t, torch.Tensor) for s in _storages(t)]

@@ -115,7 +115,7 @@ def _from_dict(content: dict, name: str):
     kind = content.pop("model_type", None)
     try:
         return AutoConfig.for_model(kind, **content)
-    except Exception as error:  # each architecture checks its sizes in its own way
+    except Exception as error:  # noqa: BLE001  each architecture checks its sizes in its own way
         reason = f"model_type {kind!r} is unknown to transformers" if kind else (
             "it has no model_type")
         if not isinstance(error, KeyError | ValueError):

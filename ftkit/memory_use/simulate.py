@@ -2,7 +2,7 @@
 
     step(shape, config, [128, 128])       the parts, the peak, and when it is reached
 
-It is our own step that runs, `loop.Update` on a flat batch, through transformers' model, peft's
+It is our own step that runs, `loop.Update` on a packed batch, through transformers' model, peft's
 layers and bitsandbytes' functions; only the tensors have no memory (torch's FakeTensorMode). So
 nothing is fitted, whatever changes in the step changes in the prediction, and a model of 70
 billion parameters is traced on a laptop. What is put in place of the real thing:
@@ -15,6 +15,8 @@ billion parameters is traced on a laptop. What is put in place of the real thing
 Each of these is handed to `loop.Update` as an argument, is set on the traced model alone, or is a
 mode of torch, which holds in the thread that entered it. So a run may train in another thread.
 """
+
+# ruff: noqa: SLF001  (fake tensors replace the private dicts of modules; torch's autograd node)
 
 from __future__ import annotations
 
@@ -72,18 +74,19 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
 
 
 def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
-    """A record of so many tokens, of which the last share carries loss."""
-    silent = tokens - round(tokens * supervised)
+    """An example of `tokens` tokens, of which the last fraction has labels."""
+    unlabeled = tokens - round(tokens * supervised)
     return {"input_ids": [i % vocabulary for i in range(tokens)],
-            "labels": [-100] * silent + [1] * (tokens - silent)}
+            "labels": [-100] * unlabeled + [1] * (tokens - unlabeled)}
 
 
 def trace(shape, config, batches: list[packed_loss.PackedBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None, whole: bool = False) -> Step:
-    """As `step`, for batches that were made from real examples. whole: the objective reads the
-    loss of each token (`fast.token_losses`), so that no logits are let go in between."""
-    refused = f"{attn} attention was asked for" if attn else None
-    return _tried(_trace, refused, shape, config, batches, device, attn, logits, whole)
+    """As `step`, for batches of real examples. whole: the objective needs the loss of each token
+    (`Forward.token_losses`), so all logits are kept."""
+    refused = f"{attn} attention is simulated" if attn else None
+    return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
+                                   whole)
 
 
 def _trace(refused, shape, config, batches, device, attn, logits, whole):
@@ -109,7 +112,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole):
 
 def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
     """Peak bytes of reading examples in one batch, without gradients."""
-    return _tried(_evaluation, None, shape, config, examples, device)
+    return _with_padding_if_needed(_evaluation, None, shape, config, examples, device)
 
 
 def _evaluation(refused, shape, config, examples, device):
@@ -193,7 +196,7 @@ def facts(model) -> dict:
 
 
 def fill_state(update):
-    """Make the state that the optimizer makes in its first step; the second is to be looked at."""
+    """Have the optimizer create its state, so that the next step is like all later ones."""
     for p in update.params:
         p.grad = torch.zeros_like(p)
     update.optimizer.step()
@@ -201,7 +204,7 @@ def fill_state(update):
 
 
 def watch(update, batches, round_to: int = 1) -> Meter:
-    """A meter that knows what a step finds when it begins."""
+    """A meter that counts what is in memory when a step begins."""
     meter = Meter(update.model, update.optimizer, round_to, timeline=True)
     inputs = [t for batch in batches
               for t in (batch.input_ids, batch.position_ids, batch.rows, batch.targets)]
@@ -216,17 +219,17 @@ def watch(update, batches, round_to: int = 1) -> Meter:
 
 def _materialize(model):
     """Tensors in place of shapes; inside FakeTensorMode they are fake. Tied weights stay tied."""
-    made = {}
+    replaced = {}
 
     def make(tensor):
-        if id(tensor) not in made:
+        if id(tensor) not in replaced:
             new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
             if isinstance(tensor, torch.nn.Parameter):
                 new = torch.nn.Parameter(new, requires_grad=tensor.requires_grad)
                 if isinstance(tensor, Params4bit):
                     new.__class__ = _FAKE_PARAMS4BIT
-            made[id(tensor)] = new, tensor
-        return made[id(tensor)][0]
+            replaced[id(tensor)] = new, tensor
+        return replaced[id(tensor)][0]
 
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
@@ -413,9 +416,9 @@ class Params4bit(torch.nn.Parameter):
 _FAKE_PARAMS4BIT = type("Params4bit", (FakeTensor,), {})
 
 
-def _tried(work, refused, *args):
-    """`work(refused, *args)`; where only the way through a layer shows that the fast path cannot
-    take the model, once more without it."""
+def _with_padding_if_needed(work, refused, *args):
+    """`work(refused, *args)`; once more on padded batches if a layer raises that it cannot take
+    packed ones."""
     try:
         return work(refused, *args)
     except packed_attention.Unsupported as reason:

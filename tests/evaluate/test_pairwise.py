@@ -48,7 +48,7 @@ def test_votes_are_in_the_file_at_once_and_are_taken_up_again(tmp_path):
 def test_a_file_that_cannot_be_written_loses_no_vote(tmp_path):
     votes = judge(QUESTIONS, ANSWERS, file=tmp_path / "no" / "votes.jsonl")
     votes.vote("tie")
-    assert len(votes.results) == 1 and "not in" in votes.warning
+    assert len(votes.results) == 1 and "could not be written" in votes.warning
 
 
 def test_every_button_of_the_panel_votes_and_shows_the_next_pair():

@@ -322,11 +322,11 @@ def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
     """
     params = [p for p in params if p.grad is not None]
     norm = grad_norm(params)
-    if needs_clipping(norm, max_norm):
-        if optimizer is not None:
-            optimizer.grad_scale = (norm + 1e-6) / max_norm
-        else:
-            torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+    clips = needs_clipping(norm, max_norm)
+    if optimizer is not None:
+        optimizer.grad_scale = (norm + 1e-6) / max_norm if clips else None
+    elif clips:
+        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
     return norm
 
 

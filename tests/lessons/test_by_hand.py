@@ -100,9 +100,9 @@ def test_the_module_starts_a_where_peft_starts_it(tiny):
 
 def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):
     examples = [ft.encode(record, tiny[1]) for record in ft.records("tasks")[:6]]
-    flat = packed_loss.flatten(examples)
+    flat = packed_loss.pack(examples)
     with torch.no_grad():
-        ours = packed_loss.loss_sum(tiny[0], flat) / flat.labelled
+        ours = packed_loss.loss_sum(tiny[0], flat) / flat.supervised_tokens
         theirs = lesson("04", "sft_loss")["sft_loss"](tiny[0](**batch).logits, batch["labels"])
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
 

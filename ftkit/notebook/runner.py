@@ -19,34 +19,29 @@ WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 STOPPED, FAILED, CANCELED = "stopped", "failed", "canceled"
 
 
-class Task:
-    """Work for the runner's thread: a subclass defines `work`.
+class BackgroundTask:
+    """A function for the runner's thread, called when no run is waiting; Stop leaves it alone.
 
-    `.state` is one of the names above, `.error` the exception that `work` raised, `.seconds` the
-    time from start to end, `.done` an Event. owner: whoever submits it. on_change: called with
+    `.state` is one of the names above, `.error` the exception that the function raised, `.seconds`
+    the time from start to end, `.done` an Event. owner: whoever submits it. on_change: called with
     the task when its state changes, in the runner's thread.
     """
 
-    in_background = False  # training goes first, and Stop leaves background tasks alone
+    can_wait = True  # training goes first
 
-    def __init__(self, owner=None, on_change: Callable | None = None):
-        self.owner, self.on_change = owner, on_change
+    def __init__(self, function: Callable[[], object], owner=None,
+                 on_change: Callable | None = None):
+        self.function, self.owner, self.on_change = function, owner, on_change
         self.state, self.error, self.seconds = WAITING, None, 0.0
-        self.done = threading.Event()
-
-    def work(self) -> bool:
-        """Do it; returns whether it was stopped before its end."""
-        raise NotImplementedError
-
-    def stop(self):
-        """Ask for an early end; by default a task cannot be stopped."""
+        self.done, self.stop_requested = threading.Event(), threading.Event()
 
     def execute(self):
-        """Do the work and record how it ended; raises nothing."""
+        """Call the function and record how it ended; raises nothing."""
         began = time.perf_counter()
         self.change_state(RUNNING)
         try:
-            state = STOPPED if self.work() else FINISHED
+            self.function()
+            state = STOPPED if self.stop_requested.is_set() else FINISHED
         except BaseException as error:  # noqa: BLE001 - the queue continues whatever it was
             self.error, state = error, FAILED
         self.seconds = time.perf_counter() - began
@@ -62,49 +57,34 @@ class Task:
                 self.done.set()
 
 
-class TrainingTask(Task):
-    """One run of an Experiment. `.run` is the Run at its end (a partial one when it was stopped),
-    `.started_run` the Run before its first step, `.rows` the rows that are not drawn yet."""
+class TrainingTask(BackgroundTask):
+    """One run of an Experiment, which ends after its current step if `stop_requested` is set.
+
+    `.run` is the Run at its end (a partial one when it was stopped), `.started_run` the Run before
+    its first step, `.rows` the rows that are not drawn yet.
+    """
+
+    can_wait = False
 
     def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
-        super().__init__(owner, on_change)
+        super().__init__(self.train, owner, on_change)
         self.experiment, self.config = experiment, config
         self.run = self.started_run = None
         self.rows: collections.deque = collections.deque()
-        self._stop_requested = threading.Event()
-
-    def stop(self):
-        """End the run after its current step."""
-        self._stop_requested.set()
 
     def does(self, experiment, config) -> bool:
         """Whether this is the run of `config`, and nobody has stopped it."""
         return (self.experiment is experiment and self.config == config
-                and not self._stop_requested.is_set())
+                and not self.stop_requested.is_set())
 
-    def work(self) -> bool:
+    def train(self):
+        """Train; called in the runner's thread."""
         def start(run):
             self.started_run = run
 
         self.run = self.experiment.run(
             self.config, on_start=start, on_row=self.rows.append,
-            stop=self._stop_requested.is_set, live=False)
-        return bool(self._stop_requested.is_set() and self.run.stopped)
-
-
-class BackgroundTask(Task):
-    """A short function that no learner started, such as loading a model for a forecast."""
-
-    in_background = True
-
-    def __init__(self, function: Callable[[], object], owner=None,
-                 on_change: Callable | None = None):
-        super().__init__(owner, on_change)
-        self.function = function
-
-    def work(self) -> bool:
-        self.function()
-        return False
+            stop=self.stop_requested.is_set, live=False)
 
 
 class Runner:
@@ -113,11 +93,11 @@ class Runner:
 
     def __init__(self):
         self._changed = threading.Condition()
-        self._queue: collections.deque[Task] = collections.deque()
+        self._queue: collections.deque[BackgroundTask] = collections.deque()
         self._thread: threading.Thread | None = None
-        self.current: Task | None = None
+        self.current: BackgroundTask | None = None
 
-    def submit(self, task: Task) -> Task:
+    def submit(self, task: BackgroundTask):
         """Put a task at the end of the queue, and start the thread if there is none."""
         kernel.on_interrupt(self.stop)
         with self._changed:
@@ -126,14 +106,13 @@ class Runner:
                 self._thread = threading.Thread(target=self._loop, daemon=True, name="ftkit-train")
                 self._thread.start()
             self._changed.notify_all()
-        return task
 
     def _loop(self):
         while True:
             with self._changed:
                 while not self._queue:
                     self._changed.wait()
-                task = next((t for t in self._queue if not t.in_background), self._queue[0])
+                task = next((t for t in self._queue if not t.can_wait), self._queue[0])
                 self._queue.remove(task)
                 self.current = task
             task.execute()
@@ -141,12 +120,12 @@ class Runner:
                 self.current = None
                 self._changed.notify_all()
 
-    def waiting(self, owner=None) -> list[Task]:
+    def waiting(self, owner=None) -> list[BackgroundTask]:
         """Tasks of this owner (or of all) that have not begun."""
         with self._changed:
             return [task for task in self._queue if owner in (None, task.owner)]
 
-    def running(self, owner=None) -> Task | None:
+    def running(self, owner=None) -> BackgroundTask | None:
         """The current task, if it is this owner's."""
         task = self.current
         return task if task and owner in (None, task.owner) else None
@@ -159,14 +138,14 @@ class Runner:
     def stop(self, owner=None):
         """End the current run after its step, keeping it, and take the others off the queue."""
         with self._changed:
-            canceled = [task for task in self.waiting(owner) if not task.in_background]
+            canceled = [task for task in self.waiting(owner) if not task.can_wait]
             for task in canceled:
                 self._queue.remove(task)
         for task in canceled:
             task.change_state(CANCELED)
         current = self.running(owner)
-        if current:
-            current.stop()
+        if current and not current.can_wait:
+            current.stop_requested.set()
 
     async def wait_until_idle(self, owner=None):
         """Wait until this owner has no task left. Interrupting the cell that waits stops the

@@ -68,7 +68,7 @@ def training(ft, panel, seed: int, drawn: bool) -> float:
     from ftkit.notebook import runner
 
     class TimedTask(runner.TrainingTask):
-        def work(self):
+        def train(self):
             def start(run):
                 self.started_run, self.began = run, time.process_time()
 
@@ -77,7 +77,6 @@ def training(ft, panel, seed: int, drawn: bool) -> float:
                 self.ended = time.process_time()
 
             self.run = self.experiment.run(self.config, on_start=start, on_row=row, live=False)
-            return False
 
     task = TimedTask(panel.experiment, panel.config.but(seed=seed), owner=panel)
     if drawn:

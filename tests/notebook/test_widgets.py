@@ -232,16 +232,16 @@ def test_queued_runs_follow_one_another(panel):
 def test_a_run_goes_before_what_is_only_looked_up():
     order, free = [], threading.Event()
 
-    def submit(name, in_background):
+    def submit(name, can_wait):
         task = runner.BackgroundTask(lambda: order.append(name) or free.wait(60))
-        task.in_background = in_background
+        task.can_wait = can_wait
         runner.RUNNER.submit(task)
 
     submit("current", True)
     while not order:
         time.sleep(0.01)
-    for name, in_background in (("forecast", True), ("first run", False), ("second run", False)):
-        submit(name, in_background)
+    for name, can_wait in (("forecast", True), ("first run", False), ("second run", False)):
+        submit(name, can_wait)
     free.set()
     runner.RUNNER.join()
     assert order == ["current", "first run", "second run", "forecast"]

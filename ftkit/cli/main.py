@@ -243,8 +243,7 @@ def _check(args) -> int:
     _print(args, result, "\n".join(_audit_report(result)))
     if result["errors"]:
         problems = [schema.Problem(**problem) for problem in result["errors"]]
-        return _report(str(DataError(args.file, problems)).partition("; run `ftkit check")[0]
-                       + ")" * (len(problems) > 1), WRONG)
+        return _report(DataError(args.file, problems).message(advice=False), WRONG)
     return DONE
 
 

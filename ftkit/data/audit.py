@@ -60,7 +60,7 @@ class _Audit:
     def __init__(self, tokenizer, max_length, held):
         self.tokenizer, self.max_length, self.held = tokenizer, max_length, held
         self.rows = self.leaks = 0
-        self.kind = None  # of the first record
+        self.kind: str | None = None  # of the first record
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
         self.line, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
@@ -79,45 +79,48 @@ class _Audit:
         bad = [problem] if problem else schema.problems_in(record, line, self.kind)
         if self.kind is None and record is not None:
             self.kind = schema.kind_of(record)
-        if bad:
-            self.errors += bad
-            return
+        self.errors += bad
+        if record is not None and self.kind is not None and not bad:
+            self.good_row(line, record, self.kind)
+
+    def good_row(self, line: int, record: dict, kind: str):
         prompt, response = schema.prompt_of(record), schema.response_of(record)
         self.lengths["prompt"].append(len(prompt))
         self.lengths["response"].append(len(response))
         self.near.add(f"{prompt}\n{response}")
         question = schema.short_hash(schema.group_key(record))
-        trained = [record.get(name) or "" for name in schema.FIELDS[self.kind]]
+        trained = [record.get(name) or "" for name in schema.FIELDS[kind]]
         self.line.append(line)
         self.whole.append(schema.short_hash(json.dumps(trained)))
         self.question.append(question)
         if question in self.held:
             self.leaks += 1
             self.warn(line, None, f"asks the same as {self.held[question]}")
-        self.look(line, record)
+        self.look(line, record, kind)
         if self.tokenizer is not None:
             self.chunk.append(record)
             self.lines.append(line)
             if len(self.chunk) == CHUNK:
                 self.count_tokens()
 
-    def look(self, line: int, record: dict):
+    def look(self, line: int, record: dict, kind: str):
         """Things that are allowed and often a mistake."""
-        for name in record.keys() - KNOWN[self.kind] - LABELS:
+        for name in record.keys() - KNOWN[kind] - LABELS:
             self.unknown.setdefault(name, [line, 0])[1] += 1
-        for field, text in _texts(record, self.kind):
+        for field, text in _texts(record, kind):
             odd = CONTROL.search(text)
             if odd:
                 self.warn(line, field, f"contains the control character {show(odd.group())}")
-            if not text.isascii() and MOJIBAKE.search(text):
+            garbled = None if text.isascii() else MOJIBAKE.search(text)
+            if garbled:
                 self.warn(line, field, "looks like text that was decoded with the wrong encoding "
-                                       f"({show(MOJIBAKE.search(text).group())})")
+                                       f"({show(garbled.group())})")
             if self.tokenizer is not None:
                 found = next((token for token in self.special if token in text), None)
                 if found:
                     self.warn(line, field, f"contains {show(found)}, which the tokenizer reads as "
                                            "a special token")
-        if self.kind == "chat" and record["messages"][-1]["role"] != "assistant":
+        if kind == "chat" and record["messages"][-1]["role"] != "assistant":
             self.warn(line, "messages", "ends before the assistant answers; what follows its last "
                                         "turn carries no loss")
 
@@ -172,7 +175,8 @@ class _Audit:
 
     def compare(self) -> tuple[int, int]:
         """(duplicates, near-duplicates) among the rows, each with a warning."""
-        near, self.near = self.near.pairs(), None  # most of what is kept; the rest needs room
+        near = self.near.pairs()
+        self.near = _Near()  # frees most of the memory, which the rest needs
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
         for i, line in enumerate(self.line):
             if same[i] != i:

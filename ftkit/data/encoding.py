@@ -103,7 +103,7 @@ def _line(records, index: int) -> int:
 class Encoded:
     """Examples, and what did not fit: `truncated` were cut, `skipped` left out (see problems)."""
 
-    examples: list[dict] = dataclasses.field(repr=False)
+    examples: Sequence[dict] = dataclasses.field(repr=False)
     truncated: int = 0
     skipped: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)
@@ -137,7 +137,8 @@ def encode_all(
     sizes = array("L", map(_size, records))
     total = sum(sizes)
     whole = total <= LARGE
-    out = Encoded([])
+    examples: list[dict] = []
+    out = Encoded(examples)
     kept, lengths, done = array("q"), array("q"), 0
     chunk = max(1, len(records) if whole else CHUNK)
     for start in range(0, len(records), chunk):
@@ -153,7 +154,7 @@ def encode_all(
                 continue
             out.truncated += len(example["input_ids"]) < length
             if whole:
-                out.examples.append(example)
+                examples.append(example)
             else:
                 kept.append(index)
                 lengths.append(len(example["input_ids"]))
@@ -307,7 +308,8 @@ class Units(Sequence):
     def __init__(self, *sources: Sequence[dict], max_length: int | None = None):
         self.sources = [source for source in sources if len(source)]
         self.starts = list(accumulate((len(s) for s in self.sources), initial=0))
-        self.rows = max_length and _rows([n for s in self.sources for n in _lengths(s)], max_length)
+        self.rows = None if max_length is None else _rows(
+            [n for s in self.sources for n in _lengths(s)], max_length)
 
     def __len__(self) -> int:
         return len(self.rows) if self.rows is not None else self.starts[-1]
@@ -339,7 +341,7 @@ def blocks(texts: list, tokenizer, length: int) -> list[dict]:
     return [{"input_ids": ids, "labels": [NO_LOSS] + ids[1:]} for ids in cut if len(ids) > 1]
 
 
-def show_batch(examples: list[dict], tokenizer) -> BatchView:
+def show_batch(examples, tokenizer) -> BatchView:
     """Look at examples (or records, which are encoded first) as the model sees them."""
     examples = getattr(examples, "examples", examples)
     if isinstance(examples, dict):

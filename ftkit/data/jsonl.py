@@ -1,8 +1,8 @@
-"""Read a JSON Lines file row by row, and say exactly what is wrong with a row that is none.
+"""Read a user's JSON Lines file row by row, and say exactly what is wrong with a bad row.
 
 In: a path. Out: (line number, dict, None) for a good line, (line number, None, Problem) for a bad
-one. One line is held at a time. A UTF-8 byte order mark, CRLF line ends and blank lines are read
-as what they are; nothing is guessed or repaired.
+one. One line is in memory at a time. A UTF-8 byte order mark, CRLF line ends and blank lines are
+accepted; nothing is guessed or repaired.
 
     for line, record, problem in rows("my.jsonl"): ...
 """
@@ -36,23 +36,27 @@ class DataError(UserError):
         self.path, self.problems = path, problems
         super().__init__(path, problems)
 
-    def __str__(self) -> str:
+    def message(self, advice: bool = True) -> str:
+        """The first problem and the number of the others; `advice` adds how to see them all."""
         first, more = self.problems[0], len(self.problems) - 1
-        file = None if self.path is None else _plain(str(self.path))
-        where = [file] if file else []
+        file = None if self.path is None else _printable(str(self.path))
+        parts = [file] if file else []
         if first.row:
-            where.append(f"{'line' if file else 'record'} {first.row}")
-        text = " ".join(where)
+            parts.append(f"{'line' if file else 'record'} {first.row}")
+        text = " ".join(parts)
         if first.field is not None:
             text += f", field {show(first.field, 40)}"
-        text += (text and ": ") + first.problem
+        text += (": " if text else "") + first.problem
         if more:
-            advice = f"; run `ftkit check {file}`" if file else ""
-            text += f" (and {more:,} more problem{'s' * (more > 1)}{advice})"
+            command = f"; run `ftkit check {file}`" if file and advice else ""
+            text += f" (and {more:,} more {'problem' if more == 1 else 'problems'}{command})"
         return text
 
+    def __str__(self) -> str:
+        return self.message()
+
     def _render_traceback_(self) -> list[str]:
-        """What IPython prints: the fault is in the data, so the lines of our code are no help."""
+        """What IPython prints: the fault is in the data, so lines of our code would not help."""
         return [f"DataError: {self}"]
 
 
@@ -67,8 +71,8 @@ def show(value, length: int = 60) -> str:
     return text if len(text) <= length else text[:length] + "…"
 
 
-def _plain(text: str) -> str:
-    """A file name on one line, without characters that steer a terminal."""
+def _printable(text: str) -> str:
+    """A file name on one line, without terminal control characters."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -94,7 +98,7 @@ SIGNATURES = (
 def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
     """Yield (line, record, problem) for every line that is not blank; one of the two is None.
 
-    A file without lines, or that is no text, yields line 0 and a problem.
+    A file without lines, or that is not text, yields line 0 and a problem.
 
     digest: a hashlib object that is fed every byte of the file.
     Raises DataError when the file cannot be opened.
@@ -106,42 +110,41 @@ def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Prob
                 raise DataError(path, [Problem(0, None, "a device; expected a JSONL file")])
             yield from _rows(file, digest)
     except OSError as error:
-        what = {errno.ENOENT: "no such file", errno.EISDIR: "a folder"}.get(error.errno)
-        what = what or f"cannot be read ({error.strerror or error})"
+        reasons = {errno.ENOENT: "no such file", errno.EISDIR: "a folder"}
+        what = reasons.get(error.errno or 0) or f"cannot be read ({error.strerror or error})"
         raise DataError(path, [Problem(0, None, f"{what}; expected a JSONL file")]) from None
 
 
 def _open(path, flags) -> int:
-    """A descriptor; a pipe that nobody writes to is empty rather than waited for."""
-    wait_not = getattr(os, "O_NONBLOCK", 0)
-    file = os.open(path, flags | wait_not)
-    if wait_not:
+    """A descriptor; a pipe without a writer is read as empty instead of waited for."""
+    no_wait = getattr(os, "O_NONBLOCK", 0)
+    file = os.open(path, flags | no_wait)
+    if no_wait:
         os.set_blocking(file, True)
     return file
 
 
 def _rows(file, digest):
-    whole = _not_jsonl(file.peek(64)[:64])
-    if whole:
-        yield 0, None, Problem(1, None, whole)
+    not_jsonl = _not_jsonl(file.peek(64)[:64])
+    if not_jsonl:
+        yield 0, None, Problem(1, None, not_jsonl)
         return
-    found = False
-    for number, line in enumerate(file, 1):
+    is_empty = True
+    for number, raw in enumerate(file, 1):
         if digest is not None:
-            digest.update(line)
-        if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-            line = line[3:]
+            digest.update(raw)
+        line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
         if not line.strip():
             continue
-        if not found and line.lstrip().startswith(b"["):
+        if is_empty and line.lstrip().startswith(b"["):
             yield number, None, Problem(number, None, _ARRAY)
             return  # the rest of an array would only repeat it
         try:
             yield number, _parse(line), None
         except ValueError as error:
             yield number, None, Problem(number, None, str(error))
-        found = True
-    if not found:
+        is_empty = False
+    if is_empty:
         yield 0, None, Problem(1, None, "the file holds no records; expected one JSON object on "
                                         "each line")
 
@@ -165,17 +168,9 @@ class _Repeated(ValueError):
     pass
 
 
-_SHORT: dict[str, str] = {}  # words such as the name of a task, which a large file says often
-
-
 def _object(pairs: list) -> dict:
-    """A dict, refusing a name given twice. Names and short values are shared between records."""
-    record = {}
-    for name, value in pairs:
-        if type(value) is str and len(value) <= 16:
-            value = _SHORT.setdefault(value, value) if len(_SHORT) < 10_000 else (
-                _SHORT.get(value, value))
-        record[sys.intern(name)] = value
+    """A dict; a name given twice is an error. Names are shared between records."""
+    record = {sys.intern(name): value for name, value in pairs}
     if len(record) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
@@ -191,7 +186,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _parse(line: bytes) -> dict:
-    """The object on one line, or ValueError with the whole story."""
+    """The object on one line; ValueError with a readable message if there is none."""
     try:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
@@ -209,8 +204,8 @@ def _parse(line: bytes) -> dict:
     except ValueError:  # Python refuses to convert integers of thousands of digits
         raise UserError("a number with too many digits; expected text as strings") from None
     if not isinstance(record, dict):
-        kind = {list: "a JSON array", str: "a string", bool: "a truth value", type(None): "a value"}
-        what = kind.get(type(record), "a number")
+        kinds = {list: "a JSON array", str: "a string", bool: "a boolean", type(None): "null"}
+        what = kinds.get(type(record), "a number")
         raise UserError(f"{what} ({show(record)}); expected one JSON object on each line")
     return record
 
@@ -220,15 +215,9 @@ _ARRAY = ("the file is one JSON array; expected one object on each line, without
 
 
 def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
-    """Why this line is not JSON, as close to the cause as its looks allow."""
-    if "\r" in text and _is_json(text.split("\r")[0]):
-        return ("the lines end in a lone carriage return (\\r); expected \\n or \\r\\n "
-                "(tr '\\r' '\\n' < OLD > NEW)")
+    """The most likely reason why this line is not JSON."""
     if text.startswith("\ufeff"):
         return "a byte order mark (BOM) in the middle of the file, as joined files have; remove it"
-    if "\0" in text and not text.startswith("{"):
-        return ("NUL bytes, as in a binary file or one that was not written to its end; expected "
-                "one JSON object on each line")
     if text.startswith("<") and not text.startswith("<<"):
         return f"not JSON but HTML or XML ({show(text, 30)}); expected one JSON object on each line"
     if text.startswith(("{'", "{ '")):
@@ -254,11 +243,3 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
     reason = error.msg.removesuffix(" at")
     at = f" at character {error.pos + 1}" if text.startswith("{") else ""
     return f"not JSON ({reason}{at}: {show(text[error.pos :], 40)}); expected one JSON object"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

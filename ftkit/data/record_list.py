@@ -1,6 +1,6 @@
-"""Records in memory: a list of dicts, or a large file as JSON of which each is read when asked for.
+"""Records in memory: a list of dicts, or a large file as JSON that is parsed on access.
 
-Both know where they came from; `data.records` and `data.compact` make them.
+Both know where they came from; `schema.records` and `schema.compact` make them.
 """
 
 from __future__ import annotations
@@ -9,27 +9,36 @@ import hashlib
 import html
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-# A field that decides of what kind a record is → that kind; the first that is present counts.
+# A field that decides the kind of a record → that kind; the first one present counts.
 DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
            "output": "instruction", "instruction": "instruction", "text": "text"}
 
 
 def kind_of(record: dict) -> str | None:
-    """instruction, chat, text or preference, by the fields that are there; None if by none."""
+    """instruction, chat, text or preference, by its fields; None without any of them."""
     return next((kind for name, kind in DECIDES.items() if name in record), None)
 
 
-class _Told:
-    """What records know of themselves.
+class _Described:
+    """Where records came from.
 
     name: for titles. path: the file, or None. kind: instruction, chat, text, preference, or mixed.
     lines: the line number of each record, from 1. sha256: of the file's bytes, else of the
     records as JSON.
     """
 
-    def _tell(self, name, path, lines, sha256):
+    kind: str | None
+
+    if TYPE_CHECKING:  # what a list and a Sequence bring along
+
+        def __len__(self) -> int: ...
+        def __iter__(self) -> Iterator[dict]: ...
+        def __getitem__(self, index) -> Any: ...
+
+    def _describe(self, name, path, lines, sha256):
         self.name, self.path, self._sha256 = name, path, sha256
         self.lines = range(1, len(self) + 1) if lines is None else lines
 
@@ -56,44 +65,50 @@ class _Told:
                 f"{min(5, len(self))}<table><tr>{head}</tr>{body}</table>")
 
 
-class Records(_Told, list):
+class Records(_Described, list):
     """A list of dicts that knows where it came from; slices know it too."""
 
     def __init__(self, items=(), name="records", path=None, lines=None, sha256=None):
         super().__init__(items)
-        self._tell(name, path, lines, sha256)
+        self._describe(name, path, lines, sha256)
         kinds = {kind_of(record) for record in self}
         self.kind = kinds.pop() if len(kinds) == 1 else "mixed"  # replay mixes kinds
 
-    def __getitem__(self, at):
-        if not isinstance(at, slice):
-            return super().__getitem__(at)
-        return Records(super().__getitem__(at), self.name, self.path, self.lines[at])
+    def __getitem__(self, index):
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        return Records(super().__getitem__(index), self.name, self.path, self.lines[index])
 
 
-class Large(_Told, Sequence):
-    """The records of a large file as an Experiment keeps them: JSON, read when asked for.
+class Large(_Described, Sequence):
+    """The records of a large file as an Experiment keeps them: JSON that is parsed on access.
 
     As dicts, short records would take three times the bytes of their lines. A slice is a list.
     """
 
-    def __init__(self, stored, name, path, lines, sha256=None, at=None):
-        self._stored, self._at = stored, range(len(stored)) if at is None else at
-        self._tell(name, path, lines, sha256)
-        self.kind = kind_of(self[0])  # a file holds one kind
+    def __init__(self, stored: Stored, name, path, lines, sha256=None, indices=None):
+        self._stored = stored
+        self._indices = range(len(stored)) if indices is None else indices
+        self._describe(name, path, lines, sha256)
+        self.kind = kind_of(stored[self._indices[0]])  # a file holds one kind
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._indices)
 
-    def __getitem__(self, at):
-        if not isinstance(at, slice):
-            return self._stored[self._at[at]]
-        return Records([self._stored[i] for i in self._at[at]], self.name, self.path,
-                       self.lines[at])
+    def __getitem__(self, index):
+        if not isinstance(index, slice):
+            return self._stored[self._indices[index]]
+        return Records([self._stored[i] for i in self._indices[index]], self.name, self.path,
+                       self.lines[index])
+
+    def select(self, indices, name: str, lines) -> Large:
+        """The records at these indices, under another name, without a copy of their JSON."""
+        chosen = array("L", (self._indices[i] for i in indices))
+        return Large(self._stored, name, self.path, lines, indices=chosen)
 
 
 class Stored:
-    """Takes records one by one and keeps their JSON."""
+    """The JSON of records, one after the other."""
 
     def __init__(self):
         self.text, self.ends = bytearray(), array("Q", [0])
@@ -105,7 +120,7 @@ class Stored:
         return Fixed(json.loads(self.text[self.ends[i] : self.ends[i + 1]]))
 
     def append(self, record: dict):
-        # Half of a surrogate pair may stand in a field that nobody reads.
+        # A field that is not trained on may contain half of a surrogate pair.
         self.text += json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
         self.ends.append(len(self.text))
 
@@ -113,15 +128,18 @@ class Stored:
 class Fixed(dict):
     """A record of a large file; it cannot be changed, as the change would be lost."""
 
-    def _refuse(self, *args, **more):
-        raise TypeError("a record of a large file cannot be changed in place; change a copy, "
-                        "dict(record)")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
     def __reduce__(self):
         return dict, (dict(self),)
+
+
+def _refuse(self, *args, **more):
+    raise TypeError("a record of a large file cannot be changed in place; change a copy, "
+                    "dict(record)")
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault",
+              "update"):
+    setattr(Fixed, _name, _refuse)
 
 
 def _cell(value) -> str:

@@ -1,8 +1,8 @@
-"""Records: JSONL on disk, a shipped sample or a list of dicts → checked records.
+"""Records: JSONL on disk, a shipped sample or a list of dicts → validated records.
 
 A record is a plain dict of one of four kinds: instruction (instruction, input, output), chat
-(messages), text (text), preference (instruction, input, chosen, rejected). Everything is checked
-before anything is returned, so a bad record is told by line and field and never reaches training.
+(messages), text (text), preference (instruction, input, chosen, rejected). Everything is validated
+before anything is returned: an error names line and field, and no bad record reaches training.
 
     train = records("translation"); mine = records("my.jsonl"); train, val = split(mine, 0.1, 0)
 """
@@ -46,51 +46,55 @@ FOREIGN = {  # names other tools use → ours
 
 
 def records(source: str | Path | list, split: str = "train") -> Records:
-    """Records of a sample (by name), of a JSONL file, or of a list of dicts, all checked.
+    """Records of a sample (by name), of a JSONL file, or of a list of dicts, all validated.
 
-    split: train, validation or test; it chooses the file of a sample and means nothing otherwise.
-    Raises DataError with every problem found, or ValueError for an unknown name.
+    split: train, validation or test; it chooses the file of a sample and has no effect otherwise.
+    Raises DataError with every problem found, or UserError for an unknown name.
     """
-    return _read(source, split, [])
+    return Records(*_read(source, split, []))
 
 
 def compact(source, split: str = "train") -> Records | Large:
     """As `records`, but those of a file of more than LARGE bytes take no more than its size."""
     if isinstance(source, Large):
         return source
-    named = isinstance(source, str | Path) and Path(source).expanduser()
-    large = named and named.is_file() and named.stat().st_size > LARGE
-    return _read(source, split, Stored() if large else [])
+    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    if path is None or not path.is_file() or path.stat().st_size <= LARGE:
+        return records(source, split)
+    return Large(*_read(source, split, Stored()))
 
 
-def _read(source, split: str, kept) -> Records | Large:
+def _read(source, split: str, kept: list | Stored) -> tuple:
+    """Append all records to `kept`; returns the arguments of Records or Large."""
     if isinstance(source, list | tuple | Large):
         lines = getattr(source, "lines", range(1, len(source) + 1))
         path = getattr(source, "path", None)
-        free = (dict(r) if type(r) is Fixed else r for r in source)
-        _checked(((n, r, None) for n, r in zip(lines, free, strict=True)), path, kept)
-        # No hash is handed on: the dicts may have been changed since the file was read.
-        return Records(kept, getattr(source, "name", f"{len(kept)} records"), path, lines)
+        changeable = (dict(r) if type(r) is Fixed else r for r in source)
+        _append_valid(((n, r, None) for n, r in zip(lines, changeable, strict=True)), path, kept)
+        # No hash is passed on: the dicts may have been changed since the file was read.
+        return kept, getattr(source, "name", f"{len(kept)} records"), path, lines
     if not isinstance(source, str | Path):
         raise UserError(f"data is {type(source).__name__}; expected the name of a sample, a path "
                         "of a JSONL file, or a list of dicts")
-    named = isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source)
-    path = sample_path(source, split) if named else Path(source).expanduser()
+    if isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source):
+        name, path = source, sample_path(source, split)
+    else:
+        path = Path(source).expanduser()
+        name = path.name
     digest = hashlib.sha256()
-    lines = _checked(rows(path, digest), path, kept)
-    return (Records if isinstance(kept, list) else Large)(
-        kept, source if named else path.name, path, lines, digest.hexdigest())
+    lines = _append_valid(rows(path, digest), path, kept)
+    return kept, name, path, lines, digest.hexdigest()
 
 
-def _checked(found, path, kept) -> array | None:
-    """Append the records to `kept` if all are good, else DataError; their line numbers, or None
-    for 1, 2, 3, ..."""
+def _append_valid(numbered, path, kept: list | Stored) -> array | None:
+    """Append the records to `kept` if all are valid, else raise DataError; returns their line
+    numbers, or None for 1, 2, 3, ..."""
     lines, problems, first = array("L"), [], None
-    for line, record, problem in found:
+    for line, record, problem in numbered:
         problems += [problem] if problem else problems_in(record, line, first)
         if first is None and isinstance(record, dict):
             first = kind_of(record)
-        if not problems:  # after a problem the rest is only looked at
+        if not problems:  # after a problem the rest is only validated
             kept.append(record)
             lines.append(line)
     if not kept and not problems:
@@ -107,7 +111,7 @@ def sample_names() -> list[str]:
 
 
 def sample_path(name: str, split: str = "train") -> Path:
-    """The file of a sample; ValueError with the nearest names, or the splits that exist."""
+    """The file of a sample; UserError with the nearest names, or the splits that exist."""
     folder = machine.share("data_samples")
     path = folder / f"{name}.{split}.jsonl"
     if path.is_file():
@@ -143,12 +147,9 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
                                    "expected one kind in a file")]
     if kind == "chat":
         return _chat_problems(record["messages"], row)
-    found = []
-    for name in FIELDS[kind]:
-        what = _text_problem(record, name, optional=name == "input")
-        if what:
-            found.append(Problem(row, name, what))
-    return found
+    problems = ((name, _text_problem(record, name, optional=name == "input"))
+                for name in FIELDS[kind])
+    return [Problem(row, name, problem) for name, problem in problems if problem]
 
 
 def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
@@ -177,14 +178,14 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
 
 
 def _ours(name) -> str | None:
-    """The field that is meant by a name in other words, capitals or with spaces around it."""
+    """Our name for a field that is named otherwise, in capitals or with spaces around it."""
     plain = str(name).strip().lower()
     known = {field for fields in FIELDS.values() for field in fields}
     return FOREIGN.get(plain, plain if plain in known else None)
 
 
 def _blank(text: str) -> bool:
-    """Nothing to read: white space, zero-width characters, letters that are drawn as nothing."""
+    """Whether nothing is visible: white space, zero-width characters, invisible letters."""
     return not any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in text)
 
 
@@ -254,13 +255,13 @@ def prompt_of(record: dict) -> str:
 def response_of(record: dict) -> str:
     """What the model should write: output, chosen, the last assistant turn, or the text."""
     if "messages" in record:
-        said = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
-        return said[-1] if said else ""
+        answers = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
+        return answers[-1] if answers else ""
     return next((record[n] for n in ("chosen", "output", "text") if n in record), "")
 
 
 def short_hash(text: str) -> int:
-    """64 bits; two of a million different texts meet with probability 3e-8."""
+    """64 bits; two of a million different texts collide with probability 3e-8."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
@@ -273,11 +274,11 @@ def group_key(record: dict) -> str:
 # ------------------------------------------------------------------- split, mix, make them worse
 
 
-def split(records: list, fraction: float, seed: int) -> tuple[Records, Records]:
+def split(records: list, fraction: float, seed: int) -> tuple[Records | Large, Records | Large]:
     """(train, validation) with about `fraction` of the records in validation.
 
     Records that ask the same (instruction and input) stay on one side, so nothing leaks.
-    Raises ValueError if they all ask the same.
+    Raises UserError if they all ask the same.
     """
     import numpy as np
 
@@ -291,17 +292,18 @@ def split(records: list, fraction: float, seed: int) -> tuple[Records, Records]:
         raise UserError(f"{len(records)} record(s) that all ask the same cannot be split; give "
                         "more records, or a validation file of its own")
     random.Random(seed).shuffle(order)
-    held, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
+    held_out, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
     while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
         last = order.pop()
-        held[last] = True
+        held_out[last] = True
         taken += sizes[last]
-    return tuple(_pick(records, np.flatnonzero(held[first] == side), name)
-                 for side, name in ((False, "train"), (True, "validation")))
+    in_validation = held_out[first]
+    return (_pick(records, np.flatnonzero(~in_validation), "train"),
+            _pick(records, np.flatnonzero(in_validation), "validation"))
 
 
 def first_of(keys: array):
-    """For each of these 64-bit keys the place where it is first met, as numpy array."""
+    """For each of these 64-bit keys the index at which it first occurs, as a numpy array."""
     import numpy as np
 
     _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,
@@ -314,15 +316,14 @@ def _pick(source, indices, name: str) -> Records | Large:
     title = f"{getattr(source, 'name', 'records')} ({name})"
     path, lines = getattr(source, "path", None), array("L", (lines[i] for i in indices))
     if isinstance(source, Large):
-        at = array("L", (source._at[i] for i in indices))
-        return Large(source._stored, title, path, lines, at=at)
+        return source.select(indices, title, lines)
     return Records([source[i] for i in indices], title, path, lines)
 
 
 def mix(a: list, b: list, share: float, seed: int) -> Records:
-    """All of `a` and so much of `b` that `share` of the result is from `b`, shuffled.
+    """All of `a` and a part of `b`, so that `share` of the result is from `b`, shuffled.
 
-    Where `b` is too small its records are repeated, each as often as the others or once more.
+    If `b` is too small its records are repeated, each equally often or once more.
     """
     if not 0 <= share < 1:
         raise UserError(f"share is {share!r}; expected a number from 0 to below 1")
@@ -344,7 +345,7 @@ def _cut(text: str, rng) -> str:
 
 
 def _typos(text: str, rng) -> str:
-    """About one letter in ten, at least one, changes place with its neighbor."""
+    """About one letter in ten, at least one, is swapped with its neighbor."""
     letters = list(text)
     pairs = [i for i in range(len(text) - 1)
              if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
@@ -357,11 +358,11 @@ DAMAGE = {"wrong": None, "duplicate": None, "cut": _cut, "typos": _typos}
 
 
 def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
-    """A copy with `share` of the records made worse; instruction records only.
+    """A copy in which `share` of the records are damaged; instruction records only.
 
-    wrong: answers change places, each to a record with another answer, where there is one.
-    duplicate: the records become copies of one of them. cut: the answer ends half-way.
-    typos: letters of the answer are swapped.
+    wrong: answers are permuted, each to a record with another answer, if there is one.
+    duplicate: the records become copies of one of them. cut: the answer ends halfway.
+    typos: neighboring letters of the answer are swapped.
     """
     if kind not in DAMAGE:
         raise UserError(f"kind is {kind!r}; expected one of {', '.join(DAMAGE)}")
@@ -373,13 +374,13 @@ def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
     chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
     worse = list(records)
     if kind == "wrong":
-        # Sorted by answer and shifted by the commonest answer's count, no one keeps its own.
+        # Sorted by answer and shifted by the commonest answer's count, none keeps its own.
         rng.shuffle(chosen)
         chosen.sort(key=lambda i: records[i]["output"])
         outputs = [records[i]["output"] for i in chosen]
         shift = max(Counter(outputs).values(), default=0)
-        for place, i in enumerate(chosen):
-            worse[i] = records[i] | {"output": outputs[(place + shift) % len(outputs)]}
+        for rank, i in enumerate(chosen):
+            worse[i] = records[i] | {"output": outputs[(rank + shift) % len(outputs)]}
     elif kind == "duplicate":
         for i in chosen:
             worse[i] = dict(records[chosen[0]])

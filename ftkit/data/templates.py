@@ -1,4 +1,4 @@
-"""Records → segments of text, each with or without loss: the one place that knows templates.
+"""Records → segments of text, each trained on or not: the one place that knows chat templates.
 
 A record goes through a format string (Alpaca's, or one of your own) or through the chat template
 of a tokenizer. Out comes [(text, carries loss), ...], whose texts join to what the model reads.
@@ -150,11 +150,11 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
         return []
     try:
         return apply(conversations)
-    except Exception:  # which one it was is found below; templates raise what they like
+    except Exception:  # the loop below determines which conversation it was
         for owner, conversation in zip(owners, conversations, strict=True):
             try:
                 apply(conversation)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  templates raise what they like
                 raise Refused(owner, "the tokenizer's chat template refuses this conversation "
                                       f"({show(str(error), 80)}); change it or give another "
                                       "template, such as alpaca") from None

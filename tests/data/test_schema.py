@@ -457,3 +457,11 @@ def test_a_large_file_trains_exactly_as_a_small_one(large, home, monkeypatch):
         lab = Experiment(data=large, probes={"own": large})
         losses.append(lab.run(max_steps=2, batch_size=4, seed=3).rows[-1]["loss"])
     assert isinstance(lab.train, schema.Large) and losses[0] == losses[1]
+
+
+def test_an_error_of_many_problems_gives_its_message_without_the_advice(tmp_path):
+    path = write(tmp_path / "a.jsonl", [GOOD | {"output": ""}] * 3)
+    with pytest.raises(schema.DataError) as caught:
+        schema.records(path)
+    assert str(caught.value).endswith(f"(and 2 more problems; run `ftkit check {path}`)")
+    assert caught.value.message(advice=False).endswith("(and 2 more problems)")

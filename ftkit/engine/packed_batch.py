@@ -127,12 +127,12 @@ class Layout:
         else:
             sizes = [count * longest for count, longest in self.groups]
             parts = []
-            for (count, longest), *qkv in zip(
-                self.groups, *(x.split(sizes, 1) for x in (q, k, v)), strict=True
-            ):
+            split = (x.split(sizes, 1) for x in (q, k, v))
+            for (count, longest), q_part, k_part, v_part in zip(self.groups, *split, strict=True):
                 small = longest <= self.bmm_max_length and device.type == "cpu"
                 parts.append((_bmm_attention if small else _sdpa_attention)(
-                    self, *qkv, count, longest, heads // kv, scale, window, dropout))
+                    self, q_part, k_part, v_part, count, longest, heads // kv, scale, window,
+                    dropout))
             out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
         out = out.transpose(0, 1)
         return (out if home is None else out.index_select(0, home)).reshape(tokens, heads, -1)

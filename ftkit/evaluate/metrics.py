@@ -88,7 +88,7 @@ def _sacrebleu_tokenizer(name: str):
 def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), 0 to 1; words are runs of ASCII
     letters and digits in lower case, without stemming."""
-    sums = dict.fromkeys(("rouge1", "rouge2", "rougeL"), 0.0)
+    sums: dict[str, float] = dict.fromkeys(("rouge1", "rouge2", "rougeL"), 0.0)
     for answer, reference in zip(answers, references, strict=True):
         words, expected = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
         for n in (1, 2):

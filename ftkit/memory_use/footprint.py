@@ -64,7 +64,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     context = getattr(shape, "max_position_embeddings", None) or 2048
     precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
     config = _stored(shape, config.resolved("other", precision, context))
-    lengths = tuple(lengths or [config.max_length] * config.batch_size)
+    lengths = lengths or [config.max_length or context] * config.batch_size
     if shape is None:
         footprint = _of_count(config, count, gpus, zero)
     else:
@@ -356,7 +356,8 @@ def _divided(step, gpus, zero, states):
         return step.at_peak | {"peak": step.peak}, step.parts, step.moment
     share = {"weights": gpus if zero == 3 else 1, "gradients": gpus if zero >= 2 else 1}
     root, layer = step.facts["root"], step.facts["layer"]
-    best, largest = None, dict.fromkeys(step.parts, 0)
+    highest, at_peak, moment = -1.0, {}, ""
+    largest = dict.fromkeys(step.parts, 0)
     for phase, now in step.timeline:
         parts = {k: v / share.get(k, 1) for k, v in now.items()}
         if now["optimizer"]:
@@ -367,9 +368,9 @@ def _divided(step, gpus, zero, states):
         if zero >= 2 and phase == "backward pass" and step.trainable == step.parameters:
             parts["other"] += layer + (root if zero == 3 else 0)
         largest = {k: max(v, largest.get(k, 0)) for k, v in parts.items()}
-        if best is None or sum(parts.values()) > best[0]:
-            best = sum(parts.values()), parts, phase
-    return best[1] | {"peak": best[0]}, largest, best[2]
+        if sum(parts.values()) > highest:
+            highest, at_peak, moment = sum(parts.values()), parts, phase
+    return at_peak | {"peak": highest}, largest, moment
 
 
 def _offloaded(footprint: Footprint) -> Footprint:

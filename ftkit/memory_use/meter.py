@@ -54,8 +54,9 @@ class Meter(TorchDispatchMode):
     def __init__(self, model=None, optimizer=None, round_to: int = 1, timeline: bool = False):
         super().__init__()
         self.round, self.live, self.total = round_to, {}, 0
-        self.now = dict.fromkeys(PARTS, 0)
-        self.timeline = [] if timeline else None
+        self.now: dict[str, int] = dict.fromkeys(PARTS, 0)
+        self.timeline: list[tuple[str, dict]] = []
+        self._keeps_timeline = timeline
         self.vocabulary, self.phase = None, FORWARD
         self._trained, self._hooks, self._depth = [], [], 0
         self._optimizer = optimizer
@@ -72,8 +73,7 @@ class Meter(TorchDispatchMode):
         """Forget the peak so far; what lives now is the new one."""
         self.peak, self.at_peak, self.moment = self.total, dict(self.now), "before the step"
         self.largest = dict(self.now)
-        if self.timeline is not None:
-            self.timeline.clear()
+        self.timeline.clear()
 
     def hold(self, tensor, part: str):
         """Count a tensor that was there before; one that is counted moves to `part`."""
@@ -97,7 +97,8 @@ class Meter(TorchDispatchMode):
 
     def _watch(self, model):
         config = getattr(model, "config", None)
-        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        text_config = getattr(config, "get_text_config", None)
+        config = text_config() if text_config is not None else config
         self.vocabulary = getattr(config, "vocab_size", None)
         for p in model.parameters():
             for tensor in (p, *_quantized(p)):
@@ -145,7 +146,7 @@ class Meter(TorchDispatchMode):
 
     def _snapshot(self):
         self._rising = False
-        if self.timeline is not None:
+        if self._keeps_timeline:
             self.timeline.append((self.phase, dict(self.now)))
 
     def _part(self, func, args, tensor) -> str:

@@ -18,6 +18,10 @@ from pathlib import Path
 from ftkit.base.errors import UserError
 
 TIERS = ("smoke", "cpu", "gpu")
+SYSTEM = Path("/")  # where /proc and /sys are
+# oneDNN caches one JIT kernel per shape of a bf16 matmul on CPU, and each number of tokens is
+# another shape. On tiny a kernel took 0.7 MB of resident and 2.3 MB of virtual memory.
+CACHE_ENTRIES, RSS_PER_KERNEL, VIRTUAL_PER_KERNEL = 1024, 3 * 2**18, 5 * 2**19
 
 
 def package() -> Path:
@@ -38,7 +42,7 @@ def home() -> Path:
 
 def device() -> str:
     """cuda where there is one, else cpu (Apple's mps lacks the fused optimizer and bf16 autocast
-    that the training core stands on)."""
+    that training needs)."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,15 +50,12 @@ def device() -> str:
 
 @functools.cache
 def bf16_is_fast() -> bool:
-    """True where bf16 matrix products run in hardware rather than being emulated."""
+    """True where bf16 matmuls run in hardware rather than being emulated."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
+    flags = _read("proc/cpuinfo")
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
@@ -69,27 +70,21 @@ def share_cores():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-# oneDNN keeps the code of the last bf16 products that it has met, on CPU; another number of tokens
-# is another product. On tiny each took 0.7 MB of memory and 2.3 MB of what `ulimit` counts.
-KERNELS, KERNEL, KERNEL_MAPPED = 1024, 3 * 2**18, 5 * 2**19
-
-
-def keep_few_kernels():
-    """Where memory is scarce, let the code of bf16 products take a tenth of it; call it before
+def limit_kernel_cache():
+    """Where memory is scarce, let oneDNN's cache of bf16 kernels take a tenth of it; call it before
     torch is imported. 60 steps of `tiny` on records of many lengths took 0.7 GB otherwise."""
     if "torch" not in sys.modules and "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
-        room = _room()
-        few = KERNELS if room is None else max(32, room // 10 // KERNEL_MAPPED)
-        if few < KERNELS:
-            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(few))
+        entries = max(32, _memory_left() // 10 // VIRTUAL_PER_KERNEL)
+        if entries < CACHE_ENTRIES:
+            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(entries))
 
 
-def kernel_memory(products: int) -> int:
-    """Bytes that the code of so many bf16 products takes, of those that are kept."""
-    kept = (os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-            or os.environ.get("DNNL_PRIMITIVE_CACHE_CAPACITY") or "")
-    kept = int(kept) if kept.isdigit() else KERNELS
-    return min(products, kept) * (KERNEL_MAPPED if _limits() else KERNEL)
+def kernel_cache_bytes(shapes: int) -> int:
+    """Bytes that oneDNN's kernels take for this number of different bf16 matmul shapes."""
+    capacity = (os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+                or os.environ.get("DNNL_PRIMITIVE_CACHE_CAPACITY") or "")
+    entries = min(shapes, int(capacity) if capacity.isdigit() else CACHE_ENTRIES)
+    return entries * (VIRTUAL_PER_KERNEL if _left_by_ulimit() else RSS_PER_KERNEL)
 
 
 def in_notebook() -> bool:
@@ -101,10 +96,10 @@ def in_notebook() -> bool:
 
 def tier() -> str:
     """smoke, cpu or gpu: FTKIT_TIER, else what the machine has."""
-    wanted = os.environ.get("FTKIT_TIER", "")
-    if wanted and wanted not in TIERS:
-        raise UserError(f"FTKIT_TIER is {wanted!r}; expected one of {', '.join(TIERS)}")
-    return wanted or ("gpu" if device() == "cuda" else "cpu")
+    name = os.environ.get("FTKIT_TIER", "")
+    if name and name not in TIERS:
+        raise UserError(f"FTKIT_TIER is {name!r}; expected one of {', '.join(TIERS)}")
+    return name or ("gpu" if device() == "cuda" else "cpu")
 
 
 def steps_in_tier(steps: int) -> int:
@@ -122,70 +117,59 @@ def cores() -> int:
 
 def free_memory() -> int:
     """Bytes that a new allocation can have: of the GPU if there is one, else of the machine or of
-    what a container or `ulimit` leaves of it."""
+    what a container or `ulimit` allows."""
     import torch
 
     if torch.cuda.is_available():
         idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return torch.cuda.mem_get_info()[0] + idle
-    room = _room()
-    if room is not None:
-        return room
-    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
-    return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
+    return _memory_left()
 
 
-def _room() -> int | None:
-    """Bytes that the kernel says a process can still have; None where there is no /proc."""
-    room = [_number("/proc/meminfo", "MemAvailable"), *_container(), *_limits()]
-    return min((max(0, r) for r in room if r is not None), default=None)
+def _memory_left() -> int:
+    """Bytes of CPU memory that this process can still have."""
+    import psutil
+
+    return max(0, min(psutil.virtual_memory().available, *_left_by_container(),
+                      *_left_by_ulimit(), 2**63))
 
 
-def _number(file: str, name: str = "") -> int | None:
-    """The number in a file of the kernel, or on its line that begins with `name`, in bytes."""
+def _read(path: str) -> str:
+    """The text of a file of the kernel; empty where there is none."""
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        return (SYSTEM / path).read_text(encoding="utf-8")
     except OSError:
-        return None
-    for line in text.splitlines():
-        words = line.replace(":", " ").split()
-        if words and (not name or words[0] == name) and words[-1 if not name else 1].isdigit():
-            return int(words[bool(name)]) * (1024 if words[-1] == "kB" else 1)
-    return None
+        return ""
 
 
-def _container() -> list[int]:
-    """What the control groups (version 2 or 1) of this process still allow."""
-    try:
-        groups = [line.split(":") for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        return []
+def _left_by_container() -> list[int]:
+    """Bytes that each control group (version 2) around this process still allows."""
+    group = next((line[3:] for line in _read("proc/self/cgroup").splitlines()
+                  if line.startswith("0::")), "")
+    group = f"sys/fs/cgroup/{group.strip('/')}".rstrip("/")
     left = []
-    for _, kinds, path in groups:
-        if kinds and "memory" not in kinds.split(","):
-            continue
-        top = "/sys/fs/cgroup" if not kinds else "/sys/fs/cgroup/memory"
-        names = ("memory.max", "memory.current", "inactive_file") if not kinds else (
-            "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        for folder in {f"{top}{path}".rstrip("/"), top}:
-            most, used = (_number(f"{folder}/{name}") for name in names[:2])
-            if most is not None and used is not None:
-                left.append(most - used + (_number(f"{folder}/memory.stat", names[2]) or 0))
+    while group != "sys/fs":
+        limit, used = (_read(f"{group}/memory.{name}").strip() for name in ("max", "current"))
+        if limit.isdigit() and used.isdigit():
+            stat = dict(line.split() for line in _read(f"{group}/memory.stat").splitlines())
+            left.append(int(limit) - int(used) + int(stat.get("inactive_file", 0)))
+        group = group.rpartition("/")[0]
     return left
 
 
-def _limits() -> list[int]:
-    """What `ulimit -v` and `ulimit -d` still allow, with what this process has freed and keeps."""
+def _left_by_ulimit() -> list[int]:
+    """Bytes that `ulimit -v` and `ulimit -d` still allow, with what this process has freed."""
     try:
         import resource
     except ImportError:  # Windows
         return []
-    left = []
-    for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
-        most, used = resource.getrlimit(kind)[0], _number("/proc/self/status", name)
-        if most != resource.RLIM_INFINITY and used is not None:
-            left.append(most - used + pooled_memory())
-    return left
+    import psutil
+
+    used = psutil.Process().memory_info()
+    sizes = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0)))
+    limits = [(resource.getrlimit(kind)[0], size) for kind, size in sizes]
+    return [limit - size + pooled_memory() for limit, size in limits
+            if limit != resource.RLIM_INFINITY]
 
 
 def pooled_memory() -> int:
@@ -205,12 +189,9 @@ def pooled_memory() -> int:
 
 def processor() -> str:
     """The processor's own name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    for line in _read("proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -219,13 +200,13 @@ def versions() -> dict:
     """Versions of what a result depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    out = {"python": platform.python_version()}
+    out: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("ftkit", "torch", "transformers", "peft", "bitsandbytes", "tokenizers"):
         try:
             out[name] = version(name)
         except PackageNotFoundError:
             out[name] = None
-    if "torch" in sys.modules:  # its own word names the build too, such as +cu132
+    if "torch" in sys.modules:  # which names the build too, such as +cu132
         out["torch"] = str(sys.modules["torch"].__version__)
     return out
 
@@ -242,12 +223,13 @@ def describe() -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What was found, and why it was chosen: (what, value, reason) lines."""
+    """The settings of this machine and why they were chosen: (setting, value, reason) lines."""
 
     lines: tuple[tuple[str, str, str], ...]
 
     def __repr__(self) -> str:
-        return "Machine(" + ", ".join(f"{what} {value}" for what, value, _ in self.lines) + ")"
+        settings = ", ".join(f"{setting} {value}" for setting, value, _ in self.lines)
+        return f"Machine({settings})"
 
     def _repr_html_(self) -> str:
         rows = "".join("<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>"
@@ -256,13 +238,13 @@ class Machine:
 
 
 def setup(seed: int = 0) -> Machine:
-    """Seed Python, numpy and torch, choose threads, and say what this machine is."""
+    """Seed Python, numpy and torch, and describe this machine. Raises UserError for a bad seed."""
     import random
 
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {seed!r}; expected a whole number")
     share_cores()
-    keep_few_kernels()
+    limit_kernel_cache()
     import torch
 
     random.seed(seed)
@@ -271,17 +253,18 @@ def setup(seed: int = 0) -> Machine:
     torch.manual_seed(seed)
     where, level = device(), tier()
     if where == "cuda":
-        chosen = (torch.cuda.get_device_name(), "torch found a CUDA device")
+        hardware = f"{torch.cuda.get_device_name()}: torch found a CUDA device"
     else:
-        chosen = (processor(), "torch found no CUDA device; every lesson runs on a CPU")
-    precision = ("bf16", "this hardware multiplies bf16 matrices natively") if bf16_is_fast() else (
-        "fp32", "bf16 would be emulated here, and slower")
-    asked = "FTKIT_TIER says so" if os.environ.get("FTKIT_TIER") else f"follows from {where}"
+        hardware = f"{processor()}: torch found no CUDA device; every lesson runs on a CPU"
+    fast = bf16_is_fast()
+    reason = "FTKIT_TIER says so" if os.environ.get("FTKIT_TIER") else f"follows from {where}"
     return Machine((
-        ("device", where, f"{chosen[0]}: {chosen[1]}"),
-        ("precision", *precision),
+        ("device", where, hardware),
+        ("precision", "bf16" if fast else "fp32",
+         "this hardware multiplies bf16 matrices natively" if fast
+         else "bf16 would be emulated here, and slower"),
         ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS sets it"),
-        ("tier", level, asked),
+        ("tier", level, reason),
         ("memory", f"{free_memory() / 2**30:.1f} GiB", "free now"),
         ("seed", str(seed), "for Python and torch; every run is seeded by its own Config"),
     ))

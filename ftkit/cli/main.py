@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     machine.share_cores()  # the kernels of `ftkit lab` inherit it
-    machine.keep_few_kernels()
+    machine.limit_kernel_cache()
     args = None
     try:
         args = options.parse(argv)

@@ -123,7 +123,7 @@ def kernels(lab, config, device: str) -> int:
     read = config.epochs * len(lab.train) if config.max_steps is None else (
         config.max_steps * config.batch_size * config.gradient_accumulation_steps)
     sizes = min(read, config.batch_size * config.max_length // packed_batch.ROUND) + EVAL_SIZES
-    return machine.kernel_memory(math.ceil(PRODUCTS * sizes))
+    return machine.kernel_cache_bytes(math.ceil(PRODUCTS * sizes))
 
 
 # ------------------------------------------------------------------ inside

@@ -1,4 +1,4 @@
-"""What a run's curves mean, in words with the evidence: `diagnose(run)`.
+"""What the curves of a run show, with the evidence: `diagnose(run)`.
 
     [finding.kind for finding in diagnose(run)]   # ["overfitting", "forgetting"]
 """
@@ -12,12 +12,12 @@ from ftkit.base import formatting
 from ftkit.report import series
 
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
-TURNED = 0.05  # share of its best value by which val_loss must have risen again
+TURNED = 0.05  # fraction of its best value by which val_loss must have risen again
 LEARNED = 0.1  # fraction by which val_loss must fall for the run to have learned something
 BOTH = {"underfitting": "take more steps",  # the two together, without contradiction
         "forgetting": "lower the learning rate, or replay general data"}
-BEHIND = 0.1  # share by which val_loss ends above that of the baseline
-STILL = 0.05  # share by which val_loss fell in the last quarter: not at its end yet
+BEHIND = 0.1  # fraction by which val_loss ends above that of the baseline
+STILL = 0.05  # fraction by which val_loss fell in the last quarter: still improving
 
 
 class Finding(NamedTuple):
@@ -103,11 +103,11 @@ def _underfitting(run, losses) -> Finding | None:
         cut = (getattr(run, "stopped", None) or "").startswith(("stopped by hand", "interrupted"))
         return Finding(
             "underfitting",
-            f"underfitting{' so far' * cut}: {name} went from "
+            f"underfitting{' so far' if cut else ''}: {name} went from "
             f"{formatting.number(start)} to {formatting.number(end)} only",
-            "let it run to its end"
+            "let it finish"
             if cut
-            else "raise the learning rate or take more steps; if nothing moves at any rate, look "
+            else "raise the learning rate or take more steps; if no learning rate helps, look "
             "at the data",
             evidence,
         )
@@ -119,7 +119,7 @@ def _underfitting(run, losses) -> Finding | None:
         return None
     return Finding(
         "underfitting",
-        f"not at its end: {name} still fell from "
+        f"still improving: {name} fell from "
         f"{formatting.number(quarter[-1])} to {formatting.number(end)} in the last quarter",
         "take more steps or a higher learning rate",
         evidence | {"then": quarter[-1]},
@@ -158,7 +158,7 @@ def _fine(run, losses, baseline) -> Finding:
             "fine",
             f"fine by its own curves, but val_loss ends at {formatting.number(end)} "
             f"and the baseline's at {formatting.number(best[1])}",
-            "compare the two: ft.compare tells what differs",
+            "compare the two: ft.compare shows what differs",
             {"before": start, "after": end, "baseline": best[1]},
         )
     return Finding("fine", f"fine: {'val_loss' if ends else 'the loss'} fell from "

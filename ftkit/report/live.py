@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ftkit.base import formatting, machine, progress_bar
 from ftkit.report import series
@@ -23,12 +24,12 @@ class Live:
 
     Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. At most
     one picture a second, and so far apart that one takes at most `SHARE` of the CPU time to the
-    next; where the process hardly computes, of a quarter of the seconds. A drawing error is told
-    once and never reaches the training.
+    next; where the process hardly computes, of a quarter of the seconds. A drawing error is
+    printed once and never reaches the training.
     before: measures of the untouched model, drawn at step 0. show: where pictures go instead of
     the display, a function of a MIME bundle; `png` then holds the bytes of the last picture.
     behind: (name, run) of a finished run, whose curves are drawn pale for comparison.
-    keys: what of a row is drawn beside the learning rate; by default all that ends in loss.
+    keys: measures drawn next to the learning rate; by default all whose names end in loss.
     """
 
     HERTZ, SHARE = 1.0, 0.02
@@ -37,16 +38,18 @@ class Live:
                  show: Callable[[dict], None] | None = None, behind: tuple | None = None,
                  keys: tuple[str, ...] | None = None):
         self.keys, self.title, self.show = keys, formatting.clean(title), show or notebook_display()
-        self.figure, self.png = None, b""
+        self.figure: Any = None  # a matplotlib Figure, from the first picture on
+        self.png = b""
         self.begin(total_steps, before, behind)
 
     def begin(self, total_steps: int | None, before: dict | None = None,
               behind: tuple | None = None):
         """A run starts, the first or another one in the same figure; draws the empty axes."""
         self.total, self.behind = total_steps, behind
-        self.pale = [(key, [p for p in series.points(behind[1], key)  # as far as this run goes
-                            if not total_steps or p[0] <= total_steps])
-                     for key in (series.loss_keys([behind[1]]) if behind else [])]
+        self.pale = [] if behind is None else [
+            (key, [p for p in series.points(behind[1], key)  # as far as this run goes
+                   if not total_steps or p[0] <= total_steps])
+            for key in series.loss_keys([behind[1]])]
         self.data: dict[str, list[tuple[float, float]]] = {
             key: [(0.0, formatting.to_float(v))] for key, v in (before or {}).items()
             if self._drawn(key)}
@@ -88,22 +91,23 @@ class Live:
 
     def finish(self, run):
         """Leave the whole picture and its sentence in the cell."""
-        if self.show:
-            self._safely(lambda: self.show(_final(run, self.title, self.keys)._repr_mimebundle_()))
+        show = self.show
+        if show:
+            self._safely(lambda: show(final_picture(run, self.title, self.keys)._repr_mimebundle_()))
 
     def progress(self) -> str:
-        """Where the run is, in words."""
+        """One line of text: the step, the loss, the speed and the time left."""
         step, seconds = self.row.get("step", 0), self.row.get("seconds", 0.0)
-        said = [f"step {step}" + (f" of {self.total}" if self.total else "")]
+        parts = [f"step {step}" + (f" of {self.total}" if self.total else "")]
         if step:
-            said.append(f"loss {formatting.number(formatting.to_float(self.row.get('loss')))}")
-            said.append(f"{seconds:.1f} s")
+            parts.append(f"loss {formatting.number(formatting.to_float(self.row.get('loss')))}")
+            parts.append(f"{seconds:.1f} s")
             if seconds > 0 and "tokens" in self.row:
-                said.append(f"{self.row['tokens'] / seconds:,.0f} tokens/s")
+                parts.append(f"{self.row['tokens'] / seconds:,.0f} tokens/s")
             if self.total and self.began is not None and step > 1:
                 each = (time.perf_counter() - self.began) / (step - 1)
-                said.append(f"about {progress_bar.clock(max(0, self.total - step) * each)} left")
-        return (f"{self.title}: " if self.title else "") + " · ".join(said)
+                parts.append(f"about {progress_bar.clock(max(0, self.total - step) * each)} left")
+        return (f"{self.title}: " if self.title else "") + " · ".join(parts)
 
     def _safely(self, work):
         try:
@@ -111,7 +115,7 @@ class Live:
         except Exception as error:  # whatever breaks in drawing must not end the training
             self.show = None
             print(f"ftkit: the live figure stopped ({type(error).__name__}: {error}); "
-                  "the training goes on", file=sys.stderr)
+                  "the training continues", file=sys.stderr)
 
     def _paint(self):
         """One frame: the kept background with the lines drawn on it."""
@@ -122,18 +126,18 @@ class Live:
         for key, points in self.data.items():
             line, label = self.artists.get(key) or self._add(key)
             steps, values = zip(*points, strict=True)
-            if key == RATE:  # drawn as a share of the highest rate yet, so that it always fits
+            if key == RATE:  # drawn as a fraction of the highest so far, so that it always fits
                 top = max(values) or 1.0
                 line.set_data(steps, [v / top for v in values])
                 label.set_text(f"learning rate: {formatting.number(values[-1])}")
                 label.axes.draw_artist(label)
             else:
                 line.set_data(steps, values)
-                now, seen = values[-1], [v for v in values if math.isfinite(v)]
+                now, finite = values[-1], [v for v in values if math.isfinite(v)]
                 label.set_text(f"{fig.short(key, 24)}" + (
                     f": {formatting.number(now)}" if math.isfinite(now) else " diverged"))
                 to_axes = label.axes.transScale + label.axes.transLimits
-                labels.append((label, to_axes.transform((0, seen[-1]))[1] if seen else 1.0))
+                labels.append((label, to_axes.transform((0, finite[-1]))[1] if finite else 1.0))
             line.axes.draw_artist(line)
         for (label, _), y in zip(labels, fig.spread([y for _, y in labels], 0.065), strict=True):
             label.set_y(y)
@@ -141,7 +145,8 @@ class Live:
         text, self.png = self.progress(), fig.quick_png(canvas.buffer_rgba())
         bar = f'<progress max="{self.total}" value="{self.row.get("step", 0)}"></progress>'
         page = fig.as_html(self.png, self.figure, text) + (bar if self.total else "")
-        self.show({"text/html": page, "text/plain": text})
+        if self.show:
+            self.show({"text/html": page, "text/plain": text})
 
     def _add(self, key):
         """The line of a new key and its label; both are left out of the background."""
@@ -159,7 +164,7 @@ class Live:
 
     def _losses(self) -> list[float]:
         points = [p for key, points in self.data.items() if key != RATE for p in points]
-        points += [p for _, series in self.pale for p in series]
+        points += [p for _, pale in self.pale for p in pale]
         return [v for _, v in points if math.isfinite(v)]
 
     def _fits(self) -> bool:
@@ -213,7 +218,7 @@ def _two_panels(keys=None):
     return figure, (top, low)
 
 
-def _final(run, title: str, keys=None) -> fig.Picture:
+def final_picture(run, title: str, keys=None) -> fig.Picture:
     """The two panels of the live figure, whole."""
     with fig.style():
         figure, (top, low) = _two_panels(keys)

@@ -20,9 +20,9 @@ def name(run, baseline) -> str:
     pairs = {key: (ours[key], theirs.get(key)) for key in ours}
     pairs |= {"model": (run.model_name, baseline.model_name),
               "data": (run.data.get("name"), baseline.data.get("name"))}
-    said = [f"{key}={a:g}" if isinstance(a, float) else f"{key}={a}"
-            for key, (a, b) in pairs.items() if a != b]
-    return ", ".join(said) or "the same again"
+    differences = [f"{key}={a:g}" if isinstance(a, float) else f"{key}={a}"
+                   for key, (a, b) in pairs.items() if a != b]
+    return ", ".join(differences) or "the same again"
 
 
 def line(run, baseline) -> str:
@@ -37,11 +37,11 @@ def chosen(runs: list, baseline) -> dict:
     if not runs:
         return {}
     newest = [run for run in runs[::-1] if run is not baseline][:SHOWN - 1]
-    made = {}
+    by_label = {}
     for run in [baseline, *newest[::-1]]:
         label = name(run, baseline)
-        made[label if label not in made else f"{label} ({run.id[-4:]})"] = run
-    return made
+        by_label[label if label not in by_label else f"{label} ({run.id[-4:]})"] = run
+    return by_label
 
 
 def picture(runs: list, baseline) -> fig.Picture | None:
@@ -50,20 +50,20 @@ def picture(runs: list, baseline) -> fig.Picture | None:
     if not shown:
         return None
     if len(shown) == 1:
-        made = live._final(runs[-1], f"{runs[-1].model_name} on {runs[-1].data.get('name')}")
+        drawn = live.final_picture(runs[-1], f"{runs[-1].model_name} on {runs[-1].data.get('name')}")
     else:
-        made = _stacked(shown)
-    said = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1], baseline))
-    said = f"{said[:1].upper()}{said[1:]}" if len(shown) == 1 else (
-        f"The newest run ({name(runs[-1], baseline)}): {said}")
-    said += "; each val_loss is on records of the run's own data" * (
-        len({str(run.data.get("name")) for run in shown.values()}) > 1)
-    made.text = f"{made.text.rstrip('.')}. {said}."
-    return made
+        drawn = _stacked(shown)
+    sentence = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1], baseline))
+    sentence = f"{sentence[:1].upper()}{sentence[1:]}" if len(shown) == 1 else (
+        f"The newest run ({name(runs[-1], baseline)}): {sentence}")
+    if len({str(run.data.get("name")) for run in shown.values()}) > 1:
+        sentence += "; each val_loss is on records of the run's own data"
+    drawn.text = f"{drawn.text.rstrip('.')}. {sentence}."
+    return drawn
 
 
 def _stacked(runs: dict) -> fig.Picture:
-    """One panel over the other, narrow enough to stand beside the controls: val_loss and what
+    """One panel over the other, narrow enough to fit next to the controls: val_loss and what
     else was watched; the training loss is too noisy to tell several runs apart."""
     keys = [key for key in series.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
     groups = series.grouped(runs)

@@ -26,20 +26,20 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     and every `<probe>_loss`. x: step, epoch, tokens or seconds. ax: draw everything there. Runs
     that differ only in their seed become one line: the mean, with a band of ± one sample standard
     deviation. The ring is the best validation step, a cross the last value before a run diverged.
-    Raises ValueError for a key that no run has.
+    Raises UserError for a key that no run has.
     """
     groups = series.grouped(runs)
     members = [run for _, group in groups for run in group]
-    keys = _checked(members, keys, x)
-    one = len(groups) == 1
-    panels = [keys] if one or ax is not None else [[key] for key in keys]
+    measures = _checked(members, keys, x)
+    together = len(groups) == 1 or ax is not None
+    panels = [measures] if together else [[key] for key in measures]
     with fig.style():
         drawn = [fig.lines_of(groups, panel, x) for panel in panels]
         places = [ax] if ax is not None else panel_axes(drawn)
         for place, panel, lines in zip(places, panels, drawn, strict=True):
             fig.draw(place, lines, x)
             _name_axes(place, panel, x)
-    text = series.summary(members[0]) if len(members) == 1 else series.compared(groups, keys)
+    text = series.summary(members[0]) if len(members) == 1 else series.compared(groups, measures)
     return Picture(places[0].figure, text)
 
 
@@ -52,8 +52,8 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
     only in their seed are one point with bars of ± one sample standard deviation. The star is the
     model before training. A run without a finite value is a cross at the edge, called diverged.
     frontier: connect the points that no other beats in both measures, by their means (losses,
-    seconds and bytes are better low, other measures high; a field of Config is no measure).
-    Raises ValueError for a measure that no run has.
+    seconds and bytes are better low, other measures high; a field of Config is not a measure).
+    Raises UserError for a measure that no run has.
     """
     groups = series.grouped(runs, label)
     members = [run for _, group in groups for run in group]
@@ -81,7 +81,7 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
         said.insert(0, f"untouched model: {number(start[0])}, {number(start[1])}")
     text = f"{clean(x)}, {clean(y)} of {'; '.join(said)}."
     if len(best) > 1:
-        text += f" On the frontier, beaten in both by none: {'; '.join(p[0] for p in best)}."
+        text += f" On the frontier, beaten in both by no other run: {'; '.join(p[0] for p in best)}."
     return Picture(figure, text)
 
 

@@ -53,9 +53,9 @@ def value(run, key: str) -> float | None:
 def config_of(run) -> dict:
     """The fields of a run's config; empty without one."""
     config = getattr(run, "config", None)
-    if hasattr(config, "to_dict"):
-        return config.to_dict()
-    return dict(vars(config)) if config else {}
+    if config is None:
+        return {}
+    return config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
 
 
 def as_runs(runs) -> list:

@@ -1,8 +1,8 @@
 """How a figure of ours looks: colors, direct labels, log scales, marks for divergence.
 
 Object-API matplotlib only (pyplot keeps global state and is not safe in callbacks and threads),
-imported when first drawn. Colors are those of Okabe and Ito (2008), told apart in gray by dashes
-and markers. Text from data is never parsed as maths or HTML.
+imported when first drawn. Colors are those of Okabe and Ito (2008); dashes and markers tell them
+apart in gray. Text from data is never parsed as maths or HTML.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ftkit.report import series
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
 MARKERS = ("o", "s", "^", "D", "v", "P")
-QUIET = "#707070"  # the training loss: noisy, and not what is to be looked at
+QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
@@ -82,15 +82,15 @@ def as_html(png: bytes, figure, text: str) -> str:
 
 
 def quick_png(pixels) -> bytes:
-    """The PNG of an array of RGBA bytes, in a third of the time that an encoder takes which
-    weighs five filters for every line."""
+    """The PNG of an array of RGBA bytes, in a third of the time of an encoder that tries five
+    filters for each line."""
     import numpy
 
     height, width = numpy.shape(pixels)[:2]
     lines = numpy.zeros((height, 1 + 4 * width), numpy.uint8)  # the first byte: no filter
     lines[:, 1:] = numpy.reshape(pixels, (height, -1))
     parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0),
-             b"IDAT": zlib.compress(lines, 1), b"IEND": b""}
+             b"IDAT": zlib.compress(lines.tobytes(), 1), b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in parts.items())
@@ -98,7 +98,7 @@ def quick_png(pixels) -> bytes:
 
 def new_figure(width: float, height: float):
     """An empty figure, sizes in inches: a white card with round corners, in a dark notebook too,
-    since no color of words has a contrast of 4.5 both on white and on JupyterLab's #111."""
+    since no text color has a contrast of 4.5 both on white and on JupyterLab's #111."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
@@ -288,19 +288,20 @@ def _box(center, dx, dy, width, height):
 def _free_place(at, width, taken, frame) -> tuple[float, float]:
     """Where a name of `width` pixels goes, seen from the pixel `at`: near, free, in the frame."""
     def cost(move):
-        box = _box(at, *move, width, 14)
+        dx, dy = move
+        box = _box(at, dx, dy, width, 14)
         over = sum(max(0, min(box[2], b[2]) - max(box[0], b[0]))
                    * max(0, min(box[3], b[3]) - max(box[1], b[1])) for b in taken)
         out = max(0, frame.x0 - box[0]) + max(0, box[2] - frame.x1 - 30) + \
             max(0, frame.y0 - box[1]) + max(0, box[3] - frame.y1 - 12)
-        return over + 20 * out + 0.1 * math.hypot(*move)
+        return over + 20 * out + 0.1 * math.hypot(dx, dy)
 
     return min(((side * (width / 2 + 10), step * 15) for step in (0, 1, -1, 2, -2, 3, -3, 4, -4)
                 for side in (1, -1, 0) if step or side), key=cost)
 
 
 def label_line_ends(ax, ends):
-    """Names beside the ends of the lines, moved apart where they would cover each other, and
+    """Names next to the ends of the lines, moved apart where they would cover each other, and
     shortened to what the figure has room for."""
     from matplotlib.text import Text
 
@@ -358,7 +359,7 @@ def spread(places: list[float], gap: float) -> list[float]:
 
 
 def dark(color: str) -> str:
-    """The color as it is for words: pale ones are hard to read, more so in gray."""
+    """A darker shade of a color, for text: pale text is hard to read, more so in gray."""
     return "#" + "".join(f"{int(color[i:i + 2], 16) * 2 // 3:02x}" for i in (1, 3, 5))
 
 

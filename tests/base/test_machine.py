@@ -5,7 +5,9 @@ import random
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -111,20 +113,21 @@ def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, m
 
 @pytest.fixture
 def kernel_says(tmp_path, monkeypatch):
-    """`kernel_says({"/proc/meminfo": text})`: the kernel's files are these and no others."""
+    """`kernel_says({"/proc/self/cgroup": text})`: the kernel's files are these and no others."""
     def say(files):
         for name, text in files.items():
             file = tmp_path / name.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        monkeypatch.setattr(machine, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+        monkeypatch.setattr(machine, "SYSTEM", tmp_path)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=AVAILABLE))
         monkeypatch.setattr(machine, "pooled_memory", lambda: 0)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     return say
 
 
-MEMINFO = "MemTotal:       24576000 kB\nMemFree: 5 kB\nMemAvailable:   10240000 kB\n"
+AVAILABLE = 10_240_000 * 1024
 
 
 def unlimited(monkeypatch, **limits):
@@ -137,7 +140,7 @@ def unlimited(monkeypatch, **limits):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
 @pytest.mark.parametrize("files, left", [
-    ({}, 10_240_000 * 1024),
+    ({}, AVAILABLE),
     # version 2, the limit in this process's group; what is cached and idle counts as free
     ({"/proc/self/cgroup": "0::/user/job\n", "/sys/fs/cgroup/user/job/memory.max": "2000000\n",
       "/sys/fs/cgroup/user/job/memory.current": "1500000\n",
@@ -147,21 +150,20 @@ def unlimited(monkeypatch, **limits):
     ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "700000\n",
       "/sys/fs/cgroup/memory.current": "100000\n"}, 600_000),
     ({"/proc/self/cgroup": "0::/job\n", "/sys/fs/cgroup/job/memory.max": "max\n",
-      "/sys/fs/cgroup/job/memory.current": "5\n"}, 10_240_000 * 1024),
-    # version 1
-    ({"/proc/self/cgroup": "4:cpu,cpuacct:/x\n3:memory:/job\n",
-      "/sys/fs/cgroup/memory/job/memory.limit_in_bytes": "5000000\n",
-      "/sys/fs/cgroup/memory/job/memory.usage_in_bytes": "4000000\n",
-      "/sys/fs/cgroup/memory/job/memory.stat": "cache 1\ntotal_inactive_file 500000\n"},
-     1_500_000),
+      "/sys/fs/cgroup/job/memory.current": "5\n"}, AVAILABLE),
     # over its limit: nothing, not less than nothing
     ({"/proc/self/cgroup": "0::/job\n", "/sys/fs/cgroup/job/memory.max": "10\n",
       "/sys/fs/cgroup/job/memory.current": "90\n"}, 0),
 ])
 def test_free_memory_knows_what_a_container_leaves(kernel_says, monkeypatch, files, left):
     unlimited(monkeypatch)
-    kernel_says({"/proc/meminfo": MEMINFO} | files)
+    kernel_says(files)
     assert machine.free_memory() == left
+
+
+def uses(monkeypatch, **sizes):
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(
+        memory_info=lambda: SimpleNamespace(**sizes)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
@@ -173,15 +175,16 @@ def test_free_memory_knows_what_a_container_leaves(kernel_says, monkeypatch, fil
 ])
 def test_free_memory_knows_what_ulimit_leaves(kernel_says, monkeypatch, limits, left):
     unlimited(monkeypatch, **limits)
-    kernel_says({"/proc/meminfo": MEMINFO,
-                 "/proc/self/status": "VmPeak: 1 kB\nVmSize: 2000000 kB\nVmData: 500000 kB\n"})
+    kernel_says({})
+    uses(monkeypatch, vms=2_000_000 * 1024, data=500_000 * 1024)
     assert machine.free_memory() == left
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
 def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch):
     unlimited(monkeypatch, RLIMIT_DATA=600_000_000)
-    kernel_says({"/proc/meminfo": MEMINFO, "/proc/self/status": "VmData: 500000 kB\n"})
+    kernel_says({})
+    uses(monkeypatch, vms=0, data=500_000 * 1024)
     monkeypatch.setattr(machine, "pooled_memory", lambda: 7_000_000)
     assert machine.free_memory() == 600_000_000 - 500_000 * 1024 + 7_000_000
 
@@ -192,7 +195,7 @@ def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch)
 ])
 def test_the_code_of_bf16_products_takes_a_tenth_of_scarce_memory(free, given, kept):
     code = ("import os; from ftkit.base import machine; "
-            f"machine._room = lambda: {free}; machine.keep_few_kernels(); "
+            f"machine._memory_left = lambda: {free}; machine.limit_kernel_cache(); "
             "print(os.environ.get('ONEDNN_PRIMITIVE_CACHE_CAPACITY'))")
     env = {k: v for k, v in os.environ.items() if "PRIMITIVE_CACHE" not in k}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 FREE = 600 * 2**20
@@ -67,7 +68,7 @@ def child(asked: dict[str, list[int]]):
     from ftkit.base import machine
 
     # As under `ulimit -d` from the start, before torch is loaded.
-    limits = [(resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")]
+    limits = [(resource.RLIMIT_DATA, "data"), (resource.RLIMIT_AS, "vms")]
     most = {kind: resource.getrlimit(kind)[1] for kind, _ in limits}
     resource.setrlimit(resource.RLIMIT_DATA, (2**30, most[resource.RLIMIT_DATA]))
     machine.setup()
@@ -91,8 +92,8 @@ def child(asked: dict[str, list[int]]):
             resource.setrlimit(kind, (most[kind], most[kind]))
         gc.collect()
         pooled = machine.pooled_memory()
-        kind, line = limits[number % 2]
-        used = machine._number("/proc/self/status", line) - pooled
+        kind, size = limits[number % 2]
+        used = getattr(psutil.Process().memory_info(), size) - pooled
         resource.setrlimit(kind, (used + FREE, most[kind]))
 
     def take(fields):
@@ -277,7 +278,7 @@ def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab,
         config = Config(**{"precision": "bf16", "max_length": 64} | fields)
         return preflight.kernels(lab, config, device)
 
-    monkeypatch.setattr(machine, "kernel_memory", lambda products: products)
+    monkeypatch.setattr(machine, "kernel_cache_bytes", lambda products: products)
     assert products(precision="fp32") == products(device="cuda") == 0
     assert products(max_steps=1, batch_size=1) < products(max_steps=3, batch_size=1)
     # a longer run of the same batches meets no more sizes than there are

@@ -64,7 +64,7 @@ def test_of_a_run_that_was_stopped_at_once_nothing_is_advised_but_to_go_on():
     cut.stopped = "stopped by hand after step 1 of 500"
     (found,) = diagnose(cut)
     assert found.text.startswith("underfitting so far: val_loss went from 4.00 to 3.90")
-    assert found.advice == "let it run to its end"
+    assert found.advice == "let it finish"
 
 
 def test_overfitting_is_told_from_its_step_on():

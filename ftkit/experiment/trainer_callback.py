@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from ftkit.base import formatting, machine
 from ftkit.base.config import SCHEDULES, Config
 from ftkit.experiment import run
-from ftkit.report.live import Live, _final
+from ftkit.report.live import Live, final_picture
 
 # What Trainer and TRL call it → what a row of ours calls it.
 KEYS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
@@ -82,7 +82,7 @@ class LiveCallback(TrainerCallback):
         self.live = None  # what `trainer.evaluate()` logs later must not draw over the end
 
     def _leave(self, folder: Path):
-        picture = _final(self.run, formatting.clean(self.title))
+        picture = final_picture(self.run, formatting.clean(self.title))
         folder.mkdir(parents=True, exist_ok=True)
         picture.savefig(folder / "curves.png", dpi=144)
         (folder / "curves.txt").write_text(picture.text + "\n", encoding="utf-8")

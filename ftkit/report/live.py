@@ -93,7 +93,8 @@ class Live:
         """Leave the whole picture and its sentence in the cell."""
         show = self.show
         if show:
-            self._safely(lambda: show(final_picture(run, self.title, self.keys)._repr_mimebundle_()))
+            self._safely(lambda: show(
+                final_picture(run, self.title, self.keys)._repr_mimebundle_()))
 
     def progress(self) -> str:
         """One line of text: the step, the loss, the speed and the time left."""
@@ -112,7 +113,7 @@ class Live:
     def _safely(self, work):
         try:
             work()
-        except Exception as error:  # whatever breaks in drawing must not end the training
+        except Exception as error:  # noqa: BLE001 no error of drawing may end the training
             self.show = None
             print(f"ftkit: the live figure stopped ({type(error).__name__}: {error}); "
                   "the training continues", file=sys.stderr)

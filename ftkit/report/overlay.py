@@ -50,7 +50,8 @@ def picture(runs: list, baseline) -> fig.Picture | None:
     if not shown:
         return None
     if len(shown) == 1:
-        drawn = live.final_picture(runs[-1], f"{runs[-1].model_name} on {runs[-1].data.get('name')}")
+        title = f"{runs[-1].model_name} on {runs[-1].data.get('name')}"
+        drawn = live.final_picture(runs[-1], title)
     else:
         drawn = _stacked(shown)
     sentence = "; ".join(finding.text for finding in diagnose.diagnose(runs[-1], baseline))

@@ -81,7 +81,8 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
         said.insert(0, f"untouched model: {number(start[0])}, {number(start[1])}")
     text = f"{clean(x)}, {clean(y)} of {'; '.join(said)}."
     if len(best) > 1:
-        text += f" On the frontier, beaten in both by no other run: {'; '.join(p[0] for p in best)}."
+        names = "; ".join(point[0] for point in best)
+        text += f" On the frontier, beaten in both by no other run: {names}."
     return Picture(figure, text)
 
 

@@ -236,10 +236,10 @@ def draw_points(ax, points, start, frontier=(), linear=""):
             log_if_wide(ax, which, [p[place] for p in points] + ([start[place // 2]] if start
                                                                  else []))
     placed, names = [], []
-    for i, (name, x, sx, y, sy) in enumerate(points):
-        i, fine = i if name else 0, math.isfinite(x + y)
+    for position, (name, x, sx, y, sy) in enumerate(points):
+        i = position if name else 0
         color = COLORS[i % 7]
-        if fine:
+        if math.isfinite(x + y):
             if start and all(map(math.isfinite, start)) and len(points) <= ARROWS:
                 ax.annotate("", (x, y), start, arrowprops={
                     "arrowstyle": "->", "color": "#bbbbbb", "linewidth": 0.8, "shrinkB": 5})
@@ -249,9 +249,9 @@ def draw_points(ax, points, start, frontier=(), linear=""):
         else:
             edge = blended_transform_factory(ax.transData if math.isfinite(x) else ax.transAxes,
                                              ax.transData if math.isfinite(y) else ax.transAxes)
-            x, y = x if math.isfinite(x) else 1.0, y if math.isfinite(y) else 1.0
-            ax.plot(x, y, "X", color=color, transform=edge, clip_on=False, markersize=9)
-            names.append((x, y, edge, f"{name} diverged", color))
+            at = x if math.isfinite(x) else 1.0, y if math.isfinite(y) else 1.0
+            ax.plot(*at, "X", color=color, transform=edge, clip_on=False, markersize=9)
+            names.append((*at, edge, f"{name} diverged", color))
     if start:
         ax.plot(*start, "*", color="black", markersize=14, zorder=5)
         names.append((*start, ax.transData, "untouched model", "#000000"))
@@ -267,8 +267,8 @@ def draw_points(ax, points, start, frontier=(), linear=""):
         names.insert(0, (*middle, ax.transData, "frontier", QUIET))
     boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
     frame = ax.get_window_extent()
-    for x, y, transform, text, color in names:
-        text = short(text)
+    for x, y, transform, full_name, color in names:
+        text = short(full_name)
         at = transform.transform((x, y))
         dx, dy = _free_place(at, 7.4 * len(text) + 6, placed + boxes, frame)
         placed.append(_box(at, dx, dy, 7.4 * len(text) + 6, 14))

@@ -32,7 +32,7 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
     line number, field None where the row as a whole is meant. duplicates: rows equal to an earlier
     one. near_duplicates: rows about 80 % the same as an earlier one (see `_Near`). lengths: min,
     median, p95 and max of prompt and response, in characters; with a tokenizer also in tokens,
-    where the response is what carries loss. leaks: rows that ask what a row of `against` (a path
+    where the response is what is trained on. leaks: rows that ask what a row of `against` (a path
     or several) asks. max_length: with a tokenizer, rows that lose part or all of their response.
     Bad content never raises; DataError if a file cannot be opened.
     """
@@ -122,7 +122,7 @@ class _Audit:
                                            "a special token")
         if kind == "chat" and record["messages"][-1]["role"] != "assistant":
             self.warn(line, "messages", "ends before the assistant answers; what follows its last "
-                                        "turn carries no loss")
+                                        "turn is not trained on")
 
     def count_tokens(self):
         from ftkit.data import encoding
@@ -246,7 +246,7 @@ class _Near:
             order = np.lexsort((following, band))
             alike = np.flatnonzero(np.diff(band[order]) == 0)
             pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
-            for start in range(0, pairs.shape[1], 2**16):  # signatures of so many at once
+            for start in range(0, pairs.shape[1], 2**16):  # this many signatures at once
                 some = pairs[:, start : start + 2**16]
                 close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
                 for i, j in some[:, close].T.tolist():

@@ -1,7 +1,7 @@
 """Records → token ids with labels, and from there batches, packed rows and the mask inspector.
 
 An example is {"input_ids": [...], "labels": [...]}, two lists of the same length. A label is the
-id itself where the token carries loss and -100 where it does not; the shift by one is the model's.
+id itself if the token is trained on and -100 if not; the shift by one is the model's.
 
 The mask is right by construction. A record is rendered to segments of text, each with or without
 loss, and each segment is tokenised by itself, so the ids before an answer are the very ids that
@@ -76,7 +76,7 @@ def eos_ids(tokenizer, model=None) -> set[int]:
 
 
 def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
-    """(ids, carries loss) of every segment of every record, BOS in front where it belongs."""
+    """(ids, trained on) of every segment of every record, BOS in front where it belongs."""
     try:
         made = templates.segments(records, tokenizer, template, to_answer)
     except templates.Refused as error:
@@ -117,13 +117,13 @@ def encode_all(
     """Examples of all records, in order.
 
     max_length: tokens; a longer example loses its end. One that would be left without a token
-    that carries loss is an error (DataError with its line), or left out with on_long="skip".
+    to train on is an error (DataError with its line), or left out with on_long="skip".
     loss_on: "response" (every answer up to and with its end-of-turn token) or "all". Text records
-    carry loss on all. The first token never does, as nothing comes before it to predict it from.
-    template: None for the tokenizer's chat template, else Alpaca's where there is none; or "chat",
+    are trained on whole. The first token never is, as no token before it could predict it.
+    template: None for the tokenizer's chat template, else Alpaca's if it has none; or "chat",
     "alpaca", "plain", or a format string with {instruction}, {input} and {output}.
     on_share: called with the share done while records of more than LARGE characters are read; the
-    examples of so many are a `Lazy` sequence, so that they never lie in memory all at once.
+    examples of such records are a `Lazy` sequence, so that they are never all in memory.
     """
     if loss_on not in ("response", "all"):
         raise UserError(f"loss_on is {loss_on!r}; expected response or all")

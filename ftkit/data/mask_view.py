@@ -1,4 +1,4 @@
-"""The mask inspector: examples drawn token by token, those that carry loss marked."""
+"""The mask inspector: examples drawn token by token, those that are trained on marked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_SHOWN = 600  # tokens of one example
 
 
 class BatchView:
-    """Examples token by token; the marked ones carry loss."""
+    """Examples token by token; the marked ones are trained on."""
 
     def __init__(self, examples: list[dict], tokenizer):
         self.examples, self.tokenizer = examples, tokenizer
@@ -40,10 +40,10 @@ class BatchView:
     def _count(self) -> str:
         share = self.supervised / max(1, self.tokens)
         return (f"{len(self.examples)} example{'s' * (len(self.examples) != 1)}, {self.tokens:,} "
-                f"tokens, {self.supervised:,} carry loss ({share:.0%})")
+                f"tokens, {self.supervised:,} trained on ({share:.0%})")
 
     def __repr__(self) -> str:
-        lines = [f"{self._count()}; [in brackets]: carries loss"]
+        lines = [f"{self._count()}; [in brackets]: trained on"]
         for pairs, more in self._rows():
             texts = ((self._text(i), label != NO_LOSS) for i, label in pairs)
             line = "".join(f"[{text}]" if loss else text for text, loss in texts)
@@ -54,15 +54,15 @@ class BatchView:
         text = self._text(token).replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")
         styles = [_STYLES["special"]] * (token in self.special)  # its frame, then the line below
         styles += [_STYLES["none" if label == NO_LOSS else "loss"]]
-        title = f"id {token}, " + ("no loss" if label == NO_LOSS else "carries loss")
+        title = f"id {token}, " + ("masked" if label == NO_LOSS else "trained on")
         if label not in (NO_LOSS, token):  # a mask made by hand and shifted by mistake
             title, text = f"id {token}, but label {label}", text + "≠" + self._text(label)
         return (f'<span title="{title}" style="margin:0 1px;{";".join(styles)}">'
                 f"{html.escape(text)}</span>")
 
     def _repr_html_(self) -> str:
-        key = (f'<span style="{_STYLES["loss"]}">carries loss</span> &nbsp; '
-               f'<span style="{_STYLES["none"]}">context, no loss</span> &nbsp; '
+        key = (f'<span style="{_STYLES["loss"]}">trained on</span> &nbsp; '
+               f'<span style="{_STYLES["none"]}">context, masked</span> &nbsp; '
                f'<span style="{_STYLES["special"]}">special token</span> &nbsp; · space &nbsp; '
                "⏎ new line")
         body = ""

@@ -73,7 +73,7 @@ def draw(
 
 
 def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:
-    """Share of each task in the tokens that carry loss, which is what the gradient averages."""
+    """Share of each task among the tokens that are trained on, over which the gradient averages."""
     seen: dict[str, int] = {}
     examples = encoding.encode_all(schema.records(records), tokenizer).examples
     for record, example in zip(records, examples, strict=True):

@@ -1,7 +1,7 @@
 """Records → segments of text, each trained on or not: the one place that knows chat templates.
 
 A record goes through a format string (Alpaca's, or one of your own) or through the chat template
-of a tokenizer. Out comes [(text, carries loss), ...], whose texts join to what the model reads.
+of a tokenizer. Out comes [(text, trained on), ...], whose texts join to what the model reads.
 
     segments({"instruction": "Say hi.", "output": "Hi!"}, tokenizer, "alpaca")
 """
@@ -25,14 +25,14 @@ ALPACA_INPUT = (
 )
 PLAIN = "{instruction}\n{input}\n{output}"
 
-Segment = tuple[str, bool]  # text, does it carry loss
+Segment = tuple[str, bool]  # text, whether it is trained on
 
 
 def segments(records: list[dict], tokenizer, template: str | None, to_answer: bool = False,
              ) -> list[tuple[list[Segment], bool]]:
     """(segments, is BOS still to be put in front) of every record.
 
-    template: see `tokens.encode_all`. to_answer: stop where the last answer begins. Raises
+    template: see `encoding.encode_all`. to_answer: stop where the last answer begins. Raises
     Refused for a conversation that the chat template or the mask cannot take.
     """
     eos = tokenizer.eos_token or ""
@@ -164,7 +164,7 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
 def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Segment]]:
     """Segments of conversations by the tokenizer's chat template.
 
-    Each turn of the assistant carries loss, from where its header ends to its end-of-turn token.
+    Each turn of the assistant is trained on, from where its header ends to its end-of-turn token.
     The place is known because the template renders the turns before it, and the turns up to it,
     to text that the whole conversation begins with. Where it does not, a mask would be a guess
     and the record is refused. to_answer: the conversation stops where the last answer begins.
@@ -207,7 +207,7 @@ def _special(tokenizer) -> re.Pattern:
 
 
 def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) -> str:
-    """What carries loss of an answer: the text after `before` through the end-of-turn token.
+    """The part of an answer that is trained on, from the end of `before` through end of turn.
 
     before: the conversation where the answer begins. until: with the answer as its last turn.
     ValueError if the whole conversation says it otherwise.

@@ -545,14 +545,14 @@ def test_the_inspector_marks_exactly_the_tokens_with_loss():
                                "{{ eos_token }}{% endif %}")
     view = encoding.show_batch([encoding.encode({"instruction": "ab", "output": "c"}, tokenizer)],
                              tokenizer)
-    assert repr(view).splitlines()[0].startswith("1 example, 6 tokens, 2 carry loss (33%)")
+    assert repr(view).splitlines()[0].startswith("1 example, 6 tokens, 2 trained on (33%)")
     assert repr(view).endswith("\n<s>ab>[c][<|im_end|>]")
     drawn = view._repr_html_()
     spans = re.findall(r'<span title="id (\d+), ([a-z ]+)" style="([^"]*)">([^<]*)</span>', drawn)
     assert [html.unescape(text) for *_, text in spans] == ["<s>", "a", "b", ">", "c", "<|im_end|>"]
-    assert [title == "carries loss" for _, title, *_ in spans] == [False] * 4 + [True] * 2
+    assert [title == "trained on" for _, title, *_ in spans] == [False] * 4 + [True] * 2
     for _, title, style, text in spans:  # told apart without color: a line under it, a frame
-        assert ("border-bottom" in style) == (title == "carries loss")
+        assert ("border-bottom" in style) == (title == "trained on")
         assert ("dotted" in style) == text.startswith("&lt;")
 
 

@@ -16,7 +16,7 @@ from helpers import ROOT, start
 
 import ftkit as ft
 from ftkit.interview import bank, cards, cheat_sheet, mock
-from ftkit.interview.proofs import core
+from ftkit.interview.proofs import core, registry
 from ftkit.notebook import widgets
 
 pytestmark = pytest.mark.quick
@@ -264,7 +264,7 @@ def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_p
 
 
 def test_a_cheat_sheet_refuses_a_claim_that_does_not_hold(tmp_path, home, monkeypatch):
-    monkeypatch.setitem(core.load(), "half_width", core.Proof("half_width", lambda: 20.0))
+    monkeypatch.setitem(core.load(), "half_width", registry.Proof("half_width", lambda: 20.0))
     with pytest.raises(ValueError, match="'interval' does not hold here"):
         cheat_sheet.write(tmp_path / "sheet.html", topic="statistics")
     assert not (tmp_path / "sheet.html").exists()

@@ -1,191 +1,192 @@
-"""Proofs about adapters: what peft really does to the embedded model, and what it counts."""
+"""Proofs about adapters and AdamW's steps: what peft and torch do to the embedded model."""
 
 from __future__ import annotations
 
 import copy
 import functools
+from typing import Any
 
-from ftkit.interview.proofs.core import Found, proof
-from ftkit.interview.proofs.memory import ALL, llama
+import torch
+import transformers
+
+from ftkit.interview.proofs.memory import ALL, llama, project
+from ftkit.interview.proofs.registry import proof, register
 
 
 @functools.cache
-def base():
-    """The embedded model, its tokenizer and one batch of eight records."""
-    import torch
-
+def base() -> tuple[Any, Any, dict, torch.Tensor]:
+    """The embedded model, its tokenizer, one batch of eight records, and the logits on it."""
     from ftkit.data import encoding, schema
     from ftkit.model import loading
 
     model, tokenizer = loading.load("tiny", device="cpu")
     coded = encoding.encode_all(schema.records("tasks")[:8], tokenizer).examples
     batch = encoding.collate(coded, tokenizer.pad_token_id)
+    return model, tokenizer, batch, logits_of(model, batch)
+
+
+def logits_of(model, batch=None):
     with torch.no_grad():
-        logits = model.eval()(**batch).logits
-    return model, tokenizer, batch, logits
+        return model.eval()(**batch or base()[2]).logits
 
 
-def adapted(seed=0, **config):
+def adapted(**config):
     """A fresh copy of the embedded model with an adapter by peft."""
     import peft
-    import torch
 
     options = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"} | config
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return peft.get_peft_model(copy.deepcopy(base()[0]), peft.LoraConfig(**options))
 
 
-def logits_of(model):
-    import torch
-
-    with torch.no_grad():
-        return model.eval()(**base()[2]).logits
+def trainable():
+    """A fresh copy of the embedded model, all of it trainable."""
+    return copy.deepcopy(base()[0]).requires_grad_(True).train()
 
 
-def gradients(model) -> dict:
+def gradients(model, loss=None) -> dict:
+    """Parameter → gradient of `loss`, by default the loss on the batch of `base`."""
     model.zero_grad()
-    model(**base()[2]).loss.backward()
-    return {name: p.grad for name, p in model.named_parameters()
-            if p.requires_grad and p.grad is not None}
+    (model(**base()[2]).loss if loss is None else loss).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def norm(tensors) -> float:
+    """The norm of several tensors as one long vector."""
     return sum(float(t.detach().norm()) ** 2 for t in tensors) ** 0.5
 
 
-def shaken(model):
-    """B as after some training, so that the adapter does something."""
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    for name, p in model.named_parameters():
-        if "lora_B" in name:
-            p.data = 0.02 * torch.randn(p.shape, generator=generator)
-    return model
+def distance(parameters: dict, start: dict) -> float:
+    """How far the parameters named in `start` are from there."""
+    return norm(parameters[name].detach().float() - p.detach().float()
+                for name, p in start.items())
 
 
-@proof("first_gradients")
-def _():
+# ------------------------------------------------------------------------------- adapters
+
+
+@proof
+def first_gradients():
     found = gradients(adapted())
-    moving = sum(bool(g.abs().max() > 0) for g in found.values())
-    return 100 * moving / len(found)
+    return 100 * sum(bool(g.abs().max() > 0) for g in found.values()) / len(found)
 
 
-@proof("both_zero")
-def _():
+@proof
+def both_zero():
     model = adapted()
-    alive = norm(gradients(model).values())
+    with_a = norm(gradients(model).values())
     for name, p in model.named_parameters():
         if "lora_A" in name:
             p.data.zero_()
-    return norm(gradients(model).values()), alive
+    return norm(gradients(model).values()), with_a
 
 
-@functools.cache
-def scaling(rs: bool) -> float:
-    model = adapted(r=64, lora_alpha=16, use_rslora=rs, target_modules=["q_proj"])
+def scaling(use_rslora: bool) -> float:
+    model = adapted(r=64, lora_alpha=16, use_rslora=use_rslora, target_modules=["q_proj"])
     return next(m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A"))
 
 
-proof("scale_64")(lambda: scaling(False))
-proof("scale_rs")(lambda: scaling(True))
-
-
 @functools.cache
-def merged():
-    model = shaken(adapted())
+def logits_around_merge():
+    """Logits with an adapter that does something, before and after it is merged."""
+    model = adapted()
+    generator = torch.Generator().manual_seed(1)
+    for name, p in model.named_parameters():
+        if "lora_B" in name:  # B is no longer zero, as after some training
+            p.data = 0.02 * torch.randn(p.shape, generator=generator)
     before = logits_of(model)
     return before, logits_of(model.merge_and_unload())
 
 
-proof("merge_ratio")(lambda: merged()[1].norm() / merged()[0].norm())
+@proof
+def merge_ratio():
+    before, after = logits_around_merge()
+    return after.norm() / before.norm()
 
 
-@proof("merge_error")
-def _():
-    before, after = merged()
+@proof
+def merge_error():
+    before, after = logits_around_merge()
     return float((after - before).norm()), float((before - base()[3]).norm())
 
 
-def counted(config, model=None) -> int:
+def trainable_parameters(config, model=None) -> int:
     import peft
 
-    made = peft.get_peft_model(copy.deepcopy(model or llama(1)), config)
-    return made.get_nb_trainable_parameters()[0]
+    peft_model = peft.get_peft_model(copy.deepcopy(model or llama(1)), config)
+    return peft_model.get_nb_trainable_parameters()[0]
 
 
-@proof("ia3_count")
-def _():
+@proof
+def ia3_count():
     import peft
 
-    return 32 * counted(peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"],
-                                       feedforward_modules=["down_proj"]))
+    return 32 * trainable_parameters(peft.IA3Config(
+        target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]))
 
 
-@proof("prompt_count")
-def _():
+@proof
+def prompt_count():
     import peft
 
-    return counted(peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM"))
+    return trainable_parameters(
+        peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM"))
 
 
-@proof("dora_extra")
-def _():
+@proof
+def dora_extra():
     """The extra magnitudes of a layer a quarter as wide, times 4, times 32 layers."""
     import peft
-    import torch
-    import transformers
 
-    with torch.device("cpu"):
-        narrow = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-            hidden_size=1024, intermediate_size=2752, num_attention_heads=8, num_hidden_layers=1,
-            vocab_size=8))
-    modules = [f"{m}_proj" for m in ALL]
-    with_it, without = (counted(peft.LoraConfig(r=8, target_modules=modules, use_dora=dora), narrow)
-                        for dora in (True, False))
-    return 4 * 32 * (with_it - without) / 1e6
+    narrow = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        hidden_size=1024, intermediate_size=2752, num_attention_heads=8, num_hidden_layers=1,
+        vocab_size=8))
+    with_dora, without = (
+        trainable_parameters(peft.LoraConfig(r=8, target_modules=project(ALL), use_dora=dora),
+                             narrow) for dora in (True, False))
+    return 4 * 32 * (with_dora - without) / 1e6
 
 
-@proof("dora_start")
-def _():
-    # Its attention has rows of zeros, whose direction DoRA cannot divide out.
+@proof
+def dora_start():
+    # Attention of this model has rows of zeros, whose direction DoRA cannot divide out.
     mlp = adapted(use_dora=True, target_modules=["gate_proj", "up_proj", "down_proj"])
     return logits_of(mlp).norm() / base()[3].norm()
 
 
-@proof("pissa_base")
-def _():
-    def drift(start):
-        model = adapted(init_lora_weights=start)
-        old = dict(base()[0].named_parameters())
-        moved = [p - old[n.replace("base_model.model.", "").replace("base_layer.", "")]
-                 for n, p in model.named_parameters() if "base_layer.weight" in n]
-        return norm(moved)
+@proof
+def pissa_base():
+    start = dict(base()[0].named_parameters())
+
+    def drift(init):
+        frozen = {name.replace("base_model.model.", "").replace("base_layer.", ""): p
+                  for name, p in adapted(init_lora_weights=init).named_parameters()
+                  if "base_layer.weight" in name}
+        return distance(start, frozen)
 
     return drift("pissa"), drift(True)
 
 
-@proof("frozen_rows")
-def _():
-    full = copy.deepcopy(base()[0]).requires_grad_(True)
-    lora = gradients(adapted())
-    held = [g for name, g in lora.items() if "embed" in name]
-    return norm(held), float(gradients(full)["model.embed_tokens.weight"].norm())
+@proof
+def frozen_rows():
+    of_lora, of_full = gradients(adapted()), gradients(trainable())
+    return (norm(g for name, g in of_lora.items() if "embed" in name),
+            float(of_full["model.embed_tokens.weight"].norm()))
 
 
-@proof("tied_matrices")
-def _():
+@proof
+def tied_matrices():
     model = copy.deepcopy(base()[0])
     model.resize_token_embeddings(len(base()[1]) + 4)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     return len({w.data_ptr() for w in ends})
 
 
-@proof("same_choice")
-def _():
+@proof
+def same_choice():
     logits = base()[3]
-    return Found(100 * float((logits.argmax(-1) == (logits / 2).argmax(-1)).float().mean()))
+    return 100 * (logits.argmax(-1) == (logits / 2).argmax(-1)).float().mean()
 
 
 # -------------------------------------------------------------------------- AdamW's steps
@@ -194,9 +195,7 @@ def _():
 @functools.cache
 def first_step(scale=1.0, clip: float | None = None) -> float:
     """Mean length of AdamW's first step on the embedded model, in learning rates."""
-    import torch
-
-    model = copy.deepcopy(base()[0]).requires_grad_(True)
+    model = trainable().eval()
     old = [p.detach().clone() for p in model.parameters()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
     (scale * model(**base()[2]).loss).backward()
@@ -210,19 +209,19 @@ def first_step(scale=1.0, clip: float | None = None) -> float:
     return float(torch.cat(moves).mean()) / 1e-4
 
 
-proof("adam_first_step")(lambda: first_step())
-proof("adam_scale_free")(lambda: first_step(100.0) / first_step())
-proof("clip_first_step")(lambda: first_step(clip=0.01) / first_step())
+register(
+    scale_64=lambda: scaling(False),
+    scale_rs=lambda: scaling(True),
+    adam_first_step=lambda: first_step(),
+    adam_scale_free=lambda: first_step(100.0) / first_step(),
+    clip_first_step=lambda: first_step(clip=0.01) / first_step(),
+)
 
 
-@proof("clip_sgd")
-def _():
-    import torch
-
-    weight = torch.nn.Parameter(torch.zeros(100))
-
+@proof
+def clip_sgd():
     def moved(clip):
-        weight.data.zero_()
+        weight = torch.nn.Parameter(torch.zeros(100))
         weight.grad = torch.full((100,), 50.0)  # an outlier batch: norm 500
         if clip:
             torch.nn.utils.clip_grad_norm_([weight], 1.0)
@@ -232,10 +231,8 @@ def _():
     return moved(True), moved(False)
 
 
-@proof("decay_shrink")
-def _():
-    import torch
-
+@proof
+def decay_shrink():
     from ftkit.base.config import Config
     from ftkit.engine import loop
 
@@ -246,4 +243,4 @@ def _():
     for step in range(1, 1220):
         optimizer.param_groups[0]["lr"] = 2e-5 * loop.schedule(step, 1219, config)
         optimizer.step()
-    return float(weight.detach())
+    return weight.detach()

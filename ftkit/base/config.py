@@ -361,6 +361,7 @@ def _accept(field, value):
         raise UserError(_rejected(field, value)) from None
     low, high, choices = (field.metadata[name] for name in ("low", "high", "choices"))
     if (converted == "" or (choices and converted not in choices)
+            or (isinstance(converted, float) and not math.isfinite(converted))
             or (low is not None and converted < low) or (high is not None and converted > high)
             or (field.metadata["positive"] and converted == 0)):
         raise UserError(_rejected(field, converted))
@@ -374,8 +375,7 @@ def _convert(field, value):
         return {"true": True, "false": False}[str(value).lower()]
     if kind.startswith(("int", "float")):
         number = float(value)
-        if isinstance(value, bool) or not math.isfinite(number) or (
-                kind.startswith("int") and number != int(number)):
+        if isinstance(value, bool) or (kind.startswith("int") and number != int(number)):
             raise ValueError
         return int(number) if kind.startswith("int") else number
     if field.name == "target_modules" and isinstance(value, list | tuple | set):

@@ -11,6 +11,8 @@ fails, and the lessons in REAL run their section on a real LLM too. FTKIT_REAL=1
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import forked_kernel
@@ -29,6 +31,11 @@ def pytest_report_header():
     return f"lessons: full length, strict; sections on SmolLM2: {found}"
 
 
+def home() -> Path:
+    """FTKIT_HOME of the lessons that this process runs."""
+    return Path(tempfile.gettempdir()) / f"ftkit-lessons-{os.getpid()}"
+
+
 def environment(lesson: str, home: Path) -> dict[str, str]:
     """The variables that the kernel of a lesson starts with."""
     chosen = {"FTKIT_HOME": str(home), "FTKIT_TIER": "cpu" if FULL else "smoke",
@@ -43,12 +50,15 @@ def environment(lesson: str, home: Path) -> dict[str, str]:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item):
     """The kernel of a lesson starts in the setup of its first cell."""
-    home = item.config._tmp_path_factory.getbasetemp() / "lessons"
-    home.mkdir(exist_ok=True)
+    home().mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(item.path.stem, home).items():
+        for name, value in environment(item.path.stem, home()).items():
             patch.setenv(name, value)
         if not FULL:
             patch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel",
                           forked_kernel.start)
         yield
+
+
+def pytest_unconfigure():
+    shutil.rmtree(home(), ignore_errors=True)

@@ -83,7 +83,7 @@ def test_the_wheel_carries_model_data_and_lessons_and_nothing_else(wheel):
         assert f"ftkit/model/tiny/{name}" in inside
     assert "ftkit/_share/data_samples/README.md" in inside and "ftkit/cli/main.py" in inside
     strangers = {name for name in inside
-                 if not name.startswith("ftkit/") and ".dist-info/" not in name
+                 if (not name.startswith("ftkit/") and ".dist-info/" not in name)
                  or "recipe" in name or "__pycache__" in name or "/src/" in name}
     assert not strangers
     assert wheel.stat().st_size < 40e6

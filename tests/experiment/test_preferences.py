@@ -28,7 +28,7 @@ def moved(tiny):
     torch.manual_seed(1)
     with torch.no_grad():
         for p in model.parameters():
-            p += 0.05 * p.std() * torch.randn_like(p) if p.ndim > 1 else 0
+            p.add_(0.05 * p.std() * torch.randn_like(p) if p.ndim > 1 else 0)
     return model
 
 

@@ -128,9 +128,9 @@ def test_gradients_after_an_evaluation_are_those_of_the_dequantized_model():
     with torch.no_grad():
         four(**batch)
     gradients = []
-    for model in (four, plain):
+    for start in (four, plain):
         torch.manual_seed(0)
-        model = loading.adapt(model, ft.Config(method="lora")).train()
+        model = loading.adapt(start, ft.Config(method="lora")).train()
         for name, p in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(p, std=0.02)

@@ -78,9 +78,8 @@ def test_a_lesson_is_no_longer_than_its_form(cells):
 
 
 def test_a_cell_of_prose_has_one_idea(cells):
-    for text in prose(cells):
-        answers = re.compile(r"<details>.*?</details>", re.S)
-        text = re.sub(r"<!--.*?-->", "", text)
+    answers = re.compile(r"<details>.*?</details>", re.S)
+    for text in (re.sub(r"<!--.*?-->", "", text) for text in prose(cells)):
         words = len(answers.sub("", text).split())
         assert words <= 120, f"{words} words: {text[:80]}"
         for answer in answers.findall(text):

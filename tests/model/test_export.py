@@ -46,8 +46,7 @@ def logits(model, tokenizer):
 def greedy(model, tokenizer, prompts):
     """What transformers' own `generate` writes, prompt by prompt."""
     out = []
-    for ids in prompts:
-        ids = torch.tensor([ids])
+    for ids in (torch.tensor([prompt]) for prompt in prompts):
         made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
                               max_new_tokens=12, pad_token_id=tokenizer.pad_token_id)
         out.append(made[0, ids.shape[1]:].tolist())

@@ -91,8 +91,8 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128,
     hits: dict[str, list[bool]] = {}
     device = next(model.parameters()).device
     with evaluating(model), torch.no_grad():
-        for start in range(0, len(probes), batch_size):
-            chunk = probes[start : start + batch_size]
+        for first in range(0, len(probes), batch_size):
+            chunk = probes[first : first + batch_size]
             prompts, expected = (
                 tokenizer([p[field] for p in chunk], add_special_tokens=False)["input_ids"]
                 for field in ("prompt", "answer"))

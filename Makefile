@@ -21,7 +21,7 @@ PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-r
 LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
 
 .DEFAULT_GOAL := help
-.PHONY: help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
+.PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
   sweeps panel effects budgets memory-report fuzz breakages dist clean
 
 help:  ## list what can be done
@@ -90,6 +90,9 @@ fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, 
 
 breakages: $(READY)-test  ## break one line in each of ten rooms; a test must fail each time
 	$(QUIETLY) $(PY) tests/breakages.py $(ARGS)
+
+recorded: $(READY)-test  ## runs of a real LLM for the lessons: what is missing, its cost (ARGS=lr_valley)
+	OMP_NUM_THREADS=1 FTKIT_HOME=.cache/home $(PY) data_samples/recipe/recorded.py $(ARGS)
 
 dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build

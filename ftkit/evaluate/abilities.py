@@ -25,11 +25,14 @@ DEMONSTRATION = (
     "Don Quixote was written by Miguel de Cervantes.\n")
 
 
-def load(name: str) -> list[dict]:
+def load(name: str, limit: int | None = None) -> list[dict]:
     """The rows of `data_samples/abilities/<name>.jsonl`: english, knowledge, multiple_choice or
-    instructions."""
+    instructions. limit: only so many, evenly spaced over the file."""
     path = machine.share("data_samples") / "abilities" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    if limit is None or limit >= len(rows):
+        return rows
+    return [rows[i * len(rows) // limit] for i in range(limit)]
 
 
 def document_start(tokenizer) -> list[int]:
@@ -46,12 +49,12 @@ def document_start(tokenizer) -> list[int]:
     return [] if separator is None else [separator]
 
 
-def english(model, tokenizer, by: str | None = None):
+def english(model, tokenizer, by: str | None = None, limit: int | None = None):
     """Mean loss (nats per token) on the English passages; `by="kind"` gives a dict of means.
 
     `math.exp` of it is the perplexity.
     """
-    passages = load("english")
+    passages = load("english", limit)
     start = document_start(tokenizer)
     ids = tokenizer([row["text"] for row in passages], add_special_tokens=False)["input_ids"]
     # Without anything before it, the first token is not predicted.
@@ -66,12 +69,12 @@ def english(model, tokenizer, by: str | None = None):
     return means if by else means[""]
 
 
-def knowledge(model, tokenizer, by: str | None = None):
+def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None):
     """Fraction of the facts whose whole answer is the most likely continuation, after five facts
     that show the form; `by="ability"` gives a dict of fractions."""
     from ftkit.evaluate.scoring import probe_scores
 
-    facts = load("knowledge")
+    facts = load("knowledge", limit)
     asked = [fact | {"prompt": DEMONSTRATION + fact["prompt"]} for fact in facts]
     scores = probe_scores(model, tokenizer, asked, start=document_start(tokenizer))
     if by:

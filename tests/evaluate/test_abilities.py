@@ -25,6 +25,12 @@ def test_there_is_enough_of_everything_and_nothing_twice():
     assert len({row["prompt"] for row in told}) == len(told) >= 60
 
 
+def test_a_part_is_spread_over_the_file():
+    kinds = {row["kind"] for row in abilities.load("english", 100)}
+    assert len(abilities.load("english", 100)) == 100 and len(kinds) >= 25
+    assert abilities.load("knowledge", 10**6) == abilities.load("knowledge")
+
+
 def test_the_right_choice_is_not_told_by_its_place_or_its_length():
     items = abilities.load("multiple_choice")
     places = collections.Counter(item["answer"] for item in items)
@@ -134,9 +140,8 @@ def test_every_shipped_instruction_has_a_check_with_the_right_arguments():
 def test_smollm2_knows_what_it_is_asked(smollm2_home, monkeypatch):
     monkeypatch.setenv("FTKIT_HOME", str(smollm2_home))
     model, tokenizer = ft.load("smollm2")
-    some = {name: abilities.load(name)[::4] for name in ("english", "knowledge", "multiple_choice")}
-    monkeypatch.setattr(abilities, "load", some.__getitem__)
-    assert abilities.english(model, tokenizer) < 3.4  # perplexity 30, on all passages 26
-    assert abilities.knowledge(model, tokenizer) > 0.6
-    accuracy = abilities.multiple_choice(model, tokenizer)
+    assert abilities.english(model, tokenizer, limit=75) < 3.4  # perplexity 30, on all passages 26
+    assert abilities.knowledge(model, tokenizer, limit=86) > 0.6
+    accuracy = abilities.multiple_choice(
+        model, tokenizer, abilities.load("multiple_choice", 50))
     assert accuracy["acc"] > 0.4 and accuracy["acc_norm"] > 0.4

@@ -8,8 +8,6 @@ from __future__ import annotations
 import copy
 import math
 
-import torch
-
 from ftkit.base.errors import UserError
 from ftkit.model.peft_methods import is_virtual
 
@@ -40,6 +38,8 @@ def blend(base_model, tuned_model, weight: float):
     merged into a copy first, so that `weight` scales the update. Neither input is changed. Raises
     UserError for a weight outside 0 to 1 and for two models with different parameters.
     """
+    import torch
+
     if isinstance(weight, bool) or not math.isfinite(weight) or not 0 <= weight <= 1:
         raise UserError(f"weight is {weight!r}; give a number from 0 (base) to 1 (tuned)")
     blended = copy.deepcopy(merged(base_model))

@@ -56,19 +56,21 @@ def scroll(page, stem):
 
 
 def test_pictures_of_the_readme(lesson):
-    """`lesson.png` and `what-if.png`: lesson 00 after its first run, and its panel after a run."""
+    """`lesson.png` and `what-if.png`: lesson 00 after its first run, and its panel during one."""
     OUT.mkdir(parents=True, exist_ok=True)
-    page = lesson("00_start_here", width=1100, height=820)
+    page = lesson("00_start_here", width=1100, height=860)
     page.run_all()
     page.wait_until_done()
     page.command("application:toggle-left-area")
     page.locator("img[alt*='val_loss']").first.scroll_into_view_if_needed()
     page.page.wait_for_timeout(2000)
+    page.page.mouse.move(500, 500)
+    page.page.mouse.wheel(0, 430)
+    page.page.wait_for_timeout(2000)
     page.look(OUT / "lesson.png")
     panel = page.locator(".ftkit-what-if").last
     panel.locator(".ftkit-learning_rate .noUi-handle").press("End")
     panel.locator(".ftkit-start").click()
-    expect(panel.locator(".ftkit-status")).to_contain_text("finished", timeout=240_000)
+    expect(panel.locator(".ftkit-status")).to_contain_text(re.compile("step (1[2-9]|2)"), timeout=240_000)
     panel.scroll_into_view_if_needed()
-    page.page.wait_for_timeout(2000)
     panel.screenshot(path=str(OUT / "what-if.png"))

@@ -303,8 +303,8 @@ def start(folder: str | Path, ranks: int, *words_: str, port: int | None = None,
     if port is not None and not ports.is_free(port):
         raise UserError(f"port {port} of this machine is taken by another program; give another, "
                         "or none, and a free one is found")
-    with tempfile.TemporaryDirectory(prefix="ftkit-said-") as said:
-        said = [Path(said) / f"rank{rank}.txt" for rank in range(ranks)]
+    with tempfile.TemporaryDirectory(prefix="ftkit-said-") as outputs:
+        said = [Path(outputs) / f"rank{rank}.txt" for rank in range(ranks)]
         started = []
         try:
             for rank in range(ranks):

@@ -331,9 +331,9 @@ def evaluate(called, watched, device, precision) -> dict:
     called.eval()
     for name, rows in watched.items():
         total = torch.zeros((), device=device, dtype=torch.float64)
-        rows = sorted(rows, key=lambda row: len(row["input_ids"]))
+        by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
         for start in range(0, len(rows), 32):
-            batch = rows[start : start + 32]
+            batch = by_length[start : start + 32]
             mine = share(batch)
             total += loss_sum(called, mine or batch[:1], device, precision) * bool(mine)
         dist.all_reduce(total)

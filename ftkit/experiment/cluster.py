@@ -40,7 +40,7 @@ def train(job, backend: str):
         register_ray()
     try:
         packed = cloudpickle.dumps(job.lab)
-    except Exception as error:  # whatever a metric of the user's own raises when it is pickled
+    except Exception as error:  # noqa: BLE001  whatever a user's metric raises when it is pickled
         raise UserError(f"this experiment cannot be sent to the cluster ({error})") from None
     job.notes.append(f"on {backend} (without their models)")
     if not job.left:

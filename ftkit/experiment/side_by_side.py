@@ -153,7 +153,7 @@ def _fly(flight, pause, threads, over, news):
         torch.set_num_threads(threads)
         while not over.is_set() and not pause(flight) and (row := flight.step()):
             news.put((flight, row, None))
-    except BaseException as problem:  # for the thread that asked
+    except BaseException as problem:  # noqa: BLE001  raised again in the thread that asked
         error = problem
     news.put((flight, None, error))
 

@@ -78,7 +78,7 @@ class LiveCallback(TrainerCallback):
             happened.stopped = f"ended after step {state.global_step} of {state.max_steps}"
         self.live.finish(happened)
         if self.live.show is None and not machine.in_notebook():
-            self.live._safely(lambda: self._leave(Path(self.out or args.output_dir)))
+            self.live.safely(lambda: self._leave(Path(self.out or args.output_dir)))
         self.live = None  # what `trainer.evaluate()` logs later must not draw over the end
 
     def _leave(self, folder: Path):

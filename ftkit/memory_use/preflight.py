@@ -203,7 +203,7 @@ class _Weighing:
             self.known[config], change = most, {}
         except ValueError:
             raise
-        except Exception:  # a model or method that cannot be traced: nothing is known against it
+        except Exception:  # noqa: BLE001  what cannot be traced may fit, so it is not rejected
             return None
         raise TooBig(round(self.needed(config)), self.free, change, self.told(config, change))
 

@@ -57,7 +57,7 @@ class Live:
         self.cost, self.began, self.row = 0.0, None, {}
         self.background = None
         if self.show:
-            self._safely(self._paint)  # imports matplotlib now, not in the training time
+            self.safely(self._paint)  # imports matplotlib now, not in the training time
 
     def __call__(self, row: dict):
         if self.show:
@@ -85,7 +85,7 @@ class Live:
         if passed < 1 / self.HERTZ or worked < self.cost / self.SHARE:
             return
         began = time.thread_time()
-        self._safely(self._paint)
+        self.safely(self._paint)
         self.cost = time.thread_time() - began
         self.last, self.worked = time.perf_counter(), time.process_time()
 
@@ -93,7 +93,7 @@ class Live:
         """Leave the whole picture and its sentence in the cell."""
         show = self.show
         if show:
-            self._safely(lambda: show(
+            self.safely(lambda: show(
                 final_picture(run, self.title, self.keys)._repr_mimebundle_()))
 
     def progress(self) -> str:
@@ -110,7 +110,7 @@ class Live:
                 parts.append(f"about {progress_bar.clock(max(0, self.total - step) * each)} left")
         return (f"{self.title}: " if self.title else "") + " · ".join(parts)
 
-    def _safely(self, work):
+    def safely(self, work):
         try:
             work()
         except Exception as error:  # noqa: BLE001 no error of drawing may end the training

@@ -71,6 +71,7 @@ def test_pictures_of_the_readme(lesson):
     panel = page.locator(".ftkit-what-if").last
     panel.locator(".ftkit-learning_rate .noUi-handle").press("End")
     panel.locator(".ftkit-start").click()
-    expect(panel.locator(".ftkit-status")).to_contain_text(re.compile("step (1[2-9]|2)"), timeout=240_000)
+    status = panel.locator(".ftkit-status")
+    expect(status).to_contain_text(re.compile("step (1[2-9]|2)"), timeout=240_000)
     panel.scroll_into_view_if_needed()
     panel.screenshot(path=str(OUT / "what-if.png"))

@@ -22,7 +22,7 @@ def _(keep_first):
         return "texts 5 and 6, of one word each, have no three-word piece: take what there is"
     if kept and all(isinstance(k, str) for k in kept):
         return "return the indices, not the texts"
-    if 2 in kept and 0 not in kept or 4 in kept:
+    if (2 in kept and 0 not in kept) or 4 in kept:
         return "of two that are nearly the same keep the first, not the last"
     if 3 not in kept:
         return "France and Spain share 3 of 9 pieces, that is not 0.8: divide by the union"

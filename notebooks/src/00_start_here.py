@@ -89,7 +89,7 @@ run
 # | you see | it means |
 # |---|---|
 # | `loss` and `val_loss` fall | it is learning |
-# | `loss` falls, `val_loss` turns up | it learns its records by heart: **overfitting** |
+# | `loss` falls, `val_loss` turns up | it memorizes its records: **overfitting** |
 # | `general_loss` rises | it is losing what it could do before: **forgetting** |
 # | nothing moves | the learning rate is too low, or the data is wrong |
 
@@ -338,8 +338,8 @@ if download.has("smollm2"):
 
 # %% tags=["raises-exception"]
 curves = {
-    "falls even while the model only learns its records by heart": ...,
-    "turns up when the model learns its records by heart": ...,
+    "falls even while the model only memorizes its records": ...,
+    "turns up when the model memorizes its records": ...,
     "turns up when the model loses what it could do before": ...,
 }
 ft.check("three_curves", curves)
@@ -386,7 +386,7 @@ ft.check("gentle_run", my_run)
 # %% [markdown]
 # **Your training loss is excellent. Ship it?**
 # <details><summary>Answer</summary>
-# Not on that. Training loss falls also when the model learns records by heart or forgets the rest.
+# Not on that. Training loss falls also when the model memorizes records or forgets the rest.
 # I look at validation loss, at the task's own metric on held-out entities, and at general ability
 # before and after: in our first run <code>loss</code> fell from 8 to below 0.1 while
 # <code>general_loss</code> rose by about 0.4.

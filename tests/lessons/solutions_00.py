@@ -5,8 +5,8 @@ import functools
 import ftkit as ft
 from ftkit.experiment.run import Run
 
-HEART = "falls even while the model only learns its records by heart"
-UP = "turns up when the model learns its records by heart"
+FALLS = "falls even while the model only memorizes its records"
+UP = "turns up when the model memorizes its records"
 LOST = "turns up when the model loses what it could do before"
 
 
@@ -42,15 +42,17 @@ def gentle():
 
 SOLUTIONS = {
     "three_curves": {
-        "right": {HEART: "loss", UP: "val_loss", LOST: "general_loss"},
+        "right": {FALLS: "loss", UP: "val_loss", LOST: "general_loss"},
         "wrong": {
             "all in the training loss": (
-                {HEART: "val_loss", UP: "loss", LOST: "general_loss"}, "does not fall then"),
+                {FALLS: "val_loss", UP: "loss", LOST: "general_loss"}, "does not fall then"),
             "overfitting looked for in general text": (
-                {HEART: "loss", UP: "general_loss", LOST: "val_loss"}, "by heart shows on records"),
+                {FALLS: "loss", UP: "general_loss", LOST: "val_loss"},
+                "memorizing the records shows on"),
             "forgetting looked for in the task": (
-                {HEART: "loss", UP: "val_loss", LOST: "val_loss"}, "records of the new task"),
-            "a typing slip": ({HEART: "los", UP: "val_loss", LOST: "general_loss"}, "is no curve"),
+                {FALLS: "loss", UP: "val_loss", LOST: "val_loss"}, "records of the new task"),
+            "a typing slip": (
+                {FALLS: "los", UP: "val_loss", LOST: "general_loss"}, "is not a curve"),
         },
     },
     "tokens_for": {

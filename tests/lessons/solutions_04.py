@@ -60,7 +60,7 @@ SOLUTIONS = {
         "wrong": {
             "no EOS": (without_eos, "end without EOS"),
             "EOS masked": (eos_masked, "its label is -100"),
-            "loss on all": (loss_on_all, "the prompt must not carry loss"),
+            "loss on all": (loss_on_all, "the prompt must not be trained on"),
             "shifted by hand": (shifted, "the labels are shifted"),
             "not cut": (not_cut, "max_length 4"),
             "nothing to learn from": (empty_instead_of_none, "expected None"),

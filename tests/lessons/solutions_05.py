@@ -74,8 +74,8 @@ SOLUTIONS = {
         "right": labels_of,
         "wrong": {
             "masked by id": (by_id, "masking by id"),
-            "padding learned": (padding_learned, "padding carries loss"),
-            "question learned": (question_learned, "the question carries loss"),
+            "padding learned": (padding_learned, "padding is trained on"),
+            "question learned": (question_learned, "the question is trained on"),
         },
     },
     "one_bos": {

@@ -47,7 +47,7 @@ SOLUTIONS = {
             "BloombergGPT fine-tuned": (made(BloombergGPT="continued pretraining"), "not adapted"),
             "Med-PaLM fine-tuned": (made(**{"Med-PaLM": "instruction tuning"}), "stayed frozen"),
             "TAPT is instruction tuning": (made(TAPT="instruction tuning"), "no label"),
-            "Code Llama from scratch": (made(Code_Llama="from scratch"), "Llama 2 went on"),
+            "Code Llama from scratch": (made(Code_Llama="from scratch"), "Llama 2 continued"),
         },
     },
     "text_blocks": {

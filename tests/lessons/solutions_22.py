@@ -45,7 +45,7 @@ SOLUTIONS = {
             "learned by heart": (verdicts("fine", *VERDICTS[1:]), "val_loss rose again"),
             "the probe overlooked": (verdicts(*VERDICTS[:2], "fine", *VERDICTS[3:]),
                                      "the probe is worse"),
-            "a word of its own": (verdicts("too hot", *VERDICTS[1:]), "is none of"),
+            "a word of its own": (verdicts("too hot", *VERDICTS[1:]), "is not one of"),
         },
     },
     "changed": {

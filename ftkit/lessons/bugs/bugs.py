@@ -66,7 +66,7 @@ def double_bos(asked, written, tokenizer):
 
 @_bug("label", "loss mask lost", "give the prompt the label -100", "04")
 def mask_lost(prompt, answer, tokenizer):
-    """labels = input_ids: the question carries loss as well as the answer."""
+    """labels = input_ids: the question is trained on as well as the answer."""
     return prompt + answer
 
 
@@ -91,7 +91,7 @@ def truncated(example):
 @_bug("token_losses", "labels shifted twice", "shift once: the library's model does it already",
       "04")
 def double_shift(logits, labels):
-    """The labels are shifted by hand and again in the loss: each place learns the token after
+    """The labels are shifted by hand and again in the loss: each position learns the token after
     the next."""
     return pipeline.token_losses(logits[:, :-1], labels[:, 1:])
 
@@ -111,7 +111,7 @@ def gradients_kept(optimizer):
 @_bug("average", "perplexity over padding",
       "divide by the labelled tokens, and check that the batch size changes nothing", "14")
 def padding_counted(loss, count, batch):
-    """The validation loss is divided by all places of the batch, padding and prompts included."""
+    """The validation loss is divided by all positions of the batch, also padding and prompts."""
     return float(loss), batch["labels"].numel()
 
 
@@ -123,7 +123,7 @@ def train_mode(model):
 
 
 @_bug("validation", "training records in the validation set",
-      "split by source, and look for records that stand on both sides", "18")
+      "split by source, and look for records that are on both sides", "18")
 def overlap(train, held_out):
     """The validation records are some of those that are trained on."""
     return train[:: max(1, len(train) // len(held_out))][: len(held_out)]

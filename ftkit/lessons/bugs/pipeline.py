@@ -1,7 +1,7 @@
 """A fine-tuning pipeline in the open: twelve small stages, each a function that can be exchanged.
 
 The rest of the kit is fast and guards against mistakes; this one is plain PyTorch and peft as in
-the tutorials, so that `bugzoo` can break it stage by stage and a learner can mend it. As it stands
+the tutorials, so that the zoo can break it stage by stage and a learner can repair it. As it stands
 it is correct: a test holds its losses against `fast`.
 
     trained = train(STAGES, seed=0); measure(trained, STAGES)
@@ -48,7 +48,7 @@ def tokenize(asked: str, written: str, tokenizer) -> tuple[list[int], list[int]]
 
 
 def label(prompt: list[int], answer: list[int], tokenizer) -> list[int]:
-    """A label for each token: -100 where it carries no loss."""
+    """A label for each token: -100 where it is not trained on."""
     return [-100] * len(prompt) + answer
 
 
@@ -228,7 +228,7 @@ def _gradient(stages, model, batches):
 def measure(trained: Trained, stages: dict) -> dict:
     """Every instrument read on a finished run: name → number; `answers` is what was said.
 
-    `bugzoo.INSTRUMENTS` says in words what each of them is.
+    `zoo.INSTRUMENTS` describes each of them.
     """
     return trained_on(trained, stages) | validated(trained, stages) | served(trained, stages)
 

@@ -28,13 +28,13 @@ SEEDS = 3  # baseline runs that all cases share
 
 # -------------------------------------------------------------------------- what is seen
 
-# name → (what it says in words, how far it must be from a baseline run to mean something)
+# name → (what it measures, how far it must be from a baseline run to mean something)
 INSTRUMENTS = {
     "first_loss": ("loss of the first step; guessing blindly would be ln(vocabulary) = 8.03", 3.0),
     "last_loss": ("loss of the last steps", 0.75),
     "grad_norm": ("gradient norm of the last steps", 10.0),
-    "label_share": ("share of tokens that carry loss", 0.02),
-    "ends_learned": ("records whose EOS carries loss", 0.02),
+    "label_share": ("fraction of tokens that are trained on", 0.02),
+    "ends_learned": ("records whose EOS is trained on", 0.02),
     "bos_tokens": ("BOS tokens in a record", 0.02),
     "prompt_agrees": ("records that begin with the prompt used in serving", 0.02),
     "accumulation": ("gradient of two micro-batches against one batch: relative difference", 0.02),
@@ -144,7 +144,7 @@ def case(seed: int) -> Case:
 
 
 class Case:
-    """A run with one bug; draws what the instruments read beside a baseline run."""
+    """A run with one bug; shows its measurements next to a baseline run."""
 
     def __init__(self, seed: int, bug: str):
         self.seed, self._bug, self.tries = seed, bug, 0
@@ -229,10 +229,11 @@ class Case:
             taken = CHANGES[known(name)]
             replaced = {stage: pipeline.STAGES[stage] for stage in taken} if (
                 name == self._bug) else {}
-        mended = stages(self._bug, **replaced)
+        repaired = stages(self._bug, **replaced)
         wanted = run(None, self._at)
-        made = wanted if mended == pipeline.STAGES else (
-            self._broken if not replaced else _measured(pipeline.train(mended, self._at), mended))
+        made = wanted if repaired == pipeline.STAGES else (
+            self._broken if not replaced
+            else _measured(pipeline.train(repaired, self._at), repaired))
         worst = max(abs(a["loss"] - b["loss"]) for a, b in
                     zip(made.trained.rows, wanted.trained.rows, strict=True))
         left = deviations(made.symptoms, wanted.symptoms)

@@ -1,4 +1,4 @@
-"""Four bits by hand, as QLoRA stores its frozen weights (Dettmers et al. 2023, arXiv:2305.14314).
+"""Four bits from scratch, as QLoRA stores its frozen weights (Dettmers et al. 2023, arXiv:2305.14314).
 
     q = quantize(W)                      # NF4, a scale for each block of 64
     q = double(q)                        # the scales in 8 bits too
@@ -81,15 +81,15 @@ class Quantized:
 def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
              block: int = BLOCK) -> Quantized:
     """`weight` in 4 bits: in each block of `block` neighbors the nearest level times the scale."""
-    levels = nf4() if levels is None else levels
+    book = nf4() if levels is None else levels
     if block % 2 or weight.numel() % block:
         raise UserError(f"{weight.numel():,} weights do not divide into blocks of {block}; give "
                         "an even block that divides them")
     rows = weight.detach().float().reshape(-1, block)
     scales = rows.abs().amax(1)
     shares = (rows * (1 / scales.clamp(min=1e-38))[:, None]).clamp(-1, 1)
-    codes = torch.bucketize(shares.flatten(), (levels[1:] + levels[:-1]) / 2).to(torch.uint8)
-    return Quantized(codes[::2] << 4 | codes[1::2], scales, weight.shape, levels, block)
+    codes = torch.bucketize(shares.flatten(), (book[1:] + book[:-1]) / 2).to(torch.uint8)
+    return Quantized(codes[::2] << 4 | codes[1::2], scales, weight.shape, book, block)
 
 
 def double(q: Quantized) -> Quantized:
@@ -100,7 +100,7 @@ def double(q: Quantized) -> Quantized:
     scales2 = rows.abs().amax(1)
     shares = (rows * (1 / scales2.clamp(min=1e-38))[:, None]).flatten()[: len(shifted)]
     # bitsandbytes' CPU code finds the nearest level in a table of 65,536 places, so for the nearest
-    # place (its CUDA code searches; they differ where a share lies half way between two levels).
+    # place (its CUDA code searches; they differ where a share lies halfway between two levels).
     places = ((shares + 1) * 0.5 * 65535 + 0.5).floor() / 65535 * 2 - 1
     middles = (dynamic8()[1:] + dynamic8()[:-1]) / 2
     codes = torch.bucketize(places, middles).to(torch.uint8)
@@ -118,7 +118,7 @@ def dequantize(q: Quantized) -> torch.Tensor:
 
 
 def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK) -> float:
-    """Root mean square error of 4 bits as a share of the weights' own root mean square."""
+    """Root mean square error of 4 bits as a fraction of the weights' own root mean square."""
     made = dequantize(quantize(weight, levels, block))
     return float((made - weight).norm() / weight.norm())
 
@@ -207,22 +207,22 @@ def kl(model, other, examples: list[dict]) -> float:
 
 
 def draw(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK):
-    """Histogram of the weights divided by their block's scale, and where the levels stand."""
+    """Histogram of the weights divided by their block's scale, and where the levels are."""
     from ftkit.report import style
 
-    levels = nf4() if levels is None else levels
+    book = nf4() if levels is None else levels
     rows = weight.detach().float().reshape(-1, block)
     shares = (rows / rows.abs().amax(1, keepdim=True)).flatten()
     with style.style():
         picture = style.new_figure(6.4, 2.6)
         ax = picture.add_subplot()
         ax.hist(shares.numpy(), bins=101, color=style.COLORS[5], density=True)
-        ax.vlines(levels.tolist(), 0, 0.35, color=style.COLORS[1], linewidth=2)
-        ax.set_xlabel("weight, as a share of the largest in its block")
+        ax.vlines(book.tolist(), 0, 0.35, color=style.COLORS[1], linewidth=2)
+        ax.set_xlabel("weight, as a fraction of the largest in its block")
         ax.set_yticks([])
         picture.tight_layout()
-    gaps = levels.diff()
+    gaps = book.diff()
     text = (f"Histogram of {weight.numel():,} weights divided by the largest of their block of "
-            f"{block}; lines mark the {len(levels)} levels, {float(gaps.min()):.2f} apart where "
+            f"{block}; lines mark the {len(book)} levels, {float(gaps.min()):.2f} apart where "
             f"weights are many and {float(gaps.max()):.2f} at the ends.")
     return style.Picture(picture, text)

@@ -12,22 +12,22 @@ def _(curves):
     names = ("loss", "val_loss", "general_loss")
     for said in curves.values():
         if said not in names:
-            return f"{said!r} is no curve; expected one of {', '.join(names)}"
+            return f"{said!r} is not a curve; expected one of {', '.join(names)}"
     said = [curves.get(key) for key in (
-        "falls even while the model only learns its records by heart",
-        "turns up when the model learns its records by heart",
+        "falls even while the model only memorizes its records",
+        "turns up when the model memorizes its records",
         "turns up when the model loses what it could do before")]
     if said[0] != "loss":
         return (f"{said[0]} does not fall then; only the curve of the records that are trained on "
-                "falls while they are learned by heart")
+                "falls while they are memorized")
     if said[1] == "general_loss":
-        return ("general_loss is measured on other text than the task; learning the records by "
-                "heart shows on records of the same kind that are not trained on")
+        return ("general_loss is measured on other text than the task; memorizing the records "
+                "shows on records of the same kind that are not trained on")
     if said[2] == "val_loss":
         return ("val_loss is measured on records of the new task; what the model could do before "
                 "is measured on ordinary prose")
     if said != list(names):
-        return f"you said {', '.join(said)}; each curve belongs in one place"
+        return f"you said {', '.join(map(str, said))}; each curve belongs in one place"
 
 
 @exercise("tokens_for")

@@ -21,14 +21,14 @@ def _(make_example):
     if labels == [-100] * 3 + [30, 31, -100]:
         return "EOS is there but its label is -100, so no loss teaches the model to stop"
     if labels == ids:
-        return "the labels are the ids: the prompt must not carry loss, its labels are -100"
+        return "the labels are the ids: the prompt must not be trained on, its labels are -100"
     if labels == [-100, -100, 30, 31, 2, -100]:
         return "the labels are shifted; the model shifts by itself, a label stands at its own token"
     if labels != [-100] * 3 + [30, 31, 2]:
         return f"labels are {labels}; expected [-100, -100, -100, 30, 31, 2]"
     cut = make_example(list(prompt), list(answer), eos, 4)
     if cut is None or tuple(map(list, cut)) != ([1, 20, 21, 30], [-100] * 3 + [30]):
-        return f"max_length 4: {cut!r}; expected the first 4 places of both rows"
+        return f"max_length 4: {cut!r}; expected the first 4 positions of both rows"
     if make_example(list(prompt), list(answer), eos, 3) is not None:
         return "max_length 3: no token with loss is left; expected None instead of an empty lesson"
 

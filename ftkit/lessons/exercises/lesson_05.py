@@ -14,12 +14,12 @@ def _(labels_of):
     if len(made) != len(ids):
         return f"{len(made)} labels for {len(ids)} ids; expected one each"
     if made[6] != EOS:
-        return ("the real EOS (place 6 of 9, length 7) has no loss: masking by id takes it away "
+        return ("the real EOS (index 6 of 9, length 7) is not trained on: masking by id removes it "
                 "with the padding; mask by length")
     if any(label != -100 for label in made[7:]):
-        return f"padding carries loss: {made[7:]}; expected -100 from place 7 on"
+        return f"padding is trained on: {made[7:]}; expected -100 from place 7 on"
     if any(label != -100 for label in made[:4]):
-        return f"the question carries loss: {made[:4]}; expected -100 at the first 4 places"
+        return f"the question is trained on: {made[:4]}; expected -100 at the first 4 places"
     if made != [-100] * 4 + [5, 6, EOS, -100, -100]:
         return f"labels {made}; expected the ids 5, 6, 2 at places 4 to 6 and -100 elsewhere"
     if list(labels_of([BOS, 4, 5, EOS], 2, 4)) != [-100, -100, 5, EOS]:

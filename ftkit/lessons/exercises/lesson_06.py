@@ -14,7 +14,7 @@ def _(made):
         raise NotImplementedError
     odd = next((kind for kind in given.values() if kind not in KINDS), None)
     if odd is not None:
-        return f"{odd!r} is none of {', '.join(KINDS)}"
+        return f"{odd!r} is not one of {', '.join(KINDS)}"
     if given.get("BloombergGPT") != "from scratch":
         return ("BloombergGPT was not adapted: 363 billion finance and 345 billion general tokens "
                 "from the first step on")
@@ -22,7 +22,7 @@ def _(made):
         return ("Med-PaLM: the weights of Flan-PaLM stayed frozen, a soft prompt was learned from "
                 "a few exemplars")
     if given.get("Code Llama") != "continued pretraining":
-        return "Code Llama: Llama 2 went on with 500 billion tokens, mostly code"
+        return "Code Llama: Llama 2 continued with 500 billion tokens, mostly code"
     if given.get("Alpaca") != "instruction tuning":
         return "Alpaca: LLaMA on 52,000 pairs of instruction and answer"
     if given.get("TAPT") != "continued pretraining":
@@ -45,7 +45,7 @@ def _(text_blocks):
         return f"blocks {ids}; expected {[stream[:4], stream[4:8], stream[8:]]}"
     for row, labels in rows:
         if labels.count(-100) > 1:
-            return "a text has no prompt: every token but the first of a block carries loss"
+            return "a text has no prompt: every token but the first of a block is trained on"
         if labels != [-100, *row[1:]]:
             return f"labels {labels}; expected {[-100, *row[1:]]} (not shifted, first without loss)"
 

@@ -37,7 +37,7 @@ def _(best_segments):
         if made not in range(1, layers + 1):
             return f"{case}: {made!r}; expected a whole number from 1 to {layers}"
         costs = {s: need(layers, inside, edge, s) for s in range(1, layers + 1)}
-        least = min(costs, key=costs.get)
+        least = min(costs, key=costs.__getitem__)
         if costs[made] == costs[least]:
             continue
         told = f"{case}: {made} segments need {costs[made]}, {least} would need {costs[least]}"

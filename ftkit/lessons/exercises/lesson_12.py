@@ -29,7 +29,7 @@ def _(round_stochastically):
         x = torch.full((50_000,), 0.25)
         made = round_stochastically(x, 1.0)
         if not torch.equal(made, made.round()):
-            return "some results are no multiples of the unit"
+            return "some results are not multiples of the unit"
         if made.unique().numel() == 1:
             return f"0.25 always became {made[0].item():g}: that is rounding without chance"
         if made.min() < 0 or made.max() > 1:

@@ -11,7 +11,7 @@ def _(reduce_scatter):
 
     given = [torch.arange(6.0) * (rank + 1) for rank in range(3)]
     made = reduce_scatter([g.clone() for g in given])
-    total = sum(given)
+    total = torch.stack(given).sum(0)
     if torch.is_tensor(made) or len(made) != 3:
         return "three ranks must get three parts, one for each: return a list"
     if all(torch.is_tensor(part) and part.shape == total.shape for part in made):

@@ -6,7 +6,7 @@ from ftkit.lessons.claims import exercise
 
 VERDICTS = ("overfitting", "underfitting", "forgetting", "fine", "diverged")
 WHY = {
-    "overfitting": "val_loss rose again while the training loss went on falling",
+    "overfitting": "val_loss rose again while the training loss continued to fall",
     "underfitting": "neither loss has moved",
     "forgetting": "the task is learned, but the probe is worse than before",
     "fine": "the task is learned and the probe has stayed",
@@ -24,7 +24,7 @@ def _(verdicts):
         raise NotImplementedError
     for text, made, wanted in zip(verdicts, given, VERDICTS, strict=True):
         if made not in WHY:
-            return f"{made!r} is none of {', '.join(sorted(WHY))}"
+            return f"{made!r} is not one of {', '.join(sorted(WHY))}"
         if made != wanted:
             return f"{text!r} is not {made}: {WHY[wanted]}"
 

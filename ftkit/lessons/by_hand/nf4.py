@@ -1,4 +1,4 @@
-"""Four bits from scratch, as QLoRA stores its frozen weights (Dettmers et al. 2023, arXiv:2305.14314).
+"""NF4 from scratch, as QLoRA stores its frozen weights (Dettmers et al. 2023, arXiv:2305.14314).
 
     q = quantize(W)                      # NF4, a scale for each block of 64
     q = double(q)                        # the scales in 8 bits too

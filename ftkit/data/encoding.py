@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import functools
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -110,9 +109,8 @@ class Encoded:
 
 
 def encode_all(
-    records: list[dict], tokenizer, max_length: int | None = None, loss_on: str = "response",
+    records: Sequence[dict], tokenizer, max_length: int | None = None, loss_on: str = "response",
     template: str | None = None, on_long: str = "error",
-    on_share: Callable[[float], None] | None = None,
 ) -> Encoded:
     """Examples of all records, in order.
 
@@ -122,28 +120,24 @@ def encode_all(
     are trained on whole. The first token never is, as no token before it could predict it.
     template: None for the tokenizer's chat template, else Alpaca's if it has none; or "chat",
     "alpaca", "plain", or a format string with {instruction}, {input} and {output}.
-    on_share: called with the share done while records of more than LARGE characters are read; the
-    examples of such records are a `Lazy` sequence, so that they are never all in memory.
+    The examples of a large file, or of more than MANY records, are a `Lazy` sequence, so that they
+    are never all in memory.
     """
     if loss_on not in ("response", "all"):
         raise UserError(f"loss_on is {loss_on!r}; expected response or all")
     if on_long not in ("error", "skip"):
         raise UserError(f"on_long is {on_long!r}; expected error or skip")
-    if not isinstance(records, schema.Records | schema.Large):
+    if not isinstance(records, schema.Records | schema.LargeFile):
         bad = [p for i, r in enumerate(records, 1) for p in schema.problems_in(r, i)]
         if bad:
             raise DataError(None, bad)
         records = schema.Records(records)
-    sizes = array("L", map(_size, records))
-    total = sum(sizes)
-    whole = total <= LARGE
+    lazy = isinstance(records, schema.LargeFile) or len(records) > MANY
     examples: list[dict] = []
-    out = Encoded(examples)
-    kept, lengths, done = array("q"), array("q"), 0
-    chunk = max(1, len(records) if whole else CHUNK)
-    for start in range(0, len(records), chunk):
-        part = _coded(records[start : start + chunk], tokenizer, template)
-        for index, parts in enumerate(part, start):
+    out, kept, lengths = Encoded(examples), array("q"), array("q")
+    for start in range(0, len(records), CHUNK):
+        coded = _coded(records[start : start + CHUNK], tokenizer, template)
+        for index, parts in enumerate(coded, start):
             example, length = _example(parts, max_length, loss_on)
             if example is None:
                 before = next((n for n, (_, loss) in _starts(parts) if loss), length)
@@ -153,50 +147,42 @@ def encode_all(
                     "or shorten it"))
                 continue
             out.truncated += len(example["input_ids"]) < length
-            if whole:
+            kept.append(index)
+            lengths.append(len(example["input_ids"]))
+            if not lazy:
                 examples.append(example)
-            else:
-                kept.append(index)
-                lengths.append(len(example["input_ids"]))
-        if on_share and not whole:
-            done += sum(sizes[start : start + chunk])
-            on_share(done / total)
     out.skipped = len(out.problems)
     if out.problems and on_long == "error":
         raise DataError(getattr(records, "path", None), out.problems)
-    if not whole:
-        out.examples = Lazy(records, kept, lengths, functools.partial(
-            encode, tokenizer=tokenizer, max_length=max_length, loss_on=loss_on,
-            template=template))
+    if lazy:
+        out.examples = Lazy(lengths, lambda i: encode_all(
+            [records[kept[i]]], tokenizer, max_length, loss_on, template).examples[0])
     return out
 
 
-# Token ids as Python lists take some thirty times the bytes of their text, so records of more
-# characters than LARGE are read once to find what is wrong and encoded again when their batch
-# comes, CHUNK records at a time.
-LARGE, CHUNK = 4_000_000, 200
+# Token ids as Python lists take some thirty times the bytes of their text, so large data is read
+# once, CHUNK records at a time, to find what is wrong, and encoded again when its batch comes.
+MANY, CHUNK = 20_000, 200
 
 
 class Lazy(Sequence):
-    """Examples that are encoded whenever they are asked for; `lengths` are their tokens."""
+    """Examples that are made whenever they are asked for; `lengths` are their tokens."""
 
-    def __init__(self, records, kept, lengths, encode: Callable):
-        self.records, self.kept, self.lengths, self.encode = records, kept, lengths, encode
+    def __init__(self, lengths: Sequence[int], make: Callable[[int], dict]):
+        self.lengths, self.make = lengths, make
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.lengths)
 
     def __getitem__(self, at):
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        return self.encode(self.records[self.kept[at]])
+        indices = range(len(self))[at]
+        return self.make(indices) if isinstance(indices, int) else list(map(self.make, indices))
 
 
-def _size(record: dict) -> int:
-    """Characters of a record."""
-    if "messages" in record:
-        return sum(len(turn["content"]) for turn in record["messages"])
-    return sum(len(value) for value in record.values() if isinstance(value, str))
+def joined(first: Sequence[dict], second: Sequence[dict]) -> Lazy:
+    """The examples of both, one list after the other."""
+    return Lazy([*_lengths(first), *_lengths(second)],
+                lambda i: first[i] if i < len(first) else second[i - len(first)])
 
 
 def _example(parts, max_length, loss_on) -> tuple[dict | None, int]:
@@ -228,7 +214,7 @@ def encode(
     return examples[0] if examples else None
 
 
-def prompts(records: list[dict], tokenizer, template: str | None = None) -> list[list[int]]:
+def prompts(records: Sequence[dict], tokenizer, template: str | None = None) -> list[list[int]]:
     """What the model is given to answer each record: the ids before its last answer."""
     return [[i for part, _ in parts for i in part]
             for parts in _coded(records, tokenizer, template, to_answer=True)]
@@ -303,26 +289,17 @@ def _rows(lengths: Sequence[int], max_length: int) -> list[list[int]]:
 
 class Units(Sequence):
     """What a batch is counted in, each a list of examples: one example, or with `max_length` a
-    row that `pack` would make of them. sources: lists of examples, one after the other."""
+    row that `pack` would make of them."""
 
-    def __init__(self, *sources: Sequence[dict], max_length: int | None = None):
-        self.sources = [source for source in sources if len(source)]
-        self.starts = list(accumulate((len(s) for s in self.sources), initial=0))
-        self.rows = None if max_length is None else _rows(
-            [n for s in self.sources for n in _lengths(s)], max_length)
+    def __init__(self, examples: Sequence[dict], max_length: int | None = None):
+        self.examples = examples
+        self.rows = None if max_length is None else _rows(_lengths(examples), max_length)
 
     def __len__(self) -> int:
-        return len(self.rows) if self.rows is not None else self.starts[-1]
+        return len(self.examples if self.rows is None else self.rows)
 
     def __getitem__(self, at: int) -> list[dict]:
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        row = self.rows[at] if self.rows is not None else [at % len(self)]
-        return [self._example(i) for i in row]
-
-    def _example(self, i: int) -> dict:
-        source = bisect.bisect_right(self.starts, i) - 1
-        return self.sources[source][i - self.starts[source]]
+        return [self.examples[i] for i in (self.rows[at] if self.rows is not None else [at])]
 
 
 def blocks(texts: list, tokenizer, length: int) -> list[dict]:

@@ -1,16 +1,19 @@
-"""Records in memory: a list of dicts, or a large file as JSON that is parsed on access.
+"""Records: a list of dicts, or a large file whose lines are parsed on access.
 
 Both know where they came from; `schema.records` and `schema.compact` make them.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import html
 import json
 from array import array
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
 # A field that decides the kind of a record → that kind; the first one present counts.
 DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
@@ -22,7 +25,7 @@ def kind_of(record: dict) -> str | None:
     return next((kind for name, kind in DECIDES.items() if name in record), None)
 
 
-class _Described:
+class RecordList(Sequence):
     """Where records came from.
 
     name: for titles. path: the file, or None. kind: instruction, chat, text, preference, or mixed.
@@ -32,13 +35,8 @@ class _Described:
 
     kind: str | None
 
-    if TYPE_CHECKING:  # what a list and a Sequence bring along
-
-        def __len__(self) -> int: ...
-        def __iter__(self) -> Iterator[dict]: ...
-        def __getitem__(self, index) -> Any: ...
-
-    def _describe(self, name, path, lines, sha256):
+    def describe(self, name: str, path, lines: Sequence[int] | None, sha256: str | None):
+        """Set where the records came from; lines None stands for 1, 2, 3, ..."""
         self.name, self.path, self._sha256 = name, path, sha256
         self.lines = range(1, len(self) + 1) if lines is None else lines
 
@@ -65,81 +63,55 @@ class _Described:
                 f"{min(5, len(self))}<table><tr>{head}</tr>{body}</table>")
 
 
-class Records(_Described, list):
+class Records(list, RecordList):
     """A list of dicts that knows where it came from; slices know it too."""
+
+    __repr__ = RecordList.__repr__
 
     def __init__(self, items=(), name="records", path=None, lines=None, sha256=None):
         super().__init__(items)
-        self._describe(name, path, lines, sha256)
+        self.describe(name, path, lines, sha256)
         kinds = {kind_of(record) for record in self}
         self.kind = kinds.pop() if len(kinds) == 1 else "mixed"  # replay mixes kinds
 
-    def __getitem__(self, index):
+    def __getitem__(self, index) -> Any:
         if not isinstance(index, slice):
             return super().__getitem__(index)
         return Records(super().__getitem__(index), self.name, self.path, self.lines[index])
 
 
-class Large(_Described, Sequence):
-    """The records of a large file as an Experiment keeps them: JSON that is parsed on access.
+class LargeFile(RecordList):
+    """The records of a large file, kept as its bytes; each access parses a line anew.
 
-    As dicts, short records would take three times the bytes of their lines. A slice is a list.
+    As dicts, short records would take three times the bytes of their lines. A slice is a list;
+    changes of a record are not kept.
     """
 
-    def __init__(self, stored: Stored, name, path, lines, sha256=None, indices=None):
-        self._stored = stored
-        self._indices = range(len(stored)) if indices is None else indices
-        self._describe(name, path, lines, sha256)
-        self.kind = kind_of(stored[self._indices[0]])  # a file holds one kind
+    def __init__(self, path: Path, lines: Sequence[int], sha256: str):
+        self._bytes = path.read_bytes()
+        with open(path, "rb") as file:
+            self._starts = array("Q", accumulate(map(len, file), initial=0))
+        self.lines = lines
+        self.kind = kind_of(self[0])  # a file holds one kind
+        self.describe(path.name, path, lines, sha256)
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.lines)
 
-    def __getitem__(self, index):
-        if not isinstance(index, slice):
-            return self._stored[self._indices[index]]
-        return Records([self._stored[i] for i in self._indices[index]], self.name, self.path,
-                       self.lines[index])
+    def __getitem__(self, index) -> Any:
+        if isinstance(index, slice):
+            lines = self.lines[index]
+            return Records(map(self._parse, lines), self.name, self.path, lines)
+        return self._parse(self.lines[index])
 
-    def select(self, indices, name: str, lines) -> Large:
-        """The records at these indices, under another name, without a copy of their JSON."""
-        chosen = array("L", (self._indices[i] for i in indices))
-        return Large(self._stored, name, self.path, lines, indices=chosen)
+    def _parse(self, line: int) -> dict:
+        return json.loads(self._bytes[self._starts[line - 1] : self._starts[line]])
 
-
-class Stored:
-    """The JSON of records, one after the other."""
-
-    def __init__(self):
-        self.text, self.ends = bytearray(), array("Q", [0])
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def __getitem__(self, i: int) -> dict:
-        return Fixed(json.loads(self.text[self.ends[i] : self.ends[i + 1]]))
-
-    def append(self, record: dict):
-        # A field that is not trained on may contain half of a surrogate pair.
-        self.text += json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        self.ends.append(len(self.text))
-
-
-class Fixed(dict):
-    """A record of a large file; it cannot be changed, as the change would be lost."""
-
-    def __reduce__(self):
-        return dict, (dict(self),)
-
-
-def _refuse(self, *args, **more):
-    raise TypeError("a record of a large file cannot be changed in place; change a copy, "
-                    "dict(record)")
-
-
-for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault",
-              "update"):
-    setattr(Fixed, _name, _refuse)
+    def select(self, lines: Sequence[int], name: str) -> LargeFile:
+        """The records of these lines, under another name, without a copy of their bytes."""
+        selected = copy.copy(self)
+        selected.describe(name, self.path, lines, None)
+        return selected
 
 
 def _cell(value) -> str:

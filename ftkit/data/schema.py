@@ -15,12 +15,13 @@ import random
 import re
 from array import array
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.data.jsonl import DataError, Problem, rows, show
-from ftkit.data.record_list import Fixed, Large, Records, Stored, kind_of
+from ftkit.data.record_list import LargeFile, RecordList, Records, kind_of
 
 __all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "mix", "problems_in",
            "prompt_of", "records", "response_of", "sample_names", "split"]
@@ -51,57 +52,55 @@ def records(source: str | Path | list, split: str = "train") -> Records:
     split: train, validation or test; it chooses the file of a sample and has no effect otherwise.
     Raises DataError with every problem found, or UserError for an unknown name.
     """
-    return Records(*_read(source, split, []))
+    digest = None
+    if isinstance(source, list | tuple | LargeFile):
+        path, name = getattr(source, "path", None), getattr(source, "name", "")
+        numbers = getattr(source, "lines", range(1, len(source) + 1))
+        numbered = ((n, record, None) for n, record in zip(numbers, source, strict=True))
+    elif isinstance(source, str | Path):
+        if isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source):
+            path, name = sample_path(source, split), source
+        else:
+            path, name = Path(source).expanduser(), Path(source).name
+        digest = hashlib.sha256()
+        numbered = rows(path, digest)
+    else:
+        raise UserError(f"data is {type(source).__name__}; expected the name of a sample, a path "
+                        "of a JSONL file, or a list of dicts")
+    kept, lines = [], array("L")
+    for line, record in _valid(numbered, path):
+        kept.append(record)
+        lines.append(line)
+    # Without a file there is no hash yet: dicts may have been changed since a file was read.
+    return Records(kept, name or f"{len(kept)} records", path, lines,
+                   digest and digest.hexdigest())
 
 
-def compact(source, split: str = "train") -> Records | Large:
+def compact(source, split: str = "train") -> RecordList:
     """As `records`, but those of a file of more than LARGE bytes take no more than its size."""
-    if isinstance(source, Large):
+    if isinstance(source, LargeFile):
         return source
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
     if path is None or not path.is_file() or path.stat().st_size <= LARGE:
         return records(source, split)
-    return Large(*_read(source, split, Stored()))
-
-
-def _read(source, split: str, kept: list | Stored) -> tuple:
-    """Append all records to `kept`; returns the arguments of Records or Large."""
-    if isinstance(source, list | tuple | Large):
-        lines = getattr(source, "lines", range(1, len(source) + 1))
-        path = getattr(source, "path", None)
-        changeable = (dict(r) if type(r) is Fixed else r for r in source)
-        _append_valid(((n, r, None) for n, r in zip(lines, changeable, strict=True)), path, kept)
-        # No hash is passed on: the dicts may have been changed since the file was read.
-        return kept, getattr(source, "name", f"{len(kept)} records"), path, lines
-    if not isinstance(source, str | Path):
-        raise UserError(f"data is {type(source).__name__}; expected the name of a sample, a path "
-                        "of a JSONL file, or a list of dicts")
-    if isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source):
-        name, path = source, sample_path(source, split)
-    else:
-        path = Path(source).expanduser()
-        name = path.name
     digest = hashlib.sha256()
-    lines = _append_valid(rows(path, digest), path, kept)
-    return kept, name, path, lines, digest.hexdigest()
+    lines = array("L", (line for line, _ in _valid(rows(path, digest), path)))
+    return LargeFile(path, lines, digest.hexdigest())
 
 
-def _append_valid(numbered, path, kept: list | Stored) -> array | None:
-    """Append the records to `kept` if all are valid, else raise DataError; returns their line
-    numbers, or None for 1, 2, 3, ..."""
-    lines, problems, first = array("L"), [], None
+def _valid(numbered, path) -> Iterator[tuple[int, dict]]:
+    """(line, record) up to the first problem; at the end DataError if there was one."""
+    problems, first = [], None
     for line, record, problem in numbered:
         problems += [problem] if problem else problems_in(record, line, first)
         if first is None and isinstance(record, dict):
             first = kind_of(record)
         if not problems:  # after a problem the rest is only validated
-            kept.append(record)
-            lines.append(line)
-    if not kept and not problems:
+            yield line, record
+    if first is None and not problems:
         problems = [Problem(0, None, "there are no records; expected at least one")]
     if problems:
         raise DataError(path, problems)
-    return None if lines[-1] == len(lines) else lines
 
 
 def sample_names() -> list[str]:
@@ -274,7 +273,7 @@ def group_key(record: dict) -> str:
 # ------------------------------------------------------------------- split, mix, make them worse
 
 
-def split(records: list, fraction: float, seed: int) -> tuple[Records | Large, Records | Large]:
+def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordList, RecordList]:
     """(train, validation) with about `fraction` of the records in validation.
 
     Records that ask the same (instruction and input) stay on one side, so nothing leaks.
@@ -311,12 +310,12 @@ def first_of(keys: array):
     return first[group]
 
 
-def _pick(source, indices, name: str) -> Records | Large:
+def _pick(source, indices, name: str) -> RecordList:
     lines = getattr(source, "lines", range(1, len(source) + 1))
     title = f"{getattr(source, 'name', 'records')} ({name})"
     path, lines = getattr(source, "path", None), array("L", (lines[i] for i in indices))
-    if isinstance(source, Large):
-        return source.select(indices, title, lines)
+    if isinstance(source, LargeFile):
+        return source.select(lines, title)
     return Records([source[i] for i in indices], title, path, lines)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from ftkit.base import machine
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.base.progress_bar import Bar
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, run
 from ftkit.model import adapter_folder, cache, export, loading, merge, rounding
@@ -192,7 +191,7 @@ class Experiment:
         """Records → examples: what is trained on, what is watched, and what was cut or skipped."""
         options = {"max_length": config.max_length, "template": self.template}
         coded, evals = self._coded(tokenizer, config.loss_on, options)
-        examples = [coded.examples]
+        examples = coded.examples
         about = {"name": self.train.name, "rows": len(self.train), "sha256": self.train.sha256,
                  "validation_rows": len(self.val), "truncated": coded.truncated,
                  "skipped": coded.skipped, "replayed": 0, "held_still": self.held_still()}
@@ -200,9 +199,10 @@ class Experiment:
             general = schema.compact(self.replay_from)
             wanted = round(len(coded.examples) * config.replay / (1 - config.replay))
             line = random.Random(f"replay/{config.seed}").choices(general, k=wanted)
-            examples.append(encoding.encode_all(line, tokenizer, **options).examples)
+            replayed = encoding.encode_all(line, tokenizer, **options).examples
+            examples = encoding.joined(examples, replayed)
             about["replayed"] = wanted
-        units = encoding.Units(*examples, max_length=config.max_length if config.packing else None)
+        units = encoding.Units(examples, config.max_length if config.packing else None)
         return {"units": units, "evals": evals, "about": about}
 
     def _coded(self, tokenizer, loss_on, options):
@@ -212,10 +212,7 @@ class Experiment:
                  *((name, id(records)) for name, records in watched.items()))
         kept = _read.get(self)
         if kept is None or kept[0] != asked:
-            bar = Bar("reading the records")
-            coded = encoding.encode_all(self.train, tokenizer, loss_on=loss_on, on_share=bar,
-                                      **options)
-            bar.close()
+            coded = encoding.encode_all(self.train, tokenizer, loss_on=loss_on, **options)
             evals = {f"{name}_loss": encoding.encode_all(
                 inputs.some(records, self.eval_records), tokenizer, **options).examples
                 for name, records in watched.items()}

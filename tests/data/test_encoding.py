@@ -600,15 +600,13 @@ def test_many_records_are_encoded_when_asked_for_and_as_they_would_be_all_at_onc
     rows = schema.records("tasks")[:300]
     options = {"max_length": 110, "template": "plain", "on_long": "skip"}
     whole = encoding.encode_all(rows, tokenizer, **options)
-    monkeypatch.setattr(encoding, "LARGE", 1000)
+    monkeypatch.setattr(encoding, "MANY", 100)
     monkeypatch.setattr(encoding, "CHUNK", 70)
-    shares = []
-    lazy = encoding.encode_all(rows, tokenizer, on_share=shares.append, **options)
+    lazy = encoding.encode_all(rows, tokenizer, **options)
     assert isinstance(lazy.examples, encoding.Lazy) and list(lazy.examples) == whole.examples
     assert lazy.truncated == whole.truncated > 0
-    assert shares == sorted(shares) and len(shares) == 5 and shares[-1] == 1.0
     assert list(encoding.Units(lazy.examples)) == [[e] for e in whole.examples]
-    packed = encoding.Units(lazy.examples, whole.examples[:5], max_length=110)
+    packed = encoding.Units(encoding.joined(lazy.examples, whole.examples[:5]), 110)
     assert list(packed) == encoding.pack(whole.examples + whole.examples[:5], 110)
 
 
@@ -619,7 +617,7 @@ def test_a_large_file_tells_the_same_problems_as_a_small_one(monkeypatch, tmp_pa
                               for i in range(1, 200) if i % 9))
     with pytest.raises(schema.DataError) as small:
         encoding.encode_all(schema.records(path), tokenizer, 30, template="plain")
-    monkeypatch.setattr(encoding, "LARGE", 100)
+    monkeypatch.setattr(encoding, "MANY", 100)
     monkeypatch.setattr(encoding, "CHUNK", 17)
     with pytest.raises(schema.DataError) as large:
         encoding.encode_all(schema.records(path), tokenizer, 30, template="plain")

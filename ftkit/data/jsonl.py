@@ -9,10 +9,7 @@ accepted; nothing is guessed or repaired.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,25 +73,6 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-# First bytes of files that are often handed over in place of JSONL.
-SIGNATURES = (
-    (b"\x1f\x8b", "gzip-compressed; unpack it first (gunzip FILE)"),
-    (b"PK\x03\x04", "a zip archive or a spreadsheet; unpack it or export it as JSONL first"),
-    (b"\x28\xb5\x2f\xfd", "zstd-compressed; unpack it first (unzstd FILE)"),
-    (b"BZh", "bzip2-compressed; unpack it first (bunzip2 FILE)"),
-    (b"\xfd7zXZ", "xz-compressed; unpack it first (unxz FILE)"),
-    (b"PAR1", "a Parquet file; write it as JSONL first (pandas: to_json(orient='records', "
-              "lines=True))"),
-    (b"ARROW1", "an Arrow file; write it as JSONL first (datasets: to_json)"),
-    (b"%PDF", "a PDF; expected JSONL"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the data; run `git lfs pull`"),
-    (b"\xff\xfe\0\0", "UTF-32, its first byte is 0xFF"),
-    (b"\0\0\xfe\xff", "UTF-32, its first byte is 0x00"),
-    (b"\xff\xfe", "UTF-16, its first byte is 0xFF"),
-    (b"\xfe\xff", "UTF-16, its first byte is 0xFE"),
-)
-
-
 def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
     """Yield (line, record, problem) for every line that is not blank; one of the two is None.
 
@@ -103,29 +81,31 @@ def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Prob
     digest: a hashlib object that is fed every byte of the file.
     Raises DataError when the file cannot be opened.
     """
+    path = Path(path)
     try:
-        with open(path, "rb", opener=_open) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-                raise DataError(path, [Problem(0, None, "a device; expected a JSONL file")])
+        if path.is_dir() or path.is_char_device():
+            what = "a folder" if path.is_dir() else "a device"
+            raise DataError(path, [Problem(0, None, f"{what}; expected a JSONL file")])
+        with open(path, "rb") as file:
             yield from _rows(file, digest)
     except OSError as error:
-        reasons = {errno.ENOENT: "no such file", errno.EISDIR: "a folder"}
-        what = reasons.get(error.errno or 0) or f"cannot be read ({error.strerror or error})"
+        what = "no such file" if isinstance(error, FileNotFoundError) else (
+            f"cannot be read ({error.strerror or error})")
         raise DataError(path, [Problem(0, None, f"{what}; expected a JSONL file")]) from None
 
 
-def _open(path, flags) -> int:
-    """A descriptor; a pipe without a writer is read as empty instead of waited for."""
-    no_wait = getattr(os, "O_NONBLOCK", 0)
-    file = os.open(path, flags | no_wait)
-    if no_wait:
-        os.set_blocking(file, True)
-    return file
+def _not_jsonl(head: bytes) -> str | None:
+    """What the file is, going by its first four bytes, if it cannot be JSONL."""
+    if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
+        return ("the file is packed (gzip, zip, a spreadsheet, Parquet); unpack it, or export it "
+                "as JSONL")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in head and head.strip(b"\0")):
+        return "the file is UTF-16; expected UTF-8, convert it (iconv -f UTF-16 -t UTF-8 OLD > NEW)"
+    return None
 
 
 def _rows(file, digest):
-    not_jsonl = _not_jsonl(file.peek(64)[:64])
+    not_jsonl = _not_jsonl(file.peek(4)[:4])
     if not_jsonl:
         yield 0, None, Problem(1, None, not_jsonl)
         return
@@ -147,21 +127,6 @@ def _rows(file, digest):
     if is_empty:
         yield 0, None, Problem(1, None, "the file holds no records; expected one JSON object on "
                                         "each line")
-
-
-def _not_jsonl(head: bytes) -> str | None:
-    """What the file is, going by its first bytes, if it cannot be JSONL."""
-    for signature, what in SIGNATURES:
-        if head.startswith(signature):
-            return f"the file is {what}" + (_as_utf8(what[:6]) if what.startswith("UTF") else "")
-    if b"\0" in head[:4] and any(head[:4].replace(b"\0", b"")):
-        return (f"the file is UTF-16 or UTF-32, byte {head.index(0) + 1} is 0x00"
-                + _as_utf8("UTF-16"))
-    return None
-
-
-def _as_utf8(encoding: str) -> str:
-    return f"; expected UTF-8, convert it (iconv -f {encoding} -t UTF-8 OLD > NEW)"
 
 
 class _Repeated(ValueError):
@@ -191,8 +156,8 @@ def _parse(line: bytes) -> dict:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
         byte = line[error.start]
-        raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}"
-                        + _as_utf8("ISO-8859-1") + " if it is Latin-1") from None
+        raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}; if it is "
+                        "Latin-1, convert it (iconv -f LATIN1 -t UTF-8 OLD > NEW)") from None
     try:
         record = _DECODER.decode(text)
     except _Repeated:
@@ -204,9 +169,7 @@ def _parse(line: bytes) -> dict:
     except ValueError:  # Python refuses to convert integers of thousands of digits
         raise UserError("a number with too many digits; expected text as strings") from None
     if not isinstance(record, dict):
-        kinds = {list: "a JSON array", str: "a string", bool: "a boolean", type(None): "null"}
-        what = kinds.get(type(record), "a number")
-        raise UserError(f"{what} ({show(record)}); expected one JSON object on each line")
+        raise UserError(f"{show(record)} is no object; expected one JSON object on each line")
     return record
 
 
@@ -218,28 +181,23 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
     """The most likely reason why this line is not JSON."""
     if text.startswith("\ufeff"):
         return "a byte order mark (BOM) in the middle of the file, as joined files have; remove it"
-    if text.startswith("<") and not text.startswith("<<"):
+    if text.startswith(("<!", "<?", "<html")):
         return f"not JSON but HTML or XML ({show(text, 30)}); expected one JSON object on each line"
     if text.startswith(("{'", "{ '")):
         return "single quotes around names; JSON wants double quotes (write it with json.dumps)"
-    if error.msg == "Extra data":
-        rest = text[error.pos :]
-        if rest.strip() == ",":
-            return "a comma after the object; expected nothing but the object on each line"
-        if text.startswith("{"):
-            return (f"more after the end of the object ({show(rest, 40)}); expected one object on "
-                    "each line")
+    rest = text[error.pos :]
+    if error.msg == "Extra data" and text.startswith("{"):
+        return (f"more after the end of the object ({show(rest, 40)}); expected one object on each "
+                "line, without commas between them")
     # An error at the very end, or a string that never ends, is a record that was cut.
-    if text.startswith("{") and (error.pos >= len(text) or error.msg.startswith("Unterminated")):
+    if text.startswith("{") and (not rest or error.msg.startswith("Unterminated")):
         if ended:
             return ("the object does not end on this line; expected each object whole on one "
                     "line (pretty-printed JSON: jq -c . OLD > NEW)")
         return "the file ends in the middle of this record; it was cut off, get it again"
-    quoted = text.startswith('"') and error.msg == "Extra data" and text[error.pos] in ",;\t"
-    plain = "{" not in text and not text.startswith(("[", '"'))
-    if quoted or (plain and any(mark in text for mark in ",;\t")):
+    if "{" not in text and ("," in text or "\t" in text):
         return (f"not JSON but perhaps CSV ({show(text, 40)}); expected one JSON object on each "
                 "line (pandas: read_csv(...).to_json(orient='records', lines=True))")
     reason = error.msg.removesuffix(" at")
-    at = f" at character {error.pos + 1}" if text.startswith("{") else ""
-    return f"not JSON ({reason}{at}: {show(text[error.pos :], 40)}); expected one JSON object"
+    return (f"not JSON ({reason} at character {error.pos + 1}: {show(rest, 40)}); expected one "
+            "JSON object")

@@ -141,7 +141,7 @@ def adapter_folders(folder):
 
 def run_stores(folder):
     from ftkit.base.config import Config
-    from ftkit.experiment import run
+    from ftkit.experiment import run, store
 
     made = run.Run(id="x", config=Config(), model_name="tiny", data={"name": "x"},
                    before={"val_loss": 2.0}, after={"val_loss": 1.0})
@@ -151,7 +151,7 @@ def run_stores(folder):
 
     def read(raw):
         (place / ("run.json" if raw[:3] != b'{"s' else "rows.jsonl")).write_bytes(raw)
-        for found in run.list_runs():
+        for found in store.list_runs():
             found.to_dict()
             repr(found)
             found._repr_html_()

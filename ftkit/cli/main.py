@@ -310,9 +310,9 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
 
 
 def _runs(args) -> int:
-    from ftkit.experiment import run
+    from ftkit.experiment import store
 
-    runs = [run.load_run(id) for id in args.ids] if args.ids else run.list_runs()
+    runs = [store.load_run(id) for id in args.ids] if args.ids else store.list_runs()
     if args.ids:
         text = "\n\n".join(map(_run_report, runs))
     elif not runs:

@@ -29,7 +29,7 @@ from ftkit.base.errors import UserError
 from ftkit.distributed import zero_simulator
 from ftkit.engine import loop
 from ftkit.experiment import run
-from ftkit.memory_use import formula
+from ftkit.memory_use import formula, preflight
 from ftkit.model import loading, rounding
 from ftkit.report.table import Table, table
 
@@ -215,9 +215,8 @@ def _write(lab, config, folder, ranks, copy, **changes):
     import torch
 
     config = _followed((config or Config()).but(**changes))
-    model, tokenizer = lab._fresh(config)
-    config = config.resolved(loading.tier(model), "bf16" if machine.bf16_is_fast() else "fp32",
-                             loading.context(model))
+    model, tokenizer = lab.fresh_model(config)
+    config = preflight.ModelFacts.of(lab.model, model).resolve(config)
     (folder / "data").mkdir(parents=True, exist_ok=True)
     where = loading.locate(lab.model) if isinstance(lab.model, str) else None
     if where is None:
@@ -227,14 +226,14 @@ def _write(lab, config, folder, ranks, copy, **changes):
         where = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        prepared = lab._encode(tokenizer, config)
+        prepared = lab.encode(tokenizer, config)
         model = loading.adapt(model, config)
     rounding.tipping(model, config)
     if config.method != "full":
         with quiet.no_progress_bars():
             model.save_pretrained(folder / "adapter")
     places, rows = [], []
-    for unit in prepared["units"]:  # a packed row is several examples that do not see each other
+    for unit in prepared.units:  # a packed row is several examples that do not see each other
         places.append(range(len(rows), len(rows) + len(unit)))
         rows += unit
     total = machine.steps_in_tier(loop.steps_in(config, len(places)))
@@ -252,9 +251,9 @@ def _write(lab, config, folder, ranks, copy, **changes):
     (folder / "settings.json").write_text(json.dumps(settings, indent=1), "utf-8")
     _lines(folder / "steps.jsonl", plan)
     _lines(folder / "data" / "train.jsonl", rows)
-    for name, examples in prepared["evals"].items():
+    for name, examples in prepared.evaluations.items():
         _lines(folder / "data" / f"{name}.jsonl", examples)
-    return config, prepared["about"], loading.count(model)
+    return config, prepared.about, loading.count(model)
 
 
 def _fits(config, counts, ranks, stages):

@@ -69,7 +69,7 @@ _one_at_a_time = threading.Lock()  # torch's random state belongs to the whole p
 def _train(packed: bytes, i: int, config):
     """One run on a worker: (place, Run without model)."""
     with _one_at_a_time, side_by_side.with_threads(1):
-        *_, happened = _unpacked(packed)._steps(config, live=False, store=False)
+        *_, happened = _unpacked(packed).iterate(config, live=False, store=False)
     happened.model = happened.tokenizer = happened.experiment = None
     return i, happened
 

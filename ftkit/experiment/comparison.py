@@ -260,12 +260,12 @@ def _with_band(e: Effect) -> str:
 
 def _with_stored(group) -> list:
     """A single run and the runs of the store that differ from it in the seed only."""
-    from ftkit.experiment import run
+    from ftkit.experiment import store
 
     seen, out = {group[0].config.seed}, list(group)
     if not group[0].data.get("held_still") or fingerprint.facts_of(group)["steps done"] != "all":
         return out
-    for other in run.list_runs():
+    for other in store.list_runs():
         if other.config.seed not in seen and other.data.get("held_still") and not [
                 n for n in fingerprint.differences(group, [other]) if n != "seed"]:
             seen.add(other.config.seed)
@@ -287,7 +287,7 @@ def _repeats(group, seeds, lab) -> list:
     if lab is None:
         raise UserError(f"run {first.id} comes from the store, which does not keep its "
                         "experiment; give it: compare(..., lab=ft.Experiment(...))")
-    made_in, now = first.data.get("held_still") or {}, lab.held_still()
+    made_in, now = first.data.get("held_still") or {}, lab.fixed_settings()
     other = [k for k in now if made_in and made_in.get(k) != now[k]]
     if other:
         raise UserError(f"run {first.id} was not made in this experiment: "

@@ -1,11 +1,13 @@
-"""What a run would take, before it is started: the stored run that answers already, seconds, bytes.
+"""What a run would take, before it is started: a stored run that answers already, seconds, bytes.
 
-    known = Forecast(lab); known.load(); known.recall(config); known.seconds(config)
+    forecast = Forecast(lab); forecast.load()
+    forecast.recall(config); forecast.seconds(config); forecast.estimate_memory(config)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import statistics
 import time
@@ -14,95 +16,101 @@ from ftkit.base import machine
 from ftkit.base.config import Config
 from ftkit.data import encoding
 from ftkit.engine import loop
-from ftkit.experiment import inputs, run
-from ftkit.memory_use import preflight
-from ftkit.model import loading
+from ftkit.experiment import inputs, store
+from ftkit.experiment.run import Run, plain
+from ftkit.memory_use import footprint, preflight
 
-SAMPLE, ALL = 64, 20_000  # records whose length is counted; up to ALL they are read beforehand
-FORWARD = {"full": 3.0, "other": 2.0}  # a training step in forward passes: 6 N and 4 N against 2 N
-USED = {"bf16": 0.7, "fp32": 0.4}  # of a bare matrix product's speed, measured on tiny
-WEIGHTLESS = ("learning_rate", "epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "seed",
-              "weight_decay", "replay", "early_stopping_patience", "eval_steps", "lora_alpha",
-              "metric_for_best_model")  # fields that change no byte
+SAMPLE = 64  # records whose length is counted
+READ_AHEAD = 20_000  # up to this many records are encoded beforehand
+# A training step costs 6 N operations a token, with frozen weights 4 N; a forward pass costs 2 N.
+FORWARD_PASSES = {"full": 3.0, "other": 2.0}
+EFFICIENCY = {"bf16": 0.7, "fp32": 0.4}  # of the speed of one matmul, measured on tiny
 SETUP = 0.3  # seconds to copy the model and read the records
 
 
 @dataclasses.dataclass
 class Facts:
-    """What the time depends on besides Config: parameters, tokens in a record, records, tokens
-    that are read in one evaluation; and what `Config.resolved` asks for."""
+    """What the time depends on besides Config.
 
-    tier: str
-    context: int
-    parameters: int
+    model: its sizes. record_tokens: tokens in a record, on average. records: training records.
+    watched_tokens: tokens that are read in one evaluation.
+    """
+
+    model: preflight.ModelFacts
     record_tokens: float
     records: int
     watched_tokens: int
 
 
+@dataclasses.dataclass
+class Memory:
+    """bytes: peak of the tensors of one step, None where it cannot be told. refused: why the run
+    will not start because it does not fit, else empty."""
+
+    bytes: int | None = None
+    refused: str = ""
+
+
 class Forecast:
-    """Of the runs of one Experiment. `load` reads the model and a few records, which may take
-    seconds; until then everything is unknown (None)."""
+    """Of the runs of one Experiment. Until `load` has read the model and a few records, which may
+    take seconds, `facts` is None and so are the answers."""
 
     def __init__(self, lab):
-        self.lab, self.facts, self.ratio, self._bytes, self._refused = lab, None, 1.0, {}, {}
-        self._fixed = _key(lab.held_still())
-        self._seen, self._whole = set(), []
+        self.lab, self.ratio = lab, 1.0
+        self.facts: Facts | None = None
+        self.finished: list[Run] = []  # of the store, oldest first
+        self._read: set[str] = set()
+        self._memory: dict[tuple, Memory] = {}
+        self._fixed = _key(lab.fixed_settings())
 
     def load(self):
         """Fetch what is needed; slow things happen here."""
-        model, tokenizer = self.lab._fresh(Config())
-        options = {"template": self.lab.template, "max_length": loading.context(model)}
+        lab, model, tokenizer = self.lab, self.lab.model_facts(), self.lab.load_tokenizer()
 
-        def count(records):
-            coded = encoding.encode_all(records, tokenizer, on_long="skip", **options).examples
+        def count_tokens(records):
+            coded = encoding.encode_all(records, tokenizer, template=lab.template,
+                                        max_length=model.context, on_long="skip").examples
             return sum(len(example["input_ids"]) for example in coded)
 
-        sample = inputs.some(self.lab.train, SAMPLE)
-        watched = [self.lab.val, *self.lab.probes.values()]
+        sample = inputs.some(lab.train, SAMPLE)
         self._read_store()
-        if len(self.lab.train) <= ALL:
-            first = Config().resolved(loading.tier(model), "fp32", options["max_length"])
-            self.lab._encode(tokenizer, first)
+        if len(lab.train) <= READ_AHEAD:
+            lab.encode(tokenizer, model.resolve(Config()))
         self.facts = Facts(
-            tier=loading.tier(model), context=loading.context(model),
-            parameters=loading.count(model)[1],
-            record_tokens=count(sample) / max(1, len(sample)), records=len(self.lab.train),
-            watched_tokens=sum(count(inputs.some(records, self.lab.eval_records))
-                               for records in watched))
+            model=model, record_tokens=count_tokens(sample) / max(1, len(sample)),
+            records=len(lab.train),
+            watched_tokens=sum(count_tokens(inputs.some(records, lab.eval_records))
+                               for records in (lab.val, *lab.probes.values())))
 
     def resolved(self, config: Config) -> Config | None:
-        """The Config as the run would store it; ValueError where it asks for the impossible."""
-        if self.facts is None:
-            return None
-        return config.resolved(self.facts.tier, "bf16" if machine.bf16_is_fast() else "fp32",
-                               self.facts.context)
+        """The Config as the run would store it; UserError where it asks for the impossible."""
+        return self.facts and self.facts.model.resolve(config)
 
-    def recall(self, config: Config):
+    # ------------------------------------------------------------------ runs that are there
+
+    def recall(self, config: Config) -> Run | None:
         """The newest finished run of the same model, data, probes and Config, or None.
 
         Stored runs come back without their model. A run that was stopped by hand is no answer.
         """
-        asked = self.resolved(config)
-        if asked is None:
+        resolved = self.resolved(config)
+        if resolved is None:
             return None
         self._read_store()
-        return next((found for found in reversed(self._whole)
-                     if found.config == asked and _key(found.data.get("held_still")) == self._fixed
-                     and found.versions.get("ftkit") == machine.versions()["ftkit"]), None)
+        return next((run for run in reversed(self.finished)
+                     if run.config == resolved and _key(run.data.get("held_still")) == self._fixed
+                     and run.versions.get("ftkit") == machine.versions()["ftkit"]), None)
 
     def _read_store(self):
-        from ftkit.experiment.sweep import _whole
+        for name in store.ids():
+            if name in self._read or not store.has_ended(name):
+                continue
+            self._read.add(name)
+            run = store.read(name)
+            if run is not None and run.is_finished:
+                self.finished.append(run)
 
-        folder = machine.home() / "runs"
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        for name in sorted(names - self._seen):
-            if not (folder / name / "result.json").exists():
-                continue  # it is still going on
-            self._seen.add(name)
-            found = run._read(folder / name)
-            if found is not None and _whole(found):
-                self._whole.append(found)
+    # ------------------------------------------------------------------------------ seconds
 
     def steps(self, config: Config) -> int | None:
         """Optimizer steps of a run."""
@@ -110,102 +118,92 @@ class Forecast:
             return None
         units = self.facts.records / (1 - config.replay)
         if config.packing:
-            length = config.max_length or min(self.facts.context, 512)
+            length = config.max_length or min(self.facts.model.context, 512)
             units = max(1, units * self.facts.record_tokens / length)
         return loop.steps_in(config, max(1, round(units)))
 
     def seconds(self, config: Config) -> float | None:
         """Seconds from start to end: steps at the speed of earlier runs like it on this machine
-        (else a guess from one matrix product), evaluations as forward passes, a little for setup.
-        """
-        steps, asked = self.steps(config), self.resolved(config)
-        if steps is None:
+        (else estimated from one matmul), evaluations as forward passes, and some for setup."""
+        steps, config = self.steps(config), self.resolved(config) or config
+        if self.facts is None or steps is None:
             return None
-        length = min(self.facts.record_tokens, asked.max_length)
-        if config.packing:
-            length = asked.max_length
+        length = config.max_length if config.packing else min(
+            self.facts.record_tokens, config.max_length)
         per_step = config.batch_size * config.gradient_accumulation_steps * length
         every = config.eval_steps or max(1, steps // 10)
         evaluations = 1 + steps // every + (steps % every > 0)
-        rate = self.tokens_per_second(asked)
-        forward = FORWARD["full" if config.method == "full" else "other"] * rate
-        return self.ratio * (SETUP + steps * per_step / rate
+        speed = self.tokens_per_second(config)
+        forward = FORWARD_PASSES["full" if config.method == "full" else "other"] * speed
+        return self.ratio * (SETUP + steps * per_step / speed
                              + evaluations * self.facts.watched_tokens / forward)
 
     def tokens_per_second(self, config: Config) -> float:
         """In training: the median of the last five runs like it here, else a rough guess."""
         here = machine.describe()
-        like = ("method", "precision", "gradient_checkpointing")
-        speeds = [found.tokens_per_second for found in self._whole
-                  if found.model_name == self.lab.model_name and found.tokens_per_second > 0
-                  and all(getattr(found.config, n) == getattr(config, n) for n in like)
-                  and all(found.machine.get(k) == here[k] for k in ("name", "threads"))]
+        same = ("method", "precision", "gradient_checkpointing")
+        speeds = [run.tokens_per_second for run in self.finished
+                  if run.model_name == self.lab.model_name and run.tokens_per_second > 0
+                  and all(getattr(run.config, name) == getattr(config, name) for name in same)
+                  and all(run.machine.get(key) == here[key] for key in ("name", "threads"))]
         return statistics.median(speeds[-5:]) if speeds else (
-            USED.get(config.precision, 0.3) * matrix_flops() / (6 * self.facts.parameters))
+            EFFICIENCY.get(config.precision, 0.3) * matmul_flops()
+            / (6 * self.facts.model.parameters))
 
     def learn(self, config: Config, took: float):
-        """Correct later forecasts by how long a run took from start to end."""
-        said = self.seconds(config)
-        if said and took > 0:
-            self.ratio *= min(3.0, max(1 / 3, took / said)) ** 0.5
+        """Correct later forecasts by the seconds that a run took from start to end."""
+        expected = self.seconds(config)
+        if expected and took > 0:
+            self.ratio *= min(3.0, max(1 / 3, took / expected)) ** 0.5
 
-    def bytes(self, config: Config) -> int | None:
-        """Peak bytes of the tensors of one step, if `weigh` has found them out."""
-        return self._bytes.get(self._weight(config))
+    # -------------------------------------------------------------------------------- bytes
 
-    def weigh(self, config: Config):
-        """Trace one step of `config` as `ft.memory` does, on records of the usual length. May
-        take a second, so not in a callback; what it cannot tell stays None."""
-        key, asked = self._weight(config), self.resolved(config)
-        if key in self._bytes or asked is None:
+    def memory(self, config: Config) -> Memory | None:
+        """What `estimate_memory` has found; None before."""
+        return self._memory.get(_memory_key(config))
+
+    def estimate_memory(self, config: Config):
+        """Trace one step of `config` as `ft.memory` does, on records of the usual length, and ask
+        `preflight`. May take a second, so not in a callback."""
+        key, resolved = _memory_key(config), self.resolved(config)
+        if key in self._memory or resolved is None or self.facts is None:
             return
-        size = None
+        memory = Memory()
         try:
-            preflight.check(self.lab, config)
-        except preflight.TooBig as big:
-            self._refused[key] = str(big)
+            preflight.check(self.lab, resolved, self.facts.model)
+        except preflight.TooBig as too_big:
+            memory.refused = str(too_big)
         except ValueError:  # the run itself will say it
             pass
         if isinstance(self.lab.model, str):
-            from ftkit.memory_use import footprint
-
-            length = asked.max_length if asked.packing else min(
-                asked.max_length, max(2, round(self.facts.record_tokens)))
+            length = resolved.max_length if resolved.packing else min(
+                resolved.max_length, max(2, round(self.facts.record_tokens)))
             try:
-                size = footprint.memory(
-                    asked, self.lab.model, lengths=[length] * asked.batch_size).peak
-            except ValueError:  # a shape that it does not know, a method that it cannot trace
+                memory.bytes = footprint.memory(
+                    resolved, self.lab.model, lengths=[length] * resolved.batch_size).peak
+            except ValueError:  # a shape that is not known, a method that cannot be traced
                 pass
-        self._bytes[key] = size
-
-    def refused(self, config: Config) -> str:
-        """Why the run will not start, if `weigh` has found that it does not fit; else empty."""
-        return self._refused.get(self._weight(config), "")
-
-    def weighed(self, config: Config) -> bool:
-        return self._weight(config) in self._bytes
-
-    def _weight(self, config) -> tuple:
-        return tuple((n, v) for n, v in config.to_dict().items() if n not in WEIGHTLESS)
+        self._memory[key] = memory
 
 
-_flops = []
+def _memory_key(config: Config) -> tuple:
+    return tuple((name, value) for name, value in config.to_dict().items()
+                 if name not in footprint.NO_MEMORY)
 
 
-def matrix_flops() -> float:
-    """Floating-point operations a second in one matrix product, measured once in 20 ms."""
+@functools.cache
+def matmul_flops() -> float:
+    """Floating-point operations a second in one matmul, measured once in 20 ms."""
     import torch
 
-    if not _flops:
-        a = torch.rand(512, 512)
+    a = torch.rand(512, 512)
+    a @ a
+    began, n = time.perf_counter(), 0
+    while time.perf_counter() - began < 0.02:
         a @ a
-        began, n = time.perf_counter(), 0
-        while time.perf_counter() - began < 0.02:
-            a @ a
-            n += 1
-        _flops.append(2 * 512**3 * n / (time.perf_counter() - began))
-    return _flops[0]
+        n += 1
+    return 2 * 512**3 * n / (time.perf_counter() - began)
 
 
-def _key(held: dict | None) -> str:
-    return json.dumps(run.plain(held), sort_keys=True, default=str)
+def _key(fixed: dict | None) -> str:
+    return json.dumps(plain(fixed), sort_keys=True, default=str)

@@ -12,6 +12,7 @@ the tests.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from ftkit.engine.packed_attention import evaluating
 from ftkit.evaluate import scoring
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.inputs import some
+from ftkit.experiment.run import Prepared
 from ftkit.memory_use import preflight
 
 __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "grpo_loss",
@@ -120,17 +122,17 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 class _Steps(Experiment):
     """An Experiment whose steps are not the mean loss of labelled tokens."""
 
-    REFUSED = ("replay", "packing")
-    EVERY_TOKEN = True
+    UNSUPPORTED = ("replay", "packing")
+    NEEDS_TOKEN_LOSSES = True
 
-    def _encode(self, tokenizer, config):
-        for name in self.REFUSED:
+    def encode(self, tokenizer, config):
+        for name in self.UNSUPPORTED:
             if getattr(config, name) != Config.__dataclass_fields__[name].default:
                 raise UserError(f"{name} is {getattr(config, name)!r}; {type(self).__name__} "
                                 f"cannot do that, leave {name} out")
-        return super()._encode(tokenizer, config)
+        return super().encode(tokenizer, config)
 
-    def _rows(self, happened, prepared, measure):
+    def training_rows(self, happened, prepared, measure):
         config, total, model = happened.config, happened.total_steps, happened.model
         update = loop.Update(model, config)
         learn = self._learner(happened, prepared, update.scaler)
@@ -140,7 +142,7 @@ class _Steps(Experiment):
         for step in range(1, total + 1):
             rate = config.learning_rate * loop.schedule(step, total, config)
             model.train()
-            row = {"step": step, "epoch": step * per_step / len(prepared["units"]),
+            row = {"step": step, "epoch": step * per_step / len(prepared.units),
                    "learning_rate": rate} | learn()
             row["grad_norm"] = float(update.apply(rate))
             seen += row["tokens"]
@@ -150,6 +152,23 @@ class _Steps(Experiment):
                 row |= measure()
                 paused += time.perf_counter() - began
             yield row
+
+
+@dataclasses.dataclass
+class Pairs(Prepared):
+    """units: pairs (chosen, rejected) of examples. reference, val_reference: what the untouched
+    model gives the training and the validation pairs, as `DPO._scores`, once a run has begun."""
+
+    reference: torch.Tensor | None = None
+    val_reference: torch.Tensor | None = None
+
+
+@dataclasses.dataclass
+class Prompts(Prepared):
+    """prompts: token ids of each question. max_answer_tokens: length of a drawn answer at most."""
+
+    prompts: list[list[int]] = dataclasses.field(default_factory=list)
+    max_answer_tokens: int = 0
 
 
 class DPO(_Steps):
@@ -168,29 +187,28 @@ class DPO(_Steps):
             raise UserError(f"DPO needs preference records and {self.train.name} has "
                             f"{self.train.kind} records; give instruction, chosen and rejected")
 
-    def _encode(self, tokenizer, config):
-        prepared = super()._encode(tokenizer, config)
+    def encode(self, tokenizer, config):
+        prepared = super().encode(tokenizer, config)
         options = {"max_length": config.max_length, "template": self.template}
-        prepared["units"] = pair_examples(self.train, tokenizer, **options)
         watched = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
-        prepared["evals"] = prepared["evals"] | {"val_loss": watched}
-        return prepared
+        return Pairs(pair_examples(self.train, tokenizer, **options),
+                     prepared.evaluations | {"val_loss": watched}, prepared.about)
 
-    def _most(self, config):
-        one, length = super()._most(config)
+    def token_limits(self, config):
+        one, length = super().token_limits(config)
         return 2 * one, length
 
-    def _looked_at(self, prepared):
-        others = dict(prepared["evals"])
+    def evaluation_sets(self, prepared):
+        others = dict(prepared.evaluations)
         pairs = others.pop("val_loss")
         return [[example for pair in pairs for example in pair], *others.values()]
 
-    def _train(self, happened, prepared, *options):
+    def train_steps(self, happened, prepared, *options):
         # As long as the model is untouched it is its own reference.
         with torch.no_grad(), evaluating(happened.model):
-            prepared["reference"] = self._scores(happened, prepared["units"])
-            prepared["val reference"] = self._scores(happened, prepared["evals"]["val_loss"])
-        yield from super()._train(happened, prepared, *options)
+            prepared.reference = self._scores(happened, prepared.units)
+            prepared.val_reference = self._scores(happened, prepared.evaluations["val_loss"])
+        yield from super().train_steps(happened, prepared, *options)
 
     @staticmethod
     def _scores(happened, pairs) -> torch.Tensor:
@@ -203,7 +221,7 @@ class DPO(_Steps):
         return torch.cat([part.view(2, -1) for part in parts], 1)
 
     def _learner(self, happened, prepared, scaler):
-        config, pairs, reference = happened.config, prepared["units"], prepared["reference"]
+        config, pairs, reference = happened.config, prepared.units, prepared.reference
         order = loop.shuffled(len(pairs), config.batch_size, config.seed)
         passes = config.gradient_accumulation_steps
 
@@ -221,15 +239,16 @@ class DPO(_Steps):
 
         return learn
 
-    def _measure(self, happened, prepared):
-        others = dict(prepared["evals"])
+    def measure(self, happened, prepared):
+        others = dict(prepared.evaluations)
         with torch.no_grad(), evaluating(happened.model):
             policy = self._scores(happened, others.pop("val_loss"))
-        loss, seen = dpo_loss(policy, prepared["val reference"], happened.config.beta)
+        loss, seen = dpo_loss(policy, prepared.val_reference, happened.config.beta)
         return ({"val_loss": loss.item()} | {f"val_{k}": v for k, v in seen.items()}
-                | super()._measure(happened, prepared | {"evals": others}))
+                | super().measure(
+                    happened, dataclasses.replace(prepared, evaluations=others)))
 
-    def _watched(self):
+    def plotted_columns(self):
         return "loss", "val_loss", "val_accuracy", *self.metrics
 
 
@@ -261,42 +280,41 @@ class GRPO(_Steps):
     """
 
     CONFIG = GRPOConfig
-    REFUSED = ("replay", "packing", "gradient_accumulation_steps")
+    UNSUPPORTED = ("replay", "packing", "gradient_accumulation_steps")
 
     def __init__(self, reward: Callable[[str, dict], float], model="tiny", data="tasks", **options):
         super().__init__(model, data, **options)
         self.reward = reward
 
-    def held_still(self):
-        return super().held_still() | {"reward": getattr(self.reward, "__name__", "reward")}
+    def fixed_settings(self):
+        return super().fixed_settings() | {"reward": getattr(self.reward, "__name__", "reward")}
 
-    def _encode(self, tokenizer, config):
-        prepared = super()._encode(tokenizer, config)
-        prepared["prompts"] = encoding.prompts(self.train, tokenizer, self.template)
-        # Only their number counts: each question is used for num_iterations steps.
-        prepared["units"] = range(len(self.train) * config.num_iterations)
+    def encode(self, tokenizer, config):
+        prepared = super().encode(tokenizer, config)
         references = [encoding.answer(record) for record in self.train]
         longest = max(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
-        prepared["longest"] = config.max_completion_length or longest + 4
-        return prepared
+        # Of the units only the number counts: each question is used for num_iterations steps.
+        return Prompts(range(len(self.train) * config.num_iterations), prepared.evaluations,
+                       prepared.about, encoding.prompts(self.train, tokenizer, self.template),
+                       config.max_completion_length or longest + 4)
 
-    def _most(self, config):  # an answer has up to as many tokens as its record, and a few
+    def token_limits(self, config):  # an answer has up to as many tokens as its record, and a few
         length = (max(map(preflight.characters, self.train))
                   + (config.max_completion_length or preflight.TEMPLATE_TOKENS))
         return config.batch_size * config.num_generations * length, length
 
-    def _heaviest(self, prepared, config):
-        line = sorted(prepared["prompts"], key=len, reverse=True)
-        answer = [0] * prepared["longest"]
+    def largest_batch(self, prepared, config):
+        line = sorted(prepared.prompts, key=len, reverse=True)
+        answer = [0] * prepared.max_answer_tokens
         return [{"input_ids": prompt + answer, "labels": [encoding.NO_LOSS] * len(prompt) + answer}
                 for i in range(config.batch_size) for prompt in [line[i % len(line)]]
                 for _ in range(config.num_generations)]
 
-    def _keeps_reference(self, config):
+    def keeps_reference(self, config):
         return bool(config.beta)
 
     def _learner(self, happened, prepared, scaler):
-        config, model, prompts = happened.config, happened.model, prepared["prompts"]
+        config, model, prompts = happened.config, happened.model, prepared.prompts
         device = next(model.parameters()).device
         reference = copy.deepcopy(model).eval() if config.beta else None
         order = loop.shuffled(len(self.train), config.batch_size, config.seed)
@@ -309,7 +327,7 @@ class GRPO(_Steps):
             for chosen in order:
                 asked = [i for i in chosen for _ in range(config.num_generations)]
                 texts, examples = sample(model, happened.tokenizer, [prompts[i] for i in asked],
-                                         prepared["longest"], config.temperature)
+                                         prepared.max_answer_tokens, config.temperature)
                 rewards = torch.tensor([float(self.reward(text, self.train[i]))
                                         for text, i in zip(texts, asked, strict=True)])
                 rewards = rewards.view(len(chosen), -1).to(device)
@@ -341,5 +359,5 @@ class GRPO(_Steps):
 
         return learn
 
-    def _watched(self):
+    def plotted_columns(self):
         return "reward", "dead", *self.metrics

@@ -1,22 +1,49 @@
-"""What happened (`Run`), and where runs are kept on disk.
+"""`Run`: what happened in one training run, as plain data. `store` keeps runs on disk.
 
-No torch here: a run read back from disk is plain data.
+No torch here: a run that is read back from disk has everything but its model.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import math
-import secrets
-import sys
-import time
-from pathlib import Path
+from typing import Any, Required, TypedDict
 
-from ftkit.base import files, json_lines, machine
 from ftkit.base.config import Config
-from ftkit.base.errors import UserError
+
+Row = dict[str, float]  # column → number, of one optimizer step
+
+
+class DataInfo(TypedDict, total=False):
+    """What a run was trained on: counts of records, the hash of the training records, how many
+    were cut (truncated), left out (skipped), or added from general data (replayed).
+
+    held_still: `Experiment.fixed_settings`, what two runs must share to be compared.
+    """
+
+    name: Required[str]
+    rows: int
+    sha256: str
+    validation_rows: int
+    truncated: int
+    skipped: int
+    replayed: int
+    held_still: dict[str, Any]
+
+
+@dataclasses.dataclass
+class Prepared:
+    """What a run reads, as tokens.
+
+    units: what a batch is counted in, each a list of examples (one, or those of a packed row); an
+    objective may count in other things (`ftkit.experiment.preferences`). evaluations: name of the
+    measure, such as val_loss → examples. about: counts and hashes, as the Run has them.
+    """
+
+    units: Any
+    evaluations: dict[str, Any]
+    about: DataInfo
 
 
 @dataclasses.dataclass
@@ -26,7 +53,7 @@ class Run:
     `rows` are dicts with step, epoch, loss (mean over the labelled tokens of the step, nats),
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
-    val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else why not.
+    val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else the reason.
     `model` and `tokenizer` are the tuned ones and `experiment` is where the run was made; they
     are in memory only, None for a run from the store.
     """
@@ -34,13 +61,13 @@ class Run:
     id: str
     config: Config
     model_name: str
-    data: dict
+    data: DataInfo
     total_steps: int = 0
     trainable_parameters: int = 0
     total_parameters: int = 0
-    rows: list[dict] = dataclasses.field(default_factory=list)
-    before: dict = dataclasses.field(default_factory=dict)
-    after: dict = dataclasses.field(default_factory=dict)
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    before: Row = dataclasses.field(default_factory=dict)
+    after: Row = dataclasses.field(default_factory=dict)
     stopped: str | None = None
     seconds: float = 0.0
     tokens: int = 0
@@ -51,9 +78,20 @@ class Run:
     versions: dict = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     saved_to: str | None = None
-    model: object = dataclasses.field(default=None, repr=False, compare=False)
-    tokenizer: object = dataclasses.field(default=None, repr=False, compare=False)
-    experiment: object = dataclasses.field(default=None, repr=False, compare=False)
+    model: Any = dataclasses.field(default=None, repr=False, compare=False)
+    tokenizer: Any = dataclasses.field(default=None, repr=False, compare=False)
+    experiment: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it reached the end that a second run of the same Config would reach too."""
+        if self.stopped:
+            return self.stopped.startswith(("diverged", "early stopping"))
+        return len(self.rows) == self.total_steps
+
+    @property
+    def was_interrupted(self) -> bool:
+        return (self.stopped or "").startswith("interrupted")
 
     def change(self, key: str) -> float:
         """`after - before` of one measure, for example `run.change("general_loss")`."""
@@ -122,131 +160,9 @@ class Run:
 
 
 def plain(value):
-    """`value` with nan and infinities as None, since JSON has no word for them."""
+    """`value` with nan and infinities as None, which JSON does not have."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# ---------------------------------------------------------------------------------- on disk
-
-
-def new_id() -> str:
-    """A fresh run id; ids sort by time."""
-    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-
-
-class Writer:
-    """Keeps a Run on disk while it happens: `run.json` at the start, a line in `rows.jsonl` after
-    each step (so a killed process loses nothing that was shown), `result.json` at the end.
-
-    A disk that is full or read-only must not cost the learner the run in memory: the first
-    failure is told on stderr and nothing more is written.
-    """
-
-    def __init__(self, run: Run, store: bool = True):
-        self.run, self.rows_file = run, None
-        self.folder = machine.home() / "runs" / run.id
-        if store:
-            self._try(self._start)
-
-    def _start(self):
-        self.folder.mkdir(parents=True)
-        header = self.run.to_dict() | {"history": [], "stopped": "not finished"}
-        files.write_whole(self.folder / "run.json", json.dumps(header, indent=1))
-        self.rows_file = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
-
-    def row(self, row: dict):
-        """Append one row; it is in the operating system's hands when this returns."""
-        if self.rows_file:
-            self._try(lambda: (self.rows_file.write(json.dumps(plain(row)) + "\n"),
-                               self.rows_file.flush()))
-
-    def finish(self):
-        """Write what is known only at the end."""
-        if self.rows_file:
-            result = self.run.to_dict() | {"history": []}
-            self._try(lambda: files.write_whole(
-                self.folder / "result.json", json.dumps(result, indent=1)))
-            self.close()
-
-    def close(self):
-        """Let go of the file; calling it again does nothing."""
-        file, self.rows_file = self.rows_file, None
-        if file:
-            self._try(file.close)
-
-    def _try(self, work):
-        try:
-            work()
-        except OSError as error:
-            file, self.rows_file = self.rows_file, None
-            note = (f"the run is not being stored: {error.strerror or error} "
-                    f"({self.folder}); it goes on in memory, set FTKIT_HOME to a folder with room")
-            self.run.notes.append(note)
-            print(f"ftkit: {note}", file=sys.stderr)
-            if file:
-                try:
-                    file.close()
-                except OSError:
-                    pass
-
-
-def keep(run: Run):
-    """Store a whole Run that another machine made; its id is changed where it is taken."""
-    while (machine.home() / "runs" / run.id).exists():
-        run.id = new_id()
-    writer = Writer(run)
-    for row in run.rows:
-        writer.row(row)
-    writer.finish()
-
-
-def list_runs() -> list[Run]:
-    """All stored runs, oldest first; folders that cannot be read are skipped."""
-    store = machine.home() / "runs"
-    found = sorted(store.iterdir()) if store.is_dir() else []
-    return [run for run in map(_read, found) if run is not None]
-
-
-def load_run(id: str) -> Run:
-    """One stored run by its id or an unambiguous beginning of it; ValueError if there is none."""
-    store = machine.home() / "runs"
-    names = sorted(p.name for p in store.iterdir()) if store.is_dir() else []
-    matches = [n for n in names if n == id] or [n for n in names if id and n.startswith(id)]
-    if len(matches) != 1:
-        what = "matches several runs: " + ", ".join(matches[:5]) if matches else "names no run"
-        raise UserError(f"{id!r} {what}; `ftkit runs` lists them")
-    run = _read(store / matches[0])
-    if run is None:
-        raise UserError(f"the run in {store / matches[0]} cannot be read; delete the folder")
-    return run
-
-
-def runs():
-    """The history as a pandas DataFrame: one line per stored run, newest last."""
-    import pandas as pd
-
-    lines = []
-    for run in list_runs():
-        line = {"id": run.id, "model": run.model_name, "data": run.data.get("name"),
-                **run.config.differs(), "steps": len(run.rows), "seconds": run.seconds,
-                "stopped": run.stopped}
-        line |= {f"{k} before": v for k, v in run.before.items()}
-        line |= {f"{k} after": v for k, v in run.after.items()}
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def _read(folder: Path) -> Run | None:
-    try:
-        path = folder / "result.json"
-        saved = json.loads((path if path.exists() else folder / "run.json").read_text("utf-8"))
-        rows = folder / "rows.jsonl"
-        # Damaged is the line that was being written when the process died.
-        saved["history"] = json_lines.read(rows) if rows.exists() else []
-        return Run.from_dict(saved)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None

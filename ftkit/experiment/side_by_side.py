@@ -34,10 +34,10 @@ class Flight:
     def begin(self):
         """Make its model, from torch's random state at its seed; not while another draws."""
         if self.run is None:
-            self.run, prepared = self.job.lab._start(self.job.configs[self.i])
+            self.run, prepared = self.job.lab.begin(self.job.configs[self.i])
             # A fast tokenizer that two threads use at once raises "Already borrowed".
             self.run.tokenizer = copy.deepcopy(self.run.tokenizer)
-            self.steps = self.job.lab._train(self.run, prepared, None, lambda: self.verdict,
+            self.steps = self.job.lab.train_steps(self.run, prepared, None, lambda: self.verdict,
                                              False, True)
             self.random = _random_state()
 

@@ -79,7 +79,7 @@ def _check_rung(flight, share: float):
 
 def _room_for(job):
     """ValueError where the paused models would not fit."""
-    model, _ = job.lab._fresh(job.configs[0])
+    model, _ = job.lab.fresh_model(job.configs[0])
     every = sum(p.nbytes for p in model.parameters())
     need = sum(every * (3 if config.method == "full" else 1) for config in job.configs)
     if need > 0.7 * machine.free_memory():

@@ -15,8 +15,7 @@ import time
 
 from ftkit.base import formatting, machine, progress_bar
 from ftkit.base.errors import UserError
-from ftkit.experiment import run, side_by_side
-from ftkit.model import loading
+from ftkit.experiment import run, side_by_side, store
 from ftkit.report.table import table
 
 
@@ -116,15 +115,15 @@ class Job:
 
     def take_from_store(self):
         """Runs that the store has whole."""
-        fixed = run.plain(self.lab.held_still())
-        whole = [r for r in run.list_runs() if _whole(r) and r.data.get("held_still") == fixed
+        fixed = run.plain(self.lab.fixed_settings())
+        whole = [r for r in store.list_runs() if r.is_finished and r.data.get("held_still") == fixed
                  and r.versions.get("ftkit") == machine.versions()["ftkit"]]
         if not whole:
             return
-        model, _ = self.lab._fresh(self.configs[0])
         known = {str(r.config): r for r in whole}
+        facts = self.lab.model_facts()
         for i, config in enumerate(self.configs):
-            found = known.get(str(_resolved(config, model)))
+            found = known.get(str(facts.resolve(config)))
             if found:
                 self.done[i] = found
         self.stored = len(self.done)
@@ -134,7 +133,7 @@ class Job:
     def arrived(self, i: int, happened: run.Run):
         """A whole run from another machine: stored here, so that none is stored twice."""
         happened.experiment = self.lab
-        run.keep(happened)
+        store.add(happened)
         self.done[i] = happened
         for row in happened.rows if self.on_row else ():
             self.on_row(row)
@@ -216,18 +215,3 @@ def _all(job: Job, flights: list, parallel):
     last = len(left) % workers  # they share all threads, once the others have ended
     side_by_side.go_on(left[: len(left) - last], workers)
     side_by_side.go_on(left[len(left) - last :], last)
-
-
-# ------------------------------------------------------------------------------- the same run
-
-
-def _resolved(config, model):
-    return config.resolved(loading.tier(model), "bf16" if machine.bf16_is_fast() else "fp32",
-                           loading.context(model))
-
-
-def _whole(happened) -> bool:
-    """Whether a stored run reached an end that a second run of it would reach too."""
-    why = happened.stopped or ""
-    return (len(happened.rows) == happened.total_steps if not why
-            else why.startswith(("diverged", "early stopping")))

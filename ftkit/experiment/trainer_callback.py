@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from ftkit.base import formatting, machine
 from ftkit.base.config import SCHEDULES, Config
-from ftkit.experiment import run
+from ftkit.experiment import run, store
 from ftkit.report.live import Live, final_picture
 
 # What Trainer and TRL call it → what a row of ours calls it.
@@ -41,7 +41,7 @@ class LiveCallback(TrainerCallback):
             return
         self.began = time.perf_counter()
         self.run = run.Run(
-            id=run.new_id(), config=_config(args, state), data={"name": "Trainer's data"},
+            id=store.new_id(), config=_config(args, state), data={"name": "Trainer's data"},
             model_name=Path(getattr(model.config, "_name_or_path", "") or "model").name,
             total_steps=state.max_steps, model=model, tokenizer=processing_class,
             versions=machine.versions())

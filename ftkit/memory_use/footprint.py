@@ -391,15 +391,17 @@ def _offloaded(footprint: Footprint) -> Footprint:
         host=footprint.gpus * sum(footprint.states[part] for part in moved))
 
 
-# Fields that change no bytes; without them one simulation serves a whole sweep.
-_WEIGHTLESS = ("learning_rate", "epochs", "max_steps", "warmup_steps", "lr_scheduler_type",
-               "weight_decay", "replay", "loss_on", "early_stopping_patience", "eval_steps", "seed",
-               "lora_alpha", "batch_size", "packing", "metric_for_best_model", "max_length")
+# Fields of Config that never change how many bytes a run needs.
+NO_MEMORY = ("learning_rate", "warmup_steps", "lr_scheduler_type", "weight_decay", "eval_steps",
+             "seed", "lora_alpha", "metric_for_best_model")
+# Neither do these, for one step on sequences of given lengths: one simulation serves a whole sweep.
+NO_STEP_MEMORY = (*NO_MEMORY, "epochs", "max_steps", "replay", "loss_on", "batch_size", "packing",
+                  "max_length", "early_stopping_patience")
 
 
 def _bare(config):
     return config.but(**{name: Config.__dataclass_fields__[name].default
-                         for name in _WEIGHTLESS})
+                         for name in NO_STEP_MEMORY})
 
 
 def simulated(shape, config, lengths, supervised=1.0, device="cpu", attention=None, logits=None):

@@ -1,6 +1,7 @@
 """Before a run: does it fit into the memory that is free? If not, what is the cheapest change?
 
-    check(lab, config)     predicted bytes, or TooBig: a sentence, and .change, which fits
+    facts = ModelFacts.of("tiny"); config = facts.resolve(config)
+    check(lab, config, facts)     predicted bytes, or TooBig: a sentence, and .change, which fits
 
 A bound in closed form comes first and costs nothing; only a run that it does not clear is
 simulated, on the longest records of its own data, training and evaluation. What is refused is
@@ -46,20 +47,16 @@ class TooBig(UserError):
         return TooBig, (self.needed, self.free, self.change, str(self))
 
 
-def check(lab, config, model=None) -> int | None:
-    """Predicted bytes of the run of an Experiment, or TooBig; None where the model is not known
-    before it is loaded: call again with `model`.
+def check(lab, config, found) -> int | None:
+    """Predicted bytes of the run of an Experiment, or TooBig; None where it cannot be predicted.
 
+    config: as `ModelFacts.resolve` returns it. found: the ModelFacts of the experiment's model.
     Where memory is plentiful the number is an upper bound, else what the simulation says.
     """
     if os.environ.get("FTKIT_PREFLIGHT") == "0":
         return None
-    found = _Model.of(lab, model)
-    if found is None:
-        return None
-    config = config.resolved("other", "bf16" if machine.bf16_is_fast() else "fp32", found.context)
     device, free = machine.device(), machine.free_memory()
-    most = found.beside(config, lab) + bound(found, config, *lab._most(config))
+    most = found.beside(config, lab) + bound(found, config, *lab.token_limits(config))
     if _with_spare(most, device) + kernels(lab, config, device) <= free:
         return round(most)
     gc.collect()
@@ -129,7 +126,7 @@ def kernels(lab, config, device: str) -> int:
 # ------------------------------------------------------------------ inside
 
 
-class _Model:
+class ModelFacts:
     """What is known of a model without loading it, from its config.json and the headers of its
     weights: sizes, parameters, the largest tensor, sums of rows and columns of its matrices."""
 
@@ -152,10 +149,23 @@ class _Model:
             vocab_size=size("vocab_size"))
         self.sizes.get_text_config = lambda: self.sizes
 
+    @property
+    def tier(self) -> str:
+        """The row of default learning rates: as `loading.tier` of the loaded model."""
+        return "tiny" if self.parameters < models.SMALL else "other"
+
+    def resolve(self, config):
+        """`config` as a run of this model stores it: no field that matters is None.
+
+        Raises UserError where it asks for what the model cannot do.
+        """
+        return config.resolved(self.tier, "bf16" if machine.bf16_is_fast() else "fp32",
+                               self.context)
+
     @classmethod
-    def of(cls, lab, model=None):
-        """Of the model of an Experiment; None where it is not on this machine yet."""
-        name = lab.model
+    def of(cls, name, model=None) -> ModelFacts | None:
+        """Of the model of an Experiment: a name, a folder or a pair (model, tokenizer); None where
+        it is not on this machine yet. model: the same model, once it is loaded."""
         if model is None and not isinstance(name, str):
             model = name[0]
             return cls(model.config.to_dict(), [p.shape for p in model.parameters()], 0)
@@ -176,7 +186,7 @@ class _Model:
 
     def beside(self, config, lab) -> float:
         """Bytes in use beside the step; negative for a model that is loaded already."""
-        reference = formula.FP32 * self.parameters * lab._keeps_reference(config)
+        reference = formula.FP32 * self.parameters * lab.keeps_reference(config)
         return self._beside * (config.method != "qlora") - self.here + reference
 
 
@@ -190,7 +200,7 @@ class _Weighing:
 
     def __init__(self, lab, found, device, free):
         self.lab, self.found, self.device, self.free = lab, found, device, free
-        self.tokenizer, self.known, self.looked = lab._tokenizer(), {}, {}
+        self.tokenizer, self.known, self.looked = lab.load_tokenizer(), {}, {}
 
     def weigh(self, config, most: float) -> int | None:
         """Simulated bytes of a run, or TooBig with what would fit."""
@@ -229,10 +239,11 @@ class _Weighing:
         from ftkit.memory_use import simulate
 
         shape = model_shapes.shape(self.found.content)
-        data = self.lab._encode(self.tokenizer, config)
-        batch = packed_loss.pack(self.lab._heaviest(data, config), share=False)
+        data = self.lab.encode(self.tokenizer, config)
+        batch = packed_loss.pack(self.lab.largest_batch(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
-        step = simulate.trace(shape, config, batches, self.device, whole=self.lab.EVERY_TOKEN)
+        step = simulate.trace(shape, config, batches, self.device,
+                              whole=self.lab.NEEDS_TOKEN_LOSSES)
         looking = self._looking(config, shape, data)
         states = step.before - step.at_peak["weights"]
         kept = formula.FP32 * step.trainable * bool(config.early_stopping_patience)
@@ -247,7 +258,7 @@ class _Weighing:
         same = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
         if same not in self.looked:
             read = [_first(sorted(examples, key=lambda e: -len(e["input_ids"])), EVAL_TOKENS)
-                    for examples in self.lab._looked_at(data)]
+                    for examples in self.lab.evaluation_sets(data)]
             self.looked[same] = max((simulate.evaluation(shape, config, examples, self.device)
                                      for examples in read), default=0)
         return self.looked[same]
@@ -260,7 +271,7 @@ class _Weighing:
             size = -(-size // 2)
             passes = -(-config.batch_size * config.gradient_accumulation_steps // size)
             split.append({"batch_size": size, "gradient_accumulation_steps": passes})
-            if "gradient_accumulation_steps" in self.lab.REFUSED:
+            if "gradient_accumulation_steps" in self.lab.UNSUPPORTED:
                 del split[-1]["gradient_accumulation_steps"]
         saving = {"gradient_checkpointing": True}
         families = [split[1:]]

@@ -256,23 +256,25 @@ class WhatIf:
 
     def _estimate_memory(self, config):
         """Estimate the memory of a run, unless the controls have moved in the meantime."""
-        if not self.forecast.weighed(config):
-            self._in_background(lambda: self.config == config and self.forecast.weigh(config),
-                                then=self._show_forecast)
+        if self.forecast.memory(config) is None:
+            self._in_background(
+                lambda: self.config == config and self.forecast.estimate_memory(config),
+                then=self._show_forecast)
 
     def _forecast_text(self, config) -> str:
         seconds, steps = self.forecast.seconds(config), self.forecast.steps(config)
         if seconds is None or steps is None:
             return "loading the model and data ..."
-        if self.forecast.refused(config):
-            return f"does not fit: {self.forecast.refused(config)}"
-        size = self.forecast.bytes(config)
-        if size is not None:
-            memory = (f"about {size / 2**20:,.0f} of {machine.free_memory() / 2**20:,.0f} MiB "
-                      "free memory")
+        known = self.forecast.memory(config)
+        if known is None:
+            memory = "memory not known yet"
+        elif known.refused:
+            return f"does not fit: {known.refused}"
+        elif known.bytes is None:
+            memory = "memory not known"
         else:
-            known = self.forecast.weighed(config)
-            memory = "memory not known" if known else "memory not known yet"
+            memory = (f"about {known.bytes / 2**20:,.0f} of "
+                      f"{machine.free_memory() / 2**20:,.0f} MiB free memory")
         unit = "step" if steps == 1 else "steps"
         return f"{steps:,} {unit}, about {progress_bar.clock(max(1, seconds))}, {memory}"
 

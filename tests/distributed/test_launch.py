@@ -146,7 +146,7 @@ def test_lora_with_accumulation_on_more_ranks_than_rows_and_saved(lab, tmp_path)
 def test_the_plan_is_that_of_the_loop(lab, tmp_path):
     config = CONFIG.but(batch_size=2, gradient_accumulation_steps=2, packing=True, max_length=96)
     folder = launch.export(lab, config, tmp_path / "run")
-    units = lab._encode(ft.load("tiny")[1], config)["units"]
+    units = lab.encode(ft.load("tiny")[1], config).units
     rows = [json.loads(line) for line in (folder / "data" / "train.jsonl").open()]
     plan = [json.loads(line) for line in (folder / "steps.jsonl").open()]
     order = loop.shuffled(len(units), 2, config.seed)

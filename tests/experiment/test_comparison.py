@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import ftkit as ft
-from ftkit.experiment import comparison, run
+from ftkit.experiment import comparison, run, store
 
 pytestmark = pytest.mark.quick
 
@@ -157,15 +157,15 @@ def test_repeats_are_run_and_found_again_in_the_store():
     lab = ft.Experiment(data=RECORDS, val=RECORDS[:4], probes=())
     a, b = lab.run(SHORT), lab.run(SHORT, learning_rate=1e-5)
     found = ft.compare(a, b, repeat=2)
-    assert [len(group) for group in found.groups] == [2, 2] and len(run.list_runs()) == 4
+    assert [len(group) for group in found.groups] == [2, 2] and len(store.list_runs()) == 4
     assert found.effects["val_loss"].clear is not None
-    again = ft.compare(run.load_run(a.id), run.load_run(b.id))
+    again = ft.compare(store.load_run(a.id), store.load_run(b.id))
     assert [len(group) for group in again.groups] == [2, 2]
     with pytest.raises(ValueError, match="give it: compare"):
-        ft.compare(run.load_run(a.id), run.load_run(b.id)).repeat([7])
+        ft.compare(store.load_run(a.id), store.load_run(b.id)).repeat([7])
     other = ft.Experiment(data=RECORDS[1:], val=RECORDS[:4], probes=())
     with pytest.raises(ValueError, match="was not made in this experiment: data differ"):
-        ft.compare(run.load_run(a.id), run.load_run(b.id)).repeat([7], lab=other)
+        ft.compare(store.load_run(a.id), store.load_run(b.id)).repeat([7], lab=other)
 
 
 def test_a_run_of_trainer_and_a_run_by_hand_can_be_compared():

@@ -8,7 +8,7 @@ import pytest
 import ftkit as ft
 from ftkit.data.schema import DataError
 from ftkit.distributed import launch
-from ftkit.experiment import experiment, run
+from ftkit.experiment import experiment, store
 from ftkit.model import loading, rounding
 from ftkit.model.export import export
 
@@ -76,7 +76,7 @@ def test_a_run_interrupted_at_step_k_has_exactly_its_first_k_rows(lab, home):
             raise KeyboardInterrupt
 
     part = lab.run(max_steps=6, on_row=stop)
-    kept = run.load_run(part.id)
+    kept = store.load_run(part.id)
     assert part.stopped == kept.stopped == "interrupted after step 3 of 6"
     assert [r["loss"] for r in kept.rows] == [r["loss"] for r in whole.rows[:3]]
     assert kept.after["val_loss"] == part.after["val_loss"]
@@ -89,7 +89,7 @@ def test_a_failing_listener_leaves_the_rows_on_disk(lab):
 
     with pytest.raises(RuntimeError):
         lab.run(max_steps=5, on_row=fail)
-    assert [r["step"] for r in run.list_runs()[-1].rows] == [1, 2]
+    assert [r["step"] for r in store.list_runs()[-1].rows] == [1, 2]
 
 
 def test_a_diverged_run_stops_and_says_so(lab):
@@ -240,7 +240,7 @@ def test_an_interrupt_while_it_is_saved_leaves_no_half_model(lab, tmp_path, monk
     monkeypatch.setattr(experiment.loading, "save", save)
     with pytest.raises(KeyboardInterrupt):
         lab.run(max_steps=1, out=tmp_path / "half")
-    assert not (tmp_path / "half").exists() and len(run.list_runs()) == 1
+    assert not (tmp_path / "half").exists() and len(store.list_runs()) == 1
 
 
 def test_the_public_names_are_all_there():

@@ -9,17 +9,17 @@ import pytest
 from helpers import ROOT
 
 from ftkit.base.config import Config
-from ftkit.experiment import run
+from ftkit.experiment import run, store
 
 KILLED = """
 import os, random, signal, struct, sys, time
-from ftkit.experiment import run
+from ftkit.experiment import run, store
 from ftkit.base.config import Config
 
 def write(pipe, seed):
     # What a training run does, as fast as it can; each row is acknowledged once it is written.
     made = run.Run(id=f"run-{seed}", config=Config(), model_name="tiny", data={"name": "x"})
-    writer = run.Writer(made)
+    writer = store.Writer(made)
     for step in range(1, 10_000):
         writer.row({"step": step, "loss": step / 7, "note": "x" * (step * 37 % 400)})
         os.write(pipe, struct.pack("i", step))
@@ -45,7 +45,7 @@ def kill_one(seed):
 lost = torn = rows = 0
 for seed in range(int(sys.argv[1])):
     acknowledged = kill_one(seed)
-    kept = run.load_run(f"run-{seed}").rows
+    kept = store.load_run(f"run-{seed}").rows
     lost += [row["step"] for row in kept[:acknowledged]] != list(range(1, acknowledged + 1))
     torn += any(row["loss"] != row["step"] / 7 for row in kept) or len(kept) > acknowledged + 1
     rows += acknowledged
@@ -77,7 +77,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_costs_a_sentence_and_none_of_the_rows_so_far(small_disk, monkeypatch, capsys):
     monkeypatch.setenv("FTKIT_HOME", str(small_disk))
     made = run.Run(id="full", config=Config(), model_name="tiny", data={"name": "x"})
-    writer, kept = run.Writer(made), 0
+    writer, kept = store.Writer(made), 0
     for step in range(1, 2001):
         row = {"step": step, "loss": 1 / step, "note": "x" * 100}
         made.rows.append(row)
@@ -87,7 +87,7 @@ def test_a_full_disk_costs_a_sentence_and_none_of_the_rows_so_far(small_disk, mo
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "No space left" in said and "FTKIT_HOME" in said
     assert len(made.rows) == 2000 and 100 < kept < 1000
-    found = run.load_run("full")
+    found = store.load_run("full")
     assert [r["step"] for r in found.rows[:kept]] == list(range(1, kept + 1))
     assert found.stopped == "not finished"
 
@@ -116,9 +116,10 @@ def test_weights_that_find_no_room_are_told_and_the_run_is_kept(small_disk, tmp_
 
 
 def test_two_processes_writing_at_once_keep_both_their_runs(tmp_path):
-    code = ("import sys; from ftkit.experiment import run; from ftkit.base.config import Config\n"
-            "made = run.Run(id=run.new_id(), config=Config(), model_name='tiny', data={})\n"
-            "writer = run.Writer(made)\n"
+    code = ("import sys; from ftkit.experiment import run, store\n"
+            "from ftkit.base.config import Config\n"
+            "made = run.Run(id=store.new_id(), config=Config(), model_name='tiny', data={})\n"
+            "writer = store.Writer(made)\n"
             "for step in range(1, 301):\n"
             "    made.rows.append({'step': step, 'loss': 1.0}); writer.row(made.rows[-1])\n"
             "writer.finish()")
@@ -127,7 +128,7 @@ def test_two_processes_writing_at_once_keep_both_their_runs(tmp_path):
     assert [process.wait() for process in both] == [0, 0]
     os.environ["FTKIT_HOME"], before = str(tmp_path), os.environ["FTKIT_HOME"]
     try:
-        assert [len(one.rows) for one in run.list_runs()] == [300, 300]
+        assert [len(one.rows) for one in store.list_runs()] == [300, 300]
     finally:
         os.environ["FTKIT_HOME"] = before
 
@@ -136,7 +137,7 @@ def test_a_store_of_an_older_version_is_read(tmp_path, monkeypatch):
     """Fields that are gone are left out, fields that are new get their default."""
     monkeypatch.setenv("FTKIT_HOME", str(tmp_path))
     made = run.Run(id="old", config=Config(), model_name="tiny", data={"name": "x"})
-    writer = run.Writer(made)
+    writer = store.Writer(made)
     writer.row({"step": 1, "loss": 2.0})
     writer.finish()
     path = tmp_path / "runs" / "old" / "result.json"
@@ -146,7 +147,7 @@ def test_a_store_of_an_older_version_is_read(tmp_path, monkeypatch):
         old["config"].pop(name, None)
     del old["notes"], old["predicted_memory_bytes"]
     path.write_text(json.dumps(old))
-    found = run.load_run("old")
+    found = store.load_run("old")
     assert found.config == Config() and found.rows == [{"step": 1, "loss": 2.0}]
 
 
@@ -157,4 +158,4 @@ def test_folders_that_make_no_sense_are_passed_over(tmp_path, monkeypatch):
                        "g": "[" * 100_000}.items():
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "run.json").write_text(text, encoding="latin-1")
-    assert run.list_runs() == [] and len(run.runs()) == 0
+    assert store.list_runs() == [] and len(store.runs()) == 0

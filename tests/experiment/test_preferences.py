@@ -10,7 +10,7 @@ from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.data import encoding, schema
 from ftkit.data.jsonl import DataError
 from ftkit.engine import generation
-from ftkit.experiment import preferences, run
+from ftkit.experiment import preferences, store
 from ftkit.model import loading
 
 PAIRS = schema.records("preferences")[:12]
@@ -222,7 +222,7 @@ def test_a_dpo_run_prefers_what_was_chosen(tiny):
     assert happened.before["val_loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert happened.after["val_margin"] > 1 and happened.after["val_accuracy"] >= 0.75
     assert happened.rows[-1]["margin"] > happened.rows[0]["margin"]
-    again = run.load_run(happened.id)
+    again = store.load_run(happened.id)
     assert again.config == happened.config and again.config.beta == 0.5
     assert type(again.config) is DPOConfig and again.rows[2]["margin"] == happened.rows[2]["margin"]
 
@@ -252,7 +252,7 @@ def test_a_grpo_run_earns_more_and_says_what_it_did():
     assert all(r["clipped"] == 0 and abs(r["loss"]) < 1e-4 for r in rows[:1])
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0
     assert {"reward", "dead", "length", "clipped", "kl"} <= rows[0].keys()
-    assert run.load_run(happened.id).config == config.but(
+    assert store.load_run(happened.id).config == config.but(
         **{k: getattr(happened.config, k) for k in ("learning_rate", "precision", "max_length")})
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from ftkit.base.config import Config
-from ftkit.experiment import run
+from ftkit.experiment import run, store
 
 pytestmark = pytest.mark.quick
 
@@ -79,31 +79,31 @@ def test_field_names_are_those_of_transformers_and_peft():
 
 
 def a_run(**fields) -> run.Run:
-    made = run.Run(id=run.new_id(), config=Config(learning_rate=1e-3), model_name="tiny",
+    made = run.Run(id=store.new_id(), config=Config(learning_rate=1e-3), model_name="tiny",
                    data={"name": "x", "rows": 3, "sha256": "0"}, total_steps=3, **fields)
     return made
 
 
 def test_a_killed_run_is_read_back_with_its_rows_and_says_that_it_did_not_finish():
     written = a_run()
-    writer = run.Writer(written)
+    writer = store.Writer(written)
     writer.row({"step": 1, "loss": 2.0})
     writer.row({"step": 2, "loss": math.nan})
     with open(writer.folder / "rows.jsonl", "a") as file:
         file.write('{"step": 3, "lo')  # what a kill in the middle of a write leaves
-    found = run.load_run(written.id[:12])
+    found = store.load_run(written.id[:12])
     assert [r["step"] for r in found.rows] == [1, 2]
     assert math.isnan(found.rows[1]["loss"]) and found.stopped == "not finished"
 
 
 def test_a_finished_run_comes_back_equal():
     written = a_run(before={"val_loss": 4.0}, after={"val_loss": 1.0}, seconds=2.0, tokens=10)
-    writer = run.Writer(written)
+    writer = store.Writer(written)
     written.rows.append({"step": 1, "loss": 2.0})
     writer.row(written.rows[0])
     writer.finish()
-    assert run.load_run(written.id) == written
-    assert run.runs().loc[0, "val_loss after"] == 1.0
+    assert store.load_run(written.id) == written
+    assert store.runs().loc[0, "val_loss after"] == 1.0
 
 
 def test_the_json_of_a_run_has_no_nan():
@@ -116,7 +116,7 @@ def test_an_unwritable_home_costs_a_sentence_and_not_the_run(tmp_path, monkeypat
     blocked.write_text("not a folder")
     monkeypatch.setenv("FTKIT_HOME", str(blocked))
     written = a_run()
-    writer = run.Writer(written)
+    writer = store.Writer(written)
     writer.row({"step": 1, "loss": 1.0})
     writer.finish()
     assert "not being stored" in capsys.readouterr().err and len(written.notes) == 1
@@ -124,4 +124,4 @@ def test_an_unwritable_home_costs_a_sentence_and_not_the_run(tmp_path, monkeypat
 
 def test_an_unknown_id_is_an_error_in_words():
     with pytest.raises(ValueError, match="ftkit runs"):
-        run.load_run("nope")
+        store.load_run("nope")

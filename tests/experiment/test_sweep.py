@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ftkit as ft
-from ftkit.experiment import preferences, run, side_by_side
+from ftkit.experiment import preferences, side_by_side, store
 from ftkit.model import loading
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
@@ -105,8 +105,8 @@ def test_side_by_side_gives_what_each_run_gives_alone_to_the_last_digit(lab):
         assert losses(one) == losses(other)
         assert torch.equal(logits(one), logits(other))
     assert len(seen) == 12
-    assert sorted(r.id for r in run.list_runs()) == sorted(r.id for r in [*alone, *both])
-    kept = next(r for r in run.list_runs() if r.id == both[1].id)
+    assert sorted(r.id for r in store.list_runs()) == sorted(r.id for r in [*alone, *both])
+    kept = next(r for r in store.list_runs() if r.id == both[1].id)
     assert [row["loss"] for row in kept.rows] == losses(both[1])[0]
 
 
@@ -184,7 +184,7 @@ def test_an_interrupt_side_by_side_keeps_every_row_and_ends_the_threads(lab, cap
         "_fly" in thread.name for thread in threading.enumerate())
     assert all(r.rows and (len(r.rows) == 3) != r.stopped.startswith("interrupted")
                if r.stopped else len(r.rows) == 3 for r in part)
-    assert sorted(r.id for r in run.list_runs()) == sorted(r.id for r in part)
+    assert sorted(r.id for r in store.list_runs()) == sorted(r.id for r in part)
     whole = lab.sweep(SHORT, parallel=2, resume=True, seed=range(4))
     assert [len(r.rows) for r in whole] == [3] * 4
     assert [r.config.seed for r in whole] == [0, 1, 2, 3]
@@ -243,8 +243,8 @@ def test_only_the_same_question_is_taken_from_the_store(lab):
                   make_lab(probes={"p": RECORDS[:2]}), make_lab(eval_records=2),
                   make_lab(template="{instruction}\n{output}"),
                   make_lab(model=(first.model, first.tokenizer))):
-        assert other.held_still() != lab.held_still()
-    assert make_lab().held_still() == lab.held_still()
+        assert other.fixed_settings() != lab.fixed_settings()
+    assert make_lab().fixed_settings() == lab.fixed_settings()
     assert lab.sweep(SHORT.but(weight_decay=0.1), resume=True, seed=[0])[0].model is not None
 
 
@@ -269,7 +269,7 @@ def test_halving_ends_the_worse_half_early_and_the_winner_is_the_run_it_would_ha
     assert all(r.stopped.startswith("ended early by halving at step ") for r in early)
     assert "of 4" in early[0].stopped and "3 ended early" in halved.how
     assert "ended early" in ft.curves(halved, "val_loss").text
-    assert len({r.id for r in run.list_runs()} & {r.id for r in halved}) == 4
+    assert len({r.id for r in store.list_runs()} & {r.id for r in halved}) == 4
 
 
 def test_seeds_are_halved_together_and_a_diverged_run_loses(lab):
@@ -300,7 +300,7 @@ def test_32_runs_on_a_dask_cluster_survive_a_killed_worker(tmp_path, capfd):
     assert (tmp_path / "flag").exists()
     assert [r.config.seed for r in done] == list(range(32))
     assert all(len(r.rows) == 2 and r.stopped is None and r.model is None for r in done)
-    stored = run.list_runs()
+    stored = store.list_runs()
     assert sorted(r.id for r in stored) == sorted(r.id for r in done)
     assert sorted(r.config.seed for r in stored) == list(range(32))
     alone = lab.run(SHORT.but(max_steps=2, seed=7))

@@ -6,6 +6,7 @@ One process takes all configurations, each with FREE bytes free, in turn under `
 """
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -189,14 +190,14 @@ def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
 
     known, big, small = Forecast(lab), Config(batch_size=64), Config(batch_size=8)
     known.load()
-    assert known.refused(big) == ""
+    assert known.memory(big) is None
     monkeypatch.setattr(machine, "device", lambda: "cpu")
     monkeypatch.setattr(machine, "free_memory", lambda: 450 * 2**20)
-    known.weigh(big)
-    assert "this run needs about" in known.refused(big) and known.bytes(big) > 0
+    known.estimate_memory(big)
+    assert "this run needs about" in known.memory(big).refused and known.memory(big).bytes > 0
     monkeypatch.setattr(machine, "free_memory", lambda: 16 * 2**30)
-    known.weigh(small)
-    assert known.refused(small) == "" and known.bytes(small) > 0
+    known.estimate_memory(small)
+    assert known.memory(small).refused == "" and known.memory(small).bytes > 0
 
 
 PREFERRED = {"batch_size": 12, "max_steps": 1, "learning_rate": 1e-4}
@@ -235,13 +236,13 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     lab = preferring(which)
     lab.reward = lambda answer, record: len(answer) % 3
     config = lab.CONFIG(**{"precision": "fp32"} | PREFERRED | fields)
-    found = preflight._Model.of(lab)
-    asked = config.resolved("other", "fp32", found.context)
+    found = preflight.ModelFacts.of(lab.model)
+    asked = found.resolve(config)
     predicted = preflight._Weighing(lab, found, "cpu", 0).needed(asked) - found._beside
-    happened, prepared = lab._start(config)
+    happened, prepared = lab.begin(config)
     update = loop.Update(happened.model.train(), happened.config)
-    reference = torch.zeros(2, 12)
-    learn = lab._learner(happened, prepared | {"reference": reference}, update.scaler)
+    reference = {"reference": torch.zeros(2, 12)} if which == "DPO" else {}
+    learn = lab._learner(happened, dataclasses.replace(prepared, **reference), update.scaler)
     simulate.fill_state(update)
     meter = simulate.watch(update, [])
     before = simulate.Meter(happened.model).total
@@ -250,7 +251,7 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
         update.apply(1e-4)
     kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
     assert predicted == pytest.approx(meter.peak + kept, rel=0.04)
-    bound = preflight.bound(found, asked, *lab._most(asked)) + found.beside(asked, lab)
+    bound = preflight.bound(found, asked, *lab.token_limits(asked)) + found.beside(asked, lab)
     assert bound - found._beside > predicted
 
 
@@ -262,11 +263,12 @@ def test_preferences_that_do_not_fit_are_refused_before_the_model_is_loaded(whic
     lab = preferring(which)
     monkeypatch.setattr(machine, "device", lambda: "cpu")
     monkeypatch.setattr(machine, "free_memory", lambda: 480 * 2**20)
-    monkeypatch.setattr(lab, "_fresh", lambda config: pytest.fail("loaded"))
+    monkeypatch.setattr(lab, "fresh_model", lambda config: pytest.fail("loaded"))
     with pytest.raises(preflight.TooBig, match="are free; with batch_size=") as refused:
         lab.run(batch_size=64, precision="fp32")
     config = lab.CONFIG(batch_size=64, precision="fp32").but(**refused.value.change)
-    assert preflight.check(lab, config) <= 480 * 2**20
+    facts = lab.model_facts()
+    assert preflight.check(lab, facts.resolve(config), facts) <= 480 * 2**20
 
 
 def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab, monkeypatch):

@@ -175,7 +175,7 @@ def test_a_run_goes_on_from_what_can_be_merged_and_says_what_cannot(base):
     model = adapted(base[0], "ia3")
     lab = ft.Experiment(model=(model, base[1]), data=ft.records("tasks")[:32],
                         val=ft.records("tasks")[:4], probes=())
-    plain, _ = lab._fresh(Config())
+    plain, _ = lab.fresh_model(Config())
     assert not hasattr(plain, "peft_config")
     lab.model = (adapted(base[0], "prompt_tuning"), base[1])
     with pytest.raises(ValueError, match="cannot be merged"):

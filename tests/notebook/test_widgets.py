@@ -370,7 +370,7 @@ def test_seconds_are_those_of_runs_like_it_on_this_machine(panel):
     here = machine.describe()
     made = run(panel)
     made.machine, made.seconds, made.tokens = here, 2.0, 2000
-    known._whole = [made]
+    known.finished = [made]
     asked = SMALL.but(max_steps=100, eval_steps=1000)
     per_step = 4 * known.facts.record_tokens
     expected = 0.3 + 100 * per_step / 1000 + 2 * known.facts.watched_tokens / 3000

@@ -1,0 +1,149 @@
+"""Where runs are kept on disk: one folder for each, `home()/runs/<id>`, in plain JSON.
+
+    run.json      written at the start: all of the Run but its rows
+    rows.jsonl    a line after each step
+    result.json   written at the end, in place of run.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from ftkit.base import files, json_lines, machine
+from ftkit.base.errors import UserError
+from ftkit.experiment.run import Row, Run, plain
+
+
+def new_id() -> str:
+    """A fresh run id; ids sort by time."""
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+class Writer:
+    """Keeps a Run on disk while it happens, so that a killed process loses nothing that was shown.
+
+    A disk that is full or read-only must not cost the learner the run in memory: the first
+    failure is reported on stderr and nothing more is written.
+    """
+
+    def __init__(self, run: Run, store: bool = True):
+        self.run, self.rows_file = run, None
+        self.folder = _folder() / run.id
+        if store:
+            self._try(self._start)
+
+    def _start(self):
+        self.folder.mkdir(parents=True)
+        self._write("run.json", {"stopped": "not finished"})
+        self.rows_file = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
+
+    def _write(self, name: str, changes: dict):
+        content = self.run.to_dict() | {"history": []} | changes
+        files.write_whole(self.folder / name, json.dumps(content, indent=1))
+
+    def row(self, row: Row):
+        """Append one row; it is in the operating system's hands when this returns."""
+        file = self.rows_file
+        if file:
+            self._try(lambda: (file.write(json.dumps(plain(row)) + "\n"), file.flush()))
+
+    def finish(self):
+        """Write what is known only at the end."""
+        if self.rows_file:
+            self._try(lambda: self._write("result.json", {}))
+            self.close()
+
+    def close(self):
+        """Close the file; calling it again does nothing."""
+        file, self.rows_file = self.rows_file, None
+        if file:
+            self._try(file.close)
+
+    def _try(self, work):
+        try:
+            work()
+        except OSError as error:
+            file, self.rows_file = self.rows_file, None
+            note = (f"the run is not being stored: {error.strerror or error} ({self.folder}); it "
+                    "continues in memory, set FTKIT_HOME to a folder with room")
+            self.run.notes.append(note)
+            print(f"ftkit: {note}", file=sys.stderr)
+            if file:
+                with contextlib.suppress(OSError):
+                    file.close()
+
+
+def add(run: Run):
+    """Store a whole Run that another machine made; its id is changed where it is taken."""
+    while (_folder() / run.id).exists():
+        run.id = new_id()
+    writer = Writer(run)
+    for row in run.rows:
+        writer.row(row)
+    writer.finish()
+
+
+def ids() -> list[str]:
+    """The ids of all stored runs, oldest first."""
+    return sorted(path.name for path in _folder().iterdir()) if _folder().is_dir() else []
+
+
+def has_ended(id: str) -> bool:
+    """Whether the whole run is on disk."""
+    return (_folder() / id / "result.json").exists()
+
+
+def list_runs() -> list[Run]:
+    """All stored runs, oldest first; folders that cannot be read are skipped."""
+    return [run for run in map(read, ids()) if run is not None]
+
+
+def load_run(id: str) -> Run:
+    """One stored run by its id or an unambiguous beginning of it; UserError if there is none."""
+    matches = [name for name in ids() if name == id] or [
+        name for name in ids() if id and name.startswith(id)]
+    if len(matches) != 1:
+        what = "matches several runs: " + ", ".join(matches[:5]) if matches else "names no run"
+        raise UserError(f"{id!r} {what}; `ftkit runs` lists them")
+    run = read(matches[0])
+    if run is None:
+        raise UserError(f"the run in {_folder() / matches[0]} cannot be read; delete the folder")
+    return run
+
+
+def runs():
+    """The history as a pandas DataFrame: one line per stored run, newest last."""
+    import pandas as pd
+
+    lines = []
+    for run in list_runs():
+        line = {"id": run.id, "model": run.model_name, "data": run.data.get("name"),
+                **run.config.differs(), "steps": len(run.rows), "seconds": run.seconds,
+                "stopped": run.stopped}
+        line |= {f"{k} before": v for k, v in run.before.items()}
+        line |= {f"{k} after": v for k, v in run.after.items()}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def read(id: str) -> Run | None:
+    """The stored run `id`, without its model; None where its folder cannot be read."""
+    folder = _folder() / id
+    try:
+        path = folder / ("result.json" if has_ended(id) else "run.json")
+        saved = json.loads(path.read_text("utf-8"))
+        rows = folder / "rows.jsonl"
+        # Damaged is the line that was being written when the process died.
+        saved["history"] = json_lines.read(rows) if rows.exists() else []
+        return Run.from_dict(saved)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _folder() -> Path:
+    return machine.home() / "runs"

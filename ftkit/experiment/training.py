@@ -1,0 +1,162 @@
+"""One run while it happens: its steps, what is recorded of them, and when it stops."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+from ftkit.engine import loop
+from ftkit.experiment import inputs
+from ftkit.experiment.run import Prepared, Row, Run
+from ftkit.experiment.store import Writer
+
+
+class Training:
+    """Trains the model of a Run as its Config says. `steps` is a generator, so that whoever drives
+    it can pause between two steps; that time does not count.
+
+    lab: the Experiment, asked for rows (`training_rows`) and measures (`measure`). on_row, stop,
+    live: as `Experiment.run` takes them. store: whether the run is kept on disk.
+    """
+
+    def __init__(self, lab, run: Run, prepared: Prepared, on_row: Callable | None = None,
+                 stop: Callable | None = None, live: bool | None = None, store: bool = True):
+        self.lab, self.run, self.prepared = lab, run, prepared
+        self.stop, self.live = stop, live
+        self.device = next(run.model.parameters()).device
+        self.best = Best(run.model, run.config.early_stopping_patience,
+                         run.config.metric_for_best_model)
+        self.best.check([*prepared.evaluations, *lab.metrics])
+        self.callbacks: list[Callable[[Row], object]] = [on_row] if on_row else []
+        self.paused_seconds = 0.0
+        self.figure = None
+        self.writer = Writer(run, store)
+
+    def steps(self) -> Iterator[Run]:
+        """Yields the Run after each step; an interrupt ends it early and is noted there."""
+        run = self.run
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            run.before = self.measure()
+            self._begin_figure()
+            for row in self.lab.training_rows(run, self.prepared, self.measure):
+                self._record(row)
+                left = time.perf_counter()
+                yield run
+                self.paused_seconds += time.perf_counter() - left
+                run.stopped = self._stop_reason(row)
+                if run.stopped:
+                    break
+            self.best.restore()
+        except KeyboardInterrupt:
+            run.stopped = f"interrupted after step {len(run.rows)} of {run.total_steps}"
+        self._finish()
+
+    def measure(self) -> Row:
+        """The evaluation losses and the user's metrics, of the model as it is now."""
+        with loop.autocast(self.device, self.run.config.precision):
+            losses = self.lab.measure(self.run, self.prepared)
+        return losses | {name: inputs.number(name, metric(self.run.model, self.run.tokenizer))
+                         for name, metric in self.lab.metrics.items()}
+
+    def _begin_figure(self):
+        if self.live is False or (self.live is None and not machine.in_notebook()):
+            return
+        from ftkit.report.live import Live
+
+        self.figure = Live(
+            total_steps=self.run.total_steps, before=self.run.before,
+            keys=self.lab.plotted_columns(),
+            title=f"{self.run.model_name} on {self.run.data['name']}")
+        self.callbacks.append(self.figure)
+
+    def _record(self, row: Row):
+        row["seconds"] -= self.paused_seconds
+        self.run.rows.append(row)
+        self.writer.row(row)
+        for callback in self.callbacks:
+            callback(row)
+
+    def _stop_reason(self, row: Row) -> str | None:
+        step, total, best = row["step"], self.run.total_steps, self.best
+        if not math.isfinite(row["loss"]):
+            return f"diverged at step {step}: the loss is {row['loss']}"
+        if best.is_exhausted(row):
+            return (f"early stopping at step {step}: no better {best.metric} since step "
+                    f"{best.step}, whose weights are kept")
+        reason = self.stop() if self.stop and step < total else None
+        if reason and not isinstance(reason, str):
+            return f"stopped by hand after step {step} of {total}"
+        return reason or None
+
+    def _finish(self):
+        """What is known only at the end: the last measures, totals, peak memory."""
+        run, last = self.run, self.run.rows[-1] if self.run.rows else {}
+        measured_last = run.before and run.before.keys() <= last.keys() and not self.best.weights
+        try:
+            run.after = {k: last[k] for k in run.before} if measured_last else self.measure()
+        except KeyboardInterrupt:
+            run.after = {k: v for row in run.rows for k, v in row.items() if k in run.before}
+        run.seconds, run.tokens = last.get("seconds", 0.0), last.get("tokens", 0)
+        run.supervised_tokens = last.get("supervised_tokens", 0)
+        run.peak_memory_bytes = _peak(self.device)
+        run.model.eval()
+        self.writer.finish()
+        if self.figure:
+            self.figure.finish(run)
+
+
+class Best:
+    """Watches a measure for early stopping and keeps the trainable weights of the best step.
+
+    As in transformers, a name that ends in loss is better when it falls, any other when it rises.
+    """
+
+    def __init__(self, model, patience: int | None, metric: str = "val_loss"):
+        self.model, self.patience, self.metric = model, patience, metric
+        self.sign = 1 if metric.endswith("loss") else -1
+        self.value, self.step, self.worse = math.inf, 0, 0
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    def check(self, measured: list[str]):
+        """UserError where early stopping would watch what is never measured."""
+        if self.patience is not None and self.metric not in measured:
+            raise UserError(f"metric_for_best_model is {self.metric!r}, which this run does not "
+                            f"measure; it measures {', '.join(measured) or 'nothing'}")
+
+    def is_exhausted(self, row: Row) -> bool:
+        """True when `patience` evaluations in a row, this one included, were no better."""
+        if self.patience is None or self.metric not in row:
+            return False
+        if self.sign * row[self.metric] < self.value:
+            self.value, self.step, self.worse = self.sign * row[self.metric], int(row["step"]), 0
+            self.weights = {n: p.detach().clone() for n, p in self.model.named_parameters()
+                            if p.requires_grad}
+            return False
+        self.worse += 1
+        return self.worse >= self.patience
+
+    def restore(self):
+        """Put the best weights back."""
+        for name, p in self.model.named_parameters() if self.weights else ():
+            if name in self.weights:
+                p.data.copy_(self.weights[name])
+
+
+def _peak(device) -> int | None:
+    """Peak bytes of the allocator on CUDA; on CPU of the whole process since it started."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,8 +1,8 @@
-"""Runs of a sweep that go on side by side, each in a thread with its share of the cores.
+"""Runs of a sweep side by side: each in a thread, with its share of the cores.
 
-torch lets go of Python's lock while it computes, so two small models that train with one core each
-are done sooner than one after the other with both. What a process has only one of stays with the
-thread that asked: it makes every model, from its seed and torch's random state, and tells the rows.
+torch releases Python's lock while it computes, so two small models that train with one core each
+are done sooner than one after the other with both. The thread that called makes every model, from
+its seed and torch's random state, of which a process has only one, and it reports all rows.
 """
 
 from __future__ import annotations
@@ -16,91 +16,97 @@ import threading
 from collections.abc import Callable
 
 from ftkit.base import machine
-from ftkit.experiment import run
+from ftkit.experiment.run import Row, Run
+from ftkit.experiment.sweep_state import SweepState
 from ftkit.model import loading
 
 
-class Flight:
-    """A run that can be paused: it goes on in whichever thread takes its next step.
+class PausableRun:
+    """One run of a sweep, which can be paused after every step; any thread may take the next one.
 
-    run: None until it has begun. over: whether it is whole, and among those of the job.
+    run: None until it has begun. done: whether it has ended and is among the runs of the sweep.
     """
 
-    def __init__(self, job, i: int):
-        self.job, self.i, self.run = job, i, job.done.get(i)
-        self.over = self.run is not None  # from the store
-        self.steps = self.random = self.verdict = None
+    def __init__(self, sweep: SweepState, index: int):
+        self.sweep, self.index = sweep, index
+        self.run: Run | None = sweep.done.get(index)
+        self.done = self.run is not None  # from the store
+        self.steps = self.random_state = None
+        self.end_reason: str | None = None
 
-    def begin(self):
-        """Make its model, from torch's random state at its seed; not while another draws."""
+    def begin(self) -> Run:
+        """Make its model, from torch's random state at its seed; not while another run draws."""
         if self.run is None:
-            self.run, prepared = self.job.lab.begin(self.job.configs[self.i])
+            lab = self.sweep.lab
+            self.run, prepared = lab.begin(self.sweep.configs[self.index])
             # A fast tokenizer that two threads use at once raises "Already borrowed".
             self.run.tokenizer = copy.deepcopy(self.run.tokenizer)
-            self.steps = self.job.lab.train_steps(self.run, prepared, None, lambda: self.verdict,
-                                             False, True)
-            self.random = _random_state()
+            self.steps = lab.train_steps(self.run, prepared, stop=lambda: self.end_reason,
+                                         live=False)
+            self.random_state = _random_state()
+        return self.run
 
-    def step(self) -> dict | None:
-        """Take one step: its row, or None at the end. KeyboardInterrupt once it has come to terms
-        with one."""
+    def advance(self) -> Row | None:
+        """Take one step: its row, or None at the end. Raises KeyboardInterrupt where an interrupt
+        ended the run, which then has its last measures and is stored."""
+        run = self.begin()
         if next(self.steps, None) is not None:
-            return self.run.rows[-1]
-        self.over, self.job.done[self.i] = True, self.run
-        if (self.run.stopped or "").startswith("interrupted") and not self.verdict:
+            return run.rows[-1]
+        self.done, self.sweep.done[self.index] = True, run
+        if run.was_interrupted and not self.end_reason:
             raise KeyboardInterrupt
         return None
 
-    def end(self, why: str):
-        """End it here; it keeps its rows and its weights."""
-        if self.run and self.run.rows and not self.over:
-            self.verdict = why
-            while self.step():
+    def finish(self, reason: str):
+        """End it here, if it has taken a step; it keeps its rows and its weights."""
+        if self.run and self.run.rows and not self.done:
+            self.end_reason = reason
+            while self.advance():
                 pass
 
-    def draws(self, threads: int) -> bool:
-        """Take the first step here. Did it draw from torch's random state, which is one for all?
+    def draws_random_numbers(self, threads: int) -> bool:
+        """Take the first step here: did it change torch's random state, which all runs share?
 
-        Dropout does, sampled answers do, and a metric of the user's own may.
+        Dropout does, sampled answers do, and a metric of the user may.
         """
         import torch
 
         self.begin()
         before = torch.get_rng_state()
         with with_threads(threads):
-            if row := self.step():
-                self.job.tell(self, row)
-        self.random = _random_state()
-        return not torch.equal(before, self.random[0])
+            if row := self.advance():
+                self.sweep.report_row(self, row)
+        self.random_state = _random_state()
+        return not torch.equal(before, self.random_state[0])
 
 
-def go_on(flights: list[Flight], workers: int, pause: Callable[[Flight], bool] = lambda _: False):
-    """Take steps of all `flights`, so many side by side, until each is over or to be paused.
+def advance_all(runs: list[PausableRun], workers: int,
+                pause: Callable[[PausableRun], bool] = lambda _: False):
+    """Take steps of all `runs`, `workers` of them at a time, until each is done or due to pause.
 
-    After an interrupt or an error none goes on; each can be ended or taken up again.
+    After an interrupt or an error all stand still; each can be finished or advanced again.
     """
-    flights = [flight for flight in flights if not flight.over]
+    runs = [run for run in runs if not run.done]
     if workers > 1:
-        return _side_by_side(flights, workers, pause)
-    for flight in flights:
-        flight.begin()
-        _set_random_state(flight.random)
-        while not pause(flight) and (row := flight.step()):
-            flight.job.tell(flight, row)
-        flight.random = _random_state()
+        return _run_threads(runs, workers, pause)
+    for run in runs:
+        run.begin()
+        _set_random_state(run.random_state)
+        while not pause(run) and (row := run.advance()):
+            run.sweep.report_row(run, row)
+        run.random_state = _random_state()
 
 
-def settle(flights: list[Flight]):
-    """End what was left half done, keeping its rows."""
-    for flight in flights:
-        if flight.run:
-            flight.end(f"interrupted after step {len(flight.run.rows)} of "
-                       f"{flight.run.total_steps}")
+def finish_interrupted(runs: list[PausableRun]):
+    """Finish the runs that have begun, keeping their rows."""
+    for one in runs:
+        if one.run:
+            one.finish(f"interrupted after step {len(one.run.rows)} of {one.run.total_steps}")
 
 
 @contextlib.contextmanager
 def with_threads(count: int):
-    """Inside, torch computes with so many threads."""
+    """Inside, torch computes with `count` threads."""
     import torch
 
     before = torch.get_num_threads()
@@ -111,51 +117,51 @@ def with_threads(count: int):
         torch.set_num_threads(before)
 
 
-def _side_by_side(flights, workers, pause):
-    waiting, flying, threads = collections.deque(flights), {}, share(workers)
-    news, over = queue.SimpleQueue(), threading.Event()
-    with with_threads(threads):
-        try:
-            while waiting or flying:
-                while waiting and len(flying) < workers:
-                    flight = waiting.popleft()
-                    flight.begin()
-                    flying[flight] = threading.Thread(
-                        target=_fly, args=(flight, pause, threads, over, news), daemon=True)
-                    flying[flight].start()
-                with contextlib.suppress(queue.Empty):  # an endless wait hears no Ctrl-C on Windows
-                    flight, row, error = news.get(timeout=0.5)
-                    if error:
-                        raise error
-                    if row:
-                        flight.job.tell(flight, row)
-                    else:
-                        flying.pop(flight).join()
-        finally:
-            over.set()
-            for thread in flying.values():
-                thread.join()
-
-
-def share(workers: int) -> int:
-    """The threads that each of so many runs gets."""
+def threads_each(workers: int) -> int:
+    """The threads that each of `workers` runs gets."""
     import torch
 
     return max(1, torch.get_num_threads() // workers)
 
 
-def _fly(flight, pause, threads, over, news):
-    """The work of a thread."""
+def _run_threads(runs, workers, pause):
+    waiting, running = collections.deque(runs), {}
+    events, stop_event, threads = queue.SimpleQueue(), threading.Event(), threads_each(workers)
+    with with_threads(threads):
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    run = waiting.popleft()
+                    run.begin()
+                    running[run] = threading.Thread(
+                        target=_work, args=(run, pause, threads, stop_event, events), daemon=True)
+                    running[run].start()
+                with contextlib.suppress(queue.Empty):  # an endless wait hears no Ctrl-C on Windows
+                    run, row, error = events.get(timeout=0.5)
+                    if error:
+                        raise error
+                    if row:
+                        run.sweep.report_row(run, row)
+                    else:
+                        running.pop(run).join()
+        finally:
+            stop_event.set()
+            for thread in running.values():
+                thread.join()
+
+
+def _work(run, pause, threads, stop_event, events):
+    """What a thread does: advances one run; each row, and at the end None, goes to `events`."""
     import torch
 
-    error = None
+    failure = None
     try:
         torch.set_num_threads(threads)
-        while not over.is_set() and not pause(flight) and (row := flight.step()):
-            news.put((flight, row, None))
-    except BaseException as problem:  # noqa: BLE001  raised again in the thread that asked
-        error = problem
-    news.put((flight, None, error))
+        while not stop_event.is_set() and not pause(run) and (row := run.advance()):
+            events.put((run, row, None))
+    except BaseException as error:  # noqa: BLE001  raised again in the thread that called
+        failure = error
+    events.put((run, None, failure))
 
 
 def _random_state():
@@ -171,47 +177,52 @@ def _set_random_state(state):
     torch.cuda.set_rng_state_all(state[1])
 
 
-def at_a_time(job, flights: list, parallel) -> int:
-    """How many runs go side by side; takes the first step of the first to find out. The job notes
-    it, or why there are not more than one."""
-    workers, why = _wanted(job, parallel, len(flights))
+# ------------------------------------------------------------------------------- how many at a time
+
+
+def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | int | None) -> int:
+    """How many runs go side by side; may take the first step of the first run to see whether it
+    draws random numbers. The number, or why it is 1, becomes a note of the sweep."""
+    workers, reason = _allowed_workers(sweep, parallel, len(runs))
     if workers > 1:
-        flights[0].begin()
-        workers, why = _fitting(flights[0].run, workers, parallel)
-    if workers > 1 and flights[0].draws(share(workers)):
-        workers, why = 1, "its steps draw random numbers, and torch has one random state for all"
+        workers, reason = _fitting_workers(runs[0].begin(), workers, parallel)
+    if workers > 1 and runs[0].draws_random_numbers(threads_each(workers)):
+        workers = 1
+        reason = "its steps draw random numbers, and torch has one random state for all"
     if workers > 1:
-        job.notes.append(f"{workers} side by side")
-    elif why:
-        job.notes.append(f"one after the other: {why}")
+        sweep.notes.append(f"{workers} side by side")
+    elif reason:
+        sweep.notes.append(f"one after the other: {reason}")
         if parallel:
-            print(f"ftkit: the runs go one after the other: {why}", file=sys.stderr)
+            print(f"ftkit: the runs go one after the other: {reason}", file=sys.stderr)
     return workers
 
 
-def _wanted(job, parallel, runs: int) -> tuple[int, str]:
-    """(how many may go side by side, why not more than one)."""
+def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
+    """(how many of `count` runs may go side by side, why not more than one)."""
     import torch
 
-    if parallel is False or runs < 2:
+    if parallel is False or count < 2:
         return 1, ""
     if machine.device() == "cuda":
         return 1, "they would have to share the GPU"
-    wanted = (torch.get_num_threads() if parallel is None else machine.cores() if parallel is True
-              else parallel)
-    if wanted < 2:
+    if parallel is None:
+        workers = torch.get_num_threads()
+    else:
+        workers = machine.cores() if parallel is True else parallel
+    if workers < 2:
         return 1, "" if parallel == 1 else "there is one core for them"
     for field in ("lora_dropout", "gradient_checkpointing"):
-        if any(getattr(config, field) for config in job.configs):
+        if any(getattr(config, field) for config in sweep.configs):
             return 1, f"{field} needs torch's random state, which is one for all"
-    return min(wanted, runs), ""
+    return min(workers, count), ""
 
 
-def _fitting(first: run.Run, workers: int, parallel) -> tuple[int, str]:
-    """(how many runs like the first go side by side, why not more than one)."""
+def _fitting_workers(first: Run, workers: int, parallel) -> tuple[int, str]:
+    """(how many runs like the first fit into memory side by side, why not more than one)."""
     if parallel is None and first.total_parameters >= loading.SMALL:
         return 1, "one run of a model of this size uses all cores"
-    need, free = first.predicted_memory_bytes or 0, machine.free_memory()
-    fit = max(1, free // need) if need else workers
-    return min(workers, fit), (f"two would need about {2 * need / 2**30:.1f} GiB and "
-                               f"{free / 2**30:.1f} GiB are free")
+    needed, free = first.predicted_memory_bytes or 0, machine.free_memory()
+    fitting = max(1, free // needed) if needed else workers
+    return min(workers, fitting), (f"two would need about {2 * needed / 2**30:.1f} GiB and "
+                                   f"{free / 2**30:.1f} GiB are free")

@@ -1,7 +1,7 @@
-"""Successive halving: all runs of a sweep start, the worse half ends early, again and again.
+"""Successive halving: all runs of a sweep start; again and again the worse half is ended early.
 
-Jamieson and Talwalkar 2016 (arXiv 1502.07943). Each run is paused at its rung, so that one that
-goes on to its end is the run it would have been alone.
+Jamieson and Talwalkar 2016 (arXiv 1502.07943). Each run is paused at the evaluation where it is
+compared, so one that continues to its end is the run that it would have been alone.
 """
 
 from __future__ import annotations
@@ -11,78 +11,77 @@ import math
 from ftkit.base import formatting, machine
 from ftkit.base.errors import UserError
 from ftkit.experiment import side_by_side
+from ftkit.experiment.side_by_side import PausableRun
 
 
-def rounds(job, flights: list[side_by_side.Flight], parallel):
-    """All start, the worse half ends early, again and again, until one is left."""
-    groups: dict[str, list[side_by_side.Flight]] = {}
-    for flight in flights:
-        groups.setdefault(str(job.configs[flight.i].but(seed=0)), []).append(flight)
+def run_rounds(sweep, runs: list[PausableRun], parallel):
+    """Start all runs and halve them, seeds of one config together, until one config is left."""
+    groups: dict[str, list[PausableRun]] = {}
+    for run in runs:
+        groups.setdefault(str(sweep.configs[run.index].but(seed=0)), []).append(run)
     rivals = list(groups.values())
     if len(rivals) < 2:
         raise UserError("halving needs at least two configs that differ in more than their seed")
-    _room_for(job)
-    rungs = math.ceil(math.log2(len(rivals)))
-    job.notes.append("successive halving")
-    _check_rung(flights[0], 0.5**rungs)
-    workers = side_by_side.at_a_time(job, [f for f in flights if not f.over], parallel)
-    for share in (0.5 ** (rungs - k) for k in range(rungs)):
-        side_by_side.go_on([f for group in rivals for f in group], workers, _rung(share))
-        for group in rivals:
-            for flight in group:
-                _check_rung(flight, share)
-        rivals.sort(key=lambda group: sum(_loss(f, share) for f in group) / len(group))
-        keep = math.ceil(len(rivals) / 2)
-        for place, group in enumerate(rivals[keep:], keep + 1):
-            for f in group:
-                f.end(f"ended early by halving at step {_step(f, share)} of {f.run.total_steps}: "
-                      f"val_loss {formatting.number(_loss(f, share))} was number {place} of "
-                      f"{len(rivals)}")
-        rivals = rivals[:keep]
-    side_by_side.go_on(rivals[0], min(workers, len(rivals[0])))
-    ended = sum((r.stopped or "").startswith("ended early") for r in job.done.values())
-    job.notes.append(f"{ended} ended early")
+    _check_memory(sweep)
+    rounds = math.ceil(math.log2(len(rivals)))
+    sweep.notes.append("successive halving")
+    _check_evaluations(runs[0], 0.5**rounds)
+    workers = side_by_side.choose_workers(sweep, [r for r in runs if not r.done], parallel)
+    for fraction in (0.5 ** (rounds - k) for k in range(rounds)):
+        side_by_side.advance_all([r for group in rivals for r in group], workers,
+                                 lambda run, fraction=fraction: _is_due(run, fraction))
+        for run in (r for group in rivals for r in group):
+            _check_evaluations(run, fraction)
+        rivals.sort(key=lambda group: sum(_loss_at(r, fraction) for r in group) / len(group))
+        survivors = math.ceil(len(rivals) / 2)
+        for rank, group in enumerate(rivals[survivors:], survivors + 1):
+            for run in group:
+                run.finish(
+                    f"ended early by halving at step {_comparison_step(run, fraction)} of "
+                    f"{run.begin().total_steps}: val_loss "
+                    f"{formatting.number(_loss_at(run, fraction))} was number {rank} of "
+                    f"{len(rivals)}")
+        rivals = rivals[:survivors]
+    side_by_side.advance_all(rivals[0], min(workers, len(rivals[0])))
+    ended = sum((r.stopped or "").startswith("ended early") for r in sweep.done.values())
+    sweep.notes.append(f"{ended} ended early")
 
 
-def _step(flight, share: float) -> int:
-    """The step of the first evaluation at or after this share of the run."""
-    total = flight.run.total_steps
-    every = flight.run.config.eval_steps or max(1, total // 10)
-    return min(total, math.ceil(math.ceil(share * total) / every) * every)
+def _comparison_step(paused: PausableRun, fraction: float) -> int:
+    """The step of the first evaluation at or after this fraction of the run."""
+    run = paused.begin()
+    every = run.config.eval_steps or max(1, run.total_steps // 10)
+    return min(run.total_steps, math.ceil(math.ceil(fraction * run.total_steps) / every) * every)
 
 
-def _rung(share: float):
-    """Whether a run has come to the evaluation at which it waits for the others."""
-    def reached(flight) -> bool:
-        rows = flight.run.rows
-        return bool(rows) and rows[-1]["step"] >= _step(flight, share)
-
-    return reached
+def _is_due(paused: PausableRun, fraction: float) -> bool:
+    """Whether a run has reached the evaluation at which it waits for the others."""
+    rows = paused.begin().rows
+    return bool(rows) and rows[-1]["step"] >= _comparison_step(paused, fraction)
 
 
-def _loss(flight, share: float) -> float:
+def _loss_at(paused: PausableRun, fraction: float) -> float:
     """val_loss there; the last one of a run that ended before; inf once it has diverged."""
-    rows, at = flight.run.rows, _step(flight, share)
-    seen = [row["val_loss"] for row in rows if "val_loss" in row and row["step"] <= at]
-    gone = "diverged" in (flight.run.stopped or "") and rows[-1]["step"] <= at
-    return seen[-1] if seen and math.isfinite(seen[-1]) and not gone else math.inf
+    run, step = paused.begin(), _comparison_step(paused, fraction)
+    losses = [row["val_loss"] for row in run.rows if "val_loss" in row and row["step"] <= step]
+    diverged = "diverged" in (run.stopped or "") and run.rows[-1]["step"] <= step
+    return losses[-1] if losses and math.isfinite(losses[-1]) and not diverged else math.inf
 
 
-def _check_rung(flight, share: float):
-    """ValueError for a run that would be evaluated at its end only."""
-    flight.begin()
-    if flight.over or _step(flight, share) < flight.run.total_steps:
-        return
-    raise UserError("halving needs a val_loss on the way, and this run is evaluated at its end "
-                    "only; give a smaller eval_steps")
+def _check_evaluations(paused: PausableRun, fraction: float):
+    """UserError for a run that would be evaluated at its end only."""
+    run = paused.begin()
+    if not paused.done and _comparison_step(paused, fraction) >= run.total_steps:
+        raise UserError("halving needs a val_loss during the run, and this run is evaluated only "
+                        "at its end; give a smaller eval_steps")
 
 
-def _room_for(job):
-    """ValueError where the paused models would not fit."""
-    model, _ = job.lab.fresh_model(job.configs[0])
-    every = sum(p.nbytes for p in model.parameters())
-    need = sum(every * (3 if config.method == "full" else 1) for config in job.configs)
-    if need > 0.7 * machine.free_memory():
-        raise UserError(f"halving keeps all {len(job.configs)} models in memory, about "
-                        f"{need / 2**30:.1f} GiB, and {machine.free_memory() / 2**30:.1f} GiB are "
-                        "free; sweep without it or with fewer values")
+def _check_memory(sweep):
+    """UserError where the paused models would not fit."""
+    model, _ = sweep.lab.fresh_model(sweep.configs[0])
+    weights = sum(p.nbytes for p in model.parameters())
+    needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)
+    if needed > 0.7 * machine.free_memory():
+        raise UserError(f"halving keeps all {len(sweep.configs)} models in memory, about "
+                        f"{needed / 2**30:.1f} GiB, and {machine.free_memory() / 2**30:.1f} GiB "
+                        "are free; sweep without it or with fewer values")

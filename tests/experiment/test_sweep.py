@@ -168,13 +168,13 @@ def test_large_models_and_little_memory_are_reasons_against_it(monkeypatch):
                                      predicted_memory_bytes=bytes_needed)
 
     monkeypatch.setattr(side_by_side.machine, "free_memory", lambda: 2**30)
-    assert side_by_side._fitting(first(), 4, None)[0] == 4
-    assert side_by_side._fitting(first(bytes_needed=2**28), 8, None)[0] == 4
-    assert side_by_side._fitting(first(bytes_needed=None), 8, True)[0] == 8
-    assert side_by_side._fitting(first(bytes_needed=2**30), 2, True) == (
+    assert side_by_side._fitting_workers(first(), 4, None)[0] == 4
+    assert side_by_side._fitting_workers(first(bytes_needed=2**28), 8, None)[0] == 4
+    assert side_by_side._fitting_workers(first(bytes_needed=None), 8, True)[0] == 8
+    assert side_by_side._fitting_workers(first(bytes_needed=2**30), 2, True) == (
         1, "two would need about 2.0 GiB and 1.0 GiB are free")
-    assert side_by_side._fitting(first(10**8), 4, None)[0] == 1
-    assert side_by_side._fitting(first(10**8), 4, True)[0] == 4
+    assert side_by_side._fitting_workers(first(10**8), 4, None)[0] == 1
+    assert side_by_side._fitting_workers(first(10**8), 4, True)[0] == 4
 
 
 def test_an_interrupt_side_by_side_keeps_every_row_and_ends_the_threads(lab, capfd):

@@ -1,0 +1,142 @@
+"""The state of a sweep: which runs are left, which are done, and the progress that it shows."""
+
+from __future__ import annotations
+
+import html
+import sys
+import time
+from collections.abc import Callable
+
+from ftkit.base import formatting, machine, progress_bar
+from ftkit.experiment import store
+from ftkit.experiment.run import Row, Run, plain
+from ftkit.report.table import table
+
+
+class Sweep(list[Run]):
+    """The runs in the order of their grid; `.how` says how they were run. Displays as a table."""
+
+    how = ""
+
+    def _repr_html_(self):
+        page = table(self)._repr_html_() if self else ""
+        return f"{page}<div>{html.escape(formatting.clean(self.how))}</div>"
+
+
+class SweepState:
+    """lab: the Experiment. configs, grid: the Config of each run, and the fields in which they
+    differ. done: index → Run that has ended. notes: how the runs are made, for `Sweep.how`."""
+
+    def __init__(self, lab, configs: list, grid: list[dict], on_row: Callable | None):
+        self.lab, self.configs, self.grid, self.on_row = lab, configs, grid, on_row
+        self.done: dict[int, Run] = {}
+        self.notes: list[str] = []
+        self.interrupted = False
+        self.began = time.perf_counter()
+        self.stored = 0  # runs that were taken from the store
+        self.fractions: dict[int, float] = {}  # index → how much of the run is done
+        self.progress = _Progress(len(configs))
+
+    @property
+    def remaining(self) -> list[int]:
+        return [i for i in range(len(self.configs)) if i not in self.done]
+
+    def show_run(self, index: int, step: str = ""):
+        """Show run `index` as the one that is training."""
+        fields = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
+                           for k, v in self.grid[index].items())
+        begun = sum(part for i, part in self.fractions.items() if i not in self.done)
+        self.progress(len(self.done), self.stored, begun,
+                      f"run {index + 1} of {len(self.configs)}" + (f": {fields}" if fields else "")
+                      + step)
+
+    def report_row(self, paused, row: Row):
+        """Show a new row of a PausableRun, and hand it to the caller's `on_row`."""
+        total = paused.run.total_steps
+        self.fractions[paused.index] = row["step"] / total
+        self.show_run(paused.index, f" · step {row['step']} of {total}")
+        if self.on_row:
+            self.on_row(row)
+
+    def take_stored(self):
+        """Take the runs that the store has whole, of the same experiment, config and version."""
+        fixed = plain(self.lab.fixed_settings())
+        finished = [r for r in store.list_runs() if r.is_finished
+                    and r.data.get("held_still") == fixed
+                    and r.versions.get("ftkit") == machine.versions()["ftkit"]]
+        if not finished:
+            return
+        by_config, facts = {str(r.config): r for r in finished}, self.lab.model_facts()
+        for i, config in enumerate(self.configs):
+            run = by_config.get(str(facts.resolve(config)))
+            if run:
+                self.done[i] = run
+        self.stored = len(self.done)
+        if self.stored:
+            self.notes.append(f"{self.stored} from the store (without their models)")
+
+    def add_remote(self, index: int, run: Run):
+        """A whole run from another machine: stored here, so that none is stored twice."""
+        run.experiment = self.lab
+        store.add(run)
+        self.done[index] = run
+        for row in run.rows if self.on_row else ():
+            self.on_row(row)
+
+    def result(self) -> Sweep:
+        """The runs that have ended; prints how they were run."""
+        runs = Sweep(self.done[i] for i in sorted(self.done))
+        interrupted = [r for r in runs if r.was_interrupted]
+        is_cut = self.interrupted or bool(interrupted)
+        if is_cut:
+            runs.how = (f"interrupted: {len(runs) - len(interrupted)} of {len(self.configs)} runs "
+                        "are finished and kept; the same call with resume=True takes them from the "
+                        "store (without their models) and continues")
+        else:
+            took = progress_bar.clock(time.perf_counter() - self.began)
+            count = f"{len(runs)} runs" + (f" in {took}" if len(runs) > self.stored else "")
+            runs.how = ", ".join([count, *self.notes])
+        self.progress.close(runs.how, is_cut or bool(self.stored))
+        return runs
+
+
+class _Progress:
+    """Runs left and time left, in one place of the cell or in one line of the terminal."""
+
+    def __init__(self, total: int):
+        from ftkit.report import live
+
+        self.total, self.began, self.drawn = total, time.perf_counter(), 0.0
+        self.show = live.notebook_display() if total > 1 else None
+        quiet = total < 2 or self.show is not None or not sys.stderr.isatty()
+        self.bar = progress_bar.Bar("sweep", quiet=quiet)
+
+    def __call__(self, done: int, stored: int, begun: float, text: str):
+        """begun: the parts of the runs that are not done, in runs."""
+        now, left = time.perf_counter(), self.total - done
+        if now - self.drawn < 0.2 or not left:
+            return
+        self.drawn = now
+        trained, to_train = done - stored + begun, self.total - stored
+        if left > 1:
+            text += f" · {left - 1} more after it"
+        self.bar(trained / to_train, text)
+        if self.show and trained > 0:
+            seconds = (now - self.began) / trained * (to_train - trained)
+            text += f" · about {progress_bar.clock(seconds)} left"
+        self._display(text, trained / to_train)
+
+    def close(self, text: str, must_print: bool):
+        """Show the last text; on stderr where there is no cell to show it in."""
+        self._display(text)
+        if must_print or not self.bar.quiet:
+            self.bar.close()
+            if not self.show:
+                print(f"ftkit: {text}", file=sys.stderr)
+
+    def _display(self, text: str, fraction: float | None = None):
+        if self.show:
+            text, meter = formatting.clean(text), ""
+            if fraction is not None:
+                meter = f'<progress max="1" value="{fraction:.3f}"></progress> '
+            self.show({"text/html": f"<div>{meter}{html.escape(text)}</div>", "text/plain": text})

@@ -48,8 +48,9 @@ def sweep_curves(runs, *keys: str, x: str = "learning_rate", by: str = "method")
             low, value = min(finite, default=(math.nan, math.nan))
             sentences.append(f"{formatting.clean(key)} of {line.label} is lowest, "
                              f"{formatting.number(low)}, at {formatting.clean(x)} {value:g}")
-    labels = [f"{key} (nats per token)" if key.endswith("loss") else key for key in keys]
-    return _line_panels(panels, x, labels, sentences)
+    labels = [plots.measure_label([key]) for key in keys]
+    figure = plots.draw_panels(panels, x, labels, log_x=True)
+    return fig.Picture(figure, "; ".join(sentences) + ".")
 
 
 def best_values(runs, key: str = "val_loss", x: str = "learning_rate", by: str = "method") -> dict:
@@ -69,19 +70,8 @@ def line_plot(series: dict[str, list[tuple[float, float]]], x: str, y: str) -> f
     sentences = [f"{formatting.clean(line.label)} goes from "
                  f"{formatting.number(line.points[0][1])} to "
                  f"{formatting.number(line.points[-1][1])}" for line in lines]
-    return _line_panels([lines], x, [y], sentences)
-
-
-def _line_panels(panels: list[list[fig.Line]], x: str, labels: list[str],
-                 sentences: list[str]) -> fig.Picture:
-    with fig.style():
-        axes = plots.panel_axes(panels)
-        for ax, lines, label in zip(axes, panels, labels, strict=True):
-            fig.draw(ax, lines, x)
-            fig.log_if_wide(ax, "x", [point[0] for line in lines for point in line.points])
-            ax.set_xlabel(formatting.clean(plots.AXES.get(x, x)), parse_math=False)
-            ax.set_ylabel(formatting.clean(label), parse_math=False)
-    return fig.Picture(axes[0].figure, "; ".join(sentences) + ".")
+    figure = plots.draw_panels([lines], x, [y], log_x=True)
+    return fig.Picture(figure, "; ".join(sentences) + ".")
 
 
 def _by_line(runs, x: str, by: str) -> dict[str, dict]:

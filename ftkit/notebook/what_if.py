@@ -18,7 +18,7 @@ from ftkit.experiment.forecast import Forecast
 from ftkit.notebook import fields as config_fields
 from ftkit.notebook import runner, to_script, widgets
 from ftkit.notebook.panel import Panel
-from ftkit.report import diagnose, overlay
+from ftkit.report import diagnose, plots
 
 FIRST_STEPS = 60  # max_steps of the first run unless a config is given
 
@@ -151,7 +151,7 @@ class WhatIf:
 
     def picture(self):
         """The figure of the baseline and the newest runs, with its sentence; None without one."""
-        return overlay.picture(self.runs, self.baseline)
+        return plots.over_baseline(self.runs, self.baseline)
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -352,7 +352,7 @@ class WhatIf:
         self._handle.display(bundle, raw=True)
 
     def _list_runs(self):
-        self.view.show_runs([f"{number}  {overlay.line(run, self.baseline)}"
+        self.view.show_runs([f"{number}  {plots.line_over_baseline(run, self.baseline)}"
                              for number, run in enumerate(self.runs, 1)])
 
     def _update_buttons(self, ended: bool = False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ftkit.base import formatting
+from ftkit.base.formatting import clean, number, to_float
 from ftkit.report import series
 
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
@@ -43,17 +43,17 @@ def diagnose(run, baseline=None) -> list[Finding]:
     if not losses:
         return [Finding("underfitting", "no step was taken, so nothing was learned", "start a run",
                         {"steps": 0})]
-    found = _diverged(run, losses)
-    if found:
-        return [found]
-    forgot = _forgetting(run)
-    found = [*filter(None, [_overfitting(run, losses), _underfitting(run, losses)])] + forgot
-    if forgot and any(finding.kind == "underfitting" for finding in found):
-        found = [finding._replace(advice=BOTH.get(finding.kind, finding.advice))
-                 for finding in found]
-        if "then" not in found[0].evidence:  # it moved far and learned hardly anything
-            found[0] = found[0]._replace(advice="lower the learning rate")
-    return found or [_fine(run, losses, baseline)]
+    diverged = _diverged(run, losses)
+    if diverged:
+        return [diverged]
+    underfitting, forgetting = _underfitting(run, losses), _forgetting(run)
+    findings = [*filter(None, [_overfitting(run, losses), underfitting]), *forgetting]
+    if forgetting and underfitting:
+        findings = [finding._replace(advice=BOTH.get(finding.kind, finding.advice))
+                    for finding in findings]
+        if "then" not in findings[0].evidence:  # it moved far and learned hardly anything
+            findings[0] = findings[0]._replace(advice="lower the learning rate")
+    return findings or [_fine(run, losses, baseline)]
 
 
 def _diverged(run, losses) -> Finding | None:
@@ -64,18 +64,15 @@ def _diverged(run, losses) -> Finding | None:
                        advice, {"step": bad})
     start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
     if not math.isfinite(end) or (end > 1.2 * start and _tail(losses) > 1.2 * losses[0][1]):
-        return Finding(
-            "diverged",
-            f"diverged: the loss is {formatting.number(_tail(losses))} at the "
-            f"end and was {formatting.number(losses[0][1])} at the first step",
-            advice,
-            {"first": losses[0][1], "last": _tail(losses)},
-        )
+        first, last = losses[0][1], _tail(losses)
+        return Finding("diverged", f"diverged: the loss is {number(last)} at the end and was "
+                       f"{number(first)} at the first step", advice,
+                       {"first": first, "last": last})
     return None
 
 
 def _overfitting(run, losses) -> Finding | None:
-    points = [p for p in series.points(run, "val_loss") if math.isfinite(p[1])]
+    points = _finite(run, "val_loss")
     if len(points) < 4:
         return None
     step, best = min(points, key=lambda p: p[1])
@@ -88,8 +85,8 @@ def _overfitting(run, losses) -> Finding | None:
         return None
     return Finding(
         "overfitting", f"overfitting since step {step:g}: val_loss rose from "
-        f"{formatting.number(best)} to {formatting.number(last)} while the training loss fell from "
-        f"{formatting.number(before)} to {formatting.number(now)}",
+        f"{number(best)} to {number(last)} while the training loss fell from "
+        f"{number(before)} to {number(now)}",
         "stop earlier (early_stopping_patience), take fewer epochs or more records",
         {"step": step, "best": best, "last": last, "loss_then": before, "loss_now": now})
 
@@ -101,68 +98,48 @@ def _underfitting(run, losses) -> Finding | None:
     evidence = {"before": start, "after": end}
     if end > start * (1 - LEARNED):
         cut = (getattr(run, "stopped", None) or "").startswith(("stopped by hand", "interrupted"))
-        return Finding(
-            "underfitting",
-            f"underfitting{' so far' if cut else ''}: {name} went from "
-            f"{formatting.number(start)} to {formatting.number(end)} only",
-            "let it finish"
-            if cut
-            else "raise the learning rate or take more steps; if no learning rate helps, look "
-            "at the data",
-            evidence,
-        )
-    points = [
-        p for p in series.points(run, "val_loss" if ends else "loss") if math.isfinite(p[1])
-    ]
+        so_far, advice = (" so far", "let it finish") if cut else (
+            "", "raise the learning rate or take more steps; if no learning rate helps, look at "
+            "the data")
+        return Finding("underfitting", f"underfitting{so_far}: {name} went from {number(start)} to "
+                       f"{number(end)} only", advice, evidence)
+    points = _finite(run, "val_loss" if ends else "loss")
     quarter = [y for x, y in points if x <= 0.75 * points[-1][0]]
     if len(points) < 8 or end > quarter[-1] * (1 - STILL) or end < 0.05 * start:
         return None
-    return Finding(
-        "underfitting",
-        f"still improving: {name} fell from "
-        f"{formatting.number(quarter[-1])} to {formatting.number(end)} in the last quarter",
-        "take more steps or a higher learning rate",
-        evidence | {"then": quarter[-1]},
-    )
+    return Finding("underfitting", f"still improving: {name} fell from {number(quarter[-1])} to "
+                   f"{number(end)} in the last quarter",
+                   "take more steps or a higher learning rate", evidence | {"then": quarter[-1]})
 
 
 def _forgetting(run) -> list[Finding]:
-    found = []
-    for key in series.loss_keys([run]):
-        ends = _ends(run, key)
-        if key in ("loss", "val_loss") or not ends or not ends[1] - ends[0] >= FORGOT:
-            continue
-        rise = ends[1] - ends[0]
-        times = formatting.number(math.exp(rise)) if rise < 50 else "very many"
-        found.append(
-            Finding(
-                "forgetting",
-                f"forgetting by {formatting.number(rise)}: {formatting.clean(key)} rose from "
-                f"{formatting.number(ends[0])} to {formatting.number(ends[1])}, "
-                f"its perplexity {times} times as high",
+    findings = []
+    for key in series.probe_keys([run]):
+        before, after = _ends(run, key) or (math.nan, math.nan)
+        rise = after - before
+        if rise >= FORGOT:
+            times = number(math.exp(rise)) if rise < 50 else "very many"
+            findings.append(Finding(
+                "forgetting", f"forgetting by {number(rise)}: {clean(key)} rose from "
+                f"{number(before)} to {number(after)}, its perplexity {times} times as high",
                 "lower the learning rate, take fewer steps, or replay general data",
-                {"key": key, "before": ends[0], "after": ends[1], "by": rise},
-            )
-        )
-    return found
+                {"key": key, "before": before, "after": after, "by": rise}))
+    return findings
 
 
 def _fine(run, losses, baseline) -> Finding:
     ends = _ends(run, "val_loss")
     start, end = ends or (losses[0][1], _tail(losses))
-    kept = [key for key in series.loss_keys([run]) if key not in ("loss", "val_loss")]
-    probes = " and no probe rose by more than 0.1" if kept else "; no probe was watched"
+    probes = (" and no probe rose by more than 0.1" if series.probe_keys([run])
+              else "; no probe was watched")
     best = _ends(baseline, "val_loss") if _same_validation(run, baseline) and ends else None
     if best and end > best[1] * (1 + BEHIND) and end - best[1] > 0.05:
-        return Finding(
-            "fine",
-            f"fine by its own curves, but val_loss ends at {formatting.number(end)} "
-            f"and the baseline's at {formatting.number(best[1])}",
-            "compare the two: ft.compare shows what differs",
-            {"before": start, "after": end, "baseline": best[1]},
-        )
+        return Finding("fine", f"fine by its own curves, but val_loss ends at {number(end)} and "
+                       f"the baseline's at {number(best[1])}",
+                       "compare the two: ft.compare shows what differs",
+                       {"before": start, "after": end, "baseline": best[1]})
     return Finding("fine", f"fine: {'val_loss' if ends else 'the loss'} fell from "
-                   f"{formatting.number(start)} to {formatting.number(end)}{probes}",
+                   f"{number(start)} to {number(end)}{probes}",
                    "change one thing and compare", {"before": start, "after": end})
 
 
@@ -175,7 +152,11 @@ def _same_validation(run, baseline) -> bool:
 def _ends(run, key) -> tuple[float, float] | None:
     if key not in run.before or key not in run.after:
         return None
-    return formatting.to_float(run.before[key]), formatting.to_float(run.after[key])
+    return to_float(run.before[key]), to_float(run.after[key])
+
+
+def _finite(run, key) -> list[tuple[float, float]]:
+    return [point for point in series.points(run, key) if math.isfinite(point[1])]
 
 
 def _tail(losses) -> float:

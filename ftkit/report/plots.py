@@ -1,6 +1,7 @@
-"""Pictures of Runs: `curves` and `scatter`; beside them `Live`, `summary` and `table`.
+"""Pictures of Runs: `curves`, `scatter`, and `over_baseline` for the runs of the what-if lab.
 
     curves(runs, "general_loss"); scatter(runs, x="val_loss", y="general_loss")
+    over_baseline(runs, baseline)   # with the diagnosis of the newest run in its sentence
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import math
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
-from ftkit.report import series
+from ftkit.report import diagnose, live, series
 from ftkit.report import style as fig
 from ftkit.report.style import Picture
 
 __all__ = ["curves", "scatter"]
+SHOWN = 4  # runs in one picture over a baseline, the baseline among them
 AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
         "seconds": "seconds of training", "learning_rate": "learning rate"}
 
@@ -33,14 +35,11 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     measures = _checked(members, keys, x)
     together = len(groups) == 1 or ax is not None
     panels = [measures] if together else [[key] for key in measures]
-    with fig.style():
-        drawn = [fig.lines_of(groups, panel, x) for panel in panels]
-        places = [ax] if ax is not None else panel_axes(drawn)
-        for place, panel, lines in zip(places, panels, drawn, strict=True):
-            fig.draw(place, lines, x)
-            _name_axes(place, panel, x)
+    figure = draw_panels([fig.lines_of(groups, panel, x) for panel in panels], x,
+                         [measure_label(panel) for panel in panels],
+                         axes=None if ax is None else [ax])
     text = series.summary(members[0]) if len(members) == 1 else series.compared(groups, measures)
-    return Picture(places[0].figure, text)
+    return Picture(figure, text)
 
 
 def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
@@ -68,18 +67,18 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
     with fig.style():
         figure = fig.new_figure(6.8, 4.4)
         ax = figure.add_axes((0.11, 0.12, 0.83, 0.83))
-        told = all(name.startswith(f"{x}=") and ", " not in name for name, *_ in points)
+        named_by_x = all(name.startswith(f"{x}=") and ", " not in name for name, *_ in points)
         best = _frontier(points, x, y, members) if frontier else []
-        fig.draw_points(ax, [("", *p[1:]) for p in points] if told else points, start,
+        fig.draw_points(ax, [("", *p[1:]) for p in points] if named_by_x else points, start,
                         [(p[1], p[3]) for p in best],
                         "".join(axis for axis, key in (("x", x), ("y", y)) if _score(key, members)))
         ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
         ax.set_ylabel(clean(AXES.get(y, y)), parse_math=False)
-    said = [f"{name}: {number(mx)}, {number(my)}" if math.isfinite(mx + my)
+    ends = [f"{name}: {number(mx)}, {number(my)}" if math.isfinite(mx + my)
             else f"{name}: diverged" for name, mx, _, my, _ in points]
     if start:
-        said.insert(0, f"untouched model: {number(start[0])}, {number(start[1])}")
-    text = f"{clean(x)}, {clean(y)} of {'; '.join(said)}."
+        ends.insert(0, f"untouched model: {number(start[0])}, {number(start[1])}")
+    text = f"{clean(x)}, {clean(y)} of {'; '.join(ends)}."
     if len(best) > 1:
         names = "; ".join(point[0] for point in best)
         text += f" On the frontier, beaten in both by no other run: {names}."
@@ -123,29 +122,107 @@ def _checked(runs, keys, x) -> list[str]:
     return list(keys) or series.loss_keys(runs) or ["loss"]
 
 
-def panel_axes(drawn) -> list:
-    """Axes two in a row, with room at the right for the names of the lines."""
-    words = max((len(fig.short(line.label)) + (21 if _diverged(line) else 6)
-                 for lines in drawn for line in lines), default=10)
-    right, left = 0.25 + 0.073 * words, 0.62
-    columns = min(2, len(drawn))
-    rows = math.ceil(len(drawn) / columns)
-    wide = 4.6 if columns == 1 else 3.2
-    high = max(2.5, 0.165 * max(map(len, drawn)))
-    width, height = columns * (left + wide + right), rows * (high + 0.6)
+# ------------------------------------------------------------------------------ panels
+
+
+def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=None,
+                log_x: bool = False, **layout):
+    """A figure with one panel for each list of lines, its y axis named by `labels`.
+
+    axes: draw there; by default in new ones, for which `layout` goes to `panel_axes`. log_x: the x
+    axis may be logarithmic, such as that of a sweep.
+    """
+    with fig.style():
+        axes = axes or panel_axes(panels, **layout)
+        for ax, lines, label in zip(axes, panels, labels, strict=True):
+            fig.draw(ax, lines, x)
+            if log_x:
+                fig.log_if_wide(ax, "x", [point[0] for line in lines for point in line.points])
+            ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
+            ax.set_ylabel(clean(label), parse_math=False)
+    return axes[0].figure
+
+
+def panel_axes(panels, columns: int = 2, high: float = 2.5, width: float | None = None) -> list:
+    """Axes in rows of `columns`, with room at the right for the names of the lines; `high` is of
+    one panel, `width` of the figure, in inches (by default as the names need it)."""
+    letters = max((len(fig.short(line.label)) + (21 if _diverged(line) else 6)
+                   for lines in panels for line in lines), default=10)
+    columns = min(columns, len(panels))
+    left, wide = 0.62, 4.6 if columns == 1 else 3.2
+    column = left + wide + 0.25 + 0.073 * letters if width is None else width / columns
+    row = max(high, 0.165 * max(map(len, panels))) + 0.6
+    rows = math.ceil(len(panels) / columns)
+    width, height = columns * column, rows * row
     figure = fig.new_figure(width, height)
     return [figure.add_axes((
-        ((i % columns) * (left + wide + right) + left) / width,
-        ((rows - 1 - i // columns) * (high + 0.6) + 0.45) / height, wide / width, high / height))
-        for i in range(len(drawn))]
+        (i % columns * column + left) / width, ((rows - 1 - i // columns) * row + 0.45) / height,
+        wide / width, (row - 0.6) / height)) for i in range(len(panels))]
 
 
 def _diverged(line) -> bool:
     return any(not math.isfinite(p[1]) for p in line.points)
 
 
-def _name_axes(ax, keys, x):
+def measure_label(keys) -> str:
+    """What is on the y axis of a panel with these measures."""
     losses = all(key.endswith("loss") for key in keys)
     name = keys[0] if len(keys) == 1 else "loss" if losses else "value"
-    ax.set_ylabel(clean(name) + (" (nats per token)" if losses else ""), parse_math=False)
-    ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
+    return name + (" (nats per token)" if losses else "")
+
+
+# --------------------------------------------------------------------- over a baseline
+
+
+def over_baseline(runs: list, baseline) -> Picture | None:
+    """The baseline and the newest runs, with the diagnosis of the newest; None without runs."""
+    if not runs:
+        return None
+    shown, newest = newest_over_baseline(runs, baseline), runs[-1]
+    sentence = "; ".join(finding.text for finding in diagnose.diagnose(newest, baseline))
+    if len(shown) == 1:
+        picture = live.final_picture(newest, f"{newest.model_name} on {newest.data.get('name')}")
+        sentence = f"{sentence[:1].upper()}{sentence[1:]}"
+    else:
+        picture = _stacked(shown)
+        sentence = f"The newest run ({name_over_baseline(newest, baseline)}): {sentence}"
+    if len({str(run.data.get("name")) for run in shown.values()}) > 1:
+        sentence += "; each val_loss is on records of the run's own data"
+    picture.text = f"{picture.text.rstrip('.')}. {sentence}."
+    return picture
+
+
+def name_over_baseline(run, baseline) -> str:
+    """A run by the settings that set it apart from the baseline."""
+    if run is baseline:
+        return "baseline"
+    ours, theirs = series.settings_of(run), series.settings_of(baseline)
+    return series.as_pairs({name: value for name, value in ours.items()
+                            if value != theirs.get(name)}) or "the same again"
+
+
+def line_over_baseline(run, baseline) -> str:
+    """A run in one line: its name, its measures at the end, and why it was stopped."""
+    after = ", ".join(f"{key} {number(formatting.to_float(v))}" for key, v in run.after.items())
+    return (f"{name_over_baseline(run, baseline)}: {after}"
+            + (f" ({run.stopped})" if run.stopped else ""))
+
+
+def newest_over_baseline(runs: list, baseline) -> dict:
+    """Label → Run: the baseline, and the newest others."""
+    others = [run for run in runs if run is not baseline]
+    by_label = {}
+    for run in [baseline, *others[1 - SHOWN:]]:
+        label = name_over_baseline(run, baseline)
+        by_label[label if label not in by_label else f"{label} ({run.id[-4:]})"] = run
+    return by_label
+
+
+def _stacked(runs: dict) -> Picture:
+    """Panels one over the other, narrow enough to fit next to the controls: val_loss and the
+    probes; the training loss is too noisy to tell several runs apart."""
+    keys = [key for key in series.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
+    groups = series.grouped(runs)
+    figure = draw_panels([fig.lines_of(groups, [key], "step") for key in keys], "step", keys,
+                         columns=1, high=1.8, width=8.2)
+    return Picture(figure, series.compared(groups, keys))

@@ -41,6 +41,11 @@ def loss_keys(runs) -> list[str]:
     return [key for key in keys if any(points(run, key) for run in runs)]
 
 
+def probe_keys(runs) -> list[str]:
+    """The losses of the probes: all of `loss_keys` except loss and val_loss."""
+    return [key for key in loss_keys(runs) if key not in ("loss", "val_loss")]
+
+
 def value(run, key: str) -> float | None:
     """`key` after the run, in its config, among its attributes, or in its last row that has it."""
     for source in (run.after, config_of(run), vars(run), *reversed(run.rows)):
@@ -56,6 +61,18 @@ def config_of(run) -> dict:
     if config is None:
         return {}
     return config.to_dict() if hasattr(config, "to_dict") else dict(vars(config))
+
+
+def settings_of(run) -> dict:
+    """What a run was started with: its model, its data and the fields of its config."""
+    return {"model": getattr(run, "model_name", None),
+            "data": (getattr(run, "data", None) or {}).get("name"), **config_of(run)}
+
+
+def as_pairs(settings: dict) -> str:
+    """Settings as text: `method=lora, learning_rate=0.001`."""
+    return clean(", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                           for name, value in settings.items()))
 
 
 def as_runs(runs) -> list:
@@ -78,18 +95,16 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
         groups = [(clean(name), list(members) if isinstance(members, list | tuple) else [members])
                   for name, members in runs.items()]
     else:
-        members_of, settings_of = {}, {}
+        members_by_key, settings_by_key = {}, {}
         for run in as_runs(runs):
-            settings = {"model": getattr(run, "model_name", None),
-                        "data": (getattr(run, "data", None) or {}).get("name"),
-                        **{k: v for k, v in config_of(run).items() if k != "seed"}}
-            members_of.setdefault(str(settings), []).append(run)
-            settings_of[str(settings)] = settings
-        names = dict.fromkeys(name for settings in settings_of.values() for name in settings)
+            settings = {k: v for k, v in settings_of(run).items() if k != "seed"}
+            members_by_key.setdefault(str(settings), []).append(run)
+            settings_by_key[str(settings)] = settings
+        names = dict.fromkeys(name for settings in settings_by_key.values() for name in settings)
         differing = [name for name in names
-                     if len({str(settings.get(name)) for settings in settings_of.values()}) > 1]
-        groups = [(_label(label, members[0], settings_of[key], differing), members)
-                  for key, members in members_of.items()]
+                     if len({str(settings.get(name)) for settings in settings_by_key.values()}) > 1]
+        groups = [(_label(label, members[0], settings_by_key[key], differing), members)
+                  for key, members in members_by_key.items()]
     if not groups or not all(members for _, members in groups):
         raise UserError("no runs were given; expected a Run or a list of Runs")
     return [(f"{name} (ended early)" if all(map(_ended_early, members)) else name, members)
@@ -108,11 +123,8 @@ def _label(label, run, settings: dict, differing: list[str]) -> str:
     if label is not None and label not in settings:
         raise UserError(f"label is {label!r}; expected a field of Config or a function of a run")
     names = [label] if label is not None else differing
-    if not names:
-        return clean(getattr(run, "id", "run"))
-    values = [(name, settings.get(name)) for name in names]
-    return clean(", ".join(f"{name}={v:g}" if isinstance(v, float) else f"{name}={v}"
-                           for name, v in values))
+    return (as_pairs({name: settings.get(name) for name in names})
+            or clean(getattr(run, "id", "run")))
 
 
 # ------------------------------------------------------------------------------ sentences

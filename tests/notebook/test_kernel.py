@@ -68,7 +68,8 @@ def test_panel_and_result_in_a_kernel(running):
     # a later run replaces the figure under the cell that waited
     request = running.start("panel.config = config.but(seed=1)\npanel.start()\nruns = panel.wait()")
     running.finish(request)
-    shown = "from ftkit.report import overlay\nprint(*overlay.chosen(panel.runs, panel.baseline))"
+    shown = ("from ftkit.report import plots\n"
+             "print(*plots.newest_over_baseline(panel.runs, panel.baseline))")
     assert "baseline seed=1" in running.run(shown)
 
     # an interrupt while a cell waits stops the run, keeps it, and the cell goes on

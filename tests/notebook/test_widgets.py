@@ -13,7 +13,7 @@ import ftkit as ft
 from ftkit.base import machine
 from ftkit.experiment import forecast
 from ftkit.notebook import fields, runner, widgets
-from ftkit.report import overlay
+from ftkit.report import plots
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(40)]
@@ -225,7 +225,8 @@ def test_queued_runs_follow_one_another(panel):
         press(panel.view.start)
     assert [made.config.seed for made in panel.wait()] == [0, 1, 2]
     assert panel.baseline.config.seed == 0
-    assert list(overlay.chosen(panel.runs, panel.baseline)) == ["baseline", "seed=1", "seed=2"]
+    shown = plots.newest_over_baseline(panel.runs, panel.baseline)
+    assert list(shown) == ["baseline", "seed=1", "seed=2"]
     assert "The newest run (seed=2): " in panel.picture().text
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ftkit.base import formatting
-from ftkit.report import overlay, plots, series
+from ftkit.report import plots, series
 from ftkit.report import style as fig
 from ftkit.report.live import Live
 from ftkit.report.table import table
@@ -166,7 +166,7 @@ def test_long_names_of_lines_end_inside_the_figure():
     from matplotlib.text import Text
 
     bad = make_run(losses=(4.0, NAN), val=(2.0,))
-    made = overlay._stacked({"learning_rate=1e+09, max_steps=500": bad, "short": make_run()})
+    made = plots._stacked({"learning_rate=1e+09, max_steps=500": bad, "short": make_run()})
     made.png(dpi=100)
     names = [text for text in made.axes[0].texts if "diverged at step 2" in text.get_text()]
     assert names and all(Text.get_window_extent(t).x1 <= made.figure.bbox.x1 for t in names)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from ftkit.data import encoding, schema
 from ftkit.interview.proofs.memory import ALL, llama, project
 from ftkit.interview.proofs.registry import proof, register
 
@@ -16,13 +17,17 @@ from ftkit.interview.proofs.registry import proof, register
 @functools.cache
 def base() -> tuple[Any, Any, dict, torch.Tensor]:
     """The embedded model, its tokenizer, one batch of eight records, and the logits on it."""
-    from ftkit.data import encoding, schema
     from ftkit.model import loading
 
     model, tokenizer = loading.load("tiny", device="cpu")
-    coded = encoding.encode_all(schema.records("tasks")[:8], tokenizer).examples
-    batch = encoding.collate(coded, tokenizer.pad_token_id)
+    records = encoding.encode_all(schema.records("tasks")[:8], tokenizer).examples
+    batch = encoding.collate(list(records), tokenizer.pad_token_id)
     return model, tokenizer, batch, logits_of(model, batch)
+
+
+def encode(records: list[dict], template: str | None = None) -> list[dict]:
+    """Token ids and labels of each record, by the tokenizer of the embedded model."""
+    return list(encoding.encode_all(records, base()[1], template=template).examples)
 
 
 def logits_of(model, batch=None):

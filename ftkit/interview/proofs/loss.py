@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from ftkit.base.config import Config
 from ftkit.data import encoding, schema
 from ftkit.engine import loop, packed_loss
-from ftkit.interview.proofs.lora import adapted, base, gradients, norm, trainable
+from ftkit.interview.proofs.lora import adapted, base, encode, gradients, norm, trainable
 from ftkit.interview.proofs.registry import Evidence, proof, register
 
 
@@ -24,8 +24,9 @@ def cosine(a: dict, b: dict) -> float:
 
 
 @functools.cache
-def examples(n=64):
-    return encoding.encode_all(schema.records("tasks")[:n], base()[1]).examples
+def examples(n: int = 64) -> list[dict]:
+    """The first n records of the tasks as examples, token ids and labels each."""
+    return encode(schema.records("tasks")[:n])
 
 
 def supervised(examples) -> int:
@@ -54,7 +55,7 @@ def same_loss():
 
 @proof
 def mask_focus():
-    texts = encoding.encode_all(schema.records("general", "validation")[:8], base()[1]).examples
+    texts = encode(schema.records("general", "validation")[:8])
     return tuple(100 * supervised(some) / sum(len(e["labels"]) for e in some)
                  for some in (examples(), texts))
 

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import torch
 
-from ftkit.data import encoding, schema
-from ftkit.interview.proofs.lora import base, distance
+from ftkit.data import schema
+from ftkit.interview.proofs.lora import base, distance, encode
 from ftkit.interview.proofs.registry import Evidence, proof, register
 
 Recipe = Callable[[int], Any]  # seed → Run; equal recipes with equal seeds share one Run
@@ -166,8 +166,7 @@ def template_mismatch(seed):
 def tasks_loss(model, template=None) -> float:
     from ftkit.evaluate.scoring import loss_on
 
-    coded = encoding.encode_all(validation()[:48], base()[1], template=template)
-    return loss_on(model, coded.examples)
+    return loss_on(model, encode(validation()[:48], template))
 
 
 @proof(trains=True)
@@ -334,7 +333,7 @@ def preference_pairs(seed: int) -> list[list[dict]]:
     right = schema.records("tasks")[:64]
     wrong = schema.corrupt(right, "wrong", share=1.0, seed=seed)
     pairs = [(r, w) for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]
-    return [encoding.encode_all([pair[i] for pair in pairs], base()[1]).examples for i in (0, 1)]
+    return [encode([pair[i] for pair in pairs]) for i in (0, 1)]
 
 
 @recipe

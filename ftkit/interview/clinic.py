@@ -1,10 +1,10 @@
-"""The clinic: runs that went wrong, shown by their logs and curves alone.
+"""The clinic: runs that went wrong, to be diagnosed from their logs and curves alone.
 
     case = clinic.case(0); case.curves()
     case.name("warmup_too_long"); case.repair(warmup_steps=2)
 
-Each case is made live from its number. What is wrong is named with `name`; `repair` runs it again
-with what you change, and that run must meet the target.
+Each case is trained when it is opened; its number decides the fault. `name` judges your diagnosis;
+`repair` runs it again with your changes, and that run must meet the target.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import difflib
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
@@ -30,8 +31,8 @@ SEEDS = 3  # runs of one fault; cases share them
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """title; sign: what its log shows and no other's does, as words and as a function of the run;
-    broken: options that make it; right: a repair that works; wrong: repairs that do not."""
+    """sign: what its log shows and no other fault's does; seen: the same as a function of the run;
+    broken: options that cause it; right: a repair that works; wrong: repairs that do not."""
 
     title: str
     sign: str
@@ -43,84 +44,89 @@ class Fault:
     scenario: str = "tasks"
 
 
-# ------------------------------------------------------------------------------ the patients
+# --------------------------------------------------------------------- runs of a scenario
 
 
-def _lab(train, probe="general", **options):
+class Scenario(NamedTuple):
+    """experiment: from the name of its records; options: of its baseline run; target: measure →
+    the highest value that a repaired run may have."""
+
+    experiment: Callable
+    options: dict
+    target: dict[str, float]
+
+
+def _experiment_on(data, **options):
     from ftkit.experiment.experiment import Experiment
 
-    probes = (probe,) if isinstance(probe, str) else probe
-    return Experiment(data=train, val=schema.records("tasks", "validation"), probes=probes,
-                      eval_records=48, **options)
+    defaults = {"val": schema.records("tasks", "validation"), "eval_records": 48}
+    return Experiment(data=data, **defaults | options)
 
 
 def _tasks(records):
-    found = schema.records("tasks")[:512]
-    return _lab(
-        schema.corrupt(found, "wrong", share=0.5, seed=0) if records == "as found" else found
-    )
+    train = schema.records("tasks")[:512]
+    return _experiment_on(
+        schema.corrupt(train, "wrong", share=0.5, seed=0) if records == "as found" else train)
 
 
 def _few(records):
-    found = schema.records("tasks")[:48]
-    return _lab(schema.corrupt(found, "wrong", share=0.33, seed=0))
+    return _experiment_on(schema.corrupt(schema.records("tasks")[:48], "wrong", share=0.33, seed=0))
 
 
 def _narrow(records):
-    from ftkit.experiment.experiment import Experiment
-
     start = _run("tasks", "checked", 0, {})
-    return Experiment(model=(start.model, start.tokenizer), data="contracts_task",
-                      probes={"tasks": schema.records("tasks", "validation")}, replay_from="tasks",
-                      eval_records=48)
+    return _experiment_on("contracts_task", model=(start.model, start.tokenizer), val=None,
+                          probes={"tasks": schema.records("tasks", "validation")},
+                          replay_from="tasks")
 
 
-# scenario → (how it is made, options of its baseline run, target: measure → at most)
 SCENARIOS = {
-    "tasks": (_tasks, {}, {"val_loss": 1.1, "general_loss": 1.6}),
-    "few": (_few, {}, {"val_loss": 2.5}),
-    "narrow": (_narrow, {"max_steps": 24, "batch_size": 8}, {"val_loss": 0.5, "tasks_loss": 1.4}),
+    "tasks": Scenario(_tasks, {}, {"val_loss": 1.1, "general_loss": 1.6}),
+    "few": Scenario(_few, {}, {"val_loss": 2.5}),
+    "narrow": Scenario(_narrow, {"max_steps": 24, "batch_size": 8},
+                       {"val_loss": 0.5, "tasks_loss": 1.4}),
 }
 
 
 @functools.cache
 def _experiment(scenario, records):
-    return SCENARIOS[scenario][0](records)
+    return SCENARIOS[scenario].experiment(records)
 
 
 def _run(scenario: str, records: str, seed: int, options: dict):
     from ftkit.base.config import Config
 
-    baseline = Config(seed=seed, **BASELINE | SCENARIOS[scenario][1])
-    return _trained(scenario, records, baseline.but(**options))
+    baseline = Config(seed=seed, **BASELINE | SCENARIOS[scenario].options)
+    return _train(scenario, records, baseline.but(**options))
 
 
 @functools.cache
-def _trained(scenario: str, records: str, config):
-    """Most repairs lead to the same baseline run."""
+def _train(scenario: str, records: str, config):
+    """Cached, since most repairs lead to the same baseline run."""
     return _experiment(scenario, records).run(config, live=False)
 
 
-# ---------------------------------------------------------------------------------- settings
+# ---------------------------------------------------------------------- what a fault shows
 
 
-def rates(run) -> list[float]:
+def learning_rates(run) -> list[float]:
+    """The learning rate of each step."""
     return [row["learning_rate"] for row in run.rows]
 
 
 def fell(run, key="val_loss") -> float:
-    """Share of its first value that a measure lost."""
+    """The fraction of its first value by which a measure fell."""
     points = series.points(run, key)
     return 1 - points[-1][1] / points[0][1]
 
 
-def end(run) -> float:
+def end_loss(run) -> float:
     """Mean training loss of the last four steps."""
     return sum(row["loss"] for row in run.rows[-4:]) / 4
 
 
 def rose(run, key) -> float:
-    """How far it ends above its lowest value."""
+    """How far a measure ends above its lowest value."""
     points = series.points(run, key)
     return points[-1][1] - min(y for _, y in points)
 
@@ -128,19 +134,20 @@ def rose(run, key) -> float:
 FAULTS = {
     "rate_too_high": Fault(
         "the learning rate is too high", "the training loss stays high, and general_loss ends "
-        "far above where it began", lambda run: end(run) > 3
+        "far above where it began", lambda run: end_loss(run) > 3
         and run.after.get("general_loss", 0) > run.before.get("general_loss", 0) + 1,
         {"learning_rate": 1e-3}, ({"max_steps": 64}, {"warmup_steps": 8}), "07",
         {"learning_rate": 3e-2}),
     "rate_too_low": Fault(
-        "the learning rate is too low", "the rate peaks after its warm-up and falls again, the "
-        "gradients are of usual length, and the loss has hardly moved",
-        lambda run: fell(run) < 0.3 and rates(run)[-1] < max(rates(run)) < 1e-4,
+        "the learning rate is too low", "the learning rate peaks after its warm-up and falls "
+        "again, the gradients have their usual length, and the loss has hardly moved",
+        lambda run: fell(run) < 0.3 and learning_rates(run)[-1] < max(learning_rates(run)) < 1e-4,
         {"learning_rate": 1e-3}, ({"max_steps": 64}, {"warmup_steps": 0}), "07",
         {"learning_rate": 1e-5}),
     "warmup_too_long": Fault(
-        "the warm-up is longer than the run", "the rate in the log still climbs at the last step",
-        lambda run: len(run.rows) > 8 and rates(run)[-1] == max(rates(run)),
+        "the warm-up is longer than the run",
+        "the learning rate in the log still rises at the last step",
+        lambda run: len(run.rows) > 8 and learning_rates(run)[-1] == max(learning_rates(run)),
         {"warmup_steps": 2}, ({"learning_rate": 2e-3}, {"max_grad_norm": 0.0}), "08",
         {"warmup_steps": 500}),
     "too_few_steps": Fault(
@@ -149,8 +156,8 @@ FAULTS = {
         {"max_steps": 32}, ({"weight_decay": 0.1}, {"warmup_steps": 0}), "08",
         {"max_steps": 4, "eval_steps": 1}),
     "trained_too_long": Fault(
-        "too many passes over few records", "the training loss falls on while val_loss turns",
-        lambda run: rose(run, "val_loss") > 0.1 and end(run) < 0.5,
+        "too many passes over few records", "the training loss keeps falling while val_loss rises",
+        lambda run: rose(run, "val_loss") > 0.1 and end_loss(run) < 0.5,
         {"max_steps": 20}, ({"weight_decay": 0.1}, {"learning_rate": 2e-3}), "17",
         {"max_steps": 48}, "few"),
     "nothing_replayed": Fault(
@@ -160,13 +167,13 @@ FAULTS = {
     "wrong_labels": Fault(
         "many training answers are wrong", "val_loss falls far, and the training loss stays "
         "above it until the end", lambda run: len(run.rows) > 8 and fell(run) > 0.6
-        and end(run) > run.after["val_loss"] + 0.15,
+        and end_loss(run) > run.after["val_loss"] + 0.15,
         {"records": "checked"}, ({"max_steps": 64}, {"learning_rate": 2e-3}), "18",
         {"records": "as found"}),
     "sgd": Fault(
-        "plain SGD at the rate of AdamW", "the rate is a usual one, the gradients stay as long as "
-        "at the start, and val_loss hardly falls",
-        lambda run: fell(run) < 0.3 and max(rates(run)) > 5e-4,
+        "plain SGD at the learning rate of AdamW", "the learning rate is a usual one, the "
+        "gradients stay as long as at the start, and val_loss hardly falls",
+        lambda run: fell(run) < 0.3 and max(learning_rates(run)) > 5e-4,
         {"optim": "adamw_torch"}, ({"warmup_steps": 0}, {"weight_decay": 0.1}), "08",
         {"optim": "sgd"}),
 }
@@ -182,9 +189,9 @@ def learned(readings: dict) -> bool:
 SIGNS = {
     "double_shift": ("the first loss is far above that of guessing, ln(vocabulary) = 8.03",
                      lambda r: r["first_loss"] > 12),
-    "all_masked": ("no token carries loss, and the loss is 0 from the first step",
+    "all_masked": ("no token is trained on, and the loss is 0 from the first step",
                    lambda r: r["label_share"] == 0),
-    "mask_lost": ("every token carries loss, questions included",
+    "mask_lost": ("every token is trained on, questions included",
                   lambda r: r["label_share"] > 0.99),
     "gradients_kept": ("the gradients grow until the end",
                        lambda r: r["label_share"] > 0 and r["grad_norm"] > 15),
@@ -200,25 +207,25 @@ SIGNS = {
 READ = ("first_loss", "last_loss", "grad_norm", "label_share", "val_loss", "exact_match", "stops")
 
 
-class _Logged:
-    """A run of the pipeline as a log shows it."""
+class PipelineRun:
+    """A run of the pipeline with the fields of an experiment's Run that a log is made from."""
 
-    def __init__(self, made: zoo.Run):
-        self.symptoms, self.rows, self.before = made.symptoms, made.trained.rows, {}
-        self.after = {key: made.symptoms[key] for key in READ}
-        self.after["new_loss"] = made.symptoms["val_loss"] + made.symptoms["leak"]
+    def __init__(self, run: zoo.Run):
+        self.symptoms, self.rows, self.before = run.symptoms, run.trained.rows, {}
+        self.after = {key: run.symptoms[key] for key in READ}
+        self.after["new_loss"] = run.symptoms["val_loss"] + run.symptoms["leak"]
 
 
-def _coded(bug: str, seed: int, stages: dict) -> _Logged:
-    """The pipeline with this bug and these stages put in its place."""
-    made = zoo.stages(bug, **stages)
-    if made == zoo.stages(bug):
-        return _Logged(zoo.run(bug, seed))
-    if made == pipeline.STAGES:
-        return _Logged(zoo.run(None, seed))
-    trained = pipeline.train(made, seed)
-    symptoms = pipeline.measure(trained, made)
-    return _Logged(zoo.Run(trained, symptoms, symptoms.pop("answers")))
+def _run_pipeline(bug: str, seed: int, replaced: dict) -> PipelineRun:
+    """Run the pipeline with this bug and, in its place, these stages."""
+    stages = zoo.stages(bug, **replaced)
+    if stages == zoo.stages(bug):
+        return PipelineRun(zoo.run(bug, seed))
+    if stages == pipeline.STAGES:
+        return PipelineRun(zoo.run(None, seed))
+    trained = pipeline.train(stages, seed)
+    symptoms = pipeline.measure(trained, stages)
+    return PipelineRun(zoo.Run(trained, symptoms, symptoms.pop("answers")))
 
 
 for _name, (_sign, _seen) in SIGNS.items():
@@ -232,9 +239,9 @@ for _name, (_sign, _seen) in SIGNS.items():
 
 
 def causes() -> Table:
-    """What a case may have, by category: settings (a run of Config) and code (`pipeline`)."""
+    """What may be wrong in a case, by category: settings (of Config) and code (of `pipeline`)."""
     return table([{"name": name, "cause": fault.title, "category": _category(name)}
-                        for name, fault in FAULTS.items()])
+                  for name, fault in FAULTS.items()])
 
 
 def _category(name) -> str:
@@ -242,7 +249,7 @@ def _category(name) -> str:
 
 
 def fault_of(number: int) -> str:
-    """The fault of a case."""
+    """The name of the fault in a case."""
     return zoo.pick_cause(FAULTS, "clinic", number=number)
 
 
@@ -258,18 +265,18 @@ class Case:
         self.number, self._fault, self.tries = number, FAULTS[fault], 0
         self._name, self._seed = fault, number % SEEDS
         self.category = _category(fault)
-        self.run = self._made({})
+        self.run = self._train({})
 
-    def _made(self, changes: dict):
-        """The run with the fault and with what is changed."""
+    def _train(self, changes: dict):
+        """The run with the fault and with these changes."""
         scenario = self._fault.scenario
         if scenario == "code":
-            return _coded(self._name, self._seed, changes)
+            return _run_pipeline(self._name, self._seed, changes)
         options = self._fault.broken | changes
         records = options.pop("records", "checked")
         return _run(scenario, records, self._seed, options)
 
-    # --------------------------------------------------------------------- what is to be seen
+    # ------------------------------------------------------------------------------- display
 
     def log(self) -> Table:
         """What was printed while it ran: every few steps, at most a dozen lines."""
@@ -284,18 +291,18 @@ class Case:
         if self.category == "code":
             return "what a correct run of the pipeline reads, within the spread of its seeds"
         return " and ".join(f"{key} at most {limit}"
-                            for key, limit in SCENARIOS[self._fault.scenario][2].items())
+                            for key, limit in SCENARIOS[self._fault.scenario].target.items())
 
     def curves(self) -> Picture:
         """The losses of the log as curves."""
         return plots.curves(self.run)
 
     def _lines(self) -> list[str]:
-        facts = self.run.after if self.category == "code" else {
+        facts = self.run.after if isinstance(self.run, PipelineRun) else {
             "trainable_parameters": self.run.trainable_parameters,
             "records": len(_experiment(self._fault.scenario, "checked").train)}
-        read = ", ".join(f"{name} {formatting.number(value)}" for name, value in facts.items())
-        return [f"Case {self.number} ({self.category}). Target: {self.target()}.", read]
+        readings = ", ".join(f"{name} {formatting.number(value)}" for name, value in facts.items())
+        return [f"Case {self.number} ({self.category}). Target: {self.target()}.", readings]
 
     def _repr_html_(self):
         import html
@@ -306,7 +313,7 @@ class Case:
     def __repr__(self):
         return "\n".join([*self._lines(), repr(self.log())])
 
-    # ------------------------------------------------------------------------ what can be done
+    # ------------------------------------------------------------------ diagnosis and repair
 
     def name(self, cause: str) -> claims.Verdict:
         """Name the cause; the verdict says what speaks against a wrong one. Kept as progress."""
@@ -331,38 +338,39 @@ class Case:
         """Run it again with changes; it must meet the target.
 
         Settings: options of Config (`learning_rate=1e-3`), or `records="checked"` for records
-        whose answers somebody has read. Code: `stage`, a stage of the pipeline that is written anew
-        correctly, or stages of your own (`label=my_label`).
+        whose answers somebody has checked. Code: `stage`, the name of a stage to replace with the
+        correct one, or stages of your own (`label=my_label`). Raises UserError if nothing is given.
         """
         if stage is ...:
             return self._verdict(False, "not repaired yet", "○")
         if self.category == "code":
             if stage is not None:
-                zoo.stages(**{stage: None})  # ValueError for one that there is not
+                zoo.stages(**{stage: None})  # UserError for an unknown stage
                 changes |= {stage: pipeline.STAGES[stage]}
         elif stage is not None:
             raise UserError(f"stage is {stage!r}; this case is one of settings: give options "
                             "such as learning_rate=1e-3")
         if not changes:
-            raise UserError("give what is changed, such as learning_rate=1e-3 or a stage")
+            raise UserError("nothing is changed; give an option such as learning_rate=1e-3, or a "
+                            "stage")
         if changes.get("records", "checked") not in ("checked", "as found"):
             raise UserError(f"records is {changes['records']!r}; expected 'checked'")
-        made = self._made(changes)
-        left = self._misses(made)
-        right = not left
-        text = "meets the target" if right else f"misses the target: {', '.join(left)}"
+        missed = self.misses(self._train(changes))
+        right = not missed
+        text = f"misses the target: {', '.join(missed)}" if missed else "meets the target"
         progress_log.add(
             "repair", case=f"clinic {self.number}", right=right, name=str(changes)[:200]
         )
         return self._verdict(right, f"the repaired run {text}")
 
-    def _misses(self, run) -> list[str]:
+    def misses(self, run) -> list[str]:
+        """The measures of a run that do not meet the target, with their values."""
         if self.category == "code":
             baseline = zoo.run(None, self._seed).symptoms
             return [f"{key} is {way}"
                     for key, way in zoo.deviations(run.symptoms, baseline).items()]
         return [f"{key} is {formatting.number(run.after[key])}"
-                for key, limit in SCENARIOS[self._fault.scenario][2].items()
+                for key, limit in SCENARIOS[self._fault.scenario].target.items()
                 if not run.after.get(key, math.nan) <= limit]
 
     def _verdict(self, right: bool, text: str, mark: str | None = None) -> claims.Verdict:

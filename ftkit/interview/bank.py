@@ -15,7 +15,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
@@ -37,6 +37,15 @@ class StatedClaim(TypedDict):
     typed: NotRequired[bool]
 
 
+class NumberClaim(TypedDict):
+    """A stated claim that is `typed`: it always has a number."""
+
+    says: str
+    unit: str
+    number: float
+    within: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """One line of the bank; see the module."""
@@ -55,9 +64,9 @@ class Question:
     rubric: tuple[str, ...]
 
     @property
-    def typed(self) -> StatedClaim | None:
+    def typed(self) -> NumberClaim | None:
         """The claim whose number is asked for, if any."""
-        return next((p for p in self.proofs if p.get("typed")), None)
+        return next((cast(NumberClaim, p) for p in self.proofs if p.get("typed")), None)
 
     def points(self) -> list[str]:
         """What an answer is scored by: the rubric, else the answer's own sentences."""
@@ -68,12 +77,17 @@ class Question:
 def everything() -> tuple[Question, ...]:
     """All questions, in the order of the file: the seven classic ones first."""
     entries = json_lines.read(machine.package() / "interview" / "bank.jsonl", damaged="raise")
-    return tuple(Question(**{
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in entry.items()}) for entry in entries)
+    return tuple(_question(entry) for entry in entries)
+
+
+def _question(entry: dict[str, Any]) -> Question:
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                              for name, value in entry.items()}
+    return Question(**fields)
 
 
 def topics() -> list[str]:
+    """The topics, in the order of the file."""
     return list(dict.fromkeys(q.topic for q in everything()))
 
 

@@ -1,7 +1,7 @@
-"""`ft.drill`: flash cards and a mock interview in a notebook, played with the keyboard or mouse.
+"""Flash cards in a notebook (`ft.drill`), answered with the keyboard or the mouse.
 
-One line takes what is typed: a number of a choice or of a rating acts at once, an amount or a word
-with Enter; p proves. Each of these is a button too. Proofs run in a thread of their own.
+One text field takes what is typed: the number of a choice or of a rating acts at once, an amount
+or a word with Enter; p proves. Each of these is a button too. Proofs run in their own thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ftkit.lessons import predictions
 from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
 
 SURE = (("how sure?", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
-RATE = ("1 again", "2 hard", "3 good", "4 easy")
+RATING_TIPS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could teach it"}
 
 
 class Drill(W.VBox):
@@ -32,33 +32,31 @@ class Drill(W.VBox):
         self.head = TextLines(css="ftkit-card-head")
         self.front = TextLines(css="ftkit-card-front", bold=True)
         self.said = TextLines(css="ftkit-card-said")
-        self.wanted = TextLines(css="ftkit-card-wanted")
+        self.number_prompt = TextLines(css="ftkit-card-number")
         self.back = Paragraphs(css="ftkit-card-back")
         self.key = W.Text(placeholder="", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-card-key")
         self.key.observe(guarded(self._typed, self.said.show), "value")
         self.sure = W.Dropdown(options=SURE, layout=W.Layout(width="9em"),
                                tooltip="how sure you are, before you answer")
-        tell = self.said.show
+        show_error = self.said.show
         self.choices = [W.Button(layout=W.Layout(width="auto", max_width="100%"))
                         for _ in range(session.CHOICES)]
         for i, choice in enumerate(self.choices):
             choice.add_class(f"ftkit-card-choice-{i + 1}")
-            choice.on_click(guarded(lambda _, i=i: self._answer(str(i + 1)), tell))
-        self.show = button("Show the answer", "eye", self._show, "without answering (Enter)", tell,
-                           "ftkit-card-show")
-        self.rates = [button(name, "", lambda i=i: self._rate(i), tip, tell, f"ftkit-rate-{i}")
-                      for i, (name, tip) in enumerate(zip(RATE, (
-                          "did not know it", "knew a part", "knew it", "could teach it"),
-                          strict=True), 1)]
+            choice.on_click(guarded(lambda _, i=i: self._answer(str(i + 1)), show_error))
+        self.show = button("Show the answer", "eye", self._show, "without answering (Enter)",
+                           show_error, "ftkit-card-show")
+        self.rates = [button(f"{i} {name}", "", lambda i=i: self._rate(i), RATING_TIPS[i],
+                             show_error, f"ftkit-rate-{i}") for i, name in cards.RATINGS.items()]
         self.prove = button("Prove it", "flask", self.start_proof,
-                            "compute or run what the answer claims (p)", tell, "ftkit-prove")
+                            "compute or run what the answer claims (p)", show_error, "ftkit-prove")
         self.proof = W.VBox()
         self.chart = button("Progress", "bar-chart", self._progress, "cards, reviews and how sure "
-                            "you were, by topic", tell, "ftkit-card-progress")
+                            "you were, by topic", show_error, "ftkit-card-progress")
         self.charts = W.VBox()
         super().__init__([
-            self.head, self.front, self.wanted, W.HBox([self.key, self.sure]),
+            self.head, self.front, self.number_prompt, W.HBox([self.key, self.sure]),
             W.VBox(self.choices), self.show,
             self.said, self.back, W.HBox([*self.rates, self.prove]), self.proof, self.chart,
             self.charts])
@@ -67,38 +65,35 @@ class Drill(W.VBox):
         self.add_class("ftkit-drill")
         self._ask()
 
-    # ------------------------------------------------------------------ what is to be seen
+    # ---------------------------------------------------------------------------- display
 
     def _ask(self):
-        now = self.session
-        self.phase = "ask" if now.card else "over"
-        self.head.show(now.progress())
-        self.front.show(now.card.front if now.card else "")
-        self.wanted.show(now.wanted())
+        asked = self.session
+        self.phase = "over" if asked.over else "ask"
+        self.head.show(asked.progress())
+        self.front.show("" if asked.over else asked.card.front)
+        self.number_prompt.show(asked.number_prompt())
         self.back.show()
         self.proof.children = ()
         self.proving = None
-        unit = now.card.question.typed["unit"] if now.kind == "number" and now.card else ""
-        hints = {"number": f"your number{' in ' + unit if unit else ''}, then Enter",
+        hints = {"number": f"your number{' in ' + asked.unit if asked.unit else ''}, then Enter",
                  "choice": "1 to 4, or Enter to see the answer",
                  "recall": "say it aloud, then Enter"}
-        self.key.continuous_update = now.kind != "number"
-        self.key.placeholder = hints[now.kind] if now.card else "nothing is due"
+        self.key.continuous_update = asked.kind != "number"
+        self.key.placeholder = "nothing is due" if asked.over else hints[asked.kind]
         for i, choice in enumerate(self.choices):
-            shown = now.kind == "choice" and i < len(now.options)
-            choice.description = f"{i + 1}  {clean(now.options[i])}" if shown else ""
-            choice.layout.display = "" if shown else "none"
+            has_option = i < len(asked.options)
+            choice.description = f"{i + 1}  {clean(asked.options[i])}" if has_option else ""
+            _set_visible(has_option, choice)
         self.sure.value = 0
         self._visible()
 
     def _visible(self):
         asking, rating = self.phase == "ask", self.phase == "rate"
-        self.show.layout.display = "" if asking else "none"
-        self.sure.layout.display = "" if asking and self.session.kind != "recall" else "none"
-        for control in self.rates:
-            control.layout.display = "" if rating else "none"
-        question = self.session.card.question if self.session.card else None
-        self.prove.layout.display = "" if rating and question and question.proofs else "none"
+        _set_visible(asking, self.show)
+        _set_visible(asking and self.session.kind != "recall", self.sure)
+        _set_visible(rating, *self.rates)
+        _set_visible(rating and bool(self.session.proofs), self.prove)
 
     def _show(self):
         if self.phase != "ask":
@@ -116,7 +111,7 @@ class Drill(W.VBox):
             control.button_style = "primary" if i == suggested else ""
         self._visible()
 
-    # -------------------------------------------------------------------- what can be done
+    # ---------------------------------------------------------------------------- actions
 
     def _typed(self, change):
         text = change["new"].strip()
@@ -135,8 +130,8 @@ class Drill(W.VBox):
     def _answer(self, text: str):
         if self.phase != "ask":
             return
-        right, said = self.session.answer(text, self.sure.value or None)
-        self.said.show(f"{'✓' if right else '✗'} {said}")
+        right, comment = self.session.answer(text, self.sure.value or None)
+        self.said.show(f"{'✓' if right else '✗'} {comment}")
         self._show()
 
     def _rate(self, rating: int):
@@ -147,25 +142,23 @@ class Drill(W.VBox):
 
     def start_proof(self):
         """Run the proofs of the card's question, one after the other, and draw each."""
-        card = self.session.card
-        if self.phase != "rate" or not card.question or not card.question.proofs:
+        if self.phase != "rate" or not self.session.proofs:
             return
         if self.proving is not None and self.proving.is_alive():
             return
         box = W.VBox([TextLines("proving it ...", css="ftkit-proof-state")])
         self.proof.children = (box,)
-        work = guarded(self._prove, box.children[0].show)
-        self.proving = threading.Thread(target=work, args=(card.question, box), daemon=True,
-                                        name="ftkit-proof")
+        self.proving = threading.Thread(
+            target=guarded(self._prove, box.children[0].show), args=(self.session.proofs, box),
+            daemon=True, name="ftkit-proof")
         self.proving.start()
 
-    def _prove(self, question, box):
+    def _prove(self, stated_claims, box):
         from ftkit.interview.proofs import core
 
-        for stated in question.proofs:
+        for stated in stated_claims:
             picture = core.draw(core.prove(stated))
-            box.children = (*box.children, W.Image(value=picture.png(100), format="png",
-                                                   layout=W.Layout(width="fit-content")),
+            box.children = (*box.children, _image(picture),
                             TextLines(picture.text, css="ftkit-proof-text"))
         box.children[0].show("proved")
 
@@ -174,30 +167,36 @@ class Drill(W.VBox):
         lines = [f"{r['topic']}: {r['seen']} of {r['cards']} seen, {r['due']} due"
                  + (f", known {r['known']}" if "known" in r else "") for r in rows]
         self.charts.children = (
-            W.Image(value=picture_of(rows).png(100), format="png",
-                    layout=W.Layout(width="fit-content")),
-            W.Image(value=predictions.calibration().png(100), format="png",
-                    layout=W.Layout(width="fit-content")),
+            _image(draw_topics(rows)), _image(predictions.calibration()),
             TextLines(*lines, css="ftkit-card-topics"))
 
 
-def picture_of(rows: list[dict]):
-    """Cards seen and not seen per topic, and how many are due."""
-    from ftkit.report import style as fig
+def _set_visible(visible: bool, *controls: W.Widget):
+    for control in controls:
+        control.layout.display = "" if visible else "none"
 
-    with fig.style():
-        high = 0.6 + 0.26 * max(2, len(rows))
-        figure = fig.new_figure(6.4, high)
-        ax = figure.add_axes((0.24, 0.5 / high, 0.6, 1 - 0.6 / high))
-        places = range(len(rows))
-        ax.barh(places, [r["cards"] for r in rows], color="#dddddd", height=0.7)
-        ax.barh(places, [r["seen"] for r in rows], color=fig.COLORS[0], height=0.7)
-        for place, r in zip(places, rows, strict=True):
-            ax.text(r["cards"], place, f"  {r['seen']} of {r['cards']}"
+
+def _image(picture) -> W.Image:
+    return W.Image(value=picture.png(100), format="png", layout=W.Layout(width="fit-content"))
+
+
+def draw_topics(rows: list[dict]):
+    """Cards seen and not seen per topic, and how many are due."""
+    from ftkit.report import style
+
+    with style.style():
+        height = 0.6 + 0.26 * max(2, len(rows))
+        figure = style.new_figure(6.4, height)
+        ax = figure.add_axes((0.24, 0.5 / height, 0.6, 1 - 0.6 / height))
+        positions = range(len(rows))
+        ax.barh(positions, [r["cards"] for r in rows], color="#dddddd", height=0.7)
+        ax.barh(positions, [r["seen"] for r in rows], color=style.COLORS[0], height=0.7)
+        for y, r in zip(positions, rows, strict=True):
+            ax.text(r["cards"], y, f"  {r['seen']} of {r['cards']}"
                     + (f", {r['due']} due" if r["due"] else ""), va="center")
-        ax.set_yticks(places, [clean(r["topic"]) for r in rows], parse_math=False)
+        ax.set_yticks(positions, [clean(r["topic"]) for r in rows], parse_math=False)
         ax.invert_yaxis()
         ax.set_xlabel("cards: seen (dark), all (light)")
-    seen, every = sum(r["seen"] for r in rows), sum(r["cards"] for r in rows)
-    return fig.Picture(figure, f"{seen} of {every} cards seen.")
+    seen, total = sum(r["seen"] for r in rows), sum(r["cards"] for r in rows)
+    return style.Picture(figure, f"{seen} of {total} cards seen.")
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import random
 import secrets
 import time
@@ -38,33 +39,39 @@ class Talk:
         if not pool:
             raise UserError("no question has this level and topic; leave one of them out")
         self.seed = secrets.randbelow(10**6) if seed is None else seed
-        self.questions = drawn(pool, questions, random.Random(self.seed))
-        self.minutes, self.clock, self.began = minutes, clock, clock()
+        self.questions = draw_questions(pool, questions, random.Random(self.seed))
+        self.minutes, self.clock = minutes, clock
         self.scores: list[dict] = []
+        self.start()
+
+    def start(self):
+        """Start the clock anew."""
+        self.started = self.clock()
 
     @property
     def question(self) -> bank.Question | None:
-        """The one being asked; None when all are answered or the time is over."""
+        """The question being asked; None when all are answered or the time is over."""
         over = self.seconds_left() <= 0 or len(self.scores) == len(self.questions)
         return None if over else self.questions[len(self.scores)]
 
     def seconds_left(self) -> float:
-        return max(0.0, 60 * self.minutes - (self.clock() - self.began))
+        """Seconds until the time is over; 0 afterwards."""
+        return max(0.0, 60 * self.minutes - (self.clock() - self.started))
 
     def score(self, points: set[int], follow_ups: list[bool]):
         """Points of the rubric that were said (from 0), and which follow-ups went well."""
         question = self.questions[len(self.scores)]
-        wanted = question.points()
-        bad = [p for p in points if p not in range(len(wanted))]
+        rubric = question.points()
+        bad = [p for p in points if p not in range(len(rubric))]
         if bad:
-            raise UserError(f"point {bad[0]!r} does not exist; there are {len(wanted)}")
-        share = len(points) / len(wanted)
+            raise UserError(f"point {bad[0]!r} does not exist; there are {len(rubric)}")
+        share = len(points) / len(rubric)
         if follow_ups:
             share = 0.7 * share + 0.3 * sum(follow_ups) / len(follow_ups)
         self.scores.append({
             "id": question.id, "topic": question.topic, "lesson": question.lesson,
             "question": question.question, "share": share,
-            "missed": [p for i, p in enumerate(wanted) if i not in points]})
+            "missed": [p for i, p in enumerate(rubric) if i not in points]})
         progress_log.add("interview", question=question.id, topic=question.topic, share=share)
 
     def summary(self) -> dict:
@@ -83,56 +90,60 @@ class Talk:
 
     def lines(self) -> list[str]:
         """The report in plain lines."""
-        told = self.summary()
-        made = [f"{told['score']:.0%} over {told['asked']} of {told['planned']} questions"]
-        made += [f"{topic}: {share:.0%}" for topic, share in told["topics"].items()]
-        made.append("Strengths: " + (", ".join(told["strengths"]) or "none yet"))
-        made.append("Gaps: " + (", ".join(told["gaps"]) or "none"))
-        made.append("Lessons to do again: " + (", ".join(told["lessons"]) or "none"))
-        return made
+        facts = self.summary()
+        return [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions",
+                *(f"{topic}: {share:.0%}" for topic, share in facts["topics"].items()),
+                "Strengths: " + (", ".join(facts["strengths"]) or "none yet"),
+                "Gaps: " + (", ".join(facts["gaps"]) or "none"),
+                "Lessons to do again: " + (", ".join(facts["lessons"]) or "none")]
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report as one HTML page; default: `home()/interviews/TIME.html`."""
         stamp = time.strftime("%Y-%m-%d-%H%M%S")
         path = Path(path) if path else machine.home() / "interviews" / f"{stamp}-{self.seed}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
-        first, *rest = (html.escape(clean(line)) for line in self.lines())
-        asked = "".join(
-            f"<h3>{html.escape(clean(s['question']))}</h3><p>{s['share']:.0%} · "
-            f"{html.escape(s['topic'])} · lesson {html.escape(s['lesson'])}</p>"
-            + ("<p>Not said:</p><ul>" + "".join(f"<li>{html.escape(clean(m))}</li>"
-                                               for m in s["missed"]) + "</ul>") * bool(s["missed"])
-            for s in self.scores)
-        rest = "".join(f"<li>{line}</li>" for line in rest)
-        page = PAGE.format(title=f"Mock interview, {stamp[:10]}", first=first, rest=rest,
-                           asked=asked)
+        first, *rest = self.lines()
+        page = PAGE.format(title=f"Mock interview, {stamp[:10]}", first=_escape(first),
+                           rest=_list(rest), questions="".join(map(_section, self.scores)))
         path.write_text(page, encoding="utf-8")
         return path
+
+
+def _escape(text: str) -> str:
+    return html.escape(clean(text))
+
+
+def _list(lines: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _section(score: dict) -> str:
+    """One question of the report as HTML."""
+    missed = "<p>Not said:</p>" + _list(score["missed"]) if score["missed"] else ""
+    return (f"<h3>{_escape(score['question'])}</h3><p>{score['share']:.0%} · "
+            f"{_escape(score['topic'])} · lesson {_escape(score['lesson'])}</p>{missed}")
 
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>body{{font:16px/1.5 sans-serif;
 max-width:46em;margin:2em auto;padding:0 1em;color:#222;background:#fff}}h3{{margin:1.6em 0 .2em}}
 p{{margin:.2em 0}}@media print{{h3{{break-after:avoid}}}}</style>
-<h1>{title}</h1><h2>{first}</h2><ul>{rest}</ul><h2>Question by question</h2>{asked}</html>
+<h1>{title}</h1><h2>{first}</h2>{rest}<h2>Question by question</h2>{questions}</html>
 """
 
 
-def drawn(pool, count: int, rng) -> list:
-    """Questions from as many topics as there are, in turns."""
-    by: dict[str, list] = {}
+def draw_questions(pool: list[bank.Question], count: int,
+                   rng: random.Random) -> list[bank.Question]:
+    """`count` questions at random, or the whole pool if it is smaller; topics take turns."""
+    by_topic: dict[str, list[bank.Question]] = {}
     for question in pool:
-        by.setdefault(question.topic, []).append(question)
-    lists = list(by.values())
-    rng.shuffle(lists)
-    for line in lists:
-        rng.shuffle(line)
-    made = []
-    while len(made) < min(count, len(pool)):
-        for line in lists:
-            if line and len(made) < count:
-                made.append(line.pop())
-    return made
+        by_topic.setdefault(question.topic, []).append(question)
+    topics = list(by_topic.values())
+    rng.shuffle(topics)
+    for questions in topics:
+        rng.shuffle(questions)
+    rounds = itertools.zip_longest(*(reversed(questions) for questions in topics))
+    return [question for turn in rounds for question in turn if question][:count]
 
 
 class Interview(W.VBox):
@@ -143,23 +154,24 @@ class Interview(W.VBox):
 
     def __init__(self, level=None, topic=None, minutes: float = 20, questions: int = 6,
                  seed: int | None = None):
-        self.wanted = (level, topic, minutes, questions, seed)
-        Talk(*self.wanted)  # a wrong level is told now
-        self.talk, self.phase, self.path = None, "start", None
+        self.talk, self.phase = Talk(level, topic, minutes, questions, seed), "start"
+        self.question, self.path = self.talk.questions[0], Path()
+        self.boxes: list[W.Checkbox] = []
+        self.went_well: list[bool] = []
         self.head = TextLines(f"{questions} questions in {minutes:g} minutes",
                               css="ftkit-talk-head")
-        self.asked = TextLines("Answer each aloud, as in the room; then score yourself.",
+        self.asked = TextLines("Answer each question aloud; then score yourself.",
                                bold=True, css="ftkit-talk-question")
         self.said = TextLines(css="ftkit-talk-said")
         self.key = W.Text(placeholder="Enter starts", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-talk-key")
         self.key.observe(guarded(self._typed, self.said.show), "value")
         self.ticks = W.VBox()
-        self.go = button("Start", "play", self._go, "go on (type any letter and Enter)",
+        self.go = button("Start", "play", self._go, "continue (type any letter and Enter)",
                          self.said.show, "ftkit-talk-go")
-        self.yes = button("y went well", "", lambda: self._follow(True), "", self.said.show,
-                          "ftkit-talk-yes")
-        self.no = button("n did not", "", lambda: self._follow(False), "", self.said.show,
+        self.yes = button("y went well", "", lambda: self._score_follow_up(True), "",
+                          self.said.show, "ftkit-talk-yes")
+        self.no = button("n did not", "", lambda: self._score_follow_up(False), "", self.said.show,
                          "ftkit-talk-no")
         self.opens = button("Open the report", "file-text-o", self._open, "shown below (o)",
                            self.said.show, "ftkit-talk-open")
@@ -186,13 +198,13 @@ class Interview(W.VBox):
         self.key.value = ""
         if self.phase == "follow":
             if text[-1] in "yn":
-                self._follow(text[-1] == "y")
+                self._score_follow_up(text[-1] == "y")
             else:
                 self._go()
         elif self.phase == "tick" and text[-1].isdigit():
-            place = int(text[-1]) - 1
-            if 0 <= place < len(self.boxes):
-                self.boxes[place].value = not self.boxes[place].value
+            index = int(text[-1]) - 1
+            if 0 <= index < len(self.boxes):
+                self.boxes[index].value = not self.boxes[index].value
         elif self.phase == "over":
             self._open()
         else:
@@ -200,7 +212,7 @@ class Interview(W.VBox):
 
     def _go(self):
         if self.phase == "start":
-            self.talk = Talk(*self.wanted)
+            self.talk.start()
             self._ask()
         elif self.phase == "ask":
             self.phase = "tick"
@@ -210,10 +222,10 @@ class Interview(W.VBox):
             self.ticks.children = (TextLines("Which of these did you say?"), *(
                 W.HBox([box, Paragraphs(f"{i}  {point}")])
                 for i, (box, point) in enumerate(zip(self.boxes, points, strict=True), 1)))
-            self._visible("Go on", "1, 2, ... tick; g goes on")
+            self._visible("Continue", "1, 2, ... tick; g continues")
         elif self.phase == "tick":
-            self.phase, self.well = "follow", []
-            self._unfold()
+            self.phase, self.went_well = "follow", []
+            self._next_follow_up()
         elif self.phase == "follow":
             self.said.show(self._follow_up()["answer"])
 
@@ -223,39 +235,38 @@ class Interview(W.VBox):
                 f"{left // 60} min {left % 60} s left")
 
     def _ask(self):
-        self.question = self.talk.question
+        question = self.talk.question
         self.ticks.children = ()
-        if self.question is None:
-            self._over()
+        if question is None:
+            self._finish()
             return
-        self.phase = "ask"
+        self.phase, self.question = "ask", question
         self.head.show(self._clock())
         self.asked.show(self.question.question)
         self.said.show()
         self._visible("I have answered", "answer aloud, then g and Enter")
 
-    def _unfold(self):
+    def _next_follow_up(self):
         self.head.show(self._clock())
-        if len(self.well) < len(self.question.follow_ups):
-            self.said.show()
+        self.said.show()
+        if len(self.went_well) < len(self.question.follow_ups):
             self.asked.show(f"Follow-up: {self._follow_up()['question']}")
             self._visible("Show the answer", "answer aloud; g shows the answer; y or n")
         else:
-            self.said.show()
             ticked = {i for i, box in enumerate(self.boxes) if box.value}
-            self.talk.score(ticked, self.well)
+            self.talk.score(ticked, self.went_well)
             self._ask()
 
-    def _follow_up(self) -> dict:
-        return self.question.follow_ups[len(self.well)]
+    def _follow_up(self) -> dict[str, str]:
+        return self.question.follow_ups[len(self.went_well)]
 
-    def _follow(self, well: bool):
+    def _score_follow_up(self, well: bool):
         if self.phase != "follow":
             return
-        self.well.append(well)
-        self._unfold()
+        self.went_well.append(well)
+        self._next_follow_up()
 
-    def _over(self):
+    def _finish(self):
         self.phase = "over"
         self.path = self.talk.report()
         self.head.show("The interview is over.")

@@ -1,8 +1,8 @@
-"""A drill without a screen: which card comes next, is the answer right, what is written down.
+"""A drill without a screen: which card comes next, whether the answer is right, what is logged.
 
     session = Session(level="mid"); session.card.front; session.answer("107.8 GB"); session.rate(3)
 
-The widget and the terminal stand on it.
+The widget (`flashcards`) and the terminal (`terminal`) both show a Session.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ftkit.base.errors import UserError
 from ftkit.interview import bank, cards, number_answer
@@ -32,131 +32,167 @@ class Session:
             raise UserError(f"new is {new!r}; expected a whole number of new cards, 0 or more")
         self.store = store or cards.Store()
         self.now = now or (lambda: datetime.now(UTC))
-        self.deck = {f.key: f for f in cards.deck(level, topic)}
-        self.left, self.done, self.right = new, 0, 0
+        self.deck = {card.key: card for card in cards.deck(level, topic)}
+        self.new_left, self.done, self.right = new, 0, 0
         self.next()
 
     def next(self):
-        """Choose the next card; `.card` is None when nothing is due."""
-        due, now = self.store.due(), self.now()
-        known = sorted((due[k].due, k) for k in self.deck if k in due and due[k].due <= now)
-        fresh = [k for k in self.deck if k not in due][: self.left]
-        self.queue = [k for _, k in known] + fresh
-        self.card = self.deck[self.queue[0]] if self.queue else None
-        self.new_card = bool(self.queue) and self.queue[0] not in due
-        self.verdict: bool | None = None
-        self.options, self.correct = self._choices()
+        """Choose the next card; the session is over when nothing is due."""
+        scheduled, now = self.store.due(), self.now()
+        overdue = sorted((scheduled[key].due, key) for key in self.deck
+                         if key in scheduled and scheduled[key].due <= now)
+        unseen = [key for key in self.deck if key not in scheduled][: self.new_left]
+        self.queue = [key for _, key in overdue] + unseen
+        self.is_new = not overdue
+        self.verdict: bool | None = None  # None until the card is answered
+        self.options = self._shuffled_options()
+
+    # ------------------------------------------------------------------ the card being asked
+
+    @property
+    def over(self) -> bool:
+        """Whether no card is due any more."""
+        return not self.queue
+
+    @property
+    def card(self) -> cards.Flash:
+        """The card being asked. Raises UserError when the session is over."""
+        if self.over:
+            raise UserError("no card is due; come back later")
+        return self.deck[self.queue[0]]
+
+    @property
+    def question(self) -> bank.Question | None:
+        """The card's question in the bank; None for a card of the learner's misses."""
+        return None if self.over else self.card.question
+
+    @property
+    def proofs(self) -> tuple[bank.StatedClaim, ...]:
+        """The claims that prove the card's answer; empty if a person must judge it."""
+        return self.question.proofs if self.question else ()
+
+    @property
+    def number(self) -> bank.NumberClaim | None:
+        """The claim whose number the card asks for, if it asks for a number."""
+        return self.question.typed if self.question else None
 
     @property
     def kind(self) -> str:
         """How the card asks: number, choice, or recall (say it, then look)."""
-        if self.card is None or self.card.question is None:
+        if self.question is None:
             return "recall"
-        return "number" if self.card.question.typed else "choice"
+        return "number" if self.number else "choice"
 
-    def wanted(self) -> str:
-        """Which number a card of kind number asks for, in words; else empty."""
-        if self.kind != "number":
+    @property
+    def unit(self) -> str:
+        """The unit of the number that the card asks for; empty if there is none."""
+        return self.number["unit"] if self.number else ""
+
+    def number_prompt(self) -> str:
+        """The sentence that asks for the number; empty if the card asks for none."""
+        if self.number is None:
             return ""
-        asked = self.card.question.typed
-        return f"Begin with a number: {asked['says']}" + f", in {asked['unit']}" * bool(
-            asked["unit"])
+        return f"Begin with a number: {self.number['says']}" + (
+            f", in {self.unit}" if self.unit else "")
 
-    def _choices(self) -> tuple[list[str], int]:
+    def _shuffled_options(self) -> list[str]:
         """The right answer in short among wrong ones, its own first, then others of its topic."""
-        if self.kind != "choice":
-            return [], -1
-        question = self.card.question
+        question = self.question
+        if question is None or self.kind != "choice":
+            return []
         others = [w["answer"] for q in bank.questions(topic=question.topic) if q is not question
                   for w in q.wrong]
-        shuffle = random.Random(zlib.crc32(f"{question.id}/{self.done}".encode()))
-        shuffle.shuffle(others)
-        wrong = [w["answer"] for w in question.wrong] + others
-        made = [question.short] + list(dict.fromkeys(wrong))[: CHOICES - 1]
-        shuffle.shuffle(made)
-        return made, made.index(question.short)
+        rng = random.Random(zlib.crc32(f"{question.id}/{self.done}".encode()))
+        rng.shuffle(others)
+        wrong = dict.fromkeys([w["answer"] for w in question.wrong] + others)
+        options = [question.short, *list(wrong)[: CHOICES - 1]]
+        rng.shuffle(options)
+        return options
+
+    @property
+    def correct(self) -> int:
+        """Index of the right option; -1 if the card has no options."""
+        return self.options.index(self.question.short) if self.question and self.options else -1
+
+    # ------------------------------------------------------------------------------- answers
 
     def answer(self, text, confidence: float | None = None) -> tuple[bool, str]:
-        """Judge a typed number or the number of a choice (from 1): (right, what to say).
+        """Judge a typed number or the number of a choice (from 1): (right, comment).
 
-        confidence (0 to 1) is kept for `calibration`. Raises ValueError for what cannot be judged.
+        confidence (0 to 1) is kept for `calibration`. Raises UserError for what cannot be judged.
         """
-        if self.card is None:
-            raise UserError("no card is due; come back later")
         question = self.card.question
-        if self.kind == "number":
-            asked = question.typed
-            right, said = number_answer.judge(
-                str(text), asked["number"], asked["unit"], asked["within"]
-            )
-            actual = f"{number_answer.exact(asked['number'])} {asked['unit']}".strip()
-        elif self.kind == "choice":
-            if str(text).strip() not in {str(i + 1) for i in range(len(self.options))}:
-                raise UserError(f"{text!r} is no choice; expected 1 to {len(self.options)}")
-            chosen = int(text) - 1
-            right, actual = chosen == self.correct, self.options[self.correct]
-            said = "right" if right else self._why(self.options[chosen])
-            text = self.options[chosen]
-        else:
+        if question is None:
             raise UserError("say it, look, and rate yourself")
+        if claim := self.number:
+            right, comment = number_answer.judge(str(text), claim["number"], claim["unit"],
+                                                 claim["within"])
+            actual = f"{number_answer.exact(claim['number'])} {claim['unit']}".strip()
+        else:
+            if str(text).strip() not in {str(i + 1) for i in range(len(self.options))}:
+                raise UserError(f"{text!r} is not a choice; expected 1 to {len(self.options)}")
+            text, actual = self.options[int(text) - 1], question.short
+            right = text == actual
+            comment = "right" if right else _why_wrong(question, text)
         if self.verdict is None:
             self.verdict = right
             progress_log.add("score", question=question.question, guess=str(text), actual=actual,
-                         right=right, confidence=confidence, topic=question.topic, source="drill")
-        return right, said
-
-    def _why(self, chosen: str) -> str:
-        for question in [self.card.question, *bank.everything()]:
-            for wrong in question.wrong:
-                if wrong["answer"] == chosen:
-                    return f"no: {wrong['why']}"
-        return "no"
+                             right=right, confidence=confidence, topic=question.topic,
+                             source="drill")
+        return right, comment
 
     def suggested(self) -> int:
-        """The rating that the answer suggests; the learner may take another."""
-        return {None: 3, True: 3, False: 1}[self.verdict]
+        """The rating that the answer suggests; the learner may choose another."""
+        return 1 if self.verdict is False else 3
 
     def rate(self, rating: int) -> str:
-        """Write the review and go on; returns when the card comes back, in words.
+        """Log the review and choose the next card; returns the sentence that says when this one
+        comes back.
 
-        Raises OSError if it could not be written: then the card stays.
+        Raises OSError if the review could not be written: then the card stays.
         """
-        if self.card is None:
-            raise UserError("no card is due; come back later")
-        at = self.now()
-        self.store.add(self.card.key, rating, at, right=self.verdict, topic=self.card.topic)
-        key = self.card.key
-        self.left -= self.new_card
+        card, now = self.card, self.now()
+        self.store.add(card.key, rating, now, right=self.verdict, topic=card.topic)
+        if self.is_new:
+            self.new_left -= 1
         self.done += 1
         self.right += rating > 1
-        back = self.store.due()[key].due - at
+        wait = self.store.due()[card.key].due - now
         self.next()
-        return f"{cards.RATINGS[rating]}: back in {words_of(back)}"
+        return f"{cards.RATINGS[rating]}: back in {format_wait(wait)}"
 
     def progress(self) -> str:
-        """Where the session is, in words."""
-        if self.card is None:
+        """One line: how many cards are done, and the topic and level of the current one."""
+        if self.over:
             return f"{self.done} cards done. Nothing more is due: come back later."
-        return (f"card {self.done + 1} of {self.done + len(self.queue)} · {self.card.topic}"
-                + (f" · {self.card.level}" if self.card.level else "")
-                + (" · new" if self.new_card else ""))
+        parts = [f"card {self.done + 1} of {self.done + len(self.queue)}", self.card.topic,
+                 self.card.level, "new" if self.is_new else ""]
+        return " · ".join(part for part in parts if part)
 
 
-def words_of(span) -> str:
-    """A span of time as a learner says it."""
+def _why_wrong(question: bank.Question, answer: str) -> str:
+    """Why a wrong answer, of this question or of another one, is wrong."""
+    for asked in [question, *bank.everything()]:
+        for wrong in asked.wrong:
+            if wrong["answer"] == answer:
+                return f"no: {wrong['why']}"
+    return "no"
+
+
+def format_wait(span: timedelta) -> str:
+    """A time span, rounded: 10 min, 3 h, 2 days."""
     minutes = span.total_seconds() / 60
     if minutes < 60:
         return f"{max(1, round(minutes))} min"
     if minutes < 60 * 24:
         return f"{round(minutes / 60)} h"
     days = round(minutes / 60 / 24)
-    return f"{days} day{'s' * (days != 1)}"
+    return "1 day" if days == 1 else f"{days} days"
 
 
 def solution(card: cards.Flash) -> list[str]:
-    """What the back of a card says, as lines: answer, wrong answers, follow-ups, sources."""
-    lines = [card.back]
-    question = card.question
+    """The back of a card, as lines: answer, wrong answers, follow-ups, sources."""
+    lines, question = [card.back], card.question
     if question is not None:
         lines += [f"✗ {w['answer']} — {w['why']}" for w in question.wrong]
         lines += [f"? {f['question']} — {f['answer']}" for f in question.follow_ups]

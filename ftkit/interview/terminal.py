@@ -6,18 +6,22 @@ import sys
 import time
 from collections.abc import Callable
 
+from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
 from ftkit.interview import bank, cards, session
 from ftkit.interview.mock import Talk
 
+Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at the end of the input
+
 
 def say(*lines: str):
+    """Print lines without control characters, their indent kept."""
     for line in lines:
         print(" " * (len(line) - len(line.lstrip())) + clean(line), flush=True)
 
 
-def asking(prompt: str) -> str | None:
-    """A line from the terminal; None at its end."""
+def read_line(prompt: str) -> str | None:
+    """A line from the terminal; None at the end of the input."""
     print(prompt, end="", flush=True)  # input(prompt) may write it to stderr
     try:
         return input().strip()
@@ -27,56 +31,62 @@ def asking(prompt: str) -> str | None:
 
 
 def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = None,
-          ask: Callable[[str], str | None] = asking) -> session.Session:
+          ask: Ask = read_line) -> session.Session:
     """Cards until none is due, the input ends, or q is typed."""
-    now = session.Session(level, topic, new, store)
+    practice = session.Session(level, topic, new, store)
     say("A number answers or chooses, Enter shows the answer, q ends.")
-    while now.card is not None:
-        say("", now.progress(), now.card.front, *filter(None, [now.wanted()]))
-        say(*(f"  {i}  {option}" for i, option in enumerate(now.options, 1)))
-        unit = now.card.question.typed["unit"] if now.kind == "number" else ""
-        if not _answered(now, f"{'number' + (' in ' + unit) * bool(unit) if unit else 'answer'}> ",
-                         ask):
+    while not practice.over:
+        say("", practice.progress(), practice.card.front)
+        say(*filter(None, [practice.number_prompt()]))
+        say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)))
+        if not _answer(practice, ask):
             break
-        say("", *session.solution(now.card))
-        if not _rated(now, ask):
+        say("", *session.solution(practice.card))
+        if not _rate(practice, ask):
             break
-    say("", f"{now.done} cards done, {now.right} of them known."
-        + ("" if now.card else " Nothing more is due: come back later."))
-    return now
+    say("", f"{practice.done} cards done, {practice.right} of them known."
+        + (" Nothing more is due: come back later." if practice.over else ""))
+    return practice
 
 
-def _answered(now, prompt, ask) -> bool:
-    while True:
-        text = ask(prompt)
-        if text is None or text.lower() in ("q", "quit"):
-            return False
-        if not text or now.kind == "recall":
+def _typed(ask: Ask, prompt: str) -> str | None:
+    """What the user types; None for q and at the end of the input."""
+    text = ask(prompt)
+    return None if text is None or text.lower() in ("q", "quit") else text
+
+
+def _answer(practice: session.Session, ask: Ask) -> bool:
+    """Ask until the card is answered or skipped; False if the user ends the drill."""
+    prompt = f"number in {practice.unit}> " if practice.unit else "answer> "
+    while (text := _typed(ask, prompt)) is not None:
+        if not text or practice.kind == "recall":
             return True
         try:
-            right, said = now.answer(text)
-        except ValueError as error:
+            right, comment = practice.answer(text)
+        except UserError as error:
             say(f"{error}")
             continue
-        say(f"{'✓' if right else '✗'} {said}")
+        say(f"{'✓' if right else '✗'} {comment}")
         return True
+    return False
 
 
-def _rated(now, ask) -> bool:
-    proofs = bool(now.card.question and now.card.question.proofs)
-    suggested = now.suggested()
-    words = "1 again  2 hard  3 good  4 easy" + "  p prove it" * proofs
-    while True:
-        text = ask(f"{words} [{suggested}]> ")
-        if text is None or text.lower() in ("q", "quit"):
-            return False
-        if text.lower() == "p" and proofs:
-            prove(now.card.question)
+def _rate(practice: session.Session, ask: Ask) -> bool:
+    """Ask until the card is rated; False if the user ends the drill."""
+    ratings = "  ".join(f"{rating} {name}" for rating, name in cards.RATINGS.items())
+    hint, accepted = "", "1, 2, 3 or 4"
+    if practice.proofs:
+        hint, accepted = "  p prove it", "1, 2, 3 or 4, p to prove the answer"
+    suggested = practice.suggested()
+    while (text := _typed(ask, f"{ratings}{hint} [{suggested}]> ")) is not None:
+        if text.lower() == "p" and practice.question and practice.proofs:
+            prove(practice.question)
         elif text in ("", "1", "2", "3", "4"):
-            say(now.rate(int(text or suggested)))
+            say(practice.rate(int(text or suggested)))
             return True
         else:
-            say("expected 1, 2, 3 or 4" + ", p to prove the answer" * proofs + ", or q to end")
+            say(f"expected {accepted}, or q to end")
+    return False
 
 
 def prove(question: bank.Question) -> bool:
@@ -87,17 +97,17 @@ def prove(question: bank.Question) -> bool:
         say(f"{question.id} is a matter of judgment; it is scored by:",
             *(f"- {point}" for point in question.rubric))
         return True
-    held = True
+    all_hold = True
     for stated in question.proofs:
-        began = time.perf_counter()
+        start = time.perf_counter()
         claim = core.prove(stated)
-        held &= claim.holds()
-        say(f"{claim!r} ({time.perf_counter() - began:.1f} s)")
-    return held
+        all_hold &= claim.holds()
+        say(f"{claim!r} ({time.perf_counter() - start:.1f} s)")
+    return all_hold
 
 
 def interview(level=None, topic=None, minutes: float = 20, questions: int = 6,
-              ask: Callable[[str], str | None] = asking) -> Talk:
+              ask: Ask = read_line) -> Talk:
     """The mock interview; ends early where the input ends. The report is written in any case."""
     talk = Talk(level, topic, minutes, questions)
     say(f"{len(talk.questions)} questions in {minutes:g} minutes. Answer aloud.")
@@ -107,23 +117,23 @@ def interview(level=None, topic=None, minutes: float = 20, questions: int = 6,
             break
         points = question.points()
         say(*(f"  {i}  {point}" for i, point in enumerate(points, 1)))
-        said = ask("which of these did you say, e.g. 1 3> ")
-        if said is None:
+        text = ask("which of these did you say, e.g. 1 3> ")
+        if text is None:
             break
-        numbers = {int(w) - 1 for w in said.replace(",", " ").split() if w.isdigit()}
-        well = []
+        numbers = {int(word) - 1 for word in text.replace(",", " ").split() if word.isdigit()}
+        went_well = []
         for follow in question.follow_ups:
             say(f"Follow-up: {follow['question']}")
             ask("Enter when you have answered> ")
             say(f"  {follow['answer']}")
-            well.append((ask("went well? y/n> ") or "n").lower().startswith("y"))
-        talk.score(numbers & set(range(len(points))), well)
+            went_well.append((ask("went well? y/n> ") or "n").lower().startswith("y"))
+        talk.score(numbers & set(range(len(points))), went_well)
     say("", *talk.lines(), f"Report: {talk.report()}")
     return talk
 
 
 def main(args) -> int:
-    """What `ftkit drill` was asked for; 0 done, 1 a proof that does not hold."""
+    """Run `ftkit drill` with its parsed options; exit status 0, or 1 if a proof does not hold."""
     from pathlib import Path
 
     if args.list:

@@ -94,7 +94,7 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
         page.page.keyboard.type("g")
         page.page.keyboard.press("Enter")
         expect(page.locator(f"{talk} input")).to_have_attribute(
-            "placeholder", "1, 2, ... tick; g goes on")
+            "placeholder", "1, 2, ... tick; g continues")
         page.page.keyboard.type("1")
         expect(page.locator(".ftkit-talk input[type=checkbox]").first).to_be_checked()
         if asked == 0:

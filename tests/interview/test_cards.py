@@ -67,7 +67,7 @@ def test_due_cards_come_before_new_ones_and_new_ones_are_limited(store):
     assert session.card.key == second
     assert session.rate(4).startswith("easy: back in") and session.card.key == first
     session.rate(4)
-    assert session.card is None and "Nothing more is due" in session.progress()
+    assert session.over and "Nothing more is due" in session.progress()
 
 
 # ------------------------------------------------------------------- what may go wrong
@@ -232,7 +232,7 @@ def test_every_typed_question_accepts_its_own_number():
 
 def test_a_choice_has_one_right_answer_among_its_wrong_ones(home):
     session = Session(topic="operations,forgetting")
-    while session.card is not None and session.kind != "choice":
+    while session.kind != "choice":
         session.rate(4)
     question = session.card.question
     assert len(session.options) == len(set(session.options)) == 4

@@ -52,7 +52,7 @@ def test_a_unit_that_does_not_fit_is_told_and_the_card_stays(home):
     while drill.session.kind != "number" or drill.session.card.question.typed["unit"] != "GB":
         drill.show.click()
         drill.rates[3].click()
-    assert drill.wanted.lines[0].startswith("Begin with a number: ")
+    assert drill.number_prompt.lines[0].startswith("Begin with a number: ")
     key(drill, "12 apples")
     assert drill.phase == "ask" and "the unit is 'apples'" in drill.said.lines[0]
 

@@ -52,7 +52,7 @@ SOLUTIONS = {
             "forgetting looked for in the task": (
                 {FALLS: "loss", UP: "val_loss", LOST: "val_loss"}, "records of the new task"),
             "a typing slip": (
-                {FALLS: "los", UP: "val_loss", LOST: "general_loss"}, "is not a curve"),
+                {FALLS: "los", UP: "val_loss", LOST: "general_loss"}, "'los' is not one of loss"),
         },
     },
     "tokens_for": {

@@ -79,7 +79,8 @@ SOLUTIONS = {
                 {"A": "no end", "B": "shifted twice", "C": "right", "D": "loss on the prompt"},
                 "the question"),
             "a typing slip": (
-                {"A": "noend", "B": "right", "C": "right", "D": "right"}, "row A: 'noend'"),
+                {"A": "noend", "B": "right", "C": "right", "D": "right"}, 
+                "A: 'noend' is not one of right"),
         },
     },
     "step_loss": {

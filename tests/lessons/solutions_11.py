@@ -70,7 +70,7 @@ SOLUTIONS = {
         "right": activation_bytes,
         "wrong": {
             "nothing saved": (nothing_saved, "its input alone"),
-            "no layer comes back": (inputs_alone, "comes back to life"),
+            "no layer comes back": (inputs_alone, "is computed again"),
             "one byte": (one_byte, "has 2 bytes"),
         },
     },

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_choices, check_number, check_run
 
 
 @exercise("three_curves")
 def _(curves):
-    if not isinstance(curves, dict) or ... in curves.values():
-        raise NotImplementedError
     names = ("loss", "val_loss", "general_loss")
-    for said in curves.values():
-        if said not in names:
-            return f"{said!r} is not a curve; expected one of {', '.join(names)}"
+    if message := check_choices(curves, names):
+        return message
     said = [curves.get(key) for key in (
         "falls even while the model only memorizes its records",
         "turns up when the model memorizes its records",
@@ -33,30 +31,19 @@ def _(curves):
 @exercise("tokens_for")
 def _(tokens_for):
     wanted = 312e12 * 0.4 * 3600 * (1000 / 2.0) / (6 * 6.7e9)
-    made = tokens_for(1000, 6.7e9)
-    if near(made, wanted / 3600):
-        return f"tokens_for(1000, 6.7e9) gave {made:.3g}: flops are per second, prices per hour"
-    if near(made, wanted / 0.4):
-        return f"tokens_for(1000, 6.7e9) gave {made:.3g}: only `share` of the flops is used"
-    if near(made, wanted * 6):
-        return f"tokens_for(1000, 6.7e9) gave {made:.3g}: a token costs 6 operations per parameter"
-    if not near(made, wanted):
-        return f"tokens_for(1000, 6.7e9) gave {made:.3g}; expected {wanted:.3g}"
-    if not near(tokens_for(1000, 6.7e9, per_hour=4.0), wanted / 2):
-        return "at twice the price per hour, 1000 dollars must buy half the tokens"
+    return check_number("tokens_for(1000, 6.7e9)", tokens_for(1000, 6.7e9), wanted, {
+        wanted / 3600: "flops are per second, prices per hour",
+        wanted / 0.4: "only `share` of the flops is used",
+        wanted * 6: "a token costs 6 operations per parameter",
+    }) or check_number("twice the price per hour, tokens_for(1000, 6.7e9, per_hour=4.0),",
+                       tokens_for(1000, 6.7e9, per_hour=4.0), wanted / 2)
 
 
 @exercise("gentle_run")
 def _(run):
-    steps, rise = len(run.rows), run.change("general_loss")
-    if steps > 150:
-        return f"{steps} steps; at most 150 are allowed"
-    if not run.after["val_loss"] < GENTLE_VAL_LOSS:
-        return (f"val_loss ended at {run.after['val_loss']:.2f}, wanted below {GENTLE_VAL_LOSS}; "
-                "learn a little more, by more steps or a somewhat higher rate")
-    if rise > GENTLE_RISE:
-        return (f"general_loss rose by {rise:.2f}, allowed are {GENTLE_RISE}; take smaller steps, "
-                "or mix in general text (replay)")
+    return check_run(run, 150, GENTLE_VAL_LOSS, "general_loss", GENTLE_RISE,
+                     "learn a little more, by more steps or a somewhat higher learning rate",
+                     "take smaller steps, or mix in general text (replay)")
 
 
 GENTLE_VAL_LOSS, GENTLE_RISE = 0.3, 0.1  # tuned to the embedded base; lesson 00 names them

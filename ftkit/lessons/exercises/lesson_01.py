@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.exercises._common import check_number, check_run
 
 
 @exercise("adamw_step")
@@ -33,33 +34,22 @@ def _(adamw_step):
 
 @exercise("bytes_of_states")
 def _(bytes_of_states):
-    all_of_it, few = bytes_of_states(6.738e9), bytes_of_states(6.738e9, share=0.01)
-    if near(all_of_it, 12 * 6.738e9):
-        return ("12 bytes per parameter: the gradients (2), or the bf16 weights (2) and half of "
-                "AdamW's 8 are missing")
-    if near(all_of_it, 8 * 6.738e9):
-        return ("8 bytes per parameter: AdamW's two values are fp32, and there is an fp32 master "
-                "copy of the weights")
-    if not near(all_of_it, 16 * 6.738e9):
-        return f"7B, all trained: {all_of_it / 1e9:.1f} GB; expected 107.8 GB (16 bytes each)"
-    if near(few, 0.01 * 16 * 6.738e9):
-        return "1 % trained: the frozen weights must be in memory too, 2 bytes each"
-    if not near(few, 6.738e9 * (2 + 0.01 * 14)):
-        return (f"1 % trained: {few / 1e9:.2f} GB; expected 2 bytes for each weight and "
-                "14 more for each trained one")
+    n = 6.738e9
+    return check_number("7B, all trained: bytes_of_states(6.738e9)", bytes_of_states(n), 16 * n, {
+        12 * n: "12 bytes per parameter: the gradients (2), or the bf16 weights (2) and half of "
+                "AdamW's 8 are missing",
+        8 * n: "8 bytes per parameter: AdamW's two values are fp32, and there is an fp32 master "
+               "copy of the weights",
+    }) or check_number("1 % trained: bytes_of_states(6.738e9, share=0.01)",
+                       bytes_of_states(n, share=0.01), n * (2 + 0.01 * 14), {
+        0.01 * 16 * n: "the frozen weights must be in memory too, 2 bytes each"})
 
 
 @exercise("keep_what_it_knew")
 def _(run):
-    steps, rise = len(run.rows), run.change("tasks_loss")
-    if steps > 40:
-        return f"{steps} steps; at most 40 are allowed"
-    if not run.after["val_loss"] < KEEP_VAL_LOSS:
-        return (f"val_loss ended at {run.after['val_loss']:.2f}, wanted below {KEEP_VAL_LOSS}: the "
-                "clauses are not learned yet")
-    if rise > KEEP_RISE:
-        return (f"tasks_loss rose by {rise:.2f}, allowed are {KEEP_RISE}: the other tasks are "
-                "being overwritten; which field of Config mixes them back in?")
+    return check_run(run, 40, KEEP_VAL_LOSS, "tasks_loss", KEEP_RISE,
+                     "the clauses are not learned yet",
+                     "the other tasks are being overwritten; which field of Config mixes them in?")
 
 
 KEEP_VAL_LOSS, KEEP_RISE = 0.2, 0.2  # tuned to the embedded base; lesson 01 names them

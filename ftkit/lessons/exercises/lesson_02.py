@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("lora_parameters")
@@ -51,12 +52,7 @@ def _(merge_weight):
 
 @exercise("alpha_for")
 def _(alpha_for):
-    made = alpha_for(64, 8, 16)
-    if near(made, 16):
-        return "r from 8 to 64 with alpha kept at 16: the scale falls from 2 to 0.25"
-    if near(made, 2):
-        return "2 is the scale alpha / r itself; which alpha gives this scale at r = 64?"
-    if not near(made, 128):
-        return f"r from 8 to 64, alpha was 16: you say {made:g}; expected 128 (scale 2 as before)"
-    if not near(alpha_for(4, 16, 8), 2):
-        return f"r from 16 to 4, alpha was 8: you say {alpha_for(4, 16, 8):g}; expected 2"
+    return check_number("alpha_for(64, 8, 16)", alpha_for(64, 8, 16), 128, {
+        16: "with the old alpha the scale falls from 2 to 0.25",
+        2: "2 is the scale alpha / r itself; which alpha gives this scale at r = 64?",
+    }) or check_number("alpha_for(4, 16, 8)", alpha_for(4, 16, 8), 2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_choices, check_number
 
 
 @exercise("make_example")
@@ -35,12 +36,9 @@ def _(make_example):
 
 @exercise("label_rows")
 def _(verdicts):
-    if not isinstance(verdicts, dict) or "..." in verdicts.values():
-        raise NotImplementedError
-    words = ("right", "no end", "shifted twice", "loss on the prompt")
-    for row, said in verdicts.items():
-        if said not in words:
-            return f"row {row}: {said!r}; expected one of {', '.join(words)}"
+    if message := check_choices(verdicts, (
+            "right", "no end", "shifted twice", "loss on the prompt")):
+        return message
     said = [verdicts.get(row) for row in "ABCD"]
     if said[0] == "right":
         return "row A: look at its last label, under EOS"
@@ -54,16 +52,13 @@ def _(verdicts):
 
 @exercise("step_loss")
 def _(step_loss):
-    made = step_loss([(4.0, 10), (2.0, 90)])
-    if near(made, 3.0):
-        return ("10 tokens at 4 and 90 at 2 gave 3.0: the mean of means, where a token of the "
-                "first counts nine times as much as one of the second")
-    if near(made, 220.0):
-        return "10 tokens at 4 and 90 at 2 gave 220: that is the sum; divide by all labelled tokens"
-    if not near(made, 2.2):
-        return f"10 tokens at 4 and 90 at 2 gave {made:.4g}; expected 2.2"
-    made = step_loss([(2.0, 30), (math.nan, 0), (1.0, 10)])
-    if math.isnan(made):
+    mistakes = {3.0: "the mean of means, where a token of the first counts nine times as much as "
+                     "one of the second",
+                220.0: "that is the sum; divide by all labelled tokens"}
+    if message := check_number("10 tokens at 4 and 90 at 2", step_loss([(4.0, 10), (2.0, 90)]),
+                               2.2, mistakes):
+        return message
+    loss = step_loss([(2.0, 30), (math.nan, 0), (1.0, 10)])
+    if math.isnan(loss):
         return "a micro-batch without labels made the whole step nan; it has no token: leave it out"
-    if not near(made, 1.75):
-        return f"30 at 2, none at nan, 10 at 1 gave {made:.4g}; expected 1.75"
+    return check_number("30 at 2, none at nan, 10 at 1", loss, 1.75)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_choices, check_number
 
 KINDS = ("from scratch", "continued pretraining", "prompt tuning", "instruction tuning")
 
@@ -12,9 +13,8 @@ def _(made):
     given = {name: str(kind).strip().lower() for name, kind in made.items() if kind is not ...}
     if not given:
         raise NotImplementedError
-    odd = next((kind for kind in given.values() if kind not in KINDS), None)
-    if odd is not None:
-        return f"{odd!r} is not one of {', '.join(KINDS)}"
+    if message := check_choices(given, KINDS):
+        return message
     if given.get("BloombergGPT") != "from scratch":
         return ("BloombergGPT was not adapted: 363 billion finance and 345 billion general tokens "
                 "from the first step on")
@@ -52,12 +52,8 @@ def _(text_blocks):
 
 @exercise("gpu_hours")
 def _(gpu_hours):
-    made, wanted = gpu_hours(8e9, 10e9, 312e12, 0.4), 6 * 8e9 * 10e9 / (312e12 * 0.4) / 3600
-    if near(made, wanted / 3, 1e-2):
-        return "2 FLOPs per parameter and token is the forward pass; backward costs 4 more"
-    if near(made, wanted * 0.4, 1e-2):
-        return "no run reaches the peak: divide by the utilisation as well"
-    if near(made, wanted * 3600, 1e-2):
-        return "that is seconds"
-    if not near(made, wanted, 1e-2):
-        return f"8B on 10 billion tokens: {made:,.0f}; expected about {wanted:,.0f} hours"
+    wanted = 6 * 8e9 * 10e9 / (312e12 * 0.4) / 3600
+    return check_number("8B on 10 billion tokens", gpu_hours(8e9, 10e9, 312e12, 0.4), wanted, {
+        wanted / 3: "2 FLOPs per parameter and token is the forward pass; backward costs 4 more",
+        wanted * 0.4: "no run reaches the peak: divide by the utilization as well",
+        wanted * 3600: "that is seconds"}, tolerance=1e-2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_number
 
 RECIPES = {"A": (2e-5, 3e-4), "B": (5e-6, 3e-4), "C": (3e-4, 3e-4), "D": (2e-4, 3e-4),
            "E": (1e-6, 2e-4), "F": (2e-5, 2e-4)}
@@ -26,18 +27,12 @@ def _(outside_the_rule):
 
 @exercise("drift")
 def _(drift):
-    made = drift(2e-5, 1219)
-    if near(made, 2e-5 * 1219, 0.01):
-        return f"{made:.4f} is the sum at a constant rate; a cosine falls to zero"
-    if near(made, 2e-5 / 2, 0.01):
-        return "that is the mean rate; a run makes 1,219 steps"
-    if near(made, 2e-5 * 2 / 3.14159 * 1219, 0.01):
-        return ("a quarter of a cosine wave, from 1 to 0, has the mean 0.64; the schedule is half "
-                "a wave, from 1 to -1, lifted to 1 to 0")
-    if not near(made, 1e-5 * 1220, 0.01):
-        return f"2e-5 and 1,219 steps gave {made:.3g}, expected 0.0122"
-    if not near(drift(1e-3, 20), 1e-3 * 10.5, 0.06):
-        return f"1e-3 and 20 steps gave {drift(1e-3, 20):.3g}, expected about 0.0105"
+    return check_number("drift(2e-5, 1219)", drift(2e-5, 1219), 1e-5 * 1220, {
+        2e-5 * 1219: "that is the sum at a constant rate; a cosine falls to zero",
+        2e-5 / 2: "that is the mean rate; a run makes 1,219 steps",
+        2e-5 * 2 / 3.14159 * 1219: "a quarter of a cosine wave, from 1 to 0, has the mean 0.64; "
+                                   "the schedule is half a wave, from 1 to -1, lifted to 1 to 0",
+    }, 0.01) or check_number("drift(1e-3, 20)", drift(1e-3, 20), 1e-3 * 10.5, tolerance=0.06)
 
 
 @exercise("pick_rate")

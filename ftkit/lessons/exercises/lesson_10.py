@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("round_trip")
@@ -31,27 +32,18 @@ def _(round_trip):
 
 @exercise("bits_per_weight")
 def _(bits_per_weight):
-    once, twice = bits_per_weight(64, False), bits_per_weight(64, True)
-    if near(once, 4):
-        return "4 bits are the codes alone: the scales are stored too"
-    if not near(once, 4.5):
-        return f"block 64, plain: {once:.4g} bits; expected 4.5 (32 bits for 64 weights)"
-    if near(twice, 4.125, 1e-5):
-        return "double: 4.125 lacks the fp32 scale that 256 scales share"
-    if not near(twice, 4.126953125, 1e-5):
-        return f"block 64, double: {twice:.5g} bits; expected 4.127"
-    if not near(bits_per_weight(32, True), 4 + 8 / 32 + 32 / (32 * 256), 1e-5):
-        return f"block 32, double: {bits_per_weight(32, True):.5g} bits; expected 4.254"
+    once, twice, smaller = (bits_per_weight(*args) for args in ((64, False), (64, True), (32, True)))
+    return check_number("block 64, plain", once, 4.5, {
+        4: "4 bits are the codes alone: the scales are stored too (32 bits for 64 weights)",
+    }) or check_number("block 64, double", twice, 4.126953125, {
+        4.125: "4.125 lacks the fp32 scale that 256 scales share",
+    }, 1e-5) or check_number("block 32, double", smaller, 4.2539062, tolerance=1e-5)
 
 
 @exercise("frozen_gigabytes")
 def _(frozen_gigabytes):
-    made = frozen_gigabytes(6.476e9, 0.262e9)
-    for wrong, why in (((6.476 + 0.262) / 2, "half a byte each: scales and bf16 parts are missing"),
-                       ((6.476 + 0.262) * 0.5158691, "embeddings, head and norms stay in bf16"),
-                       (6.476 / 2 + 0.524, "the scales cost 0.127 bits a weight"),
-                       (6.476 * 4.126953 + 0.262 * 16, "those are gigabits: 8 to a byte")):
-        if near(made, wrong, 1e-4):
-            return f"Llama 2 7B: {made:.2f} GB; {why}"
-    if not near(made, 3.8648):
-        return f"Llama 2 7B: {made:.4g} GB; expected 3.865"
+    return check_number("Llama 2 7B", frozen_gigabytes(6.476e9, 0.262e9), 3.8648, {
+        (6.476 + 0.262) / 2: "half a byte each: scales and bf16 parts are missing",
+        (6.476 + 0.262) * 0.5158691: "embeddings, head and norms stay in bf16",
+        6.476 / 2 + 0.524: "the scales cost 0.127 bits a weight",
+        6.476 * 4.126953 + 0.262 * 16: "those are gigabits: 8 to a byte"})

@@ -5,25 +5,21 @@ from __future__ import annotations
 from math import ceil
 
 from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("activation_bytes")
 def _(activation_bytes):
     tokens, hidden, layers = 100, 64, 12
     one = tokens * hidden
-    made = activation_bytes(tokens, hidden, layers, False)
-    if not near(made, 34 * one * layers):
-        return f"12 layers, all kept: {made}; expected {34 * one * layers}"
-    made = activation_bytes(tokens, hidden, layers, True)
-    if near(made, 34 * one * layers):
-        return "with checkpointing a layer keeps its input alone, 2 bytes for each hidden unit"
-    if near(made, 2 * one * layers):
-        return ("in the backward pass one layer comes back to life, whole: the inputs are not all "
-                "that is there")
-    if near(made, one * layers):
-        return "a number in 16 bits has 2 bytes"
-    if not near(made, (2 * layers + 34) * one):
-        return f"12 layers, checkpointed: {made}; expected {(2 * layers + 34) * one}"
+    return check_number(
+        "12 layers, all kept:", activation_bytes(tokens, hidden, layers, False), 34 * one * layers,
+    ) or check_number("12 layers, checkpointed:", activation_bytes(tokens, hidden, layers, True),
+                      (2 * layers + 34) * one, {
+        34 * one * layers: "a layer keeps its input alone, 2 bytes for each hidden unit",
+        2 * one * layers: "in the backward pass one layer is computed again, with all that it "
+                          "keeps: the inputs are not all that is there",
+        one * layers: "a number in 16 bits has 2 bytes"})
 
 
 @exercise("best_segments")

@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_choices, check_number
 
 
 @exercise("corpus_perplexity")
 def _(corpus_perplexity):
-    made = corpus_perplexity([[4.0] * 10, [2.0] * 990], [[1] * 10, [1] * 990])
-    if near(made, (math.exp(4) + math.exp(2)) / 2):
-        return "10 tokens at 4 and 990 at 2 gave 31.0: that is the mean of the two perplexities"
-    if near(made, math.exp(3)):
-        return "10 tokens at 4 and 990 at 2 gave 20.1: a text of 10 tokens weighs as much as one " \
-               "of 990"
-    if near(made, 2.02):
-        return "10 tokens at 4 and 990 at 2 gave 2.02: that is the loss; perplexity is its exp"
-    if not near(made, math.exp(2.02)):
-        return f"10 tokens at 4 and 990 at 2 gave {made:.4g}; expected 7.538"
-    made = corpus_perplexity([[1.0, 2.0, 99.0], [3.0, 77.0, 77.0]], [[1, 1, 0], [1, 0, 0]])
-    if near(made, math.exp(6 / 6)):
-        return "places with mask 0 add nothing but are counted: divide by the masked-in tokens only"
-    if not near(made, math.exp(2.0)):
-        return f"with padding: {made:.4g}; expected {math.exp(2.0):.4g}, places of mask 0 left out"
+    once = corpus_perplexity([[4.0] * 10, [2.0] * 990], [[1] * 10, [1] * 990])
+    padded = corpus_perplexity([[1.0, 2.0, 99.0], [3.0, 77.0, 77.0]], [[1, 1, 0], [1, 0, 0]])
+    return check_number("10 tokens at 4 and 990 at 2", once, math.exp(2.02), {
+        (math.exp(4) + math.exp(2)) / 2: "that is the mean of the two perplexities",
+        math.exp(3): "a text of 10 tokens weighs as much as one of 990",
+        2.02: "that is the loss; perplexity is its exp",
+    }) or check_number("with padding it", padded, math.exp(2.0), {
+        math.exp(6 / 6): "positions with mask 0 add nothing but are counted: divide by the "
+                         "masked-in tokens only"})
 
 
 @exercise("bits_per_byte")
 def _(bits_per_byte):
-    made = bits_per_byte(2.0, 4.2)
-    if near(made, 2.0 / 4.2):
-        return "2.0 nats at 4.2 bytes gave 0.476: that is nats per byte; a bit is log(2) nats"
-    if near(made, 2.0 * 4.2 / math.log(2)):
-        return "2.0 nats at 4.2 bytes gave 12.1: a token covers 4.2 bytes, so divide by them"
-    if near(made, 2.0 / math.log(2)):
-        return "2.0 nats at 4.2 bytes gave 2.89: bits per token; how many bytes has a token?"
-    if not near(made, 2.0 / 4.2 / math.log(2)):
-        return f"2.0 nats at 4.2 bytes gave {made:.4g}; expected 0.687"
-    if not near(bits_per_byte(math.log(256), 1.0), 8.0):
-        return "a guess among 256 equally likely bytes must cost 8 bits"
+    return check_number("2.0 nats at 4.2 bytes", bits_per_byte(2.0, 4.2), 2.0 / 4.2 / math.log(2), {
+        2.0 / 4.2: "that is nats per byte; a bit is log(2) nats",
+        2.0 * 4.2 / math.log(2): "a token covers 4.2 bytes, so divide by them",
+        2.0 / math.log(2): "bits per token; how many bytes has a token?",
+    }) or check_number("a guess among 256 equally likely bytes",
+                       bits_per_byte(math.log(256), 1.0), 8.0)
 
 
 @exercise("comparable")
 def _(verdicts):
-    if not isinstance(verdicts, dict) or "..." in verdicts.values():
-        raise NotImplementedError
-    words = ("yes", "tokenizer", "context", "average", "text")
-    for question, said in verdicts.items():
-        if said not in words:
-            return f"{said!r}: expected one of {', '.join(words)} for {question!r:.30}"
+    if message := check_choices(verdicts, ("yes", "tokenizer", "context", "average", "text")):
+        return message
     said = list(verdicts.values())
     if said[0] == "yes":
         return "blocks of 1,024 and stride 512: a token has at least 512 before it in one, and " \

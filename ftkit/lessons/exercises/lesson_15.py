@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_choices
 
 
 @exercise("squad_normalizer")
@@ -42,12 +43,9 @@ def _(disagreements):
 
 @exercise("metric_for_job")
 def _(jobs):
-    if not isinstance(jobs, dict) or "..." in jobs.values():
-        raise NotImplementedError
-    names = ("exact match", "macro F1", "sacrebleu", "perplexity", "people")
-    for job, said in jobs.items():
-        if said not in names:
-            return f"{said!r}: expected one of {', '.join(names)} for {job!r}"
+    if message := check_choices(jobs, (
+            "exact match", "macro F1", "sacrebleu", "perplexity", "people")):
+        return message
     said = list(jobs.values())
     if said[0] in ("sacrebleu", "exact match"):
         return "a helpful answer has no one wording: overlap with a reference is blind to meaning"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("l2_sp_gradient")
@@ -53,17 +54,12 @@ def _(choose_share):
 @exercise("backward_transfer")
 def _(backward_transfer):
     matrix = [[0.8, 0.1, 0.0], [0.5, 0.9, 0.1], [0.4, 0.6, 0.7]]
-    made = backward_transfer([list(row) for row in matrix])
-    if near(made, 0.35):
-        return "the sign: after minus before, so forgetting is negative"
-    if near(made, -0.7 / 3):
-        return "the last job was never followed by another: the mean is over the first two"
-    if near(made, (0.4 - 0.8 + 0.6 - 0.1) / 2):
-        return ("job two is compared with its score after job one, before it was trained; take "
-                "the score after its own turn, on the diagonal")
-    if near(made, (0.5 - 0.8 + 0.6 - 0.9) / 2):
-        return "each job is compared with the row after its turn; take the last row, the end"
-    if not near(made, -0.35):
-        return f"-0.4 and -0.3 have the mean -0.35, yours is {made:.3g}"
-    if not near(backward_transfer([[0.2, 0.3], [0.5, 0.6]]), 0.3):
-        return "rows 0.2, 0.3 and 0.5, 0.6: job one rose from 0.2 to 0.5, expected 0.3"
+    return check_number("-0.4 and -0.3", backward_transfer([list(row) for row in matrix]), -0.35, {
+        0.35: "the sign: after minus before, so forgetting is negative",
+        -0.7 / 3: "the last job was never followed by another: the mean is over the first two",
+        (0.4 - 0.8 + 0.6 - 0.1) / 2: "job two is compared with its score after job one, before it "
+                                     "was trained; take that after its own turn, on the diagonal",
+        (0.5 - 0.8 + 0.6 - 0.9) / 2: "each job is compared with the row after its turn; take the "
+                                     "last row, the end",
+    }) or check_number("job one rose from 0.2 to 0.5, which",
+                       backward_transfer([[0.2, 0.3], [0.5, 0.6]]), 0.3)

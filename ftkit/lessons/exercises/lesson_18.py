@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("keep_first")
@@ -57,15 +58,15 @@ def _(cards):
     if not filled:
         raise NotImplementedError
     records = {"Alpaca": 52_000, "Dolly": 15_000, "ShareGPT (Vicuna)": 70_000}
-    if near(float(_number(cards["Flan 2022"]["tasks"])), 1.8e6, 0.05):
-        return "Flan 2022 has 1.8 thousand tasks (1,836), not 1.8 million"
-    if near(float(_number(cards["Flan 2022"]["tasks"])), 62, 0.05):
-        return "62 data sets is FLAN of 2021; the Flan collection of 2022 has many more tasks"
-    if not near(float(_number(cards["Flan 2022"]["tasks"])), 1836, 0.05):
-        return f"Flan 2022: {cards['Flan 2022']['tasks']} tasks; expected about 1,836"
+    tasks = _number(cards["Flan 2022"]["tasks"])
+    if message := check_number("for Flan 2022 you", tasks, 1836, {
+            1.8e6: "1.8 thousand tasks (1,836), not 1.8 million",
+            62: "that is FLAN of 2021; the collection of 2022 has many more tasks"}, 0.05):
+        return message
     for name, wanted in records.items():
-        if not near(float(_number(cards[name]["records"])), wanted, 0.1):
-            return f"{name}: {cards[name]['records']} records; expected about {wanted:,}"
+        number = _number(cards[name]["records"])
+        if message := check_number(f"for {name} you", number, wanted, tolerance=0.1):
+            return message
     who = {name: str(cards[name]["answers"]).lower() for name in records}
     if who["ShareGPT (Vicuna)"] != "model":
         return "ShareGPT: people wrote the prompts; the answers are a model's"
@@ -75,5 +76,5 @@ def _(cards):
         return "Dolly: employees of Databricks wrote the answers, so people"
 
 
-def _number(value):
-    return 0 if value is ... else value
+def _number(value) -> float:
+    return 0.0 if value is ... else float(value)

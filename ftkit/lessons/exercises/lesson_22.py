@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftkit.lessons.claims import exercise
+from ftkit.lessons.exercises._common import check_choices, check_run
 
 VERDICTS = ("overfitting", "underfitting", "forgetting", "fine", "diverged")
 WHY = {
@@ -17,16 +18,11 @@ RISE, VAL_LOSS = 0.1, 0.7
 
 @exercise("verdicts")
 def _(verdicts):
-    given = list(verdicts.values())
-    if len(given) != len(VERDICTS):
-        return f"{len(given)} verdicts; expected {len(VERDICTS)}"
-    if ... in given or None in given:
-        raise NotImplementedError
-    for text, made, wanted in zip(verdicts, given, VERDICTS, strict=True):
-        if made not in WHY:
-            return f"{made!r} is not one of {', '.join(sorted(WHY))}"
-        if made != wanted:
-            return f"{text!r} is not {made}: {WHY[wanted]}"
+    if message := check_choices(verdicts, VERDICTS):
+        return message
+    for (text, answer), wanted in zip(verdicts.items(), VERDICTS, strict=True):
+        if answer != wanted:
+            return f"{text!r} is not {answer}: {WHY[wanted]}"
 
 
 @exercise("changed")
@@ -55,9 +51,5 @@ def _(run):
     if len(changed) != 1:
         return (f"{len(changed)} fields differ from the baseline ({', '.join(changed) or 'none'}); "
                 "exactly one may")
-    if not run.change("general_loss") <= RISE:
-        return (f"general_loss rose by {run.change('general_loss'):.2f}, at most {RISE} is "
-                "allowed: it still forgets")
-    if not run.after["val_loss"] < VAL_LOSS:
-        return (f"val_loss ended at {run.after['val_loss']:.2f}, wanted below {VAL_LOSS}: it has "
-                "not learned the task")
+    return check_run(run, base["max_steps"], VAL_LOSS, "general_loss", RISE,
+                     "it has not learned the task", "it still forgets")

@@ -32,12 +32,12 @@ def _(round_trip):
 
 @exercise("bits_per_weight")
 def _(bits_per_weight):
-    once, twice, smaller = (bits_per_weight(*args) for args in ((64, False), (64, True), (32, True)))
+    once, twice, small = (bits_per_weight(*args) for args in ((64, False), (64, True), (32, True)))
     return check_number("block 64, plain", once, 4.5, {
         4: "4 bits are the codes alone: the scales are stored too (32 bits for 64 weights)",
     }) or check_number("block 64, double", twice, 4.126953125, {
         4.125: "4.125 lacks the fp32 scale that 256 scales share",
-    }, 1e-5) or check_number("block 32, double", smaller, 4.2539062, tolerance=1e-5)
+    }, 1e-5) or check_number("block 32, double", small, 4.2539062, tolerance=1e-5)
 
 
 @exercise("frozen_gigabytes")

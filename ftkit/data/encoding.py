@@ -232,7 +232,7 @@ def answer(record: dict) -> str:
     return schema.response_of(record)
 
 
-# ----------------------------------------------------------------- batches, packed rows, blocks
+# ------------------------------------------------------------------------- batches, packed rows
 
 
 def collate(examples: list[dict], pad_token_id: int, padding_side: str = "right") -> dict:
@@ -259,16 +259,17 @@ def pack(examples: Sequence[dict], max_length: int) -> list[list[dict]]:
     """Rows of whole examples, at most `max_length` tokens each; nothing is cut or lost.
 
     Longest first, each into the fullest row that still has room (best-fit decreasing, which needs
-    at most 11/9 of the fewest possible rows, plus a few). Raises ValueError for a longer example.
+    at most 11/9 of the fewest possible rows, plus a few). UserError for a longer example.
     """
-    return [[examples[i] for i in row] for row in _rows(_lengths(examples), max_length)]
+    return list(Units(examples, max_length))
 
 
 def _lengths(examples) -> Sequence[int]:
     return getattr(examples, "lengths", None) or [len(e["input_ids"]) for e in examples]
 
 
-def _rows(lengths: Sequence[int], max_length: int) -> list[list[int]]:
+def _pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
+    """`pack`, in lengths and indices."""
     rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, row), sorted
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -293,29 +294,13 @@ class Units(Sequence):
 
     def __init__(self, examples: Sequence[dict], max_length: int | None = None):
         self.examples = examples
-        self.rows = None if max_length is None else _rows(_lengths(examples), max_length)
+        self.rows = None if max_length is None else _pack(_lengths(examples), max_length)
 
     def __len__(self) -> int:
         return len(self.examples if self.rows is None else self.rows)
 
     def __getitem__(self, at: int) -> list[dict]:
         return [self.examples[i] for i in (self.rows[at] if self.rows is not None else [at])]
-
-
-def blocks(texts: list, tokenizer, length: int) -> list[dict]:
-    """Texts (or text records) joined by EOS and cut into blocks of `length` tokens, loss on all.
-
-    The last block may be shorter; a single token left over is dropped, as it predicts nothing.
-    """
-    begin, eos = _begin(tokenizer), tokenizer.eos_token_id
-    end = [] if eos is None else [eos]
-    texts = [t if isinstance(t, str) else t["text"] for t in texts]
-    table, stream = _tokenize(tokenizer, list(dict.fromkeys(texts))), list(begin)
-    for text in texts:
-        # Where BOS and EOS are one token, a single one separates two texts.
-        stream += (begin if stream[-1:] != begin else []) + table[text] + end
-    cut = [stream[i : i + length] for i in range(0, len(stream), length)]
-    return [{"input_ids": ids, "labels": [NO_LOSS] + ids[1:]} for ids in cut if len(ids) > 1]
 
 
 def show_batch(examples, tokenizer) -> BatchView:

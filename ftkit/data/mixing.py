@@ -62,14 +62,33 @@ def draw(
                         "the same names")
     rng, mixed = random.Random(seed), []
     for task, wanted in counts(shares, n).items():
-        records, taken = list(sets[task]), 0
-        if wanted and not records:
-            raise UserError(f"the task {task!r} has no records to draw {wanted} from")
-        while taken < wanted:
-            some = rng.sample(records, min(len(records), wanted - taken))
-            mixed, taken = mixed + some, taken + len(some)
+        mixed += _passes(sets[task], wanted, rng, f"the task {task!r}")
     rng.shuffle(mixed)
     return schema.Records(mixed, f"{n:,} draws from {len(sets)} tasks")
+
+
+def mix(a: list, b: list, share: float, seed: int) -> schema.Records:
+    """All of `a` and a part of `b`, so that `share` of the result is from `b`, shuffled.
+
+    If `b` is too small its records are repeated, each equally often or once more.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"share is {share!r}; expected a number from 0 to below 1")
+    rng, wanted = random.Random(seed), round(len(a) * share / (1 - share))
+    mixed = [*a, *_passes(b, wanted, rng, "the second list")]
+    rng.shuffle(mixed)
+    names = [getattr(part, "name", "records") for part in (a, b)]
+    return schema.Records(mixed, f"{names[0]} + {share:.0%} {names[1]}")
+
+
+def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]:
+    """`n` records: one pass over all of them in random order after another."""
+    if n and not len(records):
+        raise UserError(f"{title} has no records to draw {n} from")
+    drawn: list[dict] = []
+    while len(drawn) < n:
+        drawn += rng.sample(list(records), min(len(records), n - len(drawn)))
+    return drawn
 
 
 def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:

@@ -23,8 +23,8 @@ from ftkit.base.errors import UserError
 from ftkit.data.jsonl import DataError, Problem, rows, show
 from ftkit.data.record_list import LargeFile, RecordList, Records, kind_of
 
-__all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "mix", "problems_in",
-           "prompt_of", "records", "response_of", "sample_names", "split"]
+__all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "problems_in", "prompt_of",
+           "records", "response_of", "sample_names", "split"]
 
 FIELDS = {  # the fields of each kind; the first that is present decides the kind
     "chat": ("messages",),
@@ -270,7 +270,7 @@ def group_key(record: dict) -> str:
     return " ".join(text.lower().split())
 
 
-# ------------------------------------------------------------------- split, mix, make them worse
+# ------------------------------------------------------------------- split, make records worse
 
 
 def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordList, RecordList]:
@@ -317,25 +317,6 @@ def _pick(source, indices, name: str) -> RecordList:
     if isinstance(source, LargeFile):
         return source.select(lines, title)
     return Records([source[i] for i in indices], title, path, lines)
-
-
-def mix(a: list, b: list, share: float, seed: int) -> Records:
-    """All of `a` and a part of `b`, so that `share` of the result is from `b`, shuffled.
-
-    If `b` is too small its records are repeated, each equally often or once more.
-    """
-    if not 0 <= share < 1:
-        raise UserError(f"share is {share!r}; expected a number from 0 to below 1")
-    wanted = round(len(a) * share / (1 - share))
-    if wanted and not len(b):
-        raise UserError("the second list has no records to mix in")
-    rng, added = random.Random(seed), []
-    while len(added) < wanted:
-        added += rng.sample(list(b), min(len(b), wanted - len(added)))
-    mixed = list(a) + added
-    rng.shuffle(mixed)
-    names = [getattr(part, "name", "records") for part in (a, b)]
-    return Records(mixed, f"{names[0]} + {share:.0%} {names[1]}")
 
 
 def _cut(text: str, rng) -> str:

@@ -520,22 +520,6 @@ def test_an_example_longer_than_a_row_is_told():
         encoding.pack(examples_of([3, 11]), 10)
 
 
-@pytest.mark.parametrize("length", [2, 7, 64])
-def test_blocks_hold_all_of_the_texts_with_one_end_between_two(length):
-    texts = ["Once upon a time.", "é\n", {"text": "The end."}, "Once upon a time."]
-    tokenizer = byte_tokenizer(WITH_BOS)
-    blocks = encoding.blocks(texts, tokenizer, length)
-    joined = "".join(f"<s>{t if isinstance(t, str) else t['text']}<|im_end|>" for t in texts)
-    got = text_of(tokenizer, [i for b in blocks for i in b["input_ids"]])
-    assert joined.startswith(got) and len(tokenizer.tokenize(joined[len(got):])) <= 1
-    assert {len(b["input_ids"]) for b in blocks[:-1]} <= {length}
-    assert all(b["labels"] == [-100, *b["input_ids"][1:]] for b in blocks)
-    assert (
-        text_of(byte_tokenizer(), encoding.blocks(["a", "b"], byte_tokenizer(), 9)[0]["input_ids"])
-        == "a<|im_end|>b<|im_end|>"
-    )
-
-
 # ------------------------------------------------------------------------- the mask inspector
 
 

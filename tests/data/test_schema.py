@@ -13,7 +13,7 @@ import sys
 import malformed
 import pytest
 
-from ftkit.data import audit, schema
+from ftkit.data import audit, mixing, schema
 from ftkit.experiment.experiment import Experiment
 
 pytestmark = pytest.mark.quick
@@ -382,13 +382,13 @@ def test_a_split_that_must_leak_is_refused():
 @pytest.mark.parametrize("share, size", [(0.0, 100), (0.25, 5), (0.5, 1000), (0.9, 100)])
 def test_a_mix_has_all_of_the_first_and_the_asked_share_of_the_second(share, size):
     a, b = numbered(100), [{"text": f"story {i}"} for i in range(size)]
-    mixed = schema.mix(a, b, share, seed=0)
+    mixed = mixing.mix(a, b, share, seed=0)
     from_b = [r["text"] for r in mixed if "text" in r]
     assert sorted(r["output"] for r in mixed if "output" in r) == sorted(r["output"] for r in a)
     assert len(from_b) / len(mixed) == pytest.approx(share, abs=0.005)
     counts = [from_b.count(text) for text in {r["text"] for r in b}]
     assert max(counts) - min(counts) <= 1
-    assert list(mixed) == list(schema.mix(a, b, share, seed=0)) and mixed.sha256
+    assert list(mixed) == list(mixing.mix(a, b, share, seed=0)) and mixed.sha256
 
 
 @pytest.mark.parametrize("kind", sorted(schema.DAMAGE))

@@ -162,7 +162,7 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
         return f"missing; {expected}" + (f" (rename {other} to {name})" if other else "")
     value = record[name]
     if not isinstance(value, str):
-        return f"{_type_name(value)}; {expected}"
+        return f"{show(value, 40)}; {expected}"
     if "\0" in value:
         return "contains the NUL character (\\u0000); expected text"
     if not value.isascii():
@@ -193,48 +193,41 @@ def _names(record: dict) -> str:
     return ", ".join(show(str(name), 20) for name in list(record)[:4]) or "none"
 
 
-def _type_name(value) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    kind = {int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
-    return f"{kind.get(type(value), type(value).__name__)} ({show(value, 40)})"
-
-
 def _chat_problems(messages, row: int) -> list[Problem]:
-    want = 'expected a list of {"role": ..., "content": ...}'
-    if not isinstance(messages, list):
-        return [Problem(row, "messages", f"{_type_name(messages)}; {want}")]
-    if not messages:
-        return [Problem(row, "messages", f"an empty list; {want}")]
-    found, roles = [], []
+    if not isinstance(messages, list) or not messages:
+        return [Problem(row, "messages", f"{show(messages, 40)}; expected a list of "
+                                         '{"role": ..., "content": ...}')]
+    problems, roles = [], []
     for i, message in enumerate(messages):
-        at = f"messages[{i}]"
+        name = f"messages[{i}]"
         if not isinstance(message, dict):
-            found.append(Problem(row, at, f"{_type_name(message)}; expected an object with role "
-                                          "and content"))
+            problems.append(Problem(row, name, f"{show(message, 40)}; expected an object with role "
+                                               "and content"))
             roles.append(None)
             continue
-        role = message.get("role")
-        if role not in ROLES:
-            what = show(role, 30) if "role" in message else (
-                f"missing (the message has {_names(message)})")
-            found.append(Problem(row, f"{at}.role", f"{what}; expected system, user or assistant"))
-        elif role == "system" and i:
-            found.append(Problem(row, f"{at}.role", "system after other turns; expected it first "
-                                                    "and only once"))
-        elif role == "assistant" and not {"user", None} & set(roles):
-            found.append(Problem(row, f"{at}.role", "assistant before any user turn; expected a "
-                                                    "user turn to answer"))
-        roles.append(role if role in ROLES else None)
-        what = _text_problem(message, "content", optional=role == "system" and "content" in message)
-        if what:
-            found.append(Problem(row, f"{at}.content", what))
-    if not found and "assistant" not in roles:
-        found = [Problem(row, "messages", "no assistant turn, so nothing to learn; expected at "
-                                          "least one")]
-    return found
+        optional = message.get("role") == "system" and "content" in message
+        checks = (("role", _role_problem(message, roles)),
+                  ("content", _text_problem(message, "content", optional)))
+        problems += [Problem(row, f"{name}.{field}", wrong) for field, wrong in checks if wrong]
+        roles.append(message.get("role"))
+    if not problems and "assistant" not in roles:
+        problems = [Problem(row, "messages", "no assistant turn, so nothing to learn; expected at "
+                                             "least one")]
+    return problems
+
+
+def _role_problem(message: dict, before: list) -> str | None:
+    """What is wrong with the role of a message. before: the roles of the messages before it."""
+    role = message.get("role")
+    if role not in ROLES:
+        what = show(role, 30) if "role" in message else (
+            f"missing (the message has {_names(message)})")
+        return f"{what}; expected system, user or assistant"
+    if role == "system" and before:
+        return "system after other turns; expected it first and only once"
+    if role == "assistant" and all(r in ("system", "assistant") for r in before):
+        return "assistant before any user turn; expected a user turn to answer"
+    return None
 
 
 # -------------------------------------------------------------------------- parts of a record

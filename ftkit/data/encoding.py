@@ -235,7 +235,7 @@ def answer(record: dict) -> str:
 # ------------------------------------------------------------------------- batches, packed rows
 
 
-def collate(examples: list[dict], pad_token_id: int, padding_side: str = "right") -> dict:
+def collate(examples: Sequence[dict], pad_token_id: int, padding_side: str = "right") -> dict:
     """LongTensors input_ids, attention_mask, labels of shape (examples, longest)."""
     import torch
 

@@ -22,6 +22,7 @@ import contextlib
 import ctypes
 import functools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +63,7 @@ class PackedBatch:
     supervised_tokens: int  # = R
 
 
-def pack(examples: list[dict], device=None, share: bool | None = None) -> PackedBatch:
+def pack(examples: Sequence[dict], device=None, share: bool | None = None) -> PackedBatch:
     """Put examples one after the other into one row.
 
     share: a prefix that several examples have in common appears in the row once, since no later
@@ -260,7 +261,7 @@ def _print_once(base, reason):
 
 
 @torch.no_grad()
-def nll(model, examples: list[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
+def nll(model, examples: Sequence[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
     """Sum of the loss (nats) over all supervised tokens of `examples`, and their count.
 
     The quotient is the mean over tokens; `Trainer.evaluate` reports a mean of batch means.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 import string
+from collections.abc import Sequence
 
 from ftkit.data import encoding
 
 
-def loss_on(model, examples: list[dict]) -> float:
+def loss_on(model, examples: Sequence[dict]) -> float:
     """Mean loss in nats over the supervised tokens of encoded examples; nan if there are none."""
     from ftkit.engine import packed_loss
 

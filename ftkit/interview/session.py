@@ -55,7 +55,7 @@ class Session:
         return not self.queue
 
     @property
-    def card(self) -> cards.Flash:
+    def card(self) -> cards.FlashCard:
         """The card being asked. Raises UserError when the session is over."""
         if self.over:
             raise UserError("no card is due; come back later")
@@ -190,7 +190,7 @@ def format_wait(span: timedelta) -> str:
     return "1 day" if days == 1 else f"{days} days"
 
 
-def solution(card: cards.Flash) -> list[str]:
+def solution(card: cards.FlashCard) -> list[str]:
     """The back of a card, as lines: answer, wrong answers, follow-ups, sources."""
     lines, question = [card.back], card.question
     if question is not None:

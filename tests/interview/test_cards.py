@@ -130,16 +130,17 @@ def test_two_processes_at_once_corrupt_nothing(home):
 @pytest.mark.parametrize("damage", [b"\x00" * 300, b'{"id": 1', b"[]\n", b"\xff\xfe\n",
                                     b'{"id":"x","at":"yesterday","card":"a","rating":3}\n',
                                     b'{"id":"x","at":"2026-01-01T00:00:00","card":"a","rating":3}'])
-def test_damage_is_put_aside_and_told_and_the_rest_counts(store, capsys, damage):
+def test_damage_is_reported_once_and_left_alone_and_the_rest_counts(store, capsys, damage):
     store.add("a", 3, START)
     good = store.path.read_bytes()
     store.path.write_bytes(damage + b"\n" + good + damage)
     damaged = store.path.read_bytes()
     assert [r["card"] for r in store.reviews()] == ["a"]
     told = capsys.readouterr().err
-    assert "could not be read" in told and "1 other reviews are in place" in told
-    aside = list(store.path.parent.glob("drill-damaged-*.jsonl"))
-    assert [path.read_bytes() for path in aside] == [damaged]
+    assert "could not be read" in told and str(store.path) in told
+    assert store.path.read_bytes() == damaged
+    store.add("b", 3, START + timedelta(days=1))
+    assert [r["card"] for r in store.reviews()] == ["a", "b"]
     assert store.reviews() and capsys.readouterr().err == ""  # told once
 
 

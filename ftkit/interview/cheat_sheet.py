@@ -26,7 +26,7 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     """Write the sheet as HTML (print it to PDF); returns how many questions are on it.
 
     Numbers are what the proofs compute now; trains: also those that fine-tune the embedded model
-    (a minute or two). Raises ValueError if a claim does not hold here.
+    (a minute or two). Raises UserError if a claim does not hold here.
     """
     known, chosen = core.load(), bank.questions(level, topic)
     if not chosen:
@@ -34,12 +34,12 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file for the cheat sheet")
-    tempfile.TemporaryFile(dir=path.parent).close()  # better refused now than after the proofs
-    parts, last = [], None
+    tempfile.TemporaryFile(dir=path.parent).close()  # fails now rather than after the proofs
+    parts, heading = [], None
     for question in sorted(chosen, key=lambda q: bank.topics().index(q.topic)):
-        if question.topic != last:
-            last = question.topic
-            parts.append(f"<h2>{html.escape(last)}</h2>")
+        if question.topic != heading:
+            heading = question.topic
+            parts.append(f"<h2>{html.escape(heading)}</h2>")
         facts = []
         for stated in question.proofs:
             if known[stated["proof"]].trains and not trains:

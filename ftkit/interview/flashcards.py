@@ -84,16 +84,16 @@ class Drill(W.VBox):
         for i, choice in enumerate(self.choices):
             has_option = i < len(asked.options)
             choice.description = f"{i + 1}  {clean(asked.options[i])}" if has_option else ""
-            _set_visible(has_option, choice)
+            set_visible(has_option, choice)
         self.sure.value = 0
         self._visible()
 
     def _visible(self):
         asking, rating = self.phase == "ask", self.phase == "rate"
-        _set_visible(asking, self.show)
-        _set_visible(asking and self.session.kind != "recall", self.sure)
-        _set_visible(rating, *self.rates)
-        _set_visible(rating and bool(self.session.proofs), self.prove)
+        set_visible(asking, self.show)
+        set_visible(asking and self.session.kind != "recall", self.sure)
+        set_visible(rating, *self.rates)
+        set_visible(rating and bool(self.session.proofs), self.prove)
 
     def _show(self):
         if self.phase != "ask":
@@ -171,7 +171,8 @@ class Drill(W.VBox):
             TextLines(*lines, css="ftkit-card-topics"))
 
 
-def _set_visible(visible: bool, *controls: W.Widget):
+def set_visible(visible: bool, *controls: W.Widget):
+    """Show these controls, or hide them with their space."""
     for control in controls:
         control.layout.display = "" if visible else "none"
 

@@ -1,7 +1,9 @@
-"""A mock interview: timed, with follow-ups, scored by yourself against a rubric, with a report.
+"""A mock interview without a screen: timed, scored by yourself against a rubric, with a report.
 
     talk = Talk(level="mid", minutes=20, questions=6); talk.question; talk.score({0, 2}, [True])
     talk.report("report.html")
+
+`interview_widget` shows it in a notebook, `terminal` in a terminal.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import ipywidgets as W
-
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
 from ftkit.interview import bank
 from ftkit.lessons import progress_log
-from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
 
 STRONG, WEAK = 0.75, 0.5
 
 
 class Talk:
-    """The interview without a screen: the questions drawn, the clock, the scores."""
+    """The questions of an interview, its clock and the scores so far.
+
+    Raises UserError for a level, topic, time or number of questions that cannot be used.
+    """
 
     def __init__(self, level=None, topic=None, minutes: float = 20, questions: int = 6,
                  seed: int | None = None, clock: Callable[[], float] = time.monotonic):
@@ -59,7 +61,8 @@ class Talk:
         return max(0.0, 60 * self.minutes - (self.clock() - self.started))
 
     def score(self, points: set[int], follow_ups: list[bool]):
-        """Points of the rubric that were said (from 0), and which follow-ups went well."""
+        """Score the current question: the indices of the points that were said, from 0, and for
+        each follow-up whether it went well. Raises UserError for a point that does not exist."""
         question = self.questions[len(self.scores)]
         rubric = question.points()
         bad = [p for p in points if p not in range(len(rubric))]
@@ -75,11 +78,11 @@ class Talk:
         progress_log.add("interview", question=question.id, topic=question.topic, share=share)
 
     def summary(self) -> dict:
-        """Shares by topic, strengths, gaps, and the lessons to do again."""
-        by: dict[str, list[float]] = {}
+        """Mean scores (0 to 1) by topic, strengths, gaps, and the lessons to do again."""
+        by_topic: dict[str, list[float]] = {}
         for score in self.scores:
-            by.setdefault(score["topic"], []).append(score["share"])
-        mean = {topic: sum(shares) / len(shares) for topic, shares in by.items()}
+            by_topic.setdefault(score["topic"], []).append(score["share"])
+        mean = {topic: sum(shares) / len(shares) for topic, shares in by_topic.items()}
         weak = [s for s in self.scores if s["share"] < STRONG]
         return {
             "topics": mean, "asked": len(self.scores), "planned": len(self.questions),
@@ -144,141 +147,3 @@ def draw_questions(pool: list[bank.Question], count: int,
         rng.shuffle(questions)
     rounds = itertools.zip_longest(*(reversed(questions) for questions in topics))
     return [question for turn in rounds for question in turn if question][:count]
-
-
-class Interview(W.VBox):
-    """The mock interview in a notebook: answer aloud, Enter; tick by number; y or n; the report.
-
-    The clock starts with the first press of Start.
-    """
-
-    def __init__(self, level=None, topic=None, minutes: float = 20, questions: int = 6,
-                 seed: int | None = None):
-        self.talk, self.phase = Talk(level, topic, minutes, questions, seed), "start"
-        self.question, self.path = self.talk.questions[0], Path()
-        self.boxes: list[W.Checkbox] = []
-        self.went_well: list[bool] = []
-        self.head = TextLines(f"{questions} questions in {minutes:g} minutes",
-                              css="ftkit-talk-head")
-        self.asked = TextLines("Answer each question aloud; then score yourself.",
-                               bold=True, css="ftkit-talk-question")
-        self.said = TextLines(css="ftkit-talk-said")
-        self.key = W.Text(placeholder="Enter starts", layout=W.Layout(width="26em"))
-        self.key.add_class("ftkit-talk-key")
-        self.key.observe(guarded(self._typed, self.said.show), "value")
-        self.ticks = W.VBox()
-        self.go = button("Start", "play", self._go, "continue (type any letter and Enter)",
-                         self.said.show, "ftkit-talk-go")
-        self.yes = button("y went well", "", lambda: self._score_follow_up(True), "",
-                          self.said.show, "ftkit-talk-yes")
-        self.no = button("n did not", "", lambda: self._score_follow_up(False), "", self.said.show,
-                         "ftkit-talk-no")
-        self.opens = button("Open the report", "file-text-o", self._open, "shown below (o)",
-                           self.said.show, "ftkit-talk-open")
-        self.report = W.VBox()
-        super().__init__([self.head, self.asked, self.key, self.ticks,
-                          W.HBox([self.go, self.yes, self.no, self.opens]), self.said, self.report])
-        self.add_class("ftkit-talk")
-        self._visible("Start", "g and Enter starts")
-
-    def _visible(self, go: str, hint: str):
-        follow = self.phase == "follow"
-        self.go.description = go
-        self.go.layout.display = "none" if self.phase == "over" else ""
-        for control in (self.yes, self.no):
-            control.layout.display = "" if follow else "none"
-        self.opens.layout.display = "" if self.phase == "over" else "none"
-        self.key.continuous_update = self.phase in ("follow", "tick", "over")
-        self.key.placeholder = hint
-
-    def _typed(self, change):
-        text = change["new"].strip().lower()
-        if not text:
-            return
-        self.key.value = ""
-        if self.phase == "follow":
-            if text[-1] in "yn":
-                self._score_follow_up(text[-1] == "y")
-            else:
-                self._go()
-        elif self.phase == "tick" and text[-1].isdigit():
-            index = int(text[-1]) - 1
-            if 0 <= index < len(self.boxes):
-                self.boxes[index].value = not self.boxes[index].value
-        elif self.phase == "over":
-            self._open()
-        else:
-            self._go()
-
-    def _go(self):
-        if self.phase == "start":
-            self.talk.start()
-            self._ask()
-        elif self.phase == "ask":
-            self.phase = "tick"
-            points = self.question.points()
-            self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"))
-                          for _ in points]
-            self.ticks.children = (TextLines("Which of these did you say?"), *(
-                W.HBox([box, Paragraphs(f"{i}  {point}")])
-                for i, (box, point) in enumerate(zip(self.boxes, points, strict=True), 1)))
-            self._visible("Continue", "1, 2, ... tick; g continues")
-        elif self.phase == "tick":
-            self.phase, self.went_well = "follow", []
-            self._next_follow_up()
-        elif self.phase == "follow":
-            self.said.show(self._follow_up()["answer"])
-
-    def _clock(self) -> str:
-        left = int(self.talk.seconds_left())
-        return (f"question {len(self.talk.scores) + 1} of {len(self.talk.questions)} · "
-                f"{left // 60} min {left % 60} s left")
-
-    def _ask(self):
-        question = self.talk.question
-        self.ticks.children = ()
-        if question is None:
-            self._finish()
-            return
-        self.phase, self.question = "ask", question
-        self.head.show(self._clock())
-        self.asked.show(self.question.question)
-        self.said.show()
-        self._visible("I have answered", "answer aloud, then g and Enter")
-
-    def _next_follow_up(self):
-        self.head.show(self._clock())
-        self.said.show()
-        if len(self.went_well) < len(self.question.follow_ups):
-            self.asked.show(f"Follow-up: {self._follow_up()['question']}")
-            self._visible("Show the answer", "answer aloud; g shows the answer; y or n")
-        else:
-            ticked = {i for i, box in enumerate(self.boxes) if box.value}
-            self.talk.score(ticked, self.went_well)
-            self._ask()
-
-    def _follow_up(self) -> dict[str, str]:
-        return self.question.follow_ups[len(self.went_well)]
-
-    def _score_follow_up(self, well: bool):
-        if self.phase != "follow":
-            return
-        self.went_well.append(well)
-        self._next_follow_up()
-
-    def _finish(self):
-        self.phase = "over"
-        self.path = self.talk.report()
-        self.head.show("The interview is over.")
-        self.asked.show("Your report")
-        self.said.show(f"Kept as {self.path}")
-        self.report.children = (TextLines(*self.talk.lines(), css="ftkit-talk-report"),)
-        self._visible("", "o opens the report")
-
-    def _open(self):
-        """The page as it was written, in a frame that can run no script."""
-        page = W.HTML(f"<iframe sandbox srcdoc='{html.escape(self.path.read_text('utf-8'))}' "
-                      "style='width:100%;height:32em;border:1px solid #888;background:#fff' "
-                      "title='report'></iframe>", layout=W.Layout(width="100%"))
-        page.add_class("ftkit-talk-page")
-        self.report.children = (self.report.children[0], page)

@@ -1,4 +1,4 @@
-"""A number that somebody typed, with its unit, against the right one: GB is not GiB.
+"""Judge a typed number with its unit against the right one: GB is not GiB.
 
     judge("100.4 GiB", 107.8, "GB")      (True, "right: 107.8 GB")
 """
@@ -23,36 +23,35 @@ FORM = re.compile(r"\s*([+-]?(?:\d[\d,' _]*\.?\d*|\.\d+)(?:\s*[eE]\s*[+-]?\d+)?)
 
 
 def parse(text: str) -> tuple[float, str]:
-    """(number, unit in lower case); ValueError for what is no number."""
+    """(number, unit in lower case). Raises UserError for a text that is not a number."""
     match = FORM.match(clean(text).strip("~≈ "))
     if not match:
-        raise UserError(f"{clean(text)!r} is no number; write it like 107.8 GB or 4,194,304")
+        raise UserError(f"{clean(text)!r} is not a number; write it like 107.8 GB or 4,194,304")
     digits = re.sub(r"[,' _\s]", "", match[1])
     return float(digits), match[2].strip().rstrip(".").lower()
 
 
 def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tuple[bool, str]:
-    """Is the typed number the right one, in words? Without a unit, the asked one is meant.
+    """(whether the typed number is right, comment). Without a unit, the expected one is meant.
 
     Bytes are converted (GB is 1e9, GiB 2**30 bytes), counts may end in k, million, billion. Raises
-    ValueError for a text that is no number or has a unit of another kind.
+    UserError for a text that is not a number or has a unit of another kind.
     """
     value, given = parse(text)
-    asked = unit.lower()
-    made = value
-    if given and given != asked:
-        if asked in BYTES and given in BYTES:
-            made = value * BYTES[given] / BYTES[asked]
-        elif given in COUNTS and asked in COUNTS:
-            made = value * COUNTS[given] / COUNTS[asked]
-        elif given.split(" ")[0] in COUNTS and asked not in BYTES and asked != "%":
-            made = value * COUNTS[given.split(" ")[0]]
-        elif not _same(given, asked):
+    expected = unit.lower()
+    if given and given != expected:
+        if expected in BYTES and given in BYTES:
+            value *= BYTES[given] / BYTES[expected]
+        elif given in COUNTS and expected in COUNTS:
+            value *= COUNTS[given] / COUNTS[expected]
+        elif given.split(" ")[0] in COUNTS and expected not in BYTES and expected != "%":
+            value *= COUNTS[given.split(" ")[0]]
+        elif not _same(given, expected):
             raise UserError(f"the unit is {given!r}; expected {unit or 'a plain number'}")
-    told = f"{exact(right)} {unit}".strip()
-    if _near(made, right, within):
-        return True, f"right: {told}"
-    return False, f"not {told}" + _hint(made, right, asked, within)
+    solution = f"{exact(right)} {unit}".strip()
+    if _near(value, right, within):
+        return True, f"right: {solution}"
+    return False, f"not {solution}" + _hint(value, right, expected)
 
 
 def exact(right: float) -> str:
@@ -60,24 +59,25 @@ def exact(right: float) -> str:
     return f"{right:,}" if isinstance(right, int) or abs(right) >= 1000 else f"{right:g}"
 
 
-def _near(made, right, within) -> bool:
-    return math.isclose(made, right, rel_tol=max(within, WITHIN), abs_tol=1e-12)
+def _near(value: float, right: float, within: float) -> bool:
+    return math.isclose(value, right, rel_tol=max(within, WITHIN), abs_tol=1e-12)
 
 
-def _same(given, asked) -> bool:
-    """Plural or not, written out or short, or with words after the unit."""
-    given, asked = (SHORT.get(w, w).removesuffix("s") for w in (given, asked))
-    return given == asked or (bool(asked) and given.startswith(f"{asked} "))
+def _same(given: str, expected: str) -> bool:
+    """Whether two units are equal but for a plural, a short form, or words after the unit."""
+    given, expected = (SHORT.get(w, w).removesuffix("s") for w in (given, expected))
+    return given == expected or (bool(expected) and given.startswith(f"{expected} "))
 
 
-def _hint(made, right, asked, within) -> str:
-    if asked in BYTES and asked.endswith("ib") is False and len(asked) == 2:
-        ratio = BYTES[asked[0] + "ib"] / BYTES[asked]
-        if _near(made * ratio, right, 0.005) or _near(made / ratio, right, 0.005):
-            return f": you mixed {asked.upper()} and {asked[0].upper()}iB, {number(ratio)} apart"
+def _hint(value: float, right: float, unit: str) -> str:
+    """What may have gone wrong, judged by the ratio of the two numbers; empty if unknown."""
+    if unit in BYTES and unit.endswith("b") and len(unit) == 2:
+        ratio = BYTES[unit[0] + "ib"] / BYTES[unit]
+        if _near(value * ratio, right, 0.005) or _near(value / ratio, right, 0.005):
+            return f": you mixed {unit.upper()} and {unit[0].upper()}iB, {number(ratio)} apart"
     for factor, words in ((2, "twice"), (0.5, "half"), (1000, "a thousand times"),
                           (0.001, "a thousandth of"), (100, "a hundred times"), (8, "eight times"),
                           (0.01, "a hundredth of"), (0.125, "an eighth of")):
-        if right and _near(made, right * factor, 0.005):
+        if right and _near(value, right * factor, 0.005):
             return f": yours is {words} that"
     return ""

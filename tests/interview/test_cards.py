@@ -216,7 +216,7 @@ def test_typed_numbers_are_judged_with_their_units(text, right, unit, ok):
 def test_a_wrong_number_is_told_why_where_that_can_be_seen():
     assert "you mixed GB and GiB" in number_answer.judge("107.8 GiB", 107.8, "GB")[1]
     assert "twice" in number_answer.judge("215.6", 107.8, "GB")[1]
-    for text, words in (("many", "is no number"), ("3 apples", "the unit is 'apples'")):
+    for text, words in (("many", "is not a number"), ("3 apples", "the unit is 'apples'")):
         with pytest.raises(ValueError, match=words):
             number_answer.judge(text, 3, "GB")
 

@@ -197,7 +197,7 @@ def split_leak():
 SIZES = (1_000_000, 100_000, 5_000)
 
 
-def drawn(weights, draws=1_105_000):
+def draw_counts(weights, draws=1_105_000):
     """How often each set is drawn with these weights."""
     weights = numpy.asarray(weights, float)
     return rng().multinomial(draws, weights / weights.sum())
@@ -205,7 +205,7 @@ def drawn(weights, draws=1_105_000):
 
 @proof
 def mix_t2():
-    counts = drawn([size**0.5 for size in SIZES])
+    counts = draw_counts([size**0.5 for size in SIZES])
     percent = [100 * count / counts.sum() for count in counts]
     return Evidence(percent[2], bars={
         f"{size:,} records": part for size, part in zip(SIZES, percent, strict=True)})
@@ -213,7 +213,7 @@ def mix_t2():
 
 @proof
 def mix_cap():
-    counts = drawn([min(size, 2**17) for size in SIZES])
+    counts = draw_counts([min(size, 2**17) for size in SIZES])
     return 100 * counts[2] / counts.sum()
 
 
@@ -327,6 +327,6 @@ register(
     calibration_gap=lambda: 100 * calibration_error([0.9] * 100, [True] * 72 + [False] * 28),
     judge_swapped=lambda: win_rate(True),
     judge_fixed=lambda: (win_rate(False), win_rate(True)),
-    mix_epochs=lambda: drawn([size**0.5 for size in SIZES])[2] / SIZES[2],
+    mix_epochs=lambda: draw_counts([size**0.5 for size in SIZES])[2] / SIZES[2],
     dpo_margin=lambda: -logsigmoid(torch.tensor(1.0)),
 )

@@ -73,8 +73,8 @@ def distance(parameters: dict, start: dict) -> float:
 
 @proof
 def first_gradients():
-    found = gradients(adapted())
-    return 100 * sum(bool(g.abs().max() > 0) for g in found.values()) / len(found)
+    by_name = gradients(adapted())
+    return 100 * sum(bool(g.abs().max() > 0) for g in by_name.values()) / len(by_name)
 
 
 @proof

@@ -275,24 +275,19 @@ class Config:
 
     def training_arguments(self) -> dict:
         """The same request in the words of `transformers.TrainingArguments`."""
-        share = 0 < self.warmup_steps < 1
-        given = {
+        same = ("gradient_accumulation_steps", "learning_rate", "optim", "lr_scheduler_type",
+                "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")
+        is_fraction = 0 < self.warmup_steps < 1
+        arguments = {
             "per_device_train_batch_size": self.batch_size,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
             "num_train_epochs": self.epochs,
             "max_steps": -1 if self.max_steps is None else self.max_steps,
-            "learning_rate": self.learning_rate,
-            "optim": self.optim,
-            "lr_scheduler_type": self.lr_scheduler_type,
-            "warmup_steps": self.warmup_steps if share else int(self.warmup_steps),
-            "weight_decay": self.weight_decay,
-            "max_grad_norm": self.max_grad_norm,
+            "warmup_steps": self.warmup_steps if is_fraction else int(self.warmup_steps),
+            **{name: getattr(self, name) for name in same},
             "bf16": self.precision == "bf16",
             "fp16": self.precision == "fp16",
-            "gradient_checkpointing": self.gradient_checkpointing,
-            "seed": self.seed,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in arguments.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

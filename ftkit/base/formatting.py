@@ -57,6 +57,16 @@ def to_float(value) -> float:
         return math.nan
 
 
+def duration(seconds: float) -> str:
+    """Seconds as text: 8 s, 2 min 05 s, 3 h 10 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+
+
 def clean(text) -> str:
     """Text on one line, without characters that hide, reverse or break what is read."""
     text = " ".join(str(text).split())

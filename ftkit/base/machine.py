@@ -59,30 +59,27 @@ def bf16_is_fast() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def share_cores():
-    """Let a thread that waits for another sleep at once; call it before torch is imported.
+def prepare_for_torch():
+    """Set what torch reads from the environment when it is imported; what the user has set stays.
 
-    By default it spins for milliseconds at each of a step's hundreds of barriers, and on a machine
-    that does other work too the thread it waits for is not even running: with both cores shared,
-    50 steps on `tiny` took 240 s and took 6 to 15 s like this.
+    A thread that waits for another sleeps at once. By default it spins for milliseconds at each of
+    a step's hundreds of barriers, and on a machine that does other work too the thread it waits for
+    is not even running: with both cores shared, 50 steps on `tiny` took 240 s, and 6 to 15 s so.
+    Where memory is scarce, oneDNN's cache of bf16 kernels takes at most a tenth of it: 60 steps of
+    `tiny` on records of many lengths took 0.7 GB otherwise.
     """
-    if "torch" not in sys.modules and "GOMP_SPINCOUNT" not in os.environ:
+    if "torch" in sys.modules:
+        return
+    if "GOMP_SPINCOUNT" not in os.environ:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def limit_kernel_cache():
-    """Where memory is scarce, let oneDNN's cache of bf16 kernels take a tenth of it; call it before
-    torch is imported. 60 steps of `tiny` on records of many lengths took 0.7 GB otherwise."""
-    if "torch" not in sys.modules and "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
-        entries = max(32, _memory_left() // 10 // VIRTUAL_PER_KERNEL)
-        if entries < CACHE_ENTRIES:
-            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(entries))
+    entries = max(32, _memory_left() // 10 // VIRTUAL_PER_KERNEL)
+    if entries < CACHE_ENTRIES:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(entries))
 
 
 def kernel_cache_bytes(shapes: int) -> int:
     """Bytes that oneDNN's kernels take for this number of different bf16 matmul shapes."""
-    capacity = (os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-                or os.environ.get("DNNL_PRIMITIVE_CACHE_CAPACITY") or "")
+    capacity = os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
     entries = min(shapes, int(capacity) if capacity.isdigit() else CACHE_ENTRIES)
     return entries * (VIRTUAL_PER_KERNEL if _left_by_ulimit() else RSS_PER_KERNEL)
 
@@ -178,11 +175,9 @@ def pooled_memory() -> int:
     try:
         libc = ctypes.CDLL(None)
         libc.malloc_trim(0)
-        libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,), {"_fields_": [
-            (name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd",
-                                                 "usmblks", "fsmblks", "uordblks", "fordblks",
-                                                 "keepcost")]})
-        return libc.mallinfo2().fordblks
+        libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,),
+                                      {"_fields_": [("sizes", ctypes.c_size_t * 10)]})
+        return libc.mallinfo2().sizes[8]  # fordblks: bytes in free blocks
     except (OSError, AttributeError, TypeError):
         return 0
 
@@ -243,8 +238,7 @@ def setup(seed: int = 0) -> Machine:
 
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {seed!r}; expected a whole number")
-    share_cores()
-    limit_kernel_cache()
+    prepare_for_torch()
     import torch
 
     random.seed(seed)

@@ -77,13 +77,3 @@ class _Lines(_Redrawn):
             file.write(text + "\n")
             getattr(file, "flush", lambda: None)()
         return print_status
-
-
-def clock(seconds: float) -> str:
-    """Seconds as text: 8 s, 2 min 05 s, 3 h 10 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"

@@ -35,8 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a console without "→" shows "?", not a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    machine.share_cores()  # the kernels of `ftkit lab` inherit it
-    machine.limit_kernel_cache()
+    machine.prepare_for_torch()  # the kernels of `ftkit lab` inherit it
     args = None
     try:
         args = options.parse(argv)

@@ -93,7 +93,7 @@ class SweepState:
                         "are finished and kept; the same call with resume=True takes them from the "
                         "store (without their models) and continues")
         else:
-            took = progress_bar.clock(time.perf_counter() - self.began)
+            took = formatting.duration(time.perf_counter() - self.began)
             count = f"{len(runs)} runs" + (f" in {took}" if len(runs) > self.stored else "")
             runs.how = ", ".join([count, *self.notes])
         self.progress.close(runs.how, is_cut or bool(self.stored))
@@ -123,7 +123,7 @@ class _Progress:
         self.bar(trained / to_train, text)
         if self.show and trained > 0:
             seconds = (now - self.began) / trained * (to_train - trained)
-            text += f" · about {progress_bar.clock(seconds)} left"
+            text += f" · about {formatting.duration(seconds)} left"
         self._display(text, trained / to_train)
 
     def close(self, text: str, must_print: bool):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from ftkit.base import machine, progress_bar
+from ftkit.base import formatting, machine
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.data import schema
@@ -276,7 +276,7 @@ class WhatIf:
             memory = (f"about {known.bytes / 2**20:,.0f} of "
                       f"{machine.free_memory() / 2**20:,.0f} MiB free memory")
         unit = "step" if steps == 1 else "steps"
-        return f"{steps:,} {unit}, about {progress_bar.clock(max(1, seconds))}, {memory}"
+        return f"{steps:,} {unit}, about {formatting.duration(max(1, seconds))}, {memory}"
 
     # ------------------------------------------------------------------ runs and figures
 

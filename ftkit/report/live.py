@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ftkit.base import formatting, machine, progress_bar
+from ftkit.base import formatting, machine
 from ftkit.report import series
 from ftkit.report import style as fig
 
@@ -107,7 +107,7 @@ class Live:
                 parts.append(f"{self.row['tokens'] / seconds:,.0f} tokens/s")
             if self.total and self.began is not None and step > 1:
                 each = (time.perf_counter() - self.began) / (step - 1)
-                parts.append(f"about {progress_bar.clock(max(0, self.total - step) * each)} left")
+                parts.append(f"about {formatting.duration(max(0, self.total - step) * each)} left")
         return (f"{self.title}: " if self.title else "") + " · ".join(parts)
 
     def safely(self, work):

@@ -80,7 +80,7 @@ def test_a_description_names_what_a_result_depends_on():
 @pytest.mark.parametrize("given, kept", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active"),
                                          ({"GOMP_SPINCOUNT": "9"}, "None")])
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, kept):
-    code = ("import os; from ftkit.base import machine; machine.share_cores(); "
+    code = ("import os; from ftkit.base import machine; machine.prepare_for_torch(); "
             "print(os.environ.get('OMP_WAIT_POLICY'))")
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
@@ -195,7 +195,7 @@ def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch)
 ])
 def test_the_code_of_bf16_products_takes_a_tenth_of_scarce_memory(free, given, kept):
     code = ("import os; from ftkit.base import machine; "
-            f"machine._memory_left = lambda: {free}; machine.limit_kernel_cache(); "
+            f"machine._memory_left = lambda: {free}; machine.prepare_for_torch(); "
             "print(os.environ.get('ONEDNN_PRIMITIVE_CACHE_CAPACITY'))")
     env = {k: v for k, v in os.environ.items() if "PRIMITIVE_CACHE" not in k}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

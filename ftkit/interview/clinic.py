@@ -199,7 +199,7 @@ SIGNS = {
                 lambda r: 0 < r["val_loss"] < 0.8 * r["new_loss"]),
     "padding_counted": ("val_loss and the loss on new records are far below the training loss",
                         lambda r: 0 < r["new_loss"] < 0.5 * r["last_loss"]),
-    "fresh_adapter": ("the losses are fine, most answers end, and hardly one is right",
+    "fresh_adapter": ("the losses are fine, most answers end, and hardly any is right",
                       lambda r: learned(r) and r["exact_match"] < 0.1 and r["stops"] > 0.7),
     "pad_is_eos": ("the losses are fine, and about half of the answers do not end",
                    lambda r: learned(r) and r["stops"] < 0.7),

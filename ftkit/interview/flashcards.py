@@ -31,15 +31,15 @@ class Drill(W.VBox):
         self.phase, self.proving = "ask", None
         self.head = TextLines(css="ftkit-card-head")
         self.front = TextLines(css="ftkit-card-front", bold=True)
-        self.said = TextLines(css="ftkit-card-said")
+        self.comment = TextLines(css="ftkit-card-said")
         self.number_prompt = TextLines(css="ftkit-card-number")
         self.back = Paragraphs(css="ftkit-card-back")
         self.key = W.Text(placeholder="", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-card-key")
-        self.key.observe(guarded(self._typed, self.said.show), "value")
+        self.key.observe(guarded(self._typed, self.comment.show), "value")
         self.sure = W.Dropdown(options=SURE, layout=W.Layout(width="9em"),
                                tooltip="how sure you are, before you answer")
-        show_error = self.said.show
+        show_error = self.comment.show
         self.choices = [W.Button(layout=W.Layout(width="auto", max_width="100%"))
                         for _ in range(session.CHOICES)]
         for i, choice in enumerate(self.choices):
@@ -58,7 +58,7 @@ class Drill(W.VBox):
         super().__init__([
             self.head, self.front, self.number_prompt, W.HBox([self.key, self.sure]),
             W.VBox(self.choices), self.show,
-            self.said, self.back, W.HBox([*self.rates, self.prove]), self.proof, self.chart,
+            self.comment, self.back, W.HBox([*self.rates, self.prove]), self.proof, self.chart,
             self.charts])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
@@ -68,22 +68,23 @@ class Drill(W.VBox):
     # ---------------------------------------------------------------------------- display
 
     def _ask(self):
-        asked = self.session
-        self.phase = "over" if asked.over else "ask"
-        self.head.show(asked.progress())
-        self.front.show("" if asked.over else asked.card.front)
-        self.number_prompt.show(asked.number_prompt())
+        current = self.session
+        self.phase = "over" if current.over else "ask"
+        self.head.show(current.progress())
+        self.front.show("" if current.over else current.card.front)
+        self.number_prompt.show(current.number_prompt())
         self.back.show()
         self.proof.children = ()
         self.proving = None
-        hints = {"number": f"your number{' in ' + asked.unit if asked.unit else ''}, then Enter",
+        unit = f" in {current.unit}" if current.unit else ""
+        hints = {"number": f"your number{unit}, then Enter",
                  "choice": "1 to 4, or Enter to see the answer",
                  "recall": "say it aloud, then Enter"}
-        self.key.continuous_update = asked.kind != "number"
-        self.key.placeholder = "nothing is due" if asked.over else hints[asked.kind]
+        self.key.continuous_update = current.kind != "number"
+        self.key.placeholder = "nothing is due" if current.over else hints[current.kind]
         for i, choice in enumerate(self.choices):
-            has_option = i < len(asked.options)
-            choice.description = f"{i + 1}  {clean(asked.options[i])}" if has_option else ""
+            has_option = i < len(current.options)
+            choice.description = f"{i + 1}  {clean(current.options[i])}" if has_option else ""
             set_visible(has_option, choice)
         self.sure.value = 0
         self._visible()
@@ -131,13 +132,13 @@ class Drill(W.VBox):
         if self.phase != "ask":
             return
         right, comment = self.session.answer(text, self.sure.value or None)
-        self.said.show(f"{'✓' if right else '✗'} {comment}")
+        self.comment.show(f"{'✓' if right else '✗'} {comment}")
         self._show()
 
     def _rate(self, rating: int):
         if self.phase != "rate":
             return
-        self.said.show(self.session.rate(rating))
+        self.comment.show(self.session.rate(rating))
         self._ask()
 
     def start_proof(self):

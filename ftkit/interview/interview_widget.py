@@ -26,24 +26,25 @@ class Interview(W.VBox):
         self.went_well: list[bool] = []
         self.head = TextLines(f"{questions} questions in {minutes:g} minutes",
                               css="ftkit-talk-head")
-        self.asked = TextLines("Answer each question aloud; then score yourself.",
+        self.prompt = TextLines("Answer each question aloud; then score yourself.",
                                bold=True, css="ftkit-talk-question")
-        self.said = TextLines(css="ftkit-talk-said")
+        self.comment = TextLines(css="ftkit-talk-said")
         self.key = W.Text(placeholder="Enter starts", layout=W.Layout(width="26em"))
         self.key.add_class("ftkit-talk-key")
-        self.key.observe(guarded(self._typed, self.said.show), "value")
+        self.key.observe(guarded(self._typed, self.comment.show), "value")
         self.ticks = W.VBox()
         self.go = button("Start", "play", self._go, "continue (type any letter and Enter)",
-                         self.said.show, "ftkit-talk-go")
+                         self.comment.show, "ftkit-talk-go")
         self.yes, self.no = (
-            button(label, "", lambda well=well: self._score_follow_up(well), "", self.said.show,
+            button(label, "", lambda well=well: self._score_follow_up(well), "", self.comment.show,
                    f"ftkit-talk-{'yes' if well else 'no'}")
             for label, well in (("y went well", True), ("n did not", False)))
         self.opens = button("Open the report", "file-text-o", self._open, "shown below (o)",
-                           self.said.show, "ftkit-talk-open")
+                           self.comment.show, "ftkit-talk-open")
         self.report = W.VBox()
-        super().__init__([self.head, self.asked, self.key, self.ticks,
-                          W.HBox([self.go, self.yes, self.no, self.opens]), self.said, self.report])
+        super().__init__([self.head, self.prompt, self.key, self.ticks,
+                          W.HBox([self.go, self.yes, self.no, self.opens]), self.comment,
+                          self.report])
         self.add_class("ftkit-talk")
         self._visible("Start", "g and Enter starts")
 
@@ -92,7 +93,7 @@ class Interview(W.VBox):
             self.phase, self.went_well = "follow", []
             self._next_follow_up()
         elif self.phase == "follow":
-            self.said.show(self._follow_up()["answer"])
+            self.comment.show(self._follow_up()["answer"])
 
     def _clock(self) -> str:
         left = int(self.talk.seconds_left())
@@ -107,15 +108,15 @@ class Interview(W.VBox):
             return
         self.phase, self.question = "ask", question
         self.head.show(self._clock())
-        self.asked.show(self.question.question)
-        self.said.show()
+        self.prompt.show(self.question.question)
+        self.comment.show()
         self._visible("I have answered", "answer aloud, then g and Enter")
 
     def _next_follow_up(self):
         self.head.show(self._clock())
-        self.said.show()
+        self.comment.show()
         if len(self.went_well) < len(self.question.follow_ups):
-            self.asked.show(f"Follow-up: {self._follow_up()['question']}")
+            self.prompt.show(f"Follow-up: {self._follow_up()['question']}")
             self._visible("Show the answer", "answer aloud; g shows the answer; y or n")
         else:
             ticked = {i for i, box in enumerate(self.boxes) if box.value}
@@ -135,8 +136,8 @@ class Interview(W.VBox):
         self.phase = "over"
         self.path = self.talk.report()
         self.head.show("The interview is over.")
-        self.asked.show("Your report")
-        self.said.show(f"Kept as {self.path}")
+        self.prompt.show("Your report")
+        self.comment.show(f"Kept as {self.path}")
         self.report.children = (TextLines(*self.talk.lines(), css="ftkit-talk-report"),)
         self._visible("", "o opens the report")
 

@@ -172,8 +172,8 @@ class Session:
 
 def _why_wrong(question: bank.Question, answer: str) -> str:
     """Why a wrong answer, of this question or of another one, is wrong."""
-    for asked in [question, *bank.everything()]:
-        for wrong in asked.wrong:
+    for entry in [question, *bank.everything()]:
+        for wrong in entry.wrong:
             if wrong["answer"] == answer:
                 return f"no: {wrong['why']}"
     return "no"

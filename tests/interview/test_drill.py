@@ -43,7 +43,7 @@ def test_ten_cards_with_the_line_of_keys_alone(home):
         key(drill, {"number": "12", "choice": "2", "recall": " x"}[drill.session.kind])
         assert drill.phase == "rate" and drill.back.lines[0] == drill.session.card.back
         key(drill, "3")
-        assert drill.key.value == "" and "good: back in" in drill.said.lines[0]
+        assert drill.key.value == "" and "good: back in" in drill.comment.lines[0]
     assert len(cards.Store().reviews()) == 10 and drill.phase == "over"
 
 
@@ -54,7 +54,7 @@ def test_a_unit_that_does_not_fit_is_told_and_the_card_stays(home):
         drill.rates[3].click()
     assert drill.number_prompt.lines[0].startswith("Begin with a number: ")
     key(drill, "12 apples")
-    assert drill.phase == "ask" and "the unit is 'apples'" in drill.said.lines[0]
+    assert drill.phase == "ask" and "the unit is 'apples'" in drill.comment.lines[0]
 
 
 @pytest.mark.heavy
@@ -144,9 +144,9 @@ def test_an_interview_by_keys_alone_ends_in_a_report(home):
         assert [box.value for box in talk.boxes[:2]] == [True, True]
         talk.go.click()
         for follow in question.follow_ups:
-            assert talk.asked.lines == [f"Follow-up: {follow['question']}"]
+            assert talk.prompt.lines == [f"Follow-up: {follow['question']}"]
             key(talk, "g")
-            assert talk.said.lines == [follow["answer"]]
+            assert talk.comment.lines == [follow["answer"]]
             key(talk, "y")
     assert talk.phase == "over" and talk.path.exists()
     assert "2 of 2 questions" in talk.report.children[0].lines[0]

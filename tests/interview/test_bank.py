@@ -92,6 +92,7 @@ def test_a_number_that_is_proved_stands_in_the_text(entry):
             assert near, f"{claim['number']} is not in: {text}"
 
 
+@pytest.mark.heavy  # proofs import torch
 def test_every_proof_of_the_bank_exists_and_none_is_left_over():
     named = {claim["proof"] for e in ENTRIES for claim in e["proofs"]}
     assert named == set(core.load())

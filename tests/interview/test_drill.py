@@ -253,6 +253,7 @@ def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     assert "107.8 GB" in page and "@media print" in page and "<script" not in page
 
 
+@pytest.mark.heavy  # proofs import torch
 def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_path, home,
                                                                            monkeypatch):
     monkeypatch.setattr(core, "prove", lambda stated: pytest.fail("proved first"))
@@ -263,6 +264,7 @@ def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_p
         cheat_sheet.write(tmp_path / "file" / "sheet.html", topic="statistics")
 
 
+@pytest.mark.heavy  # proofs import torch
 def test_a_cheat_sheet_refuses_a_claim_that_does_not_hold(tmp_path, home, monkeypatch):
     monkeypatch.setitem(core.load(), "half_width", registry.Proof("half_width", lambda: 20.0))
     with pytest.raises(ValueError, match="'interval' does not hold here"):

@@ -410,8 +410,9 @@ def merged_with(scale, adapted):
     return model.merge_and_unload()
 
 
-# %%
 three = [run.model for run in winners["lora"]]
+
+# %%
 losses = {scale: [ft.loss_on(merged_with(scale, model), validation) for model in three]
           for scale in (0, 1, 16 // 8, 4)}
 assert abs(losses[2][0] - ft.loss_on(three[0], validation)) < 0.01

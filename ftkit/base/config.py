@@ -249,8 +249,8 @@ class Config:
         return " ".join(f"{name}={value}" for name, value in self.differs().items())
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{k}={v!r}" for k, v in self.differs().items())
-        return f"{type(self).__name__}({given})"
+        changed = ", ".join(f"{k}={v!r}" for k, v in self.differs().items())
+        return f"{type(self).__name__}({changed})"
 
     @staticmethod
     def from_dict(values: dict) -> Config:

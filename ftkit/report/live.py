@@ -155,7 +155,7 @@ class Live:
         ax, look = (low if key == RATE else top), RATE_LOOK
         if key != RATE:
             keys = [k for k in self.data if k != RATE]
-            look = fig.look(fig.place(key, keys), 2 if key == "loss" else 1, key == "loss")
+            look = fig.look(fig.color_index(key, keys), 2 if key == "loss" else 1, key == "loss")
         with fig.style():
             line = ax.plot([], [], animated=True, **look)[0]
             label = ax.text(1.02, 0.5, "", transform=ax.transAxes, va="center", animated=True,
@@ -200,7 +200,7 @@ class Live:
         top.set_yscale("linear")
         keys = [k for k in self.data if k != RATE]
         for key, points in filter(lambda pale: pale[1], self.pale):
-            look = fig.look(fig.place(key, keys), 1, key == "loss")
+            look = fig.look(fig.color_index(key, keys), 1, key == "loss")
             top.plot(*zip(*points, strict=True), color=look["color"], alpha=0.45, linewidth=1.0,
                      linestyle=look.get("linestyle", "-"))
         if self.behind:

@@ -92,9 +92,9 @@ def _frontier(points, x, y, members) -> list:
     signs = [-1 if _score(key, members) else 1 for key in (x, y)]
     good = {i: (signs[0] * p[1], signs[1] * p[3]) for i, p in enumerate(points)
             if math.isfinite(p[1] + p[3])}
-    kept = [i for i, (a, b) in good.items()
+    best = [i for i, (a, b) in good.items()
             if not any(c <= a and d <= b and (c, d) != (a, b) for c, d in good.values())]
-    return sorted((points[i] for i in kept), key=lambda p: p[1])
+    return sorted((points[i] for i in best), key=lambda p: p[1])
 
 
 def _fields(runs) -> set:

@@ -140,26 +140,26 @@ def look(index: int, count: int, calm: bool = False) -> dict:
 
 def lines_of(groups, keys, x: str) -> list[Line]:
     """One Line for each group and key; seeds become mean and deviation at each common x."""
-    made = []
+    lines = []
     for position, (name, members) in enumerate(groups):
         for key in keys:
-            at = {}
+            values_at = {}
             for run in members:
                 for where, y in series.points(run, key, x):
-                    at.setdefault(where, []).append(y)
-            points = [(where, *mean_sd(ys)) for where, ys in sorted(at.items())]
+                    values_at.setdefault(where, []).append(y)
+            points = [(where, *mean_sd(ys)) for where, ys in sorted(values_at.items())]
             if not points:
                 continue
             alone = len(groups) == 1
-            index = place(key, keys) if alone else position
+            index = color_index(key, keys) if alone else position
             label = key if alone else name if len(keys) == 1 else f"{name} {key}"
-            made.append(Line(label, points, look(index, len(points), alone and key == "loss"),
-                             key == "val_loss"))
-    return made
+            lines.append(Line(label, points, look(index, len(points), alone and key == "loss"),
+                              key == "val_loss"))
+    return lines
 
 
-def place(key, keys) -> int:
-    """val_loss is always first in the colors, the probes follow."""
+def color_index(key, keys) -> int:
+    """Which color a measure has among `keys`: val_loss the first, the probes the next ones."""
     others = [k for k in keys if k not in ("loss", "val_loss")]
     return others.index(key) + 1 if key in others else 0
 
@@ -170,7 +170,7 @@ def draw(ax, lines: list[Line], x: str = "step"):
 
     ends = []
     for line in lines:
-        fine = [p for p in line.points if math.isfinite(p[1])]
+        finite = [p for p in line.points if math.isfinite(p[1])]
         xs, ys, sds = zip(*[p if math.isfinite(p[1]) else (p[0], math.nan, 0.0)
                             for p in line.points], strict=True)
         ax.plot(xs, ys, **line.look)
@@ -180,20 +180,19 @@ def draw(ax, lines: list[Line], x: str = "step"):
                             [y + s for y, s in zip(ys, sds, strict=True)],
                             color=color, alpha=0.18, linewidth=0)
         bad = next((p[0] for p in line.points if not math.isfinite(p[1])), None)
-        text = f"{short(line.label)}: {number(fine[-1][1])}" if fine else short(line.label)
+        text = f"{short(line.label)}: {number(finite[-1][1])}" if finite else short(line.label)
         if bad is not None:
             text = f"{short(line.label)} diverged at {x} {bad:g}"
-            before = [p for p in fine if p[0] < bad]
-            mark = (before[-1][0], before[-1][1]) if before else (bad, None)
-            high = mark[1] is None
-            ax.plot(mark[0], 0.97 if high else mark[1], "X", color=color, markersize=9,
-                    markeredgecolor="white", clip_on=False, zorder=4,
-                    transform=ax.get_xaxis_transform() if high else ax.transData)
-        elif line.best and len(fine) > 2:
-            where, low, _ = min(fine, key=lambda p: p[1])
+            before = [p for p in finite if p[0] < bad]
+            mark, transform = ((before[-1][:2], ax.transData) if before
+                               else ((bad, 0.97), ax.get_xaxis_transform()))
+            ax.plot(*mark, "X", color=color, markersize=9, markeredgecolor="white",
+                    clip_on=False, zorder=4, transform=transform)
+        elif line.best and len(finite) > 2:
+            where, low, _ = min(finite, key=lambda p: p[1])
             ax.plot(where, low, "o", markersize=10, markerfacecolor="none", clip_on=False,
                     markeredgecolor=color, markeredgewidth=1.3, zorder=4)
-        ends.append((*(fine[-1][:2] if fine else (bad, math.nan)), text, color))
+        ends.append((*(finite[-1][:2] if finite else (bad, math.nan)), text, color))
     if not lines:
         ax.text(0.5, 0.5, "no steps yet", transform=ax.transAxes, ha="center", color=QUIET)
     log_if_wide(ax, "y", [p[1] for line in lines for p in line.points])
@@ -211,10 +210,10 @@ def log_if_wide(ax, which: str, values):
     """A log scale with plain numbers on axis "x" or "y" where the values need it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    fine = [v for v in values if math.isfinite(v)]
-    if not fine or min(fine) <= 0 or max(fine) < LOG_FROM * min(fine):
+    finite = [v for v in values if math.isfinite(v)]
+    if not finite or min(finite) <= 0 or max(finite) < LOG_FROM * min(finite):
         return
-    decades = math.log10(max(fine) / min(fine))
+    decades = math.log10(max(finite) / min(finite))
     ax.set(**{f"{which}scale": "log"})
     axis = getattr(ax, f"{which}axis")
     wide = ax.get_position().width * ax.figure.get_size_inches()[0]
@@ -231,10 +230,10 @@ def draw_points(ax, points, start, frontier=(), linear=""):
     never logarithmic, such as those of scores."""
     from matplotlib.transforms import blended_transform_factory
 
-    for which, place in (("x", 1), ("y", 3)):
+    for which, column in (("x", 1), ("y", 3)):
         if which not in linear:
-            log_if_wide(ax, which, [p[place] for p in points] + ([start[place // 2]] if start
-                                                                 else []))
+            ends = [p[column] for p in points] + ([start[column // 2]] if start else [])
+            log_if_wide(ax, which, ends)
     placed, names = [], []
     for position, (name, x, sx, y, sy) in enumerate(points):
         i = position if name else 0
@@ -261,8 +260,8 @@ def draw_points(ax, points, start, frontier=(), linear=""):
     ax.margins(0.12)
     ax.autoscale_view()
     if len(frontier) > 1:  # named in the middle of its longest part
-        there = [ax.transData.transform(p) for p in frontier]
-        a, b = max(zip(there, there[1:], strict=False), key=lambda part: math.dist(*part))
+        in_pixels = [ax.transData.transform(p) for p in frontier]
+        a, b = max(zip(in_pixels, in_pixels[1:], strict=False), key=lambda part: math.dist(*part))
         middle = ax.transData.inverted().transform((a + b) / 2)
         names.insert(0, (*middle, ax.transData, "frontier", QUIET))
     boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
@@ -309,15 +308,14 @@ def label_line_ends(ax, ends):
         return
     height = ax.get_position().height * ax.figure.get_size_inches()[1] * 72
     to_axes = ax.transScale + ax.transLimits
-    wanted = [to_axes.transform((x, y))[1] if math.isfinite(y) else 0.97 for x, y, *_ in ends]
-    for (x, y, text, color), place in zip(ends, spread(wanted, 11.5 / height), strict=True):
-        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
-                 "relpos": (0, 0.5)}
-        target = (x, y) if math.isfinite(y) else (1.0, 0.97)
-        note = ax.annotate(
-            text, target, (1.03, place), "data" if math.isfinite(y) else "axes fraction",
-            textcoords="axes fraction", va="center", color=dark(color), arrowprops=arrow,
-            annotation_clip=False, parse_math=False)
+    heights = [to_axes.transform((x, y))[1] if math.isfinite(y) else 0.97 for x, y, *_ in ends]
+    for (x, y, text, color), free in zip(ends, spread(heights, 11.5 / height), strict=True):
+        end, units = ((x, y), "data") if math.isfinite(y) else ((1.0, 0.97), "axes fraction")
+        leader = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
+                  "relpos": (0, 0.5)}
+        note = ax.annotate(text, end, (1.03, free), units, textcoords="axes fraction", va="center",
+                           color=dark(color), arrowprops=leader, annotation_clip=False,
+                           parse_math=False)
         width = Text.get_window_extent(note).width
         room = ax.figure.bbox.x1 - ax.transAxes.transform((1.03, 0))[0]
         fits = int(len(text) * room / width) - 1
@@ -329,15 +327,15 @@ def draw_seeds(ax, rows, looks):
     """Each row a line of dots, one per value, with its mean and ± one standard deviation; the
     first row on top. looks: the index of color and marker of each row."""
     for y, (values, i) in enumerate(zip(rows, looks, strict=True)):
-        fine = [v for v in values if math.isfinite(v)]
+        finite = [v for v in values if math.isfinite(v)]
         color = COLORS[i % 7]
-        ax.plot(fine, [y] * len(fine), MARKERS[i % 6], color=color, alpha=0.6, markersize=7,
+        ax.plot(finite, [y] * len(finite), MARKERS[i % 6], color=color, alpha=0.6, markersize=7,
                 markeredgecolor="white")
-        if len(fine) > 1:
-            mean, sd = mean_sd(fine)
+        if len(finite) > 1:
+            mean, sd = mean_sd(finite)
             ax.errorbar(mean, y, xerr=sd, fmt="|", color=dark(color), markersize=16, capsize=4,
                         linewidth=1.4)
-        if len(fine) < len(values):
+        if len(finite) < len(values):
             ax.text(1.0, y, "diverged", transform=ax.get_yaxis_transform(), ha="right",
                     va="center", color=dark(color))
     log_if_wide(ax, "x", [v for values in rows for v in values])

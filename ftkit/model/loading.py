@@ -7,7 +7,6 @@ Every model is a plain transformers model, so peft, bitsandbytes, `generate` and
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import urllib.parse
@@ -151,7 +150,7 @@ def context(model_or_name) -> int:
     if adapter_folder.is_adapter(location):
         return context(adapter_folder.base_of(location))
     length = read_config(location).get("max_position_embeddings", 2048)
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+    if not isinstance(length, int) or length < 1:
         raise UserError(f"{location}/config.json: max_position_embeddings is {show(length)}; "
                         "expected the number of tokens that the model can read")
     return length
@@ -160,15 +159,7 @@ def context(model_or_name) -> int:
 def read_config(location: str | Path) -> dict:
     """config.json of a folder as a dict, {} for a hub id; UserError for a broken one."""
     path = Path(location) / "config.json"
-    try:
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}); expected a JSON object as "
-                        "save_pretrained writes it") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds {show(content)}; expected a JSON object as save_pretrained "
-                        "writes it")
-    return content
+    return adapter_folder.read_json(path) if path.is_file() else {}
 
 
 def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:

@@ -1,7 +1,7 @@
 """The PEFT family: what a Config asks of peft, method by method.
 
-    adapters.request(model, Config(method="ia3"))   # the peft config
-    adapters.wrap(model, config)                    # the peft model around the frozen base
+    peft_methods.request(model, Config(method="ia3"))   # the peft config
+    peft_methods.wrap(model, config)                    # the peft model around the frozen base
 """
 
 from __future__ import annotations

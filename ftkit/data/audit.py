@@ -13,7 +13,7 @@ import zlib
 from array import array
 from pathlib import Path
 
-from ftkit.data import schema
+from ftkit.data import encoding, schema
 from ftkit.data.jsonl import DataError, Problem, rows, show
 
 KNOWN = {"chat": {"messages"}, "text": {"text"},
@@ -125,8 +125,6 @@ class _Audit:
                                         "turn is not trained on")
 
     def count_tokens(self):
-        from ftkit.data import encoding
-
         batch = schema.Records(self.chunk, lines=self.lines)
         try:
             examples = encoding.encode_all(batch, self.tokenizer).examples
@@ -150,9 +148,7 @@ class _Audit:
         if limit is None or len(mask) <= limit:
             return
         if not any(mask[:limit]):
-            self.errors.append(Problem(
-                line, None, f"the prompt has {mask.index(True)} tokens, so with max_length {limit} "
-                "no token of the response is left; raise max_length or shorten it"))
+            self.errors.append(encoding.no_room(line, mask, limit))
         else:
             self.warn(line, None, f"has {len(mask)} tokens; with max_length {limit} its end is cut")
 

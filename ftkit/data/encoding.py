@@ -138,19 +138,17 @@ def encode_all(
     for start in range(0, len(records), CHUNK):
         coded = _coded(records[start : start + CHUNK], tokenizer, template)
         for index, parts in enumerate(coded, start):
-            example, length = _example(parts, max_length, loss_on)
-            if example is None:
-                before = next((n for n, (_, loss) in _starts(parts) if loss), length)
-                out.problems.append(Problem(
-                    _line(records, index), None, f"the prompt has {before} tokens, so with "
-                    f"max_length {max_length} no token of the response is left; raise max_length "
-                    "or shorten it"))
+            ids, labels = _labeled(parts, loss_on)
+            kept_labels = labels[:max_length]
+            if kept_labels.count(NO_LOSS) == len(kept_labels):
+                trained = [label != NO_LOSS for label in labels]
+                out.problems.append(no_room(_line(records, index), trained, max_length))
                 continue
-            out.truncated += len(example["input_ids"]) < length
+            out.truncated += len(kept_labels) < len(labels)
             kept.append(index)
-            lengths.append(len(example["input_ids"]))
+            lengths.append(len(kept_labels))
             if not lazy:
-                examples.append(example)
+                examples.append({"input_ids": ids[:max_length], "labels": kept_labels})
     out.skipped = len(out.problems)
     if out.problems and on_long == "error":
         raise DataError(getattr(records, "path", None), out.problems)
@@ -185,24 +183,21 @@ def joined(first: Sequence[dict], second: Sequence[dict]) -> Lazy:
                 lambda i: first[i] if i < len(first) else second[i - len(first)])
 
 
-def _example(parts, max_length, loss_on) -> tuple[dict | None, int]:
-    """(example, or None if no token that carries loss is left; tokens before it was cut)."""
+def _labeled(parts, loss_on) -> tuple[list[int], list[int]]:
+    """(ids, labels) of all segments of a record."""
     ids = [i for part, _ in parts for i in part]
     labels = []
     for part, loss in parts:
         labels += part if loss or loss_on == "all" else [NO_LOSS] * len(part)
     labels[:1] = [NO_LOSS]
-    length = len(ids)
-    if max_length is not None and length > max_length:
-        ids, labels = ids[:max_length], labels[:max_length]
-    if labels.count(NO_LOSS) == len(labels):
-        return None, length
-    return {"input_ids": ids, "labels": labels}, length
+    return ids, labels
 
 
-def _starts(parts):
-    """(tokens before it, part) of each part."""
-    return zip(accumulate((len(ids) for ids, _ in parts), initial=0), parts, strict=False)
+def no_room(line: int, trained: list[bool], max_length: int | None) -> Problem:
+    """The record on this line loses all tokens that it is trained on."""
+    prompt = trained.index(True) if any(trained) else len(trained)
+    return Problem(line, None, f"the prompt has {prompt} tokens, so with max_length {max_length} "
+                   "no token of the response is left; raise max_length or shorten it")
 
 
 def encode(

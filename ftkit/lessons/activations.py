@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import time
 from collections.abc import Callable
@@ -145,16 +146,8 @@ def slowdown(model, config, lengths: list[int], repeats: int = 6) -> list[float]
 
 def largest_batch(config, budget: float, model="tiny", **options) -> int:
     """The largest number of texts in a batch whose step fits into `budget` bytes, by `ft.memory`;
-    0 if one text does not fit. Doubles until it fails, then bisects. options: of `ft.memory`."""
+    0 if one text does not fit, at most 4,096. options: of `ft.memory`."""
     from ftkit.memory_use.footprint import memory
 
-    def fits(batch):
-        return memory(config, model, batch_size=batch, **options).peak <= budget
-
-    low, high = 0, 1
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return bisect.bisect_right(range(1, 4097), budget, key=lambda batch: memory(
+        config, model, batch_size=batch, **options).peak)

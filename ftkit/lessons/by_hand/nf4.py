@@ -15,6 +15,7 @@ import functools
 import statistics
 
 import torch
+import torch.nn.functional as F
 
 from ftkit.base.errors import UserError
 
@@ -85,26 +86,34 @@ def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
     if block % 2 or weight.numel() % block:
         raise UserError(f"{weight.numel():,} weights do not divide into blocks of {block}; give "
                         "an even block that divides them")
-    rows = weight.detach().float().reshape(-1, block)
-    scales = rows.abs().amax(1)
-    shares = (rows * (1 / scales.clamp(min=1e-38))[:, None]).clamp(-1, 1)
-    codes = torch.bucketize(shares.flatten(), (book[1:] + book[:-1]) / 2).to(torch.uint8)
+    fractions, scales = _by_block(weight.detach().float(), block)
+    codes = _nearest(fractions, book)
     return Quantized(codes[::2] << 4 | codes[1::2], scales, weight.shape, book, block)
+
+
+def _by_block(values: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values divided by the largest absolute value of their block, and these scales."""
+    rows = values.reshape(-1, block)
+    scales = rows.abs().amax(1)
+    return (rows * (1 / scales.clamp(min=1e-38))[:, None]).clamp(-1, 1).flatten(), scales
+
+
+def _nearest(fractions: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """The index of the level that is nearest to each fraction, as uint8."""
+    return torch.bucketize(fractions, (levels[1:] + levels[:-1]) / 2).to(torch.uint8)
 
 
 def double(q: Quantized) -> Quantized:
     """The same with its scales in 8 bits: their mean taken off, then 256 of them to a scale."""
     offset = q.scales.mean()
     shifted = q.scales - offset
-    rows = torch.nn.functional.pad(shifted, (0, -len(shifted) % SCALES)).view(-1, SCALES)
-    scales2 = rows.abs().amax(1)
-    shares = (rows * (1 / scales2.clamp(min=1e-38))[:, None]).flatten()[: len(shifted)]
-    # bitsandbytes' CPU code finds the nearest level in a table of 65,536 places, so for the nearest
-    # place (its CUDA code searches; they differ where a share lies halfway between two levels).
-    places = ((shares + 1) * 0.5 * 65535 + 0.5).floor() / 65535 * 2 - 1
-    middles = (dynamic8()[1:] + dynamic8()[:-1]) / 2
-    codes = torch.bucketize(places, middles).to(torch.uint8)
-    return dataclasses.replace(q, scales=codes, scales2=scales2, offset=offset)
+    padded = F.pad(shifted, (0, -len(shifted) % SCALES))
+    fractions, scales2 = _by_block(padded, SCALES)
+    # bitsandbytes' CPU code looks the level up in a table of 65,536 entries, so for the nearest
+    # entry (its CUDA code searches; they differ where a fraction is halfway between two levels).
+    entries = ((fractions[: len(shifted)] + 1) * 0.5 * 65535 + 0.5).floor() / 65535 * 2 - 1
+    return dataclasses.replace(q, scales=_nearest(entries, dynamic8()), scales2=scales2,
+                               offset=offset)
 
 
 def dequantize(q: Quantized) -> torch.Tensor:
@@ -119,8 +128,8 @@ def dequantize(q: Quantized) -> torch.Tensor:
 
 def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK) -> float:
     """Root mean square error of 4 bits as a fraction of the weights' own root mean square."""
-    made = dequantize(quantize(weight, levels, block))
-    return float((made - weight).norm() / weight.norm())
+    rounded = dequantize(quantize(weight, levels, block))
+    return float((rounded - weight).norm() / weight.norm())
 
 
 # ------------------------------------------------------------------------- models in 4 bits
@@ -128,11 +137,9 @@ def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int =
 
 def linears(model) -> dict:
     """Name → bitsandbytes' Linear4bit in a model, by the names of the unquantized base."""
-    found = {}
-    for name, module in model.named_modules():
-        if getattr(getattr(module, "weight", None), "quant_state", None) is not None:
-            found[name.removeprefix("base_model.model.").removesuffix(".base_layer")] = module
-    return found
+    return {name.removeprefix("base_model.model.").removesuffix(".base_layer"): module
+            for name, module in model.named_modules()
+            if getattr(getattr(module, "weight", None), "quant_state", None) is not None}
 
 
 def stored(model) -> dict:
@@ -149,8 +156,8 @@ def stored(model) -> dict:
         if state.nested:
             parts["scales2"] += state.state2.absmax.nbytes + state.offset.nbytes
             parts["tables"] += state.state2.code.nbytes
-    held = sum(size for part, size in parts.items() if part != "tables")
-    return {"weights": count, **parts, "bits": 8 * held / max(1, count)}
+    size = sum(parts.values()) - parts["tables"]
+    return {"weights": count, **parts, "bits": 8 * size / max(1, count)}
 
 
 def dequantized(module) -> torch.Tensor:
@@ -190,7 +197,7 @@ def merge(tuned, base, into: str):
 
 @torch.no_grad()
 def kl(model, other, examples: list[dict]) -> float:
-    """Mean KL divergence, in nats per labelled token, of `other`'s predictions from `model`'s."""
+    """Mean KL divergence, in nats per labeled token, of `other`'s predictions from `model`'s."""
     from ftkit.data import encoding
     from ftkit.engine.packed_attention import evaluating
 
@@ -201,7 +208,7 @@ def kl(model, other, examples: list[dict]) -> float:
             keep = batch.pop("labels")[:, 1:] != -100
             ours, theirs = (torch.log_softmax(m(**batch).logits[:, :-1][keep].double(), -1)
                             for m in (model, other))
-            total += float((ours.exp() * (ours - theirs)).sum())
+            total += float(F.kl_div(theirs, ours, reduction="sum", log_target=True))
             count += int(keep.sum())
     return total / max(1, count)
 
@@ -211,12 +218,11 @@ def draw(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = 
     from ftkit.report import style
 
     book = nf4() if levels is None else levels
-    rows = weight.detach().float().reshape(-1, block)
-    shares = (rows / rows.abs().amax(1, keepdim=True)).flatten()
+    fractions, _ = _by_block(weight.detach().float(), block)
     with style.style():
         picture = style.new_figure(6.4, 2.6)
         ax = picture.add_subplot()
-        ax.hist(shares.numpy(), bins=101, color=style.COLORS[5], density=True)
+        ax.hist(fractions.numpy(), bins=101, color=style.COLORS[5], density=True)
         ax.vlines(book.tolist(), 0, 0.35, color=style.COLORS[1], linewidth=2)
         ax.set_xlabel("weight, as a fraction of the largest in its block")
         ax.set_yticks([])

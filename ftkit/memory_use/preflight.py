@@ -3,13 +3,14 @@
     facts = ModelFacts.of("tiny"); config = facts.resolve(config)
     check(lab, config, facts)     predicted bytes, or TooBig: a sentence, and .change, which fits
 
-A bound in closed form comes first and costs nothing; only a run that it does not clear is
-simulated, on the longest records of its own data, training and evaluation. What is refused is
-refused before any model is loaded, while the process is well. FTKIT_PREFLIGHT=0 turns it off.
+An upper bound in closed form comes first and costs nothing. Only a run that may exceed the free
+memory by it is simulated, on the longest records of its own data, in training and evaluation. A run
+is rejected before any model is loaded. The environment variable FTKIT_PREFLIGHT=0 turns this off.
 """
 
 from __future__ import annotations
 
+import bisect
 import gc
 import heapq
 import math
@@ -22,22 +23,21 @@ from ftkit.memory_use import formula, model_shapes, units
 from ftkit.model import adapter_folder, cache
 from ftkit.model import loading as models
 
-# What the tensors' bytes do not show: libraries still to be loaded, threads, the kernels' scratch
-# space and fragmentation. The resident size of our steps grew by up to half more than their
-# tensors.
-SPARE, FRAGMENTS = 256 * 2**20, 1.3
-MANY = 512  # records in a batch beyond which the rest is extrapolated
-PROPOSED = 0.85  # share of what is free that a proposed change may take: it is asked for later
-EVAL_TOKENS = 4096  # as `fast.nll` reads
-# An evaluation has sizes of its own. PRODUCTS of one size: of the matrices of a layer and the head,
-# forward and twice backward, and of attention.
-EVAL_SIZES, PRODUCTS = 2, 30
+# Memory in addition to the tensors: libraries still to be loaded, threads, the scratch space of
+# kernels, and fragmentation. The resident size of our steps grew by up to 1.5 times their tensors.
+SPARE, FRAGMENTATION = 256 * 2**20, 1.3
+SIMULATED_RECORDS = 512  # larger batches are extrapolated from batches of one and two times this
+PROPOSED = 0.85  # fraction of the free memory that a proposed change may need: it runs later
+EVAL_TOKENS = 4096  # in a batch of `packed_loss.nll`
+# Batches of an evaluation have other sizes than those of training. MATMULS of one size: those of a
+# layer and the head, forward and twice backward, and of attention.
+EVAL_SIZES, MATMULS = 2, 30
 TEMPLATE_TOKENS = 64  # more than a template adds to a record or to a turn of a chat
 
 
 class TooBig(UserError):
-    """The run does not fit. needed, free: bytes; change: fields of Config with which it does, {}
-    where there is no such change."""
+    """The run does not fit. needed, free: bytes; change: fields of Config with which it fits, {}
+    where there are none."""
 
     def __init__(self, needed: int, free: int, change: dict, text: str):
         super().__init__(text)
@@ -47,39 +47,42 @@ class TooBig(UserError):
         return TooBig, (self.needed, self.free, self.change, str(self))
 
 
-def check(lab, config, found) -> int | None:
-    """Predicted bytes of the run of an Experiment, or TooBig; None where it cannot be predicted.
+def check(experiment, config, model: ModelFacts) -> int | None:
+    """Predicted bytes of the run of an Experiment; None where they cannot be predicted.
 
-    config: as `ModelFacts.resolve` returns it. found: the ModelFacts of the experiment's model.
-    Where memory is plentiful the number is an upper bound, else what the simulation says.
+    config: as `ModelFacts.resolve` returns it. Where memory is plentiful the result is an upper
+    bound, else that of a simulation. Raises TooBig for a run that does not fit.
     """
     if os.environ.get("FTKIT_PREFLIGHT") == "0":
         return None
     device, free = machine.device(), machine.free_memory()
-    most = found.beside(config, lab) + bound(found, config, *lab.token_limits(config))
-    if _with_spare(most, device) + kernels(lab, config, device) <= free:
-        return round(most)
+    upper_bound = (model.resident_bytes(config, experiment)
+                   + step_upper_bound(model, config, *experiment.token_limits(config)))
+    needed = _with_overhead(upper_bound, device) + kernel_bytes(experiment, config, device)
+    if needed <= free:
+        return round(upper_bound)
     gc.collect()
-    machine.pooled_memory()  # what earlier runs have left goes back to the system
-    free = machine.free_memory()
-    return _Weighing(lab, found, device, free).weigh(config, most)
+    machine.pooled_memory()  # what earlier runs have freed goes back to the system
+    return FitSearch(experiment, model, device, machine.free_memory()).check(config, upper_bound)
 
 
-def bound(found, config, tokens: int, length: int) -> float:
-    """Bytes that a run surely stays below, in closed form: the states exactly, the activations of
-    `tokens` tokens, in sequences of up to `length`, at twice the usual estimate, as if nothing were
-    recomputed, and all logits."""
-    trained = found.parameters if config.method == "full" else (
-        found.linear_sides * config.r * (1 + config.use_dora) + found.parameters // 100)
-    everything = found.parameters + (trained if config.method != "full" else 0)
+def step_upper_bound(model, config, tokens: int, length: int) -> float:
+    """Bytes that a step stays below, in closed form.
+
+    Exact weights, gradients and optimizer state; the activations of `tokens` tokens in sequences
+    of up to `length` at twice the usual estimate, without checkpointing; and all logits.
+    """
+    trained = model.parameters if config.method == "full" else (
+        model.linear_sides * config.r * (1 + config.use_dora) + model.parameters // 100)
+    everything = model.parameters + (trained if config.method != "full" else 0)
     step = formula.states(everything, trained, config, factored=trained)
     plain = config.but(precision="fp32", gradient_checkpointing=False)
     virtual = config.num_virtual_tokens * ("tuning" in config.method)
     length += virtual
-    casts = formula.HALF * everything + 3 * found.largest * formula.FP32
+    casts = formula.HALF * everything + 3 * model.largest * formula.FP32
 
-    def read(tokens, layers):
-        sizes = found.sizes
+    def activations(tokens, layers):
+        sizes = model.sizes
         scores = 8 * sizes.num_attention_heads * length * tokens * formula.FP32
         return (2 * formula.activations(sizes, plain, tokens, length)
                 + sizes.num_hidden_layers * scores) * layers / sizes.num_hidden_layers + (
@@ -87,15 +90,16 @@ def bound(found, config, tokens: int, length: int) -> float:
 
     adapters = 1 + config.use_dora + (config.method != "full")
     step = sum(step.values()) + casts
-    training = adapters * read(tokens + virtual * config.batch_size, found.sizes.num_hidden_layers)
-    looking = adapters * read(EVAL_TOKENS + length * (1 + virtual), 2)
+    training = adapters * activations(tokens + virtual * config.batch_size,
+                                      model.sizes.num_hidden_layers)
+    evaluation = adapters * activations(EVAL_TOKENS + length * (1 + virtual), 2)
     kept = bool(config.early_stopping_patience) + bool(config.l2_sp)
-    loading = 2 * formula.FP32 * found.parameters
-    return max(loading, step + max(training, looking) + kept * formula.FP32 * trained)
+    loading = 2 * formula.FP32 * model.parameters
+    return max(loading, step + max(training, evaluation) + kept * formula.FP32 * trained)
 
 
 def longest(records, config) -> int:
-    """Tokens of the longest `batch_size` records at most, told from their characters."""
+    """No fewer than the tokens of the longest `batch_size` records, by their characters."""
     if config.packing or config.replay or len(records) < config.batch_size:
         return config.batch_size * config.max_length
     sizes = heapq.nlargest(config.batch_size, map(characters, records))
@@ -111,16 +115,16 @@ def characters(value) -> int:
     return sum(map(characters, value)) if isinstance(value, list | tuple) else 0
 
 
-def kernels(lab, config, device: str) -> int:
-    """Bytes of the code that is made for each number of tokens a batch may have."""
+def kernel_bytes(experiment, config, device: str) -> int:
+    """Bytes of the kernels that oneDNN compiles, one set for each size of a batch."""
     if device == "cuda" or config.precision == "fp32":
         return 0
     from ftkit.engine import packed_batch
 
-    read = config.epochs * len(lab.train) if config.max_steps is None else (
+    read = config.epochs * len(experiment.train) if config.max_steps is None else (
         config.max_steps * config.batch_size * config.gradient_accumulation_steps)
     sizes = min(read, config.batch_size * config.max_length // packed_batch.ROUND) + EVAL_SIZES
-    return machine.kernel_cache_bytes(math.ceil(PRODUCTS * sizes))
+    return machine.kernel_cache_bytes(math.ceil(MATMULS * sizes))
 
 
 # ------------------------------------------------------------------ inside
@@ -130,7 +134,7 @@ class ModelFacts:
     """What is known of a model without loading it, from its config.json and the headers of its
     weights: sizes, parameters, the largest tensor, sums of rows and columns of its matrices."""
 
-    def __init__(self, content: dict, tensors: list, beside: float, here: float = 0.0):
+    def __init__(self, content: dict, tensors: list, kept_copy: float, loaded_bytes: float = 0.0):
         inner = content.get("text_config") or content
 
         def size(*names):
@@ -141,7 +145,7 @@ class ModelFacts:
         self.largest = max((math.prod(shape) for shape in tensors), default=0)
         self.linear_sides = sum(sum(shape) for shape in tensors if len(shape) == 2)
         self.context = size("max_position_embeddings", "n_positions") or 2048
-        self._beside, self.here = beside, here
+        self.kept_copy, self.loaded_bytes = kept_copy, loaded_bytes
         self.sizes = SimpleNamespace(
             hidden_size=size("hidden_size", "n_embd", "d_model"),
             num_hidden_layers=size("num_hidden_layers", "n_layer") or 1,
@@ -172,7 +176,7 @@ class ModelFacts:
         if model is not None:
             found = cls(model.config.to_dict(), [tuple(getattr(
                 p, "quant_state", p).shape) for p in model.parameters()], 0)
-            found.here = sum(p.nbytes for p in model.parameters())
+            found.loaded_bytes = sum(p.nbytes for p in model.parameters())
             return found
         where = models.locate(name)
         if adapter_folder.is_adapter(where):
@@ -181,172 +185,166 @@ class ModelFacts:
         if tensors is None or not content:
             return None
         size = formula.FP32 * sum(math.prod(shape) for shape in tensors)
-        # One that is loaded by name stays in memory untouched, beside the copy that is trained.
+        # A model that is loaded by name stays in memory in addition to the copy that is trained.
         return cls(content, tensors, size if cache.will_keep(name, size) else 0)
 
-    def beside(self, config, lab) -> float:
-        """Bytes in use beside the step; negative for a model that is loaded already."""
-        reference = formula.FP32 * self.parameters * lab.keeps_reference(config)
-        return self._beside * (config.method != "qlora") - self.here + reference
+    def resident_bytes(self, config, experiment) -> float:
+        """Bytes in addition to the step; negative for a model that is loaded already."""
+        reference = formula.FP32 * self.parameters if experiment.keeps_reference(config) else 0
+        copy = 0 if config.method == "qlora" else self.kept_copy
+        return copy - self.loaded_bytes + reference
 
 
-def _with_spare(count: float, device: str) -> float:
-    """What must be free for tensors of so many bytes."""
-    return count + model_shapes.RESERVED if device == "cuda" else FRAGMENTS * count + SPARE
+def _with_overhead(count: float, device: str) -> float:
+    """Bytes that must be free for tensors of `count` bytes."""
+    return count + model_shapes.RESERVED if device == "cuda" else FRAGMENTATION * count + SPARE
 
 
-class _Weighing:
-    """Simulations of one Experiment, and the search among them."""
+class FitSearch:
+    """Simulates runs of one Experiment, and searches for the smallest change that fits."""
 
-    def __init__(self, lab, found, device, free):
-        self.lab, self.found, self.device, self.free = lab, found, device, free
-        self.tokenizer, self.known, self.looked = lab.load_tokenizer(), {}, {}
+    def __init__(self, experiment, model: ModelFacts, device: str, free: int):
+        self.experiment, self.model, self.device, self.free = experiment, model, device, free
+        self.tokenizer = experiment.load_tokenizer()
+        self.required: dict = {}  # Config → bytes
+        self.evaluations: dict = {}  # Config without what training alone depends on → bytes
 
-    def weigh(self, config, most: float) -> int | None:
-        """Simulated bytes of a run, or TooBig with what would fit."""
+    def check(self, config, upper_bound: float) -> int | None:
+        """Bytes of a run by simulation, None for a model that cannot be traced; or TooBig."""
         try:
-            needed = self.needed(config)
-            if self.asked(config) <= self.free:
-                return round(needed)
-            change = self.cheapest(config)
-        except MemoryError:  # not even room to look
-            self.known[config], change = most, {}
+            required = self.required_bytes(config)
+            if self.bytes_to_have_free(config) <= self.free:
+                return round(required)
+            change = self.smallest_change(config)
+        except MemoryError:  # not even enough for the simulation
+            required, change = upper_bound, {}
+            self.required[config] = upper_bound
         except ValueError:
             raise
-        except Exception:  # noqa: BLE001  what cannot be traced may fit, so it is not rejected
+        except Exception:  # noqa: BLE001  a model that cannot be traced is not rejected
             return None
-        raise TooBig(round(self.needed(config)), self.free, change, self.told(config, change))
+        raise TooBig(round(required), self.free, change, self.explain(config, change))
 
-    def asked(self, config) -> float:
-        """Bytes that must be free for a run."""
-        return (_with_spare(self.needed(config), self.device)
-                + kernels(self.lab, config, self.device))
+    def bytes_to_have_free(self, config) -> float:
+        """What must be free for a run: its tensors and what comes with them."""
+        return (_with_overhead(self.required_bytes(config), self.device)
+                + kernel_bytes(self.experiment, config, self.device))
 
-    def needed(self, config) -> float:
+    def required_bytes(self, config) -> float:
         """Bytes of the largest step that the data allows, of an evaluation, or of loading."""
-        if config not in self.known:
-            self.known[config] = self._needed(config) + self.found.beside(config, self.lab)
-        return self.known[config]
+        if config not in self.required:
+            if config.batch_size > 2 * SIMULATED_RECORDS:  # memory is linear in so large a batch
+                one, two = (self._simulated(config.but(batch_size=n * SIMULATED_RECORDS))
+                            for n in (1, 2))
+                step = one + (two - one) * (config.batch_size / SIMULATED_RECORDS - 1)
+            else:
+                step = self._simulated(config)
+            self.required[config] = step + self.model.resident_bytes(config, self.experiment)
+        return self.required[config]
 
-    def _needed(self, config) -> float:
-        if config.batch_size > 2 * MANY:  # memory is linear in so many records
-            one, two = (self._traced(config.but(batch_size=n)) for n in (MANY, 2 * MANY))
-            return one + (two - one) * (config.batch_size / MANY - 1)
-        return self._traced(config)
-
-    def _traced(self, config) -> float:
+    def _simulated(self, config) -> float:
         from ftkit.engine import packed_loss
         from ftkit.memory_use import simulate
 
-        shape = model_shapes.shape(self.found.content)
-        data = self.lab.encode(self.tokenizer, config)
-        batch = packed_loss.pack(self.lab.largest_batch(data, config), share=False)
+        experiment, shape = self.experiment, model_shapes.shape(self.model.content)
+        data = experiment.encode(self.tokenizer, config)
+        batch = packed_loss.pack(experiment.largest_batch(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
         step = simulate.trace(shape, config, batches, self.device,
-                              whole=self.lab.NEEDS_TOKEN_LOSSES)
-        looking = self._looking(config, shape, data)
+                              whole=experiment.NEEDS_TOKEN_LOSSES)
+        evaluation = self._evaluation_bytes(config, shape, data)
         states = step.before - step.at_peak["weights"]
-        kept = formula.FP32 * step.trainable * bool(config.early_stopping_patience)
+        best = formula.FP32 * step.trainable if config.early_stopping_patience else 0
         loading = step.at_peak["weights"] if config.method == "qlora" else (
-            formula.FP32 * self.found.parameters * (1.5 if "pure" in config.precision else 1))
-        return max(loading, step.peak + kept, looking + max(0, states) + kept)
+            formula.FP32 * self.model.parameters * (1.5 if "pure" in config.precision else 1))
+        return max(loading, step.peak + best, evaluation + max(0, states) + best)
 
-    def _looking(self, config, shape, data) -> int:
-        """Peak bytes of the evaluations, whose batches are their own."""
+    def _evaluation_bytes(self, config, shape, data) -> int:
+        """Peak bytes of the evaluations, whose batches do not depend on those of training."""
         from ftkit.memory_use import simulate
 
-        same = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
-        if same not in self.looked:
-            read = [_first(sorted(examples, key=lambda e: -len(e["input_ids"])), EVAL_TOKENS)
-                    for examples in self.lab.evaluation_sets(data)]
-            self.looked[same] = max((simulate.evaluation(shape, config, examples, self.device)
-                                     for examples in read), default=0)
-        return self.looked[same]
+        key = config.but(batch_size=1, gradient_accumulation_steps=1, gradient_checkpointing=False)
+        if key not in self.evaluations:
+            batches = [_first_batch(sorted(examples, key=lambda e: -len(e["input_ids"])))
+                       for examples in self.experiment.evaluation_sets(data)]
+            self.evaluations[key] = max((simulate.evaluation(shape, config, batch, self.device)
+                                         for batch in batches), default=0)
+        return self.evaluations[key]
 
-    def cheapest(self, config):
-        """Fields of the first change that fits, from what changes nothing of what is learned to
-        what changes most; {} where none does."""
-        size, split = config.batch_size, [{}]
-        while size > 1:
-            size = -(-size // 2)
-            passes = -(-config.batch_size * config.gradient_accumulation_steps // size)
-            split.append({"batch_size": size, "gradient_accumulation_steps": passes})
-            if "gradient_accumulation_steps" in self.lab.UNSUPPORTED:
-                del split[-1]["gradient_accumulation_steps"]
-        saving = {"gradient_checkpointing": True}
-        families = [split[1:]]
-        if not config.gradient_checkpointing:
-            families.append([one | saving for one in split])
-        if self.device == "cpu" and config.precision != "fp32":
-            families.append([one | saving | {"precision": "fp32"} for one in split])
-        smallest = split[-1] | ({} if config.gradient_checkpointing else saving)
-        if config.method == "full" and config.optim == "adamw_torch":
-            families.append([smallest | {"optim": "adamw_bnb_8bit"}])
-        if config.method == "full":
-            families.append([one | saving | _lora(config) for one in split])
-        if config.method in ("full", "lora") and isinstance(self.lab.model, str):
-            families.append([smallest | _lora(config) | {"method": "qlora"}])
-        if config.max_length > 128:
-            method = _lora(config) if config.method == "full" else {}
-            families.append([smallest | method | {"max_length": config.max_length // 4}])
-        for family in families:
-            change = self._first(config, family)
-            if change is not None:
-                return change
+    def smallest_change(self, config) -> dict:
+        """Fields of the first change that fits, {} where none does: from changes after which the
+        run learns the same to those that change most."""
+        for family in self._families(config):
+            if family and self._fits(config, family[-1]):
+                # Each change of a family needs less than the one before.
+                first = bisect.bisect_left(family, True, hi=len(family) - 1,
+                                           key=lambda change: self._fits(config, change))
+                return family[first]
         return {}
 
-    def _first(self, config, family):
-        """The first change of a family, each of which needs less than the one before."""
-        low, high = 0, len(family)
-        if not family or not self._possible(config, family[-1]):
-            return None
-        while low < high - 1:  # family[high - 1] fits
-            middle = (low + high - 1) // 2
-            if self._possible(config, family[middle]):
-                high = middle + 1
-            else:
-                low = middle + 1
-        return family[high - 1]
+    def _families(self, config):
+        """Lists of changes; within a list each needs less memory than the one before."""
+        split, size = [{}], config.batch_size
+        while size > 1:
+            size = -(-size // 2)
+            split.append({"batch_size": size})
+            if "gradient_accumulation_steps" not in self.experiment.UNSUPPORTED:
+                split[-1]["gradient_accumulation_steps"] = -(
+                    -config.batch_size * config.gradient_accumulation_steps // size)
+        checkpointing = {"gradient_checkpointing": True}
+        lora = {"method": "lora"} | ({"l2_sp": 0.0} if config.l2_sp else {})
+        smallest = split[-1] | ({} if config.gradient_checkpointing else checkpointing)
+        yield split[1:]
+        if not config.gradient_checkpointing:
+            yield [change | checkpointing for change in split]
+        if self.device == "cpu" and config.precision != "fp32":
+            yield [change | checkpointing | {"precision": "fp32"} for change in split]
+        if config.method == "full" and config.optim == "adamw_torch":
+            yield [smallest | {"optim": "adamw_bnb_8bit"}]
+        if config.method == "full":
+            yield [change | checkpointing | lora for change in split]
+        if config.method in ("full", "lora") and isinstance(self.experiment.model, str):
+            yield [smallest | lora | {"method": "qlora"}]
+        if config.max_length > 128:
+            shorter = {"max_length": config.max_length // 4}
+            yield [smallest | (lora if config.method == "full" else {}) | shorter]
 
-    def _possible(self, config, change) -> bool:
+    def _fits(self, config, change) -> bool:
         try:
-            return self.asked(config.but(**change)) <= PROPOSED * self.free
+            return self.bytes_to_have_free(config.but(**change)) <= PROPOSED * self.free
         except ValueError:  # fields that do not go together, a package that is missing
             return False
 
-    def told(self, config, change) -> str:
-
+    def explain(self, config, change) -> str:
+        """One sentence: what the run needs, what is free, and the change with which it fits."""
         where = " of GPU memory" if self.device == "cuda" else ""
-        told = (f"this run needs about {units.gb(self.asked(config))}{where} and "
-                f"{units.gb(self.free)} are free")
-        off = " (FTKIT_PREFLIGHT=0 runs it all the same)"
+        sentence = (f"this run needs about {units.gb(self.bytes_to_have_free(config))}{where} and "
+                    f"{units.gb(self.free)} are free")
+        off = " (FTKIT_PREFLIGHT=0 runs it without this check)"
         if not change:
-            return (f"{told}; no change of batch, method or length would make it fit: free some "
-                    f"memory or take a smaller model{off}")
-        asked = " ".join(f"{name}={value}" for name, value in change.items())
-        same = set(change) <= {"batch_size", "gradient_accumulation_steps",
-                               "gradient_checkpointing"}
-        same = same and ("batch_size" in change) == ("gradient_accumulation_steps" in change)
-        return (f"{told}; with {asked} it needs about "
-                f"{units.gb(self.asked(config.but(**change)))}"
-                + (" and learns the same" if same else "") + off)
-
-
-def _lora(config) -> dict:
-    return {"method": "lora"} | ({"l2_sp": 0.0} if config.l2_sp else {})
+            return (f"{sentence}; no change of batch, method or length would make it fit: free "
+                    f"some memory or take a smaller model{off}")
+        fields = " ".join(f"{name}={value}" for name, value in change.items())
+        needed = units.gb(self.bytes_to_have_free(config.but(**change)))
+        sentence += f"; with {fields} it needs about {needed}"
+        same_batch = ("batch_size" in change) == ("gradient_accumulation_steps" in change)
+        if same_batch and set(change) <= {"batch_size", "gradient_accumulation_steps",
+                                          "gradient_checkpointing"}:
+            sentence += " and learns the same"
+        return sentence + off
 
 
 def tokens_of(unit) -> int:
-    """Tokens of what a batch is counted in, a list of examples."""
+    """Tokens of a unit of a batch, a list of examples."""
     return sum(len(example["input_ids"]) for example in unit)
 
 
-def _first(examples: list, tokens: int) -> list:
-    """The first examples, up to so many tokens and one more, as `fast.nll` makes its batches."""
+def _first_batch(examples: list) -> list:
+    """The first batch of `packed_loss.nll`: examples until they have EVAL_TOKENS tokens."""
     taken, size = [], 0
     for example in examples:
         taken.append(example)
         size += len(example["input_ids"])
-        if size >= tokens:
+        if size >= EVAL_TOKENS:
             break
     return taken

@@ -57,9 +57,9 @@ def test_a_run_gives_the_same_rows_while_another_thread_traces(precision):
 
 def test_a_sweep_whose_preflight_traces_gives_the_rows_of_runs_one_after_the_other(monkeypatch):
     traced = []
-    simulated = preflight._Weighing.needed
-    monkeypatch.setattr(preflight, "bound", lambda *args: 1e15)
-    monkeypatch.setattr(preflight._Weighing, "needed",
+    simulated = preflight.FitSearch.required_bytes
+    monkeypatch.setattr(preflight, "step_upper_bound", lambda *args: 1e15)
+    monkeypatch.setattr(preflight.FitSearch, "required_bytes",
                         lambda *args: traced.append(args) or simulated(*args))
     experiment = ft.Experiment(data="translation", probes=(), eval_records=8)
     config = ft.Config(max_steps=10, batch_size=4, max_length=48, eval_steps=10, max_grad_norm=0.1,

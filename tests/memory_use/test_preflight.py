@@ -238,7 +238,7 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     config = lab.CONFIG(**{"precision": "fp32"} | PREFERRED | fields)
     found = preflight.ModelFacts.of(lab.model)
     asked = found.resolve(config)
-    predicted = preflight._Weighing(lab, found, "cpu", 0).needed(asked) - found._beside
+    predicted = preflight.FitSearch(lab, found, "cpu", 0).required_bytes(asked) - found.kept_copy
     happened, prepared = lab.begin(config)
     update = loop.Update(happened.model.train(), happened.config)
     reference = {"reference": torch.zeros(2, 12)} if which == "DPO" else {}
@@ -251,8 +251,9 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
         update.apply(1e-4)
     kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
     assert predicted == pytest.approx(meter.peak + kept, rel=0.04)
-    bound = preflight.bound(found, asked, *lab.token_limits(asked)) + found.beside(asked, lab)
-    assert bound - found._beside > predicted
+    bound = (preflight.step_upper_bound(found, asked, *lab.token_limits(asked))
+             + found.resident_bytes(asked, lab))
+    assert bound - found.kept_copy > predicted
 
 
 @pytest.mark.parametrize("which", ["DPO", "GRPO"])
@@ -278,7 +279,7 @@ def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab,
 
     def products(device="cpu", **fields):
         config = Config(**{"precision": "bf16", "max_length": 64} | fields)
-        return preflight.kernels(lab, config, device)
+        return preflight.kernel_bytes(lab, config, device)
 
     monkeypatch.setattr(machine, "kernel_cache_bytes", lambda products: products)
     assert products(precision="fp32") == products(device="cuda") == 0

@@ -22,7 +22,7 @@ def peak(name: str, config, lengths: list[int]) -> int:
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    from ftkit.engine import loop, packed_loss
+    from ftkit.engine import loop, packed_batch
     from ftkit.memory_use import measure, simulate
     from ftkit.model import loading
 
@@ -39,7 +39,7 @@ def peak(name: str, config, lengths: list[int]) -> int:
         simulate.fill_state(update)
         size = model.config.get_text_config().vocab_size
         batches = [
-            packed_loss.pack([simulate.example(n, 1.0, size) for n in lengths], share=False)
+            packed_batch.pack([simulate.example(n, 1.0, size) for n in lengths], share=False)
             for _ in range(config.gradient_accumulation_steps)
         ]
         gc.collect()

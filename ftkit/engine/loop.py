@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ftkit.engine import optimizers, packed_loss
+from ftkit.engine import clipping, optimizers, packed_batch, packed_loss
 
 
 def train(
@@ -40,7 +40,7 @@ def train(
     paused, waiting, start = 0.0, [], time.perf_counter()
     model.train()
     for step in range(1, total + 1):
-        batches = [packed_loss.pack([e for i in next(order) for e in units[i]], device)
+        batches = [packed_batch.pack([e for i in next(order) for e in units[i]], device)
                    for _ in range(config.gradient_accumulation_steps)]
         rate = config.learning_rate * schedule(step, total, config)
         loss, norm = update(batches, rate)
@@ -73,7 +73,7 @@ class Update:
     """
 
     def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
-                 clip: Callable = packed_loss.clip_, make_optimizer: Callable = optimizers.make,
+                 clip: Callable = clipping.clip_, make_optimizer: Callable = optimizers.make,
                  scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler):
         self.model, self.config, self.clip = model, config, clip
         self.device = next(model.parameters()).device
@@ -90,7 +90,7 @@ class Update:
         self.clipping_optimizer = (
             self.optimizer if fused and not self.scaler.is_enabled() else None)
 
-    def __call__(self, batches: list[packed_loss.PackedBatch], rate: float):
+    def __call__(self, batches: list[packed_batch.PackedBatch], rate: float):
         supervised_tokens = sum(batch.supervised_tokens for batch in batches)
         loss = 0.0
         for batch in batches:

@@ -1,19 +1,14 @@
 """The loss of a packed batch, computed fast: no padding, and logits only where there is a label.
 
-A batch is one row of tokens, sequence after sequence, so linear layers never see padding;
+Linear layers see the one row of tokens of a `packed_batch.PackedBatch`, without padding;
 `packed_attention` keeps the sequences apart. Head and loss read only the positions that predict a
 label. The model is transformers' own, whatever its architecture; one that cannot run this way gets
 the ordinary padded batch: the same numbers, less speed, and the reason printed once.
 
-    pack(examples, device=None) -> PackedBatch        .tokens and .supervised_tokens are counts
     Forward.of(model)                                 packed or padded, decided once for a run
         .loss_sum(batch), .token_losses(batch)        sum over, or each of, the supervised tokens
     nll(model, examples, batch_tokens=4096)           (sum of the loss, supervised tokens)
-    clip_(params, max_norm, optimizer=None)           gradient clipping
     tune_malloc()                                     keep big blocks between steps (glibc)
-
-An example is {"input_ids": list[int], "labels": list[int]}, labels aligned with input_ids (not
-shifted) and -100 where a token is not trained on.
 """
 
 from __future__ import annotations
@@ -23,12 +18,10 @@ import ctypes
 import functools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from ftkit.engine.generation import generate
 from ftkit.engine.packed_attention import (
     base_of,
     evaluating,
@@ -37,55 +30,9 @@ from ftkit.engine.packed_attention import (
     switch_on,
     why_padded,
 )
-from ftkit.engine.packed_batch import Layout, pack_sequences
-
-__all__ = ["PackedBatch", "Forward", "clip_", "fast_path", "pack", "generate", "grad_norm",
-           "loss_sum", "needs_clipping", "nll", "why_padded", "token_losses", "tune_malloc"]
+from ftkit.engine.packed_batch import PackedBatch, pack
 
 MAX_LOGITS = 2**24  # logits that the loss holds at once
-
-
-@dataclass
-class PackedBatch:
-    """Examples as one row of T tokens, with R predictions to score.
-
-    input_ids, position_ids: (T,). rows: (R,) indices in the row whose next token has a label,
-    targets: (R,) that token. The last sequence may be filler that rounds T up.
-    """
-
-    examples: list[dict]
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    rows: torch.Tensor
-    targets: torch.Tensor
-    layout: Layout
-    tokens: int  # of the examples, without filler
-    supervised_tokens: int  # = R
-
-
-def pack(examples: Sequence[dict], device=None, share: bool | None = None) -> PackedBatch:
-    """Put examples one after the other into one row.
-
-    share: a prefix that several examples have in common appears in the row once, since no later
-    token changes it; loss and gradients are the same. Default: on CPU (on a GPU the sum of their
-    gradients would depend on the order of its threads). Inside a batch examples are ordered by
-    length, which changes no sum. A label on a first token is ignored: nothing before it could
-    predict it.
-    """
-    share = torch.device(device or "cpu").type == "cpu" if share is None else share
-    examples = sorted(examples, key=lambda e: -len(e["input_ids"]))
-    row = pack_sequences([e["input_ids"] for e in examples], device, share)
-    rows, targets, start = [], [], 0
-    for example in examples:
-        n = len(example["input_ids"])
-        for i, label in enumerate(example["labels"][1:n], start):
-            if label != -100:
-                rows.append(row.row_index[i])
-                targets.append(label)
-        start += n
-    tensor = functools.partial(torch.tensor, dtype=torch.long, device=device)
-    return PackedBatch(examples, row.input_ids, row.position_ids, tensor(rows), tensor(targets),
-                     row.layout, len(row.row_index), len(rows))
 
 
 class Forward:
@@ -283,52 +230,6 @@ def nll(model, examples: Sequence[dict], batch_tokens: int = 4096, dtype=None) -
                 count += flat.supervised_tokens
                 batch, size = [], 0
     return sum(float(loss) for loss in losses), count
-
-
-def grad_norm(params) -> torch.Tensor:
-    """Euclidean norm of all gradients, a 0-d fp32 tensor; no sync with the device.
-
-    Large CPU tensors are summed in rows of 4,096: `torch.nn.utils.get_total_norm`, which adds up
-    a tensor in one go in fp32, is 1.4 % off on 134 million elements.
-    """
-    norms = []
-    for grad in (p.grad for p in params):
-        if grad is None:
-            continue
-        flat = grad.detach().reshape(-1)
-        whole = flat.numel() // 4096 * 4096
-        parts = [flat[:whole].view(-1, 4096), flat[whole:]]
-        norms += [torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).reshape(-1)
-                  for x in parts if x.numel()]
-    return torch.linalg.vector_norm(torch.cat(norms)) if norms else torch.zeros(())
-
-
-def needs_clipping(norm: torch.Tensor, max_norm: float | None) -> bool:
-    """Whether gradients of this norm must be scaled down. True for nan, which then reaches the
-    weights as it does with `torch.nn.utils.clip_grad_norm_`, and always on a GPU, where reading
-    the number would wait for the device (the factor there is at most 1)."""
-    if not max_norm:
-        return False
-    return norm.device.type != "cpu" or not bool(norm <= max_norm)
-
-
-def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
-    """Scale gradients in place so that their norm is at most `max_norm` (0 or None: leave them).
-
-    Returns the norm before. Like `torch.nn.utils.clip_grad_norm_`, but exact on large CPU tensors.
-    optimizer: one of torch's fused ones. Their kernels divide each gradient by the tensor
-    `optimizer.grad_scale` where there is one (torch/optim/adam.py and sgd.py pass it on;
-    aten/src/ATen/native/cpu/FusedAdamKernel.cpp divides), which saves a pass over all gradients.
-    The caller sets `grad_scale` back to None after the step.
-    """
-    params = [p for p in params if p.grad is not None]
-    norm = grad_norm(params)
-    clips = needs_clipping(norm, max_norm)
-    if optimizer is not None:
-        optimizer.grad_scale = (norm + 1e-6) / max_norm if clips else None
-    elif clips:
-        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
-    return norm
 
 
 @functools.cache

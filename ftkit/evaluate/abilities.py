@@ -124,7 +124,7 @@ def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_token
     """
     import torch
 
-    from ftkit.engine import packed_loss
+    from ftkit.engine import packed_batch, packed_loss
     from ftkit.engine.packed_attention import evaluating, fast_path
 
     order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
@@ -138,7 +138,7 @@ def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_token
                 continue
             examples = [{"input_ids": context + more, "labels": [-100] * len(context) + more}
                         for context, more in (pairs[j] for j in batch)]
-            losses = packed_loss.token_losses(model, packed_loss.pack(examples, device))
+            losses = packed_loss.token_losses(model, packed_batch.pack(examples, device))
             parts = losses.double().split([len(pairs[j][1]) for j in batch])
             for j, part in zip(batch, parts, strict=True):
                 scores[j] = -float(part.sum())

@@ -23,7 +23,7 @@ from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
 from ftkit.data import encoding
 from ftkit.data.jsonl import DataError, Problem
-from ftkit.engine import generation, loop, packed_loss
+from ftkit.engine import generation, loop, packed_batch, packed_loss
 from ftkit.engine.packed_attention import evaluating
 from ftkit.evaluate import scoring
 from ftkit.experiment.experiment import Experiment
@@ -43,7 +43,7 @@ def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
     shape that is 0 behind the last one of each example."""
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
-    losses = packed_loss.token_losses(model, packed_loss.pack(examples, device))
+    losses = packed_loss.token_losses(model, packed_batch.pack(examples, device))
     counts = [sum(label != -100 for label in examples[i]["labels"][1:]) for i in order]
     parts = dict(zip(order, (-losses).split(counts), strict=True))
     parts = [parts[i] for i in range(len(examples))]

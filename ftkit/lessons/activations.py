@@ -126,12 +126,12 @@ def slowdown(model, config, lengths: list[int], repeats: int = 6) -> list[float]
     Both take turns, so that whatever else the machine does affects both; the first pair is
     dropped. Read the middle values.
     """
-    from ftkit.engine import loop, packed_loss
+    from ftkit.engine import loop, packed_batch
     from ftkit.memory_use import measure, simulate
 
     updates = [loop.Update(measure.prepare(model, c), c)
                for c in (config, config.but(gradient_checkpointing=True))]
-    batch = packed_loss.pack(
+    batch = packed_batch.pack(
         [simulate.example(n) for n in lengths], updates[0].device, share=False
     )
 

@@ -11,7 +11,7 @@ import copy
 
 import torch
 
-from ftkit.engine import loop, packed_loss
+from ftkit.engine import loop, packed_attention, packed_batch
 from ftkit.memory_use import simulate
 from ftkit.model import loading
 
@@ -28,7 +28,7 @@ def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate
     simulate.fill_state(update)
     size = model.config.get_text_config().vocab_size
     examples = [simulate.example(n, supervised, size) for n in lengths]
-    batches = [packed_loss.pack(examples, update.device, share=False)
+    batches = [packed_batch.pack(examples, update.device, share=False)
                for _ in range(config.gradient_accumulation_steps)]
     return taken(update, batches)
 
@@ -40,7 +40,7 @@ def prepare(model, config, copied: bool = True):
     elif copied:
         model = copy.deepcopy(model)
     model = loading.trainable(model, config)
-    packed_loss.why_padded(model)  # its trial is no part of a step
+    packed_attention.why_padded(model)  # its trial is no part of a step
     return model.train()
 
 

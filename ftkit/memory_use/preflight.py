@@ -243,12 +243,12 @@ class FitSearch:
         return self.required[config]
 
     def _simulated(self, config) -> float:
-        from ftkit.engine import packed_loss
+        from ftkit.engine import packed_batch
         from ftkit.memory_use import simulate
 
         experiment, shape = self.experiment, model_shapes.shape(self.model.content)
         data = experiment.encode(self.tokenizer, config)
-        batch = packed_loss.pack(experiment.largest_batch(data, config), share=False)
+        batch = packed_batch.pack(experiment.largest_batch(data, config), share=False)
         batches = [batch] * min(2, config.gradient_accumulation_steps)
         step = simulate.trace(shape, config, batches, self.device,
                               whole=experiment.NEEDS_TOKEN_LOSSES)

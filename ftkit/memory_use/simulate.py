@@ -29,7 +29,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from ftkit.base.errors import UserError
-from ftkit.engine import loop, optimizers, packed_attention, packed_loss
+from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
 from ftkit.memory_use.meter import Meter
 from ftkit.model import loading
 
@@ -68,7 +68,7 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
     logits: how many logits are held at once (default: `packed_loss.MAX_LOGITS`).
     """
     examples = [example(n, supervised) for n in lengths]
-    batches = [packed_loss.pack(examples, share=False)
+    batches = [packed_batch.pack(examples, share=False)
                for _ in range(config.gradient_accumulation_steps)]
     return trace(shape, config, batches, device, attn, logits)
 
@@ -80,7 +80,7 @@ def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> di
             "labels": [-100] * unlabeled + [1] * (tokens - unlabeled)}
 
 
-def trace(shape, config, batches: list[packed_loss.PackedBatch], device: str = "cpu",
+def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None, whole: bool = False) -> Step:
     """As `step`, for batches of real examples. whole: the objective needs the loss of each token
     (`Forward.token_losses`), so all logits are kept."""
@@ -121,7 +121,7 @@ def _evaluation(refused, shape, config, examples, device):
         _materialize(model)
         _compute_type(model)
         forward = _forward(model, refused)
-        batch = _fake(packed_loss.pack(examples, share=False), mode, device)
+        batch = _fake(packed_batch.pack(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
             forward.loss_sum(batch)
@@ -320,9 +320,9 @@ class _NoOverflow(torch.amp.GradScaler):
 
 
 def _always_clip(params, max_norm, optimizer=None):
-    """`packed_loss.clip_` as it runs where the norm is above the limit."""
+    """`clipping.clip_` as it runs where the norm is above the limit."""
     params = [p for p in params if p.grad is not None]
-    norm = packed_loss.grad_norm(params)
+    norm = clipping.grad_norm(params)
     if max_norm:
         torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
     return norm

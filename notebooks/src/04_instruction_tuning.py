@@ -346,7 +346,7 @@ ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, t
 
 # %%
 from ftkit.data.encoding import prompts
-from ftkit.engine.packed_loss import generate
+from ftkit.engine.generation import generate
 
 space = tokenizer(" ", add_special_tokens=False)["input_ids"]
 longer = [p + space for p in prompts(test, tokenizer)]

@@ -96,7 +96,7 @@ marker = ft.predict("What loses more than half of the right answers?",
 marker
 
 # %%
-from ftkit.engine.packed_loss import generate
+from ftkit.engine.generation import generate
 from ftkit.evaluate.scoring import normal
 
 SEEDS = (0, 1, 2)

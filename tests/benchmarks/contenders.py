@@ -324,11 +324,12 @@ def generation(task):
     limit, eos = task["limit"], sorted(encoding.eos_ids(tokenizer, model))
     if task["who"] == "ftkit":
         from ftkit.engine import packed_loss
+        from ftkit.engine.generation import generate
 
         packed_loss.tune_malloc()
-        packed_loss.generate(model, prompts[:2], 2, eos)
+        generate(model, prompts[:2], 2, eos)
         clock = Clock()
-        made = packed_loss.generate(model, prompts, limit, eos)
+        made = generate(model, prompts, limit, eos)
     else:
         order = list(range(len(prompts)))
         if "sorted" in task["who"]:

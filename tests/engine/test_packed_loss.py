@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from ftkit.engine import packed_attention, packed_batch, packed_loss
+from ftkit.engine import (
+    attention_kernels,
+    clipping,
+    generation,
+    packed_attention,
+    packed_batch,
+    packed_loss,
+)
 from ftkit.model.checkpointing import checkpoint
 
 COMMON = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 131,
@@ -115,10 +122,10 @@ def assert_same(got: dict, want: dict, tolerance=1e-5):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_equal_those_of_transformers(name):
     model, batch = build(CONFIGS[name]), examples()
-    assert packed_loss.why_padded(model) is None
+    assert packed_attention.why_padded(model) is None
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
+    got = packed_loss.loss_sum(model, packed_batch.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
 
@@ -126,12 +133,12 @@ def test_loss_and_gradients_equal_those_of_transformers(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_cannot_be_flattened_is_named_and_gets_the_same_loss_padded(name, capsys):
     model, batch = build(REFUSED[name]), examples()
-    reason = packed_loss.why_padded(model)
+    reason = packed_attention.why_padded(model)
     assert name in reason
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
     for _ in range(2):
-        got = packed_loss.loss_sum(model, packed_loss.pack(batch))
+        got = packed_loss.loss_sum(model, packed_batch.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
     assert capsys.readouterr().err.count(reason) == 1
@@ -146,7 +153,7 @@ def test_padding_in_the_batch_changes_neither_loss_nor_gradients():
     mask = torch.tensor([[1] * len(e["labels"]) + [0] * (width - len(e["labels"]))
                          for e in batch])
     mean = model(**rows, attention_mask=mask).loss
-    flat = packed_loss.pack(batch)
+    flat = packed_batch.pack(batch)
     assert flat.supervised_tokens == int((rows["labels"][:, 1:] != -100).sum())
     assert flat.tokens == int(mask.sum())
     assert (packed_loss.loss_sum(model, flat) / flat.supervised_tokens).item() == pytest.approx(
@@ -155,9 +162,9 @@ def test_padding_in_the_batch_changes_neither_loss_nor_gradients():
 
 def test_a_packed_batch_equals_its_examples_one_by_one():
     model, batch = build(CONFIGS["llama, grouped heads, tied"]), examples()
-    packed = packed_loss.loss_sum(model, packed_loss.pack(batch))
+    packed = packed_loss.loss_sum(model, packed_batch.pack(batch))
     packed_gradients = gradients(model, packed)
-    single = sum(packed_loss.loss_sum(model, packed_loss.pack([e])) for e in batch)
+    single = sum(packed_loss.loss_sum(model, packed_batch.pack([e])) for e in batch)
     assert packed.item() == pytest.approx(single.item(), rel=1e-6)
     assert_same(packed_gradients, gradients(model, single))
 
@@ -165,7 +172,7 @@ def test_a_packed_batch_equals_its_examples_one_by_one():
 @pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window", "gpt-neox"])
 def test_what_examples_begin_with_is_computed_once_and_changes_nothing(name):
     model, batch = build(CONFIGS[name]), alike()
-    flat_batch = packed_loss.pack(batch)
+    flat_batch = packed_batch.pack(batch)
     assert len(flat_batch.input_ids) < 0.8 * flat_batch.tokens
     assert flat_batch.tokens == sum(len(e["input_ids"]) for e in batch)
     want = transformers_sum(model, batch)
@@ -173,7 +180,7 @@ def test_what_examples_begin_with_is_computed_once_and_changes_nothing(name):
     got = packed_loss.loss_sum(model, flat_batch)
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
-    apart = packed_loss.loss_sum(model, packed_loss.pack(batch, share=False))
+    apart = packed_loss.loss_sum(model, packed_batch.pack(batch, share=False))
     assert_same(gradients(model, apart), want_gradients)
     total, count = packed_loss.nll(model, batch)
     assert (total, count) == (pytest.approx(want.item(), rel=1e-5), flat_batch.supervised_tokens)
@@ -187,7 +194,7 @@ def test_with_dropout_every_example_is_computed_on_its_own(where, monkeypatch):
     monkeypatch.setattr(packed_loss, "hidden_states", lambda base, ids, *rest: rows.append(len(ids))
                         or packed_attention.hidden_states(base, ids, *rest))
     config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.1 * (where == "attention"))
-    model, batch = build(config).train(), packed_loss.pack(alike())
+    model, batch = build(config).train(), packed_batch.pack(alike())
     if where == "lora":
         model = peft.get_peft_model(model, peft.LoraConfig(
             r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], lora_dropout=0.1)).train()
@@ -200,14 +207,14 @@ def test_with_dropout_every_example_is_computed_on_its_own(where, monkeypatch):
 def test_a_token_sees_nothing_of_the_other_examples():
     model, (a, b) = build(CONFIGS["llama, untied"]), examples((20, 20))
     other = {"input_ids": b["input_ids"][::-1], "labels": [-100] * 20}
-    a_with_b = packed_loss.loss_sum(model, packed_loss.pack([a, {**b, "labels": [-100] * 20}]))
-    a_with_other = packed_loss.loss_sum(model, packed_loss.pack([a, other]))
+    a_with_b = packed_loss.loss_sum(model, packed_batch.pack([a, {**b, "labels": [-100] * 20}]))
+    a_with_other = packed_loss.loss_sum(model, packed_batch.pack([a, other]))
     assert a_with_b.item() == a_with_other.item()
 
 
 def test_loss_on_all_tokens_counts_every_token_but_the_first():
     batch = [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples()]
-    flat = packed_loss.pack(batch)
+    flat = packed_batch.pack(batch)
     assert flat.supervised_tokens == sum(len(e["labels"]) - 1 for e in batch)
     model = build(CONFIGS["gpt-neox"])
     assert packed_loss.loss_sum(model, flat).item() == pytest.approx(
@@ -218,10 +225,10 @@ def test_an_example_longer_than_the_matrix_product_path_goes_through_sdpa():
     config = transformers.MistralConfig(
         **LLAMA | {"max_position_embeddings": 1024}, sliding_window=100)
     model, batch = build(config), examples((700, 650, 30))
-    assert 700 > packed_batch.BMM_MAX_LENGTH > 30
+    assert 700 > attention_kernels.BMM_MAX_LENGTH > 30
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
+    got = packed_loss.loss_sum(model, packed_batch.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
 
@@ -261,11 +268,11 @@ def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, shar
                 *parts, attn_mask=seen, scale=scale, enable_gqa=enable_gqa)[0].transpose(0, 1))
         return torch.cat(out)
 
-    monkeypatch.setattr(packed_batch, "_varlen", lambda q: kernel)
+    monkeypatch.setattr(attention_kernels, "_varlen", lambda q: kernel)
     model, batch = build(CONFIGS[name]), alike()
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.pack(batch, share=share))
+    got = packed_loss.loss_sum(model, packed_batch.pack(batch, share=share))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
     assert set(calls) == {(6, 0) if "window" in name else (-1, 0)}
@@ -273,7 +280,7 @@ def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, shar
 
 def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():
     model = build(CONFIGS["llama, untied"])
-    flat = packed_loss.pack([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
+    flat = packed_batch.pack([{"input_ids": [5, 6, 7], "labels": [5, -100, -100]}])
     assert flat.supervised_tokens == 0  # nothing predicts a first token
     loss = packed_loss.loss_sum(model, flat)
     assert loss.item() == 0
@@ -281,7 +288,7 @@ def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():
 
 
 def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
-    model, flat = build(CONFIGS["llama, untied"]), packed_loss.pack(examples())
+    model, flat = build(CONFIGS["llama, untied"]), packed_batch.pack(examples())
     with torch.no_grad():
         exact = packed_loss.loss_sum(model, flat) / flat.supervised_tokens
         with torch.autocast("cpu", torch.bfloat16):
@@ -294,7 +301,7 @@ def test_bf16_autocast_stays_within_two_hundredths_of_fp32():
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    model, flat = build(CONFIGS["mistral, window"]).train(), packed_loss.pack(examples())
+    model, flat = build(CONFIGS["mistral, window"]).train(), packed_batch.pack(examples())
     want = gradients(model, packed_loss.loss_sum(model, flat))
     checkpoint(model)
     calls = []
@@ -316,10 +323,10 @@ def test_a_peft_model_gets_the_loss_and_gradients_of_its_own_forward(method):
         config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=targets,
                                  use_dora=method == "dora", init_lora_weights=False)
     model, batch = peft.get_peft_model(model, config), examples()
-    assert packed_loss.why_padded(model) is None
+    assert packed_attention.why_padded(model) is None
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
+    got = packed_loss.loss_sum(model, packed_batch.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients, 3e-5)
 
@@ -328,12 +335,12 @@ def test_prompt_tuning_is_refused_even_where_its_base_is_not():
     import peft
 
     base = build(CONFIGS["llama, untied"])
-    assert packed_loss.why_padded(base) is None
+    assert packed_attention.why_padded(base) is None
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     model = peft.get_peft_model(base, config)
     batch = [{**e, "labels": [-100, *e["labels"][1:]]} for e in examples()]
-    assert "virtual tokens" in packed_loss.why_padded(model)
-    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
+    assert "virtual tokens" in packed_attention.why_padded(model)
+    got = packed_loss.loss_sum(model, packed_batch.pack(batch))
     assert got.item() == pytest.approx(transformers_sum(model, batch).item(), rel=1e-5)
 
 
@@ -350,18 +357,18 @@ def test_four_bit_weights_train_adapters_as_in_their_own_forward(tmp_path):
     model, batch = peft.get_peft_model(model, peft.LoraConfig(
         r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"],
         init_lora_weights=False)), examples()
-    assert packed_loss.why_padded(model) is None
-    packed_loss.generate(model, [[5, 6, 7]], 3)  # must not spoil the gradients that follow
+    assert packed_attention.why_padded(model) is None
+    generation.generate(model, [[5, 6, 7]], 3)  # must not spoil the gradients that follow
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
-    got = packed_loss.loss_sum(model, packed_loss.pack(batch))
+    got = packed_loss.loss_sum(model, packed_batch.pack(batch))
     assert got.item() == pytest.approx(want.item(), rel=1e-4)
     assert_same(gradients(model, got), want_gradients, 1e-4)
 
 
 def test_two_models_in_two_threads_do_not_disturb_each_other():
     models = [build(CONFIGS[name]) for name in ("llama, untied", "mistral, window")]
-    batches = [packed_loss.pack(examples(seed=seed)) for seed in (1, 2)]
+    batches = [packed_batch.pack(examples(seed=seed)) for seed in (1, 2)]
     want = [packed_loss.loss_sum(m, b).item() for m, b in zip(models, batches, strict=True)]
     got = [[], []]
 
@@ -383,9 +390,9 @@ def test_a_switched_model_still_answers_ordinary_calls_and_is_switched_back():
     mask = torch.tensor([[0, 0] + [1] * 10])
     call = {"input_ids": ids, "attention_mask": mask}
     want, text = model(**call).logits, model.generate(**call, max_new_tokens=5, do_sample=False)
-    with packed_loss.fast_path(model):
+    with packed_attention.fast_path(model):
         assert model.config._attn_implementation == packed_attention.NAME
-        packed_loss.loss_sum(model, packed_loss.pack(examples()))
+        packed_loss.loss_sum(model, packed_batch.pack(examples()))
         torch.testing.assert_close(model(**call).logits, want)
         assert model.generate(**call, max_new_tokens=5, do_sample=False).equal(text)
     assert model.config._attn_implementation == "sdpa"
@@ -393,7 +400,7 @@ def test_a_switched_model_still_answers_ordinary_calls_and_is_switched_back():
 
 def test_the_switch_is_not_saved_with_the_model(tmp_path):
     model = build(CONFIGS["llama, untied"])
-    with packed_loss.fast_path(model):
+    with packed_attention.fast_path(model):
         model.save_pretrained(tmp_path)
     assert packed_attention.NAME not in (tmp_path / "config.json").read_text()
     assert transformers.LlamaForCausalLM.from_pretrained(
@@ -406,16 +413,16 @@ def test_training_mode_and_attention_survive_a_trial_an_evaluation_and_a_generat
     model.model.layers[1].eval()
     modes = [m.training for m in model.modules()]
     first = packed_loss.nll(model, examples())
-    made = packed_loss.generate(model, PROMPTS, 6)
+    made = generation.generate(model, PROMPTS, 6)
     assert packed_loss.nll(model, examples()) == first  # dropout was off
-    assert packed_loss.generate(model, PROMPTS, 6) == made
+    assert generation.generate(model, PROMPTS, 6) == made
     assert [m.training for m in model.modules()] == modes
     assert model.config._attn_implementation == "sdpa"
 
 
 def test_attention_dropout_is_at_work_in_training():
     config = transformers.LlamaConfig(**LLAMA, attention_dropout=0.5)
-    model, flat = build(config).train(), packed_loss.pack(examples())
+    model, flat = build(config).train(), packed_batch.pack(examples())
     assert packed_loss.loss_sum(model, flat).item() != packed_loss.loss_sum(model, flat).item()
 
 
@@ -458,30 +465,30 @@ ALIKE = [e["input_ids"] for e in alike(4)]
 def test_generation_gives_the_tokens_of_transformers(name):
     model = build(CONFIGS[name])
     want = hf_generate(model, PROMPTS, 14, [])
-    assert packed_loss.generate(model, PROMPTS, 14) == want
-    assert packed_loss.generate(model, PROMPTS, 14, slots=2) == want  # slots are refilled
-    assert packed_loss.generate(model, ALIKE, 5) == hf_generate(model, ALIKE, 5, [])
+    assert generation.generate(model, PROMPTS, 14) == want
+    assert generation.generate(model, PROMPTS, 14, slots=2) == want  # slots are refilled
+    assert generation.generate(model, ALIKE, 5) == hf_generate(model, ALIKE, 5, [])
 
 
 def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():
     model = build(CONFIGS["llama, untied"])
-    free = packed_loss.generate(model, PROMPTS, 14)
+    free = generation.generate(model, PROMPTS, 14)
     eos = [free[0][0], free[1][3], free[2][5]]
     want = hf_generate(model, PROMPTS, 14, eos)
     assert want[0] == free[0][:1]
     assert len({len(row) for row in want}) > 2
-    assert packed_loss.generate(model, PROMPTS, 14, eos) == want
-    assert packed_loss.generate(model, PROMPTS, 14, eos[1]) == hf_generate(
+    assert generation.generate(model, PROMPTS, 14, eos) == want
+    assert generation.generate(model, PROMPTS, 14, eos[1]) == hf_generate(
         model, PROMPTS, 14, eos[1:2]
     )
 
 
 def test_each_prompt_can_have_a_limit_of_its_own():
     model = build(CONFIGS["llama, untied"])
-    free = packed_loss.generate(model, PROMPTS, 9)
+    free = generation.generate(model, PROMPTS, 9)
     limits = [0, 9, 1, 3, 2, 9, 5, 4, 7]
     want = [row[:n] for row, n in zip(free, limits, strict=True)]
-    assert packed_loss.generate(model, PROMPTS, limits, slots=3) == want
+    assert generation.generate(model, PROMPTS, limits, slots=3) == want
 
 
 # The last is a Llama whose cache slides and whose attention does not: its text depends on padding.
@@ -489,7 +496,7 @@ def test_each_prompt_can_have_a_limit_of_its_own():
 def test_generation_of_a_refused_model_is_that_of_transformers(name):
     model = build(REFUSED[name])
     want = hf_generate(model, PROMPTS, 6, [7])
-    assert packed_loss.generate(model, PROMPTS, [6] * len(PROMPTS), [7]) == want
+    assert generation.generate(model, PROMPTS, [6] * len(PROMPTS), [7]) == want
 
 
 @pytest.mark.parametrize("config", [CONFIGS["llama, untied"], REFUSED["Bloom"]])
@@ -499,7 +506,7 @@ def test_generation_asks_nothing_that_the_caller_did_not(config):
     own = model.generation_config
     own.repetition_penalty, own.eos_token_id = 5.0, want[1][2]
     assert hf_generate(model, PROMPTS, 9, []) != want
-    assert packed_loss.generate(model, PROMPTS, 9) == want
+    assert generation.generate(model, PROMPTS, 9) == want
     assert model.generation_config is own and own.repetition_penalty == 5.0
 
 
@@ -507,26 +514,24 @@ def test_generation_from_a_peft_model_uses_its_adapter():
     import peft
 
     base = build(CONFIGS["llama, untied"])
-    plain = packed_loss.generate(base, PROMPTS, 6)
+    plain = generation.generate(base, PROMPTS, 6)
     model = peft.get_peft_model(base, peft.LoraConfig(
         r=4, task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False)).eval()
-    got = packed_loss.generate(model, PROMPTS, 6)
+    got = generation.generate(model, PROMPTS, 6)
     assert got != plain
     assert got == hf_generate(model, PROMPTS, 6, [])
 
 
 def test_generation_says_what_is_wrong_with_its_input():
     model = build(CONFIGS["llama, untied"])
-    assert packed_loss.generate(model, [], 5) == []
+    assert generation.generate(model, [], 5) == []
     with pytest.raises(ValueError, match="prompt 1 has no tokens"):
-        packed_loss.generate(model, [[5], []], 5)
+        generation.generate(model, [[5], []], 5)
     with pytest.raises(ValueError, match="2 values of max_new_tokens for 1 prompts"):
-        packed_loss.generate(model, [[5]], [5, 5])
+        generation.generate(model, [[5]], [5, 5])
 
 
 def test_the_slots_of_a_large_model_fit_in_memory():
-    from ftkit.engine import generation
-
     config = transformers.LlamaConfig(hidden_size=4096, num_hidden_layers=32,
                                       num_attention_heads=32, num_key_value_heads=8)
     with torch.device("meta"):
@@ -544,9 +549,9 @@ def test_the_norm_of_a_large_gradient_is_right():
     p = torch.nn.Parameter(torch.empty(2**26))
     p.grad = torch.empty_like(p).uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(0))
     want = sum(chunk.double().square().sum() for chunk in p.grad.split(2**20)).sqrt().item()
-    assert packed_loss.grad_norm([p]).item() == pytest.approx(want, rel=1e-5)
-    assert packed_loss.clip_([p], 2.0).item() == pytest.approx(want, rel=1e-5)
-    assert packed_loss.grad_norm([p]).item() == pytest.approx(2.0, rel=1e-5)
+    assert clipping.grad_norm([p]).item() == pytest.approx(want, rel=1e-5)
+    assert clipping.clip_([p], 2.0).item() == pytest.approx(want, rel=1e-5)
+    assert clipping.grad_norm([p]).item() == pytest.approx(2.0, rel=1e-5)
 
 
 def test_clipping_equals_that_of_torch():
@@ -559,7 +564,7 @@ def test_clipping_equals_that_of_torch():
     ours.append(torch.nn.Parameter(torch.zeros(3)))  # no gradient
     for limit in (1.0, 1e6):
         want = torch.nn.utils.clip_grad_norm_(theirs, limit)
-        torch.testing.assert_close(packed_loss.clip_(ours, limit), want)
+        torch.testing.assert_close(clipping.clip_(ours, limit), want)
         for a, b in zip(ours, theirs, strict=False):
             torch.testing.assert_close(a.grad, b.grad)
 
@@ -573,7 +578,7 @@ def test_a_fused_optimizer_that_clips_takes_the_steps_of_one_after_clipping(opti
         ours[0].grad = torch.randn(5000, 3) * size
         theirs[0].grad = ours[0].grad.clone()
         want = torch.nn.utils.clip_grad_norm_(theirs, 1.0)
-        torch.testing.assert_close(packed_loss.clip_(ours, 1.0, one), want)
+        torch.testing.assert_close(clipping.clip_(ours, 1.0, one), want)
         one.step()
         other.step()
         torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
@@ -583,14 +588,14 @@ def test_a_fused_optimizer_that_clips_takes_the_steps_of_one_after_clipping(opti
 def test_no_limit_leaves_gradients_alone(limit):
     p = torch.nn.Parameter(torch.zeros(3))
     p.grad = torch.tensor([3.0, 4.0, 0.0])
-    assert packed_loss.clip_([p], limit) == 5
+    assert clipping.clip_([p], limit) == 5
     assert p.grad.tolist() == [3, 4, 0]
 
 
 def test_a_gradient_that_is_not_a_number_is_told_in_the_norm():
     p = torch.nn.Parameter(torch.zeros(2))
     p.grad = torch.tensor([float("nan"), 1.0])
-    assert packed_loss.clip_([p], 1.0).isnan()
+    assert clipping.clip_([p], 1.0).isnan()
 
 
 def test_malloc_is_tuned_only_where_there_is_glibc():

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 import ftkit as ft
 from ftkit.data import encoding, mixing
-from ftkit.engine import loop, packed_loss
+from ftkit.engine import loop, packed_batch, packed_loss
 from ftkit.evaluate import perplexity
 from ftkit.experiment import preferences
 from ftkit.lessons import activations
@@ -100,7 +100,7 @@ def test_the_module_starts_a_where_peft_starts_it(tiny):
 
 def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):
     examples = [ft.encode(record, tiny[1]) for record in ft.records("tasks")[:6]]
-    flat = packed_loss.pack(examples)
+    flat = packed_batch.pack(examples)
     with torch.no_grad():
         ours = packed_loss.loss_sum(tiny[0], flat) / flat.supervised_tokens
         theirs = lesson("04", "sft_loss")["sft_loss"](tiny[0](**batch).logits, batch["labels"])

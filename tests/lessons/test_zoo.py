@@ -8,7 +8,7 @@ import torch
 
 from ftkit.base.formatting import mean_sd
 from ftkit.data import encoding
-from ftkit.engine import packed_loss
+from ftkit.engine import packed_batch, packed_loss
 from ftkit.evaluate import scoring
 from ftkit.lessons import progress_log
 from ftkit.lessons.bugs import pipeline
@@ -47,7 +47,7 @@ def test_the_losses_of_the_pipeline_are_those_of_the_fast_path(base):
     made = copy.deepcopy(model).requires_grad_(True).eval()
     loss = pipeline.accumulate(stages, made, batches)
     wanted = copy.deepcopy(model).requires_grad_(True).eval()
-    batch = packed_loss.pack(examples * 2)
+    batch = packed_batch.pack(examples * 2)
     theirs = packed_loss.loss_sum(wanted, batch) / batch.supervised_tokens
     theirs.backward()
     assert loss == pytest.approx(theirs.item(), rel=1e-5)

@@ -220,14 +220,14 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     """Against a real step on all records there are, whose storages are counted."""
     import torch
 
-    from ftkit.engine import loop, packed_loss
+    from ftkit.engine import loop, packed_batch
     from ftkit.experiment import preferences
     from ftkit.memory_use import preflight, simulate
 
     monkeypatch.setattr(
-        preferences.packed_loss,
+        preferences.packed_batch,
         "pack",  # as on a GPU: no token is shared
-        lambda *a, pack=packed_loss.pack, **k: pack(*a, **k | {"share": False}),
+        lambda *a, pack=packed_batch.pack, **k: pack(*a, **k | {"share": False}),
     )
     # drawn answers as long as they may be, and different
     monkeypatch.setattr(preferences.generation, "generate",

@@ -9,7 +9,7 @@ import torch
 import ftkit as ft
 from ftkit.base.config import LEARNING_RATES, METHODS, Config
 from ftkit.data import encoding
-from ftkit.engine import packed_loss
+from ftkit.engine import generation, packed_batch, packed_loss
 from ftkit.model import loading, peft_methods
 
 FAMILY = {
@@ -66,7 +66,7 @@ def test_loss_and_gradients_equal_the_plain_forward_of_peft(base, examples, name
     model = adapted(base[0], name)
     wanted, wanted_gradients = one_by_one(model, examples)
     model.zero_grad()
-    made = packed_loss.loss_sum(model, packed_loss.pack(examples))
+    made = packed_loss.loss_sum(model, packed_batch.pack(examples))
     made.backward()
     assert made.item() == pytest.approx(wanted, rel=1e-5)
     torch.testing.assert_close(gradients(model), wanted_gradients, rtol=1e-3, atol=1e-4)
@@ -85,7 +85,7 @@ def test_answers_are_what_repeated_forward_passes_give(base, name):
                 if ids[-1] == tokenizer.eos_token_id:
                     break
         wanted.append(ids[len(prompt):])
-    assert packed_loss.generate(model, prompts, 8, tokenizer.eos_token_id) == wanted
+    assert generation.generate(model, prompts, 8, tokenizer.eos_token_id) == wanted
 
 
 @each

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ftkit.base.config import Config
 from ftkit.data import encoding, schema
-from ftkit.engine import loop, packed_loss
+from ftkit.engine import loop, packed_batch, packed_loss
 from ftkit.interview.proofs.lora import adapted, base, encode, gradients, norm, trainable
 from ftkit.interview.proofs.registry import Evidence, proof, register
 
@@ -238,9 +238,9 @@ def pack_use():
 @proof
 def pack_exact():
     model, batch = trainable(), examples(8)
-    packed = gradients(model, packed_loss.loss_sum(model, packed_loss.pack(batch)))
+    packed = gradients(model, packed_loss.loss_sum(model, packed_batch.pack(batch)))
     return cosine(packed, gradients(model, sum(
-        packed_loss.loss_sum(model, packed_loss.pack([e])) for e in batch)))
+        packed_loss.loss_sum(model, packed_batch.pack([e])) for e in batch)))
 
 
 @proof
@@ -252,7 +252,7 @@ def pack_leak():
     joined = {key: hidden[key] + second[key] for key in ("input_ids", "labels")}
     model = base()[0]
     alone = loss_on(model, [second])
-    packed = packed_loss.loss_sum(model, packed_loss.pack([hidden, second])).detach()
+    packed = packed_loss.loss_sum(model, packed_batch.pack([hidden, second])).detach()
     return (abs(loss_on(model, [joined]) - alone),
             abs(float(packed) / supervised([second]) - alone))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from ftkit.base.errors import UserError
-from ftkit.engine import packed_loss
+from ftkit.engine import packed_batch, packed_loss
 
 
 def to_bf16(x: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
@@ -48,7 +48,7 @@ def train_rounded(model, examples: list[dict], order, learning_rate: float, roun
     optimizer = torch.optim.AdamW(params, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
     for indices in order:
-        batch = packed_loss.pack([examples[i] for i in indices])
+        batch = packed_batch.pack([examples[i] for i in indices])
         loss = packed_loss.loss_sum(model, batch) / batch.supervised_tokens
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)

@@ -1,0 +1,189 @@
+"""Causal attention inside each sequence of a packed row, without a mask over the whole row.
+
+    packed.layout.attend(q, k, v, scale, window, dropout)     called by each attention layer
+
+On CPU neighbors of similar length are padded to one length and take two matrix multiplications, or
+SDPA where they are long. On a GPU in half precision torch's varlen attention reads the whole row.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+MAX_WASTED_SCORES = 1024  # attention scores that padding may waste before a group is split
+# Longer sequences use SDPA, which keeps no attention scores for the backward pass.
+BMM_MAX_LENGTH = 512
+
+
+@dataclass
+class Layout:
+    """How a packed row of T tokens divides into sequences: their `lengths`, longest first.
+
+    row_index: the index in the row of each token of each sequence, one sequence after the other;
+    None when the sequences simply follow each other. keep: called with keys and values (KV, sum
+    of lengths, D) and the number of each layer. bmm_max_length: longest sequence whose attention
+    is two plain matrix multiplications (on CPU); longer ones use SDPA.
+    """
+
+    lengths: list[int]
+    row_index: torch.Tensor | None = None
+    keep: Callable | None = None
+    bmm_max_length: int = BMM_MAX_LENGTH
+    cache: dict = field(default_factory=dict, repr=False)  # masks and indices, per device
+    windows: set = field(default_factory=set, repr=False)  # of the layers: None or a width
+
+    @functools.cached_property
+    def groups(self) -> list[tuple[int, int]]:
+        """Runs of neighbors that attention pads to one length: (how many, longest)."""
+        groups: list[tuple[int, int]] = []
+        for n in self.lengths:
+            if groups and 0 <= groups[-1][1] ** 2 - n**2 <= MAX_WASTED_SCORES:
+                groups[-1] = (groups[-1][0] + 1, groups[-1][1])
+            else:
+                groups.append((1, n))
+        return groups
+
+    def remember(self, key, make):
+        """`make()`, computed once for all layers."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+    def attend(self, q, k, v, scale, window, dropout, layer=None):
+        """Causal attention inside each sequence.
+
+        q: (H, T, D), k and v: (KV, T, D) with KV dividing H; returns (T, H, D). A `window` of w
+        lets a token see itself and w - 1 tokens before it.
+        """
+        self.windows.add(window)
+        heads, tokens, _ = q.shape
+        kv, device = k.shape[0], q.device
+        if self.keep:
+            rows = self.remember(("rows", device), lambda: _to(self.row_index, device))
+            self.keep(*((k, v) if rows is None else (k[:, rows], v[:, rows])), layer)
+        varlen = _varlen(q) if not dropout else None
+        index, home = self.remember(
+            ("index", device, varlen is None),
+            lambda: [_to(x, device) for x in self._index(tokens, varlen is None)])
+        # (KV, T, share * D): the query heads of one key head side by side, so that one index or
+        # view along the tokens brings a group into the shape of a batched matrix multiplication.
+        q = q.transpose(0, 1).reshape(tokens, kv, -1).transpose(0, 1)
+        if index is not None:
+            q, k, v = (x.index_select(1, index) for x in (q, k, v))
+        if varlen:
+            out = _varlen_attention(varlen, self, q, k, v, heads // kv, scale, window)
+        else:
+            sizes = [count * longest for count, longest in self.groups]
+            parts = []
+            split = (x.split(sizes, 1) for x in (q, k, v))
+            for (count, longest), q_part, k_part, v_part in zip(self.groups, *split, strict=True):
+                small = longest <= self.bmm_max_length and device.type == "cpu"
+                parts.append((_bmm_attention if small else _sdpa_attention)(
+                    self, q_part, k_part, v_part, count, longest, heads // kv, scale, window,
+                    dropout))
+            out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        out = out.transpose(0, 1)
+        return (out if home is None else out.index_select(0, home)).reshape(tokens, heads, -1)
+
+    def _index(self, tokens: int, pad: bool):
+        """Indices that gather the row into sequences, padded or not, and those that scatter their
+        tokens back; None, None where both would change nothing.
+
+        A shorter sequence is padded with its first token, which the causal mask hides from every
+        real one. A token that several sequences share is taken back from any of them.
+        """
+        row_index = range(tokens) if self.row_index is None else self.row_index.tolist()
+        index, home, start, lengths = [], [0] * tokens, 0, iter(self.lengths)
+        for count, longest in self.groups:
+            for n in itertools.islice(lengths, count):
+                sequence = row_index[start : start + n]
+                for i, row in enumerate(sequence, len(index)):
+                    home[row] = i
+                index += sequence
+                index += [sequence[0]] * (longest - n if pad else 0)
+                start += n
+        if index == list(range(tokens)):
+            return None, None
+        return torch.tensor(index), torch.tensor(home)
+
+
+def _to(x, device):
+    return None if x is None else x.to(device)
+
+
+def _mask(length, window, device):
+    """(L, L) bool: which keys a query may see; a sliding window of w sees itself and w - 1 more."""
+    i = torch.arange(length, device=device)
+    seen = i[:, None] >= i
+    return seen if window is None else seen & (i[:, None] - i < window)
+
+
+def _bmm_attention(layout, q, k, v, count, length, share, scale, window, dropout):
+    """Two matrix multiplications: on CPU faster than SDPA, whose bf16 backward is four times
+    slower."""
+    kv, dim = k.shape[0], k.shape[-1]
+    q = q.reshape(kv * count, length * share, dim)
+    k, v = k.reshape(kv * count, length, dim), v.reshape(kv * count, length, -1)
+
+    def make():
+        hidden = torch.zeros(length, length, dtype=q.dtype)
+        hidden.masked_fill_(~_mask(length, window, q.device), float("-inf"))
+        return hidden.repeat_interleave(share, 0)
+
+    bias = layout.remember(("bias", length, share, window, q.dtype), make)
+    # Softmax in fp32, as transformers' eager attention; in bf16 it is also three times slower.
+    weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+    weights = weights.softmax(-1, dtype=torch.float32).to(q.dtype)
+    weights = F.dropout(weights, dropout) if dropout else weights
+    return torch.bmm(weights, v).view(kv, count * length, -1)
+
+
+def _sdpa_attention(layout, q, k, v, count, length, share, scale, window, dropout):
+    kv, dim = k.shape[0], k.shape[-1]
+    q = q.reshape(kv, count, length, share, dim).permute(1, 0, 3, 2, 4).flatten(1, 2)
+    k, v = (x.reshape(kv, count, length, x.shape[-1]).transpose(0, 1) for x in (k, v))
+    window = None if window is None or window >= length else window
+    mask = None if window is None else layout.remember(
+        ("mask", length, window, q.device), lambda: _mask(length, window, q.device))
+    out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None,
+                                         scale=scale, enable_gqa=share > 1)
+    out = out.unflatten(1, (kv, share)).permute(1, 0, 3, 2, 4)  # (KV, count, L, share, D)
+    return out.reshape(kv, count * length, -1)
+
+
+@functools.cache
+def _varlen_function():
+    """torch's varlen attention, where this torch has one that knows windows and shared heads."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = inspect.signature(varlen_attn).parameters
+    return varlen_attn if {"window_size", "enable_gqa", "scale"} <= set(known) else None
+
+
+def _varlen(q):
+    """It needs a GPU and half precision."""
+    half = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+    return _varlen_function() if half else None
+
+
+def _varlen_attention(varlen, layout, q, k, v, share, scale, window):
+    def make():
+        ends = torch.tensor([0, *layout.lengths]).cumsum(0)
+        return ends.to(device=q.device, dtype=torch.int32), max(layout.lengths)
+
+    ends, longest = layout.remember(("ends", q.device), make)
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (tokens, KV, ...)
+    tokens, kv, dim = k.shape
+    left = -1 if window is None else window - 1
+    out = varlen(q.reshape(tokens, kv * share, dim), k, v, ends, ends, longest, longest,
+                 scale=scale, window_size=(left, 0), enable_gqa=share > 1)
+    return out.reshape(tokens, kv, -1).transpose(0, 1)

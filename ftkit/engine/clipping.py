@@ -1,0 +1,54 @@
+"""The norm of all gradients, and gradient clipping.
+
+    norm = clip_(params, max_norm, optimizer=None)      the norm before clipping, a tensor
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def grad_norm(params) -> torch.Tensor:
+    """Euclidean norm of all gradients, a 0-d fp32 tensor; no sync with the device.
+
+    Large CPU tensors are summed in rows of 4,096: `torch.nn.utils.get_total_norm`, which adds up
+    a tensor in one go in fp32, is 1.4 % off on 134 million elements.
+    """
+    norms = []
+    for grad in (p.grad for p in params):
+        if grad is None:
+            continue
+        flat = grad.detach().reshape(-1)
+        whole = flat.numel() // 4096 * 4096
+        parts = [flat[:whole].view(-1, 4096), flat[whole:]]
+        norms += [torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).reshape(-1)
+                  for x in parts if x.numel()]
+    return torch.linalg.vector_norm(torch.cat(norms)) if norms else torch.zeros(())
+
+
+def needs_clipping(norm: torch.Tensor, max_norm: float | None) -> bool:
+    """Whether gradients of this norm must be scaled down. True for nan, which then reaches the
+    weights as it does with `torch.nn.utils.clip_grad_norm_`, and always on a GPU, where reading
+    the number would wait for the device (the factor there is at most 1)."""
+    if not max_norm:
+        return False
+    return norm.device.type != "cpu" or not bool(norm <= max_norm)
+
+
+def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
+    """Scale gradients in place so that their norm is at most `max_norm` (0 or None: leave them).
+
+    Returns the norm before. Like `torch.nn.utils.clip_grad_norm_`, but exact on large CPU tensors.
+    optimizer: one of torch's fused ones. Their kernels divide each gradient by the tensor
+    `optimizer.grad_scale` where there is one (torch/optim/adam.py and sgd.py pass it on;
+    aten/src/ATen/native/cpu/FusedAdamKernel.cpp divides), which saves a pass over all gradients.
+    The caller sets `grad_scale` back to None after the step.
+    """
+    params = [p for p in params if p.grad is not None]
+    norm = grad_norm(params)
+    clips = needs_clipping(norm, max_norm)
+    if optimizer is not None:
+        optimizer.grad_scale = (norm + 1e-6) / max_norm if clips else None
+    elif clips:
+        torch.nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+    return norm

@@ -1,7 +1,7 @@
 """ftkit: learn to fine-tune language models by doing it.
 
 The names below are the whole public surface, in the order the data flows. They are imported when
-first used, so that `import ftkit` costs nothing beside the work that follows it.
+first used, so that `import ftkit` costs little compared with the work that follows it.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _memory_left() -> int:
 
 
 def _read(path: str) -> str:
-    """The text of a file of the kernel; empty where there is none."""
+    """The text of a file of the kernel; empty where none exists."""
     try:
         return (SYSTEM / path).read_text(encoding="utf-8")
     except OSError:

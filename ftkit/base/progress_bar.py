@@ -72,7 +72,7 @@ class _Redrawn(tqdm):
 class _Lines(_Redrawn):
     @staticmethod
     def status_printer(file):
-        """In a log, a line for each state in place of one line that is redrawn."""
+        """In a log, a line for each state instead of one line that is redrawn."""
         def print_status(text):
             file.write(text + "\n")
             getattr(file, "flush", lambda: None)()

@@ -24,7 +24,7 @@ def mute_known_noise():
 
 
 def mute_for_commands():
-    """For the whole process of a command: what libraries tell their developers. Call it before
+    """For the whole process of a command: what libraries print for their developers. Call it before
     transformers is imported; a TRANSFORMERS_VERBOSITY that the user set stays."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore", FutureWarning)

@@ -22,7 +22,7 @@ KNOWN = {"chat": {"messages"}, "text": {"text"},
 LABELS = {"task", "domain", "ability", "id", "source", "category"}  # carried along, never read
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # the marks of text decoded by the wrong table
-CHUNK = 512  # records that are tokenised together
+CHUNK = 512  # records that are tokenized together
 
 
 def check(path, tokenizer=None, max_length: int | None = None, against=None) -> dict:
@@ -187,7 +187,7 @@ class _Audit:
 
 
 def _texts(record: dict, kind: str):
-    """(field, text) of everything that is tokenised."""
+    """(field, text) of everything that is tokenized."""
     if kind == "chat":
         for i, message in enumerate(record["messages"]):
             yield f"messages[{i}].content", message["content"]
@@ -204,7 +204,7 @@ def _spread(values) -> dict:
 class _Near:
     """Finds rows that share most of their three-word shingles, in nearly linear time.
 
-    MinHash: the share of equal minima under 64 random hashes estimates the Jaccard similarity of
+    MinHash: the fraction of equal minima under 64 random hashes estimates the Jaccard similarity of
     two sets of shingles (Broder 1997); 16 bits of each minimum are enough (Li and König 2010).
     Only rows that agree on all 4 minima of one of 16 bands are compared, which a pair of
     similarity 0.8 does with probability 1 - (1 - 0.8^4)^16 > 0.999. Case, punctuation and white

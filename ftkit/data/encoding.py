@@ -4,7 +4,7 @@ An example is {"input_ids": [...], "labels": [...]}, two lists of the same lengt
 id itself if the token is trained on and -100 if not; the shift by one is the model's.
 
 The mask is right by construction. A record is rendered to segments of text, each with or without
-loss, and each segment is tokenised by itself, so the ids before an answer are the very ids that
+loss, and each segment is tokenized by itself, so the ids before an answer are the very ids that
 the model is given when it has to answer.
 
     coded = encode_all(records("translation"), tokenizer); show_batch(coded.examples[:2], tokenizer)
@@ -204,7 +204,7 @@ def encode(
     record: dict, tokenizer, max_length: int | None = None, loss_on: str = "response",
     template: str | None = None,
 ) -> dict | None:
-    """One record as an example; None if max_length leaves no token that carries loss."""
+    """One record as an example; None if max_length leaves no token that is trained on."""
     examples = encode_all([record], tokenizer, max_length, loss_on, template, "skip").examples
     return examples[0] if examples else None
 

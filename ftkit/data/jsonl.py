@@ -151,7 +151,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _parse(line: bytes) -> dict:
-    """The object on one line; ValueError with a readable message if there is none."""
+    """The object on one line; ValueError with a readable message if none exists."""
     try:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:

@@ -153,7 +153,7 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
 
 def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
     """What is wrong with a text field. optional: it may be missing or empty."""
-    expected = 'expected a string ("" if there is none)' if optional else (
+    expected = 'expected a string ("" if none exists)' if optional else (
         "expected a non-empty string")
     if name not in record:
         if optional:

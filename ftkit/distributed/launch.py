@@ -5,7 +5,7 @@ what each holds and sends; or write the same run as a script for `torchrun` on a
     ranks.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
     ranks.export(lab, config, "my-run")                  # then: torchrun ... my-run/train.py
 
-What a rank does stands in `standalone.py`, which is the exported script: torch alone.
+What a rank does is in `train_script.py`, which is the exported script: torch alone.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class RankRun:
             "traffic_per_rank": self.traffic}
 
     def table(self) -> Table:
-        """Measured bytes of each rank beside the formula."""
+        """Measured bytes of each rank next to the formula."""
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
                 for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
         wanted = {part: round(size) for part, size in self.formula().items()}
@@ -138,7 +138,7 @@ def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple =
     zero: 0 (DDP), 1 (ZeroRedundancyOptimizer), 2 or 3 (FSDP2) gives a RankRun; several give a
     dict stage → RankRun. engine: "torch" or "deepspeed" (stages 1 to 3). On GPUs (nccl) where
     there is one for each rank, else on the CPU (gloo). port: where ranks meet; by default any
-    that is free. timeout: seconds. Raises ValueError for what cannot be asked, RankDied with the
+    that is free. timeout: seconds. Raises UserError for what cannot be asked, RankDied with the
     rank's own last words when one dies; no process is left behind either way.
     """
     stages = zero if isinstance(zero, tuple | list) else (zero,)
@@ -158,10 +158,10 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
     """Write an Experiment and a Config as a folder that trains without ftkit, under torchrun.
 
     It holds train.py (plain torch: DDP, ZeroRedundancyOptimizer, FSDP2 or DeepSpeed), the model,
-    the tokenised records and the plan of batches and learning rates, so that any number of ranks
+    the tokenized records and the plan of batches and learning rates, so that any number of ranks
     gives the curve that `lab.run(config)` gives. ranks: the script then refuses another number.
-    accelerate.yaml is for `accelerate launch --config_file`, in place of torchrun.
-    Raises ValueError for a folder in use and for a Config that the script cannot follow.
+    accelerate.yaml is for `accelerate launch --config_file`, instead of torchrun.
+    Raises UserError for a folder in use and for a Config that the script cannot follow.
     """
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -228,7 +228,7 @@ def _write(lab, config, folder, ranks, copy, **changes):
         torch.manual_seed(config.seed)
         prepared = lab.encode(tokenizer, config)
         model = loading.adapt(model, config)
-    rounding.tipping(model, config)
+    rounding.rounding_note(model, config)
     if config.method != "full":
         with quiet.no_progress_bars():
             model.save_pretrained(folder / "adapter")
@@ -296,7 +296,7 @@ def start(folder: str | Path, ranks: int, *words_: str, port: int | None = None,
     """Run `script` on `ranks` processes of this machine and wait for all of them.
 
     They get the environment that torchrun gives (RANK, WORLD_SIZE, MASTER_PORT ...). The first to
-    fail, an interrupt or the timeout stops all. Raises ValueError for a port that is taken.
+    fail, an interrupt or the timeout stops all. Raises UserError for a port that is taken.
     """
     chosen = port if port is not None else ports.free_port()
     if port is not None and not ports.is_free(port):

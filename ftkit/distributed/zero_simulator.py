@@ -48,7 +48,7 @@ def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, l
 
 
 class IllegalMove(ValueError):
-    """What a rank was told to do needs something that it does not hold."""
+    """An operation of a rank needs something that the rank does not hold."""
 
 
 @dataclasses.dataclass

@@ -33,7 +33,7 @@ PREFILL_TOKENS = 4096  # prompt tokens in one forward pass
 class Slots:
     """Keys and values of the live sequences, in the first rows of (slots, KV, room, D) per layer.
 
-    Handed to the attention function in place of a `Layout` it lets one new token per sequence
+    Handed to the attention function instead of a `Layout` it lets one new token per sequence
     see all that came before it.
     """
 

@@ -27,7 +27,7 @@ DEMONSTRATION = (
 
 def load(name: str, limit: int | None = None) -> list[dict]:
     """The rows of `data_samples/abilities/<name>.jsonl`: english, knowledge, multiple_choice or
-    instructions. limit: only so many, evenly spaced over the file."""
+    instructions. limit: only this many, evenly spaced over the file."""
     path = machine.share("data_samples") / "abilities" / f"{name}.jsonl"
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     if limit is None or limit >= len(rows):

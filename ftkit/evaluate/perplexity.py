@@ -33,7 +33,7 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     at once, that start included; by default its context. stride: how far the window moves; each
     token is scored in the first window that reaches it, so with a stride of s it has at least
     window - s tokens before it, apart from the beginning of the text. Default: window - 1, which
-    lets windows share one token only and is the cheapest. Raises ValueError for a stride that
+    lets windows share one token only and is the cheapest. Raises UserError for a stride that
     would leave tokens out.
     """
     import torch
@@ -85,7 +85,7 @@ def mean_of_texts(scores: list[Score]) -> float:
 
 
 def of_mean_losses(scores: list[Score]) -> float:
-    """exp of the mean of the texts' mean losses: a short text weighs as much as a long one."""
+    """exp of the mean of the texts' mean losses: a short text counts as much as a long one."""
     return math.exp(sum(s.total / len(s.nll) for s in scores) / len(scores))
 
 

@@ -64,8 +64,8 @@ class Comparison:
 
     `.differs`: name → the values, one per group, of everything that is not the same.
     `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
-    cause. `.separating`: Config strings of runs that would tell several causes apart. `.pairs`
-    has the same for each group after the first. Draws itself; `.text` is the verdict in words.
+    cause. `.separating`: Config strings of runs that would separate several causes. `.pairs`
+    has the same for each group after the first. Draws itself; `.text` is the verdict as text.
     """
 
     def __init__(self, groups, names):
@@ -172,7 +172,7 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
     `a`. Two runs of one config from the store are not joined by themselves, except where that
     adds seeds to a single Run. repeat: run each config until it has this many seeds. lab: the
     Experiment for these runs, where the Runs came from the store.
-    Raises ValueError for a list that mixes configs, or no runs.
+    Raises UserError for a list that mixes configs, or no runs.
     """
     groups, names = [], []
     for place, given in enumerate((a, b, *more)):
@@ -222,7 +222,7 @@ def _verdict(a, b, cause, differs, effects, left, right) -> str:
         return text + (" Without two seeds or more of each the noise of the seed is not known, "
                        "so this may be chance: `.repeat(3)` runs both with three seeds.")
     if effects and not any(e.clear for e in effects):
-        text += " None of it stands out from the noise of the seeds."
+        text += " None of it is larger than the noise of the seeds."
     return text
 
 

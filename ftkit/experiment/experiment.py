@@ -165,7 +165,7 @@ class Experiment:
                   predicted_memory_bytes=predicted, model=model, tokenizer=tokenizer,
                   experiment=self, machine=machine.describe(), versions=machine.versions())
         run.trainable_parameters, run.total_parameters = loading.count(model)
-        if note := rounding.tipping(model, config):
+        if note := rounding.rounding_note(model, config):
             run.notes.append(note)
         return run, prepared
 

@@ -103,7 +103,7 @@ def differences(a, b) -> dict:
 
 
 def separating(a, b, differs) -> list[str]:
-    """Configs of runs that would tell the causes apart: for each field that differs, a's config
+    """Configs of runs that would separate the causes: for each field that differs, a's config
     with b's value of it; where the data or the model differs too, a's config there."""
     base, other = a[0].config, b[0].config
     fields = [n for n in differs if n in Config.__dataclass_fields__]

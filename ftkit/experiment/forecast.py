@@ -44,7 +44,7 @@ class Facts:
 
 @dataclasses.dataclass
 class Memory:
-    """bytes: peak of the tensors of one step, None where it cannot be told. refused: why the run
+    """bytes: peak of the tensors of one step, None where it is unknown. refused: why the run
     will not start because it does not fit, else empty."""
 
     bytes: int | None = None

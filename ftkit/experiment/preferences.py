@@ -1,4 +1,4 @@
-"""After the instructions: DPO from pairs, GRPO from a reward, and what tells whether they help.
+"""After the instructions: DPO from pairs, GRPO from a reward, and what shows whether they help.
 
     lab = preferences.DPO(model=(sft.model, sft.tokenizer), data="preferences")
     lab.run(beta=0.1)                     a Run: accuracy, margin, chosen, rejected in each row
@@ -53,7 +53,7 @@ def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
-    """The loss of Rafailov et al. 2023 and what to watch beside it.
+    """The loss of Rafailov et al. 2023 and what to watch with it.
 
     policy, reference: (2, pairs), the summed log-probabilities of the chosen and of the rejected
     answers. margin is the difference of the implicit rewards, beta · log(policy / reference).
@@ -274,8 +274,8 @@ class GRPO(_Steps):
     """An Experiment with a reward; runs take a GRPOConfig.
 
     reward: a function of an answer (text) and its record that gives a number. Its rows have the
-    mean reward, the share of dead groups (all rewards equal, so no gradient), the mean length of
-    an answer in tokens, the share of clipped tokens, and with beta the KL to the reference in
+    mean reward, the fraction of dead groups (all rewards equal, so no gradient), the mean length of
+    an answer in tokens, the fraction of clipped tokens, and with beta the KL to the reference in
     nats per answer. `loss` is no measure of success: it starts near 0 in every batch.
     """
 

@@ -2,7 +2,7 @@
 
     run.json      written at the start: all of the Run but its rows
     rows.jsonl    a line after each step
-    result.json   written at the end, in place of run.json
+    result.json   written at the end, instead of run.json
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def list_runs() -> list[Run]:
 
 
 def load_run(id: str) -> Run:
-    """One stored run by its id or an unambiguous beginning of it; UserError if there is none."""
+    """One stored run by its id or an unambiguous beginning of it; UserError if none exists."""
     matches = [name for name in ids() if name == id] or [
         name for name in ids() if id and name.startswith(id)]
     if len(matches) != 1:

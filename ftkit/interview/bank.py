@@ -101,7 +101,7 @@ def questions(level: Names = None, topic: Names = None) -> list[Question]:
 
 
 def find(id: str) -> Question:
-    """The question with this id; UserError with the nearest ids if there is none."""
+    """The question with this id; UserError with the nearest ids if none exists."""
     for question in everything():
         if question.id == id:
             return question

@@ -85,7 +85,7 @@ class Session:
 
     @property
     def unit(self) -> str:
-        """The unit of the number that the card asks for; empty if there is none."""
+        """The unit of the number that the card asks for; empty if none exists."""
         return self.number["unit"] if self.number else ""
 
     def number_prompt(self) -> str:

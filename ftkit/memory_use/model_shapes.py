@@ -77,7 +77,7 @@ def shape(model):
     """The transformers config of a model, without its weights.
 
     model: tiny, smollm2, a known hub id or its short name, a folder, a config.json, a dict with
-    the content of one, or a transformers config. Raises ValueError in words.
+    the content of one, or a transformers config. Raises UserError with the reason.
     """
     import transformers
 

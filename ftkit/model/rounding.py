@@ -20,7 +20,7 @@ def spacing(x, dtype: torch.dtype) -> torch.Tensor:
 
 
 def halfway(weights, dtype: torch.dtype) -> float:
-    """Share of the numbers in the tensors that lie exactly half way between two of `dtype`, where
+    """Fraction of the numbers in the tensors that are exactly halfway between two of `dtype`, where
     the smallest update decides how they are rounded; of many numbers about 100,000 are looked at.
     """
     import torch
@@ -31,28 +31,29 @@ def halfway(weights, dtype: torch.dtype) -> float:
     return (some / spacing(some, dtype) % 1 == 0.5).double().mean().item()
 
 
-HALFWAY = 0.01  # share of such weights that is told; of weights in fp32 it is 1 in 65,536
+HALFWAY = 0.01  # fraction of such weights that is reported; of fp32 weights it is 1 in 65,536
 
 
-def tipping(model, config) -> str | None:
-    """A note where many weights lie so that the loss of a run falls at any learning rate; also
-    told on stderr, once a process."""
+def rounding_note(model, config) -> str | None:
+    """A warning where so many weights are halfway between two numbers of the compute precision
+    that the loss of a run falls at any learning rate; None otherwise. Also printed, once."""
     import torch
 
     kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)
     if config.method != "full" or kind is None:
         return None
-    share = halfway(model.parameters(), getattr(torch, kind))
-    if share < HALFWAY:
+    fraction = halfway(model.parameters(), getattr(torch, kind))
+    if fraction < HALFWAY:
         return None
-    note = (f"{share:.0%} of the weights lie exactly half way between two numbers of "
+    note = (f"{fraction:.0%} of the weights are exactly halfway between two numbers of "
             f"{config.precision}, as in models stored in fp16 or dequantized. The smallest update "
-            f"tips them over, so the {config.precision} loss falls at any learning rate; take "
-            "precision fp32, or a copy of the model from `ftkit export FOLDER COPY --dtype bf16`")
-    _tell(note)
+            f"rounds them to a neighbor value, so the {config.precision} loss falls at any "
+            "learning rate; take precision fp32, or a copy of the model from "
+            "`ftkit export FOLDER COPY --dtype bf16`")
+    _print_once(note)
     return note
 
 
-@functools.cache  # once, however many runs of a sweep say it
-def _tell(note: str):
+@functools.cache  # once, however many runs of a sweep find it
+def _print_once(note: str):
     print(f"ftkit: {note}", file=sys.stderr)

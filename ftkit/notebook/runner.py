@@ -98,7 +98,7 @@ class Runner:
         self.current: BackgroundTask | None = None
 
     def submit(self, task: BackgroundTask):
-        """Put a task at the end of the queue, and start the thread if there is none."""
+        """Put a task at the end of the queue, and start the thread if none exists."""
         kernel.on_interrupt(self.stop)
         with self._changed:
             self._queue.append(task)

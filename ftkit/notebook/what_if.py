@@ -235,7 +235,7 @@ class WhatIf:
         runner.RUNNER.submit(runner.BackgroundTask(function, forecast, task_changed))
 
     def _finished_run(self, config):
-        """A finished run of `config`, from this panel or the store; None if there is none."""
+        """A finished run of `config`, from this panel or the store; None if none exists."""
         stored = self.forecast.recall(config)
         return stored and next((run for run in self.runs if run.id == stored.id), stored)
 

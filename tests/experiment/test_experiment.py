@@ -56,16 +56,16 @@ def test_weights_that_the_smallest_update_tips_over_are_told(tmp_path, capsys):
     assert told[0].change("val_loss") < -0.1
     assert told[0].notes == told[1].notes and told[0].notes[0].startswith("12% of the weights")
     assert told[0].notes[0].split(".")[0] in told[0]._repr_html_()
-    assert capsys.readouterr().err.count("half way between two numbers of bf16") == 1
-    rounding._tell.cache_clear()
+    assert capsys.readouterr().err.count("halfway between two numbers of bf16") == 1
+    rounding._print_once.cache_clear()
     launch.export(lab, ft.Config(precision="bf16"), tmp_path / "ranks")
-    assert "half way" in capsys.readouterr().err
+    assert "halfway" in capsys.readouterr().err
     rounded = ft.Experiment(str(tmp_path / "rounded"), RECORDS, val=RECORDS, probes=())
     silent = [rounded.run(precision="bf16", **once), lab.run(precision="fp32", **once),
               lab.run(method="lora", precision="bf16", **once)]
     for other in silent:
         assert other.notes == [] and abs(other.change("val_loss")) < 0.03
-    assert "half way" not in capsys.readouterr().err
+    assert "halfway" not in capsys.readouterr().err
 
 
 def test_a_run_interrupted_at_step_k_has_exactly_its_first_k_rows(lab, home):

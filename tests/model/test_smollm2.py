@@ -34,7 +34,7 @@ def test_smollm2_is_there_whole_and_says_where_it_came_from(smollm2_home, monkey
 
 
 def test_a_step_of_nearly_nothing_leaves_the_bf16_loss_where_it_was(smollm2_home, monkeypatch):
-    """Weights half way between two numbers of bf16 would tip over, and the loss would fall."""
+    """Weights halfway between two numbers of bf16 would tip over, and the loss would fall."""
     import torch
 
     from ftkit.data import schema

@@ -57,7 +57,7 @@ def no_role_marker(record, tokenizer):
 
 
 @_bug("tokenize", "double BOS",
-      "tokenise what the template has rendered with add_special_tokens=False")
+      "tokenize what the template has rendered with add_special_tokens=False")
 def double_bos(asked, written, tokenizer):
     """The template writes BOS, and the tokenizer puts another one in front."""
     prompt, answer = pipeline.tokenize(asked, written, tokenizer)
@@ -73,7 +73,7 @@ def mask_lost(prompt, answer, tokenizer):
 @_bug("label", "every label masked",
       "mask by the length of the prompt's ids, not by searching for a marker")
 def all_masked(prompt, answer, tokenizer):
-    """The mask looks for the ids of "Assistant: ", which in a text are tokenised differently; not
+    """The mask looks for the ids of "Assistant: ", which in a text are tokenized differently; not
     found means masked from first to last."""
     ids = prompt + answer
     marker = tokenizer("Assistant: ", add_special_tokens=False)["input_ids"]
@@ -91,7 +91,7 @@ def truncated(example):
 @_bug("token_losses", "labels shifted twice", "shift once: the library's model does it already",
       "04")
 def double_shift(logits, labels):
-    """The labels are shifted by hand and again in the loss: each position learns the token after
+    """The labels are shifted manually and again in the loss: each position learns the token after
     the next."""
     return pipeline.token_losses(logits[:, :-1], labels[:, 1:])
 
@@ -132,7 +132,7 @@ def overlap(train, held_out):
 @_bug("serve", "alpha / r forgotten in the merge",
       "merge W + alpha / r B A, and compare the losses before and after", "02")
 def alpha_forgotten(model):
-    """The adapter is merged by hand as W + B A, without its scale."""
+    """The adapter is merged manually as W + B A, without its scale."""
     from peft.tuners.lora import LoraLayer
 
     model = copy.deepcopy(model)

@@ -286,7 +286,7 @@ def served(trained: Trained, stages: dict) -> dict:
 
 
 def merged(served, model) -> float:
-    """The change of the weights that are served, as a share of the update that was learned."""
+    """The change of the weights that are served, as a fraction of the update that was learned."""
     from peft.tuners.lora import LoraLayer
 
     changed = learned = 0.0

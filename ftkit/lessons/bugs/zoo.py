@@ -42,7 +42,7 @@ INSTRUMENTS = {
     "repeat": ("loss of a validation batch, measured twice: difference", 1e-4),
     "batch_size": ("validation loss in batches of 16 and of 4: difference", 1e-3),
     "leak": ("loss on new records minus validation loss", 0.3),
-    "merge": ("change of the served weights, as a share of the update learned", 0.05),
+    "merge": ("change of the served weights, as a fraction of the update learned", 0.05),
     "exact_match": ("exact match of the answers", 0.25),
     "stops": ("answers that end by themselves", 0.12),
 }
@@ -158,7 +158,7 @@ class Case:
         return dict(self._broken.symptoms)
 
     def table(self) -> Table:
-        """Every instrument, this run beside a baseline run (of another seed)."""
+        """Every instrument, this run next to a baseline run (of another seed)."""
         return table([
             {"instrument": name, "what it reads": text,
              "this run": self._broken.symptoms[name],
@@ -172,7 +172,7 @@ class Case:
         return f"Case {self.seed}: one bug is in it\n{self.table()!r}"
 
     def curve(self) -> Picture:
-        """The training loss, beside that of a baseline run."""
+        """The training loss, next to that of a baseline run."""
         return plots.curves({"this run": self._broken.trained,
                              "a baseline run": self._baseline.trained}, "loss")
 

@@ -4,7 +4,7 @@
     q = double(q)                        # the scales in 8 bits too
     dequantize(q)                        # bit for bit what bitsandbytes gives
 
-Sixteen numbers between -1 and 1, the code book, stand for all weights of a block once these are
+Sixteen numbers between -1 and 1, the code book, represent all weights of a block once these are
 divided by the block's largest absolute value.
 """
 
@@ -117,7 +117,7 @@ def double(q: Quantized) -> Quantized:
 
 
 def dequantize(q: Quantized) -> torch.Tensor:
-    """The fp32 weights that `q` stands for."""
+    """The fp32 weights that `q` represents."""
     scales = q.scales
     if q.scales2 is not None:
         scales = (dynamic8()[scales.long()]
@@ -161,7 +161,7 @@ def stored(model) -> dict:
 
 
 def dequantized(module) -> torch.Tensor:
-    """The fp32 weight that a Linear4bit stands for."""
+    """The fp32 weight that a Linear4bit represents."""
     from bitsandbytes.functional import dequantize_4bit
 
     return dequantize_4bit(module.weight.data, module.weight.quant_state).float()

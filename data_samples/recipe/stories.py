@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (templates and tables are easier to read on one line)
-"""Plots of the short stories: each plot is a list of sentence templates (see `corpus.fill`).
+"""Plots of the short stories: each plot is a list of sentence templates (see `text.fill`).
 
 Slots: $A and $B two people, $sa/$oa/$pa she/her/her or he/him/his for $A, $ga girl or boy, $t and $u
 things, $c and $d colours, $f and $e food, $p and $q places, $x and $y hiding places, $z a pet with sound

@@ -1,7 +1,7 @@
 """The training loop: forward, backward, clip, step, record.
 
-Techniques are wrapped around the loop, not branched inside it: what is trainable is `models.adapt`,
-precision is an autocast context, checkpointing a switch of the model, speed lives in `fast`.
+The loop is the same for every technique: `model.loading.adapt` has decided what is trained,
+precision is an autocast context, checkpointing a switch of the model, packing in `packed_batch`.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ class DPO(_Steps):
 
 
 def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
-    """(chosen, rejected) of preference records as examples; options as of `tokens.encode_all`.
+    """(chosen, rejected) of preference records as examples; options as of `encoding.encode_all`.
 
     DataError names pairs whose two sides are the same tokens, as they can teach nothing.
     """

@@ -19,7 +19,7 @@ from ftkit.model import loading
 def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate.Step:
     """Train one step on sequences of this many tokens and return its bytes.
 
-    model: a name as in `models.load`, or a model that is copied. The tokens are arbitrary, so
+    model: a name as in `loading.load`, or a model that is copied. The tokens are arbitrary, so
     nothing is learned; it is the second step, with the optimizer's state in place.
     """
     torch.manual_seed(config.seed)

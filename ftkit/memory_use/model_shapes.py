@@ -3,7 +3,7 @@
     config = shape("meta-llama/Llama-2-7b")     a transformers config; also "llama-2-7b"
     GPUS["H100 80GB"].usable
 
-`shapes.jsonl` holds what each model's own config.json says about its sizes (Brown et al. 2020,
+`model_shapes.jsonl` holds what each model's own config.json says about its sizes (Brown et al. 2020,
 table 2.1, for the GPT-3 of 175 billion parameters, written as a GPT-2, which it resembles).
 """
 

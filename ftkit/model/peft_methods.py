@@ -25,8 +25,9 @@ def request(model, config):
     if method == "prefix_tuning":
         if config.gradient_checkpointing:
             raise UserError("gradient_checkpointing is true with method prefix_tuning, whose "
-                            "trained vectors stand in a cache that a layer computed again no "
-                            "longer has: give false, or method prompt_tuning")
+                            "trained vectors are keys and values in a cache, which a layer that "
+                            "is recomputed does not get; give gradient_checkpointing false, or "
+                            "method prompt_tuning")
         return peft.PrefixTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
                                        task_type=task)
     targets = config.target_modules

@@ -124,8 +124,8 @@ sharded
 # ## Four stages
 #
 # <!-- claims: C54 C55 C56 · E31 -->
-# `zero.step` plays a stage: 1 divides the optimizer states, 2 gradients *too*, 3 parameters *as
-# well*. They add up, they are no alternatives. Guess before you look at the peaks.
+# `zero_simulator.step` plays a stage: 1 divides the optimizer states, 2 gradients *too*, 3
+# parameters *as well*. They add up, they are no alternatives. Guess before you look at the peaks.
 
 # %%
 guess = ft.predict("From stage 0 to stage 1, on four ranks, the peak of a rank falls from 16 bytes "
@@ -194,7 +194,7 @@ alone = lab.run(config, live=False)
 alone
 
 # %% [markdown]
-# `ranks.train` starts both and gives each half of every batch. Stage 0 is torch's DDP, 1 its
+# `launch.train` starts both and gives each half of every batch. Stage 0 is torch's DDP, 1 its
 # ZeroRedundancyOptimizer, 2 and 3 are FSDP2 (`fully_shard`), which keeps the gathered parameters
 # from forward to backward (2) or not (3).
 

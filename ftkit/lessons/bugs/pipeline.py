@@ -2,7 +2,7 @@
 
 The rest of the kit is fast and guards against mistakes; this one is plain PyTorch and peft as in
 the tutorials, so that the zoo can break it stage by stage and a learner can repair it. As it stands
-it is correct: a test holds its losses against `fast`.
+it is correct: a test holds its losses against `engine.packed_loss`.
 
     trained = train(STAGES, seed=0); measure(trained, STAGES)
 """

@@ -6,7 +6,7 @@
             return f"double(3) gave {double(3)!r}, expected 6"
 
 A check gets what the learner wrote and returns None, or a message that names the failing case,
-what came out and what was expected. `tests/solutions_NN.py` holds the solutions of lesson NN.
+what came out and what was expected. `tests/lessons/solutions_NN.py` holds the solutions of lesson NN.
 """
 
 import importlib

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from ftkit.base.errors import UserError
 
@@ -23,7 +23,25 @@ LEARNING_RATES = {
 }
 METHODS = tuple(LEARNING_RATES["tiny"])
 PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
-OPTIMIZERS = ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_8bit", "adafactor", "sgd")
+
+
+class OptimizerState(NamedTuple):
+    """What an optimizer keeps for each trained weight, for the predictions of memory.
+
+    numbers: how many of them; width: bytes of each with its scales, None where it has the type of
+    the weight. factored: a number for each row and each column of a matrix instead (Adafactor).
+    """
+
+    numbers: int = 0
+    width: float | None = None
+    factored: bool = False
+
+
+# bitsandbytes: 8 bits, and an fp32 scale for 256 of them.
+_EIGHT_BIT = OptimizerState(2, 1 + 4 / 256)
+OPTIMIZERS = {"adamw_torch": OptimizerState(2), "adamw_bnb_8bit": _EIGHT_BIT,
+              "paged_adamw_8bit": _EIGHT_BIT, "adafactor": OptimizerState(factored=True),
+              "sgd": OptimizerState()}
 SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",
          "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "optimizer": "optim",
          "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # what others call them
@@ -96,7 +114,7 @@ class Config:
             "short runs; high: erases what was pretrained.",
     )
     optim: str = _option(
-        "adamw_torch", "optimizer", OPTIMIZERS,
+        "adamw_torch", "optimizer", tuple(OPTIMIZERS),
         tip="Optimizer. Usual: adamw_torch, two fp32 states per weight. 8-bit or adafactor: less "
             "memory, similar result; sgd: no states, hardly learns.",
     )

@@ -8,6 +8,8 @@ The states are exact. The activations are the usual estimate; `simulate` traces 
 
 from __future__ import annotations
 
+from ftkit.base.config import OPTIMIZERS
+
 FP32, HALF = 4, 2
 # Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, an 8-bit
 # scale for 64 weights, an fp32 scale for 256 of those.
@@ -24,10 +26,9 @@ def recipe(config, zero: int = 0) -> dict:
     pure = config.precision == "pure-bf16"
     mixed = bool(zero) and config.precision in ("bf16", "fp16")
     low = HALF if pure or mixed else FP32
-    moments = {"adamw_torch": 2 * (HALF if pure else FP32), "sgd": 0, "adafactor": 0,
-               "adamw_bnb_8bit": 2 * (1 + 4 / 256), "paged_adamw_8bit": 2 * (1 + 4 / 256)}
+    state = OPTIMIZERS[config.optim]
     return {"weights": low, "gradients": low, "master": FP32 if mixed else 0,
-            "optimizer": moments[config.optim]}
+            "optimizer": state.numbers * (state.width or (HALF if pure else FP32))}
 
 
 def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int = 0,
@@ -44,7 +45,7 @@ def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int
                            optimizer=kind["optimizer"])
     share = gpus if zero >= 1 else 1
     optimizer = divided["optimizer"]
-    if config.optim == "adafactor":
+    if OPTIMIZERS[config.optim].factored:
         optimizer = FP32 * factored / share
     return {"weights": divided["parameters"], "gradients": divided["gradients"],
             "master": kind["master"] * trainable / share, "optimizer": optimizer}

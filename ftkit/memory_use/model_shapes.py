@@ -3,8 +3,8 @@
     config = shape("meta-llama/Llama-2-7b")     a transformers config; also "llama-2-7b"
     GPUS["H100 80GB"].usable
 
-`model_shapes.jsonl` holds what each model's own config.json says about its sizes (Brown et al. 2020,
-table 2.1, for the GPT-3 of 175 billion parameters, written as a GPT-2, which it resembles).
+`model_shapes.jsonl` has the sizes that each model's own config.json gives (Brown et al. 2020, table
+2.1, for the GPT-3 of 175 billion parameters, written as a GPT-2, which it resembles).
 """
 
 from __future__ import annotations

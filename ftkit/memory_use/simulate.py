@@ -28,6 +28,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from ftkit.base.config import OPTIMIZERS
 from ftkit.base.errors import UserError
 from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
 from ftkit.memory_use.meter import Meter
@@ -400,7 +401,8 @@ class _EightBit(torch.optim.Optimizer):
                         self.state[p]["absmax" + i] = torch.zeros(-(-p.numel() // 256))
 
 
-_MAKERS = optimizers.MAKERS | dict.fromkeys(("adamw_bnb_8bit", "paged_adamw_8bit"), _EightBit)
+_MAKERS = optimizers.MAKERS | {
+    name: _EightBit for name, state in OPTIMIZERS.items() if state.width is not None}
 
 
 class Params4bit(torch.nn.Parameter):

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from ftkit.base.config import Config
-from ftkit.memory_use import footprint, model_shapes, simulate
+from ftkit.base.config import OPTIMIZERS, Config
+from ftkit.engine import optimizers
+from ftkit.memory_use import footprint, formula, model_shapes, simulate
 from ftkit.memory_use.footprint import memory
 
 MIXED = {"precision": "bf16", "batch_size": 1, "max_length": 256}
@@ -115,6 +116,28 @@ def test_the_formula_counts_what_the_simulation_trains(make, fields):
                            device="cpu", simulation=simulation) for simulation in (False, True))
     assert quick.simulation is None and quick.states == whole.states
     assert (quick.trainable, quick.bits) == (whole.trainable, whole.bits)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "pure-bf16"])
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_the_state_of_every_optimizer_has_the_predicted_bytes(optim, precision):
+    if OPTIMIZERS[optim].width:
+        pytest.importorskip("bitsandbytes")
+    config = Config(optim=optim, precision=precision, learning_rate=1e-3)
+    layer = torch.nn.Linear(128, 256, bias=False).to(
+        torch.bfloat16 if precision == "pure-bf16" else torch.float32)
+    makers = simulate._MAKERS if not torch.cuda.is_available() else optimizers.MAKERS
+    optimizer = optimizers.make(layer, config, makers)
+    layer(torch.ones(1, 128, dtype=layer.weight.dtype)).sum().backward()
+    optimizer.step()
+    held = sum(x.nbytes for x in optimizer.state[layer.weight].values()
+               if isinstance(x, torch.Tensor) and x.ndim)
+    count = layer.weight.numel()
+    assert formula.states(count, count, config, factored=128 + 256)["optimizer"] == held
+
+
+def test_every_optimizer_of_a_config_can_be_made():
+    assert set(optimizers.MAKERS) == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adafactor", "paged_adamw_8bit"])

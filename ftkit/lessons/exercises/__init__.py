@@ -6,7 +6,8 @@
             return f"double(3) gave {double(3)!r}, expected 6"
 
 A check gets what the learner wrote and returns None, or a message that names the failing case,
-what came out and what was expected. `tests/lessons/solutions_NN.py` holds the solutions of lesson NN.
+what came out and what was expected. The solutions of lesson NN are in
+`tests/lessons/solutions_NN.py`.
 """
 
 import importlib

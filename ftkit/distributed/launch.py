@@ -1,9 +1,9 @@
 """Real ranks: start N processes on this machine, divide the states of training among them, measure
 what each holds and sends; or write the same run as a script for `torchrun` on any machines.
 
-    two = ranks.train(lab, config, ranks=2, zero=3)      # a RankRun: bytes, traffic, curve
-    ranks.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
-    ranks.export(lab, config, "my-run")                  # then: torchrun ... my-run/train.py
+    two = launch.train(lab, config, ranks=2, zero=3)      # a RankRun: bytes, traffic, curve
+    launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
+    launch.export(lab, config, "my-run")                  # then: torchrun ... my-run/train.py
 
 What a rank does is in `train_script.py`, which is the exported script: torch alone.
 """

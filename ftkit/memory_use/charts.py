@@ -40,9 +40,8 @@ def stacked(rows: dict, text: str) -> style.Picture:
             left = 0.0
             for part in shown:
                 width = parts.get(part, 0) / unit
-                look = _look(part, [*NAMES])
                 ax.barh(place, width, left=left, height=0.62, edgecolor="white", linewidth=0.6,
-                        **look)
+                        **_look(part))
                 left += width
             ax.text(left + 0.008 * top / unit, place, gb(parts["peak"]), va="center", fontsize=8,
                     zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -52,7 +51,7 @@ def stacked(rows: dict, text: str) -> style.Picture:
         ax.set_xlim(0, 1.13 * top / unit)
         ax.set_xlabel(f"{word} on each GPU")
         _lines(ax, top, unit)
-        ax.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="lower center",
+        ax.legend(handles=[_patch(part) for part in shown], loc="lower center",
                   bbox_to_anchor=(0.45, 1 + 0.2 / high), ncols=4, frameon=False, fontsize=7.5)
         ax.grid(False, axis="y")
     return style.Picture(drawn, text)
@@ -71,8 +70,7 @@ def along(steps: dict) -> style.Picture:
             heights = [[now.get(part, 0) / 1e6 for _, now in step.timeline] for part in shown]
             layers = ax.stackplot(range(len(step.timeline)), heights, linewidth=0)
             for layer, part in zip(layers, shown, strict=True):
-                look = _look(part, [*NAMES])
-                layer.set(facecolor=look["color"], hatch=look["hatch"], edgecolor="white")
+                layer.set(edgecolor="white", **_look(part))
             turn = [phase for phase, _ in step.timeline].index("backward pass")
             ax.axvline(turn, color="#333333", linewidth=1, linestyle="--")
             ax.set_title(f"{style.short(name)}: peak {gb(step.peak)}", fontsize=9)
@@ -81,25 +79,24 @@ def along(steps: dict) -> style.Picture:
             ax.tick_params(axis="x", length=0)
             ax.set_xlim(0, end)
         drawn.axes[0].set_ylabel("MB")
-        drawn.legend(handles=[_patch(part, [*NAMES]) for part in shown], loc="upper center",
+        drawn.legend(handles=[_patch(part) for part in shown], loc="upper center",
                      ncols=4, frameon=False, fontsize=7.5)
     told = [f"{name}: peak {gb(step.peak)} in the {step.moment}" for name, step in steps.items()]
     return style.Picture(drawn, f"{'; '.join(told)}.")
 
 
-def _look(part: str, order: list) -> dict:
+def _look(part: str) -> dict:
+    """Color and hatch of a part, the same in every picture."""
     if part == "measured":
-        return {"color": "#777777"}
-    i = order.index(part)
-    return {"color": (*COLORS, "#bbbbbb")[i], "hatch": HATCHES[i]}
+        return {"facecolor": "#777777"}
+    i = [*NAMES].index(part)
+    return {"facecolor": (*COLORS, "#bbbbbb")[i], "hatch": HATCHES[i]}
 
 
-def _patch(part: str, order: list):
+def _patch(part: str):
     from matplotlib.patches import Patch
 
-    look = _look(part, order)
-    color = look.pop("color")
-    return Patch(label=NAMES.get(part, part), facecolor=color, edgecolor="white", **look)
+    return Patch(label=NAMES.get(part, part), edgecolor="white", **_look(part))
 
 
 def _lines(ax, top, unit):

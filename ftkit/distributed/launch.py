@@ -5,7 +5,7 @@ what each holds and sends; or write the same run as a script for `torchrun` on a
     launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3)) # one start, stage → RankRun
     launch.export(lab, config, "my-run")                  # then: torchrun ... my-run/train.py
 
-What a rank does is in `train_script.py`, which is the exported script: torch alone.
+A rank runs `train_script.py`, which is also the exported script and needs torch alone.
 """
 
 from __future__ import annotations
@@ -214,9 +214,9 @@ def _write(lab, config, folder, ranks, copy, **changes):
     """Model, records and plan of a run into `folder`; returns the resolved Config and about."""
     import torch
 
-    config = _followed((config or Config()).but(**changes))
-    model, tokenizer = lab.fresh_model(config)
-    config = preflight.ModelFacts.of(lab.model, model).resolve(config)
+    requested = _followed((config or Config()).but(**changes))
+    model, tokenizer = lab.fresh_model(requested)
+    config = preflight.ModelFacts.of_loaded(model).resolve(requested)
     (folder / "data").mkdir(parents=True, exist_ok=True)
     where = loading.locate(lab.model) if isinstance(lab.model, str) else None
     if where is None:
@@ -238,7 +238,8 @@ def _write(lab, config, folder, ranks, copy, **changes):
         rows += unit
     total = machine.steps_in_tier(loop.steps_in(config, len(places)))
     order = loop.shuffled(len(places), config.batch_size, config.seed)
-    plan = [{"learning_rate": config.learning_rate * loop.schedule(step, total, config),
+    peak = config.learning_rate or 0.0  # not None, as the Config is resolved
+    plan = [{"learning_rate": peak * loop.schedule(step, total, config),
              "batches": [[row for unit in next(order) for row in places[unit]]
                          for _ in range(config.gradient_accumulation_steps)]}
             for step in range(1, total + 1)]
@@ -353,10 +354,10 @@ def _died(failed, started, said) -> Exception:
     code = started[first].returncode
     last = heard[first].splitlines()[-1:] or ["it said nothing"]
     if "EADDRINUSE" in heard[first] or "address already in use" in heard[first].lower():
-        return ValueError("the port at which the ranks meet was taken by another program in the "
-                          "meantime; run it again")
+        return UserError("the port at which the ranks meet was taken by another program in the "
+                         "meantime; run it again")
     if code == 2 and heard[first].startswith("train.py: "):
-        return ValueError(heard[first].removeprefix("train.py: "))
+        return UserError(heard[first].removeprefix("train.py: "))
     how = f"ended with status {code}: {last[0]}"
     if code < 0:
         with contextlib.suppress(ValueError):

@@ -34,14 +34,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def main():
-    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    asked.add_argument("--zero", default="3", help="0, 1, 2, 3, or several: 0,1,2,3")
-    asked.add_argument("--engine", default="torch", choices=("torch", "deepspeed"))
-    asked.add_argument("--ranks", type=int, help="refuse to start with another number of ranks")
-    asked.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent)
-    asked.add_argument("--out", type=Path, help="where results go (default: FOLDER/result)")
-    asked.add_argument("--save", action="store_true", help="save the tuned model there too")
-    args = asked.parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--zero", default="3", help="0, 1, 2, 3, or several: 0,1,2,3")
+    parser.add_argument("--engine", default="torch", choices=("torch", "deepspeed"))
+    parser.add_argument("--ranks", type=int, help="refuse to start with another number of ranks")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--out", type=Path, help="where results go (default: FOLDER/result)")
+    parser.add_argument("--save", action="store_true", help="save the tuned model there too")
+    args = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     stages = [int(stage) for stage in args.zero.split(",") if stage in set("0123")]
     if len(stages) != len(args.zero.split(",")):
@@ -233,7 +233,9 @@ def groups(model, settings) -> list[dict]:
 def clip(params, limit: float) -> float:
     """Scale the gradients so that their norm over all ranks is at most `limit`; returns it."""
     grads = [p.grad for p in params if p.grad is not None]
-    square = sum(torch.linalg.vector_norm(local(g), dtype=torch.float64) ** 2 for g in grads)
+    square = torch.zeros((), dtype=torch.float64, device=local(params[0]).device)
+    for grad in grads:
+        square += torch.linalg.vector_norm(local(grad), dtype=torch.float64) ** 2
     if any(local(g) is not g for g in grads):  # every rank holds a part of each
         dist.all_reduce(square)
     norm = square.sqrt()

@@ -34,7 +34,7 @@ def volume(parameters: float, stage: int = 0, trainable: float | None = None) ->
 
 def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, link: float,
             trainable: float | None = None, checkpointing: bool = False) -> dict:
-    """Seconds of a step on a rank that reads `tokens`: computing, and talking if nothing overlaps.
+    """Seconds of a step on a rank that reads `tokens`: compute, and communication without overlap.
 
     Per parameter and token 2 operations forward, 2 back to the layer below, 2 more for the gradient
     of a trained one (Kaplan et al. 2020, section 2.1; attention's own are left out), and 2 to
@@ -43,8 +43,8 @@ def seconds(parameters: float, tokens: float, stage: int = 0, *, flops: float, l
     """
     trained = parameters if trainable is None else trainable
     work = (6 if checkpointing else 4) * parameters + 2 * trained
-    return {"computing": work * tokens / flops,
-            "talking": 2 * volume(parameters, stage, trainable) / link}
+    return {"compute": work * tokens / flops,
+            "communication": 2 * volume(parameters, stage, trainable) / link}
 
 
 class IllegalMove(ValueError):
@@ -246,10 +246,13 @@ class World:
                 f"<div>{html.escape(repr(self))}</div>")
 
     def _box(self, part, rank, layer, x, y, width, height):
+        frame = (f"<rect x='{x}' y='{y}' width='{width}' height='{height}' fill='white' "
+                 "stroke='#999'/>")
         piece = self.pieces[part].get((rank, layer))
-        drawn = [f"<rect x='{x}' y='{y}' width='{width}' height='{height}' fill='white' "
-                 "stroke='#999'/>"]
-        for owner in self.ranks if piece else ():
+        if piece is None:
+            return frame
+        drawn = [frame]
+        for owner in self.ranks:
             start, stop = self.shard(owner)
             start, stop = max(start, piece.start), min(stop, piece.stop)
             if start >= stop:

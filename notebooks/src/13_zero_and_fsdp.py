@@ -254,7 +254,7 @@ ft.table([{"link": name, **{f"stage {stage}, seconds": 2 * zero_simulator.volume
                             for stage in (2, 3)}} for name, speed in speeds.items()])
 
 # %% [markdown]
-# Per step, if nothing overlaps with computing. Inside a machine that hides behind the matrix
+# Per step, if nothing overlaps with compute. Inside a machine that hides behind the matrix
 # products; over Ethernet you take the lowest stage that fits, or shard inside each machine only
 # (*hybrid sharding*). Larger batches per rank help: the traffic does not grow with them. Gradient
 # accumulation helps stages 0 and 1, which may sum at home and talk once; from stage 2 on nobody
@@ -379,11 +379,11 @@ ft.table([seventy(gpus) for gpus in (8, 16, 32, 64)])
 # %% [markdown]
 # More GPUs divide the states, not the seconds of a step, and the price stays. The link is what one
 # waits for, and the model's size does not matter here: both times grow with it. Only the tokens
-# that a rank reads decide. So how many make computing the longer?
+# that a rank reads decide. From how many tokens on does compute take longer?
 
 # %%
 step = zero_simulator.seconds(1, 1, 3, flops=flops, link=link, checkpointing=True)
-ft.table([{"link": name, "tokens per rank": step["talking"] * link / speed / step["computing"]}
+ft.table([{"link": name, "tokens per rank": step["communication"] * link / speed / step["compute"]}
           for name, speed in speeds.items()])
 
 # %% [markdown]
@@ -400,13 +400,13 @@ def sweep_of(method, runs=1000):
     step = zero_simulator.seconds(held.parameters, 1e6, flops=flops, link=1, trainable=held.trainable,
                         checkpointing=True)
     return {"method": method, "peak, GB": held.peak / 1e9, "fits": held.fits["H100 80GB"],
-            "computing, GPU hours": runs * step["computing"] / 3600,
+            "compute, GPU hours": runs * step["compute"] / 3600,
             "reading, hours": runs * 2 * held.parameters / 2e9 / 3600,
             "results in bf16, TB": runs * 2 * held.trainable / 1e12}
 
 
 ft.table([sweep_of("full"), sweep_of("lora"),
-          {"method": "tiny, this lesson's, here", "computing, GPU hours": alone.seconds / 3.6}])
+          {"method": "tiny, this lesson's, here", "compute, GPU hours": alone.seconds / 3.6}])
 
 # %% [markdown]
 # Computing is the bottleneck of both. But a full run does not fit one card, and the models of all runs

@@ -123,14 +123,15 @@ def test_seconds_of_a_step_are_those_counted_by_hand():
     """70B on 4,096 tokens, checkpointed: 8 operations a parameter and token; stage 3 moves 3 values
     of 2 bytes. LoRA needs no gradient of the frozen weights: 4 instead of 6."""
     made = zero_simulator.seconds(70e9, 4096, 3, flops=4e14, link=5e10, checkpointing=True)
-    assert made == pytest.approx({"computing": 8 * 70e9 * 4096 / 4e14, "talking": 6 * 70e9 / 5e10})
+    assert made == pytest.approx({"compute": 8 * 70e9 * 4096 / 4e14,
+                                  "communication": 6 * 70e9 / 5e10})
     lora = zero_simulator.seconds(7e9, 1000, flops=1e12, link=1e9, trainable=0)
-    assert lora == pytest.approx({"computing": 4 * 7e9 * 1000 / 1e12, "talking": 0})
-    assert zero_simulator.seconds(7e9, 1, flops=1, link=1)["computing"] == 6 * 7e9
+    assert lora == pytest.approx({"compute": 4 * 7e9 * 1000 / 1e12, "communication": 0})
+    assert zero_simulator.seconds(7e9, 1, flops=1, link=1)["compute"] == 6 * 7e9
 
 
-def test_the_tokens_at_which_computing_hides_the_link_do_not_depend_on_the_model():
+def test_the_tokens_at_which_compute_hides_the_link_do_not_depend_on_the_model():
     for parameters in (1e9, 70e9):
         step = zero_simulator.seconds(parameters, 0.75 * 4e14 / 5e10, 3, flops=4e14, link=5e10,
                             checkpointing=True)
-        assert step["computing"] == pytest.approx(step["talking"])
+        assert step["compute"] == pytest.approx(step["communication"])

@@ -10,6 +10,7 @@ import html
 import math
 from typing import Any, Required, TypedDict
 
+from ftkit.base import machine
 from ftkit.base.config import Config
 
 Row = dict[str, float]  # column → number, of one optimizer step
@@ -93,6 +94,12 @@ class Run:
     def was_interrupted(self) -> bool:
         return (self.stopped or "").startswith("interrupted")
 
+    def is_of(self, fixed_settings: dict) -> bool:
+        """Whether it was made by this version of ftkit in an experiment of these settings, given
+        as `plain(lab.fixed_settings())`."""
+        return (self.data.get("held_still") == fixed_settings
+                and self.versions.get("ftkit") == machine.versions()["ftkit"])
+
     def change(self, key: str) -> float:
         """`after - before` of one measure, for example `run.change("general_loss")`."""
         return self.after[key] - self.before[key]
@@ -159,7 +166,7 @@ class Run:
                 f"<th>change</th></tr>{cells}</table>{html.escape('; '.join(facts))}")
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """`value` with nan and infinities as None, which JSON does not have."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}

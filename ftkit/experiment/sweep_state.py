@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ftkit.base import formatting, machine, progress_bar
+from ftkit.base import formatting, progress_bar
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 from ftkit.report.table import table
@@ -61,9 +61,7 @@ class SweepState:
     def take_stored(self):
         """Take the runs that the store has whole, of the same experiment, config and version."""
         fixed = plain(self.lab.fixed_settings())
-        finished = [r for r in store.list_runs() if r.is_finished
-                    and r.data.get("held_still") == fixed
-                    and r.versions.get("ftkit") == machine.versions()["ftkit"]]
+        finished = [run for run in store.list_runs() if run.is_finished and run.is_of(fixed)]
         if not finished:
             return
         by_config, facts = {str(r.config): r for r in finished}, self.lab.model_facts()
@@ -80,8 +78,9 @@ class SweepState:
         run.experiment = self.lab
         store.add(run)
         self.done[index] = run
-        for row in run.rows if self.on_row else ():
-            self.on_row(row)
+        if self.on_row:
+            for row in run.rows:
+                self.on_row(row)
 
     def result(self) -> Sweep:
         """The runs that have ended; prints how they were run."""

@@ -34,33 +34,49 @@ def train(
     device = next(model.parameters()).device
     update = Update(model, config)
     order = order or shuffled(len(units), config.batch_size, config.seed)
-    per_step = config.batch_size * config.gradient_accumulation_steps
-    every = config.eval_steps or max(1, total // 10)
-    tokens = supervised = 0
-    paused, waiting, start = 0.0, [], time.perf_counter()
-    model.train()
-    for step in range(1, total + 1):
+
+    def take_step(learning_rate):
         batches = [packed_batch.pack([e for i in next(order) for e in units[i]], device)
                    for _ in range(config.gradient_accumulation_steps)]
-        rate = config.learning_rate * schedule(step, total, config)
-        loss, norm = update(batches, rate)
-        tokens += sum(batch.tokens for batch in batches)
-        supervised += sum(batch.supervised_tokens for batch in batches)
-        row = {"step": step, "epoch": step * per_step / len(units), "loss": loss,
-               "learning_rate": rate, "grad_norm": norm, "tokens": tokens,
-               "supervised_tokens": supervised,
-               "seconds": time.perf_counter() - start - paused}
+        loss, norm = update(batches, learning_rate)
+        return {"loss": loss, "learning_rate": learning_rate, "grad_norm": norm,
+                "tokens": sum(batch.tokens for batch in batches),
+                "supervised_tokens": sum(batch.supervised_tokens for batch in batches)}
+
+    waiting = []
+    for row in run_steps(take_step, model, config, total, len(units), evaluate):
+        waiting.append(row)
+        # Reading a number waits for the GPU, so there rows come out in small groups.
+        if device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or row["step"] == total:
+            for ready in waiting:
+                yield ready | {name: float(ready[name]) for name in ("loss", "grad_norm")}
+            waiting = []
+
+
+def run_steps(take_step: Callable[[float], dict], model, config, total: int, units: int,
+              evaluate: Callable[[], dict] | None = None) -> Iterator[dict]:
+    """The schedule, the evaluations and the clock of `total` steps; yields one row per step.
+
+    take_step: called with the learning rate; makes one optimizer step and returns its numbers,
+    among them the tokens of this step. The row has the sum of the tokens of all steps so far.
+    """
+    per_step = config.batch_size * config.gradient_accumulation_steps
+    every = config.eval_steps or max(1, total // 10)
+    sums, paused, start = {"tokens": 0, "supervised_tokens": 0}, 0.0, time.perf_counter()
+    model.train()
+    for step in range(1, total + 1):
+        row = {"step": step, "epoch": step * per_step / units}
+        row |= take_step(config.learning_rate * schedule(step, total, config))
+        for name in sums:
+            if name in row:
+                row[name] = sums[name] = sums[name] + row[name]
+        row["seconds"] = time.perf_counter() - start - paused
         if evaluate and (step % every == 0 or step == total):
             began = time.perf_counter()
             row |= evaluate()
             paused += time.perf_counter() - began
             model.train()
-        waiting.append(row)
-        # Reading a number waits for the GPU, so there rows come out in small groups.
-        if device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or step == total:
-            for row in waiting:
-                yield row | {"loss": float(row["loss"]), "grad_norm": float(row["grad_norm"])}
-            waiting = []
+        yield row
 
 
 class Update:
@@ -166,7 +182,7 @@ def pull_back(params, origin, strength: float):
     torch._foreach_add_(grads, moved, alpha=strength)
 
 
-def autocast(device, precision: str):
+def autocast(device, precision: str | None):
     """The context a forward pass runs in: bf16 and fp16 compute over fp32 weights."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in kinds:

@@ -1,19 +1,18 @@
-"""After the instructions: DPO from pairs, GRPO from a reward, and what shows whether they help.
+"""Preference tuning: DPO from pairs of answers, GRPO from a reward, and their measures.
 
     lab = preferences.DPO(model=(sft.model, sft.tokenizer), data="preferences")
     lab.run(beta=0.1)                     a Run: accuracy, margin, chosen, rejected in each row
     game = preferences.GRPO(preferences.exact, model=(sft.model, sft.tokenizer), data="to_past")
     game.run(num_generations=8)           a Run: reward, dead, length in each row
 
-Losses and advantages are TRL's (`DPOTrainer`; `GRPOTrainer` with loss_type="grpo"), held to it by
-the tests.
+Losses and advantages are TRL's (`DPOTrainer`; `GRPOTrainer` with loss_type="grpo"), and the
+tests compare with it.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from collections.abc import Callable
 
 import torch
@@ -28,7 +27,7 @@ from ftkit.engine.packed_attention import evaluating
 from ftkit.evaluate import scoring
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.inputs import some
-from ftkit.experiment.run import Prepared
+from ftkit.experiment.run import Prepared, Row
 from ftkit.memory_use import preflight
 
 __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "grpo_loss",
@@ -53,7 +52,7 @@ def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
-    """The loss of Rafailov et al. 2023 and what to watch with it.
+    """The loss of Rafailov et al. 2023 (arXiv 2305.18290) and its measures.
 
     policy, reference: (2, pairs), the summed log-probabilities of the chosen and of the rejected
     answers. margin is the difference of the implicit rewards, beta · log(policy / reference).
@@ -119,7 +118,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 # ------------------------------------------------------------------------------ the training
 
 
-class _Steps(Experiment):
+class Objective(Experiment):
     """An Experiment whose steps are not the mean loss of labelled tokens."""
 
     UNSUPPORTED = ("replay", "packing")
@@ -132,26 +131,21 @@ class _Steps(Experiment):
                                 f"cannot do that, leave {name} out")
         return super().encode(tokenizer, config)
 
-    def training_rows(self, happened, prepared, measure):
-        config, total, model = happened.config, happened.total_steps, happened.model
-        update = loop.Update(model, config)
-        learn = self._learner(happened, prepared, update.scaler)
-        per_step = config.batch_size * config.gradient_accumulation_steps
-        every = config.eval_steps or max(1, total // 10)
-        seen, paused, start = 0, 0.0, time.perf_counter()
-        for step in range(1, total + 1):
-            rate = config.learning_rate * loop.schedule(step, total, config)
-            model.train()
-            row = {"step": step, "epoch": step * per_step / len(prepared.units),
-                   "learning_rate": rate} | learn()
-            row["grad_norm"] = float(update.apply(rate))
-            seen += row["tokens"]
-            row |= {"tokens": seen, "seconds": time.perf_counter() - start - paused}
-            if step % every == 0 or step == total:
-                began = time.perf_counter()
-                row |= measure()
-                paused += time.perf_counter() - began
-            yield row
+    def training_rows(self, run, prepared, measure):
+        update = loop.Update(run.model, run.config)
+        add_gradients = self.gradients(run, prepared, update.scaler)
+
+        def take_step(learning_rate):
+            row = {"learning_rate": learning_rate} | add_gradients()
+            return row | {"grad_norm": float(update.apply(learning_rate))}
+
+        return loop.run_steps(take_step, run.model, run.config, run.total_steps,
+                              len(prepared.units), measure)
+
+    def gradients(self, run, prepared, scaler) -> Callable[[], Row]:
+        """A function that adds the gradients of the next step to those of the model and returns
+        the loss, what else is recorded of the step, and its tokens."""
+        raise NotImplementedError
 
 
 @dataclasses.dataclass
@@ -171,7 +165,7 @@ class Prompts(Prepared):
     max_answer_tokens: int = 0
 
 
-class DPO(_Steps):
+class DPO(Objective):
     """An Experiment on preference records; runs take a DPOConfig.
 
     Its rows have the DPO loss, accuracy (share of pairs whose chosen answer gained more than the
@@ -190,9 +184,9 @@ class DPO(_Steps):
     def encode(self, tokenizer, config):
         prepared = super().encode(tokenizer, config)
         options = {"max_length": config.max_length, "template": self.template}
-        watched = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
+        val_pairs = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
         return Pairs(pair_examples(self.train, tokenizer, **options),
-                     prepared.evaluations | {"val_loss": watched}, prepared.about)
+                     prepared.evaluations | {"val_loss": val_pairs}, prepared.about)
 
     def token_limits(self, config):
         one, length = super().token_limits(config)
@@ -203,50 +197,50 @@ class DPO(_Steps):
         pairs = others.pop("val_loss")
         return [[example for pair in pairs for example in pair], *others.values()]
 
-    def train_steps(self, happened, prepared, *options):
+    def train_steps(self, run, prepared, *options):
         # As long as the model is untouched it is its own reference.
-        with torch.no_grad(), evaluating(happened.model):
-            prepared.reference = self._scores(happened, prepared.units)
-            prepared.val_reference = self._scores(happened, prepared.evaluations["val_loss"])
-        yield from super().train_steps(happened, prepared, *options)
+        with torch.no_grad(), evaluating(run.model):
+            prepared.reference = self._scores(run, prepared.units)
+            prepared.val_reference = self._scores(run, prepared.evaluations["val_loss"])
+        yield from super().train_steps(run, prepared, *options)
 
     @staticmethod
-    def _scores(happened, pairs) -> torch.Tensor:
+    def _scores(run, pairs) -> torch.Tensor:
         """(2, pairs): the summed log-probabilities of the chosen and the rejected answers."""
-        model, parts = happened.model, []
-        with loop.autocast(next(model.parameters()).device, happened.config.precision):
-            for at in range(0, len(pairs), happened.config.batch_size):
-                both = zip(*pairs[at : at + happened.config.batch_size], strict=True)
+        model, parts = run.model, []
+        with loop.autocast(next(model.parameters()).device, run.config.precision):
+            for at in range(0, len(pairs), run.config.batch_size):
+                both = zip(*pairs[at : at + run.config.batch_size], strict=True)
                 parts.append(log_probs(model, [e for side in both for e in side])[0].sum(1))
         return torch.cat([part.view(2, -1) for part in parts], 1)
 
-    def _learner(self, happened, prepared, scaler):
-        config, pairs, reference = happened.config, prepared.units, prepared.reference
+    def gradients(self, run, prepared, scaler):
+        config, pairs, reference = run.config, prepared.units, prepared.reference
         order = loop.shuffled(len(pairs), config.batch_size, config.seed)
         passes = config.gradient_accumulation_steps
 
-        def learn():
-            rows, read = [], 0
+        def add_gradients():
+            rows, tokens = [], 0
             for _ in range(passes):
                 chosen = next(order)
                 batch = [pairs[i] for i in chosen]
-                policy = self._scores(happened, batch)
+                policy = self._scores(run, batch)
                 loss, seen = dpo_loss(policy, reference[:, chosen], config.beta)
                 scaler.scale(loss / passes).backward()
                 rows.append({"loss": loss.item()} | seen)
-                read += sum(len(e["input_ids"]) for pair in batch for e in pair)
-            return {k: sum(row[k] for row in rows) / passes for k in rows[0]} | {"tokens": read}
+                tokens += sum(len(e["input_ids"]) for pair in batch for e in pair)
+            return {k: sum(row[k] for row in rows) / passes for k in rows[0]} | {"tokens": tokens}
 
-        return learn
+        return add_gradients
 
-    def measure(self, happened, prepared):
+    def measure(self, run, prepared):
         others = dict(prepared.evaluations)
-        with torch.no_grad(), evaluating(happened.model):
-            policy = self._scores(happened, others.pop("val_loss"))
-        loss, seen = dpo_loss(policy, prepared.val_reference, happened.config.beta)
+        with torch.no_grad(), evaluating(run.model):
+            policy = self._scores(run, others.pop("val_loss"))
+        loss, seen = dpo_loss(policy, prepared.val_reference, run.config.beta)
         return ({"val_loss": loss.item()} | {f"val_{k}": v for k, v in seen.items()}
                 | super().measure(
-                    happened, dataclasses.replace(prepared, evaluations=others)))
+                    run, dataclasses.replace(prepared, evaluations=others)))
 
     def plotted_columns(self):
         return "loss", "val_loss", "val_accuracy", *self.metrics
@@ -270,7 +264,7 @@ def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
     return pairs
 
 
-class GRPO(_Steps):
+class GRPO(Objective):
     """An Experiment with a reward; runs take a GRPOConfig.
 
     reward: a function of an answer (text) and its record that gives a number. Its rows have the
@@ -304,36 +298,36 @@ class GRPO(_Steps):
         return config.batch_size * config.num_generations * length, length
 
     def largest_batch(self, prepared, config):
-        line = sorted(prepared.prompts, key=len, reverse=True)
+        prompts = sorted(prepared.prompts, key=len, reverse=True)
         answer = [0] * prepared.max_answer_tokens
         return [{"input_ids": prompt + answer, "labels": [encoding.NO_LOSS] * len(prompt) + answer}
-                for i in range(config.batch_size) for prompt in [line[i % len(line)]]
+                for i in range(config.batch_size) for prompt in [prompts[i % len(prompts)]]
                 for _ in range(config.num_generations)]
 
     def keeps_reference(self, config):
         return bool(config.beta)
 
-    def _learner(self, happened, prepared, scaler):
-        config, model, prompts = happened.config, happened.model, prepared.prompts
+    def gradients(self, run, prepared, scaler):
+        config, model, prompts = run.config, run.model, prepared.prompts
         device = next(model.parameters()).device
         reference = copy.deepcopy(model).eval() if config.beta else None
         order = loop.shuffled(len(self.train), config.batch_size, config.seed)
 
-        def scored(who, examples):
+        def scores_of(scored_model, examples):
             with loop.autocast(device, config.precision):
-                return log_probs(who, examples)
+                return log_probs(scored_model, examples)
 
         def batches():
             for chosen in order:
-                asked = [i for i in chosen for _ in range(config.num_generations)]
-                texts, examples = sample(model, happened.tokenizer, [prompts[i] for i in asked],
+                repeated = [i for i in chosen for _ in range(config.num_generations)]
+                texts, examples = sample(model, run.tokenizer, [prompts[i] for i in repeated],
                                          prepared.max_answer_tokens, config.temperature)
                 rewards = torch.tensor([float(self.reward(text, self.train[i]))
-                                        for text, i in zip(texts, asked, strict=True)])
+                                        for text, i in zip(texts, repeated, strict=True)])
                 rewards = rewards.view(len(chosen), -1).to(device)
                 with torch.no_grad():  # at the first step the policy is the old one
-                    old = scored(model, examples)[0] if config.num_iterations > 1 else None
-                    other = scored(reference, examples)[0] if reference else None
+                    old = scores_of(model, examples)[0] if config.num_iterations > 1 else None
+                    other = scores_of(reference, examples)[0] if reference else None
                 seen = {"reward": rewards.mean().item(),
                         "dead": (rewards == rewards[:, :1]).all(1).float().mean().item(),
                         "length": sum(len(e["labels"]) - e["labels"].count(encoding.NO_LOSS)
@@ -344,9 +338,9 @@ class GRPO(_Steps):
 
         drawn = batches()
 
-        def learn():
+        def add_gradients():
             examples, gains, old, other, seen = next(drawn)
-            policy, mask = scored(model, examples)
+            policy, mask = scores_of(model, examples)
             old = policy.detach() if old is None else old
             loss = grpo_loss(policy, old, mask, gains, config.epsilon, other, config.beta)
             scaler.scale(loss).backward()
@@ -357,7 +351,7 @@ class GRPO(_Steps):
                 row["kl"] = float((k3(policy.detach(), other) * mask).sum(1).mean())
             return row
 
-        return learn
+        return add_gradients
 
     def plotted_columns(self):
         return "reward", "dead", *self.metrics

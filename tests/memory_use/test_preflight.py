@@ -242,12 +242,13 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     happened, prepared = lab.begin(config)
     update = loop.Update(happened.model.train(), happened.config)
     reference = {"reference": torch.zeros(2, 12)} if which == "DPO" else {}
-    learn = lab._learner(happened, dataclasses.replace(prepared, **reference), update.scaler)
+    prepared = dataclasses.replace(prepared, **reference)
+    add_gradients = lab.gradients(happened, prepared, update.scaler)
     simulate.fill_state(update)
     meter = simulate.watch(update, [])
     before = simulate.Meter(happened.model).total
     with meter:
-        learn()
+        add_gradients()
         update.apply(1e-4)
     kept = before * bool(getattr(config, "beta", 0) and which == "GRPO")
     assert predicted == pytest.approx(meter.peak + kept, rel=0.04)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import math
 
 from ftkit.base import formatting
@@ -274,13 +275,13 @@ def _with_stored(group) -> list:
 
 
 def _repeats(group, seeds, lab) -> list:
-    have = {run.config.seed for run in group}
-    if isinstance(seeds, int) and not isinstance(seeds, bool):
-        fresh = (s for s in range(10**6) if s not in have)
-        wanted = [next(fresh) for _ in range(seeds - len(have))]
+    present = {run.config.seed for run in group}
+    if isinstance(seeds, int):
+        unused = (seed for seed in itertools.count() if seed not in present)
+        missing = list(itertools.islice(unused, max(0, seeds - len(present))))
     else:
-        wanted = [s for s in seeds if s not in have]
-    if not wanted:
+        missing = [seed for seed in seeds if seed not in present]
+    if not missing:
         return []
     first = group[0]
     lab = lab or next((r.experiment for r in group if getattr(r, "experiment", None)), None)
@@ -292,4 +293,4 @@ def _repeats(group, seeds, lab) -> list:
     if other:
         raise UserError(f"run {first.id} was not made in this experiment: "
                         f"{', '.join(other)} differ")
-    return list(lab.sweep(first.config, seed=wanted))
+    return list(lab.sweep(first.config, seed=missing))

@@ -8,6 +8,7 @@ import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ftkit.base import machine
 from ftkit.base.config import Config
@@ -39,8 +40,9 @@ class Experiment:
 
     CONFIG = Config  # the kind of Config that its runs take
 
-    def __init__(self, model="tiny", data="translation", val=None, probes=("general",),
-                 template=None, replay_from="general", eval_records=64, metrics=None):
+    def __init__(self, model: str | Path | tuple[Any, Any] = "tiny", data="translation", val=None,
+                 probes=("general",), template=None, replay_from="general", eval_records=64,
+                 metrics=None):
         model = str(model) if isinstance(model, Path) else model
         inputs.check_kinds(model, template, eval_records)
         self.model, self.template, self.eval_records = model, template, eval_records
@@ -153,7 +155,7 @@ class Experiment:
             predicted = preflight.check(self, config, facts)
         model, tokenizer = self.fresh_model(config)
         if facts is None:  # it was not on this machine before it was loaded
-            facts = preflight.ModelFacts.of(self.model, model)
+            facts = preflight.ModelFacts.of_loaded(model)
             config = facts.resolve(config)
             predicted = preflight.check(self, config, facts)
         torch.manual_seed(config.seed)
@@ -183,8 +185,8 @@ class Experiment:
         machine."""
         from ftkit.memory_use.preflight import ModelFacts
 
-        return ModelFacts.of(self.model) or ModelFacts.of(
-            self.model, self.fresh_model(self.CONFIG())[0])
+        return ModelFacts.of(self.model) or ModelFacts.of_loaded(
+            self.fresh_model(self.CONFIG())[0])
 
     def fresh_model(self, config):
         """(model, tokenizer): the weights that every run starts from; the caller may train them."""

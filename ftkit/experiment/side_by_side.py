@@ -13,7 +13,7 @@ import copy
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ftkit.base import machine
 from ftkit.experiment.run import Row, Run
@@ -31,20 +31,20 @@ class PausableRun:
         self.sweep, self.index = sweep, index
         self.run: Run | None = sweep.done.get(index)
         self.done = self.run is not None  # from the store
-        self.steps = self.random_state = None
+        self.steps: Iterator[Run] = iter(())
+        self.random_state = None
         self.end_reason: str | None = None
 
     def begin(self) -> Run:
         """Make its model, from torch's random state at its seed; not while another run draws."""
-        if self.run is None:
-            lab = self.sweep.lab
-            self.run, prepared = lab.begin(self.sweep.configs[self.index])
+        run, lab = self.run, self.sweep.lab
+        if run is None:
+            run, prepared = lab.begin(self.sweep.configs[self.index])
             # A fast tokenizer that two threads use at once raises "Already borrowed".
-            self.run.tokenizer = copy.deepcopy(self.run.tokenizer)
-            self.steps = lab.train_steps(self.run, prepared, stop=lambda: self.end_reason,
-                                         live=False)
-            self.random_state = _random_state()
-        return self.run
+            run.tokenizer = copy.deepcopy(run.tokenizer)
+            self.steps = lab.train_steps(run, prepared, stop=lambda: self.end_reason, live=False)
+            self.run, self.random_state = run, _random_state()
+        return run
 
     def advance(self) -> Row | None:
         """Take one step: its row, or None at the end. Raises KeyboardInterrupt where an interrupt

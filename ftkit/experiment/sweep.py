@@ -61,12 +61,11 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
 
 def _values(name: str, given) -> list:
     """The values of one field as a list of plain Python values, also of a single one."""
-    if isinstance(given, str) or not hasattr(given, "__iter__"):
-        given = [given]
-    given = [v.item() if hasattr(v, "item") else v for v in given]
-    if not given:
+    is_single = isinstance(given, str) or not hasattr(given, "__iter__")
+    values: list = [given] if is_single else list(given)
+    if not values:
         raise UserError(f"{name} is empty; give at least one value to run")
-    return given
+    return [value.item() if hasattr(value, "item") else value for value in values]
 
 
 def _train_here(state: SweepState, method, parallel):

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 
 from ftkit.base import formatting, machine
 from ftkit.base.config import SCHEDULES, Config
-from ftkit.experiment import run, store
+from ftkit.experiment import store
+from ftkit.experiment.run import Run
 from ftkit.report.live import Live, final_picture
 
-# What Trainer and TRL call it → what a row of ours calls it.
-KEYS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
-        "epoch": "epoch", "num_tokens": "tokens", "num_input_tokens_seen": "tokens",
-        "mean_token_accuracy": "accuracy", "entropy": "entropy"}
+# Name in the logs of Trainer and TRL → column in our rows.
+COLUMN_OF = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+             "epoch": "epoch", "num_tokens": "tokens", "num_input_tokens_seen": "tokens",
+             "mean_token_accuracy": "accuracy", "entropy": "entropy"}
 
 
 class LiveCallback(TrainerCallback):
@@ -34,13 +36,15 @@ class LiveCallback(TrainerCallback):
 
     def __init__(self, title: str = "", out: str | Path | None = None):
         self.title, self.out = title, out
-        self.live = self.run = None
+        self.live: Live | None = None  # while it trains
+        self.run: Run | None = None
 
-    def on_train_begin(self, args, state, control, model=None, processing_class=None, **others):
+    def on_train_begin(self, args, state, control, model: Any = None, processing_class=None,
+                       **others):
         if not state.is_world_process_zero:
             return
         self.began = time.perf_counter()
-        self.run = run.Run(
+        self.run = Run(
             id=store.new_id(), config=_config(args, state), data={"name": "Trainer's data"},
             model_name=Path(getattr(model.config, "_name_or_path", "") or "model").name,
             total_steps=state.max_steps, model=model, tokenizer=processing_class,
@@ -67,22 +71,22 @@ class LiveCallback(TrainerCallback):
             self.live.paint_if_due()
 
     def on_train_end(self, args, state, control, **others):
-        if self.run is None:
+        run, live = self.run, self.live
+        if run is None or live is None:
             return
-        happened = self.run
-        happened.seconds = time.perf_counter() - self.began
-        for row in happened.rows:
-            happened.after |= {k: v for k, v in row.items() if k.endswith("_loss")}
-            happened.tokens = row.get("tokens", happened.tokens)
+        run.seconds = time.perf_counter() - self.began
+        for row in run.rows:
+            run.after |= {k: v for k, v in row.items() if k.endswith("_loss")}
+            run.tokens = int(row.get("tokens", run.tokens))
         if state.global_step < state.max_steps:
-            happened.stopped = f"ended after step {state.global_step} of {state.max_steps}"
-        self.live.finish(happened)
-        if self.live.show is None and not machine.in_notebook():
-            self.live.safely(lambda: self._leave(Path(self.out or args.output_dir)))
+            run.stopped = f"ended after step {state.global_step} of {state.max_steps}"
+        live.finish(run)
+        if live.show is None and not machine.in_notebook():
+            live.safely(lambda: self._save_curves(run, Path(self.out or args.output_dir)))
         self.live = None  # what `trainer.evaluate()` logs later must not draw over the end
 
-    def _leave(self, folder: Path):
-        picture = final_picture(self.run, formatting.clean(self.title))
+    def _save_curves(self, run: Run, folder: Path):
+        picture = final_picture(run, formatting.clean(self.title))
         folder.mkdir(parents=True, exist_ok=True)
         picture.savefig(folder / "curves.png", dpi=144)
         (folder / "curves.txt").write_text(picture.text + "\n", encoding="utf-8")
@@ -90,9 +94,8 @@ class LiveCallback(TrainerCallback):
 
 def _row(logs: dict) -> dict:
     """Trainer's log in the names of our rows; the totals it logs at the end are left out."""
-    row = {
-        ours: formatting.to_float(logs[theirs]) for theirs, ours in KEYS.items() if theirs in logs
-    }
+    row = {column: formatting.to_float(logs[key])
+           for key, column in COLUMN_OF.items() if key in logs}
     for key, value in logs.items():  # eval_loss, and eval_<name>_loss for several data sets
         if key == "eval_loss":
             row["val_loss"] = formatting.to_float(value)
@@ -102,7 +105,7 @@ def _row(logs: dict) -> dict:
 
 
 def _config(args, state) -> Config:
-    """As much of the TrainingArguments as Config has words for."""
+    """The TrainingArguments that Config has a field for."""
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     return Config(

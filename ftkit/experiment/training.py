@@ -103,8 +103,8 @@ class Training:
             run.after = {k: last[k] for k in run.before} if measured_last else self.measure()
         except KeyboardInterrupt:
             run.after = {k: v for row in run.rows for k, v in row.items() if k in run.before}
-        run.seconds, run.tokens = last.get("seconds", 0.0), last.get("tokens", 0)
-        run.supervised_tokens = last.get("supervised_tokens", 0)
+        run.seconds, run.tokens = last.get("seconds", 0.0), int(last.get("tokens", 0))
+        run.supervised_tokens = int(last.get("supervised_tokens", 0))
         run.peak_memory_bytes = _peak(self.device)
         run.model.eval()
         self.writer.finish()
@@ -144,9 +144,10 @@ class Best:
 
     def restore(self):
         """Put the best weights back."""
-        for name, p in self.model.named_parameters() if self.weights else ():
-            if name in self.weights:
-                p.data.copy_(self.weights[name])
+        weights = self.weights or {}
+        for name, p in self.model.named_parameters():
+            if name in weights:
+                p.data.copy_(weights[name])
 
 
 def _peak(device) -> int | None:

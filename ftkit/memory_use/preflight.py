@@ -167,17 +167,18 @@ class ModelFacts:
                                self.context)
 
     @classmethod
-    def of(cls, name, model=None) -> ModelFacts | None:
+    def of_loaded(cls, model) -> ModelFacts:
+        """Of a copy of an Experiment's model that is in memory already."""
+        shapes = [tuple(getattr(p, "quant_state", p).shape) for p in model.parameters()]
+        return cls(model.config.to_dict(), shapes, 0, sum(p.nbytes for p in model.parameters()))
+
+    @classmethod
+    def of(cls, name) -> ModelFacts | None:
         """Of the model of an Experiment: a name, a folder or a pair (model, tokenizer); None where
-        it is not on this machine yet. model: the same model, once it is loaded."""
-        if model is None and not isinstance(name, str):
+        it is not on this machine yet."""
+        if not isinstance(name, str):
             model = name[0]
             return cls(model.config.to_dict(), [p.shape for p in model.parameters()], 0)
-        if model is not None:
-            found = cls(model.config.to_dict(), [tuple(getattr(
-                p, "quant_state", p).shape) for p in model.parameters()], 0)
-            found.loaded_bytes = sum(p.nbytes for p in model.parameters())
-            return found
         where = models.locate(name)
         if adapter_folder.is_adapter(where):
             where = models.locate(adapter_folder.base_of(where))

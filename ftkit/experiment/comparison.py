@@ -65,8 +65,8 @@ class Comparison:
 
     `.differs`: name → the values, one per group, of everything that is not the same.
     `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
-    cause. `.separating`: Config strings of runs that would separate several causes. `.pairs`
-    has the same for each group after the first. Draws itself; `.text` is the verdict as text.
+    cause. `.separating`: Config strings of runs that would tell several causes apart. `.pairs`
+    has the same for each group after the first. Draws itself; `.text` is the verdict.
     """
 
     def __init__(self, groups, names):
@@ -83,7 +83,7 @@ class Comparison:
         """The same comparison with more seeds: a number of seeds for each side, or a list of them.
 
         Runs whose seed is there already are not run again. lab: the Experiment of runs that come
-        from the store; ValueError where it is not the one they were made in.
+        from the store; UserError where it is not the one they were made in.
         """
         return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
                           self.names)
@@ -149,10 +149,10 @@ class Pair:
         self.differs = fingerprint.differences(groups[0], groups[place])
         rest = [i for i in range(1, len(groups)) if i != place
                 and len(fingerprint.differences(groups[i], groups[place])) == 1]
-        refused = ""
+        refusal = ""
         if len(self.differs) > 1:
             self.separating = fingerprint.separating(groups[0], groups[place], self.differs)
-            refused = _refusal(names[0], names[place], self.differs, self.separating)
+            refusal = _refusal(names[0], names[place], self.differs, self.separating)
             self.base = rest[0] if rest else 0
         else:
             self.separating = []
@@ -161,9 +161,9 @@ class Pair:
         a, b = groups[self.base], groups[place]
         self.effects = {} if self.cause is None else {
             key: _effect(key, a, b) for key in a[0].after if key in b[0].after}
-        said = "" if len(cause) > 1 else _verdict(
+        verdict = "" if len(cause) > 1 else _verdict(
             names[self.base], names[place], self.cause, cause, self.effects, a, b)
-        self.text = " ".join(part for part in (refused, said) if part)
+        self.text = " ".join(part for part in (refusal, verdict) if part)
 
 
 def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
@@ -189,8 +189,8 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
         groups.append(group)
         names.append(name)
     groups = [_with_stored(group) if len(group) == 1 else group for group in groups]
-    made = Comparison(groups, names)
-    return made.repeat(repeat, lab) if repeat else made
+    comparison = Comparison(groups, names)
+    return comparison.repeat(repeat, lab) if repeat else comparison
 
 
 # -------------------------------------------------------------------------------- the effect
@@ -215,8 +215,8 @@ def _verdict(a, b, cause, differs, effects, left, right) -> str:
                 "of the machine.")
     old, new = map(_shown, differs[cause])
     effects = list(effects.values())
-    told = "; ".join(map(str, effects)) or "no measure is in both"
-    text = f"Only {cause} differs: {a} has {old}, {b} has {new}. From {a} to {b}: {told}."
+    changes = "; ".join(map(str, effects)) or "no measure is in both"
+    text = f"Only {cause} differs: {a} has {old}, {b} has {new}. From {a} to {b}: {changes}."
     if cause == "seed":
         return text + " That is the noise of the seed; no effect smaller than it can be seen."
     if any(e.clear is None for e in effects):

@@ -11,6 +11,7 @@ from pathlib import Path
 from ftkit.base.config import Config
 from ftkit.report import series
 
+DATA_FIELDS = ("data name", "data rows", "data sha256")
 CUT = ("interrupted", "stopped by hand", "ended early", "not finished")
 HELD = {"model": "model", "data": "data", "validation": "validation data",
         "template": "template", "eval_records": "eval_records", "metrics": "metrics",
@@ -51,12 +52,11 @@ def facts_of(group) -> dict:
         facts = {k: v for k, v in facts.items() if not _of_adapters(k)}
     if not facts.get("replay"):
         facts.pop("replay_from", None)
-    seeds = sorted({r.config.seed for r in group})
-    facts["seed"] = seeds[0] if len(seeds) == 1 else None
+    facts["seed"] = run.config.seed if len(group) == 1 else None
     held = dict(run.data.get("held_still") or {})
     facts["model"] = held.get("model", run.model_name)
-    for key in ("name", "rows", "sha256"):
-        facts[f"data {key}"] = run.data.get(key)
+    for name in DATA_FIELDS:
+        facts[name] = run.data.get(name.removeprefix("data "))
     for key in ("validation", "template", "eval_records", "metrics", "replay_from"):
         if key in held and (key != "replay_from" or facts.get("replay")):
             facts[HELD[key]] = held[key]
@@ -76,30 +76,51 @@ def _of_adapters(name: str) -> bool:
 
 
 def differences(a, b) -> dict:
-    """Name → (value in a, value in b) of what is not the same. Data that differs is one cause,
-    whether it shows in its name, its rows or its hash; seeds count only one against one."""
+    """Name → (value in a, value in b) of all that differs, after the RULES on what is one cause."""
     left, right = facts_of(a), facts_of(b)
-    if left.get("method") == "full" or right.get("method") == "full":
-        shared = left.keys() & right.keys() | {k for k in left.keys() ^ right.keys()
-                                               if not _of_adapters(k)}
-    else:
-        shared = left.keys() | right.keys()
-    out = {k: (left.get(k), right.get(k)) for k in [*left, *right] if k in shared
-           and left.get(k) != right.get(k)}
-    if None in out.get("seed", ()) or (len(a) > 1 or len(b) > 1):
-        out.pop("seed", None)
-    if not (left.get("replay") and right.get("replay")):
-        out.pop("replay_from", None)  # where one of them replays nothing it is no second cause
-    data = [k for k in ("data name", "data rows", "data sha256") if k in out]
-    if data == ["data name"] and out["data name"] != (None, None):
-        out.pop("data name")  # the same records under another name
-    elif len(data) > 1:
-        parts = [", ".join(str(side.get(k))[:12] for k in ("data name", "data rows", "data sha256"))
-                 for side in (left, right)]
-        for k in data:
-            del out[k]
-        out = {"data": tuple(parts)} | out
-    return out
+    differs = {name: (left.get(name), right.get(name)) for name in [*left, *right]
+               if left.get(name) != right.get(name)}
+    for rule in RULES:
+        differs = rule(differs, left, right)
+    return differs
+
+
+def _adapter_fields_follow_from_the_method(differs, left, right):
+    """Full fine-tuning has no adapter, so its fields are no causes in addition to the method."""
+    if "full" not in (left.get("method"), right.get("method")):
+        return differs
+    return {name: values for name, values in differs.items()
+            if not _of_adapters(name) or (name in left and name in right)}
+
+
+def _seeds_differ_only_between_single_runs(differs, left, right):
+    """A group of several runs has no seed of its own."""
+    return _without(differs, "seed") if None in differs.get("seed", ()) else differs
+
+
+def _replay_against_none_is_one_cause(differs, left, right):
+    """Where one side replays nothing, the source of the replayed records is no second cause."""
+    both = left.get("replay") and right.get("replay")
+    return differs if both else _without(differs, "replay_from")
+
+
+def _data_is_one_cause(differs, left, right):
+    """Whether it shows in name, rows or hash; the same records under another name are the same."""
+    fields = [name for name in DATA_FIELDS if name in differs]
+    if fields == ["data name"]:
+        return _without(differs, "data name")
+    if len(fields) < 2:
+        return differs
+    texts = [", ".join(str(side.get(name))[:12] for name in DATA_FIELDS) for side in (left, right)]
+    return {"data": tuple(texts)} | _without(differs, *fields)
+
+
+def _without(differs: dict, *names: str) -> dict:
+    return {name: values for name, values in differs.items() if name not in names}
+
+
+RULES = (_adapter_fields_follow_from_the_method, _seeds_differ_only_between_single_runs,
+         _replay_against_none_is_one_cause, _data_is_one_cause)
 
 
 def separating(a, b, differs) -> list[str]:

@@ -23,20 +23,20 @@ def with_validation(source, val):
 
 
 def named_probes(probes) -> dict:
-    """name → records; ValueError where a name would hide another."""
+    """name → records; UserError where a name would hide another."""
     named = probes.items() if isinstance(probes, dict) else [
         (Path(str(p)).stem, p)
         for p in ([probes] if isinstance(probes, str | Path) else probes or ())]
-    found = {}
+    records_of = {}
     for name, source in named:
         if isinstance(source, dict):
             raise UserError('probes are records; give them a name, {"mine": records}')
-        if name in found or name == "val":
-            what = "two probes are" if name in found else "a probe is"
+        if name in records_of or name == "val":
+            what = "two probes are" if name in records_of else "a probe is"
             raise UserError(f"{what} called {name!r}; give its file another name, or probes as a "
                             "dict of name → source (val is the validation records)")
-        found[name] = schema.compact(source, "validation")
-    return found
+        records_of[name] = schema.compact(source, "validation")
+    return records_of
 
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
@@ -44,7 +44,7 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "sup
 
 
 def named_metrics(metrics, probes) -> dict:
-    """name → function; ValueError where a name would hide a column of the rows."""
+    """name → function; UserError where a name would hide a column of the rows."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(map(callable, metrics.values())):
         raise UserError("metrics are a dict of name → function of (model, tokenizer)")
@@ -64,7 +64,7 @@ def number(name: str, value) -> float:
 
 
 def check_kinds(model, template, eval_records):
-    """ValueError for what is of a wrong kind."""
+    """UserError for what is of a wrong kind."""
     pair = isinstance(model, tuple | list) and len(model) == 2 and hasattr(model[0], "parameters")
     if not (isinstance(model, str) or pair):
         raise UserError(f"model is {type(model).__name__}; expected a name, a folder, or a pair "

@@ -65,7 +65,7 @@ class Comparison:
 
     `.differs`: name → the values, one per group, of everything that is not the same.
     `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
-    cause. `.separating`: Config strings of runs that would tell several causes apart. `.pairs`
+    cause. `.separating`: Config strings of runs that would separate several causes. `.pairs`
     has the same for each group after the first. Draws itself; `.text` is the verdict.
     """
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from ftkit.base.errors import UserError
+from ftkit.base.progress_bar import Bar
 from ftkit.data import schema, templates
 from ftkit.data.jsonl import DataError, Problem
 from ftkit.data.mask_view import NO_LOSS, BatchView
@@ -135,7 +136,9 @@ def encode_all(
     lazy = isinstance(records, schema.LargeFile) or len(records) > MANY
     examples: list[dict] = []
     out, kept, lengths = Encoded(examples), array("q"), array("q")
+    bar = Bar("reading the records", quiet=not lazy)  # a large file takes many seconds
     for start in range(0, len(records), CHUNK):
+        bar(start / len(records))
         coded = _coded(records[start : start + CHUNK], tokenizer, template)
         for index, parts in enumerate(coded, start):
             ids, labels = _labeled(parts, loss_on)
@@ -149,6 +152,7 @@ def encode_all(
             lengths.append(len(kept_labels))
             if not lazy:
                 examples.append({"input_ids": ids[:max_length], "labels": kept_labels})
+    bar.close()
     out.skipped = len(out.problems)
     if out.problems and on_long == "error":
         raise DataError(getattr(records, "path", None), out.problems)

@@ -606,3 +606,13 @@ def test_a_large_file_tells_the_same_problems_as_a_small_one(monkeypatch, tmp_pa
     with pytest.raises(schema.DataError) as large:
         encoding.encode_all(schema.records(path), tokenizer, 30, template="plain")
     assert large.value.problems == small.value.problems and len(small.value.problems) > 20
+
+
+def test_a_large_set_shows_how_far_it_is_read_and_a_small_one_does_not(monkeypatch, capsys):
+    records, tokenizer = schema.records("translation")[:40], byte_tokenizer()
+    encoding.encode_all(records, tokenizer, template="plain")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(encoding, "MANY", 3)
+    monkeypatch.setattr(encoding, "CHUNK", 1)
+    encoding.encode_all(records, tokenizer, template="plain")
+    assert "reading the records" in capsys.readouterr().err

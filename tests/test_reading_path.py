@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import ROOT
+from helpers import ROOT
 
 PACKAGE = ROOT / "ftkit"
 TEXT = (PACKAGE / "README.md").read_text("utf-8")

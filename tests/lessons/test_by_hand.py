@@ -12,7 +12,7 @@ import re
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 
 import ftkit as ft
 from ftkit.data import encoding, mixing

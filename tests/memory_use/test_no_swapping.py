@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 
 import ftkit as ft
 from ftkit.memory_use import preflight

@@ -11,10 +11,9 @@ are followed is measured in `instructions.py`.
 
 from __future__ import annotations
 
-import json
 import math
 
-from ftkit.base import machine
+from ftkit.base import json_lines, machine
 
 # Five facts that are not among those asked show the form of an answer: an instruction-tuned model
 # otherwise comments on the sentence. None of their words is an answer to a question.
@@ -29,7 +28,7 @@ def load(name: str, limit: int | None = None) -> list[dict]:
     """The rows of `data_samples/abilities/<name>.jsonl`: english, knowledge, multiple_choice or
     instructions. limit: only this many, evenly spaced over the file."""
     path = machine.share("data_samples") / "abilities" / f"{name}.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = json_lines.read(path, damaged="raise")
     if limit is None or limit >= len(rows):
         return rows
     return [rows[i * len(rows) // limit] for i in range(limit)]

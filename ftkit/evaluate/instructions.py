@@ -55,8 +55,8 @@ def _words(answer: str) -> int:
 
 
 def _sentences(answer: str) -> int:
-    """Sentences as ends of sentences: a full stop inside a number or an abbreviation such as P.S.
-    is none."""
+    """Ends of sentences; a full stop inside a number or in an abbreviation such as P.S. does not
+    count."""
     return len(re.findall(r"[^.!?]*[^\W\d_][^.!?]*(?:[.!?]+(?=\s|$|[\"')\]])|$)", answer.strip()))
 
 

@@ -147,9 +147,9 @@ class Runner:
         if current and not current.can_wait:
             current.stop_requested.set()
 
-    async def wait_until_idle(self, owner=None):
+    async def wait_until_idle(self, owner=None) -> bool:
         """Wait until this owner has no task left. Interrupting the cell that waits stops the
-        current run and keeps it."""
+        current run and keeps it. Returns False if it was interrupted."""
         try:
             while self.busy(owner):
                 await asyncio.sleep(0.05)
@@ -159,6 +159,8 @@ class Runner:
                 current = self.running(owner)
                 if current:
                     current.done.wait()
+            return False
+        return True
 
     def join(self, owner=None, seconds: float = 600):
         """The same without asyncio, for scripts and tests. Raises TimeoutError."""

@@ -127,8 +127,9 @@ class WhatIf:
         Returns the newest Run. Interrupting the cell stops the run and keeps it. Raises whatever
         the run raised.
         """
-        await runner.RUNNER.wait_until_idle(self.forecast)
-        if not self.runs and not runner.RUNNER.busy(self):
+        if not await runner.RUNNER.wait_until_idle(self.forecast):
+            runner.RUNNER.stop(self)  # interrupted while a forecast kept the run waiting
+        elif not self.runs and not runner.RUNNER.busy(self):
             self.start()
         await runner.RUNNER.wait_until_idle(self)
         error, self.error = self.error, None

@@ -8,6 +8,13 @@ import pytest
 
 from ftkit.notebook import kernel
 
+# a forecast may train first, so a fixed sleep does not show that the run has begun
+BEGUN = """
+import time
+from ftkit.notebook.runner import RUNNER
+while not (RUNNER.running(panel) and RUNNER.running(panel).started_run):
+    time.sleep(0.02)
+"""
 SETUP = """
 import ftkit as ft
 records = [{"instruction": f"Name {n}.", "input": "", "output": f"number {n}"} for n in range(40)]
@@ -73,9 +80,9 @@ def test_panel_and_result_in_a_kernel(running):
     assert "baseline seed=1" in running.run(shown)
 
     # an interrupt while a cell waits stops the run, keeps it, and the cell goes on
-    running.run("panel.config = config.but(max_steps=2000)\npanel.start()")
+    running.run("panel.config = config.but(max_steps=2000)\npanel.start()" + BEGUN)
     waiting = running.start("run = await panel.result()\nprint(run.stopped)")
-    time.sleep(1.5)
+    time.sleep(1.0)
     running.manager.interrupt_kernel()
     told = running.finish(waiting)
     assert not [m for m in told if m["msg_type"] == "error"], told
@@ -83,14 +90,12 @@ def test_panel_and_result_in_a_kernel(running):
     assert "stopped by hand after step" in said
 
     # an interrupt while no cell runs stops it too
-    running.run("panel.config = config.but(max_steps=1900)\npanel.start()")
-    time.sleep(1.0)
+    running.run("panel.config = config.but(max_steps=1900)\npanel.start()" + BEGUN)
     running.manager.interrupt_kernel()
     assert "stopped by hand" in running.run("panel.wait()\nprint(panel.runs[-1].stopped)")
 
     # the cell of the panel run again, in the middle of training: the old run ends, kept
-    running.run("old = panel\nold.config = config.but(max_steps=1800)\nold.start()")
-    time.sleep(0.5)
+    running.run("old = panel\nold.config = config.but(max_steps=1800)\nold.start()" + BEGUN)
     running.run(SETUP)
     assert "stopped by hand" in running.run("print([r.stopped for r in old.wait()][-1])")
     assert "2 None" in running.run("run = await panel.result()\nprint(len(run.rows), run.stopped)")

@@ -27,6 +27,7 @@ _WHERE = {
     "memory_use.footprint": ("memory",),
     "notebook.what_if": ("what_if",),
     "lessons.claims": ("predict", "expect", "check"),
+    "lessons.hints": ("hint", "solution"),
     "interview.drill": ("drill",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

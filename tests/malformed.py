@@ -112,8 +112,8 @@ CASES = [
          ("digits",)),
     Case("array_row", _lines(GOOD, '["a", "b"]'), 2, ("no object",)),
     Case("string_row", _lines(GOOD, '"Paris"'), 2, ("no object",)),
-    Case("number_row", _lines("42"), 1, ("42 is no object",)),
-    Case("null_row", _lines(GOOD, "null"), 2, ("null is no object",)),
+    Case("number_row", _lines("42"), 1, ("42 is not an object",)),
+    Case("null_row", _lines(GOOD, "null"), 2, ("null is not an object",)),
     # instruction records
     Case("missing_output", _lines(GOOD, GOOD, _without("output")), 3, ("missing",), "output"),
     Case("misnamed_output", _lines(_without("output") | {"response": "Paris"}), 1,

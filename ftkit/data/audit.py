@@ -43,7 +43,7 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
 
 
 def _questions(against) -> dict[int, str]:
-    """Where each question of other files stands: hash → "FILE line N"."""
+    """The lines of each question of other files: hash → "FILE line N"."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
     found: dict[int, str] = {}
     for path in paths:

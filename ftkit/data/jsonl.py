@@ -169,7 +169,7 @@ def _parse(line: bytes) -> dict:
     except ValueError:  # Python refuses to convert integers of thousands of digits
         raise UserError("a number with too many digits; expected text as strings") from None
     if not isinstance(record, dict):
-        raise UserError(f"{show(record)} is no object; expected one JSON object on each line")
+        raise UserError(f"{show(record)} is not an object; expected one JSON object on each line")
     return record
 
 

@@ -15,11 +15,11 @@ from ftkit.data import encoding, schema
 
 
 def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None = None) -> dict:
-    """Share with which each task is drawn: min(size, cap) ** (1 / temperature), made to sum to 1.
+    """Probability with which each task is drawn: min(size, cap) ** (1 / temperature), normalized.
 
     sizes: task → records. The defaults are proportional mixing; `cap` (T5's K) gives
-    examples-proportional mixing with an artificial limit; temperature above 1 flattens;
-    `math.inf` is equal mixing. After Raffel et al. 2020 (T5), section 3.5.2.
+    examples-proportional mixing with an artificial limit; a temperature above 1 makes the tasks
+    more equal, and `math.inf` is equal mixing. After Raffel et al. 2020 (T5), section 3.5.2.
     """
     if not sizes or any(size <= 0 for size in sizes.values()):
         raise UserError(f"sizes are {dict(sizes)!r}; expected a positive number for each task")
@@ -92,7 +92,7 @@ def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]
 
 
 def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:
-    """Share of each task among the tokens that are trained on, over which the gradient averages."""
+    """Fraction of each task among the tokens that are trained on (the gradient averages these)."""
     seen: dict[str, int] = {}
     examples = encoding.encode_all(schema.records(records), tokenizer).examples
     for record, example in zip(records, examples, strict=True):

@@ -36,7 +36,7 @@ class RecordList(Sequence):
     kind: str | None
 
     def describe(self, name: str, path, lines: Sequence[int] | None, sha256: str | None):
-        """Set where the records came from; lines None stands for 1, 2, 3, ..."""
+        """Set where the records came from; lines None means 1, 2, 3, ..."""
         self.name, self.path, self._sha256 = name, path, sha256
         self.lines = range(1, len(self) + 1) if lines is None else lines
 

@@ -165,9 +165,9 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
     """Segments of conversations by the tokenizer's chat template.
 
     Each turn of the assistant is trained on, from where its header ends to its end-of-turn token.
-    The place is known because the template renders the turns before it, and the turns up to it,
+    The position is known because the template renders the turns before it, and the turns up to it,
     to text that the whole conversation begins with. Where it does not, a mask would be a guess
-    and the record is refused. to_answer: the conversation stops where the last answer begins.
+    and the record is rejected. to_answer: the conversation stops where the last answer begins.
     """
     if to_answer:
         chats = [c[:-1] if c[-1]["role"] == "assistant" else c for c in chats]

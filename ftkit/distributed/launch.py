@@ -352,7 +352,7 @@ def _died(failed, started, said) -> Exception:
     first = min(failed, key=lambda rank: (started[rank].returncode >= 0,
                                           any(sign in heard[rank] for sign in lost), rank))
     code = started[first].returncode
-    last = heard[first].splitlines()[-1:] or ["it said nothing"]
+    last = heard[first].splitlines()[-1:] or ["it printed nothing"]
     if "EADDRINUSE" in heard[first] or "address already in use" in heard[first].lower():
         return UserError("the port at which the ranks meet was taken by another program in the "
                          "meantime; run it again")
@@ -363,7 +363,7 @@ def _died(failed, started, said) -> Exception:
         with contextlib.suppress(ValueError):
             how = f"was killed by {signal.Signals(-code).name}"
         if code == -getattr(signal, "SIGKILL", 9):
-            how += ", by hand or because the machine ran out of memory"
+            how += ", by somebody or because the machine ran out of memory"
     told = RankDied(f"rank {first} of {len(started)} {how}; the other ranks were stopped")
     told.add_note("\n".join(heard[first].splitlines()[-40:]))
     return told

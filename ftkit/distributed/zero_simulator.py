@@ -130,7 +130,7 @@ class World:
 
     def backward(self, layer: int):
         """Each rank computes its batch's gradient of W; it needs W, the layer's input and what
-        comes back from the layer above."""
+        arrives from the layer above."""
         for rank in self.ranks:
             W = self._whole(rank, layer, "backward")
             if (rank, layer) not in self.upstream:

@@ -153,7 +153,7 @@ def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 
 
 def schedule(step: int, total: int, config) -> float:
-    """Share of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
+    """Fraction of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
 
     As transformers' `get_scheduler`, except that its warm-up spends the first step at rate 0.
     """

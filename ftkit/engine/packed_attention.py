@@ -173,7 +173,7 @@ def _slides(config) -> bool:
 
 def _is_rounded(base) -> bool:
     """Whether a sum in another order changes more than the last digits: bf16, or 4-bit weights,
-    whose products are in bf16."""
+    whose matmuls are in bf16."""
     return base.dtype != torch.float32 or any(
         getattr(p, "quant_state", None) is not None for p in base.parameters())
 

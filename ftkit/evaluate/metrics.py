@@ -188,8 +188,8 @@ def wilson(wins: float, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def leaked(train: Sequence[str], test: Sequence[str], n: int = 13) -> list[int]:
-    """Positions of test texts that share a run of n words with a training text (as in the GPT-3
-    paper, n = 13); a text of fewer words is compared whole."""
+    """Positions of test texts that have n successive words in common with a training text (n = 13
+    as in the GPT-3 paper); a text of fewer words is compared whole."""
     def words(text):
         return re.findall(r"\w+", text.lower())
 

@@ -168,7 +168,7 @@ class Prompts(Prepared):
 class DPO(Objective):
     """An Experiment on preference records; runs take a DPOConfig.
 
-    Its rows have the DPO loss, accuracy (share of pairs whose chosen answer gained more than the
+    Its rows have the DPO loss, accuracy (fraction of pairs whose chosen answer gained more than the
     rejected one), margin, and the mean log-probability of both; `val_` is put before those of the
     validation pairs. The reference is the model that the run starts from.
     """
@@ -270,7 +270,7 @@ class GRPO(Objective):
     reward: a function of an answer (text) and its record that gives a number. Its rows have the
     mean reward, the fraction of dead groups (all rewards equal, so no gradient), the mean length of
     an answer in tokens, the fraction of clipped tokens, and with beta the KL to the reference in
-    nats per answer. `loss` is no measure of success: it starts near 0 in every batch.
+    nats per answer. `loss` does not measure success: it starts near 0 in every batch.
     """
 
     CONFIG = GRPOConfig

@@ -20,7 +20,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     """One run for every combination of `values` (field → list), in the order of the grid.
 
     on_row: called with each row; rows of runs that go side by side come mixed.
-    parallel: None runs small models on CPU side by side, as many as there are threads; False
+    parallel: None runs small models on CPU side by side, one for each thread; False
     never; True or a number of runs at a time any model that fits. The runs share the threads, and
     sums in another order make a difference in the last digits only. Steps that draw random
     numbers (dropout, sampled answers) go one after the other, and `how` says so.

@@ -61,8 +61,9 @@ class Talk:
         return max(0.0, 60 * self.minutes - (self.clock() - self.started))
 
     def score(self, points: set[int], follow_ups: list[bool]):
-        """Score the current question: the indices of the points that were said, from 0, and for
-        each follow-up whether it went well. Raises UserError for a point that does not exist."""
+        """Score the current question: the indices (from 0) of the points that the answer
+        contained, and for each follow-up whether it went well. Raises UserError for a
+        point that does not exist."""
         question = self.questions[len(self.scores)]
         rubric = question.points()
         bad = [p for p in points if p not in range(len(rubric))]

@@ -58,7 +58,7 @@ class Session:
     def card(self) -> cards.FlashCard:
         """The card being asked. Raises UserError when the session is over."""
         if self.over:
-            raise UserError("no card is due; come back later")
+            raise UserError("no card is due; try again later")
         return self.deck[self.queue[0]]
 
     @property
@@ -164,7 +164,7 @@ class Session:
     def progress(self) -> str:
         """One line: how many cards are done, and the topic and level of the current one."""
         if self.over:
-            return f"{self.done} cards done. Nothing more is due: come back later."
+            return f"{self.done} cards done. Nothing more is due: try again later."
         parts = [f"card {self.done + 1} of {self.done + len(self.queue)}", self.card.topic,
                  self.card.level, "new" if self.is_new else ""]
         return " · ".join(part for part in parts if part)

@@ -45,7 +45,7 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
         if not _rate(practice, ask):
             break
     say("", f"{practice.done} cards done, {practice.right} of them known."
-        + (" Nothing more is due: come back later." if practice.over else ""))
+        + (" Nothing more is due: try again later." if practice.over else ""))
     return practice
 
 

@@ -39,7 +39,7 @@ class Prediction:
         """Compare the guess with the result, an option or a number, and return the prediction.
 
         within: the fraction of the result by which a guessed number may be off. The first result
-        is what `calibration` counts. Raises UserError for a result that is no option.
+        is what `calibration` counts. Raises UserError for a result that is not an option.
         """
         self.actual = _option(actual, self.options, "the result") if self.options else actual
         if self.guess is not None:

@@ -100,7 +100,7 @@ def _patch(part: str):
 
 
 def _lines(ax, top, unit):
-    """A line for each GPU near the bars, which is where the question lies."""
+    """A line for each GPU near the bars, where whether it fits is decided."""
     from matplotlib.transforms import blended_transform_factory
 
     taken = []

@@ -113,7 +113,7 @@ def card(source: Path, recipe: dict, dtype: str) -> str:
              "tags: [ftkit]", "---", "", f"# {_plain(base)}, fine-tuned", ""]
     if not recipe:
         return "\n".join(lines + [
-            f"Weights in {dtype}. No {RECIPE} lay beside the adapter, so how it was trained, on "
+            f"Weights in {dtype}. No {RECIPE} was next to the adapter, so how it was trained, on "
             "what, and with what result is not known here.", ""])
     data, config = recipe.get("data", {}), recipe.get("config", {})
     defaults = Config().to_dict()

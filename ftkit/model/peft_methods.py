@@ -96,6 +96,6 @@ def _give_dead_rows_a_direction(model):
 
 
 def is_virtual(model) -> bool:
-    """Whether trained vectors stand before the input (or before keys and values) of `model`."""
+    """Whether trained vectors precede the input (or before keys and values) of `model`."""
     active = getattr(model, "active_peft_config", None)
     return active is not None and active.is_prompt_learning

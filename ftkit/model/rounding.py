@@ -35,7 +35,7 @@ HALFWAY = 0.01  # fraction of such weights that is reported; of fp32 weights it 
 
 
 def rounding_note(model, config) -> str | None:
-    """A warning where so many weights are halfway between two numbers of the compute precision
+    """A warning where that many weights are halfway between two numbers of the compute precision
     that the loss of a run falls at any learning rate; None otherwise. Also printed, once."""
     import torch
 

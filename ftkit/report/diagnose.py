@@ -60,7 +60,7 @@ def _diverged(run, losses) -> Finding | None:
     advice = "lower the learning rate, or keep max_grad_norm at 1 and warm up longer"
     bad = next((step for step, loss in losses if not math.isfinite(loss)), None)
     if bad is not None:
-        return Finding("diverged", f"diverged at step {bad:g}: the loss is no longer a number",
+        return Finding("diverged", f"diverged at step {bad:g}: the loss is not a number any more",
                        advice, {"step": bad})
     start, end = _ends(run, "val_loss") or (losses[0][1], _tail(losses))
     if not math.isfinite(end) or (end > 1.2 * start and _tail(losses) > 1.2 * losses[0][1]):

@@ -110,8 +110,8 @@ CASES = [
     Case("too_deep", _DEEP.encode(), 1, ("too deeply",)),
     Case("huge_number", _lines('{"instruction": "a", "output": ' + "7" * 5000 + "}"), 1,
          ("digits",)),
-    Case("array_row", _lines(GOOD, '["a", "b"]'), 2, ("no object",)),
-    Case("string_row", _lines(GOOD, '"Paris"'), 2, ("no object",)),
+    Case("array_row", _lines(GOOD, '["a", "b"]'), 2, ("is not an object",)),
+    Case("string_row", _lines(GOOD, '"Paris"'), 2, ("is not an object",)),
     Case("number_row", _lines("42"), 1, ("42 is not an object",)),
     Case("null_row", _lines(GOOD, "null"), 2, ("null is not an object",)),
     # instruction records

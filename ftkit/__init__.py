@@ -26,7 +26,9 @@ _WHERE = {
     "experiment.trainer_callback": ("LiveCallback",),
     "memory_use.footprint": ("memory",),
     "notebook.what_if": ("what_if",),
-    "lessons.claims": ("predict", "expect", "check"),
+    "lessons.predictions": ("predict",),
+    "lessons.claims": ("expect",),
+    "lessons.checks": ("check",),
     "lessons.hints": ("hint", "solution"),
     "interview.drill": ("drill",),
 }

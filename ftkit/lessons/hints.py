@@ -21,6 +21,7 @@ import dataclasses
 import difflib
 import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from ftkit.base import machine
@@ -94,11 +95,6 @@ def shown(name: str) -> int:
                 and isinstance(entry.get("number"), int)), default=0)
 
 
-def has_hints(name: str) -> bool:
-    """Whether an exercise has hints and a solution."""
-    return name in read_all()
-
-
 def read_all(folder: Path | None = None) -> dict[str, Help]:
     """Name of an exercise → its hints and solution, from every `lesson_NN.md`.
 
@@ -154,10 +150,16 @@ def _find(name: str) -> Help:
     sections = read_all()
     if name in sections:
         return sections[name]
-    from ftkit.lessons import claims, exercises  # noqa: F401  registers the checks
+    from ftkit.lessons import checks, exercises  # noqa: F401  registers the checks
 
-    if name in claims.EXERCISES:
+    if name in checks.EXERCISES:
         raise UserError(f"exercise {name!r} has no hints; the message of ft.check says what is "
                         "wrong, and the text above the exercise derives it")
-    close = difflib.get_close_matches(str(name), sections, n=3) or sorted(sections)
-    raise UserError(f"no exercise is called {name!r}; choose from {', '.join(close) or 'none'}")
+    raise UserError(f"no exercise is called {name!r}; choose from {suggestions(name, sections)}")
+
+
+def suggestions(name: str, known: Iterable[str]) -> str:
+    """The known names that look most like `name`, or all of them where none does."""
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    return ", ".join(close or sorted(known)) or "none"

@@ -15,7 +15,7 @@ import pytest
 from helpers import ROOT
 
 import ftkit as ft
-from ftkit.lessons import claims, exercises
+from ftkit.lessons import checks, exercises
 
 HERE = Path(__file__).parent
 FILES = sorted(path.stem for path in HERE.glob("solutions_*.py"))
@@ -59,6 +59,6 @@ def test_nothing_filled_in_is_unsolved(name, capsys):
 def test_every_check_of_a_lesson_has_a_solution():
     asked = {name for path in SOURCES
              for name in re.findall(r"ft\.check\(\s*[\"'](\w+)", path.read_text("utf-8"))}
-    registered = {n for n, f in claims.EXERCISES.items()
+    registered = {n for n, f in checks.EXERCISES.items()
                   if f.__module__.startswith(exercises.__name__)}
     assert asked == registered == set(ALL)

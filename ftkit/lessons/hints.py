@@ -150,12 +150,8 @@ def _find(name: str) -> Help:
     sections = read_all()
     if name in sections:
         return sections[name]
-    from ftkit.lessons import checks, exercises  # noqa: F401  registers the checks
-
-    if name in checks.EXERCISES:
-        raise UserError(f"exercise {name!r} has no hints; the message of ft.check says what is "
-                        "wrong, and the text above the exercise derives it")
-    raise UserError(f"no exercise is called {name!r}; choose from {suggestions(name, sections)}")
+    raise UserError(f"there are no hints for {name!r}; there are for "
+                    f"{suggestions(name, sections)}")
 
 
 def suggestions(name: str, known: Iterable[str]) -> str:

@@ -26,7 +26,11 @@ EXERCISES: dict[str, Callable] = {}
 
 
 class Verdict:
-    """True or false, with the text that was printed already, so a notebook displays nothing."""
+    """True or false, with the text that was printed already, so a notebook displays nothing.
+
+    state: of a claim "holds", "opposite" (the other direction was seen) or "not settled"; of an
+    exercise solved, wrong or unsolved.
+    """
 
     def __init__(self, right: bool, text: str, state: str = ""):
         self.right, self.text, self.state = right, text, state

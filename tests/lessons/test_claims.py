@@ -115,27 +115,80 @@ def test_a_claim_is_printed_with_both_values(capsys):
     assert unmet == "✗ training lowers the loss: 5.00 < 4.10"
 
 
-def test_a_claim_that_fills_a_line_has_its_margin_on_the_next(capsys):
+def test_a_claim_that_fills_a_line_has_its_test_on_the_next(capsys):
     claim = "a low rate with as many steps keeps more of what the model knew"
     claims.expect([1.0, 1.1, 1.2], "<", [2.0, 2.1, 2.2], claim)
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("1.10 ± 0.10 < 2.10 ± 0.10")
-    assert second == "  (difference 1.00, spread 0.14)"
+    assert second == "  (3 seeds: p < 0.001)"
 
 
-def test_seeds_must_differ_by_more_than_their_spread(capsys):
+def test_values_of_seeds_are_tested_and_the_sentence_says_how(capsys):
     near, far = [1.0, 1.2, 1.1], [1.17, 1.32, 1.17]
-    assert not claims.expect(near, "<", far, "lower")  # 0.12 apart, spread 0.13
-    assert claims.expect(near, "==", far, "the same")
-    assert claims.expect(near, "<", [2.0, 2.1, 2.2], "lower")
-    assert not claims.expect(near, ">", [2.0, 2.1, 2.2], "higher")
-    assert not claims.expect(near, "==", [2.0, 2.1, 2.2], "the same")
+    assert claims.expect(near, "<", far, "lower").state == "not settled"
+    assert claims.expect(near, "<", [2.0, 2.1, 2.2], "lower").state == "holds"
+    assert claims.expect(near, ">", [2.0, 2.1, 2.2], "higher").state == "opposite"
+    assert claims.expect(near, "!=", [2.0, 2.1, 2.2], "other") and not claims.expect(
+        near, "!=", far, "other")
     out = capsys.readouterr().out
-    assert "✗ lower: 1.10 ± 0.10 < 1.22 ± 0.09 (difference 0.12, spread 0.13)" in out
+    assert "✗ lower: 1.10 ± 0.10 < 1.22 ± 0.09 (3 seeds: p = 0.11)" in out
+    # by hand: t = 1 / sqrt(0.01 / 3 + 0.01 / 3) = 12.25 with 4 degrees of freedom
+    assert "✓ other: 1.10 ± 0.10 != 2.10 ± 0.10 (3 seeds: p < 0.001)" in out
+
+
+def test_a_difference_can_be_claimed_of_a_size(capsys):
+    low, high = [1.0, 1.1, 0.9], [2.0, 2.1, 1.9]
+    assert claims.expect(low, "<", high, "lower", by=0.5)
+    assert claims.expect(high, ">", low, "higher", times=1.5)
+    assert not claims.expect(low, "<", high, "lower", by=1.0)
+    assert claims.expect(2.0, ">", 1.0, "twice", by=0.5) and not claims.expect(
+        2.0, ">", 1.0, "twice", times=2.0)
+    out = capsys.readouterr().out
+    assert "✓ lower: 1.00 ± 0.10 < (2.00 ± 0.10) - 0.50" in out
+    assert "✓ higher: 2.00 ± 0.10 > 1.50 × (1.00 ± 0.10)" in out
+    for wrong in (dict(by=-1), dict(within=1), dict(within=0)):
+        with pytest.raises(ValueError, match="by|within"):
+            claims.expect(low, "<", high, "?", **wrong)
+    with pytest.raises(ValueError, match="within="):
+        claims.expect(low, "==", high, "?", by=1)
+
+
+def test_equality_needs_a_margin_and_else_has_no_tick(capsys, monkeypatch):
+    monkeypatch.setenv("FTKIT_STRICT", "1")
+    a, b = [1.0, 1.1, 0.9], [1.02, 1.08, 0.93]
+    verdict = claims.expect(a, "==", b, "as good")
+    assert not verdict and verdict.state == "not settled"
+    assert claims.expect(a, "==", b, "as good", within=0.3).state == "holds"
+    with pytest.raises(AssertionError, match="p = "):
+        claims.expect(a, "==", b, "as good", within=0.05)  # not shown, and a margin was claimed
+    with pytest.raises(AssertionError, match="a difference was seen"):
+        claims.expect(a, "==", [2.0, 2.1, 1.9], "as good")
+    assert not claims.expect([3, 3], "==", [3, 3], "as good")
+    out = capsys.readouterr().out
+    assert "– as good: 1.00 ± 0.10 and 1.01 ± 0.08, no difference seen\n  (3 seeds, smallest " \
+           "difference that would have been seen: 0.23)" in out
+    assert "2 seeds, the same value in each" in out
+
+
+def test_pairs_of_the_same_seed_are_compared_with_each_other():
+    a, b = [1.0, 2.0, 3.0], [1.11, 2.10, 3.09]
+    assert claims.expect(a, "<", b, "lower", paired=True)
+    assert not claims.expect(a, "<", b, "lower")
+    assert (claims.direction(a, b, paired=True), claims.direction(a, b)) == ("<", "")
+    with pytest.raises(ValueError, match="3 and 2"):
+        claims.expect(a, "<", b[:2], "lower", paired=True)
+
+
+def test_a_guess_is_scored_by_the_rule_of_the_claim():
+    for a, b in (([1.0, 1.1, 0.9], [2.0, 2.1, 1.9]), ([1.0, 1.1], [1.2, 0.9]), (1, 2), (2, 2.0),
+                 ([1.0, 1.1, 0.9], 0.0), ([1.0], [2.0])):
+        wanted = [op for op in "<>" if claims.expect(a, op, b, "?")]
+        assert claims.direction(a, b) == "".join(wanted)
 
 
 def test_nan_supports_no_claim_and_inf_is_large():
     nan, inf = float("nan"), float("inf")
+    assert claims.direction(nan, 1.0) == ""
     for op in claims.OPERATORS:
         assert not claims.expect(nan, op, 1.0, "?")
         assert not claims.expect([1.0, nan], op, [1.0, 1.0], "?")
@@ -147,7 +200,7 @@ def test_nan_supports_no_claim_and_inf_is_large():
 def test_tensors_and_arrays_are_numbers():
     torch = pytest.importorskip("torch")
     assert claims.expect(torch.tensor(1.0), "<", torch.tensor([2.0, 2.1, 2.2]), "less")
-    assert claims.expect(torch.tensor([0.5]), "==", 0.5, "equal")
+    assert claims.expect(torch.tensor(0.5), "==", 0.5, "equal")
     with pytest.raises(ValueError, match="not a number"):
         claims.expect("low", "<", 2, "less")
     with pytest.raises(ValueError, match="expected one of < <= > >= == !="):

@@ -314,10 +314,22 @@ class DPOConfig(Config):
 
     RATE: ClassVar[float] = 0.05
 
+    loss_type: str = _option(
+        "sigmoid", "loss of a pair; sigmoid: DPO",
+        ("sigmoid", "ipo", "kto", "orpo", "simpo", "sft"),
+        tip="Loss of a pair. Usual: sigmoid (DPO). ipo: bounded margin; kto: answers judged alone; "
+            "orpo, simpo: no reference; sft: chosen answers only.",
+    )
     beta: float = _option(
-        0.1, "strength of the KL penalty", low=0.0,
-        tip="Strength of the KL penalty toward the reference. Usual: 0.01 to 0.5. Low: moves far "
-            "from the reference; high: stays close.",
+        0.1, "strength of the KL penalty; orpo: weight of the odds ratio; simpo: reward scale",
+        low=0.0, positive=True,
+        tip="Strength of the KL penalty toward the reference. Usual: 0.01 to 0.5; simpo 2. Low: "
+            "moves far from the reference; high: stays close.",
+    )
+    simpo_gamma: float = _option(
+        0.5, "target margin of the rewards in simpo", low=0.0,
+        tip="Margin that SimPO's rewards should have. Usual: 0.5 to 1.6. Low: answers stay close; "
+            "high: moves far. Other losses ignore it.",
     )
 
 
@@ -334,6 +346,23 @@ class GRPOConfig(Config):
         tip="Answers sampled per question, whose mean is the baseline. Usual: 4 to 64. Few: noise "
             "and dead groups; many: slow.",
     )
+    loss_type: str = _option(
+        "grpo", "how tokens are averaged (TRL's default is dapo)",
+        ("grpo", "bnpo", "dapo", "dr_grpo"),
+        tip="How tokens are averaged. grpo: in each answer, so long wrong answers are punished "
+            "less; bnpo, dapo: all alike; dr_grpo: by a constant.",
+    )
+    scale_rewards: str = _option(
+        "group", "standard deviation that divides the advantages", ("group", "batch", "none"),
+        tip="Divides advantages by the standard deviation of the group or batch. Usual: group. "
+            "group: favors questions nearly always right or wrong; none: Dr. GRPO.",
+    )
+    importance_sampling_level: str = _option(
+        "token", "what has one ratio and clip: a token, or a sequence (GSPO)",
+        ("token", "sequence"),
+        tip="What is clipped: each token, or the whole answer (GSPO, with epsilon near 0.0003). It "
+            "acts only when num_iterations is above 1.",
+    )
     beta: float = _option(
         0.0, "strength of the KL penalty", low=0.0,
         tip="Strength of the KL penalty toward the reference. Usual: 0 to 0.1. Low: free to drift; "
@@ -342,6 +371,11 @@ class GRPOConfig(Config):
     epsilon: float = _option(
         0.2, "clip range of the ratio of new to old probability", low=0.0,
         tip="Where the ratio is clipped. Usual: 0.2. It acts only when num_iterations is above 1.",
+    )
+    epsilon_high: float | None = _option(
+        None, "upper clip range; default: epsilon", low=0.0,
+        tip="Clip range above 1. Usual: epsilon, or 0.28 (DAPO's clip-higher). High: rare tokens "
+            "may gain faster, and noise too.",
     )
     temperature: float = _option(
         1.0, "sampling temperature of the answers", low=0.01,

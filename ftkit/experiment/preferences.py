@@ -2,11 +2,11 @@
 
     lab = preferences.DPO(model=(sft.model, sft.tokenizer), data="preferences")
     lab.run(beta=0.1)                     a Run: accuracy, margin, chosen, rejected in each row
+    lab.run(loss_type="ipo")              or kto, orpo, simpo, or sft on the chosen answers
     game = preferences.GRPO(preferences.exact, model=(sft.model, sft.tokenizer), data="to_past")
     game.run(num_generations=8)           a Run: reward, dead, length in each row
 
-Losses and advantages are TRL's (`DPOTrainer`; `GRPOTrainer` with loss_type="grpo"), and the
-tests compare with it.
+The losses are in `preference_losses`, with TRL's names and formulas.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import dataclasses
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
 from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
@@ -25,13 +24,15 @@ from ftkit.data.jsonl import DataError, Problem
 from ftkit.engine import generation, loop, packed_batch, packed_loss
 from ftkit.engine.packed_attention import evaluating
 from ftkit.evaluate import scoring
+from ftkit.experiment import preference_losses as losses
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.inputs import some
+from ftkit.experiment.preference_losses import advantages, k3
 from ftkit.experiment.run import Prepared, Row
 from ftkit.memory_use import preflight
 
-__all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "grpo_loss",
-           "kl", "log_probs", "pair_examples", "sample"]
+__all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "kl",
+           "log_probs", "mismatched", "pair_examples", "sample"]
 
 
 # ------------------------------------------------------------------------------ the numbers
@@ -52,42 +53,9 @@ def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def dpo_loss(policy, reference, beta: float) -> tuple[torch.Tensor, dict]:
-    """The loss of Rafailov et al. 2023 (arXiv 2305.18290) and its measures.
-
-    policy, reference: (2, pairs), the summed log-probabilities of the chosen and of the rejected
-    answers. margin is the difference of the implicit rewards, beta · log(policy / reference).
-    """
-    rewards = beta * (policy - reference)
-    margins = rewards[0] - rewards[1]
-    seen = {"accuracy": (margins > 0).float().mean(), "margin": margins.mean(),
-            "chosen": policy[0].mean(), "rejected": policy[1].mean()}
-    return -F.logsigmoid(margins).mean(), {k: v.item() for k, v in seen.items()}
-
-
-def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """How much better than its group each answer was, in standard deviations; rewards: (groups,
-    answers). A group in which all agree gets zeros."""
-    centered = rewards - rewards.mean(1, keepdim=True)
-    return centered / (rewards.std(1, keepdim=True) + 1e-4)
-
-
-def grpo_loss(policy, old, mask, advantage, epsilon: float, reference=None, beta: float = 0.0):
-    """The loss of Shao et al. 2024: a clipped policy gradient, and the KL to the reference.
-
-    policy, old, reference, mask: (answers, tokens), log-probabilities now, when the answers were
-    drawn, and of the untouched model. advantage: (answers,). The KL is weighted by the ratio, as in
-    DeepSeek-V3.2 and TRL: only then its gradient is that of the KL.
-    """
-    ratio, advantage = (policy - old).exp(), advantage[:, None]
-    gain = torch.min(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
-    if beta:
-        gain = gain - beta * ratio * k3(policy, reference)
-    return -((gain * mask).sum(1) / mask.sum(1)).mean()
-
-
-def k3(policy, reference) -> torch.Tensor:
-    """Schulman's estimate of the KL from answers of the policy: unbiased, and never negative."""
-    return (reference - policy).exp() - (reference - policy) - 1
+    """The loss of `preference_losses.sigmoid` and its measures; policy, reference: (2, pairs)."""
+    loss, rewards = losses.sigmoid(policy, reference, beta)
+    return loss, losses.measures(policy, rewards)
 
 
 def exact(answer: str, record: dict) -> float:
@@ -121,7 +89,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 class Objective(Experiment):
     """An Experiment whose steps are not the mean loss of labelled tokens."""
 
-    UNSUPPORTED = ("replay", "packing")
+    UNSUPPORTED = ("replay", "packing", "loss_on")
     NEEDS_TOKEN_LOSSES = True
 
     def encode(self, tokenizer, config):
@@ -149,12 +117,23 @@ class Objective(Experiment):
 
 
 @dataclasses.dataclass
-class Pairs(Prepared):
-    """units: pairs (chosen, rejected) of examples. reference, val_reference: what the untouched
-    model gives the training and the validation pairs, as `DPO._scores`, once a run has begun."""
+class PairSet:
+    """pairs: (chosen, rejected) as examples. others: as `mismatched` returns them, for KTO only.
+    reference, reference_of_others: what the untouched model gives them, as `DPO._scores`, once a
+    run has begun; None where the loss needs no reference."""
 
+    pairs: list[tuple[dict, dict]]
+    others: list[tuple[dict, dict]] = dataclasses.field(default_factory=list)
     reference: torch.Tensor | None = None
-    val_reference: torch.Tensor | None = None
+    reference_of_others: torch.Tensor | None = None
+
+
+@dataclasses.dataclass
+class Pairs(Prepared):
+    """units: the pairs of `train`; `val`: those of the validation records."""
+
+    train: PairSet = dataclasses.field(default_factory=lambda: PairSet([]))
+    val: PairSet = dataclasses.field(default_factory=lambda: PairSet([]))
 
 
 @dataclasses.dataclass
@@ -166,11 +145,12 @@ class Prompts(Prepared):
 
 
 class DPO(Objective):
-    """An Experiment on preference records; runs take a DPOConfig.
+    """An Experiment on preference records; runs take a DPOConfig, whose loss_type names the loss.
 
-    Its rows have the DPO loss, accuracy (fraction of pairs whose chosen answer gained more than the
-    rejected one), margin, and the mean log-probability of both; `val_` is put before those of the
-    validation pairs. The reference is the model that the run starts from.
+    Its rows have that loss, accuracy (fraction of pairs whose chosen answer has the larger implicit
+    reward), margin, the mean log-probability of both answers and their mean lengths in tokens;
+    `val_` is put before those of the validation pairs. The reference is the model that the run
+    starts from.
     """
 
     CONFIG = DPOConfig
@@ -184,9 +164,15 @@ class DPO(Objective):
     def encode(self, tokenizer, config):
         prepared = super().encode(tokenizer, config)
         options = {"max_length": config.max_length, "template": self.template}
-        val_pairs = pair_examples(some(self.val, self.eval_records), tokenizer, **options)
-        return Pairs(pair_examples(self.train, tokenizer, **options),
-                     prepared.evaluations | {"val_loss": val_pairs}, prepared.about)
+
+        def pair_set(records):
+            pairs = pair_examples(records, tokenizer, **options)
+            is_kto = config.loss_type == "kto"
+            return PairSet(pairs, mismatched(pairs, config.max_length) if is_kto else [])
+
+        train, val = pair_set(self.train), pair_set(some(self.val, self.eval_records))
+        return Pairs(train.pairs, prepared.evaluations | {"val_loss": val.pairs}, prepared.about,
+                     train=train, val=val)
 
     def token_limits(self, config):
         one, length = super().token_limits(config)
@@ -199,23 +185,41 @@ class DPO(Objective):
 
     def train_steps(self, run, prepared, *options):
         # As long as the model is untouched it is its own reference.
-        with torch.no_grad(), evaluating(run.model):
-            prepared.reference = self._scores(run, prepared.units)
-            prepared.val_reference = self._scores(run, prepared.evaluations["val_loss"])
+        if run.config.loss_type not in losses.WITHOUT_REFERENCE:
+            with torch.no_grad(), evaluating(run.model):
+                for each in (prepared.train, prepared.val):
+                    each.reference = self._scores(run, each.pairs)[0]
+                    if each.others:
+                        each.reference_of_others = self._scores(run, each.others)[0]
         yield from super().train_steps(run, prepared, *options)
 
     @staticmethod
-    def _scores(run, pairs) -> torch.Tensor:
-        """(2, pairs): the summed log-probabilities of the chosen and the rejected answers."""
+    def _scores(run, pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed log-probabilities of the chosen and the rejected answers, and their lengths in
+        tokens; both (2, pairs)."""
         model, parts = run.model, []
         with loop.autocast(next(model.parameters()).device, run.config.precision):
             for at in range(0, len(pairs), run.config.batch_size):
                 both = zip(*pairs[at : at + run.config.batch_size], strict=True)
-                parts.append(log_probs(model, [e for side in both for e in side])[0].sum(1))
-        return torch.cat([part.view(2, -1) for part in parts], 1)
+                tokens, mask = log_probs(model, [e for side in both for e in side])
+                parts.append([part.sum(1).view(2, -1) for part in (tokens, mask)])
+        sums, lengths = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        return sums, lengths
+
+    def _loss(self, run, data: PairSet, indices) -> tuple[torch.Tensor, dict]:
+        """The loss and the measures of some pairs, as `preference_losses.of_pairs`."""
+        kl = reference = None
+        if data.others:
+            with torch.no_grad():
+                policy, _ = self._scores(run, [data.others[i] for i in indices])
+            kl = (policy - data.reference_of_others[:, indices]).mean().clamp(min=0)
+        policy, lengths = self._scores(run, [data.pairs[i] for i in indices])
+        if data.reference is not None:
+            reference = data.reference[:, indices]
+        return losses.of_pairs(run.config, policy, reference, lengths, kl)
 
     def gradients(self, run, prepared, scaler):
-        config, pairs, reference = run.config, prepared.units, prepared.reference
+        config, pairs = run.config, prepared.units
         order = loop.shuffled(len(pairs), config.batch_size, config.seed)
         passes = config.gradient_accumulation_steps
 
@@ -223,27 +227,48 @@ class DPO(Objective):
             rows, tokens = [], 0
             for _ in range(passes):
                 chosen = next(order)
-                batch = [pairs[i] for i in chosen]
-                policy = self._scores(run, batch)
-                loss, seen = dpo_loss(policy, reference[:, chosen], config.beta)
+                loss, seen = self._loss(run, prepared.train, chosen)
                 scaler.scale(loss / passes).backward()
                 rows.append({"loss": loss.item()} | seen)
-                tokens += sum(len(e["input_ids"]) for pair in batch for e in pair)
+                tokens += sum(len(e["input_ids"]) for i in chosen for e in pairs[i])
             return {k: sum(row[k] for row in rows) / passes for k in rows[0]} | {"tokens": tokens}
 
         return add_gradients
 
     def measure(self, run, prepared):
         others = dict(prepared.evaluations)
+        pairs = others.pop("val_loss")
         with torch.no_grad(), evaluating(run.model):
-            policy = self._scores(run, others.pop("val_loss"))
-        loss, seen = dpo_loss(policy, prepared.val_reference, run.config.beta)
+            loss, seen = self._loss(run, prepared.val, range(len(pairs)))
         return ({"val_loss": loss.item()} | {f"val_{k}": v for k, v in seen.items()}
                 | super().measure(
                     run, dataclasses.replace(prepared, evaluations=others)))
 
     def plotted_columns(self):
         return "loss", "val_loss", "val_accuracy", *self.metrics
+
+
+def mismatched(pairs, max_length: int | None) -> list[tuple[dict, dict]]:
+    """Each prompt with the two answers of the pair before it, the first with those of the last.
+
+    KTO's estimate of the KL needs answers that do not belong to their prompts. UserError where
+    there is a single pair.
+    """
+    if len(pairs) < 2:
+        raise UserError("loss_type kto estimates a KL from answers to other questions and there is "
+                        "only one pair of them; give at least two, or another loss_type")
+
+    def joined(example, other):
+        start, at = _answer_start(example), _answer_start(other)
+        return {k: (example[k][:start] + other[k][at:])[:max_length]
+                for k in ("input_ids", "labels")}
+
+    return [(joined(pair[0], before[0]), joined(pair[1], before[1]))
+            for pair, before in zip(pairs, [pairs[-1], *pairs[:-1]], strict=True)]
+
+
+def _answer_start(example) -> int:
+    return next(i for i, label in enumerate(example["labels"]) if label != encoding.NO_LOSS)
 
 
 def pair_examples(records, tokenizer, **options) -> list[tuple[dict, dict]]:
@@ -274,7 +299,7 @@ class GRPO(Objective):
     """
 
     CONFIG = GRPOConfig
-    UNSUPPORTED = ("replay", "packing", "gradient_accumulation_steps")
+    UNSUPPORTED = (*Objective.UNSUPPORTED, "gradient_accumulation_steps")
 
     def __init__(self, reward: Callable[[str, dict], float], model="tiny", data="tasks", **options):
         super().__init__(model, data, **options)
@@ -334,7 +359,8 @@ class GRPO(Objective):
                                       for e in examples) / len(examples),
                         "tokens": sum(len(e["input_ids"]) for e in examples)}
                 for _ in range(config.num_iterations):
-                    yield examples, advantages(rewards).flatten(), old, other, seen
+                    gains = advantages(rewards, config.scale_rewards).flatten()
+                    yield examples, gains, old, other, seen
 
         drawn = batches()
 
@@ -342,11 +368,11 @@ class GRPO(Objective):
             examples, gains, old, other, seen = next(drawn)
             policy, mask = scores_of(model, examples)
             old = policy.detach() if old is None else old
-            loss = grpo_loss(policy, old, mask, gains, config.epsilon, other, config.beta)
+            loss = losses.grpo(policy, old, mask, gains, config, other,
+                               prepared.max_answer_tokens)
             scaler.scale(loss).backward()
-            moved = ((policy - old).exp() - 1) * gains[:, None].sign()
             row = {"loss": loss.item(),
-                   "clipped": float(((moved > config.epsilon) * mask).sum() / mask.sum())} | seen
+                   "clipped": losses.clipped(policy, old, mask, gains, config)} | seen
             if reference:
                 row["kl"] = float((k3(policy.detach(), other) * mask).sum(1).mean())
             return row

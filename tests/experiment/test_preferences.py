@@ -10,6 +10,7 @@ from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.data import encoding, schema
 from ftkit.data.jsonl import DataError
 from ftkit.engine import generation
+from ftkit.experiment import preference_losses as losses
 from ftkit.experiment import preferences, store
 from ftkit.model import loading
 
@@ -42,83 +43,232 @@ def theirs(tmp_path_factory):
 # ------------------------------------------------------------------------------ against TRL
 
 
-@pytest.mark.parametrize("beta", [0.1, 1.0])
-def test_dpo_equals_trl_on_the_same_batch(tiny, moved, theirs, beta):
-    import trl
-    from datasets import Dataset
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
+@pytest.fixture(scope="module")
+def scored(tiny, moved):
+    """Pairs of examples; of policy and reference the summed log-probabilities; the lengths."""
+    pairs = preferences.pair_examples(PAIRS, tiny[1])
+    policy, lengths = scores_of(moved, pairs)
+    return pairs, policy, scores_of(tiny[0], pairs)[0], lengths
 
-    reference, tokenizer = tiny
-    pairs = preferences.pair_examples(PAIRS, tokenizer)
+
+def scores_of(model, pairs):
     with torch.no_grad():
-        both = [e for side in zip(*pairs, strict=True) for e in side]
-        scores = [preferences.log_probs(m, both)[0]
-                  .sum(1).view(2, -1) for m in (moved, reference)]
-        loss, seen = preferences.dpo_loss(*scores, beta)
+        made = preferences.log_probs(model, [e for side in zip(*pairs, strict=True) for e in side])
+    return [part.sum(1).view(2, -1) for part in made]
 
-    rows = []
-    for pair in pairs:
-        prompt = next(i for i, label in enumerate(pair[0]["labels"]) if label != -100)
-        ids = [e["input_ids"] for e in pair]
-        rows.append({"prompt_ids": ids[0][:prompt], "chosen_ids": ids[0][prompt:],
-                     "rejected_ids": ids[1][prompt:]})
-    trainer = trl.DPOTrainer(
-        copy.deepcopy(moved), copy.deepcopy(reference), trl.DPOConfig(beta=beta, **theirs),
-        train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
-        processing_class=tokenizer)
-    batch = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(rows)
+
+def split(example):
+    """Token ids of the prompt and of the answer."""
+    start = next(i for i, label in enumerate(example["labels"]) if label != -100)
+    return example["input_ids"][:start], example["input_ids"][start:]
+
+
+def loss_of_trl(trainer, batch):
     trainer.model.train()  # it has no dropout; the numbers are logged under "train"
     with torch.no_grad():
-        wanted = trainer.compute_loss(trainer.model, batch)
-    logged = {k: v[-1] for k, v in trainer._metrics["train"].items()}
-    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
-    for ours, name in (("chosen", "logps/chosen"), ("rejected", "logps/rejected"),
-                       ("margin", "rewards/margins"), ("accuracy", "rewards/accuracies")):
-        assert seen[ours] == pytest.approx(logged[name], rel=1e-5, abs=1e-5), ours
-    assert abs(seen["margin"]) > 0.05  # the two models do differ
+        loss = trainer.compute_loss(trainer.model, batch)
+    return loss.item(), {k: v[-1] for k, v in trainer._metrics["train"].items()}
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.3])
-def test_grpo_equals_trl_on_answers_that_trl_drew(tiny, moved, theirs, beta):
-    import trl
+def columns(rows, *names):
     from datasets import Dataset
 
-    reference, tokenizer = tiny
-    questions = ["The capital of France is", "The opposite of hot is"]
-    given = []
+    return Dataset.from_list([dict(zip(names, row, strict=True)) for row in rows])
+
+
+LOGGED = (("chosen", "logps/chosen"), ("rejected", "logps/rejected"),
+          ("margin", "rewards/margins"), ("accuracy", "rewards/accuracies"))
+
+
+@pytest.mark.parametrize("loss_type, beta", [("sigmoid", 0.1), ("sigmoid", 1.0), ("ipo", 0.5),
+                                             ("sft", 0.1)])
+def test_losses_of_pairs_equal_trl_on_the_same_batch(tiny, moved, theirs, scored, loss_type, beta):
+    import trl
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    pairs, policy, reference, lengths = scored
+    config = DPOConfig(loss_type=loss_type, beta=beta)
+    loss, seen = losses.of_pairs(config, policy, reference, lengths)
+    trainer = trl.DPOTrainer(
+        copy.deepcopy(moved), copy.deepcopy(tiny[0]),
+        trl.DPOConfig(beta=beta, loss_type=loss_type, **theirs),
+        train_dataset=columns(["abc"], "prompt", "chosen", "rejected"), processing_class=tiny[1])
+    rows = [{"prompt_ids": split(a)[0], "chosen_ids": split(a)[1], "rejected_ids": split(b)[1]}
+            for a, b in pairs]
+    wanted, logged = loss_of_trl(
+        trainer, DataCollatorForPreference(pad_token_id=tiny[1].pad_token_id)(rows))
+    assert loss.item() == pytest.approx(wanted, abs=1e-5)
+    for ours, name in LOGGED:
+        assert seen[ours] == pytest.approx(logged[name], rel=1e-5, abs=1e-5), ours
+    assert abs(seen["margin"]) > 0.05  # the two models do differ
+    assert_no_other_sign_or_length_passes(config, policy, reference, lengths, wanted)
+
+
+def assert_no_other_sign_or_length_passes(config, policy, reference, lengths, wanted, kl=None):
+    """A broken sign, or sums where means are meant, moves the loss away from TRL's."""
+    broken = [(policy.flip(0), None if reference is None else reference.flip(0), lengths.flip(0))]
+    if config.loss_type not in ("sigmoid", "kto"):
+        broken.append((policy, reference, torch.ones_like(lengths)))
+    if reference is not None and config.loss_type != "sft":
+        broken.append((policy, -reference, lengths))
+    for values in broken:
+        assert abs(losses.of_pairs(config, *values, kl)[0].item() - wanted) > 1e-3
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.7])
+def test_kto_equals_trl_on_the_same_batch(tiny, moved, theirs, scored, beta):
+    import trl
+    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
+
+    pairs, policy, reference, lengths = scored
+    others = preferences.mismatched(pairs, None)
+    kl = (scores_of(moved, others)[0] - scores_of(tiny[0], others)[0]).mean().clamp(min=0)
+    config = DPOConfig(loss_type="kto", beta=beta)
+    loss, seen = losses.of_pairs(config, policy, reference, lengths, kl)
+    trainer = trl.KTOTrainer(
+        copy.deepcopy(moved), copy.deepcopy(tiny[0]),
+        trl.KTOConfig(beta=beta, per_device_train_batch_size=2, **theirs),
+        train_dataset=columns([["a", "b", True], ["c", "d", False]],
+                              "prompt", "completion", "label"), processing_class=tiny[1])
+    rows = [{"prompt_ids": split(pair[side])[0], "completion_ids": split(pair[side])[1],
+             "KL_completion_ids": split(before[side])[1], "label": side == 0}
+            for side in (0, 1) for before, pair in zip([pairs[-1], *pairs], pairs, strict=False)]
+    wanted, logged = loss_of_trl(
+        trainer, DataCollatorForUnpairedPreference(pad_token_id=tiny[1].pad_token_id)(rows))
+    assert loss.item() == pytest.approx(wanted, abs=1e-5)
+    assert seen["kl"] == pytest.approx(logged["kl"], rel=1e-5, abs=1e-4)
+    for ours, name in LOGGED[:3]:
+        assert seen[ours] == pytest.approx(logged[name], rel=1e-5, abs=1e-5), ours
+    assert_no_other_sign_or_length_passes(config, policy, reference, lengths, wanted, kl)
+    assert kl > 0.1
+    for wrong in (-kl, kl * 0):
+        assert abs(losses.kto(policy, reference, wrong, beta)[0].item() - wanted) > 2e-5
+
+
+@pytest.mark.parametrize("loss_type, beta, gamma", [
+    ("orpo", 0.1, 0.5), ("orpo", 1.0, 0.5), ("simpo", 2.0, 0.5), ("simpo", 2.0, 1.4)])
+def test_losses_without_reference_equal_trl(moved, tiny, theirs, loss_type, beta, gamma):
+    """Prompts of one token: TRL's SFT term of ORPO would also train on the others."""
+    from trl.experimental import cpo, orpo
+
+    tokenizer, pairs = tiny[1], []
+    for pair in preferences.pair_examples(PAIRS, tokenizer):
+        pairs.append(tuple({"input_ids": [split(e)[0][-1], *split(e)[1]],
+                            "labels": [-100, *split(e)[1]]} for e in pair))
+    policy, lengths = scores_of(moved, pairs)
+    config = DPOConfig(loss_type=loss_type, beta=beta, simpo_gamma=gamma)
+    loss, seen = losses.of_pairs(config, policy, None, lengths)
+    if loss_type == "orpo":
+        trainer_class, args = orpo.ORPOTrainer, orpo.ORPOConfig(beta=beta, **theirs)
+    else:
+        trainer_class, args = cpo.CPOTrainer, cpo.CPOConfig(
+            beta=beta, loss_type="simpo", simpo_gamma=gamma, cpo_alpha=0.0, **theirs)
+    trainer = trainer_class(copy.deepcopy(moved), args, processing_class=tokenizer,
+                            train_dataset=columns(["abc"], "prompt", "chosen", "rejected"))
+    batch = {}
+    for side, name in enumerate(("chosen", "rejected")):
+        made = encoding.collate([pair[side] for pair in pairs], tokenizer.pad_token_id)
+        batch |= {f"{name}_input_ids": made["input_ids"], f"{name}_labels": made["labels"],
+                  f"{name}_attention_mask": made["attention_mask"]}
+    with torch.no_grad():
+        wanted, logged = trainer.get_batch_loss_metrics(trainer.model, batch)
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
+    for ours, name in LOGGED[2:]:
+        assert seen[ours] == pytest.approx(float(logged[name]), rel=1e-5, abs=1e-5), ours
+    assert_no_other_sign_or_length_passes(config, policy, None, lengths, wanted.item())
+
+
+GRPO_KINDS = [
+    {"beta": 0.0}, {"beta": 0.3}, {"loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.3},
+    {"loss_type": "bnpo", "scale_rewards": "batch"}, {"loss_type": "dapo", "epsilon_high": 0.28},
+    {"importance_sampling_level": "sequence", "epsilon": 0.003},
+    {"importance_sampling_level": "sequence", "epsilon": 0.003, "beta": 0.3, "loss_type": "dapo"}]
+
+
+@pytest.fixture(scope="module")
+def grpo_trainer(tiny, theirs):
+    """TRL's trainer, the answers that it drew, and their rewards."""
+    import trl
+
+    questions, given = ["The capital of France is", "The opposite of hot is"], []
 
     def reward(completions, **others):
         given.extend(float(len(text) % 3) for text in completions)
         return given[-len(completions):]
 
     args = trl.GRPOConfig(
-        beta=beta, num_generations=4, per_device_train_batch_size=8, loss_type="grpo",
-        max_completion_length=6, epsilon=0.2, num_iterations=2, **theirs)
+        beta=0.3, num_generations=4, per_device_train_batch_size=8, max_completion_length=6,
+        num_iterations=2, **theirs)
     trainer = trl.GRPOTrainer(
-        copy.deepcopy(reference), reward, args, processing_class=copy.deepcopy(tokenizer),
-        train_dataset=Dataset.from_list([{"prompt": q} for q in questions]))
-    trainer.model.train()
-    torch.manual_seed(0)
-    drawn = trainer._generate_and_score_completions(
-        [{"prompt": q} for q in questions for _ in range(4)])
-    ours = preferences.advantages(torch.tensor(given).view(2, 4)).flatten()
+        copy.deepcopy(tiny[0]), reward, args, processing_class=copy.deepcopy(tiny[1]),
+        train_dataset=columns([[q] for q in questions], "prompt"))
+
+    def draw(scale_rewards):
+        given.clear()
+        trainer.scale_rewards, trainer.beta = scale_rewards, 0.3  # so the reference is scored
+        trainer.model.load_state_dict(tiny[0].state_dict())
+        trainer.model.train()
+        torch.manual_seed(0)
+        drawn = trainer._generate_and_score_completions(
+            [{"prompt": q} for q in questions for _ in range(4)])
+        return drawn, torch.tensor(given).view(2, 4)
+
+    return trainer, draw
+
+
+@pytest.mark.parametrize("kind", GRPO_KINDS, ids=str)
+def test_grpo_equals_trl_on_answers_that_trl_drew(tiny, moved, grpo_trainer, kind):
+    config = GRPOConfig(**kind)
+    trainer, draw = grpo_trainer
+    drawn, rewards = draw(config.scale_rewards)
+    ours = preferences.advantages(rewards, config.scale_rewards).flatten()
     assert torch.allclose(ours, drawn["advantages"], atol=1e-5)
 
     trainer.model.load_state_dict(moved.state_dict())
     trainer.model.eval()  # no dropout anywhere; in train mode the loss is divided for accumulation
+    trainer.beta, trainer.loss_type, trainer.epsilon_low = (
+        config.beta, config.loss_type, config.epsilon)
+    trainer.epsilon_high = config.epsilon_high or config.epsilon
+    trainer.importance_sampling_level = config.importance_sampling_level
     with torch.no_grad():
-        wanted = trainer._compute_loss(trainer.model, drawn)
+        wanted = trainer._compute_loss(trainer.model, drawn).item()
     examples = []
     for i in range(8):
         prompt, answer = (drawn[f"{k}_ids"][i][drawn[f"{k}_mask"][i].bool()].tolist()
                           for k in ("prompt", "completion"))
         examples.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer})
     with torch.no_grad():
-        (policy, mask), (old, _) = (preferences.log_probs(m, examples) for m in (moved, reference))
-        loss = preferences.grpo_loss(policy, old, mask, ours, 0.2, old, beta)
-    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
-    ratio = (policy - old).exp()[mask.bool()]
-    assert ((ratio - 1).abs() > 0.2).any()  # the clip was at work
+        (policy, mask), (old, _) = (preferences.log_probs(m, examples) for m in (moved, tiny[0]))
+
+    def loss(config, policy=policy, gains=ours, tokens=6):
+        return losses.grpo(policy, old, mask, gains, config, old, tokens).item()
+
+    assert loss(config) == pytest.approx(wanted, abs=1e-5)
+    assert losses.clipped(policy, old, mask, ours, config) > 0  # the clip was at work
+    assert abs(loss(config, gains=-ours) - wanted) > 1e-3
+    level = {"token": "sequence", "sequence": "token"}[config.importance_sampling_level]
+    assert abs(loss(config.but(importance_sampling_level=level)) - wanted) > 1e-4
+
+
+def test_token_averages_differ_where_answers_differ_in_length():
+    """One long wrong answer: grpo weighs it like a short one, dapo by its tokens."""
+    mask = torch.tensor([[1.0, 1, 1, 1], [1, 0, 0, 0]])
+    zeros, gains = torch.zeros(2, 4), torch.tensor([-1.0, 1.0])
+
+    def loss(kind):
+        return losses.grpo(zeros, zeros, mask, gains, GRPOConfig(loss_type=kind),
+                           max_tokens=8).item()
+
+    assert loss("grpo") == pytest.approx(0.0)
+    assert loss("dapo") == loss("bnpo") == pytest.approx(3 / 5)
+    assert loss("dr_grpo") == pytest.approx(3 / 16)
+
+
+def test_unscaled_advantages_are_those_of_rloo_but_for_a_factor():
+    rewards = torch.tensor([[1.0, 0, 0, 3.0]])
+    left_out = torch.stack([rewards[:, i] - rewards[:, [j for j in range(4) if j != i]].mean(1)
+                            for i in range(4)], 1)
+    assert torch.allclose(preferences.advantages(rewards, "none") * 4 / 3, left_out)
 
 
 # ------------------------------------------------------------------------------ by hand
@@ -227,6 +377,36 @@ def test_a_dpo_run_prefers_what_was_chosen(tiny):
     assert type(again.config) is DPOConfig and again.rows[2]["margin"] == happened.rows[2]["margin"]
 
 
+@pytest.mark.parametrize("loss_type, options", [
+    ("ipo", {"beta": 0.2}), ("kto", {"beta": 0.5}), ("orpo", {"beta": 1.0}),
+    ("simpo", {"beta": 2.0}), ("sft", {})])
+def test_a_run_of_each_loss_lowers_it_and_records_its_measures(loss_type, options):
+    lab = preferences.DPO(data=schema.records("preferences")[:24], val=PAIRS, probes=())
+    made = lab.run(max_steps=8, batch_size=8, learning_rate=2e-4, loss_type=loss_type, live=False,
+                   **options)
+    first, last = made.rows[0], made.rows[-1]
+    assert made.after["val_loss"] < made.before["val_loss"]
+    assert {"accuracy", "margin", "chosen", "rejected", "chosen_length", "rejected_length"} <= (
+        first.keys()) and f"val_{'kl' if loss_type == 'kto' else 'margin'}" in made.after
+    if loss_type == "sft":
+        assert last["chosen"] > first["chosen"]
+    else:
+        assert last["margin"] > first["margin"]
+    if loss_type == "kto":
+        assert first["loss"] == pytest.approx(0.5, abs=1e-4) and first["kl"] == 0
+
+
+def test_the_longest_answers_of_other_prompts_are_cut(tiny):
+    pairs = preferences.pair_examples(PAIRS, tiny[1])
+    whole, made = preferences.mismatched(pairs, None), preferences.mismatched(pairs, 20)
+    assert all(len(e["input_ids"]) == len(e["labels"]) <= 20 for pair in made for e in pair)
+    assert split(whole[1][0]) == (split(pairs[1][0])[0], split(pairs[0][0])[1])
+    assert split(whole[0][1]) == (split(pairs[0][1])[0], split(pairs[-1][1])[1])
+    assert made[1][0]["input_ids"] == whole[1][0]["input_ids"][:20]
+    with pytest.raises(ValueError, match="only one pair"):
+        preferences.mismatched(pairs[:1], 20)
+
+
 def test_accumulated_pairs_are_one_big_batch():
     lab = preferences.DPO(data=schema.records("preferences")[:24], val=PAIRS, probes=())
     same = {"max_steps": 3, "learning_rate": 1e-4, "precision": "fp32", "live": False}
@@ -281,6 +461,8 @@ def test_lora_starts_as_its_own_reference():
     (lambda: preferences.DPO(data="capital"), "needs preference records"),
     (lambda: preferences.DPO(data=PAIRS).run(Config()), "give a DPOConfig"),
     (lambda: preferences.DPO(data=PAIRS).run(replay=0.1), "leave replay out"),
+    (lambda: preferences.DPO(data=PAIRS).run(loss_on="all"), "leave loss_on out"),
+    (lambda: DPOConfig(loss_type="hinge"), "expected one of sigmoid, ipo, kto"),
     (lambda: preferences.GRPO(preferences.exact).run(gradient_accumulation_steps=2),
      "leave gradient_accumulation_steps out"),
     (lambda: DPOConfig(beta=-1), "beta is -1"),

@@ -11,17 +11,12 @@ import html
 import itertools
 import math
 
-from ftkit.base import formatting
+from ftkit.base import formatting, significance
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.experiment import fingerprint
 from ftkit.report import series
 from ftkit.report.table import Table
-
-# 97.5 % points of Student's t for 1 to 30 degrees of freedom; with more, the normal one is near.
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-     2.052, 2.048, 2.045, 2.042)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +24,8 @@ class Effect:
     """What one change did to one measure, with the noise of the seeds.
 
     a, b: a value per seed. difference: mean of b less mean of a. band: half the width of the 95 %
-    interval around it (Welch 1947), nan with fewer than two seeds on a side. clear: whether the
-    interval leaves out zero; None where there is no interval.
+    interval around it (`ftkit.base.significance`), nan with fewer than two seeds on a side.
+    clear: whether the interval leaves out zero; None where there is no interval.
     """
 
     measure: str
@@ -48,7 +43,7 @@ class Effect:
     def __str__(self) -> str:
         if not math.isfinite(self.difference):
             return f"{self.measure}: not finite in every run"
-        if self.difference == 0:
+        if self.difference == 0 and not self.band > 0:
             return f"{self.measure} is the same"
         way = "rose" if self.difference > 0 else "fell"
         size = formatting.number(abs(self.difference))
@@ -198,15 +193,9 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
 
 def _effect(key, a, b) -> Effect:
     left, right = ([formatting.to_float(run.after.get(key)) for run in group] for group in (a, b))
-    (mean_a, sd_a), (mean_b, sd_b) = formatting.mean_sd(left), formatting.mean_sd(right)
-    band = math.nan
-    if len(left) > 1 and len(right) > 1:
-        va, vb = sd_a**2 / len(left), sd_b**2 / len(right)
-        band = 0.0
-        if va + vb > 0:
-            freedom = (va + vb) ** 2 / (va**2 / (len(left) - 1) + vb**2 / (len(right) - 1))
-            band = T[min(int(freedom + 1e-9), len(T)) - 1] * math.sqrt(va + vb)
-    return Effect(key, left, right, mean_b - mean_a, band)
+    found = significance.difference(right, left)
+    # Two-sided: nobody said beforehand in which direction the measure would move.
+    return Effect(key, left, right, found.mean, found.margin(significance.LEVEL / 2))
 
 
 def _verdict(a, b, cause, differs, effects, left, right) -> str:

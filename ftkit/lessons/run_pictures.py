@@ -151,12 +151,21 @@ class Frontier:
                 for run in self.conditions[condition]]
 
     def gain(self, condition: str, over: Sequence[str] | None = None) -> list[float]:
-        """How much more of `y` each run keeps than the line through the means of the conditions
-        `over` (by default the joined ones) at the same `x`: a comparison at equal learning. Beyond
-        the ends of the line its last point counts."""
-        xs, ys = zip(*self._line(over or self.joined), strict=True)
+        """How much more of `y` each run keeps than the line through the conditions `over` (by
+        default the joined ones) at the same `x`: a comparison at equal learning. Each seed has its
+        own line, so the gains of the seeds are independent of each other and can be tested against
+        0. Beyond the ends of the line its last point counts. UserError for unequal seeds."""
+        names = list(over or self.joined)
+        seeds = {len(self.conditions[name]) for name in [*names, condition]
+                 if self.values(name, self.y)}
+        if len(seeds) > 1:
+            raise UserError("a gain compares runs of the same seed, so every condition needs the "
+                            f"same seeds; there are {' and '.join(map(str, sorted(seeds)))} runs")
+        lines = zip(*(zip(self.values(name, self.x), self.values(name, self.y), strict=True)
+                      for name in names), strict=True)
         pairs = zip(self.values(condition, self.x), self.values(condition, self.y), strict=True)
-        return [y - float(np.interp(x, xs, ys)) for x, y in pairs]
+        return [y - float(np.interp(x, *zip(*sorted(line), strict=True)))
+                for (x, y), line in zip(pairs, lines, strict=True)]
 
     def _line(self, names: Sequence[str]) -> list[tuple[float, float]]:
         """Mean (x, y) of each condition, in order of x."""

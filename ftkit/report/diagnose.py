@@ -135,7 +135,8 @@ def _fine(run, losses, baseline) -> Finding:
     best = _ends(baseline, "val_loss") if _same_validation(run, baseline) and ends else None
     if best and end > best[1] * (1 + BEHIND) and end - best[1] > 0.05:
         return Finding("fine", f"fine by its own curves, but val_loss ends at {number(end)} and "
-                       f"the baseline's at {number(best[1])}",
+                       f"the baseline's at {number(best[1])} (one run of each: more seeds "
+                       "show whether that is chance)",
                        "compare the two: ft.compare shows what differs",
                        {"before": start, "after": end, "baseline": best[1]})
     return Finding("fine", f"fine: {'val_loss' if ends else 'the loss'} fell from "

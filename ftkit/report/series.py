@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from ftkit.base import significance
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, mean_sd, number, to_float
 
@@ -166,6 +167,10 @@ def _extremes(groups, key) -> str:
         if finite[low] != finite[high]:
             clauses = [f"ended lowest at {number(finite[low])} ({low})",
                        f"highest at {number(finite[high])} ({high})"]
+            values = [[to_float(value(run, key)) for run in members]
+                      for name, members in groups if name in (low, high)]
+            if min(map(len, values)) > 1 and not significance.difference(*values).seen():
+                clauses.append("a difference within the noise of the seeds")
         elif len(groups) > 1:
             who = "all" if len(finite) > 1 else low
             clauses = [f"ended at {number(finite[low])} ({who})"]

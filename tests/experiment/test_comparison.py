@@ -62,6 +62,16 @@ def test_an_effect_within_the_noise_is_called_so():
         "None of it is larger than the noise" in found.text)
 
 
+def test_compare_and_expect_agree_on_what_is_seen():
+    draw = random.Random(1)
+    for shift in (0, 1, 2, 3) * 5:
+        a, b = ([draw.gauss(mean, 1) for _ in range(3)] for mean in (0, shift))
+        effect = ft.compare(seeds(*a), seeds(*b, learning_rate=1e-2)).effects["val_loss"]
+        assert effect.clear == bool(ft.expect(a, "!=", b, "another loss"))
+        if effect.clear:
+            assert ft.expect(a, "<" if effect.difference > 0 else ">", b, "in that direction")
+
+
 def test_without_an_effect_at_most_one_comparison_in_twenty_finds_one():
     draw = random.Random(0)
     wrong = sum(comparison._effect("val_loss", seeds(*(draw.gauss(0, 1) for _ in range(3))),

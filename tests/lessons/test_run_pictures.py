@@ -26,10 +26,13 @@ def front():
 
 
 def test_gain_is_measured_at_equal_learning(front):
-    # means: slow (0.2, 0.8), fast (0.9, 0.2); halfway, at 0.55, the line is at 0.5
-    assert front.gain("better") == pytest.approx([0.3, 0.0])
-    assert front.gain("beyond") == pytest.approx([0.1, 0.0])
-    assert front.gain("slow", over=("slow",)) == pytest.approx([0.1, -0.1])
+    # first seed: from (0.2, 0.9) to (0.8, 0.1), 0.4333 at 0.55; second: 0.7 at 0.2
+    assert front.gain("better") == pytest.approx([0.8 - 0.9 + 0.8 * 0.35 / 0.6, 0.1])
+    assert front.gain("beyond") == pytest.approx([0.2, 0.1])
+    assert front.gain("slow", over=("slow",)) == [0, 0]
+    front.conditions["better"].pop()
+    with pytest.raises(ValueError, match="there are 1 and 2 runs"):
+        front.gain("better")
 
 
 def test_an_unknown_condition_is_rejected_with_the_known_ones(front):

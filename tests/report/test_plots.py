@@ -125,6 +125,15 @@ def test_runs_that_differ_only_in_seed_are_one_line_with_a_band():
     assert (band.y0, band.y1) == (1.0, 5.0)  # the sample deviation of 0, 1, 2 is 1
 
 
+def test_the_sentence_says_when_the_lowest_is_not_told_apart_from_the_highest():
+    def text(by):
+        return plots.curves([make_run(rate, seed, val=(2.0, 0.5, 0.6 + 0.1 * seed + by * (rate > 1)))
+                             for rate in (1e-3, 2) for seed in range(3)], "val_loss").text
+
+    assert "a difference within the noise of the seeds" in text(0.05)
+    assert "noise" not in text(1.0)
+
+
 def test_a_diverged_run_is_marked_and_not_dropped():
     good, bad = make_run(), make_run(rate=10.0, losses=(4.0, 9.0, math.inf), val=(5.0,))
     picture = plots.curves([good, bad], "loss", "val_loss")

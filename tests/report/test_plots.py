@@ -127,8 +127,10 @@ def test_runs_that_differ_only_in_seed_are_one_line_with_a_band():
 
 def test_the_sentence_says_when_the_lowest_is_not_told_apart_from_the_highest():
     def text(by):
-        return plots.curves([make_run(rate, seed, val=(2.0, 0.5, 0.6 + 0.1 * seed + by * (rate > 1)))
-                             for rate in (1e-3, 2) for seed in range(3)], "val_loss").text
+        ends = {(rate, seed): 0.6 + 0.1 * seed + by * (rate > 1)
+                for rate in (1e-3, 2) for seed in range(3)}
+        return plots.curves([make_run(*which, val=(2.0, 0.5, end)) for which, end in ends.items()],
+                            "val_loss").text
 
     assert "a difference within the noise of the seeds" in text(0.05)
     assert "noise" not in text(1.0)

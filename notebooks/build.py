@@ -10,6 +10,7 @@ and neither outputs nor the state of a learner's machine are kept.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def lessons(folder: Path = HERE) -> dict[Path, Path]:
     return {source: folder / f"{source.stem}.ipynb" for source in sources}
 
 
+def wrong_figures(folder: Path = HERE) -> list[str]:
+    """The figures that a lesson shows and that do not exist, and those that no lesson shows."""
+    shown = {path for source in lessons(folder)
+             for path in re.findall(r"\]\((figures/[^)\s]+)\)", source.read_text("utf-8"))}
+    drawn = {f"figures/{path.name}" for path in (folder / "figures").glob("*")}
+    return ([f"a lesson shows it, and it does not exist: {path}" for path in sorted(shown - drawn)]
+            + [f"no lesson shows it: {path}" for path in sorted(drawn - shown)])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the lessons from notebooks/src.")
     parser.add_argument("--check", action="store_true", help="only say what is not up to date")
@@ -57,7 +67,9 @@ def main() -> int:
         print(f"{'not up to date' if check else 'built'}: {notebook.name}")
     for orphan in orphans:
         print(f"no source in notebooks/src: {orphan.name}")
-    return 1 if orphans or (check and stale) else 0
+    wrong = wrong_figures()
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    return 1 if orphans or wrong or (check and stale) else 0
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ HASHES = ".ftkit-lessons.json"
 def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[str, list[str]]]:
     """Bring `folder` up to date; returns it and what happened to each file.
 
-    The dict has lists of file names: new, updated, same, kept (changed by the learner and left
-    alone). fresh: use a new folder next to it, `folder-2` or the next free number. All files are
-    written before the first takes its place, so a full disk leaves everything as it was. Raises
-    UserError when the lessons or the folder cannot be used.
+    The dict has lists of file names, lessons and their figures: new, updated, same, kept (changed
+    by the learner and left alone). fresh: use a new folder next to it, `folder-2` or the next free
+    number. All files are written before the first takes its place, so a full disk leaves everything
+    as it was. Raises UserError when the lessons or the folder cannot be used.
     """
     source, folder = machine.share("notebooks"), Path(folder).expanduser()
     lessons = sorted(source.glob("*.ipynb"))
@@ -45,31 +45,35 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
     old_hashes = _read_hashes(folder / HASHES)
     changes = {"new": [], "updated": [], "same": [], "kept": []}
     hashes = {}
-    for lesson in lessons:
-        shipped, copy = _sha256(lesson), folder / lesson.name
+    for path in lessons + sorted(source.glob("figures/*.svg")):
+        name = path.relative_to(source).as_posix()
+        shipped, copy = _sha256(path), folder / name
         present = _sha256(copy) if copy.exists() else None
-        copied = old_hashes.get(lesson.name)
+        copied = old_hashes.get(name)
         change = ("new" if present is None else "same" if present == shipped else
                   "updated" if present == copied else "kept")
-        changes[change].append(lesson.name)
-        hashes[lesson.name] = copied if change == "kept" else shipped
-    to_write = [source / name for name in changes["new"] + changes["updated"]]
+        changes[change].append(name)
+        hashes[name] = copied if change == "kept" else shipped
+    to_write = changes["new"] + changes["updated"]
     if to_write or hashes != old_hashes:
-        _write_all(to_write, hashes, folder)
+        _write_all(source, to_write, hashes, folder)
     return folder, changes
 
 
-def _write_all(lessons: list[Path], hashes: dict, folder: Path):
+def _write_all(source: Path, names: list[str], hashes: dict, folder: Path):
     """Replace the files in `folder` only when all copies are on the disk."""
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder / "figures", folder, *folder.parents)
+               if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=folder) as path:
             temporary = Path(path)
-            for lesson in lessons:
-                shutil.copyfile(lesson, temporary / lesson.name)
+            for name in names:
+                (temporary / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(source / name, temporary / name)
             (temporary / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-            for name in [lesson.name for lesson in lessons] + [HASHES]:
+            for name in [*names, HASHES]:
+                (folder / name).parent.mkdir(exist_ok=True)
                 os.replace(temporary / name, folder / name)
     except OSError as error:
         for parent in created:
@@ -102,9 +106,11 @@ def _read_hashes(path: Path) -> dict:
 
 def report(folder: Path, changes: dict[str, list[str]]) -> str:
     """What `copy_lessons` did, for the learner."""
-    counts = [f"{len(changes[change])} {text}" for change, text in
+    lessons = {change: [name for name in names if name.endswith(".ipynb")]
+               for change, names in changes.items()}
+    counts = [f"{len(lessons[change])} {text}" for change, text in
               (("new", "new"), ("updated", "updated"), ("kept", "of yours kept as they are"))
-              if changes[change]]
+              if lessons[change]]
     lines = [f"Lessons in {folder.resolve()}" + (f" ({', '.join(counts)})" if counts else "")]
     if changes["kept"]:
         lines.append("You changed " + ", ".join(changes["kept"]) + "; `ftkit lab --fresh` creates "

@@ -151,6 +151,8 @@ lab.show_batch(1)
 # %% [markdown]
 # So the loss of one record is the mean surprise over its underlined tokens. A token at place
 # `t` is predicted from everything before it, that is, at place `t - 1`.
+#
+# ![The tokens "The river is wide" go into the model; the label at each position is the next token, so the labels are the inputs shifted by one. The probability of each label gives its loss, and the mean over the four positions is 1.81.](figures/00_next_token.svg)
 
 # %%
 example = ft.encode(lab.train[0], tokenizer)

@@ -55,13 +55,20 @@ def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[l
     return ids
 
 
-def _begin(tokenizer) -> list[int]:
-    """[BOS] if this tokenizer's models expect one before text, else []."""
+def document_start(tokenizer) -> list[int]:
+    """The token that comes before a plain text, as a list of ids: BOS where the tokenizer or its
+    chat template writes it, else <|endoftext|>, which separates the documents of the pretraining,
+    where the vocabulary has it, else nothing.
+
+    Not simply `bos_token_id`: that of SmolLM2-Instruct is <|im_start|>, which announces a turn of
+    a chat (after it the 4-bit SmolLM2 completes 44 % of the facts, after <|endoftext|> 63 %).
+    """
     bos = tokenizer.bos_token_id
-    if bos is None:
-        return []
     writes = tokenizer("a", verbose=False)["input_ids"][:1] == [bos]
-    return [bos] if writes or "bos_token" in str(tokenizer.chat_template or "") else []
+    if bos is not None and (writes or "bos_token" in str(tokenizer.chat_template or "")):
+        return [bos]
+    separator = tokenizer.get_vocab().get("<|endoftext|>")
+    return [] if separator is None else [separator]
 
 
 def eos_ids(tokenizer, model=None) -> set[int]:
@@ -76,13 +83,13 @@ def eos_ids(tokenizer, model=None) -> set[int]:
 
 
 def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
-    """(ids, trained on) of every segment of every record, BOS in front where it belongs."""
+    """(ids, trained on) of every segment of every record, with the start of a plain text."""
     try:
         made = templates.segments(records, tokenizer, template, to_answer)
     except templates.Refused as error:
         problem = Problem(_line(records, error.index), None, str(error))
         raise DataError(getattr(records, "path", None), [problem]) from None
-    lines, begin = [line for line, _ in made], _begin(tokenizer)
+    lines, begin = [line for line, _ in made], document_start(tokenizer)
     coded = []
     for (line, bare), ids in zip(made, _segment_ids(lines, tokenizer), strict=True):
         parts = [(part, loss) for part, (_, loss) in zip(ids, line, strict=True) if part]

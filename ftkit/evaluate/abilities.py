@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from ftkit.base import json_lines, machine
+from ftkit.data.encoding import document_start
 
 # Five facts that are not among those asked show the form of an answer: an instruction-tuned model
 # otherwise comments on the sentence. None of their words is an answer to a question.
@@ -32,20 +33,6 @@ def load(name: str, limit: int | None = None) -> list[dict]:
     if limit is None or limit >= len(rows):
         return rows
     return [rows[i * len(rows) // limit] for i in range(limit)]
-
-
-def document_start(tokenizer) -> list[int]:
-    """The token ids before a plain document: what the tokenizer itself adds, else the separator
-    of the pretraining documents, <|endoftext|>, where the vocabulary has it.
-
-    Not `bos_token_id`: that of SmolLM2-Instruct is <|im_start|>, which announces a turn of a chat
-    (after it the 4-bit SmolLM2 completes 44 % of the facts, after <|endoftext|> 63 %).
-    """
-    added = tokenizer("")["input_ids"]
-    if added:
-        return added[:1]
-    separator = tokenizer.get_vocab().get("<|endoftext|>")
-    return [] if separator is None else [separator]
 
 
 def english(model, tokenizer, by: str | None = None, limit: int | None = None):
@@ -75,7 +62,7 @@ def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None)
 
     facts = load("knowledge", limit)
     asked = [fact | {"prompt": DEMONSTRATION + fact["prompt"]} for fact in facts]
-    scores = probe_scores(model, tokenizer, asked, start=document_start(tokenizer))
+    scores = probe_scores(model, tokenizer, asked)
     if by:
         return scores
     counts = {name: sum(fact["ability"] == name for fact in facts) for name in scores}

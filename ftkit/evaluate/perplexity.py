@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 from ftkit.base.errors import UserError
+from ftkit.data.encoding import document_start
 
 
 class Score(NamedTuple):
@@ -28,8 +29,9 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
           stride: int | None = None) -> list[Score]:
     """Score every token of every text once, in fp32.
 
-    The first token is predicted from BOS (EOS where there is no BOS), so that no token goes
-    unscored and scores of different tokenizers cover the same text. window: tokens the model sees
+    The first token is predicted from the start of a text (`encoding.document_start`; EOS where a
+    tokenizer has none), so that no token goes unscored and scores of different tokenizers cover
+    the same text. window: tokens the model sees
     at once, that start included; by default its context. stride: how far the window moves; each
     token is scored in the first window that reaches it, so with a stride of s it has at least
     window - s tokens before it, apart from the beginning of the text. Default: window - 1, which
@@ -45,12 +47,11 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     if not 1 <= stride < window:
         raise UserError(f"stride is {stride}; expected 1 to {window - 1} for a window of {window}"
                         ": a larger one leaves tokens out")
-    start = tokenizer.bos_token_id
-    start = tokenizer.eos_token_id if start is None else start
+    start = document_start(tokenizer) or [tokenizer.eos_token_id]
     device = next(model.parameters()).device
     scores = []
     for text in texts:
-        ids = [start] + tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = start + tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         nll, done = [], 1
         for rows in _windows(len(ids), window, stride):
             batch = torch.tensor([ids[a:b] for a, b in rows], device=device)

@@ -74,21 +74,18 @@ def exact_match(
     return {name: sum(group) / len(group) for name, group in sorted(groups.items())}
 
 
-def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128,
-                 start: list[int] | None = None) -> dict:
+def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) -> dict:
     """Fraction of probes per ability whose whole answer is the model's first choice.
 
     A probe is {"ability", "prompt", "answer"} in plain prose. Every token of the answer must be
-    the most likely one given what precedes it, which is what greedy decoding would write.
-    start: token ids before each prompt; by default the tokenizer's bos_token_id.
+    the most likely one given what precedes it, which is what greedy decoding would write. A
+    prompt begins as a plain text does (`encoding.document_start`).
     """
     import torch
 
     from ftkit.engine.packed_attention import evaluating
 
-    begin = start
-    if begin is None:
-        begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    begin = encoding.document_start(tokenizer)
     hits: dict[str, list[bool]] = {}
     device = next(model.parameters()).device
     with evaluating(model), torch.no_grad():

@@ -250,6 +250,22 @@ def test_bos_stands_once_and_first_or_nowhere(thing, template, tokenizer):
     assert ids.count(bos) == int(uses) and (ids[0] == bos) == uses
 
 
+def test_a_plain_text_begins_as_the_documents_of_the_pretraining_did():
+    """As SmolLM2-Instruct: its BOS begins a turn of a chat, <|endoftext|> a document."""
+    tokenizer = byte_tokenizer(CHATML)
+    tokenizer.add_special_tokens({"bos_token": "<|im_start|>"})
+    assert encoding.document_start(tokenizer) == []
+    tokenizer.add_tokens(["<|endoftext|>"], special_tokens=True)
+    start = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert encoding.document_start(tokenizer) == [start] != [tokenizer.bos_token_id]
+    text = encoding.encode({"text": "Once"}, tokenizer)
+    assert text["input_ids"][0] == start and text["labels"][:2] == [-100, text["input_ids"][1]]
+    assert start not in encoding.encode(ONE, tokenizer)["input_ids"]
+    assert encoding.document_start(byte_tokenizer(WITH_BOS)) == [
+        byte_tokenizer(WITH_BOS).bos_token_id]
+    assert encoding.document_start(word_tokenizer(["a"])) == [0]
+
+
 @every_tokenizer
 def test_chat_ids_are_those_of_apply_chat_template(tokenizer):
     if tokenizer.chat_template in (None, NO_END):  # NO_END gets an EOS that the template lacks

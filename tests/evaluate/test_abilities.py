@@ -69,25 +69,6 @@ def test_each_way_to_score_a_choice(monkeypatch, tiny):
     assert abilities.multiple_choice(*tiny, [item]) == {"acc": 0.0, "acc_norm": 1.0, "letters": 0.0}
 
 
-def test_a_document_begins_as_the_tokenizer_begins_it():
-    class Adds:
-        def __call__(self, text):
-            return {"input_ids": [7]}
-
-    class AddsNothing:
-        bos_token_id = 1
-
-        def __init__(self, vocabulary):
-            self.get_vocab = lambda: vocabulary
-
-        def __call__(self, text):
-            return {"input_ids": []}
-
-    assert abilities.document_start(Adds()) == [7]
-    assert abilities.document_start(AddsNothing({"<|endoftext|>": 0, "<|im_start|>": 1})) == [0]
-    assert abilities.document_start(AddsNothing({"a": 0})) == []
-
-
 FOLLOWED = {  # instruction → (arguments, answers that follow it, answers that do not)
     "length_constraints:number_words": (
         {"num_words": 4, "relation": "less than"}, ["one two three"], ["one two three four"]),

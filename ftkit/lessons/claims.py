@@ -34,7 +34,8 @@ def expect(a, op: str, b, claim: str, *, by: float = 0.0, times: float = 1.0,
     value. op: < > == !=, and for numbers <= >=. paired: a and b have the same seeds, in order.
     by, times: "<" and ">" claim a difference of more than `by`, against `times` b:
     `expect(a, ">", b, claim, times=2)` is a > 2 × b, `expect(a, "<", b, claim, by=0.1)` is
-    a < b - 0.1; so the values that are printed are those that were measured.
+    a < b - 0.1, and by=-0.1 allows a to be up to 0.1 higher ("no worse than"); so the values that
+    are printed are those that were measured.
 
     "<" and ">" are one-sided t tests at 5 % (`ftkit.base.significance`): with normal noise a false
     claim comes out in at most 5 % of experiments, with 2 or more seeds a side. "!=" is two-sided.
@@ -51,8 +52,8 @@ def expect(a, op: str, b, claim: str, *, by: float = 0.0, times: float = 1.0,
     """
     if op not in OPERATORS:
         raise UserError(f"op is {op!r}; expected one of {' '.join(OPERATORS)}")
-    if ((by or times != 1) and op not in ("<", ">")) or by < 0:
-        raise UserError("by (0 or more) and times belong to < and >; == takes within=")
+    if (by or times != 1) and op not in ("<", ">"):
+        raise UserError("by and times belong to < and >; == takes within=")
     if within is not None and (op != "==" or not within > 0):
         raise UserError("within is the margin of ==, a number above 0")
     left, right = _values(a), _values(b)
@@ -81,7 +82,7 @@ def _threshold(right, op, by, times, within) -> str:
         text = f"({text})"
     text = text if times == 1 else f"{number(times)} × {text}"
     if by:
-        text += f" {'+' if op == '>' else '-'} {number(by)}"
+        text += f" {'+' if (by > 0) == (op == '>') else '-'} {number(abs(by))}"
     return text if within is None else f"{text}, within {number(within)}"
 
 
@@ -150,7 +151,8 @@ def _test(left, op, right, by, times, within, paired) -> tuple[str, str]:
             found.above(within) or found.below(within)) else "not settled"
         return state, f"{how}: {_p(max(found.p(-within), flipped.p(-within)))}"
     claimed = found if op in (">", ">=") else flipped
-    state = "holds" if claimed.above(by) else "opposite" if claimed.below() else "not settled"
+    state = "holds" if claimed.above(by) else (
+        "opposite" if claimed.below(max(0.0, -by)) else "not settled")
     return state, f"{how}: {_p(claimed.p(by))}"
 
 

@@ -121,10 +121,10 @@ exact = {name: [score(run.model, prompts) for run in runs] for name, prompts in 
 ft.table([{"prompt": name, "exact match": values} for name, values in exact.items()])
 
 # %%
-ft.expect(exact["no role marker"], "<", [e / 2 for e in exact["as trained"]],
-          "without the role marker most answers are lost")
+ft.expect(exact["no role marker"], "<", exact["as trained"],
+          "without the role marker most answers are lost", times=0.5)
 ft.expect(exact["double BOS"], "==", exact["as trained"],
-          "a second BOS makes no difference that three seeds could show")
+          "a second BOS against none")
 halved = [sum(exact[name]) < sum(exact["as trained"]) / 2 for name in ("no role marker", "double BOS")]
 marker.score("both" if all(halved) else "neither" if not any(halved) else
              marker.options[halved.index(True)])

@@ -124,7 +124,7 @@ blind
 # %%
 ft.expect(ends(full, 3e-3), "<", ends(full, 3e-4), "on the job the high rate looks better")
 kept = {rate: ends(full, rate, "general_loss") for rate in rates}
-ft.expect(kept[3e-3], ">", [2 * loss for loss in kept[3e-4]], "but it has forgotten how to read")
+ft.expect(kept[3e-3], ">", kept[3e-4], "but it has forgotten how to read", times=2)
 ft.expect(kept[1e-3], ">", kept[3e-4], "and at the best rate forgetting has begun")
 blind.score("several times as high" if sum(kept[3e-3]) > 2 * sum(kept[3e-4]) else "about the same")
 
@@ -169,7 +169,7 @@ sweep_curves(full + lora, "val_loss", "general_loss")
 lost = {method: ends(runs, both[method], "general_loss")
         for method, runs in {"full": full, "lora": lora}.items()}
 ft.expect(lost["lora"], ">", full[0].before["general_loss"], "LoRA forgets, too")
-ft.expect(kept[3e-3], ">", lost["full"] + lost["lora"], "three times the rate costs far more")
+ft.expect(kept[3e-3], ">", lost["full"], "three times the rate costs far more")
 ft.table([{"method": method, "best rate": both[method], "general_loss": lost[method]} for method in both])
 
 # %% [markdown]
@@ -197,7 +197,7 @@ spared = {rate: [a - b for a, b in zip(*(ends(runs, rate, "general_loss") for ru
                                        strict=True)] for rate in (1e-3, 3e-3)}
 ft.expect(spared[3e-3], ">", spared[1e-3], "warm-up limits the damage of a rate too high")
 ft.expect(spared[1e-3], "<", 0, "at the best rate it spares nothing: general_loss ends higher")
-ft.expect(ends(flat, 1e-3), "==", ends(full, 1e-3), "constant or cosine: no difference here")
+ft.expect(ends(flat, 1e-3), "==", ends(full, 1e-3), "constant against cosine")
 best_too, high_too = (sum(spared[rate]) > 0 for rate in (1e-3, 3e-3))
 warm.score("at both" if best_too and high_too else
            "at the best rate (0.001)" if best_too else "at a rate too high (0.003)")

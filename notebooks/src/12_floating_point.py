@@ -156,9 +156,9 @@ def end_of(rate, rounding, seed):
 
 # %%
 ends = {how: [end_of(1e-4, how, seed) for seed in SEEDS] for how in floats.ROUNDINGS}
-ft.expect(ends["nearest"], ">", [2 * loss for loss in ends["none"]], "small steps are lost")
-near = [abs(a - b) for a, b in zip(ends["stochastic"], ends["none"], strict=True)]
-ft.expect(max(near), "<", 0.1, "rounding by chance loses nothing")
+ft.expect(ends["nearest"], ">", ends["none"], "small steps are lost", times=2)
+ft.expect(ends["stochastic"], "==", ends["none"], "rounding by chance loses nothing",
+          within=0.1, paired=True)
 good = [how for how in ("nearest", "stochastic")
         if max(abs(a - b) for a, b in zip(ends[how], ends["none"], strict=True)) < 0.1]
 which_rounding.score("both" if len(good) == 2 else good[0] if good else "none")
@@ -174,7 +174,7 @@ ft.table([{"rounding": how, "val_loss": losses} for how, losses in ends.items()]
 large = {how: [end_of(1e-3, how, seed) for seed in SEEDS] for how in ("none", "nearest")}
 lag = {"1e-4": [a / b for a, b in zip(ends["nearest"], ends["none"])],
        "1e-3": [a / b for a, b in zip(large["nearest"], large["none"])]}
-ft.expect(lag["1e-3"], "<", [x / 2 for x in lag["1e-4"]], "steps that are larger are not lost")
+ft.expect(lag["1e-3"], "<", lag["1e-4"], "steps that are larger are not lost", times=0.5)
 ft.table([{"rate": rate, "val_loss, nearest / fp32": shares} for rate, shares in lag.items()])
 
 # %% [markdown]
@@ -190,7 +190,8 @@ ft.table([{"rate": rate, "val_loss, nearest / fp32": shares} for rate, shares in
 base = ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=25)
 runs = {p: lab.sweep(base.but(precision=p), seed=SEEDS) for p in ("fp32", "bf16", "pure-bf16")}
 final = {p: [run.after["val_loss"] for run in three] for p, three in runs.items()}
-ft.expect(final["bf16"], "==", final["fp32"], "mixed precision learns what fp32 learns")
+ft.expect(final["bf16"], "==", final["fp32"], "mixed precision learns what fp32 learns",
+          within=0.05, paired=True)
 ft.expect(final["pure-bf16"], ">", final["bf16"], "pure bf16 stays behind")
 ft.curves(runs, "val_loss")
 

@@ -22,6 +22,7 @@
 
 # %%
 import ftkit as ft
+from ftkit.lessons.claims import direction
 from ftkit.model import download
 
 ft.setup(seed=0)
@@ -84,8 +85,8 @@ lowest = [best_row(run)["exact match"] for run in long]
 ft.expect(risen(long), ">", 0, "val_loss has turned: the classic sign of overfitting")
 risen_since = [run.after["exact match"] - at for run, at in zip(long, lowest, strict=True)]
 ft.expect(risen_since, "==", 0,
-          "exact match is no lower at the end than where val_loss was lowest")
-guess.score("falls with it" if sum(risen_since) < 0 else "stays or rises")
+          "exact match at the end less that where val_loss was lowest")
+guess.score("falls with it" if direction(risen_since, 0) == "<" else "stays or rises")
 
 # %% [markdown]
 # ## Why do they part?
@@ -211,7 +212,7 @@ ft.table([{"remedy": arm, "epochs": three[0].rows[-1]["epoch"], "val_loss": ends
 
 # %%
 ft.expect(ends["more data"], "<", ends["nothing"], "four times the records: a lower end")
-ft.expect(ends["weight decay 0.1"], "==", ends["nothing"], "decay does nothing that a seed does not")
+ft.expect(ends["weight decay 0.1"], "==", ends["nothing"], "weight decay against nothing")
 best_remedy.score(min(arms, key=lambda arm: sum(ends[arm])))
 
 # %%

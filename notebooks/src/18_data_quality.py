@@ -247,8 +247,8 @@ guess.score("lower" if sum(accuracy["480 random"]) < sum(accuracy["160 clean"]) 
 # All sets above make 480 rows: `160 clean` three times each, `40 clean` twelve times each.
 
 # %%
-ft.expect(accuracy["160 clean"], ">", [a - 0.1 for a in accuracy["480 clean"]],
-          "seen three times, no more than 0.1 worse than new ones")
+ft.expect(accuracy["160 clean"], ">", accuracy["480 clean"],
+          "seen three times, no more than 0.1 worse than new ones", by=-0.1)
 ft.expect(accuracy["40 clean"], "<", accuracy["480 clean"], "seen twelve times, they are not")
 
 # %% [markdown]
@@ -306,7 +306,7 @@ varied = ft.Experiment(data=begun(clean[:240], starts), val=val, probes=(), eval
 runs["240 varied"] = varied.sweep(base, seed=SEEDS)
 fifth = begun(test, ["I would like to know this. "])
 begins = {name: [right(name), right(name, fifth)] for name in ("240 clean", "240 varied")}
-ft.expect(begins["240 varied"][1], "==", begins["240 clean"][1], "no gain beyond the spread")
+ft.expect(begins["240 varied"][1], "==", begins["240 clean"][1], "varied beginnings against none")
 ft.table([{"trained on": name, "asked as before": before, "with a fifth beginning": after}
           for name, (before, after) in begins.items()])
 

@@ -227,7 +227,7 @@ ft.table([{"target": target, "beside": "alone" if neighbor == target else neighb
 # %%
 past, capital = matrix["to_past", "to_past"], matrix["capital", "capital"]
 ft.expect(matrix["to_past", "to_negative"], ">", past, "positive: a sentence again, its verb changed")
-ft.expect(matrix["to_past", "who"], "==", past, "unrelated: no effect either way")
+ft.expect(matrix["to_past", "who"], "==", past, "an unrelated neighbor against none")
 ft.expect(matrix["capital", "capital in sentences"], "<", capital, "negative: two answers to one ask")
 
 # %%

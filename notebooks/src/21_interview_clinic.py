@@ -112,7 +112,7 @@ def sides(name, id):
 
 
 after, before = sides("lora_narrow", "lora-forgets")
-ft.expect(after, ">", [1.5 * b for b in before], "LoRA forgot")
+ft.expect(after, ">", before, "LoRA forgot", times=1.5)
 lora.score(lora.options[sum(after) > 1.25 * sum(before)])
 
 # %% [markdown]
@@ -131,7 +131,7 @@ falling
 late, early = sides("healthy_loss", "forgetting-before-divergence")
 general, base = sides("general_at_ten", "forgetting-before-divergence")
 ft.expect(late, "<", early, "the training loss fell")
-ft.expect(general, ">", [g + 0.5 for g in base], "and general text got much worse")
+ft.expect(general, ">", base, "and general text got much worse", by=0.5)
 falling.score(falling.options[sum(late) < sum(early)])
 
 # %%
@@ -144,7 +144,7 @@ ft.table([{"loss": "training", "first": early, "last": late},
 
 # %%
 low, best = sides("rate_too_low", "choose-rate")
-ft.expect(low, ">", [2 * b for b in best], "next to nothing was learned")
+ft.expect(low, ">", best, "next to nothing was learned", times=2)
 ft.table([{"rate": "1e-5", "val_loss": low}, {"rate": "1e-3", "val_loss": best}])
 
 # %% [markdown]

@@ -143,12 +143,16 @@ def test_a_difference_can_be_claimed_of_a_size(capsys):
     assert not claims.expect(low, "<", high, "lower", by=1.0)
     assert claims.expect(2.0, ">", 1.0, "twice", by=0.5) and not claims.expect(
         2.0, ">", 1.0, "twice", times=2.0)
+    worse = [x + 0.05 for x in low]
+    assert claims.expect(worse, "<", low, "no worse", by=-0.5)
+    assert claims.expect(worse, "<", low, "no worse", by=-0.01).state == "not settled"
+    assert claims.expect(high, "<", low, "no worse", by=-0.5).state == "opposite"
     out = capsys.readouterr().out
+    assert "✓ no worse: 1.05 ± 0.10 < (1.00 ± 0.10) + 0.50" in out
     assert "✓ lower: 1.00 ± 0.10 < (2.00 ± 0.10) - 0.50" in out
     assert "✓ higher: 2.00 ± 0.10 > 1.50 × (1.00 ± 0.10)" in out
-    for wrong in (dict(by=-1), dict(within=1), dict(within=0)):
-        with pytest.raises(ValueError, match="by|within"):
-            claims.expect(low, "<", high, "?", **wrong)
+    with pytest.raises(ValueError, match="within is the margin of =="):
+        claims.expect(low, "<", high, "?", within=1)
     with pytest.raises(ValueError, match="within="):
         claims.expect(low, "==", high, "?", by=1)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 def peak(name: str, config, lengths: list[int]) -> int:
     """Bytes at the peak of the second step of `config` on sequences of so many tokens."""
-    import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
     from ftkit.engine import loop, packed_batch
@@ -30,9 +29,10 @@ def peak(name: str, config, lengths: list[int]) -> int:
         import bitsandbytes  # noqa: F401  its import allocates
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        model, _ = loading.load(name, quantize=config.method == "qlora")
+        model, _ = loading.load(name, quantize=config.method == "qlora",
+                                dtype=loading.base_dtype(config))
         for p in model.parameters():  # the file lies in memory without an allocation
-            if p.dtype == torch.float32:
+            if p.is_floating_point():
                 p.data = p.data.clone()
         model = measure.prepare(model, config, copied=False)
         update = loop.Update(model, config.but(learning_rate=1e-3))

@@ -23,6 +23,8 @@ LEARNING_RATES = {
 }
 METHODS = tuple(LEARNING_RATES["tiny"])
 PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
+# Number format of the frozen weights on a GPU, where base_dtype is not given.
+BASE_DTYPES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "pure-bf16": "bf16"}
 
 
 class OptimizerState(NamedTuple):
@@ -128,6 +130,12 @@ class Config:
         tip="Number format. Usual: bf16 where the hardware has it. fp32: exact, slow, more "
             "memory; fp16 overflows; pure-bf16 loses small updates.",
     )
+    base_dtype: str | None = _option(
+        None, "number format of the frozen weights under an adapter; default: that of precision on "
+        "a GPU, fp32 on a CPU", ("fp32", "bf16", "fp16"),
+        tip="Number format of the frozen weights; adapters stay fp32. Usual: bf16, half the "
+            "memory. fp32: exact, twice as large; fp16 may overflow.",
+    )
     gradient_checkpointing: bool = _option(
         False, "recompute activations in the backward pass: less memory, more time",
         tip="Recomputes activations instead of keeping them. On: much less memory, about a "
@@ -232,9 +240,10 @@ class Config:
             raise UserError(_unknown_field(unknown[0], known))
         return dataclasses.replace(self, **changes)
 
-    def resolved(self, model: str, precision: str, context: int) -> Config:
+    def resolved(self, model: str, precision: str, context: int, device: str = "cpu") -> Config:
         """This Config with its defaults filled in: `model` is "tiny" or "other", `precision` what
-        the machine is fast at, `context` how many tokens the model can read. Raises UserError."""
+        the machine is fast at, `context` how many tokens the model can read. On the device "cuda"
+        frozen weights get 16 bits; base_dtype None means fp32. Raises UserError."""
         if self.l2_sp and self.method != "full":
             raise UserError(
                 f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
@@ -250,9 +259,14 @@ class Config:
                 f"max_length {length} is longer than the {context} tokens this model can read; "
                 f"give {context} or less"
             )
-        return self.but(
-            learning_rate=learning_rate, precision=self.precision or precision, max_length=length
-        )
+        return self.but(learning_rate=learning_rate, max_length=length).typed(precision, device)
+
+    def typed(self, precision: str, device: str) -> Config:
+        """This Config with the number formats that `resolved` fills in; no model is needed."""
+        precision, base_dtype = self.precision or precision, self.base_dtype
+        if device == "cuda" and self.method != "full" and base_dtype is None:
+            base_dtype = BASE_DTYPES[precision]
+        return self.but(precision=precision, base_dtype=base_dtype)
 
     def to_dict(self) -> dict:
         """All fields, ready for JSON."""

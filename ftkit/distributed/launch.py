@@ -244,7 +244,8 @@ def _write(lab, config, folder, ranks, copy, **changes):
                          for _ in range(config.gradient_accumulation_steps)]}
             for step in range(1, total + 1)]
     settings = {"model": where, "ranks": ranks, "config": str(config), "seed": config.seed,
-                "precision": config.precision, "decay": config.weight_decay,
+                "precision": config.precision, "base_dtype": config.base_dtype,
+                "decay": config.weight_decay,
                 "accumulation": config.gradient_accumulation_steps,
                 "max_grad_norm": config.max_grad_norm,
                 "gradient_checkpointing": config.gradient_checkpointing,

@@ -153,6 +153,8 @@ class Experiment:
         if facts is not None:
             config = facts.resolve(config)
             predicted = preflight.check(self, config, facts)
+        else:  # not on this machine yet; the type in which it is loaded is needed now
+            config = config.typed(*preflight.number_formats())
         model, tokenizer = self.fresh_model(config)
         if facts is None:  # it was not on this machine before it was loaded
             facts = preflight.ModelFacts.of_loaded(model)
@@ -201,8 +203,11 @@ class Experiment:
             if adapter_folder.is_adapter(loading.locate(self.model)):
                 raise UserError(f"qlora needs a whole model and {self.model} is an adapter; "
                                 "`ftkit export` merges it into its base first")
-            return loading.load(self.model, quantize=True)
-        return cache.fresh(self.model)
+            return loading.load(self.model, quantize=True, dtype=loading.base_dtype(config))
+        narrow = config.method != "full" and config.base_dtype not in (None, "fp32")
+        # A merge into 16 bits would round an adapter away, so such a model is cast afterwards.
+        narrow = narrow and not adapter_folder.is_adapter(loading.locate(self.model))
+        return cache.fresh(self.model, loading.base_dtype(config) if narrow else None)
 
     def encode(self, tokenizer, config) -> Prepared:
         """Records → examples: what is trained on, what is watched, and what was cut or skipped."""

@@ -63,7 +63,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     shape = None if count is not None else model_shapes.shape(model)
     context = getattr(shape, "max_position_embeddings", None) or 2048
     precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
-    config = _stored(shape, config.resolved("other", precision, context))
+    config = _stored(shape, config.resolved("other", precision, context, device))
     lengths = lengths or [config.max_length or context] * config.batch_size
     if shape is None:
         footprint = _of_count(config, count, gpus, zero)

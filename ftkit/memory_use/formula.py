@@ -17,17 +17,19 @@ NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 def recipe(config, zero: int = 0) -> dict:
-    """Bytes per parameter of weights, gradients, master copies and optimizer state.
+    """Bytes per parameter of frozen and trained weights, gradients, master copies and optimizer.
 
     Autocast (bf16, fp16) keeps fp32 weights, which are the master copy themselves. With ZeRO the
     recipe of its paper is taken: 16-bit weights and gradients, fp32 master copy with the
     optimizer. Both are 16 bytes with AdamW.
     """
     pure = config.precision == "pure-bf16"
+    narrow = pure or config.base_dtype in ("bf16", "fp16")
     mixed = bool(zero) and config.precision in ("bf16", "fp16")
     low = HALF if pure or mixed else FP32
     state = OPTIMIZERS[config.optim]
-    return {"weights": low, "gradients": low, "master": FP32 if mixed else 0,
+    return {"frozen": HALF if narrow else FP32, "weights": low, "gradients": low,
+            "master": FP32 if mixed else 0,
             "optimizer": state.numbers * (state.width or (HALF if pure else FP32))}
 
 
@@ -39,7 +41,8 @@ def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int
     for each row and column).
     """
     kind = recipe(config, zero)
-    weight = kind["weights"] * (parameters - quantized) + NF4_BITS / 8 * quantized
+    weight = (kind["weights"] * trainable + kind["frozen"] * (parameters - trainable - quantized)
+              + NF4_BITS / 8 * quantized)
     divided = zero_states(parameters, gpus, zero, weights=weight / parameters,
                            gradients=kind["gradients"], trainable=trainable,
                            optimizer=kind["optimizer"])

@@ -36,7 +36,8 @@ def step(model, config, lengths: list[int], supervised: float = 1.0) -> simulate
 def prepare(model, config, copied: bool = True):
     """A model ready for training as `Experiment.run` makes it."""
     if isinstance(model, str):
-        model, _ = loading.load(model, quantize=config.method == "qlora")
+        model, _ = loading.load(model, quantize=config.method == "qlora",
+                                dtype=loading.base_dtype(config))
     elif copied:
         model = copy.deepcopy(model)
     model = loading.trainable(model, config)

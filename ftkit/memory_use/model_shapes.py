@@ -31,13 +31,30 @@ class Gpu(NamedTuple):
 
     @property
     def usable(self) -> int:
-        """Bytes left for tensors, after CUDA's own context and work space."""
-        return self.mib * 2**20 - RESERVED
+        """Bytes of tensors that fit: what `needed` turns into the whole card."""
+        return round((self.mib * 2**20 - CONTEXT) / (1 + SLACK))
 
 
-# A CUDA context with cuBLAS takes 0.3 to 0.6 GiB, depending on card and driver; torch's caching
-# allocator loses some more to rounding.
-RESERVED = 600 * 2**20
+# A CUDA context with cuBLAS takes 0.3 to 0.6 GiB, depending on card and driver. torch's caching
+# allocator cuts blocks of 512 bytes out of segments of 2 MB, of 20 MB or, for tensors of 10 MB and
+# more, of a multiple of 2 MB (docs.pytorch.org/docs/stable/notes/cuda.html, "Memory management"),
+# and keeps what was freed for tensors of another size. On A100s it took 5 to 37 % more than the
+# tensors, in the middle 20 % (tests/benchmarks/published.json); the 5 % were enough in the run
+# that took 81 GB of memory when there was no shortage, and 5 % where there was.
+CONTEXT, SLACK, TYPICAL_SLACK = 512 * 2**20, 0.05, 0.2
+
+
+def needed(peak: float) -> float:
+    """Bytes of a GPU on which tensors of `peak` bytes fit: with CUDA's context, and with the part
+    that the allocator cannot use even where memory is short."""
+    return CONTEXT + (1 + SLACK) * peak
+
+
+def reserved(peak: float) -> float:
+    """Bytes that `nvidia-smi` usually shows for tensors of `peak` bytes on a GPU with room."""
+    return CONTEXT + (1 + TYPICAL_SLACK) * peak
+
+
 # Data sheets: nvidia.com/en-us/data-center (T4, V100, A10, L4, A100, L40S, H100, H200, B200),
 # /geforce (RTX), amd.com/en/products/accelerators (MI300X).
 GPUS = {

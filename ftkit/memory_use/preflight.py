@@ -163,8 +163,8 @@ class ModelFacts:
 
         Raises UserError where it asks for what the model cannot do.
         """
-        return config.resolved(self.tier, "bf16" if machine.bf16_is_fast() else "fp32",
-                               self.context)
+        precision, device = number_formats()
+        return config.resolved(self.tier, precision, self.context, device)
 
     @classmethod
     def of_loaded(cls, model) -> ModelFacts:
@@ -198,7 +198,7 @@ class ModelFacts:
 
 def _with_overhead(count: float, device: str) -> float:
     """Bytes that must be free for tensors of `count` bytes."""
-    return count + model_shapes.RESERVED if device == "cuda" else FRAGMENTATION * count + SPARE
+    return model_shapes.needed(count) if device == "cuda" else FRAGMENTATION * count + SPARE
 
 
 class FitSearch:
@@ -256,8 +256,9 @@ class FitSearch:
         evaluation = self._evaluation_bytes(config, shape, data)
         states = step.before - step.at_peak["weights"]
         best = formula.FP32 * step.trainable if config.early_stopping_patience else 0
+        width = formula.HALF if config.base_dtype in ("bf16", "fp16") else formula.FP32
         loading = step.at_peak["weights"] if config.method == "qlora" else (
-            formula.FP32 * self.model.parameters * (1.5 if "pure" in config.precision else 1))
+            width * self.model.parameters * (1.5 if "pure" in config.precision else 1))
         return max(loading, step.peak + best, evaluation + max(0, states) + best)
 
     def _evaluation_bytes(self, config, shape, data) -> int:
@@ -333,6 +334,11 @@ class FitSearch:
                                           "gradient_checkpointing"}:
             sentence += " and learns the same"
         return sentence + off
+
+
+def number_formats() -> tuple[str, str]:
+    """The default precision on this machine, and its device: what decides the number formats."""
+    return "bf16" if machine.bf16_is_fast() else "fp32", machine.device()
 
 
 def tokens_of(unit) -> int:

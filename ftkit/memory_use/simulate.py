@@ -141,7 +141,7 @@ def build(shape, config, attn: str | None = None):
         model.config.dtype = torch.float32
         model.tie_weights()
         if config.method == "qlora":
-            quantize(model)
+            quantize(model, loading.base_dtype(config))
         model = loading.trainable(model, config)
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
@@ -149,10 +149,10 @@ def build(shape, config, attn: str | None = None):
     return model
 
 
-def quantize(model):
+def quantize(model, dtype=torch.float32):
     """Give the linear layers of a model on meta, except its head, the layout of NF4 with double
     quantization: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales. Which
-    layers: those of transformers' `replace_with_bnb_linear`."""
+    layers: those of transformers' `replace_with_bnb_linear`. dtype: of the weights as read."""
     from transformers.pytorch_utils import Conv1D
 
     try:
@@ -171,7 +171,7 @@ def quantize(model):
                 linear.weight = Params4bit(torch.empty(
                     -(-child.weight.numel() // 2), 1, dtype=torch.uint8), requires_grad=False)
                 linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
-                _scales(linear)
+                _scales(linear, dtype)
                 setattr(block, name, linear)
     model.requires_grad_(False)
     model.is_loaded_in_4bit = True
@@ -238,14 +238,14 @@ def _materialize(model):
                 if tensor is not None:
                     tensors[name] = make(tensor)
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            _scales(module)
+            _scales(module, module.quant_state.dtype)
     virtual = getattr(model, "prompt_tokens", {})  # peft's, neither parameter nor buffer
     for name, places in virtual.items():
         virtual[name] = torch.empty(places.shape, dtype=places.dtype, device="cpu")
 
 
-def _scales(linear):
-    """The QuantState that bitsandbytes would have made for this layer."""
+def _scales(linear, dtype):
+    """The QuantState that bitsandbytes would have made for this layer from weights of `dtype`."""
     from bitsandbytes.functional import QuantState
 
     weights = linear.in_features * linear.out_features
@@ -256,7 +256,7 @@ def _scales(linear):
     linear.weight.quant_state = linear.quant_state = QuantState(
         absmax=torch.empty(scales, dtype=torch.uint8), code=torch.empty(16, **fp32),
         shape=torch.Size((linear.out_features, linear.in_features)), blocksize=NF4_BLOCK,
-        quant_type="nf4", dtype=torch.float32, offset=torch.empty((), **fp32), state2=outer)
+        quant_type="nf4", dtype=dtype, offset=torch.empty((), **fp32), state2=outer)
 
 
 def _compute_type(model):

@@ -10,12 +10,13 @@ KEEP_BYTES = 2**30  # weights of a model that is larger than this are read from 
 _loaded: dict = {}  # name → (model, tokenizer), never trained
 
 
-def fresh(name: str):
-    """(model, tokenizer) as loaded from `name`, adapters merged; the caller may train the model."""
+def fresh(name: str, dtype=None):
+    """(model, tokenizer) as loaded from `name`, adapters merged; the caller may train the model.
+    dtype: in which a model that is not kept is loaded, by default fp32."""
     if name not in _loaded:
-        model, tokenizer = loading.load(name)
+        model, tokenizer = loading.load(name, dtype=dtype)
         model = merge.unwrap(model)
-        if sum(p.nbytes for p in model.parameters()) > KEEP_BYTES:
+        if dtype is not None or sum(p.nbytes for p in model.parameters()) > KEEP_BYTES:
             return model, tokenizer
         _loaded[name] = (model, tokenizer)
     model, tokenizer = _loaded[name]

@@ -66,25 +66,25 @@ def tier(model) -> str:
     return "tiny" if count(model)[1] < SMALL else "other"
 
 
-def load(name: str = "tiny", quantize: bool = False, device: str | None = None):
-    """Load a model in fp32 and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
+def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None):
+    """Load a model and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
 
-    `quantize` stores the linear layers in NF4 with double quantization (QLoRA). The folder of an
-    adapter gives a peft model on its base. Only safetensors, no code from the hub. Raises UserError
-    if the model cannot be found or read.
+    dtype: of the weights, by default torch.float32. `quantize` stores the linear layers in NF4 with
+    double quantization (QLoRA). The folder of an adapter gives a peft model on its base. Only
+    safetensors, no code from the hub. Raises UserError if the model cannot be found or read.
     """
     import torch
 
     location = locate(name)
     if adapter_folder.is_adapter(location):
-        base, _ = load(adapter_folder.base_of(location), quantize, device)
+        base, _ = load(adapter_folder.base_of(location), quantize, device, dtype)
         return adapter_folder.apply(base, location), load_tokenizer(location)
     device = device or machine.device()
-    options = {"dtype": torch.float32, "use_safetensors": True}
+    options = {"dtype": dtype or torch.float32, "use_safetensors": True}
     content = read_config(location)
     is_quantized = bool(content.get("quantization_config"))  # in its folder
     if quantize and not is_quantized:
-        options |= {"quantization_config": _nf4()}
+        options |= {"quantization_config": _nf4(dtype)}
     if quantize or is_quantized:
         options |= {"device_map": {"": device}}
     try:
@@ -192,16 +192,17 @@ def _model_class(content: dict):
     return transformers.AutoModelForCausalLM
 
 
-def _nf4():
+def _nf4(dtype=None):
     import torch
     import transformers
 
     fast_bf16 = torch.cuda.is_available() or machine.bf16_is_fast()
+    compute = torch.bfloat16 if fast_bf16 else torch.float32
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if fast_bf16 else torch.float32,
+        bnb_4bit_compute_dtype=compute if dtype in (None, torch.float32) else dtype,
     )
 
 
@@ -234,6 +235,8 @@ def adapt(model, config):
 
 def trainable(model, config):
     """The model to train: adapted, in the precision and with the checkpointing of `config`."""
+    if config.method != "full":
+        cast_base(model, base_dtype(config))
     model = adapt(model, config)
     if config.precision == "pure-bf16":
         import torch
@@ -244,6 +247,27 @@ def trainable(model, config):
 
         checkpoint(model)
     return model
+
+
+def base_dtype(config):
+    """The torch dtype in which `config` holds weights that it does not train: fp32 unless its
+    base_dtype says otherwise. Adapters are fp32 over each, since peft makes them so."""
+    import torch
+
+    return {None: torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16,
+            "fp16": torch.float16}[config.base_dtype]
+
+
+def cast_base(model, dtype):
+    """Hold the weights of `model` in `dtype`; 4-bit ones and buffers stay as they are, as in
+    `from_pretrained(dtype=...)`."""
+    import torch
+
+    for p in model.parameters():
+        if p.is_floating_point() and p.dtype != dtype and getattr(p, "quant_state", None) is None:
+            p.data = p.data.to(dtype)
+    if dtype != torch.float32:
+        model.config.dtype = dtype
 
 
 def count(model) -> tuple[int, int]:

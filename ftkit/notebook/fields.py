@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ftkit.base.config import Config
+from ftkit.base.config import METHODS, Config
 from ftkit.base.errors import UserError
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
@@ -20,14 +20,14 @@ GROUPS = {  # the names are the tabs of the what-if panel, so they are short
                "use_dora", "init_lora_weights", "num_virtual_tokens"),
     "Data": ("loss_on", "max_length", "packing", "replay"),
     "Evaluation": ("eval_steps", "early_stopping_patience", "metric_for_best_model"),
-    "System": ("precision", "gradient_checkpointing"),
+    "System": ("precision", "base_dtype", "gradient_checkpointing"),
 }
 
 _LORA = ("lora", "qlora")
 USED_BY = {name: _LORA for name in ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora",
                                     "init_lora_weights")} | {  # no effect with other methods
     "target_modules": (*_LORA, "ia3"), "num_virtual_tokens": ("prompt_tuning", "prefix_tuning"),
-    "l2_sp": ("full",)}
+    "l2_sp": ("full",), "base_dtype": METHODS[1:]}
 
 # The values of a slider; any other can be typed into the Config line above the controls.
 USUAL_VALUES = {

@@ -149,7 +149,10 @@ def _head(experiment, config, library, peft_names, transformers_names, more_impo
 
 
 def _load_model(config) -> str:
-    dtype = "torch.bfloat16" if config.precision == "pure-bf16" else "torch.float32"
+    base = config.precision if config.precision == "pure-bf16" else (
+        "fp32" if config.method == "full" else config.base_dtype)
+    dtype = {"pure-bf16": "torch.bfloat16", "bf16": "torch.bfloat16",
+             "fp16": "torch.float16"}.get(base or "fp32", "torch.float32")
     return ("tokenizer = AutoTokenizer.from_pretrained(MODEL)\n"
             "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
             f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={dtype}"

@@ -166,7 +166,7 @@ from ftkit.memory_use import charts
 
 long = asked | {"batch_size": 4, "max_length": 2048, "precision": "bf16", "optim": "adamw_torch"}
 methods = {method: ft.memory(method=method, **long) for method in ("full", "lora", "qlora")}
-methods["lora, 16-bit base"] = ft.memory(method="lora", **long | {"precision": "pure-bf16"})
+methods["lora, fp32 base"] = ft.memory(method="lora", **long | {"base_dtype": "fp32"})
 kept = {method: found.formula["activations"] / 1e9 for method, found in methods.items()}
 ft.expect(kept["lora"], "==", kept["full"], "LoRA keeps the activations of full fine-tuning, GB")
 charts.compared(methods)
@@ -176,9 +176,9 @@ parts = methods["lora"].formula
 lora_guess.score(max((p for p in parts if p != "peak"), key=parts.get))
 
 # %% [markdown]
-# Gradients and optimizer vanish, and QLoRA squeezes the weights. `precision="bf16"` is autocast over
-# fp32 weights, 27 GB; a *frozen* weight needs no fp32 copy, so most people load the base in 16 bits
-# (last bar, 13.5 GB). The activations are those of full fine-tuning: the gradient has to pass
+# Gradients and optimizer vanish, and QLoRA squeezes the weights. A *frozen* weight needs no fp32
+# copy, so on a GPU the base is loaded in 16 bits (13.5 GB; in fp32, the last bar, 27 GB); the
+# adapters and their optimizer stay in fp32. The activations are those of full fine-tuning: the gradient has to pass
 # through the frozen layers. That is why LoRA alone does not save you on long texts. The same,
 # measured in MB:
 
@@ -379,7 +379,7 @@ ft.check("break_even", break_even)
 #
 # **A 7B on 4 × 2,048 tokens: full, LoRA, QLoRA?**
 # <details><summary>Answer</summary>
-# By the formula 144 GB, 50 (16-bit base; 64 over fp32), 41. States are 108, 13.6 and 4.7 of that; the
+# By the formula 144 GB, 50 (64 over an fp32 base), 41. States are 108, 13.8 and 4.2 of that; the
 # other 36.5 are activations, the same for all, so checkpointing comes next.
 # </details>
 #

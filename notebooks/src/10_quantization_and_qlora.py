@@ -310,8 +310,8 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: one step of 65B fits a card of 48")
 big
 
 # %% [markdown]
-# The 38.7 GB of weights are 33.4 in NF4, 3.2 of adapters, and 2.1 of embeddings and head, which
-# peft raises to fp32 for training. And fully fine-tuned, in 16-bit weights and gradients with fp32
+# The 37.7 GB of weights are 33.4 in NF4, 3.2 of adapters in fp32, and 1.1 of embeddings and head in
+# 16 bits (`prepare_model_for_kbit_training` of peft would raise these to fp32). And fully fine-tuned, in 16-bit weights and gradients with fp32
 # AdamW, as the paper counts:
 
 # %%
@@ -408,9 +408,9 @@ ft.check("frozen_gigabytes", frozen_gigabytes)
 # %% [markdown]
 # **Why does 65B fit on 48 GB?**
 # <details><summary>Answer</summary>
-# 64.8e9 × 4.127 bits = 33.4 GB in NF4, 2.1 of embeddings and head in fp32, 3.2 of adapters (about 1
+# 64.8e9 × 4.127 bits = 33.4 GB in NF4, 1.1 of embeddings and head in 16 bits, 3.2 of adapters (about 1
 # %) with gradients and optimizer in fp32, checkpointed activations. The trace of one step adds it
-# up to 49.7 GB (46.3 GiB) for batch 1, 512 tokens: a 48 GiB card is nearly full, and long contexts
+# up to 47.9 GB (44.6 GiB) for batch 1, 512 tokens: a 48 GiB card is nearly full, and long contexts
 # do not fit.
 # </details>
 #

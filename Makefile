@@ -22,7 +22,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
-  sweeps panel effects budgets memory-report fuzz breakages dist clean
+  sweeps panel effects budgets memory-report fuzz breakages dist site clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,11 +94,14 @@ breakages: $(READY)-test  ## break one line in each of ten rooms; a test must fa
 recorded: $(READY)-test  ## runs of a real LLM for the lessons: what is missing, its cost (ARGS=lr_valley)
 	OMP_NUM_THREADS=1 FTKIT_HOME=.cache/home $(PY) data_samples/recipe/recorded.py $(ARGS)
 
+site: $(READY)-test  ## the lessons with their outputs as a web site in site/ (ARGS=--no-execute)
+	$(QUIETLY) $(PY) notebooks/make_site.py $(ARGS)
+
 dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build
 
 clean:  ## remove what was built here, and .venv
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache .cache
+	rm -rf $(VENV) dist site .pytest_cache .ruff_cache .cache
 
 # ---------------------------------------------------------------- the environment, made once
 

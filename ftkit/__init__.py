@@ -30,6 +30,8 @@ _WHERE = {
     "lessons.claims": ("expect",),
     "lessons.checks": ("check",),
     "lessons.hints": ("hint", "solution"),
+    "lessons.glossary": ("glossary",),
+    "interview.progress": ("progress",),
     "interview.drill": ("drill",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

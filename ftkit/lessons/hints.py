@@ -155,7 +155,7 @@ def _find(name: str) -> Help:
 
 
 def suggestions(name: str, known: Iterable[str]) -> str:
-    """The known names that look most like `name`, or all of them where none does."""
+    """The known names that look most like `name`, or the first ones where none does."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    return ", ".join(close or sorted(known)) or "none"
+    return ", ".join(close or sorted(known)[:30]) or "none"

@@ -1,8 +1,9 @@
 """Guess before you run: `predict` records an option or a number, `calibration` compares confidence
 with results.
 
+    p = ft.predict("What does val_loss do?", "falls", "rises")     # a notebook draws buttons
     p = ft.predict("What does val_loss do?", "falls", "rises", guess="falls", confidence=0.7)
-    p.score("rises")
+    p.score("rises")                                               # in a later cell
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean
 from ftkit.evaluate import metrics
@@ -26,7 +28,9 @@ WITHIN = 0.1  # a guessed number is right within this fraction of the result
 class Prediction:
     """A question, the learner's guess and, after `score`, the result; displays itself.
 
-    `right` is None until there are both a guess and a result.
+    Where a kernel runs it draws buttons, or a field for a number, and a slider for the confidence;
+    each click is recorded at once and can be changed until `score`. `right` is None until there
+    are both a guess and a result.
     """
 
     def __init__(self, question: str, options: tuple[str, ...], guess, confidence: float | None,
@@ -34,6 +38,13 @@ class Prediction:
         self.question, self.options, self.guess = question, options, guess
         self.confidence, self.topic = confidence, topic
         self.actual, self.right = None, None
+        self._controls = None
+
+    def record(self, guess, confidence: float | None):
+        """Keep a guess that the learner clicked or wrote."""
+        self.guess, self.confidence = guess, confidence
+        progress_log.add("predict", question=self.question, options=list(self.options),
+                         guess=guess, confidence=confidence, topic=self.topic)
 
     def score(self, actual, within: float = WITHIN) -> Prediction:
         """Compare the guess with the result, an option or a number, and return the prediction.
@@ -46,6 +57,9 @@ class Prediction:
             self.right = _agrees(self.guess, self.actual, within)
             progress_log.add("score", question=self.question, guess=self.guess, actual=self.actual,
                              right=self.right, confidence=self.confidence, topic=self.topic)
+        if self._controls is not None:
+            self._controls.result(self._repr_mimebundle_())
+            self._controls = None
         return self
 
     def picture(self):
@@ -67,11 +81,11 @@ class Prediction:
             confidence = "" if self.confidence is None else f" ({self.confidence:.0%} sure)"
             lines.append(f"your guess: {cell(self.guess)}{confidence}")
         elif self.actual is not None:
-            lines.append("no guess was made")
+            lines.append("no guess was made, so none is counted")
+        elif self.options:
+            lines.append(f"no guess yet: choose one of {', '.join(map(repr, self.options))}")
         else:
-            accepted = f" one of {', '.join(map(repr, self.options))}" if self.options else " ..."
-            lines.append(f"no guess yet: write guess={accepted} in this cell and run it before "
-                         "you continue")
+            lines.append("no guess yet: give a number")
         if self.actual is not None:
             mark = {True: " ✓ right", False: " ✗ not this time", None: ""}[self.right]
             lines.append(f"result: {cell(self.actual)}{mark}")
@@ -83,6 +97,24 @@ class Prediction:
     def _repr_html_(self):
         first, *rest = map(html.escape, self._lines())
         return f"<div><b>{first}</b><br>{'<br>'.join(rest)}</div>"
+
+    def _question_page(self) -> str:
+        """Question and options as HTML that needs no kernel."""
+        options = "".join(f"<li>{html.escape(clean(option))}</li>" for option in self.options)
+        return (f"<div class='ftkit-question'><b>{html.escape(clean(self.question))}</b>"
+                f"<ul class='ftkit-options'>{options}</ul></div>")
+
+    def _ipython_display_(self):
+        from IPython.display import display
+
+        if self.actual is not None or not machine.in_notebook():
+            display(self._repr_mimebundle_(), raw=True)
+            return
+        from ftkit.lessons.guess_widget import Controls
+
+        self._controls = Controls(self.question, self.options, self.guess, self.confidence,
+                                  self.record)
+        self._controls.display(self._question_page(), repr(self))
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -100,23 +132,41 @@ def predict(question: str, *options: str, guess=None, confidence: float | None =
             topic: str | None = None) -> Prediction:
     """Record a guess before the run: one of the options or, where none are given, a number.
 
-    guess: an option or its first letters, or a number; None or `...` is no guess yet. confidence:
-    0 to 1. topic: the group of `calibration` it counts in, by default the lesson it is asked in.
-    The guess is kept in the learner's progress file. Raises UserError for any other guess.
+    In a notebook the guess is made by click, below the cell; scripts give `guess`: an option or
+    its first letters, or a number; None or `...` is no guess yet. confidence: 0 to 1. topic: the
+    group of `calibration` it counts in, by default the lesson it is asked in. The guess is kept in
+    the learner's progress file. The same question without `guess` returns to the guess made
+    before, and to its result once it was scored. Raises UserError for any other guess.
     """
     if confidence is not None and not (_is_number(confidence) and 0 <= confidence <= 1):
         raise UserError(f"confidence is {confidence!r}; give a number from 0 to 1 (0.7 means 70%)")
-    if guess is Ellipsis:
-        guess = None
     topic = _lesson() if topic is None else clean(topic)
-    if guess is not None:
-        if options:
-            guess = _option(guess, options, "guess")
-        elif not isinstance(guess, str | bool) and not _is_number(guess):
-            raise UserError(f"guess is {guess!r:.80}; expected a number")
-        progress_log.add("predict", question=question, options=list(options), guess=guess,
-                         confidence=confidence, topic=topic)
-    return Prediction(question, options, guess, confidence, topic)
+    key = (topic, question, options)
+    if guess is None or guess is Ellipsis:
+        if key not in _asked:
+            _asked[key] = Prediction(question, options, *_earlier_guess(*key), topic)
+        return _asked[key]
+    if options:
+        guess = _option(guess, options, "guess")
+    elif not isinstance(guess, str | bool) and not _is_number(guess):
+        raise UserError(f"guess is {guess!r:.80}; expected a number")
+    prediction = _asked[key] = Prediction(question, options, None, None, topic)
+    prediction.record(guess, confidence)
+    return prediction
+
+
+_asked: dict[tuple, Prediction] = {}  # what this process has asked, by topic, question and options
+
+
+def _earlier_guess(topic: str, question: str, options: tuple[str, ...]) -> tuple:
+    """The guess and the confidence that the progress file has for this question, or (None, None):
+    a kernel was started anew."""
+    for entry in reversed(progress_log.entries()):
+        if (entry.get("kind"), entry.get("topic"), entry.get("question")) == (
+                "predict", topic, question) and entry.get("options") == list(options):
+            confidence = entry.get("confidence")
+            return entry.get("guess"), confidence if _is_number(confidence) else None
+    return None, None
 
 
 def _float(value) -> float:

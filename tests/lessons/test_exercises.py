@@ -1,8 +1,9 @@
 """Every exercise has a solution that passes, and named wrong answers that are told apart.
 
-A file `solutions_NN.py` has one dict, SOLUTIONS: exercise → {"right": candidate, "wrong": {name of
-the mistake: (candidate, words of the message)}}. A `functools.partial` is called to get the
-candidate, so that runs are made only when their test runs.
+A file `solutions_NN.py` has one dict, SOLUTIONS: exercise → {"right": candidate, "variants": [two
+other right candidates], "wrong": {name of the mistake: (candidate, words of the message)}}. An
+exercise with hints has two variants and at least five mistakes. A `functools.partial` is called to
+get the candidate, so that runs are made only when their test runs.
 """
 
 import functools
@@ -15,13 +16,14 @@ import pytest
 from helpers import ROOT
 
 import ftkit as ft
-from ftkit.lessons import checks, exercises
+from ftkit.lessons import checks, exercises, hints
 
 HERE = Path(__file__).parent
 FILES = sorted(path.stem for path in HERE.glob("solutions_*.py"))
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("[0-9]*.py"))
 ALL = {name: solution for file in FILES
        for name, solution in importlib.import_module(file).SOLUTIONS.items()}
+RIGHT = [(name, i) for name in ALL for i in range(1 + len(ALL[name].get("variants", [])))]
 WRONG = [(name, mistake) for name in ALL for mistake in ALL[name]["wrong"]]
 
 
@@ -29,9 +31,9 @@ def made(candidate):
     return candidate() if isinstance(candidate, functools.partial) else candidate
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_solution_passes(name, capsys):
-    verdict = ft.check(name, made(ALL[name]["right"]))
+@pytest.mark.parametrize("name, i", RIGHT)
+def test_solution_and_its_variants_pass(name, i, capsys):
+    verdict = ft.check(name, made([ALL[name]["right"], *ALL[name].get("variants", [])][i]))
     assert verdict.state == "solved", verdict.text
 
 
@@ -41,6 +43,12 @@ def test_wrong_answer_is_told_what_is_wrong(name, mistake, capsys):
     verdict = ft.check(name, made(candidate))
     assert verdict.state == "wrong", verdict.text
     assert words in verdict.text
+
+
+@pytest.mark.parametrize("name", hints.read_all())
+def test_an_exercise_with_hints_has_variants_and_five_mistakes(name):
+    assert len(ALL[name].get("variants", [])) >= 2
+    assert len(ALL[name]["wrong"]) >= 5
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,136 @@
+"""How far the learner is: `ft.progress()` for the course, `ft.progress("02")` for one lesson.
+
+Everything is read from the learner's own logs: exercises and guesses from `progress.jsonl`, cards
+that are due from `drill.jsonl`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+from ftkit.interview import cards
+from ftkit.lessons import checks, predictions, progress_log
+
+
+class Lesson(NamedTuple):
+    """One lesson: what of it is solved, and how many of the scored guesses were right."""
+
+    number: str
+    name: str
+    solved: tuple[str, ...]
+    open: tuple[str, ...]
+    guesses: int
+    right: int
+
+    @property
+    def done(self) -> bool:
+        return not self.open
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.solved or self.guesses)
+
+    def line(self) -> str:
+        """What is done in this lesson and what is open, as one sentence."""
+        parts = [f"{len(self.solved)} of {len(self.solved) + len(self.open)} exercises solved"]
+        if self.open:
+            parts[0] += f" (open: {', '.join(self.open)})"
+        if self.guesses:
+            parts.append(f"{self.right} of {self.guesses} guesses right")
+        return f"Lesson {self.number}, {self.name}: {'; '.join(parts)}."
+
+
+class Progress:
+    """What the learner has done so far and what is next; draws itself as text or as a table."""
+
+    def __init__(self, lessons: list[Lesson], due: int, shown: str | None):
+        self.lessons, self.due, self.shown = lessons, due, shown
+
+    def next(self) -> Lesson | None:
+        """The first lesson with an open exercise, after the one that is shown if one is."""
+        after = [one for one in self.lessons if self.shown is None or one.number > self.shown]
+        return next((one for one in after if not one.done), None)
+
+    def _lines(self) -> list[str]:
+        following = self.next()
+        last = [f"Next: lesson {following.number}, {following.name}."] if following else [
+            "Next: the interview clinic (lesson 21) and the what-if lab (lesson 22)."]
+        if self.due:
+            last.append(f"Interview cards due: {self.due} (ft.drill()).")
+        if self.shown is not None:
+            return [one.line() for one in self.lessons if one.number == self.shown] + last
+        done = sum(one.done for one in self.lessons)
+        rows = predictions.calibration_rows()
+        guesses = sum(row["guesses"] for row in rows)
+        first = [f"{done} of {len(self.lessons)} lessons have all their exercises solved."]
+        if guesses:
+            sure, right = (sum(row[key] * row["guesses"] for row in rows) / guesses
+                           for key in ("sure", "right"))
+            first.append(f"{guesses} guesses with a confidence: {sure:.0%} sure on average, "
+                         f"{right:.0%} right.")
+        return first + [one.line() for one in self.lessons if one.begun] + last
+
+    def __repr__(self):
+        return "\n".join(self._lines())
+
+    def _repr_html_(self):
+        if self.shown is not None:
+            return "".join(f"<div>{html.escape(line)}</div>" for line in self._lines())
+        texts = [line for line in self._lines() if not line.startswith("Lesson ")]
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{one.number} {html.escape(one.name)}</td>"
+            f"<td>{len(one.solved)} of {len(one.solved) + len(one.open)}</td>"
+            f"<td>{f'{one.right} of {one.guesses}' if one.guesses else ''}</td></tr>"
+            for one in self.lessons)
+        return ("".join(f"<div>{html.escape(text)}</div>" for text in texts)
+                + "<table><thead><tr><th>lesson</th><th>exercises solved</th>"
+                f"<th>guesses right</th></tr></thead><tbody>{rows}</tbody></table>")
+
+
+def progress(lesson: str | int | None = None) -> Progress:
+    """What is done and what is next, for the whole course or for one lesson ("02").
+
+    Raises UserError for a lesson that does not exist.
+    """
+    names = _lessons()
+    shown = None if lesson is None else str(lesson).zfill(2)
+    if shown is not None and shown not in names:
+        raise UserError(f"no lesson is called {lesson!r}; give a number from 00 to "
+                        f"{max(names, default='00')}")
+    now = datetime.now(UTC)
+    due = sum(card.due <= now for card in cards.Store().due().values())
+    return Progress(_read(names), due, shown)
+
+
+def _lessons() -> dict[str, str]:
+    """Number of a lesson → its name, from the notebooks that travel with the package."""
+    return {path.stem[:2]: path.stem[3:].replace("_", " ")
+            for path in sorted(machine.share("notebooks").glob("[0-9][0-9]_*.ipynb"))}
+
+
+def _read(names: dict[str, str]) -> list[Lesson]:
+    import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
+
+    entries = progress_log.entries()
+    solved = {entry.get("name") for entry in entries
+              if entry.get("kind") == "check" and entry.get("state") == "solved"}
+    scored: dict[tuple[str, str], bool] = {}  # by lesson and question: the first result counts
+    for entry in entries:
+        if entry.get("kind") == "score" and isinstance(entry.get("right"), bool):
+            lesson = str(entry.get("topic"))[:2]
+            scored.setdefault((lesson, str(entry.get("question"))), entry["right"])
+    exercises: dict[str, list[str]] = {number: [] for number in names}
+    for name, check in checks.EXERCISES.items():
+        if match := re.fullmatch(r"ftkit\.lessons\.exercises\.lesson_(\d\d)", check.__module__):
+            exercises.get(match[1], []).append(name)
+    return [Lesson(number, name,
+                   tuple(e for e in exercises[number] if e in solved),
+                   tuple(e for e in exercises[number] if e not in solved),
+                   sum(lesson == number for lesson, _ in scored),
+                   sum(right for (lesson, _), right in scored.items() if lesson == number))
+            for number, name in names.items()]

@@ -1,0 +1,113 @@
+"""The words of the course: `ft.glossary("LoRA")` explains one, `ft.glossary()` lists them all.
+
+They are kept in `glossary.md`, one line each: the term, the lesson that uses it first, other names
+in brackets, and one or two sentences.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import html
+import re
+import textwrap
+from typing import NamedTuple
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+
+LINE = re.compile(r"- \*\*(?P<term>.+?)\*\* \((?P<lesson>\d\d)\)"
+                  r"(?: \[(?P<names>.+?)\])?: (?P<text>.+)")
+
+
+class Term(NamedTuple):
+    """One entry: the term, its other names, the lesson that uses it first, and what it means."""
+
+    term: str
+    names: tuple[str, ...]
+    lesson: str
+    text: str
+
+    def __repr__(self):
+        also = f", also {', '.join(self.names)}" if self.names else ""
+        return textwrap.fill(f"{self.term}{also} (lesson {self.lesson}): {self.text}", 90)
+
+    def _repr_html_(self):
+        return f"<div style='max-width:52em'>{_html(self)}</div>"
+
+
+class Glossary:
+    """All terms in alphabetical order; a notebook draws a table with a link for each letter."""
+
+    def __init__(self, terms: list[Term]):
+        self.terms = terms
+
+    def __len__(self):
+        return len(self.terms)
+
+    def __repr__(self):
+        return "\n\n".join(map(repr, self.terms))
+
+    def _repr_html_(self):
+        first: dict[str, Term] = {}
+        for term in self.terms:
+            first.setdefault(term.term[0].upper(), term)
+        links = " ".join(f"<a href='#{anchor(term.term)}'>{letter}</a>"
+                         for letter, term in first.items())
+        rows = "".join(f"<p id='{anchor(term.term)}' style='margin:0 0 0.6em 0;max-width:52em'>"
+                       f"{_html(term)}</p>" for term in self.terms)
+        return f"<nav aria-label='letters of the glossary'>{links}</nav>{rows}"
+
+
+def glossary(term: str | None = None) -> Term | Glossary:
+    """What a term of fine-tuning means and which lesson uses it first; without a term, all of them.
+
+    Upper and lower case, hyphens and a plural s do not matter, and other names are found too.
+    Raises UserError, with the most similar terms, for one that is not in the glossary.
+    """
+    terms = read()
+    if term is None:
+        return Glossary(terms)
+    known = {_key(name): entry for entry in reversed(terms) for name in _names(entry)}
+    key = _key(term)
+    if key in known or key.removesuffix("s") in known:
+        return known.get(key) or known[key.removesuffix("s")]
+    names = {_key(name): name for entry in terms for name in _names(entry)}
+    near = [short for short in names if key and key in short][:5] or difflib.get_close_matches(
+        key, names, n=5, cutoff=0.5)
+    raise UserError(f"the glossary has no {term!r}; "
+                    + (f"it has {', '.join(names[short] for short in near)}" if near else
+                       "ft.glossary() lists all terms"))
+
+
+def anchor(term: str) -> str:
+    """The id of a term's entry in a page: `glossary-learning-rate`."""
+    return "glossary-" + re.sub(r"\W+", "-", term.lower()).strip("-")
+
+
+@functools.cache
+def read() -> list[Term]:
+    """Every entry, in alphabetical order. Raises ValueError for a line in another form."""
+    path = machine.package() / "lessons" / "glossary.md"
+    terms = []
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("-"):
+            if (match := LINE.fullmatch(line)) is None:
+                raise ValueError(f"{path.name}: {line[:60]!r} is not in the form of an entry")
+            names = tuple((match["names"] or "").split(", ")) if match["names"] else ()
+            terms.append(Term(match["term"], names, match["lesson"], match["text"]))
+    return sorted(terms, key=lambda entry: entry.term.lower())
+
+
+def _names(entry: Term) -> list[str]:
+    return [entry.term, entry.term.partition(" (")[0], *entry.names]
+
+
+def _key(name) -> str:
+    return " ".join(re.sub(r"[-_]", " ", str(name).lower()).split())
+
+
+def _html(entry: Term) -> str:
+    also = f" (also {html.escape(', '.join(entry.names))})" if entry.names else ""
+    return (f"<b>{html.escape(entry.term)}</b>{also}, lesson {entry.lesson}: "
+            f"{html.escape(entry.text)}")

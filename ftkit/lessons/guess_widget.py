@@ -1,0 +1,134 @@
+"""The buttons and the slider with which a learner makes a guess: `Prediction` in a notebook.
+
+The question and its options are one output, plain HTML that every page shows, also one without a
+kernel. The controls are a second output; `result` replaces them, so a saved page holds no dead
+control of a guess that was scored.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Callable
+
+import ipywidgets as W
+from IPython.display import DisplayHandle, display
+
+from ftkit.base.formatting import clean, to_float
+
+UNSURE, START, SURE = 50, 70, 100  # percent
+_numbers = itertools.count(1)
+
+# The list of options is hidden where live buttons follow it, and so is the message of JupyterLab
+# that it misses the kernel of a page that was saved.
+STYLE = """<style>
+.jp-OutputArea-child:has(.ftkit-question):has(+ .jp-OutputArea-child .ftkit-guess) .ftkit-options,
+.jp-OutputArea-child:has(.ftkit-question) + .jp-OutputArea-child:has(> .jp-OutputArea-output
+  .jupyter-widgets):not(:has(.ftkit-guess)) {display: none}
+.ftkit-guess button {white-space: normal; height: auto; min-height: 2.2em; line-height: 1.3;
+  padding: 0.3em 0.8em; max-width: 100%; overflow: visible;
+  border: 1px solid var(--jp-border-color0, #757575); opacity: 1}
+.ftkit-guess button.ftkit-chosen {outline: 2px solid currentColor; font-weight: bold}
+.ftkit-guess button:focus-visible, .ftkit-guess .noUi-handle:focus-visible {
+  outline: 3px solid #0072B2; outline-offset: 2px}
+</style>"""
+
+# ipywidgets gives a slider no accessible name and has no live regions, so the page adds them.
+LABELS = """<script>(() => {
+const timer = setInterval(() => {
+  const guess = document.querySelector(".NAME");
+  if (!guess || !guess.querySelector(".noUi-handle")) return;
+  clearInterval(timer);
+  guess.setAttribute("role", "group");
+  guess.setAttribute("aria-label", guess.querySelector(".ftkit-guess-title").textContent);
+  guess.querySelector(".noUi-handle").setAttribute("aria-label", "how sure you are, in percent");
+  guess.querySelector(".ftkit-guess-status").setAttribute("aria-live", "polite");
+}, 200);
+setTimeout(() => clearInterval(timer), 60000);
+})()</script>"""
+
+
+class Controls:
+    """One button for each option, or a field for a number; a slider for the confidence.
+
+    `record(guess, confidence)` is called at once for every choice and every later change.
+    """
+
+    def __init__(self, question: str, options: tuple[str, ...], guess, confidence: float | None,
+                 record: Callable):
+        self.options, self.guess, self.record = options, guess, record
+        self.name = f"ftkit-guess-{next(_numbers)}"
+        percent = START if confidence is None else round(100 * confidence)
+        self.slider = W.IntSlider(
+            value=percent, min=min(UNSURE, percent), max=SURE, step=5, continuous_update=False,
+            description="how sure, in %", style={"description_width": "initial"},
+            layout=W.Layout(width="22em", max_width="98%"))
+        self.slider.observe(lambda _: self._keep(self.guess), "value")
+        self.status = W.HTML()
+        self.status.add_class("ftkit-guess-status")
+        title = W.HTML(f"<span class='ftkit-guess-title' style='position:absolute;width:1px;"
+                       f"height:1px;overflow:hidden'>Your guess: {html.escape(question)}</span>")
+        self.buttons = [self._button(option) for option in options]
+        self.field = W.Text(placeholder="a number, then Enter", continuous_update=False,
+                            description="your guess", layout=W.Layout(width="22em"))
+        if guess is not None and not options:
+            self.field.value = str(guess)
+        self.field.observe(self._typed, "value")
+        choices = W.Box(self.buttons or [self.field],
+                        layout=W.Layout(flex_flow="row wrap", overflow="visible"))
+        self.box = W.VBox([title, choices, self.slider, self.status],
+                          layout=W.Layout(overflow="visible"))
+        self.box.add_class("ftkit-guess")
+        self.box.add_class(self.name)
+        self.output: DisplayHandle | None = None
+        self._show()
+
+    def _button(self, option: str) -> W.Button:
+        button = W.Button(tooltip=f"guess: {option}", layout=W.Layout(width="auto", height="auto"))
+        button.on_click(lambda _: self._keep(option))
+        return button
+
+    def _typed(self, change):
+        value = to_float(change["new"].replace(",", ""))  # 1,000 is a thousand
+        if math.isfinite(value):
+            self._keep(value)
+        elif change["new"].strip():
+            self._say(f"{change['new']!r} is not a number")
+
+    def _keep(self, guess):
+        if guess is not None and self.output is not None:
+            self.guess = guess
+            self.record(guess, self.slider.value / 100)
+            self._show()
+
+    def _show(self):
+        for option, button in zip(self.options, self.buttons, strict=False):
+            chosen = option == self.guess
+            button.description = f"✓ {option}" if chosen else str(option)
+            (button.add_class if chosen else button.remove_class)("ftkit-chosen")
+        if self.guess is None:
+            self._say("Choose before you run the next cell." if self.options else
+                      "Type a number before you run the next cell.")
+        else:
+            self._say(f"Recorded: {clean(self.guess)}, {self.slider.value} % sure. "
+                      "You can change it until the result is shown.")
+
+    def _say(self, text: str):
+        self.status.value = html.escape(clean(text))
+
+    def display(self, page: str, text: str):
+        """Show the question, as HTML and as text, and the controls below it."""
+        display({"text/html": STYLE + page + LABELS.replace("NAME", self.name),
+                 "text/plain": text}, raw=True)
+        view = self.box._repr_mimebundle_() or {}
+        self.output = display(dict(view) | {"text/plain": "(run this cell to choose by click)"},
+                              raw=True, display_id=True)
+
+    def result(self, bundle: dict):
+        """Put the result in the place of the controls; no further guess is taken."""
+        output, self.output = self.output, None
+        if output is not None:
+            output.update(bundle, raw=True)
+        for widget in (*self.buttons, self.field, self.slider, self.status, self.box):
+            widget.close()

@@ -271,7 +271,8 @@ def exercises(cells: list[Cell], number: str):
 
 
 def guesses(cells: list[Cell]):
-    """A guess is scored in a later cell, by a rule that can return each of its options."""
+    """A guess is drawn by the last line of its cell, and scored in a later cell, by a rule that can
+    return each of its options."""
     trees = [(cell.number, ast.parse(cell.text)) for cell in cells if cell.kind == "code"]
     assigned = _assignments(tree for _, tree in trees)
     asked: dict[str, tuple[int, ast.Call]] = {}  # guesses that no cell has scored yet
@@ -294,7 +295,10 @@ def guesses(cells: list[Cell]):
             asked.pop(name, None)
         for node in tree.body:
             if isinstance(node, ast.Assign) and node.value in predicts:
-                asked[ast.unparse(node.targets[0])] = number, node.value
+                name = ast.unparse(node.targets[0])
+                asked[name] = number, node.value
+                if ast.unparse(tree.body[-1]) != name:
+                    yield f"cell {number}: its last line must be `{name}`, which draws the buttons"
     for name, (number, _) in asked.items():
         yield f"cell {number}: the guess `{name}` is scored in no later cell"
 

@@ -1,11 +1,8 @@
 """A guess by click: the controls, what is recorded, and what a page without a kernel shows."""
 
-import ast
 import json
-import re
 
 import pytest
-from helpers import ROOT
 
 from ftkit.base import machine
 from ftkit.lessons import predictions
@@ -114,12 +111,3 @@ def test_run_all_is_not_blocked_and_a_terminal_gets_text(outputs, monkeypatch):
     guess, controls = ask("falls", "rises")
     assert controls is None and "no guess yet" in outputs[-1][0]["text/plain"]
     assert guess.score("falls").right is None
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "src").glob("[0-9]*.py")),
-                         ids=lambda path: path.stem)
-def test_a_lesson_ends_the_cell_of_a_guess_in_the_guess_so_that_it_is_drawn(path):
-    for cell in re.split(r"^# %%.*$", path.read_text("utf-8"), flags=re.MULTILINE):
-        if "ft.predict(" in cell:
-            last = ast.parse(cell).body[-1]
-            assert isinstance(last, ast.Expr), cell

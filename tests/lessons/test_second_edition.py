@@ -83,7 +83,7 @@ def test_quotations_and_names_are_exempt(text):
     assert not list(judge.banned_phrases(markdown(text)))
 
 
-ASK = 'guess = ft.predict("Which is lower?", "full", "LoRA", "no difference seen")'
+ASK = 'guess = ft.predict("Which is lower?", "full", "LoRA", "no difference seen")\nguess'
 
 
 def test_each_option_of_a_guess_must_be_an_outcome():
@@ -97,6 +97,8 @@ def test_each_option_of_a_guess_must_be_an_outcome():
 
 def test_a_guess_is_scored_in_a_later_cell():
     assert "scored in no later" in list(judge.guesses(code(ASK)))[0]
+    (undrawn, _) = judge.guesses(code(ASK.removesuffix("\nguess")))
+    assert "its last line must be `guess`" in undrawn
     found = list(judge.guesses(code(ASK + "\nguess.score(guess.options[0])")))
     assert any("asks and scores" in line for line in found)
 
@@ -125,7 +127,7 @@ def test_the_practice_block_is_the_first_one_under_its_heading():
 def test_minutes_count_words_code_exercises_and_guesses():
     cells = (markdown("word " * 400 + "\n\n```python\n" + "a = 1\n" * 12 + "```")
              + code("a = 1\n" * 12, 'ft.check("f", f)', "# comment\n\n" + ASK))
-    assert judge.minutes(cells) == pytest.approx(2 + 1 + 1 + 2 / 12 + 4 + 1)
+    assert judge.minutes(cells) == pytest.approx(2 + 1 + 1 + 3 / 12 + 4 + 1)
     assert judge.rounded(32.4) == 30 and judge.rounded(32.6) == 35
     (found,) = judge.stated_minutes(markdown("About 40 minutes."))
     assert "the formula gives 5" in found

@@ -2,11 +2,12 @@
 
     votes = judge(questions, {"base": answers_a, "tuned": answers_b}, file="votes.jsonl")
     votes                      # in a notebook: the panel; buttons, or Tab and Enter
-    votes.vote("left"); votes.summary()
+    votes.vote("left"); votes.undo(); votes.summary()
 """
 
 from __future__ import annotations
 
+import html
 import json
 import random
 from pathlib import Path
@@ -49,7 +50,7 @@ class Votes:
         self.results: dict[int, str] = {}
         self.warning = ""
         for line in self._read():
-            self.results[line["item"]] = line["won"]
+            self._set(line["item"], line["won"])
 
     def _read(self) -> list[dict]:
         """Votes of this judge in the file; other lines are skipped."""
@@ -60,7 +61,7 @@ class Votes:
         votes = []
         for line in lines:
             try:
-                if (line["judge"] == self.judge and line["won"] in (*self.names, "tie")
+                if (line["judge"] == self.judge and line["won"] in (*self.names, "tie", None)
                         and self.questions[line["item"]] == line["question"]):
                     votes.append(line)
             except (TypeError, KeyError, IndexError):
@@ -85,11 +86,26 @@ class Votes:
             raise UserError("every question has been judged")
         left, right = self.sides(item)
         won = {"left": left, "right": right, "tie": "tie"}[choice]
-        self.results[item] = won
-        self._keep({"judge": self.judge, "item": item, "question": self.questions[item],
-                    "choice": choice, "won": won})
+        self._set(item, won)
+        self._keep(item, choice, won)
 
-    def _keep(self, line: dict):
+    def undo(self):
+        """Take back the last vote: its question is shown again. Raises UserError without a vote."""
+        if not self.results:
+            raise UserError("there is no vote to take back")
+        item = list(self.results)[-1]
+        self._set(item, None)
+        self._keep(item, "undo", None)
+
+    def _set(self, item: int, won: str | None):
+        """Note the winner of a question, the newest last; None takes the vote back."""
+        self.results.pop(item, None)
+        if won is not None:
+            self.results[item] = won
+
+    def _keep(self, item: int, choice: str, won: str | None):
+        line = {"judge": self.judge, "item": item, "question": self.questions[item],
+                "choice": choice, "won": won}
         if self.file is None:
             return
         try:
@@ -123,35 +139,51 @@ class Votes:
         return self.panel()._repr_mimebundle_(**options)
 
     def panel(self):
-        """The widget: question, two answers, three buttons, and how far it is."""
+        """The widget: question, two answers with a button below each, undo, and how far it is."""
         import ipywidgets as W
 
-        wide = W.Layout(width="auto")
-        question, left, right = (W.Textarea(disabled=True, rows=rows, layout=W.Layout(
-            width="100%")) for rows in (3, 5, 5))
-        status = W.Label()
-        buttons = {c: W.Button(description={"left": "left is better", "tie": "no difference",
-                                            "right": "right is better"}[c]) for c in CHOICES}
-        for choice, button in buttons.items():
-            button.add_class(f"ftkit-judge-{choice}")
-            button.on_click(lambda _, c=choice: (self.vote(c), show()))
+        question, left, right, status = (W.HTML() for _ in range(4))
+        status.add_class("ftkit-judge-status")
+        names = {"left": "left is better", "tie": "no difference", "right": "right is better"}
+        buttons = {choice: W.Button(description=names[choice], layout=W.Layout(width="auto"))
+                   for choice in CHOICES}
+        undo = W.Button(description="undo the last vote", layout=W.Layout(width="auto"))
+        undo.add_class("ftkit-judge-undo")
 
         def show():
             item = self.at
+            undo.disabled = not self.results
             for button in buttons.values():
                 button.disabled = item is None
             done = f"{len(self.results)} of {len(self.questions)} judged"
-            if item is None:
-                question.value = left.value = right.value = ""
-                status.value = f"{done}: {self.summary()}"
-                return
-            question.value = str(self.questions[item])
-            left.value, right.value = (str(self.answers[n][item]) for n in self.sides(item))
-            status.value = f"{done}. {self.warning}"
+            texts = ["", "", ""] if item is None else [
+                self.questions[item], *(self.answers[n][item] for n in self.sides(item))]
+            for box, name, text in zip((question, left, right),
+                                       ("Question", "Answer on the left", "Answer on the right"),
+                                       texts, strict=True):
+                box.value = _labeled(name, text) if text else ""
+            end = f": {self.summary()}" if item is None else f". {self.warning}"
+            status.value = f"<span role='status'>{html.escape(done + end)}</span>"
 
-        show()
-        status.add_class("ftkit-judge-status")
+        def react(action):
+            action()
+            show()
+
+        undo.on_click(lambda _: react(self.undo))
+        for choice, button in buttons.items():
+            button.add_class(f"ftkit-judge-{choice}")
+            button.on_click(lambda _, c=choice: react(lambda: self.vote(c)))
         for box, name in ((question, "question"), (left, "left"), (right, "right")):
             box.add_class(f"ftkit-judge-text-{name}")
-        return W.VBox([question, W.HBox([left, right]), W.HBox(list(buttons.values())), status],
-                      layout=wide)
+        show()
+        half = W.Layout(width="50%", padding="0 0.5em 0 0")
+        columns = W.HBox([W.VBox([left, buttons["left"]], layout=half),
+                          W.VBox([right, buttons["right"]], layout=half)])
+        return W.VBox([question, columns, W.HBox([buttons["tie"], undo]), status],
+                      layout=W.Layout(width="auto"))
+
+
+def _labeled(name: str, text) -> str:
+    """A text of the judge's page under its name, shown literally, in lines as it was written."""
+    return (f"<section aria-label='{name}'><b>{name}</b><div style='white-space:pre-wrap;"
+            f"line-height:1.4;overflow-wrap:anywhere'>{html.escape(str(text))}</div></section>")

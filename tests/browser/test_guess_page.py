@@ -23,6 +23,7 @@ STATUS = ".ftkit-guess-status"
 def page(request, jupyter, lesson):
     """The five cells above as a notebook, the first three of them run."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     name = f"guess_{request.node.name.partition('[')[0]}_{len(request.node.name)}"
     nbformat.write(notebook, jupyter[2] / f"{name}.ipynb")
     options = getattr(request, "param", {})

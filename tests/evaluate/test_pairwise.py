@@ -1,5 +1,6 @@
 """Blind judging: who is where is drawn, votes are kept, and position alone wins nothing."""
 
+import html
 import json
 
 import pytest
@@ -53,20 +54,40 @@ def test_a_file_that_cannot_be_written_loses_no_vote(tmp_path):
 
 def test_every_button_of_the_panel_votes_and_shows_the_next_pair():
     votes = judge(QUESTIONS, ANSWERS, seed=3)
-    panel = votes.panel()
-    question, sides, buttons, status = panel.children
-    for choice, button in zip(module.CHOICES, buttons.children, strict=True):
+    question, columns, (tie, undo), status = (
+        child if i != 2 else child.children for i, child in enumerate(votes.panel().children))
+    (left, left_wins), (right, right_wins) = (column.children for column in columns.children)
+    assert undo.disabled
+    for choice, button in zip(module.CHOICES, (left_wins, tie, right_wins), strict=True):
         item = votes.at
-        assert question.value == QUESTIONS[item]
-        assert [box.value for box in sides.children] == [
-            votes.answers[name][item] for name in votes.sides(item)]
+        texts = [QUESTIONS[item], *(votes.answers[name][item] for name in votes.sides(item))]
+        for box, text in zip((question, left, right), texts, strict=True):
+            assert f">{html.escape(text)}</div>" in box.value
         button.click()
-        left, right = votes.sides(item)
-        assert votes.results[item] == {"left": left, "right": right, "tie": "tie"}[choice]
-    assert status.value.startswith("3 of 40 judged")
+        names = votes.sides(item)
+        assert votes.results[item] == {"left": names[0], "right": names[1], "tie": "tie"}[choice]
+    assert ">3 of 40 judged" in status.value
+    undo.click()
+    assert ">2 of 40 judged" in status.value and votes.at == item
     while votes.at is not None:
-        buttons.children[1].click()
-    assert all(button.disabled for button in buttons.children) and "tuned won" in status.value
+        tie.click()
+    assert tie.disabled and left_wins.disabled and not undo.disabled
+    assert "tuned won" in status.value
+
+
+def test_an_undone_vote_stays_undone_after_a_restart(tmp_path):
+    votes = judge(QUESTIONS, ANSWERS, file=tmp_path / "votes.jsonl")
+    first = votes.at
+    votes.vote("left")
+    second = votes.at
+    votes.vote("right")
+    votes.undo()
+    assert votes.at == second
+    again = judge(QUESTIONS, ANSWERS, file=tmp_path / "votes.jsonl")
+    assert list(again.results) == [first] and again.at == second
+    again.undo()
+    with pytest.raises(ValueError, match="no vote to take back"):
+        again.undo()
 
 
 def test_lists_that_do_not_match_are_told():

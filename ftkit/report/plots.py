@@ -134,8 +134,11 @@ def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=No
     """
     with fig.style():
         axes = axes or panel_axes(panels, **layout)
-        for ax, lines, label in zip(axes, panels, labels, strict=True):
-            fig.draw(ax, lines, x)
+        losses = ["loss" in label for label in labels]  # compared with each other: scales alike
+        log = any(loss and fig.is_wide(fig.heights(lines))
+                  for loss, lines in zip(losses, panels, strict=True))
+        for ax, lines, label, loss in zip(axes, panels, labels, losses, strict=True):
+            fig.draw(ax, lines, x, beside_log=log and loss)
             if log_x:
                 fig.log_if_wide(ax, "x", [point[0] for line in lines for point in line.points])
             ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
@@ -149,7 +152,7 @@ def panel_axes(panels, columns: int = 2, high: float = 2.5, width: float | None 
     letters = max((len(fig.short(line.label)) + (21 if _diverged(line) else 6)
                    for lines in panels for line in lines), default=10)
     columns = min(columns, len(panels))
-    left, wide = 0.62, 4.6 if columns == 1 else 3.2
+    left, wide = 0.76, 4.6 if columns == 1 else 3.2
     column = left + wide + 0.25 + 0.073 * letters if width is None else width / columns
     row = max(high, 0.165 * max(map(len, panels))) + 0.6
     rows = math.ceil(len(panels) / columns)

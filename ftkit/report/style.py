@@ -130,9 +130,13 @@ def no_glyph_warnings():
 
 
 def look(index: int, count: int, calm: bool = False) -> dict:
-    """Color, dash and marker of line `index`, with about eight markers on `count` points."""
+    """Color, dash and marker of line `index`, with about eight markers on `count` points. Between
+    only two points nothing was measured, so they are joined by a thin dotted line."""
     if calm:
         return {"color": QUIET, "linewidth": 1.0, "marker": "." if count < 2 else ""}
+    if count == 2:
+        return {"color": COLORS[index % 7], "linestyle": (0, (1, 4)), "linewidth": 0.9,
+                "marker": MARKERS[index % 6], "markersize": 6}
     every = max(1, count // 8)
     return {"color": COLORS[index % 7], "linestyle": DASHES[index % 5], "linewidth": 1.7,
             "marker": MARKERS[index % 6], "markevery": (index * every // 4 % every, every)}
@@ -164,8 +168,8 @@ def color_index(key, keys) -> int:
     return others.index(key) + 1 if key in others else 0
 
 
-def draw(ax, lines: list[Line], x: str = "step"):
-    """Draw the lines with their names at their ends, in one panel."""
+def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
+    """Draw the lines with their names at their ends, in one panel; `log_if_wide` has beside_log."""
     from matplotlib.ticker import MaxNLocator
 
     ends = []
@@ -195,7 +199,7 @@ def draw(ax, lines: list[Line], x: str = "step"):
         ends.append((*(finite[-1][:2] if finite else (bad, math.nan)), text, color))
     if not lines:
         ax.text(0.5, 0.5, "no steps yet", transform=ax.transAxes, ha="center", color=QUIET)
-    log_if_wide(ax, "y", [p[1] for line in lines for p in line.points])
+    log_if_wide(ax, "y", heights(lines), beside_log)
     ax.margins(x=0.02, y=0.1)
     ax.autoscale_view()
     places = {p[0] for line in lines for p in line.points}
@@ -206,20 +210,36 @@ def draw(ax, lines: list[Line], x: str = "step"):
     label_line_ends(ax, ends)
 
 
-def log_if_wide(ax, which: str, values):
-    """A log scale with plain numbers on axis "x" or "y" where the values need it."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def heights(lines: list[Line]) -> list[float]:
+    """Every y value of a panel."""
+    return [point[1] for line in lines for point in line.points]
+
+
+def is_wide(values) -> bool:
+    """Whether the values span so large a ratio that a linear scale would hide the small ones."""
+    finite = [v for v in values if math.isfinite(v)]
+    return bool(finite) and min(finite) > 0 and max(finite) >= LOG_FROM * min(finite)
+
+
+def log_if_wide(ax, which: str, values, beside_log: bool = False):
+    """A log scale with plain numbers on axis "x" or "y" where the values need it.
+
+    beside_log: a panel next to it has one, so positive values get one in any case.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     finite = [v for v in values if math.isfinite(v)]
-    if not finite or min(finite) <= 0 or max(finite) < LOG_FROM * min(finite):
+    narrow = not is_wide(values)
+    if narrow and not (beside_log and finite and min(finite) > 0):
         return
     decades = math.log10(max(finite) / min(finite))
     ax.set(**{f"{which}scale": "log"})
     axis = getattr(ax, f"{which}axis")
     wide = ax.get_position().width * ax.figure.get_size_inches()[0]
     room = which == "y" or wide > 1.8 * decades  # inches for three numbers a decade
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 and room else (1,),
-                                      numticks=9))
+    axis.set_major_locator(
+        MaxNLocator(5) if decades < 1 else
+        LogLocator(subs=(1, 2, 5) if decades < 2.5 and room else (1,), numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
 

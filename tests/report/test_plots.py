@@ -159,6 +159,33 @@ def test_a_wide_range_is_drawn_on_a_log_scale_and_a_narrow_one_is_not():
     assert plots.curves(make_run(losses=(4.0, 1.0)), "loss").axes[0].get_yscale() == "linear"
 
 
+def test_two_evaluations_are_joined_by_a_thin_dotted_line_only():
+    two, three = (plots.curves(run, "val_loss").axes[0].lines[0]
+                  for run in (make_run(losses=(4.0,), val=(2.0,)),
+                              make_run(losses=(4.0, 2.0), val=(2.0, 1.0))))
+    assert len(two.get_xdata()) == 2 and len(three.get_xdata()) == 3
+    assert two.get_linewidth() < 1 < three.get_linewidth()
+    assert two.get_linestyle() != three.get_linestyle() and two.get_marker() == "o"
+
+
+def test_panels_of_losses_have_scales_alike():
+    wide, narrow = make_run(val=(0.02, 0.1), before=(4.0, 1.0)), make_run(general=1.1)
+    both = plots.curves({"a": wide, "b": narrow}, "val_loss", "general_loss")
+    assert [ax.get_yscale() for ax in both.axes] == ["log", "log"]
+    both.figure.canvas.draw()
+    assert all(any(label.get_text() for label in ax.get_yticklabels()) for ax in both.axes)
+    plain = plots.curves({"a": narrow, "b": make_run(1e-4)}, "val_loss", "general_loss")
+    assert [ax.get_yscale() for ax in plain.axes] == ["linear", "linear"]
+
+
+@pytest.mark.parametrize("low", [0.002, 0.05, 1.0])
+def test_the_name_of_an_axis_ends_inside_the_figure(low):
+    picture = plots.curves(make_run(losses=(4.0, low * 2, low)), "loss", "val_loss")
+    picture.figure.canvas.draw()
+    for ax in picture.axes:
+        assert ax.yaxis.label.get_window_extent().x0 >= 2
+
+
 def test_names_of_lines_do_not_cover_each_other():
     from matplotlib.text import Text
 

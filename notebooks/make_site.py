@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
-import importlib.util
 import json
 import os
 import re
@@ -213,22 +212,20 @@ def sections(body: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def glossary_page() -> Page | None:
-    """Every term of the glossary, in alphabetical order; None before there is a glossary."""
-    if importlib.util.find_spec("ftkit.lessons.glossary") is None:
-        return None
-    from ftkit.lessons import glossary
+def glossary_page(lessons: list[Page]) -> Page:
+    """Every term of the glossary, in alphabetical order, with the lesson that uses it first."""
+    from ftkit.lessons.glossary import read
 
-    entries = sorted(_entries(glossary), key=lambda entry: entry[0].lower())
+    names = {page.name[:2]: page.name for page in lessons}
     write = _write_markdown()
-    body = '<h1 id="Glossary">Glossary</h1>' + "".join(
-        write(f"## {term}") + write(text) for term, text in entries)
+    parts = ['<h1 id="Glossary">Glossary</h1>']
+    for entry in read():
+        also = f" Also: {', '.join(entry.names)}." if entry.names else ""
+        where = names.get(entry.lesson)
+        link = f" [Lesson {entry.lesson}]({where})" if where else ""
+        parts.append(write(f"### {entry.term}\n\n{entry.text}{also}{link}"))
+    body = "".join(parts)
     return Page("glossary.html", "Glossary", body, sections(body))
-
-
-def _entries(glossary) -> list[tuple[str, str]]:
-    """(term, definition as Markdown)"""
-    return [(str(term), str(text)) for term, text in glossary.entries().items()]
 
 
 LINK_TO_FILE = re.compile(r'href="\.\./([^"#]+)"')
@@ -307,7 +304,7 @@ def build(out: Path, execute: bool = True, smoke: bool = False) -> list[Page]:
     for path in notebooks():
         notebook = executed(path, package, smoke) if execute else nbformat.read(path, 4)
         lessons.append(lesson_page(notebook, path.stem))
-    extra = [page for page in [glossary_page()] if page]
+    extra = [glossary_page(lessons)]
     lessons, sources = with_sources(lessons)
     pages = [index_page(lessons), *lessons, *extra, *sources]
     shutil.rmtree(out, ignore_errors=True)

@@ -41,7 +41,7 @@ def anchors(page):
 
 def test_there_is_a_page_for_each_lesson(pages):
     lessons = {f"{path.stem}.html" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
-    assert len(lessons) >= 23 and lessons | {"index.html"} <= pages.keys()
+    assert len(lessons) >= 23 and lessons | {"index.html", "glossary.html"} <= pages.keys()
 
 
 def test_every_internal_link_resolves(site, pages):
@@ -64,6 +64,11 @@ def test_nothing_is_loaded_from_the_network(site, pages):
         assert not [url for url in loaded if re.match(r"https?:|//", url)], name
     for path in [*site.glob("*.css"), *site.glob("site.js")]:
         assert not re.search(r"https?://|@import", path.read_text("utf-8")), path.name
+
+
+def test_the_glossary_has_its_terms_and_leads_to_their_lessons(pages):
+    page = pages["glossary.html"]
+    assert 'id="LoRA"' in page and re.search(r'href="02_\w+\.html">Lesson 02', page)
 
 
 def test_lessons_lead_to_the_previous_and_the_next_one(pages):

@@ -12,6 +12,7 @@ from typing import Any, Required, TypedDict
 
 from ftkit.base import machine
 from ftkit.base.config import Config
+from ftkit.experiment import shelf
 
 Row = dict[str, float]  # column → number, of one optimizer step
 
@@ -56,7 +57,8 @@ class Run:
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
     val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else the reason.
     `model` and `tokenizer` are the tuned ones and `experiment` is where the run was made; they
-    are in memory only, None for a run from the store.
+    last as long as the process, None for a run from the store. Models of older runs rest in a
+    temporary file when all together are large, and are read back when asked for (`shelf`).
     """
 
     id: str
@@ -79,7 +81,7 @@ class Run:
     versions: dict = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     saved_to: str | None = None
-    model: Any = dataclasses.field(default=None, repr=False, compare=False)
+    model: Any = dataclasses.field(default=shelf.Slot(), repr=False, compare=False)
     tokenizer: Any = dataclasses.field(default=None, repr=False, compare=False)
     experiment: Any = dataclasses.field(default=None, repr=False, compare=False)
 

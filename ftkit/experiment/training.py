@@ -11,7 +11,7 @@ import torch
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.engine import loop
-from ftkit.experiment import inputs
+from ftkit.experiment import inputs, shelf
 from ftkit.experiment.run import Prepared, Row, Run
 from ftkit.experiment.store import Writer
 
@@ -107,6 +107,7 @@ class Training:
         run.supervised_tokens = int(last.get("supervised_tokens", 0))
         run.peak_memory_bytes = _peak(self.device)
         run.model.eval()
+        shelf.finished(run)
         self.writer.finish()
         if self.figure:
             self.figure.finish(run)

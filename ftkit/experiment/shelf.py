@@ -24,7 +24,9 @@ class Held:
     """A model, in memory or in a temporary file that disappears with it."""
 
     def __init__(self, model):
-        self.model, self.file, self.elsewhere = model, None, None
+        self.model: Any = model
+        self.file: Any = None
+        self.elsewhere: Any = None  # a weak reference to the model that was put down
         self.nbytes = sum(p.nbytes for p in model.parameters())
         self.finished = False  # a model that is being trained stays where it is
 

@@ -164,8 +164,11 @@ class Frontier:
         lines = zip(*(zip(self.values(name, self.x), self.values(name, self.y), strict=True)
                       for name in names), strict=True)
         pairs = zip(self.values(condition, self.x), self.values(condition, self.y), strict=True)
-        return [y - float(np.interp(x, *zip(*sorted(line), strict=True)))
-                for (x, y), line in zip(pairs, lines, strict=True)]
+        gains = []
+        for (x, y), line in zip(pairs, lines, strict=True):
+            xs, ys = zip(*sorted(line), strict=True)
+            gains.append(y - float(np.interp(x, xs, ys)))
+        return gains
 
     def _line(self, names: Sequence[str]) -> list[tuple[float, float]]:
         """Mean (x, y) of each condition, in order of x."""

@@ -167,9 +167,9 @@ def _extremes(groups, key) -> str:
         if finite[low] != finite[high]:
             clauses = [f"ended lowest at {number(finite[low])} ({low})",
                        f"highest at {number(finite[high])} ({high})"]
-            values = [[to_float(value(run, key)) for run in members]
-                      for name, members in groups if name in (low, high)]
-            if min(map(len, values)) > 1 and not significance.difference(*values).seen():
+            a, b = ([to_float(value(run, key)) for run in members]
+                    for name, members in groups if name in (low, high))
+            if min(len(a), len(b)) > 1 and not significance.difference(a, b).seen():
                 clauses.append("a difference within the noise of the seeds")
         elif len(groups) > 1:
             who = "all" if len(finite) > 1 else low

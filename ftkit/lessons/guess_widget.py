@@ -15,7 +15,7 @@ from collections.abc import Callable
 import ipywidgets as W
 from IPython.display import DisplayHandle, display
 
-from ftkit.base.formatting import clean, to_float
+from ftkit.base.formatting import cell, clean, to_float
 
 UNSURE, START, SURE = 50, 70, 100  # percent
 _numbers = itertools.count(1)
@@ -24,8 +24,8 @@ _numbers = itertools.count(1)
 # that it misses the kernel of a page that was saved.
 STYLE = """<style>
 .jp-OutputArea-child:has(.ftkit-question):has(+ .jp-OutputArea-child .ftkit-guess) .ftkit-options,
-.jp-OutputArea-child:has(.ftkit-question) + .jp-OutputArea-child:has(> .jp-OutputArea-output
-  .jupyter-widgets):not(:has(.ftkit-guess)) {display: none}
+.jp-OutputArea-child:has(.ftkit-question) + .jp-OutputArea-child:not(
+  :has(.ftkit-guess), :has([data-mime-type])) {display: none}
 .ftkit-guess button {white-space: normal; height: auto; min-height: 2.2em; line-height: 1.3;
   padding: 0.3em 0.8em; max-width: 100%; overflow: visible;
   border: 1px solid var(--jp-border-color0, #757575); opacity: 1}
@@ -71,7 +71,8 @@ class Controls:
                        f"height:1px;overflow:hidden'>Your guess: {html.escape(question)}</span>")
         self.buttons = [self._button(option) for option in options]
         self.field = W.Text(placeholder="a number, then Enter", continuous_update=False,
-                            description="your guess", layout=W.Layout(width="22em"))
+                            description="your guess",
+                            layout=W.Layout(width="22em", max_width="98%"))
         if guess is not None and not options:
             self.field.value = str(guess)
         self.field.observe(self._typed, "value")
@@ -111,11 +112,11 @@ class Controls:
             self._say("Choose before you run the next cell." if self.options else
                       "Type a number before you run the next cell.")
         else:
-            self._say(f"Recorded: {clean(self.guess)}, {self.slider.value} % sure. "
+            self._say(f"Recorded: {cell(self.guess)}, {self.slider.value} % sure. "
                       "You can change it until the result is shown.")
 
     def _say(self, text: str):
-        self.status.value = html.escape(clean(text))
+        self.status.value = f"<div style='line-height:1.4'>{html.escape(clean(text))}</div>"
 
     def display(self, page: str, text: str):
         """Show the question, as HTML and as text, and the controls below it."""

@@ -58,7 +58,7 @@ class Prediction:
             progress_log.add("score", question=self.question, guess=self.guess, actual=self.actual,
                              right=self.right, confidence=self.confidence, topic=self.topic)
         if self._controls is not None:
-            self._controls.result(self._repr_mimebundle_())
+            self._controls.result(self._bundle(self._lines()[1:]))  # the question is above it
             self._controls = None
         return self
 
@@ -95,8 +95,7 @@ class Prediction:
         return " | ".join(self._lines())
 
     def _repr_html_(self):
-        first, *rest = map(html.escape, self._lines())
-        return f"<div><b>{first}</b><br>{'<br>'.join(rest)}</div>"
+        return self._bundle(self._lines())["text/html"]
 
     def _question_page(self) -> str:
         """Question and options as HTML that needs no kernel."""
@@ -117,14 +116,19 @@ class Prediction:
         self._controls.display(self._question_page(), repr(self))
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        return self._bundle(self._lines())
+
+    def _bundle(self, lines: list[str]) -> dict:
+        """The lines as text and as HTML, the question in bold, with the picture of a number."""
+        page = "<br>".join(f"<b>{html.escape(line)}</b>" if line == clean(self.question) else
+                           html.escape(line) for line in lines)
+        bundle = {"text/plain": " | ".join(lines), "text/html": f"<div>{page}</div>"}
         picture = self.picture()
         if picture:
             from ftkit.report import style as fig
 
-            page = fig.as_html(picture.png(), picture.figure, "")
-            bundle |= {"text/html": bundle["text/html"] + page,
-                       "image/png": picture._repr_mimebundle_()["image/png"]}
+            bundle["text/html"] += fig.as_html(picture.png(), picture.figure, "")
+            bundle["image/png"] = picture._repr_mimebundle_()["image/png"]
         return bundle
 
 
@@ -144,7 +148,8 @@ def predict(question: str, *options: str, guess=None, confidence: float | None =
     key = (topic, question, options)
     if guess is None or guess is Ellipsis:
         if key not in _asked:
-            _asked[key] = Prediction(question, options, *_earlier_guess(*key), topic)
+            guess, confidence = _earlier_guess(*key)
+            _asked[key] = Prediction(question, options, guess, confidence, topic)
         return _asked[key]
     if options:
         guess = _option(guess, options, "guess")

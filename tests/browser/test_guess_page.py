@@ -12,8 +12,9 @@ from playwright.sync_api import expect
 LOOK = os.environ.get("FTKIT_LOOK")  # a folder for screenshots
 CELLS = ["import ftkit as ft",
          "guess = ft.predict('What does val_loss do after epoch 3?', 'falls', 'stays where it is',"
-         " 'rises, because the model memorizes its records and nothing that they have in common')",
-         "number = ft.predict('How many parameters does LoRA train?')",
+         " 'rises, because the model memorizes its records and nothing that they have in common')"
+         "\nguess",
+         "number = ft.predict('How many parameters does LoRA train?')\nnumber",
          "guess.score('falls')",
          "number.score(1000)"]
 STATUS = ".ftkit-guess-status"
@@ -28,6 +29,8 @@ def page(request, jupyter, lesson):
     nbformat.write(notebook, jupyter[2] / f"{name}.ipynb")
     options = getattr(request, "param", {})
     opened = lesson(name, **options)
+    if "dark" not in options:  # the server keeps the theme of the test before
+        opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
     run(opened, 0, 1, 2)
     return opened
 
@@ -71,7 +74,7 @@ def test_a_click_is_recorded_and_the_result_takes_its_place(page, request):
     expect(first.locator(STATUS)).to_contain_text("Recorded: rises")
     page.locator(".ftkit-guess").nth(1).locator("input").fill("1050")
     page.page.keyboard.press("Enter")
-    expect(page.locator(STATUS).nth(1)).to_contain_text("Recorded: 1050")
+    expect(page.locator(STATUS).nth(1)).to_contain_text("Recorded: 1,050")
     look(page, f"guess-{request.node.callspec.id}")
     box = first.bounding_box()
     for button in first.get_by_role("button").all():
@@ -106,6 +109,7 @@ def test_a_page_without_a_kernel_shows_question_and_options(page):
     page.reopen()
     expect(page.locator(".ftkit-options").first).to_be_visible()
     expect(page.locator(".ftkit-options li")).to_have_count(3)
+    expect(page.locator(".jp-Notebook")).not_to_contain_text("widget", use_inner_text=True)
     look(page, "guess-reopened")
 
 

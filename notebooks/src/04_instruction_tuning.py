@@ -9,20 +9,19 @@
 # %% [markdown]
 # # 04 · Instruction tuning: the loss, token by token
 #
-# **Claim: instruction tuning has no loss of its own. It is pretraining's loss on other text, and
-# everything that is special about it sits in one row of integers, the labels.** It could be wrong.
-# After this lesson you can
+# **Claim: instruction tuning has no loss of its own. It is the pretraining loss on other text, and
+# what makes it special is one row of integers, the labels.** It could be wrong. After this lesson
+# you can
 #
-# - compute the loss of a record by hand, and prove it against transformers;
-# - read a label row and find the bug in it;
-# - say what the records teach, and how many you need.
+# - write the labels of a conversation and the loss over them, and prove both against transformers;
+# - say what happens when the prompt is trained on, or when the end of the answer is not;
+# - check a loss mask in TRL before you pay for a run.
 #
-# *Needs [01](01_full_fine_tuning.ipynb). About 30 minutes; the code needs one minute on two CPU
-# cores.*
+# *Needs [01 full fine-tuning](01_full_fine_tuning.ipynb). About 35 minutes; the code runs in about
+# one minute on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -30,416 +29,314 @@ ft.setup(seed=0)
 # ## The question
 # <!-- claims: C94 -->
 #
-# > *"Take one record. Show me which tokens the model predicts, from what, and which of them count.
-# > Now: what breaks if the end-of-sequence token is not among those that count?"*
+# > *"Take one conversation. Show me which tokens the model is trained to predict, and from which
+# > context. What breaks if the end-of-sequence token is not among them?"*
 #
-# "Cross-entropy on the response" is where most answers stop. A bug in the labels does not crash.
-# The loss falls, the curve looks fine, and the model does the wrong thing.
-
-# %%
-lab = ft.Experiment(model="tiny", data="tasks")
-record = next(r for r in lab.train if r["task"] == "translation")
-record
+# Many candidates answer "cross-entropy on the response" and stop there. The details matter, because
+# a wrong label does not crash. The loss falls, the curve looks fine, and the model misbehaves.
 
 # %% [markdown]
-# ## By hand: from record to text
+# ## The idea in one picture
 #
-# The model reads text, so the record becomes a conversation, and the tokenizer's **chat template**
-# turns that into one string. The part up to `Assistant:` is what it will get when it has to answer.
+# A conversation becomes one row of token ids, `input_ids`. A second row of the same length, `labels`,
+# says what is trained. A label is either the id itself or -100, the value that PyTorch's
+# cross-entropy ignores. Setting labels to -100 is called **masking**.
+#
+# ![Two rows of boxes for a conversation with two questions and two answers. The upper row holds the token ids. The lower row holds the labels: minus 100 under every prompt token, the token itself under each answer token and under the end-of-sequence token. Arrows lead from each token to the label of the next one.](figures/04_labels.svg)
+
+# %% [markdown]
+# ## From a record to text
+# <!-- claims: C17 C18 · E03 -->
+#
+# The tokenizer's **chat template** turns a conversation into one string. **BOS** (beginning of
+# sequence) opens the text; **EOS** (end of sequence) ends each answer. The text up to `Assistant:` is
+# the **prompt**, which is all the model gets when it has to answer. Everything after it, including
+# EOS, is the **response**.
 
 # %%
 model, tokenizer = ft.load("tiny")
-question = f"{record['instruction']}\n{record['input']}"
-turns = [{"role": "user", "content": question}, {"role": "assistant", "content": record["output"]}]
-prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-text = tokenizer.apply_chat_template(turns, tokenize=False)
-assert text.startswith(prompt)
-text
+question = {"role": "user", "content": "What is the opposite of hot?"}
+answer = {"role": "assistant", "content": "cold"}
+prompt = tokenizer.apply_chat_template([question], tokenize=False, add_generation_prompt=True)
+text = tokenizer.apply_chat_template([question, answer], tokenize=False)
+prompt, text[len(prompt):]
 
 # %% [markdown]
-# ## From text to ids and labels
-# <!-- claims: C17 C18 · E03 -->
+# ## Your turn: the labels of a conversation
 #
-# Two rows of equal length. `input_ids` is what is read. `labels` says what is to be learned: the id
-# itself, or -100 where no loss is wanted. Note the space that belongs to the answer's first token.
+# Write `chat_labels`. `turns` is a list of `(role, ids)`, for example `("user", [20, 21, 9])`. Return
+# two lists of integers, `(input_ids, labels)`. Add `eos_id` after each assistant turn. Train on every
+# assistant turn, EOS included; mask all other turns. Do not change the lists in `turns`.
+#
+# Stuck? Run `ft.hint("chat_labels")` in a new cell, up to three times; then
+# `ft.solution("chat_labels")`. The lesson continues without your code.
 
-# %%
-prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-answer_ids = tokenizer(text[len(prompt):], add_special_tokens=False)["input_ids"]
-input_ids = prompt_ids + answer_ids
-labels = [-100] * len(prompt_ids) + answer_ids
-examples = [{"input_ids": input_ids, "labels": labels}]
-assert ft.encode(record, tokenizer) == examples[0]
-ft.show_batch(examples, tokenizer)
+
+# %% tags=["raises-exception"]
+def chat_labels(turns, eos_id):
+    ...
+
+
+ft.check("chat_labels", chat_labels)
 
 # %% [markdown]
 # <!-- claims: C15 C18 -->
-# Chat data has several turns in one record. Which tokens should carry loss there? Think, then look.
+# `ft.encode` is the package's version. Here it encodes a conversation of two questions and answers;
+# `ft.show_batch` colors the tokens that are trained on.
 
 # %%
-said = ["What is the opposite of hot?", "cold", "And of big?", "small"]
-chat = {"messages": [{"role": role, "content": text}
-                     for role, text in zip(["user", "assistant"] * 2, said, strict=True)]}
-ft.show_batch([ft.encode(chat, tokenizer)], tokenizer)
+follow_up = [{"role": "user", "content": "And of big?"}, {"role": "assistant", "content": "small"}]
+example = ft.encode({"messages": [question, answer, *follow_up]}, tokenizer)
+ft.show_batch([example], tokenizer)
 
 # %% [markdown]
-# Every answer and every EOS after one; each is predicted from all turns before it, as in use. (Where
-# earlier answers are not worth copying, take the last alone.) TRL does this with
-# `assistant_only_loss=True`; its default for such records is loss on *all* tokens.
+# Both answers are trained on, each with its EOS, and each is predicted from all turns before it. That
+# is how the model will be used. If earlier answers are not worth imitating, for example failed
+# attempts in a tool-use log, train on the last answer only.
 
 # %% [markdown]
 # ## From labels to the loss
 #
-# The token at place t is predicted from all before it, so its probability stands in the output at
-# place **t - 1**: the shift by one. Its loss is minus the logarithm of that probability.
+# The model's output at position t is a score (**logit**) for every token of the vocabulary, given the
+# tokens up to t. It is compared with the label at position **t + 1**: the shift by one. The loss of one
+# token is minus the natural logarithm of its probability. The loss of a batch is the mean over **all
+# labels that are not -100**.
+#
+# ## Your turn: the loss
+#
+# Write `sft_loss`. `logits` has shape (batch, length, vocabulary), `labels` has shape (batch, length).
+# Return one number in nats. Tensors have `.log_softmax(-1)` and `.gather`; `torch.nn.functional` is
+# allowed too.
+
+
+# %% tags=["raises-exception"]
+def sft_loss(logits, labels):
+    ...
+
+
+ft.check("sft_loss", sft_loss)
+
+# %% [markdown]
+# Compare with two independent implementations on eight records of different length. Short rows are
+# filled with padding, whose label is -100. All filled-in values below should agree.
 
 # %%
 import torch
 
-with torch.no_grad():
-    log_p = model(torch.tensor([input_ids])).logits[0].log_softmax(-1)
-steps = []
-for t, label in enumerate(labels):
-    if label != -100:
-        loss = -log_p[t - 1, label].item()
-        steps.append({"has read": tokenizer.decode(input_ids[max(0, t - 6):t]),
-                      "must say": tokenizer.decode([label]),
-                      "probability": float(log_p[t - 1, label].exp()), "loss": loss})
-ft.table(steps)
-
-# %% [markdown]
-# Which line carries most of the loss? Remember it. The loss of the record is the mean of the last
-# column. Hold it against transformers, which shifts by itself: **do not shift the labels**
-# yourself, or you train on the token after the next.
-
-# %%
-by_hand = sum(step["loss"] for step in steps) / len(steps)
-with torch.no_grad():
-    library = model(input_ids=torch.tensor([input_ids]), labels=torch.tensor([labels])).loss.item()
-assert abs(by_hand - library) < 1e-4 > abs(by_hand - ft.loss_on(model, examples))
-by_hand, library
-
-# %% [markdown]
-# ## A batch
-#
-# Records differ in length, so short ones are padded; padding has label -100 and counts for nothing.
-# The mean goes over **all labelled tokens** of the batch, not over the records.
-
-# %%
 from ftkit.data.encoding import collate
 
-examples = [ft.encode(r, tokenizer) for r in lab.train[:8]]
+lab = ft.Experiment(model="tiny", data="tasks")
+examples = [ft.encode(record, tokenizer) for record in lab.train[:8]]
 batch = collate(examples, tokenizer.pad_token_id)
-ft.show_batch(examples[:3], tokenizer)
-
-
-# %%
-def sft_loss(logits, labels):
-    logits, labels = logits[:, :-1], labels[:, 1:]  # the shift
-    counts = labels != -100
-    log_p = logits[counts].log_softmax(-1)
-    return -log_p.gather(1, labels[counts][:, None]).mean()
-
-
-out = model(**batch)
-assert torch.allclose(sft_loss(out.logits, batch["labels"]), out.loss, atol=1e-4)
+with torch.no_grad():
+    out = model(**batch)
+losses = {"yours": sft_loss(out.logits, batch["labels"]), "transformers": out.loss.item(),
+          "ftkit": ft.loss_on(model, examples)}
+ft.expect(losses["ftkit"], "==", losses["transformers"], "ftkit = transformers", within=1e-3)
+losses
 
 # %% [markdown]
-# <!-- claims: C13 C94 · E02 -->
-# Nothing in `sft_loss` knows about instructions. Give it prose, as in pretraining, and a
-# classification written as text. What has to change?
-
-# %%
-kinds = {"prose, as in pretraining": ft.records("general")[0], "instruction": record,
-         "classification as text": ft.records("sentiment")[0]}
-lines = []
-for kind, r in kinds.items():
-    one = collate([ft.encode(r, tokenizer)], tokenizer.pad_token_id)
-    out = model(**one)
-    assert torch.allclose(sft_loss(out.logits, one["labels"]), out.loss, atol=1e-4)
-    share = (one["labels"] != -100).float().mean().item()
-    lines.append({"kind": kind, "share with loss": share, "loss": out.loss.item()})
-assert lines[0]["share with loss"] > 0.9 > 0.5 > lines[1]["share with loss"]
-ft.table(lines)
-
-# %% [markdown]
-# Not a line of code; only the labels. So *supervised fine-tuning* (SFT) is the method, next-token loss
-# on demonstrations, and *instruction tuning* is SFT on instructions. Other SFT teaches tool calls or
-# classes. So far the claim stands.
+# transformers shifts inside the model. **Pass labels that are not shifted**; otherwise each position
+# learns the token after the next one.
 #
-# ## What does the base know already?
+# <!-- claims: C13 C94 · E02 -->
+# Nothing in `sft_loss` mentions instructions. Give it pretraining prose and a classification task
+# written as text. What changes?
+
+# %%
+kinds = {"pretraining prose": ft.records("general")[0], "instruction": lab.train[0],
+         "classification as text": ft.records("sentiment")[0]}
+rows = []
+for kind, record in kinds.items():
+    encoded = ft.encode(record, tokenizer)
+    trained = sum(label != -100 for label in encoded["labels"])
+    rows.append({"kind": kind, "tokens": len(encoded["labels"]), "trained on": trained,
+                 "loss": ft.loss_on(model, [encoded])})
+ft.table(rows)
+
+# %% [markdown]
+# Only the labels change: all tokens of prose but the first are trained on, and a few tokens of the
+# others. So the claim holds for the loss. **Supervised fine-tuning** (SFT) is the method: next-token loss
+# on demonstrations. **Instruction tuning** is SFT on instructions with answers. SFT also teaches tool
+# calls, classes or reasoning traces.
+
+# %% [markdown]
+# ## Guess 1: where is the base model worst?
 # <!-- claims: C14 -->
 #
-# The same untouched model, four wordings, on **held-out** entities: none is in any training record.
+# The base model has been pretrained on prose and never tuned. Take 155 held-out records and let it
+# predict the correct answers, token by token.
 
 # %%
-from ftkit.evaluate.scoring import normal  # lower case, no full stops
+first_guess = ft.predict("Which token of the correct answer costs the base model most loss?",
+                         "the first token", "a token in the middle", "EOS")
+first_guess
 
+# %%
 test = ft.records("tasks", "test")[::4]
+by_position = {"the first token": [], "a token in the middle": [], "EOS": []}
+for record in test:
+    encoded = ft.encode(record, tokenizer)
+    with torch.no_grad():
+        log_p = model(torch.tensor([encoded["input_ids"]])).logits[0].log_softmax(-1)
+    nll = [-log_p[t - 1, label].item() for t, label in enumerate(encoded["labels"]) if label != -100]
+    by_position["the first token"].append(nll[0])
+    by_position["a token in the middle"].extend(nll[1:-1])
+    by_position["EOS"].append(nll[-1])
+mean_loss = {name: sum(values) / len(values) for name, values in by_position.items()}
+ft.table([{"token": name, "mean loss (nats)": loss} for name, loss in mean_loss.items()])
 
-
-def score(answers):
-    pairs = [(normal(a), normal(r["output"])) for a, r in zip(answers, test, strict=True)]
-    return {"exact match": sum(a == wanted for a, wanted in pairs) / len(pairs),
-            "begins with the answer": sum(a.startswith(wanted) for a, wanted in pairs) / len(pairs)}
-
-
-wordings = {"chat template of the tokenizer": None, "Alpaca": "alpaca",
-            "question and answer": "Question: {instruction} {input} Answer: {output}",
-            "plain, a new line": "plain"}
-base = {name: ft.answers(model, tokenizer, test, template=t) for name, t in wordings.items()}
-ft.table([{"wording": name} | score(answers) for name, answers in base.items()])
+# %%
+first_guess.score(max(mean_loss, key=mean_loss.get))
 
 # %% [markdown]
-# Poor. But is it ignorance? Ask once more for facts of the same kinds, as **sentences to finish**,
-# which is how the base met them: "The capital of France is ...".
-
-# %%
-sentences = ft.probe_scores(model, tokenizer, ft.load_probes())
-sentences
+# A uniform guess over the 3,072 tokens of the vocabulary would cost ln 3,072 = 8.03 nats. So the base
+# model is confident that something else follows. It does not expect an answer after `Assistant:`, and it
+# does not expect the text to end after one. Once the answer has begun, it continues well. Much of the loss
+# is about **format**: answer now, then stop.
+#
+# This table does not measure what the model knows. For that, give the base model examples in the prompt
+# (few-shot), not one format that it has never seen.
 
 # %% [markdown]
-# The knowledge is there; the wordings do not open it. Never say "the base cannot" after one
-# wording, and when a benchmark jumps after tuning, ask how much of that is form.
-#
-# ## What the records teach
-# <!-- claims: C14 C24 · E01 -->
-#
-# One pass over 1,600 records of 31 tasks.
-
-# %%
-guess = ft.predict("Exact match on held-out entities, after 1,600 records, in per cent?")
-guess
-
-# %%
-run = lab.run(learning_rate=1e-3, max_steps=100)
-run
-
-# %%
-after = score(ft.answers(run.model, tokenizer, test))["exact match"]
-knew = max(score(answers)["begins with the answer"] for answers in base.values())
-print(f"tuned {after:.2f}; base, best wording {knew:.2f}")
-guess.score(round(100 * after))
-
-# %%
-by_task = ft.exact_match(run.model, tokenizer, ft.records("tasks", "test"), by="task")
-levels = sorted(set(by_task.values()))
-ft.table([{"exact match": level, "tasks": ", ".join(t for t in by_task if by_task[t] == level)}
-          for level in levels])
-
-# %% [markdown]
-# Read both ends. At the very bottom are skills that pretraining had not settled (`owner` was weak
-# among the sentences, too); 50 records of form cannot supply them. [LIMA](https://arxiv.org/abs/2305.11206) says the same of a large model:
-# 1,000 good records were enough, since the knowledge was there before.
-#
-# ## Response, or everything?
+# ## Guess 2: train on the prompt too?
 # <!-- claims: C18 · E03 -->
 #
-# `loss_on="all"` counts the instruction as well: more tokens to learn from, and most of them not
-# the ones we will ask for. Same records, same steps, three seeds.
+# `loss_on="all"` trains on the prompt as well as the response. In this data about one trained token in
+# seven then belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen
+# on validation records with a seed that is not used again. Then both train for 40 steps with five seeds.
 
 # %%
-guess = ft.predict("Loss on all tokens, against loss on the response: held-out exact match is ...",
-                   "lower", "about the same", "higher")
-guess
+second_guess = ft.predict(
+    "Loss on all tokens, compared with the response only: exact match on held-out records is ...",
+    "lower", "no difference seen", "higher")
+second_guess
 
 # %%
-seeds = [0, 1, 2]
-config = ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000)
-arms = {where: lab.sweep(config, loss_on=[where], seed=seeds) for where in ("response", "all")}
-exact = {where: [ft.exact_match(r.model, tokenizer, test) for r in runs]
-         for where, runs in arms.items()}
-ft.table([{"loss on": where, "tokens with loss": runs[0].supervised_tokens,
-           "exact match": exact[where], "val_loss": [r.after["val_loss"] for r in runs],
-           "general_loss": [r.after["general_loss"] for r in runs]}
-          for where, runs in arms.items()])
+config = ft.Config(max_steps=40, eval_steps=1000)
+validation = ft.records("tasks", "validation")[:150]
+tried, rates = {}, {}
+for where in ("response", "all"):
+    sweep = lab.sweep(config, loss_on=[where], learning_rate=[5e-4, 1e-3, 2e-3, 4e-3], seed=[100])
+    tried[where] = {run.config.learning_rate: ft.exact_match(run.model, tokenizer, validation)
+                    for run in sweep}
+    rates[where] = max(tried[where], key=tried[where].get)
+ft.table([{"loss on": where} | {f"learning rate {rate:g}": value for rate, value in found.items()}
+          for where, found in tried.items()])
 
 # %%
-ft.expect(exact["response"], ">", knew, "tuning beats every wording of the base")
-ft.expect(exact["response"], ">", exact["all"], "response-only wins at equal steps")
-guess.score("lower" if max(exact["all"]) < min(exact["response"]) else "about the same")
+runs, exact, general = {}, {}, {}
+for where in ("response", "all"):
+    runs[where] = lab.sweep(config, loss_on=[where], learning_rate=[rates[where]], seed=range(5))
+    exact[where] = [ft.exact_match(run.model, tokenizer, test) for run in runs[where]]
+    general[where] = [run.after["general_loss"] for run in runs[where]]
+ft.table([{"loss on": where, "learning rate": rates[where],
+           "trained tokens": runs[where][0].supervised_tokens, "exact match": exact[where],
+           "loss on general text": general[where]} for where in runs])
+
+# %%
+from ftkit.lessons.claims import direction
+
+verdict = ft.expect(exact["all"], "<", exact["response"],
+                    "loss on all tokens answers fewer held-out records", paired=True)
+second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(exact["all"], exact["response"], paired=True)])
 
 # %% [markdown]
-# Is the difference wider than the spread over seeds? And is it the same in the last column? Not a
-# law: [Shi et al.](https://arxiv.org/abs/2405.14394) found loss on the instruction to *help*, with few
-# records, long instructions and short answers, where the answers alone are soon learned by heart. Try
-# both.
+# Read the first table before you read the second. At 1e-3, the best learning rate of the response-only
+# loss, training on everything looks much worse. At its own learning rate it catches up most of the
+# way. **A comparison at one shared learning rate would have measured the learning rate.**
 #
-# ## How many records?
-#
-# The same 40 steps each time, so that only the records differ: 50 of them are seen 13 times over,
-# 640 once. How much of the exact match is left with 50: nearly all, or half? Guess before you run.
-
-# %%
-curve = {n: ft.Experiment(data=lab.train[:n], val=lab.val).sweep(config, seed=seeds)
-         for n in (50, 200)} | {640: arms["response"]}
-curve_exact = {n: [ft.exact_match(r.model, tokenizer, test) for r in runs]
-               for n, runs in curve.items()}
-ft.expect(curve_exact[640], ">", curve_exact[50], "more different records, at equal steps, help")
-ft.table([{"records": n, "exact match": curve_exact[n],
-           "val_loss": [r.after["val_loss"] for r in runs]} for n, runs in curve.items()]
-         + [{"records": "1,600 (100 steps)", "exact match": after,
-             "val_loss": run.after["val_loss"]}])
+# The last column measures forgetting. At its own, higher learning rate, loss on all tokens forgets more,
+# not less. These are results of the 2M model on short answers, not a law.
 
 # %% [markdown]
-# Draw such a curve for your own data before you pay for more of it: where it is flat, more of the
-# *same* brings nothing; look at what kinds are missing.
+# <!-- claims: C14 C24 · E01 -->
+# Before the next experiment, look at what tuning changed. Here are the base model and one tuned model on
+# the first held-out question.
+
+# %%
+tuned = runs["response"][0].model
+ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tokens=20)[0],
+           "exact match": ft.exact_match(m, tokenizer, test)}
+          for name, m in (("base", model), ("tuned on 640 records", tuned))])
+
+# %% [markdown]
+# The tuned model answers and stops. [LIMA](https://arxiv.org/abs/2305.11206) reports the same of a 65B
+# model: 1,000 good demonstrations were enough, since the knowledge came from pretraining and tuning
+# mostly taught the format.
 #
 # ## Break it: EOS without loss
 # <!-- claims: E05 -->
 #
-# One label per record changes: the last one becomes -100. (In real projects: `pad_token =
-# eos_token` and a collator that masks padding *by id*.) Train with a plain loop, with and
-# without, three times on other records.
+# Change one label for each record: the last one, under EOS, becomes -100. A real cause is `pad_token =
+# eos_token` together with a collator that masks padding *by id*. Train with and without the bug on five
+# different sets of 240 records, one epoch, constant learning rate 5e-4.
+
+# %%
+third_guess = ft.predict("Without loss on EOS, the answers *begin* with the reference answer ...",
+                         "less often", "no difference seen", "more often")
+third_guess
 
 
 # %%
-def tune(examples, steps=20):
+def tune(examples):
     tuned, _ = ft.load("tiny")
     optimizer = torch.optim.AdamW(tuned.parameters(), lr=5e-4, weight_decay=0.0)
-    for step in range(steps):
-        batch = collate(examples[16 * step : 16 * step + 16], tokenizer.pad_token_id)
-        tuned(**batch).loss.backward()
+    history = []
+    for start in range(0, len(examples), 16):
+        loss = tuned(**collate(examples[start:start + 16], tokenizer.pad_token_id)).loss
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return tuned.eval()
+        history.append(loss.item())
+    return tuned.eval(), history
 
-
-good = [ft.encode(r, tokenizer) for r in lab.train[:960]]
-bad = [{"input_ids": e["input_ids"], "labels": e["labels"][:-1] + [-100]} for e in good]
-models = {name: [tune(examples[start : start + 320]) for start in (0, 320, 640)]
-          for name, examples in (("EOS learned", good), ("EOS masked", bad))}
 
 # %%
-said = {name: [ft.answers(m, tokenizer, test, max_new_tokens=24) for m in three]
-        for name, three in models.items()}
-lengths = {name: [sum(len(tokenizer(a)["input_ids"]) for a in answers) / len(test)
-                  for answers in three] for name, three in said.items()}
-ft.expect(lengths["EOS masked"], ">", [2 * n for n in lengths["EOS learned"]],
-          "without loss on EOS the model does not know when to stop")
-ft.table([{"model": name, "mean length": lengths[name], "for example": three[0][0][:60]}
-          | {key: [score(answers)[key] for answers in three] for key in score(three[0])}
-          for name, three in said.items()])
+from ftkit.evaluate.scoring import normal  # lower case, no punctuation
 
-# %% [markdown]
-# Both know the answer; one cannot stop. Its loss does not tell: at the start EOS was the hardest
-# token of all (see the first table), so leaving it out even *lowers* the loss. On a chat model that
-# knows its EOS already the same bug can hide for long.
-#
-# ## Break it: another prompt than in training
-# <!-- claims: C24 · E06 -->
-#
-# The same tuned model, asked in prompts that differ a little from those it was trained on.
+names = ("EOS trained", "EOS masked")
+first_loss, last_loss, begins, ends, says = ({name: [] for name in names} for _ in range(5))
+for part in range(5):
+    good = [ft.encode(record, tokenizer) for record in lab.train[240 * part:240 * (part + 1)]]
+    bad = [{**example, "labels": example["labels"][:-1] + [-100]} for example in good]
+    for name, examples in zip(names, (good, bad)):
+        tuned, history = tune(examples)
+        answers = ft.answers(tuned, tokenizer, test, max_new_tokens=24)
+        right = [normal(a).startswith(normal(r["output"])) for a, r in zip(answers, test)]
+        equal = [normal(a) == normal(r["output"]) for a, r in zip(answers, test)]
+        first_loss[name].append(history[0])
+        last_loss[name].append(sum(history[-5:]) / 5)
+        begins[name].append(sum(right) / len(test))
+        ends[name].append(sum(equal) / len(test))
+        says[name].append(answers[0])
 
 # %%
-forms = {"as trained": None, "a new line": "User: {instruction}\n{input}\nAssistant:\n{output}",
-         "no space after User": "User:{instruction}\n{input}\nAssistant: {output}",
-         "Alpaca": "alpaca"}
-ft.table([{"prompt": name, "exact match": ft.exact_match(run.model, tokenizer, test, template=t)}
-          for name, t in forms.items()])
-
-# %% [markdown]
-# So the claim was too strong: these labels were perfect. Some changes cost little, others
-# everything; keep the *text* of the prompt that of training, to the byte. The nastiest change is a
-# helpful space at its end. In training the space was part of the answer's first token; now it is
-# already there, and that token no longer fits.
+ft.table([{"run": name, "first loss": first_loss[name], "last loss": last_loss[name],
+           "begins with the reference": begins[name], "equals the reference": ends[name],
+           "for example": says[name][0][:50]} for name in names])
 
 # %%
-from ftkit.data.encoding import prompts
-from ftkit.engine.generation import generate
-
-space = tokenizer(" ", add_special_tokens=False)["input_ids"]
-longer = [p + space for p in prompts(test, tokenizer)]
-ids = [generate(r.model, longer, max_new_tokens=24, eos_token_ids=[tokenizer.eos_token_id])
-       for r in arms["response"]]
-spaced = [[tokenizer.decode(i, skip_special_tokens=True) for i in said] for said in ids]
-ft.expect([score(answers)["exact match"] for answers in spaced], "<",
-          [share / 2 for share in exact["response"]], "one space too many ruins the answers")
-ft.table([{"wanted": r["output"], "said": a} for r, a in zip(test[:6], spaced[0][:6], strict=True)])
+ft.expect(ends["EOS masked"], "<", ends["EOS trained"], "without EOS fewer than half as many are exact",
+          times=0.5, paired=True)
+third_guess.score({"<": "less often", ">": "more often", "": "no difference seen"}[
+    direction(begins["EOS masked"], begins["EOS trained"], paired=True)])
 
 # %% [markdown]
-# ## Break it: a mean of means
+# The faulty models do not begin worse. They only cannot stop: they add further text after the answer,
+# so nearly no answer is exact. Look at the loss columns. The faulty run starts *lower*, since its hardest
+# token is left out, and falls like the other. **No loss curve shows this bug; a look at the labels
+# does.** A chat model that already knows its EOS can hide the bug for a long time.
+
+# %% [markdown]
+# ## Your turn: the loss of a step
 # <!-- claims: E04 -->
 #
-# Memory is short, so a batch is split in two and the gradients are added up. If each half reports
-# *its own mean*, a token in the half with few labels weighs more than one in the other.
-
-# %%
-by_length = sorted(good, key=lambda e: sum(label != -100 for label in e["labels"]))
-halves = [collate(half, tokenizer.pad_token_id) for half in (by_length[:8], by_length[-8:])]
-whole = collate(by_length[:8] + by_length[-8:], tokenizer.pad_token_id)
-with torch.no_grad():
-    means = [model(**half).loss.item() for half in halves]
-    whole_loss = model(**whole).loss.item()
-counts = [int((half["labels"] != -100).sum()) for half in halves]
-by_token = (means[0] * counts[0] + means[1] * counts[1]) / sum(counts)
-assert abs(by_token - whole_loss) < 1e-3
-lines = [("short answers", counts[0], means[0]), ("long answers", counts[1], means[1]),
-         ("mean of the two means", "", sum(means) / 2), ("mean over tokens", "", by_token)]
-ft.table([dict(zip(("half", "labelled tokens", "loss"), line, strict=True)) for line in lines])
-
-# %% [markdown]
-# Trainers [did this](https://github.com/huggingface/transformers/pull/34191) until October 2024.
-# Sum the losses, count the labelled tokens of the *whole* step, divide once.
-#
-# ## Now on a real LLM
-#
-# SmolLM2 has another template, another tokenizer, 135 million parameters. The same five lines?
-
-# %%
-
-if download.has("smollm2"):
-    smol, smol_tokenizer = ft.load("smollm2")
-    some = [ft.encode(r, smol_tokenizer) for r in ft.records("handwritten")[:4]]
-    batch = collate(some, smol_tokenizer.pad_token_id)
-    with torch.no_grad():
-        out = smol(**batch)
-    assert torch.allclose(sft_loss(out.logits, batch["labels"]), out.loss, atol=1e-3)
-    print(f"loss {out.loss:.2f}", ft.show_batch(some[:1], smol_tokenizer), sep="\n")
-
-# %% [markdown]
-# ## What if?
-#
-# One number to change. How few records still teach the form? How many does it take to beat 640?
-
-# %%
-records = 25
-what_if = ft.Experiment(data=lab.train[:records], val=lab.val).run(config)
-what_if
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** From ids to an example: return `(input_ids, labels)`, EOS at the end and with loss, cut to
-# `max_length`; `None` if no token with loss is left.
-
-
-# %% tags=["raises-exception"]
-def make_example(prompt_ids, answer_ids, eos_id, max_length):
-    ...
-
-
-ft.check("make_example", make_example)
-
-# %% [markdown]
-# **2.** Four label rows for one record. 1 is BOS, 2 is EOS, the answer is 30 31. Say of each what
-# is the matter: `"right"`, `"no end"`, `"shifted twice"` or `"loss on the prompt"`.
-
-# %% tags=["raises-exception"]
-# ids    1    20    21    22    30    31     2
-rows = {
-    "A": [-100, -100, -100, -100, 30, 31, -100],
-    "B": [-100, -100, -100, 30, 31, 2, -100],
-    "C": [-100, 20, 21, 22, 30, 31, 2],
-    "D": [-100, -100, -100, -100, 30, 31, 2],
-}
-verdicts = {"A": "...", "B": "...", "C": "...", "D": "..."}
-ft.check("label_rows", verdicts)
-
-
-# %% [markdown]
-# **3.** The loss of a step from its micro-batches. `parts` lists (mean loss, labelled tokens); a
-# micro-batch may have no labelled token at all, and its mean is then nan.
+# A large batch is often split into **micro-batches**, whose gradients are added up. Each reports its mean
+# loss and how many tokens it trained on. Write `step_loss`: `parts` is a list of `(mean, tokens)`. Return
+# the loss of the whole step, the mean over all its trained tokens. A micro-batch may have 0 trained
+# tokens; its mean is then nan.
 
 
 # %% tags=["raises-exception"]
@@ -450,43 +347,131 @@ def step_loss(parts):
 ft.check("step_loss", step_loss)
 
 # %% [markdown]
+# Trainers averaged the means [until October 2024](https://github.com/huggingface/transformers/pull/34191),
+# so a token in a micro-batch with few trained tokens counted too much. The fix divides once, by the
+# trained tokens of the whole step, over all GPUs.
+
+# %% [markdown]
+# ## At 135M
+#
+# No box At 135M: the same comparison on SmolLM2-135M is not recorded yet.
+#
+# For larger models the literature disagrees by data set. QLoRA's authors found response-only loss
+# slightly better on MMLU ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
+# [Shi et al. 2024](https://arxiv.org/abs/2405.14394) found loss on the instruction helpful with long
+# instructions and short answers, or few records.
+# [Huerta-Enochian and Ko 2024](https://arxiv.org/abs/2401.13586) weighted the prompt loss and saw an
+# effect for short completions only. [Chatterjee et al. 2025](https://arxiv.org/abs/2507.07817) preferred a
+# low to moderate prompt weight over 0.
+
+# %% [markdown]
+# ## What if?
+#
+# How few records still teach the format? Change `records` and run the cell again: the same 40 steps, at
+# the learning rate chosen above.
+
+# %%
+records = 50
+few = ft.Experiment(data=lab.train[:records], val=lab.val).run(config, learning_rate=rates["response"])
+print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, test):.2f}")
+
+# %% [markdown]
+# With 50 records each one is seen about 13 times. Much of the gain remains, since the format is learned
+# from few examples. More *different* records still help: compare with the 640 above.
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# TRL masks prompts by itself only for records with `prompt` and `completion`. For `messages` its default
+# is loss on all tokens; ask for `assistant_only_loss`. The last lines decode what is trained on: read
+# them before every new data set or model.
+#
+# ```python
+# from datasets import load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-1.7B-Base"
+# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
+# #                            {"role": "assistant", "content": "..."}]}
+# config = SFTConfig(
+#     output_dir="sft", assistant_only_loss=True, max_length=4096, num_train_epochs=2,
+#     learning_rate=1e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
+#     per_device_train_batch_size=4, gradient_accumulation_steps=16)
+# data = load_dataset("json", data_files="train.jsonl", split="train")
+# trainer = SFTTrainer(model_id, args=config, train_dataset=data)
+# batch = next(iter(trainer.get_train_dataloader()))
+# for ids, labels in zip(batch["input_ids"], batch["labels"]):
+#     print(repr(trainer.processing_class.decode(ids[labels != -100])))
+# ```
+
+# %% [markdown]
+# **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in
+# [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older recipes, 2 or 3 epochs, batches of
+# about 128 sequences. LoRA needs about ten times that learning rate. Data: Tülu 3 used 939,344 records;
+# [s1](https://arxiv.org/abs/2501.19393) taught long reasoning with 1,000.
+#
+# **Pitfalls.**
+# - The mask needs `{% generation %}` markers in the chat template, and
+#   [many templates have none](https://github.com/huggingface/trl/issues/4879). TRL 1.16 swaps in a training
+#   template for model families that it knows, and stops with an error for others.
+# - A template can leave the end-of-turn token outside the markers; that is the bug you broke above
+#   ([found in GLM's](https://github.com/huggingface/trl/pull/5988)). TRL 1.16 warns.
+
+# %% [markdown]
+# - Some models end a turn with another token than `eos_token`. Train that one, and list it in
+#   `generation_config.eos_token_id`.
+# - **Tool use**: train on the assistant's calls and answers; mask the tool results, which the model does
+#   not write.
+# - **Reasoning traces**: train on the trace if the model is to think. Several templates drop the traces of
+#   earlier turns, so make each answer its own record.
+# - **System prompts** are masked, and must be the ones used later.
+# - Answers in free text need more than exact match: IFEval or a judge
+#   ([15](15_task_metrics.ipynb)). Remove test items from the training data
+#   ([18](18_data_quality.ipynb)).
+
+# %% [markdown]
 # ## Interview
 #
 # **Instruction tuning and pretraining: what differs in the loss?**
 # <details><summary>Answer</summary>
-# Nothing: next-token cross-entropy. The data differs (conversations in a template), the labels
-# (-100 on the prompt: here some 15 % of the tokens count), the amount and the rate. Our five-line
-# <code>sft_loss</code> equals transformers' to 1e-4 and mentions no instruction.
+# Nothing: both use next-token cross-entropy. The differences are the data (conversations in a chat
+# template), the labels (usually -100 on everything the assistant does not write), the number of tokens and
+# the learning rate.
 # </details>
 #
 # **How do you verify a loss mask?**
 # <details><summary>Answer</summary>
-# Decode the tokens whose label is not -100 and read them: the answer, its EOS, nothing else.
-# Assert at least one in every record; 100 % means the mask is lost, 0 % that a marker was not found,
-# since it is tokenised differently in context. Compare one batch's loss with a few lines by hand. "The
-# loss falls" proves nothing: without EOS ours learned the answers as well, and never stopped.
+# Decode the tokens whose label is not -100 and read them: the answers and their end-of-turn tokens, nothing
+# else. Assert at least one per record. All tokens trained means the mask is lost; none means markers were
+# not found, for example a template without {% generation %}. Recompute one batch's loss
+# independently. A falling loss proves nothing.
 # </details>
 
 # %% [markdown]
 # **Is loss on the response only always better?**
 # <details><summary>Answer</summary>
-# It spends the gradient on what will be asked: with 300 prompt tokens and 5 answer tokens, 1.6 %
-# of an unmasked loss is the answer's. Here it won at equal steps, 3 seeds. Yet with few records, long
-# prompts and short answers loss on the prompt can help, as a regulariser (Shi et al. 2024). Measure.
+# No. It spends the gradient on what the model has to write: with 300 prompt tokens and 5 answer tokens,
+# 1.6 % of an unmasked loss is the answer's. But prompt loss can regularize when records are few, prompts
+# long and answers short (Shi et al. 2024). Compare both, each at its own learning rate.
 # </details>
 #
-# **Two micro-batches, 10 tokens at loss 4 and 90 at loss 2. The loss of the step?**
+# **Two micro-batches: 10 tokens at loss 4 and 90 at loss 2. The loss of the step?**
 # <details><summary>Answer</summary>
-# (10 · 4 + 90 · 2) / 100 = 2.2. The mean of means is 3.0, and gives each token of the short one 5
-# times its weight. Sum, then divide by all labelled tokens of the step, over all ranks.
+# (10 · 4 + 90 · 2) / 100 = 2.2. The mean of the two means is 3.0 and gives a token of the short one nine
+# times the weight. Sum the losses, then divide by all trained tokens of the step, across all ranks.
 # </details>
-#
+
+# %% [markdown]
 # ## Recap
 #
-# - The loss is pretraining's. Special are the labels (shift once, mask the prompt, keep EOS) and
-#   the exact text of the prompt.
-# - Look at the mask before you train: no bug in it crashes, and the loss falls all the same.
-# - Records teach the form; the knowledge was in the base. Draw the curve before buying more.
+# - The loss is that of pretraining. The labels make it instruction tuning: shift once, mask the
+#   prompt, train on EOS.
+# - Much of the early loss is format: begin an answer, then stop.
+# - Compare masks at their own learning rates. Decode the labels before you train, since no loss curve
+#   shows a wrong one.
 #
 # In the package: [`ftkit/data/encoding.py`](../ftkit/data/encoding.py). Next:
-# [05 templates and the bug zoo](05_templates_and_the_bug_zoo.ipynb), where each of these bugs waits.
+# [05 templates and the bug zoo](05_templates_and_the_bug_zoo.ipynb).
+
+# %%
+ft.progress()

@@ -1,43 +1,138 @@
-"""Solutions of lesson 04, and the mistakes that people make."""
+"""Solutions of lesson 04, right variants, and the mistakes that people make."""
 
 import math
 
-
-def make_example(prompt_ids, answer_ids, eos_id, max_length):
-    ids = prompt_ids + answer_ids + [eos_id]
-    labels = [-100] * len(prompt_ids) + answer_ids + [eos_id]
-    if max_length <= len(prompt_ids):
-        return None
-    return ids[:max_length], labels[:max_length]
+import torch
+import torch.nn.functional as F
 
 
-def without_eos(prompt_ids, answer_ids, eos_id, max_length):
-    ids = prompt_ids + answer_ids
-    return ids, [-100] * len(prompt_ids) + answer_ids
+def chat_labels(turns, eos_id):
+    input_ids, labels = [], []
+    for role, ids in turns:
+        if role == "assistant":
+            input_ids += ids + [eos_id]
+            labels += ids + [eos_id]
+        else:
+            input_ids += ids
+            labels += [-100] * len(ids)
+    return input_ids, labels
 
 
-def eos_masked(prompt_ids, answer_ids, eos_id, max_length):
-    ids, labels = make_example(prompt_ids, answer_ids, eos_id, max_length)
-    return ids, labels[:-1] + [-100]
+def in_two_passes(turns, eos_id):
+    ids = [i for role, turn in turns for i in turn + [eos_id] * (role == "assistant")]
+    trained = [role == "assistant" for role, turn in turns
+               for _ in turn + [eos_id] * (role == "assistant")]
+    return [ids, [i if keep else -100 for i, keep in zip(ids, trained, strict=True)]]
 
 
-def loss_on_all(prompt_ids, answer_ids, eos_id, max_length):
-    ids = prompt_ids + answer_ids + [eos_id]
-    return ids, ids
+def masked_afterwards(turns, eos_id):
+    input_ids, labels = [], []
+    for role, ids in turns:
+        start = len(input_ids)
+        input_ids.extend(ids)
+        if role == "assistant":
+            input_ids.append(eos_id)
+        labels.extend(input_ids[start:])
+        if role != "assistant":
+            labels[start:] = [-100] * len(ids)
+    return input_ids, labels
 
 
-def shifted(prompt_ids, answer_ids, eos_id, max_length):
-    ids, labels = make_example(prompt_ids, answer_ids, eos_id, max_length)
+def without_eos(turns, eos_id):
+    return ([i for _, ids in turns for i in ids],
+            [i if role == "assistant" else -100 for role, ids in turns for i in ids])
+
+
+def eos_masked(turns, eos_id):
+    ids, labels = chat_labels(turns, eos_id)
+    return ids, [label if label != eos_id else -100 for label in labels]
+
+
+def loss_on_all(turns, eos_id):
+    ids, _ = chat_labels(turns, eos_id)
+    return ids, list(ids)
+
+
+def shifted(turns, eos_id):
+    ids, labels = chat_labels(turns, eos_id)
     return ids, labels[1:] + [-100]
 
 
-def not_cut(prompt_ids, answer_ids, eos_id, max_length):
-    return make_example(prompt_ids, answer_ids, eos_id, 100)
+def last_answer_only(turns, eos_id):
+    ids, labels = chat_labels(turns, eos_id)
+    last = len(turns[-1][1]) + 1
+    return ids, [-100] * (len(ids) - last) + labels[-last:]
 
 
-def empty_instead_of_none(prompt_ids, answer_ids, eos_id, max_length):
-    ids, labels = make_example(prompt_ids, answer_ids, eos_id, 100)
-    return ids[:max_length], labels[:max_length]
+def eos_after_every_turn(turns, eos_id):
+    return chat_labels([(role, ids if role == "assistant" else ids + [eos_id])
+                        for role, ids in turns], eos_id)
+
+
+def zeros_for_the_mask(turns, eos_id):
+    ids, labels = chat_labels(turns, eos_id)
+    return ids, [0 if label == -100 else label for label in labels]
+
+
+def changes_the_turns(turns, eos_id):
+    for role, ids in turns:
+        if role == "assistant":
+            ids.append(eos_id)
+    return without_eos(turns, eos_id)
+
+
+def sft_loss(logits, labels):
+    logits, labels = logits[:, :-1], labels[:, 1:]
+    kept = labels != -100
+    log_p = logits[kept].log_softmax(-1)
+    return -log_p.gather(1, labels[kept][:, None]).mean()
+
+
+def by_cross_entropy(logits, labels):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+
+
+def by_a_loop(logits, labels):
+    losses = []
+    for row, line in zip(logits, labels, strict=True):
+        for t in range(1, len(line)):
+            if line[t] != -100:
+                losses.append(-row[t - 1].log_softmax(-1)[line[t]].item())
+    return sum(losses) / len(losses)
+
+
+def no_shift(logits, labels):
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+def wrong_way(logits, labels):
+    return F.cross_entropy(logits[:, 1:].flatten(0, 1), labels[:, :-1].flatten())
+
+
+def shifted_twice(logits, labels):
+    return by_cross_entropy(logits[:, :-1], labels[:, 1:])
+
+
+def the_sum(logits, labels):
+    return sft_loss(logits, labels) * (labels[:, 1:] != -100).sum()
+
+
+def over_all_positions(logits, labels):
+    return the_sum(logits, labels) / labels[:, 1:].numel()
+
+
+def mean_of_rows(logits, labels):
+    pairs = zip(logits, labels, strict=True)
+    return torch.stack([sft_loss(row[None], line[None]) for row, line in pairs]).mean()
+
+
+def mask_looked_up(logits, labels):
+    log_p = logits[:, :-1].log_softmax(-1)
+    return -log_p.gather(2, labels[:, 1:].clamp(min=0)[..., None]).mean()
+
+
+def each_token(logits, labels):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none")
 
 
 def step_loss(parts):
@@ -45,52 +140,65 @@ def step_loss(parts):
     return sum(mean * n for mean, n in parts) / sum(n for _, n in parts)
 
 
-def nan_taken_in(parts):
+def nan_to_zero(parts):
+    total = sum((0.0 if math.isnan(mean) else mean) * n for mean, n in parts)
+    return total / sum(n for _, n in parts)
+
+
+def in_torch(parts):
+    means, counts = (torch.tensor(column) for column in zip(*parts, strict=True))
+    return float((means.nan_to_num() * counts).sum() / counts.sum())
+
+
+def nan_spreads(parts):
     return sum(mean * n for mean, n in parts) / sum(n for _, n in parts)
 
 
-def nan_as_a_zero(parts):
+def nan_as_a_token(parts):
     parts = [(0.0 if math.isnan(mean) else mean, max(n, 1)) for mean, n in parts]
     return sum(mean * n for mean, n in parts) / sum(n for _, n in parts)
 
 
 SOLUTIONS = {
-    "make_example": {
-        "right": make_example,
+    "chat_labels": {
+        "right": chat_labels,
+        "variants": [in_two_passes, masked_afterwards],
         "wrong": {
-            "no EOS": (without_eos, "end without EOS"),
+            "no EOS": (without_eos, "have no EOS"),
             "EOS masked": (eos_masked, "its label is -100"),
-            "loss on all": (loss_on_all, "the prompt must not be trained on"),
-            "shifted by hand": (shifted, "the labels are shifted"),
-            "not cut": (not_cut, "max_length 4"),
-            "nothing to learn from": (empty_instead_of_none, "expected None"),
+            "loss on all": (loss_on_all, "the labels equal the ids"),
+            "shifted manually": (shifted, "shifted by one"),
+            "last answer only": (last_answer_only, "only the last answer"),
+            "EOS after every turn": (eos_after_every_turn, "EOS after other turns"),
+            "0 for the mask": (zeros_for_the_mask, "0 is the id of a token"),
+            "the turns are changed": (changes_the_turns, "lists of the turns were changed"),
         },
     },
-    "label_rows": {
-        "right": {"A": "no end", "B": "shifted twice", "C": "loss on the prompt", "D": "right"},
+    "sft_loss": {
+        "right": sft_loss,
+        "variants": [by_cross_entropy, by_a_loop],
         "wrong": {
-            "EOS overlooked": (
-                {"A": "right", "B": "shifted twice", "C": "loss on the prompt", "D": "no end"},
-                "look at its last label"),
-            "shift taken for right": (
-                {"A": "no end", "B": "right", "C": "loss on the prompt", "D": "shifted twice"},
-                "where does the model shift"),
-            "prompt overlooked": (
-                {"A": "no end", "B": "shifted twice", "C": "right", "D": "loss on the prompt"},
-                "the question"),
-            "a typing slip": (
-                {"A": "noend", "B": "right", "C": "right", "D": "right"}, 
-                "A: 'noend' is not one of right"),
+            "no shift": (no_shift, "nothing is shifted"),
+            "shifted the wrong way": (wrong_way, "the wrong way"),
+            "shifted twice": (shifted_twice, "shifted twice"),
+            "the sum": (the_sum, "that is the sum"),
+            "over all positions": (over_all_positions, "divides by all positions"),
+            "mean of rows": (mean_of_rows, "mean over rows"),
+            "-100 looked up": (mask_looked_up, "as if their label were 0"),
+            "one for each token": (each_token, "expected one number"),
         },
     },
     "step_loss": {
         "right": step_loss,
+        "variants": [nan_to_zero, in_torch],
         "wrong": {
             "mean of means": (lambda parts: sum(m for m, _ in parts) / len(parts),
                               "the mean of means"),
             "the sum": (lambda parts: sum(m * n for m, n in parts), "that is the sum"),
-            "nan spreads": (nan_taken_in, "without labels made"),
-            "nan counted as a token": (nan_as_a_zero, "expected 1.75"),
+            "by micro-batches": (lambda parts: sum(m * n for m, n in parts) / len(parts),
+                                 "the number of micro-batches"),
+            "nan spreads": (nan_spreads, "without trained tokens made"),
+            "nan counted as a token": (nan_as_a_token, "counted as one token"),
         },
     },
 }

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.quick
 
 # One number a line.
 SECOND_EDITION = [
+    "04",
 ]
 
 

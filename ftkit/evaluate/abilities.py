@@ -11,6 +11,7 @@ are followed is measured in `instructions.py`.
 
 from __future__ import annotations
 
+import copy
 import math
 
 from ftkit.base import json_lines, machine
@@ -58,15 +59,51 @@ def english(model, tokenizer, by: str | None = None, limit: int | None = None):
 def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None):
     """Fraction of the facts whose whole answer is the most likely continuation, after five facts
     that show the form; `by="ability"` gives a dict of fractions."""
-    from ftkit.evaluate.scoring import probe_scores
-
     facts = load("knowledge", limit)
-    asked = [fact | {"prompt": DEMONSTRATION + fact["prompt"]} for fact in facts]
-    scores = probe_scores(model, tokenizer, asked)
-    if by:
-        return scores
-    counts = {name: sum(fact["ability"] == name for fact in facts) for name in scores}
-    return sum(scores[name] * count for name, count in counts.items()) / len(facts)
+    right = _completed(model, tokenizer, facts)
+    if not by:
+        return sum(right) / len(facts)
+    groups: dict[str, list[bool]] = {}
+    for fact, hit in zip(facts, right, strict=True):
+        groups.setdefault(fact[by], []).append(hit)
+    return {name: sum(hits) / len(hits) for name, hits in sorted(groups.items())}
+
+
+def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> list[bool]:
+    """Whether greedy decoding would write the answer of each fact after the demonstration, whose
+    keys and values are computed once for all facts."""
+    import torch
+
+    from ftkit.data import encoding
+    from ftkit.engine.packed_attention import evaluating
+
+    def ids(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    shown = document_start(tokenizer) + ids([DEMONSTRATION])[0]
+    # Virtual tokens of prompt tuning stand before the demonstration and are no part of its cache.
+    again = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+    before = shown if again else []
+    device, hits = next(model.parameters()).device, []
+    with evaluating(model), torch.no_grad():
+        cache = None if again else model(input_ids=torch.tensor([shown], device=device),
+                                         use_cache=True).past_key_values
+        for first in range(0, len(facts), batch_size):
+            chunk = facts[first : first + batch_size]
+            pairs = zip(ids([f["prompt"] for f in chunk]), ids([f["answer"] for f in chunk]),
+                        strict=True)
+            examples = [{"input_ids": before + p + a, "labels": [-100] * len(before + p) + a}
+                        for p, a in pairs]
+            batch = encoding.collate(examples, 0)
+            inputs = batch["input_ids"].to(device)
+            past = copy.deepcopy(cache)
+            if past is not None:
+                past.batch_repeat_interleave(len(chunk))
+            labels = batch["labels"][:, 1:].to(device)
+            logits = model(input_ids=inputs, past_key_values=past).logits
+            best = logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
+            hits += ((best == labels) | (labels == -100)).all(1).tolist()
+    return hits
 
 
 def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:

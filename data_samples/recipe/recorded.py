@@ -21,10 +21,12 @@ from pathlib import Path
 
 from ftkit.base import files, machine
 from ftkit.base.config import Config
+from ftkit.data import encoding, schema
 from ftkit.evaluate import abilities, scoring
+from ftkit.experiment.experiment import Experiment
 
 sys.path.insert(0, str(Path(__file__).parent))
-from plans import COMMON, PLANS, Plan  # noqa: E402
+from plans import COMMON, PLANS, TEMPLATE, Plan  # noqa: E402
 
 FOLDER = Path(__file__).parents[1] / "recorded"
 MODEL = "smollm2"
@@ -42,45 +44,146 @@ def english_loss(model, tokenizer) -> float:
         return abilities.english(model, tokenizer, limit=PASSAGES)
 
 
-def scores(model, tokenizer, experiment) -> tuple[dict, list[dict]]:
-    """The standard measures of the end, and three answers to look at.
+def some(records, n: int = ANSWERED) -> list[dict]:
+    """`n` of the records, evenly spaced."""
+    return [records[i * len(records) // n] for i in range(n)] if len(records) > n else [*records]
 
-    knowledge: fraction of facts completed right. exact_match: fraction of the validation records
-    answered right, begins_right: those whose answer begins with the right one.
-    """
+
+def answers_of(model, tokenizer, records, template, tokens: int | None = None) -> list[str]:
     import torch
 
-    records = list(experiment.val)
-    records = [records[i * len(records) // ANSWERED] for i in range(ANSWERED)] if len(
-        records) > ANSWERED else records
+    with torch.autocast("cpu", torch.bfloat16):
+        return scoring.answers(model, tokenizer, records, template, tokens)
+
+
+def judged(model, tokenizer, records, template) -> tuple[dict, list[dict]]:
+    """Fraction of the records answered right, to the word (exact_match) and in the beginning
+    (begins_right), mean tokens of an answer (it is stopped a few tokens after the longest
+    reference), and three answers to look at."""
+    answers = answers_of(model, tokenizer, records, template)
+    pairs = list(zip(records, answers, strict=True))
+    tokens = sum(map(len, tokenizer(answers, add_special_tokens=False)["input_ids"]))
+    right = [scoring.is_right(a, r) for r, a in pairs]
+    begins = [scoring.normal(a).startswith(scoring.normal(encoding.answer(r))) for r, a in pairs]
+    shown = [{"record": r if "messages" not in r else {"messages": r["messages"][-2:]},
+              "answer": a[:200]} for r, a in pairs[:: max(1, len(pairs) // 3)][:3]]
+    return {"exact_match": sum(right) / len(right), "begins_right": sum(begins) / len(begins),
+            "answer_tokens": tokens / len(answers)}, shown
+
+
+def scores(model, tokenizer, experiment) -> tuple[dict, list[dict]]:
+    """The standard measures of the end, and three answers. knowledge: facts completed right."""
+    import torch
+
     with torch.autocast("cpu", torch.bfloat16):
         knowledge = abilities.knowledge(model, tokenizer, limit=FACTS)
-        answers = scoring.answers(model, tokenizer, records, experiment.template)
-    pairs = list(zip(records, answers, strict=True))
-    right = [scoring.is_right(a, r) for r, a in pairs]
-    begins = [scoring.normal(a).startswith(scoring.normal(r["output"])) for r, a in pairs]
-    shown = [{"instruction": r["instruction"], "input": r["input"], "expected": r["output"],
-              "answer": a[:200]} for r, a in pairs[:: max(1, len(pairs) // 3)][:3]]
-    return {"knowledge": knowledge, "exact_match": sum(right) / len(right),
-            "begins_right": sum(begins) / len(begins)}, shown
+    found, shown = judged(model, tokenizer, some(experiment.val), experiment.template)
+    return {"knowledge": knowledge, **found}, shown
+
+
+# ------------------------------------------------------------- what the measures of plans.py use
+
+
+def exact_match(model, tokenizer) -> float:
+    """On 48 validation records of the tasks, as a metric during the run."""
+    records = some(schema.records("tasks", "validation"), 48)
+    return judged(model, tokenizer, records, TEMPLATE)[0]["exact_match"]
+
+
+def exact(run, template: str = TEMPLATE, records=None) -> float:
+    """Exact match of a run's model, by default on the records of the standard measure."""
+    asked = some(run.experiment.val) if records is None else records
+    return judged(run.model, run.tokenizer, asked, template)[0]["exact_match"]
+
+
+def untouched(records: list[dict], template: str) -> dict:
+    """The measures of the model as it comes on conversations that may begin with examples."""
+    from ftkit.model import loading
+
+    model, tokenizer = loading.load(MODEL)
+    return judged(model, tokenizer, records, template)[0]
+
+
+class EndWithoutLoss(Experiment):
+    """The bug of lesson 04: no loss on the token that ends the turn."""
+
+    def encode(self, tokenizer, config):
+        prepared = super().encode(tokenizer, config)
+        examples = [e | {"labels": [*e["labels"][:-1], -100]} for e in prepared.units.examples]
+        return dataclasses.replace(prepared, units=encoding.Units(examples))
+
+
+def passages_not_measured() -> list[dict]:
+    measured = {row["text"] for row in abilities.load("english", PASSAGES)}
+    return [{"text": row["text"]} for row in abilities.load("english")
+            if row["text"] not in measured]
+
+
+def read_on(texts, seed: int):
+    """(model, tokenizer) after 24 steps of continued pretraining on texts."""
+    experiment = Experiment(model=MODEL, data=texts, probes=(), eval_records=8)
+    config = Config(**COMMON | {"learning_rate": 1e-4, "batch_size": 4, "max_steps": 24,
+                                "eval_steps": 24, "seed": seed})
+    run = experiment.run(config, live=False)
+    return run.model, run.tokenizer
+
+
+def calibration(run, n: int, bins: int = 10) -> dict:
+    """Of the answer tokens of `n` validation records: fraction predicted right, mean probability
+    of the prediction, expected calibration error over `bins` bins of equal width, the reference's
+    loss where the prediction is wrong (nats); per bin [tokens, mean probability, right]."""
+    import torch
+
+    from ftkit.engine.packed_attention import evaluating
+
+    model, tokenizer = run.model, run.tokenizer
+    records = some(run.experiment.val, n)
+    examples = encoding.encode_all(records, tokenizer, template=TEMPLATE).examples
+    sure, right, loss = [], [], []
+    with evaluating(model), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for first in range(0, len(examples), 16):
+            batch = encoding.collate(examples[first : first + 16], 0)
+            labels = batch.pop("labels")[:, 1:]
+            p = model(**batch).logits[:, :-1][labels != -100].float().log_softmax(-1)
+            labels = labels[labels != -100]
+            best, choice = p.max(-1)
+            sure += best.exp().tolist()
+            right += (choice == labels).tolist()
+            loss += (-p.gather(1, labels[:, None])[:, 0]).tolist()
+    table = []
+    for k in range(bins):
+        inside = [i for i, s in enumerate(sure) if min(int(s * bins), bins - 1) == k]
+        count = len(inside)
+        table.append([count, sum(sure[i] for i in inside) / max(1, count),
+                      sum(right[i] for i in inside) / max(1, count)])
+    error = sum(count * abs(p - share) for count, p, share in table) / len(sure)
+    wrong = [value for value, hit in zip(loss, right, strict=True) if not hit]
+    return {"token_accuracy": sum(right) / len(right), "confidence": sum(sure) / len(sure),
+            "calibration_error": error, "loss_where_wrong": sum(wrong) / max(1, len(wrong)),
+            "reliability": table}
 
 
 def experiment_of(plan: Plan, arm: str, seed: int):
-    from ftkit.experiment.experiment import Experiment
-
     given = {"model": MODEL, "probes": (), "metrics": {"english_loss": english_loss}}
-    return Experiment(**given | plan.data(arm, seed))
+    given |= plan.data(arm, seed)
+    kind = given.pop("kind", Experiment)
+    return kind(**given | {"metrics": given["metrics"] | {"english_loss": english_loss}})
 
 
-def config_of(plan: Plan, arm: str, seed: int) -> Config:
-    return Config(**COMMON | (plan.arms | plan.extra)[arm] | {"seed": seed})
+def config_of(plan: Plan, arm: str, seed: int, kind=Config) -> Config:
+    fields = {k: v for k, v in (plan.arms | plan.extra)[arm].items() if k != "evaluate"}
+    return kind(**COMMON | fields | {"seed": seed})
 
 
 def key_of(name: str, arm: str, seed: int, experiment) -> str:
     """What two runs have in common that need not be made twice: config, data, measures."""
     plan = PLANS[name]
-    content = [config_of(plan, arm, seed).to_dict(), experiment.fixed_settings(),
-               name if plan.measure else ""]
+    settings = experiment.fixed_settings()
+    config = config_of(plan, arm, seed, experiment.CONFIG).to_dict()
+    if not config["replay"]:
+        settings.pop("replay_from")
+    content = [type(experiment).__name__, config, settings,
+               plan.measure.__name__ if plan.measure else ""]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -96,20 +199,38 @@ def made_before(key: str) -> dict | None:
 def make_run(name: str, arm: str, seed: int) -> dict:
     """One run as it is stored: taken from another experiment where the same one is there."""
     plan, began = PLANS[name], time.perf_counter()
+    if "evaluate" in (plan.arms | plan.extra)[arm]:
+        return evaluated(name, arm, seed)
     experiment = experiment_of(plan, arm, seed)
     key = key_of(name, arm, seed, experiment)
     if (same := made_before(key)) is not None:
         return same | {"arm": arm}
-    run = experiment.run(config_of(plan, arm, seed), live=False)
+    run = experiment.run(config_of(plan, arm, seed, experiment.CONFIG), live=False)
     ends, shown = scores(run.model, run.tokenizer, experiment)
-    run.after |= ends | (plan.measure(run, arm) if plan.measure else {})
+    run.after |= ends
+    more = plan.measure(run, arm, seed) if plan.measure else {}
+    run.after |= {k: v for k, v in more.items() if not isinstance(v, list)}
     stored = run.to_dict()
     stored |= {"arm": arm, "seed": seed, "key": key, "answers": shown,
                "history": thinned(stored["history"]),
                "made": time.strftime("%Y-%m-%d", time.gmtime()),
                "wall_seconds": time.perf_counter() - began}
+    stored |= {k: v for k, v in more.items() if isinstance(v, list)}
     del stored["machine"], stored["versions"]  # the file's card has them
     return rounded(stored)
+
+
+def evaluated(name: str, arm: str, seed: int) -> dict:
+    """An arm that is not trained, in the form of a run without steps."""
+    plan, began = PLANS[name], time.perf_counter()
+    base = (read(name) or {}).get("base") or base_scores(name)
+    after = base["scores"] | plan.measure(None, arm, seed)
+    return rounded({
+        "id": f"{name}-{arm}-{seed}", "model": MODEL, "arm": arm, "seed": seed, "key": "",
+        "config": config_of(plan, arm, seed).to_dict(), "history": [], "before": {},
+        "after": after, "data": {"name": "tasks", "rows": 0, "sha256": ""}, "answers": [],
+        "made": time.strftime("%Y-%m-%d", time.gmtime()),
+        "wall_seconds": time.perf_counter() - began})
 
 
 def thinned(rows: list[dict]) -> list[dict]:

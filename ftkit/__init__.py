@@ -19,6 +19,7 @@ _WHERE = {
     "experiment.experiment": ("Experiment",),
     "experiment.run": ("Run",),
     "experiment.store": ("runs", "load_run"),
+    "experiment.recorded": ("recorded",),
     "evaluate.scoring": ("answers", "exact_match", "probe_scores", "loss_on", "load_probes"),
     "report.plots": ("curves", "scatter"),
     "report.table": ("table",),

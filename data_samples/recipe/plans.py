@@ -31,7 +31,8 @@ class Claim:
 
     An arm is a label; "best full" is the one of those that begin with "full" whose validation loss
     is lowest on average, "base" the untouched model. right may be a number. right_measure: where
-    it is another one. text: the lesson's sentence about it. beside: other measures of the box.
+    it is another one. within: the margin of "==". text: the lesson's sentence about it.
+    beside: other measures that the box shows.
     """
 
     left: str
@@ -41,6 +42,7 @@ class Claim:
     text: str
     beside: tuple[str, ...] = ()
     right_measure: str | None = None
+    within: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +50,12 @@ class Plan:
     """One recorded experiment.
 
     arms: label → fields of Config that differ from `COMMON`, or {"evaluate": ...} for an arm that
-    is not trained; extra: the same, made last. data: (arm, seed) → arguments of Experiment, and
-    "kind" where that is another class. measure: (run, arm) → more numbers of the end; it gives
-    all numbers of an arm that is not trained, with None for the run. seconds: of a run on one
-    core, for the cost that is printed before it starts.
+    is not trained; search: the same with the first seed only, other learning rates that show that
+    the main arms have theirs; extra: the same with all seeds, made last.
+    data: (arm, seed) → arguments of Experiment, and "kind" where that is another class.
+    measure: (run, arm, seed) → more numbers of the end; it gives all numbers of an arm that is not
+    trained, with None for the run. seconds: of a run on one core, for the cost that is printed
+    before it starts.
     """
 
     lesson: str
@@ -59,10 +63,21 @@ class Plan:
     arms: dict[str, dict]
     claim: Claim
     seconds: float = 65
+    search: dict[str, dict] = dataclasses.field(default_factory=dict)
     extra: dict[str, dict] = dataclasses.field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     data: Callable[[str, int], dict] = lambda arm, seed: tasks()
     measure: Callable[..., dict] | None = None
+
+    @property
+    def all_arms(self) -> dict[str, dict]:
+        return self.arms | self.search | self.extra
+
+    def runs(self, extra: bool = False) -> list[tuple[int, str]]:
+        """(seed, arm) of its runs, in the order in which they are made."""
+        arms = self.arms | self.extra if extra else self.arms
+        return [(seed, arm) for seed in self.seeds
+                for arm in (arms | self.search if seed == self.seeds[0] else arms)]
 
 
 def tasks(**more) -> dict:
@@ -255,12 +270,13 @@ def pairs(arm: str, seed: int) -> dict:
 # ---------------------------------------------------------------------------------------- plans
 
 
+SHORT = {"max_steps": 24, "eval_steps": 12}
 PLANS = {
     "lora_vs_full": Plan(
         lesson="02",
         question="Does LoRA learn as much as full fine-tuning, each at its own learning rate, and "
                  "does it forget less?",
-        arms=full(1e-4, 3e-5, 3e-4) | lora(1e-3, 3e-3, 3e-4),
+        arms=full(1e-4) | lora(1e-3), search=full(3e-5, 3e-4) | lora(3e-4, 3e-3),
         claim=Claim("best LoRA", "<", "best full", "english_loss",
                     "each at its best learning rate, LoRA forgets less than full fine-tuning",
                     ("val_loss", "exact_match", "knowledge"))),
@@ -277,7 +293,8 @@ PLANS = {
         lesson="01",
         question="What decides how much full fine-tuning forgets: learning rate, warm-up, "
                  "clipping, replay?",
-        arms=full(1e-4, 3e-4, 1e-3) | {
+        arms=full(1e-4, 3e-4, 1e-3),
+        extra={
             "full 0.0003, no warm-up": {"learning_rate": 3e-4, "warmup_steps": 0},
             "full 0.0003, no clipping": {"learning_rate": 3e-4, "max_grad_norm": 0}},
         claim=Claim("full 0.0001", "<", "full 0.001", "english_loss",
@@ -287,8 +304,8 @@ PLANS = {
         lesson="07",
         question="How do the loss on the new tasks and on plain English depend on the learning "
                  "rate, for full fine-tuning and for LoRA?",
-        arms=full(1e-5, 3e-5, 1e-4, 3e-4, 1e-3) | lora(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-        extra=full(3e-3) | lora(3e-2),
+        arms=full(1e-5, 3e-5, 1e-4, 3e-4, 1e-3) | lora(3e-4, 1e-3, 3e-3, 1e-2),
+        search=full(3e-3) | lora(1e-4, 3e-2),
         claim=Claim("full 0.001", ">", "full 0.0001", "english_loss",
                     "a learning rate above the best one costs what the model knew",
                     ("val_loss", "knowledge"))),
@@ -313,17 +330,18 @@ PLANS = {
     "rounding": Plan(
         lesson="12", seconds=60,
         question="Does training in pure bf16 lose updates at real learning rates?",
-        arms=full(3e-5, 1e-4) | full(3e-5, 1e-4, name="pure bf16", precision="pure-bf16"),
-        extra=full(1e-5) | full(1e-5, 3e-4, name="pure bf16", precision="pure-bf16"),
+        arms=full(3e-5) | full(3e-5, name="pure bf16", precision="pure-bf16"),
+        extra=full(1e-5, 1e-4) | full(1e-5, 1e-4, name="pure bf16", precision="pure-bf16"),
         claim=Claim("pure bf16 3e-05", ">", "full 3e-05", "val_loss",
                     "pure bf16 stays behind fp32 weights",
                     ("exact_match", "english_loss"))),
     "batch_size": Plan(
         lesson="08", seconds=50,
         question="At equal records, does a larger batch learn as much at its own learning rate?",
-        arms=full(1e-4, 3e-4, name="batch 8")
-        | full(1e-4, 2e-4, 4e-4, name="batch 32", batch_size=32, max_steps=10, eval_steps=5),
-        extra=full(3e-5, name="batch 8"),
+        arms=full(1e-4, name="batch 8")
+        | full(2e-4, name="batch 32", batch_size=32, max_steps=10, eval_steps=5),
+        search=full(3e-5, 3e-4, name="batch 8")
+        | full(1e-4, 4e-4, name="batch 32", batch_size=32, max_steps=10, eval_steps=5),
         claim=Claim("best batch 32", ">", "best batch 8", "val_loss",
                     "fewer steps on the same records learn less",
                     ("exact_match", "english_loss"))),
@@ -338,7 +356,8 @@ PLANS = {
         lesson="04",
         question="Loss on the responses or on all tokens, each at its own learning rate? And what "
                  "if the end of the turn is not trained?",
-        arms=full(1e-4, 3e-4, name="response") | full(1e-4, 3e-4, name="all", loss_on="all"),
+        arms=full(1e-4, name="response") | full(1e-4, name="all", loss_on="all"),
+        search=full(3e-4, name="response") | full(3e-5, 3e-4, name="all", loss_on="all"),
         extra=full(1e-4, name="end not trained"),
         data=masks,
         claim=Claim("best response", ">", "best all", "exact_match",
@@ -348,7 +367,8 @@ PLANS = {
         lesson="18",
         question="What costs more, random or systematic wrong answers?",
         arms={name: {"learning_rate": 1e-4} for name in
-              ("320 systematic", "320 random", "320 clean", "107 clean")},
+              ("320 systematic", "320 random", "320 clean")},
+        extra={"107 clean": {"learning_rate": 1e-4}},
         data=noisy, measure=on_what,
         claim=Claim("320 systematic", "<", "320 random", "exact_match_what",
                     "the same number of errors costs more where they follow a rule",
@@ -356,9 +376,8 @@ PLANS = {
     "mixing": Plan(
         lesson="19", seconds=70,
         question="What does the smallest task of a mixture get under each way of sampling?",
-        arms={name: {"learning_rate": 1e-4} for name in
-              ("proportional", "equal", "temperature 2")},
-        extra={"cap 100": {"learning_rate": 1e-4}},
+        arms={name: {"learning_rate": 1e-4} for name in ("proportional", "equal")},
+        extra={name: {"learning_rate": 1e-4} for name in ("temperature 2", "cap 100")},
         data=mixture, measure=each_task,
         claim=Claim("proportional", "<", "equal", "exact_match, clauses",
                     "in proportion to its size the small task starves",
@@ -366,11 +385,10 @@ PLANS = {
     "preferences": Plan(
         lesson="20", seconds=110,
         question="What do pairs of answers teach, against imitation of the chosen ones?",
-        arms={"DPO 1e-05": {"learning_rate": 1e-5, "max_steps": 24, "eval_steps": 12},
-              "DPO 0.0001": {"learning_rate": 1e-4, "max_steps": 24, "eval_steps": 12},
-              "SFT 0.0001": {"learning_rate": 1e-4, "max_steps": 24, "eval_steps": 12}},
+        arms=full(1e-5, name="DPO", **SHORT) | full(1e-4, name="SFT", **SHORT),
+        search=full(1e-6, 1e-4, name="DPO", **SHORT),
         data=pairs,
-        claim=Claim("SFT 0.0001", ">", "best DPO", "exact_match",
+        claim=Claim("SFT 0.0001", ">", "DPO 1e-05", "exact_match",
                     "where each chosen answer is the right one, imitation beats DPO",
                     ("answer_tokens", "english_loss"))),
     "forgetting": Plan(
@@ -378,10 +396,10 @@ PLANS = {
         question="What keeps the old abilities at an equal target: a low learning rate, replay, "
                  "L2-SP, blended weights or LoRA?",
         arms=full(1e-4, 3e-4) | lora(1e-3)
-        | {f"full 0.0003, replay {share:.0%}": {"learning_rate": 3e-4, "replay": share}
-           for share in (0.25, 0.05)}
-        | {"full 0.0003, L2-SP": {"learning_rate": 3e-4, "l2_sp": 0.03}},
-        extra={"full 0.0003, replay 1%": {"learning_rate": 3e-4, "replay": 0.01}},
+        | {"full 0.0003, replay 25%": {"learning_rate": 3e-4, "replay": 0.25},
+           "full 0.0003, L2-SP": {"learning_rate": 3e-4, "l2_sp": 0.03}},
+        extra={f"full 0.0003, replay {share:.0%}": {"learning_rate": 3e-4, "replay": share}
+               for share in (0.05, 0.01)},
         data=with_replay,
         claim=Claim("full 0.0003, replay 25%", "<", "full 0.0003", "english_loss",
                     "replay of general text keeps it",
@@ -390,7 +408,8 @@ PLANS = {
         lesson="06", seconds=100,
         question="Does reading the domain first help seven labels, more than reading another one?",
         arms={name: {"learning_rate": 1e-4, "batch_size": 7, "max_steps": 16, "eval_steps": 8}
-              for name in ("DAPT", "wrong domain", "none", "TAPT")},
+              for name in ("DAPT", "wrong domain", "none")},
+        extra={"TAPT": {"learning_rate": 1e-4, "batch_size": 7, "max_steps": 16, "eval_steps": 8}},
         data=domain,
         claim=Claim("DAPT", ">", "wrong domain", "exact_match",
                     "to read the domain first helps more than to read another one",
@@ -400,7 +419,8 @@ PLANS = {
         question="IA3, prompt tuning, DoRA and PiSSA against LoRA and full fine-tuning, each at "
                  "its own learning rate",
         arms=full(1e-4) | lora(1e-3)
-        | {f"IA3 {rate:g}": {"method": "ia3", "learning_rate": rate} for rate in (1e-2, 3e-2)}
+        | {"IA3 0.03": {"method": "ia3", "learning_rate": 3e-2}},
+        search={f"IA3 {rate:g}": {"method": "ia3", "learning_rate": rate} for rate in (1e-2, 1e-1)}
         | {f"prompt {rate:g}": {"method": "prompt_tuning", "learning_rate": rate}
            for rate in (3e-2, 1e-1)},
         extra={"DoRA 0.001": {"method": "lora", "learning_rate": 1e-3, "use_dora": True},

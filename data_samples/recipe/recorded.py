@@ -171,7 +171,7 @@ def experiment_of(plan: Plan, arm: str, seed: int):
 
 
 def config_of(plan: Plan, arm: str, seed: int, kind=Config) -> Config:
-    fields = {k: v for k, v in (plan.arms | plan.extra)[arm].items() if k != "evaluate"}
+    fields = {k: v for k, v in plan.all_arms[arm].items() if k != "evaluate"}
     return kind(**COMMON | fields | {"seed": seed})
 
 
@@ -199,7 +199,7 @@ def made_before(key: str) -> dict | None:
 def make_run(name: str, arm: str, seed: int) -> dict:
     """One run as it is stored: taken from another experiment where the same one is there."""
     plan, began = PLANS[name], time.perf_counter()
-    if "evaluate" in (plan.arms | plan.extra)[arm]:
+    if "evaluate" in plan.all_arms[arm]:
         return evaluated(name, arm, seed)
     experiment = experiment_of(plan, arm, seed)
     key = key_of(name, arm, seed, experiment)
@@ -254,8 +254,8 @@ def rounded(value):
 
 def this_machine() -> dict:
     about = machine.describe()
-    return {"processor": about["name"], "device": about["device"], "threads": about["threads"],
-            "system": about["system"].split("-")[0]}
+    return {"system": about["system"].split("-")[0], "processor": about["name"],
+            "device": about["device"], "threads": about["threads"]}
 
 
 def base_scores(name: str) -> dict:
@@ -278,14 +278,12 @@ def read(name: str) -> dict | None:
 def missing(name: str, extra: bool = False) -> list[tuple[int, str]]:
     """(seed, arm) of the runs that are still to be made, in the order in which they are."""
     done = {(run["seed"], run["arm"]) for run in (read(name) or {"runs": []})["runs"]}
-    plan = PLANS[name]
-    arms = plan.arms | plan.extra if extra else plan.arms
-    return [(seed, arm) for seed in plan.seeds for arm in arms if (seed, arm) not in done]
+    return [run for run in PLANS[name].runs(extra) if run not in done]
 
 
 def cost(name: str, extra: bool = False) -> str:
     plan, left = PLANS[name], missing(name, extra)
-    total = len(plan.arms | plan.extra if extra else plan.arms) * len(plan.seeds)
+    total = len(plan.runs(extra))
     return (f"{name} (lesson {plan.lesson}): {total - len(left)} of {total} runs made; the other "
             f"{len(left)} take about {len(left) * plan.seconds / 60:.0f} minutes on one core")
 
@@ -299,6 +297,63 @@ def head(name: str) -> dict:
                      "license": "Apache 2.0 (weights), MIT (this file)",
                      "made_by": f"make recorded ARGS={name}", "machine": this_machine(),
                      "versions": machine.versions()}}
+
+
+CARD = """# Recorded runs of SmolLM2-135M
+
+What a real LLM did in the experiments of the lessons. `ft.recorded(name)` reads them, the box "At
+135M" of a lesson judges them, and `make recorded ARGS=name` makes them: it says first what it
+will cost, adds each run to the file when it ends and continues after an interrupt. Without a name
+it lists what is missing. This page is written by the same program from the files.
+
+- **Model and weights**: {weights}. Rounded weights lie on a coarse grid; what an update does to
+  them may differ a little from the unrounded model, and quantizing them again costs less.
+- **Precision**: weights, gradients and AdamW's moments in fp32, products in bf16 by autocast, as
+  transformers' Trainer does with `bf16=True`; where an arm is called pure bf16, all in bf16.
+  The weights start on the bf16 grid, and autocast rounds them to it: so an update moves
+  the fp32 weight at once, but changes a product only when it has crossed half a step of the grid
+  (relative 0.2 to 0.4 %). With small learning rates the first steps show little for that reason.
+- **Task**: {task}
+- **Template**: the model's own chat template without its default system message.
+- **Measures of the end**: validation loss (48 records), loss on {passages} passages of plain
+  English, {facts} facts to complete, exact match on {answered} validation records, all in
+  `data_samples/abilities` and `data_samples`. Passages and facts are those of every run.
+- **Seeds** draw the order of the records, so also which of them {steps} steps of 8 records see,
+  the initial adapter, and, where the claim is about data, the records themselves.
+- **Learning rates**: from `lr_valley` or a search with the first seed on the validation loss.
+- **License**: {license}.
+- **Machine**: {machine}. **Versions**: {versions}.
+
+{table}
+
+In all {runs} runs, {hours} hours of this machine, which it shared with other work; a run that two
+experiments share is counted in both.
+"""
+
+
+def card() -> str:
+    """The README of the folder, from its files."""
+    rows, runs, seconds, about = [], 0, 0.0, {}
+    for path in sorted(FOLDER.glob("*.json")):
+        stored = json.loads(path.read_text("utf-8"))
+        about = stored["card"]
+        made = sorted({run["made"] for run in stored["runs"]})
+        spent = sum(run["wall_seconds"] for run in stored["runs"])
+        runs, seconds = runs + len(stored["runs"]), seconds + spent
+        rows.append("| " + " | ".join(map(str, (
+            stored["name"], stored["lesson"], len({run["arm"] for run in stored["runs"]}),
+            len({run["seed"] for run in stored["runs"]}), len(stored["runs"]), round(spent / 60),
+            made[-1], stored["question"]))) + " |")
+    head = ["| experiment | lesson | arms | seeds | runs | minutes | last made | question |",
+            "|---|---|---:|---:|---:|---:|---|---|"]
+    return CARD.format(
+        weights=about["weights"], license=about["license"], passages=PASSAGES, facts=FACTS,
+        task="`tasks`, 31 short tasks of instruction form, of which the untouched model answers "
+             "none in the form asked for, where the table says nothing else.",
+        answered=ANSWERED, steps=COMMON["max_steps"], runs=runs, hours=f"{seconds / 3600:.1f}",
+        machine=", ".join(map(str, about["machine"].values())) + " thread(s)",
+        versions=", ".join(f"{k} {v}" for k, v in about["versions"].items()),
+        table="\n".join(head + rows))
 
 
 def make(name: str, until: float | None = None, extra: bool = False) -> None:
@@ -316,6 +371,7 @@ def make(name: str, until: float | None = None, extra: bool = False) -> None:
         stored["runs"].append(run)
         text = json.dumps(stored, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         files.write_whole(FOLDER / f"{name}.json", text + "\n")
+        files.write_whole(FOLDER / "README.md", card())
         ends = ", ".join(f"{k} {v:.3g}" for k, v in run["after"].items() if v is not None)
         print(f"{number} of {len(left)}: {arm}, seed {seed}, {run['wall_seconds']:.0f} s; {ends}",
               flush=True)

@@ -39,7 +39,7 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
                          [measure_label(panel) for panel in panels],
                          axes=None if ax is None else [ax])
     text = series.summary(members[0]) if len(members) == 1 else series.compared(groups, measures)
-    return Picture(figure, text)
+    return Picture(figure, text + series.captions(members))
 
 
 def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
@@ -82,7 +82,7 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
     if len(best) > 1:
         names = "; ".join(point[0] for point in best)
         text += f" On the frontier, beaten in both by no other run: {names}."
-    return Picture(figure, text)
+    return Picture(figure, text + series.captions(members))
 
 
 def _frontier(points, x, y, members) -> list:

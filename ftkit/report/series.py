@@ -92,6 +92,7 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
     runs: a Run, several, or a dict label → Run or several. label: a field of Config or a function
     of a run; by default the fields in which the groups differ. Raises UserError for no runs.
     """
+    runs = getattr(runs, "arms", runs)  # those of a recorded experiment have names
     if isinstance(runs, dict):
         groups = [(clean(name), list(members) if isinstance(members, list | tuple) else [members])
                   for name, members in runs.items()]
@@ -129,6 +130,12 @@ def _label(label, run, settings: dict, differing: list[str]) -> str:
 
 
 # ------------------------------------------------------------------------------ sentences
+
+
+def captions(runs) -> str:
+    """What says of recorded runs that they are, as sentences behind another text."""
+    found = dict.fromkeys(getattr(run, "caption", None) for run in runs)
+    return "".join(f" {caption}." for caption in found if caption)
 
 
 def summary(run, keys=None) -> str:

@@ -14,8 +14,8 @@ from ftkit.report import series
 class Table:
     """Rows of cells that draw themselves; `.rows` are the dicts it was built from."""
 
-    def __init__(self, rows: list[dict]):
-        self.rows = rows
+    def __init__(self, rows: list[dict], caption: str = ""):
+        self.rows, self.caption = rows, clean(caption)
         self._columns = list(dict.fromkeys(key for row in rows for key in row))
         self._lines = [[clean(column) for column in self._columns]]
         self._lines += [[clean(cell(row.get(column))) for column in self._columns]
@@ -31,13 +31,13 @@ class Table:
             "<tr>" + "".join(f"<{tag}{style}>{html.escape(text)}</{tag}>"
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
-        return f"<table>{lines}</table>"
+        named = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return f"<table>{named}{lines}</table>"
 
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self._lines, strict=True)]
-        return "\n".join(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-            for line in self._lines)
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in self._lines]
+        return "\n".join(lines + [self.caption] * bool(self.caption))
 
 
 def table(rows) -> Table:
@@ -48,10 +48,10 @@ def table(rows) -> Table:
     """
     if isinstance(rows, list | tuple) and all(isinstance(row, dict) for row in rows):
         return Table(list(rows))
-    lines = []
-    for name, members in series.grouped(rows):
+    lines, groups = [], series.grouped(rows)
+    for name, members in groups:
         keys = dict.fromkeys(key for run in members for key in run.after)
         lines.append({"run": name, "seeds": len(members)} | {
             key: [to_float(run.after[key]) for run in members if key in run.after]
             for key in keys})
-    return Table(lines)
+    return Table(lines, series.captions([run for _, group in groups for run in group]).strip())

@@ -1,0 +1,134 @@
+"""Recorded runs: what SmolLM2-135M did in the experiments of the lessons.
+
+    runs = ft.recorded("lora_vs_full")     # curves, scatter, table and compare take them
+    runs.arms["LoRA 0.001"]                # the Runs of one arm, one a seed
+    ft.recorded()                          # a table of all that there are
+
+They are made by `make recorded` (`data_samples/recipe/recorded.py`) and stored as JSON in
+`data_samples/recorded`, without their models. `data_samples/recorded/README.md` is their card.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import clean
+from ftkit.experiment.run import Run
+from ftkit.report.table import Table
+
+
+class RecordedRun(Run):
+    """A Run from a recorded experiment: `arm` is its place in it, `answers` a few records with
+    what the tuned model answered, `caption` when and how it was made. Its model was not kept."""
+
+    arm: str = ""
+    caption: str = ""
+    answers: list[dict] = []  # noqa: RUF012  every instance from a file gets its own
+    reliability: list[list[float]] | None = None  # per bin: tokens, mean probability, right
+
+    @property
+    def model(self) -> Any:
+        raise UserError("a recorded run has no model: only its numbers and a few answers were "
+                        "kept (`run.after`, `run.rows`, `run.answers`); train one with "
+                        f"`ft.Experiment(model={self.model_name!r}, ...).run(run.config)`")
+
+    @model.setter
+    def model(self, value):
+        pass  # Run's constructor and `from_dict` set None
+
+
+class Recorded(list):
+    """The runs of one recorded experiment: a list of RecordedRun, drawn with the names of its arms.
+
+    arms: label → runs, one a seed. base: measure → number of the untouched model. claim: the
+    lesson's main difference (`left`, `op`, `right`, `measure`, `text`, `beside`). card: model,
+    weights, license, machine, versions. Also name, lesson, question, dates and caption.
+    """
+
+    def __init__(self, content: dict):
+        self.name, self.lesson = content["name"], content["lesson"]
+        self.question, self.claim = content["question"], content["claim"]
+        self.card, self.base = content["card"], content["base"]["scores"]
+        self.base_answers = content["base"]["answers"]
+        dates = sorted({run["made"] for run in content["runs"]})
+        self.dates = (dates[0], dates[-1]) if dates else ("", "")
+        when = self.dates[0] if len(dates) < 2 else f"{dates[0]} to {dates[-1]}"
+        self.caption = (f"{self.card['model']}, recorded on {when}, made by "
+                        f"`{self.card['made_by']}`, no live run")
+        super().__init__(self._run(saved) for saved in content["runs"])
+        self.arms: dict[str, list[RecordedRun]] = {}
+        for run in self:
+            self.arms.setdefault(run.arm, []).append(run)
+
+    def _run(self, saved: dict) -> RecordedRun:
+        run = RecordedRun.from_dict(saved)
+        run.arm, run.caption, run.answers = saved["arm"], self.caption, saved["answers"]
+        run.reliability = saved.get("reliability")
+        for measure, value in self.base.items():  # measured once, not before each run
+            run.before.setdefault(measure, value)
+        return run
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run.config.seed for run in self})
+
+    @property
+    def seconds(self) -> float:
+        """Of all runs together, evaluations included."""
+        return sum(run.seconds for run in self)
+
+    def values(self, arm: str, measure: str) -> dict[int, float]:
+        """Seed → the measure at the end of an arm's runs."""
+        return {run.config.seed: run.after[measure] for run in self.arms[arm]
+                if run.after.get(measure) is not None}
+
+    def __repr__(self) -> str:
+        return (f"Recorded({self.name}: {len(self.arms)} arms, {len(self.seeds)} seeds; "
+                f"{self.caption})")
+
+    def _repr_html_(self) -> str:
+        from ftkit.report.table import table
+
+        return table(self)._repr_html_()
+
+
+def folder() -> Path:
+    return machine.share("data_samples") / "recorded"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in folder().glob("*.json"))
+
+
+def recorded(name: str | None = None) -> Recorded | Table:
+    """The recorded runs of an experiment; without a name a table of all experiments.
+
+    Raises UserError for a name that was not recorded, and for a damaged file.
+    """
+    if name is None:
+        return Table([_line(read(known)) for known in names()])
+    if name not in names():
+        near = difflib.get_close_matches(str(name), names(), 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names()) or 'none'}"
+        raise UserError(f"no experiment was recorded as {name!r:.60}; {hint}")
+    return read(name)
+
+
+def read(name: str) -> Recorded:
+    path = folder() / f"{name}.json"
+    try:
+        return Recorded(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the file {path} is damaged ({clean(str(error))}); restore it, or make "
+                        f"it again: make recorded ARGS={name}") from None
+
+
+def _line(runs: Recorded) -> dict:
+    return {"name": runs.name, "lesson": runs.lesson, "arms": len(runs.arms),
+            "seeds": len(runs.seeds), "runs": len(runs), "minutes": round(runs.seconds / 60),
+            "recorded": runs.dates[1], "question": runs.question}

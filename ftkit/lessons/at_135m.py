@@ -1,0 +1,180 @@
+"""The box "At 135M": what a recorded run of a real LLM says to the main claim of a lesson.
+
+    from ftkit.lessons.at_135m import at_135m
+    at_135m("lora_vs_full", verdict)     # verdict: what the lesson's `ft.expect` returned
+
+The verdict is computed from the recorded numbers whenever the box is drawn, by the test of
+`ft.expect`; no text states it.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import NamedTuple
+
+from ftkit.base import significance
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import cell, number
+from ftkit.experiment import recorded
+from ftkit.report.table import Table
+
+RULE = ("same: the recorded difference has the direction of the lesson's claim by the test of "
+        "ft.expect (one-sided, 5 %); different: it has the other direction; else not settled")
+HERE = {"holds": "it held", "opposite": "the opposite was seen",
+        "not settled": "it was not settled"}
+# What tells a reader which end of a measure is better, and in which unit it is.
+UNITS = {"val_loss": "validation loss, nats", "english_loss": "loss on plain English, nats",
+         "knowledge": "facts completed right", "exact_match": "exact match",
+         "begins_right": "answers that begin right", "answer_tokens": "tokens of an answer",
+         "val_loss_rise": "rise of the validation loss from its lowest, nats",
+         "exact_match_change": "exact match since the lowest validation loss",
+         "calibration_error": "expected calibration error",
+         "token_accuracy": "answer tokens predicted right",
+         "exact_match_what": "exact match on What-questions"}
+
+
+class Side(NamedTuple):
+    """One side of a claim: its arm, or the number it is compared with, and a value per seed."""
+
+    label: str
+    values: dict[int, float] | float
+
+
+class Judgment(NamedTuple):
+    """state: same, different or not settled; how: the numbers it follows from, as text."""
+
+    state: str
+    left: Side
+    right: Side
+    how: str
+
+
+class Box:
+    """The box as it is drawn: `.state`, `.text` and `.table` of the arms."""
+
+    def __init__(self, state: str, lines: list[str], table: Table | None = None):
+        self.state, self.lines, self.table = state, lines, table
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def __repr__(self) -> str:
+        return self.text if self.table is None else f"{self.table}\n{self.text}"
+
+    def _repr_html_(self) -> str:
+        head, *rest = map(html.escape, self.lines)
+        table = "" if self.table is None else self.table._repr_html_()
+        rest = "".join(f"<div>{line}</div>" for line in rest)
+        # No colors of its own, so that it reads on a light and on a dark page.
+        return ("<div role='group' aria-label='At 135M' style='border:1px solid currentColor;"
+                "border-left-width:6px;border-radius:4px;padding:8px 12px'>"
+                f"<strong>{head}</strong>{table}{rest}</div>")
+
+
+def at_135m(name: str, verdict=None) -> Box:
+    """The recorded experiment `name` beside the lesson's own result.
+
+    verdict: the Verdict of the `ft.expect` that states the lesson's main claim. Where nothing is
+    recorded the box says so. Raises UserError for a damaged file.
+    """
+    if name not in recorded.names():
+        return Box("not recorded", [f"At 135M: not recorded yet (make recorded ARGS={name})"])
+    runs = recorded.read(name)
+    found = judge(runs)
+    if found is None:
+        return Box("not recorded", ["At 135M: the runs of the claim are not all recorded yet "
+                                    f"(make recorded ARGS={name})"], arms_table(runs))
+    lines = [f"At 135M: {found.state}. The claim: {runs.claim['text']}", found.how]
+    state = getattr(verdict, "state", "")
+    if state in HERE:
+        lines.append(f"In this lesson, on the small model: {HERE[state]}.")
+    return Box(found.state, [*lines, f"Rule: {RULE}.", f"{runs.caption}."], arms_table(runs))
+
+
+def judge(runs) -> Judgment | None:
+    """Same, different or not settled, from the recorded numbers; None where a side is missing."""
+    claim = runs.claim
+    measure = claim["measure"]
+    left = side(runs, claim["left"], measure)
+    right = side(runs, claim["right"], claim.get("right_measure") or measure)
+    if left is None or right is None:
+        return None
+    a, b, paired = aligned(left.values, right.values)
+    found = significance.difference(a, b, paired)
+    state = _state(found, claim["op"], claim.get("within"))
+    count = len(a) if isinstance(a, list) else len(b) if isinstance(b, list) else 1
+    how = (f"{UNITS.get(measure, measure)}: {_named(left, a)} against {_named(right, b)} "
+           f"({count} seed{'s' * (count != 1)}{', paired' * paired}; claimed: {claim['op']}"
+           f"{_p(found, claim['op'])})")
+    return Judgment(state, left, right, how)
+
+
+def _state(found, op: str, within: float | None) -> str:
+    if op == "==":
+        if within is None:
+            raise UserError("a recorded claim of equality needs a margin")
+        apart = found.above(within, significance.LEVEL) or found.below(within, significance.LEVEL)
+        return "same" if found.within(within) else "different" if apart else "not settled"
+    seen = found.direction()
+    return "not settled" if not seen else "same" if seen == op else "different"
+
+
+def side(runs, asked, measure: str) -> Side | None:
+    """What a claim names: an arm, "best <arms that begin so>" by their validation loss, the
+    untouched model ("base") or a number."""
+    if isinstance(asked, int | float):
+        return Side("", float(asked))
+    if asked == "base":
+        return Side("untouched model", runs.base[measure]) if measure in runs.base else None
+    label = best(runs, asked[5:]) if asked.startswith("best ") else asked
+    values = runs.values(label, measure) if label in runs.arms else {}
+    return Side(label, values) if values else None
+
+
+def best(runs, start: str) -> str | None:
+    """The arm of those that begin with `start` whose validation loss is lowest, as a mean over the
+    seeds that all of them have."""
+    losses = {label: runs.values(label, "val_loss") for label in runs.arms
+              if label == start or label.startswith(start + " ")}
+    common = set.intersection(*map(set, losses.values())) if losses else set()
+    if not common:
+        return None
+    return min(losses, key=lambda label: sum(losses[label][seed] for seed in common))
+
+
+def aligned(left, right):
+    """Both sides as the test takes them, and whether they are paired by the same seeds, which drew
+    the same records for both."""
+    if isinstance(left, float) or isinstance(right, float):
+        return (*(v if isinstance(v, float) else [v[s] for s in sorted(v)] for v in (left, right)),
+                False)
+    common = sorted(left.keys() & right.keys())
+    if len(common) > 1:
+        return [left[s] for s in common], [right[s] for s in common], True
+    return list(left.values()), list(right.values()), False
+
+
+def _named(one: Side, values) -> str:
+    return " ".join(filter(None, (one.label, cell(values))))
+
+
+def _p(found, op: str) -> str:
+    """The one-sided p of the claimed direction, where there is a test."""
+    if op == "==" or not found.error > 0 or not math.isfinite(found.error):
+        return ""
+    return f", p = {number((found if op == '>' else found.reversed()).p())}"
+
+
+def arms_table(runs) -> Table:
+    """The arms: the measure of the claim and its companions, mean ± sd over the seeds."""
+    claim = runs.claim
+    measures = [claim["measure"], claim.get("right_measure"), *claim["beside"]]
+    measures = [m for m in dict.fromkeys(measures) if m]
+    rows = [{"arm": "untouched model", "seeds": ""}
+            | {UNITS.get(m, m): runs.base.get(m) for m in measures}]
+    rows += [{"arm": label, "seeds": len(members)}
+             | {UNITS.get(m, m): list(runs.values(label, m).values()) for m in measures}
+             for label, members in runs.arms.items()]
+    return Table(rows, f"SmolLM2-135M, recorded experiment {runs.name}: mean ± sd over the seeds")

@@ -306,14 +306,15 @@ What a real LLM did in the experiments of the lessons. `ft.recorded(name)` reads
 will cost, adds each run to the file when it ends and continues after an interrupt. Without a name
 it lists what is missing. This page is written by the same program from the files.
 
-- **Model and weights**: {weights}. Rounded weights lie on a coarse grid; what an update does to
-  them may differ a little from the unrounded model, and quantizing them again costs less.
+- **Model and weights**: {weights}.
+  Quantizing weights that were rounded before may cost less than quantizing the original ones.
 - **Precision**: weights, gradients and AdamW's moments in fp32, products in bf16 by autocast, as
   transformers' Trainer does with `bf16=True`; where an arm is called pure bf16, all in bf16.
-  The weights start on the bf16 grid, and autocast rounds them to it: so an update moves
-  the fp32 weight at once, but changes a product only when it has crossed half a step of the grid
-  (relative 0.2 to 0.4 %). With small learning rates the first steps show little for that reason.
-- **Task**: {task}
+  The weights start on the bf16 grid, and autocast rounds them to it: so an update moves the fp32
+  weight at once, but changes a product only when it has crossed half a step of the grid (0.2 to
+  0.4 % of the weight). With small learning rates the first steps show little for that reason.
+- **Task**: `tasks`, 31 short tasks of instruction form, where the question says nothing else. The
+  untouched model answers 1 of 64 in the form asked for.
 - **Template**: the model's own chat template without its default system message.
 - **Measures of the end**: validation loss (48 records), loss on {passages} passages of plain
   English, {facts} facts to complete, exact match on {answered} validation records, all in
@@ -348,10 +349,9 @@ def card() -> str:
             "|---|---|---:|---:|---:|---:|---|---|"]
     return CARD.format(
         weights=about["weights"], license=about["license"], passages=PASSAGES, facts=FACTS,
-        task="`tasks`, 31 short tasks of instruction form, of which the untouched model answers "
-             "none in the form asked for, where the table says nothing else.",
         answered=ANSWERED, steps=COMMON["max_steps"], runs=runs, hours=f"{seconds / 3600:.1f}",
-        machine=", ".join(map(str, about["machine"].values())) + " thread(s)",
+        machine="{system}, {processor}, {device}, threads: {threads}".format(
+            **about["machine"]),
         versions=", ".join(f"{k} {v}" for k, v in about["versions"].items()),
         table="\n".join(head + rows))
 
@@ -381,8 +381,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make the recorded experiments.")
     parser.add_argument("names", nargs="*", help=f"of: {', '.join(PLANS)}")
     parser.add_argument("--minutes", type=float, help="start no run after this time")
+    parser.add_argument("--card", action="store_true", help="write README.md again, no more")
     parser.add_argument("--extra", action="store_true", help="second arms, too")
     args = parser.parse_args()
+    if args.card:
+        files.write_whole(FOLDER / "README.md", card())
+        return 0
     unknown = sorted(set(args.names) - set(PLANS))
     if unknown:
         parser.error(f"no experiment is called {', '.join(unknown)}; there are {', '.join(PLANS)}")

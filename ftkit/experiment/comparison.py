@@ -73,6 +73,7 @@ class Comparison:
         first = self.pairs[0]
         self.cause, self.effects, self.separating = first.cause, first.effects, first.separating
         self.text = " ".join(pair.text for pair in self.pairs)
+        self.text += series.captions([run for group in groups for run in group])
 
     def repeat(self, seeds=3, lab=None) -> Comparison:
         """The same comparison with more seeds: a number of seeds for each side, or a list of them.

@@ -1,0 +1,117 @@
+"""Recorded runs are found again: the first steps on SmolLM2, their config and the hash of their
+data; and a changed learning rate, data file or mask is not taken for the recorded run."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import sys
+
+import pytest
+from helpers import ROOT
+
+from ftkit.data import encoding
+from ftkit.experiment.experiment import Experiment
+from ftkit.experiment.run import plain
+
+pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
+
+STEPS = 3
+LOSS = {"bf16": 1e-2, "pure-bf16": 1e-2, "fp32": 1e-4}  # nats; bf16 differs between processors
+
+
+def first_of_each() -> list[tuple[str, int]]:
+    """(file, place of a run in it): of each experiment one run that no other file has."""
+    seen, chosen = set(), []
+    for path in sorted((ROOT / "data_samples" / "recorded").glob("*.json")):
+        runs = json.loads(path.read_text("utf-8"))["runs"]
+        for place, run in enumerate(runs):
+            plain_kind = not run["model"] == "tuned" and "beta" not in run["config"]
+            if run["history"] and run["key"] not in seen and plain_kind:
+                chosen.append((path.stem, place))
+                seen.add(run["key"])
+                break
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def maker(smollm2_home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FTKIT_HOME", str(smollm2_home))
+        patch.syspath_prepend(str(ROOT / "data_samples" / "recipe"))
+        yield importlib.import_module("recorded")
+    for name in ("recorded", "plans"):
+        sys.modules.pop(name, None)
+
+
+def stored(name: str, place: int) -> dict:
+    path = ROOT / "data_samples" / "recorded" / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))["runs"][place]
+
+
+def first_steps(experiment, config) -> tuple[object, list[dict]]:
+    import torch
+
+    with torch.random.fork_rng():
+        run, prepared = experiment.begin(config)
+        rows = experiment.training_rows(run, prepared, None)
+        return run, list(itertools.islice(rows, STEPS))
+
+
+def differences(saved: dict, experiment, config) -> list[str]:
+    """What of a recorded run is not found again by this experiment and config."""
+    found = []
+    if plain(experiment.fixed_settings()) != saved["data"]["held_still"]:
+        found.append("data")
+    run, rows = first_steps(experiment, config)
+    if plain(run.config.to_dict()) != saved["config"]:
+        found.append("config")
+    if run.data["sha256"] != saved["data"]["sha256"]:
+        found.append("data file")
+    for row, was in zip(rows, saved["history"], strict=False):
+        if abs(row["loss"] - was["loss"]) > LOSS[saved["config"]["precision"]]:
+            found.append(f"loss of step {was['step']}")
+        if abs(row["grad_norm"] / was["grad_norm"] - 1) > 0.05:
+            found.append(f"gradient norm of step {was['step']}")
+        if abs(row["learning_rate"] / was["learning_rate"] - 1) > 1e-4:
+            found.append(f"learning rate of step {was['step']}")
+    return found
+
+
+@pytest.mark.parametrize("name, place", first_of_each(), ids=lambda given: str(given))
+def test_the_first_steps_of_a_recorded_run_are_found_again(maker, name, place):
+    saved, plan = stored(name, place), maker.PLANS[name]
+    experiment = maker.experiment_of(plan, saved["arm"], saved["seed"])
+    config = maker.config_of(plan, saved["arm"], saved["seed"], experiment.CONFIG)
+    assert maker.key_of(name, saved["arm"], saved["seed"], experiment) == saved["key"]
+    assert differences(saved, experiment, config) == []
+
+
+class WholeRecords(Experiment):
+    """The same with another mask: the question is trained on too."""
+
+    def encode(self, tokenizer, config):
+        prepared = super().encode(tokenizer, config)
+        examples = [e | {"labels": [-100, *e["input_ids"][1:]]} for e in prepared.units.examples]
+        prepared.units = encoding.Units(examples)
+        return prepared
+
+
+@pytest.mark.parametrize("change, told", [
+    ("learning rate", {"config", "learning rate of step 1"}), ("data file", {"data", "data file"}),
+    ("mask", {"loss of step 1"})])
+def test_a_change_is_noticed(maker, change, told):
+    name, place = first_of_each()[0]
+    saved, plan = stored(name, place), maker.PLANS[name]
+    arm, seed = saved["arm"], saved["seed"]
+    experiment, config = maker.experiment_of(plan, arm, seed), maker.config_of(plan, arm, seed)
+    if change == "learning rate":
+        config = config.but(learning_rate=config.learning_rate * 1.1)
+    if change == "data file":
+        records = [dict(record) for record in experiment.train]
+        records[7]["output"] = "another answer"
+        experiment.train = type(experiment)(model="tiny", data=records, val=records).train
+    if change == "mask":
+        experiment.__class__ = WholeRecords
+    assert told <= set(differences(saved, experiment, config))

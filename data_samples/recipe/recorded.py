@@ -178,13 +178,17 @@ def config_of(plan: Plan, arm: str, seed: int, kind=Config) -> Config:
 def key_of(name: str, arm: str, seed: int, experiment) -> str:
     """What two runs have in common that need not be made twice: config, data, measures."""
     plan = PLANS[name]
-    settings = experiment.fixed_settings()
-    config = config_of(plan, arm, seed, experiment.CONFIG).to_dict()
-    if not config["replay"]:
-        settings.pop("replay_from")
+    config = config_of(plan, arm, seed, experiment.CONFIG).differs()
+    settings = kept_fixed(experiment.fixed_settings(), replays="replay" in config)
     content = [type(experiment).__name__, config, settings,
                plan.measure.__name__ if plan.measure else ""]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def kept_fixed(settings: dict, replays: bool) -> dict:
+    """Of `Experiment.fixed_settings` what decides what is trained on and measured."""
+    names = ("model", "data", "validation", "template", "eval_records", "metrics")
+    return {name: settings[name] for name in names + ("replay_from",) * replays}
 
 
 def made_before(key: str) -> dict | None:

@@ -83,17 +83,21 @@ def eos_ids(tokenizer, model=None) -> set[int]:
 
 
 def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
-    """(ids, trained on) of every segment of every record, with the start of a plain text."""
+    """(ids, trained on) of every segment of every record, with the start of a plain text.
+
+    A format string that begins with a special token, such as <|im_start|>, opens the text itself.
+    """
     try:
         made = templates.segments(records, tokenizer, template, to_answer)
     except templates.Refused as error:
         problem = Problem(_line(records, error.index), None, str(error))
         raise DataError(getattr(records, "path", None), [problem]) from None
     lines, begin = [line for line, _ in made], document_start(tokenizer)
+    opening = {*tokenizer.all_special_ids, *begin} - {tokenizer.eos_token_id}
     coded = []
     for (line, bare), ids in zip(made, _segment_ids(lines, tokenizer), strict=True):
         parts = [(part, loss) for part, (_, loss) in zip(ids, line, strict=True) if part]
-        if bare and begin and not (parts and parts[0][0][:1] == begin):
+        if bare and begin and not (parts and parts[0][0][0] in opening):
             parts.insert(0, (begin, False))
         coded.append(parts)
     return coded

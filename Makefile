@@ -91,8 +91,16 @@ fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, 
 breakages: $(READY)-test  ## break one line in each of ten rooms; a test must fail each time
 	$(QUIETLY) $(PY) tests/breakages.py $(ARGS)
 
-recorded: $(READY)-test  ## runs of a real LLM for the lessons: what is missing, its cost (ARGS=lr_valley)
-	OMP_NUM_THREADS=1 FTKIT_HOME=.cache/home $(PY) data_samples/recipe/recorded.py $(ARGS)
+# The words behind `recorded` are names of experiments and not targets.
+ifeq (recorded,$(firstword $(MAKECMDGOALS)))
+NAMES := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(NAMES)
+$(foreach name,$(NAMES),$(eval $(name):;@:))
+endif
+
+recorded: $(READY)-test  ## runs of a real LLM: what is missing, its cost; make recorded lr_valley
+	@test -z "$(NAMES)" || FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2
+	@OMP_NUM_THREADS=1 FTKIT_HOME=.cache/home $(PY) data_samples/recipe/recorded.py $(NAMES) $(ARGS)
 
 site: $(READY)-test  ## the lessons with their outputs as a web site in site/ (ARGS=--no-execute)
 	$(QUIETLY) $(PY) notebooks/make_site.py $(ARGS)

@@ -31,7 +31,7 @@ def content(ends=None, claim=None, name="sample") -> dict:
     return {"name": name, "lesson": "01", "question": "What keeps more?",
             "claim": CLAIM | (claim or {}),
             "card": {"model": "SmolLM2-135M-Instruct", "weights": "rounded", "license": "MIT",
-                     "made_by": f"make recorded ARGS={name}", "machine": {}, "versions": {}},
+                     "made_by": f"make recorded {name}", "machine": {}, "versions": {}},
             "base": {"answers": [], "scores": {"english_loss": 3.25, "exact_match": 0.0}},
             "runs": [run(arm, seed, value, 1e-4 * (1 + place))
                      for place, (arm, values) in enumerate(ends.items())

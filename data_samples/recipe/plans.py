@@ -263,20 +263,23 @@ def each_task(run, arm: str, seed: int) -> dict:
 def pairs(arm: str, seed: int) -> dict:
     from ftkit.experiment.preferences import DPO
 
-    kind = {} if arm.startswith("SFT") else {"kind": DPO}
-    return tasks(data="preferences", **kind)
+    return tasks(data="preferences", kind=DPO)
+
+
+def preference(*rates: float, name: str, **more) -> dict[str, dict]:
+    """Arms of 24 steps, with the loss of a pair as `loss_type` says."""
+    return full(*rates, name=name, max_steps=24, eval_steps=12, **more)
 
 
 # ---------------------------------------------------------------------------------------- plans
 
 
-SHORT = {"max_steps": 24, "eval_steps": 12}
 PLANS = {
     "lora_vs_full": Plan(
         lesson="02",
         question="Does LoRA learn as much as full fine-tuning, each at its own learning rate, and "
                  "does it forget less?",
-        arms=full(1e-4) | lora(1e-3), search=full(3e-5, 3e-4) | lora(3e-4, 3e-3),
+        arms=full(1e-4) | lora(3e-3, 1e-3), search=full(3e-5, 3e-4) | lora(3e-4, 1e-2),
         claim=Claim("best LoRA", "<", "best full", "english_loss",
                     "each at its best learning rate, LoRA forgets less than full fine-tuning",
                     ("val_loss", "exact_match", "knowledge"))),
@@ -348,8 +351,8 @@ PLANS = {
     "qlora": Plan(
         lesson="10", seconds=90,
         question="What does a base in 4 bits cost before and after training an adapter?",
-        arms=lora(1e-3) | {"QLoRA 0.001": {"method": "qlora", "learning_rate": 1e-3}},
-        claim=Claim("QLoRA 0.001", ">", "LoRA 0.001", "val_loss",
+        arms=lora(3e-3) | {"QLoRA 0.003": {"method": "qlora", "learning_rate": 3e-3}},
+        claim=Claim("QLoRA 0.003", ">", "LoRA 0.003", "val_loss",
                     "after training, the 4-bit base leaves QLoRA a little behind LoRA",
                     ("exact_match", "english_loss"))),
     "sft_masks": Plan(
@@ -385,17 +388,22 @@ PLANS = {
     "preferences": Plan(
         lesson="20", seconds=110,
         question="What do pairs of answers teach, against imitation of the chosen ones?",
-        arms=full(1e-5, name="DPO", **SHORT) | full(1e-4, name="SFT", **SHORT),
-        search=full(1e-6, 1e-4, name="DPO", **SHORT),
+        arms=preference(1e-5, name="DPO", loss_type="sigmoid")
+        | preference(1e-4, name="SFT", loss_type="sft"),
+        search=preference(3e-6, 3e-5, 1e-4, name="DPO", loss_type="sigmoid"),
+        extra=preference(1e-5, name="IPO", loss_type="ipo")
+        | preference(1e-5, name="KTO", loss_type="kto")
+        | preference(3e-5, name="ORPO", loss_type="orpo")
+        | preference(1e-5, name="SimPO", loss_type="simpo", beta=2.0),
         data=pairs,
         claim=Claim("SFT 0.0001", ">", "DPO 1e-05", "exact_match",
                     "where each chosen answer is the right one, imitation beats DPO",
-                    ("answer_tokens", "english_loss"))),
+                    ("val_chosen", "val_rejected", "answer_tokens", "english_loss"))),
     "forgetting": Plan(
         lesson="16",
         question="What keeps the old abilities at an equal target: a low learning rate, replay, "
                  "L2-SP, blended weights or LoRA?",
-        arms=full(1e-4, 3e-4) | lora(1e-3)
+        arms=full(1e-4, 3e-4) | lora(3e-3)
         | {"full 0.0003, replay 25%": {"learning_rate": 3e-4, "replay": 0.25},
            "full 0.0003, L2-SP": {"learning_rate": 3e-4, "l2_sp": 0.03}},
         extra={f"full 0.0003, replay {share:.0%}": {"learning_rate": 3e-4, "replay": share}
@@ -418,13 +426,13 @@ PLANS = {
         lesson="03", seconds=60,
         question="IA3, prompt tuning, DoRA and PiSSA against LoRA and full fine-tuning, each at "
                  "its own learning rate",
-        arms=full(1e-4) | lora(1e-3)
+        arms=full(1e-4) | lora(3e-3)
         | {"IA3 0.03": {"method": "ia3", "learning_rate": 3e-2}},
         search={f"IA3 {rate:g}": {"method": "ia3", "learning_rate": rate} for rate in (1e-2, 1e-1)}
         | {f"prompt {rate:g}": {"method": "prompt_tuning", "learning_rate": rate}
            for rate in (3e-2, 1e-1)},
-        extra={"DoRA 0.001": {"method": "lora", "learning_rate": 1e-3, "use_dora": True},
-               "PiSSA 0.0003": {"method": "lora", "learning_rate": 3e-4,
+        extra={"DoRA 0.003": {"method": "lora", "learning_rate": 3e-3, "use_dora": True},
+               "PiSSA 0.001": {"method": "lora", "learning_rate": 1e-3,
                                 "init_lora_weights": "pissa"}},
         claim=Claim("best IA3", ">", "full 0.0001", "val_loss",
                     "at equal steps IA3 learns less than full fine-tuning",

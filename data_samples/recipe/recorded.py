@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from ftkit.base import files, machine
-from ftkit.base.config import Config
+from ftkit.base.config import Config, DPOConfig
 from ftkit.data import encoding, schema
 from ftkit.evaluate import abilities, scoring
 from ftkit.experiment.experiment import Experiment
@@ -170,15 +170,16 @@ def experiment_of(plan: Plan, arm: str, seed: int):
     return kind(**given | {"metrics": given["metrics"] | {"english_loss": english_loss}})
 
 
-def config_of(plan: Plan, arm: str, seed: int, kind=Config) -> Config:
+def config_of(plan: Plan, arm: str, seed: int) -> Config:
     fields = {k: v for k, v in plan.all_arms[arm].items() if k != "evaluate"}
+    kind = DPOConfig if "loss_type" in fields else Config
     return kind(**COMMON | fields | {"seed": seed})
 
 
 def key_of(name: str, arm: str, seed: int, experiment) -> str:
     """What two runs have in common that need not be made twice: config, data, measures."""
     plan = PLANS[name]
-    config = config_of(plan, arm, seed, experiment.CONFIG).differs()
+    config = config_of(plan, arm, seed).differs()
     settings = kept_fixed(experiment.fixed_settings(), replays="replay" in config)
     content = [type(experiment).__name__, config, settings,
                plan.measure.__name__ if plan.measure else ""]
@@ -209,7 +210,7 @@ def make_run(name: str, arm: str, seed: int) -> dict:
     key = key_of(name, arm, seed, experiment)
     if (same := made_before(key)) is not None:
         return same | {"arm": arm}
-    run = experiment.run(config_of(plan, arm, seed, experiment.CONFIG), live=False)
+    run = experiment.run(config_of(plan, arm, seed), live=False)
     ends, shown = scores(run.model, run.tokenizer, experiment)
     run.after |= ends
     more = plan.measure(run, arm, seed) if plan.measure else {}
@@ -299,14 +300,14 @@ def head(name: str) -> dict:
             "claim": dataclasses.asdict(plan.claim),
             "card": {"model": "SmolLM2-135M-Instruct", "weights": WEIGHTS,
                      "license": "Apache 2.0 (weights), MIT (this file)",
-                     "made_by": f"make recorded ARGS={name}", "machine": this_machine(),
+                     "made_by": f"make recorded {name}", "machine": this_machine(),
                      "versions": machine.versions()}}
 
 
 CARD = """# Recorded runs of SmolLM2-135M
 
 What a real LLM did in the experiments of the lessons. `ft.recorded(name)` reads them, the box "At
-135M" of a lesson judges them, and `make recorded ARGS=name` makes them: it says first what it
+135M" of a lesson judges them, and `make recorded name` makes them: it says first what it
 will cost, adds each run to the file when it ends and continues after an interrupt. Without a name
 it lists what is missing. This page is written by the same program from the files.
 

@@ -125,7 +125,7 @@ def read(name: str) -> Recorded:
         return Recorded(json.loads(path.read_text("utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the file {path} is damaged ({clean(str(error))}); restore it, or make "
-                        f"it again: make recorded ARGS={name}") from None
+                        f"it again: make recorded {name}") from None
 
 
 def _line(runs: Recorded) -> dict:

@@ -31,7 +31,9 @@ UNITS = {"val_loss": "validation loss, nats", "english_loss": "loss on plain Eng
          "exact_match_change": "exact match since the lowest validation loss",
          "calibration_error": "expected calibration error",
          "token_accuracy": "answer tokens predicted right",
-         "exact_match_what": "exact match on What-questions"}
+         "exact_match_what": "exact match on What-questions",
+         "val_chosen": "log-probability of the chosen answers, nats",
+         "val_rejected": "log-probability of the rejected answers, nats"}
 
 
 class Side(NamedTuple):
@@ -80,12 +82,12 @@ def at_135m(name: str, verdict=None) -> Box:
     recorded the box says so. Raises UserError for a damaged file.
     """
     if name not in recorded.names():
-        return Box("not recorded", [f"At 135M: not recorded yet (make recorded ARGS={name})"])
+        return Box("not recorded", [f"At 135M: not recorded yet (make recorded {name})"])
     runs = recorded.read(name)
     found = judge(runs)
     if found is None:
         return Box("not recorded", ["At 135M: the runs of the claim are not all recorded yet "
-                                    f"(make recorded ARGS={name})"], arms_table(runs))
+                                    f"(make recorded {name})"], arms_table(runs))
     lines = [f"At 135M: {found.state}. The claim: {runs.claim['text']}", found.how]
     state = getattr(verdict, "state", "")
     if state in HERE:
@@ -104,10 +106,10 @@ def judge(runs) -> Judgment | None:
     a, b, paired = aligned(left.values, right.values)
     found = significance.difference(a, b, paired)
     state = _state(found, claim["op"], claim.get("within"))
-    count = len(a) if isinstance(a, list) else len(b) if isinstance(b, list) else 1
+    counts = sorted({len(values) for values in (a, b) if isinstance(values, list)})
+    seeds = f"{' and '.join(map(str, counts)) or 1} seed{'s' * (counts[-1:] != [1])}"
     how = (f"{UNITS.get(measure, measure)}: {_named(left, a)} against {_named(right, b)} "
-           f"({count} seed{'s' * (count != 1)}{', paired' * paired}; claimed: {claim['op']}"
-           f"{_p(found, claim['op'])})")
+           f"({seeds}{', paired' * paired}; claimed: {claim['op']}{_p(found, claim['op'])})")
     return Judgment(state, left, right, how)
 
 

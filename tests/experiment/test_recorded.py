@@ -44,7 +44,7 @@ def test_recorded_runs_are_drawn_and_compared_like_live_ones(folder):
     runs = ft.recorded("sample")
     assert list(runs.arms) == ["low", "high"] and runs.seeds == [0, 1, 2] and len(runs) == 6
     for picture in (ft.curves(runs), ft.scatter(runs, x="val_loss", y="english_loss")):
-        assert "recorded on 2026-11-26, made by `make recorded ARGS=sample`" in picture.text
+        assert "recorded on 2026-11-26, made by `make recorded sample`" in picture.text
     assert "recorded on 2026-11-26" in repr(ft.table(runs))
     assert "3.31 ± 0.01" in repr(ft.table(runs)) and "low" in repr(ft.table(runs))
     compared = ft.compare(runs.arms["low"], runs.arms["high"])
@@ -68,7 +68,7 @@ def test_without_a_name_all_are_listed_and_a_wrong_name_gets_a_hint(folder):
     with pytest.raises(UserError, match="did you mean sample"):
         ft.recorded("sampel")
     (folder / "sample.json").write_text('{"name": "sample"}', "utf-8")
-    with pytest.raises(UserError, match=r"damaged .* make recorded ARGS=sample"):
+    with pytest.raises(UserError, match=r"damaged .* make recorded sample"):
         ft.recorded("sample")
 
 

@@ -85,7 +85,7 @@ def differences(maker, saved: dict, experiment, config) -> list[str]:
 def test_the_first_steps_of_a_recorded_run_are_found_again(maker, name, place):
     saved, plan = stored(name, place), maker.PLANS[name]
     experiment = maker.experiment_of(plan, saved["arm"], saved["seed"])
-    config = maker.config_of(plan, saved["arm"], saved["seed"], experiment.CONFIG)
+    config = maker.config_of(plan, saved["arm"], saved["seed"])
     assert maker.key_of(name, saved["arm"], saved["seed"], experiment) == saved["key"]
     assert differences(maker, saved, experiment, config) == []
 

@@ -53,9 +53,8 @@ class Plan:
     is not trained; search: the same with the first seed only, other learning rates that show that
     the main arms have theirs; extra: the same with all seeds, made last.
     data: (arm, seed) → arguments of Experiment, and "kind" where that is another class.
-    measure: (run, arm, seed) → more numbers of the end; it gives all numbers of an arm that is not
-    trained, with None for the run. seconds: of a run on one core, for the cost that is printed
-    before it starts.
+    measure: (run, arm, seed) → more numbers of the end. evaluate: (arm, seed) → the numbers of an
+    arm that is not trained. seconds: of a run on one core, for the cost that is printed before.
     """
 
     lesson: str
@@ -68,6 +67,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     data: Callable[[str, int], dict] = lambda arm, seed: tasks()
     measure: Callable[..., dict] | None = None
+    evaluate: Callable[..., dict] | None = None
 
     @property
     def all_arms(self) -> dict[str, dict]:
@@ -103,7 +103,7 @@ def drawn(records, n: int, seed: int) -> list[dict]:
 # --------------------------------------------------------------------- 00: zero-shot and few-shot
 
 
-def shots(run, arm: str, seed: int) -> dict:
+def shots(arm: str, seed: int) -> dict:
     """Exact match of the untouched model, with `arm`'s number of solved examples before the
     question; the examples are drawn by the seed."""
     import recorded
@@ -289,6 +289,7 @@ PLANS = {
         arms={"tuned": {"learning_rate": 1e-4}, "tuned, ten times the rate":
               {"learning_rate": 1e-3}, "zero-shot": {"evaluate": True},
               "few-shot": {"evaluate": True}},
+        evaluate=shots,
         claim=Claim("tuned", ">", "zero-shot", "exact_match",
                     "after tuning more answers are right, to the word",
                     ("begins_right", "english_loss"))),

@@ -229,7 +229,7 @@ def evaluated(name: str, arm: str, seed: int) -> dict:
     """An arm that is not trained, in the form of a run without steps."""
     plan, began = PLANS[name], time.perf_counter()
     base = (read(name) or {}).get("base") or base_scores(name)
-    after = base["scores"] | plan.measure(None, arm, seed)
+    after = base["scores"] | plan.evaluate(arm, seed)
     return rounded({
         "id": f"{name}-{arm}-{seed}", "model": MODEL, "arm": arm, "seed": seed, "key": "",
         "config": config_of(plan, arm, seed).to_dict(), "history": [], "before": {},

@@ -270,8 +270,9 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # <!-- claims: E05 -->
 #
 # Change one label for each record: the last one, under EOS, becomes -100. A real cause is `pad_token =
-# eos_token` together with a collator that masks padding *by id*. Train with and without the bug on five
-# different sets of 240 records, one epoch, constant learning rate 5e-4.
+# eos_token` with a collator that masks padding *by id*, as transformers'
+# [still does](https://github.com/huggingface/transformers/issues/23530). Train with and without the bug on
+# five different sets of 240 records, one epoch, constant learning rate 5e-4.
 
 # %%
 third_guess = ft.predict("Without loss on EOS, the answers *begin* with the reference answer ...",

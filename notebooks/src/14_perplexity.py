@@ -14,293 +14,43 @@
 # halves could be wrong. After this lesson you can
 #
 # - compute perplexity so that two people get the same number;
-# - name the five conditions without which it may not be compared;
-# - say what it is good for after fine-tuning, and where it misleads.
+# - name the conditions under which two perplexities may be compared;
+# - explain why perplexity can rise while accuracy does not fall.
 #
-# *About 25 minutes. Needs [04 instruction tuning](04_instruction_tuning.ipynb). The code needs one
-# minute on two CPU cores.*
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 35 minutes; the code runs in about
+# one minute on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
-# > *"Two documents. Ten tokens at loss 4, nine hundred and ninety at loss 2. What is the perplexity
-# > of this corpus? And a colleague has 31. Who is right?"*
+# > *"Two documents: ten tokens at loss 4, and 990 tokens at loss 2. What is the perplexity of this
+# > corpus? A colleague reports 31. Who is right?"*
 #
-# Perplexity is the exponential of a mean. Everything that goes wrong with it is about *which* mean.
+# Perplexity is the exponential of an average loss. Most mistakes are about *which* average.
 
 # %% [markdown]
-# ## By hand
+# ## The idea in one picture
 # <!-- claims: C59 · E32 -->
 #
-# The model gives a probability to every next token. Minus its logarithm is the loss of that token;
-# the mean over **all** tokens, then exp. A model that guesses among k equally likely tokens has
-# perplexity k. No probability exceeds 1, so perplexity is never below 1.
-
-# %%
-import math
-
-import torch
-
-model, tokenizer = ft.load("tiny")
-texts = [row["text"] for row in ft.records("general", "validation")[:40]]
-ids = torch.tensor([[tokenizer.bos_token_id] + tokenizer(texts[0])["input_ids"]])
-with torch.no_grad():
-    log_p = model(ids).logits[0, :-1].log_softmax(-1)
-losses = [-log_p[t, ids[0, t + 1]].item() for t in range(len(log_p))]
-math.exp(sum(losses) / len(losses))
-
-# %%
-with torch.no_grad():
-    library = math.exp(model(ids, labels=ids).loss.item())
-ft.expect(abs(math.exp(sum(losses) / len(losses)) - library), "<", 1e-3, "by hand as transformers")
-worst = max(range(1, len(losses)), key=losses.__getitem__)  # apart from the first, read blind
-ft.table([{"has read": tokenizer.decode(ids[0, max(1, worst - 8):worst + 1]),
-           "must say": tokenizer.decode(ids[0, worst + 1]), "loss": losses[worst],
-           "perplexity there": math.exp(losses[worst])}])
-
-# %% [markdown]
-# ## The same with ft, and four averages
-# <!-- claims: C59 · E32 -->
+# The loss of a token is minus the natural logarithm of its probability, its negative log-likelihood
+# (NLL), in **nats**. Average over all scored tokens, then take exp. A model that guesses among k equally
+# likely tokens has perplexity k. No probability exceeds 1, so perplexity is never below 1.
 #
-# `perplexity.score` keeps the loss of every token, so that nothing is averaged too early. Before
-# you run the next cell: the interviewer's two documents, averaged perplexity by perplexity?
-
-# %%
-from ftkit.evaluate import perplexity
-
-guess = ft.predict("The mean of the two documents' perplexities?", guess=...)
-two = [perplexity.Score([4.0] * 10, 8, 40), perplexity.Score([2.0] * 990, 760, 4000)]  # words, bytes
-guess.score(perplexity.mean_of_texts(two))
-
-# %%
-scores = perplexity.score(model, tokenizer, texts)
-averages = {"over all tokens (the definition)": perplexity.of,
-            "mean of the texts' perplexities": perplexity.mean_of_texts,
-            "exp of the mean of the texts' losses": perplexity.of_mean_losses,
-            "per word, not per token": perplexity.per_word}
-ft.table([{"average": name, "two documents": f(two), "40 texts of ours": f(scores)}
-          for name, f in averages.items()])
+# ![Seven tokens of the sentence "The capital of France is Paris." with the probability of each. Bars show the losses; the words "capital" and "France" have by far the highest. A dashed line marks the mean of 1.95 nats, whose exponential, the perplexity, is 7.0.](figures/14_perplexity.svg)
 
 # %% [markdown]
-# Same losses, four numbers. The second is what the `perplexity` metric of Hugging Face's `evaluate`
-# reports: the colleague is using it. Ten hard tokens decide it, because exp blows up the worst
-# text. State the average, or your number means nothing.
-
-# %%
-ft.expect(perplexity.mean_of_texts(scores), ">", perplexity.of(scores),
-          "averaging perplexities gives a larger number than the definition")
-
-# %% [markdown]
-# ## Padding
-# <!-- claims: C59 · E32 -->
+# ## Your turn: perplexity of a corpus
 #
-# Texts of unequal length are padded to a batch. Padding must not count, on whichever side it is,
-# and the batch size must not matter. Here is the right way and the usual bug beside it.
-
-# %%
-from ftkit.data.encoding import collate
-
-examples = [ft.encode({"text": text}, tokenizer) for text in texts[:16]]
-
-
-def batched(size, side, count_padding=False):
-    total = n = 0
-    for at in range(0, len(examples), size):
-        batch = collate(examples[at:at + size], tokenizer.pad_token_id, side)
-        places = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        labels = batch["input_ids"] if count_padding else batch["labels"]
-        with torch.no_grad():
-            loss = model(batch["input_ids"], attention_mask=batch["attention_mask"],
-                         position_ids=places, labels=labels).loss.item()
-        kept = int((labels[:, 1:] != -100).sum())
-        total, n = total + loss * kept, n + kept
-    return math.exp(total / n)
-
-
-# %%
-ways = [(size, side) for size in (1, 4, 16) for side in ("right", "left")]
-rows = [{"batch size": size, "padding": side, "padding masked": batched(size, side),
-         "padding counted": batched(size, side, True)} for size, side in ways]
-right = [row["padding masked"] for row in rows]
-assert max(right) - min(right) < 1e-3
-ft.table(rows)
-
-# %% [markdown]
-# Masked: one number six times. Counted: a number that depends on the batch size, and comes out
-# worse here, elsewhere better, as the model happens to like padding. **A perplexity that changes with the
-# batch size is a bug**, and that is the cheapest test there is.
-
-# %% [markdown]
-# ## Window and stride
-# <!-- claims: C59 C60 · E32 -->
+# Write `corpus_perplexity`. `nll` is a list with one list of losses (nats) for each text. `mask` has the
+# same shape; only positions whose mask is 1 count. Return one number for the whole corpus.
 #
-# A text longer than the model's window must be cut. Cut into blocks, every block starts blind. A
-# window that moves by a smaller **stride** gives each token more to look back on, and costs more.
-# Does it matter? Same text, same model, a window of 64 (stride 63 is blocks: the first token of a
-# window has nothing before it and is not scored).
-
-# %%
-guess = ft.predict("A stride of 8 instead of 63: perplexity ...?", "falls", "stays", "rises",
-                   guess=...)
-long = "\n".join(texts)[:6000]
-strides = [63, 48, 32, 16, 8]
-ppl = {s: perplexity.of(perplexity.score(model, tokenizer, [long], 64, s)) for s in strides}
-guess.score("falls" if ppl[8] < ppl[63] else "rises")
-
-# %%
-ft.table([{"window": 64, "stride": s, "tokens before each, at least": 64 - s, "perplexity": p,
-           "forward passes": f"{63 / s:.1f}x"} for s, p in ppl.items()])
-
-# %%
-ft.expect(ppl[8], "<", ppl[63], "the same model looks better when it may look back further")
-
-# %% [markdown]
-# Nothing about the model changed. A paper that reports stride 8 beats one with blocks, with the
-# same weights. The first tokens of context win most; from 16 to 8 nothing is left to win. The
-# [transformers guide](https://huggingface.co/docs/transformers/perplexity) shows the same on GPT-2.
-
-# %% [markdown]
-# ## Another tokenizer
-# <!-- claims: C60 · E32 -->
-#
-# Perplexity is per *token*, and tokens are whatever the tokenizer makes. Spell the same text letter
-# by letter and let the same model read that: many more tokens.
-
-
-# %%
-class Letters:
-    """The same vocabulary, used one character at a time."""
-    bos_token_id, eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-
-    def __call__(self, text, **options):
-        return {"input_ids": [i for c in text for i in
-                              tokenizer(c, add_special_tokens=False)["input_ids"]]}
-
-
-spelled = perplexity.score(model, Letters(), texts[:10])
-whole = scores[:10]
-
-# %%
-ft.table([{"read as": name, "tokens": sum(len(s.nll) for s in some),
-           "loss per token": math.log(perplexity.of(some)), "perplexity": perplexity.of(some),
-           "bits per byte": perplexity.bits_per_byte(some)}
-          for name, some in (("words and pieces", whole), ("letters", spelled))])
-
-# %% [markdown]
-# This model never saw spelled text, so it is bad at it. How much worse? Divide in the last column,
-# then in the one of the loss: the loss per token hides most of the damage, since it is spread over
-# more tokens. Between models with different tokenizers only numbers per word, per character or
-# **bits per byte** may be compared: the text is the same, the tokens are not.
-
-# %%
-loss = math.log(perplexity.of(spelled)) / math.log(perplexity.of(whole))
-bits = perplexity.bits_per_byte(spelled) / perplexity.bits_per_byte(whole)
-f"letters: loss per token times {loss:.1f}, bits per byte times {bits:.1f}"
-
-# %% [markdown]
-# ## Now on a real model
-#
-# SmolLM2-135M has 49,152 tokens in its vocabulary, ours 3,072. It predicts ordinary English better,
-# of course. By what factor, in each column?
-
-# %%
-
-REAL = download.has("smollm2")
-english = [r["output"] for r in ft.records("handwritten") if len(r["output"]) > 80][:12]
-named = {"tiny": (model, tokenizer)} | ({"smollm2": ft.load("smollm2")} if REAL else {})
-read = {name: perplexity.score(*pair, english) for name, pair in named.items()}
-ft.table([{"model": name, "tokens": sum(len(s.nll) for s in some),
-           "perplexity per token": perplexity.of(some),
-           "bits per byte": perplexity.bits_per_byte(some)} for name, some in read.items()])
-
-# %% [markdown]
-# ## What it misses
-# <!-- claims: C61 · E33 -->
-#
-# Perplexity asks how likely the reference is. Users ask whether the answer is right. Tune on few
-# records for a short and for a long time, and measure both on held-out records.
-
-# %%
-SEEDS = (0, 1, 2)
-guess = ft.predict("After 24 passes instead of 4, validation perplexity ...?", "falls", "stays",
-                   "rises", guess=...)
-lab = ft.Experiment(data=ft.records("tasks")[:150], val=ft.records("tasks", "validation"),
-                    probes=(), eval_records=160)
-base = ft.Config(learning_rate=1e-3, eval_steps=999)
-short, long_ = (lab.sweep(base, epochs=[n], seed=SEEDS) for n in (4, 24))
-
-# %%
-held_out = ft.records("tasks", "validation")[:160]
-ppl = [[math.exp(run.after["val_loss"]) for run in runs] for runs in (short, long_)]
-right = [[ft.exact_match(run.model, run.tokenizer, held_out) for run in runs]
-         for runs in (short, long_)]
-guess.score("rises" if sum(ppl[1]) > sum(ppl[0]) else "falls")
-
-# %%
-ft.table([{"passes": n, "validation perplexity": p, "exact match": r}
-          for n, p, r in zip((4, 24), ppl, right)])
-
-# %% [markdown]
-# Read both columns: perplexity got clearly worse, exact match hardly moved. Why? Look only at the
-# tokens where the model's first choice is not the reference. How sure is it of that choice, and what
-# does the reference cost?
-
-
-# %%
-def where_wrong(run):
-    batch = collate([ft.encode(r, tokenizer) for r in held_out], tokenizer.pad_token_id)
-    labels = batch.pop("labels")[:, 1:]
-    with torch.no_grad():
-        p = run.model(**batch).logits[:, :-1][labels != -100].float().softmax(-1)
-    labels = labels[labels != -100]
-    sure, choice = p.max(-1)
-    wrong = choice != labels
-    reference = p.gather(1, labels[:, None])[:, 0]
-    return (wrong.float().mean().item(), sure[wrong].mean().item(),
-            -reference[wrong].log().mean().item())
-
-
-# %%
-wrong = [list(zip(*map(where_wrong, runs))) for runs in (short, long_)]
-ft.table([{"passes": n, "tokens wrong": list(share), "probability of that choice": list(sure),
-           "loss of the reference": list(cost)} for n, (share, sure, cost) in zip((4, 24), wrong)])
-
-# %%
-ft.expect(wrong[1][1], ">", wrong[0][1], "longer training: surer where it is wrong")
-
-# %% [markdown]
-# Hardly more tokens are wrong, but the model has become *sure* of its wrong choices, and perplexity
-# pays for that, while the first choice is nearly as good as before. Choose a checkpoint by what your
-# users will see.
-
-# %% [markdown]
-# ## Break it
-#
-# A report says: perplexity 0.44. Which mistake can go *below* 1? Guess, then look.
-
-# %%
-mistakes = {"divided by all tokens of the padded batch": sum(losses) / (4 * len(losses)),
-            "probabilities averaged, then inverted": math.log(
-                len(losses) / sum(math.exp(-loss) for loss in losses)),
-            "loss in bits, exp in nats": sum(losses) / len(losses) / math.log(2),
-            "sign lost": -sum(losses) / len(losses)}
-ft.table([{"mistake": name, "perplexity": math.exp(v)} for name, v in mistakes.items()])
-
-# %% [markdown]
-# Only a lost sign goes below 1. The others give a number that looks fine. The definition with its
-# conditions is the only protection: text, tokenizer, context rule, scored tokens, average.
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** Perplexity of several texts: `nll` and `mask` are lists of lists; only places whose mask is
-# 1 count.
+# Stuck? Run `ft.hint("corpus_perplexity")` in a new cell, up to three times; then
+# `ft.solution("corpus_perplexity")`. The lesson continues without your code.
 
 
 # %% tags=["raises-exception"]
@@ -310,9 +60,170 @@ def corpus_perplexity(nll, mask):
 
 ft.check("corpus_perplexity", corpus_perplexity)
 
+# %% [markdown]
+# ## Four averages of the same losses
+# <!-- claims: C59 · E32 -->
+#
+# `perplexity.score` returns the loss of every token of every text, so that nothing is averaged too early.
+# Each text starts with the BOS token, so its first token is scored as well. First compare one text with
+# transformers.
+
+# %%
+import math
+
+import torch
+
+from ftkit.evaluate import perplexity
+
+# %%
+model, tokenizer = ft.load("tiny")
+texts = [row["text"] for row in ft.records("general", "validation")[:40]]
+scores = perplexity.score(model, tokenizer, texts)
+ids = torch.tensor([[tokenizer.bos_token_id] + tokenizer(texts[0])["input_ids"]])
+with torch.no_grad():
+    library = math.exp(model(ids, labels=ids).loss.item())
+ft.expect(perplexity.of(scores[:1]), "==", library, "one text: ftkit = transformers", within=1e-3)
+
+# %%
+first_guess = ft.predict(
+    "40 texts: the mean of their perplexities, compared with the perplexity over all tokens, is ...",
+    "lower", "the same", "higher")
+first_guess
+
+# %%
+question = [perplexity.Score([4.0] * 10, words=8, bytes=40),
+            perplexity.Score([2.0] * 990, words=760, bytes=4000)]
+averages = {"over all tokens (the definition)": perplexity.of,
+            "mean of the texts' perplexities": perplexity.mean_of_texts,
+            "exp of the mean of the texts' losses": perplexity.of_mean_losses}
+ft.table([{"average": name, "the two documents": average(question), "40 texts": average(scores)}
+          for name, average in averages.items()])
+
+# %%
+from ftkit.lessons.claims import direction
+
+first_guess.score({"<": "lower", "": "the same", ">": "higher"}[
+    direction(perplexity.mean_of_texts(scores), perplexity.of(scores))])
 
 # %% [markdown]
-# **2.** Bits per byte from the mean loss per token in nats, and the bytes per token.
+# The losses are the same, and the averages differ. The colleague's 31 is the second line: the
+# `mean_perplexity` of Hugging Face's `evaluate` library. There a text of 10 tokens counts as much as one of
+# 990, and exp amplifies the hardest texts. Report the definition, exp(2.02) = 7.54.
+
+# %% [markdown]
+# ## Padding must not count
+# <!-- claims: C59 · E32 -->
+#
+# In a batch, short texts are padded. If the padding is scored too, the result depends on the batch size.
+# Score 16 texts in three batch sizes, with padding masked and with padding counted.
+
+# %%
+from ftkit.data.encoding import collate
+
+examples = [ft.encode({"text": text}, tokenizer) for text in texts[:16]]
+rows = []
+for size in (1, 4, 16):
+    row = {"batch size": size}
+    for name in ("masked", "counted"):
+        total = count = 0
+        for start in range(0, 16, size):
+            batch = collate(examples[start:start + size], tokenizer.pad_token_id)
+            labels = batch["labels"] if name == "masked" else batch["input_ids"]
+            kept = (labels[:, 1:] != -100).sum().item()
+            with torch.no_grad():
+                total += model(batch["input_ids"], labels=labels).loss.item() * kept
+            count += kept
+        row[f"padding {name}"] = math.exp(total / count)
+    rows.append(row)
+ft.table(rows)
+
+# %% [markdown]
+# Masked: one number three times. Counted: a number that changes. **A perplexity that depends on the
+# batch size is a bug.** This is the cheapest test of an evaluation script.
+
+# %% [markdown]
+# ## Window and stride
+# <!-- claims: C59 C60 · E32 -->
+#
+# A text longer than the model's context must be cut into **windows**. The **stride** says how far the
+# window moves. With a large stride the first tokens of each window are predicted from almost nothing. A
+# smaller stride gives every token more context, and costs more forward passes.
+#
+# ![Two schemes for scoring a text of 20 tokens with windows of 8. With stride 7 three windows are needed and share one or a few tokens. With stride 4 four windows are needed; each later window starts with four gray tokens that are context only, then four blue tokens that are scored.](figures/14_stride.svg)
+
+# %% [markdown]
+# ## Your turn: the windows
+#
+# Write `windows(length, window, stride)`. Return a list of `(start, end, first)` with `end` exclusive. Each
+# window scores the tokens from `first` to `end - 1`. The first window starts at 0, ends at
+# `min(window, length)` and scores from index 1, since nothing precedes index 0. Each next one ends `stride`
+# later, at most at `length`, starts `window` tokens before its end, and scores what no earlier window
+# scored.
+
+
+# %% tags=["raises-exception"]
+def windows(length, window, stride):
+    ...
+
+
+ft.check("windows", windows)
+
+# %% [markdown]
+# Join the 40 texts into one, with the EOS and BOS tokens between them as in pretraining, and read it
+# through windows of 64 tokens.
+
+# %%
+second_guess = ft.predict("A stride of 8 instead of 63: the perplexity is ...",
+                          "lower", "the same", "higher")
+second_guess
+
+# %%
+joined = (tokenizer.eos_token + tokenizer.bos_token).join(texts)
+by_stride = {}
+for stride in (63, 48, 32, 16, 8):
+    by_stride[stride] = perplexity.of(perplexity.score(model, tokenizer, [joined], 64, stride))
+ft.table([{"stride": stride, "context of a token, at least": 64 - stride, "perplexity": value,
+           "forward passes, relative": 63 / stride} for stride, value in by_stride.items()])
+
+# %%
+second_guess.score({"<": "lower", "": "the same", ">": "higher"}[
+    direction(by_stride[8], by_stride[63])])
+
+# %%
+from ftkit.lessons.run_pictures import line_plot
+
+line_plot({"tiny, window 64": sorted(by_stride.items())}, "stride", "perplexity")
+
+# %% [markdown]
+# The weights did not change. With stride 63 most texts are cut and their rest is read without its
+# beginning. With enough context the value comes close to that of the separate texts, 2.51. From 16 to 8 almost
+# nothing is gained. So state window and stride with every perplexity. The
+# [transformers guide](https://huggingface.co/docs/transformers/perplexity) shows the same effect on GPT-2.
+
+# %% [markdown]
+# ## Another tokenizer
+# <!-- claims: C60 · E32 -->
+#
+# Perplexity is an average **per token**, and the tokenizer decides what a token is. The total loss of a
+# text does not depend on how you count its parts. Divide the same total by tokens, words or bytes:
+
+# %%
+total = sum(score.total for score in scores)
+units = {"token": sum(len(score.nll) for score in scores),
+         "word": sum(score.words for score in scores),
+         "byte": sum(score.bytes for score in scores)}
+ft.table([{"per": unit, "number": count, "loss": total / count, "perplexity": math.exp(total / count)}
+          for unit, count in units.items()])
+
+# %% [markdown]
+# One model, one text, three perplexities. A model with longer tokens has fewer of them, so each costs more.
+# Between tokenizers compare **bits per byte**: the total loss in bits, divided by the bytes of the text
+# (UTF-8).
+#
+# ## Your turn: bits per byte
+#
+# Write `bits_per_byte` from the mean loss per token in nats and the mean number of bytes per token. One bit
+# is ln 2 nats.
 
 
 # %% tags=["raises-exception"]
@@ -323,48 +234,244 @@ def bits_per_byte(loss, bytes_per_token):
 ft.check("bits_per_byte", bits_per_byte)
 
 # %% [markdown]
-# **3.** May these two numbers be compared? Say `"yes"`, or what differs: `"tokenizer"`,
-# `"context"`, `"average"` or `"text"`.
+# Two models report 2.00 nats at 4.2 bytes a token and 1.52 nats at 3.2 bytes a token. Their perplexities
+# are 7.4 and 4.6. Their bits per byte are equal, 0.69: the same quality on this text.
 
-# %% tags=["raises-exception"]
-verdicts = {
-    "8.1 in blocks of 1,024, and 7.6 with stride 512, same model family": "...",
-    "8.1 of Llama 3 (128k tokens), and 7.6 of Llama 2 (32k), same text and stride": "...",
-    "8.1 before DAPT and 5.2 after, same text, stride and script": "...",
-    "8.1 of evaluate's metric, and 7.6 as exp of Trainer's loss over all tokens": "...",
-}
-ft.check("comparable", verdicts)
+# %% [markdown]
+# ## What perplexity misses
+# <!-- claims: C61 · E33 -->
+#
+# Perplexity asks how likely the reference answer is. A user asks whether the model's answer is right. Tune
+# on 96 records for 4 epochs and for 16, five seeds each. Measure everything on **the same** 160 held-out
+# records.
+
+# %%
+third_guess = ft.predict("After 16 epochs instead of 4, the share of tokens predicted right is ...",
+                         "lower", "no difference seen", "higher")
+third_guess
+
+# %%
+held_out = ft.records("tasks", "validation")[:160]
+lab = ft.Experiment(data=ft.records("tasks")[:96], val=held_out, eval_records=160, probes=())
+runs = {}
+for epochs in (4, 16):
+    runs[epochs] = lab.sweep(ft.Config(learning_rate=1e-3, eval_steps=1000), epochs=[epochs],
+                             seed=range(5))
+
+
+# %%
+def predict_tokens(model):
+    """Confidence, rightness (1 or 0) and loss of each token of the held-out answers."""
+    batch = collate([ft.encode(r, tokenizer) for r in held_out], tokenizer.pad_token_id)
+    labels = batch.pop("labels")[:, 1:]
+    scored = labels != -100
+    with torch.no_grad():
+        probabilities = model(**batch).logits[:, :-1][scored].float().softmax(-1)
+    confidence, choice = probabilities.max(-1)
+    reference = probabilities.gather(1, labels[scored][:, None])[:, 0]
+    return confidence, (choice == labels[scored]).float(), -reference.log()
+
+
+# %%
+names = ("loss", "tokens right", "confidence", "exact match", "loss of a wrong token")
+seen = {epochs: {name: [] for name in names} for epochs in runs}
+tokens = {epochs: [predict_tokens(run.model) for run in runs[epochs]] for epochs in runs}
+for epochs in runs:
+    for run, (confidence, right, loss) in zip(runs[epochs], tokens[epochs]):
+        exact = ft.exact_match(run.model, tokenizer, held_out)
+        values = (loss.mean(), right.mean(), confidence.mean(), exact, loss[right == 0].mean())
+        for name, value in zip(names, values):
+            seen[epochs][name].append(float(value))
+ft.table([{"epochs": epochs, "perplexity": [math.exp(loss) for loss in seen[epochs]["loss"]]}
+          | seen[epochs] for epochs in runs])
+
+# %%
+verdict = ft.expect(seen[16]["loss"], ">", seen[4]["loss"], "16 epochs: higher loss", paired=True)
+ft.expect(seen[16]["confidence"], ">", seen[4]["confidence"], "16 epochs: more confident", paired=True)
+third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(seen[16]["tokens right"], seen[4]["tokens right"], paired=True)])
+
+# %% [markdown]
+# Perplexity got clearly worse, and the share of right tokens shows no difference. Where does the extra loss
+# come from? The last column points at it: each wrong token costs more. Split the rise of the mean loss
+# into two parts: *more* wrong tokens, and *costlier* wrong tokens.
+
+# %%
+def part_of_wrong_tokens(epochs):
+    """(share of wrong tokens, mean loss of one), over all seeds."""
+    right = torch.cat([right for _, right, _ in tokens[epochs]])
+    loss = torch.cat([loss for _, _, loss in tokens[epochs]])
+    return (1 - right.mean()).item(), loss[right == 0].mean().item()
+
+
+share_4, cost_4 = part_of_wrong_tokens(4)
+share_16, cost_16 = part_of_wrong_tokens(16)
+rise = sum(seen[16]["loss"]) / 5 - sum(seen[4]["loss"]) / 5
+ft.table([{"part of the rise": "more wrong tokens", "nats": (share_16 - share_4) * cost_4},
+          {"part of the rise": "costlier wrong tokens", "nats": share_16 * (cost_16 - cost_4)},
+          {"part of the rise": "in all, right tokens included", "nats": rise}])
+
+# %% [markdown]
+# Nearly all of it comes from costlier wrong tokens. The model became more confident without becoming more
+# accurate. A model is **calibrated** if it is right in 80 % of the cases in which it is 80 % confident. A
+# **reliability diagram** shows this: tokens are sorted into groups by confidence.
+
+# %%
+curves = {"perfectly calibrated": [(0.2, 0.2), (1.0, 1.0)]}
+for epochs in runs:
+    confidence = torch.cat([confidence for confidence, _, _ in tokens[epochs]])
+    right = torch.cat([right for _, right, _ in tokens[epochs]])
+    points = []
+    for low in (0.2, 0.4, 0.6, 0.8):
+        group = (confidence > low) & (confidence <= low + 0.2)
+        points.append((confidence[group].mean().item(), right[group].mean().item()))
+    curves[f"{epochs} epochs"] = points
+line_plot(curves, "confidence of a token", "share of right tokens")
+
+# %% [markdown]
+# After 4 epochs the points are on the diagonal. After 16 epochs they are below it: where this model is 70 %
+# confident, it is right in about 60 % of the cases. This is a result of the 2M model. The effect is well known: [Guo et al. 2017](https://arxiv.org/abs/1706.04599)
+# saw networks overfit the loss without overfitting accuracy. Choose a checkpoint by what your users will
+# see, and use perplexity next to it.
+
+# %% [markdown]
+# ## Break it
+#
+# A report says "perplexity 0.44". Which of these four mistakes produces a value below 1?
+
+# %%
+losses = scores[0].nll
+mean = sum(losses) / len(losses)
+mistakes = {"divided by all positions of a padded batch": mean / 4,
+            "loss in bits, exp as for nats": mean / math.log(2),
+            "mean over probabilities, not over losses":
+                -math.log(sum(math.exp(-loss) for loss in losses) / len(losses)),
+            "minus sign missing": -mean}
+ft.table([{"mistake": name, "perplexity": math.exp(value)} for name, value in mistakes.items()])
+
+# %% [markdown]
+# Only the missing sign. The other three give values that look fine. So an impossible value is a lucky case;
+# otherwise only a stated definition protects you: text, tokenizer, window and stride, scored tokens, average.
+
+# %% [markdown]
+# ## At 135M
+#
+# No box At 135M: the same experiment on SmolLM2-135M is not recorded yet.
+#
+# For larger models: GPT-4 was well calibrated after pretraining and less so after post-training
+# ([OpenAI 2023](https://arxiv.org/abs/2303.08774), figure 8).
+# [A proof of 2026](https://arxiv.org/abs/2601.22950) shows why selection by perplexity can prefer the less
+# accurate model: it rewards confidence and accuracy together.
+
+# %% [markdown]
+# ## What if?
+#
+# Change the average of the corpus: how many hard tokens does it take to double the perplexity of the
+# second document?
+
+# %%
+hard_tokens = 50
+mixed = [perplexity.Score([10.0] * hard_tokens, words=40, bytes=200), question[1]]
+perplexity.of(mixed) / perplexity.of(question[1:])
+
+# %% [markdown]
+# 94 tokens at loss 10 next to 990 at loss 2 double it. The extra loss of 8 nats for each, spread over 1,084
+# tokens, is ln 2.
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# The sliding window with transformers alone. `n` counts the labels that the model really scored, so that the
+# means of the windows are weighted correctly.
+#
+# ```python
+# import math
+#
+# import torch
+# from transformers import AutoModelForCausalLM, AutoTokenizer
+#
+# model_id = "HuggingFaceTB/SmolLM2-135M"
+# tokenizer = AutoTokenizer.from_pretrained(model_id)
+# model = AutoModelForCausalLM.from_pretrained(model_id).eval()
+# text = "Replace this by your held-out text. " * 100
+# window, stride = 512, 256
+# ids = tokenizer(text, return_tensors="pt").input_ids
+# total, scored, done = 0.0, 0, 0
+# for start in range(0, ids.shape[1], stride):
+#     end = min(start + window, ids.shape[1])
+#     labels = ids[:, start:end].clone()
+#     labels[:, : done - start] = -100  # scored by an earlier window
+#     n = int((labels[:, 1:] != -100).sum())
+#     with torch.no_grad():
+#         loss = model(ids[:, start:end], labels=labels).loss.item()
+#     total, scored, done = total + loss * n, scored + n, end
+#     if end == ids.shape[1]:
+#         break
+# print(f"perplexity {math.exp(total / scored):.2f}")
+# print(f"bits per byte {total / math.log(2) / len(text.encode()):.3f}")
+# ```
+
+# %% [markdown]
+# **Usual values and names.** Window: the context length you will deploy, often 2,048 to 8,192. Stride: half
+# the window is a common compromise. The LM Evaluation Harness reports `word_perplexity`,
+# `byte_perplexity` and `bits_per_byte` for tasks of type `loglikelihood_rolling`, such as `wikitext`, each
+# with a fixed denominator that no tokenizer changes.
+#
+# **Pitfalls.**
+# - `evaluate`'s `mean_perplexity` averages perplexities of texts, as the colleague did.
+# - Perplexity of chat data depends on the template: its tokens are easy and lower the value. Score
+#   responses only, or state it.
+
+# %% [markdown]
+# - `eval_loss` of a Trainer may be a mean of batch means. Recompute it once by tokens.
+# - BOS or not, bf16 or fp32, packing: each changes the value. Compare with one script.
+#
+# **Where it is used.** Quantization is checked by perplexity before and after. Pretraining data are
+# filtered by it ([CCNet](https://arxiv.org/abs/1911.00359)). Unusually low loss on a test set hints at
+# contamination ([Min-K% Prob](https://arxiv.org/abs/2310.16789)); such tests are weak evidence. Confidence is
+# repaired after training by a **temperature**, one number fitted on validation data that divides the logits.
 
 # %% [markdown]
 # ## Interview
 #
 # **Two documents: 10 tokens at loss 4, 990 at loss 2. Corpus perplexity?**
 # <details><summary>Answer</summary>
-# exp((40 + 1980) / 1000) = 7.54. Averaging the two perplexities gives 31.0, averaging their losses
-# 20.1: other quantities. Every token counts once. (Computed above.)
+# exp((10 · 4 + 990 · 2) / 1000) = exp(2.02) = 7.54: every token counts once. The mean of the two
+# perplexities is 31.0, and exp of the mean of the two losses is 20.1. Both are other quantities.
 # </details>
 #
-# **Loss 2.0. Perplexity? Is a model with loss 1.5 better?**
+# **Model A has loss 2.0, model B 1.5. Is B better?**
 # <details><summary>Answer</summary>
-# exp(2.0) = 7.39 if the loss is in nats. Better only on the same text, tokenizer and context: 2.00
-# nats at 4.2 bytes a token and 1.52 at 3.2 bytes are both 0.69 bits per byte.
+# Only if text, tokenizer, window and stride and the scored tokens are the same. With different tokenizers
+# convert to bits per byte: 2.00 nats at 4.2 bytes a token and 1.52 at 3.2 are equal, 0.69. And better on
+# this text does not mean better answers.
 # </details>
-#
+
+# %% [markdown]
 # **When is perplexity the right metric in fine-tuning?**
 # <details><summary>Answer</summary>
-# For continued pretraining, on domain and general text side by side. Poor for instruction quality:
-# it scores the reference, not the answer, and rises with over-confidence while exact match
-# hardly moves. Measured above over three seeds.
+# For continued pretraining and for quantization, on domain and on general text. For instruction tuning it
+# scores the reference and not the model's answer. It can rise with overconfidence while accuracy stays, so
+# select checkpoints by a task metric and watch calibration.
+# </details>
+#
+# **Validation loss rises, accuracy does not fall. What is going on?**
+# <details><summary>Answer</summary>
+# Usually growing overconfidence: the wrong tokens cost more. Check by splitting the loss into right and wrong
+# tokens and by a reliability diagram on the same records. Early stopping by loss, label smoothing or a
+# temperature improve calibration. If only the top choice matters, the later checkpoint may be fine.
 # </details>
 
 # %% [markdown]
 # ## Recap
 #
-# - Perplexity: exp of the mean loss over all tokens, at least 1. Say which text, tokenizer,
-#   context, tokens and average.
-# - Test: the number does not change with batch size or padding side.
-# - Across tokenizers: bits per byte. For answers: measure answers.
+# - Perplexity is exp of the mean loss over all scored tokens. Report text, tokenizer, window, stride and
+#   average with it.
+# - It must not depend on batch size or padding. Across tokenizers use bits per byte.
+# - It measures confidence as well as accuracy. For answers, measure answers.
 #
 # In the package: [`ftkit/evaluate/perplexity.py`](../ftkit/evaluate/perplexity.py). Next:
-# [15 task metrics](15_task_metrics.ipynb); overfitting in full is
-# [17](17_overfitting.ipynb).
+# [15 task metrics](15_task_metrics.ipynb).
+
+# %%
+ft.progress()

@@ -1,20 +1,42 @@
-"""Solutions of lesson 14 and named wrong answers."""
+"""Solutions of lesson 14, right variants, and named wrong answers."""
 
 import math
 
 
-def right_perplexity(nll, mask):
+def corpus_perplexity(nll, mask):
+    total, count = 0.0, 0
+    for losses, keep in zip(nll, mask, strict=True):
+        for loss, use in zip(losses, keep, strict=True):
+            if use:
+                total += loss
+                count += 1
+    return math.exp(total / count)
+
+
+def by_products(nll, mask):
+    total = sum(x * m for xs, ms in zip(nll, mask, strict=True)
+                for x, m in zip(xs, ms, strict=True))
+    return math.exp(total / sum(map(sum, mask)))
+
+
+def geometric_mean(nll, mask):
     kept = [x for xs, ms in zip(nll, mask, strict=True) for x, m in zip(xs, ms, strict=True) if m]
-    return math.exp(sum(kept) / len(kept))
+    return math.prod(math.exp(x) ** (1 / len(kept)) for x in kept)
 
 
 def mean_of_perplexities(nll, mask):
-    return sum(right_perplexity([x], [m]) for x, m in zip(nll, mask, strict=True)) / len(nll)
+    pairs = zip(nll, mask, strict=True)
+    return sum(corpus_perplexity([x], [m]) for x, m in pairs) / len(nll)
 
 
 def mean_of_losses(nll, mask):
-    return math.exp(sum(math.log(right_perplexity([x], [m]))
-                        for x, m in zip(nll, mask, strict=True)) / len(nll))
+    pairs = zip(nll, mask, strict=True)
+    return math.exp(sum(math.log(corpus_perplexity([x], [m])) for x, m in pairs) / len(nll))
+
+
+def exp_of_each_token(nll, mask):
+    kept = [x for xs, ms in zip(nll, mask, strict=True) for x, m in zip(xs, ms, strict=True) if m]
+    return sum(map(math.exp, kept)) / len(kept)
 
 
 def counts_padding(nll, mask):
@@ -23,44 +45,113 @@ def counts_padding(nll, mask):
     return math.exp(total / sum(map(len, nll)))
 
 
-QUESTIONS = ["8.1 in blocks of 1,024, and 7.6 with stride 512, same model family",
-             "8.1 of Llama 3 (128k tokens), and 7.6 of Llama 2 (32k), same text and stride",
-             "8.1 before DAPT and 5.2 after, same text, stride and script",
-             "8.1 of evaluate's metric, and 7.6 as exp of Trainer's loss over all tokens"]
+def without_mask(nll, mask):
+    return corpus_perplexity(nll, [[1] * len(losses) for losses in nll])
 
 
-def said(*words):
-    return dict(zip(QUESTIONS, words, strict=True))
+def windows(length, window, stride):
+    result = [(0, min(window, length), 1)]
+    while result[-1][1] < length:
+        last = result[-1][1]
+        end = min(last + stride, length)
+        result.append((end - window, end, last))
+    return result
+
+
+def by_ends(length, window, stride):
+    ends = [*range(min(window, length), length, stride), length]
+    made, done = [], 1
+    for end in ends:
+        made.append([max(0, end - window), end, done])
+        done = end
+    return made
+
+
+def generator(length, window, stride):
+    def each():
+        end = min(window, length)
+        yield 0, end, 1
+        while end < length:
+            last, end = end, min(end + stride, length)
+            yield end - window, end, last
+    return list(each())
+
+
+def blocks(length, window, stride):
+    return [(a, min(a + window, length), max(a, 1)) for a in range(0, length, window)]
+
+
+def scored_twice(length, window, stride):
+    return [(a, b, a + 1) for a, b, _ in windows(length, window, stride)]
+
+
+def tail_left_out(length, window, stride):
+    kept = [(a, b, c) for a, b, c in windows(length, window, stride) if (b - a) and b - c >= stride]
+    return kept or windows(length, window, stride)
+
+
+def from_index_zero(length, window, stride):
+    (a, b, _), *rest = windows(length, window, stride)
+    return [(a, b, 0), *rest]
+
+
+def short_last_window(length, window, stride):
+    made, done, start = [], 1, 0
+    while done < length:
+        end = min(start + window, length)
+        made.append((start, end, done))
+        done, start = end, start + stride
+    return made
+
+
+def past_the_end(length, window, stride):
+    (a, _, first), *rest = windows(length, window, stride)
+    return [(a, window, first), *rest]
+
+
+def stride_of_one(length, window, stride):
+    return windows(length, window, 1)
 
 
 SOLUTIONS = {
     "corpus_perplexity": {
-        "right": right_perplexity,
+        "right": corpus_perplexity,
+        "variants": [by_products, geometric_mean],
         "wrong": {
             "the mean of perplexities": (mean_of_perplexities, "mean of the two perplexities"),
-            "the mean of the texts' losses": (mean_of_losses, "weighs as much as one"),
-            "padding counted": (counts_padding, "divide by the masked-in tokens only"),
-            "the loss itself": (lambda nll, mask: math.log(right_perplexity(nll, mask)),
+            "the mean of the texts' losses": (mean_of_losses, "counts as much as one"),
+            "exp of each token": (exp_of_each_token, "mean of the tokens' perplexities"),
+            "padding counted": (counts_padding, "are counted"),
+            "the mask is not used": (without_mask, "mask is not used"),
+            "the loss itself": (lambda nll, mask: math.log(corpus_perplexity(nll, mask)),
                                 "perplexity is its exp"),
+            "2 to the power": (lambda nll, mask: 2 ** math.log(corpus_perplexity(nll, mask)),
+                               "2 to the power"),
+        },
+    },
+    "windows": {
+        "right": windows,
+        "variants": [by_ends, generator],
+        "wrong": {
+            "blocks": (blocks, "the windows do not overlap"),
+            "scored twice": (scored_twice, "scored more than once"),
+            "the tail is left out": (tail_left_out, "is never scored"),
+            "from index 0": (from_index_zero, "scores from index 1"),
+            "short last window": (short_last_window, "is short"),
+            "past the end": (past_the_end, "no window ends after"),
+            "stride of 1": (stride_of_one, "more windows than"),
         },
     },
     "bits_per_byte": {
         "right": lambda loss, bytes_per_token: loss / bytes_per_token / math.log(2),
+        "variants": [lambda loss, n: math.log2(math.exp(loss)) / n,
+                     lambda loss, n: loss * math.log2(math.e) / n],
         "wrong": {
-            "nats": (lambda loss, n: loss / n, "a bit is log(2) nats"),
+            "nats": (lambda loss, n: loss / n, "a bit is ln(2) nats"),
+            "times ln 2": (lambda loss, n: loss * math.log(2) / n, "0.69 nats"),
             "per token": (lambda loss, n: loss / math.log(2), "how many bytes has a token?"),
             "multiplied": (lambda loss, n: loss * n / math.log(2), "divide by them"),
-        },
-    },
-    "comparable": {
-        "right": said("context", "tokenizer", "yes", "average"),
-        "wrong": {
-            "the stride does not matter": (said("yes", "tokenizer", "yes", "average"),
-                                           "at least 512 before it"),
-            "the tokenizer does not matter": (said("context", "yes", "yes", "average"),
-                                              "fewer, longer tokens"),
-            "never comparable": (said("context", "tokenizer", "text", "average"),
-                                 "the comparison perplexity is for"),
+            "from the perplexity": (lambda loss, n: math.exp(loss) / n, "start from the loss"),
         },
     },
 }

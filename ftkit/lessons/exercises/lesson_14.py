@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_choices, check_number
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("corpus_perplexity")
@@ -14,37 +14,67 @@ def _(corpus_perplexity):
     padded = corpus_perplexity([[1.0, 2.0, 99.0], [3.0, 77.0, 77.0]], [[1, 1, 0], [1, 0, 0]])
     return check_number("10 tokens at 4 and 990 at 2", once, math.exp(2.02), {
         (math.exp(4) + math.exp(2)) / 2: "that is the mean of the two perplexities",
-        math.exp(3): "a text of 10 tokens weighs as much as one of 990",
+        (10 * math.exp(4) + 990 * math.exp(2)) / 1000:
+            "that is the mean of the tokens' perplexities; average the losses first, then take exp",
+        math.exp(3): "a text of 10 tokens counts as much as one of 990",
         2.02: "that is the loss; perplexity is its exp",
+        2 ** 2.02: "that is 2 to the power of the loss; losses in nats need exp",
     }) or check_number("with padding it", padded, math.exp(2.0), {
-        math.exp(6 / 6): "positions with mask 0 add nothing but are counted: divide by the "
-                         "masked-in tokens only"})
+        math.exp(1.0): "positions with mask 0 add nothing but are counted: divide by the number "
+                       "of positions with mask 1",
+        math.exp((1 + 2 + 99 + 3 + 77 + 77) / 6): "the mask is not used",
+    })
+
+
+@exercise("windows")
+def _(windows):
+    for length, window, stride in ((20, 8, 7), (20, 8, 4), (5, 8, 3), (16, 8, 8 - 1)):
+        made = windows(length, window, stride)
+        call = f"windows({length}, {window}, {stride})"
+        try:
+            made = [tuple(int(x) for x in triple) for triple in made]
+        except (TypeError, ValueError):
+            return f"{call} gave {made!r}; expected a list of (start, end, first)"
+        if message := _wrong_windows(made, length, window, stride):
+            return f"{call} gave {made}: {message}"
+
+
+def _wrong_windows(made, length, window, stride) -> str | None:
+    if not made or any(len(triple) != 3 for triple in made):
+        return "expected a list of (start, end, first)"
+    if made[0][1] > length:
+        return f"the text has {length} tokens, so no window ends after {length}"
+    if made[0][2] == 0:
+        return "index 0 has no token before it, so the first window scores from index 1"
+    scored = [i for start, end, first in made for i in range(first, end)]
+    twice = sorted({i for i in scored if scored.count(i) > 1})
+    if twice:
+        return f"index {twice[0]} is scored more than once; `first` is the end of the window before"
+    if missing := sorted(set(range(1, length)) - set(scored)):
+        return f"index {missing[0]} is never scored"
+    blind = [first for start, _, first in made if first <= start]
+    if blind:
+        return f"index {blind[0]} is scored with nothing before it: the windows do not overlap"
+    if any(end - start > window for start, end, _ in made):
+        return f"a window is longer than {window} tokens"
+    if any(later[1] - earlier[1] > stride
+           for earlier, later in zip(made, made[1:], strict=False)):
+        return f"a window ends more than {stride} after the one before it"
+    short = [triple for triple in made if triple[1] - triple[0] < min(window, length)]
+    if short:
+        return (f"the window {short[0]} is short: start it at end - {window}, so that its tokens "
+                "have all the context there is")
+    if len(made) > 1 + math.ceil((length - min(window, length)) / stride):
+        return f"there are more windows than a stride of {stride} needs"
 
 
 @exercise("bits_per_byte")
 def _(bits_per_byte):
     return check_number("2.0 nats at 4.2 bytes", bits_per_byte(2.0, 4.2), 2.0 / 4.2 / math.log(2), {
-        2.0 / 4.2: "that is nats per byte; a bit is log(2) nats",
+        2.0 / 4.2: "that is nats per byte; a bit is ln(2) nats",
+        2.0 * math.log(2) / 4.2: "a bit is ln(2) = 0.69 nats, so divide by it",
         2.0 * 4.2 / math.log(2): "a token covers 4.2 bytes, so divide by them",
         2.0 / math.log(2): "bits per token; how many bytes has a token?",
+        math.exp(2.0) / 4.2: "that starts from the perplexity; start from the loss",
     }) or check_number("a guess among 256 equally likely bytes",
                        bits_per_byte(math.log(256), 1.0), 8.0)
-
-
-@exercise("comparable")
-def _(verdicts):
-    if message := check_choices(verdicts, ("yes", "tokenizer", "context", "average", "text")):
-        return message
-    said = list(verdicts.values())
-    if said[0] == "yes":
-        return "blocks of 1,024 and stride 512: a token has at least 512 before it in one, and " \
-               "perhaps none in the other"
-    if said[1] == "yes":
-        return "128k and 32k tokens: fewer, longer tokens carry more loss each, on the same text"
-    if said[2] != "yes":
-        return "before and after, everything else equal: that is the comparison perplexity is for"
-    if said[3] == "yes":
-        return "the mean of the texts' perplexities and the exp of one mean over all tokens: " \
-               "not the same average"
-    if said != ["context", "tokenizer", "yes", "average"]:
-        return f"you said {', '.join(said)}; look at what the two numbers of a line do not share"

@@ -355,8 +355,15 @@ ft.check("step_loss", step_loss)
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: the same comparison on SmolLM2-135M is not recorded yet.
-#
+# The same comparison on SmolLM2-135M, recorded beforehand, again with a learning rate of its own for each
+# kind of loss.
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("sft_masks", verdict)
+
+# %% [markdown]
 # For larger models the literature disagrees by data set. QLoRA's authors found response-only loss
 # slightly better on MMLU ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
 # [Shi et al. 2024](https://arxiv.org/abs/2405.14394) found loss on the instruction helpful with long

@@ -9,20 +9,18 @@
 # %% [markdown]
 # # 05 · Templates, special tokens, packing: the bug zoo
 #
-# **Claim: if the loss falls and nothing crashes, the data pipeline is right.** It could be wrong.
-# After this lesson you can
+# **Claim: if the loss falls and nothing crashes, the data pipeline is right.** It could be wrong. After
+# this lesson you can
 #
-# - render a record once, tokenise it once, and prove both;
-# - say what BOS, EOS and padding do, and what goes wrong with each;
-# - pack records without letting them see each other;
-# - read instruments, name the bug behind them, and repair it.
+# - render a conversation yourself, and prove that training and serving use the same prompt;
+# - pad and pack records without losing EOS and without letting records see each other;
+# - read a table of instruments, name the bug behind it, and repair it.
 #
-# *Needs [04](04_instruction_tuning.ipynb). About 30 minutes; the code needs one minute on two CPU
-# cores.*
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 35 minutes; the code runs in about
+# one minute on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -30,323 +28,148 @@ ft.setup(seed=0)
 # <!-- claims: C15 C17 -->
 # ## The question
 #
-# > *"Your fine-tuned model never stops talking. The loss was fine. Where do you look, in which
-# > order, and what would you expect to see?"*
+# > *"Your fine-tuned model never stops. The training loss was fine. Where do you look, in which order,
+# > and what do you expect to see?"*
 #
-# "More data" and "a repetition penalty" are the usual answers. Most such failures sit in the few
-# lines that turn a record into integers. Let us go through them.
+# "More data" and "a repetition penalty" are common answers. The cause is usually in the few lines that turn
+# a record into integers.
 #
-# ## By hand: one record, three texts
+# ![Six boxes in a row: render, tokenize, label, truncate, pad or pack, serve. Below each box is a bug: role marker missing, BOS twice, EOS masked by token id, answer and EOS cut off, records see each other, another prompt than in training.](figures/05_pipeline.svg)
+
+# %% [markdown]
+# ## Render: the chat template
 #
-# `instruction / input / output` is Alpaca's form of a record. What the model reads is a **template**
-# filled with it, and there are many.
+# A record may be stored as `instruction / input / output` (the format of Alpaca), as `prompt` and
+# `completion`, or as `messages` with roles. The model never sees that. It sees text, made by a **chat
+# template**. The same record in three templates:
 
 # %%
-from ftkit.data.encoding import encode_all, prompt_ids
-
 model, tokenizer = ft.load("tiny")
 record = {"instruction": "Ask this as a question.", "input": "They see a cat.",
           "output": "Do they see a cat?"}
-texts = {name: tokenizer.decode(ft.encode(record, tokenizer, template=name)["input_ids"])
-         for name in ("chat", "alpaca", "plain")}
-ft.table([{"template": name, "text": repr(text)} for name, text in texts.items()])
+rows = []
+for name in ("chat", "alpaca", "plain"):
+    ids = ft.encode(record, tokenizer, template=name)["input_ids"]
+    rows.append({"template": name, "text": repr(tokenizer.decode(ids))})
+ft.table(rows)
 
 # %% [markdown]
-# Render with the tokenizer's own function, `apply_chat_template`. The **generation prompt** at the
-# end, here `Assistant:`, is what the model sees when it has to answer, so it must stand in front of
-# the answer in training, too.
-
-# %%
-turns = [{"role": "user", "content": "Ask this as a question.\nThey see a cat."},
-         {"role": "assistant", "content": record["output"]}]
-asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-whole = tokenizer.apply_chat_template(turns, tokenize=False)
-assert whole.startswith(asked)  # training and use begin alike, to the byte
-ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
-assert ids == ft.encode(record, tokenizer)["input_ids"]
-assert ids[:len(prompt_ids(record, tokenizer))] == prompt_ids(record, tokenizer)
-asked
-
-# %% [markdown]
-# <!-- claims: C16 -->
-# ## Three tokens that are no words
+# ## Your turn: ChatML
 #
-# BOS opens a text, EOS ends it, PAD fills a batch and must never matter. Print them once in every
-# project: how many BOS are in a record, and does EOS carry loss? Note `add_special_tokens=False`
-# above: the template had written BOS already. Many tokenizers would put a second one in front.
+# Many models use **ChatML** (Qwen, SmolLM and others). Each turn is `<|im_start|>`, the role, a newline, the
+# content, `<|im_end|>` and a newline. Write `render_chatml(messages, add_generation_prompt)`. `messages` is a
+# list of dicts with `role` and `content`. If `add_generation_prompt` is true, end with
+# `<|im_start|>assistant` and a newline. This **generation prompt** tells the model that it is its turn.
+#
+# Stuck? `ft.hint("render_chatml")`, then `ft.solution("render_chatml")`.
+
+
+# %% tags=["raises-exception"]
+def render_chatml(messages, add_generation_prompt):
+    ...
+
+
+ft.check("render_chatml", render_chatml)
+
+# %% [markdown]
+# A tokenizer stores its template as a Jinja program and runs it in `apply_chat_template`. Below is ChatML in
+# that form. Note the property that training needs: the finished conversation **begins with** the prompt
+# used for serving, to the last byte.
 
 # %%
-special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id,
-           "pad": tokenizer.pad_token_id}
-example = ft.encode(record, tokenizer)
-assert ids.count(special["bos"]) == 1 and len(set(special.values())) == 3
-assert example["labels"][-1] == special["eos"]  # the end is learned
-ft.show_batch([example], tokenizer)
+chatml = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+          "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+question = {"role": "user", "content": "Ask this as a question.\nThey see a cat."}
+answer = {"role": "assistant", "content": record["output"]}
+prompt = tokenizer.apply_chat_template([question], chat_template=chatml, tokenize=False,
+                                       add_generation_prompt=True)
+whole = tokenizer.apply_chat_template([question, answer], chat_template=chatml, tokenize=False)
+print(whole)
+{"begins with the prompt": whole.startswith(prompt),
+ "yours is equal": render_chatml([question, answer], False) == whole}
 
 # %% [markdown]
 # <!-- claims: C17 C24 · E06 -->
-# ## Another template than in training
+# ## Guess 1: another prompt than in training
 #
-# Tune on the chat template. Then ask the same questions in other forms: without the role marker,
-# in Alpaca's form, with a second BOS. What does each cost?
+# Tune the small model on its own chat template. Then ask the same held-out questions with small changes in
+# the prompt: without `Assistant:`, with one space after `Assistant:`, in Alpaca's template, with two BOS
+# tokens.
 
 # %%
-marker = ft.predict("What loses more than half of the right answers?",
-                    "no `Assistant:` before the answer", "a second BOS", "both", "neither")
-marker
+first_guess = ft.predict("Which change loses more than half of the right answers?",
+                         "no `Assistant:`", "a space after `Assistant:`", "both", "neither")
+first_guess
+
+# %%
+from ftkit.data.encoding import prompts
+
+lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", probes=())
+runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=range(5))
+test = ft.records("tasks", "test")[::6]
+chat = prompts(test, tokenizer)
+space = tokenizer(" ", add_special_tokens=False)["input_ids"]
+forms = {"as trained": chat,
+         "no `Assistant:`": prompts(test, tokenizer, "User: {instruction}\n{input}\n{output}"),
+         "a space after `Assistant:`": [ids + space for ids in chat],
+         "Alpaca": prompts(test, tokenizer, "alpaca"),
+         "two BOS tokens": [[tokenizer.bos_token_id] + ids for ids in chat]}
 
 # %%
 from ftkit.engine.generation import generate
-from ftkit.evaluate.scoring import normal
-
-SEEDS = (0, 1, 2)
-lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks")
-runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=SEEDS)
-test = ft.records("tasks", "test")[::6]
-chat = [prompt_ids(r, tokenizer) for r in test]
-no_marker = [prompt_ids(r, tokenizer, "User: {instruction}\n{input}\n{output}") for r in test]
-alpaca = [prompt_ids(r, tokenizer, "alpaca") for r in test]
-forms = {"as trained": chat, "no role marker": no_marker, "Alpaca": alpaca,
-         "double BOS": [[special["bos"], *p] for p in chat]}
+from ftkit.evaluate.scoring import is_right
 
 
-# %%
-def score(tuned, prompts):
-    made = generate(tuned, prompts, 16, special["eos"])
-    said = [normal(tokenizer.decode(i, skip_special_tokens=True)) for i in made]
-    return sum(s == normal(r["output"]) for s, r in zip(said, test, strict=True)) / len(test)
+def share_right(tuned, form):
+    written = generate(tuned, form, 16, tokenizer.eos_token_id)
+    answers = [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+    return sum(is_right(answer, r) for answer, r in zip(answers, test)) / len(test)
 
 
-exact = {name: [score(run.model, prompts) for run in runs] for name, prompts in forms.items()}
+exact = {name: [share_right(run.model, form) for run in runs] for name, form in forms.items()}
 ft.table([{"prompt": name, "exact match": values} for name, values in exact.items()])
 
 # %%
-ft.expect(exact["no role marker"], "<", exact["as trained"],
-          "without the role marker most answers are lost", times=0.5)
-ft.expect(exact["double BOS"], "==", exact["as trained"],
-          "a second BOS against none")
-halved = [sum(exact[name]) < sum(exact["as trained"]) / 2 for name in ("no role marker", "double BOS")]
-marker.score("both" if all(halved) else "neither" if not any(halved) else
-             marker.options[halved.index(True)])
+verdict = ft.expect(exact["no `Assistant:`"], "<", exact["as trained"],
+                    "without the role marker fewer than half", times=0.5, paired=True)
+ft.expect(exact["two BOS tokens"], "==", exact["as trained"], "two BOS tokens", paired=True)
+marker, blank = (2 * sum(exact[name]) < sum(exact["as trained"])
+                 for name in ("no `Assistant:`", "a space after `Assistant:`"))
+first_guess.score({(True, False): "no `Assistant:`", (False, True): "a space after `Assistant:`",
+                   (True, True): "both", (False, False): "neither"}[marker, blank])
 
 # %% [markdown]
-# Two bugs that look alike on paper, and one of them costs nearly everything. Why is the second BOS
-# harmless here? The positions of this model are relative (RoPE): shifting all by one changes little.
-# With absolute positions it can be fatal. So look at ids, not at rules of thumb. And with the
-# wrong prompt a tuned model is a base model again: it completes.
-
-# %% [markdown]
-# <!-- claims: C16 · E05 -->
-# ## Padding with EOS
-#
-# Many models have no PAD, so people write `tokenizer.pad_token = tokenizer.eos_token`, and a
-# collator that masks every label with the id of PAD. Then EOS is never learned. Does it always
-# hurt? Try two bases: `tiny`, which has seldom seen EOS after an answer, and one that was tuned
-# properly before.
-
-# %%
-knows = ft.predict("The same bug, on a base that already ends its answers: they ...",
-                   "still end", "stop ending")
-knows
-
-# %%
-from ftkit.lessons.bugs import pipeline, zoo
-
-faulty = zoo.stages("pad_is_eos")
-ends = {"tiny": [zoo.run("pad_is_eos", seed).symptoms["stops"] for seed in SEEDS]}
-tuned = [pipeline.serve(zoo.run(None, seed).trained.model) for seed in SEEDS]
-again = [pipeline.train(faulty, seed, base) for seed, base in zip(SEEDS, tuned, strict=True)]
-ends["tuned before"] = [pipeline.measure(run, faulty)["stops"] for run in again]
-ft.table([{"base": name, "answers that end": values} for name, values in ends.items()])
-
-# %%
-ft.expect(ends["tuned before"], ">", ends["tiny"], "a base that knows EOS hides the bug")
-knows.score("still end" if min(ends["tuned before"]) > 0.5 else "stop ending")
-
-# %% [markdown]
-# Whoever tests this bug on a chat model concludes that it is harmless. It is not: it waits for the
-# first base, or the first new end-of-turn token, that nobody has trained. The repair: a PAD of its
-# own, or a mask by length instead of by id.
+# A helpful space at the end of a prompt is one of the worst changes. In training the space was part of the
+# answer's first token, " Do". Now the space is there already, and the model would have to continue with "Do"
+# without a space, which it was never trained to do. So compare prompts as tokens, not as text on a screen.
 
 # %% [markdown]
 # <!-- claims: C16 -->
-# ## Which side is padded?
+# **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. This small model
+# tolerates it. Do not generalize: for Llama-3.1-8B-Instruct a user reports
+# [almost 6 points of MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5) lost to it. The
+# model has never seen two in training. Tokenize rendered text with `add_special_tokens=False`, and look at
+# the ids once per project:
+
+# %%
+special = {"BOS": tokenizer.bos_token_id, "EOS": tokenizer.eos_token_id, "PAD": tokenizer.pad_token_id}
+text = tokenizer.apply_chat_template([question, answer], tokenize=False)
+once = tokenizer(text, add_special_tokens=False)["input_ids"]
+print(special, "· ids begin", once[:3], "· end", once[-2:])
+ft.show_batch([ft.encode(record, tokenizer)], tokenizer)
+
+# %% [markdown]
+# <!-- claims: C16 · E05 -->
+# ## Pad: when EOS is also padding
 #
-# In training it does not matter, as long as padding is masked. Now answer a short and a long question
-# in one batch. What comes after the last column?
-
-# %%
-from ftkit.data.encoding import collate
-
-two = [{"input_ids": p, "labels": [-100, *p[1:]]}
-       for p in (min(chat, key=len), max(chat, key=len))]
-sides = {side: collate(two, special["pad"], side) for side in ("right", "left")}
-right, left = (model(**batch).loss.item() for batch in sides.values())
-assert abs(right - left) < 1e-3
-says = {side: map(tokenizer.decode, runs[0].model(**batch).logits[:, -1].argmax(-1))
-        for side, batch in sides.items()}
-ft.table([{"padded on the": side} | dict(zip(("after the short one", "after the long one"), words,
-                                             strict=True)) for side, words in says.items()])
-
-# %% [markdown]
-# The loss is the same. The answer to the short question is not: on the right it is asked to go on after
-# padding. So **pad on the left to generate**; a tokenizer left as training set it gives nonsense for
-# all but the longest question, and no error.
-
-# %% [markdown]
-# <!-- claims: C17 · E07 -->
-# ## Packing
+# Many tokenizers have no PAD token, so people write `tokenizer.pad_token = tokenizer.eos_token`. A collator
+# that masks every label equal to PAD then masks EOS as well. transformers'
+# `DataCollatorForLanguageModeling` [does this](https://github.com/huggingface/transformers/issues/23530).
 #
-# Records are short and rows are long. **Packing** puts several records into a row. How much does it
-# save?
-
-# %%
-from ftkit.data.encoding import pack
-
-coded = encode_all(lab.train[:200], tokenizer).examples
-rows = pack(coded, max_length=128)
-used = sum(len(e["input_ids"]) for e in coded)
-ft.table([{"way": "one record a row of 128", "rows": len(coded), "used": used / 128 / len(coded)},
-          {"way": "packed", "rows": len(rows), "used": used / 128 / len(rows)}])
-
-# %% [markdown]
-# But records that stand in one row can see each other. Nothing in a causal mask forbids it. By
-# hand: three records as one row, with a mask of **blocks**, and positions that start anew in each.
-
-# %%
-import torch
-
-three = coded[:3]
-lengths = [len(e["input_ids"]) for e in three]
-row = torch.tensor([[i for e in three for i in e["input_ids"]]])
-places = torch.tensor([[i for n in lengths for i in range(n)]])
-causal = torch.ones(row.shape[1], row.shape[1], dtype=torch.bool).tril()
-blocks = torch.block_diag(*[torch.ones(n, n) for n in lengths]).bool() & causal
-
-
-# %%
-def packed_loss(mask, positions):
-    logits = model(input_ids=row, position_ids=positions, attention_mask=mask[None, None]).logits
-    labels = torch.tensor([label for e in three for label in [-100, *e["labels"][1:]]])
-    kept = labels[1:] != -100
-    return torch.nn.functional.cross_entropy(logits[0, :-1][kept], labels[1:][kept]).item()
-
-
-alone = ft.loss_on(model, three)
-seen = {"blocks": packed_loss(blocks, places), "causal only": packed_loss(causal, places)}
-assert abs(seen["blocks"] - alone) < 1e-4
-assert abs(seen["causal only"] - alone) > 1e-2
-seen | {"one by one": alone}
-
-# %% [markdown]
-# With blocks it is the same loss but for rounding, without them another objective: the second
-# record is predicted from the first. `ft.Config(packing=True)` does the former. One thing remains:
-# a packed row holds more records, so a step is larger; rate and steps have to be thought over again.
-
-# %% [markdown]
-# ## The zoo
+# ## Your turn: labels when PAD is EOS
 #
-# `ftkit.lessons.bugs.zoo` holds one plain pipeline in twelve stages (source:
-# [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py)) and many bugs, each one stage done wrong in a way that
-# happens in real projects. You get a faulty run and instruments, beside a baseline run of another
-# seed. The first one we do together.
-
-# %%
-case = zoo.case(12)
-case
-
-# %%
-case.curve()
-
-# %% [markdown]
-# The curve is as good as the baseline. Go down the table instead and stop where something is
-# **exactly** off: a share of 0 or 1 is worth more than a loss that is a little higher. Then look at
-# the batch with that in mind. What carries no loss that should?
-
-# %%
-case.batch()
-
-# %%
-case.guess("pad_is_eos")
-case.repair("pad_is_eos")
-case.answers(4)
-
-# %% [markdown]
-# ## Break it: three cases for you
-#
-# The list of suspects first. Then, for each case: what is off, what do `case.curve()`,
-# `case.batch()` and `case.answers()` say, which *single* bug explains all of it? Write its name for
-# `...`. A wrong guess tells you what speaks against it, and `repair` proves a right one.
-
-# %%
-zoo.names()
-
-# %%
-second = zoo.case(0)
-second.guess(...)
-second.repair(...)
-second
-
-# %%
-third = zoo.case(3)
-third.guess(...)
-third.repair(...)
-third
-
-# %%
-fourth = zoo.case(9)
-fourth.guess(...)
-fourth.repair(...)
-fourth
-
-# %% [markdown]
-# How many of the three would you have found in the loss curve? Measure the claim of this lesson:
-# in how many of the cases so far does the training loss end further from the baseline than
-# baseline runs of different seeds end from each other?
-
-# %%
-baseline = [zoo.run(None, seed).symptoms["last_loss"] for seed in SEEDS]
-cases = {"first": case, "second": second, "third": third, "fourth": fourth}
-margin = zoo.INSTRUMENTS["last_loss"][1]  # wider than six correct runs differ
-odd = {name: min(abs(c.symptoms["last_loss"] - loss) for loss in baseline) > margin
-       for name, c in cases.items()}
-ft.expect(sum(odd.values()), "<", 2, "most of these bugs do not show in the training loss")
-odd
-
-# %% [markdown]
-# ## What if?
-#
-# There are ten cases more: `zoo.case(1)`, `case(2)`, ... up to 13, one bug each. And you may
-# repair with code of your own: `case.repair(collate=my_collate)` runs the faulty pipeline with your
-# function as that stage. Below: the correct stage itself. What does another case need?
-
-# %%
-case.repair(collate=pipeline.collate)
-
-# %% [markdown]
-# ## Now on a real LLM
-#
-# SmolLM2 has a chat template of its own. What is the loss of the same answers with its marker for
-# the assistant's turn, and without?
-
-# %%
-
-REAL = download.has("smollm2")
-if REAL:
-    real, real_tokenizer = ft.load("smollm2")
-    few = ft.records("handwritten")[:12]
-    bare = "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n{output}"
-    with_marker, without = (ft.loss_on(real, encode_all(few, real_tokenizer, template=t).examples)
-                            for t in (None, bare))
-    ft.expect(with_marker, "<", without, "the marker opens the answer")
-    print(f"loss with the role marker {with_marker:.2f}, without {without:.2f}")
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** PAD and EOS are the same id. `ids` is a padded row, `length` counts the real tokens, the
-# first `prompt` of them are the question. Make the labels: no loss on question and padding, loss on
-# the real EOS.
+# `ids` is a padded row. `length` is the number of real tokens, `prompt` the number of prompt tokens at the
+# start. Return a list of labels: -100 on prompt and padding, the ids elsewhere, the real EOS included.
 
 
 # %% tags=["raises-exception"]
@@ -356,37 +179,75 @@ def labels_of(ids, prompt, length):
 
 ft.check("labels_of", labels_of)
 
+# %% [markdown]
+# Does the bug always show? Train with it from two starting points: the base model, and a model that was
+# tuned correctly before, so that it already ends its answers. `zoo` and `pipeline` hold a small fine-tuning
+# pipeline and its bugs; `stops` is the share of answers that end by themselves.
+
+# %%
+second_guess = ft.predict("The same bug, starting from a model that ends its answers: most answers ...",
+                          "still end", "no longer end")
+second_guess
+
+# %%
+from ftkit.lessons.bugs import pipeline, zoo
+
+SEEDS = range(3)
+faulty = zoo.stages("pad_is_eos")
+stops = {"base model": [], "tuned correctly before": []}
+for seed in SEEDS:
+    stops["base model"].append(zoo.run("pad_is_eos", seed).symptoms["stops"])
+    tuned = pipeline.serve(zoo.run(None, seed).trained.model)
+    again = pipeline.train(faulty, seed, tuned)
+    stops["tuned correctly before"].append(pipeline.measure(again, faulty)["stops"])
+ft.table([{"start from": name, "answers that end": values} for name, values in stops.items()])
+
+# %%
+ft.expect(stops["tuned correctly before"], ">", stops["base model"], "a model that knows EOS hides the bug")
+mean = sum(stops["tuned correctly before"]) / len(SEEDS)
+second_guess.score("still end" if mean > 0.5 else "no longer end")
 
 # %% [markdown]
-# **2.** Some templates write BOS, some do not; some tokenizers add it, some do not. Return `ids`
-# with exactly one `bos` in front.
-
-
-# %% tags=["raises-exception"]
-def one_bos(ids, bos):
-    ...
-
-
-ft.check("one_bos", one_bos)
-
+# Whoever tests this bug on a chat model concludes that it is harmless. It returns with the first base model,
+# or with a new end-of-turn token. Give PAD a token of its own, or mask by length.
+#
+# **Padding side.** In training the side does not matter if padding is masked. For generation in batches pad
+# on the **left**: the model continues after the last column, which must be the prompt's last token.
 
 # %% [markdown]
-# **3.** A record is too long. Cut it to `limit` tokens so that the answer, whose last id is EOS,
-# stays whole, and so does BOS, the first id of the prompt. Return ids and labels; give `None` if
-# even that is too much.
+# <!-- claims: C17 · E07 -->
+# ## Pack: several records in one row
+#
+# Padding wastes compute. **Packing** puts several records into one row. How much does it save? Compare with
+# what people really do: pad to the longest record of a batch, or sort by length first.
 
+# %%
+from ftkit.data.encoding import encode_all, pack
 
-# %% tags=["raises-exception"]
-def cut(prompt, answer, limit):
-    ...
-
-
-ft.check("cut", cut)
-
+coded = encode_all(lab.train[:200], tokenizer).examples
+lengths = [len(example["input_ids"]) for example in coded]
+rows = []
+for name, order in (("padded, in random order", lengths), ("padded, sorted by length", sorted(lengths))):
+    slots = sum(max(order[i:i + 16]) * len(order[i:i + 16]) for i in range(0, len(order), 16))
+    rows.append({"batches of 16": name, "positions that hold a token": sum(lengths) / slots})
+packed = pack(coded, max_length=128)
+rows.append({"batches of 16": "packed into rows of 128",
+             "positions that hold a token": sum(lengths) / (128 * len(packed))})
+ft.table(rows)
 
 # %% [markdown]
-# **4.** The mask of a packed row as lists of 0 and 1, and its positions: `see[i][j]` is 1 where
-# token i may look at token j.
+# Against sorted batches there is little left to gain here. Packing pays off when lengths vary widely, and
+# it keeps the order random. But records in one row can see each other, because a causal mask allows
+# it:
+#
+# ![Two masks of nine by nine squares for a row with records of 3, 2 and 4 tokens. Left, the causal mask: below the diagonal, crosses mark where a record sees an earlier one. Right, the block-diagonal mask: only three triangles remain, one for each record. The position ids start again at zero in each record.](figures/05_packed_mask.svg)
+
+# %% [markdown]
+# ## Your turn: the packed mask
+#
+# Write `packed_mask(lengths)`. Return two things: `see`, a list of rows of 0 and 1, where `see[i][j]` is 1 if
+# token i may look at token j; and `positions`, the position ids. A token sees itself and earlier tokens of
+# its own record.
 
 
 # %% tags=["raises-exception"]
@@ -397,56 +258,254 @@ def packed_mask(lengths):
 ft.check("packed_mask", packed_mask)
 
 # %% [markdown]
+# Now pack three records and compare their loss with that of the records one by one, in four ways that occur
+# in practice. Position ids restart at 0 in each record except in the first way.
+
+# %%
+import torch
+
+three = coded[:3]
+row = torch.tensor([[i for example in three for i in example["input_ids"]]])
+labels = torch.tensor([[i for example in three for i in [-100, *example["labels"][1:]]]])
+sizes = [len(example["input_ids"]) for example in three]
+restart = torch.cat([torch.arange(size) for size in sizes])[None]
+blocks = torch.block_diag(*[torch.ones(size, size).tril() for size in sizes]).bool()
+ways = {"no mask, running positions": {},
+        "block-diagonal mask": {"attention_mask": blocks[None, None], "position_ids": restart},
+        "no mask, restarting positions": {"position_ids": restart},
+        "restarting positions, mask of ones": {"position_ids": restart,
+                                               "attention_mask": torch.ones_like(row)}}
+alone = ft.loss_on(model, three)
+rows = []
+for name, inputs in ways.items():
+    with torch.no_grad():
+        loss = model(row, labels=labels, use_cache=False, **inputs).loss.item()
+    rows.append({"way": name, "loss": loss, "isolated": abs(loss - alone) < 1e-3})
+ft.table(rows + [{"way": "one by one", "loss": alone}])
+
+# %% [markdown]
+# Read the third and fourth line. transformers 5 detects packed records by restarting position ids and builds
+# the block mask itself, but **only without an attention mask and without a key-value cache**. A mask of ones
+# silently switches it off. Kernels for rows of variable length (**varlen**, as in FlashAttention) get the
+# record boundaries instead. Test it as here: compare losses.
+
+# %% [markdown]
+# A packed row also holds more records, so a step of the same number of rows trains on more tokens. Choose
+# learning rate and steps again.
+#
+# ## The bug zoo
+#
+# The pipeline of `zoo` has twelve stages (source: [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py)).
+# `zoo.case(n)` trains it with one bug. You get instruments, next to a correct run with another seed. The
+# first one we do together.
+
+# %%
+case = zoo.case(12)
+case
+
+# %%
+case.curve()
+
+# %% [markdown]
+# The curve falls as it should; it even ends a little *lower*. That is a symptom, not a success: leaving out
+# the hardest token lowers the mean. Now look for a value that is exactly wrong. `ends_learned` is 0: no record
+# has its EOS trained. The batch and the answers agree:
+
+# %%
+print(case.answers(4))
+case.batch(1)
+
+# %%
+case.guess("pad_is_eos")
+case.repair("pad_is_eos")
+
+# %% [markdown]
+# ## Break it: two cases for you
+#
+# `zoo.names()` lists the suspects. For each case: which instrument is off? What do `curve()`, `batch()` and
+# `answers()` say? Which *single* bug explains all of it? Write its name instead of `...`. A wrong guess
+# is answered with the evidence against it.
+
+# %%
+zoo.names()
+
+# %%
+second = zoo.case(2)
+second.guess(...)
+second.repair(...)
+second
+
+# %%
+third = zoo.case(11)
+third.guess(...)
+third.repair(...)
+third
+
+# %% [markdown]
+# ## How many bugs does the training loss show?
+#
+# Now test the claim on all 14 bugs of the zoo. A bug shows in an instrument if the run differs from a correct
+# run by more than correct runs differ from each other.
+
+# %%
+third_guess = ft.predict("How many of the 14 bugs show in the training loss of the last steps?",
+                         "0 to 3", "4 to 7", "8 or more")
+third_guess
+
+# %%
+correct = zoo.run(None, 1).symptoms
+rows = []
+for name, bug in zoo.BUGS.items():
+    off = zoo.deviations(zoo.run(name, 0).symptoms, correct)
+    rows.append({"bug": bug.title, "last training loss": off.get("last_loss", "as usual"),
+                 "instruments that show it": ", ".join(off) or "none"})
+ft.table(rows)
+
+# %%
+shown = sum(row["last training loss"] != "as usual" for row in rows)
+ft.expect(shown, "<", 7, "fewer than half of the bugs show in the training loss")
+third_guess.score("0 to 3" if shown < 4 else "4 to 7" if shown < 8 else "8 or more")
+
+# %% [markdown]
+# The claim fails: most of these bugs leave the last losses within the range of correct runs. But each shows in
+# some instrument. Most instruments are a few lines of code over ids, labels and answers.
+
+# %% [markdown]
+# ## At 135M
+#
+# SmolLM2-135M, tuned on one prompt and asked with others, recorded beforehand.
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("templates_packing", verdict)
+
+# %% [markdown]
+# For larger models: a survey of formats found differences of up to 76 accuracy points between prompts that
+# mean the same, in few-shot use of Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)). For
+# packing, [Meta's Llama 3 report](https://arxiv.org/abs/2407.21783) masks attention between documents. It
+# found little effect in standard pretraining, and an important one in continued pretraining on very long
+# sequences.
+
+# %% [markdown]
+# ## What if?
+#
+# `case.repair(stage=function)` runs a faulty pipeline with your function as that stage. Below is the correct
+# collator itself. Try `zoo.case(0)`, `zoo.case(1)` and so on, up to 13.
+
+# %%
+case.repair(collate=pipeline.collate)
+
+# %% [markdown]
+# ## Now on a real LLM
+#
+# SmolLM2 uses ChatML. What does the missing generation prompt cost there, in loss on the same answers?
+
+# %%
+from ftkit.model import download
+
+if download.has("smollm2"):
+    real, real_tokenizer = ft.load("smollm2")
+    records = ft.records("handwritten")[:12]
+    bare = "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n{output}"
+    with_prompt, without = (
+        ft.loss_on(real, encode_all(records, real_tokenizer, template=template).examples)
+        for template in (None, bare))
+    ft.expect(with_prompt, "<", without, "the generation prompt lowers the loss of the answers")
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# Packing in TRL, with the two checks of this lesson: decode a batch, and see that no attention mask hides the
+# record boundaries.
+#
+# ```python
+# from datasets import load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-4B-Base"
+# # train.jsonl: {"prompt": [{"role": "user", "content": "..."}],
+# #               "completion": [{"role": "assistant", "content": "..."}]}
+# config = SFTConfig(
+#     output_dir="packed", packing=True, max_length=4096, learning_rate=1e-5,
+#     per_device_train_batch_size=1, gradient_accumulation_steps=8, num_train_epochs=2,
+#     model_init_kwargs={"attn_implementation": "flash_attention_2", "dtype": "bfloat16"})
+# data = load_dataset("json", data_files="train.jsonl", split="train")
+# trainer = SFTTrainer(model_id, args=config, train_dataset=data)
+# batch = next(iter(trainer.get_train_dataloader()))
+# assert "attention_mask" not in batch and (batch["position_ids"] == 0).sum() > 1
+# print(trainer.processing_class.decode(batch["input_ids"][0]))
+# ```
+
+# %% [markdown]
+# **Usual values.** `max_length` 2,048 to 8,192 for chat; TRL's default is 1,024 and it keeps the start.
+# `packing=True` uses the strategy `bfd` (best-fit decreasing): whole records, each shortened if it exceeds
+# `max_length`. `wrapped` cuts records anywhere and mixes them. `padding_free=True` packs each batch without
+# reordering the data set.
+#
+# **Pitfalls.**
+# - Without FlashAttention, packing needs the block mask. transformers 5 builds it under the two conditions
+#   you measured; [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634).
+# - Hybrid models with linear attention or short convolutions also carry state across records. TRL 1.16
+#   passes the boundaries; check that the model uses them.
+
+# %% [markdown]
+# - vLLM and llama.cpp add BOS too. Send messages to a chat endpoint, or pass token ids.
+# - Templates change with a model's revision, and some insert a date or an empty thinking block. Pin the
+#   revision, and store the template with the adapter.
+# - New special tokens have untrained rows in embedding and head. With LoRA train them as well
+#   (`trainable_token_indices` in peft).
+# - Long records: count how many lose their EOS by truncation before you start.
+
+# %% [markdown]
 # ## Interview
 #
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
-# Print the labels of the last token. pad = EOS with a mask by id removes it (here: 0 % of the
-# records learned their end, and two in five answers ran on). Then: EOS missing from the text,
-# another end of turn in generation_config, answers cut by max_length. On a base that knew EOS the
-# bug stays hidden.
+# First the labels: is the end-of-turn token of each answer trained on? PAD = EOS with masking by id removes
+# it, and so does truncation. Then the text: does the template write it? Then serving: is that token in
+# generation_config.eos_token_id, and is the prompt the training prompt? On a model that knew its EOS before,
+# the bug can stay hidden.
 # </details>
 #
 # **What is a chat template, and what goes wrong?**
 # <details><summary>Answer</summary>
-# The function from messages to the exact string the model was trained on. Wrong: another one in
-# use than in training (here: no role marker, from most answers right to almost none), BOS twice,
-# EOS that is not the template's. Tokenise once, with add_special_tokens=False, and print ids.
-# </details>
-#
-# **What is packing, and when is it wrong?**
-# <details><summary>Answer</summary>
-# Several records in one row: at 180 tokens in rows of 2,048 the use rises from 9 % to nearly
-# 100 %. Exact only with a block-diagonal mask and positions that start anew: then the loss equals
-# that of single records. More records a step, so rate and steps change.
+# A program that turns messages into the exact text the model was trained on. Errors: another template in
+# serving, a missing generation prompt, an extra space or newline, BOS twice, an end of turn that
+# is not an EOS for generation. Tokenize rendered text with add_special_tokens=False and compare ids.
 # </details>
 
 # %% [markdown]
+# **What is packing, and when is it wrong?**
+# <details><summary>Answer</summary>
+# Several records in one row, to avoid padding. It is exact only if attention stays within each record:
+# varlen kernels that get the boundaries, or a block-diagonal mask with position ids that restart. Otherwise
+# records see each other. Test: the loss equals that of single records. The gain depends on the spread of
+# lengths; compare with batches sorted by length.
+# </details>
+#
 # **What does a silent max_length do?**
 # <details><summary>Answer</summary>
-# It keeps the start (TRL: 1,024 tokens), so long prompts lose the answer and its EOS. With
-# response-only loss such a record adds nothing: TRL drops it, elsewhere a batch of them reports a loss
-# of 0.0 or nan. Count the records without a label, and those whose last label is not EOS.
+# It cuts the end, so long records lose part of the answer and their EOS. With loss on responses only, a long
+# prompt can leave nothing to train on. Count records without any label and records whose last label is
+# not EOS.
 # </details>
-#
-# **Does the side of the padding matter?**
+
+# %% [markdown]
+# **Does the padding side matter?**
 # <details><summary>Answer</summary>
-# Training: no, if padding is masked and positions count real tokens or are relative: here the loss was
-# the same. Batched generation: yes, left, since the model goes on after the last column.
-# </details>
-#
-# **You add two markers to a base model's vocabulary and train LoRA. What goes wrong?**
-# <details><summary>Answer</summary>
-# Their rows in the embedding and in the head are new and frozen: the model reads noise and can never
-# write the end marker. Train these rows too (peft: <code>trainable_token_indices</code>, or
-# <code>modules_to_save</code>) and start them at the mean of known ones.
+# For training not, if padding is masked in attention and labels. For batched generation pad on the left, since
+# the model continues after the last column.
 # </details>
 #
 # ## Recap
 #
-# - One template, byte for byte the same in training and use; one BOS; an EOS that carries loss.
-# - Packing is exact with a mask of blocks, and another objective without.
-# - The loss curve shows few of the bugs. Print ids, labels, answers; measure twice; merge and
-#   compare.
+# - Training and serving must use the same template, token by token. A space is enough to break it.
+# - One BOS, an EOS that is trained on, a PAD of its own. Packed records must not see each other.
+# - Few of these bugs show in the loss. Print ids, labels and answers before you train.
 #
-# Next: [06 domain adaptation](06_domain_adaptation.ipynb); the clinic (21) has the harder cases.
+# In the package: [`ftkit/data/templates.py`](../ftkit/data/templates.py). Next:
+# [06 domain adaptation](06_domain_adaptation.ipynb).
+
+# %%
+ft.progress()

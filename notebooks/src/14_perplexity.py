@@ -286,7 +286,7 @@ ft.table([{"epochs": epochs, "perplexity": [math.exp(loss) for loss in seen[epoc
           | seen[epochs] for epochs in runs])
 
 # %%
-verdict = ft.expect(seen[16]["loss"], ">", seen[4]["loss"], "16 epochs: higher loss", paired=True)
+ft.expect(seen[16]["loss"], ">", seen[4]["loss"], "16 epochs: higher loss", paired=True)
 ft.expect(seen[16]["confidence"], ">", seen[4]["confidence"], "16 epochs: more confident", paired=True)
 third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(seen[16]["tokens right"], seen[4]["tokens right"], paired=True)])
@@ -330,9 +330,31 @@ line_plot(curves, "confidence of a token", "share of right tokens")
 
 # %% [markdown]
 # After 4 epochs the points are on the diagonal. After 16 epochs they are below it: where this model is 70 %
-# confident, it is right in about 60 % of the cases. This is a result of the 2M model. The effect is well known: [Guo et al. 2017](https://arxiv.org/abs/1706.04599)
-# saw networks overfit the loss without overfitting accuracy. Choose a checkpoint by what your users will
-# see, and use perplexity next to it.
+# confident, it is right in about 60 % of the cases. The **expected calibration error** (ECE) is the mean
+# distance between confidence and share of right tokens, over ten groups of confidence.
+
+# %%
+def calibration_error(confidence, right, groups=10):
+    """Expected calibration error; confidence and right have one value for each token."""
+    number = (confidence * groups).long().clamp(max=groups - 1)
+    error = 0.0
+    for group in range(groups):
+        inside = number == group
+        if inside.any():
+            distance = (confidence[inside].mean() - right[inside].mean()).abs()
+            error += (distance * inside.float().mean()).item()
+    return error
+
+
+# %%
+errors = {epochs: [calibration_error(confidence, right) for confidence, right, _ in tokens[epochs]]
+          for epochs in runs}
+verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration error", paired=True)
+
+# %% [markdown]
+# These are results of the 2M model. The effect is well known: [Guo et al. 2017](https://arxiv.org/abs/1706.04599)
+# saw networks overfit the loss without overfitting accuracy. Choose a checkpoint by what your users will see,
+# and use perplexity next to it.
 
 # %% [markdown]
 # ## Break it
@@ -356,8 +378,14 @@ ft.table([{"mistake": name, "perplexity": math.exp(value)} for name, value in mi
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: the same experiment on SmolLM2-135M is not recorded yet.
-#
+# SmolLM2-135M, trained on few records for 3 and for 12 epochs, recorded beforehand.
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("calibration", verdict)
+
+# %% [markdown]
 # For larger models: GPT-4 was well calibrated after pretraining and less so after post-training
 # ([OpenAI 2023](https://arxiv.org/abs/2303.08774), figure 8).
 # [A proof of 2026](https://arxiv.org/abs/2601.22950) shows why selection by perplexity can prefer the less

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.quick
 # One number a line.
 SECOND_EDITION = [
     "04",
+    "05",
     "14",
 ]
 

@@ -5,6 +5,47 @@ from __future__ import annotations
 from ftkit.lessons.claims import exercise
 
 BOS, EOS = 1, 2
+ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}]
+TURN = {"role": "assistant", "content": "Hello."}
+OPEN = "<|im_start|>assistant\n"
+
+
+@exercise("render_chatml")
+def _(render_chatml):
+    whole = ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi?<|im_end|>\n"
+             "<|im_start|>assistant\nHello.<|im_end|>\n")
+    made = render_chatml([*ASK, TURN], False)
+    if not isinstance(made, str):
+        return f"it returned {made!r}; expected one string"
+    if made == whole + OPEN:
+        return "a finished conversation ends with the opening of another turn; add it only if asked"
+    for wrong, mistake in (
+            (whole.replace("<|im_end|>", ""), "<|im_end|> is missing, so no turn has an end"),
+            (whole.replace("<|im_end|>\n", "<|im_end|>"),
+             "the newline after <|im_end|> is missing"),
+            (whole.replace("system\n", "system").replace("user\n", "user")
+             .replace("assistant\n", "assistant"), "the newline after the role is missing"),
+            (whole.replace("<|im_end|>", "\n<|im_end|>"),
+             "there is a newline before <|im_end|> that the format does not have"),
+            (whole.removeprefix("<|im_start|>system\nBe brief.<|im_end|>\n"),
+             "the system turn is missing"),
+            (whole.removesuffix("\n"), "the newline after the last <|im_end|> is missing"),
+            (whole.replace("<|im_start|>", "<|im_start|> "), "there is a space before the role")):
+        if made == wrong:
+            return f"{mistake}: {made!r}"
+    if made != whole:
+        return f"two turns and an answer gave {made!r}; expected {whole!r}"
+    asked = render_chatml(list(ASK), True)
+    expected = whole.removesuffix("Hello.<|im_end|>\n")
+    if asked == expected.removesuffix(OPEN):
+        return ("with add_generation_prompt=True the text must end with the opening of the "
+                f"assistant's turn, {OPEN!r}")
+    if asked.endswith("<|im_end|>\n") or asked == expected + "<|im_end|>":
+        return f"the generation prompt {asked!r} is closed already; leave it open for the answer"
+    if asked == expected.removesuffix("\n"):
+        return "the generation prompt lacks the newline that the answer follows in training"
+    if asked != expected:
+        return f"with add_generation_prompt=True it gave {asked!r}; expected {expected!r}"
 
 
 @exercise("labels_of")
@@ -13,60 +54,27 @@ def _(labels_of):
     made = list(labels_of(list(ids), 4, 7))
     if len(made) != len(ids):
         return f"{len(made)} labels for {len(ids)} ids; expected one each"
+    if made == [-100] * 3 + [5, 6, EOS, -100, -100, -100]:
+        return "the labels are shifted by one; leave the shift to the loss"
     if made[6] != EOS:
-        return ("the real EOS (index 6 of 9, length 7) is not trained on: masking by id removes it "
+        return ("the real EOS (index 6, length 7) is not trained on: masking by id removes it "
                 "with the padding; mask by length")
     if any(label != -100 for label in made[7:]):
-        return f"padding is trained on: {made[7:]}; expected -100 from place 7 on"
+        return f"padding is trained on: {made[7:]}; expected -100 from index 7 on"
     if any(label != -100 for label in made[:4]):
-        return f"the question is trained on: {made[:4]}; expected -100 at the first 4 places"
+        return f"the question is trained on: {made[:4]}; expected -100 at the first 4 positions"
     if made != [-100] * 4 + [5, 6, EOS, -100, -100]:
-        return f"labels {made}; expected the ids 5, 6, 2 at places 4 to 6 and -100 elsewhere"
+        return f"labels {made}; expected the ids 5, 6, 2 at positions 4 to 6 and -100 elsewhere"
     if list(labels_of([BOS, 4, 5, EOS], 2, 4)) != [-100, -100, 5, EOS]:
         return "a row without padding lost or gained a label"
 
 
-@exercise("one_bos")
-def _(one_bos):
-    for given, what in (([5, 6], "no BOS"), ([1, 5, 6], "one BOS"), ([1, 1, 5, 6], "two BOS"),
-                        ([5, 1, 6], "BOS inside, none in front"), ([], "nothing")):
-        before, wanted = list(given), [1, *given[next((i for i, x in enumerate(given) if x != 1),
-                                                      len(given)):]]
-        made = list(one_bos(given, 1))
-        if given != before:
-            return "the list that was given was changed; return a new one"
-        if made != wanted:
-            return f"ids with {what}, {before}, gave {made}; expected {wanted}"
-
-
-@exercise("cut")
-def _(cut):
-    prompt, answer = [BOS, 11, 12, 13, 14, 15], [21, 22, EOS]
-    made = cut(list(prompt), list(answer), 6)
-    if made is None:
-        return "a record of 9 tokens and a limit of 6 gave None; the answer and BOS need only 4"
-    ids, labels = map(list, made)
-    if len(ids) > 6:
-        return f"{len(ids)} tokens are left with a limit of 6"
-    if ids[-3:] != answer:
-        return f"the answer is cut: the row ends in {ids[-3:]}; expected {answer}, EOS included"
-    if ids[:1] != [BOS]:
-        return f"BOS is gone: the row begins with {ids[:1]}"
-    if len(ids) < 6:
-        return f"only {len(ids)} tokens are left with a limit of 6; keep as much as fits"
-    if labels != [-100] * 3 + answer:
-        return f"labels {labels}; expected -100 on the three of the prompt, then {answer}"
-    short = cut([BOS, 11], [21, EOS], 9)
-    if short is None or list(short[0]) != [BOS, 11, 21, EOS]:
-        return f"a record that fits was changed: {short}"
-    if cut([BOS, 11], [21, 22, 23, EOS], 4) is not None:
-        return "BOS and an answer of 4 tokens do not fit into 4, yet something came back"
-
-
 @exercise("packed_mask")
 def _(packed_mask):
-    see, positions = packed_mask([2, 3])
-    see = [[int(x) for x in row] for row in see]
+    made = packed_mask([2, 3])
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        return f"it returned {made!r:.80}; expected a pair (see, positions)"
+    see, positions = [[int(x) for x in row] for row in made[0]], [int(x) for x in made[1]]
     if len(see) != 5 or any(len(row) != 5 for row in see):
         return f"the mask of records of 2 and 3 tokens has {len(see)} rows; expected 5 by 5"
     if any(see[i][j] for i in range(5) for j in range(i + 1, 5)):
@@ -77,5 +85,7 @@ def _(packed_mask):
         return "a token must see itself: see[i][i] is 1"
     if see != [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]:
         return f"the mask of records of 2 and 3 tokens is {see}"
-    if list(positions) != [0, 1, 0, 1, 2]:
-        return f"positions {list(positions)}; expected 0 1 0 1 2, they start anew in each record"
+    if positions == [1, 2, 1, 2, 3]:
+        return "the positions start at 1; models count from 0"
+    if positions != [0, 1, 0, 1, 2]:
+        return f"positions {positions}; expected 0 1 0 1 2, they start anew in each record"

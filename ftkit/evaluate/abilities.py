@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 
-from ftkit.base import json_lines, machine
+from ftkit.base import json_lines, machine, quiet
 from ftkit.data.encoding import document_start
 
 # Five facts that are not among those asked show the form of an answer: an instruction-tuned model
@@ -85,7 +85,7 @@ def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> lis
     again = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     before = shown if again else []
     device, hits = next(model.parameters()).device, []
-    with evaluating(model), torch.no_grad():
+    with quiet.no_advice(), evaluating(model), torch.no_grad():
         cache = None if again else model(input_ids=torch.tensor([shown], device=device),
                                          use_cache=True).past_key_values
         for first in range(0, len(facts), batch_size):

@@ -48,6 +48,19 @@ def test_no_demonstration_contains_an_answer():
         assert f" {fact['answer'].strip().lower()}." not in shown, fact
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "prompt_tuning"])
+def test_one_demonstration_for_all_facts_equals_one_before_each(tiny, method):
+    from ftkit.evaluate import scoring
+    from ftkit.model import loading
+
+    tokenizer = tiny[1]
+    model = loading.adapt(ft.load("tiny")[0], ft.Config(method=method))
+    facts = abilities.load("knowledge", 90)  # more than a batch
+    asked = [fact | {"prompt": abilities.DEMONSTRATION + fact["prompt"]} for fact in facts]
+    assert abilities.knowledge(model, tokenizer, by="ability", limit=90) == scoring.probe_scores(
+        model, tokenizer, asked)
+
+
 def test_log_likelihoods_equal_those_of_transformers(tiny):
     model, tokenizer = tiny
     texts = [("The capital of Kenya is", " Nairobi"), ("A cow says", " moo moo"), ("One", " two")]

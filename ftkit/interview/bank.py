@@ -2,10 +2,13 @@
 
     questions(level="mid", topic=["LoRA", "memory"]); topics(); find("states-7b")
 
-A question has an id, a level, a topic, the number of its lesson, the question itself, an answer of
-two to five sentences with its conditions, the same in `short`, follow-ups with their answers,
-common wrong answers with the reason why each is wrong, sources, and either proofs (a claim and the
-name of the function that computes it, see `proofs`) or a rubric for what only a person can judge.
+A question has an id, a level, a topic, the number of its lesson, the question itself, an answer
+with its conditions, the same in `short`, follow-ups with their answers, common wrong answers with
+the reason why each is wrong, sources, and either proofs (a claim and the name of the function that
+computes it, see `proofs`) or a rubric for what only a person can judge. `measured_here` says what
+the proofs show on the embedded model of 2M parameters, which an answer in an interview would not.
+
+Its card asks for recall (say it, then look), unless it has a `number` or a `choice`.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import re
 from collections.abc import Iterable
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict
 
 from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
@@ -26,7 +30,7 @@ Names = str | Iterable[str] | None  # several may be separated by commas; None m
 
 class StatedClaim(TypedDict):
     """An entry of "proofs". A claim with op "==" has a number, which the proof named by `proof`
-    must meet within that fraction; `typed`: the card asks for this number."""
+    must meet within that fraction."""
 
     proof: str
     says: str
@@ -34,16 +38,25 @@ class StatedClaim(TypedDict):
     unit: str
     number: NotRequired[float]
     within: NotRequired[float]
-    typed: NotRequired[bool]
 
 
-class NumberClaim(TypedDict):
-    """A stated claim that is `typed`: it always has a number."""
+class AskedNumber(TypedDict):
+    """The number that a card asks for: `formula`, an expression in the names of `givens` (which
+    the card shows), has the value `answer`; an answer within that fraction of it is right."""
 
-    says: str
+    ask: str
+    givens: dict[str, float]
+    formula: str
+    answer: float
     unit: str
-    number: float
     within: float
+
+
+class Choice(TypedDict):
+    """The options of a card: the right one, and three wrong ones with the reasons."""
+
+    right: str
+    wrong: list[dict[str, str]]  # answer, why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +75,14 @@ class Question:
     sources: tuple[str, ...]
     proofs: tuple[StatedClaim, ...]
     rubric: tuple[str, ...]
+    measured_here: str = ""
+    number: AskedNumber | None = None
+    choice: Choice | None = None
 
     @property
-    def typed(self) -> NumberClaim | None:
-        """The claim whose number is asked for, if any."""
-        return next((cast(NumberClaim, p) for p in self.proofs if p.get("typed")), None)
+    def kind(self) -> str:
+        """How its card asks: number, choice, or recall (say it, then look)."""
+        return "number" if self.number else "choice" if self.choice else "recall"
 
     def points(self) -> list[str]:
         """What an answer is scored by: the rubric, else the answer's own sentences."""
@@ -98,6 +114,15 @@ def questions(level: Names = None, topic: Names = None) -> list[Question]:
     """
     levels, chosen = _matching("level", level, LEVELS), _matching("topic", topic, topics())
     return [q for q in everything() if q.level in levels and q.topic in chosen]
+
+
+def take_turns(chosen: Iterable[Question]) -> list[Question]:
+    """The questions reordered so that their topics take turns, each in its own order."""
+    by_topic: dict[str, list[Question]] = {}
+    for question in chosen:
+        by_topic.setdefault(question.topic, []).append(question)
+    rounds = itertools.zip_longest(*by_topic.values())
+    return [question for turn in rounds for question in turn if question]
 
 
 def find(id: str) -> Question:

@@ -23,6 +23,7 @@ from ftkit.base import append_log, json_lines, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean
 from ftkit.interview import bank
+from ftkit.interview.number_answer import exact
 from ftkit.lessons import progress_log
 
 RATINGS = {1: "again", 2: "hard", 3: "good", 4: "easy"}
@@ -107,36 +108,59 @@ class FlashCard:
     back: str
     question: bank.Question | None = None
 
+    def solution(self, own: str = "") -> list[str]:
+        """The back as lines: the learner's own answer, the key sentence, the answer, the formula
+        of a number, wrong answers, follow-ups, sources."""
+        lines, question = [f"Your answer: {own}"] if own else [], self.question
+        if question is None:
+            return [*lines, self.back]
+        lines += [f"In short: {question.short}", self.back]
+        if asked := question.number:
+            lines.append(f"{asked['formula']} = {exact(asked['answer'])} {asked['unit']}".strip())
+        if question.measured_here:
+            lines.append(f"Measured here (2M parameters): {question.measured_here}")
+        wrong = question.choice["wrong"] if question.choice else question.wrong
+        lines += [f"✗ {w['answer']} — {w['why']}" for w in wrong]
+        lines += [f"? {f['question']} — {f['answer']}" for f in question.follow_ups]
+        return [*lines, f"Lesson {question.lesson} · " + "; ".join(question.sources)]
+
 
 def deck(level=None, topic=None) -> list[FlashCard]:
-    """Cards of the learner's own misses, then the bank's, of these levels and topics."""
+    """Cards of the learner's own misses, then the bank's, of these levels and topics; the topics
+    take turns."""
     if isinstance(topic, str) and topic.lower() in ("misses", "your misses"):
         return misses()
     chosen = [FlashCard(q.id, q.topic, q.level, q.question, q.answer, q)
-              for q in bank.questions(level, topic)]
+              for q in bank.take_turns(bank.questions(level, topic))]
     return misses() + chosen if level is None and topic is None else chosen
 
 
 def misses() -> list[FlashCard]:
-    """A card for each exercise, prediction and bug of the lessons that was got wrong."""
-    missed = (_miss(entry) for entry in progress_log.entries())
-    return list({card.key: card for card in missed if card}.values())
+    """A card for each exercise, prediction and bug of the lessons that was answered wrong and not
+    solved since."""
+    missed: dict[str, FlashCard] = {}
+    for entry in progress_log.entries():
+        if card := _attempt(entry):
+            missed.pop(card.key, None)
+            if entry.get("right") is False or entry.get("state") == "wrong":
+                missed[card.key] = card
+    return list(missed.values())
 
 
-def _miss(entry: dict) -> FlashCard | None:
-    """The card of an entry of the progress log; None if nothing was wrong in it."""
+def _attempt(entry: dict) -> FlashCard | None:
+    """The card of an attempt in the progress log; None for an entry of another kind."""
     text = {name: clean(cell(entry.get(name)))[:600] for name in (
         "name", "message", "question", "guess", "actual", "case", "told")}
-    kind, wrong = entry.get("kind"), entry.get("right") is False
-    if kind == "check" and entry.get("state") == "wrong":
+    kind = entry.get("kind")
+    if kind == "check" and entry.get("state") in ("wrong", "solved"):
         key = f"exercise:{text['name']}"
         front = f"Exercise {text['name']}: what was wrong with your solution?"
         back = text["message"]
-    elif kind == "score" and wrong and entry.get("source") != "drill":
+    elif kind == "score" and entry.get("source") != "drill":
         key = f"prediction:{zlib.crc32(text['question'].encode()):08x}"
         front = text["question"]
         back = f"The result was {text['actual']}; your guess was {text['guess']}."
-    elif kind == "bug" and wrong:
+    elif kind == "bug":
         key = f"bug:{text['case']}"
         front = (f"Bug hunt, case {text['case']}: you named {text['guess']}, which was wrong. "
                  "What would distinguish it from the right cause?")
@@ -152,8 +176,8 @@ def _miss(entry: dict) -> FlashCard | None:
 def export(path: str | Path, level=None, topic=None, store: Store | None = None) -> int:
     """Write the deck to a .json file, or to a .csv file that Anki imports; returns how many cards.
 
-    CSV: front, back, tags, text escaped as HTML; its first lines give Anki the format. JSON: the
-    cards with their schedule and reviews. Raises UserError for another file type.
+    CSV: front, whole back, tags, text escaped as HTML; its first lines give Anki the format. JSON:
+    the cards with their schedule and reviews. Raises UserError for another file type.
     """
     path, flashes = Path(path), deck(level, topic)
     store = store or Store()
@@ -170,7 +194,8 @@ def export(path: str | Path, level=None, topic=None, store: Store | None = None)
             writer = csv.writer(file)
             for f in flashes:
                 tags = " ".join(t.replace(" ", "-") for t in ("ftkit", f.topic, f.level) if t)
-                writer.writerow([html.escape(clean(f.front)), html.escape(clean(f.back)), tags])
+                back = "<br>".join(html.escape(clean(line)) for line in f.solution())
+                writer.writerow([html.escape(clean(f.front)), back, tags])
     else:
         raise UserError(f"export to {path.name!r}; expected a name that ends in .csv or .json")
     return len(flashes)

@@ -79,8 +79,8 @@ class Drill(W.VBox):
         unit = f" in {current.unit}" if current.unit else ""
         hints = {"number": f"your number{unit}, then Enter",
                  "choice": "1 to 4, or Enter to see the answer",
-                 "recall": "say it aloud, then Enter"}
-        self.key.continuous_update = current.kind != "number"
+                 "recall": "say it or type it, then Enter"}
+        self.key.continuous_update = current.kind == "choice"
         self.key.placeholder = "nothing is due" if current.over else hints[current.kind]
         for i, choice in enumerate(self.choices):
             has_option = i < len(current.options)
@@ -100,7 +100,7 @@ class Drill(W.VBox):
         if self.phase != "ask":
             return
         self.phase = "rate"
-        self.back.show(*session.solution(self.session.card))
+        self.back.show(*self.session.card.solution(self.session.own))
         self.key.continuous_update = True
         self.key.placeholder = "rate yourself 1 to 4, p proves it"
         for i, choice in enumerate(self.choices):
@@ -124,6 +124,7 @@ class Drill(W.VBox):
         elif self.phase == "rate" and text[-1].lower() == "p":
             self.start_proof()
         elif self.phase == "ask" and self.session.kind == "recall":
+            self.session.own = text
             self._show()
         elif self.phase == "ask":
             self._answer(text)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import html
-import itertools
 import random
 import secrets
 import time
@@ -139,12 +138,4 @@ p{{margin:.2em 0}}@media print{{h3{{break-after:avoid}}}}</style>
 def draw_questions(pool: list[bank.Question], count: int,
                    rng: random.Random) -> list[bank.Question]:
     """`count` questions at random, or the whole pool if it is smaller; topics take turns."""
-    by_topic: dict[str, list[bank.Question]] = {}
-    for question in pool:
-        by_topic.setdefault(question.topic, []).append(question)
-    topics = list(by_topic.values())
-    rng.shuffle(topics)
-    for questions in topics:
-        rng.shuffle(questions)
-    rounds = itertools.zip_longest(*(reversed(questions) for questions in topics))
-    return [question for turn in rounds for question in turn if question][:count]
+    return bank.take_turns(rng.sample(pool, len(pool)))[:count]

@@ -17,7 +17,7 @@ COUNTS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "mio": 1e6, "bn":
           "billion": 1e9}
 SHORT = {"percent": "%", "per cent": "%", "h": "hours", "min": "minutes", "times": "x", "fold": "x",
          "params": "parameters"}
-WITHIN = 0.02  # of the right number, where the claim itself is not looser
+WITHIN = 0.05  # of the right number, where the claim itself is not looser
 
 FORM = re.compile(r"\s*([+-]?(?:\d[\d,' _]*\.?\d*|\.\d+)(?:\s*[eE]\s*[+-]?\d+)?)\s*(.*)$")
 
@@ -44,6 +44,8 @@ def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tupl
             value *= BYTES[given] / BYTES[expected]
         elif given in COUNTS and expected in COUNTS:
             value *= COUNTS[given] / COUNTS[expected]
+        elif given == "%" and not expected:
+            value /= 100
         elif given.split(" ")[0] in COUNTS and expected not in BYTES and expected != "%":
             value *= COUNTS[given.split(" ")[0]]
         elif not _same(given, expected):

@@ -44,7 +44,8 @@ class Session:
         unseen = [key for key in self.deck if key not in scheduled][: self.new_left]
         self.queue = [key for _, key in overdue] + unseen
         self.is_new = not overdue
-        self.verdict: bool | None = None  # None until the card is answered
+        self.verdict: bool | None = None  # None until the card is answered, and for recall
+        self.own = ""  # what the learner answered
         self.options = self._shuffled_options()
 
     # ------------------------------------------------------------------ the card being asked
@@ -72,16 +73,14 @@ class Session:
         return self.question.proofs if self.question else ()
 
     @property
-    def number(self) -> bank.NumberClaim | None:
-        """The claim whose number the card asks for, if it asks for a number."""
-        return self.question.typed if self.question else None
+    def number(self) -> bank.AskedNumber | None:
+        """The number that the card asks for, if it asks for one."""
+        return self.question.number if self.question else None
 
     @property
     def kind(self) -> str:
         """How the card asks: number, choice, or recall (say it, then look)."""
-        if self.question is None:
-            return "recall"
-        return "number" if self.number else "choice"
+        return self.question.kind if self.question else "recall"
 
     @property
     def unit(self) -> str:
@@ -89,30 +88,29 @@ class Session:
         return self.number["unit"] if self.number else ""
 
     def number_prompt(self) -> str:
-        """The sentence that asks for the number; empty if the card asks for none."""
+        """The sentence that asks for the number, with everything that is given; empty if the card
+        asks for none."""
         if self.number is None:
             return ""
-        return f"Begin with a number: {self.number['says']}" + (
-            f", in {self.unit}" if self.unit else "")
+        givens = ", ".join(f"{name.replace('_', ' ')} = {number_answer.exact(value)}"
+                           for name, value in self.number["givens"].items())
+        return f"{self.number['ask']} Given: {givens}." + (
+            f" Answer in {self.unit}." if self.unit else "")
 
     def _shuffled_options(self) -> list[str]:
-        """The right answer in short among wrong ones, its own first, then others of its topic."""
+        """The right option of a choice among the card's own wrong ones."""
         question = self.question
-        if question is None or self.kind != "choice":
+        if question is None or question.choice is None:
             return []
-        others = [w["answer"] for q in bank.questions(topic=question.topic) if q is not question
-                  for w in q.wrong]
-        rng = random.Random(zlib.crc32(f"{question.id}/{self.done}".encode()))
-        rng.shuffle(others)
-        wrong = dict.fromkeys([w["answer"] for w in question.wrong] + others)
-        options = [question.short, *list(wrong)[: CHOICES - 1]]
-        rng.shuffle(options)
+        options = [question.choice["right"], *(w["answer"] for w in question.choice["wrong"])]
+        random.Random(zlib.crc32(f"{self.done} {question.id}".encode())).shuffle(options)
         return options
 
     @property
     def correct(self) -> int:
         """Index of the right option; -1 if the card has no options."""
-        return self.options.index(self.question.short) if self.question and self.options else -1
+        choice = self.question.choice if self.question else None
+        return self.options.index(choice["right"]) if choice else -1
 
     # ------------------------------------------------------------------------------- answers
 
@@ -122,28 +120,30 @@ class Session:
         confidence (0 to 1) is kept for `calibration`. Raises UserError for what cannot be judged.
         """
         question = self.card.question
-        if question is None:
+        if question is None or question.kind == "recall":
             raise UserError("say it, look, and rate yourself")
-        if claim := self.number:
-            right, comment = number_answer.judge(str(text), claim["number"], claim["unit"],
-                                                 claim["within"])
-            actual = f"{number_answer.exact(claim['number'])} {claim['unit']}".strip()
+        if asked := question.number:
+            right, comment = number_answer.judge(str(text), asked["answer"], asked["unit"],
+                                                 asked["within"])
+            actual = f"{number_answer.exact(asked['answer'])} {asked['unit']}".strip()
         else:
             if str(text).strip() not in {str(i + 1) for i in range(len(self.options))}:
                 raise UserError(f"{text!r} is not a choice; expected 1 to {len(self.options)}")
-            text, actual = self.options[int(text) - 1], question.short
+            text, actual = self.options[int(text) - 1], self.options[self.correct]
             right = text == actual
             comment = "right" if right else _why_wrong(question, text)
         if self.verdict is None:
-            self.verdict = right
+            self.own, self.verdict = str(text), right
             progress_log.add("score", question=question.question, guess=str(text), actual=actual,
                              right=right, confidence=confidence, topic=question.topic,
                              source="drill")
         return right, comment
 
     def suggested(self) -> int:
-        """The rating that the answer suggests; the learner may choose another."""
-        return 1 if self.verdict is False else 3
+        """The rating that the answer suggests; the learner may choose another. A card that was not
+        answered (a recall card: not in at least two words) suggests "again"."""
+        known = len(self.own.split()) > 1 if self.verdict is None else self.verdict
+        return 3 if known else 1
 
     def rate(self, rating: int) -> str:
         """Log the review and choose the next card; returns the sentence that says when this one
@@ -171,12 +171,9 @@ class Session:
 
 
 def _why_wrong(question: bank.Question, answer: str) -> str:
-    """Why a wrong answer, of this question or of another one, is wrong."""
-    for entry in [question, *bank.everything()]:
-        for wrong in entry.wrong:
-            if wrong["answer"] == answer:
-                return f"no: {wrong['why']}"
-    return "no"
+    """Why a wrong option of the question is wrong."""
+    wrong = question.choice["wrong"] if question.choice else []
+    return next((f"no: {w['why']}" for w in wrong if w["answer"] == answer), "no")
 
 
 def format_wait(span: timedelta) -> str:
@@ -188,13 +185,3 @@ def format_wait(span: timedelta) -> str:
         return f"{round(minutes / 60)} h"
     days = round(minutes / 60 / 24)
     return "1 day" if days == 1 else f"{days} days"
-
-
-def solution(card: cards.FlashCard) -> list[str]:
-    """The back of a card, as lines: answer, wrong answers, follow-ups, sources."""
-    lines, question = [card.back], card.question
-    if question is not None:
-        lines += [f"✗ {w['answer']} — {w['why']}" for w in question.wrong]
-        lines += [f"? {f['question']} — {f['answer']}" for f in question.follow_ups]
-        lines.append(f"Lesson {question.lesson} · " + "; ".join(question.sources))
-    return lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 
@@ -15,9 +17,12 @@ Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at 
 
 
 def say(*lines: str):
-    """Print lines without control characters, their indent kept."""
+    """Print lines without control characters, their indent kept; in a terminal words wrap."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
     for line in lines:
-        print(" " * (len(line) - len(line.lstrip())) + clean(line), flush=True)
+        indent = " " * (len(line) - len(line.lstrip()))
+        print(textwrap.fill(clean(line), max(20, width - 1), initial_indent=indent,
+                            subsequent_indent=indent), flush=True)
 
 
 def read_line(prompt: str) -> str | None:
@@ -34,14 +39,14 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
           ask: Ask = read_line) -> session.Session:
     """Cards until none is due, the input ends, or q is typed."""
     practice = session.Session(level, topic, new, store)
-    say("A number answers or chooses, Enter shows the answer, q ends.")
+    say("Say or type your answer; Enter shows the right one, q ends.")
     while not practice.over:
         say("", practice.progress(), practice.card.front)
         say(*filter(None, [practice.number_prompt()]))
         say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)))
         if not _answer(practice, ask):
             break
-        say("", *session.solution(practice.card))
+        say("", *practice.card.solution(practice.own))
         if not _rate(practice, ask):
             break
     say("", f"{practice.done} cards done, {practice.right} of them known."
@@ -59,7 +64,10 @@ def _answer(practice: session.Session, ask: Ask) -> bool:
     """Ask until the card is answered or skipped; False if the user ends the drill."""
     prompt = f"number in {practice.unit}> " if practice.unit else "answer> "
     while (text := _typed(ask, prompt)) is not None:
-        if not text or practice.kind == "recall":
+        if not text:
+            return True
+        if practice.kind == "recall":
+            practice.own = text
             return True
         try:
             right, comment = practice.answer(text)

@@ -15,24 +15,26 @@ pytestmark = pytest.mark.quick
 
 ENTRIES = [json.loads(line)
            for line in Path(bank.__file__).with_name("bank.jsonl").read_text("utf-8").splitlines()]
-SENTENCE = re.compile(r"[.!?][\"')]*(?:\s|$)")
+OPTIONAL = {"measured_here", "number", "choice"}
 SEVEN = ("full-or-peft", "lower-rate", "tuning-or-pretraining", "prevent-forgetting",
          "memory-bottleneck", "overfitting-signs", "lora-helps")
 
 
 def problems(entry: dict) -> list[str]:
     """What is wrong with one line of the bank."""
-    fields = [f.name for f in dataclasses.fields(bank.Question)]
-    if set(entry) != set(fields):
+    fields = {f.name for f in dataclasses.fields(bank.Question)}
+    if not fields - OPTIONAL <= set(entry) <= fields:
         return [f"fields are {sorted(entry)}, expected {sorted(fields)}"]
-    sentences = len(SENTENCE.findall(entry["answer"]))
+    words = len(entry["answer"].split())
     rules = {
         "a text is empty": all(isinstance(entry[name], str) and entry[name].strip()
                                for name in ("id", "topic", "question", "answer", "short")),
         f"level is {entry['level']!r}": entry["level"] in bank.LEVELS,
         f"lesson is {entry['lesson']!r}": re.fullmatch(r"\d\d", entry["lesson"]),
-        f"the answer has {sentences} sentences, expected 2 to 5": 2 <= sentences <= 5,
-        "a list is empty": entry["follow_ups"] and entry["wrong"] and entry["sources"],
+        f"the answer has {words} words, expected 60 to 160": 60 <= words <= 160,
+        "asks for a number and a choice": not {"number", "choice"} <= set(entry),
+        "expected two follow-ups, two wrong answers and a source": (
+            min(len(entry["follow_ups"]), len(entry["wrong"])) >= 2 and entry["sources"]),
         "a wrong answer needs its reason": all(
             set(wrong) == {"answer", "why"} for wrong in entry["wrong"]),
         "a follow-up needs its answer": all(
@@ -56,15 +58,14 @@ def test_each_question_is_in_its_form(entry):
     assert problems(entry) == []
 
 
-def test_there_are_at_least_120_questions_with_ids_of_their_own():
-    assert len(ENTRIES) >= 120
+def test_there_are_at_least_250_questions_with_ids_of_their_own():
+    assert len(ENTRIES) >= 250
     assert len({e["id"] for e in ENTRIES}) == len({e["question"] for e in ENTRIES}) == len(ENTRIES)
     assert {e["level"] for e in ENTRIES} == set(bank.LEVELS)
 
 
-def test_four_of_five_questions_are_proved_and_the_others_have_a_rubric():
-    proved = [e for e in ENTRIES if e["proofs"]]
-    assert len(proved) >= 0.8 * len(ENTRIES)
+def test_a_question_without_a_proof_has_a_rubric():
+    assert sum(bool(e["proofs"]) for e in ENTRIES) >= 115
     assert all(len(e["rubric"]) >= 3 for e in ENTRIES if not e["proofs"])
 
 
@@ -79,15 +80,16 @@ def test_the_seven_questions_of_the_design_come_first_with_conditions_and_proofs
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
 def test_a_number_that_is_proved_stands_in_the_text(entry):
-    """Else a card would teach one number and prove another; a ratio of 1 and a share of 100 % may
-    be put in words (the same, all)."""
-    text = " ".join([entry["question"], entry["answer"], entry["short"]])
+    """Else a card would teach one number and prove another; a ratio of 1 and 100 % may be written
+    as words (the same, all)."""
+    text = " ".join([entry["question"], entry["answer"], entry["short"],
+                     entry.get("measured_here", "")])
     said = [float(n.replace(",", "").rstrip(".")) for n in re.findall(r"\d[\d,]*\.?\d*(?:e-?\d+)?",
                                                                       text)]
     words = {"half": 50, "third": 33.3, "half of it": 50}
     said += [number for word, number in words.items() if word in text]
     for claim in entry["proofs"]:
-        if "number" in claim and (claim.get("typed") or claim["number"] not in (1.0, 100)):
+        if "number" in claim and claim["number"] not in (1.0, 100):
             near = [n for n in said if abs(n - claim["number"]) <= 0.011 * abs(claim["number"])]
             assert near, f"{claim['number']} is not in: {text}"
 
@@ -120,5 +122,5 @@ def test_the_check_of_the_form_sees_each_fault():
     broken = ENTRIES[0] | {"level": "boss", "answer": "Yes.", "wrong": [], "proofs": [
         {"proof": "x", "op": "==", "number": 0, "within": 0.2, "says": "", "unit": ""}]}
     found = " | ".join(problems(broken))
-    for word in ("level is 'boss'", "1 sentences", "a list is empty", "'within': 0.2"):
+    for word in ("level is 'boss'", "1 words", "two follow-ups", "'within': 0.2"):
         assert word in found

@@ -161,6 +161,8 @@ def test_misses_of_the_lessons_become_cards(home):
         "score", question="What does 10x do?", guess="rises", actual="falls", right=False
     )
     progress_log.add("score", question="And this?", guess="a", actual="a", right=True)
+    progress_log.add("check", name="later", state="wrong", message="no")
+    progress_log.add("check", name="later", state="solved", message="solved")
     progress_log.add("bug", case=7, guess="pad_is_eos", right=False)
     made = {flash.key: flash for flash in cards.misses()}
     assert set(made) == {"exercise:lora_params", "bug:7"} | {
@@ -176,7 +178,9 @@ def test_misses_of_the_lessons_become_cards(home):
 
 def test_a_wrong_answer_in_the_drill_makes_no_second_card(home):
     session = Session()
-    session.answer("1 GB" if session.card.question.typed["unit"] == "GB" else "1")
+    while session.kind != "number":
+        session.rate(4)
+    session.answer("1")
     assert cards.misses() == []
 
 
@@ -190,6 +194,8 @@ def test_export_to_anki_and_json(store, tmp_path):
     rows = list(csv.reader(lines[3:]))
     assert len(rows) == n == len(bank.everything()) + 1 and all(len(row) == 3 for row in rows)
     assert rows[0][1].startswith("&lt;img")
+    back = dict(row[:2] for row in rows)[bank.find("states-7b").question]
+    assert all(f["question"] in back for f in bank.find("states-7b").follow_ups)
     cards.export(tmp_path / "cards.json")
     saved = json.loads((tmp_path / "cards.json").read_text("utf-8"))
     assert len(saved["cards"]) == n and saved["reviews"][0]["card"] == key
@@ -221,25 +227,47 @@ def test_a_wrong_number_is_told_why_where_that_can_be_seen():
             number_answer.judge(text, 3, "GB")
 
 
-def test_every_typed_question_accepts_its_own_number():
+def test_every_number_card_accepts_its_own_number_and_one_within_its_tolerance():
     for question in bank.everything():
-        if question.typed:
-            asked = question.typed
-            text = f"{number_answer.exact(asked['number'])} {asked['unit']}"
-            assert number_answer.judge(text, asked["number"], asked["unit"], asked["within"])[0], (
-                text
-            )
+        if asked := question.number:
+            for factor in (1, 0.96, 1.04):
+                text = f"{asked['answer'] * factor:.12g} {asked['unit']}"
+                assert number_answer.judge(text, asked["answer"], asked["unit"],
+                                           asked["within"])[0], text
 
 
-def test_a_choice_has_one_right_answer_among_its_wrong_ones(home):
-    session = Session(topic="operations,forgetting")
+def test_a_percentage_is_a_plain_number():
+    assert number_answer.judge("18 %", 0.18)[0] and not number_answer.judge("18", 0.18)[0]
+
+
+@pytest.mark.parametrize("kind, typed, suggested", [
+    ("recall", "", 1), ("recall", "x", 1), ("recall", "it freezes the base", 3), ("number", "", 1)])
+def test_a_card_that_was_not_answered_suggests_again(home, kind, typed, suggested):
+    session = Session(new=500)
+    while session.kind != kind:
+        session.rate(4)
+    session.own = typed
+    assert session.suggested() == suggested
+    assert session.card.solution(session.own)[0] == (
+        f"Your answer: {typed}" if typed else f"In short: {session.question.short}")
+
+
+def test_topics_take_turns(home):
+    session = Session(new=500)
+    topics = [session.deck[key].topic for key in session.queue[:10]]
+    assert len(set(topics)) == 10
+
+
+def test_a_choice_has_one_right_answer_among_its_own_wrong_ones(home):
+    session = Session(topic="debugging,LoRA", new=500)
     while session.kind != "choice":
         session.rate(4)
-    question = session.card.question
+    choice = session.card.question.choice
     assert len(session.options) == len(set(session.options)) == 4
-    assert session.options[session.correct] == question.short
-    assert {w["answer"] for w in question.wrong} <= set(session.options)
-    right, said = session.answer(session.options.index(question.wrong[0]["answer"]) + 1)
-    assert not right and question.wrong[0]["why"] in said
+    assert session.options[session.correct] == choice["right"]
+    wrong = choice["wrong"][0]
+    right, said = session.answer(session.options.index(wrong["answer"]) + 1)
+    assert not right and wrong["why"] in said and session.suggested() == 1
+    assert session.card.solution(session.own)[0] == f"Your answer: {wrong['answer']}"
     with pytest.raises(ValueError, match="expected 1 to 4"):
         session.answer("5")

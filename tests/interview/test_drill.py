@@ -41,7 +41,7 @@ def test_ten_cards_with_the_line_of_keys_alone(home):
     for n in range(10):
         assert f"card {n + 1} of" in drill.head.lines[0]
         key(drill, {"number": "12", "choice": "2", "recall": " x"}[drill.session.kind])
-        assert drill.phase == "rate" and drill.back.lines[0] == drill.session.card.back
+        assert drill.phase == "rate" and drill.session.card.back in drill.back.lines
         key(drill, "3")
         assert drill.key.value == "" and "good: back in" in drill.comment.lines[0]
     assert len(cards.Store().reviews()) == 10 and drill.phase == "over"
@@ -49,10 +49,10 @@ def test_ten_cards_with_the_line_of_keys_alone(home):
 
 def test_a_unit_that_does_not_fit_is_told_and_the_card_stays(home):
     drill = ft.drill(topic="memory")
-    while drill.session.kind != "number" or drill.session.card.question.typed["unit"] != "GB":
+    while drill.session.unit != "GB":
         drill.show.click()
         drill.rates[3].click()
-    assert drill.number_prompt.lines[0].startswith("Begin with a number: ")
+    assert "Given: " in drill.number_prompt.lines[0]
     key(drill, "12 apples")
     assert drill.phase == "ask" and "the unit is 'apples'" in drill.comment.lines[0]
 
@@ -195,7 +195,7 @@ def test_the_drill_works_in_a_plain_terminal(home):
     def type(text):
         os.write(master, f"{text}\n".encode())
 
-    assert "What is the difference between instruction tuning" in until("answer> ")
+    assert "What is instruction tuning, and how" in until("answer> ")
     type("1")
     until("4 easy  p prove it")
     type("p")

@@ -1,0 +1,163 @@
+"""The content of the bank: what public lists ask, how cards ask, and the language of its texts."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from ftkit.interview import bank, cards
+from ftkit.interview.session import Session
+
+pytestmark = pytest.mark.quick
+
+QUESTIONS = bank.everything()
+LISTS = [json.loads(line)
+         for line in Path(__file__).with_name("lists.jsonl").read_text("utf-8").splitlines()]
+NAMES = sorted({entry["list"] for entry in LISTS})
+MATH = {name: getattr(math, name) for name in ("ceil", "comb", "exp", "log", "log10", "sqrt")}
+
+
+# ------------------------------------------------------------------------ public lists
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_bank_answers_what_a_public_list_asks(name):
+    asked = [entry for entry in LISTS if entry["list"] == name]
+    ids = {question.id for question in QUESTIONS}
+    assert {card for entry in asked for card in entry["cards"]} <= ids
+    assert sum(bool(entry["cards"]) for entry in asked) >= 0.95 * len(asked)
+
+
+def test_the_five_lists_are_written_down_with_their_sources():
+    assert len(NAMES) == 5 and len(LISTS) >= 170
+    assert all(entry["source"] and entry["question"] for entry in LISTS)
+
+
+# ------------------------------------------------------------------------- number cards
+
+
+def test_few_cards_ask_for_a_number():
+    assert 25 <= sum(question.kind == "number" for question in QUESTIONS) <= 45
+
+
+@pytest.mark.parametrize("question", [q for q in QUESTIONS if q.number], ids=lambda q: q.id)
+def test_the_number_follows_from_what_the_card_gives(question):
+    asked = question.number
+    computed = eval(asked["formula"], {"__builtins__": {"range": range, "sum": sum},
+                                       **MATH, **asked["givens"]})
+    assert computed == pytest.approx(asked["answer"], rel=0.01)
+    assert 0.05 <= asked["within"] <= 0.10
+    text = f"{question.answer} {question.short}".replace(",", "")
+    said = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", text)]
+    assert any(abs(n - asked["answer"]) <= 0.03 * abs(asked["answer"]) for n in said)
+
+
+def test_a_number_card_shows_everything_that_is_given(home):
+    session = Session(topic="memory", new=500)
+    while session.kind != "number":
+        session.rate(4)
+    prompt = session.number_prompt().replace(",", "")
+    assert all(f"{value:g}" in prompt or str(value) in prompt
+               for value in session.number["givens"].values())
+
+
+# ------------------------------------------------------------------------- choice cards
+
+
+def shown(question: bank.Question) -> list[str]:
+    """The options of a choice card in the order in which a new session shows them."""
+    session = Session.__new__(Session)
+    session.deck = {question.id: cards.FlashCard(question.id, question.topic, question.level,
+                                                 question.question, question.answer, question)}
+    session.queue, session.done = [question.id], 0
+    return session._shuffled_options()
+
+
+FORMS = {
+    "longest": len,
+    "most words": lambda option: len(option.split()),
+    "longest words": lambda option: len(option) / len(option.split()),
+    "most digits": lambda option: sum(c.isdigit() for c in option),
+    "most clauses": lambda option: len(re.findall(r"[,;:]", option)),
+    "shortest": lambda option: -len(option),
+}
+
+
+def success(pick) -> float:
+    """Fraction of choice cards that a rule answers right; ties are broken at random."""
+    chosen = [question for question in QUESTIONS if question.choice]
+    wins = 0.0
+    for question in chosen:
+        picked = pick(shown(question))
+        wins += picked.count(question.choice["right"]) / len(picked)
+    return wins / len(chosen)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_choice_cannot_be_guessed_by_its_form(form):
+    value = FORMS[form]
+    assert success(lambda options: [o for o in options if value(o) == max(map(value, options))]
+                   ) <= 0.35
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_a_choice_cannot_be_guessed_by_its_position(position):
+    assert success(lambda options: [options[position]]) <= 0.35
+
+
+@pytest.mark.parametrize("question", [q for q in QUESTIONS if q.choice], ids=lambda q: q.id)
+def test_a_choice_has_three_wrong_options_of_its_own_alike_in_length(question):
+    options = [question.choice["right"], *(w["answer"] for w in question.choice["wrong"])]
+    assert len(set(options)) == 4 and all(w["why"] for w in question.choice["wrong"])
+    assert max(map(len, options)) <= 1.6 * min(map(len, options))
+
+
+# ----------------------------------------------------------------------------- language
+
+BANNED = re.compile(
+    r"carr(y|ies) (no )?loss|\b(is|are) told\b|\bby heart\b|\bwhat (is held still|may vary)\b|"
+    r"\breading on\b|\bhalf way\b|\bso many [a-z]+s\b|\breckless\b|\bbends the\b|\bis none\b|"
+    r"\bgo(es)? on\b|\bstands beside\b|\blies (above|below)\b|\bdear\b|\bthe rate\b", re.I)
+BRITISH = re.compile(
+    r"\b\w+isations?\b|\b(optimi|normali|regulari|initiali|tokeni|generali|summari|memori|reali|"
+    r"minimi|maximi|utili|penali|standardi|speciali)s(e|es|ed|er|ing)\b|\b(colour|behaviour|favour|"
+    r"neighbour|labelled|unlabelled|modell\w+|licence|judgement|programme)s?\b|"
+    r"\bdistil\b", re.I)
+TOY = re.compile(r"embedded model|\bin our runs\b|\bwe found\b|\btoy\b", re.I)
+
+
+def texts(question: bank.Question) -> dict[str, str]:
+    """What a learner reads of a question, by field."""
+    return {"question": question.question, "answer": question.answer, "short": question.short,
+            "measured_here": question.measured_here, "rubric": " ".join(question.rubric),
+            "follow_ups": json.dumps(question.follow_ups), "wrong": json.dumps(question.wrong),
+            "choice": json.dumps(question.choice), "number": json.dumps(question.number)}
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
+def test_the_texts_are_in_the_language_of_the_field(question):
+    for field, text in texts(question).items():
+        for pattern in (BANNED, BRITISH):
+            assert not (found := pattern.search(text)), f"{field}: {found[0]!r} in {text}"
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
+def test_results_of_the_small_model_are_not_in_the_answer(question):
+    for field, text in texts(question).items():
+        assert field == "measured_here" or not TOY.search(text), field
+
+
+def test_lora_and_forgetting_are_stated_alike_everywhere():
+    """Default settings: learns less, forgets less; at equal performance close, with conditions."""
+    for id in ("lora-forgets", "choose-strategy"):
+        question = bank.find(id)
+        text = f"{question.answer} {question.short}"
+        assert re.search(r"learns less and forgets less", text)
+        assert all(word in text for word in ("rank", "learning rate", "distance"))
+        assert any("2405.09673" in source for source in question.sources)
+        assert any("LoRA Without Regret" in source for source in question.sources)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "it forgets no less" not in readme

@@ -1,74 +1,103 @@
-"""Solutions of lesson 02, and the mistakes that people make."""
+"""Solutions of lesson 02, right variants, and the mistakes that people make."""
+
+import math
+
+
+def lora_forward(x, W, A, B, lora_alpha):
+    return x @ W.T + lora_alpha / len(A) * (x @ A.T @ B.T)
+
+
+def merged_first(x, W, A, B, lora_alpha):
+    return x @ (W + lora_alpha / A.shape[0] * B @ A).T
+
+
+def functional(x, W, A, B, lora_alpha):
+    from torch.nn.functional import linear
+    return linear(x, W) + linear(linear(x, A), B).mul(lora_alpha / B.shape[1])
 
 
 def lora_parameters(layers, r):
     return sum(r * (n_in + n_out) for n_in, n_out in layers)
 
 
-def only_one_factor(layers, r):
-    return sum(r * n_in for n_in, _ in layers)
+def as_matrices(layers, r):
+    return sum(r * n_in + n_out * r for n_in, n_out in layers)
 
 
-def all_square(layers, r):
-    return sum(2 * r * n_out for _, n_out in layers)
+def factored_out(layers, r):
+    return r * sum(sum(layer) for layer in layers)
 
 
-def the_frozen_weights(layers, r):
-    return sum(n_in * n_out for n_in, n_out in layers)
+def one_layer(layers, r):
+    return r * sum(layers[0])
 
 
-def merge_weight(W, A, B, r, alpha):
-    return W + alpha / r * B @ A
+def merge_weight(W, A, B, r, lora_alpha):
+    return W + lora_alpha / r * B @ A
 
 
-def scale_forgotten(W, A, B, r, alpha):
-    return W + B @ A
+def by_addmm(W, A, B, r, lora_alpha):
+    import torch
+    return torch.addmm(W, B, A, alpha=lora_alpha / r)
 
 
-def not_divided(W, A, B, r, alpha):
-    return W + alpha * B @ A
+def cloned(W, A, B, r, lora_alpha):
+    merged = W.clone()
+    merged += B @ A * (lora_alpha / r)
+    return merged
 
 
-def in_place(W, A, B, r, alpha):
-    W += alpha / r * B @ A
+def in_place(W, A, B, r, lora_alpha):
+    W += lora_alpha / r * B @ A
     return W
 
 
-def transposed(W, A, B, r, alpha):
-    return W.T + alpha / r * A.T @ B.T
-
-
-def only_the_update(W, A, B, r, alpha):
-    return alpha / r * B @ A
-
-
 SOLUTIONS = {
+    "lora_forward": {
+        "right": lora_forward,
+        "variants": [merged_first, functional],
+        "wrong": {
+            "scale forgotten": (lambda x, W, A, B, a: x @ W.T + x @ A.T @ B.T, "is missing"),
+            "alpha not divided": (lambda x, W, A, B, a: x @ W.T + a * (x @ A.T @ B.T),
+                                  "not divided by r"),
+            "scale inverted": (lambda x, W, A, B, a: x @ W.T + len(A) / a * (x @ A.T @ B.T),
+                               "wrong way round"),
+            "rsLoRA": (lambda x, W, A, B, a: x @ W.T + a / math.sqrt(len(A)) * (x @ A.T @ B.T),
+                       "rsLoRA"),
+            "update only": (lambda x, W, A, B, a: a / len(A) * (x @ A.T @ B.T), "update alone"),
+            "base only": (lambda x, W, A, B, a: x @ W.T, "frozen layer alone"),
+            "both scaled": (lambda x, W, A, B, a: a / len(A) * (x @ W.T + x @ A.T @ B.T),
+                            "frozen layer is scaled too"),
+            "not transposed": (lambda x, W, A, B, a: x @ W + a / len(A) * (x @ A @ B),
+                               "multiply x (n, d_in) by A.T"),
+        },
+    },
     "lora_parameters": {
         "right": lora_parameters,
+        "variants": [as_matrices, factored_out],
         "wrong": {
-            "only one of A and B": (only_one_factor, "half of it"),
-            "every matrix square": (all_square, "not square"),
-            "the frozen weights": (the_frozen_weights, "r does not enter"),
+            "only one of A and B": (lambda layers, r: sum(r * n for n, _ in layers), "half of it"),
+            "every matrix square": (lambda layers, r: sum(2 * r * m for _, m in layers),
+                                    "not square"),
+            "the frozen weights": (lambda layers, r: sum(n * m for n, m in layers),
+                                   "r does not occur"),
+            "product": (lambda layers, r: sum(r * n * m for n, m in layers), "not multiplied"),
+            "missing parentheses": (lambda layers, r: sum(r * n + m for n, m in layers),
+                                    "r multiplies both"),
+            "one layer": (one_layer, "sum over all"),
         },
     },
     "merge_weight": {
         "right": merge_weight,
+        "variants": [by_addmm, cloned],
         "wrong": {
-            "scale forgotten": (scale_forgotten, "alpha / r was forgotten"),
-            "alpha not divided": (not_divided, "not divided by r"),
+            "scale forgotten": (lambda W, A, B, r, a: W + B @ A, "is missing"),
+            "alpha not divided": (lambda W, A, B, r, a: W + a * B @ A, "not divided by r"),
             "W changed in place": (in_place, "W itself was changed"),
-            "transposed": (transposed, "expected that of W"),
-            "W left out": (only_the_update, "off the adapted layer"),
-        },
-    },
-    "alpha_for": {
-        "right": lambda new_r, old_r, old_alpha: old_alpha * new_r / old_r,
-        "wrong": {
-            "alpha kept": (lambda new_r, old_r, old_alpha: old_alpha, "the scale falls"),
-            "the scale instead": (lambda new_r, old_r, old_alpha: old_alpha / old_r,
-                                  "the scale alpha / r itself"),
-            "square root": (lambda new_r, old_r, old_alpha: old_alpha * (new_r / old_r) ** 0.5,
-                            "expected 128"),
+            "transposed": (lambda W, A, B, r, a: W.T + a / r * A.T @ B.T, "expected that of W"),
+            "only the update": (lambda W, A, B, r, a: a / r * B @ A, "update alone"),
+            "subtracted": (lambda W, A, B, r, a: W - a / r * B @ A, "subtracted"),
+            "A B": (lambda W, A, B, r, a: W + a / r * A @ B, "B (d_out, r) times A"),
         },
     },
 }

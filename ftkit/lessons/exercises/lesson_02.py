@@ -5,25 +5,78 @@ from __future__ import annotations
 import math
 
 from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_number
+
+SHAPES = ("multiply x (n, d_in) by A.T (d_in, r) and the result by B.T (r, d_out); "
+          "torch stores W, A and B as (out, in)")
+
+
+def _example():
+    """x (3, 4), W (5, 4), A (2, 4), B (5, 2); no two sizes are equal."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=draw) for shape in ((3, 4), (5, 4), (2, 4), (5, 2))]
+
+
+def _wrong_scale(result, base, update, where: str) -> str | None:
+    """The message for an update with one of the usual wrong scales; r = 2, lora_alpha = 6."""
+    import torch
+
+    for scale, why in ((1.0, "the scale lora_alpha / r is missing"),
+                       (6.0, "lora_alpha is not divided by r"),
+                       (1 / 3, "the scale is r / lora_alpha, the wrong way round"),
+                       (6 / math.sqrt(2), "lora_alpha / sqrt(r) is the scale of rsLoRA"),
+                       (-3.0, "the update is subtracted")):
+        if torch.allclose(result, base + scale * update, atol=1e-5):
+            return (f"r=2, lora_alpha=6: the update in {where} is {scale / 3:.2g} times what it "
+                    f"should be; {why}")
+
+
+@exercise("lora_forward")
+def _(lora_forward):
+    import torch
+
+    x, W, A, B = _example()
+    try:
+        result = lora_forward(x, W, A, B, 6.0)
+    except RuntimeError as error:
+        return f"two shapes do not fit ({error}); {SHAPES}"
+    if not isinstance(result, torch.Tensor) or tuple(result.shape) != (3, 5):
+        shape = tuple(getattr(result, "shape", ()))
+        return f"the output has shape {shape}; expected (n, d_out) = (3, 5)"
+    base, update = x @ W.T, x @ A.T @ B.T
+    if torch.allclose(result, 3 * update, atol=1e-5):
+        return "this is the update alone; add the output of the frozen layer, x @ W.T"
+    if torch.allclose(result, base, atol=1e-5):
+        return "this is the frozen layer alone; add the scaled path through A and B"
+    if torch.allclose(result, 3 * (base + update), atol=1e-5):
+        return "the frozen layer is scaled too; lora_alpha / r belongs to the update only"
+    message = _wrong_scale(result, base, update, "the output")
+    if message:
+        return message
+    off = (result - base - 3 * update).abs().max().item()
+    if off > 1e-4:
+        return f"the output is off by up to {off:.2g}; expected x W.T + lora_alpha / r * x A.T B.T"
 
 
 @exercise("lora_parameters")
 def _(lora_parameters):
     q, mlp = (4096, 4096), (4096, 11008)
-    made = lora_parameters([q, q] * 32, 8)
-    if made == 32 * 2 * 8 * 4096:
-        return (f"{made:,} for Llama 2 7B, r=8, q and v: half of it; each matrix gets an A and a B")
-    if made == 32 * 2 * 4096 * 4096:
-        return f"{made:,} for Llama 2 7B: those are the frozen weights, r does not enter"
-    if made != 4_194_304:
-        return f"Llama 2 7B, r=8, q and v: {made!r}; expected 4,194,304"
-    made, wanted = lora_parameters([q] * 4 + [mlp, mlp, mlp[::-1]], 16), 1_249_280
-    if made in (16 * 2 * (6 * 4096 + 11008), 16 * 2 * (5 * 4096 + 2 * 11008)):
-        return (f"{made:,} for one Llama 2 layer, r=16, all matrices: those of the MLP are not "
-                f"square, so n_in and n_out both count; expected {wanted:,}")
-    if made != wanted:
-        return f"one Llama 2 layer, r=16, all linear: {made!r}; expected {wanted:,}"
+    case, result = "Llama 2 7B, r=8 on q and v", lora_parameters([q, q] * 32, 8)
+    reasons = {32 * 2 * 8 * 4096: "half of it: each matrix gets an A and a B",
+               32 * 2 * 4096 * 4096: "these are the frozen weights; r does not occur in it",
+               32 * 2 * 8 * 4096 * 4096: "A and B are added, not multiplied: r * (d_in + d_out)",
+               32 * 2 * (8 * 4096 + 4096): "r multiplies both sizes: r * (d_in + d_out)",
+               8 * (4096 + 4096): "this is one layer; sum over all of them"}
+    if result != 4_194_304:
+        return f"{case}: {result!r}; {reasons.get(result, 'expected 4,194,304')}"
+    case, expected = "one Llama 2 layer, r=16 on all matrices", 1_249_280
+    result = lora_parameters([q] * 4 + [mlp, mlp, mlp[::-1]], 16)
+    if result in (16 * 2 * (6 * 4096 + 11008), 16 * 2 * (5 * 4096 + 2 * 11008)):
+        return (f"{case}: {result:,}; the matrices of the MLP are not square, so d_in and d_out "
+                f"both count; expected {expected:,}")
+    if result != expected:
+        return f"{case}: {result!r}; expected {expected:,}"
     if lora_parameters([], 8) != 0:
         return f"no layers: {lora_parameters([], 8)!r}; expected 0"
 
@@ -32,27 +85,24 @@ def _(lora_parameters):
 def _(merge_weight):
     import torch
 
-    draw = torch.Generator().manual_seed(0)
-    W, A, B = (torch.randn(shape, generator=draw) for shape in ((5, 4), (2, 4), (5, 2)))
-    x, before = torch.randn(3, 4, generator=draw), W.clone()
-    made = merge_weight(W, A, B, 2, 6.0)
+    x, W, A, B = _example()
+    before = W.clone()
+    try:
+        merged = merge_weight(W, A, B, 2, 6.0)
+    except RuntimeError as error:
+        return (f"two shapes do not fit ({error}); B (d_out, r) times A (r, d_in) has the shape of "
+                "W, (d_out, d_in)")
     if not torch.equal(W, before):
         return "W itself was changed; return a new matrix, so that the cell can be run again"
-    if tuple(made.shape) != (5, 4):
-        return f"the result has shape {tuple(made.shape)}; expected that of W, (5, 4)"
-    for scale, why in ((1.0, "alpha / r was forgotten"), (6.0, "alpha is not divided by r"),
-                       (6 / math.sqrt(2), "alpha / sqrt(r) is rsLoRA's scale")):
-        if torch.allclose(made, W + scale * B @ A, atol=1e-5):
-            return f"r=2, alpha=6: the update is {scale / 3:.2g} times what it should be; {why}"
-    wanted = x @ W.T + 3 * (x @ A.T @ B.T)
-    if not torch.allclose(x @ made.T, wanted, atol=1e-4):
-        worst = (x @ made.T - wanted).abs().max().item()
-        return f"x @ merged.T is off the adapted layer by {worst:.2g}; expected W + alpha/r B A"
-
-
-@exercise("alpha_for")
-def _(alpha_for):
-    return check_number("alpha_for(64, 8, 16)", alpha_for(64, 8, 16), 128, {
-        16: "with the old alpha the scale falls from 2 to 0.25",
-        2: "2 is the scale alpha / r itself; which alpha gives this scale at r = 64?",
-    }) or check_number("alpha_for(4, 16, 8)", alpha_for(4, 16, 8), 2)
+    if tuple(getattr(merged, "shape", ())) != (5, 4):
+        shape = tuple(getattr(merged, "shape", ()))
+        return f"the result has shape {shape}; expected that of W, (5, 4)"
+    if torch.allclose(merged, 3 * (B @ A), atol=1e-5):
+        return "this is the update alone; add W"
+    message = _wrong_scale(merged, W, B @ A, "the merged weight")
+    if message:
+        return message
+    off = (x @ merged.T - x @ W.T - 3 * (x @ A.T @ B.T)).abs().max().item()
+    if off > 1e-4:
+        return (f"x @ merged.T differs from the adapted layer by {off:.2g}; "
+                "expected W + lora_alpha / r * B A")

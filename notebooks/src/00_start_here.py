@@ -7,262 +7,313 @@
 # ---
 
 # %% [markdown]
-# # 00 · Start here
+# # 00 · Start here: your first fine-tune
 #
-# **Claim: this model learns to answer questions in ten seconds, and learns no new fact doing so.**
-# It could be wrong; you will test it. After this lesson you can
+# **Claim: a small language model learns to answer questions in seconds of training, and the facts in
+# its answers were there before.** The claim could be wrong. You will test both halves. After this
+# lesson you can
 #
-# - fine-tune a language model, and say what happened to it;
-# - read the three curves: `loss`, `val_loss`, `general_loss`;
-# - show a model that forgets, and say why.
+# - fine-tune a language model and compute its loss yourself;
+# - read the three curves `loss`, `val_loss` and `general_loss`;
+# - tell what fine-tuning added from what the model already knew;
+# - say when not to fine-tune, and what it costs when you do.
 #
-# *Needs a year of Python and no machine learning. About 20 minutes; the code needs one minute on
-# two CPU cores: no GPU, no account.*
-# Click a cell and press **Shift+Enter** to run it, from top to bottom.
+# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 40
+# minutes; the code needs about one minute on two CPU cores: no GPU, no account.*
+#
+# Click a cell and press **Shift+Enter** to run it, from top to bottom. Unknown word? Run
+# `ft.glossary("token")`.
 
 # %%
+import torch
+from ftkit.lessons.at_135m import at_135m
+
 import ftkit as ft
-from ftkit.model import download
+from ftkit.lessons.claims import direction
 
 ft.setup(seed=0)
 
 # %% [markdown]
-# What this machine is, and why. The one line to look at: *device* says where the models run.
+# The line above describes this machine: *device* says where models run (`cpu`, or `cuda` for a GPU).
 #
 # ## A language model continues text
 #
-# A language model has one skill: given some text, it says which piece of text comes next. `tiny`
-# is such a model, small enough to come with this package. It was *pretrained*: it read millions of
-# words of plain English about animals, countries, words and small stories. We call it the **base**.
+# Text is cut into **tokens**: words, pieces of words, and punctuation marks, each with a number. A
+# **language model** reads tokens and gives every token of its vocabulary a probability of being the
+# next one. To write, we append a likely token and ask again.
+#
+# ![A row of input tokens goes through the model. Under each position is the probability of the correct
+# next token. The labels are the same tokens shifted by one, and the loss is the mean of minus log of
+# these probabilities.](figures/00_next_token.svg)
+#
+# `tiny` is a model of 2.4 million parameters that comes with this package. (Models in products have
+# billions.) It was **pretrained**: trained on millions of words of simple English about animals,
+# countries and small stories. Such a model is called a **base model**.
 
 # %%
 base, tokenizer = ft.load("tiny")
 
 
-def numbers(text):  # what the model reads; a special token in front says "a text begins"
-    text = tokenizer.bos_token + text
-    return tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-
-
-def go_on(text, model=base):
-    longer = model.generate(numbers(text), max_new_tokens=24, do_sample=False)
-    return tokenizer.decode(longer[0], skip_special_tokens=True)
+def continue_text(text, model=base):
+    """Append the most likely token, 24 times."""
+    ids = tokenizer(tokenizer.bos_token + text, add_special_tokens=False, return_tensors="pt")
+    output = model.generate(ids["input_ids"], max_new_tokens=24, do_sample=False)
+    return tokenizer.decode(output[0], skip_special_tokens=True)
 
 
 starts = ["Tom had a red", "The capital of France is", "What is the opposite of hot?"]
-{text: go_on(text) for text in starts}
+for start in starts:
+    print(continue_text(start))
 
 # %% [markdown]
-# The last one is a question. The base does not know that a question wants an answer, and then
-# silence: it goes on with the text, as it always does.
+# (`bos_token` marks the beginning of a text.) The base model continues every text, also a question.
+# It may even give the answer on the way, but it does not answer and *stop*.
 #
 # ## Your first fine-tune
 # <!-- claims: C1 C24 · E01 -->
 #
-# **Fine-tuning** goes on training a pretrained model, on data for the job at hand: it shows the base
-# examples of what we want and moves its weights a little after each batch. Here are examples: an
-# instruction, sometimes an input, and the output we want. One line is one **record**.
+# **Fine-tuning** continues the training of a pretrained model on data for a task. Here are such data.
+# One line is a **record**: an instruction, sometimes an input, and the output that we want. They cover
+# 31 small tasks.
 
 # %%
 lab = ft.Experiment(model="tiny", data="tasks")
 lab.train
 
 # %% [markdown]
-# Run the next cell and watch. Each **step** takes 16 records, asks how surprised the model is by
-# the right answers, and changes every weight a little so that it would have been less surprised.
+# Run the next cell and watch. In each **step** the model reads 16 records and predicts the outputs. The
+# **loss** is high where the right tokens got a low probability. Then every parameter moves a little in
+# the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is
+# called an **epoch**; these 100 steps are one.
 
 # %%
-config = ft.Config(learning_rate=1e-3, max_steps=100)
-run = lab.run(config)
+run = lab.run(learning_rate=1e-3, max_steps=100)
 run
 
 # %% [markdown]
-# ## What the three curves mean
+# ## The three curves
 #
-# That was a fine-tune. **loss** is the model's surprise at the answers of the records it is trained
-# on; how it is computed comes below. **val_loss** is the surprise at validation records, which are
-# never trained on: it says whether what was learned holds beyond the records. **general_loss** is
-# the surprise at ordinary prose, which the base reads well: it says what is being *lost*.
-# (Mind the axis: where values span factors, each line is a factor.)
-
-# %% [markdown]
+# - **loss**: on the records of the current step, which the model is trained on.
+# - **val_loss**: on validation records, which it is never trained on.
+# - **general_loss**: on ordinary text, which the base model predicts well.
+#
 # | you see | it means |
 # |---|---|
-# | `loss` and `val_loss` fall | it is learning |
-# | `loss` falls, `val_loss` turns up | it memorizes its records: **overfitting** |
-# | `general_loss` rises | it is losing what it could do before: **forgetting** |
-# | nothing moves | the learning rate is too low, or the data is wrong |
+# | `loss` and `val_loss` fall | the model learns the task |
+# | `loss` falls, `val_loss` rises | it memorizes its records: **overfitting** |
+# | `general_loss` rises | it loses abilities that it had before: **forgetting** |
+# | nothing moves | the learning rate is too low, or the data are wrong |
+#
+# Which curve does what? Put `"loss"`, `"val_loss"` or `"general_loss"` in the place of each `...`.
+
+# %% tags=["raises-exception"]
+curves = {
+    "falls even while the model only memorizes its records": ...,
+    "turns up when the model memorizes its records": ...,
+    "turns up when the model loses what it could do before": ...,
+}
+ft.check("three_curves", curves)
 
 # %% [markdown]
-# ## Ask both
+# ## Ask both models
 #
-# `run.model` is the tuned model; the base is untouched, since every run starts from fresh weights.
-# Ask both the same questions. What they are about (this country, that animal, the person in the
-# text) was **held out**: no record it was trained on asks about it.
-#
-# Then count. **Exact match** is the share of answers that equal the wanted ones, word for word
-# (capital letters and full stops aside): a strict measure, and one that cannot flatter.
+# `run.model` is the tuned model. We ask both models about countries, animals and people that appear in
+# no training record. Answers are cut after a limit of new tokens.
 
 # %%
 test = ft.records("tasks", "test")
-some = test[:12]
-untouched, tuned = (ft.answers(model, tokenizer, some) for model in (base, run.model))
-ft.table([
-    {"instruction": r["instruction"], "input": r["input"], "wanted": r["output"],
-     "base says": a, "tuned model says": b}
-    for r, a, b in zip(some, untouched, tuned, strict=True)
-])
+some = test[:8]
+base_answers = ft.answers(base, tokenizer, some)
+tuned_answers = ft.answers(run.model, tokenizer, some)
+ft.table([{"instruction": record["instruction"], "input": record["input"],
+           "expected": record["output"], "base model": a, "tuned model": b}
+          for record, a, b in zip(some, base_answers, tuned_answers, strict=True)])
+
+# %% [markdown]
+# **Exact match** is the fraction of answers that equal the expected one; case and final punctuation do
+# not count. It is strict: a right answer followed by more text counts as wrong.
 
 # %%
-some = test[::5]
-before = ft.exact_match(base, tokenizer, some)
-after = ft.exact_match(run.model, tokenizer, some)
-{"base": before, "tuned model": after}
+sample = test[::5]
+before = ft.exact_match(base, tokenizer, sample)
+after = ft.exact_match(run.model, tokenizer, sample)
+{"base model": before, "tuned model": after}
 
 # %% [markdown]
 # ## The question
 #
-# > *"What is the loss, exactly? And what did fine-tuning teach the model that it did not know?"*
+# > *"What exactly is the loss in fine-tuning? And what did fine-tuning teach the model that it did not
+# > know before?"*
 #
-# The first half gets vague answers in interviews ("how wrong the model is"), the second half wrong
-# ones ("the facts in the training data"). Take the loss first, by hand.
+# "How wrong the model is" is too vague for the first half. "The facts in the training data" is usually
+# wrong for the second half. We take them in turn.
 #
-# ## The loss, by hand
+# ## Your turn: the loss
 #
-# Text goes in as numbers, the **tokens**. Out comes one probability for every token of the
-# vocabulary: how likely it is to come next.
+# The model returns one score (**logit**) for every token of the vocabulary at every position. `softmax`
+# turns the scores into probabilities, and `log_softmax` into their logarithms. The next cell shows the
+# probabilities after one prompt.
 
 # %%
-import torch
-
+prompt = tokenizer(tokenizer.bos_token + "The capital of France is", add_special_tokens=False,
+                   return_tensors="pt")["input_ids"]
 with torch.no_grad():
-    chances = base(numbers("The capital of France is")).logits[0, -1].softmax(-1)
-top = chances.topk(5)
-{tokenizer.decode([i]): round(p, 4) for i, p in zip(top.indices.tolist(), top.values.tolist())}
+    logits = base(prompt).logits  # shape (1 text, positions, vocabulary)
+top = logits[0, -1].softmax(-1).topk(5)
+for probability, token in zip(top.values, top.indices, strict=True):
+    print(f"{probability.item():.4f}  {tokenizer.decode([token.item()])!r}")
 
 # %% [markdown]
-# Surprise at a token is `-log(its probability)`, counted in *nats*: 0 when the model was sure of it,
-# large when it thought it unlikely. Which tokens count? Those of the answer, here underlined. The
-# question is context: the model reads it, and is not trained to write it.
+# For one token the loss is the **negative log-likelihood**, `-log(probability)`, in *nats*: 0 where the
+# model was certain of the right token, and large where it gave it a low probability. A model that
+# guesses evenly among its V tokens has the loss log V.
+#
+# Only the answer's tokens count, here underlined. The question is context. In code, the **labels** are
+# the token ids where a token counts, and -100 where it does not.
 
 # %%
 lab.show_batch(1)
 
 # %% [markdown]
-# So the loss of one record is the mean surprise over its underlined tokens. A token at place
-# `t` is predicted from everything before it, that is, at place `t - 1`.
-#
-# ![The tokens "The river is wide" go into the model; the label at each position is the next token, so the labels are the inputs shifted by one. The probability of each label gives its loss, and the mean over the four positions is 1.81.](figures/00_next_token.svg)
+# Write the loss of one record. The token at position `t` is predicted from the tokens before it, so its
+# prediction is at position `t - 1`: look at the figure. Hints: `ft.hint("answer_loss")`.
+
+
+# %% tags=["raises-exception"]
+def answer_loss(log_probabilities, labels):
+    """Return the mean negative log-likelihood of the labels that are not -100.
+
+    log_probabilities: tensor (length, vocabulary); row t predicts the token at t + 1.
+    labels: tensor (length,) of token ids, or -100 where no loss is computed.
+    """
+    ...
+
+
+ft.check("answer_loss", answer_loss)
+
+# %% [markdown]
+# `ft.loss_on` and transformers compute the same number, for the base model and the tuned one.
 
 # %%
 example = ft.encode(lab.train[0], tokenizer)
-ids, labels = torch.tensor(example["input_ids"]), torch.tensor(example["labels"])
-with torch.no_grad():
-    log_chances = base(ids[None]).logits[0].log_softmax(-1)
-    library = base(input_ids=ids[None], labels=labels[None]).loss
-surprise = [-log_chances[t - 1, ids[t]] for t in range(1, len(ids)) if labels[t] != -100]
-loss = sum(surprise) / len(surprise)
-assert torch.allclose(loss, library, atol=1e-4)  # transformers agrees with our two lines
-assert abs(loss.item() - ft.loss_on(base, [example])) < 1e-4  # and so does ft
-loss
+ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
+for name, model in (("base model", base), ("tuned model", run.model)):
+    with torch.no_grad():
+        library = model(input_ids=ids, labels=labels).loss.item()
+    print(f"{name}: transformers {library:.4f}, ftkit {ft.loss_on(model, [example]):.4f}")
+print(f"log V = {torch.tensor(base.config.vocab_size).log().item():.2f}")
 
 # %% [markdown]
+# The base model starts near or above log V: for this format it is worse than even guessing. It gives the
+# end-of-answer token, which it never saw in pretraining, almost no probability.
+#
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
 #
-# The tuned model names capitals of countries that no training record mentions. So who taught it?
-# Ask the base about the same capitals in another form: a sentence to finish, "The capital of
-# Norway is". First guess: write the beginning of an option in place of the dots.
+# The tuned model names capitals of countries that no training record mentions. Did the base model know
+# them? We ask it for the same capitals as unfinished sentences, "The capital of Norway is".
+
+# %%
+guess = ft.predict("How many of these capitals does the base model get right as unfinished sentences?",
+                   "fewer than 20 %", "20 to 80 %", "more than 80 %")
+guess
+
+# %% [markdown]
+# One more idea before the test. **Few-shot prompting** puts solved examples into the prompt instead of
+# training on them. And since exact match is strict, we also count answers that *begin with* the right
+# word.
 
 # %%
 capitals = ft.records("capital", "test")
-cities = {" " + r["output"] for r in capitals}
-sentences = [p for p in ft.load_probes() if p["ability"] == "capital" and p["answer"] in cities]
-guess = ft.predict(
-    "As sentences to finish, how many of these capitals does the base get right?",
-    "hardly any", "about half", "nearly all", guess=...,
-)
-guess
-
-# %%
+solved = ("Question: What is the capital of France? Answer: Paris.\n"
+          "Question: What is the capital of Japan? Answer: Tokyo.\n")
 forms = {
-    "chat form": None,  # User: ... Assistant: ..., as in the fine-tune
-    "Alpaca's form": "alpaca",
-    "the bare instruction": "plain",
+    "chat format of the fine-tune": None,
     "one line": "Question: {instruction} Answer: {output}",
+    "one line, few-shot": solved + "Question: {instruction} Answer: {output}",
 }
-score = {k: ft.exact_match(base, tokenizer, capitals, template=t) for k, t in forms.items()}
-score["sentence to finish"] = ft.probe_scores(base, tokenizer, sentences)["capital"]
-score["after the fine-tune, chat form"] = ft.exact_match(run.model, tokenizer, capitals)
-ft.table([{"form": form, "exact match": value} for form, value in score.items()])
+
+
+def scores(model, template):
+    answers = ft.answers(model, tokenizer, capitals, template=template)
+    begins = [answer.lower().startswith(record["output"].lower())
+              for answer, record in zip(answers, capitals, strict=True)]
+    return {"exact match": ft.exact_match(model, tokenizer, capitals, template=template),
+            "begins with the answer": sum(begins) / len(begins)}
+
+
+cities = {" " + record["output"] for record in capitals}
+sentences = [probe for probe in ft.load_probes()
+             if probe["ability"] == "capital" and probe["answer"] in cities]
+known = ft.probe_scores(base, tokenizer, sentences)["capital"]
+rows = [{"model": "base", "form": form, **scores(base, template)} for form, template in forms.items()]
+rows.append({"model": "tuned", "form": "chat format of the fine-tune", **scores(run.model, None)})
+print(f"as unfinished sentences, base model: {known:.2f}")
+ft.table(rows)
 
 # %%
-ft.expect(score["sentence to finish"], ">", 0.8, "the base knew the capitals all along")
-ft.expect(score["chat form"], "<", 0.2, "but not how to answer in the form of the fine-tune")
-share = score["sentence to finish"]
-guess.score("nearly all" if share > 0.8 else "about half" if share > 0.2 else "hardly any")
+ft.expect(known, ">", 0.8, "the base model knew the capitals")
+guess.score("more than 80 %" if known > 0.8 else "fewer than 20 %" if known < 0.2 else "20 to 80 %")
 
 # %% [markdown]
-# The same model, the same facts; only the wording differs. So never say "the base cannot do it"
-# before you have tried other wordings. Fine-tuning supplied the *form*: answer the question, then
-# stop. The knowledge was there. Studies of large models say the same:
-# [LIMA](https://arxiv.org/abs/2305.11206) needed 1,000 records, and new facts are learned slowly by
-# fine-tuning and make models [hallucinate more](https://arxiv.org/abs/2405.05904).
+# The same model and the same facts: the wording decides what comes out. In the one-line form the base
+# model often *begins* with the right capital and then continues. So the fine-tune supplied mainly the
+# form: begin with the answer, and stop. The facts came from pretraining.
+#
+# How far does this go? [LIMA](https://arxiv.org/abs/2305.11206) got good chat behavior from 1,000
+# records, and facts that are new to a model are learned slowly and can raise
+# [hallucination](https://arxiv.org/abs/2405.05904). But "fine-tuning teaches only the form" is too wide:
+# more data keeps improving reasoning ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)), and
+# training on long solutions changes what models can solve
+# ([s1](https://arxiv.org/abs/2501.19393)).
 #
 # ## Ten times the learning rate
 # <!-- claims: C7 C40 -->
 #
-# The **learning rate** says how far each step moves the weights. If 0.001 was good, is 0.01 ten
-# times as fast?
+# If 0.001 works, is 0.01 ten times as fast? We use three **seeds** each: the same run with the records in
+# another order. A difference that is large compared with the spread over seeds is worth believing.
 
 # %%
-guess = ft.predict(
-    "At ten times the learning rate, general_loss will end ...",
-    "lower than at the start", "about the same", "far higher", guess=...,
-)
+guess = ft.predict("At ten times the learning rate, general_loss will end ...",
+                   "lower", "no difference seen", "higher")
 guess
 
 # %%
 runs = lab.sweep(ft.Config(max_steps=25, eval_steps=5), learning_rate=[1e-3, 1e-2], seed=range(3))
-gentle, harsh = runs[:3], runs[3:]
-ft.curves({"0.001": gentle, "0.01": harsh}, "val_loss", "general_loss")
-
-# %% [markdown]
-# Three **seeds** each: the same run with the records in another order. One run proves little; an
-# effect that shows in all three is worth believing. Compare where the runs end (the band is the
-# spread). What does such a `general_loss` mean? Let the models write.
+low, high = runs[:3], runs[3:]
+ft.curves({"0.001": low, "0.01": high}, "val_loss", "general_loss")
 
 # %%
-rise = {name: [run.change("general_loss") for run in three]
-        for name, three in (("gentle", gentle), ("harsh", harsh))}
-ft.expect(rise["harsh"], ">", rise["gentle"], "ten times the rate forgets more")
-ft.expect([ft.exact_match(run.model, tokenizer, some) for run in gentle], ">", before,
-          "25 steps, three times over: the tuned model answers, the base does not")
-guess.score("far higher" if min(rise["harsh"]) > 0.5 else "about the same")
+rise_low = [run.change("general_loss") for run in low]
+rise_high = [run.change("general_loss") for run in high]
+verdict = ft.expect(rise_high, ">", rise_low, "ten times the learning rate forgets more", paired=True)
+outcome = direction(rise_high, rise_low, paired=True)
+guess.score({"<": "lower", "": "no difference seen", ">": "higher"}[outcome])
 
 # %%
-models = {"base": base, "rate 0.001": gentle[0].model, "rate 0.01": harsh[0].model}
-{name: go_on("Tom had a red", model) for name, model in models.items()}
+for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.items():
+    print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# This is **catastrophic forgetting**: steps so large that they overwrite what pretraining had
-# built. It is not a crash, and in its milder form nothing warns you: go back to your first run and
-# see what `general_loss` did while `loss` looked ever better. That is why we watch it.
+# This is **catastrophic forgetting**: training on the new task overwrites older abilities. A learning rate
+# that is too high does it in a few steps. A low one can do it too, over many steps on a narrow task
+# ([lesson 16](16_catastrophic_forgetting.ipynb)). Look at your first run again: `loss` looked excellent
+# there while `general_loss` rose.
 #
 # ## What if?
 #
-# Now the controls are yours. Drag **learning_rate**, press *Start*, and watch the new run beside
-# the gentle one (pale). Where does it stop learning? Where does it break? *Stop* ends a run and
-# keeps what it did; under the picture stands what the curves mean.
+# Now you have the controls. Change **learning_rate**, press *Start*, and compare the new run with the run
+# at 0.001. Where does it stop learning? Where does it break?
 
 # %%
 knobs = ["learning_rate", "max_steps", "batch_size", "seed"]
-start = ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=5)
-panel = ft.what_if(lab, config=start, baseline=gentle[0], fields=knobs)
+panel = ft.what_if(lab, config=ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=5),
+                   baseline=low[0], fields=knobs)
 panel
 
 # %% [markdown]
-# The next cell waits for the panel's runs, or makes the first one, and keeps the picture here.
+# The next cell waits until the panel's runs are finished and keeps the picture in the notebook. If you
+# started none, it starts one. (`await` lets the page work while it waits.)
 
 # %%
 await panel.result()
@@ -270,8 +321,8 @@ await panel.result()
 # %% [markdown]
 # ## Break it
 #
-# Real data has holes. Here the second record has no output. Read the message: it says where, what
-# is wrong and what was expected. Nothing is trained on data that does not pass.
+# Real data have holes. The second record has no output. Read the message: where, what is wrong, and what
+# is expected. ftkit does not train on data that fail this check.
 
 # %% tags=["raises-exception"]
 ft.Experiment(data=[
@@ -282,163 +333,150 @@ ft.Experiment(data=[
 # %% [markdown]
 # ## Your own data
 #
-# Records are plain dictionaries, or lines of a JSONL file. Let us teach a habit no one else would:
-# every capital is announced with a shout. We start from *your* tuned model, not from the base.
+# Records are dictionaries, or lines of a JSONL file. We teach a habit that nobody else would: each capital
+# is announced with "Ahoy!". Training starts from *your* tuned model.
 
 # %%
-mine = [{**r, "output": "Ahoy! " + r["output"]} for r in ft.records("capital")]
-pirate = ft.Experiment(model=(run.model, tokenizer), data=mine)
-shouting = pirate.run(learning_rate=5e-4, max_steps=20)
+ahoy = [{**record, "output": "Ahoy! " + record["output"]} for record in ft.records("capital")]
+pirate = ft.Experiment(model=(run.model, tokenizer), data=ahoy).run(learning_rate=5e-4, max_steps=20,
+                                                                   live=False)
 asked = [*capitals[::16], test[0], test[6]]
-ft.table([{"asked": r["instruction"], "answer": a}
-          for r, a in zip(asked, ft.answers(shouting.model, tokenizer, asked), strict=True)])
+ft.table([{"instruction": record["instruction"], "answer": answer} for record, answer in
+          zip(asked, ft.answers(pirate.model, tokenizer, asked), strict=True)])
 
 # %% [markdown]
-# ## What does it cost?
+# ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
 #
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
-# "Thousands of dollars" is the usual answer, and wrong as it stands: it names no number of
-# **tokens**. Training takes about 6 floating-point operations per parameter and token (2 forward, 4
-# backward). Guess before you run: 10 million tokens (about 50,000 records), full fine-tuning?
+# It depends on the number of training **tokens**. Training takes about 6 floating-point operations
+# (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. A GPU of 312e12
+# FLOPs per second (an A100) reaches perhaps 40 % of that in practice. This fraction is the *utilization*.
 
-
-# %%
-def dollars(parameters, tokens, flops=312e12, share=0.4, per_hour=2.0):
-    hours = 6 * parameters * tokens / (flops * share) / 3600
-    return hours * per_hour
-
-
-assert dollars(6.7e9, 1e7) < 2 and dollars(6.7e9, 5.6e9) > 990
-{f"{tokens:,.0f} tokens": round(dollars(6.7e9, tokens), 2) for tokens in (1e7, 1e8, 1e9, 1e10)}
-
-# %% [markdown]
-# Assumed: an A100 (312 TFLOP/s), 40 % of it used, 2 dollars an hour. Prices move; the formula
-# stays. Stanford reported [under 100 dollars](https://crfm.stanford.edu/2023/03/13/alpaca.html)
-# for Alpaca 7B. Failed runs, evaluation and people come on top: "thousands" is the price of billions
-# of tokens, or of many runs.
-#
-# ## Now on a real LLM
-#
-# All lessons end with a look at SmolLM2, a real model of 135 million parameters (`ftkit fetch
-# smollm2` in a terminal gets it, once). It was tuned on conversations before. Ask it the same.
-
-# %%
-
-if download.has("smollm2"):
-    smol, smol_tokenizer = ft.load("smollm2")
-    said = ft.answers(smol, smol_tokenizer, capitals[::16], max_new_tokens=16)
-    print(*said, f"10 million tokens: {dollars(smol.num_parameters(), 1e7):.2f} dollars", sep="\n")
-
-# %% [markdown]
-# ## Exercises
-#
-# Fill in, run, and let `ft.check` judge. The lesson goes on without them.
-#
-# **1.** Which curve? Put `"loss"`, `"val_loss"` or `"general_loss"` in each place.
 
 # %% tags=["raises-exception"]
-curves = {
-    "falls even while the model only memorizes its records": ...,
-    "turns up when the model memorizes its records": ...,
-    "turns up when the model loses what it could do before": ...,
-}
-ft.check("three_curves", curves)
-
-
-# %% [markdown]
-# **2.** How many tokens can you train on for a sum of money? Turn `dollars` around.
-
-# %% tags=["raises-exception"]
-def tokens_for(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
+def training_cost(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
+    """Return the price in dollars of training on `tokens` tokens with one GPU's speed."""
     ...
 
 
-ft.check("tokens_for", tokens_for)
+ft.check("training_cost", training_cost)
+
+
+# %%
+def cost(parameters, tokens):
+    seconds = 6 * parameters * tokens / (312e12 * 0.4)
+    return 2.0 * seconds / 3600
+
+
+ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": round(cost(6.7e9, tokens), 2)}
+          for tokens in (1e7, 1e8, 1e9, 1e10)])
 
 # %% [markdown]
-# **3.** A gentle run: bring `val_loss` below 0.3 while `general_loss` rises by at most 0.1. You may
-# change the learning rate and the number of steps (at most 150), or anything else in `ft.Config`:
-# `replay=0.2`, for example, mixes in ordinary prose.
+# Ten million tokens are about 50,000 short records. "Thousands of dollars" is right for billions of
+# tokens or for many runs. The assumption of 40 % is optimistic: padding of short records, small batches
+# and communication between GPUs lower it. Full fine-tuning of 7B parameters also needs several GPUs for
+# its memory ([lesson 09](09_where_the_memory_goes.ipynb)). Newer GPUs are faster and cost more per hour.
+#
+# ## At 135M
+#
+# Each lesson shows the same experiment on SmolLM2-135M, a real language model, in recorded runs. It had
+# already been tuned on conversations.
 
-# %% tags=["raises-exception"]
-my_run = ...  # lab.run(learning_rate=..., max_steps=...)
-ft.check("gentle_run", my_run)
+# %%
+at_135m("first_finetune", verdict)
 
 # %% [markdown]
+# For larger models: InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) reports that
+# people preferred a tuned 1.3B model to the untuned 175B model, and losses on some public benchmarks that
+# mixing in pretraining data reduced.
+#
+# ## In practice, 2026
+#
+# **First ask whether to fine-tune at all.**
+#
+# | your problem | try first |
+# |---|---|
+# | the model can do it when asked well | a better prompt, few-shot examples |
+# | it lacks knowledge that is large, private or changes | retrieval: find the text, put it into the prompt |
+# | format, tone, or one task must be reliable, or cheaper with a small model | fine-tuning |
+# | it must solve harder problems | a stronger model, then training on solutions or with rewards (20) |
+#
+# A first fine-tune with TRL, with values that are usual for models of 1B to 8B parameters:
+#
+# ```python
+# # {"prompt": "...", "completion": "..."}
+# from datasets import load_dataset
+# from peft import LoraConfig
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-1.7B"
+# dataset = load_dataset("json", data_files="train.jsonl", split="train")
+# trainer = SFTTrainer(
+#     model=model_id,
+#     train_dataset=dataset,
+#     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
+#     args=SFTConfig(output_dir="out", learning_rate=2e-4, num_train_epochs=2, max_length=1024,
+#                    per_device_train_batch_size=4, gradient_accumulation_steps=4, bf16=True),
+# )
+# trainer.train()
+# ```
+#
+# The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
+# --model smollm2 --method lora`.
+#
 # ## Interview
 #
 # **What does instruction tuning teach a model?**
 # <details><summary>Answer</summary>
-# Mostly the form: answer, in this template, and stop. Same next-token loss as pretraining, on
-# other data, counted on the answer. Here the base finished the capitals as sentences
-# (see <code>score</code>) and failed them as instructions; after 1,600 records it answered held-out
-# ones. New facts are a poor target: they are learned slowly.
+# With the next-token loss on the answers, it teaches to recognize an instruction, to answer in the given
+# format, and to stop. With small data sets most of the knowledge comes from pretraining. Larger sets of
+# worked solutions also improve skills such as reasoning. As a way to add new facts it is slow and can
+# increase hallucination.
 # </details>
 #
 # **Prompting, retrieval or fine-tuning?**
 # <details><summary>Answer</summary>
-# Prompt first: it takes an hour, and the gap it leaves is what tuning must beat. Retrieval (look the
-# text up, put it into the prompt) for knowledge that is large, private or changes. Fine-tune for
-# behavior: a form, a tone, one job done by a small cheap model. Here it took exact match
-# from almost nothing to more than four in five. They combine.
+# Prompt first: it takes an hour and gives the baseline that a fine-tune must beat. Retrieval for
+# knowledge that is large, private or changes. Fine-tuning for behavior: a format, a tone, one task done
+# reliably by a small, cheap model. They combine.
 # </details>
 
 # %% [markdown]
-# **Your training loss is excellent. Ship it?**
+# **Your training loss is excellent. Do you ship?**
 # <details><summary>Answer</summary>
-# Not on that. Training loss falls also when the model memorizes records or forgets the rest.
-# I look at validation loss, at the task's own metric on held-out entities, and at general ability
-# before and after: in our first run <code>loss</code> fell from 8 to below 0.1 while
-# <code>general_loss</code> rose by about 0.4.
+# Not on that alone. Training loss also falls when the model memorizes its records or forgets everything
+# else. I look at validation loss, the task's own metric on data that were held out by entity, and general
+# abilities before and after.
 # </details>
-
-# %% [markdown]
+#
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
-# Compute is 6 × parameters × tokens. At 40 % of an A100's 312 TFLOP/s and 2 dollars an hour, 10
-# million tokens cost about 2 dollars, a billion about 180. Thousands begin near 5.6 billion tokens.
-# People, sweeps and evaluation usually cost more.
+# Compute is about 6 × parameters × tokens. At 40 % of an A100's 312 TFLOP/s and 2 dollars an hour, 10
+# million tokens cost about 2 dollars and a billion tokens about 180. The utilization may be lower, full
+# fine-tuning needs several GPUs for memory, and sweeps, evaluation and people usually cost more than one
+# run.
 # </details>
-
-# %% [markdown]
+#
 # ## Recap, and where to go
 # <!-- claims: C2 -->
 #
-# - Fine-tuning is continued training; here it supplied the form, pretraining had the knowledge.
+# - Fine-tuning continues training on data for a task. Here it supplied the form of the answers.
 # - Three curves: what it trains on, what it has not seen, what it could do before.
-# - A larger learning rate is not a faster one: it forgets.
-#
-# "Fine-tuning means instruction tuning or domain adaptation" is half of the list. The data may be
-# records (01 to 05), raw text of a field (06), pairs of a better and a worse answer, or questions
-# with a checker (20). Public recipes use [three in a row](https://arxiv.org/abs/2411.15124).
+# - A higher learning rate is not simply faster: it can destroy earlier abilities.
 
 # %% [markdown]
 # | lessons | about |
 # |---|---|
-# | [01](01_full_fine_tuning.ipynb) [02](02_lora.ipynb) [03](03_the_peft_family.ipynb) | which weights move: all, a low-rank update, the PEFT family |
-# | [04](04_instruction_tuning.ipynb) [05](05_templates_and_the_bug_zoo.ipynb) [06](06_domain_adaptation.ipynb) | what is learned from: records, templates and their bugs, a domain |
-# | [07](07_learning_rate.ipynb) [08](08_the_small_knobs.ipynb) | learning rate, and the smaller knobs |
-# | [09](09_where_the_memory_goes.ipynb) [10](10_quantization_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: count it, shrink it, share it out |
+# | [01](01_full_fine_tuning.ipynb) [02](02_lora.ipynb) [03](03_the_peft_family.ipynb) | which parameters are trained: all, a low-rank update, the PEFT family |
+# | [04](04_instruction_tuning.ipynb) [05](05_templates_and_the_bug_zoo.ipynb) [06](06_domain_adaptation.ipynb) | the data: records, templates and their bugs, a domain |
+# | [07](07_learning_rate.ipynb) [08](08_the_small_knobs.ipynb) | learning rate and the other hyperparameters |
+# | [09](09_where_the_memory_goes.ipynb) [10](10_quantization_and_qlora.ipynb) [11](11_activations_and_checkpointing.ipynb) [12](12_floating_point.ipynb) [13](13_zero_and_fsdp.ipynb) | memory: measure it, reduce it, divide it |
 # | [14](14_perplexity.ipynb) [15](15_task_metrics.ipynb) | evaluation: perplexity, tasks, people |
 # | [16](16_catastrophic_forgetting.ipynb) [17](17_overfitting.ipynb) [18](18_data_quality.ipynb) | what goes wrong: forgetting, overfitting, data |
-# | [19](19_multi_task.ipynb) [20](20_preferences.ipynb) | many tasks; preferences and rewards |
-# | [21](21_interview_clinic.ipynb) [22](22_what_if_lab.ipynb) | interview clinic; your own questions |
-#
-# In order is best; each says what it needs. Next: [01](01_full_fine_tuning.ipynb).
-
-# %% [markdown]
-# The same in a terminal, on your own file (JSON Lines: one record a line):
-#
-# ```
-# ftkit run --data translation --learning-rate 1e-3
-# ftkit check my.jsonl
-# ftkit run --data my.jsonl --method lora --out my-adapter
-# ftkit run --model smollm2 --data my.jsonl --method lora
-# ```
-#
-# The last one trains SmolLM2. All your runs so far:
+# | [19](19_multi_task.ipynb) [20](20_preferences.ipynb) | several tasks; preferences and rewards |
+# | [21](21_interview_clinic.ipynb) [22](22_what_if_lab.ipynb) | interview clinic; your own experiments |
 
 # %%
-ft.runs()[["id", "model", "data", "steps", "val_loss after"]].tail(5)
+ft.progress("00")

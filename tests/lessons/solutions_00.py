@@ -1,50 +1,77 @@
-"""Solutions of lesson 00, and the mistakes that people make."""
-
-import functools
-
-import ftkit as ft
-from ftkit.experiment.run import Run
+"""Solutions of lesson 00, right variants, and the mistakes that people make."""
 
 FALLS = "falls even while the model only memorizes its records"
 UP = "turns up when the model memorizes its records"
 LOST = "turns up when the model loses what it could do before"
 
 
-def tokens_for(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
-    hours = money / per_hour
-    return hours * 3600 * flops * share / (6 * parameters)
+def answer_loss(log_probabilities, labels):
+    losses = [-log_probabilities[t - 1, labels[t]]
+              for t in range(1, len(labels)) if labels[t] != -100]
+    return sum(losses) / len(losses)
 
 
-def tokens_for_in_hours(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
-    return money / per_hour * flops * share / (6 * parameters)
+def by_nll_loss(log_probabilities, labels):
+    from torch.nn.functional import nll_loss
+    return nll_loss(log_probabilities[:-1], labels[1:])
 
 
-def tokens_for_at_peak(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
-    return money / per_hour * 3600 * flops / (6 * parameters)
+def gathered(log_probabilities, labels):
+    targets = labels[1:]
+    counted = targets != -100
+    picked = log_probabilities[:-1][counted].gather(1, targets[counted][:, None])
+    return -picked.mean().item()
 
 
-def tokens_for_one_operation(money, parameters, flops=312e12, share=0.4, per_hour=2.0):
-    return money / per_hour * 3600 * flops * share / parameters
+def terms(log_probabilities, labels, shift=1):
+    return [-log_probabilities[t - shift, labels[t]]
+            for t in range(1, len(labels)) if labels[t] != -100]
 
 
-def a_run(steps, val_loss, rise):
-    """A Run that ended like this, without having been run."""
-    return Run(id="made-up", config=ft.Config(), model_name="tiny", data={},
-               rows=[{"step": i + 1, "loss": 1.0} for i in range(steps)],
-               before={"val_loss": 5.0, "general_loss": 1.0},
-               after={"val_loss": val_loss, "general_loss": 1.0 + rise})
+def not_shifted(log_probabilities, labels):
+    losses = terms(log_probabilities, labels, 0)
+    return sum(losses) / len(losses)
 
 
-def gentle():
-    lab = ft.Experiment(model="tiny", data="tasks")
-    return lab.run(learning_rate=5e-4, max_steps=150, replay=0.2, eval_steps=150)
+def everything(log_probabilities, labels):
+    losses = [-log_probabilities[t - 1, labels[t] % log_probabilities.shape[1]]
+              for t in range(1, len(labels))]
+    return sum(losses) / len(losses)
+
+
+def next_row(log_probabilities, labels):
+    losses = [-log_probabilities[t + 1, labels[t]] for t in range(len(labels)) if labels[t] != -100]
+    return sum(losses) / len(losses)
+
+
+def training_cost(parameters, tokens, flops_per_second=312e12, utilization=0.4,
+                  dollars_per_hour=2.0):
+    hours = 6 * parameters * tokens / flops_per_second / utilization / 3600
+    return hours * dollars_per_hour
+
+
+def hourly(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
+    per_hour = flops_per_second * utilization * 60 * 60
+    return (2 + 4) * parameters * tokens / per_hour * dollars_per_hour
+
+
+def per_dollar(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
+    flops_per_dollar = 3600 * flops_per_second * utilization / dollars_per_hour
+    return 6 * parameters * tokens / flops_per_dollar
+
+
+def scaled(factor):
+    return lambda parameters, tokens, dollars_per_hour=2.0: (
+        factor * training_cost(parameters, tokens, dollars_per_hour=dollars_per_hour))
 
 
 SOLUTIONS = {
     "three_curves": {
         "right": {FALLS: "loss", UP: "val_loss", LOST: "general_loss"},
+        "variants": [{LOST: "general_loss", UP: "val_loss", FALLS: "loss"},
+                     {UP: "val_loss", FALLS: "loss", LOST: "general_loss"}],
         "wrong": {
-            "all in the training loss": (
+            "first two exchanged": (
                 {FALLS: "val_loss", UP: "loss", LOST: "general_loss"}, "does not fall then"),
             "overfitting looked for in general text": (
                 {FALLS: "loss", UP: "general_loss", LOST: "val_loss"},
@@ -53,22 +80,35 @@ SOLUTIONS = {
                 {FALLS: "loss", UP: "val_loss", LOST: "val_loss"}, "records of the new task"),
             "a typing slip": (
                 {FALLS: "los", UP: "val_loss", LOST: "general_loss"}, "'los' is not one of loss"),
+            "loss for overfitting": (
+                {FALLS: "loss", UP: "loss", LOST: "general_loss"}, "on unseen records"),
+            "loss for forgetting": (
+                {FALLS: "loss", UP: "val_loss", LOST: "loss"}, "what the model knew before"),
         },
     },
-    "tokens_for": {
-        "right": tokens_for,
+    "answer_loss": {
+        "right": answer_loss,
+        "variants": [by_nll_loss, gathered],
         "wrong": {
-            "seconds taken for hours": (tokens_for_in_hours, "prices per hour"),
-            "peak taken for what is used": (tokens_for_at_peak, "only `share`"),
-            "one operation per parameter": (tokens_for_one_operation, "6 operations"),
+            "not shifted": (not_shifted, "in row t - 1, not in row t"),
+            "sign": (lambda lp, labels: -answer_loss(lp, labels), "the sign"),
+            "sum": (lambda lp, labels: sum(terms(lp, labels)), "this is the sum"),
+            "all positions": (lambda lp, labels: sum(terms(lp, labels)) / len(labels),
+                              "divided by all positions"),
+            "-100 counted": (everything, "must not count"),
+            "next row": (next_row, "out of range"),
         },
     },
-    "gentle_run": {
-        "right": functools.partial(gentle),
+    "training_cost": {
+        "right": training_cost,
+        "variants": [hourly, per_dollar],
         "wrong": {
-            "too timid": (a_run(100, 3.0, 0.0), "learn a little more"),
-            "too bold": (a_run(100, 0.2, 2.0), "take smaller steps"),
-            "too long": (a_run(200, 0.2, 0.0), "at most 150"),
+            "seconds taken for hours": (scaled(3600), "per second, the price is per hour"),
+            "hours": (scaled(0.5), "these are hours"),
+            "peak": (scaled(0.4), "only the fraction"),
+            "multiplied by utilization": (scaled(0.16), "divide by the utilization"),
+            "forward only": (scaled(1 / 3), "forward pass"),
+            "one operation": (scaled(1 / 6), "6 FLOPs per parameter"),
         },
     },
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_choices, check_number, check_run
+from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.exercises._common import check_choices, check_number
 
 
 @exercise("three_curves")
@@ -11,39 +11,69 @@ def _(curves):
     names = ("loss", "val_loss", "general_loss")
     if message := check_choices(curves, names):
         return message
-    said = [curves.get(key) for key in (
+    given = [curves.get(key) for key in (
         "falls even while the model only memorizes its records",
         "turns up when the model memorizes its records",
         "turns up when the model loses what it could do before")]
-    if said[0] != "loss":
-        return (f"{said[0]} does not fall then; only the curve of the records that are trained on "
+    if given[0] != "loss":
+        return (f"{given[0]} does not fall then; only the curve of the records that are trained on "
                 "falls while they are memorized")
-    if said[1] == "general_loss":
+    if given[1] == "general_loss":
         return ("general_loss is measured on other text than the task; memorizing the records "
                 "shows on records of the same kind that are not trained on")
-    if said[2] == "val_loss":
+    if given[1] == "loss":
+        return "loss falls while the records are memorized; which curve is on unseen records?"
+    if given[2] == "val_loss":
         return ("val_loss is measured on records of the new task; what the model could do before "
-                "is measured on ordinary prose")
-    if said != list(names):
-        return f"you said {', '.join(map(str, said))}; each curve belongs in one place"
+                "is measured on ordinary text")
+    if given[2] == "loss":
+        return "loss is measured on the records of the task, not on what the model knew before"
 
 
-@exercise("tokens_for")
-def _(tokens_for):
-    wanted = 312e12 * 0.4 * 3600 * (1000 / 2.0) / (6 * 6.7e9)
-    return check_number("tokens_for(1000, 6.7e9)", tokens_for(1000, 6.7e9), wanted, {
-        wanted / 3600: "flops are per second, prices per hour",
-        wanted / 0.4: "only `share` of the flops is used",
-        wanted * 6: "a token costs 6 operations per parameter",
-    }) or check_number("twice the price per hour, tokens_for(1000, 6.7e9, per_hour=4.0),",
-                       tokens_for(1000, 6.7e9, per_hour=4.0), wanted / 2)
+@exercise("answer_loss")
+def _(answer_loss):
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    log_probabilities = torch.randn(6, 9, generator=draw).log_softmax(-1)
+    labels = torch.tensor([-100, -100, 4, 7, -100, 2])
+    before = labels.clone()
+    try:
+        result = float(answer_loss(log_probabilities, labels))
+    except IndexError as error:
+        return (f"an index is out of range ({error}); the last row of log_probabilities has no "
+                "label: row t - 1 belongs to labels[t], for t from 1 on")
+    if not torch.equal(labels, before):
+        return "the labels were changed; work on a copy"
+    pairs = [(1, 4), (2, 7), (4, 2)]
+    terms = [-log_probabilities[row, token].item() for row, token in pairs]
+    unshifted = [-log_probabilities[row + 1, token].item() for row, token in pairs]
+    everything = terms + [-log_probabilities[row, -100 % 9].item() for row in (0, 3)]
+    mistakes = {
+        sum(unshifted) / 3: "the prediction of labels[t] is in row t - 1, not in row t",
+        -sum(terms) / 3: "the sign: the loss is minus the mean log-probability",
+        sum(terms): "this is the sum; divide by the number of labels that count",
+        sum(terms) / 6: "divided by all positions; divide by the labels that are not -100",
+        sum(terms) / 5: "divided by all positions; divide by the labels that are not -100",
+        sum(everything) / 5: "positions labeled -100 must not count",
+    }
+    expected = sum(terms) / 3
+    if not near(result, expected, 1e-4):
+        for value, mistake in mistakes.items():
+            if near(result, value, 1e-4):
+                return f"{result:.4f} for an example with 3 labels that count: {mistake}"
+        return f"{result:.4f} for an example with 3 labels that count; expected {expected:.4f}"
 
 
-@exercise("gentle_run")
-def _(run):
-    return check_run(run, 150, GENTLE_VAL_LOSS, "general_loss", GENTLE_RISE,
-                     "learn a little more, by more steps or a somewhat higher learning rate",
-                     "take smaller steps, or mix in general text (replay)")
-
-
-GENTLE_VAL_LOSS, GENTLE_RISE = 0.3, 0.1  # tuned to the embedded base; lesson 00 names them
+@exercise("training_cost")
+def _(training_cost):
+    expected = 2.0 / 3600 * 6 * 6.7e9 * 1e9 / (312e12 * 0.4)
+    return check_number("training_cost(6.7e9, 1e9)", training_cost(6.7e9, 1e9), expected, {
+        expected * 3600: "FLOPs are per second, the price is per hour",
+        expected / 2: "these are hours; multiply by the price of an hour",
+        expected * 0.4: "only the fraction `utilization` of the FLOPs is reached",
+        expected * 0.4 ** 2: "divide by the utilization: a lower one makes it more expensive",
+        expected / 3: "2 FLOPs are the forward pass; with the backward pass it is 6",
+        expected / 6: "a token costs 6 FLOPs per parameter",
+    }) or check_number("twice the price per hour, training_cost(6.7e9, 1e9, dollars_per_hour=4.0),",
+                       training_cost(6.7e9, 1e9, dollars_per_hour=4.0), 2 * expected)

@@ -18,7 +18,7 @@
 # - tell what fine-tuning added from what the model already knew;
 # - say when not to fine-tune, and what it costs when you do.
 #
-# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 40
+# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 35
 # minutes; the code needs about one minute on two CPU cores: no GPU, no account.*
 #
 # Click a cell and press **Shift+Enter** to run it, from top to bottom. Unknown word? Run
@@ -192,20 +192,35 @@ def answer_loss(log_probabilities, labels):
 ft.check("answer_loss", answer_loss)
 
 # %% [markdown]
-# `ft.loss_on` and transformers compute the same number, for the base model and the tuned one.
+# The table shows the loss of each answer token of one record, for both models. Below it, three ways to
+# get the mean: from the table, from transformers, and from `ft.loss_on`.
 
 # %%
 example = ft.encode(lab.train[0], tokenizer)
 ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
+answer = (labels[0, 1:] != -100).nonzero()[:, 0] + 1  # positions of the answer's tokens
+token_losses, means = {}, {}
 for name, model in (("base model", base), ("tuned model", run.model)):
     with torch.no_grad():
-        library = model(input_ids=ids, labels=labels).loss.item()
-    print(f"{name}: transformers {library:.4f}, ftkit {ft.loss_on(model, [example]):.4f}")
-print(f"log V = {torch.tensor(base.config.vocab_size).log().item():.2f}")
+        output = model(input_ids=ids, labels=labels)
+    log_probabilities = output.logits[0].log_softmax(-1)
+    token_losses[name] = -log_probabilities[answer - 1, ids[0, answer]]
+    means[name] = (token_losses[name].mean().item(), output.loss.item(),
+                   ft.loss_on(model, [example]))
+for name, values in means.items():
+    print(f"{name}: table %.4f, transformers %.4f, ftkit %.4f" % values)
+ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item(),
+           "tuned model": b.item()} for t, a, b in zip(answer, *token_losses.values(), strict=True)])
+
+# %%
+log_v = torch.tensor(base.config.vocab_size).log().item()
+print(f"log V = {log_v:.2f}; val_loss of the base model = {run.before['val_loss']:.2f}")
 
 # %% [markdown]
-# The base model starts near or above log V: for this format it is worse than even guessing. It gives the
-# end-of-answer token, which it never saw in pretraining, almost no probability.
+# The last row is the token that ends an answer. The base model gives it a tiny probability, because its
+# texts never ended after an answer. The first token is often unlikely too: the base model does not expect
+# an answer there. These tokens raise the base model's `val_loss` above log V. The tokens between them are
+# predicted far better than by guessing.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
@@ -286,7 +301,7 @@ ft.curves({"0.001": low, "0.01": high}, "val_loss", "general_loss")
 # %%
 rise_low = [run.change("general_loss") for run in low]
 rise_high = [run.change("general_loss") for run in high]
-verdict = ft.expect(rise_high, ">", rise_low, "ten times the learning rate forgets more", paired=True)
+ft.expect(rise_high, ">", rise_low, "ten times the learning rate forgets more", paired=True)
 outcome = direction(rise_high, rise_low, paired=True)
 guess.score({"<": "lower", "": "no difference seen", ">": "higher"}[outcome])
 
@@ -385,6 +400,8 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": round(cost(6.7e9, to
 # already been tuned on conversations.
 
 # %%
+tuned = [ft.exact_match(run.model, tokenizer, sample) for run in low]
+verdict = ft.expect(tuned, ">", before, "25 steps of fine-tuning raise exact match")
 at_135m("first_finetune", verdict)
 
 # %% [markdown]

@@ -1,12 +1,47 @@
-"""Solutions of lesson 15 and named wrong answers."""
+"""Solutions of lesson 15, right variants, and named wrong answers."""
 
+import math
 import re
 import string
+
+
+def mcnemar_p(only_a, only_b):
+    n = only_a + only_b
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n)
+
+
+def by_both_tails(only_a, only_b):
+    n, larger = only_a + only_b, max(only_a, only_b)
+    upper = sum(math.comb(n, k) * 0.5**n for k in range(larger, n + 1))
+    return 1.0 if only_a == only_b else 2 * upper
+
+
+def by_recursion(only_a, only_b):
+    n, term, total = only_a + only_b, 0.5 ** (only_a + only_b), 0.0
+    for k in range(min(only_a, only_b) + 1):
+        total += term
+        term *= (n - k) / (k + 1)
+    return min(1.0, 2 * total)
+
+
+def tail(only_a, only_b, last):
+    n = only_a + only_b
+    return sum(math.comb(n, k) for k in range(last + 1)) / 2**n
 
 
 def normalize(text):
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def by_words(text):
+    text = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
+
+
+def by_regex(text):
+    text = re.sub(f"[{re.escape(string.punctuation)}]", "", text.lower())
+    return re.sub(r"\s+", " ", re.sub(r"\b(an?|the)\b", "", text)).strip()
 
 
 def keeps_articles(text):
@@ -23,49 +58,61 @@ def keeps_capitals(text):
     return " ".join(re.sub(r"\b([Tt]he|[Aa]n?)\b", " ", text).split())
 
 
-def pair(a, b):
-    return (sum(x and not y for x, y in zip(a, b, strict=True)),
-            sum(y and not x for x, y in zip(a, b, strict=True)))
+def keeps_spaces(text):
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", text)
 
 
-JOBS = ["is this answer to a customer helpful", "fraud, 1 in 200",
-        "continued pretraining on contracts", "ten translation systems on 2,000 sentences",
-        "the invoice number in a letter"]
+def keeps_punctuation(text):
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower()).split())
 
 
-def said(*words):
-    return dict(zip(JOBS, words, strict=True))
+def spaces_for_punctuation(text):
+    return by_words("".join(" " if c in string.punctuation else c for c in text))
 
 
 SOLUTIONS = {
+    "mcnemar_p": {
+        "right": mcnemar_p,
+        "variants": [by_both_tails, by_recursion],
+        "wrong": {
+            "one-sided": (lambda a, b: tail(a, b, min(a, b)), "one direction only"),
+            "off by one": (lambda a, b: 2 * tail(a, b, min(a, b) - 1), "smaller count itself"),
+            "only the outcome": (lambda a, b: 2 * math.comb(a + b, b) / 2 ** (a + b),
+                                 "only the outcome itself"),
+            "larger count": (lambda a, b: 2 * tail(a, b, max(a, b)), "larger count"),
+            "not capped": (lambda a, b: 2 * tail(a, b, min(a, b)), "cap it"),
+            "normal": (lambda a, b: math.erfc(abs(a - b) / math.sqrt(2 * (a + b))),
+                       "normal approximation"),
+        },
+    },
     "squad_normalizer": {
         "right": normalize,
+        "variants": [by_words, by_regex],
         "wrong": {
-            "articles kept": (keeps_articles, "articles are left"),
+            "articles kept": (keeps_articles, "articles are still there"),
             "articles cut out of words": (cuts_words, "only the whole word"),
-            "capitals kept": (keeps_capitals, "capital letters are left"),
-            "nothing done": (lambda text: text, "stayed as it was"),
+            "capitals kept": (keeps_capitals, "still capitals"),
+            "nothing done": (lambda text: text, "is unchanged"),
+            "spaces kept": (keeps_spaces, "collapse spaces"),
+            "punctuation kept": (keeps_punctuation, "punctuation is still there"),
+            "spaces for punctuation": (spaces_for_punctuation, "deletes punctuation"),
         },
     },
-    "paired_counts": {
-        "right": pair,
+    "pass_at_k": {
+        "right": lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
+        "variants": [lambda n, c, k: 1 - math.prod((n - c - i) / (n - i) for i in range(k)),
+                     lambda n, c, k: 1.0 if n - c < k else 1 - math.prod(
+                         1 - k / i for i in range(n - c + 1, n + 1))],
         "wrong": {
-            "totals": (lambda a, b: (sum(a), sum(b)), "totals of the models"),
-            "agreements": (lambda a, b: (sum(x and y for x, y in zip(a, b, strict=True)),
-                                         sum(not x and not y for x, y in
-                                             zip(a, b, strict=True))), "on which they agree"),
-            "one number": (lambda a, b: sum(a) - sum(b), "expected two counts"),
-        },
-    },
-    "metric_for_job": {
-        "right": said("people", "macro F1", "perplexity", "sacrebleu", "exact match"),
-        "wrong": {
-            "overlap for helpfulness": (said("sacrebleu", "macro F1", "perplexity", "sacrebleu",
-                                             "exact match"), "blind to meaning"),
-            "accuracy for fraud": (said("people", "exact match", "perplexity", "sacrebleu",
-                                        "exact match"), "never says fraud"),
-            "people for everything": (said("people", "macro F1", "people", "people", "people"),
-                                      "measure the text itself"),
+            "with replacement": (lambda n, c, k: 1 - (1 - c / n) ** k, "with replacement"),
+            "all fail": (lambda n, c, k: math.comb(n - c, k) / math.comb(n, k), "one minus"),
+            "pass@1": (lambda n, c, k: c / n, "pass@1"),
+            "all pass": (lambda n, c, k: math.comb(c, k) / math.comb(n, k),
+                         "passing programs only"),
+            "c for n - c": (lambda n, c, k: 1 - math.comb(c, k) / math.comb(n, k),
+                            "n - c failing programs, not c"),
+            "k times": (lambda n, c, k: k * c / n, "not a probability"),
         },
     },
 }

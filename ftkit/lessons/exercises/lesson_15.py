@@ -2,56 +2,68 @@
 
 from __future__ import annotations
 
+import math
+
 from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_choices
+from ftkit.lessons.exercises._common import check_number
+
+
+@exercise("mcnemar_p")
+def _(mcnemar_p):
+    def tail(n, ks):
+        return sum(math.comb(n, k) for k in ks) / 2**n
+
+    mistakes = {
+        tail(26, range(11)): "one direction only; double it",
+        2 * tail(26, range(10)): "the smaller count itself is left out; range ends before its end",
+        2 * tail(26, [10]): "only the outcome itself; add the more uneven ones",
+        2 * tail(26, range(17)): "this sums up to the larger count; take the smaller one",
+        min(1.0, 2 * tail(26, range(17))): "this sums up to the larger count; take the smaller one",
+        math.erfc(6 / math.sqrt(26) / math.sqrt(2)): "this is the normal approximation; here the "
+                                                     "exact sum is wanted",
+    }
+    return (check_number("mcnemar_p(16, 10)", mcnemar_p(16, 10), 2 * tail(26, range(11)), mistakes)
+            or check_number("mcnemar_p(0, 6)", mcnemar_p(0, 6), 2 / 64)
+            or check_number("mcnemar_p(3, 3)", mcnemar_p(3, 3), 1.0,
+                            {2 * tail(6, range(4)): "a probability is at most 1; cap it"}))
 
 
 @exercise("squad_normalizer")
 def _(normalize):
-    wanted = {"The Eiffel  Tower.": "eiffel tower", "C++": "c", "an apple, a day": "apple day",
-              "theatre": "theatre", "5.0": "50"}
-    for text, expected in wanted.items():
-        made = normalize(text)
-        if made == expected:
+    expected = {"The Eiffel  Tower.": "eiffel tower", "C++": "c", "an apple, a day": "apple day",
+                "theatre": "theatre", "5.0": "50"}
+    for text, wanted in expected.items():
+        result = normalize(text)
+        if not isinstance(result, str):
+            return f"{text!r} gave {result!r}; expected a string"
+        if result == wanted:
             continue
         if text == "theatre":
             return "'theatre' lost its beginning: only the whole word 'the' is an article"
-        if made == text:
-            return f"{text!r} stayed as it was; expected {expected!r}"
-        if made != made.lower():
-            return f"{text!r} gave {made!r}: capital letters are left"
-        if "  " in made or made != made.strip():
-            return f"{text!r} gave {made!r}: spaces are to be single, none at the ends"
-        if set(made.split()) & {"the", "a", "an"}:
-            return f"{text!r} gave {made!r}: articles are left"
-        return f"{text!r} gave {made!r}; expected {expected!r}"
+        if result == text:
+            return f"{text!r} is unchanged; expected {wanted!r}"
+        if result != result.lower():
+            return f"{text!r} gave {result!r}: some letters are still capitals"
+        if set(result.split()) & {"the", "a", "an"}:
+            return f"{text!r} gave {result!r}: the articles are still there"
+        if " ".join(result.split()) == wanted:
+            return f"{text!r} gave {result!r}: collapse spaces and trim both ends, as the last step"
+        if any(not c.isalnum() and c != " " for c in result):
+            return f"{text!r} gave {result!r}: punctuation is still there"
+        if result.split() == ["5", "0"]:
+            return "'5.0' gave '5 0': SQuAD deletes punctuation, it puts no space in its place"
+        return f"{text!r} gave {result!r}; expected {wanted!r}"
 
 
-@exercise("paired_counts")
-def _(disagreements):
-    a, b = [True] * 5 + [False] * 5, [True] * 2 + [False] * 3 + [True] + [False] * 4
-    made = disagreements(a, b)
-    if not isinstance(made, (tuple, list)) or len(made) != 2:
-        return f"{made!r}: expected two counts"
-    if sorted(made) == [3, 5]:
-        return "5 and 3 are the totals of the models; the test uses the items on which they differ"
-    if sorted(made) == [2, 4]:
-        return "2 and 4 are the items on which they agree; those say nothing about a difference"
-    if sorted(made) != [1, 3]:
-        return f"{tuple(made)}; expected only a right: 3, only b right: 1"
-
-
-@exercise("metric_for_job")
-def _(jobs):
-    if message := check_choices(jobs, (
-            "exact match", "macro F1", "sacrebleu", "perplexity", "people")):
-        return message
-    said = list(jobs.values())
-    if said[0] in ("sacrebleu", "exact match"):
-        return "a helpful answer has no one wording: overlap with a reference is blind to meaning"
-    if said[1] != "macro F1":
-        return "fraud, 1 in 200: a model that never says fraud is right in 99.5 %"
-    if said[2] != "perplexity":
-        return "continued pretraining has no questions and answers yet: measure the text itself"
-    if said != ["people", "macro F1", "perplexity", "sacrebleu", "exact match"]:
-        return f"you said {', '.join(said)}; ask: is there one right string?"
+@exercise("pass_at_k")
+def _(pass_at_k):
+    return check_number("pass_at_k(10, 3, 5)", pass_at_k(10, 3, 5), 1 - 21 / 252, {
+        1 - 0.7**5: "that draws with replacement; count draws with math.comb",
+        21 / 252: "that is the probability that all five fail; take one minus it",
+        0.3: "that is pass@1, c / n",
+        1 - math.comb(3, 3) / 252: "the draws that fail come from the n - c failing programs",
+        0.0: "math.comb(c, k) counts draws of passing programs only; at least one must pass",
+        1.0: "use n - c failing programs, not c: math.comb(3, 5) is 0",
+        1.5: "c · k / n is not a probability; one minus the probability that all fail",
+    }) or check_number("pass_at_k(10, 8, 5)", pass_at_k(10, 8, 5), 1.0) or check_number(
+        "pass_at_k(20, 1, 1)", pass_at_k(20, 1, 1), 0.05)

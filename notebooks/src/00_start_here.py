@@ -26,9 +26,9 @@
 
 # %%
 import torch
-from ftkit.lessons.at_135m import at_135m
 
 import ftkit as ft
+from ftkit.lessons.at_135m import at_135m
 from ftkit.lessons.claims import direction
 
 ft.setup(seed=0)

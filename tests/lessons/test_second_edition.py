@@ -12,6 +12,9 @@ pytestmark = pytest.mark.quick
 
 # One number a line.
 SECOND_EDITION = [
+    "00",
+    "02",
+    "15",
     "04",
     "05",
     "14",

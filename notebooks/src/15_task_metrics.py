@@ -308,6 +308,7 @@ def longer(item, left, right):
     return left if len(padded[left][item]) >= len(padded[right][item]) else right
 
 
+# %%
 def win_rate(choose, order):
     """Win rate of broad; a tie is half a win. order: fixed, random or both."""
     draw, points = random.Random(0), 0.0

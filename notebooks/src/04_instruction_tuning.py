@@ -74,6 +74,7 @@ prompt, text[len(prompt):]
 
 # %% tags=["raises-exception"]
 def chat_labels(turns, eos_id):
+    """(input_ids, labels): two lists of the same length; a label is the id, or -100."""
     ...
 
 
@@ -85,7 +86,8 @@ ft.check("chat_labels", chat_labels)
 # `ft.show_batch` colors the tokens that are trained on.
 
 # %%
-follow_up = [{"role": "user", "content": "And of big?"}, {"role": "assistant", "content": "small"}]
+follow_up = [{"role": "user", "content": "And of big?"},
+             {"role": "assistant", "content": "small"}]
 example = ft.encode({"messages": [question, answer, *follow_up]}, tokenizer)
 ft.show_batch([example], tokenizer)
 
@@ -111,6 +113,10 @@ ft.show_batch([example], tokenizer)
 
 # %% tags=["raises-exception"]
 def sft_loss(logits, labels):
+    """Mean loss in nats over the labels that are not -100.
+
+    logits: (batch, length, vocabulary); labels: (batch, length), not shifted.
+    """
     ...
 
 
@@ -126,6 +132,8 @@ import torch
 from ftkit.data.encoding import collate
 
 lab = ft.Experiment(model="tiny", data="tasks")
+
+# %%
 examples = [ft.encode(record, tokenizer) for record in lab.train[:8]]
 batch = collate(examples, tokenizer.pad_token_id)
 with torch.no_grad():
@@ -179,7 +187,10 @@ for record in test:
     encoded = ft.encode(record, tokenizer)
     with torch.no_grad():
         log_p = model(torch.tensor([encoded["input_ids"]])).logits[0].log_softmax(-1)
-    nll = [-log_p[t - 1, label].item() for t, label in enumerate(encoded["labels"]) if label != -100]
+    nll = []
+    for t, label in enumerate(encoded["labels"]):
+        if label != -100:
+            nll.append(-log_p[t - 1, label].item())
     by_position["the first token"].append(nll[0])
     by_position["a token in the middle"].extend(nll[1:-1])
     by_position["EOS"].append(nll[-1])
@@ -193,7 +204,8 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 # A uniform guess over the 3,072 tokens of the vocabulary would cost ln 3,072 = 8.03 nats. So the base
 # model is confident that something else follows. It does not expect an answer after `Assistant:`, and it
 # does not expect the text to end after one. Once the answer has begun, it continues well. Much of the loss
-# is about **format**: answer now, then stop.
+# is about **format**: answer now, then stop. The classification record above cost 16 nats for that reason:
+# one of its two trained tokens is EOS.
 #
 # This table does not measure what the model knows. For that, give the base model examples in the prompt
 # (few-shot), not one format that it has never seen.
@@ -208,7 +220,7 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 
 # %%
 second_guess = ft.predict(
-    "Loss on all tokens, compared with the response only: exact match on held-out records is ...",
+    "Loss on all tokens instead of the response only: held-out exact match is ...",
     "lower", "no difference seen", "higher")
 second_guess
 
@@ -217,17 +229,20 @@ config = ft.Config(max_steps=40, eval_steps=1000)
 validation = ft.records("tasks", "validation")[:150]
 tried, rates = {}, {}
 for where in ("response", "all"):
-    sweep = lab.sweep(config, loss_on=[where], learning_rate=[5e-4, 1e-3, 2e-3, 4e-3], seed=[100])
-    tried[where] = {run.config.learning_rate: ft.exact_match(run.model, tokenizer, validation)
-                    for run in sweep}
+    tried[where] = {}
+    for run in lab.sweep(config, loss_on=[where], learning_rate=[5e-4, 1e-3, 2e-3, 4e-3],
+                         seed=[100]):
+        score = ft.exact_match(run.model, tokenizer, validation)
+        tried[where][run.config.learning_rate] = score
     rates[where] = max(tried[where], key=tried[where].get)
-ft.table([{"loss on": where} | {f"learning rate {rate:g}": value for rate, value in found.items()}
+ft.table([{"loss on": where, **{f"lr {rate:g}": score for rate, score in found.items()}}
           for where, found in tried.items()])
 
 # %%
 runs, exact, general = {}, {}, {}
 for where in ("response", "all"):
-    runs[where] = lab.sweep(config, loss_on=[where], learning_rate=[rates[where]], seed=range(5))
+    runs[where] = lab.sweep(config, loss_on=[where], learning_rate=[rates[where]],
+                            seed=range(5))
     exact[where] = [ft.exact_match(run.model, tokenizer, test) for run in runs[where]]
     general[where] = [run.after["general_loss"] for run in runs[where]]
 ft.table([{"loss on": where, "learning rate": rates[where],
@@ -262,9 +277,9 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
           for name, m in (("base", model), ("tuned on 640 records", tuned))])
 
 # %% [markdown]
-# The tuned model answers and stops. [LIMA](https://arxiv.org/abs/2305.11206) reports the same of a 65B
-# model: 1,000 good demonstrations were enough, since the knowledge came from pretraining and tuning
-# mostly taught the format.
+# The tuned model answers and stops. The authors of [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model
+# on 1,000 good demonstrations. They conclude that a model's knowledge comes almost entirely from pretraining,
+# and that tuning mostly teaches which format to use.
 #
 # ## Break it: EOS without loss
 # <!-- claims: E05 -->
@@ -275,7 +290,7 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # five different sets of 240 records, one epoch, constant learning rate 5e-4.
 
 # %%
-third_guess = ft.predict("Without loss on EOS, the answers *begin* with the reference answer ...",
+third_guess = ft.predict("Without loss on EOS, answers *begin* with the reference ...",
                          "less often", "no difference seen", "more often")
 third_guess
 
@@ -319,8 +334,8 @@ ft.table([{"run": name, "first loss": first_loss[name], "last loss": last_loss[n
            "for example": says[name][0][:50]} for name in names])
 
 # %%
-ft.expect(ends["EOS masked"], "<", ends["EOS trained"], "without EOS fewer than half as many are exact",
-          times=0.5, paired=True)
+ft.expect(ends["EOS masked"], "<", ends["EOS trained"],
+          "without EOS fewer than half as many are exact", times=0.5, paired=True)
 third_guess.score({"<": "less often", ">": "more often", "": "no difference seen"}[
     direction(begins["EOS masked"], begins["EOS trained"], paired=True)])
 
@@ -342,6 +357,7 @@ third_guess.score({"<": "less often", ">": "more often", "": "no difference seen
 
 # %% tags=["raises-exception"]
 def step_loss(parts):
+    """Mean loss over all trained tokens of a step; parts is a list of (mean, tokens)."""
     ...
 
 
@@ -380,7 +396,8 @@ at_135m("sft_masks", verdict)
 
 # %%
 records = 50
-few = ft.Experiment(data=lab.train[:records], val=lab.val).run(config, learning_rate=rates["response"])
+small_lab = ft.Experiment(data=lab.train[:records], val=lab.val)
+few = small_lab.run(config, learning_rate=rates["response"])
 print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, test):.2f}")
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 # - pad and pack records without losing EOS and without letting records see each other;
 # - read a table of instruments, name the bug behind it, and repair it.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 35 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 40 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%
@@ -66,6 +66,7 @@ ft.table(rows)
 
 # %% tags=["raises-exception"]
 def render_chatml(messages, add_generation_prompt):
+    """The conversation as one string in ChatML."""
     ...
 
 
@@ -77,8 +78,9 @@ ft.check("render_chatml", render_chatml)
 # used for serving, to the last byte.
 
 # %%
-chatml = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-          "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+chatml = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+          "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 question = {"role": "user", "content": "Ask this as a question.\nThey see a cat."}
 answer = {"role": "assistant", "content": record["output"]}
 prompt = tokenizer.apply_chat_template([question], chat_template=chatml, tokenize=False,
@@ -135,8 +137,9 @@ verdict = ft.expect(exact["no `Assistant:`"], "<", exact["as trained"],
 ft.expect(exact["two BOS tokens"], "==", exact["as trained"], "two BOS tokens", paired=True)
 marker, blank = (2 * sum(exact[name]) < sum(exact["as trained"])
                  for name in ("no `Assistant:`", "a space after `Assistant:`"))
-first_guess.score({(True, False): "no `Assistant:`", (False, True): "a space after `Assistant:`",
-                   (True, True): "both", (False, False): "neither"}[marker, blank])
+first_guess.score({(True, False): "no `Assistant:`", (True, True): "both",
+                   (False, True): "a space after `Assistant:`",
+                   (False, False): "neither"}[marker, blank])
 
 # %% [markdown]
 # A helpful space at the end of a prompt is one of the worst changes. In training the space was part of the
@@ -152,7 +155,8 @@ first_guess.score({(True, False): "no `Assistant:`", (False, True): "a space aft
 # the ids once per project:
 
 # %%
-special = {"BOS": tokenizer.bos_token_id, "EOS": tokenizer.eos_token_id, "PAD": tokenizer.pad_token_id}
+special = {"BOS": tokenizer.bos_token_id, "EOS": tokenizer.eos_token_id,
+           "PAD": tokenizer.pad_token_id}
 text = tokenizer.apply_chat_template([question, answer], tokenize=False)
 once = tokenizer(text, add_special_tokens=False)["input_ids"]
 print(special, "· ids begin", once[:3], "· end", once[-2:])
@@ -174,6 +178,7 @@ ft.show_batch([ft.encode(record, tokenizer)], tokenizer)
 
 # %% tags=["raises-exception"]
 def labels_of(ids, prompt, length):
+    """A label for each id: the id itself from `prompt` to `length` - 1, else -100."""
     ...
 
 
@@ -185,7 +190,7 @@ ft.check("labels_of", labels_of)
 # pipeline and its bugs; `stops` is the share of answers that end by themselves.
 
 # %%
-second_guess = ft.predict("The same bug, starting from a model that ends its answers: most answers ...",
+second_guess = ft.predict("The same bug, from a model that ends its answers: most answers ...",
                           "still end", "no longer end")
 second_guess
 
@@ -203,7 +208,8 @@ for seed in SEEDS:
 ft.table([{"start from": name, "answers that end": values} for name, values in stops.items()])
 
 # %%
-ft.expect(stops["tuned correctly before"], ">", stops["base model"], "a model that knows EOS hides the bug")
+ft.expect(stops["tuned correctly before"], ">", stops["base model"],
+          "a model that knows EOS hides the bug")
 mean = sum(stops["tuned correctly before"]) / len(SEEDS)
 second_guess.score("still end" if mean > 0.5 else "no longer end")
 
@@ -227,7 +233,8 @@ from ftkit.data.encoding import encode_all, pack
 coded = encode_all(lab.train[:200], tokenizer).examples
 lengths = [len(example["input_ids"]) for example in coded]
 rows = []
-for name, order in (("padded, in random order", lengths), ("padded, sorted by length", sorted(lengths))):
+for name, order in (("padded, in random order", lengths),
+                    ("padded, sorted by length", sorted(lengths))):
     slots = sum(max(order[i:i + 16]) * len(order[i:i + 16]) for i in range(0, len(order), 16))
     rows.append({"batches of 16": name, "positions that hold a token": sum(lengths) / slots})
 packed = pack(coded, max_length=128)
@@ -236,9 +243,9 @@ rows.append({"batches of 16": "packed into rows of 128",
 ft.table(rows)
 
 # %% [markdown]
-# Against sorted batches there is little left to gain here. Packing pays off when lengths vary widely, and
-# it keeps the order random. But records in one row can see each other, because a causal mask allows
-# it:
+# Against sorted batches there is little left to gain here, but sorting makes the batches less random. Packing
+# pays off most when lengths vary widely. Its risk: records in one row can see each other, because a causal
+# mask allows it.
 #
 # ![Two masks of nine by nine squares for a row with records of 3, 2 and 4 tokens. Left, the causal mask: below the diagonal, crosses mark where a record sees an earlier one. Right, the block-diagonal mask: only three triangles remain, one for each record. The position ids start again at zero in each record.](figures/05_packed_mask.svg)
 
@@ -252,6 +259,7 @@ ft.table(rows)
 
 # %% tags=["raises-exception"]
 def packed_mask(lengths):
+    """(see, positions): rows of 0 and 1, and the position id of each token."""
     ...
 
 
@@ -348,7 +356,7 @@ third
 # run by more than correct runs differ from each other.
 
 # %%
-third_guess = ft.predict("How many of the 14 bugs show in the training loss of the last steps?",
+third_guess = ft.predict("How many of the 14 bugs show in the last training losses?",
                          "0 to 3", "4 to 7", "8 or more")
 third_guess
 
@@ -411,7 +419,7 @@ if download.has("smollm2"):
     with_prompt, without = (
         ft.loss_on(real, encode_all(records, real_tokenizer, template=template).examples)
         for template in (None, bare))
-    ft.expect(with_prompt, "<", without, "the generation prompt lowers the loss of the answers")
+    ft.expect(with_prompt, "<", without, "the generation prompt lowers the loss")
 
 # %% [markdown]
 # ## In practice, 2026

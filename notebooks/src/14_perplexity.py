@@ -17,7 +17,7 @@
 # - name the conditions under which two perplexities may be compared;
 # - explain why perplexity can rise while accuracy does not fall.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 35 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 40 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%
@@ -55,6 +55,7 @@ ft.setup(seed=0)
 
 # %% tags=["raises-exception"]
 def corpus_perplexity(nll, mask):
+    """One perplexity over all tokens whose mask is 1; nll in nats."""
     ...
 
 
@@ -82,11 +83,11 @@ scores = perplexity.score(model, tokenizer, texts)
 ids = torch.tensor([[tokenizer.bos_token_id] + tokenizer(texts[0])["input_ids"]])
 with torch.no_grad():
     library = math.exp(model(ids, labels=ids).loss.item())
-ft.expect(perplexity.of(scores[:1]), "==", library, "one text: ftkit = transformers", within=1e-3)
+ft.expect(perplexity.of(scores[:1]), "==", library, "ftkit = transformers", within=1e-3)
 
 # %%
 first_guess = ft.predict(
-    "40 texts: the mean of their perplexities, compared with the perplexity over all tokens, is ...",
+    "40 texts: the mean of their perplexities, next to that over all tokens, is ...",
     "lower", "the same", "higher")
 first_guess
 
@@ -96,7 +97,7 @@ question = [perplexity.Score([4.0] * 10, words=8, bytes=40),
 averages = {"over all tokens (the definition)": perplexity.of,
             "mean of the texts' perplexities": perplexity.mean_of_texts,
             "exp of the mean of the texts' losses": perplexity.of_mean_losses}
-ft.table([{"average": name, "the two documents": average(question), "40 texts": average(scores)}
+ft.table([{"average": name, "two documents": average(question), "40 texts": average(scores)}
           for name, average in averages.items()])
 
 # %%
@@ -163,6 +164,7 @@ ft.table(rows)
 
 # %% tags=["raises-exception"]
 def windows(length, window, stride):
+    """A list of (start, end, first): the window, and the first index that it scores."""
     ...
 
 
@@ -212,8 +214,8 @@ total = sum(score.total for score in scores)
 units = {"token": sum(len(score.nll) for score in scores),
          "word": sum(score.words for score in scores),
          "byte": sum(score.bytes for score in scores)}
-ft.table([{"per": unit, "number": count, "loss": total / count, "perplexity": math.exp(total / count)}
-          for unit, count in units.items()])
+ft.table([{"per": unit, "number": count, "loss": total / count,
+           "perplexity": math.exp(total / count)} for unit, count in units.items()])
 
 # %% [markdown]
 # One model, one text, three perplexities. A model with longer tokens has fewer of them, so each costs more.
@@ -228,6 +230,7 @@ ft.table([{"per": unit, "number": count, "loss": total / count, "perplexity": ma
 
 # %% tags=["raises-exception"]
 def bits_per_byte(loss, bytes_per_token):
+    """Bits per byte from the loss in nats per token."""
     ...
 
 
@@ -246,17 +249,17 @@ ft.check("bits_per_byte", bits_per_byte)
 # records.
 
 # %%
-third_guess = ft.predict("After 16 epochs instead of 4, the share of tokens predicted right is ...",
+third_guess = ft.predict("After 16 epochs instead of 4, the share of right tokens is ...",
                          "lower", "no difference seen", "higher")
 third_guess
 
 # %%
 held_out = ft.records("tasks", "validation")[:160]
 lab = ft.Experiment(data=ft.records("tasks")[:96], val=held_out, eval_records=160, probes=())
-runs = {}
-for epochs in (4, 16):
-    runs[epochs] = lab.sweep(ft.Config(learning_rate=1e-3, eval_steps=1000), epochs=[epochs],
-                             seed=range(5))
+
+# %%
+config = ft.Config(learning_rate=1e-3, eval_steps=1000)
+runs = {epochs: lab.sweep(config, epochs=[epochs], seed=range(5)) for epochs in (4, 16)}
 
 
 # %%
@@ -287,7 +290,8 @@ ft.table([{"epochs": epochs, "perplexity": [math.exp(loss) for loss in seen[epoc
 
 # %%
 ft.expect(seen[16]["loss"], ">", seen[4]["loss"], "16 epochs: higher loss", paired=True)
-ft.expect(seen[16]["confidence"], ">", seen[4]["confidence"], "16 epochs: more confident", paired=True)
+ft.expect(seen[16]["confidence"], ">", seen[4]["confidence"], "16 epochs: more confident",
+          paired=True)
 third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(seen[16]["tokens right"], seen[4]["tokens right"], paired=True)])
 
@@ -347,9 +351,14 @@ def calibration_error(confidence, right, groups=10):
 
 
 # %%
-errors = {epochs: [calibration_error(confidence, right) for confidence, right, _ in tokens[epochs]]
-          for epochs in runs}
-verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration error", paired=True)
+errors = {epochs: [] for epochs in runs}
+for epochs in runs:
+    for confidence, right, _ in tokens[epochs]:
+        errors[epochs].append(calibration_error(confidence, right))
+
+# %%
+verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration error",
+                    paired=True)
 
 # %% [markdown]
 # These are results of the 2M model. The effect is well known: [Guo et al. 2017](https://arxiv.org/abs/1706.04599)

@@ -7,21 +7,21 @@
 # ---
 
 # %% [markdown]
-# # 20 · Preferences and rewards: DPO, GRPO, and how they are fooled
+# # 20 · Preferences and rewards: DPO, GRPO, and how they fail
 #
-# **Claim: preference accuracy is 100 % and the reward has doubled, so the model got better.** It could
-# be wrong. After this lesson you can
+# **Claim: preference accuracy is 100 % and the reward has doubled, so the model got better.** It
+# could be wrong. After this lesson you can
 #
-# - write the DPO loss and the advantages of GRPO yourself, and check them;
-# - read the instruments: margin, accuracy, the log-probability of chosen **and** rejected, KL, length;
-# - tell learning from over-optimization, and an honest reward from one that can be hacked.
+# - write the DPO loss, the advantages and the loss of GRPO;
+# - read what a run records: margin, accuracy, and the log-probability of chosen **and** rejected;
+# - choose among DPO, IPO, KTO, ORPO, SimPO and the GRPO family;
+# - recognize over-optimization and a reward that is being hacked.
 #
-# *About 35 minutes. The code needs about a minute on two CPU cores. You need lessons
+# *About 40 minutes. The code needs a minute and a half on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [16](16_catastrophic_forgetting.ipynb).*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
 ft.setup(seed=0)
 
@@ -29,19 +29,20 @@ ft.setup(seed=0)
 # ## The question
 # <!-- claims: C2 -->
 #
-# > *"Your instruction-tuned model answers, but not the way people like. You have pairs: this answer is
-# > better than that one. What now, and how do you know that it worked?"*
+# > *"Your instruction-tuned model answers, but not the way people like. You have pairs: this answer
+# > is better than that one. What do you do, and how do you know that it worked?"*
 #
-# "Fine-tuning is instruction tuning or domain adaptation" is the common version, and it is out of
-# date: open recipes go on. [Tülu 3](https://arxiv.org/abs/2411.15124) is SFT, then **DPO** on pairs,
-# then reinforcement with **rewards that a program can check**.
+# Fine-tuning does not end with instruction tuning (SFT). The open recipe of
+# [Tülu 3](https://arxiv.org/abs/2411.15124) has three stages: SFT, then **DPO** on pairs, then
+# reinforcement learning with a reward that a program can check. The order is usual, not
+# mandatory: [DeepSeek-R1-Zero](https://arxiv.org/abs/2501.12948) applied reinforcement learning to
+# a base model without SFT.
 #
-# ## An assistant with a habit
+# ## A model with a bad habit
 #
-# We make one: tuned on tasks, and on answers that hedge and repeat themselves.
+# We train one on purpose. It learns tasks, and also answers that hedge or repeat themselves.
 
 # %%
-SEEDS = (0, 1, 2)
 pairs = ft.records("preferences")
 habit = [{"instruction": r["instruction"], "input": "", "output": r["rejected"]}
          for r in pairs if r["chosen"] in r["rejected"]]
@@ -52,367 +53,505 @@ tokenizer = sft.tokenizer
 
 # %%
 asked = ft.records("preferences", "test")
-ft.table([{"asked": r["instruction"], "chosen": r["chosen"], "rejected": r["rejected"], "says": says}
-          for r, says in zip(asked[:8], ft.answers(sft.model, tokenizer, asked[:8],
-                                                   max_new_tokens=24), strict=True)])
+given = ft.answers(sft.model, tokenizer, asked[:6], max_new_tokens=24)
+ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["rejected"],
+           "model": answer} for r, answer in zip(asked[:6], given, strict=True)])
 
 # %% [markdown]
-# The questions are new to it: of all of them it gets one in four right, and these eight it hedges or
-# gets wrong. Half of the rejected answers are wrong, half are wordy.
-#
-# ## By hand: the DPO loss
+# Each record is a **preference pair**: one question, a chosen and a rejected answer. Half of the
+# rejected answers are wrong, half are right but wordy. The questions in the table were in no
+# training record, and the model hedges on many of them.
+
+# %% [markdown]
+# ## The idea of DPO
 # <!-- claims: E43 -->
 #
-# The log-probability of an **answer** is the sum over its tokens. How much more than the *reference*
-# (the model before) does the policy like the chosen answer, and how much more the rejected one? The
-# difference, times β, is the **margin** m. The loss is −log σ(m): logistic regression on "which one is
-# better". No reward model, no sampling.
+# The log-probability of an **answer** is the sum over its tokens. The model before training is the
+# **reference** π_ref; the model in training is the **policy** π. DPO
+# ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) calls β · log(π / π_ref) the
+# **implicit reward** of an answer. The reward of the chosen minus that of the rejected answer is
+# the **margin** m. The loss is −log σ(m), where σ is the sigmoid: logistic regression on "which
+# answer is better". It needs no reward model and no sampling.
+
+# %% [markdown]
+# ![Left: two pairs of bars show the log-probability of a chosen and a rejected answer relative to the reference. In one the chosen answer gains 4 nats, in the other it loses 4, and the rejected one is 6 lower in both, so margin and loss are equal. Right: eight answers of which two earn a reward of 1; the mean of 0.25 is the baseline and gives advantages of +1.6 and -0.5. A group in which all are right has advantages of 0.](figures/20_preferences.svg)
+#
+# The left half shows the weak point: the loss is satisfied by any gap, also by one that opens
+# while both answers become *less* likely.
+
+# %% [markdown]
+# ## Your turn: the DPO loss
+
+
+# %% tags=["raises-exception"]
+def dpo_loss(policy, reference, beta):
+    """The mean DPO loss of a batch of pairs, a scalar tensor.
+
+    policy, reference: tensors (2, pairs) with the log-probability of each whole answer in nats;
+    row 0 has the chosen answers, row 1 the rejected ones. It stays finite at a margin of -4,000.
+    """
+    ...
+
+
+ft.check("dpo_loss", dpo_loss)
+
+# %% [markdown]
+# If you get stuck: `ft.hint("dpo_loss")`, then `ft.solution("dpo_loss")`. The lesson continues with
+# the package's loss. We take the log-probabilities of four real pairs and move them as in the
+# figure.
 
 # %%
 import torch
 
-from ftkit.data import encoding
-from ftkit.experiment import preferences
-
-first = preferences.pair_examples(pairs[:4], tokenizer)
-batch = encoding.collate([e for side in zip(*first, strict=True) for e in side], tokenizer.pad_token_id)
+from ftkit.experiment import preference_losses, preferences
 
 
-def answer_log_probs(model):
-    labels = batch["labels"][:, 1:]
-    logits = model(batch["input_ids"], batch["attention_mask"]).logits[:, :-1]
-    each = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return (each * (labels != -100)).sum(1).view(2, -1)
+def answer_log_probs(model, records):
+    sides = []
+    for examples in zip(*preferences.pair_examples(records, tokenizer), strict=True):
+        tokens, mask = preferences.log_probs(model, list(examples))
+        sides.append((tokens * mask).sum(1))
+    return torch.stack(sides)
 
 
 # %%
 with torch.no_grad():
-    reference = answer_log_probs(sft.model)
-    policy = reference + torch.tensor([[0.5], [-4.0]])
-margins = 0.1 * ((policy[0] - reference[0]) - (policy[1] - reference[1]))
-loss = -torch.nn.functional.logsigmoid(margins).mean()
-
-mine, seen = preferences.dpo_loss(policy, reference, beta=0.1)
-assert torch.allclose(loss, mine)
-ft.table([{"loss": loss.item()} | seen])
+    reference = answer_log_probs(sft.model, pairs[:4])
+reference
 
 # %%
-start, _ = preferences.dpo_loss(reference, reference, beta=0.1)
-ft.expect(start.item(), "==", torch.tensor(2.0).log().item(), "policy = reference: the loss is ln 2")
+moves = {"the reference itself": (0.0, 0.0), "chosen +4, rejected -2": (4.0, -2.0),
+         "chosen -4, rejected -10": (-4.0, -10.0)}
+rows = []
+for name, move in moves.items():
+    policy = reference + torch.tensor(move)[:, None]
+    loss, measures = preferences.dpo_loss(policy, reference, beta=0.1)
+    rows.append({"policy": name, "loss": loss.item()} | measures)
+ft.table(rows)
 
 # %% [markdown]
-# ## The instruments
+# The reference itself has a loss of ln 2 = 0.693: every DPO run starts there. Its margins are all
+# 0, so no chosen answer is ahead and the **accuracy**, the fraction of pairs with a positive
+# margin, is 0. The other two rows have the same loss, margin and accuracy. Only the columns
+# `chosen` and `rejected`, mean log-probabilities, show that one of them got worse.
+
+# %% [markdown]
+# ## Run it: how much is too much?
+# <!-- claims: E43 -->
 #
-# A rising margin only says that a gap opened. It opens when the chosen answers gain, and also when
-# both fall and the rejected ones fall faster. And it contains β: compare it only at equal β. (Before the
-# first step every margin is 0, so no pair counts as told apart.) So we also watch, on questions that
-# training never saw:
-# `exact` (the short right answer), `kept` (other tasks), and the **KL** to the reference, in nats per
-# answer, on answers that the policy itself draws.
+# We add a measure that the loss does not contain: `exact`, the fraction of new questions answered
+# exactly right. `general_loss` is the loss on plain prose, a sign of forgetting. The learning rate
+# 1e-4 was chosen on validation pairs; the second run uses ten times as much.
 
 # %%
-kinds = {"translation", "extraction", "to_past", "owner", "sentiment", "who"}
-others = [r for r in ft.records("tasks", "test") if r["task"] in kinds][::4]
-watch = {"exact": lambda model, tok: ft.exact_match(model, tok, asked),
-         "kept": lambda model, tok: ft.exact_match(model, tok, others)}
-setting = {"model": (sft.model, tokenizer), "data": pairs[:200], "val": asked, "metrics": watch,
-           "eval_records": 30}
-lab = preferences.DPO(**setting)
-base = preferences.DPOConfig(beta=0.1, batch_size=8, max_steps=24, eval_steps=24)
-
-# %%
-guess = ft.predict("When 9 of 10 new pairs are told apart, exact match is ...",
-                   "about 0.9 as well", "still below 0.6", "unchanged", guess=...)
+guess = ft.predict("At ten times the learning rate the margin on new pairs is wider. Exact match is",
+                   "higher", "no difference seen", "lower")
 guess
 
 # %%
-gentle = lab.run(base, learning_rate=1e-4, eval_steps=4, seed=SEEDS[0])
-early = next((row for row in gentle.rows if row.get("val_accuracy", 0) >= 0.9), gentle.rows[-1])
-ft.expect(early["exact"], "<", 0.6, f"at step {early['step']} the pairs are told apart, no more")
-guess.score("unchanged" if early["exact"] == gentle.before["exact"] else
-            "still below 0.6" if early["exact"] < 0.6 else "about 0.9 as well")
+setting = {"model": (sft.model, tokenizer), "data": pairs[:200], "val": asked, "eval_records": 30,
+           "metrics": {"exact": lambda model, tok: ft.exact_match(model, tok, asked)}}
+lab = preferences.DPO(**setting)
+base = preferences.DPOConfig(beta=0.1, batch_size=8, max_steps=24, eval_steps=24)
+
+
+# %%
+def repeat(experiment, config, seeds=(0, 1, 2)):
+    return [experiment.run(config, seed=seed, live=False) for seed in seeds]
+
+
+runs = {"DPO": repeat(lab, base.but(learning_rate=1e-4), range(5)),
+        "DPO, 10 x": repeat(lab, base.but(learning_rate=1e-3), range(5))}
+
+# %%
+def ends(name, measure):
+    """A measure at the end of each run of an arm."""
+    return [run.after[measure] for run in runs[name]]
+
+
+def arms_table():
+    keys = ["val_accuracy", "val_margin", "val_chosen", "val_rejected", "exact", "general_loss"]
+    start = runs["DPO"][0].before
+    return ft.table([{"arm": "before"} | {key: start[key] for key in keys}]
+                    + [{"arm": name} | {key: ends(name, key) for key in keys} for name in runs])
+
+
+arms_table()
+
+# %%
+from ftkit.lessons.claims import direction
+
+NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
+
+# %%
+start = runs["DPO"][0].before
+ft.expect(ends("DPO", "exact"), ">", start["exact"], "DPO: more new questions are answered right")
+ft.expect(ends("DPO, 10 x", "val_margin"), ">", ends("DPO", "val_margin"), "10 x: a wider margin")
+ft.expect(ends("DPO, 10 x", "val_chosen"), "<", start["val_chosen"], "but the CHOSEN answers fell")
+ft.expect(ends("DPO, 10 x", "exact"), "<", ends("DPO", "exact"), "and fewer answers are right")
+guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
-# Accuracy is there within a few steps; exact match comes later and stops far below. To rank two given
-# answers is easy, to *write* the better one is another thing.
-#
-# ## Too much of it: over-optimization
-# <!-- claims: E43 -->
-#
-# Three arms: the run above, ten times its rate, and that with a β of 1, with which the loss is content
-# nearer to the reference. And the control that one should always ask for: plain SFT on the chosen
-# answers.
+# This is **over-optimization**. The policy left the region in which the pairs say anything. Both
+# log-probabilities fell, the rejected one faster, and the probability went to answers that nobody
+# rated. The literature calls it
+# [likelihood displacement](https://arxiv.org/abs/2410.08847). A chosen log-probability that falls
+# a little is normal after SFT on the same answers; watch samples and a held-out task.
 
 # %%
-bet = ft.predict("At ten times the rate, the margin and exact match on new questions are ...",
-                 "both higher", "higher and lower", "both lower", guess=...)
-bet
-
-# %%
-def repeat(game, config, seeds=SEEDS):
-    return [game.run(config, seed=seed, live=False) for seed in seeds]
-
-
-hot_rate = base.but(learning_rate=1e-3)
-runs = {"gentle": [gentle, *repeat(lab, base.but(learning_rate=1e-4), SEEDS[1:])],
-        "rate x 10": repeat(lab, hot_rate), "rate x 10, beta 1": repeat(lab, hot_rate.but(beta=1.0))}
-
-# %%
-control = ft.Experiment(**setting)
-plain = ft.Config(learning_rate=3e-4, batch_size=8, max_steps=24, eval_steps=24)
-runs["SFT on chosen"] = repeat(control, plain)
-
-
-# %%
-def panel(members, keys):
-    return {key: [run.after[key] for run in members] for key in keys if key in members[0].after}
-
-
-def drift(run):
-    torch.manual_seed(0)
-    return preferences.kl(run.model, sft.model, tokenizer, asked)
-
-
-keys = ("val_margin", "val_accuracy", "val_chosen", "val_rejected", "exact", "kept", "general_loss")
-ft.table([{"arm": "before"} | {key: gentle.before[key] for key in keys}]
-         + [{"arm": name} | panel(members, keys) | {"KL": [drift(r) for r in members]}
-            for name, members in runs.items()])
-
-# %%
-calm, hot, held, chosen_only = (panel(members, keys) for members in runs.values())
-ft.expect(calm["exact"], ">", gentle.before["exact"], "gentle DPO: the habit is broken")
-ft.expect(hot["val_margin"], ">", calm["val_margin"], "ten times the rate: a far wider margin")
-ft.expect(hot["val_chosen"], "<", gentle.before["val_chosen"], "but the CHOSEN answers fell too")
-ft.expect(hot["exact"], "<", calm["exact"], "fewer answers are right")
-ft.expect(hot["kept"], "<", calm["kept"], "the other tasks are lost")
-ft.expect(hot["general_loss"], ">", calm["general_loss"], "and so is plain prose")
-higher = [sum(hot[key]) > sum(calm[key]) for key in ("val_margin", "exact")]
-bet.score("both higher" if all(higher) else "higher and lower" if any(higher) else "both lower")
-
-# %%
-dpo_runs = {name: members for name, members in runs.items() if name != "SFT on chosen"}
-ft.curves(dpo_runs, "chosen", "rejected")
+ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
 
 # %% [markdown]
-# The loss asks for the **gap** only. At the high rate both log-probabilities fall, the rejected one
-# faster, and the probability goes to answers that nobody rated.
-#
-# Two results that you may not have expected. A β of 1 did not save the run; the rate was the cause. And
-# plain SFT on the chosen answers did **better** than DPO: here each chosen answer is *the* right one, so
-# to imitate it says all there is. Pairs earn their keep where no single answer is right, and where they
-# were drawn from the policy itself.
+# The same in answers, from the first seed of each arm:
 
 # %%
-ft.expect(held["exact"], "<", calm["exact"], "a beta of 1 does not save the high rate")
-ft.expect(chosen_only["exact"], ">", calm["exact"], "imitation beats DPO on these pairs")
-
-# %%
-says = {name: ft.answers(model, tokenizer, asked[:6], max_new_tokens=12) for name, model in
-        {"before": sft.model, **{name: runs[name][0].model for name in runs}}.items()}
-ft.table([{"asked": r["instruction"], **{name: says[name][i] for name in says}}
-          for i, r in enumerate(asked[:6])])
+models = {"before": sft.model, "DPO": runs["DPO"][0].model, "DPO, 10 x": runs["DPO, 10 x"][0].model}
+columns = {name: ft.answers(model, tokenizer, asked[:6], max_new_tokens=12)
+           for name, model in models.items()}
+ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
+          | {name: answers[i] for name, answers in columns.items()}
+          for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# ## By hand: GRPO
+# Look for two things in the column `DPO`: is the hedging gone, and are the short answers right? In
+# our run most of the hedging was gone, and several short answers were wrong or not even words. To
+# rank two given answers is easier than to *write* the better one.
+
+# %% [markdown]
+# ## The family: one argument, six losses
+#
+# | `loss_type` | what it changes | reference |
+# |---|---|---|
+# | `sigmoid` | DPO | yes |
+# | [`ipo`](https://arxiv.org/abs/2310.12036) | squared error to a fixed margin, so the gap stops growing | yes |
+# | [`kto`](https://arxiv.org/abs/2402.01306) | judges each answer alone: thumbs up or down, no pairs needed | yes |
+# | [`simpo`](https://arxiv.org/abs/2405.14734) | mean log-probability per token as reward, a target margin | no |
+# | [`orpo`](https://arxiv.org/abs/2403.07691) | SFT loss on the chosen answer plus an odds-ratio term | no |
+# | `sft` | chosen answers alone; the control that every preference run should have | no |
+
+# %% [markdown]
+# KTO compares each answer with an estimate of the KL divergence, which says how far the policy is from
+# the reference. **DPOP** and "DPO + SFT term" add a loss that keeps the chosen answer likely.
+# **Online DPO** draws both answers from the current policy and has a judge choose.
+
+# %%
+control = ft.predict("SFT on the chosen answers alone, against DPO on the pairs: exact match is",
+                     "higher", "no difference seen", "lower")
+control
+
+# %%
+# Learning rates: the better of 1e-4 and 3e-4 on validation pairs, tried before with one seed (at a
+# tie the lower one). The betas are usual values and were not searched.
+runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4), range(5))
+others = {"ipo": (0.1, 3e-4), "kto": (0.1, 1e-4), "simpo": (2.0, 1e-4), "orpo": (0.5, 3e-4)}
+for name, (beta, learning_rate) in others.items():
+    config = base.but(loss_type=name, beta=beta, learning_rate=learning_rate)
+    runs[name] = repeat(lab, config)
+arms_table()
+
+# %%
+verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
+                    "where the chosen answer is THE right one, imitation beats DPO")
+control.score(NAMES[direction(ends("SFT", "exact"), ends("DPO", "exact"))])
+
+# %% [markdown]
+# Margins of different losses are on different scales: compare `exact` and `val_chosen`. Here each
+# question has one right answer, so imitating it says all there is, and ORPO contains that SFT
+# term. Pairs pay off where no single answer is right, where people can only rank, and where both
+# answers come from the policy itself.
+#
+# ## At 135M
+#
+# The recorded runs ask the same of SmolLM2-135M.
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("preferences", verdict)
+
+# %% [markdown]
+# For larger models the picture is mixed. Tülu 3 (8B and 70B) gained from DPO after SFT, with
+# answers of the policy among the pairs. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) found
+# that well-tuned PPO beats DPO on several tasks.
+
+# %% [markdown]
+# ## The idea of GRPO
 # <!-- claims: E44 -->
 #
-# No pairs now, but a program that can check an answer. Draw a **group** of answers to a question,
-# reward each, and compare with the group: advantage = (reward − mean) / deviation. The mean takes the
-# place of PPO's value model. Then raise the log-probability of what was better than its group. If all
-# answers earn the same, the group is **dead**: no gradient.
-
-# %%
-rewards = torch.tensor([[1.0, 1, 0, 0, 0, 0, 0, 0], [1.0] * 8])
-mean, deviation = rewards.mean(1, keepdim=True), rewards.std(1, keepdim=True)
-advantages = (rewards - mean) / (deviation + 1e-4)
-assert torch.equal(advantages, preferences.advantages(rewards))
-advantages
-
-# %% [markdown]
-# The step is the gradient of ratio · advantage, where ratio = p now / p when drawn, clipped to
-# 1 ± 0.2, so that answers used twice do not push too far. At the first use the ratio is 1, and the
-# loss of every batch is near 0: **a GRPO loss tells nothing**. Watch the reward and the dead groups.
-#
-# The task: make a sentence negative. The check: is it the reference?
-
-# %%
-checked = ft.records("to_negative", "test")[:40]
-setting |= {"data": "to_negative", "val": checked, "probes": (), "eval_records": 16,
-            "metrics": {"exact": lambda model, tok: ft.exact_match(model, tok, checked)}}
-honest = preferences.GRPO(preferences.exact, **setting)
-short = preferences.GRPOConfig(learning_rate=2e-4, max_steps=14, eval_steps=14, num_generations=6,
-                               max_completion_length=18)
-first = honest.run(short, eval_steps=2, seed=SEEDS[0])
-
-# %% [markdown]
-# Groups are dead for two reasons: nothing is right, or everything is. What lies between can be learned
-# from: choose questions there.
-#
-# ## Break it: a reward that can be hacked
-# <!-- claims: E44 -->
-#
-# Suppose that users tend to prefer the longer of two answers, and that the reward has learned it. That
-# happens: [Singhal et al. 2023](https://arxiv.org/abs/2310.03716).
-
-# %%
-def long(answer, record):
-    return min(1.0, len(answer.split()) / 12)
-
-
-odds = ft.predict("Paid for length, the model writes ...", "longer right sentences",
-                  "sentences with more detail", "noise up to the limit", guess=...)
-odds
-
-# %%
-played = {"exact": [first, *repeat(honest, short, SEEDS[1:])],
-          "long": repeat(preferences.GRPO(long, **setting), short)}
-start = first.before["exact"]
-ft.table([{"reward": name, "at first": [r.rows[0]["reward"] for r in members],
-           "at last": [r.rows[-1]["reward"] for r in members],
-           "tokens": [r.rows[-1]["length"] for r in members], "right before": start,
-           "right after": [r.after["exact"] for r in members],
-           "kept": [ft.exact_match(r.model, tokenizer, others[::2]) for r in members]}
-          for name, members in played.items()])
-
-# %%
-right = {name: [r.after["exact"] for r in members] for name, members in played.items()}
-earned = {when: [r.rows[i]["reward"] for r in played["long"]] for when, i in (("first", 0), ("last", -1))}
-ft.expect(right["exact"], ">", start, "the honest reward: more sentences are right")
-ft.expect(earned["last"], ">", earned["first"], "the other reward rises as well")
-ft.expect(right["long"], "<", start, "and hardly a sentence is right any more")
-odds.score("noise up to the limit" if sum(right["long"]) < start else "longer right sentences")
-
-# %%
-ft.curves(played, "reward", "length")
-
-# %%
-ft.table([{"wanted": r["output"], **{name: ft.answers(members[0].model, tokenizer, [r])[0]
-           for name, members in played.items()}} for r in checked[:5]])
-
-# %% [markdown]
-# The policy finds what the reward *measures*. Two habits protect: a measure that training never sees,
-# and reading the answers that earn most. A KL term only slows the hack; a better reward ends it.
-#
-# ## What if?
-#
-# A lazy check in place of the exact one: a negative sentence contains *not*. Right sentences earn as
-# well as "not not not"; which of them is found is luck. Change one line: the seed, a KL weight
-# (`beta`), a colder temperature, two steps on each batch (`num_iterations=2`: `clipped` rises above 0).
-
-# %%
-lazy = preferences.GRPO(lambda answer, record: float("not" in answer.split()), **setting)
-mine = lazy.run(short, seed=0, beta=0.0)
-ft.table([{"exact": mine.after["exact"], **{k: mine.rows[-1][k] for k in ("reward", "dead", "length")}}])
-
-# %% [markdown]
-# ## Now on a real LLM
-#
-# SmolLM2 with LoRA, a handful of pairs. The reference needs no second copy in memory: its
-# log-probabilities are read once, before the first step.
-
-# %%
-
-REAL = download.has("smollm2")
-if REAL:
-    real = preferences.DPO(model="smollm2", data=pairs[:16], val=asked[:8], probes=())
-    run = real.run(method="lora", learning_rate=5e-4, max_steps=8, batch_size=4, eval_steps=8)
-    ft.expect(abs(run.before["val_loss"] - 0.6931), "<", 0.01, "it starts at ln 2 as well")
-    ft.expect(run.after["val_margin"], ">", 0, "and eight steps open a margin on new pairs")
-
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** The DPO loss of one pair, from four log-probabilities (floats). It must survive a margin of
-# ±4,000.
+# Now there are no pairs, but a program that can check an answer: reinforcement learning with
+# **verifiable rewards** (RLVR). GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a
+# **group** of answers to a question and rewards each. The **advantage** of an answer is its
+# reward minus the group's mean, divided by the group's standard deviation (right half of the
+# figure). The mean replaces PPO's value model. If all answers of a group earn the same, the group
+# is **dead**: it has no gradient.
 
 # %% tags=["raises-exception"]
-def dpo_loss_of(chosen, rejected, ref_chosen, ref_rejected, beta):
-    ...
+def group_advantages(rewards):
+    """The advantages of the answers, a tensor like rewards: (groups, answers of a group).
 
-
-ft.check("dpo_loss_of", dpo_loss_of)
-
-
-# %% [markdown]
-# **2.** The advantages of several groups: a list of lists of rewards in, the same shape out.
-
-# %% tags=["raises-exception"]
-def group_advantages(groups):
+    Use the standard deviation of the group plus 1e-4; a dead group gets zeros.
+    """
     ...
 
 
 ft.check("group_advantages", group_advantages)
 
 # %% [markdown]
-# **3.** Read five panels. Each is `"too timid"`, `"over-optimized"`, `"hacked"`, `"too hard"` or
-# `"saturated"`.
+# With `scale_rewards="none"` the division is left out (Dr. GRPO), because it gives more weight to
+# questions that are nearly always or nearly never solved. **RLOO** compares an answer with the mean
+# of the *others*: n / (n − 1) times the same centered value.
 #
-# - A · DPO: loss 0.693, accuracy 0.5, chosen −4.5 → −4.5, exact 0.22 → 0.22
-# - B · DPO: accuracy 1.0, margin 5.8, chosen −4.6 → −9.2, rejected −10 → −73, exact 0.55 → 0.35
-# - C · GRPO: reward 0.4 → 1.0, length 8 → 15 (the limit), held-out exact 0.35 → 0.1
-# - D · GRPO: reward 0 → 0, dead 1.0 → 1.0
-# - E · GRPO: reward 0.9 → 1.0, dead 0.5 → 1.0, held-out exact 0.9 → 0.95
+# The step raises ratio × advantage. The **ratio** is the probability of a token now, divided by
+# that when it was drawn. It starts at 1 and is clipped to 1 ± ε. Of the clipped and the unclipped
+# gain the smaller one counts, so an answer that is drawn once and used several times cannot push
+# too far.
 
 # %% tags=["raises-exception"]
-verdicts = {"A": "...", "B": "...", "C": "...", "D": "...", "E": "..."}
-ft.check("read_the_panel", verdicts)
+def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
+    """Minus the clipped gain, a scalar: the mean over all real tokens of the batch.
 
+    policy, old: (answers, tokens), log-probability of each token now and when it was drawn.
+    mask: (answers, tokens), 1 for real tokens and 0 for padding. advantages: (answers,).
+    """
+    ...
+
+
+ft.check("grpo_loss", grpo_loss)
 
 # %% [markdown]
-# **4.** Repair a reward. `contains` pays whenever the reference occurs in the answer; write one that
-# cannot be earned by copying, repeating or listing, and that forgives a full stop.
+# The mean can be taken in several ways, and TRL's `loss_type` names them. Take two wrong answers
+# (advantage −1), of 3 and of 12 tokens, and look at the gradient of one token:
+
+# %%
+mask = torch.tensor([[1.0] * 3 + [0.0] * 9, [1.0] * 12])
+rows = []
+for loss_type in ("grpo", "dapo", "dr_grpo"):
+    config = preferences.GRPOConfig(loss_type=loss_type)
+    policy = torch.zeros(2, 12, requires_grad=True)
+    preference_losses.grpo(policy, policy.detach(), mask, torch.tensor([-1.0, -1.0]), config,
+                           max_tokens=12).backward()
+    rows.append({"loss_type": loss_type, "token of the short answer": policy.grad[0, 0].item(),
+                 "token of the long answer": policy.grad[1, 0].item()})
+ft.table(rows)
+
+# %% [markdown]
+# `grpo` averages within each answer first. A wrong answer that is four times as long is pushed down
+# four times less per token: a bias toward long wrong answers.
+# [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant, the length limit;
+# [DAPO](https://arxiv.org/abs/2503.14476) by the number of tokens in the batch. DAPO also raises
+# the upper clip limit (0.28) and draws new questions for dead groups.
+# [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer.
+
+# %% [markdown]
+# ## Run it, then break it: a reward that can be hacked
+# <!-- claims: E44 -->
+#
+# The task: make a sentence negative. The honest reward is 1 if the answer is exactly right. The
+# second one pays for length, as reward models learned to
+# ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)). A **reward model** is a network that
+# scores an answer, trained on pairs.
+
+# %%
+odds = ft.predict("Rewarded for length, the fraction of right answers on new sentences is",
+                  "higher", "no difference seen", "lower")
+odds
+
+
+# %%
+def long(answer, record):
+    return min(1.0, len(answer.split()) / 12)
+
+
+# %%
+checked = ft.records("to_negative", "test")[:40]
+setting |= {"data": "to_negative", "val": checked, "probes": (), "eval_records": 16,
+            "metrics": {"exact": lambda model, tok: ft.exact_match(model, tok, checked)}}
+short = preferences.GRPOConfig(learning_rate=2e-4, max_steps=14, eval_steps=14, num_generations=6,
+                               max_completion_length=18)
+
+# %%
+games = {"exact": repeat(preferences.GRPO(preferences.exact, **setting), short),
+         "long": repeat(preferences.GRPO(long, **setting), short)}
+
+# %%
+before = games["exact"][0].before["exact"]
+right = {name: [run.after["exact"] for run in members] for name, members in games.items()}
+reward = {when: [run.rows[i]["reward"] for run in games["long"]]
+          for when, i in (("first step", 0), ("last step", -1))}
+ft.expect(right["exact"], ">", before, "the honest reward: more sentences are right")
+ft.expect(reward["last step"], ">", reward["first step"], "the other reward rises too", paired=True)
+ft.expect(right["long"], "<", before, "but fewer sentences are right")
+odds.score(NAMES[direction(right["long"], before)])
+
+# %%
+ft.curves(games, "reward", "length")
+
+# %%
+columns = {name: ft.answers(members[0].model, tokenizer, checked[:5], max_new_tokens=18)
+           for name, members in games.items()}
+ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in columns.items()}
+          for i, record in enumerate(checked[:5])])
+
+# %% [markdown]
+# The policy rewarded for length repeats itself up to the limit. The honest arm also writes strange
+# text in some rows: an exact reward gives 0 to every wrong answer, so nothing pushes a wrong answer
+# to look reasonable. Judge the arms by the fraction of right answers.
+#
+# A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
+# habits help: a measure that training never sees, and reading the answers that earn most. A
+# penalty on the KL divergence (`beta`) slows the hack down. Only a better reward ends it.
+
+# %% [markdown]
+# ## Your turn: repair a reward
+#
+# `contains` pays whenever the reference occurs in the answer. Write a **verifier** that cannot be
+# earned by copying, repeating or listing, and that forgives a full stop.
 
 # %% tags=["raises-exception"]
 def honest_reward(answer, record):
+    """The reward of an answer, a number above 0 for a right one; record has the key "output"."""
     ...
 
 
 ft.check("honest_reward", honest_reward)
 
 # %% [markdown]
+# ## What if?
+#
+# A lazy check: the answer contains *not*. Right sentences pass it, and so does "not not not". The
+# reward cannot distinguish them, so exact match may rise, stay or fall with the seed. Change the
+# seed, or a KL weight (`beta=0.05`), or `temperature=0.7`.
+
+# %%
+lazy = preferences.GRPO(lambda answer, record: float("not" in answer.split()), **setting)
+mine = lazy.run(short, seed=0, beta=0.0)
+ft.table([{"exact before": before, "exact after": mine.after["exact"],
+           "reward": mine.rows[-1]["reward"], "dead groups": mine.rows[-1]["dead"]}])
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# | | usual value | TRL 1.16 default |
+# |---|---|---|
+# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 | 1e-6 |
+# | DPO, learning rate, LoRA | about ten times that | 1e-6 |
+# | DPO, β | 0.01 to 0.5 | 0.1 |
+# | pairs, epochs | 10k to 300k, one epoch | 3 epochs |
+# | GRPO, learning rate | 1e-6 full, 1e-5 with LoRA | 1e-6 |
+# | GRPO, answers of a group | 8 to 64 | 8 |
+# | GRPO, β of the KL | 0 to 0.04 | 0.0 |
+# | GRPO, `loss_type` | dapo or dr_grpo | dapo |
+
+# %% [markdown]
+# The small model of this lesson needs a hundred times these learning rates. Do not copy its values.
+# In TRL, `sigmoid`, `ipo` and `sft` belong to `DPOTrainer`, and KTO has a `KTOTrainer`. ORPO and SimPO
+# (in CPO's trainer) are in `trl.experimental`.
+
+# %% [markdown]
+# ```python
+# from datasets import load_dataset
+# from peft import LoraConfig
+# from trl import DPOConfig, DPOTrainer
+#
+# model_id = "Qwen/Qwen3-8B"
+# # {"prompt": [{"role": "user", "content": "..."}],
+# #  "chosen": [{"role": "assistant", "content": "..."}],
+# #  "rejected": [{"role": "assistant", "content": "..."}]}
+# pairs = load_dataset("json", data_files="train.jsonl", split="train")
+# args = DPOConfig(
+#     output_dir="dpo", learning_rate=1e-5, beta=0.1, num_train_epochs=1, bf16=True,
+#     loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.1],  # the SFT term holds chosen up
+#     per_device_train_batch_size=2, gradient_accumulation_steps=32,
+#     lr_scheduler_type="cosine", warmup_steps=0.1, max_length=2048, logging_steps=10)
+# trainer = DPOTrainer(model_id, args=args, train_dataset=pairs,
+#                      peft_config=LoraConfig(r=32, lora_alpha=64, target_modules="all-linear"))
+# ```
+#
+# With an adapter the reference is the same model with the adapter switched off, so it costs no
+# second copy in memory.
+
+# %% [markdown]
+# GRPO takes a function as reward. It gets the answers and every column of the data as lists:
+#
+# ```python
+# from trl import GRPOConfig, GRPOTrainer
+#
+# def right(completions, answer, **columns):
+#     texts = [completion[0]["content"] for completion in completions]
+#     return [float(text.strip() == a) for text, a in zip(texts, answer)]
+#
+# args = GRPOConfig(output_dir="grpo", num_generations=8, max_completion_length=1024,
+#                   mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")
+# trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions)
+# ```
+
+# %% [markdown]
+# Pitfalls:
+
+# %% [markdown]
+# - In DPO, log chosen and rejected apart (`rewards/chosen`, `logps/chosen`). Both falling is
+#   [a frequent report](https://github.com/huggingface/trl/issues/800), and
+#   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/36).
+# - Most of GRPO's time is spent on drawing answers. vLLM's probabilities differ a little from the
+#   trainer's; TRL corrects this mismatch by importance weights.
+# - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
+#   and entropy. An entropy that falls to 0 ends exploration.
+# - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
+#   reachable by the policy. Tests that the policy can edit will be edited.
+# - Process reward models score each step; most recipes reward the outcome.
+
+# %% [markdown]
 # ## Interview
 #
-# **Explain the DPO loss. Its value at step 0?**
+# **Explain the DPO loss. What is its value at step 0?**
 # <details><summary>Answer</summary>
-# −log σ(β · [(log π/π_ref of the chosen) − (the same of the rejected)]): logistic regression on an
-# implicit reward, without a reward model and without sampling. At step 0 policy = reference, so it is
-# ln 2 = 0.693.
+# −log σ(β · [log(π/π_ref) of the chosen answer − the same of the rejected one]): logistic regression
+# on an implicit reward, without a reward model and without sampling. At step 0 the policy equals
+# the reference, so every margin is 0 and the loss is ln 2 = 0.693.
 # </details>
-#
-# **Reward accuracy is high, outputs are worse. Why?**
+
+# %% [markdown]
+# **Reward accuracy is near 100 %, outputs are worse. Why?**
 # <details><summary>Answer</summary>
-# The loss needs the gap only. At ten times the rate the margin was several times wider here, the
-# chosen answers fell with the rejected ones, and exact match with them. Lower the rate first (a higher
-# β did not help here), stop early, add an SFT term; judge by held-out samples.
+# The loss only needs the gap. Both log-probabilities can fall, the rejected one faster, and the
+# probability goes to unrated answers. Check chosen log-probability, length, and held-out samples.
+# Lower the learning rate or stop early first; raise β, add an SFT term on the chosen answers, or use
+# IPO's bounded margin; best, use pairs drawn from the current policy.
 # </details>
 #
 # **PPO, DPO, GRPO?**
 # <details><summary>Answer</summary>
-# PPO samples, and needs a reward model, a value model and a reference. DPO works offline on pairs.
-# GRPO samples a group and takes its mean as the baseline, so it needs no value model; with a reward
-# that a program checks it is the common recipe.
+# PPO samples from the policy and trains a value model as baseline; with a reward model and a
+# reference, RLHF holds four models. DPO is offline: pairs and a reference. GRPO samples a group and
+# uses its mean as baseline, so there is no value model; the reward may be a program, and with β = 0
+# there is no reference either.
 # </details>
 
 # %% [markdown]
-# **SFT, DPO or GRPO: when which?**
+# **SFT, DPO or GRPO: when do you use which?**
 # <details><summary>Answer</summary>
-# SFT where the right answer can be written: here it beat DPO, 0.73 against 0.42. DPO where people can
-# only say which answer is better. GRPO where a program can check, and the model is right now and then.
+# SFT where a good answer can be written down, and usually first. DPO where people can only say which
+# of two answers is better, ideally both from the policy. GRPO where a program can check the answer
+# and the policy already succeeds now and then. Always run SFT on the chosen answers as a control.
 # </details>
 #
-# **No pairs, but a stronger model?**
+# **What do Dr. GRPO, DAPO and GSPO change?**
 # <details><summary>Answer</summary>
-# Distil it: SFT on its filtered answers needs text alone; with the same vocabulary, a KL to its
-# probabilities. On-policy, the student writes and the teacher scores its tokens. The student takes over
-# the teacher's errors and license.
+# Dr. GRPO removes two biases: the division by answer length, which spares long wrong answers, and
+# the division by the group's deviation. DAPO averages over all tokens, clips higher upward, and
+# resamples dead groups. GSPO forms one importance ratio per sequence, which is steadier for
+# mixture-of-experts models.
 # </details>
 #
 # ## Recap
 #
-# - DPO: only the gap counts. Watch chosen and rejected apart, KL, and a task that training never sees.
-# - GRPO: the group is the baseline. The loss tells nothing; dead groups tell where the signal is.
-# - A reward is earned as it is written. Read the answers that earn most.
+# - DPO rewards the gap. Watch chosen and rejected apart, and a task that training never sees.
+# - In GRPO the group is the baseline. Dead groups teach nothing, and the averaging decides about
+#   length.
+# - A policy optimizes the reward that you wrote. Read the answers that earn most.
 #
-# In the package: [`ftkit/experiment/preferences.py`](../ftkit/experiment/preferences.py), held to TRL's `DPOTrainer` and
-# `GRPOTrainer`. Next: [21 the interview clinic](21_interview_clinic.ipynb).
+# In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py), compared with
+# TRL by the tests. Next: [21 the interview clinic](21_interview_clinic.ipynb).
+
+# %%
+ft.progress("20")

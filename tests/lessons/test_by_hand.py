@@ -18,8 +18,8 @@ import ftkit as ft
 from ftkit.data import encoding, mixing
 from ftkit.engine import loop, packed_batch, packed_loss
 from ftkit.evaluate import perplexity
-from ftkit.experiment import preferences
-from ftkit.lessons import activations
+from ftkit.experiment import preference_losses, preferences
+from ftkit.lessons import activations, hints
 from ftkit.lessons.by_hand import floats, lora, nf4
 
 
@@ -34,6 +34,13 @@ def lesson(number: str, *names: str, **given) -> dict:
     for name in names:
         exec(compile(ast.Module([defined[name]], []), str(path), "exec"), space)
     return space
+
+
+def solution(name: str):
+    """The function that solves an exercise, as `ft.solution` shows it."""
+    space: dict = {}
+    exec(hints.read_all()[name].code, space)
+    return space[name]
 
 
 @pytest.fixture(scope="module")
@@ -172,18 +179,27 @@ def test_lesson_19_shares_as_the_mixing_of_the_package():
             mixing.rates(sizes, temperature=temperature, cap=cap))
 
 
-def test_lesson_20_has_the_dpo_loss_and_the_log_probabilities_of_the_package(tiny):
+def test_lesson_20_and_its_exercises_have_the_losses_of_the_package(tiny):
     model, tokenizer = tiny
     pairs = ft.records("preferences")[:4]
-    examples = preferences.pair_examples(pairs, tokenizer)
-    sides = [example for side in zip(*examples, strict=True) for example in side]
-    derived = lesson("20", "answer_log_probs",
-                     batch=encoding.collate(sides, tokenizer.pad_token_id))
+    derived = lesson("20", "answer_log_probs", tokenizer=tokenizer, preferences=preferences)
     with torch.no_grad():
-        reference = derived["answer_log_probs"](model)
-        by_token, _ = preferences.log_probs(model, sides)
-    assert torch.allclose(reference, by_token.sum(1).view(2, -1), atol=1e-3)
+        reference = derived["answer_log_probs"](model, pairs)
+        chosen = [ft.encode(pair, tokenizer) for pair in pairs]
+        batch = encoding.collate(chosen, tokenizer.pad_token_id)
+        labels = batch.pop("labels")[:, 1:]
+        scores = model(**batch).logits[:, :-1].log_softmax(-1)
+        each = scores.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    assert torch.allclose(reference[0], (each * (labels != -100)).sum(1), atol=1e-3)
     policy = reference + torch.tensor([[0.5], [-4.0]])
-    space = {"torch": torch, "policy": policy, "reference": reference}
-    exec(code_between("20", "margins = ", "mine, seen"), space)
-    assert torch.allclose(space["loss"], preferences.dpo_loss(policy, reference, beta=0.1)[0])
+    assert torch.allclose(solution("dpo_loss")(policy, reference, beta=0.1),
+                          preferences.dpo_loss(policy, reference, beta=0.1)[0])
+    rewards = torch.tensor([[1.0, 1, 0, 0], [1.0] * 4])
+    gains = solution("group_advantages")(rewards)
+    assert torch.equal(gains, preferences.advantages(rewards))
+    mask, old = torch.rand(8, 5) > 0.3, -torch.rand(8, 5)
+    policy = old + torch.randn(8, 5)
+    config = preferences.GRPOConfig(loss_type="dapo")
+    assert torch.allclose(
+        solution("grpo_loss")(policy, old, mask, gains.flatten()),
+        preference_losses.grpo(policy, old, mask, gains.flatten(), config))

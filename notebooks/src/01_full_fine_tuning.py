@@ -7,20 +7,24 @@
 # ---
 
 # %% [markdown]
-# # 01 · Full fine-tuning: every weight moves
+# # 01 · Full fine-tuning: training every parameter
 #
-# **Claim: full fine-tuning is the strongest method, so use it whenever the memory is there.**
-# It could be wrong. After this lesson you can
+# **Claim: if full fine-tuning fits in memory, use it. It learns the most, and a lower learning rate
+# protects what the model already knows.** The claim could be wrong. After this lesson you can
 #
-# - write the training loop in ten lines, and say what each line costs;
-# - count the bytes of a fine-tune, for this model and for 7 billion parameters;
-# - show what a narrow task overwrites, and how to keep it.
+# - write a training step and AdamW's update, and explain the order of their lines;
+# - compute the memory of a full fine-tune from bytes per parameter;
+# - choose a learning rate and an optimizer, and say what each choice costs.
 #
-# *Needs [00](00_start_here.ipynb). About 30 minutes; the code needs one minute on two CPU cores.*
+# *Needs [00](00_start_here.ipynb). About 40 minutes; the code needs about 90 seconds on two CPU
+# cores.*
 
 # %%
+import torch
+
 import ftkit as ft
-from ftkit.model import download
+from ftkit.lessons.at_135m import at_135m
+from ftkit.lessons.claims import direction
 
 ft.setup(seed=0)
 
@@ -28,56 +32,80 @@ ft.setup(seed=0)
 # ## The question
 # <!-- claims: C92 -->
 #
-# > *"Walk me through one step of full fine-tuning. What sits in memory, and what happens to what
-# > the model knew before?"*
+# > *"Walk me through one step of full fine-tuning. What is in memory, and what happens to what the
+# > model knew before?"*
 #
-# A usual answer: "forward, backward, step; Adam needs twice the model; lower the learning rate and
-# nothing is lost." The first part is right. The other two are imprecise, and you will measure how.
+# A common answer: "Forward, backward, step. Adam needs twice the memory of the model. With a low
+# learning rate nothing is lost." Only the first sentence is right as it stands.
 #
-# ## One step, by hand
+# ## The idea
 # <!-- claims: C3 -->
 #
-# Sixteen records make a **batch**: shorter ones are filled up with padding, and a label of -100
-# says "no loss here" (the question, and the padding).
+# **Full fine-tuning** continues to train *all* parameters of a pretrained model on new data. One
+# step uses a **batch**, a few records that are processed together:
+#
+# ![A cycle of five calls: forward gives the loss, backward adds gradients, clip limits their norm,
+# step moves the weights, zero_grad clears the gradients, then the next batch follows. Below: weights,
+# gradients and AdamW's two running means take 4 bytes each, 16 bytes per parameter. The activations
+# grow with the batch.](figures/01_training_step.svg)
+#
+# - The **forward** pass computes the loss: how badly the model predicted the trained tokens.
+# - The **backward** pass computes one **gradient** for each parameter: the slope of the loss.
+# - **Clipping** scales all gradients down together if their norm exceeds a limit.
+# - The **optimizer** moves each parameter against its gradient. The **learning rate** scales the move.
+#
+# Let us prepare a few batches. Shorter records are filled up with padding tokens. The label -100 marks
+# tokens that are excluded from the loss: the question and the padding.
 
 # %%
 from ftkit.data import encoding
 from ftkit.engine import loop
 
-lab = ft.Experiment(model="tiny", data="tasks", eval_records=32)
-model, tokenizer = ft.load("tiny")
+lab = ft.Experiment(model="tiny", data="tasks", eval_records=64)
+tokenizer = ft.load("tiny")[1]
 examples = encoding.encode_all(lab.train, tokenizer).examples
-order = loop.shuffled(len(examples), batch_size=16, seed=0)  # which records in which step
-batches = [
-    encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id) for _ in range(12)
-]
-{name: tuple(tensor.shape) for name, tensor in batches[0].items()}
+
+
+def make_batches(seed, number, batch_size):
+    """The first batches of an epoch in random order."""
+    order = loop.shuffled(len(examples), batch_size=batch_size, seed=seed)
+    batches = []
+    for _ in range(number):
+        records = [examples[i] for i in next(order)]
+        batches.append(encoding.collate(records, tokenizer.pad_token_id))
+    return batches
+
+
+batches = make_batches(seed=0, number=8, batch_size=16)
+{name: tuple(tensor.shape) for name, tensor in batches[0].items()}  # (records, tokens)
 
 # %% [markdown]
-# **Forward.** The model gives scores (*logits*) for what comes after each place. The scores at
-# place `t` are judged by the token at `t + 1`: that shift is the one index to get right.
-
-# %%
-import torch
-from torch.nn import functional as F
-
-
-def sft_loss(model, batch):
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    logits = model(**inputs).logits
-    guess, truth = logits[:, :-1], batch["labels"][:, 1:]
-    return F.cross_entropy(guess.flatten(0, 1), truth.flatten(), ignore_index=-100)
-
-
-loss = sft_loss(model, batches[0])
-assert torch.allclose(loss, model(**batches[0]).loss, atol=1e-5)
-loss
-
-# %% [markdown]
-# It is the next-token loss of pretraining, on other data and with a mask. "Instruction tuning uses
-# a different loss" is a common, wrong answer.
+# The loss is the next-token loss of pretraining, on other data and with a mask. The logits at position
+# t are compared with the token at position t + 1. A model of `transformers` does this itself if the
+# batch has `labels`: `model(**batch).loss`.
 #
-# **Backward, step.** One gradient for each weight; then AdamW moves each weight. That is all of it.
+# ## Your turn: the training step
+#
+# Put the calls of the picture in order. Useful: `optimizer.zero_grad()`, `loss.backward()`,
+# `torch.nn.utils.clip_grad_norm_(parameters, max_norm)`, `optimizer.step()`. Stuck? Run
+# `ft.hint("training_step")` up to three times, or `ft.solution("training_step")`.
+
+
+# %% tags=["raises-exception"]
+def training_step(model, batch, optimizer, max_grad_norm=1.0):
+    """Update the model once and return the loss of the batch, in nats per token, as a float.
+
+    batch: a dict with input_ids, attention_mask and labels. The norm of all gradients together is
+    limited to max_grad_norm. No gradient may be left over from the step before."""
+    ...
+
+
+ft.check("training_step", training_step)
+
+# %% [markdown]
+# `zero_grad` is needed because `backward` *adds* to the gradients that are there. This is useful for
+# **gradient accumulation**: several small batches can contribute to one update. Here is the loop with
+# such a step. Clipping is left out for a moment.
 
 
 # %%
@@ -85,359 +113,403 @@ def fine_tune(model, batches, learning_rate):
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     losses = []
     for batch in batches:
-        loss = sft_loss(model, batch)  # forward
-        loss.backward()  # a gradient for every weight
-        optimizer.step()  # moves every weight
         optimizer.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
         losses.append(loss.item())
     return losses, optimizer
 
 
+model = ft.load("tiny")[0]
 losses, optimizer = fine_tune(model, batches, learning_rate=1e-3)
-", ".join(f"{loss:.2f}" for loss in losses)
 
 # %% [markdown]
-# ## The same with ft
-# <!-- claims: C3 -->
-#
-# `ft` adds a warm-up (small first steps), a learning rate that falls to zero, and a limit on the
-# gradient (clipping). With these switched off it must give our curve, number by number.
+# The package's `lab.run` does the same. By default it also clips, starts with a **warm-up** (a short
+# rise of the learning rate) and then lets the learning rate fall. With these turned off, the two
+# columns should agree up to rounding.
 
 # %%
-plain = ft.Config(
-    learning_rate=1e-3, max_steps=12, eval_steps=12, precision="fp32",
-    warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0,
-)
-same = lab.run(plain, live=False)
-assert max(abs(a - row["loss"]) for a, row in zip(losses, same.rows, strict=True)) < 1e-3
-ft.curves(same, "loss")
+plain = ft.Config(learning_rate=1e-3, max_steps=8, eval_steps=8, precision="fp32", warmup_steps=0,
+                  lr_scheduler_type="constant", max_grad_norm=0)
+package = lab.run(plain, live=False)
+ft.table([{"step": row["step"], "from scratch": own, "ft": row["loss"]}
+          for own, row in zip(losses, package.rows, strict=True)])
 
 # %% [markdown]
-# **Full** fine-tuning means *every* weight. Compare the tuned weights with fresh ones.
-
-# %%
-fresh, _ = ft.load("tiny")
-moved = {
-    name: (tuned - old).abs().detach()
-    for (name, tuned), old in zip(model.named_parameters(), fresh.parameters(), strict=True)
-}
-assert all(move.max() > 0 for move in moved.values())  # no tensor is as it was
-{"tensors": len(moved), "largest move": max(m.max().item() for m in moved.values()),
- "mean move": torch.cat([m.flatten() for m in moved.values()]).mean().item()}
-
-# %% [markdown]
-# ## How far does a step move a weight?
+# ## Your turn: AdamW
 # <!-- claims: C93 -->
 #
-# Look at the mean move of a weight, after 12 steps at rate 0.001. What decides its size? The size of
-# the gradients, one would think.
-
-# %%
-guess = ft.predict(
-    "Multiply the loss by 100, so that each gradient is 100 times larger. AdamW's first step is ...",
-    "100 times as long", "10 times as long", "just as long", guess=...,
-)
-guess
-
-
-# %%
-def first_step(scale):
-    model, _ = ft.load("tiny")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    (scale * sft_loss(model, batches[0])).backward()
-    optimizer.step()
-    pairs = zip(model.parameters(), fresh.parameters(), strict=True)
-    return torch.cat([(new - old).abs().flatten() for new, old in pairs]).mean().item()
-
-
-steps = {scale: first_step(scale) for scale in (1, 100)}
-ft.expect(steps[100] / steps[1], "<", 1.1, "AdamW's step does not grow with the gradient")
-guess.score("just as long" if steps[100] < 2 * steps[1] else "100 times as long")
-
-# %% [markdown]
-# AdamW divides each gradient by its own recent size, so a step is about one learning rate long,
-# whatever the gradient. Hence *learning rate × steps* roughly bounds how far a weight drifts from the
-# base (the largest move above: next to 12 · 0.001), and that is why fine-tuning wants a low rate.
-# "Because the gradients are smaller" is wrong.
+# **AdamW** ([Loshchilov and Hutter 2017](https://arxiv.org/abs/1711.05101)) is the standard optimizer
+# of fine-tuning. For each parameter w with gradient g it keeps two running means, m and v:
 #
-# ## What sits in memory
-# <!-- claims: C6 C53 C96 · E08 -->
+# $$m \leftarrow \beta_1 m + (1-\beta_1)\, g \qquad v \leftarrow \beta_2 v + (1-\beta_2)\, g^2$$
 #
-# AdamW remembers two numbers for every weight: the mean gradient (`exp_avg`) and the mean squared
-# gradient (`exp_avg_sq`). Count the bytes rather than recall a rule.
-
-# %%
-sft_loss(model, batches[0]).backward()  # so that there are gradients to weigh
-weights = list(model.parameters())
-n = sum(w.numel() for w in weights)
-state = {
-    "weights": sum(w.nbytes for w in weights) / n,
-    "gradients": sum(w.grad.nbytes for w in weights) / n,
-    "exp_avg": sum(optimizer.state[w]["exp_avg"].nbytes for w in weights) / n,
-    "exp_avg_sq": sum(optimizer.state[w]["exp_avg_sq"].nbytes for w in weights) / n,
-}
-assert sum(state.values()) == 16.0
-state  # bytes per parameter
-
-# %% [markdown]
-# **16 bytes per parameter**, before any *activation* (what the forward pass keeps for the backward
-# pass). *Mixed precision*, arithmetic in 16 bits with an exact *master copy* of the weights, does not
-# change that sum: 2 (weights) + 2 (gradients) + 4 (master copy) + 8 (AdamW), as the
-# [ZeRO paper](https://arxiv.org/abs/1910.02054) counts. "Adam needs 2x the model" means two extra
-# *values*: in bytes they are four times bf16 weights, six times with the master copy.
-
-# %%
-sizes = {"tiny": n, "SmolLM2-135M": 134.5e6, "Llama-2-7B": 6.738e9, "GPT-3 175B": 175e9}
-ft.table([{"model": name} | {f"{b} bytes each, GB": b * size / 1e9 for b in (8, 12, 16)}
-          for name, size in sizes.items()])
-
-# %% [markdown]
-# <!-- claims: C9 C10 -->
-# You will read that 175B needs "1.2 TB for weights, gradients and optimizer". The
-# [LoRA paper](https://arxiv.org/abs/2106.09685) does report 1.2 TB of training memory, without a
-# breakdown. Which column comes closest? Those three parts are 16 bytes, the last one: more than twice
-# as much. Cite a figure as reported, and compute your own.
+# Both start at zero, so after t steps they are divided by $1-\beta_1^t$ and $1-\beta_2^t$. This is the
+# **bias correction**; it gives $\hat m$ and $\hat v$. Then w moves:
 #
-# And each task keeps a whole copy on disk:
-
-# %%
-import tempfile
-
-from ftkit.model import loading
-
-folder = loading.save(same.model, tokenizer, tempfile.mkdtemp())
-on_disk = (folder / "model.safetensors").stat().st_size
-assert round(16 * 175e9 / 1e12, 1) == 2.8 and 175e9 * 8 > 1.2e12  # TB: not 1.2 in any column
-assert on_disk > 4 * n * 0.99  # every weight is in the file
-f"{on_disk / 1e6:.1f} MB for tiny; {2 * 6.738e9 / 1e9:.1f} GB in bf16 for a 7B, per task"
-
-# %% [markdown]
-# ## What a narrow task overwrites
-# <!-- claims: C7 C69 C72 C95 · E15 E16 -->
+# $$w \leftarrow w - lr \cdot \lambda \cdot w - lr \cdot \hat m / (\sqrt{\hat v} + \epsilon)$$
 #
-# First a model worth keeping: tuned on all tasks. Then one narrow job on top of it: saying what a
-# clause of a contract is about. We look at three numbers: the *target* (clauses it has not seen),
-# the *other tasks*, and *probes*, plain sentences that measure what the base knew.
+# λ is the **weight decay**, a pull toward zero. It acts on w itself and not through the gradient: this
+# is the W in AdamW.
 
-# %%
-general = lab.run(learning_rate=1e-3, max_steps=100)
-narrow = ft.Experiment(
-    model=(general.model, tokenizer), data="contracts_task", probes=("tasks",),
-    replay_from="tasks", eval_records=32,
-)
-
-# %%
-target, others = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::6]
-
-
-def measure(*models):
-    known = [ft.probe_scores(model, tokenizer, ft.load_probes()[::8]).values() for model in models]
-    return {"target": [ft.exact_match(model, tokenizer, target) for model in models],
-            "other tasks": [ft.exact_match(model, tokenizer, others) for model in models],
-            "probes": [sum(scores) / len(scores) for scores in known]}
-
-
-before = measure(general.model)
-ft.table([before])
-
-# %%
-guess = ft.predict(
-    "After 24 steps on clauses at learning rate 0.001, the other tasks' exact match is ...",
-    "as before", "about half of it", "nearly gone", guess=...,
-)
-guess
-
-# %%
-base = ft.Config(batch_size=8, max_steps=24, eval_steps=24)
-arms = {
-    "rate 0.0003": base.but(learning_rate=3e-4),
-    "rate 0.001": base.but(learning_rate=1e-3),
-    "rate 0.001, 25 % replay": base.but(learning_rate=1e-3, replay=0.25),
-}
-runs = {arm: narrow.sweep(config, seed=[0, 1, 2]) for arm, config in arms.items()}
-after = {arm: measure(*(run.model for run in three)) for arm, three in runs.items()}
-ft.table([{"arm": "before", **before}] + [{"arm": arm, **m} for arm, m in after.items()])
-
-# %% [markdown]
-# Mean ± standard deviation over three seeds. Read each line from left to right: what was gained,
-# what was paid. `replay` mixes records of the old tasks into the new ones; it is the first remedy
-# to try.
-
-# %%
-kept = {arm: measures["other tasks"] for arm, measures in after.items()}
-ft.expect(kept["rate 0.001"], "<", before["other tasks"], "the narrow task overwrites the others")
-ft.expect(kept["rate 0.0003"], ">", kept["rate 0.001"], "a lower rate keeps more")
-ft.expect(kept["rate 0.001, 25 % replay"], ">", kept["rate 0.001"], "and so does replay")
-guess.score("about half of it" if max(kept["rate 0.001"]) > 0.2 else "nearly gone")
-
-# %% [markdown]
-# Two traps in reading this. Did the low rate also *learn* less? Then the comparison is not fair:
-# methods must be compared at equal target, or the one that does nothing wins. And a lost answer is
-# not always lost knowledge: compare how far the probes fell with how far the tasks did; part of the
-# damage is to the *form* of the answer.
-#
-# ## The most powerful method?
-# <!-- claims: C4 C5 -->
-#
-# Full fine-tuning has the largest capacity. Is that always good? Here every third record carries
-# the wrong answer, as in careless data; the validation records are right. LoRA of rank 1 trains less
-# than a hundredth of the weights, at a rate that suits it (lesson 02).
-
-# %%
-guess = ft.predict(
-    "With wrong answers among few records and many epochs, which ends with the lower val_loss?",
-    "full", "LoRA r=1", guess=...,
-)
-guess
-
-# %%
-clean = ft.records("tasks")
-few = ft.corrupt(clean[:48], "wrong", share=0.33, seed=0)
-dirty = ft.Experiment(data=few, val=clean[-64:], probes=())
-long = ft.Config(epochs=10, eval_steps=5)
-full = dirty.sweep(long.but(learning_rate=1e-3), seed=[0, 1, 2])
-low = dirty.sweep(long.but(method="lora", r=1, learning_rate=5e-3), seed=[0, 1, 2])
-pair = {"full": full, "LoRA r=1": low}
-ft.curves(pair, "loss", "val_loss")
-
-# %%
-best = [min(row["val_loss"] for row in run.rows if "val_loss" in row) for run in full]
-last = {name: [run.after["val_loss"] for run in three] for name, three in pair.items()}
-train = {name: [run.rows[-1]["loss"] for run in three] for name, three in pair.items()}
-ft.expect(last["full"], ">", best, "full turned up after its best: overfitting")
-ft.expect(train["full"], "<", train["LoRA r=1"], "full learns more by heart, errors too")
-guess.score(min(last, key=lambda name: sum(last[name])))
-
-# %% [markdown]
-# So "maximum performance" needs its conditions. Low-rank LoRA trails full fine-tuning when there is
-# much to store ([continued pretraining](https://arxiv.org/abs/2405.09673)), and
-# [ties it](https://huggingface.co/docs/trl/lora_without_regret) at the sizes
-# of usual post-training. Out of distribution full fine-tuning can even be
-# [worse](https://arxiv.org/abs/2202.10054): capacity also stores noise.
-#
-# ## Break it
-# <!-- claims: C33 C40 -->
-#
-# A hundred times the rate. Do warm-up and clipping, the two seat belts, help?
-
-# %%
-belts = lab.run(learning_rate=0.1, max_steps=15, live=False)
-none = lab.run(learning_rate=0.1, max_steps=15, warmup_steps=0, max_grad_norm=0, live=False)
-ft.curves({"with": belts, "without": none}, "loss", "general_loss")
-
-# %% [markdown]
-# A model that knows nothing and gives each of its tokens the same chance has a loss of
-# `log(vocabulary)`. Where did these two end?
-
-# %%
-import math
-
-ft.expect(min(belts.after["general_loss"], none.after["general_loss"]), ">",
-          math.log(len(tokenizer)), "worse than knowing nothing, with and without the belts")
-ft.answers(belts.model, tokenizer, others[:3])
-
-# %% [markdown]
-# Clipping limits the gradient, and AdamW has divided the gradient's size out already: it guards
-# against a single bad batch, not against a wrong rate.
-#
-# ## Now on a real LLM
-#
-# Full fine-tuning of SmolLM2, three steps on handwritten records. Before it starts, the kit traces a
-# step and predicts its peak. How far above 16 bytes per parameter will it lie, and what is that
-# rest? (In fp32: of three steps so small, products in bf16 show little yet.)
-
-# %%
-
-REAL = download.has("smollm2")
-
-# %%
-if REAL:
-    short = ft.Config(learning_rate=2e-5, max_steps=3, batch_size=4, max_length=160, eval_steps=3,
-                      precision="fp32")
-    real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
-    smol = real.run(short)
-    each = smol.predicted_memory_bytes / smol.total_parameters
-    ft.expect(each, ">", 16, "bytes per parameter at the peak, activations included")
-    ft.expect(smol.after["val_loss"], "<", smol.before["val_loss"], "three steps help already")
-
-# %% [markdown]
-# ## What if?
-#
-# One number to change. Find the highest rate that keeps the other tasks.
-
-# %%
-learning_rate = 5e-4
-what_if = narrow.run(base, learning_rate=learning_rate, eval_steps=4)
-ft.table([measure(what_if.model)])
-
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** AdamW's step for one weight, without decay. `t` counts from 1. The mean gradients start at
-# zero, so they are divided by `1 - beta ** t`.
 
 # %% tags=["raises-exception"]
-def adamw_step(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-    ...  # return the new w, m and v
+def adamw_step(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    """Return the new w, m and v after step t (t counts from 1); all arguments are floats.
+
+    m and v are returned without the bias correction."""
+    ...
 
 
 ft.check("adamw_step", adamw_step)
 
+# %% [markdown]
+# What decides how far a weight moves? Look at the formula before you guess.
+
+# %%
+scaled = ft.predict("Multiply the loss by 100. Every gradient becomes 100 times larger. The first step "
+                    "of AdamW is then ...",
+                    "more than 10 times longer", "2 to 10 times longer", "less than 2 times longer")
+scaled
+
+
+# %%
+base = ft.load("tiny")[0]
+
+
+def first_step(batch, scale):
+    """The mean distance that the weights move in the first step."""
+    model = ft.load("tiny")[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    (scale * model(**batch).loss).backward()
+    optimizer.step()
+    moves = [(new - old).abs().flatten()
+             for new, old in zip(model.parameters(), base.parameters(), strict=True)]
+    return torch.cat(moves).mean().item()
+
+
+factors = [first_step(batch, 100) / first_step(batch, 1) for batch in batches[:3]]
+factors
+
+# %%
+factor = sum(factors) / len(factors)
+ft.expect(factors, "<", 2, "100 times the gradient: how many times longer the step is")
+scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times longer" if factor >= 2
+             else "less than 2 times longer")
 
 # %% [markdown]
-# **2.** Bytes of weights, gradients and AdamW state, in mixed precision with fp32 master weights,
-# when only a `share` of the parameters is trained (a frozen weight needs 2 bytes and no more).
+# AdamW divides by the size of the gradient, so the *learning rate* sets the length of a step, about
+# one learning rate per weight. Learning rate × steps roughly limits how far the weights can drift.
+# Plain gradient descent (SGD) would have moved 100 times further.
+#
+# ## What is in memory?
+# <!-- claims: C6 C53 C96 · E08 -->
+#
+# We count the bytes that torch keeps. The **activations** are intermediate results of the forward
+# pass, which the backward pass needs again.
+
+# %%
+largest = ft.predict("In a step of the small model with 16 short records, most memory is used by ...",
+                     "weights", "gradients", "optimizer state", "activations")
+largest
+
+# %%
+from ftkit.lessons.activations import saved_bytes
+
+model(**batches[0]).loss.backward()
+weights = list(model.parameters())
+parameters = sum(weight.numel() for weight in weights)
+memory = {
+    "weights": sum(w.nbytes for w in weights),
+    "gradients": sum(w.grad.nbytes for w in weights),
+    "optimizer state": sum(optimizer.state[w]["exp_avg"].nbytes
+                           + optimizer.state[w]["exp_avg_sq"].nbytes for w in weights),
+    "activations": saved_bytes(model, lambda: model(**batches[0]).loss)["saved"],
+}
+ft.table([{"part": part, "bytes per parameter": size / parameters}
+          for part, size in memory.items()])
+
+# %%
+most = max(memory, key=memory.get)
+options = ["weights", "gradients", "optimizer state", "activations"]
+largest.score(options[options.index(most)])
+
+# %% [markdown]
+# The first three parts take **16 bytes per parameter** in fp32: 4 + 4 + 8. They do not depend on the
+# data. Activations grow with the number of tokens in a batch; here they include the logits, one value
+# for each token of the vocabulary at each position. In a large model with a small batch, the 16 bytes
+# dominate.
+#
+# **Mixed precision** computes in 16 bits and updates in 32. It does not reduce these 16 bytes:
+#
+# | layout | weights | gradients | master copy | m and v | sum |
+# |---|---|---|---|---|---|
+# | fp32, or autocast (`bf16=True` in the Trainer) | 4 | 4 | 0 | 8 | 16 |
+# | bf16 weights with an fp32 master copy ([ZeRO paper](https://arxiv.org/abs/1910.02054)) | 2 | 2 | 4 | 8 | 16 |
+# | the same with fp32 gradients | 2 | 4 | 4 | 8 | 18 |
+# | fp32 weights, 8-bit AdamW | 4 | 4 | 0 | 2 | 10 |
+# | pure bf16, m and v too | 2 | 2 | 0 | 4 | 8 |
+#
+# The **master copy** is an fp32 copy of the weights that receives the updates. Without it, pure bf16
+# rounds small updates away ([lesson 12](12_floating_point.ipynb)). "Adam needs twice the model" means
+# two extra *values* per parameter: 8 bytes in fp32, four times the bf16 weights.
+#
+# ## Your turn: count bytes
+#
+# Compute the second row, also for the case that only a fraction of the parameters is trained. A
+# frozen parameter needs its bf16 weight and nothing else.
+
 
 # %% tags=["raises-exception"]
-def bytes_of_states(parameters, share=1.0):
+def bytes_of_states(parameters, trained_fraction=1.0):
+    """Return the bytes of bf16 weights and gradients, fp32 master copy, and fp32 m and v."""
     ...
 
 
 ft.check("bytes_of_states", bytes_of_states)
 
-# %% [markdown]
-# **3.** Keep what it knew: bring `val_loss` (the clauses) below 0.2 while `tasks_loss` rises by at
-# most 0.2. Any field of `ft.Config` may change, at most 40 steps. Which lever did it?
-
-# %% tags=["raises-exception"]
-my_run = ...  # narrow.run(learning_rate=..., max_steps=...)
-ft.check("keep_what_it_knew", my_run)
+# %%
+sizes = {"tiny": parameters, "SmolLM2-135M": 134.5e6, "Llama 2 7B": 6.738e9, "70B": 70e9}
+ft.table([{"model": name, "bf16 weights, GB": 2 * n / 1e9, "8 bytes, GB": 8 * n / 1e9,
+           "16 bytes, GB": 16 * n / 1e9} for name, n in sizes.items()])
 
 # %% [markdown]
+# <!-- claims: C9 C10 -->
+# A 7B model needs 107.8 GB before activations. It does not fit on an 80 GB GPU. It fits on a
+# GPU with 141 GB, or with sharding ([lesson 13](13_zero_and_fsdp.ipynb)), 8-bit states or LoRA. Each
+# task also needs a full copy on disk: 13.5 GB in bf16.
+#
+# One figure is often misquoted. The [LoRA paper](https://arxiv.org/abs/2106.09685) reports 1.2 TB of
+# training memory for GPT-3 175B, without a breakdown. Weights, gradients and optimizer state at 16
+# bytes per parameter would be 2.8 TB.
+#
+# ## Which learning rate?
+# <!-- claims: C7 C40 C41 -->
+#
+# Now we test the claim. Two measures are needed. `val_loss` is the loss on new records of the trained
+# tasks. `general_loss` is the loss on general text that the model knew before; it rises when the model
+# forgets.
+
+# %%
+cost = ft.predict("At learning rate 0.003 instead of 0.0003 (same 40 steps), general_loss ends ...",
+                  "lower", "higher", "no difference seen in 5 seeds")
+cost
+
+# %%
+SEEDS = [0, 1, 2, 3, 4]
+short = ft.Config(batch_size=16, max_steps=40, eval_steps=1000)
+runs = lab.sweep(short, learning_rate=[3e-4, 1e-3, 3e-3], seed=SEEDS)
+ft.table(runs)
+
+
+# %%
+def after(learning_rate, measure):
+    return [run.after[measure] for run in runs if run.config.learning_rate == learning_rate]
+
+
+verdict = ft.expect(after(3e-4, "general_loss"), "<", after(3e-3, "general_loss"),
+                    "general_loss: learning rate 0.0003 against 0.003", paired=True)
+for other in (3e-4, 3e-3):
+    ft.expect(after(1e-3, "val_loss"), "<", after(other, "val_loss"),
+              f"val_loss: learning rate 0.001 against {other:g}", paired=True)
+ft.expect(after(3e-4, "general_loss"), ">", runs[0].before["general_loss"],
+          "general_loss: even learning rate 0.0003 against the base model")
+change = direction(after(3e-3, "general_loss"), after(3e-4, "general_loss"), paired=True)
+cost.score({"<": "lower", ">": "higher", "": "no difference seen in 5 seeds"}[change])
+
+# %%
+ft.scatter(runs, label=lambda run: f"learning rate {run.config.learning_rate:g}")
+
+# %% [markdown]
+# In the picture, further left is better learned, and lower is less forgotten. Compare the lowest and
+# the highest learning rate. A learning rate above the best one can reach about the same `val_loss`
+# as one below it, and forget far more. And the lowest one is no free protection: it learned less in
+# the same steps, and `general_loss` still rose. Which remedies give a better trade-off is the subject
+# of [lesson 16](16_catastrophic_forgetting.ipynb).
+#
+# So why is the learning rate of fine-tuning usually lower than in pretraining? Three reasons together:
+# the weights are already good, the run is short, and old abilities should be kept. If the first or the
+# third does not apply, the rule does not either. [Code Llama](https://arxiv.org/abs/2308.12950) was
+# trained on 500B tokens of code and kept the pretraining learning rate of Llama 2.
+#
+# ## Break it
+#
+# What happens if somebody forgets `zero_grad`? The gradients of all earlier steps stay in the sum. We
+# train 16 steps three times: correctly, without `zero_grad`, and without it but with clipping.
+
+# %%
+hidden = ft.predict("Without zero_grad but with clipping to norm 1, the last losses are, compared with "
+                    "the correct loop ...", "lower", "higher", "no difference seen in 3 seeds")
+hidden
+
+
+# %%
+def last_losses(seed, zero_grad, max_grad_norm):
+    """The mean loss of the last 4 of 16 steps."""
+    model = ft.load("tiny")[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    losses = []
+    for batch in make_batches(seed, number=16, batch_size=8):
+        if zero_grad:
+            optimizer.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses[-4:]) / 4
+
+
+correct = [last_losses(seed, True, 1.0) for seed in range(3)]
+forgotten = [last_losses(seed, False, float("inf")) for seed in range(3)]
+clipped = [last_losses(seed, False, 1.0) for seed in range(3)]
+ft.table([{"loop": "correct", "loss": correct}, {"loop": "no zero_grad", "loss": forgotten},
+          {"loop": "no zero_grad, clipped", "loss": clipped}])
+
+# %%
+ft.expect(forgotten, ">", correct, "without zero_grad the loss is higher", paired=True)
+ft.expect(clipped, "==", correct, "with clipping: loss without zero_grad and of the correct loop",
+          paired=True)
+hidden.score({"<": "lower", ">": "higher",
+              "": "no difference seen in 3 seeds"}[direction(clipped, correct, paired=True)])
+
+# %% [markdown]
+# Nothing crashed. Without clipping the bug shows in the loss. With clipping it can stay hidden:
+# clipping scales the old sum down to norm 1 in each step, so a new gradient of larger norm dominates
+# it. The old gradients then act like a momentum. A falling loss does not prove a correct loop. Compare
+# a new loop with a trusted one, step by step, as above.
+#
+# ## At 135M
+#
+# The recorded runs train SmolLM2-135M fully, at several learning rates. The box compares the same
+# claim: a lower learning rate keeps more of what the model knew. There, forgetting is measured as the
+# loss on plain English.
+
+# %%
+at_135m("full_finetune", verdict)
+
+# %% [markdown]
+# And the first half of the claim, "it learns the most"? It depends on how much there is to learn. In
+# continued pretraining of Llama 2 7B on code and math, full fine-tuning was clearly ahead of LoRA
+# ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)). On data sets of usual post-training size,
+# LoRA on all layers with its own learning rate reached the same loss
+# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). Forgetting grew with model size
+# from 1B to 7B in a study of continual instruction tuning
+# ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)). [Lesson 02](02_lora.ipynb) makes the
+# comparison.
+#
+# ## What if?
+#
+# SGD keeps no state: 8 bytes per parameter. With AdamW's learning rate it hardly learns. Find one with
+# which it does, then try `optim="adafactor"` at 0.001.
+
+# %%
+lab.run(short, optim="sgd", learning_rate=1e-3)
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# | setting | usual value for supervised fine-tuning |
+# |---|---|
+# | learning rate | 1e-5 to 2e-5 for 7B to 70B, up to 5e-5 for about 1B; 10 times that for LoRA |
+# | schedule | warm-up over 3 to 10 % of the steps, then linear or cosine |
+# | epochs | 1 to 3 |
+# | tokens per update | 16k to 500k, by gradient accumulation if necessary |
+# | `max_grad_norm` | 1.0 |
+# | weight decay | 0 to 0.1; in a short run with a low learning rate it hardly acts |
+#
+# ```python
+# # {"prompt": "...", "completion": "..."}
+# from datasets import load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-1.7B"
+# trainer = SFTTrainer(
+#     model=model_id,  # given by name, TRL loads it in fp32; bf16=True then is autocast
+#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
+#     args=SFTConfig(
+#         output_dir="full", learning_rate=1e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
+#         per_device_train_batch_size=4, gradient_accumulation_steps=8, num_train_epochs=2,
+#         max_length=2048, bf16=True, gradient_checkpointing=True,
+#         optim="adamw_torch_fused", max_grad_norm=1.0, save_strategy="epoch",
+#     ),
+# )
+# trainer.train()
+# ```
+
+# %% [markdown]
+# Optimizers by name:
+#
+# - **AdamW** is the default; the `fused` version only runs faster.
+# - **8-bit AdamW** ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861), `adamw_bnb_8bit`) stores
+#   m and v in blocks of 8-bit values: 2 bytes instead of 8, usually with the same loss. The *paged*
+#   version moves them to CPU memory at peaks.
+# - **Adafactor** stores row and column means instead of v. **GaLore** and **APOLLO** keep states of a
+#   low-rank projection of the gradients.
+# - **Lion** ([Chen et al. 2023](https://arxiv.org/abs/2302.06675)) uses the sign of a momentum: one
+#   state, a learning rate 3 to 10 times smaller than AdamW's.
+# - **Muon** (`torch.optim.Muon`) orthogonalizes the momentum of a matrix: one state, and AdamW for
+#   embeddings and norms. It is successful in pretraining. For models pretrained with Adam, full
+#   fine-tuning with Muon can be worse; with LoRA the gap closed
+#   ([Qu et al. 2026](https://arxiv.org/abs/2605.10468)).
+
+# %% [markdown]
+# Pitfalls:
+#
+# - `from_pretrained` of transformers 5 uses the checkpoint's dtype, mostly bf16. If you pass such a
+#   model, you train in pure bf16. Pass `dtype="float32"`, or use stochastic rounding or Kahan
+#   summation ([lesson 12](12_floating_point.ipynb)).
+# - To continue a run, save optimizer, scheduler and random states too: `save_strategy`, then
+#   `trainer.train(resume_from_checkpoint=True)`. Weights alone restart m and v at zero.
+# - With accumulation, the loss must be divided by the trained tokens of *all* small batches;
+#   [the mean of means was a bug until October 2024](https://huggingface.co/blog/gradient_accumulation).
+# - Freezing embeddings saves their states. Do not freeze them if you add tokens.
+#
 # ## Interview
 # <!-- claims: C93 C96 -->
 #
-# **Memory to fully fine-tune a 7B model with AdamW in mixed precision?**
+# **How much memory does full fine-tuning of a 7B model need with AdamW in mixed precision?**
 # <details><summary>Answer</summary>
-# 16 bytes per parameter: 2 weights, 2 gradients, 4 master copy, 8 AdamW. For 6.74 billion that is
-# 107.8 GB before activations, so no single 80 GB card without sharding, offload, 8-bit states or
-# LoRA. Pure bf16 states would be 8 bytes, and small updates would be rounded away.
+# 16 bytes per parameter: bf16 weights 2, bf16 gradients 2, fp32 master copy 4, m and v 8. For 6.74
+# billion parameters that is 108 GB before activations; 18 bytes with fp32 gradients. It does not fit on
+# one 80 GB GPU. Options: a GPU with 141 GB or more, sharding over GPUs (FSDP, ZeRO), offloading, 8-bit
+# states (10 bytes with fp32 weights), or LoRA. Activations come on top: gradient checkpointing.
+# </details>
+#
+# **Why does fine-tuning usually use a lower learning rate than pretraining?**
+# <details><summary>Answer</summary>
+# The weights are already good, the run is short, and old abilities should survive. AdamW moves each
+# weight by about one learning rate per step, whatever the size of the gradient, so learning rate ×
+# steps limits the distance from the pretrained weights. "Because the gradients are smaller" is
+# therefore no reason. The rule has exceptions: LoRA needs about 10 times more, and long continued
+# pretraining can return to the pretraining value.
 # </details>
 
 # %% [markdown]
-# **Why a lower learning rate than in pretraining?**
+# **What is the difference between Adam with L2 regularization and AdamW?**
 # <details><summary>Answer</summary>
-# AdamW moves each weight by about one learning rate per step, whatever the gradient (100 times the
-# gradient changed the first step by less than 10 %). So rate × steps bounds the drift from a good
-# start. It is a rule for full fine-tuning; LoRA wants about 10 times the rate.
+# L2 adds λw to the gradient, so it passes through m and v and is divided by √v. Parameters with large
+# gradients are then hardly decayed. AdamW subtracts lr · λ · w directly: the same relative decay for all.
 # </details>
-
-# %% [markdown]
+#
 # **Full fine-tuning or PEFT?**
 # <details><summary>Answer</summary>
-# Full has the most capacity: for large token budgets. It costs 16 bytes per parameter and a whole
-# copy per task (13.5 GB for a 7B in bf16, against 8.4 MB for LoRA r=8 on q and v). For usual
-# post-training data I start with LoRA on all linear layers, tune its rate, and measure forgetting
-# in both.
+# Full fine-tuning has the most capacity. I use it for large token budgets such as continued
+# pretraining, if the memory is there (about 16 bytes per parameter, and one full copy per task). For
+# usual post-training data I start with LoRA on all linear layers at its own learning rate and compare.
+# I measure forgetting in both cases: neither method prevents it.
 # </details>
-
-# %% [markdown]
+#
 # ## Recap
 #
-# - A step is forward, backward, AdamW; your loop and `ft` gave the same curve.
-# - 16 bytes per parameter, activations on top, and a whole copy per task.
-# - A narrow task overwrites others. Rate, steps and replay decide how much: measure it.
+# - A step is zero_grad, forward, backward, clip, step. A wrong order often runs without an error.
+# - AdamW's step length is set by the learning rate, not by the gradient.
+# - 16 bytes per parameter, plus activations, plus one full copy per task.
+# - A learning rate above the best one costs old abilities; a low one learns less. Measure both.
 #
-# `loop.train??` in a cell shows the loop of the package; it is nearly as short as yours. Next:
-# [02 LoRA](02_lora.ipynb), which trains a few percent of the weights.
+# The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb)
+# trains a few percent of the parameters.
+
+# %%
+ft.progress("01")

@@ -1,22 +1,145 @@
-"""Solutions of lesson 01, and the mistakes that people make."""
+"""Solutions of lesson 01, right variants, and the mistakes that people make."""
 
-import functools
 import math
 
-import ftkit as ft
-from ftkit.experiment.run import Run
+
+def _clip(model, norm):
+    from torch.nn.utils import clip_grad_norm_
+    return clip_grad_norm_(model.parameters(), norm)
 
 
-def adamw_step(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+def training_step(model, batch, optimizer, max_grad_norm=1.0):
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    _clip(model, max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def zero_at_the_end(model, batch, optimizer, max_grad_norm=1.0):
+    loss = model(**batch).loss
+    loss.backward()
+    _clip(model, max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
+
+
+def zero_after_forward(model, batch, optimizer, max_grad_norm=1.0):
+    loss = model(**batch).loss
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss.backward()
+    _clip(model, max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def never_zeroed(model, batch, optimizer, max_grad_norm=1.0):
+    loss = model(**batch).loss
+    loss.backward()
+    _clip(model, max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def zeroed_too_late(model, batch, optimizer, max_grad_norm=1.0):
+    loss = model(**batch).loss
+    loss.backward()
+    optimizer.zero_grad()
+    _clip(model, max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def not_clipped(model, batch, optimizer, max_grad_norm=1.0):
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def clipped_after_the_step(model, batch, optimizer, max_grad_norm=1.0):
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    _clip(model, max_grad_norm)
+    return loss.item()
+
+
+def clipped_by_value(model, batch, optimizer, max_grad_norm=1.0):
+    from torch.nn.utils import clip_grad_value_
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    clip_grad_value_(model.parameters(), max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def no_step(model, batch, optimizer, max_grad_norm=1.0):
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    _clip(model, max_grad_norm)
+    return loss.item()
+
+
+def step_before_backward(model, batch, optimizer, max_grad_norm=1.0):
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    optimizer.step()
+    loss.backward()
+    _clip(model, max_grad_norm)
+    return loss.item()
+
+
+def returns_the_tensor(model, batch, optimizer, max_grad_norm=1.0):
+    optimizer.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    _clip(model, max_grad_norm)
+    optimizer.step()
+    return loss
+
+
+def constant_norm(model, batch, optimizer, max_grad_norm=1.0):
+    return training_step(model, batch, optimizer, 1.0)
+
+
+def adamw_step(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
     step = (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
-    return w - lr * step, m, v
+    return w - lr * weight_decay * w - lr * step, m, v
 
 
-def adamw_without_correction(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+def adamw_shrinks_first(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    w *= 1 - lr * weight_decay
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g**2 - v)
+    return [w - lr / (1 - beta1**t) * m / ((v / (1 - beta2**t)) ** 0.5 + eps), m, v]
+
+
+def adamw_on_tensors(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    import torch
+    w, g, m, v = (torch.tensor(x, dtype=torch.float64) for x in (w, g, m, v))
+    new = adamw_step(w, g, m, v, t, lr, beta1, beta2, eps, weight_decay)
+    return tuple(x.item() for x in new)
+
+
+def adamw_without_correction(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
+    return w - lr * m / (math.sqrt(v) + eps), m, v
+
+
+def adamw_returns_corrected(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    m = (beta1 * m + (1 - beta1) * g) / (1 - beta1**t)
+    v = (beta2 * v + (1 - beta2) * g * g) / (1 - beta2**t)
     return w - lr * m / (math.sqrt(v) + eps), m, v
 
 
@@ -30,57 +153,69 @@ def gradient_descent(w, g, m, v, t, lr, **rest):
 
 
 def adamw_that_forgets_its_state(w, g, m, v, t, lr, **rest):
-    new, _, _ = adamw_step(w, g, m, v, t, lr, **rest)
-    return new, m, v
+    new, after, _ = adamw_step(w, g, 0.0, 0.0, t, lr, **rest)
+    return new, after, v
 
 
-def bytes_of_states(parameters, share=1.0):
-    return 2 * parameters + (2 + 4 + 8) * parameters * share
+def adam_with_l2(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    return adamw_step(w, g + weight_decay * w, m, v, t, lr, beta1, beta2, eps)
 
 
-def bytes_of_the_trained_alone(parameters, share=1.0):
-    return 16 * parameters * share
+def decay_without_lr(w, g, m, v, t, lr, weight_decay=0.0):
+    new, m, v = adamw_step(w, g, m, v, t, lr)
+    return new - weight_decay * w, m, v
 
 
-def a_run(steps, val_loss, rise):
-    """A Run that ended like this, without having been run."""
-    return Run(id="made-up", config=ft.Config(), model_name="tuned", data={},
-               rows=[{"step": i + 1, "loss": 1.0} for i in range(steps)],
-               before={"val_loss": 5.0, "tasks_loss": 1.0},
-               after={"val_loss": val_loss, "tasks_loss": 1.0 + rise})
-
-
-def kept():
-    general = ft.Experiment(model="tiny", data="tasks").run(max_steps=100, eval_steps=100)
-    narrow = ft.Experiment(model=(general.model, general.tokenizer), data="contracts_task",
-                           probes=("tasks",), replay_from="tasks")
-    return narrow.run(learning_rate=5e-4, max_steps=40, replay=0.4, eval_steps=40)
+def divided_by_v(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    return w - lr * m / (1 - beta1**t) / (v / (1 - beta2**t)), m, v
 
 
 SOLUTIONS = {
+    "training_step": {
+        "right": training_step,
+        "variants": [zero_at_the_end, zero_after_forward],
+        "wrong": {
+            "gradients never cleared": (never_zeroed, "gradients of earlier steps"),
+            "cleared before the step": (zeroed_too_late, "no gradients at that moment"),
+            "not clipped": (not_clipped, "not clipped before the optimizer"),
+            "clipped after the step": (clipped_after_the_step, "between backward() and step()"),
+            "clipped by value": (clipped_by_value, "clip the norm"),
+            "no optimizer step": (no_step, "optimizer.step() is missing"),
+            "step before backward": (step_before_backward, "before it"),
+            "loss as a tensor": (returns_the_tensor, "loss.item()"),
+            "norm is a constant": (constant_norm, "pass max_grad_norm on"),
+        },
+    },
     "adamw_step": {
         "right": adamw_step,
+        "variants": [adamw_shrinks_first, adamw_on_tensors],
         "wrong": {
             "no correction for the start at zero": (adamw_without_correction, "both start at zero"),
+            "corrected means returned": (adamw_returns_corrected, "before the correction"),
+            "only w returned": (lambda *a, **k: adamw_step(*a, **k)[0], "return three values"),
             "uphill": (adamw_uphill, "subtract it"),
             "gradient descent": (gradient_descent, "plain gradient descent"),
-            "state thrown away": (adamw_that_forgets_its_state, "step 2: w is"),
+            "divided by v": (divided_by_v, "not by v"),
+            "state thrown away": (adamw_that_forgets_its_state, "those of the step before"),
+            "Adam with L2": (adam_with_l2, "acts on the weight itself"),
+            "decay without learning rate": (decay_without_lr, "not multiplied by the learning"),
         },
     },
     "bytes_of_states": {
-        "right": bytes_of_states,
+        "right": lambda parameters, trained_fraction=1.0: parameters * (2 + 14 * trained_fraction),
+        "variants": [
+            lambda n, f=1.0: 2 * n + (2 + 4 + 8) * n * f,
+            lambda n, f=1.0: 16 * n * f + 2 * n * (1 - f),
+        ],
         "wrong": {
-            "Adam is twice the model": (lambda p, share=1.0: (2 + 2 + 4) * p, "8 bytes per"),
-            "no gradients": (lambda p, share=1.0: 12 * p, "12 bytes per parameter"),
-            "frozen weights forgotten": (bytes_of_the_trained_alone, "frozen weights must"),
-        },
-    },
-    "keep_what_it_knew": {
-        "right": functools.partial(kept),
-        "wrong": {
-            "nothing learned": (a_run(20, 3.0, 0.0), "not learned yet"),
-            "overwritten": (a_run(20, 0.1, 2.0), "being overwritten"),
-            "too long": (a_run(60, 0.1, 0.0), "at most 40"),
+            "Adam is twice the model": (lambda n, f=1.0: (2 + 2 + 4) * n, "8 bytes per"),
+            "no gradients": (lambda n, f=1.0: 14 * n, "14 bytes per parameter"),
+            "fp32 gradients": (lambda n, f=1.0: 18 * n, "18 bytes per parameter"),
+            "frozen weights forgotten": (lambda n, f=1.0: 16 * n * f, "frozen weights must"),
+            "fraction without effect": (lambda n, f=1.0: 16 * n, "has no effect"),
+            "trained weights twice": (lambda n, f=1.0: n * (2 + 16 * f), "weight counts once"),
         },
     },
 }

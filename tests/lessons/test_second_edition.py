@@ -13,11 +13,12 @@ pytestmark = pytest.mark.quick
 # One number a line.
 SECOND_EDITION = [
     "00",
+    "01",
     "02",
-    "15",
     "04",
     "05",
     "14",
+    "15",
     "20",
 ]
 

@@ -3,33 +3,170 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 from ftkit.lessons.claims import exercise, near
-from ftkit.lessons.exercises._common import check_number, check_run
+from ftkit.lessons.exercises._common import check_number
+
+# ---------------------------------------------------------------------------- training_step
+
+X, Y = ((1.0, 2.0), (3.0, -1.0), (-2.0, 1.0)), (1.0, -2.0, 4.0)  # one pair for each step
+
+
+def _toy():
+    """A model with two weights whose loss is a square error, plain gradient descent, and the
+    number of times that the optimizer stepped."""
+    import torch
+
+    class Toy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.tensor([0.5, -0.5]))
+
+        def forward(self, x, y):
+            return SimpleNamespace(loss=(self.w @ x - y) ** 2)
+
+    class Descent(torch.optim.SGD):
+        steps = 0
+
+        def step(self, *args, **options):
+            self.steps += 1
+            return super().step(*args, **options)
+
+    model = Toy()
+    return model, Descent(model.parameters(), lr=0.1)
+
+
+def _train(step, max_grad_norm: float):
+    """Weights after three steps, what each step returned, and the number of optimizer steps."""
+    import torch
+
+    model, optimizer = _toy()
+    returned = []
+    for x, y in zip(X, Y, strict=True):
+        batch = {"x": torch.tensor(x), "y": torch.tensor(y)}
+        returned.append(step(model, batch, optimizer, max_grad_norm))
+    return model.w.detach().clone(), returned, optimizer.steps
+
+
+def _reference(zero: bool = True, clip: str = "norm"):
+    """A training step that is right, or that has one mistake."""
+    import torch
+
+    def step(model, batch, optimizer, max_grad_norm):
+        if zero:
+            optimizer.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        if clip == "norm":
+            torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+        if clip == "value":
+            torch.nn.utils.clip_grad_value_(model.parameters(), max_grad_norm)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+@exercise("training_step")
+def _(training_step):
+    import torch
+
+    weights, returned, steps = _train(training_step, 1.0)
+    start = torch.tensor([0.5, -0.5])
+    if not steps:
+        return "no weight was updated: optimizer.step() is missing"
+    if steps > 3:
+        return f"optimizer.step() was called {steps} times in 3 training steps"
+    if torch.equal(weights, start):
+        return ("optimizer.step() was called and no weight moved: there were no gradients at that "
+                "moment; call backward() before it, and zero_grad() after it")
+    mistakes = {
+        "gradients of earlier steps are still there when the next ones are added; call "
+        "optimizer.zero_grad() once in each step": _reference(zero=False),
+        "the gradients were not clipped before the optimizer used them; call clip_grad_norm_ "
+        "between backward() and step()": _reference(clip=""),
+        "each gradient was clipped by its value; clip the norm of all of them, with "
+        "clip_grad_norm_": _reference(clip="value"),
+        "gradients of earlier steps are still there, and the sum is not clipped either":
+            _reference(zero=False, clip=""),
+    }
+    expected, losses, _ = _train(_reference(), 1.0)
+    if not torch.allclose(weights, expected, atol=1e-5):
+        for message, mistake in mistakes.items():
+            if torch.allclose(weights, _train(mistake, 1.0)[0], atol=1e-5):
+                return message
+        return (f"three steps end at the weights {[round(w, 4) for w in weights.tolist()]}; "
+                f"expected {[round(w, 4) for w in expected.tolist()]}: zero_grad, forward, "
+                "backward, clip, step")
+    if isinstance(returned[0], torch.Tensor):
+        return ("the weights are right; return the loss as a number, loss.item(): a tensor keeps "
+                "the graph of the step in memory")
+    if returned[0] is None:
+        return "the weights are right; return the loss, loss.item()"
+    if not all(near(float(a), b) for a, b in zip(returned, losses, strict=True)):
+        return (f"the weights are right; the first step returned {returned[0]:.4g}, the loss before "
+                f"the update is {losses[0]:.4g}")
+    if not torch.allclose(_train(training_step, 5.0)[0], _train(_reference(), 5.0)[0], atol=1e-5):
+        return "with max_grad_norm=5 the weights are wrong: pass max_grad_norm on, not a constant"
+
+
+# ------------------------------------------------------------------------------- adamw_step
+
+
+def _first_step_mistake(w: float, decay: float) -> str | None:
+    """The mistake behind the weight after one step from w = 0.5 with g = 2 and lr = 0.1."""
+    kept = 0.5 * (1 - 0.1 * decay)
+    if near(w, kept - 0.1 * 0.2 / math.sqrt(0.004), 1e-6):
+        return ("the first step is too long: divide m by 1 - beta1 ** t and v by 1 - beta2 ** t, "
+                "since both start at zero")
+    if near(w, kept + 0.1, 1e-6):
+        return "the step goes uphill: subtract it"
+    if near(w, kept - 0.1 * 2.0, 1e-6):
+        return "this is plain gradient descent: divide by the square root of v"
+    if near(w, kept - 0.1 * 2.0 / 4.0, 1e-6):
+        return "divide by the square root of v, not by v"
+    if near(w, kept - 0.1 * math.sqrt(2), 1e-6):
+        return "v is the mean of the squared gradients: g * g"
+    if decay and near(w, 0.4, 1e-6):
+        return ("weight_decay has no effect on the first step. In AdamW it acts on the weight "
+                "itself, w - lr * weight_decay * w; added to the gradient, the division by the "
+                "square root of v removes it (that is Adam with an L2 penalty)")
+    if decay and near(w, 0.4 - 0.5 * decay, 1e-6):
+        return "the decay is not multiplied by the learning rate: lr * weight_decay * w"
+    if decay and near(w, 0.4 + 0.1 * decay * 0.5, 1e-6):
+        return "the decay increases the weight: subtract lr * weight_decay * w"
 
 
 @exercise("adamw_step")
 def _(adamw_step):
     import torch
 
-    w, m, v = 0.5, 0.0, 0.0
-    weight = torch.nn.Parameter(torch.tensor(w, dtype=torch.float64))
-    optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0)
-    for t, g in enumerate((2.0, -1.0, 0.5), 1):
-        weight.grad = torch.tensor(g, dtype=torch.float64)
-        optimizer.step()
-        w, m, v = adamw_step(w, g, m, v, t, lr=0.1)
-        wanted = weight.item()
-        if near(w, wanted, 1e-6):
-            continue
-        if t == 1 and near(w, 0.5 - 0.1 * 0.2 / math.sqrt(0.004), 1e-6):
-            return ("the first step is too long: divide m by 1 - beta1 ** t and v by "
-                    "1 - beta2 ** t, since both start at zero")
-        if t == 1 and near(w, 0.6, 1e-6):
-            return "the step goes uphill: subtract it"
-        if t == 1 and near(w, 0.5 - 0.1 * 2.0, 1e-6):
-            return "that is plain gradient descent: divide by the square root of v"
-        return f"step {t}: w is {w:.6f}, torch's AdamW gives {wanted:.6f}"
+    for decay in (0.0, 0.5):
+        w, m, v = 0.5, 0.0, 0.0
+        weight = torch.nn.Parameter(torch.tensor(w, dtype=torch.float64))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=decay)
+        for t, g in enumerate((2.0, -1.0, 0.5), 1):
+            weight.grad = torch.tensor(g, dtype=torch.float64)
+            optimizer.step()
+            result = adamw_step(w, g, m, v, t, 0.1, weight_decay=decay)
+            if not isinstance(result, tuple | list) or len(result) != 3:
+                return f"it returned {result!r}; return three values: the new w, m and v"
+            w, m, v = result
+            if t == 1 and near(w, weight.item(), 1e-6) and not near(m, 0.2):
+                return ("w is right, m is not: return m and v as they are before the correction, "
+                        "because the next step continues from them" if near(m, 2.0) else
+                        f"w is right; m is {m:.4g} after the first step, expected 0.2")
+            if near(w, weight.item(), 1e-6):
+                continue
+            mistake = _first_step_mistake(w, decay) if t == 1 else None
+            return mistake or (f"step {t}, weight_decay {decay:g}: w is {w:.6f}, torch's AdamW "
+                               f"gives {weight.item():.6f}" + (
+                "; are m and v those of the step before, and is t the exponent of both betas?"
+                if t > 1 else ""))
+
+
+# ---------------------------------------------------------------------------- bytes_of_states
 
 
 @exercise("bytes_of_states")
@@ -38,18 +175,16 @@ def _(bytes_of_states):
     return check_number("7B, all trained: bytes_of_states(6.738e9)", bytes_of_states(n), 16 * n, {
         12 * n: "12 bytes per parameter: the gradients (2), or the bf16 weights (2) and half of "
                 "AdamW's 8 are missing",
-        8 * n: "8 bytes per parameter: AdamW's two values are fp32, and there is an fp32 master "
-               "copy of the weights",
-    }) or check_number("1 % trained: bytes_of_states(6.738e9, share=0.01)",
-                       bytes_of_states(n, share=0.01), n * (2 + 0.01 * 14), {
-        0.01 * 16 * n: "the frozen weights must be in memory too, 2 bytes each"})
-
-
-@exercise("keep_what_it_knew")
-def _(run):
-    return check_run(run, 40, KEEP_VAL_LOSS, "tasks_loss", KEEP_RISE,
-                     "the clauses are not learned yet",
-                     "the other tasks are being overwritten; which field of Config mixes them in?")
-
-
-KEEP_VAL_LOSS, KEEP_RISE = 0.2, 0.2  # tuned to the embedded base; lesson 01 names them
+        14 * n: "14 bytes per parameter: the bf16 gradients (2) or the bf16 weights (2) are missing",
+        8 * n: "8 bytes per parameter: m and v are fp32, and there is an fp32 master copy of the "
+               "weights",
+        18 * n: "18 bytes per parameter: the gradients are bf16 in this layout (2 bytes, not 4), and "
+                "each bf16 weight counts once",
+        20 * n: "20 bytes per parameter: weights and gradients are bf16, 2 bytes each",
+        16: "16 bytes for one parameter; multiply by the number of parameters",
+    }) or check_number("1 % trained: bytes_of_states(6.738e9, 0.01)",
+                       bytes_of_states(n, 0.01), n * (2 + 0.01 * 14), {
+        0.01 * 16 * n: "the frozen weights must be in memory too, 2 bytes each",
+        16 * n: "trained_fraction has no effect; a frozen weight has no gradient, no master copy "
+                "and no m and v",
+        n * (4 + 0.01 * 12): "a frozen weight has no gradient either: 2 bytes, not 4"})

@@ -43,7 +43,8 @@ ft.setup(seed=0)
 #
 # **Full fine-tuning** continues to train *all* parameters of a pretrained model on new data. One
 # step uses a **batch**, a few records that are processed together:
-#
+
+# %% [markdown]
 # ![A cycle of five calls: forward gives the loss, backward adds gradients, clip limits their norm,
 # step moves the weights, zero_grad clears the gradients, then the next batch follows. Below: weights,
 # gradients and AdamW's two running means take 4 bytes each, 16 bytes per parameter. The activations
@@ -53,7 +54,8 @@ ft.setup(seed=0)
 # - The **backward** pass computes one **gradient** for each parameter: the slope of the loss.
 # - **Clipping** scales all gradients down together if their norm exceeds a limit.
 # - The **optimizer** moves each parameter against its gradient. The **learning rate** scales the move.
-#
+
+# %% [markdown]
 # Let us prepare a few batches. Shorter records are filled up with padding tokens. The label -100 marks
 # tokens that are excluded from the loss: the question and the padding.
 
@@ -66,6 +68,7 @@ tokenizer = ft.load("tiny")[1]
 examples = encoding.encode_all(lab.train, tokenizer).examples
 
 
+# %%
 def make_batches(seed, number, batch_size):
     """The first batches of an epoch in random order."""
     order = loop.shuffled(len(examples), batch_size=batch_size, seed=seed)
@@ -121,6 +124,7 @@ def fine_tune(model, batches, learning_rate):
     return losses, optimizer
 
 
+# %%
 model = ft.load("tiny")[0]
 losses, optimizer = fine_tune(model, batches, learning_rate=1e-3)
 
@@ -149,7 +153,8 @@ ft.table([{"step": row["step"], "from scratch": own, "ft": row["loss"]}
 # **bias correction**; it gives $\hat m$ and $\hat v$. Then w moves:
 #
 # $$w \leftarrow w - lr \cdot \lambda \cdot w - lr \cdot \hat m / (\sqrt{\hat v} + \epsilon)$$
-#
+
+# %% [markdown]
 # λ is the **weight decay**, a pull toward zero. It acts on w itself and not through the gradient: this
 # is the W in AdamW.
 
@@ -189,6 +194,7 @@ def first_step(batch, scale):
     return torch.cat(moves).mean().item()
 
 
+# %%
 factors = [first_step(batch, 100) / first_step(batch, 1) for batch in batches[:3]]
 factors
 
@@ -220,6 +226,8 @@ from ftkit.lessons.activations import saved_bytes
 model(**batches[0]).loss.backward()
 weights = list(model.parameters())
 parameters = sum(weight.numel() for weight in weights)
+
+# %%
 memory = {
     "weights": sum(w.nbytes for w in weights),
     "gradients": sum(w.grad.nbytes for w in weights),
@@ -242,7 +250,8 @@ largest.score(options[options.index(most)])
 # dominate.
 #
 # **Mixed precision** computes in 16 bits and updates in 32. It does not reduce these 16 bytes:
-#
+
+# %% [markdown]
 # | layout | weights | gradients | master copy | m and v | sum |
 # |---|---|---|---|---|---|
 # | fp32, or autocast (`bf16=True` in the Trainer) | 4 | 4 | 0 | 8 | 16 |
@@ -250,7 +259,8 @@ largest.score(options[options.index(most)])
 # | the same with fp32 gradients | 2 | 4 | 4 | 8 | 18 |
 # | fp32 weights, 8-bit AdamW | 4 | 4 | 0 | 2 | 10 |
 # | pure bf16, m and v too | 2 | 2 | 0 | 4 | 8 |
-#
+
+# %% [markdown]
 # The **master copy** is an fp32 copy of the weights that receives the updates. Without it, pure bf16
 # rounds small updates away ([lesson 12](12_floating_point.ipynb)). "Adam needs twice the model" means
 # two extra *values* per parameter: 8 bytes in fp32, four times the bf16 weights.
@@ -279,7 +289,8 @@ ft.table([{"model": name, "bf16 weights, GB": 2 * n / 1e9, "8 bytes, GB": 8 * n 
 # A 7B model needs 107.8 GB before activations. It does not fit on an 80 GB GPU. It fits on a
 # GPU with 141 GB, or with sharding ([lesson 13](13_zero_and_fsdp.ipynb)), 8-bit states or LoRA. Each
 # task also needs a full copy on disk: 13.5 GB in bf16.
-#
+
+# %% [markdown]
 # One figure is often misquoted. The [LoRA paper](https://arxiv.org/abs/2106.09685) reports 1.2 TB of
 # training memory for GPT-3 175B, without a breakdown. Weights, gradients and optimizer state at 16
 # bytes per parameter would be 2.8 TB.
@@ -308,6 +319,7 @@ def after(learning_rate, measure):
     return [run.after[measure] for run in runs if run.config.learning_rate == learning_rate]
 
 
+# %%
 verdict = ft.expect(after(3e-4, "general_loss"), "<", after(3e-3, "general_loss"),
                     "general_loss: learning rate 0.0003 against 0.003", paired=True)
 for other in (3e-4, 3e-3):
@@ -327,7 +339,8 @@ ft.scatter(runs, label=lambda run: f"learning rate {run.config.learning_rate:g}"
 # as one below it, and forget far more. And the lowest one is no free protection: it learned less in
 # the same steps, and `general_loss` still rose. Which remedies give a better trade-off is the subject
 # of [lesson 16](16_catastrophic_forgetting.ipynb).
-#
+
+# %% [markdown]
 # So why is the learning rate of fine-tuning usually lower than in pretraining? Three reasons together:
 # the weights are already good, the run is short, and old abilities should be kept. If the first or the
 # third does not apply, the rule does not either. [Code Llama](https://arxiv.org/abs/2308.12950) was
@@ -361,6 +374,7 @@ def last_losses(seed, zero_grad, max_grad_norm):
     return sum(losses[-4:]) / 4
 
 
+# %%
 correct = [last_losses(seed, True, 1.0) for seed in range(3)]
 forgotten = [last_losses(seed, False, float("inf")) for seed in range(3)]
 clipped = [last_losses(seed, False, 1.0) for seed in range(3)]
@@ -440,13 +454,16 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 
 # %% [markdown]
 # Optimizers by name:
-#
+
+# %% [markdown]
 # - **AdamW** is the default; the `fused` version only runs faster.
 # - **8-bit AdamW** ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861), `adamw_bnb_8bit`) stores
 #   m and v in blocks of 8-bit values: 2 bytes instead of 8, usually with the same loss. The *paged*
 #   version moves them to CPU memory at peaks.
 # - **Adafactor** stores row and column means instead of v. **GaLore** and **APOLLO** keep states of a
 #   low-rank projection of the gradients.
+
+# %% [markdown]
 # - **Lion** ([Chen et al. 2023](https://arxiv.org/abs/2302.06675)) uses the sign of a momentum: one
 #   state, a learning rate 3 to 10 times smaller than AdamW's.
 # - **Muon** (`torch.optim.Muon`) orthogonalizes the momentum of a matrix: one state, and AdamW for
@@ -476,7 +493,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # one 80 GB GPU. Options: a GPU with 141 GB or more, sharding over GPUs (FSDP, ZeRO), offloading, 8-bit
 # states (10 bytes with fp32 weights), or LoRA. Activations come on top: gradient checkpointing.
 # </details>
-#
+
+# %% [markdown]
 # **Why does fine-tuning usually use a lower learning rate than pretraining?**
 # <details><summary>Answer</summary>
 # The weights are already good, the run is short, and old abilities should survive. AdamW moves each

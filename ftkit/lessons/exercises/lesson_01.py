@@ -105,8 +105,8 @@ def _(training_step):
     if returned[0] is None:
         return "the weights are right; return the loss, loss.item()"
     if not all(near(float(a), b) for a, b in zip(returned, losses, strict=True)):
-        return (f"the weights are right; the first step returned {returned[0]:.4g}, the loss before "
-                f"the update is {losses[0]:.4g}")
+        return (f"the weights are right; the first step returned {returned[0]:.4g}; the loss "
+                f"before the update is {losses[0]:.4g}")
     if not torch.allclose(_train(training_step, 5.0)[0], _train(_reference(), 5.0)[0], atol=1e-5):
         return "with max_grad_norm=5 the weights are wrong: pass max_grad_norm on, not a constant"
 
@@ -175,10 +175,10 @@ def _(bytes_of_states):
     return check_number("7B, all trained: bytes_of_states(6.738e9)", bytes_of_states(n), 16 * n, {
         12 * n: "12 bytes per parameter: the gradients (2), or the bf16 weights (2) and half of "
                 "AdamW's 8 are missing",
-        14 * n: "14 bytes per parameter: the bf16 gradients (2) or the bf16 weights (2) are missing",
+        14 * n: "14 bytes per parameter: the bf16 gradients or the bf16 weights (2) are missing",
         8 * n: "8 bytes per parameter: m and v are fp32, and there is an fp32 master copy of the "
                "weights",
-        18 * n: "18 bytes per parameter: the gradients are bf16 in this layout (2 bytes, not 4), and "
+        18 * n: "18 bytes per parameter: the gradients are bf16 in this layout, 2 bytes, and "
                 "each bf16 weight counts once",
         20 * n: "20 bytes per parameter: weights and gradients are bf16, 2 bytes each",
         16: "16 bytes for one parameter; multiply by the number of parameters",

@@ -30,24 +30,27 @@ from ftkit.report.table import Table, table
 def sweep_curves(runs, *keys: str, x: str = "learning_rate", by: str = "method") -> fig.Picture:
     """The U of a learning-rate sweep: one panel for each key, one line for each value of the field
     `by`. A line is the mean over seeds with a band of ± one sample standard deviation, against the
-    field `x` of Config; the ring is the lowest.
+    field `x` of Config. The ring is at the value of `x` with the lowest mean of the first key, in
+    each panel.
 
     keys: measures of `run.after`, by default val_loss. Raises UserError for no runs or a measure
     that no run has.
     """
     keys = keys or ("val_loss",)
     groups = _by_line(runs, x, by)
+    best = best_values(runs, keys[0], x, by)
     panels = [[fig.Line(name, [(value, *formatting.mean_sd([_measure(run, key) for run in members]))
                                for value, members in sorted(points.items())],
-                        fig.look(i, len(points)), True)
+                        fig.look(i, len(points)), ring=best[name])
                for i, (name, points) in enumerate(groups.items())] for key in keys]
     sentences = []
     for key, lines in zip(keys, panels, strict=True):
         for line in lines:
-            finite = [(mean, value) for value, mean, _ in line.points if math.isfinite(mean)]
-            low, value = min(finite, default=(math.nan, math.nan))
-            sentences.append(f"{formatting.clean(key)} of {line.label} is lowest, "
-                             f"{formatting.number(low)}, at {formatting.clean(x)} {value:g}")
+            at_ring = next(mean for value, mean, _ in line.points if value == line.ring)
+            lowest = "lowest, " if key == keys[0] else ""
+            sentences.append(f"{formatting.clean(key)} of {line.label} is {lowest}"
+                             f"{formatting.number(at_ring)}, at {formatting.clean(x)} "
+                             f"{line.ring:g}")
     labels = [plots.measure_label([key]) for key in keys]
     figure = plots.draw_panels(panels, x, labels, log_x=True)
     return fig.Picture(figure, "; ".join(sentences) + ".")

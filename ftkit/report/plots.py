@@ -149,7 +149,8 @@ def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=No
 def panel_axes(panels, columns: int = 2, high: float = 2.5, width: float | None = None) -> list:
     """Axes in rows of `columns`, with room at the right for the names of the lines; `high` is of
     one panel, `width` of the figure, in inches (by default as the names need it)."""
-    letters = max((len(fig.short(line.label)) + (21 if _diverged(line) else 6)
+    letters = max((len(fig.short(line.label))
+                   + (21 if _diverged(line) else 6 if line.ring is None else 12)
                    for lines in panels for line in lines), default=10)
     columns = min(columns, len(panels))
     left, wide = 0.76, 4.6 if columns == 1 else 3.2

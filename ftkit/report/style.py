@@ -33,12 +33,15 @@ ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the
 
 
 class Line(NamedTuple):
-    """One line of a panel: `points` are (x, mean, sd); `best` asks for the ring."""
+    """One line of a panel: `points` are (x, mean, sd). `best` asks for a ring at the lowest point;
+    `ring` is the x of another point to mark, whose value then follows the name instead of the
+    value at the line's end."""
 
     label: str
     points: list[tuple[float, float, float]]
     look: dict
     best: bool = False
+    ring: float | None = None
 
 
 class Picture:
@@ -192,9 +195,13 @@ def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
                                else ((bad, 0.97), ax.get_xaxis_transform()))
             ax.plot(*mark, "X", color=color, markersize=9, markeredgecolor="white",
                     clip_on=False, zorder=4, transform=transform)
-        elif line.best and len(finite) > 2:
-            where, low, _ = min(finite, key=lambda p: p[1])
-            ax.plot(where, low, "o", markersize=10, markerfacecolor="none", clip_on=False,
+        marked = [p for p in finite if p[0] == line.ring]
+        if marked and bad is None:
+            text = f"{short(line.label)}, ring: {number(marked[0][1])}"
+        elif line.best and bad is None and len(finite) > 2:
+            marked = [min(finite, key=lambda p: p[1])]
+        if marked:
+            ax.plot(*marked[0][:2], "o", markersize=10, markerfacecolor="none", clip_on=False,
                     markeredgecolor=color, markeredgewidth=1.3, zorder=4)
         ends.append((*(finite[-1][:2] if finite else (bad, math.nan)), text, color))
     if not lines:

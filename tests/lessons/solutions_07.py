@@ -1,83 +1,182 @@
-"""Solutions of lesson 07, and the mistakes that people make."""
+"""Solutions of lesson 07, right variants, and the mistakes that people make."""
 
 import math
 import statistics
 
 
-def outside_the_rule(recipes):
-    return [name for name, (tuned, before) in recipes.items()
-            if not 1 / 100 <= tuned / before <= 1 / 10 + 1e-9]
+def half_wave(progress):
+    return (1 + math.cos(math.pi * progress)) / 2
 
 
-def only_too_high(recipes):
-    return [name for name, (tuned, before) in recipes.items() if tuned / before > 0.1 + 1e-9]
+def warmup_cosine(step, total, peak, warmup):
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * half_wave((step - 1 - warmup) / (total - warmup))
 
 
-def inside_the_rule(recipes):
-    return [name for name in recipes if name not in outside_the_rule(recipes)]
+def by_minimum(step, total, peak, warmup):
+    rise = step / warmup if warmup else 1.0
+    return peak * min(rise, half_wave(max(0, step - 1 - warmup) / (total - warmup)))
 
 
-def upside_down(recipes):
-    return [name for name, (tuned, before) in recipes.items() if not 0.01 <= before / tuned <= 0.1]
+def by_squared_cosine(step, total, peak, warmup):
+    if step <= warmup:
+        return peak / warmup * step
+    return peak * math.cos(math.pi / 2 * (step - warmup - 1) / (total - warmup)) ** 2
 
 
-def drift(peak, steps):
-    return sum(peak * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps))
+def after_warmup(rule):
+    """A wrong schedule whose warm-up is right."""
+    def schedule(step, total, peak, warmup):
+        return peak * step / warmup if step <= warmup else peak * rule(step, total, warmup)
+    return schedule
 
 
-def quarter_wave(peak, steps):
-    return sum(peak * math.cos(math.pi / 2 * step / steps) for step in range(steps))
+def in_warmup(rule):
+    """A wrong schedule that is right after its warm-up."""
+    def schedule(step, total, peak, warmup):
+        return peak * rule(step, warmup) if step <= warmup else warmup_cosine(
+            step, total, peak, warmup)
+    return schedule
 
 
-def pick_rate(sweep, floor):
+def no_zero_warmup(step, total, peak, warmup):
+    return peak * min(step / warmup, half_wave(max(0, step - 1 - warmup) / (total - warmup)))
+
+
+def wsd(step, total, peak, warmup, decay):
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * min(1.0, (total + 1 - step) / decay)
+
+
+def wsd_by_progress(step, total, peak, warmup, decay):
+    progress = max(0.0, (step - 1 - (total - decay)) / decay)
+    return peak * min(1.0, step / warmup) * (1 - progress)
+
+
+def wsd_by_phases(step, total, peak, warmup, decay):
+    stable = total - warmup - decay
+    if step <= warmup:
+        return peak * step / warmup
+    if step <= warmup + stable:
+        return peak
+    return peak - peak * (step - 1 - warmup - stable) / decay
+
+
+def falls(rule):
+    """A wrong WSD whose warm-up and stable phase are right."""
+    def schedule(step, total, peak, warmup, decay):
+        if step <= warmup:
+            return peak * step / warmup
+        return peak if step <= total - decay else peak * rule(step, total, decay)
+    return schedule
+
+
+def falls_at_once(step, total, peak, warmup, decay):
+    return peak * (step / warmup if step <= warmup else (total + 1 - step) / (total - warmup))
+
+
+def decay_as_start(step, total, peak, warmup, decay):
+    if step <= warmup:
+        return peak * step / warmup
+    return peak if step <= decay else peak * (1 - (step - 1 - decay) / (total - decay))
+
+
+def choose_learning_rate(sweep, floor):
     means = {rate: {key: statistics.fmean(seed[key] for seed in seeds) for key in seeds[0]}
              for rate, seeds in sweep.items()}
     fit = [rate for rate in means if means[rate]["target"] >= floor - 1e-9]
     return max(fit, key=lambda rate: means[rate]["kept"], default=None)
 
 
-def pick_without_floor(sweep, floor):
-    return pick_rate(sweep, 0.0)
+def choose_by_sorting(sweep, floor):
+    fit = []
+    for rate, seeds in sweep.items():
+        if sum(seed["target"] for seed in seeds) / len(seeds) > floor - 1e-6:
+            fit.append((sum(seed["kept"] for seed in seeds) / len(seeds), rate))
+    return sorted(fit)[-1][1] if fit else None
 
 
-def pick_best_target(sweep, floor):
-    return max(sweep, key=lambda rate: statistics.fmean(s["target"] for s in sweep[rate]))
+def choose_by_sums(sweep, floor):
+    best = None
+    for rate, seeds in sweep.items():
+        kept = sum(seed["kept"] for seed in seeds)
+        if sum(seed["target"] - floor for seed in seeds) > -1e-9 and (
+                best is None or kept > best[0]):
+            best = kept, rate
+    return best and best[1]
 
 
-def pick_by_best_seed(sweep, floor):
+def above_only(sweep, floor):
+    return choose_learning_rate(sweep, floor + 1e-6)
+
+
+def never_none(sweep, floor):
+    found = choose_learning_rate(sweep, floor)
+    return next(iter(sweep)) if found is None else found
+
+
+def by_best_seed(sweep, floor):
     fit = [rate for rate in sweep if max(s["target"] for s in sweep[rate]) >= floor]
     return max(fit, key=lambda rate: max(s["kept"] for s in sweep[rate]), default=None)
 
 
-def pick_always_something(sweep, floor):
-    found = pick_rate(sweep, floor)
-    return next(iter(sweep)) if found is None else found
+def highest_target(sweep, floor):
+    return max(sweep, key=lambda rate: statistics.fmean(s["target"] for s in sweep[rate]))
 
 
 SOLUTIONS = {
-    "outside_the_rule": {
-        "right": outside_the_rule,
+    "warmup_cosine": {
+        "right": warmup_cosine,
+        "variants": [by_minimum, by_squared_cosine],
         "wrong": {
-            "below the rule forgotten": (only_too_high, "below the rule is outside"),
-            "the others": (inside_the_rule, "inside the rule"),
-            "ratio upside down": (upside_down, "not the inverse"),
+            "no warm-up": (lambda s, total, peak, w: peak * half_wave((s - 1) / total),
+                           "no warm-up"),
+            "first step at 0": (in_warmup(lambda s, w: (s - 1) / w), "peak / warmup"),
+            "peak not reached": (in_warmup(lambda s, w: s / (w + 1)), "stops below the peak"),
+            "jump": (after_warmup(lambda s, total, w: half_wave((s - 1) / total)), "jumps"),
+            "stops early": (after_warmup(lambda s, total, w: half_wave((s - 1 - w) / total)),
+                            "does not reach 0"),
+            "last step at 0": (after_warmup(
+                lambda s, total, w: half_wave((s - w) / (total - w))), "is lost"),
+            "quarter of a wave": (after_warmup(
+                lambda s, total, w: math.cos(math.pi / 2 * (s - 1 - w) / (total - w))),
+                "quarter of a wave"),
+            "linear": (after_warmup(lambda s, total, w: 1 - (s - 1 - w) / (total - w)), "linear"),
+            "not halved": (after_warmup(
+                lambda s, total, w: 2 * half_wave((s - 1 - w) / (total - w))), "twice the peak"),
+            "fractions": (lambda s, total, peak, w: warmup_cosine(s, total, 1.0, w),
+                          "multiply by it"),
+            "zero warm-up": (no_zero_warmup, "divides by zero"),
         },
     },
-    "drift": {
-        "right": drift,
+    "wsd": {
+        "right": wsd,
+        "variants": [wsd_by_progress, wsd_by_phases],
         "wrong": {
-            "constant rate": (lambda peak, steps: peak * steps, "constant rate"),
-            "mean rate": (lambda peak, steps: peak / 2, "mean rate"),
-            "quarter of a wave": (quarter_wave, "quarter of a cosine wave"),
+            "never falls": (falls(lambda s, total, d: 1.0), "never falls"),
+            "last step at 0": (falls(lambda s, total, d: (total - s) / d), "is lost"),
+            "one step too long": (falls(lambda s, total, d: (total + 1 - s) / (d + 1)),
+                                  "not by decay + 1"),
+            "cosine decay": (falls(lambda s, total, d: half_wave((s - 1 - total + d) / d)),
+                             "straight line"),
+            "falls at once": (falls_at_once, "falls from the warm-up on"),
+            "decay as a step": (decay_as_start, "not the step at which"),
+            "no warm-up": (lambda s, total, peak, w, d: peak * min(1.0, (total + 1 - s) / d),
+                           "no warm-up"),
+            "fractions": (lambda s, total, peak, w, d: wsd(s, total, 1.0, w, d), "multiply by it"),
         },
     },
-    "pick_rate": {
-        "right": pick_rate,
+    "choose_learning_rate": {
+        "right": choose_learning_rate,
+        "variants": [choose_by_sorting, choose_by_sums],
         "wrong": {
-            "no floor": (pick_without_floor, "the floor is 0.9"),
-            "highest target": (pick_best_target, "kept decides"),
-            "best seed": (pick_by_best_seed, "one seed only"),
-            "never None": (pick_always_something, "expected None"),
+            "no floor": (lambda sweep, floor: choose_learning_rate(sweep, 0.0), "the floor is 0.9"),
+            "highest target": (highest_target, "kept decides"),
+            "best seed": (by_best_seed, "one seed only"),
+            "never None": (never_none, "expected None"),
+            "above, not at least": (above_only, "at least, not above"),
         },
     },
 }

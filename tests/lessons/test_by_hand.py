@@ -20,7 +20,7 @@ from ftkit.engine import loop, packed_batch, packed_loss
 from ftkit.evaluate import perplexity
 from ftkit.experiment import preference_losses, preferences
 from ftkit.lessons import activations, hints
-from ftkit.lessons.by_hand import floats, lora, nf4
+from ftkit.lessons.by_hand import floats, lora, nf4, schedules
 
 
 def lesson(number: str, *names: str, **given) -> dict:
@@ -114,12 +114,19 @@ def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
 
 
-def test_lesson_07_has_the_schedule_of_the_loop():
-    rate_at = lesson("07", "rate_at")["rate_at"]
+def test_the_schedules_of_lesson_07_are_those_of_the_loop_and_of_transformers():
+    from transformers.optimization import get_wsd_schedule
+
     config = ft.Config(warmup_steps=3, lr_scheduler_type="cosine", learning_rate=1e-3)
     for step in range(1, 21):
         ours = 1e-3 * loop.schedule(step, 20, config)
-        assert rate_at(step, 20, 1e-3, 3) == pytest.approx(ours, abs=1e-12)
+        assert schedules.warmup_cosine(step, 20, 1e-3, 3) == pytest.approx(ours, abs=1e-12)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    theirs = get_wsd_schedule(optimizer, 0, 5, num_training_steps=20, decay_type="linear")
+    for step in range(1, 21):
+        assert schedules.wsd(step, 20, 1e-3, 0, 5) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
 
 
 def code_between(number: str, start: str, stop: str) -> str:

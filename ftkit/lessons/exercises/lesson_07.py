@@ -2,57 +2,140 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
+from ftkit.lessons.by_hand.schedules import warmup_cosine, wsd
 from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_number
-
-RECIPES = {"A": (2e-5, 3e-4), "B": (5e-6, 3e-4), "C": (3e-4, 3e-4), "D": (2e-4, 3e-4),
-           "E": (1e-6, 2e-4), "F": (2e-5, 2e-4)}
 
 
-@exercise("outside_the_rule")
-def _(outside_the_rule):
-    made = outside_the_rule(dict(RECIPES))
-    names, wanted = set(made), {"C", "D", "E"}
-    if "E" not in names and {"C", "D"} <= names:
-        return "E tunes at 1/200 of its pretraining rate: below the rule is outside it too"
-    if names == {"A", "B", "F"} or names == set(RECIPES) - wanted:
-        return "these are the ones inside the rule; the ones that break it were asked for"
-    if names == set(RECIPES):
-        return "all of them: is your ratio fine-tuning divided by pretraining, and not the inverse?"
-    if "F" in names:
-        return "F tunes at just 1/10 of its pretraining rate: the ends belong to the rule"
-    if names != wanted:
-        return f"from A 1/15, B 1/60, C 1/1, D 1/1.5, E 1/200, F 1/10 you chose {sorted(names)}"
+def _same(left: Sequence[float], right: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(left, right, strict=True))
 
 
-@exercise("drift")
-def _(drift):
-    return check_number("drift(2e-5, 1219)", drift(2e-5, 1219), 1e-5 * 1220, {
-        2e-5 * 1219: "that is the sum at a constant rate; a cosine falls to zero",
-        2e-5 / 2: "that is the mean rate; a run makes 1,219 steps",
-        2e-5 * 2 / 3.14159 * 1219: "a quarter of a cosine wave, from 1 to 0, has the mean 0.64; "
-                                   "the schedule is half a wave, from 1 to -1, lifted to 1 to 0",
-    }, 0.01) or check_number("drift(1e-3, 20)", drift(1e-3, 20), 1e-3 * 10.5, tolerance=0.06)
+def _judge(given: list, right: list[float], mistakes: Sequence[tuple[list[float], str]],
+           case: str) -> str | None:
+    """The message for the learning rates of steps 1, 2, ...; None for the right ones."""
+    for step, value in enumerate(given, 1):
+        if not isinstance(value, int | float):
+            return f"step {step} gave {value!r}; expected a number"
+    if _same(given, right):
+        return None
+    for values, message in mistakes:
+        if _same(given, values):
+            return f"{case}: {message}"
+    step = next(i for i, (a, b) in enumerate(zip(given, right, strict=True), 1)
+                if not math.isclose(a, b, abs_tol=1e-6))
+    return f"{case}: step {step} gave {given[step - 1]:.4g}; expected {right[step - 1]:.4g}"
 
 
-@exercise("pick_rate")
-def _(pick_rate):
-    def seeds(*pairs):
-        return [{"target": target, "kept": kept} for target, kept in pairs]
+def _values(rule: Callable[[int], float], total: int) -> list[float]:
+    return [rule(step) for step in range(1, total + 1)]
 
-    sweep = {1e-5: seeds((0.1, 0.9), (0.2, 0.9)), 1e-4: seeds((0.96, 0.6), (0.8, 0.9)),
-             3e-4: seeds((0.9, 0.7), (0.92, 0.66)), 1e-3: seeds((0.99, 0.2), (0.97, 0.3))}
-    made = pick_rate(sweep, 0.9)
-    if made == 1e-5:
-        return "rate 1e-05 keeps most but its target is 0.15: the floor is 0.9"
-    if made == 1e-3:
-        return "rate 0.001 has the best target, but keeps 0.25; above the floor, kept decides"
-    if made == 1e-4:
-        return ("rate 0.0001 reaches the floor with one seed only; its mean is 0.88: compare means "
+
+def _after(warmup: int, rule: Callable[[int], float], total: int) -> list[float]:
+    """Right in the warm-up to a peak of 0.8, then `rule`."""
+    return _values(lambda step: 0.8 * step / warmup if step <= warmup else rule(step), total)
+
+
+@exercise("warmup_cosine")
+def _(answer):
+    total, peak, warmup = 20, 0.8, 4
+    right = _values(lambda step: warmup_cosine(step, total, peak, warmup), total)
+
+    def wave(progress):
+        return peak * (1 + math.cos(math.pi * progress)) / 2
+
+    mistakes = [
+        (_values(lambda s: wave((s - 1) / total), total),
+         "there is no warm-up; steps 1 to warmup rise linearly"),
+        ([peak * (s - 1) / warmup if s <= warmup else right[s - 1] for s in range(1, total + 1)],
+         "the first step has learning rate 0 and is lost; step 1 has peak / warmup"),
+        ([peak * s / (warmup + 1) if s <= warmup else right[s - 1] for s in range(1, total + 1)],
+         "the warm-up stops below the peak; step warmup has the peak"),
+        (_after(warmup, lambda s: wave((s - 1) / total), total),
+         "after the warm-up the curve jumps: progress must start at 0 there, so count the steps "
+         "after the warm-up, and divide by total - warmup"),
+        (_after(warmup, lambda s: wave((s - 1 - warmup) / total), total),
+         "the curve does not reach 0: the steps after the warm-up are total - warmup"),
+        (_after(warmup, lambda s: wave((s - warmup) / (total - warmup)), total),
+         "the last step has learning rate 0 and is lost: step warmup + 1 has progress 0"),
+        (_after(warmup, lambda s: wave((s - 1 - warmup) / (total - 1 - warmup)), total),
+         "the last step has learning rate 0 and is lost: divide by total - warmup"),
+        (_after(warmup, lambda s: peak * math.cos(
+            math.pi / 2 * (s - 1 - warmup) / (total - warmup)), total),
+         "this is a quarter of a wave; half a wave goes from cos 0 = 1 to cos π = -1, lifted and "
+         "halved: (1 + cos) / 2"),
+        (_after(warmup, lambda s: peak * (1 - (s - 1 - warmup) / (total - warmup)), total),
+         "this decay is linear; a cosine was asked for"),
+        (_after(warmup, lambda s: 2 * wave((s - 1 - warmup) / (total - warmup)), total),
+         "after the warm-up the learning rate is twice the peak: halve 1 + cos"),
+        ([value / peak for value in right], "these are fractions of the peak; multiply by it"),
+    ]
+    given = _values(lambda step: answer(step, total, peak, warmup), total)
+    message = _judge(given, right, mistakes, f"total={total}, peak={peak}, warmup={warmup}")
+    if message:
+        return message
+    try:
+        none = answer(1, total, peak, 0)
+    except ZeroDivisionError:
+        return "warmup=0 divides by zero; without warm-up step 1 has the peak"
+    if not math.isclose(none, peak):
+        return f"warmup=0: step 1 gave {none:.4g}; expected the peak, {peak}"
+
+
+@exercise("wsd")
+def _(answer):
+    total, peak, warmup, decay = 20, 0.8, 4, 5
+    right = _values(lambda step: wsd(step, total, peak, warmup, decay), total)
+    stable = total - decay  # the last step of the stable phase
+
+    def falling(rule):
+        return _after(warmup, lambda s: peak * (1.0 if s <= stable else rule(s)), total)
+
+    mistakes = [
+        (falling(lambda s: 1.0), "the learning rate never falls; the last `decay` steps do"),
+        (falling(lambda s: (total - s) / decay),
+         "the last step has learning rate 0 and is lost; the first step of the decay has the peak"),
+        (falling(lambda s: (total + 1 - s) / (decay + 1)),
+         "the decay begins with its first step below the peak; divide by decay, not by decay + 1"),
+        (falling(lambda s: (1 + math.cos(math.pi * (s - 1 - stable) / decay)) / 2),
+         "this decay is a cosine; a straight line was asked for"),
+        (_after(warmup, lambda s: peak * (total + 1 - s) / (total - warmup), total),
+         "it falls from the warm-up on; the learning rate stays at the peak until the last "
+         "`decay` steps"),
+        (_after(warmup, lambda s: peak * min(1.0, max(0.0, 1 - (s - 1 - decay) / (total - decay))),
+                total),
+         "`decay` is the number of steps that fall, not the step at which the fall begins"),
+        (_values(lambda s: peak * min(1.0, (total + 1 - s) / decay), total),
+         "there is no warm-up; steps 1 to warmup rise linearly"),
+        ([value / peak for value in right], "these are fractions of the peak; multiply by it"),
+    ]
+    given = _values(lambda step: answer(step, total, peak, warmup, decay), total)
+    return _judge(given, right, mistakes,
+                  f"total={total}, peak={peak}, warmup={warmup}, decay={decay}")
+
+
+def _seeds(*pairs: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"target": target, "kept": kept} for target, kept in pairs]
+
+
+@exercise("choose_learning_rate")
+def _(choose):
+    sweep = {1e-5: _seeds((0.1, 0.9), (0.2, 0.9)), 1e-4: _seeds((0.96, 0.6), (0.8, 0.9)),
+             3e-4: _seeds((0.9, 0.7), (0.92, 0.66)), 1e-3: _seeds((0.99, 0.2), (0.97, 0.3))}
+    chosen = choose(dict(sweep), 0.9)
+    if chosen == 1e-5:
+        return "1e-05 keeps most but its mean target is 0.15: the floor is 0.9"
+    if chosen == 1e-3:
+        return ("0.001 has the best target, but keeps 0.25; among those that reach the floor, "
+                "kept decides")
+    if chosen == 1e-4:
+        return ("0.0001 reaches the floor with one seed only; its mean is 0.88: compare means "
                 "over the seeds")
-    if made != 3e-4:
-        return f"pick_rate(sweep, 0.9) gave {made!r}, expected 0.0003"
-    if pick_rate({1e-5: sweep[1e-5]}, 0.9) is not None:
-        return "no rate reaches the floor in the second case; expected None"
-    if pick_rate(sweep, 0.98) != 1e-3:
-        return "rate 0.001 has the mean 0.98 and reaches the floor 0.98: at least, not above"
+    if chosen != 3e-4:
+        return f"choose_learning_rate(sweep, 0.9) gave {chosen!r}; expected 0.0003"
+    if choose({1e-5: sweep[1e-5]}, 0.9) is not None:
+        return "no learning rate reaches the floor in the second case; expected None"
+    if choose(dict(sweep), 0.98) != 1e-3:
+        return "0.001 has the mean target 0.98 and reaches the floor 0.98: at least, not above"

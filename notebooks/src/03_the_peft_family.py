@@ -7,38 +7,16 @@
 # ---
 
 # %% [markdown]
-# # 03 · The PEFT family, and a fair fight
+# # 03 · The PEFT family, compared fairly
 #
-# **Claim: tuned with care, every method of the PEFT family learns what full fine-tuning learns. So
-# take the one that trains the fewest numbers.** It could be wrong. After this lesson you can
+# **Claim: tuned with care, every parameter-efficient method learns what full fine-tuning learns. So
+# choose the one that trains the fewest parameters.** It could be wrong. After this lesson you can
 #
-# - say where each method acts, and write three of them by hand;
-# - count what each trains;
-# - compare methods fairly, and read papers that did not;
-# - tell a small update that is full from one that is slow.
+# - say where each method acts, and write the forward pass of IA³ and the weight of DoRA;
+# - count what each method trains, and say which ones can be merged and served;
+# - compare methods fairly, and recognize a comparison that is not.
 #
-# *Needs [02](02_lora.ipynb). About 30 minutes; the code needs one minute on two CPU cores.*
-
-# %%
-import ftkit as ft
-from ftkit.model import download
-
-ft.setup(seed=0)
-
-# %% [markdown]
-# <!-- claims: C11 C29 -->
-# ## The question
-#
-# > *"LoRA, DoRA, IA³, prefix tuning, prompt tuning: which would you take for this job, and how
-# > would you find out?"*
-#
-# The usual answer is a table from a paper. First: **where** do they act?
-#
-# - LoRA and its kin: beside a matrix. DoRA trains the length of each row as well, rsLoRA changes the
-#   scale, PiSSA the starting point.
-# - IA³: *scales* keys, values and the inside of the MLP.
-# - Prompt tuning: trained vectors before the input. Prefix tuning: keys and values in every layer.
-# - Adapters: small networks after a block (peft has none).
+# *Needs [02](02_lora.ipynb). About 35 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
 import copy
@@ -46,450 +24,488 @@ import copy
 import peft
 import torch
 
-base, tokenizer = ft.load("tiny")
-ids = torch.tensor([ft.encode(r, tokenizer)["input_ids"] for r in ft.records("color")[:1]])
-base.requires_grad_(False)
+import ftkit as ft
+from ftkit.lessons.at_135m import at_135m
+from ftkit.lessons.claims import direction
 
-
-def logits_of(model):
-    return model(input_ids=ids).logits
-
+SEEDS = [0, 1, 2]
+ft.setup(seed=0)
 
 # %% [markdown]
-# <!-- claims: C11 C12 · E24 -->
-# ## By hand: IA³
+# ## The question
+# <!-- claims: C11 C29 -->
 #
-# One trained number for each output of the key and value matrices, and for each input of the last
-# MLP matrix. They start at one, so training starts at the base.
+# > *"LoRA, DoRA, IA³, prefix tuning, prompt tuning: which would you choose for this task, and how
+# > would you decide?"*
+#
+# Many candidates quote a table from a paper. The useful answer starts with the place where a method
+# acts. That decides what it costs, whether it can be merged, and which servers can run it.
+
+# %% [markdown]
+# ## Where the methods act
+#
+# ![A transformer block with the places where PEFT methods act. Prompt tuning adds trained vectors
+# before the token vectors. Prefix tuning adds trained keys and values to the attention of every
+# layer. IA3 scales the outputs of W_k and W_v and the input of W_down. LoRA and its variants add a
+# low-rank update in parallel to a matrix. An adapter layer is a small network after a
+# block.](figures/03_where.svg)
+#
+# All of them freeze the pretrained weights. **PEFT** means parameter-efficient fine-tuning, and
+# `peft` is the library with these methods.
+
+# %% [markdown]
+# | method | trains | merges |
+# |---|---|---|
+# | **LoRA** | A and B | yes |
+# | **rsLoRA** | the same, scaled by α/√r | yes |
+# | **PiSSA** | the same, started from singular directions of W | yes |
+# | **LoRA+** | the same, B with a higher learning rate | yes |
+# | **DoRA** | A, B and the length of each row | yes |
+# | **IA³** | scales of keys, values and MLP units | yes |
+# | **prompt tuning** | vectors before the input | no |
+# | **prefix tuning** | keys and values in every layer | no |
+# | **adapter layer** | a small network after a block | no |
+
+# %% [markdown]
+# A method without a merge costs something in every later request: prompt and prefix use up context,
+# and adapter layers take time.
+#
+# ## Your turn: IA³
+# <!-- claims: C11 C12 · E24 -->
+#
+# [IA³](https://arxiv.org/abs/2205.05638) trains one number for each output of W_k and W_v, and one
+# for each *input* of W_down. They multiply the activations and start at 1, so training starts at
+# the base model. If you get stuck: `ft.hint("ia3_forward")`, then `ft.solution("ia3_forward")`.
+
+
+# %% tags=["raises-exception"]
+def ia3_forward(x, W, scale, on_input):
+    """Return the output (n, d_out) of a frozen linear layer with IA3; x is (n, d_in) and W is
+    (d_out, d_in). on_input False: scale (d_out) multiplies the output. True: scale (d_in)
+    multiplies the input."""
+    ...
+
+
+ft.check("ia3_forward", ia3_forward)
+
+# %% [markdown]
+# Below, hooks do the same in the small model. peft's version with the same scales should give the
+# same **logits** (the scores before the softmax) up to rounding.
 
 # %%
-draw = torch.Generator().manual_seed(0)
+base, tokenizer = ft.load("tiny")
+base.requires_grad_(False)
+record = ft.records("color")[0]
+ids = torch.tensor([ft.encode(record, tokenizer)["input_ids"]])
+scale_of = {}
 
 
-def scales(n):
-    return torch.nn.Parameter(1 + 0.1 * torch.randn(n, generator=draw))
+# %%
+def add_scale(linear, size, on_input):
+    scale_of[linear] = 1 + 0.1 * torch.randn(size)
+    if on_input:
+        linear.register_forward_pre_hook(lambda layer, x: x[0] * scale_of[layer])
+    else:
+        linear.register_forward_hook(lambda layer, x, output: output * scale_of[layer])
 
-
-ia3, by_name = copy.deepcopy(base), {}
-for layer in ia3.model.layers:
-    for linear in (layer.self_attn.k_proj, layer.self_attn.v_proj):
-        by_name[linear] = scales(linear.out_features)
-        linear.register_forward_hook(lambda m, x, out: out * by_name[m])
-    by_name[layer.mlp.down_proj] = scales(layer.mlp.down_proj.in_features)
-    layer.mlp.down_proj.register_forward_pre_hook(lambda m, x: x[0] * by_name[m])
-
-# %% [markdown]
-# peft's own, with the same numbers in it, must give the same logits.
+# %%
+mine = copy.deepcopy(base)
+for block in mine.model.layers:
+    for linear in (block.self_attn.k_proj, block.self_attn.v_proj):
+        add_scale(linear, linear.out_features, on_input=False)
+    add_scale(block.mlp.down_proj, block.mlp.down_proj.in_features, on_input=True)
 
 # %%
 theirs = peft.get_peft_model(copy.deepcopy(base), peft.IA3Config(task_type="CAUSAL_LM"))
-slots = [p for p in theirs.parameters() if p.requires_grad]
-for slot, mine in zip(slots, by_name.values(), strict=True):
-    slot.data.copy_(mine.view_as(slot))
-assert torch.allclose(logits_of(ia3), logits_of(theirs), atol=1e-3)
+trained = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
+for parameter, scale in zip(trained, scale_of.values(), strict=True):
+    parameter.data.copy_(scale.view_as(parameter))
+difference = (mine(input_ids=ids).logits - theirs(input_ids=ids).logits).abs().max().item()
+print(f"IA3, largest difference of a logit: {difference:.1e}")
 
 # %% [markdown]
-# ## By hand: prompt tuning
-#
-# No weight of the model is touched. Twenty vectors stand before the embedded input, as if they were
-# words, only that no word has such vectors. That is all of it; "prompting" is something else.
+# Prompt tuning is even shorter. Twenty trained vectors are put before the vectors of the tokens.
 
 # %%
-asked = peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM")
-theirs = peft.get_peft_model(copy.deepcopy(base), asked)
-mine = torch.cat([theirs.get_prompt(batch_size=1), base.get_input_embeddings()(ids)], dim=1)
-assert torch.allclose(base(inputs_embeds=mine).logits, logits_of(theirs), atol=1e-3)
-{"tokens of the question": ids.shape[1], "the model reads": mine.shape[1]}
+settings = peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM")
+theirs = peft.get_peft_model(copy.deepcopy(base), settings)
+longer = torch.cat([theirs.get_prompt(batch_size=1), base.get_input_embeddings()(ids)], dim=1)
+difference = (base(inputs_embeds=longer).logits - theirs(input_ids=ids).logits).abs().max().item()
+print(f"prompt tuning, largest difference: {difference:.1e}; "
+      f"the model reads {longer.shape[1]} vectors for {ids.shape[1]} tokens")
 
 # %% [markdown]
-# The price is visible there: every question is now 20 tokens longer, in training and for
-# ever after. And there is nothing to merge.
+# ## Your turn: DoRA
 #
-# ## By hand: rsLoRA and DoRA
-#
-# rsLoRA is LoRA with the scale α/√r instead of α/r, no more. DoRA gives every row of W + BA back the
-# length of W's row, and trains that length.
+# [DoRA](https://arxiv.org/abs/2402.09353) takes LoRA's weight V = W + scaling · B A and splits each
+# row into its length and its direction. The length is replaced by a trained number, the
+# `magnitude`. At the start the magnitudes are the lengths of the rows of W. In torch a row of W
+# belongs to one output.
+
+
+# %% tags=["raises-exception"]
+def dora_weight(W, A, B, magnitude, scaling):
+    """Return DoRA's weight (d_out, d_in) as a new tensor: row i of W + scaling * B A, brought to
+    the length magnitude[i]. W (d_out, d_in), A (r, d_in), B (d_out, r), magnitude (d_out)."""
+    ...
+
+
+ft.check("dora_weight", dora_weight)
 
 # %%
-shape = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
-torch.manual_seed(0)
-kin = {name: peft.get_peft_model(copy.deepcopy(base), peft.LoraConfig(**shape, **more))
-       for name, more in {"rsLoRA": {"use_rslora": True}, "DoRA": {"use_dora": True}}.items()}
-rs, dora = (m.base_model.model.model.layers[0].self_attn.q_proj for m in kin.values())
-assert rs.scaling["default"] == 8 / 4**0.5
-torch.nn.init.normal_(dora.lora_B["default"].weight)
-W, BA = dora.base_layer.weight, 2 * dora.lora_B["default"].weight @ dora.lora_A["default"].weight
-by_hand = (W + BA) * (W.norm(dim=1) / (W + BA).norm(dim=1))[:, None]
+settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], use_dora=True)
+layer = peft.get_peft_model(copy.deepcopy(base), settings).base_model.model.model.layers[0]
+layer = layer.self_attn.q_proj
+torch.nn.init.normal_(layer.lora_B["default"].weight)  # zero at the start
+
+# %%
+W, A, B = (part.weight for part in (layer.base_layer, layer.lora_A["default"],
+                                    layer.lora_B["default"]))
+V = W + 8 / 4 * B @ A
+weight = layer.lora_magnitude_vector["default"].weight[:, None] * V / V.norm(dim=1, keepdim=True)
 x = torch.randn(5, W.shape[1])
-assert torch.allclose(x @ by_hand.T, dora(x), atol=1e-4)
+print(f"DoRA, largest difference of an output: {(x @ weight.T - layer(x)).abs().max().item():.1e}")
 
 # %% [markdown]
-# ## Count
+# The lengths of V must be computed in every forward pass of training, so DoRA is slower than LoRA
+# and needs more memory. Merged, it costs nothing.
 #
-# Which of them trains the most numbers? The formulas are yours in exercise 1; here are the models.
+# ## Your turn: count
+#
+# How many parameters do IA³, prompt tuning and prefix tuning train? Modern models have fewer keys
+# and values than queries (grouped-query attention), so `kv` can be smaller than `hidden`.
+
+
+# %% tags=["raises-exception"]
+def peft_parameters(method, layers, hidden, kv, inner, tokens):
+    """Return the number of trained parameters; method is "ia3", "prompt" or "prefix". kv: width of
+    the keys, and of the values; inner: width of the MLP inside; tokens: virtual tokens."""
+    ...
+
+
+ft.check("peft_parameters", peft_parameters)
 
 # %%
 from ftkit.model import loading
 
-ASK = {"full": ft.Config(), "LoRA r=8": ft.Config(method="lora"),
-       "DoRA r=8": ft.Config(method="lora", use_dora=True), "IA3": ft.Config(method="ia3"),
-       "PiSSA r=8": ft.Config(method="lora", init_lora_weights="pissa"),
-       "prompt 20": ft.Config(method="prompt_tuning"),
-       "prefix 20": ft.Config(method="prefix_tuning")}
-counts = {name: loading.count(loading.adapt(copy.deepcopy(base), c))[0] for name, c in ASK.items()}
-ft.table([{"method": name, "trained": n, "share": n / counts["full"]} for name, n in
-          counts.items()])
+METHODS = {"full": ft.Config(), "LoRA": ft.Config(method="lora"),
+           "DoRA": ft.Config(method="lora", use_dora=True),
+           "PiSSA": ft.Config(method="lora", init_lora_weights="pissa"),
+           "IA3": ft.Config(method="ia3"),
+           "prompt": ft.Config(method="prompt_tuning", num_virtual_tokens=10),
+           "prefix": ft.Config(method="prefix_tuning", num_virtual_tokens=10)}
 
-# %% [markdown]
-# The same for Llama 2 7B, on torch's `meta` device, where shapes cost no memory.
 
 # %%
-from transformers import LlamaConfig, LlamaForCausalLM
-
-small = {}
-with torch.device("meta"):
-    for name in ("IA3", "prompt 20", "prefix 20"):
-        small[name] = loading.count(loading.adapt(LlamaForCausalLM(LlamaConfig()), ASK[name]))[0]
-assert small == {"IA3": 614_400, "prompt 20": 81_920, "prefix 20": 5_242_880}
-small
+counts = {name: loading.count(loading.adapt(copy.deepcopy(base), config))[0]
+          for name, config in METHODS.items()}
+ft.table([{"method": name, "trained": n, "of all": f"{n / counts['full']:.2%}"}
+          for name, n in counts.items()])
 
 # %% [markdown]
+# ## A fair comparison
 # <!-- claims: C4 C92 · E22 E24 -->
-# ## A fair fight
 #
-# The rules: same records, same number of steps, each method at **its own best rate**, several seeds,
-# and a difference counts only if it is wider than the spread. Commit before you run.
+# The rules: the same records and the same number of steps, each method at **its own best learning
+# rate**, several seeds, and the test of `ft.expect` for each claim. Each method gets three learning
+# rates with one seed, and its best one gets two more seeds.
 
 # %%
-fight = ft.predict("At its own best rate, whose mean ends furthest behind full fine-tuning?",
-                   "LoRA", "IA3", "prompt tuning", "none, all are level")
-fight
+behind = ft.predict("After 20 steps, each at its own best learning rate: which method has a higher "
+                    "val_loss than full fine-tuning?",
+                    "LoRA and IA3", "IA3 only", "LoRA only", "neither, as far as 3 seeds show")
+behind
 
 # %%
-SEEDS = (0, 1, 2)
 lab = ft.Experiment(data=ft.records("tasks")[:240], val="tasks", eval_records=24)
-short = ft.Config(batch_size=12, max_steps=20, eval_steps=10)
-RATES = {"full": [5e-4, 1e-3, 2e-3], "LoRA r=8": [3e-3, 1e-2, 3e-2],
-         "DoRA r=8": [3e-3, 1e-2, 3e-2], "PiSSA r=8": [1e-3, 3e-3, 1e-2],
-         "IA3": [3e-2, 1e-1, 3e-1], "prompt 10": [1e-1, 3e-1, 1.0]}
-ASK["prompt 10"] = ft.Config(method="prompt_tuning", num_virtual_tokens=10)
+short = ft.Config(batch_size=12, max_steps=20, eval_steps=1000)
+GRID = {"full": [5e-4, 1e-3, 2e-3], "LoRA": [3e-3, 1e-2, 2e-2], "DoRA": [3e-3, 1e-2, 2e-2],
+        "PiSSA": [1e-3, 3e-3, 1e-2], "IA3": [3e-2, 1e-1, 3e-1], "prompt": [1e-1, 3e-1, 1.0]}
 
-
-def config_of(name, rate):
-    asked = ASK[name].differs() | {"learning_rate": rate}
-    return short.but(**asked)
-
-
-# %% [markdown]
-# One line on stderr is a notice, no error: virtual tokens stand before the input, so prompt tuning
-# is trained in padded batches, without the fast path.
 
 # %%
-sweep = {name: [lab.run(config_of(name, rate), seed=SEEDS[0], live=False) for rate in rates]
-         for name, rates in RATES.items()}
-ft.table([{"method": name, "rate": run.config.learning_rate, "val_loss": run.after["val_loss"],
-           "general_loss": run.after["general_loss"]}
+def train(name, learning_rate, seed, settings=short):
+    changed = METHODS[name].differs() | {"learning_rate": learning_rate}
+    return lab.run(settings.but(**changed), seed=seed, live=False)
+
+# %%
+sweep = {name: [train(name, rate, SEEDS[0]) for rate in rates] for name, rates in GRID.items()}
+ft.table([{"method": name, "learning rate": run.config.learning_rate,
+           "val_loss": run.after["val_loss"], "general_loss": run.after["general_loss"]}
           for name, runs in sweep.items() for run in runs])
 
-# %% [markdown]
-# Each method has a valley of its own, and they lie a factor of 300 apart. (A best rate at the edge of
-# the grid would ask for a wider one.) Now the other seeds, each at its best rate.
+# %%
+final = {}
+for name, runs in sweep.items():
+    best = min(runs, key=lambda run: run.after["val_loss"])
+    rate = best.config.learning_rate
+    final[name] = [best] + [train(name, rate, seed) for seed in SEEDS[1:]]
+
 
 # %%
-best = {name: min(runs, key=lambda run: run.after["val_loss"]).config.learning_rate
-        for name, runs in sweep.items()}
-arms = {name: [run for run in runs if run.config.learning_rate == best[name]]
-        + [lab.run(config_of(name, best[name]), seed=seed, live=False) for seed in SEEDS[1:]]
-        for name, runs in sweep.items()}
-loss = {name: [run.after["val_loss"] for run in runs] for name, runs in arms.items()}
-ft.table([{"method": name, "trained": runs[0].trainable_parameters,
-           "rate": best[name], "val_loss": loss[name],
-           "general_loss": [run.after["general_loss"] for run in runs]}
-          for name, runs in arms.items()])
-
-# %% [markdown]
-# What does "near full" mean? Here: clearly nearer to full fine-tuning than to IA³, that is, below
-# the middle of the two by more than the spread.
+loss = {name: [run.after["val_loss"] for run in runs] for name, runs in final.items()}
+ft.table([{"method": name, "trained": counts[name],
+           "learning rate": runs[0].config.learning_rate, "val_loss": loss[name],
+           "general_loss": [run.after["general_loss"] for run in runs],
+           "seconds a step": sum(run.seconds for run in runs) / 3 / 20}
+          for name, runs in final.items()])
 
 # %%
-middle = [(full + ia3) / 2 for full, ia3 in zip(loss["full"], loss["IA3"], strict=True)]
-for name in ("LoRA r=8", "DoRA r=8", "PiSSA r=8"):
-    ft.expect(loss[name], "<", middle, f"{name} is nearer to full than to IA3")
-ft.expect(loss["IA3"], ">", loss["full"], "IA3 is behind full at equal steps")
-ft.expect(loss["prompt 10"], ">", loss["full"], "and so is prompt tuning")
-asked = {"LoRA": "LoRA r=8", "IA3": "IA3", "prompt tuning": "prompt 10"}
-fight.score(max(asked, key=lambda name: sum(loss[asked[name]])))
+verdict = ft.expect(loss["IA3"], ">", loss["full"],
+                    "at equal steps IA3 learns less than full fine-tuning", paired=True)
+against_full = {name: direction(loss[name], loss["full"], paired=True) for name in loss}
+LABEL = {"<": "lower loss", ">": "higher loss", "": "no difference seen"}
+ft.table([{"method": name, "against full fine-tuning": LABEL[against_full[name]]}
+          for name in loss if name != "full"])
 
 # %%
-ft.scatter([run for runs in arms.values() for run in runs], x="trainable_parameters",
-           y="val_loss", label=lambda run: next(name for name in arms if run in arms[name]))
+outcome = {(True, True): "LoRA and IA3", (False, True): "IA3 only", (True, False): "LoRA only",
+           (False, False): "neither, as far as 3 seeds show"}
+behind.score(outcome[against_full["LoRA"] == ">", against_full["IA3"] == ">"])
 
 # %% [markdown]
-# So the claim fails for the smallest methods, at these steps. Which of the two is last? Look at the
-# spread of prompt tuning before you say: its virtual tokens start at random, and its seeds end far
-# apart. Beside a matrix the claim nearly holds: LoRA, DoRA and PiSSA are level with one another and
-# near full. A paper that shows one of them ahead must show you the rates it tried for the *others*.
-# Prompt tuning is
-# [reported](https://arxiv.org/abs/2104.08691) to catch up only on models of billions of parameters;
-# [Med-PaLM](https://arxiv.org/abs/2212.13138) is such a case, and not a "model trained on medicine".
+# "No difference seen" is not "equal": three seeds show large differences only. So on this small
+# model and at equal steps, the claim fails for a method whose line says "higher loss", and stays
+# open for the others.
 
 # %% [markdown]
-# <!-- claims: C73 · E22 -->
+# Look at the columns again. The best learning rates of the methods differ by orders of magnitude. A
+# paper that shows one variant ahead must show the learning rates that it tried for the *others*. A
+# study of nine LoRA variants tuned each one and found all of them within 1 to 2 % of plain LoRA
+# ([Lee et al. 2026](https://arxiv.org/abs/2602.04998)). Equal steps are not equal time either:
+# compare the last column (one run at a time, on this machine).
+
+# %% [markdown]
 # ## Do small updates forget less?
+# <!-- claims: C73 · E22 -->
 #
-# A run that has learned less may have forgotten less for that reason alone (or more, as IA³ did
-# above). So compare at an **equal target**: look every tenth step, and stop the clock when
-# `val_loss` first falls below 2.2. What is lost by then?
+# A method that learned less may have forgotten less for that reason alone. So compare at an **equal
+# target**: read `general_loss` at the moment when `val_loss` passes 2.2. Each method runs at a
+# lower and at a higher learning rate. The learning rate is constant after two steps of warm-up, so
+# that a run may be read at any step. (Halfway through a cosine, a run has not had its decay.)
 
 # %%
-most = ft.predict("When each has just reached the target, which has lost most general ability?",
-                  "full", "LoRA", "IA3", "about equal")
-most
+matters = ft.predict("general_loss at the equal target differs more between ...",
+                     "methods", "the two learning rates of a method", "about the same")
+matters
 
 # %%
-longer = [lab.run(config_of("IA3", best["IA3"]), seed=seed, max_steps=40, live=False)
-          for seed in SEEDS]
-paths = {"full": arms["full"], "LoRA r=8": arms["LoRA r=8"], "IA3, 40 steps": longer}
-reached = {name: [next((row for row in run.rows if row.get("val_loss", 9) < 2.2), run.rows[-1])
-                  for run in runs] for name, runs in paths.items()}
-when, forgot = ({name: [row[key] for row in rows] for name, rows in reached.items()}
-                for key in ("step", "general_loss"))
-ft.table([{"method": name, "trained": paths[name][0].trainable_parameters, "step": when[name],
-           "general_loss": forgot[name]} for name in paths])
+steady = ft.Config(batch_size=12, eval_steps=5, lr_scheduler_type="constant", warmup_steps=2)
+STEPS = [40, 20]  # enough to reach the target at the lower and at the higher learning rate
+PAIRS = {"full": [3e-4, 1e-3], "LoRA": [3e-3, 1e-2], "IA3": [3e-2, 1e-1]}
+
 
 # %%
-long = "IA3, 40 steps"
-ft.expect(when[long], ">", when["full"], "IA3 gets there, later")
-ft.expect(forgot[long], ">", forgot["full"], "the smallest update forgets the most")
-asked = {"full": "full", "LoRA": "LoRA r=8", "IA3": long}
-most.score(max(asked, key=lambda name: sum(forgot[asked[name]])))
+def at_target(run, target=2.2):
+    """(step, general_loss) where val_loss passes the target, between two evaluations."""
+    rows = [row for row in run.rows if "val_loss" in row]
+    for before, after in zip(rows, rows[1:], strict=False):
+        if after["val_loss"] <= target < before["val_loss"]:
+            part = (before["val_loss"] - target) / (before["val_loss"] - after["val_loss"])
+            return [before[key] + part * (after[key] - before[key])
+                    for key in ("step", "general_loss")]
+    return [float("nan"), float("nan")]
+
 
 # %%
-ft.curves(paths, "val_loss", "general_loss")
+when, forgot = {}, {}
+for name, rates in PAIRS.items():
+    for rate, steps in zip(rates, STEPS, strict=True):
+        settings = steady.but(max_steps=steps)
+        reached = [at_target(train(name, rate, seed, settings)) for seed in SEEDS]
+        when[name, rate], forgot[name, rate] = map(list, zip(*reached, strict=True))
+ft.table([{"method": name, "learning rate": rate, "steps to the target": when[name, rate],
+           "general_loss there": forgot[name, rate]} for name, rate in when])
+
+# %%
+for name, (low, high) in PAIRS.items():
+    ft.expect(forgot[name, high], ">", forgot[name, low],
+              f"{name}: at the same target the higher learning rate has forgotten more", paired=True)
+
+# %%
+gentle = {name: sum(forgot[name, low]) / 3 for name, (low, _) in PAIRS.items()}
+harsh = {name: sum(forgot[name, high]) / 3 for name, (_, high) in PAIRS.items()}
+methods_gap = max(gentle.values()) - min(gentle.values())
+rates_gap = sum(harsh[name] - gentle[name] for name in PAIRS) / 3
+print(f"between methods, at the lower learning rate: {methods_gap:.2f}; "
+      f"between the learning rates of a method: {rates_gap:.2f}")
+
+# %%
+matters.score("the two learning rates of a method" if rates_gap > 1.5 * methods_gap else
+              "methods" if methods_gap > 1.5 * rates_gap else "about the same")
 
 # %% [markdown]
-# Few numbers are no protection: to reach the target at all, IA³ has to bend its few scales so far that
-# every text suffers. Between LoRA and full, look at the spread before you name a winner.
+# The untouched model has a general_loss of 0.82. A small number of parameters is no protection: the
+# frozen weights stay, but the function that the model computes changes. The two printed gaps
+# compare the influence of the method with that of the learning rate. With more steps, each method
+# could run at a lower learning rate still. So "method X forgets more" is no complete sentence: it
+# needs the target, the learning rates and the number of steps. [Lesson 02](02_lora.ipynb) and
+# [lesson 16](16_catastrophic_forgetting.ipynb) test LoRA in this way.
 
 # %% [markdown]
-# <!-- claims: C92 · E23 -->
-# ## Which matrices, at equal size?
+# ## Break it: one learning rate for all
 #
-# LoRA on attention alone, on the MLP alone, or thinly on all. To be fair each trains about as many
-# numbers: the rank makes up for the layers.
+# You will often read: "all methods were trained with the same hyperparameters". Here are two such
+# comparisons.
 
 # %%
-where = {"attention, r=19": ("q_proj,k_proj,v_proj,o_proj", 19),
-         "MLP, r=14": ("gate_proj,up_proj,down_proj", 14)}
-placed = {"all, r=8": arms["LoRA r=8"]}
-for name, (targets, r) in where.items():
-    config = config_of("LoRA r=8", best["LoRA r=8"]).but(
-        target_modules=targets, r=r, lora_alpha=2 * r)
-    placed[name] = [lab.run(config, seed=seed, live=False) for seed in SEEDS]
-spots = {name: [run.after["val_loss"] for run in runs] for name, runs in placed.items()}
-ft.table([{"layers": name, "trained": runs[0].trainable_parameters, "val_loss": spots[name]}
-          for name, runs in placed.items()])
+same = {rate: {name: [train(name, rate, seed).after["val_loss"] for seed in SEEDS]
+               for name in ("full", "LoRA")} for rate in (1e-3, 1e-2)}
+ft.expect(same[1e-3]["full"], "<", same[1e-3]["LoRA"], "at 0.001 full fine-tuning is better",
+          paired=True)
+ft.expect(same[1e-2]["full"], ">", same[1e-2]["LoRA"], "at 0.01 LoRA is better", paired=True)
+ft.table([{"learning rate of both": rate} | losses for rate, losses in same.items()])
 
 # %% [markdown]
-# Is any difference wider than the spread? In lesson 02 two matrices of seven were clearly too few;
-# with size held equal, three seeds of this short run do not settle the order. A null result has to be
-# written down like any other, with what it would take: longer runs, a harder job. On large models
-# attention alone [falls behind](https://thinkingmachines.ai/blog/lora/) even at equal size.
-
-# %% [markdown]
-# <!-- claims: C4 C5 · E21 -->
-# ## The limit: facts
+# Same methods, same data, opposite winners. The choice of the learning rate was the result.
 #
-# The tasks above are mostly form, and the base knew their facts. What of things that nobody could
-# know? Give words random codes and count how many a run learns by heart.
-
-# %%
-import random
-
-words = sorted({w for r in ft.records("tasks") for w in r["output"].split()
-                if w.isalpha() and w.islower() and len(tokenizer(" " + w)["input_ids"]) == 1})
-
-
-def facts(n, seed):
-    draw = random.Random(seed)
-    some = draw.sample(words, n + 16)
-    return [{"instruction": f"What is the code of {key}?", "output": draw.choice(some[n:])}
-            for key in some[:n]]
-
-
-facts(2, seed=0)
-
-# %%
-few = ft.predict("16 random facts, 24 passes. LoRA of rank 1 learns by heart ...",
-                 "nearly all", "about half", "few")
-few
-
-# %%
-RANKS = {"LoRA r=1": {"method": "lora", "r": 1, "lora_alpha": 2, "learning_rate": 1e-2},
-         "LoRA r=8": {"method": "lora", "r": 8, "lora_alpha": 16, "learning_rate": 1e-2},
-         "full": {"learning_rate": 1e-3}}
-
-
-def learned(n, seed, max_steps=48, **asked):
-    known = facts(n, seed)
-    tuned = ft.Experiment(data=known, val=known[:4], probes=()).run(
-        batch_size=8, max_steps=max_steps, eval_steps=1000, seed=seed, live=False, **asked)
-    return ft.exact_match(tuned.model, tokenizer, known)
-
-
-# %%
-SEEN = {8: SEEDS[:1], 16: SEEDS, 32: SEEDS[:1]}
-heart = {name: {n: [learned(n, seed, **asked) for seed in seeds] for n, seeds in SEEN.items()}
-         for name, asked in RANKS.items()}
-ft.table([{"method": name} | {f"{n} facts": shares for n, shares in by_n.items()}
-          for name, by_n in heart.items()])
-
-# %%
-by_rank = {name: by_n[16] for name, by_n in heart.items()}
-ft.expect(by_rank["LoRA r=1"], "<", by_rank["full"], "16 facts: rank 1 falls behind full")
-share = sum(by_rank["LoRA r=1"]) / len(SEEDS)
-few.score("nearly all" if share > 0.8 else "about half" if share > 0.4 else "few")
-
-# %% [markdown]
-# Read along the lines: 8 facts everyone learns, 32 nobody in these 48 steps; between them full is ahead,
-# and eight times the rank helps little. (Other rates, 0.003 to 0.03, did not close the gap on two
-# seeds.) But do the sum before you say "rank 1 is *full*": 16 codes out of 16 are 16 · 4 = 64 bits, and
-# 14,592 numbers could hold far more: [two bits each](https://arxiv.org/abs/2404.05405) is reported for
-# networks trained long enough. What ran out is *steps*, not room: see below. On large models, with
-# millions of facts, it can be the room; the symptom is the same, a *training* loss above full's.
-
-# %% [markdown]
-# ## Break it: one rate for all
+# ## At 135M
 #
-# A comparison you will meet often: "all methods were trained with the same hyperparameters".
+# IA³ against full fine-tuning and LoRA on SmolLM2-135M, in recorded runs, each at several learning
+# rates.
 
 # %%
-tried = {(name, run.config.learning_rate): run for name, runs in sweep.items() for run in runs}
-for missing in (("full", 1e-2), ("LoRA r=8", 1e-3)):
-    tried[missing] = lab.run(config_of(*missing), seed=SEEDS[0], live=False)
-same = {rate: {name: tried[name, rate].after["val_loss"] for name in ("full", "LoRA r=8")}
-        for rate in (1e-3, 1e-2)}
-verdict = {rate: min(losses, key=losses.get) for rate, losses in same.items()}
-assert verdict == {1e-3: "full", 1e-2: "LoRA r=8"}
-ft.table([{"rate for both": rate} | losses for rate, losses in same.items()])
+at_135m("peft_family", verdict)
 
 # %% [markdown]
-# The same two methods, and each wins once. The choice of the rate *was* the result.
+# Published for larger models:
 #
+# - LoRA on all layers equals full fine-tuning at post-training data sizes, and falls behind when
+#   the data exceed its capacity ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)).
+#   In continued pretraining on billions of tokens it learns less ([Biderman et al.
+#   2024](https://arxiv.org/abs/2405.09673)).
+# - Prompt tuning catches up with full fine-tuning only at about 10B parameters ([Lester et al.
+#   2021](https://arxiv.org/abs/2104.08691), T5). [Med-PaLM](https://arxiv.org/abs/2212.13138) is a
+#   case: a frozen model of 540B parameters, with soft prompts learned from a few dozen examples.
+# - peft runs a public [method
+#   comparison](https://huggingface.co/spaces/peft-internal-testing/PEFT-method-comparison) with
+#   accuracy, memory and time.
+
+# %% [markdown]
 # ## What if?
 #
-# Is rank 1 full, or slow? Give it three times the steps on the same 16 facts. Then try 32.
+# rsLoRA at one rank is LoRA with another alpha: at r = 8, α = 16 the scale is 16/√8 = 5.7 instead
+# of 2. So it matters when you change the rank. Run rank 64 without and with it, and compare the
+# grad_norm and val_loss.
 
 # %%
-patient = learned(16, SEEDS[0], max_steps=144, **RANKS["LoRA r=1"])
-patient
+lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 
 # %% [markdown]
-# ## Now on a real LLM
+# ## In practice, 2026
+# <!-- claims: C92 -->
 #
-# SmolLM2, three steps each, at rates that suit it. How many numbers does each train?
-
-# %%
-
-if download.has("smollm2"):
-    real = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=6)
-    few_steps = ft.Config(max_steps=3, batch_size=4, max_length=160, eval_steps=3)
-    for rate, name in ((3e-4, "LoRA r=8"), (1e-2, "IA3")):
-        asked = ASK[name].differs() | {"learning_rate": rate}
-        run = real.run(few_steps.but(**asked))
-        ft.expect(run.after["val_loss"], "<", run.before["val_loss"],
-                  f"{name}, {run.trainable_parameters:,} numbers, learns")
+# | situation | take |
+# |---|---|
+# | most post-training | LoRA on all linear layers, tuned learning rate |
+# | the base does not fit in 16 bits | QLoRA ([lesson 10](10_quantization_and_qlora.ipynb)) |
+# | very low rank and the last bit of quality | DoRA, if the server accepts it or you merge |
+# | high rank (64 to 256) | rsLoRA scaling |
+# | faster start of training | PiSSA, LoRA-GA, EVA (data-driven start), or LoRA+ |
+# | 4-bit base with a large rounding error | LoftQ start |
+# | RL | LoRA; even rank 1 has matched full fine-tuning |
+# | billions of tokens, new language | full fine-tuning |
 
 # %% [markdown]
-# ## Exercises
+# Other names to know: VeRA shares random A and B and trains scales. AdaLoRA moves rank between
+# layers. OFT and BOFT multiply by orthogonal factors. GaLore trains all weights with low-rank
+# gradients: it is an optimizer, not an adapter.
 #
-# **1.** How many numbers does a method train? `kv` is the width of keys (and of values), `inner`
-# that of the MLP inside, `tokens` the virtual ones. method: "ia3", "prompt" or "prefix".
-
-
-# %% tags=["raises-exception"]
-def trained_numbers(method, layers, hidden, kv, inner, tokens):
-    ...
-
-
-ft.check("trained_numbers", trained_numbers)
-
+# LoRA+ with TRL. B gets 8 times the learning rate of A:
+#
+# ```python
+# # {"prompt": "...", "completion": "..."}
+# import torch
+# from datasets import load_dataset
+# from peft import LoraConfig, get_peft_model
+# from peft.optimizers import create_loraplus_optimizer
+# from transformers import AutoModelForCausalLM
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-4B"
+# lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM",
+#                   use_rslora=True)  # or use_dora=True, or init_lora_weights="pissa"
+# base = AutoModelForCausalLM.from_pretrained(model_id, dtype="bfloat16")
+# model = get_peft_model(base, lora)
+# optimizer = create_loraplus_optimizer(
+#     model=model, optimizer_cls=torch.optim.AdamW, lr=1e-4, loraplus_lr_ratio=8)
+# trainer = SFTTrainer(
+#     model=model,
+#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
+#     args=SFTConfig(output_dir="adapter", num_train_epochs=2, lr_scheduler_type="cosine",
+#                    per_device_train_batch_size=4, bf16=True),
+#     optimizers=(optimizer, None),
+# )
+# trainer.train()
+# ```
 
 # %% [markdown]
-# **2.** After training, can it be folded into the weights so that the model is as fast as before?
-# method: "lora", "dora", "pissa", "ia3", "prompt", "prefix" or "adapter".
-
-
-# %% tags=["raises-exception"]
-def can_be_merged(method):
-    ...
-
-
-ft.check("can_be_merged", can_be_merged)
-
-
-# %% [markdown]
-# **3.** The referee of a fair fight. `runs` is a list of dicts with method, rate and loss, several
-# seeds each. Return the best rate of each method as a dict.
-
-
-# %% tags=["raises-exception"]
-def best_rate(runs):
-    ...
-
-
-ft.check("best_rate", best_rate)
+# Pitfalls:
+#
+# - **Serving.** vLLM serves LoRA and rsLoRA adapters, many in one batch. It rejects DoRA and most
+#   `modules_to_save`, and has no IA³ or prompt tuning ([`peft_helper.py`](
+#   https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py)). Merge them, or use
+#   LoRA.
+# - **PiSSA changes the base.** Its adapter fits the changed base only. peft can [convert it to a
+#   plain LoRA](https://huggingface.co/docs/peft/developer_guides/lora) when it is saved.
+# - **Learning rates do not transfer.** IA³ and prompt tuning need far higher ones than LoRA: their
+#   papers used 3e-3 and 0.3, with Adafactor.
+# - `learning_rate` of `SFTConfig` has no effect when you pass your own optimizer.
 
 # %% [markdown]
 # ## Interview
 #
-# **Compare LoRA, adapters, prefix and prompt tuning, IA³.**
+# **Compare LoRA, adapter layers, prefix tuning, prompt tuning and IA³.**
 # <details><summary>Answer</summary>
-# LoRA: a low-rank matrix, merges, the robust default. IA³: scaling vectors (614,400 on 7B), merges.
-# Prefix: keys and values in each layer (20 tokens: 5.2 M); prompt: input vectors (82 thousand); both
-# use up context and do not merge. Adapters: small MLPs, serial latency. Here prompt and IA³ lagged at
-# equal steps.
+# LoRA adds a low-rank update to matrices, merges without cost, and is the default. IA³ trains
+# scaling vectors, also merges, and has far fewer parameters and less capacity. Prefix tuning trains
+# keys and values in each layer, prompt tuning trains input vectors. Both use up context, do not
+# merge, and are sensitive to start and learning rate. Adapter layers are small networks between
+# layers and add latency.
 # </details>
 #
-# **DoRA, rsLoRA, PiSSA, LoRA+ in a sentence each?**
+# **DoRA, rsLoRA, PiSSA and LoRA+ in a sentence each?**
 # <details><summary>Answer</summary>
-# DoRA adds a trained length for each row of W + BA. rsLoRA scales by α/√r, so high ranks keep their
-# step. PiSSA starts from the top singular directions of W and freezes the rest. LoRA+ gives B a higher
-# rate than A. Here, 3 seeds, own rates: DoRA and PiSSA within the spread of LoRA (LoRA+ not run). Tune
-# the baseline first.
+# DoRA trains the length of each row of the weight separately from its direction. It is slower, and
+# merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA starts A and B
+# from the largest singular directions of W and freezes the rest. LoRA+ gives B a higher learning
+# rate than A. With a tuned learning rate, plain LoRA is usually within one or two percent of all of
+# them.
 # </details>
 #
-# **Full or PEFT?**
+# **Full fine-tuning or PEFT?**
 # <details><summary>Answer</summary>
-# Form and style: LoRA on all layers at its own rate (here 10 times the full one) was level, with 5 %
-# of the numbers. Much new knowledge in few steps: full learned 16 random facts, rank 1 a part of
-# them. Memory, many customers: LoRA. Forgetting does not decide it: no clear gap at an equal target.
-# </details>
-
-# %% [markdown]
-# **When does LoRA underperform?**
-# <details><summary>Answer</summary>
-# When the data hold more than the update can learn in the given steps: many facts, a new language,
-# billions of tokens. The training loss itself stays above full's. Here rank 1 learned 8 random facts
-# but not 16, which full did in the same steps. To tell room from speed, sweep the rate for each rank,
-# then give more steps.
+# LoRA for style, format and most post-training, when memory is short, or when many variants share
+# one base. Full fine-tuning when the data exceed an adapter's capacity, such as billions of tokens
+# or a new language, and the hardware allows it. Forgetting depends on the performance at which you
+# compare: LoRA at default settings usually learns less and forgets less, and at equal performance
+# the difference is small in many settings. Measure it.
 # </details>
 #
-# **Is Med-PaLM an example of fine-tuning on medicine?**
+# **Your LoRA stays behind full fine-tuning. What do you check?**
 # <details><summary>Answer</summary>
-# No. Flan-PaLM stayed frozen; instruction prompt tuning learned soft prompts from a few dozen
-# exemplars. It is PEFT of the smallest kind, on a model of 540 billion parameters: where prompt
-# tuning works.
+# First its own learning rate, about ten times that of full fine-tuning. Then whether all linear
+# layers are adapted, and whether the batch is very large. If the training loss itself stays above
+# that of full fine-tuning at every learning rate, raise the rank. If more steps close the gap, it
+# was slow and not short of capacity.
+# </details>
+#
+# **A paper reports that method X beats LoRA by 3 points. What do you ask?**
+# <details><summary>Answer</summary>
+# Which learning rates, alphas and ranks were tried for LoRA, and did it adapt all layers? How many
+# seeds, and what spread? Were steps, time or parameters equal? Did the test set choose the
+# hyperparameters?
 # </details>
 #
 # ## Recap
 #
-# - The family differs in where it acts: beside a matrix, on a scale, before the input.
-# - A fair fight: own rate, equal steps, seeds, a difference wider than the spread.
-# - LoRA, DoRA and PiSSA: level with one another and near full. IA³ and prompt tuning: behind at
-#   equal steps on a small model; IA³ forgets more at an equal target.
-# - Facts: in the same few steps full learned more by heart than LoRA of either rank. Before you blame
-#   the room, count bits and give it time.
+# - Methods differ in where they act. That decides cost, merging and serving.
+# - A fair comparison gives each method its own learning rate, several seeds, and an equal target.
+# - Start with LoRA on all layers. Use a variant for a stated reason, and measure it against tuned
+#   LoRA.
 #
-# In the package: [`ftkit/model/peft_methods.py`](../ftkit/model/peft_methods.py) says what is asked of peft. Next:
+# In the package: [`ftkit/model/peft_methods.py`](../ftkit/model/peft_methods.py). Next:
 # [04 instruction tuning](04_instruction_tuning.ipynb).
+
+# %%
+ft.progress("03")

@@ -2,66 +2,122 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from collections.abc import Sequence
+
+from ftkit.lessons.claims import exercise
 
 # Llama 2 7B
 LLAMA = {"layers": 32, "hidden": 4096, "kv": 4096, "inner": 11008}
 QWEN = {"layers": 24, "hidden": 896, "kv": 128, "inner": 4864}  # grouped keys and values
 
 
-@exercise("trained_numbers")
-def _(trained_numbers):
-    for method, wanted in (("ia3", 614_400), ("prompt", 81_920), ("prefix", 5_242_880)):
-        made = trained_numbers(method, tokens=20, **LLAMA)
-        if method == "ia3" and made == 32 * 3 * 4096:
-            return ("ia3 on Llama 2 7B: 393,216 takes three vectors of the hidden size; the third "
-                    "scales what enters the last MLP matrix, which is as wide as the MLP inside")
-        if method == "prefix" and made == wanted // 2:
-            return "prefix on Llama 2 7B: half of it; every layer gets keys and values"
-        if method == "prefix" and made == 2 * 20 * 4096:
-            return "prefix on Llama 2 7B: 163,840 is one layer's; each layer has its own"
-        if made != wanted:
-            return f"{method} on Llama 2 7B with 20 virtual tokens: {made!r}; expected {wanted:,}"
-    for method, wanted in (("ia3", 122_880), ("prompt", 8_960), ("prefix", 61_440)):
-        made = trained_numbers(method, tokens=10, **QWEN)
-        if made != wanted:
-            return (f"{method} where keys and values are narrower (kv=128, hidden=896): {made!r}; "
-                    f"expected {wanted:,}")
+def _random(*shapes: tuple[int, ...]):
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=draw) for shape in shapes]
 
 
-MERGES = {"lora": True, "dora": True, "pissa": True, "ia3": True, "prompt": False, "prefix": False,
-          "adapter": False}
+def _wrong(given, right, mistakes: Sequence[tuple], case: str) -> str | None:
+    """The message for a tensor that is not `right`. mistakes: (tensor, what it shows)."""
+    import torch
+
+    if not isinstance(given, torch.Tensor) or given.shape != right.shape:
+        shape = tuple(getattr(given, "shape", ()))
+        return f"{case}: the result has shape {shape}; expected {tuple(right.shape)}"
+    if torch.allclose(given, right, atol=1e-4):
+        return None
+    for value, message in mistakes:
+        if torch.allclose(given, value, atol=1e-4):
+            return f"{case}: {message}"
+    return f"{case}: the result is off by up to {(given - right).abs().max().item():.2g}"
 
 
-@exercise("can_be_merged")
-def _(can_be_merged):
-    for method, wanted in MERGES.items():
-        made = can_be_merged(method)
-        if bool(made) == wanted:
-            continue
-        why = {"adapter": "a nonlinear MLP stands between the layers; no matrix equals it",
-               "prompt": "its vectors are input, no part of a weight",
-               "prefix": "its keys and values are no part of a weight",
-               "ia3": "a scale on the output (or input) is a diagonal factor of the weight",
-               "dora": "the rescaled W + BA is one matrix"}.get(method, "W + BA is one matrix")
-        return f"{method}: you say {'yes' if made else 'no'}; {why}"
+@exercise("ia3_forward")
+def _(ia3_forward):
+    x, W, scale_out, scale_in = _random((3, 4), (5, 4), (5,), (4,))
+    before, plain = (x.clone(), W.clone()), x @ W.T
+    for on_input, scale, right in ((False, scale_out, plain * scale_out),
+                                   (True, scale_in, (x * scale_in) @ W.T)):
+        case = f"scale {tuple(scale.shape)}, on_input={on_input}"
+        try:
+            given = ia3_forward(x, W, scale, on_input)
+        except RuntimeError as error:
+            return (f"{case}: two shapes do not fit ({error}); with on_input the d_in values of "
+                    "scale multiply x, without it the d_out values multiply x @ W.T")
+        message = _wrong(given, right, [
+            (plain, "this is the frozen layer alone; multiply by scale"),
+            (plain + scale_out, "scale is multiplied, not added"),
+            ((x + scale_in) @ W.T, "scale is multiplied, not added"),
+            (plain * (1 + scale_out),
+             "1 is added to scale; it starts at 1 and multiplies as it is"),
+            ((x * (1 + scale_in)) @ W.T,
+             "1 is added to scale; it starts at 1 and multiplies as it is"),
+            (plain / scale_out, "this divides by scale; multiply"),
+        ], case)
+        if message:
+            return message
+    if any((a != b).any() for a, b in zip((x, W), before, strict=True)):
+        return "x or W itself was changed; return a new tensor"
 
 
-@exercise("best_rate")
-def _(best_rate):
-    runs = [{"method": "full", "rate": 1e-3, "loss": 0.50}, {"method": "full", "rate": 1e-3,
-            "loss": 0.54}, {"method": "full", "rate": 3e-3, "loss": 0.40},
-            {"method": "full", "rate": 3e-3, "loss": 0.90},
-            {"method": "lora", "rate": 1e-3, "loss": 1.40}, {"method": "lora", "rate": 1e-3,
-            "loss": 1.50}, {"method": "lora", "rate": 1e-2, "loss": 0.55},
-            {"method": "lora", "rate": 1e-2, "loss": 0.57}]
-    made = best_rate(list(runs))
-    if not isinstance(made, dict) or set(made) != {"full", "lora"}:
-        return f"{made!r}; expected a rate for each method, as {{'full': ..., 'lora': ...}}"
-    if made["full"] == 3e-3:
-        return ("full: 0.003 has the best single run (0.40) and a failed one (0.90); compare the "
-                "means over seeds")
-    if made["full"] == made["lora"]:
-        return "both methods got the same rate; each is to be judged at its own"
-    if not (near(made["full"], 1e-3) and near(made["lora"], 1e-2)):
-        return f"{made}; expected 0.001 for full and 0.01 for lora"
+@exercise("dora_weight")
+def _(dora_weight):
+    import torch
+
+    W, A, B, magnitude = _random((5, 4), (2, 4), (5, 2), (5,))
+    magnitude, scaling = magnitude.abs() + 1, 3.0
+    before, V = W.clone(), W + scaling * B @ A
+    rows = V.norm(dim=1, keepdim=True)
+    m = magnitude[:, None]
+    try:
+        given = dora_weight(W, A, B, magnitude, scaling)
+    except RuntimeError as error:
+        return (f"two shapes do not fit ({error}); magnitude has one value per row: "
+                "magnitude[:, None] has shape (d_out, 1)")
+    message = _wrong(given, m * V / rows, [
+        (m * V / V.norm(dim=0), "the lengths are those of the columns; each row of torch's weight "
+                                "belongs to one output: norm(dim=1)"),
+        (m * V / V.norm(), "this divides by one length for the whole matrix; each row has its own"),
+        (m * V / W.norm(dim=1, keepdim=True),
+         "this divides by the lengths of W; divide by those of W + scaling * B A"),
+        (m * W / W.norm(dim=1, keepdim=True) + scaling * B @ A,
+         "the update is added after the scaling; add it first, then give each row its length"),
+        (m * V, "the rows are not divided by their lengths"),
+        (V / rows, "each row has length 1; multiply by magnitude"),
+        (V, "this is LoRA; DoRA also gives each row the length in magnitude"),
+        (m * (W + B @ A) / (W + B @ A).norm(dim=1, keepdim=True),
+         "the update is not multiplied by scaling"),
+        (m * V / rows**2, "this divides by the squared lengths"),
+    ], "W (5, 4), scaling 3")
+    if message:
+        return message
+    if not torch.equal(W, before):
+        return "W itself was changed; return a new matrix"
+    start = dora_weight(W, A, torch.zeros_like(B), W.norm(dim=1), scaling)
+    if not torch.allclose(start, W, atol=1e-4):
+        return "with B = 0 and the lengths of W's rows as magnitude the result must be W"
+
+
+@exercise("peft_parameters")
+def _(peft_parameters):
+    hints = {
+        ("ia3", 32 * 3 * 4096): "393,216 takes three vectors of the hidden size; the third scales "
+                                "the input of W_down, which is as wide as the MLP inside",
+        ("ia3", 32 * 2 * 4096): "262,144 lacks the vector on the input of W_down",
+        ("ia3", 4096 * 2 + 11008): "19,200 is one layer's; multiply by layers",
+        ("prompt", 20 * 4096 * 32): "the vectors come before the first layer only: once, not in "
+                                    "each layer",
+        ("prefix", 20 * 32 * 4096): "half of it; every layer gets keys and values",
+        ("prefix", 2 * 20 * 4096): "163,840 is one layer's; each layer has its own",
+    }
+    for method, expected in (("ia3", 614_400), ("prompt", 81_920), ("prefix", 5_242_880)):
+        given = peft_parameters(method, tokens=20, **LLAMA)
+        if given != expected:
+            why = hints.get((method, given), f"expected {expected:,}")
+            return f"{method} on Llama 2 7B with 20 virtual tokens: {given!r}; {why}"
+    for method, expected in (("ia3", 122_880), ("prompt", 8_960), ("prefix", 61_440)):
+        given = peft_parameters(method, tokens=10, **QWEN)
+        if given != expected:
+            return (f"{method} where keys and values are narrower (kv=128, hidden=896): {given!r}; "
+                    f"expected {expected:,}")

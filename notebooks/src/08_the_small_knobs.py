@@ -7,293 +7,328 @@
 # ---
 
 # %% [markdown]
-# # 08 · Batch, accumulation, epochs, warm-up, decay, clipping
+# # 08 · Batch size, accumulation, clipping and other small knobs
 #
-# **Claim: batch of 8 to 128, 1 to 3 epochs, 100 to 500 warm-up steps, weight decay 0.01 to 0.1,
-# clip at 1.0: each line of such a recipe earns its place.** It could be wrong. After this lesson
-# you can
+# **Claim: "batch of 128, 500 warm-up steps, weight decay 0.1, clip at 1.0". Each setting of such a
+# recipe improves a fine-tune.** It could be wrong, setting by setting. After this lesson you can
 #
-# - count the optimizer steps of any run in your head, and see when a recipe cannot fit it;
-# - accumulate gradients so that they equal the big batch, and prove it;
-# - say which of these knobs matter here, which do not, and how you know.
+# - count the optimizer steps of a run, and see when a recipe does not fit it;
+# - accumulate gradients so that they equal those of one large batch, and clip them by their global
+#   norm;
+# - say which of these settings matter in a run, and how you know.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. You need lessons
-# [01](01_full_fine_tuning.ipynb) and [04](04_instruction_tuning.ipynb).*
+# *Needs [01](01_full_fine_tuning.ipynb), [04](04_instruction_tuning.ipynb) and
+# [07](07_learning_rate.ipynb). About 35 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
+import copy
+import math
+
+import torch
+
 import ftkit as ft
-from ftkit.model import download
+from ftkit.data import encoding
+from ftkit.engine import loop
+from ftkit.lessons.at_135m import at_135m
+from ftkit.lessons.claims import direction
 
 SEEDS = [0, 1, 2]
 ft.setup(seed=0)
 
 # %% [markdown]
-# <!-- claims: C34 C37 · E10 E11 -->
 # ## The question
+# <!-- claims: C34 C37 · E10 E11 -->
 #
 # > *"52,002 records, 8 GPUs, 4 records on each at a time, 4 accumulation steps, 3 epochs. How many
 # > optimizer steps? Is a warm-up of 500 steps all right?"*
 #
-# "52,002 / 4 · 3" is the usual slip. One **optimizer step** sees all GPUs and all accumulated
-# micro-batches.
-#
-# ## By hand: how many steps?
-
-# %%
-import math
-
-records, batch, epochs = 52_002, 4 * 4 * 8, 3  # records on a GPU · accumulation · GPUs
-steps = {"last batch of an epoch is short": math.ceil(records / batch) * epochs,
-         "last batch is dropped": records // batch * epochs,
-         "epochs flow into each other": math.ceil(records * epochs / batch)}
-steps
+# A common slip is 52,002 / 4 · 3. Some words first. A **micro-batch** is what one GPU processes at
+# once. **Gradient accumulation** adds up the gradients of several micro-batches. An **optimizer
+# step** uses the sum over all accumulated micro-batches and all GPUs. An **epoch** is one pass over
+# the records.
 
 # %% [markdown]
-# Three right answers, by what the loader does with the last 34 records. `ft` does the third: every
-# batch is full. Its rule against ours:
+# ## Your turn: how many steps?
+#
+# At the end of an epoch some records are left that do not fill a batch. Many loaders make a short
+# batch of them; with `drop_last` they leave them out. If you get stuck:
+# `ft.hint("optimizer_steps")`.
+
+
+# %% tags=["raises-exception"]
+def optimizer_steps(records, micro, accumulation, gpus, epochs, drop_last=False):
+    """Return the number of optimizer steps. micro: records of a micro-batch; accumulation:
+    micro-batches that one GPU adds up for a step. Each epoch ends with a short batch."""
+    ...
+
+
+ft.check("optimizer_steps", optimizer_steps)
 
 # %%
-from ftkit.engine import loop
-
-config = ft.Config(batch_size=4 * 8, gradient_accumulation_steps=4, epochs=epochs)
-assert loop.steps_in(config, records) == steps["epochs flow into each other"]
-runs_of_papers = {"Alpaca": (52_002, 128, 3), "LIMA": (1_000, 32, 15), "this lesson": (240, 8, 1)}
-ft.table([{"run": name, "steps": math.ceil(n * e / b), "3 % warm-up": 0.03 * n * e / b,
-           "share of 100 steps": 100 * b / (n * e), "share of 500 steps": 500 * b / (n * e)}
-          for name, (n, b, e) in runs_of_papers.items()])
+recipes = {"Alpaca": (52_002, 128, 3), "LIMA": (1_000, 32, 15), "this lesson": (240, 8, 1)}
+rows = []
+for name, (records, batch, epochs) in recipes.items():
+    steps = math.ceil(records / batch) * epochs
+    rows.append({"run": name, "optimizer steps": steps, "3 % of them": round(0.03 * steps, 1),
+                 "500 steps are": f"{500 / steps:.0%} of the run"})
+ft.table(rows)
 
 # %% [markdown]
-# A share above 1 never ends its warm-up. So the claim's "100 to 500 steps" is a number without a
-# unit: state a *share* of the run. Alpaca, QLoRA and
-# [Tülu 3](https://arxiv.org/abs/2411.15124) used 3 %, [LIMA](https://arxiv.org/abs/2305.11206) none.
+# A warm-up above 100 % never reaches its peak. So give warm-up as a fraction of the run.
+# [Alpaca](https://github.com/tatsu-lab/stanford_alpaca) and [Tülu
+# 3](https://arxiv.org/abs/2411.15124) used 3 %, [LIMA](https://arxiv.org/abs/2305.11206) none.
+# QLoRA's script says 3 % and has no warm-up: it sets `lr_scheduler_type="constant"`, and
+# transformers ignores the warm-up there.
 #
-# The batch has the same problem. "128 examples" is some 26,000 tokens at 200 tokens each; in
-# pretraining a batch is counted in tokens, millions of them. And what a gradient averages are the
-# tokens *with loss*.
-#
+# ## Accumulation
 # <!-- claims: C34 · E04 -->
-# ## By hand: accumulation
 #
-# Sixteen records in four micro-batches, sorted by the length of the answer as a loader that saves
-# padding might do. Two ways to add up their gradients, against the one big batch.
+# The loss of a batch is a mean over its **labeled tokens**, those that the model is trained on. The
+# micro-batches of one step usually have different numbers of them.
+
+# %% [markdown]
+# ![Four micro-batches with 6, 10, 14 and 50 labeled tokens. With the mean of the four means each
+# micro-batch has a quarter of the gradient, so a token of the first one counts 8 times as much as
+# one of the last. With the sum divided by 80 every token has the same
+# weight.](figures/08_accumulation.svg)
+#
+# ### Your turn: accumulate
+#
+# `model(**batch).loss` is the mean over the labeled tokens of that micro-batch. transformers shifts
+# the labels by one position, so the first label of a row is never predicted.
+
+
+# %% tags=["raises-exception"]
+def accumulate(model, batches):
+    """Leave in .grad the gradient of one big batch made of all micro-batches in `batches`, by one
+    backward pass per micro-batch, and return the loss of the big batch. Labels of -100 do not
+    count. `.grad` is empty at the start."""
+    ...
+
+
+ft.check("accumulate", accumulate)
+
+# %% [markdown]
+# How wrong is the mean of means? Here are sixteen records in four micro-batches, sorted by the
+# length of the answer, as a loader that saves padding may do.
 
 # %%
-import torch
-
-from ftkit.data import encoding
-
 model, tokenizer = ft.load("tiny")
 train = ft.records("tasks")[:240]
 examples = encoding.encode_all(train, tokenizer).examples
 
 
-def labelled(batch):
-    return int((batch["labels"][:, 1:] != -100).sum())
-
-
+# %%
 def batches_of(examples, size):
     return [encoding.collate(examples[i:i + size], tokenizer.pad_token_id)
             for i in range(0, len(examples), size)]
 
 
-by_length = sorted(examples[:16], key=lambda e: sum(label != -100 for label in e["labels"]))
-[labelled(batch) for batch in batches_of(by_length, 4)]
-
-
 # %%
-def gradient(model, batches, weight):
+def labeled_tokens(batch):
+    return int((batch["labels"][:, 1:] != -100).sum())
+
+
+def gradient(batches, weights):
+    """The gradient of the weighted sum of the micro-batches' mean losses, as one vector."""
     model.zero_grad()
-    for batch in batches:
-        (model(**batch).loss * weight(batch)).backward()  # .loss is a mean over labelled tokens
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
-
+    for batch, weight in zip(batches, weights, strict=True):
+        (model(**batch).loss * weight).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 # %%
+by_length = sorted(examples[:16], key=lambda e: sum(label != -100 for label in e["labels"]))
 micro_batches = batches_of(by_length, 4)
-total = sum(map(labelled, micro_batches))
-truth = gradient(model, batches_of(by_length, 16), lambda batch: 1)
-ways = {"mean of the means": gradient(model, micro_batches, lambda batch: 1 / 4),
-        "by labelled tokens": gradient(model, micro_batches, lambda batch: labelled(batch) / total)}
-same = {way: torch.cosine_similarity(g, truth, dim=0).item() for way, g in ways.items()}
-ft.table([{"way": way, "cosine to the big batch": same[way],
-           "norm, as a share": (g.norm() / truth.norm()).item()} for way, g in ways.items()])
-
-# %%
-assert torch.allclose(ways["by labelled tokens"], truth, atol=1e-4 * truth.abs().max())
-ft.expect(same["mean of the means"], "<", 0.99, "a mean of means is another gradient")
+tokens = [labeled_tokens(batch) for batch in micro_batches]
+big = gradient(batches_of(by_length, 16), [1])
+by_means = gradient(micro_batches, [1 / 4] * 4)
+by_tokens = gradient(micro_batches, [count / sum(tokens) for count in tokens])
+print("labeled tokens:", tokens)
+ft.table([{"way": way, "error, relative to the gradient": f"{(g - big).norm() / big.norm():.1%}"}
+          for way, g in (("mean of means", by_means), ("weighted by tokens", by_tokens))])
 
 # %% [markdown]
-# **Accumulation equals the big batch if, and only if, the losses are summed and divided once by the
-# labelled tokens of the whole step.** Trainers [averaged
-# means](https://github.com/huggingface/transformers/pull/34191) until October 2024. Equal lengths
-# (or packed rows) hide the mistake.
-#
-# ## The same with ft
-#
-# Eight records at once, against two at a time and four times accumulated. The curves must agree.
+# **Accumulation equals the large batch if the token losses are summed and divided once by the
+# labeled tokens of the whole step.** Many trainers averaged means until a [fix in October
+# 2024](https://github.com/huggingface/transformers/pull/34191). The error changes what is learned:
+# tokens of short answers get more weight. Equal lengths or packing hide it. `ft` weights by tokens:
 
 # %%
 lab = ft.Experiment(data=train, val=ft.records("tasks", "validation"), eval_records=32)
 base = ft.Config(learning_rate=1e-3, batch_size=8, eval_steps=1000)
-exactly = base.but(precision="fp32", max_steps=6)
-at_once = lab.run(exactly, live=False)
-in_parts = lab.run(exactly, batch_size=2, gradient_accumulation_steps=4, live=False)
-gaps = [abs(a["loss"] - b["loss"]) for a, b in zip(at_once.rows, in_parts.rows, strict=True)]
-assert max(gaps) < 0.01
-ft.table([at_once, in_parts])
+
+# %%
+exact = base.but(precision="fp32", max_steps=4)
+at_once = lab.run(exact, live=False)
+in_parts = lab.run(exact, batch_size=2, gradient_accumulation_steps=4, live=False)
+ft.table([{"step": a["step"], "8 records at once": a["loss"], "4 times 2 records": b["loss"]}
+          for a, b in zip(at_once.rows, in_parts.rows, strict=True)])
 
 # %% [markdown]
-# <!-- claims: C34 · E11 -->
 # ## A larger batch
+# <!-- claims: C34 · E11 -->
 #
-# The same 240 records, once. A batch of 32 averages more, so its gradient is less noisy. Some say:
-# four times the batch, four times the rate.
+# A larger batch averages more records, so its gradient is less noisy. It also makes fewer steps on
+# the same records. Each batch size gets its own learning rate, from three.
 
 # %%
-guess = ft.predict("240 records, one pass, batch 32 instead of 8: held-out exact match is ...",
-                   "better", "about the same", "clearly worse", guess=...)
-guess
+larger = ft.predict("240 records, one epoch, batch 32 instead of 8, each at its best learning "
+                    "rate. The val_loss of batch 32 is ...",
+                    "lower", "higher", "no difference seen")
+larger
 
 # %%
-test = ft.records("tasks", "test")[::8]
-arms = {"batch 8": {}, "batch 32": {"batch_size": 32},
-        "batch 32, rate x4": {"batch_size": 32, "learning_rate": 4e-3},
-        "batch 32, 4 epochs": {"batch_size": 32, "epochs": 4}}
-runs = {arm: lab.sweep(base.but(**change), seed=SEEDS) for arm, change in arms.items()}
-exact = {arm: [ft.exact_match(run.model, tokenizer, test) for run in three]
-         for arm, three in runs.items()}
-ft.table([{"arm": arm, "steps": len(three[0].rows), "tokens": three[0].tokens,
-           "exact match": exact[arm], "val_loss": [run.after["val_loss"] for run in three]}
-          for arm, three in runs.items()])
+batch_8 = lab.sweep(base, learning_rate=[5e-4, 1e-3, 2e-3], seed=SEEDS)
+batch_32 = lab.sweep(base.but(batch_size=32), learning_rate=[1e-3, 2e-3, 4e-3], seed=SEEDS)
+same_steps = lab.sweep(base.but(batch_size=32, max_steps=30), learning_rate=[1e-3], seed=SEEDS)
 
 # %%
-ft.expect(exact["batch 32"], "<", exact["batch 8"], "fewer steps on the same records learn less")
-ft.expect(exact["batch 32, rate x4"], "<", exact["batch 8"], "four times the rate is no rescue")
-ft.expect(exact["batch 32, 4 epochs"], ">", exact["batch 8"], "at equal steps the larger batch wins")
-guess.score("clearly worse" if max(exact["batch 32"]) < min(exact["batch 8"]) else "about the same")
+ft.table(batch_8 + batch_32 + same_steps)
+
+
+# %%
+def best_runs(runs):
+    """The runs of the learning rate with the lowest mean val_loss."""
+    groups = {}
+    for run in runs:
+        groups.setdefault(run.config.learning_rate, []).append(run)
+    return min(groups.values(), key=lambda group: sum(run.after["val_loss"] for run in group))
+
+
+def val_loss(runs):
+    return [run.after["val_loss"] for run in runs]
+
+
+# %%
+best_8, best_32 = best_runs(batch_8), best_runs(batch_32)
+verdict = ft.expect(val_loss(best_32), ">", val_loss(best_8),
+                    "fewer steps on the same records learn less", paired=True)
+ft.expect(val_loss(same_steps), "<", val_loss(best_8), "at equal steps the larger batch learns more",
+          paired=True)
+larger.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(val_loss(best_32), val_loss(best_8), paired=True)])
 
 # %% [markdown]
-# At equal *records*, or tokens, steps count; at equal *steps* the larger batch wins and has read
-# four times as much. Say which of the two you hold still. Hardware likes large batches; a short run
-# cannot afford them. The linear scaling rule is from long runs of SGD; for Adam the
-# [square root](https://arxiv.org/abs/2205.10287) of the factor is the better guess, and here 1e-3
-# already is the best rate. LoRA is reported to bear large batches
-# [less well](https://thinkingmachines.ai/blog/lora/) than full fine-tuning.
+# Both comparisons are true, and they answer different questions. At equal **records** (or tokens)
+# the smaller batch makes four times the steps. At equal **steps** the larger batch has read four
+# times as much. Always say which one you compare.
 #
+# A long run has steps to spare. There a larger batch helps until the **critical batch size**, where
+# the gradient's noise no longer matters ([McCandlish et al.
+# 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch by k, tune the learning rate
+# again. The usual first guess is √k for Adam and k for SGD ([lesson 07](07_learning_rate.ipynb)).
+
+# %% [markdown]
+# ## Clipping
+# <!-- claims: C39 · E14 -->
+#
+# **Clipping** limits the length of the gradient. All gradients together are taken as one vector. If
+# its length, the **global norm**, is above `max_norm`, all of them are multiplied by one factor. So
+# the direction stays.
+#
+# ### Your turn: clip
+
+
+# %% tags=["raises-exception"]
+def clip_by_global_norm(gradients, max_norm):
+    """Return new tensors, scaled by one common factor, so that the norm of all of them together
+    is at most max_norm. gradients: a list of tensors. Below the limit nothing changes."""
+    ...
+
+
+ft.check("clip_by_global_norm", clip_by_global_norm)
+
+# %% [markdown]
+# Clipping happens once per optimizer step, after the accumulation, to the whole gradient of all
+# GPUs. How often does a limit of 1.0 act in the runs above?
+
+# %%
+norms = sorted(row["grad_norm"] for run in best_8 for row in run.rows)
+clipped = sum(norm > 1 for norm in norms) / len(norms)
+print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps were clipped at 1.0")
+
+# %% [markdown]
+# On this small model nearly every step is clipped, so all gradients get about the same length.
+# Fine-tunes of 7B models often have norms around 1, and clipping acts rarely. The same number is
+# another setting on another model: log `grad_norm` first.
+#
+# ## Which of them matter here?
 # <!-- claims: C37 C38 C39 · E10 E13 E14 -->
-# ## Which knobs matter?
 #
-# One knob at a time against the base: warm-up 6 %, no decay, clip at 1.0. The *same seed* means the
-# same order of records, so each run is compared with its twin.
+# One change at a time against batch 8 at learning rate 0.001, with a warm-up of 6 %, no weight
+# decay and clipping at 1.0. A run and its baseline have the same seed, which means the same order
+# of records, so the test is paired. The last line compares two runs at three times the learning
+# rate.
 
 # %%
-guess = ft.predict("Weight decay 0.1 instead of 0 moves val_loss by ...",
-                   "more than the seeds differ", "less than the seeds differ", guess=...)
-guess
+decay = ft.predict("Weight decay 0.1 instead of 0: val_loss is ...",
+                   "lower", "higher", "no difference seen")
+decay
 
 # %%
-knobs = {"no warm-up": {"warmup_steps": 0}, "weight decay 0.1": {"weight_decay": 0.1},
-         "no clipping": {"max_grad_norm": 0}}
-turned = {knob: lab.sweep(base.but(**change), seed=SEEDS) for knob, change in knobs.items()}
-own = [run.after["val_loss"] for run in runs["batch 8"]]
-
-
-def against_twin(three, twins=runs["batch 8"], key="val_loss"):
-    return [a.after[key] - b.after[key] for a, b in zip(three, twins, strict=True)]
-
-
-ft.table([{"run": "base", "val_loss": own}] + [
-    {"run": knob, "against its twin": against_twin(three)} for knob, three in turned.items()])
+twins = [run for run in batch_8 if run.config.learning_rate == 1e-3]
+changes = {"no warm-up": {"warmup_steps": 0}, "weight decay 0.1": {"weight_decay": 0.1},
+           "no clipping": {"max_grad_norm": 0}}
+changed = {name: lab.sweep(base.but(**change), seed=SEEDS) for name, change in changes.items()}
+high = base.but(learning_rate=3e-3)
+edge = lab.sweep(high.but(warmup_steps=0), seed=SEEDS)
+edge_warm = lab.sweep(high.but(warmup_steps=0.3), seed=SEEDS)
 
 # %%
-seeds_differ = max(own) - min(own)
-moved = {knob: max(map(abs, against_twin(three))) for knob, three in turned.items()}
-ft.expect(moved["weight decay 0.1"], "<", seeds_differ, "decay 0.1 does less than another seed")
-ft.expect(against_twin(turned["no warm-up"]), "==", 0, "no warm-up, against its twin")
-ft.expect(against_twin(turned["no clipping"]), ">", 0, "without clipping val_loss is higher")
-inert = moved["weight decay 0.1"] < seeds_differ
-guess.score(f"{'less' if inert else 'more'} than the seeds differ")
+SEEN = {"<": "lower", ">": "higher", "": "no difference seen"}
+pairs = [(name, runs, twins) for name, runs in changed.items()]
+pairs.append(("0.003: warm-up 30 % instead of none", edge_warm, edge))
+ft.table([{"change": name, "val_loss": val_loss(runs), "without the change": val_loss(others),
+           "verdict": SEEN[direction(val_loss(runs), val_loss(others), paired=True)]}
+          for name, runs, others in pairs])
+
+# %%
+decay.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(val_loss(changed["weight decay 0.1"]), val_loss(twins), paired=True)])
 
 # %% [markdown]
-# Decay is inert and warm-up a null here. Clipping is not: it helps in an ordinary run, with no bad
-# batch in sight. Why? Look at how often it bites.
-
-# %%
-norms = sorted(row["grad_norm"] for run in runs["batch 8"] for row in run.rows)
-{"median norm before clipping": norms[len(norms) // 2],
- "share of steps that were clipped": sum(norm > 1 for norm in norms) / len(norms)}
-
-# %% [markdown]
-# Every step is clipped here, so a limit of 1.0 makes all gradients equally long: batches with a
-# large loss no longer rule AdamW's averages. In a 7B model norms often lie around 1 and clipping bites
-# rarely. A default is not the same knob on another model: log `grad_norm` before you argue about it.
+# Read the verdicts as they are printed: with three seeds "no difference seen" leaves room for a
+# small effect. The reasons are more general than the runs:
 #
-# ## When does warm-up matter?
-#
-# Three times the rate, near the edge of what works.
-
-# %%
-edge = {f"warm-up {share:.0%}": lab.sweep(base.but(learning_rate=3e-3, warmup_steps=share),
-                                         seed=SEEDS) for share in (0, 0.3)}
-gain = against_twin(edge["warm-up 0%"], edge["warm-up 30%"])
-ft.expect(gain, ">", 0, "near the edge a warm-up lowers val_loss")
-ft.curves(edge, "loss", "val_loss")
-
-# %% [markdown]
-# In its first steps AdamW's averages rest on a few batches, and a full step follows them anywhere.
-# (Their memory is set by β₁ = 0.9, some ten steps, and β₂ = 0.999, some thousand; pretraining often
-# takes 0.95. Fine-tuning recipes leave both alone.) A low rate forgives that. So warm-up is insurance for high rates. Tested here: 30 % of the steps
-# pays near the edge, 6 % at the best rate does nothing. The usual 3 % was not tested.
-#
-# ## What decay does
-#
-# AdamW multiplies each matrix by `1 - rate · decay` at every step (norms and biases are left out by
-# custom). The whole run shrinks it by the product. For a usual 7B recipe:
+# - **Warm-up.** In the first steps AdamW's averages come from a few batches, and a full step
+#   follows them. A low learning rate forgives that, a high one does not. Warm-up is insurance.
+# - **Clipping.** It limits what one unusual batch can do.
+# - **Weight decay.** AdamW multiplies each matrix by `1 - learning_rate · decay` in every step.
+#   Over a run the factor is the product:
 
 # %%
 recipe = ft.Config(learning_rate=2e-5, weight_decay=0.1, warmup_steps=0.03)
-rates = [2e-5 * loop.schedule(step, 1219, recipe) for step in range(1, 1220)]
-weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
-optimizer = torch.optim.AdamW([weight], weight_decay=0.1)
-for rate in rates:
-    weight.grad, optimizer.param_groups[0]["lr"] = torch.zeros_like(weight), rate
-    optimizer.step()
-shrunk = math.prod(1 - rate * 0.1 for rate in rates)
-assert abs(weight.item() - shrunk) < 1e-12
-f"{1 - shrunk:.2%} shorter after 1,219 steps"
+factor = 1.0
+for step in range(1, 1220):  # Alpaca's steps, cosine
+    factor *= 1 - 2e-5 * loop.schedule(step, 1219, recipe) * 0.1
+print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 
 # %% [markdown]
-# That is why Alpaca and Tülu 3 set 0 and nobody noticed. In bf16 weights without a master copy the
-# decay even rounds to nothing. And it pulls towards **zero**, not towards the base model: "weight
-# decay prevents forgetting" is wrong; the pull to the base is called L2-SP
-# ([lesson 16](16_catastrophic_forgetting.ipynb)).
+# At learning rates of fine-tuning such a decay does nothing that one could notice; Alpaca and Tülu
+# 3 set it to 0. It also pulls toward **zero**, not toward the base model, so it is no remedy for
+# forgetting. A pull toward the base is called L2-SP ([lesson
+# 16](16_catastrophic_forgetting.ipynb)). In pretraining, with more than ten times the learning rate
+# and hundreds of times the steps, decay matters.
 #
-# ## Break it: decay that is felt
-
-# %%
-heavy = lab.sweep(base.but(weight_decay=100), seed=SEEDS)
-lost, kept = ([run.after["general_loss"] for run in three] for three in (heavy, runs["batch 8"]))
-ft.expect(lost, ">", kept, "decay strong enough to act destroys what the base knew")
-ft.table(runs["batch 8"] + heavy)
-
-
-# %% [markdown]
-# <!-- claims: C39 · E14 -->
 # ## Break it: one bad batch
 #
-# A tuned model, six more steps, and in the third the answers are random tokens. Plain SGD and AdamW,
-# each at a rate that is calm without the bad batch; then clipped.
+# We continue a tuned model for six steps of AdamW. In the third one the labels are random tokens.
+# The control is the clipped run *without* a bad batch: it shows what clipping does by itself.
 
 # %%
-import copy
+tuned = twins[0].model
+held_out = encoding.encode_all(lab.val[:32], tokenizer).examples
 
 
-def six_steps(optimizer_of, clip, bad, seed):
-    model = copy.deepcopy(runs["batch 8"][0].model).train()
-    optimizer, order = optimizer_of(model.parameters()), loop.shuffled(240, 8, seed)
-    for step in range(6):
-        batch = encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
-        if bad and step == 2:
+# %%
+def six_steps(clip, bad, seed):
+    """val_loss after six steps, with or without a bad batch at step 3."""
+    model = copy.deepcopy(tuned).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.0)
+    batches = loop.shuffled(len(examples), 8, seed)
+    for step in range(1, 7):
+        batch = encoding.collate([examples[i] for i in next(batches)], tokenizer.pad_token_id)
+        if bad and step == 3:
             noise = torch.randint(3, 3000, batch["labels"].shape,
                                   generator=torch.Generator().manual_seed(seed))
             batch["labels"] = torch.where(batch["labels"] == -100, -100, noise)
@@ -303,171 +338,146 @@ def six_steps(optimizer_of, clip, bad, seed):
         optimizer.zero_grad()
     return ft.loss_on(model.eval(), held_out)
 
+# %%
+cases = {"no bad batch": (math.inf, False), "bad batch": (math.inf, True),
+         "bad batch, clipped at 1.0": (1.0, True), "no bad batch, clipped": (1.0, False)}
+hurt = {name: [six_steps(clip, bad, seed) for seed in SEEDS]
+        for name, (clip, bad) in cases.items()}
+print(f"val_loss before the six steps: {ft.loss_on(tuned, held_out):.2f}")
+ft.table([{"six steps": name, "val_loss": losses} for name, losses in hurt.items()])
 
 # %%
-held_out = encoding.encode_all(lab.val[:32], tokenizer).examples
-kinds = {"SGD": lambda p: torch.optim.SGD(p, lr=0.01),
-         "AdamW": lambda p: torch.optim.AdamW(p, lr=3e-4, weight_decay=0.0)}
-arms = {"no bad batch": (math.inf, False), "bad batch": (math.inf, True), "clipped": (1.0, True)}
-hurt = {kind: {arm: [six_steps(make, *how, seed) for seed in SEEDS] for arm, how in arms.items()}
-        for kind, make in kinds.items()}
-ft.table([{"optimizer": kind} | val_loss for kind, val_loss in hurt.items()])
-
-# %%
-for kind, loss in hurt.items():
-    cost, saved = ([a - b for a, b in zip(loss["bad batch"], loss[arm], strict=True)]
-                   for arm in ("no bad batch", "clipped"))
-    ft.expect(min(cost), ">", 0, f"{kind}: one bad batch hurts, on each seed")
-    ft.expect(min(saved), ">", 0, f"{kind}: clipping at 1.0 limits it, on each seed")
+ft.expect(hurt["bad batch"], ">", hurt["no bad batch"], "one bad batch hurts", paired=True)
+ft.expect(hurt["bad batch, clipped at 1.0"], "<", hurt["bad batch"], "clipping limits the damage",
+          paired=True)
 
 # %% [markdown]
-# For SGD a step is as long as its gradient, so one bad batch is one step far too long: clipping is made
-# for this day. AdamW's step has a limit of its own; still the bad batch costs about as much here, since
-# it stays in the averages for several steps. Clipping saves a part. Then look at the data of that batch.
+# AdamW divides by the size of *past* gradients. A single huge gradient still makes a long step, and
+# it stays in the running averages for several more. Clipping limits both. A spike in `grad_norm` is
+# also a message: look at the records of that batch.
 #
-# <!-- claims: C35 C36 · E12 -->
-# ## Epochs
+# ## At 135M
 #
-# "1 to 3 epochs" comes from sets of 50,000 records. Take 48 of them.
+# Batch 32 against batch 8 on the same records, on SmolLM2-135M, each at several learning rates.
 
 # %%
-guess = ft.predict("48 records, 10 epochs instead of 1: exact match on held-out entities is ...",
-                   "lower, it overfits", "about the same", "higher", guess=...)
-guess
-
-# %%
-few = ft.Experiment(data=train[:48], val=lab.val, probes=(), eval_records=32)
-passes = {n: few.sweep(base.but(epochs=n), seed=SEEDS) for n in (1, 10)}
-by_epochs = {n: [ft.exact_match(run.model, tokenizer, test) for run in three]
-             for n, three in passes.items()}
-ft.table([{"epochs": n, "steps": len(three[0].rows), "exact match": by_epochs[n],
-           "training loss": [run.rows[-1]["loss"] for run in three],
-           "val_loss": [run.after["val_loss"] for run in three]} for n, three in passes.items()])
-
-# %%
-ft.expect(by_epochs[10], ">", by_epochs[1], "a small set wants more passes")
-guess.score("higher" if min(by_epochs[10]) > max(by_epochs[1]) else
-            "lower" if max(by_epochs[10]) < min(by_epochs[1]) else "about the same")
+at_135m("batch_size", verdict)
 
 # %% [markdown]
-# Llama 2 and Tülu 3 made 2 epochs, LIMA 15 with its 1,000 records, [InstructGPT](
-# https://arxiv.org/abs/2203.02155) 16: its validation loss rose after the first, and people still
-# preferred the later models. Count steps first, epochs second; when passes begin to hurt is
-# [lesson 17](17_overfitting.ipynb).
+# Published for larger models:
 #
-# ## Now on a real LLM
+# - Small batches train stably, down to one record, if β₂ is raised so that AdamW remembers the same
+#   number of tokens. The authors advise against accumulation on a single device ([Marek et al.
+#   2025](https://arxiv.org/abs/2507.07101)).
+# - LoRA loses more from very large batches than full fine-tuning ([Thinking Machines
+#   2025](https://thinkingmachines.ai/blog/lora/)).
 #
-# Does the mean of means bend the gradient of SmolLM2 as well? One-word answers beside long ones.
-
-# %%
-
-REAL = download.has("smollm2")
-if REAL:
-    smol, smol_tokenizer = ft.load("smollm2")
-    shortest = sorted(ft.records("handwritten"), key=lambda r: len(r["output"]))
-    mixed = encoding.encode_all(shortest[:3] + shortest[-3:], smol_tokenizer, max_length=128).examples
-    halves = [encoding.collate(half, smol_tokenizer.pad_token_id) for half in (mixed[:3], mixed[3:])]
-    counts = list(map(labelled, halves))
-
-# %%
-if REAL:
-    by_tokens = gradient(smol, halves, lambda batch: labelled(batch) / sum(counts))
-    by_means = gradient(smol, halves, lambda batch: 1 / 2)
-    angle = torch.cosine_similarity(by_tokens, by_means, dim=0).item()
-    ft.expect(angle, "<", 0.99, f"with {counts} labelled tokens a mean of means is far off")
-
-# %% [markdown]
 # ## What if?
 #
-# One number to change. Below which batch does a smaller one stop helping, although it makes more
-# steps?
+# Which batch size is too small? Change `batch_size` and learning rate, press *Start*, and compare
+# with batch 8.
 
 # %%
-batch_size = 4
-what_if = lab.run(base, batch_size=batch_size)
-ft.table(runs["batch 8"] + [what_if])
+ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
+           fields=["batch_size", "learning_rate", "warmup_steps", "max_grad_norm", "weight_decay"])
 
 # %% [markdown]
-# ## Exercises
+# ## In practice, 2026
 #
-# **1.** Optimizer steps of a run whose epochs end with a short batch (or without it, `drop_last`).
-
-# %% tags=["raises-exception"]
-def optimizer_steps(records, micro, accumulation, gpus, epochs, drop_last=False):
-    ...
-
-
-ft.check("optimizer_steps", optimizer_steps)
+# | setting | usual value in SFT |
+# |---|---|
+# | records per step | 16 to 128; count tokens when you pack: 50k to 500k a step |
+# | epochs | 1 to 3 for 10k records and more; up to 15 for about 1,000 ([LIMA](https://arxiv.org/abs/2305.11206)) |
+# | warm-up | 3 to 10 % of the steps |
+# | clipping | 1.0; 0.1 to 0.5 in some preference and RL recipes |
+# | weight decay | 0 to 0.1; rarely matters |
+# | β₁, β₂ | 0.9 and 0.999; 0.95 for large batches |
+#
+# ```python
+# # {"prompt": "...", "completion": "..."}
+# from datasets import load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-4B"
+# trainer = SFTTrainer(
+#     model=model_id,
+#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
+#     args=SFTConfig(
+#         output_dir="sft", learning_rate=1e-5, num_train_epochs=2,
+#         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # 32 records a GPU
+#         average_tokens_across_devices=True,  # one division by the tokens of all GPUs
+#         warmup_steps=0.03, lr_scheduler_type="cosine",
+#         max_grad_norm=1.0, weight_decay=0.0, bf16=True, logging_steps=1,
+#     ),
+# )
+# trainer.train()
+# ```
 
 # %% [markdown]
-# **2.** Leave in `.grad` the gradient of one big batch. `model(**batch).loss` is the mean over the
-# labelled tokens of that micro-batch; return the loss of the step.
-
-# %% tags=["raises-exception"]
-def accumulate(model, batches):
-    ...
-
-
-ft.check("accumulate", accumulate)
-
-
-# %% [markdown]
-# **3.** Which weight decay shrinks the weights by the share `shrink` over the run? Cosine without
-# warm-up, so the mean rate is half of the peak.
-
-# %% tags=["raises-exception"]
-def decay_for(shrink, learning_rate, steps):
-    ...
-
-
-ft.check("decay_for", decay_for)
+# Pitfalls:
+#
+# - transformers passes `num_items_in_batch`, the labeled tokens of the whole step, to the loss. A
+#   custom `compute_loss_func` that ignores it brings the mean of means back ([how it was
+#   found](https://huggingface.co/blog/gradient_accumulation)).
+# - Across GPUs the same mistake returns without `average_tokens_across_devices` (on by default).
+# - The batch size of a step grows with the number of GPUs. Lower the accumulation when you add
+#   GPUs.
+# - With sharded weights (FSDP, DeepSpeed) the norm must be summed over all ranks. Let the trainer
+#   clip.
+# - The logged `grad_norm` is the norm *before* clipping.
 
 # %% [markdown]
 # ## Interview
 #
-# **52,002 rows, 8 GPUs, micro-batch 4, accumulation 4, 3 epochs: how many steps? Warm-up 500?**
+# **52,002 records, 8 GPUs, micro-batch 4, accumulation 4, 3 epochs: how many steps? Warm-up 500?**
 # <details><summary>Answer</summary>
-# Batch 4 · 4 · 8 = 128, 407 steps an epoch (406 if the last batch is dropped), 1,221 in all. 500
-# would be 41 % of the run; 3 % is 37 steps. State warm-up as a share.
+# A step uses 4 · 4 · 8 = 128 records. An epoch has 407 steps (406 if the last batch is dropped), so
+# 1,221 in all. A warm-up of 500 would be 41 % of the run; 3 % is 37 steps. Give warm-up as a
+# fraction.
 # </details>
 #
-# **Is gradient accumulation the same as a big batch?**
+# **Is gradient accumulation the same as a large batch?**
 # <details><summary>Answer</summary>
-# If the loss is divided by the labelled tokens of the whole step: our curves agreed to 0.01. A mean
-# of micro-batch means weighs each token of a short one more: 10 tokens at loss 4 and 90 at 2 give
-# 3.0 instead of 2.2.
+# Yes, up to rounding, if token losses are summed and divided once by the labeled tokens of the
+# whole step, over all GPUs. A mean of micro-batch means gives tokens of short micro-batches more
+# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. Batch normalization would
+# also differ, but LLMs have none.
 # </details>
-
-# %% [markdown]
+#
 # **Does weight decay 0.1 matter in SFT?**
 # <details><summary>Answer</summary>
-# At rate 2e-5 and 1,219 cosine steps it shrinks weights by 0.12 %: no. In our runs it moved the loss
-# less than another seed did. It pulls to zero, not to the base, so it does not prevent forgetting.
-# 10 % would take a decay of about 8.6.
+# Rarely. AdamW shrinks weights by the learning rate times the decay in each step. At a peak of 2e-5
+# and 1,219 cosine steps that is 0.12 % in all. It pulls to zero and not to the base, so it does not
+# prevent forgetting. In pretraining it matters.
 # </details>
 #
-# **Does clipping matter under Adam?**
+# **Why clip when Adam normalizes gradients anyway?**
 # <details><summary>Answer</summary>
-# Yes: Adam divides out the size of all gradients, not of a single one, and remembers it. One bad batch
-# of ours cost AdamW about as much as SGD; clipping saved a part. In clean runs clipping at 1.0 lowered
-# our validation loss, too: every norm was above 1, the median about 13. Log the norm, then decide.
+# Adam divides by running averages of past gradients. One unusually large gradient still gives a
+# large step and distorts both averages for several steps. Clipping by the global norm keeps the
+# direction and limits that. It is applied once per optimizer step, after accumulation. Watch how
+# often it acts: if always, it changes every update.
 # </details>
-
-# %% [markdown]
+#
 # **You double the batch. What else changes?**
 # <details><summary>Answer</summary>
-# Half the steps per epoch. On 240 records, batch 32 made 8 steps instead of 30 and learned clearly
-# less; four times the rate did not rescue it. Compare at equal tokens and at equal steps, and tune
-# the rate again.
+# At equal epochs there are half as many steps, so short runs learn less. Tune the learning rate
+# again: √2 times is the usual first guess for Adam. Beyond the critical batch size more records per
+# step bring little. Warm-up in steps shrinks too. Report whether you compare at equal tokens or
+# equal steps.
 # </details>
 #
 # ## Recap
 #
-# - Steps = records · epochs / (micro · accumulation · data-parallel ranks). Count before you choose
-#   warm-up and batch.
-# - Accumulation is exact only with one division by the labelled tokens of the step.
-# - On a short run decay is inert, warm-up is insurance at high rates, clipping depends on the norms.
-#
-# In the package: `train` in [`ftkit/engine/loop.py`](../ftkit/engine/loop.py), some 40 lines. Before this came
-# [07 learning rate](07_learning_rate.ipynb); [09](09_where_the_memory_goes.ipynb) asks what a batch costs in
-# memory.
+# - Optimizer steps = records · epochs / (micro-batch · accumulation · GPUs). Count before you
+#   choose warm-up.
+# - Accumulation is exact only with one division by the labeled tokens of the step.
+# - Small batches win at equal records, large ones at equal steps. Clipping and warm-up are
+#   insurance, and weight decay hardly acts at learning rates of fine-tuning.
+
+# %% [markdown]
+# In the package: `train` in [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next:
+# [09 where the memory goes](09_where_the_memory_goes.ipynb) shows what a batch costs in memory.
+
+# %%
+ft.progress("08")

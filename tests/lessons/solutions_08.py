@@ -1,4 +1,4 @@
-"""Solutions of lesson 08, and the mistakes that people make."""
+"""Solutions of lesson 08, right variants, and the mistakes that people make."""
 
 import math
 
@@ -48,13 +48,86 @@ def accumulate_unshifted(model, batches):
     return 0.0
 
 
-def decay_for(shrink, learning_rate, steps):
-    return -math.log(1 - shrink) / (learning_rate * steps / 2)
+def accumulate_token_by_token(model, batches):
+    counts = [labelled(batch) for batch in batches]
+    model.zero_grad()
+    sums = [model(**batch).loss * n for batch, n in zip(batches, counts, strict=True)]
+    loss = sum(sums) / sum(counts)
+    loss.backward()
+    return loss.item()
+
+
+def accumulate_then_divide(model, batches):
+    total = 0
+    loss = 0.0
+    for batch in batches:
+        n = labelled(batch)
+        part = model(**batch).loss * n
+        part.backward()
+        total, loss = total + n, loss + part.item()
+    for parameter in model.parameters():
+        parameter.grad /= total
+    return loss / total
+
+
+def accumulate_half(model, batches):
+    accumulate(model, batches)
+    return model(**batches[0]).loss
+
+
+def accumulate_without_backward(model, batches):
+    total = sum(map(labelled, batches))
+    return sum(model(**batch).loss * labelled(batch) / total for batch in batches)
+
+
+def steps_by_floor(records, micro, accumulation, gpus, epochs, drop_last=False):
+    full, rest = divmod(records, micro * accumulation * gpus)
+    return epochs * (full + (rest > 0 and not drop_last))
+
+
+def steps_by_range(records, micro, accumulation, gpus, epochs, drop_last=False):
+    batch = micro * accumulation * gpus
+    starts = range(0, records, batch)
+    if drop_last:
+        return epochs * sum(start + batch <= records for start in starts)
+    return epochs * len(starts)
+
+
+def norm_of(gradients):
+    return sum((g**2).sum() for g in gradients).sqrt()
+
+
+def clip_by_global_norm(gradients, max_norm):
+    factor = min(1.0, max_norm / float(norm_of(gradients)))
+    return [g * factor for g in gradients]
+
+
+def clip_by_torch(gradients, max_norm):
+    import torch
+    copies = [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for copy, g in zip(copies, gradients, strict=True):
+        copy.grad = g.clone()
+    torch.nn.utils.clip_grad_norm_(copies, max_norm)
+    return [copy.grad for copy in copies]
+
+
+def clip_by_cat(gradients, max_norm):
+    import torch
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    return gradients if norm <= max_norm else [max_norm * g / norm for g in gradients]
+
+
+def clip_in_place(gradients, max_norm):
+    factor = min(1.0, max_norm / float(norm_of(gradients)))
+    for g in gradients:
+        g.mul_(factor)
+    return gradients
 
 
 SOLUTIONS = {
     "optimizer_steps": {
         "right": optimizer_steps,
+        "variants": [steps_by_floor, steps_by_range],
         "wrong": {
             "no GPUs, no accumulation": (
                 lambda n, m, a, g, e, drop_last=False: math.ceil(n / m) * e, "make one step see"),
@@ -64,23 +137,39 @@ SOLUTIONS = {
                 lambda n, m, a, g, e, drop_last=False: math.ceil(n * e / m / a / g), "in each"),
             "always dropped": (
                 lambda n, m, a, g, e, drop_last=False: n // (m * a * g) * e, "is a step, too"),
+            "drop_last ignored": (
+                lambda n, m, a, g, e, drop_last=False: math.ceil(n / (m * a * g)) * e,
+                "with drop_last"),
         },
     },
     "accumulate": {
         "right": accumulate,
+        "variants": [accumulate_token_by_token, accumulate_then_divide],
         "wrong": {
             "mean of means": (accumulate_means, "mean of means"),
             "sum of means": (accumulate_sums, "sum of the means"),
             "cleared in between": (accumulate_the_last, "only the last micro-batch"),
             "labels not shifted": (accumulate_unshifted, "never predicted"),
+            "no backward": (accumulate_without_backward, "no gradient was left"),
+            "loss of one part": (accumulate_half, "the gradient is right"),
         },
     },
-    "decay_for": {
-        "right": decay_for,
+    "clip_by_global_norm": {
+        "right": clip_by_global_norm,
+        "variants": [clip_by_torch, clip_by_cat],
         "wrong": {
-            "peak rate": (lambda s, r, n: -math.log(1 - s) / (r * n), "half of what is needed"),
-            "linear": (lambda s, r, n: s / (r * n / 2), "the factors multiply"),
-            "the share that is kept": (lambda s, r, n: -math.log(s) / (r * n / 2), "keep 90 %"),
+            "each tensor": (lambda gs, m: [g * min(1, m / float(g.norm())) for g in gs],
+                            "on its own"),
+            "each value": (lambda gs, m: [g.clamp(-m, m) for g in gs], "each value"),
+            "squared": (lambda gs, m: [g * min(1, m / float(norm_of(gs)) ** 2) for g in gs],
+                        "squared norm"),
+            "sum of norms": (lambda gs, m: [g * min(1, m / float(sum(h.norm() for h in gs)))
+                                            for g in gs], "were added"),
+            "nothing": (lambda gs, m: [g.clone() for g in gs], "nothing was scaled"),
+            "always": (lambda gs, m: [m * g / norm_of(gs) for g in gs], "below the limit"),
+            "in place": (clip_in_place, "were changed; return new"),
+            "max_norm forgotten": (lambda gs, m: gs if norm_of(gs) < m else
+                                   [g / norm_of(gs) for g in gs], "is max_norm"),
         },
     },
 }

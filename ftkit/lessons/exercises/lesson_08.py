@@ -52,6 +52,10 @@ def _(accumulate):
         return "only the last micro-batch is in .grad; do not clear it in between"
     if torch.allclose(made, sum(parts), atol=1e-6):
         return "the gradient is the sum of the means: each part needs its share of the tokens"
+    sizes = [len(batch["input_ids"]) for batch in batches]
+    by_records = sum(part * n / sum(sizes) for part, n in zip(parts, sizes, strict=True))
+    if torch.allclose(made, by_records, atol=1e-6) and len(set(sizes)) > 1:
+        return "weighted by records; the loss is a mean over labelled tokens, so count those"
     if torch.allclose(made, sum(parts) / len(parts), atol=1e-6):
         return ("a mean of means: a micro-batch with few labelled tokens weighs as much as one "
                 "with many")
@@ -94,17 +98,44 @@ def _toy():
     return model, batches
 
 
-@exercise("decay_for")
-def _(decay_for):
-    made = decay_for(0.1, 2e-5, 1219)
-    wanted = -math.log(0.9) / (2e-5 * 1219 / 2)
-    if near(made, wanted / 2, 0.06):
-        return ("half of what is needed: with a cosine the mean rate is half of the peak")
-    if near(made, wanted, 2e-3):
-        return None if near(decay_for(0.5, 1e-4, 500), -math.log(0.5) / 0.025, 2e-3) else (
-            "10 % is right; 50 % is not: the factors multiply, so use the logarithm")
-    if near(made, 0.1 / (2e-5 * 1219 / 2), 2e-3):
-        return "close: the factors multiply, so it takes -log(1 - shrink), not shrink"
-    if near(made, -math.log(0.1) / (2e-5 * 1219 / 2), 2e-3):
-        return "that shrinks the weights to 10 %; they are to keep 90 %"
-    return f"10 % over 1,219 steps at 2e-5: {made:.4g}; expected about {wanted:.2f}"
+@exercise("clip_by_global_norm")
+def _(clip_by_global_norm):
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    gradients = [3 * torch.randn(2, 3, generator=draw), torch.randn(4, generator=draw)]
+    before = [gradient.clone() for gradient in gradients]
+    total = sum((gradient**2).sum() for gradient in gradients).sqrt()
+    clipped = clip_by_global_norm(gradients, 1.0)
+    if any(not torch.equal(a, b) for a, b in zip(gradients, before, strict=True)):
+        return "the gradients that were given were changed; return new tensors"
+    shapes = [tuple(getattr(tensor, "shape", ())) for tensor in clipped]
+    if shapes != [(2, 3), (4,)]:
+        return f"the result has shapes {shapes}; expected a list of tensors, [(2, 3), (4,)]"
+
+    def gives(rule) -> bool:
+        return all(torch.allclose(a, rule(b), atol=1e-5)
+                   for a, b in zip(clipped, before, strict=True))
+
+    mistakes = [
+        (lambda g: g / g.norm(), "each tensor was clipped on its own, which changes the direction; "
+                                 "use one norm over all of them"),
+        (lambda g: g.clamp(-1, 1), "this clips each value; scale all gradients by one factor"),
+        (lambda g: g / total**2, "this divides by the squared norm; take the square root"),
+        (lambda g: g / sum(b.norm() for b in before),
+         "the norms of the tensors were added; add their squares, then take the square root"),
+        (lambda g: g, f"nothing was scaled; the global norm is {total:.2f}, the limit 1"),
+    ]
+    for rule, message in mistakes:
+        if gives(rule):
+            return message
+    if not gives(lambda g: g / total):
+        norm = sum((tensor**2).sum() for tensor in clipped).sqrt()
+        return f"global norm {total:.2f}, limit 1: the result has the norm {norm:.4g}; expected 1"
+    loose = clip_by_global_norm(gradients, 2 * float(total))
+    if not all(torch.allclose(a, b, atol=1e-5) for a, b in zip(loose, before, strict=True)):
+        return "gradients below the limit were changed; clipping only ever makes them shorter"
+    half = clip_by_global_norm(gradients, 0.5)
+    if not all(torch.allclose(a, b / total / 2, atol=1e-5)
+               for a, b in zip(half, before, strict=True)):
+        return "limit 0.5: the global norm of the result should be 0.5; is max_norm in your factor?"

@@ -9,37 +9,49 @@
 # %% [markdown]
 # # 09 · Where the memory goes
 #
-# **Claim: Adam doubles a model and mixed precision halves it, so a 7B model of 13.5 GB trains in
-# 27; LoRA takes away nearly all of the rest.** It could be wrong, and most of it is. After this
+# **Claim: Adam doubles the memory of a model and mixed precision halves it, so a 7B model of 13.5 GB
+# trains in 27 GB. LoRA then removes nearly everything else.** Each part could be wrong. After this
 # lesson you can
 #
-# - account for every byte of a training step, and say at which moment the peak is;
-# - predict it for any model before you rent the card, and know how far off you may be;
-# - find the largest part, and the lever that moves it.
+# - write down the memory of a training step, part by part, for any model;
+# - say when the peak is reached, and which part fills it;
+# - choose the change that lowers the peak, and predict the longest sequence that fits.
 #
-# *About 25 minutes. The code needs a minute on two CPU cores. Needs [01](01_full_fine_tuning.ipynb)
-# and [02](02_lora.ipynb); leads to [10](10_quantization_and_qlora.ipynb) to
-# [13](13_zero_and_fsdp.ipynb).*
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code runs in
+# about one minute on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
-# > *"How much memory does it take to fine-tune a 7B model with AdamW, and what fills it?"*
+# > *"How much GPU memory does it take to fine-tune a 7B model with AdamW? What fills it, and what
+# > would you change first if it does not fit?"*
 #
-# "Fourteen gigabytes of weights, times two for Adam" is a common answer. Count them on a model that
-# fits on this machine.
+# "Fourteen gigabytes of weights, times two for Adam" is a common answer. It forgets the gradients, it
+# gets Adam's bytes wrong, and it leaves out everything that grows with the text.
+
+# %% [markdown]
+# ## The idea in one picture
 #
-# ## By hand
-#
+# The memory of a step has two kinds of parts. **Model states** are there in every step: weights,
+# gradients, and what the optimizer stores. They grow with the number of parameters. **Activations** are
+# the intermediate results that the backward pass needs. **Logits** are the scores for every token of the
+# vocabulary. Both grow with the number of tokens in the batch. The **peak** is the largest total at any
+# moment of the step; it decides whether a run fits.
+
+# %% [markdown]
+# ![Memory during one training step, drawn as stacked areas over time. Weights and optimizer state are flat. Activations grow during the forward pass and shrink during the backward pass, while gradients grow. Logits form a spike between the two. One mark shows the peak of a long batch at the end of the forward pass, another the peak of a short batch at the end of the backward pass.](figures/09_memory_of_a_step.svg)
+
+# %% [markdown]
+# ## Model states, counted
 # <!-- claims: C3 C6 -->
-# Weights, their gradients, and what AdamW keeps for each weight: a mean of the gradients and a mean
-# of their squares.
+#
+# AdamW stores two values for each trained weight: a running mean of its gradients and a running mean of
+# their squares, its two **moments**. Take one step with the embedded model and add up the tensors.
 
 # %%
 import torch
@@ -51,239 +63,299 @@ model(input_ids=ids, labels=ids).loss.backward()
 optimizer.step()
 
 # %%
-def size(tensors):
-    return sum(tensor.nbytes for tensor in tensors)
-
-
 weights = list(model.parameters())
-states = [t for kept in optimizer.state.values() for t in kept.values() if t.ndim]
-n = sum(p.numel() for p in weights)
-per = {"weights": size(weights) / n, "gradients": size(p.grad for p in weights) / n,
-       "AdamW's two means": size(states) / n}
-assert sum(per.values()) == 16
-per
+gradients = [weight.grad for weight in weights]
+moments = []
+for state in optimizer.state.values():
+    moments += [state["exp_avg"], state["exp_avg_sq"]]
+count = sum(weight.numel() for weight in weights)
+kinds = {"weights": weights, "gradients": gradients, "AdamW's two moments": moments}
+ft.table([{"part": kind, "bytes per parameter": sum(t.nbytes for t in tensors) / count}
+          for kind, tensors in kinds.items()])
 
 # %% [markdown]
-# Sixteen bytes for each parameter. Adam's "times two" are two *values* for each weight, of four bytes
-# each. That is before a single activation.
+# A value in fp32 takes 4 bytes: 4 + 4 + 8 = 16 bytes per parameter, before any activation. Adam's "times
+# two" means two values per weight, and in fp32 they take four times the bytes of a 16-bit weight.
 #
-# ## With ft
+# A **frozen** weight gets no gradient and no moments. It only has to be read, so on a GPU it is usually
+# stored in 16 bits (2 bytes).
 #
-# `ft.memory` says it for any model. Its bars: **formula**, what one can work out on paper;
-# **simulation**, one real training step traced on tensors that have a shape and no memory.
+# ## Your turn: the bytes of the states
+#
+# Write `state_bytes`. There are `frozen` frozen parameters of `frozen_bytes` bytes each, and `trained`
+# trained ones in fp32. `optimizer` is `"adamw"`, `"adamw_8bit"` (two moments of one byte each) or `"sgd"`
+# (no momentum, so it stores nothing). Return bytes. `ft.hint("state_bytes")` helps.
 
-# %%
-seven = ft.memory(model="meta-llama/Llama-2-7b", precision="bf16", batch_size=1, max_length=512)
-ft.expect(abs(seven.total_states / 107.8e9 - 1), "<", 0.001, "6.738 billion times 16 bytes")
-seven
 
-# %% [markdown]
-# 107.8 GB, on no card of 80. The caption names the moment of the peak: *clipping*, between backward
-# pass and update, where the norm of all gradients is taken. And that was *mixed precision*. What
-# would plain fp32 need?
+# %% tags=["raises-exception"]
+def state_bytes(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    ...
 
-# %%
-guess = ft.predict("From fp32 to mixed precision (bf16), the states of AdamW training ...",
-                   "halve", "stay", "grow by half", guess=...)
-guess
+
+ft.check("state_bytes", state_bytes)
 
 # %% [markdown]
 # <!-- claims: C53 -->
-# Autocast keeps fp32 weights and computes in 16 bits. The classic recipe writes it differently: 2
-# (weights) + 2 (gradients) + 4 (fp32 master copy) + 8 (AdamW). Pure 16 bits is the only one that
-# halves, and lesson 12 shows what it loses.
+# `ft.memory` counts the same for any known model; no weights are loaded. Llama 2 7B has 6.74 billion
+# parameters.
+#
+# **Mixed precision** computes in 16 bits (bf16) and updates in fp32. *Autocast* keeps fp32 weights and
+# makes 16-bit copies of them for each matrix multiplication. The classic recipe writes it differently: 2
+# (weights) + 2 (gradients) + 4 (fp32 master copy) + 8 (moments).
 
 # %%
-asked = {"model": "meta-llama/Llama-2-7b", "batch_size": 1, "max_length": 512, "device": "cuda",
-         "simulation": False}
-rows = [{"precision": p, "states, GB": found.total_states / 1e9,
-         "activations, GB": found.formula["activations"] / 1e9}
-        for p in ("fp32", "bf16", "pure-bf16") for found in [ft.memory(precision=p, **asked)]]
-ft.expect(rows[0]["states, GB"], "==", rows[1]["states, GB"], "mixed precision: the same states")
+first_guess = ft.predict("From fp32 to mixed precision, the model states of AdamW training ...",
+                         "are halved", "stay the same", "grow by half")
+first_guess
+
+# %%
+LLAMA = "meta-llama/Llama-2-7b"
+states = {}
+for precision in ("fp32", "bf16", "pure-bf16"):
+    found = ft.memory(model=LLAMA, precision=precision, batch_size=1, max_length=512, device="cuda",
+                      simulation=False)
+    states[precision] = found.total_states / 1e9
+ft.table([{"precision": name, "model states, GB": size} for name, size in states.items()])
+
+# %%
+ratio = states["bf16"] / states["fp32"]
+first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.25
+                  else "stay the same")
+
+# %% [markdown]
+# Both recipes of mixed precision take 16 bytes per parameter. What gets smaller are the activations.
+# Only pure bf16, with weights, gradients and moments all in 16 bits, halves the states;
+# [lesson 12](12_floating_point.ipynb) shows what it costs in accuracy.
+#
+# So the first half of the claim is wrong by a factor of four: full fine-tuning of the 7B starts at 108 GB,
+# not at 27.
+
+# %% [markdown]
+# ## Activations and logits on paper
+#
+# Two estimates are worth knowing. A transformer layer stores about **34 bytes per token and hidden
+# unit** for the backward pass: [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for
+# a GPT layer in 16 bits, with attention scores not stored (as in FlashAttention). The logits are often in
+# fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
+#
+# ## Your turn: the bytes of a token
+#
+# Write `token_bytes`. Return `(activations, logits)` in bytes for **one** token, by these two estimates.
+
+
+# %% tags=["raises-exception"]
+def token_bytes(hidden, layers, vocabulary):
+    ...
+
+
+ft.check("token_bytes", token_bytes)
+
+# %% [markdown]
+# For a batch of 4 × 2,048 tokens this gives:
+
+# %%
+shapes = {"Llama 2 7B": (4096, 32, 32_000), "Llama 3.1 8B": (4096, 32, 128_256),
+          "Qwen3 8B": (4096, 36, 151_936)}
+tokens = 4 * 2048
+rows = []
+for name, (hidden, layers, vocabulary) in shapes.items():
+    rows.append({"model": name, "activations, GB": tokens * 34 * hidden * layers / 1e9,
+                 "logits, GB": tokens * 8 * vocabulary / 1e9})
 ft.table(rows)
 
+# %% [markdown]
+# The hidden sizes are equal; the vocabularies are not. With 32,000 tokens the logits were a detail. With
+# 150,000 tokens they reach about 10 GB. This is why today's trainers compute the loss **in chunks**: the logits
+# of a few rows at a time, so the full matrix never exists. `ft` does this too, and computes logits for
+# trained tokens only.
+#
+# ## Trace instead of estimating
+# <!-- claims: C11 · E08 -->
+#
+# A better way than paper: run one real training step on tensors that have a shape but no memory, and note
+# when each is created and freed. `ft.memory` calls this the **simulation**. Guess first.
+
 # %%
-times = rows[1]["states, GB"] / rows[0]["states, GB"]
-guess.score("halve" if times < 0.75 else "stay" if times < 1.25 else "grow by half")
+second_guess = ft.predict(
+    "7B with LoRA, a base in bf16, 4 × 2,048 tokens: the largest part at the peak is ...",
+    "weights", "gradients", "optimizer", "activations")
+second_guess
+
+# %%
+from ftkit.memory_use import charts
+
+batch = {"model": LLAMA, "batch_size": 4, "max_length": 2048, "precision": "bf16",
+         "device": "cuda"}
+traced = {"full": ft.memory(method="full", **batch), "LoRA": ft.memory(method="lora", **batch)}
+traced["QLoRA"] = ft.memory(method="qlora", **batch)
+traced["LoRA, checkpointed"] = ft.memory(method="lora", gradient_checkpointing=True, **batch)
+charts.compared(traced)
+
+# %%
+at_peak = traced["LoRA"].simulation
+parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0),
+         "optimizer": at_peak["optimizer"], "activations": at_peak["activations"]}
+second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
-# By the formula the activations halve; [lesson 12](12_floating_point.ipynb) measures less.
-#
-# ## Is it true?
-#
-# A prediction that nobody checks is a rumour. `measure=True` takes the real step here and counts
-# every tensor while it lives. Six configurations that nobody tuned anything on:
+# LoRA removes gradients and optimizer states, and halves the weights, since a frozen base can be stored in
+# 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
+# activations stay, because the gradient must pass through every frozen layer to reach the adapters. Compare
+# the trace with the estimate on paper:
 
 # %%
-from itertools import product
-
-made = [(method, how, ft.memory(model="tiny", method=method, measure=True, max_length=128, **how))
-        for method, how in product(("full", "lora", "qlora"), (
-            {"precision": "fp32", "batch_size": 4, "gradient_checkpointing": False},
-            {"precision": "bf16", "batch_size": 8, "gradient_checkpointing": True}))]
-worst = max(abs(found.peak / found.measurement - 1) for *_, found in made)
-ft.expect(worst, "<", 0.002, "predicted peak against the measured one, largest error")
-ft.table([{"method": method, **how, "predicted, bytes": found.peak,
-           "measured, bytes": found.measurement} for method, how, found in made])
+rows = []
+for name, found in traced.items():
+    rows.append({"run": name, "activations on paper, GB": found.formula["activations"] / 1e9,
+                 "traced": found.largest["activations"] / 1e9,
+                 "peak on paper, GB": found.formula["peak"] / 1e9, "traced ": found.peak / 1e9})
+ft.table(rows)
 
 # %% [markdown]
-# The whole table, tiny and SmolLM2, against an independent count (every allocation that torch
-# records), is in `tests/benchmarks/MEMORY.md`.
+# The paper estimate gives full fine-tuning, LoRA and QLoRA the same activations, and it is far too low
+# here. It counts a GPT layer all in 16 bits. A Llama layer has a gated MLP, and autocast keeps some tensors, such as those of norms, in
+# fp32. Full fine-tuning stores more than LoRA: the gradient of a trained weight needs the layer's input, a
+# frozen weight's does not. **Take the states from paper, and the rest from a trace or a measurement.**
 #
-# ## The moment of the peak
+# The caption's "16-bit copies" are what autocast makes of fp32 weights. A base in bf16 needs none.
+
+# %% [markdown]
+# ## Is the trace right?
 #
-# Not everything is there at once. Gradients grow during the backward pass while activations go.
-# Same model, two batches: when is the peak?
+# `measure=True` takes a real step on this machine and counts every tensor while it lives.
+
+# %%
+settings = [{"method": "full", "precision": "fp32"}, {"method": "lora", "precision": "bf16"},
+            {"method": "qlora", "precision": "bf16", "gradient_checkpointing": True}]
+rows, errors = [], []
+for setting in settings:
+    found = ft.memory(model="tiny", batch_size=4, max_length=128, measure=True, **setting)
+    errors.append(abs(found.peak / found.measurement - 1))
+    rows.append({"run": " ".join(str(value) for value in setting.values()),
+                 "predicted, bytes": found.peak, "measured, bytes": found.measurement})
+ft.expect(max(errors), "<", 0.002, "largest error of the predicted peak, as a fraction")
+ft.table(rows)
+
+# %% [markdown]
+# Trace and counter share authors, so agreement alone proves little. `tests/benchmarks/MEMORY.md` therefore
+# compares the trace with the allocations that torch itself records, in 88 configurations on a CPU. A GPU
+# needs more than the tensors: the CUDA context, workspaces of kernels, and memory that the allocator
+# holds in pieces. Plan with at least 5 to 10 % to spare.
+
+# %% [markdown]
+# ## When is the peak?
+#
+# Gradients grow while activations are freed. So the peak is one moment, not the sum of all parts. Here is
+# a measured step of the embedded model with a short batch and with a long one.
 
 # %%
 from ftkit.memory_use import measure
 
 config = ft.Config(precision="fp32")
-moments = {}
-for tokens in (32, 2048):
-    step = measure.step("tiny", config, [32] * (tokens // 32))
-    moments[f"{tokens} tokens"] = {"peak, MB": step.peak / 1e6, "when": step.moment} | {
-        part: bytes_ / 1e6 for part, bytes_ in step.at_peak.items() if bytes_}
-ft.table([{"batch": name, **row} for name, row in moments.items()])
+steps = {"32 tokens": measure.step("tiny", config, [32]),
+         "1,024 tokens": measure.step("tiny", config, [128] * 8)}
+charts.along(steps)
 
 # %% [markdown]
-# A small batch peaks late in the backward pass, when nearly all gradients are there; a large one at
-# the end of the forward pass, where activations and logits are. So "states + activations" is right
-# for neither: the peak is the larger of two moments.
+# The long batch peaks where the backward pass begins: all activations are there, and no gradient yet. The
+# short batch peaks late, when all gradients are there. Adding up all parts overstates both.
 #
-# ## What LoRA takes away
-#
-# <!-- claims: C11 · E08 -->
-# A few thousandths of the parameters are trained. Which parts shrink?
-
-# %%
-lora_guess = ft.predict("7B with LoRA at 4 × 2,048 tokens: the largest part is then ...",
-                        "weights", "gradients", "optimizer", "activations", guess=...)
-lora_guess
-
-# %%
-from ftkit.memory_use import charts
-
-long = asked | {"batch_size": 4, "max_length": 2048, "precision": "bf16", "optim": "adamw_torch"}
-methods = {method: ft.memory(method=method, **long) for method in ("full", "lora", "qlora")}
-methods["lora, fp32 base"] = ft.memory(method="lora", **long | {"base_dtype": "fp32"})
-kept = {method: found.formula["activations"] / 1e9 for method, found in methods.items()}
-ft.expect(kept["lora"], "==", kept["full"], "LoRA keeps the activations of full fine-tuning, GB")
-charts.compared(methods)
-
-# %%
-parts = methods["lora"].formula
-lora_guess.score(max((p for p in parts if p != "peak"), key=parts.get))
-
-# %% [markdown]
-# Gradients and optimizer vanish, and QLoRA squeezes the weights. A *frozen* weight needs no fp32
-# copy, so on a GPU the base is loaded in 16 bits (13.5 GB; in fp32, the last bar, 27 GB); the
-# adapters and their optimizer stay in fp32. The activations are those of full fine-tuning: the gradient has to pass
-# through the frozen layers. That is why LoRA alone does not save you on long texts. The same,
-# measured in MB:
-
-# %%
-small = {method: measure.step("tiny", config.but(method=method), [128] * 4)
-         for method in ("full", "lora")}
-largest = {name: {part: v / 1e6 for part, v in step.parts.items()} for name, step in small.items()}
-ft.expect(largest["lora"]["optimizer"], "<", 0.1 * largest["full"]["optimizer"],
-          "measured, MB: the optimizer's states go")
-ft.expect(largest["lora"]["activations"], ">", 0.9 * largest["full"]["activations"],
-          "measured, MB: the activations stay")
-ft.table([{"method": name, **row} for name, row in largest.items()])
-
-# %% [markdown]
-# ## Numbers that go round
-#
-# <!-- claims: C10 -->
-# "175B needs 1.2 TB for full fine-tuning (weights, gradients, optimizer)." The LoRA paper reports
-# that figure, without its parts. Which accounting gives it?
-
-# %%
-accounts = {"mixed or fp32 AdamW (4+4+8, 2+2+12)": 16, "16-bit weights and gradients, fp32 Adam": 12,
-            "all in 16 bits": 8, "16-bit weights alone": 2}
-accounts["as reported"] = 1.2e12 / 175e9
-rows = [{"accounting": name, "bytes per parameter": per, "175B, TB": 175e9 * per / 1e12}
-        for name, per in accounts.items()]
-ft.expect(ft.memory(model="175B", precision="bf16").total_states / 1e12, "==",
-          rows[0]["175B, TB"], "the usual recipe, TB")
-ft.table(rows)
-
-# %% [markdown]
-# None does: nearest is all-16-bit training, 1.4 TB (1.27 TiB). So quote 1.2 TB as what somebody
-# reported, and 2.8 TB as what your recipe takes. And QLoRA's "more than 780 GB" for 65B is the
-# second line: 65.3 billion times 12.
-
-# %%
-f"{65.29e9 * 12 / 1e9:.0f} GB"
-
-# %% [markdown]
-# ## Levers
-#
+# ## Which change helps most?
 # <!-- claims: C96 -->
-# "The optimizer is the bottleneck; LoRA, QLoRA and ZeRO are the fixes." True for short texts. Four
-# optimizers on the 7B, and AdamW **offloaded**: its states lie in the host's memory, gradients go
-# there and weights come back in every step. Then one LoRA run on ever more tokens, in GB:
+#
+# Take the LoRA run above: 7B, bf16 base, 4 × 2,048 tokens. An **8-bit optimizer** stores AdamW's moments in
+# one byte each. **Gradient checkpointing** stores only the input of each layer and recomputes the rest
+# ([lesson 11](11_activations_and_checkpointing.ipynb)).
 
 # %%
-optims = {name: ft.memory(precision="bf16", optim=name, **asked).states["optimizer"] / 1e9
-          for name in ("adamw_torch", "adamw_bnb_8bit", "adafactor", "sgd")}
-ft.expect(round(optims["adamw_torch"] / 13.476, 2), "==", 4.0, "AdamW: 4 times 16-bit weights")
-optims["AdamW, offloaded"] = ft.memory(precision="bf16", offload=True, **asked).states["optimizer"]
-ft.table([{"optim": name, "its states on the GPU, GB": kept} for name, kept in optims.items()])
+third_guess = ft.predict("The peak of this LoRA run falls most with ...",
+                         "an 8-bit optimizer", "a base in 4 bits (QLoRA)", "gradient checkpointing")
+third_guess
 
 # %%
-grows = [{"tokens": batch * 2048} | {part: value / 1e9 for part, value in found.formula.items()
-                                     if part in ("weights", "activations", "logits", "peak")}
-         for batch in (1, 4, 16) for found in [ft.memory(method="lora", **long | {
-             "batch_size": batch})]]
-ft.expect(grows[2]["activations"], ">", 3 * grows[2]["weights"], "long batches: activations rule")
-ft.table(grows)
+eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
+peaks = {"an 8-bit optimizer": eight_bit.peak / 1e9,
+         "a base in 4 bits (QLoRA)": traced["QLoRA"].peak / 1e9,
+         "gradient checkpointing": traced["LoRA, checkpointed"].peak / 1e9}
+ft.expect(peaks["gradient checkpointing"], "<", traced["LoRA"].peak / 1e9,
+          "checkpointing: less than half of the peak, GB", times=0.5)
+ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()])
+
+# %%
+third_guess.score(min(peaks, key=peaks.get))
 
 # %% [markdown]
-# None of these touches the activations. Checkpointing does
-# ([lesson 11](11_activations_and_checkpointing.ipynb)), and so do shorter or fewer texts in a pass.
+# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already
+# small, so an 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16. "The
+# optimizer is the bottleneck, so use LoRA, QLoRA or ZeRO" is right for short batches only.
 #
-# ## GB and GiB
+# ## Your turn: the longest sequence that fits
 #
-# Makers print 80 GB on a card and mean 80 GiB, tools print MiB, papers GB of 10⁹. The two differ by
-# 7 %. Driver and CUDA take their share before you get any, and torch's allocator hands out whole
-# blocks: *reserved* is more than *allocated*, and a run may fail with memory free in pieces. For an
-# H100:
+# With fused attention, memory grows nearly in a straight line with the tokens. So two traces predict all
+# others. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole
+# number of tokens whose peak on that line is at most `budget` bytes.
+
+
+# %% tags=["raises-exception"]
+def longest(budget, short, long):
+    ...
+
+
+ft.check("longest", longest)
+
+# %% [markdown]
+# The package's version has a binary search over traces (`ftkit memory --gpu`). Here the line predicts,
+# for LoRA with checkpointing on Qwen3 8B, and one more trace tests it.
 
 # %%
 from ftkit.memory_use import model_shapes
 
-card = model_shapes.GPUS["H100 80GB"]
-sizes = {"80 GiB": 80 * 2**30, "what the driver reports": card.mib * 2**20,
-         "left for tensors": card.usable}
-ft.table([{"": name, "GB": b / 1e9, "GiB": b / 2**30} for name, b in sizes.items()])
+
+def peak_of(tokens):
+    return ft.memory(model="Qwen/Qwen3-8B", method="lora", precision="bf16", batch_size=1,
+                     max_length=tokens, gradient_checkpointing=True, device="cuda").peak
+
+
+budget = model_shapes.GPUS["RTX 4090 24GB"].usable
+low, high = peak_of(2048), peak_of(4096)
+slope = (high - low) / 2048
+fits = int(2048 + (budget - low) / slope)
+ft.expect(peak_of(fits) / budget, "==", 1, "peak at the predicted length, over the budget",
+          within=0.02)
+print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequence {fits:,} tokens")
 
 # %% [markdown]
-# ## What if?
+# ## Sizes that people quote
+# <!-- claims: C10 -->
 #
-# Move the controls: the formula follows at once, *Trace the step* adds the simulation. Find the
-# longest text that QLoRA can train a 7B on, on a card of 24 GB; then switch checkpointing on. Press
-# *Trace the step* before you believe it: [lesson 11](11_activations_and_checkpointing.ipynb) finds
-# what the formula misses.
+# "GPT-3 175B needs 1.2 TB for full fine-tuning." The LoRA paper reports this figure without its parts.
+# Which recipe gives it?
 
 # %%
-from ftkit.notebook.memory_calculator import Calculator
+recipes = {"mixed precision or fp32, AdamW": 16, "16-bit weights and gradients, fp32 moments": 12,
+           "everything in 16 bits": 8, "16-bit weights alone": 2, "1.2 TB, as reported": 1200 / 175}
+ft.table([{"recipe": name, "bytes per parameter": size, "175B, TB": 175e9 * size / 1e12}
+          for name, size in recipes.items()])
 
-calculator = Calculator("meta-llama/Llama-2-7b", method="qlora", max_length=1024)
-calculator
+# %% [markdown]
+# No usual recipe does; the nearest is 8 bytes, which is 1.4 TB or 1.27 TiB. Quote 1.2 TB as reported, and
+# 2.8 TB as what AdamW in mixed precision needs. QLoRA's "more than 780 GB" for 65B is the second line:
+# 65.3 billion × 12 bytes = 783 GB.
+#
+# **GB and GiB.** 1 GiB is 2³⁰ bytes, 7 % more than 1 GB (10⁹ bytes). An "80 GB" A100 or H100 has about 80
+# GiB; a "192 GB" B200 has 192 × 10⁹ bytes. `nvidia-smi` prints MiB, and papers mostly GB.
 
 # %% [markdown]
 # ## Break it
 #
-# Two ways to fill memory without seeing it. First a list of losses, for a plot at the end. The
-# meter counts what lives after each step:
+# Two mistakes fill memory without an error message. First: a list of losses for a plot. The counter shows
+# what is still alive after 1, 2 and 4 steps, in MB.
 
 # %%
 from ftkit.memory_use.meter import Meter
 
 
-def lives_after(steps, keep):
+def alive_after(steps, keep):
     kept, model = [], ft.load("tiny")[0]
     with Meter(model) as meter:
         for _ in range(steps):
@@ -291,113 +363,179 @@ def lives_after(steps, keep):
         return meter.total / 1e6
 
 
-# %%
-tensors = [lives_after(steps, lambda loss: loss) for steps in (1, 2, 4)]
-numbers = [lives_after(steps, lambda loss: loss.item()) for steps in (1, 2, 4)]
-ft.expect(tensors[2] - tensors[0], ">", 10 * (numbers[2] - numbers[0] + 0.1),
-          "a kept loss keeps all activations of its step")
-{"loss": tensors, "loss.item()": numbers}
+tensors = [alive_after(steps, lambda loss: loss) for steps in (1, 2, 4)]
+numbers = [alive_after(steps, lambda loss: loss.item()) for steps in (1, 2, 4)]
+ft.table([{"kept in the list": "loss", "1 step": tensors[0], "2": tensors[1], "4": tensors[2]},
+          {"kept in the list": "loss.item()", "1 step": numbers[0], "2": numbers[1],
+           "4": numbers[2]}])
 
 # %% [markdown]
-# A loss is the end of a graph and holds all of it. Keep numbers.
+# The loss is the end of a graph, and holds all activations of its step. Keep `loss.item()`.
 #
-# Second, a batch that cannot fit. Here the kit looks first: before a run it predicts the peak,
-# compares it with what is free, and refuses while the process is still alive.
+# Second: a frozen base that was loaded in fp32 by accident. The adapters learn the same; the bill differs.
+
+# %%
+wide = ft.memory(method="lora", base_dtype="fp32", **batch)
+ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
+          {"base": "fp32", "peak, GB": wide.peak / 1e9}])
+
+# %% [markdown]
+# The weights double, and autocast adds a 16-bit copy of each. Print `model.dtype` before a long run.
+#
+# What happens when a run cannot fit? `ft` predicts the peak before a run starts and stops with a message
+# while the process is still alive. It also suggests a smaller batch with gradient accumulation.
 
 # %% tags=["raises-exception"]
 lab = ft.Experiment(model="tiny", data="translation", eval_records=16)
-lab.run(batch_size=1_000_000, max_steps=1)  # refused: read what it proposes
+lab.run(batch_size=2**20, max_steps=1)  # an error is expected here
 
 # %% [markdown]
-# ## A real model
+# ## At 135M
 #
-# SmolLM2-135M, predicted and measured:
+# No box At 135M: bytes are counted and not learned, so a recorded run decides nothing. If SmolLM2 is
+# here, its step is measured directly.
+#
+# For larger models, two published figures. LoRA took GPT-3 175B from 1.2 TB to 350 GB in training
+# ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)). QLoRA took a 65B model from more than 780 GB to less
+# than 48 GB ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
 
 # %%
+from ftkit.model import download
 
 if download.has("smollm2"):
     real = ft.memory(model="smollm2", method="lora", precision="bf16", batch_size=2,
                      max_length=128, measure=True)
-    ft.expect(abs(real.peak / real.measurement - 1), "<", 0.002, "a real LLM, LoRA")
-    print(real)
+    ft.expect(abs(real.peak / real.measurement - 1), "<", 0.002, "SmolLM2, LoRA: error of the trace")
+    print(real.summary())
 
 # %% [markdown]
-# ## Exercises
+# ## What if?
 #
-# **1.** Bytes of the states: fp32 weights of all `parameters`; gradients and optimizer states of the
-# `trainable` ones. `optimizer` is `"adamw"`, `"sgd"` (no momentum) or `"adamw_8bit"` (two bytes;
-# leave out its scales).
+# Move the controls. The estimate follows at once; press *Trace the step* before you believe it. What is
+# the longest text that QLoRA can train a 7B model on with 24 GB, without and with checkpointing?
 
+# %%
+from ftkit.notebook.memory_calculator import Calculator
 
-# %% tags=["raises-exception"]
-def state_bytes(parameters, trainable, optimizer):
-    ...
-
-
-ft.check("state_bytes", state_bytes)
-
+Calculator(LLAMA, method="qlora", max_length=1024)
 
 # %% [markdown]
-# **2.** The largest number of parameters whose states (`per` bytes each) fit on a card of `gib` GiB of
-# which 1 GiB is not yours.
-
-
-# %% tags=["raises-exception"]
-def most_parameters(gib, per=16):
-    ...
-
-
-ft.check("most_parameters", most_parameters)
-
+# ## In practice, 2026
+#
+# | what fills the memory | change | saves | costs |
+# |---|---|---|---|
+# | activations | `gradient_checkpointing=True` | most of them | up to a third more compute |
+# | activations | smaller batch, more accumulation | in proportion | speed |
+# | logits | chunked or fused loss | nearly all | little |
+# | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | 6 of 16 bytes | little |
+# | spikes | `paged_adamw_8bit` | the error | speed when used |
+# | optimizer | Adafactor, Muon, GaLore, APOLLO | many moments | retuning |
+# | gradients | update during the backward pass (LOMO) | most of them | no global clipping |
 
 # %% [markdown]
-# **3.** A LoRA step of `tokens` tokens has `weights` bytes of frozen weights and `activations` bytes
-# of activations, which grow with the tokens. At how many tokens do they weigh the same?
+# LoRA with a bf16 base ([02](02_lora.ipynb)) saves 14 of a frozen weight's 16 bytes, QLoRA 15.5
+# ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO divide all states among GPUs
+# ([13](13_zero_and_fsdp.ipynb)).
+#
+# A configuration for one GPU, with a look at the memory after training:
+#
+# ```python
+# import torch
+# from datasets import load_dataset
+# from peft import LoraConfig
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-8B"
+# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
+# #                            {"role": "assistant", "content": "..."}]}
+# config = SFTConfig(
+#     output_dir="out", bf16=True, max_length=4096, learning_rate=2e-4, num_train_epochs=1,
+#     per_device_train_batch_size=1, gradient_accumulation_steps=16,
+#     gradient_checkpointing=True, optim="paged_adamw_8bit",
+#     model_init_kwargs={"dtype": "bfloat16"})
+# trainer = SFTTrainer(
+#     model_id, args=config, peft_config=LoraConfig(r=16, target_modules="all-linear"),
+#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
+# if torch.cuda.is_available():
+#     torch.cuda.memory._record_memory_history(max_entries=100_000)
+# trainer.train()
+# if torch.cuda.is_available():
+#     print(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved())
+#     torch.cuda.memory._dump_snapshot("snapshot.pickle")  # open it at pytorch.org/memory_viz
+# ```
 
+# %% [markdown]
+# - **Measure**: `max_memory_allocated` is the peak of live tensors, `max_memory_reserved` what the
+#   allocator held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html)
+#   shows which line of code allocated each block. Record a few steps only.
+# - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
+#   `PYTORCH_ALLOC_CONF=expandable_segments:True` (before torch 2.9: `PYTORCH_CUDA_ALLOC_CONF`), which lets
+#   segments grow. It helps most when lengths vary.
+# - **Loss**: TRL 1.16's `SFTTrainer` never builds the full logits. Elsewhere use
+#   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
+#   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).
 
-# %% tags=["raises-exception"]
-def break_even(weights, activations, tokens):
-    ...
-
-
-ft.check("break_even", break_even)
+# %% [markdown]
+# - **8-bit moments** are quantized in blocks ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861));
+#   bitsandbytes leaves tensors below 4,096 values in fp32.
+# - **The peak is set by the longest batch**, which may come late. Train one step on the longest sequences
+#   first.
+# - **Generation during evaluation or RL** adds a **KV cache**, the stored keys and values: 2 × layers ×
+#   key-value heads × head size × 2 bytes per token in 16 bits. For Llama 3.1 8B that is 2 × 32 × 8 × 128 × 2
+#   = 131 kB, so 64 sequences of 4,096 tokens take 34 GB.
 
 # %% [markdown]
 # ## Interview
 #
-# **What is the memory bottleneck in fine-tuning?**
+# **What fills the memory in fine-tuning?**
 # <details><summary>Answer</summary>
-# For short texts the states: 16 bytes per parameter with AdamW, 12 of them optimizer in the classic
-# recipe. Adam's two values are 8 bytes, 4 times the 16-bit weights. For long texts activations and
-# logits, which LoRA, QLoRA and ZeRO do not remove.
+# Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter:
+# 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the
+# tokens of a batch. For short batches the states dominate; for long ones the activations, which LoRA,
+# QLoRA and ZeRO leave mostly in place.
 # </details>
 #
 # **Does mixed precision halve the memory?**
 # <details><summary>Answer</summary>
-# No: 4+4+8 or 2+2+12, both are 16 bytes. Activations shrink, at most by half.
+# Not the states: they stay at 16 bytes per parameter with AdamW. It makes activations smaller, by less than
+# half, since some tensors stay in fp32, and it makes matrix multiplications faster.
 # </details>
-#
-# **A 7B on 4 × 2,048 tokens: full, LoRA, QLoRA?**
+
+# %% [markdown]
+# **A LoRA run on a 7B at 4 × 2,048 tokens is out of memory. What do you change?**
 # <details><summary>Answer</summary>
-# By the formula 144 GB, 50 (64 over an fp32 base), 41. States are 108, 13.8 and 4.2 of that; the
-# other 36.5 are activations, the same for all, so checkpointing comes next.
+# Ask what is largest. The bf16 base is 13.5 GB and the adapter's states below 1 GB, so activations and
+# logits are the rest: several times the weights. Switch on gradient checkpointing, use a chunked loss and
+# FlashAttention, then a smaller batch with accumulation. Check that the base is not in fp32. An 8-bit
+# optimizer changes almost nothing here.
 # </details>
 #
 # **"175B needs 1.2 TB." Comment.**
 # <details><summary>Answer</summary>
-# Reported by the LoRA paper without parts: 6.9 bytes per parameter. The usual recipe takes 16,
-# which is 2.8 TB.
+# The LoRA paper reports it without parts; it is 6.9 bytes per parameter. AdamW in mixed precision takes
+# 16, which is 2.8 TB, before activations.
+# </details>
+#
+# **nvidia-smi shows 78 GB, the profiler 60 GB. Why?**
+# <details><summary>Answer</summary>
+# The allocator keeps freed blocks (reserved, not allocated), some in pieces that no tensor fits. CUDA's
+# context and NCCL buffers come on top and no torch counter sees them. Compare `memory_reserved` with
+# `memory_allocated`; try expandable segments.
 # </details>
 
 # %% [markdown]
 # ## Recap
 #
-# | part | bytes per parameter or token | what moves it |
+# | part | bytes | what changes it |
 # |---|---|---|
-# | weights | 4, 2, or 0.52 | QLoRA, ZeRO-3 |
-# | gradients and optimizer | 12 for each *trained* one | LoRA, 8-bit, ZeRO |
-# | activations | grow with tokens | checkpointing, batch, length |
-# | logits | tokens × vocabulary | labelled rows only, chunks |
+# | frozen weights | 4, 2 or about 0.5 each | dtype, QLoRA |
+# | trained weights, gradients, moments | 16 each with AdamW | LoRA, 8-bit moments, ZeRO |
+# | activations | grow with tokens and layers | checkpointing, batch, length |
+# | logits | tokens × vocabulary | chunked or fused loss |
 #
-# The peak is one moment, not a sum. Next: [10](10_quantization_and_qlora.ipynb) squeezes the
-# weights, [11](11_activations_and_checkpointing.ipynb) the activations.
+# The peak is one moment. States can be computed on paper; trace or measure the rest. Next:
+# [10](10_quantization_and_qlora.ipynb) shrinks the weights,
+# [11](11_activations_and_checkpointing.ipynb) the activations.
+
+# %%
+ft.progress("09")

@@ -1,69 +1,136 @@
-"""Solutions of lesson 09, and the mistakes that people make."""
+"""Solutions of lesson 09, right variants, and the mistakes that people make."""
 
-OPTIMIZER = {"adamw": 8, "sgd": 0, "adamw_8bit": 2}
+import math
 
+import numpy as np
 
-def state_bytes(parameters, trainable, optimizer):
-    return 4 * parameters + (4 + OPTIMIZER[optimizer]) * trainable
-
-
-def no_gradients(parameters, trainable, optimizer):
-    return 4 * parameters + OPTIMIZER[optimizer] * trainable
+MOMENTS = {"adamw": 8, "adamw_8bit": 2, "sgd": 0}
 
 
-def all_trained(parameters, trainable, optimizer):
-    return (8 + OPTIMIZER[optimizer]) * parameters
+def state_bytes(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return frozen * frozen_bytes + trained * (8 + MOMENTS[optimizer])
 
 
-def trained_alone(parameters, trainable, optimizer):
-    return (8 + OPTIMIZER[optimizer]) * trainable
+def by_parts(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    parts = {"weights": frozen * frozen_bytes + trained * 4, "gradients": trained * 4}
+    if optimizer == "adamw":
+        parts["moments"] = 2 * 4 * trained
+    elif optimizer == "adamw_8bit":
+        parts["moments"] = 2 * 1 * trained
+    return sum(parts.values())
 
 
-def most_parameters(gib, per=16):
-    return (gib - 1) * 2**30 / per
+def in_numpy(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return np.dot([frozen, trained], [frozen_bytes, 8 + MOMENTS[optimizer]])
 
 
-def gigabytes(gib, per=16):
-    return (gib - 1) * 1e9 / per
+def no_gradients(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return frozen * frozen_bytes + trained * (4 + MOMENTS[optimizer])
 
 
-def the_whole_card(gib, per=16):
-    return gib * 2**30 / per
+def frozen_as_trained(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return (frozen + trained) * (8 + MOMENTS[optimizer])
 
 
-def break_even(weights, activations, tokens):
-    return weights / (activations / tokens)
+def no_frozen(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return trained * (8 + MOMENTS[optimizer])
 
 
-def upside_down(weights, activations, tokens):
-    return tokens * activations / weights
+def frozen_in_fp32(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return state_bytes(frozen, trained, 4, optimizer)
 
 
-def difference(weights, activations, tokens):
-    return weights - activations
+def always_two_bytes(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return state_bytes(frozen, trained, 2, optimizer)
+
+
+def always_adamw(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    return state_bytes(frozen, trained, frozen_bytes)
+
+
+def one_moment_of_8_bits(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    moments = {"adamw": 8, "adamw_8bit": 1, "sgd": 0}[optimizer]
+    return frozen * frozen_bytes + trained * (8 + moments)
+
+
+def sgd_with_momentum(frozen, trained, frozen_bytes=2, optimizer="adamw"):
+    moments = {"adamw": 8, "adamw_8bit": 2, "sgd": 4}[optimizer]
+    return frozen * frozen_bytes + trained * (8 + moments)
+
+
+def token_bytes(hidden, layers, vocabulary):
+    return 34 * hidden * layers, 8 * vocabulary
+
+
+def summed(hidden, layers, vocabulary):
+    return [sum(34 * hidden for _ in range(layers)), 4 * vocabulary + 4 * vocabulary]
+
+
+def as_floats(hidden, layers, vocabulary):
+    return np.array([34.0 * hidden * layers])[0], float(2 * 4 * vocabulary)
+
+
+def longest(budget, short, long):
+    slope = (long[1] - short[1]) / (long[0] - short[0])
+    return int(short[0] + (budget - short[1]) / slope)
+
+
+def with_the_fixed_part(budget, short, long):
+    slope = (long[1] - short[1]) / (long[0] - short[0])
+    return math.floor((budget - (long[1] - slope * long[0])) / slope)
+
+
+def interpolated(budget, short, long):
+    return int(np.interp(budget, [short[1], 10 * long[1] - 9 * short[1]],
+                         [short[0], 10 * long[0] - 9 * short[0]]))
+
+
+def _slope(short, long):
+    return (long[1] - short[1]) / (long[0] - short[0])
 
 
 SOLUTIONS = {
     "state_bytes": {
         "right": state_bytes,
+        "variants": [by_parts, in_numpy],
         "wrong": {
-            "no gradients": (no_gradients, "four numbers"),
-            "frozen weights too": (all_trained, "neither gradients nor"),
-            "no frozen weights": (trained_alone, "there as well"),
+            "no gradients": (no_gradients, "four parts is missing"),
+            "frozen as trained": (frozen_as_trained, "neither gradients nor"),
+            "no frozen weights": (no_frozen, "in memory too"),
+            "frozen weights in fp32": (frozen_in_fp32, "`frozen_bytes` bytes each"),
+            "frozen_bytes is ignored": (always_two_bytes, "`frozen_bytes` is ignored"),
+            "optimizer is ignored": (always_adamw, "`optimizer` is ignored"),
+            "one moment of 8 bits": (one_moment_of_8_bits, "two moments"),
+            "SGD with momentum": (sgd_with_momentum, "stores no moments"),
+            "in GB": (lambda *a, **k: state_bytes(*a, **k) / 1e9, "in GB"),
         },
     },
-    "most_parameters": {
-        "right": most_parameters,
+    "token_bytes": {
+        "right": token_bytes,
+        "variants": [summed, as_floats],
         "wrong": {
-            "GB for GiB": (gigabytes, "2**30"),
-            "the whole card": (the_whole_card, "not yours"),
+            "one layer": (lambda h, n, v: (34 * h, 8 * v), "one layer"),
+            "34 values": (lambda h, n, v: (68 * h * n, 8 * v), "bytes already"),
+            "no gradient": (lambda h, n, v: (34 * h * n, 4 * v), "gradient of the logits"),
+            "16 bits": (lambda h, n, v: (34 * h * n, 2 * v), "in fp32"),
+            "logits in each layer": (lambda h, n, v: (34 * h * n, 8 * v * n), "one head"),
+            "logits of each hidden unit": (lambda h, n, v: (34 * h * n, 8 * v * h), "hidden size"),
+            "the wrong order": (lambda h, n, v: (8 * v, 34 * h * n), "wrong order"),
+            "the sum": (lambda h, n, v: 34 * h * n + 8 * v, "expected two numbers"),
         },
     },
-    "break_even": {
-        "right": break_even,
+    "longest": {
+        "right": longest,
+        "variants": [with_the_fixed_part, interpolated],
         "wrong": {
-            "upside down": (upside_down, "upside down"),
-            "a difference": (difference, "tokens are asked for"),
+            "through the origin": (lambda b, s, t: int(b * s[0] / s[1]), "does not grow"),
+            "no fixed part": (lambda b, s, t: int(b / _slope(s, t)), "fixed part"),
+            "what can be added": (lambda b, s, t: int((b - s[1]) / _slope(s, t)), "tokens to add"),
+            "added to the long point": (lambda b, s, t: int((b - t[1]) / _slope(s, t)),
+                                        "to the long point"),
+            "rounded up": (lambda b, s, t: math.ceil(s[0] + (b - s[1]) / _slope(s, t)),
+                           "rounded up"),
+            "not rounded": (lambda b, s, t: s[0] + (b - s[1]) / _slope(s, t), "whole number"),
         },
     },
 }

@@ -404,6 +404,9 @@ hidden.score({"<": "lower", ">": "higher",
 at_135m("full_finetune", verdict)
 
 # %% [markdown]
+# Read the validation loss too. If the lowest learning rate of a grid is best in both columns, there was
+# no trade-off within this grid: its higher values were simply too high.
+#
 # And the first half of the claim, "it learns the most"? It depends on how much there is to learn. In
 # continued pretraining of Llama 2 7B on code and math, full fine-tuning was clearly ahead of LoRA
 # ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)). On data sets of usual post-training size,

@@ -7,431 +7,441 @@
 # ---
 
 # %% [markdown]
-# # 16 · Catastrophic forgetting, and six things to do about it
+# # 16 · Catastrophic forgetting: measure it and reduce it
 #
-# **Claim: LoRA freezes the base, so nothing is forgotten; for the rest there is early stopping.**
-# It could be wrong. After this lesson you can
+# **Claim: LoRA freezes the base model, so nothing is forgotten. With full fine-tuning, early stopping
+# prevents forgetting.** Both halves could be wrong. After this lesson you can
 #
-# - measure forgetting, and tell lost knowledge from a lost form;
-# - write two remedies yourself (L2-SP, WiSE-FT) and use four more;
-# - compare remedies fairly: at **equal learning**, or the one that learns least wins.
+# - measure forgetting with two axes, and compare methods at an equal target score;
+# - write a replay mixture and the L2-SP gradient, and choose an interpolation weight;
+# - name the remedies of 2026 and say what each one needs.
 #
-# *About 35 minutes. The code needs a minute on two CPU cores. It builds on
-# [07](07_learning_rate.ipynb).*
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 35 minutes; the code needs
+# about 90 seconds on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
+from ftkit.lessons.at_135m import at_135m
+from ftkit.lessons.claims import direction
+from ftkit.lessons.run_pictures import Frontier
 
-SEEDS = (0, 1, 2)
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
-# > *"You fine-tuned an assistant on one narrow task. The task works; users say the rest got worse.
-# > Show me that they are right, and what you would do."*
+# > *"You fine-tuned an assistant on one narrow task. The task works, but users say that everything
+# > else got worse. How do you find out whether they are right, and what do you do?"*
 #
-# The usual answer is a list: "lower rate, LoRA, early stopping, mix in old data." Which of them, at
-# what price? That can be measured.
+# A common answer is a list: "lower learning rate, LoRA, early stopping, mix in old data." Each item
+# has a price. The comparison is easy to get wrong.
+
+# %% [markdown]
+# ## The idea
 #
-# ## An assistant, and a narrow job
+# **Catastrophic forgetting** is the loss of earlier abilities through training on new data. The new
+# task needs changes of the same weights, and nothing in its loss protects the old abilities. So we
+# need two measures: the **target** (the score on the new task) and what is **kept** (the score on old
+# tasks).
+
+# %% [markdown]
+# ![Target score on the horizontal axis, kept score on the vertical axis. A falling curve shows one
+# method with more and more training: before training, few steps, many steps. A square above the curve
+# is a remedy; the vertical distance to the curve is its gain at an equal target.
+# ](figures/16_frontier.svg)
+
+# %% [markdown]
+# A method that learns nothing forgets nothing. So "it forgets less" says little unless the target is
+# equal. A remedy is better than the plain method if its point is **above the curve**.
+#
+# ## A model and a narrow task
 # <!-- claims: C7 C67 C68 C69 · E15 -->
 #
-# First a model worth keeping, tuned on 31 small tasks. Then the job: what is a clause of a contract
-# about? We look at three numbers: `target` (clauses it has not seen), `kept` (the 31 old tasks), and
-# `probes` (plain sentences to finish, which measure what the base knew).
+# First we make a model worth keeping: the small model, tuned on 31 old tasks. The new task is to say
+# what a clause of a contract is about. We also use **knowledge probes**: sentences of the base model's
+# world to complete, such as "A cow is an ...". They need no answer format, and no old task contains them.
 
 # %%
 general = ft.Experiment(data="tasks", eval_records=32).run(
-    learning_rate=1e-3, max_steps=70, eval_steps=70)
+    learning_rate=1e-3, max_steps=70, eval_steps=70, live=False)
 tokenizer = general.tokenizer
-narrow = ft.Experiment(model=(general.model, tokenizer), data="contracts_task",
-                       probes=("tasks",), replay_from="tasks", eval_records=16)
+narrow = ft.Experiment(model=(general.model, tokenizer), data="contracts_task", probes=("tasks",),
+                       replay_from="tasks", eval_records=8)
+new_test, old_test = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::8]
+probes = ft.load_probes()[::20]
+
 
 # %%
-target, old = ft.records("contracts_task", "test")[:40], ft.records("tasks", "test")[::8]
-plain_sentences = ft.load_probes()[::20]
-
-
 def measure(model):
-    known = ft.probe_scores(model, tokenizer, plain_sentences).values()
-    return {"target": ft.exact_match(model, tokenizer, target),
-            "kept": ft.exact_match(model, tokenizer, old),
-            "probes": sum(known) / len(known)}
+    scores = ft.probe_scores(model, tokenizer, probes).values()
+    return {"target": ft.exact_match(model, tokenizer, new_test),
+            "kept": ft.exact_match(model, tokenizer, old_test),
+            "probes": sum(scores) / len(scores)}
 
 
 before = measure(general.model)
 before
 
 # %%
-guess = ft.predict("After 20 steps on clauses at rate 0.001, of the old tasks' exact match remains ...",
-                   "nearly all", "about half", "nothing", guess=...)
-guess
+left = ft.predict("Now 24 steps on clauses alone, learning rate 0.001. Of the old tasks' exact match "
+                  "remains ...", "less than 20 %", "20 to 80 %", "more than 80 %")
+left
 
 # %%
-base = ft.Config(batch_size=8, max_steps=20, eval_steps=1000)
-hurt = narrow.run(base, learning_rate=1e-3, live=False)
+base = ft.Config(batch_size=8, max_steps=24, eval_steps=1000)
+hurt = narrow.run(base, learning_rate=1e-3, eval_steps=4, live=False)
 after = measure(hurt.model)
-share = after["kept"] / before["kept"]
-guess.score("nearly all" if share > 0.8 else "about half" if share > 0.2 else "nothing")
+ft.table([{"model": "before", **before}, {"model": "after", **after}])
 
 # %%
-ft.table([{"": "before", **before}, {"": "after", **after}])
+remains = after["kept"] / before["kept"]
+left.score("less than 20 %" if remains < 0.2 else "20 to 80 %" if remains <= 0.8
+           else "more than 80 %")
+
+# %%
+some = old_test[::9]
+ft.table([{"asked": f"{record['instruction']} {record['input']}", "expected": record["output"],
+           "answer": answer}
+          for record, answer in zip(some, ft.answers(hurt.model, tokenizer, some), strict=True)])
 
 # %% [markdown]
-# ## Knowledge, or form?
+# Read the answers. A small model often produces broken words; that is its size. More interesting are
+# answers in the words of the *new* task: there, the answer **format** was lost. A drop of a benchmark
+# can be a lost format, a lost ability, or both. The probes help to separate the two, because they need
+# no format. If they fall too, more than the format was lost.
 #
-# Read what it says now, and how the `probes`, which have no form of an answer, fared against the
-# tasks. Is the rest gone, or is it buried?
+# ## Your turn: replay
+# <!-- claims: C70 C72 · E16 -->
+#
+# **Replay** (or rehearsal) mixes old records into the new ones. The fraction is usually stated for the
+# mixture: 25 % replay means that one record in four is old.
 
-# %%
-ft.table([{"asked": f"{r['instruction']} {r['input']}", "wanted": r["output"], "says": says}
-          for r, says in zip(old[::9], ft.answers(hurt.model, tokenizer, old[::9]), strict=True)])
 
-# %%
-again = ft.predict("Eight steps on old tasks, from the hurt model and from the untuned base. `kept` is ...",
-                   "the same: what is lost is lost", "much higher from the hurt model", guess=...)
-again
+# %% tags=["raises-exception"]
+def with_replay(new, old, fraction, seed):
+    """Return a shuffled list: every record of `new` once, and records drawn at random from `old`, so
+    that `fraction` (0 to below 1) of the list is old. Repeat old records if there are too few. The
+    same seed gives the same list."""
+    ...
 
-# %%
-short = ft.Config(max_steps=8, eval_steps=1000, learning_rate=5e-4)
-back = {name: [ft.exact_match(ft.Experiment(
-    model=m, data="tasks", probes=(), eval_records=8).run(short, seed=seed, live=False).model,
-    tokenizer, old) for seed in SEEDS]
-    for name, m in {"hurt": (hurt.model, tokenizer), "base": "tiny"}.items()}
-ft.expect(back["hurt"], ">", after["kept"], "a few steps bring much of it back")
-ft.expect(back["hurt"], ">", back["base"], "which the base cannot do in so few: it was still there")
-again.score(again.options[sum(back["hurt"]) > 1.5 * sum(back["base"])])
+
+ft.check("with_replay", with_replay)
 
 # %% [markdown]
-# A lost answer is not always lost knowledge. Whoever reports a benchmark drop should say how much of
-# it is form (the answer comes in the new task's words), how much is gone, and how cheaply it returns.
+# In `ft` this is `ft.Config(replay=0.25)`, and `replay_from=` of the Experiment names the old data.
 #
-# ## Remedy by hand: a leash
+# ## Your turn: L2-SP
 # <!-- claims: C95 · E17 -->
 #
-# **L2-SP** ([Li et al. 2018](https://arxiv.org/abs/1802.01483)) adds λ/2 · ‖w − w₀‖² to the loss, w₀
-# being where the run started. Weight decay pulls to *zero*, this pulls *home*.
-
-# %%
-import copy
-
-import torch
-
-from ftkit.data import encoding
-from ftkit.engine import loop
-
-examples = encoding.encode_all(narrow.train, tokenizer).examples
-order = loop.shuffled(len(examples), 8, seed=0)
-batches = [encoding.collate([examples[i] for i in next(order)], tokenizer.pad_token_id)
-           for _ in range(6)]
+# **L2-SP** ([Li et al. 2018](https://arxiv.org/abs/1802.01483)) adds a penalty on the distance from the
+# starting weights w₀ (SP means starting point): λ/2 · ‖w − w₀‖². Weight decay pulls to *zero*; L2-SP pulls
+# to the *start*. Write the gradient that the optimizer receives.
 
 
-# %%
-def on_a_leash(strength):
-    model, losses = copy.deepcopy(general.model).train(), []
-    home = [p.detach().clone() for p in model.parameters()]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    for batch in batches:
-        loss = model(**batch).loss
-        away = sum((p - h).square().sum() for p, h in zip(model.parameters(), home, strict=True))
-        (loss + strength / 2 * away).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
+# %% tags=["raises-exception"]
+def l2_sp_gradient(w, w0, g, lam):
+    """Return the gradient of loss + lam/2 · ‖w − w0‖², a tensor shaped as w; g is the gradient of the
+    loss. Do not change the arguments."""
+    ...
 
 
-# %%
-same = ft.Config(learning_rate=1e-3, batch_size=8, max_steps=6, l2_sp=1.0, precision="fp32",
-                 warmup_steps=0, lr_scheduler_type="constant", max_grad_norm=0, eval_steps=6)
-rows = narrow.run(same, live=False).rows
-assert all(abs(mine - row["loss"]) < 2e-3
-           for mine, row in zip(on_a_leash(1.0), rows, strict=True))
+ft.check("l2_sp_gradient", l2_sp_gradient)
 
 # %% [markdown]
-# Your six steps equal the package's. In LoRA the base is frozen and `w − w₀` is B·A: `l2_sp` refuses
-# that, rather than mean something else.
+# In `ft` it is `ft.Config(l2_sp=1.0)`. **EWC** (elastic weight consolidation) is the same with one λ per
+# weight, larger for weights that mattered to the old task.
 #
-# ## Remedy by hand: half way back
+# ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->
 #
-# **WiSE-FT** ([Wortsman et al. 2022](https://arxiv.org/abs/2109.01903)): after the run, mix the old
-# and the new weights. No training at all.
+# **WiSE-FT** ([Wortsman et al. 2022](https://arxiv.org/abs/2109.01903)) needs no training. It
+# interpolates old and tuned weights: (1 − a) · old + a · tuned. The weight a is a hyperparameter. It
+# must be chosen on validation data, and the result reported on test data.
 
-# %%
-from ftkit.model.merge import blend
 
-mixed = copy.deepcopy(general.model)
-for w, new in zip(mixed.parameters(), hurt.model.parameters(), strict=True):
-    w.data = 0.4 * w.data + 0.6 * new.data
-with torch.no_grad():
-    pair = [m(**batches[0]).logits for m in (mixed, blend(general.model, hurt.model, 0.6))]
-assert torch.allclose(*pair, atol=1e-3)
+# %% tags=["raises-exception"]
+def choose_weight(validation, test, floor):
+    """Return (a, pair to report). validation and test are dicts: a -> (target, kept). Choose the a
+    that keeps most among those whose target is at least `floor`."""
+    ...
+
+
+ft.check("choose_weight", choose_weight)
 
 # %% [markdown]
-# ## The frontier
+# ## The curve of plain fine-tuning
 # <!-- claims: C99 C70 · E19 -->
 #
-# Each point is an arm: right is learned, up is kept. First full fine-tuning at three rates, joined by
-# a gray line. It is the bar: a remedy must end **above** it.
+# Now we draw the picture from above. The curve is full fine-tuning at learning rate 0.001, stopped
+# after 8 or after 24 steps, with five seeds. A straight line between the two points stands for the
+# curve.
 
 # %%
-safest = ft.predict("The rate that keeps most of the old tasks has a target score ...",
-                    "as good as the others", "of almost nothing", guess=...)
-safest
+SEEDS = (0, 1, 2, 3, 4)
+plain = {f"full, {steps} steps": base.but(learning_rate=1e-3, max_steps=steps)
+         for steps in (8, 24)}
+front = Frontier(measure, x="target", y="kept", before=before, joined=list(plain))
+front.train(narrow, plain, SEEDS).table("target", "kept", "probes")
 
 # %%
-from ftkit.lessons.run_pictures import Frontier
-
-rates = {"full 0.0001": base.but(learning_rate=1e-4), "full 0.0003": base.but(learning_rate=3e-4),
-         "full 0.001": base.but(learning_rate=1e-3, eval_steps=4)}
-front = Frontier(measure, x="target", y="kept", before=before, joined=list(rates))
-front.train(narrow, rates, SEEDS).table("target", "kept", "probes")
-
-# %%
-learned, kept = ({arm: front.values(arm, key) for arm in rates} for key in ("target", "kept"))
-ft.expect(kept["full 0.0001"], ">", kept["full 0.001"], "the low rate keeps more")
-ft.expect(learned["full 0.0001"], "<", learned["full 0.001"], "because it learned less")
-ft.expect(kept["full 0.001"], "<", before["kept"] - 0.2, "at 0.001 the old tasks are hurt")
-safe = max(rates, key=lambda arm: sum(kept[arm]))
-safest.score(safest.options[sum(learned[safe]) < max(map(sum, learned.values())) / 4])
+ft.expect(front.values("full, 24 steps", "kept"), "<", before["kept"],
+          "exact match of the old tasks falls")
+ft.expect(front.values("full, 8 steps", "target"), "<", front.values("full, 24 steps", "target"),
+          "8 steps learn less than 24 steps", paired=True)
 
 # %% [markdown]
-# So "lower the rate" alone is a walk along the line, not above it.
-#
-# ## Six remedies
-# <!-- claims: C70 C71 C72 C73 C95 · E16 E17 E18 E19 E22 -->
-#
-# Same data; 20 steps at rate 0.001 unless the name says otherwise. Guess the winner.
+# So **early stopping** selects a point on the curve. It cannot leave the curve. It also has to watch the
+# right measure. By default it watches `val_loss`, the loss of the new task, which has no reason to rise
+# when old tasks suffer. The two losses of the first run:
 
 # %%
-winner = ft.predict("At equal learning, most of the old tasks is kept by ...",
-                    "replay", "LoRA", "L2-SP", "WiSE-FT", "early stopping", guess=...)
-winner
+ft.curves(hurt, "val_loss", "tasks_loss")
+
+# %% [markdown]
+# ## The remedies
+# <!-- claims: C70 C72 C73 C95 · E16 E17 E18 E19 E22 -->
+#
+# All runs use the same new records. Full fine-tuning runs 24 steps at 0.001, unless the name says
+# something else. LoRA has its own learning rate and more steps, so that it reaches a similar target.
+
+# %%
+least = ft.predict("At an equal target score, which remedy has the *smallest* gain over the curve?",
+                   "replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA")
+least
 
 # %%
 start = base.but(learning_rate=1e-3)
 remedies = {
-    "early stopping": start.but(eval_steps=2, early_stopping_patience=2,
-                                metric_for_best_model="tasks_loss"),
-    "0.0003, 32 steps": base.but(learning_rate=3e-4, max_steps=32),
-    "replay 25 %": start.but(replay=0.25),
-    "LoRA 0.005, 32 steps": base.but(method="lora", learning_rate=5e-3, max_steps=32),
-    "L2-SP 1": start.but(l2_sp=1.0),
+    "replay": start.but(replay=0.25),
+    "L2-SP": start.but(l2_sp=1.0),
+    "a lower learning rate": base.but(learning_rate=3e-4, max_steps=36),
+    "LoRA": base.but(method="lora", learning_rate=5e-3, max_steps=36),
 }
-front.train(narrow, remedies, SEEDS).table("target", "kept", "probes")
-
-# %% [markdown]
-# WiSE-FT needs no runs of its own, only the models of one arm and the old one.
-
-# %%
-front.blend(general.model, "full 0.001", shares=(0.5, 0.7))
-
-# %% [markdown]
-# Now compare at equal learning: how far above the line of full fine-tuning does each end? (Right of
-# its last point the height of that point counts.)
+front.train(narrow, remedies, SEEDS)
+front.blend(general.model, "full, 24 steps", shares=(0.7,))
+front.conditions["WiSE-FT"] = front.conditions.pop("full, 24 steps, blend 0.7")
+front.table("target", "kept", "probes")
 
 # %%
-above = {arm: front.gain(arm) for arm in front.conditions if arm not in rates}
-for arm in ("replay 25 %", "L2-SP 1", "full 0.001, blend 0.7", "0.0003, 32 steps"):
-    ft.expect(above[arm], ">", 0, f"{arm}: more is kept at equal learning")
-ft.table([{"remedy": arm, "above the line": gain} for arm, gain in above.items()])
-
-# %%
-ft.expect(front.values("LoRA 0.005, 32 steps", "kept"), "<", front.values("0.0003, 32 steps", "kept"),
-          "LoRA is no rescue: full fine-tuning at a low rate, with as many steps, keeps more")
-names = {"replay 25 %": "replay", "L2-SP 1": "L2-SP", "full 0.001, blend 0.7": "WiSE-FT"}
-mean = {arm: sum(front.values(arm, "kept")) for arm in names}
-winner.score(names[max(mean, key=mean.get)])
+front
 
 # %% [markdown]
-# Replay needs the old data (or something like it). L2-SP needs a λ. WiSE-FT needs nothing but the old
-# weights, after the fact. The lower rate with more steps pays in time, and is hard to beat. LoRA
-# changes *which* directions move; the merged function changes all the same.
+# For each seed, `gain` reads off the curve at the target that the remedy reached, and subtracts. A gain
+# above zero means: more is kept at an equal target.
+
+# %%
+names = ["replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA"]
+gains = {name: front.gain(name) for name in names}
+verdict = ft.expect(gains["replay"], ">", 0, "replay keeps more at an equal target")
+for name in names[1:]:
+    sign = {">": "above", "<": "below", "": "not distinguishable from"}[direction(gains[name], 0)]
+    print(f"{name}: {sign} the curve")
+ft.table([{"remedy": name, "gain in kept": gains[name],
+           "probes": front.values(name, "probes")} for name in names])
+
+# %%
+means = {name: sum(gains[name]) / len(SEEDS) for name in names}
+least.score(names[names.index(min(means, key=means.get))])
+
+# %% [markdown]
+# Gains that differ by less than their spread are no ranking. Among such remedies, choose by what you
+# have. Replay needs old data. WiSE-FT needs only the old weights, and no second run. A lower learning
+# rate needs more steps. L2-SP needs a λ, and memory for a copy of the weights.
 #
-# ## What does early stopping watch?
-# <!-- claims: C71 · E19 -->
-#
-# By default `val_loss`, the loss of the *new* task. Ours watched the loss of the *old* ones,
-# `tasks_loss`. Here are both, in the runs at rate 0.001 that nothing stopped.
-
-# %%
-three, watching = front.conditions["full 0.001"], front.conditions["early stopping"]
-evals = [[row["val_loss"] for row in run.rows if "val_loss" in row] for run in three]
-ft.expect([at[-1] for at in evals], "<", [at[0] for at in evals],
-          "by the loss of the new task all is well: it falls from step 4 to the end")
-ft.expect([run.after["tasks_loss"] for run in three], ">", [run.before["tasks_loss"] for run in three],
-          "while that of the old ones has risen")
-ft.expect(front.values("early stopping", "target"), "<", learned["full 0.001"],
-          "made to watch the old tasks, it stops before much is learned")
-print(*(run.stopped for run in watching), sep="\n")
-ft.curves(three, "val_loss", "tasks_loss")
+# Then compare the *probes* column. Replay takes its records from the old tasks, and so it protects these
+# tasks first. L2-SP, WiSE-FT and a lower learning rate stay close to the old weights, whatever the
+# records are. **Replay protects what it replays**, so choose the mixture by what must survive.
 
 # %% [markdown]
-# The old tasks get worse from the first steps on. Stopping chooses a point on the path; it cannot
-# leave the path. [Kalajdzievski 2024](https://arxiv.org/abs/2401.05605) finds the same at scale.
+# **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
+# The list above prints whether this LoRA setting differs from the curve. It is one setting: a lower
+# learning rate with more steps helps LoRA too, as it helps full fine-tuning. In general the comparison
+# depends on the target performance, the rank, the learning rate, and how far the new data are from the
+# old ones. At default settings LoRA usually learns less *and* forgets less
+# ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)).
 #
-# ## Break it: replay of the wrong things
+# ## Break it: replay only half of the old tasks
 # <!-- claims: C72 · E16 -->
 #
-# Replay only half of the old tasks. Does that protect the other half?
+# We replay every second old task. Are the other tasks protected too?
 
 # %%
-names = sorted({r["task"] for r in old})
-groups = {"replayed": set(names[::2]), "not replayed": set(names[1::2])}
-some = [r for r in ft.records("tasks") if r["task"] in groups["replayed"]]
-half = ft.Experiment(model=(general.model, tokenizer), data="contracts_task", probes=(),
-                     replay_from=some, eval_records=8)
-halved = [half.run(start, replay=0.25, seed=seed, live=False).model for seed in SEEDS]
+half = ft.predict("For old tasks that are *not* replayed, exact match is, compared with no replay ...",
+                  "lower", "higher", "no difference seen in 3 seeds")
+half
 
 # %%
-def by_group(models):
-    return {group: [ft.exact_match(m, tokenizer, [r for r in old if r["task"] in members])
-                    for m in models] for group, members in groups.items()}
+task_names = sorted({record["task"] for record in old_test})
+replayed = set(task_names[::2])
+some_old = [record for record in ft.records("tasks") if record["task"] in replayed]
+others = [record for record in old_test if record["task"] not in replayed]
+part = ft.Experiment(model=(general.model, tokenizer), data="contracts_task", probes=(),
+                     replay_from=some_old, eval_records=8)
+without = [ft.exact_match(run.model, tokenizer, others)
+           for run in front.conditions["full, 24 steps"][:3]]
+with_half = [ft.exact_match(part.run(start, replay=0.25, seed=seed, live=False).model, tokenizer,
+                            others) for seed in SEEDS[:3]]
 
-
-bare, helped = by_group([run.model for run in three]), by_group(halved)
-ft.expect(helped["replayed"], ">", bare["replayed"], "what is replayed is kept")
-ft.expect(helped["not replayed"], ">", bare["not replayed"], "and so is some of the rest")
-ft.table([{"replay": "none", **bare}, {"replay": "half of the tasks", **helped}])
+# %%
+ft.expect(with_half, "!=", without, "old tasks that are not replayed, with and without replay",
+          paired=True)
+half.score({"<": "lower", ">": "higher",
+            "": "no difference seen in 3 seeds"}[direction(with_half, without, paired=True)])
 
 # %% [markdown]
-# So replay need not hold *every* old skill: here records of the same kind (short questions, short
-# answers) were enough to keep the form. Do not count on it for skills that share nothing with them.
+# If it printed "higher": the old tasks share a format (short question, short answer), and replaying some
+# of them protects this format. Do not expect that for abilities with another format, such as code or
+# tool calls.
 #
-# ## One task after the other
+# ## At 135M
 #
-# Three jobs in a row. Row: after which job; column: exact match on which. The mean change of a job
-# between its own turn and the end is the **backward transfer**
-# ([Lopez-Paz and Ranzato 2017](https://arxiv.org/abs/1706.08840)).
+# The recorded runs tune SmolLM2-135M on the 31 tasks. Replay takes passages of plain English, and
+# forgetting is the loss on other plain English.
 
 # %%
-jobs = ["contracts_task", "finance_task", "code_task"]
-tests = {job: ft.records(job, "test")[:20] for job in jobs}
-model, matrix = (general.model, tokenizer), []
-for job in jobs:
-    step = ft.Experiment(model=model, data=job, probes=(), eval_records=8).run(
-        start, max_steps=30, live=False)
-    model = (step.model, tokenizer)
-    matrix.append([ft.exact_match(*model, tests[column]) for column in jobs])
-ft.table([{"after": job, **dict(zip(jobs, row, strict=True))}
-          for job, row in zip(jobs, matrix, strict=True)])
+at_135m("forgetting", verdict)
 
 # %% [markdown]
-# Below the diagonal stands what is left of a job after its turn.
-#
+# For larger models:
+
+# %% [markdown]
+# - Forgetting during continual instruction tuning grew from 1B to 7B parameters
+#   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)).
+# - With LoRA on Llama 2 7B chat, more learning meant more forgetting along one line. Early stopping or
+#   another number of parameters did not avoid it
+#   ([Kalajdzievski 2024](https://arxiv.org/abs/2401.05605)).
+# - A replay of 1 % of each old task was enough for instruction tuning of T0
+#   ([Scialom et al. 2022](https://arxiv.org/abs/2205.12393)). In continued pretraining 5 % was used for
+#   a weak and 25 % for a strong shift of the data
+#   ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
+# - Reinforcement learning forgot less than supervised fine-tuning at an equal target. Forgetting
+#   followed the KL divergence from the base model, measured on the new task
+#   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)).
+
+# %% [markdown]
 # ## What if?
 #
-# One line to change: two remedies at once, another λ, less replay. What is the smallest replay that
-# keeps nine tenths?
+# Combine two remedies, or search for the smallest replay that keeps nine tenths.
 
 # %%
 mine = {"mine": start.but(replay=0.1, l2_sp=0.3)}
 front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 
 # %% [markdown]
-# ## Now on a real LLM
+# ## In practice, 2026
 #
-# SmolLM2, a few steps at a rate too high for it, then half way back.
-
-# %%
-
-REAL = download.has("smollm2")
-if REAL:
-    lab = ft.Experiment(model="smollm2", data="handwritten", eval_records=6)
-    run = lab.run(max_steps=5, batch_size=4, max_length=160, learning_rate=1.5e-3, eval_steps=5)
-    home, words = ft.load("smollm2")
-    prose = encoding.encode_all(ft.records("general", "validation")[:6], words).examples
-    losses = {share: ft.loss_on(blend(home, run.model, share), prose) for share in (0, 0.5, 1)}
-    ft.expect(losses[1], ">", losses[0], "plain prose is lost")
-    ft.expect(losses[0.5], "<", losses[1], "half way back, less of it")
-    print({share: round(loss, 2) for share, loss in losses.items()})
-
+# | remedy | needs | usual setting |
+# |---|---|---|
+# | replay | old data or samples of the old model | SFT: 1 to 10 %; continued pretraining: 5 to 25 % |
+# | low learning rate | more steps | 1e-5 to 2e-5 for full SFT, 1 to 2 epochs |
+# | LoRA | its own learning rate | lesson 02 |
+# | KL to the base | a second forward pass | `beta` of DPO and GRPO: 0 to 0.1 |
+# | interpolation | old and tuned weights | a of 0.5 to 0.8, by validation |
+# | on-policy data | sampling in training | RL, self-distillation |
 
 # %% [markdown]
-# ## Exercises
+# Replay in TRL, with a mixture of two files:
 #
-# **1.** The gradient that AdamW should see under L2-SP, for tensors: weight `w`, its start `w0`, the
-# gradient `g` of the loss, strength `lam`.
-
-# %% tags=["raises-exception"]
-def l2_sp_gradient(w, w0, g, lam):
-    ...
-
-
-ft.check("l2_sp_gradient", l2_sp_gradient)
-
-
-# %% [markdown]
-# **2.** Choose the share of WiSE-FT. `validation` and `test` are dicts: share → (target, kept). Among
-# the shares whose target reaches `floor`, take the one that keeps most; return it and the pair you
-# would *report*.
-
-# %% tags=["raises-exception"]
-def choose_share(validation, test, floor):
-    ...
-
-
-ft.check("choose_share", choose_share)
-
+# ```python
+# # {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
+# from datasets import interleave_datasets, load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-4B-Instruct-2507"
+# new = load_dataset("json", data_files="train.jsonl", split="train")
+# old = load_dataset("json", data_files="replay.jsonl", split="train")
+# mixed = interleave_datasets([new, old], probabilities=[0.9, 0.1], seed=0,
+#                             stopping_strategy="first_exhausted")
+# trainer = SFTTrainer(
+#     model=model_id,
+#     train_dataset=mixed,
+#     args=SFTConfig(
+#         output_dir="narrow", learning_rate=1e-5, warmup_steps=0.03, num_train_epochs=1,
+#         per_device_train_batch_size=4, gradient_accumulation_steps=8, max_length=2048,
+#         bf16=True, assistant_only_loss=True,
+#     ),
+# )
+# trainer.train()
+# ```
 
 # %% [markdown]
-# **3.** Backward transfer of a matrix like the one above (a list of rows): the mean over all jobs but
-# the last of (score at the end − score after its own turn). Negative is forgetting.
-
-# %% tags=["raises-exception"]
-def backward_transfer(matrix):
-    ...
-
-
-ft.check("backward_transfer", backward_transfer)
+# Run the same fixed suite before and after, for example with the lm-evaluation-harness:
+#
+# ```bash
+# lm_eval --model hf --model_args pretrained=narrow --tasks mmlu,ifeval,gsm8k --apply_chat_template
+# ```
 
 # %% [markdown]
+# Current methods by name:
+#
+# - **Self-generated replay**: if the old data are not public, let the old model write answers to general
+#   prompts and mix these in.
+# - **Self-distillation**: train on answers that the model itself rewrites or samples. On-policy SDFT
+#   ([Shenfeld et al. 2026](https://arxiv.org/abs/2601.19897)) uses the model with the demonstration in
+#   its context as its own teacher.
+# - **Merging**: [task arithmetic](https://arxiv.org/abs/2212.04089) adds differences of weights.
+#   [TIES](https://arxiv.org/abs/2306.01708) and [DARE](https://arxiv.org/abs/2311.03099) remove small or
+#   random parts of them first. [Model soups](https://arxiv.org/abs/2203.05482) average several runs.
+#   All need a common base model.
+# - **Freezing** layers limits what can change, as LoRA does.
+#
+# Pitfalls:
+
+# %% [markdown]
+# - Safety is an ability that can be forgotten, even with harmless data
+#   ([Qi et al. 2023](https://arxiv.org/abs/2310.03693)). Put refusals into the suite.
+# - Replay in another chat template trains a second format. Use the template of the deployed model.
+# - `first_exhausted` ends at the end of the shorter source. If the replay file is short, new data are
+#   dropped; then use `all_exhausted`.
+#
 # ## Interview
 #
-# **How do you prevent catastrophic forgetting?**
+# **What is catastrophic forgetting, and how do you measure it?**
 # <details><summary>Answer</summary>
-# Measure first: a fixed suite before and after. Then replay a share of old data, a lower rate for more
-# steps, a pull to the old weights (L2-SP), or interpolation afterwards (WiSE-FT), compared at equal
-# target. Here 25 % replay raised what was kept from 0.36 to 0.68, at no cost in the target.
+# The loss of earlier abilities through training on new data. Run a fixed suite before and after: general
+# benchmarks, instruction following, safety, and the abilities that the product needs. Report it together
+# with the target score, because a run that learned nothing forgets nothing.
 # </details>
 #
-# **Does LoRA prevent it?**
+# **How do you reduce it?**
 # <details><summary>Answer</summary>
-# No. The base is frozen, the function is not. Our LoRA runs kept 0.47 of the old tasks where full
-# fine-tuning at a low rate, with as many steps, kept 0.65. On large models it forgets less and learns
-# less (Biderman et al. 2024): show both axes, with three seeds.
-# </details>
-#
-# **Early stopping?**
-# <details><summary>Answer</summary>
-# As a rule it watches the new task, whose loss falls while the old ones rot: no reason to stop. Made to
-# watch the old tasks, ours stopped before anything was learned. It picks a point of the trade-off and
-# cannot leave it.
+# First replay of a few percent of old or self-generated data, chosen by what must survive. Then a lower
+# learning rate with fewer epochs, LoRA, a KL or L2-SP penalty, or interpolation with the old weights
+# afterwards. On-policy methods (RL, self-distillation) forget less at an equal target in recent
+# studies. I compare the candidates at an equal target score, on several seeds.
 # </details>
 
 # %% [markdown]
-# **A benchmark fell by 30 points. Is the knowledge gone?**
+# **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# Look at the answers and at log-probabilities before you say so. Our hurt model gave some answers
-# in the new task's words, and 8 steps on old records brought it from 0.33 to 0.76, where an untuned
-# base came to 0.17.
+# It depends on the target performance at which you compare. At default settings LoRA usually learns
+# less and forgets less (Biderman et al. 2024). The frozen weights do not prevent forgetting: the model
+# computes W + (α/r) B A, and that function can forget. At equal performance on the new task the
+# difference is small in many settings and depends on rank, learning rate and distance of the data.
 # </details>
 #
-# **Weight decay or L2-SP?**
+# **Does early stopping help?**
 # <details><summary>Answer</summary>
-# Weight decay pulls to zero, by rate × decay × steps: 0.001 · 0.1 · 20 is 0.2 % of a weight, so hardly
-# at all (lesson 17 tries it). L2-SP pulls to the start and moved us above the line. In LoRA there is
-# nothing to pull.
+# It selects a point of the trade-off and does not improve it. By default it watches the validation loss
+# of the new task, which may fall while old abilities are lost. If I use it, the criterion includes a
+# measure of the old abilities.
+# </details>
+#
+# **A benchmark fell by 30 points. Is the knowledge gone?**
+# <details><summary>Answer</summary>
+# Not necessarily. I read the answers first: if the format changed, the score falls although the
+# knowledge is there. Log-likelihood scoring of the choices or a few-shot prompt separates format from
+# knowledge. Quick recovery after a few steps on old data suggests that much was still present, but does
+# not prove it.
 # </details>
 #
 # ## Recap
 #
-# - Learned and kept are two axes. Compare remedies at equal learning.
-# - Above the line here: replay, L2-SP, WiSE-FT, a low rate with more steps. LoRA less far, and
-#   it kept less than that low rate; early stopping is a point of the path.
-# - Much of the loss was form, and form is cheap to bring back. Replay of a part kept more than the part.
+# - Forgetting has two axes. Compare remedies at an equal target.
+# - Early stopping moves along the curve; replay, penalties and interpolation can move above it.
+# - Replay protects what it replays. Neither LoRA nor a low learning rate is a guarantee.
 #
-# Next: lesson 17, overfitting, the other way to train too long.
+# Next: [17 overfitting](17_overfitting.ipynb), another way to train too long.
+
+# %%
+ft.progress("16")

@@ -1,80 +1,187 @@
-"""Solutions of lesson 16, and the mistakes that people make."""
+"""Solutions of lesson 16, right variants, and the mistakes that people make."""
+
+import random
+
+
+def with_replay(new, old, fraction, seed):
+    rng = random.Random(seed)
+    n_old = round(len(new) * fraction / (1 - fraction))
+    mixed = list(new) + rng.choices(old, k=n_old)
+    rng.shuffle(mixed)
+    return mixed
+
+
+def by_sample(new, old, fraction, seed):
+    """Without repetition as long as there are enough old records."""
+    rng = random.Random(seed)
+    k = round(len(new) / (1 - fraction)) - len(new)
+    drawn = []
+    while len(drawn) < k:
+        drawn += rng.sample(old, min(len(old), k - len(drawn)))
+    return rng.sample([*new, *drawn], len(new) + k)
+
+
+def by_sorting(new, old, fraction, seed):
+    rng = random.Random(str(seed))
+    mixed = new + [rng.choice(old) for _ in range(round(fraction / (1 - fraction) * len(new)))]
+    return sorted(mixed, key=lambda record: rng.random())
+
+
+def fraction_of_new(new, old, fraction, seed):
+    rng = random.Random(seed)
+    mixed = list(new) + rng.choices(old, k=round(len(new) * fraction))
+    rng.shuffle(mixed)
+    return mixed
+
+
+def replaces_new(new, old, fraction, seed):
+    rng = random.Random(seed)
+    n_old = round(len(new) * fraction)
+    mixed = rng.sample(new, len(new) - n_old) + rng.choices(old, k=n_old)
+    rng.shuffle(mixed)
+    return mixed
+
+
+def not_shuffled(new, old, fraction, seed):
+    rng = random.Random(seed)
+    return list(new) + rng.choices(old, k=round(len(new) * fraction / (1 - fraction)))
+
+
+def old_first(new, old, fraction, seed):
+    rng = random.Random(seed)
+    return rng.choices(old, k=round(len(new) * fraction / (1 - fraction))) + list(new)
+
+
+def first_ones(new, old, fraction, seed):
+    n_old = round(len(new) * fraction / (1 - fraction))
+    mixed = list(new) + (old * n_old)[:n_old]
+    random.Random(seed).shuffle(mixed)
+    return mixed
+
+
+def changes_new(new, old, fraction, seed):
+    rng = random.Random(seed)
+    new += rng.choices(old, k=round(len(new) * fraction / (1 - fraction)))
+    rng.shuffle(new)
+    return new
+
+
+def seed_ignored(new, old, fraction, seed):
+    return with_replay(new, old, fraction, 0)
+
+
+def not_repeated(new, old, fraction, seed):
+    rng = random.Random(seed)
+    mixed = list(new) + rng.sample(old, round(len(new) * fraction / (1 - fraction)))
+    rng.shuffle(mixed)
+    return mixed
 
 
 def l2_sp_gradient(w, w0, g, lam):
     return g + lam * (w - w0)
 
 
-def choose_share(validation, test, floor):
-    fit = [share for share in validation if validation[share][0] >= floor]
-    share = max(fit, key=lambda share: validation[share][1])
-    return share, test[share]
+def by_autograd(w, w0, g, lam):
+    import torch
+    moved = w.clone().requires_grad_(True)
+    (lam / 2 * (moved - w0).square().sum()).backward()
+    return torch.add(g, moved.grad)
+
+
+def choose_weight(validation, test, floor):
+    fit = [weight for weight in validation if validation[weight][0] >= floor]
+    weight = max(fit, key=lambda weight: validation[weight][1])
+    return weight, test[weight]
+
+
+def by_sorted(validation, test, floor):
+    ranked = sorted(((kept, weight) for weight, (target, kept) in validation.items()
+                     if not target < floor), reverse=True)
+    return [ranked[0][1], test[ranked[0][1]]]
+
+
+def by_loop(validation, test, floor):
+    best = None
+    for weight, (target, kept) in validation.items():
+        if target >= floor and (best is None or kept > validation[best][1]):
+            best = weight
+    return best, test[best]
 
 
 def chosen_on_test(validation, test, floor):
-    return choose_share(test, test, floor)
+    return choose_weight(test, test, floor)
 
 
 def reports_validation(validation, test, floor):
-    return choose_share(validation, validation, floor)
+    return choose_weight(validation, validation, floor)
 
 
 def without_floor(validation, test, floor):
-    return choose_share(validation, test, 0.0)
+    return choose_weight(validation, test, 0.0)
 
 
 def best_target(validation, test, floor):
-    share = max(validation, key=lambda share: validation[share][0])
-    return share, test[share]
+    weight = max(validation, key=lambda weight: validation[weight][0])
+    return weight, test[weight]
+
+
+def smallest_above(validation, test, floor):
+    weight = min(w for w in validation if validation[w][0] >= floor)
+    return weight, validation[weight]
+
+
+def best_sum(validation, test, floor):
+    weight = max((w for w in validation if validation[w][0] >= floor),
+                 key=lambda w: sum(validation[w]))
+    return weight, test[weight]
 
 
 def strictly_above(validation, test, floor):
-    return choose_share(validation, test, floor + 1e-9)
-
-
-def backward_transfer(matrix):
-    last = matrix[-1]
-    return sum(last[j] - matrix[j][j] for j in range(len(last) - 1)) / (len(last) - 1)
-
-
-def from_the_first_row(matrix):
-    return sum(b - a for a, b in zip(matrix[0][:-1], matrix[-1][:-1], strict=True)) / (
-        len(matrix) - 1)
-
-
-def next_row(matrix):
-    jobs = range(len(matrix) - 1)
-    return sum(matrix[j + 1][j] - matrix[j][j] for j in jobs) / len(jobs)
+    return choose_weight(validation, test, floor + 1e-9)
 
 
 SOLUTIONS = {
+    "with_replay": {
+        "right": with_replay,
+        "variants": [by_sample, by_sorting],
+        "wrong": {
+            "fraction of the new records": (fraction_of_new, "of the mixture, not of the new"),
+            "replaces new records": (replaces_new, "replaces none"),
+            "not shuffled": (not_shuffled, "come last"),
+            "old first": (old_first, "come first"),
+            "the first old ones": (first_ones, "draw at random"),
+            "changes its argument": (changes_new, "was changed"),
+            "seed without effect": (seed_ignored, "another seed gave the same"),
+            "too few old records": (not_repeated, "repeat records"),
+        },
+    },
     "l2_sp_gradient": {
         "right": l2_sp_gradient,
+        "variants": [by_autograd, lambda w, w0, g, lam: g - lam * (w0 - w)],
         "wrong": {
             "weight decay": (lambda w, w0, g, lam: g + lam * w, "as weight decay does"),
-            "wrong sign": (lambda w, w0, g, lam: g - lam * (w - w0), "pushes away from w0"),
+            "wrong sign": (lambda w, w0, g, lam: g - lam * (w - w0), "away from w0"),
             "half of it": (lambda w, w0, g, lam: g + lam / 2 * (w - w0), "half of what it should"),
+            "twice": (lambda w, w0, g, lam: g + 2 * lam * (w - w0), "twice what it should"),
             "pull alone": (lambda w, w0, g, lam: lam * (w - w0), "the pull alone"),
+            "absolute value": (lambda w, w0, g, lam: g + lam * (w - w0).abs(), "absolute value"),
+            "the penalty": (lambda w, w0, g, lam: g + lam * (w - w0) ** 2, "its derivative"),
+            "one number": (lambda w, w0, g, lam: (g + lam * (w - w0)).sum(), "for each weight"),
         },
     },
-    "choose_share": {
-        "right": choose_share,
+    "choose_weight": {
+        "right": choose_weight,
+        "variants": [by_sorted, by_loop],
         "wrong": {
             "chosen on test": (chosen_on_test, "chosen on the test data"),
-            "validation reported": (reports_validation, "not one to report"),
-            "no floor": (without_floor, "keeps most but its target is 0.1"),
-            "highest target": (best_target, "kept decides"),
+            "validation reported": (reports_validation, "too good to be reported"),
+            "no floor": (without_floor, "keeps most, but its target is 0.3"),
+            "highest target": (best_target, "the best target"),
+            "best sum": (best_sum, "kept alone decides"),
+            "smallest above the floor": (smallest_above, "0.6 keeps more"),
             "strictly above": (strictly_above, "at least, not above"),
-        },
-    },
-    "backward_transfer": {
-        "right": backward_transfer,
-        "wrong": {
-            "sign": (lambda matrix: -backward_transfer(matrix), "forgetting is negative"),
-            "last job counted": (lambda matrix: backward_transfer(matrix) * (len(matrix) - 1)
-                                 / len(matrix), "never followed by another"),
-            "from the first row": (from_the_first_row, "on the diagonal"),
-            "next row": (next_row, "take the last row"),
+            "the weight alone": (lambda v, t, floor: choose_weight(v, t, floor)[0],
+                                 "return two values"),
         },
     },
 }

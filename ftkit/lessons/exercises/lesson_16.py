@@ -3,63 +3,140 @@
 from __future__ import annotations
 
 from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_number
+
+# ----------------------------------------------------------------------------- with_replay
+
+
+def _replay_mistake(n_old: int) -> str:
+    """The message for a wrong number of old records; 90 new ones, a fraction of 0.25."""
+    return {
+        22: "the fraction is of the mixture, not of the new records: 22 of 112 is 20 %; solve "
+            "n_old / (n_new + n_old) = fraction for n_old",
+        23: "the fraction is of the mixture, not of the new records: 23 of 113 is 20 %; solve "
+            "n_old / (n_new + n_old) = fraction for n_old",
+        0: "no old record is in the mixture",
+        200: "all old records are in the mixture; draw as many as the fraction asks for",
+        270: "the fraction is that of the old records; here the new ones make up 25 %",
+    }.get(n_old, f"{n_old} old records and 90 new ones is a fraction of "
+                 f"{n_old / (n_old + 90):.2f}; expected 30 old ones")
+
+
+@exercise("with_replay")
+def _(with_replay):
+    new, old = [f"new {i}" for i in range(90)], [f"old {i}" for i in range(200)]
+    given = list(new), list(old)
+    mixed = with_replay(new, old, 0.25, 0)
+    if (new, old) != given:
+        return "a list that was passed in was changed; build a new list, sorted or shuffled"
+    if not isinstance(mixed, list | tuple):
+        return f"it returned a {type(mixed).__name__}; return a list of records"
+    drawn = [record for record in mixed if record.startswith("old")]
+    kept = [record for record in mixed if record.startswith("new")]
+    if sorted(kept) != sorted(new):
+        return (f"{len(set(kept))} of the 90 new records are in the mixture, {len(kept)} times in "
+                "all; each must be in it once: replay adds to the new data and replaces none")
+    if len(drawn) != 30:
+        return _replay_mistake(len(drawn))
+    is_old = [record.startswith("old") for record in mixed]
+    if all(is_old[:30]) or all(is_old[-30:]):
+        where = "first" if is_old[0] else "last"
+        return (f"all old records come {where}; shuffle the mixture, so that each batch holds "
+                "some of both")
+    if sorted(drawn) == sorted(old[:30]):
+        return "these are the first 30 old records; draw at random, so that all kinds can occur"
+    if list(mixed) != list(with_replay(new, old, 0.25, 0)):
+        return "the same seed gave another mixture; use random.Random(seed)"
+    if list(mixed) == list(with_replay(new, old, 0.25, 1)):
+        return "another seed gave the same mixture; use random.Random(seed)"
+    try:
+        few = with_replay(new, old[:5], 0.25, 0)
+    except ValueError:
+        return ("with 5 old records and 30 needed it raised ValueError: repeat records, with "
+                "rng.choices")
+    repeated = sum(record.startswith("old") for record in few)
+    if repeated != 30:
+        return f"with 5 old records the mixture holds {repeated} of them; expected 30, repeated"
+    if sorted(with_replay(new, old, 0.0, 0)) != sorted(new):
+        return "with fraction 0 the mixture must be the new records"
+
+
+# -------------------------------------------------------------------------- l2_sp_gradient
 
 
 @exercise("l2_sp_gradient")
 def _(l2_sp_gradient):
     import torch
 
-    w, w0, g = torch.tensor([1.0, -2.0]), torch.tensor([0.5, -2.0]), torch.tensor([0.1, 0.2])
-    made = l2_sp_gradient(w, w0, g, 4.0)
+    # The middle weight is below its start, the last one has not moved.
+    w, w0 = torch.tensor([1.0, -3.0, -2.0]), torch.tensor([0.5, -2.0, -2.0])
+    g = torch.tensor([0.1, 0.2, 0.2])
+    before = [tensor.clone() for tensor in (w, w0, g)]
+    result = l2_sp_gradient(w, w0, g, 4.0)
+    if not all(map(torch.equal, (w, w0, g), before)):
+        return "a tensor that was passed in was changed; return a new one"
+    if not isinstance(result, torch.Tensor) or result.shape != w.shape:
+        return (f"it returned {result!r}; expected a tensor with one value for each weight, "
+                "shape (3,)")
 
-    def is_(*wanted):
-        return torch.allclose(torch.as_tensor(made).float(), torch.tensor(wanted))
+    def equals(*expected):
+        return torch.allclose(result.float(), torch.tensor(expected), atol=1e-5)
 
-    if is_(4.1, -7.8):
-        return "that pulls w to zero, as weight decay does; L2-SP pulls it to w0"
-    if is_(-1.9, 0.2):
-        return ("w is 0.5 above w0 and your gradient, -1.9, makes a step upwards: it pushes away "
-                "from w0")
-    if is_(1.1, 0.2):
+    if equals(4.1, -11.8, -7.8):
+        return "this pulls w to zero, as weight decay does; L2-SP pulls it to w0"
+    if equals(-1.9, 4.2, 0.2):
+        return ("the sign: the first weight is 0.5 above its start, and the gradient -1.9 moves it "
+                "up, away from w0")
+    if equals(1.1, -1.8, 0.2):
         return "the pull is half of what it should be: the derivative of d²/2 is d, not d/2"
-    if is_(2.0, 0.0):
-        return "that is the pull alone; the gradient of the loss is to be added"
-    if not is_(2.1, 0.2):
-        return f"w 1 and -2, w0 0.5 and -2, g 0.1 and 0.2, lam 4 gave {made}, expected 2.1 and 0.2"
+    if equals(4.1, -7.8, 0.2):
+        return "the pull is twice what it should be: the penalty is lam/2 times the square"
+    if equals(2.0, -4.0, 0.0):
+        return "this is the pull alone; add the gradient of the loss"
+    if equals(2.1, 4.2, 0.2):
+        return ("the second weight is below its start and must be pulled up, with a negative "
+                "gradient; use the difference w - w0, not its absolute value")
+    if equals(1.1, 4.2, 0.2):
+        return "this is the penalty itself, (w - w0)²; the gradient is its derivative"
+    if equals(0.1, 0.2, 0.2):
+        return "the pull is missing: lam has no effect"
+    if not equals(2.1, -3.8, 0.2):
+        return (f"w = [1, -3, -2], w0 = [0.5, -2, -2], g = [0.1, 0.2, 0.2], lam = 4 gave "
+                f"{result.tolist()}; expected [2.1, -3.8, 0.2]")
 
 
-@exercise("choose_share")
-def _(choose_share):
-    validation = {0.0: (0.1, 0.9), 0.3: (0.5, 0.88), 0.6: (0.82, 0.7), 0.8: (0.9, 0.5),
-                  1.0: (0.93, 0.1)}
-    test = {0.0: (0.1, 0.88), 0.3: (0.55, 0.9), 0.6: (0.78, 0.68), 0.8: (0.86, 0.55),
-            1.0: (0.95, 0.2)}
-    share, pair = choose_share(dict(validation), dict(test), 0.8)
-    if share == 0.8 and tuple(pair) == test[0.8]:
-        return ("0.8 was chosen on the test data: a share chosen there is too good to be reported; "
-                "choose on validation, where 0.6 reaches 0.8")
-    if share == 0.0:
-        return "share 0 keeps most but its target is 0.1: the floor is 0.8"
-    if share == 1.0:
-        return "share 1 has the best target but keeps 0.1; above the floor, kept decides"
-    if share == 0.6 and tuple(pair) == validation[0.6]:
-        return "the share is right; the pair on which it was chosen is not one to report: use test"
-    if share != 0.6 or tuple(pair) != test[0.6]:
-        return f"floor 0.8 gave share {share!r} with {pair!r}, expected 0.6 with (0.78, 0.68)"
-    if choose_share(validation, test, 0.9)[0] != 0.8:
-        return "share 0.8 has the target 0.9, which reaches the floor 0.9: at least, not above"
+# --------------------------------------------------------------------------- choose_weight
+
+VALIDATION = {0.0: (0.1, 0.9), 0.2: (0.3, 0.95), 0.4: (0.81, 0.6), 0.6: (0.82, 0.7),
+              0.8: (0.9, 0.65), 1.0: (0.98, 0.45)}
+TEST = {0.0: (0.1, 0.88), 0.2: (0.32, 0.9), 0.4: (0.84, 0.75), 0.6: (0.78, 0.68),
+        0.8: (0.86, 0.55), 1.0: (0.95, 0.2)}
 
 
-@exercise("backward_transfer")
-def _(backward_transfer):
-    matrix = [[0.8, 0.1, 0.0], [0.5, 0.9, 0.1], [0.4, 0.6, 0.7]]
-    return check_number("-0.4 and -0.3", backward_transfer([list(row) for row in matrix]), -0.35, {
-        0.35: "the sign: after minus before, so forgetting is negative",
-        -0.7 / 3: "the last job was never followed by another: the mean is over the first two",
-        (0.4 - 0.8 + 0.6 - 0.1) / 2: "job two is compared with its score after job one, before it "
-                                     "was trained; take that after its own turn, on the diagonal",
-        (0.5 - 0.8 + 0.6 - 0.9) / 2: "each job is compared with the row after its turn; take the "
-                                     "last row, the end",
-    }) or check_number("job one rose from 0.2 to 0.5, which",
-                       backward_transfer([[0.2, 0.3], [0.5, 0.6]]), 0.3)
+@exercise("choose_weight")
+def _(choose_weight):
+    result = choose_weight(dict(VALIDATION), dict(TEST), 0.8)
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        return (f"it returned {result!r}; return two values: the weight, and the pair (target, "
+                "kept) to report")
+    weight, pair = result
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return f"the second value is {pair!r}; expected a pair (target, kept)"
+    pair = tuple(pair)
+    if weight == 0.4 and pair == TEST[0.4]:
+        return ("0.4 was chosen on the test data, where it is best, or because it is the smallest "
+                "weight that reaches the floor; choose by kept, on validation")
+    if weight == 0.4:
+        return "0.4 is the smallest weight that reaches the floor, but 0.6 keeps more"
+    if weight == 0.2:
+        return "weight 0.2 keeps most, but its target is 0.3: the floor is 0.8"
+    if weight == 1.0:
+        return "weight 1 has the best target, but keeps 0.45; above the floor, kept decides"
+    if weight == 0.8:
+        return "weight 0.8 has the best sum of both; above the floor, kept alone decides"
+    if weight == 0.6 and pair == VALIDATION[0.6]:
+        return ("the weight is right; the pair on which it was chosen is too good to be reported: "
+                "use test")
+    if weight != 0.6 or pair != TEST[0.6]:
+        return f"floor 0.8 gave weight {weight!r} with {pair!r}; expected 0.6 with (0.78, 0.68)"
+    if choose_weight(dict(VALIDATION), dict(TEST), 0.9)[0] != 0.8:
+        return "weight 0.8 has the target 0.9, which reaches the floor 0.9: at least, not above"

@@ -43,8 +43,7 @@ ft.setup(seed=0)
 #
 # **Full fine-tuning** continues to train *all* parameters of a pretrained model on new data. One
 # step uses a **batch**, a few records that are processed together:
-
-# %% [markdown]
+#
 # ![A cycle of five calls: forward gives the loss, backward adds gradients, clip limits their norm,
 # step moves the weights, zero_grad clears the gradients, then the next batch follows. Below: weights,
 # gradients and AdamW's two running means take 4 bytes each, 16 bytes per parameter. The activations
@@ -250,8 +249,7 @@ largest.score(options[options.index(most)])
 # dominate.
 #
 # **Mixed precision** computes in 16 bits and updates in 32. It does not reduce these 16 bytes:
-
-# %% [markdown]
+#
 # | layout | weights | gradients | master copy | m and v | sum |
 # |---|---|---|---|---|---|
 # | fp32, or autocast (`bf16=True` in the Trainer) | 4 | 4 | 0 | 8 | 16 |
@@ -296,7 +294,7 @@ ft.table([{"model": name, "bf16 weights, GB": 2 * n / 1e9, "8 bytes, GB": 8 * n 
 # bytes per parameter would be 2.8 TB.
 #
 # ## Which learning rate?
-# <!-- claims: C7 C40 C41 -->
+# <!-- claims: C7 C33 C40 C41 -->
 #
 # Now we test the claim. Two measures are needed. `val_loss` is the loss on new records of the trained
 # tasks. `general_loss` is the loss on general text that the model knew before; it rises when the model
@@ -395,6 +393,7 @@ hidden.score({"<": "lower", ">": "higher",
 # a new loop with a trusted one, step by step, as above.
 #
 # ## At 135M
+# <!-- claims: C4 C5 -->
 #
 # The recorded runs train SmolLM2-135M fully, at several learning rates. The box compares the same
 # claim: a lower learning rate keeps more of what the model knew. There, forgetting is measured as the
@@ -457,8 +456,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 
 # %% [markdown]
 # Optimizers by name:
-
-# %% [markdown]
+#
 # - **AdamW** is the default; the `fused` version only runs faster.
 # - **8-bit AdamW** ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861), `adamw_bnb_8bit`) stores
 #   m and v in blocks of 8-bit values: 2 bytes instead of 8, usually with the same loss. The *paged*

@@ -170,7 +170,7 @@ ft.check("choose_weight", choose_weight)
 
 # %% [markdown]
 # ## The curve of plain fine-tuning
-# <!-- claims: C99 C70 · E19 -->
+# <!-- claims: C70 C71 C99 · E19 -->
 #
 # Now we draw the picture from above. The curve is full fine-tuning at learning rate 0.001, stopped
 # after 8 or after 24 steps, with five seeds. A straight line between the two points stands for the
@@ -303,8 +303,7 @@ at_135m("forgetting", verdict)
 
 # %% [markdown]
 # For larger models:
-
-# %% [markdown]
+#
 # - Forgetting during continual instruction tuning grew from 1B to 7B parameters
 #   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)).
 # - With LoRA on Llama 2 7B chat, more learning meant more forgetting along one line. Early stopping or
@@ -347,7 +346,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # from datasets import interleave_datasets, load_dataset
 # from trl import SFTConfig, SFTTrainer
 #
-# model_id = "Qwen/Qwen3-4B-Instruct-2507"
+# model_id = "Qwen/Qwen3-4B"
 # new = load_dataset("json", data_files="train.jsonl", split="train")
 # old = load_dataset("json", data_files="replay.jsonl", split="train")
 # mixed = interleave_datasets([new, old], probabilities=[0.9, 0.1], seed=0,
@@ -375,7 +374,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # Current methods by name:
 #
 # - **Self-generated replay**: if the old data are not public, let the old model write answers to general
-#   prompts and mix these in.
+#   prompts and mix these in ([2026 study](https://arxiv.org/abs/2605.26097)).
 # - **Self-distillation**: train on answers that the model itself rewrites or samples. On-policy SDFT
 #   ([Shenfeld et al. 2026](https://arxiv.org/abs/2601.19897)) uses the model with the demonstration in
 #   its context as its own teacher.
@@ -384,10 +383,10 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 #   random parts of them first. [Model soups](https://arxiv.org/abs/2203.05482) average several runs.
 #   All need a common base model.
 # - **Freezing** layers limits what can change, as LoRA does.
-#
-# Pitfalls:
 
 # %% [markdown]
+# Pitfalls:
+#
 # - Safety is an ability that can be forgotten, even with harmless data
 #   ([Qi et al. 2023](https://arxiv.org/abs/2310.03693)). Put refusals into the suite.
 # - Replay in another chat template trains a second format. Use the template of the deployed model.

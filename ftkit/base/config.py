@@ -27,6 +27,9 @@ PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
 BASE_DTYPES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "pure-bf16": "bf16"}
 
 
+MOVE_THE_BASE = ("pissa", "olora")  # initial LoRA weights that are taken out of the base
+
+
 class OptimizerState(NamedTuple):
     """What an optimizer keeps for each trained weight, for the predictions of memory.
 
@@ -47,7 +50,7 @@ OPTIMIZERS = {"adamw_torch": OptimizerState(2), "adamw_bnb_8bit": _EIGHT_BIT,
 SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",
          "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "optimizer": "optim",
          "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # what others call them
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "warmup_stable_decay")
 
 
 def _option(default, help, choices=None, low=None, high=None, tip="", positive=False):
@@ -108,7 +111,13 @@ class Config:
     lr_scheduler_type: str = _option(
         "cosine", "schedule of the learning rate after the warm-up", SCHEDULES,
         tip="How the learning rate falls after warm-up. Usual: cosine or linear, which end near "
-            "0 and settle; constant: noisy at the end.",
+            "0; constant: noisy; warmup_stable_decay: constant, then cosine.",
+    )
+    num_decay_steps: float = _option(
+        0.2, "last steps, in which warmup_stable_decay falls to 0; below 1: a fraction of all",
+        low=0.0, positive=True,
+        tip="Steps at the end in which warmup_stable_decay falls; below 1: a fraction. Usual: 0.1 "
+            "to 0.2. Few: noisy; many: like cosine.",
     )
     weight_decay: float = _option(
         0.0, "AdamW weight decay, on matrices only", low=0.0,
@@ -207,6 +216,11 @@ class Config:
         low=0.0, tip="Penalty for leaving the starting weights, against forgetting. Usual: 0.001 "
         "to 0.1. Low: no effect; high: learns nothing. Full fine-tuning only.",
     )
+    kl_coef: float = _option(
+        0.0, "adds kl_coef * KL(base || model) at the supervised tokens to the loss", low=0.0,
+        tip="Penalty for predicting other tokens than the base, against forgetting. Usual: 0.1 to "
+            "1. Low: no effect; high: learns nothing. Slower by a third.",
+    )
     early_stopping_patience: int | None = _option(
         None, "stop after this many evaluations without a better metric_for_best_model", low=1,
         tip="Stops after this many evaluations without better val_loss. Usual: 2 to 5. 1: "
@@ -249,6 +263,12 @@ class Config:
                 f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
                 "that l2_sp acts on; give l2_sp 0, or method full, or a lower learning_rate"
             )
+        moves_base = self.method in ("lora", "qlora") and self.init_lora_weights in MOVE_THE_BASE
+        if self.kl_coef and moves_base:
+            raise UserError(
+                f"kl_coef is {self.kl_coef:g} and init_lora_weights is {self.init_lora_weights}, "
+                "which changes the weights of the base that the KL is taken to; give kl_coef 0 or "
+                "init_lora_weights default")
         learning_rate = self.learning_rate
         if learning_rate is None:
             defaults = LEARNING_RATES.get(model, LEARNING_RATES["other"])
@@ -310,12 +330,19 @@ class Config:
         same = ("gradient_accumulation_steps", "learning_rate", "optim", "lr_scheduler_type",
                 "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")
         is_fraction = 0 < self.warmup_steps < 1
+        decay = None
+        if self.lr_scheduler_type == "warmup_stable_decay":
+            decay = self.num_decay_steps * (self.max_steps or 0 if self.num_decay_steps < 1 else 1)
+            if not decay:
+                raise UserError("num_decay_steps is a fraction and transformers needs a number of "
+                                "steps; give num_decay_steps of at least 1, or max_steps")
         arguments = {
             "per_device_train_batch_size": self.batch_size,
             "num_train_epochs": self.epochs,
             "max_steps": -1 if self.max_steps is None else self.max_steps,
             "warmup_steps": self.warmup_steps if is_fraction else int(self.warmup_steps),
             **{name: getattr(self, name) for name in same},
+            "lr_scheduler_kwargs": decay and {"num_decay_steps": math.ceil(decay)},
             "bf16": self.precision == "bf16",
             "fp16": self.precision == "fp16",
         }

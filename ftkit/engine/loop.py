@@ -7,6 +7,7 @@ precision is an autocast context, checkpointing a switch of the model, packing i
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import random
 import time
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ftkit.engine import clipping, optimizers, packed_batch, packed_loss
+from ftkit.engine import clipping, kl_to_base, optimizers, packed_batch, packed_loss
 
 
 def train(
@@ -28,7 +29,8 @@ def train(
     evaluate: called every `eval_steps` and after the last step; its numbers join that row.
     order: indices of `units` for each forward pass; by default shuffled anew in every epoch.
     The loss of a row is the mean over all supervised tokens of the step, so accumulation equals
-    one big batch; grad_norm is the norm before clipping. Closing the generator ends the run.
+    one big batch; so is its kl, with `kl_coef`. grad_norm is the norm before clipping. Closing the
+    generator ends the run.
     """
     packed_loss.tune_malloc()
     device = next(model.parameters()).device
@@ -39,7 +41,8 @@ def train(
         batches = [packed_batch.pack([e for i in next(order) for e in units[i]], device)
                    for _ in range(config.gradient_accumulation_steps)]
         loss, norm = update(batches, learning_rate)
-        return {"loss": loss, "learning_rate": learning_rate, "grad_norm": norm,
+        kl = {} if update.to_base is None else {"kl": update.kl}
+        return {"loss": loss, "learning_rate": learning_rate, "grad_norm": norm, **kl,
                 "tokens": sum(batch.tokens for batch in batches),
                 "supervised_tokens": sum(batch.supervised_tokens for batch in batches)}
 
@@ -49,7 +52,8 @@ def train(
         # Reading a number waits for the GPU, so there rows come out in small groups.
         if device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or row["step"] == total:
             for ready in waiting:
-                yield ready | {name: float(ready[name]) for name in ("loss", "grad_norm")}
+                yield ready | {name: float(ready[name]) for name in ("loss", "grad_norm", "kl")
+                               if name in ready}
             waiting = []
 
 
@@ -81,16 +85,18 @@ def run_steps(take_step: Callable[[float], dict], model, config, total: int, uni
 
 class Update:
     """One optimizer step, and what is kept from step to step: the optimizer's state, fp16's loss
-    scale, the weights that `l2_sp` pulls back to.
+    scale, the weights that `l2_sp` pulls back to, the base of `kl_coef`. kl: that of the last step.
 
     `update(batches, rate)` returns loss and gradient norm as tensors, which are not waited for.
     The other arguments are what a memory simulation replaces, since it has no numbers to decide
-    by: the forward pass, the clipping, how the optimizer is made, the class of the loss scaler.
+    by: the forward pass, the clipping, how the optimizer is made, the class of the loss scaler, how
+    the base is copied.
     """
 
     def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
                  clip: Callable = clipping.clip_, make_optimizer: Callable = optimizers.make,
-                 scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler):
+                 scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler,
+                 copy_model: Callable = copy.deepcopy):
         self.model, self.config, self.clip = model, config, clip
         self.device = next(model.parameters()).device
         if forward is None:
@@ -99,6 +105,8 @@ class Update:
         self.forward = forward
         self.params = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(model, config)
+        self.to_base = kl_to_base.KLToBase(forward, copy_model) if config.kl_coef else None
+        self.kl: float | torch.Tensor = 0.0
         self.origin = [p.detach().clone() for p in self.params] if config.l2_sp else None
         # torch's own start, 2**16, overflows here and loses the first steps of a short run.
         self.scaler = scaler_class(self.device.type, 2.0**10, enabled=config.precision == "fp16")
@@ -108,11 +116,16 @@ class Update:
 
     def __call__(self, batches: list[packed_batch.PackedBatch], rate: float):
         supervised_tokens = sum(batch.supervised_tokens for batch in batches)
-        loss = 0.0
+        loss = self.kl = 0.0
         for batch in batches:
             with autocast(self.device, self.config.precision):
-                part = self.forward.loss_sum(batch) / supervised_tokens
-            self.scaler.scale(part).backward()
+                if self.to_base is None:
+                    objective = part = self.forward.loss_sum(batch) / supervised_tokens
+                else:  # the loss of a row is without the penalty, so that runs can be compared
+                    part, kl = (total / supervised_tokens for total in self.to_base(batch))
+                    objective = part + self.config.kl_coef * kl
+                    self.kl = self.kl + kl.detach()
+            self.scaler.scale(objective).backward()
             loss = loss + part.detach()
         return loss, self.apply(rate)
 
@@ -157,16 +170,24 @@ def schedule(step: int, total: int, config) -> float:
 
     As transformers' `get_scheduler`, except that its warm-up spends the first step at rate 0.
     """
-    share = config.warmup_steps < 1
-    warmup = math.ceil(config.warmup_steps * total) if share else int(config.warmup_steps)
+    warmup = steps_of(config.warmup_steps, total)
     if step <= warmup:
         return step / warmup
     if config.lr_scheduler_type == "constant":
         return 1.0
+    if config.lr_scheduler_type == "warmup_stable_decay":  # the decay is a half cosine, as there
+        warmup = max(warmup, total - steps_of(config.num_decay_steps, total))
+        if step <= warmup:
+            return 1.0
     progress = (step - 1 - warmup) / max(1, total - warmup)
     if config.lr_scheduler_type == "linear":
         return 1.0 - progress
     return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def steps_of(steps: float, total: int) -> int:
+    """A number of steps; below 1 it is a fraction of `total`, rounded up."""
+    return math.ceil(steps * total) if steps < 1 else int(steps)
 
 
 def pull_back(params, origin, strength: float):

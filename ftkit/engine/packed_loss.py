@@ -63,16 +63,21 @@ class Forward:
         checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
         """
         if self.padded_because is not None:
-            return _padded_loss(self.model, batch, "sum")
+            return F.cross_entropy(*self.logits(batch), reduction="sum")
         return _head_loss(*self._predictions(batch), self.max_logits)
 
     def token_losses(self, batch: PackedBatch) -> torch.Tensor:
         """The loss of each supervised token, (R,), in the order of `batch.rows`: the examples,
         longest first. For objectives that are not a sum over tokens; keeps all logits."""
+        return F.cross_entropy(*self.logits(batch), reduction="none")
+
+    def logits(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (R, vocabulary) in fp32 that predict the supervised tokens, and these (R,), in
+        the order of `token_losses`."""
         if self.padded_because is not None:
-            return _padded_loss(self.model, batch, "none")
+            return _padded_logits(self.model, batch)
         head, hidden, targets = self._predictions(batch)
-        return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+        return head(hidden).float(), targets
 
     def _predictions(self, batch):
         """The head, the hidden states (R, d) that it reads and their targets (R,)."""
@@ -179,7 +184,7 @@ def _loss_and_gradient(hidden, weight, targets):
     return loss, grad.to(hidden.dtype)
 
 
-def _padded_loss(model, batch, reduction):
+def _padded_logits(model, batch):
     """The ordinary way, for models without the fast path: padded, with an attention mask."""
     device = batch.input_ids.device
     rows = [torch.tensor([e["input_ids"], [-100, *e["labels"][1:]]], device=device).T
@@ -195,7 +200,7 @@ def _padded_loss(model, batch, reduction):
     scored = [(row, i) for row, e in enumerate(batch.examples)
               for i, label in enumerate(e["labels"][1:]) if label != -100]
     at = tuple(torch.tensor(scored, dtype=torch.long, device=device).reshape(-1, 2).T)
-    return F.cross_entropy(logits[at].float(), labels[at], reduction=reduction)
+    return logits[at].float(), labels[at]
 
 
 _printed: set = set()

@@ -89,7 +89,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 class Objective(Experiment):
     """An Experiment whose steps are not the mean loss of labelled tokens."""
 
-    UNSUPPORTED = ("replay", "packing", "loss_on")
+    UNSUPPORTED = ("replay", "packing", "loss_on", "kl_coef")
     NEEDS_TOKEN_LOSSES = True
 
     def encode(self, tokenizer, config):

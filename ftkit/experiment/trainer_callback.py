@@ -107,10 +107,12 @@ def _row(logs: dict) -> dict:
 def _config(args, state) -> Config:
     """The TrainingArguments that Config has a field for."""
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+    given = getattr(args, "lr_scheduler_kwargs", None) or {}
+    decay = {name: given[name] for name in ("num_decay_steps",) if given.get(name)}
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
     return Config(
         learning_rate=args.learning_rate, max_steps=max(1, state.max_steps), seed=args.seed,
         batch_size=args.per_device_train_batch_size, weight_decay=args.weight_decay,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         max_grad_norm=args.max_grad_norm or 0.0, precision=precision,
-        lr_scheduler_type=schedule if schedule in SCHEDULES else "constant")
+        lr_scheduler_type=schedule if schedule in SCHEDULES else "constant", **decay)

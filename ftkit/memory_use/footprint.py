@@ -392,8 +392,8 @@ def _offloaded(footprint: Footprint) -> Footprint:
 
 
 # Fields of Config that never change how many bytes a run needs.
-NO_MEMORY = ("learning_rate", "warmup_steps", "lr_scheduler_type", "weight_decay", "eval_steps",
-             "seed", "lora_alpha", "metric_for_best_model")
+NO_MEMORY = ("learning_rate", "warmup_steps", "lr_scheduler_type", "num_decay_steps",
+             "weight_decay", "eval_steps", "seed", "lora_alpha", "metric_for_best_model")
 # Neither do these, for one step on sequences of given lengths: one simulation serves a whole sweep.
 NO_STEP_MEMORY = (*NO_MEMORY, "epochs", "max_steps", "replay", "loss_on", "batch_size", "packing",
                   "max_length", "early_stopping_patience")

@@ -86,14 +86,14 @@ def step_upper_bound(model, config, tokens: int, length: int) -> float:
         scores = 8 * sizes.num_attention_heads * length * tokens * formula.FP32
         return (2 * formula.activations(sizes, plain, tokens, length)
                 + sizes.num_hidden_layers * scores) * layers / sizes.num_hidden_layers + (
-            6 * tokens * sizes.vocab_size * formula.FP32)
+            (12 if config.kl_coef else 6) * tokens * sizes.vocab_size * formula.FP32)
 
     adapters = 1 + config.use_dora + (config.method != "full")
     step = sum(step.values()) + casts
     training = adapters * activations(tokens + virtual * config.batch_size,
                                       model.sizes.num_hidden_layers)
     evaluation = adapters * activations(EVAL_TOKENS + length * (1 + virtual), 2)
-    kept = bool(config.early_stopping_patience) + bool(config.l2_sp)
+    kept = bool(config.early_stopping_patience) + bool(config.l2_sp) + bool(config.kl_coef)
     loading = 2 * formula.FP32 * model.parameters
     return max(loading, step + max(training, evaluation) + kept * formula.FP32 * trained)
 

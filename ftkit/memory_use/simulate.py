@@ -93,14 +93,17 @@ def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = 
 def _trace(refused, shape, config, batches, device, attn, logits, whole):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
+    base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
     with FakeTensorMode() as mode, _Decisions():
         _materialize(model)
         _compute_type(model)
         model.train()
+        if base is not None:
+            _materialize(base)
         update = loop.Update(
             model, config, forward=_forward(model, refused, logits, whole), clip=_always_clip,
             make_optimizer=functools.partial(optimizers.make, makers=_MAKERS),
-            scaler_class=_NoOverflow)
+            scaler_class=_NoOverflow, copy_model=lambda _: base)
         fill_state(update)
         batches = [_fake(batch, mode, device) for batch in batches]
         meter = watch(update, batches, 512 if device == "cuda" else 1)
@@ -209,7 +212,8 @@ def watch(update, batches, round_to: int = 1) -> Meter:
     meter = Meter(update.model, update.optimizer, round_to, timeline=True)
     inputs = [t for batch in batches
               for t in (batch.input_ids, batch.position_ids, batch.rows, batch.targets)]
-    for tensor in (*(update.origin or ()), *inputs):
+    copied = update.to_base.copy if update.to_base else None
+    for tensor in (*(update.origin or ()), *(copied.parameters() if copied else ()), *inputs):
         meter.hold(tensor, "other")
     meter.reset()
     return meter

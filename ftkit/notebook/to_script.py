@@ -14,7 +14,7 @@ from ftkit.base.formatting import clean
 from ftkit.data import schema
 from ftkit.model import loading
 
-NO_COUNTERPART = ("replay", "l2_sp", "early_stopping_patience", "metric_for_best_model")
+NO_COUNTERPART = ("replay", "l2_sp", "kl_coef", "early_stopping_patience", "metric_for_best_model")
 
 
 def line(experiment, config: Config) -> str:

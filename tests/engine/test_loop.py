@@ -51,6 +51,38 @@ def test_schedules_equal_transformers_after_the_warm_up(kind):
     assert ours[:4] == pytest.approx(expected[1:5]) and ours[4] == 1.0
 
 
+@pytest.mark.parametrize("decay", [0.3, 12, 100])
+def test_warmup_stable_decay_equals_transformers_after_the_warm_up(decay):
+    import transformers
+
+    config = Config(lr_scheduler_type="warmup_stable_decay", warmup_steps=5, num_decay_steps=decay,
+                    max_steps=40)
+    arguments = config.training_arguments()
+    assert arguments["lr_scheduler_type"] == "warmup_stable_decay"
+    given = arguments["lr_scheduler_kwargs"]
+    assert given == {"num_decay_steps": 12 if decay < 100 else 100}
+    given = {"num_decay_steps": min(35, given["num_decay_steps"])}  # no more than there are left
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = transformers.get_scheduler("warmup_stable_decay", optimizer, 5, 40, given)
+    expected = []
+    for _ in range(40):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    ours = [loop.schedule(step, 40, config) for step in range(1, 41)]
+    assert ours[5:] == pytest.approx(expected[5:])
+    assert ours[:4] == pytest.approx(expected[1:5])
+    constant = sum(value == 1.0 for value in ours)
+    assert constant == {0.3: 25, 12: 25, 100: 2}[decay]
+
+
+def test_transformers_gets_a_number_of_decay_steps_or_a_readable_message():
+    config = Config(lr_scheduler_type="warmup_stable_decay")
+    with pytest.raises(ValueError, match="num_decay_steps is a fraction.*or max_steps"):
+        config.training_arguments()
+    assert "lr_scheduler_kwargs" not in Config(max_steps=10).training_arguments()
+
+
 def test_a_plain_torch_loop_gives_the_same_curve(base, units):
     ours, _ = rows(base, units, lr_scheduler_type="constant", warmup_steps=0)
     model = copy.deepcopy(base[0]).train()

@@ -74,6 +74,67 @@ def test_l2_sp_is_refused_where_the_weights_it_pulls_are_frozen():
         lab.run(method="lora", l2_sp=0.1, max_steps=1)
 
 
+# ------------------------------------------------------------------------------- KL to the base
+
+
+@pytest.mark.parametrize("method, checkpointing", [("full", False), ("lora", False),
+                                                   ("lora", True)])
+def test_kl_coef_is_the_penalty_in_a_plain_torch_loop(base, units, method, checkpointing):
+    config = Config(method=method, learning_rate=3e-3, precision="fp32", batch_size=4, kl_coef=0.7,
+                    gradient_accumulation_steps=2, gradient_checkpointing=checkpointing,
+                    lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=0)
+    torch.manual_seed(0)
+    ours, plain = (loading.trainable(copy.deepcopy(base[0]), config) for _ in range(2))
+    if method == "lora":  # the initial A is random
+        plain.load_state_dict(ours.state_dict())
+    rows = list(loop.train(ours, units, config, 5))
+    optimizer = torch.optim.AdamW([p for p in plain.parameters() if p.requires_grad], lr=3e-3,
+                                  weight_decay=0.0)
+    batch = encoding.collate([u[0] for u in units], 0)
+    at = batch.pop("labels")[:, 1:]
+    with torch.no_grad():
+        wanted = base[0](**batch).logits[:, :-1][at != -100].softmax(-1)
+    plain.train()
+    for row in rows:
+        made = plain(**batch).logits[:, :-1][at != -100].log_softmax(-1)
+        loss = torch.nn.functional.nll_loss(made, at[at != -100])
+        kl = (wanted * (wanted.log() - made)).sum(-1).mean()
+        (loss + 0.7 * kl).backward()
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in plain.parameters() if p.grad is not None])
+        assert row["loss"] == pytest.approx(loss.item(), abs=1e-3)  # without the penalty
+        assert row["kl"] == pytest.approx(kl.item(), rel=1e-3, abs=1e-5)
+        assert row["grad_norm"] == pytest.approx(norm.item(), rel=2e-3)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0.01
+
+
+def test_a_larger_kl_coef_stays_nearer_to_the_base(base, units):
+    config = Config(learning_rate=1e-3, precision="fp32", batch_size=8, warmup_steps=0)
+    kl = []
+    for strength in (1e-9, 1.0, 10.0):
+        made = loop.train(copy.deepcopy(base[0]), units, config.but(kl_coef=strength), 8)
+        kl.append(list(made)[-1]["kl"])
+    assert kl[0] > 2 * kl[1] > 4 * kl[2]
+    assert "kl" not in next(loop.train(copy.deepcopy(base[0]), units, config, 1))
+
+
+def test_a_run_records_the_kl_and_preflight_counts_the_kept_base():
+    from ftkit.memory_use import model_shapes, simulate
+
+    lab = ft.Experiment(data=ft.records("tasks")[:8], val=ft.records("tasks")[8:12], probes=())
+    run = lab.run(max_steps=2, kl_coef=0.1, method="prompt_tuning", live=False)
+    assert len(run.rows) == 2 and run.rows[0]["kl"] > 0  # virtual tokens change the first answer
+    with pytest.raises(ValueError, match="kl_coef is 0.1 and init_lora_weights is pissa"):
+        lab.run(method="lora", init_lora_weights="pissa", kl_coef=0.1)
+    shape = model_shapes.shape(loading.read_config(loading.tiny_path()))
+    config = Config(precision="fp32", batch_size=2)
+    less, more = (simulate.step(shape, config.but(kl_coef=kl), [64, 64]) for kl in (0.0, 0.1))
+    weights = 4 * less.parameters
+    assert weights < more.peak - less.peak < weights + 8 * 4 * 128 * shape.vocab_size
+
+
 # ------------------------------------------------------------------------------------ blend
 
 

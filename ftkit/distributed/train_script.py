@@ -113,7 +113,7 @@ def load(folder: Path, settings: dict, device):
     transformers.utils.logging.disable_progress_bar()
     model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
     if (folder / "adapter").is_dir():
-        base = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.get("base_dtype"))
+        base = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(settings.get("base_dtype")))
         for p in model.parameters():  # frozen weights; the adapter stays in fp32
             p.data = p.data.to(base or p.dtype)
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports

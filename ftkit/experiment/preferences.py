@@ -209,7 +209,7 @@ class DPO(Objective):
     def _loss(self, run, data: PairSet, indices) -> tuple[torch.Tensor, dict]:
         """The loss and the measures of some pairs, as `preference_losses.of_pairs`."""
         kl = reference = None
-        if data.others:
+        if data.others and data.reference_of_others is not None:
             with torch.no_grad():
                 policy, _ = self._scores(run, [data.others[i] for i in indices])
             kl = (policy - data.reference_of_others[:, indices]).mean().clamp(min=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from typing import Any, Required, TypedDict
+from typing import Any, Required, Self, TypedDict
 
 from ftkit.base import machine
 from ftkit.base.config import Config
@@ -136,7 +136,7 @@ class Run:
         return plain(out)
 
     @classmethod
-    def from_dict(cls, saved: dict) -> Run:
+    def from_dict(cls, saved: dict) -> Self:
         """The Run that `to_dict` described (without its model)."""
         known = {f.name for f in dataclasses.fields(cls)}
         kept = {name: value for name, value in saved.items() if name in known}

@@ -132,7 +132,7 @@ def side(runs, asked, measure: str) -> Side | None:
         return Side("untouched model", runs.base[measure]) if measure in runs.base else None
     label = best(runs, asked[5:]) if asked.startswith("best ") else asked
     values = runs.values(label, measure) if label in runs.arms else {}
-    return Side(label, values) if values else None
+    return Side(str(label), values) if values else None
 
 
 def best(runs, start: str) -> str | None:

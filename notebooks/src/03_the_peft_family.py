@@ -89,8 +89,9 @@ def ia3_forward(x, W, scale, on_input):
 ft.check("ia3_forward", ia3_forward)
 
 # %% [markdown]
-# Below, hooks do the same in the small model. peft's version with the same scales should give the
-# same **logits** (the scores before the softmax) up to rounding.
+# Below, hooks (functions that torch calls before or after a layer) do the same in the small model.
+# peft's version with the same scales should give the same **logits** (the scores before the
+# softmax) up to rounding.
 
 # %%
 base, tokenizer = ft.load("tiny")
@@ -124,7 +125,8 @@ difference = (mine(input_ids=ids).logits - theirs(input_ids=ids).logits).abs().m
 print(f"IA3, largest difference of a logit: {difference:.1e}")
 
 # %% [markdown]
-# Prompt tuning is even shorter. Twenty trained vectors are put before the vectors of the tokens.
+# Prompt tuning is even shorter. Twenty trained vectors, the **virtual tokens**, are put before the
+# vectors of the tokens.
 
 # %%
 settings = peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM")

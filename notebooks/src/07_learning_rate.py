@@ -174,10 +174,11 @@ ft.table([{"sum of the learning rates": sum(schedule), "largest movement": moved
            "mean movement": moved.mean().item(), "mean size of a weight": size.mean().item()}])
 
 # %% [markdown]
-# The mean movement is far below the budget, because the signs of the gradients vary. So the budget
-# is an upper limit, no prediction. At scale it is generous: Alpaca's run (peak 2e-5, cosine, 1,219
-# steps) has a budget of 0.012, and weights of a 7B model are typically about 0.02. Only a
-# measurement tells how much of it was used.
+# Compare the largest movement with the sum: single weights may use nearly the whole budget. The
+# mean movement is far below it, because the signs of the gradients vary. So the budget is an upper
+# limit, no prediction. At scale it is generous: Alpaca's run (peak 2e-5, cosine, 1,219 steps) has a
+# budget of 0.012, and weights of a 7B model are typically about 0.02. Only a measurement tells how
+# much of it was used.
 #
 # ## Five learning rates
 # <!-- claims: C32 C40 C41 · E09 -->
@@ -401,7 +402,7 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # | full SFT, 70B | 2e-6 to 1e-5 |
 # | full SFT on reasoning traces, 7B to 32B | 1e-5 ([s1](https://arxiv.org/abs/2501.19393), 32B) to 4e-5 ([OpenR1](https://github.com/huggingface/open-r1), 7B) |
 # | LoRA, QLoRA | 1e-4 to 5e-4 |
-# | DPO and GRPO, full | 5e-7 to 1e-6 |
+# | DPO and GRPO ([lesson 20](20_preferences.ipynb)), full | 5e-7 to 1e-6 |
 #
 # Sweep a factor of 3 around it, each run with its full schedule. WSD in TRL:
 #

@@ -110,7 +110,7 @@ def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):
     flat = packed_batch.pack(examples)
     with torch.no_grad():
         ours = packed_loss.loss_sum(tiny[0], flat) / flat.supervised_tokens
-        theirs = lesson("04", "sft_loss")["sft_loss"](tiny[0](**batch).logits, batch["labels"])
+        theirs = solution("sft_loss")(tiny[0](**batch).logits, batch["labels"])
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
 
 
@@ -167,14 +167,13 @@ def test_lesson_12_rounds_as_the_package_does():
     assert torch.equal(by_chance, floats.to_bf16(x, torch.Generator().manual_seed(7)))
 
 
-def test_lesson_14_has_the_losses_behind_perplexity(tiny):
-    model, tokenizer = tiny
-    text = ft.records("general", "validation")[0]["text"]
-    space = {"torch": torch, "math": math, "model": model, "tokenizer": tokenizer, "texts": [text]}
-    exec(code_between("14", "ids = torch.tensor(", "math.exp(sum("), space)
-    by_hand = math.exp(sum(space["losses"]) / len(space["losses"]))
-    assert by_hand == pytest.approx(perplexity.of(perplexity.score(model, tokenizer, [text])),
-                                    rel=1e-4)
+def test_lesson_14_has_the_perplexity_of_padded_losses(tiny):
+    texts = [row["text"] for row in ft.records("general", "validation")[:2]]
+    scores = perplexity.score(*tiny, texts)
+    nll = [score.nll + [9.0] * 3 for score in scores]  # padding, which the mask leaves out
+    mask = [[1] * len(score.nll) + [0] * 3 for score in scores]
+    by_hand = solution("corpus_perplexity")(nll, mask)
+    assert by_hand == pytest.approx(perplexity.of(scores))
 
 
 def test_lesson_19_shares_as_the_mixing_of_the_package():

@@ -1,42 +1,88 @@
-"""Solutions of lesson 11, and the mistakes that people make."""
-
-from math import ceil
+"""Solutions of lesson 11, right variants, and the mistakes that people make."""
 
 import torch
 import torch.nn.functional as F
 
 
-def activation_bytes(tokens, hidden, layers, checkpointing):
-    one = tokens * hidden
-    return (2 * layers + 34) * one if checkpointing else 34 * layers * one
+def checkpoint_backward(block, x, gradient):
+    start = x.detach().requires_grad_()
+    with torch.enable_grad():
+        block(start).backward(gradient)
+    return start.grad
 
 
-def nothing_saved(tokens, hidden, layers, checkpointing):
-    return 34 * tokens * hidden * layers
+def by_a_product(block, x, gradient):
+    with torch.enable_grad():
+        start = x.detach().clone().requires_grad_(True)
+        (block(start) * gradient).sum().backward()
+    return start.grad
 
 
-def inputs_alone(tokens, hidden, layers, checkpointing):
-    return (2 if checkpointing else 34) * tokens * hidden * layers
+def by_autograd_backward(block, x, gradient):
+    torch.set_grad_enabled(True)
+    start = x.detach().requires_grad_()
+    torch.autograd.backward(block(start), gradient)
+    return start.grad.detach()
 
 
-def one_byte(tokens, hidden, layers, checkpointing):
-    return (1 if checkpointing else 34) * tokens * hidden * layers
+def ignores_the_gradient(block, x, gradient):
+    return checkpoint_backward(block, x, torch.ones_like(gradient))
 
 
-def best_segments(layers, inside, edge):
-    return min(range(1, layers + 1), key=lambda s: s * edge + ceil(layers / s) * inside)
+def no_parameters(block, x, gradient):
+    start = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(block(start), start, gradient)[0]
 
 
-def root(layers, inside, edge):
-    return round(layers**0.5)
+def changes_x(block, x, gradient):
+    x.requires_grad_()
+    with torch.enable_grad():
+        block(x).backward(gradient)
+    return x.grad
 
 
-def one_a_layer(layers, inside, edge):
-    return layers
+def twice(block, x, gradient):
+    checkpoint_backward(block, x, gradient)
+    return checkpoint_backward(block, x, gradient)
 
 
-def not_whole(layers, inside, edge):
-    return (layers * inside / edge) ** 0.5 + 0.5
+def _cheapest(operations, budget, key, strict=False):
+    stored, names = sum(op[1] for op in operations), set()
+    for name, size, _ in sorted(operations, key=key):
+        if stored < budget or (stored == budget and not strict):
+            break
+        names.add(name)
+        stored -= size
+    return names
+
+
+def choose_recompute(operations, budget):
+    return _cheapest(operations, budget, lambda op: op[2] / op[1])
+
+
+def with_a_while(operations, budget):
+    left, names = dict.fromkeys(operations), set()
+    while sum(op[1] for op in left) > budget:
+        best = max(left, key=lambda op: op[1] / op[2])
+        names.add(best[0])
+        del left[best]
+    return names
+
+
+def as_a_list(operations, budget):
+    order = sorted(operations, key=lambda op: op[2] / op[1])
+    count = next(n for n in range(len(order) + 1) if sum(op[1] for op in order[n:]) <= budget)
+    return [name for name, *_ in order[:count]]
+
+
+def stored_instead(operations, budget):
+    return {name for name, *_ in operations} - choose_recompute(operations, budget)
+
+
+def in_place(operations, budget):
+    operations.sort(key=lambda op: op[2] / op[1])
+    return choose_recompute(operations, budget)
 
 
 def chunked_loss(hidden, weight, targets, rows):
@@ -65,30 +111,65 @@ def empty_chunks(hidden, weight, targets, rows):
     return torch.stack([F.cross_entropy(h @ weight.T, t) for h, t in parts]).mean()
 
 
+def in_a_loop(hidden, weight, targets, rows):
+    total, count = 0.0, 0
+    for start in range(0, len(hidden), rows):
+        t = targets[start:start + rows]
+        log_p = (hidden[start:start + rows] @ weight.T).log_softmax(-1)
+        for i, label in enumerate(t.tolist()):
+            if label != -100:
+                total, count = total - log_p[i, label], count + 1
+    return total / count
+
+
+def labeled_rows_only(hidden, weight, targets, rows):
+    keep = targets != -100
+    return chunked_loss(hidden[keep], weight, targets[keep], rows)
+
+
 SOLUTIONS = {
-    "activation_bytes": {
-        "right": activation_bytes,
+    "checkpoint_backward": {
+        "right": checkpoint_backward,
+        "variants": [by_a_product, by_autograd_backward],
         "wrong": {
-            "nothing saved": (nothing_saved, "its input alone"),
-            "no layer comes back": (inputs_alone, "is computed again"),
-            "one byte": (one_byte, "has 2 bytes"),
+            "the gradient is ignored": (ignores_the_gradient, "is ignored"),
+            "the output": (lambda block, x, gradient: block(x), "the block's output"),
+            "the gradient unchanged": (lambda block, x, gradient: gradient, "unchanged"),
+            "no gradients of parameters": (no_parameters, "have none in `.grad`"),
+            "x is changed": (changes_x, "`x` itself was changed"),
+            "twice": (twice, "once"),
+            "the wrong shape": (lambda block, x, gradient: checkpoint_backward(
+                block, x, gradient).sum(), "expected the gradient of x"),
         },
     },
-    "best_segments": {
-        "right": best_segments,
+    "choose_recompute": {
+        "right": choose_recompute,
+        "variants": [with_a_while, as_a_list],
         "wrong": {
-            "the root of n": (root, "keep as much as their input"),
-            "one a layer": (one_a_layer, "too many"),
-            "no whole number": (not_whole, "a whole number"),
+            "everything": (lambda ops, budget: {name for name, *_ in ops}, "recomputes everything"),
+            "what to store": (stored_instead, "results to store"),
+            "the most expensive": (lambda ops, budget: _cheapest(
+                ops, budget, lambda op: -op[2] / op[1]), "begin with the fewest"),
+            "by flops": (lambda ops, budget: _cheapest(ops, budget, lambda op: op[2]),
+                         "by flops alone"),
+            "by bytes": (lambda ops, budget: _cheapest(ops, budget, lambda op: -op[1]),
+                         "by bytes alone"),
+            "one too many": (lambda ops, budget: _cheapest(
+                ops, budget, lambda op: op[2] / op[1], strict=True), "are recomputed"),
+            "nothing": (lambda ops, budget: set(), "nothing is recomputed"),
+            "in place": (in_place, "was changed"),
         },
     },
     "chunked_loss": {
         "right": chunked_loss,
+        "variants": [in_a_loop, labeled_rows_only],
         "wrong": {
             "all at once": (all_at_once, "lived at once"),
             "over all rows": (over_all_rows, "do not count"),
             "mean of means": (mean_of_means, "count for less"),
             "mean of an empty chunk": (empty_chunks, "without any label"),
+            "the sum": (lambda h, w, t, rows: chunked_loss(h, w, t, rows) * (t != -100).sum(),
+                        "expected"),
         },
     },
 }

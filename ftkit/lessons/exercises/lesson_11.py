@@ -2,46 +2,87 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 from ftkit.lessons.claims import exercise, near
-from ftkit.lessons.exercises._common import check_number
 
 
-@exercise("activation_bytes")
-def _(activation_bytes):
-    tokens, hidden, layers = 100, 64, 12
-    one = tokens * hidden
-    return check_number(
-        "12 layers, all kept:", activation_bytes(tokens, hidden, layers, False), 34 * one * layers,
-    ) or check_number("12 layers, checkpointed:", activation_bytes(tokens, hidden, layers, True),
-                      (2 * layers + 34) * one, {
-        34 * one * layers: "a layer keeps its input alone, 2 bytes for each hidden unit",
-        2 * one * layers: "in the backward pass one layer is computed again, with all that it "
-                          "keeps: the inputs are not all that is there",
-        one * layers: "a number in 16 bits has 2 bytes"})
+@exercise("checkpoint_backward")
+def _(checkpoint_backward):
+    import torch
+
+    torch.manual_seed(0)
+    block = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.SiLU(), torch.nn.Linear(8, 4))
+    x, gradient = torch.randn(3, 4), torch.randn(3, 4)
+    reference = x.clone().requires_grad_()
+    block(reference).backward(gradient)
+    wanted, parameters = reference.grad, [p.grad.clone() for p in block.parameters()]
+    block.zero_grad()
+    with torch.no_grad():  # as inside the backward of an autograd.Function
+        made = checkpoint_backward(block, x, gradient.clone())
+    if x.requires_grad or x.grad is not None:
+        return "`x` itself was changed; use `x.detach().requires_grad_()`, which is a new tensor"
+    if not isinstance(made, torch.Tensor) or made.shape != x.shape:
+        return f"expected the gradient of x, a tensor of shape (3, 4); it returned {made!r:.60}"
+    with torch.no_grad():
+        if torch.allclose(made, block(x), atol=1e-6):
+            return "that is the block's output; return the gradient of its input"
+    ones = x.clone().requires_grad_()
+    (by_sum,) = torch.autograd.grad(block(ones).sum(), ones)
+    if torch.allclose(made, by_sum, atol=1e-6):
+        return "`gradient` is ignored: the backward pass must start from it, not from a sum"
+    if torch.allclose(made, gradient, atol=1e-6):
+        return "`gradient` was returned unchanged; send it back through the block"
+    if not torch.allclose(made, wanted, atol=1e-6):
+        worst = (made - wanted).abs().max().item()
+        return f"the gradient of x is off by up to {worst:.2g}"
+    found = [p.grad for p in block.parameters()]
+    if any(grad is None for grad in found):
+        return ("x has its gradient but the block's parameters have none in `.grad`; call "
+                "`.backward(gradient)` on the output, which reaches both")
+    for grad, right in zip(found, parameters, strict=True):
+        if not torch.allclose(grad, right, atol=1e-6):
+            return ("the gradients of the parameters are wrong, by a factor of about "
+                    f"{float(grad.norm() / right.norm()):.2g}: go back through the block once")
 
 
-@exercise("best_segments")
-def _(best_segments):
-    def need(layers, inside, edge, segments):
-        return segments * edge + ceil(layers / segments) * inside
+OPERATIONS = [("matmul", 40, 400), ("norm", 10, 5), ("silu", 30, 12), ("product", 30, 6),
+              ("attention", 20, 300)]
 
-    for layers, inside, edge in ((64, 1, 1), (16, 20, 1), (100, 5, 1), (8, 1, 100)):
-        made = best_segments(layers, inside, edge)
-        case = f"{layers} layers, inside {inside}, edge {edge}"
-        if made not in range(1, layers + 1):
-            return f"{case}: {made!r}; expected a whole number from 1 to {layers}"
-        costs = {s: need(layers, inside, edge, s) for s in range(1, layers + 1)}
-        least = min(costs, key=costs.__getitem__)
-        if costs[made] == costs[least]:
-            continue
-        told = f"{case}: {made} segments need {costs[made]}, {least} would need {costs[least]}"
-        if made == round(layers**0.5):
-            return told + "; √n is for layers that keep as much as their input"
-        if made == layers:
-            return told + "; one checkpoint a layer is too many where the inputs weigh much"
-        return told
+
+@exercise("choose_recompute")
+def _(choose_recompute):
+    operations = list(OPERATIONS)
+    made = choose_recompute(operations, 75)
+    if operations != OPERATIONS:
+        return "the list `operations` was changed; sort a copy with sorted(...)"
+    if isinstance(made, str) or not hasattr(made, "__iter__"):
+        return f"it returned {made!r:.60}; expected a set of names"
+    made = set(made)
+    every = {name for name, *_ in OPERATIONS}
+    if not made <= every:
+        return f"it returned {made!r:.80}; expected names, such as 'norm'"
+    mistakes = (
+        (every, "that recomputes everything; stop as soon as the stored rest fits"),
+        ({"matmul", "norm", "attention"}, "these are the results to store; return the others"),
+        ({"attention", "matmul"}, "these cost the most flops per byte; begin with the fewest"),
+        ({"norm", "product", "silu"}, "that goes by flops alone; divide by the bytes that become "
+                                      "free"),
+        ({"matmul", "silu"}, "that goes by bytes alone; a matmul is expensive to compute again"),
+        ({"matmul", "product"}, "that goes by bytes alone; a matmul is expensive to compute "
+                                "again"),
+        ({"product"}, "the stored rest is 100 bytes and the budget is 75: continue"),
+        (set(), "nothing is recomputed, but 130 bytes are more than the budget of 75"))
+    for wrong, message in mistakes:
+        if made == wrong:
+            return f"budget 75 of 130 bytes gave {sorted(made)}: {message}"
+    if made != {"product", "silu"}:
+        return f"budget 75 of 130 bytes gave {sorted(made)}; expected ['product', 'silu']"
+    if made := set(choose_recompute(list(OPERATIONS), 130)):
+        return f"all 130 bytes fit a budget of 130, yet {sorted(made)} are recomputed"
+    if (made := set(choose_recompute(list(OPERATIONS), 100))) != {"product"}:
+        return (f"budget 100 gave {sorted(made)}; without the product exactly 100 bytes are "
+                "stored, which fits")
+    if (made := set(choose_recompute(list(OPERATIONS), 0))) != every:
+        return f"budget 0 gave {sorted(made)}; nothing may be stored then"
 
 
 @exercise("chunked_loss")
@@ -58,7 +99,7 @@ def _(chunked_loss):
         with _Rows(50) as watched:
             made = chunked_loss(hidden, weight, targets, rows)
         if made is None or made is ...:
-            return "it gave nothing"
+            return "it returned nothing"
         if float(made) != float(made):
             return "nan: a chunk without any label has no mean; add sums, and divide once"
         if near(float(made), float(wanted) / 2, 1e-4):

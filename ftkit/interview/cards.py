@@ -22,8 +22,7 @@ from pathlib import Path
 from ftkit.base import append_log, json_lines, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean
-from ftkit.interview import bank
-from ftkit.interview.number_answer import exact
+from ftkit.interview import bank, number_answer
 from ftkit.lessons import progress_log
 
 RATINGS = {1: "again", 2: "hard", 3: "good", 4: "easy"}
@@ -116,7 +115,7 @@ class FlashCard:
             return [*lines, self.back]
         lines += [f"In short: {question.short}", self.back]
         if asked := question.number:
-            lines.append(f"{asked['formula']} = {exact(asked['answer'])} {asked['unit']}".strip())
+            lines.append(number_answer.formula(asked))
         if question.measured_here:
             lines.append(f"Measured here (2M parameters): {question.measured_here}")
         wrong = question.choice["wrong"] if question.choice else question.wrong

@@ -9,6 +9,7 @@ from pathlib import Path
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
 from ftkit.interview import bank
+from ftkit.interview.number_answer import formula, givens
 from ftkit.interview.proofs import core
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
@@ -17,7 +18,8 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 column-gap:2em}}h1{{column-span:all;font-size:1.5em}}
 h2{{font-size:1.15em;border-bottom:1px solid #888;margin:1em 0 .3em;break-after:avoid}}
 div{{break-inside:avoid;margin:.45em 0}}b{{display:block}}i{{color:#444}}
-@media print{{body{{margin:0;font-size:9.5pt}}}}@page{{margin:14mm}}
+@media print{{body{{margin:0;font-size:9pt}}
+h2{{break-before:page;column-span:all}}}}@page{{margin:14mm}}
 @media (max-width:800px){{body{{columns:1}}}}</style><h1>Fine-tuning cheat sheet</h1>{body}</html>
 """
 
@@ -39,8 +41,8 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     for question in sorted(chosen, key=lambda q: bank.topics().index(q.topic)):
         if question.topic != heading:
             heading = question.topic
-            parts.append(f"<h2>{html.escape(heading)}</h2>")
-        facts = []
+            parts.append(f"<h2>{html.escape(heading)}</h2>")  # starts a page when printed
+        facts = [f"{formula(asked)} ({givens(asked)})"] if (asked := question.number) else []
         for stated in question.proofs:
             if known[stated["proof"]].trains and not trains:
                 continue

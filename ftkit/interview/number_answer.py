@@ -10,6 +10,7 @@ import re
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
+from ftkit.interview.bank import AskedNumber
 
 BYTES = {"b": 1, "byte": 1, "bytes": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "pib": 2**50}
@@ -59,6 +60,18 @@ def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tupl
 def exact(right: float) -> str:
     """A stated number with all its digits."""
     return f"{right:,}" if isinstance(right, int) or abs(right) >= 1000 else f"{right:g}"
+
+
+def formula(asked: AskedNumber) -> str:
+    """The formula of a number that a card asks for, with its value: `heads · tokens^2 = 4.29`."""
+    text = asked["formula"].replace("**", "^").replace("*", "·").replace("_", " ")
+    return f"{text} = {exact(asked['answer'])} {asked['unit']}".strip()
+
+
+def givens(asked: AskedNumber) -> str:
+    """What is given for it: `heads = 32, tokens = 8,192`."""
+    return ", ".join(f"{name.replace('_', ' ')} = {exact(value)}"
+                     for name, value in asked["givens"].items())
 
 
 def _near(value: float, right: float, within: float) -> bool:

@@ -92,9 +92,7 @@ class Session:
         asks for none."""
         if self.number is None:
             return ""
-        givens = ", ".join(f"{name.replace('_', ' ')} = {number_answer.exact(value)}"
-                           for name, value in self.number["givens"].items())
-        return f"{self.number['ask']} Given: {givens}." + (
+        return f"{self.number['ask']} Given: {number_answer.givens(self.number)}." + (
             f" Answer in {self.unit}." if self.unit else "")
 
     def _shuffled_options(self) -> list[str]:

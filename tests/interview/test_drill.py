@@ -251,6 +251,7 @@ def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     page = (tmp_path / "sheet.html").read_text("utf-8")
     assert n == len(bank.questions(topic="memory,statistics")) and page.count("<div>") == n
     assert "107.8 GB" in page and "@media print" in page and "<script" not in page
+    assert "2 · layers · kv heads" in page and "tokens = 4,096" in page
 
 
 @pytest.mark.heavy  # proofs import torch

@@ -7,187 +7,246 @@
 # ---
 
 # %% [markdown]
-# # 19 · Multi-task mixing: who gets the gradient
+# # 19 · Multi-task mixing: which task gets the gradient
 #
 # **Claim: put all tasks into one set and sample in proportion to their size; training on several
 # tasks helps each of them.** It could be wrong. After this lesson you can
 #
-# - compute proportional, capped, temperature and equal shares, and their price in repeats;
-# - tell the share you configured from the share that the loss sees;
-# - measure transfer between tasks, and find that it can be negative.
+# - compute proportional, capped, temperature and equal sampling, and what they cost in repeats;
+# - distinguish the fraction of draws you configured from the fraction of the loss a task gets;
+# - measure whether one task helps or harms another;
+# - name the methods that choose a mixture: proxy models, regression, stages.
 #
-# *About 25 minutes. The code needs a minute on two CPU cores. You need lessons
+# *About 30 minutes. The code needs a minute and a half on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [08](08_the_small_knobs.ipynb).*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
-SEEDS = [0, 1, 2]
 ft.setup(seed=0)
 
 # %% [markdown]
 # <!-- claims: C83 C89 C90 C91 · E40 -->
 # ## The question
 #
-# > *"Three data sets: a million rows, a hundred thousand, five thousand. How do you mix them?"*
+# > *"You have three data sets: a million rows, a hundred thousand, and five thousand. How do you mix
+# > them?"*
 #
-# "Concatenate and shuffle" is proportional sampling. Is it what you want?
+# "Concatenate and shuffle" is **proportional** sampling: a task is drawn as often as its size says.
+# The small task is then half a percent of every batch. Is that what you want?
 #
-# ## By hand: three numbers and two knobs
+# ## The idea: two knobs
 #
-# [T5](https://arxiv.org/abs/1910.10683) draws a task with `e` examples at a rate of `min(e, K)`:
-# proportional, with a **cap** K. Or it raises that rate to the power `1/T`; T is the **temperature**.
-
-# %%
-def shares_of(weights):
-    return {task: weight / sum(weights.values()) for task, weight in weights.items()}
-
-
-# %%
-sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
-strategies = {
-    "proportional": shares_of(sizes),
-    "cap K = 131,072": shares_of({task: min(e, 131_072) for task, e in sizes.items()}),
-    "temperature 2": shares_of({task: e ** (1 / 2) for task, e in sizes.items()}),
-    "equal": shares_of({task: 1 for task in sizes}),
-}
-
-# %%
-draws = sum(sizes.values())
-ft.table([{"strategy": name, **{task: f"{share:.1%}" for task, share in shares.items()},
-           "passes over small": shares["small"] * draws / sizes["small"]}
-          for name, shares in strategies.items()])
+# [T5](https://arxiv.org/abs/1910.10683) has two knobs. The **cap** K counts a task of more than K
+# records as if it had K. The **temperature** T raises the capped size to the power 1/T before
+# everything is divided by the sum:
+#
+# $$p_i = \frac{\min(e_i, K)^{1/T}}{\sum_j \min(e_j, K)^{1/T}} \qquad e_i: \text{records of task } i$$
 
 # %% [markdown]
-# The last column is the price of flattening: the small set is seen again and again. And
-# "examples-proportional mixing" is not a third thing beside proportional: it *is* proportional, with
-# a cap. The third thing is equal mixing, which T5 found worst.
+# T = 1 is proportional, and a very large T makes all tasks **equal**. T5 calls the capped form
+# "examples-proportional mixing".
 #
-# ## The same with ft
+# ![Stacked bars of the draws from tasks of 1,000,000, 100,000 and 5,000 records. Proportional: 90.5, 9 and 0.5 %, one pass over the small task. Cap of 131,072: 55.5, 42 and 2.1 %, 4.7 passes. Temperature 2: 72.1, 23 and 5.1 %, 11.3 passes. Equal: 33 % each, 73.7 passes.](figures/19_multi_task.svg)
 #
-# One formula holds them all: `min(e, K) ** (1 / T)`, made to sum to one.
+# The right column is the price, for as many draws as there are records: what the small task gains in
+# draws, it gains in repeats.
+#
+# ## Your turn: the sampling shares
+
+
+# %% tags=["raises-exception"]
+def mixing_shares(sizes, temperature=1.0, cap=None):
+    """Probability of drawing each task, a dict like sizes whose values sum to 1.
+
+    sizes: task -> number of records. cap: K above, None for no cap. temperature may be math.inf.
+    """
+    ...
+
+
+ft.check("mixing_shares", mixing_shares)
+
+# %% [markdown]
+# If you get stuck: `ft.hint("mixing_shares")`, then `ft.solution("mixing_shares")`. The lesson
+# continues with the package's `mixing.rates`.
 
 # %%
 import math
 
 from ftkit.data import mixing
 
-same = {"proportional": mixing.rates(sizes), "cap K = 131,072": mixing.rates(sizes, cap=131_072),
-        "temperature 2": mixing.rates(sizes, temperature=2),
-        "equal": mixing.rates(sizes, temperature=math.inf)}
-for name, shares in strategies.items():
-    assert all(abs(shares[task] - same[name][task]) < 1e-12 for task in sizes)
+sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
+ft.table([{"temperature": t} | mixing.rates(sizes, temperature=t) for t in (0.5, 1, 2, 4, math.inf)])
 
 # %% [markdown]
-# ## A starved task
+# A temperature below 1 goes the other way: it favors the large task even more. And a cap of 1 is
+# equal sampling, because every task then counts as one record.
 #
-# Translation has 800 records here, capitals 80, and the type of a clause 24, each of the seven types
-# at least once. We draw 480 records, by four strategies.
+# ## Run it: a starved task
+#
+# Translation has 800 records here, capitals have 80, and naming the type of a clause has 24. We draw
+# 480 records with each strategy. `draws` is the number from each task.
 
 # %%
 sets = {"translation": ft.records("translation"), "capital": ft.records("capital")[:80],
         "clauses": ft.records("contracts_task")[:24]}
-tests = {"translation": ft.records("translation", "test")[:30],
-         "capital": ft.records("capital", "test")[:30],
-         "clauses": ft.records("contracts_task", "test")[:30]}
+names = {"translation": "translation", "capital": "capital", "clauses": "contracts_task"}
+tests = {task: ft.records(name, "test")[:30] for task, name in names.items()}
 counts = {task: len(records) for task, records in sets.items()}
-plans = {"proportional": mixing.rates(counts), "cap K = 100": mixing.rates(counts, cap=100),
-         "temperature 2": mixing.rates(counts, temperature=2),
+
+# %%
+plans = {"proportional": mixing.rates(counts), "temperature 2": mixing.rates(counts, temperature=2),
          "equal": mixing.rates(counts, temperature=math.inf)}
-ft.table([{"strategy": name, **mixing.counts(shares, 480)} for name, shares in plans.items()])
+draws = {name: mixing.counts(shares, 480) for name, shares in plans.items()}
+ft.table([{"strategy": name} | numbers | {"passes over clauses": numbers["clauses"] / 24}
+          for name, numbers in draws.items()])
+
+# %% [markdown]
+# Equal sampling takes away more than half of translation's draws. What does translation lose?
 
 # %%
-guess = ft.predict("Clauses under proportional mixing (exact match, in per cent) end at about ...",
-                   "10", "30", "60", "90", guess=...)
-guess
+price = ft.predict("Exact match of translation under equal sampling, against proportional, is",
+                   "lower", "no difference seen", "higher")
+price
 
 
 # %%
-config = ft.Config(learning_rate=1e-3, eval_steps=1000)
-model, tokenizer = ft.load("tiny")
-
-
-def trained(records, seed, config=config):
+def trained(records, seed, batch_size=16):
     lab = ft.Experiment(data=records, val=tests["clauses"], probes=(), eval_records=8)
-    return lab.run(config, seed=seed, live=False)
+    return lab.run(learning_rate=1e-3, eval_steps=1000, batch_size=batch_size, seed=seed,
+                   live=False)
 
 
 def scores(run):
-    return {task: ft.exact_match(run.model, tokenizer, test) for task, test in tests.items()}
+    return {task: ft.exact_match(run.model, run.tokenizer, test) for task, test in tests.items()}
 
 
 # %%
-results = {name: [scores(trained(mixing.draw(sets, 480, shares, seed), seed)) for seed in SEEDS]
-           for name, shares in plans.items()}
+SEEDS = range(5)
+results = {}
+for name, shares in plans.items():
+    results[name] = [scores(trained(mixing.draw(sets, 480, shares, seed), seed)) for seed in SEEDS]
 
 
-def of(name, task):
-    return [result[task] for result in results[name]]
+def exact(strategy, task):
+    return [result[task] for result in results[strategy]]
 
 
 # %%
-ft.table([{"strategy": name, **{task: of(name, task) for task in sets},
-           "passes over clauses": mixing.counts(plans[name], 480)["clauses"] / 24}
-          for name in plans])
+ft.table([{"strategy": name} | {task: exact(name, task) for task in sets} for name in plans])
 
 # %%
-ft.expect(of("proportional", "clauses"), "<", of("equal", "clauses"),
-          "in proportion to size the small task starves")
-ft.expect(of("proportional", "clauses"), "<", of("temperature 2", "clauses"),
-          "a temperature feeds it")
+from ftkit.lessons.claims import direction
 
-# %%
-starved = 100 * sum(of("proportional", "clauses")) / len(SEEDS)
-guess.score(str(min((10, 30, 60, 90), key=lambda option: abs(option - starved))))
+NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
+verdict = ft.expect(exact("proportional", "clauses"), "<", exact("equal", "clauses"), paired=True,
+                    claim="in proportion to its size the small task starves")
+ft.expect(exact("proportional", "clauses"), "<", exact("temperature 2", "clauses"), paired=True,
+          claim="temperature 2 feeds it")
+price.score(NAMES[direction(exact("equal", "translation"), exact("proportional", "translation"),
+                            paired=True)])
 
 # %% [markdown]
-# What did the large task pay? Compare its column, with its spread. Where it pays nothing, flattening
-# is free up to the point where the small set is learned by heart; T5 found its best at T = 2.
+# Read the row of each strategy: what the small task gained, and what the large one paid. A large
+# task that is far past the steep part of its learning curve pays little for fewer draws. The small one
+# gains until its few records are memorized; lesson [17](17_overfitting.ipynb) shows that point.
 #
+# ## At 135M
+#
+# The recorded runs ask the same of SmolLM2-135M, with the same three tasks.
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("mixing", verdict)
+
+# %% [markdown]
+# In T5's comparison, on a model of 220M parameters, equal mixing was the worst strategy and T = 2 one
+# of the best. Multilingual models use a temperature as well: mT5 ([Xue et al.
+# 2020](https://arxiv.org/abs/2010.11934)) samples languages with an exponent 1/T of 0.3.
+# [UniMax](https://arxiv.org/abs/2304.09151) caps the number of passes over each language instead.
+
+# %% [markdown]
 # <!-- claims: C89 · E40 -->
-# ## Configured share, effective share
+# ## Configured and effective share
 #
-# `equal` says a third for each. But the gradient averages over **tokens with loss**, and a
-# translation has more of them than "law".
+# Equal sampling gives each task a third of the *records*. But the loss of a batch is the mean over its
+# **labelled tokens**, the tokens that are trained on. A translation has more of them than a
+# clause type such as "law". So the **effective share** of a task, its fraction of the labelled tokens,
+# is another number.
 
 # %%
-guess = ft.predict("Equal mixing: the clauses' share of the tokens with loss is about ...",
-                   "33 %", "29 %", "15 %", guess=...)
-guess
+tokens = ft.predict("Equal sampling, a third of the records: the clauses' share of the labelled tokens",
+                    "is below 25 %", "is 25 to 42 %", "is above 42 %")
+tokens
+
+# %% tags=["raises-exception"]
+def effective_shares(shares, labelled_tokens):
+    """Fraction of the labelled tokens that each task gets, a dict whose values sum to 1.
+
+    shares: task -> probability of a draw. labelled_tokens: task -> mean number in one record.
+    """
+    ...
+
+
+ft.check("effective_shares", effective_shares)
+
+# %% [markdown]
+# The package counts them on the records that were drawn:
 
 # %%
-mixed = mixing.draw({task: [r | {"task": task} for r in records] for task, records in sets.items()},
-                    480, plans["equal"], seed=0)
+def with_names(sets):
+    """The same records, each with the name of its task."""
+    return {task: [record | {"task": task} for record in records]
+            for task, records in sets.items()}
+
+
+# %%
+_, tokenizer = ft.load("tiny")
+mixed = mixing.draw(with_names(sets), 480, plans["equal"], seed=0)
 effective = mixing.effective(mixed, tokenizer)
-ft.expect(effective["clauses"], "<", plans["equal"]["clauses"], "short answers weigh less")
 ft.table([{"task": task, "configured": plans["equal"][task], "effective": effective[task]}
           for task in sets])
 
 # %%
-percent = 100 * effective["clauses"]
-guess.score(f"{min((33, 29, 15), key=lambda option: abs(option - percent))} %")
+ft.expect(effective["clauses"], "<", plans["equal"]["clauses"], "short answers weigh less")
+seen = effective["clauses"]
+tokens.score("is below 25 %" if seen < 0.25 else "is 25 to 42 %" if seen <= 0.42
+             else "is above 42 %")
 
 # %% [markdown]
-# With an essay task in the mix the rest would vanish. If tasks are to count equally, divide the
-# configured share by the mean number of labelled tokens:
+# With a task of essays in the mixture, one-word answers would nearly vanish from the loss. That need
+# not be wrong: an essay has more to learn. But it should be a decision. Equal shares of *tokens* need
+# other draws:
+
+# %% tags=["raises-exception"]
+def shares_for_equal_tokens(labelled_tokens):
+    """Shares of the draws, summing to 1, that give each task the same number of labelled tokens.
+
+    labelled_tokens: task -> mean number of labelled tokens in one record.
+    """
+    ...
+
+
+ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
 
 # %%
-per_record = {task: effective[task] / plans["equal"][task] for task in sets}
-even = shares_of({task: 1 / per_record[task] for task in sets})
-even_draw = mixing.draw({task: [r | {"task": task} for r in records]
-                         for task, records in sets.items()}, 480, even, seed=0)
-balanced = mixing.effective(even_draw, tokenizer)
-assert all(abs(share - 1 / 3) < 0.06 for share in balanced.values())
+per_record = {task: effective[task] / plans["equal"][task] for task in sets}  # up to a constant
+weights = {task: 1 / tokens_of_one for task, tokens_of_one in per_record.items()}
+even = {task: weight / sum(weights.values()) for task, weight in weights.items()}
+balanced = mixing.effective(mixing.draw(with_names(sets), 480, even, seed=0), tokenizer)
 ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} for task in sets])
 
 # %% [markdown]
 # <!-- claims: C84 C85 C86 C87 C88 · E41 -->
 # ## Does one task help another?
 #
-# 12 records of a target task. Alone they fill all 192 draws; beside another task they are a quarter of
-# them: equal steps. More than alone is **positive transfer**, less is **negative transfer**. One of
-# the neighbors asks what `capital` asks and answers in a sentence: another team's style.
+# A target task has 12 records. Alone they fill all 192 draws, 16 passes. With another task they are a
+# quarter of the draws, 4 passes, so the number of steps is equal. Better than alone is **positive
+# transfer**, worse is **negative transfer**.
+#
+# One partner of `capital` asks the same questions and answers them in a sentence, as if another team
+# had written it: two tasks that contradict each other.
 
 # %%
 def in_a_sentence(record):
@@ -195,162 +254,177 @@ def in_a_sentence(record):
 
 
 pool = {task: ft.records(task) for task in ("to_past", "to_negative", "who", "capital")}
-pool["capital in sentences"] = [in_a_sentence(r) for r in pool["capital"][60:]]
-ft.table([records[2] for records in pool.values()])
+pool["capital in sentences"] = [in_a_sentence(record) for record in pool["capital"][60:]]
+ft.table([{"task": task} | {key: records[2][key] for key in ("instruction", "input", "output")}
+          for task, records in pool.items()])
 
 # %%
-guess = ft.predict("'to_past' beside 'to_negative': exact match on its held-out sentences is ...",
-                   "lower than alone", "about the same", "higher than alone", guess=...)
-guess
+transfer = ft.predict("'to_past' with 'to_negative', against 'to_past' alone: exact match is",
+                      "lower", "no difference seen", "higher")
+transfer
 
 
 # %%
-def together(target, neighbor, seed):
-    own, other = pool[target][:12], pool[neighbor][-144:]
-    if neighbor == target:
-        return mixing.draw({target: own}, 192, {target: 1}, seed)
-    return mixing.draw({target: own, neighbor: other}, 192, {target: 0.25, neighbor: 0.75}, seed)
-
-
-def transfer(target, neighbor, seed):
-    run = trained(together(target, neighbor, seed), seed, config.but(batch_size=8))
+def exact_with(target, partner, seed):
+    """Exact match on the target's test set, trained alone (partner None) or with a partner."""
+    own = pool[target][:12]
+    if not partner:
+        records = mixing.draw({target: own}, 192, {target: 1}, seed)
+    else:
+        both = {target: own, partner: pool[partner][-144:]}
+        records = mixing.draw(both, 192, {target: 0.25, partner: 0.75}, seed)
+    run = trained(records, seed, batch_size=8)
     return ft.exact_match(run.model, tokenizer, ft.records(target, "test"))
 
 
 # %%
-pairs = [("to_past", "to_past"), ("to_past", "to_negative"), ("to_past", "who"),
-         ("capital", "capital"), ("capital", "who"), ("capital", "capital in sentences")]
-matrix = {pair: [transfer(*pair, seed) for seed in SEEDS] for pair in pairs}
-ft.table([{"target": target, "beside": "alone" if neighbor == target else neighbor,
-           "exact match": three} for (target, neighbor), three in matrix.items()])
+pairs = [("to_past", None), ("to_past", "to_negative"), ("to_past", "who"),
+         ("capital", None), ("capital", "capital in sentences")]
+matrix = {pair: [exact_with(*pair, seed) for seed in SEEDS] for pair in pairs}
+ft.table([{"target": target, "partner": partner or "none, alone", "exact match": five}
+          for (target, partner), five in matrix.items()])
 
 # %%
-past, capital = matrix["to_past", "to_past"], matrix["capital", "capital"]
-ft.expect(matrix["to_past", "to_negative"], ">", past, "positive: a sentence again, its verb changed")
-ft.expect(matrix["to_past", "who"], "==", past, "an unrelated neighbor against none")
-ft.expect(matrix["capital", "capital in sentences"], "<", capital, "negative: two answers to one ask")
-
-# %%
-guess.score("higher than alone" if sum(matrix["to_past", "to_negative"]) > sum(past)
-            else "lower than alone")
+past, capital = matrix["to_past", None], matrix["capital", None]
+ft.expect(matrix["to_past", "to_negative"], ">", past, "positive: both rewrite a sentence",
+          paired=True)
+ft.expect(matrix["capital", "capital in sentences"], "<", capital,
+          "negative: two answers to one question", paired=True)
+transfer.score(NAMES[direction(matrix["to_past", "to_negative"], past, paired=True)])
 
 # %% [markdown]
-# Positive where the two share a skill that 12 records alone cannot teach: to say a sentence again with
-# its verb changed. Negative where they contradict each other and nothing in the prompt says which rule
-# holds: the model then follows the majority. And look at `capital` beside `who`, which have nothing in
-# common: alone it sees its 12 records 16 times, in company 4 times, and it is not worse for that.
+# Transfer was positive where the tasks share a skill that 12 records cannot teach: repeating a sentence
+# with its verb changed. It was negative where nothing in the prompt says which rule holds; the model
+# follows the majority. The partner `who` shares nothing with `to_past`; its row shows what other text
+# alone does.
 #
-# T5's own result is quoted wrongly for "multi-task helps": plain multi-task training was *worse*
-# than pretraining and fine-tuning (81.4 against 83.3 on GLUE); with fine-tuning on each task
-# afterwards it tied. [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks, with 62 data
-# sets; the 1,836 tasks are [Flan 2022](https://arxiv.org/abs/2301.13688).
-
-# %% [markdown]
-# ## Break it: a cap of one
-#
-# The cap flattens as well. What is `K = 1`? And a temperature below one?
-
-# %%
-assert all(abs(share - 1 / 3) < 1e-9 for share in mixing.rates(sizes, cap=1).values())
-ft.table([{"temperature": t, **{task: f"{share:.2%}" for task, share in
-                                mixing.rates(sizes, temperature=t).items()}}
-          for t in (0.5, 1, 2, 4, 100)])
-
-# %% [markdown]
-# ## Now on a real LLM
-#
-# The effective share depends on the tokenizer too. The same mixture in SmolLM2's tokens.
-
-# %%
-from ftkit.model import loading
-
-REAL = download.has("smollm2")
-if REAL:
-    theirs = mixing.effective(mixed, loading.load_tokenizer("smollm2"))
-    print({task: f"{effective[task]:.0%} in tiny's tokens, {theirs[task]:.0%}" for task in sets})
+# What do large models show? Plain multi-task training of T5 was *worse* than pretraining and
+# fine-tuning on each task (81.4 against 83.3 on GLUE). With fine-tuning afterwards it nearly tied
+# (83.1). [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks with 62 data sets, and
+# [Flan 2022](https://arxiv.org/abs/2301.13688) used 1,836 tasks.
 
 # %% [markdown]
 # ## What if?
 #
-# One number to change. How warm may it get before translation pays?
+# Change the temperature. How high may it be before translation pays?
 
 # %%
 temperature = 4
 shares = mixing.rates(counts, temperature=temperature)
-what_if = scores(trained(mixing.draw(sets, 480, shares, seed=0), seed=0))
-ft.table([{"temperature": temperature, **what_if}])
-
+mine = scores(trained(mixing.draw(sets, 480, shares, seed=0), seed=0))
+ft.table([{"temperature": temperature} | mine])
 
 # %% [markdown]
-# ## Exercises
+# ## In practice, 2026
 #
-# **1.** Shares of the tasks: cap `K` (None: no cap) and temperature `T`, which may be `math.inf`.
-
-# %% tags=["raises-exception"]
-def mixing_shares(sizes, T=1.0, K=None):
-    ...
-
-
-ft.check("mixing_shares", mixing_shares)
-
-# %% [markdown]
-# **2.** The highest temperature at which the smallest task is seen at most `passes` times in `draws`
-# draws (to 0.01).
-
-# %% tags=["raises-exception"]
-def warmest(sizes, draws, passes):
-    ...
-
-
-ft.check("warmest", warmest)
+# | question | usual answer |
+# |---|---|
+# | first mixture for SFT | proportional with a cap per source, then ablate sources one by one |
+# | temperature | 1 to 3 for tasks; exponent 0.3 to 0.7 for languages |
+# | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining) |
+# | what to compare | score of each task, at equal steps, on a decontaminated test set |
+# | size of open SFT mixtures | about 1M records: Tülu 3 mixture, SmolTalk |
 
 # %% [markdown]
-# **3.** Configured shares such that each task gets an equal share of the tokens with loss, given
-# the mean number of labelled tokens in one record of each task.
+# ```python
+# from datasets import interleave_datasets, load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-1.7B"
+# # {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
+# files = {"translation": "translation.jsonl", "clauses": "clauses.jsonl"}
+# tasks = {name: load_dataset("json", data_files=file, split="train").train_test_split(
+#     test_size=0.1, seed=0) for name, file in files.items()}
+# mixture = interleave_datasets(
+#     [task["train"] for task in tasks.values()], probabilities=[0.7, 0.3], seed=0,
+#     stopping_strategy="all_exhausted")  # small tasks repeat until the large one is used up
+# args = SFTConfig(output_dir="mixture", learning_rate=1e-5, num_train_epochs=1, bf16=True,
+#                  per_device_train_batch_size=8, gradient_accumulation_steps=4,
+#                  eval_strategy="steps", eval_steps=200)
+# trainer = SFTTrainer(model_id, args=args, train_dataset=mixture,
+#                      eval_dataset={name: task["test"] for name, task in tasks.items()})
+# ```
+#
+# A dict as `eval_dataset` reports a loss for each task (`eval_clauses_loss`).
 
-# %% tags=["raises-exception"]
-def shares_for_equal_tokens(labelled_tokens):
-    ...
+# %% [markdown]
+# Pitfalls:
+#
+# - `stopping_strategy="first_exhausted"`, the default, ends when the first data set runs out, so
+#   much of the large one may never be used
+#   ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
+# - Probabilities count records. The loss counts labelled tokens, with packing too.
+# - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
+# - A multi-task average hides the task that got worse. Report each.
 
+# %% [markdown]
+# Methods that choose the mixture:
 
-ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
+# %% [markdown]
+# - [DoReMi](https://arxiv.org/abs/2305.10429) trains a small proxy model that gives more weight to
+#   domains on which it is far behind a reference, and uses the weights for the large model.
+# - [RegMix](https://arxiv.org/abs/2407.01492) trains many tiny models on random mixtures and fits a
+#   regression from mixture to loss. [Data mixing laws](https://arxiv.org/abs/2403.16952) do the same
+#   with a functional form.
+# - **Online mixing** changes the shares during training, by the loss or its gradient
+#   ([ODM](https://arxiv.org/abs/2312.02406)).
+# - **Staged mixtures**: broad data first, and high-quality or small sources while the learning rate
+#   decays (annealing, "mid-training"), as in
+#   [SmolLM2](https://arxiv.org/abs/2502.02737) and [OLMo 2](https://arxiv.org/abs/2501.00656).
+# - **Gradient surgery** ([PCGrad](https://arxiv.org/abs/2001.06782)) projects conflicting gradients;
+#   a well-tuned plain sum often does as well ([Kurin et al.](https://arxiv.org/abs/2201.04122)).
 
 # %% [markdown]
 # ## Interview
 #
 # **Sizes 1M, 100k, 5k: compare proportional, cap K = 131,072, temperature 2.**
 # <details><summary>Answer</summary>
-# Proportional 90.5 / 9.05 / 0.45 %; cap 55.5 / 42.4 / 2.1 %; T = 2 takes roots, 72.1 / 22.8 / 5.1 %.
-# With 1.1 M draws T = 2 shows the small set 11 times. T → ∞ is equal, the worst in T5.
+# Proportional 90.5 / 9.05 / 0.45 %; cap 55.5 / 42.4 / 2.1 %; T = 2 takes square roots, 72.1 / 22.8 /
+# 5.1 %. With 1.1M draws T = 2 shows the small set 11 times. T → ∞ is equal sampling, 74 times.
+# I would start with T = 2 or a cap and watch the score of each task.
+# </details>
+
+# %% [markdown]
+# **A task with 2 % of the rows stays bad. What do you look at?**
+# <details><summary>Answer</summary>
+# First its share of the labelled tokens, because short answers shrink it further. Then the passes over
+# its data, and whether another source contradicts it. Raise T, cap the others, or train it later in a
+# stage of its own. Watch its validation score: after several passes it memorizes, and then only new
+# data helps.
 # </details>
 #
-# **A task of 2 % of the rows stays bad. What do you look at?**
+# **How do you choose mixture weights for a large run?**
 # <details><summary>Answer</summary>
-# Its share of the tokens with loss, not of the rows: short answers shrink it again. Then passes over
-# it. Raise T or cap the others, watch the score of each task, and stop when its training loss is
-# memorized.
+# Ablate sources with a small proxy at equal tokens. With many sources fit a regression from mixture to
+# loss (RegMix, mixing laws) or use DoReMi's group-robust weights. Limit repeats. Check the choice at a
+# second, larger scale, because rankings can change, and move the best data to the end.
 # </details>
 
 # %% [markdown]
 # **Does T5 show that multi-task training helps?**
 # <details><summary>Answer</summary>
-# No: plain multi-task was worse than pretrain, then fine-tune (GLUE 81.4 against 83.3); multi-task
-# pretraining plus fine-tuning on each task tied (83.1). FLAN shows gains on unseen tasks, at many
-# tasks.
+# No. Plain multi-task training was worse than pretraining and fine-tuning on each task (GLUE 81.4
+# against 83.3); with fine-tuning on each task afterwards it nearly tied (83.1). FLAN shows gains on
+# unseen tasks, which grow with the number of tasks and need a large model.
 # </details>
 #
 # **One multi-task model, many adapters, or merging?**
 # <details><summary>Answer</summary>
-# Joint training shares signal and needs balanced sampling and a full retrain for a new task. Adapters
-# isolate owners and need routing. Merging is cheap and fails where updates conflict. I would measure
-# the transfer matrix: a negative pair wants two adapters.
+# Joint training shares signal, needs balanced sampling, and a new task means retraining. Adapters
+# keep owners apart and need routing. Merging (model soups, task arithmetic, TIES, DARE, SLERP) needs no
+# training and loses where updates conflict. I would measure transfer for the pairs at hand: a negative
+# pair wants two adapters.
 # </details>
 #
 # ## Recap
 #
-# - `min(e, K) ** (1 / T)` is proportional, capped, warm and equal in one line; the price is repeats.
-# - The loss counts tokens. A third of the records is not a third of the gradient.
-# - Transfer has a sign. Measure it for your pair before you promise it.
+# - `min(e, K) ** (1 / T)` covers proportional, capped, temperature and equal sampling. The price is
+#   repeats.
+# - The loss counts labelled tokens. A third of the records is not a third of the loss.
+# - Transfer has a sign. Measure it for your tasks before you promise it.
 #
-# Before this came [18 data quality](18_data_quality.ipynb); next,
-# [20 preferences](20_preferences.ipynb).
+# In the package: [mixing.py](../ftkit/data/mixing.py). Next:
+# [20 preferences and rewards](20_preferences.ipynb).
+
+# %%
+ft.progress("19")

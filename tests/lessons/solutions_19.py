@@ -2,72 +2,122 @@
 
 import math
 
+from ftkit.data import mixing
+
 
 def normed(weights):
     return {task: weight / sum(weights.values()) for task, weight in weights.items()}
 
 
-def mixing_shares(sizes, T=1.0, K=None):
-    return normed({task: min(e, K or math.inf) ** (1 / T) for task, e in sizes.items()})
-
-
-def upside_down(sizes, T=1.0, K=None):
-    return normed({task: (min(e, K or 1e9) / 1e9) ** min(T, 9) for task, e in sizes.items()})
-
-
-def cap_after_the_root(sizes, T=1.0, K=None):
-    return normed({task: min(e ** (1 / T), K or math.inf) for task, e in sizes.items()})
-
-
-def cap_on_the_share(sizes, T=1.0, K=None):
-    total = sum(sizes.values())
-    return normed({task: min(e / total, (K or math.inf) / 1e6) ** (1 / T)
+def mixing_shares(sizes, temperature=1.0, cap=None):
+    return normed({task: min(e, cap or math.inf) ** (1 / temperature)
                    for task, e in sizes.items()})
 
 
-def not_normed(sizes, T=1.0, K=None):
+def by_softmax(sizes, temperature=1.0, cap=None):
+    """The same as a softmax of log sizes, which is why it is called a temperature."""
+    return normed({task: math.exp(math.log(min(e, cap or e)) / temperature)
+                   for task, e in sizes.items()})
+
+
+def upside_down(sizes, temperature=1.0, cap=None):
+    return normed({task: (min(e, cap or 1e9) / 1e9) ** min(temperature, 9)
+                   for task, e in sizes.items()})
+
+
+def cap_after_the_power(sizes, temperature=1.0, cap=None):
+    return normed({task: min(e ** (1 / temperature), cap or math.inf)
+                   for task, e in sizes.items()})
+
+
+def cap_on_the_share(sizes, temperature=1.0, cap=None):
     total = sum(sizes.values())
-    return {task: (min(e, K or math.inf) / total) ** (1 / T) * 2 for task, e in sizes.items()}
+    return normed({task: min(e / total, (cap or math.inf) / 1e6) ** (1 / temperature)
+                   for task, e in sizes.items()})
 
 
-def warmest(sizes, draws, passes):
-    smallest, low, high = min(sizes, key=sizes.get), 0.01, 1000.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        weights = normed({t: (e / max(sizes.values())) ** (1 / middle) for t, e in sizes.items()})
-        seen = weights[smallest] * draws / sizes[smallest]
-        low, high = (middle, high) if seen <= passes else (low, middle)
-    return low
+def power_of_the_share(sizes, temperature=1.0, cap=None):
+    return {task: share ** (1 / temperature) for task, share in normed(sizes).items()}
+
+
+def without_cap(sizes, temperature=1.0, cap=None):
+    return mixing_shares(sizes, temperature)
+
+
+def without_temperature(sizes, temperature=1.0, cap=None):
+    return mixing_shares(sizes, 1.0, cap)
+
+
+def effective_shares(shares, labelled_tokens):
+    return normed({task: shares[task] * labelled_tokens[task] for task in shares})
+
+
+def effective_by_counting(shares, labelled_tokens):
+    total = sum(shares[task] * labelled_tokens[task] for task in shares)
+    return {task: shares[task] * labelled_tokens[task] / total for task in labelled_tokens}
+
+
+def effective_of_many_draws(shares, labelled_tokens):
+    counted = mixing.counts(shares, 1_000_000)
+    return normed({task: n * labelled_tokens[task] for task, n in counted.items()})
 
 
 def shares_for_equal_tokens(labelled_tokens):
     return normed({task: 1 / n for task, n in labelled_tokens.items()})
 
 
+def equal_tokens_by_the_longest(labelled_tokens):
+    longest = max(labelled_tokens.values())
+    return normed({task: longest / n for task, n in labelled_tokens.items()})
+
+
+def equal_tokens_in_a_loop(labelled_tokens):
+    total, shares = sum(1 / n for n in labelled_tokens.values()), {}
+    for task, n in labelled_tokens.items():
+        shares[task] = 1 / n / total
+    return shares
+
+
 SOLUTIONS = {
     "mixing_shares": {
         "right": mixing_shares,
+        "variants": [by_softmax, lambda sizes, temperature=1.0, cap=None: mixing.rates(
+            sizes, temperature, cap)],
         "wrong": {
-            "power T": (upside_down, "the exponent is 1 / T"),
-            "cap after the root": (cap_after_the_root, "cap first"),
-            "cap on the share": (cap_on_the_share, "before you divide"),
-            "not divided": (not_normed, "divide by the total"),
+            "power T": (upside_down, "the exponent is 1 / temperature"),
+            "cap after the power": (cap_after_the_power, "cap first, then take the power"),
+            "cap on the share": (cap_on_the_share, "cap the sizes first"),
+            "power of the share": (power_of_the_share, "after the power, not before"),
+            "no cap": (without_cap, "counts as the cap"),
+            "no temperature": (without_temperature, "temperature=2 changed nothing"),
+            "sizes": (lambda sizes, temperature=1.0, cap=None: dict(sizes), "these are the sizes"),
         },
     },
-    "warmest": {
-        "right": warmest,
+    "effective_shares": {
+        "right": effective_shares,
+        "variants": [effective_by_counting, effective_of_many_draws],
         "wrong": {
-            "T = 2": (lambda sizes, draws, passes: 2.0, "is seen 11.3 times"),
-            "proportional": (lambda sizes, draws, passes: 1.0, "may be warmer"),
-            "equal": (lambda sizes, draws, passes: math.inf, "74 times"),
+            "configured": (lambda shares, n: normed(shares), "that is the configured share"),
+            "divided by tokens": (lambda shares, n: normed({t: shares[t] / n[t] for t in n}),
+                                  "longer answers has more"),
+            "not divided": (lambda shares, n: {t: shares[t] * n[t] for t in n}, "they sum to"),
+            "tokens alone": (lambda shares, n: normed(n), "the configured shares are not used"),
+            "root of the tokens": (lambda shares, n: normed({t: shares[t] * n[t] ** 0.5
+                                                             for t in n}), "expected 99.0%"),
         },
     },
     "shares_for_equal_tokens": {
         "right": shares_for_equal_tokens,
+        "variants": [equal_tokens_by_the_longest, equal_tokens_in_a_loop],
         "wrong": {
             "the wrong way round": (normed, "must be drawn less often"),
             "equal shares": (lambda n: dict.fromkeys(n, 1 / len(n)), "what we had"),
             "not divided": (lambda n: {task: 1 / k for task, k in n.items()}, "the shares sum to"),
+            "root": (lambda n: normed({task: k ** -0.5 for task, k in n.items()}),
+                     "by the root of the tokens"),
+            "longest minus tokens": (lambda n: normed({task: max(n.values()) - k + 10
+                                                       for task, k in n.items()}),
+                                     "the order is right"),
         },
     },
 }

@@ -176,13 +176,15 @@ def test_lesson_14_has_the_perplexity_of_padded_losses(tiny):
     assert by_hand == pytest.approx(perplexity.of(scores))
 
 
-def test_lesson_19_shares_as_the_mixing_of_the_package():
-    shares_of = lesson("19", "shares_of")["shares_of"]
+def test_the_exercises_of_lesson_19_give_the_shares_of_the_package():
     sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
-    for temperature, cap in itertools.product((1, 2), (math.inf, 131_072)):
-        weights = {task: min(n, cap) ** (1 / temperature) for task, n in sizes.items()}
-        assert shares_of(weights) == pytest.approx(
+    for temperature, cap in itertools.product((1, 2, math.inf), (None, 131_072)):
+        assert solution("mixing_shares")(sizes, temperature, cap) == pytest.approx(
             mixing.rates(sizes, temperature=temperature, cap=cap))
+    tokens = {"large": 4, "middle": 20, "small": 2}
+    even = solution("shares_for_equal_tokens")(tokens)
+    effective = solution("effective_shares")(even, tokens)
+    assert effective == pytest.approx(dict.fromkeys(sizes, 1 / 3))
 
 
 def test_lesson_20_and_its_exercises_have_the_losses_of_the_package(tiny):

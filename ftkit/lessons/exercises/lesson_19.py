@@ -9,8 +9,12 @@ from ftkit.lessons.claims import exercise, near
 SIZES = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
 
 
-def _same(made, wanted, tolerance=2e-3):
-    return all(near(made[task], share, tolerance) for task, share in wanted.items())
+def _same(given, wanted, tolerance=2e-3):
+    return all(near(given[task], share, tolerance) for task, share in wanted.items())
+
+
+def _percent(shares) -> str:
+    return ", ".join(f"{task} {share:.1%}" for task, share in shares.items())
 
 
 @exercise("mixing_shares")
@@ -18,54 +22,69 @@ def _(mixing_shares):
     from ftkit.data.mixing import rates
 
     plain = mixing_shares(SIZES)
+    if _same(plain, SIZES):
+        return "these are the sizes; divide each by their total"
     if not near(sum(plain.values()), 1, 1e-6):
         return f"the shares sum to {sum(plain.values()):.3g}, expected 1: divide by the total"
     if not _same(plain, rates(SIZES)):
-        return f"proportional: {plain}; expected 90.5, 9.05 and 0.45 %"
-    warm = mixing_shares(SIZES, T=2)
+        return f"proportional: {_percent(plain)}; expected {_percent(rates(SIZES))}"
+    warm = mixing_shares(SIZES, temperature=2)
+    if _same(warm, rates(SIZES)):
+        return "temperature=2 changed nothing: raise each size to the power 1 / temperature"
     if _same(warm, rates(SIZES, temperature=0.5)):
-        return "T=2 made the largest task larger: the exponent is 1 / T, not T"
+        return "temperature=2 made the largest task larger: the exponent is 1 / temperature"
+    if not near(sum(warm.values()), 1, 1e-6):
+        return (f"temperature=2: the shares sum to {sum(warm.values()):.3g}; divide by the total "
+                "after the power, not before")
     if not _same(warm, rates(SIZES, temperature=2)):
-        return f"T=2: {warm}; expected 72.1, 22.8 and 5.1 % (square roots of the sizes)"
-    capped = mixing_shares(SIZES, K=131_072)
-    weights = {task: min(share, 131_072) for task, share in SIZES.items()}
-    if not _same(capped, {task: w / sum(weights.values()) for task, w in weights.items()}):
-        return "K=131072: cap the size of each task before you divide by the new total"
-    both = mixing_shares(SIZES, T=2, K=131_072)
-    if not _same(both, rates(SIZES, temperature=2, cap=131_072)):
-        return "K and T together: cap first, then take the root"
-    if not _same(mixing_shares(SIZES, T=math.inf), dict.fromkeys(SIZES, 1 / 3)):
-        return "T=inf: expected a third for each (1 / inf is 0, and a size to the power 0 is 1)"
+        return f"temperature=2: {_percent(warm)}; expected {_percent(rates(SIZES, temperature=2))}"
+    capped, wanted = mixing_shares(SIZES, cap=131_072), rates(SIZES, cap=131_072)
+    if _same(capped, rates(SIZES)):
+        return "cap=131072 changed nothing: a size above the cap counts as the cap"
+    if not _same(capped, wanted):
+        return (f"cap=131072: {_percent(capped)}; expected {_percent(wanted)}: cap the sizes "
+                "first, then divide by their new total")
+    if not _same(mixing_shares(SIZES, temperature=2, cap=131_072),
+                 rates(SIZES, temperature=2, cap=131_072)):
+        return "cap and temperature together: cap first, then take the power"
+    if not _same(mixing_shares(SIZES, temperature=math.inf), dict.fromkeys(SIZES, 1 / 3)):
+        return "temperature=inf: expected a third for each (1 / inf is 0, and x ** 0 is 1)"
 
 
-@exercise("warmest")
-def _(warmest):
-    from ftkit.data.mixing import rates
-
-    made = warmest(SIZES, 1_105_000, 10)
-    seen = rates(SIZES, temperature=made)["small"] * 1_105_000 / 5_000 if made > 0 else 0
-    if made > 1e6:
-        return "equal mixing shows the small task 74 times; find where it is 10 times"
-    if seen > 10.01:
-        return f"at T={made:.3g} the small task is seen {seen:.1f} times; at most 10 are allowed"
-    if seen < 9.85:
-        return f"T={made:.3g} shows it {seen:.1f} times: it may be warmer, up to 10"
-    other = warmest({"a": 10_000, "b": 100}, 1_000, 2)
-    if not near(other, math.log(100) / math.log(4), 0.01):
-        return (f"two tasks of 10,000 and 100, 1,000 draws, 2 passes: {other:.3g}; expected 3.32 "
-                "(a share of 20 %)")
+@exercise("effective_shares")
+def _(effective_shares):
+    equal, lengths = dict.fromkeys(("essay", "word"), 0.5), {"essay": 198, "word": 2}
+    got = effective_shares(equal, lengths)
+    if _same(got, equal):
+        return "that is the configured share; the loss sees share × tokens of a record"
+    if _same(got, {"essay": 0.01, "word": 0.99}):
+        return "that divides by the tokens: a task with longer answers has more of the loss"
+    if not near(sum(got.values()), 1, 1e-6):
+        return f"they sum to {sum(got.values()):.4g}, expected 1: divide by the sum of the products"
+    if not _same(got, {"essay": 0.99, "word": 0.01}):
+        return (f"half essays of 198 tokens, half words of 2: {_percent(got)}; expected 99.0% and "
+                "1.0%")
+    got = effective_shares({"essay": 0.01, "word": 0.99}, lengths)
+    if _same(got, {"essay": 0.99, "word": 0.01}):
+        return "the configured shares are not used: multiply them by the tokens"
+    if not _same(got, {"essay": 0.5, "word": 0.5}):
+        return f"1 % essays of 198 tokens, 99 % words of 2: {_percent(got)}; expected 50.0% each"
 
 
 @exercise("shares_for_equal_tokens")
 def _(shares_for_equal_tokens):
-    made = shares_for_equal_tokens({"essay": 200, "word": 2, "line": 20})
+    given = shares_for_equal_tokens({"essay": 200, "word": 2, "line": 20})
     total = 1 / 200 + 1 / 2 + 1 / 20
     wanted = {"essay": 1 / 200 / total, "word": 1 / 2 / total, "line": 1 / 20 / total}
-    if _same(made, {"essay": 200 / 222, "word": 2 / 222, "line": 20 / 222}):
+    if _same(given, {"essay": 200 / 222, "word": 2 / 222, "line": 20 / 222}):
         return "that gives the essay even more: a task with long answers must be drawn less often"
-    if _same(made, dict.fromkeys(wanted, 1 / 3)):
+    if _same(given, dict.fromkeys(wanted, 1 / 3)):
         return "a third of the records each is what we had: then the essay has 90 % of the tokens"
-    if not near(sum(made.values()), 1, 1e-6):
-        return f"the shares sum to {sum(made.values()):.3g}, expected 1"
-    if not _same(made, wanted):
-        return f"200, 2 and 20 tokens: {made}; share times tokens must be equal for all"
+    if not near(sum(given.values()), 1, 1e-6):
+        return f"the shares sum to {sum(given.values()):.3g}, expected 1"
+    if _same(given, {"essay": 0.071, "word": 0.706, "line": 0.223}, 0.01):
+        return "that divides by the root of the tokens; divide by the tokens themselves"
+    if not _same(given, wanted) and given["word"] > given["line"] > given["essay"]:
+        return f"{_percent(given)}: the order is right; share × tokens must be equal for all tasks"
+    if not _same(given, wanted):
+        return f"200, 2 and 20 tokens: {_percent(given)}; expected {_percent(wanted)}"

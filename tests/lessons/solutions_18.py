@@ -1,6 +1,7 @@
 """Solutions of lesson 18, and the mistakes that people make."""
 
 import re
+from collections import Counter
 
 
 def words_of(text):
@@ -23,6 +24,25 @@ def keep_first(texts, similar=0.8, cut=words_of, alike=alike):
     return kept
 
 
+def keep_first_by_texts(texts, similar=0.8):
+    kept = {}
+    for i, text in enumerate(texts):
+        mine = shingles(words_of(text))
+        if not any(alike(mine, other) >= similar for other in kept.values()):
+            kept[i] = mine
+    return tuple(kept)
+
+
+def keep_first_in_a_loop(texts, similar=0.8):
+    dropped = set()
+    for i, a in enumerate(texts):
+        for j in range(i):
+            near = alike(shingles(words_of(a)), shingles(words_of(texts[j]))) >= similar
+            if j not in dropped and near:
+                dropped.add(i)
+    return [i for i in range(len(texts)) if i not in dropped]
+
+
 def keep_with_case(texts, similar=0.8):
     return keep_first(texts, similar, cut=str.split)
 
@@ -36,12 +56,39 @@ def keep_by_the_smaller(texts, similar=0.8):
     return keep_first(texts, similar - 0.4, alike=lambda a, b: len(a & b) / min(len(a), len(b)))
 
 
+def compare_with_dropped(texts, similar=0.8):
+    pieces = [shingles(words_of(text)) for text in texts]
+    return [i for i, piece in enumerate(pieces)
+            if all(alike(piece, other) < similar for other in pieces[:i])]
+
+
+def keep_at_the_threshold(texts, similar=0.8):
+    return keep_first(texts, similar + 1e-9)
+
+
 def contaminated(text, tests, n=13):
     def runs(one):
         words = words_of(one)
         return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
     return any(runs(text) & runs(test) for test in tests)
+
+
+def contaminated_by_joined_words(text, tests, n=13):
+    words = words_of(text)
+    runs = [f" {' '.join(words[i : i + n])} " for i in range(len(words) - n + 1)]
+    return any(run in f" {' '.join(words_of(test))} " for test in tests for run in runs)
+
+
+def contaminated_in_a_loop(text, tests, n=13):
+    mine = words_of(text)
+    for test in tests:
+        theirs = words_of(test)
+        for i in range(len(mine) - n + 1):
+            for j in range(len(theirs) - n + 1):
+                if mine[i : i + n] == theirs[j : j + n]:
+                    return True
+    return False
 
 
 def contaminated_as_it_stands(text, tests, n=13):
@@ -58,39 +105,95 @@ def contaminated_always_13(text, tests, n=13):
     return contaminated(text, tests)
 
 
-def cards(flan=1836, sharegpt="model", dolly="people"):
-    return {"Alpaca": {"records": 52_002, "answers": "model"},
-            "Dolly": {"records": 15_011, "answers": dolly},
-            "ShareGPT (Vicuna)": {"records": 70_000, "answers": sharegpt},
-            "Flan 2022": {"tasks": flan}}
+def contaminated_by_letters(text, tests, n=13):
+    words = words_of(text)
+    runs = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return any(run in " ".join(words_of(test)) for test in tests for run in runs)
+
+
+def contaminated_by_the_first_test(text, tests, n=13):
+    return bool(tests) and contaminated(text, tests[:1], n)
+
+
+def error_rates(instructions, is_wrong):
+    words = [instruction.split()[0].lower() for instruction in instructions]
+    total = Counter(words)
+    errors = Counter(word for word, wrong in zip(words, is_wrong, strict=True) if wrong)
+    return {word: errors[word] / total[word] for word in total}
+
+
+def rates_from_lists(instructions, is_wrong):
+    groups = {}
+    for instruction, wrong in zip(instructions, is_wrong, strict=True):
+        groups.setdefault(instruction.lower().split(" ")[0], []).append(wrong)
+    return {word: sum(group) / len(group) for word, group in groups.items()}
+
+
+def rates_with_pandas(instructions, is_wrong):
+    import pandas
+
+    words = pandas.Series(instructions).str.split().str[0].str.lower()
+    return pandas.Series(is_wrong, dtype=float).groupby(words).mean().to_dict()
+
+
+def error_counts(instructions, is_wrong):
+    return {word: rate * sum(i.lower().startswith(word) for i in instructions)
+            for word, rate in error_rates(instructions, is_wrong).items()}
+
+
+def of_all_errors(instructions, is_wrong):
+    return {word: n / sum(is_wrong) for word, n in error_counts(instructions, is_wrong).items()}
+
+
+def of_all_records(instructions, is_wrong):
+    return {word: n / len(is_wrong) for word, n in error_counts(instructions, is_wrong).items()}
+
+
+def only_with_errors(instructions, is_wrong):
+    return {word: rate for word, rate in error_rates(instructions, is_wrong).items() if rate}
+
+
+def with_case(instructions, is_wrong):
+    words = [instruction.split()[0] for instruction in instructions]
+    return {word: float(is_wrong[words.index(word)]) for word in words}
 
 
 SOLUTIONS = {
     "keep_first": {
         "right": keep_first,
+        "variants": [keep_first_by_texts, keep_first_in_a_loop],
         "wrong": {
-            "case and punctuation": (keep_with_case, "lower()"),
+            "case and punctuation": (keep_with_case, "use words_of"),
             "the last is kept": (keep_last, "keep the first, not the last"),
             "divided by the smaller": (keep_by_the_smaller, "divide by the union"),
             "texts returned": (lambda texts, similar=0.8: [texts[i] for i in keep_first(texts)],
                                "return the indices"),
+            "dropped ones count": (compare_with_dropped, "compare with texts that were KEPT"),
+            "above, not at": (keep_at_the_threshold, "drop at similar or above"),
         },
     },
     "contaminated": {
         "right": contaminated,
+        "variants": [contaminated_by_joined_words, contaminated_in_a_loop],
         "wrong": {
             "not normalized": (contaminated_as_it_stands, "normalize both sides"),
             "bag of words": (contaminated_by_a_bag_of_words, "compare runs"),
             "n ignored": (contaminated_always_13, "use n"),
+            "letters": (contaminated_by_letters, "compare lists of words"),
+            "first test": (contaminated_by_the_first_test, "look at all tests"),
         },
     },
-    "data_cards": {
-        "right": cards(),
+    "error_rates": {
+        "right": error_rates,
+        "variants": [rates_from_lists, rates_with_pandas],
         "wrong": {
-            "1.8 million tasks": (cards(flan=1_800_000), "not 1.8 million"),
-            "FLAN of 2021": (cards(flan=62), "FLAN of 2021"),
-            "ShareGPT is human": (cards(sharegpt="people"), "people wrote the prompts"),
-            "Dolly is synthetic": (cards(dolly="model"), "Databricks"),
+            "counts": (error_counts, "these are counts"),
+            "of all errors": (of_all_errors, "part of all errors"),
+            "of all records": (of_all_records, "not of all records"),
+            "no zeros": (only_with_errors, "a rate of 0"),
+            "case": (with_case, "use lower()"),
+            "right ones": (lambda asked, wrong: error_rates(asked, [not w for w in wrong]),
+                           "count the wrong ones"),
         },
     },
 }

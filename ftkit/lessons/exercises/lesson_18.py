@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_number
+from ftkit.lessons.claims import exercise, near
 
 
 @exercise("keep_first")
@@ -12,22 +11,27 @@ def _(keep_first):
              "what is the capital of france in europe", "What is the capital of Spain in Europe?",
              "Name an animal that can fly at night.", "Yes", "No"]
     kept = list(keep_first(texts))
-    if kept == [0, 1, 3, 5, 6]:
-        again = list(keep_first(texts, similar=0.3))
-        return None if again == [0, 1, 5, 6] else (
-            f"with similar=0.3 you keep {again}; France and Spain share 3 of 9 pieces, so "
-            "expected [0, 1, 5, 6]")
-    if kept == [0, 1, 2, 3, 5, 6]:
-        return "texts 0 and 2 differ in case and the question mark only: lower() and \\w+ first"
-    if kept == [0, 1, 3]:
-        return "texts 5 and 6, of one word each, have no three-word piece: take what there is"
     if kept and all(isinstance(k, str) for k in kept):
         return "return the indices, not the texts"
+    if kept == [0, 1, 2, 3, 5, 6]:
+        return "texts 0 and 2 differ in case and the question mark only: use words_of"
+    if kept == [0, 1, 3]:
+        return "texts 5 and 6, of one word each, have no three-word piece: use shingles"
     if (2 in kept and 0 not in kept) or 4 in kept:
         return "of two that are nearly the same keep the first, not the last"
     if 3 not in kept:
         return "France and Spain share 3 of 9 pieces, that is not 0.8: divide by the union"
-    return f"you keep {kept}; expected [0, 1, 3, 5, 6]"
+    if kept != [0, 1, 3, 5, 6]:
+        return f"you keep {kept}; expected [0, 1, 3, 5, 6]"
+    if (again := list(keep_first(texts, similar=0.3))) != [0, 1, 5, 6]:
+        return (f"with similar=0.3 you keep {again}; France and Spain share 3 of 9 pieces, so "
+                "expected [0, 1, 5, 6]")
+    if list(keep_first(texts, similar=3 / 9)) != [0, 1, 5, 6]:
+        return "similar=3/9 and two texts that share exactly 3 of 9: drop at similar or above (>=)"
+    chain = ["a b c d e f g", "b c d e f g h", "c d e f g h i"]  # neighbors share 4 of 6 pieces
+    if (again := list(keep_first(chain, similar=0.6))) != [0, 2]:
+        return (f"text 1 is close to 0 and dropped, text 2 is close to 1 only; you keep {again}, "
+                "expected [0, 2]: compare with texts that were KEPT")
 
 
 @exercise("contaminated")
@@ -48,33 +52,34 @@ def _(contaminated):
         return "only 7 words in a row are shared; with n=13 that is no hit"
     if not contaminated("seven brown cows and two old horses", [test], n=7):
         return "with n=7 those 7 words are a hit: use n"
+    if contaminated("an art show", ["a cart shower"], n=2):
+        return "'art show' is inside 'cart shower' as letters, not as words: compare lists of words"
+    if contaminated("short", ["another short test"], n=2):
+        return "a text of one word has no run of 2 words"
+    if not contaminated(quoted, ["Something else.", test]):
+        return "the second test has the run: look at all tests"
     if contaminated("nothing of the kind", []):
         return "without tests nothing is contaminated"
 
 
-@exercise("data_cards")
-def _(cards):
-    filled = [v for card in cards.values() for v in card.values() if v is not ...]
-    if not filled:
-        raise NotImplementedError
-    records = {"Alpaca": 52_000, "Dolly": 15_000, "ShareGPT (Vicuna)": 70_000}
-    tasks = _number(cards["Flan 2022"]["tasks"])
-    if message := check_number("for Flan 2022 you", tasks, 1836, {
-            1.8e6: "1.8 thousand tasks (1,836), not 1.8 million",
-            62: "that is FLAN of 2021; the collection of 2022 has many more tasks"}, 0.05):
-        return message
-    for name, wanted in records.items():
-        number = _number(cards[name]["records"])
-        if message := check_number(f"for {name} you", number, wanted, tolerance=0.1):
-            return message
-    who = {name: str(cards[name]["answers"]).lower() for name in records}
-    if who["ShareGPT (Vicuna)"] != "model":
-        return "ShareGPT: people wrote the prompts; the answers are a model's"
-    if who["Alpaca"] != "model":
-        return "Alpaca: text-davinci-003, a model, wrote instructions and answers"
-    if who["Dolly"] != "people":
-        return "Dolly: employees of Databricks wrote the answers, so people"
-
-
-def _number(value) -> float:
-    return 0.0 if value is ... else float(value)
+@exercise("error_rates")
+def _(error_rates):
+    asked = ["What is blue?", "Name a fish.", "what is two?", "Name a bird.", "Say hello."]
+    wrong = [True, False, True, True, False]
+    got = {str(word): float(rate) for word, rate in error_rates(asked, wrong).items()}
+    if "What" in got and "what" in got:
+        return "'What' and 'what' are the same word: use lower()"
+    if got.keys() == {"what", "name"}:
+        return "'say' is missing: a group without an error has a rate of 0"
+    if got.keys() != {"what", "name", "say"}:
+        return f"the groups are {', '.join(got)}; expected what, name, say (lower case)"
+    if near(got["what"], 2) and near(got["name"], 1):
+        return "these are counts; divide by the number of records of the group"
+    if near(got["what"], 2 / 3) and near(got["name"], 1 / 3):
+        return "that is the group's part of all errors; divide by the records of the group"
+    if near(got["what"], 2 / 5) and near(got["name"], 1 / 5):
+        return "divide by the number of records of the group, not of all records"
+    if near(got["what"], 0) and near(got["name"], 0.5) and near(got["say"], 1):
+        return "that is the fraction of right answers; count the wrong ones"
+    if got != {"what": 1.0, "name": 0.5, "say": 0.0}:
+        return f"got {got}; expected what 1.0, name 0.5, say 0.0"

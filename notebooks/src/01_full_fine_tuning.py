@@ -252,7 +252,7 @@ largest.score(options[options.index(most)])
 #
 # | layout | weights | gradients | master copy | m and v | sum |
 # |---|---|---|---|---|---|
-# | fp32, or autocast (`bf16=True` in the Trainer) | 4 | 4 | 0 | 8 | 16 |
+# | fp32, or autocast over fp32 weights (`bf16=True`) | 4 | 4 | 0 | 8 | 16 |
 # | bf16 weights with an fp32 master copy ([ZeRO paper](https://arxiv.org/abs/1910.02054)) | 2 | 2 | 4 | 8 | 16 |
 # | the same with fp32 gradients | 2 | 4 | 4 | 8 | 18 |
 # | fp32 weights, 8-bit AdamW | 4 | 4 | 0 | 2 | 10 |
@@ -284,8 +284,8 @@ ft.table([{"model": name, "bf16 weights, GB": 2 * n / 1e9, "8 bytes, GB": 8 * n 
 
 # %% [markdown]
 # <!-- claims: C9 C10 -->
-# A 7B model needs 107.8 GB before activations. It does not fit on an 80 GB GPU. It fits on a
-# GPU with 141 GB, or with sharding ([lesson 13](13_zero_and_fsdp.ipynb)), 8-bit states or LoRA. Each
+# A 7B model needs 107.8 GB before activations. It does not fit on an 80 GB GPU. It can fit on
+# a GPU with 141 GB, or with sharding ([lesson 13](13_zero_and_fsdp.ipynb)), 8-bit states or LoRA. Each
 # task also needs a full copy on disk: 13.5 GB in bf16.
 
 # %% [markdown]

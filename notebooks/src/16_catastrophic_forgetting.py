@@ -334,7 +334,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # | replay | old data or samples of the old model | SFT: 1 to 10 %; continued pretraining: 5 to 25 % |
 # | low learning rate | more steps | 1e-5 to 2e-5 for full SFT, 1 to 2 epochs |
 # | LoRA | its own learning rate | lesson 02 |
-# | KL to the base | a second forward pass | `beta` of DPO and GRPO: 0 to 0.1 |
+# | KL to the base | a second forward pass | `beta`: 0.1 in DPO, 0 to 0.05 in GRPO |
 # | interpolation | old and tuned weights | a of 0.5 to 0.8, by validation |
 # | on-policy data | sampling in training | RL, self-distillation |
 

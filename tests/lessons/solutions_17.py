@@ -1,4 +1,4 @@
-"""Solutions of lesson 17, and the mistakes that people make."""
+"""Solutions of lesson 17, right variants, and the mistakes that people make."""
 
 
 def stop_at(values, patience, name):
@@ -40,54 +40,121 @@ def looks_ahead(values, patience, name):
     return values.index(best), values.index(best)
 
 
-def split_by_source(records, share):
-    sources = list(dict.fromkeys(r["source"] for r in records))
-    held = set(sources[:round(share * len(sources))])
-    return ([r for r in records if r["source"] not in held],
-            [r for r in records if r["source"] in held])
+def one_too_late(values, patience, name):
+    kept, last = stop_at(values, patience, name)
+    return kept, min(last + 1, len(values) - 1)
 
 
-def split_by_row(records, share):
-    cut = round(share * len(records))
+def counts_bad_ones(values, patience, name):
+    better = min if name.endswith("loss") else max
+    kept, bad = 0, 0
+    for i in range(1, len(values)):
+        if better(values[i], values[kept]) == values[i] != values[kept]:
+            kept, bad = i, 0
+        else:
+            bad += 1
+            if bad == patience:
+                return [kept, i]
+    return [kept, len(values) - 1]
+
+
+def on_negated(values, patience, name):
+    if not name.endswith("loss"):
+        return on_negated([-value for value in values], patience, "loss")
+    for i in range(len(values)):
+        kept = values.index(min(values[:i + 1]))
+        if i - kept == patience:
+            return kept, i
+    return kept, i
+
+
+def split_by_source(records, fraction):
+    sizes = {}
+    for record in records:
+        sizes[record["source"]] = sizes.get(record["source"], 0) + 1
+    chosen = set()
+    for source in sizes:
+        if sum(sizes[s] for s in chosen) < fraction * len(records):
+            chosen.add(source)
+    return ([r for r in records if r["source"] not in chosen],
+            [r for r in records if r["source"] in chosen])
+
+
+def grouped(records, fraction):
+    from itertools import groupby
+    train, val = [], []
+    ordered = sorted(records, key=lambda r: r["source"])
+    for _, group in groupby(ordered, key=lambda r: r["source"]):
+        (val if len(val) < fraction * len(records) else train).extend(group)
+    return [train, val]
+
+
+def smallest_first(records, fraction):
+    from collections import Counter
+    left, chosen = round(fraction * len(records)), []
+    for source, count in reversed(Counter(r["source"] for r in records).most_common()):
+        if count <= left:
+            chosen.append(source)
+            left -= count
+    return ([r for r in records if r["source"] not in chosen],
+            [r for r in records if r["source"] in chosen])
+
+
+def split_by_row(records, fraction):
+    cut = round(fraction * len(records))
     return records[cut:], records[:cut]
 
 
-def drops_the_overlap(records, share):
-    train, val = split_by_row(records, share)
+def drops_the_overlap(records, fraction):
+    train, val = split_by_row(records, fraction)
     held = {r["source"] for r in val}
     return [r for r in train if r["source"] not in held], val
 
 
-def everything_in_train(records, share):
-    return records, []
+def counts_sources(records, fraction):
+    sources = list(dict.fromkeys(r["source"] for r in records))[::-1]
+    held = set(sources[:round(fraction * len(sources))])
+    return ([r for r in records if r["source"] not in held],
+            [r for r in records if r["source"] in held])
 
 
 SOLUTIONS = {
     "stop_at": {
         "right": stop_at,
+        "variants": [counts_bad_ones, on_negated],
         "wrong": {
             "keeps the last": (keeps_the_last, "not those of the last one"),
             "counts on": (never_starts_again, "the count starts again"),
             "one too early": (one_too_early, "you stopped at 6"),
+            "one too late": (one_too_late, "one more evaluation"),
             "looks ahead": (looks_ahead, "stop at 7"),
             "always lower": (lower_is_better, "better when it rises"),
+            "one index": (lambda *a: stop_at(*a)[0], "return two indices"),
         },
     },
     "worse_and_better": {
         "right": ([0.45, 0.45, 0.45, 0.45], [0.6, 0.6, 0.6, 0.001]),
+        "variants": [((0.4, 0.4, 0.4, 0.6), (0.9, 0.9, 1e-6, 0.9)),
+                     ([0.49] * 4, [0.51, 0.51, 0.0001, 0.0001])],
         "wrong": {
-            "not more right": (([0.6, 0.6, 0.6, 0.3], [0.6, 0.6, 0.6, 0.001]), "as many are right"),
+            "not more right": (([0.6, 0.6, 0.6, 0.3], [0.6, 0.6, 0.6, 0.001]), "same number is"),
             "loss falls": (([0.4, 0.4, 0.4, 0.4], [0.9, 0.9, 0.9, 0.3]), "the loss fell"),
             "both worse": (([0.9, 0.9, 0.9, 0.9], [0.4, 0.4, 0.4, 0.4]), "fewer are right"),
             "probability of 0": (([0.4, 0.4, 0.4, 0.4], [0.9, 0.9, 0.9, 0.0]), "both excluded"),
+            "three questions": (([0.4, 0.4, 0.4], [0.6, 0.6, 0.001]), "four probabilities"),
         },
     },
     "split_by_source": {
         "right": split_by_source,
+        "variants": [grouped, smallest_first],
         "wrong": {
             "by row": (split_by_row, "is on both sides"),
             "overlap dropped": (drops_the_overlap, "are lost"),
-            "nothing held out": (everything_in_train, "one side is empty"),
+            "nothing held out": (lambda records, fraction: (records, []), "one side is empty"),
+            "swapped": (lambda *a: split_by_source(*a)[::-1], "swapped"),
+            "counts sources": (counts_sources, "count records, not sources"),
+            "train alone": (lambda *a: [r["source"] for r in split_by_source(*a)[0]],
+                            "return two lists"),
         },
     },
 }

@@ -9,26 +9,39 @@ from ftkit.lessons.claims import exercise
 
 @exercise("stop_at")
 def _(stop_at):
+    def call(values, patience, name):
+        result = stop_at(list(values), patience, name)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise AssertionError(f"it returned {result!r}; return two indices: the evaluation "
+                                 "whose weights are kept, and the last evaluation that was made")
+        return tuple(result)
+
     falling = [5.0, 3.0, 2.0, 2.1, 1.9, 2.0, 2.2, 2.3, 1.0]
-    made = tuple(stop_at(list(falling), 3, "val_loss"))
-    if made == (8, 8):
+    result = call(falling, 3, "val_loss")
+    if result == (8, 8):
         return "losses fell once more at 8, but by then three evaluations were no better: stop at 7"
-    if made == (7, 7):
+    if result == (7, 7):
         return "the weights of the best evaluation are kept (4), not those of the last one (7)"
-    if made in ((2, 5), (2, 6), (2, 4)):
-        return "after the better value at 4 the count starts again; you counted on"
-    if made == (4, 6):
+    if result in ((2, 5), (2, 6), (2, 4)):
+        return "after the better value at 4 the count starts again at zero; yours continued"
+    if result == (4, 6):
         return "patience 3 is three evaluations without a better one: 5, 6 and 7; you stopped at 6"
-    if made != (4, 7):
-        return f"losses {falling} with patience 3 gave {made}, expected (4, 7): kept, stopped"
+    if result == (4, 8):
+        return "after 5, 6 and 7 patience 3 is used up: stop at 7, you made one more evaluation"
+    if result == (7, 4):
+        return "the order of the two is wrong: first the kept evaluation (4), then the last one (7)"
+    if result != (4, 7):
+        return f"losses {falling} with patience 3 gave {result}, expected (4, 7): kept, stopped"
     rising = [0.1, 0.4, 0.5, 0.5, 0.5]
-    made = tuple(stop_at(list(rising), 2, "exact match"))
-    if made == (0, 2):
+    result = call(rising, 2, "exact match")
+    if result == (0, 2):
         return "exact match is better when it rises; only names that end in loss are better low"
-    if made != (2, 4):
-        return f"exact match {rising} with patience 2 gave {made}; equal is not better: (2, 4)"
-    if tuple(stop_at([3.0, 2.0, 1.0], 5, "val_loss")) != (2, 2):
-        return "a run that ends before its patience is used up stops at its last evaluation, 2"
+    if result != (2, 4):
+        return f"exact match {rising} with patience 2 gave {result}; equal is not better: (2, 4)"
+    result = call([3.0, 2.0, 1.0], 5, "val_loss")
+    if result != (2, 2):
+        return (f"losses [3, 2, 1] with patience 5 gave {result}; a run that ends before its "
+                "patience is used up stops at its last evaluation, 2")
 
 
 @exercise("worse_and_better")
@@ -42,27 +55,38 @@ def _(pair):
         return "each probability lies between 0 and 1, both excluded"
     right = [sum(p > 0.5 for p in side) for side in (before, after)]
     nll = [-sum(map(math.log, side)) / 4 for side in (before, after)]
-    said = f"right {right[0]} → {right[1]} of 4, NLL {nll[0]:.2f} → {nll[1]:.2f}"
+    change = f"right {right[0]} → {right[1]} of 4, loss {nll[0]:.2f} → {nll[1]:.2f}"
     if right[1] < right[0]:
-        return f"{said}: fewer are right after; it should be more"
+        return f"{change}: fewer are right after; it should be more"
     if right[1] == right[0]:
-        return f"{said}: as many are right as before; it should be more"
+        return f"{change}: the same number is right as before; it should be more"
     if nll[1] <= nll[0]:
-        return f"{said}: the loss fell; make one wrong answer very sure of itself"
+        return f"{change}: the loss fell; make the model very sure of one wrong answer"
 
 
 @exercise("split_by_source")
 def _(split_by_source):
     records = [{"source": s, "text": f"{s} {i}"} for i in range(3) for s in "abcdefgh"]
-    train, val = split_by_source([dict(r) for r in records], 0.25)
+    result = split_by_source([dict(r) for r in records], 0.25)
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        return f"it returned a {type(result).__name__}; return two lists: train, validation"
+    train, val = result
     sources = [{r["source"] for r in side} for side in (train, val)]
     both = sources[0] & sources[1]
     if both:
-        return (f"source {min(both)} is on both sides: its rows are near copies, so val would "
-                "measure memory")
+        return (f"source {min(both)} is on both sides: its records are near copies, so the "
+                "validation loss would measure memory")
     if len(train) + len(val) < len(records):
         return f"{len(records) - len(train) - len(val)} records are lost; each belongs to one side"
     if not val or not train:
         return "one side is empty"
+    if len(val) == 18:
+        return "the two sides are swapped: return train first, then validation"
     if len(val) != 6:
-        return f"a quarter of 24 records is 6, your validation side has {len(val)}"
+        return f"a quarter of 24 records is 6; your validation side has {len(val)}"
+    uneven = [{"source": s} for s in "abcd"] + [{"source": "z"}] * 8
+    for order in (uneven, uneven[::-1]):
+        val = split_by_source(list(order), 1 / 3)[1]
+        if not 4 <= len(val) < 12:
+            return (f"sources of 8, 1, 1, 1 and 1 records, a third for validation: {len(val)} of "
+                    "12 are in it; count records, not sources")

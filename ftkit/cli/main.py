@@ -1,7 +1,8 @@
 """The `ftkit` command: calls the package, and prints.
 
 Progress goes to stderr and results to stdout, with --json as exactly one JSON object. Exit status:
-0 done; 2 a mistake of the user (a UserError), reported in one sentence; 1 a failure of ftkit
+0 done; 2 a mistake of the user (a UserError), reported in one sentence; 3 `memory --gpu` only: it
+does not fit; 1 a failure of ftkit
 (FTKIT_DEBUG=1 shows its traceback); 130 interrupted.
 """
 
@@ -25,7 +26,7 @@ from ftkit.data.jsonl import DataError, show
 from ftkit.report import series
 from ftkit.report.table import table
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -219,9 +220,9 @@ def _memory(args) -> int:
         result = footprint.memory(
             options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
-            measure=args.measure)
+            measure=args.measure, trainer=args.trainer, gpu=args.gpu, objective=args.objective)
     _print(args, result.to_dict(), result.text())
-    return DONE
+    return DONE if result.verdict is None or result.verdict["fits"] else DOES_NOT_FIT
 
 
 def _check(args) -> int:

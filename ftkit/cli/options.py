@@ -199,6 +199,12 @@ def _memory_options(memory: _Parser):
     add("--models", action="store_true", help="list the known models and GPUs")
     _config_options(groups)
     add = groups["System"].add_argument
+    add("--gpu", metavar="NAME|SIZE",
+        help="does it fit this GPU, such as \"RTX 4090\" or 24GB? Exit status 0: yes, 3: no; also "
+             "the largest batch and length, and what would make it fit")
+    add("--trainer", default="ftkit", metavar="NAME",
+        help="whose step: ftkit (default), or hf for that of transformers' Trainer")
+    add("--objective", metavar="NAME", help="sft (default), dpo or grpo")
     add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
         help="number of GPUs (default: 1)")
     add("--zero", default=0, metavar="STAGE", type=whole_number(0, 3),

@@ -15,21 +15,32 @@ import json
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import Config
+from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
-from ftkit.memory_use import formula, model_shapes
+from ftkit.memory_use import formula, model_shapes, verdict
 from ftkit.memory_use.units import NAMES, gb, size
 
-# Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md.
+# Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
+# published.json there.
 ERROR = {"cpu": "at most 0.2 % from the measured peak (tests/benchmarks/MEMORY.md)",
-         "cuda": "not yet measured on a GPU"}
+         "cuda": "not yet measured on a GPU by us; against published measurements see "
+                 "tests/benchmarks/PUBLISHED.md"}
+FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
+                 "traced peak and a quarter above it; trace the step for the bytes")
 STATES = ("weights", "gradients", "optimizer")
+TRAINERS = ("ftkit", "hf")
+OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
+# A forward pass of more tokens is taken for a mistake, one of more than TRACED is extrapolated.
+MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
+PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
+                 "script of `ftkit run --torchrun` keeps fp32 weights under autocast instead")
 
 
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
            offload: bool = False, device: str | None = None, lengths: list[int] | None = None,
            supervised: float = 1.0, attention: str | None = None, logits: int | None = None,
-           simulation: bool = True, measure: bool = False, **changes) -> Footprint:
+           simulation: bool = True, measure: bool = False, trainer: str = "ftkit",
+           gpu: str | None = None, objective: str | None = None, **changes) -> Footprint:
     """Memory of one training step of `config` on `model`, in bytes on each of `gpus` GPUs.
 
     model: tiny, smollm2, a known hub id or short name (`model_shapes.names()`), a folder, a
@@ -45,6 +56,11 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     logits: how many logits are held at once (all of them: give a very large number).
     simulation: False gives the formula alone, without the second that a simulation takes.
     measure: also take one real step here (tiny, smollm2 and folders only).
+    trainer: whose step: ftkit, or hf for that of transformers' Trainer (padded batches, all logits
+        at once, AdamW that is not fused).
+    gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
+        far it could grow, and what would make it fit.
+    objective: sft, dpo or grpo; by default that of the class of `config`.
     changes: fields of Config, `ft.memory(model="tiny", method="lora")`.
 
     Raises UserError for an unknown model and for arguments that do not go together.
@@ -52,31 +68,47 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     if not isinstance(config, Config | None):
         raise UserError(f"config is a {type(config).__name__}; expected a Config (a model goes to "
                         "model=)")
-    config = (config or Config()).but(**changes)
-    _check(config, gpus, zero, offload, device, attention)
+    config = _of_objective(config or Config(), objective, changes)
+    _check(config, gpus, zero, offload, device, attention, trainer)
+    card = None if gpu is None else verdict.card(gpu)
+    _sequences(config)  # raises for a batch that nobody means, before anything is read
     if measure and (attention or logits or offload or device not in (None, machine.device())):
         raise UserError("a measurement takes the step as a run on this machine does; leave "
                         "attention, logits, offload and device out, or measure")
     count = model_shapes.count_of(model)
     here = count is None and gpus == 1 and _is_on_this_machine(model)
-    device = device or (machine.device() if here else "cuda")
+    device = device or (machine.device() if here and gpu is None else "cuda")
     shape = None if count is not None else model_shapes.shape(model)
     context = getattr(shape, "max_position_embeddings", None) or 2048
     precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
-    config = _stored(shape, config.resolved("other", precision, context, device))
-    lengths = lengths or [config.max_length or context] * config.batch_size
+    longest = max(context, config.max_length or 0)
+    config = _stored(shape, config.resolved("other", precision, longest, device))
+    lengths = lengths or [config.max_length or context] * _sequences(config)
+    _check_tokens(config, lengths)
     if shape is None:
         footprint = _of_count(config, count, gpus, zero)
     else:
         with _untraceable_is_user_error(shape):
             footprint = (
                 _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
-                               logits)
-                if simulation else _by_formula(config, shape, gpus, zero, lengths, supervised))
-    footprint = dataclasses.replace(footprint, model=_name_of(model), offload=offload,
-                                    device=device)
+                               logits, trainer)
+                if simulation
+                else _by_formula(config, shape, gpus, zero, lengths, supervised, device))
+    notes = _notes(config, shape, lengths, context, trainer, footprint)
+    footprint = dataclasses.replace(
+        footprint, model=_name_of(model), offload=offload, device=device, notes=notes,
+        assumptions=_assumptions(config, shape, lengths, supervised, device, attention, logits,
+                                 trainer, zero))
     if offload:
         footprint = _offloaded(footprint)
+    if card is not None:
+        def predict(change):
+            return memory(config.but(**change), model, gpus=gpus, zero=zero, offload=offload,
+                          device=device, supervised=supervised, attention=attention, logits=logits,
+                          simulation=simulation, trainer=trainer).peak
+
+        footprint = dataclasses.replace(footprint, verdict=verdict.judge(
+            predict, config, footprint.peak, card, longest, device))
     return footprint.measured_here(model, lengths, supervised) if measure else footprint
 
 
@@ -91,7 +123,9 @@ class Footprint:
     largest: each part at its own largest, not all at the same moment.
     moment: the phase of the step in which the peak is reached. host: bytes in the host's memory.
     measurement: the peak of a real step on this machine, or None.
-    bits: bits for each frozen weight.
+    bits: bits for each 4-bit weight, else for each weight. quantized: parameters in 4 bits.
+    assumptions: what the prediction takes for granted, by name; notes: sentences about what is
+    unusual in this one. verdict: whether it fits the GPU that was asked for, see `verdict.judge`.
     """
 
     config: Config
@@ -110,6 +144,10 @@ class Footprint:
     host: float = 0
     measurement: int | None = None
     bits: float = 32.0
+    quantized: int = 0
+    assumptions: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    verdict: dict | None = None
 
     @property
     def peak(self) -> int:
@@ -127,15 +165,21 @@ class Footprint:
 
     @property
     def fits(self) -> dict[str, bool]:
-        """GPU → whether the peak fits in addition to CUDA's own needs."""
+        """GPU → whether the peak fits in addition to what CUDA and its allocator need."""
         return {name: self.peak <= gpu.usable for name, gpu in model_shapes.GPUS.items()}
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that the driver will report as used: more than the peak on a GPU, where torch's
+        allocator keeps what was freed as long as there is room."""
+        return round(model_shapes.reserved(self.peak)) if self.device == "cuda" else self.peak
 
     @property
     def error(self) -> str:
         """The error to expect of the prediction."""
         if not self.simulation:
             return "states exact, activations not counted" if not self.formula["activations"] \
-                else "activations estimated"
+                else FORMULA_ERROR
         if self.zero:
             return ERROR["cuda"] + "; ZeRO's division by formula"
         return ERROR[self.device]
@@ -154,15 +198,17 @@ class Footprint:
                    for name in (*STATES, "activations", "logits", "other")}
         return {
             "config": self.config.to_dict(), "model": self.model, "parameters": self.parameters,
-            "trainable_parameters": self.trainable, "gpus": self.gpus, "zero": self.zero,
-            "offload": self.offload, "device": self.device,
+            "quantized_parameters": self.quantized, "trainable_parameters": self.trainable,
+            "assumptions": self.assumptions, "notes": list(self.notes), "gpus": self.gpus,
+            "zero": self.zero, "offload": self.offload, "device": self.device,
             "per_gpu": per_gpu | {"peak": self.peak},
             "states": round(sum(per_gpu[k] for k in STATES)),
             "at_peak": {k: round(v) for k, v in (self.simulation or self.formula).items()},
             "moment": self.moment, "host": round(self.host), "bits_per_weight": self.bits,
+            "reserved_estimate": self.reserved,
             "method": self.method, "error": self.error, "measured": self.measurement,
             "fits": self.fits,
-        }
+        } | ({} if self.verdict is None else {"verdict": self.verdict})
 
     def measured_here(self, model, lengths, supervised: float = 1.0) -> Footprint:
         """This prediction together with the measurement of a real step on this machine."""
@@ -209,13 +255,20 @@ class Footprint:
     def text(self) -> str:
         """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
         trained = f"{self.trainable:,} of {self.parameters:,} parameters are trained"
-        if self.config.method == "qlora":
-            trained += f", {self.bits:.3f} bits for each frozen weight"
+        if self.quantized:
+            frozen = self.parameters - self.trainable
+            trained += (f"; {self.quantized:,} ({self.quantized / frozen:.0%} of the frozen ones) "
+                        f"are in 4 bits, {self.bits:.3f} with their scales")
         if self.offload:
             trained += f"; {gb(self.host)} in the host's memory"
         fitting = [name for name, fits in self.fits.items() if fits]
-        return "\n".join([repr(self.table()), "", self.summary(), trained,
-                          "Fits: " + (", ".join(fitting) or "none of the known GPUs")])
+        assumed = "; ".join(f"{name.replace('_', ' ')} {value}"
+                            for name, value in self.assumptions.items())
+        return "\n".join([
+            repr(self.table()), "", self.summary(), trained, f"Assumes: {assumed}",
+            *(f"Note: {note}" for note in self.notes),
+            *(verdict.sentences(self.verdict) if self.verdict else
+              ["Fits: " + (", ".join(fitting) or "none of the known GPUs")])])
 
     def __repr__(self) -> str:
         return f"Footprint({self.summary()})"
@@ -242,12 +295,89 @@ def _stored(shape, config):
                     "with lora or qlora are")
 
 
-def _check(config, gpus, zero, offload, device, attention):
+def _of_objective(config, objective: str | None, changes: dict):
+    """The Config in the class of an objective, with its changes."""
+    if objective is None:
+        return config.but(**changes)
+    if objective not in OBJECTIVES:
+        raise UserError(f"objective is {objective!r:.60}; expected one of {', '.join(OBJECTIVES)}")
+    kind = OBJECTIVES[objective]
+    if not isinstance(config, kind) or kind is Config:
+        kept = {k: v for k, v in config.differs().items() if k in kind.__dataclass_fields__}
+        config = kind(**kept)
+    return config.but(**changes)
+
+
+def _sequences(config) -> int:
+    """Sequences in one forward pass: DPO reads two answers to each record, GRPO those it drew."""
+    each = 2 if isinstance(config, DPOConfig) else getattr(config, "num_generations", 1)
+    if config.batch_size * each * (config.max_length or 512) > MOST_TOKENS:
+        raise UserError(f"batch_size {config.batch_size:,} with max_length "
+                        f"{config.max_length or 512:,} is more than {MOST_TOKENS:,} tokens in one "
+                        "forward pass; give a smaller batch_size or max_length, and "
+                        "gradient_accumulation_steps for the rest")
+    return config.batch_size * each
+
+
+def _check_tokens(config, lengths: list[int]):
+    if not lengths or min(lengths) < 2 or max(lengths) > MOST_TRACED:
+        raise UserError(f"sequences of {min(lengths, default=0):,} to {max(lengths, default=0):,} "
+                        f"tokens; expected 2 to {MOST_TRACED:,} in each")
+
+
+def _assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
+    """What the prediction takes for granted, by name, for `to_dict` and the line of `text`."""
+    from ftkit.engine import packed_loss
+
+    if shape is None:
+        return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
+            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
+    held = logits or (None if trainer == "hf" else packed_loss.MAX_LOGITS)
+    found = {"trainer": trainer, "device": device, "precision": config.precision}
+    if config.method != "full":
+        found |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
+            "bf16" if config.precision == "pure-bf16" else "fp32")}
+    return found | {
+        "batch_size": config.batch_size, "max_length": config.max_length,
+        "tokens": sum(lengths), "supervised_fraction": supervised,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "attention": attention or ("sdpa on padded batches" if trainer == "hf" else "packed")
+        if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
+        "loss": (f"at most {held:,} logits at once" if held and held < 10**9
+                 else "all logits at once"),
+        "optimizer": config.optim + (", not fused" if trainer == "hf"
+                                     and config.optim == "adamw_torch" else ""),
+        "allocator_slack": model_shapes.SLACK} | (
+            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
+
+
+def _notes(config, shape, lengths, context, trainer, found) -> tuple[str, ...]:
+    """Sentences about what is unusual in a prediction."""
+    notes = []
+    if shape is not None and max(lengths) > context:
+        notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "
+                     "this model was made for; its positions would have to be extended")
+    frozen = found.parameters - found.trainable
+    if config.method == "qlora" and found.quantized < 0.9 * frozen:
+        share = found.states["weights"] * 8 / found.parameters
+        notes.append(f"only {found.quantized / frozen:.0%} of the frozen parameters are quantized: "
+                     "bitsandbytes quantizes linear layers, and the rest (experts of a mixture, "
+                     f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
+    if isinstance(config, GRPOConfig):
+        notes.append("the cache of keys and values while answers are drawn is not counted")
+    if isinstance(config, DPOConfig) and config.method == "full" and trainer == "hf":
+        notes.append("TRL keeps a second copy of the weights as the reference, which is not "
+                     "counted; precompute_ref_log_probs=True does without")
+    return tuple(notes)
+
+
+def _check(config, gpus, zero, offload, device, attention, trainer):
     if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 1:
         raise UserError(f"gpus is {gpus!r}; expected a whole number of at least 1")
     for name, value, choices in (("zero", zero, (0, 1, 2, 3)), ("device", device,
                                  (None, "cpu", "cuda")),
                                  ("attention", attention, (None, "sdpa", "eager")),
+                                 ("trainer", trainer, TRAINERS),
                                  ("offload", offload, (False, True))):
         if value not in choices:
             raise UserError(f"{name} is {value!r}; expected one of "
@@ -306,22 +436,27 @@ def _of_count(config, count, gpus, zero) -> Footprint:
                      parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
 
 
-def _by_formula(config, shape, gpus, zero, lengths, supervised) -> Footprint:
+def _by_formula(config, shape, gpus, zero, lengths, supervised, device) -> Footprint:
     """All parts in closed form, from the shapes of the tensors."""
     trained, everything, facts = _counted(shape.to_json_string(), _bare(config))
-    return _closed_form(config, shape, gpus, zero, lengths, supervised, trained, everything, facts)
+    return _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
+                        facts)
 
 
-def _closed_form(config, shape, gpus, zero, lengths, supervised, trained, everything, facts):
+def _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
+                 facts):
     states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
                             facts["factored"])
     tokens = sum(lengths)
     predictions = round(supervised * (tokens - len(lengths)))
-    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths)),
+    scored = 0 if device == "cuda" else formula.SCORED
+    parts = {**states, "activations": formula.activations(shape, config, tokens, max(lengths),
+                                                          scored),
              "logits": formula.logits(shape, config, predictions), "other": 0}
     bits = facts["bits"] or 8 * formula.recipe(config, zero)["weights"]
     return Footprint(config, everything, trained, states,
-                     parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
+                     parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits,
+                     quantized=facts["quantized"])
 
 
 @functools.lru_cache(maxsize=64)
@@ -334,13 +469,15 @@ def _counted(shape_json, config) -> tuple:
     return *loading.count(model), simulate.facts(model)
 
 
-def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention, logits):
+def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention, logits,
+                   trainer):
     """The closed form and the traced step; with ZeRO, its parts divided among the ranks."""
-    half = zero and config.precision in ("bf16", "fp16")
+    half = formula.recipe(config, zero)["master"]
     traced = config.but(precision="pure-bf16") if half else config
-    step = simulated(shape, traced, lengths, supervised, device, attention, logits)
-    footprint = _closed_form(config, shape, gpus, zero, lengths, supervised, step.trainable,
-                             step.parameters, step.facts)
+    step = simulated(shape, traced, lengths, supervised, device, attention, logits, trainer,
+                     type(config) is not Config)
+    footprint = _closed_form(config, shape, gpus, zero, lengths, supervised, device,
+                             step.trainable, step.parameters, step.facts)
     at_peak, largest, moment = _divided(step, gpus, zero, footprint.states)
     return dataclasses.replace(footprint, simulation=at_peak, largest=largest, moment=moment)
 
@@ -404,10 +541,30 @@ def _bare(config):
                          for name in NO_STEP_MEMORY})
 
 
-def simulated(shape, config, lengths, supervised=1.0, device="cpu", attention=None, logits=None):
-    """`simulate.step`, whose results are cached."""
-    return _simulated(shape.to_json_string(), _bare(config), tuple(lengths), supervised, device,
-                      attention, logits)
+def simulated(shape, config, lengths, supervised=1.0, device="cpu", *options):
+    """`simulate.step`, whose results are cached; a batch of very many tokens is the extension of
+    the line through two smaller ones, since memory is linear in their number."""
+    text, config = shape.to_json_string(), _bare(config)
+    if sum(lengths) <= TRACED or len(lengths) < 4:
+        return _simulated(text, config, tuple(lengths), supervised, device, *options)
+    one = max(1, TRACED // 2 // max(lengths))
+    steps = [_simulated(text, config, tuple(lengths[:n]), supervised, device, *options)
+             for n in (one, 2 * one)]
+    return _extended(*steps, len(lengths) / one - 1)
+
+
+def _extended(one, two, times: float):
+    """The Step at `one + times * (two - one)`."""
+    def line(a: dict, b: dict) -> dict:
+        return {k: round(a[k] + times * (b[k] - a[k])) for k in a}
+
+    at_peak = line(one.at_peak, two.at_peak)
+    pairs = zip(one.timeline, two.timeline, strict=False)
+    timeline = [(phase, line(a, b)) for (phase, a), (_, b) in pairs]
+    return dataclasses.replace(
+        two, peak=round(one.peak + times * (two.peak - one.peak)), at_peak=at_peak,
+        parts=line(one.parts, two.parts),
+        timeline=timeline if len(one.timeline) == len(two.timeline) else [(two.moment, at_peak)])
 
 
 @functools.lru_cache(maxsize=256)

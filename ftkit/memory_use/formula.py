@@ -19,13 +19,13 @@ NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 def recipe(config, zero: int = 0) -> dict:
     """Bytes per parameter of frozen and trained weights, gradients, master copies and optimizer.
 
-    Autocast (bf16, fp16) keeps fp32 weights, which are the master copy themselves. With ZeRO the
-    recipe of its paper is taken: 16-bit weights and gradients, fp32 master copy with the
-    optimizer. Both are 16 bytes with AdamW.
+    Autocast (bf16, fp16) keeps fp32 weights, which are the master copy themselves. For full
+    fine-tuning with ZeRO the recipe of its paper is taken: 16-bit weights and gradients, fp32
+    master copy with the optimizer. Both are 16 bytes with AdamW. Adapters are fp32 in any case.
     """
     pure = config.precision == "pure-bf16"
     narrow = pure or config.base_dtype in ("bf16", "fp16")
-    mixed = bool(zero) and config.precision in ("bf16", "fp16")
+    mixed = bool(zero) and config.precision in ("bf16", "fp16") and config.method == "full"
     low = HALF if pure or mixed else FP32
     state = OPTIMIZERS[config.optim]
     return {"frozen": HALF if narrow else FP32, "weights": low, "gradients": low,
@@ -54,18 +54,23 @@ def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int
             "master": kind["master"] * trainable / share, "optimizer": optimizer}
 
 
-def activations(shape, config, tokens: int, length: int) -> float:
+SCORED = 512  # longest sequence whose attention scores our step keeps on a CPU
+
+
+def activations(shape, config, tokens: int, length: int, scored: int = SCORED) -> float:
     """Bytes saved for the backward pass: s b h (34 + 5 a s / h) in each layer, in 16 bits.
 
     Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, for one GPU; s b = tokens, s = length.
-    The second term are the attention scores, which flash attention does not keep: left out above
-    512 tokens, where our step takes such a kernel. Without autocast everything is twice as wide.
-    With checkpointing only the input of each layer stays (2 s b h), and one layer is whole.
+    The second term are the attention scores, which flash attention does not keep: `scored` is the
+    longest sequence that has them (0 on a GPU), for more tokens they count as of that length.
+    Without autocast everything is twice as wide. With checkpointing only the input of each layer
+    stays (2 s b h), and one layer is whole. A model without attention has no scores.
     """
     shape = shape.get_text_config()
-    h, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
+    h, layers = shape.hidden_size, shape.num_hidden_layers
+    heads = getattr(shape, "num_attention_heads", None) or 0
     wide = 2 if config.precision == "fp32" else 1
-    layer = wide * tokens * h * (34 + (5 * heads * length / h if length <= 512 else 0))
+    layer = wide * tokens * h * (34 + 5 * heads * min(length, scored) / h)
     if config.gradient_checkpointing:
         return layers * wide * 2 * tokens * h + layer
     return layers * layer

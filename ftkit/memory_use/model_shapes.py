@@ -13,6 +13,7 @@ import difflib
 import functools
 import json
 import re
+import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +130,7 @@ def _from_dict(content: dict, name: str):
     from transformers import AutoConfig
 
     content = dict(content)
+    _check_sizes(content, name)
     kind = content.pop("model_type", None)
     try:
         return AutoConfig.for_model(kind, **content)
@@ -141,19 +143,52 @@ def _from_dict(content: dict, name: str):
                         "save_pretrained wrote") from None
 
 
+MOST_LAYERS, LARGEST_SIZE = 2000, 10**8  # a config with more was not meant
+
+
+def _check_sizes(content: dict, name: str):
+    """UserError for sizes of which even the shapes could not be made."""
+    for key, value in (content.get("text_config") or content).items():
+        most = MOST_LAYERS if key in ("num_hidden_layers", "n_layer", "num_layers") else (
+            LARGEST_SIZE)
+        if isinstance(value, int) and abs(value) > most:
+            raise UserError(f"{name}: {key} is {value:,}; expected at most {most:,}")
+
+
+def _from_hub(name: str) -> dict | None:
+    """The config.json of a hub id, None where the hub does not give it or cannot be reached."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    token = get_token()
+    request = urllib.request.Request(
+        f"{constants.ENDPOINT}/{name}/resolve/main/config.json",
+        headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=4) as answer:
+            content = json.loads(answer.read(2**20))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def _cached(name: str):
-    """A hub id that is not in the table: its config if it was downloaded before."""
+    """A hub id that is not in the table: its config if it was downloaded before, or can be now."""
     from transformers import AutoConfig
 
-    if name.count("/") == 1:
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         try:
             return AutoConfig.from_pretrained(name, local_files_only=True)
         except (OSError, ValueError):
             pass
+        if content := _from_hub(name):
+            return _from_dict(content, name)
     near = difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UserError(f"the shape of {name!r} is not known{hint or ';'} give tiny, smollm2, one of "
-                    "the known models (`ftkit memory --models` lists them), a folder, a "
+                    "the known models (`ftkit memory --models` lists them), a hub id where the "
+                    "hub can be reached (a gated model needs `hf auth login`), a folder, a "
                     "config.json, or a number of parameters such as 7.5B")
 
 

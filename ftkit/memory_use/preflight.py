@@ -10,7 +10,6 @@ is rejected before any model is loaded. The environment variable FTKIT_PREFLIGHT
 
 from __future__ import annotations
 
-import bisect
 import gc
 import heapq
 import math
@@ -19,7 +18,7 @@ from types import SimpleNamespace
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
-from ftkit.memory_use import formula, model_shapes, units
+from ftkit.memory_use import changes, formula, model_shapes, units
 from ftkit.model import adapter_folder, cache
 from ftkit.model import loading as models
 
@@ -276,40 +275,11 @@ class FitSearch:
     def smallest_change(self, config) -> dict:
         """Fields of the first change that fits, {} where none does: from changes after which the
         run learns the same to those that change most."""
-        for family in self._families(config):
-            if family and self._fits(config, family[-1]):
-                # Each change of a family needs less than the one before.
-                first = bisect.bisect_left(family, True, hi=len(family) - 1,
-                                           key=lambda change: self._fits(config, change))
-                return family[first]
-        return {}
-
-    def _families(self, config):
-        """Lists of changes; within a list each needs less memory than the one before."""
-        split, size = [{}], config.batch_size
-        while size > 1:
-            size = -(-size // 2)
-            split.append({"batch_size": size})
-            if "gradient_accumulation_steps" not in self.experiment.UNSUPPORTED:
-                split[-1]["gradient_accumulation_steps"] = -(
-                    -config.batch_size * config.gradient_accumulation_steps // size)
-        checkpointing = {"gradient_checkpointing": True}
-        lora = {"method": "lora"} | ({"l2_sp": 0.0} if config.l2_sp else {})
-        smallest = split[-1] | ({} if config.gradient_checkpointing else checkpointing)
-        yield split[1:]
-        if not config.gradient_checkpointing:
-            yield [change | checkpointing for change in split]
-        if self.device == "cpu" and config.precision != "fp32":
-            yield [change | checkpointing | {"precision": "fp32"} for change in split]
-        if config.method == "full" and config.optim == "adamw_torch":
-            yield [smallest | {"optim": "adamw_bnb_8bit"}]
-        if config.method == "full":
-            yield [change | checkpointing | lora for change in split]
-        if config.method in ("full", "lora") and isinstance(self.experiment.model, str):
-            yield [smallest | lora | {"method": "qlora"}]
-        if config.max_length > 128:
-            shorter = {"max_length": config.max_length // 4}
-            yield [smallest | (lora if config.method == "full" else {}) | shorter]
+        accumulates = "gradient_accumulation_steps" not in self.experiment.UNSUPPORTED
+        by_name = isinstance(self.experiment.model, str)  # 4-bit weights are made while loading
+        found = (changes.smallest(family, lambda change: self._fits(config, change))
+                 for family in changes.families(config, self.device, accumulates, by_name))
+        return next(filter(None, found), {})
 
     def _fits(self, config, change) -> bool:
         try:
@@ -329,9 +299,7 @@ class FitSearch:
         fields = " ".join(f"{name}={value}" for name, value in change.items())
         needed = units.gb(self.bytes_to_have_free(config.but(**change)))
         sentence += f"; with {fields} it needs about {needed}"
-        same_batch = ("batch_size" in change) == ("gradient_accumulation_steps" in change)
-        if same_batch and set(change) <= {"batch_size", "gradient_accumulation_steps",
-                                          "gradient_checkpointing"}:
+        if changes.learns_the_same(change):
             sentence += " and learns the same"
         return sentence + off
 

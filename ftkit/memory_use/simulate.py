@@ -35,6 +35,7 @@ from ftkit.memory_use.meter import Meter
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
+ACCUMULATED = 8  # batches of one step that are traced; later ones repeat the earlier ones
 
 
 @dataclasses.dataclass
@@ -59,7 +60,8 @@ class Step:
 
 
 def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str = "cpu",
-         attn: str | None = None, logits: int | None = None) -> Step:
+         attn: str | None = None, logits: int | None = None, trainer: str = "ftkit",
+         whole: bool = False) -> Step:
     """Trace one optimizer step of `config` on a model of `shape` (a transformers config).
 
     lengths: tokens of each sequence in one forward pass.
@@ -67,11 +69,12 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
     device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
     attn: sdpa or eager for transformers' own attention on padded batches instead of packed ones.
     logits: how many logits are held at once (default: `packed_loss.MAX_LOGITS`).
+    trainer: hf for the step that transformers' Trainer makes. whole: as of `trace`.
     """
     examples = [example(n, supervised) for n in lengths]
     batches = [packed_batch.pack(examples, share=False)
-               for _ in range(config.gradient_accumulation_steps)]
-    return trace(shape, config, batches, device, attn, logits)
+               for _ in range(min(config.gradient_accumulation_steps, ACCUMULATED))]
+    return trace(shape, config, batches, device, attn, logits, whole, trainer)
 
 
 def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
@@ -82,15 +85,17 @@ def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> di
 
 
 def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = "cpu",
-          attn: str | None = None, logits: int | None = None, whole: bool = False) -> Step:
+          attn: str | None = None, logits: int | None = None, whole: bool = False,
+          trainer: str = "ftkit") -> Step:
     """As `step`, for batches of real examples. whole: the objective needs the loss of each token
     (`Forward.token_losses`), so all logits are kept."""
+    attn = attn or ("sdpa" if trainer == "hf" else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
-                                   whole)
+                                   whole, trainer)
 
 
-def _trace(refused, shape, config, batches, device, attn, logits, whole):
+def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
     base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
@@ -100,9 +105,13 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole):
         model.train()
         if base is not None:
             _materialize(base)
+        makers = _MAKERS | ({"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
+                            if trainer == "hf" else {})
         update = loop.Update(
-            model, config, forward=_forward(model, refused, logits, whole), clip=_always_clip,
-            make_optimizer=functools.partial(optimizers.make, makers=_MAKERS),
+            model, config, clip=_always_clip,
+            forward=(_AsTrainer(model) if trainer == "hf" and not whole
+                     else _forward(model, refused, logits, whole)),
+            make_optimizer=functools.partial(optimizers.make, makers=makers),
             scaler_class=_NoOverflow, copy_model=lambda _: base)
         fill_state(update)
         batches = [_fake(batch, mode, device) for batch in batches]
@@ -315,6 +324,30 @@ class _EachToken(packed_loss.Forward):
 
     def loss_sum(self, batch):
         return self.token_losses(batch).sum()
+
+
+class _AsTrainer(packed_loss.Forward):
+    """As transformers' Trainer does it: padded rows, and the loss of the model itself, which takes
+    all logits at once in fp32; under autocast accelerate widens those that the model returns."""
+
+    def loss_sum(self, batch):
+        device, pad = batch.input_ids.device, torch.nn.utils.rnn.pad_sequence
+        ids, labels = (pad([torch.tensor(e[name], device=device) for e in batch.examples],
+                           batch_first=True) for name in ("input_ids", "labels"))
+        ragged = len({len(e["input_ids"]) for e in batch.examples}) > 1
+        output = self.model(input_ids=ids, labels=labels, use_cache=False,
+                            attention_mask=torch.ones_like(ids) if ragged else None,
+                            num_items_in_batch=batch.supervised_tokens)
+        returned = output.logits.float() if torch.is_autocast_enabled("cpu") else output.logits
+        loss = output.loss
+        del returned, output
+        return loss * batch.supervised_tokens
+
+
+def _plain_adamw(foreach: bool, groups, rate):
+    """AdamW as the Trainer's `adamw_torch` makes it: not fused; on CUDA all tensors in one go,
+    which takes another tensor for each weight."""
+    return torch.optim.AdamW(groups, lr=rate, foreach=foreach)
 
 
 class _NoOverflow(torch.amp.GradScaler):

@@ -51,6 +51,15 @@ PUBLISHED = {  # as the hub counts the tensors of each checkpoint
     "google/gemma-2-2b": 2_614_341_888, "mistralai/Mistral-7B-v0.1": 7_241_732_096,
     "HuggingFaceTB/SmolLM2-135M": 134_515_008, "openai-community/gpt2": 124_439_808,
     "huggyllama/llama-65b": 65_285_660_672, "Qwen/Qwen3-0.6B": 596_049_920,
+    "Qwen/Qwen3-30B-A3B": 30_532_122_624, "Qwen/Qwen3-235B-A22B": 235_093_634_560,
+    "google/gemma-3-270m": 268_098_176, "mistralai/Mixtral-8x7B-v0.1": 46_702_792_704,
+    "mistralai/Mixtral-8x22B-v0.1": 140_620_634_112, "microsoft/phi-4": 14_659_507_200,
+    "mistralai/Mistral-Small-24B-Base-2501": 23_572_403_200,
+    "microsoft/Phi-4-mini-instruct": 3_836_021_760, "openai/gpt-oss-20b": 20_914_757_184,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
+    "deepseek-ai/DeepSeek-V3": 671_026_419_200 - 58 * 256,  # biases of the router: buffers here
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624, "state-spaces/mamba-130m-hf": 129_135_360,
+    "allenai/OLMo-2-1124-7B": 7_298_617_344, "openai/gpt-oss-120b": 116_829_156_672,
 }
 
 

@@ -1,0 +1,58 @@
+"""Changes of a Config after which a run needs less memory, the gentlest first.
+
+    families(config, "cuda")        lists of changes, each list from the smallest to the largest
+    learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})    True
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator
+
+KEEPS_THE_UPDATES = {"batch_size", "gradient_accumulation_steps", "gradient_checkpointing"}
+
+
+def families(config, device: str, accumulates: bool = True,
+             quantizes: bool = True) -> Iterator[list[dict]]:
+    """Lists of changes; within a list each needs less memory than the one before.
+
+    accumulates, quantizes: whether the run can add up batches, and load its base in 4 bits.
+    """
+    split, size = [{}], config.batch_size
+    while size > 1:
+        size = -(-size // 2)
+        split.append({"batch_size": size})
+        if accumulates:
+            split[-1]["gradient_accumulation_steps"] = -(
+                -config.batch_size * config.gradient_accumulation_steps // size)
+    checkpointing = {} if config.gradient_checkpointing else {"gradient_checkpointing": True}
+    lora = {"method": "lora"} | ({"l2_sp": 0.0} if config.l2_sp else {})
+    yield split[1:]
+    if checkpointing:
+        yield [change | checkpointing for change in split]
+    if device == "cpu" and config.precision != "fp32":
+        yield [change | checkpointing | {"precision": "fp32"} for change in split]
+    smallest = split[-1] | checkpointing
+    if config.method == "full" and config.optim == "adamw_torch":
+        yield [smallest | {"optim": "adamw_bnb_8bit"}]
+    if config.method == "full":
+        yield [change | checkpointing | lora for change in split]
+    if config.method in ("full", "lora") and quantizes:
+        yield [smallest | lora | {"method": "qlora"}]
+    if config.max_length > 128:
+        shorter = {"max_length": config.max_length // 4}
+        yield [smallest | (lora if config.method == "full" else {}) | shorter]
+
+
+def smallest(family: list[dict], fits: Callable[[dict], bool]) -> dict | None:
+    """The first change of a family that fits; None where not even the last one does."""
+    if not family or not fits(family[-1]):
+        return None
+    return family[bisect.bisect_left(family, True, hi=len(family) - 1, key=fits)]
+
+
+def learns_the_same(change: dict) -> bool:
+    """Whether a run makes the same updates after a change, but for rounding: the same records in
+    each step, and nothing but memory traded for time."""
+    same_batch = ("batch_size" in change) == ("gradient_accumulation_steps" in change)
+    return same_batch and set(change) <= KEEPS_THE_UPDATES

@@ -1,0 +1,151 @@
+"""Does a training step fit on one GPU, how far could it grow, and what would make it fit?
+
+    card("RTX 4090"), card("24GB")
+    judge(predict, config, peak, card("24GB"), context=8192)     the verdict of `ftkit memory --gpu`
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ftkit.base.errors import UserError
+from ftkit.memory_use import changes, model_shapes
+from ftkit.memory_use.units import gb
+
+UNITS = {"gb": 1e9, "g": 1e9, "gib": 2**30, "mb": 1e6, "mib": 2**20, "tb": 1e12}
+LARGEST_BATCH, LENGTH_STEP, TRACES = 2**20, 64, 5
+
+
+class Card(NamedTuple):
+    """A GPU: its name and all its bytes."""
+
+    name: str
+    bytes: float
+
+    def fits(self, peak: float) -> bool:
+        return model_shapes.needed(peak) <= self.bytes
+
+
+def card(text) -> Card:
+    """The GPU of a name ("RTX 4090", "A100 80GB") or of a size ("24GB", "24GiB").
+
+    GB are 10**9 bytes, so that 24GB is on the safe side of a card sold as one of 24 GB.
+    """
+    wanted = " ".join(str(text).split()).lower()
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", wanted)
+    if found and found[2] in UNITS:
+        size = float(found[1]) * UNITS[found[2]]
+        if not 0 < size < 1e15:
+            raise UserError(f"gpu is {text!r}; expected the memory of one GPU, such as 24GB")
+        return Card(str(text), size)
+    names = {name.lower(): name for name in model_shapes.GPUS}
+    squeezed = wanted.replace(" ", "")
+    hits = [name for low, name in names.items() if squeezed == low.replace(" ", "")] or [
+        name for low, name in names.items() if squeezed and squeezed in low.replace(" ", "")]
+    if len(hits) == 1:
+        return Card(hits[0], model_shapes.GPUS[hits[0]].mib * 2**20)
+    near = hits or [names[low] for low in difflib.get_close_matches(wanted, names, 3, 0.4)]
+    hint = f"did you mean {' or '.join(near)}? Or" if near else "expected"
+    raise UserError(f"gpu is {str(text)!r:.60}; {hint} a size such as 24GB "
+                    "(`ftkit memory --models` lists the known GPUs)")
+
+
+def judge(predict: Callable[[dict], float], config, peak: float, on: Card, context: int,
+          device: str = "cuda") -> dict:
+    """Whether a step fits, the room that is left, how large batch and length may be, and the
+    cheapest changes that make it fit, from those after which the run learns the same.
+
+    predict: the peak in bytes after a change of the Config ({field: value}). context: the longest
+    max_length to consider. Raises no error for a change that goes with no prediction.
+    """
+    known: dict[str, float] = {}
+
+    def after(change: dict) -> float:
+        key = str(sorted(change.items()))
+        if key not in known:
+            try:
+                known[key] = predict(change)
+            except UserError:  # fields that do not go together, a package that is missing
+                known[key] = float("inf")
+        return known[key]
+
+    fits = on.fits(peak)
+    limit = (on.bytes - model_shapes.CONTEXT) / (1 + model_shapes.SLACK)
+    step = min(LENGTH_STEP, config.max_length)
+    batch, edge = largest(lambda n: after({"batch_size": n}), config.batch_size, peak, limit,
+                          LARGEST_BATCH)
+    # Of the same number of tokens in all, memory is nearly the same.
+    guess = int(edge * config.max_length / config.batch_size / step)
+    length, _ = largest(lambda n: after({"max_length": n * step}), config.max_length // step, peak,
+                        limit, max(1, context // step), guess)
+    found = []
+    if not fits:
+        for family in changes.families(config, device):
+            change = changes.smallest(family, lambda change: on.fits(after(change)))
+            if change is not None:
+                found.append({"change": change, "peak": round(after(change)),
+                              "learns_the_same": changes.learns_the_same(change)})
+    largest_length = length * step
+    if fits:
+        largest_length = max(largest_length, config.max_length)
+    return {"gpu": on.name, "gpu_bytes": round(on.bytes), "fits": fits,
+            "headroom_bytes": round(on.bytes - model_shapes.needed(peak)),
+            "largest_batch_size": batch, "largest_max_length": largest_length, "changes": found}
+
+
+def largest(need: Callable[[int], float], start: int, peak: float, limit: float, highest: int,
+            guess: int = 0) -> tuple[int, float]:
+    """(the largest n up to `highest` with need(n) <= limit, 0 where there is none; where the line
+    through the last two predictions meets the limit). need(start) is `peak`; need must not fall.
+
+    A prediction takes seconds and is nearly a line, so the next n is where the line through the two
+    points closest to the limit meets it. After TRACES predictions the n may be a lower bound.
+    """
+    known = {start: peak}
+    low, high, edge = (start, highest + 1, 0.0) if peak <= limit else (0, start, 0.0)
+    n = guess or (2 * start if low else 1)
+    for _ in range(TRACES):
+        if high - low <= 1:
+            break
+        n = min(max(n, low + 1), high - 1)
+        known[n] = need(n)
+        low, high = (max(low, n), high) if known[n] <= limit else (low, min(high, n))
+        if n == 1 and known[n] > limit:
+            break
+        one, two = sorted(known, key=lambda m: abs(known[m] - limit))[:2]
+        slope = (known[two] - known[one]) / (two - one)
+        if not 0 < slope < float("inf"):
+            n = 4 * low if low and high > highest else (low + high) // 2
+            continue
+        edge = one + (limit - known[one]) / slope
+        if low <= edge < low + 1:
+            break
+        n = int(edge)
+    return low, edge or float(low)
+
+
+def sentences(verdict: dict) -> list[str]:
+    """The verdict for a terminal."""
+    spare = verdict["headroom_bytes"]
+    says = (f"Fits on {verdict['gpu']}, with {gb(spare)} to spare" if verdict["fits"] else
+            f"Does not fit on {verdict['gpu']}: {gb(-spare)} too much")
+    lines = [f"{says} (for CUDA and the allocator {gb(model_shapes.CONTEXT)} and "
+             f"{model_shapes.SLACK:.0%} of the peak are kept free)."]
+    batch, length = verdict["largest_batch_size"], verdict["largest_max_length"]
+    lines.append(f"Largest batch_size at this length: {batch:,}; largest max_length at this batch "
+                 f"size: {length:,}." if batch and length else
+                 "Not even a batch of one record fits at this length."
+                 if not batch else "No length fits at this batch size.")
+    if not verdict["fits"]:
+        lines.append("Changes with which it fits, the cheapest first:" if verdict["changes"] else
+                     "No change of batch, method or length makes it fit: take a smaller model, a "
+                     "larger GPU, or several.")
+    for one in verdict["changes"]:
+        options = " ".join(f"--{name.replace('_', '-')} {value}".lower()
+                           for name, value in one["change"].items())
+        same = "; learns the same" if one["learns_the_same"] else ""
+        lines.append(f"  {options}: peak {gb(one['peak'])}{same}")
+    return lines

@@ -1,0 +1,158 @@
+"""`ftkit memory --gpu`: the verdict, its search, whose step it is, and sizes that nobody means."""
+
+import json
+import time
+
+import pytest
+
+from ftkit.base.config import Config
+from ftkit.base.errors import UserError
+from ftkit.memory_use import changes, formula, model_shapes, verdict
+from ftkit.memory_use.footprint import memory
+
+SMALL = {"model": "tiny", "max_length": 64, "batch_size": 4, "precision": "fp32"}
+
+
+@pytest.mark.parametrize("text, name", [
+    ("RTX 4090", "RTX 4090 24GB"), ("rtx4090", "RTX 4090 24GB"), ("H100 80GB", "H100 80GB"),
+    ("24GB", "24GB"), ("24 GiB", "24 GiB"), ("t4", "T4 16GB"),
+])
+def test_a_gpu_is_a_name_or_a_size(text, name):
+    assert verdict.card(text).name == name
+
+
+def test_gb_are_decimal_and_gib_binary():
+    assert [verdict.card(t).bytes for t in ("24GB", "24GiB")] == [24e9, 24 * 2**30]
+
+
+@pytest.mark.parametrize("text", ["A100", "RTX 9999", "", "0GB", "-3GB", "24", "1e9GB"])
+def test_an_unknown_gpu_is_rejected_with_what_is_known(text):
+    with pytest.raises(UserError, match="gpu is"):
+        verdict.card(text)
+
+
+def line(n):  # a floor of states, then activations that grow with the batch
+    return max(17.0 + 0.2 * n, 16 + 1.24 * n)
+
+
+@pytest.mark.parametrize("start", [1, 3, 64])
+@pytest.mark.parametrize("limit", [16.5, 17.25, 18.0, 23.3, 400.0])
+def test_the_largest_batch_is_that_of_a_full_search(start, limit):
+    found, _ = verdict.largest(line, start, line(start), limit, 10_000)
+    assert found == max((n for n in range(1, 10_001) if line(n) <= limit), default=0)
+
+
+def test_a_step_that_fits_has_room_and_no_changes():
+    found = memory(gpu="24GB", **SMALL)
+    said = found.to_dict()["verdict"]
+    assert said["fits"] and said["changes"] == [] and found.device == "cuda"
+    assert said["headroom_bytes"] == round(24e9 - model_shapes.needed(found.peak))
+    assert said["largest_batch_size"] > 100 and said["largest_max_length"] == 512
+
+
+def test_a_step_that_does_not_fit_names_changes_that_do():
+    found = memory(gpu="585MB", **SMALL)
+    said = found.to_dict()["verdict"]
+    assert not said["fits"] and said["headroom_bytes"] < 0 and said["changes"]
+    assert said["changes"][0]["learns_the_same"]
+    for one in said["changes"]:
+        again = memory(**SMALL | one["change"], device="cuda")
+        assert again.peak == one["peak"] and model_shapes.needed(again.peak) <= 585e6
+
+
+@pytest.mark.parametrize("gpu, status", [("24GB", 0), ("1MB", 3)])
+def test_the_exit_status_is_the_verdict(ftkit, gpu, status):
+    words = ("--model", "tiny", "--max-length", 64, "--batch-size", 1, "--gpu", gpu)
+    found, out, _ = ftkit("memory", "--json", *words)
+    said = json.loads(out)
+    assert found == status and said["verdict"]["fits"] == (status == 0)
+    assert {"base_dtype", "attention", "loss", "batch_size"} <= {
+        *said["assumptions"], "base_dtype"} and said["reserved_estimate"] > said["per_gpu"]["peak"]
+
+
+@pytest.mark.slow
+def test_an_8b_lora_fits_a_card_of_24_gb(ftkit):
+    status, out, _ = ftkit("memory", "--model", "meta-llama/Llama-3.1-8B", "--method", "lora",
+                           "--batch-size", 1, "--max-length", 2048, "--gradient-checkpointing",
+                           "--gpu", "24GB")
+    assert status == 0 and "Fits on 24GB" in out and "base dtype bf16" in out
+
+
+def test_the_trainer_of_transformers_holds_all_logits():
+    ours, theirs = (memory(trainer=trainer, device="cuda", **SMALL | {
+        "batch_size": 16, "max_length": 256}) for trainer in ("ftkit", "hf"))
+    assert theirs.peak > 1.1 * ours.peak
+    assert theirs.assumptions["loss"] == "all logits at once"
+
+
+def test_two_answers_of_dpo_take_the_place_of_two_records():
+    one, two = (memory(objective=kind, device="cpu", **SMALL) for kind in ("sft", "dpo"))
+    assert two.assumptions["tokens"] == 2 * one.assumptions["tokens"] and two.peak > one.peak
+
+
+def test_the_closed_form_never_falls_when_the_text_grows():
+    shape = model_shapes.shape("llama-2-7b")
+    for scored in (0, formula.SCORED):
+        values = [formula.activations(shape, Config(precision="bf16"), n, n, scored)
+                  for n in range(64, 2048, 7)]
+        assert values == sorted(values)
+
+
+@pytest.mark.parametrize("sizes, words", [
+    ({"num_hidden_layers": 10**9}, "num_hidden_layers"), ({"vocab_size": 10**15}, "vocab_size"),
+    ({"hidden_size": 10**12}, "hidden_size"),
+])
+def test_absurd_sizes_are_answered_at_once(tmp_path, ftkit, sizes, words):
+    model_shapes.shape("tiny")  # transformers is imported
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama"} | sizes))
+    began = time.process_time()
+    status, _, err = ftkit("memory", "--model", file)
+    assert status == 2 and words in err and time.process_time() - began < 1
+
+
+def test_an_absurd_batch_is_answered_at_once(ftkit):
+    began = time.process_time()
+    status, _, err = ftkit("memory", "--batch-size", 10**9)
+    assert status == 2 and "forward pass" in err and time.process_time() - began < 1
+
+
+def test_a_large_batch_lies_on_the_line_through_two_smaller_ones(monkeypatch):
+    from ftkit.memory_use import footprint
+
+    asked = {"model": "tiny", "max_length": 64, "batch_size": 64, "precision": "fp32"}
+    whole = memory(**asked, device="cuda").peak
+    monkeypatch.setattr(footprint, "TRACED", 2048)
+    assert memory(**asked, device="cuda").peak == pytest.approx(whole, rel=0.02)
+
+
+def test_a_state_space_model_is_simulated():
+    shape = {"model_type": "mamba", "vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2,
+             "state_size": 16}
+    found = memory(model=shape, max_length=16, batch_size=1, device="cpu", precision="fp32")
+    assert found.simulation and found.assumptions["attention"] == "none"
+
+
+def test_a_length_beyond_the_context_has_a_note():
+    found = memory(model="tiny", max_length=1024, batch_size=1, device="cuda")
+    assert "longer than the 512" in found.notes[0]
+
+
+def test_experts_that_are_not_quantized_are_counted_out():
+    found = memory(model="mixtral-8x7b", method="qlora", batch_size=1, max_length=16,
+                   simulation=False)
+    assert found.to_dict()["quantized_parameters"] < 0.05 * found.parameters
+    assert "only 3% of the frozen parameters" in found.notes[0]
+
+
+def test_stage_1_divides_no_weights():
+    asked = {"model": "llama-2-7b", "method": "lora", "gpus": 8, "batch_size": 1,
+             "max_length": 16, "simulation": False, "precision": "bf16"}
+    zero, one = (memory(zero=stage, **asked).states for stage in (0, 1))
+    assert one["weights"] == zero["weights"] and one["optimizer"] == zero["optimizer"] / 8
+
+
+def test_the_same_updates_are_those_of_the_same_batch():
+    assert changes.learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})
+    assert not changes.learns_the_same({"batch_size": 2})
+    assert not changes.learns_the_same({"method": "lora"})

@@ -156,3 +156,24 @@ def test_the_same_updates_are_those_of_the_same_batch():
     assert changes.learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})
     assert not changes.learns_the_same({"batch_size": 2})
     assert not changes.learns_the_same({"method": "lora"})
+
+
+def test_the_slack_of_the_allocator_is_the_measured_one():
+    from benchmarks import published
+
+    found = [published.slack(row) for row in published.DATA["rows"] if "reserved_gb" in row]
+    assert min(found) == pytest.approx(model_shapes.SLACK, abs=0.005)
+    assert sorted(found)[len(found) // 2] == pytest.approx(model_shapes.TYPICAL_SLACK, abs=0.06)
+
+
+@pytest.mark.slow
+def test_published_measurements_are_met():
+    import statistics
+
+    from benchmarks import published
+
+    errors = {row["source"] + row["model"] + row["what"]:
+              published.predicted(row) / row["reported_gb"] - 1
+              for row in published.DATA["rows"] if "why" not in row}
+    assert statistics.median(map(abs, errors.values())) <= 0.06
+    assert max(map(abs, errors.values())) <= 0.15, errors

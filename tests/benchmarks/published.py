@@ -1,0 +1,52 @@
+"""Predicted against published memory: `python tests/benchmarks/published.py` writes PUBLISHED.md.
+
+published.json holds what others measured, with its source, and the options of `ft.memory` that
+come nearest to how they ran it. Nothing in the prediction was fitted to it but the slack of the
+allocator (`model_shapes.SLACK`), which is read off the column of reserved memory.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DATA = json.loads((HERE / "published.json").read_text("utf-8"))
+
+
+def predicted(row: dict) -> float:
+    """Our bytes for a row, in GB."""
+    from ftkit.memory_use.footprint import memory
+
+    model = DATA["models"].get(row["model"], row["model"])
+    found = memory(model=model, device="cuda", **row["options"])
+    return (found.total_states if row.get("states") else found.peak) / 1e9
+
+
+def slack(row: dict) -> float:
+    """What a run reserved over its peak, as a fraction, without the context of CUDA."""
+    from ftkit.memory_use import model_shapes
+
+    return (row["reserved_gb"] - model_shapes.CONTEXT / 1e9) / row["reported_gb"] - 1
+
+
+def main():
+    lines = ["# Predicted against published memory", "", "| source | model | run | reported, GB | "
+             "ours, GB | error | why |", "|---|---|---|---|---|---|---|"]
+    errors = []
+    for row in DATA["rows"]:
+        ours = predicted(row)
+        errors.append(ours / row["reported_gb"] - 1)
+        lines.append(f"| {row['source']} | {row['model']} | {row['what']} | {row['reported_gb']} | "
+                     f"{ours:.2f} | {errors[-1]:+.1%} | {row.get('why', '')} |")
+        print(lines[-1], flush=True)
+    median = statistics.median(map(abs, errors))
+    lines += ["", f"{len(errors)} rows, median error {median:.1%}. Made by "
+              "`python tests/benchmarks/published.py`.", "",
+              *(f"- {name}: {where}" for name, where in DATA["sources"].items())]
+    (HERE / "PUBLISHED.md").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

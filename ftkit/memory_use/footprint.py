@@ -547,10 +547,10 @@ def simulated(shape, config, lengths, supervised=1.0, device="cpu", *options):
     text, config = shape.to_json_string(), _bare(config)
     if sum(lengths) <= TRACED or len(lengths) < 4:
         return _simulated(text, config, tuple(lengths), supervised, device, *options)
-    one = max(1, TRACED // 2 // max(lengths))
-    steps = [_simulated(text, config, tuple(lengths[:n]), supervised, device, *options)
-             for n in (one, 2 * one)]
-    return _extended(*steps, len(lengths) / one - 1)
+    n = max(1, TRACED // 2 // max(lengths))
+    one, two = (_simulated(text, config, tuple(lengths[:count]), supervised, device, *options)
+                for count in (n, 2 * n))
+    return _extended(one, two, len(lengths) / n - 1)
 
 
 def _extended(one, two, times: float):

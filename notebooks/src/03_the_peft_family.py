@@ -445,9 +445,9 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 # Pitfalls:
 #
 # - **Serving.** vLLM serves LoRA and rsLoRA adapters, many in one batch. It rejects DoRA and most
-#   `modules_to_save`, and has no IA³ or prompt tuning ([`peft_helper.py`](
-#   https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py)). Merge them, or use
-#   LoRA.
+#   `modules_to_save`, and has no IA³ or prompt tuning
+#   ([`peft_helper.py`](https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py)).
+#   Merge DoRA and IA³ before serving, or use LoRA.
 # - **PiSSA changes the base.** Its adapter fits the changed base only. peft can [convert it to a
 #   plain LoRA](https://huggingface.co/docs/peft/developer_guides/lora) when it is saved.
 # - **Learning rates do not transfer.** IA³ and prompt tuning need far higher ones than LoRA: their

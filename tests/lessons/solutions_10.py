@@ -1,62 +1,156 @@
-"""Solutions of lesson 10, and the mistakes that people make."""
+"""Solutions of lesson 10, right variants, and the mistakes that people make."""
+
+import torch
 
 
-def round_trip(values, levels, scale_of=lambda v: v.abs().max(), back=True):
+def quantize_block(values, levels, scale_of=lambda v: v.abs().max()):
     scale = scale_of(values)
-    if scale == 0:
-        return values.clone()
-    nearest = (values[:, None] / scale - levels).abs().argmin(1)
-    return levels[nearest] * (scale if back else 1)
+    divisor = scale if scale != 0 else 1.0
+    return ((values / divisor)[:, None] - levels).abs().argmin(1), scale
+
+
+def by_thresholds(values, levels):
+    scale = float(values.abs().max())
+    middles = (levels[1:] + levels[:-1]) / 2
+    return torch.bucketize(values / (scale or 1.0), middles), scale
+
+
+def by_a_loop(values, levels):
+    scale = max(abs(float(v)) for v in values)
+    codes = [min(range(len(levels)), key=lambda i: abs(float(v) - scale * float(levels[i])))
+             for v in values] if scale else [int((levels == 0).nonzero())] * len(values)
+    return [codes, scale]
+
+
+def not_divided(values, levels):
+    return (values[:, None] - levels).abs().argmin(1), values.abs().max()
+
+
+def next_below(values, levels):
+    scale = values.abs().max()
+    return (levels <= (values / scale)[:, None] + 1e-9).sum(1) - 1, scale
+
+
+def levels_for_codes(values, levels):
+    codes, scale = quantize_block(values, levels)
+    return levels[codes], scale
 
 
 def zeros_divided(values, levels):
     scale = values.abs().max()
-    return levels[(values[:, None] / scale - levels).abs().argmin(1)] * (scale or float("nan"))
+    return torch.nan_to_num((values / scale)[:, None] - levels).abs().argmin(1), scale
 
 
-def next_level_below(values, levels):
+def in_place(values, levels):
     scale = values.abs().max()
-    below = (levels <= (values[:, None] / scale)).sum(1) - 1
-    return levels[below] * scale
+    values /= scale
+    return (values[:, None] - levels).abs().argmin(1), scale
+
+
+def dequantize_block(packed, scale, levels):
+    codes = torch.stack([packed >> 4, packed & 15], 1).flatten()
+    return levels[codes.long()] * scale
+
+
+def filled_in(packed, scale, levels):
+    weights = torch.empty(2 * len(packed))
+    weights[0::2] = levels[(packed // 16).long()] * scale
+    weights[1::2] = levels[(packed % 16).long()] * scale
+    return weights
+
+
+def one_by_one(packed, scale, levels):
+    weights = []
+    for byte in packed.tolist():
+        weights += [float(levels[byte >> 4]) * scale, float(levels[byte & 15]) * scale]
+    return weights
+
+
+def low_first(packed, scale, levels):
+    codes = torch.stack([packed & 15, packed >> 4], 1).flatten()
+    return levels[codes.long()] * scale
+
+
+def not_alternating(packed, scale, levels):
+    return levels[torch.cat([packed >> 4, packed & 15]).long()] * scale
+
+
+def codes_for_levels(packed, scale, levels):
+    return torch.stack([packed >> 4, packed & 15], 1).flatten() * scale
+
+
+def one_code_in_a_byte(packed, scale, levels):
+    return levels[(packed & 15).long()] * scale
+
+
+def not_flat(packed, scale, levels):
+    return dequantize_block(packed, scale, levels).view(-1, 2)
 
 
 def bits_per_weight(block, double):
     return 4 + (8 / block + 32 / (block * 256) if double else 32 / block)
 
 
-def frozen_gigabytes(linear, other):
-    return (linear * bits_per_weight(64, True) / 8 + other * 2) / 1e9
+def by_totals(block, double):
+    weights = 256 * block
+    scales = 256 * 8 + 32 if double else 256 * 32
+    return (4 * weights + scales) / weights
+
+
+def with_fractions(block, double):
+    from fractions import Fraction
+
+    return float(4 + (Fraction(8 * 256 + 32, 256 * block) if double else Fraction(32, block)))
 
 
 SOLUTIONS = {
-    "round_trip": {
-        "right": lambda values, levels: round_trip(values, levels),
+    "quantize_block": {
+        "right": lambda values, levels: quantize_block(values, levels),
+        "variants": [by_thresholds, by_a_loop],
         "wrong": {
-            "not scaled back": (lambda v, levels: round_trip(v, levels, back=False),
-                                "multiply it back"),
             "largest, not largest absolute": (
-                lambda v, levels: round_trip(v, levels, lambda x: x.max()), "must come back"),
-            "not the nearest": (next_level_below, "the nearest levels give"),
+                lambda v, levels: quantize_block(v, levels, lambda x: x.max()), "largest absolute"),
+            "root mean square": (
+                lambda v, levels: quantize_block(v, levels, lambda x: x.norm() / len(x)**0.5),
+                "expected 4"),
+            "not divided": (not_divided, "divide the values by the scale"),
+            "the next level below": (next_below, "not the next below"),
+            "levels instead of codes": (levels_for_codes, "index of a level"),
             "divides by zero": (zeros_divided, "a block of zeros"),
+            "in place": (in_place, "were changed"),
+            "codes alone": (lambda v, levels: quantize_block(v, levels)[0], "two things"),
+        },
+    },
+    "dequantize_block": {
+        "right": dequantize_block,
+        "variants": [filled_in, one_by_one],
+        "wrong": {
+            "no scale": (lambda p, s, levels: dequantize_block(p, 1.0, levels), "scale is missing"),
+            "low first": (low_first, "wrong order"),
+            "not alternating": (not_alternating, "all high codes come first"),
+            "codes, not levels": (codes_for_levels, "look up the level"),
+            "one code in a byte": (one_code_in_a_byte, "each byte holds two codes"),
+            "not flat": (not_flat, "flatten it"),
+            "divided": (lambda p, s, levels: dequantize_block(p, 1 / s, levels), "divided by"),
         },
     },
     "bits_per_weight": {
         "right": bits_per_weight,
+        "variants": [by_totals, with_fractions],
         "wrong": {
             "codes alone": (lambda block, double: 4, "the scales are stored too"),
+            "scale alone": (lambda block, double: bits_per_weight(block, double) - 4,
+                            "4 bits more"),
             "no scale of scales": (lambda block, double: 4 + (8 if double else 32) / block,
                                    "lacks the fp32 scale"),
-            "16-bit scales": (lambda block, double: 4 + 16 / block, "expected 4.5"),
-        },
-    },
-    "frozen_gigabytes": {
-        "right": frozen_gigabytes,
-        "wrong": {
-            "half a byte": (lambda linear, other: (linear + other) / 2e9, "half a byte each"),
-            "everything quantized": (
-                lambda linear, other: (linear + other) * bits_per_weight(64, True) / 8e9,
-                "stay in bf16"),
-            "no scales": (lambda linear, other: (linear / 2 + other * 2) / 1e9, "0.127 bits"),
+            "16-bit scales": (lambda block, double: 4 + 16 / block, "32 bits here, not 16"),
+            "double is ignored": (lambda block, double: 4 + 32 / block, "`double` is ignored"),
+            "block is ignored": (lambda block, double: bits_per_weight(64, double),
+                                 "`block` is ignored"),
+            "256 weights share": (lambda block, double: 4 + 8 / block + 32 / 256 if double
+                                  else 4 + 32 / block, "256 · block"),
+            "shared by the block": (lambda block, double: 4 + 40 / block if double
+                                    else 4 + 32 / block, "shared by 256 scales"),
         },
     },
 }

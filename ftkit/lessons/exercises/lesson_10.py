@@ -6,28 +6,82 @@ from ftkit.lessons.claims import exercise
 from ftkit.lessons.exercises._common import check_number
 
 
-@exercise("round_trip")
-def _(round_trip):
+def _rounded(values) -> list[float]:
+    return [round(float(value), 3) for value in values]
+
+
+@exercise("quantize_block")
+def _(quantize_block):
     import torch
 
     levels = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
     values = torch.tensor([0.1, -4.0, 1.1, 0.4, -2.9])
     before = values.clone()
-    made = round_trip(values, levels)
+    made = quantize_block(values, levels)
     if not torch.equal(values, before):
-        return "the values themselves were changed; return a new tensor"
-    wanted = torch.tensor([0.0, -4.0, 1.0, 0.0, -2.0])
-    if torch.allclose(made, wanted / 4):
-        return "the result is still divided by the scale: multiply it back"
-    if not torch.allclose(made.abs().max(), torch.tensor(4.0)):
-        return ("the largest value, -4, must come back exactly: the scale is the largest absolute "
-                f"value; you gave {[round(x, 3) for x in made.tolist()]}")
-    if not torch.allclose(made, wanted):
-        return (f"{before.tolist()} came back as {[round(x, 3) for x in made.tolist()]}; the "
-                f"nearest levels give {wanted.tolist()}")
-    zeros = round_trip(torch.zeros(4), levels)
-    if not torch.equal(zeros, torch.zeros(4)):
-        return f"a block of zeros came back as {zeros.tolist()}: do not divide by its scale, 0"
+        return "the values themselves were changed; make a new tensor"
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        return f"it returned {made!r:.80}; expected two things, (codes, scale)"
+    codes, scale = torch.as_tensor(made[0]), float(made[1])
+    if message := _scale_message(scale, values):
+        return message
+    if codes.is_floating_point() and not torch.equal(codes, codes.round()):
+        return (f"the codes are {_rounded(codes)}; expected the index of a level, not the level "
+                "or the weight itself")
+    nearest = [2, 0, 3, 2, 1]
+    if codes.tolist() == [2, 0, 3, 2, 0]:
+        return "-0.725 is nearer to -0.5 than to -1: take the nearest level, not the next below"
+    if codes.tolist() == [4, 0, 4, 4, 0] or codes.tolist() == [2, 0, 4, 3, 0]:
+        return "divide the values by the scale before you look for the nearest level"
+    if codes.tolist() != nearest:
+        return (f"{_rounded(before)}, scale 4, levels {levels.tolist()}: the codes are "
+                f"{codes.tolist()}; the nearest levels have the indices {nearest}")
+    codes, scale = quantize_block(torch.zeros(4), levels)
+    if torch.as_tensor(codes).tolist() != [2] * 4 or float(scale) != 0:
+        return (f"a block of zeros gave the codes {torch.as_tensor(codes).tolist()} and the scale "
+                f"{float(scale)}; expected the code of level 0 and scale 0: do not divide by 0")
+
+
+def _scale_message(scale: float, values) -> str | None:
+    if scale == float(values.max()):
+        return "the scale is 1.1, the largest value; expected the largest absolute value, 4"
+    if scale == float(values.min()):
+        return "the scale is negative; take the largest absolute value, 4"
+    if scale != 4:
+        return f"the scale is {scale:.4g}; expected 4, the largest absolute value of the block"
+
+
+@exercise("dequantize_block")
+def _(dequantize_block):
+    import torch
+
+    levels = torch.linspace(-1, 1, 16)
+    packed = torch.tensor([0x1F, 0x80, 0xE3], dtype=torch.uint8)
+    before = packed.clone()
+    made = dequantize_block(packed, 3.0, levels)
+    if not torch.equal(packed, before):
+        return "`packed` itself was changed; make a new tensor"
+    made = torch.as_tensor(made, dtype=torch.float32)
+    wanted = 3 * levels[[1, 15, 8, 0, 14, 3]]
+    if made.shape == (3, 2) and torch.allclose(made.flatten(), wanted):
+        return "the shape is (3, 2); expected a 1-D tensor of 6 weights: flatten it"
+    if made.shape != wanted.shape:
+        return (f"3 bytes gave a tensor of shape {tuple(made.shape)}; each byte holds two codes, "
+                "so 6 weights are expected")
+    for values, message in (
+            (wanted / 3, "the scale is missing: multiply the levels by it"),
+            (wanted[[1, 0, 3, 2, 5, 4]], "the two codes of a byte are in the wrong order: the high "
+                                         "four bits come first"),
+            (wanted[[0, 2, 4, 1, 3, 5]], "all high codes come first and then all low codes; "
+                                         "expected high, low, high, low, ..."),
+            (3.0 * torch.tensor([1, 15, 8, 0, 14, 3.0]), "these are codes times the scale; look up "
+                                                         "the level of each code first"),
+            (wanted / 9, "the levels are divided by the scale; multiply them by it")):
+        if torch.allclose(made, values, atol=1e-5):
+            return message
+    if not torch.allclose(made, wanted, atol=1e-5):
+        return (f"bytes 0x1F, 0x80, 0xE3 with scale 3 gave {_rounded(made)}; the codes are 1, 15, "
+                f"8, 0, 14, 3, so expected {_rounded(wanted)}")
 
 
 @exercise("bits_per_weight")
@@ -35,15 +89,14 @@ def _(bits_per_weight):
     once, twice, small = (bits_per_weight(*args) for args in ((64, False), (64, True), (32, True)))
     return check_number("block 64, plain", once, 4.5, {
         4: "4 bits are the codes alone: the scales are stored too (32 bits for 64 weights)",
+        0.5: "that is the share of the scale; each code takes 4 bits more",
+        36: "the 32 bits of a scale are shared by all weights of its block",
+        4.25: "a scale has 32 bits here, not 16",
     }) or check_number("block 64, double", twice, 4.126953125, {
         4.125: "4.125 lacks the fp32 scale that 256 scales share",
-    }, 1e-5) or check_number("block 32, double", small, 4.2539062, tolerance=1e-5)
-
-
-@exercise("frozen_gigabytes")
-def _(frozen_gigabytes):
-    return check_number("Llama 2 7B", frozen_gigabytes(6.476e9, 0.262e9), 3.8648, {
-        (6.476 + 0.262) / 2: "half a byte each: scales and bf16 parts are missing",
-        (6.476 + 0.262) * 0.5158691: "embeddings, head and norms stay in bf16",
-        6.476 / 2 + 0.524: "the scales cost 0.127 bits a weight",
-        6.476 * 4.126953 + 0.262 * 16: "those are gigabits: 8 to a byte"})
+        4.25: "the fp32 scale is shared by 256 scales, so by 256 · 64 weights",
+        4.5: "`double` is ignored; with it a scale has 8 bits",
+        4 + 8 / 64 + 32 / 64: "the fp32 scale is shared by 256 scales, so by 256 · 64 weights",
+        4 + 8 / 64 + 32 / 256: "256 scales share it, not 256 weights: divide by 256 · block",
+    }, 1e-5) or check_number("block 32, double", small, 4.2539062, {
+        4.126953125: "`block` is ignored: smaller blocks have more scales"}, tolerance=1e-5)

@@ -84,7 +84,7 @@ lab.train
 # Run the next cell and watch. In each **step** the model reads 16 records and predicts the outputs. The
 # **loss** is high where the right tokens got a low probability. Then every parameter moves a little in
 # the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is
-# called an **epoch**; these 100 steps are one.
+# called an **epoch**; 100 steps of 16 records are about half of one.
 
 # %%
 run = lab.run(learning_rate=1e-3, max_steps=100)
@@ -117,8 +117,8 @@ ft.check("three_curves", curves)
 # %% [markdown]
 # ## Ask both models
 #
-# `run.model` is the tuned model. We ask both models about countries, animals and people that appear in
-# no training record. Answers are cut after a limit of new tokens.
+# `run.model` is the tuned model. We ask both models questions that no training record asks: about other
+# countries, animals and people. Answers are cut after a limit of new tokens.
 
 # %%
 test = ft.records("tasks", "test")
@@ -225,8 +225,7 @@ print(f"log V = {log_v:.2f}; val_loss of the base model = {run.before['val_loss'
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
 #
-# The tuned model names capitals of countries that no training record mentions. Did the base model know
-# them? We ask it for the same capitals as unfinished sentences, "The capital of Norway is".
+# The tuned model names capitals that no training record asks for. Did the base model know them? We ask it for the same capitals as unfinished sentences, "The capital of Norway is".
 
 # %%
 guess = ft.predict("How many of these capitals does the base model get right as unfinished sentences?",
@@ -263,7 +262,8 @@ sentences = [probe for probe in ft.load_probes()
 known = ft.probe_scores(base, tokenizer, sentences)["capital"]
 rows = [{"model": "base", "form": form, **scores(base, template)} for form, template in forms.items()]
 rows.append({"model": "tuned", "form": "chat format of the fine-tune", **scores(run.model, None)})
-print(f"as unfinished sentences, base model: {known:.2f}")
+print(f"as unfinished sentences, base model: {known:.2f} of {len(sentences)}; "
+      f"below: all {len(capitals)} questions")
 ft.table(rows)
 
 # %%
@@ -278,9 +278,8 @@ guess.score("more than 80 %" if known > 0.8 else "fewer than 20 %" if known < 0.
 # How far does this go? [LIMA](https://arxiv.org/abs/2305.11206) got good chat behavior from 1,000
 # records, and facts that are new to a model are learned slowly and can raise
 # [hallucination](https://arxiv.org/abs/2405.05904). But "fine-tuning teaches only the form" is too wide:
-# more data keeps improving reasoning ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)), and
-# training on long solutions changes what models can solve
-# ([s1](https://arxiv.org/abs/2501.19393)).
+# with more data, scores on reasoning tasks keep improving
+# ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)).
 #
 # ## Ten times the learning rate
 # <!-- claims: C7 C40 -->
@@ -290,7 +289,7 @@ guess.score("more than 80 %" if known > 0.8 else "fewer than 20 %" if known < 0.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
-                   "lower", "no difference seen", "higher")
+                   "about where it ends at 0.001", "higher, below 4", "at 4 or more")
 guess
 
 # %%
@@ -302,18 +301,20 @@ ft.curves({"0.001": low, "0.01": high}, "val_loss", "general_loss")
 rise_low = [run.change("general_loss") for run in low]
 rise_high = [run.change("general_loss") for run in high]
 ft.expect(rise_high, ">", rise_low, "ten times the learning rate forgets more", paired=True)
-outcome = direction(rise_high, rise_low, paired=True)
-guess.score({"<": "lower", "": "no difference seen", ">": "higher"}[outcome])
+end = sum(run.after["general_loss"] for run in high) / len(high)
+higher = direction(rise_high, rise_low, paired=True) == ">"
+guess.score("about where it ends at 0.001" if not higher else
+            "at 4 or more" if end >= 4 else "higher, below 4")
 
 # %%
 for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.items():
     print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# This is **catastrophic forgetting**: training on the new task overwrites older abilities. A learning rate
-# that is too high does it in a few steps. A low one can do it too, over many steps on a narrow task
-# ([lesson 16](16_catastrophic_forgetting.ipynb)). Look at your first run again: `loss` looked excellent
-# there while `general_loss` rose.
+# At 0.01 the run is broken: it did not learn the task, and it destroyed what was there. Losing older abilities
+# while a new task is learned is called **catastrophic forgetting**, and it is harder to notice. Look at your
+# first run again: `loss` looked excellent there, and `general_loss` rose. Low learning rates do it too, over
+# many steps on a narrow task ([lesson 16](16_catastrophic_forgetting.ipynb)).
 #
 # ## What if?
 #
@@ -396,8 +397,8 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": round(cost(6.7e9, to
 #
 # ## At 135M
 #
-# Each lesson shows the same experiment on SmolLM2-135M, a real language model, in recorded runs. It had
-# already been tuned on conversations.
+# Most lessons show the same kind of experiment on SmolLM2-135M, a real language model, in recorded runs. It
+# had already been tuned on conversations.
 
 # %%
 tuned = [ft.exact_match(run.model, tokenizer, sample) for run in low]
@@ -405,6 +406,9 @@ verdict = ft.expect(tuned, ">", before, "25 steps of fine-tuning raise exact mat
 at_135m("first_finetune", verdict)
 
 # %% [markdown]
+# The box tests the first half of our claim. For the second half, compare *few-shot* with *tuned*: if few-shot
+# answers rarely begin right, tuning added more than the form on these tasks.
+#
 # For larger models: InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) reports that
 # people preferred a tuned 1.3B model to the untuned 175B model, and losses on some public benchmarks that
 # mixing in pretraining data reduced.
@@ -423,7 +427,8 @@ at_135m("first_finetune", verdict)
 # A first fine-tune with TRL, with values that are usual for models of 1B to 8B parameters:
 #
 # ```python
-# # {"prompt": "...", "completion": "..."}
+# # {"prompt": [{"role": "user", "content": "..."}],
+# #  "completion": [{"role": "assistant", "content": "..."}]}
 # from datasets import load_dataset
 # from peft import LoraConfig
 # from trl import SFTConfig, SFTTrainer

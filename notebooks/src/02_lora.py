@@ -91,6 +91,7 @@ truncated = [{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validat
 ft.table(truncated)
 
 # %% [markdown]
+# (The table uses all 416 validation records. A run evaluates 64 of them, so its numbers differ a little.)
 # Rank 0 is the base model and rank 192 is (almost) the full update. In this run, rank 8 already
 # gives most of the improvement. So a low rank can be enough *for this task*.
 #
@@ -261,8 +262,8 @@ print(f"tiny, r=8 on all linear layers: {theirs.num_parameters(only_trainable=Tr
 # method needs its own. Here is a small grid for both methods, with five seeds.
 
 # %%
-ratio = ft.predict("Compared with full fine-tuning, the best learning rate of LoRA is ...",
-                   "smaller", "the same", "2 times larger or more")
+ratio = ft.predict("The best learning rate of LoRA is larger than that of full fine-tuning, by a factor",
+                   "below 5", "from 5 to 20", "above 20")
 ratio
 
 # %%
@@ -286,7 +287,7 @@ def best_runs(runs):
 best = {"full": best_runs(full), "lora": best_runs(lora)}
 learning_rate = {method: runs[0].config.learning_rate for method, runs in best.items()}
 factor = learning_rate["lora"] / learning_rate["full"]
-ratio.score("2 times larger or more" if factor >= 2 else "smaller" if factor < 1 else "the same")
+ratio.score("below 5" if factor < 5 else "from 5 to 20" if factor <= 20 else "above 20")
 
 # %% [markdown]
 # The grid is coarse: trust the order of magnitude, not the exact ratio. For large models a factor of
@@ -321,65 +322,71 @@ ft.scatter(trained_runs, label=lambda run: f"{run.config.method} {run.config.lea
 
 
 # %% [markdown]
-# For each seed we connect the points of a method and read off `general_loss` where `val_loss` is
-# 0.9, a value that both methods reach. Then we compare the two methods over the seeds.
+# For each seed we follow a method from its lowest learning rate to its best one, and read off `general_loss`
+# where `val_loss` passes 0.8. Seeds in which a method does not pass it are left out. Then we compare.
 
 # %%
 import numpy as np
 
 
-def forgetting_at(runs, seed, target=0.9):
-    """general_loss of a method at val_loss = target, interpolated between learning rates."""
-    points = sorted((run.after["val_loss"], run.after["general_loss"]) for run in runs
-                    if run.config.seed == seed and run.after["general_loss"] < 2)
-    losses, forgotten = zip(*points, strict=True)
-    return float(np.interp(target, losses, forgotten))
+def forgetting_at(runs, seed, target=0.8):
+    """general_loss of a method where val_loss passes target, between two learning rates."""
+    path = sorted((run for run in runs if run.config.seed == seed),
+                  key=lambda run: run.config.learning_rate)
+    losses = [run.after["val_loss"] for run in path]
+    path = path[:losses.index(min(losses)) + 1]  # up to the best learning rate
+    losses = [run.after["val_loss"] for run in reversed(path)]
+    forgotten = [run.after["general_loss"] for run in reversed(path)]
+    return float(np.interp(target, losses, forgotten, left=np.nan, right=np.nan))
 
 
 less = ft.predict("At the same val_loss, LoRA (r=8, all layers) forgets ...",
-                  "less than full fine-tuning", "more", "no difference seen in 5 seeds")
+                  "less than full fine-tuning", "more", "no difference seen")
 less
 
 # %%
-at_target = {name: [forgetting_at(runs, seed) for seed in SEEDS]
-             for name, runs in (("lora", lora), ("full", full))}
+pairs = [(forgetting_at(lora, seed), forgetting_at(full, seed)) for seed in SEEDS]
+pairs = [pair for pair in pairs if not np.isnan(pair).any()]
+at_target = {"lora": [pair[0] for pair in pairs], "full": [pair[1] for pair in pairs]}
 verdict = ft.expect(at_target["lora"], "==", at_target["full"],
                     "general_loss at equal val_loss: LoRA and full fine-tuning", paired=True)
 outcome = direction(at_target["lora"], at_target["full"], paired=True)
 less.score({"<": "less than full fine-tuning", ">": "more",
-            "": "no difference seen in 5 seeds"}[outcome])
+            "": "no difference seen"}[outcome])
 
 # %% [markdown]
 # The second half of the claim needs its condition. A LoRA with a low learning rate forgets little
-# *and learns little*, and that comparison is often quoted. At equal performance, five seeds of this
-# small model show no clear difference (the line above says how large it could be and stay unseen).
-# What larger models show follows below.
+# *and learns little*, and that comparison is often quoted. The fair question is about equal performance, and
+# the line above answers it for this small model: with its verdict, or with the size of a difference that
+# could have stayed unseen. What larger models show follows below.
 #
 # ## Rank and layers
 # <!-- claims: E23 -->
 #
 # Does a higher rank help? Is it better to adapt all linear layers, or q and v alone, as peft does by
 # default for Llama models? For a fair answer the second comparison uses **equal parameter counts**: r =
-# 38 on q and v has as many parameters as r = 8 on all layers. Each setting gets its own best learning
-# rate of the two that did not diverge.
+# 38 on q and v has as many parameters as r = 8 on all layers. Each setting gets the better of two
+# learning rates.
 
 # %%
 variants = {"r=1": {"r": [1]}, "r=64": {"r": [64]},
             "r=38, q and v": {"r": [38], "target_modules": ["q_proj,v_proj"]}}
 settings = {"r=8": [run for run in best["lora"] if run.config.seed < 3]}
 for name, fields in variants.items():
-    settings[name] = best_runs(lab.sweep(short.but(method="lora"), learning_rate=[3e-3, 1e-2],
+    settings[name] = best_runs(lab.sweep(short.but(method="lora"), learning_rate=[1e-2, 2e-2],
                                          seed=[0, 1, 2], **fields))
 final = {name: [run.after["val_loss"] for run in runs] for name, runs in settings.items()}
 ft.expect(final["r=8"], "<", final["r=38, q and v"], "all layers beat q and v at equal parameters",
           paired=True)
-ft.table([{"LoRA": name, "trained": runs[0].trainable_parameters, "val_loss": final[name],
+ft.table([{"LoRA": name, "trained": runs[0].trainable_parameters,
+           "learning rate": runs[0].config.learning_rate, "val_loss": final[name],
            "general_loss": [run.after["general_loss"] for run in runs]}
           for name, runs in settings.items()])
 
 # %% [markdown]
-# Two readings. On this task the number of adapted layers matters more than the rank. And the q-and-v
-# variant learned less and forgot less: it is another point of the trade-off, not a free gain.
+# How to read it: at equal parameter counts, compare r = 8 with q and v; for the rank, compare r = 1, 8 and 64.
+# Look at both losses. A setting that learned less and forgot less is another point of the trade-off. To call it
+# better, compare it with all layers at a lower learning rate (0.003 in the table above).
 #
 # `lora_alpha` was 16 everywhere, so the scale α/r falls as r rises. With α fixed, one learning rate
 # served all ranks here, as Thinking Machines report for large models. The other habit is α = 2r: a
@@ -427,8 +434,9 @@ print(f"activations that remain: {left:.0%}")
 saved.score("less than 20 %" if left < 0.2 else "20 to 60 %" if left <= 0.6 else "more than 60 %")
 
 # %% [markdown]
-# Gradients and optimizer state shrink with the number of trained parameters. Activations mostly stay,
-# because the gradient of an early A must still travel back through every frozen layer. Against
+# Gradients and optimizer state shrink with the number of trained parameters. Activations mostly stay. The
+# gradient must still travel back through every frozen layer, and attention, norms and activation functions
+# need their inputs for that. Each A also needs the input of its layer. Against
 # activations use gradient checkpointing ([lesson 11](11_activations_and_checkpointing.ipynb)).
 # Against the size of the frozen weights use quantization ([lesson
 # 10](10_quantization_and_qlora.ipynb)).
@@ -513,8 +521,8 @@ for task in ("to_question", "to_negative"):
 #
 # ## At 135M
 #
-# The same comparison on SmolLM2-135M, a real language model, in recorded runs: full fine-tuning and
-# LoRA, each at several learning rates.
+# The same methods on SmolLM2-135M, a real language model, in recorded runs. The claim of the box compares each
+# method at its best learning rate. The names of the arms show these rates; their ratio need not be ten.
 
 # %%
 at_135m("lora_vs_full", verdict)
@@ -552,7 +560,8 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 # A configuration for TRL and peft:
 #
 # ```python
-# # {"prompt": "...", "completion": "..."}
+# # {"prompt": [{"role": "user", "content": "..."}],
+# #  "completion": [{"role": "assistant", "content": "..."}]}
 # from datasets import load_dataset
 # from peft import LoraConfig
 # from trl import SFTConfig, SFTTrainer
@@ -566,7 +575,7 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 #     args=SFTConfig(
 #         output_dir="adapter", learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03,
 #         per_device_train_batch_size=4, gradient_accumulation_steps=4, num_train_epochs=2,
-#         max_length=2048, bf16=True, gradient_checkpointing=True,
+#         max_length=2048, bf16=True,
 #     ),
 # )
 # trainer.train()

@@ -38,13 +38,7 @@ ft.setup(seed=0)
 #
 # The totals are 140 and 146. Three new models could have this total: one repaired 6 questions and broke
 # none, one repaired 16 and broke 10, one repaired 30 and broke 24.
-
-# %%
-guess = ft.predict("For how many of the three could the gain easily be chance (p above 0.05)?",
-                   "none", "one or two", "all three")
-guess
-
-# %% [markdown]
+#
 # ![A table of 200 questions that both models answered. 130 are right for both and 44 wrong for both. Ten
 # became wrong and sixteen became right with the new model. Only these 26 disagreements
 # count.](figures/15_paired.svg)
@@ -52,7 +46,12 @@ guess
 # On the **same** questions only the disagreements carry information. Suppose both models are equally good.
 # Then each disagreement is a fair coin: newly right or newly wrong. The **p-value** is the probability of a
 # result at least as uneven as ours under this supposition. This is **McNemar's test**.
-#
+
+# %%
+guess = ft.predict("For how many of the three models is p above 0.05?", "none", "one or two", "all three")
+guess
+
+# %% [markdown]
 # ## Your turn: the paired test
 #
 # Write it. With `n = only_a + only_b` disagreements, add the probabilities of all outcomes from 0 up to the
@@ -98,11 +97,14 @@ chance = sum(p > 0.05 for p in p_values)
 guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or two")
 
 # %% [markdown]
-# Read the difference and its interval first: they say how large the gain may be. The p-value only says
-# whether chance alone could produce it. All three models gain 3 points, and the intervals are of very
-# different width. So keep each model's answers, not only its total.
+# Read the difference and its interval first: they say how large the gain may be. The p-value says how
+# surprising such data would be if both models were equally good; it is not the probability that they are. All
+# three models gain 3 points, and the intervals are of very different width. So keep each model's answers.
 #
-# With **different** questions for each model the pairing is lost, and far more questions are needed:
+# How many paired questions would show 3 points with 80 % power? With the disagreement rates of the three models
+# about 260, 1,130 and 2,350 ([Connor 1987](https://doi.org/10.2307/2531962)): 200 are too few for the last two.
+#
+# With **different** questions for each model the pairing is lost, and still more questions are needed:
 
 # %%
 needed = metrics.items_needed(0.70, 0.73)
@@ -221,7 +223,7 @@ base_score = ft.exact_match(base, tokenizer, held, by="task")
 runs, scores = {}, {}
 for name, tasks in left_out.items():
     data = [record for record in train if record["task"] not in tasks][:640]
-    lab = ft.Experiment(data=data, val=test[:20], probes=())
+    lab = ft.Experiment(data=data, val=train[-20:], probes=())
     runs[name] = lab.sweep(learning_rate=[1e-3], seed=[0, 1, 2], eval_steps=[999])
     for run in runs[name]:
         for task, value in ft.exact_match(run.model, tokenizer, held, by="task").items():
@@ -347,8 +349,9 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 # ## Your turn: pass@k
 #
 # For code, run the tests. We sample n programs for a task, and c of them pass. **pass@k** is the probability that
-# at least one of k programs, drawn from the n without replacement, passes: one minus the probability that all k
-# come from the n - c failing ones ([Chen et al. 2021](https://arxiv.org/abs/2107.03374)).
+# at least one of k programs passes. Its unbiased estimate draws k of the n programs without replacement: one minus
+# the probability that all k come from the n - c failing ones
+# ([Chen et al. 2021](https://arxiv.org/abs/2107.03374)).
 
 
 # %% tags=["raises-exception"]
@@ -360,15 +363,16 @@ def pass_at_k(n, c, k):
 ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
-# For n = 10, c = 3 and k = 5 the result is 0.917. The shortcut 1 - (1 - c/n)^k draws with replacement, is biased,
-# and gives 0.832. pass@k also depends on the sampling temperature: higher values help large k and hurt k = 1, so
+# For n = 10, c = 3 and k = 5 the result is 0.917. The shortcut 1 - (1 - c/n)^k puts the estimated rate c/n
+# into the formula; it is too low on average, here 0.832. pass@k also depends on the sampling temperature: higher values help large k and hurt k = 1, so
 # report it.
 #
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
 #
-# A score is worthless if the test was in the training data. The check of GPT-3's authors flags a test text that
-# shares a run of 13 words with the training text. We plant five test records in the training data.
+# A score is worthless if the test was in the training data. A check like that of GPT-3's authors (they used 8
+# to 13 words) flags a test text that shares a run of 13 words with the training text. A shorter text must match
+# as a whole. We plant five test records in the training data.
 
 # %%
 def as_texts(records, with_instruction=True):
@@ -380,7 +384,8 @@ alarms = metrics.leaked(as_texts(train), as_texts(test))
 with_input = [[r for r in records if r["input"]] for records in (train, test)]
 without = metrics.leaked(as_texts(with_input[0], False), as_texts(with_input[1], False))
 print(f"planted records found: {sum(i in leaks for i in range(5))} of 5")
-print(f"flagged without planting: {len(alarms)}; without instructions: {len(without)}")
+print(f"flagged without planting: {len(alarms)} of {len(test)}; "
+      f"without instructions: {len(without)} of the {len(with_input[1])} with an input")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
@@ -391,7 +396,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # No box At 135M: this lesson is about measuring, and its statements are arithmetic or counts on fixed examples.
 # The one run with the small model, on held-out tasks, is not a claim about larger models. For those, see
 # [Wei et al. 2021](https://arxiv.org/abs/2109.01652) (FLAN): instruction tuning of a 137B model improved tasks of
-# held-out clusters, and hurt at 8B and below.
+# held-out clusters, and hurt at 8B and below. With more tasks, Flan-T5 ([Chung et al.
+# 2022](https://arxiv.org/abs/2210.11416)) gained at 80M to 11B too.
 #
 # ## In practice, 2026
 #
@@ -425,7 +431,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # **140 of 200 against 146 of 200: is the new model better?**
 # <details><summary>Answer</summary>
 # The totals do not decide it. On the same questions I look at the disagreements: the difference is 3 points, and
-# its interval and McNemar's p-value depend on them. 6 gained and none lost gives p = 0.03; 16 gained and 10 lost
+# its interval and McNemar's p-value depend on them. I would not ship on this number alone. 6 gained and none lost gives p = 0.03; 16 gained and 10 lost
 # gives p = 0.33. On different questions, about 3,550 for each model would be needed for 80 % power.
 # </details>
 #
@@ -460,7 +466,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # ## Recap
 #
-# - Same questions: difference, interval, paired test. Different questions: thousands for three points.
+# - Same questions: difference, interval, paired test; for three points, hundreds to thousands of questions.
 # - A metric comes with its normalizer, tokenizer and average. Know what it does not see.
 # - Judges: unnamed, random or both orders, lengths reported, compared with people. Tests: clean, held out by cluster.
 #

@@ -31,7 +31,7 @@ def _(mcnemar_p):
 @exercise("squad_normalizer")
 def _(normalize):
     expected = {"The Eiffel  Tower.": "eiffel tower", "C++": "c", "an apple, a day": "apple day",
-                "theatre": "theatre", "5.0": "50"}
+                "theatre": "theatre", "5.0": "50", "the U.S.A.": "usa"}
     for text, wanted in expected.items():
         result = normalize(text)
         if not isinstance(result, str):
@@ -40,6 +40,8 @@ def _(normalize):
             continue
         if text == "theatre":
             return "'theatre' lost its beginning: only the whole word 'the' is an article"
+        if result == "us":
+            return "'the U.S.A.' gave 'us': remove punctuation first, so that 'a.' is no article"
         if result == text:
             return f"{text!r} is unchanged; expected {wanted!r}"
         if result != result.lower():

@@ -220,6 +220,7 @@ def test_the_command_counts_lora_and_the_bits_of_nf4(ftkit):
     assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_65b_qlora_step_is_broken_down_and_fits_one_card_of_48_gb(ftkit):
     found = told(ftkit, "--model", "huggyllama/llama-65b", "--method", "qlora", "--r", 64,
                  "--gradient-checkpointing")

@@ -6,7 +6,6 @@ One process takes all configurations, each with FREE bytes free, in turn under `
 """
 
 import contextlib
-import dataclasses
 import gc
 import json
 import os
@@ -241,8 +240,8 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
     predicted = preflight.FitSearch(lab, found, "cpu", 0).required_bytes(asked) - found.kept_copy
     happened, prepared = lab.begin(config)
     update = loop.Update(happened.model.train(), happened.config)
-    reference = {"reference": torch.zeros(2, 12)} if which == "DPO" else {}
-    prepared = dataclasses.replace(prepared, **reference)
+    if which == "DPO":
+        prepared.train.reference = torch.zeros(2, 12)
     add_gradients = lab.gradients(happened, prepared, update.scaler)
     simulate.fill_state(update)
     meter = simulate.watch(update, [])

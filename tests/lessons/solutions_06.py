@@ -1,70 +1,156 @@
-"""Solutions of lesson 06, and the mistakes that people make."""
+"""Solutions of lesson 06, right variants, and the mistakes that people make."""
+
+import itertools
+import math
+from statistics import mean, pstdev, stdev, variance
 
 
-def made(**changes):
-    right = {"BloombergGPT": "from scratch", "Med-PaLM": "prompt tuning",
-             "Code Llama": "continued pretraining", "Alpaca": "instruction tuning",
-             "TAPT": "continued pretraining"}
-    return right | {name.replace("_", " "): kind for name, kind in changes.items()}
+def cut(stream, length):
+    return [stream[i : i + length] for i in range(0, len(stream), length)]
 
 
-def rows(parts):
-    return [{"input_ids": part, "labels": [-100, *part[1:]]} for part in parts]
+def text_windows(documents, eos_id, length):
+    return cut([i for document in documents for i in [*document, eos_id]], length)
 
 
-def text_blocks(texts, eos, length):
-    stream = [i for text in texts for i in [*text, eos]]
-    return rows(stream[i : i + length] for i in range(0, len(stream), length))
+def by_generator(documents, eos_id, length):
+    ids = itertools.chain.from_iterable([*document, eos_id] for document in documents)
+    while window := list(itertools.islice(ids, length)):
+        yield window
 
 
-def blocks_without_eos(texts, eos, length):
-    stream = [i for text in texts for i in text]
-    return rows(stream[i : i + length] for i in range(0, len(stream), length))
+def token_by_token(documents, eos_id, length):
+    windows = [[]]
+    for document in documents:
+        for token in (*document, eos_id):
+            if len(windows[-1]) == length:
+                windows.append([])
+            windows[-1].append(token)
+    return windows
 
 
-def blocks_that_lose_the_end(texts, eos, length):
-    return [row for row in text_blocks(texts, eos, length) if len(row["input_ids"]) == length]
+def without_eos(documents, eos_id, length):
+    return cut([i for document in documents for i in document], length)
 
 
-def a_row_each(texts, eos, length):
-    return rows([*text, eos][:length] for text in texts)
+def eos_between(documents, eos_id, length):
+    return cut([i for document in documents for i in [*document, eos_id]][:-1], length)
 
 
-def blocks_with_a_masked_half(texts, eos, length):
-    return [{"input_ids": row["input_ids"],
-             "labels": [-100] * (length // 2) + row["input_ids"][length // 2 :]}
-            for row in text_blocks(texts, eos, length)]
+def eos_in_front(documents, eos_id, length):
+    return cut([i for document in documents for i in [eos_id, *document]], length)
 
 
-def gpu_hours(parameters, tokens, flops, utilisation):
-    return 6 * parameters * tokens / (flops * utilisation) / 3600
+def end_dropped(documents, eos_id, length):
+    return [w for w in text_windows(documents, eos_id, length) if len(w) == length]
+
+
+def a_window_each(documents, eos_id, length):
+    return [[*document, eos_id][:length] for document in documents]
+
+
+def one_window(documents, eos_id, length):
+    return [[i for document in documents for i in [*document, eos_id]]]
+
+
+def overlapping(documents, eos_id, length):
+    stream = [i for document in documents for i in [*document, eos_id]]
+    return [stream[i : i + length] for i in range(0, len(stream), length // 2)]
+
+
+def in_place(documents, eos_id, length):
+    for document in documents:
+        document.append(eos_id)
+    return cut([i for document in documents for i in document], length)
+
+
+def domain_perplexity(losses, counts):
+    return math.exp(sum(a * n for a, n in zip(losses, counts, strict=True)) / sum(counts))
+
+
+def token_list(losses, counts):
+    each = [loss for loss, count in zip(losses, counts, strict=True) for _ in range(count)]
+    return math.exp(mean(each))
+
+
+def as_product(losses, counts):
+    return math.prod(math.exp(a * n / sum(counts)) for a, n in zip(losses, counts, strict=True))
+
+
+def differences(a, b):
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def split_gain(none, control, domain):
+    effect = differences(domain, control)
+    return mean(differences(control, none)), mean(effect), stdev(effect)
+
+
+def by_means(none, control, domain):
+    return [mean(control) - mean(none), mean(domain) - mean(control),
+            stdev(differences(domain, control))]
+
+
+def by_numpy(none, control, domain):
+    import numpy as np
+    none, control, domain = map(np.array, (none, control, domain))
+    return (control - none).mean(), (domain - control).mean(), (domain - control).std(ddof=1)
+
+
+def with_sd(sd):
+    return lambda n, c, d: (*split_gain(n, c, d)[:2], sd(n, c, d))
 
 
 SOLUTIONS = {
-    "how_it_was_made": {
-        "right": made(),
+    "text_windows": {
+        "right": text_windows,
+        "variants": [by_generator, token_by_token],
         "wrong": {
-            "BloombergGPT fine-tuned": (made(BloombergGPT="continued pretraining"), "not adapted"),
-            "Med-PaLM fine-tuned": (made(**{"Med-PaLM": "instruction tuning"}), "stayed frozen"),
-            "TAPT is instruction tuning": (made(TAPT="instruction tuning"), "no label"),
-            "Code Llama from scratch": (made(Code_Llama="from scratch"), "Llama 2 continued"),
+            "no EOS": (without_eos, "runs into the next"),
+            "EOS between": (eos_between, "the last document needs one too"),
+            "EOS in front": (eos_in_front, "belongs after each"),
+            "the end is dropped": (end_dropped, "was dropped"),
+            "a window for each document": (a_window_each, "join all documents"),
+            "not cut": (one_window, "at most 4"),
+            "overlapping": (overlapping, "overlap"),
+            "documents changed": (in_place, "were changed"),
         },
     },
-    "text_blocks": {
-        "right": text_blocks,
+    "domain_perplexity": {
+        "right": domain_perplexity,
+        "variants": [token_list, as_product],
         "wrong": {
-            "no EOS": (blocks_without_eos, "runs into the next"),
-            "the end is lost": (blocks_that_lose_the_end, "thrown away"),
-            "a row for each text": (a_row_each, "join all of them"),
-            "half of it masked": (blocks_with_a_masked_half, "a text has no prompt"),
+            "not weighted": (lambda a, n: math.exp(mean(a)), "the same weight"),
+            "mean of perplexities": (lambda a, n: mean(map(math.exp, a)),
+                                     "mean of the perplexities"),
+            "exp first": (lambda a, n: sum(math.exp(x) * k for x, k in zip(a, n, strict=True))
+                          / sum(n), "exp was taken before"),
+            "no exp": (lambda a, n: math.log(domain_perplexity(a, n)), "the mean loss"),
+            "base 2": (lambda a, n: 2 ** math.log(domain_perplexity(a, n)), "in nats"),
+            "sign": (lambda a, n: 1 / domain_perplexity(a, n), "the sign"),
+            "per document": (lambda a, n: math.exp(
+                sum(x * k for x, k in zip(a, n, strict=True)) / len(a)), "number of tokens"),
         },
     },
-    "gpu_hours": {
-        "right": gpu_hours,
+    "split_gain": {
+        "right": split_gain,
+        "variants": [by_means, by_numpy],
         "wrong": {
-            "forward only": (lambda n, d, f, u: 2 * n * d / (f * u) / 3600, "the forward pass"),
-            "peak": (lambda n, d, f, u: 6 * n * d / f / 3600, "reaches the peak"),
-            "seconds": (lambda n, d, f, u: 6 * n * d / (f * u), "that is seconds"),
+            "no control": (lambda n, c, d: (mean(differences(c, n)), mean(differences(d, n)),
+                                            stdev(differences(d, n))), "subtract the control"),
+            "signs": (lambda n, c, d: split_gain(d, c, n), "expected"),
+            "sign of training": (lambda n, c, d: (-split_gain(n, c, d)[0],
+                                                  *split_gain(n, c, d)[1:]), "control minus none"),
+            "swapped": (lambda n, c, d: (split_gain(n, c, d)[1], split_gain(n, c, d)[0],
+                                         split_gain(n, c, d)[2]), "wrong way round"),
+            "sums": (lambda n, c, d: (sum(differences(c, n)), sum(differences(d, c)), 0.05),
+                     "a sum over the seeds"),
+            "population sd": (with_sd(lambda n, c, d: pstdev(differences(d, c))), "n - 1"),
+            "sd of scores": (with_sd(lambda n, c, d: stdev(d)), "sd of the scores"),
+            "not paired": (with_sd(lambda n, c, d: math.hypot(stdev(d), stdev(c))),
+                           "ignores the pairing"),
+            "variance": (with_sd(lambda n, c, d: variance(differences(d, c))), "the variance"),
+            "two numbers": (lambda n, c, d: split_gain(n, c, d)[:2], "three numbers"),
         },
     },
 }

@@ -2,58 +2,84 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_choices, check_number
+import math
+import statistics
 
-KINDS = ("from scratch", "continued pretraining", "prompt tuning", "instruction tuning")
-
-
-@exercise("how_it_was_made")
-def _(made):
-    given = {name: str(kind).strip().lower() for name, kind in made.items() if kind is not ...}
-    if not given:
-        raise NotImplementedError
-    if message := check_choices(given, KINDS):
-        return message
-    if given.get("BloombergGPT") != "from scratch":
-        return ("BloombergGPT was not adapted: 363 billion finance and 345 billion general tokens "
-                "from the first step on")
-    if given.get("Med-PaLM") != "prompt tuning":
-        return ("Med-PaLM: the weights of Flan-PaLM stayed frozen, a soft prompt was learned from "
-                "a few exemplars")
-    if given.get("Code Llama") != "continued pretraining":
-        return "Code Llama: Llama 2 continued with 500 billion tokens, mostly code"
-    if given.get("Alpaca") != "instruction tuning":
-        return "Alpaca: LLaMA on 52,000 pairs of instruction and answer"
-    if given.get("TAPT") != "continued pretraining":
-        return "TAPT trains on the task's own text as a language model: no instruction, no label"
+from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.exercises._common import check_number
 
 
-@exercise("text_blocks")
-def _(text_blocks):
-    made = text_blocks([[5, 6, 7], [8], [9, 10, 11, 12]], eos=2, length=4)
-    rows = [(list(row["input_ids"]), list(row["labels"])) for row in made]
-    ids = [row for row, _ in rows]
+@exercise("text_windows")
+def _(text_windows):
+    documents = [[5, 6, 7], [8], [9, 10, 11, 12]]
+    result = text_windows(documents, 2, 4)
+    if documents != [[5, 6, 7], [8], [9, 10, 11, 12]]:
+        return "the documents themselves were changed; build a new list of ids"
+    windows = [list(window) for window in result]
     stream = [5, 6, 7, 2, 8, 2, 9, 10, 11, 12, 2]
-    if ids == [[5, 6, 7, 2], [8, 2], [9, 10, 11, 12], [2]] or [8, 2] in ids:
-        return "each text has a row of its own: join all of them first, then cut"
-    if sum(ids, []) == [i for i in stream if i != 2]:
-        return "no EOS: without it one note runs into the next"
-    if ids == [stream[:4], stream[4:8]]:
-        return "the last block is short, and it is thrown away; keep it"
-    if ids != [stream[:4], stream[4:8], stream[8:]]:
-        return f"blocks {ids}; expected {[stream[:4], stream[4:8], stream[8:]]}"
-    for row, labels in rows:
-        if labels.count(-100) > 1:
-            return "a text has no prompt: every token but the first of a block is trained on"
-        if labels != [-100, *row[1:]]:
-            return f"labels {labels}; expected {[-100, *row[1:]]} (not shifted, first without loss)"
+    expected = [stream[:4], stream[4:8], stream[8:]]
+    if windows == expected:
+        exact = [list(window) for window in text_windows([[5, 6, 7], [8, 9, 10]], 2, 4)]
+        if exact != [[5, 6, 7, 2], [8, 9, 10, 2]]:
+            return f"a stream of 8 ids, length 4: {exact}; expected two full windows"
+        return None
+    flat = [i for window in windows for i in window]
+    if [8, 2] in windows:
+        return "each document has windows of its own; join all documents first, then cut"
+    if flat == [i for i in stream if i != 2]:
+        return "no EOS: without it one document runs into the next"
+    if flat == stream[:-1]:
+        return "EOS stands only between documents; the last document needs one too"
+    if windows == expected[:2]:
+        return "the last window is shorter and was dropped; keep it"
+    if flat == [2, *stream[:-1]]:
+        return "EOS is in front of each document; it belongs after each"
+    if any(len(window) > 4 for window in windows):
+        return f"a window has {max(map(len, windows))} ids; at most 4 are allowed"
+    if len(windows) > 3:
+        return (f"{len(windows)} windows for 11 ids; the windows overlap, so start each one "
+                "`length` after the one before")
+    return f"the windows are {windows}; expected {expected}"
 
 
-@exercise("gpu_hours")
-def _(gpu_hours):
-    wanted = 6 * 8e9 * 10e9 / (312e12 * 0.4) / 3600
-    return check_number("8B on 10 billion tokens", gpu_hours(8e9, 10e9, 312e12, 0.4), wanted, {
-        wanted / 3: "2 FLOPs per parameter and token is the forward pass; backward costs 4 more",
-        wanted * 0.4: "no run reaches the peak: divide by the utilization as well",
-        wanted * 3600: "that is seconds"}, tolerance=1e-2)
+@exercise("domain_perplexity")
+def _(domain_perplexity):
+    losses, counts = [1.0, 3.0], [90, 10]
+    case = "losses [1, 3] with counts [90, 10]"
+    return check_number(case, domain_perplexity(losses, counts), math.exp(1.2), {
+        math.exp(2.0): "each document has the same weight; a long one has more tokens",
+        (math.e + math.exp(3)) / 2: "this is the mean of the perplexities; average the losses "
+                                    "over all tokens, then take exp",
+        0.9 * math.e + 0.1 * math.exp(3): "exp was taken before the mean; average the losses "
+                                          "first",
+        1.2: "this is the mean loss; perplexity is its exp",
+        2**1.2: "the losses are in nats: use exp, not a power of 2",
+        math.exp(-1.2): "the sign: a loss is already minus the log-probability",
+        math.exp(60): "divide by the number of tokens, not of documents"})
+
+
+@exercise("split_gain")
+def _(split_gain):
+    none, control, domain = [0.50, 0.70, 0.60], [0.55, 0.80, 0.60], [0.70, 0.90, 0.80]
+    training, effect, sd = 0.05, 0.15, statistics.stdev([0.15, 0.10, 0.20])
+    result = split_gain(list(none), list(control), list(domain))
+    if not isinstance(result, tuple | list) or len(result) != 3:
+        return f"the result is {result!r}; expected three numbers: (training, domain, sd)"
+    if near(result[0], effect) and near(result[1], training):
+        return "the order is the wrong way round; return (training, domain, sd)"
+    message = check_number("training, the first number,", result[0], training, {
+        -training: "the sign: it is control minus none",
+        3 * training: "this is a sum over the seeds; return the mean",
+        0.2: "this is domain minus none, which mixes two effects"})
+    message = message or check_number("domain, the second number,", result[1], effect, {
+        -effect: "the sign: it is domain minus control",
+        3 * effect: "this is a sum over the seeds; return the mean",
+        0.2: "domain minus none contains the effect of more training; subtract the control"})
+    return message or check_number("sd, the third number,", result[2], sd, {
+        statistics.pstdev([0.15, 0.10, 0.20]): "divide by n - 1: the seeds are a sample",
+        statistics.stdev(domain): "this is the sd of the scores; take that of the differences "
+                                  "domain - control, seed by seed",
+        math.hypot(statistics.stdev(domain), statistics.stdev(control)):
+            "this ignores the pairing; take the difference within each seed first",
+        sd / math.sqrt(3): "this is the standard error; return the sd",
+        sd * sd: "this is the variance; take its square root"})

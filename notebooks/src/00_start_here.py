@@ -102,7 +102,8 @@ run
 # | `loss` and `val_loss` fall | the model learns the task |
 # | `loss` falls, `val_loss` rises | it memorizes its records: **overfitting** |
 # | `general_loss` rises | it loses abilities that it had before: **forgetting** |
-# | nothing moves | the learning rate is too low, or the data are wrong |
+# | all losses jump or stay high | the learning rate is too high |
+# | nothing moves | often the learning rate is too low, or no token is trained on |
 #
 # Which curve does what? Put `"loss"`, `"val_loss"` or `"general_loss"` in the place of each `...`.
 
@@ -366,8 +367,8 @@ ft.table([{"instruction": record["instruction"], "answer": answer} for record, a
 #
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
-# It depends on the number of training **tokens**. Training takes about 6 floating-point operations
-# (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. A GPU of 312e12
+# It depends on the number of training **tokens**. Full fine-tuning of a dense model takes about 6
+# floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. A GPU of 312e12
 # FLOPs per second (an A100) reaches perhaps 40 % of that in practice. This fraction is the *utilization*.
 
 
@@ -390,10 +391,10 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": round(cost(6.7e9, to
           for tokens in (1e7, 1e8, 1e9, 1e10)])
 
 # %% [markdown]
-# Ten million tokens are about 50,000 short records. "Thousands of dollars" is right for billions of
+# Ten million tokens are about 50,000 short records. "Thousands of dollars" is right for ten billion
 # tokens or for many runs. The assumption of 40 % is optimistic: padding of short records, small batches
-# and communication between GPUs lower it. Full fine-tuning of 7B parameters also needs several GPUs for
-# its memory ([lesson 09](09_where_the_memory_goes.ipynb)). Newer GPUs are faster and cost more per hour.
+# and communication between GPUs lower it. Full fine-tuning of 7B parameters with plain AdamW
+# also needs more memory than one GPU of 80 GB has ([lesson 09](09_where_the_memory_goes.ipynb)). Newer GPUs are faster and cost more per hour.
 #
 # ## At 135M
 #
@@ -410,8 +411,8 @@ at_135m("first_finetune", verdict)
 # answers rarely begin right, tuning added more than the form on these tasks.
 #
 # For larger models: InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) reports that
-# people preferred a tuned 1.3B model to the untuned 175B model, and losses on some public benchmarks that
-# mixing in pretraining data reduced.
+# people preferred a 1.3B model, tuned on demonstrations and with rewards from human preferences, to the untuned
+# 175B model. It lost on some public benchmarks, and mixing in pretraining data reduced that.
 #
 # ## In practice, 2026
 #
@@ -475,9 +476,9 @@ at_135m("first_finetune", verdict)
 #
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
-# Compute is about 6 × parameters × tokens. At 40 % of an A100's 312 TFLOP/s and 2 dollars an hour, 10
+# Full fine-tuning needs about 6 × parameters × tokens operations. At 40 % of an A100's 312 TFLOP/s and 2 dollars an hour, 10
 # million tokens cost about 2 dollars and a billion tokens about 180. The utilization may be lower, full
-# fine-tuning needs several GPUs for memory, and sweeps, evaluation and people usually cost more than one
+# fine-tuning with AdamW needs several 80 GB GPUs, and sweeps, evaluation and people usually cost more than one
 # run.
 # </details>
 #

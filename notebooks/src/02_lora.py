@@ -52,7 +52,7 @@ ft.setup(seed=0)
 # alpha over r. Both outputs are added to give y.](figures/02_lora.svg)
 #
 # The product B A has the shape of W, but its **rank** is at most r: all its rows are combinations
-# of the r rows of A. The rank r is small (4 to 128 in practice), so A and B are small. `lora_alpha`
+# of the r rows of A. The rank r is small (mostly 8 to 128), so A and B are small. `lora_alpha`
 # (α) is a constant that scales the update:
 #
 # $$y = W x + \frac{\alpha}{r}\, B A x \qquad A: r \times d_{in}, \quad B: d_{out} \times r$$
@@ -356,7 +356,8 @@ less.score({"<": "less than full fine-tuning", ">": "more",
 
 # %% [markdown]
 # The second half of the claim needs its condition. A LoRA with a low learning rate forgets little
-# *and learns little*, and that comparison is often quoted. The fair question is about equal performance, and
+# *and learns little*, and that comparison is often quoted. (Biderman et al. compare whole
+# trade-off curves of both.) The fair question is about equal performance, and
 # the line above answers it for this small model: with its verdict, or with the size of a difference that
 # could have stayed unseen. What larger models show follows below.
 #
@@ -551,7 +552,7 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 # | setting | usual value |
 # |---|---|
 # | layers | all linear layers, MLP included (`target_modules="all-linear"`) |
-# | r | 8 to 32 for style and format, 64 to 256 for large data sets; rank 1 can suffice in RL |
+# | r | 8 to 32 for style and format, up to 256 for large data sets; rank 1 can suffice in RL |
 # | lora_alpha | 16 or 32 fixed, or 2r; then tune the learning rate, not both |
 # | learning rate | about 10 times that of full fine-tuning; 1e-4 to 5e-4 for 1B to 70B models |
 # | batch size | small to moderate: LoRA tolerates large batches less well than full fine-tuning |
@@ -624,7 +625,7 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 # r bounds the rank of the update, so the capacity. α/r scales the update and acts much like a learning
 # rate, so fix a convention and tune the learning rate. With α constant (16 or 32), one learning rate
 # tends to serve all ranks. With α = 2r, a higher rank tends to need a lower one. Adapt all linear layers
-# first; raise r when the training loss stays above that of full fine-tuning. At high ranks
+# first; raise r while that still lowers the validation loss. At high ranks
 # rsLoRA's α/√r avoids shrinking updates.
 # </details>
 #

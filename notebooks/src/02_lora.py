@@ -347,7 +347,7 @@ less
 
 # %%
 pairs = [(forgetting_at(lora, seed), forgetting_at(full, seed)) for seed in SEEDS]
-pairs = [pair for pair in pairs if not np.isnan(pair).any()]
+pairs = [pair for pair in pairs if not np.isnan(pair).any()] or pairs
 at_target = {"lora": [pair[0] for pair in pairs], "full": [pair[1] for pair in pairs]}
 outcome = direction(at_target["lora"], at_target["full"], paired=True)
 verdict = ft.expect(at_target["lora"], outcome or "==", at_target["full"],

@@ -264,7 +264,7 @@ while len([f for f in os.listdir(os.path.dirname(__file__)) if f.endswith('.pid'
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("how, words", [
-    ("os.kill(os.getpid(), signal.SIGKILL)", "rank 1 of 3 was killed by SIGKILL, by hand or"),
+    ("os.kill(os.getpid(), signal.SIGKILL)", "rank 1 of 3 was killed by SIGKILL, by somebody or"),
     ("raise RuntimeError('no more paper')", "rank 1 of 3 ended with status 1: RuntimeError: no mo"),
     ("sys.exit('train.py: nothing')", "rank 1 of 3 ended with status 1"),
 ])

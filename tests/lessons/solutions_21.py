@@ -69,7 +69,7 @@ SOLUTIONS = {
         "right": RIGHT,
         "wrong": {
             "LoRA as a remedy": (RIGHT | {"LoRA forgets less than full fine-tuning.": "true"},
-                                 "at its own best rate"),
+                                 "at default settings it learns less"),
             "4 bits are trained": (RIGHT | {"QLoRA trains the 4-bit weights.": "true"},
                                    "they are frozen"),
             "ZeRO saves activations": (

@@ -27,6 +27,7 @@ WHY = ("no Chromium on this machine, so no page was looked at; `apt-get install 
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")
 HERE = r"(https?|wss?)://127\.0\.0\.1|data:|blob:"
+LOOK = os.environ.get("FTKIT_LOOK")  # a folder for screenshots
 SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 120  # seconds for what takes two on a quiet machine
 
@@ -115,6 +116,31 @@ class Lesson:
     def run_all(self):
         self.command("notebook:run-all-cells")
 
+    def run_cells(self, *marks: str):
+        """Run the code cells whose source has one of these marks; the last one stays active."""
+        self.page.evaluate("""async (marks) => {
+          const nb = window.jupyterapp.shell.currentWidget.content;
+          for (let i = 0; i < nb.widgets.length; i++) {
+            const model = nb.widgets[i].model;
+            if (model.type === 'code'
+                && marks.some(m => model.sharedModel.getSource().includes(m))) {
+              nb.activeCellIndex = i; nb.deselectAll(); nb.mode = 'command'; nb.activate();
+              await window.jupyterapp.commands.execute('notebook:run-cell');
+            }
+          }
+        }""", list(marks))
+
+    def tab_to(self, css: str, text: str = ""):
+        """Press Tab until the focus is in an element of this selector that has this text."""
+        self.locator(css).first.wait_for()
+        for _ in range(60):
+            if self.page.evaluate(
+                    "([css, text]) => { const e = document.activeElement;"
+                    " return !!e?.closest(css) && e.textContent.includes(text) }", [css, text]):
+                return
+            self.page.keyboard.press("Tab")
+        pytest.fail(f"the keyboard does not get to {css} {text}")
+
     def wait_until_done(self, seconds: float = 600):
         """Until the last command has ended and the kernel has done all that it was asked.
 
@@ -146,6 +172,13 @@ class Lesson:
     def look(self, path, **options):
         """A screenshot, for eyes."""
         self.page.screenshot(path=str(path), **options)
+
+    def look_if_asked(self, name: str):
+        """The same in the folder FTKIT_LOOK, where one is named."""
+        if LOOK:
+            Path(LOOK).mkdir(parents=True, exist_ok=True)
+            self.page.wait_for_timeout(500)
+            self.look(Path(LOOK) / f"{name}.png")
 
     def close(self):
         self.context.close()

@@ -1,44 +1,11 @@
 """The interview clinic in a real JupyterLab, played with the keyboard alone."""
 
-import os
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 RATE = "rate yourself 1 to 4, p proves it"
-LOOK = os.environ.get("FTKIT_LOOK")  # a folder for screenshots
-
-
-def run_cells(page, *marks):
-    """Run the cells whose source has one of these marks; the last one stays active."""
-    page.page.evaluate("""async (marks) => {
-      const nb = window.jupyterapp.shell.currentWidget.content;
-      for (let i = 0; i < nb.widgets.length; i++) {
-        const model = nb.widgets[i].model;
-        if (model.type === 'code' && marks.some(m => model.sharedModel.getSource().includes(m))) {
-          nb.activeCellIndex = i; nb.deselectAll(); nb.mode = 'command'; nb.activate();
-          await window.jupyterapp.commands.execute('notebook:run-cell');
-        }
-      }
-    }""", list(marks))
-
-
-def tab_to(page, css):
-    """Press Tab until the focus is in this field."""
-    page.locator(css).wait_for()
-    for _ in range(60):
-        if page.page.evaluate("css => !!document.activeElement?.closest(css)", css):
-            return
-        page.page.keyboard.press("Tab")
-    pytest.fail(f"the keyboard does not get to {css}")
-
-
-def look(page, name):
-    if LOOK:
-        Path(LOOK).mkdir(parents=True, exist_ok=True)
-        page.page.wait_for_timeout(500)
-        page.look(Path(LOOK) / f"{name}.png")
 
 
 def hint(page, css) -> str:
@@ -56,16 +23,16 @@ def type_into(page, css, text):
 @pytest.mark.parametrize("dark", [False, True])
 def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
     page, theme = lesson("21_interview_clinic", dark=dark), "dark" if dark else "light"
-    run_cells(page, "ft.setup(", "ft.drill(level")
+    page.run_cells("ft.setup(", "ft.drill(level")
     card = ".ftkit-card-key"
-    tab_to(page, card)
+    page.tab_to(card)
     head, proof = page.locator(".ftkit-card-head"), page.locator(".ftkit-proof-state")
     cards = 2 if dark else 10
     for n in range(1, cards + 1):
         expect(head).to_contain_text(f"card {n} of")
         expect(page.locator(f"{card} input")).not_to_have_attribute("placeholder", RATE)
         if n == 1:
-            look(page, f"ask-{theme}")
+            page.look_if_asked(f"ask-{theme}")
         if "then Enter" in hint(page, card):
             page.page.keyboard.type("12")
             page.page.keyboard.press("Enter")
@@ -76,15 +43,15 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
             page.page.keyboard.type("p")
             expect(proof).to_have_text("proved", timeout=120_000)
             expect(page.locator(".ftkit-drill img").first).to_be_visible()
-            look(page, f"proved-{theme}")
+            page.look_if_asked(f"proved-{theme}")
         page.page.keyboard.type("3")
         expect(page.locator(".ftkit-card-said")).to_contain_text("good: back in")
     if not dark:
         expect(head).to_contain_text("10 cards done")
 
-    run_cells(page, "ft.drill(interview")
+    page.run_cells("ft.drill(interview")
     talk = ".ftkit-talk-key"
-    tab_to(page, talk)
+    page.tab_to(talk)
     page.page.keyboard.type("g")
     page.page.keyboard.press("Enter")
     for asked in range(6):
@@ -98,7 +65,7 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
         page.page.keyboard.type("1")
         expect(page.locator(".ftkit-talk input[type=checkbox]").first).to_be_checked()
         if asked == 0:
-            look(page, f"talk-{theme}")
+            page.look_if_asked(f"talk-{theme}")
         type_into(page, talk, "g")
         asking = page.locator(".ftkit-talk-question")
         while "Follow-up" in (question := asking.inner_text()):
@@ -110,7 +77,7 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
     expect(report.locator("h1")).to_contain_text("Mock interview")
     expect(report.locator("h2").first).to_contain_text("over 6 of 6 questions")
     page.locator(".ftkit-talk-page").scroll_into_view_if_needed()
-    look(page, f"report-{theme}")
+    page.look_if_asked(f"report-{theme}")
     kept = Path(page.locator(".ftkit-talk-said").inner_text().removeprefix("Kept as ").strip())
     file = page.context.new_page()
     file.goto(kept.as_uri())

@@ -1,7 +1,6 @@
 """A guess in a real JupyterLab: by mouse, by keyboard alone, read by axe-core, and reopened."""
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-LOOK = os.environ.get("FTKIT_LOOK")  # a folder for screenshots
 CELLS = ["import ftkit as ft",
          "guess = ft.predict('What does val_loss do after epoch 3?', 'falls', 'stays where it is',"
          " 'rises, because the model memorizes its records and nothing that they have in common')"
@@ -31,36 +29,8 @@ def page(request, jupyter, lesson):
     opened = lesson(name, **options)
     if "dark" not in options:  # the server keeps the theme of the test before
         opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
-    run(opened, 0, 1, 2)
+    opened.run_cells(*CELLS[:3])
     return opened
-
-
-def run(page, *cells):
-    page.page.evaluate("""async (cells) => {
-      const nb = window.jupyterapp.shell.currentWidget.content;
-      for (const i of cells) {
-        nb.activeCellIndex = i; nb.deselectAll(); nb.mode = 'command'; nb.activate();
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-      }
-    }""", list(cells))
-
-
-def tab_to(page, css, text=""):
-    """Press Tab until the focus is in an element of this class that has this text."""
-    for _ in range(60):
-        if page.page.evaluate(
-                "([css, text]) => { const e = document.activeElement;"
-                " return !!e?.closest(css) && e.textContent.includes(text) }", [css, text]):
-            return
-        page.page.keyboard.press("Tab")
-    pytest.fail(f"the keyboard does not get to {css} {text}")
-
-
-def look(page, name):
-    if LOOK:
-        Path(LOOK).mkdir(parents=True, exist_ok=True)
-        page.page.wait_for_timeout(500)
-        page.look(Path(LOOK) / f"{name}.png")
 
 
 @pytest.mark.parametrize("page", [{}, {"dark": True}, {"width": 390, "height": 844}],
@@ -75,31 +45,31 @@ def test_a_click_is_recorded_and_the_result_takes_its_place(page, request):
     page.locator(".ftkit-guess").nth(1).locator("input").fill("1050")
     page.page.keyboard.press("Enter")
     expect(page.locator(STATUS).nth(1)).to_contain_text("Recorded: 1,050")
-    look(page, f"guess-{request.node.callspec.id}")
+    page.look_if_asked(f"guess-{request.node.callspec.id}")
     box = first.bounding_box()
     for button in first.get_by_role("button").all():
         inside = button.bounding_box()
         assert inside["x"] + inside["width"] <= box["x"] + box["width"] + 1
         assert button.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
     first.get_by_role("button", name="falls").click()
-    run(page, 3, 4)
+    page.run_cells(*CELLS[3:])
     expect(page.locator(".ftkit-guess")).to_have_count(0)
     text = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea").inner_text()
     assert "your guess: falls (70% sure)" in text and "right" in text
-    look(page, f"guess-{request.node.callspec.id}-scored")
-    run(page, 1)
+    page.look_if_asked(f"guess-{request.node.callspec.id}-scored")
+    page.run_cells(CELLS[1])
     expect(page.locator(".jp-CodeCell").nth(1)).to_contain_text("result: falls")
 
 
 def test_a_guess_by_keyboard_alone(page):
     page.page.keyboard.press("Escape")
-    tab_to(page, ".ftkit-guess", "stays")
+    page.tab_to(".ftkit-guess", "stays")
     page.page.keyboard.press("Enter")
     expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 70 % sure")
-    tab_to(page, ".ftkit-guess .noUi-handle")
+    page.tab_to(".ftkit-guess .noUi-handle")
     page.page.keyboard.press("ArrowRight")
     expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 75 % sure")
-    look(page, "guess-keyboard")
+    page.look_if_asked("guess-keyboard")
     log = page.folder.parent / "home" / "progress.jsonl"
     last = json.loads(log.read_text().splitlines()[-1])
     assert (last["guess"], last["confidence"]) == ("stays where it is", 0.75)
@@ -110,7 +80,7 @@ def test_a_page_without_a_kernel_shows_question_and_options(page):
     expect(page.locator(".ftkit-options").first).to_be_visible()
     expect(page.locator(".ftkit-options li")).to_have_count(3)
     expect(page.locator(".jp-Notebook")).not_to_contain_text("widget", use_inner_text=True)
-    look(page, "guess-reopened")
+    page.look_if_asked("guess-reopened")
 
 
 @pytest.mark.parametrize("page", [{}, {"dark": True}], ids=["light", "dark"], indirect=True)

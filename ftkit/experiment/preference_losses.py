@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 WITHOUT_REFERENCE = ("orpo", "simpo")
 
+
 def sigmoid(policy, reference, beta: float):
     """DPO, Rafailov et al. 2023 (arXiv 2305.18290): logistic regression on the margin."""
     rewards = beta * (policy - reference)
@@ -121,6 +122,12 @@ def importance_ratio(policy, old, mask, level: str = "token") -> torch.Tensor:
     return change.exp()
 
 
+def clip_range(config) -> tuple[float, float]:
+    """The ratios beyond which a gain in that direction has no gradient."""
+    high = config.epsilon if config.epsilon_high is None else config.epsilon_high
+    return 1 - config.epsilon, 1 + high
+
+
 def grpo(policy, old, mask, advantage, config, reference=None, max_tokens: int = 0):
     """The loss of Shao et al. 2024 (arXiv 2402.03300): a clipped policy gradient, and the KL to the
     reference.
@@ -133,9 +140,8 @@ def grpo(policy, old, mask, advantage, config, reference=None, max_tokens: int =
     2503.14476); "dr_grpo" by a constant, max_tokens for each answer.
     """
     ratio = importance_ratio(policy, old, mask, config.importance_sampling_level)
-    high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     advantage = advantage[:, None]
-    gain = torch.min(ratio * advantage, ratio.clamp(1 - config.epsilon, 1 + high) * advantage)
+    gain = torch.min(ratio * advantage, ratio.clamp(*clip_range(config)) * advantage)
     if config.beta:
         gain = gain - config.beta * ratio * k3(policy, reference)
     gain = gain * mask
@@ -147,10 +153,8 @@ def grpo(policy, old, mask, advantage, config, reference=None, max_tokens: int =
 def clipped(policy, old, mask, advantage, config) -> float:
     """Fraction of the tokens whose gradient the clip has set to zero."""
     ratio = importance_ratio(policy, old, mask, config.importance_sampling_level)
-    high = config.epsilon if config.epsilon_high is None else config.epsilon_high
-    advantage = advantage[:, None]
-    outside = ((ratio > 1 + high) & (advantage > 0)) | ((ratio < 1 - config.epsilon)
-                                                        & (advantage < 0))
+    advantage, (low, high) = advantage[:, None], clip_range(config)
+    outside = ((ratio > high) & (advantage > 0)) | ((ratio < low) & (advantage < 0))
     return float((outside * mask).sum() / mask.sum())
 
 

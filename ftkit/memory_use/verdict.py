@@ -98,8 +98,8 @@ def judge(predict: Callable[[dict], float], config, peak: float, on: Card, conte
 
 def largest(need: Callable[[int], float], start: int, peak: float, limit: float, highest: int,
             guess: int = 0) -> tuple[int, float]:
-    """(the largest n up to `highest` with need(n) <= limit, 0 where there is none; where the line
-    through the last two predictions meets the limit). need(start) is `peak`; need must not fall.
+    """(the largest n up to `highest` with need(n) <= limit, else 0; where the line through the last
+    two predictions meets the limit). need(start) is `peak`; need must not fall.
 
     A prediction takes seconds and is nearly a line, so the next n is where the line through the two
     points closest to the limit meets it. After TRACES predictions the n may be a lower bound.

@@ -246,5 +246,5 @@ class _Near:
                 some = pairs[:, start : start + 2**16]
                 close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
                 for i, j in some[:, close].T.tolist():
-                    found[j] = min(i, found.get(j, i))
+                    found[j] = min(i, found[j]) if j in found else i
         return found

@@ -393,7 +393,8 @@ def test_a_run_of_each_loss_lowers_it_and_records_its_measures(loss_type, option
     else:
         assert last["margin"] > first["margin"]
     if loss_type == "kto":
-        assert first["loss"] == pytest.approx(0.5, abs=1e-4) and first["kl"] == 0
+        assert first["loss"] == pytest.approx(0.5, abs=1e-3)
+        assert first["kl"] == pytest.approx(0, abs=1e-2)  # in bf16, on some processors
 
 
 def test_the_longest_answers_of_other_prompts_are_cut(tiny):

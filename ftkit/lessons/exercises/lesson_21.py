@@ -9,8 +9,9 @@ from ftkit.lessons.exercises._common import check_choices, check_number
 
 VERDICTS = {
     "LoRA forgets less than full fine-tuning.":
-        ("depends", "at default settings it learns less and forgets less; at equal success the "
-                    "difference is small and depends on rank, learning rate and data distance"),
+        ("depends", "in the settings of Biderman et al. it learns less and forgets less; at equal "
+                    "target loss the difference may vanish, depending on rank, learning rate "
+                    "and data distance"),
     "Instruction tuning uses the same loss as pretraining.":
         ("true", "cross-entropy of the next token; the mask only leaves tokens out"),
     "QLoRA trains the 4-bit weights.":

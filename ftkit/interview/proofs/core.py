@@ -1,12 +1,13 @@
 """Proofs of the answers in the bank: a computation or a short run, and the claim it must meet.
 
     claim = prove({"proof": "states_7b", "op": "==", "number": 107.8, "within": 0.005, ...})
-    claim.holds(); claim.evidence.bars; draw(claim)
+    claim.holds(); claim.kind; claim.evidence.bars; draw(claim)
 
 The bank states a claim (operator, number, unit, tolerance). A proof computes the left side in
 another way: counted by transformers or peft, measured in bytes by torch, simulated, or measured on
 the embedded model. A claim that holds must fail when its number is changed by a tenth or its
 comparison is reversed; `mutations` makes these changed claims, and a test checks every proof.
+Another test breaks the work behind a hundred of them, the mask or the mean, and sees them fail.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Claim:
     unit: str = ""
     within: float = 0.01
     evidence: Evidence | None = None
+    kind: str = ""  # of its proof, see `registry.KINDS`
 
     def holds(self) -> bool:
         """Whether it is true; never for nan. A comparison needs a gap of 5 % of its larger side."""
@@ -59,7 +61,8 @@ class Claim:
 
     def __repr__(self):
         sides = f"{number(self.left)} {self.op} {number(self.right)} {self.unit}".strip()
-        return clean(f"{'✓' if self.holds() else '✗'} {self.says}: {sides}")
+        kind = f" ({self.kind})" if self.kind else ""
+        return clean(f"{'✓' if self.holds() else '✗'} {self.says}: {sides}{kind}")
 
 
 def load() -> dict[str, Proof]:
@@ -91,7 +94,7 @@ def prove(stated: StatedClaim, seed: int = 0) -> Claim:
     if right is None:
         raise ValueError(f"the proof {stated['proof']!r} has nothing to compare with")
     return Claim(stated["says"], float(evidence.left), stated["op"], float(right),
-                 stated["unit"], stated.get("within", 0.01), evidence)
+                 stated["unit"], stated.get("within", 0.01), evidence, proof.kind)
 
 
 def sides(says: str, op: str) -> tuple[str, str]:

@@ -10,7 +10,9 @@ import numpy
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
+from ftkit.engine import loop
 from ftkit.evaluate import metrics, perplexity
+from ftkit.experiment import preference_losses
 from ftkit.interview.proofs.loss import logits_with_loss, next_tokens
 from ftkit.interview.proofs.registry import Evidence, proof, register
 
@@ -22,12 +24,12 @@ def rng(seed=0):
 # --------------------------------------------------------------------------- likelihood
 
 
-@proof
+@proof("arithmetic")
 def perplexity_2():
     return cross_entropy(logits_with_loss(2.0, 50), torch.zeros(50, dtype=torch.long)).exp()
 
 
-@proof
+@proof("arithmetic")
 def bits_per_byte():
     return perplexity.bits_per_byte([perplexity.Score([2.0] * 10_000, words=1, bytes=42_000)])
 
@@ -35,14 +37,14 @@ def bits_per_byte():
 DOCUMENTS = [perplexity.Score([4.0] * 10, 10, 10), perplexity.Score([2.0] * 990, 990, 990)]
 
 
-@proof
+@proof("arithmetic")
 def corpus_ppl():
     whole = perplexity.of(DOCUMENTS)
     return Evidence(whole, bars={"all tokens": whole,
                                  "mean of documents": perplexity.mean_of_texts(DOCUMENTS)})
 
 
-@proof
+@proof("run")
 def confidence_costs():
     logits, labels = next_tokens()
     return cross_entropy(3 * logits, labels), cross_entropy(logits, labels)
@@ -65,19 +67,19 @@ def squad_equal(answer: str, reference: str) -> bool:
     return metrics.squad_em(answer, [reference])
 
 
-@proof
+@proof("count")
 def normalizer_matters():
     return percent_equal(MORE_PAIRS, squad_equal), percent_equal(MORE_PAIRS, str.__eq__)
 
 
-@proof
+@proof("count")
 def bleu_corpus():
     import sacrebleu
 
     return sacrebleu.corpus_bleu(ANSWERS, [REFERENCES]).score
 
 
-@proof
+@proof("count")
 def bleu_mean():
     import sacrebleu
 
@@ -85,7 +87,7 @@ def bleu_mean():
                for answer, reference in zip(ANSWERS, REFERENCES, strict=True)) / len(ANSWERS)
 
 
-@proof
+@proof("count")
 def rouge_not():
     from rouge_score import rouge_scorer
 
@@ -106,13 +108,13 @@ def calibration_error(confidence, right, bins: int = 10) -> float:
 # --------------------------------------------------------------------------- statistics
 
 
-@proof
+@proof("simulation")
 def half_width():
     means = rng().binomial(50, 0.7, 200_000) / 50
     return 100 * 1.96 * means.std()
 
 
-@proof
+@proof("simulation")
 def power_items():
     n, generator = 3547, rng()
     a, b = (generator.binomial(n, p, 100_000) / n for p in (0.70, 0.73))
@@ -120,25 +122,25 @@ def power_items():
     return 100 * ((b - a) / spread > 1.96).mean()
 
 
-@proof
+@proof("count")
 def sign_test():
     heads = [sum(coins) for coins in itertools.product((0, 1), repeat=14)]
     return 2 * sum(n >= 10 for n in heads) / len(heads)
 
 
-@proof
+@proof("count")
 def pass_at_5():
     draws = list(itertools.combinations(range(10), 5))
     return sum(min(draw) < 3 for draw in draws) / len(draws)
 
 
-@proof
+@proof("simulation")
 def spread_of_difference():
     a, b = rng().normal(size=(2, 200_000))
     return (a - b).std() / a.std()
 
 
-@proof
+@proof("simulation")
 def gradient_noise():
     """Means of 16 and of 32 noisy gradients, as batches draw them."""
     draws = rng().normal(1.0, 3.0, (20_000, 32))
@@ -167,18 +169,18 @@ def grams(text: str, n=13) -> set:
     return set(metrics.ngrams([w.strip(",;.?").lower() for w in text.split()], n))
 
 
-@proof
+@proof("count")
 def paraphrase_grams():
     return 100 * len(grams(PARAPHRASE) - grams(ITEM)) / len(grams(PARAPHRASE))
 
 
-@proof
+@proof("count")
 def copy_grams():
     copied = "Solve this: " + ITEM + "?"
     return len(grams(copied) & grams(ITEM)), len(grams(PARAPHRASE) & grams(ITEM))
 
 
-@proof
+@proof("simulation")
 def split_leak():
     """100 questions in four wordings each: percentage of the test whose question is in training,
     when records are drawn and when questions are drawn."""
@@ -203,7 +205,7 @@ def draw_counts(weights, draws=1_105_000):
     return rng().multinomial(draws, weights / weights.sum())
 
 
-@proof
+@proof("simulation")
 def mix_t2():
     counts = draw_counts([size**0.5 for size in SIZES])
     percent = [100 * count / counts.sum() for count in counts]
@@ -211,7 +213,7 @@ def mix_t2():
         f"{size:,} records": part for size, part in zip(SIZES, percent, strict=True)})
 
 
-@proof
+@proof("simulation")
 def mix_cap():
     counts = draw_counts([min(size, 2**17) for size in SIZES])
     return 100 * counts[2] / counts.sum()
@@ -231,27 +233,27 @@ def minimized(start, loss: Callable, steps: int, lr: float):
     return x.detach()
 
 
-@proof
+@proof("arithmetic")
 def grpo_advantage():
-    rewards = torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 0])
-    return ((rewards - rewards.mean()) / rewards.std(correction=0)).max()
+    return preference_losses.advantages(torch.tensor([[1.0, 0, 0, 1, 0, 0, 0, 0]])).max()
 
 
-@proof
+@proof("simulation")
 def dead_groups():
     right = rng().random((200_000, 8)) < 0.9
     return 100 * (right.all(1) | ~right.any(1)).mean()
 
 
-@proof
+@proof("simulation")
 def kl_k3():
     p, q = numpy.array([0.5, 0.3, 0.2]), numpy.array([0.2, 0.3, 0.5])
     exact = (p * numpy.log(p / q)).sum()
-    ratio = (q / p)[rng().choice(3, 400_000, p=p)]
-    return (ratio - 1 - numpy.log(ratio)).mean() / exact
+    drawn = rng().choice(3, 400_000, p=p)
+    policy, reference = (torch.tensor(numpy.log(of))[drawn] for of in (p, q))
+    return preference_losses.k3(policy, reference).mean() / exact
 
 
-@proof
+@proof("simulation")
 def kl_optimum():
     reference, reward = torch.full((5,), 0.2), torch.tensor([1.0, 0, 0, 0, 0])
 
@@ -262,7 +264,7 @@ def kl_optimum():
     return 100 * minimized(torch.zeros(5), loss, 300, 0.05).softmax(0)[0]
 
 
-@proof
+@proof("simulation")
 def kl_direction():
     """Standard deviation of a bell curve fitted to two peaks, by reverse and by forward KL."""
     x = torch.linspace(-8, 8, 801)
@@ -284,7 +286,7 @@ def kl_direction():
     return Evidence(*spreads.values(), bars=spreads)
 
 
-@proof
+@proof("simulation")
 def elo_gap():
     def loss(gap):
         log_odds = gap * math.log(10) / 400
@@ -298,35 +300,45 @@ def elo_gap():
 NOTHING_SUPERVISED = torch.full((6,), -100)
 
 
-@proof
+@proof("count")
 def nan_batch():
     losses = [cross_entropy(torch.randn(6, 9), NOTHING_SUPERVISED) for _ in range(8)]
     return 100 * sum(bool(loss.isnan()) for loss in losses) / 8
 
 
-@proof
+@proof("count")
 def zero_batch():
     losses = [cross_entropy(torch.randn(6, 9), NOTHING_SUPERVISED, reduction="sum")
               / max(1, int((NOTHING_SUPERVISED != -100).sum())) for _ in range(8)]
     return 100 * sum(loss == 0.0 for loss in losses) / 8
 
 
-@proof
+@proof("arithmetic")
 def l2sp_start():
-    start = torch.ones(10)
-    weight = start.clone().requires_grad_(True)
-    pull = torch.autograd.grad(0.05 * ((weight - start) ** 2).sum(), weight)[0]
+    """The pull of ftkit's L2-SP where the run starts, and of weight decay as L2 toward zero."""
+    weight = torch.nn.Parameter(torch.ones(10))
+    weight.grad = torch.zeros(10)
+    loop.pull_back([weight], [weight.detach().clone()], 0.1)
     decay = torch.autograd.grad(0.05 * (weight**2).sum(), weight)[0]
-    return pull.norm(), decay.norm()
+    return weight.grad.norm(), decay.norm()
+
+
+def dpo_margin():
+    """The loss where the chosen answer gained 5 nats and the rejected one lost 5, at beta 0.1."""
+    reference = torch.tensor([[-20.0], [-30.0]])
+    return preference_losses.sigmoid(reference + torch.tensor([[5.0], [-5.0]]), reference, 0.1)[0]
 
 
 register(
+    "arithmetic",
     mean_ppl=lambda: perplexity.mean_of_texts(DOCUMENTS),
-    squad_joins=lambda: percent_equal(PAIRS, squad_equal),
     macro_f1=lambda: metrics.macro_f1([0] * 100, [0] * 95 + [1] * 5),
     calibration_gap=lambda: 100 * calibration_error([0.9] * 100, [True] * 72 + [False] * 28),
-    judge_swapped=lambda: win_rate(True),
-    judge_fixed=lambda: (win_rate(False), win_rate(True)),
-    mix_epochs=lambda: draw_counts([size**0.5 for size in SIZES])[2] / SIZES[2],
-    dpo_margin=lambda: -logsigmoid(torch.tensor(1.0)),
+    dpo_margin=dpo_margin,
 )
+
+register("simulation", judge_swapped=lambda: win_rate(True),
+         judge_fixed=lambda: (win_rate(False), win_rate(True)),
+         mix_epochs=lambda: draw_counts([size**0.5 for size in SIZES])[2] / SIZES[2])
+
+register("count", squad_joins=lambda: percent_equal(PAIRS, squad_equal))

@@ -57,6 +57,15 @@ def gradients(model, loss=None) -> dict:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def agreement(a: dict, b: dict) -> float:
+    """1 minus the distance of two sets of tensors relative to the second: 1 if they are equal.
+
+    Unlike a cosine it sees a wrong scale, and a small angle counts in full. A tensor that the
+    first set lacks is zero.
+    """
+    return 1 - norm(a.get(name, 0.0) - b[name] for name in b) / norm(b.values())
+
+
 def norm(tensors) -> float:
     """The norm of several tensors as one long vector."""
     return sum(float(t.detach().norm()) ** 2 for t in tensors) ** 0.5
@@ -71,13 +80,13 @@ def distance(parameters: dict, start: dict) -> float:
 # ------------------------------------------------------------------------------- adapters
 
 
-@proof
+@proof("run")
 def first_gradients():
     by_name = gradients(adapted())
     return 100 * sum(bool(g.abs().max() > 0) for g in by_name.values()) / len(by_name)
 
 
-@proof
+@proof("run")
 def both_zero():
     model = adapted()
     with_a = norm(gradients(model).values())
@@ -104,13 +113,13 @@ def logits_around_merge():
     return before, logits_of(model.merge_and_unload())
 
 
-@proof
+@proof("run")
 def merge_ratio():
     before, after = logits_around_merge()
     return after.norm() / before.norm()
 
 
-@proof
+@proof("run")
 def merge_error():
     before, after = logits_around_merge()
     return float((after - before).norm()), float((before - base()[3]).norm())
@@ -123,7 +132,7 @@ def trainable_parameters(config, model=None) -> int:
     return peft_model.get_nb_trainable_parameters()[0]
 
 
-@proof
+@proof("count")
 def ia3_count():
     import peft
 
@@ -131,7 +140,7 @@ def ia3_count():
         target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]))
 
 
-@proof
+@proof("count")
 def prompt_count():
     import peft
 
@@ -139,7 +148,7 @@ def prompt_count():
         peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM"))
 
 
-@proof
+@proof("count")
 def dora_extra():
     """The extra magnitudes of a layer a quarter as wide, times 4, times 32 layers."""
     import peft
@@ -153,14 +162,14 @@ def dora_extra():
     return 4 * 32 * (with_dora - without) / 1e6
 
 
-@proof
+@proof("run")
 def dora_start():
     # Attention of this model has rows of zeros, whose direction DoRA cannot divide out.
     mlp = adapted(use_dora=True, target_modules=["gate_proj", "up_proj", "down_proj"])
     return logits_of(mlp).norm() / base()[3].norm()
 
 
-@proof
+@proof("count")
 def pissa_base():
     start = dict(base()[0].named_parameters())
 
@@ -173,14 +182,14 @@ def pissa_base():
     return drift("pissa"), drift(True)
 
 
-@proof
+@proof("run")
 def frozen_rows():
     of_lora, of_full = gradients(adapted()), gradients(trainable())
     return (norm(g for name, g in of_lora.items() if "embed" in name),
             float(of_full["model.embed_tokens.weight"].norm()))
 
 
-@proof
+@proof("count")
 def tied_matrices():
     model = copy.deepcopy(base()[0])
     model.resize_token_embeddings(len(base()[1]) + 4)
@@ -188,7 +197,7 @@ def tied_matrices():
     return len({w.data_ptr() for w in ends})
 
 
-@proof
+@proof("run")
 def same_choice():
     logits = base()[3]
     return 100 * (logits.argmax(-1) == (logits / 2).argmax(-1)).float().mean()
@@ -214,16 +223,17 @@ def first_step(scale=1.0, clip: float | None = None) -> float:
     return float(torch.cat(moves).mean()) / 1e-4
 
 
+register("count", scale_64=lambda: scaling(False), scale_rs=lambda: scaling(True))
+
 register(
-    scale_64=lambda: scaling(False),
-    scale_rs=lambda: scaling(True),
+    "run",
     adam_first_step=lambda: first_step(),
     adam_scale_free=lambda: first_step(100.0) / first_step(),
     clip_first_step=lambda: first_step(clip=0.01) / first_step(),
 )
 
 
-@proof
+@proof("simulation")
 def clip_sgd():
     def moved(clip):
         weight = torch.nn.Parameter(torch.zeros(100))
@@ -236,7 +246,7 @@ def clip_sgd():
     return moved(True), moved(False)
 
 
-@proof
+@proof("simulation")
 def decay_shrink():
     from ftkit.base.config import Config
     from ftkit.engine import loop

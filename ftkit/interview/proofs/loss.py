@@ -13,14 +13,8 @@ from torch.nn.functional import cross_entropy
 from ftkit.base.config import Config
 from ftkit.data import encoding, schema
 from ftkit.engine import loop, packed_batch, packed_loss
-from ftkit.interview.proofs.lora import adapted, base, encode, gradients, norm, trainable
+from ftkit.interview.proofs.lora import adapted, agreement, base, encode, gradients, trainable
 from ftkit.interview.proofs.registry import Evidence, proof, register
-
-
-def cosine(a: dict, b: dict) -> float:
-    """Of two sets of gradients as one long vector each."""
-    dot = sum(float((a[name] * b[name]).sum()) for name in a)
-    return dot / norm(a.values()) / norm(b.values())
 
 
 @functools.cache
@@ -46,27 +40,27 @@ def logits_with_loss(loss: float, n: int, vocabulary: int = 1000):
     return logits
 
 
-@proof
+@proof("run")
 def same_loss():
     model, _, batch, _ = base()
     with torch.no_grad():
         return cross_entropy(*next_tokens()) / model(**batch).loss
 
 
-@proof
+@proof("count")
 def mask_focus():
     texts = encode(schema.records("general", "validation")[:8])
     return tuple(100 * supervised(some) / sum(len(e["labels"]) for e in some)
                  for some in (examples(), texts))
 
 
-@proof
+@proof("count")
 def labelled_end():
     last = [[label for label in e["labels"] if label != -100][-1] for e in examples()]
     return 100 * last.count(base()[1].eos_token_id) / len(last)
 
 
-@proof
+@proof("count")
 def answer_share():
     tokenizer = base()[1]
     word = tokenizer(" a", add_special_tokens=False)["input_ids"][0]
@@ -75,7 +69,7 @@ def answer_share():
     return 100 * view.supervised / view.tokens
 
 
-@proof
+@proof("run")
 def double_shift():
     model, _, batch, _ = base()
     twice = torch.full_like(batch["labels"], -100)
@@ -84,7 +78,7 @@ def double_shift():
         return model(**batch | {"labels": twice}).loss, model(**batch).loss
 
 
-@proof
+@proof("count")
 def token_weight():
     logits = torch.zeros(100, 5, requires_grad=True)
     of_logits, = torch.autograd.grad(
@@ -92,7 +86,7 @@ def token_weight():
     return 100 * of_logits[10:].abs().sum() / of_logits.abs().sum()
 
 
-@proof
+@proof("run")
 def uniform_loss():
     config = transformers.LlamaConfig.from_dict(base()[0].config.to_dict())
     config.tie_word_embeddings = False  # tied, a fresh model leans to repeat what it reads
@@ -119,54 +113,58 @@ def micro_batch_losses(total: int | None = None) -> list:
                                 num_items_in_batch=total) for loss, n in MICRO_BATCHES]
 
 
-@proof
+@proof("arithmetic")
 def accumulation_right():
     return sum(micro_batch_losses(total=100))
 
 
-@proof
+@proof("arithmetic")
 def accumulation_wrong():
     return sum(micro_batch_losses()) / len(MICRO_BATCHES)
 
 
-@proof
+@proof("run")
 def accumulation_gradient():
-    model, pad, batch = trainable(), base()[1].pad_token_id, examples(16)
-    model.zero_grad()
-    for start in range(0, 16, 4):
-        part = encoding.collate(batch[start:start + 4], pad)
-        fraction = (part["labels"] != -100).sum() / supervised(batch)
-        (model(**part).loss * fraction).backward()
-    accumulated = {name: p.grad.clone() for name, p in model.named_parameters()}
-    whole = model(**encoding.collate(batch, pad)).loss
-    return cosine(accumulated, gradients(model, whole))
+    """Gradients of ftkit's own update from four micro-batches of unequal numbers of tokens, and
+    those of transformers' loss on all of them at once."""
+    batch, seen = sorted(examples(16), key=lambda e: supervised([e])), {}
+
+    def look(parameters, *_):
+        seen.update(enumerate(p.grad.clone() for p in parameters))
+        return torch.zeros(())
+
+    update = loop.Update(trainable(), Config(precision="fp32", learning_rate=1e-3), clip=look)
+    update([packed_batch.pack(batch[i:i + 4]) for i in range(0, 16, 4)], 0.0)
+    model = trainable()
+    whole = gradients(model, model(**encoding.collate(batch, base()[1].pad_token_id)).loss)
+    return agreement(seen, dict(enumerate(whole.values())))
 
 
-@proof
+@proof("count")
 def tokens_vary():
     counts = [supervised(examples(256)[i:i + 16]) for i in range(0, 256, 16)]
     return max(counts), min(counts)
 
 
-@proof
+@proof("count")
 def effective_batch():
     """Records of an epoch divided by its optimizer steps, when 64 ranks share the records."""
     config, records = Config(batch_size=1, gradient_accumulation_steps=2, epochs=1), range(12_800)
     return len(records) / loop.steps_in(config, len(records[0::64]))
 
 
-@proof
+@proof("count")
 def alpaca_steps():
     return 3 * len(torch.utils.data.DataLoader(range(52_002), batch_size=8 * 4 * 4))
 
 
-@proof
+@proof("arithmetic")
 def warmup_percent():
     config = Config(warmup_steps=500, lr_scheduler_type="constant")
     return 100 * sum(loop.schedule(s, 1221, config) < 1 for s in range(1, 1222)) / 1221
 
 
-@proof
+@proof("arithmetic")
 def linear_mean():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = transformers.get_linear_schedule_with_warmup(optimizer, 0, 1000)
@@ -202,15 +200,20 @@ def end_labels(by_id: bool) -> float:
 
 
 register(
+    "count",
     half_the_steps=lambda: loop.steps_in(Config(batch_size=32), 4000),
-    cosine_mean=lambda: 100 * schedule_mean(1000),
-    drift_bound=lambda: 2e-5 * 1219 * schedule_mean(1219),
     end_masked=lambda: 100 - end_labels(True),
     end_trained=lambda: (end_labels(False), end_labels(True)),
 )
 
+register(
+    "arithmetic",
+    cosine_mean=lambda: 100 * schedule_mean(1000),
+    drift_bound=lambda: 2e-5 * 1219 * schedule_mean(1219),
+)
 
-@proof
+
+@proof("count")
 def double_bos():
     import tokenizers
 
@@ -222,28 +225,33 @@ def double_bos():
     return tokenizer.encode("<s> hello").ids.count(0)
 
 
-@proof
+def cut_to(example: dict, length: int) -> dict:
+    """What a silent max_length leaves of an example: its first tokens."""
+    return {name: values[:length] for name, values in example.items()}
+
+
+@proof("count")
 def cut_answers():
     long = [{"instruction": "word " * 80, "output": "yes"}] * 4
-    coded = encoding.encode_all(long, base()[1], max_length=64, on_long="skip")
-    return 100 * coded.skipped / len(long)
+    cut = [cut_to(e, 64) for e in encoding.encode_all(long, base()[1]).examples]
+    return 100 * sum(supervised([e]) == 0 for e in cut) / len(cut)
 
 
-@proof
+@proof("count")
 def pack_use():
     padded = encoding.collate([{"input_ids": [1] * n, "labels": [1] * n} for n in (180, 2048)], 0)
     return 100 * padded["attention_mask"][0].float().mean()
 
 
-@proof
+@proof("run")
 def pack_exact():
     model, batch = trainable(), examples(8)
     packed = gradients(model, packed_loss.loss_sum(model, packed_batch.pack(batch)))
-    return cosine(packed, gradients(model, sum(
+    return agreement(packed, gradients(model, sum(
         packed_loss.loss_sum(model, packed_batch.pack([e])) for e in batch)))
 
 
-@proof
+@proof("run")
 def pack_leak():
     from ftkit.evaluate.scoring import loss_on
 
@@ -257,7 +265,7 @@ def pack_leak():
             abs(float(packed) / supervised([second]) - alone))
 
 
-@proof
+@proof("run")
 def pad_side():
     model, tokenizer = base()[:2]
     losses = []
@@ -279,7 +287,7 @@ def checkpointed(model):
     return model
 
 
-@proof
+@proof("count")
 def checkpoint_reentrant():
     """A frozen layer with a trainable factor inside a checkpointed segment."""
     from torch.utils.checkpoint import checkpoint
@@ -297,7 +305,7 @@ def checkpoint_reentrant():
         return gradient(True), gradient(False)
 
 
-@proof
+@proof("run")
 def checkpoint_memory():
     from ftkit.lessons import activations
 
@@ -306,7 +314,7 @@ def checkpoint_memory():
     return Evidence(saved, plain, bars={"without": plain, "with checkpointing": saved})
 
 
-@proof
+@proof("run")
 def chunked_loss():
     logits, labels = next_tokens()
     loss = functools.partial(cross_entropy, reduction="sum")
@@ -323,23 +331,25 @@ def head_gradients(only_supervised: bool) -> dict:
     return gradients(model, cross_entropy(model.lm_head(hidden), labels))
 
 
-@proof
+@proof("count")
 def head_share():
     labels = base()[2]["labels"]
     return (labels != -100).sum(), labels.numel()
 
 
-@proof
+@proof("simulation")
 def flash_exact():
     q, k, v = torch.randn(3, 1, 2, 64, 16, generator=torch.Generator().manual_seed(0))
     fused = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     explicit = torch.softmax(q @ k.transpose(-1, -2) / 4, -1) @ v
-    return cosine({"": fused}, {"": explicit})
+    return agreement({"": fused}, {"": explicit})
 
 
 register(
-    checkpoint_equal=lambda: cosine(gradients(trainable()), gradients(checkpointed(trainable()))),
-    checkpoint_lora=lambda: cosine(gradients(adapted().train()),
-                                   gradients(checkpointed(adapted().train()))),
-    head_skip=lambda: cosine(head_gradients(True), head_gradients(False)),
+    "run",
+    checkpoint_equal=lambda: agreement(gradients(checkpointed(trainable())),
+                                       gradients(trainable())),
+    checkpoint_lora=lambda: agreement(gradients(checkpointed(adapted().train())),
+                                      gradients(adapted().train())),
+    head_skip=lambda: agreement(head_gradients(True), head_gradients(False)),
 )

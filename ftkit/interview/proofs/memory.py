@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 
+import numpy
 import torch
 import transformers
 
@@ -79,6 +81,7 @@ def lora_count(r: int, modules: tuple = QV, **shape) -> int:
 
 
 register(
+    "count",
     states_mixed=lambda: scaled(bytes_each(), 1),
     states_fp32=lambda: scaled(bytes_fp32(), 1),
     sgd_bytes=lambda: sum(bytes_each("bfloat16", "bfloat16", False, "SGD").values()),
@@ -87,7 +90,6 @@ register(
     states_fp32_grads=lambda: states(parameters_7b(), gradients="float32"),
     to_gib=lambda: states(parameters_7b()).left * GB / 2**30,
     states_175b=lambda: states(175e9).left / 1000,
-    reported_175b=lambda: 1.2e12 / 175e9,
     full_70b=lambda: states(70e9).left / 1000,
     shard_70b=lambda: 70e9 * bytes_each()["weights"] / 8 / GB,
     ewc_memory=lambda: 2 * parameters_7b() * bytes_fp32()["weights"] / GB,
@@ -101,6 +103,11 @@ register(
     serving_copies=lambda: 200 * parameters_7b() * bytes_each()["weights"] / 1e12,
     serving_adapters=lambda: 200 * lora_count(8) * 2 / GB,
     frozen_7b=lambda: parameters_7b() * bytes_each()["weights"] / GB,
+)
+
+register(
+    "arithmetic",
+    reported_175b=lambda: 1.2e12 / 175e9,
     cost_hours=lambda: 6 * parameters_7b() * 1e8 / A100_HOUR,
     tokens_for_1000=lambda: 1000 / 2 * A100_HOUR / (6 * parameters_7b()) / 1e9,
     mfu_7b=lambda: 100 * 6 * parameters_7b() * 3000 / 312e12,
@@ -108,26 +115,26 @@ register(
 )
 
 
-@proof
+@proof("count")
 def optimizer_share():
     parts = scaled(bytes_each(), 100 / sum(bytes_each().values())).bars or {}
     return Evidence(parts["master copy"] + parts["optimizer"], bars=parts)
 
 
-@proof
+@proof("count")
 def embedding_share():
     model = llama(32)
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     return 100 * sum(layer.weight.numel() for layer in ends) / parameters_7b()
 
 
-@proof
+@proof("arithmetic")
 def long_sequences():
     activations = 34 * 4 * 8192 * 4096 * 32
     return activations / GB, (parameters_7b() * 2 + lora_count(8) * 16) / GB
 
 
-@proof
+@proof("count")
 def kv_cache():
     heads = llama().config.num_key_value_heads
     new = torch.empty(1, heads, 4096, 128, dtype=torch.float16, device="meta")
@@ -161,13 +168,13 @@ def operations(lora=False, checkpointing=False) -> float:
     return counter.get_total_flops()
 
 
-@proof
+@proof("count")
 def lora_flops():
     percent = 100 * operations(lora=True) / operations()
     return Evidence(percent, bars={"full": 100.0, "LoRA r=4, all linear": percent})
 
 
-@proof
+@proof("count")
 def checkpoint_flops():
     percent = 100 * operations(checkpointing=True) / operations()
     return Evidence(percent - 100, bars={"plain": 100.0, "with checkpointing": percent})
@@ -182,19 +189,20 @@ def tensor_gb(*shape: int, dtype) -> float:
 CHECKPOINTED = (2 * 32 + 34) * 2048 * 4096
 
 register(
+    "count",
     logits_gb=lambda: tensor_gb(8, 2048, 128256, dtype=torch.float32),
     score_matrix=lambda: tensor_gb(1, 32, 8192, 8192, dtype=torch.bfloat16),
 )
 
 
-@proof
+@proof("arithmetic")
 def activations_7b():
     kept = {"all kept": 34 * 2048 * 4096 * 32 / GB,
             "layer inputs and one layer": CHECKPOINTED / GB}
     return Evidence(kept["all kept"], bars=kept)
 
 
-@proof
+@proof("arithmetic")
 def batch_13():
     free = 24 - nf4_bytes_7b() / GB - 0.5
     sequence = CHECKPOINTED / GB + 2048 * 32000 * (2 + 4 + 4) / GB
@@ -218,29 +226,60 @@ def zero_stage(stage: int) -> Evidence:
     return Evidence(sharded(stage), bars={f"stage {s}": sharded(s) for s in range(4)})
 
 
-def ring(ranks: int, length: int, gather: bool = True, reduce: bool = True) -> int:
-    """Elements that one rank sends in a ring: a slice in each of N - 1 rounds, for each pass."""
-    return (reduce + gather) * (ranks - 1) * (length // ranks)
+def pass_on(held, of_round: int, add: bool) -> None:
+    """One round of a ring: each rank sends one slice to the next, which adds or takes it.
+
+    held: (ranks, slices), changed in place.
+    """
+    ranks = numpy.arange(len(held))
+    slices, following = (ranks + of_round) % len(held), (ranks + 1) % len(held)
+    sent = held[ranks, slices].copy()
+    held[following, slices] = sent + add * held[following, slices]
+
+
+def ring(ranks: int, gather: bool = True, reduce: bool = True) -> float:
+    """What each rank sends in a ring, in vectors; nan if the collective gives a wrong result.
+
+    reduce: N - 1 rounds leave the sum of slice r + 1 with rank r. gather: N - 1 more bring these
+    slices to all ranks.
+    """
+    held = numpy.random.default_rng(0).integers(0, 100, (ranks, ranks))
+    ready = numpy.arange(ranks), (numpy.arange(ranks) + 1) % ranks
+    right = held.sum(0) if reduce else held[ready[0], ready[1]][(ready[0] - 1) % ranks]
+    sent = 0
+    for i in range((ranks - 1) * reduce):
+        pass_on(held, -i, add=True)
+        sent += 1
+    for i in range((ranks - 1) * gather):
+        pass_on(held, 1 - i, add=False)
+        sent += 1
+    result = held if gather else held[ready]
+    return sent / ranks if (result == (right if gather else right[ready[1]])).all() else math.nan
 
 
 register(
+    "arithmetic",
+    zero2_deepspeed=lambda: (4 + 16 / 8) * parameters_7b() / GB,
+)
+
+register(
+    "count",
     zero1=lambda: zero_stage(1),
     zero2=lambda: zero_stage(2),
     zero3=lambda: zero_stage(3),
-    zero2_deepspeed=lambda: (4 + 16 / 8) * parameters_7b() / GB,
     zero2_limit=lambda: sharded(2, 4096),
-    ring_bytes=lambda: ring(8, parameters_7b()) * 2 / GB,
 )
 
+register("simulation", ring_bytes=lambda: ring(8) * parameters_7b() * 2 / GB)
 
-@proof
+
+@proof("simulation")
 def zero3_traffic():
-    n, ranks = 8 * 10**6, 512
-    stage_3 = 2 * ring(ranks, n, reduce=False) + ring(ranks, n, gather=False)
-    return 100 * (stage_3 / ring(ranks, n) - 1)
+    stage_3 = 2 * ring(512, reduce=False) + ring(512, gather=False)
+    return 100 * (stage_3 / ring(512) - 1)
 
 
-@proof
+@proof("simulation")
 def bubble():
     """Forward and backward of micro-batches through stages, each in one unit of time."""
     stages, batches, busy, end = 4, 8, 0, 0

@@ -21,13 +21,13 @@ def error(matrix, kind="nf4", block=64) -> float:
     return float((four_bit(matrix, kind, block) - matrix).norm() / matrix.norm())
 
 
-@proof
+@proof("simulation")
 def nf4_error():
     errors = {kind: error(normal(1024, 1024), kind) for kind in ("nf4", "fp4")}
     return Evidence(errors["nf4"], bars=errors)
 
 
-@proof
+@proof("simulation")
 def outlier_error():
     blocks = normal(4096, 64)
     worse = blocks.clone()
@@ -36,7 +36,7 @@ def outlier_error():
     return float(rest), error(blocks)
 
 
-@proof
+@proof("simulation")
 def requantized_error():
     base = four_bit(normal(512, 512) * 0.02)
     update = normal(512, 512, seed=1) * 0.0005  # a weak adapter: a fortieth of the weights
@@ -44,7 +44,7 @@ def requantized_error():
     return float((four_bit(merged) - merged).norm()), float(update.norm())
 
 
-@proof
+@proof("count")
 def adam8_saving():
     from bitsandbytes import functional as bnb
 
@@ -62,7 +62,7 @@ def adam8_saving():
 # ------------------------------------------------------------------------- floating point
 
 
-@proof
+@proof("simulation")
 def bf16_lost():
     weights = (normal(200_000) * 0.02).bfloat16()
     sign = normal(weights.numel(), seed=1).sign()
@@ -70,13 +70,13 @@ def bf16_lost():
     return 100 * (moved == weights).float().mean()
 
 
-@proof
+@proof("count")
 def bf16_spacing():
     bits = torch.tensor(0.02, dtype=torch.bfloat16).view(torch.int16)
     return (bits + 1).view(torch.bfloat16).float() - bits.view(torch.bfloat16).float()
 
 
-@proof
+@proof("count")
 def fp16_max():
     """Search for the largest finite number by doubling, then by adding ever smaller steps."""
     high = torch.tensor(1.0, dtype=torch.float16)
@@ -90,7 +90,7 @@ def fp16_max():
     return high
 
 
-@proof
+@proof("simulation")
 def fp16_finer():
     values = 1 + normal(10_000).abs() / 3
     return tuple((values - values.to(kind).float()).norm()
@@ -102,7 +102,7 @@ def percent_underflown(kind: torch.dtype, scale: float = 1.0) -> float:
     return float(100 * ((normal(10_000) * 1e-8 * scale).to(kind) == 0).float().mean())
 
 
-@proof
+@proof("count")
 def bf16_sum():
     total = torch.tensor(0.0, dtype=torch.bfloat16)
     for _ in range(1000):
@@ -122,12 +122,17 @@ def moved_by_rounding(stochastic: bool, step=2e-6) -> float:
 
 
 register(
+    "count",
     nf4_bits=lambda: nf4_bits(),
     nf4_7b=lambda: nf4_bytes_7b() / GB,
     double_quant_saving=lambda: (nf4_bits(False) - nf4_bits()) * 65e9 / 8 / GB,
     qlora_65b=lambda: 65.286e9 * nf4_bits() / 8 / GB,
     nf4_70b=lambda: 70e9 * nf4_bits() / 8 / GB,
     nf4_compression=lambda: 16 / nf4_bits(),
+)
+
+register(
+    "simulation",
     nf4_beats_fp4=lambda: (error(normal(1024, 1024)), error(normal(1024, 1024), "fp4")),
     block_size=lambda: (error(normal(256, 4096)), error(normal(256, 4096), block=4096)),
     underflow=lambda: (percent_underflown(torch.float16),

@@ -1,12 +1,14 @@
 """Registering proofs: functions that compute one side of a claim, found by their names.
 
-    @proof
+    @proof("count")
     def fp16_max(): ...               # returns a number, a pair (left, right), or an Evidence
 
-    @proof(trains=True)
+    @proof("run", trains=True)
     def leak_sign(seed): ...          # trains the embedded model; takes the seed of its runs
 
-    register(to_gib=lambda: ...)      # proofs of one expression, as a table
+    register("count", to_gib=lambda: ...)   # proofs of one expression, as a table
+
+The first argument says what a proof is, one of KINDS.
 """
 
 from __future__ import annotations
@@ -15,15 +17,24 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+KINDS = {
+    "run": "a model is trained or evaluated",
+    "count": "parameters, bytes, operations, tokens or outcomes of real objects are counted",
+    "simulation": "random draws, or a schedule or rounding played through",
+    "arithmetic": "a formula is evaluated",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
     """compute: returns a number, a pair (left, right) for a comparison, or an Evidence; it takes
-    the seed where `trains` says that it trains the embedded model, which takes seconds."""
+    the seed where `trains` says that it trains the embedded model, which takes seconds.
+    kind: one of KINDS."""
 
     name: str
     compute: Callable[..., Any]
     trains: bool = False
+    kind: str = "arithmetic"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +52,21 @@ class Evidence:
 PROOFS: dict[str, Proof] = {}
 
 
-def register(trains: bool = False, **functions: Callable[..., Any]):
-    """Register each function as the proof of that name."""
+def register(kind: str, trains: bool = False, **functions: Callable[..., Any]):
+    """Register each function as the proof of that name. Raises ValueError for a kind that is not
+    in KINDS and for a name that is taken."""
+    if kind not in KINDS:
+        raise ValueError(f"the kind of a proof is {kind!r}; expected one of {', '.join(KINDS)}")
     for name, function in functions.items():
         if name in PROOFS:
             raise ValueError(f"two proofs are called {name!r}")
-        PROOFS[name] = Proof(name, function, trains)
+        PROOFS[name] = Proof(name, function, trains, kind)
 
 
-def proof(function: Callable | None = None, *, trains: bool = False) -> Callable:
+def proof(kind: str, trains: bool = False) -> Callable:
     """Decorator: register a function as the proof of its own name."""
     def decorate(function):
-        register(trains, **{function.__name__: function})
+        register(kind, trains, **{function.__name__: function})
         return function
 
-    return decorate(function) if function else decorate
+    return decorate

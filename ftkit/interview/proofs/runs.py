@@ -107,7 +107,7 @@ def lora(**options) -> Recipe:
 tuned = full(learning_rate=1e-3)
 
 register(
-    trains=True,
+    "run", trains=True,
     tuning_helps=before_after("val_loss", tuned),
     rate_too_low=compare("val_loss", {
         "learning rate 1e-5": full(learning_rate=1e-5), "learning rate 1e-3": tuned}),
@@ -123,13 +123,13 @@ register(
 )
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def healthy_loss(seed):
     run = full(learning_rate=1e-2)(seed)
     return end_loss(run), run.rows[0]["loss"]
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def lora_moves_less(seed):
     from ftkit.model.merge import merged
 
@@ -141,14 +141,14 @@ def lora_moves_less(seed):
     return moved(lora(learning_rate=1e-3)), moved(tuned)
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def decay_in_run(seed):
     runs = {"decay 0": tuned(seed), "decay 0.1": full(learning_rate=1e-3, weight_decay=0.1)(seed)}
     plain, decayed = (run.after["val_loss"] for run in runs.values())
     return Evidence(decayed / plain, runs=runs, keys=("loss", "val_loss"))
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def elicited_facts(seed):
     from ftkit.evaluate.scoring import exact_match
 
@@ -158,7 +158,7 @@ def elicited_facts(seed):
     return 100 * left, 100 * right
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def template_mismatch(seed):
     return tuple(tasks_loss(tuned(seed).model, template) for template in ("plain", None))
 
@@ -169,7 +169,7 @@ def tasks_loss(model, template=None) -> float:
     return loss_on(model, encode(validation()[:48], template))
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def pure_bf16_run(seed):
     few = tiny_experiment(schema.records("tasks")[:64], validation(), ())
     start = {name: p.detach() for name, p in base()[0].named_parameters() if p.ndim == 2}
@@ -217,7 +217,7 @@ def overfit_val(seed):
                     runs={"full, noisy records": run})
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def overfit_train(seed):
     run = noisy_full(seed)
     at = turning_point(run)[1]
@@ -241,7 +241,7 @@ def amount(seed, records: int, kind: str | None = None, share: float = 0.0):
 learning_curve = compare("val_loss", {"384 records": amount(384), "96 records": amount(96)})
 
 register(
-    trains=True,
+    "run", trains=True,
     one_batch=before_after("val_loss", on_eight_records()),
     capacity_noise=compare_training_loss({"full": noisy_full, "LoRA r=1": noisy_lora(1)}),
     rank_capacity=compare_training_loss({"r=32": noisy_lora(32), "r=1": noisy_lora(1)}),
@@ -256,7 +256,7 @@ register(
 )
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def leak_sign(seed):
     few = schema.records("tasks")[:64]
     run = train(tiny_experiment(few, few, {"clean": validation()}), seed, 40,
@@ -285,7 +285,7 @@ def domain(seed, **options):
 
 
 register(
-    trains=True,
+    "run", trains=True,
     narrow_replay=compare("tasks_loss", {
         "with replay": narrow(replay=0.25), "without": narrow()}),
     narrow_lower_rate=compare("tasks_loss", {
@@ -299,7 +299,7 @@ register(
 )
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def stopped_early_learns(seed):
     run = narrow()(seed)
     early = next(row for row in run.rows if "val_loss" in row)
@@ -307,7 +307,7 @@ def stopped_early_learns(seed):
                     keys=("val_loss", "tasks_loss"))
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def interpolation(seed):
     from ftkit.model.merge import blend
 
@@ -317,7 +317,7 @@ def interpolation(seed):
     return Evidence(losses["halfway"], losses["new"], bars=losses)
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def domain_replay(seed):
     runs = {"with replay": domain(replay=0.25)(seed), "without": domain()(seed)}
     left, right = (run.after["general_loss"] - run.before["general_loss"]
@@ -369,19 +369,19 @@ def dpo_bars(means: dict) -> dict[str, float]:
             for when, value in zip(("before", "after"), pair, strict=True)}
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def dpo_ln2(seed):
     return dpo()(seed)[0]
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def dpo_rejected_falls(seed):
     means = dpo()(seed)[1]
     before, after = means["rejected"]
     return Evidence(after, before, bars=dpo_bars(means))
 
 
-@proof(trains=True)
+@proof("run", trains=True)
 def dpo_gap_grows(seed):
     means = dpo()(seed)[1]
     before, after = (c - r for c, r in zip(means["chosen"], means["rejected"], strict=True))

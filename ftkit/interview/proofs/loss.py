@@ -69,13 +69,18 @@ def answer_share():
     return 100 * view.supervised / view.tokens
 
 
+def shifted(labels: torch.Tensor) -> torch.Tensor:
+    """Labels one position to the left, though the model shifts them too."""
+    twice = torch.full_like(labels, -100)
+    twice[:, :-1] = labels[:, 1:]
+    return twice
+
+
 @proof("run")
 def double_shift():
     model, _, batch, _ = base()
-    twice = torch.full_like(batch["labels"], -100)
-    twice[:, :-1] = batch["labels"][:, 1:]
     with torch.no_grad():
-        return model(**batch | {"labels": twice}).loss, model(**batch).loss
+        return model(**batch | {"labels": shifted(batch["labels"])}).loss, model(**batch).loss
 
 
 @proof("count")

@@ -169,13 +169,19 @@ def tasks_loss(model, template=None) -> float:
     return loss_on(model, encode(validation()[:48], template))
 
 
+@recipe
+def slowly(seed, precision):
+    """Six steps at a learning rate of 1e-5, whose updates are small against bf16's spacing."""
+    few = tiny_experiment(schema.records("tasks")[:64], validation(), ())
+    return train(few, seed, 6, learning_rate=1e-5, precision=precision)
+
+
 @proof("run", trains=True)
 def pure_bf16_run(seed):
-    few = tiny_experiment(schema.records("tasks")[:64], validation(), ())
     start = {name: p.detach() for name, p in base()[0].named_parameters() if p.ndim == 2}
 
     def moved(precision):
-        run = train(few, seed, 6, learning_rate=1e-5, precision=precision)
+        run = slowly(precision)(seed)
         at = start if precision == "fp32" else {n: p.bfloat16() for n, p in start.items()}
         return distance(dict(run.model.named_parameters()), at)
 

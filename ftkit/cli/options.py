@@ -145,16 +145,24 @@ def parser() -> argparse.ArgumentParser:
     drill.add_argument("--level", metavar="NAME",
                        help="junior, mid, senior or staff; several: junior,mid")
     drill.add_argument("--topic", metavar="NAME",
-                       help="a topic such as LoRA or memory, or: your misses")
+                       help="a topic such as LoRA or memory, or: your misses, your cards")
     drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
                        help="new cards at most (default: 10)")
     drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
-    drill.add_argument("--minutes", metavar="N", default=20, type=whole_number(1, 1440),
-                       help="length of the interview (default: 20)")
+    drill.add_argument("--minutes", metavar="N", type=whole_number(1, 1440),
+                       help="length of the drill (default: no limit) or of the interview "
+                            "(default: 20)")
     drill.add_argument("--questions", metavar="N", default=6, type=whole_number(1, 100),
                        help="questions in the interview (default: 6)")
     drill.add_argument("--list", action="store_true", help="list the questions and their ids")
     drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
+    drill.add_argument("--cards", metavar="FILE",
+                       help='your own cards, one {"front": "question", "back": "answer"} a line '
+                            "(default: cards.jsonl in your ftkit home)")
+    drill.add_argument("--suspended", action="store_true", help="list the suspended cards")
+    drill.add_argument("--resume", metavar="CARD", help="ask a suspended card again")
+    drill.add_argument("--fit", action="store_true",
+                       help="fit the schedule (FSRS) to your own reviews, from 640 on")
     drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
     drill.add_argument("--cheat-sheet", metavar="FILE",
                        help="write a page to print (HTML), its numbers computed now")

@@ -112,7 +112,7 @@ def questions(level: Names = None, topic: Names = None) -> list[Question]:
 
     Raises UserError for a level or topic that does not exist.
     """
-    levels, chosen = _matching("level", level, LEVELS), _matching("topic", topic, topics())
+    levels, chosen = names("level", level, LEVELS), names("topic", topic, topics())
     return [q for q in everything() if q.level in levels and q.topic in chosen]
 
 
@@ -135,13 +135,16 @@ def find(id: str) -> Question:
                     + (f"did you mean {' or '.join(near)}?" if near else "see bank.topics()"))
 
 
-def _matching(what: str, given: Names, known) -> list[str]:
-    """The given names as they are spelled in `known`."""
+def names(what: str, given: Names, known) -> list[str]:
+    """The given names as they are spelled in `known`, all of them where none is given.
+
+    what: "level" or "topic", for the UserError that another name raises.
+    """
     if not given:
         return list(known)
-    names = re.split(r"\s*,\s*", given) if isinstance(given, str) else [str(n) for n in given]
+    wanted = re.split(r"\s*,\s*", given) if isinstance(given, str) else [str(n) for n in given]
     spelled = {name.lower(): name for name in known}
-    for name in names:
+    for name in wanted:
         if name.lower() not in spelled:
             raise UserError(f"{what} is {name!r}; expected one of {', '.join(known)}")
-    return [spelled[name.lower()] for name in names]
+    return [spelled[name.lower()] for name in wanted]

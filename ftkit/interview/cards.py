@@ -3,8 +3,13 @@
     store = Store(); store.add("states-7b", rating=3); store.due()["states-7b"]
 
 The log, `home()/drill.jsonl`, has one line for each review. A line is on disk before `add` returns,
-so a crash loses nothing that was acknowledged, and no line is ever changed. When a card is due
-follows by replaying its reviews through the `fsrs` package, without its random fuzz.
+so a crash loses nothing that was acknowledged, and no line is ever changed: a review that is undone
+gets a line that says so, a suspended card too. When a card is due follows by replaying its reviews
+through the `fsrs` package, without its random fuzz (`fsrs_fit` has its parameters).
+
+A learner's own cards are lines of `home()/cards.jsonl`:
+
+    {"front": "Our learning rate for LoRA?", "back": "2e-4", "topic": "work"}
 """
 
 from __future__ import annotations
@@ -22,10 +27,11 @@ from pathlib import Path
 from ftkit.base import append_log, json_lines, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean
-from ftkit.interview import bank, number_answer
+from ftkit.interview import bank, fsrs_fit, number_answer
 from ftkit.lessons import progress_log
 
 RATINGS = {1: "again", 2: "hard", 3: "good", 4: "easy"}
+MISSES, OWN = "your misses", "your cards"  # topics next to those of the bank
 
 
 class Store:
@@ -43,48 +49,75 @@ class Store:
         """
         if isinstance(rating, bool) or rating not in RATINGS:
             raise UserError(f"rating is {rating!r}; expected 1 again, 2 hard, 3 good or 4 easy")
+        return self._append(card, at, rating=int(rating), **facts)
+
+    def undo(self, review: dict, at: datetime | None = None):
+        """Take back a review that `add` returned; the log keeps both lines."""
+        self._append(review["card"], at, undo=review["id"])
+
+    def suspend(self, card: str, suspended: bool = True, at: datetime | None = None):
+        """Ask a card no more, or (suspended=False) ask it again."""
+        self._append(card, at, suspended=suspended)
+
+    def _append(self, card: str, at: datetime | None, **facts) -> dict:
         at = (at or datetime.now(UTC)).astimezone(UTC)
-        entry = {"id": os.urandom(8).hex(), "at": at.isoformat(), "card": str(card),
-                 "rating": int(rating), **facts}
+        entry = {"id": os.urandom(8).hex(), "at": at.isoformat(), "card": str(card), **facts}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         append_log.append(self.path, json.dumps(entry, default=str) + "\n")
         return entry
 
-    def reviews(self) -> list[dict]:
-        """Every review, by time; damaged lines are left out and reported once."""
+    def _entries(self) -> list[dict]:
+        """Every line by time; damaged lines are left out and reported once."""
         if not self.path.exists():
             return []
         with open(self.path, "rb") as file:
             append_log.lock(file.fileno())  # not in the middle of another process's line
-            entries = json_lines.parse(file.read())
-        reviews = [entry for entry in entries if entry is not None and _is_review(entry)]
-        if len(reviews) < len(entries) and not self.warned:
+            lines = json_lines.parse(file.read())
+        entries = [entry for entry in lines if entry is not None and _is_entry(entry)]
+        if len(entries) < len(lines) and not self.warned:
             self.warned = True
-            print(f"ftkit: {len(entries) - len(reviews)} of {len(entries)} lines in {self.path} "
+            print(f"ftkit: {len(lines) - len(entries)} of {len(lines)} lines in {self.path} "
                   "could not be read; the other reviews count", file=sys.stderr)
-        unique = {review["id"]: review for review in reviews}
-        return sorted(unique.values(), key=lambda review: review["at"])
+        unique = {entry["id"]: entry for entry in entries}
+        return sorted(unique.values(), key=lambda entry: entry["at"])
+
+    def reviews(self) -> list[dict]:
+        """Every review that was not undone, by time; damaged lines are left out and reported
+        once."""
+        entries = self._entries()
+        undone = {entry.get("undo") for entry in entries}
+        return [entry for entry in entries if "rating" in entry and entry["id"] not in undone]
+
+    def suspended(self) -> list[str]:
+        """Keys of the suspended cards."""
+        state = {entry["card"]: entry["suspended"] for entry in self._entries()
+                 if "suspended" in entry}
+        return [key for key, suspended in state.items() if suspended]
 
     def due(self) -> dict:
         """Key of a card → fsrs.Card after all its reviews."""
-        return replay(self.reviews())
+        return replay(self.reviews(), fsrs_fit.parameters())
 
 
-def _is_review(entry: dict) -> bool:
+def _is_entry(entry: dict) -> bool:
+    """Whether a line is a review, an undone review or a suspension, as `Store` writes them."""
     try:
         at = datetime.fromisoformat(entry["at"])
+        kind = (isinstance(entry["undo"], str) if "undo" in entry else
+                isinstance(entry["suspended"], bool) if "suspended" in entry else
+                entry["rating"] in RATINGS and not isinstance(entry["rating"], bool))
         return (at.tzinfo is not None and isinstance(entry["card"], str)
-                and isinstance(entry["id"], str) and entry["rating"] in RATINGS
-                and not isinstance(entry["rating"], bool))
+                and isinstance(entry["id"], str) and kind)
     except (ValueError, KeyError, TypeError):
         return False
 
 
-def replay(reviews: list[dict]) -> dict:
-    """Key of a card → fsrs.Card, by giving each review to the scheduler of the fsrs package."""
-    from fsrs import Card, Rating, Scheduler
+def replay(reviews: list[dict], parameters: list[float] | None = None) -> dict:
+    """Key of a card → fsrs.Card, by giving each review to the scheduler of the fsrs package.
+    parameters: of FSRS; None for those of the package."""
+    from fsrs import Card, Rating
 
-    scheduler, schedule = Scheduler(enable_fuzzing=False), {}
+    scheduler, schedule = fsrs_fit.scheduler(parameters), {}
     for review in reviews:
         key, at = review["card"], datetime.fromisoformat(review["at"]).astimezone(UTC)
         card = schedule.get(key) or Card(card_id=zlib.crc32(key.encode()), due=at)
@@ -98,7 +131,8 @@ def replay(reviews: list[dict]) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class FlashCard:
-    """One card. `question` is its entry in the bank; None for a card of the learner's misses."""
+    """One card. `question` is its entry in the bank; None for a card of the learner's misses,
+    and for an own card."""
 
     key: str
     topic: str
@@ -124,14 +158,87 @@ class FlashCard:
         return [*lines, f"Lesson {question.lesson} · " + "; ".join(question.sources)]
 
 
-def deck(level=None, topic=None) -> list[FlashCard]:
-    """Cards of the learner's own misses, then the bank's, of these levels and topics; the topics
-    take turns."""
-    if isinstance(topic, str) and topic.lower() in ("misses", "your misses"):
-        return misses()
+def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCard]:
+    """Cards of the learner's own misses, the learner's own cards, then the bank's, of these levels
+    and topics; the topics take turns.
+
+    topic: as in the bank, "your misses", "your cards", or a topic of these. own: the file of own
+    cards (default: `home()/cards.jsonl`). Raises UserError for an unknown level or topic, and if
+    no card is left.
+    """
+    mine = own_cards(own)
+    known = dict.fromkeys([*bank.topics(), MISSES, OWN, *(card.topic for card in mine)])
+    topics = bank.names("topic", topic, known)
+    levels = bank.names("level", level, bank.LEVELS)
+    of_bank = [q for q in bank.everything() if q.topic in topics and q.level in levels]
     chosen = [FlashCard(q.id, q.topic, q.level, q.question, q.answer, q)
-              for q in bank.take_turns(bank.questions(level, topic))]
-    return misses() + chosen if level is None and topic is None else chosen
+              for q in bank.take_turns(of_bank)]
+    mine = [card for card in mine if OWN in topics or card.topic in topics]
+    mine = (misses() if MISSES in topics else []) + mine
+    found = [card for card in mine if not level or card.level in levels] + chosen
+    if not found:
+        raise UserError(_why_empty(levels, topics))
+    return found
+
+
+def _why_empty(levels: list[str], topics: list[str]) -> str:
+    """Why no card has one of these levels and topics, and what exists."""
+    exist = []
+    for topic in topics:
+        if topic == MISSES:
+            exist.append("your misses are empty: nothing was answered wrong in the lessons")
+        elif topic in bank.topics():
+            counts = [(level, len(bank.questions(level, topic))) for level in bank.LEVELS]
+            exist.append(f"{topic} has " + ", ".join(f"{n} {level}" for level, n in counts if n))
+        else:
+            exist.append("none of your own cards fits; their file is "
+                         f"{machine.home() / 'cards.jsonl'}, "
+                         'one {"front": "question", "back": "answer"} a line')
+    return f"no card is {' or '.join(levels)} in {', '.join(topics)}; " + "; ".join(exist)
+
+
+def own_cards(path: str | Path | None = None) -> list[FlashCard]:
+    """The learner's own cards: JSON Lines with "front", "back" and, if wanted, "topic" and "level".
+
+    path: default `home()/cards.jsonl`, which need not exist. Raises UserError, with the line, for
+    a line that is not such a card, and for a named file that does not exist.
+    """
+    file = Path(path) if path else machine.home() / "cards.jsonl"
+    if path is None and not file.exists():
+        return []
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"the cards in {file} cannot be read ({error.strerror}); give a file with "
+                        'lines such as {"front": "question", "back": "answer"}') from None
+    found: dict[str, FlashCard] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            card = _own_card(line, f"{file}, line {number}")
+            if card.key in found:
+                raise UserError(f"{file}, line {number}: a second card asks {card.front[:60]!r}; "
+                                "remove one of them")
+            found[card.key] = card
+    return list(found.values())
+
+
+def _own_card(line: bytes, where: str) -> FlashCard:
+    entry = json_lines.parse(line)[0]
+    if entry is None:
+        raise UserError(f"{where} is not a JSON object; write it like "
+                        '{"front": "question", "back": "answer"}')
+    fields = ("front", "back", "topic", "level")
+    if unknown := [name for name in entry if name not in fields]:
+        raise UserError(f"{where} has the field {unknown[0]!r}; expected {', '.join(fields)}")
+    for name in ("front", "back"):
+        if not isinstance(entry.get(name), str) or not entry[name].strip():
+            raise UserError(f"{where}: {name!r} is {entry.get(name)!r}; expected a text")
+    level = entry.get("level", "")
+    if level and level not in bank.LEVELS:
+        raise UserError(f"{where}: 'level' is {level!r}; expected one of {', '.join(bank.LEVELS)}")
+    front = clean(entry["front"])
+    return FlashCard(f"own:{zlib.crc32(front.encode()):08x}", clean(entry.get("topic") or OWN),
+                     level, front, clean(entry["back"]))
 
 
 def misses() -> list[FlashCard]:
@@ -166,19 +273,21 @@ def _attempt(entry: dict) -> FlashCard | None:
         back = text["told"] or "Open the case again and name the measure that decides."
     else:
         return None
-    return FlashCard(key, "your misses", "", front, back)
+    return FlashCard(key, MISSES, "", front, back)
 
 
 # --------------------------------------------------------------------------------- export
 
 
-def export(path: str | Path, level=None, topic=None, store: Store | None = None) -> int:
-    """Write the deck to a .json file, or to a .csv file that Anki imports; returns how many cards.
+def export(path: str | Path, level=None, topic=None, store: Store | None = None,
+           own: str | Path | None = None) -> int:
+    """Write the deck (see `deck`) to a .json file, or to a .csv file that Anki imports; returns how
+    many cards.
 
     CSV: front, whole back, tags, text escaped as HTML; its first lines give Anki the format. JSON:
     the cards with their schedule and reviews. Raises UserError for another file type.
     """
-    path, flashes = Path(path), deck(level, topic)
+    path, flashes = Path(path), deck(level, topic, own)
     store = store or Store()
     if path.suffix.lower() == ".json":
         due, reviews = store.due(), store.reviews()

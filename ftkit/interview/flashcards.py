@@ -1,7 +1,8 @@
 """Flash cards in a notebook (`ft.drill`), answered with the keyboard or the mouse.
 
 One text field takes what is typed: the number of a choice or of a rating acts at once, an amount
-or a word with Enter; p proves. Each of these is a button too. Proofs run in their own thread.
+or a word with Enter; p proves, u undoes the last rating, s suspends the card. Each of these is a
+button too. Proofs run in their own thread.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ RATING_TIPS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could t
 class Drill(W.VBox):
     """The cards that are due, one after the other; `.session` has no widgets in it.
 
-    level, topic: names, several separated by commas, or None for all ("your misses" is a topic).
-    new: new cards at most. store, now: for tests.
+    level, topic, new, minutes, own: see `session.Session`. store, now: for tests.
     """
 
-    def __init__(self, level=None, topic=None, new: int = 10, store=None, now=None):
-        self.session = session.Session(level, topic, new, store, now)
+    def __init__(self, level=None, topic=None, new: int = 10, store=None, now=None, minutes=None,
+                 own=None):
+        self.session = session.Session(level, topic, new, store, now, minutes, own)
         self.phase, self.proving = "ask", None
         self.head = TextLines(css="ftkit-card-head")
         self.front = TextLines(css="ftkit-card-front", bold=True)
         self.comment = TextLines(css="ftkit-card-said")
         self.number_prompt = TextLines(css="ftkit-card-number")
         self.back = Paragraphs(css="ftkit-card-back")
-        self.key = W.Text(placeholder="", layout=W.Layout(width="26em"))
+        self.key = W.Text(placeholder="", layout=W.Layout(width="30em"))
         self.key.add_class("ftkit-card-key")
         self.key.observe(guarded(self._typed, self.comment.show), "value")
         self.sure = W.Dropdown(options=SURE, layout=W.Layout(width="9em"),
@@ -52,14 +53,18 @@ class Drill(W.VBox):
         self.prove = button("Prove it", "flask", self.start_proof,
                             "compute or run what the answer claims (p)", show_error, "ftkit-prove")
         self.proof = W.VBox()
+        self.undo = button("Undo", "undo", self._undo, "take the last rating back (u)", show_error,
+                           "ftkit-card-undo")
+        self.suspend = button("Suspend", "pause", self._suspend, "ask this card no more (s)",
+                              show_error, "ftkit-card-suspend")
         self.chart = button("Progress", "bar-chart", self._progress, "cards, reviews and how sure "
                             "you were, by topic", show_error, "ftkit-card-progress")
         self.charts = W.VBox()
         super().__init__([
             self.head, self.front, self.number_prompt, W.HBox([self.key, self.sure]),
             W.VBox(self.choices), self.show,
-            self.comment, self.back, W.HBox([*self.rates, self.prove]), self.proof, self.chart,
-            self.charts])
+            self.comment, self.back, W.HBox([*self.rates, self.prove]), self.proof,
+            W.HBox([self.undo, self.suspend, self.chart]), self.charts])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
         self.add_class("ftkit-drill")
@@ -77,9 +82,9 @@ class Drill(W.VBox):
         self.proof.children = ()
         self.proving = None
         unit = f" in {current.unit}" if current.unit else ""
-        hints = {"number": f"your number{unit}, then Enter",
-                 "choice": "1 to 4, or Enter to see the answer",
-                 "recall": "say it or type it, then Enter"}
+        hints = {"number": f"your number{unit}, then Enter (u undo, s suspend)",
+                 "choice": "1 to 4 (u undo, s suspend)",
+                 "recall": "say it or type it, then Enter (u undo, s suspend)"}
         self.key.continuous_update = current.kind == "choice"
         self.key.placeholder = "nothing is due" if current.over else hints[current.kind]
         for i, choice in enumerate(self.choices):
@@ -92,7 +97,9 @@ class Drill(W.VBox):
     def _visible(self):
         asking, rating = self.phase == "ask", self.phase == "rate"
         set_visible(asking, self.show)
-        set_visible(asking and self.session.kind != "recall", self.sure)
+        set_visible(asking, self.sure)
+        set_visible(self.phase != "over", self.suspend)
+        set_visible(bool(self.session.rated), self.undo)
         set_visible(rating, *self.rates)
         set_visible(rating and bool(self.session.proofs), self.prove)
 
@@ -102,7 +109,7 @@ class Drill(W.VBox):
         self.phase = "rate"
         self.back.show(*self.session.card.solution(self.session.own))
         self.key.continuous_update = True
-        self.key.placeholder = "rate yourself 1 to 4, p proves it"
+        self.key.placeholder = "rate 1 to 4, p proves it (u undo, s suspend)"
         for i, choice in enumerate(self.choices):
             if choice.layout.display != "none":
                 mark = "✓" if i == self.session.correct else "✗"
@@ -119,12 +126,16 @@ class Drill(W.VBox):
         if not text:
             return
         self.key.value = ""
-        if self.phase == "rate" and text[-1] in "1234":
+        if text.lower() in ("u", "undo"):
+            self._undo()
+        elif text.lower() in ("s", "suspend") and self.phase != "over":
+            self._suspend()
+        elif self.phase == "rate" and text[-1] in "1234":
             self._rate(int(text[-1]))
         elif self.phase == "rate" and text[-1].lower() == "p":
             self.start_proof()
         elif self.phase == "ask" and self.session.kind == "recall":
-            self.session.own = text
+            self.session.recall(text, self.sure.value or None)
             self._show()
         elif self.phase == "ask":
             self._answer(text)
@@ -141,6 +152,20 @@ class Drill(W.VBox):
             return
         self.comment.show(self.session.rate(rating))
         self._ask()
+
+    def _undo(self):
+        self.comment.show(self.session.undo())
+        self._ask()
+
+    def _suspend(self):
+        self.comment.show(self.session.suspend())
+        self._ask()
+
+    def _resume(self, key: str):
+        self.comment.show(self.session.resume(key))
+        self._progress()
+        if self.phase == "over":
+            self._ask()
 
     def start_proof(self):
         """Run the proofs of the card's question, one after the other, and draw each."""
@@ -170,7 +195,13 @@ class Drill(W.VBox):
                  + (f", known {r['known']}" if "known" in r else "") for r in rows]
         self.charts.children = (
             _image(draw_topics(rows)), _image(predictions.calibration()),
-            TextLines(*lines, css="ftkit-card-topics"))
+            TextLines(*lines, css="ftkit-card-topics"), *map(self._suspended_row,
+                                                             self.session.suspended()))
+
+    def _suspended_row(self, card: cards.FlashCard) -> W.HBox:
+        back = button("Bring back", "play", lambda: self._resume(card.key), "ask this card again",
+                      self.comment.show, "ftkit-card-resume")
+        return W.HBox([back, TextLines(f"suspended: {card.front}")])
 
 
 def set_visible(visible: bool, *controls: W.Widget):

@@ -11,6 +11,7 @@ import random
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.interview import bank, cards, number_answer
@@ -22,31 +23,51 @@ CHOICES = 4
 class Session:
     """Cards that are due, longest overdue first, then up to `new` that were never seen.
 
-    level, topic: see `bank.questions`. now: a function that gives the time, for tests. A card
-    rated "again" comes back within the session once it is due.
+    level, topic, own: see `cards.deck`. minutes: after them no further card is asked. now: a
+    function that gives the time, for tests. A card rated "again" comes back within the session once
+    it is due. Raises UserError for a number that cannot be used, and if no card fits.
     """
 
     def __init__(self, level=None, topic=None, new: int = 10, store: cards.Store | None = None,
-                 now: Callable[[], datetime] | None = None):
+                 now: Callable[[], datetime] | None = None, minutes: float | None = None,
+                 own: str | Path | None = None):
         if isinstance(new, bool) or not isinstance(new, int) or new < 0:
             raise UserError(f"new is {new!r}; expected a whole number of new cards, 0 or more")
+        if minutes is not None and (isinstance(minutes, bool) or not 0 < minutes <= 24 * 60):
+            raise UserError(f"minutes is {minutes!r}; expected a number above 0, at most 1440")
         self.store = store or cards.Store()
         self.now = now or (lambda: datetime.now(UTC))
-        self.deck = {card.key: card for card in cards.deck(level, topic)}
+        self.deck = {card.key: card for card in cards.deck(level, topic, own)}
         self.new_left, self.done, self.right = new, 0, 0
+        self.minutes, self.started = minutes, self.now()
+        self.rated: list[tuple[dict, bool, bool]] = []  # what undo needs: review, new, counted
         self.next()
 
-    def next(self):
-        """Choose the next card; the session is over when nothing is due."""
+    def next(self, first: str | None = None):
+        """Choose the next card, `first` if one is named; the session is over when nothing is due
+        or the time is."""
         scheduled, now = self.store.due(), self.now()
-        overdue = sorted((scheduled[key].due, key) for key in self.deck
+        deck = self.deck.keys() - set(self.store.suspended())
+        overdue = sorted((scheduled[key].due, key) for key in deck
                          if key in scheduled and scheduled[key].due <= now)
-        unseen = [key for key in self.deck if key not in scheduled][: self.new_left]
-        self.queue = [key for _, key in overdue] + unseen
-        self.is_new = not overdue
+        unseen = [key for key in self.deck if key in deck and key not in scheduled]
+        self.queue = [key for _, key in overdue] + unseen[: self.new_left]
+        if first is not None:
+            self.queue = [first, *(key for key in self.queue if key != first)]
+        elif self.seconds_left() == 0:
+            self.queue = []
+        self.counted = False  # whether the answer to this card went into `calibration`
+        self.is_new = not self.over and self.queue[0] not in scheduled
         self.verdict: bool | None = None  # None until the card is answered, and for recall
         self.own = ""  # what the learner answered
+        self.confidence: float | None = None  # 0 to 1
         self.options = self._shuffled_options()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until no further card is asked; None where no time was set."""
+        if self.minutes is None:
+            return None
+        return max(0.0, 60 * self.minutes - (self.now() - self.started).total_seconds())
 
     # ------------------------------------------------------------------ the card being asked
 
@@ -117,6 +138,17 @@ class Session:
 
         confidence (0 to 1) is kept for `calibration`. Raises UserError for what cannot be judged.
         """
+        right, comment, text, actual = self.judge(text)
+        if self.verdict is None:
+            self.own, self.verdict, self.confidence = text, right, confidence
+            self._score(actual, right)
+        return right, comment
+
+    def judge(self, text) -> tuple[bool, str, str, str]:
+        """(right, comment, answer, right answer) of what was typed; nothing is kept.
+
+        Raises UserError for what cannot be judged.
+        """
         question = self.card.question
         if question is None or question.kind == "recall":
             raise UserError("say it, look, and rate yourself")
@@ -130,12 +162,20 @@ class Session:
             text, actual = self.options[int(text) - 1], self.options[self.correct]
             right = text == actual
             comment = "right" if right else _why_wrong(question, text)
-        if self.verdict is None:
-            self.own, self.verdict = str(text), right
-            progress_log.add("score", question=question.question, guess=str(text), actual=actual,
-                             right=right, confidence=confidence, topic=question.topic,
+        return right, comment, str(text), actual
+
+    def recall(self, text: str, confidence: float | None = None):
+        """Keep what the learner answered to a card that asks for recall, and how sure (0 to 1) the
+        learner was of it: `rate` decides whether it was right."""
+        self.own, self.confidence = text, confidence
+
+    def _score(self, actual: str, right: bool):
+        """Keep an answer for `calibration`; that of a card asked again after `undo` counts once."""
+        if not self.counted:
+            self.counted = True
+            progress_log.add("score", question=self.card.front, guess=self.own, actual=actual,
+                             right=right, confidence=self.confidence, topic=self.card.topic,
                              source="drill")
-        return right, comment
 
     def suggested(self) -> int:
         """The rating that the answer suggests; the learner may choose another. A card that was not
@@ -150,22 +190,90 @@ class Session:
         Raises OSError if the review could not be written: then the card stays.
         """
         card, now = self.card, self.now()
-        self.store.add(card.key, rating, now, right=self.verdict, topic=card.topic)
-        if self.is_new:
-            self.new_left -= 1
+        review = self.store.add(card.key, rating, now, right=self.verdict, topic=card.topic)
+        if self.verdict is None and self.confidence is not None:
+            self._score("", rating > 1)
+        self.rated.append((review, self.is_new, self.counted))
+        self.new_left -= self.is_new
         self.done += 1
         self.right += rating > 1
         wait = self.store.due()[card.key].due - now
         self.next()
         return f"{cards.RATINGS[rating]}: back in {format_wait(wait)}"
 
+    def undo(self) -> str:
+        """Take back the last rating of this session: the same card is asked again, as if it had not
+        been rated. Raises UserError if nothing was rated."""
+        if not self.rated:
+            raise UserError("no card was rated in this session, so there is nothing to undo")
+        review, was_new, counted = self.rated[-1]
+        self.store.undo(review)
+        self.rated.pop()
+        self.new_left += was_new
+        self.done -= 1
+        self.right -= review["rating"] > 1
+        self.next(review["card"])
+        self.counted = counted
+        return f"undone: {cards.RATINGS[review['rating']]}. The same card again"
+
+    def suspend(self) -> str:
+        """Ask the current card no more, until `resume`."""
+        key = self.card.key
+        self.store.suspend(key)
+        self.next()
+        return f"suspended: {key}; it is not asked until you bring it back"
+
+    def suspended(self) -> list[cards.FlashCard]:
+        """The cards of this deck that are suspended."""
+        return [self.deck[key] for key in self.store.suspended() if key in self.deck]
+
+    def resume(self, key: str) -> str:
+        """Bring a suspended card back. Raises UserError, with the keys, for another one."""
+        resume(key, self.store)
+        current = None if self.over else self.queue[0]
+        if current is None:
+            self.next()
+        return f"{key} is asked again when it is due"
+
     def progress(self) -> str:
         """One line: how many cards are done, and the topic and level of the current one."""
+        left = self.seconds_left()
         if self.over:
-            return f"{self.done} cards done. Nothing more is due: try again later."
-        parts = [f"card {self.done + 1} of {self.done + len(self.queue)}", self.card.topic,
+            why = "The time is over." if left == 0 else "Nothing more is due: try again later."
+            return f"{self.done} cards done. {why}"
+        clock = "" if left is None else f"{format_wait(timedelta(seconds=left))} left"
+        parts = [f"card {self.done + 1} of {self.done + len(self.queue)}", clock, self.card.topic,
                  self.card.level, "new" if self.is_new else ""]
         return " · ".join(part for part in parts if part)
+
+
+def resume(key: str, store: cards.Store):
+    """Bring a suspended card back. Raises UserError for a card that is not suspended."""
+    suspended = store.suspended()
+    if key not in suspended:
+        raise UserError(f"no suspended card is called {key!r}; suspended: "
+                        + (", ".join(suspended) or "none"))
+    store.suspend(key, False)
+
+
+def parse_confidence(text: str) -> float | None:
+    """What was typed for "how sure": `70`, `70 %` or `0.7` is 0.7; nothing is None.
+
+    Raises UserError for anything else.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        value = float(text.removesuffix("%").strip())
+    except ValueError:
+        value = -1.0
+    if text.endswith("%") or value >= 1:
+        value /= 100
+    if not 0 <= value <= 1:
+        raise UserError(f"{text!r} is not a confidence; type a number from 0 to 100, such as 70, "
+                        "or Enter to give none")
+    return value
 
 
 def _why_wrong(question: bank.Question, answer: str) -> str:

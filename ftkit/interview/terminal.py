@@ -7,22 +7,38 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
-from ftkit.interview import bank, cards, session
+from ftkit.interview import bank, cards, fsrs_fit, session
 from ftkit.interview.mock import Talk
 
 Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at the end of the input
 
+KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
+HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
+        "suggests the rating 1, again.",
+        "Number cards take a unit (GB is not GiB); choice cards take the number of a choice.",
+        "How sure are you? Type a percentage, or Enter for none: `ft.calibration()` compares it "
+        "with how often you were right.",
+        "Ratings: 1 did not know it, 2 knew a part, 3 knew it, 4 could teach it. Enter takes the "
+        "one in brackets.",
+        "u takes the last rating back and asks the same card again.",
+        "s suspends the card: it is not asked any more. `ftkit drill --suspended` lists such "
+        "cards, `ftkit drill --resume CARD` brings one back.",
+        "q, or the end of the input (Ctrl-D), ends the drill. What you rated is kept.")
 
-def say(*lines: str):
-    """Print lines without control characters, their indent kept; in a terminal words wrap."""
+
+def say(*lines: str, hang: int = 0):
+    """Print lines without control characters, their indent kept; in a terminal words wrap, and the
+    lines after the first are indented by `hang` more."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()))
         print(textwrap.fill(clean(line), max(20, width - 1), initial_indent=indent,
-                            subsequent_indent=indent), flush=True)
+                            subsequent_indent=indent + " " * hang, break_on_hyphens=False),
+              flush=True)
 
 
 def read_line(prompt: str) -> str | None:
@@ -30,71 +46,126 @@ def read_line(prompt: str) -> str | None:
     print(prompt, end="", flush=True)  # input(prompt) may write it to stderr
     try:
         return input().strip()
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
         print()
         return None
 
 
+class _Quit(Exception):
+    """The learner ends the drill."""
+
+
+class _OtherCard(Exception):
+    """The card being asked has changed: it was suspended, or a rating was undone."""
+
+
 def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = None,
-          ask: Ask = read_line) -> session.Session:
-    """Cards until none is due, the input ends, or q is typed."""
-    practice = session.Session(level, topic, new, store)
-    say("Say or type your answer; Enter shows the right one, q ends.")
-    while not practice.over:
-        say("", practice.progress(), practice.card.front)
-        say(*filter(None, [practice.number_prompt()]))
-        say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)))
-        if not _answer(practice, ask):
-            break
-        say("", *practice.card.solution(practice.own))
-        if not _rate(practice, ask):
-            break
+          ask: Ask = read_line, minutes: float | None = None,
+          own: str | Path | None = None) -> session.Session:
+    """Cards until none is due, the time is over, the input ends, or q is typed."""
+    practice = session.Session(level, topic, new, store, minutes=minutes, own=own)
+    say("Say or type your answer; Enter shows the right one.", KEYS)
+    try:
+        while True:
+            while not practice.over:
+                try:
+                    _card(practice, ask)
+                except _OtherCard:
+                    pass
+            if not practice.rated:
+                break
+            say("", practice.progress())
+            try:
+                if _typed(practice, ask, "Enter ends, u takes the last rating back> ") == "":
+                    break
+            except _OtherCard:
+                pass
+    except _Quit:
+        pass
     say("", f"{practice.done} cards done, {practice.right} of them known."
-        + (" Nothing more is due: try again later." if practice.over else ""))
+        + (f" {practice.progress().partition('. ')[2]}" if practice.over else ""))
+    reviews = len(fsrs_fit.usable(practice.store.reviews()))
+    if reviews >= fsrs_fit.ENOUGH and fsrs_fit.parameters() is None:
+        say(f"You have {reviews} reviews of cards that you had seen on an earlier day: `ftkit "
+            "drill --fit` fits the schedule to your memory.")
     return practice
 
 
-def _typed(ask: Ask, prompt: str) -> str | None:
-    """What the user types; None for q and at the end of the input."""
-    text = ask(prompt)
-    return None if text is None or text.lower() in ("q", "quit") else text
+def _card(practice: session.Session, ask: Ask):
+    """Ask one card, show its back, and ask for the rating."""
+    say("", practice.progress(), practice.card.front)
+    say(*filter(None, [practice.number_prompt()]))
+    say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)), hang=3)
+    _answer(practice, ask)
+    say("", *practice.card.solution(practice.own))
+    _rate(practice, ask)
 
 
-def _answer(practice: session.Session, ask: Ask) -> bool:
-    """Ask until the card is answered or skipped; False if the user ends the drill."""
-    prompt = f"number in {practice.unit}> " if practice.unit else "answer> "
-    while (text := _typed(ask, prompt)) is not None:
-        if not text:
-            return True
-        if practice.kind == "recall":
-            practice.own = text
-            return True
+def _typed(practice: session.Session, ask: Ask, prompt: str) -> str:
+    """What the learner types that is not one of the keys for the drill itself."""
+    while True:
+        text = ask(prompt)
+        word = "q" if text is None else text.lower()
         try:
-            right, comment = practice.answer(text)
+            if text is None or word in ("q", "quit", "exit"):
+                raise _Quit
+            if word in ("u", "undo"):
+                say(practice.undo())
+                raise _OtherCard
+            if word in ("s", "suspend"):
+                say(practice.suspend())
+                raise _OtherCard
+        except UserError as error:
+            say(f"{error}")
+            continue
+        if word not in ("?", "h", "help"):
+            return text
+        say(*HELP, hang=2)
+
+
+def _answer(practice: session.Session, ask: Ask):
+    """Ask until the card is answered or skipped by Enter."""
+    prompt = f"number in {practice.unit}> " if practice.unit else "answer> "
+    while text := _typed(practice, ask, prompt):
+        if practice.kind == "recall":
+            practice.recall(text, _sure(practice, ask))
+            return
+        try:
+            practice.judge(text)
+            right, comment = practice.answer(text, _sure(practice, ask))
         except UserError as error:
             say(f"{error}")
             continue
         say(f"{'✓' if right else '✗'} {comment}")
-        return True
-    return False
+        return
 
 
-def _rate(practice: session.Session, ask: Ask) -> bool:
-    """Ask until the card is rated; False if the user ends the drill."""
+def _sure(practice: session.Session, ask: Ask) -> float | None:
+    """How sure the learner is, 0 to 1; None where nothing is typed."""
+    while True:
+        try:
+            return session.parse_confidence(
+                _typed(practice, ask, "how sure, in %? (Enter: no answer)> "))
+        except UserError as error:
+            say(f"{error}")
+
+
+def _rate(practice: session.Session, ask: Ask):
+    """Ask until the card is rated."""
     ratings = "  ".join(f"{rating} {name}" for rating, name in cards.RATINGS.items())
     hint, accepted = "", "1, 2, 3 or 4"
     if practice.proofs:
         hint, accepted = "  p prove it", "1, 2, 3 or 4, p to prove the answer"
     suggested = practice.suggested()
-    while (text := _typed(ask, f"{ratings}{hint} [{suggested}]> ")) is not None:
+    while True:
+        text = _typed(practice, ask, f"{ratings}{hint} [{suggested}]> ")
         if text.lower() == "p" and practice.question and practice.proofs:
             prove(practice.question)
         elif text in ("", "1", "2", "3", "4"):
             say(practice.rate(int(text or suggested)))
-            return True
+            return
         else:
             say(f"expected {accepted}, or q to end")
-    return False
 
 
 def prove(question: bank.Question) -> bool:
@@ -110,7 +181,7 @@ def prove(question: bank.Question) -> bool:
         start = time.perf_counter()
         claim = core.prove(stated)
         all_hold &= claim.holds()
-        say(f"{claim!r} ({time.perf_counter() - start:.1f} s)")
+        say(f"{claim!r} ({time.perf_counter() - start:.1f} s)", hang=2)
     return all_hold
 
 
@@ -140,25 +211,43 @@ def interview(level=None, topic=None, minutes: float = 20, questions: int = 6,
     return talk
 
 
+def list_questions(level=None, topic=None):
+    """Print the questions, one a line: id, level, topic, question."""
+    say(*(f"{q.id:26} {q.level:7} {q.topic:16} {q.question}"
+          for q in bank.questions(level, topic)), hang=4)
+
+
+def list_suspended(store: cards.Store | None = None):
+    """Print the suspended cards and how each is brought back."""
+    fronts = {card.key: card.front for card in cards.deck()}
+    suspended = (store or cards.Store()).suspended()
+    say(*(f"{key:26} {fronts.get(key, '(no such card any more)')}" for key in suspended), hang=4)
+    say("`ftkit drill --resume CARD` brings one back." if suspended else "No card is suspended.")
+
+
 def main(args) -> int:
     """Run `ftkit drill` with its parsed options; exit status 0, or 1 if a proof does not hold."""
-    from pathlib import Path
-
     if args.list:
-        say(*(f"{q.id:26} {q.level:7} {q.topic:16} {q.question}"
-              for q in bank.questions(args.level, args.topic)))
+        list_questions(args.level, args.topic)
     elif args.prove:
         return 0 if prove(bank.find(args.prove)) else 1
+    elif args.suspended:
+        list_suspended()
+    elif args.resume:
+        session.resume(args.resume, cards.Store())
+        say(f"{args.resume} is asked again when it is due.")
+    elif args.fit:
+        say(fsrs_fit.fit(cards.Store().reviews()))
     elif args.export:
-        n = cards.export(args.export, args.level, args.topic)
-        print(f"{n} cards in {args.export}", file=sys.stderr)
+        n = cards.export(args.export, args.level, args.topic, own=args.cards)
+        print(f"{n} cards in {Path(args.export).resolve()}", file=sys.stderr)
     elif args.cheat_sheet:
         from ftkit.interview import cheat_sheet
 
         n = cheat_sheet.write(Path(args.cheat_sheet), args.level, args.topic)
-        print(f"{n} questions in {args.cheat_sheet}", file=sys.stderr)
+        print(f"{n} questions in {Path(args.cheat_sheet).resolve()}", file=sys.stderr)
     elif args.interview:
-        interview(args.level, args.topic, args.minutes, args.questions)
+        interview(args.level, args.topic, args.minutes or 20, args.questions)
     else:
-        drill(args.level, args.topic, args.new)
+        drill(args.level, args.topic, args.new, minutes=args.minutes, own=args.cards)
     return 0

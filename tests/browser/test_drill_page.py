@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-RATE = "rate yourself 1 to 4, p proves it"
+RATE = "rate 1 to 4, p proves it (u undo, s suspend)"
 
 
 def hint(page, css) -> str:

@@ -10,13 +10,16 @@ import select
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers import ROOT, start
 
 import ftkit as ft
-from ftkit.interview import bank, cards, cheat_sheet, mock
+from ftkit.interview import bank, cards, cheat_sheet, fsrs_fit, mock, terminal
 from ftkit.interview.proofs import core, registry
+from ftkit.interview.session import Session, parse_confidence
+from ftkit.lessons import progress_log
 from ftkit.notebook import widgets
 
 pytestmark = pytest.mark.quick
@@ -197,6 +200,8 @@ def test_the_drill_works_in_a_plain_terminal(home):
 
     assert "What is instruction tuning, and how" in until("answer> ")
     type("1")
+    until("how sure, in %?")
+    type("70")
     until("4 easy  p prove it")
     type("p")
     assert "✓" in until("4 easy  p prove it")
@@ -206,10 +211,184 @@ def test_the_drill_works_in_a_plain_terminal(home):
     type("")
     until("4 easy")
     type("4")
+    until("u takes the last rating back> ")
+    type("")
     until("2 cards done")
     assert process.wait(30) == 0 and process.stderr.read() == b""
     os.close(master)
     assert [r["rating"] for r in cards.Store().reviews()] == [3, 4]
+
+
+def typed(*lines):
+    """An `ask` that types these lines and keeps what it was asked."""
+    rest = iter(lines)
+
+    def ask(prompt):
+        ask.prompts.append(prompt)
+        return next(rest, None)
+
+    ask.prompts = []
+    return ask
+
+
+def test_a_mistyped_rating_is_taken_back_and_the_same_card_is_asked_again(home, capsys):
+    ask = typed("", "4", "u", "an answer of words", "80 %", "1", "q")
+    practice = terminal.drill(topic="basics", ask=ask)
+    said = capsys.readouterr().out
+    first, again = re.findall(r"card 1 of \d+ .*\n(.*)", said)
+    assert first == again and "undone: easy. The same card again" in said
+    assert "Your answer: an answer of words" in said
+    review, = practice.store.reviews()
+    assert review["rating"] == 1 and practice.done == 1 and practice.right == 0
+    entry, = progress_log.entries()
+    assert entry["confidence"] == 0.8 and entry["right"] is False
+
+
+def test_after_the_last_card_its_rating_can_be_taken_back(home, capsys):
+    practice = terminal.drill(topic="statistics", new=1, ask=typed("", "4", "u", "", "2", ""))
+    assert [r["rating"] for r in practice.store.reviews()] == [2]
+
+
+def test_a_suspended_card_is_listed_and_comes_back_when_asked_for(ftkit, home, capsys):
+    practice = terminal.drill(topic="statistics", ask=typed("s", "q"))
+    key, = practice.store.suspended()
+    assert key not in practice.queue and key not in Session(topic="statistics").queue
+    status, out, _ = ftkit("drill", "--suspended")
+    assert status == 0 and key in out and bank.find(key).question in out
+    assert ftkit("drill", "--resume", "nothing")[2].count(f"suspended: {key}") == 1
+    assert ftkit("drill", "--resume", key)[0] == 0
+    assert ftkit("drill", "--suspended")[1] == "No card is suspended.\n"
+    assert key in Session(topic="statistics").queue
+
+
+def test_the_first_screen_names_the_keys_and_help_explains_them(home, capsys):
+    terminal.drill(topic="statistics", ask=typed("?", "help", "quit"))
+    said = capsys.readouterr().out
+    start_of = said.index("card 1 of")
+    for words in ("q ends", "? shows help", "u takes", "s suspends"):
+        assert words in said[:start_of]
+    assert said.count("Ctrl-D") == 2 and "--resume" in said
+
+
+def test_filters_without_a_card_say_what_exists(ftkit, home):
+    status, out, err = ftkit("drill", "--topic", "statistics", "--level", "staff")
+    assert status == 2 and out == "" and "no card is staff in statistics" in err
+    for level in bank.LEVELS:
+        if count := len(bank.questions(level, "statistics")):
+            assert f"{count} {level}" in err
+    assert "your misses are empty" in ftkit("drill", "--topic", "your misses")[2]
+    assert "cards.jsonl" in ftkit("drill", "--topic", "your cards")[2]
+
+
+def test_after_the_minutes_no_further_card_is_asked(home):
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    session = Session(minutes=10, now=lambda: now[0])
+    assert "10 min left" in session.progress()
+    now[0] += timedelta(minutes=9)
+    session.rate(3)
+    assert not session.over and "1 min left" in session.progress()
+    now[0] += timedelta(minutes=2)
+    session.rate(3)
+    assert session.over and session.progress() == "2 cards done. The time is over."
+    with pytest.raises(ValueError, match="minutes is 0"):
+        Session(minutes=0)
+
+
+@pytest.mark.parametrize("text, value", [("70", 0.7), ("70 %", 0.7), ("0.7", 0.7), ("", None),
+                                         ("100", 1.0), ("1", 0.01)])
+def test_a_confidence_is_a_percentage_or_a_fraction(text, value):
+    assert parse_confidence(text) == value
+    for wrong in ("very", "101", "-3"):
+        with pytest.raises(ValueError, match="from 0 to 100"):
+            parse_confidence(wrong)
+
+
+def test_own_cards_are_asked_and_a_wrong_line_is_named(home, ftkit, tmp_path, capsys):
+    home.mkdir()
+    (home / "cards.jsonl").write_text('{"front": "Our <b>rate</b>?", "back": "2e-4"}\n\n'
+                                      '{"front": "Two?", "back": "2", "topic": "work"}\n')
+    assert [card.front for card in cards.deck(topic="work")] == ["Two?"]
+    assert len(cards.deck(topic="your cards")) == 2
+    assert "<b>rate" not in ft.drill(topic="your cards").front.value
+    terminal.drill(topic="your cards", ask=typed("about 2e-4", "", "3", "q"))
+    assert "2e-4" in capsys.readouterr().out
+    for line, words in (("{", "line 1 is not a JSON object"), ('{"front": "a"}', "'back' is None"),
+                        ('{"front": "", "back": "b"}', "'front' is ''"),
+                        ('{"front": "a", "back": "b", "tags": 1}', "the field 'tags'"),
+                        ('{"front": "a", "back": "b", "level": "boss"}', "'level' is 'boss'")):
+        (tmp_path / "mine.jsonl").write_text(line)
+        status, out, err = ftkit("drill", "--cards", tmp_path / "mine.jsonl")
+        assert status == 2 and words in err and "mine.jsonl, line 1" in err
+    assert "cannot be read" in ftkit("drill", "--cards", tmp_path / "none.jsonl")[2]
+
+
+def test_undo_suspend_and_bring_back_in_the_widget(home):
+    drill = ft.drill(topic="statistics")
+    front = drill.front.lines
+    drill.show.click()
+    key(drill, "4")
+    assert drill.front.lines != front
+    key(drill, "u")
+    assert drill.front.lines == front and drill.phase == "ask"
+    key(drill, "s")
+    assert drill.front.lines != front and len(drill.session.suspended()) == 1
+    drill.chart.click()
+    row = drill.charts.children[-1]
+    assert front[0] in row.children[1].lines[0]
+    row.children[0].click()
+    assert drill.session.suspended() == []
+
+
+def test_every_line_of_a_drill_fits_into_80_columns(home):
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftkit.cli", "drill", "--topic", "memory", "--new", "2"], cwd=ROOT,
+        stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb", "COLUMNS": "80"})
+    os.close(slave)
+    os.write(master, b"?\n\n1\n\n1\n\n")
+    said = b""
+    while select.select([master], [], [], 60)[0]:
+        try:
+            said += os.read(master, 65536)
+        except OSError:  # the other side is closed
+            break
+    assert process.wait(60) == 0 and b"2 cards done" in said
+    lines = re.split(r"\r\n|> (?=[^\r])", said.decode())  # what was typed ahead ends no prompt
+    assert max(len(line) for line in lines) < 80 and len(lines) > 40
+
+
+def reviews_of(forgets: float, n=800):
+    """A log in which a card is known unless more days than `forgets` have passed."""
+    at, reviews, seen = datetime(2026, 1, 1, tzinfo=UTC), [], {}
+    for index in range(n):
+        card = f"card-{index % 70}"
+        days = 1 + (index * 7919) % 11
+        at = seen.get(card, at) + timedelta(days=days)
+        rating = 3 if card not in seen or days <= forgets else 1
+        seen[card] = at
+        reviews.append({"id": str(index), "card": card, "rating": rating, "at": at.isoformat()})
+    return sorted(reviews, key=lambda review: review["at"])
+
+
+def test_few_reviews_are_not_fitted(ftkit, home):
+    status, _, err = ftkit("drill", "--fit")
+    assert status == 2 and "you have 0 reviews" in err and "640 are needed" in err
+
+
+@pytest.mark.heavy  # the optimizer of fsrs uses torch
+def test_fitted_parameters_are_used_only_if_they_predict_newer_reviews_better(home):
+    reviews = reviews_of(forgets=4)
+    said = fsrs_fit.fit(reviews)
+    since = len(reviews) - int(re.search(r"newest (\d+) reviews", said)[1])
+    fitted = fsrs_fit.parameters()
+    assert "predict better" in said and fitted is not None
+    assert fsrs_fit.log_loss(reviews, fitted, since) < fsrs_fit.log_loss(reviews, None, since)
+    store = cards.Store()
+    store.add("a", 3, datetime(2026, 1, 1, tzinfo=UTC))
+    store.add("a", 3, datetime(2026, 1, 3, tzinfo=UTC))
+    assert store.due()["a"].stability != cards.replay(store.reviews())["a"].stability
+    (home / "fsrs.json").write_text('{"parameters": [1, 2]}')
+    assert fsrs_fit.parameters() is None
 
 
 def test_the_end_of_the_input_ends_the_drill(home):

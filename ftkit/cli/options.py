@@ -149,11 +149,14 @@ def parser() -> argparse.ArgumentParser:
     drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
                        help="new cards at most (default: 10)")
     drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
+    drill.add_argument("--rounds", metavar="NAME",
+                       help="rounds of the interview: concept, coding, design, story (default: "
+                            "all); several: concept,coding")
     drill.add_argument("--minutes", metavar="N", type=whole_number(1, 1440),
                        help="length of the drill (default: no limit) or of the interview "
-                            "(default: 20)")
+                            "(default: the clocks of its questions)")
     drill.add_argument("--questions", metavar="N", default=6, type=whole_number(1, 100),
-                       help="questions in the interview (default: 6)")
+                       help="concept questions in the interview (default: 6)")
     drill.add_argument("--list", action="store_true", help="list the questions and their ids")
     drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
     drill.add_argument("--cards", metavar="FILE",

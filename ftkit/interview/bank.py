@@ -84,10 +84,6 @@ class Question:
         """How its card asks: number, choice, or recall (say it, then look)."""
         return "number" if self.number else "choice" if self.choice else "recall"
 
-    def points(self) -> list[str]:
-        """What an answer is scored by: the rubric, else the answer's own sentences."""
-        return list(self.rubric) or re.split(r"(?<=[.!?])\s+", self.answer.strip())
-
 
 @functools.cache
 def everything() -> tuple[Question, ...]:

@@ -1,60 +1,91 @@
-"""The mock interview in a notebook (`ft.drill(interview=True)`), by keyboard or mouse."""
+"""The mock interview in a notebook (`ft.drill(interview=True)`), by keyboard or mouse.
+
+A small field takes the keys that its hint names, each with a button of its own; an area below takes
+the typed answer or the code. Tab moves between them.
+"""
 
 from __future__ import annotations
 
 import html
+import threading
 from pathlib import Path
 
 import ipywidgets as W
 
+from ftkit.interview import coding
 from ftkit.interview.flashcards import set_visible
-from ftkit.interview.mock import Talk
-from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
+from ftkit.interview.mock import Talk, Task
+from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded
+
+HELP = ("Answer aloud, or type your answer into the area below the keys (Tab moves there); it is "
+        "kept in a file. g then shows the model answer and the rubric: tick what you said.",
+        "The clock of a question does not cut you off. s skips a question, l leaves what is left "
+        "of the round, q ends the interview; the report comes in any case.",
+        "In the coding round g runs your code; show a solution by x, and go on by g.")
 
 
 class Interview(W.VBox):
-    """The mock interview in a notebook: answer aloud, Enter; tick by number; y or n; the report.
+    """The mock interview in a notebook: see `mock.Talk` for its arguments.
 
-    The clock starts with the first press of Start.
+    The clocks start with the first press of Start.
     """
 
-    def __init__(self, level=None, topic=None, minutes: float = 20, questions: int = 6,
-                 seed: int | None = None):
-        self.talk, self.phase = Talk(level, topic, minutes, questions, seed), "start"
-        self.question, self.path = self.talk.questions[0], Path()
+    def __init__(self, level=None, topic=None, minutes: float | None = None, questions: int = 6,
+                 seed: int | None = None, rounds=None):
+        self.talk = Talk(level, topic, minutes, questions, seed, rounds=rounds)
+        self.phase, self.path = "start", Path()
+        self.task: Task = self.talk.tasks[0]
         self.boxes: list[W.Checkbox] = []
         self.went_well: list[bool] = []
-        self.head = TextLines(f"{questions} questions in {minutes:g} minutes",
+        self.over = threading.Event()
+        self.head = TextLines(f"{len(self.talk.tasks)} questions in the rounds "
+                              f"{', '.join(self.talk.rounds)}; {self.talk.minutes:g} minutes",
                               css="ftkit-talk-head")
-        self.prompt = TextLines("Answer each question aloud; then score yourself.",
-                               bold=True, css="ftkit-talk-question")
-        self.comment = TextLines(css="ftkit-talk-said")
-        self.key = W.Text(placeholder="Enter starts", layout=W.Layout(width="26em"))
+        self.prompt = TextLines("Answer each question aloud or in writing; then score yourself.",
+                                bold=True, css="ftkit-talk-question")
+        self.comment = Paragraphs(css="ftkit-talk-said")
+        show_error = self.comment.show
+        self.key = W.Text(layout=W.Layout(width="30em"))
         self.key.add_class("ftkit-talk-key")
-        self.key.observe(guarded(self._typed, self.comment.show), "value")
+        self.key.observe(guarded(self._typed, show_error), "value")
+        self.answer = W.Textarea(layout=W.Layout(width="100%", height="10em"),
+                                 placeholder="your answer, if you type it")
+        self.answer.add_class("ftkit-talk-answer")
+        self.model, self.solution = Paragraphs(css="ftkit-talk-model"), Code("ftkit-talk-code")
         self.ticks = W.VBox()
-        self.go = button("Start", "play", self._go, "continue (type any letter and Enter)",
-                         self.comment.show, "ftkit-talk-go")
-        self.yes, self.no = (
-            button(label, "", lambda well=well: self._score_follow_up(well), "", self.comment.show,
-                   f"ftkit-talk-{'yes' if well else 'no'}")
-            for label, well in (("y went well", True), ("n did not", False)))
-        self.opens = button("Open the report", "file-text-o", self._open, "shown below (o)",
-                           self.comment.show, "ftkit-talk-open")
+
+        def make(name, icon, action, tip, css):
+            return button(name, icon, action, tip, show_error, f"ftkit-talk-{css}")
+
+        self.go = make("Start", "play", self._go, "continue (g)", "go")
+        self.give_up = make("Show a solution", "eye", self._solution, "and go on (x)", "solution")
+        self.yes = make("y went well", "", lambda: self._score_follow_up(True), "", "yes")
+        self.no = make("n did not", "", lambda: self._score_follow_up(False), "", "no")
+        self.skip = make("Skip", "step-forward", self._skip, "this question (s)", "skip")
+        self.leave = make("Leave the round", "fast-forward", self._leave, "(l)", "leave")
+        self.quit = make("End with the report", "stop", self._finish, "(q)", "quit")
+        self.help = make("Help", "question", lambda: self.comment.show(*HELP), "(?)", "help")
+        self.opens = make("Open the report", "file-text-o", self._open, "shown below (o)", "open")
         self.report = W.VBox()
-        super().__init__([self.head, self.prompt, self.key, self.ticks,
-                          W.HBox([self.go, self.yes, self.no, self.opens]), self.comment,
-                          self.report])
+        super().__init__([
+            self.head, self.prompt, self.key, self.answer,
+            W.HBox([self.go, self.give_up, self.yes, self.no, self.opens]),
+            self.comment, self.model, self.solution, self.ticks,
+            W.HBox([self.skip, self.leave, self.quit, self.help]), self.report])
         self.add_class("ftkit-talk")
-        self._visible("Start", "g and Enter starts")
+        self._visible("Start", "g and Enter starts, ? helps")
 
     def _visible(self, go: str, hint: str):
         self.go.description = go
-        over = self.phase == "over"
-        set_visible(not over, self.go)
+        running = self.phase not in ("start", "over")
+        asks_code = self.phase == "code"
+        set_visible(self.phase != "over", self.go, self.help)
+        set_visible(asks_code, self.give_up)
+        set_visible(self.phase in ("ask", "code"), self.answer)
         set_visible(self.phase == "follow", self.yes, self.no)
-        set_visible(over, self.opens)
-        self.key.continuous_update = self.phase in ("follow", "tick", "over")
+        set_visible(running, self.skip, self.leave, self.quit)
+        set_visible(self.phase == "over", self.opens)
+        self.key.continuous_update = running or self.phase == "over"
         self.key.placeholder = hint
 
     def _typed(self, change):
@@ -62,78 +93,151 @@ class Interview(W.VBox):
         if not text:
             return
         self.key.value = ""
-        if self.phase == "follow":
-            if text[-1] in "yn":
-                self._score_follow_up(text[-1] == "y")
-            else:
-                self._go()
-        elif self.phase == "tick" and text[-1].isdigit():
-            index = int(text[-1]) - 1
+        key = text[-1]
+        running = self.phase not in ("start", "over")
+        everywhere = {"s": self._skip, "l": self._leave, "q": self._finish} if running else {}
+        if key in everywhere:
+            everywhere[key]()
+        elif key == "?":
+            self.comment.show(*HELP)
+        elif self.phase == "follow" and key in "yn":
+            self._score_follow_up(key == "y")
+        elif self.phase == "code" and key == "x":
+            self._solution()
+        elif self.phase == "tick" and key.isdigit():
+            index = int(key) - 1
             if 0 <= index < len(self.boxes):
                 self.boxes[index].value = not self.boxes[index].value
         elif self.phase == "over":
             self._open()
-        else:
+        elif key == "g":
             self._go()
 
     def _go(self):
         if self.phase == "start":
             self.talk.start()
+            threading.Thread(target=guarded(self._tick_clock, self.comment.show), daemon=True,
+                             name="ftkit-interview-clock").start()
             self._ask()
         elif self.phase == "ask":
-            self.phase = "tick"
-            points = self.question.points()
-            self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"))
-                          for _ in points]
-            self.ticks.children = (TextLines("Which of these did you say?"), *(
-                W.HBox([box, Paragraphs(f"{i}  {point}")])
-                for i, (box, point) in enumerate(zip(self.boxes, points, strict=True), 1)))
-            self._visible("Continue", "1, 2, ... tick; g continues")
+            self._show_model()
+        elif self.phase == "code":
+            self._run()
         elif self.phase == "tick":
             self.phase, self.went_well = "follow", []
+            self.model.show()
             self._next_follow_up()
         elif self.phase == "follow":
             self.comment.show(self._follow_up()["answer"])
+        elif self.phase == "solved":
+            self._ask()
 
-    def _clock(self) -> str:
-        left = int(self.talk.seconds_left())
-        return (f"question {len(self.talk.scores) + 1} of {len(self.talk.questions)} · "
-                f"{left // 60} min {left % 60} s left")
+    def _tick_clock(self):
+        while not self.over.wait(1):
+            if self.phase in ("ask", "code"):
+                self.head.show(self.talk.clock_line())
+
+    # --------------------------------------------------------------------------- one question
 
     def _ask(self):
-        question = self.talk.question
+        task = self.talk.task
         self.ticks.children = ()
-        if question is None:
+        self.model.show()
+        self.solution.show("")
+        self.comment.show()
+        if task is None:
             self._finish()
             return
-        self.phase, self.question = "ask", question
-        self.head.show(self._clock())
-        self.prompt.show(self.question.question)
-        self.comment.show()
-        self._visible("I have answered", "answer aloud, then g and Enter")
+        self.task, self.phase = task, "code" if task.round == "coding" else "ask"
+        self.head.show(self.talk.clock_line())
+        self.prompt.show(task.prompt)
+        self.answer.value = task.stub
+        if self.phase == "code":
+            self._visible("Run it", "g runs, x shows a solution, s l q ?")
+        else:
+            self._visible("I have answered", "g answered, s skip, l leave, q end, ?")
+
+    def _show_model(self):
+        self.phase = "tick"
+        path = self.talk.keep(self.answer.value)
+        self.comment.show(f"Your answer is kept in {path}" if self.answer.value.strip() else "")
+        self.model.show("Model answer", *(line.replace("**", "") for line in self.task.model))
+        self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"),
+                                 description=f"{i}", tooltip=point.text)
+                      for i, point in enumerate(self.task.points, 1)]
+        for box in self.boxes:
+            box.layout.width = "3em"
+        self.ticks.children = (TextLines("Which of these did you say? [weight]"), *(
+            W.HBox([box, Paragraphs(f"[{point.weight}] {point.text}")])
+            for box, point in zip(self.boxes, self.task.points, strict=True)))
+        self._visible("Continue", "1, 2, ... tick; g continues, ?")
+
+    def _run(self):
+        self.comment.show("running it ...")
+        in_time = self.talk.seconds_for_task() >= 0
+        solved, message = coding.run(self.task.id, self.answer.value)
+        self.comment.show(message)
+        if solved:
+            self._end_coding({0, 1} if in_time else {0})
+
+    def _solution(self):
+        if self.phase == "code":
+            self._end_coding(set())
+
+    def _end_coding(self, points: set[int]):
+        self.talk.keep(self.answer.value)
+        self.talk.score(points)
+        self.phase = "solved"
+        self.solution.show(self.task.model[0])
+        self._visible("Continue", "this is a solution; g continues")
+        set_visible(False, self.skip, self.leave)
 
     def _next_follow_up(self):
-        self.head.show(self._clock())
         self.comment.show()
-        if len(self.went_well) < len(self.question.follow_ups):
+        if len(self.went_well) < len(self.task.follow_ups):
             self.prompt.show(f"Follow-up: {self._follow_up()['question']}")
-            self._visible("Show the answer", "answer aloud; g shows the answer; y or n")
+            self._visible("Show the answer", "g shows the answer; y went well, n did not")
         else:
-            ticked = {i for i, box in enumerate(self.boxes) if box.value}
-            self.talk.score(ticked, self.went_well)
+            self._score()
             self._ask()
 
     def _follow_up(self) -> dict[str, str]:
-        return self.question.follow_ups[len(self.went_well)]
+        return self.task.follow_ups[len(self.went_well)]
 
     def _score_follow_up(self, well: bool):
-        if self.phase != "follow":
-            return
-        self.went_well.append(well)
-        self._next_follow_up()
+        if self.phase == "follow":
+            self.went_well.append(well)
+            self._next_follow_up()
+
+    def _score(self):
+        self.talk.score({i for i, box in enumerate(self.boxes) if box.value}, self.went_well)
+
+    # ------------------------------------------------------------------- leaving and the report
+
+    def _skip(self):
+        if self.phase == "follow":  # what was ticked counts
+            self._score()
+        elif self.phase in ("ask", "code", "tick"):
+            self.talk.skip()
+        self._ask()
+
+    def _leave(self):
+        if self.phase == "follow":
+            self._score()
+        self.talk.leave_round(self.task.round)
+        self._ask()
 
     def _finish(self):
+        if self.phase == "over":
+            return
+        if self.phase == "follow" and len(self.talk.results) < len(self.talk.tasks) and (
+                self.talk.current() is self.task):
+            self._score()
         self.phase = "over"
+        self.over.set()
+        self.ticks.children = ()
+        self.model.show()
+        self.solution.show("")
         self.path = self.talk.report()
         self.head.show("The interview is over.")
         self.prompt.show("Your report")

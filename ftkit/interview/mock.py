@@ -1,115 +1,294 @@
-"""A mock interview without a screen: timed, scored by yourself against a rubric, with a report.
+"""A mock interview without a screen: four rounds, a clock for each question, written rubrics.
 
-    talk = Talk(level="mid", minutes=20, questions=6); talk.question; talk.score({0, 2}, [True])
-    talk.report("report.html")
+    talk = Talk(level="mid", questions=6); talk.task; talk.keep("my answer"); talk.score({0, 2})
+    talk.skip(); talk.leave_round(); talk.report()
 
-`interview_widget` shows it in a notebook, `terminal` in a terminal.
+The rounds are concept (questions of the bank), coding (exercises of the lessons, judged by
+running them), design (a problem of 35 minutes and more) and story (what you have done).
+`interview_widget` shows it in a notebook, `terminal` in a terminal. What is answered is kept in
+`home()/interviews/TIME/answers.md`, next to the report.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import html
 import random
+import re
 import secrets
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ftkit.base import machine
+from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
-from ftkit.interview import bank
+from ftkit.interview import bank, cards, coding, rubrics
+from ftkit.interview.rubrics import Point
 from ftkit.lessons import progress_log
 
+ROUNDS = ("concept", "coding", "design", "story")
 STRONG, WEAK = 0.75, 0.5
+ENOUGH = 3  # questions on a topic, before it is called a strength or a gap
+CONCEPT_MINUTES, CODING_MINUTES = 3, 10
+CODING_POINTS = (Point(3, "The code passes the check"), Point(1, "Within the time"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One question of an interview. minutes: its clock. points: its rubric. model: the paragraphs
+    of the model answer. cards: questions of the bank to do again. stub: the code to complete."""
+
+    round: str
+    id: str
+    topic: str
+    prompt: str
+    minutes: int
+    points: tuple[Point, ...]
+    model: tuple[str, ...]
+    lessons: tuple[str, ...]
+    cards: tuple[str, ...]
+    follow_ups: tuple[dict[str, str], ...] = ()
+    stub: str = ""
+
+
+@functools.cache
+def prepared() -> dict[str, dict]:
+    """Id → a design or story task as `rounds.jsonl` has it, with the commands and the arithmetic
+    that its numbers are checked by."""
+    lines = json_lines.read(machine.package() / "interview" / "rounds.jsonl", damaged="raise")
+    return {line["id"]: line for line in lines}
+
+
+def _concept(question: bank.Question) -> Task:
+    return Task("concept", question.id, question.topic, question.question, CONCEPT_MINUTES,
+                rubrics.points(question), (f"In short: {question.short}", question.answer),
+                (question.lesson,), (question.id,), question.follow_ups)
+
+
+def _coding(name: str) -> Task:
+    exercise = coding.tasks()[name]
+    return Task("coding", name, f"coding, lesson {exercise.lesson}", exercise.statement,
+                CODING_MINUTES, CODING_POINTS, (exercise.solution,), (exercise.lesson,), (),
+                stub=exercise.stub)
+
+
+def _prepared(line: dict) -> Task:
+    model = [*line["model"], *(f"Check: `{command}` gives {gigabytes:g} GB."
+                               for command, gigabytes in line.get("checks", ()))]
+    return Task(line["round"], line["id"], line["topic"], line["prompt"], line["minutes"],
+                tuple(Point(*point) for point in line["points"]), tuple(model),
+                tuple(line["lessons"]), tuple(line["cards"]))
 
 
 class Talk:
-    """The questions of an interview, its clock and the scores so far.
+    """The tasks of an interview, its clocks and the scores so far.
 
-    Raises UserError for a level, topic, time or number of questions that cannot be used.
+    level, topic: of the concept questions. questions: how many of them. minutes: of the whole
+    interview; after them no further question is asked (None: the clocks of all questions
+    together). rounds: names of ROUNDS. Raises UserError for what cannot be used.
     """
 
-    def __init__(self, level=None, topic=None, minutes: float = 20, questions: int = 6,
-                 seed: int | None = None, clock: Callable[[], float] = time.monotonic):
-        if isinstance(minutes, bool) or not 0 < minutes <= 24 * 60:
+    def __init__(self, level=None, topic=None, minutes: float | None = None, questions: int = 6,
+                 seed: int | None = None, clock: Callable[[], float] = time.monotonic,
+                 rounds: bank.Names = None, store: cards.Store | None = None):
+        if minutes is not None and (isinstance(minutes, bool) or not 0 < minutes <= 24 * 60):
             raise UserError(f"minutes is {minutes!r}; expected a number above 0, at most 1440")
         if isinstance(questions, bool) or not isinstance(questions, int) or questions < 1:
             raise UserError(f"questions is {questions!r}; expected a whole number of at least 1")
-        pool = bank.questions(level, topic)
-        if not pool:
-            raise UserError("no question has this level and topic; leave one of them out")
+        self.rounds = bank.names("round", rounds, ROUNDS)
         self.seed = secrets.randbelow(10**6) if seed is None else seed
-        self.questions = draw_questions(pool, questions, random.Random(self.seed))
-        self.minutes, self.clock = minutes, clock
-        self.scores: list[dict] = []
+        self.tasks = self._draw(level, topic, questions)
+        self.minutes = sum(task.minutes for task in self.tasks) if minutes is None else minutes
+        self.clock, self.store = clock, store or cards.Store()
+        self.results: list[dict] = []  # one for each task that is over
+        stamp = time.strftime("%Y-%m-%d-%H%M%S")
+        self.folder = machine.home() / "interviews" / f"{stamp}-{self.seed}"
         self.start()
 
+    def _draw(self, level, topic, questions: int) -> list[Task]:
+        rng = random.Random(self.seed)
+        pool = bank.questions(level, topic)
+        if not pool and "concept" in self.rounds:
+            cards.deck(level, topic, own=None)  # raises, and says what exists
+        tasks = {"concept": [_concept(q) for q in draw_questions(pool, questions, rng)],
+                 "coding": [_coding(rng.choice(coding.NAMES))]}
+        for name in ("design", "story"):
+            lines = [line for line in prepared().values() if line["round"] == name]
+            tasks[name] = [_prepared(rng.choice(lines))]
+        return [task for name in ROUNDS if name in self.rounds for task in tasks[name]]
+
     def start(self):
-        """Start the clock anew."""
-        self.started = self.clock()
+        """Start the clocks anew."""
+        self.started = self.asked = self.clock()
+
+    # ------------------------------------------------------------------ the task being asked
 
     @property
-    def question(self) -> bank.Question | None:
-        """The question being asked; None when all are answered or the time is over."""
-        over = self.seconds_left() <= 0 or len(self.scores) == len(self.questions)
-        return None if over else self.questions[len(self.scores)]
+    def task(self) -> Task | None:
+        """The task being asked; None when all are over or the time is."""
+        done = len(self.results)
+        return None if done == len(self.tasks) or self.seconds_left() <= 0 else self.tasks[done]
+
+    def current(self) -> Task:
+        """The task that is scored next, also where the time of the interview is over.
+
+        Raises UserError when all are over.
+        """
+        if len(self.results) == len(self.tasks):
+            raise UserError("the interview is over; `report` writes its report")
+        return self.tasks[len(self.results)]
 
     def seconds_left(self) -> float:
-        """Seconds until the time is over; 0 afterwards."""
+        """Seconds until the time of the interview is over; 0 afterwards."""
         return max(0.0, 60 * self.minutes - (self.clock() - self.started))
 
-    def score(self, points: set[int], follow_ups: list[bool]):
-        """Score the current question: the indices (from 0) of the points that the answer
-        contained, and for each follow-up whether it went well. Raises UserError for a
-        point that does not exist."""
-        question = self.questions[len(self.scores)]
-        rubric = question.points()
-        bad = [p for p in points if p not in range(len(rubric))]
+    def seconds_for_task(self) -> float:
+        """Seconds that the clock of the current question still has; negative beyond it."""
+        return 60 * self.current().minutes - (self.clock() - self.asked)
+
+    def clock_line(self) -> str:
+        """Round, number and clock of the current question in one line."""
+        return (f"{self.current().round} · question {len(self.results) + 1} of {len(self.tasks)} · "
+                f"{format_clock(self.seconds_for_task())}")
+
+    # ------------------------------------------------------------------------------- answers
+
+    def keep(self, answer: str) -> Path:
+        """Append the answer to the current question to the file of answers; returns its path."""
+        task = self.current()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "answers.md"
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"## {task.prompt}\n\n{answer.strip() or '(said aloud)'}\n\n")
+        self.answer = answer.strip()
+        return path
+
+    answer = ""  # to the current question
+
+    def code_file(self) -> Path:
+        """The file in which the current coding task is written; made with its stub if needed."""
+        task = self.current()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{task.id}.py"
+        if not path.exists():
+            path.write_text(f'"""{textwrap.fill(task.prompt, 90)}"""\n\n{task.stub}', "utf-8")
+        return path
+
+    def score(self, points: Iterable[int], follow_ups: list[bool] | None = None):
+        """Score the current question: the indices (from 0) of the points of its rubric that the
+        answer had, and for each follow-up whether it went well.
+
+        Raises UserError for a point that does not exist.
+        """
+        task, said = self.current(), set(points)
+        bad = [p for p in said if p not in range(len(task.points))]
         if bad:
-            raise UserError(f"point {bad[0]!r} does not exist; there are {len(rubric)}")
-        share = len(points) / len(rubric)
+            raise UserError(f"point {bad[0]!r} does not exist; there are {len(task.points)}")
+        share = rubrics.score(task.points, said)
         if follow_ups:
             share = 0.7 * share + 0.3 * sum(follow_ups) / len(follow_ups)
-        self.scores.append({
-            "id": question.id, "topic": question.topic, "lesson": question.lesson,
-            "question": question.question, "share": share,
-            "missed": [p for i, p in enumerate(rubric) if i not in points]})
-        progress_log.add("interview", question=question.id, topic=question.topic, share=share)
+        self._finish(share, [p.text for i, p in enumerate(task.points) if i not in said])
+        progress_log.add("interview", question=task.id, round=task.round, topic=task.topic,
+                         share=share)
+        if task.round == "concept" and share < WEAK:
+            self.store.add(task.id, 1, topic=task.topic, source="interview")  # due at once
+
+    def skip(self):
+        """Leave the current question out; it is not counted, and the report names it."""
+        self._finish(None, [])
+
+    def leave_round(self, name: str | None = None):
+        """Leave out what is left of a round, by default of the current one."""
+        name = name or self.current().round
+        while len(self.results) < len(self.tasks) and self.current().round == name:
+            self.skip()
+
+    def _finish(self, share: float | None, missed: list[str]):
+        seconds = self.clock() - self.asked
+        self.results.append({"task": self.current(), "share": share, "missed": missed,
+                             "answer": self.answer, "seconds": seconds})
+        self.answer, self.asked = "", self.clock()
+
+    # -------------------------------------------------------------------------------- report
+
+    def scored(self) -> list[dict]:
+        """The results of the questions that were not skipped."""
+        return [result for result in self.results if result["share"] is not None]
 
     def summary(self) -> dict:
-        """Mean scores (0 to 1) by topic, strengths, gaps, and the lessons to do again."""
-        by_topic: dict[str, list[float]] = {}
-        for score in self.scores:
-            by_topic.setdefault(score["topic"], []).append(score["share"])
-        mean = {topic: sum(shares) / len(shares) for topic, shares in by_topic.items()}
-        weak = [s for s in self.scores if s["share"] < STRONG]
+        """Mean scores (0 to 1) by round and topic; strengths and gaps, from three questions on;
+        the cards and lessons to do."""
+        weak = [r["task"] for r in self.scored() if r["share"] < STRONG]
+        topics = {topic: shares for topic, shares in self._by("topic").items()
+                  if len(shares) >= ENOUGH}
+        means = {topic: sum(shares) / len(shares) for topic, shares in topics.items()}
+        shares = [r["share"] for r in self.scored()]
         return {
-            "topics": mean, "asked": len(self.scores), "planned": len(self.questions),
-            "strengths": [t for t, m in mean.items() if m >= STRONG],
-            "gaps": [t for t, m in mean.items() if m < WEAK],
-            "lessons": sorted({s["lesson"] for s in weak}),
-            "score": sum(s["share"] for s in self.scores) / max(1, len(self.scores))}
+            "rounds": {name: sum(s) / len(s) for name, s in self._by("round").items()},
+            "score": sum(shares) / max(1, len(shares)),
+            "asked": len(shares), "planned": len(self.tasks),
+            "strengths": [topic for topic, mean in means.items() if mean >= STRONG],
+            "gaps": [topic for topic, mean in means.items() if mean < WEAK],
+            "cards": list(dict.fromkeys(card for task in weak for card in task.cards)),
+            "exercises": [task.id for task in weak if task.round == "coding"],
+            "lessons": sorted({lesson for task in weak for lesson in task.lessons})}
+
+    def _by(self, field: str) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for result in self.scored():
+            found.setdefault(getattr(result["task"], field), []).append(result["share"])
+        return found
 
     def lines(self) -> list[str]:
         """The report in plain lines."""
         facts = self.summary()
-        return [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions",
-                *(f"{topic}: {share:.0%}" for topic, share in facts["topics"].items()),
-                "Strengths: " + (", ".join(facts["strengths"]) or "none yet"),
-                "Gaps: " + (", ".join(facts["gaps"]) or "none"),
-                "Lessons to do again: " + (", ".join(facts["lessons"]) or "none")]
+        few = f"none named: fewer than {ENOUGH} questions on each topic"
+        enough = any(len(shares) >= ENOUGH for shares in self._by("topic").values())
+        skipped = len(self.results) - facts["asked"]
+        lines = [f"{facts['score']:.0%} over {facts['asked']} of {facts['planned']} questions"
+                 + (f", {skipped} skipped" if skipped else ""),
+                 *(f"Round {name}: {share:.0%}" for name, share in facts["rounds"].items()),
+                 "Strengths: " + (", ".join(facts["strengths"]) or ("none" if enough else few)),
+                 "Gaps: " + (", ".join(facts["gaps"]) or ("none" if enough else few))]
+        if facts["cards"]:
+            lines.append("Cards to do: " + ", ".join(facts["cards"])
+                         + " (concept questions scored below half are due now in the drill)")
+        if facts["exercises"]:
+            lines.append("Exercises to do: " + ", ".join(facts["exercises"]))
+        return [*lines, "Lessons to do again: " + (", ".join(facts["lessons"]) or "none")]
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the report as one HTML page; default: `home()/interviews/TIME.html`."""
-        stamp = time.strftime("%Y-%m-%d-%H%M%S")
-        path = Path(path) if path else machine.home() / "interviews" / f"{stamp}-{self.seed}.html"
+        """Write the report as one HTML page; default: `report.html` in the interview's folder."""
+        path = Path(path) if path else self.folder / "report.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         first, *rest = self.lines()
-        page = PAGE.format(title=f"Mock interview, {stamp[:10]}", first=_escape(first),
-                           rest=_list(rest), questions="".join(map(_section, self.scores)))
+        page = PAGE.format(title=f"Mock interview, {time.strftime('%Y-%m-%d')}",
+                           first=_escape(first), rest=_list(rest),
+                           questions="".join(map(_section, self.results)))
         path.write_text(page, encoding="utf-8")
         return path
+
+
+def format_clock(seconds: float) -> str:
+    """What a clock has left: `2:05 left`, or `0:10 over`."""
+    whole = abs(int(seconds))
+    return f"{whole // 60}:{whole % 60:02} {'left' if seconds >= 0 else 'over'}"
+
+
+def parse_points(text: str, count: int) -> set[int]:
+    """The indices (from 0) of the points in a line such as `1 3` or `1,3`; empty for none.
+
+    Raises UserError for anything but numbers from 1 to `count`.
+    """
+    words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
+    wrong = [word for word in words if not word.isdecimal() or not 1 <= int(word) <= count]
+    if wrong:
+        raise UserError(f"{wrong[0]!r} is no point of the rubric; type numbers from 1 to {count}, "
+                        "such as 1 3, or Enter for none")
+    return {int(word) - 1 for word in words}
 
 
 def _escape(text: str) -> str:
@@ -120,18 +299,32 @@ def _list(lines: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _section(score: dict) -> str:
-    """One question of the report as HTML."""
-    missed = "<p>Not said:</p>" + _list(score["missed"]) if score["missed"] else ""
-    return (f"<h3>{_escape(score['question'])}</h3><p>{score['share']:.0%} · "
-            f"{_escape(score['topic'])} · lesson {_escape(score['lesson'])}</p>{missed}")
+def _section(result: dict) -> str:
+    """One question of the report as HTML: score, own answer, what was not said, model answer."""
+    task, share = result["task"], result["share"]
+    took = f"{int(result['seconds']) // 60}:{int(result['seconds']) % 60:02} of {task.minutes} min"
+    facts = [task.round, "skipped" if share is None else f"{share:.0%}", took, task.topic]
+    parts = [f"<h3>{_escape(task.prompt)}</h3><p>{_escape(' · '.join(facts))}</p>"]
+    if result["answer"]:
+        parts.append("<h4>Your answer</h4>" + _block(task, result["answer"].split("\n")))
+    if result["missed"]:
+        parts.append("<h4>Not said</h4>" + _list(result["missed"]))
+    return "".join(parts) + "<h4>Model answer</h4>" + _block(task, task.model)
 
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+def _block(task: Task, lines) -> str:
+    """Paragraphs; the lines of code as they are."""
+    if task.round == "coding":
+        return "<pre>" + html.escape("\n".join(lines)) + "</pre>"
+    return "".join(f"<p>{_escape(line.replace('**', ''))}</p>" for line in lines if line.strip())
+
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>body{{font:16px/1.5 sans-serif;
 max-width:46em;margin:2em auto;padding:0 1em;color:#222;background:#fff}}h3{{margin:1.6em 0 .2em}}
-p{{margin:.2em 0}}@media print{{h3{{break-after:avoid}}}}</style>
-<h1>{title}</h1><h2>{first}</h2>{rest}<h2>Question by question</h2>{questions}</html>
+h4{{margin:.8em 0 .1em}}p{{margin:.2em 0}}pre{{background:#f4f4f4;padding:.5em;overflow:auto}}
+@media print{{h3,h4{{break-after:avoid}}}}</style></head><body><main>
+<h1>{title}</h1><h2>{first}</h2>{rest}<h2>Question by question</h2>{questions}</main></body></html>
 """
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean
-from ftkit.interview import bank, cards, fsrs_fit, session
-from ftkit.interview.mock import Talk
-
-Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at the end of the input
+from ftkit.interview import bank, cards, fsrs_fit, mock_terminal, rubrics, session
+from ftkit.interview.console import Ask, read_line, say
 
 KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
@@ -28,27 +22,6 @@ HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows th
         "s suspends the card: it is not asked any more. `ftkit drill --suspended` lists such "
         "cards, `ftkit drill --resume CARD` brings one back.",
         "q, or the end of the input (Ctrl-D), ends the drill. What you rated is kept.")
-
-
-def say(*lines: str, hang: int = 0):
-    """Print lines without control characters, their indent kept; in a terminal words wrap, and the
-    lines after the first are indented by `hang` more."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()))
-        print(textwrap.fill(clean(line), max(20, width - 1), initial_indent=indent,
-                            subsequent_indent=indent + " " * hang, break_on_hyphens=False),
-              flush=True)
-
-
-def read_line(prompt: str) -> str | None:
-    """A line from the terminal; None at the end of the input."""
-    print(prompt, end="", flush=True)  # input(prompt) may write it to stderr
-    try:
-        return input().strip()
-    except (EOFError, KeyboardInterrupt):
-        print()
-        return None
 
 
 class _Quit(Exception):
@@ -174,7 +147,7 @@ def prove(question: bank.Question) -> bool:
 
     if not question.proofs:
         say(f"{question.id} is a matter of judgment; it is scored by:",
-            *(f"- {point}" for point in question.rubric))
+            *(f"- {point.text}" for point in rubrics.points(question)))
         return True
     all_hold = True
     for stated in question.proofs:
@@ -183,32 +156,6 @@ def prove(question: bank.Question) -> bool:
         all_hold &= claim.holds()
         say(f"{claim!r} ({time.perf_counter() - start:.1f} s)", hang=2)
     return all_hold
-
-
-def interview(level=None, topic=None, minutes: float = 20, questions: int = 6,
-              ask: Ask = read_line) -> Talk:
-    """The mock interview; ends early where the input ends. The report is written in any case."""
-    talk = Talk(level, topic, minutes, questions)
-    say(f"{len(talk.questions)} questions in {minutes:g} minutes. Answer aloud.")
-    while (question := talk.question) is not None:
-        say("", f"{talk.seconds_left() / 60:.0f} min left", question.question)
-        if ask("Enter when you have answered> ") is None:
-            break
-        points = question.points()
-        say(*(f"  {i}  {point}" for i, point in enumerate(points, 1)))
-        text = ask("which of these did you say, e.g. 1 3> ")
-        if text is None:
-            break
-        numbers = {int(word) - 1 for word in text.replace(",", " ").split() if word.isdigit()}
-        went_well = []
-        for follow in question.follow_ups:
-            say(f"Follow-up: {follow['question']}")
-            ask("Enter when you have answered> ")
-            say(f"  {follow['answer']}")
-            went_well.append((ask("went well? y/n> ") or "n").lower().startswith("y"))
-        talk.score(numbers & set(range(len(points))), went_well)
-    say("", *talk.lines(), f"Report: {talk.report()}")
-    return talk
 
 
 def list_questions(level=None, topic=None):
@@ -247,7 +194,7 @@ def main(args) -> int:
         n = cheat_sheet.write(Path(args.cheat_sheet), args.level, args.topic)
         print(f"{n} questions in {Path(args.cheat_sheet).resolve()}", file=sys.stderr)
     elif args.interview:
-        interview(args.level, args.topic, args.minutes or 20, args.questions)
+        mock_terminal.interview(args.level, args.topic, args.minutes, args.questions, args.rounds)
     else:
         drill(args.level, args.topic, args.new, minutes=args.minutes, own=args.cards)
     return 0

@@ -1,7 +1,5 @@
-"""The drill in a notebook's widgets and in a terminal, the mock interview, the cheat sheet."""
+"""The drill in a notebook's widgets and in a terminal, and the cheat sheet."""
 
-import dataclasses
-import html
 import json
 import os
 import pty
@@ -16,7 +14,7 @@ import pytest
 from helpers import ROOT, start
 
 import ftkit as ft
-from ftkit.interview import bank, cards, cheat_sheet, fsrs_fit, mock, terminal
+from ftkit.interview import bank, cards, cheat_sheet, fsrs_fit, terminal
 from ftkit.interview.proofs import core, registry
 from ftkit.interview.session import Session, parse_confidence
 from ftkit.lessons import progress_log
@@ -103,68 +101,6 @@ def test_drill_tells_a_wrong_level_or_number():
                            (dict(interview=True, questions=0), "questions is 0")):
         with pytest.raises(ValueError, match=words):
             ft.drill(**options)
-
-
-# ------------------------------------------------------------------------- mock interview
-
-
-def finished(talk):
-    for n, question in enumerate(talk.questions):
-        points = range(len(question.points())) if n % 2 else []
-        talk.score(set(points), [bool(n % 2)] * len(question.follow_ups))
-    return talk.summary()
-
-
-def test_an_interview_is_scored_and_its_report_names_the_lessons(home):
-    talk = mock.Talk("mid", None, questions=6, seed=0)
-    assert len({q.topic for q in talk.questions}) == 6  # topics take turns
-    told = finished(talk)
-    assert told["score"] == pytest.approx(0.5) and len(told["strengths"]) == len(told["gaps"]) == 3
-    assert told["lessons"] == sorted({q.lesson for q in talk.questions[::2]})
-    page = talk.report().read_text("utf-8")
-    assert "50% over 6 of 6 questions" in page
-    assert all(f"lesson {lesson}" in page for lesson in told["lessons"])
-
-
-def test_the_clock_ends_an_interview(home):
-    now = [0.0]
-    talk = mock.Talk(minutes=1, questions=3, clock=lambda: now[0])
-    talk.score({0}, [])
-    now[0] = 61
-    assert talk.question is None and talk.summary()["asked"] == 1
-    with pytest.raises(ValueError, match="point 99"):
-        talk.score({99}, [])
-
-
-def test_an_interview_by_keys_alone_ends_in_a_report(home):
-    talk = ft.drill(interview=True, questions=2, level="senior")
-    key(talk, "g")
-    for _ in range(2):
-        question = talk.question
-        key(talk, "g")
-        key(talk, "1")
-        key(talk, "2")
-        assert [box.value for box in talk.boxes[:2]] == [True, True]
-        talk.go.click()
-        for follow in question.follow_ups:
-            assert talk.prompt.lines == [f"Follow-up: {follow['question']}"]
-            key(talk, "g")
-            assert talk.comment.lines == [follow["answer"]]
-            key(talk, "y")
-    assert talk.phase == "over" and talk.path.exists()
-    assert "2 of 2 questions" in talk.report.children[0].lines[0]
-    key(talk, "o")
-    assert "2 of 2 questions" in html.unescape(talk.report.children[1].value)
-    assert "<iframe sandbox" in talk.report.children[1].value
-
-
-def test_text_in_a_report_is_never_html(home, monkeypatch):
-    evil = dataclasses.replace(bank.everything()[0], question="<script>alert(1)</script>")
-    monkeypatch.setattr(bank, "questions", lambda *_: [evil])
-    talk = mock.Talk(questions=1, seed=0)
-    talk.score(set(), [])
-    page = talk.report().read_text("utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page
 
 
 # ------------------------------------------------------------------------------ terminal
@@ -394,14 +330,6 @@ def test_fitted_parameters_are_used_only_if_they_predict_newer_reviews_better(ho
 def test_the_end_of_the_input_ends_the_drill(home):
     done = start("drill", input="")
     assert done.returncode == 0 and "0 cards done" in done.stdout and done.stderr == ""
-
-
-def test_a_mock_interview_in_the_terminal_writes_its_report(home):
-    done = start("drill", "--interview", "--questions", "1", "--level", "junior",
-                 input="\n1 2\n" + "y\n" * 5)
-    assert done.returncode == 0, done.stderr
-    path = re.search(r"Report: (.*)", done.stdout)[1]
-    assert "Mock interview" in open(path, encoding="utf-8").read()
 
 
 @pytest.mark.heavy

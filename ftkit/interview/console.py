@@ -1,0 +1,39 @@
+"""Lines of a plain terminal, for the drill, the mock interview and the clinic."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+
+from ftkit.base.formatting import clean
+
+Ask = Callable[[str], str | None]  # prompt → the line that is typed; None at the end of the input
+
+
+def say(*lines: str, hang: int = 0):
+    """Print lines without control characters, their indent kept; in a terminal words wrap, and the
+    lines after the first are indented by `hang` more."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10**6
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        print(textwrap.fill(clean(line), max(20, width - 1), initial_indent=indent,
+                            subsequent_indent=indent + " " * hang, break_on_hyphens=False),
+              flush=True)
+
+
+def read_line(prompt: str) -> str | None:
+    """A line from the terminal; None at the end of the input."""
+    print(prompt, end="", flush=True)  # input(prompt) may write it to stderr
+    try:
+        return input().strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return None
+
+
+def say_as_is(text: str):
+    """Print lines whose spaces count, such as code or a table, without control characters."""
+    for line in text.split("\n"):
+        print(" " * (len(line) - len(line.lstrip())) + clean(line), flush=True)

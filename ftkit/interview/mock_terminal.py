@@ -1,0 +1,141 @@
+"""`ftkit drill --interview`: the mock interview in a plain terminal."""
+
+from __future__ import annotations
+
+from ftkit.base.errors import UserError
+from ftkit.interview import coding
+from ftkit.interview.console import Ask, read_line, say, say_as_is
+from ftkit.interview.mock import Talk, Task, format_clock, parse_points
+
+KEYS = "Keys at each prompt: ? help, t clock, s skip, l leave the round, q end with the report."
+HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file with your answers. "
+        "Enter at once means that you said it.",
+        "Then the model answer is shown, and you tick the points of the rubric that you said; the "
+        "number in brackets is the weight of a point.",
+        "t shows what the clock of the question has left. The clock does not cut you off.",
+        "s skips the question. It is not counted, and the report names it.",
+        "l leaves what is left of the round, q ends the interview. The report comes in any case.")
+
+
+class _Skip(Exception):
+    """The question is left out."""
+
+
+class _LeaveRound(Exception):
+    """The rest of the round is left out."""
+
+
+class _Quit(Exception):
+    """The interview is ended."""
+
+
+def interview(level=None, topic=None, minutes: float | None = None, questions: int = 6,
+              rounds=None, ask: Ask = read_line) -> Talk:
+    """The mock interview; ends early where the input ends. The report is written in any case."""
+    talk = Talk(level, topic, minutes, questions, rounds=rounds)
+    count = {name: sum(task.round == name for task in talk.tasks) for name in talk.rounds}
+    say("Mock interview: " + ", ".join(f"{n} {name}" for name, n in count.items())
+        + f"; {talk.minutes:g} minutes by the clock.", KEYS)
+    seen = ""
+    try:
+        while (task := talk.task) is not None:
+            if task.round != seen:
+                seen = task.round
+                say("", f"== Round: {seen} ==")
+            say("", talk.clock_line(), task.prompt)
+            try:
+                if task.round == "coding":
+                    _code(talk, task, ask)
+                else:
+                    _speak(talk, task, ask)
+            except _Skip:
+                talk.skip()
+                say("skipped")
+            except _LeaveRound:
+                talk.leave_round(seen)
+                say("round left")
+    except _Quit:
+        pass
+    if talk.task is None and len(talk.results) < len(talk.tasks):
+        say("", "The time of the interview is over.")
+    say("", *talk.lines(), f"Report: {talk.report()}")
+    return talk
+
+
+def _typed(talk: Talk, ask: Ask, prompt: str) -> str:
+    """A line that is not one of the keys."""
+    while True:
+        text = ask(prompt)
+        word = "q" if text is None else text.lower()
+        if text is None or word in ("q", "quit", "exit"):
+            raise _Quit
+        if word in ("s", "skip"):
+            raise _Skip
+        if word in ("l", "leave"):
+            raise _LeaveRound
+        if word in ("?", "help"):
+            say(*HELP, hang=2)
+        elif word == "t":
+            say(talk.clock_line())
+        else:
+            return text
+
+
+def _speak(talk: Talk, task: Task, ask: Ask):
+    """Answer, model answer, rubric, follow-ups."""
+    lines = []
+    try:
+        while line := _typed(talk, ask, "... " if lines else "answer (an empty line ends)> "):
+            lines.append(line)
+    finally:
+        path = talk.keep("\n".join(lines)) if lines else None
+    took = format_clock(talk.seconds_for_task())
+    say(f"Your answer is kept in {path}; clock: {took}." if path else f"Clock: {took}.")
+    say("", "Model answer:", *(paragraph.replace("**", "") for paragraph in task.model), "")
+    said = _tick(talk, task, ask)
+    went_well = []
+    try:
+        for follow in task.follow_ups:
+            say("", f"Follow-up: {follow['question']}")
+            _typed(talk, ask, "Enter shows the answer> ")
+            say(follow["answer"])
+            went_well.append(_yes(talk, ask))
+    except _Skip:
+        say("other follow-ups skipped")
+    finally:  # what was ticked counts, also where the round is left in a follow-up
+        talk.score(said, went_well)
+
+
+def _tick(talk: Talk, task: Task, ask: Ask) -> set[int]:
+    """The points that were said, by their numbers."""
+    say("Rubric:", *(f"  {i}  [{p.weight}] {p.text}" for i, p in enumerate(task.points, 1)), hang=7)
+    while True:
+        text = _typed(talk, ask, "which of these did you say, e.g. 1 3 (Enter: none)> ")
+        try:
+            return parse_points(text, len(task.points))
+        except UserError as error:
+            say(f"{error}")
+
+
+def _yes(talk: Talk, ask: Ask) -> bool:
+    while (text := _typed(talk, ask, "went well? y/n> ").lower()) not in ("y", "yes", "n", "no"):
+        say("type y or n")
+    return text.startswith("y")
+
+
+def _code(talk: Talk, task: Task, ask: Ask):
+    """Write the function in a file, run its check until it is solved or given up."""
+    file = talk.code_file()
+    say("Complete this function in your editor:", f"  {file}", hang=2)
+    say_as_is(task.stub.rstrip())
+    solved = in_time = False
+    while not solved:
+        if _typed(talk, ask, "Enter runs the file, g gives up> ").lower() in ("g", "give up"):
+            break
+        in_time = talk.seconds_for_task() >= 0
+        solved, message = coding.run(task.id, file.read_text("utf-8"))
+        say(message, f"Clock: {format_clock(talk.seconds_for_task())}.", hang=2)
+    talk.keep(file.read_text("utf-8"))
+    say("", "A solution:")
+    say_as_is(task.model[0])
+    talk.score(({0} if solved else set()) | ({1} if solved and in_time else set()))

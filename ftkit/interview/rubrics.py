@@ -1,0 +1,46 @@
+"""What an answer is scored by: written points with weights.
+
+    points(bank.find("states-7b"))      # [Point(weight=3, text="16 bytes per parameter"), ...]
+
+3 is the core of the answer, 1 a refinement. `rubrics.jsonl` has the rubrics of the questions that
+have none in the bank; a rubric in the bank names its points in the order of importance.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from ftkit.base import json_lines, machine
+from ftkit.interview.bank import Question
+
+CORE, USUAL, REFINEMENT = 3, 2, 1
+
+
+class Point(NamedTuple):
+    """One thing that a good answer says, and its weight."""
+
+    weight: int
+    text: str
+
+
+@functools.cache
+def written() -> dict[str, tuple[Point, ...]]:
+    """Id of a question → its points in `rubrics.jsonl`."""
+    lines = json_lines.read(machine.package() / "interview" / "rubrics.jsonl", damaged="raise")
+    return {line["id"]: tuple(Point(*point) for point in line["points"]) for line in lines}
+
+
+def points(question: Question) -> tuple[Point, ...]:
+    """The points of a question, the most important first; the key sentence alone where nobody has
+    written a rubric yet."""
+    if question.rubric:
+        last = len(question.rubric) - 1
+        return tuple(Point(CORE if i == 0 else REFINEMENT if i == last > 1 else USUAL, text)
+                     for i, text in enumerate(question.rubric))
+    return written().get(question.id) or (Point(CORE, question.short),)
+
+
+def score(all_points, said: set[int]) -> float:
+    """The weight of the points said (indices from 0), as a fraction of the weight of all."""
+    return sum(all_points[i].weight for i in said) / sum(point.weight for point in all_points)

@@ -1,0 +1,290 @@
+"""The mock interview: four rounds, written rubrics, clocks, and a report in any case."""
+
+import dataclasses
+import html
+import math
+import re
+import shlex
+
+import pytest
+from helpers import start
+
+import ftkit as ft
+from ftkit.cli import options
+from ftkit.interview import bank, cards, coding, mock, mock_terminal, rubrics
+from ftkit.lessons import progress_log
+from ftkit.notebook import widgets
+
+pytestmark = pytest.mark.quick
+LINES = mock.prepared().values()
+DESIGNS = [line for line in LINES if line["round"] == "design"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails(home):
+    widgets.failures.clear()
+    yield
+    assert not widgets.failures
+
+
+def key(talk, text):
+    talk.key.value = text
+
+
+def typed(*lines):
+    rest = iter(lines)
+    return lambda prompt: next(rest, None)
+
+
+# ------------------------------------------------------------------------------- content
+
+
+def test_every_question_has_a_written_rubric_with_a_core_and_weights():
+    known = {q.id for q in bank.everything()}
+    assert rubrics.written().keys() <= known
+    for question in bank.everything():
+        assert question.rubric or question.id in rubrics.written(), question.id
+        points = rubrics.points(question)
+        assert len(points) >= 2 and points[0].weight == rubrics.CORE, question.id
+        assert all(1 <= p.weight <= 3 and len(p.text) <= 130 for p in points)
+        assert len({p.text for p in points}) == len(points)
+
+
+def test_a_rubric_counts_the_core_more_than_a_refinement():
+    points = rubrics.points(bank.find("states-7b"))
+    assert [p.weight for p in points] == [3, 2, 2, 1]
+    assert rubrics.score(points, {0}) == 3 / 8 and rubrics.score(points, {3}) == 1 / 8
+    assert rubrics.score(points, set()) == 0 and rubrics.score(points, {0, 1, 2, 3}) == 1
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line["id"])
+def test_a_prepared_task_names_cards_and_lessons_that_exist(line):
+    assert all(bank.find(card) for card in line["cards"]) and line["cards"]
+    assert all(0 <= int(lesson) <= 22 for lesson in line["lessons"])
+    words = sum(len(paragraph.split()) for paragraph in line["model"])
+    if line["round"] == "design":
+        assert 30 <= line["minutes"] <= 45 and len(line["points"]) >= 8
+        assert 350 <= words <= 600 and line["checks"] and line["arithmetic"]
+    else:
+        assert line["round"] == "story" and 100 <= words and "invented" in line["model"][0]
+
+
+@pytest.mark.parametrize("line", DESIGNS, ids=lambda line: line["id"])
+def test_the_arithmetic_of_a_design_gives_the_numbers_in_its_text(line):
+    text = " ".join(line["model"])
+    for expression, words in line["arithmetic"]:
+        assert words in text, words
+        number = float(re.search(r"[\d,]+\.?\d*(?:e\d+)?", words)[0].replace(",", ""))
+        value = eval(expression, {})
+        assert math.isclose(value, number, rel_tol=0.03), (expression, value, words)
+
+
+CHECKS = sorted({tuple(check) for line in DESIGNS for check in line["checks"]})
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("command, gigabytes", CHECKS)
+def test_ftkit_memory_gives_the_numbers_of_a_design(command, gigabytes):
+    from ftkit.memory_use import footprint
+
+    args = options.parse(shlex.split(command)[1:])
+    found = footprint.memory(options.config(args), args.model, objective=args.objective,
+                             device="cuda")
+    assert math.isclose(found.peak / 1e9, gigabytes, rel_tol=0.03)
+    lines = [line for line in DESIGNS if [command, gigabytes] in line["checks"]]
+    assert all(f"{gigabytes:.1f} GB" in " ".join(line["model"]) for line in lines)
+
+
+# -------------------------------------------------------------------------------- coding
+
+
+@pytest.mark.heavy  # the checks import torch
+@pytest.mark.parametrize("name", coding.NAMES)
+def test_a_coding_task_is_solved_by_its_solution_and_not_by_its_stub(name, tmp_path, capsys):
+    task = coding.tasks()[name]
+    assert f"def {name}(" in task.stub and "ft.check" not in task.stub and task.statement
+    file = tmp_path / "solution.py"
+    for code, state in ((task.solution, "solved"), (task.stub, "unsolved"),
+                        ("def other(): ...", "wrong"), ("def broken(", "wrong"),
+                        ("1 / 0", "wrong")):
+        file.write_text(code)
+        assert coding.judge(name, str(file))[0] == state, code
+
+
+@pytest.mark.heavy
+def test_an_endless_loop_ends_with_the_time():
+    solved, message = coding.run("pass_at_k", "while True: pass", seconds=1)
+    assert not solved and "did not end within 1 seconds" in message
+    with pytest.raises(ValueError, match="is not an exercise"):
+        coding.run("nothing", "")
+
+
+# ---------------------------------------------------------------------------- the interview
+
+
+def test_an_interview_has_four_rounds_and_each_question_a_clock():
+    now = [0.0]
+    talk = mock.Talk(questions=3, seed=0, clock=lambda: now[0])
+    assert [task.round for task in talk.tasks] == [*["concept"] * 3, "coding", "design", "story"]
+    assert "concept · question 1 of 6 · 3:00 left" == talk.clock_line()
+    now[0] = 200
+    assert talk.clock_line().endswith("0:20 over")
+    talk.score(set())
+    assert talk.clock_line().endswith("question 2 of 6 · 3:00 left")
+    assert {task.round for task in mock.Talk(rounds="story, design").tasks} == {"design", "story"}
+    with pytest.raises(ValueError, match="round is 'poem'; expected one of concept, coding"):
+        mock.Talk(rounds="poem")
+
+
+def test_gaps_are_named_from_three_questions_on_and_weak_cards_are_due(home):
+    talk = mock.Talk(topic="memory", questions=2, seed=0, rounds="concept")
+    for _ in range(2):
+        talk.score(set())
+    assert talk.summary()["gaps"] == [] and "fewer than 3 questions" in " ".join(talk.lines())
+    talk = mock.Talk(topic="memory", questions=4, seed=0, rounds="concept")
+    for _ in range(3):
+        talk.score(set())
+    talk.score(range(len(talk.current().points)))
+    told = talk.summary()
+    assert told["gaps"] == ["memory"] and told["score"] == 0.25
+    weak = [r["task"].id for r in talk.results[:3]]
+    assert told["cards"] == weak and told["lessons"]
+    assert set(weak) <= set(cards.Store().due())
+    assert talk.results[3]["task"].id not in cards.Store().due()
+
+
+def test_the_clock_of_the_interview_ends_it():
+    now = [0.0]
+    talk = mock.Talk(minutes=1, questions=3, clock=lambda: now[0])
+    talk.score({0})
+    now[0] = 61
+    assert talk.task is None and talk.summary()["asked"] == 1
+    with pytest.raises(ValueError, match="point 99"):
+        talk.score({99})
+
+
+@pytest.mark.parametrize("text", ["1 9 foo", "0", "1.5", "-1"])
+def test_a_wrong_tick_is_told(text):
+    with pytest.raises(ValueError, match="type numbers from 1 to 4"):
+        mock.parse_points(text, 4)
+    assert mock.parse_points("1, 3 4", 4) == {0, 2, 3} and mock.parse_points("", 4) == set()
+
+
+def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
+    talk = mock_terminal.interview(
+        level="junior", questions=1, rounds="concept, design, story",
+        ask=typed("?", "t", "It goes on", "from weights.", "", "1 9", "1", *["", "y"] * 3,
+                  *["said", "", "1 2"] * 2))
+    said = capsys.readouterr().out
+    assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said
+                                                    for t in talk.tasks)
+    assert "'9' is no point" in said and "concept · question 1 of 3 · " in said
+    kept = (talk.folder / "answers.md").read_text("utf-8")
+    assert "It goes on\nfrom weights." in kept and talk.tasks[0].prompt in kept
+    report = (talk.folder / "report.html").read_text("utf-8")
+    assert "Your answer" in report and "Model answer" in report and "Cards to do" in said
+    assert f"Report: {talk.folder / 'report.html'}" in said
+
+
+@pytest.mark.parametrize("lines, asked, skipped", [
+    ((), 0, 0), (("q",), 0, 0), (("s", "q"), 0, 1), (("l", "q"), 0, 2),
+    (("", "1", "l", "q"), 1, 1), (("an answer", "q"), 0, 0)])
+def test_an_interview_can_be_left_at_any_prompt_and_the_report_comes(home, capsys, lines, asked,
+                                                                      skipped):
+    talk = mock_terminal.interview(questions=2, rounds="concept, story", ask=typed(*lines))
+    said = capsys.readouterr().out
+    assert (talk.folder / "report.html").exists() and "Report: " in said
+    assert len(talk.scored()) == asked and len(talk.results) == asked + skipped
+    if "an answer" in lines:
+        assert "an answer" in (talk.folder / "answers.md").read_text("utf-8")
+
+
+@pytest.mark.heavy  # the code runs in a process
+def test_the_coding_round_runs_the_file_until_it_is_right(home, capsys):
+    solution = {}
+
+    def ask(prompt):
+        file, = home.glob("interviews/*/*.py")
+        solution["name"] = file.stem
+        if "tried" in solution:
+            file.write_text(coding.tasks()[file.stem].solution)
+        solution["tried"] = True
+        return ""
+
+    talk = mock_terminal.interview(rounds="coding", ask=ask)
+    said = capsys.readouterr().out
+    assert "not solved yet" in said and "A solution:" in said
+    assert [r["share"] for r in talk.results] == [1.0]
+    assert progress_log.entries()[-1]["round"] == "coding"
+
+
+def test_the_end_of_the_input_still_writes_the_report(home):
+    done = start("drill", "--interview", "--rounds", "story", input="")
+    assert done.returncode == 0 and done.stderr == ""
+    path = re.search(r"Report: (.*)", done.stdout)[1]
+    assert "Mock interview" in open(path, encoding="utf-8").read()
+
+
+# ------------------------------------------------------------------------------- notebook
+
+
+def test_an_interview_by_keys_alone_ends_in_a_report(home):
+    talk = ft.drill(interview=True, questions=2, level="senior", rounds="concept, story")
+    key(talk, "g")
+    for _ in range(2):
+        task = talk.task
+        talk.answer.value = "my own words"
+        key(talk, "g")
+        assert task.model[0] in talk.model.lines and "kept in" in talk.comment.lines[0]
+        key(talk, "1")
+        key(talk, "2")
+        assert [box.value for box in talk.boxes[:2]] == [True, True]
+        talk.go.click()
+        for follow in task.follow_ups:
+            assert talk.prompt.lines == [f"Follow-up: {follow['question']}"]
+            key(talk, "g")
+            assert talk.comment.lines == [follow["answer"]]
+            key(talk, "y")
+    key(talk, "?")
+    assert "leaves what is left" in talk.comment.lines[1]
+    key(talk, "s")
+    assert talk.phase == "over" and talk.path.exists() and talk.over.is_set()
+    assert "2 of 3 questions, 1 skipped" in talk.report.children[0].lines[0]
+    key(talk, "o")
+    assert "2 of 3 questions" in html.unescape(talk.report.children[1].value)
+    assert "<iframe sandbox" in talk.report.children[1].value
+
+
+@pytest.mark.heavy
+def test_the_coding_round_in_the_notebook_runs_the_code(home):
+    talk = ft.drill(interview=True, rounds="coding, story")
+    key(talk, "g")
+    assert talk.answer.value == talk.task.stub
+    key(talk, "g")
+    assert "not solved yet" in talk.comment.lines[0] and talk.phase == "code"
+    talk.answer.value = talk.task.model[0]
+    key(talk, "g")
+    assert "✓" in talk.comment.lines[0] and talk.solution.code == talk.task.model[0]
+    assert talk.talk.results[0]["share"] == 1.0
+    key(talk, "g")
+    key(talk, "q")
+    assert "1 of 2 questions" in talk.report.children[0].lines[0]
+
+
+def test_leaving_a_round_in_the_notebook_begins_the_next(home):
+    talk = ft.drill(interview=True, questions=3, rounds="concept, story")
+    key(talk, "g")
+    key(talk, "l")
+    assert talk.task.round == "story" and len(talk.talk.results) == 3
+    talk.quit.click()
+    assert talk.phase == "over" and "0 of 4 questions, 3 skipped" in (
+        talk.report.children[0].lines[0])
+
+
+def test_text_in_a_report_is_never_html(home):
+    talk = mock.Talk(questions=1, seed=0, rounds="concept")
+    talk.tasks[0] = dataclasses.replace(talk.tasks[0], prompt="<script>alert(1)</script>")
+    talk.keep("<script>x</script>")
+    talk.score(set(), [])
+    page = talk.report().read_text("utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page

@@ -16,7 +16,15 @@ from ftkit.base.errors import UserError
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store
 from ftkit.experiment.run import DataInfo, Prepared, Run
-from ftkit.model import adapter_folder, cache, export, loading, merge, rounding
+from ftkit.model import (
+    adapter_folder,
+    cache,
+    export,
+    loading,
+    merge,
+    peft_methods,
+    rounding,
+)
 
 # Experiment → its records as tokens, encoded once for many runs.
 _encoded_records: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -286,12 +294,23 @@ class Experiment:
         return False
 
 
+def _to_save(run):
+    """The model of a run; merged where the base of its adapter is in no folder that it could name,
+    since it was tuned in this process."""
+    model = run.model
+    if not hasattr(model, "peft_config") or model.name_or_path or peft_methods.is_virtual(model):
+        return model
+    run.notes.append("saved as a whole model, its adapter merged, since the base of the adapter "
+                     "was tuned in this process and is in no folder")
+    return merge.merged(model)
+
+
 def _save(run, out):
     """The tuned weights into the folder `out`, all of it or nothing."""
     from safetensors import SafetensorError
 
     try:
-        run.saved_to = str(loading.save(run.model, run.tokenizer, out))
+        run.saved_to = str(loading.save(_to_save(run), run.tokenizer, out))
         export.keep_recipe(run, out)
     except BaseException as error:  # Ctrl-C too
         run.saved_to = None

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
+from ftkit.model import loading, soundness
 
 GIB = 2**30
 
@@ -108,21 +109,14 @@ def shape(model):
         return _from_dict(known()[name.lower()], name)
     path = Path(name).expanduser()
     if path.is_file():
-        try:
-            content = json.loads(path.read_text("utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError
-        except (ValueError, OSError, RecursionError):
-            raise UserError(f"{name} is not a config.json: expected a JSON object with "
-                            "model_type and the sizes of a model") from None
-        return _from_dict(content, name)
+        return _from_dict(soundness.read_json(path), name)
     if name == "smollm2":
         return _from_dict(known()["smollm2-135m"], name)
     if name == "tiny" or path.is_dir():
-        from ftkit.model import loading
-
-        folder = Path(loading.locate(name))
-        return _from_dict(json.loads((folder / "config.json").read_text("utf-8")), name)
+        where = loading.check(name)  # an adapter has the shape of its base
+        if Path(where).is_dir():
+            return _from_dict(loading.read_config(where), name)
+        return shape(where)
     return _cached(name)
 
 
@@ -130,7 +124,7 @@ def _from_dict(content: dict, name: str):
     from transformers import AutoConfig
 
     content = dict(content)
-    _check_sizes(content, name)
+    soundness.check_sizes(content, name)
     kind = content.pop("model_type", None)
     try:
         return AutoConfig.for_model(kind, **content)
@@ -141,18 +135,6 @@ def _from_dict(content: dict, name: str):
             reason = " ".join(str(error).split())
         raise UserError(f"{name} describes no model: {reason}; expected the config.json that "
                         "save_pretrained wrote") from None
-
-
-MOST_LAYERS, LARGEST_SIZE = 2000, 10**8  # a config with more was not meant
-
-
-def _check_sizes(content: dict, name: str):
-    """UserError for sizes of which even the shapes could not be made."""
-    for key, value in (content.get("text_config") or content).items():
-        most = MOST_LAYERS if key in ("num_hidden_layers", "n_layer", "num_layers") else (
-            LARGEST_SIZE)
-        if isinstance(value, int) and abs(value) > most:
-            raise UserError(f"{name}: {key} is {value:,}; expected at most {most:,}")
 
 
 def _from_hub(name: str) -> dict | None:

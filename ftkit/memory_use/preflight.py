@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.memory_use import changes, formula, model_shapes, units
-from ftkit.model import adapter_folder, cache
+from ftkit.model import cache
 from ftkit.model import loading as models
 
 # Memory in addition to the tensors: libraries still to be loaded, threads, the scratch space of
@@ -178,9 +178,7 @@ class ModelFacts:
         if not isinstance(name, str):
             model = name[0]
             return cls(model.config.to_dict(), [p.shape for p in model.parameters()], 0)
-        where = models.locate(name)
-        if adapter_folder.is_adapter(where):
-            where = models.locate(adapter_folder.base_of(where))
+        where = models.check(name)
         tensors, content = models.stored_shapes(where), models.read_config(where)
         if tensors is None or not content:
             return None

@@ -16,6 +16,7 @@ def fresh(name: str, dtype=None):
     if name not in _loaded:
         model, tokenizer = loading.load(name, dtype=dtype)
         model = merge.unwrap(model)
+        model.name_or_path = loading.locate(name)
         if dtype is not None or sum(p.nbytes for p in model.parameters()) > KEEP_BYTES:
             return model, tokenizer
         _loaded[name] = (model, tokenizer)

@@ -68,12 +68,12 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
 
 def _whole(source: Path, recipe: dict):
     """The plain fp32 model of the folder, and its tokenizer."""
-    if not adapter_folder.is_adapter(source):
-        return loading.load(str(source), device="cpu")
-    base_name = adapter_folder.base_of(source)
+    base_name, adapters = loading.with_adapters(str(source))
+    if recipe.get("config", {}).get("method") != "qlora" or not adapters:
+        model, tokenizer = loading.load(str(source), device="cpu")
+        return merge.unwrap(model), tokenizer
     base, _ = loading.load(base_name, device="cpu")
-    if recipe.get("config", {}).get("method") == "qlora":
-        _as_quantized(base, base_name)
+    _as_quantized(base, base_name)
     model = adapter_folder.apply(base, source)
     return merge.unwrap(model), loading.load_tokenizer(str(source))
 

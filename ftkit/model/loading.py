@@ -16,7 +16,7 @@ from pathlib import Path
 from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.data.jsonl import show
-from ftkit.model import adapter_folder
+from ftkit.model import adapter_folder, merge, soundness
 
 quiet.mute_known_noise()
 
@@ -45,16 +45,57 @@ def locate(name: str) -> str:
         if fetched is None:
             raise UserError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
         return str(fetched)
+    if name == adapter_folder.SMOLLM2 and _fetched_smollm2():
+        return locate("smollm2")
     folder = Path(name).expanduser()
-    if (folder / "config.json").is_file() or adapter_folder.is_adapter(folder):
-        return str(folder)
-    if folder.is_dir():
+    try:
+        if os.path.lexists(folder / "config.json") or adapter_folder.is_adapter(folder):
+            return str(folder)
+        is_folder = folder.is_dir()
+    except (OSError, ValueError) as error:  # a name too long, a zero byte, no permission
+        raise UserError(f"{show(name, 100)} cannot be read ({error}); expected tiny, smollm2, a "
+                        "folder with a config.json, or a hub id") from None
+    if is_folder:
         raise UserError(f"the folder {name} holds no config.json; expected a folder written by "
                         "save_pretrained, or tiny, smollm2, or a hub id")
     if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
         return name
     raise UserError(f"no model {name!r}; expected tiny, smollm2, a folder with a config.json, "
                     "or a hub id like HuggingFaceTB/SmolLM2-135M")
+
+
+def _fetched_smollm2() -> bool:
+    from ftkit.model import download
+
+    return download.find("smollm2") is not None
+
+
+MOST_ADAPTERS = 8  # one over the other, before somebody made a mistake
+
+
+def with_adapters(name: str) -> tuple[str, list[str]]:
+    """Folder or hub id of the whole model under `name`, and the folders of the adapters over it,
+    in the order in which they were trained; none for a whole model.
+
+    UserError as of `locate`, and for adapters that name each other as their base.
+    """
+    location, adapters = locate(name), []
+    while adapter_folder.is_adapter(location):
+        if os.path.realpath(location) in map(os.path.realpath, adapters):
+            raise UserError(f"the adapter in {location} names itself as its base, over "
+                            f"{len(adapters)} folder(s); write the model that it was trained on "
+                            f"into its {adapter_folder.CONFIG} (base_model_name_or_path)")
+        adapters.insert(0, location)
+        if len(adapters) > MOST_ADAPTERS:
+            raise UserError(f"more than {MOST_ADAPTERS} adapters over each other at {location}; "
+                            "`ftkit export` merges one into its base")
+        base = adapter_folder.base_of(location)
+        try:
+            location = locate(base)
+        except UserError as error:
+            raise UserError(f"{Path(location) / adapter_folder.CONFIG} names a base that is not "
+                            f"here: {error}") from None
+    return location, adapters
 
 
 SMALL = 2e7  # parameters below which a model counts as tiny and leaves processor cores unused
@@ -73,15 +114,24 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     double quantization (QLoRA). The folder of an adapter gives a peft model on its base. Only
     safetensors, no code from the hub. Raises UserError if the model cannot be found or read.
     """
+    location, adapters = with_adapters(name)
+    model, tokenizer = _load_whole(location, quantize, device, dtype)
+    for i, folder in enumerate(adapters):
+        model = adapter_folder.apply(merge.unwrap(model) if i else model, folder)
+    if adapters:
+        tokenizer = load_tokenizer(name)
+    return model, tokenizer
+
+
+def _load_whole(location: str, quantize: bool, device: str | None, dtype):
+    """`load` for a model that is no adapter."""
     import torch
 
-    location = locate(name)
-    if adapter_folder.is_adapter(location):
-        base, _ = load(adapter_folder.base_of(location), quantize, device, dtype)
-        return adapter_folder.apply(base, location), load_tokenizer(location)
     device = device or machine.device()
     options = {"dtype": dtype or torch.float32, "use_safetensors": True}
-    content = read_config(location)
+    is_folder, is_tiny = Path(location).is_dir(), location == str(tiny_path())
+    content = soundness.check_model(location) if is_folder and not is_tiny else (
+        read_config(location))
     is_quantized = bool(content.get("quantization_config"))  # in its folder
     if quantize and not is_quantized:
         options |= {"quantization_config": _nf4(dtype)}
@@ -89,35 +139,98 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
         options |= {"device_map": {"": device}}
     try:
         folder = _cached_if_offline(location)
-        with quiet.no_progress_bars() if name == "tiny" else contextlib.nullcontext():
-            model = _model_class(content).from_pretrained(folder, **options)
-        model.name_or_path = location  # what an adapter will name as its base
-        tokenizer = _tokenizer_in(folder)
+        if not is_folder:
+            soundness.check_config(_hub_config(folder), location)
+        with quiet.no_progress_bars() if _loads_at_once(location) else contextlib.nullcontext():
+            model, found = soundness.model_class(content).from_pretrained(
+                folder, output_loading_info=True, **options)
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load {name!r}: {reason} (a gated model needs `hf auth login`; "
-                        "offline, give a folder or tiny)") from None
+        raise UserError(f"cannot load {location!r}: {soundness.in_short(error)} (a gated model "
+                        "needs `hf auth login`; offline, give a folder or tiny)") from None
+    except Exception as error:  # noqa: BLE001  libraries raise anything for what they cannot read
+        raise UserError(f"cannot load {location!r}: {type(error).__name__}: "
+                        f"{soundness.in_short(error)}; {soundness.AGAIN}") from error
+    model.name_or_path = location  # what an adapter will name as its base
+    if not is_tiny:
+        if not (quantize or is_quantized):  # 4-bit weights come with numbers of their own
+            soundness.check_info(found, location)
+        soundness.check_values(model, location)
+    tokenizer = _tokenizer_in(folder, model.get_input_embeddings().weight.shape[0])
     if not (quantize or is_quantized):
         return model.to(device), tokenizer
     keep_training_layout(model)
     return model, tokenizer
 
 
+def check(name: str) -> str:
+    """Folder or hub id of the whole model under `name`, as `with_adapters`. UserError where a
+    folder is not whole; of weights only headers are read, and there may be none."""
+    location, adapters = with_adapters(name)
+    if Path(location).is_dir() and location != str(tiny_path()):
+        soundness.check_model(location, weights=False)
+    for folder in adapters:
+        if Path(location).is_dir():
+            adapter_folder.check(soundness.without_memory(location), folder)
+        else:
+            adapter_folder.weights_in(folder)
+    return location
+
+
+def _loads_at_once(location: str) -> bool:
+    """Whether a progress bar would only fill the screen."""
+    return Path(location).is_dir() and sum(
+        path.stat().st_size for path in Path(location).glob("*.safetensors")) < 2**30
+
+
+def _hub_config(name: str) -> dict:
+    """config.json of a model of the hub, which is downloaded unless it was before."""
+    import transformers
+
+    return transformers.PretrainedConfig.get_config_dict(name)[0]
+
+
 def load_tokenizer(name: str):
-    """The tokenizer of a model, without the model."""
-    location = locate(name)
-    own = (Path(location) / "tokenizer_config.json").is_file()
-    if adapter_folder.is_adapter(location) and not own:
-        return load_tokenizer(adapter_folder.base_of(location))
-    return _tokenizer_in(_cached_if_offline(location))
+    """The tokenizer of a model, without the model; UserError for one that cannot be read."""
+    location, adapters = with_adapters(name)
+    rows = _rows(location)
+    for folder in reversed(adapters):
+        if (Path(folder) / "tokenizer_config.json").is_file():
+            return _tokenizer_in(folder, rows if _keeps_embedding(folder) else None)
+    return _tokenizer_in(_cached_if_offline(location), rows)
 
 
-def _tokenizer_in(folder: str):
+def _rows(location: str) -> int | None:
+    """Rows of the embedding by config.json; None for tiny, which is known, and for a hub id."""
+    if not Path(location).is_dir() or location == str(tiny_path()):
+        return None
+    content = read_config(location)
+    soundness.check_config(content, Path(location) / "config.json")
+    return (content.get("text_config") or content).get("vocab_size")
+
+
+def _keeps_embedding(adapter: str) -> bool:
+    """Whether an adapter leaves the embedding as it is: one that made it larger has it."""
+    return not any("embed" in name or "wte" in name for name in adapter_folder.weights_in(adapter))
+
+
+def _tokenizer_in(folder: str, rows: int | None = None):
+    """rows: of the embedding, where the tokenizer is to be checked against them."""
     import transformers
 
     if folder == str(tiny_path()):  # AutoTokenizer imports every model family to pick this class
         return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    return transformers.AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        soundness.check_tokens(tokenizer, rows, folder)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001  libraries raise anything for what they cannot read
+        raise UserError(f"the tokenizer in {folder} cannot be read: {type(error).__name__}: "
+                        f"{soundness.in_short(error)}; copy tokenizer.json and "
+                        "tokenizer_config.json from where the model came from") from None
+    return tokenizer
 
 
 def _cached_if_offline(location: str) -> str:
@@ -146,9 +259,7 @@ def context(model_or_name) -> int:
     config = getattr(model_or_name, "config", None)
     if config is not None:
         return getattr(config, "max_position_embeddings", None) or 2048
-    location = locate(model_or_name)
-    if adapter_folder.is_adapter(location):
-        return context(adapter_folder.base_of(location))
+    location, _ = with_adapters(model_or_name)
     length = read_config(location).get("max_position_embeddings", 2048)
     if not isinstance(length, int) or length < 1:
         raise UserError(f"{location}/config.json: max_position_embeddings is {show(length)}; "
@@ -159,37 +270,16 @@ def context(model_or_name) -> int:
 def read_config(location: str | Path) -> dict:
     """config.json of a folder as a dict, {} for a hub id; UserError for a broken one."""
     path = Path(location) / "config.json"
-    return adapter_folder.read_json(path) if path.is_file() else {}
+    return soundness.read_json(path) if os.path.lexists(path) else {}
 
 
 def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
     """The shape of each tensor in a folder's safetensors files, of which only the headers are read.
 
-    None without such files. A damaged file counts as empty: loading it will raise the error.
+    None without such files; UserError for damaged ones.
     """
-    from safetensors import SafetensorError, safe_open
-
-    paths = sorted(Path(location).glob("*.safetensors"))
-    shapes = []
-    for path in paths:
-        try:
-            with safe_open(path, "np") as file:
-                shapes += [tuple(file.get_slice(name).get_shape()) for name in file.keys()]
-        except (OSError, SafetensorError):
-            continue
-    return shapes if paths else None
-
-
-def _model_class(content: dict):
-    """The model's own class where its config names one, which spares the import of the auto
-    classes; otherwise AutoModelForCausalLM."""
-    import transformers
-
-    names = content.get("architectures")
-    name = names[0] if isinstance(names, list) and names else None
-    if isinstance(name, str) and name.endswith("ForCausalLM") and hasattr(transformers, name):
-        return getattr(transformers, name)
-    return transformers.AutoModelForCausalLM
+    tensors = soundness.tensors_in(Path(location))
+    return None if tensors is None else [tensor.shape for tensor in tensors.values()]
 
 
 def _nf4(dtype=None):
@@ -227,6 +317,7 @@ def adapt(model, config):
         if getattr(model, "is_quantized", False):
             raise UserError("method is full, which trains every weight, and those of this model "
                             "are quantized; use lora, which trains an adapter and keeps them")
+        model.name_or_path = ""  # its weights are in no folder any more
         return model.requires_grad_(True)
     from ftkit.model import peft_methods
 
@@ -282,9 +373,14 @@ def count(model) -> tuple[int, int]:
 
 
 def save(model, tokenizer, folder: str | Path) -> Path:
-    """Write the adapter (peft) or the whole model with `save_pretrained`, and the tokenizer."""
+    """Write the adapter (peft) or the whole model with `save_pretrained`, and the tokenizer.
+
+    An adapter names its base so that it is found on other machines (`adapter_folder.portable`).
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for asked in getattr(model, "peft_config", {}).values():
+        asked.base_model_name_or_path = adapter_folder.portable(asked.base_model_name_or_path or "")
     with quiet.no_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

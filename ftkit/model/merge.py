@@ -13,7 +13,8 @@ from ftkit.model.peft_methods import is_virtual
 
 
 def unwrap(model):
-    """The plain transformers model with the adapter merged into its weights (in place).
+    """The plain transformers model with the adapter merged into its weights (in place), which is
+    in no folder any more: its name_or_path is "".
 
     UserError for prompt and prefix tuning, whose vectors are not part of any weight.
     """
@@ -23,7 +24,9 @@ def unwrap(model):
         kind = model.active_peft_config.peft_type.value.lower()
         raise UserError(f"a model tuned with {kind} cannot be merged: its virtual tokens are not "
                         "part of the weights; continue from a full, lora or ia3 run")
-    return model.merge_and_unload()
+    model = model.merge_and_unload()
+    model.name_or_path = ""
+    return model
 
 
 def merged(model):

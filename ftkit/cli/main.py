@@ -2,8 +2,8 @@
 
 Progress goes to stderr and results to stdout, with --json as exactly one JSON object. Exit status:
 0 done; 2 a mistake of the user (a UserError), reported in one sentence; 3 `memory --gpu` only: it
-does not fit; 1 a failure of ftkit
-(FTKIT_DEBUG=1 shows its traceback); 130 interrupted.
+does not fit; 1 a failure of ftkit (FTKIT_DEBUG=1 shows its traceback); 130 interrupted; 143 ended
+by SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import gc
 import io
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
@@ -26,7 +28,7 @@ from ftkit.data.jsonl import DataError, show
 from ftkit.report import series
 from ftkit.report.table import table
 
-DONE, FAILED, WRONG, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, WRONG, DOES_NOT_FIT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,40 +127,89 @@ def _doctor(args) -> int:
 
 def _run(args) -> int:
     from ftkit.base.progress_bar import Bar
-    from ftkit.experiment.experiment import Experiment
 
+    if args.resume:
+        options.check_resume(args)
     config = options.config(args)
-    probes = ["general"] if args.probes is None else [p for p in args.probes if p != "none"]
-    if args.model == "smollm2":
+    if args.model == "smollm2" and not args.resume:
         _download_smollm2(args)
     with _library_output_on_stderr():
         # Everything that is read is checked here, before torch is even imported.
-        experiment = Experiment(model=args.model, data=args.data, val=args.val, probes=probes)
+        experiment = _experiment(args)
         if args.torchrun or args.ranks or args.zero:
             gc.enable()
             data, text = _train_on_ranks(args, experiment, config)
         else:
-            bar = Bar("training", quiet=args.quiet)
+            bar, end = Bar("training", quiet=args.quiet), _EndAfterThisStep()
             if bar.terminal:  # a log needs no line that the next one replaces
-                bar.say(f"loading {args.model} and evaluating it before the first step")
+                bar.say(f"loading {experiment.model_name} and evaluating it before the first step")
+
+            def on_start(run):
+                gc.enable()
+                end.run = run
 
             def on_row(row):
-                fraction = (row["step"] / config.max_steps if config.max_steps
-                            else row["epoch"] / config.epochs)
-                bar(fraction, f"step {row['step']}, loss {row['loss']:.3f}")
+                bar(row["step"] / end.run.total_steps,
+                    f"step {row['step']}, loss {row['loss']:.3f}")
 
+            how = {"on_start": on_start, "on_row": on_row, "stop": end, "live": False,
+                   "out": args.out, "save_steps": args.save_steps, "sample": args.sample}
             try:
-                run = experiment.run(config, on_start=lambda _: gc.enable(), on_row=on_row,
-                                     live=False, out=args.out)
+                with end:
+                    run = (experiment.resume(args.resume, **how) if args.resume else
+                           experiment.run(config, **how))
             finally:
                 bar.close()
             data, text = run.to_dict(), _run_report(run)
     _print(args, data, text)
     stopped = data.get("stopped") or ""
     if stopped.startswith("interrupted"):
-        return _report(f"{stopped}; its rows are kept in {machine.home() / 'runs' / data['id']}",
-                       INTERRUPTED)
+        where = machine.home() / "runs" / data["id"]
+        return _report(f"{stopped}; its rows are kept in {where}, `ftkit run --resume "
+                       f"{data['id']}` goes on", TERMINATED if end.reason else INTERRUPTED)
     return DONE
+
+
+def _experiment(args):
+    """The Experiment of the options, or that of the run to resume."""
+    from ftkit.experiment.experiment import Experiment
+
+    if args.resume:
+        from ftkit.experiment import checkpoints
+
+        return Experiment(**checkpoints.source_of(checkpoints.stored(args.resume).id))
+    probes = ["general"] if args.probes is None else [p for p in args.probes if p != "none"]
+    return Experiment(model=args.model, data=args.data, val=args.val, probes=probes,
+                      template=args.template)
+
+
+class _EndAfterThisStep:
+    """SIGTERM, which containers and clusters send before they kill: the run ends after its step, so
+    that its weights are those of a whole step and are saved. Before the first step, and for a
+    second signal, it is an interrupt. Called as `stop` of a run; run: the Run, once it has begun.
+    """
+
+    def __init__(self):
+        self.run: Any = None
+        self.reason: str | None = None
+
+    def __call__(self) -> str | None:
+        return self.reason
+
+    def __enter__(self):
+        with contextlib.suppress(ValueError):  # signals are for the main thread
+            self.before = signal.signal(signal.SIGTERM, self._end)
+        return self
+
+    def __exit__(self, *error):
+        with contextlib.suppress(ValueError, AttributeError):
+            signal.signal(signal.SIGTERM, self.before)
+
+    def _end(self, number, frame):
+        is_second = self.reason is not None
+        self.reason = "interrupted by SIGTERM"
+        if self.run is None or is_second:
+            raise KeyboardInterrupt
 
 
 def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
@@ -166,6 +217,9 @@ def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
     if args.out:
         raise options.UsageError("--out does not go with --ranks or --torchrun; `train.py --save` "
                                  "of the folder that --torchrun writes keeps the tuned model")
+    if args.sample or args.save_steps:
+        raise options.UsageError("--sample and --save-steps do not go with --ranks or --torchrun; "
+                                 "leave them out")
     if args.zero and not args.ranks:
         raise options.UsageError(f"--zero {args.zero} needs --ranks: among how many processes?")
     from ftkit.distributed import launch
@@ -201,11 +255,24 @@ def _run_report(run) -> str:
         f"{str(run.config) or 'all fields at their defaults'}",
         f"{len(run.rows)} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
-        "", repr(table(rows)), "", series.summary(run),
+        "", repr(table(rows)), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in run.notes),
         f"Stored as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
     ]
     return "\n".join(lines)
+
+
+def _samples(run) -> list[str]:
+    """Each question with its reference and the answers before and after the run, as a table."""
+    if not run.samples:
+        return []
+    first, last = run.samples[0]["step"], run.samples[-1]["step"]
+    answers = {(one["prompt"], one["step"]): one["answer"] for one in run.samples}
+    return ["", repr(table([
+        {"question": one["prompt"][:60], "reference": one["reference"][:60],
+         f"answer at step {first}": one["answer"][:60],
+         f"at step {last}": answers.get((one["prompt"], last), "")[:60]}
+        for one in run.samples if one["step"] == first]))]
 
 
 def _memory(args) -> int:

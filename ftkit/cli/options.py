@@ -188,6 +188,12 @@ def _run_options(run: _Parser):
         "--probe", action="append", metavar="NAME|FILE", dest="probes",
         help="extra evaluation records, whose loss is watched during the run (repeatable; default: "
              "general; none: no such records)")
+    groups["Evaluation"].add_argument(
+        "--sample", metavar="N", default=0, type=whole_number(0, 1000),
+        help="answer N validation records at each evaluation and show the answers (default: 0)")
+    add("--template", metavar="NAME|TEXT",
+        help="how a record becomes text: auto, chat, plain, alpaca, or a text with {instruction}, "
+             "{input} and {output} (default: the model's own)")
     _config_options(groups)
     add = groups["System"].add_argument
     add("--ranks", metavar="N", type=whole_number(1, 64),
@@ -197,6 +203,12 @@ def _run_options(run: _Parser):
     add("--torchrun", metavar="DIR",
         help="train nothing, but write a folder that torchrun starts on any number of machines")
     add("--out", metavar="DIR", help="save the adapter or model in this folder")
+    add("--save-steps", metavar="N", default=0, type=whole_number(0),
+        help="steps between checkpoints, from which --resume goes on; a checkpoint has the trained "
+             "weights and the optimizer's state (default: 0, only where the run is interrupted)")
+    add("--resume", metavar="ID",
+        help="go on with a run that was interrupted or killed; only --out, --save-steps, --sample, "
+             "--quiet and --json go with it")
     add("--quiet", action="store_true", help="no progress bar")
 
 
@@ -254,6 +266,19 @@ def _config_options(groups: dict):
             value = {"nargs": "?", "const": "true"} if kind == "bool" else {}
             section.add_argument("--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(
                 kind, "NAME"), default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
+
+
+GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "quiet", "json"}
+
+
+def check_resume(args: argparse.Namespace):
+    """UsageError for options beside --resume that would make another run of it."""
+    usual = vars(parser().parse_args(["run"]))
+    for name, value in vars(args).items():
+        if name not in GO_WITH_RESUME and value != usual.get(name):
+            option = "--" + {"probes": "probe"}.get(name, name).replace("_", "-")
+            raise UsageError(f"{option} does not go with --resume, which goes on with the run as "
+                             f"it was; leave {option} out, or start a new run")
 
 
 def config(args: argparse.Namespace) -> Config:

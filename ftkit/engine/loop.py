@@ -13,21 +13,40 @@ import random
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 
 from ftkit.engine import clipping, kl_to_base, optimizers, packed_batch, packed_loss
 
 
+class Start(NamedTuple):
+    """Where the steps begin: 0 for a new run; for one that goes on, the steps that are done, the
+    tokens and seconds that they took. save_steps: steps between moments at which no row waits, so
+    that weights and rows can be kept together (on a GPU rows come out in groups)."""
+
+    step: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: float = 0.0
+    save_steps: int = 0
+
+
+NEW = Start()
+
+
 def train(
     model, units: list[list[dict]], config, total: int,
     evaluate: Callable[[], dict] | None = None, order: Iterator[list[int]] | None = None,
+    begin: Callable[[Update], Start] | None = None,
 ) -> Iterator[dict]:
     """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
 
     units: what a batch is counted in, each a list of examples: one example, or one packed row.
     evaluate: called every `eval_steps` and after the last step; its numbers join that row.
     order: indices of `units` for each forward pass; by default shuffled anew in every epoch.
+    begin: called with the Update before the first step; may put the state of an interrupted run
+    into it (`ftkit.experiment.checkpoints`).
     The loss of a row is the mean over all supervised tokens of the step, so accumulation equals
     one big batch; so is its kl, with `kl_coef`. grad_norm is the norm before clipping. Closing the
     generator ends the run.
@@ -36,6 +55,9 @@ def train(
     device = next(model.parameters()).device
     update = Update(model, config)
     order = order or shuffled(len(units), config.batch_size, config.seed)
+    start = NEW if begin is None else begin(update)
+    for _ in range(start.step * config.gradient_accumulation_steps):
+        next(order)
 
     def take_step(learning_rate):
         batches = [packed_batch.pack([e for i in next(order) for e in units[i]], device)
@@ -47,10 +69,11 @@ def train(
                 "supervised_tokens": sum(batch.supervised_tokens for batch in batches)}
 
     waiting = []
-    for row in run_steps(take_step, model, config, total, len(units), evaluate):
+    for row in run_steps(take_step, model, config, total, len(units), evaluate, start):
         waiting.append(row)
         # Reading a number waits for the GPU, so there rows come out in small groups.
-        if device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or row["step"] == total:
+        if (device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or row["step"] == total
+                or (start.save_steps and row["step"] % start.save_steps == 0)):
             for ready in waiting:
                 yield ready | {name: float(ready[name]) for name in ("loss", "grad_norm", "kl")
                                if name in ready}
@@ -58,17 +81,20 @@ def train(
 
 
 def run_steps(take_step: Callable[[float], dict], model, config, total: int, units: int,
-              evaluate: Callable[[], dict] | None = None) -> Iterator[dict]:
-    """The schedule, the evaluations and the clock of `total` steps; yields one row per step.
+              evaluate: Callable[[], dict] | None = None,
+              done: Start = NEW) -> Iterator[dict]:
+    """The schedule, the evaluations and the clock of `total` steps; yields one row per step after
+    those that are `done`.
 
     take_step: called with the learning rate; makes one optimizer step and returns its numbers,
     among them the tokens of this step. The row has the sum of the tokens of all steps so far.
     """
     per_step = config.batch_size * config.gradient_accumulation_steps
     every = config.eval_steps or max(1, total // 10)
-    sums, paused, start = {"tokens": 0, "supervised_tokens": 0}, 0.0, time.perf_counter()
+    sums = {"tokens": done.tokens, "supervised_tokens": done.supervised_tokens}
+    paused, start = 0.0, time.perf_counter() - done.seconds
     model.train()
-    for step in range(1, total + 1):
+    for step in range(done.step + 1, total + 1):
         row = {"step": step, "epoch": step * per_step / units}
         row |= take_step(config.learning_rate * schedule(step, total, config))
         for name in sums:
@@ -90,7 +116,7 @@ class Update:
     `update(batches, rate)` returns loss and gradient norm as tensors, which are not waited for.
     The other arguments are what a memory simulation replaces, since it has no numbers to decide
     by: the forward pass, the clipping, how the optimizer is made, the class of the loss scaler, how
-    the base is copied.
+    the base is copied. steps: how many were taken; is_stepping: whether one is half taken.
     """
 
     def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
@@ -107,6 +133,7 @@ class Update:
         self.optimizer = make_optimizer(model, config)
         self.to_base = kl_to_base.KLToBase(forward, copy_model) if config.kl_coef else None
         self.kl: float | torch.Tensor = 0.0
+        self.steps, self.is_stepping = 0, False
         self.origin = [p.detach().clone() for p in self.params] if config.l2_sp else None
         # torch's own start, 2**16, overflows here and loses the first steps of a short run.
         self.scaler = scaler_class(self.device.type, 2.0**10, enabled=config.precision == "fp16")
@@ -137,6 +164,7 @@ class Update:
         if self.origin:
             pull_back(self.params, self.origin, self.config.l2_sp)
         norm = self.clip(self.params, self.config.max_grad_norm, self.clipping_optimizer)
+        self.is_stepping = True
         try:
             self.scaler.step(self.optimizer)
         finally:
@@ -144,6 +172,7 @@ class Update:
                 self.clipping_optimizer.grad_scale = None
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.steps, self.is_stepping = self.steps + 1, False
         return norm
 
 

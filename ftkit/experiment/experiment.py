@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import shutil
 import weakref
@@ -15,7 +16,7 @@ from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store
-from ftkit.experiment.run import DataInfo, Prepared, Run
+from ftkit.experiment.run import DataInfo, Prepared, Run, plain
 from ftkit.model import (
     adapter_folder,
     cache,
@@ -58,13 +59,17 @@ class Experiment:
         if isinstance(model, str):
             loading.locate(model)
         self.train, self.val = inputs.with_validation(data, val)
+        self._given = {"model": model, "data": data, "val": val, "replay_from": replay_from,
+                       "probes": probes if isinstance(probes, dict | str | Path)
+                       else list(probes or ())}
         self.probes = inputs.named_probes(probes)
         self.replay_from = replay_from
         self.metrics = inputs.named_metrics(metrics, self.probes)
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
-            live: bool | None = None, out: str | Path | None = None, **changes) -> Run:
+            live: bool | None = None, out: str | Path | None = None,
+            save_steps: int | None = None, sample: int = 0, **changes) -> Run:
         """Train fresh weights as `config` says and return what happened.
 
         changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
@@ -73,16 +78,52 @@ class Experiment:
         live: draw the curves while they happen; by default only in a notebook. out: folder for
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
+        save_steps: steps between checkpoints, from which `resume` goes on; with 0 one is written
+        only when the run is interrupted, with None never. A checkpoint has the trained weights and
+        the state of the optimizer; `run.notes` says how large it is and what it took.
+        sample: so many validation records are answered at each evaluation, see `run.samples`.
         """
         if not isinstance(config, Config | None):
             raise UserError(f"config is {type(config).__name__}; expected a "
                             f"{self.CONFIG.__name__}")
         config = (config or self.CONFIG()).but(**changes)
         out = inputs.free_folder(out)
-        *_, run = self.iterate(config, on_start, on_row, stop, live)
+        *_, run = self.iterate(config, on_start, on_row, stop, live, save_steps=save_steps,
+                               sample=sample)
         if out:
             _save(run, out)
         return run
+
+    def resume(self, id: str, *, on_start: Callable | None = None, on_row: Callable | None = None,
+               stop: Callable | None = None, live: bool | None = None,
+               out: str | Path | None = None, save_steps: int = 0, sample: int = 0) -> Run:
+        """Go on with a stored run of this experiment that was interrupted, from its last
+        checkpoint, or from its first step where there is none; the curve is that of a run that was
+        never interrupted.
+
+        id: of the run, or its beginning. The other arguments are those of `run`. Raises UserError
+        for a run that has reached its end, or that is of another model, data or version.
+        """
+        from ftkit.experiment import checkpoints
+
+        out = inputs.free_folder(out)
+        stored = checkpoints.stored(id)
+        if not stored.is_of(plain(self.fixed_settings())):
+            raise UserError(f"run {stored.id} was made with another model, other records, or "
+                            "another version of ftkit; build the experiment as it was then")
+        *_, run = self.iterate(stored.config, on_start, on_row, stop, live, save_steps=save_steps,
+                               sample=sample, stored=stored)
+        if out:
+            _save(run, out)
+        return run
+
+    def source(self) -> dict | None:
+        """The arguments that build this experiment again in another process, None where a model
+        or records have no name. Files get absolute paths."""
+        if self.metrics or inputs.has_no_name(self._given):
+            return None
+        return inputs.absolute(self._given) | {"template": self.template,
+                                               "eval_records": self.eval_records}
 
     def sweep(self, config: Config | None = None, *, on_row: Callable | None = None,
               parallel: bool | int | None = None, backend: str | None = None,
@@ -130,20 +171,24 @@ class Experiment:
 
     # ------------------------------------------------------ one run, for the modules that drive it
 
-    def iterate(self, config, on_start=None, on_row=None, stop=None, live=None, store=True):
+    CAN_RESUME = True  # whether `training_rows` can begin in the middle
+
+    def iterate(self, config, on_start=None, on_row=None, stop=None, live=None, store=True,
+                save_steps=None, sample=0, stored=None):
         """The run as a generator: its Run before the first step, after each step and at the end.
 
-        store: whether it is kept on disk.
+        store: whether it is kept on disk. stored: the Run that goes on.
         """
         import torch
 
         cuda = [torch.cuda.current_device()] if machine.device() == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             run, prepared = self.begin(config)
+            kept = self._checkpoints(run, save_steps, stored)
             if on_start:
                 on_start(run)
             yield run
-            yield from self.train_steps(run, prepared, on_row, stop, live, store)
+            yield from self.train_steps(run, prepared, on_row, stop, live, store, kept, sample)
         yield run
 
     def begin(self, config) -> tuple[Run, Prepared]:
@@ -181,11 +226,46 @@ class Experiment:
             run.notes.append(note)
         return run, prepared
 
-    def train_steps(self, run, prepared, on_row=None, stop=None, live=None, store=True):
+    def _checkpoints(self, run, save_steps, stored):
+        """Where the state of a run is kept, None for a run that keeps none; a run that goes on gets
+        its id, rows and measures back."""
+        from ftkit.experiment import checkpoints
+
+        if save_steps is None and stored is None:
+            return None
+        if isinstance(save_steps, bool) or not isinstance(save_steps, int) or save_steps < 0:
+            raise UserError(f"save_steps is {save_steps!r}; expected a whole number at least 0, or "
+                            "None")
+        if not self.CAN_RESUME:
+            raise UserError(f"a run of {type(self).__name__} keeps no checkpoints and cannot be "
+                            "resumed; leave save_steps out")
+        if stored is None:
+            return checkpoints.Checkpoints(run, save_steps)
+        if run.total_steps != stored.total_steps:
+            raise UserError(f"run {stored.id} has {stored.total_steps} steps and would have "
+                            f"{run.total_steps} now; set FTKIT_TIER as it was then")
+        run.id, saved = stored.id, checkpoints.latest(stored.id)
+        if saved is not None:
+            facts = saved["facts"]
+            run.rows = stored.rows[: facts["start"]["step"]]
+            if [row.get("step") for row in run.rows] != list(
+                    range(1, facts["start"]["step"] + 1)):
+                raise UserError(f"the rows of run {stored.id} are damaged, so it cannot go on; "
+                                "make it anew")
+            run.before = {k: math.nan if v is None else v for k, v in facts["before"].items()}
+            run.samples = facts["samples"]
+        return checkpoints.Checkpoints(run, save_steps, saved)
+
+    def train_steps(self, run, prepared, on_row=None, stop=None, live=None, store=True,
+                    checkpoints=None, sample=0):
         """The steps of a Run that `begin` made, as a generator."""
+        from ftkit.experiment.checkpoints import keep_source
         from ftkit.experiment.training import Training
 
-        return Training(self, run, prepared, on_row, stop, live, store).steps()
+        made = Training(self, run, prepared, on_row, stop, live, store, checkpoints, sample)
+        if checkpoints is not None and store:
+            keep_source(run, self.source())
+        return made.steps()
 
     def load_tokenizer(self):
         return loading.load_tokenizer(self.model) if isinstance(self.model, str) else self.model[1]
@@ -256,11 +336,13 @@ class Experiment:
     UNSUPPORTED: tuple[str, ...] = ()  # fields of Config that this objective cannot follow
     NEEDS_TOKEN_LOSSES = False  # whether a step needs the loss of each token, so all logits at once
 
-    def training_rows(self, run, prepared, measure):
-        """Trains `run.model`; yields a row after each step. measure: called for evaluations."""
+    def training_rows(self, run, prepared, measure, begin=None):
+        """Trains `run.model`; yields a row after each step. measure: called for evaluations.
+        begin: as of `loop.train`; a run that goes on begins in the middle."""
         from ftkit.engine import loop
 
-        return loop.train(run.model, prepared.units, run.config, run.total_steps, measure)
+        return loop.train(run.model, prepared.units, run.config, run.total_steps, measure,
+                          begin=begin)
 
     def measure(self, run, prepared) -> dict[str, float]:
         """The loss on each evaluation set (nats per token), by its name."""
@@ -318,5 +400,19 @@ def _save(run, out):
         if not isinstance(error, OSError | SafetensorError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"run {run.id} is done and kept, but its weights could not be "
-                        f"written to {out}: {reason}; make room and run it again") from None
+        raise UserError(f"run {run.id} is done and kept, but its weights could not be written to "
+                        f"{out}: {reason}; {_kept_elsewhere(run)}") from None
+
+
+def _kept_elsewhere(run) -> str:
+    """Write the weights into the folder of the run instead; what the user can do then."""
+    from safetensors import SafetensorError
+
+    place = store.folder_of(run.id) / "weights"
+    try:
+        loading.save(_to_save(run), run.tokenizer, place)
+        export.keep_recipe(run, place)
+    except (OSError, SafetensorError):
+        shutil.rmtree(place, ignore_errors=True)
+        return "make room and run it again"
+    return f"they are in {place}, make room and copy them"

@@ -82,6 +82,36 @@ def some(records, n: int) -> schema.Records:
                         [records.lines[i] for i in chosen])
 
 
+def has_no_name(given: dict) -> bool:
+    """Whether records or a model are among what an Experiment was given, not names and files."""
+    probes = given["probes"]
+    sources = [value for name, value in given.items() if name != "probes"]
+    sources += probes.values() if isinstance(probes, dict) else (
+        probes if isinstance(probes, list) else [probes])
+    return not all(isinstance(source, str | Path | None) for source in sources)
+
+
+def absolute(given):
+    """What was given, for a process that runs in another folder: files with their whole path."""
+    if isinstance(given, dict):
+        return {name: absolute(value) for name, value in given.items()}
+    if isinstance(given, list):
+        return [absolute(value) for value in given]
+    if given is None or not os.path.exists(Path(given).expanduser()):
+        return None if given is None else str(given)
+    return str(Path(given).expanduser().absolute())
+
+
+def questions(records: schema.Records, n: int) -> list[dict]:
+    """The same `n` records every time, to be answered during a run; UserError for plain text."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise UserError(f"sample is {n!r}; expected a whole number at least 0")
+    if n and records.kind == "text":
+        raise UserError(f"sample is {n} and {records.name} has records of text, which ask nothing; "
+                        "leave sample out, or give val records with an instruction")
+    return list(some(records, n)) if n else []
+
+
 def free_folder(out):
     """A new or empty folder that can be written, or None for None."""
     if out is None:

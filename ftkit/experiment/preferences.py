@@ -91,6 +91,7 @@ class Objective(Experiment):
 
     UNSUPPORTED = ("replay", "packing", "loss_on", "kl_coef")
     NEEDS_TOKEN_LOSSES = True
+    CAN_RESUME = False
 
     def encode(self, tokenizer, config):
         for name in self.UNSUPPORTED:

@@ -56,6 +56,8 @@ class Run:
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
     val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else the reason.
+    `samples`, where asked for, are dicts of step, prompt, reference and answer: what the model
+    answered to some validation records at each evaluation.
     `model` and `tokenizer` are the tuned ones and `experiment` is where the run was made; they
     last as long as the process, None for a run from the store. Models of older runs rest in a
     temporary file when all together are large, and are read back when asked for (`shelf`).
@@ -80,6 +82,7 @@ class Run:
     machine: dict = dataclasses.field(default_factory=dict)
     versions: dict = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    samples: list[dict] = dataclasses.field(default_factory=list)
     saved_to: str | None = None
     model: Any = dataclasses.field(default=shelf.Slot(), repr=False, compare=False)
     tokenizer: Any = dataclasses.field(default=None, repr=False, compare=False)
@@ -131,7 +134,7 @@ class Run:
         out["history"] = self.rows
         for name in ("tokens", "supervised_tokens", "seconds", "tokens_per_second",
                      "peak_memory_bytes", "predicted_memory_bytes", "stopped", "machine",
-                     "versions", "data", "total_steps", "notes", "saved_to"):
+                     "versions", "data", "total_steps", "notes", "samples", "saved_to"):
             out[name] = getattr(self, name)
         return plain(out)
 

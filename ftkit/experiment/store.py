@@ -1,15 +1,18 @@
 """Where runs are kept on disk: one folder for each, `home()/runs/<id>`, in plain JSON.
 
     run.json      written at the start: all of the Run but its rows
-    rows.jsonl    a line after each step
+    rows.jsonl    a line after each step, on the disk when `Writer.row` returns
     result.json   written at the end, instead of run.json
+    checkpoint-*  of a run that was interrupted, see `checkpoints`; weights, where `out` failed
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -33,13 +36,18 @@ class Writer:
 
     def __init__(self, run: Run, store: bool = True):
         self.run, self.rows_file = run, None
-        self.folder = _folder() / run.id
+        self.folder = folder_of(run.id)
         if store:
             self._try(self._start)
 
     def _start(self):
-        self.folder.mkdir(parents=True)
+        if not self.run.rows:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        # A run that goes on keeps its rows up to where it goes on.
         self._write("run.json", {"stopped": "not finished"})
+        rows = "".join(json.dumps(plain(row)) + "\n" for row in self.run.rows)
+        files.write_whole(self.folder / "rows.jsonl", rows)
+        (self.folder / "result.json").unlink(missing_ok=True)
         self.rows_file = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
 
     def _write(self, name: str, changes: dict):
@@ -47,16 +55,23 @@ class Writer:
         files.write_whole(self.folder / name, json.dumps(content, indent=1))
 
     def row(self, row: Row):
-        """Append one row; it is in the operating system's hands when this returns."""
+        """Append one row; it is on the disk when this returns."""
         file = self.rows_file
         if file:
-            self._try(lambda: (file.write(json.dumps(plain(row)) + "\n"), file.flush()))
+            self._try(lambda: (file.write(json.dumps(plain(row)) + "\n"), file.flush(),
+                               os.fsync(file.fileno())))
 
     def finish(self):
         """Write what is known only at the end."""
         if self.rows_file:
             self._try(lambda: self._write("result.json", {}))
             self.close()
+
+    def discard(self):
+        """Remove the run, which never began."""
+        if self.rows_file:
+            self.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self):
         """Close the file; calling it again does nothing."""
@@ -143,6 +158,11 @@ def read(id: str) -> Run | None:
         return Run.from_dict(saved)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def folder_of(id: str) -> Path:
+    """The folder of a run, whether it is there or not."""
+    return _folder() / id
 
 
 def _folder() -> Path:

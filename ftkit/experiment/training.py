@@ -10,8 +10,11 @@ import torch
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
+from ftkit.data import encoding, schema
 from ftkit.engine import loop
+from ftkit.evaluate import scoring
 from ftkit.experiment import inputs, shelf
+from ftkit.experiment.checkpoints import Checkpoints, restore_best
 from ftkit.experiment.run import Prepared, Row, Run
 from ftkit.experiment.store import Writer
 
@@ -21,17 +24,25 @@ class Training:
     it can pause between two steps; that time does not count.
 
     lab: the Experiment, asked for rows (`training_rows`) and measures (`measure`). on_row, stop,
-    live: as `Experiment.run` takes them. store: whether the run is kept on disk.
+    live: as `Experiment.run` takes them. store: whether the run is kept on disk. checkpoints: None
+    for a run that keeps none. sample: how many validation records are answered at evaluations.
     """
 
     def __init__(self, lab, run: Run, prepared: Prepared, on_row: Callable | None = None,
-                 stop: Callable | None = None, live: bool | None = None, store: bool = True):
+                 stop: Callable | None = None, live: bool | None = None, store: bool = True,
+                 checkpoints: Checkpoints | None = None, sample: int = 0):
         self.lab, self.run, self.prepared = lab, run, prepared
+        self.checkpoints, self.asked = checkpoints, inputs.questions(lab.val, sample)
+        self.answered: list[str] = []
         self.stop, self.live = stop, live
         self.device = next(run.model.parameters()).device
         self.best = Best(run.model, run.config.early_stopping_patience,
                          run.config.metric_for_best_model)
         self.best.check([*prepared.evaluations, *lab.metrics])
+        if checkpoints is not None:
+            checkpoints.best = self.best
+            if checkpoints.saved is not None:
+                restore_best(self.best, checkpoints.saved)
         self.callbacks: list[Callable[[Row], object]] = [on_row] if on_row else []
         self.paused_seconds = 0.0
         self.figure = None
@@ -43,9 +54,12 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            run.before = self.measure()
+            if not run.rows:
+                run.before = self.measure()
+                self._check_start()
+                self._keep_answers(0)
             self._begin_figure()
-            for row in self.lab.training_rows(run, self.prepared, self.measure):
+            for row in self._rows():
                 self._record(row)
                 left = time.perf_counter()
                 yield run
@@ -53,15 +67,40 @@ class Training:
                 run.stopped = self._stop_reason(row)
                 if run.stopped:
                     break
+            if not run.is_finished:  # somebody ended it, who may want it to go on
+                self._write_checkpoint()
             self.best.restore()
         except KeyboardInterrupt:
             run.stopped = f"interrupted after step {len(run.rows)} of {run.total_steps}"
+            self._write_checkpoint()
         self._finish()
+
+    def _rows(self) -> Iterator[Row]:
+        if self.checkpoints is None:
+            return self.lab.training_rows(self.run, self.prepared, self.measure)
+        return self.lab.training_rows(self.run, self.prepared, self.measure,
+                                      self.checkpoints.begin)
+
+    def _write_checkpoint(self):
+        if self.checkpoints is not None:
+            self.checkpoints.write()
+
+    def _check_start(self):
+        """UserError for a model that gives no number before anything was trained."""
+        for name, value in self.run.before.items():
+            if name.endswith("_loss") and not math.isfinite(value):
+                self.writer.discard()
+                raise UserError(f"{name} is {value} before the first step, so the model itself is "
+                                "broken, or overflows in this precision; try precision fp32, or "
+                                "another model")
 
     def measure(self) -> Row:
         """The evaluation losses and the user's metrics, of the model as it is now."""
         with loop.autocast(self.device, self.run.config.precision):
             losses = self.lab.measure(self.run, self.prepared)
+        if self.asked:
+            self.answered = scoring.answers(self.run.model, self.run.tokenizer, self.asked,
+                                            self.lab.template)
         return losses | {name: inputs.number(name, metric(self.run.model, self.run.tokenizer))
                          for name, metric in self.lab.metrics.items()}
 
@@ -80,13 +119,26 @@ class Training:
         row["seconds"] -= self.paused_seconds
         self.run.rows.append(row)
         self.writer.row(row)
+        self._keep_answers(int(row["step"]))
+        if self.checkpoints is not None:
+            began = time.perf_counter()
+            self.checkpoints.after(row)
+            self.paused_seconds += time.perf_counter() - began
         for callback in self.callbacks:
             callback(row)
 
+    def _keep_answers(self, step: int):
+        """What the model answered at the evaluation that was just made, if there was one."""
+        for record, answer in zip(self.asked, self.answered, strict=False):
+            self.run.samples.append({"step": step, "prompt": schema.prompt_of(record),
+                                     "reference": encoding.answer(record), "answer": answer})
+        self.answered = []
+
     def _stop_reason(self, row: Row) -> str | None:
         step, total, best = row["step"], self.run.total_steps, self.best
-        if not math.isfinite(row["loss"]):
-            return f"diverged at step {step}: the loss is {row['loss']}"
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(row.get(name, 0.0)):
+                return f"diverged at step {step}: {name} is {row[name]}"
         if best.is_exhausted(row):
             return (f"early stopping at step {step}: no better {best.metric} since step "
                     f"{best.step}, whose weights are kept")
@@ -103,10 +155,20 @@ class Training:
             run.after = {k: last[k] for k in run.before} if measured_last else self.measure()
         except KeyboardInterrupt:
             run.after = {k: v for row in run.rows for k, v in row.items() if k in run.before}
+        if not measured_last:
+            self._keep_answers(len(run.rows))
+        bad = [k for k, v in run.after.items() if k.endswith("_loss") and not math.isfinite(v)]
+        if bad and not run.stopped:  # the last update did it, after the loss of its row was read
+            run.stopped = f"diverged at step {len(run.rows)}: {bad[0]} is {run.after[bad[0]]}"
         run.seconds, run.tokens = last.get("seconds", 0.0), int(last.get("tokens", 0))
         run.supervised_tokens = int(last.get("supervised_tokens", 0))
         run.peak_memory_bytes = _peak(self.device)
         run.model.eval()
+        if self.checkpoints is not None:
+            if run.is_finished:
+                self.checkpoints.remove()
+            if cost := self.checkpoints.told():
+                run.notes.append(cost)
         shelf.finished(run)
         self.writer.finish()
         if self.figure:

@@ -1,0 +1,232 @@
+"""A run between two steps, on disk: after an interrupt or a crash it goes on from there.
+
+    home()/runs/<id>/checkpoint-<step>/state.safetensors    trained weights, optimizer, random state
+                                       state.json           everything else
+    home()/runs/<id>/source.json                            the experiment, where it has names
+
+A checkpoint is written beside the one before and takes its place when it is on the disk, so there
+is a whole one at any moment. Nothing is pickled. What follows from seed and step, such as the order
+of the records, is computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ftkit.base import files, machine
+from ftkit.base.errors import UserError
+from ftkit.engine import loop
+from ftkit.experiment import store
+from ftkit.experiment.run import Row, Run, plain
+
+TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
+
+
+class Checkpoints:
+    """Keeps the state of one run while it trains, and puts it back when the run goes on.
+
+    save_steps: steps between two checkpoints; 0: only when the run is interrupted. saved: the state
+    that `latest` has read, for a run that goes on. seconds, nbytes: what they cost so far.
+    """
+
+    def __init__(self, run: Run, save_steps: int, saved: dict | None = None):
+        self.run, self.save_steps, self.saved = run, save_steps, saved
+        self.folder = store.folder_of(run.id)
+        self.update: Any = None
+        self.best: Any = None
+        self.random: dict[str, torch.Tensor] = {}
+        self.count, self.nbytes, self.seconds = 0, 0, 0.0
+
+    def begin(self, update: loop.Update) -> loop.Start:
+        """Remember the Update of the run; where the run goes on, put its state back."""
+        self.update = update
+        if self.saved is None:
+            self.random = _random_state()
+            return loop.Start(save_steps=self.save_steps)
+        facts, tensors = self.saved["facts"], self.saved["tensors"]
+        _restore(update, facts, tensors)
+        self.random = {k: tensors[k] for k in tensors if k.startswith("random.")}
+        _set_random_state(self.random)
+        self.saved = None
+        return loop.Start(**facts["start"], save_steps=self.save_steps)
+
+    def after(self, row: Row):
+        """A row was recorded: note the random state, and write where it is time."""
+        self.random = _random_state()
+        if self.save_steps and row["step"] % self.save_steps == 0 and (
+                row["step"] < self.run.total_steps):
+            self.write()
+
+    def write(self) -> bool:
+        """Write a checkpoint of the last recorded step; False where weights and rows are not of
+        one step, as in the middle of a step, or where there is no room."""
+        update, rows = self.update, self.run.rows
+        if update is None or not rows or update.is_stepping or update.steps != rows[-1]["step"]:
+            return False
+        began, step = time.perf_counter(), int(rows[-1]["step"])
+        new, place = (self.folder / f"{name}{step}" for name in (".new-", "checkpoint-"))
+        tensors, facts = _state(update, self.best, self.run)
+        tensors |= self.random
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            _write_tensors(tensors, new / TENSORS)
+            files.write_whole(new / FACTS, json.dumps(facts))
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(new, place)
+            for older in self.folder.glob("checkpoint-*"):
+                if older != place:
+                    shutil.rmtree(older, ignore_errors=True)
+        except OSError as error:
+            shutil.rmtree(new, ignore_errors=True)
+            self._note(f"no checkpoint could be written ({error.strerror or error})")
+            return False
+        self.count += 1
+        self.nbytes = sum(path.stat().st_size for path in place.iterdir())
+        self.seconds += time.perf_counter() - began
+        return True
+
+    def told(self) -> str | None:
+        """What the checkpoints cost, in a sentence; None where there was none."""
+        if not self.count:
+            return None
+        what = "a checkpoint" if self.count == 1 else f"{self.count} checkpoints"
+        return (f"{what} of {self.nbytes / 1e6:,.1f} MB took {self.seconds:.1f} s, which is not "
+                "part of the seconds of the run")
+
+    def remove(self):
+        """The run has reached its end."""
+        for place in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _note(self, text: str):
+        if text not in self.run.notes:
+            self.run.notes.append(text)
+
+
+def latest(id: str) -> dict | None:
+    """The state in the newest whole checkpoint of a run, {"facts", "tensors"}; None without one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    places = sorted(store.folder_of(id).glob("checkpoint-*"),
+                    key=lambda place: int(place.name.rpartition("-")[2]), reverse=True)
+    for place in places:
+        with contextlib.suppress(OSError, ValueError, SafetensorError):
+            facts = json.loads((place / FACTS).read_text("utf-8"))
+            return {"facts": facts, "tensors": load_file(place / TENSORS)}
+    return None
+
+
+def _state(update, best, run) -> tuple[dict[str, torch.Tensor], dict]:
+    """All that the next step depends on and that does not follow from the Config."""
+    names = {p: name for name, p in update.model.named_parameters() if p.requires_grad}
+    tensors = {f"weight.{name}": p.detach() for p, name in names.items()}
+    numbers: dict[str, dict] = {}
+    for p, state in update.optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer.{names[p]}/{key}"] = value.detach()
+            elif isinstance(value, int | float):
+                numbers.setdefault(names[p], {})[key] = value
+    if best.weights:
+        tensors |= {f"best.{name}": value for name, value in best.weights.items()}
+    last = run.rows[-1]
+    start = {"step": int(last["step"]), "tokens": int(last.get("tokens", 0)),
+             "supervised_tokens": int(last.get("supervised_tokens", 0)),
+             "seconds": float(last.get("seconds", 0.0))}
+    facts = {"start": start, "optimizer": numbers, "scaler": update.scaler.state_dict(),
+             "before": plain(run.before), "samples": run.samples,
+             "best": {"value": best.value if math.isfinite(best.value) else None,
+                      "step": best.step, "worse": best.worse}}
+    return tensors, facts
+
+
+def _restore(update, facts: dict, tensors: dict[str, torch.Tensor]):
+    """Put a state into a fresh Update, whose model has the weights that the run started from."""
+    with torch.no_grad():
+        for name, p in update.model.named_parameters():
+            if not p.requires_grad:
+                continue
+            if f"weight.{name}" not in tensors or tensors[f"weight.{name}"].shape != p.shape:
+                raise UserError(f"the checkpoint has no {name} of shape {tuple(p.shape)}; the run "
+                                "was made by another version of ftkit, make it anew")
+            p.copy_(tensors[f"weight.{name}"])
+            start = f"optimizer.{name}/"
+            state = {key.removeprefix(start): value.to(p.device) if value.ndim else value.clone()
+                     for key, value in tensors.items() if key.startswith(start)}
+            state |= facts["optimizer"].get(name, {})
+            if state:
+                update.optimizer.state[p] = state
+    if facts["scaler"]:
+        update.scaler.load_state_dict(facts["scaler"])
+    update.steps = facts["start"]["step"]
+
+
+def restore_best(best, saved: dict):
+    """Put the best step so far into a fresh `training.Best`."""
+    facts = saved["facts"]["best"]
+    best.value = math.inf if facts["value"] is None else facts["value"]
+    best.step, best.worse = facts["step"], facts["worse"]
+    weights = {name.removeprefix("best."): value for name, value in saved["tensors"].items()
+               if name.startswith("best.")}
+    best.weights = weights or None
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    state = {"random.cpu": torch.get_rng_state()}
+    if machine.device() == "cuda":
+        state["random.cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, torch.Tensor]):
+    torch.set_rng_state(state["random.cpu"])
+    if "random.cuda" in state and machine.device() == "cuda":
+        torch.cuda.set_rng_state(state["random.cuda"])
+
+
+def _write_tensors(tensors: dict[str, torch.Tensor], path: Path):
+    from safetensors.torch import save_file
+
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+# --------------------------------------------------------------- the experiment of a stored run
+
+
+def keep_source(run: Run, source: dict | None):
+    """Write which experiment a run is of, so that the command line can build it again."""
+    if source is not None:
+        with contextlib.suppress(OSError):
+            files.write_whole(store.folder_of(run.id) / SOURCE, json.dumps(source))
+
+
+def source_of(id: str) -> dict:
+    """The arguments of the Experiment of a stored run; UserError where it has no names for them."""
+    try:
+        return json.loads((store.folder_of(id) / SOURCE).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"run {id} does not say what it read, as its records or its model were "
+                        "not files; in Python, build the same Experiment and call "
+                        f"lab.resume({id!r})") from None
+
+
+def stored(id: str) -> Run:
+    """The stored run that is to go on; UserError for one that has reached its end."""
+    run = store.load_run(id)
+    if store.has_ended(run.id) and run.is_finished:
+        raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}); there "
+                        "is nothing to resume")
+    return run

@@ -22,7 +22,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
-  sweeps panel effects budgets memory-report fuzz breakages dist site clean
+  sweeps scale panel effects budgets memory-report fuzz breakages dist site clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ bench: $(READY)-test  ## the speed of training against others, half an hour (ARG
 
 sweeps: $(READY)-test  ## eight learning rates against eight plain runs, ten minutes (ARGS=--quick)
 	$(PY) tests/benchmarks/sweeps.py $(ARGS)
+
+scale: $(READY)-test  ## sweeps on real clusters of this machine, Dask and Ray, which it installs
+	$(PIP) install $(PIP_ARGS) -e '.[test,ray]'
+	RAY_USAGE_STATS_ENABLED=0 $(QUIETLY) $(PY) -m pytest tests/experiment/test_clusters.py $(ARGS)
 
 panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, what drawing costs
 	$(QUIETLY) $(PY) tests/benchmarks/panel.py $(ARGS)

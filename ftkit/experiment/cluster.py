@@ -1,6 +1,7 @@
-"""Runs of a sweep on the workers of a cluster, through joblib.
+"""Runs of a sweep on the workers of a cluster, Dask's or Ray's, by their own futures.
 
-A run is stored by the process that sent it to a worker, so no run is in the store twice.
+A run is stored by the process that sent it to a worker, and a future is taken once, so no run is in
+the store twice. Both engines start the runs of a lost worker again on another one.
 """
 
 from __future__ import annotations
@@ -15,21 +16,98 @@ from ftkit.experiment import side_by_side
 from ftkit.experiment.sweep_state import SweepState
 
 
+class Dask:
+    """The client of this process. Its methods are what `train` needs of an engine."""
+
+    def __init__(self):
+        try:
+            import distributed
+        except ImportError:
+            raise _missing("dask") from None
+        self.module, self.lost = distributed, (distributed.KilledWorker,)
+        try:
+            self.client = distributed.get_client()
+        except ValueError:
+            raise UserError("backend='dask' needs a cluster; make one first: `from dask.distributed"
+                            " import Client; client = Client()`, or "
+                            "Client('scheduler-address:8786')") from None
+
+    def share(self, pickled: bytes):
+        """`pickled` on the cluster, once; as a task, so that it outlives the worker that has it."""
+        return self.client.submit(bytes, pickled, pure=False)
+
+    def submit(self, *arguments):
+        return self.client.submit(_train, *arguments, pure=False)
+
+    def finished(self, futures: list, wait: bool) -> list:
+        """Those that have ended; with `wait` at least one."""
+        if wait:
+            self.module.wait(futures, return_when="FIRST_COMPLETED")
+        return [future for future in futures if future.done()]
+
+    def result(self, future):
+        return future.result()
+
+    def cancel(self, futures: list):
+        self.client.cancel(futures)
+
+
+class Ray:
+    """The Ray cluster that this process is connected to."""
+
+    def __init__(self):
+        try:
+            import ray
+        except ImportError:
+            raise _missing("ray") from None
+        if not ray.is_initialized():
+            raise UserError("backend='ray' needs a cluster; start one first: `import ray; "
+                            "ray.init()`, or ray.init(address='auto') for one that runs already")
+        self.ray, self.lost = ray, (ray.exceptions.WorkerCrashedError,
+                                    ray.exceptions.OutOfMemoryError,
+                                    ray.exceptions.NodeDiedError)
+        self.task = ray.remote(_train)
+
+    def share(self, pickled: bytes):
+        return self.ray.put(pickled)
+
+    def submit(self, *arguments):
+        return self.task.remote(*arguments)
+
+    def finished(self, futures: list, wait: bool) -> list:
+        ready, _ = self.ray.wait(futures, num_returns=1 if wait else len(futures),
+                                 timeout=None if wait else 0)
+        return ready
+
+    def result(self, future):
+        try:
+            return self.ray.get(future)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what the run itself raised
+
+    def cancel(self, futures: list):
+        for future in futures:
+            self.ray.cancel(future)
+
+
+ENGINES = {"dask": Dask, "ray": Ray}
+
+
+def _missing(name: str) -> UserError:
+    return UserError(f"backend={name!r} needs {name}: pip install 'ftkit[{name}]'")
+
+
 def train(state: SweepState, backend: str):
-    """All runs that are left on the workers of a Dask or Ray cluster."""
+    """All runs that are left on the workers of a Dask or Ray cluster.
+
+    An interrupt keeps every run that has ended by then and cancels the others. Raises UserError
+    where the engine is missing, has no cluster, or loses the workers of one run again and again.
+    """
+    engine = ENGINES[backend]()
     try:
         import cloudpickle
-        import joblib
     except ImportError:
-        raise UserError(f"backend={backend!r} needs joblib: pip install 'ftkit[scale]'") from None
-    if backend == "dask":
-        _find_dask()
-    else:
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError:
-            raise UserError("backend='ray' needs ray: pip install ray") from None
-        register_ray()
+        raise _missing(backend) from None
     try:
         pickled = cloudpickle.dumps(state.lab)
     except Exception as error:  # noqa: BLE001  whatever a user's metric raises when it is pickled
@@ -39,44 +117,48 @@ def train(state: SweepState, backend: str):
         return
     precision = "bf16" if machine.bf16_is_fast() else "fp32"  # of this machine, on every worker
     state.show_run(state.remaining[0])
-    with joblib.parallel_config(backend, n_jobs=-1):
-        # Some backends return results in order only; joblib warns of it, and nothing is lost.
-        pool = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-        results = pool([
-            joblib.delayed(_train)(pickled, i, config.but(precision=config.precision or precision))
-            for i, config in [(i, state.configs[i]) for i in state.remaining]])
+    shared, pending = engine.share(pickled), {}
+    try:
+        for i in state.remaining:
+            config = state.configs[i]
+            config = config.but(precision=config.precision or precision)
+            pending[engine.submit(shared, config)] = i
+        while pending:
+            _collect(state, engine, pending, wait=True)
+    except KeyboardInterrupt:
+        if pending:
+            _collect(state, engine, pending, wait=False)
+        raise
+    finally:
+        engine.cancel(list(pending))
+
+
+def _collect(state: SweepState, engine, pending: dict, wait: bool):
+    """Take the runs that have ended out of `pending`."""
+    for future in engine.finished(list(pending), wait):
+        i = pending.pop(future)
         try:
-            for i, run in results:
-                run.notes.append("trained on the cluster; its model was not sent back")
-                state.add_remote(i, run)
-                if state.remaining:
-                    state.show_run(state.remaining[0])
-        finally:
-            results.close()
-
-
-def _find_dask():
-    try:
-        from dask.distributed import get_client
-    except ImportError:
-        raise UserError("backend='dask' needs dask: pip install 'ftkit[scale]'") from None
-    try:
-        get_client()
-    except ValueError:
-        raise UserError("backend='dask' needs a cluster; make one first: `from dask.distributed "
-                        "import Client; client = Client()`, or Client('scheduler-address:8786')"
-                        ) from None
+            run = engine.result(future)
+        except engine.lost as error:
+            raise UserError(
+                f"the workers that trained run {i + 1} of {len(state.configs)} ({state.configs[i]})"
+                f" ended again and again ({type(error).__name__}); is their memory enough? What "
+                "has finished is in the store: the same call with resume=True continues") from None
+        run.notes.append("trained on the cluster; its model was not sent back")
+        state.add_remote(i, run)
+        if state.remaining:
+            state.show_run(state.remaining[0])
 
 
 _one_at_a_time = threading.Lock()  # torch's random state belongs to the whole process
 
 
-def _train(pickled: bytes, index: int, config):
-    """One run on a worker: (index, Run without its model)."""
+def _train(pickled: bytes, config):
+    """One run on a worker: the Run without its model."""
     with _one_at_a_time, side_by_side.with_threads(1):
         *_, run = _unpickled(pickled).iterate(config, live=False, store=False)
     run.model = run.tokenizer = run.experiment = None
-    return index, run
+    return run
 
 
 @functools.lru_cache(maxsize=1)

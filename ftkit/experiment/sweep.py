@@ -24,8 +24,8 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     never; True or a number of runs at a time any model that fits. The runs share the threads, and
     sums in another order make a difference in the last digits only. Steps that draw random
     numbers (dropout, sampled answers) go one after the other, and `how` says so.
-    backend: "dask" or "ray" run on that cluster, through joblib. A lost worker's runs are run
-    again. Runs from a cluster come back without their models.
+    backend: "dask" or "ray" run on that cluster. A lost worker's runs are run again. Runs from a
+    cluster come back without their models.
     halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start;
     at 1/8, 1/4, 1/2 of the steps (for eight) the worse half by val_loss is ended early, seeds
     counting together. `stopped` of those says so. A run that starts slowly can lose what it
@@ -38,7 +38,7 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
     values = {name: _values(name, given) for name, given in values.items()}
     grid = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     configs = [config.but(**point) for point in grid]
-    if backend not in (None, "dask", "ray"):
+    if backend is not None and backend not in cluster.ENGINES:
         raise UserError(f"backend is {backend!r}; expected None, 'dask' or 'ray'")
     if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel < 1:
         raise UserError(f"parallel is {parallel}; expected True, False or a number of runs at a "

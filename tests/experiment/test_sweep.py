@@ -1,8 +1,5 @@
 """Many runs give what each would give alone, wherever they run, and none is lost or kept twice."""
 
-import os
-import signal
-import sys
 import threading
 import types
 
@@ -41,22 +38,6 @@ def logits(run):
     ids = torch.tensor([run.tokenizer("The capital of France is")["input_ids"]])
     with torch.no_grad():
         return run.model(input_ids=ids).logits
-
-
-def dies_once(flag):
-    """A metric that kills the process it is first measured in, unless that is this one."""
-    here = os.getpid()
-
-    def metric(model, tokenizer):
-        if os.getpid() == here:
-            return 1.0
-        try:
-            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return 1.0
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    return metric
 
 
 # ------------------------------------------------------------------------------ the grid
@@ -285,50 +266,3 @@ def test_halving_says_what_it_needs(lab):
                             ("leave out backend", dict(seed=[0, 1], backend="dask"))):
         with pytest.raises(ValueError, match=wanted):
             lab.sweep(SHORT, halving=True, **options)
-
-
-# -------------------------------------------------------------------------------- clusters
-
-
-def test_32_runs_on_a_dask_cluster_survive_a_killed_worker(tmp_path, capfd):
-    from dask.distributed import Client, LocalCluster
-
-    lab = make_lab(eval_records=2, metrics={"dies": dies_once(tmp_path / "flag")})
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
-                      local_directory=str(tmp_path)) as cluster, Client(cluster):
-        done = lab.sweep(SHORT.but(max_steps=2), backend="dask", seed=range(32))
-    assert (tmp_path / "flag").exists()
-    assert [r.config.seed for r in done] == list(range(32))
-    assert all(len(r.rows) == 2 and r.stopped is None and r.model is None for r in done)
-    stored = store.list_runs()
-    assert sorted(r.id for r in stored) == sorted(r.id for r in done)
-    assert sorted(r.config.seed for r in stored) == list(range(32))
-    alone = lab.run(SHORT.but(max_steps=2, seed=7))
-    assert losses(alone)[0] == pytest.approx(losses(done[7])[0], rel=1e-4)
-
-
-def test_without_a_cluster_or_its_package_the_next_step_is_told(lab, monkeypatch):
-    with pytest.raises(ValueError, match="make one first: .*Client"):
-        lab.sweep(SHORT, backend="dask", seed=[0, 1])
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match="pip install ray"):
-        lab.sweep(SHORT, backend="ray", seed=[0, 1])
-
-
-def test_ray_is_reached_through_its_joblib_backend(lab, monkeypatch):
-    """Ray itself is not installed; its registration is stood in for by one of joblib's own."""
-    import joblib
-    from joblib._parallel_backends import ThreadingBackend
-
-    class Stand(ThreadingBackend):
-        pass
-
-    module = types.ModuleType("ray.util.joblib")
-    module.register_ray = lambda: joblib.register_parallel_backend("ray", Stand)
-    for name in ("ray", "ray.util"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "ray.util.joblib", module)
-    done = lab.sweep(SHORT, backend="ray", seed=[0, 1])
-    assert [r.config.seed for r in done] == [0, 1] and done.how.endswith(
-        "on ray (without their models)")
-    assert losses(done[1])[0] == pytest.approx(losses(lab.run(SHORT, seed=1))[0])

@@ -24,7 +24,7 @@ from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.cli import options
 from ftkit.data import audit
-from ftkit.data.jsonl import DataError, show
+from ftkit.data.jsonl import DataError, show, with_names
 from ftkit.report import series
 from ftkit.report.table import table
 
@@ -307,14 +307,14 @@ def _check(args) -> int:
         max_length = max_length or min(loading.context(model), 512)
     result = audit.check(Path(args.file).expanduser(), tokenizer=tokenizer, max_length=max_length,
                          against=args.against)
-    _print(args, result, "\n".join(_audit_report(result)))
+    _print(args, result, "\n".join(_audit_report(result, args.file)))
     if result["errors"]:
         problems = [schema.Problem(**problem) for problem in result["errors"]]
         return _report(DataError(args.file, problems).message(advice=False), WRONG)
     return DONE
 
 
-def _audit_report(result: dict) -> Iterable[str]:
+def _audit_report(result: dict, file: str) -> Iterable[str]:
     """The lines about a checked file; at most 20 of each list."""
     yield (f"{result['rows']:,} rows, {len(result['errors']):,} errors, "
            f"{len(result['warnings']):,} warnings, {result['duplicates']:,} duplicates, "
@@ -322,13 +322,26 @@ def _audit_report(result: dict) -> Iterable[str]:
     for kind in ("errors", "warnings"):
         for problem in result[kind][:20]:
             field = f", {problem['field']}" if problem["field"] else ""
-            yield f"{kind[:-1]} line {problem['row']}{field}: {problem['problem']}"
+            text = with_names(problem["problem"], file)
+            yield f"{kind[:-1]} line {problem['row']}{field}: {text}"
         if len(result[kind]) > 20:
             yield f"... and {len(result[kind]) - 20:,} more {kind} (--json has them all)"
+    if 0 < len({problem["row"] for problem in result["errors"]}) < result["rows"]:
+        yield with_names("To leave out the rows with errors: "
+                         "`ftkit convert OLD NEW.jsonl --skip`", file)
     for name, lengths in result["lengths"].items():
         unit = "tokens" if name.endswith("tokens") else "characters"
         yield f"{name.removesuffix('_tokens')}, {unit}: " + ", ".join(
             f"{statistic} {number:,}" for statistic, number in lengths.items())
+
+
+def _convert(args) -> int:
+    from ftkit.data import convert
+
+    count, left_out = convert.write(args.file, args.out, args.tools, args.skip)
+    _print(args, {"file": str(args.out), "records": count, "left_out": left_out},
+           f"{args.out}: {count:,} records" + (f"; {left_out:,} rows left out" if left_out else ""))
+    return DONE
 
 
 def _export(args) -> int:
@@ -402,5 +415,6 @@ def _drill(args) -> int:
     return terminal.main(args)
 
 
-COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check, "export": _export,
-            "fetch": _fetch, "memory": _memory, "runs": _runs, "drill": _drill}
+COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check,
+            "convert": _convert, "export": _export, "fetch": _fetch, "memory": _memory,
+            "runs": _runs, "drill": _drill}

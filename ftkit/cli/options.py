@@ -119,13 +119,22 @@ def parser() -> argparse.ArgumentParser:
                          usage="ftkit run [OPTION ...]"))
 
     check = command("check", "check a data file before training on it")
-    check.add_argument("file", metavar="FILE", help="a JSON Lines file")
+    check.add_argument("file", metavar="FILE", help="a .jsonl, .json, .csv, .tsv, .txt or "
+                                                    ".parquet file")
     check.add_argument("--against", metavar="FILE", action="append",
                        help="count the rows that also occur in this file (repeatable)")
     check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
     check.add_argument("--max-length", metavar="N", type=whole_number(2),
                        help="report records of more tokens (default with --model: its context, at "
                             "most 512)")
+
+    convert = command("convert", "write a data file of another tool as JSON Lines")
+    convert.add_argument("file", metavar="FILE", help="a .json, .csv, .parquet, ... or .jsonl file")
+    convert.add_argument("out", metavar="NEW", help="the new file, NAME.jsonl")
+    convert.add_argument("--tools", choices=("text",),
+                         help="text: write functions and calls as text, as Hermes models do")
+    convert.add_argument("--skip", action="store_true",
+                         help="leave out the rows that cannot be trained on")
 
     export = command("export", "merge an adapter into its base model, for use in other programs")
     export.add_argument("source", metavar="DIR", help="the folder that `ftkit run --out` or peft "

@@ -13,12 +13,13 @@ import zlib
 from array import array
 from pathlib import Path
 
-from ftkit.data import encoding, schema
-from ftkit.data.jsonl import DataError, Problem, rows, show
+from ftkit.data import encoding, foreign, schema
+from ftkit.data.files import rows
+from ftkit.data.jsonl import DataError, Problem, show
 
 KNOWN = {"chat": {"messages"}, "text": {"text"},
          "instruction": {"instruction", "input", "output", "text"},
-         "preference": {"instruction", "input", "chosen", "rejected"}}
+         "preference": {"instruction", "input", "chosen", "rejected", "history"}}
 LABELS = {"task", "domain", "ability", "id", "source", "category"}  # carried along, never read
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # the marks of text decoded by the wrong table
@@ -47,7 +48,8 @@ def _questions(against) -> dict[int, str]:
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
     found: dict[int, str] = {}
     for path in paths:
-        for line, record, _ in rows(path):
+        for line, given, _ in rows(path):
+            record = foreign.to_record(given)
             if record is not None and not schema.problems_in(record, line):
                 found.setdefault(schema.short_hash(schema.group_key(record)),
                                  f"{Path(path).name} line {line}")
@@ -65,6 +67,7 @@ class _Audit:
         self.warnings: list[Problem] = []
         self.line, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
         self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
+        self.renamed: dict[str, list[int]] = {}
         self.lengths = {"prompt": array("I"), "response": array("I")}
         self.chunk, self.lines, self.near = [], [], _Near()
         if tokenizer is not None:
@@ -76,15 +79,21 @@ class _Audit:
 
     def row(self, line: int, record: dict | None, problem: Problem | None):
         self.rows += line > 0  # 0: there are no lines
+        given, record = record, foreign.to_record(record)
         bad = [problem] if problem else schema.problems_in(record, line, self.kind)
         if self.kind is None and record is not None:
             self.kind = schema.kind_of(record)
         self.errors += bad
-        if record is not None and self.kind is not None and not bad:
+        if record is not None and given is not None and self.kind is not None and not bad:
+            for name in given.keys() - record.keys():
+                self.renamed.setdefault(name, [line, 0])[1] += 1
             self.good_row(line, record, self.kind)
 
     def good_row(self, line: int, record: dict, kind: str):
-        prompt, response = schema.prompt_of(record), schema.response_of(record)
+        prompt = schema.prompt_of(record)
+        response = schema.response_of(record) if kind != "chat" else "\n".join(
+            m["content"] for m in record["messages"]
+            if m["role"] == "assistant" and schema.is_trained(m))
         self.lengths["prompt"].append(len(prompt))
         self.lengths["response"].append(len(response))
         self.near.add(f"{prompt}\n{response}")
@@ -105,7 +114,8 @@ class _Audit:
 
     def look(self, line: int, record: dict, kind: str):
         """Things that are allowed and often a mistake."""
-        for name in record.keys() - KNOWN[kind] - LABELS:
+        given = {name for name, value in record.items() if value is not None}
+        for name in (given - KNOWN[kind] - LABELS) | foreign.unread_fields(record):
             self.unknown.setdefault(name, [line, 0])[1] += 1
         for field, text in _texts(record, kind):
             odd = CONTROL.search(text)
@@ -155,6 +165,10 @@ class _Audit:
     def result(self) -> dict:
         if self.chunk:
             self.count_tokens()
+        for name, (line, count) in self.renamed.items():
+            self.warn(line, show(name)[1:-1], "a name of other tools, read as "
+                      f"{foreign.our_name(name) or 'part of it'} (in {count:,} of {self.rows:,} "
+                      "rows)")
         for name, (line, count) in self.unknown.items():
             self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
                                               f"{self.rows:,} rows)")

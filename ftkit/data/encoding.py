@@ -20,7 +20,7 @@ from itertools import accumulate
 
 from ftkit.base.errors import UserError
 from ftkit.base.progress_bar import Bar
-from ftkit.data import schema, templates
+from ftkit.data import foreign, schema, templates
 from ftkit.data.jsonl import DataError, Problem
 from ftkit.data.mask_view import NO_LOSS, BatchView
 
@@ -140,6 +140,7 @@ def encode_all(
     if on_long not in ("error", "skip"):
         raise UserError(f"on_long is {on_long!r}; expected error or skip")
     if not isinstance(records, schema.Records | schema.LargeFile):
+        records = [foreign.to_record(record) for record in records]
         bad = [p for i, r in enumerate(records, 1) for p in schema.problems_in(r, i)]
         if bad:
             raise DataError(None, bad)

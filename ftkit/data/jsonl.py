@@ -1,17 +1,21 @@
 """Read a user's JSON Lines file row by row, and say exactly what is wrong with a bad row.
 
 In: a path. Out: (line number, dict, None) for a good line, (line number, None, Problem) for a bad
-one. One line is in memory at a time. A UTF-8 byte order mark, CRLF line ends and blank lines are
-accepted; nothing is guessed or repaired.
+one; `files.rows` reads the other formats. One line is in memory at a time. A UTF-8 byte order mark,
+CRLF line ends and blank lines are accepted; nothing is guessed or repaired.
 
     for line, record, problem in rows("my.jsonl"): ...
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +27,7 @@ class Problem(NamedTuple):
 
     row: int  # line number in the file, or position in a list, from 1; 0: the file as a whole
     field: str | None  # None: the row as a whole
-    problem: str  # what was found; what is expected; what to do
+    problem: str  # what was found; what is expected; what to do, with OLD and NEW for file names
 
 
 class DataError(UserError):
@@ -43,7 +47,7 @@ class DataError(UserError):
         text = " ".join(parts)
         if first.field is not None:
             text += f", field {show(first.field, 40)}"
-        text += (": " if text else "") + first.problem
+        text += (": " if text else "") + with_names(first.problem, self.path)
         if more:
             command = f"; run `ftkit check {file}`" if file and advice else ""
             text += f" (and {more:,} more {'problem' if more == 1 else 'problems'}{command})"
@@ -73,6 +77,64 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def with_names(problem: str, path: str | Path | None) -> str:
+    """`problem` with the path for OLD, and a new one next to it for NEW, in its `commands`."""
+    if path is None:
+        return problem.replace("`ftkit convert OLD NEW.jsonl --tools text`",
+                               "`convert.convert(records, tools='text')` of ftkit.data")
+    path = Path(path)
+    name, _, endings = path.name.rpartition(".jsonl") if ".jsonl" in path.name else (
+        path.stem, "", "")
+    ending = ".jsonl" + endings if ".jsonl" in path.name else path.suffix
+
+    def new(match):
+        return shlex.quote(str(path.with_name(f"{name}-new{match[1] or ending}")))
+
+    def filled(match):
+        command = re.sub(r"\bNEW(\.[a-z.]+)?", new, match[0])
+        return re.sub(r"\bOLD\b", lambda _: shlex.quote(str(path)), command)
+
+    return _printable(re.sub(r"`[^`]*\b(?:OLD|NEW)\b[^`]*`", filled, problem))
+
+
+@contextlib.contextmanager
+def opening(path: Path):
+    """The file, opened to be read as bytes; DataError where that cannot be."""
+    try:
+        if path.is_dir() or path.is_char_device():
+            raise DataError(path, [Problem(0, None, _no_file(path))])
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        what = "no such file; expected a data file" + _on_the_hub(path) if isinstance(
+            error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
+        raise DataError(path, [Problem(0, None, what)]) from None
+
+
+def _no_file(path: Path) -> str:
+    if path.is_char_device():
+        return "a device; expected a data file"
+    if (path / "dataset_info.json").exists():
+        return ("a data set that was saved to disk; write it to a file: `python -c \"from datasets "
+                f"import load_from_disk; load_from_disk({str(path)!r}).to_json("
+                f"{path.name + '.jsonl'!r})\"`")
+    inside = sorted({file.suffix for file in path.iterdir() if file.suffix})
+    name = shlex.quote(f"{path}/*{inside[0] if inside else '.jsonl'}")
+    return f"a folder; expected a data file, or several by a pattern: {name}"
+
+
+def _on_the_hub(path: Path) -> str:
+    """How a data set of the hub becomes a file, where the name may be one."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(path)) or path.suffix in (
+            ".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".gz"):
+        return ""
+    file = f"{path.name}.jsonl"
+    install = "" if find_spec("datasets") else "python -m pip install datasets && "
+    return (f"; one of the Hugging Face hub becomes a file by `{install}python -c \"from datasets "
+            f"import load_dataset; load_dataset('{path}', split='train').to_json('{file}')\"`, "
+            f"then give {file}")
+
+
 def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
     """Yield (line, record, problem) for every line that is not blank; one of the two is None.
 
@@ -81,31 +143,37 @@ def rows(path: str | Path, digest=None) -> Iterator[tuple[int, dict | None, Prob
     digest: a hashlib object that is fed every byte of the file.
     Raises DataError when the file cannot be opened.
     """
-    path = Path(path)
-    try:
-        if path.is_dir() or path.is_char_device():
-            what = "a folder" if path.is_dir() else "a device"
-            raise DataError(path, [Problem(0, None, f"{what}; expected a JSONL file")])
-        with open(path, "rb") as file:
-            yield from _rows(file, digest)
-    except OSError as error:
-        what = "no such file" if isinstance(error, FileNotFoundError) else (
-            f"cannot be read ({error.strerror or error})")
-        raise DataError(path, [Problem(0, None, f"{what}; expected a JSONL file")]) from None
+    with opening(Path(path)) as file:
+        yield from lines(file, digest)
 
 
-def _not_jsonl(head: bytes) -> str | None:
-    """What the file is, going by its first four bytes, if it cannot be JSONL."""
-    if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
-        return ("the file is packed (gzip, zip, a spreadsheet, Parquet); unpack it, or export it "
-                "as JSONL")
+PACKED = {  # first bytes → what the file is, and what to do
+    b"\x1f\x8b": "the file is packed by gzip; name it so: `mv OLD NEW.jsonl.gz`",
+    b"BZh": "the file is packed by bzip2; name it so: `mv OLD NEW.jsonl.bz2`",
+    b"\xfd7zX": "the file is packed by xz; name it so: `mv OLD NEW.jsonl.xz`",
+    b"\x28\xb5\x2f\xfd": "the file is packed by Zstandard; unpack it: `zstd -d OLD -o NEW.jsonl`",
+    b"PAR1": "the file is Parquet; name it so: `mv OLD NEW.parquet`",
+    b"PK\x03\x04": "the file is a zip archive or a spreadsheet; unpack it (`unzip OLD`), or save "
+                   "the sheet as CSV",
+}
+
+
+def not_text(head: bytes) -> str | None:
+    """What the file is, going by its first four bytes, if it cannot be UTF-8."""
+    for start, what in PACKED.items():
+        if head.startswith(start):
+            return what
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"\0" in head and head.strip(b"\0")):
-        return "the file is UTF-16; expected UTF-8, convert it (iconv -f UTF-16 -t UTF-8 OLD > NEW)"
+        kind = "UTF-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else (
+            "UTF-16BE" if head.startswith(b"\0") else "UTF-16LE")
+        return ("the file is UTF-16; expected UTF-8, convert it: "
+                f"`iconv -f {kind} -t UTF-8 OLD > NEW`")
     return None
 
 
-def _rows(file, digest):
-    not_jsonl = _not_jsonl(file.peek(4)[:4])
+def lines(file, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]]:
+    """`rows` of an open file that can peek."""
+    not_jsonl = not_text(file.peek(4)[:4])
     if not_jsonl:
         yield 0, None, Problem(1, None, not_jsonl)
         return
@@ -147,7 +215,7 @@ def _constant(word: str):
     raise _Repeated(f"{word} is not JSON; expected a number, a string or null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _parse(line: bytes) -> dict:
@@ -157,9 +225,9 @@ def _parse(line: bytes) -> dict:
     except UnicodeDecodeError as error:
         byte = line[error.start]
         raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}; if it is "
-                        "Latin-1, convert it (iconv -f LATIN1 -t UTF-8 OLD > NEW)") from None
+                        "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
     try:
-        record = _DECODER.decode(text)
+        record = DECODER.decode(text)
     except _Repeated:
         raise
     except json.JSONDecodeError as error:
@@ -173,8 +241,7 @@ def _parse(line: bytes) -> dict:
     return record
 
 
-_ARRAY = ("the file is one JSON array; expected one object on each line, without brackets and "
-          "commas around them (jq -c '.[]' OLD > NEW)")
+_ARRAY = "the file is one JSON array, not JSON Lines; name it so: `mv OLD NEW.json`"
 
 
 def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
@@ -192,12 +259,11 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
     # An error at the very end, or a string that never ends, is a record that was cut.
     if text.startswith("{") and (not rest or error.msg.startswith("Unterminated")):
         if ended:
-            return ("the object does not end on this line; expected each object whole on one "
-                    "line (pretty-printed JSON: jq -c . OLD > NEW)")
+            return ("the object does not end on this line; JSON Lines has each object whole on "
+                    "one line, pretty-printed JSON is named so: `mv OLD NEW.json`")
         return "the file ends in the middle of this record; it was cut off, get it again"
     if "{" not in text and ("," in text or "\t" in text):
-        return (f"not JSON but perhaps CSV ({show(text, 40)}); expected one JSON object on each "
-                "line (pandas: read_csv(...).to_json(orient='records', lines=True))")
+        return (f"not JSON but perhaps CSV ({show(text, 40)}); name it so: `mv OLD NEW.csv`")
     reason = error.msg.removesuffix(" at")
     return (f"not JSON ({reason} at character {error.pos + 1}: {show(rest, 40)}); expected one "
             "JSON object")

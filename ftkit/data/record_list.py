@@ -15,6 +15,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ftkit.data import foreign
+
 # A field that decides the kind of a record → that kind; the first one present counts.
 DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
            "output": "instruction", "instruction": "instruction", "text": "text"}
@@ -105,7 +107,8 @@ class LargeFile(RecordList):
         return self._parse(self.lines[index])
 
     def _parse(self, line: int) -> dict:
-        return json.loads(self._bytes[self._starts[line - 1] : self._starts[line]])
+        line_bytes = self._bytes[self._starts[line - 1] : self._starts[line]]
+        return foreign.to_record(json.loads(line_bytes))
 
     def select(self, lines: Sequence[int], name: str) -> LargeFile:
         """The records of these lines, under another name, without a copy of their bytes."""

@@ -1,8 +1,10 @@
-"""Records: JSONL on disk, a shipped sample or a list of dicts → validated records.
+"""Records: a file, a shipped sample, a list of dicts or a table → validated records.
 
 A record is a plain dict of one of four kinds: instruction (instruction, input, output), chat
-(messages), text (text), preference (instruction, input, chosen, rejected). Everything is validated
-before anything is returned: an error names line and field, and no bad record reaches training.
+(messages; one of weight 0 is not trained on), text (text), preference (instruction, input, chosen,
+rejected, and history: the messages before). Records of other tools are brought into this form by
+`foreign`. Everything is validated before anything is returned: an error names line and field, and
+no bad record reaches training.
 
     train = records("translation"); mine = records("my.jsonl"); train, val = split(mine, 0.1, 0)
 """
@@ -10,6 +12,7 @@ before anything is returned: an error names line and field, and no bad record re
 from __future__ import annotations
 
 import difflib
+import glob
 import hashlib
 import random
 import re
@@ -20,39 +23,38 @@ from pathlib import Path
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
-from ftkit.data.jsonl import DataError, Problem, rows, show
+from ftkit.data import files, foreign
+from ftkit.data.foreign import FIELDS
+from ftkit.data.jsonl import DataError, Problem, show
 from ftkit.data.record_list import LargeFile, RecordList, Records, kind_of
 
 __all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "problems_in", "prompt_of",
            "records", "response_of", "sample_names", "split"]
 
-FIELDS = {  # the fields of each kind; the first that is present decides the kind
-    "chat": ("messages",),
-    "preference": ("chosen", "rejected", "instruction", "input"),
-    "instruction": ("output", "instruction", "input"),
-    "text": ("text",),
-}
 ROLES = ("system", "user", "assistant")
 INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul, the empty braille cell
 LARGE = 4_000_000  # bytes of a file
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
-FOREIGN = {  # names other tools use → ours
-    "prompt": "instruction", "question": "instruction", "query": "instruction",
-    "completion": "output", "response": "output", "answer": "output", "target": "output",
-    "context": "input", "conversations": "messages", "content": "text",
-}
+TOOLS = ("tools are not trained on as such, since each chat template writes them in its own way; "
+         "`ftkit convert OLD NEW.jsonl --tools text` writes them as text")
+SKIP = "`ftkit convert OLD NEW.jsonl --skip` leaves such records out"
 
 
 # ------------------------------------------------------------------------------------- reading
 
 
-def records(source: str | Path | list, split: str = "train") -> Records:
-    """Records of a sample (by name), of a JSONL file, or of a list of dicts, all validated.
+def records(source, split: str = "train") -> Records:
+    """Records of a sample (by name), of files, or of rows in memory, all validated.
 
-    split: train, validation or test; it chooses the file of a sample and has no effect otherwise.
+    source: a name; a path, a pattern such as "data/*.jsonl" or a list of paths (formats: see
+    `files`); a list of dicts, a DataFrame, a datasets.Dataset or another iterable of dicts.
+    split: train, validation or test; it chooses the file of a sample and the part of a DatasetDict.
     Raises DataError with every problem found, or UserError for an unknown name.
     """
     digest = None
+    paths = several(source)
+    if paths is not None:
+        return _joined(paths, str(source) if isinstance(source, str | Path) else "")
     if isinstance(source, list | tuple | LargeFile):
         path, name = getattr(source, "path", None), getattr(source, "name", "")
         numbers = getattr(source, "lines", range(1, len(source) + 1))
@@ -63,10 +65,11 @@ def records(source: str | Path | list, split: str = "train") -> Records:
         else:
             path, name = Path(source).expanduser(), Path(source).name
         digest = hashlib.sha256()
-        numbered = rows(path, digest)
+        numbered = files.rows(path, digest)
     else:
-        raise UserError(f"data is {type(source).__name__}; expected the name of a sample, a path "
-                        "of a JSONL file, or a list of dicts")
+        path, name = None, ""
+        numbered = ((n, record, None)
+                    for n, record in enumerate(foreign.listed(source, split), 1))
     kept, lines = [], array("L")
     for line, record in _valid(numbered, path):
         kept.append(record)
@@ -76,22 +79,53 @@ def records(source: str | Path | list, split: str = "train") -> Records:
                    digest and digest.hexdigest())
 
 
+def several(source) -> list[Path] | None:
+    """The files that a pattern or a list of paths names; None for anything else."""
+    if isinstance(source, list | tuple) and source:
+        are_paths = all(isinstance(path, Path) or (isinstance(path, str) and Path(path).is_file())
+                        for path in source)
+        return [Path(path).expanduser() for path in source] if are_paths else None
+    if not isinstance(source, str | Path) or not glob.has_magic(str(source)):
+        return None
+    path = Path(source).expanduser()
+    if path.exists():  # brackets in the name of a file
+        return None
+    found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if not found:
+        raise UserError(f"data is {show(str(source))}; no file matches this pattern")
+    return found
+
+
+def _joined(paths: list[Path], name: str) -> Records:
+    """The records of several files, one after the other; they are of one kind."""
+    parts = [records(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if part.kind != parts[0].kind:
+            raise DataError(path, [Problem(0, None, f"its records are {part.kind}, those of "
+                                           f"{paths[0].name} are {parts[0].kind}; expected one "
+                                           "kind")])
+    return Records([record for part in parts for record in part], name or f"{len(paths)} files")
+
+
 def compact(source, split: str = "train") -> RecordList:
-    """As `records`, but those of a file of more than LARGE bytes take no more than its size."""
+    """As `records`, but those of a JSONL file of more than LARGE bytes take no more than its size.
+    """
     if isinstance(source, LargeFile):
         return source
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
-    if path is None or not path.is_file() or path.stat().st_size <= LARGE:
+    if path is None or not path.is_file() or path.stat().st_size <= LARGE or (
+            not files.is_plain_jsonl(path)):
         return records(source, split)
     digest = hashlib.sha256()
-    lines = array("L", (line for line, _ in _valid(rows(path, digest), path)))
+    lines = array("L", (line for line, _ in _valid(files.rows(path, digest), path)))
     return LargeFile(path, lines, digest.hexdigest())
 
 
 def _valid(numbered, path) -> Iterator[tuple[int, dict]]:
     """(line, record) up to the first problem; at the end DataError if there was one."""
     problems, first = [], None
-    for line, record, problem in numbered:
+    for line, given, problem in numbered:
+        record = foreign.to_record(given)
         problems += [problem] if problem else problems_in(record, line, first)
         if first is None and isinstance(record, dict):
             first = kind_of(record)
@@ -137,18 +171,24 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
         return [Problem(row, None, f"{type(record).__name__} {show(record)}; expected a dict")]
     kind = kind_of(record)
     if kind is None:
-        renames = [f"{n} to {_ours(n)}" for n in record if _ours(n) not in (None, n)]
+        renames = [f"{n} to {foreign.our_name(n)}" for n in record
+                   if foreign.our_name(n) not in (None, n)]
         hint = f" (rename {', '.join(renames)})" if renames else ""
         return [Problem(row, None, f"no known field (the record has {_names(record)}); "
                                    f"{EXPECTED}{hint}")]
     if expect is not None and kind != expect:
         return [Problem(row, None, f"this record is {kind}, the first of the file is {expect}; "
                                    "expected one kind in a file")]
+    if record.get("tools") or record.get("functions"):
+        return [Problem(row, "tools" if record.get("tools") else "functions", TOOLS)]
     if kind == "chat":
         return _chat_problems(record["messages"], row)
-    problems = ((name, _text_problem(record, name, optional=name == "input"))
-                for name in FIELDS[kind])
-    return [Problem(row, name, problem) for name, problem in problems if problem]
+    problems = [(name, _text_problem(record, name, optional=name == "input"))
+                for name in FIELDS[kind]]
+    found = [Problem(row, name, problem) for name, problem in problems if problem]
+    if kind == "preference" and record.get("history"):
+        found += _chat_problems(record["history"], row, "history")
+    return found
 
 
 def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
@@ -158,9 +198,11 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
     if name not in record:
         if optional:
             return None
-        other = next((n for n in record if _ours(n) == name), None)
+        other = next((n for n in record if foreign.our_name(n) == name), None)
         return f"missing; {expected}" + (f" (rename {other} to {name})" if other else "")
     value = record[name]
+    if isinstance(value, list) and name == "content":
+        return f"{show(value, 40)}; {expected} or parts of text; {SKIP}"
     if not isinstance(value, str):
         return f"{show(value, 40)}; {expected}"
     if "\0" in value:
@@ -176,13 +218,6 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
     return None
 
 
-def _ours(name) -> str | None:
-    """Our name for a field that is named otherwise, in capitals or with spaces around it."""
-    plain = str(name).strip().lower()
-    known = {field for fields in FIELDS.values() for field in fields}
-    return FOREIGN.get(plain, plain if plain in known else None)
-
-
 def _blank(text: str) -> bool:
     """Whether nothing is visible: white space, zero-width characters, invisible letters."""
     return not any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in text)
@@ -193,27 +228,49 @@ def _names(record: dict) -> str:
     return ", ".join(show(str(name), 20) for name in list(record)[:4]) or "none"
 
 
-def _chat_problems(messages, row: int) -> list[Problem]:
+def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]:
+    """What is wrong with messages. field: of a history, no message has to be trained on."""
     if not isinstance(messages, list) or not messages:
-        return [Problem(row, "messages", f"{show(messages, 40)}; expected a list of "
+        return [Problem(row, field, f"{show(messages, 40)}; expected a list of "
                                          '{"role": ..., "content": ...}')]
     problems, roles = [], []
     for i, message in enumerate(messages):
-        name = f"messages[{i}]"
+        name = f"{field}[{i}]"
         if not isinstance(message, dict):
             problems.append(Problem(row, name, f"{show(message, 40)}; expected an object with role "
                                                "and content"))
             roles.append(None)
             continue
+        if message.get("role") == "tool" or "tool_calls" in message or "function_call" in message:
+            problems.append(Problem(row, name, TOOLS))
+            continue
         optional = message.get("role") == "system" and "content" in message
         checks = (("role", _role_problem(message, roles)),
-                  ("content", _text_problem(message, "content", optional)))
-        problems += [Problem(row, f"{name}.{field}", wrong) for field, wrong in checks if wrong]
+                  ("content", _text_problem(message, "content", optional)),
+                  ("weight", _weight_problem(message)))
+        problems += [Problem(row, f"{name}.{part}", wrong) for part, wrong in checks if wrong]
         roles.append(message.get("role"))
-    if not problems and "assistant" not in roles:
-        problems = [Problem(row, "messages", "no assistant turn, so nothing to learn; expected at "
-                                             "least one")]
-    return problems
+    if problems or field != "messages":
+        return problems
+    if "assistant" not in roles:
+        return [Problem(row, field, "no assistant turn, so nothing to learn; expected at least "
+                                    "one")]
+    if not any(is_trained(m) for m in messages if m["role"] == "assistant"):
+        return [Problem(row, field, "all assistant turns have weight 0, so nothing to learn; "
+                                    "expected at least one with weight 1")]
+    return []
+
+
+def is_trained(message: dict) -> bool:
+    """Whether a message of the assistant is trained on: unless its weight is 0."""
+    return message.get("weight", 1) != 0
+
+
+def _weight_problem(message: dict) -> str | None:
+    """What is wrong with the weight of a message; OpenAI's is 0 or 1."""
+    if "weight" not in message or message["weight"] in (0, 1):
+        return None
+    return f"{show(message['weight'], 20)}; expected 0 (not trained on) or 1"
 
 
 def _role_problem(message: dict, before: list) -> str | None:
@@ -241,6 +298,12 @@ def prompt_of(record: dict) -> str:
         return "\n".join(m["content"] for m in turns[:last])
     if kind_of(record) == "text":
         return ""
+    before = [message["content"] for message in record.get("history") or ()]
+    return "\n".join([*before, question_of(record)])
+
+
+def question_of(record: dict) -> str:
+    """Instruction and input."""
     return "\n".join(part for part in (record["instruction"], record.get("input")) if part)
 
 

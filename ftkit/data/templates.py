@@ -43,7 +43,7 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
             made[i] = ([(record["text"] + ("" if to_answer else eos), True)], True)
         else:
             others.append(i)
-    chosen = _choose(tokenizer, template) if others else None
+    chosen = choose(tokenizer, template) if others else None
     if chosen is None:
         try:
             lines = _chats([_messages(records[i]) for i in others], tokenizer, to_answer)
@@ -70,7 +70,7 @@ def end_of_turn(tokenizer) -> str | None:
     return found[-1] if found else None
 
 
-def _choose(tokenizer, template: str | None) -> str | None:
+def choose(tokenizer, template: str | None) -> str | None:
     """The format string to use, or None for the tokenizer's own chat template."""
     if template is None:
         template = "chat" if tokenizer.chat_template else "alpaca"
@@ -112,13 +112,14 @@ def _fill(template: str, instruction: str, text: str, output: str, eos: str) -> 
 
 def _filled(record: dict, template: str, eos: str) -> list[Segment]:
     """A record through a format string; a conversation is one question and answer after another."""
-    if "messages" not in record:
+    if "messages" not in record and not record.get("history"):
         return _fill(template, record["instruction"], record.get("input") or "",
                      schema.response_of(record), eos)
     segments, said = [], []
-    for message in record["messages"]:
+    for message in _messages(record):
         if message["role"] == "assistant":
-            segments += _fill(template, "\n\n".join(said), "", message["content"], eos)
+            asked, answer = _fill(template, "\n\n".join(said), "", message["content"], eos)
+            segments += [asked, (answer[0], schema.is_trained(message))]
             said = []
         elif message["content"]:
             said.append(message["content"])
@@ -128,9 +129,9 @@ def _filled(record: dict, template: str, eos: str) -> list[Segment]:
 def _messages(record: dict) -> list[dict]:
     """A record as a conversation."""
     if "messages" in record:
-        return [{"role": m["role"], "content": m["content"]} for m in record["messages"]]
-    turns = [{"role": "user", "content": schema.prompt_of(record)}]
-    return turns + [{"role": "assistant", "content": schema.response_of(record)}]
+        return record["messages"]
+    return [*(record.get("history") or ()), {"role": "user", "content": schema.question_of(record)},
+            {"role": "assistant", "content": schema.response_of(record)}]
 
 
 class Refused(ValueError):
@@ -143,6 +144,9 @@ class Refused(ValueError):
 
 def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: bool) -> list[str]:
     """Text of conversations by the chat template; `ask` opens the assistant's turn at the end."""
+    conversations = [[{"role": m["role"], "content": m["content"]} for m in conversation]
+                     for conversation in conversations]  # a template may read other fields
+
     def apply(what):
         return tokenizer.apply_chat_template(what, tokenize=False, add_generation_prompt=ask)
 
@@ -164,7 +168,8 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
 def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Segment]]:
     """Segments of conversations by the tokenizer's chat template.
 
-    Each turn of the assistant is trained on, from where its header ends to its end-of-turn token.
+    Each turn of the assistant is trained on, from where its header ends to its end-of-turn token,
+    unless its weight is 0.
     The position is known because the template renders the turns before it, and the turns up to it,
     to text that the whole conversation begins with. Where it does not, a mask would be a guess
     and the record is rejected. to_answer: the conversation stops where the last answer begins.
@@ -189,12 +194,13 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
             answer = _answer(before, until, whole[i], chats[i][k]["content"].strip(), ends)
         except ValueError as error:
             raise Refused(i, f"messages[{k}]: {error}") from None
-        lines[i] += [(whole[i][at[i] : len(before)], False), (answer, True)]
+        lines[i] += [(whole[i][at[i] : len(before)], False),
+                     (answer, schema.is_trained(chats[i][k]))]
         at[i] = len(before) + len(answer)
     for i, line in enumerate(lines):
         tail = whole[i][at[i] :]
         if line and not tail.strip() and not ends.search(line[-1][0]):
-            line[-1] = (line[-1][0] + (tokenizer.eos_token or ""), True)
+            line[-1] = (line[-1][0] + (tokenizer.eos_token or ""), line[-1][1])
         line.append((tail, False))
     return lines
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from ftkit.base.errors import UserError
@@ -18,6 +19,8 @@ def with_validation(source, val):
     if val is not None:
         return schema.compact(source), schema.compact(val, "validation")
     if isinstance(source, str) and source in schema.sample_names():
+        return schema.compact(source), schema.compact(source, "validation")
+    if isinstance(source, Mapping) and "validation" in source:  # a DatasetDict
         return schema.compact(source), schema.compact(source, "validation")
     return schema.split(schema.compact(source), fraction=0.1, seed=0)
 

@@ -148,7 +148,7 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
     (("run", "--out", "x" * 300), "cannot be written (File name too long)"),
     (("run", "--model", "x" * 300), "File name too long"),
     (("check", "x" * 300), "File name too long"),
-    (("check", "/dev/zero"), "a device; expected a JSONL file"),
+    (("check", "/dev/zero"), "a device; expected a data file"),
     (("drill", "--export", "/nowhere/x.csv"), "'/nowhere/x.csv': No such file or directory"),
     (("memory", "--model", "0"), "the shape of '0' is not known"),
     (("memory", "--model", "1e400"), "the shape of '1e400' is not known"),

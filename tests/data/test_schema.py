@@ -45,7 +45,7 @@ def test_a_malformed_file_is_refused_in_one_sentence_with_file_and_line(case, tm
     where = f"{path} line {case.line}" + (f", field '{case.field}'" if case.field else "") + ": "
     assert text.startswith(where)
     assert [word for word in case.words if word not in text] == []
-    assert text.isprintable() and len(text) < len(where) + 330
+    assert text.isprintable() and len(text.replace(str(path.parent), "")) < len(where) + 330
     assert caught.value.path == path and caught.value.problems[0].row == case.line
 
 
@@ -116,7 +116,7 @@ def test_random_damage_to_a_file_is_read_or_told_never_a_crash(tmp_path):
 def test_paths_that_are_no_files_are_told(tmp_path):
     with pytest.raises(schema.DataError, match="no such file"):
         schema.records(tmp_path / "missing.jsonl")
-    with pytest.raises(schema.DataError, match="a folder; expected a JSONL file"):
+    with pytest.raises(schema.DataError, match=r"a folder; .*/\*\.jsonl"):
         schema.records(tmp_path)
     with pytest.raises(schema.DataError, match="no such file"):
         audit.check(tmp_path / "missing.jsonl")

@@ -1,0 +1,132 @@
+"""Write records of other tools as ftkit's own JSON Lines: what `ftkit convert` does.
+
+    convert("calls.json", tools="text")       records, with tools and calls written as text
+    write("old.csv", "new.jsonl", skip=True)  only the good ones, in a new file
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from pathlib import Path
+
+from ftkit.base.errors import UserError
+from ftkit.data import files, foreign, schema
+from ftkit.data.jsonl import DataError, Problem, show
+
+INTRODUCTION = ("You may call these functions. Answer with one <tool_call> for each call, a JSON "
+                "object with the name of the function and its arguments.\n<tools>\n{}\n</tools>")
+
+
+def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schema.Records, int]:
+    """(records, number of rows left out) of a file, a pattern or rows in memory.
+
+    tools: "text" writes function calls as text, in the form that Hermes and Qwen models are
+    trained on: <tools> in the system message, <tool_call> and <tool_response> in the turns.
+    skip: leave out the rows that cannot be trained on. Raises DataError for them otherwise.
+    """
+    if tools not in (None, "text"):
+        raise UserError(f"tools is {tools!r}; expected text, or None")
+    if isinstance(source, str | Path) and Path(source).expanduser().is_file():
+        path = Path(source).expanduser()
+        rows = files.rows(path)
+    else:
+        path, several = None, schema.several(source)
+        rows = (row for file in several for row in files.rows(file)) if several else (
+            (n, row, None) for n, row in enumerate(
+                schema.records(source) if isinstance(source, str | Path) else
+                foreign.listed(source, "train"), 1))
+    kept, lines, problems, left_out, kind = [], array("L"), [], 0, None
+    for line, given, problem in rows:
+        record = foreign.to_record(given)
+        if tools and isinstance(record, dict):
+            record = with_tools_as_text(record)
+        found = [problem] if problem else schema.problems_in(record, line, kind)
+        if found:
+            left_out += 1
+            problems += found
+            continue
+        kind = kind or schema.kind_of(record)
+        kept.append(record)
+        lines.append(line)
+    if problems and not skip:
+        raise DataError(path, problems)
+    if not kept:
+        raise DataError(path, problems or [Problem(0, None, "there are no records")])
+    return schema.Records(kept, path.name if path else "records", path, lines), left_out
+
+
+def write(source, out: str | Path, tools: str | None = None, skip: bool = False) -> tuple[int, int]:
+    """`convert` into a new file; (records written, rows left out). UserError for a file in use."""
+    out = Path(out).expanduser()
+    if out.exists():
+        raise UserError(f"{show(str(out))} exists; name a new file")
+    if out.suffix != ".jsonl":
+        raise UserError(f"{show(str(out))} has another ending than .jsonl; name it so")
+    records, left_out = convert(source, tools, skip)
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    try:
+        with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
+            for record in records:
+                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        os.replace(unfinished, out)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f"{show(str(out))} cannot be written ({error.strerror}); name another "
+                        "file") from None
+    return len(records), left_out
+
+
+def with_tools_as_text(record: dict) -> dict:
+    """A chat whose functions, calls and their results are text; others unchanged."""
+    talk = record.get("messages")
+    if not isinstance(talk, list) or not all(isinstance(message, dict) for message in talk):
+        return record
+    tools = record.get("tools") or record.get("functions") or []
+    tools = _parsed(tools) if isinstance(tools, str) else tools
+    said: list[dict] = []
+    for message in talk:
+        calls = message.get("tool_calls") or (
+            [message["function_call"]] if message.get("function_call") else [])
+        kept = {name: value for name, value in message.items()
+                if name not in ("tool_calls", "function_call", "tool_call_id", "name")}
+        if message.get("role") == "tool":
+            text = f"<tool_response>\n{_text(message.get('content'))}\n</tool_response>"
+            if said and said[-1].get("content", "").startswith("<tool_response>"):
+                said[-1]["content"] += f"\n{text}"  # the results of parallel calls are one turn
+                continue
+            kept = {"role": "user", "content": text}
+        elif calls:
+            texts = [f"<tool_call>\n{json.dumps(_call(call))}\n</tool_call>" for call in calls]
+            kept["content"] = "\n".join([*filter(None, [message.get("content")]), *texts])
+        said.append(kept)
+    if tools:
+        listed = "\n".join(json.dumps(tool) for tool in tools)
+        text = INTRODUCTION.format(listed)
+        if said and said[0].get("role") == "system":
+            said[0]["content"] = "\n\n".join(filter(None, (said[0].get("content"), text)))
+        else:
+            said.insert(0, {"role": "system", "content": text})
+    rest = {name: value for name, value in record.items() if name not in ("tools", "functions")}
+    return rest | {"messages": said}
+
+
+def _call(call) -> dict:
+    """Name and arguments of a call, which may be JSON in JSON."""
+    call = _parsed(call)
+    inner = call.get("function", call) if isinstance(call, dict) else {"name": str(call)}
+    return {"name": inner.get("name"), "arguments": _parsed(inner.get("arguments", {}))}
+
+
+def _parsed(value):
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _text(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

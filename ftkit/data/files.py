@@ -1,0 +1,212 @@
+"""Rows of a data file in any of the usual formats, by the ending of its name.
+
+JSON Lines is the format for large data, since only its file is kept as bytes; a .json, .csv, .tsv,
+.txt or .parquet file is read whole. Each may be packed (.gz, .bz2, .xz). A .txt file holds one text
+a paragraph, or one a line where no line is blank.
+
+    for row, record, problem in rows("my.csv"): ...
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftkit.base.errors import UserError
+from ftkit.data import foreign, jsonl
+from ftkit.data.jsonl import Problem, show
+
+OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+Rows = Iterator[tuple[int, dict | None, Problem | None]]
+
+
+def is_plain_jsonl(path: Path) -> bool:
+    """Whether a line of the file is a record."""
+    return path.suffix.lower() not in {*OPEN, *READ}
+
+
+def rows(path: str | Path, digest=None) -> Rows:
+    """As `jsonl.rows`, for every format; the number is that of the line where a record begins, in
+    Parquet that of its row. digest: is fed the bytes of the file, unpacked."""
+    path = Path(path)
+    if is_plain_jsonl(path):
+        yield from jsonl.rows(path, digest)
+        return
+    unpack = OPEN.get(path.suffix.lower())
+    inner = Path(path.stem if unpack else path.name)
+    with jsonl.opening(path) as raw:
+        try:
+            file = unpack(raw) if unpack else raw
+            if inner.suffix.lower() not in READ:
+                yield from jsonl.lines(file, digest)
+                return
+            content = file.read()
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            yield 0, None, Problem(0, None, f"the packed file is damaged ({error}); get it again")
+            return
+    if digest is not None:
+        digest.update(content)
+    yield from READ[inner.suffix.lower()](content)
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a file; UserError with the command that makes it UTF-8."""
+    wrong = jsonl.not_text(content[:4])
+    if wrong:
+        raise UserError(wrong)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"line {line} is not UTF-8 (0x{content[error.start]:02X}); if it is "
+                        "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
+
+
+def _of_text(read):
+    """A reader of text as one of bytes."""
+    def of_bytes(content: bytes) -> Rows:
+        try:
+            text = _decoded(content)
+        except UserError as error:
+            yield 0, None, Problem(1, None, str(error))
+            return
+        is_empty = True
+        for row in read(text):
+            is_empty = False
+            yield row
+        if is_empty:
+            yield 0, None, Problem(1, None, "the file holds no records; expected at least one")
+    return of_bytes
+
+
+# ---------------------------------------------------------------------------------- formats
+
+
+@_of_text
+def _csv(text: str) -> Rows:
+    """A table whose first line names the fields."""
+    head = text.partition("\n")[0]
+    separator = max(",;\t|", key=head.count)
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    names: list[str] = []
+    line = 1
+    try:
+        for cells in reader:
+            if not names:
+                names = cells
+                if len({*names}) < len(names):
+                    yield line, None, Problem(line, None, "two columns have the same name in "
+                                              f"{show(', '.join(names))}; rename one")
+                    return
+            elif len(cells) > len(names):
+                yield line, None, Problem(line, None, f"{len(cells)} cells and {len(names)} "
+                                          "columns; put a text with the separator "
+                                          f"{show(separator)} in double quotes")
+            elif cells:
+                given = dict(zip(names, cells, strict=False))
+                yield line, foreign.from_cells(given), None
+            line = reader.line_num + 1
+    except csv.Error as error:
+        yield line, None, Problem(line, None, f"not CSV ({error})")
+
+
+@_of_text
+def _json(text: str) -> Rows:
+    """An array of objects, an object with one such array, or objects one after the other."""
+    start = re.match(r"\s*", text)
+    at = start.end() if start else 0
+    if not text[at:]:
+        return
+    if text[at] == "[":
+        yield from _values(text, at + 1, ",")
+        return
+    found = list(_values(text, at, ""))
+    if len(found) == 1 and isinstance(found[0][1], dict):
+        arrays = [name for name, value in found[0][1].items() if isinstance(value, list)
+                  and value and all(isinstance(row, dict) for row in value)]
+        one = foreign.to_record(found[0][1])
+        if len(arrays) == 1 and not any(fields <= one.keys() for fields in foreign.WHOLE):
+            opening = re.search(re.escape(json.dumps(arrays[0])) + r"\s*:\s*\[", text)
+            if opening:
+                yield from _values(text, opening.end(), ",")
+                return
+    if any(problem for *_, problem in found):  # JSON Lines has more to say about a bad line
+        found = list(jsonl.lines(io.BufferedReader(io.BytesIO(text.encode()))))
+    yield from found
+
+
+def _values(text: str, at: int, separator: str) -> Rows:
+    """The JSON values from `at` on, with their lines, up to the end or the closing bracket."""
+    counted, line = 0, 1
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        line, counted = line + text.count("\n", counted, at), at
+        if text[at : at + 1] == "]" if separator else at == len(text):
+            return
+        try:
+            value, end = jsonl.DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            why = error if not isinstance(error, json.JSONDecodeError) else error.msg
+            yield line, None, Problem(line, None, f"not JSON ({why}: {show(text[at : at + 40])})")
+            return
+        if isinstance(value, dict):
+            yield line, value, None
+        else:
+            yield line, None, Problem(line, None, f"{show(value)} is not an object; expected a "
+                                      "list of objects")
+        while end < len(text) and text[end].isspace():
+            end += 1
+        if separator and text[end : end + 1] == separator:
+            end += 1
+        elif separator and text[end : end + 1] != "]":
+            yield line, None, Problem(line, None, "the array is cut off after this record; get "
+                                      "the file again" if end == len(text) else
+                                      f"{show(text[end : end + 20])} after this record; expected "
+                                      "a comma or ]")
+            return
+        at = end
+
+
+@_of_text
+def _txt(text: str) -> Rows:
+    """Texts: paragraphs, or lines where no line is blank."""
+    text = text.strip().replace("\r\n", "\n")
+    parts = re.split(r"(\n\s*\n)" if re.search(r"\n\s*\n", text) else r"(\n)", text)
+    line = 1
+    for part, gap in zip(parts[::2], [*parts[1::2], ""], strict=True):
+        if part.strip():
+            yield line, {"text": part}, None
+        line += part.count("\n") + gap.count("\n")
+
+
+def _parquet(content: bytes) -> Rows:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        yield 0, None, Problem(0, None, "Parquet is read by pyarrow, which is not installed: "
+                               "`pip install pyarrow`")
+        return
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
+    except (pyarrow.ArrowException, OSError) as error:
+        why = str(error).partition("\n")[0]
+        yield 0, None, Problem(0, None, f"not a whole Parquet file ({why:.80}); get it again")
+        return
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield number, foreign.from_cells(row), None
+    if not table.num_rows:
+        yield 0, None, Problem(1, None, "the file holds no records; expected at least one")
+
+
+READ = {".csv": _csv, ".tsv": _csv, ".json": _json, ".txt": _txt, ".parquet": _parquet}

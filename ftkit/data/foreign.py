@@ -1,0 +1,243 @@
+"""Records as other tools write them → records of ftkit's own four kinds.
+
+Read are: the names of other tools for our fields, ShareGPT (from, value), OpenAI's chat (weight,
+parts of text), TRL's prompt and completion as texts or messages, preference pairs of messages,
+Alpaca with system and history, hh-rlhf's dialogs; and tables of pandas, polars, Arrow and datasets.
+What is not recognized stays as it is, and `schema.problems_in` says what is wrong with it.
+
+    to_record({"prompt": "Hi", "completion": "Hello"})      {"instruction": "Hi", "output": "Hello"}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ftkit.base.errors import UserError
+
+FIELDS = {  # the fields of each kind; the first that is present decides the kind
+    "chat": ("messages",),
+    "preference": ("chosen", "rejected", "instruction", "input"),
+    "instruction": ("output", "instruction", "input"),
+    "text": ("text",),
+}
+NAMES = {  # names that other tools use → ours
+    "prompt": "instruction", "question": "instruction", "query": "instruction",
+    "user": "instruction", "completion": "output", "response": "output", "answer": "output",
+    "target": "output", "assistant": "output", "context": "input", "conversations": "messages",
+    "conversation": "messages", "content": "text", "system_prompt": "system",
+}
+WHOLE = ({"messages"}, {"instruction", "output"}, {"instruction", "chosen", "rejected"}, {"text"},
+         {"chosen", "rejected"})
+ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
+         "model": "assistant", "developer": "system", "observation": "tool", "function": "tool",
+         "function_response": "tool", "function_call": "assistant"}
+READ = {"role", "content", "weight", "train"}  # of a message
+TURN = re.compile(r"\n\n(Human|Assistant): ?")  # of hh-rlhf
+
+
+def our_name(name) -> str | None:
+    """Our name for a field that is named otherwise, in capitals or with spaces around it."""
+    plain = str(name).strip().lower()
+    known = {field for fields in FIELDS.values() for field in fields}
+    return NAMES.get(plain, plain if plain in known else None)
+
+
+def to_record(record: Any) -> Any:
+    """The same record in our form; `record` itself where it needs no change."""
+    if not isinstance(record, dict):
+        return record
+    made = _renamed(record)
+    if "chosen" in made and "rejected" in made:
+        made = _pair(made)
+    elif _is_talk(made.get("instruction")):  # TRL: messages, and those that answer them
+        answer = made.get("output")
+        answer = answer if isinstance(answer, list) else [answer]
+        made = _without(made, "instruction", "output") | {
+            "messages": _unweighted(made["instruction"]) + answer}
+    elif "output" in made and (made.get("system") or made.get("history")):
+        made = _with_history(made)
+    if isinstance(made.get("messages"), list):
+        made = made | {"messages": [to_message(message) for message in made["messages"]]}
+    if "input" in made and made["input"] is None:
+        made = made | {"input": ""}
+    return made
+
+
+def to_message(message: Any) -> Any:
+    """A message with role, content, and weight 0 where it is not to be trained on."""
+    if not isinstance(message, dict):
+        return message
+    made = dict(message)
+    for name, ours in (("from", "role"), ("value", "content")):
+        if name in made and ours not in made:
+            made[ours] = made.pop(name)
+    role = made.get("role")
+    if isinstance(role, str):
+        made["role"] = ROLES.get(role.lower(), role)
+        if role == "function_call" and "tool_calls" not in made:
+            made |= {"content": None, "tool_calls": [made["content"]]}
+    content = made.get("content")
+    if isinstance(content, list) and content and all(
+            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+        made["content"] = "".join(part["text"] for part in content)
+    if made.get("content") is None and made.get("role") == "system" and "content" in made:
+        made["content"] = ""
+    if made.pop("train", None) is False:
+        made["weight"] = 0
+    # A null says that an optional field is not given, as OpenAI and Parquet write it.
+    made = {k: v for k, v in made.items() if v is not None or k in ("role", "content")}
+    return message if made == message else made
+
+
+def unread_fields(record: dict) -> set[str]:
+    """Fields of the messages of a record that are given and not used."""
+    talk = record.get("messages") or record.get("history") or ()
+    return {f"messages.{name}" for message in talk for name in message.keys() - READ}
+
+
+def _renamed(record: dict) -> dict:
+    """With our names, where the record is of no kind as it is and of one kind with them."""
+    pair = "chosen" in record and "rejected" in record  # also where messages repeat one of them
+    if any(kind <= record.keys() for kind in (WHOLE[2:3] if pair else WHOLE[:4])):
+        return record
+    ours = {name: our_name(name) or name for name in record}
+    if not {"output", "text"} & {*ours.values()} and "content" in record:
+        ours["content"] = "text"
+    if len({*ours.values()}) < len(ours) or not any(kind <= {*ours.values()} for kind in WHOLE):
+        return record
+    return {ours[name]: value for name, value in record.items()}
+
+
+def _without(record: dict, *names: str) -> dict:
+    return {name: value for name, value in record.items() if name not in names}
+
+
+def _is_talk(value) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(m, dict) for m in value)
+
+
+def _unweighted(talk: list) -> list:
+    """The messages before what is trained on; of TRL's prompt no answer is."""
+    talk = [to_message(message) for message in talk]
+    return [m | {"weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m
+            for m in talk]
+
+
+def _pair(record: dict) -> dict:
+    """A preference pair, whose question and answers may be messages or whole dialogs."""
+    prompt = record.get("instruction", record.get("messages"))
+    sides = [record["chosen"], record["rejected"]]
+    if prompt is None and all(isinstance(side, str) for side in sides):
+        sides = [_dialog(side) for side in sides]
+    for k, side in enumerate(sides):
+        if isinstance(side, dict):  # a single message
+            sides[k] = [side]
+    if not all(map(_is_talk, sides)):
+        if not (isinstance(prompt, str) and record.get("system")) and not _is_talk(prompt):
+            return record
+        sides = [[{"role": "assistant", "content": side}] for side in sides]
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [
+        to_message(message) for message in prompt or ()]
+    if record.get("system"):
+        before.insert(0, {"role": "system", "content": record["system"]})
+    talks = [[to_message(m) for m in side] for side in sides]
+    if len(talks[0]) > 1:  # each side is the whole conversation, the question with it
+        if talks[0][:-1] != talks[1][:-1]:
+            return record
+        before = talks[0][:-1]
+    if not before or any(t[-1].get("role") != "assistant" for t in talks):
+        return record
+    if before[-1].get("role") != "user":
+        return record
+    made = _without(record, "instruction", "system", "messages", "history") | {
+        "instruction": before[-1].get("content"),
+        "chosen": talks[0][-1].get("content"), "rejected": talks[1][-1].get("content")}
+    return made | ({"history": _unweighted(before[:-1])} if before[:-1] else {})
+
+
+def _dialog(text: str) -> Any:
+    """hh-rlhf's dialog as messages; the text itself where it is none."""
+    _, *parts = TURN.split(text)
+    talk = [{"role": "user" if who == "Human" else "assistant", "content": said.strip()}
+            for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    return talk or text
+
+
+def _with_history(record: dict) -> dict:
+    """Alpaca's instruction with a system prompt and earlier questions and answers as a chat."""
+    past = record.get("history") or []
+    if not all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in past):
+        return record
+    talk = [{"role": "system", "content": record["system"]}] if record.get("system") else []
+    for question, answer in past:
+        talk += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    question = "\n".join(filter(None, (record.get("instruction"), record.get("input"))))
+    talk += [{"role": "user", "content": question},
+             {"role": "assistant", "content": record["output"]}]
+    return _without(record, "instruction", "input", "output", "system", "history") | {
+        "messages": talk}
+
+
+# -------------------------------------------------------------------- objects of other packages
+
+
+EXPECTED = ("expected the name of a sample, a path of a file, a list of dicts, a DataFrame or a "
+            "datasets.Dataset")
+
+
+def listed(source: Any, split: str) -> list:
+    """The rows of a table, a data set or an iterator as dicts of plain Python values.
+
+    split: which one is taken of a dict of data sets. Raises UserError for what holds no rows.
+    """
+    if isinstance(source, Mapping):
+        if all(isinstance(column, list) for column in source.values()):  # columns
+            return [dict(zip(source, row, strict=True))
+                    for row in zip(*source.values(), strict=True)]
+        if not all(isinstance(rows, Iterable) and not isinstance(rows, str | Mapping)
+                   for rows in source.values()):
+            raise UserError(f"data is {type(source).__name__}; {EXPECTED}")
+        if split not in source:
+            raise UserError(f"data is a {type(source).__name__} of {', '.join(map(str, source))}; "
+                            f"give one of them, such as data[{next(iter(source), '')!r}]")
+        source = source[split]
+    if hasattr(source, "to_dicts"):  # polars
+        rows = source.to_dicts()
+    elif hasattr(source, "to_pylist"):  # Arrow
+        rows = source.to_pylist()
+    elif hasattr(source, "to_dict") and hasattr(source, "iloc"):  # pandas
+        rows = source.to_dict("records")
+    elif isinstance(source, Iterable) and not isinstance(source, str | bytes | bytearray):
+        rows = list(source)
+    else:
+        raise UserError(f"data is {type(source).__name__}; {EXPECTED}")
+    return [_plain(row) for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """Without numpy's arrays and pandas' marks for a missing value."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    is_nan = isinstance(value, float) and value != value
+    return None if is_nan or type(value).__name__ in ("NAType", "NaTType") else value
+
+
+def from_cells(row: dict) -> dict:
+    """A row of a table: cells that hold a list of messages as JSON are read as one."""
+    return {name: _cell(value) for name, value in row.items()}
+
+
+def _cell(value):
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value

@@ -2,17 +2,22 @@
 
     to_script.trl(experiment, config)     # runs on its own: python train.py
 
-The scripts do not use ftkit; the fields that have no counterpart there are named in their head.
+The scripts do not use ftkit, and train the same objective on the same records in the same order
+with the same schedule; the fields that have no counterpart there are named in their head.
 """
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from pathlib import Path
 
 from ftkit.base.config import Config
 from ftkit.base.formatting import clean
-from ftkit.data import schema
+from ftkit.data import files, foreign, schema, templates
+from ftkit.engine import loop
 from ftkit.model import loading
+from ftkit.notebook import script_parts
 
 NO_COUNTERPART = ("replay", "l2_sp", "kl_coef", "early_stopping_patience", "metric_for_best_model")
 
@@ -40,112 +45,140 @@ def cell(experiment, config: Config) -> str:
 
 def trl(experiment, config: Config) -> str:
     """A script with TRL's SFTTrainer."""
-    arguments = {"max_length": config.max_length, "packing": config.packing}
-    records = ""
-    if experiment.train.kind != "text":
-        arguments["completion_only_loss"] = config.loss_on == "response"
-        records = "data = data.map(conversation, remove_columns=data.column_names)\n"
-    adapter, adapter_class = _adapter(config)
-    peft_config = f",\n                     peft_config={adapter}" if adapter else ""
-    return (
-        _head(experiment, config, "TRL", adapter_class, "AutoModelForCausalLM, AutoTokenizer",
-              "from trl import SFTConfig, SFTTrainer\n")
-        + _load_model(config) + "\n" + LOAD_DATA + records
-        + f"arguments = SFTConfig(\n{_arguments(config, arguments)}\n)\n"
-        "trainer = SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer"
-        f"{peft_config})\n" + TRAIN)
+    return _script(experiment, config, "TRL", "SFTTrainer", "SFTConfig")
 
 
 def transformers(experiment, config: Config) -> str:
-    """A script with the Trainer of transformers; it computes the labels itself."""
-    adapter, adapter_class = _adapter(config)
-    text = experiment.train.kind == "text"
-    labels = "list(ids)" if text or config.loss_on == "all" else "[-100] * start + ids[start:]"
-    cut = f"[:{config.max_length}]"
-    return (
-        _head(experiment, config, "transformers", adapter and f"{adapter_class}, get_peft_model",
-              "AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer,\n"
-              "                          TrainingArguments", "", "packing")
-        + _load_model(config) + (f"model = get_peft_model(model, {adapter})\n" if adapter else "")
-        + "\n\ndef encode(record):\n" + (ENCODE_TEXT if text else ENCODE_CONVERSATION)
-        + f"    labels = {labels}\n"
-        f'    return {{"input_ids": ids{cut}, "labels": labels{cut}}}\n\n\n' + LOAD_DATA
-        + "data = data.map(encode, remove_columns=data.column_names)\n"
-        f"arguments = TrainingArguments(\n{_arguments(config, {})}\n)\n"
-        "trainer = Trainer(model, arguments, train_dataset=data,\n"
-        "                  data_collator=DataCollatorForSeq2Seq(tokenizer))\n" + TRAIN)
+    """A script with the Trainer of transformers."""
+    return _script(experiment, config, "transformers", "Trainer", "TrainingArguments")
 
 
 KINDS = {"Config string": line, "Python cell": cell, "TRL script": trl,
          "transformers script": transformers}
 
 
+def _script(experiment, config: Config, library: str, trainer: str, arguments: str) -> str:
+    """A script that makes the same run: its records in its order, its loss mask, its schedule.
+
+    Rows that TRL packs are other rows in another order; the head of the script says so.
+    """
+    packs = config.packing and trainer == "SFTTrainer"
+    steps = loop.steps_in(config, len(experiment.train))
+    asked = config if packs else config.but(max_steps=steps)
+    values = {"output_dir": "tuned", **asked.training_arguments(), "report_to": "none",
+              "logging_steps": 1, "save_strategy": "no"}
+    for name in ("warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs"):
+        values.pop(name, None)  # `rate` is the schedule
+    if trainer == "SFTTrainer":
+        values |= {"max_length": config.max_length, "packing": config.packing}
+    if not packs:
+        values.pop("num_train_epochs")
+        values["train_sampling_strategy"] = "sequential"
+    lines = [f"    {name}={value!r}," for name, value in values.items() if value is not None]
+    adapter, adapter_class = _adapter(config)
+    return (
+        _head(experiment, config, library, trainer, arguments, adapter_class)
+        + _load_model(config)
+        + (f"torch.manual_seed({config.seed})\nmodel = get_peft_model(model, {adapter})\n"
+           if adapter else "")
+        + _conversation(experiment) + _segments(experiment) + script_parts.ENCODE.format(
+            labels="part" if config.loss_on == "all" else (
+                "part if is_trained else [-100] * len(part)"),
+            max_length=config.max_length)
+        + _rate(config)
+        + f'''
+
+class SameSchedule({trainer}):
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rate(step, num_training_steps))
+        return self.lr_scheduler
+
+
+with open(DATA, encoding="utf-8-sig") as file:
+    records = [json.loads(line) for line in file if line.strip()]
+'''
+        + (script_parts.SPLIT if _is_split(experiment) else "")
+        + "examples = [encode(record) for record in records]\n"
+        + ("" if packs else script_parts.ORDER.format(
+            seed=config.seed,
+            count=f"{steps} * {config.batch_size * config.gradient_accumulation_steps}"))
+        + f"arguments = {arguments}(\n" + "\n".join(lines)
+        + "\n    use_cpu=not torch.cuda.is_available(),\n)\n"
+        "trainer = SameSchedule(model, arguments, train_dataset=Dataset.from_list(examples),\n"
+        "                       " + ("processing_class=tokenizer" if packs else
+                                    "processing_class=tokenizer,\n                       "
+                                    "data_collator=DataCollatorForSeq2Seq(tokenizer)")
+        + ')\ntrainer.train()\ntrainer.save_model("tuned")\n')
+
+
 # ------------------------------------------------------------------- parts of the scripts
-
-LOAD_DATA = 'data = load_dataset("json", data_files=DATA, split="train")\n'
-TRAIN = 'trainer.train()\ntrainer.save_model("tuned")\n'
-ENCODE_TEXT = '''\
-    ids = tokenizer(record["text"])["input_ids"] + [tokenizer.eos_token_id]
-'''
-ENCODE_CONVERSATION = '''\
-    turns = conversation(record)
-    text = tokenizer.apply_chat_template(turns["prompt"] + turns["completion"], tokenize=False)
-    prompt = tokenizer.apply_chat_template(turns["prompt"], tokenize=False,
-                                           add_generation_prompt=True)
-    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-'''
-CONVERSATION = {"text": "", "chat": '''
-
-def conversation(record):  # the loss is on the last answer
-    turns = record["messages"]
-    return {"prompt": turns[:-1], "completion": turns[-1:]}
-''', "instruction": '''
-
-def conversation(record):
-    question = record["instruction"]
-    if record.get("input"):
-        question += "\\n" + record["input"]
-    return {"prompt": [{"role": "user", "content": question}],
-            "completion": [{"role": "assistant", "content": record["output"]}]}
-'''}
-QLORA = ''', quantization_config=BitsAndBytesConfig(
-    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-    bnb_4bit_compute_dtype=torch.bfloat16)'''
 
 
 def _source(experiment) -> str | None:
-    """The sample's name or the file that the records came from; None for a list."""
+    """The sample's name or the file that the records came from; None for a list, or for a part of
+    a file that the script could not take again."""
     train = experiment.train
-    if train.name in schema.sample_names():
-        return train.name
-    return str(train.path) if train.path else None
+    if train.path is None:
+        return None
+    if _is_split(experiment):
+        count = len(train) + len(experiment.val)
+    else:
+        count = len(train)
+        if train.name in schema.sample_names() and train.path == schema.sample_path(train.name):
+            return train.name if count == _lines_of(train.path) else None
+    return str(train.path) if count == _lines_of(train.path) else None
 
 
-def _head(experiment, config, library, peft_names, transformers_names, more_imports="",
-          *no_counterpart) -> str:
-    """Comment, imports, model and data, and how a record becomes a conversation."""
-    missing = [name for name in (*NO_COUNTERPART, *no_counterpart) if name in config.differs()]
-    missing_line = f"# Without a counterpart here, and left out: {', '.join(missing)}\n"
-    if config.method == "qlora":
-        transformers_names += ", BitsAndBytesConfig"
-    if "\n" in transformers_names:
-        transformers_names = f"({transformers_names})"
-    source, named = _source(experiment), isinstance(experiment.model, str)
-    path = schema.sample_path(source) if source in schema.sample_names() else source
+def _is_split(experiment) -> bool:
+    """Whether the validation records are a tenth of the same file."""
+    return (experiment.train.path is not None and experiment.train.path == experiment.val.path
+            and experiment.train.name.endswith(" (train)"))
+
+
+def _lines_of(path: Path) -> int:
+    return sum(1 for _ in files.rows(path))
+
+
+def _data(experiment) -> tuple[str, str]:
+    """(the JSONL file that the script reads, a comment where it has to be written first)."""
+    source = _source(experiment)
+    if source is None:
+        return "train.jsonl", "# write your records there, one JSON object a line"
+    path = schema.sample_path(source) if source in schema.sample_names() else Path(source)
+    some = [row for _, row, _ in itertools.islice(files.rows(path), 100)]
+    if files.is_plain_jsonl(path) and all(foreign.to_record(row) == row for row in some):
+        return str(path.resolve()), ""
+    new = f"{path.name.partition('.')[0]}-new.jsonl"
+    return new, f"# made by: ftkit convert {shlex.quote(str(path.resolve()))} {new}"
+
+
+def _head(experiment, config, library, trainer, arguments, adapter_class) -> str:
+    """Comments, imports, model and data."""
+    no_counterpart = NO_COUNTERPART + (("packing",) if trainer == "Trainer" else ())
+    missing = [name for name in no_counterpart if name in config.differs()]
+    notes = (f"# Without a counterpart here, and left out: {', '.join(missing)}\n"
+             if missing else "")
+    if config.packing and trainer == "SFTTrainer":
+        notes += "# TRL packs other rows in another order, so the batches differ from those here.\n"
+    names = ["AutoModelForCausalLM", "AutoTokenizer", "DataCollatorForSeq2Seq"]
+    names += ["BitsAndBytesConfig"] if config.method == "qlora" else []
+    names += ["Trainer", "TrainingArguments"] if trainer == "Trainer" else []
+    named = isinstance(experiment.model, str)
     model = loading.locate(experiment.model) if named else "tuned-model"
-    data = str(Path(path).resolve()) if path else "train.jsonl"
-    conversation = CONVERSATION.get(experiment.train.kind, CONVERSATION["instruction"])
+    data, comment = _data(experiment)
+    imported = "".join(f"    {name},\n" for name in sorted(names))
     return (
         f"# Fine-tune {clean(experiment.model_name)} on {clean(experiment.train.name)} with "
-        f"{library}, from the Config: {clean(config)}\n{missing_line if missing else ''}"
-        "import torch\nfrom datasets import load_dataset\n"
-        + (f"from peft import {peft_names}\n" if peft_names else "")
-        + f"from transformers import {transformers_names}\n{more_imports}\n"
-        f"MODEL = {str(model)!r}"
+        f"{library}, from the Config: {clean(config)}\n{notes}"
+        "import json\nimport math\nimport random\nimport re\n\n"
+        "import torch\nfrom datasets import Dataset\n"
+        + (f"from peft import {adapter_class}, get_peft_model\n" if adapter_class else "")
+        + f"from transformers import (\n{imported})\n"
+        + (f"from trl import {arguments}, {trainer}\n" if trainer == "SFTTrainer" else "")
+        + f"\nMODEL = {str(model)!r}"
         f"{'' if named else '  # save_pretrained your tuned model there'}\n"
-        f"DATA = {data!r}{'' if path else '  # write your records there, one JSON object a line'}\n"
-        f"{conversation}\n\n")
+        f"DATA = {data!r}{clean(comment) and '  ' + clean(comment)}\n\n")
 
 
 def _load_model(config) -> str:
@@ -156,7 +189,43 @@ def _load_model(config) -> str:
     return ("tokenizer = AutoTokenizer.from_pretrained(MODEL)\n"
             "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
             f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={dtype}"
-            f"{QLORA if config.method == 'qlora' else ''})\n")
+            f"{script_parts.QLORA if config.method == 'qlora' else ''})\n")
+
+
+def _conversation(experiment) -> str:
+    """How a record becomes turns, and what its question is."""
+    kind = experiment.train.kind
+    text = script_parts.CONVERSATION.get(kind, script_parts.CONVERSATION["instruction"])
+    return text + (script_parts.QUESTION if _is_split(experiment) and kind != "text" else "")
+
+
+def _segments(experiment) -> str:
+    """How a record becomes text, part by part."""
+    if experiment.train.kind == "text":
+        return script_parts.TEXT + script_parts.START
+    template = templates.choose(experiment.load_tokenizer(), experiment.template)
+    if template is None:
+        return script_parts.CHAT
+    with_input = templates.ALPACA_INPUT if template == templates.ALPACA else None
+    return script_parts.FORMAT.format(template=template, with_input=with_input) + script_parts.START
+
+
+def _rate(config) -> str:
+    """The schedule; transformers' own would give the first step a learning rate of 0."""
+    def steps(number):
+        return f"math.ceil({number} * total)" if number < 1 else str(int(number))
+
+    code = ('\n\ndef rate(step, total):\n    """Fraction of the learning rate; the first step is '
+            f'step 0."""\n    warmup = {steps(config.warmup_steps)}\n    if step < warmup:\n'
+            "        return (step + 1) / warmup\n")
+    if config.lr_scheduler_type == "constant":
+        return code + "    return 1.0\n"
+    if config.lr_scheduler_type == "warmup_stable_decay":
+        code += (f"    warmup = max(warmup, total - {steps(config.num_decay_steps)})\n"
+                 "    if step < warmup:\n        return 1.0\n")
+    code += "    progress = (step - warmup) / max(1, total - warmup)\n"
+    return code + ("    return 1.0 - progress\n" if config.lr_scheduler_type == "linear" else
+                   "    return 0.5 * (1.0 + math.cos(math.pi * progress))\n")
 
 
 def _adapter(config) -> tuple[str, str]:
@@ -166,6 +235,8 @@ def _adapter(config) -> tuple[str, str]:
     if config.method in ("prompt_tuning", "prefix_tuning"):
         name = "PromptTuningConfig" if config.method == "prompt_tuning" else "PrefixTuningConfig"
         values = {"num_virtual_tokens": config.num_virtual_tokens}
+        if config.method == "prompt_tuning":
+            values["prompt_tuning_init"] = "SAMPLE_VOCAB"
     elif config.method == "ia3":
         name, values = "IA3Config", {}
     else:
@@ -179,11 +250,3 @@ def _adapter(config) -> tuple[str, str]:
                      ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")}}
     values = {"task_type": "CAUSAL_LM", **values}
     return f"{name}({', '.join(f'{k}={v!r}' for k, v in values.items())})", name
-
-
-def _arguments(config, more: dict) -> str:
-    """The training arguments as lines of a call."""
-    values = {"output_dir": "tuned", **config.training_arguments(), "report_to": "none",
-              "logging_steps": 1, "save_strategy": "no", **more}
-    lines = [f"    {name}={value!r}," for name, value in values.items() if value is not None]
-    return "\n".join([*lines, "    use_cpu=not torch.cuda.is_available(),"])

@@ -9,377 +9,144 @@
 # %% [markdown]
 # # 12 · Floating point and mixed precision
 #
-# **Claim: mixed precision halves the memory, and since bf16 has the range of fp32 one can train in
-# it throughout.** It could be wrong, twice. After this lesson you can
+# **Claim: mixed precision halves the memory, and since bf16 has the range of fp32, one can train in bf16
+# throughout.** Both parts could be wrong. After this lesson you can
 #
-# - say how far apart the numbers of fp32, fp16 and bf16 are, and round by hand;
-# - show updates that are lost without a trace, and the three remedies;
+# - say how far apart the numbers of fp32, fp16, bf16 and fp8 are, and round by hand;
+# - show updates that are lost without any error, and four remedies;
 # - scale a loss, and say what mixed precision saves and what it does not.
 #
-# *About 30 minutes. The code needs a minute on two CPU cores. Needs
-# [01](01_full_fine_tuning.ipynb); what it says of activations goes on from
-# [11](11_activations_and_checkpointing.ipynb). Leads to [13](13_zero_and_fsdp.ipynb).*
+# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 40 minutes;
+# the code runs in about one minute on two CPU cores.*
 
 # %%
 import ftkit as ft
-from ftkit.model import download, rounding
 
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
-# > *"A full fine-tune in pure bf16 at learning rate 1e-5 barely learns, without any error. Why? And
-# > what is the master copy for?"*
+# > *"A full fine-tune in pure bf16 at learning rate 1e-5 barely learns, and no error is raised. Why? And
+# > what are master weights for?"*
 #
 # "bf16 is less precise" is true and explains nothing. Look at the numbers themselves.
 #
+# ## The idea in one picture
+#
+# A float has a sign, an exponent and a fraction. The **exponent** sets the range, and the **fraction** says
+# how many numbers there are between two powers of two. bf16 keeps the 8 exponent bits of fp32 and only 7
+# bits of fraction.
+
+# %% [markdown]
+# ![Bits of fp32, bf16, fp16, e4m3 and e5m2, split into sign, exponent and fraction. Below, a number line with three neighboring bf16 numbers near 0.02. A step of 0.00001 from the middle one ends close to it: rounding to nearest always returns to the middle number, stochastic rounding goes to the left neighbor in 8 percent of cases.](figures/12_lost_update.svg)
+
+# %% [markdown]
 # ## Range and spacing
 #
-# A float is a sign, an exponent (range) and a fraction (precision). fp32 spends 8 + 23 bits, fp16
-# 5 + 10, bf16 8 + 7; e4m3 and e5m2 say it in their names.
+# e4m3 has 4 exponent bits and 3 fraction bits, e5m2 has 5 and 2. **Subnormal** numbers are smaller than the
+# smallest normal one. They have fewer significant bits, and below the smallest subnormal there is only zero.
 
 # %%
 import torch
 
-from ftkit.lessons import activations
-from ftkit.lessons.by_hand import floats
+from ftkit.model import rounding
 
-formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16,
-           "fp8, e4m3": torch.float8_e4m3fn, "fp8, e5m2": torch.float8_e5m2}
-ft.table([{"format": name, "largest": f"{torch.finfo(d).max:.3g}",
-           "smallest normal": f"{torch.finfo(d).smallest_normal:.1e}",
-           "spacing at 1": f"{rounding.spacing(1, d).item():.2e}",
-           "spacing at 0.02": f"{rounding.spacing(0.02, d).item():.2e}"}
-          for name, d in formats.items()])
+formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
+           "fp8 e4m3": torch.float8_e4m3fn, "fp8 e5m2": torch.float8_e5m2}
+rows = []
+for name, dtype in formats.items():
+    info = torch.finfo(dtype)
+    rows.append({"format": name, "largest": f"{info.max:.3g}",
+                 "smallest normal": f"{info.smallest_normal:.1e}",
+                 "smallest subnormal": f"{info.smallest_normal * info.eps:.1e}",
+                 "spacing at 1": f"{rounding.spacing(1, dtype).item():.1e}",
+                 "spacing at 0.02": f"{rounding.spacing(0.02, dtype).item():.1e}"})
+ft.table(rows)
 
 # %% [markdown]
-# fp16 runs out at 65,504; bf16 does not, and pays with its fraction (last column). Two more names are
-# about products alone, weights stay wider: **TF32** cuts the factors of an fp32 product to 10 bits
-# of fraction (torch does it if you call `torch.set_float32_matmul_precision("high")`); **fp8** scales
-# each tensor or block to its range, e4m3 for weights and activations, e5m2 for gradients.
+# fp16 ends at 65,504. bf16 reaches as far as fp32 and has wider gaps (last column). The spacing is constant
+# between two powers of two and doubles at each, so precision is relative. In bf16 the distance to the next
+# number is between 0.4 % and 0.8 % of the number.
 #
-# bf16 is simply the upper half of fp32's bits, so rounding is integer arithmetic: add half a unit,
-# cut.
+# ## Your turn: round to bf16
+#
+# Write `round_bf16` for one Python number `x`: the nearest number with 8 significant bits. These are the
+# multiples of the spacing, which is `2 ** (e - 7)` for `2 ** e <= abs(x) < 2 ** (e + 1)`. A tie goes to the
+# even multiple. Zero stays zero. Ignore overflow and subnormals.
+
+
+# %% tags=["raises-exception"]
+def round_bf16(x):
+    ...
+
+
+ft.check("round_bf16", round_bf16)
+
+# %% [markdown]
+# In bits it is even simpler, because bf16 is the upper half of fp32: add half a unit, and cut.
 
 
 # %%
-def round_to_bf16(x):
+def by_bits(x):
     bits = x.view(torch.int32)
-    half = 0x7FFF + (bits >> 16 & 1)  # exactly half way goes to the even neighbor
+    half = 0x7FFF + (bits >> 16 & 1)  # 0x8000 where the kept part is odd: ties go to even
     return ((bits + half) & -65536).view(torch.float32)
 
 
 x = torch.randn(1_000_000)
-assert torch.equal(round_to_bf16(x), x.bfloat16().float())
-assert torch.equal(floats.to_bf16(x), round_to_bf16(x))
+print("a million numbers as torch rounds them:", torch.equal(by_bits(x), x.bfloat16().float()))
 
 # %% [markdown]
-# ## An update that is not there
-#
+# ## An update that is lost
 # <!-- claims: C52 · E27 -->
-# AdamW moves a weight by about one learning rate (lesson 01). A weight in bf16 that is moved by less
-# than half the distance to its neighbor is rounded back to where it was.
+#
+# In its first steps AdamW moves every weight by about one learning rate (lesson 01). If that is less than
+# half the distance to the next bf16 number, the weight is rounded back to where it was.
 
 # %%
-lost = ft.predict("Weights in bf16, a step of 1e-4 on each: how many of tiny's weights stay exactly "
-                  "where they were?", "one in ten", "half", "most", guess=...)
-lost
+first_guess = ft.predict("Weights stored in bf16, a step of 1e-4 on each: how many weights of the "
+                         "embedded model stay exactly where they were?",
+                         "one in ten", "half", "most")
+first_guess
 
 # %%
+from ftkit.lessons.by_hand import floats
+
 model, tokenizer = ft.load("tiny")
 weights = torch.cat([p.detach().flatten() for p in model.parameters() if p.ndim == 2])
-stored = floats.to_bf16(weights)
+normal = 0.02 * torch.randn(1_000_000)
 
 
-def stay(step):
+def staying(values, step):
+    stored = floats.to_bf16(values)
     return (floats.to_bf16(stored - step) == stored).double().mean().item()
 
 
-lost.score("most" if stay(1e-4) > 0.6 else "half")
+# %%
+steps = [1e-6, 3e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 4e-4]
+lines = {"embedded model": [staying(weights, step) for step in steps],
+         "normal, sd 0.02": [staying(normal, step) for step in steps]}
+floats.draw(lines, steps, ("size of the step", "fraction of weights that stay"),
+            "The smaller the step, the more weights are rounded back to where they were.", log=True)
 
 # %%
-{"size of a weight": weights.std().item(),
- "of all weights stay": {f"step {step:g}": stay(step) for step in (1e-5, 1e-4, 1e-3)}}
+kept = staying(weights, 1e-4)
+print(f"step 1e-4, embedded model (sd {weights.std():.2f}): {kept:.0%} stay; "
+      f"step 1e-5, normal with sd 0.02: {staying(normal, 1e-5):.0%}")
+first_guess.score("one in ten" if kept < 0.3 else "half" if kept < 0.7 else "most")
 
 # %% [markdown]
-# The loss of precision is not noise that averages out: the same weights stay, step after step, until
-# a step is large enough. In large models weights are smaller (say 0.02), but so are the rates:
-
-# %%
-small = floats.to_bf16(0.02 * torch.randn(1_000_000))
-{f"step {step:g}": (floats.to_bf16(small - step) == small).double().mean().item()
- for step in (1e-6, 1e-5, 2e-5, 1e-4)}
-
-# %% [markdown]
-# ## Train with it
+# The loss of a step is no noise that averages out: with rounding to nearest, the same weight stays at every
+# small step, however many there are. The second line has the spread of a typical LLM's matrices. All of its weights between 0.01
+# and 0.04 stay at 1e-5, since half their spacing is at least 3e-5. Only weights near zero move.
 #
-# `floats.train_rounded` computes everything in fp32 and rounds only the stored weights to bf16 after
-# each step. So it is the storage alone that makes the difference. A third way is **stochastic
-# rounding**: up or down by chance, right on average.
-
-
-# %%
-def round_by_chance(x):
-    bits = x.view(torch.int32)
-    chance = torch.randint(0, 1 << 16, x.shape, dtype=torch.int32)
-    return ((bits + chance) & -65536).view(torch.float32)
-
-
-# %%
-x = torch.full((100_000,), 0.02)
-mean = round_by_chance(x).double().mean().item()
-ft.expect(abs(mean / 0.02 - 1), "<", 1e-4, "right on average")
-ft.expect(abs(floats.to_bf16(x)[0].item() / 0.02 - 1), ">", 1e-4, "the nearest is always off")
-
-# %%
-SEEDS = (0, 1, 2)
-which_rounding = ft.predict(
-    "25 steps at rate 1e-4, weights stored in bf16. Against fp32 weights, which rounding is nearly "
-    "as good?", "nearest", "stochastic", "both", "none", guess=...)
-which_rounding
-
-# %%
-from ftkit.engine import loop
-
-lab = ft.Experiment(data=ft.records("tasks")[:400], val="tasks", eval_records=48, probes=())
-records, held_out = ([ft.encode(r, tokenizer) for r in part] for part in (lab.train, lab.val[:48]))
-
-
-def end_of(rate, rounding, seed):
-    fresh, _ = ft.load("tiny")
-    order = loop.shuffled(len(records), 16, seed)
-    batches = [next(order) for _ in range(25)]
-    floats.train_rounded(fresh, records, batches, rate, rounding, seed)
-    return ft.loss_on(fresh, held_out)
-
-
-# %%
-ends = {how: [end_of(1e-4, how, seed) for seed in SEEDS] for how in floats.ROUNDINGS}
-ft.expect(ends["nearest"], ">", ends["none"], "small steps are lost", times=2)
-ft.expect(ends["stochastic"], "==", ends["none"], "rounding by chance loses nothing",
-          within=0.1, paired=True)
-good = [how for how in ("nearest", "stochastic")
-        if max(abs(a - b) for a, b in zip(ends[how], ends["none"], strict=True)) < 0.1]
-which_rounding.score("both" if len(good) == 2 else good[0] if good else "none")
-
-# %%
-ft.table([{"rounding": how, "val_loss": losses} for how, losses in ends.items()])
-
-# %% [markdown]
-# The remedies: a **master copy** of the weights in fp32 (mixed precision keeps one), stochastic
-# rounding, or adapters in fp32 (LoRA). Is a larger rate one too?
-
-# %%
-large = {how: [end_of(1e-3, how, seed) for seed in SEEDS] for how in ("none", "nearest")}
-lag = {"1e-4": [a / b for a, b in zip(ends["nearest"], ends["none"])],
-       "1e-3": [a / b for a, b in zip(large["nearest"], large["none"])]}
-ft.expect(lag["1e-3"], "<", lag["1e-4"], "steps that are larger are not lost", times=0.5)
-ft.table([{"rate": rate, "val_loss, nearest / fp32": shares} for rate, shares in lag.items()])
-
-# %% [markdown]
-# It hides the effect, here. But then rounding chooses your learning rate, and late in a schedule,
-# when the rate falls, updates vanish again.
+# ## Your turn: stochastic rounding
 #
-# ## The same with ft
-#
-# `precision="bf16"` is mixed precision (autocast over fp32 weights), `"pure-bf16"` has no other copy.
-# (Losses fall less than above: a Config warms up and lets the rate fall, `train_rounded` holds it.)
-
-# %%
-base = ft.Config(learning_rate=1e-4, max_steps=25, eval_steps=25)
-runs = {p: lab.sweep(base.but(precision=p), seed=SEEDS) for p in ("fp32", "bf16", "pure-bf16")}
-final = {p: [run.after["val_loss"] for run in three] for p, three in runs.items()}
-ft.expect(final["bf16"], "==", final["fp32"], "mixed precision learns what fp32 learns",
-          within=0.05, paired=True)
-ft.expect(final["pure-bf16"], ">", final["bf16"], "pure bf16 stays behind")
-ft.curves(runs, "val_loss")
-
-# %% [markdown]
-# ## A loss that falls at any rate
-#
-# Many models are published in fp16, which has three bits more than bf16. Where these are 100, and
-# that is one weight in eight, it lies exactly half way between two numbers of bf16. `tiny`, stored in
-# either: one step at a rate of 1e-8. What will the loss on other records do?
-
-# %%
-nudge = base.but(learning_rate=1e-8, max_steps=1, warmup_steps=0)
-change = {}
-for name in ("fp16", "bf16"):
-    stored_in = ft.load("tiny")[0].to(formats[name]).float()
-    again = ft.Experiment((stored_in, tokenizer), lab.train, lab.val, probes=(), eval_records=48)
-    for p in ("fp32", "bf16"):
-        three = [again.run(nudge, precision=p, seed=seed, live=False) for seed in SEEDS]
-        change[name, p] = [run.change("val_loss") for run in three]
-nearly_none = max(abs(x) for how in change if how != ("fp16", "bf16") for x in change[how])
-ft.expect(max(change["fp16", "bf16"]), "<", -5 * nearly_none, "from fp16 into bf16, it falls")
-ft.table([{"stored in": a, "precision": b, "change of val_loss": x} for (a, b), x in change.items()])
-
-# %% [markdown]
-# The step decides for each of these weights which neighbor autocast takes: the one against the
-# gradient. So an eighth of all weights move by half a spacing, at any rate, and fp32 sees none of it.
-# Weights dequantized from 4 bits may lie so too. The run says it (above); LoRA leaves them alone.
-# Before you compare rates of full fine-tuning, round such a model to bf16 once, or run in fp32.
-
-# %% [markdown]
-# ## The other end: fp16
-#
-# <!-- claims: C51 · E28 -->
-# fp16 has three more bits of fraction, and a narrow range. Gradients are small: below its normal
-# numbers fp16 has subnormals, and below 6e-8 nothing but zero. So the *loss* is multiplied by a
-# scale, which multiplies every gradient, and they are divided by it before the update.
-
-# %%
-from ftkit.data.encoding import collate
-
-batch = collate(records[:16], tokenizer.pad_token_id)
-model.zero_grad()
-model(**batch).loss.backward()
-gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
-gradients = gradients[gradients != 0]
-
-
-def after_scaling(power):
-    half = (gradients * 2.0**power).half()
-    return {"scale": f"2^{power}", "lost to zero": (half == 0).double().mean().item(),
-            "overflowed": half.isinf().sum().item()}
-
-
-# %%
-ft.table([after_scaling(power) for power in (0, 4, 8, 12, 16, 20)])
-
-# %% [markdown]
-# Too low loses the small ones (here few: in larger models gradients are smaller), too high makes
-# infinities. Trainers search: after an infinity they skip the step and halve the scale, after many
-# good steps they double it (`GradScaler`). Clip only after dividing (`scaler.unscale_`), or you clip
-# the scale. `precision="fp16"` does all this; bf16 has no need.
-
-# %%
-lines = [after_scaling(power) for power in range(0, 24, 2)]
-fine = [line for line in lines if line["lost to zero"] < 1e-5 and line["overflowed"] == 0]
-ft.expect(len(fine), ">", 0, "between zero and infinity there is a window")
-[line["scale"] for line in fine]
-
-# %%
-half = lab.run(base, precision="fp16", learning_rate=1e-3, live=False)
-ft.expect(half.after["val_loss"], "<", half.before["val_loss"], "fp16 with scaling learns")
-
-# %% [markdown]
-# ## What mixed precision saves
-#
-# <!-- claims: C53 · E08 -->
-# "Half the memory", says every second blog. Count it. Weights, gradients and AdamW first: in mixed
-# precision, which of them is in 16 bits?
-
-# %%
-memory = ft.predict("Mixed precision against fp32: weights, gradients and AdamW's states together "
-                    "take ...", "half", "three quarters", "the same", guess=...)
-memory
-
-
-# %%
-def states(precision):
-    fresh = ft.load("tiny")[0].to(torch.bfloat16 if precision == "pure-bf16" else torch.float32)
-    optimizer = torch.optim.AdamW(fresh.parameters(), lr=1e-4)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        fresh(**batch).loss.backward()
-    optimizer.step()
-    return sum(p.nbytes + p.grad.nbytes + s["exp_avg"].nbytes + s["exp_avg_sq"].nbytes
-               for p, s in optimizer.state.items()) / fresh.num_parameters()
-
-
-# %%
-total = {precision: states(precision) for precision in runs}
-ft.expect(total["bf16"], "==", total["fp32"], "bytes per parameter are the same")
-print(total)
-memory.score("the same" if total["bf16"] == total["fp32"] else "half")
-
-# %% [markdown]
-# The fp32 weights *are* the master copy; on GPU recipes that keep 16-bit weights beside it:
-# 2 + 2 + 4 + 8 = 16 again. What about that which the backward pass keeps?
-
-# %%
-kept = {"fp32": activations.kept_by_autocast(model, batch),
-        "bf16": activations.kept_by_autocast(model, batch, torch.bfloat16)}
-ratio = {"activations": kept["bf16"]["activations"] / kept["fp32"]["activations"],
-         "with copies of weights": sum(kept["bf16"].values()) / sum(kept["fp32"].values())}
-ft.expect(ratio["activations"], ">", 0.5, "less, but not half: some stay in fp32")
-ft.expect(ratio["with copies of weights"], ">", ratio["activations"], "and copies come on top")
-ratio
-
-# %% [markdown]
-# Norms, softmax and the loss stay in fp32 by design, and autocast keeps a 16-bit copy of each matrix
-# until the backward pass: for a small batch that can cost more than it saves. Mixed precision is
-# about *speed* (matrix units) and activations. Only pure 16-bit halves the states, at the price above.
-#
-# ## Break it
-#
-# Pure fp16, without scaling or master weights. AdamW divides by the root of a mean of *squared*
-# gradients, plus `eps = 1e-8`. What is left of both after one step? As shares of all weights:
-
-# %%
-pure, _ = ft.load("tiny")
-pure = pure.half()
-optimizer = torch.optim.AdamW(pure.parameters(), lr=1e-4)
-pure(**batch).loss.backward()
-optimizer.step()
-
-
-def share(test):
-    return sum(test(p).sum().item() for p in pure.parameters()) / pure.num_parameters()
-
-
-broken = {"gradient is 0": share(lambda p: p.grad == 0), "weight infinite": share(torch.isinf),
-          "mean square is 0": share(lambda p: optimizer.state[p]["exp_avg_sq"] == 0),
-          "weight not a number": share(torch.isnan)}
-ft.expect(broken["weight infinite"], ">", 0.5, "after one step most weights are infinite")
-torch.tensor(1e-8).half(), broken, pure(**batch).loss
-
-# %% [markdown]
-# Hardly a gradient is zero, but squares are: AdamW keeps 0.001 g², and below g = 0.005 that is less
-# than fp16 can hold. `eps` is zero too. So the update is m / 0, infinite, or 0 / 0. NaN at step 2
-# is a format, not a learning rate.
-#
-# ## What if?
-#
-# How large must a rate be before half of the weights move at all?
-
-# %%
-rate = 3e-4
-{"stay": stay(rate), "spacing at a typical weight": rounding.spacing(
-    weights.std(), torch.bfloat16).item()}
-
-# %% [markdown]
-# ## A real model
-#
-# SmolLM2-135M, and the rates at which one would fully fine-tune it:
-
-# %%
-
-if download.has("smollm2"):
-    smol = torch.cat([p.detach().flatten() for p in ft.load("smollm2")[0].parameters()])
-    stored = floats.to_bf16(smol)
-    print(f"size of a weight {smol.std():.3f}; stay:", {
-        step: round((floats.to_bf16(stored - step) == stored).double().mean().item(), 3)
-        for step in (1e-6, 2e-5, 1e-4)})
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** The distance from a positive `x` to the next larger bf16 number (8 significant bits).
-
-
-# %% tags=["raises-exception"]
-def bf16_spacing(x):
-    ...
-
-
-ft.check("bf16_spacing", bf16_spacing)
-
-
-# %% [markdown]
-# **2.** Round the fp32 tensor `x` to whole multiples of `unit` by chance: right on average, always to
-# a neighbor. (The same idea as above, without bits.)
+# **Stochastic rounding** goes up or down at random, so that the result is right on average. Write
+# `round_stochastically`: `x` is a tensor, the result has whole multiples of `unit`. Each element goes to
+# one of its two neighbors. The closer the upper neighbor, the more often it is chosen. Each element needs
+# its own random number (`torch.rand_like(x)`).
 
 
 # %% tags=["raises-exception"]
@@ -389,11 +156,153 @@ def round_stochastically(x, unit):
 
 ft.check("round_stochastically", round_stochastically)
 
+# %% [markdown]
+# ## Train with it
+#
+# `floats.train_rounded` computes everything in fp32 and rounds only the stored weights after each step. So
+# only the rounding varies. It knows one more remedy, **Kahan summation**: round to nearest, and store what
+# was cut off in a second bf16 number for each weight. The next step adds it back.
+
+# %%
+second_guess = ft.predict(
+    "20 steps at learning rate 1e-4, weights stored in bf16. Which ends within 0.1 nats of fp32 weights?",
+    "nearest only", "stochastic only", "both", "neither")
+second_guess
+
+# %%
+from ftkit.engine import loop
+
+lab = ft.Experiment(data=ft.records("tasks")[:400], val="tasks", eval_records=48, probes=())
+records = [ft.encode(record, tokenizer) for record in lab.train]
+held_out = [ft.encode(record, tokenizer) for record in lab.val[:48]]
+
+
+def end_of(rounding, seed, learning_rate=1e-4):
+    fresh, _ = ft.load("tiny")
+    order = loop.shuffled(len(records), 16, seed)
+    batches = [next(order) for _ in range(20)]
+    floats.train_rounded(fresh, records, batches, learning_rate, rounding, seed)
+    return ft.loss_on(fresh, held_out)
+
+
+# %%
+ends = {rounding: [end_of(rounding, seed) for seed in range(5)] for rounding in floats.ROUNDINGS}
+ft.table([{"stored weights": "fp32" if rounding == "none" else f"bf16, {rounding}",
+           "validation loss": losses} for rounding, losses in ends.items()])
+
+# %%
+ft.expect(ends["nearest"], ">", ends["none"], "rounding to nearest loses small steps", times=2)
+ft.expect(ends["kahan"], "==", ends["none"], "Kahan: within 0.1 nats of fp32 weights",
+          within=0.1, paired=True)
+close = {}
+for way in ("nearest", "stochastic"):
+    gaps = [abs(a - b) for a, b in zip(ends[way], ends["none"])]
+    close[way] = max(gaps) < 0.1
+second_guess.score("both" if all(close.values()) else "nearest only" if close["nearest"]
+                   else "stochastic only" if close["stochastic"] else "neither")
 
 # %% [markdown]
-# **3.** A loss scaler's rule. `overflowed` says if this step had an infinity, `good` how many good
-# steps came before it. Return the new `(scale, good)`: halve and start counting again, or count; and
-# double after 2,000 good steps in a row.
+# So there are four remedies: **master weights** in fp32, stochastic rounding, Kahan summation, or training
+# only a small adapter in fp32 (LoRA). Is a larger learning rate a fifth?
+
+# %%
+large = {rounding: [end_of(rounding, seed, 1e-3) for seed in range(3)]
+         for rounding in ("none", "nearest")}
+excess = {"1e-4": [a - b for a, b in zip(ends["nearest"][:3], ends["none"][:3])],
+          "1e-3": [a - b for a, b in zip(large["nearest"], large["none"])]}
+ft.expect(excess["1e-3"], "<", excess["1e-4"], "larger steps are lost less", times=0.5)
+ft.table([{"learning rate": name, "validation loss, nearest minus fp32": values}
+          for name, values in excess.items()])
+
+# %% [markdown]
+# It hides the effect here. But then the rounding chooses your learning rate, not the task. Late in a
+# schedule the learning rate falls, and the updates vanish again.
+
+# %% [markdown]
+# ## The second leak: AdamW's moments
+#
+# In pure bf16 the optimizer's states are bf16 too. AdamW's second moment shrinks by a factor of β₂ = 0.999
+# in each step, that is by 0.1 %. Half the spacing of bf16 is at least 0.2 %. Feed torch's own AdamW 2,000
+# gradients of 1, and then 2,000 of 0.1.
+
+# %%
+gradients = [1.0] * 2000 + [0.1] * 2000
+moments = {"fp32, β₂ = 0.999": floats.second_moment(gradients, torch.float32),
+           "bf16, β₂ = 0.999": floats.second_moment(gradients, torch.bfloat16),
+           "bf16, β₂ = 0.95": floats.second_moment(gradients, torch.bfloat16, beta2=0.95)}
+floats.draw(moments, list(range(1, 4001)), ("step", "second moment"),
+            "In bf16 with β₂ = 0.999 the second moment stops on the way up and never falls.")
+
+# %%
+ends_at = {name: values[-1] for name, values in moments.items()}
+ft.expect(ends_at["bf16, β₂ = 0.999"], ">", ends_at["fp32, β₂ = 0.999"],
+          "bf16 remembers old gradients", times=2)
+ends_at
+
+# %% [markdown]
+# `1.0 * 0.999` rounds to 1.0 in bf16, so the moment never decays. After a phase of large gradients, the
+# steps stay too small for the rest of the run. It takes hundreds of steps to show; in the 20 steps above
+# it plays no part. With β₂ = 0.95, usual in pretraining, the decay is larger than the spacing. DeepSeek-V3
+# stores both moments in bf16 and reports no loss from it; its β₂ is 0.95, and its master weights are fp32.
+#
+# ## The same with ft
+#
+# `precision="bf16"` is **mixed precision**: weights and optimizer states in fp32, and torch's **autocast**
+# converts the inputs of matrix multiplications to bf16. `"pure-bf16"` stores everything in bf16.
+
+# %%
+base = ft.Config(learning_rate=1e-4, max_steps=20, eval_steps=20)
+runs, final = {}, {}
+for precision in ("fp32", "bf16", "pure-bf16"):
+    runs[precision] = lab.sweep(base.but(precision=precision), seed=range(5))
+    final[precision] = [run.after["val_loss"] for run in runs[precision]]
+ft.curves(runs, "loss")
+
+# %%
+ft.expect(final["bf16"], "==", final["fp32"], "mixed precision ends within 0.1 nats of fp32",
+          within=0.1, paired=True)
+verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays behind fp32 weights")
+
+# %% [markdown]
+# The losses fall less than above, because a Config warms up and lowers its learning rate.
+
+# %% [markdown]
+# ## At 135M
+#
+# No box At 135M: no recorded run of the real LLM varies only the precision of the stored weights.
+
+# %% [markdown]
+# ## fp16 and its loss scale
+# <!-- claims: C51 · E28 -->
+#
+# fp16 has three more bits of fraction than bf16, and a narrow range. Gradients below 3e-8 become zero,
+# those below 6e-5 lose bits. So the *loss* is multiplied by a **scale**, which multiplies every gradient.
+# The gradients are divided by it before the update. How many gradients of one batch survive?
+
+# %%
+from ftkit.data.encoding import collate
+
+batch = collate(records[:16], tokenizer.pad_token_id)
+model.zero_grad()
+model(**batch).loss.backward()
+gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+gradient = gradient[gradient != 0]
+rows = []
+for power in (0, 4, 8, 12, 16, 20):
+    half = (gradient * 2.0**power).half()
+    rows.append({"scale": f"2^{power}", "lost to zero": (half == 0).double().mean().item(),
+                 "overflowed": half.isinf().sum().item()})
+ft.table(rows)
+
+# %% [markdown]
+# Too low a scale loses small gradients, too high a scale makes infinities. The right one is not known in
+# advance, so trainers search for it while they train.
+#
+# ## Your turn: the loss scaler's rule
+#
+# Write `next_scale` for one step. `overflowed` says whether a gradient was infinite (the step is then
+# skipped). `good` counts the good steps since the last change. Return the new `(scale, good)`: halve after
+# an overflow, double after 2,000 good steps in a row, and start counting at 0 whenever the scale changes.
 
 
 # %% tags=["raises-exception"]
@@ -404,42 +313,260 @@ def next_scale(scale, good, overflowed):
 ft.check("next_scale", next_scale)
 
 # %% [markdown]
+# Is the scale needed? The embedded model loses few gradients, so it trains without. In other models
+# gradients can be far smaller. Imitate that: divide the loss by 2^20. AdamW divides by the size of the
+# gradient, so in fp32 it still trains. In fp16 the scale decides. Eight steps, three seeds:
+
+# %%
+full, half = torch.float32, torch.float16
+arms = [("loss", "fp16, no scale", half, 1.0, 1.0),
+        ("loss", "fp16, scale from 2^16", half, 1.0, 2.0**16),
+        ("loss / 2^20", "fp32, no scale", full, 2.0**-20, 1.0),
+        ("loss / 2^20", "fp16, no scale", half, 2.0**-20, 1.0),
+        ("loss / 2^20", "fp16, scale from 2^16", half, 2.0**-20, 2.0**16)]
+scaled, rows = {}, []
+for label, name, dtype, factor, scale in arms:
+    found, skipped = [], 0
+    for seed in range(3):
+        fresh, _ = ft.load("tiny")
+        order = loop.shuffled(len(records), 8, seed)
+        batches = [next(order) for _ in range(8)]
+        skipped += floats.train_scaled(fresh, records, batches, dtype, factor, scale)
+        found.append(ft.loss_on(fresh, held_out))
+    scaled[label, name] = found
+    rows.append({"trained on": label, "computed in": name, "validation loss": found,
+                 "steps skipped": f"{skipped} of 24"})
+ft.table(rows)
+
+# %%
+ft.expect(scaled["loss / 2^20", "fp16, scale from 2^16"], "<",
+          scaled["loss / 2^20", "fp16, no scale"], "small gradients need the scale")
+
+# %% [markdown]
+# The last column: torch's `GradScaler` starts at 2^16, which is too high for this model. The first steps
+# of each run overflow and are skipped, which is normal. Clip gradients only after dividing (`scaler.unscale_`);
+# otherwise you clip the scaled gradients. bf16 needs no scale.
+
+# %% [markdown]
+# ## What mixed precision saves
+# <!-- claims: C53 · E08 -->
+
+# %%
+third_guess = ft.predict("Mixed precision against fp32: weights, gradients and AdamW's states together "
+                         "take ...", "half", "three quarters", "the same")
+third_guess
+
+
+# %%
+def bytes_of_states(precision):
+    dtype = torch.bfloat16 if precision == "pure-bf16" else torch.float32
+    fresh = ft.load("tiny")[0].to(dtype)
+    optimizer = torch.optim.AdamW(fresh.parameters(), lr=1e-4)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        loss = fresh(**batch).loss
+    loss.backward()
+    optimizer.step()
+    total = 0
+    for p, state in optimizer.state.items():
+        total += p.nbytes + p.grad.nbytes + state["exp_avg"].nbytes + state["exp_avg_sq"].nbytes
+    return total / fresh.num_parameters()
+
+
+# %%
+from ftkit.lessons import activations
+
+pure = ft.load("tiny")[0].to(torch.bfloat16)
+stored = {"fp32": activations.kept_by_autocast(model, batch),
+          "bf16": activations.kept_by_autocast(model, batch, torch.bfloat16),
+          "pure-bf16": activations.kept_by_autocast(pure, batch)}
+rows = []
+for precision, kept in stored.items():
+    rows.append({"precision": precision, "states, bytes a parameter": bytes_of_states(precision),
+                 "activations, MB": kept["activations"] / 1e6,
+                 "bf16 copies of weights, MB": kept["weights"] / 1e6})
+ft.table(rows)
+
+# %%
+share = rows[1]["states, bytes a parameter"] / rows[0]["states, bytes a parameter"]
+ft.expect(share, "==", 1, "states: as many bytes as in fp32")
+ft.expect(stored["bf16"]["activations"] / 1e6, ">", stored["fp32"]["activations"] / 1e6,
+          "MB of activations: more than half", times=0.5)
+third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 else "the same")
+
+# %% [markdown]
+# The fp32 weights *are* the master weights. Recipes that keep 16-bit weights next to them also need
+# 16 bytes: 2 + 2 + 4 + 8. Autocast keeps norms, softmax and the loss in fp32, and it stores a bf16 copy
+# of each matrix until the backward pass. With a small batch, the copies can cost more than the
+# activations save. The sure gain is **speed**. Only 16-bit states halve the 16 bytes, at the price above.
+
+# %% [markdown]
+# ## Break it: count in bf16
+#
+# Sums need bits as well. Add 1 a thousand times. Then add the same numbers in fp32 in two orders.
+
+# %%
+count = torch.tensor(0.0, dtype=torch.bfloat16)
+for _ in range(1000):
+    count += 1
+torch.manual_seed(0)
+values = torch.randn(10_000).tolist()
+forward, backward = torch.tensor(0.0), torch.tensor(0.0)
+for value in values:
+    forward += value
+for value in reversed(values):
+    backward += value
+print("counted in bf16:", count.item(), "| fp32, two orders:", forward.item(), backward.item())
+
+# %% [markdown]
+# At 256 the spacing is 2, so 256 + 1 is a tie that rounds to 256. This is why matrix units accumulate in
+# fp32. Accumulate gradients over micro-batches in fp32 too, and sum them over GPUs in fp32 if you can.
+# And addition is not associative: the same batch, split differently, gives other bits
+# ([13](13_zero_and_fsdp.ipynb)).
+#
+# One more trap: `torch.tensor(1e-8).half()` is 0. In pure fp16 AdamW's eps vanishes, small squared
+# gradients vanish, and the update is a division by zero. If the loss is NaN at step 2 in fp16, suspect this
+# before the learning rate.
+#
+# ## Eight bits
+#
+# **FP8 training** converts the inputs of matrix multiplications to 8 bits. Weights, optimizer states and
+# sums stay wider. Each tensor or block gets a scale, so that its largest value fits. The rounding error of
+# normally distributed numbers:
+
+# %%
+x = torch.randn(2**18)
+rows = []
+for name in ("bf16", "fp8 e4m3", "fp8 e5m2"):
+    scale = 1.0 if name == "bf16" else torch.finfo(formats[name]).max / x.abs().max()
+    rounded = (x * scale).to(formats[name]).float() / scale
+    rows.append({"format": name, "error": f"{((rounded - x).norm() / x.norm()).item():.2%}"})
+ft.table(rows)
+
+# %% [markdown]
+# | recipe | format | scale |
+# |---|---|---|
+# | Hopper, first recipe ([Micikevicius 2022](https://arxiv.org/abs/2209.05433)) | e4m3 forward, e5m2 gradients | per tensor |
+# | DeepSeek-V3 ([2024](https://arxiv.org/abs/2412.19437)) | e4m3 everywhere | 1 × 128 tiles of activations, 128 × 128 blocks of weights |
+# | MXFP8 on Blackwell ([Mishra 2025](https://arxiv.org/abs/2506.08027)) | e4m3 everywhere | power of two for each 32 values |
+#
+# e5m2 has the larger range and twice the error. With a scale for each small block the range of e4m3 is
+# enough, so newer recipes use it for gradients as well.
+
+# %% [markdown]
+# ## What if?
+#
+# Which step moves half of the weights? Change `step`.
+
+# %%
+step = 3e-4
+{"embedded model": staying(weights, step), "normal, sd 0.02": staying(normal, step)}
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# | tensor | usual type |
+# |---|---|
+# | trained weights, full fine-tuning | fp32, or bf16 plus a remedy |
+# | LoRA factors | fp32 (peft's default on a 16-bit base) |
+# | frozen base | bf16, or 4 bits ([10](10_quantization_and_qlora.ipynb)) |
+# | AdamW's moments | fp32, or 8 bits in blocks; bf16 with β₂ ≤ 0.95 or so |
+# | matrix multiplications | bf16; fp8 on Hopper and newer |
+# | norms, softmax, loss, sums of gradients | fp32 |
+#
+# Mixed precision with TRL, with a check that it is mixed:
+#
+# ```python
+# import torch
+# from datasets import load_dataset
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-1.7B"
+# # train.jsonl: {"messages": [{"role": "user", "content": "..."},
+# #                            {"role": "assistant", "content": "..."}]}
+# config = SFTConfig(
+#     output_dir="out", bf16=True, tf32=True, learning_rate=1e-5, num_train_epochs=1,
+#     per_device_train_batch_size=4, gradient_accumulation_steps=4,
+#     lr_scheduler_type="cosine", optim="adamw_torch_fused",
+#     model_init_kwargs={"dtype": torch.float32})
+# trainer = SFTTrainer(
+#     model_id, args=config,
+#     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
+# assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+# trainer.train()
+# ```
+
+# %% [markdown]
+# **Pitfalls.**
+# - `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a
+#   model in the type of its checkpoint, mostly bf16. Passed to a trainer as it is, it is trained in *pure*
+#   bf16. TRL 1.16 loads a model given by name in fp32.
+# - `fp16=True` with fp16 weights raises `Attempting to unscale FP16 gradients`. Load the weights in fp32.
+# - If memory forces bf16 weights: torchao's `AdamW8bit(..., bf16_stochastic_round=True)`
+#   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
+#   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). 8-bit moments alone do
+#   not help: the weights are still bf16.
+
+# %% [markdown]
+# - **TF32** rounds the factors of an fp32 multiplication to 10 bits of fraction (`tf32=True`). It is fast
+#   on recent GPUs and accurate enough for nearly all training.
+# - FP8: `mixed_precision="fp8"` of accelerate, with Transformer Engine or torchao. It pays off for large
+#   matrices on Hopper or newer. LoRA on a small model gains little.
+# - A model stored in fp16 has one weight in eight exactly halfway between two bf16 numbers. Under autocast
+#   any update, however small, moves these by half a spacing, so the loss changes at every learning
+#   rate. `ft` warns about it. Round such a model to bf16 once before you start.
+# - RL fine-tuning samples with one engine and trains with another. Their rounding differs, so the
+#   probabilities differ too. fp16, with 8 times finer spacing, narrows that gap
+#   ([Qi et al. 2025](https://arxiv.org/abs/2510.26788)).
+
+# %% [markdown]
 # ## Interview
 #
 # **Full fine-tuning in pure bf16 at 1e-5 barely learns. Why?**
 # <details><summary>Answer</summary>
-# Near 0.02 bf16 numbers are 1.2e-4 apart: an update below half of that is rounded away, at 1e-5 for
-# 84 % of weights of that size, every step. Remedies: fp32 master weights, stochastic rounding, fp32
-# adapters. Here nearest rounding more than doubled the final loss; by chance it cost nothing.
+# A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in every
+# step. AdamW's updates are about one learning rate, here 1e-5. A second leak is the second moment, which
+# cannot decay in bf16 at β₂ = 0.999. Remedies: fp32 master weights, stochastic rounding, Kahan summation, or
+# fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**
 # <details><summary>Answer</summary>
-# fp16: 11 significant bits, but at most 65,504 and nothing below 6e-8, so the loss must be scaled.
-# bf16: fp32's range with 8 bits, no scaling. Either way keep fp32 weights or adapters. On hardware
-# with bf16, bf16.
+# fp16 has 11 significant bits but ends at 65,504 and has nothing below 6e-8, so the loss must be scaled.
+# bf16 has the range of fp32 with 8 significant bits, and needs no scaling. Keep fp32 weights or adapters
+# with both. The usual choice on hardware that has it is bf16; fp16 is of interest where small differences
+# matter, as in RL.
 # </details>
 
 # %% [markdown]
 # **Does mixed precision halve memory?**
 # <details><summary>Answer</summary>
-# Not the states: 16 bytes per parameter either way. Activations shrink, by less than half since
-# norms, softmax and loss stay fp32, and 16-bit copies of weights come on top. The sure gain is
-# speed.
+# Not the states: with AdamW 16 bytes a parameter either way. Activations shrink, by less than half, since
+# some stay in fp32. Autocast's 16-bit copies of the weights come on top. The sure gain is speed.
 # </details>
 #
-# **Loss is NaN at step 2 in fp16. First suspicion?**
+# **The loss is NaN at step 2 in fp16. What do you check first?**
 # <details><summary>Answer</summary>
-# Weights or optimizer in fp16: squared gradients and AdamW's eps 1e-8 are 0 there, so updates are
-# divided by 0. Keep them in fp32, use autocast with a scaler. Then overflow: look at the largest
-# gradient, the scale, and skipped steps.
+# Whether weights or optimizer states are in fp16. Squared gradients and eps = 1e-8 are zero there, so the
+# update divides by zero. Keep them in fp32 and use autocast with a loss scaler. Then look for overflow in
+# activations, the scale, and the number of skipped steps.
+# </details>
+
+# %% [markdown]
+# **What is FP8 training?**
+# <details><summary>Answer</summary>
+# The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block; accumulation,
+# master weights and norms stay in higher precision. It speeds up large matmuls on Hopper or newer. It does
+# not by itself shrink the optimizer states.
 # </details>
 #
 # ## Recap
 #
-# - Precision is relative: bf16's neighbors are up to 0.8 % apart. Steps below half of that are lost.
-# - Master weights, stochastic rounding or fp32 adapters keep them.
+# - Precision is relative. In bf16 steps below about 0.2 to 0.4 % of a weight are lost by rounding to nearest.
+# - Master weights, stochastic rounding, Kahan summation or fp32 adapters keep them. Moments need care too.
 # - fp16 needs a loss scale. Mixed precision saves time and activations, not states.
 #
 # In the package: [`ftkit/lessons/by_hand/floats.py`](../ftkit/lessons/by_hand/floats.py). Next:
-# [13 (ZeRO and FSDP)](13_zero_and_fsdp.ipynb).
+# [13 ZeRO and FSDP](13_zero_and_fsdp.ipynb).
+
+# %%
+ft.progress("12")

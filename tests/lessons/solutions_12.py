@@ -1,12 +1,45 @@
-"""Solutions of lesson 12, and the mistakes that people make."""
+"""Solutions of lesson 12, right variants, and the mistakes that people make."""
 
 import math
 
 import torch
 
 
-def bf16_spacing(x):
-    return 2.0 ** (math.floor(math.log2(x)) - 7)
+def _spacing(x, bits=7):
+    return 2.0 ** (math.floor(math.log2(abs(x))) - bits)
+
+
+def round_bf16(x):
+    return round(x / _spacing(x)) * _spacing(x) if x else 0.0
+
+
+def by_torch(x):
+    return torch.tensor(x).bfloat16().item()
+
+
+def by_frexp(x):
+    mantissa, exponent = math.frexp(x)  # 0.5 <= |mantissa| < 1
+    return math.ldexp(round(mantissa * 256), exponent - 8)
+
+
+def half_spacing(x):
+    return round(x / _spacing(x, 8)) * _spacing(x, 8) if x else 0.0
+
+
+def as_fp16(x):
+    return round(x / _spacing(x, 10)) * _spacing(x, 10) if x else 0.0
+
+
+def cut_off(x):
+    return math.trunc(x / _spacing(x)) * _spacing(x) if x else 0.0
+
+
+def ties_up(x):
+    return math.floor(x / _spacing(x) + 0.5) * _spacing(x) if x else 0.0
+
+
+def positive_only(x):
+    return round_bf16(abs(x))
 
 
 def round_stochastically(x, unit):
@@ -14,8 +47,31 @@ def round_stochastically(x, unit):
     return (below + (torch.rand_like(x) < x / unit - below)) * unit
 
 
+def floor_of_a_sum(x, unit):
+    return torch.floor(x / unit + torch.rand_like(x)) * unit
+
+
+def by_bernoulli(x, unit):
+    below = torch.floor_divide(x, unit)
+    return (below + torch.bernoulli((x / unit - below).clamp(0, 1))) * unit
+
+
 def by_coin(x, unit):
     return ((x / unit).floor() + (torch.rand_like(x) < 0.5)) * unit
+
+
+def reversed_probability(x, unit):
+    below = (x / unit).floor()
+    return (below + (torch.rand_like(x) > x / unit - below)) * unit
+
+
+def one_draw(x, unit):
+    below = (x / unit).floor()
+    return (below + (torch.rand(()) < x / unit - below)) * unit
+
+
+def in_units(x, unit):
+    return round_stochastically(x, unit) / unit
 
 
 def toward_zero(x, unit):
@@ -29,7 +85,21 @@ def next_scale(scale, good, overflowed):
     return (scale * 2, 0) if good + 1 >= 2000 else (scale, good + 1)
 
 
-def scale_without_reset(scale, good, overflowed):
+def by_counting_first(scale, good, overflowed):
+    good = 0 if overflowed else good + 1
+    if overflowed:
+        scale *= 0.5
+    elif good == 2000:
+        scale, good = 2 * scale, 0
+    return [scale, good]
+
+
+def in_one_line(scale, good, overflowed):
+    change = 0.5 if overflowed else 2 if good == 1999 else 1
+    return scale * change, good + 1 if change == 1 else 0
+
+
+def without_reset(scale, good, overflowed):
     return (scale / 2, good) if overflowed else next_scale(scale, good, overflowed)
 
 
@@ -37,30 +107,52 @@ def scale_up(scale, good, overflowed):
     return (scale * 2, 0) if overflowed else next_scale(scale, good, overflowed)
 
 
+def only_skips(scale, good, overflowed):
+    return (scale, 0) if overflowed else next_scale(scale, good, overflowed)
+
+
+def doubles_at_once(scale, good, overflowed):
+    return (scale / 2, 0) if overflowed else (scale * 2, 0)
+
+
 SOLUTIONS = {
-    "bf16_spacing": {
-        "right": bf16_spacing,
+    "round_bf16": {
+        "right": round_bf16,
+        "variants": [by_torch, by_frexp],
         "wrong": {
-            "the same everywhere": (lambda x: 2.0**-7, "the spacing at 1"),
-            "proportional": (lambda x: x * 2.0**-7, "the spacing is constant"),
-            "eight bits after the point": (lambda x: bf16_spacing(x) / 2, "half of it"),
+            "the same spacing everywhere": (lambda x: round(x * 128) / 128, "the spacing at 1"),
+            "the spacing itself": (lambda x: _spacing(x), "that is the spacing;"),
+            "eight bits after the point": (half_spacing, "half the spacing"),
+            "fp16": (as_fp16, "the spacing of fp16"),
+            "cut off": (cut_off, "do not cut off"),
+            "ties up": (ties_up, "a tie goes to the even multiple"),
+            "no sign": (positive_only, "mirror image"),
         },
     },
     "round_stochastically": {
         "right": round_stochastically,
+        "variants": [floor_of_a_sum, by_bernoulli],
         "wrong": {
-            "to the nearest": (lambda x, unit: (x / unit).round() * unit, "without chance"),
+            "to the nearest": (lambda x, unit: (x / unit).round() * unit, "nothing is random"),
+            "one draw for all": (one_draw, "one random number for all"),
             "a coin": (by_coin, "in half of the cases"),
+            "the wrong probability": (reversed_probability, "nearer neighbor must be more"),
+            "in units": (in_units, "multiply the whole number by the unit"),
             "negative numbers": (toward_zero, "on average; expected -0.0525"),
         },
     },
     "next_scale": {
         "right": next_scale,
+        "variants": [by_counting_first, in_one_line],
         "wrong": {
-            "no new count": (scale_without_reset, "counting starts again"),
+            "no new count": (without_reset, "counting starts again"),
             "the wrong way": (scale_up, "must become smaller"),
             "never doubles": (lambda scale, good, overflowed: (scale / 2, 0) if overflowed
                               else (scale, good + 1), "expected (2048, 0)"),
+            "only skips": (only_skips, "the scale is halved"),
+            "doubles at once": (doubles_at_once, "only after 2,000 good steps"),
+            "the scale alone": (lambda scale, good, overflowed: scale / 2 if overflowed else scale,
+                                "expected two numbers"),
         },
     },
 }

@@ -159,12 +159,14 @@ def test_lesson_11_counts_what_is_kept_as_the_package_does(tiny, batch):
 
 
 def test_lesson_12_rounds_as_the_package_does():
-    derived = lesson("12", "round_to_bf16", "round_by_chance")
-    x = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(derived["round_to_bf16"](x), floats.to_bf16(x))
-    torch.manual_seed(7)
-    by_chance = derived["round_by_chance"](x)
-    assert torch.equal(by_chance, floats.to_bf16(x, torch.Generator().manual_seed(7)))
+    x = torch.randn(1_000, generator=torch.Generator().manual_seed(0))
+    rounded = floats.to_bf16(x)
+    assert torch.equal(lesson("12", "by_bits")["by_bits"](x), rounded)
+    assert [solution("round_bf16")(value) for value in x.tolist()] == rounded.tolist()
+    between = 1 + torch.rand(10_000, generator=torch.Generator().manual_seed(1))
+    by_chance = solution("round_stochastically")(between, 2**-7)
+    assert torch.equal(by_chance, floats.to_bf16(by_chance))
+    assert abs((by_chance - between).mean().item()) < 2**-7 / 20
 
 
 def test_lesson_14_has_the_perplexity_of_padded_losses(tiny):

@@ -53,7 +53,7 @@ def test_what_lies_halfway_between_two_numbers_is_counted():
     assert rounding.halfway([many], torch.bfloat16) == pytest.approx(0.3, abs=0.01)
 
 
-def test_small_steps_are_lost_by_nearest_rounding_and_kept_by_chance():
+def test_small_steps_are_lost_by_nearest_rounding_and_kept_by_chance_and_by_kahan():
     base, tokenizer = ft.load("tiny")
     examples = encoding.encode_all(ft.records("tasks")[:64], tokenizer).examples
     ends = {}
@@ -63,11 +63,12 @@ def test_small_steps_are_lost_by_nearest_rounding_and_kept_by_chance():
         floats.train_rounded(model, examples, [next(order) for _ in range(12)], 1e-4, way)
         ends[way] = ft.loss_on(model, examples)
     assert ends["stochastic"] == pytest.approx(ends["none"], rel=0.05)
+    assert ends["kahan"] == pytest.approx(ends["none"], rel=0.05)
     assert ends["nearest"] > 1.2 * ends["none"]
 
 
 def test_an_unknown_rounding_is_rejected():
-    with pytest.raises(ValueError, match="expected one of none, nearest, stochastic"):
+    with pytest.raises(ValueError, match="expected one of none, nearest, stochastic, kahan"):
         floats.train_rounded(torch.nn.Linear(1, 1), [], [], 1e-3, "up")
 
 
@@ -79,3 +80,29 @@ def test_autocast_keeps_fewer_bytes_for_backward_but_copies_of_weights_too():
     matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
     assert full["weights"] == 0 and low["weights"] == 2 * matrices
     assert 0.4 < low["activations"] / full["activations"] < 0.95
+
+
+def test_the_second_moment_in_bf16_never_decays_at_a_beta2_of_0_999():
+    gradients = [1.0] * 600 + [0.1] * 600
+    fp32, bf16 = (floats.second_moment(gradients, kind) for kind in (torch.float32, torch.bfloat16))
+    assert fp32[599] == pytest.approx(1 - 0.999**600, rel=1e-3) and fp32[-1] < 0.6 * fp32[599]
+    assert bf16[-1] == bf16[599]
+    quick = floats.second_moment(gradients, torch.bfloat16, beta2=0.95)
+    assert quick[-1] < 0.02
+
+
+def test_a_loss_scale_keeps_small_gradients_and_overflow_skips_steps():
+    _, tokenizer = ft.load("tiny")
+    examples = encoding.encode_all(ft.records("tasks")[:32], tokenizer).examples
+    order = [list(range(start, start + 8)) for start in (0, 8, 16, 24)]
+    ends, skipped = {}, {}
+    for name, kind, factor, scale in (("fp32", torch.float32, 2.0**-20, 1.0),
+                                      ("no scale", torch.float16, 2.0**-20, 1.0),
+                                      ("scaled", torch.float16, 2.0**-20, 2.0**16),
+                                      ("too high", torch.float16, 1.0, 2.0**26)):
+        model, _ = ft.load("tiny")
+        skipped[name] = floats.train_scaled(model, examples, order, kind, factor, scale)
+        ends[name] = ft.loss_on(model, examples)
+    assert ends["scaled"] == pytest.approx(ends["fp32"], rel=0.05)
+    assert ends["no scale"] > 1.2 * ends["fp32"]
+    assert skipped == {"fp32": 0, "no scale": 0, "scaled": 0, "too high": 4}

@@ -5,19 +5,46 @@ from __future__ import annotations
 from ftkit.lessons.claims import exercise, near
 
 
-@exercise("bf16_spacing")
-def _(bf16_spacing):
-    for x, wanted in ((0.02, 2**-13), (1.0, 2**-7), (3.0, 2**-6), (0.5, 2**-8)):
-        made = bf16_spacing(x)
-        if near(made, wanted):
+@exercise("round_bf16")
+def _(round_bf16):
+    cases = [(0.02, 164 * 2**-13), (1002.7, 1004.0), (3.01, 193 * 2**-6), (2e-5, 168 * 2**-23)]
+    for x, wanted in cases:
+        made = round_bf16(x)
+        if near(made, wanted, 1e-12):
             continue
-        if near(made, 2**-7):
+        spacing = wanted - _neighbor(wanted, -1)
+        if near(made, round(x * 128) / 128, 1e-12):
             return f"at {x:g}: 2^-7 is the spacing at 1; it grows and shrinks with x"
-        if near(made, x * 2**-7):
-            return f"at {x:g}: {made:.3g}; between two powers of two the spacing is constant"
-        if near(made, wanted / 2):
-            return f"at {x:g}: half of it; 8 significant bits are 1 before the point and 7 after"
-        return f"at {x:g}: {made:.4g}; expected {wanted:.4g}"
+        if near(made, spacing, 1e-12):
+            return f"at {x:g}: that is the spacing; return the nearest multiple of it"
+        if near(made, _multiple(x, spacing / 2), 1e-12):
+            return (f"at {x:g}: half the spacing; 8 significant bits are 1 before the point and 7 "
+                    "after")
+        if near(made, _multiple(x, spacing / 8), 1e-12):
+            return f"at {x:g}: that is the spacing of fp16, which has 10 bits of fraction"
+        if abs(made - x) < spacing and near(made / spacing, round(made / spacing), 1e-9):
+            return (f"at {x:g}: {made:.7g}, a neighbor, but the nearest is {wanted:.7g}; round, do "
+                    "not cut off")
+        return f"at {x:g}: {made:.7g}; expected {wanted:.7g}"
+    for x, wanted in ((1 + 2**-8, 1.0), (1 + 3 * 2**-8, 1 + 2**-6)):
+        if not near(round_bf16(x), wanted, 1e-12):
+            return (f"{x} is exactly between two numbers of bf16 and became {round_bf16(x):.7g}; "
+                    f"a tie goes to the even multiple, {wanted:.7g}")
+    if not near(round_bf16(-0.02), -164 * 2**-13, 1e-12):
+        return f"-0.02 became {round_bf16(-0.02):.7g}; expected the mirror image of 0.02"
+    if round_bf16(0.0) != 0:
+        return "0 must stay 0"
+
+
+def _multiple(x: float, unit: float) -> float:
+    return round(x / unit) * unit
+
+
+def _neighbor(x: float, way: int) -> float:
+    """The next number of bf16 after a positive one of bf16, down (-1) or up (1)."""
+    import math
+
+    return x + way * 2.0 ** (math.floor(math.log2(x)) - 7)
 
 
 @exercise("round_stochastically")
@@ -28,20 +55,33 @@ def _(round_stochastically):
         torch.manual_seed(0)
         x = torch.full((50_000,), 0.25)
         made = round_stochastically(x, 1.0)
+        if not isinstance(made, torch.Tensor) or made.shape != x.shape:
+            return f"expected a tensor of shape {tuple(x.shape)}, as x has, not {made!r:.60}"
         if not torch.equal(made, made.round()):
             return "some results are not multiples of the unit"
         if made.unique().numel() == 1:
-            return f"0.25 always became {made[0].item():g}: that is rounding without chance"
+            again = {round_stochastically(x, 1.0)[0].item() for _ in range(40)}
+            if len(again) > 1:
+                return ("all 50,000 elements went the same way: one random number for all; draw "
+                        "one for each element, torch.rand_like(x)")
+            return f"0.25 always became {made[0].item():g}: nothing is random here"
         if made.min() < 0 or made.max() > 1:
             return "0.25 must become 0 or 1, its neighbors"
         mean = made.mean().item()
         if abs(mean - 0.5) < 0.02:
-            return "0.25 goes up in half of the cases; the chance must be its distance from below"
+            return ("0.25 goes up in half of the cases; the probability must be its distance from "
+                    "the lower neighbor")
+        if abs(mean - 0.75) < 0.02:
+            return "0.25 goes up in three of four cases; the nearer neighbor must be more frequent"
         if abs(mean - 0.25) > 0.01:
             return f"the mean of 50,000 roundings of 0.25 is {mean:.3f}; expected 0.25"
-        made = round_stochastically(torch.full((50_000,), -0.0525), 0.01).mean().item()
-        if abs(made + 0.0525) > 2e-4:
-            return f"-0.0525 in units of 0.01 becomes {made:.4f} on average; expected -0.0525"
+        tenths = round_stochastically(torch.full((50_000,), -0.0525), 0.01)
+        if tenths.abs().max() >= 1:
+            return ("-0.0525 in units of 0.01 became "
+                    f"{tenths[0].item():g}: multiply the whole number by the unit again")
+        if abs(tenths.mean().item() + 0.0525) > 2e-4:
+            return (f"-0.0525 in units of 0.01 becomes {tenths.mean().item():.4f} on average; "
+                    "expected -0.0525 (the lower neighbor of a negative number is its floor)")
 
 
 @exercise("next_scale")
@@ -49,12 +89,19 @@ def _(next_scale):
     cases = [((1024, 5, True), (512, 0)), ((1024, 5, False), (1024, 6)),
              ((1024, 1999, False), (2048, 0)), ((1024, 1999, True), (512, 0))]
     for given, wanted in cases:
-        made = tuple(next_scale(*given))
+        made = next_scale(*given)
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            return f"it returned {made!r:.60}; expected two numbers, (scale, good)"
+        made = tuple(made)
         if made == wanted:
             continue
-        told = f"scale {given[0]}, {given[1]} good steps, overflowed={given[2]}: {made}; "
+        told = f"with scale {given[0]}, {given[1]} good steps, overflowed={given[2]}: {made}; "
         if given[2] and made[0] > given[0]:
             return told + "after an infinity the scale must become smaller"
+        if given[2] and made[0] == given[0]:
+            return told + "after an infinity the scale is halved, or the next step overflows too"
+        if not given[2] and given[1] < 1999 and made[0] > given[0]:
+            return told + "the scale doubles only after 2,000 good steps in a row"
         if made[0] == wanted[0] and made[1] != 0 == wanted[1]:
             return told + "when the scale changes, counting starts again at 0"
         return told + f"expected {wanted}"

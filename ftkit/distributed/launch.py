@@ -93,12 +93,27 @@ class RankRun:
     def _size(self) -> int:
         return 2 if self.run.config.precision == "pure-bf16" else 4
 
+    @property
+    def _gathered(self) -> int:
+        """Bytes of an element of gathered parameters: FSDP2 gathers them in bf16 for bf16."""
+        mixed = self.run.config.precision == "bf16" and "FSDP2" in self.engine
+        return 2 if mixed else self._size
+
     def formula(self) -> dict:
-        """Bytes per rank by part, as the ZeRO paper has it."""
+        """Bytes per rank by part, as the ZeRO paper has it; parameters as they are gathered where a
+        rank keeps them whole."""
         size = self._size
-        return formula.zero_states(self.parameters["total"], self.ranks, self.zero, weights=size,
-                           gradients=size, optimizer=2 * size,
-                           trainable=self.parameters["trainable"])
+        return formula.zero_states(
+            self.parameters["total"], self.ranks, self.zero,
+            weights=size if self.zero == 3 else self._gathered, gradients=size,
+            optimizer=2 * size, trainable=self.parameters["trainable"])
+
+    def formula_moved(self) -> float:
+        """Bytes that a rank moves in a step by the paper's count: gathered parameters and summed
+        gradients, each in its own precision."""
+        trainable = self.parameters["trainable"]
+        elements = zero_simulator.volume(self.parameters["total"], self.zero, trainable)
+        return (elements - trainable) * self._gathered + trainable * self._size
 
     def to_dict(self) -> dict:
         """Ready for JSON: the Run's own fields, and what each rank held and moved."""
@@ -112,12 +127,8 @@ class RankRun:
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
                 for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
         wanted = {part: round(size) for part, size in self.formula().items()}
-        moved = round(
-            zero_simulator.volume(self.parameters["total"], self.zero, self.parameters["trainable"])
-            * self._size
-        )
         return table([*rows, {"rank": "formula", **wanted, "sum": sum(wanted.values()),
-                                    "moved in a step": moved}])
+                              "moved in a step": round(self.formula_moved())}])
 
     def _title(self) -> str:
         return (f"ZeRO-{self.zero} on {self.ranks} ranks ({self.device}): {self.engine}; "

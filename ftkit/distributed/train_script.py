@@ -193,15 +193,18 @@ def shard(model, stage: int, settings: dict, device):
                                             **options)
         return called, optimizer, "DDP + ZeroRedundancyOptimizer"
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    policy = MixedPrecisionPolicy()
+    if settings["precision"] == "bf16":  # gathers send 2 bytes an element, sums of gradients 4
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     blocks = set(getattr(base, "_no_split_modules", None) or ())
     for module in list(base.modules()):
         if type(module).__name__ in blocks:
-            fully_shard(module, mesh=mesh, reshard_after_forward=stage == 3)
-    fully_shard(model, mesh=mesh, reshard_after_forward=stage == 3)
+            fully_shard(module, mesh=mesh, reshard_after_forward=stage == 3, mp_policy=policy)
+    fully_shard(model, mesh=mesh, reshard_after_forward=stage == 3, mp_policy=policy)
     optimizer = torch.optim.AdamW(groups(model, settings), lr=0.0, **options)
     return model, optimizer, f"FSDP2, reshard_after_forward={stage == 3}"
 

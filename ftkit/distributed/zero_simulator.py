@@ -237,13 +237,25 @@ class World:
         heads = "".join(
             f"<text x='{left + i * (count * (box + 4) + 3 * gap)}' y='18'>{part}</text>"
             for i, part in enumerate(PARTS))
-        width = left + 3 * (count * (box + 4) + 3 * gap) + 80
-        height = line * len(self.ranks) + 34
+        width = max(760, left + 3 * (count * (box + 4) + 3 * gap) + 80)  # for the legend
+        height = line * len(self.ranks) + 64
+        rows.append(self._legend(left, height - 30))
         return (f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
                 f"viewBox='0 0 {width} {height}' style='max-width:100%;height:auto' "
                 f"font-family='sans-serif' font-size='12'>"
                 f"<rect width='100%' height='100%' fill='white'/>{heads}{''.join(rows)}</svg>"
                 f"<div>{html.escape(repr(self))}</div>")
+
+    @staticmethod
+    def _legend(x, y):
+        drawn = []
+        for at, opacity, meaning in ((0, 1, "current, or summed"),
+                                     (160, 0.25, "out of date, or of this rank's batch alone"),
+                                     (440, 0, "not held (color: owner of the part)")):
+            drawn.append(f"<rect x='{x + at}' y='{y}' width='20' height='14' fill='{COLORS[0]}' "
+                         f"fill-opacity='{opacity}' stroke='#999'/>"
+                         f"<text x='{x + at + 26}' y='{y + 12}'>{meaning}</text>")
+        return "".join(drawn)
 
     def _box(self, part, rank, layer, x, y, width, height):
         frame = (f"<rect x='{x}' y='{y}' width='{width}' height='{height}' fill='white' "

@@ -63,6 +63,18 @@ def test_traffic_is_two_or_three_times_the_parameters(two, stage, times):
         assert sent / (4 * N) == pytest.approx(times, rel=0.01)
 
 
+def test_in_bf16_parameters_are_gathered_in_2_bytes_and_gradients_summed_in_4(lab, alone):
+    mixed = launch.train(lab, CONFIG, ranks=2, zero=(2, 3), precision="bf16")
+    assert mixed[2].sent[0] / N == pytest.approx(2 + 4, rel=0.01)
+    assert mixed[3].sent[0] / N == pytest.approx(2 + 2 + 4, rel=0.01)
+    for stage, parameters in ((2, 2), (3, 4 / 2)):  # whole in bf16; half of them in fp32
+        held = mixed[stage].bytes[0]
+        parts = [held[part] / N for part in ("parameters", "gradients", "optimizer")]
+        assert parts == pytest.approx([parameters, 2, 4], rel=0.02)
+        assert mixed[stage].formula_moved() == pytest.approx(mixed[stage].sent[0], rel=0.01)
+        assert mixed[stage].losses == pytest.approx([row["loss"] for row in alone.rows], rel=0.1)
+
+
 def test_a_run_on_ranks_draws_measured_beside_formula(two):
     assert "formula" in repr(two[2]) and "<table>" in two[2]._repr_html_()
     assert "FSDP2" in two[3].engine and "ZeroRedundancyOptimizer" in two[1].engine

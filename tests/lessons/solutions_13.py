@@ -1,8 +1,20 @@
-"""Solutions of lesson 13, and the mistakes that people make."""
+"""Solutions of lesson 13, right variants, and the mistakes that people make."""
+
+import torch
 
 
 def reduce_scatter(gradients):
     return list(sum(gradients).chunk(len(gradients)))
+
+
+def by_slices(gradients):
+    size = len(gradients[0]) // len(gradients)
+    return [sum(g[rank * size:(rank + 1) * size] for g in gradients)
+            for rank in range(len(gradients))]
+
+
+def by_stacking(gradients):
+    return tuple(torch.stack(gradients).sum(0).view(len(gradients), -1).unbind())
 
 
 def all_reduce(gradients):
@@ -18,10 +30,64 @@ def in_turns(gradients):
     return [total[rank :: len(gradients)] for rank in range(len(gradients))]
 
 
-def zero_gigabytes(parameters, gpus, stage):
-    per = 2 / (gpus if stage > 2 else 1) + 2 / (gpus if stage > 1 else 1) + 12 / (
+def mean_of_ranks(gradients):
+    return [part / len(gradients) for part in reduce_scatter(gradients)]
+
+
+def in_place(gradients):
+    for g in gradients[1:]:
+        gradients[0] += g
+    return list(gradients[0].chunk(len(gradients)))
+
+
+def all_gather(parts):
+    return [torch.cat(parts) for _ in parts]
+
+
+def by_cloning(parts):
+    whole = torch.cat(parts)
+    return [whole.clone() for _ in parts]
+
+
+def by_filling(parts):
+    made = []
+    for _ in parts:
+        whole = torch.empty(sum(map(len, parts)))
+        start = 0
+        for part in parts:
+            whole[start:start + len(part)] = part
+            start += len(part)
+        made.append(whole)
+    return made
+
+
+def own_part_first(parts):
+    return [torch.cat([*parts[rank:], *parts[:rank]]) for rank in range(len(parts))]
+
+
+def summed(parts):
+    return [torch.nn.utils.rnn.pad_sequence(parts).sum(1) for _ in parts]
+
+
+def per_parameter(gpus, stage, optimizer=12):
+    return 2 / (gpus if stage > 2 else 1) + 2 / (gpus if stage > 1 else 1) + optimizer / (
         gpus if stage else 1)
-    return parameters * per / 1e9
+
+
+def zero_gigabytes(parameters, gpus, stage):
+    return parameters * per_parameter(gpus, stage) / 1e9
+
+
+def by_a_table(parameters, gpus, stage):
+    whole = (16, 4, 2, 0)[stage]
+    return parameters * (whole + (16 - whole) / gpus) / 1e9
+
+
+def by_steps(parameters, gpus, stage):
+    sizes = [12, 2, 2]
+    for i in range(stage):
+        sizes[i] /= gpus
+    return sum(sizes) * parameters * 1e-9
 
 
 def alternatives(parameters, gpus, stage):
@@ -30,53 +96,53 @@ def alternatives(parameters, gpus, stage):
                             for i, part in enumerate(parts)) / 1e9
 
 
-def no_master_copy(parameters, gpus, stage):
-    per = 2 / (gpus if stage > 2 else 1) + 2 / (gpus if stage > 1 else 1) + 8 / (
-        gpus if stage else 1)
-    return parameters * per / 1e9
+def no_master_weights(parameters, gpus, stage):
+    return parameters * per_parameter(gpus, stage, optimizer=8) / 1e9
+
+
+def all_divided(parameters, gpus, stage):
+    return parameters * (16 / gpus if stage else 16) / 1e9
 
 
 def halves(parameters, gpus, stage):
     return 16 * parameters / 2**stage / 1e9
 
 
-def lowest_stage(parameters, gpus, free):
-    for stage in (0, 1, 2, 3):
-        if zero_gigabytes(parameters, gpus, stage) * 1e9 <= free:
-            return stage
-    return "none"
-
-
-def always_three(parameters, gpus, free):
-    return 3 if zero_gigabytes(parameters, gpus, 3) * 1e9 <= free else "none"
-
-
-def one_gpu_divides(parameters, gpus, free):
-    return lowest_stage(parameters, max(2, gpus), free)
-
-
 SOLUTIONS = {
     "reduce_scatter": {
         "right": reduce_scatter,
+        "variants": [by_slices, by_stacking],
         "wrong": {
             "all-reduce": (all_reduce, "that is an all-reduce"),
             "not summed": (own_parts, "its own gradient alone"),
-            "every third element": (in_turns, "rank 0: "),
+            "every third element": (in_turns, "a part is contiguous"),
+            "the mean": (mean_of_ranks, "the mean over the ranks"),
+            "in place": (in_place, "was changed"),
+            "one tensor": (lambda gradients: sum(gradients), "return a list"),
+        },
+    },
+    "all_gather": {
+        "right": all_gather,
+        "variants": [by_cloning, by_filling],
+        "wrong": {
+            "one tensor": (lambda parts: torch.cat(parts), "return a list, one tensor"),
+            "shared memory": (lambda parts: [torch.cat(parts)] * len(parts), "share one tensor"),
+            "only its own": (lambda parts: list(parts), "only its own part"),
+            "its own first": (own_part_first, "the same for all"),
+            "summed": (summed, "make one 1-D tensor of 5"),
+            "a list of lists": (lambda parts: [list(parts) for _ in parts], "get three tensors"),
         },
     },
     "zero_gigabytes": {
         "right": zero_gigabytes,
+        "variants": [by_a_table, by_steps],
         "wrong": {
-            "stages as alternatives": (alternatives, "stage 2 divides the gradients and"),
-            "no master copy": (no_master_copy, "the fp32 master copy"),
+            "stages as alternatives": (alternatives, "each stage includes the last"),
+            "no master weights": (no_master_weights, "the fp32 master weights"),
+            "all divided at once": (all_divided, "the optimizer states alone"),
             "each stage halves": (halves, "at stage 1"),
-        },
-    },
-    "lowest_stage": {
-        "right": lowest_stage,
-        "wrong": {
-            "always stage 3": (always_three, "the lowest is asked"),
-            "one GPU divides": (one_gpu_divides, "nothing to divide"),
+            "GiB": (lambda n, gpus, stage: zero_gigabytes(n, gpus, stage) * 1e9 / 2**30, "in GiB"),
+            "bytes": (lambda n, gpus, stage: zero_gigabytes(n, gpus, stage) * 1e9, "in bytes"),
         },
     },
 }

@@ -7,254 +7,564 @@
 # ---
 
 # %% [markdown]
-# # 22 · What-if lab
+# # 22 · What-if lab: from a question to an answer
 #
-# **Claim: change one thing, and the curves say what it did; change two, and they say nothing.**
-# It could be wrong. After this lesson you can
+# **Claim: change one setting, run three seeds, and you know what the setting does.** It could be wrong
+# in two places. After this lesson you can
 #
-# - read a verdict off three curves, and name its evidence;
-# - ask one what-if after another, on any model and any data, without fooling yourself;
-# - take what worked away, as a script that needs no ftkit.
+# - plan an experiment that can answer a question, and say when it has not;
+# - find the settings that change unnoticed when you turn one knob;
+# - take the procedure from a small model to your own, as a script for TRL.
 #
-# *About 20 minutes, and as long as you like to play. The code needs a minute on two CPU cores.
-# It needs [00](00_start_here.ipynb); any other lesson may send you here.*
+# *Needs [07](07_learning_rate.ipynb), [02](02_lora.ipynb) and [16](16_catastrophic_forgetting.ipynb).
+# About 45 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
-import ftkit as ft
-from ftkit.model import download
+import random
 
+import ftkit as ft
+from ftkit.base.significance import difference
+from ftkit.lessons.at_135m import at_135m
+from ftkit.lessons.claims import direction
+from ftkit.report.diagnose import diagnose
+
+SEEDS = [0, 1, 2]
 ft.setup(seed=0)
 
 # %% [markdown]
 # ## The question
 #
-# > *"Your fine-tune came out badly. What do you change first, and how will you know that it was
-# > the change that helped?"*
+# > *"Your fine-tune came out badly. What do you change first, and how will you know that it was the
+# > change that helped?"*
 #
-# Most candidates name four knobs at once. Turning four at once is how a week goes by: if the
-# result is better you do not know why, and if it is not you have learned nothing.
+# Many candidates name four hyperparameters and change all of them. If the result is better they do not
+# know why. If it is not, they have learned nothing.
 #
-# ## By hand: a verdict
-#
+# ## Look before you change anything
 # <!-- claims: C74 · E12 -->
-# Here is a bad run: 75 records, a third of them with a wrong answer, many passes.
+#
+# Here is a bad run: 75 records, 30 % of them with a wrong answer, for 60 steps.
 
 # %%
 few = ft.corrupt(ft.records("tasks")[:75], "wrong", 0.3, 0)
-small = ft.Experiment(data=few, val=ft.records("tasks", "validation"))
-bad = small.run(max_steps=60, eval_steps=6)
+bad = ft.Experiment(data=few, val=ft.records("tasks", "validation")).run(max_steps=60, eval_steps=6)
 bad
 
-# %% [markdown]
-# What is wrong with it? The verdict is in the numbers: where was `val_loss` lowest, how far has it
-# risen since, and did the training loss go on falling meanwhile?
-
-
 # %%
-def turned(run):
-    watched = [row for row in run.rows if "val_loss" in row]
-    best = min(watched, key=lambda row: row["val_loss"])
-    return best["step"], watched[-1]["val_loss"] - best["val_loss"]
-
-
-step, risen = turned(bad)
-f"lowest at step {step}, {risen:.2f} above it at the end"
+ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(bad)])
 
 # %% [markdown]
-# The panel below says the same in words, after each run. It is this rule and four more like it.
-
-# %%
-from ftkit.report.diagnose import diagnose
-
-verdict = diagnose(bad)[0]
-ft.expect(verdict.evidence.get("step", 0), "==", step, "the diagnosis names the same step")
-[finding.text for finding in diagnose(bad)]
-
-# %% [markdown]
-# ## The panel
+# `diagnose` reads the curves by fixed rules. For example, `val_loss` 5 % above its lowest value, while
+# the training loss fell, is called overfitting. These thresholds are conventions. The verdict names a
+# *symptom* and a first thing to try. It does not know the cause: few records, wrong answers and too
+# many steps give similar curves. An experiment must separate them.
 #
-# Every field of `ft.Config` is in there; rest the pointer on a name and it says what the field
-# does and what goes wrong at both ends. *Start* trains in the background, so go on moving controls
-# meanwhile: the line under them tells what the next run would take. A second *Start* waits in the
-# queue.
-
-# %%
-panel = ft.what_if(model="tiny", data="tasks")
-panel
+# ## The idea: a protocol
+#
+# ![Left: settings a and b are run with the same three seeds. Each seed gives one difference between a
+# circle and a square. Right: three 95 % intervals of b minus a next to a gray margin around zero. An
+# interval wholly left of the margin reads lower, one wholly inside reads no relevant difference, a dashed
+# one that crosses the edge reads undecided. All positions are invented.](figures/22_protocol.svg)
+#
+# Write down six things *before* the first run:
+#
+# | | example |
+# |---|---|
+# | **question** | Does replay reduce forgetting? |
+# | **one changed setting** | `replay`: 0 or 0.25 |
+# | **fixed** | model, training and validation records, steps, all other settings |
+# | **seeds** | the same 3 or more for both settings |
+# | **learning rate** | tuned for each method, if methods are compared |
+# | **measure and margin** | `general_loss`; less than 0.1 nats does not matter to us |
+#
+# Both settings run with the same seeds, so each seed gives one **paired difference**: b − a. What the
+# seed does to both (the order of the records, for example) cancels. The **margin** is the smallest
+# difference that would change what you do. It comes from the use of the model, not from the data.
 
 # %% [markdown]
-# The next cell waits for what you started. If you started nothing, it makes the first run: the
-# **baseline**, with which all others are compared. The picture stays here when you close the
-# notebook; the controls come back when you run the cell above again.
-
-# %%
-baseline = await panel.result()
-[finding.text for finding in diagnose(baseline)]
-
-# %% [markdown]
-# ## One change
+# ## Your turn: is it decided?
 #
-# <!-- claims: C72 C95 · E16 -->
-# The baseline learns its task and pays with `general_loss`. Which single knob would you turn?
-# Take `replay`: a quarter of general records, mixed in.
-
-# %%
-guess = ft.predict("A quarter of replay: how much of the rise of general_loss goes away?",
-                   "hardly any", "about half", "nearly all", guess=...)
-guess
-
-# %%
-SEEDS = (0, 1, 2)
-lab = ft.Experiment(model="tiny", data="tasks")
-short = ft.Config(max_steps=40, eval_steps=40)
-runs = lab.sweep(short, replay=[0.0, 0.25], seed=SEEDS)
-ft.table(runs)
-
-# %%
-half = len(SEEDS)
-without, replayed = ([run.change("general_loss") for run in three]
-                     for three in (runs[:half], runs[half:]))
-ft.expect(replayed, "<", without, "replay keeps what the model knew")
-share = 1 - sum(replayed) / sum(without)
-guess.score("nearly all" if share > 0.8 else "about half" if share > 0.2 else "hardly any")
-
-# %% [markdown]
-# Three seeds each, one field changed: that is a cause. Now look at `val_loss` in the table. Did
-# the replay cost anything? With as many steps, a quarter fewer records were of the task. Find out
-# in the panel whether more steps make up for it.
+# The 95 % interval of the mean difference is mean ± t · s / √n. Here s is the standard deviation of the n
+# differences (divisor n − 1), and t comes from Student's distribution with n − 1 degrees of freedom. Four
+# verdicts are possible:
 #
-# ## Two changes
-#
-# Now someone is in a hurry, turns two knobs at once, and gets a worse run.
-
-# %%
-hurry = lab.run(short, replay=0.25, learning_rate=1e-2, live=False)
-ft.compare(runs[0], hurry)
-
-# %% [markdown]
-# It lists what differs, refuses to say which of them did it, and names the run that would tell. On
-# this evidence you might have thrown replay away, which had just rescued your model.
-#
-# ## Break it
-#
-# <!-- claims: C40 · E09 -->
-# A rate of 1.0 is not a larger rate, it is another experiment. What will the verdict say?
-
-# %%
-broken = lab.run(learning_rate=1.0, max_steps=20, live=False)
-assert diagnose(broken)[0].kind == "diverged"
-diagnose(broken)[0].text
-
-# %% [markdown]
-# ## What if?
-#
-# Back to the panel. Eight questions to start with; guess each before you press *Start*.
-#
-# - half the steps, twice the rate?
-# - batch size 64, same number of steps? Same number of records?
-# - method lora at the rate of full? At ten times it?
-# - `loss_on` all? `warmup_steps` 0 at a high rate?
-# - another `seed`: how far apart are two runs that differ in nothing else?
-
-# %% [markdown]
-# **Your own model and data.** In the panel's *data* field, write the path of a JSONL file (records
-# as in [00](00_start_here.ipynb)); a bad line is told by its number. In *model*, write a folder or
-# a hub id. **Take it away.** *copy as* turns the controls into a line, a cell, or a script for TRL
-# or transformers that runs without ftkit.
-
-# %% [markdown]
-# ## Now on a real LLM
-#
-# The same panel on SmolLM2, 135 million parameters. A step takes a second or two on two cores, so
-# the questions have to be chosen with more care.
-
-# %%
-
-REAL = download.has("smollm2")
-if REAL:
-    config = ft.Config(method="lora", max_steps=6, batch_size=4, eval_steps=6, max_length=160)
-    lab = ft.Experiment(model="smollm2", data="handwritten", probes=(), eval_records=8)
-    real = ft.what_if(lab, config=config, fields=["learning_rate", "max_steps", "r", "seed"])
-real if REAL else "left out"
-
-# %%
-if REAL:
-    tuned = await real.result()
-    ft.expect(tuned.after["val_loss"], "<", tuned.before["val_loss"], "six steps show already")
-
-# %% [markdown]
-# ## Exercises
-#
-# **1.** Name the verdict: "diverged", "underfitting", "overfitting", "forgetting" or "fine".
+# - the whole interval is below −margin: `"lower"`;
+# - the whole interval is above +margin: `"higher"`;
+# - the whole interval is between the two: `"no relevant difference"`;
+# - anything else: `"undecided"`.
 
 # %% tags=["raises-exception"]
-verdicts = {
-    "loss 4.0 → 0.1, val_loss 4.1 → 0.9 → 1.6, general_loss 2.0 → 2.0": ...,
-    "loss 4.0 → 3.9, val_loss 4.1 → 4.0, general_loss 2.0 → 2.0": ...,
-    "loss 4.0 → 0.5, val_loss 4.1 → 0.6, general_loss 2.0 → 3.1": ...,
-    "loss 4.0 → 0.5, val_loss 4.1 → 0.6, general_loss 2.0 → 2.0": ...,
-    "loss 4.0 → 9.7, val_loss 4.1 → 9.8, general_loss 2.0 → 11": ...,
-}
-ft.check("verdicts", verdicts)
+T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # number of seeds → t
 
 
-# %% [markdown]
-# **2.** The guard by hand: which fields, other than `seed`, differ between two Configs?
-# `config.to_dict()` has them all.
-
-
-# %% tags=["raises-exception"]
-def changed(a, b):
+def decide(a, b, margin):
+    """Return (low, high, verdict): the 95 % interval of the paired difference b - a, and what it
+    says. a, b: one value per seed, in the order of the seeds."""
     ...
 
 
-ft.check("changed", changed)
+ft.check("decide", decide)
+
 
 # %% [markdown]
-# **3.** Mend the baseline by **one** change: `general_loss` may rise by 0.1 at most, `val_loss`
-# must end below 0.7. Find it in the panel, then run it here.
+# From here on we use the same interval from the package.
+
+# %%
+def interval(a, b):
+    """Low and high end of the 95 % interval of the paired difference b - a."""
+    found = difference(b, a, paired=True)
+    return found.mean - found.margin(0.025), found.mean + found.margin(0.025)
+
+
+def verdict(a, b, margin):
+    low, high = interval(a, b)
+    word = "undecided"
+    if high < -margin:
+        word = "lower"
+    elif low > margin:
+        word = "higher"
+    elif -margin < low and high < margin:
+        word = "no relevant difference"
+    return f"{word}: {low:.2f} to {high:.2f}"
+
+
+# %% [markdown]
+# ## How much can three seeds see?
+#
+# Suppose that the true difference is 2, and the differences of single seeds scatter around it with a
+# standard deviation of 1. That is a large effect. We draw many such experiments.
+
+# %%
+power = ft.predict("With 3 seeds, how often does the 95 % interval exclude zero?",
+                   "in less than a third", "in a third to two thirds", "in more than two thirds")
+power
+
+
+# %%
+def fraction_seen(seeds, true, experiments=2000):
+    """How often the interval excludes zero."""
+    draw = random.Random(seeds)
+    seen = 0
+    for _ in range(experiments):
+        low, high = interval([0.0] * seeds, [draw.gauss(true, 1) for _ in range(seeds)])
+        seen += low > 0 or high < 0
+    return seen / experiments
+
+
+counts = (2, 3, 5, 10)
+ft.table([{"seeds": n, "true difference 2: seen": fraction_seen(n, 2),
+           "no difference: seen falsely": fraction_seen(n, 0)} for n in counts])
+
+# %%
+three = fraction_seen(3, 2)
+power.score("in less than a third" if three < 1 / 3 else
+            "in a third to two thirds" if three < 2 / 3 else "in more than two thirds")
+
+# %% [markdown]
+# The last column is near 5 % for every number of seeds: false alarms are under control. But with few
+# seeds a large effect is often missed. So "three seeds, no difference seen" is weak evidence. Report
+# the interval, and add seeds if the question is worth it. Decide how many before you look. Whoever
+# adds seeds until the interval excludes zero gets more false alarms than 5 %.
+#
+# ## An experiment: does replay reduce forgetting?
+# <!-- claims: C72 C95 · E16 -->
+#
+# **Replay** mixes general records into the training data. We follow the table above and plan five seeds.
+# The first three show what a smaller experiment would have said.
+
+# %%
+guess = ft.predict("With 25 % replay, how much of the rise of general_loss disappears?",
+                   "less than a fifth", "a fifth to four fifths", "more than four fifths")
+guess
+
+# %%
+lab = ft.Experiment(model="tiny", data="tasks")
+short = ft.Config(max_steps=40, eval_steps=40)
+without = lab.sweep(short, seed=SEEDS)
+replay = lab.sweep(short.but(replay=0.25), seed=SEEDS)
+ft.compare(without, replay)
+
+# %%
+def ends(runs, measure):
+    return [run.after[measure] for run in runs]
+
+
+for measure in ("general_loss", "val_loss"):
+    print(f"{measure}, 3 seeds: {verdict(ends(without, measure), ends(replay, measure), 0.1)}")
+
+# %% [markdown]
+# Did replay improve `general_loss`, and did it cost `val_loss`? Three seeds may leave both undecided at
+# our margin, even where every single difference has the same sign. Here are all five:
+
+# %%
+without = [*without, *lab.sweep(short, seed=[3, 4])]
+replay = [*replay, *lab.sweep(short.but(replay=0.25), seed=[3, 4])]
+for measure in ("general_loss", "val_loss"):
+    print(f"{measure}, 5 seeds: {verdict(ends(without, measure), ends(replay, measure), 0.1)}")
+
+# %%
+ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
+          "replay reduces forgetting by more than 0.1", by=0.1, paired=True)
+rise = {name: sum(run.change("general_loss") for run in runs)
+        for name, runs in (("without", without), ("replay", replay))}
+gone = 1 - rise["replay"] / rise["without"]
+guess.score("less than a fifth" if gone < 0.2 else
+            "a fifth to four fifths" if gone < 0.8 else "more than four fifths")
+
+# %% [markdown]
+# Now the gain is decided: `general_loss` ends lower by more than our margin. For the cost, read the
+# interval of `val_loss`. Where it crosses the margin, a cost of that size is neither shown nor excluded.
+#
+# Which question was answered? The one at equal *steps*. With replay a quarter of each batch is general
+# text, so the run saw a quarter fewer task records. At equal *task records* it would take 53 steps instead
+# of 40. That is another experiment, and a good one for the end of this lesson.
+#
+# **What `ft.compare` says.** It lists every setting that differs, and gives intervals only if exactly one
+# does. **What it does not say:**
+#
+# - It does not pair the seeds, so its intervals are often wider than the paired ones.
+# - It shows all measures and corrects for nothing. With ten independent ones, 40 % of the comparisons
+#   would have at least one false alarm (1 − 0.95¹⁰).
+# - The effect holds for this model, these records and these settings. It is not a law about replay.
+
+# %% [markdown]
+# ## Break it: two changes at once
+#
+# Somebody in a hurry turns on replay, raises the learning rate too, and gets a worse model.
+
+# %%
+hurry = lab.run(short, replay=0.25, learning_rate=1e-2, live=False)
+ft.compare(without[0], hurry)
+
+# %% [markdown]
+# `compare` gives no effect. It names the runs that would separate the two causes. Judged by `hurry` alone
+# you might have rejected replay.
+#
+# ## One setting at a time is not always enough
+#
+# The opposite mistake: you compare full fine-tuning and LoRA at *one* learning rate, with everything else
+# fixed. Only one setting differs. Is that fair?
+
+# %%
+cross = ft.predict("From learning rate 0.001 to 0.01, val_loss on the tiny model ...",
+                   "falls with both methods", "rises with both methods",
+                   "rises with full, falls with LoRA", "another pattern, or no difference seen")
+cross
+
+# %%
+brief = ft.Config(max_steps=24, eval_steps=24)
+grid = {}
+for method in ("full", "lora"):
+    for learning_rate in (1e-3, 1e-2):
+        runs = lab.sweep(brief.but(method=method, learning_rate=learning_rate), seed=SEEDS)
+        grid[method, learning_rate] = ends(runs, "val_loss")
+ft.table([{"method": method, "learning rate": rate, "val_loss": values}
+          for (method, rate), values in grid.items()])
+
+# %%
+def moved(method):
+    """"<" if val_loss is lower at 0.01 than at 0.001, ">" if higher, "" if not seen."""
+    return direction(grid[method, 1e-2], grid[method, 1e-3], paired=True)
+
+
+patterns = {("<", "<"): "falls with both methods", (">", ">"): "rises with both methods",
+            (">", "<"): "rises with full, falls with LoRA"}
+cross.score(patterns.get((moved("full"), moved("lora")), "another pattern, or no difference seen"))
+
+# %%
+for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 1e-2),
+                          ("full at 0.001, LoRA at 0.01", 1e-3, 1e-2)]:
+    print(f"LoRA - full, {label}: {verdict(grid['full', full], grid['lora', lora], 0.1)}")
+
+# %% [markdown]
+# At one shared learning rate you would call LoRA far worse, at another far better. Both comparisons change
+# one setting only. The effect of the method depends on the learning rate: the two **interact**. So tune
+# the learning rate of each method with the same effort, then compare. In the last line two settings
+# differ, so `ft.compare` would give no effect. What is compared there is a pair: a method with its own
+# learning rate. (A fair tuning tries more than two values, see [lesson 07](07_learning_rate.ipynb).)
+#
+# Well-known interactions are batch size × learning rate
+# ([McCandlish et al. 2018](https://arxiv.org/abs/1812.06162)) and rank × scale of the adapter
+# ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)). If several settings may matter, **random
+# search** tries more values of each than a grid of the same size
+# ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **Successive halving** ends
+# weak runs early ([Jamieson and Talwalkar 2016](https://arxiv.org/abs/1502.07943)): here
+# `lab.sweep(..., halving=True)`. Its parallel form is ASHA
+# ([Li et al. 2018](https://arxiv.org/abs/1810.05934)).
+
+# %% [markdown]
+# ## Your turn: what else did the knob move?
+#
+# Some knobs move others. A larger batch at the same number of epochs means fewer optimizer steps. A
+# higher rank r at the same `lora_alpha` scales the adapter's output down, because it is multiplied by
+# lora_alpha / r. Write the function that shows it.
+#
+# The trainer of `transformers` counts like this: an epoch is cut into batches, a last smaller batch
+# counts. `gradient_accumulation_steps` batches make one optimizer step, and a last incomplete group in an
+# epoch is a step too.
 
 # %% tags=["raises-exception"]
-my_run = ...  # lab.run(max_steps=60, ...one more field...)
-ft.check("mend_by_one_change", my_run)
+def effective(records, settings):
+    """Return (optimizer steps, sequences per step, LoRA scale) on one device.
+
+    records: number of training records. settings: a dict with num_train_epochs (a whole number),
+    per_device_train_batch_size, gradient_accumulation_steps, r and lora_alpha."""
+    ...
+
+
+ft.check("effective", effective)
 
 # %% [markdown]
+# With 1,000 records, 3 epochs, batch 8, no accumulation, r = 8 and lora_alpha = 16 it gives the first row:
+#
+# | change | optimizer steps | sequences per step | LoRA scale |
+# |---|---:|---:|---:|
+# | none | 375 | 8 | 2 |
+# | batch 32 | 96 | 32 | 2 |
+# | batch 2, accumulation 4 | 375 | 8 | 2 |
+# | r 64 | 375 | 8 | 0.25 |
+# | r 64, lora_alpha 128 | 375 | 8 | 2 |
+#
+# "Batch 32" changes the number of steps by a factor of four, and "r 64" the scale by a factor of eight.
+# So "a higher rank did not help" may be a statement about a smaller scale, and "a larger batch learned
+# less" one about fewer steps. Fix what the question is about, and let the rest follow openly.
+
+# %% [markdown]
+# ## Choose on validation, report on test
+#
+# You try k configurations and report the lowest validation loss. Suppose all k are equally good, and
+# only noise differs. How much better than the truth does the best one look?
+
+# %%
+draw = random.Random(0)
+for k in (1, 3, 10, 30):
+    best = [min(draw.gauss(0, 1) for _ in range(k)) for _ in range(2000)]
+    print(f"best of {k:2}: {sum(best) / len(best):5.2f} standard deviations of the noise")
+
+# %% [markdown]
+# The more configurations you try, the better the best one looks, with no real improvement. The noise is
+# that of the runs and of the validation records. A test set that took no part in the choice removes this
+# bias. Use it once.
+#
+# ## Your turn: choose and report
+
+# %% tags=["raises-exception"]
+def choose_and_report(runs):
+    """Return (name of the chosen configuration, the test loss to report).
+
+    runs: one dict per run with "name" (of the configuration), "seed", "val" and "test" (losses).
+    Each configuration has several seeds. A configuration is judged by its mean over the seeds."""
+    ...
+
+
+ft.check("choose_and_report", choose_and_report)
+
+# %% [markdown]
+# ## The panel: find a question
+#
+# `ft.what_if` has a control for the settings of `ft.Config`. Moving one shows a forecast of steps and time
+# and trains nothing. *Start* trains one run in the background, and draws it over the first one, the
+# **baseline**. In the next cell `await panel.result()` waits for it, and makes the first run if you
+# started none.
+
+# %%
+panel = ft.what_if(lab, config=ft.Config(max_steps=40, eval_steps=10))
+panel
+
+# %%
+baseline = await panel.result()
+ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(baseline)])
+
+# %% [markdown]
+# Some questions to start with. Write down a guess before each *Start*:
+#
+# - half the steps at twice the learning rate?
+# - batch size 64 at the same number of steps? At the same number of records?
+# - LoRA at the learning rate of full fine-tuning? At ten times that?
+# - another `seed`, and nothing else: how far apart are the two runs?
+#
+# **What the panel says and does not say.** It compares single runs. It shows you *large* effects fast and
+# so helps to find a question. A small difference between two curves is not an answer: the last question
+# in the list shows how large a difference can be that means nothing. To answer a question, take the two
+# settings to `lab.sweep` with seeds. *Copy as* in the panel gives the settings as a line, a cell, or a
+# script for TRL or transformers.
+
+# %% [markdown]
+# ## Your turn: your own experiment
+#
+# Choose a question, one setting that changes, at least three seeds and a margin. Run it with
+# `lab.sweep`, and give your verdict by the rule of `decide`. If you compare two methods, the learning
+# rate may differ as well. Ideas:
+#
+# - `warmup_steps` 0 or 0.1, `weight_decay` 0 or 0.1, `r` 4 or 16;
+# - replay 0.25 with 53 steps against replay 0 with 40. This changes two settings. Is it wrong?
+
+# %% tags=["raises-exception"]
+experiment = {
+    "a": ...,  # lab.sweep(ft.Config(...), seed=[0, 1, 2])
+    "b": ...,
+    "measure": "val_loss",
+    "margin": 0.05,
+    "verdict": ...,  # lower, higher, no relevant difference, or undecided: b - a
+}
+ft.check("own_experiment", experiment)
+
+# %% [markdown]
+# The check audits the protocol: what differs, the seeds, the margin, the verdict. It accepts "undecided"
+# where that is the result. For the last idea it says that two settings differ. But at equal task records
+# `max_steps` *must* change with `replay`: the changed setting is "replay with steps to match". No program
+# can know that. You write it down before you run.
+
+# %% [markdown]
+# ## At 135M
+#
+# LoRA against full fine-tuning on SmolLM2-135M, from the recorded runs. First at one shared learning
+# rate, then each method at the best of the learning rates tried for it.
+
+# %%
+lora, full = ft.recorded("lora_vs_full"), ft.recorded("full_finetune")
+
+
+def values(runs, arm, measure):
+    by_seed = runs.values(arm, measure)
+    return [by_seed[seed] for seed in SEEDS]
+
+
+for measure in ("val_loss", "english_loss"):
+    shared = verdict(values(full, "full 0.001", measure), values(lora, "LoRA 0.001", measure), 0.1)
+    own = verdict(values(lora, "full 0.0001", measure), values(lora, "LoRA 0.003", measure), 0.1)
+    print(f"{measure}, LoRA - full: both at 0.001 {shared}; each at its own {own}")
+
+# %%
+at_135m("lora_vs_full")
+
+# %% [markdown]
+# At the shared learning rate of 0.001 the validation loss of LoRA is lower by a wide margin, because
+# 0.001 is far too high for full fine-tuning of this model. At their own learning rates nothing is decided
+# with three seeds: the intervals cross the margin. "LoRA is better" and "they are equal" would both be
+# wrong conclusions. Forty steps, one data set and one model are another limit.
+
+# %% [markdown]
+# ## From tiny to your own model
+#
+# | stage | a run takes | what it can answer |
+# |---|---|---|
+# | the tiny model | seconds | Do the data load? Does the protocol run? Which measures move? |
+# | SmolLM2-135M | minutes | In which range are the learning rates of each method? Is the effect still there? |
+# | your model | hours | Your question, with your records |
+#
+# - **What carries over:** the protocol, the code, the checks of the data.
+# - **What does not:** learning rates, numbers of steps, sizes of effects. Good learning rates of the tiny
+#   model are about twenty times those of a model with a billion parameters.
+#
+# ```python
+# lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")
+# config = ft.Config(method="lora", max_steps=200, eval_steps=20)
+# runs = lab.sweep(config, learning_rate=[1e-4, 3e-4, 1e-3, 3e-3])  # 1. learning rates, one seed
+# a = lab.sweep(config.but(learning_rate=1e-3), seed=range(3))       # 2. the comparison
+# ```
+#
+# Before a large model: does a step fit into memory ([lesson 09](09_where_the_memory_goes.ipynb))? If three
+# seeds are too expensive, the spread of the seeds of a smaller model is a rough guide. Say that you used
+# it, and conclude nothing from differences below it.
+
+# %% [markdown]
+# ## In practice, 2026
+#
+# | here | TRL, peft |
+# |---|---|
+# | `batch_size` | `per_device_train_batch_size` (× devices × accumulation) |
+# | `epochs`, `max_steps` | `num_train_epochs`, `max_steps` |
+# | `r`, `lora_alpha`, `target_modules` | the same names in `LoraConfig` |
+# | `loss_on="response"` | `completion_only_loss=True` (prompt-completion records) |
+# | `replay` | mix the data yourself: `datasets.interleave_datasets` |
+# | `lab.sweep(seed=...)` | a loop, as below |
+#
+# ```python
+# # {"prompt": "...", "completion": "..."}
+# from datasets import load_dataset
+# from peft import LoraConfig
+# from transformers import set_seed
+# from trl import SFTConfig, SFTTrainer
+#
+# model_id = "Qwen/Qwen3-1.7B"
+# files = {"train": "train.jsonl", "validation": "validation.jsonl"}
+# data = load_dataset("json", data_files=files)
+# eval_loss = {}
+# for learning_rate in (1e-4, 2e-4):
+#     for seed in (0, 1, 2):
+#         set_seed(seed)  # before an adapter is made: its matrix A is random
+#         trainer = SFTTrainer(
+#             model=model_id,
+#             train_dataset=data["train"],
+#             eval_dataset=data["validation"],
+#             peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
+#             args=SFTConfig(
+#                 output_dir=f"runs/{learning_rate}-{seed}", seed=seed, data_seed=seed,
+#                 learning_rate=learning_rate, max_steps=300, bf16=True,
+#                 per_device_train_batch_size=16, save_strategy="no",
+#             ),
+#         )
+#         trainer.train()
+#         eval_loss[learning_rate, seed] = trainer.evaluate()["eval_loss"]
+# ```
+
+# %% [markdown]
+# Pitfalls:
+#
+# - `SFTTrainer` of TRL 1.16 calls `set_seed(args.seed)` before it makes the adapter. If you call
+#   `get_peft_model` yourself, nothing does: without `set_seed` before it, two "equal" runs start from
+#   different adapters, and `seed=` in the arguments comes too late.
+# - Set `seed` in the arguments as well. The default is 42 in every run, so a loop that forgets it repeats
+#   one run.
+# - With one seed on a GPU two runs may still differ slightly, because some kernels add numbers in varying
+#   order.
+# - Trackers such as Weights & Biases, MLflow or trackio store settings and curves (`report_to=`). They
+#   find no confounder: that is your work. Optuna or Ray Tune search the settings.
+#
 # ## Interview
-#
 # <!-- claims: C74 C72 C40 -->
-# **Your fine-tune is bad. What first?**
+#
+# **Your fine-tune is bad. What do you do first?**
 # <details><summary>Answer</summary>
-# Look before turning: training loss, validation loss, a probe of general ability. Each verdict has
-# its knob: diverged or forgetting, the rate; overfitting, fewer epochs; nothing moves, a higher
-# rate or the data. Then one change, 3 seeds, compare with the spread.
+# I look before I change anything: a few decoded training examples with their labels, then training loss,
+# validation loss and a measure of general ability. Divergence or forgetting suggests a lower learning
+# rate, overfitting fewer epochs or more data. A flat loss suggests a higher learning rate or broken
+# labels. Then I change one thing and compare.
 # </details>
 #
-# **Training loss falls, validation loss rises. Always stop?**
+# **How do you know that a change helped?**
 # <details><summary>Answer</summary>
-# It is overfitting of the loss: here from a step between 12 and 24 of 60 on, with 30 % wrong
-# answers. Task accuracy may go on rising, as in InstructGPT, so I select by the metric I care
-# about, on data that does not leak.
+# I fix the model, the records and all other settings, and run both settings with the same three to five
+# seeds. I compare the interval of the paired difference with a margin chosen before. If it crosses
+# the margin, the result is undecided. I choose on validation data and report once on test data.
 # </details>
 
 # %% [markdown]
-# **How do you know that replay helped?**
+# **You can afford 20 runs and have four hyperparameters. How do you spend them?**
 # <details><summary>Answer</summary>
-# One field differed, 3 seeds each, and the difference was larger than the spread: a quarter of
-# replay took away most of the rise of <code>general_loss</code> (<code>share</code> above). The
-# price: a quarter fewer task records in as many steps.
+# Four or five learning rates on a log scale first, as it usually matters most. Then about eight random
+# combinations of the others together with the learning rate, because they interact, with weak runs
+# ended early. The last six are three seeds of the best setting and of the baseline. A grid of 5 values
+# for 4 settings would need 625 runs.
 # </details>
 #
-# **A grid over four knobs with five values: what is wrong with it?**
+# **A colleague reports: "doubling the LoRA rank lowered the loss by 0.02". What do you ask?**
 # <details><summary>Answer</summary>
-# 5⁴ = 625 runs, 1,875 with 3 seeds, and most of them turn knobs that do not matter. Rate first,
-# since it decides most; then what the verdict names, one at a time.
+# Did alpha / r change too? Was the learning rate tuned for both ranks? How many seeds, and how large is
+# their spread? Was 0.02 the best of many tries, and on which records was it measured? Would 0.02 change
+# any decision?
 # </details>
 #
 # ## Recap
 #
-# - Curves first, then the knob; a verdict has evidence.
-# - One change, several seeds: a cause. Two changes: a story.
-# - What worked leaves as a script.
+# - Write the question, the one change, the seeds and the margin before the first run.
+# - An interval that crosses the margin is undecided. Three seeds often are.
+# - Settings interact: each method gets its own tuned learning rate.
+# - Choose on validation data, report on test data.
 #
-# The panel is `ft.what_if`, the rules are in [`ftkit/report/diagnose.py`](../ftkit/report/diagnose.py). Next: your
-# own data.
+# Next: your own data, [lesson 18](18_data_quality.ipynb), and the
+# [interview clinic](21_interview_clinic.ipynb).
+
+# %%
+ft.progress("22")

@@ -1,67 +1,253 @@
-"""Solutions of lesson 22, and the mistakes that people make."""
+"""Solutions of lesson 22, right variants, and the mistakes that people make."""
 
 import functools
+import math
+import statistics
 
 import ftkit as ft
 from ftkit.experiment.run import Run
-from ftkit.lessons.exercises.lesson_22 import VERDICTS
+
+T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
-def verdicts(*names):
-    return dict(zip([f"curves {n}" for n in range(len(names))], names, strict=True))
+def verdict(low, high, margin):
+    if high < -margin:
+        return "lower"
+    if low > margin:
+        return "higher"
+    return "no relevant difference" if max(abs(low), abs(high)) < margin else "undecided"
 
 
-def changed(a, b):
-    a, b = a.to_dict(), b.to_dict()
-    return [name for name in a if a[name] != b[name] and name != "seed"]
+def with_half_width(half, judge=verdict):
+    """A solution whose half width is half(differences, a, b)."""
+    def decide(a, b, margin):
+        differences = [y - x for x, y in zip(a, b, strict=True)]
+        mean, width = statistics.mean(differences), half(differences, a, b)
+        return mean - width, mean + width, judge(mean - width, mean + width, margin)
+    return decide
 
 
-def changed_with_seed(a, b):
-    a, b = a.to_dict(), b.to_dict()
-    return [name for name in a if a[name] != b[name]]
+def right_half(d, a, b):
+    return T[len(d)] * statistics.stdev(d) / math.sqrt(len(d))
 
 
-def changed_first_only(a, b):
-    return changed(a, b)[:1]
+decide = with_half_width(right_half)
 
 
-def a_run(val_loss, rise, **fields):
-    """A Run that ended like this, without having been run."""
-    config = ft.Config(max_steps=60, learning_rate=1e-3).but(**fields)
-    return Run(id="made-up", config=config, model_name="tiny", data={},
-               rows=[{"step": i + 1, "loss": 1.0} for i in range(60)],
-               before={"val_loss": 9.0, "general_loss": 0.85},
-               after={"val_loss": val_loss, "general_loss": 0.85 + rise})
+def decide_from_sums(a, b, margin):
+    d, n = [b[i] - a[i] for i in range(len(a))], len(a)
+    mean = sum(d) / n
+    half = T[n] * (sum((x - mean) ** 2 for x in d) / (n - 1) / n) ** 0.5
+    return [mean - half, mean + half, verdict(mean - half, mean + half, margin)]
 
 
-def mended():
-    return ft.Experiment(model="tiny", data="tasks").run(max_steps=60, replay=0.25, eval_steps=60)
+def decide_by_package(a, b, margin):
+    from ftkit.base.significance import difference
+
+    found = difference(b, a, paired=True)
+    low, high = found.mean - found.margin(0.025), found.mean + found.margin(0.025)
+    return low, high, verdict(low, high, margin)
+
+
+def a_minus_b(a, b, margin):
+    return decide(b, a, margin)
+
+
+def unpaired(d, a, b):
+    return T[len(d)] * math.sqrt((statistics.variance(a) + statistics.variance(b)) / len(d))
+
+
+def against_zero(low, high, margin):
+    return "lower" if high < 0 else "higher" if low > 0 else "no relevant difference"
+
+
+def effective(records, settings):
+    batch, group = (settings[name] for name in ("per_device_train_batch_size",
+                                                "gradient_accumulation_steps"))
+    steps = settings["num_train_epochs"] * math.ceil(math.ceil(records / batch) / group)
+    return steps, batch * group, settings["lora_alpha"] / settings["r"]
+
+
+def effective_at_once(records, settings):
+    per_step = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
+    return [settings["num_train_epochs"] * -(-records // per_step), per_step,
+            settings["lora_alpha"] / settings["r"]]
+
+
+def effective_by_walking(records, settings):
+    steps = 0
+    for _ in range(settings["num_train_epochs"]):
+        left = records
+        while left > 0:
+            for _ in range(settings["gradient_accumulation_steps"]):
+                left -= settings["per_device_train_batch_size"]
+            steps += 1
+    return (steps, effective(records, settings)[1], settings["lora_alpha"] / settings["r"])
+
+
+def changed(index, value):
+    """The right solution with another value at `index`: value(records, settings)."""
+    def solution(records, settings):
+        result = list(effective(records, settings))
+        result[index] = value(records, settings)
+        return result
+    return solution
+
+
+def per_step(settings):
+    return settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
+
+
+def grouped(runs):
+    names = {}
+    for run in runs:
+        names.setdefault(run["name"], []).append(run)
+    return names
+
+
+def mean(runs, measure):
+    return statistics.mean(run[measure] for run in runs)
+
+
+def choose_and_report(runs):
+    groups = grouped(runs)
+    chosen = min(groups, key=lambda name: mean(groups[name], "val"))
+    return chosen, mean(groups[chosen], "test")
+
+
+def choose_by_sorting(runs):
+    groups = sorted(grouped(runs).items(), key=lambda item: mean(item[1], "val"))
+    return [groups[0][0], mean(groups[0][1], "test")]
+
+
+def choose_in_a_loop(runs):
+    best = None
+    for name in {run["name"] for run in runs}:
+        own = [run for run in runs if run["name"] == name]
+        losses = [sum(run[measure] for run in own) / len(own) for measure in ("val", "test")]
+        if best is None or losses < best[1]:
+            best = name, losses
+    return best[0], best[1][1]
+
+
+def chooses_on_test(runs):
+    groups = grouped(runs)
+    chosen = min(groups, key=lambda name: mean(groups[name], "test"))
+    return chosen, mean(groups[chosen], "test")
+
+
+def lucky_seed(runs):
+    best = min(runs, key=lambda run: run["val"])
+    return best["name"], best["test"]
+
+
+def reports_validation(runs):
+    chosen, _ = choose_and_report(runs)
+    return chosen, mean(grouped(runs)[chosen], "val")
+
+
+def best_test_seed(runs):
+    chosen, _ = choose_and_report(runs)
+    return chosen, min(run["test"] for run in grouped(runs)[chosen])
+
+
+def highest(runs):
+    groups = grouped(runs)
+    chosen = max(groups, key=lambda name: (mean(groups[name], "val"), name))
+    return chosen, 0.0
+
+
+# ------------------------------------------------------------------------ an own experiment
+
+
+def runs_of(losses, seeds=(0, 1, 2), **fields):
+    """Runs that ended with these losses, without having been run."""
+    return [Run(id=f"run {seed}", config=ft.Config(max_steps=20, seed=seed, **fields),
+                model_name="tiny", data={"name": "tasks", "rows": 10, "sha256": "0"},
+                rows=[{"step": 1, "loss": 1.0}], before={"val_loss": 9.0},
+                after={"val_loss": loss})
+            for seed, loss in zip(seeds, losses, strict=True)]
+
+
+def experiment(**changes):
+    return {"a": runs_of([1.0, 1.1, 1.2]), "b": runs_of([0.5, 0.65, 0.7], weight_decay=0.1),
+            "measure": "val_loss", "margin": 0.05, "verdict": "lower"} | changes
+
+
+def trained():
+    lab = ft.Experiment(model="tiny", data="tasks")
+    config = ft.Config(max_steps=6, eval_steps=6)
+    return experiment(a=lab.sweep(config, seed=[0, 1, 2]), b=lab.sweep(
+        config.but(learning_rate=1e-6), seed=[0, 1, 2]), verdict="higher")
 
 
 SOLUTIONS = {
-    "verdicts": {
-        "right": verdicts(*VERDICTS),
+    "decide": {
+        "right": decide,
+        "variants": [decide_from_sums, decide_by_package],
         "wrong": {
-            "learned by heart": (verdicts("fine", *VERDICTS[1:]), "val_loss rose again"),
-            "the probe overlooked": (verdicts(*VERDICTS[:2], "fine", *VERDICTS[3:]),
-                                     "the probe is worse"),
-            "a word of its own": (verdicts("too hot", *VERDICTS[1:]), "is not one of"),
+            "a - b": (a_minus_b, "yours is a - b"),
+            "sd of one difference": (
+                with_half_width(lambda d, a, b: T[len(d)] * statistics.stdev(d)), "by √n"),
+            "divisor n": (with_half_width(
+                lambda d, a, b: T[len(d)] * statistics.pstdev(d) / math.sqrt(len(d))),
+                "divisor n - 1"),
+            "1.96": (with_half_width(
+                lambda d, a, b: 1.96 * statistics.stdev(d) / math.sqrt(len(d))), "many seeds"),
+            "unpaired": (with_half_width(unpaired), "that of the paired differences"),
+            "against zero": (with_half_width(right_half, against_zero), "crosses an end"),
+            "only a verdict": (lambda a, b, margin: "lower", "return three things"),
         },
     },
-    "changed": {
-        "right": changed,
+    "effective": {
+        "right": effective,
+        "variants": [effective_at_once, effective_by_walking],
         "wrong": {
-            "the seed counted": (changed_with_seed, "seed is not a change"),
-            "the first one only": (changed_first_only, "two fields differ"),
+            "rounded down": (changed(0, lambda n, s: s["num_train_epochs"] * (n // per_step(s))),
+                             "counts as well"),
+            "rounded once": (changed(0, lambda n, s: math.ceil(
+                s["num_train_epochs"] * n / per_step(s))), "round up in each epoch"),
+            "batches": (changed(0, lambda n, s: s["num_train_epochs"] * math.ceil(
+                n / s["per_device_train_batch_size"])), "several batches make one"),
+            "batch alone": (changed(1, lambda n, s: s["per_device_train_batch_size"]),
+                            "accumulation × batch"),
+            "no division": (changed(2, lambda n, s: s["lora_alpha"]), "lora_alpha / r"),
+            "one number": (lambda n, s: effective(n, s)[0], "return three numbers"),
         },
     },
-    "mend_by_one_change": {
-        "right": functools.partial(mended),
+    "choose_and_report": {
+        "right": choose_and_report,
+        "variants": [choose_by_sorting, choose_in_a_loop],
         "wrong": {
-            "too timid": (a_run(5.2, 0.0, learning_rate=1e-5), "not learned the task"),
-            "two at once": (a_run(0.4, 0.02, replay=0.25, epochs=2.0), "2 fields differ"),
-            "the baseline again": (a_run(0.36, 0.37), "0 fields differ"),
-            "still forgets": (a_run(0.3, 0.4, weight_decay=0.1), "still forgets"),
+            "on test": (chooses_on_test, "no part in the choice"),
+            "a lucky seed": (lucky_seed, "one lucky seed"),
+            "validation reported": (reports_validation, "is a validation loss"),
+            "best seed on test": (best_test_seed, "test loss of one seed"),
+            "highest": (highest, "the lowest mean validation loss"),
+            "name alone": (lambda runs: choose_and_report(runs)[0], "return two things"),
+        },
+    },
+    "own_experiment": {
+        "right": experiment(),
+        "variants": [
+            functools.partial(trained),
+            experiment(b=runs_of([1.0, 1.2, 1.1], method="lora", learning_rate=5e-3),
+                       verdict="undecided")],
+        "wrong": {
+            "two changes": (experiment(b=runs_of([0.5, 0.65, 0.7], weight_decay=0.1,
+                                                 warmup_steps=0.2)), "2 things differ"),
+            "nothing changed": (experiment(b=runs_of([0.5, 0.65, 0.7])), "nothing differs"),
+            "two seeds": (experiment(a=runs_of([1.0, 1.1], (0, 1)),
+                                     b=runs_of([0.5, 0.6], (0, 1), weight_decay=0.1)),
+                          "at least 3"),
+            "other seeds": (experiment(b=runs_of([0.5, 0.65, 0.7], (3, 4, 5), weight_decay=0.1)),
+                            "the same seeds"),
+            "wishful": (experiment(b=runs_of([0.9, 1.15, 1.1], weight_decay=0.1)),
+                        "that is 'undecided'"),
+            "no margin": (experiment(margin=0), "smallest difference that matters"),
+            "own words": (experiment(verdict="better"), "expected one of"),
+            "a config per side": (experiment(a=runs_of([1.0, 1.1], (0, 1)) + runs_of(
+                [1.2], (2,), weight_decay=0.2)), "only the seed may"),
         },
     },
 }

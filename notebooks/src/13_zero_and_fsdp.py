@@ -54,7 +54,7 @@ from ftkit.distributed import zero_simulator
 
 draw = torch.Generator().manual_seed(0)
 batches = []
-for rank in range(4):
+for _ in range(4):
     batches.append((torch.randn(4, 8, generator=draw), torch.randn(4, 8, generator=draw)))
 world = zero_simulator.World(ranks=4, layers=3, width=8, stage=0)
 world.feed(batches)

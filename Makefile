@@ -22,7 +22,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
-  sweeps scale panel effects budgets memory-report fuzz breakages dist site clean
+  sweeps scale panel effects budgets memory-report gpu fuzz breakages dist site clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ budgets: $(READY)-test  ## processor seconds of what should be cheap, against wh
 
 memory-report: $(READY)-test  ## predicted against measured memory, ten minutes (ARGS=--quick)
 	$(QUIETLY) $(PY) tests/benchmarks/memory_report.py $(ARGS)
+
+gpu: $(READY)-test  ## on a CUDA device: tests, lessons, memory, speed (ARGS="memory" or --dry)
+	$(PY) tests/benchmarks/gpu.py $(ARGS)
 
 fuzz: $(READY)-test  ## 100,000 random inputs for each parser of outside input, some minutes
 	$(QUIETLY) $(PY) tests/fuzz.py $(or $(ARGS),100000)

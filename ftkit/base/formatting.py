@@ -1,10 +1,14 @@
 """Numbers and text as they are printed everywhere.
 
-    number(0.52341)   "0.52"      cell([0.5, 0.7])   "0.60 ± 0.14"      clean(text)   one safe line
+    number(0.52341)   "0.52"      cell([0.5, 0.7])   "0.60 ± 0.14"
+    clean(text)   one safe line   printable(text)   safe lines   to_html(text)   safe HTML
+
+Text of others, such as data, answers and names, leaves the package through the last three only.
 """
 
 from __future__ import annotations
 
+import html
 import math
 import unicodedata
 
@@ -69,5 +73,25 @@ def duration(seconds: float) -> str:
 
 def clean(text) -> str:
     """Text on one line, without characters that hide, reverse or break what is read."""
-    text = " ".join(str(text).split())
-    return "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in text)
+    return printable(" ".join(str(text).split()))
+
+
+def printable(text) -> str:
+    """Text in its lines, without characters that hide, reverse or break what is read, or that
+    command a terminal."""
+    return "".join("\ufffd" if unicodedata.category(c)[0] == "C" and c not in "\n\t" else c
+                   for c in str(text))
+
+
+def to_html(text) -> str:
+    """Text as HTML that shows it literally: no markup, no control characters, and no mathematics,
+    which JupyterLab would make of what is between two prices."""
+    safe = html.escape(printable(text))
+    if "$" in safe or "\\" in safe:
+        return f"<span class='mathjax_ignore tex2jax_ignore'>{safe}</span>"
+    return safe
+
+
+def to_attribute(text) -> str:
+    """Text as the value of an attribute in HTML, between double quotes."""
+    return html.escape(clean(text))

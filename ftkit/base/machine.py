@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
-import html
 import importlib.resources
 import os
 import platform
@@ -16,6 +15,7 @@ import sys
 from pathlib import Path
 
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 
 TIERS = ("smoke", "cpu", "gpu")
 SYSTEM = Path("/")  # where /proc and /sys are
@@ -227,7 +227,7 @@ class Machine:
         return f"Machine({settings})"
 
     def _repr_html_(self) -> str:
-        rows = "".join("<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>"
+        rows = "".join("<tr>" + "".join(f"<td style='text-align:left'>{to_html(cell)}</td>"
                                         for cell in line) + "</tr>" for line in self.lines)
         return f"<table>{rows}</table>"
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ftkit.base import machine, quiet
+from ftkit.base import formatting, machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.cli import options
 from ftkit.data import audit
@@ -83,13 +83,13 @@ def _is_named(path, args) -> bool:
 
 
 def _report(sentence: str, status: int) -> int:
-    print("ftkit: " + " ".join(sentence.split()), file=sys.stderr)
+    print("ftkit: " + formatting.clean(sentence), file=sys.stderr)
     return status
 
 
 def _print(args, data: dict, text: str):
     """The result of a command: `data` as JSON if asked for, else `text`."""
-    print(json.dumps(data) if args.json else text)
+    print(json.dumps(data) if args.json else formatting.printable(text))
 
 
 @contextlib.contextmanager
@@ -142,7 +142,8 @@ def _run(args) -> int:
         else:
             bar, end = Bar("training", quiet=args.quiet), _EndAfterThisStep()
             if bar.terminal:  # a log needs no line that the next one replaces
-                bar.say(f"loading {experiment.model_name} and evaluating it before the first step")
+                name = formatting.clean(experiment.model_name)
+                bar.say(f"loading {name} and evaluating it before the first step")
 
             def on_start(run):
                 gc.enable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+from ftkit.base.formatting import printable, to_html
 
 NO_LOSS = -100  # the label of a token without loss
 
@@ -29,8 +29,9 @@ class BatchView:
         raw = str(self.tokenizer.convert_ids_to_tokens(token))
         text = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
         if not text or "\ufffd" in text:  # some bytes of a character
-            return raw
-        return " " + text if raw.startswith("▁") and not text.startswith(" ") else text
+            return printable(raw)
+        text = " " + text if raw.startswith("▁") and not text.startswith(" ") else text
+        return printable(text)
 
     def _rows(self):
         for example in self.examples:
@@ -58,7 +59,7 @@ class BatchView:
         if label not in (NO_LOSS, token):  # a mask made by hand and shifted by mistake
             title, text = f"id {token}, but label {label}", text + "≠" + self._text(label)
         return (f'<span title="{title}" style="margin:0 1px;{";".join(styles)}">'
-                f"{html.escape(text)}</span>")
+                f"{to_html(text)}</span>")
 
     def _repr_html_(self) -> str:
         key = (f'<span style="{_STYLES["loss"]}">trained on</span> &nbsp; '

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import html
 import json
 from array import array
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ftkit.base.formatting import clean, to_html
 from ftkit.data import foreign
 
 # A field that decides the kind of a record → that kind; the first one present counts.
@@ -52,16 +52,16 @@ class RecordList(Sequence):
         return self._sha256
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name}: {len(self):,} {self.kind} records)"
+        return f"{type(self).__name__}({clean(self.name)}: {len(self):,} {self.kind} records)"
 
     def _repr_html_(self) -> str:
         names = list(dict.fromkeys(name for record in self[:5] for name in record))
-        head = "".join(f"<th style='text-align:left'>{html.escape(str(name))}</th>"
+        head = "".join(f"<th style='text-align:left'>{to_html(str(name))}</th>"
                        for name in names)
         left = "<td style='text-align:left'>"
         body = "".join("<tr>" + "".join(f"{left}{_cell(record.get(n))}</td>" for n in names)
                        + "</tr>" for record in self[:5])
-        return (f"<b>{html.escape(self.name)}</b>: {len(self):,} {self.kind} records, the first "
+        return (f"<b>{to_html(self.name)}</b>: {len(self):,} {self.kind} records, the first "
                 f"{min(5, len(self))}<table><tr>{head}</tr>{body}</table>")
 
 
@@ -121,4 +121,4 @@ def _cell(value) -> str:
     if isinstance(value, list):  # messages
         value = "\n".join(f"{m.get('role')}: {m.get('content')}" for m in value)
     text = "" if value is None else str(value)
-    return html.escape(text if len(text) <= 240 else text[:240] + " …").replace("\n", "<br>")
+    return to_html(text if len(text) <= 240 else text[:240] + " …").replace("\n", "<br>")

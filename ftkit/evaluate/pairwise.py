@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import html
 import json
 import random
 from pathlib import Path
 
 from ftkit.base import append_log, formatting, json_lines
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 from ftkit.evaluate import metrics
 
 CHOICES = ("left", "tie", "right")
@@ -163,7 +163,7 @@ class Votes:
                                        texts, strict=True):
                 box.value = _labeled(name, text) if text else ""
             end = f": {self.summary()}" if item is None else f". {self.warning}"
-            status.value = f"<span role='status'>{html.escape(done + end)}</span>"
+            status.value = f"<span role='status'>{to_html(done + end)}</span>"
 
         def react(action):
             action()
@@ -186,4 +186,4 @@ class Votes:
 def _labeled(name: str, text) -> str:
     """A text of the judge's page under its name, shown literally, in lines as it was written."""
     return (f"<section aria-label='{name}'><b>{name}</b><div style='white-space:pre-wrap;"
-            f"line-height:1.4;overflow-wrap:anywhere'>{html.escape(str(text))}</div></section>")
+            f"line-height:1.4;overflow-wrap:anywhere'>{to_html(str(text))}</div></section>")

@@ -6,12 +6,12 @@ No torch here: a run that is read back from disk has everything but its model.
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from typing import Any, Required, Self, TypedDict
 
 from ftkit.base import machine
 from ftkit.base.config import Config
+from ftkit.base.formatting import clean, to_html
 from ftkit.experiment import shelf
 
 Row = dict[str, float]  # column → number, of one optimizer step
@@ -152,11 +152,11 @@ class Run:
         end = f", stopped: {self.stopped}" if self.stopped else ""
         losses = ", ".join(f"{k} {self.before[k]:.2f} → {self.after[k]:.2f}"
                            for k in self.after if k in self.before)
-        return f"Run({self.id}, {self.model_name}, {len(self.rows)} steps, {losses}{end})"
+        return clean(f"Run({self.id}, {self.model_name}, {len(self.rows)} steps, {losses}{end})")
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><td>{html.escape(k)}</td><td>{self.before[k]:.3f}</td>"
+            f"<tr><td>{to_html(k)}</td><td>{self.before[k]:.3f}</td>"
             f"<td>{self.after[k]:.3f}</td><td>{self.change(k):+.3f}</td></tr>"
             for k in self.after if k in self.before
         )
@@ -167,8 +167,8 @@ class Run:
                  f"trained ({share:.1%})"] + ([f"stopped: {self.stopped}"] if self.stopped else [])
         facts += self.notes
         title = f"{self.model_name} · {self.data.get('name', '')} · {self.config}"
-        return (f"<b>{html.escape(title)}</b><table><tr><th></th><th>before</th><th>after</th>"
-                f"<th>change</th></tr>{cells}</table>{html.escape('; '.join(facts))}")
+        return (f"<b>{to_html(title)}</b><table><tr><th></th><th>before</th><th>after</th>"
+                f"<th>change</th></tr>{cells}</table>{to_html('; '.join(facts))}")
 
 
 def plain(value: Any) -> Any:

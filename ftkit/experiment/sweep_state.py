@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import time
 from collections.abc import Callable
 
 from ftkit.base import formatting, progress_bar
+from ftkit.base.formatting import to_html
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 from ftkit.report.table import table
@@ -20,7 +20,7 @@ class Sweep(list[Run]):
 
     def _repr_html_(self):
         page = table(self)._repr_html_() if self else ""
-        return f"{page}<div>{html.escape(formatting.clean(self.how))}</div>"
+        return f"{page}<div>{to_html(formatting.clean(self.how))}</div>"
 
 
 class SweepState:
@@ -138,4 +138,4 @@ class _Progress:
             text, meter = formatting.clean(text), ""
             if fraction is not None:
                 meter = f'<progress max="1" value="{fraction:.3f}"></progress> '
-            self.show({"text/html": f"<div>{meter}{html.escape(text)}</div>", "text/plain": text})
+            self.show({"text/html": f"<div>{meter}{to_html(text)}</div>", "text/plain": text})

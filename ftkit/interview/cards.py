@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import html
 import json
 import os
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 
 from ftkit.base import append_log, json_lines, machine
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import cell, clean
+from ftkit.base.formatting import cell, clean, to_html
 from ftkit.interview import bank, fsrs_fit, number_answer
 from ftkit.lessons import progress_log
 
@@ -302,8 +301,8 @@ def export(path: str | Path, level=None, topic=None, store: Store | None = None,
             writer = csv.writer(file)
             for f in flashes:
                 tags = " ".join(t.replace(" ", "-") for t in ("ftkit", f.topic, f.level) if t)
-                back = "<br>".join(html.escape(clean(line)) for line in f.solution())
-                writer.writerow([html.escape(clean(f.front)), back, tags])
+                back = "<br>".join(to_html(clean(line)) for line in f.solution())
+                writer.writerow([to_html(clean(f.front)), back, tags])
     else:
         raise UserError(f"export to {path.name!r}; expected a name that ends in .csv or .json")
     return len(flashes)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import tempfile
 from pathlib import Path
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean, number
+from ftkit.base.formatting import clean, number, to_html
 from ftkit.interview import bank
 from ftkit.interview.number_answer import formula, givens
 from ftkit.interview.proofs import core
@@ -41,7 +40,7 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     for question in sorted(chosen, key=lambda q: bank.topics().index(q.topic)):
         if question.topic != heading:
             heading = question.topic
-            parts.append(f"<h2>{html.escape(heading)}</h2>")  # starts a page when printed
+            parts.append(f"<h2>{to_html(heading)}</h2>")  # starts a page when printed
         facts = [f"{formula(asked)} ({givens(asked)})"] if (asked := question.number) else []
         for stated in question.proofs:
             if known[stated["proof"]].trains and not trains:
@@ -52,8 +51,8 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
             right = "" if claim.op == "==" else f" {claim.op} {number(claim.right)}"
             facts.append(f"{claim.says}: {number(claim.left)}{right} {claim.unit}")
         parts.append(
-            f"<div><b>{html.escape(clean(question.question))}</b>"
-            f"{html.escape(clean(question.short))}"
-            + "".join(f"<br><i>{html.escape(clean(f))}</i>" for f in facts) + "</div>")
+            f"<div><b>{to_html(clean(question.question))}</b>"
+            f"{to_html(clean(question.short))}"
+            + "".join(f"<br><i>{to_html(clean(f))}</i>" for f in facts) + "</div>")
     path.write_text(PAGE.format(body="".join(parts)), encoding="utf-8")
     return len(chosen)

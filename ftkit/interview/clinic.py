@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 from ftkit.data import schema
 from ftkit.lessons import claims, progress_log
 from ftkit.lessons.bugs import pipeline, zoo
@@ -305,9 +306,7 @@ class Case:
         return [f"Case {self.number} ({self.category}). Target: {self.target()}.", readings]
 
     def _repr_html_(self):
-        import html
-
-        head = "<br>".join(html.escape(line) for line in self._lines())
+        head = "<br>".join(to_html(line) for line in self._lines())
         return f"{head}{self.log()._repr_html_()}"
 
     def __repr__(self):

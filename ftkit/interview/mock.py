@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import html
 import random
 import re
 import secrets
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean
+from ftkit.base.formatting import clean, to_html
 from ftkit.interview import bank, cards, coding, rubrics
 from ftkit.interview.rubrics import Point
 from ftkit.lessons import progress_log
@@ -292,7 +291,7 @@ def parse_points(text: str, count: int) -> set[int]:
 
 
 def _escape(text: str) -> str:
-    return html.escape(clean(text))
+    return to_html(clean(text))
 
 
 def _list(lines: list[str]) -> str:

@@ -6,13 +6,13 @@ that are due from `drill.jsonl`.
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 from ftkit.interview import cards
 from ftkit.lessons import checks, predictions, progress_log
 
@@ -80,14 +80,14 @@ class Progress:
 
     def _repr_html_(self):
         if self.shown is not None:
-            return "".join(f"<div>{html.escape(line)}</div>" for line in self._lines())
+            return "".join(f"<div>{to_html(line)}</div>" for line in self._lines())
         texts = [line for line in self._lines() if not line.startswith("Lesson ")]
         rows = "".join(
-            f"<tr><td style='text-align:left'>{one.number} {html.escape(one.name)}</td>"
+            f"<tr><td style='text-align:left'>{one.number} {to_html(one.name)}</td>"
             f"<td>{len(one.solved)} of {len(one.solved) + len(one.open)}</td>"
             f"<td>{f'{one.right} of {one.guesses}' if one.guesses else ''}</td></tr>"
             for one in self.lessons)
-        return ("".join(f"<div>{html.escape(text)}</div>" for text in texts)
+        return ("".join(f"<div>{to_html(text)}</div>" for text in texts)
                 + "<table><thead><tr><th>lesson</th><th>exercises solved</th>"
                 f"<th>guesses right</th></tr></thead><tbody>{rows}</tbody></table>")
 

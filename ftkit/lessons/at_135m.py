@@ -9,13 +9,12 @@ The verdict is computed from the recorded numbers whenever the box is drawn, by 
 
 from __future__ import annotations
 
-import html
 import math
 from typing import NamedTuple
 
 from ftkit.base import significance
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import cell, number
+from ftkit.base.formatting import cell, number, to_html
 from ftkit.experiment import recorded
 from ftkit.report.table import Table
 
@@ -66,7 +65,7 @@ class Box:
         return self.text if self.table is None else f"{self.table}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        head, *rest = map(html.escape, self.lines)
+        head, *rest = map(to_html, self.lines)
         table = "" if self.table is None else self.table._repr_html_()
         rest = "".join(f"<div>{line}</div>" for line in rest)
         # No colors of its own, so that it reads on a light and on a dark page.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import html
 import re
 import textwrap
 from typing import NamedTuple
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 
 LINE = re.compile(r"- \*\*(?P<term>.+?)\*\* \((?P<lesson>\d\d)\)"
                   r"(?: \[(?P<names>.+?)\])?: (?P<text>.+)")
@@ -108,6 +108,6 @@ def _key(name) -> str:
 
 
 def _html(entry: Term) -> str:
-    also = f" (also {html.escape(', '.join(entry.names))})" if entry.names else ""
-    return (f"<b>{html.escape(entry.term)}</b>{also}, lesson {entry.lesson}: "
-            f"{html.escape(entry.text)}")
+    also = f" (also {to_html(', '.join(entry.names))})" if entry.names else ""
+    return (f"<b>{to_html(entry.term)}</b>{also}, lesson {entry.lesson}: "
+            f"{to_html(entry.text)}")

@@ -7,7 +7,6 @@ control of a guess that was scored.
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from collections.abc import Callable
 import ipywidgets as W
 from IPython.display import DisplayHandle, display
 
-from ftkit.base.formatting import cell, clean, to_float
+from ftkit.base.formatting import cell, clean, to_float, to_html
 
 UNSURE, START, SURE = 50, 70, 100  # percent
 _numbers = itertools.count(1)
@@ -68,7 +67,7 @@ class Controls:
         self.status = W.HTML()
         self.status.add_class("ftkit-guess-status")
         title = W.HTML(f"<span class='ftkit-guess-title' style='position:absolute;width:1px;"
-                       f"height:1px;overflow:hidden'>Your guess: {html.escape(question)}</span>")
+                       f"height:1px;overflow:hidden'>Your guess: {to_html(question)}</span>")
         self.buttons = [self._button(option) for option in options]
         self.field = W.Text(placeholder="a number, then Enter", continuous_update=False,
                             description="your guess",
@@ -116,7 +115,7 @@ class Controls:
                       "You can change it until the result is shown.")
 
     def _say(self, text: str):
-        self.status.value = f"<div style='line-height:1.4'>{html.escape(clean(text))}</div>"
+        self.status.value = f"<div style='line-height:1.4'>{to_html(clean(text))}</div>"
 
     def display(self, page: str, text: str):
         """Show the question, as HTML and as text, and the controls below it."""

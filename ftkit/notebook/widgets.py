@@ -9,14 +9,13 @@ kept in `failures`, where tests look. Text is shown by `TextLines`, which never 
 
 from __future__ import annotations
 
-import html
 import sys
 from collections.abc import Callable
 
 import ipywidgets as W
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean
+from ftkit.base.formatting import clean, to_html
 from ftkit.notebook.fields import FIELDS, SUGGESTIONS, USUAL_VALUES, check_names
 
 AUTO = "auto"  # stands for None in Config: "choose for me"
@@ -69,7 +68,7 @@ class TextLines(W.HTML):
 
     def show(self, *lines: str):
         self.lines = [clean(line) for line in lines if line]
-        text = "".join(f"<div style='line-height:1.5'>{html.escape(line)}</div>"
+        text = "".join(f"<div style='line-height:1.5'>{to_html(line)}</div>"
                        for line in self.lines)
         self.value = f"<b>{text}</b>" if self.bold and text else text
 
@@ -94,7 +93,7 @@ class Code(W.HTML):
     def show(self, code: str):
         self.code = code
         lines = (" " * (len(line) - len(line.lstrip())) + clean(line) for line in code.split("\n"))
-        text = html.escape("\n".join(lines))
+        text = to_html("\n".join(lines))
         self.value = f"<pre style='white-space:pre-wrap'>{text}</pre>" if code else ""
 
 

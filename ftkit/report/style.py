@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import html
 import io
 import math
 import struct
@@ -18,7 +17,7 @@ import zlib
 from typing import NamedTuple
 
 from ftkit.base import quiet
-from ftkit.base.formatting import clean, mean_sd, number
+from ftkit.base.formatting import clean, mean_sd, number, to_attribute, to_html
 from ftkit.report import series
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -78,10 +77,9 @@ class Picture:
 def as_html(png: bytes, figure, text: str) -> str:
     """The image with its sentence below; JupyterLab shows alt text only for an <img> in HTML."""
     width, height = (round(100 * side) for side in figure.get_size_inches())
-    words = html.escape(clean(text))
-    return (f'<img alt="{words}" width="{width}" height="{height}" decoding="sync" '
+    return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
             f'style="max-width:100%;height:auto" src="data:image/png;base64,'
-            f'{base64.b64encode(png).decode()}"><div>{words}</div>')
+            f'{base64.b64encode(png).decode()}"><div>{to_html(clean(text))}</div>')
 
 
 def quick_png(pixels) -> bytes:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import html
-
-from ftkit.base.formatting import cell, clean, to_float
+from ftkit.base.formatting import cell, clean, to_float, to_html
 from ftkit.report import series
 
 
@@ -28,10 +26,10 @@ class Table:
                   for column in self._columns]
         tags = ["th"] + ["td"] * len(self.rows)
         lines = "".join(
-            "<tr>" + "".join(f"<{tag}{style}>{html.escape(text)}</{tag}>"
+            "<tr>" + "".join(f"<{tag}{style}>{to_html(text)}</{tag}>"
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
-        named = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        named = f"<caption>{to_html(self.caption)}</caption>" if self.caption else ""
         return f"<table>{named}{lines}</table>"
 
     def __repr__(self) -> str:

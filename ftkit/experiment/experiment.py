@@ -6,6 +6,7 @@ import copy
 import math
 import random
 import shutil
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -193,7 +194,8 @@ class Experiment:
 
     def begin(self, config) -> tuple[Run, Prepared]:
         """A Run before its first step, and what it will read; its model is made from torch's
-        random state, which is set to its seed. Raises UserError for a run that does not fit."""
+        random state, which is set to its seed. Raises UserError for a run that does not fit; in a
+        notebook one that can learn the same in smaller parts is made so (`preflight.fitted`)."""
         import torch
 
         from ftkit.engine import loop
@@ -202,17 +204,15 @@ class Experiment:
         if type(config) is not self.CONFIG:
             raise UserError(f"{type(self).__name__}.run was given a {type(config).__name__}; give "
                             f"a {self.CONFIG.__name__}")
-        facts, predicted = preflight.ModelFacts.of(self.model), None
+        facts, predicted, smaller = preflight.ModelFacts.of(self.model), None, None
         if facts is not None:
-            config = facts.resolve(config)
-            predicted = preflight.check(self, config, facts)
+            config, predicted, smaller = preflight.fitted(self, facts.resolve(config), facts)
         else:  # not on this machine yet; the type in which it is loaded is needed now
             config = config.typed(*preflight.number_formats())
         model, tokenizer = self.fresh_model(config)
         if facts is None:  # it was not on this machine before it was loaded
             facts = preflight.ModelFacts.of_loaded(model)
-            config = facts.resolve(config)
-            predicted = preflight.check(self, config, facts)
+            config, predicted, smaller = preflight.fitted(self, facts.resolve(config), facts)
         torch.manual_seed(config.seed)
         prepared = self.encode(tokenizer, config)
         model = loading.trainable(model, config)
@@ -222,8 +222,11 @@ class Experiment:
                   predicted_memory_bytes=predicted, model=model, tokenizer=tokenizer,
                   experiment=self, machine=machine.describe(), versions=machine.versions())
         run.trainable_parameters, run.total_parameters = loading.count(model)
-        if note := rounding.rounding_note(model, config):
-            run.notes.append(note)
+        for note in (smaller, rounding.rounding_note(model, config)):
+            if note:
+                run.notes.append(note)
+        if smaller:
+            print(f"ftkit: {smaller}", file=sys.stderr)
         return run, prepared
 
     def _checkpoints(self, run, save_steps, stored):

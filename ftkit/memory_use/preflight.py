@@ -2,6 +2,7 @@
 
     facts = ModelFacts.of("tiny"); config = facts.resolve(config)
     check(lab, config, facts)     predicted bytes, or TooBig: a sentence, and .change, which fits
+    fitted(lab, config, facts)    in a notebook: a config that learns the same and fits
 
 An upper bound in closed form comes first and costs nothing. Only a run that may exceed the free
 memory by it is simulated, on the longest records of its own data, in training and evaluation. A run
@@ -63,6 +64,29 @@ def check(experiment, config, model: ModelFacts) -> int | None:
     gc.collect()
     machine.pooled_memory()  # what earlier runs have freed goes back to the system
     return FitSearch(experiment, model, device, machine.free_memory()).check(config, upper_bound)
+
+
+def fitted(experiment, config, model: ModelFacts) -> tuple:
+    """(config, predicted bytes, a note or None): `config`, or in a notebook what fits instead.
+
+    There later cells need the result, so a run that does not fit is made with the smallest change
+    after which it learns the same, and the note says so. Where no such change exists, TooBig says
+    which cells to run again.
+    """
+    try:
+        return config, check(experiment, config, model), None
+    except TooBig as error:
+        if not machine.in_notebook():
+            raise
+        if not (error.change and changes.learns_the_same(error.change)):
+            raise TooBig(error.needed, error.free, error.change, f"{error}. The cells below that "
+                         "use this result need it: change this cell, run it again, then run those "
+                         "again") from None
+        smaller = config.but(**error.change)
+        fields = " ".join(f"{name}={value}" for name, value in error.change.items())
+        note = (f"{units.gb(error.free)} are free, too little for this run as it was asked for, so "
+                f"it is made with {fields}; that learns the same")
+        return smaller, check(experiment, smaller, model), note
 
 
 def step_upper_bound(model, config, tokens: int, length: int) -> float:

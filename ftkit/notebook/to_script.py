@@ -9,6 +9,7 @@ with the same schedule; the fields that have no counterpart there are named in t
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from pathlib import Path
 
@@ -76,9 +77,8 @@ def _script(experiment, config: Config, library: str, trainer: str, arguments: s
         values["train_sampling_strategy"] = "sequential"
     lines = [f"    {name}={value!r}," for name, value in values.items() if value is not None]
     adapter, adapter_class = _adapter(config)
-    return (
-        _head(experiment, config, library, trainer, arguments, adapter_class)
-        + _load_model(config)
+    body = (
+        _load_model(config)
         + (f"torch.manual_seed({config.seed})\nmodel = get_peft_model(model, {adapter})\n"
            if adapter else "")
         + _conversation(experiment) + _segments(experiment) + script_parts.ENCODE.format(
@@ -110,6 +110,8 @@ with open(DATA, encoding="utf-8-sig") as file:
                                     "processing_class=tokenizer,\n                       "
                                     "data_collator=DataCollatorForSeq2Seq(tokenizer)")
         + ')\ntrainer.train()\ntrainer.save_model("tuned")\n')
+    used = [name for name in ("json", "math", "random", "re") if re.search(rf"\b{name}\.", body)]
+    return _head(experiment, config, library, trainer, arguments, adapter_class, used) + body
 
 
 # ------------------------------------------------------------------- parts of the scripts
@@ -153,7 +155,7 @@ def _data(experiment) -> tuple[str, str]:
     return new, f"# made by: ftkit convert {shlex.quote(str(path.resolve()))} {new}"
 
 
-def _head(experiment, config, library, trainer, arguments, adapter_class) -> str:
+def _head(experiment, config, library, trainer, arguments, adapter_class, used) -> str:
     """Comments, imports, model and data."""
     no_counterpart = NO_COUNTERPART + (("packing",) if trainer == "Trainer" else ())
     missing = [name for name in no_counterpart if name in config.differs()]
@@ -171,8 +173,8 @@ def _head(experiment, config, library, trainer, arguments, adapter_class) -> str
     return (
         f"# Fine-tune {clean(experiment.model_name)} on {clean(experiment.train.name)} with "
         f"{library}, from the Config: {clean(config)}\n{notes}"
-        "import json\nimport math\nimport random\nimport re\n\n"
-        "import torch\nfrom datasets import Dataset\n"
+        + "".join(f"import {name}\n" for name in used)
+        + "\nimport torch\nfrom datasets import Dataset\n"
         + (f"from peft import {adapter_class}, get_peft_model\n" if adapter_class else "")
         + f"from transformers import (\n{imported})\n"
         + (f"from trl import {arguments}, {trainer}\n" if trainer == "SFTTrainer" else "")

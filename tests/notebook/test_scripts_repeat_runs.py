@@ -3,15 +3,20 @@ same order, same loss mask, same schedule, so the same losses. None of them impo
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
 
 import pytest
+import tokenizers
+import torch
+import transformers
 
 import ftkit as ft
+from ftkit.data import encoding
 from ftkit.distributed import launch
-from ftkit.notebook import to_script
+from ftkit.notebook import script_parts, to_script
 
 WORDS = "sea boat salt tea bread moon rust city".split()
 TALK = [{"role": "user", "content": "Name one."}, {"role": "assistant", "content": "A whale."}]
@@ -100,6 +105,32 @@ def test_method_schedule_template_and_cuts_are_those_of_the_run(change, options,
     assert len(ours) >= 3 and theirs == pytest.approx(ours, abs=1e-3)
 
 
+@pytest.mark.parametrize("template", ["chat", "alpaca", "{instruction} → {output}"])
+def test_the_code_of_a_script_encodes_as_here_for_tokenizers_that_mark_a_start(template):
+    letters = ["▁", *map(chr, range(32, 127)), "\n", "→", "▁A", "▁t"]
+    vocab = {w: i for i, w in enumerate(["<unk>", "<s>", "</s>", *letters])}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(
+        vocab=vocab, merges=[("▁", "A"), ("▁", "t")], unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}"
+        "{{ eos_token }}{% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}")
+    lab = ft.Experiment(model=(torch.nn.Linear(1, 1), tokenizer), data=chats(), probes=(),
+                        template=template)
+    code = (to_script._conversation(lab) + to_script._segments(lab)
+            + script_parts.ENCODE.format(labels="part if is_trained else [-100] * len(part)",
+                                         max_length=400))
+    names = {"tokenizer": tokenizer, "re": re}
+    exec(code, names)
+    assert names["MARKS_A_START"]
+    ours = encoding.encode_all(lab.train, tokenizer, 400, template=template).examples
+    assert [names["encode"](record) for record in lab.train] == list(ours)
+
+
 def test_pairs_are_trained_on_their_chosen_answers_as_here(tmp_path, monkeypatch):
     lab = ft.Experiment(data=str(a_file(tmp_path, pairs())), probes=())
     config = resolved(lab, CONFIG.but(max_steps=5))
@@ -152,7 +183,6 @@ def test_the_folder_for_torchrun_gives_the_losses_of_the_run_on_two_ranks(kind, 
 
 
 def loss_of(model, tokenizer):
-    from ftkit.data import encoding
     from ftkit.evaluate import scoring
 
     return scoring.loss_on(model, encoding.encode_all(instructions()[:8], tokenizer).examples)
@@ -178,7 +208,6 @@ def test_the_adapter_of_a_script_is_that_of_the_run_and_trains_on_here(maker, tm
 def test_our_adapter_is_trained_on_by_trl(tmp_path):
     import datasets
     import peft
-    import torch
     import trl
 
     lab = ft.Experiment(data=instructions(), probes=())

@@ -36,7 +36,7 @@ ft.setup(seed=0)
 #
 # A float has a sign, an exponent and a fraction. The **exponent** sets the range, and the **fraction** says
 # how many numbers there are between two powers of two. bf16 keeps the 8 exponent bits of fp32 and only 7
-# bits of fraction.
+# bits of fraction. A leading 1 is implied, so a bf16 number has 8 **significant bits**.
 
 # %% [markdown]
 # ![Bits of fp32, bf16, fp16, e4m3 and e5m2, split into sign, exponent and fraction. Below, a number line with three neighboring bf16 numbers near 0.02. A step of 0.00001 from the middle one ends close to it: rounding to nearest always returns to the middle number, stochastic rounding goes to the left neighbor in 8 percent of cases.](figures/12_lost_update.svg)

@@ -442,7 +442,7 @@ for gpus in (8, 16, 32):
 ft.table(rows)
 
 # %% [markdown]
-# Eight GPUs are not enough. The seconds of a step do not shrink with more GPUs, because each reads its own
+# Eight GPUs are not enough, and sixteen are nearly full. The seconds of a step do not shrink with more GPUs, because each reads its own
 # 4,096 tokens; the run needs fewer steps. What does not fit can be **offloaded**: kept in the memory of the
 # host, and copied over its slow bus in every step.
 #
@@ -526,6 +526,11 @@ parameters, gpus = 32e9, 16
 # In your own loop: FSDP2 with HSDP on 2 machines of 8 GPUs, and a distributed checkpoint.
 #
 # ```python
+# import torch.distributed.checkpoint as dcp
+# from torch.distributed.checkpoint.state_dict import get_state_dict
+# from torch.distributed.device_mesh import init_device_mesh
+# from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+#
 # mesh = init_device_mesh("cuda", (2, 8), mesh_dim_names=("replicate", "shard"))
 # policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 # for layer in model.model.layers:

@@ -1,72 +1,185 @@
-"""Solutions of lesson 21 and named wrong answers."""
+"""Solutions of lesson 21, right variants, and the mistakes that people make."""
 
 import math
 
-from ftkit.lessons.exercises.lesson_21 import VERDICTS
+from ftkit.lessons.exercises.lesson_21 import MEMORY, VERDICTS
+
+DRILL = {name: right for name, (right, _) in MEMORY.items()}
 
 
-def tokens_bought(budget, parameters, flops, dollars_per_hour):
-    return budget / dollars_per_hour * 3600 * flops / (6 * parameters)
+def throughput(n, batch, accumulation, devices, length, seconds, peak, recompute):
+    tokens = batch * accumulation * devices * length
+    mfu = 6 * n * tokens / (seconds * devices * peak)
+    return tokens, mfu, mfu * 8 / 6 if recompute else mfu
 
 
-def triage(rows):
+def throughput_per_device(n, batch, accumulation, devices, length, seconds, peak, recompute):
+    own = batch * accumulation * length
+    rate = n * own / seconds / peak
+    return [own * devices, 6 * rate, (8 if recompute else 6) * rate]
+
+
+def throughput_by_pass(n, batch, accumulation, devices, length, seconds, peak, recompute):
+    tokens = length * sum(batch for _ in range(accumulation * devices))
+    available = seconds * devices * peak
+    useful, again = (2 + 4) * n * tokens, 2 * n * tokens * recompute
+    return tokens, useful / available, (useful + again) / available
+
+
+def changed(tokens=lambda value, *case: value, mfu=lambda value, *case: value,
+            hfu=lambda value, *case: value):
+    """The right solution with other values of one of the three."""
+    def solution(*case):
+        right = throughput(*case)
+        return [change(value, *case) for change, value in zip((tokens, mfu, hfu), right,
+                                                             strict=True)]
+    return solution
+
+
+def triage(rows, vocabulary):
     losses, rates = ([row[key] for row in rows] for key in ("loss", "learning_rate"))
     val = [row["val_loss"] for row in rows if "val_loss" in row]
     if not all(map(math.isfinite, losses)):
         return "diverged"
+    if losses[0] == 0:
+        return "nothing trained"
+    if losses[0] > 1.2 * math.log(vocabulary):
+        return "above guessing"
     if rates[-1] == max(rates) > rates[0]:
         return "warm-up"
     return "overfitting" if val and val[-1] > 1.05 * min(val) else "fine"
 
 
-def looks_at_the_end(rows):
-    return "fine" if math.isfinite(rows[-1]["loss"]) is False else triage(rows)
+def triage_by_table(rows, vocabulary):
+    first, last = rows[0], rows[-1]
+    val = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+    rates = [row["learning_rate"] for row in rows]
+    conditions = {
+        "diverged": any(row["loss"] != row["loss"] or abs(row["loss"]) == math.inf for row in rows),
+        "nothing trained": first["loss"] == 0,
+        "above guessing": first["loss"] / math.log(vocabulary) > 1.2,
+        "warm-up": len(set(rates)) > 1 and last["learning_rate"] >= max(rates),
+        "overfitting": bool(val) and val[-1] / min(val) > 1.05,
+        "fine": True}
+    return next(name for name, holds in conditions.items() if holds)
 
 
-def only_nan(rows):
-    return "diverged" if any(math.isnan(row["loss"]) for row in rows) else triage(
-        [row for row in rows if math.isfinite(row["loss"])])
+def triage_in_a_loop(rows, vocabulary):
+    lowest = latest = None
+    for row in rows:
+        if not math.isfinite(row["loss"]):
+            return "diverged"
+        if "val_loss" in row:
+            latest = row["val_loss"]
+            lowest = latest if lowest is None else min(lowest, latest)
+    if not rows[0]["loss"]:
+        return "nothing trained"
+    if rows[0]["loss"] > 1.2 * math.log(vocabulary):
+        return "above guessing"
+    before = [row["learning_rate"] for row in rows[:-1]]
+    if all(rows[-1]["learning_rate"] > rate for rate in before):
+        return "warm-up"
+    return "overfitting" if lowest is not None and latest > 1.05 * lowest else "fine"
 
 
-def any_rise(rows):
+def looks_at_the_end(rows, vocabulary):
+    whole = [row for row in rows[:-1] if math.isfinite(row["loss"])] + rows[-1:]
+    return triage(whole, vocabulary) if math.isfinite(rows[-1]["loss"]) else "fine"
+
+
+def only_nan(rows, vocabulary):
+    if any(math.isnan(row["loss"]) for row in rows):
+        return "diverged"
+    return triage([row for row in rows if math.isfinite(row["loss"])], vocabulary)
+
+
+def any_rise(rows, vocabulary):
     val = [row["val_loss"] for row in rows if "val_loss" in row]
-    return "overfitting" if val and val[-1] > min(val) else triage(rows)
+    return "overfitting" if val and val[-1] > min(val) else triage(rows, vocabulary)
 
 
-def against_the_training_loss(rows):
-    made = triage(rows)
+def against_the_training_loss(rows, vocabulary):
+    found = triage(rows, vocabulary)
     gap = "val_loss" in rows[-1] and rows[-1]["val_loss"] > 1.05 * rows[-1]["loss"]
-    return "overfitting" if made == "fine" and gap else made
+    return "overfitting" if found == "fine" and gap else found
 
 
-def constant_is_climbing(rows):
-    return "warm-up" if rows[-1]["learning_rate"] == max(
-        row["learning_rate"] for row in rows) and triage(rows) == "fine" else triage(rows)
+def constant_is_rising(rows, vocabulary):
+    rates = [row["learning_rate"] for row in rows]
+    found = triage(rows, vocabulary)
+    return "warm-up" if found == "fine" and rates[-1] == max(rates) else found
+
+
+def above_the_guess_itself(rows, vocabulary):
+    return "above guessing" if rows[0]["loss"] > math.log(vocabulary) else triage(rows, vocabulary)
+
+
+def no_zero(rows, vocabulary):
+    found = triage(rows, vocabulary)
+    return "fine" if found == "nothing trained" else found
+
+
+def warm_up_first(rows, vocabulary):
+    rates = [row["learning_rate"] for row in rows]
+    finite = all(math.isfinite(row["loss"]) for row in rows)
+    return "warm-up" if finite and rates[-1] == max(rates) > rates[0] else triage(rows, vocabulary)
 
 
 RIGHT = {claim: verdict for claim, (verdict, _) in VERDICTS.items()}
 
 SOLUTIONS = {
-    "tokens_bought": {
-        "right": tokens_bought,
+    "memory_drill": {
+        "right": DRILL,
+        "variants": [{name: round(value, 2) for name, value in DRILL.items()},
+                     {"full, mixed precision": 108, "full, pure bf16": "53.9", "LoRA": 13.8,
+                      "KV cache": 0.54}],
         "wrong": {
-            "hours for seconds": (lambda b, n, f, d: b / d * f / (6 * n), "3,600 seconds"),
-            "forward only": (lambda b, n, f, d: b / d * 3600 * f / (2 * n), "the backward pass"),
-            "price multiplied": (lambda b, n, f, d: b * d * 3600 * f / (6 * n), "2,000 hours"),
+            "no master copy": (DRILL | {"full, mixed precision": 80.9}, "12 bytes"),
+            "no gradients": (DRILL | {"full, mixed precision": 94.4}, "14 bytes"),
+            "fp32 states": (DRILL | {"full, pure bf16": 80.9}, "the states are in bf16 too"),
+            "one state": (DRILL | {"full, pure bf16": 40.4}, "m and v"),
+            "base alone": (DRILL | {"LoRA": 13.48}, "the adapter is missing"),
+            "frozen with states": (DRILL | {"LoRA": 107.84}, "no gradient and no states"),
+            "keys alone": (DRILL | {"KV cache": 0.268}, "keys *and* values"),
+            "all heads": (DRILL | {"KV cache": 2.15}, "8 KV heads"),
+            "GiB": (DRILL | {"KV cache": 0.5}, "GiB"),
+            "elsewhere": (DRILL | {"KV cache": 7.0}, "list the parts"),
+        },
+    },
+    "throughput": {
+        "right": throughput,
+        "variants": [throughput_per_device, throughput_by_pass],
+        "wrong": {
+            "no accumulation": (changed(tokens=lambda t, *c: t / c[2]), "out the accumulation"),
+            "one device": (changed(tokens=lambda t, *c: t / c[3]), "out the devices"),
+            "sequences": (changed(tokens=lambda t, *c: t / c[4]), "out the length"),
+            "peak of one": (changed(mfu=lambda m, *c: m * c[3]), "that of one device"),
+            "forward alone": (changed(mfu=lambda m, *c: m / 3), "2 operations"),
+            "recomputation counted": (changed(mfu=lambda m, *c: m * (8 / 6 if c[7] else 1)),
+                                      "is not useful work"),
+            "percent": (changed(mfu=lambda m, *c: 100 * m), "not percent"),
+            "HFU as MFU": (changed(hfu=lambda h, *c: h * (6 / 8 if c[7] else 1)),
+                           "forward pass twice"),
+            "tokens alone": (lambda *case: throughput(*case)[0], "return three numbers"),
         },
     },
     "triage": {
         "right": triage,
+        "variants": [triage_by_table, triage_in_a_loop],
         "wrong": {
             "any rise is overfitting": (any_rise, "within 5 %"),
             "val_loss against the loss": (against_the_training_loss, "falls to 1.1: your answer"),
             "inf is a number": (only_nan, "inf at step 2"),
             "nan at the end is fine": (looks_at_the_end, "nan at step 3"),
-            "constant is climbing": (constant_is_climbing, "the rate is constant"),
+            "constant is rising": (constant_is_rising, "is constant"),
+            "no tolerance": (above_the_guess_itself, "within 1.2"),
+            "zero is good": (no_zero, "is 0 at each step"),
+            "warm-up first": (warm_up_first, "looked at first"),
         },
     },
     "signed": {
         "right": RIGHT,
+        "variants": [dict(reversed(RIGHT.items())), RIGHT | {"A sentence of my own.": "true"}],
         "wrong": {
             "LoRA as a remedy": (RIGHT | {"LoRA forgets less than full fine-tuning.": "true"},
                                  "at default settings it learns less"),
@@ -75,6 +188,13 @@ SOLUTIONS = {
             "ZeRO saves activations": (
                 RIGHT | {"ZeRO-3 divides the activations of a GPU.": "depends"},
                 "it divides weights"),
+            "EOS always": (RIGHT | {"Padding with EOS makes a model that never stops.": "true"},
+                           "masked by its id"),
+            "another loss": (
+                RIGHT | {"Instruction tuning uses the same loss as pretraining.": "false"},
+                "next token"),
+            "a word of its own": (RIGHT | {"QLoRA trains the 4-bit weights.": "no"},
+                                  "is not one of"),
         },
     },
 }

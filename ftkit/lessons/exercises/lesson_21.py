@@ -4,8 +4,152 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise
-from ftkit.lessons.exercises._common import check_choices, check_number
+from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.exercises._common import check_choices
+
+N = 6.74e9  # parameters of "a 7B"
+
+# Quantity → (right value in GB, {what a common mistake gives: what it is}).
+MEMORY = {
+    "full, mixed precision": (16 * N / 1e9, {
+        8 * N / 1e9: "8 bytes per parameter leave out the fp32 master copy, or have states in bf16",
+        12 * N / 1e9: "12 bytes: one part of weights 2, gradients 2, master copy 4, states 8 is "
+                      "missing",
+        14 * N / 1e9: "14 bytes: the gradients (2 bytes) are missing",
+        4 * N / 1e9: "4 bytes are weights and gradients; AdamW's states and the master copy are "
+                     "missing",
+        16 * N / 2**30: "that is GiB (2³⁰ bytes); a GB is 10⁹ bytes"}),
+    "full, pure bf16": (8 * N / 1e9, {
+        16 * N / 1e9: "there is no fp32 part here: weights, gradients and both states have 2 bytes",
+        12 * N / 1e9: "the states are in bf16 too: two values of 2 bytes",
+        6 * N / 1e9: "AdamW has two states per parameter, m and v",
+        4 * N / 1e9: "4 bytes are weights and gradients; AdamW's two states are missing",
+        8 * N / 2**30: "that is GiB (2³⁰ bytes); a GB is 10⁹ bytes"}),
+    "LoRA": (2 * N / 1e9 + 0.32, {
+        2 * N / 1e9: "the adapter is missing: 20 million parameters with 16 bytes",
+        16 * N / 1e9: "a frozen parameter has no gradient and no states",
+        16 * N / 1e9 + 0.32: "a frozen parameter has no gradient and no states",
+        0.32: "the frozen base is held in memory too",
+        4 * N / 1e9 + 0.32: "a frozen parameter has no gradient"}),
+    "KV cache": (2 * 32 * 8 * 128 * 4096 * 2 / 1e9, {
+        32 * 8 * 128 * 4096 * 2 / 1e9: "a factor of 2 is missing: keys *and* values are kept, and "
+                                       "a bf16 value has 2 bytes",
+        2 * 8 * 128 * 4096 * 2 / 1e9: "each of the 32 layers has its own cache",
+        2 * 32 * 32 * 128 * 4096 * 2 / 1e9: "there are 8 KV heads; the 32 are layers",
+        0.5: "that is GiB (2³⁰ bytes); a GB is 10⁹ bytes"}),
+}
+
+
+@exercise("memory_drill")
+def _(answers):
+    if any(value is ... or value is None for value in answers.values()):
+        raise NotImplementedError
+    for name, (right, mistakes) in MEMORY.items():
+        if name not in answers:
+            return f"the answer for {name!r} is missing"
+        given = float(answers[name])
+        if near(given, right, 0.012):
+            continue
+        close = (why for value, why in mistakes.items() if near(given, value, 0.012))
+        return f"{name}: {given:g} GB: {next(close, 'list the parts with their bytes and add up')}"
+
+
+CASES = [  # parameters, batch, accumulation, devices, length, seconds, peak, recompute
+    (6.74e9, 4, 2, 8, 2048, 1.7, 989e12, False),
+    (6.74e9, 4, 2, 8, 2048, 2.3, 989e12, True),
+    (1.7e9, 16, 1, 1, 1024, 1.4, 312e12, True),
+]
+
+
+@exercise("throughput")
+def _(throughput):
+    for case in CASES:
+        result = throughput(*case)
+        n, batch, accumulation, devices, length, seconds, peak, recompute = case
+        text = (f"{n:.3g} parameters, batch {batch}, accumulation {accumulation}, {devices} "
+                f"devices, {length} tokens, {seconds} s, recompute={recompute}")
+        if not isinstance(result, tuple | list) or len(result) != 3:
+            return f"it returned {result!r}; return three numbers: tokens per step, MFU, HFU"
+        tokens = batch * accumulation * devices * length
+        if not near(result[0], tokens):
+            return f"{text}: {result[0]:,.0f} tokens per step, expected {tokens:,}" + _why_tokens(
+                result[0], case)
+        mfu = 6 * n * tokens / (seconds * devices * peak)
+        hfu = mfu * (8 / 6 if recompute else 1)
+        if not near(result[1], mfu):
+            return f"{text}: MFU is {result[1]:.3g}, expected {mfu:.3g}" + _why_mfu(
+                result[1] / mfu, case)
+        if not near(result[2], hfu):
+            return f"{text}: HFU is {result[2]:.3g}, expected {hfu:.3g}" + (
+                ": the hardware runs the forward pass twice, 8 operations for 6" if recompute else
+                ": without recomputation the hardware does the same 6 operations")
+
+
+def _why_tokens(given: float, case) -> str:
+    _, batch, accumulation, devices, length, *_ = case
+    for missing, value in (("the accumulation", batch * devices * length),
+                           ("the devices", batch * accumulation * length),
+                           ("the length: a sequence has many tokens",
+                            batch * accumulation * devices)):
+        if near(given, value):
+            return f": it leaves out {missing}"
+    return ""
+
+
+def _why_mfu(ratio: float, case) -> str:
+    devices, seconds, recompute = case[3], case[5], case[7]
+    if near(ratio, 100):
+        return ": return a fraction, not percent"
+    if near(ratio, devices):
+        return ": the peak is that of one device; there are several"
+    if near(ratio, 1 / 3):
+        return ": 2 operations are the forward pass; training takes 6"
+    if near(ratio, 8 / 6) and recompute:
+        return ": recomputed work is not useful work, MFU counts 6 operations"
+    if near(ratio, seconds):
+        return ": divide by the seconds of a step"
+    return ""
+
+
+def _log(losses, rates, val=()):
+    rows = [{"step": i, "loss": loss, "learning_rate": rate}
+            for i, (loss, rate) in enumerate(zip(losses, rates, strict=True), 1)]
+    for row, value in zip(rows[-len(val):], val, strict=False):
+        row["val_loss"] = value
+    return rows
+
+
+@exercise("triage")
+def _(triage):
+    falling, rates = [7.9, 5.0, 3.0, 2.0, 1.0, 0.9], [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
+    rising = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    slow = [7.9, 7.8, 7.8, 7.7, 7.7, 7.6]
+    cases = [
+        ("the loss falls, the learning rate peaks at step 2, val_loss falls to 1.1",
+         _log(falling, rates, (1.6, 1.3, 1.1)), "fine"),
+        ("val_loss falls to 1.1 and ends at 1.4",
+         _log(falling, rates, (1.1, 1.2, 1.4)), "overfitting"),
+        ("val_loss falls to 1.10 and ends at 1.12, within 5 %",
+         _log(falling, rates, (1.3, 1.1, 1.12)), "fine"),
+        ("the learning rate rises until the last step", _log(slow, rising), "warm-up"),
+        ("the loss is nan at step 3 and no later one is worse",
+         _log([7.0, 9.0, math.nan, math.nan], rates[:4]), "diverged"),
+        ("the loss is inf at step 2", _log([7.0, math.inf, 3.0, 2.0], rates[:4]), "diverged"),
+        ("the learning rate is constant and no val_loss was measured",
+         _log(falling, [1.0] * 6), "fine"),
+        ("the loss is 0 at each step", _log([0.0] * 6, rates), "nothing trained"),
+        ("the first loss is 14.0 with 3,072 tokens in the vocabulary",
+         _log([14.0, *falling[1:]], rates), "above guessing"),
+        ("the first loss is 9.0, within 1.2 × ln(3072) = 9.64",
+         _log([9.0, *falling[1:]], rates), "fine"),
+        ("the first loss is 14.0 and the learning rate rises until the end; above guessing is "
+         "looked at first", _log([14.0, *slow[1:]], rising), "above guessing"),
+    ]
+    for case, rows, expected in cases:
+        result = triage([dict(row) for row in rows], 3072)
+        if result != expected:
+            return f"{case}: your answer is {result!r}; expected {expected!r}"
+
 
 VERDICTS = {
     "LoRA forgets less than full fine-tuning.":
@@ -20,53 +164,9 @@ VERDICTS = {
         ("depends", "only where EOS is masked by its id, and the base has not learned to end"),
     "ZeRO-3 divides the activations of a GPU.":
         ("false", "it divides weights, gradients and optimizer state"),
-    "A full copy of a 7B takes 13.5 GB in bf16.":
+    "The weights of a 7B take 13.5 GB in bf16.":
         ("true", "6.74 billion parameters of two bytes"),
 }
-
-
-@exercise("tokens_bought")
-def _(tokens_bought):
-    wanted = 1000 / 2.0 * 3600 * 1.248e14 / 6 / 6.74e9
-    return check_number("1,000 dollars for a 7B at 125 TFLOP/s and 2 dollars an hour",
-                        tokens_bought(1000, 6.74e9, 1.248e14, 2.0), wanted, {
-        wanted / 3600: "an hour has 3,600 seconds",
-        wanted * 3: "2 operations are the forward pass; the backward pass costs twice that",
-        wanted * 4: "that is what 2,000 hours buy; divide the budget by the price of an hour",
-    }) or check_number("10 dollars for a 1B at 100 TFLOP/s and 4 dollars an hour",
-                       tokens_bought(10, 1e9, 1e14, 4.0), 1.5e8)
-
-
-def _log(losses, rates, val=()):
-    rows = [{"step": i, "loss": loss, "learning_rate": rate}
-            for i, (loss, rate) in enumerate(zip(losses, rates, strict=True), 1)]
-    for row, value in zip(rows[-len(val):], val, strict=False):
-        row["val_loss"] = value
-    return rows
-
-
-@exercise("triage")
-def _(triage):
-    falling, rates = [3.0, 2.0, 1.5, 1.2, 1.0, 0.9], [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
-    cases = [
-        ("the loss falls, the rate peaks at step 2, val_loss falls to 1.1",
-         _log(falling, rates, (1.6, 1.3, 1.1)), "fine"),
-        ("val_loss falls to 1.1 and ends at 1.4",
-         _log(falling, rates, (1.1, 1.2, 1.4)), "overfitting"),
-        ("val_loss falls to 1.10 and ends at 1.12, within 5 %",
-         _log(falling, rates, (1.3, 1.1, 1.12)), "fine"),
-        ("the rate climbs to the last step", _log([3.0, 2.9, 2.8, 2.7, 2.7, 2.6],
-                                                  [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), "warm-up"),
-        ("the loss is nan at step 3 and no later one is worse",
-         _log([3.0, 9.0, math.nan, math.nan], [0.1, 0.2, 0.3, 0.4]), "diverged"),
-        ("the loss is inf at step 2", _log([3.0, math.inf, 3.0, 2.0], rates[:4]), "diverged"),
-        ("the rate is constant and no val_loss was measured",
-         _log(falling, [1.0] * 6), "fine"),
-    ]
-    for told, rows, wanted in cases:
-        made = triage([dict(row) for row in rows])
-        if made != wanted:
-            return f"{told}: your answer is {made!r}; expected {wanted!r}"
 
 
 @exercise("signed")

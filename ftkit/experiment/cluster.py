@@ -21,7 +21,7 @@ class Dask:
 
     def __init__(self):
         try:
-            import distributed
+            from dask import distributed
         except ImportError:
             raise _missing("dask") from None
         self.module, self.lost = distributed, (distributed.KilledWorker,)

@@ -314,7 +314,7 @@ def _section(result: dict) -> str:
 def _block(task: Task, lines) -> str:
     """Paragraphs; the lines of code as they are."""
     if task.round == "coding":
-        return "<pre>" + html.escape("\n".join(lines)) + "</pre>"
+        return "<pre>" + to_html("\n".join(lines)) + "</pre>"
     return "".join(f"<p>{_escape(line.replace('**', ''))}</p>" for line in lines if line.strip())
 
 

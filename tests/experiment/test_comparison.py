@@ -64,6 +64,7 @@ def test_an_effect_within_the_noise_is_called_so():
 
 def test_compare_and_expect_agree_on_what_is_seen(monkeypatch):
     monkeypatch.delenv("FTKIT_STRICT", raising=False)
+    monkeypatch.setenv("FTKIT_TIER", "cpu")
     draw = random.Random(1)
     for shift in (0, 1, 2, 3) * 5:
         a, b = ([draw.gauss(mean, 1) for _ in range(3)] for mean in (0, shift))

@@ -20,7 +20,7 @@ import tokenizers
 import torch
 import transformers
 
-from ftkit.data import encoding
+from ftkit.data import encoding, schema
 from ftkit.engine import loop, packed_batch
 from ftkit.evaluate import metrics, perplexity
 from ftkit.experiment import preference_losses
@@ -705,6 +705,16 @@ RECIPES = [cached for cached in (getattr(f, "__wrapped__", None) for f in vars(r
            if hasattr(cached, "cache_info")]
 
 
+@pytest.fixture
+def untrained():
+    """No run is kept from another test, or for one."""
+    for recipe in RECIPES:
+        recipe.cache_clear()
+    yield
+    for recipe in RECIPES:
+        recipe.cache_clear()
+
+
 def recipes_asked() -> int:
     return sum(sum(recipe.cache_info()[:2]) for recipe in RECIPES)
 
@@ -723,16 +733,92 @@ def test_a_proof_that_trains_asks_for_a_trained_model(name):
     assert recipes_asked() > before
 
 
+# --------------------------------------------------------------- proofs that train a model
+
+TRAINING_BUGS = []
+
+
+def training_bug(*proofs):
+    def decorate(function):
+        TRAINING_BUGS.append((function, proofs))
+        return function
+
+    return decorate
+
+
+@training_bug("rate_too_low", "rate_too_high", "lora_needs_more", "narrow_lower_rate")
+def the_learning_rate_is_not_passed_on(patch):
+    patch(runs, "train", always(runs.train, learning_rate=1e-3))
+
+
+@training_bug("narrow_replay", "domain_replay")
+def no_old_records_are_replayed(patch):
+    patch(runs, "train", without(runs.train, "replay"))
+
+
+@training_bug("noise_hurts")
+def no_answer_is_made_wrong(patch):
+    patch(schema, "corrupt", lambda records, kind, share, seed: records)
+
+
+@training_bug("rank_capacity")
+def the_rank_is_not_passed_on(patch):
+    patch(runs, "train", always(runs.train, r=8, lora_alpha=16))
+
+
+@training_bug("capacity_noise")
+def all_runs_are_lora(patch):
+    patch(runs, "train", always(runs.train, method="lora", r=1, lora_alpha=2, learning_rate=5e-3))
+
+
+@training_bug("targets_all")
+def the_layers_are_not_passed_on(patch):
+    patch(runs, "train", without(runs.train, "target_modules"))
+
+
+@training_bug("duplicates_no_data", "learning_curve")
+def the_records_are_always_the_first_96(patch):
+    patch(runs, "tiny_experiment", lambda data, *args, experiment=runs.tiny_experiment, **options:
+          experiment(list(data[:96]), *args, **options))
+
+
+@training_bug("tuning_helps", "one_batch", "general_at_ten", "healthy_loss", "narrow_learned",
+              "narrow_forgets", "stopped_early_learns", "domain_learned", "domain_forgets",
+              "lora_narrow", "interpolation", "overfit_val", "leak_sign")
+def no_step_changes_the_weights(patch):
+    patch(loop, "schedule", lambda step, total, config: 0.0)
+
+
+@training_bug("template_mismatch")
+def the_template_is_not_passed_on(patch):
+    tasks_loss = runs.tasks_loss
+    patch(runs, "tasks_loss", lambda model, template=None: tasks_loss(model))
+
+
+@training_bug("dpo_ln2")
+def the_reference_is_left_out(patch):
+    sigmoid = preference_losses.sigmoid
+    patch(preference_losses, "sigmoid", lambda policy, reference, beta: sigmoid(
+        policy, torch.zeros_like(reference), beta))
+
+
+@training_bug("dpo_gap_grows")
+def chosen_and_rejected_are_exchanged(patch):
+    sigmoid = preference_losses.sigmoid
+    patch(preference_losses, "sigmoid", lambda policy, reference, beta: sigmoid(
+        policy.flip(0), reference.flip(0), beta))
+
+
+@training_bug("pure_bf16_run")
+def all_weights_are_fp32(patch):
+    patch(runs, "train", always(runs.train, precision="fp32"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "put_in"), [
-    ("dpo_ln2", lambda sigmoid: lambda policy, reference, beta: sigmoid(
-        policy, torch.zeros_like(reference), beta)),
-    ("dpo_gap_grows", lambda sigmoid: lambda policy, reference, beta: sigmoid(
-        policy.flip(0), reference.flip(0), beta)),
-])
-def test_a_broken_loss_makes_the_proofs_of_dpo_fail(monkeypatch, name, put_in):
-    monkeypatch.setattr(preference_losses, "sigmoid", put_in(preference_losses.sigmoid))
-    runs.dpo.__wrapped__.cache_clear()
+@pytest.mark.parametrize(("put_in", "name"), [
+    pytest.param(put_in, name, id=f"{put_in.__name__}-{name}")
+    for put_in, names in TRAINING_BUGS for name in names])
+def test_a_bug_in_the_training_makes_the_proof_fail(patch, untrained, put_in, name):
+    put_in(patch)
     claim = core.prove(CLAIMS[name])
-    runs.dpo.__wrapped__.cache_clear()
     assert not claim.holds(), repr(claim)

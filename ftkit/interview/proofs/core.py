@@ -7,7 +7,7 @@ The bank states a claim (operator, number, unit, tolerance). A proof computes th
 another way: counted by transformers or peft, measured in bytes by torch, simulated, or measured on
 the embedded model. A claim that holds must fail when its number is changed by a tenth or its
 comparison is reversed; `mutations` makes these changed claims, and a test checks every proof.
-Another test breaks the work behind a hundred of them, the mask or the mean, and sees them fail.
+`tests/interview/test_broken_proofs.py` breaks the work behind most of them and sees them fail.
 """
 
 from __future__ import annotations

@@ -632,10 +632,10 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 #
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# It depends on the target performance at which you compare. At default settings LoRA usually learns
-# less and forgets less (Biderman et al. 2024). The frozen weights do not prevent forgetting: the model
-# computes W + (α/r) B A, and that function can forget. At equal performance on the new task the
-# difference is small in many settings and depends on rank, learning rate, and how far the new data are
+# It depends on the target performance at which you compare. In the settings of Biderman et al. 2024
+# LoRA learns less and forgets less. The frozen weights do not prevent forgetting: the model computes
+# W + (α/r) B A, and that function can forget. At equal loss on the new task, each with its own learning
+# rates, the difference may vanish. It depends on rank, learning rate, and how far the new data are
 # from the old. So compare curves of new against old performance, each method at its own learning rates.
 # </details>
 #

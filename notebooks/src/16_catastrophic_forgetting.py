@@ -262,8 +262,8 @@ least.score(names[names.index(min(means, key=means.get))])
 # The list above prints whether this LoRA setting differs from the curve. It is one setting: a lower
 # learning rate with more steps helps LoRA too, as it helps full fine-tuning. In general the comparison
 # depends on the target performance, the rank, the learning rate, and how far the new data are from the
-# old ones. At default settings LoRA usually learns less *and* forgets less
-# ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)).
+# old ones. In the settings of [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learns less
+# *and* forgets less.
 #
 # ## Break it: replay only half of the old tasks
 # <!-- claims: C72 · E16 -->
@@ -418,10 +418,10 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # %% [markdown]
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# It depends on the target performance at which you compare. At default settings LoRA usually learns
-# less and forgets less (Biderman et al. 2024). The frozen weights do not prevent forgetting: the model
-# computes W + (α/r) B A, and that function can forget. At equal performance on the new task the
-# difference is small in many settings and depends on rank, learning rate and distance of the data.
+# It depends on the target performance at which you compare. In the settings of Biderman et al. 2024
+# LoRA learns less and forgets less. The frozen weights do not prevent forgetting: the model computes
+# W + (α/r) B A, and that function can forget. At equal loss on the new task, each with its own learning
+# rates, the difference may vanish. It depends on rank, learning rate and distance of the data.
 # </details>
 #
 # **Does early stopping help?**

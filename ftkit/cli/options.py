@@ -158,6 +158,8 @@ def parser() -> argparse.ArgumentParser:
     drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
                        help="new cards at most (default: 10)")
     drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
+    drill.add_argument("--clinic", action="store_true",
+                       help="runs that went wrong, to be named from what a colleague would send")
     drill.add_argument("--rounds", metavar="NAME",
                        help="rounds of the interview: concept, coding, design, story (default: "
                             "all); several: concept,coding")

@@ -33,7 +33,8 @@ SEEDS = 3  # runs of one fault; cases share them
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """sign: what its log shows and no other fault's does; seen: the same as a function of the run;
-    broken: options that cause it; right: a repair that works; wrong: repairs that do not."""
+    broken: options that cause it; right: a repair that works; wrong: repairs that do not; also:
+    another fault → why naming it is true as well."""
 
     title: str
     sign: str
@@ -43,6 +44,7 @@ class Fault:
     lesson: str
     broken: dict = dataclasses.field(default_factory=dict)
     scenario: str = "tasks"
+    also: dict = dataclasses.field(default_factory=dict)
 
 
 # --------------------------------------------------------------------- runs of a scenario
@@ -75,7 +77,7 @@ def _few(records):
 
 
 def _narrow(records):
-    start = _run("tasks", "checked", 0, {})
+    start = run_scenario("tasks", "checked", 0, {})
     return _experiment_on("contracts_task", model=(start.model, start.tokenizer), val=None,
                           probes={"tasks": schema.records("tasks", "validation")},
                           replay_from="tasks")
@@ -90,11 +92,13 @@ SCENARIOS = {
 
 
 @functools.cache
-def _experiment(scenario, records):
+def experiment(scenario: str, records: str):
+    """The Experiment of a scenario; records: "checked" or "as found"."""
     return SCENARIOS[scenario].experiment(records)
 
 
-def _run(scenario: str, records: str, seed: int, options: dict):
+def run_scenario(scenario: str, records: str, seed: int, options: dict):
+    """A run of a scenario (a name of SCENARIOS) with these options of Config."""
     from ftkit.base.config import Config
 
     baseline = Config(seed=seed, **BASELINE | SCENARIOS[scenario].options)
@@ -104,7 +108,7 @@ def _run(scenario: str, records: str, seed: int, options: dict):
 @functools.cache
 def _train(scenario: str, records: str, config):
     """Cached, since most repairs lead to the same baseline run."""
-    return _experiment(scenario, records).run(config, live=False)
+    return experiment(scenario, records).run(config, live=False)
 
 
 # ---------------------------------------------------------------------- what a fault shows
@@ -160,7 +164,9 @@ FAULTS = {
         "too many passes over few records", "the training loss keeps falling while val_loss rises",
         lambda run: rose(run, "val_loss") > 0.1 and end_loss(run) < 0.5,
         {"max_steps": 20}, ({"weight_decay": 0.1}, {"learning_rate": 2e-3}), "17",
-        {"max_steps": 48}, "few"),
+        {"max_steps": 48}, "few",
+        {"wrong_labels": "a third of these 48 answers are wrong; but val_loss rises because of the "
+                         "many passes over them"}),
     "nothing_replayed": Fault(
         "a narrow task without replay", "val_loss falls as it should and the loss on the tasks it "
         "knew rises", lambda run: "tasks_loss" in run.after and rose(run, "tasks_loss") > 0.3,
@@ -275,7 +281,7 @@ class Case:
             return _run_pipeline(self._name, self._seed, changes)
         options = self._fault.broken | changes
         records = options.pop("records", "checked")
-        return _run(scenario, records, self._seed, options)
+        return run_scenario(scenario, records, self._seed, options)
 
     # ------------------------------------------------------------------------------- display
 
@@ -301,7 +307,7 @@ class Case:
     def _lines(self) -> list[str]:
         facts = self.run.after if isinstance(self.run, PipelineRun) else {
             "trainable_parameters": self.run.trainable_parameters,
-            "records": len(_experiment(self._fault.scenario, "checked").train)}
+            "records": len(experiment(self._fault.scenario, "checked").train)}
         readings = ", ".join(f"{name} {formatting.number(value)}" for name, value in facts.items())
         return [f"Case {self.number} ({self.category}). Target: {self.target()}.", readings]
 
@@ -325,6 +331,8 @@ class Case:
         right, fault = cause == self._name, FAULTS[cause]
         if right:
             text = f"{fault.title}: {fault.sign}. Lesson {fault.lesson}"
+        elif cause in self._fault.also:
+            text = f"true: {self._fault.also[cause]}"
         elif _category(cause) != self.category:
             text = f"not {fault.title!r}: this case is one of {self.category}"
         else:

@@ -7,6 +7,8 @@ button too. Proofs run in their own thread.
 
 from __future__ import annotations
 
+import base64
+import html
 import threading
 
 import ipywidgets as W
@@ -86,7 +88,8 @@ class Drill(W.VBox):
                  "choice": "1 to 4 (u undo, s suspend)",
                  "recall": "say it or type it, then Enter (u undo, s suspend)"}
         self.key.continuous_update = current.kind == "choice"
-        self.key.placeholder = "nothing is due" if current.over else hints[current.kind]
+        over = "u, then Enter, takes the last rating back" if current.rated else "nothing is due"
+        self.key.placeholder = over if current.over else hints[current.kind]
         for i, choice in enumerate(self.choices):
             has_option = i < len(current.options)
             choice.description = f"{i + 1}  {clean(current.options[i])}" if has_option else ""
@@ -210,8 +213,10 @@ def set_visible(visible: bool, *controls: W.Widget):
         control.layout.display = "" if visible else "none"
 
 
-def _image(picture) -> W.Image:
-    return W.Image(value=picture.png(100), format="png", layout=W.Layout(width="fit-content"))
+def _image(picture) -> W.HTML:
+    """A picture with its text for those who do not see it; a widget for images has none."""
+    return W.HTML(f"<img alt='{html.escape(picture.text, quote=True)}' style='max-width:100%' "
+                  f"src='data:image/png;base64,{base64.b64encode(picture.png(100)).decode()}'>")
 
 
 def draw_topics(rows: list[dict]):

@@ -193,6 +193,10 @@ def main(args) -> int:
 
         n = cheat_sheet.write(Path(args.cheat_sheet), args.level, args.topic)
         print(f"{n} questions in {Path(args.cheat_sheet).resolve()}", file=sys.stderr)
+    elif args.clinic:
+        from ftkit.interview import clinic_terminal  # torch
+
+        clinic_terminal.clinic()
     elif args.interview:
         mock_terminal.interview(args.level, args.topic, args.minutes, args.questions, args.rounds)
     else:

@@ -375,8 +375,13 @@ third
 # %% [markdown]
 # `clinic.case(n)` has more cases; higher numbers bring the same causes with other seeds. In each, first say
 # aloud: what I see, which causes explain *all* of it, which single test separates them. These cases show one
-# textbook cause each, on a small model. A real log may have two causes, and you would also ask for the
-# config, a decoded batch and some generated answers.
+# textbook cause each, on a small model.
+#
+# A colleague sends less: some records, three answers and a log. Here are more cases in random order, of 38
+# causes. The reading that decides has to be asked for. In a terminal: `ftkit drill --clinic`.
+
+# %%
+ft.drill(clinic=True)
 
 # %% [markdown]
 # ## Cards, and when they come back
@@ -406,18 +411,17 @@ for _ in range(6):
 #
 # ## The mock interview
 #
-# Answer aloud while the clock runs, and record yourself with your phone. Then mark what you said, honestly:
-# a point that you only thought of does not count. In a terminal:
-# `ftkit drill --interview --minutes 20 --questions 6`.
+# It has four rounds: concept, coding, design and story. Answer aloud or in writing while the clock of a
+# question runs. Then read the model answer and mark what you said, honestly: a point that you only thought
+# of does not count. In a terminal: `ftkit drill --interview --questions 6`.
 
 # %%
-ft.drill(interview=True, minutes=20, questions=6)
+ft.drill(interview=True, questions=6)
 
 # %% [markdown]
 # What to do with the report: repeat each question with a low score on the next day, and write its answer in
-# the five parts. One question says little about a topic. Call it a gap after three. The mock interview asks
-# for knowledge. For the coding round write the exercises of the lessons again from an empty cell: LoRA
-# forward, label mask, DPO loss, GRPO advantages, accumulation.
+# the five parts. One question says little about a topic.
+# The report calls it a gap after three. You can leave a round at any time; the report comes all the same.
 #
 # ## Story and design questions
 #

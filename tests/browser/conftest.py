@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,19 @@ class Lesson:
             Path(LOOK).mkdir(parents=True, exist_ok=True)
             self.page.wait_for_timeout(500)
             self.look(Path(LOOK) / f"{name}.png")
+
+    def serious(self, selectors: str) -> list:
+        """What axe-core finds in these elements and calls serious or critical."""
+        if find_spec("axe_playwright_python") is None:
+            pytest.skip("pip install axe-playwright-python brings axe-core")
+        import axe_playwright_python
+
+        # Not by add_script_tag: the page's loader of modules would take axe for one.
+        source = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js"))
+        self.page.evaluate(source.read_text("utf-8"))
+        found = self.page.evaluate("selectors => axe.run(selectors)", selectors)["violations"]
+        return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found
+                if one["impact"] in ("serious", "critical")]
 
     def close(self):
         self.context.close()

@@ -1,6 +1,4 @@
-"""The interview clinic in a real JupyterLab, played with the keyboard alone."""
-
-from pathlib import Path
+"""The cards in a real JupyterLab, answered with the keyboard alone."""
 
 import pytest
 from playwright.sync_api import expect
@@ -12,16 +10,15 @@ def hint(page, css) -> str:
     return page.locator(f"{css} input").get_attribute("placeholder")
 
 
-def type_into(page, css, text):
-    """Type, and wait until the kernel has taken it: the field is empty, the hint has changed."""
-    before = hint(page, css)
+def press(page, css, text):
+    """Type a key, with Enter where the field waits for it."""
     page.page.keyboard.type(text)
-    expect(page.locator(f"{css} input")).to_have_value("")
-    expect(page.locator(f"{css} input")).not_to_have_attribute("placeholder", before)
+    if "then Enter" in hint(page, css):
+        page.page.keyboard.press("Enter")
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
+def test_ten_cards_a_proof_undo_and_suspend_by_keys_alone(lesson, dark):
     page, theme = lesson("21_interview_clinic", dark=dark), "dark" if dark else "light"
     page.run_cells("ft.setup(", "ft.drill(level")
     card = ".ftkit-card-key"
@@ -33,11 +30,7 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
         expect(page.locator(f"{card} input")).not_to_have_attribute("placeholder", RATE)
         if n == 1:
             page.look_if_asked(f"ask-{theme}")
-        if "then Enter" in hint(page, card):
-            page.page.keyboard.type("12")
-            page.page.keyboard.press("Enter")
-        else:
-            page.page.keyboard.type("2")
+        press(page, card, "12" if "number" in hint(page, card) else "2")
         expect(page.locator(f"{card} input")).to_have_attribute("placeholder", RATE)
         if n == 1:
             page.page.keyboard.type("p")
@@ -48,37 +41,13 @@ def test_ten_cards_a_proof_and_a_mock_interview_by_keys_alone(lesson, dark):
         expect(page.locator(".ftkit-card-said")).to_contain_text("good: back in")
     if not dark:
         expect(head).to_contain_text("10 cards done")
-
-    page.run_cells("ft.drill(interview")
-    talk = ".ftkit-talk-key"
-    page.tab_to(talk)
-    page.page.keyboard.type("g")
-    page.page.keyboard.press("Enter")
-    for asked in range(6):
-        expect(page.locator(".ftkit-talk-head")).to_contain_text(f"question {asked + 1} of 6")
-        expect(page.locator(f"{talk} input")).to_have_attribute(
-            "placeholder", "answer aloud, then g and Enter")
-        page.page.keyboard.type("g")
-        page.page.keyboard.press("Enter")
-        expect(page.locator(f"{talk} input")).to_have_attribute(
-            "placeholder", "1, 2, ... tick; g continues")
-        page.page.keyboard.type("1")
-        expect(page.locator(".ftkit-talk input[type=checkbox]").first).to_be_checked()
-        if asked == 0:
-            page.look_if_asked(f"talk-{theme}")
-        type_into(page, talk, "g")
-        asking = page.locator(".ftkit-talk-question")
-        while "Follow-up" in (question := asking.inner_text()):
-            page.page.keyboard.type("y")
-            expect(asking).not_to_have_text(question)
-    expect(page.locator(f"{talk} input")).to_have_attribute("placeholder", "o opens the report")
-    page.page.keyboard.type("o")
-    report = page.page.frame_locator(".ftkit-talk-page iframe")
-    expect(report.locator("h1")).to_contain_text("Mock interview")
-    expect(report.locator("h2").first).to_contain_text("over 6 of 6 questions")
-    page.locator(".ftkit-talk-page").scroll_into_view_if_needed()
-    page.look_if_asked(f"report-{theme}")
-    kept = Path(page.locator(".ftkit-talk-said").inner_text().removeprefix("Kept as ").strip())
-    file = page.context.new_page()
-    file.goto(kept.as_uri())
-    expect(file.locator("h2").first).to_contain_text("over 6 of 6 questions")
+    assert not page.serious(".ftkit-drill")
+    said, front = page.locator(".ftkit-card-said"), page.locator(".ftkit-card-front")
+    press(page, card, "u")
+    expect(said).to_contain_text("undone: good. The same card again")
+    expect(head).to_contain_text(f"card {cards} of")
+    undone = front.inner_text()
+    press(page, card, "s")
+    expect(said).to_contain_text("suspended: ")
+    expect(front).not_to_have_text(undone)
+    assert not page.serious(".ftkit-drill")

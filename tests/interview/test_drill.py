@@ -1,6 +1,7 @@
 """The drill in a notebook's widgets and in a terminal, and the cheat sheet."""
 
 import json
+import math
 import os
 import pty
 import re
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
 
 import pytest
 from helpers import ROOT, start
 
 import ftkit as ft
-from ftkit.interview import bank, cards, cheat_sheet, fsrs_fit, terminal
+from ftkit.interview import bank, cards, cheat_sheet, formulas, fsrs_fit, terminal
 from ftkit.interview.proofs import core, registry
 from ftkit.interview.session import Session, parse_confidence
 from ftkit.lessons import progress_log
@@ -68,7 +70,7 @@ def test_the_proof_of_an_answer_runs_and_is_drawn(home):
     key(drill, "p")
     drill.proving.join(120)
     state, image, words, *_ = drill.proof.children[0].children
-    assert state.lines == ["proved"] and image.value[:4] == b"\x89PNG"
+    assert state.lines == ["proved"] and "<img alt='" in image.value
     assert "107.8 == 107.8 GB" in words.lines[0]
 
 
@@ -79,7 +81,7 @@ def test_progress_and_calibration_are_drawn(home):
     key(drill, "1")
     drill.chart.click()
     topics, calibration, words = drill.charts.children
-    assert topics.value[:4] == calibration.value[:4] == b"\x89PNG"
+    assert "<img alt='1 of " in topics.value and "<img alt='" in calibration.value
     assert words.lines[0].startswith("loss: 1 of ")
 
 
@@ -356,9 +358,43 @@ def test_the_command_lists_proves_and_exports(ftkit, home, tmp_path):
 def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     n = cheat_sheet.write(tmp_path / "sheet.html", topic="memory,statistics")
     page = (tmp_path / "sheet.html").read_text("utf-8")
-    assert n == len(bank.questions(topic="memory,statistics")) and page.count("<div>") == n
+    assert n == len(bank.questions(topic="memory,statistics")) and page.count("<p>") == n
     assert "107.8 GB" in page and "@media print" in page and "<script" not in page
     assert "2 · layers · kv heads" in page and "tokens = 4,096" in page
+    assert page.count("<section") == 2 and "<mfrac>" in page and "lesson 09" in page
+
+
+def test_a_formula_is_shown_as_mathml_with_its_text():
+    made = formulas.mathml("y = alpha / r * sqrt(d_in - (a - b)) ** 2")
+    for part in ("<mfrac><mrow><mi>α</mi></mrow><mrow><mi>r</mi></mrow></mfrac>", "<msqrt>",
+                 "<msub><mi>d</mi><mtext>in</mtext></msub>", "<msup>",
+                 "<mo>(</mo><mi>a</mi><mo>−</mo><mi>b</mi><mo>)</mo>"):
+        assert part in made
+    assert 'alttext="y = α / r · √(d_in − (a − b))^2"' in made
+    assert formulas.plain("a / (b * c)") == "a / (b · c)"
+    assert formulas.plain("kv_heads * 2", words=True) == "kv heads · 2"
+    assert "<script" not in formulas.mathml("a") and "&" not in formulas.plain("a - b")
+    for wrong in ("a +", "[a]", "a if b else c"):
+        with pytest.raises(ValueError):
+            formulas.mathml(wrong)
+
+
+@pytest.mark.parametrize("line", formulas.everything(), ids=lambda line: line["title"])
+def test_a_formula_of_the_sheet_has_a_topic_and_gives_its_example(line):
+    assert line["topic"] in bank.topics() and 0 <= int(line["lesson"]) <= 22
+    assert ElementTree.fromstring(formulas.mathml(line["formula"])).tag.endswith("math")
+    if example := line.get("example"):
+        right = line["formula"].split(" = ")[1]
+        functions = vars(math) | {"ln": math.log, "C": math.comb}
+        assert math.isclose(eval(right, functions, example), line["value"], rel_tol=5e-3,
+                            abs_tol=1e-9)
+
+
+@pytest.mark.heavy  # proofs import torch
+def test_the_command_says_where_it_wrote_the_cheat_sheet(ftkit, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = ftkit("drill", "--cheat-sheet", "sheet.html", "--topic", "trade-offs")
+    assert status == 0 and str(tmp_path / "sheet.html") in err
 
 
 @pytest.mark.heavy  # proofs import torch

@@ -1,0 +1,656 @@
+"""Cases of the clinic as a colleague would send them: config, records, three answers, a log.
+
+    sent = make("resume_without_state", seed=7); sent.config; sent.log; sent.readings
+
+CAUSES has what may be wrong. The parameters and the seed of a case are drawn, so that its log is
+new each time. Most logs come from short runs of the embedded model (2M parameters), some from
+recorded runs of SmolLM2-135M, of which there are few; those of "out of memory" are arithmetic.
+`sent.made` says which.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import math
+import random
+from collections.abc import Callable
+
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import number
+from ftkit.interview import clinic
+from ftkit.lessons.bugs import pipeline, zoo
+
+TINY = "a short run of the embedded model (2M parameters), made for this case"
+ARITHMETIC = "arithmetic: no model was run; the numbers follow from the config"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """title: in words. decides: the reading that separates it from other causes, and how. remedy:
+    what to do. lesson: where it is treated. also: another cause → why it is true as well here."""
+
+    title: str
+    decides: str
+    remedy: str
+    lesson: str
+    make: Callable[[random.Random], Sent]
+    also: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """What a colleague sends. records: two of the training records. answers: (asked, answered).
+    log: rows. readings: what can be asked for, name → what it reads. made: where the log comes
+    from."""
+
+    complaint: str
+    config: str
+    records: tuple[str, ...]
+    answers: tuple[tuple[str, str], ...]
+    log: tuple[dict, ...]
+    readings: dict[str, str]
+    made: str = TINY
+
+
+CAUSES: dict[str, Cause] = {}
+
+
+def _cause(name: str, title: str, decides: str, remedy: str, lesson: str, **also: str):
+    """Register a function that makes a case of this cause."""
+    def register(function):
+        CAUSES[name] = Cause(title, decides, remedy, lesson, function, also)
+        return function
+
+    return register
+
+
+def make(name: str, seed: int) -> Sent:
+    """A case of this cause; the same seed gives the same case."""
+    if name not in CAUSES:
+        raise UserError(f"no cause is called {name!r}; there are {', '.join(CAUSES)}")
+    return CAUSES[name].make(random.Random(f"{name}/{seed}"))
+
+
+# ------------------------------------------------------------------------------- parts of a case
+
+
+def _shown(records, rng) -> tuple[str, ...]:
+    from ftkit.data import encoding, schema
+
+    return tuple(f"{schema.prompt_of(record)} → {encoding.answer(record)}"
+                 for record in rng.sample(list(records), 2))
+
+
+def _answered(model, tokenizer, records, rng, tokens: int = 16) -> tuple[tuple[str, str], ...]:
+    from ftkit.data import schema
+    from ftkit.evaluate import scoring
+
+    some = rng.sample(list(records), 3)
+    said = scoring.answers(model, tokenizer, some, max_new_tokens=tokens)
+    return tuple((schema.prompt_of(r), text) for r, text in zip(some, said, strict=True))
+
+
+def _thin(rows, *keys: str, count: int = 8) -> tuple[dict, ...]:
+    """At most about `count` rows, the first and the last among them, with these keys; rows that
+    have an evaluation come first."""
+    rows = list(rows)
+    measured = [row for row in rows if any(key.startswith("val_") and key in row for key in keys)]
+    step = max(1, len(rows) // count)
+    chosen = {id(row): row for row in (rows[0], *(measured or rows[::step]), rows[-1])}
+    ordered = sorted(chosen.values(), key=lambda row: row["step"])
+    return tuple({key: row[key] for key in ("step", *keys) if key in row} for row in ordered)
+
+
+def _series(rows, key: str) -> str:
+    """Some values of a column, first to last."""
+    values = [(row["step"], row[key]) for row in rows if key in row]
+    some = values[:: max(1, len(values) // 5)] + values[-1:]
+    return ", ".join(f"{number(value)} at step {step}" for step, value in dict(some).items())
+
+
+def _since(run, key: str) -> str:
+    """The same with the value before the run."""
+    return _series([{"step": 0, key: run.before[key]}, *run.rows], key)
+
+
+# ------------------------------------------------------------------------- faults in the settings
+
+
+def _settings(name: str, complaint: str, draw: Callable[[random.Random], dict],
+              called: str | None = None, **more: str):
+    """Cases of a fault of `clinic` with drawn options. called: the cause's name, where that of the
+    fault is in the config."""
+    fault = clinic.FAULTS[name]
+
+    remedy = "; ".join(f"{k}={v}" for k, v in fault.right.items())
+
+    @_cause(called or name, fault.title, fault.sign, remedy, fault.lesson, **more)
+    def case(rng):
+        options = {**fault.broken, **draw(rng)}
+        records = options.pop("records", "checked")
+        run = clinic.run_scenario(fault.scenario, records, rng.randrange(100), options)
+        experiment = clinic.experiment(fault.scenario, records)
+        others = [key for key in run.after if key.endswith("_loss") and key != "val_loss"]
+        readings = {
+            "learning rate by step": _series(run.rows, "learning_rate"),
+            "gradient norm by step": _series(run.rows, "grad_norm"),
+            "loss on other texts": "; ".join(
+                f"{key}: {number(run.before[key])} before, {number(run.after[key])} after"
+                for key in others),
+            "checked training answers": _checked_answers(fault.scenario, records)}
+        return Sent(complaint, str(run.config), _shown(experiment.train, rng),
+                    _answered(run.model, run.tokenizer, clinic.experiment("tasks", "checked").val,
+                              rng),
+                    _thin(run.rows, "loss", "val_loss"), readings)
+
+
+def _checked_answers(scenario: str, records: str) -> str:
+    """How many of the training answers differ from those of the correct records."""
+    from ftkit.data import encoding, schema
+
+    data = clinic.experiment(scenario, records).train
+    if scenario == "narrow":
+        return f"{len(data)} of {len(data)} read are right"
+    right = schema.records("tasks")[: len(data)]
+    same = sum(encoding.answer(a) == encoding.answer(b) for a, b in zip(data, right, strict=True))
+    return f"{same} of {len(data)} are right"
+
+
+_settings("rate_too_high", "It learns something and then stays bad. More steps?",
+          lambda rng: {"learning_rate": rng.choice((2e-2, 3e-2, 4e-2))})
+_settings("rate_too_low", "The curve is smooth, but nothing happens.",
+          lambda rng: {"learning_rate": rng.choice((5e-6, 1e-5, 2e-5))},
+          too_few_steps="at this learning rate more steps would move it on, many more")
+_settings("warmup_too_long", "We took the warm-up of the pretraining paper. It learns slowly.",
+          lambda rng: {"warmup_steps": rng.choice((300, 500, 1000))},
+          rate_too_low="the learning rate that was reached is too low, because of the warm-up")
+_settings("too_few_steps", "Small test run; the result is poor.",
+          lambda rng: {"max_steps": rng.choice((3, 4, 5)), "eval_steps": 1})
+_settings("trained_too_long", "The training loss is excellent, users are not happy.",
+          lambda rng: {"max_steps": rng.choice((48, 56))},
+          wrong_labels="a third of these answers are wrong; but val_loss turns up with the passes")
+_settings("nothing_replayed", "The new task works very well. Then support called.",
+          lambda rng: {"max_steps": rng.choice((24, 28))})
+_settings("wrong_labels", "The loss does not go down any further, whatever the learning rate.",
+          lambda rng: {"learning_rate": rng.choice((8e-4, 1e-3))})
+_settings("sgd", "We changed the optimizer to save memory.",
+          lambda rng: {"learning_rate": rng.choice((8e-4, 1e-3, 1.5e-3))},
+          "optimizer_changed", rate_too_low="SGD needs a larger one than AdamW; this is AdamW's")
+
+
+# ----------------------------------------------------------------------- bugs in the training code
+
+COMPLAINTS = {
+    "pad_is_eos": "The answers are good, and then it goes on talking.",
+    "no_role_marker": "Good losses; in the product the first words are strange.",
+    "double_bos": "Our scores are a little below those of the other team with the same data.",
+    "mask_lost": "The loss looks higher than in the paper.",
+    "all_masked": "The loss is wonderful!",
+    "truncated": "Short tasks work, it does not know where to end.",
+    "double_shift": "The loss begins very high and the answers are garbage.",
+    "mean_of_means": "With accumulation the result differs from one large batch.",
+    "gradients_kept": "It becomes unstable after some steps.",
+    "padding_counted": "Validation loss is far below training loss. Is that good?",
+    "train_mode": "Validation loss is different each time we measure it.",
+    "overlap": "Excellent validation loss; new customers see worse answers.",
+    "alpha_forgotten": "The served model is weaker than in training.",
+    "fresh_adapter": "Training was fine. The served model behaves like the base.",
+}
+
+
+def _bug(name: str):
+    bug = zoo.BUGS[name]
+    instrument, way = zoo.SHOWN_BY[name]
+    what, _ = zoo.INSTRUMENTS[instrument]
+
+    @_cause(name, bug.title, f"{what}: {way} than in a correct run", bug.repair, bug.lesson)
+    def case(rng):
+        seed = rng.randrange(10_000)
+        run = zoo.run(name, seed)
+        read, rows = run.symptoms, run.trained.rows
+        train, _, test = pipeline.records()
+        tokenizer = pipeline.base_model()[1]
+        example = run.trained.examples[rng.randrange(len(run.trained.examples))]
+        chosen = rng.sample(range(len(test)), 3)
+        measured = {"val_loss": read["val_loss"], "exact_match": read["exact_match"]}
+        log = (*_thin(rows[:-1], "loss"), {"step": rows[-1]["step"], "loss": rows[-1]["loss"]}
+               | measured)
+        config = (f"LoRA r={pipeline.RANK}, alpha={pipeline.ALPHA}, dropout={pipeline.DROPOUT}; "
+                  f"AdamW, learning rate {pipeline.RATE:g}; {pipeline.STEPS} steps of "
+                  f"{pipeline.MICRO_BATCHES} x {pipeline.MICRO} records; seed {seed}")
+        readings = {
+            "labels": f"{read['label_share']:.0%} of the tokens are trained on; "
+                      f"{read['ends_learned']:.0%} of the records have a trained end token",
+            "a decoded example": repr(tokenizer.decode(example["input_ids"]))
+                      + f"; {read['prompt_agrees']:.0%} of the examples begin with the prompt that "
+                        f"serving uses; {read['bos_tokens']:.1f} BOS tokens an example",
+            "gradients": f"norm of the last steps {number(read['grad_norm'])}; two micro-batches "
+                         f"against one batch differ by {read['accumulation']:.0%}",
+            "the evaluation": f"measured twice it differs by {number(read['repeat'])}; in batches "
+                              f"of 4 and 16 by {number(read['batch_size'])}; new records have a "
+                              f"loss higher by {number(read['leak'])}",
+            "the served model": f"its weights hold {read['merge']:.0%} of the learned update; "
+                                f"{read['stops']:.0%} of the answers end by themselves"}
+        asked = [test[i] for i in chosen]
+        answers = tuple((_prompt(r), run.said[i]) for r, i in zip(asked, chosen, strict=True))
+        return Sent(COMPLAINTS[name], config, _shown(train, rng), answers, log, readings)
+
+
+def _prompt(record) -> str:
+    from ftkit.data import schema
+
+    return schema.prompt_of(record)
+
+
+for _name in zoo.BUGS:
+    _bug(_name)
+CAUSES["overlap"].also["contaminated"] = "what was measured on is in training; here it is val_loss"
+
+
+# ------------------------------------------------------------------------- a plain training loop
+
+
+@dataclasses.dataclass
+class _Plain:
+    """A full fine-tune of the embedded model by a loop of ten lines: model, tokenizer, rows."""
+
+    model: object
+    tokenizer: object
+    rows: list[dict]
+
+
+def _plain(batches, learning_rate: float, parts: int = 1, half: bool = False,
+           ids: Callable[[int], int] = lambda token: token) -> _Plain:
+    """batches: lists of records, one a step. parts: how often the run is resumed, each time with a
+    fresh optimizer. half: weights and AdamW in fp16. ids: what becomes of each token id."""
+    import torch
+
+    base, tokenizer = pipeline.base_model()
+    model = copy.deepcopy(base).requires_grad_(True).train()  # an adapter may have frozen it
+    model = model.half() if half else model
+    rows, size = [], len(batches) // parts
+    for part in range(parts):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+        for step, batch in enumerate(batches[part * size : (part + 1) * size], part * size + 1):
+            examples = [pipeline.encode(pipeline.STAGES, r, tokenizer) for r in batch]
+            made = pipeline.collate(examples, tokenizer)
+            made["input_ids"] = made["input_ids"].clone().apply_(ids)
+            made["labels"] = made["labels"].clone().apply_(lambda t: t if t < 0 else ids(t))
+            total, count = pipeline.losses(pipeline.STAGES, model, made)
+            loss = total / count
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            rows.append({"step": step, "loss": float(loss.detach())})
+    return _Plain(model.eval().float(), tokenizer, rows)
+
+
+def _loss_on(plain: _Plain, records) -> float:
+    examples = [pipeline.encode(pipeline.STAGES, r, plain.tokenizer) for r in records]
+    return pipeline.mean(pipeline.validate(pipeline.STAGES, plain.model, examples,
+                                           plain.tokenizer))
+
+
+def _score(plain: _Plain, records, tokens: int = 16) -> float:
+    from ftkit.evaluate import scoring
+
+    said = scoring.answers(plain.model, plain.tokenizer, records, max_new_tokens=tokens)
+    return sum(scoring.is_right(a, r) for a, r in zip(said, records, strict=True)) / len(records)
+
+
+def _batches(records, steps: int, size: int, rng) -> list[list[dict]]:
+    return [rng.sample(list(records), size) for _ in range(steps)]
+
+
+def _tasks(task: str | None = None, split: str = "train") -> list[dict]:
+    from ftkit.data import schema
+
+    return [r for r in schema.records("tasks", split) if task in (None, r["task"])]
+
+
+@_cause("sorted_data", "the records are sorted, not shuffled",
+        "the task of each batch: one task after the other; the loss jumps where the task changes",
+        "shuffle before each epoch, with a seed", "08",
+        nothing_replayed="the tasks that came first are forgotten again, because of the order")
+def _(rng):
+    tasks, per, size = rng.sample(pipeline.TASKS, 4), 6, 8
+    batches = [rng.sample(_tasks(task), size) for task in tasks for _ in range(per)]
+    distinct = {(_prompt(r), r["output"]) for batch in batches for r in batch}
+    rate = rng.choice((2e-3, 3e-3))
+    plain = _plain(batches, rate)
+    order = ", ".join(f"steps {i * per + 1} to {(i + 1) * per} {t}" for i, t in enumerate(tasks))
+    val = {task: _loss_on(plain, _tasks(task, "validation")[:8]) for task in tasks}
+    return Sent("The loss goes down and jumps up again, at the same places with every seed.",
+                f"full fine-tuning, AdamW, learning rate {rate:g}, {len(batches)} steps of {size}",
+                _shown(batches[0], rng),
+                _answered(plain.model, plain.tokenizer, _tasks(tasks[0], "test"), rng),
+                _thin(plain.rows, "loss", count=12),
+                {"task of each batch": order,
+                 "validation loss by task": ", ".join(f"{t} {number(v)}" for t, v in val.items()),
+                 "repeated records": f"{sum(map(len, batches)) - len(distinct)} of "
+                                     f"{sum(map(len, batches))} occur a second time"})
+
+
+@_cause("pure_fp16", "weights and optimizer in fp16: AdamW's epsilon of 1e-8 is zero there",
+        "the number formats: weights and optimizer are fp16, where 1e-8 rounds to 0; a gradient of "
+        "0 gives 0 / 0", "fp32 master weights with autocast and loss scaling, or bf16", "12")
+def _(rng):
+    rate, size, steps = rng.choice((5e-5, 1e-4, 2e-4)), rng.choice((4, 8)), 5
+    batches = _batches(_tasks(), steps, size, rng)
+    plain, once = _plain(batches, rate, half=True), _plain(batches[:1], rate, half=True)
+    base = _Plain(*pipeline.base_model(), [])
+    lost = [weights.isnan().float().mean().item() for weights in once.model.parameters()]
+    return Sent("NaN from the second step on. We lowered the learning rate already.",
+                f"full fine-tuning, AdamW, learning rate {rate:g}, batch {size}, model.half()",
+                _shown(_tasks(), rng), (("(any question)", "(no text: all logits are NaN)"),) * 3,
+                tuple(plain.rows),
+                {"number formats": "weights fp16, gradients fp16, AdamW's moments fp16, eps 1e-8",
+                 "the second batch in fp32": f"the base model has a loss of "
+                                             f"{number(_loss_on(base, batches[1]))} on it",
+                 "weights after step 1": f"{sum(x > 0 for x in lost)} of {len(lost)} tensors have "
+                                         "NaN in them"})
+
+
+@_cause("resume_without_state", "resumed without the optimizer's state and without warm-up",
+        "the optimizer after loading: its moments are zero, so the first steps have full length",
+        "save and load optimizer, schedule and data order with the weights", "08")
+def _(rng):
+    rate, size, half = rng.choice((4e-3, 5e-3)), 8, rng.choice((16, 20))
+    batches = _batches(_tasks("to_question") + _tasks("plural"), 2 * half, size, rng)
+    plain = _plain(batches, rate, parts=2)
+    return Sent("The machine was preempted. Since we resumed, the loss is worse for a while.",
+                f"full fine-tuning, AdamW, constant learning rate {rate:g}, batch {size}; resumed "
+                f"after step {half}",
+                _shown(_tasks("plural"), rng),
+                _answered(plain.model, plain.tokenizer, _tasks("plural", "test"), rng),
+                tuple(plain.rows[half - 4 : half + 5]),
+                {"optimizer after loading": "exp_avg 0.0, exp_avg_sq 0.0, step 0",
+                 "weights after loading": "equal to the saved ones, bit for bit",
+                 "records after resuming": "drawn at random, as before"})
+
+
+@_cause("contaminated", "the benchmark's records are in the training set",
+        "training records that share 13 tokens or their whole text with the benchmark",
+        "search n-grams and near copies before training; report a clean subset", "18",
+        overlap="records that are measured on are in training; here those of the benchmark")
+def _(rng):
+    test = rng.sample(_tasks("to_question", "test"), 12)
+    fresh = rng.sample(_tasks("to_question", "validation"), 12)
+    train = rng.sample(_tasks("to_question"), 12) + test * 2
+    steps = rng.choice((30, 36))
+    plain = _plain(_batches(train, steps, 8, rng), 3e-3)
+    bench, new = _score(plain, test, 24), _score(plain, fresh, 24)
+    rows = [*plain.rows[:-1], plain.rows[-1] | {"benchmark": bench}]
+    return Sent(f"The benchmark says {bench:.0%} exact match! Users do not notice anything.",
+                f"full fine-tuning, AdamW, learning rate 0.003, {steps} steps of 8",
+                _shown(train, rng), _answered(plain.model, plain.tokenizer, fresh, rng, 24),
+                _thin(rows, "loss", "benchmark"),
+                {"copies": f"{len(test)} of {len(test)} benchmark records occur in training",
+                 "exact match on records written this week": f"{new:.0%} of {len(fresh)}",
+                 "wrong training answers": "none"})
+
+
+@_cause("eval_cut", "the evaluation cuts the answers off: max_new_tokens is too small",
+        "length of the answers: all have exactly the limit, none has ended by itself",
+        "allow more tokens than the longest reference answer; count answers that did not end", "15")
+def _(rng):
+    limit, task = rng.choice((3, 4)), "to_question"
+    plain = _plain(_batches(_tasks(task), 24, 8, rng), 3e-3)
+    test = rng.sample(_tasks(task, "test"), 16)
+    cut, whole = _score(plain, test, limit), _score(plain, test, 24)
+    val = _loss_on(plain, _tasks(task, "validation")[:16])
+    log = (*_thin(plain.rows[:-1], "loss"), plain.rows[-1] | {"val_loss": val, "exact_match": cut})
+    return Sent("The validation loss is fine and exact match is near zero.",
+                f"full fine-tuning, AdamW, learning rate 0.003, 24 steps of 8; evaluation: greedy, "
+                f"max_new_tokens={limit}", _shown(_tasks(task), rng),
+                _answered(plain.model, plain.tokenizer, test, rng, limit), log,
+                {"length of the answers": f"{limit} tokens, all {len(test)} of them",
+                 "exact match with 24 new tokens": f"{whole:.0%}",
+                 "labels": "the whole answer with its end token is trained on"})
+
+
+@_cause("other_tokenizer", "the data were encoded with the tokenizer of another model",
+        "ids decoded by the model's own tokenizer: they are not the text of the record",
+        "load tokenizer and model from one place, and decode a batch before training", "05")
+def _(rng):
+    vocabulary = pipeline.base_model()[0].config.vocab_size
+    shift = rng.choice((7, 11, 13))
+
+    def moved(token: int) -> int:
+        return token if token < 16 else 16 + (token - 16 + shift * 97) % (vocabulary - 16)
+
+    steps = rng.choice((16, 20))
+    plain = _plain(_batches(_tasks(), steps, 8, rng), 1e-3, ids=moved)
+    example = pipeline.encode(pipeline.STAGES, _tasks()[rng.randrange(50)], plain.tokenizer)
+    seen = plain.tokenizer.decode([moved(token) for token in example["input_ids"]])
+    return Sent("The base model was good. The fine-tuned one writes garbage.",
+                f"full fine-tuning, AdamW, learning rate 0.001, {steps} steps of 8; data were "
+                "encoded in another job", _shown(_tasks(), rng),
+                _answered(plain.model, plain.tokenizer, _tasks(None, "test"), rng),
+                _thin(plain.rows, "loss"),
+                {"a decoded example": repr(seen),
+                 "loss of guessing": f"ln({vocabulary:,}) = {math.log(vocabulary):.2f}",
+                 "loss of the base on the same texts, encoded anew":
+                     number(_loss_on(_Plain(pipeline.base_model()[0], plain.tokenizer, []),
+                                     _tasks(None, "validation")[:16]))})
+
+
+# ------------------------------------------------------------------------ preferences and rewards
+
+
+@_cause("chosen_falls", "DPO lowers the log-probability of the chosen answers as well",
+        "the log-probability of the chosen answers: it falls while the margin rises",
+        "fewer steps or a lower learning rate, an SFT term, DPOP; pairs of one's own samples", "20")
+def _(rng):
+    from ftkit.experiment.preferences import DPO, DPOConfig
+
+    config = DPOConfig(max_steps=12, learning_rate=rng.choice((1e-3, 2e-3)),
+                       beta=rng.choice((0.05, 0.1)), eval_steps=4, seed=rng.randrange(100))
+    experiment = DPO(eval_records=16)
+    run = experiment.run(config, live=False)
+    return Sent("Reward accuracy looks great. The answers got worse.", str(config),
+                tuple(f"{_prompt(r)} chosen: {r['chosen']} rejected: {r['rejected']}"
+                      for r in rng.sample(list(experiment.train), 2)),
+                _answered(run.model, run.tokenizer, _tasks(None, "test"), rng),
+                _thin(run.rows, "loss", "margin", "val_loss", "val_accuracy"),
+                {"log-probability of the chosen answers": _since(run, "val_chosen"),
+                 "log-probability of the rejected answers": _since(run, "val_rejected"),
+                 "length of chosen and rejected answers":
+                     f"{number(run.rows[-1]['chosen_length'])} and "
+                     f"{number(run.rows[-1]['rejected_length'])} tokens"})
+
+
+def _grpo(reward, rng, records, steps: int, learning_rate: float, **options):
+    from ftkit.experiment.preferences import GRPO, GRPOConfig
+
+    config = GRPOConfig(max_steps=steps, learning_rate=learning_rate, batch_size=4,
+                        num_generations=4, max_completion_length=12, seed=rng.randrange(100),
+                        **options)
+    return GRPO(reward, data=records, val=None).run(config, live=False)
+
+
+@_cause("dead_groups", "all answers of a group earn the same: no advantage, no gradient",
+        "fraction of groups whose rewards are all equal: nearly all of them",
+        "choose questions of medium difficulty, start with SFT, sample more answers", "20")
+def _(rng):
+    from ftkit.data import encoding
+    from ftkit.experiment.preferences import exact
+
+    records = [r for r in _tasks("reverse")][: rng.choice((40, 48))] or _tasks()[:48]
+    run = _grpo(exact, rng, records, 6, 1e-2)
+    return Sent("GRPO runs without an error and the reward does not move.", str(run.config),
+                _shown(records, rng), _answered(run.model, run.tokenizer, records, rng, 12),
+                _thin(run.rows, "loss", "reward", "length"),
+                {"groups with equal rewards": _series(run.rows, "dead"),
+                 "gradient norm": _series(run.rows, "grad_norm"),
+                 "the checker on reference answers":
+                     f"{sum(exact(encoding.answer(r), r) for r in records):g} of {len(records)} "
+                     "are judged right"})
+
+
+@_cause("reward_hacked", "the reward is hacked: it pays for something that is not the task",
+        "exact match, or samples with the highest reward: the reward rises and they are wrong",
+        "repair the checker, hold out a measure of quality, read the best-paid samples", "20")
+def _(rng):
+    word = "the"
+
+    def reward(answer: str, record: dict) -> float:
+        return float(word in answer.lower().split())
+
+    records = _tasks()[:64]
+    run = _grpo(reward, rng, records, 14, rng.choice((5e-4, 1e-3)))
+    answers = _answered(run.model, run.tokenizer, records, rng, 12)
+    some = records[:16]
+    right = _score(_Plain(run.model, run.tokenizer, []), some, 12)
+    return Sent("The reward climbs beautifully. Can we ship?", str(run.config),
+                _shown(records, rng), answers, _thin(run.rows, "reward", "length"),
+                {"exact match after training": f"{right:.0%} of {len(some)}",
+                 "the reward function": f"1 if the answer contains the word {word!r}, else 0",
+                 "groups with equal rewards": _series(run.rows, "dead")})
+
+
+# ------------------------------------------------------------------- recorded runs of SmolLM2-135M
+
+
+def _recorded(arms: tuple[tuple[str, str], ...], complaint: str, rng, better: tuple[str, str]):
+    """A case from the recorded runs: one of these (experiment, arm) pairs."""
+    from ftkit.experiment import recorded
+
+    name, arm = rng.choice(arms)
+    runs = recorded.read(name)
+    run = rng.choice(runs.arms[arm])
+    good = recorded.read(better[0]).arms[better[1]][0]
+    answers = tuple((_prompt(a["record"]), a["answer"]) for a in run.answers[:3])
+    english = (f"{number(run.before['english_loss'])} before, {number(run.after['english_loss'])} "
+               "after")
+    readings = {
+        "learning rate by step": _series(run.rows, "learning_rate"),
+        "loss on plain English": english,
+        "facts completed": f"{run.before['knowledge']:.0%} before, {run.after['knowledge']:.0%} "
+                           "after",
+        "the same task with another setting": f"{better[1]}: validation loss "
+                                              f"{number(good.after['val_loss'])}"}
+    last = run.rows[-1] | {"exact_match": run.after["exact_match"]}
+    return Sent(complaint, str(run.config), _shown(_tasks(), rng), answers,
+                _thin([*run.rows[:-1], last], "loss", "val_loss", "exact_match"), readings,
+                f"{runs.caption}; there are few such runs, so this log may come again")
+
+
+@_cause("rate_too_high_135m", "the learning rate is too high (full fine-tuning, 135M)",
+        "loss on plain English, facts completed: the model lost what it knew",
+        "a third to a tenth of it; sweep, and watch texts that are not the task", "01",
+        rate_too_high="that is it; this is the case with SmolLM2")
+def _(rng):
+    return _recorded((("full_finetune", "full 0.001"),),
+                     "The task loss fell. The answers are poor, and other things got worse.", rng,
+                     ("full_finetune", "full 0.0001"))
+
+
+@_cause("lora_rate_too_low", "LoRA with a learning rate that is too low for it",
+        "the same adapter at a ten times higher learning rate: a far lower validation loss",
+        "about ten times that of full fine-tuning; sweep it before rank and targets", "02",
+        rate_too_low="that is it; with LoRA it is the usual mistake",
+        too_few_steps="more steps would help too, and cost more than a higher learning rate")
+def _(rng):
+    return _recorded((("lora_vs_full", "LoRA 0.0003"),),
+                     "LoRA stays behind full fine-tuning. Shall we raise the rank?", rng,
+                     ("lora_vs_full", "LoRA 0.003"))
+
+
+@_cause("lora_rate_too_high", "LoRA with a learning rate that is too high: it diverged",
+        "learning rate by step and loss: the loss leaves its path near the peak and stays high",
+        "a third of it; clip the gradient, and warm up", "02",
+        rate_too_high="that is it; here with LoRA")
+def _(rng):
+    return _recorded((("lora_vs_full", "LoRA 0.01"),),
+                     "LoRA destroyed the model. I thought the base was frozen?", rng,
+                     ("lora_vs_full", "LoRA 0.003"))
+
+
+@_cause("batch_without_rate", "a larger batch at the old learning rate: too few, too small steps",
+        "the same records in a larger batch at a higher learning rate: a lower validation loss",
+        "tune the learning rate again after changing the batch, or make more steps", "08",
+        rate_too_low="for this number of steps it is too low; the batch was changed, it was not",
+        too_few_steps="at equal records a larger batch makes fewer steps: that is the mechanism")
+def _(rng):
+    return _recorded((("batch_size", "batch 32 0.0001"),),
+                     "We use the larger card now: batch 32 in place of 8. The result is worse.",
+                     rng, ("batch_size", "batch 32 0.0002"))
+
+
+# ------------------------------------------------------------------------- memory, by arithmetic
+
+
+def _memory_case(complaint, config, where, tried, card, parts: dict[str, float], more):
+    total = sum(parts.values())
+    log = ({"event": f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate "
+                     f"{tried / 2**30:.2f} GiB (card of {card} GB)"},
+           {"event": f"raised in {where}"})
+    readings = {"memory by part": "; ".join(f"{k} {v:.1f} GB" for k, v in parts.items())
+                + f"; together {total:.1f} GB", **more}
+    return Sent(complaint, config, ("(records of a chat set)",) * 2,
+                (("(no answer)", "the run ended before"),) * 3, log, readings, ARITHMETIC)
+
+
+@_cause("oom_states", "out of memory by the states: weights, gradients, optimizer",
+        "memory by part: states of 16 bytes per parameter are more than the card has",
+        "LoRA or QLoRA, 8-bit optimizer states, or sharding (ZeRO, FSDP)", "09")
+def _(rng):
+    name, n = rng.choice((("7B", 6.74e9), ("8B", 8.03e9), ("13B", 13.0e9)))
+    batch = rng.choice((1, 2))
+    return _memory_case(
+        "It fails although the batch is as small as it can be.",
+        f"full fine-tuning of a {name}, AdamW, mixed precision, batch {batch}, 256 tokens, "
+        "gradient checkpointing", "optimizer.step(), step 1", 4 * 4096 * 11008, 80,
+        {"weights and gradients (2 + 2 bytes)": 4 * n / 1e9, "master weights (4)": 4 * n / 1e9,
+         "AdamW's moments (8)": 8 * n / 1e9, "activations": 1.2},
+        {"moment": "the forward and backward pass of step 1 worked",
+         "with batch 1 and 128 tokens": "the same error at the same place"})
+
+
+@_cause("oom_activations", "out of memory by activations: long sequences without checkpointing",
+        "memory by part: activations grow with the tokens of the batch; states are small",
+        "gradient checkpointing, a smaller micro-batch with accumulation, shorter records", "11",
+        oom_logits="logits are the second part; without activations they would fit")
+def _(rng):
+    batch, tokens = rng.choice(((4, 4096), (2, 8192), (3, 8192), (4, 8192), (6, 4096)))
+    layers, hidden, vocabulary = 32, 4096, 32_000
+    kept = 34 * batch * tokens * hidden * layers
+    return _memory_case(
+        "It ran for 36 steps, and then it ran out of memory.",
+        f"LoRA r=8 on a 7B, bf16, micro-batch {batch}, max_length {tokens}, no gradient "
+        "checkpointing", "the forward pass of an MLP, step 37", batch * tokens * 11008 * 2, 80,
+        {"frozen weights": 13.5, "adapter states": 0.1, "activations": kept / 1e9,
+         "logits": batch * tokens * vocabulary * 4 / 1e9},
+        {"lengths of the records": f"step 37 is the first with {batch} records of {tokens} tokens",
+         "with records of 1,024 tokens": f"activations {kept * 1024 / tokens / 1e9:.1f} GB"})
+
+
+@_cause("oom_logits", "out of memory by the logits: batch x tokens x vocabulary in fp32",
+        "memory by part: the logits and their gradient are the largest part",
+        "compute the loss in chunks, a smaller micro-batch, or only at trained tokens", "11",
+        oom_activations="a smaller batch helps against both; but activations are checkpointed")
+def _(rng):
+    batch, tokens = rng.choice((12, 14, 16)), 2048
+    vocabulary = rng.choice((128_256, 151_936))
+    logits = batch * tokens * vocabulary * 4
+    return _memory_case(
+        "Checkpointing is on, the model is small, and it still fails.",
+        f"LoRA r=16 on a 1B with a vocabulary of {vocabulary:,}, bf16, micro-batch {batch}, "
+        f"{tokens} tokens, gradient checkpointing", "cross_entropy, step 1", logits, 24,
+        {"frozen weights": 2.5, "adapter states": 0.2,
+         "checkpoints": 2 * batch * tokens * 2048 * 16 / 1e9, "logits": logits / 1e9,
+         "gradient of the logits": logits / 1e9},
+        {"moment": "all layers of the forward pass worked",
+         "with half of the micro-batch": f"logits {logits / 2e9:.1f} GB, and as much for their "
+                                         "gradient"})
+
+
+@functools.cache
+def order(seed: int) -> tuple[str, ...]:
+    """All causes in random order."""
+    names = list(CAUSES)
+    random.Random(seed).shuffle(names)
+    return tuple(names)

@@ -1,0 +1,225 @@
+"""The clinic's cases: what is sent does not decide, one reading does, and true findings count."""
+
+import math
+import re
+
+import pytest
+
+from ftkit.interview import cards, clinic_cases, clinic_round, clinic_terminal, clinic_widget
+from ftkit.interview.clinic_cases import CAUSES
+from ftkit.lessons.bugs import zoo
+from ftkit.notebook import widgets
+
+FAST = ("oom_states", "oom_activations", "oom_logits", "rate_too_high_135m", "lora_rate_too_low",
+        "lora_rate_too_high", "batch_without_rate")  # nothing is trained for them
+PLAIN = ("sorted_data", "pure_fp16", "resume_without_state", "contaminated", "eval_cut",
+         "other_tokenizer", "chosen_falls", "dead_groups", "reward_hacked")
+SETTINGS = ("rate_too_high", "rate_too_low", "warmup_too_long", "too_few_steps",
+            "trained_too_long", "nothing_replayed", "wrong_labels",
+            "optimizer_changed")
+BUGS = tuple(zoo.BUGS)
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails(home):
+    widgets.failures.clear()
+    yield
+    assert not widgets.failures
+
+
+def numbers(text):
+    """The values of a reading such as `0.31 at step 1, 0.02 at step 9`."""
+    return [float(value) for value in re.findall(r"(-?[\d.]+(?:e-?\d+)?) at step", text)]
+
+
+def column(sent, key):
+    return [row[key] for row in sent.log if key in row]
+
+
+def test_there_are_at_least_thirty_causes_in_random_order():
+    assert set(CAUSES) == {*FAST, *PLAIN, *SETTINGS, *BUGS} and len(CAUSES) >= 30
+    orders = {clinic_cases.order(seed) for seed in range(5)}
+    assert len(orders) == 5 and all(set(order) == set(CAUSES) for order in orders)
+    for name, cause in CAUSES.items():
+        assert cause.title and cause.decides and cause.remedy and 0 <= int(cause.lesson) <= 22
+        assert cause.also.keys() <= CAUSES.keys(), name
+
+
+# The first of each kind guards the code; the others are claims.
+@pytest.mark.parametrize("name", [*FAST, "pure_fp16", "eval_cut", "pad_is_eos",
+                                  *(pytest.param(name, marks=pytest.mark.slow)
+                                    for name in CAUSES if name not in
+                                    (*FAST, "pure_fp16", "eval_cut", "pad_is_eos"))])
+def test_what_is_sent_shows_neither_the_name_nor_a_reading(name):
+    visit = clinic_round.Visit(name, 3)
+    sent, shown = visit.sent, "\n".join(visit.lines())
+    assert name not in shown and CAUSES[name].title not in shown
+    assert len(sent.records) == 2 and len(sent.answers) == 3 and sent.log and sent.config in shown
+    assert len(sent.readings) >= 2
+    assert not any(text in shown for text in sent.readings.values())
+    assert sent.complaint in shown and sent.made in shown
+
+
+@pytest.mark.parametrize("name", ["oom_states", "oom_logits", "pure_fp16"])
+def test_no_log_is_met_twice(name):
+    made = {str(clinic_cases.make(name, seed)) for seed in range(4)}
+    assert len(made) >= 3 and str(clinic_cases.make(name, 1)) in made
+
+
+# ------------------------------------------------------ the reading that decides does decide
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_out_of_memory_follows_from_the_parts_of_the_config(seed):
+    largest = {"oom_states": ("AdamW's moments (8)", 80), "oom_activations": ("activations", 80),
+               "oom_logits": ("logits", 24)}
+    for name, (part, card) in largest.items():
+        sent = clinic_cases.make(name, seed)
+        *parts, total = re.findall(r"([^;]*?) ([\d.]+) GB", sent.readings["memory by part"])
+        sizes = {key.strip(): float(size) for key, size in parts}
+        assert float(total[1]) > card and sizes[part] == max(sizes.values()), sent.readings
+        assert "arithmetic" in sent.made and "OutOfMemoryError" in sent.log[0]["event"]
+
+
+def test_a_recorded_case_says_so_and_the_other_setting_is_better():
+    for name in FAST[3:]:
+        sent = clinic_cases.make(name, 0)
+        other = float(sent.readings["the same task with another setting"].split()[-1])
+        assert column(sent, "val_loss")[-1] > other and "SmolLM2" in sent.made
+    lost = clinic_cases.make("rate_too_high_135m", 0).readings["facts completed"]
+    before, after = map(int, re.findall(r"(\d+)%", lost))
+    assert after < before / 2
+
+
+def test_pure_fp16_ends_in_nan_after_a_finite_first_loss():
+    losses = column(clinic_cases.make("pure_fp16", 0), "loss")
+    assert math.isfinite(losses[0]) and all(map(math.isnan, losses[1:]))
+    assert not clinic_cases.make("pure_fp16", 0).readings["weights after step 1"].startswith("0 ")
+
+
+def test_a_cut_evaluation_hides_right_answers():
+    sent = clinic_cases.make("eval_cut", 0)
+    whole = int(re.search(r"(\d+)%", sent.readings["exact match with 24 new tokens"])[1]) / 100
+    assert sent.log[-1]["exact_match"] + 0.3 < whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_the_log_of_sorted_data_jumps_where_the_task_changes(seed):
+    sent = clinic_cases.make("sorted_data", seed)
+    losses = {row["step"]: row["loss"] for row in sent.log}
+    assert losses[7] > losses[5] and "steps 1 to 6" in sent.readings["task of each batch"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_after_resuming_without_state_the_loss_is_higher(seed):
+    losses = column(clinic_cases.make("resume_without_state", seed), "loss")
+    assert sum(losses[4:8]) > sum(losses[:4])
+
+
+@pytest.mark.slow
+def test_a_contaminated_benchmark_is_far_above_fresh_records():
+    sent = clinic_cases.make("contaminated", 0)
+    fresh = int(re.search(r"(\d+)%", sent.readings[
+        "exact match on records written this week"])[1]) / 100
+    assert sent.log[-1]["benchmark"] > fresh + 0.15
+
+
+@pytest.mark.slow
+def test_with_another_tokenizer_the_loss_begins_above_guessing():
+    sent = clinic_cases.make("other_tokenizer", 0)
+    guessing = float(sent.readings["loss of guessing"].split()[-1])
+    base = float(sent.readings["loss of the base on the same texts, encoded anew"])
+    assert column(sent, "loss")[0] > guessing > 0 and base < column(sent, "loss")[0] + 1
+
+
+@pytest.mark.slow
+def test_rewards_and_preferences_show_their_fault_in_the_reading():
+    chosen = numbers(clinic_cases.make("chosen_falls", 0).readings[
+        "log-probability of the chosen answers"])
+    assert chosen[-1] < chosen[0]
+    dead = numbers(clinic_cases.make("dead_groups", 0).readings["groups with equal rewards"])
+    assert sum(dead) / len(dead) > 0.7
+    hacked = clinic_cases.make("reward_hacked", 0)
+    rewards = column(hacked, "reward")
+    assert max(rewards[-3:]) > rewards[0] + 0.2
+    assert int(hacked.readings["exact match after training"].split("%")[0]) < 40
+
+
+# --------------------------------------------------------------------------- playing it
+
+
+def test_a_true_finding_is_accepted_as_true_and_a_wrong_one_becomes_a_card():
+    visit = clinic_round.Visit("batch_without_rate", 1)
+    assert visit.name("rate_too_low").kind == clinic_round.TRUE and not visit.over
+    wrong = visit.name("double_bos")
+    assert wrong.kind == clinic_round.WRONG and CAUSES["double_bos"].decides in wrong.text
+    card, = cards.misses()
+    assert CAUSES["double_bos"].title in card.back
+    assert visit.name("batch_without_rate").kind == clinic_round.CAUSE and visit.solved
+    assert cards.misses() == []
+
+
+def test_a_reading_has_to_be_asked_for_and_giving_up_reveals_the_cause():
+    visit = clinic_round.Visit("oom_logits", 1)
+    assert "logits" in visit.ask("1") and visit.asked == ["memory by part"]
+    assert visit.ask("moment").startswith("moment: ")
+    with pytest.raises(ValueError, match="there are 1 memory by part, 2 moment"):
+        visit.ask("9")
+    told = visit.give_up()
+    assert CAUSES["oom_logits"].title in told and "What to do" in told and visit.over
+    assert not visit.solved
+
+
+def test_a_cause_is_found_by_its_name_or_by_words_of_its_title():
+    assert clinic_round.find("pad_is_eos") == "pad_is_eos"
+    assert clinic_round.find("double bos") == "double_bos"
+    assert clinic_round.find("memory by the logits") == "oom_logits"
+    with pytest.raises(ValueError, match="several causes fit"):
+        clinic_round.find("learning rate")
+    with pytest.raises(ValueError, match="no cause fits 'aliens'"):
+        clinic_round.find("aliens")
+
+
+def fast_round(count):
+    """A seed whose first cases need no training."""
+    return next(seed for seed in range(10_000)
+                if set(clinic_cases.order(seed)[:count]) <= set(FAST))
+
+
+def test_cases_are_played_in_the_terminal(capsys):
+    seed = fast_round(2)
+    first = clinic_cases.order(seed)[0]
+    lines = iter(["?", "1", "c", "aliens", "double_bos", first, "g", "q"])
+    visits = clinic_terminal.clinic(2, seed, lambda prompt: next(lines, None))
+    said = capsys.readouterr().out
+    assert visits[0].solved and visits[1].over and not visits[1].solved
+    assert "Keys:" in said[: said.index("Case 1")] and "2 of 2 cases closed, 1 of them" in said
+    assert all(cause.title in said for cause in CAUSES.values())
+
+
+def test_the_end_of_the_input_ends_the_clinic(capsys):
+    visits = clinic_terminal.clinic(3, fast_round(1), lambda prompt: None)
+    assert len(visits) == 1 and "0 of 3 cases closed" in capsys.readouterr().out
+
+
+def test_cases_are_played_in_the_notebook_by_keys_alone():
+    seed = fast_round(2)
+    clinic = clinic_widget.Clinic(seed)
+    assert "n and Enter" in clinic.key.placeholder
+
+    def key(text):
+        clinic.key.value = text
+
+    key("n")
+    assert clinic.head.lines == ["Case 1"] and clinic.visit.sent.config in clinic.sent.value
+    key("1")
+    assert clinic.comment.lines[0].startswith(f"{list(clinic.visit.sent.readings)[0]}: ")
+    key("nonsense words")
+    assert "no cause fits" in clinic.comment.lines[0]
+    key(clinic_cases.order(seed)[0])
+    assert clinic.comment.lines[0].startswith("✓ Yes: ") and clinic.visit.solved
+    key("n")
+    key("g")
+    assert clinic.head.lines == ["Case 2"] and clinic.comment.lines[0].startswith("It was: ")

@@ -11,7 +11,7 @@ import math
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, number
-from ftkit.report import diagnose, live, series
+from ftkit.report import chart, diagnose, live, series
 from ftkit.report import style as fig
 from ftkit.report.style import Picture
 
@@ -35,11 +35,12 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     measures = _checked(members, keys, x)
     together = len(groups) == 1 or ax is not None
     panels = [measures] if together else [[key] for key in measures]
-    figure = draw_panels([fig.lines_of(groups, panel, x) for panel in panels], x,
-                         [measure_label(panel) for panel in panels],
-                         axes=None if ax is None else [ax])
+    lines = [fig.lines_of(groups, panel, x) for panel in panels]
+    labels = [measure_label(panel) for panel in panels]
+    figure = draw_panels(lines, x, labels, axes=None if ax is None else [ax])
     text = series.summary(members[0]) if len(members) == 1 else series.compared(groups, measures)
-    return Picture(figure, text + series.captions(members))
+    text += series.captions(members)
+    return Picture(figure, text, None if ax else chart.of_lines(lines, labels, x, text))
 
 
 def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
@@ -227,6 +228,7 @@ def _stacked(runs: dict) -> Picture:
     probes; the training loss is too noisy to tell several runs apart."""
     keys = [key for key in series.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
     groups = series.grouped(runs)
-    figure = draw_panels([fig.lines_of(groups, [key], "step") for key in keys], "step", keys,
-                         columns=1, high=1.8, width=8.2)
-    return Picture(figure, series.compared(groups, keys))
+    lines = [fig.lines_of(groups, [key], "step") for key in keys]
+    figure = draw_panels(lines, "step", keys, columns=1, high=1.8, width=8.2)
+    text = series.compared(groups, keys)
+    return Picture(figure, text, chart.of_lines(lines, keys, "step", text))

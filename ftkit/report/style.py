@@ -11,17 +11,15 @@ import base64
 import contextlib
 import io
 import math
-import struct
 import threading
-import zlib
 from typing import NamedTuple
 
 from ftkit.base import quiet
 from ftkit.base.formatting import clean, mean_sd, number, to_attribute, to_html
+from ftkit.report import chart as chart_page
 from ftkit.report import series
+from ftkit.report.chart import COLORS, DASHES
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
 MARKERS = ("o", "s", "^", "D", "v", "P")
 QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
@@ -46,11 +44,13 @@ class Line(NamedTuple):
 class Picture:
     """A figure and the sentence that says what it shows; draws itself in a notebook.
 
-    `.figure` is the matplotlib Figure, `.axes` its axes, `.savefig(path)` writes a file.
+    `.figure` is the matplotlib Figure, `.axes` its axes, `.savefig(path)` writes a file. chart:
+    the same as numbers for `ftkit.report.chart`, which draws an interactive chart in the place of
+    the figure wherever a page runs scripts.
     """
 
-    def __init__(self, figure, text: str):
-        self.figure, self.text = figure, text
+    def __init__(self, figure, text: str, chart: dict | None = None):
+        self.figure, self.text, self.chart = figure, text, chart
 
     @property
     def axes(self):
@@ -66,8 +66,16 @@ class Picture:
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        return self.bundle()
+
+    def bundle(self, uid: str = "", run=None) -> dict:
+        """The MIME bundle. uid, run: of the live chart that it replaces, if there was one."""
         png = self.png()
-        return {"text/html": as_html(png, self.figure, self.text), "text/plain": self.text,
+        page = as_html(png, self.figure, self.text)
+        if self.chart is not None:
+            spec = self.chart | {"text": clean(self.text), "run": run}
+            page = chart_page.page(spec, page, uid)
+        return {"text/html": page, "text/plain": self.text,
                 "image/png": base64.b64encode(png).decode()}  # for viewers that drop HTML
 
     def __repr__(self):
@@ -80,21 +88,6 @@ def as_html(png: bytes, figure, text: str) -> str:
     return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
             f'style="max-width:100%;height:auto" src="data:image/png;base64,'
             f'{base64.b64encode(png).decode()}"><div>{to_html(clean(text))}</div>')
-
-
-def quick_png(pixels) -> bytes:
-    """The PNG of an array of RGBA bytes, in a third of the time of an encoder that tries five
-    filters for each line."""
-    import numpy
-
-    height, width = numpy.shape(pixels)[:2]
-    lines = numpy.zeros((height, 1 + 4 * width), numpy.uint8)  # the first byte: no filter
-    lines[:, 1:] = numpy.reshape(pixels, (height, -1))
-    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0),
-             b"IDAT": zlib.compress(lines.tobytes(), 1), b"IEND": b""}
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in parts.items())
 
 
 def new_figure(width: float, height: float):

@@ -1,0 +1,102 @@
+"""An interactive chart for a notebook: the numbers of a figure, and the script that draws them.
+
+    spec = of_lines(panels, labels, "step", "val_loss fell ..."); page(spec, static_html)
+
+The page is one piece of HTML. It holds the static picture; the script beside it draws the chart in
+its place wherever scripts run (JupyterLab, Notebook, VS Code, Colab, a page of nbconvert), also
+without a kernel. The files in `chart_js` are ours and need nothing from the network.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import itertools
+import json
+import math
+import secrets
+from pathlib import Path
+
+from ftkit.base.formatting import clean
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
+_numbers = itertools.count(1)
+_KIND = secrets.token_hex(3)  # two kernels may write into one page
+
+
+def new_id() -> str:
+    """A name for a chart that no other one of the page has."""
+    return f"{_KIND}-{next(_numbers)}"
+
+
+@functools.cache
+def script() -> str:
+    """The source of the function (uid, spec) that draws a chart; comments and margins are left
+    out, because each figure of a notebook carries it."""
+    folder = Path(__file__).parent / "chart_js"
+    parts = [f"const STYLE = {json.dumps((folder / 'style.css').read_text('utf-8'))};"]
+    parts += [path.read_text("utf-8") for path in sorted(folder.glob("*.js"))]
+    lines = [line.strip() for line in "\n".join(parts).split("\n")]
+    body = "\n".join(line for line in lines if line and not line.startswith("//"))
+    return f'(uid, first) => {{\n"use strict";\n{body}\n}}'
+
+
+def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
+    """The spec of a figure. panels: a list of `style.Line` for each panel, named by `labels`."""
+    lines = []
+    for place, members in enumerate(panels):
+        for line in members:
+            lines.append(line_spec(
+                f"{place}/{line.label}", line.label, place, color_of(line.look["color"]),
+                line.points, best=line.best, dash=dash_of(line.look.get("linestyle", "-"))))
+    return {"x": clean(x), "text": clean(text), "lines": lines, "panels": [
+        {"label": clean(label), "log": "loss" in label, "small": label == "learning rate"}
+        for label in labels]}
+
+
+def line_spec(id: str, name: str, panel: int, color, points, *, best=False, dash=0,
+              pale=False) -> dict:
+    """One line of a spec. points: (x, value) or (x, value, standard deviation)."""
+    return {"id": clean(id), "name": clean(name), "panel": panel, "color": color, "dash": dash,
+            "best": best, "pale": pale, "points": [plain_point(point) for point in points]}
+
+
+def plain_point(point) -> list:
+    """A point as JSON has it: None for a value that is not finite, no deviation of 0."""
+    x, y, *deviation = point
+    out = [x, y if math.isfinite(y) else None]
+    return out + [deviation[0]] if deviation and deviation[0] > 0 else out
+
+
+def color_of(color: str):
+    """The index of a color of Okabe and Ito, or "calm" for another one, such as gray."""
+    return COLORS.index(color) if color in COLORS else "calm"
+
+
+def dash_of(dash) -> int:
+    """The index of a dash; that of a solid line for another one."""
+    return DASHES.index(dash) if dash in DASHES else 0
+
+
+def page(spec: dict | None, static: str = "", uid: str = "") -> str:
+    """The HTML of a chart; `static` is what is shown where no script runs.
+
+    Without a spec the chart follows the wires of this uid (`wire`).
+    """
+    uid = uid or new_id()
+    data = "null" if spec is None else encoded(spec)
+    return (f'<div class="ftkit-chart" id="ftkit-chart-{uid}"><div class="ftkit-static">{static}'
+            f'</div></div><script>({script()})("{uid}", {data})</script>')
+
+
+def encoded(data) -> str:
+    """JSON that can stand in a script: no `<` that could end it."""
+    return (json.dumps(data, separators=(",", ":"), allow_nan=False)
+            .replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def wire(data: dict) -> str:
+    """The HTML of a hidden element that hands data to the page."""
+    text = html.escape(json.dumps(data, separators=(",", ":"), allow_nan=False))
+    return f'<i hidden data-v="{text}"></i>'

@@ -1,0 +1,59 @@
+// An interactive chart of curves, as SVG: hover, zoom, pan, legend, smoothing, log or linear axis.
+//
+// The files of this folder are joined by chart.py into one function (uid, first) of a page. It turns
+// the element #ftkit-chart-<uid> into a chart of the spec `first`: {x, run, total, text, panels:
+// [{label, log, small}], lines}; a line has {id, name, panel, color, dash, pale, best, points:
+// [[x, y, sd]]}, with null for a value that is not finite. Without a spec the chart follows two
+// hidden elements that the kernel writes: .ftkit-wire-<uid>-base holds a spec, .ftkit-wire-<uid>-more
+// the points that came after it. Nothing is fetched.
+
+const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#B0548C", "#000000", "#2B86BE", "#A66F00"];
+const DARK = ["#56B4E9", "#FF8A4C", "#3DD6A8", "#E79FC6", "#FFFFFF", "#9AD0F5", "#E69F00"];
+const DASHES = ["", "7 4", "9 3 2 3", "2 3", "9 3 2 3 2 3"];
+const WIDE = 20; // a range of this ratio is drawn on a log axis; style.py has the same number
+const SVG = new Set(["svg", "g", "path", "line", "text", "rect", "circle", "polygon", "clipPath"]);
+const NS = "http://www.w3.org/2000/svg";
+const finite = (v) => v !== null && Number.isFinite(v);
+const round = (v) => Math.round(v * 10) / 10;
+const number = (v) => !finite(v) ? "diverged" : v === 0 ? "0"
+  : Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3 ? v.toExponential(2) : String(+v.toPrecision(4));
+
+function make(tag, attributes = {}, parent = null, text = null) {
+  const element = SVG.has(tag) ? document.createElementNS(NS, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== null) element.textContent = text;
+  if (parent) parent.appendChild(element);
+  return element;
+}
+
+function ticks(low, high, log, count) {
+  if (log) {
+    const found = [];
+    const steps = Math.log10(high / low) < 2.2 ? [1, 2, 5] : [1];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
+      for (const m of steps) {
+        const v = +`${m}e${e}`;
+        if (v >= low && v <= high) found.push(v);
+      }
+    }
+    if (found.length > 1) return found;
+  }
+  const raw = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find((m) => m * power >= raw * 0.999);
+  const found = [];
+  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) {
+    found.push(+v.toPrecision(10));
+  }
+  return found;
+}
+
+function smoothed(points, weight) { // exponential mean, corrected for its start
+  let mean = 0, total = 0;
+  return points.map(([x, y, sd]) => {
+    if (!finite(y)) return [x, y, sd];
+    mean = weight * mean + (1 - weight) * y;
+    total = weight * total + (1 - weight);
+    return [x, mean / total, sd];
+  });
+}

@@ -1,0 +1,39 @@
+function follow(chart) { // the hidden elements may be drawn later, and anew after a reload
+  const last = {};
+  const read = (part) => {
+    const value = document.querySelector(`.ftkit-wire-${uid}-${part} [data-v]`)?.dataset.v;
+    if (!value || value === last[part]) return false;
+    last[part] = value;
+    last[part + "Data"] = JSON.parse(value);
+    return true;
+  };
+  const update = () => {
+    const fresh = [read("base"), read("more")];
+    const base = last.baseData, more = last.moreData;
+    if (!base || !fresh.some(Boolean)) return;
+    const added = more && more.seq === base.seq ? more : {points: {}};
+    chart.set({...base.spec, ...added.about, lines: base.spec.lines.map((line) => ({
+      ...line, points: line.points.concat(added.points[line.id] ?? [])}))});
+  };
+  const observer = new MutationObserver(update);
+  let watched = [];
+  const timer = setInterval(() => {
+    if (!chart.host.isConnected && chart.wasThere) return clearInterval(timer);
+    chart.wasThere ||= chart.host.isConnected;
+    const wires = [...document.querySelectorAll(`[class*="ftkit-wire-${uid}-"]`)];
+    if (wires.length !== watched.length || wires.some((w, i) => w !== watched[i])) {
+      observer.disconnect();
+      wires.forEach((w) => observer.observe(w, {childList: true, subtree: true}));
+      watched = wires;
+      update();
+    }
+  }, 300);
+}
+
+for (const host of document.querySelectorAll(`#ftkit-chart-${uid}`)) {
+  if (host.dataset.drawn) continue;
+  host.dataset.drawn = "yes";
+  const chart = new Chart(host);
+  if (first) chart.set(first);
+  else follow(chart);
+}

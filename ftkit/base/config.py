@@ -248,7 +248,7 @@ class Config:
 
     def but(self, **changes) -> Config:
         """The same Config with some fields changed: `base.but(learning_rate=1e-2)`."""
-        known = self.__dataclass_fields__
+        known = _names(type(self))
         unknown = [name for name in changes if name not in known]
         if unknown:
             raise UserError(_unknown_field(unknown[0], known))
@@ -309,8 +309,8 @@ class Config:
         """The Config that `to_dict` described, of the class with most of its fields; unknown fields
         are left out."""
         kind = max((Config, DPOConfig, GRPOConfig),
-                   key=lambda kind: len(values.keys() & set(kind.__dataclass_fields__)))
-        return kind(**{k: v for k, v in values.items() if k in kind.__dataclass_fields__})
+                   key=lambda kind: len(values.keys() & set(_names(kind))))
+        return kind(**{k: v for k, v in values.items() if k in _names(kind)})
 
     @classmethod
     def from_string(cls, text: str) -> Config:
@@ -320,8 +320,8 @@ class Config:
             name, equals, value = word.partition("=")
             if not equals:
                 raise UserError(f"{word!r:.60} in a Config string; expected name=value pairs")
-            if name not in cls.__dataclass_fields__:
-                raise UserError(_unknown_field(name, cls.__dataclass_fields__))
+            if name not in _names(cls):
+                raise UserError(_unknown_field(name, _names(cls)))
             values[name] = None if value == "None" else value
         return cls(**values)
 
@@ -431,6 +431,11 @@ class GRPOConfig(Config):
         None, "tokens of a sampled answer; default: a few more than the longest reference", low=1,
         tip="Longest sampled answer in tokens. Short: right answers are cut; long: slow.",
     )
+
+
+def _names(kind) -> list[str]:
+    """The fields of a Config class; `__dataclass_fields__` would also list class variables."""
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _unknown_field(name: str, known) -> str:

@@ -58,6 +58,35 @@ SUGGESTIONS = {
 }
 
 
+def without_effect(config: Config) -> dict[str, str]:
+    """Fields that change nothing in a run of `config` → the reason."""
+    reasons = {name: f"no effect with method={config.method}"
+               for name, methods in USED_BY.items() if config.method not in methods}
+    if config.max_steps is not None:
+        reasons["epochs"] = "no effect: max_steps overrides epochs"
+    if config.early_stopping_patience is None:
+        reasons["metric_for_best_model"] = "no effect without early_stopping_patience"
+    if config.lr_scheduler_type != "warmup_stable_decay":
+        reasons["num_decay_steps"] = "no effect: only warmup_stable_decay has these steps"
+    return reasons
+
+
+def neighbors(name: str, value, count: int = 5) -> list:
+    """`count` usual values of a field around `value`, which is among them: a sweep of one knob.
+
+    Raises UserError for a field that has no usual values.
+    """
+    if name not in USUAL_VALUES:
+        raise UserError(f"{name} has no list of usual values; choose one of "
+                        f"{', '.join(USUAL_VALUES)}")
+    usual = list(USUAL_VALUES[name])
+    if value is None:
+        value = usual[len(usual) // 2]
+    values = sorted({*usual, value})
+    start = max(0, min(values.index(value) - count // 2, len(values) - count))
+    return values[start:start + count]
+
+
 def check_names(names):
     """UserError for a name that is not a field of Config."""
     unknown = [name for name in names if name not in FIELDS]

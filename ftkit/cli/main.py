@@ -22,7 +22,7 @@ from typing import Any
 
 from ftkit.base import formatting, machine, quiet
 from ftkit.base.errors import UserError
-from ftkit.cli import options
+from ftkit.cli import console, options, run_list
 from ftkit.data import audit
 from ftkit.data.jsonl import DataError, show, with_names
 from ftkit.report import series
@@ -83,13 +83,15 @@ def _is_named(path, args) -> bool:
 
 
 def _report(sentence: str, status: int) -> int:
-    print("ftkit: " + formatting.clean(sentence), file=sys.stderr)
+    name = console.colored("ftkit:", console.RED, sys.stderr)
+    print(f"{name} {formatting.clean(sentence)}", file=sys.stderr)
     return status
 
 
 def _print(args, data: dict, text: str):
     """The result of a command: `data` as JSON if asked for, else `text`."""
-    print(json.dumps(data) if args.json else formatting.printable(text))
+    print(json.dumps(data) if args.json
+          else console.wrapped(formatting.printable(text), console.width()))
 
 
 @contextlib.contextmanager
@@ -136,9 +138,15 @@ def _run(args) -> int:
     with _library_output_on_stderr():
         # Everything that is read is checked here, before torch is even imported.
         experiment = _experiment(args)
+        stored = (None if args.again or args.out or args.resume
+                  else _stored_run(args, experiment, config))
         if args.torchrun or args.ranks or args.zero:
             gc.enable()
             data, text = _train_on_ranks(args, experiment, config)
+        elif stored is not None:
+            data, text = stored.to_dict(), _run_report(stored)
+            _report(f"the same run is stored as {stored.id}, so nothing was trained; --again "
+                    "trains it anew", DONE)
         else:
             bar, end = Bar("training", quiet=args.quiet), _EndAfterThisStep()
             if bar.terminal:  # a log needs no line that the next one replaces
@@ -213,6 +221,21 @@ class _EndAfterThisStep:
             raise KeyboardInterrupt
 
 
+def _stored_run(args, experiment, config):
+    """The newest finished run of this request, or None; a run on several ranks is made anew."""
+    if args.torchrun or args.ranks or args.zero:
+        return None
+    from ftkit.experiment import store
+    from ftkit.experiment.run import plain
+
+    fixed = plain(experiment.fixed_settings())
+    candidates = [run for run in store.list_runs() if run.is_finished and run.is_of(fixed)]
+    if not candidates:
+        return None
+    resolved = experiment.model_facts().resolve(config)
+    return next((run for run in reversed(candidates) if run.config == resolved), None)
+
+
 def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
     """The run on several processes, or as a folder for torchrun: its data and text."""
     if args.out:
@@ -256,7 +279,7 @@ def _run_report(run) -> str:
         f"{str(run.config) or 'all fields at their defaults'}",
         f"{len(run.rows)} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
-        "", repr(table(rows)), "", series.summary(run), *_samples(run),
+        "", table(rows).text(console.width()), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in run.notes),
         f"Stored as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
     ]
@@ -393,19 +416,19 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
 def _runs(args) -> int:
     from ftkit.experiment import store
 
+    run_list.check_limit(args.ids, args.where, args.sort, args.limit)
     runs = [store.load_run(id) for id in args.ids] if args.ids else store.list_runs()
+    every = len(runs)
     if args.ids:
         text = "\n\n".join(map(_run_report, runs))
     elif not runs:
         text = f"No runs in {machine.home() / 'runs'} yet; `ftkit run` makes the first."
     else:
-        text = repr(table([{
-            "id": each.id, "model": each.model_name, "data": each.data.get("name"),
-            "config": str(each.config), "steps": len(each.rows),
-            **{key: f"{each.before.get(key, float('nan')):.3f} → {value:.3f}"
-               for key, value in each.after.items()},
-            "stopped": each.stopped or "",
-        } for each in runs]))
+        runs = run_list.chosen(runs, args.where, args.sort, None)
+        every, limit = len(runs), args.limit or (None if args.json else run_list.ROWS)
+        runs = run_list.chosen(runs, None, args.sort, limit)
+        text = (run_list.text(runs, every - len(runs), console.width()) if runs
+                else f"No run is one with {args.where}; `ftkit runs` lists all")
     _print(args, {"runs": [each.to_dict() for each in runs]}, text)
     return DONE
 

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import re
+import sys
 from collections.abc import Callable
 
 from ftkit.base.config import Config
@@ -29,6 +30,14 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, args=None, namespace=None):
+        # argparse takes `--sort -val_loss` for two options.
+        words = list(sys.argv[1:] if args is None else args)
+        for place in reversed(range(len(words) - 1)):
+            if words[place] == "--sort" and re.match(r"-[a-z]", words[place + 1]):
+                words[place:place + 2] = [f"--sort={words[place + 1]}"]
+        return super().parse_args(words, namespace)
 
     def error(self, message):
         unknown = re.match(r"unrecognized arguments: ([^\s=]+)", message)
@@ -183,6 +192,14 @@ def parser() -> argparse.ArgumentParser:
 
     runs = command("runs", "list all runs, or show some of them")
     runs.add_argument("ids", nargs="*", metavar="ID", help="the id of a run, or its beginning")
+    runs.add_argument("--where", metavar="TERMS",
+                      help="only runs for which all terms hold, such as \"method=lora "
+                           "val_loss<0.5\"; a word is looked for in names and settings")
+    runs.add_argument("--sort", metavar="NAME",
+                      help="sort by a measure or a field, such as val_loss; -val_loss: largest "
+                           "first (default: by time, newest last)")
+    runs.add_argument("--limit", metavar="N", type=whole_number(1),
+                      help="at most N runs (default: 20 as text, all with --json)")
     return top
 
 
@@ -220,6 +237,8 @@ def _run_options(run: _Parser):
     add("--resume", metavar="ID",
         help="go on with a run that was interrupted or killed; only --out, --save-steps, --sample, "
              "--quiet and --json go with it")
+    add("--again", action="store_true",
+        help="train even if the same run is stored; without it the stored run is reported")
     add("--quiet", action="store_true", help="no progress bar")
 
 

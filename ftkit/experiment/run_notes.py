@@ -3,7 +3,7 @@
     notes = read(); change(run.id, name="best so far"); delete([run.id]); restore()
 
 Names and notes are in one file, `home()/run_notes.json`, so that a run's own files stay as they
-were written. Deleted runs are moved to `home()/deleted_runs`, from where `restore` brings them back.
+were written. Deleted runs are moved to `home()/deleted_runs`; `restore` brings them back.
 """
 
 from __future__ import annotations

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
+
 from ftkit.base.formatting import cell, clean, to_float, to_html
 from ftkit.report import series
+
+NARROWEST = 12  # columns of a cell in a narrow terminal
 
 
 class Table:
@@ -33,8 +38,20 @@ class Table:
         return f"<table>{named}{lines}</table>"
 
     def __repr__(self) -> str:
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The table as text. width: columns to fit into; the widest cells are wrapped at words,
+        down to `NARROWEST` columns each."""
         widths = [max(map(len, column)) for column in zip(*self._lines, strict=True)]
-        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in self._lines]
+        while width and sum(widths) + 2 * len(widths) - 2 > width and max(widths) > NARROWEST:
+            widths[widths.index(max(widths))] -= 1
+        lines = []
+        for line in self._lines:
+            cells = [textwrap.wrap(text, size, break_on_hyphens=False) or [""]
+                     for text, size in zip(line, widths, strict=True)]
+            for parts in itertools.zip_longest(*cells, fillvalue=""):
+                lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
         return "\n".join(lines + [self.caption] * bool(self.caption))
 
 

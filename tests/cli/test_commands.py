@@ -331,6 +331,81 @@ def test_runs_lists_what_was_run_and_shows_one_again(ftkit, tmp_path, home):
 
 
 @pytest.mark.heavy
+def test_the_same_run_is_reported_from_the_store_and_trained_only_again(ftkit, tmp_path, home):
+    words = ("run", "--data", jsonl(tmp_path / "mine.jsonl", GOOD), *FAST, "--probe", "none",
+             "--quiet", "--json")
+    first = json.loads(ftkit(*words)[1])
+    status, out, err = ftkit(*words)
+    assert status == 0 and json.loads(out) == first
+    assert f"stored as {first['id']}, so nothing was trained; --again" in err
+    assert json.loads(ftkit(*words, "--seed", "1")[1])["id"] != first["id"]
+    anew = json.loads(ftkit(*words, "--again")[1])
+    assert anew["id"] != first["id"] and anew["config"] == first["config"]
+    assert len(list((home / "runs").iterdir())) == 3
+
+
+def some_runs(n: int):
+    from ftkit.base.config import Config
+    from ftkit.experiment import store
+    from ftkit.experiment.run import Run
+
+    for number in range(n):
+        config = Config(seed=number, learning_rate=1e-3, max_steps=3, precision="bf16",
+                        target_modules=("all-linear", "q_proj,k_proj,v_proj,o_proj")[number % 2],
+                        method=("full", "lora")[number % 2])
+        store.add(Run(f"20260101-0000{number:02}-abcd", config, "tiny", {"name": "tasks"}, 3,
+                      rows=[{"step": 1, "loss": 1.0}] * 3,
+                      before={"val_loss": 9.0, "general_loss": 2.0},
+                      after={"val_loss": 1 / (number + 1), "general_loss": 2.0 + number}))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_list_of_runs_fits_the_terminal(ftkit, home, monkeypatch, columns):
+    some_runs(25)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = ftkit("runs")
+    assert max(map(len, out.splitlines())) <= columns
+    said = " ".join(out.split())
+    assert "all with model=tiny, data=tasks" in said and "5 more: --limit 25" in said
+    assert out.count("precision=bf16") == 1, "what all runs share is said once"
+    assert out.count("20260101-") == 20
+    if columns == 120:
+        row = next(line for line in out.splitlines() if "000024-abcd" in line)
+        assert "9.00 → 0.04" in row and "seed=24" in row
+
+
+def test_runs_are_chosen_and_sorted(ftkit, home):
+    some_runs(6)
+
+    def seeds(*words):
+        found = json.loads(ftkit("runs", "--json", *words)[1])["runs"]
+        return [run["config"]["seed"] for run in found]
+
+    assert seeds() == [0, 1, 2, 3, 4, 5]
+    assert seeds("--where", "method=lora val_loss<0.3") == [3, 5]
+    assert seeds("--sort", "val_loss", "--limit", "2") == [5, 4]
+    assert seeds("--sort", "-val_loss", "--limit", "2") == [0, 1]
+    assert seeds("--limit", "2") == [4, 5]
+    for words, told in ((("--where", "los<1"), "no run has 'los'"),
+                        (("--where", "val_loss<low"), "not a number"),
+                        (("--sort", "los"), "no run has 'los'"),
+                        (("--limit", "0"), "whole number"), (("2026", "--limit", "2"), "leave")):
+        status, out, err = ftkit("runs", *words)
+        assert_one_sentence(status, out, err)
+        assert told in err
+
+
+def test_lines_break_at_words_and_a_pipe_gets_them_whole():
+    from ftkit.cli import console
+
+    text = "precision=bf16 and " * 10
+    assert console.wrapped(text, None) == text
+    lines = console.wrapped(text, 40).splitlines()
+    assert max(map(len, lines)) <= 40 and " ".join(" ".join(lines).split()) == text.strip()
+    assert all(word in ("precision=bf16", "and") for word in " ".join(lines).split())
+
+
+@pytest.mark.heavy
 def test_doctor_finds_this_machine_well_enough_to_run_these_tests(ftkit, home):
     status, out, err = ftkit("doctor", "--json")
     found = json.loads(out)

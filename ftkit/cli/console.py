@@ -1,0 +1,52 @@
+"""Text for a terminal: wrapped at words to its width, and with color where the user wants it.
+
+A pipe or a file gets the text as it is, so that `grep` finds whole lines; COLUMNS sets a width
+there, too. NO_COLOR (https://no-color.org) turns color off.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+
+LEAST = 40  # columns
+BOLD, RED, END = "\033[1m", "\033[31m", "\033[0m"
+
+
+def width(stream=None) -> int | None:
+    """Columns to print in; None for a pipe or a file, which has no end of the line."""
+    stream = stream or sys.stdout
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return max(LEAST, int(asked))
+    if not _is_terminal(stream):
+        return None
+    return max(LEAST, shutil.get_terminal_size().columns)
+
+
+def colored(text: str, color: str, stream=None) -> str:
+    """The text in this color, on a terminal without NO_COLOR."""
+    if not _is_terminal(stream or sys.stdout) or os.environ.get("NO_COLOR"):
+        return text
+    return f"{color}{text}{END}"
+
+
+def wrapped(text: str, columns: int | None) -> str:
+    """The text with lines of at most this length, broken at words. Lines of a table, which have
+    two spaces or more between their cells, are left as they are."""
+    if columns is None:
+        return text
+    return "\n".join(_wrapped_line(line, columns) for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, columns: int) -> str:
+    if len(line) <= columns or "  " in line.strip():
+        return line
+    return textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False,
+                         break_on_hyphens=False)
+
+
+def _is_terminal(stream) -> bool:
+    return bool(getattr(stream, "isatty", None)) and stream.isatty()

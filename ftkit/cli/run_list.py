@@ -1,0 +1,73 @@
+"""`ftkit runs`: the stored runs as a table that fits the terminal.
+
+What all runs have in common is one line above the table; a column is only what differs.
+"""
+
+from __future__ import annotations
+
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import number, to_float
+from ftkit.cli import console
+from ftkit.experiment import run_notes, run_query
+from ftkit.report import series
+from ftkit.report.table import Table
+
+ROWS = 20  # of a list without --limit
+
+
+def chosen(runs: list, where: str | None, sort: str | None, limit: int | None) -> list:
+    """The runs for which `where` holds, sorted by `sort` (newest last), at most `limit` of them:
+    the newest, or the first of the sorted ones. Raises UserError for an unknown name."""
+    notes = run_notes.read()
+    known = {run.id: run_query.facts(run, notes.get(run.id)) for run in runs}
+    entries = list(known.values())
+    if where:
+        run_query.check_names(where, entries)
+        entries = [entry for entry in entries if run_query.where(where)(entry)]
+    if sort:
+        entries = run_query.ordered(entries, sort)
+    if limit is not None and len(entries) > limit:
+        entries = entries[:limit] if sort else entries[len(entries) - limit:]
+    by_id = {run.id: run for run in runs}
+    return [by_id[entry["id"]] for entry in entries]
+
+
+def text(runs: list, left_out: int, columns: int | None) -> str:
+    """The table, with what all runs share above it."""
+    notes = run_notes.read()
+    settings = [series.settings_of(run) for run in runs]
+    same = {name: value for name, value in settings[0].items()
+            if all(other.get(name) == value for other in settings)}
+    defaults = type(runs[0].config)().to_dict()
+    shared = [f"{name}={value}" for name, value in same.items()
+              if value is not None and value != defaults.get(name, object())]
+    rows = []
+    for run, found in zip(runs, settings, strict=True):
+        own = {name: value for name, value in found.items()
+               if name not in same and value is not None and value != defaults.get(name)}
+        note = notes.get(run.id, {})
+        about = [note.get("name", ""), series.as_pairs(own), note.get("note", ""),
+                 run.stopped or ""]
+        rows.append({"id": run.id, "settings": "; ".join(filter(None, about)) or "-",
+                     "steps": str(len(run.rows)),
+                     **{key: _change(run, key) for key in list(run.after)[:3]}})
+    lines = [f"{len(runs)} of {len(runs) + left_out} runs" if left_out else f"{len(runs)} runs"]
+    if shared:
+        lines[0] += f", all with {', '.join(shared)}"
+    lines += ["", Table(rows).text(columns)]
+    if left_out:
+        lines += ["", f"{left_out} more: --limit {len(runs) + left_out} lists them, --where "
+                  "\"val_loss<0.5\" chooses, --sort val_loss sorts"]
+    return console.wrapped("\n".join(lines), columns)
+
+
+def _change(run, key: str) -> str:
+    after = number(to_float(run.after[key]))
+    return f"{number(to_float(run.before[key]))} → {after}" if key in run.before else after
+
+
+def check_limit(ids: list, *options):
+    """UserError where single runs are asked for together with what chooses from the list."""
+    if ids and any(option is not None for option in options):
+        raise UserError("--where, --sort and --limit choose from the list of all runs; leave them "
+                        "out where ids are given")

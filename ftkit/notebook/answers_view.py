@@ -1,0 +1,143 @@
+"""Answers of the models under a what-if panel: each prompt before training and after each run.
+
+The prompts are records of the validation data, or lines of one's own. Words that differ from the
+answer before training are marked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+
+import ipywidgets as W
+
+from ftkit.base.config import Config
+from ftkit.base.errors import UserError
+from ftkit.base.formatting import clean
+from ftkit.data import encoding
+from ftkit.evaluate import scoring
+from ftkit.experiment import inputs
+from ftkit.notebook import widgets
+
+MOST, FIRST, LONGEST = 5, 3, 40  # prompts at most, prompts of the data, tokens of an answer
+BEFORE, EXPECTED = "before training", "expected"
+TIPS = {"prompts": ("prompts", f"At most {MOST} prompts, one on each line. Empty: records of the "
+                    "validation data")}
+ASK_TIP = "Ask the model before training, and the models of the chosen runs, or of the newest one"
+
+
+class Answers:
+    """`.ui` are the widgets; `.rows` what they show: a dict for each prompt.
+
+    lab: has experiment, runs, view, shown_runs(), name_of(run) and in_background(function, then).
+    """
+
+    def __init__(self, lab):
+        self.lab, self.rows = lab, []
+        self._known: dict[tuple, str] = {}  # (run id or "", prompt) → answer
+        self.prompts = W.Textarea(placeholder="prompts of your own, one on each line; empty: "
+                                  "records of the validation data", rows=3,
+                                  layout=W.Layout(width="min(100%, 560px)"))
+        self.prompts.add_class("ftkit-prompts")
+        self.prompts.tooltip = TIPS["prompts"][1]
+        self.ask_button = widgets.button("Ask", "comments", self.ask, ASK_TIP, lab.view_error)
+        self.table = W.HTML()
+        self.table.add_class("ftkit-answers")
+        self.table.layout.max_width = "100%"
+        self.ui = W.VBox([W.HBox([self.prompts, self.ask_button],
+                                 layout=W.Layout(flex_flow="row wrap")), self.table])
+
+    def forget(self):
+        """The model or the data has changed."""
+        self._known, self.rows = {}, []
+        self.table.value = ""
+
+    def records(self) -> list[dict]:
+        """What is asked. Raises UserError for too many lines, or for data that ask nothing."""
+        lines = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
+        if len(lines) > MOST:
+            raise UserError(f"{len(lines)} prompts were given; at most {MOST} are asked at a time")
+        if lines:
+            return [{"instruction": line, "input": "", "output": ""} for line in lines]
+        experiment = self.lab.experiment
+        if experiment.val.kind == "text":
+            raise UserError("these data are plain texts without questions; write prompts of your "
+                            "own, one on each line")
+        return list(inputs.some(experiment.val, FIRST))
+
+    def ask(self):
+        """Ask the prompts in the background; the table is drawn when all answers are there."""
+        records, runs = self.records(), self.lab.shown_runs()
+        self.table.value = "asking the models ..."
+        self.lab.in_background(lambda: self._collect(records, runs),
+                               then=lambda: self._draw(records, runs))
+
+    def _collect(self, records, runs):
+        prompts = [_prompt(record) for record in records]
+        for run in (None, *runs):
+            id = "" if run is None else run.id
+            missing = [i for i, prompt in enumerate(prompts) if (id, prompt) not in self._known]
+            if not missing or (run is not None and run.model is None):
+                continue
+            model, tokenizer = (self.lab.experiment.fresh_model(Config()) if run is None
+                                else (run.model, run.tokenizer))
+            found = scoring.answers(model, tokenizer, [records[i] for i in missing],
+                                    self.lab.experiment.template, LONGEST)
+            for i, answer in zip(missing, found, strict=True):
+                self._known[id, prompts[i]] = answer
+
+    def _draw(self, records, runs):
+        self.rows = []
+        for record in records:
+            prompt = _prompt(record)
+            row = {"prompt": prompt, EXPECTED: encoding.answer(record),
+                   BEFORE: self._known.get(("", prompt))}
+            for run in runs:
+                row[self.lab.name_of(run)] = self._known.get((run.id, prompt))
+            self.rows.append(row)
+        self.table.value = page(self.rows)
+
+
+def _prompt(record: dict) -> str:
+    """A record's question in one line."""
+    if "messages" in record:
+        return clean(next((m["content"] for m in reversed(record["messages"])
+                           if m["role"] == "user"), ""))
+    return clean(f"{record.get('instruction', '')} {record.get('input', '')}".strip())
+
+
+def page(rows: list[dict]) -> str:
+    """Answers as an HTML table."""
+    names = list(rows[0]) if rows else []
+    if not any(row[EXPECTED] for row in rows):
+        names = [name for name in names if name != EXPECTED]
+    style = "text-align:left;vertical-align:top;white-space:normal;max-width:24em"
+    head = "".join(f"<th scope='col' style='{style}'>{html.escape(clean(n))}</th>" for n in names)
+    lines = [f"<tr>{''.join(_cell(name, row, style) for name in names)}</tr>" for row in rows]
+    return (f"<div tabindex='0' role='region' aria-label='answers' style='overflow-x:auto'><table>"
+            f"<caption>greedy answers of at most {LONGEST} tokens; marked: words that are "
+            f"not in the answer before training</caption><tr>{head}</tr>{''.join(lines)}</table>"
+            "</div>")
+
+
+def _cell(name: str, row: dict, style: str) -> str:
+    if name == "prompt":
+        return f"<th scope='row' style='{style};font-weight:normal'>{html.escape(row[name])}</th>"
+    if row[name] is None:
+        text = "<i>the weights of this run are not kept: only runs of this session have them</i>"
+    elif name in (BEFORE, EXPECTED):
+        text = html.escape(clean(row[name]))
+    else:
+        text = marked(row[BEFORE] or "", row[name])
+    return f"<td style='{style}'>{text}</td>"
+
+
+def marked(before: str, after: str) -> str:
+    """`after` as HTML, with the words marked that are not in `before`."""
+    old, new = clean(before).split(), clean(after).split()
+    parts = []
+    for kind, _, _, start, end in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
+        words = html.escape(" ".join(new[start:end]))
+        if words:
+            parts.append(words if kind == "equal" else f"<mark>{words}</mark>")
+    return " ".join(parts)

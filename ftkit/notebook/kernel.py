@@ -31,6 +31,14 @@ def keep_frontend_routing() -> bool:
     return True
 
 
+def cell_id() -> str:
+    """The id of the cell that is running, which JupyterLab and Notebook send with each request;
+    "" where nobody sends one."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    metadata = (getattr(shell, "parent_header", None) or {}).get("metadata") or {}
+    return str(metadata.get("cellId") or "")
+
+
 def on_interrupt(callback: Callable[[], None]):
     """Call `callback` when the kernel is interrupted while no cell runs.
 

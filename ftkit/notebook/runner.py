@@ -28,6 +28,7 @@ class BackgroundTask:
     """
 
     can_wait = True  # training goes first
+    what = ""  # what a run that waits for this is waiting for
 
     def __init__(self, function: Callable[[], object], owner=None,
                  on_change: Callable | None = None):
@@ -61,10 +62,12 @@ class TrainingTask(BackgroundTask):
     """One run of an Experiment, which ends after its current step if `stop_requested` is set.
 
     `.run` is the Run at its end (a partial one when it was stopped), `.started_run` the Run before
-    its first step, `.rows` the rows that are not drawn yet.
+    its first step, `.rows` the rows that are not drawn yet. `.batch` is for the owner: the runs
+    that were started together with this one.
     """
 
     can_wait = False
+    batch: dict | None = None
 
     def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
         super().__init__(self.train, owner, on_change)

@@ -139,6 +139,64 @@ def field_control(name: str, value=None) -> W.Widget:
     return control
 
 
+class FieldRow(W.HBox):
+    """A control of `field_control` between its name and its value: [name | control | value].
+
+    The name is an element of its own, because ipywidgets leaves out the tooltip of a drop-down and
+    of a text field. `.control` is the control; `show` says what "auto" stands for, and grays out
+    what has no effect.
+    """
+
+    NAME, VALUE = "128px", "92px"
+
+    def __init__(self, control):
+        self.control, self.name = control, control.field
+        tip = html.escape(FIELDS[self.name].metadata["tip"])
+        words = html.escape(self.name).replace("_", "_<wbr>")
+        self.label = W.HTML(f"<span title='{tip}'>{words}</span>",
+                            layout=W.Layout(width=self.NAME, flex="none"))
+        self.label.add_class("ftkit-label")
+        control.description = ""
+        control.style = {"description_width": "0px"}
+        control.layout = W.Layout(flex="1 1 120px", width="auto", min_width="120px")
+        if isinstance(control, W.SelectionSlider):
+            control.readout = False
+        if isinstance(control, W.Checkbox):
+            control.indent = False
+        self.readout = TextLines(css="ftkit-readout")
+        self.readout.layout = W.Layout(width=self.VALUE, flex="none")
+        super().__init__([self.label, control, self.readout],
+                         layout=W.Layout(align_items="center", min_height="28px",
+                                         flex_flow="row wrap", overflow="hidden"))
+        self.add_class("ftkit-row")
+
+    def show(self, resolved, reason: str = ""):
+        """resolved: what the run would store for this field, None where it is not known yet.
+        reason: why the field has no effect."""
+        self.control.disabled = bool(reason)
+        self.set_class("ftkit-gray", bool(reason))
+        auto = self.control.value == AUTO or self.control.value == ""
+        if reason:
+            text = "no effect"
+        elif isinstance(self.control, W.SelectionSlider) and not auto:
+            text = next(label for label, value in self.control.options
+                        if value == self.control.value)
+        elif auto and self.name in NAME_OF_NONE:
+            text = NAME_OF_NONE[self.name]
+        elif auto and resolved is None:
+            text = AUTO
+        elif auto:
+            text = f"auto: {resolved:g}" if isinstance(resolved, float) else f"auto: {resolved}"
+        else:
+            text = ""
+        if self.readout.lines != ([text] if text else []):
+            self.readout.show(text)
+
+    def set_class(self, name: str, on: bool):
+        if on != (name in self._dom_classes):
+            (self.add_class if on else self.remove_class)(name)
+
+
 class FreeText(W.Text):
     """A line of text for a field without usual values; empty means the default."""
 

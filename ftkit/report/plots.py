@@ -16,6 +16,7 @@ from ftkit.report import style as fig
 from ftkit.report.style import Picture
 
 __all__ = ["curves", "scatter"]
+BAND = 3  # seeds from which on runs are one line with a band
 SHOWN = 4  # runs in one picture over a baseline, the baseline among them
 AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
         "seconds": "seconds of training", "learning_rate": "learning rate"}
@@ -223,11 +224,40 @@ def newest_over_baseline(runs: list, baseline) -> dict:
     return by_label
 
 
+def overlay(runs: list, baseline) -> Picture:
+    """Exactly these runs; three or more that differ only in their seed are one line with a band."""
+    alone = over_baseline(runs, runs[0]) if len(runs) == 1 else None
+    if alone is not None:
+        return alone
+    members: dict[str, list] = {}
+    for run in runs:
+        settings = {k: v for k, v in series.settings_of(run).items() if k != "seed"}
+        members.setdefault(str(settings), []).append(run)
+    groups: dict[str, list] = {}
+    for group in members.values():
+        banded = len({series.settings_of(run).get("seed") for run in group}) >= BAND
+        for part in [group] if banded else [[run] for run in group]:
+            label = _group_name(part, baseline)
+            groups[label if label not in groups else f"{label} ({part[0].id[-4:]})"] = part
+    return _stacked(groups)
+
+
+def _group_name(runs: list, baseline) -> str:
+    """Runs by the settings that set them apart from the baseline; of several, without the seed."""
+    if len(runs) == 1:
+        return name_over_baseline(runs[0], baseline)
+    ours, theirs = (series.settings_of(run) for run in (runs[0], baseline))
+    pairs = {name: value for name, value in ours.items()
+             if value != theirs.get(name) and name != "seed"}
+    return f"{series.as_pairs(pairs) or 'as the baseline'}, {len(runs)} seeds"
+
+
 def _stacked(runs: dict) -> Picture:
     """Panels one over the other, narrow enough to fit next to the controls: val_loss and the
     probes; the training loss is too noisy to tell several runs apart."""
-    keys = [key for key in series.loss_keys(runs.values()) if key != "loss"][:3] or ["loss"]
     groups = series.grouped(runs)
+    keys = [key for key in series.loss_keys([run for _, group in groups for run in group])
+            if key != "loss"][:3] or ["loss"]
     lines = [fig.lines_of(groups, [key], "step") for key in keys]
     figure = draw_panels(lines, "step", keys, columns=1, high=1.8, width=8.2)
     text = series.compared(groups, keys)

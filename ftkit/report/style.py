@@ -68,10 +68,14 @@ class Picture:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return self.bundle()
 
+    def as_html(self, png: bytes = b"") -> str:
+        """The static picture, with its sentence as alternative text."""
+        return as_html(png or self.png(dpi=100), self.figure, self.text)
+
     def bundle(self, uid: str = "", run=None) -> dict:
         """The MIME bundle. uid, run: of the live chart that it replaces, if there was one."""
         png = self.png()
-        page = as_html(png, self.figure, self.text)
+        page = self.as_html(png)
         if self.chart is not None:
             spec = self.chart | {"text": clean(self.text), "run": run}
             page = chart_page.page(spec, page, uid)

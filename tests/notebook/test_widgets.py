@@ -12,7 +12,8 @@ import pytest
 import ftkit as ft
 from ftkit.base import machine
 from ftkit.experiment import forecast
-from ftkit.notebook import fields, runner, widgets
+from ftkit.notebook import fields, kernel, runner, what_if, widgets
+from ftkit.notebook.presets import PRESETS
 from ftkit.report import plots
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
@@ -50,6 +51,7 @@ def home(tmp_path, monkeypatch):
     """An empty store; and no callback may have failed behind the scenes."""
     monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
     widgets.failures.clear()
+    what_if._by_cell.clear()
     yield tmp_path / "home"
     runner.RUNNER.stop()
     runner.RUNNER.join()
@@ -107,17 +109,20 @@ def test_a_control_moved_is_a_field_of_the_run_that_is_stored(panel, name):
 
 def test_every_control_of_the_panel_is_driven_in_this_file(panel):
     view = panel.view
-    driven = [*view.controls.values(), view.config_text, view.start, view.stop, view.run_list,
-              view.baseline, view.copy_as]
-    assert set(controls_in(view.ui)) == set(driven)
+    driven = [*view.controls.values(), view.config_text, view.start, view.stop, view.copy_as,
+              view.group, view.undo, view.reset, view.preset, view.seeds, view.knob, view.sweep]
+    elsewhere = {*controls_in(panel.table.ui), *controls_in(panel.answers.ui)}  # test_run_table.py
+    assert set(controls_in(view.ui)) == {*driven, *elsewhere}
     assert set(view.controls) == set(FIELDS), "a field of Config has no control"
 
 
 def test_every_control_has_its_tip_as_tooltip_and_every_button_one(panel):
     for name, made in panel.view.controls.items():
-        assert made.tooltip == fields.FIELDS[name].metadata["tip"] and made.description == name
+        tip = fields.FIELDS[name].metadata["tip"]
+        assert made.tooltip == tip and html.escape(tip) in panel.view.rows[name].label.value
     for made in controls_in(panel.view.ui):
-        assert made.tooltip or made is panel.view.run_list
+        assert (isinstance(made, W.ToggleButtons) and all(made.tooltips)) or made.tooltip or (
+            made.description or "ftkit-choose" in made._dom_classes), made
 
 
 def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
@@ -131,6 +136,10 @@ def test_a_field_without_effect_on_the_method_is_gray(panel):
     for method, field in gray.items():
         widgets.write(panel.view.controls["method"], method)
         assert panel.view.controls[field].disabled
+        assert panel.view.rows[field].readout.lines == ["no effect"]
+    assert panel.view.controls["epochs"].disabled, "max_steps overrides it"
+    widgets.write(panel.view.controls["max_steps"], None)
+    assert not panel.view.controls["epochs"].disabled
     assert not panel.view.controls["target_modules"].disabled
     assert sum(map(len, fields.grouped().values())) == len(FIELDS), "a field without a group"
 
@@ -259,8 +268,8 @@ def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, m
     assert again.runs[-1].rows == ft.load_run(first.id).rows
     press(again.view.start)
     assert [made.id for made in again.runs] == [first.id]
-    again.view.run_list.value = None
-    again.view.run_list.value = 0
+    again.table.choose(first.id)
+    press(again.table.buttons["Use values"])
     assert again.config == SMALL, "what was left to be chosen still is"
 
 
@@ -275,16 +284,123 @@ def test_a_run_of_another_setting_does_not_come_back(panel, other):
         assert (known.recall(SMALL) is not None) is found
 
 
-def test_a_run_chosen_in_the_list_is_shown_and_can_be_made_the_baseline(panel):
-    run(panel, seed=0)
+def test_auto_says_what_it_stands_for(panel):
+    row = panel.view.rows["learning_rate"]
+    assert row.readout.lines == ["auto: 0.001"]
+    widgets.write(panel.view.controls["method"], "lora")
+    assert row.readout.lines == ["auto: 0.005"]
+    widgets.write(panel.view.controls["learning_rate"], 2e-4)
+    assert row.readout.lines == ["0.0002"]
+
+
+def test_a_group_of_controls_is_shown_at_a_time(panel):
+    for title in panel.view.boxes:
+        panel.view.group.value = title
+        shown = [name for name, box in panel.view.boxes.items() if box.layout.display is None]
+        assert shown == [title]
+    assert not [w for w in walk(panel.view.ui) if isinstance(w, W.Tab)], (
+        "a Tab inside a box is dead after a reload")
+
+
+def test_undo_and_reset_bring_back_what_the_controls_were(panel):
+    widgets.write(panel.view.controls["seed"], 3)
+    widgets.write(panel.view.controls["batch_size"], 8)
+    press(panel.view.undo)
+    assert panel.config == SMALL.but(seed=3)
+    press(panel.view.undo)
+    assert panel.config == SMALL
+    press(panel.view.undo)
+    assert "no change to take back" in panel.view.error.lines[0]
+    panel.view.config_text.value = "max_steps=7"
+    press(panel.view.reset)
+    assert panel.config == SMALL
+    press(panel.view.undo)
+    assert panel.config == ft.Config(max_steps=7)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_sets_its_fields_and_leaves_the_others(panel, name):
+    widgets.write(panel.view.controls["seed"], 4)
+    panel.view.preset.value = name
+    assert panel.config == SMALL.but(seed=4, **PRESETS[name].changes)
+    assert PRESETS[name].watch in panel.view.status.lines[0] and panel.view.preset.value == ""
+
+
+def test_three_seeds_are_three_runs_and_one_line_with_a_band(panel):
+    press(panel.view.seeds)
+    runs = panel.wait()
+    assert [made.config.seed for made in runs] == [0, 1, 2]
+    assert [id for id in panel.table.chosen] == [made.id for made in runs]
+    lines = panel.view.chart.shown["lines"]
+    assert [line["name"] for line in lines] == ["val_loss", "again_loss"]
+    values = [made.after["val_loss"] for made in runs]
+    mean = next(line for line in lines if line["panel"] == 0)["points"][-1]
+    assert mean[1] == pytest.approx(sum(values) / 3)
+    assert panel.view.diagnosis.lines[0].startswith("3 seeds, mean ± sample standard deviation")
+    press(panel.view.seeds)
+    assert len(panel.wait()) == 3, "what is stored is not trained again"
+
+
+def test_one_knob_over_five_values_is_five_runs_that_differ_in_it_alone(panel):
+    panel.view.knob.value = "learning_rate"
+    press(panel.view.sweep)
+    runs = panel.wait()
+    assert [made.config.learning_rate for made in runs] == [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]
+    assert len({made.config.but(learning_rate=1.0) for made in runs}) == 1
+    verdict = panel.view.diagnosis.lines
+    assert len(verdict) == 4 and all("Only learning_rate differs" in text for text in verdict)
+    assert "may be chance" in verdict[0]
+
+
+def test_chart_and_verdict_say_whose_they_are(panel):
     run(panel, seed=1)
-    panel.view.run_list.value = 0
-    assert panel.config.seed == 0 and panel.runs[-1].config.seed == 0
-    panel.view.run_list.value = 0
-    assert panel.config.seed == 1 and panel.config == SMALL.but(seed=1)
-    press(panel.view.baseline)
-    assert panel.baseline.config.seed == 1
-    assert "seed=0" in panel.view.run_list.options[0][0]
+    assert panel.view.owner.lines == ["Newest run: baseline"]
+    widgets.write(panel.view.controls["batch_size"], 2)
+    assert panel.view.owner.lines == ["Newest run: baseline (the controls say something else)"]
+    assert panel.view.status.lines == ["ready"]
+    widgets.write(panel.view.controls["batch_size"], 4)
+    assert panel.view.owner.lines == ["Newest run: baseline"]
+
+
+def test_wrong_data_and_back_keep_the_baseline(tmp_path):
+    panel = ft.what_if(data="capital", probes=(), config=SMALL)
+    first = run(panel)
+    data = panel.view.pickers["data"]
+    data.value = str(tmp_path / "missing.jsonl")
+    data.value = "capital"
+    assert panel.baseline is first
+    data.value = "translation"
+    assert panel.baseline is None
+    data.value = "capital"
+    assert panel.baseline is first
+
+
+def test_a_cell_run_again_keeps_runs_baseline_and_controls(lab, monkeypatch):
+    monkeypatch.setattr(kernel, "cell_id", lambda: "a cell")
+    first = ft.what_if(lab, config=SMALL)
+    made = [run(first, seed=seed) for seed in (0, 1)]
+    first.table.choose(made[1].id)
+    press(first.table.buttons["Make baseline"])
+    widgets.write(first.view.controls["batch_size"], 8)
+    again = ft.what_if(lab, config=SMALL)
+    again.wait()
+    assert again.runs == made and again.baseline is made[1]
+    assert again.config == SMALL.but(seed=1, batch_size=8)
+    assert "2 runs, their baseline and the controls were kept" in again.view.status.lines[0]
+    monkeypatch.setattr(kernel, "cell_id", lambda: "another cell")
+    assert ft.what_if(lab, config=SMALL).runs == []
+
+
+def test_a_run_that_the_second_panel_of_a_cell_stops_is_in_its_table(lab, monkeypatch):
+    monkeypatch.setattr(kernel, "cell_id", lambda: "a third cell")
+    first = ft.what_if(lab, config=SMALL.but(max_steps=500))
+    press(first.view.start)
+    while not (runner.RUNNER.running(first) and runner.RUNNER.running(first).started_run):
+        time.sleep(0.01)
+    again = ft.what_if(lab, config=SMALL.but(max_steps=500))
+    first.wait()
+    again.wait()
+    assert [made.stopped[:15] for made in again.runs] == ["stopped by hand"]
 
 
 @pytest.mark.parametrize("kind, found", [
@@ -387,7 +503,9 @@ def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
     happened = run(panel)
     text = panel.picture().text
     assert "Underfitting" in text or "Fine" in text
-    assert panel.view.diagnosis.lines and bytes(panel.view.image.value[:4]) == b"\x89PNG"
+    assert panel.view.diagnosis.lines and text.startswith(
+        panel.view.chart.shown["text"].rstrip("."))
+    assert "data:image/png" in panel.view.chart.static.value
     assert len(happened.rows) == 1
 
 
@@ -408,7 +526,7 @@ def test_records_named_like_html_reach_no_widget_as_html(tmp_path):
     run(panel)
     panel.view.copy_as.value = "Python cell"
     shown = [w for w in walk(panel.view.ui) if isinstance(w, W.HTML)]
-    assert shown and not [w for w in shown if "<img" in w.value]
+    assert shown and not [w for w in shown if "<img src=x" in w.value]
     assert "<img src=x" not in panel.picture()._repr_mimebundle_()["text/html"]
 
 

@@ -136,7 +136,8 @@ class Drawing {
     for (const line of this.seen()) {
       if (line.panel === frame.index) this.drawLine(part, line, frame);
     }
-    make("text", {x: this.left + 4, y: frame.top + 9, class: "fc-name"}, svg, frame.panel.label);
+    make("text", {x: this.left + this.inner, y: frame.top + 9, class: "fc-name",
+      "text-anchor": "end"}, svg, frame.panel.label);
   }
 
   drawLine(part, line, {x, y, log, panel}) {

@@ -1,0 +1,94 @@
+"""The interactive chart inside a panel of widgets: it is made once, and then gets numbers.
+
+    view = ChartView(); view.begin(live); live.add(row); view.update(live); view.show(picture)
+
+The page's script follows two hidden widgets (`ftkit.report.chart.wire`). One holds a whole chart,
+the other the points that came after it, so that an update is small and a page that is loaded anew
+in the middle of a run still finds everything.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import ipywidgets as W
+
+from ftkit.report import chart
+from ftkit.report.live import Live
+from ftkit.report.style import Picture
+
+MANY = 200  # points that are sent one after the other, before a whole chart is sent again
+_numbers = itertools.count(1)
+
+
+class Growing(Live):
+    """A `Live` whose updates go into a ChartView."""
+
+    def __init__(self, view: ChartView):
+        self.view: ChartView | None = None  # nothing is shown before the first run
+        super().__init__(show=lambda _: None)
+        self.view, self._begun = view, self.number
+
+    def _paint(self):
+        if self.view is None:
+            return
+        if self._begun != self.number:
+            self._begun = self.number
+            self.view.begin(self)
+        else:
+            self.view.update(self)
+
+
+class ChartView:
+    """`.ui` are the widgets, `.shown` the chart that the page draws, as `chart.page` takes it."""
+
+    def __init__(self):
+        self.uid = chart.new_id()
+        self.shown: dict = {}
+        self.base, self.more = (self._wire(part) for part in ("base", "more"))
+        self.static = W.HTML(layout=W.Layout(display="none"))
+        self.static.add_class("ftkit-picture")
+        html = chart.page(None, "", self.uid)
+        # Set as data, not written by display: the output belongs to no cell and comes back with
+        # the panel when the page is loaded anew.
+        self.output = W.Output(outputs=({
+            "output_type": "display_data", "metadata": {},
+            "data": {"text/html": html, "text/plain": "a chart"}},))
+        self.output.add_class("ftkit-chart-output")
+        self.ui = W.VBox([self.output, self.static, self.base, self.more],
+                         layout=W.Layout(display="none"))
+        self._seq, self._sent = 0, {}
+
+    def _wire(self, part: str) -> W.HTML:
+        made = W.HTML(layout=W.Layout(display="none"))
+        made.add_class(f"ftkit-wire-{self.uid}-{part}")
+        return made
+
+    def begin(self, live: Live):
+        """Send the whole chart as it is now."""
+        spec = live.spec()
+        self._send(spec)
+        self._sent = {line["id"]: len(line["points"]) for line in spec["lines"]}
+
+    def update(self, live: Live):
+        """Send the points that the page does not have yet."""
+        points = {key: [chart.plain_point(p) for p in found[self._sent.get(key, 0):]]
+                  for key, found in live.data.items()}
+        if set(points) - set(self._sent) or sum(map(len, points.values())) > MANY:
+            return self.begin(live)
+        about = live.about()
+        self.shown |= about
+        self.more.value = chart.wire({"seq": self._seq, "about": about, "points": points})
+
+    def show(self, picture: Picture):
+        """Send the chart of a finished figure, and its static picture for a page without it."""
+        if picture.chart is not None:
+            self._send(picture.chart)  # the verdict of picture.text has lines of its own
+        self.static.value = picture.as_html()
+
+    def _send(self, spec: dict):
+        self._seq = next(_numbers)
+        self.shown = spec
+        self.base.value = chart.wire({"seq": self._seq, "spec": spec})
+        self.more.value = ""
+        self.ui.layout.display = None

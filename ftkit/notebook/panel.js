@@ -1,0 +1,65 @@
+// What ipywidgets leaves out of the page of a panel: accessible names, tooltips of drop-downs and
+// text fields, live regions, and a line of help that follows the focus and the pointer.
+//
+// tips: selector inside the panel → [name, tip]. The panel is .<css>; it is drawn again when a page
+// is loaded anew, so the script looks for it until its own output is gone.
+(css, tips) => {
+  "use strict";
+  const own = document.currentScript?.parentElement;
+  const FOCUS = "input, select, textarea, button, .noUi-handle";
+
+  function label(root) {
+    for (const [selector, [name, tip]] of Object.entries(tips)) {
+      for (const box of root.querySelectorAll(selector)) {
+        if (tip && !box.title) box.title = tip;
+        for (const part of box.matches(FOCUS) ? [box] : box.querySelectorAll(FOCUS)) {
+          if (part.tagName !== "BUTTON") part.setAttribute("aria-label", name);
+          if (tip) part.setAttribute("aria-description", tip);
+          if (part.tagName === "BUTTON") continue;
+          const read = box.parentElement?.querySelector(".ftkit-readout")?.textContent.trim();
+          if (read && part.className.includes("noUi")) part.setAttribute("aria-valuetext", read);
+        }
+      }
+    }
+    for (const box of root.querySelectorAll(".ftkit-choose")) {
+      const run = box.parentElement?.querySelector(".ftkit-run-name")?.textContent;
+      box.querySelector("input")?.setAttribute("aria-label", `show in the chart: ${run}`);
+    }
+    for (const [selector, role] of [[".ftkit-status", "status"], [".ftkit-error", "alert"]]) {
+      root.querySelector(selector)?.setAttribute("role", role);
+    }
+    root.querySelector(".ftkit-progress [role=progressbar]")?.setAttribute("aria-label",
+      "steps of the run");
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", "what-if panel");
+  }
+
+  function help(root, target) {
+    const line = root.querySelector(".ftkit-help");
+    if (!line || !target?.closest) return;
+    const row = target.closest(".ftkit-row");
+    for (const [selector, [name, tip]] of Object.entries(tips)) {
+      if (tip && (target.closest(selector) || row?.querySelector(selector))) {
+        line.textContent = `${name}: ${tip}`;
+        return;
+      }
+    }
+  }
+
+  function attach(root) {
+    root.dataset.labeled = "yes";
+    let due = null;
+    const soon = () => { due ??= setTimeout(() => { due = null; label(root); }, 150); };
+    new MutationObserver(soon).observe(root, {childList: true, subtree: true});
+    for (const event of ["focusin", "pointerover"]) {
+      root.addEventListener(event, ({target}) => help(root, target));
+    }
+    label(root);
+  }
+
+  const timer = setInterval(() => {
+    if (own && !own.isConnected && own.dataset.seen) return clearInterval(timer);
+    if (own?.isConnected) own.dataset.seen = "yes";
+    document.querySelectorAll(`.${css}:not([data-labeled])`).forEach(attach);
+  }, 250);
+}

@@ -1,0 +1,157 @@
+"""The what-if panel in a real JupyterLab: names, tooltips, chart, table, and a reload."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+from ftkit.notebook import fields
+
+PATIENCE = 60_000  # milliseconds for what takes one second on a quiet machine
+CELLS = ["import ftkit as ft",
+         "panel = ft.what_if(data='capital', probes=('general',),"
+         " config=ft.Config(max_steps=20, batch_size=4, eval_steps=5))\npanel"]
+PLOT = ".ftkit-chart svg[data-scale]"
+
+
+@pytest.fixture
+def page(request, jupyter, lesson):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    name = re.sub(r"\W", "_", request.node.name)[-40:]
+    nbformat.write(notebook, jupyter[2] / f"{name}.ipynb")
+    options = {"width": 1280, "height": 800} | getattr(request, "param", {})
+    opened = lesson(name, **options)
+    if not options.get("dark"):  # the server keeps the theme of the test before
+        opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+    if options["width"] < 600:
+        opened.command("application:toggle-left-area")
+    opened.run_cells(*CELLS)
+    expect(opened.locator(".ftkit-forecast")).to_contain_text(
+        re.compile("about|already run"), timeout=PATIENCE)
+    opened.locator(".ftkit-what-if").evaluate("e => e.scrollIntoView()")
+    return opened
+
+
+def train(page):
+    page.locator(".ftkit-start").click()
+    expect(page.locator(".ftkit-status")).to_contain_text(
+        re.compile("finished: 20 steps|already run"), timeout=PATIENCE)
+    expect(page.locator(".ftkit-owner")).to_contain_text("Newest run", timeout=PATIENCE)
+
+
+def in_kernel(page, expression: str) -> str:
+    """The value of a Python expression, as text."""
+    return page.page.evaluate("""async code => {
+      const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+      let text = "";
+      const request = kernel.requestExecute({code: `print(${code})`, store_history: false});
+      request.onIOPub = m => { text += m.content.text ?? m.content.evalue ?? ""; };
+      await request.done;
+      return text.trim();
+    }""", expression)
+
+
+def point_at(page, part: float):
+    box = page.locator(PLOT).bounding_box()
+    page.page.mouse.move(box["x"] + 52 + part * (box["width"] - 62), box["y"] + 60)
+
+
+def test_every_control_has_its_name_and_its_tip_in_the_page(page):
+    expect(page.locator(".ftkit-seed .noUi-handle")).to_have_attribute("aria-label", "seed")
+    found = page.page.evaluate("""names => names.map(name => {
+      const box = document.querySelector(`.ftkit-${name}`);
+      const part = box.querySelector('.noUi-handle, input, select, textarea');
+      const label = box.closest('.ftkit-row').querySelector('.ftkit-label span[title]');
+      return [name, label.title, box.title, part.getAttribute('aria-label'),
+              part.getAttribute('aria-description')]})""", list(fields.FIELDS))
+    for name, *tips, label, described in found:
+        tip = fields.FIELDS[name].metadata["tip"]
+        assert (tips, label, described) == ([tip, tip], name, tip), name
+    for css in ("model", "data", "line", "preset", "knob", "copy", "filter", "prompts"):
+        assert page.locator(f".ftkit-{css}").get_attribute("title"), css
+    page.tab_to(".ftkit-learning_rate .noUi-handle")
+    expect(page.locator(".ftkit-help")).to_contain_text("learning_rate: How far a step moves")
+    page.page.keyboard.press("ArrowRight")
+    expect(page.locator(".ftkit-line input")).to_have_value(re.compile("learning_rate=1e-06"))
+
+
+def test_controls_and_chart_fit_a_laptop_and_the_chart_shows_the_rows(page):
+    train(page)
+    page.locator(".ftkit-what-if").evaluate("e => e.scrollIntoView()")
+    page.look_if_asked("panel-light")
+    for css in (".ftkit-start", ".ftkit-status", ".ftkit-seed", PLOT):
+        box = page.locator(css).bounding_box()
+        assert 0 < box["y"] and box["y"] + box["height"] <= 775, f"{css} is not in the window"
+    slider = page.locator(".ftkit-learning_rate .noUi-base").bounding_box()
+    assert slider["width"] / len(fields.USUAL_VALUES["learning_rate"]) >= 8, "pixels a stop"
+    point_at(page, 0.5)
+    shown = page.locator(".fc-row").evaluate_all(
+        "rows => Object.fromEntries(rows.map(r => [r.dataset.name, +r.querySelector('b')"
+        ".textContent]))")
+    step = int(page.locator(".fc-tip > b").inner_text().removeprefix("step "))
+    row = eval(in_kernel(page, f"panel.runs[-1].rows[{step - 1}]"))
+    assert shown["loss"] == pytest.approx(row["loss"], rel=1e-3)
+    assert shown["learning rate"] == pytest.approx(row["learning_rate"], rel=1e-3)
+
+
+def test_after_a_reload_with_a_living_kernel_everything_still_works(page):
+    page.locator(".ftkit-max_steps .noUi-handle").press("End")
+    page.locator(".ftkit-start").click()
+    expect(page.locator(".ftkit-status")).to_contain_text(re.compile("step [1-9]"),
+                                                          timeout=PATIENCE)
+    page.save()
+    page.open()
+    expect(page.locator(".ftkit-status")).to_contain_text(re.compile("step [1-9]"),
+                                                          timeout=PATIENCE)
+    first = page.locator(".ftkit-status").inner_text()
+    expect(page.locator(".ftkit-status")).not_to_have_text(first, timeout=PATIENCE)
+    page.locator("path[data-line]").first.wait_for()
+    for title, name in (("Method", "r"), ("Evaluation", "eval_steps"), ("Optimization", "seed")):
+        page.locator(".ftkit-groups").get_by_role("button", name=title).click()
+        expect(page.locator(f".ftkit-{name}")).to_be_visible()
+    page.locator(".ftkit-seed .noUi-handle").press("ArrowRight")
+    expect(page.locator(".ftkit-forecast")).to_contain_text("seed=1", timeout=PATIENCE)
+    page.locator(".ftkit-stop").click()
+    expect(page.locator(".ftkit-status")).to_contain_text("stopped by hand", timeout=PATIENCE)
+    page.locator(".ftkit-choose input").first.check()
+    expect(page.locator(".ftkit-owner")).to_contain_text("In the chart: the chosen run",
+                                                         timeout=PATIENCE)
+    # the same cell again: nothing is lost
+    page.run_cells(CELLS[1])
+    expect(page.locator(".ftkit-status")).to_contain_text("their baseline and the controls were",
+                                                          timeout=PATIENCE)
+    assert in_kernel(page, "panel.config.seed, panel.runs[-1].stopped is not None") == "1 True"
+
+
+@pytest.mark.parametrize("page", [{"dark": True}, {"width": 390, "height": 844}],
+                         ids=["dark", "narrow"], indirect=True)
+def test_table_answers_and_axe(page, request):
+    train(page)
+    page.locator(".ftkit-seed .noUi-handle").press("ArrowRight")
+    expect(page.locator(".ftkit-forecast")).to_contain_text("seed=1", timeout=PATIENCE)
+    train(page)
+    boxes = page.locator(".ftkit-choose input")
+    expect(boxes).to_have_count(2)
+    page.locator(".ftkit-ask").click()
+    expect(page.locator(".ftkit-answers table")).to_be_visible(timeout=PATIENCE)
+    boxes.first.check()
+    boxes.last.check()
+    expect(page.locator(".ftkit-owner")).to_contain_text("the 2 chosen runs", timeout=PATIENCE)
+    page.locator(".ftkit-what-if").evaluate("e => e.scrollIntoView()")
+    page.look_if_asked(f"panel-{request.node.callspec.id}")
+    page.locator(".ftkit-runs").evaluate("e => e.scrollIntoView()")
+    page.look_if_asked(f"panel-{request.node.callspec.id}-runs")
+    if find_spec("axe_playwright_python") is None:
+        pytest.skip("pip install axe-playwright-python brings axe-core")
+    import axe_playwright_python
+
+    source = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js"))
+    page.page.evaluate(source.read_text("utf-8"))
+    found = page.page.evaluate("() => axe.run('.ftkit-what-if')")["violations"]
+    bad = {v["id"]: [node["html"][:160] for node in v["nodes"][:4]] for v in found
+           if v["impact"] in ("critical", "serious")}
+    assert not bad, bad

@@ -53,6 +53,10 @@ SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps
 SCHEDULES = ("cosine", "linear", "constant", "warmup_stable_decay")
 
 
+MANY = 10**6  # more than anybody means
+TINY = 1e-30  # a smaller number has no effect in 32 bits
+
+
 def _option(default, help, choices=None, low=None, high=None, tip="", positive=False):
     """A field: `help` is for the command line, `tip` (at most 25 words: what it does, the usual
     range, what goes wrong at both ends) for the control in a notebook. positive: 0 is rejected."""
@@ -84,27 +88,27 @@ class Config:
             "times that. Low: learns nothing; high: forgets, diverges.",
     )
     batch_size: int = _option(
-        16, "records in one forward pass", low=1,
+        16, "records in one forward pass", low=1, high=MANY,
         tip="Records in one pass. Usual: 4 to 64. Small: noisy steps, slow hardware use; "
             "large: memory runs out, fewer steps an epoch.",
     )
     gradient_accumulation_steps: int = _option(
-        1, "batches added up before one optimizer step", low=1,
+        1, "batches added up before one optimizer step", low=1, high=MANY,
         tip="Adds up batches before one step: a large batch in little memory. Usual: 1 to 16. "
             "1: noisy steps; many: few, slow steps.",
     )
     epochs: float = _option(
-        1.0, "passes over the training records", low=0.0, positive=True,
+        1.0, "passes over the training records", low=0.0, high=MANY, positive=True,
         tip="Passes over the records. Usual: 1 to 3. Too few: underfits; too many: memorizes "
             "the records.",
     )
     max_steps: int | None = _option(
-        None, "optimizer steps; overrides epochs, repeats the data if needed", low=1,
+        None, "optimizer steps; overrides epochs, repeats the data if needed", low=1, high=10**9,
         tip="Updates of the weights; overrides epochs. Usual: 20 to 300 here. Few: underfits; "
             "many: overfits and forgets.",
     )
     warmup_steps: float = _option(
-        0.06, "steps of linear warm-up; below 1: a fraction of all steps", low=0.0,
+        0.06, "steps of linear warm-up; below 1: a fraction of all steps", low=0.0, high=10**9,
         tip="Steps in which the learning rate rises; below 1: a fraction. Usual: 0.03 to 0.1. "
             "None: early spikes; long: little time at the peak.",
     )
@@ -115,12 +119,12 @@ class Config:
     )
     num_decay_steps: float = _option(
         0.2, "last steps, in which warmup_stable_decay falls to 0; below 1: a fraction of all",
-        low=0.0, positive=True,
+        low=0.0, high=10**9, positive=True,
         tip="Steps at the end in which warmup_stable_decay falls; below 1: a fraction. Usual: 0.1 "
             "to 0.2. Few: noisy; many: like cosine.",
     )
     weight_decay: float = _option(
-        0.0, "AdamW weight decay, on matrices only", low=0.0,
+        0.0, "AdamW weight decay, on matrices only", low=0.0, high=MANY,
         tip="Pulls weights toward zero each step. Usual: 0 to 0.1. Low: hardly any effect in "
             "short runs; high: erases what was pretrained.",
     )
@@ -130,7 +134,7 @@ class Config:
             "memory, similar result; sgd: no states, hardly learns.",
     )
     max_grad_norm: float = _option(
-        1.0, "clip the gradient to this norm; 0 turns it off", low=0.0,
+        1.0, "clip the gradient to this norm; 0 turns it off", low=0.0, high=10**12,
         tip="Scales longer gradients down to this norm. Usual: 0.5 to 1. Low: every step shrinks; "
             "0 or high: one bad batch may ruin it.",
     )
@@ -151,12 +155,12 @@ class Config:
             "third more time; off: long records may not fit.",
     )
     r: int = _option(
-        8, "LoRA rank", low=1,
+        8, "LoRA rank", low=1, high=2**16,
         tip="Rank of LoRA's update, its capacity. Usual: 4 to 64. Low: may underfit; high: "
             "more memory, alpha / r shrinks.",
     )
     lora_alpha: float = _option(
-        16, "LoRA scale: the update is multiplied by alpha / r", low=0.0,
+        16, "LoRA scale: the update is multiplied by alpha / r", low=0.0, high=MANY, positive=True,
         tip="LoRA's update is multiplied by alpha / r. Usual: r to 2r. Low: learns slowly; "
             "high: acts like too high a learning rate.",
     )
@@ -188,11 +192,12 @@ class Config:
     )
     num_virtual_tokens: int = _option(
         20, "trained vectors before the input, in prompt_tuning and prefix_tuning", low=1,
+        high=10**5,
         tip="Trained vectors before the input (prompt_tuning, prefix_tuning). Usual: 10 to 100. "
             "Few: learn little; many: take up context, slow to train.",
     )
     max_length: int | None = _option(
-        None, "tokens in one record; default: the model's context, at most 512", low=2,
+        None, "tokens in one record; default: the model's context, at most 512", low=2, high=10**8,
         tip="Tokens kept of a record; the rest is cut. Usual: longest record. Short: answers "
             "are cut off; long: memory grows.",
     )
@@ -213,16 +218,19 @@ class Config:
     )
     l2_sp: float = _option(
         0.0, "L2-SP: adds l2_sp / 2 * ||w - start||^2 to the loss",
-        low=0.0, tip="Penalty for leaving the starting weights, against forgetting. Usual: 0.001 "
+        low=0.0, high=MANY,
+        tip="Penalty for leaving the starting weights, against forgetting. Usual: 0.001 "
         "to 0.1. Low: no effect; high: learns nothing. Full fine-tuning only.",
     )
     kl_coef: float = _option(
         0.0, "adds kl_coef * KL(base || model) at the supervised tokens to the loss", low=0.0,
+        high=MANY,
         tip="Penalty for predicting other tokens than the base, against forgetting. Usual: 0.1 to "
             "1. Low: no effect; high: learns nothing. Slower by a third.",
     )
     early_stopping_patience: int | None = _option(
         None, "stop after this many evaluations without a better metric_for_best_model", low=1,
+        high=10**9,
         tip="Stops after this many evaluations without better val_loss. Usual: 2 to 5. 1: "
             "noise stops it early; many: overfits on.",
     )
@@ -232,7 +240,7 @@ class Config:
         "one stops too early, or keeps a model that forgot.",
     )
     eval_steps: int | None = _option(
-        None, "steps between evaluations; default: ten in a run", low=1,
+        None, "steps between evaluations; default: ten in a run", low=1, high=10**9,
         tip="Steps between evaluations; usual: ten evaluations in a run. Often: the run gets "
             "slow; seldom: you miss the best step.",
     )
@@ -269,6 +277,11 @@ class Config:
                 f"kl_coef is {self.kl_coef:g} and init_lora_weights is {self.init_lora_weights}, "
                 "which changes the weights of the base that the KL is taken to; give kl_coef 0 or "
                 "init_lora_weights default")
+        if "tuning" in self.method and self.num_virtual_tokens + 2 > context:
+            raise UserError(
+                f"num_virtual_tokens is {self.num_virtual_tokens:,} and this model can read "
+                f"{context:,} tokens, so no room is left for a record; give {context // 2:,} or "
+                "less")
         learning_rate = self.learning_rate
         if learning_rate is None:
             defaults = LEARNING_RATES.get(model, LEARNING_RATES["other"])
@@ -456,6 +469,7 @@ def _accept(field, value):
     if (converted == "" or (choices and converted not in choices)
             or (isinstance(converted, float) and not math.isfinite(converted))
             or (low is not None and converted < low) or (high is not None and converted > high)
+            or (isinstance(converted, float) and 0 < converted < TINY)
             or (field.metadata["positive"] and converted == 0)):
         raise UserError(_rejected(field, converted))
     return converted
@@ -491,8 +505,8 @@ def _accepted(field) -> str:
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
     name = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
-    if meta["positive"]:
-        return f"{name[kind]} above 0"
     bounds = [f"at least {meta['low']:.12g}"] if meta["low"] is not None else []
+    if meta["positive"]:
+        bounds = ["above 0"]
     bounds += [f"at most {meta['high']:.12g}"] if meta["high"] is not None else []
     return f"{name[kind]} {' and '.join(bounds)}".strip()

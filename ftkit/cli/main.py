@@ -275,7 +275,7 @@ def _run_report(run) -> str:
     rows = [{"": key, "before": run.before[key], "after": run.after[key]}
             for key in run.after if key in run.before]
     lines = [
-        f"{run.model_name} on {run.data['name']} ({run.data['rows']:,} records), "
+        f"{run.model_name} on {run.data.get('name', '?')} ({run.data.get('rows', 0):,} records), "
         f"{str(run.config) or 'all fields at their defaults'}",
         f"{len(run.rows)} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",

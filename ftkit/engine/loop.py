@@ -186,10 +186,13 @@ def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Endless batches of indices below n; each epoch in a new order, every batch full."""
     epoch, line, at = 0, array("L"), 0
     while True:
-        while len(line) - at < batch_size:
+        if len(line) - at < batch_size:
+            line, at = line[at:], 0
+        while len(line) < batch_size:
             more = array("L", range(n))
             random.Random(f"{seed}/{epoch}").shuffle(more)
-            line, at, epoch = line[at:] + more, 0, epoch + 1
+            line.extend(more)
+            epoch += 1
         yield line[at : at + batch_size].tolist()
         at += batch_size
 

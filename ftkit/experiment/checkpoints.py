@@ -35,11 +35,13 @@ class Checkpoints:
     """Keeps the state of one run while it trains, and puts it back when the run goes on.
 
     save_steps: steps between two checkpoints; 0: only when the run is interrupted. saved: the state
-    that `latest` has read, for a run that goes on. seconds, nbytes: what they cost so far.
+    that `latest` has read, for a run that goes on. goes_on: whether it does; it may have had no
+    checkpoint. seconds, nbytes: what they cost so far.
     """
 
-    def __init__(self, run: Run, save_steps: int, saved: dict | None = None):
-        self.run, self.save_steps, self.saved = run, save_steps, saved
+    def __init__(self, run: Run, save_steps: int, saved: dict | None = None,
+                 goes_on: bool = False):
+        self.run, self.save_steps, self.saved, self.goes_on = run, save_steps, saved, goes_on
         self.folder = store.folder_of(run.id)
         self.update: Any = None
         self.best: Any = None

@@ -227,6 +227,10 @@ class Experiment:
                 run.notes.append(note)
         if smaller:
             print(f"ftkit: {smaller}", file=sys.stderr)
+        run.notes += inputs.notes_on(config, run.total_steps)
+        if self.train.kind == "preference" and type(self) is Experiment:
+            run.notes.append("the records have two answers each, and this run learns the chosen "
+                             "ones only; ftkit.experiment.preferences.DPO learns from both")
         return run, prepared
 
     def _checkpoints(self, run, save_steps, stored):
@@ -257,7 +261,7 @@ class Experiment:
                                 "make it anew")
             run.before = {k: math.nan if v is None else v for k, v in facts["before"].items()}
             run.samples = facts["samples"]
-        return checkpoints.Checkpoints(run, save_steps, saved)
+        return checkpoints.Checkpoints(run, save_steps, saved, goes_on=True)
 
     def train_steps(self, run, prepared, on_row=None, stop=None, live=None, store=True,
                     checkpoints=None, sample=0):

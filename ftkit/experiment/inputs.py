@@ -85,6 +85,23 @@ def some(records, n: int) -> schema.Records:
                         [records.lines[i] for i in chosen])
 
 
+ADAPTER_FIELDS = ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora",
+                  "init_lora_weights", "num_virtual_tokens")
+
+
+def notes_on(config, total_steps: int) -> list[str]:
+    """A sentence for each thing that was asked for and will have no effect in a run."""
+    notes = []
+    if config.warmup_steps > total_steps >= 1 and config.warmup_steps >= 1:
+        notes.append(f"the warm-up takes {config.warmup_steps:g} steps and the run has "
+                     f"{total_steps}, so the learning rate never reaches {config.learning_rate:g}")
+    unused = [name for name in ADAPTER_FIELDS if name in config.differs()]
+    if config.method == "full" and unused:
+        notes.append(f"method is full, which makes no adapter, so {', '.join(unused)} had no "
+                     "effect")
+    return notes
+
+
 def has_no_name(given: dict) -> bool:
     """Whether records or a model are among what an Experiment was given, not names and files."""
     probes = given["probes"]

@@ -143,8 +143,14 @@ class Run:
         """The Run that `to_dict` described (without its model)."""
         known = {f.name for f in dataclasses.fields(cls)}
         kept = {name: value for name, value in saved.items() if name in known}
-        kept["rows"] = [{k: math.nan if v is None else v for k, v in row.items()}
-                        for row in saved.get("history", [])]
+        for name in ("before", "after"):
+            kept[name] = numbers(saved.get(name))
+        kept["rows"] = [numbers(row) for row in saved.get("history", [])]
+        for name, kind in PLAIN.items():  # what was damaged is left out, the rest is kept
+            if not isinstance(kept.get(name), kind):
+                kept.pop(name, None)
+        if not (isinstance(saved.get("data"), dict) and isinstance(saved["model"], str)):
+            raise TypeError("no description of a run")
         return cls(**{**kept, "config": Config.from_dict(saved["config"]),
                       "model_name": saved["model"], "model": None})
 
@@ -169,6 +175,22 @@ class Run:
         title = f"{self.model_name} · {self.data.get('name', '')} · {self.config}"
         return (f"<b>{to_html(title)}</b><table><tr><th></th><th>before</th><th>after</th>"
                 f"<th>change</th></tr>{cells}</table>{to_html('; '.join(facts))}")
+
+
+# Fields whose kind is checked when a run is read back from disk.
+PLAIN: dict[str, Any] = {
+    "total_steps": int, "trainable_parameters": int, "total_parameters": int,
+    "stopped": str, "seconds": int | float, "tokens": int, "supervised_tokens": int,
+    "peak_memory_bytes": int, "predicted_memory_bytes": int, "machine": dict, "versions": dict,
+    "notes": list, "samples": list, "saved_to": str}
+
+
+def numbers(row) -> Row:
+    """Column → number of a row that was read back; nan for what JSON has no number for."""
+    if not isinstance(row, dict):
+        return {}
+    return {name: value if isinstance(value, int | float) else math.nan
+            for name, value in row.items()}
 
 
 def plain(value: Any) -> Any:

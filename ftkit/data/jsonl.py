@@ -191,6 +191,8 @@ def lines(file, digest=None) -> Iterator[tuple[int, dict | None, Problem | None]
             yield number, _parse(line), None
         except ValueError as error:
             yield number, None, Problem(number, None, str(error))
+            if is_empty and str(error).startswith(_CSV):
+                return  # each line would be an error
         is_empty = False
     if is_empty:
         yield 0, None, Problem(1, None, "the file holds no records; expected one JSON object on "
@@ -223,6 +225,8 @@ def _parse(line: bytes) -> dict:
     try:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
+        if b"\0" in line:
+            raise UserError("not text but a binary file; expected JSON Lines in UTF-8") from None
         byte = line[error.start]
         raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}; if it is "
                         "Latin-1, convert it: `iconv -f LATIN1 -t UTF-8 OLD > NEW`") from None
@@ -241,6 +245,7 @@ def _parse(line: bytes) -> dict:
     return record
 
 
+_CSV = "not JSON but perhaps CSV"
 _ARRAY = "the file is one JSON array, not JSON Lines; name it so: `mv OLD NEW.json`"
 
 
@@ -253,6 +258,8 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
     if text.startswith(("{'", "{ '")):
         return "single quotes around names; JSON wants double quotes (write it with json.dumps)"
     rest = text[error.pos :]
+    if text[: error.pos].rstrip().endswith(",") and rest[:1] in ("}", "]"):
+        return f"a comma before the closing {rest[0]} (at character {error.pos}); remove it"
     if error.msg == "Extra data" and text.startswith("{"):
         return (f"more after the end of the object ({show(rest, 40)}); expected one object on each "
                 "line, without commas between them")
@@ -263,7 +270,7 @@ def _not_json(text: str, error: json.JSONDecodeError, ended: bool) -> str:
                     "one line, pretty-printed JSON is named so: `mv OLD NEW.json`")
         return "the file ends in the middle of this record; it was cut off, get it again"
     if "{" not in text and ("," in text or "\t" in text):
-        return (f"not JSON but perhaps CSV ({show(text, 40)}); name it so: `mv OLD NEW.csv`")
+        return (f"{_CSV} ({show(text, 40)}); name it so: `mv OLD NEW.csv`")
     reason = error.msg.removesuffix(" at")
     return (f"not JSON ({reason} at character {error.pos + 1}: {show(rest, 40)}); expected one "
             "JSON object")

@@ -37,9 +37,10 @@ class Experiment:
 
     model: tier name, folder, hub id, or a `(model, tokenizer)` pair (copied for every run), which
     is how one run continues from another: `model=(run.model, run.tokenizer)`.
-    data, val, probes: sample names, JSONL files or lists of records; `val` defaults to the
-    validation split of a sample, else to a tenth of the data. probes may be a dict of name →
-    source; the loss on each is read during the run (`<name>_loss`).
+    data, val, probes: sample names, files, tables or lists of records, as `ft.records` takes them;
+    `val` defaults to the validation split of a sample or a DatasetDict, else to a tenth of the
+    data. probes may be a dict of name → source; the loss on each is read during the run
+    (`<name>_loss`).
     replay_from: where `Config.replay` takes its general records (a name, a file or records).
     eval_records: at most this many records of `val` and of each probe are used, the same ones in
     all runs.
@@ -222,7 +223,10 @@ class Experiment:
                   predicted_memory_bytes=predicted, model=model, tokenizer=tokenizer,
                   experiment=self, machine=machine.describe(), versions=machine.versions())
         run.trainable_parameters, run.total_parameters = loading.count(model)
-        for note in (smaller, rounding.rounding_note(model, config)):
+        unread = ("the records are preference pairs, and this run is trained on `chosen` only; "
+                  "ftkit.experiment.preferences.DPO learns from both"
+                  if self.train.kind == "preference" and self.CONFIG is Config else None)
+        for note in (smaller, rounding.rounding_note(model, config), unread):
             if note:
                 run.notes.append(note)
         if smaller:

@@ -16,6 +16,7 @@ import functools
 import math
 import random
 from collections.abc import Callable
+from typing import Any
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import number
@@ -256,8 +257,8 @@ CAUSES["overlap"].also["contaminated"] = "what was measured on is in training; h
 class _Plain:
     """A full fine-tune of the embedded model by a loop of ten lines: model, tokenizer, rows."""
 
-    model: object
-    tokenizer: object
+    model: Any
+    tokenizer: Any
     rows: list[dict]
 
 
@@ -275,11 +276,11 @@ def _plain(batches, learning_rate: float, parts: int = 1, half: bool = False,
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
         for step, batch in enumerate(batches[part * size : (part + 1) * size], part * size + 1):
             examples = [pipeline.encode(pipeline.STAGES, r, tokenizer) for r in batch]
-            made = pipeline.collate(examples, tokenizer)
+            made: Any = pipeline.collate(examples, tokenizer)
             made["input_ids"] = made["input_ids"].clone().apply_(ids)
             made["labels"] = made["labels"].clone().apply_(lambda t: t if t < 0 else ids(t))
-            total, count = pipeline.losses(pipeline.STAGES, model, made)
-            loss = total / count
+            summed: Any = pipeline.losses(pipeline.STAGES, model, made)
+            loss = summed[0] / summed[1]
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -68,7 +68,7 @@ class Clinic(W.VBox):
 
     def _next(self):
         self.head.show("The next case is being made: a few seconds ...")
-        self.visit = self.round.visit()
+        visit = self.visit = self.round.visit()
         self.head.show(f"Case {self.round.next}")
         lines = self.visit.lines()
         self.sent.show(*lines[: lines.index("Log:")], self.visit.sent.made)
@@ -77,7 +77,7 @@ class Clinic(W.VBox):
         self.key.placeholder = HINT
         names = list(self.visit.sent.readings)
         self.readings.children = tuple(
-            button(f"{i} {name}", "", lambda i=i: self.comment.show(self.visit.ask(str(i))),
+            button(f"{i} {name}", "", lambda i=i: self.comment.show(visit.ask(str(i))),
                    "ask for this reading", self.comment.show, f"ftkit-clinic-reading-{i}")
             for i, name in enumerate(names, 1))
         set_visible(True, self.give_up)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import ipywidgets as W
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean, to_html
+from ftkit.base.formatting import clean, to_attribute, to_html
 from ftkit.notebook.fields import FIELDS, SUGGESTIONS, USUAL_VALUES, check_names
 
 AUTO = "auto"  # stands for None in Config: "choose for me"
@@ -151,8 +151,8 @@ class FieldRow(W.HBox):
 
     def __init__(self, control):
         self.control, self.name = control, control.field
-        tip = html.escape(FIELDS[self.name].metadata["tip"])
-        words = html.escape(self.name).replace("_", "_<wbr>")
+        tip = to_attribute(FIELDS[self.name].metadata["tip"])
+        words = to_html(self.name).replace("_", "_<wbr>")
         self.label = W.HTML(f"<span title='{tip}'>{words}</span>",
                             layout=W.Layout(width=self.NAME, flex="none"))
         self.label.add_class("ftkit-label")

@@ -234,6 +234,14 @@ def test_check_names_fields_that_are_read_by_other_names_and_those_that_are_not_
                     "score": "unknown field, not used (in 2 of 2 rows)"}
 
 
+def test_check_says_one_thing_of_a_table_under_another_name_and_warns_of_equal_answers(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(foreign_data.CSV * 3)
+    assert len(audit.check(path)["errors"]) == 1
+    path.write_bytes(foreign_data.twice(PAIR | {"rejected": PAIR["chosen"] + " "}))
+    assert "teaches nothing" in audit.check(path)["warnings"][0]["problem"]
+
+
 def test_convert_leaves_out_what_is_bad_only_on_request_and_never_writes_over_a_file(tmp_path):
     path, out = tmp_path / "a.json", tmp_path / "b.jsonl"
     path.write_bytes(json.dumps([ASKED, ASKED | {"output": ""}, TEXT]).encode())

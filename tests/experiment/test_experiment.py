@@ -255,3 +255,10 @@ def test_a_run_that_is_stopped_keeps_its_rows_and_says_so(lab):
     assert [row["step"] for row in run.rows] == [1, 2, 3]
     assert run.stopped == "stopped by hand after step 3 of 6"
     assert "val_loss" in run.after
+
+
+def test_a_plain_run_on_preference_pairs_says_that_it_reads_the_chosen_answer_only(home):
+    pairs = [{"instruction": f"Say {n}.", "chosen": f"word {n}", "rejected": "no"}
+             for n in range(12)]
+    run = ft.Experiment(data=pairs, probes=()).run(max_steps=1, live=False)
+    assert any("trained on `chosen` only" in note for note in run.notes)

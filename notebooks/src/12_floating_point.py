@@ -137,8 +137,8 @@ print(f"step 1e-4, embedded model (sd {weights.std():.2f}): {kept:.0%} stay; "
 first_guess.score("one in ten" if kept < 0.3 else "half" if kept < 0.7 else "most")
 
 # %% [markdown]
-# The loss of a step is no noise that averages out: with rounding to nearest, the same weight stays at every
-# small step, however many there are. The second line has the spread of a typical LLM's matrices. All of its weights between 0.01
+# A lost step is not noise that averages out: with rounding to nearest, the same weight stays at every small
+# step, however many there are. The second line has the spread of a typical LLM's matrices. All of its weights between 0.01
 # and 0.04 stay at 1e-5, since half their spacing is at least 3e-5. Only weights near zero move.
 #
 # ## Your turn: stochastic rounding
@@ -160,7 +160,7 @@ ft.check("round_stochastically", round_stochastically)
 # ## Train with it
 #
 # `floats.train_rounded` computes everything in fp32 and rounds only the stored weights after each step. So
-# only the rounding varies. It knows one more remedy, **Kahan summation**: round to nearest, and store what
+# only the rounding varies. It also has **Kahan summation**: round to nearest, and store what
 # was cut off in a second bf16 number for each weight. The next step adds it back.
 
 # %%
@@ -215,7 +215,7 @@ ft.table([{"learning rate": name, "validation loss, nearest minus fp32": values}
           for name, values in excess.items()])
 
 # %% [markdown]
-# It hides the effect here. But then the rounding chooses your learning rate, not the task. Late in a
+# It hides the effect here. But then the rounding decides the learning rate, and the task does not. Late in a
 # schedule the learning rate falls, and the updates vanish again.
 
 # %% [markdown]
@@ -397,7 +397,7 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 # The fp32 weights *are* the master weights. Recipes that keep 16-bit weights next to them also need
 # 16 bytes: 2 + 2 + 4 + 8. Autocast keeps norms, softmax and the loss in fp32, and it stores a bf16 copy
 # of each matrix until the backward pass. With a small batch, the copies can cost more than the
-# activations save. The sure gain is **speed**. Only 16-bit states halve the 16 bytes, at the price above.
+# activations save. The sure gain is **speed**. Only 16-bit states halve the 16 bytes, at the cost shown above.
 
 # %% [markdown]
 # ## Break it: count in bf16

@@ -98,7 +98,7 @@ world.update()
 print(f"largest difference from one process: {gap(world):.1e}")
 
 # %% [markdown]
-# That is **data parallelism** (torch's DDP). It is right, and it is wasteful: four equal copies of
+# That is **data parallelism** (torch's DDP). It is correct and wasteful: there are four equal copies of
 # everything. An all-reduce has two halves, and ZeRO uses them separately.
 
 # %% [markdown]
@@ -340,7 +340,7 @@ third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - mo
 #
 # The last rows are FSDP2's mixed precision as it is used: `MixedPrecisionPolicy(param_dtype=bf16,
 # reduce_dtype=fp32)`. Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8
-# bytes a parameter. With `reduce_dtype=bf16` it is 6, at the price of sums with 8 significant bits.
+# bytes a parameter. With `reduce_dtype=bf16` it is 6, but the sums then have 8 significant bits.
 
 # %% [markdown]
 # ## When does the GPU wait?

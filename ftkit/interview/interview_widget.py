@@ -48,7 +48,9 @@ class Interview(W.VBox):
         self.key = W.Text(layout=W.Layout(width="30em"))
         self.key.add_class("ftkit-talk-key")
         self.key.observe(guarded(self._typed, show_error), "value")
-        self.answer = W.Textarea(layout=W.Layout(width="100%", height="10em"),
+        # Sent whole when the focus leaves it: letter by letter, the last ones may come after "g".
+        self.answer = W.Textarea(continuous_update=False,
+                                 layout=W.Layout(width="100%", height="10em"),
                                  placeholder="your answer, if you type it")
         self.answer.add_class("ftkit-talk-answer")
         self.model, self.solution = Paragraphs(css="ftkit-talk-model"), Code("ftkit-talk-code")
@@ -66,7 +68,7 @@ class Interview(W.VBox):
         self.quit = make("End with the report", "stop", self._finish, "(q)", "quit")
         self.help = make("Help", "question", lambda: self.comment.show(*HELP), "(?)", "help")
         self.opens = make("Open the report", "file-text-o", self._open, "shown below (o)", "open")
-        self.report = W.VBox()
+        self.report = W.VBox(layout=W.Layout(overflow="visible"))  # the page in it scrolls itself
         super().__init__([
             self.head, self.prompt, self.key, self.answer,
             W.HBox([self.go, self.give_up, self.yes, self.no, self.opens]),

@@ -18,7 +18,7 @@ from ftkit.interview import cards, session
 from ftkit.lessons import predictions
 from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
 
-SURE = (("how sure?", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
+SURE = (("not said", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
 RATING_TIPS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could teach it"}
 
 
@@ -40,7 +40,8 @@ class Drill(W.VBox):
         self.key = W.Text(placeholder="", layout=W.Layout(width="30em"))
         self.key.add_class("ftkit-card-key")
         self.key.observe(guarded(self._typed, self.comment.show), "value")
-        self.sure = W.Dropdown(options=SURE, layout=W.Layout(width="9em"),
+        self.sure = W.Dropdown(options=SURE, description="How sure?",
+                               layout=W.Layout(width="15em"),
                                tooltip="how sure you are, before you answer")
         show_error = self.comment.show
         self.choices = [W.Button(layout=W.Layout(width="auto", max_width="100%"))

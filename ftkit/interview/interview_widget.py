@@ -50,7 +50,7 @@ class Interview(W.VBox):
         self.key.observe(guarded(self._typed, show_error), "value")
         # Sent whole when the focus leaves it: letter by letter, the last ones may come after "g".
         self.answer = W.Textarea(continuous_update=False,
-                                 layout=W.Layout(width="100%", height="10em"),
+                                 layout=W.Layout(width="98%", height="10em"),
                                  placeholder="your answer, if you type it")
         self.answer.add_class("ftkit-talk-answer")
         self.model, self.solution = Paragraphs(css="ftkit-talk-model"), Code("ftkit-talk-code")

@@ -384,7 +384,8 @@ def save(model, tokenizer, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for asked in getattr(model, "peft_config", {}).values():
-        asked.base_model_name_or_path = adapter_folder.portable(asked.base_model_name_or_path or "")
+        name = adapter_folder.portable(asked.base_model_name_or_path or "")
+        asked.base_model_name_or_path = model.config._name_or_path = name  # noqa: SLF001  of its card
     with quiet.no_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -199,3 +199,74 @@ def test_the_command_line_exports_and_says_what_is_wrong(ftkit, trained, tmp_pat
         status, out, err = ftkit("export", *words)
         assert status == 2 and said in err and "Traceback" not in err
     assert not (tmp_path / "x").exists()
+
+
+def test_an_adapter_names_its_base_so_that_others_find_it(trained, tmp_path, monkeypatch):
+    _, folder = trained("lora")
+    about = json.loads((folder / adapter_folder.CONFIG).read_text())
+    assert about["base_model_name_or_path"] == "tiny"
+    for text in (path.read_text("utf-8", "replace") for path in folder.iterdir()):
+        assert str(loading.tiny_path()) not in text
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "home"))
+    home = tmp_path / "home" / "models" / "smollm2"
+    shutil.copytree(loading.tiny_path(), home)
+    cached = tmp_path / "models--me--toy" / "snapshots" / "abc"
+    shutil.copytree(loading.tiny_path(), cached)
+    for location, name in ((str(home), adapter_folder.SMOLLM2), (str(cached), "me/toy"),
+                           ("me/toy", "me/toy"), (str(tmp_path), str(tmp_path.resolve()))):
+        assert adapter_folder.portable(location) == name
+    assert loading.locate(adapter_folder.SMOLLM2) == str(home)
+
+
+def test_a_base_that_moved_with_its_adapter_is_found_beside_it(trained, tmp_path):
+    base = tmp_path / "elsewhere" / "my-model"
+    shutil.copytree(loading.tiny_path(), base)
+    out = broken(trained("lora")[1], tmp_path, base_model_name_or_path="/gone/my-model")
+    with pytest.raises(ValueError, match="names a base that is not here"):
+        ft.load(str(out))
+    shutil.move(base, tmp_path / "my-model")
+    assert adapter_folder.base_of(out) == str(tmp_path / "my-model")
+    ft.load(str(out))
+
+
+def test_an_adapter_over_an_adapter_is_loaded_over_it_and_exported(trained, tmp_path):
+    run, folder = trained("lora")
+    lab = ft.Experiment(model=str(folder), data="translation", probes=())
+    second = lab.run(method="lora", max_steps=3, precision="fp32", eval_steps=99,
+                     out=tmp_path / "second")
+    assert second.before["val_loss"] == pytest.approx(run.after["val_loss"], abs=1e-3)
+    assert adapter_folder.base_of(tmp_path / "second") == str(folder)
+    here, words = ft.load(str(tmp_path / "second"))
+    assert torch.allclose(logits(here, words), logits(second.model, words), atol=1e-3)
+    merged, _ = ft.load(str(export(tmp_path / "second", tmp_path / "merged")))
+    assert torch.allclose(logits(merged, words), logits(here, words), atol=1e-3)
+
+
+def test_an_adapter_over_a_model_tuned_in_memory_is_saved_merged(trained, tmp_path):
+    run, _ = trained("lora")
+    second = ft.Experiment((run.model, run.tokenizer), data="translation", probes=()).run(
+        method="lora", max_steps=2, precision="fp32", eval_steps=99, out=tmp_path / "out")
+    assert any("saved as a whole model" in note for note in second.notes)
+    here, words = ft.load(str(tmp_path / "out"))
+    assert not adapter_folder.is_adapter(tmp_path / "out")
+    assert torch.allclose(logits(here, words), logits(second.model, words), atol=1e-3)
+
+
+def test_an_adapter_of_plain_peft_trains_on(tmp_path):
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(loading.tiny_path(),
+                                                             dtype=torch.float32)
+    torch.manual_seed(0)
+    made = peft.get_peft_model(base, peft.LoraConfig(
+        r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False,
+        task_type="CAUSAL_LM"))
+    made.save_pretrained(tmp_path / "plain")
+    here, words = ft.load(str(tmp_path / "plain"))
+    assert torch.allclose(logits(here, words), logits(made, words), atol=1e-5)
+    run = ft.Experiment(model=str(tmp_path / "plain"), data="translation", probes=()).run(
+        method="lora", max_steps=6, precision="fp32", eval_steps=99, out=tmp_path / "on")
+    assert run.after["val_loss"] < run.before["val_loss"]
+    again, _ = ft.load(str(tmp_path / "on"))
+    assert torch.allclose(logits(again, words), logits(run.model, words), atol=1e-3)

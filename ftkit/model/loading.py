@@ -385,8 +385,12 @@ def save(model, tokenizer, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for asked in getattr(model, "peft_config", {}).values():
         name = adapter_folder.portable(asked.base_model_name_or_path or "")
-        asked.base_model_name_or_path = model.config._name_or_path = name  # noqa: SLF001  of its card
+        asked.base_model_name_or_path = name
+        # peft writes these into the card of the adapter.
+        model.get_base_model().name_or_path = model.config._name_or_path = name  # noqa: SLF001
+    # No adapter here changes the embedding itself; peft would ask the hub whether one does.
+    options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
     with quiet.no_progress_bars():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from ftkit.model import loading, merge
 
@@ -14,8 +15,8 @@ def fresh(name: str, dtype=None):
     """(model, tokenizer) as loaded from `name`, adapters merged; the caller may train the model.
     dtype: in which a model that is not kept is loaded, by default fp32."""
     if name not in _loaded:
-        model, tokenizer = loading.load(name, dtype=dtype)
-        model = merge.unwrap(model)
+        loaded, tokenizer = loading.load(name, dtype=dtype)
+        model: Any = merge.unwrap(loaded)
         model.name_or_path = loading.locate(name)
         if dtype is not None or sum(p.nbytes for p in model.parameters()) > KEEP_BYTES:
             return model, tokenizer

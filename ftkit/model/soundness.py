@@ -303,8 +303,7 @@ def _check_names(content: dict, folder: Path):
 def check_info(found: dict[str, Any], where: str | Path):
     """UserError where transformers' loading info tells of a weight that did not fit."""
     advice = "weights and config.json belong to different models, or the file is damaged"
-    mismatched: list[tuple] = sorted(found.get("mismatched_keys") or (), key=str)
-    for name, stored, expected in mismatched:
+    for name, stored, expected in sorted(found.get("mismatched_keys") or [], key=str):
         raise UserError(f"{_named(where)}: {show(name, 100)} has shape {tuple(stored)} in the file "
                         f"and {tuple(expected)} by config.json; {advice}")
     for kind, text in (("missing_keys", "lacks"), ("unexpected_keys", "has unexpected")):

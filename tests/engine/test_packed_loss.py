@@ -130,12 +130,27 @@ def test_loss_and_gradients_equal_those_of_transformers(name):
     assert_same(gradients(model, got), want_gradients)
 
 
+def skip_where_padding_matters(name, model):
+    """transformers 5.14 gives a Doge other logits where its input is padded, so that there is no
+    one loss to compare with."""
+    if name != "attention masks of their own":
+        return
+    ids, pad = torch.tensor([[5, 6, 7, 8, 9, 10]]), torch.zeros(1, 3, dtype=torch.long)
+    mask = torch.cat([torch.ones_like(ids), pad], 1)
+    with torch.no_grad():
+        alone = model(input_ids=ids).logits
+        padded = model(input_ids=torch.cat([ids, pad], 1), attention_mask=mask).logits[:, :6]
+    if not torch.allclose(alone, padded, atol=1e-4):
+        pytest.skip("transformers itself gives this model other logits where its input is padded")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_cannot_be_flattened_is_named_and_gets_the_same_loss_padded(name, capsys):
     packed_loss._printed.clear()  # another test of this process may have met the reason
     model, batch = build(REFUSED[name]), examples()
     reason = packed_attention.why_padded(model)
     assert name in reason
+    skip_where_padding_matters(name, model)
     want = transformers_sum(model, batch)
     want_gradients = gradients(model, want)
     for _ in range(2):
@@ -496,6 +511,7 @@ def test_each_prompt_can_have_a_limit_of_its_own():
 @pytest.mark.parametrize("name", list(REFUSED)[:-1])
 def test_generation_of_a_refused_model_is_that_of_transformers(name):
     model = build(REFUSED[name])
+    skip_where_padding_matters(name, model)
     want = hf_generate(model, PROMPTS, 6, [7])
     assert generation.generate(model, PROMPTS, [6] * len(PROMPTS), [7]) == want
 

@@ -159,7 +159,7 @@ bytes_bf16.score("about 4 bytes per parameter" if total < 6 else
 # fp32 gives 4 + 4 + 8 = 16 bytes. All in bf16 gives 2 + 2 + 2 + 2 = 8, because torch's AdamW makes its
 # states in the type of the weights. That is cheap, but small updates are lost to rounding
 # ([lesson 12](12_floating_point.ipynb)). Mixed precision with an fp32 master copy has 2 + 2 + 4 + 8 = 16,
-# and autocast over fp32 weights 4 + 4 + 8 = 16 as well. So "mixed precision halves the memory of training"
+# and autocast over fp32 weights 4 + 4 + 8 = 16 as well, plus temporary bf16 copies. So "mixed precision halves the memory of training"
 # is wrong for these parts. It saves activations and time.
 #
 # ## Your turn: tokens, MFU and recomputation
@@ -189,6 +189,8 @@ ft.check("throughput", throughput)
 
 # %% [markdown]
 # ## Three sentences, three runs
+#
+# All runs here are on the small model with 2.4 million parameters. They show what *can* happen.
 #
 # **"LoRA does not forget."** A model that knows 31 tasks is trained on contract clauses alone, by LoRA at
 # its own learning rate.
@@ -406,8 +408,8 @@ for _ in range(6):
 {"reviews": len(reviews), "days from the first review to the next due": (at - start).days}
 
 # %% [markdown]
-# With well-spaced reviews, six are enough for more than a year, by this model of memory. So ten minutes a day
-# for two weeks before an interview are worth more than one long evening.
+# With well-spaced reviews, six are enough for more than a year, by this model of memory. That is the reason
+# for ten minutes a day instead of one long evening.
 #
 # ## The mock interview
 #

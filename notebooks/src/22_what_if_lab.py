@@ -362,13 +362,13 @@ ft.check("choose_and_report", choose_and_report)
 # %% [markdown]
 # ## The panel: find a question
 #
-# `ft.what_if` has a control for the settings of `ft.Config`. Moving one shows a forecast of steps and time
-# and trains nothing. *Start* trains one run in the background, and draws it over the first one, the
-# **baseline**. In the next cell `await panel.result()` waits for it, and makes the first run if you
-# started none.
+# `ft.what_if` has controls for the settings of `ft.Config`. Moving one shows a forecast of steps and time
+# and trains nothing. *Model* takes a name, a folder or a hub id, *data* a name or the path of a JSONL file.
+# *Start* trains one run in the background, and draws it over the first one, the **baseline**. In the next
+# cell `await panel.result()` waits for it, and makes the first run if you started none.
 
 # %%
-panel = ft.what_if(lab, config=ft.Config(max_steps=40, eval_steps=10))
+panel = ft.what_if(model="tiny", data="tasks", config=ft.Config(max_steps=40, eval_steps=10))
 panel
 
 # %%
@@ -396,7 +396,7 @@ ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diag
 # `lab.sweep`, and give your verdict by the rule of `decide`. If you compare two methods, the learning
 # rate may differ as well. Ideas:
 #
-# - `warmup_steps` 0 or 0.1, `weight_decay` 0 or 0.1, `r` 4 or 16;
+# - `warmup_steps` 0 or 0.1, `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at the same number of steps;
 # - replay 0.25 with 53 steps against replay 0 with 40. This changes two settings. Is it wrong?
 
 # %% tags=["raises-exception"]
@@ -441,8 +441,8 @@ at_135m("lora_vs_full")
 # %% [markdown]
 # At the shared learning rate of 0.001 the validation loss of LoRA is lower by a wide margin, because
 # 0.001 is far too high for full fine-tuning of this model. At their own learning rates nothing is decided
-# with three seeds: the intervals cross the margin. "LoRA is better" and "they are equal" would both be
-# wrong conclusions. Forty steps, one data set and one model are another limit.
+# with three seeds: the intervals cross the margin. Neither "LoRA is better" nor "they are equal" follows.
+# The runs have forty steps on one data set, which limits any conclusion as well.
 
 # %% [markdown]
 # ## From tiny to your own model
@@ -519,8 +519,8 @@ at_135m("lora_vs_full")
 #   one run.
 # - With one seed on a GPU two runs may still differ slightly, because some kernels add numbers in varying
 #   order.
-# - Trackers such as Weights & Biases, MLflow or trackio store settings and curves (`report_to=`). They
-#   find no confounder: that is your work. Optuna or Ray Tune search the settings.
+# - Trackers such as Weights & Biases, MLflow or trackio store settings and curves (`report_to=`). That a
+#   second setting moved along with yours they do not say. Optuna and Ray Tune search settings.
 #
 # ## Interview
 # <!-- claims: C74 C72 C40 -->

@@ -19,7 +19,7 @@ class Preset(NamedTuple):
 PRESETS = {
     "learning rate too high": Preset(
         {"method": "full", "learning_rate": 0.2, "max_steps": 40},
-        "the loss rises or jumps, and the verdict says diverged"),
+        "val_loss ends above where it began, and general_loss rises steeply"),
     "learning rate too low": Preset(
         {"method": "full", "learning_rate": 1e-6, "max_steps": 40},
         "val_loss hardly moves, and the verdict says underfitting"),

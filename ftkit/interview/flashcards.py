@@ -8,12 +8,11 @@ button too. Proofs run in their own thread.
 from __future__ import annotations
 
 import base64
-import html
 import threading
 
 import ipywidgets as W
 
-from ftkit.base.formatting import clean
+from ftkit.base.formatting import clean, to_attribute
 from ftkit.interview import cards, session
 from ftkit.lessons import predictions
 from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
@@ -216,7 +215,7 @@ def set_visible(visible: bool, *controls: W.Widget):
 
 def _image(picture) -> W.HTML:
     """A picture with its text for those who do not see it; a widget for images has none."""
-    return W.HTML(f"<img alt='{html.escape(picture.text, quote=True)}' style='max-width:100%' "
+    return W.HTML(f"<img alt='{to_attribute(picture.text)}' style='max-width:100%' "
                   f"src='data:image/png;base64,{base64.b64encode(picture.png(100)).decode()}'>")
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ast
 import functools
-import html
 
 from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_attribute, to_html
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η",
          "theta": "θ", "lam": "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ"}
@@ -33,7 +33,7 @@ def mathml(formula: str, words: bool = False) -> str:
     (`d_in`). Raises UserError for what is not an expression."""
     sides = "<mo>=</mo>".join(_markup(_tree(side), words) for side in formula.split(" = "))
     return (f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true" '
-            f'alttext="{html.escape(plain(formula, words))}"><mrow>{sides}</mrow></math>')
+            f'alttext="{to_attribute(plain(formula, words))}"><mrow>{sides}</mrow></math>')
 
 
 def plain(formula: str, words: bool = False) -> str:
@@ -87,8 +87,8 @@ def _markup(node: ast.expr, words: bool, level: int = 0) -> str:
     elif isinstance(node, ast.Name):
         letter, index = _name(node.id, words)
         element = "mtext" if words else "mi"
-        shown = f"<{element}>{html.escape(letter)}</{element}>"
-        return f"<msub>{shown}<mtext>{html.escape(index)}</mtext></msub>" if index else shown
+        shown = f"<{element}>{to_html(letter)}</{element}>"
+        return f"<msub>{shown}<mtext>{to_html(index)}</mtext></msub>" if index else shown
     elif isinstance(node, ast.Call):
         inner = "<mo>,</mo>".join(show(part) for part in node.args)
         name = _function(node)

@@ -7,13 +7,12 @@ answer before training are marked.
 from __future__ import annotations
 
 import difflib
-import html
 
 import ipywidgets as W
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import clean
+from ftkit.base.formatting import clean, to_html
 from ftkit.data import encoding
 from ftkit.evaluate import scoring
 from ftkit.experiment import inputs
@@ -112,7 +111,7 @@ def page(rows: list[dict]) -> str:
     if not any(row[EXPECTED] for row in rows):
         names = [name for name in names if name != EXPECTED]
     style = "text-align:left;vertical-align:top;white-space:normal;max-width:24em"
-    head = "".join(f"<th scope='col' style='{style}'>{html.escape(clean(n))}</th>" for n in names)
+    head = "".join(f"<th scope='col' style='{style}'>{to_html(clean(n))}</th>" for n in names)
     lines = [f"<tr>{''.join(_cell(name, row, style) for name in names)}</tr>" for row in rows]
     return (f"<div tabindex='0' role='region' aria-label='answers' style='overflow-x:auto'><table>"
             f"<caption>greedy answers of at most {LONGEST} tokens; marked: words that are "
@@ -122,11 +121,11 @@ def page(rows: list[dict]) -> str:
 
 def _cell(name: str, row: dict, style: str) -> str:
     if name == "prompt":
-        return f"<th scope='row' style='{style};font-weight:normal'>{html.escape(row[name])}</th>"
+        return f"<th scope='row' style='{style};font-weight:normal'>{to_html(row[name])}</th>"
     if row[name] is None:
         text = "<i>the weights of this run are not kept: only runs of this session have them</i>"
     elif name in (BEFORE, EXPECTED):
-        text = html.escape(clean(row[name]))
+        text = to_html(clean(row[name]))
     else:
         text = marked(row[BEFORE] or "", row[name])
     return f"<td style='{style}'>{text}</td>"
@@ -137,7 +136,7 @@ def marked(before: str, after: str) -> str:
     old, new = clean(before).split(), clean(after).split()
     parts = []
     for kind, _, _, start, end in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
-        words = html.escape(" ".join(new[start:end]))
+        words = to_html(" ".join(new[start:end]))
         if words:
             parts.append(words if kind == "equal" else f"<mark>{words}</mark>")
     return " ".join(parts)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 import shlex
 
 import ipywidgets as W
 
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import cell, clean, duration, number
+from ftkit.base.formatting import cell, clean, duration, number, to_attribute, to_html
 from ftkit.experiment import run_notes, run_query
 from ftkit.notebook import to_script, widgets
 from ftkit.report import plots, series
@@ -148,12 +147,12 @@ class RunTable:
         box.observe(self._guarded(lambda change: self.choose(id, change["new"])), "value")
         details = " · ".join(filter(None, [entry["note"], entry["stopped"],
                                            f"{entry['model']} on {entry['data']}", id]))
-        cells = [f"<span class='ftkit-run-name' title='{html.escape(clean(details))}'>"
-                 f"{html.escape(clean(entry['run']))}"
+        cells = [f"<span class='ftkit-run-name' title='{to_attribute(details)}'>"
+                 f"{to_html(clean(entry['run']))}"
                  f"<small>{self._aside(entry)}</small></span>"]
         for name in columns[1:]:
             text = duration(entry[name]) if name == "seconds" else cell(entry.get(name))
-            cells.append(f"<span style='text-align:right'>{html.escape(clean(text))}</span>")
+            cells.append(f"<span style='text-align:right'>{to_html(clean(text))}</span>")
         page = W.HTML(f"<div style='display:grid;line-height:1.3;grid-template-columns:"
                       f"minmax(120px,1fr) repeat({len(columns) - 1},92px)'>{''.join(cells)}</div>",
                       layout=W.Layout(flex="1 1 auto", min_width="0"))
@@ -162,7 +161,7 @@ class RunTable:
     def _aside(self, entry: dict) -> str:
         parts = [entry["note"], entry["stopped"], "hidden" if entry["hidden"] else ""]
         text = "; ".join(clean(part) for part in parts if part)
-        return f" · {html.escape(text)}" if text else ""
+        return f" · {to_html(text)}" if text else ""
 
     def sort(self, name: str):
         """Sort by a column; again: the other way."""

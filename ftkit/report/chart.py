@@ -10,14 +10,13 @@ without a kernel. The files in `chart_js` are ours and need nothing from the net
 from __future__ import annotations
 
 import functools
-import html
 import itertools
 import json
 import math
 import secrets
 from pathlib import Path
 
-from ftkit.base.formatting import clean
+from ftkit.base.formatting import clean, to_attribute
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
@@ -98,5 +97,5 @@ def encoded(data) -> str:
 
 def wire(data: dict) -> str:
     """The HTML of a hidden element that hands data to the page."""
-    text = html.escape(json.dumps(data, separators=(",", ":"), allow_nan=False))
+    text = to_attribute(json.dumps(data, separators=(",", ":"), allow_nan=False))
     return f'<i hidden data-v="{text}"></i>'

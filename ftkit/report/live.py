@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
 import sys
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from ftkit.base import formatting, machine
+from ftkit.base.formatting import to_html
 from ftkit.report import chart, series
 from ftkit.report import style as fig
 
@@ -163,7 +163,7 @@ class Live:
     def _paint(self):
         text = self.progress()
         bar = f'<progress max="{self.total}" value="{self.row.get("step", 0)}"></progress>'
-        static = f"<div>{html.escape(text)}</div>" + (bar if self.total else "")
+        static = f"<div>{to_html(text)}</div>" + (bar if self.total else "")
         if self.show:
             self.show({"text/html": chart.page(self.spec(), static, self.uid), "text/plain": text})
 

@@ -348,21 +348,23 @@ it lists what is missing. This page is written by the same program from the file
   the initial adapter, and, where the claim is about data, the records themselves.
 - **Learning rates**: from `lr_valley` or a search with the first seed on the validation loss.
 - **License**: {license}.
-- **Machine**: {machine}. **Versions**: {versions}.
+- **Machines**: {machines}. **Versions**: {versions}.
 
 {table}
 
-In all {runs} runs, {hours} hours of this machine, which it shared with other work; a run that two
+In all {runs} runs, {hours} hours, which the machines shared with other work; a run that two
 experiments share is counted in both.
 """
 
 
 def card() -> str:
     """The README of the folder, from its files."""
-    rows, runs, seconds, about = [], 0, 0.0, {}
+    rows, runs, seconds, about, machines = [], 0, 0.0, {}, {}
     for path in sorted(FOLDER.glob("*.json")):
         stored = json.loads(path.read_text("utf-8"))
         about = stored["card"]
+        where = "{system}, {processor}, {device}, threads: {threads}".format(**about["machine"])
+        machines.setdefault(where, []).append(stored["name"])
         made = sorted({run["made"] for run in stored["runs"]})
         spent = sum(run["wall_seconds"] for run in stored["runs"])
         runs, seconds = runs + len(stored["runs"]), seconds + spent
@@ -375,8 +377,7 @@ def card() -> str:
     return CARD.format(
         weights=about["weights"], license=about["license"], passages=PASSAGES, facts=FACTS,
         answered=ANSWERED, steps=COMMON["max_steps"], runs=runs, hours=f"{seconds / 3600:.1f}",
-        machine="{system}, {processor}, {device}, threads: {threads}".format(
-            **about["machine"]),
+        machines="; ".join(f"{where} ({', '.join(names)})" for where, names in machines.items()),
         versions=", ".join(f"{k} {v}" for k, v in about["versions"].items()),
         table="\n".join(head + rows))
 

@@ -269,7 +269,12 @@ verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays beh
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: no recorded run of the real LLM varies only the precision of the stored weights.
+# The real LLM with full fine-tuning at a usual learning rate of 3e-5, with its weights in fp32 or in bf16:
+
+# %%
+from ftkit.lessons.at_135m import at_135m
+
+at_135m("rounding", verdict)
 
 # %% [markdown]
 # ## fp16 and its loss scale

@@ -194,7 +194,7 @@ COMPLAINTS = {
     "mean_of_means": "With accumulation the result differs from one large batch.",
     "gradients_kept": "It becomes unstable after some steps.",
     "padding_counted": "Validation loss is far below training loss. Is that good?",
-    "train_mode": "Validation loss is different each time we measure it.",
+    "train_mode": "The validation curve looks noisy, although the set is fixed.",
     "overlap": "Excellent validation loss; new customers see worse answers.",
     "alpha_forgotten": "The served model is weaker than in training.",
     "fresh_adapter": "Training was fine. The served model behaves like the base.",

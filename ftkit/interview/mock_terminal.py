@@ -91,7 +91,9 @@ def _speak(talk: Talk, task: Task, ask: Ask):
         path = talk.keep("\n".join(lines)) if lines else None
     took = format_clock(talk.seconds_for_task())
     say(f"Your answer is kept in {path}; clock: {took}." if path else f"Clock: {took}.")
-    say("", "Model answer:", *(paragraph.replace("**", "") for paragraph in task.model), "")
+    say("", "Model answer:")
+    for paragraph in task.model:
+        say(paragraph.replace("**", ""), "")
     said = _tick(talk, task, ask)
     went_well = []
     try:

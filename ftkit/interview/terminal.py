@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from ftkit.base import quiet
 from ftkit.base.errors import UserError
 from ftkit.interview import bank, cards, fsrs_fit, mock_terminal, rubrics, session
 from ftkit.interview.console import Ask, read_line, say
@@ -70,7 +71,12 @@ def _card(practice: session.Session, ask: Ask):
     say(*filter(None, [practice.number_prompt()]))
     say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)), hang=3)
     _answer(practice, ask)
-    say("", *practice.card.solution(practice.own))
+    kind = ""
+    for line in practice.card.solution(practice.own):  # a blank line before each kind of line
+        if line[0] != kind or kind not in "✗?":
+            say("")
+        kind = line[0]
+        say(line, hang=2 if kind in "✗?" else 0)
     _rate(practice, ask)
 
 
@@ -174,6 +180,7 @@ def list_suspended(store: cards.Store | None = None):
 
 def main(args) -> int:
     """Run `ftkit drill` with its parsed options; exit status 0, or 1 if a proof does not hold."""
+    quiet.mute_known_noise()  # of libraries that a proof loads
     if args.list:
         list_questions(args.level, args.topic)
     elif args.prove:

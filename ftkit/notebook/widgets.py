@@ -167,7 +167,8 @@ class FieldRow(W.HBox):
         self.readout.layout = W.Layout(width=self.VALUE, flex="none")
         super().__init__([self.label, control, self.readout],
                          layout=W.Layout(align_items="center", min_height="28px",
-                                         flex_flow="row wrap", overflow="hidden"))
+                                         flex_flow="row wrap", flex="none",
+                                         overflow="visible"))
         self.add_class("ftkit-row")
 
     def show(self, resolved, reason: str = ""):

@@ -13,7 +13,8 @@ from ftkit.notebook import fields
 PATIENCE = 60_000  # milliseconds for what takes one second on a quiet machine
 CELLS = ["import ftkit as ft",
          "panel = ft.what_if(data='capital', probes=('general',),"
-         " config=ft.Config(max_steps=20, batch_size=4, eval_steps=5))\npanel"]
+         " config=ft.Config(max_steps=20, batch_size=4, eval_steps=5))\npanel",
+         "run = await panel.result()"]
 PLOT = ".ftkit-chart svg[data-scale]"
 
 
@@ -29,7 +30,7 @@ def page(request, jupyter, lesson):
         opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
     if options["width"] < 600:
         opened.command("application:toggle-left-area")
-    opened.run_cells(*CELLS)
+    opened.run_cells(*CELLS[:2])
     expect(opened.locator(".ftkit-forecast")).to_contain_text(
         re.compile("about|already run"), timeout=PATIENCE)
     opened.locator(".ftkit-what-if").evaluate("e => e.scrollIntoView()")
@@ -125,6 +126,21 @@ def test_after_a_reload_with_a_living_kernel_everything_still_works(page):
     expect(page.locator(".ftkit-status")).to_contain_text("their baseline and the controls were",
                                                           timeout=PATIENCE)
     assert in_kernel(page, "panel.config.seed, panel.runs[-1].stopped is not None") == "1 True"
+
+
+def test_a_reopened_notebook_has_its_chart_without_a_kernel(page):
+    page.run_cells(CELLS[2])
+    below = page.locator(".jp-CodeCell").last.locator(PLOT)
+    below.wait_for(timeout=PATIENCE)
+    saved = page.save()["cells"][-1]["outputs"][0]["data"]
+    assert saved["image/png"] and "val_loss fell" in "".join(saved["text/plain"])
+    page.reopen()
+    below.wait_for(timeout=PATIENCE)
+    below.scroll_into_view_if_needed()
+    box = below.bounding_box()
+    page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    expect(page.locator(".fc-row[data-name=val_loss] b").last).to_have_text(re.compile(r"^0\.\d"))
+    page.look_if_asked("panel-reopened")
 
 
 @pytest.mark.parametrize("page", [{"dark": True}, {"width": 390, "height": 844}],

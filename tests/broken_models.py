@@ -271,7 +271,7 @@ CONFIGS = [
     ("many_digits", file(CONFIG, b'{"model_type": "llama", "hidden_size": ' + b"9" * 5000 + b"}"),
      "cannot be read"),
     ("type_missing", fields(model_type=...), "no model_type"),
-    ("type_unknown", fields(model_type="own"), "'own', which is unknown"),
+    ("type_unknown", fields(model_type="unheard-of"), "'unheard-of', which is unknown"),
     ("type_a_number", fields(model_type=7), "7, which is unknown"),
     ("own_code", fields(model_type="mine", auto_map={"AutoModelForCausalLM": "x.Y"}),
      "code of its own is not run"),

@@ -77,3 +77,15 @@ def test_a_model_that_is_broken_before_training_is_refused_and_no_run_is_kept():
     with pytest.raises(UserError, match="val_loss is nan before the first step"):
         ft.Experiment((model, tokenizer), RECORDS, probes=()).run(max_steps=1)
     assert len(ft.runs()) == 0
+
+
+def test_an_interrupt_while_the_model_is_loaded_keeps_nothing(ftkit, monkeypatch):
+    from ftkit.model import loading
+
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading, "load", interrupted)
+    status, out, err = ftkit("run", "--model", loading.tiny_path(), "--max-steps", 1, "--quiet")
+    assert status == 130 and err == "ftkit: interrupted\n" and out == ""
+    assert len(ft.runs()) == 0

@@ -78,10 +78,12 @@ scale: $(READY)-test  ## sweeps on real clusters of this machine, Dask and Ray, 
 	RAY_USAGE_STATS_ENABLED=0 $(QUIETLY) $(PY) -m pytest tests/experiment/test_clusters.py $(ARGS)
 
 # In an environment of its own, which takes 8 GB with the torch of PyPI: UV_ARGS="--index ..." names
-# another. What it leaves out of `make test` is what needs no other package, or many minutes.
+# another. Left out are tests that take many minutes, and those that limit the address space, which
+# the CUDA libraries of that torch fill.
 LOWEST := .venv-lowest
-CORE := tests/base tests/data tests/model tests/engine tests/evaluate tests/notebook \
-  tests/memory_use/test_footprint.py tests/memory_use/test_preflight.py \
+CORE := tests/base tests/data tests/model tests/engine tests/evaluate tests/cli/test_commands.py \
+  tests/notebook/test_to_script.py tests/notebook/test_scripts_repeat_runs.py \
+  tests/memory_use/test_footprint.py \
   tests/experiment/test_experiment.py tests/experiment/test_preferences.py
 
 lowest: pyproject.toml | $(PY)  ## the core tests on the lowest versions that pyproject.toml states

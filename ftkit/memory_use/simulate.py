@@ -366,6 +366,12 @@ def _always_clip(params, max_norm, optimizer=None):
     return norm
 
 
+# torch 2.9 has the private name only; newer ones have both.
+GROUPED_MATMULS = [function for function in (
+    getattr(torch.nn.functional, "grouped_mm", None), getattr(torch, "_grouped_mm", None))
+    if function is not None]
+
+
 class _Decisions(TorchFunctionMode):
     """Answers two questions that fake tensors leave open; holds in the thread that enters it.
 
@@ -378,7 +384,7 @@ class _Decisions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.diff and "prepend" in kwargs and isinstance(args[0], FakeTensor):
             return _OneSequence()
-        if func in (torch.nn.functional.grouped_mm, torch._grouped_mm):
+        if func in GROUPED_MATMULS:
             return _Grouped.apply(*args[:2])
         return func(*args, **kwargs)
 

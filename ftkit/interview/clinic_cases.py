@@ -276,11 +276,11 @@ def _plain(batches, learning_rate: float, parts: int = 1, half: bool = False,
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
         for step, batch in enumerate(batches[part * size : (part + 1) * size], part * size + 1):
             examples = [pipeline.encode(pipeline.STAGES, r, tokenizer) for r in batch]
-            made: Any = pipeline.collate(examples, tokenizer)
+            made = pipeline.collate(examples, tokenizer)
             made["input_ids"] = made["input_ids"].clone().apply_(ids)
             made["labels"] = made["labels"].clone().apply_(lambda t: t if t < 0 else ids(t))
-            summed: Any = pipeline.losses(pipeline.STAGES, model, made)
-            loss = summed[0] / summed[1]
+            parts_of_loss: Any = pipeline.losses(pipeline.STAGES, model, made)
+            loss = parts_of_loss[0] / parts_of_loss[1]
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -176,21 +176,22 @@ class Drill(W.VBox):
             return
         if self.proving is not None and self.proving.is_alive():
             return
-        box = W.VBox([TextLines("proving it ...", css="ftkit-proof-state")])
+        state = TextLines("proving it ...", css="ftkit-proof-state")
+        box = W.VBox([state])
         self.proof.children = (box,)
         self.proving = threading.Thread(
-            target=guarded(self._prove, box.children[0].show), args=(self.session.proofs, box),
+            target=guarded(self._prove, state.show), args=(self.session.proofs, box, state),
             daemon=True, name="ftkit-proof")
         self.proving.start()
 
-    def _prove(self, stated_claims, box):
+    def _prove(self, stated_claims, box, state):
         from ftkit.interview.proofs import core
 
         for stated in stated_claims:
             picture = core.draw(core.prove(stated))
             box.children = (*box.children, _image(picture),
                             TextLines(picture.text, css="ftkit-proof-text"))
-        box.children[0].show("proved")
+        state.show("proved")
 
     def _progress(self):
         rows = cards.by_topic(list(self.session.deck.values()), self.session.store)

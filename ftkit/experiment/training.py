@@ -118,12 +118,12 @@ class Training:
     def _record(self, row: Row):
         row["seconds"] -= self.paused_seconds
         self.run.rows.append(row)
+        began = time.perf_counter()  # waiting for the disk is no training
         self.writer.row(row)
         self._keep_answers(int(row["step"]))
         if self.checkpoints is not None:
-            began = time.perf_counter()
             self.checkpoints.after(row)
-            self.paused_seconds += time.perf_counter() - began
+        self.paused_seconds += time.perf_counter() - began
         for callback in self.callbacks:
             callback(row)
 

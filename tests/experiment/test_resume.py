@@ -140,7 +140,7 @@ def data(tmp_path):
 
 
 WORDS = ("--probe", "none", "--batch-size", 4, "--max-length", 64, "--eval-steps", 4, "--method",
-         "lora", "--lora-dropout", 0.2, "--quiet")
+         "lora", "--lora-dropout", 0.2, "--precision", "fp32", "--quiet")
 
 
 def rows_on_disk(home) -> int:
@@ -156,7 +156,7 @@ def begin(data, home, *more) -> subprocess.Popen:
 
 def wait_for_rows(child, home, count):
     while rows_on_disk(home) < count and child.poll() is None:
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def kill_and_resume(data, home, moments, steps):
@@ -175,29 +175,81 @@ def kill_and_resume(data, home, moments, steps):
     return id
 
 
-def check_kills(data, tmp_path, monkeypatch, kills, seed):
-    rng, steps = random.Random(seed), 12 * kills
+def test_a_command_killed_at_3_random_moments_has_the_curve_of_one_that_was_not(
+        data, tmp_path, monkeypatch):
+    rng = random.Random(0)
     whole = ft.Experiment(data=str(data), probes=()).run(
         method="lora", lora_dropout=0.2, batch_size=4, max_length=64, eval_steps=4,
-        max_steps=steps)
+        precision="fp32", max_steps=36)
     home = tmp_path / "killed"
-    moments = [(12 * i + rng.randrange(1, 12), rng.random() * 0.1) for i in range(kills)]
-    id = kill_and_resume(data, home, moments, steps)
+    moments = [(12 * i + rng.randrange(1, 12), rng.random() * 0.1) for i in range(3)]
+    id = kill_and_resume(data, home, moments, 36)
     monkeypatch.setenv("FTKIT_HOME", str(home))
     made = store.load_run(id)
     assert made.stopped is None
     same(made, whole)
 
 
-def test_a_run_killed_at_3_random_moments_has_the_curve_of_one_that_was_not(
-        data, tmp_path, monkeypatch):
-    check_kills(data, tmp_path, monkeypatch, 3, seed=0)
+KILLS = """
+import os, random, signal, sys, time, traceback
+import peft, torch, transformers
+import ftkit as ft
+from ftkit.experiment import checkpoints, store, training
+
+def begin(id=None):
+    child = os.fork()  # before torch has threads
+    if child:
+        return child
+    try:
+        lab = ft.Experiment(data=sys.argv[1], probes=())
+        if id:
+            lab.resume(id, save_steps=2, live=False)
+        else:
+            lab.run(method="lora", lora_dropout=0.2, batch_size=4, max_length=64, eval_steps=4,
+                    precision="fp32", max_steps=steps, save_steps=2, live=False)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+def lines(id):
+    try:
+        return (store.folder_of(id) / "rows.jsonl").read_bytes().count(10)
+    except OSError:
+        return 0
+
+kills, rng = int(sys.argv[2]), random.Random(int(sys.argv[3]))
+steps = 3 * kills
+assert os.waitpid(begin(), 0)[1] == 0
+(whole,) = store.ids()
+child, id, done = begin(), None, 0
+while done < kills:
+    while id is None:
+        id = next((i for i in store.ids() if i not in (whole, "0")), None)
+    wait = min(steps - 3, 3 * done + rng.randrange(3))
+    while lines(id) < wait and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.002)
+    time.sleep(rng.random() * 0.2)  # between steps, in the middle of one, or in a checkpoint
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if store.read(id) is None:  # nothing is there yet that could go on
+        store.folder_of(id).rename(store.folder_of(id).with_name("0"))
+        child, id = begin(), None
+        continue
+    done, child = done + 1, begin(id)
+assert os.waitpid(child, 0)[1] == 0
+print(whole, id, done)
+"""
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_20_random_moments_has_the_curve_of_one_that_was_not(
-        data, tmp_path, monkeypatch):
-    check_kills(data, tmp_path, monkeypatch, 20, seed=1)
+def test_a_run_killed_at_20_random_moments_has_the_curve_of_one_that_was_not(data, home):
+    made = subprocess.run([sys.executable, "-c", KILLS, data, "20", "1"], cwd=ROOT, text=True,
+                          capture_output=True, env=os.environ | {"FTKIT_HOME": str(home)})
+    assert made.returncode == 0, made.stderr
+    whole, killed, kills = made.stdout.split()
+    assert kills == "20" and store.load_run(killed).stopped is None
+    same(store.load_run(killed), store.load_run(whole))
 
 
 def test_sigterm_ends_the_run_after_a_step_with_its_weights_saved(data, tmp_path, home):

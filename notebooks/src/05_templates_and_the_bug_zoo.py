@@ -31,17 +31,16 @@ ft.setup(seed=0)
 # > *"Your fine-tuned model never stops. The training loss was fine. Where do you look, in which order,
 # > and what do you expect to see?"*
 #
-# "More data" and "a repetition penalty" are common answers. The cause is usually in the few lines that turn
-# a record into integers.
+# "More data" and "a repetition penalty" are common answers. Look first at the few lines that turn a record into
+# integers.
 #
 # ![Six boxes in a row: render, tokenize, label, truncate, pad or pack, serve. Below each box is a bug: role marker missing, BOS twice, EOS masked by token id, answer and EOS cut off, records see each other, another prompt than in training.](figures/05_pipeline.svg)
 
 # %% [markdown]
 # ## Render: the chat template
 #
-# A record may be stored as `instruction / input / output` (the format of Alpaca), as `prompt` and
-# `completion`, or as `messages` with roles. The model never sees that. It sees text, made by a **chat
-# template**. The same record in three templates:
+# A record may be stored as `instruction / input / output` (Alpaca), as `prompt` and `completion`, or as
+# `messages` with roles. The model sees only text, made by a **chat template**. The same record in three:
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -74,8 +73,8 @@ ft.check("render_chatml", render_chatml)
 
 # %% [markdown]
 # A tokenizer stores its template as a Jinja program and runs it in `apply_chat_template`. Below is ChatML in
-# that form. Note the property that training needs: the finished conversation **begins with** the prompt
-# used for serving, to the last byte.
+# that form. Training needs one property: the finished conversation **begins with** the prompt used for
+# serving. Compare ids, not only text.
 
 # %%
 chatml = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
@@ -94,9 +93,8 @@ print(whole)
 # <!-- claims: C17 C24 · E06 -->
 # ## Guess 1: another prompt than in training
 #
-# Tune the small model on its own chat template. Then ask the same held-out questions with small changes in
-# the prompt: without `Assistant:`, with one space after `Assistant:`, in Alpaca's template, with two BOS
-# tokens.
+# Tune the small model on its own chat template. Then ask the same held-out questions with changed prompts:
+# without `Assistant:`, with one space after it, in Alpaca's template, with two BOS tokens.
 
 # %%
 first_guess = ft.predict("Which change loses more than half of the right answers?",
@@ -142,17 +140,17 @@ first_guess.score({(True, False): "no `Assistant:`", (True, True): "both",
                    (False, False): "neither"}[marker, blank])
 
 # %% [markdown]
-# A helpful space at the end of a prompt is one of the worst changes. In training the space was part of the
-# answer's first token, " Do". Now the space is there already, and the model would have to continue with "Do"
-# without a space, which it was never trained to do. So compare prompts as tokens, not as text on a screen.
+# A space at the end of a prompt is one of the worst changes. In training it was part of the answer's first
+# token, " Do". Now the model would have to continue with "Do" without a space, which it was never trained to
+# do. The test is one line on ids: `ids(prompt + answer)[:len(ids(prompt))] == ids(prompt)`. TRL warns "The
+# tokenized prompt is not a prefix of the tokenized prompt+completion" when it fails.
 
 # %% [markdown]
 # <!-- claims: C16 -->
 # **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. This small model
-# tolerates it. Do not generalize: for Llama-3.1-8B-Instruct a user reports
-# [almost 6 points of MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5) lost to it. The
-# model has never seen two in training. Tokenize rendered text with `add_special_tokens=False`, and look at
-# the ids once per project:
+# tolerates it. Do not generalize: for Llama-3.1-8B-Instruct a user reports that it cost
+# [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
+# with `add_special_tokens=False`, and look at the ids once per project:
 
 # %%
 special = {"BOS": tokenizer.bos_token_id, "EOS": tokenizer.eos_token_id,
@@ -163,12 +161,18 @@ print(special, "· ids begin", once[:3], "· end", once[-2:])
 ft.show_batch([ft.encode(record, tokenizer)], tokenizer)
 
 # %% [markdown]
+# **The end of a turn may not be the tokenizer's EOS.** A Qwen *base* tokenizer has `<|endoftext|>` as EOS,
+# while its template ends turns with `<|im_end|>`. The tuned model then writes `<|im_end|>` correctly, but
+# `generate` waits for `<|endoftext|>`, and the answer never stops. Compare the last token of a rendered answer
+# with `generation_config.eos_token_id`; the configuration below shows the repair.
+#
 # <!-- claims: C16 · E05 -->
 # ## Pad: when EOS is also padding
 #
 # Many tokenizers have no PAD token, so people write `tokenizer.pad_token = tokenizer.eos_token`. A collator
-# that masks every label equal to PAD then masks EOS as well. transformers'
-# `DataCollatorForLanguageModeling` [does this](https://github.com/huggingface/transformers/issues/23530).
+# that masks every label equal to PAD then masks EOS as well. Home-made collators do this, and transformers'
+# `DataCollatorForLanguageModeling` [too](https://github.com/huggingface/transformers/issues/23530). TRL's own
+# collator pads labels by position, so there PAD = EOS is harmless.
 #
 # ## Your turn: labels when PAD is EOS
 #
@@ -185,9 +189,9 @@ def labels_of(ids, prompt, length):
 ft.check("labels_of", labels_of)
 
 # %% [markdown]
-# Does the bug always show? Train with it from two starting points: the base model, and a model that was
-# tuned correctly before, so that it already ends its answers. `zoo` and `pipeline` hold a small fine-tuning
-# pipeline and its bugs; `stops` is the share of answers that end by themselves.
+# Does the bug always show? Train with it for 12 steps from two starting points: the base model, and a model
+# that was tuned correctly before, so that it already ends its answers. `zoo` and `pipeline` hold a small
+# fine-tuning pipeline and its bugs; `stops` is the share of answers that end by themselves.
 
 # %%
 second_guess = ft.predict("The same bug, from a model that ends its answers: most answers ...",
@@ -199,33 +203,40 @@ from ftkit.lessons.bugs import pipeline, zoo
 
 SEEDS = range(3)
 faulty = zoo.stages("pad_is_eos")
-stops = {"base model": [], "tuned correctly before": []}
+stops = {"the bug, from the base model": [], "the bug, from a tuned model": [],
+         "no bug, from the base model": []}
 for seed in SEEDS:
-    stops["base model"].append(zoo.run("pad_is_eos", seed).symptoms["stops"])
-    tuned = pipeline.serve(zoo.run(None, seed).trained.model)
-    again = pipeline.train(faulty, seed, tuned)
-    stops["tuned correctly before"].append(pipeline.measure(again, faulty)["stops"])
-ft.table([{"start from": name, "answers that end": values} for name, values in stops.items()])
+    stops["the bug, from the base model"].append(zoo.run("pad_is_eos", seed).symptoms["stops"])
+    correct = zoo.run(None, seed)
+    stops["no bug, from the base model"].append(correct.symptoms["stops"])
+    again = pipeline.train(faulty, seed, pipeline.serve(correct.trained.model))
+    stops["the bug, from a tuned model"].append(pipeline.measure(again, faulty)["stops"])
+untrained = zoo.run("fresh_adapter").symptoms["stops"]
+ft.table([{"run": name, "answers that end": values} for name, values in stops.items()]
+         + [{"run": "base model, not trained", "answers that end": untrained}])
 
 # %%
-ft.expect(stops["tuned correctly before"], ">", stops["base model"],
+ft.expect(stops["the bug, from a tuned model"], ">", stops["the bug, from the base model"],
           "a model that knows EOS hides the bug")
-mean = sum(stops["tuned correctly before"]) / len(SEEDS)
+mean = sum(stops["the bug, from a tuned model"]) / len(SEEDS)
 second_guess.score("still end" if mean > 0.5 else "no longer end")
 
 # %% [markdown]
-# Whoever tests this bug on a chat model concludes that it is harmless. It returns with the first base model,
-# or with a new end-of-turn token. Give PAD a token of its own, or mask by length.
+# Whoever tests this bug on a model that knows its EOS can conclude that it is harmless. A token without a
+# label is neither trained nor untrained: the old habit stays until other updates disturb it. The base model
+# often stops early too, from pretraining; without a label on EOS, training weakens that. Give PAD a token of its
+# own, or mask by length.
 #
-# **Padding side.** In training the side does not matter if padding is masked. For generation in batches pad
-# on the **left**: the model continues after the last column, which must be the prompt's last token.
+# **Padding side.** In training the side does not matter if padding is masked and position ids count from the
+# first real token (or positions are relative, as in RoPE). For generation in batches pad on the **left**: the
+# model continues after the last column, which must be the prompt's last token.
 
 # %% [markdown]
 # <!-- claims: C17 · E07 -->
 # ## Pack: several records in one row
 #
-# Padding wastes compute. **Packing** puts several records into one row. How much does it save? Compare with
-# what people really do: pad to the longest record of a batch, or sort by length first.
+# **Packing** puts several records into one row. How much does it save? Compare with what people do otherwise:
+# pad to the longest record of a batch, or sort by length first.
 
 # %%
 from ftkit.data.encoding import encode_all, pack
@@ -243,9 +254,8 @@ rows.append({"batches of 16": "packed into rows of 128",
 ft.table(rows)
 
 # %% [markdown]
-# Against sorted batches there is little left to gain here, but sorting makes the batches less random. Packing
-# pays off most when lengths vary widely. Its risk: records in one row can see each other, because a causal
-# mask allows it.
+# Against sorted batches there is little to gain here, but sorting makes batches less random. Packing pays off
+# most when lengths vary widely. Its risk: a causal mask lets records in one row see each other.
 #
 # ![Two masks of nine by nine squares for a row with records of 3, 2 and 4 tokens. Left, the causal mask: below the diagonal, crosses mark where a record sees an earlier one. Right, the block-diagonal mask: only three triangles remain, one for each record. The position ids start again at zero in each record.](figures/05_packed_mask.svg)
 
@@ -267,7 +277,8 @@ ft.check("packed_mask", packed_mask)
 
 # %% [markdown]
 # Now pack three records and compare their loss with that of the records one by one, in four ways that occur
-# in practice. Position ids restart at 0 in each record except in the first way.
+# in practice. Position ids restart at 0 in each record except in the first way. The first label of each record
+# is -100; otherwise the last token of one record would be trained to predict the first of the next.
 
 # %%
 import torch
@@ -295,17 +306,17 @@ ft.table(rows + [{"way": "one by one", "loss": alone}])
 # Read the third and fourth line. transformers 5 detects packed records by restarting position ids and builds
 # the block mask itself, but **only without an attention mask and without a key-value cache**. A mask of ones
 # silently switches it off. Kernels for rows of variable length (**varlen**, as in FlashAttention) get the
-# record boundaries instead. Test it as here: compare losses.
+# record boundaries instead. Test it as here: compare losses. A packed row trains on more tokens per step, so
+# choose learning rate and steps again.
 
 # %% [markdown]
-# A packed row also holds more records, so a step of the same number of rows trains on more tokens. Choose
-# learning rate and steps again.
-#
 # ## The bug zoo
 #
-# The pipeline of `zoo` has twelve stages (source: [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py)).
-# `zoo.case(n)` trains it with one bug. You get instruments, next to a correct run with another seed. The
-# first one we do together.
+# The [pipeline](../ftkit/lessons/bugs/pipeline.py) of `zoo` has twelve stages: `validation`, `render`,
+# `tokenize`, `label`, `truncate`, `collate`, `token_losses`, `scale_loss`, `clear_gradients`, `set_mode`,
+# `average`, `serve`. `zoo.case(n)` trains it with one bug, next to a correct run with another seed. `margin` was
+# set by hand, above what correct runs of four seeds differ by; `off` says where this run differs by more. The
+# first case we do together.
 
 # %%
 case = zoo.case(12)
@@ -315,9 +326,10 @@ case
 case.curve()
 
 # %% [markdown]
-# The curve falls as it should; it even ends a little *lower*. That is a symptom, not a success: leaving out
-# the hardest token lowers the mean. Now look for a value that is exactly wrong. `ends_learned` is 0: no record
-# has its EOS trained. The batch and the answers agree:
+# The curve falls as it should. Its *first* loss is lower: the base model does not expect EOS, and that token
+# is no longer counted. (Part of the gap is the other batch.) At the end the runs differ by less than correct
+# runs may. Now look for a value that is exactly wrong. `ends_learned` is 0: no record has its EOS trained. In
+# the batch below, the last token is not marked, and the answers run on:
 
 # %%
 print(case.answers(4))
@@ -330,9 +342,9 @@ case.repair("pad_is_eos")
 # %% [markdown]
 # ## Break it: two cases for you
 #
-# `zoo.names()` lists the suspects. For each case: which instrument is off? What do `curve()`, `batch()` and
-# `answers()` say? Which *single* bug explains all of it? Write its name instead of `...`. A wrong guess
-# is answered with the evidence against it.
+# `zoo.names()` lists the suspects. For each case: which instrument is off? What do `batch()` and `answers()`
+# say? Which *single* bug explains all of it? Write its name instead of `...`. A wrong guess is answered with
+# the evidence against it.
 
 # %%
 zoo.names()
@@ -350,14 +362,20 @@ third.repair(...)
 third
 
 # %% [markdown]
-# ## How many bugs does the training loss show?
+# <details><summary>Both cases, resolved</summary>
+# Case 2 is `truncated`. Some records have no trained EOS, `ends_learned` is below 1, and fewer tokens have
+# a label: the ends of long records are cut off. Case 11 is `alpha_forgotten`. Training is as usual, but
+# `merge` is 0.5: the served weights hold half of the update, because the merge left out alpha / r = 2.
+# </details>
 #
-# Now test the claim on all 14 bugs of the zoo. A bug shows in an instrument if the run differs from a correct
-# run by more than correct runs differ from each other.
+# ## Does the training loss show the bugs?
+#
+# Now test the claim on all 14 bugs of the zoo, one run each. A bug shows in an instrument if it is off by more
+# than the margin.
 
 # %%
-third_guess = ft.predict("How many of the 14 bugs show in the last training losses?",
-                         "0 to 3", "4 to 7", "8 or more")
+third_guess = ft.predict("Which of these bugs shows in the last training losses?",
+                         "answers cut off", "loss mask lost", "evaluated in training mode", "none")
 third_guess
 
 # %%
@@ -370,18 +388,24 @@ for name, bug in zoo.BUGS.items():
 ft.table(rows)
 
 # %%
-shown = sum(row["last training loss"] != "as usual" for row in rows)
-ft.expect(shown, "<", 7, "fewer than half of the bugs show in the training loss")
-third_guess.score("0 to 3" if shown < 4 else "4 to 7" if shown < 8 else "8 or more")
+shown = [row["bug"] for row in rows if row["last training loss"] != "as usual"]
+print(len(shown), "of", len(rows), "bugs show in the last training losses")
+asked = [bug for bug in ("answers cut off", "loss mask lost", "evaluated in training mode")
+         if bug in shown]
+third_guess.score(asked[0] if asked else "none")
 
 # %% [markdown]
-# The claim fails: most of these bugs leave the last losses within the range of correct runs. But each shows in
-# some instrument. Most instruments are a few lines of code over ids, labels and answers.
+# The claim fails: bugs of rendering, truncation, padding, accumulation, evaluation and serving leave the last
+# losses within the margin. It has to be wide: the correct runs above end at 0.76 and 1.21. How many bugs show
+# depends on it and on which bugs one collects. But each shows in some instrument, and most instruments are a
+# few lines of code over ids, labels and answers.
+#
+# With every label masked the loss is 0 here. PyTorch's own mean over no label is nan, which is louder.
 
 # %% [markdown]
 # ## At 135M
 #
-# SmolLM2-135M, tuned on one prompt and asked with others, recorded beforehand.
+# SmolLM2-135M, tuned on one prompt and asked with others.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -389,17 +413,16 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# For larger models: a survey of formats found differences of up to 76 accuracy points between prompts that
-# mean the same, in few-shot use of Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)). For
-# packing, [Meta's Llama 3 report](https://arxiv.org/abs/2407.21783) masks attention between documents. It
-# found little effect in standard pretraining, and an important one in continued pretraining on very long
-# sequences.
+# For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
+# Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)).
+# [Meta's Llama 3 report](https://arxiv.org/abs/2407.21783) masks attention between packed documents: little
+# effect in standard pretraining, an important one in continued pretraining on very long sequences.
 
 # %% [markdown]
 # ## What if?
 #
-# `case.repair(stage=function)` runs a faulty pipeline with your function as that stage. Below is the correct
-# collator itself. Try `zoo.case(0)`, `zoo.case(1)` and so on, up to 13.
+# `case.repair(stage=function)` runs a faulty pipeline with your function as that stage; below, the correct
+# collator. Then try other cases, `zoo.case(0)` to `zoo.case(13)`.
 
 # %%
 case.repair(collate=pipeline.collate)
@@ -407,7 +430,9 @@ case.repair(collate=pipeline.collate)
 # %% [markdown]
 # ## Now on a real LLM
 #
-# SmolLM2 uses ChatML. What does the missing generation prompt cost there, in loss on the same answers?
+# SmolLM2 uses ChatML. What does the missing generation prompt cost there, in loss on the same answers? Measured
+# once for this text: 1.88 nats with it, 2.43 without. (SmolLM2's own template also adds a default system prompt,
+# so both forms are written out here.)
 
 # %%
 from ftkit.model import download
@@ -416,64 +441,71 @@ if download.has("smollm2"):
     real, real_tokenizer = ft.load("smollm2")
     records = ft.records("handwritten")[:12]
     bare = "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n{output}"
+    asked = bare.replace("{output}", "<|im_start|>assistant\n{output}")
     with_prompt, without = (
         ft.loss_on(real, encode_all(records, real_tokenizer, template=template).examples)
-        for template in (None, bare))
+        for template in (asked, bare))
     ft.expect(with_prompt, "<", without, "the generation prompt lowers the loss")
 
 # %% [markdown]
 # ## In practice, 2026
 #
-# Packing in TRL, with the two checks of this lesson: decode a batch, and see that no attention mask hides the
-# record boundaries.
+# Packing in TRL, with the checks of this lesson: no attention mask hides the record boundaries, the end of
+# each turn is trained on, and a decoded batch to read. `eos_token` repairs the Qwen bug from above; TRL also
+# adds it to `generation_config.eos_token_id`.
 #
 # ```python
 # from datasets import load_dataset
 # from trl import SFTConfig, SFTTrainer
 #
-# model_id = "Qwen/Qwen3-4B-Base"
+# model_id = "Qwen/Qwen3-1.7B-Base"
 # # train.jsonl: {"prompt": [{"role": "user", "content": "..."}],
 # #               "completion": [{"role": "assistant", "content": "..."}]}
 # config = SFTConfig(
 #     output_dir="packed", packing=True, max_length=4096, learning_rate=1e-5,
+#     eos_token="<|im_end|>",  # ends a turn in the template; the base tokenizer's EOS is another
 #     per_device_train_batch_size=1, gradient_accumulation_steps=8, num_train_epochs=2,
-#     model_init_kwargs={"attn_implementation": "flash_attention_2", "dtype": "bfloat16"})
+#     bf16=True, model_init_kwargs={"attn_implementation": "flash_attention_2"})
 # data = load_dataset("json", data_files="train.jsonl", split="train")
 # trainer = SFTTrainer(model_id, args=config, train_dataset=data)
+# tokenizer = trainer.processing_class
 # batch = next(iter(trainer.get_train_dataloader()))
-# assert "attention_mask" not in batch and (batch["position_ids"] == 0).sum() > 1
-# print(trainer.processing_class.decode(batch["input_ids"][0]))
+# records = (batch["position_ids"] == 0).sum()
+# assert "attention_mask" not in batch and records > 1
+# assert (batch["labels"] == tokenizer.eos_token_id).sum() >= records, "a record lost its end"
+# print(tokenizer.decode(batch["input_ids"][0]))
 # ```
 
 # %% [markdown]
+# TRL loads the weights in float32 and computes in bf16. Do not add `dtype="bfloat16"` to full fine-tuning: at
+# 1e-5 many updates of bf16 weights round to nothing ([12](12_floating_point.ipynb)).
+#
 # **Usual values.** `max_length` 2,048 to 8,192 for chat; TRL's default is 1,024 and it keeps the start.
 # `packing=True` uses the strategy `bfd` (best-fit decreasing): whole records, each shortened if it exceeds
-# `max_length`. `wrapped` cuts records anywhere and mixes them. `padding_free=True` packs each batch without
-# reordering the data set.
-#
+# `max_length`. `wrapped` cuts records anywhere and mixes them.
+
+# %% [markdown]
 # **Pitfalls.**
 # - Without FlashAttention, packing needs the block mask. transformers 5 builds it under the two conditions
 #   you measured; [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634).
-# - Hybrid models with linear attention or short convolutions also carry state across records. TRL 1.16
-#   passes the boundaries; check that the model uses them.
-
-# %% [markdown]
-# - vLLM and llama.cpp add BOS too. Send messages to a chat endpoint, or pass token ids.
-# - Templates change with a model's revision, and some insert a date or an empty thinking block. Pin the
-#   revision, and store the template with the adapter.
+# - Multi-turn records: put the whole conversation in `messages` and set `assistant_only_loss=True`; the template
+#   needs `{% generation %}` markers. ChatML writes a newline after `<|im_end|>`: stop at `<|im_end|>`.
+# - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
+#   (Qwen3, after the last question); Qwen3's also drops earlier thinking. Render both sides with one
+#   template, pin its revision, and store it with the adapter.
+# - vLLM's `/v1/completions` and `LLM.generate` add the tokenizer's BOS to text; `/v1/chat/completions` does not.
 # - New special tokens have untrained rows in embedding and head. With LoRA train them as well
 #   (`trainable_token_indices` in peft).
-# - Long records: count how many lose their EOS by truncation before you start.
 
 # %% [markdown]
 # ## Interview
 #
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
-# First the labels: is the end-of-turn token of each answer trained on? PAD = EOS with masking by id removes
-# it, and so does truncation. Then the text: does the template write it? Then serving: is that token in
-# generation_config.eos_token_id, and is the prompt the training prompt? On a model that knew its EOS before,
-# the bug can stay hidden.
+# First serving, which costs a minute: is the template's end-of-turn token in generation_config.eos_token_id?
+# With a base model it may not be. Is the prompt the training prompt? Then the labels: is that token trained on
+# in each answer? PAD = EOS with masking by id removes it, and so does truncation. Then the text: does the
+# template write it? On a model that knew its EOS before, the bug can stay hidden.
 # </details>
 #
 # **What is a chat template, and what goes wrong?**
@@ -500,16 +532,11 @@ if download.has("smollm2"):
 # </details>
 
 # %% [markdown]
-# **Does the padding side matter?**
-# <details><summary>Answer</summary>
-# For training not, if padding is masked in attention and labels. For batched generation pad on the left, since
-# the model continues after the last column.
-# </details>
-#
 # ## Recap
 #
 # - Training and serving must use the same template, token by token. A space is enough to break it.
-# - One BOS, an EOS that is trained on, a PAD of its own. Packed records must not see each other.
+# - One BOS; an end of turn that is trained on and known to `generate`; a PAD of its own. Packed records must
+#   not see each other.
 # - Few of these bugs show in the loss. Print ids, labels and answers before you train.
 #
 # In the package: [`ftkit/data/templates.py`](../ftkit/data/templates.py). Next:

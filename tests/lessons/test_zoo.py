@@ -164,6 +164,18 @@ def test_a_case_shows_symptoms_and_does_not_name_its_bug(case):
     assert case.symptoms["label_share"] == 1
 
 
+def test_the_table_of_a_case_marks_what_is_off_by_more_than_its_margin(case):
+    rows = {row["instrument"]: row for row in case.table().rows}
+    assert rows["label_share"]["off"] == "higher" and rows["bos_tokens"]["off"] == ""
+    for row in rows.values():
+        apart = abs(row["this run"] - row["a baseline run"])
+        assert bool(row["off"]) == (apart > row["margin"])
+
+
+def test_the_names_say_what_each_bug_does():
+    assert [row["what it does"] for row in bugzoo.names().rows] == [b.what for b in BUGS.values()]
+
+
 def test_a_guess_is_scored_and_kept(case, home, capsys):
     assert not case.guess("double_shift")
     assert "first_loss would be higher" in capsys.readouterr().out

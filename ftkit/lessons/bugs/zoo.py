@@ -30,7 +30,8 @@ SEEDS = 3  # baseline runs that all cases share
 
 # name → (what it measures, how far it must be from a baseline run to mean something)
 INSTRUMENTS = {
-    "first_loss": ("loss of the first step; guessing blindly would be ln(vocabulary) = 8.03", 3.0),
+    "first_loss": ("loss of the first step; a blind guess costs ln(vocabulary) = 8.03, a model "
+                   "that is confidently wrong more", 3.0),
     "last_loss": ("loss of the last steps", 0.75),
     "grad_norm": ("gradient norm of the last steps", 10.0),
     "label_share": ("fraction of tokens that are trained on", 0.02),
@@ -118,8 +119,9 @@ def deviations(symptoms: dict, baseline: dict) -> dict[str, str]:
 
 
 def names() -> Table:
-    """The bugs one may guess."""
-    return table([{"name": name, "bug": bug.title} for name, bug in BUGS.items()])
+    """The bugs one may guess, and what each does."""
+    return table([{"name": name, "bug": bug.title, "what it does": bug.what}
+                  for name, bug in BUGS.items()])
 
 
 def bug_of(seed: int) -> str:
@@ -158,12 +160,15 @@ class Case:
         return dict(self._broken.symptoms)
 
     def table(self) -> Table:
-        """Every instrument, this run next to a baseline run (of another seed)."""
+        """Every instrument, this run next to a baseline run (of another seed), how far correct runs
+        may differ, and whether this run is further off."""
+        off = deviations(self._broken.symptoms, self._baseline.symptoms)
         return table([
             {"instrument": name, "what it reads": text,
              "this run": self._broken.symptoms[name],
-             "a baseline run": self._baseline.symptoms[name]}
-            for name, (text, _) in INSTRUMENTS.items()])
+             "a baseline run": self._baseline.symptoms[name],
+             "margin": margin, "off": off.get(name, "")}
+            for name, (text, margin) in INSTRUMENTS.items()])
 
     def _repr_html_(self):
         return f"<b>Case {self.seed}</b>: one bug is in it{self.table()._repr_html_()}"

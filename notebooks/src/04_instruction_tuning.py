@@ -17,7 +17,7 @@
 # - say what happens when the prompt is trained on, or when the end of the answer is not;
 # - check a loss mask in TRL before you pay for a run.
 #
-# *Needs [01 full fine-tuning](01_full_fine_tuning.ipynb). About 35 minutes; the code runs in about
+# *Needs [01 full fine-tuning](01_full_fine_tuning.ipynb). About 40 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%
@@ -32,8 +32,8 @@ ft.setup(seed=0)
 # > *"Take one conversation. Show me which tokens the model is trained to predict, and from which
 # > context. What breaks if the end-of-sequence token is not among them?"*
 #
-# Many candidates answer "cross-entropy on the response" and stop there. The details matter, because
-# a wrong label does not crash. The loss falls, the curve looks fine, and the model misbehaves.
+# Many answer "cross-entropy on the response" and stop there. But a wrong label does not crash: the loss
+# falls, the curve looks fine, and the model misbehaves.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -51,7 +51,8 @@ ft.setup(seed=0)
 # The tokenizer's **chat template** turns a conversation into one string. **BOS** (beginning of
 # sequence) opens the text; **EOS** (end of sequence) ends each answer. The text up to `Assistant:` is
 # the **prompt**, which is all the model gets when it has to answer. Everything after it, including
-# EOS, is the **response**.
+# EOS, is the **response**. Here only answers end with EOS. In ChatML, which many models use, every turn
+# ends with `<|im_end|>`: it is an input everywhere, and a label only in the assistant's turns.
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -92,9 +93,9 @@ example = ft.encode({"messages": [question, answer, *follow_up]}, tokenizer)
 ft.show_batch([example], tokenizer)
 
 # %% [markdown]
-# Both answers are trained on, each with its EOS, and each is predicted from all turns before it. That
-# is how the model will be used. If earlier answers are not worth imitating, for example failed
-# attempts in a tool-use log, train on the last answer only.
+# Both answers are trained on, each with its EOS. Each token is predicted from all tokens before it, of all
+# earlier turns and of its own answer. That is how the model will be used. If earlier answers are not worth
+# imitating, for example failed attempts in a tool-use log, train on the last answer only.
 
 # %% [markdown]
 # ## From labels to the loss
@@ -123,8 +124,9 @@ def sft_loss(logits, labels):
 ft.check("sft_loss", sft_loss)
 
 # %% [markdown]
-# Compare with two independent implementations on eight records of different length. Short rows are
-# filled with padding, whose label is -100. All filled-in values below should agree.
+# Compare with two independent implementations on eight records of different length. `collate` makes one
+# batch of them: short rows are filled with padding, whose label is -100. The values should agree (None means
+# not solved yet).
 
 # %%
 import torch
@@ -164,9 +166,9 @@ ft.table(rows)
 
 # %% [markdown]
 # Only the labels change: all tokens of prose but the first are trained on, and a few tokens of the
-# others. So the claim holds for the loss. **Supervised fine-tuning** (SFT) is the method: next-token loss
-# on demonstrations. **Instruction tuning** is SFT on instructions with answers. SFT also teaches tool
-# calls, classes or reasoning traces.
+# others. (The next section explains the 16 nats.) So the claim holds for the loss. **Supervised
+# fine-tuning** (SFT) is the method: next-token loss on demonstrations. **Instruction tuning** is SFT on
+# instructions with answers. SFT also teaches tool calls, classes or reasoning traces.
 
 # %% [markdown]
 # ## Guess 1: where is the base model worst?
@@ -202,13 +204,12 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 
 # %% [markdown]
 # A uniform guess over the 3,072 tokens of the vocabulary would cost ln 3,072 = 8.03 nats. So the base
-# model is confident that something else follows. It does not expect an answer after `Assistant:`, and it
-# does not expect the text to end after one. Once the answer has begun, it continues well. Much of the loss
-# is about **format**: answer now, then stop. The classification record above cost 16 nats for that reason:
-# one of its two trained tokens is EOS.
+# model is confident that something else follows. It expects no answer after `Assistant:`, and no end after
+# one. Once the answer has begun, it continues well. Much of the loss is about **format**: answer now, then
+# stop. The classification record above cost 16 nats for that reason: one of its two trained tokens is EOS.
 #
-# This table does not measure what the model knows. For that, give the base model examples in the prompt
-# (few-shot), not one format that it has never seen.
+# This table does not measure what the model knows. For that, put solved examples into the prompt
+# (**few-shot**).
 
 # %% [markdown]
 # ## Guess 2: train on the prompt too?
@@ -216,7 +217,8 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 #
 # `loss_on="all"` trains on the prompt as well as the response. In this data about one trained token in
 # seven then belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen
-# on validation records with a seed that is not used again. Then both train for 40 steps with five seeds.
+# on validation records with one seed. That seed is not used again, since the winner of a search looks better
+# than it is. Then both train with five other seeds: 40 steps of 16 records, which is 640 records, once each.
 
 # %%
 second_guess = ft.predict(
@@ -258,28 +260,28 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(exact["all"], exact["response"], paired=True)])
 
 # %% [markdown]
-# Read the first table before you read the second. At 1e-3, the best learning rate of the response-only
-# loss, training on everything looks much worse. At its own learning rate it catches up most of the
-# way. **A comparison at one shared learning rate would have measured the learning rate.**
+# Read the first table first. At 1e-3, the best learning rate of the response-only loss, training on
+# everything looks much worse. At its own learning rate it catches up most of the way. **A comparison at one
+# shared learning rate would have measured the learning rate.**
 #
-# The last column measures forgetting. At its own, higher learning rate, loss on all tokens forgets more,
-# not less. These are results of the 2M model on short answers, not a law.
+# The last column measures forgetting. Loss on all tokens forgot more, at its own, higher learning rate; which
+# forgets more at an equal target is open. These are results of the 2M model on short answers, not a law.
 
 # %% [markdown]
 # <!-- claims: C14 C24 · E01 -->
-# Before the next experiment, look at what tuning changed. Here are the base model and one tuned model on
-# the first held-out question.
+# Before the next experiment, look at what tuning changed, on the first held-out question.
 
 # %%
 tuned = runs["response"][0].model
+print("asked:", test[0]["instruction"], "| reference, the expected answer:", test[0]["output"])
 ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tokens=20)[0],
            "exact match": ft.exact_match(m, tokenizer, test)}
           for name, m in (("base", model), ("tuned on 640 records", tuned))])
 
 # %% [markdown]
-# The tuned model answers and stops. The authors of [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model
-# on 1,000 good demonstrations. They conclude that a model's knowledge comes almost entirely from pretraining,
-# and that tuning mostly teaches which format to use.
+# The tuned model answers and stops. [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000 good
+# demonstrations. Its authors conclude that knowledge comes almost entirely from pretraining, and that tuning
+# mostly teaches which format to use.
 #
 # ## Break it: EOS without loss
 # <!-- claims: E05 -->
@@ -340,10 +342,15 @@ third_guess.score({"<": "less often", ">": "more often", "": "no difference seen
     direction(begins["EOS masked"], begins["EOS trained"], paired=True)])
 
 # %% [markdown]
-# The faulty models do not begin worse. They only cannot stop: they add further text after the answer,
-# so nearly no answer is exact. Look at the loss columns. The faulty run starts *lower*, since its hardest
-# token is left out, and falls like the other. **No loss curve shows this bug; a look at the labels
-# does.** A chat model that already knows its EOS can hide the bug for a long time.
+# The faulty models cannot stop: they add further text after the answer, so nearly no answer is exact. They do
+# not begin worse. Do not read that as a benefit. Without EOS the mean is over fewer tokens, so each token
+# of content has more weight; a begin counts even if more follows ("cats" for "cat"); and both share one
+# learning rate. A correct run may catch up at its own; this was not tested.
+#
+# Look at the loss columns. The faulty run is lower, since its hardest token is left out. **The curve alone does
+# not tell you that something is wrong: it falls as a good one does.** Only next to a correct run is it
+# visibly lower, and a project has no such run. A look at the labels shows the bug. A chat model that already
+# knows its EOS can hide it for a long time.
 
 # %% [markdown]
 # ## Your turn: the loss of a step
@@ -364,9 +371,10 @@ def step_loss(parts):
 ft.check("step_loss", step_loss)
 
 # %% [markdown]
-# Trainers averaged the means [until October 2024](https://github.com/huggingface/transformers/pull/34191),
-# so a token in a micro-batch with few trained tokens counted too much. The fix divides once, by the
-# trained tokens of the whole step, over all GPUs.
+# transformers averaged the means under accumulation
+# [until October 2024](https://github.com/huggingface/transformers/pull/34191), so a token in a micro-batch with
+# few trained tokens counted too much. The fix divides by the trained tokens of the whole step. Across GPUs
+# `average_tokens_across_devices` does the same; it is on by default in transformers 5.
 
 # %% [markdown]
 # ## At 135M
@@ -380,13 +388,12 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("sft_masks", verdict)
 
 # %% [markdown]
-# For larger models the literature disagrees by data set. QLoRA's authors found response-only loss
-# slightly better on MMLU ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
-# [Shi et al. 2024](https://arxiv.org/abs/2405.14394) found loss on the instruction helpful with long
-# instructions and short answers, or few records.
-# [Huerta-Enochian and Ko 2024](https://arxiv.org/abs/2401.13586) weighted the prompt loss and saw an
-# effect for short completions only. [Chatterjee et al. 2025](https://arxiv.org/abs/2507.07817) preferred a
-# low to moderate prompt weight over 0.
+# For larger models the literature disagrees by data set. Response-only loss was slightly better on MMLU
+# ([QLoRA, 2023](https://arxiv.org/abs/2305.14314)). Loss on the instruction helped with long instructions and
+# short answers, or few records ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)). The weight of the prompt
+# loss mattered for short completions only
+# ([Huerta-Enochian and Ko 2024](https://arxiv.org/abs/2401.13586)); a low to moderate weight beat 0
+# ([Chatterjee et al. 2025](https://arxiv.org/abs/2507.07817)).
 
 # %% [markdown]
 # ## What if?
@@ -401,15 +408,16 @@ few = small_lab.run(config, learning_rate=rates["response"])
 print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, test):.2f}")
 
 # %% [markdown]
-# With 50 records each one is seen about 13 times. Much of the gain remains, since the format is learned
-# from few examples. More *different* records still help: compare with the 640 above.
+# With 50 records each one is seen about 13 times, so the run memorizes them (overfitting,
+# [17](17_overfitting.ipynb)). This is one run; compare with the 640 records above.
 
 # %% [markdown]
 # ## In practice, 2026
 #
 # TRL masks prompts by itself only for records with `prompt` and `completion`. For `messages` its default
-# is loss on all tokens; ask for `assistant_only_loss`. The last lines decode what is trained on: read
-# them before every new data set or model.
+# is loss on all tokens; ask for `assistant_only_loss`. Qwen's template ends a turn with `<|im_end|>`, but the
+# *base* tokenizer's EOS is `<|endoftext|>`: without `eos_token`, generation runs on after the answer. The last lines
+# decode what is trained on: read them before every new data set or model.
 #
 # ```python
 # from datasets import load_dataset
@@ -420,20 +428,30 @@ print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, tes
 # #                            {"role": "assistant", "content": "..."}]}
 # config = SFTConfig(
 #     output_dir="sft", assistant_only_loss=True, max_length=4096, num_train_epochs=2,
-#     learning_rate=1e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
+#     eos_token="<|im_end|>",  # TRL also adds it to generation_config.eos_token_id
+#     learning_rate=1e-5, lr_scheduler_type="cosine", warmup_steps=0.03,  # a share: transformers 5
 #     per_device_train_batch_size=4, gradient_accumulation_steps=16)
 # data = load_dataset("json", data_files="train.jsonl", split="train")
 # trainer = SFTTrainer(model_id, args=config, train_dataset=data)
 # batch = next(iter(trainer.get_train_dataloader()))
+# tokenizer = trainer.processing_class
 # for ids, labels in zip(batch["input_ids"], batch["labels"]):
-#     print(repr(trainer.processing_class.decode(ids[labels != -100])))
+#     assert (labels == tokenizer.eos_token_id).any(), "no end of turn is trained on"
+#     print(repr(tokenizer.decode(ids[labels != -100])))
 # ```
 
 # %% [markdown]
 # **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in
 # [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older recipes, 2 or 3 epochs, batches of
-# about 128 sequences. LoRA needs about ten times that learning rate. Data: Tülu 3 used 939,344 records;
-# [s1](https://arxiv.org/abs/2501.19393) taught long reasoning with 1,000.
+# 64 (as above) to 128 sequences. LoRA needs about ten times that learning rate. Data: Tülu 3 used 939,344
+# records; [s1](https://arxiv.org/abs/2501.19393) taught long reasoning with 1,000.
+#
+# **Memory of the logits.** 4,096 tokens times 151,936 entries of Qwen's vocabulary in float32 are 2.5 GB for
+# one sequence, before the backward pass. TRL 1.16 computes its default loss in chunks, without all logits at
+# once; `use_liger_kernel=True` does so elsewhere.
+#
+# **Other tools.** Axolotl: `train_on_inputs: false`, `roles_to_train`, `train_on_eos: turn`. Unsloth:
+# `train_on_responses_only`. LLaMA-Factory: `mask_history`.
 #
 # **Pitfalls.**
 # - The mask needs `{% generation %}` markers in the chat template, and
@@ -443,25 +461,21 @@ print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, tes
 #   ([found in GLM's](https://github.com/huggingface/trl/pull/5988)). TRL 1.16 warns.
 
 # %% [markdown]
-# - Some models end a turn with another token than `eos_token`. Train that one, and list it in
-#   `generation_config.eos_token_id`.
+# - After training, generate for 20 prompts by the serving path and count the answers that end by themselves.
 # - **Tool use**: train on the assistant's calls and answers; mask the tool results, which the model does
 #   not write.
 # - **Reasoning traces**: train on the trace if the model is to think. Several templates drop the traces of
-#   earlier turns, so make each answer its own record.
+#   earlier turns (Qwen3's does), so make each answer its own record.
 # - **System prompts** are masked, and must be the ones used later.
-# - Answers in free text need more than exact match: IFEval or a judge
-#   ([15](15_task_metrics.ipynb)). Remove test items from the training data
-#   ([18](18_data_quality.ipynb)).
+# - Answers in free text need more than exact match ([15](15_task_metrics.ipynb)).
 
 # %% [markdown]
 # ## Interview
 #
 # **Instruction tuning and pretraining: what differs in the loss?**
 # <details><summary>Answer</summary>
-# Nothing: both use next-token cross-entropy. The differences are the data (conversations in a chat
-# template), the labels (usually -100 on everything the assistant does not write), the number of tokens and
-# the learning rate.
+# Nothing: both use next-token cross-entropy. What differs: the data (conversations in a chat template), the
+# labels (usually -100 on all the assistant does not write), the number of tokens, the learning rate.
 # </details>
 #
 # **How do you verify a loss mask?**
@@ -480,10 +494,19 @@ print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, tes
 # long and answers short (Shi et al. 2024). Compare both, each at its own learning rate.
 # </details>
 #
+# **Which tokens are trained, from which context, and what if the end-of-turn token is not among them?**
+# <details><summary>Answer</summary>
+# The assistant's tokens and its end-of-turn token, each from all tokens before it, earlier turns included. If
+# the end is not trained, a base model answers and runs on to max_new_tokens, while the loss falls as usual. A
+# model that knew its end before can hide the bug. Check that each answer has a label on its end, and that
+# generation stops at that token.
+# </details>
+#
 # **Two micro-batches: 10 tokens at loss 4 and 90 at loss 2. The loss of the step?**
 # <details><summary>Answer</summary>
 # (10 · 4 + 90 · 2) / 100 = 2.2. The mean of the two means is 3.0 and gives a token of the short one nine
-# times the weight. Sum the losses, then divide by all trained tokens of the step, across all ranks.
+# times the weight. Sum the losses, then divide by all trained tokens of the step, across all ranks. Long
+# answers then weigh more than short ones; a mean per record would be another objective.
 # </details>
 
 # %% [markdown]
@@ -492,8 +515,8 @@ print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, tes
 # - The loss is that of pretraining. The labels make it instruction tuning: shift once, mask the
 #   prompt, train on EOS.
 # - Much of the early loss is format: begin an answer, then stop.
-# - Compare masks at their own learning rates. Decode the labels before you train, since no loss curve
-#   shows a wrong one.
+# - Compare masks at their own learning rates. Decode the labels before you train, since a wrong mask can train
+#   with a normal-looking curve.
 #
 # In the package: [`ftkit/data/encoding.py`](../ftkit/data/encoding.py). Next:
 # [05 templates and the bug zoo](05_templates_and_the_bug_zoo.ipynb).

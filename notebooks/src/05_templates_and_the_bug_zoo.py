@@ -163,7 +163,7 @@ ft.show_batch([ft.encode(record, tokenizer)], tokenizer)
 # %% [markdown]
 # **The end of a turn may not be the tokenizer's EOS.** A Qwen *base* tokenizer has `<|endoftext|>` as EOS,
 # while its template ends turns with `<|im_end|>`. The tuned model then writes `<|im_end|>` correctly, but
-# `generate` waits for `<|endoftext|>`, and the answer never stops. Compare the last token of a rendered answer
+# `generate` waits for `<|endoftext|>`, and the answer runs on. Compare the last token of a rendered answer
 # with `generation_config.eos_token_id`; the configuration below shows the repair.
 #
 # <!-- claims: C16 · E05 -->

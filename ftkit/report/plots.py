@@ -45,13 +45,14 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
 
 
 def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
-            frontier: bool = True) -> Picture:
+            frontier: bool = True, start: bool = True) -> Picture:
     """Where each run ended; by default learning (x) against forgetting (y), lower left is best.
 
     x, y: a measure of `run.after`, an attribute such as seconds, or a field of Config. label: a
     field of Config or a function of a run; by default the fields that differ. Runs that differ
     only in their seed are one point with bars of ± one sample standard deviation. The star is the
-    model before training. A run without a finite value is a cross at the edge, called diverged.
+    model before training; start=False leaves it out, where it would press the runs into a corner.
+    A run without a finite value is a cross at the edge, called diverged.
     frontier: connect the points that no other beats in both measures, by their means (losses,
     seconds and bytes are better low, other measures high; a field of Config is not a measure).
     Raises UserError for a measure that no run has.
@@ -64,22 +65,22 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
             raise UserError(f"no run has {key!r}; measured were {known or 'none'}; a field of "
                             "Config or an attribute of Run such as seconds is accepted too")
     points = [(name, *_over_seeds(group, x), *_over_seeds(group, y)) for name, group in groups]
-    start = next((tuple(formatting.to_float(run.before[key]) for key in (x, y)) for run in members
-                  if x in run.before and y in run.before), None)
+    begun = next((tuple(formatting.to_float(run.before[key]) for key in (x, y)) for run in members
+                  if start and x in run.before and y in run.before), None)
     with fig.style():
         figure = fig.new_figure(6.8, 4.4)
         ax = figure.add_axes((0.11, 0.12, 0.83, 0.83))
         named_by_x = all(name.startswith(f"{x}=") and ", " not in name for name, *_ in points)
         best = _frontier(points, x, y, members) if frontier else []
-        fig.draw_points(ax, [("", *p[1:]) for p in points] if named_by_x else points, start,
+        fig.draw_points(ax, [("", *p[1:]) for p in points] if named_by_x else points, begun,
                         [(p[1], p[3]) for p in best],
                         "".join(axis for axis, key in (("x", x), ("y", y)) if _score(key, members)))
         ax.set_xlabel(clean(AXES.get(x, x)), parse_math=False)
         ax.set_ylabel(clean(AXES.get(y, y)), parse_math=False)
     ends = [f"{name}: {number(mx)}, {number(my)}" if math.isfinite(mx + my)
             else f"{name}: diverged" for name, mx, _, my, _ in points]
-    if start:
-        ends.insert(0, f"untouched model: {number(start[0])}, {number(start[1])}")
+    if begun:
+        ends.insert(0, f"untouched model: {number(begun[0])}, {number(begun[1])}")
     text = f"{clean(x)}, {clean(y)} of {'; '.join(ends)}."
     if len(best) > 1:
         names = "; ".join(point[0] for point in best)

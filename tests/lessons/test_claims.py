@@ -211,10 +211,11 @@ def test_tensors_and_arrays_are_numbers():
         claims.expect(1, "=<", 2, "less")
 
 
-def test_only_strict_mode_raises_and_never_in_the_smoke_tier(monkeypatch, capsys):
+def test_only_strict_mode_raises_and_never_in_smoke_or_where_a_claim_may_fail(monkeypatch, capsys):
     monkeypatch.setenv("FTKIT_STRICT", "1")
     with pytest.raises(AssertionError, match="lower: 5.00 < 4.10"):
         claims.expect(5.0, "<", 4.1, "lower")
+    assert claims.expect(5.0, "<", 4.1, "lower?", may_fail=True).state == "opposite"
     monkeypatch.setenv("FTKIT_TIER", "smoke")
     assert not claims.expect(5.0, "<", 4.1, "lower")
     assert "too short to show it" in capsys.readouterr().out

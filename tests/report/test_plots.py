@@ -325,6 +325,8 @@ def test_scatter_groups_seeds_and_shows_the_untouched_model():
     assert bars[0][0][0] == 1.0 and bars[0][1][0] == 3.0  # mean 2, deviation 1
     assert repr(picture) == ("val_loss, general_loss of untouched model: 4.10, 0.86; "
                              "learning_rate=0.001: 2.00, 1.00; learning_rate=0.002: 2.00, 2.00.")
+    alone = plots.scatter(runs, start=False)
+    assert "untouched model" not in f"{alone.text} {texts(alone)}"
 
 
 def test_scatter_marks_diverged_runs_at_the_edge():

@@ -9,16 +9,15 @@
 # %% [markdown]
 # # 02 · LoRA: fine-tuning with a low-rank update
 #
-# **Claim: training 5 % of the parameters as a low-rank update learns a small task as well as full
-# fine-tuning, and forgets less.** The claim has two halves. You will test both, and one of them
-# is harder to test fairly than it looks. After this lesson you can
-#
+# **Claim to test: training 5 % of the parameters as a low-rank update learns a small task as well
+# as full fine-tuning, and forgets less.** One half is easy to test fairly, the other is not.
+# After this lesson you can
 # - write LoRA's forward pass, its parameter count and its merge;
 # - explain what LoRA saves in training and what it does not save;
 # - compare LoRA with full fine-tuning fairly, and choose its rank, layers and learning rate.
 #
-# *Needs [01](01_full_fine_tuning.ipynb). About 45 minutes; the code needs about 90 seconds on two
-# CPU cores.*
+# *Needs [01](01_full_fine_tuning.ipynb). About 40 minutes; the code needs two to four minutes on
+# two CPU cores.*
 
 # %%
 import copy
@@ -27,7 +26,6 @@ import torch
 
 import ftkit as ft
 from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
 
 ft.setup(seed=0)
 
@@ -38,8 +36,6 @@ ft.setup(seed=0)
 # > *"You have one base model and two hundred customers, each with their own fine-tune. How many
 # > parameters do you train and store for each customer? Which costs of training go away, and
 # > which stay?"*
-#
-# Many candidates answer with one percentage and stop. This lesson builds the full answer.
 #
 # ## The idea
 #
@@ -71,8 +67,8 @@ full_run
 
 # %% [markdown]
 # The **singular value decomposition** (SVD) writes a matrix as a sum of rank-1 matrices, ordered
-# by size. We apply it to the update of each weight matrix, keep the `rank` largest parts, add them
-# to the base model, and measure the validation loss.
+# by size. We apply it to the update of each weight matrix (also the embedding, which LoRA usually
+# leaves alone), keep the `rank` largest parts, and add them to the base model.
 
 # %%
 def keep_rank(rank):
@@ -80,23 +76,23 @@ def keep_rank(rank):
     model = copy.deepcopy(base)
     for weight, tuned in zip(model.parameters(), full_run.model.parameters(), strict=True):
         if weight.ndim == 2:
-            U, S, V = torch.linalg.svd((tuned - weight).detach(), full_matrices=False)
-            weight.data += U[:, :rank] * S[:rank] @ V[:rank]
+            U, S, Vt = torch.linalg.svd((tuned - weight).detach(), full_matrices=False)
+            weight.data += (U[:, :rank] * S[:rank]) @ Vt[:rank]  # Vt: V, transposed already
     return model
 
 
 validation = [ft.encode(record, tokenizer) for record in lab.val]
 truncated = [{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validation)}
-             for rank in (0, 1, 8, 32, 192)]
+             for rank in (0, 1, 8, 192)]
 ft.table(truncated)
 
 # %% [markdown]
-# (The table uses all 416 validation records. A run evaluates 64 of them, so its numbers differ a little.)
-# Rank 0 is the base model and rank 192 is (almost) the full update. In this run, rank 8 already
-# gives most of the improvement. So a low rank can be enough *for this task*.
+# (The table uses all 416 validation records and a run only 64, so its losses differ by up to 0.7.)
+# Rank 0 is the base model. Rank 192, the width of the model, is the full update of every matrix; the
+# norms, which are vectors, keep their base values. Rank 8 already gives most of the improvement. So
+# a low rank can be enough *for this task*.
 #
-# Two limits of this observation. It truncates an update after training, and LoRA is restricted
-# *during* training. And the rank that is needed depends on the task.
+# Two limits: this truncates an update after training, and the rank that is needed depends on the task.
 # On Llama 2 7B with code and math, [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) found
 # full updates of 10 to 100 times the rank of usual LoRA settings.
 #
@@ -104,7 +100,7 @@ ft.table(truncated)
 # <!-- claims: C43 C44 · E20 -->
 #
 # Write the formula above. `torch` stores a linear layer's weight as `(d_out, d_in)` and computes
-# `x @ W.T`. Do not build the product B A: two thin multiplications are cheaper. Need help? Run
+# `x @ W.T`. Do not build the product B A: two thin multiplications are cheaper. For help run
 # `ft.hint("lora_forward")`, up to three times, or `ft.solution("lora_forward")`.
 
 
@@ -118,8 +114,8 @@ def lora_forward(x, W, A, B, lora_alpha):
 ft.check("lora_forward", lora_forward)
 
 # %% [markdown]
-# Here is the same formula as a layer that wraps an existing one. A starts random and B starts at
-# zero, so B A is zero and the adapted model starts exactly as the base model.
+# Here is the formula as a layer that wraps an existing one. A starts random and B at zero, so B A is
+# zero and the adapted model starts exactly as the base model.
 
 # %%
 import math
@@ -131,9 +127,8 @@ class LoRALinear(nn.Module):
     def __init__(self, linear, r, lora_alpha):
         super().__init__()
         self.linear, self.scaling = linear, lora_alpha / r
-        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-        self.A = nn.Parameter(torch.empty(r, linear.in_features, **like))
-        self.B = nn.Parameter(torch.zeros(linear.out_features, r, **like))
+        self.A = nn.Parameter(linear.weight.new_empty(r, linear.in_features))
+        self.B = nn.Parameter(linear.weight.new_zeros(linear.out_features, r))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as nn.Linear starts, and peft's A
 
     def forward(self, x):
@@ -151,13 +146,7 @@ def inject(model, target_modules, r, lora_alpha):
 
 
 # %% [markdown]
-# Before you run the next cell: look at the formula and at the starting values. Which matrices get
-# a gradient that is not zero in the *first* step?
-
-# %%
-first = ft.predict("In the first training step, which matrices have a nonzero gradient?",
-                   "only A", "only B", "both A and B")
-first
+# Which matrices get a gradient that is not zero in the *first* step? Guess before you run the cell.
 
 # %%
 from ftkit.data.encoding import collate
@@ -175,22 +164,17 @@ for name, parameter in mine.named_parameters():
 mine.zero_grad()
 largest
 
-# %%
-moving = {(True, False): "only A", (False, True): "only B", (True, True): "both A and B"}
-first.score(moving[largest["A"] > 0, largest["B"] > 0])
-
 # %% [markdown]
 # The gradient of A contains a factor B, which is zero at the start. The gradient of B contains A x,
 # which is not. So B moves in the first step, and A from the second step on. If both started at zero,
-# no gradient would ever be nonzero. If both started random, the model would no longer start as the
-# base.
+# nothing would ever train. If both started random, training would not start at the base model.
 #
 # ## The same with peft
 # <!-- claims: C44 · E20 -->
 #
-# [`peft`](https://huggingface.co/docs/peft) is the standard library for LoRA. We copy its random A
-# into our layers and train both models for five steps on the same batch. The losses should agree up
-# to rounding.
+# [`peft`](https://huggingface.co/docs/peft) is the standard library for LoRA; its `"all-linear"` means
+# all linear layers except `lm_head`. We copy its random A into our layers and train both models for
+# five steps on one batch. The losses should agree up to rounding.
 
 
 # %%
@@ -207,7 +191,6 @@ def five_steps(model):
     for _ in range(5):
         loss = model(**batch).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable(model), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -229,9 +212,8 @@ ft.table([{"from scratch": a, "peft": b}
 #
 # ## Your turn: how many parameters?
 #
-# Count the trainable parameters of LoRA. Not every matrix is square. Afterwards the function is
-# compared with peft, and with a Llama 2 7B built on torch's `meta` device, where tensors have a shape
-# and use no memory.
+# Count the trainable parameters of LoRA. Not every matrix is square. The next cell counts them for
+# peft and for a Llama 2 7B on torch's `meta` device, where tensors have a shape and use no memory.
 
 
 # %% tags=["raises-exception"]
@@ -259,47 +241,48 @@ print(f"tiny, r=8 on all linear layers: {theirs.num_parameters(only_trainable=Tr
 # <!-- claims: C19 · E22 -->
 #
 # A comparison at one common learning rate is decided by the choice of that learning rate. Each
-# method needs its own. Here is a small grid for both methods, with five seeds.
-
-# %%
-ratio = ft.predict("The best learning rate of LoRA is larger than that of full fine-tuning, by a factor",
-                   "below 5", "from 5 to 20", "above 20")
-ratio
+# method gets its own grid: five seeds where two methods are compared, else three. The lowest value of
+# full fine-tuning, 0.00065, was chosen by `val_loss` alone: it learns as much as LoRA at 0.005.
 
 # %%
 SEEDS = [0, 1, 2, 3, 4]
 short = ft.Config(batch_size=16, epochs=1, eval_steps=1000)
-rates = {"full": [5e-4, 1e-3, 2e-3], "lora": [3e-3, 1e-2, 3e-2]}
-full = lab.sweep(short, method=["full"], learning_rate=rates["full"], seed=SEEDS)
-lora = lab.sweep(short, method=["lora"], learning_rate=rates["lora"], seed=SEEDS)
+full = lab.sweep(short, method=["full"], learning_rate=[6.5e-4, 1e-3], seed=SEEDS)
+full += lab.sweep(short, method=["full"], learning_rate=[2e-3], seed=SEEDS[:3])
+lora = lab.sweep(short, method=["lora"], learning_rate=[5e-3, 1e-2], seed=SEEDS)
+lora += lab.sweep(short, method=["lora"], learning_rate=[3.5e-3, 2e-2], seed=SEEDS[:3])
 ft.table(full + lora)
 
 
 # %%
+def at_rate(runs, rate):
+    return [run for run in runs if run.config.learning_rate == rate]
+
+
 def best_runs(runs):
     """The runs of the learning rate with the lowest mean val_loss."""
-    groups = {}
-    for run in runs:
-        groups.setdefault(run.config.learning_rate, []).append(run)
-    return min(groups.values(), key=lambda group: sum(run.after["val_loss"] for run in group))
+    groups = [at_rate(runs, rate) for rate in {run.config.learning_rate for run in runs}]
+    return min(groups, key=lambda group: sum(run.after["val_loss"] for run in group) / len(group))
+
+
+def after(runs, measure):
+    return [run.after[measure] for run in runs]
 
 
 best = {"full": best_runs(full), "lora": best_runs(lora)}
-learning_rate = {method: runs[0].config.learning_rate for method, runs in best.items()}
-factor = learning_rate["lora"] / learning_rate["full"]
-ratio.score("below 5" if factor < 5 else "from 5 to 20" if factor <= 20 else "above 20")
+print({method: runs[0].config.learning_rate for method, runs in best.items()})
 
 # %% [markdown]
-# The grid is coarse: trust the order of magnitude, not the exact ratio. For large models a factor of
-# about ten has been reported ([Thinking Machines
-# 2025](https://thinkingmachines.ai/blog/lora/)). Look at the table again: at 0.003 full fine-tuning
-# would be past its best value and LoRA not yet at its own.
+# Look at the table: 0.02 ruins LoRA, and full fine-tuning at 0.002 is past its best. The grid is
+# coarse, so trust the order of magnitude. For large models a factor of about ten has been reported
+# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)).
 #
 # ## Does LoRA learn as well?
 # <!-- claims: C4 · E22 -->
 #
 # Each method uses its best learning rate. The test asks about entities that occur in no training
-# record. "As well" needs a margin, stated in advance: ten percentage points of exact match.
+# record. "As well" needs a margin, stated in advance: ten percentage points of exact match. For `==`,
+# a small p says that the difference is smaller than the margin.
 
 # %%
 test = ft.records("tasks", "test")[::3]
@@ -314,96 +297,79 @@ exact
 #
 # `general_loss` is the loss on general text that the base model knew. It rises when the model
 # forgets. A model that learned nothing has forgotten nothing, so we must compare at the **same target
-# performance**. In the picture, further left is better learned, and lower is less forgotten.
+# performance**. Full fine-tuning at 0.00065 and LoRA at 0.005 end at about the same `val_loss`. The first
+# test says how equal that is. The second is two-sided, at 5 %.
 
 # %%
-trained_runs = [run for run in full + lora if run.after["general_loss"] < 2]
-ft.scatter(trained_runs, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
-
-
-# %% [markdown]
-# For each seed we follow a method from its lowest learning rate to its best one, and read off `general_loss`
-# where `val_loss` passes 0.8. Seeds in which a method does not pass it are left out. Then we compare. Each of
-# the two directions is tested at the 5 % level.
-
-# %%
-import numpy as np
-
-
-def forgetting_at(runs, seed, target=0.8):
-    """general_loss of a method where val_loss passes target, between two learning rates."""
-    path = sorted((run for run in runs if run.config.seed == seed),
-                  key=lambda run: run.config.learning_rate)
-    losses = [run.after["val_loss"] for run in path]
-    path = path[:losses.index(min(losses)) + 1]  # up to the best learning rate
-    losses = [run.after["val_loss"] for run in reversed(path)]
-    forgotten = [run.after["general_loss"] for run in reversed(path)]
-    return float(np.interp(target, losses, forgotten, left=np.nan, right=np.nan))
-
-
 less = ft.predict("At the same val_loss, LoRA (r=8, all layers) forgets ...",
                   "less than full fine-tuning", "more", "no difference seen")
 less
 
 # %%
-pairs = [(forgetting_at(lora, seed), forgetting_at(full, seed)) for seed in SEEDS]
-pairs = [pair for pair in pairs if not np.isnan(pair).any()] or pairs
-at_target = {"lora": [pair[0] for pair in pairs], "full": [pair[1] for pair in pairs]}
-outcome = direction(at_target["lora"], at_target["full"], paired=True)
-verdict = ft.expect(at_target["lora"], outcome or "==", at_target["full"],
-                    "general_loss of LoRA against full fine-tuning at equal val_loss", paired=True)
-less.score({"<": "less than full fine-tuning", ">": "more",
-            "": "no difference seen"}[outcome])
+by_lora, by_full = at_rate(lora, 5e-3), at_rate(full, 6.5e-4)
+ft.expect(after(by_lora, "val_loss"), "==", after(by_full, "val_loss"), "they learned the same",
+          within=0.1, paired=True, may_fail=True)
+forgotten = {"lora": after(by_lora, "general_loss"), "full": after(by_full, "general_loss")}
+seen = ft.expect(forgotten["lora"], "!=", forgotten["full"], "they forgot differently",
+                 paired=True, may_fail=True)
+less.score("no difference seen" if not seen else "less than full fine-tuning"
+           if sum(forgotten["lora"]) < sum(forgotten["full"]) else "more")
 
 # %% [markdown]
-# The second half of the claim needs its condition. A LoRA with a low learning rate forgets little
-# *and learns little*, and that comparison is often quoted. (Biderman et al. compare whole
-# trade-off curves of both.) The fair question is about equal performance, and
-# the line above answers it for this small model: with its verdict, or with the size of a difference that
-# could have stayed unseen. What larger models show follows below.
+# In the picture, further left is better learned, and lower is less forgotten.
+
+# %%
+ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + at_rate(lora, 1e-2),
+           start=False, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
+
+# %% [markdown]
+# In our runs, at a `val_loss` of about 0.77, LoRA forgot less: 1.07 against 1.17 nats (the unit of a loss
+# with the natural logarithm). At its best learning rate LoRA learns a little more, and ends at 1.39
+# against 1.35 of full fine-tuning. So the second half of the claim holds on a part of the trade-off curve.
+# Before you quote it, ask at which performance: a low learning rate forgets little *and learns little*.
 #
 # ## Rank and layers
 # <!-- claims: E23 -->
 #
 # Does a higher rank help? Is it better to adapt all linear layers, or q and v alone, as peft does by
-# default for Llama models? For a fair answer the second comparison uses **equal parameter counts**: r =
-# 38 on q and v has as many parameters as r = 8 on all layers. Each setting gets the better of two
-# learning rates.
+# default for Llama models? The second comparison uses **equal parameter counts**: r = 38 on q and v
+# has 116,736, as r = 8 on all layers. All settings use the same learning rates.
 
 # %%
-variants = {"r=1": {"r": [1]}, "r=64": {"r": [64]},
-            "r=38, q and v": {"r": [38], "target_modules": ["q_proj,v_proj"]}}
-settings = {"r=8": [run for run in best["lora"] if run.config.seed < 3]}
-for name, fields in variants.items():
-    settings[name] = best_runs(lab.sweep(short.but(method="lora"), learning_rate=[1e-2, 2e-2],
-                                         seed=[0, 1, 2], **fields))
-final = {name: [run.after["val_loss"] for run in runs] for name, runs in settings.items()}
-ft.expect(final["r=8"], "<", final["r=38, q and v"], "all layers beat q and v at equal parameters",
-          paired=True)
-ft.table([{"LoRA": name, "trained": runs[0].trainable_parameters,
-           "learning rate": runs[0].config.learning_rate, "val_loss": final[name],
-           "general_loss": [run.after["general_loss"] for run in runs]}
-          for name, runs in settings.items()])
+grid = {"learning_rate": [5e-3, 1e-2, 2e-2], "seed": SEEDS[:3]}
+all_layers = [run for run in lora if run.config.seed in SEEDS[:3]]
+r_1 = lab.sweep(short, method=["lora"], r=[1], **grid)
+q_and_v = lab.sweep(short, method=["lora"], r=[38], target_modules=["q_proj,v_proj"], **grid)
+ft.expect(after(best_runs(r_1), "val_loss"), ">", after(best_runs(all_layers), "val_loss"),
+          "rank 1 learns less than rank 8", paired=True)
+ft.expect(after(best_runs(q_and_v), "val_loss"), ">", after(best_runs(all_layers), "val_loss"),
+          "q and v learn less than all layers", paired=True)
+ft.expect(after(at_rate(q_and_v, 1e-2), "general_loss"), "<",
+          after(at_rate(all_layers, 3.5e-3), "general_loss"),
+          "q and v at 0.01 forget less than all layers at 0.0035", paired=True, may_fail=True)
+ft.table(r_1 + all_layers + q_and_v)
 
 # %% [markdown]
-# How to read it: at equal parameter counts, compare r = 8 with q and v; for the rank, compare r = 1, 8 and 64.
-# Look at both losses. A setting that learned less and forgot less is another point of the trade-off. To call it
-# better, compare it with all layers at a lower learning rate (0.003 in the table above).
+# Rank 1 learns less than rank 8. (In other runs at 0.01, 3 seeds, rank 64 ended at 0.62 ± 0.05 against
+# 0.69 ± 0.06 of rank 8: within the spread.) All layers learn more than q and v. But at the performance
+# that q and v reach, all layers are no better: `val_loss` 1.05 and `general_loss` 1.01 at 0.0035, against
+# 0.95 and 0.98 of q and v at 0.01. So adapt all layers *in order to learn more*.
 #
-# `lora_alpha` was 16 everywhere, so the scale α/r falls as r rises. With α fixed, one learning rate
-# served all ranks here, as Thinking Machines report for large models. The other habit is α = 2r: a
+# `lora_alpha` was 16 everywhere, so the scale α/r falls as r rises. With α fixed, 0.01 served ranks 1 to 64 here, a coarse test of
+# what Thinking Machines report for large models. The other habit is α = 2r, a
 # constant scale. Then a higher rank makes larger updates and usually needs a lower learning rate. **Fix
-# one convention and tune the learning rate.** **rsLoRA** divides by √r instead of r
-# ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)), which keeps the size of the output stable at
-# high ranks.
-
+# one convention and tune the learning rate.**
+#
+# **rsLoRA** divides by √r instead ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)). Both rules
+# have a reason. Early in training with Adam, every entry of B moves by about the learning rate: B A x
+# grows like r, and α/r cancels that. Later the sum grows like √r, and α/r makes high ranks learn too
+# slowly. Short runs at low rank see the first, long runs at high rank can see the second.
 #
 # ## Which memory is saved?
 # <!-- claims: C11 -->
 #
 # Training needs the weights, their gradients, the optimizer state (two averages per trained parameter
-# for AdamW) and the **activations**: intermediate results that the backward pass needs again. We count
-# the bytes that torch really keeps.
+# for AdamW) and the **activations**, intermediate results that the backward pass needs again.
 
 # %%
 saved = ft.predict("LoRA trains 5 % of the parameters. How much of the activation memory remains?",
@@ -415,33 +381,31 @@ saved
 from ftkit.lessons.activations import saved_bytes
 
 
-def training_bytes(model):
-    """Bytes of gradients, optimizer state and activations in one step."""
-    activations = saved_bytes(model, lambda: model(**batch).loss)["saved"]
-    model(**batch).loss.backward()
-    optimizer = torch.optim.AdamW(trainable(model))
-    optimizer.step()
-    state = sum(t.nbytes for values in optimizer.state.values() for t in values.values())
-    return {"gradients": sum(p.grad.nbytes for p in trainable(model)), "optimizer": state,
-            "activations": activations}
+def activation_bytes(model):
+    return saved_bytes(model, lambda: model(**batch).loss)["saved"]
 
 
-costs = {"full": training_bytes(copy.deepcopy(base).requires_grad_(True)),
-         "LoRA, r=8": training_bytes(inject(copy.deepcopy(base), LINEAR, r=8, lora_alpha=16))}
-ft.table([{"method": name, **parts} for name, parts in costs.items()])
+all_trained = activation_bytes(copy.deepcopy(base).requires_grad_(True))
+adapted = activation_bytes(inject(copy.deepcopy(base), LINEAR, r=8, lora_alpha=16))
+left = adapted / all_trained
+print(f"activations: full {all_trained:,} bytes, LoRA {adapted:,} bytes, or {left:.0%}")
 
 # %%
-left = costs["LoRA, r=8"]["activations"] / costs["full"]["activations"]
-print(f"activations that remain: {left:.0%}")
 saved.score("less than 20 %" if left < 0.2 else "20 to 60 %" if left <= 0.6 else "more than 60 %")
 
 # %% [markdown]
-# Gradients and optimizer state shrink with the number of trained parameters. Activations mostly stay. The
-# gradient must still travel back through every frozen layer, and attention, norms and activation functions
-# need their inputs for that. Each A also needs the input of its layer. Against
-# activations use gradient checkpointing ([lesson 11](11_activations_and_checkpointing.ipynb)).
-# Against the size of the frozen weights use quantization ([lesson
-# 10](10_quantization_and_qlora.ipynb)).
+# Activations mostly stay. The gradient must travel back through every frozen layer, and attention, norms
+# and activation functions need their inputs for that. Each A also needs the input of its layer. For
+# Llama 2 7B, by arithmetic:
+#
+# | GB | weights | gradients, AdamW and its float32 copy | activations |
+# |---|---|---|---|
+# | full, mixed precision (16 bytes a parameter) | 13.5 | 94 | a |
+# | LoRA, r = 16 on all linear layers (40 M parameters) | 13.5 + 0.1 | 0.6 | nearly a |
+# | QLoRA, the same with a 4-bit base | about 4 + 0.1 | 0.6 | nearly a |
+#
+# Against the size of the weights quantize them ([lesson 10](10_quantization_and_qlora.ipynb)), against
+# activations use checkpointing ([lesson 11](11_activations_and_checkpointing.ipynb)).
 #
 # ## Your turn: merge
 #
@@ -457,25 +421,11 @@ def merge_weight(W, A, B, r, lora_alpha):
 
 ft.check("merge_weight", merge_weight)
 
-
-# %%
-def merge(model):
-    for block in list(model.modules()):
-        for name, child in list(block.named_children()):
-            if isinstance(child, LoRALinear):
-                child.linear.weight.data += child.scaling * child.B.data @ child.A.data
-                setattr(block, name, child.linear)
-    return model
-
-
-before, after = mine(**batch).logits, merge(copy.deepcopy(mine))(**batch).logits
-print(f"largest change of a logit: {(before - after).abs().max().item():.1e}")
-
 # %% [markdown]
 # ## Break it
 #
-# The most common mistake in a manual merge is to forget the scale α/r. Nothing crashes. We merge the
-# tuned adapters with the scales 0, 1 (forgotten), 2 (right: 16/8) and 4.
+# A common mistake in a manual merge is to forget the scale α/r. Nothing crashes. We merge the
+# tuned adapters with the scales 1 (forgotten), 2 (right: 16/8) and 4.
 
 
 # %%
@@ -487,20 +437,22 @@ def merged_with(scale, adapted):
     return model.merge_and_unload()
 
 
-losses = {scale: [ft.loss_on(merged_with(scale, run.model), validation) for run in best["lora"][:3]]
-          for scale in (0, 1, 2, 4)}
+adapters = [run.model for run in best["lora"][:3]]
+losses = {"not merged": [ft.loss_on(model, validation) for model in adapters]}
+for scale in (1, 2, 4):
+    losses[scale] = [ft.loss_on(merged_with(scale, model), validation) for model in adapters]
 ft.expect(losses[1], ">", losses[2], "a merge without the scale is worse", paired=True)
 ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 
 # %% [markdown]
-# So test every merge: the same logits, or the same loss, before and after. Scale 0 is the base model.
-# A scale above the right one does not mean "more tuned": it is simply wrong.
+# So test every merge: the same loss before and after. A scale above the right one does not mean "more
+# tuned": it is simply wrong.
 #
 # ## Two adapters on one base
 # <!-- claims: C9 · E45 -->
 #
 # An adapter is a small file. One customer wants sentences turned into questions, another one wants
-# them negated. We train both, load them onto one base, and send both the same instruction.
+# them negated. We load both adapters onto one base, and send both the same instruction.
 
 # %%
 import tempfile
@@ -518,34 +470,33 @@ for task in ("to_question", "to_negative"):
     print(f"{task}, {size:,} bytes:", ft.answers(served, tokenizer, [request], max_new_tokens=16)[0])
 
 # %% [markdown]
-# Load adapters with `from_pretrained`. `get_peft_model` with the same settings creates a *new* adapter
-# with B at zero: there is no error, and you serve the base model.
-#
 # ## At 135M
 #
-# The same methods on SmolLM2-135M, a real language model, in recorded runs. The claim of the box compares each
-# method at its best learning rate. The names of the arms show these rates; their ratio need not be ten.
+# Recorded runs of SmolLM2-135M, a real language model. The box asks another question than above: not at
+# equal loss, but each method *at its best learning rate*. So we ask the small model that first.
 
 # %%
+verdict = ft.expect(after(best["lora"], "general_loss"), "<", after(best["full"], "general_loss"),
+                    "each at its best learning rate, LoRA forgets less", may_fail=True)
 at_135m("lora_vs_full", verdict)
 
 # %% [markdown]
-# Published for larger models: [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) (Llama 2 7B,
-# code and math) found that LoRA learns less and forgets less. Higher ranks closed most of the gap in
-# instruction tuning, but not in continued pretraining. [Thinking Machines
-# 2025](https://thinkingmachines.ai/blog/lora/) found LoRA equal to full fine-tuning on
-# post-training data sizes if it adapts all layers and has its own learning rate. [Shuttleworth et al.
-# 2024](https://arxiv.org/abs/2410.21228) found new singular directions ("intruder dimensions") in LoRA
-# updates that go along with forgetting.
+# At their best learning rates neither model shows that LoRA forgets less. That is not in conflict with
+# the result at equal loss: it is another question.
+#
+# Larger models: [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) (Llama 2 7B, code and math)
+# found that LoRA learns less and forgets less. [Thinking Machines
+# 2025](https://thinkingmachines.ai/blog/lora/) found LoRA equal to full fine-tuning on post-training
+# data if it adapts all layers, has its own learning rate, and can hold what the data teach.
 #
 # ## What if?
 #
-# The habit α = 2r at rank 64 means α = 128. At the learning rate that was best for α = 16, the update
-# is eight times larger. Run it, compare with the table above, then lower `learning_rate` until it
-# works.
+# The habit α = 2r at rank 64 means α = 128, so the update is eight times larger than with α = 16. Does
+# an eighth of the learning rate repair it?
 
 # %%
-lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
+ft.table([lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=rate, live=False)
+          for rate in (1e-2, 1.25e-3)])
 
 # %% [markdown]
 # ## In practice, 2026
@@ -575,9 +526,12 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 #     train_dataset=dataset,
 #     peft_config=LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear"),
 #     args=SFTConfig(
-#         output_dir="adapter", learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03,
+#         output_dir="adapter", learning_rate=2e-4, lr_scheduler_type="cosine",
+#         warmup_steps=0.03,  # transformers 5: below 1, a fraction of all steps
 #         per_device_train_batch_size=4, gradient_accumulation_steps=4, num_train_epochs=2,
-#         max_length=2048, bf16=True,
+#         max_length=2048,
+#         bf16=True,  # autocast: it does not set the dtype of the frozen weights, the next line does
+#         model_init_kwargs={"dtype": "bfloat16"},  # TRL loads float32 by default: twice the bytes
 #     ),
 # )
 # trainer.train()
@@ -585,65 +539,48 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 #
 # Pitfalls:
 #
-# - New tokens: their embeddings are not trained by LoRA on linear layers. Use
+# - New tokens: LoRA on linear layers does not train their embeddings. Use
 #   [`trainable_token_indices`](https://huggingface.co/docs/peft/developer_guides/lora) or
 #   `modules_to_save`.
-# - Experts of a mixture of experts are often plain parameters, not linear layers: name them in
-#   `target_parameters`, and check the printed number of trained parameters.
+# - Experts of a mixture of experts are often no linear layers: name them in `target_parameters`.
 # - Merging into bf16 or 4-bit weights rounds the update: [lesson 10](10_quantization_and_qlora.ipynb).
-# - To serve many adapters, do not merge. vLLM and [S-LoRA](https://arxiv.org/abs/2311.03285) compute a
-#   batch with several adapters on one base; peft takes `adapter_names=` in `generate`.
-# - Relatives: LoRA+ (a higher learning rate for B), DoRA, PiSSA and rsLoRA:
-#   [lesson 03](03_the_peft_family.ipynb).
+# - To serve many adapters, do not merge: `vllm serve BASE --enable-lora --lora-modules a=PATH
+#   --max-lora-rank 32`. vLLM's default maximum is rank 16. It serves adapters of linear layers; a full
+#   copy of the embedding from `modules_to_save` is no adapter.
+# - Load adapters with `from_pretrained`. `get_peft_model` with the same settings creates a *new*
+#   adapter with B at zero: there is no error, and you serve the base model.
 #
 # ## Interview
 #
 # **How does LoRA help, and what does it not reduce?**
 # <details><summary>Answer</summary>
-# The pretrained weights are frozen, and each adapted layer computes W x + (α/r) B A x. Only A and B
-# have gradients and optimizer states, usually for less than 1 % of the parameters of a model with
-# billions, so these two items nearly vanish. A checkpoint is megabytes, and many adapters share one
-# base. The frozen weights and the activations stay: quantization reduces the former (QLoRA), gradient
-# checkpointing the latter. Merged, it adds no latency.
+# Only A and B have gradients and optimizer states, so these two nearly vanish. A checkpoint is
+# megabytes, and many adapters share one base. The frozen weights and the activations stay: quantization
+# reduces the former (QLoRA), gradient checkpointing the latter. Merged, it adds no latency.
 # </details>
 #
 # **How many trainable parameters has r = 8 on q and v of Llama 2 7B?**
 # <details><summary>Answer</summary>
-# Each 4096 × 4096 matrix gets 8 · (4096 + 4096) = 65,536. Two matrices in each of 32 layers give
-# 4,194,304, or 0.06 % of 6.74 billion: 8.4 MB in bf16. Two hundred customers need 1.7 GB, against 2.7
-# TB for two hundred copies of the model.
-# </details>
-#
-# **Why is B zero and A random?**
-# <details><summary>Answer</summary>
-# B A = 0, so training starts exactly at the base model. The gradient of B contains A x, which is not
-# zero, so B moves in the first step and A follows. With both at zero nothing would ever train. With
-# both random the start would be disturbed. (PiSSA and LoftQ choose other starts on purpose.)
+# Each 4096 × 4096 matrix gets 8 · (4096 + 4096) = 65,536. Two in each of 32 layers give 4,194,304, or
+# 0.06 % of 6.74 billion: 16.8 MB in float32, which peft saves by default, or 8.4 MB in bf16. Two hundred
+# customers need 1.7 to 3.4 GB, against 2.7 TB for two hundred bf16 copies of the model.
 # </details>
 #
 # **How do you choose r and α?**
 # <details><summary>Answer</summary>
-# r bounds the rank of the update, so the capacity. α/r scales the update and acts much like a learning
-# rate, so fix a convention and tune the learning rate. With α constant (16 or 32), one learning rate
-# tends to serve all ranks. With α = 2r, a higher rank tends to need a lower one. Adapt all linear layers
-# first; raise r while that still lowers the validation loss. At high ranks
-# rsLoRA's α/√r avoids shrinking updates.
+# r bounds the rank of the update, so the capacity. α/r acts much like a learning rate, so fix a
+# convention and tune the learning rate. With α constant (16 or 32), one learning rate tends to serve
+# the usual ranks; with α = 2r, a higher rank tends to need a lower one. Adapt all linear layers first;
+# raise r while that still lowers the validation loss. In long runs at high rank α/r can slow learning:
+# rsLoRA's α/√r is for that.
 # </details>
 #
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
 # It depends on the target performance at which you compare. In the settings of Biderman et al. 2024
 # LoRA learns less and forgets less. The frozen weights do not prevent forgetting: the model computes
-# W + (α/r) B A, and that function can forget. At equal loss on the new task, each with its own learning
-# rates, the difference may vanish. It depends on rank, learning rate, and how far the new data are
-# from the old. So compare curves of new against old performance, each method at its own learning rates.
-# </details>
-#
-# **Does LoRA make a training step faster?**
-# <details><summary>Answer</summary>
-# Per token and parameter, a step costs about 2 FLOPs forward, 2 for the gradient of the inputs and 2
-# for the gradient of the weights. LoRA skips the last part for frozen weights: about two thirds
-# remain. The extra small multiplications cost part of the gain, and on very small models all of it.
+# W + (α/r) B A, and that function can forget. So compare curves of new against old performance, each
+# method at its own learning rates. At equal loss the difference may vanish.
 # </details>
 #
 # ## Recap
@@ -651,7 +588,9 @@ lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=1e-2)
 #
 # - LoRA freezes W and trains (α/r) B A, starting at zero.
 # - It saves gradients, optimizer state and storage; it does not save activations or the base weights.
-# - Give it its own learning rate, adapt all linear layers, and compare at equal performance.
+# - Give it its own learning rate, and compare at equal performance.
+# - The claim: LoRA learned as well, within 0.1. It forgot less at an equal, moderate loss, and not at
+#   the best learning rates.
 #
 # From scratch: [`ftkit/lessons/by_hand/lora.py`](../ftkit/lessons/by_hand/lora.py). Next:
 # [03 the PEFT family](03_the_peft_family.ipynb) compares LoRA with its relatives.

@@ -121,6 +121,7 @@ def _log(losses, rates, val=()):
 
 @exercise("triage")
 def _(triage):
+    guessing = math.log(3072)  # the loss of a model that never saw the format
     falling, rates = [7.9, 5.0, 3.0, 2.0, 1.0, 0.9], [0.5, 1.0, 0.8, 0.6, 0.4, 0.2]
     rising = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     slow = [7.9, 7.8, 7.8, 7.7, 7.7, 7.6]
@@ -138,17 +139,20 @@ def _(triage):
         ("the learning rate is constant and no val_loss was measured",
          _log(falling, [1.0] * 6), "fine"),
         ("the loss is 0 at each step", _log([0.0] * 6, rates), "nothing trained"),
-        ("the first loss is 14.0 with 3,072 tokens in the vocabulary",
-         _log([14.0, *falling[1:]], rates), "above guessing"),
-        ("the first loss is 9.0, within 1.2 × ln(3072) = 9.64",
+        ("the first loss is 14.0 and 8.03 was expected",
+         _log([14.0, *falling[1:]], rates), "bad start"),
+        ("the first loss is 9.0, within 1.2 × the expected 8.03",
          _log([9.0, *falling[1:]], rates), "fine"),
-        ("the first loss is 14.0 and the learning rate rises until the end; above guessing is "
-         "looked at first", _log([14.0, *slow[1:]], rising), "above guessing"),
+        ("the first loss is 14.0 and the learning rate rises until the end; a bad start is "
+         "looked at first", _log([14.0, *slow[1:]], rising), "bad start"),
     ]
-    for case, rows, expected in cases:
-        result = triage([dict(row) for row in rows], 3072)
-        if result != expected:
-            return f"{case}: your answer is {result!r}; expected {expected!r}"
+    judged = [(case, rows, guessing, right) for case, rows, right in cases]
+    judged.append(("the first loss is 7.9 and 2.0 was expected, that of a pretrained model",
+                   _log(falling, rates), 2.0, "bad start"))
+    for case, rows, expected, right in judged:
+        result = triage([dict(row) for row in rows], expected)
+        if result != right:
+            return f"{case}: your answer is {result!r}; expected {right!r}"
 
 
 VERDICTS = {
@@ -156,7 +160,7 @@ VERDICTS = {
         ("depends", "in the settings of Biderman et al. it learns less and forgets less; at equal "
                     "target loss the difference may vanish, depending on rank, learning rate "
                     "and data distance"),
-    "Instruction tuning uses the same loss as pretraining.":
+    "Instruction tuning uses the same loss function as pretraining.":
         ("true", "cross-entropy of the next token; the mask only leaves tokens out"),
     "QLoRA trains the 4-bit weights.":
         ("false", "they are frozen; the adapter is trained, in fp32 by default in peft"),
@@ -164,7 +168,7 @@ VERDICTS = {
         ("depends", "only where EOS is masked by its id, and the base has not learned to end"),
     "ZeRO-3 divides the activations of a GPU.":
         ("false", "it divides weights, gradients and optimizer state"),
-    "The weights of a 7B take 13.5 GB in bf16.":
+    "The weights of Llama-2-7B take 13.5 GB in bf16.":
         ("true", "6.74 billion parameters of two bytes"),
 }
 

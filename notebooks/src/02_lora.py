@@ -332,8 +332,8 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 # <!-- claims: E23 -->
 #
 # Does a higher rank help? Is it better to adapt all linear layers, or q and v alone, as peft does by
-# default for Llama models? The second comparison uses **equal parameter counts**: r = 38 on q and v
-# has 116,736, as r = 8 on all layers. All settings use the same learning rates.
+# default for Llama models? The second comparison uses **equal parameter counts**: r = 38 on q and v has
+# 116,736, as r = 8 on all layers. One grid serves all; all layers have 0.0035 in addition.
 
 # %%
 grid = {"learning_rate": [5e-3, 1e-2, 2e-2], "seed": SEEDS[:3]}
@@ -355,9 +355,9 @@ ft.table(r_1 + all_layers + q_and_v)
 # that q and v reach, all layers are no better: `val_loss` 1.05 and `general_loss` 1.01 at 0.0035, against
 # 0.95 and 0.98 of q and v at 0.01. So adapt all layers *in order to learn more*.
 #
-# `lora_alpha` was 16 everywhere, so the scale α/r falls as r rises. With α fixed, 0.01 served ranks 1 to 64 here, a coarse test of
-# what Thinking Machines report for large models. The other habit is α = 2r, a
-# constant scale. Then a higher rank makes larger updates and usually needs a lower learning rate. **Fix
+# `lora_alpha` was 16 everywhere, so the scale α/r falls as r rises. 0.01 was better than 0.02 at rank 1, 8
+# and 64. Thinking Machines report for large models that one learning rate serves all ranks so. With the
+# other habit, α = 2r, a higher rank makes larger updates and usually needs a lower learning rate. **Fix
 # one convention and tune the learning rate.**
 #
 # **rsLoRA** divides by √r instead ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)). Both rules
@@ -445,8 +445,7 @@ ft.expect(losses[1], ">", losses[2], "a merge without the scale is worse", paire
 ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 
 # %% [markdown]
-# So test every merge: the same loss before and after. A scale above the right one does not mean "more
-# tuned": it is simply wrong.
+# So test every merge: the same loss before and after.
 #
 # ## Two adapters on one base
 # <!-- claims: C9 · E45 -->
@@ -499,6 +498,8 @@ ft.table([lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=rate
           for rate in (1e-2, 1.25e-3)])
 
 # %% [markdown]
+# In our runs it did: `val_loss` 5.5 at 0.01, and 0.76 at 0.00125.
+#
 # ## In practice, 2026
 #
 # | setting | usual value |
@@ -542,7 +543,6 @@ ft.table([lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=rate
 # - New tokens: LoRA on linear layers does not train their embeddings. Use
 #   [`trainable_token_indices`](https://huggingface.co/docs/peft/developer_guides/lora) or
 #   `modules_to_save`.
-# - Experts of a mixture of experts are often no linear layers: name them in `target_parameters`.
 # - Merging into bf16 or 4-bit weights rounds the update: [lesson 10](10_quantization_and_qlora.ipynb).
 # - To serve many adapters, do not merge: `vllm serve BASE --enable-lora --lora-modules a=PATH
 #   --max-lora-rank 32`. vLLM's default maximum is rank 16. It serves adapters of linear layers; a full
@@ -564,15 +564,6 @@ ft.table([lab.run(short, method="lora", r=64, lora_alpha=128, learning_rate=rate
 # Each 4096 × 4096 matrix gets 8 · (4096 + 4096) = 65,536. Two in each of 32 layers give 4,194,304, or
 # 0.06 % of 6.74 billion: 16.8 MB in float32, which peft saves by default, or 8.4 MB in bf16. Two hundred
 # customers need 1.7 to 3.4 GB, against 2.7 TB for two hundred bf16 copies of the model.
-# </details>
-#
-# **How do you choose r and α?**
-# <details><summary>Answer</summary>
-# r bounds the rank of the update, so the capacity. α/r acts much like a learning rate, so fix a
-# convention and tune the learning rate. With α constant (16 or 32), one learning rate tends to serve
-# the usual ranks; with α = 2r, a higher rank tends to need a lower one. Adapt all linear layers first;
-# raise r while that still lowers the validation loss. In long runs at high rank α/r can slow learning:
-# rsLoRA's α/√r is for that.
 # </details>
 #
 # **"LoRA forgets less." Comment.**

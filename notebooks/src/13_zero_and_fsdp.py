@@ -12,9 +12,9 @@
 # **Claim: each stage of ZeRO divides the memory by the number of GPUs, and it costs nothing but traffic.**
 # Both parts could be wrong. After this lesson you can
 #
-# - move the states of training between ranks yourself, and count bytes and traffic;
+# - move the states of training between ranks, and count bytes and traffic;
 # - say for each stage what a GPU keeps, for any model and number of GPUs;
-# - run DDP, ZeroRedundancyOptimizer and FSDP2 on real processes, and check all of it.
+# - run DDP, ZeroRedundancyOptimizer and FSDP2 on real processes.
 #
 # *Needs [09](09_where_the_memory_goes.ipynb) (16 bytes a parameter) and [12](12_floating_point.ipynb). About
 # 40 minutes; the code runs in about one minute on two CPU cores.*
@@ -30,15 +30,16 @@ ft.setup(seed=0)
 # > *"You have eight GPUs of 80 GB and want to fine-tune all weights of a 7B model. Which stage of ZeRO do
 # > you take, what does each GPU keep, and what does it cost?"*
 #
-# The usual answer recites "stage 1 optimizer, stage 2 gradients, stage 3 parameters", as if they were three
-# alternatives. Let us move the pieces ourselves.
+# The usual answer names three stages as if they were alternatives. Let us move the pieces ourselves.
 
 # %% [markdown]
 # ## The idea in one picture
 #
 # Several processes, the **ranks**, train together, usually one on each GPU. Each reads its own part of the
 # batch. **ZeRO** ([Rajbhandari et al. 2020](https://arxiv.org/abs/1910.02054)) lets each rank keep only a
-# part of the states. **FSDP**, fully sharded data parallel, is torch's version of stage 3.
+# part of the states. **FSDP**, fully sharded data parallel, is torch's version of stage 3. The picture
+# counts mixed precision: 2 bytes for weights, 2 for gradients, 12 for the rest. "Moved" are the elements
+# that a rank exchanges with the others.
 #
 # ![Four rows, DDP and ZeRO stages 1 to 3, show what one of four GPUs keeps of weights, gradients, and master weights with AdamW's states. DDP keeps all 16 bytes a parameter, stage 1 keeps 7, stage 2 keeps 5.5, stage 3 keeps 4. Elements moved for each parameter: 2, 2, 2 and 3.](figures/13_zero.svg)
 
@@ -75,7 +76,7 @@ world
 world.update()  # rejected on purpose: read why
 
 # %% [markdown]
-# The four copies would drift apart, while the loss falls on every rank. So the gradients are first summed
+# The four copies would drift apart, while the loss falls on every rank. So gradients are first summed
 # over the ranks. This is an **all-reduce**: afterwards each rank has the whole sum. Then all make the same
 # step. It must be the step of one process on the whole batch:
 
@@ -117,26 +118,12 @@ def reduce_scatter(gradients):
 ft.check("reduce_scatter", reduce_scatter)
 
 # %% [markdown]
-# ## Your turn: all-gather
-#
-# Write `all_gather`. `parts` is a list with one 1-D tensor for each rank: what that rank owns. Return a list:
-# what each rank has afterwards, which is all parts in the order of the ranks. Each rank has memory of its
-# own, so each gets its own copy.
-
-
-# %% tags=["raises-exception"]
-def all_gather(parts):
-    ...
-
-
-ft.check("all_gather", all_gather)
-
-# %% [markdown]
 # ## Nobody keeps everything
 # <!-- claims: C54 C55 C56 · E31 -->
 #
-# Stage 3 divides all three kinds of state. But a layer needs its whole weight matrix to compute. So the
-# matrix is gathered just before it is used, and dropped right after. Gradients go to their owners by
+# The other half is the **all-gather**: each rank gives its part, and afterwards each has all parts, in a copy
+# of its own. Stage 3 divides all three kinds of state. But a layer needs its whole weight matrix to compute.
+# So the matrix is gathered just before it is used, and dropped right after. Gradients go to their owners by
 # reduce-scatter.
 
 # %%
@@ -158,14 +145,14 @@ sharded.update()
 ft.expect(gap(sharded), "<", 1e-6, "stage 3 makes the step of one process; difference")
 
 # %% [markdown]
-# Every rank computes *whole layers* on *its own* batch. So this is data parallelism with divided storage.
-# Tensor parallelism is different: it splits the multiplication of one layer.
+# At the peak a rank held 1,152 bytes instead of 3,072. Every rank computes *whole layers* on *its own* batch.
+# So this is data parallelism with divided storage. Tensor parallelism splits the multiplication of one layer.
 #
 # ## Four stages
 #
 # `zero_simulator.step` makes one step of a stage. Each stage includes the ones before it: 1 divides the
-# optimizer states, 2 also the gradients, 3 also the parameters. In this fp32 network these are 8, 4 and 4
-# bytes a parameter.
+# optimizer states, 2 also the gradients, 3 also the parameters. This network is in fp32, unlike the picture:
+# these are 8, 4 and 4 bytes a parameter.
 
 # %%
 first_guess = ft.predict("From stage 0 to stage 1, on four ranks, the peak of a rank falls from 16 bytes "
@@ -190,12 +177,12 @@ first_guess.score(min(("4", "8", "10"), key=lambda option: abs(float(option) - p
 
 # %% [markdown]
 # Traffic is counted as in the paper. An all-gather counts what comes out, a reduce-scatter what goes in,
-# and an all-reduce both. "Between steps" has no gradients, because they are freed after the update.
+# and an all-reduce both. In a ring of N ranks, (N - 1)/N of this crosses the wire. "Between steps" has no
+# gradients, because they are freed after the update.
 #
-# Stage 1 leaves parameters and gradients whole. Stage 2 frees each layer's full gradient once it has been
-# reduced, so at the peak one layer's full gradient exists. In stage 3 one layer's full weights exist as
-# well. The formulas leave these out. Up to stage 2 the traffic is the same; stage 3 moves half as much
-# again.
+# Stage 1 leaves parameters and gradients whole. Stage 2 keeps 4 + 4/4 + 8/4 = 7 bytes, and at the peak the
+# other three quarters of one layer's gradient: ¾ × 4/12 = 0.25. Stage 3 adds as much for one layer's weights.
+# The formulas leave these out. Up to stage 2 the traffic is the same; stage 3 moves half as much again.
 
 # %% [markdown]
 # ## Your turn: the formula
@@ -254,8 +241,8 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # %% [markdown]
 # ## Real processes
 #
-# Two processes on this machine send each other tensors. The communication library is gloo on CPUs and
-# NCCL between NVIDIA GPUs. First the run in one process, which they must equal.
+# Two processes on this machine send each other tensors, by gloo on CPUs and by NCCL between NVIDIA GPUs. First
+# the run in one process, which they must equal.
 
 # %%
 from ftkit.distributed import launch
@@ -284,8 +271,8 @@ ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; lar
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
 # %% [markdown]
-# One curve, however the states are divided. The small difference is rounding: sums are taken in another
-# order (lesson 12). Now the bytes that each rank held, for two ranks in fp32:
+# Five lines in one, however the states are divided. The small difference is rounding: sums are taken in
+# another order (lesson 12). Now the bytes that each rank held, for two ranks in fp32:
 
 # %%
 rows, off = [], 0.0
@@ -296,12 +283,15 @@ for stage, run in two.items():
         off = max(off, abs(run.bytes[0][part] - expected) / expected)
     row["sum, bytes a parameter"] = sum(run.bytes[0].values()) / total
     rows.append(row)
-ft.expect(off, "<", 0.02, "measured bytes are those of the formula; largest relative difference")
+ft.expect(off, "<", 0.02, "the table agrees with the formula; largest relative difference")
 ft.table(rows)
 
 # %% [markdown]
-# From 16 to 12, 10 and 8: with two ranks only stage 3 halves the sum. For stage 2, the table shows the
-# gathered parameters. While FSDP2 computes, its own shards are there too.
+# With two ranks only stage 3 halves the sum. The 10 of stage 2 is the paper's count. FSDP2 also keeps its
+# own shards next to the gathered parameters, so it holds 4 + 2 + 2 + 4 = 12 bytes while it computes, no less
+# than stage 1 here. DDP's 16 needs `gradient_as_bucket_view=True`, as here: otherwise its buckets are a
+# second copy of the gradients. For LLMs stage 1 is usually DeepSpeed's or Megatron's, not
+# ZeroRedundancyOptimizer.
 
 # %% [markdown]
 # ## What communication costs
@@ -315,7 +305,8 @@ third_guess = ft.predict("ZeRO-1 with torch's ZeroRedundancyOptimizer moves, for
 third_guess
 
 # %%
-mixed = launch.train(lab, config.but(max_steps=2), ranks=2, zero=(2, 3), precision="bf16")
+short = config.but(max_steps=2, gradient_checkpointing=True)
+mixed = launch.train(lab, short, ranks=2, zero=(2, 3), precision="bf16")
 moved = {stage: run.sent[0] / 4 / total for stage, run in two.items()}
 rows = []
 for precision, runs in (("fp32", two), ("bf16", mixed)):
@@ -340,7 +331,8 @@ third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - mo
 #
 # The last rows are FSDP2's mixed precision as it is used: `MixedPrecisionPolicy(param_dtype=bf16,
 # reduce_dtype=fp32)`. Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8
-# bytes a parameter. With `reduce_dtype=bf16` it is 6, but the sums then have 8 significant bits.
+# bytes a parameter. These two runs use checkpointing: it gathers nothing more. With `reduce_dtype=bf16` it
+# is 6, but the sums then have 8 significant bits.
 
 # %% [markdown]
 # ## When does the GPU wait?
@@ -360,18 +352,19 @@ for link, speed in links.items():
 ft.table(rows)
 
 # %% [markdown]
-# The speeds are assumptions, for each GPU. Engines **overlap**: they gather the next layer while this one
-# computes. So inside a machine the traffic hides behind a few thousand tokens. Over Ethernet nothing hides
-# it. Then shard inside each machine only and sum gradients between them, called **hybrid sharding** (HSDP).
+# The speeds are assumed, for each GPU. Engines **overlap**: they gather the next layer while this one
+# computes. So inside a machine the traffic hides behind a few thousand tokens. At 10 Gbit a second nothing
+# hides it; Ethernet with 400 Gbit for each GPU counts as the second row. On a slow link, shard inside each
+# machine only and sum gradients between machines, called **hybrid sharding** (HSDP).
 #
-# Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. FSDP2 can do the same
-# with `set_requires_gradient_sync(False)`, but then it keeps whole gradients. Otherwise every micro-batch
-# communicates.
+# Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. FSDP2 can postpone the
+# gradients in the same way (`set_requires_gradient_sync(False)`). But then it keeps whole gradients, and it
+# still gathers the weights in each micro-batch.
 
 # %% [markdown]
 # ## Break it: a mean of means
 #
-# Each rank could take the *mean* loss of its own tokens, and the ranks average these. It looks right. Give
+# Each rank could take the *mean* loss of its own tokens, and the ranks average these. Give
 # one rank short answers and the other long ones.
 
 # %%
@@ -402,13 +395,17 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, a falling loss, and another model: short answers get too much weight. Sum the losses, and divide
-# by the labeled tokens of the *whole* step, over all ranks and micro-batches. Then any number of ranks
-# gives the same curve.
+# No error, a falling loss, and another model: short answers get too much weight. The two halves are extreme
+# on purpose; shuffled batches differ less. Sum the losses, and divide by the labeled tokens of the *whole*
+# step, over all ranks and micro-batches. transformers' Trainer does so by default
+# (`average_tokens_across_devices=True`). A loss function of your own must use `num_items_in_batch`.
+#
+# So the second half of the claim is wrong too. Dividing also costs waiting where the link is slow, care with
+# the loss, and checkpoints in pieces.
 #
 # ## The same on many machines
 #
-# Each rank above ran one file of plain torch. Export the run, and it needs neither `ft` nor this notebook.
+# Each rank above ran one file of plain torch. Exported, it needs no `ft`.
 
 # %%
 import tempfile
@@ -421,7 +418,7 @@ sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_fi
 # ```
 # torchrun --nproc-per-node 8 my-run/train.py --zero 3                    # one machine
 # torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d \
-#     --rdzv-endpoint HOST:29500 my-run/train.py --ranks 16               # on each of two
+#     --rdzv-endpoint HOST:29500 my-run/train.py --zero 3 --ranks 16      # on each of two
 # ```
 #
 # `--ranks` matters. A wrong launcher starts independent copies that all train alone and overwrite each
@@ -435,16 +432,19 @@ sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_fi
 # %%
 rows = []
 for gpus in (8, 16, 32):
-    found = ft.memory(model="meta-llama/Llama-2-70b", precision="bf16", gradient_checkpointing=True,
+    found = ft.memory(model="meta-llama/Llama-2-70b-hf", precision="bf16", gradient_checkpointing=True,
                       batch_size=1, max_length=4096, gpus=gpus, zero=3, device="cuda")
     rows.append({"GPUs": gpus, "peak of each, GB": found.peak / 1e9,
                  "fits 80 GB": found.fits["H100 80GB"]})
 ft.table(rows)
 
 # %% [markdown]
-# Eight GPUs are not enough, and sixteen are nearly full. The seconds of a step do not shrink with more GPUs, because each reads its own
-# 4,096 tokens; the run needs fewer steps. What does not fit can be **offloaded**: kept in the memory of the
-# host, and copied over its slow bus in every step.
+# Eight GPUs are not enough. Sixteen fit on paper only: of an H100's 85.5e9 bytes the check leaves 5 % to
+# CUDA and its allocator, and nothing to NCCL. Expect an out-of-memory error; plan a reserve of 10 %. The
+# ranks wait: 4,096 tokens are fewer than the 7,912 of InfiniBand, and HSDP is no way out, because one
+# machine cannot hold the states. With more GPUs the seconds of a step do not shrink; the run needs fewer
+# steps. What does not fit can be **offloaded**: kept in the memory of the host, and copied over its slow bus
+# in every step.
 #
 # ## What if?
 
@@ -453,13 +453,13 @@ parameters, gpus = 32e9, 16
 {f"stage {stage}, GB": gigabytes(parameters, gpus, stage) for stage in (0, 1, 2, 3)}
 
 # %% [markdown]
-# Which stage is the lowest that fits 80 GB, with room for activations? For 32B on 16 GPUs only stage 3 does.
-# Change the numbers to those of your model.
+# The lowest stage that fits 80 GB, for 32B on 16 GPUs, is stage 3. Put in the numbers of your model.
 
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: who keeps which bytes follows from the number of parameters, not from what a model learned.
+# No box At 135M: there is nothing to learn from a trained model here. Who keeps which bytes follows from the
+# number of parameters alone.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -493,6 +493,8 @@ parameters, gpus = 32e9, 16
 #     model_id, args=config,
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
 # trainer.train()
+# if trainer.is_fsdp_enabled:  # without this, save_model writes no weights
+#     trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
 # trainer.save_model("out/final")
 # ```
 
@@ -513,7 +515,8 @@ parameters, gpus = 32e9, 16
 #   fsdp_offload_params: false
 # ```
 #
-# With DeepSpeed instead, `SFTConfig(deepspeed="zero3.json")`:
+# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, activations, and 2.5 GB for each fp32 copy of the
+# logits (4,096 × 152k). With DeepSpeed instead, `SFTConfig(deepspeed="zero3.json")`:
 #
 # ```json
 # {"bf16": {"enabled": true},
@@ -547,26 +550,35 @@ parameters, gpus = 32e9, 16
 # - Create the optimizer after `fully_shard`, and shard each layer, not only the model. Otherwise the whole
 #   model is gathered at once.
 # - Load weights in fp32 for mixed precision. accelerate's FSDP2 converts trained bf16 weights to fp32
-#   itself; your own loop does not ([12](12_floating_point.ipynb)). With `mixed_precision: bf16` it also sums
-#   gradients in bf16, unless you pass a `MixedPrecisionPolicy`.
+#   itself; your own loop does not ([12](12_floating_point.ipynb)).
+# - The YAML above sums gradients in bf16. For fp32, set
+#   `trainer.accelerator.state.fsdp_plugin.mixed_precision_policy` to the policy above, before `train()`.
 # - A sharded checkpoint (DCP) is written by all ranks in parts, and can be loaded on another number of
-#   ranks. A full state dict of 70B needs the host memory for it. Convert once, at the end.
+#   ranks. With `SHARDED_STATE_DICT`, `save_model` alone writes no weights and raises no error
+#   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)). To convert a checkpoint
+#   later: `accelerate merge-weights out/checkpoint-200/pytorch_model_fsdp_0 out/final`.
+# - transformers warns that its gradient checkpointing gathers weights once more in the backward pass. With
+#   FSDP2 the table above counted no such gather. The alternative, `fsdp_activation_checkpointing: true`,
+#   needs `gradient_checkpointing=False` in the script.
 # - With LoRA only the adapter has gradients and states. What is worth dividing is the frozen base.
 # - An all-gather waits for the slowest rank. Balance the tokens of the ranks, not their sequences.
+# - A run that hangs until NCCL's timeout: one rank has fewer batches, took another branch, or still
+#   tokenizes. Start with `NCCL_DEBUG=INFO`; between machines, set `NCCL_SOCKET_IFNAME`.
 
 # %% [markdown]
 # ## Interview
 #
 # **Compare ZeRO's stages for a 7B on 8 GPUs, memory and traffic.**
 # <details><summary>Answer</summary>
-# With 16 bytes a parameter the states on each GPU take 108, 37, 25 and 13.5 GB for stages 0 to 3; each stage
-# includes the one before. Stages 0 to 2 move 2 elements for each parameter and step, stage 3 moves 3.
+# With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
+# stages 0 to 3. Each stage includes the one before. With fp32 weights and gradients, 4 + 4 + 8, stage 1 takes
+# 61 GB and stage 2 37 GB. Stages 0 to 2 move 2 elements for each parameter and step, stage 3 moves 3.
 # Activations come on top and are divided by none. Take the lowest stage that fits: with 80 GB, stage 1.
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**
 # <details><summary>Answer</summary>
-# Not without offload: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: two or more machines;
+# Not without offload: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: more machines;
 # master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; a 16-bit or 8-bit optimizer with its
 # risks; or LoRA on a sharded 16-bit base, 138 GB over eight GPUs.
 # </details>
@@ -578,12 +590,6 @@ parameters, gpus = 32e9, 16
 # after it. Tensor parallelism splits the multiplication inside a layer and exchanges activations. Pipeline
 # parallelism gives different layers to different GPUs.
 # </details>
-#
-# **As GPUs are added, what does ZeRO-2 converge to?**
-# <details><summary>Answer</summary>
-# To 2 bytes a parameter in mixed precision, the whole 16-bit weights: 13.5 GB for a 7B. The other 14 bytes
-# are divided. Stage 3 has no such floor, but activations and at least one gathered layer remain.
-# </details>
 
 # %% [markdown]
 # **The loss on 8 GPUs differs from that on one with the same global batch. Why?**
@@ -591,12 +597,6 @@ parameters, gpus = 32e9, 16
 # Often the mean: each rank divides by its own labeled tokens, and the means are averaged. Sum, then divide
 # by the tokens of the whole step. Then check the order of the data, dropout seeds, padding rows of the last
 # batch. What remains is rounding, which is small in fp32 and larger in bf16.
-# </details>
-#
-# **FSDP2 in mixed precision: what is in which type?**
-# <details><summary>Answer</summary>
-# Shards, gradients and optimizer states in fp32. `param_dtype=bf16` gathers and computes in bf16;
-# `reduce_dtype=fp32` sums gradients in fp32. Stage 3 then moves 2 + 2 + 4 bytes for each parameter.
 # </details>
 #
 # ## Recap

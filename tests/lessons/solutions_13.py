@@ -40,35 +40,6 @@ def in_place(gradients):
     return list(gradients[0].chunk(len(gradients)))
 
 
-def all_gather(parts):
-    return [torch.cat(parts) for _ in parts]
-
-
-def by_cloning(parts):
-    whole = torch.cat(parts)
-    return [whole.clone() for _ in parts]
-
-
-def by_filling(parts):
-    made = []
-    for _ in parts:
-        whole = torch.empty(sum(map(len, parts)))
-        start = 0
-        for part in parts:
-            whole[start:start + len(part)] = part
-            start += len(part)
-        made.append(whole)
-    return made
-
-
-def own_part_first(parts):
-    return [torch.cat([*parts[rank:], *parts[:rank]]) for rank in range(len(parts))]
-
-
-def summed(parts):
-    return [torch.nn.utils.rnn.pad_sequence(parts).sum(1) for _ in parts]
-
-
 def per_parameter(gpus, stage, optimizer=12):
     return 2 / (gpus if stage > 2 else 1) + 2 / (gpus if stage > 1 else 1) + optimizer / (
         gpus if stage else 1)
@@ -119,18 +90,6 @@ SOLUTIONS = {
             "the mean": (mean_of_ranks, "the mean over the ranks"),
             "in place": (in_place, "was changed"),
             "one tensor": (lambda gradients: sum(gradients), "return a list"),
-        },
-    },
-    "all_gather": {
-        "right": all_gather,
-        "variants": [by_cloning, by_filling],
-        "wrong": {
-            "one tensor": (lambda parts: torch.cat(parts), "return a list, one tensor"),
-            "shared memory": (lambda parts: [torch.cat(parts)] * len(parts), "share one tensor"),
-            "only its own": (lambda parts: list(parts), "only its own part"),
-            "its own first": (own_part_first, "the same for all"),
-            "summed": (summed, "make one 1-D tensor of 5"),
-            "a list of lists": (lambda parts: [list(parts) for _ in parts], "get three tensors"),
         },
     },
     "zero_gigabytes": {

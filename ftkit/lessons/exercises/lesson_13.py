@@ -33,34 +33,6 @@ def _(reduce_scatter):
             return f"rank {rank}: {part.tolist()}; expected {total[own].tolist()}"
 
 
-@exercise("all_gather")
-def _(all_gather):
-    import torch
-
-    given = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]), torch.tensor([5.0])]
-    copies = [part.clone() for part in given]
-    made, whole = all_gather(copies), torch.cat(given)
-    if torch.is_tensor(made) or not isinstance(made, list | tuple):
-        return "each rank gets a copy of its own: return a list, one tensor for each rank"
-    if len(made) != 3 or not all(torch.is_tensor(one) for one in made):
-        return f"three ranks get three tensors; it returned {made!r:.70}"
-    if [tuple(one.shape) for one in made] == [tuple(part.shape) for part in given]:
-        return "every rank still has only its own part; it must have all parts afterwards"
-    for rank, one in enumerate(made):
-        if one.ndim != 1 or len(one) != 5:
-            return (f"rank {rank} has a tensor of shape {tuple(one.shape)}; parts of 2, 2 and 1 "
-                    "elements make one 1-D tensor of 5")
-        if torch.equal(one, torch.cat([*given[rank:], *given[:rank]])) and rank:
-            return (f"rank {rank} begins with its own part; the order of the ranks is the same for "
-                    "all")
-        if not torch.equal(one, whole):
-            return f"rank {rank} has {one.tolist()}; expected {whole.tolist()}"
-    made[0][0] = -1.0
-    if made[1][0] == -1.0:
-        return ("the ranks share one tensor; each rank has memory of its own, so make a copy for "
-                "each")
-
-
 @exercise("zero_gigabytes")
 def _(zero_gigabytes):
     wanted = {0: 120.0, 1: 31.40625, 2: 16.640625, 3: 1.875}

@@ -98,65 +98,6 @@ def per_step(settings):
     return settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
 
 
-def grouped(runs):
-    names = {}
-    for run in runs:
-        names.setdefault(run["name"], []).append(run)
-    return names
-
-
-def mean(runs, measure):
-    return statistics.mean(run[measure] for run in runs)
-
-
-def choose_and_report(runs):
-    groups = grouped(runs)
-    chosen = min(groups, key=lambda name: mean(groups[name], "val"))
-    return chosen, mean(groups[chosen], "test")
-
-
-def choose_by_sorting(runs):
-    groups = sorted(grouped(runs).items(), key=lambda item: mean(item[1], "val"))
-    return [groups[0][0], mean(groups[0][1], "test")]
-
-
-def choose_in_a_loop(runs):
-    best = None
-    for name in {run["name"] for run in runs}:
-        own = [run for run in runs if run["name"] == name]
-        losses = [sum(run[measure] for run in own) / len(own) for measure in ("val", "test")]
-        if best is None or losses < best[1]:
-            best = name, losses
-    return best[0], best[1][1]
-
-
-def chooses_on_test(runs):
-    groups = grouped(runs)
-    chosen = min(groups, key=lambda name: mean(groups[name], "test"))
-    return chosen, mean(groups[chosen], "test")
-
-
-def lucky_seed(runs):
-    best = min(runs, key=lambda run: run["val"])
-    return best["name"], best["test"]
-
-
-def reports_validation(runs):
-    chosen, _ = choose_and_report(runs)
-    return chosen, mean(grouped(runs)[chosen], "val")
-
-
-def best_test_seed(runs):
-    chosen, _ = choose_and_report(runs)
-    return chosen, min(run["test"] for run in grouped(runs)[chosen])
-
-
-def highest(runs):
-    groups = grouped(runs)
-    chosen = max(groups, key=lambda name: (mean(groups[name], "val"), name))
-    return chosen, 0.0
-
-
 # ------------------------------------------------------------------------ an own experiment
 
 
@@ -213,18 +154,6 @@ SOLUTIONS = {
                             "accumulation × batch"),
             "no division": (changed(2, lambda n, s: s["lora_alpha"]), "lora_alpha / r"),
             "one number": (lambda n, s: effective(n, s)[0], "return three numbers"),
-        },
-    },
-    "choose_and_report": {
-        "right": choose_and_report,
-        "variants": [choose_by_sorting, choose_in_a_loop],
-        "wrong": {
-            "on test": (chooses_on_test, "no part in the choice"),
-            "a lucky seed": (lucky_seed, "one lucky seed"),
-            "validation reported": (reports_validation, "is a validation loss"),
-            "best seed on test": (best_test_seed, "test loss of one seed"),
-            "highest": (highest, "the lowest mean validation loss"),
-            "name alone": (lambda runs: choose_and_report(runs)[0], "return two things"),
         },
     },
     "own_experiment": {

@@ -508,8 +508,7 @@ at_135m("lora_vs_full")
 #
 #
 # tried = {rate: run(rate, seed=0) for rate in (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)}
-# two_best = sorted(tried, key=tried.get)[:2]
-# eval_loss = {rate: [run(rate, seed) for seed in (1, 2, 3)] for rate in two_best}  # new seeds
+# # Then the best two again, with new seeds: run(rate, seed) for seed in (1, 2, 3)
 # ```
 
 # %% [markdown]

@@ -91,7 +91,7 @@ ft.check("round_bf16", round_bf16)
 def by_bits(x):
     bits = x.view(torch.int32)
     half = 0x7FFF + (bits >> 16 & 1)  # 0x8000 where the kept part is odd: ties go to even
-    return ((bits + half) & -65536).view(torch.float32)
+    return ((bits + half) & -65536).view(torch.float32)  # & -65536 keeps the upper 16 bits
 
 
 x = torch.randn(1_000_000)
@@ -102,7 +102,8 @@ print("a million numbers as torch rounds them:", torch.equal(by_bits(x), x.bfloa
 # <!-- claims: C52 · E27 -->
 #
 # In its first steps AdamW moves every weight by about one learning rate (lesson 01). If that is less than
-# half the distance to the next bf16 number, the weight is rounded back to where it was.
+# half the distance to the next bf16 number, the weight is rounded back to where it was. The weights of the
+# embedded model have a standard deviation (sd) of 0.19, ten times that of a typical LLM.
 
 # %%
 first_guess = ft.predict("Weights stored in bf16, a step of 1e-4 on each: how many weights of the "
@@ -138,8 +139,9 @@ first_guess.score("one in ten" if kept < 0.3 else "half" if kept < 0.7 else "mos
 
 # %% [markdown]
 # A lost step is not noise that averages out: with rounding to nearest, the same weight stays at every small
-# step, however many there are. The second line has the spread of a typical LLM's matrices. All of its weights between 0.01
-# and 0.04 stay at 1e-5, since half their spacing is at least 3e-5. Only weights near zero move.
+# step, however many there are. At 0.19 half the spacing is 4.9e-4. The second line has the spread of a
+# typical LLM's matrices. All of its weights between 0.01 and 0.04 stay at 1e-5, since half their spacing is
+# at least 3e-5. Only weights near zero move.
 #
 # ## Your turn: stochastic rounding
 #
@@ -187,7 +189,8 @@ def end_of(rounding, seed, learning_rate=1e-4):
 
 # %%
 ends = {rounding: [end_of(rounding, seed) for seed in range(5)] for rounding in floats.ROUNDINGS}
-ft.table([{"stored weights": "fp32" if rounding == "none" else f"bf16, {rounding}",
+ft.table([{"stored weights": "before training", "validation loss": ft.loss_on(model, held_out)}] +
+         [{"stored weights": "fp32" if rounding == "none" else f"bf16, {rounding}",
            "validation loss": losses} for rounding, losses in ends.items()])
 
 # %%
@@ -202,8 +205,18 @@ second_guess.score("both" if all(close.values()) else "nearest only" if close["n
                    else "stochastic only" if close["stochastic"] else "neither")
 
 # %% [markdown]
-# So there are four remedies: **master weights** in fp32, stochastic rounding, Kahan summation, or training
-# only a small adapter in fp32 (LoRA). Is a larger learning rate a fifth?
+# Rounding to nearest still learns something, because the weights near zero move. **Master weights** are an
+# fp32 copy that takes the updates; the 16-bit weights are rounded from it for each forward pass. So there
+# are four remedies. With AdamW they need, for each parameter:
+#
+# | remedy | bytes of weights, gradients and moments |
+# |---|---|
+# | master weights in fp32 | 16; 18 with fp32 gradients next to bf16 weights, as in Megatron |
+# | stochastic rounding, all in bf16 | 8 |
+# | Kahan summation, all in bf16 | 10 |
+# | LoRA: only a small adapter in fp32 | 2 for the frozen base, 16 for each weight of the adapter |
+#
+# Is a larger learning rate a fifth?
 
 # %%
 large = {rounding: [end_of(rounding, seed, 1e-3) for seed in range(3)]
@@ -240,10 +253,12 @@ ft.expect(ends_at["bf16, β₂ = 0.999"], ">", ends_at["fp32, β₂ = 0.999"],
 ends_at
 
 # %% [markdown]
-# `1.0 * 0.999` rounds to 1.0 in bf16, so the moment never decays. After a phase of large gradients, the
-# steps stay too small for the rest of the run. It takes hundreds of steps to show; in the 20 steps above
-# it plays no part. With β₂ = 0.95, usual in pretraining, the decay is larger than the spacing. DeepSeek-V3
-# stores both moments in bf16 and reports no loss from it; its β₂ is 0.95, and its master weights are fp32.
+# On the way up the moment stops at 0.5, where the increment of 0.001 is below half the spacing, 0.002.
+# There `0.5 * 0.999` rounds to 0.5, so it never decays either. First the steps are too large, and after a
+# phase of large gradients too small for the rest of the run. This takes hundreds of steps to show, more
+# than the 20 of the pure bf16 run below. With β₂ = 0.95, usual in pretraining, the decay is larger than the
+# spacing. DeepSeek-V3 stores both moments in bf16 and reports no loss from it; its β₂ is 0.95, and its
+# master weights are fp32.
 #
 # ## The same with ft
 #
@@ -264,7 +279,8 @@ ft.expect(final["bf16"], "==", final["fp32"], "mixed precision ends within 0.1 n
 verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays behind fp32 weights")
 
 # %% [markdown]
-# The losses fall less than above, because a Config warms up and lowers its learning rate.
+# The curves are training losses, and the two lower ones coincide; the checks compare validation losses. All
+# fall less than above, because a Config warms up and lowers its learning rate.
 
 # %% [markdown]
 # ## At 135M
@@ -295,36 +311,23 @@ gradient = gradient[gradient != 0]
 rows = []
 for power in (0, 4, 8, 12, 16, 20):
     half = (gradient * 2.0**power).half()
-    rows.append({"scale": f"2^{power}", "lost to zero": (half == 0).double().mean().item(),
+    rows.append({"scale": f"2^{power}", "lost to zero": f"{(half == 0).double().mean().item():.4%}",
                  "overflowed": half.isinf().sum().item()})
 ft.table(rows)
 
 # %% [markdown]
 # Too low a scale loses small gradients, too high a scale makes infinities. The right one is not known in
-# advance, so trainers search for it while they train.
+# advance, so torch's `GradScaler` searches for it. It starts at 2^16. After an overflow it skips the step and
+# halves the scale; after 2,000 good steps in a row it doubles the scale.
 #
-# ## Your turn: the loss scaler's rule
-#
-# Write `next_scale` for one step. `overflowed` says whether a gradient was infinite (the step is then
-# skipped). `good` counts the good steps since the last change. Return the new `(scale, good)`: halve after
-# an overflow, double after 2,000 good steps in a row, and start counting at 0 whenever the scale changes.
-
-
-# %% tags=["raises-exception"]
-def next_scale(scale, good, overflowed):
-    ...
-
-
-ft.check("next_scale", next_scale)
-
-# %% [markdown]
 # Is the scale needed? The embedded model loses few gradients, so it trains without. In other models
 # gradients can be far smaller. Imitate that: divide the loss by 2^20. AdamW divides by the size of the
-# gradient, so in fp32 it still trains. In fp16 the scale decides. Eight steps, three seeds:
+# gradient, so in fp32 it still trains. Eight steps, three seeds:
 
 # %%
 full, half = torch.float32, torch.float16
-arms = [("loss", "fp16, no scale", half, 1.0, 1.0),
+arms = [("loss", "fp32, no scale", full, 1.0, 1.0),
+        ("loss", "fp16, no scale", half, 1.0, 1.0),
         ("loss", "fp16, scale from 2^16", half, 1.0, 2.0**16),
         ("loss / 2^20", "fp32, no scale", full, 2.0**-20, 1.0),
         ("loss / 2^20", "fp16, no scale", half, 2.0**-20, 1.0),
@@ -348,9 +351,12 @@ ft.expect(scaled["loss / 2^20", "fp16, scale from 2^16"], "<",
           scaled["loss / 2^20", "fp16, no scale"], "small gradients need the scale")
 
 # %% [markdown]
-# The last column: torch's `GradScaler` starts at 2^16, which is too high for this model. The first steps
-# of each run overflow and are skipped, which is normal. Clip gradients only after dividing (`scaler.unscale_`);
-# otherwise you clip the scaled gradients. bf16 needs no scale.
+# On the divided loss fp16 needs the scale, and with it ends as fp32 does. Both end higher than on the whole
+# loss, because the gradients are now close to AdamW's eps of 1e-8, so the steps are smaller. On the whole
+# loss 2^16 is too high for this model: three of eight steps are skipped, so the loss ends higher. In a run
+# of thousands of steps this is nothing. Clip gradients only after dividing (`scaler.unscale_`). No scale
+# helps when *activations* exceed 65,504, as in some models pretrained in bf16 (T5, Gemma). bf16 needs no
+# scale.
 
 # %% [markdown]
 # ## What mixed precision saves
@@ -399,10 +405,15 @@ ft.expect(stored["bf16"]["activations"] / 1e6, ">", stored["fp32"]["activations"
 third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 else "the same")
 
 # %% [markdown]
-# The fp32 weights *are* the master weights. Recipes that keep 16-bit weights next to them also need
-# 16 bytes: 2 + 2 + 4 + 8. Autocast keeps norms, softmax and the loss in fp32, and it stores a bf16 copy
-# of each matrix until the backward pass. With a small batch, the copies can cost more than the
-# activations save. The sure gain is **speed**. Only 16-bit states halve the 16 bytes, at the cost shown above.
+# The fp32 weights *are* the master weights. Recipes that keep 16-bit weights next to them also need 16
+# bytes: 2 + 2 + 4 + 8. Autocast keeps norms, softmax and the loss in fp32, and it stores a bf16 copy of
+# each matrix until the backward pass. With a small batch, the copies can cost more than the activations
+# save. To go below 16 bytes, other types must be stored: 8-bit moments give about 10, all bf16 gives 8 at
+# the cost shown above, bf16 with 8-bit moments about 6.
+#
+# The gain is **speed**, where large matrix multiplications dominate: an H100's peak in bf16 is 2 times that
+# of TF32 and 15 times that of fp32. A 2M model on a CPU may gain none; compare the seconds above. So the
+# first half of the claim is wrong. The second is wrong with rounding to nearest, and right with a remedy.
 
 # %% [markdown]
 # ## Break it: count in bf16
@@ -424,8 +435,9 @@ print("counted in bf16:", count.item(), "| fp32, two orders:", forward.item(), b
 
 # %% [markdown]
 # At 256 the spacing is 2, so 256 + 1 is a tie that rounds to 256. This is why matrix units accumulate in
-# fp32. Accumulate gradients over micro-batches in fp32 too, and sum them over GPUs in fp32 if you can.
-# And addition is not associative: the same batch, split differently, gives other bits
+# fp32. Hopper's FP8 units keep only about 14 bits of a sum, so DeepSeek-V3 moves partial sums to fp32 after
+# every 128 products. Accumulate gradients over micro-batches in fp32 too, and sum them over GPUs in fp32 if
+# you can. And addition is not associative: the same batch, split differently, gives other bits
 # ([13](13_zero_and_fsdp.ipynb)).
 #
 # One more trap: `torch.tensor(1e-8).half()` is 0. In pure fp16 AdamW's eps vanishes, small squared
@@ -453,6 +465,7 @@ ft.table(rows)
 # | Hopper, first recipe ([Micikevicius 2022](https://arxiv.org/abs/2209.05433)) | e4m3 forward, e5m2 gradients | per tensor |
 # | DeepSeek-V3 ([2024](https://arxiv.org/abs/2412.19437)) | e4m3 everywhere | 1 × 128 tiles of activations, 128 × 128 blocks of weights |
 # | MXFP8 on Blackwell ([Mishra 2025](https://arxiv.org/abs/2506.08027)) | e4m3 everywhere | power of two for each 32 values |
+# | NVFP4 on Blackwell ([NVIDIA 2025](https://arxiv.org/abs/2509.25149)) | 4 bits, e2m1; stochastic rounding of gradients | e4m3 for each 16 values, fp32 per tensor |
 #
 # e5m2 has the larger range and twice the error. With a scale for each small block the range of e4m3 is
 # enough, so newer recipes use it for gradients as well.
@@ -478,7 +491,8 @@ step = 3e-4
 # | matrix multiplications | bf16; fp8 on Hopper and newer |
 # | norms, softmax, loss, sums of gradients | fp32 |
 #
-# Mixed precision with TRL, with a check that it is mixed:
+# Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB. For several
+# GPUs with FSDP2, see [13](13_zero_and_fsdp.ipynb).
 #
 # ```python
 # import torch
@@ -508,8 +522,9 @@ step = 3e-4
 # - `fp16=True` with fp16 weights raises `Attempting to unscale FP16 gradients`. Load the weights in fp32.
 # - If memory forces bf16 weights: torchao's `AdamW8bit(..., bf16_stochastic_round=True)`
 #   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
-#   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). 8-bit moments alone do
-#   not help: the weights are still bf16.
+#   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). StableAdamW also clips its
+#   updates, unlike AdamW. 8-bit moments alone do not help: the weights are still bf16. Check which fraction
+#   of the weights changed after one step. Weight decay is lost too: it changes a weight by a millionth or less.
 
 # %% [markdown]
 # - **TF32** rounds the factors of an fp32 multiplication to 10 bits of fraction (`tf32=True`). It is fast
@@ -517,8 +532,8 @@ step = 3e-4
 # - FP8: `mixed_precision="fp8"` of accelerate, with Transformer Engine or torchao. It pays off for large
 #   matrices on Hopper or newer. LoRA on a small model gains little.
 # - A model stored in fp16 has one weight in eight exactly halfway between two bf16 numbers. Under autocast
-#   any update, however small, moves these by half a spacing, so the loss changes at every learning
-#   rate. `ft` warns about it. Round such a model to bf16 once before you start.
+#   any update, however small, decides these ties anew: about half of them jump by a whole bf16 spacing. So
+#   the loss changes at every learning rate. `ft` warns about it. Round such a model to bf16 once first.
 # - RL fine-tuning samples with one engine and trains with another. Their rounding differs, so the
 #   probabilities differ too. fp16, with 8 times finer spacing, narrows that gap
 #   ([Qi et al. 2025](https://arxiv.org/abs/2510.26788)).
@@ -528,25 +543,26 @@ step = 3e-4
 #
 # **Full fine-tuning in pure bf16 at 1e-5 barely learns. Why?**
 # <details><summary>Answer</summary>
-# A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in every
-# step. AdamW's updates are about one learning rate, here 1e-5. A second leak is the second moment, which
-# cannot decay in bf16 at β₂ = 0.999. Remedies: fp32 master weights, stochastic rounding, Kahan summation, or
-# fp32 adapters.
+# A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in
+# every step. AdamW's updates are about one learning rate, here 1e-5. A second leak is the second moment,
+# which cannot decay in bf16 at β₂ = 0.999. Remedies: master weights (an fp32 copy that takes the updates,
+# from which the 16-bit weights are rounded), stochastic rounding, Kahan summation, or fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**
 # <details><summary>Answer</summary>
 # fp16 has 11 significant bits but ends at 65,504 and has nothing below 6e-8, so the loss must be scaled.
 # bf16 has the range of fp32 with 8 significant bits, and needs no scaling. Keep fp32 weights or adapters
-# with both. The usual choice on hardware that has it is bf16; fp16 is of interest where small differences
-# matter, as in RL.
+# with both. bf16 is the usual choice on GPUs that have it, Ampere and newer; T4 and V100 do not. fp16 is of
+# interest where small differences matter, as in RL.
 # </details>
 
 # %% [markdown]
 # **Does mixed precision halve memory?**
 # <details><summary>Answer</summary>
 # Not the states: with AdamW 16 bytes a parameter either way. Activations shrink, by less than half, since
-# some stay in fp32. Autocast's 16-bit copies of the weights come on top. The sure gain is speed.
+# some stay in fp32. Autocast's 16-bit copies of the weights come on top. The gain is speed, where large
+# matrix multiplications dominate.
 # </details>
 #
 # **The loss is NaN at step 2 in fp16. What do you check first?**
@@ -559,9 +575,9 @@ step = 3e-4
 # %% [markdown]
 # **What is FP8 training?**
 # <details><summary>Answer</summary>
-# The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block; accumulation,
-# master weights and norms stay in higher precision. It speeds up large matmuls on Hopper or newer. It does
-# not by itself shrink the optimizer states.
+# The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block. Master weights
+# and norms stay in higher precision, and so do sums, with about 14 bits on Hopper. It speeds up large
+# matmuls on Hopper or newer. It does not by itself shrink the optimizer states.
 # </details>
 #
 # ## Recap

@@ -421,8 +421,8 @@ sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_fi
 #     --rdzv-endpoint HOST:29500 my-run/train.py --zero 3 --ranks 16      # on each of two
 # ```
 #
-# `--ranks` matters. A wrong launcher starts independent copies that all train alone and overwrite each
-# other's results. The script counts the ranks and stops.
+# `--ranks` matters. A wrong launcher starts copies that train alone and overwrite each other's results. The
+# script counts the ranks and stops.
 
 # %% [markdown]
 # ## On paper: 70 billion parameters
@@ -458,8 +458,7 @@ parameters, gpus = 32e9, 16
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: there is nothing to learn from a trained model here. Who keeps which bytes follows from the
-# number of parameters alone.
+# No box At 135M: who keeps which bytes follows from the number of parameters alone.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -573,7 +572,7 @@ parameters, gpus = 32e9, 16
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
 # stages 0 to 3. Each stage includes the one before. With fp32 weights and gradients, 4 + 4 + 8, stage 1 takes
 # 61 GB and stage 2 37 GB. Stages 0 to 2 move 2 elements for each parameter and step, stage 3 moves 3.
-# Activations come on top and are divided by none. Take the lowest stage that fits: with 80 GB, stage 1.
+# Activations are divided by none. Take the lowest stage that fits: with 80 GB, stage 1.
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**

@@ -79,42 +79,6 @@ def toward_zero(x, unit):
     return (cut + (torch.rand_like(x) < (x / unit - cut).abs())) * unit
 
 
-def next_scale(scale, good, overflowed):
-    if overflowed:
-        return scale / 2, 0
-    return (scale * 2, 0) if good + 1 >= 2000 else (scale, good + 1)
-
-
-def by_counting_first(scale, good, overflowed):
-    good = 0 if overflowed else good + 1
-    if overflowed:
-        scale *= 0.5
-    elif good == 2000:
-        scale, good = 2 * scale, 0
-    return [scale, good]
-
-
-def in_one_line(scale, good, overflowed):
-    change = 0.5 if overflowed else 2 if good == 1999 else 1
-    return scale * change, good + 1 if change == 1 else 0
-
-
-def without_reset(scale, good, overflowed):
-    return (scale / 2, good) if overflowed else next_scale(scale, good, overflowed)
-
-
-def scale_up(scale, good, overflowed):
-    return (scale * 2, 0) if overflowed else next_scale(scale, good, overflowed)
-
-
-def only_skips(scale, good, overflowed):
-    return (scale, 0) if overflowed else next_scale(scale, good, overflowed)
-
-
-def doubles_at_once(scale, good, overflowed):
-    return (scale / 2, 0) if overflowed else (scale * 2, 0)
-
-
 SOLUTIONS = {
     "round_bf16": {
         "right": round_bf16,
@@ -139,20 +103,6 @@ SOLUTIONS = {
             "the wrong probability": (reversed_probability, "nearer neighbor must be more"),
             "in units": (in_units, "multiply the whole number by the unit"),
             "negative numbers": (toward_zero, "on average; expected -0.0525"),
-        },
-    },
-    "next_scale": {
-        "right": next_scale,
-        "variants": [by_counting_first, in_one_line],
-        "wrong": {
-            "no new count": (without_reset, "counting starts again"),
-            "the wrong way": (scale_up, "must become smaller"),
-            "never doubles": (lambda scale, good, overflowed: (scale / 2, 0) if overflowed
-                              else (scale, good + 1), "expected (2048, 0)"),
-            "only skips": (only_skips, "the scale is halved"),
-            "doubles at once": (doubles_at_once, "only after 2,000 good steps"),
-            "the scale alone": (lambda scale, good, overflowed: scale / 2 if overflowed else scale,
-                                "expected two numbers"),
         },
     },
 }

@@ -82,26 +82,3 @@ def _(round_stochastically):
         if abs(tenths.mean().item() + 0.0525) > 2e-4:
             return (f"-0.0525 in units of 0.01 becomes {tenths.mean().item():.4f} on average; "
                     "expected -0.0525 (the lower neighbor of a negative number is its floor)")
-
-
-@exercise("next_scale")
-def _(next_scale):
-    cases = [((1024, 5, True), (512, 0)), ((1024, 5, False), (1024, 6)),
-             ((1024, 1999, False), (2048, 0)), ((1024, 1999, True), (512, 0))]
-    for given, wanted in cases:
-        made = next_scale(*given)
-        if not isinstance(made, tuple | list) or len(made) != 2:
-            return f"it returned {made!r:.60}; expected two numbers, (scale, good)"
-        made = tuple(made)
-        if made == wanted:
-            continue
-        told = f"with scale {given[0]}, {given[1]} good steps, overflowed={given[2]}: {made}; "
-        if given[2] and made[0] > given[0]:
-            return told + "after an infinity the scale must become smaller"
-        if given[2] and made[0] == given[0]:
-            return told + "after an infinity the scale is halved, or the next step overflows too"
-        if not given[2] and given[1] < 1999 and made[0] > given[0]:
-            return told + "the scale doubles only after 2,000 good steps in a row"
-        if made[0] == wanted[0] and made[1] != 0 == wanted[1]:
-            return told + "when the scale changes, counting starts again at 0"
-        return told + f"expected {wanted}"

@@ -7,8 +7,10 @@ the store twice. Both engines start the runs of a lost worker again on another o
 from __future__ import annotations
 
 import functools
+import importlib
 import pickle
 import threading
+from typing import Any
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
@@ -21,7 +23,7 @@ class Dask:
 
     def __init__(self):
         try:
-            from dask import distributed
+            distributed: Any = importlib.import_module("distributed")
         except ImportError:
             raise _missing("dask") from None
         self.module, self.lost = distributed, (distributed.KilledWorker,)

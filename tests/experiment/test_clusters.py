@@ -132,6 +132,8 @@ def test_without_a_cluster_the_next_step_is_told(backend, advice):
                                               ("dask", "cloudpickle")])
 def test_without_its_package_the_command_that_installs_it_is_told(backend, package, monkeypatch,
                                                                   tmp_path):
+    if package == "cloudpickle":
+        pytest.importorskip("distributed")  # which imports it
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=rf"pip install 'ftkit\[{backend}\]'"):
         if package == "cloudpickle":

@@ -187,7 +187,7 @@ SOLUTIONS = {
         "variants": [dict(reversed(RIGHT.items())), RIGHT | {"A sentence of my own.": "true"}],
         "wrong": {
             "LoRA as a remedy": (RIGHT | {"LoRA forgets less than full fine-tuning.": "true"},
-                                 "at default settings it learns less"),
+                                 "it learns less and forgets less"),
             "4 bits are trained": (RIGHT | {"QLoRA trains the 4-bit weights.": "true"},
                                    "they are frozen"),
             "ZeRO saves activations": (

@@ -18,7 +18,7 @@
 # - tell what fine-tuning added from what the model already knew;
 # - say when not to fine-tune, and what it costs when you do.
 #
-# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 35
+# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 45
 # minutes; the code needs about one minute on two CPU cores: no GPU, no account.*
 #
 # Click a cell and press **Shift+Enter** to run it, from top to bottom. Unknown word? Run

@@ -16,7 +16,7 @@
 # - compute the memory of a full fine-tune from bytes per parameter;
 # - choose a learning rate and an optimizer, and say what each choice costs.
 #
-# *Needs [00](00_start_here.ipynb). About 40 minutes; the code needs about 90 seconds on two CPU
+# *Needs [00](00_start_here.ipynb). About 45 minutes; the code needs about 90 seconds on two CPU
 # cores.*
 
 # %%

@@ -16,7 +16,7 @@
 # - explain what LoRA saves in training and what it does not save;
 # - compare LoRA with full fine-tuning fairly, and choose its rank, layers and learning rate.
 #
-# *Needs [01](01_full_fine_tuning.ipynb). About 40 minutes; the code needs two to four minutes on
+# *Needs [01](01_full_fine_tuning.ipynb). About 50 minutes; the code needs two to four minutes on
 # two CPU cores.*
 
 # %%

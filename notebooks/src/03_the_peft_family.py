@@ -16,7 +16,7 @@
 # - count what each method trains, and say which ones can be merged and served;
 # - compare methods fairly, and recognize a comparison that is not.
 #
-# *Needs [02](02_lora.ipynb). About 35 minutes; the code needs about 90 seconds on two CPU cores.*
+# *Needs [02](02_lora.ipynb). About 45 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
 import copy

@@ -17,7 +17,7 @@
 # - say what happens when the prompt is trained on, or when the end of the answer is not;
 # - check a loss mask in TRL before you pay for a run.
 #
-# *Needs [01 full fine-tuning](01_full_fine_tuning.ipynb). About 40 minutes; the code runs in about
+# *Needs [01 full fine-tuning](01_full_fine_tuning.ipynb). About 50 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%

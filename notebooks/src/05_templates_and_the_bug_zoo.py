@@ -16,7 +16,7 @@
 # - pad and pack records without losing EOS and without letting records see each other;
 # - read a table of instruments, name the bug behind it, and repair it.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 40 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 50 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%

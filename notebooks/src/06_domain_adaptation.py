@@ -18,7 +18,7 @@
 # - explain DAPT and TAPT, and test them against a control with equal steps and tokens;
 # - say why the order of the stages matters, and plan a run for a large model.
 #
-# *Needs [04](04_instruction_tuning.ipynb). About 40 minutes; the code needs about 90 seconds on two
+# *Needs [04](04_instruction_tuning.ipynb). About 45 minutes; the code needs about 90 seconds on two
 # CPU cores.*
 
 # %%

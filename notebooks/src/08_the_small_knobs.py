@@ -18,7 +18,7 @@
 # - say which of these settings matter in a run, and how you know.
 #
 # *Needs [01](01_full_fine_tuning.ipynb), [04](04_instruction_tuning.ipynb) and
-# [07](07_learning_rate.ipynb). About 35 minutes; the code needs about 90 seconds on two CPU cores.*
+# [07](07_learning_rate.ipynb). About 40 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
 import copy

@@ -17,7 +17,7 @@
 # - say when the peak is reached, and which part fills it;
 # - choose the change that lowers the peak, and predict the longest sequence that fits.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code runs in
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 45 minutes; the code runs in
 # about one minute on two CPU cores.*
 
 # %%

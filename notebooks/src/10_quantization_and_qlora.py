@@ -16,7 +16,7 @@
 # - count what a quantized weight really costs;
 # - train on a quantized base, and merge into the model that was trained.
 #
-# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 40 minutes; the code runs
+# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs
 # in about one minute on two CPU cores.*
 
 # %%

@@ -16,7 +16,7 @@
 # - write checkpointing yourself, with equal gradients, and choose what to recompute;
 # - find the largest batch for a GPU, and say what checkpointing will not save.
 #
-# *Needs [09](09_where_the_memory_goes.ipynb). About 40 minutes; the code runs in about one minute on
+# *Needs [09](09_where_the_memory_goes.ipynb). About 50 minutes; the code runs in about one minute on
 # two CPU cores.*
 
 # %%

@@ -16,7 +16,7 @@
 # - show updates that are lost without any error, and four remedies;
 # - scale a loss, and say what mixed precision saves and what it does not.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 40 minutes;
+# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 45 minutes;
 # the code runs in about one minute on two CPU cores.*
 
 # %%

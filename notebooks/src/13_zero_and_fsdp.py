@@ -17,7 +17,7 @@
 # - run DDP, ZeroRedundancyOptimizer and FSDP2 on real processes.
 #
 # *Needs [09](09_where_the_memory_goes.ipynb) (16 bytes a parameter) and [12](12_floating_point.ipynb). About
-# 40 minutes; the code runs in about one minute on two CPU cores.*
+# 45 minutes; the code runs in about one minute on two CPU cores.*
 
 # %%
 import ftkit as ft

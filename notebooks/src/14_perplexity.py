@@ -17,7 +17,7 @@
 # - name the conditions under which two perplexities may be compared;
 # - explain why perplexity can rise while accuracy does not fall.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 40 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 45 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%

@@ -19,7 +19,7 @@
 # - organize human and LLM judges so that order and length do not decide;
 # - check a test set for leaks.
 #
-# *Needs [04](04_instruction_tuning.ipynb) and [14](14_perplexity.ipynb). About 40 minutes; the code needs
+# *Needs [04](04_instruction_tuning.ipynb) and [14](14_perplexity.ipynb). About 45 minutes; the code needs
 # about one minute on two CPU cores.*
 
 # %%

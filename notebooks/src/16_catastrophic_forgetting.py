@@ -16,7 +16,7 @@
 # - write a replay mixture and the L2-SP gradient, and choose an interpolation weight;
 # - name the remedies of 2026 and say what each one needs.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 35 minutes; the code needs
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code needs
 # about 90 seconds on two CPU cores.*
 
 # %%

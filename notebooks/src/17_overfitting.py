@@ -17,7 +17,7 @@
 # - write early stopping, and choose what it watches;
 # - test a remedy against a control, and say when no effect was seen.
 #
-# *Needs [07](07_learning_rate.ipynb) and [08](08_the_small_knobs.ipynb). About 35 minutes; the code
+# *Needs [07](07_learning_rate.ipynb) and [08](08_the_small_knobs.ipynb). About 40 minutes; the code
 # needs about 90 seconds on two CPU cores.*
 
 # %%

@@ -17,7 +17,7 @@
 # - distinguish random from systematic errors, and say why it matters;
 # - name the current methods for selecting and generating training data.
 #
-# *About 35 minutes. The code needs a minute and a half on two CPU cores. You need lesson
+# *About 45 minutes. The code needs a minute and a half on two CPU cores. You need lesson
 # [04](04_instruction_tuning.ipynb).*
 
 # %%

@@ -17,7 +17,7 @@
 # - measure whether one task helps or harms another;
 # - name the methods that choose a mixture: proxy models, regression, stages.
 #
-# *About 35 minutes. The code needs a minute and a half on two CPU cores. You need lessons
+# *About 40 minutes. The code needs a minute and a half on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [08](08_the_small_knobs.ipynb).*
 
 # %%

@@ -17,7 +17,7 @@
 # - choose among DPO, IPO, KTO, ORPO, SimPO and the GRPO family;
 # - recognize over-optimization and a reward that is being hacked.
 #
-# *About 40 minutes. The code needs a minute and a half on two CPU cores. You need lessons
+# *About 50 minutes. The code needs a minute and a half on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [16](16_catastrophic_forgetting.ipynb).*
 
 # %%

@@ -16,7 +16,7 @@
 # - compute memory, throughput and utilization without looking anything up;
 # - find the cause of a bad run in its log, and practice all of this so that it stays.
 #
-# *Draws on all lessons; come back to it between them. About 45 minutes; the code needs about 60 seconds on
+# *Draws on all lessons; come back to it between them. About 50 minutes; the code needs about 60 seconds on
 # two CPU cores.*
 
 # %%
@@ -348,7 +348,7 @@ case.repair(warmup_steps=2)
 # %% [markdown]
 # ## What if?
 #
-# The usual remedy without a look at the log is "train longer". Twice the steps, with the same warm-up of 500:
+# A usual remedy is "train longer". Twice the steps, with the same warm-up of 500:
 
 # %%
 longer = case.repair(max_steps=64)
@@ -410,14 +410,14 @@ ft.drill(level="junior, mid")
 # ## The mock interview
 #
 # It has four rounds: concept, coding, design and story. Answer aloud or in writing while the clock of a
-# question runs. Then read the model answer and mark what you said; what you only thought does not count. In a terminal: `ftkit drill --interview --questions 6`.
+# question runs. Then read the model answer and mark what you said; what you only thought does not count. In a
+# terminal: `ftkit drill --interview --questions 6`.
 
 # %%
 ft.drill(interview=True, questions=6)
 
 # %% [markdown]
-# Repeat each question with a low score on the next day, and write its answer in the five parts. One question
-# says little about a topic: the report speaks of a gap after three.
+# Repeat each question with a low score on the next day, and write its answer in the five parts.
 #
 # ## Story and design questions
 #
@@ -446,7 +446,7 @@ ft.drill(interview=True, questions=6)
 # | B200 | 180 GB | 2,250 TFLOP/s |
 # | MI300X | 192 GB | 1,307 TFLOP/s |
 #
-# Dense means without structured sparsity. Brochures often print the value with it, twice as high.
+# Dense means without structured sparsity, with which brochures print twice the value.
 #
 # A configuration that you can defend line by line, with the check of the first step:
 #
@@ -498,7 +498,6 @@ ft.drill(interview=True, questions=6)
 #
 # - The first step is not the peak if a later batch is longer. Try the longest records first.
 # - `max_memory_allocated` counts torch's tensors. `nvidia-smi` also counts the cache and the CUDA context.
-# - "GPU utilization 100 %" only says that some kernel was running. It is not MFU.
 # - GB or GiB: 107.8 GB are 100.4 GiB. An "80 GB" card has about 80 GiB, which are 86 GB. The CUDA context and
 #   the allocator take 1 or 2 of them.
 # - Reported MFU of well-tuned dense training is mostly 30 to 50 %. Small batches, padding and a slow data
@@ -531,21 +530,6 @@ ft.drill(interview=True, questions=6)
 # fp32. The `foreach` implementation, torch's default on CUDA, also needs temporary memory of about the size
 # of the parameters; `fused=True` does not. Other remedies: 8-bit states, sharding (ZeRO or FSDP), LoRA, or
 # states on the CPU (offloading). The activations are freed by then, so a smaller batch helps little.
-# </details>
-#
-# **MFU is 40 % without checkpointing. You switch on full checkpointing and the step takes a third longer.
-# What are MFU and HFU now?**
-# <details><summary>Answer</summary>
-# MFU falls to 30 %, because the useful work is the same and the time is 4/3. HFU stays at about 40 %: the
-# hardware does 8 instead of 6 operations per parameter and token. If the freed memory allows a larger
-# batch, part of the loss may come back.
-# </details>
-#
-# **Tell me about a fine-tune that failed.**
-# <details><summary>Answer</summary>
-# Goal and baseline, symptom in numbers, the test that separated the causes, the result with its
-# uncertainty, and what I do differently since. Two minutes, a true story, no blame. I also say what I
-# did not find out.
 # </details>
 #
 # ## Recap

@@ -17,7 +17,7 @@
 # - take the procedure from a small model to your own, as a script for TRL.
 #
 # *Needs [07](07_learning_rate.ipynb), [02](02_lora.ipynb) and [16](16_catastrophic_forgetting.ipynb).
-# About 40 minutes; the code needs about 60 seconds of one CPU core.*
+# About 45 minutes; the code needs about 60 seconds of one CPU core.*
 
 # %%
 import random

@@ -24,7 +24,7 @@ EXERCISES = ROOT / "ftkit" / "lessons" / "exercises"
 LONG = 30  # words of a sentence that counts as long
 SHORTEST_SENTENCE = 4  # words; "Answer" and "1." are not counted
 LONG_SHARE = 0.02  # of the sentences of a lesson may be long
-MOST_MINUTES = 45
+MOST_MINUTES = 50
 SHORTEST_ALT = 40  # characters that say what a figure shows
 
 
@@ -119,19 +119,19 @@ def code_blocks(text: str) -> list[str]:
 def minutes(cells: list[Cell]) -> float:
     """Minutes that a lesson takes an attentive reader, before rounding.
 
-    words / 200 (technical prose is read at 200 to 250 words a minute) + lines of code / 12 (read,
-    run, and the output looked at) + 4 for each exercise + 1 for each guess. Blocks of code in the
-    text and the answers of interview boxes count, exercises by their `check(`, guesses by their
+    words / 130 (outside readers of the executed pages took half again as long as 200 words a minute
+    would give) + lines of code / 12 (read, run, and the output looked at) + 5 for each exercise + 1
+    for each guess. Blocks of code in the text and the answers of interview boxes count, exercises by their `check(`, guesses by their
     `predict(`. A lesson states this, rounded to 5.
     """
     prose = [cell.text for cell in cells if cell.kind == "markdown"]
     code = [cell.text for cell in cells if cell.kind == "code"]
-    reading = sum(words(sentence) for text in prose for sentence in sentences(text)) / 200
+    reading = sum(words(sentence) for text in prose for sentence in sentences(text)) / 130
     blocks = [block for text in prose for block in code_blocks(text)]
     running = sum(map(code_lines, code + blocks)) / 12
     exercises = sum(text.count("ft.check(") for text in code)
     guesses = sum(text.count("ft.predict(") for text in code)
-    return reading + running + 4 * exercises + 1 * guesses
+    return reading + running + 5 * exercises + 1 * guesses
 
 
 def rounded(value: float) -> int:

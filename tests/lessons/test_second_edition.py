@@ -148,9 +148,9 @@ def test_the_practice_block_is_the_first_one_under_its_heading():
 
 
 def test_minutes_count_words_code_exercises_and_guesses():
-    cells = (markdown("word " * 400 + "\n\n```python\n" + "a = 1\n" * 12 + "```")
+    cells = (markdown("word " * 260 + "\n\n```python\n" + "a = 1\n" * 12 + "```")
              + code("a = 1\n" * 12, 'ft.check("f", f)', "# comment\n\n" + ASK))
-    assert judge.minutes(cells) == pytest.approx(2 + 1 + 1 + 3 / 12 + 4 + 1)
+    assert judge.minutes(cells) == pytest.approx(2 + 1 + 1 + 3 / 12 + 5 + 1)
     assert judge.rounded(32.4) == 30 and judge.rounded(32.6) == 35
     (found,) = judge.stated_minutes(markdown("About 40 minutes."))
     assert "the formula gives 5" in found

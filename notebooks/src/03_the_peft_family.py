@@ -293,7 +293,7 @@ matters
 
 # %%
 steady = ft.Config(batch_size=12, eval_steps=5, lr_scheduler_type="constant", warmup_steps=2)
-STEPS = [40, 20]  # enough to reach the target at the lower and at the higher learning rate
+STEPS = [40, 30]  # enough to reach the target at the lower and at the higher learning rate
 PAIRS = {"full": [3e-4, 1e-3], "LoRA": [3e-3, 1e-2], "IA3": [3e-2, 1e-1]}
 
 

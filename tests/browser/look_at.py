@@ -62,10 +62,10 @@ def test_pictures_of_the_readme(lesson):
     page.run_all()
     page.wait_until_done()
     page.command("application:toggle-left-area")
-    page.locator("img[alt*='val_loss']").first.scroll_into_view_if_needed()
+    page.locator(".ftkit-chart svg").first.scroll_into_view_if_needed()
     page.page.wait_for_timeout(2000)
     page.page.mouse.move(500, 500)
-    page.page.mouse.wheel(0, 430)
+    page.page.mouse.wheel(0, 80)
     page.page.wait_for_timeout(2000)
     page.look(OUT / "lesson.png")
     panel = page.locator(".ftkit-what-if").last

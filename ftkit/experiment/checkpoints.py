@@ -200,7 +200,13 @@ def _set_random_state(state: dict[str, torch.Tensor]):
 def _write_tensors(tensors: dict[str, torch.Tensor], path: Path):
     from safetensors.torch import save_file
 
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+    seen, separate = set(), {}
+    for name, value in tensors.items():
+        whole = value.contiguous()
+        # Parameters share the quantization map of an 8-bit optimizer; safetensors refuses that.
+        separate[name] = whole.clone() if whole.data_ptr() in seen else whole
+        seen.add(whole.data_ptr())
+    save_file(separate, path)
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 

@@ -219,14 +219,14 @@ def lines(id):
         return 0
 
 kills, rng = int(sys.argv[2]), random.Random(int(sys.argv[3]))
-steps = 3 * kills
+steps = 12 * kills
 assert os.waitpid(begin(), 0)[1] == 0
 (whole,) = store.ids()
 child, id, done = begin(), None, 0
 while done < kills:
     while id is None:
         id = next((i for i in store.ids() if i not in (whole, "0")), None)
-    wait = min(steps - 3, 3 * done + rng.randrange(3))
+    wait = 10 * done + rng.randrange(10)  # a kill comes up to some steps late
     while lines(id) < wait and os.waitpid(child, os.WNOHANG) == (0, 0):
         time.sleep(0.002)
     time.sleep(rng.random() * 0.2)  # between steps, in the middle of one, or in a checkpoint

@@ -121,8 +121,8 @@ def minutes(cells: list[Cell]) -> float:
 
     words / 130 (outside readers of the executed pages took half again as long as 200 words a minute
     would give) + lines of code / 12 (read, run, and the output looked at) + 5 for each exercise + 1
-    for each guess. Blocks of code in the text and the answers of interview boxes count, exercises by their `check(`, guesses by their
-    `predict(`. A lesson states this, rounded to 5.
+    for each guess. Blocks of code in the text and the answers of interview boxes count, exercises
+    by their `check(`, guesses by their `predict(`. A lesson states this, rounded to 5.
     """
     prose = [cell.text for cell in cells if cell.kind == "markdown"]
     code = [cell.text for cell in cells if cell.kind == "code"]

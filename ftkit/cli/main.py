@@ -175,7 +175,7 @@ def _run(args) -> int:
     if stopped.startswith("interrupted"):
         where = machine.home() / "runs" / data["id"]
         return _report(f"{stopped}; its rows are kept in {where}, `ftkit run --resume "
-                       f"{data['id']}` goes on", TERMINATED if end.reason else INTERRUPTED)
+                       f"{data['id']}` continues", TERMINATED if end.reason else INTERRUPTED)
     return DONE
 
 

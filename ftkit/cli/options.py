@@ -232,10 +232,10 @@ def _run_options(run: _Parser):
         help="train nothing, but write a folder that torchrun starts on any number of machines")
     add("--out", metavar="DIR", help="save the adapter or model in this folder")
     add("--save-steps", metavar="N", default=0, type=whole_number(0),
-        help="steps between checkpoints, from which --resume goes on; a checkpoint has the trained "
-             "weights and the optimizer's state (default: 0, only where the run is interrupted)")
+        help="steps between checkpoints, from which --resume continues; a checkpoint has the "
+             "trained weights and the optimizer's state (default: 0, only where the run is interrupted)")
     add("--resume", metavar="ID",
-        help="go on with a run that was interrupted or killed; only --out, --save-steps, --sample, "
+        help="continue a run that was interrupted or killed; only --out, --save-steps, --sample, "
              "--quiet and --json go with it")
     add("--again", action="store_true",
         help="train even if the same run is stored; without it the stored run is reported")
@@ -307,7 +307,7 @@ def check_resume(args: argparse.Namespace):
     for name, value in vars(args).items():
         if name not in GO_WITH_RESUME and value != usual.get(name):
             option = "--" + {"probes": "probe"}.get(name, name).replace("_", "-")
-            raise UsageError(f"{option} does not go with --resume, which goes on with the run as "
+            raise UsageError(f"{option} does not go with --resume, which continues the run as "
                              f"it was; leave {option} out, or start a new run")
 
 

@@ -21,7 +21,7 @@ from ftkit.engine import clipping, kl_to_base, optimizers, packed_batch, packed_
 
 
 class Start(NamedTuple):
-    """Where the steps begin: 0 for a new run; for one that goes on, the steps that are done, the
+    """Where the steps begin: 0 for a new run; for one that continues, the steps that are done, the
     tokens and seconds that they took. save_steps: steps between moments at which no row waits, so
     that weights and rows can be kept together (on a GPU rows come out in groups)."""
 

@@ -1,4 +1,4 @@
-"""A run between two steps, on disk: after an interrupt or a crash it goes on from there.
+"""A run between two steps, on disk: after an interrupt or a crash it continues from there.
 
     home()/runs/<id>/checkpoint-<step>/state.safetensors    trained weights, optimizer, random state
                                        state.json           everything else
@@ -32,16 +32,16 @@ TENSORS, FACTS, SOURCE = "state.safetensors", "state.json", "source.json"
 
 
 class Checkpoints:
-    """Keeps the state of one run while it trains, and puts it back when the run goes on.
+    """Keeps the state of one run while it trains, and puts it back when the run continues.
 
     save_steps: steps between two checkpoints; 0: only when the run is interrupted. saved: the state
-    that `latest` has read, for a run that goes on. goes_on: whether it does; it may have had no
+    that `latest` has read, for a run that continues. resumed: whether it does; it may have had no
     checkpoint. seconds, nbytes: what they cost so far.
     """
 
     def __init__(self, run: Run, save_steps: int, saved: dict | None = None,
-                 goes_on: bool = False):
-        self.run, self.save_steps, self.saved, self.goes_on = run, save_steps, saved, goes_on
+                 resumed: bool = False):
+        self.run, self.save_steps, self.saved, self.resumed = run, save_steps, saved, resumed
         self.folder = store.folder_of(run.id)
         self.update: Any = None
         self.best: Any = None
@@ -49,7 +49,7 @@ class Checkpoints:
         self.count, self.nbytes, self.seconds = 0, 0, 0.0
 
     def begin(self, update: loop.Update) -> loop.Start:
-        """Remember the Update of the run; where the run goes on, put its state back."""
+        """Remember the Update of the run; where the run continues, put its state back."""
         self.update = update
         if self.saved is None:
             self.random = _random_state()
@@ -232,7 +232,7 @@ def source_of(id: str) -> dict:
 
 
 def stored(id: str) -> Run:
-    """The stored run that is to go on; UserError for one that has reached its end."""
+    """The stored run that is to continue; UserError for one that has reached its end."""
     run = store.load_run(id)
     if store.has_ended(run.id) and run.is_finished:
         raise UserError(f"run {run.id} has reached its end ({run.stopped or 'all steps'}); there "

@@ -80,10 +80,10 @@ class Experiment:
         live: draw the curves while they happen; by default only in a notebook. out: folder for
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
         returns its rows so far; `run.stopped` says so.
-        save_steps: steps between checkpoints, from which `resume` goes on; with 0 one is written
+        save_steps: steps between checkpoints, from which `resume` continues; with 0 one is written
         only when the run is interrupted, with None never. A checkpoint has the trained weights and
         the state of the optimizer; `run.notes` says how large it is and what it took.
-        sample: so many validation records are answered at each evaluation, see `run.samples`.
+        sample: this many validation records are answered at each evaluation, see `run.samples`.
         """
         if not isinstance(config, Config | None):
             raise UserError(f"config is {type(config).__name__}; expected a "
@@ -179,7 +179,7 @@ class Experiment:
                 save_steps=None, sample=0, stored=None):
         """The run as a generator: its Run before the first step, after each step and at the end.
 
-        store: whether it is kept on disk. stored: the Run that goes on.
+        store: whether it is kept on disk. stored: the Run that continues.
         """
         import torch
 
@@ -238,8 +238,8 @@ class Experiment:
         return run, prepared
 
     def _checkpoints(self, run, save_steps, stored):
-        """Where the state of a run is kept, None for a run that keeps none; a run that goes on gets
-        its id, rows and measures back."""
+        """Where the state of a run is kept, None for a run that keeps none; a run that continues
+        gets its id, rows and measures back."""
         from ftkit.experiment import checkpoints
 
         if save_steps is None and stored is None:
@@ -261,11 +261,11 @@ class Experiment:
             run.rows = stored.rows[: facts["start"]["step"]]
             if [row.get("step") for row in run.rows] != list(
                     range(1, facts["start"]["step"] + 1)):
-                raise UserError(f"the rows of run {stored.id} are damaged, so it cannot go on; "
+                raise UserError(f"the rows of run {stored.id} are damaged, so it cannot continue; "
                                 "make it anew")
             run.before = {k: math.nan if v is None else v for k, v in facts["before"].items()}
             run.samples = facts["samples"]
-        return checkpoints.Checkpoints(run, save_steps, saved, goes_on=True)
+        return checkpoints.Checkpoints(run, save_steps, saved, resumed=True)
 
     def train_steps(self, run, prepared, on_row=None, stop=None, live=None, store=True,
                     checkpoints=None, sample=0):
@@ -349,7 +349,7 @@ class Experiment:
 
     def training_rows(self, run, prepared, measure, begin=None):
         """Trains `run.model`; yields a row after each step. measure: called for evaluations.
-        begin: as of `loop.train`; a run that goes on begins in the middle."""
+        begin: as of `loop.train`; a run that continues begins in the middle."""
         from ftkit.engine import loop
 
         return loop.train(run.model, prepared.units, run.config, run.total_steps, measure,

@@ -37,18 +37,18 @@ class Writer:
     A disk that is full or read-only must not cost the learner the run in memory: the first
     failure is reported on stderr and nothing more is written.
 
-    goes_on: the run is in the store already and goes on after the rows that it has.
+    resumed: the run is in the store already and continues after the rows that it has.
     """
 
-    def __init__(self, run: Run, store: bool = True, goes_on: bool = False):
-        self.run, self.rows_file, self.goes_on = run, None, goes_on
+    def __init__(self, run: Run, store: bool = True, resumed: bool = False):
+        self.run, self.rows_file, self.resumed = run, None, resumed
         self.synced = time.monotonic()
         self.folder = folder_of(run.id)
         if store:
             self._try(self._start)
 
     def _start(self):
-        self.folder.mkdir(parents=True, exist_ok=self.goes_on)
+        self.folder.mkdir(parents=True, exist_ok=self.resumed)
         self._write("run.json", {"stopped": "not finished"})
         rows = "".join(json.dumps(plain(row)) + "\n" for row in self.run.rows)
         files.write_whole(self.folder / "rows.jsonl", rows)

@@ -46,7 +46,7 @@ class Training:
         self.callbacks: list[Callable[[Row], object]] = [on_row] if on_row else []
         self.paused_seconds = 0.0
         self.figure = None
-        self.writer = Writer(run, store, checkpoints is not None and checkpoints.goes_on)
+        self.writer = Writer(run, store, checkpoints is not None and checkpoints.resumed)
 
     def steps(self) -> Iterator[Run]:
         """Yields the Run after each step; an interrupt ends it early and is noted there."""
@@ -67,7 +67,7 @@ class Training:
                 run.stopped = self._stop_reason(row)
                 if run.stopped:
                     break
-            if not run.is_finished:  # somebody ended it, who may want it to go on
+            if not run.is_finished:  # somebody ended it, who may want it to continue
                 self._write_checkpoint()
             self.best.restore()
         except KeyboardInterrupt:

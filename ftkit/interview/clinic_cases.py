@@ -184,7 +184,7 @@ _settings("sgd", "We changed the optimizer to save memory.",
 # ----------------------------------------------------------------------- bugs in the training code
 
 COMPLAINTS = {
-    "pad_is_eos": "The answers are good, and then it goes on talking.",
+    "pad_is_eos": "The answers are good, and then it keeps talking.",
     "no_role_marker": "Good losses; in the product the first words are strange.",
     "double_bos": "Our scores are a little below those of the other team with the same data.",
     "mask_lost": "The loss looks higher than in the paper.",

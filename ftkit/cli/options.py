@@ -233,7 +233,8 @@ def _run_options(run: _Parser):
     add("--out", metavar="DIR", help="save the adapter or model in this folder")
     add("--save-steps", metavar="N", default=0, type=whole_number(0),
         help="steps between checkpoints, from which --resume continues; a checkpoint has the "
-             "trained weights and the optimizer's state (default: 0, only where the run is interrupted)")
+             "trained weights and the optimizer's state (default: 0, only where the run is "
+             "interrupted)")
     add("--resume", metavar="ID",
         help="continue a run that was interrupted or killed; only --out, --save-steps, --sample, "
              "--quiet and --json go with it")

@@ -18,7 +18,7 @@ READY := $(VENV)/.ready-$(HERE)
 # more than they gain. The tests have a home of their own and never touch yours.
 QUIETLY := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false
 PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=180
+LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \

@@ -187,7 +187,7 @@ def test_the_first_lesson_runs_where_it_was_copied(elsewhere):
     assert copied.returncode == 0, copied.stderr
     began = time.perf_counter()
     done = elsewhere(
-        "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=180",
+        "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300",
         "-p", "no:python", "-p", "no:cacheprovider", *sorted(
             path.name for path in (elsewhere.folder / "lessons").glob("00*.ipynb")),
         cwd=elsewhere.folder / "lessons", timeout=900)

@@ -229,7 +229,7 @@ def _stored_run(args, experiment, config):
     from ftkit.experiment.run import plain
 
     fixed = plain(experiment.fixed_settings())
-    candidates = [run for run in store.list_runs() if run.is_finished and run.is_of(fixed)]
+    candidates = store.finished(fixed)
     if not candidates:
         return None
     resolved = experiment.model_facts().resolve(config)

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import files, json_lines, machine
@@ -156,12 +157,21 @@ def runs():
     return pd.DataFrame(lines)
 
 
-def read(id: str) -> Run | None:
-    """The stored run `id`, without its model; None where its folder cannot be read."""
+def finished(fixed_settings: dict) -> list[Run]:
+    """The finished runs of the experiment with these settings (`Run.is_of`), oldest first."""
+    runs = (read(id, lambda run: run.is_of(fixed_settings)) for id in ids())
+    return [run for run in runs if run is not None and run.is_finished]
+
+
+def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
+    """The stored run `id`, without its model; None where its folder cannot be read, or the run
+    without its rows is not wanted: then they are not read."""
     folder = _folder() / id
     try:
         path = folder / ("result.json" if has_ended(id) else "run.json")
         saved = json.loads(path.read_text("utf-8"))
+        if wanted and not wanted(Run.from_dict(saved | {"history": []})):
+            return None
         rows = folder / "rows.jsonl"
         # Damaged is the line that was being written when the process died.
         saved["history"] = json_lines.read(rows) if rows.exists() else []

@@ -61,7 +61,7 @@ class SweepState:
     def take_stored(self):
         """Take the runs that the store has whole, of the same experiment, config and version."""
         fixed = plain(self.lab.fixed_settings())
-        finished = [run for run in store.list_runs() if run.is_finished and run.is_of(fixed)]
+        finished = store.finished(fixed)
         if not finished:
             return
         by_config, facts = {str(r.config): r for r in finished}, self.lab.model_facts()

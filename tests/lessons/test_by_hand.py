@@ -58,7 +58,7 @@ def batch(tiny):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_lesson_02_starts_and_computes_as_the_module(tiny, batch, dtype):
+def test_lesson_02_starts_computes_and_merges_as_the_module(tiny, batch, dtype):
     derived = lesson("02", "LoRALinear", "inject")
     targets, models = ["q_proj", "down_proj"], []
     for inject in (derived["inject"], lora.inject):
@@ -77,7 +77,15 @@ def test_lesson_02_starts_and_computes_as_the_module(tiny, batch, dtype):
     for output in outputs:
         output.loss.backward()
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(*trained, strict=True))
-    assert lora.merge(ours).state_dict().keys() == tiny[0].state_dict().keys()
+    layers = [m for m in lessons.modules() if isinstance(m, derived["LoRALinear"])]
+    merged = [solution("merge_weight")(m.linear.weight.data, m.A.data, m.B.data, 4, 8)
+              for m in layers]
+    places = [name.removesuffix(".linear.weight") + ".weight" for name in lessons.state_dict()
+              if name.endswith(".linear.weight")]
+    whole = lora.merge(ours).state_dict()
+    assert whole.keys() == tiny[0].state_dict().keys() and len(places) == len(layers) > 0
+    assert all(torch.equal(whole[place], weight) for place, weight in
+               zip(places, merged, strict=True))
 
 
 def test_the_module_starts_a_where_peft_starts_it(tiny):

@@ -29,7 +29,7 @@ ARITHMETIC = "arithmetic: no model was run; the numbers follow from the config"
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """title: in words. decides: the reading that separates it from other causes, and how. remedy:
+    """title: a phrase. decides: the reading that separates it from other causes, and how. remedy:
     what to do. lesson: where it is treated. also: another cause → why it is true as well here."""
 
     title: str

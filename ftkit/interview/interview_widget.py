@@ -21,7 +21,7 @@ HELP = ("Answer aloud, or type your answer into the area below the keys (Tab mov
         "kept in a file. g then shows the model answer and the rubric: tick what you said.",
         "The clock of a question does not cut you off. s skips a question, l leaves what is left "
         "of the round, q ends the interview; the report comes in any case.",
-        "In the coding round g runs your code; show a solution by x, and go on by g.")
+        "In the coding round g runs your code; show a solution by x, and continue by g.")
 
 
 class Interview(W.VBox):
@@ -60,7 +60,8 @@ class Interview(W.VBox):
             return button(name, icon, action, tip, show_error, f"ftkit-talk-{css}")
 
         self.go = make("Start", "play", self._go, "continue (g)", "go")
-        self.give_up = make("Show a solution", "eye", self._solution, "and go on (x)", "solution")
+        self.give_up = make("Show a solution", "eye", self._solution, "then continue (x)",
+                            "solution")
         self.yes = make("y went well", "", lambda: self._score_follow_up(True), "", "yes")
         self.no = make("n did not", "", lambda: self._score_follow_up(False), "", "no")
         self.skip = make("Skip", "step-forward", self._skip, "this question (s)", "skip")

@@ -22,7 +22,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
-  sweeps scale lowest panel effects budgets memory-report gpu fuzz breakages dist site clean
+  sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist site clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, wha
 
 effects: $(READY)-test  ## what fine-tuning does to the embedded model, a quarter of an hour
 	$(PY) tests/benchmarks/effects.py $(ARGS)
+
+fresh: $(READY)-test  ## the claims of the lessons on seeds 200 and up, half an hour
+	$(QUIETLY) $(PY) tests/benchmarks/fresh_seeds.py $(ARGS)
 
 budgets: $(READY)-test  ## processor seconds of what should be cheap, against what they may take
 	$(QUIETLY) $(PY) tests/benchmarks/budgets.py $(ARGS)

@@ -1,9 +1,9 @@
 """The `ftkit` command: calls the package, and prints.
 
 Progress goes to stderr and results to stdout, with --json as exactly one JSON object. Exit status:
-0 done; 2 a mistake of the user (a UserError), reported in one sentence; 3 `memory --gpu` only: it
-does not fit; 1 a failure of ftkit (FTKIT_DEBUG=1 shows its traceback); 130 interrupted; 143 ended
-by SIGTERM.
+0 done; 2 a mistake of the user (a UserError, or a path that cannot be used), reported in one
+sentence; 3 `memory --gpu` only: it does not fit; 1 a failure of ftkit (FTKIT_DEBUG=1 shows its
+traceback); 130 interrupted; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from array import array
 from pathlib import Path
 
 from ftkit.data import encoding, foreign, schema
-from ftkit.data.files import rows
+from ftkit.data.file_formats import rows
 from ftkit.data.jsonl import DataError, Problem, show
 
 KNOWN = {"chat": {"messages"}, "text": {"text"},

@@ -12,7 +12,7 @@ from array import array
 from pathlib import Path
 
 from ftkit.base.errors import UserError
-from ftkit.data import files, foreign, schema
+from ftkit.data import file_formats, foreign, schema
 from ftkit.data.jsonl import DataError, Problem, show
 
 INTRODUCTION = ("You may call these functions. Answer with one <tool_call> for each call, a JSON "
@@ -30,10 +30,10 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
         raise UserError(f"tools is {tools!r}; expected text, or None")
     if isinstance(source, str | Path) and Path(source).expanduser().is_file():
         path = Path(source).expanduser()
-        rows = files.rows(path)
+        rows = file_formats.rows(path)
     else:
         path, several = None, schema.several(source)
-        rows = (row for file in several for row in files.rows(file)) if several else (
+        rows = (row for file in several for row in file_formats.rows(file)) if several else (
             (n, row, None) for n, row in enumerate(
                 schema.records(source) if isinstance(source, str | Path) else
                 foreign.listed(source, "train"), 1))

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
-from ftkit.data import files, foreign
+from ftkit.data import file_formats, foreign
 from ftkit.data.foreign import FIELDS
 from ftkit.data.jsonl import DataError, Problem, show
 from ftkit.data.record_list import LargeFile, RecordList, Records, kind_of
@@ -65,7 +65,7 @@ def records(source, split: str = "train") -> Records:
         else:
             path, name = Path(source).expanduser(), Path(source).name
         digest = hashlib.sha256()
-        numbered = files.rows(path, digest)
+        numbered = file_formats.rows(path, digest)
     else:
         path, name = None, ""
         numbered = ((n, record, None)
@@ -114,10 +114,10 @@ def compact(source, split: str = "train") -> RecordList:
         return source
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
     if path is None or not path.is_file() or path.stat().st_size <= LARGE or (
-            not files.is_plain_jsonl(path)):
+            not file_formats.is_plain_jsonl(path)):
         return records(source, split)
     digest = hashlib.sha256()
-    lines = array("L", (line for line, _ in _valid(files.rows(path, digest), path)))
+    lines = array("L", (line for line, _ in _valid(file_formats.rows(path, digest), path)))
     return LargeFile(path, lines, digest.hexdigest())
 
 

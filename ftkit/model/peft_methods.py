@@ -40,6 +40,8 @@ def request(model, config):
         inputs = inputs.get(model.config.model_type, ())
         return peft.IA3Config(target_modules=targets, task_type=task,
                               feedforward_modules=[name for name in targets if name in inputs])
+    if method not in ("lora", "qlora"):
+        raise NotImplementedError(f"no peft config is written for method {method!r}")
     start = config.init_lora_weights
     if method == "qlora" and start in ("pissa", "olora"):
         raise UserError(f"init_lora_weights is {start!r} with method qlora; it moves directions "

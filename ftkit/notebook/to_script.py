@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ftkit.base.config import Config
 from ftkit.base.formatting import clean
-from ftkit.data import files, foreign, schema, templates
+from ftkit.data import file_formats, foreign, schema, templates
 from ftkit.engine import loop
 from ftkit.model import loading
 from ftkit.notebook import script_parts
@@ -139,7 +139,7 @@ def _is_split(experiment) -> bool:
 
 
 def _lines_of(path: Path) -> int:
-    return sum(1 for _ in files.rows(path))
+    return sum(1 for _ in file_formats.rows(path))
 
 
 def _data(experiment) -> tuple[str, str]:
@@ -148,8 +148,8 @@ def _data(experiment) -> tuple[str, str]:
     if source is None:
         return "train.jsonl", "# write your records there, one JSON object a line"
     path = schema.sample_path(source) if source in schema.sample_names() else Path(source)
-    some = [row for _, row, _ in itertools.islice(files.rows(path), 100)]
-    if files.is_plain_jsonl(path) and all(foreign.to_record(row) == row for row in some):
+    some = [row for _, row, _ in itertools.islice(file_formats.rows(path), 100)]
+    if file_formats.is_plain_jsonl(path) and all(foreign.to_record(row) == row for row in some):
         return str(path.resolve()), ""
     new = f"{path.name.partition('.')[0]}-new.jsonl"
     return new, f"# made by: ftkit convert {shlex.quote(str(path.resolve()))} {new}"
@@ -241,6 +241,8 @@ def _adapter(config) -> tuple[str, str]:
             values["prompt_tuning_init"] = "SAMPLE_VOCAB"
     elif config.method == "ia3":
         name, values = "IA3Config", {}
+    elif config.method not in ("lora", "qlora"):
+        raise NotImplementedError(f"no script is written for method {config.method!r}")
     else:
         targets, start = config.target_modules, config.init_lora_weights
         if targets != "all-linear":

@@ -18,7 +18,7 @@ from ftkit.notebook import answers_view, kernel, run_table, runner, widgets
 from ftkit.notebook import fields as config_fields
 from ftkit.notebook.batches import Batches
 from ftkit.notebook.changes import Changes
-from ftkit.notebook.forecasts import Forecasts
+from ftkit.notebook.forecast_line import Forecasts
 from ftkit.notebook.panel import Panel
 from ftkit.notebook.shown_runs import ShownRuns
 from ftkit.report import plots

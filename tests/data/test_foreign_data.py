@@ -11,7 +11,7 @@ import foreign_data
 import pytest
 from foreign_data import ASKED, BOT, PAIR, SHORT, SYSTEM, TALK, TEXT, USER
 
-from ftkit.data import audit, convert, encoding, files, foreign, schema
+from ftkit.data import audit, convert, encoding, file_formats, foreign, schema
 
 pytestmark = pytest.mark.quick
 NEEDS = {"parquet": "pyarrow", "named.jsonl": "pyarrow"}
@@ -66,7 +66,7 @@ def test_a_foreign_file_is_read_or_its_message_followed_makes_it_work(case, tmp_
     assert same(records[0], case.first), records[0]
     assert not {"conversations", "completion"} & records[0].keys()
     assert audit.check(path)["errors"] == []
-    if files.is_plain_jsonl(path):
+    if file_formats.is_plain_jsonl(path):
         assert schema.LargeFile(path, records.lines, "")[0] == records[0]
 
 

@@ -20,16 +20,22 @@ SHORT = {"percent": "%", "per cent": "%", "h": "hours", "min": "minutes", "times
          "params": "parameters"}
 WITHIN = 0.05  # of the right number, where the claim itself is not looser
 
-FORM = re.compile(r"\s*([+-]?(?:\d[\d,' _]*\.?\d*|\.\d+)(?:\s*[eE]\s*[+-]?\d+)?)\s*(.*)$")
+NUMBER = r"[+-]?(?:\d[\d,' _]*\.?\d*|\.\d+)(?:\s*[eE]\s*[+-]?\d+)?"
+FORM = re.compile(rf"\s*({NUMBER})\s*(?:/\s*({NUMBER}))?\s*(.*)$")
 
 
-def parse(text: str) -> tuple[float, str]:
-    """(number, unit in lower case). Raises UserError for a text that is not a number."""
+def parse(text: str, unit: str = "") -> tuple[float, str]:
+    """(number, unit in lower case); 3/11 is a number. Raises UserError for a text that is not one;
+    unit: for its example."""
     match = FORM.match(clean(text).strip("~≈ "))
     if not match:
-        raise UserError(f"{clean(text)!r} is not a number; write it like 107.8 GB or 4,194,304")
-    digits = re.sub(r"[,' _\s]", "", match[1])
-    return float(digits), match[2].strip().rstrip(".").lower()
+        raise UserError(f"{clean(text)[:40]!r} is not a number; write it like 4,194,304 or "
+                        + f"12.5 {unit}".strip())
+    value, divisor = (float(re.sub(r"[,' _\s]", "", digits or "1"))
+                       for digits in match.groups()[:2])
+    if not divisor:
+        raise UserError(f"{clean(text)[:40]!r} divides by 0; write it like 3/11")
+    return value / divisor, match[3].strip().rstrip(".").lower()
 
 
 def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tuple[bool, str]:
@@ -38,8 +44,10 @@ def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tupl
     Bytes are converted (GB is 1e9, GiB 2**30 bytes), counts may end in k, million, billion. Raises
     UserError for a text that is not a number or has a unit of another kind.
     """
-    value, given = parse(text)
+    value, given = parse(text, unit)
     expected = unit.lower()
+    if expected == "%" and not given and "/" in text:  # 3/11 of the time
+        value *= 100
     if given and given != expected:
         if expected in BYTES and given in BYTES:
             value *= BYTES[given] / BYTES[expected]
@@ -69,9 +77,17 @@ def formula(asked: AskedNumber) -> str:
 
 
 def givens(asked: AskedNumber) -> str:
-    """What is given for it: `heads = 32, tokens = 8,192`."""
-    return ", ".join(f"{name.replace('_', ' ')} = {exact(value)}"
+    """What is given for it: `heads = 32, parameters = 6.74 billion`."""
+    return ", ".join(f"{name.replace('_', ' ')} = {_given(value)}"
                      for name, value in asked["givens"].items())
+
+
+def _given(value: float) -> str:
+    """A given number; nobody counts nine zeros."""
+    for size, word in ((10**12, "trillion"), (10**9, "billion")):
+        if value >= size:
+            return f"{value / size:,.10g} {word}"
+    return exact(value)
 
 
 def _near(value: float, right: float, within: float) -> bool:

@@ -213,7 +213,8 @@ def test_export_to_anki_and_json(store, tmp_path):
     ("4.2e6", 4194304, "parameters", True), ("75 %", 75, "%", True), ("75 percent", 75, "%", True),
     ("~0.693", 0.693, "nats", True), ("-0.693", 0.693, "nats", False),
     ("1 221", 1221, "steps", True), ("1221 steps", 1221, "steps", True), ("2 x", 2.0, "x", True),
-    ("9 h", 9.0, "hours", True), ("2", 2.0, "", True),
+    ("9 h", 9.0, "hours", True), ("2", 2.0, "", True), ("3/11", 27.3, "%", True),
+    ("11 / 12", 0.917, "", True), ("3/11", 0.273, "", True), ("1/2 GB", 0.5, "GB", True),
 ])
 def test_typed_numbers_are_judged_with_their_units(text, right, unit, ok):
     assert number_answer.judge(text, right, unit)[0] is ok
@@ -222,7 +223,8 @@ def test_typed_numbers_are_judged_with_their_units(text, right, unit, ok):
 def test_a_wrong_number_is_told_why_where_that_can_be_seen():
     assert "you mixed GB and GiB" in number_answer.judge("107.8 GiB", 107.8, "GB")[1]
     assert "twice" in number_answer.judge("215.6", 107.8, "GB")[1]
-    for text, words in (("many", "is not a number"), ("3 apples", "the unit is 'apples'")):
+    for text, words in (("many", "is not a number; write it like 4,194,304 or 12.5 GB"),
+                        ("3 apples", "the unit is 'apples'"), ("3/0", "divides by 0")):
         with pytest.raises(ValueError, match=words):
             number_answer.judge(text, 3, "GB")
 
@@ -234,6 +236,15 @@ def test_every_number_card_accepts_its_own_number_and_one_within_its_tolerance()
                 text = f"{asked['answer'] * factor:.12g} {asked['unit']}"
                 assert number_answer.judge(text, asked["answer"], asked["unit"],
                                            asked["within"])[0], text
+
+
+def test_no_given_number_has_zeros_to_count():
+    for question in bank.everything():
+        if question.number:
+            assert "000,000" not in number_answer.givens(question.number), question.id
+    flops = {"givens": {"peak_flops": 312_000_000_000_000, "parameters": 6_738_415_616, "gpus": 8}}
+    assert number_answer.givens(flops) == (
+        "peak flops = 312 trillion, parameters = 6.738415616 billion, gpus = 8")
 
 
 def test_a_percentage_is_a_plain_number():

@@ -20,11 +20,14 @@ def clinic(count: int = 5, seed: int | None = None, ask: Ask = read_line) -> lis
     """`count` cases, or fewer where q is typed or the input ends."""
     cases, visits = Round(seed), []
     say(f"The clinic: {count} runs that went wrong, in random order.", KEYS)
-    while len(visits) < count:
-        say("", f"== Case {len(visits) + 1} of {count}: it is being made, a few seconds ==")
-        visits.append(cases.visit())
-        if not _treat(visits[-1], ask):
-            break
+    try:
+        while len(visits) < count:
+            say("", f"== Case {len(visits) + 1} of {count}: it is being made, a few seconds ==")
+            visits.append(cases.visit())
+            if not _treat(visits[-1], ask):
+                break
+    except KeyboardInterrupt:  # Ctrl-C while a case is made
+        pass
     named = [visit for visit in visits if visit.over]
     say("", f"{len(named)} of {count} cases closed, {sum(v.solved for v in named)} of them named.")
     return visits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ftkit.base.errors import UserError
 from ftkit.interview import coding
 from ftkit.interview.console import Ask, read_line, say, say_as_is
@@ -12,6 +14,8 @@ HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file wit
         "Enter at once means that you said it.",
         "Then the model answer is shown, and you tick the points of the rubric that you said; the "
         "number in brackets is the weight of a point.",
+        "In the coding round, complete the function in the file that is named, and save it. Enter "
+        "runs it, g gives up and shows a solution.",
         "t shows what the clock of the question has left. The clock does not cut you off.",
         "s skips the question. It is not counted, and the report names it.",
         "l leaves what is left of the round, q ends the interview. The report comes in any case.")
@@ -54,7 +58,7 @@ def interview(level=None, topic=None, minutes: float | None = None, questions: i
             except _LeaveRound:
                 talk.leave_round(seen)
                 say("round left")
-    except _Quit:
+    except (_Quit, KeyboardInterrupt):  # Ctrl-C while code runs
         pass
     if talk.task is None and len(talk.results) < len(talk.tasks):
         say("", "The time of the interview is over.")
@@ -132,12 +136,29 @@ def _code(talk: Talk, task: Task, ask: Ask):
     say_as_is(task.stub.rstrip())
     solved = in_time = False
     while not solved:
-        if _typed(talk, ask, "Enter runs the file, g gives up> ").lower() in ("g", "give up"):
+        text = _typed(talk, ask, "Enter runs the file, g gives up> ").lower()
+        if text in ("g", "give up"):
             break
+        if text:
+            say(f"Enter alone runs the file. Write your code in {file}, and save it.", hang=2)
+            continue
+        if (code := _read(file)) is None:
+            continue
         in_time = talk.seconds_for_task() >= 0
-        solved, message = coding.run(task.id, file.read_text("utf-8"))
+        say("Your code runs; loading torch takes some seconds (Ctrl-C ends the interview) ...")
+        solved, message = coding.run(task.id, code)
         say(message, f"Clock: {format_clock(talk.seconds_for_task())}.", hang=2)
-    talk.keep(file.read_text("utf-8"))
+    talk.keep(_read(file) or task.stub)
     say("", "A solution:")
     say_as_is(task.model[0])
     talk.score(({0} if solved else set()) | ({1} if solved and in_time else set()))
+
+
+def _read(file: Path) -> str | None:
+    """The candidate's code; None, and a word why, where the file cannot be read."""
+    try:
+        return file.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        say(f"{file} cannot be read ({why}); save your code there as UTF-8 text.", hang=2)
+        return None

@@ -204,6 +204,14 @@ def test_the_end_of_the_input_ends_the_clinic(capsys):
     assert len(visits) == 1 and "0 of 3 cases closed" in capsys.readouterr().out
 
 
+def test_ctrl_c_ends_the_clinic_with_its_summary(capsys):
+    def ask(prompt):
+        raise KeyboardInterrupt  # also while a case is made
+
+    clinic_terminal.clinic(3, fast_round(1), ask)
+    assert "0 of 3 cases closed" in capsys.readouterr().out
+
+
 def test_cases_are_played_in_the_notebook_by_keys_alone():
     seed = fast_round(2)
     clinic = clinic_widget.Clinic(seed)

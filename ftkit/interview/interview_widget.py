@@ -88,15 +88,20 @@ class Interview(W.VBox):
         set_visible(self.phase == "follow", self.yes, self.no)
         set_visible(running, self.skip, self.leave, self.quit)
         set_visible(self.phase == "over", self.opens)
-        self.key.continuous_update = running or self.phase == "over"
+        # A key acts at once, but not where an answer may be typed into this field by mistake.
+        self.key.continuous_update = self.phase not in ("start", "ask", "code")
         self.key.placeholder = hint
 
     def _typed(self, change):
-        text = change["new"].strip().lower()
+        text = change["new"].strip()
         if not text:
             return
         self.key.value = ""
-        key = text[-1]
+        if len(text) > 1 and self.phase in ("ask", "code"):
+            self.answer.value = f"{self.answer.value}\n{text}".lstrip("\n")
+            self.comment.show("What you typed is in the area below. Tab moves there.")
+            return
+        key = text[-1].lower()
         running = self.phase not in ("start", "over")
         everywhere = {"s": self._skip, "l": self._leave, "q": self._finish} if running else {}
         if key in everywhere:
@@ -129,6 +134,7 @@ class Interview(W.VBox):
         elif self.phase == "tick":
             self.phase, self.went_well = "follow", []
             self.model.show()
+            self.ticks.children = ()  # what is ticked counts; here something else is asked
             self._next_follow_up()
         elif self.phase == "follow":
             self.comment.show(self._follow_up()["answer"])
@@ -156,15 +162,15 @@ class Interview(W.VBox):
         self.prompt.show(task.prompt)
         self.answer.value = task.stub
         if self.phase == "code":
-            self._visible("Run it", "g runs, x shows a solution, s l q ?")
+            self._visible("Run it", "g runs, x shows a solution, s l q ?, then Enter")
         else:
-            self._visible("I have answered", "g answered, s skip, l leave, q end, ?")
+            self._visible("I have answered", "g answered, s skip, l leave, q end, ?, then Enter")
 
     def _show_model(self):
         self.phase = "tick"
         path = self.talk.keep(self.answer.value)
         self.comment.show(f"Your answer is kept in {path}" if self.answer.value.strip() else "")
-        self.model.show("Model answer", *(line.replace("**", "") for line in self.task.model))
+        self.model.show("**Model answer**", *self.task.model)
         self.boxes = [W.Checkbox(indent=False, layout=W.Layout(width="1.6em"),
                                  description=f"{i}", tooltip=point.text)
                       for i, point in enumerate(self.task.points, 1)]
@@ -176,7 +182,7 @@ class Interview(W.VBox):
         self._visible("Continue", "1, 2, ... tick; g continues, ?")
 
     def _run(self):
-        self.comment.show("running it ...")
+        self.comment.show("Your code runs; loading torch takes some seconds ...")
         in_time = self.talk.seconds_for_task() >= 0
         solved, message = coding.run(self.task.id, self.answer.value)
         self.comment.show(message)

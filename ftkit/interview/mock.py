@@ -63,7 +63,7 @@ def prepared() -> dict[str, dict]:
 
 def _concept(question: bank.Question) -> Task:
     return Task("concept", question.id, question.topic, question.question, CONCEPT_MINUTES,
-                rubrics.points(question), (f"In short: {question.short}", question.answer),
+                rubrics.points(question), (f"**In short: {question.short}**", question.answer),
                 (question.lesson,), (question.id,), question.follow_ups)
 
 
@@ -290,6 +290,9 @@ def parse_points(text: str, count: int) -> set[int]:
     return {int(word) - 1 for word in words}
 
 
+BOLD, KEY_SENTENCE = re.compile(r"^\*\*(.+?)\*\*"), r"<b>\1</b>"
+
+
 def _escape(text: str) -> str:
     return to_html(clean(text))
 
@@ -315,7 +318,8 @@ def _block(task: Task, lines) -> str:
     """Paragraphs; the lines of code as they are."""
     if task.round == "coding":
         return "<pre>" + to_html("\n".join(lines)) + "</pre>"
-    return "".join(f"<p>{_escape(line.replace('**', ''))}</p>" for line in lines if line.strip())
+    return "".join(f"<p>{BOLD.sub(KEY_SENTENCE, _escape(line))}</p>" for line in lines
+                   if line.strip())
 
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>

@@ -9,6 +9,7 @@ kept in `failures`, where tests look. Text is shown by `TextLines`, which never 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -74,12 +75,23 @@ class TextLines(W.HTML):
 
 
 class Paragraphs(TextLines):
-    """Text of several sentences, in a column narrow enough to read."""
+    """Paragraphs of several sentences, in a column narrow enough to read. `**Words**` at the start
+    of one are bold, and one that begins with ✗ or ? hangs as in a list."""
 
     def show(self, *lines: str):
         super().show(*lines)
-        if self.lines:
-            self.value = f"<div style='line-height:1.45;max-width:52em'>{self.value}</div>"
+        text = "".join(map(_paragraph, self.lines))
+        self.lines = [BOLD.sub(r"\1", line) for line in self.lines]
+        self.value = f"<div style='line-height:1.45;max-width:52em'>{text}</div>" if text else ""
+
+
+BOLD = re.compile(r"^\*\*(.+?)\*\*")
+
+
+def _paragraph(line: str) -> str:
+    hang = "padding-left:1.3em;text-indent:-1.3em;" if line[:1] in "✗?" else ""
+    text = BOLD.sub(r"<b>\1</b>", to_html(line))
+    return f"<div style='{hang}margin:0 0 .5em'>{text}</div>"
 
 
 class Code(W.HTML):

@@ -218,6 +218,31 @@ def test_the_coding_round_runs_the_file_until_it_is_right(home, capsys):
     assert progress_log.entries()[-1]["round"] == "coding"
 
 
+def test_what_is_typed_instead_of_code_is_not_run_and_the_file_is_kept(home, capsys):
+    def ask(prompt):
+        files.extend(home.glob("interviews/*/*.py"))
+        if len(lines) == 2:
+            files[0].unlink()  # Enter then finds no file
+        elif len(lines) == 1:
+            files[0].write_text("my own code")
+        return lines.pop(0)
+
+    files, lines = [], ["def f(x):", "", "g"]
+    talk = mock_terminal.interview(rounds="coding", ask=ask)
+    said = capsys.readouterr().out
+    assert "Enter alone runs the file" in said and "cannot be read" in said
+    assert "Your code runs" not in said
+    assert "my own code" in (talk.folder / "answers.md").read_text("utf-8")
+
+
+def test_ctrl_c_ends_the_interview_with_its_report(home, capsys):
+    def ask(prompt):
+        raise KeyboardInterrupt  # also where code runs and nothing is asked
+
+    talk = mock_terminal.interview(rounds="story", ask=ask)
+    assert (talk.folder / "report.html").exists() and "Report: " in capsys.readouterr().out
+
+
 def test_the_end_of_the_input_still_writes_the_report(home):
     done = start("drill", "--interview", "--rounds", "story", input="")
     assert done.returncode == 0 and done.stderr == ""
@@ -235,12 +260,14 @@ def test_an_interview_by_keys_alone_ends_in_a_report(home):
         task = talk.task
         talk.answer.value = "my own words"
         key(talk, "g")
-        assert task.model[0] in talk.model.lines and "kept in" in talk.comment.lines[0]
+        assert task.model[0].replace("**", "") in talk.model.lines
+        assert "kept in" in talk.comment.lines[0]
         key(talk, "1")
         key(talk, "2")
         assert [box.value for box in talk.boxes[:2]] == [True, True]
         talk.go.click()
         for follow in task.follow_ups:
+            assert talk.ticks.children == ()
             assert talk.prompt.lines == [f"Follow-up: {follow['question']}"]
             key(talk, "g")
             assert talk.comment.lines == [follow["answer"]]
@@ -269,6 +296,19 @@ def test_the_coding_round_in_the_notebook_runs_the_code(home):
     key(talk, "g")
     key(talk, "q")
     assert "1 of 2 questions" in talk.report.children[0].lines[0]
+
+
+def test_an_answer_typed_into_the_field_of_keys_is_moved_and_leaves_nothing_out(home):
+    talk = ft.drill(interview=True, questions=1, rounds="concept, story")
+    key(talk, "g")
+    task = talk.task
+    key(talk, "LoRA adds BA")
+    key(talk, "skips weight gradients")
+    assert talk.task is task and talk.answer.value == "LoRA adds BA\nskips weight gradients"
+    assert "area below" in talk.comment.lines[0]
+    assert not talk.key.continuous_update  # a letter acts with Enter only
+    key(talk, "g")
+    assert talk.phase == "tick" and talk.talk.answer == talk.answer.value
 
 
 def test_leaving_a_round_in_the_notebook_begins_the_next(home):

@@ -152,7 +152,9 @@ class FlashCard:
         if question.measured_here:
             lines.append(f"Measured here (2M parameters): {question.measured_here}")
         wrong = question.choice["wrong"] if question.choice else question.wrong
+        lines.append("The other choices:" if question.choice else "Often said, but wrong:")
         lines += [f"✗ {w['answer']} — {w['why']}" for w in wrong]
+        lines.append("Questions that may follow:")
         lines += [f"? {f['question']} — {f['answer']}" for f in question.follow_ups]
         return [*lines, f"Lesson {question.lesson} · " + "; ".join(question.sources)]
 

@@ -30,7 +30,7 @@ class Drill(W.VBox):
     def __init__(self, level=None, topic=None, new: int = 10, store=None, now=None, minutes=None,
                  own=None):
         self.session = session.Session(level, topic, new, store, now, minutes, own)
-        self.phase, self.proving = "ask", None
+        self.phase, self.proving, self.waiting = "ask", None, None
         self.head = TextLines(css="ftkit-card-head")
         self.front = TextLines(css="ftkit-card-front", bold=True)
         self.comment = TextLines(css="ftkit-card-said")
@@ -39,6 +39,7 @@ class Drill(W.VBox):
         self.key = W.Text(placeholder="", layout=W.Layout(width="30em"))
         self.key.add_class("ftkit-card-key")
         self.key.observe(guarded(self._typed, self.comment.show), "value")
+        self.key.on_msg(self._entered)
         self.sure = W.Dropdown(options=SURE, description="How sure?",
                                layout=W.Layout(width="15em"),
                                tooltip="how sure you are, before you answer")
@@ -65,7 +66,7 @@ class Drill(W.VBox):
         super().__init__([
             self.head, self.front, self.number_prompt, W.HBox([self.key, self.sure]),
             W.VBox(self.choices), self.show,
-            self.comment, self.back, W.HBox([*self.rates, self.prove]), self.proof,
+            self.comment, self.proof, self.back, W.HBox([*self.rates, self.prove]),
             W.HBox([self.undo, self.suspend, self.chart]), self.charts])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
@@ -110,7 +111,8 @@ class Drill(W.VBox):
         if self.phase != "ask":
             return
         self.phase = "rate"
-        self.back.show(*self.session.card.solution(self.session.own))
+        self.back.show(*(f"**{line}**" if line.startswith("In short: ") else line
+                         for line in self.session.card.solution(self.session.own)))
         self.key.continuous_update = True
         self.key.placeholder = "rate 1 to 4, p proves it (u undo, s suspend)"
         for i, choice in enumerate(self.choices):
@@ -124,19 +126,39 @@ class Drill(W.VBox):
 
     # ---------------------------------------------------------------------------- actions
 
+    def _entered(self, _, content, buffers):
+        """Enter takes what is in the field; an empty one shows the answer. The page sends Enter
+        before what was typed, so this waits for it."""
+        if content.get("event") == "submit" and self.phase == "ask":
+            self.waiting = threading.Timer(0.5, guarded(self._take_field, self.comment.show))
+            self.waiting.start()
+
+    def _take_field(self):
+        """Nothing more was typed before Enter than the page has already sent."""
+        if self.waiting is not threading.current_thread():
+            return
+        if self.key.value.strip():
+            self._typed({"new": self.key.value})
+        else:
+            self._show()
+
     def _typed(self, change):
         text = change["new"].strip()
         if not text:
             return
-        self.key.value = ""
+        if self.phase == "ask" and self.session.kind != "choice" and self.waiting is None:
+            return  # the focus has left the field, to say how sure one is; Enter is still to come
+        self.key.value, self.waiting = "", None
         if text.lower() in ("u", "undo"):
             self._undo()
         elif text.lower() in ("s", "suspend") and self.phase != "over":
             self._suspend()
         elif self.phase == "rate" and text[-1] in "1234":
             self._rate(int(text[-1]))
-        elif self.phase == "rate" and text[-1].lower() == "p":
+        elif self.phase == "rate" and text[-1].lower() == "p" and self.session.proofs:
             self.start_proof()
+        elif self.phase == "rate":
+            self.comment.show(f"{text[:40]!r} is no rating: type 1 again, 2 hard, 3 good or 4 easy")
         elif self.phase == "ask" and self.session.kind == "recall":
             self.session.recall(text, self.sure.value or None)
             self._show()
@@ -161,7 +183,7 @@ class Drill(W.VBox):
         self._ask()
 
     def _suspend(self):
-        self.comment.show(self.session.suspend())
+        self.comment.show(f"{self.session.suspend()}: Progress has a button for it")
         self._ask()
 
     def _resume(self, key: str):
@@ -176,7 +198,7 @@ class Drill(W.VBox):
             return
         if self.proving is not None and self.proving.is_alive():
             return
-        state = TextLines("proving it ...", css="ftkit-proof-state")
+        state = TextLines("The proof runs; it may take half a minute ...", css="ftkit-proof-state")
         box = W.VBox([state])
         self.proof.children = (box,)
         self.proving = threading.Thread(
@@ -187,7 +209,8 @@ class Drill(W.VBox):
     def _prove(self, stated_claims, box, state):
         from ftkit.interview.proofs import core
 
-        for stated in stated_claims:
+        for i, stated in enumerate(stated_claims, 1):
+            state.show(f"Proof {i} of {len(stated_claims)} runs; it may take half a minute ...")
             picture = core.draw(core.prove(stated))
             box.children = (*box.children, _image(picture),
                             TextLines(picture.text, css="ftkit-proof-text"))

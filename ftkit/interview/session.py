@@ -271,8 +271,8 @@ def parse_confidence(text: str) -> float | None:
     if text.endswith("%") or value >= 1:
         value /= 100
     if not 0 <= value <= 1:
-        raise UserError(f"{text!r} is not a confidence; type a number from 0 to 100, such as 70, "
-                        "or Enter to give none")
+        raise UserError(f"{text[:40]!r} is not a confidence; type a number from 0 to 100, such as "
+                        "70, or Enter to give none")
     return value
 
 

@@ -22,7 +22,7 @@ HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows th
         "u takes the last rating back and asks the same card again.",
         "s suspends the card: it is not asked any more. `ftkit drill --suspended` lists such "
         "cards, `ftkit drill --resume CARD` brings one back.",
-        "q, or the end of the input (Ctrl-D), ends the drill. What you rated is kept.")
+        "q, Ctrl-C or the end of the input (Ctrl-D) ends the drill. What you rated is kept.")
 
 
 class _Quit(Exception):
@@ -54,7 +54,7 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
                     break
             except _OtherCard:
                 pass
-    except _Quit:
+    except (_Quit, KeyboardInterrupt):  # Ctrl-C while a proof runs
         pass
     say("", f"{practice.done} cards done, {practice.right} of them known."
         + (f" {practice.progress().partition('. ')[2]}" if practice.over else ""))
@@ -71,12 +71,9 @@ def _card(practice: session.Session, ask: Ask):
     say(*filter(None, [practice.number_prompt()]))
     say(*(f"  {i}  {option}" for i, option in enumerate(practice.options, 1)), hang=3)
     _answer(practice, ask)
-    kind = ""
-    for line in practice.card.solution(practice.own):  # a blank line before each kind of line
-        if line[0] != kind or kind not in "✗?":
-            say("")
-        kind = line[0]
-        say(line, hang=2 if kind in "✗?" else 0)
+    for line in practice.card.solution(practice.own):
+        item = line[0] in "✗?"  # of a list, below its heading
+        say(*([] if item else [""]), line, hang=2 if item else 0)
     _rate(practice, ask)
 
 
@@ -92,7 +89,8 @@ def _typed(practice: session.Session, ask: Ask, prompt: str) -> str:
                 say(practice.undo())
                 raise _OtherCard
             if word in ("s", "suspend"):
-                say(practice.suspend())
+                key = practice.card.key
+                say(f"{practice.suspend()}: `ftkit drill --resume {key}`")
                 raise _OtherCard
         except UserError as error:
             say(f"{error}")
@@ -144,19 +142,20 @@ def _rate(practice: session.Session, ask: Ask):
             say(practice.rate(int(text or suggested)))
             return
         else:
-            say(f"expected {accepted}, or q to end")
+            say(f"expected {accepted}; ? explains all keys")
 
 
 def prove(question: bank.Question) -> bool:
     """Run what proves the answer and print each claim; True if all hold."""
-    from ftkit.interview.proofs import core
-
     if not question.proofs:
         say(f"{question.id} is a matter of judgment; it is scored by:",
             *(f"- {point.text}" for point in rubrics.points(question)))
         return True
     all_hold = True
-    for stated in question.proofs:
+    for i, stated in enumerate(question.proofs, 1):
+        say(f"Proof {i} of {len(question.proofs)} runs; it may take half a minute ...")
+        from ftkit.interview.proofs import core  # seconds, so after the word that it runs
+
         start = time.perf_counter()
         claim = core.prove(stated)
         all_hold &= claim.holds()
@@ -181,6 +180,8 @@ def list_suspended(store: cards.Store | None = None):
 def main(args) -> int:
     """Run `ftkit drill` with its parsed options; exit status 0, or 1 if a proof does not hold."""
     quiet.mute_known_noise()  # of libraries that a proof loads
+    if args.rounds and not args.interview:
+        raise UserError("--rounds is for the mock interview; give --interview too")
     if args.list:
         list_questions(args.level, args.topic)
     elif args.prove:

@@ -33,7 +33,14 @@ def nothing_fails(home):
 
 
 def key(drill, text):
+    """What the page sends when this is typed, and Enter where the field waits for it."""
+    if drill.phase == "ask" and drill.session.kind != "choice":
+        press_enter(drill)
     drill.key.value = text
+
+
+def press_enter(drill):
+    drill.key._handle_custom_msg({"event": "submit"}, [])
 
 
 # ------------------------------------------------------------------------------- widgets
@@ -187,9 +194,34 @@ def test_after_the_last_card_its_rating_can_be_taken_back(home, capsys):
     assert [r["rating"] for r in practice.store.reviews()] == [2]
 
 
+def interrupted(prompt):
+    raise KeyboardInterrupt  # Ctrl-C, also where a proof runs and nothing is asked
+
+
+def test_ctrl_c_ends_the_drill_with_its_summary(home, capsys):
+    terminal.drill(topic="basics", ask=interrupted)
+    assert capsys.readouterr().out.endswith("0 cards done, 0 of them known.\n")
+
+
+def test_wrong_answers_and_follow_ups_are_below_headings_that_say_what_they_are():
+    for card in cards.deck():
+        lines = card.solution("my own answer")
+        assert lines[0] == "Your answer: my own answer"
+        wrong = "The other choices:" if card.question.choice else "Often said, but wrong:"
+        for mark, heading in (("✗", wrong), ("?", "Questions that may follow:")):
+            first = next(i for i, line in enumerate(lines) if line[0] == mark)
+            assert lines[first - 1] == heading
+
+
+def test_the_rounds_of_an_interview_are_not_taken_for_those_of_a_drill(ftkit, home):
+    status, out, err = ftkit("drill", "--rounds", "story")
+    assert status == 2 and out == "" and "give --interview too" in err
+
+
 def test_a_suspended_card_is_listed_and_comes_back_when_asked_for(ftkit, home, capsys):
     practice = terminal.drill(topic="statistics", ask=typed("s", "q"))
     key, = practice.store.suspended()
+    assert f"`ftkit drill --resume {key}`" in capsys.readouterr().out
     assert key not in practice.queue and key not in Session(topic="statistics").queue
     status, out, _ = ftkit("drill", "--suspended")
     assert status == 0 and key in out and bank.find(key).question in out
@@ -258,6 +290,38 @@ def test_own_cards_are_asked_and_a_wrong_line_is_named(home, ftkit, tmp_path, ca
         status, out, err = ftkit("drill", "--cards", tmp_path / "mine.jsonl")
         assert status == 2 and words in err and "mine.jsonl, line 1" in err
     assert "cannot be read" in ftkit("drill", "--cards", tmp_path / "none.jsonl")[2]
+
+
+def test_enter_in_the_empty_field_shows_the_answer_of_the_widget(home):
+    drill = ft.drill(topic="basics")
+    press_enter(drill)
+    drill.waiting.join(10)
+    assert drill.phase == "rate" and drill.session.suggested() == 1
+    key(drill, "9")
+    assert drill.phase == "rate" and "no rating" in drill.comment.lines[0]
+
+
+def test_enter_before_what_was_typed_arrives_does_not_lose_it(home):
+    drill = ft.drill(topic="statistics")
+    while drill.session.kind != "number":
+        drill.show.click()
+        key(drill, "3")
+    press_enter(drill)
+    timer = drill.waiting
+    drill.key.value = "not a number"
+    timer.join(10)
+    assert drill.phase == "ask" and "is not a number" in drill.comment.lines[0]
+
+
+def test_a_half_typed_answer_waits_for_enter_while_one_says_how_sure(home):
+    drill = ft.drill(topic="basics")
+    drill.key.value = "it freezes W"  # what the page sends when the focus leaves the field
+    assert drill.phase == "ask" and drill.key.value == "it freezes W"
+    drill.sure.value = 0.9
+    press_enter(drill)
+    drill.waiting.join(10)
+    assert drill.phase == "rate" and drill.back.lines[0] == "Your answer: it freezes W"
+    assert drill.session.confidence == 0.9 and drill.key.value == ""
 
 
 def test_undo_suspend_and_bring_back_in_the_widget(home):
@@ -339,7 +403,7 @@ def test_the_command_lists_proves_and_exports(ftkit, home, tmp_path):
     status, out, err = ftkit("drill", "--list", "--level", "staff")
     assert status == 0 and "refuse" in out and "junior" not in out
     status, out, _ = ftkit("drill", "--prove", "count-qv")
-    assert status == 0 and "✓ counted by peft" in out
+    assert status == 0 and "Proof 1 of 1 runs" in out[: out.index("✓ counted by peft")]
     status, out, _ = ftkit("drill", "--prove", "refuse")
     assert status == 0 and "a matter of judgment" in out
     assert ftkit("drill", "--export", tmp_path / "c.json")[0] == 0

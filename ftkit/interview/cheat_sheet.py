@@ -11,6 +11,7 @@ from ftkit.base.formatting import clean, number, to_html
 from ftkit.interview import bank, formulas, number_answer
 from ftkit.interview.proofs import core
 
+LONG = 60  # characters of a formula that would not fit into a column as one fraction
 DENSE = 18  # questions on a topic from which its page gets three columns of small letters
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -21,7 +22,8 @@ section.dense>div{{columns:3;column-gap:1.2em}}
 h2{{font-size:1.15em;border-bottom:1px solid #888;margin:1.2em 0 .3em}}
 p{{break-inside:avoid;margin:.35em 0}}b{{display:block}}i,small{{color:#444}}
 dl{{display:flex;flex-wrap:wrap;gap:.4em 1.6em;margin:.4em 0}}dl div{{break-inside:avoid}}
-dt{{font-weight:bold;font-size:.9em}}dd{{margin:0}}math{{font-size:1.1em}}
+dt{{font-weight:bold;font-size:.9em}}dd{{margin:0}}math{{font-size:1.1em;
+padding:.15em 0}}
 @media print{{body{{margin:0;padding:0;font-size:8.5pt;line-height:1.25;max-width:none}}
 h1{{display:none}}section{{break-before:page}}section:first-of-type{{break-before:auto}}
 h2{{margin:0 0 .2em}}p{{margin:.2em 0}}section.dense{{font-size:6.3pt;line-height:1.15}}}}
@@ -87,9 +89,12 @@ def _item(question: bank.Question, known: dict, trains: bool) -> str:
 
 
 def _formula(asked: bank.AskedNumber) -> str:
-    """The formula of a number with its value; as text where it is a program rather than algebra."""
+    """The formula of a number with its value; as text where it is long, or a program rather than
+    algebra."""
     try:
         shown = formulas.mathml(asked["formula"], words=True)
+        if len(formulas.plain(asked["formula"], words=True)) > LONG:
+            shown = to_html(formulas.plain(asked["formula"], words=True))
     except UserError:
         return _escape(number_answer.formula(asked))
     return f"{shown} = {_escape(number_answer.exact(asked['answer']))} {_escape(asked['unit'])}"

@@ -226,12 +226,12 @@ def _bug(name: str):
                       f"{read['ends_learned']:.0%} of the records have a trained end token",
             "a decoded example": repr(tokenizer.decode(example["input_ids"]))
                       + f"; {read['prompt_agrees']:.0%} of the examples begin with the prompt that "
-                        f"serving uses; {read['bos_tokens']:.1f} BOS tokens an example",
+                        f"serving uses; BOS tokens in an example: {read['bos_tokens']:.3g}",
             "gradients": f"norm of the last steps {number(read['grad_norm'])}; two micro-batches "
                          f"against one batch differ by {read['accumulation']:.0%}",
             "the evaluation": f"measured twice it differs by {number(read['repeat'])}; in batches "
-                              f"of 4 and 16 by {number(read['batch_size'])}; new records have a "
-                              f"loss higher by {number(read['leak'])}",
+                              f"of 4 and 16 by {number(read['batch_size'])}; loss on new records "
+                              f"minus val_loss: {number(read['leak'])}",
             "the served model": f"its weights hold {read['merge']:.0%} of the learned update; "
                                 f"{read['stops']:.0%} of the answers end by themselves"}
         asked = [test[i] for i in chosen]

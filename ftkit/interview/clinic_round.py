@@ -56,8 +56,10 @@ class Visit:
         """What the colleague sends."""
         sent = self.sent
         lines = [f'"{sent.complaint}"', f"Config: {sent.config}", "Two training records:",
-                 *(f"  {record}" for record in sent.records), "Three answers afterwards:",
-                 *(f"  {asked} → {said or '(nothing)'}" for asked, said in sent.answers), "Log:"]
+                 *dict.fromkeys(f"  {record}" for record in sent.records),
+                 "Three answers afterwards:",
+                 *dict.fromkeys(f"  {asked} → {said or '(nothing)'}"
+                                for asked, said in sent.answers), "Log:"]
         return [clean(line) if not line.startswith("  ") else "  " + clean(line)
                 for line in (*lines, *(f"  {line}" for line in self.log_lines()), sent.made)]
 

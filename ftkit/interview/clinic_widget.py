@@ -10,7 +10,7 @@ import ipywidgets as W
 from ftkit.interview import clinic_cases
 from ftkit.interview.clinic_round import CAUSE, TRUE, WRONG, Round
 from ftkit.interview.flashcards import set_visible
-from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded
+from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row
 
 MARKS = {CAUSE: "✓", TRUE: "○", WRONG: "✗"}
 HINT = "reading by number, or cause by name, then Enter"
@@ -30,7 +30,7 @@ class Clinic(W.VBox):
         self.sent = Paragraphs(css="ftkit-clinic-sent")
         self.log_text = Code("ftkit-clinic-log")
         self.key = W.Text(placeholder="n and Enter takes the first case", continuous_update=False,
-                          layout=W.Layout(width="30em"))
+                          layout=W.Layout(width="30em", max_width="100%"))
         self.key.add_class("ftkit-clinic-key")
         self.comment = Paragraphs(css="ftkit-clinic-said")
         show_error = self.comment.show
@@ -44,7 +44,7 @@ class Clinic(W.VBox):
                            "ftkit-clinic-help")
         super().__init__([
             self.head, self.sent, self.log_text, self.key, self.readings, self.comment,
-            W.HBox([self.next, self.list, self.give_up, self.help])])
+            row(self.next, self.list, self.give_up, self.help)])
         self.add_class("ftkit-clinic")
         set_visible(False, self.give_up)
 
@@ -70,7 +70,8 @@ class Clinic(W.VBox):
         self.head.show("The next case is being made: a few seconds ...")
         visit = self.visit = self.round.visit()
         self.head.show(f"Case {self.round.next}")
-        lines = self.visit.lines()
+        lines = [f"– {line.strip()}" if line.startswith(" ") else line
+                 for line in self.visit.lines()]
         self.sent.show(*lines[: lines.index("Log:")], self.visit.sent.made)
         self.log_text.show("\n".join(self.visit.log_lines()))
         self.comment.show()

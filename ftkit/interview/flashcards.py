@@ -15,7 +15,7 @@ import ipywidgets as W
 from ftkit.base.formatting import clean, to_attribute
 from ftkit.interview import cards, session
 from ftkit.lessons import predictions
-from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded
+from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded, row
 
 SURE = (("not said", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
 RATING_TIPS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could teach it"}
@@ -64,10 +64,10 @@ class Drill(W.VBox):
                             "you were, by topic", show_error, "ftkit-card-progress")
         self.charts = W.VBox()
         super().__init__([
-            self.head, self.front, self.number_prompt, W.HBox([self.key, self.sure]),
+            self.head, self.front, self.number_prompt, row(self.key, self.sure),
             W.VBox(self.choices), self.show,
-            self.comment, self.proof, self.back, W.HBox([*self.rates, self.prove]),
-            W.HBox([self.undo, self.suspend, self.chart]), self.charts])
+            self.comment, self.proof, self.back, row(*self.rates, self.prove),
+            row(self.undo, self.suspend, self.chart), self.charts])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
         self.add_class("ftkit-drill")
@@ -228,7 +228,7 @@ class Drill(W.VBox):
     def _suspended_row(self, card: cards.FlashCard) -> W.HBox:
         back = button("Bring back", "play", lambda: self._resume(card.key), "ask this card again",
                       self.comment.show, "ftkit-card-resume")
-        return W.HBox([back, TextLines(f"suspended: {card.front}")])
+        return row(back, TextLines(f"suspended: {card.front}"))
 
 
 def set_visible(visible: bool, *controls: W.Widget):

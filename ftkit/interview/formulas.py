@@ -17,6 +17,7 @@ from ftkit.base.formatting import to_attribute, to_html
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η",
          "theta": "θ", "lam": "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ"}
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 LEVEL = {ast.Add: 1, ast.Sub: 1, ast.Mult: 2, ast.Div: 2, ast.Pow: 4}
 
 
@@ -63,7 +64,11 @@ def _level(node: ast.expr) -> int:
 
 
 def _number(value) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    """A constant; 1e9 is 10⁹."""
+    text = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    if text.startswith("1e+"):
+        return "10" + str(int(text[3:])).translate(SUPERSCRIPT)
+    return text
 
 
 def _markup(node: ast.expr, words: bool, level: int = 0) -> str:

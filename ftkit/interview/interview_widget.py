@@ -15,7 +15,7 @@ import ipywidgets as W
 from ftkit.interview import coding
 from ftkit.interview.flashcards import set_visible
 from ftkit.interview.mock import Talk, Task
-from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded
+from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row
 
 HELP = ("Answer aloud, or type your answer into the area below the keys (Tab moves there); it is "
         "kept in a file. g then shows the model answer and the rubric: tick what you said.",
@@ -45,7 +45,7 @@ class Interview(W.VBox):
                                 bold=True, css="ftkit-talk-question")
         self.comment = Paragraphs(css="ftkit-talk-said")
         show_error = self.comment.show
-        self.key = W.Text(layout=W.Layout(width="30em"))
+        self.key = W.Text(layout=W.Layout(width="30em", max_width="100%"))
         self.key.add_class("ftkit-talk-key")
         self.key.observe(guarded(self._typed, show_error), "value")
         # Sent whole when the focus leaves it: letter by letter, the last ones may come after "g".
@@ -72,9 +72,9 @@ class Interview(W.VBox):
         self.report = W.VBox(layout=W.Layout(overflow="visible"))  # the page in it scrolls itself
         super().__init__([
             self.head, self.prompt, self.key, self.answer,
-            W.HBox([self.go, self.give_up, self.yes, self.no, self.opens]),
+            row(self.go, self.give_up, self.yes, self.no, self.opens),
             self.comment, self.model, self.solution, self.ticks,
-            W.HBox([self.skip, self.leave, self.quit, self.help]), self.report])
+            row(self.skip, self.leave, self.quit, self.help), self.report])
         self.add_class("ftkit-talk")
         self._visible("Start", "g and Enter starts, ? helps")
 
@@ -257,7 +257,7 @@ class Interview(W.VBox):
     def _open(self):
         """The page as it was written, in a frame that can run no script."""
         page = W.HTML(f"<iframe sandbox srcdoc='{html.escape(self.path.read_text('utf-8'))}' "
-                      "style='width:100%;height:32em;border:1px solid #888;background:#fff' "
-                      "title='report'></iframe>", layout=W.Layout(width="100%"))
+                      "style='width:100%;box-sizing:border-box;height:32em;border:1px solid #888;"
+                      "background:#fff' title='report'></iframe>", layout=W.Layout(width="100%"))
         page.add_class("ftkit-talk-page")
         self.report.children = (self.report.children[0], page)

@@ -192,8 +192,9 @@ class Talk:
         self._finish(share, [p.text for i, p in enumerate(task.points) if i not in said])
         progress_log.add("interview", question=task.id, round=task.round, topic=task.topic,
                          share=share)
-        if task.round == "concept" and share < WEAK:
-            self.store.add(task.id, 1, topic=task.topic, source="interview")  # due at once
+        if share < WEAK:
+            for card in task.cards:  # due at once
+                self.store.add(card, 1, topic=bank.find(card).topic, source="interview")
 
     def skip(self):
         """Leave the current question out; it is not counted, and the report names it."""
@@ -254,7 +255,7 @@ class Talk:
                  "Gaps: " + (", ".join(facts["gaps"]) or ("none" if enough else few))]
         if facts["cards"]:
             lines.append("Cards to do: " + ", ".join(facts["cards"])
-                         + " (concept questions scored below half are due now in the drill)")
+                         + " (those of questions scored below half are due now in the drill)")
         if facts["exercises"]:
             lines.append("Exercises to do: " + ", ".join(facts["exercises"]))
         return [*lines, "Lessons to do again: " + (", ".join(facts["lessons"]) or "none")]
@@ -325,7 +326,8 @@ def _block(task: Task, lines) -> str:
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>body{{font:16px/1.5 sans-serif;
 max-width:46em;margin:2em auto;padding:0 1em;color:#222;background:#fff}}h3{{margin:1.6em 0 .2em}}
-h4{{margin:.8em 0 .1em}}p{{margin:.2em 0}}pre{{background:#f4f4f4;padding:.5em;overflow:auto}}
+h4{{margin:.8em 0 .1em}}p{{margin:.2em 0}}
+pre{{background:#f4f4f4;padding:.5em;white-space:pre-wrap}}
 @media print{{h3,h4{{break-after:avoid}}}}</style></head><body><main>
 <h1>{title}</h1><h2>{first}</h2>{rest}<h2>Question by question</h2>{questions}</main></body></html>
 """

@@ -84,8 +84,8 @@ def givens(asked: AskedNumber) -> str:
 
 def _given(value: float) -> str:
     """A given number; nobody counts nine zeros."""
-    for size, word in ((10**12, "trillion"), (10**9, "billion")):
-        if value >= size:
+    for size, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if value >= size and (size > 10**6 or value % size == 0):
             return f"{value / size:,.10g} {word}"
     return exact(value)
 

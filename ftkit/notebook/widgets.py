@@ -76,7 +76,7 @@ class TextLines(W.HTML):
 
 class Paragraphs(TextLines):
     """Paragraphs of several sentences, in a column narrow enough to read. `**Words**` at the start
-    of one are bold, and one that begins with ✗ or ? hangs as in a list."""
+    of one are bold, and one that begins with ✗, ? or – hangs as in a list."""
 
     def show(self, *lines: str):
         super().show(*lines)
@@ -89,7 +89,7 @@ BOLD = re.compile(r"^\*\*(.+?)\*\*")
 
 
 def _paragraph(line: str) -> str:
-    hang = "padding-left:1.3em;text-indent:-1.3em;" if line[:1] in "✗?" else ""
+    hang = "padding-left:1.3em;text-indent:-1.3em;" if line[:1] in "✗?–" else ""
     text = BOLD.sub(r"<b>\1</b>", to_html(line))
     return f"<div style='{hang}margin:0 0 .5em'>{text}</div>"
 
@@ -117,6 +117,13 @@ def button(name: str, icon: str, on_click: Callable[[], None], tooltip: str,
     widget.add_class(css or f"ftkit-{name.lower().replace(' ', '-')}")
     widget.on_click(guarded(lambda _: on_click(), show_error))
     return widget
+
+
+def row(*controls: W.Widget) -> W.HBox:
+    """Controls beside each other, or below where the page is narrow."""
+    for control in controls:
+        control.layout.flex, control.layout.max_width = "none", "100%"
+    return W.HBox(controls, layout=W.Layout(flex_flow="row wrap"))
 
 
 # ----------------------------------------------------------- controls for fields of Config

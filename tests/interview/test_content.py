@@ -60,8 +60,9 @@ def test_a_number_card_shows_everything_that_is_given(home):
     while session.kind != "number":
         session.rate(4)
     prompt = session.number_prompt().replace(",", "")
-    read = [float(n) * {"": 1, "billion": 1e9, "trillion": 1e12}[word] for n, word in re.findall(
-        r" = (\d+(?:\.\d+)?) ?(billion|trillion|)", prompt)]
+    size = {"": 1, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+    read = [float(n) * size[word] for n, word in re.findall(
+        r" = (\d+(?:\.\d+)?) ?(million|billion|trillion|)", prompt)]
     assert read == pytest.approx(list(session.number["givens"].values()), rel=1e-9)
 
 

@@ -425,6 +425,8 @@ def test_the_numbers_of_the_cheat_sheet_are_computed(tmp_path, home):
     assert n == len(bank.questions(topic="memory,statistics")) and page.count("<p>") == n
     assert "107.8 GB" in page and "@media print" in page and "<script" not in page
     assert "2 · layers · kv heads" in page and "tokens = 4,096" in page
+    longest = re.findall(r'alttext="([^"]*)"', page.partition("<div><p>")[2])
+    assert longest and max(map(len, longest)) <= cheat_sheet.LONG  # of the columns
     assert page.count("<section") == 2 and "<mfrac>" in page and "lesson 09" in page
 
 
@@ -437,6 +439,8 @@ def test_a_formula_is_shown_as_mathml_with_its_text():
     assert 'alttext="y = α / r · √(d_in − (a − b))^2"' in made
     assert formulas.plain("a / (b * c)") == "a / (b · c)"
     assert formulas.plain("kv_heads * 2", words=True) == "kv heads · 2"
+    assert formulas.plain("N * 16 / 1e9") == "N · 16 / 10⁹"
+    assert "<mn>10⁹</mn>" in formulas.mathml("1e9")
     assert "<script" not in formulas.mathml("a") and "&" not in formulas.plain("a - b")
     for wrong in ("a +", "[a]", "a if b else c"):
         with pytest.raises(ValueError):

@@ -153,6 +153,15 @@ def test_gaps_are_named_from_three_questions_on_and_weak_cards_are_due(home):
     assert talk.results[3]["task"].id not in cards.Store().due()
 
 
+def test_the_cards_of_a_weak_design_are_due_and_those_of_a_good_story_are_not(home):
+    talk = mock.Talk(seed=0, rounds="design, story")
+    design, story = talk.tasks
+    talk.score(set())
+    talk.score(range(len(story.points)))
+    assert set(cards.Store().due()) == set(design.cards)
+    assert "due now in the drill" in " ".join(talk.lines())
+
+
 def test_the_clock_of_the_interview_ends_it():
     now = [0.0]
     talk = mock.Talk(minutes=1, questions=3, clock=lambda: now[0])

@@ -129,9 +129,12 @@ def _doctor(args) -> int:
 
 def _run(args) -> int:
     from ftkit.base.progress_bar import Bar
+    from ftkit.experiment import run_log
 
     if args.resume:
         options.check_resume(args)
+    if args.log:
+        run_log.check(args.log)
     config = options.config(args)
     if args.model == "smollm2" and not args.resume:
         _download_smollm2(args)
@@ -144,7 +147,9 @@ def _run(args) -> int:
             gc.enable()
             data, text = _train_on_ranks(args, experiment, config)
         elif stored is not None:
-            data, text = stored.to_dict(), _run_report(stored)
+            if args.log:
+                run_log.write(stored, args.log)
+            data, text = stored.to_dict(), _run_report(stored, args.log)
             _report(f"the same run is stored as {stored.id}, so nothing was trained; --again "
                     "trains it anew", DONE)
         else:
@@ -162,14 +167,15 @@ def _run(args) -> int:
                     f"step {row['step']}, loss {row['loss']:.3f}")
 
             how = {"on_start": on_start, "on_row": on_row, "stop": end, "live": False,
-                   "out": args.out, "save_steps": args.save_steps, "sample": args.sample}
+                   "out": args.out, "save_steps": args.save_steps, "sample": args.sample,
+                   "log": args.log}
             try:
                 with end:
                     run = (experiment.resume(args.resume, **how) if args.resume else
                            experiment.run(config, **how))
             finally:
                 bar.close()
-            data, text = run.to_dict(), _run_report(run)
+            data, text = run.to_dict(), _run_report(run, args.log)
     _print(args, data, text)
     stopped = data.get("stopped") or ""
     if stopped.startswith("interrupted"):
@@ -241,9 +247,9 @@ def _train_on_ranks(args, experiment, config) -> tuple[dict, str]:
     if args.out:
         raise options.UsageError("--out does not go with --ranks or --torchrun; `train.py --save` "
                                  "of the folder that --torchrun writes keeps the tuned model")
-    if args.sample or args.save_steps:
-        raise options.UsageError("--sample and --save-steps do not go with --ranks or --torchrun; "
-                                 "leave them out")
+    if args.sample or args.save_steps or args.log:
+        raise options.UsageError("--sample, --save-steps and --log do not go with --ranks or "
+                                 "--torchrun; leave them out")
     if args.zero and not args.ranks:
         raise options.UsageError(f"--zero {args.zero} needs --ranks: among how many processes?")
     from ftkit.distributed import launch
@@ -269,8 +275,10 @@ def _download_smollm2(args):
         _fetch_with_bar("smollm2", args.quiet)
 
 
-def _run_report(run) -> str:
+def _run_report(run, log: str | None = None) -> str:
     """A finished run for a reader: its settings, a small table, one sentence."""
+    from ftkit.experiment import run_log
+
     fraction = run.trainable_parameters / max(1, run.total_parameters)
     rows = [{"": key, "before": run.before[key], "after": run.after[key]}
             for key in run.after if key in run.before]
@@ -282,6 +290,7 @@ def _run_report(run) -> str:
         "", table(rows).text(console.width()), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in run.notes),
         f"Stored as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
+        *([f"Logged as well; to see it: {run_log.how_to_open(log)}"] if log else []),
     ]
     return "\n".join(lines)
 

@@ -237,9 +237,12 @@ def _run_options(run: _Parser):
              "interrupted)")
     add("--resume", metavar="ID",
         help="continue a run that was interrupted or killed; only --out, --save-steps, --sample, "
-             "--quiet and --json go with it")
+             "--log, --quiet and --json go with it")
     add("--again", action="store_true",
         help="train even if the same run is stored; without it the stored run is reported")
+    add("--log", metavar="NAME",
+        help="write the rows for another tool too: tensorboard or trackio (pip install "
+             "'ftkit[NAME]')")
     add("--quiet", action="store_true", help="no progress bar")
 
 
@@ -299,7 +302,7 @@ def _config_options(groups: dict):
                 kind, "NAME"), default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
 
 
-GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "quiet", "json"}
+GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "log", "quiet", "json"}
 
 
 def check_resume(args: argparse.Namespace):

@@ -16,7 +16,7 @@ from ftkit.base import machine
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.data import encoding, schema
-from ftkit.experiment import inputs, store
+from ftkit.experiment import inputs, run_log, store
 from ftkit.experiment.run import DataInfo, Prepared, Run, plain
 from ftkit.model import (
     adapter_folder,
@@ -71,7 +71,8 @@ class Experiment:
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
             live: bool | None = None, out: str | Path | None = None,
-            save_steps: int | None = None, sample: int = 0, **changes) -> Run:
+            save_steps: int | None = None, sample: int = 0, log: str | None = None,
+            **changes) -> Run:
         """Train fresh weights as `config` says and return what happened.
 
         changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
@@ -84,21 +85,24 @@ class Experiment:
         only when the run is interrupted, with None never. A checkpoint has the trained weights and
         the state of the optimizer; `run.notes` says how large it is and what it took.
         sample: this many validation records are answered at each evaluation, see `run.samples`.
+        log: "tensorboard" or "trackio", whose log gets the rows too (`ftkit.experiment.run_log`).
         """
         if not isinstance(config, Config | None):
             raise UserError(f"config is {type(config).__name__}; expected a "
                             f"{self.CONFIG.__name__}")
         config = (config or self.CONFIG()).but(**changes)
         out = inputs.free_folder(out)
-        *_, run = self.iterate(config, on_start, on_row, stop, live, save_steps=save_steps,
-                               sample=sample)
+        with run_log.logged(log, on_start, on_row) as (on_start, on_row):
+            *_, run = self.iterate(config, on_start, on_row, stop, live, save_steps=save_steps,
+                                   sample=sample)
         if out:
             _save(run, out)
         return run
 
     def resume(self, id: str, *, on_start: Callable | None = None, on_row: Callable | None = None,
                stop: Callable | None = None, live: bool | None = None,
-               out: str | Path | None = None, save_steps: int = 0, sample: int = 0) -> Run:
+               out: str | Path | None = None, save_steps: int = 0, sample: int = 0,
+               log: str | None = None) -> Run:
         """Go on with a stored run of this experiment that was interrupted, from its last
         checkpoint, or from its first step where there is none; the curve is that of a run that was
         never interrupted.
@@ -113,8 +117,9 @@ class Experiment:
         if not stored.is_of(plain(self.fixed_settings())):
             raise UserError(f"run {stored.id} was made with another model, other records, or "
                             "another version of ftkit; build the experiment as it was then")
-        *_, run = self.iterate(stored.config, on_start, on_row, stop, live, save_steps=save_steps,
-                               sample=sample, stored=stored)
+        with run_log.logged(log, on_start, on_row) as (on_start, on_row):
+            *_, run = self.iterate(stored.config, on_start, on_row, stop, live,
+                                   save_steps=save_steps, sample=sample, stored=stored)
         if out:
             _save(run, out)
         return run

@@ -1,0 +1,143 @@
+"""`log="tensorboard"` and `log="trackio"`: other tools read the numbers of the run's rows."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+import ftkit as ft
+from ftkit.base.errors import UserError
+from ftkit.experiment import run_log, store
+from ftkit.experiment.run import Run
+
+RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
+           for n in range(20)]
+FAST = {"max_steps": 3, "batch_size": 4, "eval_steps": 2, "precision": "fp32"}
+
+needs_tensorboard = pytest.mark.skipif(
+    find_spec("tensorboard") is None, reason="pip install tensorboard reads event files back")
+
+
+def made_run(steps=5) -> Run:
+    rows = [{"step": n, "loss": 3.0 / n, "seconds": 0.1 * n} for n in range(1, steps + 1)]
+    rows[-1] |= {"val_loss": 0.7}
+    return Run(id=store.new_id(), config=ft.Config(max_steps=steps), model_name="tiny",
+               data={"name": "mine"}, total_steps=steps, rows=rows, before={"val_loss": 4.0})
+
+
+def logged_by_tensorboard(id: str) -> dict[str, list]:
+    """Column → (step, value) of each point, as TensorBoard's own reader finds them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(run_log.folder() / id))
+    found.Reload()
+    return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def points_of(run) -> dict[str, list]:
+    """The same of a run, rounded to 32 bits as an event file rounds them."""
+    points: dict[str, list] = {}
+    for row in [{"step": 0} | run.before, *run.rows]:
+        for name, value in row.items():
+            if name != "step":
+                points.setdefault(name, []).append((row["step"], float(np.float32(value))))
+    return points
+
+
+@needs_tensorboard
+def test_tensorboard_reads_the_columns_of_every_row(home):
+    run = ft.Experiment(data=RECORDS, probes=()).run(**FAST, live=False, log="tensorboard")
+    assert logged_by_tensorboard(run.id) == points_of(run)
+    assert {"loss", "val_loss", "learning_rate", "grad_norm", "tokens"} <= points_of(run).keys()
+
+
+@needs_tensorboard
+def test_a_run_that_continues_has_one_log_of_all_its_rows(home):
+    lab = ft.Experiment(data=RECORDS, probes=())
+    part = lab.run(**FAST, live=False, save_steps=1, log="tensorboard",
+                   stop=lambda: "interrupted by the test")
+    assert len(part.rows) == 1
+    whole = lab.resume(part.id, live=False, log="tensorboard")
+    assert len(whole.rows) == 3 and logged_by_tensorboard(whole.id) == points_of(whole)
+
+
+@needs_tensorboard
+def test_a_run_of_the_store_can_be_logged_afterwards(home):
+    run = made_run()
+    run_log.write(run, "tensorboard")
+    assert logged_by_tensorboard(run.id) == points_of(run)
+
+
+@needs_tensorboard
+def test_the_command_logs_a_stored_run_too_and_says_how_to_open_it(ftkit, tmp_path, home):
+    import json
+
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    words = ("run", "--data", data, "--probe", "none", "--max-steps", "2", "--batch-size", "4",
+             "--quiet")
+    status, _, err = ftkit(*words)
+    assert status == 0, err
+    status, out, err = ftkit(*words, "--log", "tensorboard")
+    assert status == 0 and "nothing was trained" in err
+    assert f"tensorboard --logdir {home}" in " ".join(out.split())
+    run = store.list_runs()[-1]
+    assert logged_by_tensorboard(run.id) == points_of(run)
+
+
+@pytest.mark.skipif(find_spec("trackio") is None, reason="pip install trackio reads its log back")
+def test_trackio_has_the_columns_of_every_row(tmp_path):
+    """In a process of its own: trackio reads its folder from the environment when imported."""
+    code = f"""
+import sys
+sys.path[:0] = [{os.path.dirname(__file__)!r}]
+from test_run_log import made_run
+from ftkit.experiment import run_log
+run = made_run()
+run_log.write(run, "trackio")
+from trackio.sqlite_storage import SQLiteStorage
+rows = SQLiteStorage.get_logs("ftkit", run.id)
+expected = [dict(step=0, **run.before), *run.rows]
+assert [{{k: r[k] for k in e}} for r, e in zip(rows, expected, strict=True)] == expected, rows
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"TRACKIO_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_or_missing_tool_is_an_error_before_anything_is_trained(home):
+    with pytest.raises(UserError, match="log is 'wandb'; expected tensorboard or trackio"):
+        ft.Experiment(data=RECORDS, probes=()).run(**FAST, log="wandb")
+    for tool in run_log.TOOLS:
+        with pytest.raises(UserError, match=rf"needs {tool}: pip install 'ftkit\[{tool}\]'"):
+            run_log.check(tool, find=lambda name: None)
+    assert not store.ids()
+
+
+def test_the_command_answers_an_unknown_log_in_one_sentence(ftkit, home):
+    status, out, err = ftkit("run", "--log", "wandb")
+    assert status == 2 and not out and "expected tensorboard or trackio" in err
+
+
+def test_a_log_that_fails_is_printed_once_and_the_run_continues(capsys, home):
+    class Broken:
+        def add(self, step, values):
+            raise OSError("no room")
+
+    log = run_log.RunLog("tensorboard", make=lambda run: Broken())
+    log.begin(made_run())
+    log.finish()
+    assert capsys.readouterr().err.count("the log for tensorboard stopped (OSError: no room)") == 1
+
+
+def test_without_a_log_the_callbacks_are_those_that_were_given():
+    start, row = object(), object()
+    with run_log.logged(None, start, row) as found:
+        assert found == (start, row)
+    with contextlib.suppress(UserError), run_log.logged("x", start, row):
+        pytest.fail("an unknown tool is refused before the run")

@@ -21,14 +21,14 @@ def width(stream=None) -> int | None:
     asked = os.environ.get("COLUMNS", "")
     if asked.isdecimal() and int(asked):
         return max(LEAST, int(asked))
-    if not _is_terminal(stream):
+    if not is_terminal(stream):
         return None
     return max(LEAST, shutil.get_terminal_size().columns)
 
 
 def colored(text: str, color: str, stream=None) -> str:
     """The text in this color, on a terminal without NO_COLOR."""
-    if not _is_terminal(stream or sys.stdout) or os.environ.get("NO_COLOR"):
+    if not is_terminal(stream or sys.stdout) or os.environ.get("NO_COLOR"):
         return text
     return f"{color}{text}{END}"
 
@@ -48,5 +48,6 @@ def _wrapped_line(line: str, columns: int) -> str:
                          break_on_hyphens=False)
 
 
-def _is_terminal(stream) -> bool:
+def is_terminal(stream) -> bool:
+    """Whether somebody reads the stream on a screen."""
     return bool(getattr(stream, "isatty", None)) and stream.isatty()

@@ -83,8 +83,11 @@ def _is_named(path, args) -> bool:
 
 
 def _report(sentence: str, status: int) -> int:
-    name = console.colored("ftkit:", console.RED, sys.stderr)
-    print(f"{name} {formatting.clean(sentence)}", file=sys.stderr)
+    text, name = f"ftkit: {formatting.clean(sentence)}", console.colored(
+        "ftkit:", console.RED if status else console.BOLD, sys.stderr)
+    if console.is_terminal(sys.stderr):  # a pipe gets one line, whatever COLUMNS says
+        text = console.wrapped(text, console.width(sys.stderr))
+    print(name + text.removeprefix("ftkit:"), file=sys.stderr)
     return status
 
 
@@ -285,7 +288,7 @@ def _run_report(run, log: str | None = None) -> str:
     lines = [
         f"{run.model_name} on {run.data.get('name', '?')} ({run.data.get('rows', 0):,} records), "
         f"{str(run.config) or 'all fields at their defaults'}",
-        f"{len(run.rows)} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
+        f"{run.last_step} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
         "", table(rows).text(console.width()), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in run.notes),
@@ -343,15 +346,23 @@ def _check(args) -> int:
     _print(args, result, "\n".join(_audit_report(result, args.file)))
     if result["errors"]:
         problems = [schema.Problem(**problem) for problem in result["errors"]]
-        return _report(DataError(args.file, problems).message(advice=False), WRONG)
+        if args.json:
+            return _report(DataError(args.file, problems).message(advice=False), WRONG)
+        return _report(f"{args.file} has {_count(len(problems), 'error')}, listed in the "
+                       "report", WRONG)
     return DONE
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + "s" * (n != 1)
 
 
 def _audit_report(result: dict, file: str) -> Iterable[str]:
     """The lines about a checked file; at most 20 of each list."""
-    yield (f"{result['rows']:,} rows, {len(result['errors']):,} errors, "
-           f"{len(result['warnings']):,} warnings, {result['duplicates']:,} duplicates, "
-           f"{result['near_duplicates']:,} near-duplicates, {result['leaks']:,} leaks")
+    yield ", ".join([
+        _count(result["rows"], "row"), _count(len(result["errors"]), "error"),
+        _count(len(result["warnings"]), "warning"), _count(result["duplicates"], "duplicate"),
+        _count(result["near_duplicates"], "near-duplicate"), _count(result["leaks"], "leak")])
     for kind in ("errors", "warnings"):
         for problem in result[kind][:20]:
             field = f", {problem['field']}" if problem["field"] else ""

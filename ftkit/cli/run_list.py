@@ -49,7 +49,7 @@ def text(runs: list, left_out: int, columns: int | None) -> str:
         about = [note.get("name", ""), series.as_pairs(own), note.get("note", ""),
                  run.stopped or ""]
         rows.append({"id": run.id, "settings": "; ".join(filter(None, about)) or "-",
-                     "steps": str(len(run.rows)),
+                     "steps": str(run.last_step),
                      **{key: _change(run, key) for key in list(run.after)[:3]}})
     lines = [f"{len(runs)} of {len(runs) + left_out} runs" if left_out else f"{len(runs)} runs"]
     if shared:

@@ -136,7 +136,8 @@ class Votes:
     # ------------------------------------------------------------------------- the panel
 
     def _repr_mimebundle_(self, **options):
-        return self.panel()._repr_mimebundle_(**options)
+        bundle = self.panel()._repr_mimebundle_(**options) or {}
+        return dict(bundle) | {"text/plain": repr(self)}  # where widgets are not drawn
 
     def panel(self):
         """The widget: question, two answers with a button below each, undo, and how far it is."""

@@ -71,7 +71,7 @@ class Experiment:
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
             on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
             live: bool | None = None, out: str | Path | None = None,
-            save_steps: int | None = None, sample: int = 0, log: str | None = None,
+            save_steps: int | None = None, sample: int | list[str] = 0, log: str | None = None,
             **changes) -> Run:
         """Train fresh weights as `config` says and return what happened.
 
@@ -84,7 +84,8 @@ class Experiment:
         save_steps: steps between checkpoints, from which `resume` continues; with 0 one is written
         only when the run is interrupted, with None never. A checkpoint has the trained weights and
         the state of the optimizer; `run.notes` says how large it is and what it took.
-        sample: this many validation records are answered at each evaluation, see `run.samples`.
+        sample: this many validation records are answered at each evaluation, or these prompts, see
+        `run.samples`.
         log: "tensorboard" or "trackio", whose log gets the rows too (`ftkit.experiment.run_log`).
         """
         if not isinstance(config, Config | None):
@@ -101,8 +102,8 @@ class Experiment:
 
     def resume(self, id: str, *, on_start: Callable | None = None, on_row: Callable | None = None,
                stop: Callable | None = None, live: bool | None = None,
-               out: str | Path | None = None, save_steps: int = 0, sample: int = 0,
-               log: str | None = None) -> Run:
+               out: str | Path | None = None, save_steps: int = 0,
+               sample: int | list[str] = 0, log: str | None = None) -> Run:
         """Go on with a stored run of this experiment that was interrupted, from its last
         checkpoint, or from its first step where there is none; the curve is that of a run that was
         never interrupted.

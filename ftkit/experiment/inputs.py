@@ -122,10 +122,14 @@ def absolute(given):
     return str(Path(given).expanduser().absolute())
 
 
-def questions(records: schema.Records, n: int) -> list[dict]:
-    """The same `n` records every time, to be answered during a run; UserError for plain text."""
+def questions(records: schema.Records, n: int | list[str]) -> list[dict]:
+    """The same `n` records every time, to be answered during a run, or the prompts that are given;
+    UserError for plain text."""
+    if isinstance(n, list | tuple) and all(isinstance(prompt, str) for prompt in n):
+        return [{"instruction": prompt, "input": "", "output": ""} for prompt in n]
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise UserError(f"sample is {n!r}; expected a whole number at least 0")
+        raise UserError(f"sample is {n!r:.60}; expected a whole number at least 0, or a list of "
+                        "prompts")
     if n and records.kind == "text":
         raise UserError(f"sample is {n} and {records.name} has records of text, which ask nothing; "
                         "leave sample out, or give val records with an instruction")

@@ -15,6 +15,7 @@ from ftkit.base.formatting import clean, to_html
 from ftkit.experiment import shelf
 
 Row = dict[str, float]  # column → number, of one optimizer step
+TRAINERS_DATA = "Trainer's data"  # the name of data that only the script of a Trainer knows
 
 
 class DataInfo(TypedDict, total=False):
@@ -94,6 +95,11 @@ class Run:
         if self.stopped:
             return self.stopped.startswith(("diverged", "early stopping"))
         return len(self.rows) == self.total_steps
+
+    @property
+    def last_step(self) -> int:
+        """The step of the last row; a Trainer's run (`LiveCallback`) has no row for each step."""
+        return int(self.rows[-1].get("step", len(self.rows))) if self.rows else 0
 
     @property
     def was_interrupted(self) -> bool:

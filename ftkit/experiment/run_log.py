@@ -4,7 +4,7 @@
     write(run, "trackio")           # a run that has ended, also one from the store
 
 TensorBoard's files are in `folder()`, one folder for each run; trackio keeps its own files, in the
-project "ftkit". Both get the measures before training as step 0, and then every column of every row.
+project "ftkit". Both get the measures before training as step 0, then every column of every row.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def facts(run, note: dict | None = None) -> dict:
     """What one can ask of a run: id, model, data, every field of its Config, steps, seconds,
     stopped, its final measures; and the name, the note and hidden of `run_notes`."""
     known = {"id": run.id, "model": run.model_name, "data": str(run.data.get("name")),
-             **run.config.to_dict(), "steps": len(run.rows), "seconds": run.seconds,
+             **run.config.to_dict(), "steps": run.last_step, "seconds": run.seconds,
              "stopped": run.stopped or "", **run.after}
     return known | {"name": "", "note": "", "hidden": False} | (note or {})
 

@@ -149,7 +149,7 @@ def runs():
     lines = []
     for run in list_runs():
         line = {"id": run.id, "model": run.model_name, "data": run.data.get("name"),
-                **run.config.differs(), "steps": len(run.rows), "seconds": run.seconds,
+                **run.config.differs(), "steps": run.last_step, "seconds": run.seconds,
                 "stopped": run.stopped}
         line |= {f"{k} before": v for k, v in run.before.items()}
         line |= {f"{k} after": v for k, v in run.after.items()}

@@ -14,7 +14,8 @@ from transformers import TrainerCallback
 from ftkit.base import formatting, machine
 from ftkit.base.config import SCHEDULES, Config
 from ftkit.experiment import store
-from ftkit.experiment.run import Run
+from ftkit.experiment.run import TRAINERS_DATA, Run
+from ftkit.experiment.store import Writer
 from ftkit.report.live import Live, final_picture
 
 # Name in the logs of Trainer and TRL → column in our rows.
@@ -30,12 +31,15 @@ class LiveCallback(TrainerCallback):
     nothing is shown; at the end `curves.png` and its sentence, `curves.txt`, are left in
     `args.output_dir`, or in `out`. A point is drawn each `logging_steps`; the loss of a point is
     Trainer's mean over these steps, and `eval_loss` (here val_loss) its mean of batch means.
-    `.run` is what happened as a Run, for `ft.curves` and `ft.table`; it is not in the store.
-    Drawing costs at most 5 % of the time and never stops the training.
+    `.run` is what happened as a Run, for `ft.curves` and `ft.table`. With `store` it is kept like
+    the runs of an Experiment: the table of the what-if lab and `ftkit runs` list it, also where the
+    training is interrupted or killed. Drawing costs at most 5 % of the time and never stops the
+    training.
     """
 
-    def __init__(self, title: str = "", out: str | Path | None = None):
-        self.title, self.out = title, out
+    def __init__(self, title: str = "", out: str | Path | None = None, store: bool = True):
+        self.title, self.out, self.store = title, out, store
+        self.writer: Writer | None = None
         self.live: Live | None = None  # while it trains
         self.run: Run | None = None
 
@@ -45,13 +49,14 @@ class LiveCallback(TrainerCallback):
             return
         self.began = time.perf_counter()
         self.run = Run(
-            id=store.new_id(), config=_config(args, state), data={"name": "Trainer's data"},
+            id=store.new_id(), config=_config(args, state), data={"name": TRAINERS_DATA},
             model_name=Path(getattr(model.config, "_name_or_path", "") or "model").name,
             total_steps=state.max_steps, model=model, tokenizer=processing_class,
-            versions=machine.versions())
+            machine=machine.describe(), versions=machine.versions())
         self.run.trainable_parameters = sum(p.numel() for p in model.parameters()
                                             if p.requires_grad)
         self.run.total_parameters = sum(p.numel() for p in model.parameters())
+        self.writer = Writer(self.run, self.store)
         self.live = Live(state.max_steps, self.title)
 
     def on_log(self, args, state, control, logs=None, **others):
@@ -64,6 +69,7 @@ class LiveCallback(TrainerCallback):
         if self.run.rows and self.run.rows[-1]["step"] == row["step"]:
             self.run.rows[-1] |= row
         elif row["step"]:
+            self._store_last_row()  # Trainer has said all of it
             self.run.rows.append(row)
         if self.live:
             self.live.add(row)
@@ -80,10 +86,17 @@ class LiveCallback(TrainerCallback):
             run.tokens = int(row.get("tokens", run.tokens))
         if state.global_step < state.max_steps:
             run.stopped = f"ended after step {state.global_step} of {state.max_steps}"
+        self._store_last_row()
+        if self.writer is not None:
+            self.writer.finish()
         live.finish(run)
         if live.show is None and not machine.in_notebook():
             live.safely(lambda: self._save_curves(run, Path(self.out or args.output_dir)))
         self.live = None  # what `trainer.evaluate()` logs later must not draw over the end
+
+    def _store_last_row(self):
+        if self.writer is not None and self.run is not None and self.run.rows:
+            self.writer.row(self.run.rows[-1])
 
     def _save_curves(self, run: Run, folder: Path):
         picture = final_picture(run, formatting.clean(self.title))

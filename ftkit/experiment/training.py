@@ -18,6 +18,8 @@ from ftkit.experiment.checkpoints import Checkpoints, restore_best
 from ftkit.experiment.run import Prepared, Row, Run
 from ftkit.experiment.store import Writer
 
+LONGEST = 40  # tokens of an answer to a prompt of one's own
+
 
 class Training:
     """Trains the model of a Run as its Config says. `steps` is a generator, so that whoever drives
@@ -25,12 +27,13 @@ class Training:
 
     lab: the Experiment, asked for rows (`training_rows`) and measures (`measure`). on_row, stop,
     live: as `Experiment.run` takes them. store: whether the run is kept on disk. checkpoints: None
-    for a run that keeps none. sample: how many validation records are answered at evaluations.
+    for a run that keeps none. sample: how many validation records are answered at evaluations, or
+    prompts that are.
     """
 
     def __init__(self, lab, run: Run, prepared: Prepared, on_row: Callable | None = None,
                  stop: Callable | None = None, live: bool | None = None, store: bool = True,
-                 checkpoints: Checkpoints | None = None, sample: int = 0):
+                 checkpoints: Checkpoints | None = None, sample: int | list[str] = 0):
         self.lab, self.run, self.prepared = lab, run, prepared
         self.checkpoints, self.asked = checkpoints, inputs.questions(lab.val, sample)
         self.answered: list[str] = []
@@ -99,8 +102,9 @@ class Training:
         with loop.autocast(self.device, self.run.config.precision):
             losses = self.lab.measure(self.run, self.prepared)
         if self.asked:
+            is_known = any(map(encoding.answer, self.asked))  # how long an answer is
             self.answered = scoring.answers(self.run.model, self.run.tokenizer, self.asked,
-                                            self.lab.template)
+                                            self.lab.template, None if is_known else LONGEST)
         return losses | {name: inputs.number(name, metric(self.run.model, self.run.tokenizer))
                          for name, metric in self.lab.metrics.items()}
 

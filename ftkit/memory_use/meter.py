@@ -27,6 +27,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
+from ftkit.base import cancel
+
 PARTS = ("weights", "gradients", "optimizer", "copies", "activations", "logits", "other")
 FORWARD, BACKWARD, CLIP, STEP = "forward pass", "backward pass", "clipping", "optimizer step"
 
@@ -162,6 +164,7 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        cancel.point()
         if func is _DEVICE:  # fake tensors are asked for it twice in every operation
             fake = isinstance(args[0], FakeTensor) and not args[0].fake_mode.in_kernel_invocation
             return args[0].fake_device if fake else func(*args)

@@ -1,4 +1,5 @@
-"""Answers of the models under a what-if panel: each prompt before training and after each run.
+"""Answers of the models under a what-if panel: each prompt before training and after each run, and
+at each evaluation of a run while it trains.
 
 The prompts are records of the validation data, or lines of one's own. Words that differ from the
 answer before training are marked.
@@ -20,7 +21,10 @@ from ftkit.notebook import widgets
 
 MOST, FIRST, LONGEST = 5, 3, 40  # prompts at most, prompts of the data, tokens of an answer
 BEFORE, EXPECTED = "before training", "expected"
-TIPS = {"prompts": ("prompts", f"At most {MOST} prompts, one on each line. Empty: records of the "
+STEPS = 3  # evaluations in the table while a run trains, in addition to the one before it
+TIPS = {"during": ("also while it trains", "Ask the prompts at each evaluation of the next runs "
+                   "too; a run takes longer by the time of its answers"),
+        "prompts": ("prompts", f"At most {MOST} prompts, one on each line. Empty: records of the "
                     "validation data")}
 ASK_TIP = "Ask the model before training, and the models of the chosen runs, or of the newest one"
 
@@ -40,10 +44,14 @@ class Answers:
         self.prompts.add_class("ftkit-prompts")
         self.prompts.tooltip = TIPS["prompts"][1]
         self.ask_button = widgets.button("Ask", "comments", self.ask, ASK_TIP, lab.view_error)
+        self.during = W.Checkbox(description="also while it trains", indent=False,
+                                 tooltip=TIPS["during"][1], layout=W.Layout(width="180px"))
+        self.during.add_class("ftkit-during")
+        self._shown: tuple = ()  # id of a run and number of its samples
         self.table = W.HTML()
         self.table.add_class("ftkit-answers")
         self.table.layout.max_width = "100%"
-        self.ui = W.VBox([W.HBox([self.prompts, self.ask_button],
+        self.ui = W.VBox([W.HBox([self.prompts, self.ask_button, self.during],
                                  layout=W.Layout(flex_flow="row wrap")), self.table])
 
     def forget(self):
@@ -51,11 +59,23 @@ class Answers:
         self._known, self.rows = {}, []
         self.table.value = ""
 
-    def records(self) -> list[dict]:
-        """What is asked. Raises UserError for too many lines, or for data that ask nothing."""
+    def lines(self) -> list[str]:
+        """The prompts of the learner's own. Raises UserError for too many."""
         lines = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
         if len(lines) > MOST:
             raise UserError(f"{len(lines)} prompts were given; at most {MOST} are asked at a time")
+        return lines
+
+    def sample(self) -> int | list[str]:
+        """What a run is to answer at its evaluations, as `Experiment.run` takes it."""
+        if not self.during.value:
+            return 0
+        self.records()  # raises where the data ask nothing
+        return self.lines() or FIRST
+
+    def records(self) -> list[dict]:
+        """What is asked. Raises UserError for too many lines, or for data that ask nothing."""
+        lines = self.lines()
         if lines:
             return [{"instruction": line, "input": "", "output": ""} for line in lines]
         experiment = self.lab.experiment
@@ -70,6 +90,14 @@ class Answers:
         self.table.value = "asking the models ..."
         self.lab.in_background(lambda: self._collect(records, runs),
                                then=lambda: self._draw(records, runs))
+
+    def show_during(self, run):
+        """Draw what a run has answered so far, where that is more than is shown."""
+        if run is None or not run.samples or self._shown == (run.id, len(run.samples)):
+            return
+        self._shown = run.id, len(run.samples)
+        self.rows = rows_of(run.samples)
+        self.table.value = page(self.rows)
 
     def _collect(self, records, runs):
         prompts = [_prompt(record) for record in records]
@@ -103,6 +131,20 @@ def _prompt(record: dict) -> str:
         return clean(next((m["content"] for m in reversed(record["messages"])
                            if m["role"] == "user"), ""))
     return clean(f"{record.get('instruction', '')} {record.get('input', '')}".strip())
+
+
+def rows_of(samples: list[dict]) -> list[dict]:
+    """`Run.samples` as rows of the table: before training, and at the newest evaluations."""
+    steps = sorted({one["step"] for one in samples} - {0})
+    names = {0: BEFORE} | {step: f"step {step}" for step in steps[-STEPS:]}
+    rows: dict[str, dict] = {}
+    for one in samples:
+        row = rows.setdefault(one["prompt"], {
+            "prompt": clean(one["prompt"]), EXPECTED: one["reference"],
+            **dict.fromkeys(names.values(), "")})
+        if one["step"] in names:
+            row[names[one["step"]]] = one["answer"]
+    return list(rows.values())
 
 
 def page(rows: list[dict]) -> str:

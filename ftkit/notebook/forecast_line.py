@@ -20,9 +20,9 @@ class Forecasts(Part):
         self.in_background(self.forecast.load, then=self._control_moved,
                            what="loading the model and the data")
 
-    def in_background(self, function, then, what: str = ""):
+    def in_background(self, function, then, what: str = "", cancelable: bool = False):
         """Call `function` in the runner's thread when no run is training, and `then` after it;
-        what: what a run that waits for it is waiting for."""
+        what: what a run that waits for it is waiting for. cancelable: a run need not wait."""
         forecast = self.forecast
 
         def task_changed(task):
@@ -32,7 +32,7 @@ class Forecasts(Part):
                 widgets.guarded(then, self.view.show_error)()
 
         task = runner.BackgroundTask(function, forecast, task_changed)
-        task.what = what
+        task.what, task.cancelable = what, cancelable
         runner.RUNNER.submit(task)
 
     def _finished_run(self, config):
@@ -56,11 +56,12 @@ class Forecasts(Part):
             return finished
 
     def _estimate_memory(self, config):
-        """Estimate the memory of a run, unless the controls have moved in the meantime."""
+        """Estimate the memory of a run, unless the controls have moved in the meantime. A run that
+        is started ends the estimate, which is made after it."""
         if self.forecast.memory(config) is None:
             self.in_background(
                 lambda: self.config == config and self.forecast.estimate_memory(config),
-                then=self._show_forecast, what="estimating the memory")
+                then=self._show_forecast, what="estimating the memory", cancelable=True)
 
     def _forecast_text(self, config) -> str:
         seconds, steps = self.forecast.seconds(config), self.forecast.steps(config)

@@ -33,8 +33,7 @@ class Calculator:
                                   value=values["max_length"], continuous_update=False)
         self.gpus = _slider("gpus", [1, 2, 4, 8, 16, 64])
         self.zero = _slider("zero", [0, 1, 2, 3])
-        self.text, self.image = widgets.TextLines(css="ftkit-footprint"), W.Image(format="png")
-        self.image.layout.max_width = "100%"
+        self.text, self.image = widgets.TextLines(css="ftkit-footprint"), W.HTML()
         inputs = [self.model, *self.controls.values(), self.max_length, self.gpus, self.zero]
         for control in inputs:
             control.observe(widgets.guarded(lambda _: self.show(), self.text.show), "value")
@@ -52,8 +51,8 @@ class Calculator:
         self.footprint = footprint.memory(
             model=self.model.value.strip(), gpus=gpus, zero=self.zero.value if gpus > 1 else 0,
             device="cuda", simulation=simulation, max_length=self.max_length.value, **fields)
-        self.image.value = charts.footprint(self.footprint).png(dpi=100)
-        self.text.show(self.footprint.summary())
+        self.image.value = charts.footprint(self.footprint).as_html()
+        self.text.show("")  # the sentence of the picture is below it
 
     def trace(self):
         """Draw the formula and the simulation next to each other."""
@@ -61,9 +60,7 @@ class Calculator:
         self.show(simulation=True)
 
     def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.view)
+        widgets.display(self.view, repr(self))
 
     def __repr__(self) -> str:
         return f"Calculator({self.footprint.summary()})"

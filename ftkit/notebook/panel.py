@@ -234,10 +234,11 @@ class Panel:
         self.stop.disabled = not (running or waiting)
         self.stop.description = f"Stop ({waiting} waiting)" if waiting else "Stop"
 
-    def draw_live(self, task, behind, owner: str):
+    def draw_live(self, task, behind, owner: str, also=lambda run: None):
         """Draw the run of a TrainingTask as it trains; returns at its end.
 
-        behind: (name, run) drawn pale behind it, or None. Meant for a thread of its own.
+        behind: (name, run) drawn pale behind it, or None. also: called with the run now and then.
+        Meant for a thread of its own.
         """
         with self._drawing:  # an earlier run may still be drawn
             total = 0
@@ -249,6 +250,8 @@ class Panel:
                     self.curves.begin(total, run.before, behind)
                 if total and task.rows:
                     self._draw_rows(task.rows)
+                also(run)
+            also(task.run)
             if task.run is not None:
                 self.progress.max, self.progress.value = total or 1, len(task.run.rows)
 

@@ -15,6 +15,7 @@ import ipywidgets as W
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, duration, number, to_attribute, to_html
 from ftkit.experiment import run_notes, run_query
+from ftkit.experiment.run import TRAINERS_DATA
 from ftkit.notebook import to_script, widgets
 from ftkit.report import plots, series
 from ftkit.report.table import Table
@@ -277,7 +278,11 @@ def csv_of(entries: list[dict]) -> str:
 
 
 def reproduced(run, kind: str) -> str:
-    """A Python cell or a command that makes this run again."""
+    """A Python cell or a command that makes this run again. Raises UserError for a run of another
+    trainer (`LiveCallback`), whose data and model only its own script knows."""
+    if run.data.get("name") == TRAINERS_DATA:
+        raise UserError(f"run {run.id} was not made by an Experiment; the script that trained it "
+                        "makes it again")
     data = str(run.data.get("name"))
     if kind == "Python":
         if run.experiment is not None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ftkit.base import cancel
 from ftkit.notebook import kernel, widgets
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
@@ -20,7 +21,8 @@ STOPPED, FAILED, CANCELED = "stopped", "failed", "canceled"
 
 
 class BackgroundTask:
-    """A function for the runner's thread, called when no run is waiting; Stop leaves it alone.
+    """A function for the runner's thread, called when no run is waiting; Stop leaves it alone. With
+    `cancelable` it ends where a run comes, at its next `cancel.point`, and is then STOPPED.
 
     `.state` is one of the names above, `.error` the exception that the function raised, `.seconds`
     the time from start to end, `.done` an Event. owner: whoever submits it. on_change: called with
@@ -28,6 +30,7 @@ class BackgroundTask:
     """
 
     can_wait = True  # training goes first
+    cancelable = False
     what = ""  # what a run that waits for this is waiting for
 
     def __init__(self, function: Callable[[], object], owner=None,
@@ -41,8 +44,14 @@ class BackgroundTask:
         began = time.perf_counter()
         self.change_state(RUNNING)
         try:
-            self.function()
+            if self.cancelable:
+                with cancel.cancelable(self.stop_requested.is_set):
+                    self.function()
+            else:
+                self.function()
             state = STOPPED if self.stop_requested.is_set() else FINISHED
+        except cancel.Canceled:
+            state = STOPPED
         except BaseException as error:  # noqa: BLE001 - the queue continues whatever it was
             self.error, state = error, FAILED
         self.seconds = time.perf_counter() - began
@@ -68,6 +77,7 @@ class TrainingTask(BackgroundTask):
 
     can_wait = False
     batch: dict | None = None
+    sample: int | list = 0  # what is answered at each evaluation, see `Experiment.run`
 
     def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
         super().__init__(self.train, owner, on_change)
@@ -87,7 +97,7 @@ class TrainingTask(BackgroundTask):
 
         self.run = self.experiment.run(
             self.config, on_start=start, on_row=self.rows.append,
-            stop=self.stop_requested.is_set, live=False)
+            stop=self.stop_requested.is_set, live=False, sample=self.sample)
 
 
 class Runner:
@@ -105,6 +115,8 @@ class Runner:
         kernel.on_interrupt(self.stop)
         with self._changed:
             self._queue.append(task)
+            if not task.can_wait and self.current and self.current.cancelable:
+                self.current.stop_requested.set()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._loop, daemon=True, name="ftkit-train")
                 self._thread.start()

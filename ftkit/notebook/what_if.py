@@ -136,7 +136,7 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
         if not running and current is not None:
             self.view.status.show(f"waiting: {current.what or 'another run'}")
         task = runner.TrainingTask(self.experiment, config, self, self._task_changed)
-        task.batch = batch
+        task.batch, task.sample = batch, self.answers.sample()
         runner.RUNNER.submit(task)
         self._update_buttons()
 
@@ -194,9 +194,7 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
         return self.runs
 
     def _ipython_display_(self):
-        from IPython.display import display
-
-        display(self.view.ui)
+        widgets.display(self.view.ui, repr(self))
         print("The controls work as long as the kernel runs: after reopening the notebook, run "
               "this cell again.\nThe figure under the cell that awaits the result is saved.")
 
@@ -227,7 +225,8 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
 
     def _paint(self, task):
         behind = None if self.baseline is None else ("baseline", self.baseline)
-        self.view.draw_live(task, behind, f"Training now: {task.config}")
+        self.view.draw_live(task, behind, f"Training now: {task.config}",
+                            self.answers.show_during)
         run = task.run
         if run is None:
             return

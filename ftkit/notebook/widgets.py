@@ -109,6 +109,15 @@ class Code(W.HTML):
         self.value = f"<pre style='white-space:pre-wrap'>{text}</pre>" if code else ""
 
 
+def display(view: W.Widget, text: str):
+    """Show a widget in the notebook; where widgets are not drawn, as on GitHub or in a terminal,
+    `text` is in its place, not the description of every box."""
+    from IPython import display as ipython
+
+    bundle: dict = view._repr_mimebundle_() or {}  # noqa: SLF001 - IPython's own protocol
+    ipython.display(bundle | {"text/plain": text}, raw=True)
+
+
 def button(name: str, icon: str, on_click: Callable[[], None], tooltip: str,
            show_error: Callable[[str], None] = _print_error, css: str = "") -> W.Button:
     """A button that calls `on_click()`; its class is `ftkit-<name>` unless `css` names another."""

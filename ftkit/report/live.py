@@ -26,7 +26,7 @@ class Live:
     """Curves that grow while a run trains: call it with each row, then `finish(run)`.
 
     Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. The page
-    draws the curves (`ftkit.report.chart`): it gets numbers, at most ten times a second, and so
+    draws the curves (`ftkit.report.chart`): it gets numbers, at most 15 times a second, and so
     far apart that one update takes at most `SHARE` of the CPU time to the next; where the process
     hardly computes, of a quarter of the seconds. An error is printed once and never reaches the
     training. before: measures of the untouched model, drawn at step 0. show: where a MIME bundle
@@ -35,7 +35,7 @@ class Live:
     names end in loss.
     """
 
-    HERTZ, SHARE = 10.0, 0.02
+    HERTZ, SHARE = 15.0, 0.02
 
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
                  show: Callable[[dict], None] | None = None, behind: tuple | None = None,

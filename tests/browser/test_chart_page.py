@@ -100,7 +100,7 @@ def test_the_legend_hides_a_curve_and_smoothing_keeps_the_measured_one_pale(show
     expect(button).to_have_attribute("aria-pressed", "false")
     hover(page, 0.5)
     assert lines.count() == 3 and "general_loss" not in readings(page)
-    curves = page.locator("svg path")
+    curves = page.locator("svg path:not(.fc-mark)")
     before = curves.count()
     page.locator(".fc-smooth").fill("0.8")
     assert curves.count() == 2 * before
@@ -147,6 +147,45 @@ def test_seeds_are_a_band_and_several_measures_have_a_panel_each(shown):
     assert page.locator("polygon.fc-band").count() >= 2
     hover(page, 0.5)
     assert readings(page)["rate=1 · val_loss (nats per token)"] == "0.55 ± 0.055"
+
+
+def test_curves_are_told_apart_without_color(shown):
+    runs = {f"run {n}": a_run(top=9.0 + n, rate=n) for n in range(6)}
+    page = shown(html_of(plots.curves(runs, "val_loss")))
+    looks = page.locator("path[data-line]").evaluate_all("""paths => paths.map(path => {
+      const marks = [...path.parentElement.querySelectorAll('.fc-mark')]
+        .filter(mark => mark.getAttribute('fill') === path.getAttribute('stroke'));
+      return [path.getAttribute('stroke-dasharray'), marks[0].getAttribute('d')];
+    })""")
+    assert len({tuple(look) for look in looks}) == 6 and len({mark for _, mark in looks}) == 6
+    marks = page.locator(".fc-key b").all_inner_texts()
+    assert len(set(marks)) == 6 and all(marks)
+    hover(page, 0.5)
+    assert page.locator(".fc-row i").all_inner_texts() == marks
+
+
+@pytest.mark.parametrize("kind", ["none", "deuteranopia", "achromatopsia"])
+def test_pictures_of_the_chart_as_others_see_it(shown, kind):
+    """For eyes: with FTKIT_LOOK a picture is left for each kind of vision."""
+    runs = [a_run(learning_rate=rate, top=top) for rate, top in ((1e-3, 9), (1e-2, 12), (0.1, 30))]
+    page = shown(html_of(plots.over_baseline(runs, runs[0])))
+    page.context.new_cdp_session(page).send(
+        "Emulation.setEmulatedVisionDeficiency", {"type": kind})
+    hover(page, 0.3)
+    expect(page.locator(".fc-tip")).to_be_visible()
+    if folder := os.environ.get("FTKIT_LOOK"):
+        page.screenshot(path=f"{folder}/chart-{kind}.png")
+
+
+def test_no_curve_crosses_the_name_of_its_panel(shown):
+    page = shown(html_of(plots.live.final_picture(a_run(), "")))
+    boxes = "found => found.map(e => e.getBoundingClientRect().toJSON())"
+    names, curves = (page.locator(css).evaluate_all(boxes)
+                     for css in (".fc-name", "path[data-line]"))
+    assert len(names) == 3 and len(curves) == 4
+    for name in names:
+        assert not [c for c in curves if c["top"] < name["bottom"] and c["bottom"] > name["top"]
+                    and c["left"] < name["right"] and c["right"] > name["left"]]
 
 
 def test_a_live_chart_that_is_drawn_anew_keeps_what_was_hidden_and_zoomed(shown):

@@ -307,12 +307,17 @@ def test_check_of_a_good_file_is_status_0_and_counts_tokens_on_request(ftkit, tm
     assert status == 0 and json.loads(out)["lengths"]["response_tokens"]["max"] >= 2
 
 
-def test_check_says_how_many_more_errors_there_are(ftkit, tmp_path):
+def test_check_lists_each_error_once_and_counts_them(ftkit, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"output": 1}\n{}\nnot json\n')
     status, out, err = ftkit("check", path)
-    assert status == 2 and err.count("\n") == 1 and err.rstrip().endswith("more problems)")
-    assert out.count("\nerror line") >= 3
+    listed = out.count("\nerror line")
+    assert status == 2 and listed >= 3
+    assert err == f"ftkit: {path} has {listed} errors, listed in the report\n"
+    path.write_text('{"instruction": "a", "output": 1}\n')
+    _, out, err = ftkit("check", path)
+    assert out.startswith("1 row, 1 error, 0 warnings") and err.endswith("has 1 error, listed in "
+                                                                         "the report\n")
 
 
 @pytest.mark.heavy

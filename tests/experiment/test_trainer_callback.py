@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import ftkit as ft
+from ftkit.cli import run_list
+from ftkit.experiment import run_query, store
 from ftkit.report import live
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
@@ -72,6 +74,44 @@ def test_rows_hold_exactly_what_the_trainer_logged(trained):
     assert (config.learning_rate, config.batch_size, config.seed, config.precision) == (
         1e-3, 4, 4, "fp32")
     assert ft.curves(seen.run, "val_loss").text.startswith("val_loss fell")
+
+
+def test_the_run_is_in_the_store_as_the_trainer_logged_it(trained):
+    seen, _, _ = trained
+    kept = store.load_run(seen.run.id)
+    assert kept.rows == seen.run.rows and kept.after == seen.run.after
+    facts = run_query.facts(kept)
+    assert (facts["steps"], facts["learning_rate"], facts["stopped"]) == (6, 1e-3, "")
+    assert kept.id in run_list.text([kept], 0, 80)
+
+
+def test_a_training_that_breaks_keeps_the_rows_that_were_logged(tmp_path):
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    class Break(TrainerCallback):
+        def on_step_end(self, args, state, control, **others):
+            if state.global_step == 5:
+                raise RuntimeError("out of memory")
+
+    model, tokenizer = ft.load("tiny")
+    seen = ft.LiveCallback()
+    trainer = Trainer(model, TrainingArguments(**options(tmp_path / "out", eval_strategy="no")),
+                      train_dataset=Lines(tokenizer), callbacks=[seen, Break()])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.train()
+    kept = store.load_run(seen.run.id)
+    assert [row["step"] for row in kept.rows] == [2], "step 4 might still get an evaluation"
+    assert kept.stopped == "not finished"
+
+
+def test_store_false_keeps_nothing(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    before = store.ids()
+    model, tokenizer = ft.load("tiny")
+    Trainer(model, TrainingArguments(**options(tmp_path / "out", max_steps=2, eval_strategy="no")),
+            train_dataset=Lines(tokenizer), callbacks=[ft.LiveCallback(store=False)]).train()
+    assert store.ids() == before
 
 
 def test_in_a_notebook_the_figure_grows_and_stays(tmp_path, monkeypatch, capfd):

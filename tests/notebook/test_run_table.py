@@ -10,7 +10,7 @@ from test_widgets import RECORDS, controls_in, home, nothing_failed, press  # no
 
 import ftkit as ft
 from ftkit.experiment import run_notes, store
-from ftkit.experiment.run import Run
+from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.notebook import answers_view, run_table, runner
 
 SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
@@ -187,7 +187,8 @@ def test_every_control_of_the_table_is_driven_in_this_file(panel):
     driven = {*table.inputs.values(), *table.buttons.values(), table.more,
               *table.header.children[1:], table.body.children[0].children[0]}
     assert set(controls_in(table.ui)) == driven
-    assert set(controls_in(answers.ui)) == {answers.prompts, answers.ask_button}
+    assert set(controls_in(answers.ui)) == {answers.prompts, answers.ask_button,
+                                             answers.during}
 
 
 # ------------------------------------------------------------------------------- answers
@@ -224,7 +225,42 @@ def test_prompts_of_ones_own_are_asked_and_a_run_without_weights_says_so(panel):
     assert "6 prompts were given; at most 5" in panel.view.error.lines[0]
 
 
+def test_prompts_are_answered_at_each_evaluation_of_a_run_where_that_is_asked_for(panel):
+    panel.config = SMALL.but(max_steps=4, eval_steps=1)
+    panel.answers.prompts.value = f"Name the number 3.\n{EVIL}"
+    panel.answers.during.value = True
+    press(panel.view.start)
+    (run,) = panel.wait()
+    rows = panel.answers.rows
+    assert list(rows[0]) == ["prompt", "expected", "before training", "step 2", "step 3", "step 4"]
+    for row in rows:
+        for name, answer in list(row.items())[2:]:
+            step = 0 if name == "before training" else int(name.split()[1])
+            (one,) = [s for s in run.samples if (s["prompt"], s["step"]) == (row["prompt"], step)]
+            assert one["answer"] == answer
+    assert "<img" not in panel.answers.table.value
+    panel.answers.during.value = False
+    panel.config = SMALL.but(seed=8)
+    press(panel.view.start)
+    assert panel.wait()[-1].samples == []
+
+
 def test_marked_words_are_those_that_differ():
     assert answers_view.marked("a b c", "a x c") == "a <mark>x</mark> c"
     assert answers_view.marked("", "<b>") == "<mark>&lt;b&gt;</mark>"
     assert answers_view.marked("same", "same") == "same"
+
+
+def test_a_run_of_a_trainer_is_listed_like_others_and_made_again_by_its_script(panel):
+    add(panel, 0)
+    other = Run("20260101-000009-bbbb", SMALL, "gpt2", {"name": TRAINERS_DATA}, 100,
+                rows=[{"step": 50, "loss": 2.0}, {"step": 100, "loss": 1.0, "val_loss": 1.5}],
+                after={"val_loss": 1.5})
+    store.add(other)
+    panel.table.store.value = True
+    assert [entry["steps"] for entry in panel.table.entries] == [100, 1]
+    tick(panel, other)
+    names = {line["name"] for line in panel.view.chart.shown["lines"]}
+    assert "val_loss" in names
+    panel.table.reproduce.value = "Python"
+    assert "the script that trained it" in panel.view.error.lines[0]

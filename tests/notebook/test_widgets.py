@@ -10,7 +10,7 @@ import ipywidgets as W
 import pytest
 
 import ftkit as ft
-from ftkit.base import machine
+from ftkit.base import cancel, machine
 from ftkit.experiment import forecast
 from ftkit.notebook import fields, kernel, runner, what_if, widgets
 from ftkit.notebook.presets import PRESETS
@@ -255,6 +255,46 @@ def test_a_run_goes_before_what_is_only_looked_up():
     free.set()
     runner.RUNNER.join()
     assert order == ["current", "first run", "second run", "forecast"]
+
+
+def test_a_run_ends_an_estimate_that_is_being_made():
+    states, begun = {}, threading.Event()
+
+    def estimate():
+        while True:
+            begun.set()
+            cancel.point()
+            time.sleep(0.005)
+
+    def note(task):
+        states.setdefault(task.function.__name__, []).append(task.state)
+
+    def run():
+        pass
+
+    tasks = [runner.BackgroundTask(function, on_change=note) for function in (estimate, run)]
+    tasks[0].cancelable, tasks[1].can_wait = True, False
+    runner.RUNNER.submit(tasks[0])
+    assert begun.wait(60)
+    runner.RUNNER.submit(tasks[1])
+    runner.RUNNER.join(seconds=60)
+    assert states == {"estimate": ["running", "stopped"], "run": ["running", "finished"]}
+
+
+def test_a_memory_estimate_that_was_canceled_can_be_made_again(lab):
+    made, asked = forecast.Forecast(lab), []
+    made.load()
+    config = SMALL.but(max_length=64)
+
+    def now():
+        asked.append(True)
+        return len(asked) > 20
+
+    with pytest.raises(cancel.Canceled), cancel.cancelable(now):
+        made.estimate_memory(config)
+    assert len(asked) == 21 and made.memory(config) is None
+    made.estimate_memory(config)
+    assert made.memory(config).bytes > 1e6
 
 
 def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, monkeypatch):

@@ -37,6 +37,11 @@ class Drawing {
     return (this.dark ? DARK : LIGHT)[line.color % 7];
   }
 
+  markOf(line) {
+    const none = line.pale || line.color === "calm" || this.spec.panels[line.panel].small;
+    return none ? "" : MARKS[line.color % 7 % 6];
+  }
+
   nameOf(line) { // with its panel, where several are drawn
     const several = this.spec.panels.filter((panel) => !panel.small).length > 1;
     return several ? `${line.name} · ${this.spec.panels[line.panel].label}` : line.name;
@@ -56,7 +61,7 @@ class Drawing {
     this.reset.disabled = !this.zoom;
     const panels = this.spec.panels, big = panels.filter((p) => !p.small).length;
     const each = big > 2 ? 120 : big > 1 ? 150 : 230;
-    const heights = panels.map((p) => p.small ? 58 : each);
+    const heights = panels.map((p) => p.small ? 66 : each);
     const height = heights.reduce((a, b) => a + b, 0);
     this.left = 52;
     this.inner = width - this.left - 10;
@@ -68,7 +73,7 @@ class Drawing {
     this.svg.dataset.scale = log ? "log" : "linear";
     let top = 0;
     this.frames = panels.map((panel, index) => {
-      const frame = {top: top + 6, height: heights[index] - 16, index, panel};
+      const frame = {top: top + 18, height: heights[index] - 28, index, panel}; // below its name
       top += heights[index];
       this.drawPanel(frame, log && panel.log, index === panels.length - 1);
       return frame;
@@ -85,9 +90,11 @@ class Drawing {
       const line = this.spec.lines.find((l) => l.name === button.dataset.name);
       if (!line) continue;
       button.setAttribute("aria-pressed", String(!this.hidden.has(line.name)));
-      const dash = DASHES[line.dash % 5] ? "dashed" : "solid";
-      button.firstChild.style.borderTop = `3px ${dash} ${this.colorOf(line)}`;
-      button.firstChild.style.opacity = line.pale ? 0.5 : 1;
+      const key = button.firstChild, color = this.colorOf(line);
+      key.firstChild.style.background = stripes(DASHES[line.dash % 5], color);
+      key.lastChild.textContent = this.markOf(line);
+      key.lastChild.style.color = color;
+      key.style.opacity = line.pale ? 0.5 : 1;
     }
   }
 
@@ -136,11 +143,11 @@ class Drawing {
     for (const line of this.seen()) {
       if (line.panel === frame.index) this.drawLine(part, line, frame);
     }
-    make("text", {x: this.left + this.inner, y: frame.top + 9, class: "fc-name",
+    make("text", {x: this.left + this.inner, y: frame.top - 6, class: "fc-name",
       "text-anchor": "end"}, svg, frame.panel.label);
   }
 
-  drawLine(part, line, {x, y, log, panel}) {
+  drawLine(part, line, {x, y, log}) {
     const good = ([, v]) => finite(v) && (!log || v > 0);
     const points = this.smooth && !line.pale ? smoothed(line.points, this.smooth) : line.points;
     const color = this.colorOf(line);
@@ -167,9 +174,13 @@ class Drawing {
     }
     make("path", {...look, d: path(points), opacity: line.pale ? 0.45 : 1, "data-line": line.id,
       "stroke-width": line.color === "calm" || line.pale ? 1.1 : 1.9}, part);
-    if (!line.pale && line.color !== "calm" && shown.length <= 40 && !panel.small) {
-      for (const p of shown) {
-        make("circle", {cx: x(p[0]), cy: y(p[1]), r: 2.4, fill: color}, part);
+    if (this.markOf(line)) { // of many points about eight, at other ones per line
+      const every = shown.length <= 40 ? 1 : Math.floor(shown.length / 8);
+      const first = Math.floor(line.color * every / 4) % every;
+      for (let i = first; i < shown.length; i += every) {
+        const at = `translate(${round(x(shown[i][0]))} ${round(y(shown[i][1]))}) scale(1.2)`;
+        make("path", {d: SHAPES[line.color % 7 % 6], fill: color, transform: at, class: "fc-mark"},
+          part);
       }
     }
     const end = shown[shown.length - 1];
@@ -198,7 +209,7 @@ class Drawing {
     make("b", {}, this.tip, `${this.spec.x} ${number(this.cursor)}`);
     for (const {line, value, sd, exact} of this.readings()) {
       const row = make("div", {class: "fc-row", "data-name": this.nameOf(line)}, this.tip);
-      make("i", {style: `background:${this.colorOf(line)}`}, row);
+      make("i", {style: `color:${this.colorOf(line)}`}, row, this.markOf(line) || "–");
       const older = exact < this.cursor ? ` (at ${number(exact)})` : "";
       make("span", {}, row, this.nameOf(line) + older);
       make("b", {}, row, number(value) + (sd ? ` ± ${number(sd)}` : ""));

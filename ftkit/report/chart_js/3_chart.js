@@ -180,7 +180,9 @@ class Chart extends Drawing {
     for (const name of names) {
       const button = make("button", {type: "button", "aria-pressed": "true", "data-name": name,
         title: `Show or hide ${name}`}, this.legend);
-      make("span", {class: "fc-key", "aria-hidden": "true"}, button);
+      const key = make("span", {class: "fc-key", "aria-hidden": "true"}, button);
+      make("i", {}, key);
+      make("b", {}, key);
       make("span", {}, button, name);
       button.addEventListener("click", () => {
         if (!this.hidden.delete(name)) this.hidden.add(name);

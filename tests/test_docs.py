@@ -13,7 +13,8 @@ from ftkit.cli import options
 pytestmark = pytest.mark.quick
 
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("data_samples/*.md"),
-                                 *ROOT.glob("tests/**/*.md"), *ROOT.glob("notebooks/src/*.py")]
+                                 *ROOT.glob("notebooks/*.md"), *ROOT.glob("tests/**/*.md"),
+                                 *ROOT.glob("notebooks/src/*.py")]
                if ".venv" not in path.parts)
 
 

@@ -312,6 +312,7 @@ def _samples(run) -> list[str]:
 
 
 def _memory(args) -> int:
+    from ftkit.base.progress_bar import Bar
     from ftkit.memory_use import footprint, model_shapes
 
     if args.models:
@@ -319,7 +320,10 @@ def _memory(args) -> int:
         _print(args, {"models": names, "gpus": gpus},
                "\n".join([*names, "", "GPUs: " + ", ".join(gpus)]))
         return DONE
-    with _library_output_on_stderr():
+    bar = Bar("memory")
+    if bar.terminal:  # it takes seconds for a large model
+        bar.say(f"simulating a training step of {formatting.clean(str(args.model))}")
+    with contextlib.closing(bar), _library_output_on_stderr():
         result = footprint.memory(
             options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,

@@ -191,7 +191,11 @@ class Experiment:
 
         cuda = [torch.cuda.current_device()] if machine.device() == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            run, prepared = self.begin(config)
+            try:
+                run, prepared = self.begin(config)
+            except KeyboardInterrupt:  # somewhere deep in a library that loads the model
+                raise KeyboardInterrupt("interrupted before the first step; nothing was "
+                                        "trained") from None
             kept = self._checkpoints(run, save_steps, stored)
             if on_start:
                 on_start(run)

@@ -62,7 +62,8 @@ def judge(text: str, right: float, unit: str = "", within: float = 0.01) -> tupl
     solution = f"{exact(right)} {unit}".strip()
     if _near(value, right, within):
         return True, f"right: {solution}"
-    return False, f"not {solution}" + _hint(value, right, expected)
+    typed = clean(text).strip()
+    return False, f"you typed {typed}; the answer is {solution}" + _hint(value, right, expected)
 
 
 def exact(right: float) -> str:

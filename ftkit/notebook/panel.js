@@ -34,6 +34,21 @@
     root.setAttribute("aria-label", "what-if panel");
   }
 
+  function copyButtons(root) { // above each code that the panel shows
+    for (const code of root.querySelectorAll(".ftkit-text pre, .ftkit-reproduced pre")) {
+      if (code.previousElementSibling) continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "jupyter-button ftkit-copy-code";
+      button.textContent = "Copy";
+      button.addEventListener("click", () => {
+        getSelection().selectAllChildren(code);
+        button.textContent = document.execCommand("copy") ? "Copied" : "Selected: press Ctrl+C";
+      });
+      code.before(button);
+    }
+  }
+
   function help(root, target) {
     const line = root.querySelector(".ftkit-help");
     if (!line || !target?.closest) return;
@@ -49,7 +64,7 @@
   function attach(root) {
     root.dataset.labeled = "yes";
     let due = null;
-    const soon = () => { due ??= setTimeout(() => { due = null; label(root); }, 150); };
+    const soon = () => { due ??= setTimeout(() => { due = null; label(root); copyButtons(root); }, 150); };
     new MutationObserver(soon).observe(root, {childList: true, subtree: true});
     for (const event of ["focusin", "pointerover"]) {
       root.addEventListener(event, ({target}) => help(root, target));

@@ -179,8 +179,15 @@ def _head(experiment, config, library, trainer, arguments, adapter_class, used) 
         + f"from transformers import (\n{imported})\n"
         + (f"from trl import {arguments}, {trainer}\n" if trainer == "SFTTrainer" else "")
         + f"\nMODEL = {str(model)!r}"
-        f"{'' if named else '  # save_pretrained your tuned model there'}\n"
+        f"{_about_model(experiment, model)}\n"
         f"DATA = {data!r}{clean(comment) and '  ' + clean(comment)}\n\n")
+
+
+def _about_model(experiment, model) -> str:
+    """A comment behind the name of the model, where it is a folder."""
+    if not isinstance(experiment.model, str):
+        return "  # save_pretrained your tuned model there"
+    return "  # a folder of this machine" if Path(model).is_absolute() else ""
 
 
 def _load_model(config) -> str:

@@ -80,6 +80,13 @@ def test_every_control_has_its_name_and_its_tip_in_the_page(page):
     expect(page.locator(".ftkit-line input")).to_have_value(re.compile("learning_rate=1e-06"))
 
 
+def test_code_can_be_copied_by_a_button(page):
+    page.locator(".ftkit-copy select").select_option("Python cell")
+    page.locator(".ftkit-text .ftkit-copy-code").click()
+    expect(page.locator(".ftkit-copy-code")).to_have_text(re.compile("Copied|Selected"))
+    assert "max_steps=20" in page.page.evaluate("() => getSelection().toString()")
+
+
 def test_controls_and_chart_fit_a_laptop_and_the_chart_shows_the_rows(page):
     train(page)
     page.locator(".ftkit-what-if").evaluate("e => e.scrollIntoView()")

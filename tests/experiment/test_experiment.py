@@ -262,3 +262,13 @@ def test_a_plain_run_on_preference_pairs_says_that_it_reads_the_chosen_answer_on
              for n in range(12)]
     run = ft.Experiment(data=pairs, probes=()).run(max_steps=1, live=False)
     assert any("trained on `chosen` only" in note for note in run.notes)
+
+
+def test_an_interrupt_while_the_model_loads_is_told_in_one_sentence():
+    class Slow(ft.Experiment):
+        def fresh_model(self, config):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="interrupted before the first step") as caught:
+        Slow(data="capital", probes=()).run(max_steps=1, live=False)
+    assert caught.value.__suppress_context__, "no traceback through the library that loads it"

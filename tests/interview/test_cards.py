@@ -223,6 +223,7 @@ def test_typed_numbers_are_judged_with_their_units(text, right, unit, ok):
 def test_a_wrong_number_is_told_why_where_that_can_be_seen():
     assert "you mixed GB and GiB" in number_answer.judge("107.8 GiB", 107.8, "GB")[1]
     assert "twice" in number_answer.judge("215.6", 107.8, "GB")[1]
+    assert number_answer.judge("1", 0.0622, "%")[1] == "you typed 1; the answer is 0.0622 %"
     for text, words in (("many", "is not a number; write it like 4,194,304 or 12.5 GB"),
                         ("3 apples", "the unit is 'apples'"), ("3/0", "divides by 0")):
         with pytest.raises(ValueError, match=words):

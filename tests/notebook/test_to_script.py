@@ -72,6 +72,7 @@ def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, make
 
 def test_what_has_no_counterpart_is_named(lab):
     text = to_script.trl(lab, resolved(ft.Config(replay=0.2)))
+    assert "  # a folder of this machine" in text, "elsewhere the path must be changed"
     assert "left out: replay" in text.splitlines()[1]
 
 

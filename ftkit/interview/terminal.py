@@ -164,8 +164,8 @@ def prove(question: bank.Question) -> bool:
 
 
 def list_questions(level=None, topic=None):
-    """Print the questions, one a line: id, level, topic, question."""
-    say(*(f"{q.id:26} {q.level:7} {q.topic:16} {q.question}"
+    """Print the questions, one a line: its id, the question, level and topic."""
+    say(*(f"{q.id}: {q.question} ({q.level}, {q.topic})"
           for q in bank.questions(level, topic)), hang=4)
 
 
@@ -173,7 +173,7 @@ def list_suspended(store: cards.Store | None = None):
     """Print the suspended cards and how each is brought back."""
     fronts = {card.key: card.front for card in cards.deck()}
     suspended = (store or cards.Store()).suspended()
-    say(*(f"{key:26} {fronts.get(key, '(no such card any more)')}" for key in suspended), hang=4)
+    say(*(f"{key}: {fronts.get(key, '(no such card any more)')}" for key in suspended), hang=4)
     say("`ftkit drill --resume CARD` brings one back." if suspended else "No card is suspended.")
 
 

@@ -268,7 +268,9 @@ class Footprint:
             repr(self.table()), "", self.summary(), trained, f"Assumes: {assumed}",
             *(f"Note: {note}" for note in self.notes),
             *(verdict.sentences(self.verdict) if self.verdict else
-              ["Fits: " + (", ".join(fitting) or "none of the known GPUs")])])
+              ["Fits: " + (", ".join(fitting) or "none of the known GPUs"),
+               "A smaller batch and gradient checkpointing need less; --gpu NAME says what fits "
+               "into that GPU."])])
 
     def __repr__(self) -> str:
         return f"Footprint({self.summary()})"

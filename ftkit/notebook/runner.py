@@ -72,11 +72,14 @@ class TrainingTask(BackgroundTask):
 
     `.run` is the Run at its end (a partial one when it was stopped), `.started_run` the Run before
     its first step, `.rows` the rows that are not drawn yet. `.batch` is for the owner: the runs
-    that were started together with this one.
+    that were started together with this one. `.recall`, where given, is asked for a finished run
+    of the Config when the task begins; if it has one nothing is trained, and `.recalled` is set.
     """
 
     can_wait = False
     batch: dict | None = None
+    recall: Callable | None = None
+    recalled = False
     sample: int | list = 0  # what is answered at each evaluation, see `Experiment.run`
 
     def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
@@ -92,6 +95,11 @@ class TrainingTask(BackgroundTask):
 
     def train(self):
         """Train; called in the runner's thread."""
+        stored = self.recall(self.config) if self.recall else None
+        if stored is not None:
+            self.run, self.recalled = stored, True
+            return
+
         def start(run):
             self.started_run = run
 

@@ -137,6 +137,8 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
             self.view.status.show(f"waiting: {current.what or 'another run'}")
         task = runner.TrainingTask(self.experiment, config, self, self._task_changed)
         task.batch, task.sample = batch, self.answers.sample()
+        if self.forecast.facts is None:  # the model is being read: what is stored is known later
+            task.recall = self._finished_run
         runner.RUNNER.submit(task)
         self._update_buttons()
 
@@ -213,7 +215,7 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
             self._painter.start()
         elif task.run is not None:
             self.requested[task.run.id] = task.config
-            if task.state == runner.FINISHED:
+            if task.state == runner.FINISHED and not task.recalled:
                 self.forecast.learn(task.config, task.seconds)
             self.add_run(task.run)
             self.table.chosen = []
@@ -233,8 +235,10 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
         if self.successor is not None:
             self.successor.add_run(run)
             return self.successor.runs_changed()
-        self.view.status.show(run.stopped or (
-            f"finished: {len(run.rows)} steps, {task.seconds:.1f} s"))
+        finished = f"finished: {len(run.rows)} steps, {task.seconds:.1f} s"
+        self.view.status.show(
+            f"already run: {run.id} was loaded from the store" if task.recalled
+            else run.stopped or finished)
         if task.batch is not None and not run.stopped:
             self.batch_has(task.batch, task.config, run)
         self.show_figure()

@@ -181,6 +181,15 @@ class Lesson:
             self.page.wait_for_timeout(500)
             self.look(Path(LOOK) / f"{name}.png")
 
+    def look_as_others_see_it(self, name: str):
+        """The same as it looks without green and red, and without any color."""
+        if not LOOK:
+            return
+        session = self.context.new_cdp_session(self.page)
+        for kind in ("deuteranopia", "achromatopsia", "none"):
+            session.send("Emulation.setEmulatedVisionDeficiency", {"type": kind})
+            self.look_if_asked(f"{name}-{kind}")
+
     def serious(self, selectors: str) -> list:
         """What axe-core finds in these elements and calls serious or critical."""
         if find_spec("axe_playwright_python") is None:

@@ -165,7 +165,7 @@ def test_table_answers_and_axe(page, request):
     boxes.last.check()
     expect(page.locator(".ftkit-owner")).to_contain_text("the 2 chosen runs", timeout=PATIENCE)
     page.locator(".ftkit-what-if").evaluate("e => e.scrollIntoView()")
-    page.look_if_asked(f"panel-{request.node.callspec.id}")
+    page.look_as_others_see_it(f"panel-{request.node.callspec.id}")
     page.locator(".ftkit-runs").evaluate("e => e.scrollIntoView()")
     page.look_if_asked(f"panel-{request.node.callspec.id}-runs")
     if find_spec("axe_playwright_python") is None:

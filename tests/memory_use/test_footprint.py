@@ -242,7 +242,8 @@ def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
     status, out, _ = ftkit("memory", "--model", "tiny", "--batch-size", 2, "--max-length", 64)
     assert status == 0
     for words in ("weights", "optimizer state", "activations", "peak", "each at its largest",
-                  "parameters are trained", "Fits: T4 16GB", footprint.ERROR["cpu"]):
+                  "parameters are trained", "Fits: T4 16GB", footprint.ERROR["cpu"],
+                  "Assumes: ", "batch size 2", "--gpu NAME"):
         assert words in out
     status, _, err = ftkit("memory", "--model", "llama-9b")
     assert status == 2 and "did you mean" in err

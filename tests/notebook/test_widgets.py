@@ -11,7 +11,7 @@ import pytest
 
 import ftkit as ft
 from ftkit.base import cancel, machine
-from ftkit.experiment import forecast
+from ftkit.experiment import forecast, store
 from ftkit.notebook import fields, kernel, runner, what_if, widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.report import plots
@@ -311,6 +311,23 @@ def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, m
     again.table.choose(first.id)
     press(again.table.buttons["Use values"])
     assert again.config == SMALL, "what was left to be chosen still is"
+
+
+def test_start_before_the_store_is_read_brings_a_finished_run_back_too(panel, lab):
+    press(panel.view.start)
+    (first,) = panel.wait()
+    free = threading.Event()
+    runner.RUNNER.submit(runner.BackgroundTask(lambda: free.wait(60)))  # so that loading waits
+    fresh = ft.what_if(lab, config=SMALL)
+    assert fresh.forecast.facts is None
+    fresh.forecast.load()  # what the runner would do next; what Start knows is asked before
+    fresh.forecast.facts, facts = None, fresh.forecast.facts
+    fresh.start()
+    fresh.forecast.facts = facts
+    free.set()
+    (run,) = fresh.wait()
+    assert run.id == first.id and store.ids() == [first.id]
+    assert fresh.view.status.lines == [f"already run: {first.id} was loaded from the store"]
 
 
 @pytest.mark.parametrize("other", [

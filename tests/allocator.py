@@ -17,32 +17,56 @@ import tempfile
 from pathlib import Path
 
 
-def peak(name: str, config, lengths: list[int]) -> int:
-    """Bytes at the peak of the second step of `config` on sequences of so many tokens."""
-    from torch.profiler import ProfilerActivity, profile, record_function
-
+def ready(name, config, lengths: list[int]):
+    """(update, batches) of a second step: of a model by name, or of random weights in a shape."""
     from ftkit.engine import loop, packed_batch
     from ftkit.memory_use import measure, simulate
+
+    model = _loaded(name, config)
+    for p in model.parameters():  # the file lies in memory without an allocation
+        if p.is_floating_point():
+            p.data = p.data.clone()
+    model = measure.prepare(model, config, copied=False)
+    update = loop.Update(model, config.but(learning_rate=1e-3))
+    simulate.fill_state(update)
+    size = model.config.get_text_config().vocab_size
+    batches = [packed_batch.pack([simulate.example(n, 1.0, size) for n in lengths], share=False)
+               for _ in range(config.gradient_accumulation_steps)]
+    gc.collect()
+    return update, batches
+
+
+def _loaded(name, config):
+    from ftkit.memory_use import model_shapes
     from ftkit.model import loading
+
+    if isinstance(name, dict):
+        import transformers
+
+        model = transformers.AutoModelForCausalLM.from_config(model_shapes.shape(name))
+        if config.method != "qlora":
+            return model
+        with tempfile.TemporaryDirectory() as folder:  # 4-bit weights are made while one is read
+            _, tokenizer = loading.load("tiny")
+            loading.save(model, tokenizer, Path(folder))
+            del model
+            return loading.load(folder, quantize=True, dtype=loading.base_dtype(config))[0]
+    return loading.load(name, quantize=config.method == "qlora",
+                        dtype=loading.base_dtype(config))[0]
+
+
+def peak(name, config, lengths: list[int]) -> int:
+    """Bytes at the peak of the second step of `config` on sequences of so many tokens.
+
+    name: a model as in `loading.load`, or a dict as of a config.json, for random weights.
+    """
+    from torch.profiler import ProfilerActivity, profile, record_function
 
     if config.method == "qlora" or "8bit" in config.optim:
         import bitsandbytes  # noqa: F401  its import allocates
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        model, _ = loading.load(name, quantize=config.method == "qlora",
-                                dtype=loading.base_dtype(config))
-        for p in model.parameters():  # the file lies in memory without an allocation
-            if p.is_floating_point():
-                p.data = p.data.clone()
-        model = measure.prepare(model, config, copied=False)
-        update = loop.Update(model, config.but(learning_rate=1e-3))
-        simulate.fill_state(update)
-        size = model.config.get_text_config().vocab_size
-        batches = [
-            packed_batch.pack([simulate.example(n, 1.0, size) for n in lengths], share=False)
-            for _ in range(config.gradient_accumulation_steps)
-        ]
-        gc.collect()
+        update, batches = ready(name, config, lengths)
         with record_function("the step"):
             update(batches, 1e-3)
     with tempfile.TemporaryDirectory() as folder:

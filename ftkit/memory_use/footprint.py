@@ -15,25 +15,30 @@ import json
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import Config, DPOConfig, GRPOConfig
+from ftkit.base.config import OPTIMIZERS, Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
 from ftkit.memory_use import formula, model_shapes, verdict
 from ftkit.memory_use.units import NAMES, gb, size
 
 # Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
 # published.json there.
-ERROR = {"cpu": "at most 0.2 % from the measured peak (tests/benchmarks/MEMORY.md)",
+ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (tests/benchmarks/MEMORY.md)",
          "cuda": "not yet measured on a GPU by us; against published measurements see "
                  "tests/benchmarks/PUBLISHED.md"}
 FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
                  "traced peak and a quarter above it; trace the step for the bytes")
+RANKS_ERROR = "at most 5 % from the peak of real ranks on a CPU (tests/benchmarks/MEMORY.md)"
 STATES = ("weights", "gradients", "optimizer")
-TRAINERS = ("ftkit", "hf")
+TRAINERS = ("ftkit", "hf", "torchrun")
 OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
 # A forward pass of more tokens is taken for a mistake, one of more than TRACED is extrapolated.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
 PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
-                 "script of `ftkit run --torchrun` keeps fp32 weights under autocast instead")
+                 "script of `ftkit run --torchrun` keeps fp32 weights instead: trainer torchrun")
+SCRIPTS_RECIPE = {"bf16": ("fp32 weights under autocast (DDP)", "fp32 shards, gathered in bf16, "
+                           "gradients summed in fp32 (FSDP2 with MixedPrecisionPolicy)"),
+                  "fp32": ("fp32 weights (DDP)", "fp32 shards, gathered in fp32 (FSDP2)"),
+                  "pure-bf16": ("bf16 weights (DDP)", "bf16 shards, gathered in bf16 (FSDP2)")}
 
 
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
@@ -56,8 +61,9 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     logits: how many logits are held at once (all of them: give a very large number).
     simulation: False gives the formula alone, without the second that a simulation takes.
     measure: also take one real step here (tiny, smollm2 and folders only).
-    trainer: whose step: ftkit, or hf for that of transformers' Trainer (padded batches, all logits
-        at once, AdamW that is not fused).
+    trainer: whose step: ftkit, hf for that of transformers' Trainer (padded batches, all logits
+        at once, AdamW that is not fused), or torchrun for that of a rank of `ftkit run --torchrun`
+        (DDP at stages 0 and 1, FSDP2 at 2 and 3, with their buckets and gathered copies).
     gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
         far it could grow, and what would make it fit.
     objective: sft, dpo or grpo; by default that of the class of `config`.
@@ -70,6 +76,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                         "model=)")
     config = _of_objective(config or Config(), objective, changes)
     _check(config, gpus, zero, offload, device, attention, trainer)
+    if trainer == "torchrun":
+        _check_script(config, gpus, offload or attention or logits or measure, objective)
     card = None if gpu is None else verdict.card(gpu)
     _sequences(config)  # raises for a batch that nobody means, before anything is read
     if measure and (attention or logits or offload or device not in (None, machine.device())):
@@ -90,6 +98,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     else:
         with _untraceable_is_user_error(shape):
             footprint = (
+                _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation)
+                if trainer == "torchrun" else
                 _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
                                logits, trainer)
                 if simulation
@@ -180,6 +190,9 @@ class Footprint:
         if not self.simulation:
             return "states exact, activations not counted" if not self.formula["activations"] \
                 else FORMULA_ERROR
+        if self.assumptions.get("trainer") == "torchrun":
+            found = RANKS_ERROR
+            return found if self.device == "cpu" else "not yet measured on GPUs; " + found
         if self.zero:
             return ERROR["cuda"] + "; ZeRO's division by formula"
         return ERROR[self.device]
@@ -334,7 +347,7 @@ def _assumptions(config, shape, lengths, supervised, device, attention, logits, 
     if shape is None:
         return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
-    held = logits or (None if trainer == "hf" else packed_loss.MAX_LOGITS)
+    held = logits or (packed_loss.MAX_LOGITS if trainer == "ftkit" else None)
     found = {"trainer": trainer, "device": device, "precision": config.precision}
     if config.method != "full":
         found |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
@@ -343,13 +356,14 @@ def _assumptions(config, shape, lengths, supervised, device, attention, logits, 
         "batch_size": config.batch_size, "max_length": config.max_length,
         "tokens": sum(lengths), "supervised_fraction": supervised,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "attention": attention or ("sdpa on padded batches" if trainer == "hf" else "packed")
+        "attention": attention or ("packed" if trainer == "ftkit" else "sdpa on padded batches")
         if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
         "loss": (f"at most {held:,} logits at once" if held and held < 10**9
                  else "all logits at once"),
-        "optimizer": config.optim + (", not fused" if trainer == "hf"
-                                     and config.optim == "adamw_torch" else ""),
+        "optimizer": config.optim + (", not fused" if config.optim == "adamw_torch" and (
+            trainer == "hf" or (trainer == "torchrun" and device == "cpu")) else ""),
         "allocator_slack": model_shapes.SLACK} | (
+            {"recipe": SCRIPTS_RECIPE[config.precision][zero >= 2]} if trainer == "torchrun" else
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
 
 
@@ -387,9 +401,9 @@ def _check(config, gpus, zero, offload, device, attention, trainer):
     if zero and gpus == 1:
         raise UserError(f"zero is {zero} with one GPU, which has nobody to share with; give gpus "
                         "of 2 or more")
-    if zero and config.optim not in ("adamw_torch", "sgd"):
-        raise UserError(f"optim is {config.optim} with zero {zero}; ZeRO divides the states of "
-                        "adamw_torch or sgd")
+    if zero and OPTIMIZERS[config.optim].factored:
+        raise UserError(f"optim is {config.optim} with zero {zero}; its sums over rows and columns "
+                        "are not divided: take adamw_torch, adamw_bnb_8bit or sgd")
 
 
 @contextlib.contextmanager
@@ -406,6 +420,21 @@ def _untraceable_is_user_error(shape):
             f"a training step of this {shape.model_type} cannot be traced ({type(error).__name__}: "
             f"{reason}); check the sizes in its config, or give its number of parameters, such as "
             "7.5B, for its states") from error
+
+
+def _check_script(config, gpus, more, objective):
+    """What the script for several ranks follows."""
+    if gpus == 1:
+        raise UserError("trainer is torchrun with one GPU; give gpus of 2 or more, or leave "
+                        "trainer out")
+    if more or objective not in (None, "sft") or isinstance(config, DPOConfig | GRPOConfig):
+        raise UserError("trainer torchrun predicts the step that its script makes; leave offload, "
+                        "attention, logits, measure and objective out, or trainer")
+    if config.method not in ("full", "lora", "ia3") or config.precision == "fp16" or (
+            config.optim != "adamw_torch"):
+        raise UserError(f"method {config.method}, precision {config.precision}, optim "
+                        f"{config.optim} with trainer torchrun; its script takes full, lora or "
+                        "ia3, fp32, bf16 or pure-bf16, and adamw_torch")
 
 
 def _is_on_this_machine(model) -> bool:
@@ -484,6 +513,24 @@ def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, atten
     return dataclasses.replace(footprint, simulation=at_peak, largest=largest, moment=moment)
 
 
+def _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation):
+    """One rank of the script for several: its states, and its traced step."""
+    from ftkit.memory_use import ranks
+
+    found = _by_formula(config, shape, gpus, zero, lengths, supervised, device)
+    states = ranks.states(found.parameters, found.trainable, config, gpus, zero)
+    parts = found.formula | states
+    parts["peak"] = sum(size for part, size in parts.items() if part != "peak")
+    found = dataclasses.replace(found, states=states, formula=parts,
+                                bits=8 * formula.recipe(config)["weights"])
+    if not simulation:
+        return found
+    step = _on_a_line(functools.partial(_of_a_rank, shape.to_json_string(), _bare(config), gpus,
+                                        zero, supervised, device), lengths)
+    return dataclasses.replace(found, simulation=step.at_peak | {"peak": step.peak},
+                               largest=step.parts, moment=step.moment)
+
+
 def _divided(step, gpus, zero, states):
     """Parts at the peak of one rank: the timeline of one GPU, its states divided as ZeRO does.
 
@@ -547,11 +594,16 @@ def simulated(shape, config, lengths, supervised=1.0, device="cpu", *options):
     """`simulate.step`, whose results are cached; a batch of very many tokens is the extension of
     the line through two smaller ones, since memory is linear in their number."""
     text, config = shape.to_json_string(), _bare(config)
+    return _on_a_line(lambda lengths: _simulated(text, config, lengths, supervised, device,
+                                                 *options), lengths)
+
+
+def _on_a_line(trace, lengths):
+    """`trace(lengths)`, which for very many tokens is extended from two smaller batches."""
     if sum(lengths) <= TRACED or len(lengths) < 4:
-        return _simulated(text, config, tuple(lengths), supervised, device, *options)
+        return trace(tuple(lengths))
     n = max(1, TRACED // 2 // max(lengths))
-    one, two = (_simulated(text, config, tuple(lengths[:count]), supervised, device, *options)
-                for count in (n, 2 * n))
+    one, two = trace(tuple(lengths[:n])), trace(tuple(lengths[:2 * n]))
     return _extended(one, two, len(lengths) / n - 1)
 
 
@@ -575,3 +627,11 @@ def _simulated(shape_json, config, lengths, *options):
 
     return simulate.step(model_shapes.shape(json.loads(shape_json)), config, list(lengths),
                          *options)
+
+
+@functools.lru_cache(maxsize=256)
+def _of_a_rank(shape_json, config, gpus, zero, supervised, device, lengths):
+    from ftkit.memory_use import ranks
+
+    return ranks.step(model_shapes.shape(json.loads(shape_json)), config, list(lengths), gpus, zero,
+                      supervised, device)

@@ -166,12 +166,19 @@ def _cached(name: str):
             pass
         if content := _from_hub(name):
             return _from_dict(content, name)
-    near = difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
+    letters = _letters(name)
+    near = sorted((known_as for known_as in known() if letters and letters in _letters(known_as)),
+                  key=len)[:3] or difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UserError(f"the shape of {name!r} is not known{hint or ';'} give tiny, smollm2, one of "
                     "the known models (`ftkit memory --models` lists them), a hub id where the "
                     "hub can be reached (a gated model needs `hf auth login`), a folder, a "
                     "config.json, or a number of parameters such as 7.5B")
+
+
+def _letters(name: str) -> str:
+    """A name without what people write in it in different ways: llama3 and Llama-3."""
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def count_of(model) -> float | None:

@@ -98,6 +98,18 @@ def written(rows: list[dict]) -> str:
     return "\n".join(head + table) + "\n"
 
 
+def put(section: str, mark: str = ""):
+    """Write a section of MEMORY.md, which begins with its mark; without one, all above the first
+    section."""
+    file = HERE / "MEMORY.md"
+    before, found, after = file.read_text("utf-8").partition(mark or "\n## ")
+    if mark:
+        rest = after.partition("\n## ")
+        file.write_text(before + section + "".join(rest[1:]), "utf-8")
+    else:
+        file.write_text(section + found + after, "utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", default=["tiny", "smollm2"])
@@ -113,7 +125,7 @@ def main():
         rows.append(row(model, fields, lengths))
         print(json.dumps(rows[-1]), flush=True)
     if not asked.quick:
-        (HERE / "MEMORY.md").write_text(written(rows), "utf-8")
+        put(written(rows))
     print(f"largest error {max(abs(row['error']) for row in rows):.3%}")
 
 

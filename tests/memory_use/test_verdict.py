@@ -152,6 +152,19 @@ def test_stage_1_divides_no_weights():
     assert one["weights"] == zero["weights"] and one["optimizer"] == zero["optimizer"] / 8
 
 
+@pytest.mark.parametrize("name", ["llama3", "Llama 3", "llama_3"])
+def test_a_name_written_in_another_way_leads_to_the_models_meant(name):
+    with pytest.raises(UserError, match="did you mean llama-3"):
+        memory(model=name)
+
+
+def test_zero_divides_the_state_of_an_8_bit_optimizer():
+    asked = {"model": "llama-2-7b", "optim": "adamw_bnb_8bit", "gpus": 4, "batch_size": 1,
+             "max_length": 16, "simulation": False, "precision": "fp32"}
+    zero, two = (memory(zero=stage, **asked).states for stage in (0, 2))
+    assert two["optimizer"] == zero["optimizer"] / 4 and zero["optimizer"] < 2.1 * 6.74e9
+
+
 def test_the_same_updates_are_those_of_the_same_batch():
     assert changes.learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})
     assert not changes.learns_the_same({"batch_size": 2})

@@ -1,0 +1,117 @@
+"""Predicted against measured peak of a step for many architectures: the last part of MEMORY.md.
+
+    python tests/benchmarks/architecture_report.py [--quick]
+
+Each line has two measurements: torch's own record of its allocations, and all bytes that the
+process had from malloc, by a library that is preloaded (tests/count_malloc.c; Linux, gcc). A
+measurement runs in a process of its own. Lines that were measured are kept in --rows, so that a
+run that is broken off goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+MARK = "\n## Architectures\n"
+
+
+def preloaded():
+    """Start this program once more, with the library that counts malloc."""
+    library = Path(tempfile.mkdtemp()) / "count_malloc.so"
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", str(HERE.parent / "count_malloc.c"), "-o",
+                    str(library)], check=True)
+    os.execve(sys.executable, [sys.executable, *sys.argv],
+              os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"})
+
+
+def by_malloc(shape: dict, config, lengths: list[int]) -> int:
+    """Bytes from malloc at the peak of a step, without what was there before the model."""
+    import allocator
+    import bitsandbytes  # noqa: F401
+
+    counted = ctypes.CDLL(None)
+    counted.malloc_now.restype = counted.malloc_peak.restype = ctypes.c_long
+    before = counted.malloc_now()
+    update, batches = allocator.ready(shape, config, lengths)
+    counted.malloc_reset()
+    update(batches, 1e-3)
+    return counted.malloc_peak() - before
+
+
+def row(name: str, fields: dict, lengths: list[int]) -> dict:
+    import allocator
+    import architectures as shapes
+
+    from ftkit.base.config import Config
+    from ftkit.memory_use import footprint, model_shapes
+
+    config, shape = Config(**fields), shapes.SHAPES[name]
+    predicted = footprint.simulated(model_shapes.shape(shape), config, lengths, device="cpu").peak
+    return {"model": name, "fields": fields, "lengths": lengths, "predicted": predicted,
+            "torch": allocator.forked(allocator.peak, shape, config, lengths),
+            "malloc": allocator.forked(by_malloc, shape, config, lengths)}
+
+
+def table(rows: list[dict]) -> str:
+    """The section of MEMORY.md."""
+    torchs, mallocs = ([abs(one["predicted"] / one[kind] - 1) for one in rows]
+                       for kind in ("torch", "malloc"))
+    above = sum(error > 0.02 for error in mallocs)
+    lines = [MARK, f"{len(rows)} steps of {len({one['model'] for one in rows})} architectures, "
+             "random weights (tests/architectures.py). Against the record of torch's allocator the "
+             f"largest error is **{max(torchs):.3%}**; against all bytes that the process had from "
+             f"malloc, {max(mallocs):.2%}, with {above} of them above 2 %. malloc also counts what "
+             "torch does not allocate: scratch of the kernels and the objects of Python. Made by "
+             "`python tests/benchmarks/architecture_report.py`.", "",
+             "| model | config | tokens | predicted | torch | error | malloc | error |",
+             "|---|---|---|---|---|---|---|---|"]
+    for one in rows:
+        told = " ".join(f"{k}={v}" for k, v in one["fields"].items())
+        lines.append(
+            f"| {one['model']} | {told} | {'+'.join(map(str, one['lengths']))} | "
+            f"{one['predicted']:,} | {one['torch']:,} | {one['predicted'] / one['torch'] - 1:+.3%} "
+            f"| {one['malloc']:,} | {one['predicted'] / one['malloc'] - 1:+.2%} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="every tenth line, nothing written")
+    parser.add_argument("--rows", type=Path, default=Path(tempfile.gettempdir()) / "rows.jsonl")
+    asked = parser.parse_args()
+    if not hasattr(ctypes.CDLL(None), "malloc_now"):
+        preloaded()
+    import architectures as shapes
+    import torch
+
+    torch.set_num_threads(1)
+    rows = [json.loads(line) for line in asked.rows.open()] if asked.rows.exists() else []
+    known = {json.dumps([one["model"], one["fields"], one["lengths"]]) for one in rows}
+    for case in shapes.CASES[:: 10 if asked.quick else 1]:
+        if json.dumps(case) in known:
+            continue
+        try:
+            rows.append(row(*case))
+        except Exception as error:  # noqa: BLE001  a line that fails must not end the others
+            print(case[:2], type(error).__name__, str(error)[:200], flush=True)
+            continue
+        with asked.rows.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        print(json.dumps(rows[-1]), flush=True)
+    if not asked.quick:
+        import memory_report
+
+        memory_report.put(table(rows), MARK)
+
+
+if __name__ == "__main__":
+    main()

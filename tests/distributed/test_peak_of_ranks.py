@@ -1,0 +1,47 @@
+"""The predicted peak of a rank against real ranks: processes of this machine that meet over gloo
+and run the exported script's own code."""
+
+import json
+
+import allocator_of_ranks
+import pytest
+
+import ftkit as ft
+from ftkit.base.errors import UserError
+from ftkit.distributed import launch
+from ftkit.memory_use.footprint import memory
+
+
+def exported(folder, ranks, **fields):
+    """A run whose steps all have rows of the same length, and the tokens of a row."""
+    record = max(ft.records("tasks")[:40], key=lambda r: len(str(r)))
+    lab = ft.Experiment(data=[record] * 40, val="tasks", eval_records=2)
+    config = ft.Config(batch_size=2 * ranks, max_steps=5, eval_steps=5, **fields)
+    folder = launch.export(lab, config, folder, ranks)
+    first = json.loads(next((folder / "data" / "train.jsonl").open()))
+    return folder, config, len(first["input_ids"])
+
+
+def predicted(config, ranks, stage, tokens) -> int:
+    return memory(config, "tiny", gpus=ranks, zero=stage, trainer="torchrun", device="cpu",
+                  lengths=[tokens] * 2).peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks, fields", [
+    (2, {"precision": "fp32"}), (2, {"precision": "bf16"}), (4, {"precision": "fp32"}),
+    (4, {"precision": "bf16"}), (2, {"precision": "bf16", "method": "lora"})])
+def test_the_predicted_peak_is_that_of_real_ranks(tmp_path, ranks, fields):
+    folder, config, tokens = exported(tmp_path / "run", ranks, **fields)
+    for stage, peaks in allocator_of_ranks.peaks(folder, ranks).items():
+        wanted = predicted(config, ranks, stage, tokens)
+        assert peaks == pytest.approx([wanted] * ranks, rel=0.05), stage
+
+
+@pytest.mark.parametrize("asked, words", [
+    ({"gpus": 1}, "gpus of 2 or more"), ({"gpus": 2, "offload": True}, "leave offload"),
+    ({"gpus": 2, "method": "qlora"}, "method qlora"), ({"gpus": 2, "objective": "dpo"}, "leave"),
+    ({"gpus": 2, "precision": "fp16"}, "precision fp16")])
+def test_what_the_script_does_not_do_is_not_predicted(asked, words):
+    with pytest.raises(UserError, match=words):
+        memory(model="tiny", trainer="torchrun", **asked)

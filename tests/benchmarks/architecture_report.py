@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -34,17 +35,22 @@ def preloaded():
 
 
 def by_malloc(shape: dict, config, lengths: list[int]) -> int:
-    """Bytes from malloc at the peak of a step, without what was there before the model."""
+    """Bytes at the peak of a step: those of the tensors before it, and what it has from malloc
+    beside them. It is the step after next, when everything is imported."""
     import allocator
-    import bitsandbytes  # noqa: F401
+
+    from ftkit.memory_use import simulate
 
     counted = ctypes.CDLL(None)
     counted.malloc_now.restype = counted.malloc_peak.restype = ctypes.c_long
-    before = counted.malloc_now()
     update, batches = allocator.ready(shape, config, lengths)
-    counted.malloc_reset()
     update(batches, 1e-3)
-    return counted.malloc_peak() - before
+    tensors = simulate.watch(update, batches).total
+    gc.collect()
+    counted.malloc_reset()
+    before = counted.malloc_now()
+    update(batches, 1e-3)
+    return tensors + counted.malloc_peak() - before
 
 
 def row(name: str, fields: dict, lengths: list[int]) -> dict:

@@ -1,7 +1,8 @@
 """Predicted against published memory: `python tests/benchmarks/published.py` writes PUBLISHED.md.
 
 published.json holds what others measured, with its source, and the options of `ft.memory` that
-come nearest to how they ran it. Nothing in the prediction was fitted to it but the slack of the
+come nearest to how they ran it. Where only the card is known on which a run fitted, it is a
+capacity: a bound, and no part of the median. Nothing in the prediction was fitted to it but the slack of the
 allocator (`model_shapes.SLACK`), which is read off the column of reserved memory.
 """
 
@@ -24,6 +25,13 @@ def predicted(row: dict) -> float:
     return (found.total_states if row.get("states") else found.peak) / 1e9
 
 
+def needed(row: dict) -> float:
+    """Our bytes for a capacity, with CUDA and the allocator, in GiB."""
+    from ftkit.memory_use import model_shapes
+
+    return model_shapes.needed(predicted(row) * 1e9) / model_shapes.GIB
+
+
 def slack(row: dict) -> float:
     """What a run reserved over its peak, as a fraction, without the context of CUDA."""
     from ftkit.memory_use import model_shapes
@@ -44,6 +52,11 @@ def main():
     median = statistics.median(map(abs, errors))
     lines += ["", f"{len(errors)} rows, median error {median:.1%}. Made by "
               "`python tests/benchmarks/published.py`.", "",
+              "Capacities: a run that fitted on a card, and what we say that it needs with CUDA and "
+              "the allocator.", "", "| source | model | run | card, GiB | ours, GiB |",
+              "|---|---|---|---|---|",
+              *(f"| {row['source']} | {row['model']} | {row['what']} | {row['card_gib']} | "
+                f"{needed(row):.1f} |" for row in DATA["capacities"]), "",
               *(f"- {name}: {where}" for name, where in DATA["sources"].items())]
     (HERE / "PUBLISHED.md").write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -180,6 +180,14 @@ def test_the_slack_of_the_allocator_is_the_measured_one():
 
 
 @pytest.mark.slow
+def test_runs_that_fitted_on_a_card_are_said_to_fit():
+    from benchmarks import published
+
+    for row in published.DATA["capacities"]:
+        assert published.needed(row) <= row["card_gib"], row["what"]
+
+
+@pytest.mark.slow
 def test_published_measurements_are_met():
     import statistics
 

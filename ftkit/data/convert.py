@@ -41,7 +41,10 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
     for line, given, problem in rows:
         record = foreign.to_record(given)
         if tools and isinstance(record, dict):
-            record = with_tools_as_text(record)
+            try:
+                record = with_tools_as_text(record)
+            except UserError as error:
+                problem = Problem(line, "tools", str(error))
         found = [problem] if problem else schema.problems_in(record, line, kind)
         if found:
             left_out += 1
@@ -79,33 +82,35 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False)
 
 
 def with_tools_as_text(record: dict) -> dict:
-    """A chat whose functions, calls and their results are text; others unchanged."""
+    """A chat whose functions, calls and their results are text; others unchanged. UserError for
+    functions and calls that have another form than OpenAI's."""
     talk = record.get("messages")
     if not isinstance(talk, list) or not all(isinstance(message, dict) for message in talk):
         return record
     tools = record.get("tools") or record.get("functions") or []
-    tools = _parsed(tools) if isinstance(tools, str) else tools
+    tools = _listed(_parsed(tools), "functions")
     said: list[dict] = []
     for message in talk:
-        calls = message.get("tool_calls") or (
+        calls = _parsed(message.get("tool_calls")) or (
             [message["function_call"]] if message.get("function_call") else [])
         kept = {name: value for name, value in message.items()
                 if name not in ("tool_calls", "function_call", "tool_call_id", "name")}
         if message.get("role") == "tool":
             text = f"<tool_response>\n{_text(message.get('content'))}\n</tool_response>"
-            if said and said[-1].get("content", "").startswith("<tool_response>"):
+            if said and str(said[-1].get("content")).startswith("<tool_response>"):
                 said[-1]["content"] += f"\n{text}"  # the results of parallel calls are one turn
                 continue
             kept = {"role": "user", "content": text}
         elif calls:
-            texts = [f"<tool_call>\n{json.dumps(_call(call))}\n</tool_call>" for call in calls]
-            kept["content"] = "\n".join([*filter(None, [message.get("content")]), *texts])
+            texts = [f"<tool_call>\n{json.dumps(_call(call))}\n</tool_call>"
+                     for call in _listed(calls, "calls")]
+            kept["content"] = "\n".join([*_content(message), *texts])
         said.append(kept)
     if tools:
         listed = "\n".join(json.dumps(tool) for tool in tools)
         text = INTRODUCTION.format(listed)
         if said and said[0].get("role") == "system":
-            said[0]["content"] = "\n\n".join(filter(None, (said[0].get("content"), text)))
+            said[0]["content"] = "\n\n".join([*_content(said[0]), text])
         else:
             said.insert(0, {"role": "system", "content": text})
     rest = {name: value for name, value in record.items() if name not in ("tools", "functions")}
@@ -113,17 +118,35 @@ def with_tools_as_text(record: dict) -> dict:
 
 
 def _call(call) -> dict:
-    """Name and arguments of a call, which may be JSON in JSON."""
-    call = _parsed(call)
-    inner = call.get("function", call) if isinstance(call, dict) else {"name": str(call)}
-    return {"name": inner.get("name"), "arguments": _parsed(inner.get("arguments", {}))}
+    """Name and arguments of a call; the arguments may be JSON in JSON."""
+    inner = call.get("function", call)
+    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+        raise UserError(f"the call {show(call, 40)} names no function; expected an object with "
+                        "name and arguments")
+    return {"name": inner["name"], "arguments": _parsed(inner.get("arguments", {}))}
+
+
+def _listed(values, what: str) -> list[dict]:
+    """Objects, each of which may be JSON in JSON; UserError for anything else."""
+    found = [_parsed(value) for value in values] if isinstance(values, list) else [None]
+    if not all(isinstance(value, dict) for value in found):
+        raise UserError(f"{what} are {show(values, 40)}; expected a list of objects")
+    return found
+
+
+def _content(message: dict) -> list[str]:
+    """The text of a message that gets more, if it has some; UserError for what is no text."""
+    content = message.get("content") or ""
+    if not isinstance(content, str):
+        raise UserError(f"content is {show(content, 40)}; expected text")
+    return [content] if content else []
 
 
 def _parsed(value):
     if isinstance(value, str):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

@@ -78,14 +78,14 @@ def to_message(message: Any) -> Any:
     if isinstance(role, str):
         made["role"] = ROLES.get(role.lower(), role)
         if role == "function_call" and "tool_calls" not in made:
-            made |= {"content": None, "tool_calls": [made["content"]]}
+            made |= {"content": None, "tool_calls": [made.get("content")]}
     content = made.get("content")
     if isinstance(content, list) and content and all(
             isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
         made["content"] = "".join(part["text"] for part in content)
     if made.get("content") is None and made.get("role") == "system" and "content" in made:
         made["content"] = ""
-    if made.pop("train", None) is False:
+    if isinstance(made.get("train"), bool) and not made.pop("train"):
         made["weight"] = 0
     # A null says that an optional field is not given, as OpenAI and Parquet write it.
     made = {k: v for k, v in made.items() if v is not None or k in ("role", "content")}
@@ -94,8 +94,9 @@ def to_message(message: Any) -> Any:
 
 def unread_fields(record: dict) -> set[str]:
     """Fields of the messages of a record that are given and not used."""
-    talk = record.get("messages") or record.get("history") or ()
-    return {f"messages.{name}" for message in talk for name in message.keys() - READ}
+    talk = record.get("messages") or record.get("history")
+    return {f"messages.{name}" for message in talk for name in message.keys() - READ} if (
+        _is_talk(talk)) else set()
 
 
 def _renamed(record: dict) -> dict:
@@ -129,6 +130,8 @@ def _unweighted(talk: list) -> list:
 def _pair(record: dict) -> dict:
     """A preference pair, whose question and answers may be messages or whole dialogs."""
     prompt = record.get("instruction", record.get("messages"))
+    if prompt and not isinstance(prompt, str) and not _is_talk(prompt):
+        return record
     sides = [record["chosen"], record["rejected"]]
     if prompt is None and all(isinstance(side, str) for side in sides):
         sides = [_dialog(side) for side in sides]
@@ -168,13 +171,16 @@ def _dialog(text: str) -> Any:
 
 def _with_history(record: dict) -> dict:
     """Alpaca's instruction with a system prompt and earlier questions and answers as a chat."""
-    past = record.get("history") or []
-    if not all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in past):
+    past, asked = record.get("history") or [], (record.get("instruction"), record.get("input"))
+    if not isinstance(past, list | tuple) or not all(
+            isinstance(turn, list | tuple) and len(turn) == 2 for turn in past):
+        return record
+    if not all(part is None or isinstance(part, str) for part in asked):
         return record
     talk = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for question, answer in past:
         talk += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    question = "\n".join(filter(None, (record.get("instruction"), record.get("input"))))
+    question = "\n".join(filter(None, asked))
     talk += [{"role": "user", "content": question},
              {"role": "assistant", "content": record["output"]}]
     return _without(record, "instruction", "input", "output", "system", "history") | {
@@ -238,6 +244,6 @@ def _cell(value):
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value

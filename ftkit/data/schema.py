@@ -188,6 +188,9 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
     found = [Problem(row, name, problem) for name, problem in problems if problem]
     if kind == "preference" and record.get("history"):
         found += _chat_problems(record["history"], row, "history")
+    if kind == "instruction" and record.get("history") and not found:  # else it were a chat now
+        found.append(Problem(row, "history", f"{show(record['history'], 40)}; expected a list of "
+                                             '["question", "answer"]'))
     return found
 
 
@@ -247,7 +250,9 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
         optional = message.get("role") == "system" and "content" in message
         checks = (("role", _role_problem(message, roles)),
                   ("content", _text_problem(message, "content", optional)),
-                  ("weight", _weight_problem(message)))
+                  ("weight", _weight_problem(message)),
+                  ("train", f"{show(message['train'], 20)}; expected true or false"
+                   if "train" in message else None))  # what foreign made no weight of
         problems += [Problem(row, f"{name}.{part}", wrong) for part, wrong in checks if wrong]
         roles.append(message.get("role"))
     if problems or field != "messages":

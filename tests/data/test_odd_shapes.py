@@ -1,0 +1,94 @@
+"""Records that are nearly those of another tool: each is read, or refused with its line."""
+
+import json
+
+import pytest
+
+from ftkit.base.errors import UserError
+from ftkit.data import audit, convert, schema
+
+pytestmark = pytest.mark.quick
+
+USER, BOT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+ODD = [None, 5, True, "x", "", [], {}, [1], ["x"], [[1, 2]], [{}], {"a": 1}, [None], "[" * 99_999]
+
+
+def called(**fields):
+    return lambda v: {"messages": [USER, {"role": "assistant", "content": None} | {
+        name: make(v) for name, make in fields.items()}, BOT]}
+
+
+SHAPES = {
+    "system": lambda v: {"instruction": "q", "output": "a", "system": v},
+    "history": lambda v: {"instruction": "q", "output": "a", "history": v},
+    "a turn of the history": lambda v: {"instruction": "q", "output": "a", "history": [[v, v]]},
+    "instruction": lambda v: {"instruction": v, "output": "a", "system": "s"},
+    "input": lambda v: {"instruction": "q", "input": v, "output": "a", "system": "s"},
+    "history of a text": lambda v: {"text": "a", "history": v},
+    "prompt": lambda v: {"prompt": v, "completion": "a"},
+    "completion": lambda v: {"prompt": [USER], "completion": v},
+    "from": lambda v: {"conversations": [{"from": v, "value": "x"}, {"from": "gpt", "value": "y"}]},
+    "value": lambda v: {"conversations": [{"from": "human", "value": v}, BOT]},
+    "value of a call": lambda v: {"messages": [USER, {"from": "function_call", "value": v}, BOT]},
+    "call without value": lambda v: {"messages": [USER, {"from": "function_call", "x": v}, BOT]},
+    "weight": lambda v: {"messages": [USER, BOT | {"weight": v}]},
+    "train": lambda v: {"messages": [USER, BOT | {"train": v}]},
+    "tools": lambda v: {"messages": [USER, BOT], "tools": v},
+    "functions": lambda v: {"messages": [USER, BOT], "functions": v},
+    "calls": called(tool_calls=lambda v: v),
+    "function of a call": called(tool_calls=lambda v: [{"function": v}]),
+    "arguments": called(tool_calls=lambda v: [{"function": {"name": "f", "arguments": v}}]),
+    "content of a call": called(content=lambda v: v, function_call=lambda v: {"name": "f"}),
+    "tool": lambda v: {"messages": [USER, {"role": "tool", "content": v}] * 2 + [BOT]},
+    "part": lambda v: {"messages": [{"role": "user", "content": [{"type": "text", "text": v}]},
+                                    BOT]},
+    "sides": lambda v: {"chosen": v, "rejected": v},
+    "prompt of sides": lambda v: {"prompt": v, "chosen": [BOT], "rejected": [BOT]},
+    "message of a side": lambda v: {"prompt": "q", "chosen": [v], "rejected": [BOT]},
+    "history of a pair": lambda v: {"instruction": "q", "chosen": "a", "rejected": "b",
+                                    "history": v},
+    "system and tools": lambda v: {"messages": [{"role": "system", "content": v}, USER, BOT],
+                                   "tools": [{"name": "f"}]},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_odd_value_is_read_or_refused_with_its_line(shape, tmp_path):
+    for value in ODD:
+        path = tmp_path / "odd.jsonl"
+        path.write_text(json.dumps(SHAPES[shape](value)))
+        errors = audit.check(path)["errors"]
+        assert not errors or errors[0]["row"] == 1
+        for tools in (None, "text"):
+            try:
+                schema.records(list(convert.convert(path, tools)[0]))  # what is written can be read
+            except UserError as error:
+                assert "line 1" in str(error), (value, error)
+
+
+@pytest.mark.parametrize(("shape", "value", "field"), [
+    ("history", "x", "history"), ("history", [{}], "history"), ("train", "false", "train"),
+    ("instruction", 5, "instruction"), ("input", ["x"], "input"), ("prompt of sides", 5, "chosen"),
+])
+def test_what_cannot_be_trained_on_is_not_left_out_in_silence(shape, value, field, tmp_path):
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps(SHAPES[shape](value)))
+    assert field in audit.check(path)["errors"][0]["field"]
+
+
+@pytest.mark.parametrize(("shape", "value", "words"), [
+    ("tools", "x", "functions are 'x'"), ("tools", [1], "functions are"), ("calls", 5, "calls are"),
+    ("function of a call", "f", "names no function"), ("content of a call", 5, "content is 5"),
+    ("system and tools", ["x"], "content is"),
+])
+def test_calls_of_another_form_are_not_written_as_text(shape, value, words, tmp_path):
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps(SHAPES[shape](value)))
+    with pytest.raises(UserError, match=words):
+        convert.convert(path, "text")
+
+
+def test_a_cell_that_is_nested_too_deeply_is_refused(tmp_path):
+    path = tmp_path / "deep.csv"
+    path.write_text('messages\n"[{""a"":' + "[" * 99_999 + '"\n')
+    assert audit.check(path)["errors"]

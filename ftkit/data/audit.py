@@ -228,6 +228,7 @@ class _Near:
     """
 
     HASHES, BAND, SIMILAR = 64, 4, 0.8
+    WORDS = 2**16  # of a text that are hashed at once, which takes 17 MB
 
     def __init__(self):
         self.signatures, self.factors = bytearray(), None  # 128 bytes a row
@@ -242,7 +243,8 @@ class _Near:
         one = np.array(words + [0] * (3 - len(words)), np.uint32)
         hashes = (one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:])
         # Multiply-shift hashing: the upper half of the product with a random odd number.
-        minima = (self.factors * hashes).min(axis=1)
+        minima = np.min([(self.factors * hashes[i : i + self.WORDS]).min(axis=1)
+                         for i in range(0, len(hashes), self.WORDS)], axis=0)
         self.signatures += (minima >> np.uint32(16)).astype(np.uint16).tobytes()
 
     def pairs(self) -> dict[int, int]:

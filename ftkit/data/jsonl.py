@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import select
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from ftkit.base.errors import UserError
+
+PIPE_SECONDS = 2  # until somebody writes into a pipe
 
 
 class Problem(NamedTuple):
@@ -103,12 +108,26 @@ def opening(path: Path):
     try:
         if path.is_dir() or path.is_char_device():
             raise DataError(path, [Problem(0, None, _no_file(path))])
-        with open(path, "rb") as file:
+        with open(_open_pipe(path) if path.is_fifo() else path, "rb") as file:
             yield file
     except OSError as error:
         what = "no such file; expected a data file" + _on_the_hub(path) if isinstance(
             error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
         raise DataError(path, [Problem(0, None, what)]) from None
+
+
+def _open_pipe(path: Path) -> int:
+    """The handle of a pipe such as that of `<(command)`; DataError where nobody writes into it,
+    since reading would wait for ever."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not select.select([handle], [], [], PIPE_SECONDS)[0]:
+        with contextlib.suppress(BlockingIOError):  # of a writer that takes its time
+            os.read(handle, 1)
+            os.close(handle)
+            raise DataError(path, [Problem(0, None, "a pipe into which nothing is written; "
+                                           "expected a data file")])
+    os.set_blocking(handle, True)
+    return handle
 
 
 def _no_file(path: Path) -> str:
@@ -207,8 +226,7 @@ def _object(pairs: list) -> dict:
     """A dict; a name given twice is an error. Names are shared between records."""
     record = {sys.intern(name): value for name, value in pairs}
     if len(record) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise _Repeated(f"the name {show(twice, 40)} is given twice; expected each name once")
     return record
 

@@ -1,11 +1,14 @@
 """Records that are nearly those of another tool: each is read, or refused with its line."""
 
 import json
+import os
+import threading
 
 import pytest
 
 from ftkit.base.errors import UserError
-from ftkit.data import audit, convert, schema
+from ftkit.data import audit, convert, jsonl, schema
+from ftkit.data.jsonl import DataError
 
 pytestmark = pytest.mark.quick
 
@@ -92,3 +95,22 @@ def test_a_cell_that_is_nested_too_deeply_is_refused(tmp_path):
     path = tmp_path / "deep.csv"
     path.write_text('messages\n"[{""a"":' + "[" * 99_999 + '"\n')
     assert audit.check(path)["errors"]
+
+
+def test_a_pipe_is_read_while_somebody_writes_and_refused_while_nobody_does(tmp_path):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match="nothing is written"):
+        audit.check(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=('{"text": "a"}\n',))
+    writer.start()
+    assert [record for _, record, _ in jsonl.rows(pipe)] == [{"text": "a"}]
+    writer.join()
+
+
+def test_a_long_text_is_compared_in_parts_that_make_no_difference():
+    whole, parts = audit._Near(), audit._Near()
+    parts.WORDS = 7
+    for near in (whole, parts):
+        near.add(" ".join(f"word{i % 40}" for i in range(100)))
+    assert whole.signatures == parts.signatures

@@ -40,12 +40,13 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
     kept, lines, problems, left_out, kind = [], array("L"), [], 0, None
     for line, given, problem in rows:
         record = foreign.to_record(given)
+        found = [problem] if problem else []
         if tools and isinstance(record, dict):
             try:
                 record = with_tools_as_text(record)
             except UserError as error:
-                problem = Problem(line, "tools", str(error))
-        found = [problem] if problem else schema.problems_in(record, line, kind)
+                found = [Problem(line, "tools", str(error))]
+        found = found or schema.problems_in(record, line, kind)
         if found:
             left_out += 1
             problems += found

@@ -34,6 +34,7 @@ __all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "problems_in
 ROLES = ("system", "user", "assistant")
 INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul, the empty braille cell
 LARGE = 4_000_000  # bytes of a file
+MOST_MESSAGES = 1000  # of a record; for its mask, all turns before each answer are rendered
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
 TOOLS = ("tools are not trained on as such, since each chat template writes them in its own way; "
          "`ftkit convert OLD NEW.jsonl --tools text` writes them as text")
@@ -236,6 +237,9 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
     if not isinstance(messages, list) or not messages:
         return [Problem(row, field, f"{show(messages, 40)}; expected a list of "
                                          '{"role": ..., "content": ...}')]
+    if len(messages) > MOST_MESSAGES:
+        return [Problem(row, field, f"{len(messages):,} messages; expected at most "
+                                    f"{MOST_MESSAGES:,}, so divide the conversation")]
     problems, roles = [], []
     for i, message in enumerate(messages):
         name = f"{field}[{i}]"

@@ -52,7 +52,18 @@ def request(model, config):
     return peft.LoraConfig(
         r=config.r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
         target_modules=targets, use_rslora=config.use_rslora, use_dora=config.use_dora,
+        exclude_modules=_unfit(model) if targets == "all-linear" else [],
         init_lora_weights=True if start == "default" else start, task_type=task)
+
+
+# In these models peft adapts neither: their kernels read the weights without calling the modules.
+STATE_SPACE = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+UNFIT = ["conv1d", "out_proj"]
+
+
+def _unfit(model) -> list[str]:
+    """Names of the layers that get no LoRA in this architecture."""
+    return UNFIT if model.config.model_type in STATE_SPACE else []
 
 
 def wrap(model, config):
@@ -65,16 +76,18 @@ def wrap(model, config):
     import peft
 
     asked = request(model, config)
+    names = {name.rpartition(".")[2] for name, module in model.named_modules()
+             if getattr(getattr(module, "weight", None), "ndim", 0) == 2}
     try:
         model = peft.get_peft_model(model, asked)
     except ValueError as error:
         said = str(error)
         if "arget modules" not in said and "target_modules" not in said:
             raise
-        names = sorted({n.rpartition(".")[2] for n, m in model.named_modules()
-                        if hasattr(m, "weight") and getattr(m.weight, "ndim", 0) == 2})
-        raise UserError(f"target_modules {config.target_modules!r} matches no layer of this "
-                        f"model; expected all-linear or some of {', '.join(names)}") from None
+        why = ("has a layer that peft cannot adapt in this architecture" if "ncompatible" in said
+               else "matches no layer of this model")
+        raise UserError(f"target_modules {config.target_modules!r} {why}; expected all-linear or "
+                        f"some of {', '.join(sorted(names - {*_unfit(model)}))}") from None
     if config.use_dora:
         _give_dead_rows_a_direction(model)
     return model

@@ -108,6 +108,11 @@ def test_a_pipe_is_read_while_somebody_writes_and_refused_while_nobody_does(tmp_
     writer.join()
 
 
+def test_a_conversation_without_end_is_refused():
+    with pytest.raises(DataError, match="2,000 messages; expected at most 1,000"):
+        schema.records([{"messages": [USER, BOT] * 1000}])
+
+
 def test_a_long_text_is_compared_in_parts_that_make_no_difference():
     whole, parts = audit._Near(), audit._Near()
     parts.WORDS = 7

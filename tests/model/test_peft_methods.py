@@ -5,6 +5,7 @@ import copy
 import peft
 import pytest
 import torch
+import transformers
 
 import ftkit as ft
 from ftkit.base.config import LEARNING_RATES, METHODS, Config
@@ -169,6 +170,18 @@ def test_rslora_scales_by_the_root_of_the_rank(base):
 def test_a_request_that_contradicts_itself_is_told_what_to_do(base, fields, words):
     with pytest.raises(ValueError, match=words):
         loading.adapt(copy.deepcopy(base[0]), Config(**fields))
+
+
+def test_a_state_space_model_gets_lora_where_peft_can_adapt_it():
+    def mamba():
+        return transformers.MambaForCausalLM(transformers.MambaConfig(
+            vocab_size=100, hidden_size=32, num_hidden_layers=2, state_size=4))
+
+    made = loading.adapt(mamba(), Config(method="lora"))
+    adapted_layers = {name.split(".")[-3] for name, p in made.named_parameters() if p.requires_grad}
+    assert adapted_layers == {"in_proj", "x_proj", "dt_proj"}
+    with pytest.raises(ValueError, match="cannot adapt.* some of dt_proj, embeddings, in_proj, l"):
+        loading.adapt(mamba(), Config(method="lora", target_modules="out_proj"))
 
 
 def test_a_run_goes_on_from_what_can_be_merged_and_says_what_cannot(base):

@@ -376,12 +376,12 @@ class DPOConfig(Config):
     )
     beta: float = _option(
         0.1, "strength of the KL penalty; orpo: weight of the odds ratio; simpo: reward scale",
-        low=0.0, positive=True,
+        low=0.0, high=MANY, positive=True,
         tip="Strength of the KL penalty toward the reference. Usual: 0.01 to 0.5; simpo 2. Low: "
             "moves far from the reference; high: stays close.",
     )
     simpo_gamma: float = _option(
-        0.5, "target margin of the rewards in simpo", low=0.0,
+        0.5, "target margin of the rewards in simpo", low=0.0, high=MANY,
         tip="Margin that SimPO's rewards should have. Usual: 0.5 to 1.6. Low: answers stay close; "
             "high: moves far. Other losses ignore it.",
     )
@@ -394,9 +394,9 @@ class GRPOConfig(Config):
 
     RATE: ClassVar[float] = 0.1
 
-    batch_size: int = _option(8, "questions in one step", low=1)
+    batch_size: int = _option(8, "questions in one step", low=1, high=MANY)
     num_generations: int = _option(
-        8, "answers sampled for each question", low=2,
+        8, "answers sampled for each question", low=2, high=MANY,
         tip="Answers sampled per question, whose mean is the baseline. Usual: 4 to 64. Few: noise "
             "and dead groups; many: slow.",
     )
@@ -418,30 +418,31 @@ class GRPOConfig(Config):
             "acts only when num_iterations is above 1.",
     )
     beta: float = _option(
-        0.0, "strength of the KL penalty", low=0.0,
+        0.0, "strength of the KL penalty", low=0.0, high=MANY,
         tip="Strength of the KL penalty toward the reference. Usual: 0 to 0.1. Low: free to drift; "
             "high: learns nothing.",
     )
     epsilon: float = _option(
-        0.2, "clip range of the ratio of new to old probability", low=0.0,
+        0.2, "clip range of the ratio of new to old probability", low=0.0, high=MANY,
         tip="Where the ratio is clipped. Usual: 0.2. It acts only when num_iterations is above 1.",
     )
     epsilon_high: float | None = _option(
-        None, "upper clip range; default: epsilon", low=0.0,
+        None, "upper clip range; default: epsilon", low=0.0, high=MANY,
         tip="Clip range above 1. Usual: epsilon, or 0.28 (DAPO's clip-higher). High: rare tokens "
             "may gain faster, and noise too.",
     )
     temperature: float = _option(
-        1.0, "sampling temperature of the answers", low=0.01,
+        1.0, "sampling temperature of the answers", low=0.01, high=MANY,
         tip="Sampling temperature of the answers. Usual: 1. Low: groups that agree and teach "
             "nothing; high: nonsense.",
     )
     num_iterations: int = _option(
-        1, "optimizer steps on each batch of answers", low=1,
+        1, "optimizer steps on each batch of answers", low=1, high=MANY,
         tip="Steps on the same answers. Usual: 1 to 4. More: cheaper, but the answers grow stale.",
     )
     max_completion_length: int | None = _option(
         None, "tokens of a sampled answer; default: a few more than the longest reference", low=1,
+        high=MANY,
         tip="Longest sampled answer in tokens. Short: right answers are cut; long: slow.",
     )
 
@@ -482,7 +483,7 @@ def _convert(field, value):
         return {"true": True, "false": False}[str(value).lower()]
     if kind.startswith(("int", "float")):
         number = float(value)
-        if isinstance(value, bool) or (kind.startswith("int") and number != int(number)):
+        if isinstance(value, bool | bytes) or (kind.startswith("int") and number != int(number)):
             raise ValueError
         return int(number) if kind.startswith("int") else number
     if field.name == "target_modules" and isinstance(value, list | tuple | set):

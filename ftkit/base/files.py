@@ -1,9 +1,14 @@
-"""Files that are either the old one or the whole new one, whatever happens in between."""
+"""Paths as users write them, and files that are either the old one or the whole new one."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with its ~ replaced; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def write_whole(path: Path, content: str | bytes):

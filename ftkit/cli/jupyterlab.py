@@ -14,11 +14,13 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
 from ftkit.base import machine, ports
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 
 HASHES = ".ftkit-lessons.json"
 
@@ -31,7 +33,7 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
     number. All files are written before the first takes its place, so a full disk leaves everything
     as it was. Raises UserError when the lessons or the folder cannot be used.
     """
-    source, folder = machine.share("notebooks"), Path(folder).expanduser()
+    source, folder = machine.share("notebooks"), at_home(folder)
     lessons = sorted(source.glob("*.ipynb"))
     if not lessons:
         raise UserError(f"no lessons in {source}; in a clone, `make notebooks` builds them; an "
@@ -119,12 +121,14 @@ def report(folder: Path, changes: dict[str, list[str]]) -> str:
 
 
 def check_address(ip: str, port: int | None):
-    """UserError if `ip` is not an IP address, or `port` is given and in use."""
+    """UserError if `ip` is not an IP address of this machine, or `port` is given and in use."""
     try:
-        ipaddress.ip_address(ip)
-    except ValueError:
-        raise UserError(f"--ip is {ip!r}; expected an address such as 127.0.0.1 (this machine "
-                        "only) or 0.0.0.0 (all networks)") from None
+        is_6 = ipaddress.ip_address(ip).version == 6
+        with socket.socket(socket.AF_INET6 if is_6 else socket.AF_INET) as listener:
+            listener.bind((ip, 0))
+    except (ValueError, OSError):
+        raise UserError(f"--ip is {ip!r}; expected an address of this machine such as 127.0.0.1 "
+                        "(this machine only) or 0.0.0.0 (all networks)") from None
     if port is not None and not ports.is_free(port, "127.0.0.1"):
         raise UserError(f"port {port} is in use; give another, or leave --port out")
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from ftkit.base import formatting, machine, quiet
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.cli import console, options, run_list
 from ftkit.data import audit
 from ftkit.data.jsonl import DataError, show, with_names
@@ -77,7 +78,7 @@ def _report_error(error: Exception, args) -> int:
 
 def _is_named(path, args) -> bool:
     """Whether the command line names this path, or a folder above it."""
-    given = {str(Path(word).expanduser()) for value in vars(args).values()
+    given = {str(at_home(word)) for value in vars(args).values()
              for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)}
     return path is not None and not given.isdisjoint(map(str, (Path(path), *Path(path).parents)))
 
@@ -337,7 +338,7 @@ def _check(args) -> int:
     from ftkit.model import loading
 
     for file in [args.file, *(args.against or [])]:  # before a tokenizer is loaded
-        path = Path(file).expanduser()
+        path = at_home(file)
         if path.is_dir() or not path.exists():
             schema.records(Path(file))  # raises
     tokenizer, max_length = None, args.max_length
@@ -345,7 +346,7 @@ def _check(args) -> int:
         model = args.model or "tiny"
         tokenizer = loading.load_tokenizer(model)
         max_length = max_length or min(loading.context(model), 512)
-    result = audit.check(Path(args.file).expanduser(), tokenizer=tokenizer, max_length=max_length,
+    result = audit.check(at_home(args.file), tokenizer=tokenizer, max_length=max_length,
                          against=args.against)
     _print(args, result, "\n".join(_audit_report(result, args.file)))
     if result["errors"]:

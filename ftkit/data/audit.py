@@ -35,7 +35,7 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
     median, p95 and max of prompt and response, in characters; with a tokenizer also in tokens,
     where the response is what is trained on. leaks: rows that ask what a row of `against` (a path
     or several) asks. max_length: with a tokenizer, rows that lose part or all of their response.
-    Bad content never raises; DataError if a file cannot be opened.
+    Bad content never raises, but in a file of `against`; DataError if a file cannot be opened.
     """
     audit = _Audit(tokenizer, max_length, _questions(against))
     for line, record, problem in rows(path):
@@ -44,15 +44,20 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
 
 
 def _questions(against) -> dict[int, str]:
-    """The lines of each question of other files: hash → "FILE line N"."""
+    """The lines of each question of other files: hash → "FILE line N". DataError for a bad line,
+    since what it asks would be missed."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
     found: dict[int, str] = {}
     for path in paths:
-        for line, given, _ in rows(path):
+        problems = []
+        for line, given, problem in rows(path):
             record = foreign.to_record(given)
-            if record is not None and not schema.problems_in(record, line):
+            problems += [problem] if problem else schema.problems_in(record, line)
+            if not problems:
                 found.setdefault(schema.short_hash(schema.group_key(record)),
                                  f"{Path(path).name} line {line}")
+        if problems:
+            raise DataError(path, problems)
     return found
 
 

@@ -12,6 +12,7 @@ from array import array
 from pathlib import Path
 
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.data import file_formats, foreign, schema
 from ftkit.data.jsonl import DataError, Problem, show
 
@@ -28,8 +29,8 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
     """
     if tools not in (None, "text"):
         raise UserError(f"tools is {tools!r}; expected text, or None")
-    if isinstance(source, str | Path) and Path(source).expanduser().is_file():
-        path = Path(source).expanduser()
+    if isinstance(source, str | Path) and at_home(source).is_file():
+        path = at_home(source)
         rows = file_formats.rows(path)
     else:
         path, several = None, schema.several(source)
@@ -63,7 +64,9 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
 
 def write(source, out: str | Path, tools: str | None = None, skip: bool = False) -> tuple[int, int]:
     """`convert` into a new file; (records written, rows left out). UserError for a file in use."""
-    out = Path(out).expanduser()
+    out = at_home(out)
+    if "\0" in str(out):
+        raise UserError(f"{show(str(out))} has a zero byte; name a new file")
     if out.exists():
         raise UserError(f"{show(str(out))} exists; name a new file")
     if out.suffix != ".jsonl":

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.data import file_formats, foreign
 from ftkit.data.foreign import FIELDS
 from ftkit.data.jsonl import DataError, Problem, show
@@ -64,7 +65,7 @@ def records(source, split: str = "train") -> Records:
         if isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9_-]+", source):
             path, name = sample_path(source, split), source
         else:
-            path, name = Path(source).expanduser(), Path(source).name
+            path, name = at_home(source), Path(source).name
         digest = hashlib.sha256()
         numbered = file_formats.rows(path, digest)
     else:
@@ -85,10 +86,10 @@ def several(source) -> list[Path] | None:
     if isinstance(source, list | tuple) and source:
         are_paths = all(isinstance(path, Path) or (isinstance(path, str) and Path(path).is_file())
                         for path in source)
-        return [Path(path).expanduser() for path in source] if are_paths else None
+        return [at_home(path) for path in source] if are_paths else None
     if not isinstance(source, str | Path) or not glob.has_magic(str(source)):
         return None
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.exists():  # brackets in the name of a file
         return None
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))
@@ -113,7 +114,7 @@ def compact(source, split: str = "train") -> RecordList:
     """
     if isinstance(source, LargeFile):
         return source
-    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    path = at_home(source) if isinstance(source, str | Path) else None
     if path is None or not path.is_file() or path.stat().st_size <= LARGE or (
             not file_formats.is_plain_jsonl(path)):
         return records(source, split)

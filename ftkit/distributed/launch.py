@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import html
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from pathlib import Path
 from ftkit.base import machine, ports, quiet
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 from ftkit.distributed import zero_simulator
 from ftkit.engine import loop
 from ftkit.experiment import run
@@ -138,7 +138,7 @@ class RankRun:
         return f"{self._title()}\n{self.table()!r}"
 
     def _repr_html_(self) -> str:
-        return f"<b>{html.escape(self._title())}</b>{self.table()._repr_html_()}"
+        return f"<b>{to_html(self._title())}</b>{self.table()._repr_html_()}"
 
 
 def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple = 3, *,

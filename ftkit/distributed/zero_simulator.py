@@ -11,11 +11,11 @@ not make, because what it needs is not there.
 from __future__ import annotations
 
 import dataclasses
-import html
 
 import torch
 
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import to_html
 from ftkit.report.style import COLORS
 
 PARTS = ("parameters", "gradients", "optimizer")
@@ -244,7 +244,7 @@ class World:
                 f"viewBox='0 0 {width} {height}' style='max-width:100%;height:auto' "
                 f"font-family='sans-serif' font-size='12'>"
                 f"<rect width='100%' height='100%' fill='white'/>{heads}{''.join(rows)}</svg>"
-                f"<div>{html.escape(repr(self))}</div>")
+                f"<div>{to_html(repr(self))}</div>")
 
     @staticmethod
     def _legend(x, y):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ftkit.base import append_log, formatting, json_lines
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.base.formatting import to_html
 from ftkit.evaluate import metrics
 
@@ -34,7 +35,7 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
         if len(given) != len(questions):
             raise UserError(f"{name!r} has {len(given)} answers to {len(questions)} questions; "
                             "expected one for each")
-    return Votes(questions, answers, Path(file).expanduser() if file else None, judge, seed)
+    return Votes(questions, answers, at_home(file) if file else None, judge, seed)
 
 
 class Votes:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from ftkit.base.config import Config
+from ftkit.base.files import at_home
 from ftkit.report import series
 
 DATA_FIELDS = ("data name", "data rows", "data sha256")
@@ -34,7 +34,7 @@ def fingerprint(model) -> str:
 
         found = download.find(model)
         return download.about(found) if found else model
-    folder = Path(model).expanduser()
+    folder = at_home(model)
     if not folder.is_dir():
         return model
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()

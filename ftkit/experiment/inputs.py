@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.data import schema
 from ftkit.data.jsonl import show
 
@@ -117,9 +118,9 @@ def absolute(given):
         return {name: absolute(value) for name, value in given.items()}
     if isinstance(given, list):
         return [absolute(value) for value in given]
-    if given is None or not os.path.exists(Path(given).expanduser()):
+    if given is None or not os.path.exists(at_home(given)):
         return None if given is None else str(given)
-    return str(Path(given).expanduser().absolute())
+    return str(at_home(given).absolute())
 
 
 def questions(records: schema.Records, n: int | list[str]) -> list[dict]:
@@ -147,11 +148,12 @@ def free_folder(out):
     try:  # better now than after the run
         folder.mkdir(parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(dir=folder))
-    except OSError as error:
-        raise UserError(f"--out {show(str(out))} cannot be written ({error.strerror}); name "
-                        "another folder") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"--out {show(str(out))} cannot be written ({why}); name another "
+                        "folder") from None
     finally:
         for parent in missing:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 parent.rmdir()
     return folder

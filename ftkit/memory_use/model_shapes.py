@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ftkit.base import json_lines, machine
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.model import loading, soundness
 
 GIB = 2**30
@@ -107,7 +108,7 @@ def shape(model):
     name = str(model)
     if name.lower() in known():
         return _from_dict(known()[name.lower()], name)
-    path = Path(name).expanduser()
+    path = at_home(name)
     if path.is_file():
         return _from_dict(soundness.read_json(path), name)
     if name == "smollm2":

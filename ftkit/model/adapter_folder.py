@@ -12,6 +12,7 @@ from typing import Any
 
 from ftkit.base import quiet
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.data.jsonl import show
 from ftkit.model import soundness
 from ftkit.model.soundness import in_short
@@ -22,7 +23,7 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the name by which others find
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether the folder holds an adapter and no whole model."""
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
@@ -37,11 +38,11 @@ def base_of(folder: str | Path) -> str:
     if not isinstance(base, str) or not base.strip():
         raise UserError(f"{_path(folder)} does not say which model it belongs to "
                         "(base_model_name_or_path); write the folder or hub id there")
-    path = Path(base).expanduser()
+    path = at_home(base)
     if not _is_folder(path):
         if path.name in ("tiny", "smollm2"):
             return path.name
-        beside = Path(folder).expanduser().absolute().parent / path.name
+        beside = at_home(folder).absolute().parent / path.name
         if path.name and not _is_hub_id(base) and _is_folder(beside):
             return str(beside)
     return base
@@ -56,7 +57,7 @@ def portable(location: str) -> str:
     for a folder that has no other name its absolute path."""
     from ftkit.base import machine
 
-    path = Path(location).expanduser()
+    path = at_home(location)
     if not location or not _is_folder(path):
         return location
     path = path.resolve()
@@ -86,7 +87,7 @@ def read_config(folder: str | Path) -> dict:
 
 def weights_in(folder: str | Path) -> dict[str, soundness.Tensor]:
     """Name → tensor of an adapter, from the header of its file; UserError without a good one."""
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     if not (folder / WEIGHTS).exists():
         pickled = (" (adapter_model.bin is a pickle, which can run code: convert it with a peft "
                    "you trust)") if (folder / "adapter_model.bin").is_file() else ""
@@ -103,7 +104,7 @@ def check(model, folder: str | Path):
     import peft
     import torch
 
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     tensors = weights_in(folder)
     asked = _peft_config(folder)
     if asked.is_prompt_learning:  # peft starts these from values, which a model on meta lacks
@@ -151,7 +152,7 @@ def apply(model, folder: str | Path):
     """
     import peft
 
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     tensors = weights_in(folder)
     _peft_config(folder)
     try:
@@ -166,4 +167,4 @@ def apply(model, folder: str | Path):
 
 
 def _path(folder) -> Path:
-    return Path(folder).expanduser() / CONFIG
+    return at_home(folder) / CONFIG

@@ -16,6 +16,7 @@ from pathlib import Path
 from ftkit.base import formatting
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.model import adapter_folder, loading, merge
 
 RECIPE = "ftkit_run.json"  # what `ftkit run --out` leaves beside the weights
@@ -37,7 +38,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     """
     import torch
 
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = at_home(source), at_home(out)
     if dtype not in DTYPES:
         raise UserError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

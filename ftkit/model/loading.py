@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
 from ftkit.data.jsonl import show
 from ftkit.model import adapter_folder, merge, soundness
 
@@ -51,7 +52,7 @@ def locate(name: str) -> str:
         return str(fetched)
     if name == adapter_folder.SMOLLM2 and _fetched_smollm2():
         return locate("smollm2")
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     try:
         if os.path.lexists(folder / "config.json") or adapter_folder.is_adapter(folder):
             return str(folder)

@@ -1,6 +1,8 @@
 """Text of others leaves the package through one function: no markup, no mathematics, no control
 characters, whether it is shown on a page or in a terminal."""
 
+import io
+import json
 import re
 import unicodedata
 
@@ -58,9 +60,27 @@ def test_no_other_module_escapes_text_itself():
     """interview_widget puts a whole page of its own into an attribute."""
     others = [path.relative_to(ROOT) for path in (ROOT / "ftkit").rglob("*.py")
               if "html.escape" in path.read_text("utf-8")
-              and path.name not in ("formatting.py", "interview_widget.py")
-              and path.parent.name != "distributed"]
+              and path.name not in ("formatting.py", "interview_widget.py")]
     assert others == []
+
+
+def test_commands_that_read_data_and_cards_command_no_terminal(ftkit, home, tmp_path, monkeypatch):
+    for i, text in enumerate(HOSTILE):
+        data, cards = tmp_path / f"data{i}.jsonl", tmp_path / f"cards{i}.jsonl"
+        seen = text.replace("\0", "")
+        data.write_text(json.dumps({"instruction": text, "output": text, text: 1}) + "\n"
+                        + json.dumps({"instruction": seen, "output": seen, seen: 1}) + "\n"
+                        + json.dumps({"prompt": [text]}) + "\n")
+        cards.write_text(json.dumps({"front": text, "back": text, "topic": text}))
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{seen}\n\n3\nq\n"))
+        own = ("drill", "--cards", cards, "--topic")
+        for words in (("check", data), ("check", data, "--against", data), ("convert", data, "x"),
+                      (*own, "your cards"), (*own, seen), ("memory", "--model", seen),
+                      ("export", seen, seen), ("drill", "--prove", seen),
+                      ("run", "--resume", seen)):
+            status, out, err = ftkit(*words)
+            assert commands_nothing(out) and commands_nothing(err), (words, out, err)
+            assert status in (0, 2), (words, err)
 
 
 @pytest.mark.heavy

@@ -9,41 +9,70 @@ from attacks import ATTACKS
 CELLS = [
     "import ftkit as ft\nft.setup(seed=0)\nrows = ft.records('attacks.jsonl')\nrows",
     "rows[:3]",
-    "ft.show_batch(rows[:44], ft.load('tiny')[1])",
-    "print(rows[1]['output'])",
-    "names = [r['output'] for r in rows]\n"
+    "ft.show_batch(rows, ft.load('tiny')[1])",
+    "names = [r['output'] for r in rows]\nshort = [r for r in rows if len(r['output']) < 200]\n"
+    "math = [n for n in names if '$' in n or '\\\\(' in n]\n"
     "ft.table([{name[:40]: 1, 'text': name} for name in names])",
     "chats = ft.records('chats.jsonl')\nchats",
-    "lab = ft.Experiment(data='attacks.jsonl', val='attacks.jsonl', probes={names[1]: rows})\nlab",
-    "run = lab.run(max_steps=2, eval_steps=1, max_length=512)\nrun",
+    "lab = ft.Experiment(data=short, val=short, probes={names[1]: short})\nlab",
+    "run = lab.run(max_steps=2, eval_steps=1, max_length=512, sample=len(short))\nrun",
     "run.data['name'] = run.model_name = names[1]\nrun",
-    "run.stopped = names[0]\nrun.plot()",
+    "run.stopped = math[0]\nrun.plot()",
+    "run.notes += names\nrun",
     "ft.curves({name: run for name in names[:8]}, 'val_loss')",
-    "ft.curves({name: run for name in names[23:32]}, 'val_loss')",
-    "ft.scatter({name: run for name in names[:9]}, x='val_loss', y='loss')",
-    "ft.predict(names[0], *names[1:4], guess=names[1]).score(names[2])",
+    "ft.curves({name: run for name in math}, 'val_loss')",
+    "ft.curves({name: run for name in names[26:34]}, 'val_loss')",
+    "ft.scatter({name: run for name in math + names[:4]}, x='val_loss', y='loss')",
+    "ft.predict(math[0], *names[1:4], *math, guess=names[1]).score(names[2])",
+    "ft.predict(names[0], *math)",
     "ft.expect(1, '<', 2, names[1])",
-    "ft.answers(run.model, run.tokenizer, rows[:4])",
-    "ft.runs()",
+    "ft.expect(1, '<', 2, math[0])",
+    "ft.answers(run.model, run.tokenizer, short[:4] + [r for r in short if r['output'] in math])",
+    "from ftkit.experiment import run_notes\n"
+    "run_notes.change(run.id, name=math[0][:200], note=names[0][:200])\nft.runs()",
     "ft.Experiment(data='bad.jsonl')",
+    "ft.load('nobody/' + names[1])",
     "ft.compare(run, lab.run(max_steps=2, learning_rate=1e-5, eval_steps=9, max_length=512))",
-    "panel = ft.what_if(data='attacks.jsonl')\npanel",
+    "from ftkit.evaluate.pairwise import judge\n"
+    "votes = judge(names, {names[0]: names, math[0]: names[::-1]})\nvotes",
+    "ft.drill(topic='your cards', own='cards.jsonl')",
+    "panel = ft.what_if(lab)\npanel",
 ]
+RAISES = ("ft.Experiment(data='bad.jsonl')", "ft.load('nobody/' + names[1])")
+
+# What would be seen if text of the data were taken for more than text, in the outputs.
+SEEN = """() => {
+  const outputs = [...document.querySelectorAll('.jp-OutputArea-output')], bad = [];
+  const find = (what, css, extra = () => true) => outputs.forEach(out =>
+    out.querySelectorAll(css).forEach(e => extra(e) && bad.push(what + ': ' + e.outerHTML)));
+  find('mathematics', 'mjx-container, .MathJax, .MJX_Assistive_MathML');
+  find('element of data', '[src*="example.com"], [href*="example.com"], [action], iframe, meta, '
+    + 'link, math, video, body, img[src="x"], [ontoggle], [onload]');
+  find('style', 'style', e => e.textContent.includes('example.com'));
+  find('script', 'script', e => e.textContent.trim().startsWith('window.pwned'));
+  find('handler', '*', e => [...e.attributes].some(
+    a => a.name.startsWith('on') || /^\\s*javascript:/i.test(a.value)));
+  const control = /[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f]|\\p{Cf}/u;
+  outputs.forEach(out => control.test(out.innerText) && bad.push('control: ' + out.innerText));
+  return bad.map(one => one.slice(0, 300));
+}"""
 
 
 @pytest.fixture
 def attacked(jupyter):
     """A notebook that shows the attack set in every way there is."""
     folder = jupyter[2]
-    rows = [{"instruction": text, "input": "", "output": text} for text in ATTACKS]
+    texts = [text.replace("\0", "") for text in ATTACKS]  # no data has NUL, which is refused
+    rows = [{"instruction": text, "input": "", "output": text} for text in texts]
     chats = [{"messages": [{"role": "user", "content": text},
-                           {"role": "assistant", "content": text}]} for text in ATTACKS]
-    for name, lines in (("attacks", rows), ("chats", chats)):
+                           {"role": "assistant", "content": text}]} for text in texts]
+    cards = [{"front": f"{i} {text}", "back": text, "topic": text} for i, text in enumerate(texts)]
+    for name, lines in (("attacks", rows), ("chats", chats), ("cards", cards)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "bad.jsonl").write_text(json.dumps({ATTACKS[1]: ATTACKS[0]}))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    notebook.cells[CELLS.index("ft.Experiment(data='bad.jsonl')")].metadata["tags"] = [
-        "raises-exception"]
+    for cell in RAISES:
+        notebook.cells[CELLS.index(cell)].metadata["tags"] = ["raises-exception"]
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, folder / "attacked.ipynb")
     return "attacked"
@@ -56,23 +85,23 @@ def test_nothing_of_a_data_file_runs_in_the_page(lesson, attacked, tmp_path):
     page.run_all()
     page.wait_until_done()
     page.page.wait_for_timeout(500)
-    failed = [out for cell in page.save()["cells"] for out in cell.get("outputs", ())
+    cells = page.save()["cells"]
+    failed = [out for cell in cells for out in cell.get("outputs", ())
               if out["output_type"] == "error"]
-    assert [out["ename"] for out in failed] == ["DataError"], failed
+    assert [out["ename"] for out in failed] == ["DataError", "UserError"], failed
+    assert all(cell["execution_count"] for cell in cells[: len(CELLS)])
     for inside in page.page.locator(".jp-OutputArea input:visible, .jp-OutputArea a:visible,"
                                     " .jp-OutputArea details:visible").all()[:40]:
         inside.dispatch_event("mouseover")
     page.look(tmp_path / "attacked.png")
     assert page.page.evaluate("() => window.pwned") is None
-    bad = page.page.evaluate(
-        "() => [...document.querySelectorAll('.jp-OutputArea *')].filter(e =>"
-        " [...e.attributes].some(a => a.name.startsWith('on') || /^\\s*javascript:/i.test(a.value))"
-        " || (e.tagName == 'SCRIPT' && e.textContent.includes('pwned'))).map(e => e.outerHTML)")
-    assert not bad, bad[:3]
+    bad = page.page.evaluate(SEEN)
+    assert not bad, bad[:5]
     assert not (page.folder / "PWNED.txt").exists()
     page.reopen()  # and stored outputs are as harmless
     page.page.wait_for_timeout(500)
     assert page.page.evaluate("() => window.pwned") is None
+    assert not page.page.evaluate(SEEN)
 
 
 def test_the_set_is_an_attack_where_text_becomes_html(lesson, attacked):
@@ -82,3 +111,10 @@ def test_the_set_is_an_attack_where_text_becomes_html(lesson, attacked):
     page.page.evaluate("html => { document.body.insertAdjacentHTML('beforeend', html) }",
                        ATTACKS[1].replace("fetch", "void fetch"))
     page.page.wait_for_function("() => window.pwned > 0")
+    page.page.evaluate(
+        "html => { document.querySelector('.jp-OutputArea-output').insertAdjacentHTML('beforeend',"
+        " html) }", "<img src='https://example.com/x.png' hidden><mjx-container></mjx-container>"
+        "<p>\x9b31m</p>")
+    found = {line.partition(":")[0] for line in page.page.evaluate(SEEN)}
+    assert {"mathematics", "element of data", "control"} <= found
+    page.outside.clear()

@@ -119,3 +119,18 @@ def test_a_long_text_is_compared_in_parts_that_make_no_difference():
     for near in (whole, parts):
         near.add(" ".join(f"word{i % 40}" for i in range(100)))
     assert whole.signatures == parts.signatures
+
+
+def test_leaks_into_a_damaged_file_are_not_counted_as_none(tmp_path):
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text('{"text": "a"}\n')
+    bad.write_text('{"text": "a"}\n{"text": 5}\n')
+    with pytest.raises(DataError, match="bad.jsonl line 2"):
+        audit.check(good, against=bad)
+
+
+def test_a_home_of_nobody_is_a_folder_that_does_not_exist(ftkit):
+    for words in (("check", "~nobody/x.jsonl"), ("convert", "~nobody/x.jsonl", "new.jsonl"),
+                  ("check", "~nobody"), ("drill", "--cards", "~nobody/x")):
+        status, _, err = ftkit(*words)
+        assert status == 2 and "~nobody" in err

@@ -1,11 +1,13 @@
 """What cannot be meant is refused at once, and what has no effect is said."""
 
+import dataclasses
 import math
 import time
 
 import pytest
 
 import ftkit as ft
+from ftkit.base.config import DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
 
 RECORDS = [{"instruction": f"say {i}", "output": f"out {i}"} for i in range(24)]
@@ -24,6 +26,22 @@ def home(tmp_path, monkeypatch):
 def test_an_absurd_value_is_refused_with_its_range(name):
     with pytest.raises(UserError, match=f"{name} is .*expected .*(at most|above 0|at least)"):
         ft.Config(**{name: ABSURD[name]})
+
+
+@pytest.mark.parametrize("kind, name", [(kind, field.name) for kind in (DPOConfig, GRPOConfig)
+                                        for field in dataclasses.fields(kind)
+                                        if field.type not in ("str", "bool")
+                                        and field.name != "learning_rate"])
+def test_a_number_of_preferences_and_rewards_has_a_bound_too(kind, name):
+    for value in (1e30, b"1"):
+        with pytest.raises(UserError, match=f"{name} is .*expected"):
+            kind(**{name: value})
+
+
+def test_a_folder_of_a_name_that_no_system_has_is_refused_before_training():
+    lab = ft.Experiment(data=RECORDS, probes=())
+    with pytest.raises(UserError, match="cannot be written"):
+        lab.run(max_steps=1, out="a\0b")
 
 
 def test_a_scale_of_zero_which_would_train_nothing_is_refused():

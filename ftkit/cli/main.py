@@ -286,8 +286,9 @@ def _run_report(run, log: str | None = None) -> str:
     fraction = run.trainable_parameters / max(1, run.total_parameters)
     rows = [{"": key, "before": run.before[key], "after": run.after[key]}
             for key in run.after if key in run.before]
+    records = formatting.number(run.data.get("rows", 0))
     lines = [
-        f"{run.model_name} on {run.data.get('name', '?')} ({run.data.get('rows', 0):,} records), "
+        f"{run.model_name} on {run.data.get('name', '?')} ({records} records), "
         f"{str(run.config) or 'all fields at their defaults'}",
         f"{run.last_step} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",

@@ -472,7 +472,7 @@ def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_p
     with pytest.raises(ValueError, match="is a folder; name a file"):
         cheat_sheet.write(tmp_path, topic="statistics")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="cannot be written"):
         cheat_sheet.write(tmp_path / "file" / "sheet.html", topic="statistics")
 
 

@@ -132,10 +132,11 @@ def _call(call) -> dict:
 
 def _listed(values, what: str) -> list[dict]:
     """Objects, each of which may be JSON in JSON; UserError for anything else."""
-    found = [_parsed(value) for value in values] if isinstance(values, list) else [None]
-    if not all(isinstance(value, dict) for value in found):
+    found = [_parsed(value) for value in values] if isinstance(values, list) else []
+    objects = [value for value in found if isinstance(value, dict)]
+    if not isinstance(values, list) or len(objects) < len(found):
         raise UserError(f"{what} are {show(values, 40)}; expected a list of objects")
-    return found
+    return objects
 
 
 def _content(message: dict) -> list[str]:

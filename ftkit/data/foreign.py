@@ -94,9 +94,10 @@ def to_message(message: Any) -> Any:
 
 def unread_fields(record: dict) -> set[str]:
     """Fields of the messages of a record that are given and not used."""
-    talk = record.get("messages") or record.get("history")
-    return {f"messages.{name}" for message in talk for name in message.keys() - READ} if (
-        _is_talk(talk)) else set()
+    talk = record.get("messages") or record.get("history") or []
+    if not _is_talk(talk):
+        return set()
+    return {f"messages.{name}" for message in talk for name in message.keys() - READ}
 
 
 def _renamed(record: dict) -> dict:

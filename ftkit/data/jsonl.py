@@ -1,8 +1,8 @@
 """Read a user's JSON Lines file row by row, and say exactly what is wrong with a bad row.
 
 In: a path. Out: (line number, dict, None) for a good line, (line number, None, Problem) for a bad
-one; `files.rows` reads the other formats. One line is in memory at a time. A UTF-8 byte order mark,
-CRLF line ends and blank lines are accepted; nothing is guessed or repaired.
+one; `file_formats.rows` reads the other formats. One line is in memory at a time. A UTF-8 byte
+order mark, CRLF line ends and blank lines are accepted; nothing is guessed or repaired.
 
     for line, record, problem in rows("my.jsonl"): ...
 """

@@ -182,7 +182,7 @@ class Experiment:
     CAN_RESUME = True  # whether `training_rows` can begin in the middle
 
     def iterate(self, config, on_start=None, on_row=None, stop=None, live=None, store=True,
-                save_steps=None, sample=0, stored=None):
+                save_steps=None, sample: int | list[str] = 0, stored=None):
         """The run as a generator: its Run before the first step, after each step and at the end.
 
         store: whether it is kept on disk. stored: the Run that continues.
@@ -278,7 +278,7 @@ class Experiment:
         return checkpoints.Checkpoints(run, save_steps, saved, resumed=True)
 
     def train_steps(self, run, prepared, on_row=None, stop=None, live=None, store=True,
-                    checkpoints=None, sample=0):
+                    checkpoints=None, sample: int | list[str] = 0):
         """The steps of a Run that `begin` made, as a generator."""
         from ftkit.experiment.checkpoints import keep_source
         from ftkit.experiment.training import Training

@@ -2,8 +2,8 @@
 
 published.json holds what others measured, with its source, and the options of `ft.memory` that
 come nearest to how they ran it. Where only the card is known on which a run fitted, it is a
-capacity: a bound, and no part of the median. Nothing in the prediction was fitted to it but the slack of the
-allocator (`model_shapes.SLACK`), which is read off the column of reserved memory.
+capacity: a bound, and no part of the median. Nothing in the prediction was fitted to it but the
+slack of the allocator (`model_shapes.SLACK`), which is read off the column of reserved memory.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def main():
     median = statistics.median(map(abs, errors))
     lines += ["", f"{len(errors)} rows, median error {median:.1%}. Made by "
               "`python tests/benchmarks/published.py`.", "",
-              "Capacities: a run that fitted on a card, and what we say that it needs with CUDA and "
-              "the allocator.", "", "| source | model | run | card, GiB | ours, GiB |",
+              "Capacities: a run that fitted on a card, and what we say that it needs with CUDA and"
+              " the allocator.", "", "| source | model | run | card, GiB | ours, GiB |",
               "|---|---|---|---|---|",
               *(f"| {row['source']} | {row['model']} | {row['what']} | {row['card_gib']} | "
                 f"{needed(row):.1f} |" for row in DATA["capacities"]), "",

@@ -172,7 +172,8 @@ def stored(name: str, **changes):
 
 DAMAGE = [{"before": {"val_loss": "low"}}, {"after": []}, {"before": None}, {"notes": "no"},
           {"seconds": "long"}, {"stopped": 7}, {"versions": []}, {"total_steps": None},
-          {"data": "x"}, {"data": {"name": "x", "rows": "many"}}, {"model": 7}, {"tokens": [1]}, {"samples": {}}, {"config": {"r": -1}},
+          {"data": "x"}, {"data": {"name": "x", "rows": "many"}}, {"model": 7},
+          {"tokens": [1]}, {"samples": {}}, {"config": {"r": -1}},
           {"machine": "fast"}, {"saved_to": 3}, {"peak_memory_bytes": "all"}]
 
 

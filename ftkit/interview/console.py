@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import shutil
 import sys
 import textwrap
@@ -31,6 +32,14 @@ def read_line(prompt: str) -> str | None:
     except (EOFError, KeyboardInterrupt):
         print()
         return None
+
+
+def more_is_waiting() -> bool:
+    """Whether a terminal already holds further lines, as after several paragraphs were pasted."""
+    try:
+        return sys.stdin.isatty() and bool(select.select([sys.stdin], [], [], 0.05)[0])
+    except (OSError, ValueError):  # Windows waits for sockets only
+        return False
 
 
 def say_as_is(text: str):

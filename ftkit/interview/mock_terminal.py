@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.interview import coding
-from ftkit.interview.console import Ask, read_line, say, say_as_is
+from ftkit.interview.console import Ask, more_is_waiting, read_line, say, say_as_is
 from ftkit.interview.mock import Talk, Task, format_clock, parse_points
 
 KEYS = "Keys at each prompt: ? help, t clock, s skip, l leave the round, q end with the report."
@@ -89,7 +89,8 @@ def _speak(talk: Talk, task: Task, ask: Ask):
     """Answer, model answer, rubric, follow-ups."""
     lines = []
     try:
-        while line := _typed(talk, ask, "... " if lines else "answer (an empty line ends)> "):
+        while (line := _typed(talk, ask, "... " if lines else "answer (an empty line ends)> ")) or (
+                lines and more_is_waiting()):
             lines.append(line)
     finally:
         path = talk.keep("\n".join(lines)) if lines else None

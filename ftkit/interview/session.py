@@ -179,8 +179,9 @@ class Session:
 
     def suggested(self) -> int:
         """The rating that the answer suggests; the learner may choose another. A card that was not
-        answered (a recall card: not in at least two words) suggests "again"."""
-        known = len(self.own.split()) > 1 if self.verdict is None else self.verdict
+        answered (a recall card of the bank: not in at least two words) suggests "again"."""
+        words = len(self.own.split())
+        known = words > (1 if self.question else 0) if self.verdict is None else self.verdict
         return 3 if known else 1
 
     def rate(self, rating: int) -> str:

@@ -102,7 +102,8 @@ def _typed(practice: session.Session, ask: Ask, prompt: str) -> str:
 
 def _answer(practice: session.Session, ask: Ask):
     """Ask until the card is answered or skipped by Enter."""
-    prompt = f"number in {practice.unit}> " if practice.unit else "answer> "
+    what = {"number": "number", "choice": "number of a choice", "recall": "answer"}[practice.kind]
+    prompt = f"{what} in {practice.unit}> " if practice.unit else f"{what}> "
     while text := _typed(practice, ask, prompt):
         if practice.kind == "recall":
             practice.recall(text, _sure(practice, ask))

@@ -213,6 +213,21 @@ def test_wrong_answers_and_follow_ups_are_below_headings_that_say_what_they_are(
             assert lines[first - 1] == heading
 
 
+def test_the_prompt_says_what_is_asked_for(home):
+    kinds = {"recall": "answer> ", "choice": "number of a choice> ", "number": "number> "}
+    for kind, prompt in kinds.items():
+        key = next(q.id for q in bank.everything()
+                   if q.kind == kind and not (q.number and q.number["unit"]))
+        ask = typed("q")
+        topic = bank.find(key).topic
+        others = [card.key for card in cards.deck(topic=topic) if card.key != key]
+        store = cards.Store()
+        for other in others:
+            store.suspend(other)
+        terminal.drill(topic=topic, ask=ask)
+        assert ask.prompts == [prompt]
+
+
 def test_the_rounds_of_an_interview_are_not_taken_for_those_of_a_drill(ftkit, home):
     status, out, err = ftkit("drill", "--rounds", "story")
     assert status == 2 and out == "" and "give --interview too" in err
@@ -280,8 +295,9 @@ def test_own_cards_are_asked_and_a_wrong_line_is_named(home, ftkit, tmp_path, ca
     assert [card.front for card in cards.deck(topic="work")] == ["Two?"]
     assert len(cards.deck(topic="your cards")) == 2
     assert "<b>rate" not in ft.drill(topic="your cards").front.value
-    terminal.drill(topic="your cards", ask=typed("about 2e-4", "", "3", "q"))
-    assert "2e-4" in capsys.readouterr().out
+    ask = typed("2e-4", "", "", "q")
+    terminal.drill(topic="your cards", ask=ask)
+    assert "2e-4" in capsys.readouterr().out and ask.prompts[2].endswith("4 easy [3]> ")
     for line, words in (("{", "line 1 is not a JSON object"), ('{"front": "a"}', "'back' is None"),
                         ('{"front": "", "back": "b"}', "'front' is ''"),
                         ('{"front": "a", "back": "b", "tags": 1}', "the field 'tags'"),

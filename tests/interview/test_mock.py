@@ -3,11 +3,16 @@
 import dataclasses
 import html
 import math
+import os
+import pty
 import re
+import select
 import shlex
+import subprocess
+import sys
 
 import pytest
-from helpers import start
+from helpers import ROOT, start
 
 import ftkit as ft
 from ftkit.cli import options
@@ -250,6 +255,29 @@ def test_ctrl_c_ends_the_interview_with_its_report(home, capsys):
 
     talk = mock_terminal.interview(rounds="story", ask=ask)
     assert (talk.folder / "report.html").exists() and "Report: " in capsys.readouterr().out
+
+
+@pytest.mark.heavy  # a process
+def test_an_answer_of_several_paragraphs_can_be_pasted(home):
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftkit.cli", "drill", "--interview", "--rounds", "story"], cwd=ROOT,
+        stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb"})
+    os.close(slave)
+    os.write(master, b"Goal and baseline.\n\nWhat failed.\n\n")
+    said = b""
+    while b"Rubric:" not in said and select.select([master], [], [], 60)[0]:
+        said += os.read(master, 65536)
+    os.write(master, b"q\n")
+    while process.poll() is None and select.select([master], [], [], 60)[0]:
+        try:
+            os.read(master, 65536)
+        except OSError:  # the other side is closed
+            break
+    assert process.wait(60) == 0
+    os.close(master)
+    kept, = home.glob("interviews/*/answers.md")
+    assert "Goal and baseline.\n\nWhat failed." in kept.read_text("utf-8")
 
 
 def test_the_end_of_the_input_still_writes_the_report(home):

@@ -18,7 +18,8 @@ from ftkit.interview.mock import Talk, Task
 from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row
 
 HELP = ("Answer aloud, or type your answer into the area below the keys (Tab moves there); it is "
-        "kept in a file. g then shows the model answer and the rubric: tick what you said.",
+        "kept in a file. g and Enter then show the model answer and the rubric: tick what you "
+        "said.",
         "The clock of a question does not cut you off. s skips a question, l leaves what is left "
         "of the round, q ends the interview; the report comes in any case.",
         "In the coding round g runs your code; show a solution by x, and continue by g.")

@@ -10,19 +10,23 @@ from ftkit.base import quiet
 from ftkit.base.errors import UserError
 from ftkit.interview import bank, cards, fsrs_fit, mock_terminal, rubrics, session
 from ftkit.interview.console import Ask, read_line, say
+from ftkit.lessons import predictions
 
 KEYS = "Keys: q ends, ? shows help, u takes the last rating back, s suspends the card."
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer and "
         "suggests the rating 1, again.",
         "Number cards take a unit (GB is not GiB); choice cards take the number of a choice.",
-        "How sure are you? Type a percentage, or Enter for none: `ft.calibration()` compares it "
-        "with how often you were right.",
+        "How sure are you? Type a percentage, or Enter for none. The end of the drill compares it "
+        "with how often you were right, `ft.calibration()` draws it in a notebook.",
         "Ratings: 1 did not know it, 2 knew a part, 3 knew it, 4 could teach it. Enter takes the "
         "one in brackets.",
         "u takes the last rating back and asks the same card again.",
         "s suspends the card: it is not asked any more. `ftkit drill --suspended` lists such "
         "cards, `ftkit drill --resume CARD` brings one back.",
         "q, Ctrl-C or the end of the input (Ctrl-D) ends the drill. What you rated is kept.")
+
+
+ENOUGH = 3  # answers with a confidence, before their mean says anything
 
 
 class _Quit(Exception):
@@ -58,11 +62,24 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
         pass
     say("", f"{practice.done} cards done, {practice.right} of them known."
         + (f" {practice.progress().partition('. ')[2]}" if practice.over else ""))
+    say(*_calibration())
     reviews = len(fsrs_fit.usable(practice.store.reviews()))
     if reviews >= fsrs_fit.ENOUGH and fsrs_fit.parameters() is None:
         say(f"You have {reviews} reviews of cards that you had seen on an earlier day: `ftkit "
             "drill --fit` fits the schedule to your memory.")
     return practice
+
+
+def _calibration() -> list[str]:
+    """How sure the learner was so far and how often right, from a few answers on."""
+    rows = predictions.calibration_rows()
+    count = sum(row["guesses"] for row in rows)
+    if count < ENOUGH:
+        return []
+    sure, right = (sum(row[name] * row["guesses"] for row in rows) / count
+                   for name in ("sure", "right"))
+    return [f"You said how sure you were of {count} answers so far: {100 * sure:.0f} % on average, "
+            f"and {100 * right:.0f} % were right."]
 
 
 def _card(practice: session.Session, ask: Ask):

@@ -128,7 +128,7 @@ def button(name: str, icon: str, on_click: Callable[[], None], tooltip: str,
     return widget
 
 
-def row(*controls: W.Widget) -> W.HBox:
+def row(*controls: W.DOMWidget) -> W.HBox:
     """Controls beside each other, or below where the page is narrow."""
     for control in controls:
         control.layout.flex, control.layout.max_width = "none", "100%"

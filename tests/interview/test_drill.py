@@ -213,6 +213,15 @@ def test_wrong_answers_and_follow_ups_are_below_headings_that_say_what_they_are(
             assert lines[first - 1] == heading
 
 
+def test_the_end_compares_how_sure_one_was_with_how_often_one_was_right(home, capsys):
+    answers = [("an answer", sure, rating) for sure, rating in (("80", "3"), ("60", "1"),
+                                                                  ("100", "4"))]
+    terminal.drill(topic="basics", ask=typed(*answers[0], *answers[1], "q"))
+    assert "how sure" not in capsys.readouterr().out
+    terminal.drill(topic="forgetting", ask=typed(*answers[2], "q"))
+    assert "3 answers so far: 80 % on average, and 67 % were right" in capsys.readouterr().out
+
+
 def test_the_prompt_says_what_is_asked_for(home):
     kinds = {"recall": "answer> ", "choice": "number of a choice> ", "number": "number> "}
     for kind, prompt in kinds.items():

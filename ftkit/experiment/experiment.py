@@ -369,8 +369,12 @@ class Experiment:
         """The loss on each evaluation set (nats per token), by its name."""
         from ftkit.evaluate import scoring
 
-        return {name: scoring.loss_on(run.model, examples)
-                for name, examples in prepared.evaluations.items()}
+        losses, sets = {}, prepared.evaluations
+        for place, (name, examples) in enumerate(sets.items(), 1):
+            run.activity = f"measuring {name}, {len(examples)} records ({place} of {len(sets)})"
+            losses[name] = scoring.loss_on(run.model, examples)
+        run.activity = ""
+        return losses
 
     def plotted_columns(self) -> tuple[str, ...] | None:
         """The columns of the rows that the live figure draws; None for the losses."""

@@ -57,6 +57,7 @@ class Run:
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
     val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else the reason.
+    `activity` says what it is measuring at this moment, for who waits.
     `samples`, where asked for, are dicts of step, prompt, reference and answer: what the model
     answered to some validation records at each evaluation.
     `model` and `tokenizer` are the tuned ones and `experiment` is where the run was made; they
@@ -85,6 +86,7 @@ class Run:
     notes: list[str] = dataclasses.field(default_factory=list)
     samples: list[dict] = dataclasses.field(default_factory=list)
     saved_to: str | None = None
+    activity: str = dataclasses.field(default="", repr=False, compare=False)
     model: Any = dataclasses.field(default=shelf.Slot(), repr=False, compare=False)
     tokenizer: Any = dataclasses.field(default=None, repr=False, compare=False)
     experiment: Any = dataclasses.field(default=None, repr=False, compare=False)

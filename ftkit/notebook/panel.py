@@ -244,6 +244,8 @@ class Panel:
             total = 0
             while not task.done.wait(0.03):
                 run = task.started_run
+                if not total and run is not None and not run.before and run.activity:
+                    self.status.show(f"before the first step: {run.activity}")
                 if not total and run is not None and run.before:
                     self.progress.max = total = run.total_steps
                     self.show_owner(owner, [])

@@ -5,6 +5,7 @@ import html
 import json
 import threading
 import time
+import types
 
 import ipywidgets as W
 import pytest
@@ -537,6 +538,29 @@ def test_what_a_run_takes_is_said_before_it_starts(panel):
     length = round(panel.forecast.facts.record_tokens)
     bytes = ft.memory(panel.forecast.resolved(SMALL), "tiny", lengths=[length] * 4).peak
     assert f"about {bytes / 2**20:,.0f} of " in said and "MiB free memory" in said
+
+
+def test_what_is_measured_before_the_first_step_is_said(panel, lab):
+    said = []
+
+    class Noted(types.SimpleNamespace):
+        def __setattr__(self, name, value):
+            said.append(value)
+            super().__setattr__(name, value)
+
+    made, prepared = lab.begin(SMALL)
+    assert lab.measure(Noted(model=made.model), prepared).keys() == {"val_loss", "again_loss"}
+    assert said == ["measuring val_loss, 4 records (1 of 2)",
+                    "measuring again_loss, 4 records (2 of 2)", ""]
+    task = types.SimpleNamespace(
+        done=threading.Event(), rows=[], run=None,
+        started_run=types.SimpleNamespace(before={}, activity=said[0], samples=[]))
+    drawing = threading.Thread(target=panel.view.draw_live, args=(task, None, ""))
+    drawing.start()
+    while panel.view.status.lines != [f"before the first step: {said[0]}"]:
+        time.sleep(0.01)
+    task.done.set()
+    drawing.join(60)
 
 
 def test_seconds_are_those_of_runs_like_it_on_this_machine(panel):

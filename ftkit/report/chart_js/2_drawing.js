@@ -60,7 +60,7 @@ class Drawing {
     this.host.classList.toggle("fc-dark", this.dark);
     this.reset.disabled = !this.zoom;
     const panels = this.spec.panels, big = panels.filter((p) => !p.small).length;
-    const each = big > 2 ? 120 : big > 1 ? 150 : 230;
+    const each = big > 2 ? 120 : big > 1 ? 150 : 222;
     const heights = panels.map((p) => p.small ? 66 : each);
     const height = heights.reduce((a, b) => a + b, 0);
     this.left = 52;

@@ -52,6 +52,7 @@ _WAYS: list[tuple[dict, list[int]]] = [
     ({"precision": "pure-bf16"}, [160]),
     ({"precision": "bf16", "method": "lora", "base_dtype": "bf16"}, RAGGED),
 ]
-# Each architecture in full, and in two of the other ways, which take turns.
-CASES = [(name, *_WAYS[way]) for place, name in enumerate(SHAPES)
-         for way in (0, 1 + place % 5, 1 + (place + 2) % 5)]
+# Each architecture in full, and in one of the other ways and for some in two, which take turns.
+CASES = [(name, *_WAYS[0]) for name in SHAPES] + [
+    (name, *_WAYS[1 + place % 5]) for place, name in enumerate(SHAPES)] + [
+    (name, *_WAYS[1 + (place + 2) % 5]) for place, name in enumerate(SHAPES) if place % 3 == 0]

@@ -52,8 +52,8 @@ def main():
     median = statistics.median(map(abs, errors))
     lines += ["", f"{len(errors)} rows, median error {median:.1%}. Made by "
               "`python tests/benchmarks/published.py`.", "",
-              "Capacities: a run that fitted on a card, and what we say that it needs with CUDA and"
-              " the allocator.", "", "| source | model | run | card, GiB | ours, GiB |",
+              "Capacities: a run that fitted on a card, and what we say that it needs with CUDA "
+              "and the allocator.", "", "| source | model | run | card, GiB | ours, GiB |",
               "|---|---|---|---|---|",
               *(f"| {row['source']} | {row['model']} | {row['what']} | {row['card_gib']} | "
                 f"{needed(row):.1f} |" for row in DATA["capacities"]), "",

@@ -86,6 +86,7 @@ def _peak(events, stage, held) -> int:
     rest = totals[place(ends[1]) - 1][1] - before  # gradients are not dropped yet
     found = min(max(total for _, total in totals[place(one) : place(two)])
                 for one, two in itertools.pairwise(ends[1:])) - before
-    if stage < 2 and rest < held["gradients"] + held["optimizer"] + held["parameters"] / 2:
-        found += held["parameters"]  # a thread of its own read them, which is not recorded
+    missing = sum(held.values()) - rest
+    if stage < 2 and missing > held["parameters"] / 2:
+        found += missing  # weights that a thread of its own has read, which is not recorded
     return found

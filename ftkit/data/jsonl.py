@@ -243,7 +243,7 @@ def _parse(line: bytes) -> dict:
     try:
         text = line.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
-        if b"\0" in line:
+        if _BINARY.search(line):
             raise UserError("not text but a binary file; expected JSON Lines in UTF-8") from None
         byte = line[error.start]
         raise UserError(f"not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}; if it is "
@@ -263,6 +263,7 @@ def _parse(line: bytes) -> dict:
     return record
 
 
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")  # no tab, line end or escape
 _CSV = "not JSON but perhaps CSV"
 _ARRAY = "the file is one JSON array, not JSON Lines; name it so: `mv OLD NEW.json`"
 

@@ -169,10 +169,12 @@ def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
     folder = _folder() / id
     try:
         path = folder / ("result.json" if has_ended(id) else "run.json")
+        rows = folder / "rows.jsonl"
+        if path.is_fifo() or rows.is_fifo():  # reading would wait
+            return None
         saved = json.loads(path.read_text("utf-8"))
         if wanted and not wanted(Run.from_dict(saved | {"history": []})):
             return None
-        rows = folder / "rows.jsonl"
         # Damaged is the line that was being written when the process died.
         saved["history"] = json_lines.read(rows) if rows.exists() else []
         return Run.from_dict(saved)

@@ -102,6 +102,8 @@ def _is_entry(entry: dict) -> bool:
     """Whether a line is a review, an undone review or a suspension, as `Store` writes them."""
     try:
         at = datetime.fromisoformat(entry["at"])
+        if not 1970 < at.year < 2500:  # fsrs counts days from it
+            return False
         kind = (isinstance(entry["undo"], str) if "undo" in entry else
                 isinstance(entry["suspended"], bool) if "suspended" in entry else
                 entry["rating"] in RATINGS and not isinstance(entry["rating"], bool))
@@ -207,6 +209,8 @@ def own_cards(path: str | Path | None = None) -> list[FlashCard]:
     file = Path(path) if path else machine.home() / "cards.jsonl"
     if path is None and not file.exists():
         return []
+    if file.is_fifo():
+        raise UserError(f"{file} is a pipe; give a file of cards")
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:

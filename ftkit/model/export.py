@@ -96,9 +96,11 @@ def _as_quantized(model, name: str):
 def _recipe(source: Path) -> dict:
     try:
         found = json.loads((source / RECIPE).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    parts = ("data", "config", "before", "after", "versions")
+    is_whole = isinstance(found, dict) and all(isinstance(found.get(n, {}), dict) for n in parts)
+    return found if is_whole else {}
 
 
 # ------------------------------------------------------------------------------ the model card
@@ -106,6 +108,13 @@ def _recipe(source: Path) -> dict:
 
 def card(source: Path, recipe: dict, dtype: str) -> str:
     """README.md in the form of Hugging Face model cards: what it is, its recipe, its results."""
+    try:
+        return _card(source, recipe, dtype)
+    except (AttributeError, TypeError, ValueError):  # the file of the recipe is damaged
+        return _card(source, {}, dtype)
+
+
+def _card(source: Path, recipe: dict, dtype: str) -> str:
     is_adapter = adapter_folder.is_adapter(source)
     base = adapter_folder.base_of(source) if is_adapter else str(recipe.get("model", "?"))
     # A path of this machine tells others nothing and may tell too much.
@@ -114,8 +123,8 @@ def card(source: Path, recipe: dict, dtype: str) -> str:
              "tags: [ftkit]", "---", "", f"# {_plain(base)}, fine-tuned", ""]
     if not recipe:
         return "\n".join(lines + [
-            f"Weights in {dtype}. No {RECIPE} was next to the adapter, so how it was trained, on "
-            "what, and with what result is not known here.", ""])
+            f"Weights in {dtype}. No whole {RECIPE} was next to the adapter, so how it was "
+            "trained, on what, and with what result is not known here.", ""])
     data, config = recipe.get("data", {}), recipe.get("config", {})
     defaults = Config().to_dict()
     asked = {k: v for k, v in config.items() if v != defaults.get(k) and v is not None}

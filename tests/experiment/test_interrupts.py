@@ -172,9 +172,9 @@ def stored(name: str, **changes):
 
 DAMAGE = [{"before": {"val_loss": "low"}}, {"after": []}, {"before": None}, {"notes": "no"},
           {"seconds": "long"}, {"stopped": 7}, {"versions": []}, {"total_steps": None},
-          {"data": "x"}, {"data": {"name": "x", "rows": "many"}}, {"model": 7},
-          {"tokens": [1]}, {"samples": {}}, {"config": {"r": -1}},
-          {"machine": "fast"}, {"saved_to": 3}, {"peak_memory_bytes": "all"}]
+          {"data": "x"}, {"model": 7}, {"tokens": [1]}, {"samples": {}}, {"config": {"r": -1}},
+          {"machine": "fast"}, {"saved_to": 3}, {"peak_memory_bytes": "all"},
+          {"data": {"name": "x", "rows": "many"}}]
 
 
 @pytest.mark.parametrize("changes", DAMAGE, ids=lambda changes: next(iter(changes)))
@@ -192,6 +192,15 @@ def test_a_damaged_run_hides_no_other(tmp_path, monkeypatch, ftkit, changes):
     for one in store.list_runs():
         repr(one), one._repr_html_(), one.summary(), one.to_dict()
     assert ftkit("runs", "b")[0] in (0, 2)
+
+
+def test_a_pipe_in_the_store_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_HOME", str(tmp_path))
+    for name in ("a", "b"):
+        stored(name)
+    (store.folder_of("b") / "result.json").unlink()
+    os.mkfifo(store.folder_of("b") / "result.json")
+    assert [one.id for one in store.list_runs()] == ["a"]
 
 
 def test_only_the_newest_runs_are_listed_where_a_limit_is_given(tmp_path, monkeypatch):

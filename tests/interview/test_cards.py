@@ -129,7 +129,9 @@ def test_two_processes_at_once_corrupt_nothing(home):
 
 @pytest.mark.parametrize("damage", [b"\x00" * 300, b'{"id": 1', b"[]\n", b"\xff\xfe\n",
                                     b'{"id":"x","at":"yesterday","card":"a","rating":3}\n',
-                                    b'{"id":"x","at":"2026-01-01T00:00:00","card":"a","rating":3}'])
+                                    b'{"id":"x","at":"2026-01-01T00:00:00","card":"a","rating":3}',
+                                    b'{"id":"x","at":"9999-12-31T23:59:59+00:00","card":"a",'
+                                    b'"rating":3}'])
 def test_damage_is_reported_once_and_left_alone_and_the_rest_counts(store, capsys, damage):
     store.add("a", 3, START)
     good = store.path.read_bytes()

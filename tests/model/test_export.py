@@ -133,6 +133,17 @@ def test_the_card_tells_the_recipe_the_data_and_the_results(trained, tmp_path):
     assert str(loading.tiny_path().parent) not in text
 
 
+@pytest.mark.parametrize("damage", [{"config": "x"}, {"data": {"rows": "x"}}, {"seconds": None},
+                                    {"versions": []}, {"trainable_parameters": "x"}, {"after": 5}])
+def test_a_damaged_recipe_costs_the_recipe_and_not_the_export(trained, tmp_path, damage):
+    _, folder = trained("lora")
+    shutil.copytree(folder, tmp_path / "damaged")
+    recipe = json.loads((folder / "ftkit_run.json").read_text()) | damage
+    (tmp_path / "damaged" / "ftkit_run.json").write_text(json.dumps(recipe))
+    out = export(tmp_path / "damaged", tmp_path / "merged")
+    assert "No whole ftkit_run.json" in (out / "README.md").read_text()
+
+
 def test_the_dtype_is_that_of_the_file(trained, tmp_path):
     from safetensors import safe_open
 

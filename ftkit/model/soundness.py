@@ -44,6 +44,7 @@ class Tensor(NamedTuple):
 
 def read_json(path: Path) -> dict:
     """A JSON object that a save_pretrained has written; UserError for anything else."""
+    _refuse_pipe(path)
     try:
         raw = path.read_bytes()
         _refuse_stand_in(path, raw)
@@ -59,9 +60,15 @@ def read_json(path: Path) -> dict:
     return content
 
 
+def _refuse_pipe(path: Path):
+    if path.is_fifo():  # reading would wait for somebody to write
+        raise UserError(f"{_named(path)} is a pipe; {AGAIN}")
+
+
 def header(path: Path) -> dict[str, Tensor]:
     """Name → tensor of a safetensors file, of which only the header is read; UserError for a file
     that is damaged, cut off, or something else."""
+    _refuse_pipe(path)
     try:
         size = os.stat(path).st_size
         with open(path, "rb") as file:

@@ -53,6 +53,7 @@ SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps
 SCHEDULES = ("cosine", "linear", "constant", "warmup_stable_decay")
 
 
+MAX_LOGITS = 2**24  # logits that the loss holds at once; here, since predictions need no torch
 MANY = 10**6  # more than anybody means
 TINY = 1e-30  # a smaller number has no effect in 32 bits
 

@@ -42,21 +42,51 @@ def home() -> Path:
 
 def device() -> str:
     """cuda where there is one, else cpu (Apple's mps lacks the fused optimizer and bf16 autocast
-    that training needs)."""
+    that training needs). A torch without CUDA is not imported to ask it."""
+    if not _may_have_cuda():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @functools.cache
+def _may_have_cuda() -> bool:
+    """False for a build of torch that has no CUDA: that of macOS, and one that says +cpu."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return sys.platform != "darwin" and "+cpu" not in version("torch")
+    except PackageNotFoundError:  # the import will say what is missing
+        return True
+
+
+@functools.cache
 def bf16_is_fast() -> bool:
     """True where bf16 matmuls run in hardware rather than being emulated."""
-    import torch
+    if device() == "cuda":
+        import torch
 
-    if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     flags = _read("proc/cpuinfo")
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+SMALL = 2e7  # parameters below which a model counts as tiny and leaves processor cores unused
+
+
+def fast_precision(parameters: float) -> str:
+    """The number format in which this machine trains a model of that many parameters faster: what a
+    Config gets that names none.
+
+    AMX multiplies bf16 so fast that in a small model the casts around each matmul take longer than
+    the matmuls (tests/benchmarks/precision.py). A rule, not a trial: other load on the machine must
+    not decide what a run computes.
+    """
+    if not bf16_is_fast():
+        return "fp32"
+    has_amx = device() == "cpu" and "amx_bf16" in _read("proc/cpuinfo")
+    return "fp32" if has_amx and parameters < SMALL else "bf16"
 
 
 def prepare_for_torch():
@@ -250,13 +280,14 @@ def setup(seed: int = 0) -> Machine:
         hardware = f"{torch.cuda.get_device_name()}: torch found a CUDA device"
     else:
         hardware = f"{processor()}: torch found no CUDA device; every lesson runs on a CPU"
-    fast = bf16_is_fast()
+    small, large = fast_precision(0), fast_precision(SMALL)
     reason = "FTKIT_TIER says so" if os.environ.get("FTKIT_TIER") else f"follows from {where}"
     return Machine((
         ("device", where, hardware),
-        ("precision", "bf16" if fast else "fp32",
-         "this hardware multiplies bf16 matrices natively" if fast
-         else "bf16 would be emulated here, and slower"),
+        ("precision", large if small == large else f"{large}, {small} for tiny",
+         "bf16 would be emulated here, and slower" if large == "fp32"
+         else "this hardware multiplies bf16 matrices natively"
+         + ("" if small == large else "; in a tiny model the casts cost more than that saves")),
         ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS sets it"),
         ("tier", level, reason),
         ("memory", f"{free_memory() / 2**30:.1f} GiB", "free now"),

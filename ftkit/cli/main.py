@@ -329,7 +329,8 @@ def _memory(args) -> int:
         result = footprint.memory(
             options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
-            measure=args.measure, trainer=args.trainer, gpu=args.gpu, objective=args.objective)
+            measure=args.measure, trainer=args.trainer, gpu=args.gpu, objective=args.objective,
+            simulation=not args.formula)
     _print(args, result.to_dict(), result.text())
     return DONE if result.verdict is None or result.verdict["fits"] else DOES_NOT_FIT
 

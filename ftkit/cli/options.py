@@ -274,6 +274,9 @@ def _memory_options(memory: _Parser):
         help="sdpa or eager: the attention of transformers on padded batches, instead of ftkit's")
     add("--logits", metavar="N", type=whole_number(1),
         help="most logits that the loss holds at a time")
+    add("--formula", action="store_true",
+        help="the closed form alone, in well under a second: no step is traced, and activations "
+             "are the usual estimate")
     add("--measure", action="store_true",
         help="also measure one real step on this machine (tiny, smollm2 or a folder)")
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from ftkit.base.config import MAX_LOGITS
 from ftkit.engine.packed_attention import (
     base_of,
     evaluating,
@@ -31,8 +32,6 @@ from ftkit.engine.packed_attention import (
     why_padded,
 )
 from ftkit.engine.packed_batch import PackedBatch, pack
-
-MAX_LOGITS = 2**24  # logits that the loss holds at once
 
 
 class Forward:

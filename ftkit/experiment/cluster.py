@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import pickle
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.experiment import side_by_side
 from ftkit.experiment.sweep_state import SweepState
+from ftkit.memory_use import preflight
 
 
 class Dask:
@@ -117,7 +119,9 @@ def train(state: SweepState, backend: str):
     state.notes.append(f"on {backend} (without their models)")
     if not state.remaining:
         return
-    precision = "bf16" if machine.bf16_is_fast() else "fp32"  # of this machine, on every worker
+    facts = preflight.ModelFacts.of(state.lab.model)
+    size = facts.parameters if facts else math.inf
+    precision = machine.fast_precision(size)  # of this machine, on every worker
     state.show_run(state.remaining[0])
     shared, pending = engine.share(pickled), {}
     try:

@@ -218,7 +218,7 @@ class Experiment:
         facts, predicted, smaller = preflight.ModelFacts.of(self.model), None, None
         if facts is not None:
             config, predicted, smaller = preflight.fitted(self, facts.resolve(config), facts)
-        else:  # not on this machine yet; the type in which it is loaded is needed now
+        elif machine.device() == "cuda":  # not here yet; the type in which it is loaded is needed
             config = config.typed(*preflight.number_formats())
         model, tokenizer = self.fresh_model(config)
         if facts is None:  # it was not on this machine before it was loaded

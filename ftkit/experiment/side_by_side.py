@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from ftkit.base import machine
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
-from ftkit.model import loading
 
 
 class PausableRun:
@@ -220,7 +219,7 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
 
 def _fitting_workers(first: Run, workers: int, parallel) -> tuple[int, str]:
     """(how many runs like the first fit into memory side by side, why not more than one)."""
-    if parallel is None and first.total_parameters >= loading.SMALL:
+    if parallel is None and first.total_parameters >= machine.SMALL:
         return 1, "one run of a model of this size uses all cores"
     needed, free = first.predicted_memory_bytes or 0, machine.free_memory()
     fitting = max(1, free // needed) if needed else workers

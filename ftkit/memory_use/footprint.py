@@ -15,9 +15,9 @@ import json
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import OPTIMIZERS, Config, DPOConfig, GRPOConfig
+from ftkit.base.config import MAX_LOGITS, OPTIMIZERS, Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
-from ftkit.memory_use import formula, model_shapes, verdict
+from ftkit.memory_use import formula, layer_sizes, model_shapes, verdict
 from ftkit.memory_use.units import NAMES, gb, size
 
 # Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
@@ -59,7 +59,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     supervised: fraction of the tokens that contribute to the loss.
     attention: sdpa or eager, transformers' own on padded batches, instead of packed batches.
     logits: how many logits are held at once (all of them: give a very large number).
-    simulation: False gives the formula alone, without the second that a simulation takes.
+    simulation: False gives the formula alone, without the seconds that a simulation takes; for
+        tiny, smollm2 and the known models even torch is not imported.
     measure: also take one real step here (tiny, smollm2 and folders only).
     trainer: whose step: ftkit, hf for that of transformers' Trainer (padded batches, all logits
         at once, AdamW that is not fused), or torchrun for that of a rank of `ftkit run --torchrun`
@@ -86,9 +87,10 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     count = model_shapes.count_of(model)
     here = count is None and gpus == 1 and _is_on_this_machine(model)
     device = device or (machine.device() if here and gpu is None else "cuda")
-    shape = None if count is not None else model_shapes.shape(model)
+    known = None if simulation or count is not None else layer_sizes.of(model)
+    shape = None if count is not None else known.shape if known else model_shapes.shape(model)
     context = getattr(shape, "max_position_embeddings", None) or 2048
-    precision = "bf16" if device == "cuda" or machine.bf16_is_fast() else "fp32"
+    precision = config.precision or _precision(model, count, shape, device)
     longest = max(context, config.max_length or 0)
     config = _stored(shape, config.resolved("other", precision, longest, device))
     lengths = lengths or [config.max_length or context] * _sequences(config)
@@ -103,7 +105,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                 _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
                                logits, trainer)
                 if simulation
-                else _by_formula(config, shape, gpus, zero, lengths, supervised, device))
+                else _by_formula(config, shape, gpus, zero, lengths, supervised, device, known))
     notes = _notes(config, shape, lengths, context, trainer, footprint)
     footprint = dataclasses.replace(
         footprint, model=_name_of(model), offload=offload, device=device, notes=notes,
@@ -297,6 +299,17 @@ class Footprint:
 # ------------------------------------------------------------------ inside
 
 
+def _precision(model, count, shape, device: str) -> str:
+    """The default precision of a run."""
+    if device == "cuda":
+        return "bf16"
+    if count is None:
+        known = layer_sizes.of(model)
+        with _untraceable_is_user_error(shape):
+            count = known.parameters if known else _counted(shape.to_json_string(), Config())[1]
+    return machine.fast_precision(count)
+
+
 def _stored(shape, config):
     """The config as it runs on a model whose folder holds quantized weights."""
     stored = getattr(shape, "quantization_config", None)
@@ -342,12 +355,10 @@ def _check_tokens(config, lengths: list[int]):
 
 def _assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
     """What the prediction takes for granted, by name, for `to_dict` and the line of `text`."""
-    from ftkit.engine import packed_loss
-
     if shape is None:
         return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
-    held = logits or (packed_loss.MAX_LOGITS if trainer == "ftkit" else None)
+    held = logits or (MAX_LOGITS if trainer == "ftkit" else None)
     found = {"trainer": trainer, "device": device, "precision": config.precision}
     if config.method != "full":
         found |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
@@ -469,9 +480,13 @@ def _of_count(config, count, gpus, zero) -> Footprint:
                      parts | {"peak": sum(parts.values())}, gpus=gpus, zero=zero, bits=bits)
 
 
-def _by_formula(config, shape, gpus, zero, lengths, supervised, device) -> Footprint:
-    """All parts in closed form, from the shapes of the tensors."""
-    trained, everything, facts = _counted(shape.to_json_string(), _bare(config))
+def _by_formula(config, shape, gpus, zero, lengths, supervised, device, known) -> Footprint:
+    """All parts in closed form, from the shapes of the tensors; known: a KnownModel or None."""
+    counted = known and known.counted(config)
+    if counted is None:
+        shape = model_shapes.shape(known.name) if known else shape
+        counted = _counted(shape.to_json_string(), _bare(config))
+    trained, everything, facts = counted
     return _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
                         facts)
 

@@ -8,12 +8,18 @@ The states are exact. The activations are the usual estimate; `simulate` traces 
 
 from __future__ import annotations
 
-from ftkit.base.config import OPTIMIZERS
+from ftkit.base.config import MAX_LOGITS, OPTIMIZERS
 
 FP32, HALF = 4, 2
 # Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, an 8-bit
 # scale for 64 weights, an fp32 scale for 256 of those.
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+
+
+def nf4_bytes(weights: int) -> int:
+    """Bytes of one layer of this many 4-bit weights with its scales."""
+    scales = -(-weights // 64)
+    return -(-weights // 2) + scales + 4 * -(-scales // 256)
 
 
 def recipe(config, zero: int = 0) -> dict:
@@ -78,11 +84,9 @@ def activations(shape, config, tokens: int, length: int, scored: int = SCORED) -
 
 def logits(shape, config, supervised_tokens: int) -> float:
     """Bytes of logits and their gradient in our loss, which holds at most
-    `packed_loss.MAX_LOGITS` at once."""
-    from ftkit.engine import packed_loss
-
+    MAX_LOGITS at once."""
     vocabulary = shape.get_text_config().vocab_size
-    rows = min(supervised_tokens, max(64, packed_loss.MAX_LOGITS // vocabulary))
+    rows = min(supervised_tokens, max(64, MAX_LOGITS // vocabulary))
     return rows * vocabulary * (FP32 + (FP32 if config.precision == "fp32" else HALF))
 
 

@@ -78,14 +78,20 @@ def _rows() -> list[dict]:
 
 
 @functools.cache
-def known() -> dict[str, dict]:
-    """Every name of every known model, in lower case, with the sizes in its config."""
+def _by_name() -> dict[str, dict]:
+    """Every name of every known model, in lower case, with its row of the table."""
     found = {}
     for row in _rows():
         for name in (row["id"], *row["names"]):
-            found[name.lower()] = row["config"]
-            found[re.sub("-hf$", "", name.lower().rpartition("/")[2])] = row["config"]
+            found[name.lower()] = row
+            found[re.sub("-hf$", "", name.lower().rpartition("/")[2])] = row
     return found
+
+
+def row_of(name: str) -> dict | None:
+    """The row of a known model: `config`, the sizes in its config.json; `parameters`, and `linear`,
+    (name, rows, columns, how many) of its linear layers, where they are known."""
+    return _by_name().get(name.lower())
 
 
 def names() -> list[str]:
@@ -106,13 +112,13 @@ def shape(model):
     if isinstance(model, dict):
         return _from_dict(model, "the given config")
     name = str(model)
-    if name.lower() in known():
-        return _from_dict(known()[name.lower()], name)
+    if row := row_of(name):
+        return _from_dict(row["config"], name)
     path = at_home(name)
     if path.is_file():
         return _from_dict(soundness.read_json(path), name)
     if name == "smollm2":
-        return _from_dict(known()["smollm2-135m"], name)
+        return shape("smollm2-135m")
     if name == "tiny" or path.is_dir():
         where = loading.check(name)  # an adapter has the shape of its base
         if Path(where).is_dir():
@@ -168,8 +174,9 @@ def _cached(name: str):
         if content := _from_hub(name):
             return _from_dict(content, name)
     letters = _letters(name)
-    near = sorted((known_as for known_as in known() if letters and letters in _letters(known_as)),
-                  key=len)[:3] or difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
+    names_of = _by_name()
+    near = sorted((known_as for known_as in names_of if letters and letters in _letters(known_as)),
+                  key=len)[:3] or difflib.get_close_matches(name.lower(), names_of, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UserError(f"the shape of {name!r} is not known{hint or ';'} give tiny, smollm2, one of "
                     "the known models (`ftkit memory --models` lists them), a hub id where the "

@@ -15,11 +15,10 @@ import gc
 import heapq
 import math
 import os
-from types import SimpleNamespace
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
-from ftkit.memory_use import changes, formula, model_shapes, units
+from ftkit.memory_use import changes, formula, layer_sizes, model_shapes, units
 from ftkit.model import cache
 from ftkit.model import loading as models
 
@@ -158,35 +157,25 @@ class ModelFacts:
     weights: sizes, parameters, the largest tensor, sums of rows and columns of its matrices."""
 
     def __init__(self, content: dict, tensors: list, kept_copy: float, loaded_bytes: float = 0.0):
-        inner = content.get("text_config") or content
-
-        def size(*names):
-            return next((inner[n] for n in names if isinstance(inner.get(n), int)), 0)
-
         self.content = content
         self.parameters = sum(math.prod(shape) for shape in tensors)
         self.largest = max((math.prod(shape) for shape in tensors), default=0)
         self.linear_sides = sum(sum(shape) for shape in tensors if len(shape) == 2)
-        self.context = size("max_position_embeddings", "n_positions") or 2048
         self.kept_copy, self.loaded_bytes = kept_copy, loaded_bytes
-        self.sizes = SimpleNamespace(
-            hidden_size=size("hidden_size", "n_embd", "d_model"),
-            num_hidden_layers=size("num_hidden_layers", "n_layer") or 1,
-            num_attention_heads=size("num_attention_heads", "n_head"),
-            vocab_size=size("vocab_size"))
-        self.sizes.get_text_config = lambda: self.sizes
+        self.sizes = layer_sizes.sizes(content)
+        self.context = self.sizes.max_position_embeddings or 2048
 
     @property
     def tier(self) -> str:
         """The row of default learning rates: as `loading.tier` of the loaded model."""
-        return "tiny" if self.parameters < models.SMALL else "other"
+        return "tiny" if self.parameters < machine.SMALL else "other"
 
     def resolve(self, config):
         """`config` as a run of this model stores it: no field that matters is None.
 
         Raises UserError where it asks for what the model cannot do.
         """
-        precision, device = number_formats()
+        precision, device = number_formats(self.parameters)
         return config.resolved(self.tier, precision, self.context, device)
 
     @classmethod
@@ -326,9 +315,10 @@ class FitSearch:
         return sentence + off
 
 
-def number_formats() -> tuple[str, str]:
-    """The default precision on this machine, and its device: what decides the number formats."""
-    return "bf16" if machine.bf16_is_fast() else "fp32", machine.device()
+def number_formats(parameters: float = math.inf) -> tuple[str, str]:
+    """The default precision of a model of that size on this machine, and its device: what decides
+    the number formats. On a GPU the size does not matter."""
+    return machine.fast_precision(parameters), machine.device()
 
 
 def tokens_of(unit) -> int:

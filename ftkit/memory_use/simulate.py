@@ -28,7 +28,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from ftkit.base.config import OPTIMIZERS
+from ftkit.base.config import MAX_LOGITS, OPTIMIZERS
 from ftkit.base.errors import UserError
 from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
 from ftkit.memory_use.meter import Meter
@@ -68,7 +68,7 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
     supervised: the fraction of the tokens that contribute to the loss.
     device: cpu, or cuda (blocks of 512 bytes, other attention kernels).
     attn: sdpa or eager for transformers' own attention on padded batches instead of packed ones.
-    logits: how many logits are held at once (default: `packed_loss.MAX_LOGITS`).
+    logits: how many logits are held at once (default: MAX_LOGITS).
     trainer: hf for the step that transformers' Trainer makes. whole: as of `trace`.
     """
     examples = [example(n, supervised) for n in lengths]
@@ -295,7 +295,7 @@ def _forward(model, refused: str | None, logits: int | None = None, whole: bool 
     """The forward pass of a model that cannot be tried out; arguments as of `trace`."""
     kind = _EachToken if whole else packed_loss.Forward
     return kind(model, refused or packed_attention.known_obstacle(model),
-                logits or packed_loss.MAX_LOGITS)
+                logits or MAX_LOGITS)
 
 
 def _checkpoint(function, *args):

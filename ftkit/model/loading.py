@@ -103,13 +103,10 @@ def with_adapters(name: str) -> tuple[str, list[str]]:
     return location, adapters
 
 
-SMALL = 2e7  # parameters below which a model counts as tiny and leaves processor cores unused
-
-
 def tier(model) -> str:
     """The row of default learning rates for a loaded model: "tiny" for a few million parameters,
     else "other". It depends on the size, so a tuned copy has the defaults of its base."""
-    return "tiny" if count(model)[1] < SMALL else "other"
+    return "tiny" if count(model)[1] < machine.SMALL else "other"
 
 
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None):

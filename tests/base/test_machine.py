@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ftkit.base import machine
+from ftkit.memory_use import footprint
 from ftkit.model import download, loading
 
 
@@ -52,6 +53,32 @@ def test_setup_gives_a_reason_for_each_choice():
 def test_a_machine_draws_itself_with_markup_escaped():
     drawn = machine.Machine((("device", "<b>", "a & b"),))._repr_html_()
     assert "&lt;b&gt;" in drawn and "a &amp; b" in drawn
+
+
+@pytest.mark.parametrize("flags, tiny, large", [
+    ("avx512_bf16 amx_bf16", "fp32", "bf16"), ("avx512_bf16", "bf16", "bf16"),
+    ("avx2", "fp32", "fp32")])
+def test_the_default_precision_follows_the_processor_and_the_size_of_the_model(
+        kernel_says, flags, tiny, large):
+    kernel_says({"/proc/cpuinfo": f"flags : fpu {flags}\n"})
+    machine.bf16_is_fast.cache_clear()
+    try:
+        assert machine.fast_precision(2.4e6) == tiny and machine.fast_precision(1.35e8) == large
+        shown = {setting: value for setting, value, _ in machine.setup().lines}["precision"]
+        assert shown == (large if tiny == large else "bf16, fp32 for tiny")
+        for model, precision in (("tiny", tiny), ("smollm2", large), (7e9, large)):
+            found = footprint.memory(model=model, device="cpu", simulation=False)
+            assert found.config.precision == precision
+    finally:
+        machine.bf16_is_fast.cache_clear()
+
+
+def test_a_torch_without_cuda_is_not_asked_for_a_gpu():
+    code = ("import sys; from ftkit.base import machine; machine.device(); machine.bf16_is_fast(); "
+            "print('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str("+cpu" not in torch.__version__
+                                       and sys.platform != "darwin")]
 
 
 def test_the_tier_can_be_chosen_and_a_wrong_one_is_told(monkeypatch):

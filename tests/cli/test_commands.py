@@ -91,6 +91,33 @@ def test_a_closed_output_and_a_full_log_cost_nothing(home):
     os.close(device)
 
 
+LIGHT = ["--help", "run --help", "check {data}", "runs", "drill --list", "memory --models",
+         "memory --model 7.5B --gpu 24GB", "memory --formula", "memory --model smollm2 --formula",
+         "memory --model llama-2-7b --method qlora --gpu 24GB --formula --device cuda"]
+
+
+def test_commands_that_train_nothing_import_no_heavy_package(tmp_path, home):
+    code = """
+import contextlib, io, json, sys
+from ftkit.cli.main import main
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = main(words)
+    names = {name.partition(".")[0] for name in sys.modules}
+    print(json.dumps([words, status, sorted(names & set(json.loads(sys.argv[2])))]))
+"""
+    heavy = ["torch", "transformers", "peft", "bitsandbytes", "matplotlib", "pandas", "numpy",
+             "datasets", "tokenizers", "huggingface_hub", "IPython", "ipywidgets"]
+    data = str(jsonl(tmp_path / "mine.jsonl", GOOD))
+    commands = [line.format(data=data).split() for line in LIGHT]
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(commands), json.dumps(heavy)],
+                          env=os.environ | {"FTKIT_HOME": str(home)}, cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        words, status, imported = json.loads(line)
+        assert (status in (0, 3), imported) == (True, []), (words, done.stderr)
+
+
 def test_every_field_of_config_is_an_option(ftkit):
     import dataclasses
 

@@ -23,7 +23,7 @@ def dtypes(model) -> dict:
 @pytest.fixture
 def gpu(monkeypatch):
     """A run takes the choices that it takes on a GPU; the tensors stay on the CPU."""
-    monkeypatch.setattr(preflight, "number_formats", lambda: ("bf16", "cuda"))
+    monkeypatch.setattr(preflight, "number_formats", lambda *_: ("bf16", "cuda"))
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "ia3"])

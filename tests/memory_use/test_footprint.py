@@ -1,13 +1,15 @@
 """Memory: the numbers everybody quotes, the traced step against the measured one."""
 
 import json
+from collections import Counter
 
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from ftkit.base.config import OPTIMIZERS, Config
 from ftkit.engine import optimizers
-from ftkit.memory_use import footprint, formula, model_shapes, simulate
+from ftkit.memory_use import footprint, formula, layer_sizes, model_shapes, simulate
 from ftkit.memory_use.footprint import memory
 
 MIXED = {"precision": "bf16", "batch_size": 1, "max_length": 256}
@@ -68,6 +70,45 @@ def test_a_known_shape_has_the_published_number_of_parameters(name):
     from ftkit.model import loading
 
     assert loading.count(simulate.build(model_shapes.shape(name), Config()))[1] == PUBLISHED[name]
+
+
+KNOWN = [row["id"] for row in model_shapes._rows() if "linear" in row]
+ONE_OF_EACH = {model_shapes.row_of(name)["config"]["model_type"]: name for name in KNOWN}
+
+
+def test_the_layers_of_the_table_are_those_that_transformers_builds():
+    for name in ("tiny", *KNOWN):
+        model = simulate.build(model_shapes.shape(name), Config())
+        known = layer_sizes.of(name)
+        assert known.parameters == sum(p.numel() for p in model.parameters()), name
+        head, found = model.get_output_embeddings(), Counter()
+        for path, layer in model.named_modules():
+            if isinstance(layer, torch.nn.Linear | Conv1D) and layer is not head:
+                found[path.rpartition(".")[2], *layer.weight.shape] += 1
+        assert {layer[:3]: layer.count for layer in known.linear} == found, name
+        context = getattr(model.config, "max_position_embeddings", None)
+        assert known.shape.max_position_embeddings == (context or 0), name
+
+
+@pytest.mark.parametrize("fields", [{}, {"method": "lora", "r": 5}, {"method": "qlora"}], ids=str)
+@pytest.mark.parametrize("name", ["tiny", *sorted(ONE_OF_EACH.values())])
+def test_the_table_gives_what_counting_the_built_model_gives(name, fields):
+    if fields.get("method") == "qlora":
+        pytest.importorskip("bitsandbytes")
+    given = dict(config=Config(**fields), device="cuda", simulation=False, max_length=64)
+    quick = memory(model=name, **given)
+    counted = memory(model=model_shapes.shape(name), **given)
+    assert quick.to_dict() | {"model": ""} == counted.to_dict() | {"model": ""}
+
+
+def test_what_the_table_does_not_say_is_counted_on_the_built_model():
+    for fields in ({"use_dora": True}, {"target_modules": "lm_head"}, {"method": "ia3"}):
+        config = Config(**{"method": "lora"} | fields)
+        assert layer_sizes.of("tiny").counted(config) is None
+        found = memory(config, "tiny", simulation=False, max_length=64)
+        assert found.trainable == memory(config, "tiny", max_length=64).trainable > 0
+    with pytest.raises(ValueError, match="target_modules 'nothing' matches no layer"):
+        memory(method="lora", target_modules="nothing", simulation=False)
 
 
 def test_a_config_json_alone_is_enough(tmp_path):

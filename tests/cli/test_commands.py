@@ -106,7 +106,7 @@ for words in json.loads(sys.argv[1]):
     names = {name.partition(".")[0] for name in sys.modules}
     print(json.dumps([words, status, sorted(names & set(json.loads(sys.argv[2])))]))
 """
-    heavy = ["torch", "transformers", "peft", "bitsandbytes", "matplotlib", "pandas", "numpy",
+    heavy = ["torch", "transformers", "peft", "bitsandbytes", "matplotlib", "pandas",
              "datasets", "tokenizers", "huggingface_hub", "IPython", "ipywidgets"]
     data = str(jsonl(tmp_path / "mine.jsonl", GOOD))
     commands = [line.format(data=data).split() for line in LIGHT]

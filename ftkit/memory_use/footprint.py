@@ -100,7 +100,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     else:
         with _untraceable_is_user_error(shape):
             footprint = (
-                _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation)
+                _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation,
+                          known)
                 if trainer == "torchrun" else
                 _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
                                logits, trainer)
@@ -530,11 +531,11 @@ def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, atten
     return dataclasses.replace(footprint, simulation=at_peak, largest=largest, moment=moment)
 
 
-def _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation):
+def _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation, known):
     """One rank of the script for several: its states, and its traced step."""
     from ftkit.memory_use import ranks
 
-    found = _by_formula(config, shape, gpus, zero, lengths, supervised, device)
+    found = _by_formula(config, shape, gpus, zero, lengths, supervised, device, known)
     states = ranks.states(found.parameters, found.trainable, config, gpus, zero)
     parts = found.formula | states
     parts["peak"] = sum(size for part, size in parts.items() if part != "peak")

@@ -163,6 +163,16 @@ def known_obstacle(model) -> str | None:
     return f"{name} has layers of {', '.join(sorted(other))}" if other else None
 
 
+def obstacle_met(model, layout) -> str | None:
+    """Why a packed pass that has been made is not the model's own, as far as its attention shows:
+    what it was to be told did not arrive."""
+    if not layout.windows:
+        return "its layers do not pass keyword arguments on to the attention function"
+    if _slides(base_of(model).config.get_text_config()) and layout.windows == {None}:
+        return "its sliding window does not reach the attention function"
+    return None
+
+
 def _slides(config) -> bool:
     """Whether some layer sees only a window of tokens."""
     if getattr(config, "layer_types", None):
@@ -197,10 +207,8 @@ def _trial(base) -> str | None:
         finally:
             base.set_attn_implementation(before)
         got = base.get_output_embeddings()(hidden[row.row_index])
-    if not layout.windows:
-        return "its layers do not pass keyword arguments on to the attention function"
-    if _slides(base.config.get_text_config()) and layout.windows == {None}:
-        return "its sliding window does not reach the attention function"
+    if reason := obstacle_met(base, layout):
+        return reason
     exact = want.dtype == torch.float32 and not _is_rounded(base)
     error = (got.float() - want.float()).norm(dim=-1) / want.float().norm(dim=-1)
     # Rounding may change a single token a lot. NaN means a broken model, not a wrong packed pass.

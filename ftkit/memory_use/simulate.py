@@ -119,6 +119,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
         before = meter.total
         with meter:
             update(batches, 1e-3)
+        _check_packed(refused, model, batches[0])
     return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
                 *loading.count(model), meter.timeline, facts(model))
 
@@ -138,6 +139,7 @@ def _evaluation(refused, shape, config, examples, device):
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
             forward.loss_sum(batch)
+        _check_packed(refused, model, batch)
     return meter.peak
 
 
@@ -296,6 +298,14 @@ def _forward(model, refused: str | None, logits: int | None = None, whole: bool 
     kind = _EachToken if whole else packed_loss.Forward
     return kind(model, refused or packed_attention.known_obstacle(model),
                 logits or MAX_LOGITS)
+
+
+def _check_packed(refused, model, batch):
+    """Raises Unsupported after a packed pass of which the model's attention was not told."""
+    if refused is None and packed_attention.known_obstacle(model) is None:
+        reason = packed_attention.obstacle_met(model, batch.layout)
+        if reason is not None:
+            raise packed_attention.Unsupported(reason)
 
 
 def _checkpoint(function, *args):

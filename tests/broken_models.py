@@ -350,6 +350,7 @@ ADAPTERS = [
     ("two_in_a_circle", looped, "names itself as its base"),
     ("base_broken", on_a_broken_base, "config.json cannot be read"),
     ("other_base", fields(AC, base_model_name_or_path="BROTHER"), "does not fit its base"),
+    ("activated_lora", fields(AC, alora_invocation_tokens=[5, 6]), "activated LoRA"),
     ("adapter_config_not_json", file(AC, b"{"), "adapter_config.json cannot be read"),
     ("adapter_config_list", file(AC, b"[]"), "adapter_config.json holds"),
     ("adapter_config_pointer", file(AC, POINTER), "Git LFS pointer"),

@@ -13,6 +13,9 @@ import math
 import unicodedata
 
 
+IGNORED = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax is not to read
+
+
 def number(value) -> str:
     """A number in about three digits; anything else as its str."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -88,7 +91,7 @@ def to_html(text) -> str:
     which JupyterLab would make of what is between two prices."""
     safe = html.escape(printable(text))
     if "$" in safe or "\\" in safe:
-        return f"<span class='mathjax_ignore tex2jax_ignore'>{safe}</span>"
+        return f"<span class='{IGNORED}'>{safe}</span>"
     return safe
 
 

@@ -85,7 +85,7 @@ class Controls:
         self._show()
 
     def _button(self, option: str) -> W.Button:
-        button = W.Button(tooltip=f"guess: {option}", layout=W.Layout(width="auto", height="auto"))
+        button = W.Button(tooltip=f"guess: {clean(option)}", layout=W.Layout(width="auto", height="auto"))
         button.on_click(lambda _: self._keep(option))
         return button
 
@@ -105,7 +105,7 @@ class Controls:
     def _show(self):
         for option, button in zip(self.options, self.buttons, strict=False):
             chosen = option == self.guess
-            button.description = f"✓ {option}" if chosen else str(option)
+            button.description = f"✓ {clean(option)}" if chosen else clean(option)
             (button.add_class if chosen else button.remove_class)("ftkit-chosen")
         if self.guess is None:
             self._say("Choose before you run the next cell." if self.options else

@@ -136,9 +136,13 @@ def _peft_config(folder: Path) -> Any:
                         f"have; it has {', '.join(kinds)}")
     try:
         with quiet.no_warnings():
-            return peft.PeftConfig.from_pretrained(str(folder))
+            asked = peft.PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
         raise _unfit(folder, error) from None
+    if getattr(asked, "alora_invocation_tokens", None):
+        raise UserError(f"the adapter in {folder} is an activated LoRA, which acts only after its "
+                        "alora_invocation_tokens; ftkit has no such LoRA, so load it with peft")
+    return asked
 
 
 def _unfit(folder: Path, error: Exception) -> UserError:

@@ -16,7 +16,7 @@ import math
 import secrets
 from pathlib import Path
 
-from ftkit.base.formatting import clean, to_attribute
+from ftkit.base.formatting import IGNORED, clean, to_attribute
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
@@ -85,8 +85,8 @@ def page(spec: dict | None, static: str = "", uid: str = "") -> str:
     """
     uid = uid or new_id()
     data = "null" if spec is None else encoded(spec)
-    return (f'<div class="ftkit-chart" id="ftkit-chart-{uid}"><div class="ftkit-static">{static}'
-            f'</div></div><script>({script()})("{uid}", {data})</script>')
+    return (f'<div class="ftkit-chart {IGNORED}" id="ftkit-chart-{uid}"><div class="ftkit-static">'
+            f'{static}</div></div><script>({script()})("{uid}", {data})</script>')
 
 
 def encoded(data) -> str:

@@ -44,7 +44,8 @@ RAISES = ("ft.Experiment(data='bad.jsonl')", "ft.load('nobody/' + names[1])")
 SEEN = """() => {
   const outputs = [...document.querySelectorAll('.jp-OutputArea-output')], bad = [];
   const find = (what, css, extra = () => true) => outputs.forEach(out =>
-    out.querySelectorAll(css).forEach(e => extra(e) && bad.push(what + ': ' + e.outerHTML)));
+    out.querySelectorAll(css).forEach(e => extra(e) && bad.push(
+    `${what}: in ${e.parentElement.className}: ${e.outerHTML}`)));
   find('mathematics', 'mjx-container, .MathJax, .MJX_Assistive_MathML');
   find('element of data', '[src*="example.com"], [href*="example.com"], [action], iframe, meta, '
     + 'link, math, video, body, img[src="x"], [ontoggle], [onload]');

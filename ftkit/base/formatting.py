@@ -12,7 +12,6 @@ import html
 import math
 import unicodedata
 
-
 IGNORED = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax is not to read
 
 

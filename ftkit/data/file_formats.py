@@ -198,14 +198,14 @@ def _parquet(content: bytes) -> Rows:
                                "`pip install pyarrow`")
         return
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(content))
-    except (pyarrow.ArrowException, OSError) as error:
+        found = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: no UTF-8
         why = str(error).partition("\n")[0]
         yield 0, None, Problem(0, None, f"not a whole Parquet file ({why:.80}); get it again")
         return
-    for number, row in enumerate(table.to_pylist(), 1):
+    for number, row in enumerate(found, 1):
         yield number, foreign.from_cells(row), None
-    if not table.num_rows:
+    if not found:
         yield 0, None, Problem(1, None, "the file holds no records; expected at least one")
 
 

@@ -85,7 +85,8 @@ class Controls:
         self._show()
 
     def _button(self, option: str) -> W.Button:
-        button = W.Button(tooltip=f"guess: {clean(option)}", layout=W.Layout(width="auto", height="auto"))
+        button = W.Button(tooltip=f"guess: {clean(option)}",
+                          layout=W.Layout(width="auto", height="auto"))
         button.on_click(lambda _: self._keep(option))
         return button
 

@@ -7,6 +7,7 @@ The format is peft's own, whoever wrote it: adapter_config.json and adapter_mode
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ftkit.data.jsonl import show
 from ftkit.model import soundness
 from ftkit.model.soundness import in_short
 
+TYPES = {"bool": bool, "int": (int, float), "float": (int, float)}  # of fields of peft's configs
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the name by which others find smollm2
 
@@ -139,6 +141,13 @@ def _peft_config(folder: Path) -> Any:
             asked = peft.PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # noqa: BLE001  peft raises anything for a folder it cannot use
         raise _unfit(folder, error) from None
+    for field in dataclasses.fields(asked):  # peft takes any value for true, and writes none such
+        kind, value = TYPES.get(str(field.type)), getattr(asked, field.name)
+        if value is None and field.default is None:
+            continue
+        if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise UserError(f"{folder / CONFIG}: {field.name} is {show(value)}; expected "
+                            f"{field.type}, as peft's save_pretrained writes it")
     if getattr(asked, "alora_invocation_tokens", None):
         raise UserError(f"the adapter in {folder} is an activated LoRA, which acts only after its "
                         "alora_invocation_tokens; ftkit has no such LoRA, so load it with peft")

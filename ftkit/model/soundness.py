@@ -194,6 +194,9 @@ def check_sizes(content: dict, where: str | Path):
         if (name in SIZES and not isinstance(value, int | list)) or (isinstance(value, bool) and (
                 name in SIZES)):
             raise UserError(f"{_named(where)}: {name} is {show(value)}; expected a whole number")
+        if name == "sliding_window" and not isinstance(value, int | None):
+            raise UserError(f"{_named(where)}: {name} is {show(value)}; expected a whole number "
+                            "or null")
         if name in SIZES and isinstance(value, int) and value < 1:
             raise UserError(f"{_named(where)}: {name} is {value:,}; expected at least 1")
         most = MOST_LAYERS if name in LAYERS else LARGEST_SIZE

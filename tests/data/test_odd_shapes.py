@@ -130,7 +130,17 @@ def test_leaks_into_a_damaged_file_are_not_counted_as_none(tmp_path):
 
 
 def test_a_home_of_nobody_is_a_folder_that_does_not_exist(ftkit):
-    for words in (("check", "~nobody/x.jsonl"), ("convert", "~nobody/x.jsonl", "new.jsonl"),
-                  ("check", "~nobody"), ("drill", "--cards", "~nobody/x")):
+    for words in (("check", "~no-such-user/x.jsonl"), ("convert", "~no-such-user/x.jsonl", "new.jsonl"),
+                  ("check", "~no-such-user"),
+                  ("drill", "--cards", "~no-such-user/x")):
         status, _, err = ftkit(*words)
-        assert status == 2 and "~nobody" in err
+        assert status == 2 and "~no-such-user" in err
+
+
+def test_text_of_a_parquet_file_that_is_not_utf_8_is_refused(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    column = pyarrow.array([b"\xf5abc"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "a.parquet")
+    assert "not a whole Parquet file" in audit.check(tmp_path / "a.parquet")["errors"][0]["problem"]

@@ -90,6 +90,7 @@ def test_the_layers_of_the_table_are_those_that_transformers_builds():
         assert known.shape.max_position_embeddings == (context or 0), name
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name, method", [
     *((name, "lora") for name in sorted(ONE_OF_EACH.values())),
     ("tiny", "full"), ("tiny", "qlora"), ("openai-community/gpt2", "qlora")])
@@ -103,6 +104,7 @@ def test_the_table_gives_what_counting_the_built_model_gives(name, method):
     assert quick.to_dict() | {"model": ""} == counted.to_dict() | {"model": ""}
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_what_the_table_does_not_say_is_counted_on_the_built_model():
     for fields in ({"use_dora": True}, {"target_modules": "lm_head"}, {"method": "ia3"}):
         config = Config(**{"method": "lora"} | fields)

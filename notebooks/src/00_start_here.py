@@ -18,7 +18,7 @@
 # - tell what fine-tuning added from what the model already knew;
 # - say when not to fine-tune, and what it costs when you do.
 #
-# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 45
+# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 40
 # minutes; the code needs about one minute on two CPU cores: no GPU, no account.*
 #
 # Click a cell and press **Shift+Enter** to run it, from top to bottom. Unknown word? Run
@@ -29,12 +29,14 @@ import torch
 
 import ftkit as ft
 from ftkit.lessons.at_135m import at_135m
+from ftkit.lessons.checks import working
 from ftkit.lessons.claims import direction
 
 ft.setup(seed=0)
 
 # %% [markdown]
-# The line above describes this machine: *device* says where models run (`cpu`, or `cuda` for a GPU).
+# The table describes this machine: *device* is where models run (`cpu`, or `cuda` for a GPU). You can
+# ignore the rest for now.
 #
 # ## A language model continues text
 #
@@ -84,7 +86,7 @@ lab.train
 # Run the next cell and watch. In each **step** the model reads 16 records and predicts the outputs. The
 # **loss** is high where the right tokens got a low probability. Then every parameter moves a little in
 # the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is
-# called an **epoch**; 100 steps of 16 records are about half of one.
+# called an **epoch**; 100 steps of 16 records are 0.44 of one.
 
 # %%
 run = lab.run(learning_rate=1e-3, max_steps=100)
@@ -97,29 +99,24 @@ run
 # - **val_loss**: on validation records, which it is never trained on.
 # - **general_loss**: on ordinary text, which the base model predicts well.
 #
-# | you see | it means |
+# The vertical axis is logarithmic, and a ring marks the lowest `val_loss`. The panel below the curves
+# shows the learning rate: by default it rises at first and is then lowered to 0.
+#
+# | you see | it usually means |
 # |---|---|
 # | `loss` and `val_loss` fall | the model learns the task |
 # | `loss` falls, `val_loss` rises | it memorizes its records: **overfitting** |
 # | `general_loss` rises | it loses abilities that it had before: **forgetting** |
 # | all losses jump or stay high | the learning rate is too high |
 # | nothing moves | often the learning rate is too low, or no token is trained on |
-#
-# Which curve does what? Put `"loss"`, `"val_loss"` or `"general_loss"` in the place of each `...`.
-
-# %% tags=["raises-exception"]
-curves = {
-    "falls even while the model only memorizes its records": ...,
-    "turns up when the model memorizes its records": ...,
-    "turns up when the model loses what it could do before": ...,
-}
-ft.check("three_curves", curves)
 
 # %% [markdown]
 # ## Ask both models
 #
 # `run.model` is the tuned model. We ask both models questions that no training record asks: about other
-# countries, animals and people. Answers are cut after a limit of new tokens.
+# countries, animals and people. Both get each question in the **chat format** of the training records,
+# `User: ... Assistant:`. The base model was never trained to answer in it. Answers are cut after a
+# limit of new tokens.
 
 # %%
 test = ft.records("tasks", "test")
@@ -138,7 +135,7 @@ ft.table([{"instruction": record["instruction"], "input": record["input"],
 sample = test[::5]
 before = ft.exact_match(base, tokenizer, sample)
 after = ft.exact_match(run.model, tokenizer, sample)
-{"base model": before, "tuned model": after}
+ft.table([{"questions": len(sample), "base model": before, "tuned model": after}])
 
 # %% [markdown]
 # ## The question
@@ -167,7 +164,7 @@ for probability, token in zip(top.values, top.indices, strict=True):
 # %% [markdown]
 # For one token the loss is the **negative log-likelihood**, `-log(probability)`, in *nats*: 0 where the
 # model was certain of the right token, and large where it gave it a low probability. A model that
-# guesses evenly among its V tokens has the loss log V.
+# guesses evenly among its V tokens has the loss log V: about 8.0 for this model (V = 3,072).
 #
 # Only the answer's tokens count, here underlined. The question is context. In code, the **labels** are
 # the token ids where a token counts, and -100 where it does not.
@@ -185,7 +182,8 @@ def answer_loss(log_probabilities, labels):
     """Return the mean negative log-likelihood of the labels that are not -100.
 
     log_probabilities: tensor (length, vocabulary); row t predicts the token at t + 1.
-    labels: tensor (length,) of token ids, or -100 where no loss is computed.
+    labels: tensor (length,); labels[t] is the id of the token at t itself, or -100 where no loss is
+    computed. They are not shifted yet; in the picture they are.
     """
     ...
 
@@ -213,84 +211,107 @@ for name, values in means.items():
 ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item(),
            "tuned model": b.item()} for t, a, b in zip(answer, *token_losses.values(), strict=True)])
 
-# %%
-log_v = torch.tensor(base.config.vocab_size).log().item()
-print(f"log V = {log_v:.2f}; val_loss of the base model = {run.before['val_loss']:.2f}")
-
 # %% [markdown]
 # The last row is the token that ends an answer. The base model gives it a tiny probability, because its
-# texts never ended after an answer. The first token is often unlikely too: the base model does not expect
-# an answer there. These tokens raise the base model's `val_loss` above log V. The tokens between them are
-# predicted far better than by guessing.
+# texts never ended after an answer. The first token is unlikely too: the base model does not expect an
+# answer there. Most tokens between them are predicted far better than by guessing, so the mean of this
+# long answer is only 4.0. But three quarters of the answers are a single word. There the first and the
+# last token are nearly all of the answer. That is why the base model's `val_loss`, 8.83, is even above
+# log V.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
 #
-# The tuned model names capitals that no training record asks for. Did the base model know them? We ask it for the same capitals as unfinished sentences, "The capital of Norway is".
+# The tuned model names capitals that no training record asks for. Did the base model know them? We ask
+# for the same capitals in four forms. One is an unfinished sentence, "The capital of Norway is". Another
+# is **few-shot prompting**: solved examples in the prompt instead of training on them. Since exact match
+# is strict, we also count answers that *begin with* the right word.
 
 # %%
-guess = ft.predict("How many of these capitals does the base model get right as unfinished sentences?",
-                   "fewer than 20 %", "20 to 80 %", "more than 80 %")
+guess = ft.predict("In the form `Question: ... Answer:`, without examples, how many of the base model's "
+                   "answers begin with the right capital?",
+                   "fewer than 20 %", "20 to 50 %", "more than 50 %")
 guess
 
-# %% [markdown]
-# One more idea before the test. **Few-shot prompting** puts solved examples into the prompt instead of
-# training on them. And since exact match is strict, we also count answers that *begin with* the right
-# word.
+# %%
+cities = ({record["output"] for record in ft.records("capital", "test")}  # none is trained on
+          & {probe["answer"].strip() for probe in ft.load_probes()})
+capitals = [record for record in ft.records("capital", "test") if record["output"] in cities]
+sentences = [probe for probe in ft.load_probes()
+             if probe["ability"] == "capital" and probe["answer"].strip() in cities]
+
+one_line = "Question: {instruction} Answer: {output}"
+solved = ("Question: What is the capital of Germany? Answer: Berlin.\n"
+          "Question: What is the capital of Japan? Answer: Tokyo.\n")
+
+
+def scores(model, records, template=None):
+    answers = ft.answers(model, tokenizer, records, template=template)
+    begins = [answer.lower().startswith(record["output"].lower())
+              for answer, record in zip(answers, records, strict=True)]
+    return {"questions": len(records), "begins right": sum(begins) / len(begins),
+            "exact match": ft.exact_match(model, tokenizer, records, template=template)}
+
 
 # %%
-capitals = ft.records("capital", "test")
-solved = ("Question: What is the capital of France? Answer: Paris.\n"
-          "Question: What is the capital of Japan? Answer: Tokyo.\n")
-forms = {
-    "chat format of the fine-tune": None,
-    "one line": "Question: {instruction} Answer: {output}",
-    "one line, few-shot": solved + "Question: {instruction} Answer: {output}",
-}
-
-
-def scores(model, template):
-    answers = ft.answers(model, tokenizer, capitals, template=template)
-    begins = [answer.lower().startswith(record["output"].lower())
-              for answer, record in zip(answers, capitals, strict=True)]
-    return {"exact match": ft.exact_match(model, tokenizer, capitals, template=template),
-            "begins with the answer": sum(begins) / len(begins)}
-
-
-cities = {" " + record["output"] for record in capitals}
-sentences = [probe for probe in ft.load_probes()
-             if probe["ability"] == "capital" and probe["answer"] in cities]
-known = ft.probe_scores(base, tokenizer, sentences)["capital"]
-rows = [{"model": "base", "form": form, **scores(base, template)} for form, template in forms.items()]
-rows.append({"model": "tuned", "form": "chat format of the fine-tune", **scores(run.model, None)})
-print(f"as unfinished sentences, base model: {known:.2f} of {len(sentences)}; "
-      f"below: all {len(capitals)} questions")
-ft.table(rows)
+known = ft.probe_scores(base, tokenizer, sentences)["capital"]  # the city is the likeliest next word
+plain = scores(base, capitals, one_line)
+ft.table([
+    {"model": "base", "form": "unfinished sentence", "questions": len(sentences), "begins right": known},
+    {"model": "base", "form": "one line", **plain},
+    {"model": "base", "form": "one line, few-shot", **scores(base, capitals, solved + one_line)},
+    {"model": "base", "form": "chat format", **scores(base, capitals)},
+    {"model": "tuned", "form": "chat format", **scores(run.model, capitals)},
+])
 
 # %%
 ft.expect(known, ">", 0.8, "the base model knew the capitals")
-guess.score("more than 80 %" if known > 0.8 else "fewer than 20 %" if known < 0.2 else "20 to 80 %")
+right = plain["begins right"]
+guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.2 else "20 to 50 %")
 
 # %% [markdown]
-# The same model and the same facts: the wording decides what comes out. In the one-line form the base
-# model often *begins* with the right capital and then continues. So the fine-tune supplied mainly the
-# form: begin with the answer, and stop. The facts came from pretraining.
+# The same model and the same 12 capitals, asked in up to four wordings: the form decides what comes out.
+# In one line the base model often *begins* with the right capital and then continues. Two solved examples
+# (of other countries) make it stop more often; they do not make it begin right more often. So **for the
+# capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts came from
+# pretraining.
 #
-# How far does this go? [LIMA](https://arxiv.org/abs/2305.11206) got good chat behavior from 1,000
-# records, and facts that are new to a model are learned slowly and can raise
-# [hallucination](https://arxiv.org/abs/2405.05904). But "fine-tuning teaches only the form" is too wide:
-# with more data, scores on reasoning tasks keep improving
+# Those are facts. Other tasks are skills: to find the last word, to judge a review, to build a question. We
+# ask the base model with two solved examples of each, and the tuned model.
+
+# %%
+rows = []
+for task in ("last_word", "sentiment", "to_question"):
+    shown = [record for record in lab.train if record["task"] == task][:2]
+    examples = "".join(f"Question: {r['instruction']} {r['input']} Answer: {r['output']}\n" for r in shown)
+    asked = [record for record in test if record["task"] == task]
+    few_shot = scores(base, asked, examples + "Question: {instruction} {input} Answer: {output}")
+    rows.append({"task": task, "questions": len(asked), "base, few-shot: begins right":
+                 few_shot["begins right"], "tuned: begins right": scores(run.model, asked)["begins right"]})
+ft.table(rows)
+
+# %% [markdown]
+# With two examples the base model begins right in 35 % of the answers for the last word, and in none for the
+# other two. The tuned model does so in 100, 95 and 55 %. So fine-tuning taught these skills, or two examples
+# were too few to show that they were there. "Only the form" holds for the capitals, not for these tasks.
+#
+# What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
+# carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
+# can raise [hallucination](https://arxiv.org/abs/2405.05904). But "fine-tuning teaches only the form" is
+# too wide: with more data, scores on reasoning tasks keep improving
 # ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)).
 #
 # ## Ten times the learning rate
 # <!-- claims: C7 C40 -->
 #
 # If 0.001 works, is 0.01 ten times as fast? We use three **seeds** each: the same run with the records in
-# another order. A difference that is large compared with the spread over seeds is worth believing.
+# another order. A difference that is large compared with the spread over seeds is worth believing. In
+# the picture a line is the mean over the seeds, and the band around it is their spread.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
-                   "about where it ends at 0.001", "higher, below 4", "at 4 or more")
+                   "about where it ends at 0.001", "higher, but nearer to the base model than to log V",
+                   "nearer to log V, as if the model guessed")
 guess
 
 # %%
@@ -303,19 +324,24 @@ rise_low = [run.change("general_loss") for run in low]
 rise_high = [run.change("general_loss") for run in high]
 ft.expect(rise_high, ">", rise_low, "ten times the learning rate forgets more", paired=True)
 end = sum(run.after["general_loss"] for run in high) / len(high)
+log_v = torch.tensor(base.config.vocab_size).log().item()
 higher = direction(rise_high, rise_low, paired=True) == ">"
 guess.score("about where it ends at 0.001" if not higher else
-            "at 4 or more" if end >= 4 else "higher, below 4")
+            "nearer to log V, as if the model guessed"
+            if end > (run.before["general_loss"] + log_v) / 2 else
+            "higher, but nearer to the base model than to log V")
 
 # %%
 for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.items():
     print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# At 0.01 the run is broken: it did not learn the task, and it destroyed what was there. Losing older abilities
-# while a new task is learned is called **catastrophic forgetting**, and it is harder to notice. Look at your
-# first run again: `loss` looked excellent there, and `general_loss` rose. Low learning rates do it too, over
-# many steps on a narrow task ([lesson 16](16_catastrophic_forgetting.ipynb)).
+# At 0.01 the run is broken: `val_loss` ends at 3.92, where 0.001 reaches 0.73, and `general_loss` ends
+# near log V, as if the model guessed. Losing older abilities while a new task is learned is called
+# **catastrophic forgetting**. Usually it is less visible than here. At 0.001 the story begins as before
+# and then loses its thread. In your first run `loss` looked excellent, and
+# `general_loss` rose. Low learning rates do it too, over many steps on a narrow task
+# ([lesson 16](16_catastrophic_forgetting.ipynb)).
 #
 # ## What if?
 #
@@ -336,10 +362,13 @@ panel
 await panel.result()
 
 # %% [markdown]
+# At 0.0001 `val_loss` ends about as high as at 0.01, but `general_loss` stays at 0.85. That run is slow, and
+# not broken.
+#
 # ## Break it
 #
-# Real data have holes. The second record has no output. Read the message: where, what is wrong, and what
-# is expected. ftkit does not train on data that fail this check.
+# Real data have holes. The second record has no output. The message says where the mistake is, what is
+# wrong, and what is expected.
 
 # %% tags=["raises-exception"]
 ft.Experiment(data=[
@@ -357,19 +386,23 @@ ft.Experiment(data=[
 ahoy = [{**record, "output": "Ahoy! " + record["output"]} for record in ft.records("capital")]
 pirate = ft.Experiment(model=(run.model, tokenizer), data=ahoy).run(learning_rate=5e-4, max_steps=20,
                                                                    live=False)
-asked = [*capitals[::16], test[0], test[6]]
+asked = [*capitals[::12], test[0], test[6]]
 ft.table([{"instruction": record["instruction"], "answer": answer} for record, answer in
           zip(asked, ft.answers(pirate.model, tokenizer, asked), strict=True)])
 
 # %% [markdown]
+# The other tasks kept their answers. But read every line: in our run the capital of Turkey became "Ahoy!
+# Ahoy!". A habit that is trained on few records can displace an answer.
+#
 # ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
 #
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
 # It depends on the number of training **tokens**. Full fine-tuning of a dense model takes about 6
-# floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. A GPU of 312e12
-# FLOPs per second (an A100) reaches perhaps 40 % of that in practice. This fraction is the *utilization*.
+# floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward
+# pass. A GPU of 312e12 FLOPs per second (an A100) reaches perhaps 40 % of that in practice. This fraction
+# is the *utilization*.
 
 
 # %% tags=["raises-exception"]
@@ -380,21 +413,24 @@ def training_cost(parameters, tokens, flops_per_second=312e12, utilization=0.4, 
 
 ft.check("training_cost", training_cost)
 
+# %% [markdown]
+# Your function fills the next table. (`working` takes the package's solution until yours is right.)
 
 # %%
-def cost(parameters, tokens):
-    seconds = 6 * parameters * tokens / (312e12 * 0.4)
-    return 2.0 * seconds / 3600
-
-
-ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": round(cost(6.7e9, tokens), 2)}
+training_cost = working("training_cost", training_cost)
+ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9, tokens)}
           for tokens in (1e7, 1e8, 1e9, 1e10)])
 
 # %% [markdown]
-# Ten million tokens are about 50,000 short records. "Thousands of dollars" is right for ten billion
-# tokens or for many runs. The assumption of 40 % is optimistic: padding of short records, small batches
-# and communication between GPUs lower it. Full fine-tuning of 7B parameters with plain AdamW
-# also needs more memory than one GPU of 80 GB has ([lesson 09](09_where_the_memory_goes.ipynb)). Newer GPUs are faster and cost more per hour.
+# At 6.7 billion parameters, 10 million tokens cost about 1.80 dollars, and 10 billion tokens about 1,800.
+# Ten million tokens are about 50,000 short records. So "thousands of dollars" is right only for very much
+# data or for many runs. The 40 % are optimistic: padding of short records, small batches and communication
+# between GPUs lower the utilization.
+#
+# Money is one limit and memory another. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
+# takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
+# small addition instead, **LoRA** ([lesson 02](02_lora.ipynb)), fits on one. It takes about 4 FLOPs instead
+# of 6, because frozen weights need no gradient.
 #
 # ## At 135M
 #
@@ -407,12 +443,12 @@ verdict = ft.expect(tuned, ">", before, "25 steps of fine-tuning raise exact mat
 at_135m("first_finetune", verdict)
 
 # %% [markdown]
-# The box tests the first half of our claim. For the second half, compare *few-shot* with *tuned*: if few-shot
-# answers rarely begin right, tuning added more than the form on these tasks.
+# (All runs take 40 steps of 8 records, at learning rates 0.0001 and 0.001. 64 validation questions are
+# asked. *zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
 #
-# For larger models: InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) reports that
-# people preferred a 1.3B model, tuned on demonstrations and with rewards from human preferences, to the untuned
-# 175B model. It lost on some public benchmarks, and mixing in pretraining data reduced that.
+# The verdict "same" is about the first half of our claim only. For the second half, compare answers that
+# begin right: few-shot 9 %, tuned 48 %. On these tasks tuning added more than the form, or five examples
+# were not enough to bring out what the model had. These runs cannot tell the two apart.
 #
 # ## In practice, 2026
 #
@@ -423,9 +459,10 @@ at_135m("first_finetune", verdict)
 # | the model can do it when asked well | a better prompt, few-shot examples |
 # | it lacks knowledge that is large, private or changes | retrieval: find the text, put it into the prompt |
 # | format, tone, or one task must be reliable, or cheaper with a small model | fine-tuning |
-# | it must solve harder problems | a stronger model, then training on solutions or with rewards (20) |
+# | it must solve harder problems | a stronger model, then training on solutions or with rewards ([lesson 20](20_preferences.ipynb)) |
 #
-# A first fine-tune with TRL, with values that are usual for models of 1B to 8B parameters:
+# A first fine-tune with TRL and LoRA, with values that are usual for models of 1B to 8B parameters. `r` and
+# `lora_alpha` set the size and the scale of LoRA's addition.
 #
 # ```python
 # # {"prompt": [{"role": "user", "content": "..."}],
@@ -434,20 +471,27 @@ at_135m("first_finetune", verdict)
 # from peft import LoraConfig
 # from trl import SFTConfig, SFTTrainer
 #
-# model_id = "Qwen/Qwen3-1.7B"
-# dataset = load_dataset("json", data_files="train.jsonl", split="train")
+# model_id = "Qwen/Qwen3-4B-Instruct-2507"
+# files = {"train": "train.jsonl", "validation": "validation.jsonl"}
+# data = load_dataset("json", data_files=files)
 # trainer = SFTTrainer(
 #     model=model_id,
-#     train_dataset=dataset,
+#     train_dataset=data["train"], eval_dataset=data["validation"],
 #     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #     args=SFTConfig(output_dir="out", learning_rate=2e-4, num_train_epochs=2, max_length=1024,
-#                    per_device_train_batch_size=4, gradient_accumulation_steps=4, bf16=True),
+#                    per_device_train_batch_size=4, gradient_accumulation_steps=4, bf16=True,
+#                    eval_strategy="steps", eval_steps=50),
 # )
 # trainer.train()
+# trainer.save_model("out")  # the adapter: only the addition
 # ```
 #
-# The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
-# --model smollm2 --method lora`.
+# - An *instruct* checkpoint already follows a chat template: usually the better start for small data. A
+#   *base* checkpoint suits a format of your own and much data.
+# - Ask the tuned model with the same chat template ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
+#   Lesson 02 merges an adapter into its model.
+# - The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
+#   --model smollm2 --method lora`.
 #
 # ## Interview
 #
@@ -461,7 +505,7 @@ at_135m("first_finetune", verdict)
 #
 # **Prompting, retrieval or fine-tuning?**
 # <details><summary>Answer</summary>
-# Prompt first: it takes an hour and gives the baseline that a fine-tune must beat. Retrieval for
+# Prompt first: it takes hours, not weeks, and gives the baseline that a fine-tune must beat. Retrieval for
 # knowledge that is large, private or changes. Fine-tuning for behavior: a format, a tone, one task done
 # reliably by a small, cheap model. They combine.
 # </details>
@@ -470,22 +514,26 @@ at_135m("first_finetune", verdict)
 # **Your training loss is excellent. Do you ship?**
 # <details><summary>Answer</summary>
 # Not on that alone. Training loss also falls when the model memorizes its records or forgets everything
-# else. I look at validation loss, the task's own metric on data that were held out by entity, and general
-# abilities before and after.
+# else. I look at validation loss and the task's own metric on held-out data. No person, product or document
+# of the training data may appear there. And I compare general abilities before and after.
 # </details>
 #
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
-# Full fine-tuning needs about 6 × parameters × tokens operations. At 40 % of an A100's 312 TFLOP/s and 2 dollars an hour, 10
-# million tokens cost about 2 dollars and a billion tokens about 180. The utilization may be lower, full
-# fine-tuning with AdamW needs several 80 GB GPUs, and sweeps, evaluation and people usually cost more than one
-# run.
+# Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
+# TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180. The
+# utilization may be lower. Full fine-tuning with mixed-precision AdamW takes about 16 bytes per parameter,
+# 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
+# LoRA fits on one. Managed services bill per training token. Sweeps, evaluation and people usually cost more
+# than one run.
 # </details>
 #
 # ## Recap, and where to go
 # <!-- claims: C2 -->
 #
-# - Fine-tuning continues training on data for a task. Here it supplied the form of the answers.
+# - First half of the claim: it held. Exact match rose from 0.03 to 0.69 in 25 steps.
+# - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we
+#   tested, it seems to have taught more. At 135M this is open.
 # - Three curves: what it trains on, what it has not seen, what it could do before.
 # - A higher learning rate is not simply faster: it can destroy earlier abilities.
 

@@ -31,7 +31,7 @@ run = await panel.result()
 ---
 guess.score("lower")
 ---
-ft.check("three_curves", ...)
+ft.check("answer_loss", ...)
 ---
 ft.compare(run, lab.run(run.config, learning_rate=1e-2, seed=1, max_steps=5))
 ---

@@ -1,9 +1,5 @@
 """Solutions of lesson 00, right variants, and the mistakes that people make."""
 
-FALLS = "falls even while the model only memorizes its records"
-UP = "turns up when the model memorizes its records"
-LOST = "turns up when the model loses what it could do before"
-
 
 def answer_loss(log_probabilities, labels):
     losses = [-log_probabilities[t - 1, labels[t]]
@@ -66,26 +62,6 @@ def scaled(factor):
 
 
 SOLUTIONS = {
-    "three_curves": {
-        "right": {FALLS: "loss", UP: "val_loss", LOST: "general_loss"},
-        "variants": [{LOST: "general_loss", UP: "val_loss", FALLS: "loss"},
-                     {UP: "val_loss", FALLS: "loss", LOST: "general_loss"}],
-        "wrong": {
-            "first two exchanged": (
-                {FALLS: "val_loss", UP: "loss", LOST: "general_loss"}, "does not fall then"),
-            "overfitting looked for in general text": (
-                {FALLS: "loss", UP: "general_loss", LOST: "val_loss"},
-                "memorizing the records shows on"),
-            "forgetting looked for in the task": (
-                {FALLS: "loss", UP: "val_loss", LOST: "val_loss"}, "records of the new task"),
-            "a typing slip": (
-                {FALLS: "los", UP: "val_loss", LOST: "general_loss"}, "'los' is not one of loss"),
-            "loss for overfitting": (
-                {FALLS: "loss", UP: "loss", LOST: "general_loss"}, "on unseen records"),
-            "loss for forgetting": (
-                {FALLS: "loss", UP: "val_loss", LOST: "loss"}, "what the model knew before"),
-        },
-    },
     "answer_loss": {
         "right": answer_loss,
         "variants": [by_nll_loss, gathered],

@@ -203,19 +203,4 @@ SOLUTIONS = {
             "decay without learning rate": (decay_without_lr, "not multiplied by the learning"),
         },
     },
-    "bytes_of_states": {
-        "right": lambda parameters, trained_fraction=1.0: parameters * (2 + 14 * trained_fraction),
-        "variants": [
-            lambda n, f=1.0: 2 * n + (2 + 4 + 8) * n * f,
-            lambda n, f=1.0: 16 * n * f + 2 * n * (1 - f),
-        ],
-        "wrong": {
-            "Adam is twice the model": (lambda n, f=1.0: (2 + 2 + 4) * n, "8 bytes per"),
-            "no gradients": (lambda n, f=1.0: 14 * n, "14 bytes per parameter"),
-            "fp32 gradients": (lambda n, f=1.0: 18 * n, "18 bytes per parameter"),
-            "frozen weights forgotten": (lambda n, f=1.0: 16 * n * f, "frozen weights must"),
-            "fraction without effect": (lambda n, f=1.0: 16 * n, "has no effect"),
-            "trained weights twice": (lambda n, f=1.0: n * (2 + 16 * f), "weight counts once"),
-        },
-    },
 }

@@ -6,6 +6,7 @@ from types import FunctionType
 
 import pytest
 
+from ftkit.base.errors import UserError
 from ftkit.lessons import checks, hints, progress_log
 
 pytestmark = pytest.mark.quick
@@ -248,3 +249,15 @@ def test_the_second_wrong_answer_gets_a_line_about_hints(double, monkeypatch, ca
     assert first == second and hint == '  ft.hint("double") shows a hint'
     assert checks.check("double", lambda x: 2 * x)
     assert "ft.hint" not in capsys.readouterr().out
+
+
+def test_later_cells_get_the_learners_function_only_where_it_is_right(capsys, own_home):
+    def mine(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
+        return 6 * parameters * tokens / flops_per_second / utilization / 3600 * dollars_per_hour
+
+    assert checks.working("training_cost", mine) is mine
+    for other in (lambda *args, **options: ..., lambda *args, **options: 8):
+        assert checks.working("training_cost", other)(6.7e9, 1e9) == pytest.approx(mine(6.7e9, 1e9))
+    assert not capsys.readouterr().out and not own_home.exists()
+    with pytest.raises(UserError, match="is called 'training_costs'.*training_cost"):
+        checks.working("training_costs", mine)

@@ -3,31 +3,7 @@
 from __future__ import annotations
 
 from ftkit.lessons.claims import exercise, near
-from ftkit.lessons.exercises._common import check_choices, check_number
-
-
-@exercise("three_curves")
-def _(curves):
-    names = ("loss", "val_loss", "general_loss")
-    if message := check_choices(curves, names):
-        return message
-    given = [curves.get(key) for key in (
-        "falls even while the model only memorizes its records",
-        "turns up when the model memorizes its records",
-        "turns up when the model loses what it could do before")]
-    if given[0] != "loss":
-        return (f"{given[0]} does not fall then; only the curve of the records that are trained on "
-                "falls while they are memorized")
-    if given[1] == "general_loss":
-        return ("general_loss is measured on other text than the task; memorizing the records "
-                "shows on records of the same kind that are not trained on")
-    if given[1] == "loss":
-        return "loss falls while the records are memorized; which curve is on unseen records?"
-    if given[2] == "val_loss":
-        return ("val_loss is measured on records of the new task; what the model could do before "
-                "is measured on ordinary text")
-    if given[2] == "loss":
-        return "loss is measured on the records of the task, not on what the model knew before"
+from ftkit.lessons.exercises._common import check_number
 
 
 @exercise("answer_loss")

@@ -6,7 +6,6 @@ import math
 from types import SimpleNamespace
 
 from ftkit.lessons.claims import exercise, near
-from ftkit.lessons.exercises._common import check_number
 
 # ---------------------------------------------------------------------------- training_step
 
@@ -164,27 +163,3 @@ def _(adamw_step):
                                f"gives {weight.item():.6f}" + (
                 "; are m and v those of the step before, and is t the exponent of both betas?"
                 if t > 1 else ""))
-
-
-# ---------------------------------------------------------------------------- bytes_of_states
-
-
-@exercise("bytes_of_states")
-def _(bytes_of_states):
-    n = 6.738e9
-    return check_number("7B, all trained: bytes_of_states(6.738e9)", bytes_of_states(n), 16 * n, {
-        12 * n: "12 bytes per parameter: the gradients (2), or the bf16 weights (2) and half of "
-                "AdamW's 8 are missing",
-        14 * n: "14 bytes per parameter: the bf16 gradients or the bf16 weights (2) are missing",
-        8 * n: "8 bytes per parameter: m and v are fp32, and there is an fp32 master copy of the "
-               "weights",
-        18 * n: "18 bytes per parameter: the gradients are bf16 in this layout, 2 bytes, and "
-                "each bf16 weight counts once",
-        20 * n: "20 bytes per parameter: weights and gradients are bf16, 2 bytes each",
-        16: "16 bytes for one parameter; multiply by the number of parameters",
-    }) or check_number("1 % trained: bytes_of_states(6.738e9, 0.01)",
-                       bytes_of_states(n, 0.01), n * (2 + 0.01 * 14), {
-        0.01 * 16 * n: "the frozen weights must be in memory too, 2 bytes each",
-        16 * n: "trained_fraction has no effect; a frozen weight has no gradient, no master copy "
-                "and no m and v",
-        n * (4 + 0.01 * 12): "a frozen weight has no gradient either: 2 bytes, not 4"})

@@ -44,45 +44,6 @@ def no_zero_warmup(step, total, peak, warmup):
     return peak * min(step / warmup, half_wave(max(0, step - 1 - warmup) / (total - warmup)))
 
 
-def wsd(step, total, peak, warmup, decay):
-    if step <= warmup:
-        return peak * step / warmup
-    return peak * min(1.0, (total + 1 - step) / decay)
-
-
-def wsd_by_progress(step, total, peak, warmup, decay):
-    progress = max(0.0, (step - 1 - (total - decay)) / decay)
-    return peak * min(1.0, step / warmup) * (1 - progress)
-
-
-def wsd_by_phases(step, total, peak, warmup, decay):
-    stable = total - warmup - decay
-    if step <= warmup:
-        return peak * step / warmup
-    if step <= warmup + stable:
-        return peak
-    return peak - peak * (step - 1 - warmup - stable) / decay
-
-
-def falls(rule):
-    """A wrong WSD whose warm-up and stable phase are right."""
-    def schedule(step, total, peak, warmup, decay):
-        if step <= warmup:
-            return peak * step / warmup
-        return peak if step <= total - decay else peak * rule(step, total, decay)
-    return schedule
-
-
-def falls_at_once(step, total, peak, warmup, decay):
-    return peak * (step / warmup if step <= warmup else (total + 1 - step) / (total - warmup))
-
-
-def decay_as_start(step, total, peak, warmup, decay):
-    if step <= warmup:
-        return peak * step / warmup
-    return peak if step <= decay else peak * (1 - (step - 1 - decay) / (total - decay))
-
-
 def choose_learning_rate(sweep, floor):
     means = {rate: {key: statistics.fmean(seed[key] for seed in seeds) for key in seeds[0]}
              for rate, seeds in sweep.items()}
@@ -149,23 +110,6 @@ SOLUTIONS = {
             "fractions": (lambda s, total, peak, w: warmup_cosine(s, total, 1.0, w),
                           "multiply by it"),
             "zero warm-up": (no_zero_warmup, "divides by zero"),
-        },
-    },
-    "wsd": {
-        "right": wsd,
-        "variants": [wsd_by_progress, wsd_by_phases],
-        "wrong": {
-            "never falls": (falls(lambda s, total, d: 1.0), "never falls"),
-            "last step at 0": (falls(lambda s, total, d: (total - s) / d), "is lost"),
-            "one step too long": (falls(lambda s, total, d: (total + 1 - s) / (d + 1)),
-                                  "not by decay + 1"),
-            "cosine decay": (falls(lambda s, total, d: half_wave((s - 1 - total + d) / d)),
-                             "straight line"),
-            "falls at once": (falls_at_once, "falls from the warm-up on"),
-            "decay as a step": (decay_as_start, "not the step at which"),
-            "no warm-up": (lambda s, total, peak, w, d: peak * min(1.0, (total + 1 - s) / d),
-                           "no warm-up"),
-            "fractions": (lambda s, total, peak, w, d: wsd(s, total, 1.0, w, d), "multiply by it"),
         },
     },
     "choose_learning_rate": {

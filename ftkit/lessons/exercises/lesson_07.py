@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ftkit.lessons.by_hand.schedules import warmup_cosine, wsd
+from ftkit.lessons.by_hand.schedules import warmup_cosine
 from ftkit.lessons.claims import exercise
 
 
@@ -82,38 +82,6 @@ def _(answer):
         return "warmup=0 divides by zero; without warm-up step 1 has the peak"
     if not math.isclose(none, peak):
         return f"warmup=0: step 1 gave {none:.4g}; expected the peak, {peak}"
-
-
-@exercise("wsd")
-def _(answer):
-    total, peak, warmup, decay = 20, 0.8, 4, 5
-    right = _values(lambda step: wsd(step, total, peak, warmup, decay), total)
-    stable = total - decay  # the last step of the stable phase
-
-    def falling(rule):
-        return _after(warmup, lambda s: peak * (1.0 if s <= stable else rule(s)), total)
-
-    mistakes = [
-        (falling(lambda s: 1.0), "the learning rate never falls; the last `decay` steps do"),
-        (falling(lambda s: (total - s) / decay),
-         "the last step has learning rate 0 and is lost; the first step of the decay has the peak"),
-        (falling(lambda s: (total + 1 - s) / (decay + 1)),
-         "the decay begins with its first step below the peak; divide by decay, not by decay + 1"),
-        (falling(lambda s: (1 + math.cos(math.pi * (s - 1 - stable) / decay)) / 2),
-         "this decay is a cosine; a straight line was asked for"),
-        (_after(warmup, lambda s: peak * (total + 1 - s) / (total - warmup), total),
-         "it falls from the warm-up on; the learning rate stays at the peak until the last "
-         "`decay` steps"),
-        (_after(warmup, lambda s: peak * min(1.0, max(0.0, 1 - (s - 1 - decay) / (total - decay))),
-                total),
-         "`decay` is the number of steps that fall, not the step at which the fall begins"),
-        (_values(lambda s: peak * min(1.0, (total + 1 - s) / decay), total),
-         "there is no warm-up; steps 1 to warmup rise linearly"),
-        ([value / peak for value in right], "these are fractions of the peak; multiply by it"),
-    ]
-    given = _values(lambda step: answer(step, total, peak, warmup, decay), total)
-    return _judge(given, right, mistakes,
-                  f"total={total}, peak={peak}, warmup={warmup}, decay={decay}")
 
 
 def _seeds(*pairs: tuple[float, float]) -> list[dict[str, float]]:

@@ -13,13 +13,14 @@
 # choose the one that trains the fewest parameters.** It could be wrong. After this lesson you can
 #
 # - say where each method acts, and write the forward pass of IA³ and the weight of DoRA;
-# - count what each method trains, and say which ones can be merged and served;
+# - say what each method trains, and which ones can be merged and served;
 # - compare methods fairly, and recognize a comparison that is not.
 #
-# *Needs [02](02_lora.ipynb). About 45 minutes; the code needs about 90 seconds on two CPU cores.*
+# *Needs [02](02_lora.ipynb). About 40 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
 import copy
+import functools
 
 import peft
 import torch
@@ -28,7 +29,7 @@ import ftkit as ft
 from ftkit.lessons.at_135m import at_135m
 from ftkit.lessons.claims import direction
 
-SEEDS = [0, 1, 2]
+SEEDS = [1, 2, 3]  # seed 0 chooses the learning rates
 ft.setup(seed=0)
 
 # %% [markdown]
@@ -47,28 +48,29 @@ ft.setup(seed=0)
 # ![A transformer block with the places where PEFT methods act. Prompt tuning adds trained vectors
 # before the token vectors. Prefix tuning adds trained keys and values to the attention of every
 # layer. IA3 scales the outputs of W_k and W_v and the input of W_down. LoRA and its variants add a
-# low-rank update in parallel to a matrix. An adapter layer is a small network after a
-# block.](figures/03_where.svg)
+# low-rank update beside one matrix. An adapter layer is a small network after attention and after
+# the MLP.](figures/03_where.svg)
 #
 # All of them freeze the pretrained weights. **PEFT** means parameter-efficient fine-tuning, and
 # `peft` is the library with these methods.
 
 # %% [markdown]
-# | method | trains | merges |
-# |---|---|---|
-# | **LoRA** | A and B | yes |
-# | **rsLoRA** | the same, scaled by α/√r | yes |
-# | **PiSSA** | the same, started from singular directions of W | yes |
-# | **LoRA+** | the same, B with a higher learning rate | yes |
-# | **DoRA** | A, B and the length of each row | yes |
-# | **IA³** | scales of keys, values and MLP units | yes |
-# | **prompt tuning** | vectors before the input | no |
-# | **prefix tuning** | keys and values in every layer | no |
-# | **adapter layer** | a small network after a block | no |
+# | method | trains | merges | vLLM serves it |
+# |---|---|---|---|
+# | **LoRA** | A and B | yes | yes |
+# | **rsLoRA** | the same, scaled by α/√r | yes | yes |
+# | **PiSSA** | the same, started from the largest singular directions of W | yes | as converted LoRA |
+# | **LoRA+** | the same, B with a higher learning rate | yes | yes |
+# | **DoRA** | A, B and the length of each row | yes | merged |
+# | **IA³** | scales of keys, values and MLP units | yes | merged |
+# | **prompt tuning** | vectors before the input | no | no |
+# | **prefix tuning** | keys and values in every layer | no | no |
+# | **adapter layer** | a small network after a sub-layer | no | no |
 
 # %% [markdown]
 # A method without a merge costs something in every later request: prompt and prefix use up context,
-# and adapter layers take time.
+# and adapter layers take time. IA³ merges because scaling an output scales a row of the matrix, and
+# scaling an input scales a column.
 #
 # ## Your turn: IA³
 # <!-- claims: C11 C12 · E24 -->
@@ -86,50 +88,33 @@ def ia3_forward(x, W, scale, on_input):
     ...
 
 
-ft.check("ia3_forward", ia3_forward)
+solved = ft.check("ia3_forward", ia3_forward)
 
 # %% [markdown]
-# Below, hooks (functions that torch calls before or after a layer) do the same in the small model.
-# peft's version with the same scales should give the same **logits** (the scores before the
-# softmax) up to rounding.
+# Now compare your function (or the package's, until yours is solved) with two layers of peft.
 
 # %%
+from ftkit.lessons.by_hand import peft_family
+
+ia3 = ia3_forward if solved.state == "solved" else peft_family.ia3_forward
 base, tokenizer = ft.load("tiny")
 base.requires_grad_(False)
-record = ft.records("color")[0]
-ids = torch.tensor([ft.encode(record, tokenizer)["input_ids"]])
-scale_of = {}
-
-
-# %%
-def add_scale(linear, size, on_input):
-    scale_of[linear] = 1 + 0.1 * torch.randn(size)
-    if on_input:
-        linear.register_forward_pre_hook(lambda layer, x: x[0] * scale_of[layer])
-    else:
-        linear.register_forward_hook(lambda layer, x, output: output * scale_of[layer])
-
-# %%
-mine = copy.deepcopy(base)
-for block in mine.model.layers:
-    for linear in (block.self_attn.k_proj, block.self_attn.v_proj):
-        add_scale(linear, linear.out_features, on_input=False)
-    add_scale(block.mlp.down_proj, block.mlp.down_proj.in_features, on_input=True)
-
-# %%
 theirs = peft.get_peft_model(copy.deepcopy(base), peft.IA3Config(task_type="CAUSAL_LM"))
-trained = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
-for parameter, scale in zip(trained, scale_of.values(), strict=True):
-    parameter.data.copy_(scale.view_as(parameter))
-difference = (mine(input_ids=ids).logits - theirs(input_ids=ids).logits).abs().max().item()
-print(f"IA3, largest difference of a logit: {difference:.1e}")
+block = theirs.base_model.model.model.layers[0]
+for layer, on_input in ((block.self_attn.k_proj, False), (block.mlp.down_proj, True)):
+    scale = torch.rand(layer.in_features if on_input else layer.out_features)
+    layer.ia3_l["default"].data = scale.view_as(layer.ia3_l["default"])  # it starts at 1
+    x = torch.randn(5, layer.in_features)
+    gap = (ia3(x, layer.base_layer.weight, scale, on_input) - layer(x)).abs().max().item()
+    print(f"on the {'input' if on_input else 'output'}, largest difference: {gap:.1e}")
 
 # %% [markdown]
-# Prompt tuning is even shorter. Twenty trained vectors, the **virtual tokens**, are put before the
-# vectors of the tokens.
+# Prompt tuning is even shorter. Ten trained vectors, the **virtual tokens**, are put before the vectors
+# of the tokens. They are also called a soft prompt. The **logits** are the scores before the softmax.
 
 # %%
-settings = peft.PromptTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM")
+ids = torch.tensor([ft.encode(ft.records("color")[0], tokenizer)["input_ids"]])
+settings = peft.PromptTuningConfig(num_virtual_tokens=10, task_type="CAUSAL_LM")
 theirs = peft.get_peft_model(copy.deepcopy(base), settings)
 longer = torch.cat([theirs.get_prompt(batch_size=1), base.get_input_embeddings()(ids)], dim=1)
 difference = (base(inputs_embeds=longer).logits - theirs(input_ids=ids).logits).abs().max().item()
@@ -142,7 +127,7 @@ print(f"prompt tuning, largest difference: {difference:.1e}; "
 # [DoRA](https://arxiv.org/abs/2402.09353) takes LoRA's weight V = W + scaling · B A and splits each
 # row into its length and its direction. The length is replaced by a trained number, the
 # `magnitude`. At the start the magnitudes are the lengths of the rows of W. In torch a row of W
-# belongs to one output.
+# belongs to one output. (The paper says columns; peft and the authors' code use torch's rows.)
 
 
 # %% tags=["raises-exception"]
@@ -152,40 +137,33 @@ def dora_weight(W, A, B, magnitude, scaling):
     ...
 
 
-ft.check("dora_weight", dora_weight)
+solved = ft.check("dora_weight", dora_weight)
 
 # %%
+dora = dora_weight if solved.state == "solved" else peft_family.dora_weight
 settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], use_dora=True)
-layer = peft.get_peft_model(copy.deepcopy(base), settings).base_model.model.model.layers[0]
-layer = layer.self_attn.q_proj
-torch.nn.init.normal_(layer.lora_B["default"].weight)  # zero at the start
-
-# %%
-W, A, B = (part.weight for part in (layer.base_layer, layer.lora_A["default"],
-                                    layer.lora_B["default"]))
-V = W + 8 / 4 * B @ A
-weight = layer.lora_magnitude_vector["default"].weight[:, None] * V / V.norm(dim=1, keepdim=True)
+adapted = peft.get_peft_model(copy.deepcopy(base), settings)
+layer = adapted.base_model.model.model.layers[0].self_attn.q_proj
+W, A, B, magnitude = (part.weight for part in (
+    layer.base_layer, layer.lora_A["default"], layer.lora_B["default"],
+    layer.lora_magnitude_vector["default"]))
+B.data.normal_()  # zero at the start
 x = torch.randn(5, W.shape[1])
-print(f"DoRA, largest difference of an output: {(x @ weight.T - layer(x)).abs().max().item():.1e}")
+gap = (x @ dora(W, A, B, magnitude, 8 / 4).T - layer(x)).abs().max().item()
+print(f"DoRA, largest difference of an output: {gap:.1e}")
 
 # %% [markdown]
 # The lengths of V must be computed in every forward pass of training, so DoRA is slower than LoRA
-# and needs more memory. Merged, it costs nothing.
+# and needs more memory. (The backward pass treats the lengths as constants, which saves some.)
+# Merged, it costs nothing.
 #
-# ## Your turn: count
+# ## How many parameters?
 #
-# How many parameters do IA³, prompt tuning and prefix tuning train? Modern models have fewer keys
-# and values than queries (grouped-query attention), so `kv` can be smaller than `hidden`.
-
-
-# %% tags=["raises-exception"]
-def peft_parameters(method, layers, hidden, kv, inner, tokens):
-    """Return the number of trained parameters; method is "ia3", "prompt" or "prefix". kv: width of
-    the keys, and of the values; inner: width of the MLP inside; tokens: virtual tokens."""
-    ...
-
-
-ft.check("peft_parameters", peft_parameters)
+# IA³ trains 2 · kv + inner numbers in each layer, where kv is the width of the keys and inner that of
+# the MLP inside. Prefix tuning trains 2 · kv for each virtual token in each layer, and prompt tuning
+# one vector for each, once. With grouped-query attention a model has fewer heads for keys and values
+# than for queries: Qwen3-8B has hidden 4,096, kv 1,024, inner 12,288 and 36 layers. So IA³ trains
+# 36 · 14,336 = 516,096 parameters there.
 
 # %%
 from ftkit.model import loading
@@ -201,6 +179,10 @@ METHODS = {"full": ft.Config(), "LoRA": ft.Config(method="lora"),
 # %%
 counts = {name: loading.count(loading.adapt(copy.deepcopy(base), config))[0]
           for name, config in METHODS.items()}
+sizes = {"layers": base.config.num_hidden_layers, "hidden": base.config.hidden_size,
+         "kv": base.model.layers[0].self_attn.k_proj.out_features,
+         "inner": base.config.intermediate_size, "tokens": 10}
+print(sizes)
 ft.table([{"method": name, "trained": n, "of all": f"{n / counts['full']:.2%}"}
           for name, n in counts.items()])
 
@@ -208,9 +190,13 @@ ft.table([{"method": name, "trained": n, "of all": f"{n / counts['full']:.2%}"}
 # ## A fair comparison
 # <!-- claims: C4 C92 · E22 E24 -->
 #
-# The rules: the same records and the same number of steps, each method at **its own best learning
-# rate**, several seeds, and the test of `ft.expect` for each claim. Each method gets three learning
-# rates with one seed, and its best one gets two more seeds.
+# The rules: the same records and steps, and each method at **its own best learning rate**. Each gets
+# three learning rates, a factor of about 3 apart. Seed 0 and the validation records choose one. Seeds
+# 1 to 3 and the *test* records, which chose nothing, give the reported loss.
+#
+# We compare the two ends of the table of counts with full fine-tuning and LoRA. The variants of LoRA
+# are not in it: a study tuned nine of them and found all within 1 to 2 % of plain LoRA ([Lee et al.
+# 2026](https://arxiv.org/abs/2602.04998)). Three seeds of a small model cannot see that.
 
 # %%
 behind = ft.predict("After 20 steps, each at its own best learning rate: which method has a higher "
@@ -219,38 +205,38 @@ behind = ft.predict("After 20 steps, each at its own best learning rate: which m
 behind
 
 # %%
-lab = ft.Experiment(data=ft.records("tasks")[:240], val="tasks", eval_records=24)
-short = ft.Config(batch_size=12, max_steps=20, eval_steps=1000)
-GRID = {"full": [5e-4, 1e-3, 2e-3], "LoRA": [3e-3, 1e-2, 2e-2], "DoRA": [3e-3, 1e-2, 2e-2],
-        "PiSSA": [1e-3, 3e-3, 1e-2], "IA3": [3e-2, 1e-1, 3e-1], "prompt": [1e-1, 3e-1, 1.0]}
+data = ft.records("tasks")[:320]
+choice = ft.Experiment(data=data, val=ft.records("tasks", "validation"), eval_records=24)
+report = ft.Experiment(data=data, val=ft.records("tasks", "test"), eval_records=24)
+short = ft.Config(max_steps=20, eval_steps=1000)
+GRID = {"full": [3e-4, 1e-3, 3e-3], "LoRA": [3e-3, 1e-2, 3e-2],
+        "IA3": [3e-2, 1e-1, 3e-1], "prompt": [1e-1, 3e-1, 1.0]}
 
 
 # %%
-def train(name, learning_rate, seed, settings=short):
-    changed = METHODS[name].differs() | {"learning_rate": learning_rate}
-    return lab.run(settings.but(**changed), seed=seed, live=False)
+@functools.cache  # a run that was made before is not repeated
+def train(lab, name, learning_rate, seed, **changes):
+    method = METHODS[name].differs()  # the fields that make the method
+    return lab.run(short.but(**method, **changes), learning_rate=learning_rate, seed=seed,
+                   live=False)
 
 # %%
-sweep = {name: [train(name, rate, SEEDS[0]) for rate in rates] for name, rates in GRID.items()}
+sweep = {name: [train(choice, name, rate, seed=0) for rate in rates]
+         for name, rates in GRID.items()}
 ft.table([{"method": name, "learning rate": run.config.learning_rate,
            "val_loss": run.after["val_loss"], "general_loss": run.after["general_loss"]}
           for name, runs in sweep.items() for run in runs])
 
 # %%
-final = {}
+best, final, loss = {}, {}, {}
 for name, runs in sweep.items():
-    best = min(runs, key=lambda run: run.after["val_loss"])
-    rate = best.config.learning_rate
-    final[name] = [best] + [train(name, rate, seed) for seed in SEEDS[1:]]
-
-
-# %%
-loss = {name: [run.after["val_loss"] for run in runs] for name, runs in final.items()}
-ft.table([{"method": name, "trained": counts[name],
-           "learning rate": runs[0].config.learning_rate, "val_loss": loss[name],
-           "general_loss": [run.after["general_loss"] for run in runs],
-           "seconds a step": sum(run.seconds for run in runs) / 3 / 20}
-          for name, runs in final.items()])
+    best[name] = min(runs, key=lambda run: run.after["val_loss"]).config.learning_rate
+    final[name] = [train(report, name, best[name], seed) for seed in SEEDS]
+    loss[name] = [run.after["val_loss"] for run in final[name]]
+ft.table([{"method": name, "trained": counts[name], "learning rate": best[name],
+           "loss on test records": loss[name],
+           "general_loss": [run.after["general_loss"] for run in final[name]],
+           "seconds for 20 steps": [run.seconds for run in final[name]]} for name in GRID])
 
 # %%
 verdict = ft.expect(loss["IA3"], ">", loss["full"],
@@ -266,35 +252,42 @@ outcome = {(True, True): "LoRA and IA3", (False, True): "IA3 only", (True, False
 behind.score(outcome[against_full["LoRA"] == ">", against_full["IA3"] == ">"])
 
 # %% [markdown]
-# "No difference seen" is not "equal": three seeds show large differences only. So on this small
-# model and at equal steps, the claim fails for a method whose line says "higher loss", and stays
-# open for the others.
+# Is IA³ too small for the task, or only slow? Give it three times the steps.
+
+# %%
+longer = [train(report, "IA3", best["IA3"], seed, max_steps=60).after["val_loss"]
+          for seed in SEEDS]
+ft.expect(longer, "<", loss["IA3"], "IA3 in 60 steps is better than in 20", paired=True)
+ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-tuning in 20",
+          paired=True, may_fail=True)
 
 # %% [markdown]
+# "No difference seen" is not "equal": three seeds show large differences only. So at equal steps the
+# claim fails on this model for the methods with the fewest parameters, IA³ and prompt tuning. For
+# LoRA it stays open.
+#
 # Look at the columns again. The best learning rates of the methods differ by orders of magnitude. A
-# paper that shows one variant ahead must show the learning rates that it tried for the *others*. A
-# study of nine LoRA variants tuned each one and found all of them within 1 to 2 % of plain LoRA
-# ([Lee et al. 2026](https://arxiv.org/abs/2602.04998)). Equal steps are not equal time either:
-# compare the last column (one run at a time, on this machine).
-
-# %% [markdown]
+# paper that shows one variant ahead must show the learning rates that it tried for the *others*.
+# Equal steps are not equal time either: compare the last column (on this machine).
+#
 # ## Do small updates forget less?
 # <!-- claims: C73 · E22 -->
 #
 # A method that learned less may have forgotten less for that reason alone. So compare at an **equal
-# target**: read `general_loss` at the moment when `val_loss` passes 2.2. Each method runs at a
-# lower and at a higher learning rate. The learning rate is constant after two steps of warm-up, so
-# that a run may be read at any step. (Halfway through a cosine, a run has not had its decay.)
+# target**: read `general_loss` at the moment when `val_loss` passes 2.2. The learning rate is
+# constant after two steps of warm-up, so that a run may be read at any step. (With a cosine, a run
+# read early still has a high learning rate, and a run read late a low one.)
 
 # %%
-matters = ft.predict("general_loss at the equal target differs more between ...",
-                     "methods", "the two learning rates of a method", "about the same")
-matters
+small = ft.predict("At the same target and at its lower learning rate, IA3 (0.15 % of the "
+                   "parameters) has forgotten, compared with full fine-tuning at its lower one ...",
+                   "less", "more", "no difference seen")
+small
 
 # %%
-steady = ft.Config(batch_size=12, eval_steps=5, lr_scheduler_type="constant", warmup_steps=2)
-STEPS = [40, 30]  # enough to reach the target at the lower and at the higher learning rate
-PAIRS = {"full": [3e-4, 1e-3], "LoRA": [3e-3, 1e-2], "IA3": [3e-2, 1e-1]}
+STEADY = {"eval_steps": 5, "lr_scheduler_type": "constant", "warmup_steps": 2}
+CONDITIONS = {"full, lower": ("full", 3e-4, 30), "full, higher": ("full", 1e-3, 20),
+              "IA3, lower": ("IA3", 3e-2, 45)}  # with enough steps to reach the target
 
 
 # %%
@@ -311,38 +304,33 @@ def at_target(run, target=2.2):
 
 # %%
 when, forgot = {}, {}
-for name, rates in PAIRS.items():
-    for rate, steps in zip(rates, STEPS, strict=True):
-        settings = steady.but(max_steps=steps)
-        reached = [at_target(train(name, rate, seed, settings)) for seed in SEEDS]
-        when[name, rate], forgot[name, rate] = map(list, zip(*reached, strict=True))
-ft.table([{"method": name, "learning rate": rate, "steps to the target": when[name, rate],
-           "general_loss there": forgot[name, rate]} for name, rate in when])
+for label, (name, rate, steps) in CONDITIONS.items():
+    reached = [at_target(train(choice, name, rate, seed, max_steps=steps, **STEADY))
+               for seed in SEEDS]
+    when[label], forgot[label] = map(list, zip(*reached, strict=True))
+ft.table([{"condition": label, "learning rate": CONDITIONS[label][1],
+           "steps to the target": when[label], "general_loss there": forgot[label]}
+          for label in CONDITIONS])
 
 # %%
-for name, (low, high) in PAIRS.items():
-    ft.expect(forgot[name, high], ">", forgot[name, low],
-              f"{name}: at the same target the higher learning rate has forgotten more", paired=True)
-
-# %%
-gentle = {name: sum(forgot[name, low]) / 3 for name, (low, _) in PAIRS.items()}
-harsh = {name: sum(forgot[name, high]) / 3 for name, (_, high) in PAIRS.items()}
-methods_gap = max(gentle.values()) - min(gentle.values())
-rates_gap = sum(harsh[name] - gentle[name] for name in PAIRS) / 3
-print(f"between methods, at the lower learning rate: {methods_gap:.2f}; "
-      f"between the learning rates of a method: {rates_gap:.2f}")
-
-# %%
-matters.score("the two learning rates of a method" if rates_gap > 1.5 * methods_gap else
-              "methods" if methods_gap > 1.5 * rates_gap else "about the same")
+ft.expect(forgot["full, higher"], ">", forgot["full, lower"],
+          "full fine-tuning: the higher learning rate has forgotten more", paired=True)
+ft.expect(forgot["IA3, lower"], ">", forgot["full, lower"],
+          "IA3 has forgotten more than full fine-tuning", paired=True, may_fail=True)
+small.score({"<": "less", ">": "more", "": "no difference seen"}[
+    direction(forgot["IA3, lower"], forgot["full, lower"], paired=True)])
 
 # %% [markdown]
 # The untouched model has a general_loss of 0.82. A small number of parameters is no protection: the
-# frozen weights stay, but the function that the model computes changes. The two printed gaps
-# compare the influence of the method with that of the learning rate. With more steps, each method
-# could run at a lower learning rate still. So "method X forgets more" is no complete sentence: it
-# needs the target, the learning rates and the number of steps. [Lesson 02](02_lora.ipynb) and
-# [lesson 16](16_catastrophic_forgetting.ipynb) test LoRA in this way.
+# frozen weights stay, but the function that the model computes changes. Here IA³ forgot more than full
+# fine-tuning, although it took more and smaller steps. One plausible reason, not tested here: its few
+# numbers act on every token, and must move far. The learning rate matters too: full fine-tuning at
+# its higher one also forgot more. So "method X forgets more" is no complete sentence: it needs the
+# target, the learning rates and the number of steps. [Lesson 02](02_lora.ipynb) and [lesson
+# 16](16_catastrophic_forgetting.ipynb) test LoRA in this way.
+#
+# One protection is real. Forgetting is measured with the adapter on. An adapter or a prompt can be
+# switched off for a request, and the base is as before. Full fine-tuning has no such switch.
 
 # %% [markdown]
 # ## Break it: one learning rate for all
@@ -351,8 +339,10 @@ matters.score("the two learning rates of a method" if rates_gap > 1.5 * methods_
 # comparisons.
 
 # %%
-same = {rate: {name: [train(name, rate, seed).after["val_loss"] for seed in SEEDS]
-               for name in ("full", "LoRA")} for rate in (1e-3, 1e-2)}
+same = {}
+for rate in (1e-3, 1e-2):
+    same[rate] = {name: [train(report, name, rate, seed).after["val_loss"] for seed in SEEDS]
+                  for name in ("full", "LoRA")}
 ft.expect(same[1e-3]["full"], "<", same[1e-3]["LoRA"], "at 0.001 full fine-tuning is better",
           paired=True)
 ft.expect(same[1e-2]["full"], ">", same[1e-2]["LoRA"], "at 0.01 LoRA is better", paired=True)
@@ -363,8 +353,8 @@ ft.table([{"learning rate of both": rate} | losses for rate, losses in same.item
 #
 # ## At 135M
 #
-# IA³ against full fine-tuning and LoRA on SmolLM2-135M, in recorded runs, each at several learning
-# rates.
+# The same question on SmolLM2-135M, from recorded runs: IA³ against full fine-tuning at equal steps.
+# (Where the runs are not recorded yet, the box says so.)
 
 # %%
 at_135m("peft_family", verdict)
@@ -372,8 +362,9 @@ at_135m("peft_family", verdict)
 # %% [markdown]
 # Published for larger models:
 #
-# - LoRA on all layers equals full fine-tuning at post-training data sizes, and falls behind when
-#   the data exceed its capacity ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)).
+# - LoRA on all layers matched full fine-tuning in the SFT and RL experiments of [Thinking Machines
+#   2025](https://thinkingmachines.ai/blog/lora/). It fell behind with large batches, and where the
+#   data exceeded its capacity.
 #   In continued pretraining on billions of tokens it learns less ([Biderman et al.
 #   2024](https://arxiv.org/abs/2405.09673)).
 # - Prompt tuning catches up with full fine-tuning only at about 10B parameters ([Lester et al.
@@ -387,11 +378,18 @@ at_135m("peft_family", verdict)
 # ## What if?
 #
 # rsLoRA at one rank is LoRA with another alpha: at r = 8, α = 16 the scale is 16/√8 = 5.7 instead
-# of 2. So it matters when you change the rank. Run rank 64 without and with it, and compare the
-# grad_norm and val_loss.
+# of 2. So it matters when you change the rank. At rank 64 and α = 16 plain LoRA has the scale 0.25,
+# and rsLoRA 2, which is that of plain LoRA at rank 8. What does that do at one learning rate?
 
 # %%
-lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
+rows = []
+for rslora in (False, True):
+    run = choice.run(short, method="lora", r=64, lora_alpha=16, use_rslora=rslora,
+                     learning_rate=3e-3, live=False)
+    rows.append({"rsLoRA": rslora, "scale": 16 / 8 if rslora else 16 / 64,
+                 "largest grad_norm": max(row["grad_norm"] for row in run.rows),
+                 "val_loss": run.after["val_loss"]})
+ft.table(rows)
 
 # %% [markdown]
 # ## In practice, 2026
@@ -403,17 +401,19 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 # | the base does not fit in 16 bits | QLoRA ([lesson 10](10_quantization_and_qlora.ipynb)) |
 # | very low rank and the last bit of quality | DoRA, if the server accepts it or you merge |
 # | high rank (64 to 256) | rsLoRA scaling |
-# | faster start of training | PiSSA, LoRA-GA, EVA (data-driven start), or LoRA+ |
-# | 4-bit base with a large rounding error | LoftQ start |
+# | faster start of training | LoRA+, or a start computed from weights (PiSSA), gradients (LoRA-GA) or data (EVA) |
+# | 4-bit base with a large rounding error | LoftQ: a start that corrects part of the error |
+# | new special tokens | LoRA with `trainable_token_indices`, which trains their rows |
 # | RL | LoRA; even rank 1 has matched full fine-tuning |
 # | billions of tokens, new language | full fine-tuning |
 
 # %% [markdown]
-# Other names to know: VeRA shares random A and B and trains scales. AdaLoRA moves rank between
-# layers. OFT and BOFT multiply by orthogonal factors. GaLore trains all weights with low-rank
-# gradients: it is an optimizer, not an adapter.
+# Other names to know: BitFit trains only biases. ReFT edits hidden states. VeRA shares random A and
+# B and trains scales. AdaLoRA moves rank between layers. OFT multiplies by orthogonal factors.
+# GaLore trains all weights with low-rank gradients: it is an optimizer, not an adapter.
 #
-# LoRA+ with TRL. B gets 8 times the learning rate of A:
+# LoRA+ with TRL. As in [the paper](https://arxiv.org/abs/2402.12354), B gets 16 times the learning
+# rate of A, and A less than plain LoRA would get:
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -425,12 +425,11 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 # from trl import SFTConfig, SFTTrainer
 #
 # model_id = "Qwen/Qwen3-4B"
-# lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM",
-#                   use_rslora=True)  # or use_dora=True, or init_lora_weights="pissa"
+# lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 # base = AutoModelForCausalLM.from_pretrained(model_id, dtype="bfloat16")
 # model = get_peft_model(base, lora)
 # optimizer = create_loraplus_optimizer(
-#     model=model, optimizer_cls=torch.optim.AdamW, lr=1e-4, loraplus_lr_ratio=8)
+#     model=model, optimizer_cls=torch.optim.AdamW, lr=5e-5, loraplus_lr_ratio=16)
 # trainer = SFTTrainer(
 #     model=model,
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
@@ -444,14 +443,15 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 # %% [markdown]
 # Pitfalls:
 #
-# - **Serving.** vLLM serves LoRA and rsLoRA adapters, many in one batch. It rejects DoRA and most
-#   `modules_to_save`, and has no IA³ or prompt tuning
+# - **Serving.** vLLM serves LoRA and rsLoRA adapters, many in one batch, up to `max_lora_rank`, which
+#   is 16 unless you raise it. It rejects DoRA and most `modules_to_save` (layers that are trained
+#   whole), and has no IA³ or prompt tuning
 #   ([`peft_helper.py`](https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py)).
 #   Merge DoRA and IA³ before serving, or use LoRA.
 # - **PiSSA changes the base.** Its adapter fits the changed base only. peft can [convert it to a
 #   plain LoRA](https://huggingface.co/docs/peft/developer_guides/lora) when it is saved.
 # - **Learning rates do not transfer.** IA³ and prompt tuning need far higher ones than LoRA: their
-#   papers used 3e-3 and 0.3, with Adafactor.
+#   papers used 3e-3 and 0.3, with the optimizer Adafactor.
 # - `learning_rate` of `SFTConfig` has no effect when you pass your own optimizer.
 
 # %% [markdown]
@@ -462,17 +462,17 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 # LoRA adds a low-rank update to matrices, merges without cost, and is the default. IA³ trains
 # scaling vectors, also merges, and has far fewer parameters and less capacity. Prefix tuning trains
 # keys and values in each layer, prompt tuning trains input vectors. Both use up context, do not
-# merge, and are sensitive to start and learning rate. Adapter layers are small networks between
-# layers and add latency.
+# merge, and are sensitive to start and learning rate. Adapter layers are small networks after
+# attention and MLP, and add latency.
 # </details>
 #
 # **DoRA, rsLoRA, PiSSA and LoRA+ in a sentence each?**
 # <details><summary>Answer</summary>
-# DoRA trains the length of each row of the weight separately from its direction. It is slower, and
-# merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA starts A and B
-# from the largest singular directions of W and freezes the rest. LoRA+ gives B a higher learning
-# rate than A. With a tuned learning rate, plain LoRA is usually within one or two percent of all of
-# them.
+# DoRA trains the length of each output's weight vector (a row in torch, a column in the paper)
+# separately from its direction. It is slower, and merges. rsLoRA scales by α/√r, so that updates do
+# not shrink at high rank. PiSSA starts A and B from the largest singular directions of W and freezes
+# the rest. LoRA+ gives B a higher learning rate than A. With a tuned learning rate, plain LoRA is
+# usually within one or two percent of all of them.
 # </details>
 #
 # **Full fine-tuning or PEFT?**
@@ -486,10 +486,11 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 #
 # **Your LoRA stays behind full fine-tuning. What do you check?**
 # <details><summary>Answer</summary>
-# First its own learning rate, about ten times that of full fine-tuning. Then whether all linear
-# layers are adapted, and whether the batch is very large. If the training loss itself stays above
-# that of full fine-tuning at every learning rate, raise the rank. If more steps close the gap, it
-# was slow and not short of capacity.
+# First its own learning rate, about ten times that of full fine-tuning, and the scale α/r. Then the
+# data: the same template and loss mask, and no new tokens whose embeddings stay frozen. Then whether
+# all linear layers are adapted, and whether the batch is very large. If the training loss itself
+# stays above that of full fine-tuning at every learning rate, raise the rank. If more steps close the
+# gap, it was slow and not short of capacity.
 # </details>
 #
 # **A paper reports that method X beats LoRA by 3 points. What do you ask?**
@@ -502,7 +503,10 @@ lab.run(short, method="lora", r=64, use_rslora=True, learning_rate=3e-3)
 # ## Recap
 #
 # - Methods differ in where they act. That decides cost, merging and serving.
-# - A fair comparison gives each method its own learning rate, several seeds, and an equal target.
+# - The claim failed here: at equal steps the methods with the fewest parameters stayed behind full
+#   fine-tuning. For LoRA no difference was seen.
+# - A fair comparison gives each method its own learning rate, several seeds, records that chose
+#   nothing, and equal steps or an equal target.
 # - Start with LoRA on all layers. Use a variant for a stated reason, and measure it against tuned
 #   LoRA.
 #

@@ -50,37 +50,6 @@ def added_later(W, A, B, magnitude, scaling):
     return magnitude[:, None] * W / W.norm(dim=1, keepdim=True) + scaling * B @ A
 
 
-def peft_parameters(method, layers, hidden, kv, inner, tokens):
-    if method == "ia3":
-        return layers * (2 * kv + inner)
-    return tokens * hidden if method == "prompt" else tokens * layers * 2 * kv
-
-
-def by_table(method, layers, hidden, kv, inner, tokens):
-    return {"ia3": layers * (kv + kv + inner), "prompt": hidden * tokens,
-            "prefix": sum(tokens * kv * 2 for _ in range(layers))}[method]
-
-
-def by_match(method, **sizes):
-    match method:
-        case "ia3":
-            return sizes["layers"] * (sizes["kv"] * 2 + sizes["inner"])
-        case "prompt":
-            return sizes["hidden"] * sizes["tokens"]
-    return 2 * sizes["layers"] * sizes["tokens"] * sizes["kv"]
-
-
-def counted(wrong, only):
-    """Right except for one method."""
-    def count(method, **sizes):
-        return wrong(**sizes) if method == only else peft_parameters(method, **sizes)
-    return count
-
-
-def hidden_for_keys(method, layers, hidden, kv, inner, tokens):
-    return peft_parameters(method, layers, hidden, hidden, inner, tokens)
-
-
 SOLUTIONS = {
     "ia3_forward": {
         "right": ia3_forward,
@@ -108,26 +77,6 @@ SOLUTIONS = {
             "LoRA": (lambda W, A, B, m, s: W + s * B @ A, "this is LoRA"),
             "no scaling": (lambda W, A, B, m, s: dora_weight(W, A, B, m, 1), "by scaling"),
             "magnitude not a column": (lambda W, A, B, m, s: m * (W + s * B @ A), "[:, None]"),
-        },
-    },
-    "peft_parameters": {
-        "right": peft_parameters,
-        "variants": [by_table, by_match],
-        "wrong": {
-            "IA3 with three equal vectors": (counted(
-                lambda layers, hidden, **_: layers * 3 * hidden, "ia3"),
-                "as wide as the MLP inside"),
-            "IA3 without the MLP": (counted(lambda layers, kv, **_: layers * 2 * kv, "ia3"),
-                                    "lacks the vector"),
-            "a prompt in each layer": (counted(
-                lambda layers, hidden, tokens, **_: layers * hidden * tokens, "prompt"),
-                "first layer only"),
-            "a prefix of keys only": (counted(
-                lambda layers, kv, tokens, **_: layers * kv * tokens, "prefix"),
-                "half of it"),
-            "a prefix for one layer": (counted(lambda kv, tokens, **_: 2 * kv * tokens, "prefix"),
-                                       "each layer has its own"),
-            "keys as wide as the model": (hidden_for_keys, "keys and values are narrower"),
         },
     },
 }

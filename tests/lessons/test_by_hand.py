@@ -20,7 +20,7 @@ from ftkit.engine import loop, packed_batch, packed_loss
 from ftkit.evaluate import perplexity
 from ftkit.experiment import preference_losses, preferences
 from ftkit.lessons import activations, hints
-from ftkit.lessons.by_hand import floats, lora, nf4, schedules
+from ftkit.lessons.by_hand import floats, lora, nf4, peft_family, schedules
 
 
 def lesson(number: str, *names: str, **given) -> dict:
@@ -108,6 +108,29 @@ def test_the_module_starts_a_where_peft_starts_it(tiny):
 
 
 # --------------------------------------------------------------------------- other lessons
+
+
+def test_ia3_and_dora_from_scratch_give_the_outputs_of_the_layers_of_peft(tiny):
+    import peft
+
+    adapted = peft.get_peft_model(copy.deepcopy(tiny[0]), peft.IA3Config(task_type="CAUSAL_LM"))
+    block = adapted.base_model.model.model.layers[0]
+    for layer, on_input in ((block.self_attn.k_proj, False), (block.mlp.down_proj, True)):
+        vector = layer.ia3_l["default"]
+        vector.data = torch.rand_like(vector)
+        x = torch.randn(5, layer.in_features)
+        ours = peft_family.ia3_forward(x, layer.base_layer.weight, vector.flatten(), on_input)
+        assert torch.allclose(ours, layer(x), atol=1e-5)
+    settings = peft.LoraConfig(r=4, lora_alpha=12, target_modules=["q_proj"], use_dora=True)
+    adapted = peft.get_peft_model(copy.deepcopy(tiny[0]), settings)
+    layer = adapted.base_model.model.model.layers[0].self_attn.q_proj
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    layer.lora_magnitude_vector["default"].weight.data *= 1.5  # no longer the lengths of W
+    ours = peft_family.dora_weight(
+        layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight,
+        layer.lora_magnitude_vector["default"].weight, 12 / 4)
+    x = torch.randn(5, layer.in_features)
+    assert torch.allclose(x @ ours.T, layer(x), atol=1e-4)
 
 
 def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):

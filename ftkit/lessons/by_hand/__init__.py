@@ -1,1 +1,1 @@
-"""LoRA, NF4 and floating-point rounding written from scratch, tested against the libraries."""
+"""Methods of the lessons written from scratch, tested against the libraries."""

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 
 from ftkit.lessons.claims import exercise
 
-# Llama 2 7B
-LLAMA = {"layers": 32, "hidden": 4096, "kv": 4096, "inner": 11008}
-QWEN = {"layers": 24, "hidden": 896, "kv": 128, "inner": 4864}  # grouped keys and values
-
 
 def _random(*shapes: tuple[int, ...]):
     import torch
@@ -97,27 +93,3 @@ def _(dora_weight):
     start = dora_weight(W, A, torch.zeros_like(B), W.norm(dim=1), scaling)
     if not torch.allclose(start, W, atol=1e-4):
         return "with B = 0 and the lengths of W's rows as magnitude the result must be W"
-
-
-@exercise("peft_parameters")
-def _(peft_parameters):
-    hints = {
-        ("ia3", 32 * 3 * 4096): "393,216 takes three vectors of the hidden size; the third scales "
-                                "the input of W_down, which is as wide as the MLP inside",
-        ("ia3", 32 * 2 * 4096): "262,144 lacks the vector on the input of W_down",
-        ("ia3", 4096 * 2 + 11008): "19,200 is one layer's; multiply by layers",
-        ("prompt", 20 * 4096 * 32): "the vectors come before the first layer only: once, not in "
-                                    "each layer",
-        ("prefix", 20 * 32 * 4096): "half of it; every layer gets keys and values",
-        ("prefix", 2 * 20 * 4096): "163,840 is one layer's; each layer has its own",
-    }
-    for method, expected in (("ia3", 614_400), ("prompt", 81_920), ("prefix", 5_242_880)):
-        given = peft_parameters(method, tokens=20, **LLAMA)
-        if given != expected:
-            why = hints.get((method, given), f"expected {expected:,}")
-            return f"{method} on Llama 2 7B with 20 virtual tokens: {given!r}; {why}"
-    for method, expected in (("ia3", 122_880), ("prompt", 8_960), ("prefix", 61_440)):
-        given = peft_parameters(method, tokens=10, **QWEN)
-        if given != expected:
-            return (f"{method} where keys and values are narrower (kv=128, hidden=896): {given!r}; "
-                    f"expected {expected:,}")

@@ -395,7 +395,7 @@ ft.table([{"mistake": name, "perplexity": math.exp(value)} for name, value in mi
 # %% [markdown]
 # ## At 135M
 #
-# The same comparison with SmolLM2-135M, 3 epochs against 12, where it has been recorded:
+# The same comparison with SmolLM2-135M, 3 epochs against 12:
 
 # %%
 from ftkit.lessons.at_135m import at_135m

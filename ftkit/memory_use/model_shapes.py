@@ -134,7 +134,7 @@ def _from_dict(content: dict, name: str):
     soundness.check_sizes(content, name)
     kind = content.pop("model_type", None)
     try:
-        return AutoConfig.for_model(kind, **content)
+        return AutoConfig.for_model(kind, **_with_infinity(content))
     except Exception as error:  # noqa: BLE001  each architecture checks its sizes in its own way
         reason = f"model_type {kind!r} is unknown to transformers" if kind else (
             "it has no model_type")
@@ -142,6 +142,15 @@ def _from_dict(content: dict, name: str):
             reason = " ".join(str(error).split())
         raise UserError(f"{name} describes no model: {reason}; expected the config.json that "
                         "save_pretrained wrote") from None
+
+
+def _with_infinity(value):
+    """A part of a config.json, where transformers writes inf as {"__float__": "Infinity"}."""
+    if isinstance(value, dict):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _with_infinity(part) for key, part in value.items()}
+    return [_with_infinity(part) for part in value] if isinstance(value, list) else value
 
 
 def _from_hub(name: str) -> dict | None:

@@ -133,6 +133,14 @@ def test_a_state_space_model_is_simulated():
     assert found.simulation and found.assumptions["attention"] == "none"
 
 
+def test_infinity_in_a_config_json_is_read_as_transformers_writes_it():
+    shape = {"model_type": "mamba2", "vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2,
+             "state_size": 16, "num_heads": 8, "head_dim": 16, "n_groups": 2}
+    written = json.loads(model_shapes.shape(shape).to_json_string())
+    assert written["time_step_limit"][1] == {"__float__": "Infinity"}
+    assert model_shapes.shape(written).time_step_limit[1] == float("inf")
+
+
 def test_a_length_beyond_the_context_has_a_note():
     found = memory(model="tiny", max_length=1024, batch_size=1, device="cuda")
     assert "longer than the 512" in found.notes[0]

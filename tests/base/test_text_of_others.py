@@ -64,6 +64,7 @@ def test_no_other_module_escapes_text_itself():
     assert others == []
 
 
+@pytest.mark.heavy
 def test_commands_that_read_data_and_cards_command_no_terminal(ftkit, home, tmp_path, monkeypatch):
     for i, text in enumerate(HOSTILE):
         data, cards = tmp_path / f"data{i}.jsonl", tmp_path / f"cards{i}.jsonl"

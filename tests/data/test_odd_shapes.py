@@ -130,10 +130,8 @@ def test_leaks_into_a_damaged_file_are_not_counted_as_none(tmp_path):
 
 
 def test_a_home_of_nobody_is_a_folder_that_does_not_exist(ftkit):
-    for words in (("check", "~no-such-user/x.jsonl"),
-                  ("convert", "~no-such-user/x.jsonl", "new.jsonl"),
-                  ("check", "~no-such-user"),
-                  ("drill", "--cards", "~no-such-user/x")):
+    path = "~no-such-user/x.jsonl"
+    for words in (("check", path), ("convert", path, "new.jsonl"), ("drill", "--cards", path)):
         status, _, err = ftkit(*words)
         assert status == 2 and "~no-such-user" in err
 

@@ -185,14 +185,18 @@ class DPO(Objective):
         return [[example for pair in pairs for example in pair], *others.values()]
 
     def train_steps(self, run, prepared, *options):
-        # As long as the model is untouched it is its own reference.
+        self.score_reference(run, prepared)
+        yield from super().train_steps(run, prepared, *options)
+
+    def score_reference(self, run, prepared):
+        """Keep what the reference gives the pairs: as long as the model is untouched it is its own
+        reference."""
         if run.config.loss_type not in losses.WITHOUT_REFERENCE:
             with torch.no_grad(), evaluating(run.model):
                 for each in (prepared.train, prepared.val):
                     each.reference = self._scores(run, each.pairs)[0]
                     if each.others:
                         each.reference_of_others = self._scores(run, each.others)[0]
-        yield from super().train_steps(run, prepared, *options)
 
     @staticmethod
     def _scores(run, pairs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -64,3 +64,5 @@ def _case(name: str, way: int) -> tuple[str, dict, list[int]]:
 CASES = [_case(name, 0) for name in SHAPES] + [
     _case(name, 1 + place % 5) for place, name in enumerate(SHAPES)] + [
     _case(name, 1 + (place + 2) % 5) for place, name in enumerate(SHAPES) if place % 3 == 0]
+# peft finds no linear layer to adapt in a Falcon Mamba of 4-bit weights, and a run says so.
+CASES = [case for case in CASES if (case[0], case[1].get("method")) != ("falcon_mamba", "qlora")]

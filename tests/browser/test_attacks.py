@@ -113,9 +113,8 @@ def test_the_set_is_an_attack_where_text_becomes_html(lesson, attacked):
                        ATTACKS[1].replace("fetch", "void fetch"))
     page.page.wait_for_function("() => window.pwned > 0")
     page.page.evaluate(
-        "html => { document.querySelector('.jp-OutputArea-output').insertAdjacentHTML('beforeend',"
-        " html) }", "<img src='https://example.com/x.png' hidden><mjx-container></mjx-container>"
-        "<p>\x9b31m</p>")
+        "html => { const out = document.createElement('div'); out.innerHTML = html;"
+        " out.className = 'jp-OutputArea-output'; document.body.append(out) }",
+        "<a href='https://example.com'>x</a><mjx-container></mjx-container><p>\x9b31m</p>")
     found = {line.partition(":")[0] for line in page.page.evaluate(SEEN)}
     assert {"mathematics", "element of data", "control"} <= found
-    page.outside.clear()

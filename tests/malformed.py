@@ -67,7 +67,7 @@ CASES = [
     Case("event_stream", b"data: " + _lines(GOOD), 1, ("not JSON (", "data: {")),
     Case("tar", b"data.jsonl" + b"\0" * 90 + b"0000644,0000000" + b"\0" * 400, 1,
          ("not JSON",)),
-    Case("png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xd8", 1, ("a binary file",)),
+    Case("png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xd8", 1, ("a picture",)),
     Case("seven_zip", b"7z\xbc\xaf\x27\x1c\x00\x04", 1, ("a binary file",)),
     Case("pickle", b"\x80\x04\x95\x1a\0\0\0\x8c\x05Paris\x94.", 1, ("a binary file",)),
     Case("not_written_to_its_end", _lines(GOOD, GOOD) + b"\0" * 512, 3, ("not JSON (",)),

@@ -171,6 +171,7 @@ PACKED = {  # first bytes → what the file is, and what to do
     b"BZh": "the file is packed by bzip2; name it so: `mv OLD NEW.jsonl.bz2`",
     b"\xfd7zX": "the file is packed by xz; name it so: `mv OLD NEW.jsonl.xz`",
     b"\x28\xb5\x2f\xfd": "the file is packed by Zstandard; unpack it: `zstd -d OLD -o NEW.jsonl`",
+    b"\x89PNG": "the file is a picture; expected records, such as JSON Lines",
     b"PAR1": "the file is Parquet; name it so: `mv OLD NEW.parquet`",
     b"PK\x03\x04": "the file is a zip archive or a spreadsheet; unpack it (`unzip OLD`), or save "
                    "the sheet as CSV",

@@ -178,7 +178,7 @@ def test_a_state_space_model_gets_lora_where_peft_can_adapt_it():
             vocab_size=100, hidden_size=32, num_hidden_layers=2, state_size=4))
 
     made = loading.adapt(mamba(), Config(method="lora"))
-    adapted_layers = {name.split(".")[-3] for name, p in made.named_parameters() if p.requires_grad}
+    adapted_layers = {name.split(".")[-4] for name, p in made.named_parameters() if p.requires_grad}
     assert adapted_layers == {"in_proj", "x_proj", "dt_proj"}
     with pytest.raises(ValueError, match="cannot adapt.* some of dt_proj, embeddings, in_proj, l"):
         loading.adapt(mamba(), Config(method="lora", target_modules="out_proj"))

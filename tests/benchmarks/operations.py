@@ -120,7 +120,7 @@ def kind_of(name: str) -> str:
     """The kind of an operation of the profiler."""
     low = name.lower()
     return next((kind for kind, words in KINDS.items() if any(word in low for word in words)),
-                "other")
+                "views, autograd and dispatch")
 
 
 if __name__ == "__main__":

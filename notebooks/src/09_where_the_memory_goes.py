@@ -123,19 +123,20 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
                   else "stay the same")
 
 # %% [markdown]
-# Both recipes of mixed precision take 16 bytes per parameter. What gets smaller are the activations.
-# Only pure bf16, with weights, gradients and moments all in 16 bits, halves the states;
-# [lesson 12](12_floating_point.ipynb) shows what it costs in accuracy.
+# Both recipes here take 16 bytes per parameter, and what gets smaller are the activations. Autocast's 16-bit
+# copies even add 2 bytes per parameter while a step runs. Only pure bf16, with weights, gradients and moments
+# all in 16 bits, halves the states; [lesson 12](12_floating_point.ipynb) shows what it costs in accuracy.
 #
-# So the first half of the claim is wrong by a factor of four: full fine-tuning of the 7B starts at 108 GB,
-# not at 27.
+# So the first half of the claim is wrong by a factor of four: full fine-tuning of the 7B starts at 108 GB, not
+# at 27.
 
 # %% [markdown]
 # ## Activations and logits on paper
 #
 # Two estimates are worth knowing. A transformer layer stores about **34 bytes per token and hidden
 # unit** for the backward pass: [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for
-# a GPT layer in 16 bits, with attention scores not stored (as in FlashAttention). The logits are often in
+# a GPT layer in 16 bits, with attention scores not stored (as in FlashAttention, which computes attention in
+# blocks). The logits are often in
 # fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
 #
 # ## Your turn: the bytes of a token
@@ -166,14 +167,14 @@ ft.table(rows)
 # %% [markdown]
 # The hidden sizes are equal; the vocabularies are not. With 32,000 tokens the logits were a detail. With
 # 150,000 tokens they reach about 10 GB. This is why today's trainers compute the loss **in chunks**: the logits
-# of a few rows at a time, so the full matrix never exists. `ft` does this too, and computes logits for
-# trained tokens only.
+# of a few rows at a time, so the full matrix never exists. `ft` does this too, for trained tokens only.
 #
 # ## Trace instead of estimating
 # <!-- claims: C11 · E08 -->
 #
-# A better way than paper: run one real training step on tensors that have a shape but no memory, and note
-# when each is created and freed. `ft.memory` calls this the **simulation**. Guess first.
+# A better way than paper: run one real training step on tensors that have a shape but no memory, and note when
+# each is created and freed. `ft.memory` calls this the **simulation**; all sizes of 7B and 8B models on this
+# page come from it. Guess first.
 
 # %%
 second_guess = ft.predict(
@@ -198,28 +199,30 @@ parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0)
 second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
-# The dashed lines are common GPUs: 48 GiB are 51.5 GB, and CUDA itself needs some of it.
+# The dashed lines are common GPUs: 48 GiB are 51.5 GB, and CUDA itself needs some of it. *16-bit copies* are
+# what autocast makes of fp32 weights; a base in bf16 needs none. At the peak of *full* no gradient exists yet.
 #
-# LoRA removes gradients and optimizer states, and halves the weights, since a frozen base can be stored in
-# 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
-# activations stay, because the gradient must pass through every frozen layer to reach the adapters. Compare
-# the trace with the estimate on paper:
+# LoRA removes nearly all gradients and optimizer states, and halves the weights, since a frozen base can be
+# stored in 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
+# activations stay, because the gradient must pass through every frozen layer to reach the adapters. So the
+# claim's second half is wrong too: LoRA leaves 54 GB of activations. Compare the trace with the estimate on
+# paper:
 
 # %%
 rows = []
 for name, found in traced.items():
     rows.append({"run": name, "activations on paper, GB": found.formula["activations"] / 1e9,
-                 "traced": found.largest["activations"] / 1e9,
-                 "peak on paper, GB": found.formula["peak"] / 1e9, "traced ": found.peak / 1e9})
+                 "activations traced": found.largest["activations"] / 1e9,
+                 "peak on paper, GB": found.formula["peak"] / 1e9, "peak traced": found.peak / 1e9})
 ft.table(rows)
 
 # %% [markdown]
-# The paper estimate gives full fine-tuning, LoRA and QLoRA the same activations, and it is far too low
-# here. It counts a GPT layer all in 16 bits. A Llama layer has a gated MLP, and autocast keeps some tensors, such as those of norms, in
-# fp32. Full fine-tuning stores more than LoRA: the gradient of a trained weight needs the layer's input, a
-# frozen weight's does not. **Take the states from paper, and the rest from a trace or a measurement.**
-#
-# The caption's "16-bit copies" are what autocast makes of fp32 weights. A base in bf16 needs none.
+# The estimate is far too low here. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama
+# 2 stores **50 bytes with LoRA and 57 with full fine-tuning**, not 34. It has a gated MLP, whose four
+# intermediate results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. Only a frozen layer *without* an
+# adapter can drop its input. Here all linear layers have adapters, so LoRA saves little. The *peak* of full
+# fine-tuning on paper is close by luck: it counts 27 GB of gradients that do not exist yet, and misses copies and
+# activations. **Take the states from paper, and the rest from a trace or a measurement.**
 
 # %% [markdown]
 # ## Is the trace right?
@@ -240,9 +243,10 @@ ft.table(rows)
 
 # %% [markdown]
 # Trace and counter share authors, so agreement alone proves little. `tests/benchmarks/MEMORY.md` therefore
-# compares the trace with the allocations that torch itself records, in 88 configurations on a CPU. A GPU
-# needs more than the tensors: the CUDA context, workspaces of kernels, and memory that the allocator
-# holds in pieces. Plan with at least 5 to 10 % to spare.
+# compares the trace with the allocations that torch itself records, in 88 configurations of small models on a
+# CPU. The 7B sizes were not compared with a GPU. A GPU needs more than the tensors: the CUDA context, scratch
+# space of kernels, and memory that the allocator holds in pieces. Plan with at least 5 to 10 % to spare, and
+# measure.
 
 # %% [markdown]
 # ## When is the peak?
@@ -259,8 +263,10 @@ steps = {"32 tokens": measure.step("tiny", config, [32]),
 charts.along(steps)
 
 # %% [markdown]
-# The long batch peaks where the backward pass begins: all activations are there, and no gradient yet. The
-# short batch peaks late, when all gradients are there. Adding up all parts overstates both.
+# The long batch peaks where the backward pass begins: all activations are there, and no gradient yet. (These few
+# rows fit in one chunk, so their logits exist too.) The short batch peaks late, when all gradients are
+# there. Adding up all parts overstates both. With **gradient accumulation** the gradients of earlier batches
+# stay and add to the first kind of peak: 27 GB for a 7B in fp32, little with LoRA.
 #
 # ## Which change helps most?
 # <!-- claims: C96 -->
@@ -268,11 +274,6 @@ charts.along(steps)
 # Take the LoRA run above: 7B, bf16 base, 4 × 2,048 tokens. An **8-bit optimizer** stores AdamW's moments in
 # one byte each. **Gradient checkpointing** stores only the input of each layer and recomputes the rest
 # ([lesson 11](11_activations_and_checkpointing.ipynb)).
-
-# %%
-third_guess = ft.predict("The peak of this LoRA run falls most with ...",
-                         "an 8-bit optimizer", "a base in 4 bits (QLoRA)", "gradient checkpointing")
-third_guess
 
 # %%
 eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
@@ -283,17 +284,15 @@ ft.expect(peaks["gradient checkpointing"], "<", traced["LoRA"].peak / 1e9,
           "checkpointing: less than half of the peak, GB", times=0.5)
 ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()])
 
-# %%
-third_guess.score(min(peaks, key=peaks.get))
-
 # %% [markdown]
-# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already
-# small, so an 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16. "The
-# optimizer is the bottleneck, so use LoRA, QLoRA or ZeRO" is right for short batches only.
+# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already small,
+# so an 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16, and there the states
+# usually come first: 81 GB of weights and moments against 61 GB of activations in the run above, and against
+# few with checkpointing.
 #
 # ## Your turn: the longest sequence that fits
 #
-# With fused attention, memory grows nearly in a straight line with the tokens. So two traces predict all
+# With FlashAttention, memory grows nearly in a straight line with the tokens. So two traces predict all
 # others. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole
 # number of tokens whose peak on that line is at most `budget` bytes.
 
@@ -306,8 +305,8 @@ def longest(budget, short, long):
 ft.check("longest", longest)
 
 # %% [markdown]
-# The package's version has a binary search over traces (`ftkit memory --gpu`). Here the line predicts,
-# for LoRA with checkpointing on Qwen3 8B, and one more trace tests it.
+# Here the line predicts, for LoRA with checkpointing on Qwen3 8B, and one more trace tests it. (`ftkit memory
+# --gpu` searches over traces.)
 
 # %%
 from ftkit.memory_use import model_shapes
@@ -327,6 +326,9 @@ ft.expect(peak_of(fits) / budget, "==", 1, "peak at the predicted length, over t
 print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequence {fits:,} tokens")
 
 # %% [markdown]
+# This counts on a loss in chunks. Full fp32 logits with their gradient add 8 × 151,936 bytes, 1.2 MB a token:
+# then only about 4,000 tokens fit.
+#
 # ## Sizes that people quote
 # <!-- claims: C10 -->
 #
@@ -340,9 +342,9 @@ ft.table([{"recipe": name, "bytes per parameter": size, "175B, TB": 175e9 * size
           for name, size in recipes.items()])
 
 # %% [markdown]
-# No usual recipe does; the nearest is 8 bytes, which is 1.4 TB or 1.27 TiB. Quote 1.2 TB as reported, and
-# 2.8 TB as what AdamW in mixed precision needs. QLoRA's "more than 780 GB" for 65B is the second line:
-# 65.3 billion × 12 bytes = 783 GB.
+# None of these; the nearest is 8 bytes, which is 1.4 TB or 1.27 TiB. Quote 1.2 TB as reported, and 2.8 TB as
+# what AdamW in mixed precision needs. QLoRA's "more than 780 GB" for 65B agrees with the second line: 65.3
+# billion × 12 bytes = 783 GB.
 #
 # **GB and GiB.** 1 GiB is 2³⁰ bytes, 7 % more than 1 GB (10⁹ bytes). An "80 GB" A100 or H100 has about 80
 # GiB; a "192 GB" B200 has 192 × 10⁹ bytes. `nvidia-smi` prints MiB, and papers mostly GB.
@@ -350,8 +352,8 @@ ft.table([{"recipe": name, "bytes per parameter": size, "175B, TB": 175e9 * size
 # %% [markdown]
 # ## Break it
 #
-# Two mistakes fill memory without an error message. First: a list of losses for a plot. The counter shows
-# what is still alive after 1, 2 and 4 steps, in MB.
+# Two mistakes fill memory without an error message. First: losses are kept in a list. The counter shows what is
+# still alive after 1, 2 and 4 steps, in MB. The model itself takes 9.4 MB.
 
 # %%
 from ftkit.memory_use.meter import Meter
@@ -365,16 +367,22 @@ def alive_after(steps, keep):
         return meter.total / 1e6
 
 
-tensors = [alive_after(steps, lambda loss: loss) for steps in (1, 2, 4)]
-numbers = [alive_after(steps, lambda loss: loss.item()) for steps in (1, 2, 4)]
-ft.table([{"kept in the list": "loss", "1 step": tensors[0], "2": tensors[1], "4": tensors[2]},
-          {"kept in the list": "loss.item()", "1 step": numbers[0], "2": numbers[1],
-           "4": numbers[2]}])
+def after_backward(loss):
+    loss.backward()
+    return loss
+
+
+kinds = {"loss": lambda loss: loss, "loss after backward()": after_backward,
+         "loss.item()": lambda loss: loss.item()}
+ft.table([{"kept in the list": name} | {f"{n} steps": alive_after(n, keep) for n in (1, 2, 4)}
+          for name, keep in kinds.items()])
 
 # %% [markdown]
-# The loss is the end of a graph, and holds all activations of its step. Keep `loss.item()`.
+# Until `backward()`, a loss holds all activations of its step. `backward()` frees them; what is left in the
+# second line are the model's gradients, once. So the leak hits loops without a backward pass: evaluation
+# without `torch.no_grad()`, and logits or losses collected before it. Keep `loss.item()`.
 #
-# Second: a frozen base that was loaded in fp32 by accident. The adapters learn the same; the bill differs.
+# Second: a frozen base that was loaded in fp32 by accident.
 
 # %%
 wide = ft.memory(method="lora", base_dtype="fp32", **batch)
@@ -384,12 +392,8 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 # %% [markdown]
 # The weights double, and autocast adds a 16-bit copy of each. Print `model.dtype` before a long run.
 #
-# What happens when a run cannot fit? `ft` predicts the peak before a run starts and stops with a message
-# while the process is still alive. It also suggests a smaller batch with gradient accumulation.
-
-# %% tags=["raises-exception"]
-lab = ft.Experiment(model="tiny", data="translation", eval_records=16)
-lab.run(batch_size=2**20, max_steps=1)  # an error is expected here
+# `ft` predicts the peak before a run starts. A run that does not fit stops with a message that names a smaller
+# batch with accumulation; in a notebook it is made with that batch, and a note says so.
 
 # %% [markdown]
 # ## At 135M
@@ -413,8 +417,9 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## What if?
 #
-# Move the controls. The estimate follows at once; press *Trace the step* before you believe it. What is
-# the longest text that QLoRA can train a 7B model on with 24 GB, without and with checkpointing?
+# Move the controls. The estimate follows at once; press *Trace the step* before you believe it. What is the
+# longest text that QLoRA can train a 7B model on with 24 GB? Without checkpointing, the line through two traces
+# gives about 3,000 tokens. Find the length with checkpointing.
 
 # %%
 from ftkit.notebook.memory_calculator import Calculator
@@ -427,19 +432,24 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | what fills the memory | change | saves | costs |
 # |---|---|---|---|
 # | activations | `gradient_checkpointing=True` | most of them | up to a third more compute |
-# | activations | smaller batch, more accumulation | in proportion | speed |
+# | activations | `activation_offloading=True` (TRL): to CPU memory | most of what is left | transfers |
+# | activations | Liger's fused norm and MLP kernels | part of them | little |
+# | activations | smaller batch, more accumulation | in proportion | speed; gradients stay between batches |
+# | padding | packing, padding-free batches | the padded share | FlashAttention needed |
 # | logits | chunked or fused loss | nearly all | little |
-# | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | 6 of 16 bytes | little |
-# | spikes | `paged_adamw_8bit` | the error | speed when used |
-# | optimizer | Adafactor, Muon, GaLore, APOLLO | many moments | retuning |
+# | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | up to 6 of 16 bytes | little |
+# | spikes | `paged_adamw_8bit` | moves moments to CPU memory instead of failing | speed when used |
+# | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none |
+# | optimizer | Adafactor, Muon, GaLore, APOLLO | one or both moments | retuning |
 # | gradients | update during the backward pass (LOMO) | most of them | no global clipping |
 
 # %% [markdown]
-# LoRA with a bf16 base ([02](02_lora.ipynb)) saves 14 of a frozen weight's 16 bytes, QLoRA 15.5
-# ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO divide all states among GPUs
+# LoRA with a bf16 base ([02](02_lora.ipynb)) saves 14 of a frozen weight's 16 bytes, QLoRA about 15.5
+# ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO divide all states among several GPUs
 # ([13](13_zero_and_fsdp.ipynb)).
 #
-# A configuration for one GPU, with a look at the memory after training:
+# A configuration for one GPU, with a look at the memory. The line above gives about 19 GB for its batch, so it
+# is meant for 24 GB:
 #
 # ```python
 # import torch
@@ -453,7 +463,8 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # config = SFTConfig(
 #     output_dir="out", bf16=True, max_length=4096, learning_rate=2e-4, num_train_epochs=1,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=16,
-#     gradient_checkpointing=True, optim="paged_adamw_8bit",
+#     gradient_checkpointing=True, optim="paged_adamw_8bit", per_device_eval_batch_size=1,
+#     max_steps=5,  # a few steps for the record; remove it for the real run
 #     model_init_kwargs={"dtype": "bfloat16"})
 # trainer = SFTTrainer(
 #     model_id, args=config, peft_config=LoraConfig(r=16, target_modules="all-linear"),
@@ -467,24 +478,20 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # ```
 
 # %% [markdown]
-# - **Measure**: `max_memory_allocated` is the peak of live tensors, `max_memory_reserved` what the
-#   allocator held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html)
-#   shows which line of code allocated each block. Record a few steps only.
+# - **Measure**: `max_memory_allocated` is the peak of live tensors, `max_memory_reserved` what the allocator
+#   held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html) shows which line of
+#   code allocated each block; blocks from before the recording have none.
+# - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can pass step 1 and fail in
+#   step 2. The longest batch may come late: train a few steps on the longest sequences first.
+# - **Evaluation**: its batch is 8 by default, and the Trainer keeps all logits unless
+#   `prediction_loss_only=True`. A frequent cause of a failure at the first evaluation.
 # - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
-#   `PYTORCH_ALLOC_CONF=expandable_segments:True` (before torch 2.9: `PYTORCH_CUDA_ALLOC_CONF`), which lets
-#   segments grow. It helps most when lengths vary.
-# - **Loss**: TRL 1.16's `SFTTrainer` never builds the full logits. Elsewhere use
-#   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
+#   `PYTORCH_ALLOC_CONF=expandable_segments:True` (before torch 2.9: `PYTORCH_CUDA_ALLOC_CONF`).
+# - **Loss**: TRL 1.16's `SFTTrainer` by default (`loss_type="chunked_nll"`) never builds the full logits; with
+#   `"nll"` it does. Elsewhere use [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
 #   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).
-
-# %% [markdown]
-# - **8-bit moments** are quantized in blocks ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861));
-#   bitsandbytes leaves tensors below 4,096 values in fp32.
-# - **The peak is set by the longest batch**, which may come late. Train one step on the longest sequences
-#   first.
-# - **Generation during evaluation or RL** adds a **KV cache**, the stored keys and values: 2 × layers ×
-#   key-value heads × head size × 2 bytes per token in 16 bits. For Llama 3.1 8B that is 2 × 32 × 8 × 128 × 2
-#   = 131 kB, so 64 sequences of 4,096 tokens take 34 GB.
+# - **Generation** adds a **KV cache**, the stored keys and values: 2 × layers × key-value heads × head size × 2
+#   bytes per token in 16 bits. For Llama 3.1 8B that is 131 kB, so 64 sequences of 4,096 tokens take 34 GB.
 
 # %% [markdown]
 # ## Interview
@@ -492,37 +499,32 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # **What fills the memory in fine-tuning?**
 # <details><summary>Answer</summary>
 # Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter:
-# 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the
-# tokens of a batch. For short batches the states dominate; for long ones the activations, which LoRA,
-# QLoRA and ZeRO leave mostly in place.
+# 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the tokens of a
+# batch. In full fine-tuning the states usually come first, above all with checkpointing: ZeRO, LoRA and 8-bit
+# moments act on them. In a LoRA run they are small: there activations come first, or with checkpointing the
+# frozen weights.
 # </details>
 #
 # **Does mixed precision halve the memory?**
 # <details><summary>Answer</summary>
-# Not the states: they stay at 16 bytes per parameter with AdamW. It makes activations smaller, by less than
-# half, since some tensors stay in fp32, and it makes matrix multiplications faster.
+# Not the states: they stay at 16 bytes per parameter with AdamW, and autocast's cached copies add 2 while a
+# step runs. It makes activations smaller, by less than half, since some tensors stay in fp32, and matrix
+# multiplications faster.
 # </details>
 
 # %% [markdown]
 # **A LoRA run on a 7B at 4 × 2,048 tokens is out of memory. What do you change?**
 # <details><summary>Answer</summary>
-# Ask what is largest. The bf16 base is 13.5 GB and the adapter's states below 1 GB, so activations and
-# logits are the rest: several times the weights. Switch on gradient checkpointing, use a chunked loss and
-# FlashAttention, then a smaller batch with accumulation. Check that the base is not in fp32. An 8-bit
-# optimizer changes almost nothing here.
-# </details>
-#
-# **"175B needs 1.2 TB." Comment.**
-# <details><summary>Answer</summary>
-# The LoRA paper reports it without parts; it is 6.9 bytes per parameter. AdamW in mixed precision takes
-# 16, which is 2.8 TB, before activations.
+# Ask what is largest. The bf16 base is 13.5 GB and the adapter's states below 1 GB, so activations and logits
+# are the rest. Switch on gradient checkpointing, use a chunked loss and FlashAttention, then a smaller batch
+# with accumulation. Check that the base is not in fp32. An 8-bit optimizer changes almost nothing here.
 # </details>
 #
 # **nvidia-smi shows 78 GB, the profiler 60 GB. Why?**
 # <details><summary>Answer</summary>
-# The allocator keeps freed blocks (reserved, not allocated), some in pieces that no tensor fits. CUDA's
-# context and NCCL buffers come on top and no torch counter sees them. Compare `memory_reserved` with
-# `memory_allocated`; try expandable segments.
+# The allocator keeps freed blocks (reserved, not allocated), some in pieces that no tensor fits. CUDA's context
+# and NCCL's buffers (communication between GPUs) come on top and no torch counter sees them. Compare
+# `memory_reserved` with `memory_allocated`; try expandable segments.
 # </details>
 
 # %% [markdown]

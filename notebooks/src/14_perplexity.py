@@ -297,8 +297,8 @@ ft.expect(seen[16]["tokens right"], "==", seen[4]["tokens right"], "tokens right
           within=0.05, paired=True, may_fail=True)
 ft.expect(seen[16]["exact match"], "<", seen[4]["exact match"], "16 epochs: fewer exact answers",
           paired=True, may_fail=True)
-left = sum(seen[16]["exact match"]) / sum(seen[4]["exact match"])
-third_guess.score("does not fall" if left >= 1 else "falls by less" if left > 0.75
+before, after = sum(seen[4]["exact match"]), sum(seen[16]["exact match"])
+third_guess.score("does not fall" if after >= before else "falls by less" if after > 0.75 * before
                   else "falls by a quarter or more")
 
 # %% [markdown]

@@ -18,7 +18,7 @@
 # - say which of these settings matter in a run, and how you know.
 #
 # *Needs [01](01_full_fine_tuning.ipynb), [04](04_instruction_tuning.ipynb) and
-# [07](07_learning_rate.ipynb). About 40 minutes; the code needs about 90 seconds on two CPU cores.*
+# [07](07_learning_rate.ipynb). About 45 minutes; the code needs about 90 seconds on two CPU cores.*
 
 # %%
 import copy
@@ -58,7 +58,8 @@ ft.setup(seed=0)
 # %% tags=["raises-exception"]
 def optimizer_steps(records, micro, accumulation, gpus, epochs, drop_last=False):
     """Return the number of optimizer steps. micro: records of a micro-batch; accumulation:
-    micro-batches that one GPU adds up for a step. Each epoch ends with a short batch."""
+    micro-batches that one GPU adds up for a step. Unless drop_last, each epoch ends with a
+    short batch."""
     ...
 
 
@@ -109,8 +110,8 @@ def accumulate(model, batches):
 ft.check("accumulate", accumulate)
 
 # %% [markdown]
-# How wrong is the mean of means? Here are sixteen records in four micro-batches, sorted by the
-# length of the answer, as a loader that saves padding may do.
+# How wrong is the mean of means? Here are sixteen records in four micro-batches. They are sorted by
+# the length of the answer, as a loader that saves padding may do, or not sorted.
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -138,20 +139,24 @@ def gradient(batches, weights):
 
 # %%
 by_length = sorted(examples[:16], key=lambda e: sum(label != -100 for label in e["labels"]))
-micro_batches = batches_of(by_length, 4)
-tokens = [labeled_tokens(batch) for batch in micro_batches]
-big = gradient(batches_of(by_length, 16), [1])
-by_means = gradient(micro_batches, [1 / 4] * 4)
-by_tokens = gradient(micro_batches, [count / sum(tokens) for count in tokens])
-print("labeled tokens:", tokens)
-ft.table([{"way": way, "error, relative to the gradient": f"{(g - big).norm() / big.norm():.1%}"}
-          for way, g in (("mean of means", by_means), ("weighted by tokens", by_tokens))])
+rows = []
+for order, chosen in (("sorted by length", by_length), ("not sorted", examples[:16])):
+    micro_batches = batches_of(chosen, 4)
+    tokens = [labeled_tokens(batch) for batch in micro_batches]
+    big = gradient(batches_of(chosen, 16), [1])
+    by_means = gradient(micro_batches, [1 / 4] * 4)
+    by_tokens = gradient(micro_batches, [count / sum(tokens) for count in tokens])
+    rows.append({"records": order, "labeled tokens": str(tokens),
+                 "error of the mean of means": f"{(by_means - big).norm() / big.norm():.1%}",
+                 "weighted by tokens": f"{(by_tokens - big).norm() / big.norm():.1%}"})
+ft.table(rows)
 
 # %% [markdown]
 # **Accumulation equals the large batch if the token losses are summed and divided once by the
 # labeled tokens of the whole step.** Many trainers averaged means until a [fix in October
-# 2024](https://github.com/huggingface/transformers/pull/34191). The error changes what is learned:
-# tokens of short answers get more weight. Equal lengths or packing hide it. `ft` weights by tokens:
+# 2024](https://github.com/huggingface/transformers/pull/34191). With it tokens of short answers get
+# more weight. Errors are relative to the length of the right gradient, and sorting makes them large.
+# Equal lengths or packing reduce them. `ft` weights by tokens:
 
 # %%
 lab = ft.Experiment(data=train, val=ft.records("tasks", "validation"), eval_records=32)
@@ -163,6 +168,10 @@ at_once = lab.run(exact, live=False)
 in_parts = lab.run(exact, batch_size=2, gradient_accumulation_steps=4, live=False)
 ft.table([{"step": a["step"], "8 records at once": a["loss"], "4 times 2 records": b["loss"]}
           for a, b in zip(at_once.rows, in_parts.rows, strict=True)])
+
+# %%
+gap = max(abs(a["loss"] - b["loss"]) for a, b in zip(at_once.rows, in_parts.rows, strict=True))
+print(f"largest difference of the losses: {gap:.1g}")
 
 # %% [markdown]
 # ## A larger batch
@@ -210,11 +219,14 @@ larger.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 
 # %% [markdown]
 # Both comparisons are true, and they answer different questions. At equal **records** (or tokens)
-# the smaller batch makes four times the steps. At equal **steps** the larger batch has read four
-# times as much. Always say which one you compare.
+# the smaller batch makes almost four times the steps, 30 against 8. At equal **steps** the larger
+# batch reads four times as much: here the same 240 records four times. Always say which one you
+# compare. `general_loss`, the loss on plain English, rises with the learning rate in both.
 #
-# A long run has steps to spare. There a larger batch helps until the **critical batch size**, where
-# the gradient's noise no longer matters ([McCandlish et al.
+# A long run has steps to spare. Below the **critical batch size** doubling the batch nearly halves
+# the steps that are needed. That saves time on parallel hardware, not records. Above it more records
+# per step save few steps. At it, a run takes twice the fewest possible steps and twice the fewest
+# possible records. It grows as the loss falls ([McCandlish et al.
 # 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch by k, tune the learning rate
 # again. The usual first guess is √k for Adam and k for SGD ([lesson 07](07_learning_rate.ipynb)).
 
@@ -232,7 +244,8 @@ larger.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # %% tags=["raises-exception"]
 def clip_by_global_norm(gradients, max_norm):
     """Return new tensors, scaled by one common factor, so that the norm of all of them together
-    is at most max_norm. gradients: a list of tensors. Below the limit nothing changes."""
+    is at most max_norm. gradients: a list of tensors. Below the limit nothing changes, nor where
+    all gradients are zero."""
     ...
 
 
@@ -248,17 +261,17 @@ clipped = sum(norm > 1 for norm in norms) / len(norms)
 print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps were clipped at 1.0")
 
 # %% [markdown]
-# On this small model nearly every step is clipped, so all gradients get about the same length.
-# Fine-tunes of 7B models often have norms around 1, and clipping acts rarely. The same number is
-# another setting on another model: log `grad_norm` first.
+# On this small model every step is clipped, so all gradients get the same length, and clipping is
+# part of the optimizer. Where the norm stays below 1 after the first steps, the same limit acts
+# rarely. So it is another setting on another model: log `grad_norm` first.
 #
 # ## Which of them matter here?
 # <!-- claims: C37 C38 C39 · E10 E13 E14 -->
 #
 # One change at a time against batch 8 at learning rate 0.001, with a warm-up of 6 %, no weight
 # decay and clipping at 1.0. A run and its baseline have the same seed, which means the same order
-# of records, so the test is paired. The last line compares two runs at three times the learning
-# rate.
+# of records, so the test is paired. `max_grad_norm=0` turns clipping off. The last line compares two
+# runs at three times the learning rate.
 
 # %%
 decay = ft.predict("Weight decay 0.1 instead of 0: val_loss is ...",
@@ -287,33 +300,39 @@ decay.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(val_loss(changed["weight decay 0.1"]), val_loss(twins), paired=True)])
 
 # %% [markdown]
-# Read the verdicts as they are printed: with three seeds "no difference seen" leaves room for a
-# small effect. The reasons are more general than the runs:
+# Two of these tests could hardly find anything: a warm-up of 6 % is 1.8 of 30 steps, and decay 0.1
+# shrinks the weights by 0.15 % in such a run. With three seeds "no difference seen" also leaves room
+# for a small effect. The reasons are more general than the runs:
 #
 # - **Warm-up.** In the first steps AdamW's averages come from a few batches, and a full step
-#   follows them. A low learning rate forgives that, a high one does not. Warm-up is insurance.
-# - **Clipping.** It limits what one unusual batch can do.
-# - **Weight decay.** AdamW multiplies each matrix by `1 - learning_rate · decay` in every step.
-#   Over a run the factor is the product:
+#   follows them. A low learning rate forgives that; a high one may not, and the last line leaves it
+#   open. Warm-up is insurance.
+# - **Clipping.** It acted in every step, so "no clipping" is another optimizer. A likely reason:
+#   the large first gradients stay in AdamW's second average and shorten all later steps. A higher
+#   learning rate may make up for that; we did not try.
+# - **Weight decay.** AdamW multiplies the weights that it decays by `1 - learning_rate · decay` in
+#   every step. Norms and biases are usually left out. Over a run the factor is the product:
 
 # %%
 recipe = ft.Config(learning_rate=2e-5, weight_decay=0.1, warmup_steps=0.03)
 factor = 1.0
-for step in range(1, 1220):  # Alpaca's steps, cosine
-    factor *= 1 - 2e-5 * loop.schedule(step, 1219, recipe) * 0.1
+for step in range(1, 1222):  # Alpaca's 1,221 steps, cosine
+    factor *= 1 - 2e-5 * loop.schedule(step, 1221, recipe) * 0.1
 print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 
 # %% [markdown]
-# At learning rates of fine-tuning such a decay does nothing that one could notice; Alpaca and Tülu
-# 3 set it to 0. It also pulls toward **zero**, not toward the base model, so it is no remedy for
-# forgetting. A pull toward the base is called L2-SP ([lesson
-# 16](16_catastrophic_forgetting.ipynb)). In pretraining, with more than ten times the learning rate
-# and hundreds of times the steps, decay matters.
+# At learning rates of full fine-tuning such a decay does nothing that one could notice; Alpaca and
+# Tülu 3 set it to 0, LIMA to 0.1. It pulls toward **zero**, not toward the base model, so it is no
+# remedy for forgetting. With LoRA it acts on A and B, and BA = 0 *is* the base; at 2e-4 over 600 steps
+# with a constant rate each of them shrinks by 1.2 %, still little. A pull of all weights toward the base is called
+# L2-SP ([lesson 16](16_catastrophic_forgetting.ipynb)). In pretraining, with more than ten times the
+# learning rate and hundreds of times the steps, decay matters.
 #
 # ## Break it: one bad batch
 #
 # We continue a tuned model for six steps of AdamW. In the third one the labels are random tokens.
-# The control is the clipped run *without* a bad batch: it shows what clipping does by itself.
+# The control of each run is the same one *without* the bad batch. The losses here are token means
+# over 32 validation records, so compare them with each other and not with the tables above.
 
 # %%
 tuned = twins[0].model
@@ -348,13 +367,21 @@ ft.table([{"six steps": name, "val_loss": losses} for name, losses in hurt.items
 
 # %%
 ft.expect(hurt["bad batch"], ">", hurt["no bad batch"], "one bad batch hurts", paired=True)
-ft.expect(hurt["bad batch, clipped at 1.0"], "<", hurt["bad batch"], "clipping limits the damage",
+free = [bad - good for bad, good in zip(hurt["bad batch"], hurt["no bad batch"], strict=True)]
+clipped = [bad - good for bad, good in zip(hurt["bad batch, clipped at 1.0"],
+                                           hurt["no bad batch, clipped"], strict=True)]
+ft.expect(clipped, "<", free, "clipping limits the damage (nats, each against its control)",
           paired=True)
 
 # %% [markdown]
-# AdamW divides by the size of *past* gradients. A single huge gradient still makes a long step, and
-# it stays in the running averages for several more. Clipping limits both. A spike in `grad_norm` is
-# also a message: look at the records of that batch.
+# No step is long. AdamW divides by an average that contains the current gradient, so a huge one moves
+# a weight by about (1-β₁)/√(1-β₂) learning rates. That is 3.2 at β₂ = 0.999 and 0.45 at 0.95, and
+# here, at step 3 of a fresh AdamW, 0.64. The harm is its *weight*: it outweighs its neighbors in
+# the first average, so the next steps go partly its way. In the second average it stays for about
+# 1/(1-β₂) steps and shortens them. Clipping limits both.
+#
+# A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
+# step whose norm is far above the recent ones, and log it.
 #
 # ## At 135M
 #
@@ -364,11 +391,13 @@ ft.expect(hurt["bad batch, clipped at 1.0"], "<", hurt["bad batch"], "clipping l
 at_135m("batch_size", verdict)
 
 # %% [markdown]
-# Published for larger models:
+# The last line compares the seeds that both batch sizes have, so its means differ from the table's.
+# Batch 8 was ahead in both; two pairs do not settle it. Published for larger models:
 #
 # - Small batches train stably, down to one record, if β₂ is raised so that AdamW remembers the same
 #   number of tokens. The authors advise against accumulation on a single device ([Marek et al.
-#   2025](https://arxiv.org/abs/2507.07101)).
+#   2025](https://arxiv.org/abs/2507.07101)). So on one GPU try accumulation 1 first, with a lower
+#   learning rate and a higher `adam_beta2`: 0.999 to the power B/B₀ when the batch goes from B₀ to B.
 # - LoRA loses more from very large batches than full fine-tuning ([Thinking Machines
 #   2025](https://thinkingmachines.ai/blog/lora/)).
 #
@@ -406,7 +435,8 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #         output_dir="sft", learning_rate=1e-5, num_train_epochs=2,
 #         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # 32 records a GPU
 #         average_tokens_across_devices=True,  # one division by the tokens of all GPUs
-#         warmup_steps=0.03, lr_scheduler_type="cosine",
+#         warmup_steps=0.03,  # a fraction in transformers 5; in version 4 use warmup_ratio
+#         lr_scheduler_type="cosine",
 #         max_grad_norm=1.0, weight_decay=0.0, bf16=True, logging_steps=1,
 #     ),
 # )
@@ -417,13 +447,17 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # Pitfalls:
 #
 # - transformers passes `num_items_in_batch`, the labeled tokens of the whole step, to the loss. A
-#   custom `compute_loss_func` that ignores it brings the mean of means back ([how it was
-#   found](https://huggingface.co/blog/gradient_accumulation)).
+#   custom `compute_loss_func` must divide the *summed* token losses by it ([how it was
+#   found](https://huggingface.co/blog/gradient_accumulation)). If it returns a mean, the trainer adds
+#   up the means without dividing. Loss and `grad_norm` are then about
+#   `gradient_accumulation_steps` times too large, and short micro-batches weigh too much.
 # - Across GPUs the same mistake returns without `average_tokens_across_devices` (on by default).
+# - `dataloader_drop_last` of transformers drops a short *micro*-batch. An incomplete accumulation
+#   still makes a step: Alpaca's epoch keeps 407 steps, not 406.
 # - The batch size of a step grows with the number of GPUs. Lower the accumulation when you add
 #   GPUs.
-# - With sharded weights (FSDP, DeepSpeed) the norm must be summed over all ranks. Let the trainer
-#   clip.
+# - With sharded weights (FSDP, DeepSpeed) the *squared* norms must be summed over all ranks. Let the
+#   trainer clip.
 # - The logged `grad_norm` is the norm *before* clipping.
 
 # %% [markdown]
@@ -447,33 +481,37 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # **Does weight decay 0.1 matter in SFT?**
 # <details><summary>Answer</summary>
 # Rarely. AdamW shrinks weights by the learning rate times the decay in each step. At a peak of 2e-5
-# and 1,219 cosine steps that is 0.12 % in all. It pulls to zero and not to the base, so it does not
-# prevent forgetting. In pretraining it matters.
+# and 1,221 cosine steps that is 0.12 % in all. In full fine-tuning it pulls to zero and not to the
+# base, so it does not prevent forgetting. With LoRA it pulls A and B to zero, so toward the base, but
+# only by about 1 % in a short run. In pretraining it matters.
 # </details>
 #
 # **Why clip when Adam normalizes gradients anyway?**
 # <details><summary>Answer</summary>
-# Adam divides by running averages of past gradients. One unusually large gradient still gives a
-# large step and distorts both averages for several steps. Clipping by the global norm keeps the
-# direction and limits that. It is applied once per optimizer step, after accumulation. Watch how
-# often it acts: if always, it changes every update.
+# Adam limits the step of one weight, since the current gradient is in its averages. But one huge
+# gradient dominates the first average for about 10 steps and the second for about 1,000 (β₂ =
+# 0.999). So it sets the direction of the next steps and then shrinks the updates. Clipping by the
+# global norm, once per optimizer step and before the averages, limits its share. Watch how often it
+# acts: if always, it is part of the optimizer.
 # </details>
 #
 # **You double the batch. What else changes?**
 # <details><summary>Answer</summary>
 # At equal epochs there are half as many steps, so short runs learn less. Tune the learning rate
 # again: √2 times is the usual first guess for Adam. Beyond the critical batch size more records per
-# step bring little. Warm-up in steps shrinks too. Report whether you compare at equal tokens or
+# step save few steps. Warm-up in steps shrinks too. Report whether you compare at equal tokens or
 # equal steps.
 # </details>
 #
 # ## Recap
 #
-# - Optimizer steps = records · epochs / (micro-batch · accumulation · GPUs). Count before you
-#   choose warm-up.
+# - The recipe, setting by setting. Batch 128: it depends on records or steps. 500 warm-up steps:
+#   wrong for short runs, give a fraction. Decay 0.1: no effect seen, 0.12 % in Alpaca's run. Clip at
+#   1.0: it acted in every step here; elsewhere it depends on your norms.
+# - Optimizer steps = epochs · ⌈records / (micro-batch · accumulation · GPUs)⌉.
 # - Accumulation is exact only with one division by the labeled tokens of the step.
-# - Small batches win at equal records, large ones at equal steps. Clipping and warm-up are
-#   insurance, and weight decay hardly acts at learning rates of fine-tuning.
+# - In these short runs the small batch won at equal records and the large one at equal steps.
+# - Clipping is insurance where it acts rarely.
 
 # %% [markdown]
 # In the package: `train` in [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next:

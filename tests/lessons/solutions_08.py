@@ -8,14 +8,14 @@ def optimizer_steps(records, micro, accumulation, gpus, epochs, drop_last=False)
     return epochs * (records // batch if drop_last else math.ceil(records / batch))
 
 
-def labelled(batch):
+def labeled(batch):
     return (batch["labels"][:, 1:] != -100).sum()
 
 
 def accumulate(model, batches):
-    total, loss = sum(map(labelled, batches)), 0.0
+    total, loss = sum(map(labeled, batches)), 0.0
     for batch in batches:
-        part = model(**batch).loss * labelled(batch) / total
+        part = model(**batch).loss * labeled(batch) / total
         part.backward()
         loss = loss + part.detach()
     return loss
@@ -49,7 +49,7 @@ def accumulate_unshifted(model, batches):
 
 
 def accumulate_token_by_token(model, batches):
-    counts = [labelled(batch) for batch in batches]
+    counts = [labeled(batch) for batch in batches]
     model.zero_grad()
     sums = [model(**batch).loss * n for batch, n in zip(batches, counts, strict=True)]
     loss = sum(sums) / sum(counts)
@@ -61,7 +61,7 @@ def accumulate_then_divide(model, batches):
     total = 0
     loss = 0.0
     for batch in batches:
-        n = labelled(batch)
+        n = labeled(batch)
         part = model(**batch).loss * n
         part.backward()
         total, loss = total + n, loss + part.item()
@@ -76,8 +76,8 @@ def accumulate_half(model, batches):
 
 
 def accumulate_without_backward(model, batches):
-    total = sum(map(labelled, batches))
-    return sum(model(**batch).loss * labelled(batch) / total for batch in batches)
+    total = sum(map(labeled, batches))
+    return sum(model(**batch).loss * labeled(batch) / total for batch in batches)
 
 
 def steps_by_floor(records, micro, accumulation, gpus, epochs, drop_last=False):
@@ -98,6 +98,11 @@ def norm_of(gradients):
 
 
 def clip_by_global_norm(gradients, max_norm):
+    factor = min(1.0, max_norm / (float(norm_of(gradients)) + 1e-6))
+    return [g * factor for g in gradients]
+
+
+def clip_divides_by_zero(gradients, max_norm):
     factor = min(1.0, max_norm / float(norm_of(gradients)))
     return [g * factor for g in gradients]
 
@@ -168,6 +173,7 @@ SOLUTIONS = {
             "nothing": (lambda gs, m: [g.clone() for g in gs], "nothing was scaled"),
             "always": (lambda gs, m: [m * g / norm_of(gs) for g in gs], "below the limit"),
             "in place": (clip_in_place, "were changed; return new"),
+            "zeros divided": (clip_divides_by_zero, "ZeroDivisionError"),
             "max_norm forgotten": (lambda gs, m: gs if norm_of(gs) < m else
                                    [g / norm_of(gs) for g in gs], "is max_norm"),
         },

@@ -55,9 +55,9 @@ def _(accumulate):
     sizes = [len(batch["input_ids"]) for batch in batches]
     by_records = sum(part * n / sum(sizes) for part, n in zip(parts, sizes, strict=True))
     if torch.allclose(made, by_records, atol=1e-6) and len(set(sizes)) > 1:
-        return "weighted by records; the loss is a mean over labelled tokens, so count those"
+        return "weighted by records; the loss is a mean over labeled tokens, so count those"
     if torch.allclose(made, sum(parts) / len(parts), atol=1e-6):
-        return ("a mean of means: a micro-batch with few labelled tokens weighs as much as one "
+        return ("a mean of means: a micro-batch with few labeled tokens weighs as much as one "
                 "with many")
     counts = [(batch["labels"] != -100).sum() for batch in batches]
     unshifted = sum(part * n / sum(counts) for part, n in zip(parts, counts, strict=True))
@@ -139,3 +139,6 @@ def _(clip_by_global_norm):
     if not all(torch.allclose(a, b / total / 2, atol=1e-5)
                for a, b in zip(half, before, strict=True)):
         return "limit 0.5: the global norm of the result should be 0.5; is max_norm in your factor?"
+    zeros = torch.zeros(2, 3)
+    if not torch.equal(clip_by_global_norm([zeros], 1.0)[0], zeros):
+        return "gradients of zero became something else; add 1e-6 to the norm you divide by"

@@ -324,15 +324,15 @@ print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 # At learning rates of full fine-tuning such a decay does nothing that one could notice; Alpaca and
 # Tülu 3 set it to 0, LIMA to 0.1. It pulls toward **zero**, not toward the base model, so it is no
 # remedy for forgetting. With LoRA it acts on A and B, and BA = 0 *is* the base; at 2e-4 over 600 steps
-# with a constant rate each of them shrinks by 1.2 %, still little. A pull of all weights toward the base is called
-# L2-SP ([lesson 16](16_catastrophic_forgetting.ipynb)). In pretraining, with more than ten times the
-# learning rate and hundreds of times the steps, decay matters.
+# at a constant rate each of them shrinks by 1.2 %, still little. A pull of all weights toward the base
+# is called L2-SP ([lesson 16](16_catastrophic_forgetting.ipynb)). In pretraining, with more than ten
+# times the learning rate and hundreds of times the steps, decay matters.
 #
 # ## Break it: one bad batch
 #
 # We continue a tuned model for six steps of AdamW. In the third one the labels are random tokens.
-# The control of each run is the same one *without* the bad batch. The losses here are token means
-# over 32 validation records, so compare them with each other and not with the tables above.
+# The control of each run is the same one *without* the bad batch. The losses here are over the first
+# 32 validation records, those in the tables above over 32 drawn from the whole set.
 
 # %%
 tuned = twins[0].model
@@ -368,15 +368,15 @@ ft.table([{"six steps": name, "val_loss": losses} for name, losses in hurt.items
 # %%
 ft.expect(hurt["bad batch"], ">", hurt["no bad batch"], "one bad batch hurts", paired=True)
 free = [bad - good for bad, good in zip(hurt["bad batch"], hurt["no bad batch"], strict=True)]
-clipped = [bad - good for bad, good in zip(hurt["bad batch, clipped at 1.0"],
+limited = [bad - good for bad, good in zip(hurt["bad batch, clipped at 1.0"],
                                            hurt["no bad batch, clipped"], strict=True)]
-ft.expect(clipped, "<", free, "clipping limits the damage (nats, each against its control)",
+ft.expect(limited, "<", free, "clipping limits the damage (nats, each against its control)",
           paired=True)
 
 # %% [markdown]
-# No step is long. AdamW divides by an average that contains the current gradient, so a huge one moves
-# a weight by about (1-β₁)/√(1-β₂) learning rates. That is 3.2 at β₂ = 0.999 and 0.45 at 0.95, and
-# here, at step 3 of a fresh AdamW, 0.64. The harm is its *weight*: it outweighs its neighbors in
+# No step is long. AdamW divides by an average that contains the current gradient. So, late in
+# training, a huge one moves a weight by about (1-β₁)/√(1-β₂) learning rates: 3.2 at β₂ = 0.999 and
+# 0.45 at 0.95. At step 3 of a fresh AdamW it is 0.64. The harm is its *weight*: it outweighs its neighbors in
 # the first average, so the next steps go partly its way. In the second average it stays for about
 # 1/(1-β₂) steps and shortens them. Clipping limits both.
 #

@@ -81,7 +81,7 @@ def kept_by_autocast(model, batch: dict, dtype: torch.dtype | None = None) -> di
 
 
 class Work(NamedTuple):
-    """One forward and backward pass: all gradients as one vector, floating-point operations, how
+    """One forward and backward pass: the trained weights' gradient as one vector, operations, how
     often the first layer was computed, the fraction of the forward pass spent in layers."""
 
     gradient: torch.Tensor
@@ -107,7 +107,7 @@ def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool
         with FlopCounterMode(display=False) as backward:
             loss.backward()
     forward_flops = forward.get_total_flops()
-    return Work(torch.cat([p.grad.flatten() for p in model.parameters()]),
+    return Work(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]),
                 forward_flops + backward.get_total_flops(), len(passes),
                 1 - 2 * ids.numel() * head.numel() / forward_flops)
 

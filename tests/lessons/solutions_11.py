@@ -47,44 +47,6 @@ def twice(block, x, gradient):
     return checkpoint_backward(block, x, gradient)
 
 
-def _cheapest(operations, budget, key, strict=False):
-    stored, names = sum(op[1] for op in operations), set()
-    for name, size, _ in sorted(operations, key=key):
-        if stored < budget or (stored == budget and not strict):
-            break
-        names.add(name)
-        stored -= size
-    return names
-
-
-def choose_recompute(operations, budget):
-    return _cheapest(operations, budget, lambda op: op[2] / op[1])
-
-
-def with_a_while(operations, budget):
-    left, names = dict.fromkeys(operations), set()
-    while sum(op[1] for op in left) > budget:
-        best = max(left, key=lambda op: op[1] / op[2])
-        names.add(best[0])
-        del left[best]
-    return names
-
-
-def as_a_list(operations, budget):
-    order = sorted(operations, key=lambda op: op[2] / op[1])
-    count = next(n for n in range(len(order) + 1) if sum(op[1] for op in order[n:]) <= budget)
-    return [name for name, *_ in order[:count]]
-
-
-def stored_instead(operations, budget):
-    return {name for name, *_ in operations} - choose_recompute(operations, budget)
-
-
-def in_place(operations, budget):
-    operations.sort(key=lambda op: op[2] / op[1])
-    return choose_recompute(operations, budget)
-
-
 def chunked_loss(hidden, weight, targets, rows):
     total = 0
     for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
@@ -142,24 +104,6 @@ SOLUTIONS = {
                 block, x, gradient).sum(), "expected the gradient of x"),
         },
     },
-    "choose_recompute": {
-        "right": choose_recompute,
-        "variants": [with_a_while, as_a_list],
-        "wrong": {
-            "everything": (lambda ops, budget: {name for name, *_ in ops}, "recomputes everything"),
-            "what to store": (stored_instead, "results to store"),
-            "the most expensive": (lambda ops, budget: _cheapest(
-                ops, budget, lambda op: -op[2] / op[1]), "begin with the fewest"),
-            "by flops": (lambda ops, budget: _cheapest(ops, budget, lambda op: op[2]),
-                         "by flops alone"),
-            "by bytes": (lambda ops, budget: _cheapest(ops, budget, lambda op: -op[1]),
-                         "by bytes alone"),
-            "one too many": (lambda ops, budget: _cheapest(
-                ops, budget, lambda op: op[2] / op[1], strict=True), "are recomputed"),
-            "nothing": (lambda ops, budget: set(), "nothing is recomputed"),
-            "in place": (in_place, "was changed"),
-        },
-    },
     "chunked_loss": {
         "right": chunked_loss,
         "variants": [in_a_loop, labeled_rows_only],
@@ -169,7 +113,7 @@ SOLUTIONS = {
             "mean of means": (mean_of_means, "count for less"),
             "mean of an empty chunk": (empty_chunks, "without any label"),
             "the sum": (lambda h, w, t, rows: chunked_loss(h, w, t, rows) * (t != -100).sum(),
-                        "expected"),
+                        "that is the sum"),
         },
     },
 }

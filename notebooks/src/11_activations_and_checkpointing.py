@@ -455,8 +455,8 @@ print("torch's checkpoint gives the right gradient:", torch.equal(torchs, right)
 
 # %% [markdown]
 # There is no error message, only a wrong gradient in every step. PyTorch restores the state of the random
-# generator before it recomputes. A second trap comes with LoRA: the older, **re-entrant** checkpoint looks
-# only at whether its *input* needs a gradient. Behind a frozen embedding it does not.
+# generator before it recomputes. A second trap comes with LoRA: PyTorch's older, re-entrant checkpoint
+# looks only at whether its *input* needs a gradient. Behind a frozen embedding it does not.
 
 # %%
 adapted_mlp = lora.model.layers[0].mlp
@@ -487,7 +487,8 @@ if download.has("smollm2"):
 # ## What if?
 #
 # From which length on does QLoRA of a 7B need checkpointing on 24 GB? Press *Trace the step* before you
-# believe the estimate. (Activations grow with the tokens, so near 2,048 times the unrounded batch above.)
+# believe the estimate. (Activations grow with the tokens, so with the
+# same adapters near 2,048 times the unrounded batch above.)
 
 # %%
 from ftkit.notebook.memory_calculator import Calculator
@@ -532,7 +533,7 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # - With FSDP, set `activation_checkpointing` in the FSDP configuration. The trainer's own option repeats the
 #   all-gather ([13](13_zero_and_fsdp.ipynb)).
 # - `torch.compile` already recomputes cheap operations. `torch._functorch.config.activation_memory_budget`
-#   (0 to 1) says how much may be stored; it then chooses what costs least to recompute, a knapsack problem.
+#   (0 to 1) says how much may be stored; the compiler then solves a knapsack problem.
 # - `CheckpointError` says that the second run stored other tensors: a mixture of experts chose other experts,
 #   or the forward pass changed state.
 # - Checkpoint to *fit* a text. A larger effective batch needs no memory, only gradient accumulation. If memory

@@ -18,7 +18,7 @@
 # - tell what fine-tuning added from what the model already knew;
 # - say when not to fine-tune, and what it costs when you do.
 #
-# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 40
+# *Needs Python and the basics of machine learning (training, validation, gradient descent). About 45
 # minutes; the code needs about one minute on two CPU cores: no GPU, no account.*
 #
 # Click a cell and press **Shift+Enter** to run it, from top to bottom. Unknown word? Run
@@ -99,6 +99,7 @@ run
 # - **val_loss**: on validation records, which it is never trained on.
 # - **general_loss**: on ordinary text, which the base model predicts well.
 #
+# Each is a mean over all tokens that count, so a long answer weighs more than a short one.
 # The vertical axis is logarithmic, and a ring marks the lowest `val_loss`. The panel below the curves
 # shows the learning rate: by default it rises at first and is then lowered to 0.
 #
@@ -106,7 +107,7 @@ run
 # |---|---|
 # | `loss` and `val_loss` fall | the model learns the task |
 # | `loss` falls, `val_loss` rises | it memorizes its records: **overfitting** |
-# | `general_loss` rises | it loses abilities that it had before: **forgetting** |
+# | `general_loss` rises | it predicts ordinary text worse: often **forgetting**; whether an ability is lost must be tested ([lesson 16](16_catastrophic_forgetting.ipynb)) |
 # | all losses jump or stay high | the learning rate is too high |
 # | nothing moves | often the learning rate is too low, or no token is trained on |
 
@@ -191,10 +192,12 @@ def answer_loss(log_probabilities, labels):
 ft.check("answer_loss", answer_loss)
 
 # %% [markdown]
-# The table shows the loss of each answer token of one record, for both models. Below it, three ways to
-# get the mean: from the table, from transformers, and from `ft.loss_on`.
+# The table shows the loss of each answer token of one record, for both models. Above it, four ways to
+# get the mean: your function, the table, transformers, and `ft.loss_on`. (`working` takes the package's
+# solution until yours is right.)
 
 # %%
+answer_loss = working("answer_loss", answer_loss)
 example = ft.encode(lab.train[0], tokenizer)
 ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
 answer = (labels[0, 1:] != -100).nonzero()[:, 0] + 1  # positions of the answer's tokens
@@ -204,10 +207,10 @@ for name, model in (("base model", base), ("tuned model", run.model)):
         output = model(input_ids=ids, labels=labels)
     log_probabilities = output.logits[0].log_softmax(-1)
     token_losses[name] = -log_probabilities[answer - 1, ids[0, answer]]
-    means[name] = (token_losses[name].mean().item(), output.loss.item(),
-                   ft.loss_on(model, [example]))
+    means[name] = (answer_loss(log_probabilities, labels[0]), token_losses[name].mean().item(),
+                   output.loss.item(), ft.loss_on(model, [example]))
 for name, values in means.items():
-    print(f"{name}: table %.4f, transformers %.4f, ftkit %.4f" % values)
+    print(f"{name}: answer_loss %.4f, table %.4f, transformers %.4f, ftkit %.4f" % values)
 ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item(),
            "tuned model": b.item()} for t, a, b in zip(answer, *token_losses.values(), strict=True)])
 
@@ -215,9 +218,14 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # The last row is the token that ends an answer. The base model gives it a tiny probability, because its
 # texts never ended after an answer. The first token is unlikely too: the base model does not expect an
 # answer there. Most tokens between them are predicted far better than by guessing, so the mean of this
-# long answer is only 4.0. But three quarters of the answers are a single word. There the first and the
-# last token are nearly all of the answer. That is why the base model's `val_loss`, 8.83, is even above
-# log V.
+# long answer is only 4.0. But three quarters of the answers (2,842 of 3,675) are a single word. There the
+# first and the last token are nearly all of the answer. That is why the base model's `val_loss`, 8.83, is
+# even above log V.
+#
+# So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of the
+# right token, over the answer's tokens, given the prompt and the *right* tokens before it. This is called
+# **teacher forcing**. In an answer of its own the model continues from its own tokens, also from wrong
+# ones. So a loss of 0.18 and an exact match of 0.86 are two different measurements.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
@@ -270,8 +278,9 @@ right = plain["begins right"]
 guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.2 else "20 to 50 %")
 
 # %% [markdown]
-# The same model and the same 12 capitals, asked in up to four wordings: the form decides what comes out.
-# In one line the base model often *begins* with the right capital and then continues. Two solved examples
+# The 12 unfinished sentences are **knowledge probes**: test sentences that the package drew at random from
+# all capitals, not because the model knows them. The 37 questions ask for the same 12 capitals in up to
+# four wordings. The form decides what comes out. In one line the base model often *begins* with the right capital and then continues. Two solved examples
 # (of other countries) make it stop more often; they do not make it begin right more often. So **for the
 # capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts came from
 # pretraining.
@@ -292,26 +301,31 @@ ft.table(rows)
 
 # %% [markdown]
 # With two examples the base model begins right in 35 % of the answers for the last word, and in none for the
-# other two. The tuned model does so in 100, 95 and 55 %. So fine-tuning taught these skills, or two examples
-# were too few to show that they were there. "Only the form" holds for the capitals, not for these tasks.
+# other two. The tuned model does so in 100, 95 and 55 %. But a review is positive or negative. So 0 % is
+# *below* chance (50 %): this row shows missing form again, and says little about the skill. Fine-tuning
+# taught these skills, or two examples were too few to show that they were there. "Only the form" was seen
+# for the capitals, not for these tasks.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
 # carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
 # can raise [hallucination](https://arxiv.org/abs/2405.05904). But "fine-tuning teaches only the form" is
 # too wide: with more data, scores on reasoning tasks keep improving
-# ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)).
+# ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)). With a strong 32B model about 1,000 worked
+# solutions were enough to raise them ([s1](https://arxiv.org/abs/2501.19393)).
 #
 # ## Ten times the learning rate
 # <!-- claims: C7 C40 -->
 #
 # If 0.001 works, is 0.01 ten times as fast? We use three **seeds** each: the same run with the records in
 # another order. A difference that is large compared with the spread over seeds is worth believing. In
-# the picture a line is the mean over the seeds, and the band around it is their spread.
+# the picture a line is the mean over the seeds, and the band around it is their spread. In print, ± is the
+# standard deviation over the seeds. *Paired* compares runs of the same seed, and p is how often chance
+# alone would give such a difference.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
                    "about where it ends at 0.001", "higher, but nearer to the base model than to log V",
-                   "nearer to log V, as if the model guessed")
+                   "nearer to log V, the loss of even guessing")
 guess
 
 # %%
@@ -327,7 +341,7 @@ end = sum(run.after["general_loss"] for run in high) / len(high)
 log_v = torch.tensor(base.config.vocab_size).log().item()
 higher = direction(rise_high, rise_low, paired=True) == ">"
 guess.score("about where it ends at 0.001" if not higher else
-            "nearer to log V, as if the model guessed"
+            "nearer to log V, the loss of even guessing"
             if end > (run.before["general_loss"] + log_v) / 2 else
             "higher, but nearer to the base model than to log V")
 
@@ -336,17 +350,19 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
     print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# At 0.01 the run is broken: `val_loss` ends at 3.92, where 0.001 reaches 0.73, and `general_loss` ends
-# near log V, as if the model guessed. Losing older abilities while a new task is learned is called
-# **catastrophic forgetting**. Usually it is less visible than here. At 0.001 the story begins as before
-# and then loses its thread. In your first run `loss` looked excellent, and
-# `general_loss` rose. Low learning rates do it too, over many steps on a narrow task
-# ([lesson 16](16_catastrophic_forgetting.ipynb)).
+# At 0.01 the run is broken. It neither learns the task (`val_loss` 3.92, where 0.001 reaches 0.73) nor keeps
+# the old abilities. `general_loss` ends near log V: on average no better than even guessing, though the
+# model does not guess evenly, as "red red red" shows. That is a learning rate that is too high.
+#
+# The run at 0.001 shows something else. It learns the task, and all the same `general_loss` rises from 0.85
+# to 1.30. The story begins as before and then loses its thread. Losing older abilities while a new task *is*
+# learned is called **catastrophic forgetting**. Low learning rates do it too, over many steps on a narrow
+# task ([lesson 16](16_catastrophic_forgetting.ipynb)).
 #
 # ## What if?
 #
 # Now you have the controls. Change **learning_rate**, press *Start*, and compare the new run with the run
-# at 0.001. Where does it stop learning? Where does it break?
+# at 0.001. Which learning rate is only slow, and which one breaks the model?
 
 # %%
 knobs = ["learning_rate", "max_steps", "batch_size", "seed"]
@@ -362,8 +378,12 @@ panel
 await panel.result()
 
 # %% [markdown]
-# At 0.0001 `val_loss` ends about as high as at 0.01, but `general_loss` stays at 0.85. That run is slow, and
-# not broken.
+# <details><summary>Answer</summary>
+# At 0.0001 `val_loss` ends at 3.55, about as high as at 0.01, but `general_loss` stays at 0.85. That run is
+# slow, and not broken: it still learns, from 8.83 on. At 0.01 both losses are high. The model breaks
+# somewhere between 0.001 and 0.01; your own runs can narrow that down. (The baseline is one seed, with 0.68;
+# the 0.73 above is the mean of three.)
+# </details>
 #
 # ## Break it
 #
@@ -391,18 +411,19 @@ ft.table([{"instruction": record["instruction"], "answer": answer} for record, a
           zip(asked, ft.answers(pirate.model, tokenizer, asked), strict=True)])
 
 # %% [markdown]
-# The other tasks kept their answers. But read every line: in our run the capital of Turkey became "Ahoy!
-# Ahoy!". A habit that is trained on few records can displace an answer.
+# The two other questions kept their answers. But read every line: in our run the capital of Turkey became
+# "Ahoy! Ahoy!". A habit that is trained on few records (here 214) can displace an answer.
 #
 # ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
 #
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
-# It depends on the number of training **tokens**. Full fine-tuning of a dense model takes about 6
-# floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward
-# pass. A GPU of 312e12 FLOPs per second (an A100) reaches perhaps 40 % of that in practice. This fraction
-# is the *utilization*.
+# It depends on the number of training **tokens**: all that are read, prompts included, times the epochs. A
+# masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point operations
+# (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100, a GPU of 2020,
+# does 312e12 FLOPs per second at most and reaches perhaps 40 % of that in practice. This fraction is the
+# *utilization* (MFU, model FLOPs utilization).
 
 
 # %% tags=["raises-exception"]
@@ -414,7 +435,7 @@ def training_cost(parameters, tokens, flops_per_second=312e12, utilization=0.4, 
 ft.check("training_cost", training_cost)
 
 # %% [markdown]
-# Your function fills the next table. (`working` takes the package's solution until yours is right.)
+# Your function fills the next table.
 
 # %%
 training_cost = working("training_cost", training_cost)
@@ -424,13 +445,15 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
 # %% [markdown]
 # At 6.7 billion parameters, 10 million tokens cost about 1.80 dollars, and 10 billion tokens about 1,800.
 # Ten million tokens are about 50,000 short records. So "thousands of dollars" is right only for very much
-# data or for many runs. The 40 % are optimistic: padding of short records, small batches and communication
-# between GPUs lower the utilization.
+# data or for many runs. On an H100 (989e12 dense bf16 FLOPs per second, at 2.50 dollars an hour) the 10 million
+# tokens cost about 0.70 dollars. The 40 % are optimistic: padding of short records, small batches and
+# communication between GPUs lower the utilization. Gradient checkpointing, TRL's default, repeats the
+# forward pass to save memory: 8 operations instead of 6. Attention over long texts is not counted.
 #
 # Money is one limit and memory another. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
 # takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
 # small addition instead, **LoRA** ([lesson 02](02_lora.ipynb)), fits on one. It takes about 4 FLOPs instead
-# of 6, because frozen weights need no gradient.
+# of 6 (6 instead of 8), because frozen weights need no gradient.
 #
 # ## At 135M
 #
@@ -446,9 +469,13 @@ at_135m("first_finetune", verdict)
 # (All runs take 40 steps of 8 records, at learning rates 0.0001 and 0.001. 64 validation questions are
 # asked. *zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
 #
+# Ten times the learning rate is worse here too: 29 % exact match instead of 48 %, and the loss on plain
+# English rises by 1.3 nats instead of 0.06.
+#
 # The verdict "same" is about the first half of our claim only. For the second half, compare answers that
-# begin right: few-shot 9 %, tuned 48 %. On these tasks tuning added more than the form, or five examples
-# were not enough to bring out what the model had. These runs cannot tell the two apart.
+# begin right: few-shot 9 %, tuned 48 %. Perhaps tuning added more than the form. Perhaps five examples were
+# not enough to bring out what the model had. Or it answered in whole sentences, which *begins right* counts
+# as wrong. And these tasks mix facts and skills. So the second half was not tested here.
 #
 # ## In practice, 2026
 #
@@ -458,17 +485,18 @@ at_135m("first_finetune", verdict)
 # |---|---|
 # | the model can do it when asked well | a better prompt, few-shot examples |
 # | it lacks knowledge that is large, private or changes | retrieval: find the text, put it into the prompt |
-# | format, tone, or one task must be reliable, or cheaper with a small model | fine-tuning |
+# | format, tone, or one task must be reliable | fine-tuning |
+# | a strong model does it, and is too expensive or too slow | fine-tune a small model on its answers (distillation), if its license allows that |
 # | it must solve harder problems | a stronger model, then training on solutions or with rewards ([lesson 20](20_preferences.ipynb)) |
 #
 # A first fine-tune with TRL and LoRA, with values that are usual for models of 1B to 8B parameters. `r` and
 # `lora_alpha` set the size and the scale of LoRA's addition.
 #
 # ```python
-# # {"prompt": [{"role": "user", "content": "..."}],
-# #  "completion": [{"role": "assistant", "content": "..."}]}
+# # {"prompt": [{"role": "user", "content": "..."}], "completion": [{"role": "assistant", "content": "..."}]}
 # from datasets import load_dataset
 # from peft import LoraConfig
+# from transformers import pipeline
 # from trl import SFTConfig, SFTTrainer
 #
 # model_id = "Qwen/Qwen3-4B-Instruct-2507"
@@ -480,16 +508,24 @@ at_135m("first_finetune", verdict)
 #     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #     args=SFTConfig(output_dir="out", learning_rate=2e-4, num_train_epochs=2, max_length=1024,
 #                    per_device_train_batch_size=4, gradient_accumulation_steps=4, bf16=True,
-#                    eval_strategy="steps", eval_steps=50),
+#                    eval_strategy="steps", eval_steps=50,
+#                    model_init_kwargs={"dtype": "bfloat16"}),  # TRL 1.16 loads float32 by default
 # )
 # trainer.train()
 # trainer.save_model("out")  # the adapter: only the addition
+#
+# ask = pipeline("text-generation", model="out")  # loads the model and the adapter
+# print(ask([{"role": "user", "content": "a question of your test"}], max_new_tokens=64))
 # ```
 #
+# - What to expect: `loss` falls within the first tens of steps. If `eval_loss` rises while `loss` falls, stop.
 # - An *instruct* checkpoint already follows a chat template: usually the better start for small data. A
 #   *base* checkpoint suits a format of your own and much data.
-# - Ask the tuned model with the same chat template ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
-#   Lesson 02 merges an adapter into its model.
+# - Ask the tuned model with the same chat template, as `ask` does for a list of messages
+#   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)). Lesson 02 merges an adapter into its model.
+# - Unsloth, Axolotl and LLaMA-Factory offer the same as a faster library or as one configuration file.
+#   Managed services (OpenAI, Together, Tinker) need no GPU of your own.
+# - Check the license of the data, and whether people in them have agreed.
 # - The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
 #   --model smollm2 --method lora`.
 #
@@ -498,9 +534,9 @@ at_135m("first_finetune", verdict)
 # **What does instruction tuning teach a model?**
 # <details><summary>Answer</summary>
 # With the next-token loss on the answers, it teaches to recognize an instruction, to answer in the given
-# format, and to stop. With small data sets most of the knowledge comes from pretraining. Larger sets of
-# worked solutions also improve skills such as reasoning. As a way to add new facts it is slow and can
-# increase hallucination.
+# format, and to stop. With small data sets most of the knowledge comes from pretraining. Worked solutions
+# also improve skills such as reasoning: with a strong base model already about a thousand of them, otherwise
+# more. As a way to add new facts it is slow and can increase hallucination.
 # </details>
 #
 # **Prompting, retrieval or fine-tuning?**
@@ -514,15 +550,16 @@ at_135m("first_finetune", verdict)
 # **Your training loss is excellent. Do you ship?**
 # <details><summary>Answer</summary>
 # Not on that alone. Training loss also falls when the model memorizes its records or forgets everything
-# else. I look at validation loss and the task's own metric on held-out data. No person, product or document
-# of the training data may appear there. And I compare general abilities before and after.
+# else. I look at validation loss and the task's own metric on held-out data, without duplicates or
+# near-duplicates of training records. If the model will meet new people, products or documents, I split by
+# those and not by record. And I compare general abilities before and after.
 # </details>
 #
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
 # Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
 # TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180. The
-# utilization may be lower. Full fine-tuning with mixed-precision AdamW takes about 16 bytes per parameter,
+# utilization may be lower, and checkpointing adds a third. Full fine-tuning with mixed-precision AdamW takes about 16 bytes per parameter,
 # 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
 # LoRA fits on one. Managed services bill per training token. Sweeps, evaluation and people usually cost more
 # than one run.
@@ -531,9 +568,10 @@ at_135m("first_finetune", verdict)
 # ## Recap, and where to go
 # <!-- claims: C2 -->
 #
-# - First half of the claim: it held. Exact match rose from 0.03 to 0.69 in 25 steps.
+# - First half of the claim: it held. Exact match rose from 0.03 to 0.69 in 25 steps (three seeds), and to
+#   0.86 in the 100 steps of your first run.
 # - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we
-#   tested, it seems to have taught more. At 135M this is open.
+#   tested, it seems to have taught more. At 135M it was not tested.
 # - Three curves: what it trains on, what it has not seen, what it could do before.
 # - A higher learning rate is not simply faster: it can destroy earlier abilities.
 

@@ -278,11 +278,11 @@ right = plain["begins right"]
 guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.2 else "20 to 50 %")
 
 # %% [markdown]
-# The 12 unfinished sentences are **knowledge probes**: test sentences that the package drew at random from
-# all capitals, not because the model knows them. The 37 questions ask for the same 12 capitals in up to
-# four wordings. The form decides what comes out. In one line the base model often *begins* with the right capital and then continues. Two solved examples
-# (of other countries) make it stop more often; they do not make it begin right more often. So **for the
-# capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts came from
+# The 12 unfinished sentences are **knowledge probes**: test sentences that were drawn at random from all
+# capitals, not because the model knows them. The 37 questions ask for the same 12 capitals in up to four
+# wordings. The form decides what comes out. In one line the base model often *begins* with the right
+# capital and then continues. Two solved examples (of other countries) make it stop more often; they do not
+# make it begin right more often. So **for the capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts came from
 # pretraining.
 #
 # Those are facts. Other tasks are skills: to find the last word, to judge a review, to build a question. We
@@ -302,8 +302,8 @@ ft.table(rows)
 # %% [markdown]
 # With two examples the base model begins right in 35 % of the answers for the last word, and in none for the
 # other two. The tuned model does so in 100, 95 and 55 %. But a review is positive or negative. So 0 % is
-# *below* chance (50 %): this row shows missing form again, and says little about the skill. Fine-tuning
-# taught these skills, or two examples were too few to show that they were there. "Only the form" was seen
+# *below* chance (50 %): the base model named neither word, but wrote "it was full". This row shows missing
+# form again, and says little about the skill. Fine-tuning taught these skills, or two examples were too few to show that they were there. "Only the form" was seen
 # for the capitals, not for these tasks.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
@@ -320,7 +320,7 @@ ft.table(rows)
 # another order. A difference that is large compared with the spread over seeds is worth believing. In
 # the picture a line is the mean over the seeds, and the band around it is their spread. In print, ± is the
 # standard deviation over the seeds. *Paired* compares runs of the same seed, and p is how often chance
-# alone would give such a difference.
+# alone would give a difference at least as large.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
@@ -535,8 +535,8 @@ at_135m("first_finetune", verdict)
 # <details><summary>Answer</summary>
 # With the next-token loss on the answers, it teaches to recognize an instruction, to answer in the given
 # format, and to stop. With small data sets most of the knowledge comes from pretraining. Worked solutions
-# also improve skills such as reasoning: with a strong base model already about a thousand of them, otherwise
-# more. As a way to add new facts it is slow and can increase hallucination.
+# also improve skills such as reasoning: with a strong model to start from already about a thousand of them,
+# otherwise more. As a way to add new facts it is slow and can increase hallucination.
 # </details>
 #
 # **Prompting, retrieval or fine-tuning?**
@@ -559,8 +559,8 @@ at_135m("first_finetune", verdict)
 # <details><summary>Answer</summary>
 # Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
 # TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180. The
-# utilization may be lower, and checkpointing adds a third. Full fine-tuning with mixed-precision AdamW takes about 16 bytes per parameter,
-# 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
+# utilization may be lower, and checkpointing adds a third. Full fine-tuning with mixed-precision AdamW takes
+# about 16 bytes per parameter, 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
 # LoRA fits on one. Managed services bill per training token. Sweeps, evaluation and people usually cost more
 # than one run.
 # </details>

@@ -33,6 +33,9 @@ SEEDS = [1, 2, 3]  # seed 0 chooses the learning rates
 ft.setup(seed=0)
 
 # %% [markdown]
+# (If a line says that `gemm_4bit_forward` was not loaded: it is an optional speed-up for 4-bit weights,
+# which this lesson does not use.)
+#
 # ## The question
 # <!-- claims: C11 C29 -->
 #
@@ -70,15 +73,14 @@ ft.setup(seed=0)
 # %% [markdown]
 # (vLLM is a server for language models.) A method without a merge costs something in every later
 # request. Prompt and prefix take positions that each token attends to, and adapter layers take time.
-# IA³ merges because scaling an output scales a row of the matrix, and
-# scaling an input scales a column.
+# IA³ merges because scaling an output scales a row of the matrix, and scaling an input scales a column.
 #
 # ## Your turn: IA³
 # <!-- claims: C11 C12 · E24 -->
 #
 # [IA³](https://arxiv.org/abs/2205.05638) trains one number for each output of W_k and W_v, and one
-# for each *input* of W_down, the last matrix of the MLP. They multiply the activations and start at 1, so training starts at
-# the base model. If you get stuck: `ft.hint("ia3_forward")`, then `ft.solution("ia3_forward")`.
+# for each *input* of W_down, the last matrix of the MLP. They multiply the activations and start at 1,
+# so training starts at the base model. If you get stuck: `ft.hint("ia3_forward")`, then `ft.solution("ia3_forward")`.
 
 
 # %% tags=["raises-exception"]
@@ -168,7 +170,7 @@ print(f"DoRA, largest difference of an output: {gap:.1e}")
 # than for queries: Qwen3-8B has hidden 4,096, kv 1,024, inner 12,288 and 36 layers. So IA³ trains
 # 36 · 14,336 = 516,096 parameters there.
 #
-# Is fewer also cheaper? From here on hardly. On Qwen3-8B, LoRA at rank 16 on all linear layers trains
+# Is fewer also cheaper? Below one percent it hardly is. On Qwen3-8B, LoRA at rank 16 on all linear layers trains
 # 43.6 million parameters (0.5 %). With AdamW they take about 0.7 GB, next to 16 GB of frozen weights
 # and the activations. IA³ would save most of the 0.7 GB, a few percent of the memory, and no pass
 # through the model. What a small count gives is a small file per task. So the second sentence of the
@@ -287,11 +289,11 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 # large differences only. So at equal steps the claim fails on this model for IA³. For LoRA it stays
 # open. Prompt tuning is far behind, but its row says little. Its three learning rates hardly differ on
 # one seed, and the three seeds of the report spread widely. It starts from the vectors of ten random
-# tokens, so its result depends on that start. And [Lester et al.](https://arxiv.org/abs/2104.08691) train it for
-# 30,000 steps. 20 steps show that it is slow and unstable, not what it can reach.
+# tokens, so its result depends on that start. And
+# [Lester et al.](https://arxiv.org/abs/2104.08691) train it for 30,000 steps. 20 steps show that it is
+# slow and unstable, not what it can reach.
 #
-# IA³ is slow: three times the steps bring it from 1.66 to 0.99. It is still behind
-# full fine-tuning in 20 steps (0.63). How much of that is capacity, and how much a learning rate that
+# IA³ is slow: three times the steps bring it from 1.66 to 0.99. It is still behind full fine-tuning in 20 steps (0.63). How much of that is capacity, and how much a learning rate that
 # was chosen for 20 steps, is open.
 #
 # Look at the columns again. The best learning rates of the methods differ by orders of magnitude. A
@@ -343,7 +345,7 @@ ft.table([{"condition": label, "learning rate": CONDITIONS[label][1],
 # %%
 paths = {label: [(row["val_loss"], row["general_loss"]) for row in runs[0].rows if "val_loss" in row]
          for label, runs in steady.items()}
-line_plot(paths, "val_loss", "general_loss")  # one seed; training moves to the left
+line_plot(paths, "val_loss", "general_loss")  # one seed; training moves to the left, past 2.2
 
 # %%
 ft.expect(forgot["full, higher"], ">", forgot["full, lower"],
@@ -404,8 +406,8 @@ at_135m("peft_family", verdict)
 #   In continued pretraining on billions of tokens it learns less ([Biderman et al.
 #   2024](https://arxiv.org/abs/2405.09673)).
 # - Prompt tuning catches up with full fine-tuning only at about 10B parameters ([Lester et al.
-#   2021](https://arxiv.org/abs/2104.08691), T5 on SuperGLUE). [Med-PaLM](https://arxiv.org/abs/2212.13138) is a
-#   case: a frozen model of 540B parameters, with soft prompts learned from a few dozen examples.
+#   2021](https://arxiv.org/abs/2104.08691), T5 on SuperGLUE).
+#   [Med-PaLM](https://arxiv.org/abs/2212.13138) is a case: a frozen model of 540B parameters, with soft prompts learned from a few dozen examples.
 # - peft runs a public [method
 #   comparison](https://huggingface.co/spaces/peft-internal-testing/PEFT-method-comparison) with
 #   accuracy, memory and time.
@@ -450,8 +452,8 @@ ft.table(rows)
 # | billions of tokens, new language | full fine-tuning |
 
 # %% [markdown]
-# Other names to know: BitFit trains only biases, of which Llama and Qwen3 have next to none. ReFT edits hidden states. VeRA shares random A and
-# B and trains scales. AdaLoRA moves rank between layers. OFT multiplies by orthogonal factors.
+# Other names to know: BitFit trains only biases, of which Llama and Qwen3 have next to none. ReFT edits
+# hidden states. VeRA shares random A and B and trains scales. AdaLoRA moves rank between layers. OFT multiplies by orthogonal factors.
 # GaLore trains all weights with low-rank gradients: it is an optimizer, not an adapter.
 #
 # LoRA+ with TRL. As in [the paper](https://arxiv.org/abs/2402.12354), B gets 16 times the learning
@@ -499,8 +501,9 @@ ft.table(rows)
 # - **Learning rates do not transfer.** Try three to five, a factor of about 3 apart, in short runs:
 #   for full fine-tuning usually around 1e-5 to 5e-5, for LoRA and DoRA 1e-4 to 5e-4. Move the grid if
 #   its edge is best. The papers of IA³ and prompt tuning used 3e-3 and 0.3, with the optimizer Adafactor.
-# - **Mixture of experts.** Experts that are fused into one parameter are no linear layers, so that
-#   `"all-linear"` misses them. Look at `print_trainable_parameters()`.
+# - **Mixture of experts.** Experts that are fused into one parameter are not linear layers, so
+#   `"all-linear"` misses them: look at `print_trainable_parameters()`. `target_parameters` of
+#   `LoraConfig` adapts them.
 # - `learning_rate` of `SFTConfig` has no effect when you pass your own optimizer.
 
 # %% [markdown]
@@ -518,8 +521,8 @@ ft.table(rows)
 #
 # **DoRA, rsLoRA, PiSSA and LoRA+ in a sentence each?**
 # <details><summary>Answer</summary>
-# DoRA trains the length of each output's weight vector separately from its direction. It is slower, and merges. rsLoRA scales by α/√r, so that updates do
-# not shrink at high rank. PiSSA starts A and B from the largest singular directions of W and freezes
+# DoRA trains the length of each output's weight vector separately from its direction. It is slower, and
+# merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA starts A and B from the largest singular directions of W and freezes
 # the rest. LoRA+ gives B a higher learning rate than A. With a tuned learning rate, plain LoRA is
 # usually within one or two percent of all of them.
 # </details>

@@ -79,8 +79,9 @@ ft.setup(seed=0)
 # <!-- claims: C11 C12 · E24 -->
 #
 # [IA³](https://arxiv.org/abs/2205.05638) trains one number for each output of W_k and W_v, and one
-# for each *input* of W_down, the last matrix of the MLP. They multiply the activations and start at 1,
-# so training starts at the base model. If you get stuck: `ft.hint("ia3_forward")`, then `ft.solution("ia3_forward")`.
+# for each *input* of W_down, the last matrix of the MLP. They multiply the activations and start at
+# 1, so training starts at the base model. If you get stuck: `ft.hint("ia3_forward")`, then
+# `ft.solution("ia3_forward")`.
 
 
 # %% tags=["raises-exception"]
@@ -170,11 +171,11 @@ print(f"DoRA, largest difference of an output: {gap:.1e}")
 # than for queries: Qwen3-8B has hidden 4,096, kv 1,024, inner 12,288 and 36 layers. So IA³ trains
 # 36 · 14,336 = 516,096 parameters there.
 #
-# Is fewer also cheaper? Below one percent it hardly is. On Qwen3-8B, LoRA at rank 16 on all linear layers trains
-# 43.6 million parameters (0.5 %). With AdamW they take about 0.7 GB, next to 16 GB of frozen weights
-# and the activations. IA³ would save most of the 0.7 GB, a few percent of the memory, and no pass
-# through the model. What a small count gives is a small file per task. So the second sentence of the
-# claim does not follow from the first, even where the first is true.
+# Is fewer also cheaper? Below one percent it hardly is. On Qwen3-8B, LoRA at rank 16 on all linear
+# layers trains 43.6 million parameters (0.5 %). With AdamW they take about 0.7 GB, next to 16 GB of
+# frozen weights and the activations. IA³ would save most of the 0.7 GB, a few percent of the memory,
+# and no pass through the model. What a small count gives is a small file per task. So the second
+# sentence of the claim does not follow from the first, even where the first is true.
 
 # %%
 from ftkit.model import loading
@@ -293,8 +294,9 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 # [Lester et al.](https://arxiv.org/abs/2104.08691) train it for 30,000 steps. 20 steps show that it is
 # slow and unstable, not what it can reach.
 #
-# IA³ is slow: three times the steps bring it from 1.66 to 0.99. It is still behind full fine-tuning in 20 steps (0.63). How much of that is capacity, and how much a learning rate that
-# was chosen for 20 steps, is open.
+# IA³ is slow: three times the steps bring it from 1.66 to 0.99. It is still behind full fine-tuning
+# in 20 steps (0.63). How much of that is capacity, and how much a learning rate that was chosen for
+# 20 steps, is open.
 #
 # Look at the columns again. The best learning rates of the methods differ by orders of magnitude. A
 # paper that shows one variant ahead must show the learning rates that it tried for the *others*.
@@ -343,9 +345,9 @@ ft.table([{"condition": label, "learning rate": CONDITIONS[label][1],
           for label in CONDITIONS])
 
 # %%
-paths = {label: [(row["val_loss"], row["general_loss"]) for row in runs[0].rows if "val_loss" in row]
+paths = {label: [(row["general_loss"], row["val_loss"]) for row in runs[0].rows if "val_loss" in row]
          for label, runs in steady.items()}
-line_plot(paths, "val_loss", "general_loss")  # one seed; training moves to the left, past 2.2
+line_plot(paths, "general_loss", "val_loss")  # seed 1; at the height 2.2, right has forgotten more
 
 # %%
 ft.expect(forgot["full, higher"], ">", forgot["full, lower"],
@@ -452,11 +454,12 @@ ft.table(rows)
 # | billions of tokens, new language | full fine-tuning |
 
 # %% [markdown]
-# Other names to know: BitFit trains only biases, of which Llama and Qwen3 have next to none. ReFT edits
-# hidden states. VeRA shares random A and B and trains scales. AdaLoRA moves rank between layers. OFT multiplies by orthogonal factors.
-# GaLore trains all weights with low-rank gradients: it is an optimizer, not an adapter.
+# Other names to know: BitFit trains only biases, of which Llama and Qwen3 have next to none. ReFT
+# edits hidden states. VeRA shares random A and B and trains scales. AdaLoRA moves rank between
+# layers. OFT multiplies by orthogonal factors. GaLore trains all weights with low-rank gradients: it
+# is an optimizer, not an adapter.
 #
-# LoRA+ with TRL. As in [the paper](https://arxiv.org/abs/2402.12354), B gets 16 times the learning
+# LoRA+ with TRL (run with peft 0.21 and TRL 1.16). As in [the paper](https://arxiv.org/abs/2402.12354), B gets 16 times the learning
 # rate of A, and A less than plain LoRA would get:
 #
 # ```python
@@ -521,10 +524,10 @@ ft.table(rows)
 #
 # **DoRA, rsLoRA, PiSSA and LoRA+ in a sentence each?**
 # <details><summary>Answer</summary>
-# DoRA trains the length of each output's weight vector separately from its direction. It is slower, and
-# merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA starts A and B from the largest singular directions of W and freezes
-# the rest. LoRA+ gives B a higher learning rate than A. With a tuned learning rate, plain LoRA is
-# usually within one or two percent of all of them.
+# DoRA trains the length of each output's weight vector separately from its direction. It is slower,
+# and merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA starts A and B
+# from the largest singular directions of W and freezes the rest. LoRA+ gives B a higher learning rate
+# than A. With a tuned learning rate, plain LoRA is usually within one or two percent of all of them.
 # </details>
 #
 # **Full fine-tuning or PEFT?**

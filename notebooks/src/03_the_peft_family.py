@@ -298,7 +298,7 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 # in 20 steps (0.63). How much of that is capacity, and how much a learning rate that was chosen for
 # 20 steps, is open.
 #
-# Look at the columns again. The best learning rates of the methods differ by orders of magnitude. A
+# Look at the picture of the learning rates again. The rings are orders of magnitude apart. A
 # paper that shows one variant ahead must show the learning rates that it tried for the *others*.
 # Equal steps are not equal time either: a step of DoRA, for one, takes longer than a step of LoRA.
 #

@@ -18,7 +18,7 @@
 # - transfer a learning rate to another method, batch size or model size, and know the limits of
 #   each rule.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code needs
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 45 minutes; the code needs
 # about 90 seconds on two idle CPU cores.*
 
 # %%
@@ -41,15 +41,14 @@ ft.setup(seed=0)
 # > *"Which learning rate would you start with to fine-tune an 8B model, why is it lower than in
 # > pretraining, and how would you notice that it is wrong?"*
 #
-# A common answer is "2e-5, because the gradients are small". The number fits one case of several,
-# and the reason is wrong. You can test the reason in a few seconds.
+# A common answer is "2e-5, because the gradients are small". The number fits one case of several.
+# The reason can be tested in a few seconds.
 #
 # ## What one learning rate moves
 # <!-- claims: C93 -->
 #
-# AdamW divides each gradient by a running estimate of its own size (lesson 01). The function below
-# trains the small model with AdamW, one learning rate for each step. It has no gradient clipping.
-# `loss_scale` multiplies the loss, and so every gradient, by a constant.
+# The function below trains the small model with AdamW, one learning rate for each step. It has no
+# gradient clipping. `loss_scale` multiplies the loss, and so every gradient, by a constant.
 
 # %%
 lab = ft.Experiment(data=ft.records("tasks")[:320], val="tasks", eval_records=24)
@@ -81,9 +80,10 @@ scaled = ft.predict("All gradients are multiplied by 1,000. After 6 steps of Ada
 scaled
 
 # %%
-plain, times_1000 = (train([1e-3] * 6, seed=0, loss_scale=scale)[1] for scale in (1, 1000))
-ft.table([{"step": step, "loss": a, "loss, gradients × 1,000": b}
-          for step, (a, b) in enumerate(zip(plain, times_1000, strict=True), 1)])
+plain, times_1000, millionth = (train([1e-3] * 6, seed=0, loss_scale=scale)[1]
+                                for scale in (1, 1000, 1e-6))
+ft.table([{"step": step, "loss": a, "gradients × 1,000": b, "gradients / 1,000,000": c}
+          for step, (a, b, c) in enumerate(zip(plain, times_1000, millionth, strict=True), 1)])
 
 # %%
 gap = times_1000[-1] - plain[-1]
@@ -91,18 +91,24 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
              "much higher" if gap > 0 else "much lower")
 
 # %% [markdown]
-# A constant factor on all gradients cancels in AdamW. So no learning rate is low "because the
-# gradients are small". In one step a weight moves by at most about one learning rate. (Rare, sudden
-# gradients can move it by a few, and weight decay, 0 here, moves it too.) So the sum of the learning
-# rates of a run is a **budget**: it limits how far a weight can get.
+# AdamW divides each gradient by a running estimate of its own size (lesson 01), so a constant factor
+# cancels. The limit is ε = 1e-8, which AdamW adds to that estimate. A millionth of these gradients is
+# of the size of ε, so the steps become shorter and the third run differs.
+# [Wortsman et al. 2023](https://arxiv.org/abs/2309.14322) report this in pretraining. Far above ε, no
+# learning rate is low "because the gradients are small". In one step a weight moves by at most about
+# one learning rate. (Rare, sudden gradients can move it by a few, and weight decay, 0 here, moves it
+# too.) So the sum of the learning rates of a run is a **budget**: it limits how far a weight can get.
 #
 # Why then a low learning rate? Three things differ from pretraining:
 #
-# - The start is good, and a large budget can overwrite it. *This lesson tests that part.*
+# - The start is good, and a large budget can overwrite it. *This lesson tests only that part.*
 # - The batch is smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch,
-#   Alpaca was tuned with 128 short records. If one has 300 times the tokens of the other, the √k
-#   rule below gives a factor of 17: from 3e-4 to 1.7e-5. Alpaca used 2e-5.
-# - Pretraining itself did not end at its peak, but at a tenth of it or less.
+#   Alpaca was tuned with 128 records. At 100 tokens a record these are 13,000 tokens, and 4M is 300
+#   times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5. Alpaca used 2e-5.
+# - Pretraining itself did not end at its peak, but at a tenth of it or less. The weights have settled
+#   at that low rate, and a return to the peak undoes part of it.
+#
+# These reasons overlap: the batch alone would explain Alpaca's value.
 #
 # Continued pretraining also has a good start, but a large batch and a long run. There the learning
 # rate of pretraining can be used again, as [Code Llama](https://arxiv.org/abs/2308.12950) did (3e-4).
@@ -111,14 +117,15 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # ## The schedule
 # <!-- claims: C37 -->
 #
-# ![Three learning-rate schedules over the steps of a run. All rise linearly in a short warm-up to
-# the same peak. Cosine then falls along half a wave to zero. WSD stays at the peak and falls to
-# zero in the last fifth of the steps. The constant schedule never falls. The area under a curve is
+# ![Four learning-rate schedules over the steps of a run. All rise linearly in a short warm-up to
+# the same peak. Cosine then falls along half a wave to zero, linear along a straight line. WSD stays
+# at the peak and falls to zero in the last fifth of the steps. The constant schedule never falls. The area under a curve is
 # the sum of the learning rates.](figures/07_schedules.svg)
 
 # %% [markdown]
-# A **schedule** gives each step its learning rate. The **warm-up** raises it linearly, because
-# AdamW's estimates come from few gradients in the first steps. **Cosine** lowers it along half a
+# A **schedule** gives each step its learning rate. The **warm-up** raises it linearly: in the first
+# steps AdamW's estimates come from few gradients, and large steps can be unstable there
+# ([Kalra & Barkeshli 2024](https://arxiv.org/abs/2406.09405)). **Cosine** lowers it along half a
 # cosine wave, to zero or to a tenth of the peak. **Linear** decay is the default of transformers and
 # TRL; Tülu 3 used it. Both must know the number of steps in advance. **WSD** (warm-up, stable, decay)
 # stays at the peak and only falls in a short decay at the end. A run with WSD can be extended:
@@ -143,8 +150,8 @@ def warmup_cosine(step, total, peak, warmup):
 solved = ft.check("warmup_cosine", warmup_cosine)
 
 # %% [markdown]
-# The next cell compares the cosine (yours, if it is solved) with the logged learning rates of a run.
-# Then it measures how far the weights moved.
+# The next cell trains one run (full fine-tuning, 20 steps of 8 records) and compares its logged
+# learning rates with the cosine (yours, if it is solved). Then see how far the weights moved.
 
 # %%
 from ftkit.lessons.by_hand import schedules
@@ -169,18 +176,20 @@ ft.table([{"sum of the learning rates": sum(schedule), "largest movement": moved
            "mean movement": moved.mean().item(), "mean size of a weight": size.mean().item()}])
 
 # %%
-stays = sum(schedules.wsd(step, total, 1e-3, warmup, decay=4) for step in range(1, total + 1))
-print(f"the same peak with WSD: {stays:.4f}, {stays / sum(schedule):.2f} times the sum of cosine")
+steps = range(1, total + 1)
+linear = [1e-3 * min(step / warmup, (total + 1 - step) / (total - warmup)) for step in steps]
+wsd = [1e-3 * min(step / warmup, 1, (total + 1 - step) / 4) for step in steps]  # decay: 4 steps
+print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd):.4f}")
 
 # %% [markdown]
 # Compare the largest movement with the sum: single weights use nearly the whole budget. The mean
-# movement is a third of it, because the signs of the gradients vary. So the budget is an upper limit,
-# no prediction. At scale it is generous: Alpaca's run (peak 2e-5, cosine, 1,219 steps) has a budget
-# of 0.012, and weights of a 7B model are typically about 0.02. Only a measurement shows how much of
+# movement is a third of it: the signs of the gradients vary, and AdamW's steps are then shorter too.
+# So the budget is an upper limit, no prediction. At scale it is generous: Alpaca's run (peak 2e-5,
+# cosine, 1,219 steps) has a budget of 0.012, and weights of a 7B model are typically about 0.02. Only a measurement shows how much of
 # it was used.
 #
-# At the same peak, WSD has the larger sum. So expect its best peak to be lower. A schedule has its
-# own best peak, as a method has. In pretraining, a constant learning rate with a decay over 10 to
+# Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower. A
+# schedule has its own best peak, as a method has. In pretraining, a constant learning rate with a decay over 10 to
 # 20 % of the steps matches cosine ([Hägele et al. 2024](https://arxiv.org/abs/2405.18392)). WSD
 # became known with MiniCPM ([Hu et al. 2024](https://arxiv.org/abs/2404.06395)).
 #
@@ -245,23 +254,31 @@ hidden.score({"<": "lower too", ">": "higher", "": "no difference seen"}[
 
 # %% [markdown]
 # Could you see this in the training loss? Here are its curves for the three higher learning rates.
+# Look at 0.003 just after the warm-up, which has two steps.
 
 # %%
 ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learning_rate == rate]
            for rate in grid[1:]}, "loss")
 
 # %% [markdown]
-# So the second half of the claim is half right. For the *task* the training loss shows it: 0.003 ends
-# above 0.001. What the model *forgot* it does not show. From 0.0003 to 0.001 the training loss and the
-# val_loss fall, while general_loss rises from 0.91 to 1.29. That does not make 0.001 too high. It is
-# the price of learning more in the same steps; at an equal target the comparison is another one
+# At 0.003 the mean loss rises again at step 4, with a wide band. From one curve you see only such
+# instability. A rate that is too high but stable shows only beside a lower one: 0.003 ends above 0.001.
+# So the second half of the claim is half right. For the *task* the training loss ranks the rates as val_loss does. This
+# needs new records at each step, as here (160 of 320, each once). When records repeat, a higher
+# rate can memorize them: the training loss falls and val_loss rises ([lesson
+# 17](17_overfitting.ipynb)). So rank by val_loss.
+#
+# What the model *forgot* the training loss does not show. From 0.0003 to 0.001 it falls, while
+# general_loss rises from 0.91 to 1.29. That does not make 0.001 too high. It is the price of learning
+# more in the same steps; at an equal target the comparison is another one
 # ([lesson 03](03_the_peft_family.ipynb)). Watch something that must not get worse: an extra
 # evaluation set during the run, which this course calls a **probe**.
 #
 # ### Your turn: choose the learning rate
 #
-# Write the rule down, so that it is not bent afterwards. Among the learning rates whose mean
-# `target` reaches a floor, take the one that keeps most.
+# Among the learning rates whose mean `target` reaches a floor, take the one that keeps most. In your
+# own work, set the floor before the sweep. The two floors here were set after it, to show that the
+# choice depends on the floor.
 
 
 # %% tags=["raises-exception"]
@@ -275,7 +292,7 @@ def choose_learning_rate(sweep, floor):
 ft.check("choose_learning_rate", choose_learning_rate)
 
 # %%
-scores = {}
+scores = {}  # losses are negated: higher is better
 for rate in grid:
     scores[rate] = [{"target": -task, "kept": -general}
                     for task, general in zip(learned[rate], kept[rate], strict=True)]
@@ -299,18 +316,20 @@ print(f"best: full {best:g}, LoRA {lora_best:g}, ratio {lora_best / best:.0f}")
 sweep_curves(full + lora, "val_loss", "general_loss")
 
 # %% [markdown]
-# In both panels the ring is at the learning rate with the lowest mean val_loss. The valley of LoRA is
-# at higher learning rates: at 0.001, the best one of full fine-tuning, it ends at a val_loss of 4.1
-# instead of 1.0. The grid is coarse: trust the order of magnitude. On large models a ratio of about ten is
-# reported ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA forgets
-# less is a question of equal performance, which [lesson 02](02_lora.ipynb) tests.
+# In both panels the ring is at the learning rate with the lowest mean val_loss; its value stands at the
+# end of the line. The valley of LoRA is at higher learning rates: at 0.001, the best one of full
+# fine-tuning, it ends at a val_loss of 4.1 instead of 1.0. Why? LoRA's update of W is (α/r)·B·A, and B
+# starts at 0 (α/r is 2 here). So the budget limits A and B; their product is small at first. The grid
+# is coarse: trust the order of magnitude. On large models a ratio of about ten is reported ([Thinking Machines
+# 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA forgets less is a question of equal
+# performance, which [lesson 02](02_lora.ipynb) tests.
 
 # %% [markdown]
 # ## Break it: the range test
 #
-# A shortcut of [Smith 2015](https://arxiv.org/abs/1506.01186), known from fastai: one short run in
-# which the learning rate rises at each step. Draw the loss, smoothed, and take a value *before* its
-# minimum, often a tenth of the learning rate there. Some take the minimum itself. Here are both.
+# A shortcut: one short run in which the learning rate rises at each step. [Smith
+# 2015](https://arxiv.org/abs/1506.01186) read the accuracy; fastai draws the smoothed loss and takes
+# a tenth of the learning rate at its minimum. Some take the minimum itself. Here are both.
 
 # %%
 def smooth(losses, keep=0.8):
@@ -334,11 +353,12 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
            "best of the sweep": best} for name, rate in lowest.items()])
 
 # %% [markdown]
-# The minimum itself is 7 to 12 times too high. Each point has a model that was trained at all the lower
-# values before, and the loss rises only when the damage is done. A tenth of it is within a factor of
-# 1.5 of the sweep's best value, for these three seeds. But the range test reads the training loss
-# alone, so it cannot see forgetting. Use it to place the grid of a sweep, not instead of one.
-#
+# The minimum itself is 7 to 12 times the sweep's best. It comes late for two reasons: the loss rises
+# only when the damage is done, and smoothing delays the curve by some steps. A tenth of it is closest
+# to the sweep's best point of the grid, for these three seeds. But the range test reads the training
+# loss alone, so it cannot see forgetting. Use it to place the grid of a sweep, not instead of one.
+
+# %% [markdown]
 # ## At 135M
 #
 # The same sweep on SmolLM2-135M, from recorded runs. Forgetting is measured there by the loss on plain
@@ -356,12 +376,17 @@ at_135m("lr_valley", verdict)
 # | [LIMA](https://arxiv.org/abs/2305.11206), LLaMA 65B | 1e-5 | 1.5e-4 | 1/15 |
 # | [Llama 2 chat](https://arxiv.org/abs/2307.09288) 70B, SFT | 2e-5 | 1.5e-4 | 1/7.5 |
 # | [Tülu 3](https://arxiv.org/abs/2411.15124) 8B, SFT | 5e-6 | 3e-4 | 1/60 |
+# | [Olmo 3](https://github.com/allenai/OLMo-core) 7B, SFT, script's default | 8e-5 | 3e-4 | 1/4 |
+# | [SmolLM2](https://arxiv.org/abs/2502.02737) 1.7B, [SFT](https://github.com/huggingface/alignment-handbook/tree/main/recipes/smollm2) | 3e-4 | 5e-4 | 1/1.7 |
+# | SmolLM2 135M, SFT | 1e-3 | 3e-3 | 1/3 |
 # | [Code Llama](https://arxiv.org/abs/2308.12950) 7B, continued pretraining | 3e-4 | 3e-4 | 1 |
 # | [QLoRA](https://arxiv.org/abs/2305.14314) 7B | 2e-4 | 3e-4 | 1/1.5 |
 #
-# So the first half of the claim describes supervised full fine-tuning, roughly. It does not describe
-# continued pretraining or LoRA. The small model cannot test it: its matrices were pretrained with
-# another optimizer (Muon), and models of its size take far larger learning rates than a 7B model.
+# So the first half of the claim fails. Published full SFT lies between about half and a sixtieth of
+# the pretraining peak here: a seventh or less in small batches at 7B to 70B, more in large packed
+# batches (Olmo 3) and for small models (SmolLM2). Continued pretraining and LoRA lie higher still.
+# The ratio is no rule: take a recipe of your method, size *and tokens per batch*. The small model
+# cannot test the ratio: its matrices were pretrained with another optimizer (Muon).
 
 # %% [markdown]
 # ## What if?
@@ -370,8 +395,8 @@ at_135m("lr_valley", verdict)
 # `general_loss` stays below 1.0. What do you give up in `val_loss`?
 #
 # <details><summary>Answer</summary>
-# By the tables it is between 0.0003 and 0.001: you give up 1 to 2 nats of val_loss at 20 steps. More
-# steps at the lower learning rate win most of it back.
+# By the tables it is between 0.0003 and 0.001: you lose up to 2 nats of val_loss at 20 steps. More
+# steps lower val_loss, but they raise the budget, so general_loss may rise too. Try 60 steps.
 # </details>
 
 # %%
@@ -384,15 +409,17 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #
 # | training (AdamW) | peak to start from |
 # |---|---|
-# | full SFT, 1B to 3B | 1e-5 to 5e-5 |
-# | full SFT, 7B to 8B | 5e-6 to 2e-5 |
+# | full SFT, 1B to 3B | 1e-5 to 5e-5 (SmolLM2 1.7B: 3e-4) |
+# | full SFT, 7B to 8B | 5e-6 to 2e-5 at about 100 records a batch; up to 8e-5 in large packed batches (Olmo 3) |
 # | full SFT, 70B | 2e-6 to 2e-5 |
 # | full SFT on reasoning traces, 7B to 32B | 1e-5 ([s1](https://arxiv.org/abs/2501.19393), 32B) to 4e-5 ([OpenR1](https://github.com/huggingface/open-r1), 7B) |
-# | LoRA, QLoRA | 1e-4 to 5e-4 |
+# | LoRA, QLoRA (α/r of 1 to 2) | 1e-4 to 5e-4 |
 # | DPO and GRPO ([lesson 20](20_preferences.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
 #
-# Sweep by factors of 3 around it, each run with its full schedule. Usual: warm-up 3 to 10 % of the
-# steps, clipping at 1.0 (the default). WSD in TRL, with the task and a probe as evaluation sets:
+# Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep on a
+# fraction of the data and confirm the best two at full length: the best peak may fall with more steps.
+# Usual: warm-up 3 to 10 % of the steps, clipping at 1.0 (the default). In TRL, with the task and a
+# probe as evaluation sets:
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -408,15 +435,21 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #     train_dataset=rows("train.jsonl"),
 #     eval_dataset={"task": rows("task.jsonl"), "general": rows("general.jsonl")},
 #     args=SFTConfig(
-#         output_dir="sft", learning_rate=2e-5, max_steps=1000, warmup_steps=0.03,
-#         lr_scheduler_type="warmup_stable_decay",  # or "cosine"
-#         lr_scheduler_kwargs={"num_decay_steps": 200, "decay_type": "1-sqrt"},
+#         output_dir="sft", learning_rate=2e-5, max_steps=1000, save_steps=200,
+#         warmup_steps=0.03,  # transformers 4: warmup_ratio=0.03
+#         lr_scheduler_type="cosine_with_min_lr",  # decays to a tenth; "cosine": to 0
+#         lr_scheduler_kwargs={"min_lr_rate": 0.1},
 #         per_device_train_batch_size=4, gradient_accumulation_steps=8, bf16=True,
 #         model_init_kwargs={"dtype": "float32"}, eval_strategy="steps", eval_steps=100,
 #     ),
 # )
 # trainer.train()
 # ```
+#
+# The log has `eval_task_loss` and `eval_general_loss`. WSD is `"warmup_stable_decay"` with
+# `{"num_decay_steps": 200, "decay_type": "1-sqrt"}`. Its stable phase ends at step 800, which
+# `save_steps` must write. To extend, set `max_steps=2000` and call
+# `trainer.train(resume_from_checkpoint="sft/checkpoint-800")`.
 
 # %% [markdown]
 # How a learning rate transfers. None of these rules replaces a sweep at the final setting:
@@ -431,8 +464,9 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #   built that way.
 # - **Continued pretraining.** Warm up again, which costs some forgetting, and mix in old data
 #   ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
-# - **Another optimizer.** Lion needs 3 to 10 times less than AdamW. Muon, scaled to AdamW's size of
-#   update, can take AdamW's value.
+# - **Another optimizer.** [Lion](https://arxiv.org/abs/2302.06675) needs 3 to 10 times less than
+#   AdamW. [Muon](https://arxiv.org/abs/2502.16982), scaled to AdamW's size of update, can take AdamW's
+#   value.
 
 # %% [markdown]
 # Other words to know: **layer-wise decay** gives layers near the input a smaller learning rate. It
@@ -456,27 +490,29 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #
 # **Why is the learning rate lower than in pretraining?**
 # <details><summary>Answer</summary>
-# Not because gradients are small: in AdamW their scale cancels, and a step moves a weight by at most
-# about the learning rate. Three reasons: the start is good and a large budget overwrites it, the batch
-# is far smaller, and pretraining itself ended well below its peak. Typical: 5e-6 to 2e-5 for full SFT
-# of 7B models, a tenth to a hundredth of pretraining's peak. LoRA needs about ten times more.
-# Continued pretraining, with pretraining's batch, may use its peak again after a new warm-up.
+# Not because gradients are small: in AdamW their scale cancels, as long as they are far above ε. A
+# step moves a weight by at most about the learning rate. Three reasons: the start is good and a large
+# budget overwrites it, the batch is usually far smaller, and pretraining itself ended well below its
+# peak. Typical for full SFT of 7B models: 5e-6 to 2e-5 at about 100 records a batch, up to 8e-5 in
+# large packed batches. Small models take more, LoRA about ten times more. Continued pretraining, with
+# pretraining's batch, may use its peak again after a new warm-up.
 # </details>
 #
 # **How do you choose it?**
 # <details><summary>Answer</summary>
-# Start from a recipe for the same method and model size. Sweep by factors of 3, each run with its
-# whole schedule and the final batch size, with more than one seed for close calls. Judge by the
+# Start from a recipe for the same method, model size and tokens per batch. Sweep by factors of
+# 3, each run with its whole schedule and the final batch size, with more than one seed for close calls. Judge by the
 # metric of the task and by an evaluation of abilities that must stay. If the best value is at the
 # end of the grid, extend the grid.
 # </details>
 #
-# **What does too high a learning rate look like?**
+# **What does a wrong learning rate look like?**
 # <details><summary>Answer</summary>
-# Signs, in no fixed order: spikes of gradient norm or loss near the end of the warm-up; a training
-# loss that ends above that of a lower learning rate; worse general ability while the training loss
-# falls, which only a probe shows. Divergence and NaN are the late ones. A spike can also come from
-# bad data or from fp16 overflow, so look at the batch.
+# Too high, in no fixed order: spikes of gradient norm or loss near the end of the warm-up; a final
+# loss above that of a lower learning rate; more forgetting than another rate *at the same task
+# score*, which needs a probe. Divergence and NaN are the late signs. A spike can also come from bad
+# data or an overflow in fp16, so look at the batch. Too low: the loss still falls steeply at the end,
+# and val_loss and outputs are close to the base model's.
 # </details>
 #
 # **When would you use WSD instead of cosine?**
@@ -496,11 +532,11 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # %% [markdown]
 # ## Recap
 #
-# - A constant factor on the gradients cancels in AdamW; the sum of the learning rates limits how far
-#   weights can move.
-# - The claim, first half: a tenth to a hundredth fits published full SFT, not LoRA and not continued
-#   pretraining. Second half: the training loss ranks learning rates for the task, and hides what the
-#   model forgets. So watch a probe.
+# - Far above ε, a constant factor on the gradients cancels in AdamW. The sum of the learning rates
+#   limits how far weights can move.
+# - The claim, first half: published ratios for full SFT run from about a half to a sixtieth, so the
+#   ratio is no rule. Second half: within one epoch the training loss ranked learning rates as val_loss
+#   did. It hides what the model forgets. So rank by val_loss, and watch a probe.
 # - A learning rate belongs to a method, a model size, a batch size and a number of steps.
 #
 # From scratch:

@@ -118,9 +118,9 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # <!-- claims: C37 -->
 #
 # ![Four learning-rate schedules over the steps of a run. All rise linearly in a short warm-up to
-# the same peak. Cosine then falls along half a wave to zero, linear along a straight line. WSD stays
-# at the peak and falls to zero in the last fifth of the steps. The constant schedule never falls. The area under a curve is
-# the sum of the learning rates.](figures/07_schedules.svg)
+# the same peak. Cosine then falls along half a wave to zero, linear along a straight line. WSD
+# stays at the peak and falls to zero in the last fifth of the steps. The constant schedule never
+# falls. The area under a curve is the sum of the learning rates.](figures/07_schedules.svg)
 
 # %% [markdown]
 # A **schedule** gives each step its learning rate. The **warm-up** raises it linearly: in the first
@@ -183,15 +183,16 @@ print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd
 
 # %% [markdown]
 # Compare the largest movement with the sum: single weights use nearly the whole budget. The mean
-# movement is a third of it: the signs of the gradients vary, and AdamW's steps are then shorter too.
-# So the budget is an upper limit, no prediction. At scale it is generous: Alpaca's run (peak 2e-5,
-# cosine, 1,219 steps) has a budget of 0.012, and weights of a 7B model are typically about 0.02. Only a measurement shows how much of
-# it was used.
+# movement is a third of it: the signs of the gradients vary, and AdamW's steps are then shorter
+# too. So the budget is an upper limit, no prediction. At scale it is generous: Alpaca's run (peak
+# 2e-5, cosine, 1,219 steps) has a budget of 0.012, and weights of a 7B model are typically about
+# 0.02. Only a measurement shows how much of it was used.
 #
-# Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower. A
-# schedule has its own best peak, as a method has. In pretraining, a constant learning rate with a decay over 10 to
-# 20 % of the steps matches cosine ([Hägele et al. 2024](https://arxiv.org/abs/2405.18392)). WSD
-# became known with MiniCPM ([Hu et al. 2024](https://arxiv.org/abs/2404.06395)).
+# Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower.
+# A schedule has its own best peak, as a method has. In pretraining, a constant learning rate with a
+# decay over 10 to 20 % of the steps matches cosine ([Hägele et al.
+# 2024](https://arxiv.org/abs/2405.18392)). WSD became known with MiniCPM ([Hu et al.
+# 2024](https://arxiv.org/abs/2404.06395)).
 #
 # ## Four learning rates
 # <!-- claims: C32 C40 C41 · E09 -->
@@ -262,11 +263,11 @@ ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learnin
 
 # %% [markdown]
 # At 0.003 the mean loss rises again at step 4, with a wide band. From one curve you see only such
-# instability. A rate that is too high but stable shows only beside a lower one: 0.003 ends above 0.001.
-# So the second half of the claim is half right. For the *task* the training loss ranks the rates as val_loss does. This
-# needs new records at each step, as here (160 of 320, each once). When records repeat, a higher
-# rate can memorize them: the training loss falls and val_loss rises ([lesson
-# 17](17_overfitting.ipynb)). So rank by val_loss.
+# instability. A rate that is too high but stable shows only beside a lower one: 0.003 ends above
+# 0.001. So the second half of the claim is half right. For the *task* the training loss ranks the
+# rates as val_loss does. This needs new records at each step, as here (160 of 320, each once). When
+# records repeat, a higher rate can memorize them: the training loss falls and val_loss rises
+# ([lesson 17](17_overfitting.ipynb)). So rank by val_loss.
 #
 # What the model *forgot* the training loss does not show. From 0.0003 to 0.001 it falls, while
 # general_loss rises from 0.91 to 1.29. That does not make 0.001 too high. It is the price of learning
@@ -316,13 +317,13 @@ print(f"best: full {best:g}, LoRA {lora_best:g}, ratio {lora_best / best:.0f}")
 sweep_curves(full + lora, "val_loss", "general_loss")
 
 # %% [markdown]
-# In both panels the ring is at the learning rate with the lowest mean val_loss; its value stands at the
-# end of the line. The valley of LoRA is at higher learning rates: at 0.001, the best one of full
-# fine-tuning, it ends at a val_loss of 4.1 instead of 1.0. Why? LoRA's update of W is (α/r)·B·A, and B
-# starts at 0 (α/r is 2 here). So the budget limits A and B; their product is small at first. The grid
-# is coarse: trust the order of magnitude. On large models a ratio of about ten is reported ([Thinking Machines
-# 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA forgets less is a question of equal
-# performance, which [lesson 02](02_lora.ipynb) tests.
+# In both panels the ring is at the learning rate with the lowest mean val_loss; its value stands at
+# the end of the line. The valley of LoRA is at higher learning rates: at 0.001, the best one of
+# full fine-tuning, it ends at a val_loss of 4.1 instead of 1.0. Why? LoRA's update of W is
+# (α/r)·B·A, and B starts at 0 (α/r is 2 here). So the budget limits A and B; their product is small
+# at first. The grid is coarse: trust the order of magnitude. On large models a ratio of about ten
+# is reported ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA
+# forgets less is a question of equal performance, which [lesson 02](02_lora.ipynb) tests.
 
 # %% [markdown]
 # ## Break it: the range test
@@ -416,10 +417,10 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # | LoRA, QLoRA (α/r of 1 to 2) | 1e-4 to 5e-4 |
 # | DPO and GRPO ([lesson 20](20_preferences.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
 #
-# Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep on a
-# fraction of the data and confirm the best two at full length: the best peak may fall with more steps.
-# Usual: warm-up 3 to 10 % of the steps, clipping at 1.0 (the default). In TRL, with the task and a
-# probe as evaluation sets:
+# Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep
+# on a fraction of the data and confirm the best two at full length: the best peak may fall with
+# more steps. Usual: warm-up 3 to 10 % of the steps, clipping at 1.0 (the default). In TRL, with the
+# task and a probe as evaluation sets:
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -500,10 +501,10 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #
 # **How do you choose it?**
 # <details><summary>Answer</summary>
-# Start from a recipe for the same method, model size and tokens per batch. Sweep by factors of
-# 3, each run with its whole schedule and the final batch size, with more than one seed for close calls. Judge by the
-# metric of the task and by an evaluation of abilities that must stay. If the best value is at the
-# end of the grid, extend the grid.
+# Start from a recipe for the same method, model size and tokens per batch. Sweep by factors of 3,
+# each run with its whole schedule and the final batch size, with more than one seed for close
+# calls. Judge by the metric of the task and by an evaluation of abilities that must stay. If the
+# best value is at the end of the grid, extend the grid.
 # </details>
 #
 # **What does a wrong learning rate look like?**

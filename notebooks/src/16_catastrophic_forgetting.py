@@ -353,6 +353,8 @@ at_135m("forgetting", verdict)
 # - With LoRA on Llama 2 7B chat, more learning meant more forgetting along one line. Early stopping or
 #   another number of parameters did not avoid it
 #   ([Kalajdzievski 2024](https://arxiv.org/abs/2401.05605)).
+# - A smaller learning rate kept more at a comparable target, but did not always suffice
+#   ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)).
 # - A replay of 1 % of *each old task's records* (not of the mixture) was enough for instruction tuning of T0
 #   ([Scialom et al. 2022](https://arxiv.org/abs/2205.12393)). In continued pretraining 5 % was used for
 #   a weak and 25 % for a strong shift of the data

@@ -238,7 +238,7 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 
 # %% [markdown]
 # The two rules need not agree. Choose the measure that matches the use: a task metric for answers,
-# `val_loss` for probabilities. The exact match of the second line is the highest of seven noisy values,
+# `val_loss` for probabilities. The exact match of the second line is the highest of six noisy values,
 # so it is partly luck. Report the result on test data.
 #
 # Two limits. With its best value at step 12 and patience 3, a run stops at step 30: it saves one

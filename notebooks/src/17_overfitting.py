@@ -485,7 +485,7 @@ ft.table([{"records": 96, "rise": rise, "exact match": exact(what_if.model, toke
 #
 # - A rising validation loss shows worse probabilities, not necessarily worse answers.
 # - Early stopping needs a measure, a patience and a clean split.
-# - Test each remedy against a control, and report "no difference seen" as that.
+# - Test each remedy against a control, and report "not settled" as that.
 #
 # Next: [18 data quality](18_data_quality.ipynb). A loss curve on the new task does not show forgetting
 # either: [16](16_catastrophic_forgetting.ipynb).

@@ -10,7 +10,7 @@
 # # 18 · Data quality: which faults cost, and which can be found
 #
 # **Claim: quality beats quantity. A few clean records are worth more than many with errors, so
-# clean first.** It could be wrong. After this lesson you can
+# clean first.** After this lesson you can
 #
 # - find duplicates, near duplicates and leaked test records, in your own code and with `ftkit check`;
 # - say which faults no checker sees, and use a model's loss to find some of them;
@@ -31,8 +31,8 @@ ft.setup(seed=0)
 #
 # > *"Here is a scraped set of 750 instructions. Clean it. How do you know that it helped?"*
 #
-# "Filter by length" is not an answer. Our set was damaged on purpose, so there is a key: which line
-# has which fault. `ft.records("dirty")` would reject it, so we read the lines ourselves.
+# Our set was damaged on purpose, so there is a key: which line has which fault.
+# `ft.records("dirty")` would reject it, so we read the lines ourselves.
 
 # %%
 import json
@@ -59,14 +59,12 @@ ft.table([{"fault": fault, "rows": len(numbers)} | example(numbers[1])
 # %% [markdown]
 # ## The idea: find, then ask what an error costs
 #
-# Faults of *form* can be found by a program: copies, leaks, broken encoding. Faults of *meaning*
-# cannot: a wrong answer is a perfectly good string. For these the question is what they cost, and
-# that depends on their kind.
+# A program finds what somebody wrote a rule for: copies, leaks, broken encoding. A single wrong answer
+# breaks no rule: it looks like a good one. For such faults the question is what they cost, and that
+# depends on their kind.
 
 # %% [markdown]
 # ![Two tables of five questions and answers, each with two wrong answers. Left, random errors: the plural of cat is answered by Paris and the color of snow by meows, answers of other records. Right, a systematic error: each question that begins with What is answered by its last word, cat and box. Random errors point to different places, the systematic one teaches a rule.](figures/18_data_quality.svg)
-#
-# We start with the form.
 #
 # ## Your turn: near duplicates
 #
@@ -101,8 +99,10 @@ ft.check("keep_first", keep_first)
 # %% [markdown]
 # If you get stuck: `ft.hint("keep_first")`, then `ft.solution("keep_first")`.
 #
-# Comparing each text with each earlier one is fine for 750 and hopeless for a million. `ftkit check`
-# therefore uses **MinHash**: short fingerprints of the shingles, by which only likely pairs are
+# On our 750 questions a right solution keeps 676. For a million, comparing all pairs is hopeless.
+# `ftkit check` therefore uses **MinHash**: a short signature of the shingles. The part of it in
+# which two texts agree estimates their Jaccard similarity. **Locality-sensitive hashing** (LSH)
+# puts texts that share a band of the signature into one bucket, and only pairs in a bucket are
 # compared. In a shell: `ftkit check my.jsonl --against test.jsonl`.
 
 # %%
@@ -114,7 +114,8 @@ report = audit.check(folder / "dirty.train.jsonl", tokenizer=tokenizer, max_leng
 # %% [markdown]
 # ## What does a checker see?
 #
-# We compare its findings with the key: 250 of the 750 rows have a fault.
+# We compare its findings with the key: 250 of the 750 rows have a fault. A copy counts as found if
+# either row of the pair is named.
 
 # %%
 guess = ft.predict("Of the 250 faulty rows, the checker finds", "less than half", "50 to 75 %",
@@ -152,13 +153,16 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# Read the rows with `found` near 0: wrong outputs, answers to another task, cut answers, typos. Form
-# is found, meaning is not. That needs a judge: a rule, a person, or a model.
+# Markup is form, but no rule looked for it; `re.search(r"<[a-z/]|&[a-z]+;", output)` would. A
+# contradiction is a fault of meaning, yet two answers to one question can be seen. Which of them is
+# wrong cannot. Typos, cut answers and single wrong ones need a judge: a person or a model that
+# knows what is right.
 #
 # ## A model as the judge
 #
-# We fine-tune on a small **trusted** set and let this model give each doubtful record its loss. The
-# records with the highest loss are looked at first.
+# We fine-tune on a small **trusted** set and let this model give each doubtful record its loss, the
+# mean over the answer's tokens. Only the first 250 valid rows are ranked. The records with the
+# highest loss are looked at first. The trusted set asks 47 of the questions of the 750 rows too.
 
 # %%
 clean = ft.records("tasks")
@@ -195,9 +199,8 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
           for rank, number in list(enumerate(top[0], 1))[::3]])
 
 # %% [markdown]
-# Many of the top records have a fault, some only one of form. Some have none: a high loss also marks
-# what is rare or hard. A filter by loss that nobody looks at removes the records that the model could
-# learn most from.
+# Many of the top records have a fault. Some have none: a high loss also marks what is rare or hard. A
+# filter by loss that nobody looks at can remove the records that the model could learn most from.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -245,10 +248,13 @@ ft.table([{"errors": "random"} | rate_of(random_errors),
           {"errors": "systematic"} | rate_of(systematic)])
 
 # %% [markdown]
-# The number of wrong answers is nearly equal, their pattern is not. The random errors do not depend on
-# anything the model can see. The systematic ones depend on the first word.
+# The number of wrong answers is nearly equal, their pattern is not. The random errors were drawn
+# without looking at the question, so their rates differ by chance. The systematic ones depend on
+# the first word. Without a key, label a sample of 100 to 200 records and compare the error rate by
+# source, annotator, task and length.
 #
-# All arms below take the same 30 steps, so only the data differ; a small set is seen more often.
+# All arms below take the same 30 steps, so only the data differ; a small set is seen more often. The
+# seeds repeat the training, on one draw of records and errors.
 
 # %%
 price = ft.predict("480 records, a quarter wrong at random, against 160 clean ones seen three times: "
@@ -284,15 +290,28 @@ NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 # %%
 ft.expect(exact["480 random"], ">", exact["40 clean"], "many noisy records beat 40 clean ones")
 verdict = ft.expect(on_what["480 systematic"], "<", on_what["480 random"], paired=True,
-                    claim="the same number of errors costs more where they follow a rule")
+                    claim="errors gathered on What-questions cost more on What-questions")
 price.score(NAMES[direction(exact["480 random"], exact["160 clean"])])
 
 # %% [markdown]
-# So "quality or quantity" has no general answer; it has a **price**: how many noisy records replace one
-# clean record? In random errors each wrong answer points elsewhere and the right rule is the only one
-# that repeats, so more records help. A systematic error repeats too. More records of that kind teach it
-# better.
+# The opening claim has held against 160 clean records and failed against 40. So "quality or
+# quantity" has no general answer; it has a **price**: how many noisy records replace one clean
+# record? The price depends on the run too. At 30 steps extra records have little to give: 480 clean
+# ones score near 160.
 #
+# On What-questions two things differ at once: nearly all answers are wrong in one arm, a quarter in the
+# other, and only the first follow a rule. So this shows what *gathered* errors cost; "What if?" below
+# takes the rule away.
+#
+# The systematic arm is not at 0: all 20 tasks with What-questions are also asked in other words, in
+# 161 of the 480 records, with right answers. Was the rule learned all the same?
+
+# %%
+by_rule = [misread(record) for record in what_test]
+last_word = [ft.exact_match(run.model, tokenizer, by_rule) for run in runs["480 systematic"]]
+ft.expect(last_word, ">", 0.1, "the rule was learned: more than 10 % last words", may_fail=True)
+
+# %% [markdown]
 # The three clean arms are about **copies**: the 30 steps show 480 records once, 160 three times and 40
 # twelve times.
 
@@ -315,11 +334,14 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("label_noise", verdict)
 
 # %% [markdown]
+# On the whole test the recorded order is reversed: 0.43 ± 0.02 with systematic errors, 0.39 ± 0.01
+# with random ones, 0.45 ± 0.02 clean. There the systematic errors cost most on their own kind of
+# question and nearly spare the rest; random errors cost a little everywhere. An average hides the
+# first: **report by group**. On the tiny model the order on the whole test is the other one.
+#
 # For larger models, the studies behind the slogan removed *kinds* of answers.
 # [AlpaGasus](https://arxiv.org/abs/2307.08701) kept 9,000 of Alpaca's 52,000 records by the scores of a
 # model; [LIMA](https://arxiv.org/abs/2305.11206) selected 750 and wrote 250. Neither tests random errors.
-# Origin does not decide either: human or synthetic, what counts is whether the answers are right, varied
-# and fit the use.
 #
 # <!-- claims: C78 C81 · E39 -->
 # ## Diversity: one task or sixteen
@@ -363,13 +385,14 @@ spread.score(NAMES[direction(diverse[16], diverse[1])])
 
 # %% [markdown]
 # [FLAN](https://arxiv.org/abs/2109.01652) is this effect at scale: trained on many tasks, better on
-# unseen ones.
+# unseen ones. In that paper models of 8B parameters and fewer got worse on them.
 #
 # <!-- claims: C82 · E36 -->
 # ## Break it: train on the test
 #
 # **Contamination** means that test records are in the training set. The usual check is a common run
-# of n words, often 13.
+# of n words, often 13. With 13, a right solution finds 3 of our 20 leaks, since the other 17
+# questions are shorter. For short tests compare the whole normalized question too.
 
 # %% tags=["raises-exception"]
 def contaminated(text, tests, n=13):
@@ -416,19 +439,25 @@ ft.expect(losses["dirty"]["leaked"], "<", losses["cleaned"]["leaked"], paired=Tr
           claim="what leaked looks easier than it is")
 
 # %% [markdown]
-# Look at the last column too. Cleaning removed many harmless rows and left the wrong answers in, so it
-# need not help on honest test records. Judge cleaning by a run, not by how much it removed.
+# The leak is worth the difference *within* the leaked column. The leaked records are easier even for the
+# cleaned models, which never saw them, so the gap to the other records is not all leak. The two sets also
+# take different numbers of steps, since each is seen once.
+#
+# Did cleaning help? Look at the last column: on honest test records this run shows no clear gain.
+# Of the 139 rows that the checker names 32 have no fault, and the wrong answers stayed in. Judge
+# cleaning by a test score at equal steps, not by how much it removed.
 #
 # ## What if?
 #
-# Noisy records, each seen once. How many are worth 160 clean ones?
+# As many wrong answers, on the same What-questions, but without a rule: their answers are swapped among
+# themselves. Which costs more?
 
 # %%
-n = 960
-noisy = ft.Experiment(data=ft.corrupt(clean[:n], "wrong", fraction, seed=0), val=val, probes=())
-mine = noisy.run(base)
-ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model, tokenizer, test)},
-          {"trained on": "160 clean", "exact match": exact["160 clean"]}])
+swapped = ft.corrupt([r for r in big if r["instruction"].startswith("What")], "wrong", 1, seed=0)
+gathered = [r for r in big if not r["instruction"].startswith("What")] + list(swapped)
+no_rule = [ft.exact_match(run.model, tokenizer, what_test) for run in sweep(gathered, 3)]
+ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
+          claim="a rule and no rule differ on What-questions")
 
 # %% [markdown]
 # ## In practice, 2026
@@ -436,16 +465,19 @@ ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model,
 # | step | usual choice |
 # |---|---|
 # | exact copies | hash of the normalized text |
-# | near copies | MinHash with Jaccard 0.7 to 0.8; embeddings for paraphrases ([SemDeDup](https://arxiv.org/abs/2303.09540)) |
-# | contamination | runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
-# | selection | quality score × complexity × diversity ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032) |
+# | near copies | MinHash and LSH with Jaccard 0.7 to 0.8 (datatrove, NeMo Curator, datasketch); embeddings for paraphrases ([SemDeDup](https://arxiv.org/abs/2303.09540)) |
+# | repair before you drop | `ftfy` for encoding; strip markup; write a wrong answer again with a strong model and verify it |
+# | label errors | confident learning (cleanlab); a labeled sample by source and annotator |
+# | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
+# | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032) |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | size, SFT | 1k to 10k for a style, 100k to 1M for a general assistant |
 
 # %% [markdown]
 # **IFD** (instruction-following difficulty) is the loss of an answer given its instruction, divided by the
-# loss of the answer alone. Near or above 1 the instruction does not help: often a wrong pair. This computes
-# it for a file; a small model can stand in for the large one
+# loss of the answer alone. At 1 or above the instruction does not help, often a wrong pair: drop it. Below
+# 1, high means hard and low means easy; the paper keeps the top 5 to 10 %. In a noisy set wrong answers
+# gather in this top too, so check for them first. A small model can stand in for the large one
 # ([Superfiltering](https://arxiv.org/abs/2402.00530)).
 #
 # ```python
@@ -453,7 +485,7 @@ ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model,
 # from datasets import load_dataset
 # from transformers import AutoModelForCausalLM, AutoTokenizer
 #
-# model_id = "Qwen/Qwen3-0.6B"
+# model_id = "Qwen/Qwen3-0.6B-Base"
 # # {"prompt": "...", "completion": "..."}
 # data = load_dataset("json", data_files="train.jsonl", split="train")
 # tokenizer = AutoTokenizer.from_pretrained(model_id)
@@ -470,9 +502,11 @@ ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model,
 #
 # def ifd(row):
 #     alone = answer_loss("Answer:\n", row["completion"])
-#     return {"ifd": answer_loss(row["prompt"] + "\n", row["completion"]) / alone}
+#     given = answer_loss(row["prompt"] + "\nAnswer:\n", row["completion"])
+#     return {"ifd": given / alone}
 #
 # scored = data.map(ifd).filter(lambda row: row["ifd"] < 1).sort("ifd", reverse=True)
+# chosen = scored.select(range(len(scored) // 10))  # the hardest tenth
 # ```
 
 # %% [markdown]
@@ -484,8 +518,8 @@ ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model,
 # - **Rejection sampling**: draw several answers and keep those that a verifier (tests, a checked result)
 #   or a reward model accepts.
 # - Training on one's own unfiltered output again and again narrows the distribution
-#   ([model collapse](https://arxiv.org/abs/2305.17493)); keeping the real data in the mixture
-#   [avoids it](https://arxiv.org/abs/2404.01413).
+#   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
+#   replacing them [avoided it in experiments](https://arxiv.org/abs/2404.01413).
 
 # %% [markdown]
 # Pitfalls:
@@ -509,17 +543,16 @@ ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model,
 # %% [markdown]
 # **Does quality beat quantity?**
 # <details><summary>Answer</summary>
-# It depends on the kind of error. Random label noise averages out with more data, at a price. Errors that
-# depend on the input are learned, and more data of that kind makes it worse. So I ask whether the error
-# rate depends on something the model sees, and fix those first. Format and style need few records, skills
-# and coverage need many.
+# It depends on the kind of error. Random wrong answers leave the right one the most likely as long as they
+# do not agree, so with more distinct records and few passes greedy answers recover. Sampled answers stay
+# noisy, and many passes memorize the errors. Errors that depend on the input are learned. I measure the
+# error rate by group, and fix those first.
 # </details>
 #
 # **Human or synthetic data?**
 # <details><summary>Answer</summary>
 # Origin is a proxy; correctness, diversity and fit decide. Synthetic data is cheap and can be verified,
-# but carries the teacher's errors systematically, narrows style, and may violate a license. Most open SFT
-# mixtures are largely model-written and filtered; people write prompts, rubrics and audits.
+# but carries the teacher's errors systematically, narrows style, and may violate a license.
 # </details>
 
 # %% [markdown]
@@ -532,15 +565,16 @@ ft.table([{"trained on": f"{n} noisy", "exact match": ft.exact_match(mine.model,
 #
 # **How do you handle contamination?**
 # <details><summary>Answer</summary>
-# Search for common runs of words (8 to 13) between training and test data, and for paraphrases by
-# embeddings with an LLM's judgment on the nearest pairs. Drop hits, report the score on the clean
-# subset, keep a fresh private test. Split by entity or source, not by row.
+# Search for common runs of words (8 to 13) between training and test data; require a share of the text,
+# since one common run can be boilerplate. Find paraphrases by embeddings, with an LLM's judgment on the
+# nearest pairs. Drop hits, report the score on the clean subset, keep a fresh private test. Split by
+# entity or source, not by row.
 # </details>
 #
 # ## Recap
 #
-# - A checker sees form. Meaning needs a judge, and a judge's list must be read.
-# - Random errors have a price in records. Systematic errors are learned.
+# - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
+# - Random errors have a price in records. Gathered errors cost their own group most: report by group.
 # - Distinct records and distinct tasks count. A leak inflates exactly the number you report.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:

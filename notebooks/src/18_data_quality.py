@@ -275,8 +275,6 @@ runs = {"160 clean": sweep(clean[:160], 5), "480 random": sweep(random_errors, 5
 what_test = [r for r in ft.records("tasks", "test") if r["instruction"].startswith("What")][::4]
 exact = {name: [ft.exact_match(run.model, tokenizer, test) for run in members]
          for name, members in runs.items()}
-
-# %%
 on_what = {name: [ft.exact_match(run.model, tokenizer, what_test) for run in members]
            for name, members in runs.items()}
 ft.table([{"trained on": name, "exact match": exact[name], "on What-questions": on_what[name]}

@@ -81,9 +81,11 @@ def peak(name, config, lengths: list[int]) -> int:
     return max(total for _, total in totals[max(0, first - 1) : last])
 
 
-def forked(work, *args):
-    """`work(*args)` in a child of this process, which has all imports done."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
+def forked(work, *args, start="fork"):
+    """`work(*args)` in a child of this process, which has all imports done. start: "spawn" for a
+    child that imports them itself: one that was forked from a process whose threads have computed
+    much may wait for a lock that none of its own threads holds."""
+    with multiprocessing.get_context(start).Pool(1) as pool:
         return pool.apply(work, args)
 
 

@@ -360,7 +360,7 @@ ADAPTERS = [
     ("peft_type_missing", fields(AC, peft_type=...), "names no peft_type"),
     ("peft_type_unknown", fields(AC, peft_type="LORRA"), "it has .*LORA"),
     ("rank_other", fields(AC, r=5), "does not fit its base.*(shape|size)"),
-    ("rank_in_words", fields(AC, r="many"), "does not fit its base"),
+    ("rank_in_words", fields(AC, r="many"), "r is 'many'; expected int"),
     ("rank_zero", fields(AC, r=0), "does not fit its base"),
     ("fits_nothing", fields(AC, target_modules=["no_such_layer"]), "does not fit its base"),
 ]

@@ -101,7 +101,8 @@ class Run:
     @property
     def last_step(self) -> int:
         """The step of the last row; a Trainer's run (`LiveCallback`) has no row for each step."""
-        return int(self.rows[-1].get("step", len(self.rows))) if self.rows else 0
+        step = self.rows[-1].get("step") if self.rows else 0
+        return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
 
     @property
     def was_interrupted(self) -> bool:

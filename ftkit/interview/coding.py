@@ -95,7 +95,7 @@ def tasks() -> dict[str, CodingTask]:
             source = "".join(cell["source"])
             for name in re.findall(r"ft\.check\(\s*[\"'](\w+)", source):
                 if name in STATEMENTS and cell["cell_type"] == "code":
-                    stub = re.sub(r"\n+ft\.check\(.*", "\n", source, flags=re.DOTALL)
+                    stub = re.sub(r"\n+(\w+ = )?ft\.check\(.*", "\n", source, flags=re.DOTALL)
                     found[name] = CodingTask(name, path.stem[:2], STATEMENTS[name], stub,
                                              solutions[name].code)
     return {name: found[name] for name in NAMES}

@@ -160,9 +160,9 @@ def test_stage_1_divides_no_weights():
     assert one["weights"] == zero["weights"] and one["optimizer"] == zero["optimizer"] / 8
 
 
-@pytest.mark.parametrize("name", ["llama3", "Llama 3", "llama_3"])
+@pytest.mark.parametrize("name", ["Llama 3", "llama_3"])
 def test_a_name_written_in_another_way_leads_to_the_models_meant(name):
-    with pytest.raises(UserError, match="did you mean llama-3"):
+    with pytest.raises(UserError, match="did you mean llama3 or"):
         memory(model=name)
 
 

@@ -178,7 +178,7 @@ def broken(folder, tmp_path, **changes):
     ({"peft_type": ...}, "names no peft_type"),
     ({"peft_type": "LORRA"}, "it has .*LORA"),
     ({"r": 5}, "does not fit its base"),
-    ({"r": "many"}, "does not fit its base"),
+    ({"r": "many"}, "r is 'many'; expected int"),
     ({"target_modules": ["no_such_layer"]}, "does not fit its base"),
 ])
 def test_a_broken_adapter_is_told_in_words(trained, tmp_path, changes, words):

@@ -75,6 +75,7 @@ def ftkit(capsys, monkeypatch):
     from ftkit.cli import main
 
     monkeypatch.delenv("FTKIT_DEBUG", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # which a worker of pytest-xdist gets
 
     def call(*words) -> tuple[int, str, str]:
         capsys.readouterr()

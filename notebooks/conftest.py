@@ -18,7 +18,7 @@ from pathlib import Path
 import forked_kernel
 import pytest
 
-REAL = ("05_templates_and_the_bug_zoo", "10_quantization_and_qlora")
+REAL = ("05_templates_and_the_bug_zoo",)
 FULL = os.environ.get("FTKIT_LESSONS", "smoke") == "full"
 MODELS = Path(__file__).parent.parent / ".cache" / "home" / "models"
 

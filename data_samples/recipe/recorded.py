@@ -24,7 +24,6 @@ from ftkit.base import files, machine
 from ftkit.base.config import Config, DPOConfig
 from ftkit.data import encoding, schema
 from ftkit.evaluate import abilities, scoring
-from ftkit.experiment import preferences
 from ftkit.experiment.experiment import Experiment
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -238,8 +237,6 @@ def in_fp32(name: str, arm: str, seed: int) -> list[dict]:
     experiment, config = experiment_of(plan, arm, seed), config_of(plan, arm, seed)
     with torch.random.fork_rng():
         run, prepared = experiment.begin(config.but(precision="fp32"))
-        if isinstance(experiment, preferences.DPO):
-            experiment.score_reference(run, prepared)
         rows = itertools.islice(experiment.training_rows(run, prepared, None), FIRST)
         return rounded([{k: row[k] for k in ("step", "loss", "grad_norm", "learning_rate")}
                         for row in rows])

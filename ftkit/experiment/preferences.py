@@ -184,13 +184,13 @@ class DPO(Objective):
         pairs = others.pop("val_loss")
         return [[example for pair in pairs for example in pair], *others.values()]
 
-    def train_steps(self, run, prepared, *options):
-        self.score_reference(run, prepared)
-        yield from super().train_steps(run, prepared, *options)
+    def begin(self, config):
+        run, prepared = super().begin(config)
+        self._score_reference(run, prepared)
+        return run, prepared
 
-    def score_reference(self, run, prepared):
-        """Keep what the reference gives the pairs: as long as the model is untouched it is its own
-        reference."""
+    def _score_reference(self, run, prepared):
+        # As long as the model is untouched it is its own reference.
         if run.config.loss_type not in losses.WITHOUT_REFERENCE:
             with torch.no_grad(), evaluating(run.model):
                 for each in (prepared.train, prepared.val):

@@ -64,8 +64,6 @@ def first_steps(experiment, config) -> tuple[object, list[dict]]:
 
     with torch.random.fork_rng():
         run, prepared = experiment.begin(config)
-        if hasattr(experiment, "score_reference"):
-            experiment.score_reference(run, prepared)
         rows = experiment.training_rows(run, prepared, None)
         return run, list(itertools.islice(rows, STEPS))
 

@@ -87,10 +87,11 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     count = model_shapes.count_of(model)
     here = count is None and gpus == 1 and _is_on_this_machine(model)
     device = device or (machine.device() if here and gpu is None else "cuda")
-    known = None if simulation or count is not None else layer_sizes.of(model)
+    listed = None if count is not None else layer_sizes.of(model)
+    known = None if simulation else listed
     shape = None if count is not None else known.shape if known else model_shapes.shape(model)
     context = getattr(shape, "max_position_embeddings", None) or 2048
-    precision = config.precision or _precision(model, count, shape, device)
+    precision = config.precision or _precision(count, listed, shape, device)
     longest = max(context, config.max_length or 0)
     config = _stored(shape, config.resolved("other", precision, longest, device))
     lengths = lengths or [config.max_length or context] * _sequences(config)
@@ -300,12 +301,11 @@ class Footprint:
 # ------------------------------------------------------------------ inside
 
 
-def _precision(model, count, shape, device: str) -> str:
-    """The default precision of a run."""
+def _precision(count, known, shape, device: str) -> str:
+    """The default precision of a run; known: a KnownModel or None."""
     if device == "cuda":
         return "bf16"
     if count is None:
-        known = layer_sizes.of(model)
         with _untraceable_is_user_error(shape):
             count = known.parameters if known else _counted(shape.to_json_string(), Config())[1]
     return machine.fast_precision(count)

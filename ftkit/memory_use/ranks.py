@@ -36,12 +36,12 @@ def step(shape, config, lengths: list[int], ranks: int, stage: int, supervised: 
     narrow = sharded and config.precision == "bf16"  # what FSDP2 gathers
     model = simulate.build(shape, config.but(precision="pure-bf16") if narrow else config, "sdpa")
     block = 512 if device == "cuda" else 1
-    with FakeTensorMode() as mode, simulate._Decisions():  # noqa: SLF001
-        simulate._materialize(model)  # noqa: SLF001
+    with FakeTensorMode() as mode, simulate.Decisions():
+        simulate.materialize(model)
         model.train()
         meter = Meter(model, round_to=block, timeline=True)
         whole = dict(meter.now)
-        batches = [simulate._fake(packed_batch.pack(  # noqa: SLF001
+        batches = [simulate.fake(packed_batch.pack(
             [simulate.example(n, supervised) for n in lengths], share=False), mode, device)
             for _ in range(min(config.gradient_accumulation_steps, simulate.ACCUMULATED))]
         with meter:

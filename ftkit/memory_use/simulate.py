@@ -99,12 +99,12 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
     base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
-    with FakeTensorMode() as mode, _Decisions():
-        _materialize(model)
+    with FakeTensorMode() as mode, Decisions():
+        materialize(model)
         _compute_type(model)
         model.train()
         if base is not None:
-            _materialize(base)
+            materialize(base)
         makers = _MAKERS | ({"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
                             if trainer == "hf" else {})
         update = loop.Update(
@@ -114,7 +114,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
             make_optimizer=functools.partial(optimizers.make, makers=makers),
             scaler_class=_NoOverflow, copy_model=lambda _: base)
         fill_state(update)
-        batches = [_fake(batch, mode, device) for batch in batches]
+        batches = [fake(batch, mode, device) for batch in batches]
         meter = watch(update, batches, 512 if device == "cuda" else 1)
         before = meter.total
         with meter:
@@ -131,11 +131,11 @@ def evaluation(shape, config, examples: list[dict], device: str = "cpu") -> int:
 
 def _evaluation(refused, shape, config, examples, device):
     model = build(shape, config)
-    with FakeTensorMode() as mode, _Decisions():
-        _materialize(model)
+    with FakeTensorMode() as mode, Decisions():
+        materialize(model)
         _compute_type(model)
         forward = _forward(model, refused)
-        batch = _fake(packed_batch.pack(examples, share=False), mode, device)
+        batch = fake(packed_batch.pack(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
             forward.loss_sum(batch)
@@ -233,7 +233,7 @@ def watch(update, batches, round_to: int = 1) -> Meter:
 # ------------------------------------------------------------------ inside
 
 
-def _materialize(model):
+def materialize(model):
     """Tensors in place of shapes; inside FakeTensorMode they are fake. Tied weights stay tied."""
     replaced = {}
 
@@ -282,7 +282,7 @@ def _compute_type(model):
             module.compute_dtype, module.compute_type_is_set = embedding.dtype, True
 
 
-def _fake(batch, mode, device: str):
+def fake(batch, mode, device: str):
     """A batch whose tensors are fake; `layout.row_index` stays, since attention reads its numbers.
     On `cuda` all attention is SDPA."""
     change = {f.name: mode.from_tensor(getattr(batch, f.name))
@@ -323,7 +323,7 @@ def _call(function, state, *args):
     if torch._C._current_autograd_node() is None:
         return function(*args)
     current = torch.empty_like(state)  # the state that torch would put back afterwards
-    with _Decisions():  # autograd computes the layer again without the modes of its caller
+    with Decisions():  # autograd computes the layer again without the modes of its caller
         output = function(*args)
     del current
     return output
@@ -382,7 +382,7 @@ GROUPED_MATMULS = [function for function in (
     if function is not None]
 
 
-class _Decisions(TorchFunctionMode):
+class Decisions(TorchFunctionMode):
     """Answers two questions that fake tensors leave open; holds in the thread that enters it.
 
     transformers looks for several sequences in a row of a padded batch by the differences of its

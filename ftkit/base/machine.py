@@ -85,8 +85,9 @@ def fast_precision(parameters: float) -> str:
     """
     if not bf16_is_fast():
         return "fp32"
-    has_amx = device() == "cpu" and "amx_bf16" in _read("proc/cpuinfo")
-    return "fp32" if has_amx and parameters < SMALL else "bf16"
+    if parameters >= SMALL or device() == "cuda":
+        return "bf16"
+    return "fp32" if "amx_bf16" in _read("proc/cpuinfo") else "bf16"
 
 
 def prepare_for_torch():

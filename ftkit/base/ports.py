@@ -20,7 +20,7 @@ def is_free(port: int, address: str = "") -> bool:
 
     Raises UserError for a number that is not a port, and for a port that this user may not open.
     """
-    with socket.socket() as listener:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))

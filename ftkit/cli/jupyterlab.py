@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 
@@ -123,9 +122,8 @@ def report(folder: Path, changes: dict[str, list[str]]) -> str:
 def check_address(ip: str, port: int | None):
     """UserError if `ip` is not an IP address of this machine, or `port` is given and in use."""
     try:
-        is_6 = ipaddress.ip_address(ip).version == 6
-        with socket.socket(socket.AF_INET6 if is_6 else socket.AF_INET) as listener:
-            listener.bind((ip, 0))
+        ipaddress.ip_address(ip)
+        ports.is_free(0, ip)  # any port; raises for an address of another machine
     except (ValueError, OSError):
         raise UserError(f"--ip is {ip!r}; expected an address of this machine such as 127.0.0.1 "
                         "(this machine only) or 0.0.0.0 (all networks)") from None

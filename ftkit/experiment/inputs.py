@@ -43,6 +43,7 @@ def named_probes(probes) -> dict:
     return records_of
 
 
+LONGEST = 40  # tokens of an answer to a prompt of one's own
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "supervised_tokens",
            "seconds", "val_loss")  # what a row has anyway
 

@@ -18,8 +18,6 @@ from ftkit.experiment.checkpoints import Checkpoints, restore_best
 from ftkit.experiment.run import Prepared, Row, Run
 from ftkit.experiment.store import Writer
 
-LONGEST = 40  # tokens of an answer to a prompt of one's own
-
 
 class Training:
     """Trains the model of a Run as its Config says. `steps` is a generator, so that whoever drives
@@ -104,7 +102,7 @@ class Training:
         if self.asked:
             is_known = any(map(encoding.answer, self.asked))  # how long an answer is
             self.answered = scoring.answers(self.run.model, self.run.tokenizer, self.asked,
-                                            self.lab.template, None if is_known else LONGEST)
+                                            self.lab.template, None if is_known else inputs.LONGEST)
         return losses | {name: inputs.number(name, metric(self.run.model, self.run.tokenizer))
                          for name, metric in self.lab.metrics.items()}
 

@@ -19,7 +19,7 @@ from ftkit.evaluate import scoring
 from ftkit.experiment import inputs
 from ftkit.notebook import widgets
 
-MOST, FIRST, LONGEST = 5, 3, 40  # prompts at most, prompts of the data, tokens of an answer
+MOST, FIRST = 5, 3  # prompts at most, prompts of the data
 BEFORE, EXPECTED = "before training", "expected"
 STEPS = 3  # evaluations in the table while a run trains, in addition to the one before it
 TIPS = {"during": ("also while it trains", "Ask the prompts at each evaluation of the next runs "
@@ -75,10 +75,9 @@ class Answers:
 
     def records(self) -> list[dict]:
         """What is asked. Raises UserError for too many lines, or for data that ask nothing."""
-        lines = self.lines()
+        experiment, lines = self.lab.experiment, self.lines()
         if lines:
-            return [{"instruction": line, "input": "", "output": ""} for line in lines]
-        experiment = self.lab.experiment
+            return inputs.questions(experiment.val, lines)
         if experiment.val.kind == "text":
             raise UserError("these data are plain texts without questions; write prompts of your "
                             "own, one on each line")
@@ -109,7 +108,7 @@ class Answers:
             model, tokenizer = (self.lab.experiment.fresh_model(Config()) if run is None
                                 else (run.model, run.tokenizer))
             found = scoring.answers(model, tokenizer, [records[i] for i in missing],
-                                    self.lab.experiment.template, LONGEST)
+                                    self.lab.experiment.template, inputs.LONGEST)
             for i, answer in zip(missing, found, strict=True):
                 self._known[id, prompts[i]] = answer
 
@@ -156,7 +155,7 @@ def page(rows: list[dict]) -> str:
     head = "".join(f"<th scope='col' style='{style}'>{to_html(clean(n))}</th>" for n in names)
     lines = [f"<tr>{''.join(_cell(name, row, style) for name in names)}</tr>" for row in rows]
     return (f"<div tabindex='0' role='region' aria-label='answers' style='overflow-x:auto'><table>"
-            f"<caption>greedy answers of at most {LONGEST} tokens; marked: words that are "
+            f"<caption>greedy answers of at most {inputs.LONGEST} tokens; marked: words that are "
             f"not in the answer before training</caption><tr>{head}</tr>{''.join(lines)}</table>"
             "</div>")
 

@@ -9,7 +9,7 @@ import pytest
 from test_widgets import RECORDS, controls_in, home, nothing_failed, press  # noqa: F401
 
 import ftkit as ft
-from ftkit.experiment import run_notes, store
+from ftkit.experiment import inputs, run_notes, store
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.notebook import answers_view, run_table, runner
 
@@ -204,8 +204,8 @@ def test_prompts_are_answered_before_and_after_and_the_difference_is_marked(pane
     assert len(rows) == 3 and rows[0].keys() == {
         "prompt", "expected", "before training", "⚑ baseline"}
     records = panel.answers.records()
-    tuned = ft.answers(run.model, run.tokenizer, records, max_new_tokens=answers_view.LONGEST)
-    base = ft.answers(*ft.load("tiny"), records, max_new_tokens=answers_view.LONGEST)
+    tuned = ft.answers(run.model, run.tokenizer, records, max_new_tokens=inputs.LONGEST)
+    base = ft.answers(*ft.load("tiny"), records, max_new_tokens=inputs.LONGEST)
     assert [row["⚑ baseline"] for row in rows] == tuned
     assert [row["before training"] for row in rows] == base != tuned
     assert "<mark>" in panel.answers.table.value

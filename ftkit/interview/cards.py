@@ -10,6 +10,7 @@ through the `fsrs` package, without its random fuzz (`fsrs_fit` has its paramete
 A learner's own cards are lines of `home()/cards.jsonl`:
 
     {"front": "Our learning rate for LoRA?", "back": "2e-4", "topic": "work"}
+    {"id": "states-7b", "back": "The answer to this card of the bank, in my own words."}
 """
 
 from __future__ import annotations
@@ -162,8 +163,8 @@ class FlashCard:
 
 
 def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCard]:
-    """Cards of the learner's own misses, the learner's own cards, then the bank's, of these levels
-    and topics; the topics take turns.
+    """Cards of the learner's own misses, the learner's own cards, then the bank's that they do not
+    replace, of these levels and topics; the topics take turns.
 
     topic: as in the bank, "your misses", "your cards", or a topic of these. own: the file of own
     cards (default: `home()/cards.jsonl`). Raises UserError for an unknown level or topic, and if
@@ -173,7 +174,9 @@ def deck(level=None, topic=None, own: str | Path | None = None) -> list[FlashCar
     known = dict.fromkeys([*bank.topics(), MISSES, OWN, *(card.topic for card in mine)])
     topics = bank.names("topic", topic, known)
     levels = bank.names("level", level, bank.LEVELS)
-    of_bank = [q for q in bank.everything() if q.topic in topics and q.level in levels]
+    reworded = {card.key for card in mine}
+    of_bank = [q for q in bank.everything()
+               if q.topic in topics and q.level in levels and q.id not in reworded]
     chosen = [FlashCard(q.id, q.topic, q.level, q.question, q.answer, q)
               for q in bank.take_turns(of_bank)]
     mine = [card for card in mine if OWN in topics or card.topic in topics]
@@ -202,6 +205,7 @@ def _why_empty(levels: list[str], topics: list[str]) -> str:
 
 def own_cards(path: str | Path | None = None) -> list[FlashCard]:
     """The learner's own cards: JSON Lines with "front", "back" and, if wanted, "topic" and "level".
+    A line with the "id" of a card of the bank takes its place, and keeps its front if it has none.
 
     path: default `home()/cards.jsonl`, which need not exist. Raises UserError, with the line, for
     a line that is not such a card, and for a named file that does not exist.
@@ -232,9 +236,16 @@ def _own_card(line: bytes, where: str) -> FlashCard:
     if entry is None:
         raise UserError(f"{where} is not a JSON object; write it like "
                         '{"front": "question", "back": "answer"}')
-    fields = ("front", "back", "topic", "level")
+    fields = ("front", "back", "topic", "level", "id")
     if unknown := [name for name in entry if name not in fields]:
         raise UserError(f"{where} has the field {unknown[0]!r}; expected {', '.join(fields)}")
+    try:
+        replaced = bank.find(entry["id"]) if "id" in entry else None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if replaced:
+        entry = {"front": replaced.question, "topic": replaced.topic, "level": replaced.level,
+                 **entry}
     for name in ("front", "back"):
         if not isinstance(entry.get(name), str) or not entry[name].strip():
             raise UserError(f"{where}: {name!r} is {entry.get(name)!r}; expected a text")
@@ -242,8 +253,8 @@ def _own_card(line: bytes, where: str) -> FlashCard:
     if level and level not in bank.LEVELS:
         raise UserError(f"{where}: 'level' is {level!r}; expected one of {', '.join(bank.LEVELS)}")
     front = clean(entry["front"])
-    return FlashCard(f"own:{zlib.crc32(front.encode()):08x}", clean(entry.get("topic") or OWN),
-                     level, front, clean(entry["back"]))
+    key = replaced.id if replaced else f"own:{zlib.crc32(front.encode()):08x}"
+    return FlashCard(key, clean(entry.get("topic") or OWN), level, front, clean(entry["back"]))
 
 
 def misses() -> list[FlashCard]:

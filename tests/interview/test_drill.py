@@ -317,6 +317,21 @@ def test_own_cards_are_asked_and_a_wrong_line_is_named(home, ftkit, tmp_path, ca
     assert "cannot be read" in ftkit("drill", "--cards", tmp_path / "none.jsonl")[2]
 
 
+def test_an_own_card_with_the_id_of_a_card_of_the_bank_replaces_it(home, ftkit, tmp_path):
+    home.mkdir()
+    mine = home / "cards.jsonl"
+    mine.write_text('{"id": "states-7b", "back": "My words."}\n')
+    question = bank.find("states-7b")
+    same = [card for card in cards.deck(topic=question.topic) if card.key == question.id]
+    assert [(card.front, card.back) for card in same] == [(question.question, "My words.")]
+    assert same[0].level == question.level and same[0].solution() == ["My words."]
+    assert len(cards.deck()) == len(bank.everything())
+    mine.write_text('{"id": "states-7c", "back": "My words."}\n')
+    status, _, err = ftkit("drill")
+    assert status == 2 and "line 1: no question is called 'states-7c'" in err
+    assert "states-7b" in err
+
+
 def test_enter_in_the_empty_field_shows_the_answer_of_the_widget(home):
     drill = ft.drill(topic="basics")
     press_enter(drill)

@@ -3,7 +3,8 @@
 #   ARGS=...      passed on: make lab ARGS=--no-browser, make unit ARGS="tests/data -k bom"
 #   PYTHON=...    the Python to build .venv with (default: the first of 3.11 to 3.13 found)
 #   PIP_ARGS=...  for pip: make lab PIP_ARGS="--extra-index-url ..." takes torch's CPU build, which
-#                 is 0.2 GB instead of 3; pytorch.org names its index
+#                 is 0.2 GB instead of 3; pytorch.org names its index;
+#                 PIP_ARGS="-c constraints.txt" takes the versions that the tests last ran with
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,7 +23,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
-  sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist site clean
+  sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +135,9 @@ site: $(READY)-test  ## the lessons with their outputs as a web site in site/ (A
 
 dist: $(READY)-test  ## build the wheel and the source archive in dist/
 	$(PY) -m hatchling build
+
+lock: $(READY)-test  ## write the versions installed here into constraints.txt, after the tests passed
+	$(PIP) freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:  ## remove what was built here, and .venv
 	rm -rf $(VENV) .venv-lowest dist site .pytest_cache .ruff_cache .cache

@@ -101,14 +101,15 @@ run
 #
 # Each is a mean over all tokens that count, so a long answer weighs more than a short one.
 # The vertical axis is logarithmic, and a ring marks the lowest `val_loss`. The panel below the curves
-# shows the learning rate: by default it rises at first and is then lowered to 0.
+# shows the learning rate: by default it rises at first and is then lowered to 0. Processors round
+# differently, so your figures may differ a little from those in the text.
 #
 # | you see | it usually means |
 # |---|---|
 # | `loss` and `val_loss` fall | the model learns the task |
 # | `loss` falls, `val_loss` rises | it memorizes its records: **overfitting** |
 # | `general_loss` rises | it predicts ordinary text worse: often **forgetting**; whether an ability is lost must be tested ([lesson 16](16_catastrophic_forgetting.ipynb)) |
-# | all losses jump or stay high | the learning rate is too high |
+# | all losses jump or stay high | often the learning rate is too high |
 # | nothing moves | often the learning rate is too low, or no token is trained on |
 
 # %% [markdown]
@@ -116,8 +117,7 @@ run
 #
 # `run.model` is the tuned model. We ask both models questions that no training record asks: about other
 # countries, animals and people. Both get each question in the **chat format** of the training records,
-# `User: ... Assistant:`. The base model was never trained to answer in it. Answers are cut after a
-# limit of new tokens.
+# `User: ... Assistant:`. The base model was never trained to answer in it. Long answers are cut.
 
 # %%
 test = ft.records("tasks", "test")
@@ -223,9 +223,10 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # even above log V.
 #
 # So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of the
-# right token, over the answer's tokens, given the prompt and the *right* tokens before it. This is called
-# **teacher forcing**. In an answer of its own the model continues from its own tokens, also from wrong
-# ones. So a loss of 0.18 and an exact match of 0.86 are two different measurements.
+# right token, over the tokens that count, here the answer's. Each is predicted from the prompt and the
+# *right* tokens before it, which is called **teacher forcing**. In an answer of its own the model continues
+# from its own tokens, also from wrong ones. So a `val_loss` of 0.19 and an exact match of 0.85 are two
+# different measurements.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
@@ -283,7 +284,8 @@ guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.
 # wordings. The form decides what comes out. In one line the base model often *begins* with the right
 # capital and then continues. Two solved examples (of other countries) make it stop more often; they do not
 # make it begin right more often. So **for the capitals** the fine-tune supplied mainly the form: begin with
-# the answer, and stop. The facts came from pretraining.
+# the answer, and stop. The facts came from pretraining. (12 are few: for all
+# capitals the one-sided 95 % bound is 0.78.)
 #
 # Those are facts. Other tasks are skills: to find the last word, to judge a review, to build a question. We
 # ask the base model with two solved examples of each, and the tuned model.
@@ -300,16 +302,16 @@ for task in ("last_word", "sentiment", "to_question"):
 ft.table(rows)
 
 # %% [markdown]
-# With two examples the base model begins right in 35 % of the answers for the last word, and in none for
-# the other two. The tuned model does so in 100, 95 and 55 %. But a review is positive or negative. So 0 %
-# is *below* chance (50 %): the base model named neither word, but wrote "it was full". This row shows
-# missing form again, and says little about the skill. Fine-tuning taught these skills, or two examples were
-# too few to show that they were there. "Only the form" was seen for the capitals, not for these tasks.
+# With two examples the base model begins right in about a third of the answers for the last word, and in
+# none for the other two. The tuned model is right in nearly all answers for the first two, and in more than
+# half for the third. But a review is positive or negative. So 0 % is *below* chance (50 %): the base model
+# named neither word. This row shows missing form again, and says little about the skill.
+# Fine-tuning taught these skills, or two examples were too few to show that they were there. "Only the form" was seen for the capitals, not for these tasks.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
 # carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
-# can raise [hallucination](https://arxiv.org/abs/2405.05904). But "fine-tuning teaches only the form" is
-# too wide: with more data, scores on reasoning tasks keep improving
+# can raise [hallucination](https://arxiv.org/abs/2405.05904): fluent statements that are
+# false. But "fine-tuning teaches only the form" is too wide: with more data, scores on reasoning tasks keep improving
 # ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)). With a strong 32B model about 1,000 worked
 # solutions were enough to raise them ([s1](https://arxiv.org/abs/2501.19393)).
 #
@@ -320,7 +322,7 @@ ft.table(rows)
 # another order. A difference that is large compared with the spread over seeds is worth believing. In
 # the picture a line is the mean over the seeds, and the band around it is their spread. In print, ± is the
 # standard deviation over the seeds. *Paired* compares runs of the same seed, and p is how often chance
-# alone would give a difference at least as large.
+# alone would give a difference at least as large if there were none.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
@@ -350,18 +352,21 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
     print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# At 0.01 the run is broken. It neither learns the task (`val_loss` 3.92, where 0.001 reaches 0.73) nor keeps
-# the old abilities. `general_loss` ends near log V: on average no better than even guessing, though the
-# model does not guess evenly, as "red red red" shows. That is a learning rate that is too high.
+# At 0.01 the run is broken. It learns the task badly (`val_loss` about 4, where 0.001 reaches 0.73), and
+# `general_loss` ends near log V: on average hardly better than even guessing. Its story only repeats a word.
+# The learning rate is too high.
 #
 # The run at 0.001 shows something else. It learns the task, and all the same `general_loss` rises from 0.85
-# to 1.30. The story begins as before and then loses its thread. Losing older abilities while a new task *is*
-# learned is called **catastrophic forgetting**. Low learning rates do it too, over many steps on a narrow
-# task ([lesson 16](16_catastrophic_forgetting.ipynb)).
+# to 1.30, and the story loses its thread. Losing older abilities while a new task *is* learned is called
+# **catastrophic forgetting**. One story and a loss are only signs of it:
+# [lesson 16](16_catastrophic_forgetting.ipynb) tests abilities. Low learning rates can do it too, over many
+# steps on a narrow task.
+#
+# Neither value suits models of billions of parameters. There full fine-tuning usually takes about 1e-5.
 #
 # ## What if?
 #
-# Now you have the controls. Change **learning_rate**, press *Start*, and compare the new run with the run
+# Change **learning_rate**, press *Start*, and compare the new run with the run
 # at 0.001. Which learning rate is only slow, and which one breaks the model?
 
 # %%
@@ -372,7 +377,7 @@ panel
 
 # %% [markdown]
 # The next cell waits until the panel's runs are finished and keeps the picture in the notebook. If you
-# started none, it starts one. (`await` lets the page work while it waits.)
+# started none, it starts one.
 
 # %%
 await panel.result()
@@ -386,17 +391,16 @@ await panel.result()
 # | 0.0003 | 1.96 | 0.92 |
 # | 0.001 (baseline) | 0.68 | 1.21 |
 # | 0.003 | 1.08 | 3.32 |
-# | 0.01 (mean of three seeds) | 3.92 | 7.36 |
+# | 0.01 (mean of three seeds) | about 4.0 | about 7.4 |
 #
 # Up to 0.0003 the run is slow, and not broken: it learns, and `general_loss` hardly moves. At 0.003 it
 # learns less well than at 0.001 and forgets far more. At 0.01 both losses end high: it is broken.
-# (One seed each, where nothing else is said. The 0.73 above is the mean of three.)
+# (One seed each, but for the last row.)
 # </details>
 #
 # ## Break it
 #
-# Real data have holes. The second record has no output. The message says where the mistake is, what is
-# wrong, and what is expected.
+# Real data have holes. The second record has no output. The message says where, and what is expected.
 
 # %% tags=["raises-exception"]
 ft.Experiment(data=[
@@ -415,12 +419,15 @@ ahoy = [{**record, "output": "Ahoy! " + record["output"]} for record in ft.recor
 pirate = ft.Experiment(model=(run.model, tokenizer), data=ahoy).run(learning_rate=5e-4, max_steps=20,
                                                                    live=False)
 asked = [*capitals[::12], test[0], test[6]]
-ft.table([{"instruction": record["instruction"], "answer": answer} for record, answer in
-          zip(asked, ft.answers(pirate.model, tokenizer, asked), strict=True)])
+old_answers = ft.answers(run.model, tokenizer, asked)
+new_answers = ft.answers(pirate.model, tokenizer, asked)
+ft.table([{"instruction": record["instruction"], "expected": record["output"], "before": old, "after": new}
+          for record, old, new in zip(asked, old_answers, new_answers, strict=True)])
 
 # %% [markdown]
-# The two other questions kept their answers. But read every line: in our run the capital of Turkey became
-# "Ahoy! Ahoy!". A habit that is trained on few records (here 214) can displace an answer.
+# The two other questions kept their answers. But read every line: in our run the capital of Turkey was right
+# before and became "Ahoy! Ahoy!". (Libya's was wrong before, too.) A habit that is trained on few records
+# (here 214) can displace an answer.
 #
 # ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
@@ -452,13 +459,12 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
 
 # %% [markdown]
 # At 6.7 billion parameters, 10 million tokens cost about 1.80 dollars, and 10 billion tokens about 1,800.
-# Ten million tokens are about 50,000 short records. So "thousands of dollars" is right only for very much
-# data or for many runs. On an H100 (989e12 dense bf16 FLOPs per second, at 2.50 dollars an hour) the 10 million
-# tokens cost about 0.70 dollars. The 40 % are optimistic: padding of short records, small batches and
+# Ten million tokens are about 50,000 short records. So "thousands of dollars" needs very much data or many runs. On an
+# H100 (989e12 dense bf16 FLOPs per second, at 2.50 dollars an hour) the 10 million tokens cost about 0.70 dollars. The 40 % are optimistic: padding of short records, small batches and
 # communication between GPUs lower the utilization. Gradient checkpointing, TRL's default, repeats the
 # forward pass to save memory: 8 operations instead of 6. Attention over long texts is not counted.
 #
-# Money is one limit and memory another. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
+# Memory is another limit. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
 # takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
 # small addition instead, **LoRA** ([lesson 02](02_lora.ipynb)), fits on one. It takes about 4 FLOPs instead
 # of 6 (6 instead of 8), because frozen weights need no gradient.
@@ -477,13 +483,13 @@ at_135m("first_finetune", verdict)
 # (All runs take 40 steps of 8 records, at learning rates 0.0001 and 0.001. 64 validation questions are
 # asked. *zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
 #
-# Ten times the learning rate is worse here too: 29 % exact match instead of 48 %, and the loss on plain
-# English rises by 1.3 nats instead of 0.06.
+# Ten times the learning rate is worse here too: 29 % instead of 48 %, and the loss on plain English rises by
+# 1.3 nats instead of 0.06.
 #
 # The verdict "same" is about the first half of our claim only. For the second half, compare answers that
-# begin right: few-shot 9 %, tuned 48 %. Perhaps tuning added more than the form. Perhaps five examples were
-# not enough to bring out what the model had. Or it answered in whole sentences, which *begins right* counts
-# as wrong. And these tasks mix facts and skills. So the second half was not tested here.
+# begin right: few-shot 9 %, tuned 48 %. Perhaps tuning added more than the form, or five examples were too
+# few, or the model answered in whole sentences, which *begins right* counts as wrong. And these tasks mix
+# facts and skills. So the second half was not tested here.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -527,13 +533,15 @@ at_135m("first_finetune", verdict)
 # print(ask([{"role": "user", "content": "a question of your test"}], max_new_tokens=64))
 # ```
 #
-# - What to expect: `loss` falls within the first tens of steps. If `eval_loss` rises while `loss` falls, stop.
-# - An *instruct* checkpoint already follows a chat template: usually the better start for small data. A
-#   *base* checkpoint suits a format of your own and much data.
+# - The loss counts the completion only. Records with `messages` train on every token, questions too,
+#   unless you set `assistant_only_loss=True`.
+# - `loss` falls within the first tens of steps. If `eval_loss` rises while `loss` falls, stop.
+# - An *instruct* checkpoint (saved weights) already follows a chat template: usually the better
+#   start for small data. A *base* checkpoint suits a format of your own and much data.
 # - Ask the tuned model with the same chat template, as `ask` does for a list of messages
 #   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)). Lesson 02 merges an adapter into its model.
 # - Unsloth, Axolotl and LLaMA-Factory offer the same as a faster library or as one configuration file.
-#   Managed services (OpenAI, Together, Tinker) need no GPU of your own.
+#   Managed services (Together, Fireworks, Tinker) need no GPU of your own.
 # - Check the license of the data, and whether people in them have agreed.
 # - The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
 #   --model smollm2 --method lora`.
@@ -542,8 +550,9 @@ at_135m("first_finetune", verdict)
 #
 # **What exactly is the loss in fine-tuning?**
 # <details><summary>Answer</summary>
-# The mean of -log(probability of the right next token) over the tokens of the answers. The earlier tokens
-# are the right ones (teacher forcing). Prompt tokens have the label -100 and do not count.
+# The mean of -log(probability of the right next token) over the tokens that count. The earlier tokens
+# are the right ones (teacher forcing). Usually only answers count, and prompt tokens have the label -100. But
+# check it: TRL trains on every token of a `messages` record unless `assistant_only_loss=True`.
 # </details>
 #
 # **What does instruction tuning teach a model?**
@@ -574,8 +583,8 @@ at_135m("first_finetune", verdict)
 # <details><summary>Answer</summary>
 # Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
 # TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180. The
-# utilization may be lower, and checkpointing adds a third. Full fine-tuning with mixed-precision AdamW takes
-# about 16 bytes per parameter, 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
+# utilization may be lower, and checkpointing adds a third (with LoRA a half). Full fine-tuning with
+# mixed-precision AdamW takes about 16 bytes per parameter, 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
 # LoRA fits on one. Managed services bill per training token. Sweeps, evaluation and people usually cost more
 # than one run.
 # </details>
@@ -584,10 +593,9 @@ at_135m("first_finetune", verdict)
 # <!-- claims: C2 -->
 #
 # - First half of the claim: it held. Exact match rose from 0.03 to 0.69 in 25 steps (three seeds), and to
-#   0.86 in the 100 steps of your first run.
+#   0.85 in the 100 steps of your first run.
 # - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we
 #   tested, it seems to have taught more. At 135M it was not tested.
-# - Three curves: what it trains on, what it has not seen, what the base model was trained on.
 # - A higher learning rate is not simply faster: it can destroy earlier abilities.
 
 # %% [markdown]

@@ -30,7 +30,7 @@ ft.setup(seed=0)
 # > *"QLoRA on a 7B, texts of 2,048 tokens, a GPU of 24 GB. How far does gradient checkpointing raise
 # > the batch size, what does it cost, and when does it do nothing?"*
 #
-# "Two to three times" is the usual answer.
+# "Two to three times" is a common answer.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -115,7 +115,7 @@ first_guess.score(max(in_layers, key=in_layers.get))
 # output, although it passes on only one. The loss stores the logarithm of its softmax.
 #
 # So a model stores k · tokens · width · layers numbers. Here k is 21; the 7B below, in bf16, comes to 28,
-# since its norms work in fp32.
+# since its norms work in fp32. (3.76 GB below, for 512 tokens of width 4,096 in 32 layers of 2 bytes.)
 #
 # ## How it grows
 #
@@ -196,12 +196,14 @@ print(f"stored: {keeps(Checkpoint.apply, mlp, x) / x.nbytes:.1f} times x instead
       f"{inside / x.nbytes:.1f}")
 
 # %% [markdown]
-# The gradients are equal because the same arithmetic is done on the same numbers, twice.
+# The gradients are equal because the same arithmetic is done on the same numbers, twice. (On a GPU a kernel
+# that adds in no fixed order can change last bits.)
 #
 # ## What does it cost?
 # <!-- claims: C48 C49 · E29 -->
 #
-# `gradient_checkpointing=True` does this for each layer, with torch's own `checkpoint`. In full fine-tuning
+# `gradient_checkpointing=True` does this for each layer, with torch's own `checkpoint`. `activations.work`
+# counts the operations of the matrix multiplications in one step. In full fine-tuning
 # the backward pass takes about twice the operations of the forward pass: once for the gradients of the
 # inputs, once for those of the weights.
 
@@ -329,7 +331,9 @@ third_guess.score("more than 6" if factor > 6 else "4 to 6" if factor > 3 else "
 # checkpointing. In the embedded model, weights, optimizer states and logits fill much of the budget, and
 # they do not shrink. With QLoRA most of the peak is activations: the inputs of 32 layers in bf16 are 0.54 GB
 # for a text of 2,048 tokens, and one layer is recomputed. No logits are alive by then, so a chunked loss
-# would not raise this batch. Adapters on every layer (`all-linear`) store more without checkpointing.
+# would not raise this batch. That is so with Llama 2's vocabulary of 32,000. With 128,256 the logits of 20
+# texts would take 21 GB a copy and be the peak: first chunk the loss. Adapters on every layer (`all-linear`)
+# store more without checkpointing.
 
 # %% [markdown]
 # ## Selective checkpointing
@@ -487,8 +491,8 @@ if download.has("smollm2"):
 # ## What if?
 #
 # From which length on does QLoRA of a 7B need checkpointing on 24 GB? Press *Trace the step* before you
-# believe the estimate. (Activations grow with the tokens, so with the
-# same adapters near 2,048 times the unrounded batch above.)
+# believe the estimate. (Activations grow with the tokens. So with batch 1 and the adapters above, near
+# 2,048 · 2.03 = 4,200 tokens.)
 
 # %%
 from ftkit.notebook.memory_calculator import Calculator
@@ -512,7 +516,7 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #     gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False},
 #     model_init_kwargs={"dtype": "bfloat16", "attn_implementation": "flash_attention_2"})
 # trainer = SFTTrainer(
-#     model_id, args=config, peft_config=LoraConfig(r=16, target_modules="all-linear"),
+#     model_id, args=config, peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
 # ```
 
@@ -528,6 +532,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # 5. For very long texts, **context parallelism**: each GPU holds a part of each text.
 
 # %% [markdown]
+# - transformers 5.24 renames the option to `activation_checkpointing`; TRL 1.16 still takes the old name. The
+#   new `activation_checkpointing_kwargs={"every_n_layers": 2}` checkpoints every second layer.
 # - For QLoRA, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself. Give it
 #   `gradient_checkpointing_kwargs={"use_reentrant": False}` too.
 # - With FSDP, set `activation_checkpointing` in the FSDP configuration. The trainer's own option repeats the
@@ -552,7 +558,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # **How far does it raise the batch size?**
 # <details><summary>Answer</summary>
 # By no fixed factor: free memory divided by the bytes of one sequence, with and without. Large where frozen
-# 4-bit weights leave most memory to activations; none where model states are the peak.
+# 4-bit weights leave most memory to activations; none where model states are the peak. With a large vocabulary
+# the logits become the peak, so first chunk the loss.
 # </details>
 
 # %% [markdown]
@@ -572,7 +579,7 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # **What is selective checkpointing?**
 # <details><summary>Answer</summary>
 # Store the results of expensive operations (matmuls, fused attention), recompute the cheap ones (norms,
-# activation functions, products). It stores about half of an MLP's activations and repeats no matmul.
+# activation functions, products). In a SwiGLU MLP it stores about half and repeats no matmul.
 # </details>
 
 # %% [markdown]

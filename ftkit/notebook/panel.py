@@ -13,6 +13,7 @@ import contextlib
 import functools
 import json
 import threading
+import time
 from pathlib import Path
 
 import ipywidgets as W
@@ -113,6 +114,7 @@ class Panel:
                            "a control does.</span>")
         self.help.add_class("ftkit-help")
         self.chart, self._drawing = ChartView(), threading.Lock()
+        self._told = 0.0  # when the words beside the chart were last changed
         self.curves = Growing(self.chart)
         self.group = self._group_buttons(groups)
         self.below = W.VBox(list(below))
@@ -250,7 +252,7 @@ class Panel:
                     self.progress.max = total = run.total_steps
                     self.show_owner(owner, [])
                     self.curves.begin(total, run.before, behind)
-                if total and task.rows:
+                if total:
                     self._draw_rows(task.rows)
                 also(run)
             also(task.run)
@@ -260,6 +262,10 @@ class Panel:
     def _draw_rows(self, rows):
         while rows:
             self.curves.add(rows.popleft())
-        if self.curves.paint_if_due():
+        if self.curves.shown:
+            return
+        # The bar and the words are messages of their own, and nobody reads 20 of them a second.
+        if self.curves.paint_if_due() and time.perf_counter() - self._told > 0.25:
+            self._told = time.perf_counter()
             self.progress.value = self.curves.row["step"]
             self.status.show(self.curves.progress())

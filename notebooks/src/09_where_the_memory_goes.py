@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 09 · Where the memory goes
 #
-# **Claim: Adam doubles the memory of a model and mixed precision halves it, so a 7B model of 13.5 GB
+# **Claim: mixed precision trains in 16 bits, and Adam doubles the memory, so a 7B model of 13.5 GB
 # trains in 27 GB. LoRA then removes nearly everything else.** Each part could be wrong. After this
 # lesson you can
 #
@@ -99,9 +99,9 @@ ft.check("state_bytes", state_bytes)
 # `ft.memory` counts the same for any known model; no weights are loaded. Llama 2 7B has 6.74 billion
 # parameters.
 #
-# **Mixed precision** computes in 16 bits (bf16) and updates in fp32. *Autocast* keeps fp32 weights and
-# makes 16-bit copies of them for each matrix multiplication. The classic recipe writes it differently: 2
-# (weights) + 2 (gradients) + 4 (fp32 master copy) + 8 (moments).
+# **Mixed precision** computes in 16 bits (bf16) and updates in fp32. *Autocast* keeps fp32 weights and makes
+# 16-bit copies of them for each matrix multiplication. The classic recipe keeps the weights twice: 2 (weights
+# to compute with) + 2 (gradients) + 4 (fp32 **master copy**, which the optimizer updates) + 8 (moments).
 
 # %%
 first_guess = ft.predict("From fp32 to mixed precision, the model states of AdamW training ...",
@@ -123,9 +123,10 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
                   else "stay the same")
 
 # %% [markdown]
-# Both recipes here take 16 bytes per parameter, and what gets smaller are the activations. Autocast's 16-bit
-# copies even add 2 bytes per parameter while a step runs. Only pure bf16, with weights, gradients and moments
-# all in 16 bits, halves the states; [lesson 12](12_floating_point.ipynb) shows what it costs in accuracy.
+# Both recipes here take 16 bytes per parameter, and what gets smaller are the activations. In a trace of this
+# model they fell by a third. Autocast's 16-bit copies even add 2 bytes per parameter while a step runs. Of
+# these three only pure bf16, with weights, gradients and moments all in 16 bits, halves the states; [lesson
+# 12](12_floating_point.ipynb) shows what it costs in accuracy.
 #
 # So the first half of the claim is wrong by a factor of four: full fine-tuning of the 7B starts at 108 GB, not
 # at 27.
@@ -165,15 +166,15 @@ for name, (hidden, layers, vocabulary) in shapes.items():
 ft.table(rows)
 
 # %% [markdown]
-# The hidden sizes are equal; the vocabularies are not. With 32,000 tokens the logits were a detail. With
-# 150,000 tokens they reach about 10 GB. This is why today's trainers compute the loss **in chunks**: the logits
-# of a few rows at a time, so the full matrix never exists. `ft` does this too, for trained tokens only.
+# The hidden sizes are equal; the vocabularies are not. With a vocabulary of 32,000 the logits were a detail.
+# With one of 150,000 they reach about 10 GB. This is why today's trainers compute the loss **in chunks**: the
+# logits of a few rows at a time, so the full matrix never exists. `ft` does this too, for trained tokens only.
 #
 # ## Trace instead of estimating
 # <!-- claims: C11 · E08 -->
 #
 # A better way than paper: run one real training step on tensors that have a shape but no memory, and note when
-# each is created and freed. `ft.memory` calls this the **simulation**; all sizes of 7B and 8B models on this
+# each is created and freed. `ft.memory` calls this the **simulation**; all peaks of 7B and 8B models on this
 # page come from it. Guess first.
 
 # %%
@@ -199,8 +200,9 @@ parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0)
 second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
-# The dashed lines are common GPUs: 48 GiB are 51.5 GB, and CUDA itself needs some of it. *16-bit copies* are
-# what autocast makes of fp32 weights; a base in bf16 needs none. At the peak of *full* no gradient exists yet.
+# The dashed lines are what common GPUs leave to a run: 48 GiB are 51.5 GB, and CUDA itself needs some of it.
+# *16-bit copies* are what autocast makes of fp32 weights; a base in bf16 needs none. At the peak of *full* no
+# gradient exists yet.
 #
 # LoRA removes nearly all gradients and optimizer states, and halves the weights, since a frozen base can be
 # stored in 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
@@ -263,10 +265,11 @@ steps = {"32 tokens": measure.step("tiny", config, [32]),
 charts.along(steps)
 
 # %% [markdown]
-# The long batch peaks where the backward pass begins: all activations are there, and no gradient yet. (These few
-# rows fit in one chunk, so their logits exist too.) The short batch peaks late, when all gradients are
-# there. Adding up all parts overstates both. With **gradient accumulation** the gradients of earlier batches
-# stay and add to the first kind of peak: 27 GB for a 7B in fp32, little with LoRA.
+# (The dashed line is the end of the forward pass. *Other* is what the backward pass and the update create in
+# passing, such as the gradients of activations.) The long batch peaks at that line: all activations are there,
+# and no gradient yet. (These few rows fit in one chunk, so their logits exist too.) The short batch peaks late,
+# when all gradients are there. Adding up all parts overstates both. With **gradient accumulation** the
+# gradients of earlier batches stay and add to the first kind of peak: 27 GB for a 7B in fp32, little with LoRA.
 #
 # ## Which change helps most?
 # <!-- claims: C96 -->
@@ -277,18 +280,20 @@ charts.along(steps)
 
 # %%
 eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
+small = ft.memory(method="lora", **batch | {"batch_size": 1})
 peaks = {"an 8-bit optimizer": eight_bit.peak / 1e9,
          "a base in 4 bits (QLoRA)": traced["QLoRA"].peak / 1e9,
+         "a batch of 1, accumulated 4 times": small.peak / 1e9,
          "gradient checkpointing": traced["LoRA, checkpointed"].peak / 1e9}
 ft.expect(peaks["gradient checkpointing"], "<", traced["LoRA"].peak / 1e9,
           "checkpointing: less than half of the peak, GB", times=0.5)
 ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()])
 
 # %% [markdown]
-# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already small,
-# so an 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16, and there the states
-# usually come first: 81 GB of weights and moments against 61 GB of activations in the run above, and against
-# few with checkpointing.
+# Find the largest part first, then choose the change that acts on it. The batch of 1 computes nothing twice,
+# but gives the GPU less to do at once. With LoRA the optimizer is already small, so an 8-bit one saves next to
+# nothing. In *full* fine-tuning it saves 6 bytes of 16, and there the states usually come first: 81 GB of
+# weights and moments against 61 GB of activations in the run above, and against few with checkpointing.
 #
 # ## Your turn: the longest sequence that fits
 #
@@ -343,11 +348,11 @@ ft.table([{"recipe": name, "bytes per parameter": size, "175B, TB": 175e9 * size
 
 # %% [markdown]
 # None of these; the nearest is 8 bytes, which is 1.4 TB or 1.27 TiB. Quote 1.2 TB as reported, and 2.8 TB as
-# what AdamW in mixed precision needs. QLoRA's "more than 780 GB" for 65B agrees with the second line: 65.3
+# the states of AdamW in mixed precision. QLoRA's "more than 780 GB" for 65B agrees with the second line: 65.3
 # billion × 12 bytes = 783 GB.
 #
 # **GB and GiB.** 1 GiB is 2³⁰ bytes, 7 % more than 1 GB (10⁹ bytes). An "80 GB" A100 or H100 has about 80
-# GiB; a "192 GB" B200 has 192 × 10⁹ bytes. `nvidia-smi` prints MiB, and papers mostly GB.
+# GiB; a "192 GB" B200 has 192 × 10⁹ bytes.
 
 # %% [markdown]
 # ## Break it
@@ -391,9 +396,6 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 
 # %% [markdown]
 # The weights double, and autocast adds a 16-bit copy of each. Print `model.dtype` before a long run.
-#
-# `ft` predicts the peak before a run starts. A run that does not fit stops with a message that names a smaller
-# batch with accumulation; in a notebook it is made with that batch, and a note says so.
 
 # %% [markdown]
 # ## At 135M
@@ -420,6 +422,11 @@ if download.has("smollm2"):
 # Move the controls. The estimate follows at once; press *Trace the step* before you believe it. What is the
 # longest text that QLoRA can train a 7B model on with 24 GB? Without checkpointing, the line through two traces
 # gives about 3,000 tokens. Find the length with checkpointing.
+#
+# <details><summary>Answer</summary>
+# About 35,000 tokens. The line through traces of 1,024 and 2,048 tokens gives 36,200, and a trace there is
+# 3.5 % above the budget: so trace at the end of a long line. Llama 2 itself reads only 4,096 tokens.
+# </details>
 
 # %%
 from ftkit.notebook.memory_calculator import Calculator
@@ -431,7 +438,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #
 # | what fills the memory | change | saves | costs |
 # |---|---|---|---|
-# | activations | `gradient_checkpointing=True` | most of them | up to a third more compute |
+# | activations | `gradient_checkpointing=True` | most of them | up to a third more compute; with LoRA up to a half |
 # | activations | `activation_offloading=True` (TRL): to CPU memory | most of what is left | transfers |
 # | activations | Liger's fused norm and MLP kernels | part of them | little |
 # | activations | smaller batch, more accumulation | in proportion | speed; gradients stay between batches |
@@ -445,7 +452,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 
 # %% [markdown]
 # LoRA with a bf16 base ([02](02_lora.ipynb)) saves 14 of a frozen weight's 16 bytes, QLoRA about 15.5
-# ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO divide all states among several GPUs
+# ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO (stage 3) divide all states among several GPUs
 # ([13](13_zero_and_fsdp.ipynb)).
 #
 # A configuration for one GPU, with a look at the memory. The line above gives about 19 GB for its batch, so it
@@ -463,7 +470,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # config = SFTConfig(
 #     output_dir="out", bf16=True, max_length=4096, learning_rate=2e-4, num_train_epochs=1,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=16,
-#     gradient_checkpointing=True, optim="paged_adamw_8bit", per_device_eval_batch_size=1,
+#     gradient_checkpointing=True, per_device_eval_batch_size=1,
 #     max_steps=5,  # a few steps for the record; remove it for the real run
 #     model_init_kwargs={"dtype": "bfloat16"})
 # trainer = SFTTrainer(
@@ -483,8 +490,9 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #   code allocated each block; blocks from before the recording have none.
 # - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can pass step 1 and fail in
 #   step 2. The longest batch may come late: train a few steps on the longest sequences first.
-# - **Evaluation**: its batch is 8 by default, and the Trainer keeps all logits unless
-#   `prediction_loss_only=True`. A frequent cause of a failure at the first evaluation.
+# - **Evaluation**: its batch is 8 by default. With `compute_metrics` the Trainer also collects the logits
+#   of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`, or set
+#   `eval_accumulation_steps`.
 # - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
 #   `PYTORCH_ALLOC_CONF=expandable_segments:True` (before torch 2.9: `PYTORCH_CUDA_ALLOC_CONF`).
 # - **Loss**: TRL 1.16's `SFTTrainer` by default (`loss_type="chunked_nll"`) never builds the full logits; with
@@ -508,8 +516,8 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # **Does mixed precision halve the memory?**
 # <details><summary>Answer</summary>
 # Not the states: they stay at 16 bytes per parameter with AdamW, and autocast's cached copies add 2 while a
-# step runs. It makes activations smaller, by less than half, since some tensors stay in fp32, and matrix
-# multiplications faster.
+# step runs. It makes activations smaller, by about a third in a Llama under autocast, since some tensors stay
+# in fp32. And it makes matrix multiplications faster.
 # </details>
 
 # %% [markdown]

@@ -237,7 +237,7 @@ ft.check("bits_per_byte", bits_per_byte)
 
 # %% [markdown]
 # Two models report 2.00 nats at 4.2 bytes a token and 1.52 nats at 3.2 bytes a token. Their perplexities
-# are 7.4 and 4.6. Their bits per byte are 0.687 and 0.685: practically the same quality on this text.
+# are 7.4 and 4.6. Their bits per byte are 0.687 and 0.685: practically the same fit to this text.
 
 # %% [markdown]
 # ## What perplexity misses
@@ -250,7 +250,7 @@ ft.check("bits_per_byte", bits_per_byte)
 
 # %%
 third_guess = ft.predict(
-    "16 epochs instead of 4: the loss of the answers rises by a quarter. Exact match ...",
+    "16 epochs instead of 4: the loss of the answers rises by about a third. Exact match ...",
     "falls by a quarter or more", "falls by less", "does not fall")
 third_guess
 
@@ -302,10 +302,11 @@ third_guess.score("does not fall" if after >= before else "falls by less" if aft
                   else "falls by a quarter or more")
 
 # %% [markdown]
-# The loss rose by about a quarter. The share of right tokens moved by about one point, and the test excludes 5.
+# The loss rose by about a third. The share of right tokens moved by about one point, and the test excludes 5.
 # Exact match fell from 0.59 to 0.55: an answer is right only if all its tokens are, so it reacts to small
-# changes. The answers got a little worse, and most of the loss shows something else. Where does the extra loss come from?
-# Split its rise into *more* wrong tokens, *costlier* wrong tokens, and the rest, the loss of right tokens.
+# changes. So the answers got a little worse, by much less than the loss suggests. Where does the extra loss
+# come from? Split its rise into *more* wrong tokens, *costlier* wrong tokens, and the rest, the loss of right
+# tokens.
 
 # %%
 def part_of_wrong_tokens(epochs):
@@ -325,9 +326,9 @@ ft.table([{"part of the rise": name, "nats": value} for name, value in (parts | 
 
 # %% [markdown]
 # Most of it comes from costlier wrong tokens, a smaller part from about one point more of them; right tokens
-# became slightly cheaper. The model became much more confident and hardly less accurate. A model is
-# **calibrated** if it is right in 80 % of the cases in which it is 80 % confident. A **reliability diagram**
-# shows this: tokens are sorted into groups by confidence.
+# became slightly cheaper. The model became more confident, by about five points, and hardly less accurate. A
+# model is **calibrated** if it is right in 80 % of the cases in which it is 80 % confident. A **reliability
+# diagram** shows this: tokens are sorted into groups by confidence.
 
 # %%
 from ftkit.lessons.run_pictures import line_plot
@@ -405,9 +406,9 @@ at_135m("calibration", verdict)
 # %% [markdown]
 # For larger models: GPT-4 was well calibrated after pretraining and less so after post-training ([OpenAI
 # 2023](https://arxiv.org/abs/2303.08774), figure 8). There the probability of the answer letter on part of MMLU
-# was tested, not each token. [An analysis of 2026](https://arxiv.org/abs/2601.22950) shows that a more
-# confident model gets the lower perplexity only if its accuracy rises enough with it. So perplexity can choose
-# the less accurate of two models.
+# (multiple-choice questions) was tested, not each token. [An analysis of
+# 2026](https://arxiv.org/abs/2601.22950) shows that a more confident model gets the lower perplexity only if
+# its accuracy rises enough with it. So perplexity can choose the less accurate of two models.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -457,7 +458,8 @@ at_135m("calibration", verdict)
 # **Pitfalls.**
 # - `evaluate`'s `mean_perplexity` averages perplexities of texts, as the colleague did. `eval_loss` of a
 #   Trainer may be a mean of batch means: see the last column of the padding table.
-# - The tokens of a chat template are easy, so they lower the value. Score responses only, or state it.
+# - The tokens of a chat template are easy for a model that was trained with it, so they lower the value.
+#   Score responses only, or state it.
 # - BOS or not, bf16 or fp32, several texts packed into one sequence: each changes the value. Compare with one
 #   script.
 # - Bits per byte of two tokenizers: give both models the same context in bytes, and count no special tokens.
@@ -465,12 +467,13 @@ at_135m("calibration", verdict)
 #   ([15](15_task_metrics.ipynb)).
 #
 # **Where it is used.** Quantization is checked by perplexity, but answers can change while it stays. So measure
-# also the KL divergence to the unquantized model and the share of changed first choices (`llama-perplexity
-# --kl-divergence`; ["Accuracy is Not All You Need"](https://arxiv.org/abs/2407.09141)). Pretraining data were
-# filtered by it ([CCNet](https://arxiv.org/abs/1911.00359)); newer sets use trained classifiers. Unusually low
-# loss on a test set is weak evidence of contamination ([Min-K% Prob](https://arxiv.org/abs/2310.16789)).
-# Confidence is repaired after training by a **temperature**, one number fitted on validation data that divides
-# the logits.
+# also the share of changed first choices and the KL divergence to the unquantized model. It says how far the
+# probabilities of the next token moved (`llama-perplexity --kl-divergence`; ["Accuracy is Not All You
+# Need"](https://arxiv.org/abs/2407.09141)). Pretraining data were filtered by it
+# ([CCNet](https://arxiv.org/abs/1911.00359)); newer sets use trained classifiers. Unusually low loss on a test
+# set is weak evidence of contamination, training on the test set ([Min-K%
+# Prob](https://arxiv.org/abs/2310.16789)). Confidence is corrected after training by a **temperature**, one
+# number fitted on validation data that divides the logits.
 
 # %% [markdown]
 # ## Interview
@@ -483,22 +486,25 @@ at_135m("calibration", verdict)
 # **Model A has loss 2.0, model B 1.5. Is B better?**
 # <details><summary>Answer</summary>
 # Only if text, tokenizer, window and stride and the scored tokens are the same. With different tokenizers
-# convert to bits per byte: 2.00 nats at 4.2 bytes a token and 1.52 at 3.2 both give 0.69. And better on
+# convert to bits per byte: 2.00 nats at 4.2 bytes a token and 1.52 at 3.2 both give 0.69. Neither model may
+# have trained on the text, and the text must be long enough that the difference is no noise. And better on
 # this text does not mean better answers.
 # </details>
 
 # %% [markdown]
 # **When is perplexity the right metric in fine-tuning?**
 # <details><summary>Answer</summary>
-# For continued pretraining and quantization, on domain and general text. For instruction tuning it scores the
-# reference and not the model's answer: select checkpoints by a task metric and watch calibration.
+# For continued pretraining and quantization, on domain and general text. In instruction tuning it scores the
+# reference and not the model's own answer. There it is a cheap, smooth signal that shows overfitting and broken
+# runs. Select the checkpoint by a task metric.
 # </details>
 #
 # **Validation loss rises, accuracy does not fall. What is going on?**
 # <details><summary>Answer</summary>
 # Usually growing overconfidence: the wrong tokens cost more. Check by splitting the loss into right and wrong
-# tokens, and by a reliability diagram. A temperature improves calibration. If only the top choice matters, the
-# later checkpoint may be fine, but measure whole answers: they react first.
+# tokens, and by a reliability diagram. A temperature improves calibration and changes no top choice. If only the top
+# choice matters, the later checkpoint may be fine. But measure whole answers: they can get worse while the share
+# of right tokens hardly moves.
 # </details>
 
 # %% [markdown]

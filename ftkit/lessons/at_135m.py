@@ -173,9 +173,9 @@ def arms_table(runs) -> Table:
     claim = runs.claim
     measures = [claim["measure"], claim.get("right_measure"), *claim["beside"]]
     measures = [m for m in dict.fromkeys(measures) if m]
-    rows = [{"arm": "untouched model", "seeds": ""}
+    rows = [{"setting": "untouched model", "seeds": ""}
             | {UNITS.get(m, m): runs.base.get(m) for m in measures}]
-    rows += [{"arm": label, "seeds": len(members)}
+    rows += [{"setting": label, "seeds": len(members)}
              | {UNITS.get(m, m): list(runs.values(label, m).values()) for m in measures}
              for label, members in runs.arms.items()]
     return Table(rows, f"SmolLM2-135M, recorded experiment {runs.name}: mean ± sd over the seeds")

@@ -201,12 +201,12 @@ scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times long
              else "less than 2 times longer")
 
 # %% [markdown]
-# AdamW divides by the size of the gradient, so a constant factor cancels. The first step moves every
-# weight by almost exactly one learning rate. Later steps are shorter, here about a third of that at step 8:
+# AdamW divides by the size of the gradient, so a constant factor cancels. The first step moves a weight
+# with a gradient by almost exactly one learning rate. Later steps are shorter, here about a third of that at step 8:
 # gradients of different batches partly cancel in m, and v remembers the large gradients of the start. So
 # learning rate × steps roughly limits how far the weights can drift. A sudden jump of the gradient does
 # *not* cancel at once, because v follows slowly. The formula
-# then allows a step of $0.1/\sqrt{0.001}$, about 3 learning rates. Clipping guards against that.
+# then allows a step of $0.1/\sqrt{0.001}$, about 3 learning rates. Clipping limits such a jump.
 #
 # ## What is in memory?
 # <!-- claims: C6 C53 C96 · E08 -->
@@ -248,7 +248,8 @@ needed.score("fewer than 4" if activations < 4 else "4 to 16" if activations <= 
 # for each token of the vocabulary at each position. In a large model with a small batch, the 16 bytes
 # dominate.
 #
-# **Mixed precision** computes in 16 bits and updates in 32. **Autocast** does it over fp32 weights: it
+# fp32 and bf16 are number formats of 32 and 16 bits: 4 and 2 bytes per value. **Mixed precision** computes
+# in 16 bits and updates in 32. **Autocast** does it over fp32 weights: it
 # makes a bf16 copy of a weight where one is multiplied. Neither reduces these 16 bytes:
 #
 # | layout | weights | gradients | master copy | m and v | sum |
@@ -325,17 +326,19 @@ ft.scatter(runs, label=lambda run: f"learning rate {run.config.learning_rate:g}"
 # %% [markdown]
 # Further left is better learned, and lower is less forgotten; the base model starts at 8.83 and 0.85. No
 # other run is better in both measures than a run on the *frontier*. At 0.003, too high, `val_loss` ends
-# somewhat better than at 0.0003 (0.91 against 1.08), but `general_loss` rose 14 times as much (by 1.69
-# against 0.12). The lowest learning rate is no free protection: it learned least in the same steps, and
-# `general_loss` still rose. Whether it would forget less than 0.001 after learning as much is not tested
-# here. Remedies are the subject of [lesson 16](16_catastrophic_forgetting.ipynb): mixing in general data,
-# averaging with the base weights, a penalty on the distance to the base model.
+# at about 0.9, not far from the 1.1 at 0.0003, but `general_loss` rose more than 10 times as much. The
+# lowest learning rate is no free protection: it learned least in the same steps, and `general_loss` still
+# rose. Whether it would forget less than 0.001 after learning as much is not tested here. In domain
+# fine-tuning of LLMs, a smaller learning rate can save much general ability at comparable learning, but
+# not always all of it ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)). Remedies are the subject of
+# [lesson 16](16_catastrophic_forgetting.ipynb): mixing in general data, averaging with the base weights, a
+# penalty on the distance to the base model.
 
 # %% [markdown]
 # So why is the learning rate of fine-tuning usually lower than in pretraining? Three reasons together:
 # the weights are already good, the run is short, and old abilities should be kept. The fewer of them
 # apply, the weaker the rule. [Code Llama](https://arxiv.org/abs/2308.12950) was trained long, on 500B
-# tokens of code, and kept the pretraining learning rate of Llama 2.
+# tokens of mostly code, and kept the pretraining learning rate of Llama 2.
 #
 # ## Break it
 #
@@ -412,9 +415,10 @@ at_135m("full_finetune", verdict)
 #
 # ## What if?
 #
-# SGD without momentum keeps no state: 8 bytes per parameter. With AdamW's learning rate it hardly learns.
-# Find one with which it does, then try `optim="adafactor"` at 0.001. In our runs,
-# with one seed each, SGD ended at a `val_loss` of 1.5 with 0.1, and Adafactor at 0.4. (AdamW: 0.52.)
+# SGD, plain gradient descent, moves each weight by lr · g and keeps no state: 8 bytes per parameter. With
+# AdamW's learning rate it hardly learns. Find one with which it does, then try `optim="adafactor"` at 0.001.
+# In our runs, SGD ended at a `val_loss` of 1.5 with 0.1, and Adafactor at 0.4. (AdamW: 0.52.) That was one
+# seed and one learning rate each, so it does not rank the optimizers.
 
 # %%
 lab.run(short, optim="sgd", learning_rate=1e-3)
@@ -466,8 +470,9 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # - **8-bit AdamW** ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861), `adamw_bnb_8bit`) stores
 #   m and v in blocks of 8-bit values: 2 bytes instead of 8, usually with the same loss. The *paged*
 #   version moves them to CPU memory at peaks.
-# - **Adafactor** stores row and column means instead of v; **Lion** the sign of one momentum, a running
-#   mean of gradients. Lion needs a learning rate 3 to 10 times smaller, and λ larger by the same factor.
+# - **Adafactor** stores row and column means of g² instead of v.
+# - **Lion** stores one running mean of gradients, a *momentum*. It moves each weight by the *sign* of a blend
+#   of momentum and gradient. Its learning rate is 3 to 10 times smaller, and λ larger by the same factor.
 # - **Muon** orthogonalizes the momentum of a matrix: one state, and AdamW for embeddings and norms. It is
 #   successful in pretraining. For models pretrained with Adam, full fine-tuning with Muon can be worse;
 #   with LoRA the gap is smaller ([Qu et al. 2026](https://arxiv.org/abs/2605.10468)).
@@ -502,8 +507,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # The weights are already good, the run is short, and old abilities should survive. AdamW's step is
 # usually at most about one learning rate per weight, and a constant factor of the gradient cancels. So
 # learning rate × steps roughly limits the distance from the pretrained weights. "Because the gradients are
-# smaller" is therefore no reason. The rule has exceptions: LoRA needs about 10 times more, and long
-# continued pretraining can return to the pretraining value.
+# smaller" is therefore no reason. This holds for full fine-tuning; LoRA needs about 10 times more than that.
+# Long continued pretraining can return to the pretraining value.
 # </details>
 
 # %% [markdown]
@@ -523,12 +528,12 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 #
 # ## Recap
 #
-# - A step is zero_grad, forward, backward, clip, step. A wrong order often runs without an error.
+# - A step is zero_grad (here or at the end), forward, backward, clip, step. A wrong order often runs without an error.
 # - AdamW's steps are at most about one learning rate per weight, as long as gradients do not jump.
 # - 16 bytes per parameter, plus activations, plus one full copy per task. AdamW's state alone is four times
 #   the bf16 weights, not twice.
 # - The claim: too wide in its first half, since at usual sizes of data LoRA can reach the same loss. A lower
-#   learning rate did protect, but not fully, and it learned less.
+#   learning rate did protect, but not fully. The lowest learned least here and most at 135M.
 #
 # The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb)
 # trains a few percent of the parameters.

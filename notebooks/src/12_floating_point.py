@@ -417,7 +417,8 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 #
 # The gain is **speed**, where large matrix multiplications dominate: an H100's peak in bf16 is 2 times that
 # of TF32 (fp32 with rounded factors) and 15 times that of fp32. So the first half of the claim is
-# wrong. The second is wrong with rounding to nearest. With a remedy for the weights, 20 steps ended as in fp32; bf16 moments need a smaller β₂ as well.
+# wrong. The second is wrong with rounding to nearest. With a remedy for the weights, 20 steps ended as in
+# fp32; bf16 moments need a smaller β₂ as well.
 
 # %% [markdown]
 # ## Break it: count in bf16
@@ -524,7 +525,7 @@ step = 1e-4
 #   model in the type of its checkpoint, mostly bf16. Passed to a trainer as it is, it is trained in *pure*
 #   bf16. TRL 1.16 loads a model given by name in fp32.
 # - QLoRA with TRL 1.16: the adapter of a quantized base is converted to bf16, so its small updates can be
-#   lost. DoRA's magnitudes are exempt, since they can freeze so.
+#   lost. DoRA's magnitudes are exempt, because they could freeze.
 # - `fp16=True` with fp16 weights raises `Attempting to unscale FP16 gradients`. Load the weights in fp32.
 # - If memory forces bf16 weights: torchao's `AdamW8bit(..., bf16_stochastic_round=True)`
 #   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
@@ -575,7 +576,7 @@ step = 1e-4
 # <details><summary>Answer</summary>
 # Whether weights or optimizer states are in fp16. Small squared gradients and eps = 1e-8 are zero
 # there, so a plain AdamW divides by zero. A fused AdamW computes in fp32 inside, but stores the same zeros, and
-# a later step can be huge. Keep them in fp32 and use autocast with a loss scaler. Then look for overflow in
+# a later step can be huge. Keep weights and states in fp32, and use autocast with a loss scaler. Then look for overflow in
 # activations, the scale, and the number of skipped steps.
 # </details>
 

@@ -202,11 +202,11 @@ scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times long
 
 # %% [markdown]
 # AdamW divides by the size of the gradient, so a constant factor cancels. The first step moves a weight
-# with a gradient by almost exactly one learning rate. Later steps are shorter, here about a third of that at step 8:
-# gradients of different batches partly cancel in m, and v remembers the large gradients of the start. So
-# learning rate × steps roughly limits how far the weights can drift. A sudden jump of the gradient does
-# *not* cancel at once, because v follows slowly. The formula
-# then allows a step of $0.1/\sqrt{0.001}$, about 3 learning rates. Clipping limits such a jump.
+# with a gradient by almost exactly one learning rate. Later steps are shorter, here about a third of that at
+# step 8: gradients of different batches partly cancel in m, and v remembers the large gradients of the start.
+# So learning rate × steps roughly limits how far the weights can drift. A sudden jump of the gradient does
+# *not* cancel at once, because v follows slowly. The formula then allows a step of $0.1/\sqrt{0.001}$, about
+# 3 learning rates. Clipping limits such a jump.
 #
 # ## What is in memory?
 # <!-- claims: C6 C53 C96 · E08 -->
@@ -528,7 +528,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 #
 # ## Recap
 #
-# - A step is zero_grad (here or at the end), forward, backward, clip, step. A wrong order often runs without an error.
+# - A step is zero_grad (here or at the end), forward, backward, clip, step. A wrong order often runs without
+#   an error.
 # - AdamW's steps are at most about one learning rate per weight, as long as gradients do not jump.
 # - 16 bytes per parameter, plus activations, plus one full copy per task. AdamW's state alone is four times
 #   the bf16 weights, not twice.

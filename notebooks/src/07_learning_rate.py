@@ -95,15 +95,17 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # cancels. The limit is ε = 1e-8, which AdamW adds to that estimate. A millionth of these gradients is
 # of the size of ε, so the steps become shorter and the third run differs.
 # [Wortsman et al. 2023](https://arxiv.org/abs/2309.14322) report this in pretraining. As long as the
-# gradients are far above ε, small gradients are no reason for a low learning rate. In one step a weight moves by at most about
-# one learning rate. (Rare, sudden gradients can move it by a few, and weight decay moves it too.) So the sum of the learning rates of a run is a **budget**: it limits how far a weight can get.
+# gradients are far above ε, small gradients are no reason for a low learning rate. In one step a weight moves
+# by at most about one learning rate. (Rare, sudden gradients can move it by a few, and weight decay moves it
+# too.) So the sum of the learning rates of a run is a **budget**: it limits how far a weight can get.
 #
 # Why then a low learning rate? Three things differ from pretraining:
 #
 # - The start is good, and a large budget can overwrite it. *This lesson tests only that part.*
 # - The batch is smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch.
 #   Alpaca (LLaMA 7B, tuned on instructions) used 128 records a batch. At 100 tokens a record these are
-#   13,000 tokens, and 4M is 300 times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5. Alpaca used 2e-5.
+#   13,000 tokens, and 4M is 300 times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5.
+#   Alpaca used 2e-5.
 # - Pretraining itself did not end at its peak, but at a tenth of it or less. The weights have settled
 #   at that low rate, and a return to the peak undoes part of it.
 #
@@ -127,9 +129,9 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # ([Kalra & Barkeshli 2024](https://arxiv.org/abs/2406.09405)). **Cosine** lowers it along half a
 # cosine wave, to zero or to a tenth of the peak. **Linear** decay is the default of transformers and
 # TRL; Tülu 3 used it. In pretraining at compute-optimal size, linear decay to zero was better than cosine
-# to a tenth ([Bergsma et al. 2025](https://arxiv.org/abs/2502.15938)). Both must know the number of steps in advance. **WSD** (warm-up, stable, decay)
-# stays at the peak and only falls in a short decay at the end. A run with WSD can be extended:
-# continue from the end of the stable phase, and decay later.
+# to a tenth ([Bergsma et al. 2025](https://arxiv.org/abs/2502.15938)). Cosine and linear need the number
+# of steps in advance. **WSD** (warm-up, stable, decay) stays at the peak and only falls in a short decay at the end. A
+# run with WSD can be extended: continue from the end of the stable phase, and decay later.
 
 # %% [markdown]
 # ### Your turn: warm-up and cosine

@@ -280,8 +280,8 @@ verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays beh
 
 # %% [markdown]
 # The curves are training losses, and the two lower ones coincide. The checks compare validation losses, on
-# a different sample of 48 records than above; before training it is 9.4. All fall less than above, because a Config
-# warms up and lowers its learning rate.
+# a different sample of 48 records than above; before training it is 9.4. All fall less than above, because a
+# Config warms up and lowers its learning rate.
 
 # %% [markdown]
 # ## At 135M
@@ -552,8 +552,8 @@ step = 1e-4
 # <details><summary>Answer</summary>
 # A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in
 # every step. AdamW's updates are at most about one learning rate, here 1e-5. A second leak is the second
-# moment, which cannot decay in bf16 at β₂ = 0.999. Remedies: master weights (an fp32 copy that takes the updates,
-# from which the 16-bit weights are rounded), stochastic rounding, Kahan summation, or fp32 adapters.
+# moment, which cannot decay in bf16 at β₂ = 0.999. Remedies: master weights (an fp32 copy that takes the
+# updates, from which the 16-bit weights are rounded), stochastic rounding, Kahan summation, or fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**
@@ -576,8 +576,8 @@ step = 1e-4
 # <details><summary>Answer</summary>
 # Whether weights or optimizer states are in fp16. Small squared gradients and eps = 1e-8 are zero
 # there, so a plain AdamW divides by zero. A fused AdamW computes in fp32 inside, but stores the same zeros, and
-# a later step can be huge. Keep weights and states in fp32, and use autocast with a loss scaler. Then look for overflow in
-# activations, the scale, and the number of skipped steps.
+# a later step can be huge. Keep weights and states in fp32, and use autocast with a loss scaler. Then look
+# for overflow in activations, the scale, and the number of skipped steps.
 # </details>
 
 # %% [markdown]

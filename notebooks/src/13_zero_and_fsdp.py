@@ -30,7 +30,7 @@ ft.setup(seed=0)
 # > *"You have eight GPUs of 80 GB and want to fine-tune all weights of a 7B model. Which stage of ZeRO do
 # > you take, what does each GPU keep, and what does it cost?"*
 #
-# The usual answer names three stages as if they were alternatives. Let us move the pieces ourselves.
+# Let us move the pieces ourselves.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -234,7 +234,7 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # only.
 #
 # **Activations** are divided by no stage: they follow the part of the batch that a rank reads. And not
-# every engine keeps these 16 bytes. DeepSpeed's bf16 optimizer does: 16-bit weights, whole in stages 1 and
+# every engine keeps these 16 bytes. DeepSpeed in bf16 does: 16-bit weights, whole in stages 1 and
 # 2, and fp32 master weights with the moments. FSDP2 keeps fp32 shards, 4 + 4 + 8 bytes, and makes bf16
 # copies only while it gathers.
 
@@ -271,8 +271,7 @@ ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; lar
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
 # %% [markdown]
-# Five lines in one, however the states are divided. The small difference is rounding: sums are taken in
-# another order (lesson 12). Now the bytes that each rank held, for two ranks in fp32:
+# Five lines in one. The small difference is rounding (lesson 12). Now the bytes that each of two ranks held, in fp32:
 
 # %%
 rows, off = [], 0.0
@@ -289,8 +288,8 @@ ft.table(rows)
 # %% [markdown]
 # With two ranks only stage 3 halves the sum. The 10 of stage 2 is the paper's count. FSDP2 also keeps its
 # own shards next to the gathered parameters, so it holds 4 + 2 + 2 + 4 = 12 bytes while it computes, no less
-# than stage 1 here. DDP's 16 needs `gradient_as_bucket_view=True`, as here: otherwise its buckets are a
-# second copy of the gradients. For LLMs stage 1 is usually DeepSpeed's or Megatron's, not
+# than stage 1 here. DDP's 16 needs `gradient_as_bucket_view=True`, as here: otherwise the buckets that
+# it sends are a second copy of the gradients. For LLMs stage 1 is usually DeepSpeed's or Megatron's, not
 # ZeroRedundancyOptimizer.
 
 # %% [markdown]
@@ -329,10 +328,10 @@ third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - mo
 # weights (`broadcast`). The paper's stage 1 needs only a reduce-scatter first. An engine is not its
 # formula, so measure it.
 #
-# The last rows are FSDP2's mixed precision as it is used: `MixedPrecisionPolicy(param_dtype=bf16,
+# The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16,
 # reduce_dtype=fp32)`. Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8
-# bytes a parameter. These two runs use checkpointing: it gathers nothing more. With `reduce_dtype=bf16` it
-# is 6, but the sums then have 8 significant bits.
+# bytes a parameter. Both runs use checkpointing. With `reduce_dtype=bf16` it is 6, but the sums then have
+# 8 significant bits.
 
 # %% [markdown]
 # ## When does the GPU wait?
@@ -357,7 +356,8 @@ ft.table(rows)
 # hides it; Ethernet with 400 Gbit for each GPU counts as the second row. On a slow link, shard inside each
 # machine only and sum gradients between machines, called **hybrid sharding** (HSDP).
 #
-# Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. FSDP2 can postpone the
+# Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. Stage 2 of the paper
+# keeps no whole gradients, so it must send them in every micro-batch. FSDP2 can postpone the
 # gradients in the same way (`set_requires_gradient_sync(False)`). But then it keeps whole gradients, and it
 # still gathers the weights in each micro-batch.
 
@@ -395,13 +395,14 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, a falling loss, and another model: short answers get too much weight. The two halves are extreme
-# on purpose; shuffled batches differ less. Sum the losses, and divide by the labeled tokens of the *whole*
+# No error, a falling loss, and another model: short answers get too much weight. Shuffled batches differ
+# less than these two halves. Sum the losses, and divide by the labeled tokens of the *whole*
 # step, over all ranks and micro-batches. transformers' Trainer does so by default
 # (`average_tokens_across_devices=True`). A loss function of your own must use `num_items_in_batch`.
 #
-# So the second half of the claim is wrong too. Dividing also costs waiting where the link is slow, care with
-# the loss, and checkpoints in pieces.
+# This mistake belongs to dividing the *batch*, at stage 0 too. Dividing the states changed no loss here.
+# Beside traffic it costs temporary copies of a layer, and checkpoints in pieces. So the second half of the
+# claim is nearly right; on a slow link the traffic costs much time.
 #
 # ## The same on many machines
 #
@@ -440,7 +441,7 @@ ft.table(rows)
 
 # %% [markdown]
 # Eight GPUs are not enough. Sixteen fit on paper only: of an H100's 85.5e9 bytes the check leaves 5 % to
-# CUDA and its allocator, and nothing to NCCL. Expect an out-of-memory error; plan a reserve of 10 %. The
+# CUDA and its allocator, and nothing to NCCL. Plan a reserve of 10 %. The
 # ranks wait: 4,096 tokens are fewer than the 7,912 of InfiniBand, and HSDP is no way out, because one
 # machine cannot hold the states. With more GPUs the seconds of a step do not shrink; the run needs fewer
 # steps. What does not fit can be **offloaded**: kept in the memory of the host, and copied over its slow bus
@@ -572,14 +573,16 @@ parameters, gpus = 32e9, 16
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
 # stages 0 to 3. Each stage includes the one before. With fp32 weights and gradients, 4 + 4 + 8, stage 1 takes
 # 61 GB and stage 2 37 GB. Stages 0 to 2 move 2 elements for each parameter and step, stage 3 moves 3.
-# Activations are divided by none. Take the lowest stage that fits: with 80 GB, stage 1.
+# Activations are divided by none. Take the lowest stage that fits with the activations: with 80 GB mostly
+# stage 1. Stage 2 moves no more without gradient accumulation, but with it sends in each micro-batch.
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**
 # <details><summary>Answer</summary>
-# Not without offload: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: more machines;
-# master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; a 16-bit or 8-bit optimizer with its
-# risks; or LoRA on a sharded 16-bit base, 138 GB over eight GPUs.
+# Not with AdamW in mixed precision: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: more
+# machines; master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; or LoRA on a sharded 16-bit
+# base, 138 GB over eight GPUs. An 8-bit optimizer alone is not enough (10 bytes, 690 GB). Without fp32 master
+# weights it is (6 bytes, 414 GB), but bf16 weights may lose small updates.
 # </details>
 
 # %% [markdown]

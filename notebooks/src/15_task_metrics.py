@@ -99,17 +99,18 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # %% [markdown]
 # Read the difference and its interval first: they say how large the gain may be. The interval is a
 # **bootstrap**: draw 200 questions with replacement, take their mean difference, repeat 2,000 times, keep the
-# middle 95 %. The p-value says how surprising such data would be if both models were equally good; it is not
-# the probability that they are.
+# middle 95 %. It can only repeat what occurred: in the first row nothing became wrong, so no draw shows a loss.
+# With few disagreements it is too narrow; trust the exact test. The p-value says how surprising such data
+# would be if both models were equally good; it is not the probability that they are.
 #
-# Do you ship? The totals cannot say, so keep each model's answers. The first model probably gained. For the
-# other two the interval holds losses as well as gains: collect more questions. And read the broken
-# ones: one new error may cost more than one repair gains.
+# Do you ship? The totals cannot say, so keep each model's answers. For the first model, chance is a poor
+# explanation of the gain. For the other two the interval holds losses as well as gains: collect more
+# questions. And read the broken ones: one new error may cost more than one repair gains.
 #
 # A small p-value does not show that 200 questions were enough. **Power** is the probability that the test gives
-# p < 0.05 where a gain exists. For 80 % power the three cases need about 260, 1,130 and 2,350 questions
-# ([Connor 1987](https://doi.org/10.2307/2531962)): 200 are too few for all three. Even if the new model never
-# breaks an answer, a real gain of 3 points gives p < 0.05 in only 56 of 100 test sets of 200.
+# p < 0.05 (a *level* of 5 %) where a gain exists. For 80 % power the three cases need about 260, 1,130 and
+# 2,350 questions ([Connor 1987](https://doi.org/10.2307/2531962)): 200 are too few for all three. Even if the
+# new model never breaks an answer, a real gain of 3 points gives p < 0.05 in only 56 of 100 test sets of 200.
 #
 # With **different** questions for each model the pairing is lost, and still more questions are needed:
 
@@ -150,10 +151,10 @@ ft.table([{"answer": answer, "reference": reference, "identical": str(answer == 
           for (answer, reference), same in zip(pairs, equal, strict=True)])
 
 # %% [markdown]
-# The rule was made for short spans of Wikipedia text, where a lost sign or decimal point is rare. On numbers,
-# code or JSON it accepts wrong answers. So report the normalizer with the metric. **F1** gives partial credit:
-# the harmonic mean of *precision* (which fraction of the answer's words is expected) and *recall* (which
-# fraction of the expected words was given). It ignores the order of words: see the last line.
+# The rule was made for short spans of Wikipedia text, where a lost sign or decimal point seldom matters. On
+# numbers, code or JSON it accepts wrong answers. So report the normalizer with the metric. **F1** gives partial
+# credit: the harmonic mean of *precision* (which fraction of the answer's words is expected) and *recall*
+# (which fraction of the expected words was given). It ignores the order of words: see the last line.
 #
 # ## Accuracy with unequal classes
 # <!-- claims: C62 · E34 -->
@@ -200,12 +201,12 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
           for name, text in answers.items()])
 
 # %% [markdown]
-# The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams cannot
-# judge single answers. BLEU was made for a whole corpus: it sums the counts of all sentences before it divides.
-# Over thousands of sentences it separates very different systems, but often not two good ones. For translation
-# the WMT metrics task recommends metrics learned from human scores, such as COMET and MetricX ([Freitag et al.
-# 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU"). BLEU also depends on the tokenizer:
-# sacrebleu prints its settings as a *signature*, to publish with it.
+# The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
+# cannot judge a single answer. BLEU was made for a whole corpus: it sums the counts of all sentences before it
+# divides. Over thousands of sentences it separates very different systems, but often not two good ones. For
+# translation the WMT metrics task recommends metrics learned from human scores, such as COMET and MetricX
+# ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU"). BLEU also depends on the
+# tokenizer: publish sacrebleu's *signature*, its settings, with it.
 #
 # ## Does the model generalize to new tasks?
 # <!-- claims: C66 · E35 E39 -->
@@ -255,12 +256,12 @@ ft.expect(scores["narrow", "past_tense"], "==", scores["narrower", "past_tense"]
 # reason is what the pretraining text taught. The base model's 0 does not contradict it: it has not learned to
 # answer in this form. FLAN holds out whole
 # **clusters** of related tasks, because a related task may teach the skill. The third test asks that for the
-# past tense: no such help is visible in three seeds, and a small effect could be missed.
+# past tense: no such help is visible in three seeds; an effect below the printed difference could be missed.
 #
 # ## Two models on the same items
 # <!-- claims: C64 · E35 -->
 #
-# Now the paired comparison for the models of seed 0, task by task, with the same normalizer as above.
+# Now the paired comparison for the models of seed 0, task by task, with exact match as in the last section.
 
 # %%
 from ftkit.evaluate.scoring import is_right
@@ -283,7 +284,8 @@ ft.table(rows)
 
 # %% [markdown]
 # Why not one line for all 60 held-out items? Items of a task are not independent, and the gain is not spread
-# over the tasks. For *new tasks* the sample is 3, whatever the number of items.
+# over the tasks. For *new tasks* the sample is 3, whatever the number of items. With one
+# disagreement in 20 items, trust p and not the interval.
 #
 # Each interval is about *these two models* and more items of that task: the questions are the sample. A claim
 # about a *method* needs several training runs: there the seeds are the sample, as in the table before. Choosing
@@ -350,11 +352,11 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 # %% [markdown]
 # With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
 # noise around one half. Asking in **both orders** exposes it: all items become ties. Neither repairs the judge
-# who likes length. So report the answers' lengths, or a win rate corrected for length ([Dubois et al.
-# 2024](https://arxiv.org/abs/2404.04475)). Models also prefer their own texts ([Panickssery et al.
-# 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it a written criterion and a
-# reference answer, and measure its agreement with people by kappa on a sample. To tell a win rate of 55 % from
-# 50 % takes about 780 votes.
+# who likes length: broad wins only where its answer is longer even so. So report the answers' lengths, or a win
+# rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models also prefer their
+# own texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give
+# it a written criterion and a reference answer, and measure its agreement with people by kappa on a sample. To
+# tell a win rate of 55 % from 50 % takes about 780 votes without ties (power 80 %, level 5 %).
 #
 # ## Your turn: pass@k
 #
@@ -386,7 +388,8 @@ ft.check("pass_at_k", pass_at_k)
 
 # %%
 def as_texts(records, with_instruction=True):
-    return [f"{r['instruction'] * with_instruction} {r['input']} {r['output']}" for r in records]
+    parts = ("instruction", "input", "output") if with_instruction else ("input", "output")
+    return [" ".join(record[part] for part in parts) for record in records]
 
 
 leaks = metrics.leaked(as_texts(train) + as_texts(test)[:5], as_texts(test))
@@ -403,8 +406,9 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # All flagged records have an input, and without their instructions none is flagged: these alarms are false. An
 # instruction and a first sentence that many records share make up 13 words. Where the instruction *is* the
 # question it must stay; there remove only the template. The opposite error is worse: planted copies are easy,
-# but a paraphrase is never flagged. For paraphrases search by embeddings and let a model compare the candidates
-# ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data.
+# but most paraphrases pass. For paraphrases search by embeddings and let a model compare the candidates
+# ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data, as
+# [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
 #
 # ## At 135M
 #
@@ -420,8 +424,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # |---|---|---|
 # | one right string (invoice number, label) | exact match | the normalizer |
 # | rare class (fraud) | macro F1, precision and recall of the class | accuracy misleads |
-# | knowledge, multiple choice | the choice with the highest log-likelihood, raw (`acc`) or per byte (`acc_norm`) | say which |
-# | math, code, format rules (IFEval: instructions a program can check) | a program that checks | mean over samples, temperature |
+# | knowledge, multiple choice | the choice with the highest log-likelihood, raw (`acc`) or divided by its length (`acc_norm`) | say which |
+# | math, code, format rules (IFEval: instructions a program can check) | a program that checks | how the answer is extracted; temperature |
 # | reasoning models | mean over k samples at their temperature (avg@k) | token budget, share of cut answers |
 # | agents | pass^k: all k tries succeed ([τ-bench](https://arxiv.org/abs/2406.12045)) | pass@k hides failures |
 # | translation | COMET or MetricX; people who mark errors (MQM) | BLEU only with its signature |
@@ -429,7 +433,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # | continued pretraining | perplexity ([14](14_perplexity.ipynb)) | compare per byte across tokenizers |
 #
 # Standard benchmarks run with [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness).
-# `--log_samples` keeps each answer, which the paired test needs:
+# `--log_samples` keeps each answer, which the paired test needs. For a base model leave out the two chat flags:
 #
 # ```bash
 # lm_eval --model hf --model_args pretrained=out,dtype=bfloat16 --tasks mmlu --num_fewshot 5 \

@@ -17,7 +17,7 @@
 # - take the procedure from a small model to your own, as a script for TRL.
 #
 # *Needs [07](07_learning_rate.ipynb), [02](02_lora.ipynb) and [16](16_catastrophic_forgetting.ipynb).
-# About 45 minutes; the code needs about 60 seconds of one CPU core.*
+# About 50 minutes; the code needs about 60 seconds of one CPU core.*
 
 # %%
 import random
@@ -37,7 +37,7 @@ ft.setup(seed=0)
 # > *"Your fine-tune came out badly. What do you change first, and how will you know that it was the
 # > change that helped?"*
 #
-# Many candidates name four hyperparameters and change all of them. Then they do not know what helped.
+# Many candidates change four hyperparameters at once. Then they do not know what helped.
 #
 # ## Look before you change anything
 # <!-- claims: C74 · E12 -->
@@ -75,7 +75,7 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 
 # %% [markdown]
 # Each is one run, so only large differences count. In our runs correct answers and 300 records both ended
-# near 1.2. The bad run was at 1.65 at best, at whatever step it had stopped. So change the data first.
+# near 1.2. The lowest value that we saw in the bad run was 1.65. So change the data first.
 #
 # ## The idea: a protocol
 #
@@ -113,7 +113,9 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # - the whole interval is below −margin: `"lower"`;
 # - the whole interval is above +margin: `"higher"`;
 # - the whole interval is between the two: `"no relevant difference"`;
-# - anything else: `"undecided"`.
+# - anything else: `"undecided"`. This is about the margin; such an interval may well exclude zero.
+#
+# For the third verdict many take the 90 % interval (two one-sided tests, TOST); ours is stricter.
 
 # %% tags=["raises-exception"]
 T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # number of seeds → t
@@ -185,8 +187,8 @@ power.score("in less than a third" if three < 1 / 3 else
 # %% [markdown]
 # The last column is near 5 % for every number of seeds. But with few seeds a large effect is often missed,
 # so "three seeds, no difference seen" is weak evidence. A difference as large as the standard deviation of
-# the differences needs about 10 seeds. Decide how many before you look: whoever adds seeds until the interval
-# excludes zero gets more false alarms than 5 %.
+# the differences needs about 10 seeds to be seen in 80 % of experiments. Decide how many before you look:
+# whoever adds seeds until the interval excludes zero gets more false alarms than 5 %.
 #
 # ## An experiment: does replay reduce forgetting?
 # <!-- claims: C72 C95 · E16 -->
@@ -229,8 +231,14 @@ guess.score("less than a fifth" if gone < 0.2 else
             "a fifth to four fifths" if gone < 0.8 else "more than four fifths")
 
 # %% [markdown]
-# With five seeds the gain is decided: `general_loss` ends lower by more than our margin. For the cost, read
-# the interval of `val_loss`. Where it crosses the margin, a cost of that size is neither shown nor excluded.
+# With five seeds the gain is decided: `general_loss` ends lower by more than our margin. It is measured on
+# the kind of text that was replayed; other abilities need a measure of their own
+# ([lesson 16](16_catastrophic_forgetting.ipynb)). For the cost, read the interval of `val_loss`. Where it
+# crosses the margin, a cost of that size is neither shown nor excluded.
+#
+# In our runs the paired interval of `val_loss` is the *wider* one. A seed that ends low without replay does
+# not end low with it; replay changes the batches. Pairing pays only where a seed moves both settings
+# alike. Choose it before you look, not by the result.
 #
 # Which question was answered? The one at equal *steps*. With replay a quarter of each batch is general
 # text, so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead
@@ -332,7 +340,7 @@ ft.check("effective", effective)
 # | r 64 | 375 | 8 | 0.25 |
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
-# "Batch 32" changes the number of steps by a factor of four, and "r 64" the scale by a factor of eight.
+# "Batch 32" changes the number of steps by a factor of nearly four, and "r 64" the scale by a factor of eight.
 # So "a higher rank did not help" may be a statement about a smaller scale, and "a larger batch learned
 # less" one about fewer steps. For large ranks [Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)
 # recommends the scale lora_alpha / √r (`use_rslora=True`).
@@ -434,7 +442,8 @@ at_135m("lora_vs_full")
 # %% [markdown]
 # At 0.001 the validation loss of LoRA is lower by a wide margin, because 0.001 is far too high for full
 # fine-tuning of this model. At their own learning rates nothing is decided with three seeds: neither "LoRA is
-# better" nor "they are equal" follows.
+# better" nor "they are equal" follows. The learning rates were chosen from few runs, on these same
+# validation records, so a last comparison would need new records.
 
 # %% [markdown]
 # ## From tiny to your own model
@@ -459,7 +468,8 @@ at_135m("lora_vs_full")
 # ```
 #
 # For your own model the measure is often a task metric ([lesson 15](15_task_metrics.ipynb)). Near 50 % right,
-# seeing a difference of 3 points takes one to two thousand records.
+# a difference of 3 points is seen with 80 % power on about 4,400 records for each model. On the same records
+# it takes about 1,700, if the two models disagree on a fifth of them.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -516,6 +526,8 @@ at_135m("lora_vs_full")
 #   different adapters, and `seed=` in the arguments comes too late.
 # - Set `seed` in the arguments as well. The default is 42 in every run, so a loop that forgets it repeats
 #   one run.
+# - Keep settings, library versions and a hash of the data with each run; `report_to="wandb"` (or
+#   `"trackio"`) logs the curves.
 # - On a GPU two runs with one seed may differ slightly: some kernels add numbers in varying order.
 #
 # ## Interview
@@ -542,8 +554,9 @@ at_135m("lora_vs_full")
 # **You can afford 20 runs and have four hyperparameters. How do you spend them?**
 # <details><summary>Answer</summary>
 # Four or five learning rates on a log scale first, as it usually matters most. Then about eight random
-# combinations of the others with the learning rate, because they interact. The last six are three seeds of
-# the best setting and of the baseline. A grid of 5 values for 4 settings would need 625 runs.
+# combinations of the others with the learning rate, because they interact. The last six are three new seeds
+# of the best setting and of the baseline: the best of many single runs looks better than it is. A grid of
+# 5 values for 4 settings would need 625 runs.
 # </details>
 #
 # **A colleague reports: "doubling the LoRA rank lowered the loss by 0.02". What do you ask?**

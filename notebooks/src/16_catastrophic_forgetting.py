@@ -34,7 +34,7 @@ ft.setup(seed=0)
 # > else got worse. How do you find out whether they are right, and what do you do?"*
 #
 # A common answer is a list: "lower learning rate, LoRA, early stopping, mix in old data." Each item
-# has a price. The comparison is easy to get wrong.
+# has a price.
 
 # %% [markdown]
 # ## The idea
@@ -59,7 +59,7 @@ ft.setup(seed=0)
 #
 # First we make a model worth keeping: the small model, tuned on 31 old tasks. The new task is to say
 # what a clause of a contract is about. We also use **knowledge probes**: sentences of the base model's
-# world to complete, such as "A cow is an ...". They need no answer format, and no old task contains them.
+# world to complete, such as "The capital of Tunisia is ...". They are plain text, not questions.
 
 # %%
 general = ft.Experiment(data="tasks", eval_records=32).run(
@@ -222,9 +222,9 @@ ft.curves(hurt, "val_loss", "tasks_loss")
 # <!-- claims: C70 C72 C73 C95 · E16 E17 E18 E19 E22 -->
 #
 # All runs draw from the same pool of new records, in batches of 8. With 25 % replay, a quarter of what is
-# seen is old, so 24 steps see fewer new records. Full fine-tuning runs 24 steps at 0.001, unless the name
-# says something else. LoRA (rank 8, α 16) has its own learning rate and 36 steps, so that it reaches a
-# similar target. Each remedy has one setting, which was not chosen on validation data.
+# seen is old, so 24 steps see fewer new records. Full fine-tuning runs 24 steps at 0.001. Two remedies
+# get 36 steps to reach a similar target: the lower learning rate (0.0003), and LoRA (rank 8, α 16), which
+# has its own learning rate. Each remedy has one setting, which was not chosen on validation data.
 
 # %%
 least = ft.predict("At an equal target score, which remedy has the *smallest* gain over the curve?",
@@ -271,27 +271,23 @@ least.score(names[names.index(min(means, key=means.get))])
 # %% [markdown]
 # Gains that differ by less than their spread are no ranking. The curve belongs to one learning rate, and
 # a **lower learning rate** alone is above it too. So the first remedy is a well-chosen learning rate, and
-# the others have to be judged against *its* curve. By the last column, did any of them keep clearly more
-# than the lower rate? Replay, L2-SP and WiSE-FT were combined with 0.001 only, so whether they add to a
-# lower rate was not tested.
+# the others have to be judged against *its* curve. By the last column none of them kept clearly more than
+# the lower rate: the differences of replay, L2-SP and WiSE-FT are below their spread. These three were
+# combined with 0.001 only, so whether they add to a lower rate was not tested.
 #
-# Then choose by what you have. Replay needs old data. WiSE-FT needs only the old weights, and no second
-# run. A lower learning rate needs more steps. L2-SP needs a λ, and memory for a copy of the weights.
-#
-# Compare the *probes* column too: no old task contains them, so replay did not train on them. In our runs
-# plain fine-tuning was last (0.52), replay and WiSE-FT were in between (0.69 and 0.70), L2-SP and the
-# lower rate were best (0.79 and 0.76). So replay helped even what it did not contain, but less than what
-# stays near the old weights. There are 26 probes and no test stands behind this order. Put into the
-# mixture what must survive, and **measure the rest**.
+# Compare the *probes* column too. In our runs plain fine-tuning was last (0.52) and LoRA next (0.58).
+# Replay and WiSE-FT were in between (0.69 and 0.70), L2-SP and the lower rate were best (0.79 and 0.76).
+# There are 26 probes, and this order was not tested. The column is no control for replay: old tasks ask
+# for many of the same facts ("Which city is the capital of Qatar?"). What replay does for tasks that it
+# does *not* contain is tested below.
 
 # %% [markdown]
 # **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
-# It kept far less than the untouched model, so the first half of the claim is false. The list above prints
-# whether this LoRA setting differs from the curve. It is one rank and one learning rate; full fine-tuning
-# got two rates. In general the comparison
-# depends on the target performance, the rank, the learning rate, and how far the new data are from the
-# old ones. In the settings of [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learns less
-# *and* forgets less.
+# It kept far less than the untouched model, so the first half of the claim is false. The list above
+# prints whether this LoRA setting differs from the curve. It is one rank and one learning rate; full
+# fine-tuning got two, so a lower one for LoRA is an open test. In general the comparison depends on the
+# target performance, the rank, the learning rate and the data. In the settings of [Biderman et al.
+# 2024](https://arxiv.org/abs/2405.09673) LoRA learns less *and* forgets less.
 #
 # ## Break it: replay only half of the old tasks
 # <!-- claims: C72 · E16 -->
@@ -300,7 +296,7 @@ least.score(names[names.index(min(means, key=means.get))])
 
 # %%
 half = ft.predict("For old tasks that are *not* replayed, exact match is, compared with no replay ...",
-                  "lower", "higher", "no difference seen in 3 seeds")
+                  "lower", "higher", "no difference seen in 5 seeds")
 half
 
 # %%
@@ -311,25 +307,25 @@ others = [record for record in old_test if record["task"] not in replayed]
 part = ft.Experiment(model=(general.model, tokenizer), data="contracts_task", probes=(),
                      replay_from=some_old, eval_records=8)
 without = [ft.exact_match(run.model, tokenizer, others)
-           for run in front.conditions["full, 24 steps"][:3]]
-half_runs = [part.run(start, replay=0.25, seed=seed, live=False) for seed in SEEDS[:3]]
+           for run in front.conditions["full, 24 steps"]]
+half_runs = [part.run(start, replay=0.25, seed=seed, live=False) for seed in SEEDS]
 with_half = [ft.exact_match(run.model, tokenizer, others) for run in half_runs]
-ft.table([{"runs": "no replay", "target": front.values("full, 24 steps", "target")[:3],
+ft.table([{"runs": "no replay", "target": front.values("full, 24 steps", "target"),
            "kept of the others": without},
           {"runs": "half replayed", "kept of the others": with_half,
            "target": [ft.exact_match(run.model, tokenizer, new_test) for run in half_runs]}])
 
 # %%
-ft.expect(with_half, "!=", without, "old tasks that are not replayed, with and without replay",
+ft.expect(with_half, ">", without, "old tasks that are not replayed are kept better with replay",
           paired=True, may_fail=True)
 half.score({"<": "lower", ">": "higher",
-            "": "no difference seen in 3 seeds"}[direction(with_half, without, paired=True)])
+            "": "no difference seen in 5 seeds"}[direction(with_half, without, paired=True)])
 
 # %% [markdown]
 # Look at the target first: if it is lower with replay, a part of the difference is less training. "Higher"
 # at a similar target means that the others profit too. A shared format (short question, short answer) is a
-# possible reason, which we did not test. "No difference seen" is weak evidence with three seeds. In either
-# case do not expect it for abilities of another kind, such as code or tool calls.
+# possible reason, a related task that is replayed another; we tested neither. "No difference seen" is weak
+# evidence with five seeds. Do not expect either for abilities of another kind, such as tool calls.
 #
 # ## At 135M
 #
@@ -343,13 +339,15 @@ at_135m("forgetting", verdict)
 # Read it with care. With replay the loss on plain English (2.94) is *below* that of the untouched model
 # (3.25). The model was also trained on the kind of text that is tested, so this column does not separate
 # keeping from new learning. The facts are the better control: 0.72 ± 0.07 with replay, 0.66 ± 0.03
-# without, not tested here. Also compare "full 0.0001" with "full 0.0003": the lower rate forgets less, and
-# its validation loss is lower too.
+# without, not tested here. Compare "full 0.0001" with "full 0.0003": in the mean the lower rate forgets
+# less, and its validation loss is lower too. LoRA (3.37) is near this lower rate (3.31) at a similar
+# validation loss: whether it forgets less depends on the full run that you compare it with.
 #
 # For larger models:
 #
 # - Forgetting during continual instruction tuning grew from 1B to 7B parameters
-#   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)).
+#   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)). In earlier experiments larger pretrained models
+#   forgot *less* ([Ramasesh et al. 2022](https://openreview.net/forum?id=GhVS8_yPeEa)). So measure yours.
 # - With LoRA on Llama 2 7B chat, more learning meant more forgetting along one line. Early stopping or
 #   another number of parameters did not avoid it
 #   ([Kalajdzievski 2024](https://arxiv.org/abs/2401.05605)).
@@ -383,7 +381,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # | LoRA | its own learning rate | lesson 02 |
 # | KL to the base | the old model's log-probabilities | RL: `beta` 0 to 0.05; TRL's GRPO default is 0 |
 # | L2-SP, EWC | copies of the weights | rare for LLMs |
-# | interpolation | old and tuned weights | a of 0.5 to 0.8, by validation |
+# | interpolation | old and tuned weights | start at a = 0.5; choose by validation |
 # | on-policy data | sampling in training | RL, self-distillation |
 
 # %% [markdown]
@@ -440,7 +438,6 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 #   [TIES](https://arxiv.org/abs/2306.01708) and [DARE](https://arxiv.org/abs/2311.03099) remove small or
 #   random parts of them first. [Model soups](https://arxiv.org/abs/2203.05482) average several runs.
 #   All need a common base model.
-# - **Freezing** layers limits what can change, as LoRA does.
 
 # %% [markdown]
 # Pitfalls:
@@ -456,9 +453,10 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 #
 # **The question from the start: are the users right, and what do you do?**
 # <details><summary>Answer</summary>
-# Run one suite on the old and the new model, with the same prompts, and read answers to separate format
-# from ability. If they are right, tune the learning rate and the number of epochs first, then try
-# replay, and interpolation with the old weights. Compare the candidates at an equal target score.
+# Run one suite on the old and the new model, with the same template, decoding and precision. Ask for
+# drops larger than the noise, and read answers to separate format from ability. If they are right, tune
+# the learning rate and the number of epochs first, then try replay, and interpolation with the old
+# weights. Compare the candidates at an equal target score.
 # </details>
 #
 # **What is catastrophic forgetting, and how do you measure it?**
@@ -472,8 +470,8 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # <details><summary>Answer</summary>
 # First a well-chosen learning rate and number of epochs. Then replay of a few percent of old or
 # self-generated data, chosen by what must survive. Further: LoRA, a KL or L2-SP penalty, or interpolation
-# with the old weights afterwards. On-policy methods (RL, self-distillation) forget less at an equal target in recent
-# studies. I compare the candidates at an equal target score, on several seeds.
+# with the old weights afterwards. On-policy methods (RL, self-distillation) forget less at an equal
+# target in recent studies. I compare the candidates at an equal target score, on several seeds.
 # </details>
 
 # %% [markdown]
@@ -487,7 +485,8 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 #
 # **Does early stopping help?**
 # <details><summary>Answer</summary>
-# It selects a point of the trade-off and does not improve it. By default it watches the validation loss
+# It selects a point of the trade-off. That helps if training continued after the target had stopped
+# rising; otherwise it trades target for old abilities. By default it watches the validation loss
 # of the new task, which may fall while old abilities are lost. If I use it, the criterion includes a
 # measure of the old abilities.
 # </details>
@@ -495,8 +494,8 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # **A benchmark fell by 30 points. Is the knowledge gone?**
 # <details><summary>Answer</summary>
 # Not necessarily. I read the answers first: if the format changed, the score falls although the
-# knowledge is there. Log-likelihood scoring of the choices or a few-shot prompt separates format from
-# knowledge. Quick recovery after a few steps on old data suggests that much was still present, but does
+# knowledge is there. Log-likelihood scoring of the choices or a few-shot prompt helps to separate format
+# from knowledge. Quick recovery after a few steps on old data suggests that much was still present, but does
 # not prove it.
 # </details>
 #
@@ -505,7 +504,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # - Forgetting has two axes. Compare remedies at an equal target.
 # - A shorter run is another point of the trade-off. Tune the learning rate first, and judge replay,
 #   penalties and interpolation against that.
-# - Replay is surest for what it contains; measure the rest. LoRA is no guarantee.
+# - Replay trains what it contains; measure the rest. LoRA is no guarantee.
 #
 # Next: [17 overfitting](17_overfitting.ipynb), another way to train too long.
 

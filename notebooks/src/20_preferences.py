@@ -32,11 +32,10 @@ ft.setup(seed=0)
 # > *"Your instruction-tuned model answers, but not the way people like. You have pairs: this answer
 # > is better than that one. What do you do, and how do you know that it worked?"*
 #
-# Fine-tuning does not end with instruction tuning (SFT). The open recipe of
-# [Tülu 3](https://arxiv.org/abs/2411.15124) has three stages: SFT, then **DPO** on pairs, then
-# reinforcement learning with a reward that a program can check. The order is usual, not
-# mandatory: [DeepSeek-R1-Zero](https://arxiv.org/abs/2501.12948) applied reinforcement learning to
-# a base model without SFT.
+# The open recipe of [Tülu 3](https://arxiv.org/abs/2411.15124) has three stages: instruction
+# tuning (SFT), then **DPO** on pairs, then reinforcement learning with a reward that a program can
+# check. The order is usual, not mandatory: [DeepSeek-R1-Zero](https://arxiv.org/abs/2501.12948)
+# applied reinforcement learning to a base model without SFT.
 #
 # ## A model with a bad habit
 #
@@ -67,11 +66,16 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # <!-- claims: E43 -->
 #
 # The log-probability of an **answer** is the sum over its tokens. The model before training is the
-# **reference** π_ref; the model in training is the **policy** π. DPO
-# ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) calls β · log(π / π_ref) the
-# **implicit reward** of an answer. The reward of the chosen minus that of the rejected answer is
-# the **margin** m. The loss is −log σ(m), where σ is the sigmoid: logistic regression on "which
-# answer is better". It needs no reward model and no sampling.
+# **reference** π_ref; the model in training is the **policy** π. Classic **RLHF** trains a **reward
+# model** on the pairs, a network that scores an answer: P(chosen is better) = σ(difference of the
+# scores), the **Bradley–Terry** model, where σ is the sigmoid. Then reinforcement learning raises
+# score − β · KL. The **KL divergence** says how far the policy is from the reference, so a larger β
+# holds it closer.
+#
+# DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
+# model and sampling. It uses β · log(π / π_ref) as the **implicit reward** of an answer. The reward
+# of the chosen minus that of the rejected answer is the **margin** m, and the loss is −log σ(m):
+# logistic regression on "which answer is better".
 
 # %% [markdown]
 # ![Left: two pairs of bars show the log-probability of a chosen and a rejected answer relative to the reference. In one the chosen answer gains 4 nats, in the other it loses 4, and the rejected one is 6 lower in both, so margin and loss are equal. Right: eight answers of which two earn a reward of 1; the mean of 0.25 is the baseline and gives advantages of +1.6 and -0.5. A group in which all are right has advantages of 0.](figures/20_preferences.svg)
@@ -97,29 +101,14 @@ ft.check("dpo_loss", dpo_loss)
 
 # %% [markdown]
 # If you get stuck: `ft.hint("dpo_loss")`, then `ft.solution("dpo_loss")`. The lesson continues with
-# the package's loss. We take the log-probabilities of four real pairs and move them as in the
-# figure.
+# the package's loss. We take log-probabilities of four pairs and move them as in the figure.
 
 # %%
 import torch
 
 from ftkit.experiment import preference_losses, preferences
 
-
-def answer_log_probs(model, records):
-    sides = []
-    for examples in zip(*preferences.pair_examples(records, tokenizer), strict=True):
-        tokens, mask = preferences.log_probs(model, list(examples))
-        sides.append((tokens * mask).sum(1))
-    return torch.stack(sides)
-
-
-# %%
-with torch.no_grad():
-    reference = answer_log_probs(sft.model, pairs[:4])
-reference
-
-# %%
+reference = torch.tensor([[-0.9, -4.7, -7.7, -6.2], [-12.4, -8.5, -12.0, -11.1]])
 moves = {"the reference itself": (0.0, 0.0), "chosen +4, rejected -2": (4.0, -2.0),
          "chosen -4, rejected -10": (-4.0, -10.0)}
 rows = []
@@ -140,9 +129,9 @@ ft.table(rows)
 # <!-- claims: E43 -->
 #
 # We add a measure that the loss does not contain: `exact`, the fraction of new questions answered
-# exactly right. `general_loss` is the loss on plain prose, a sign of forgetting. The learning rate
-# 1e-4 was chosen on validation pairs; the second run uses ten times as much. Names that begin with
-# `val_` are measured on new pairs.
+# exactly right. `general_loss` is the loss on plain prose, a sign of forgetting. The first arm has
+# the learning rate 1e-4, the second ten times as much. Names that begin with `val_` are measured on
+# new pairs.
 
 # %%
 guess = ft.predict("At ten times the learning rate the margin on new pairs is wider. Exact match is",
@@ -188,16 +177,19 @@ NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 start = runs["DPO"][0].before
 ft.expect(ends("DPO", "exact"), ">", start["exact"], "DPO: more new questions are answered right")
 ft.expect(ends("DPO, 10 x", "val_margin"), ">", ends("DPO", "val_margin"), "10 x: a wider margin")
+ft.expect(ends("DPO, 10 x", "val_loss"), "<", ends("DPO", "val_loss"), "and a lower DPO loss")
 ft.expect(ends("DPO, 10 x", "val_chosen"), "<", start["val_chosen"], "but the CHOSEN answers fell")
 ft.expect(ends("DPO, 10 x", "exact"), "<", ends("DPO", "exact"), "and fewer answers are right")
 guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
-# This is **over-optimization**. The policy left the region in which the pairs say anything. Both
-# log-probabilities fell, the rejected one faster, and the probability went to answers that nobody
-# rated. The literature calls it
-# [likelihood displacement](https://arxiv.org/abs/2410.08847). A chosen log-probability that falls
-# a little is normal after SFT on the same answers; watch samples and a held-out task.
+# This is **over-optimization**: the loss on new pairs still falls, and what we meant gets worse.
+# By that loss we would have chosen the broken model. Both log-probabilities fell, the rejected one
+# faster, and the probability went to answers that nobody rated. The fall of the chosen answer has
+# a name, [likelihood displacement](https://arxiv.org/abs/2410.08847). A small fall is normal after
+# SFT on the same answers; watch samples and a held-out task.
+#
+# The curves show the same in the training batches, in nats of a whole answer:
 
 # %%
 ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
@@ -214,9 +206,8 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
           for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# Look for two things in the column `DPO`: is the hedging gone, and are the short answers right? In
-# our run most of the hedging was gone, and several short answers were wrong or not even words. To
-# rank two given answers is easier than to *write* the better one.
+# In the column `DPO` of our run the hedging is gone, and most of the short answers are wrong or not
+# even words. To rank two given answers is easier than to *write* the better one.
 
 # %% [markdown]
 # ## The family: one argument, six losses
@@ -231,9 +222,9 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 # | `sft` | chosen answers alone; the control that every preference run should have | no |
 
 # %% [markdown]
-# KTO compares each answer with an estimate of the KL divergence, which says how far the policy is from
-# the reference. **DPOP** and "DPO + SFT term" add a loss that keeps the chosen answer likely.
-# **Online DPO** draws both answers from the current policy and has a judge choose.
+# KTO compares each answer with an estimate of the KL divergence. **DPOP** and "DPO + SFT term" add
+# a loss that keeps the chosen answer likely. **Online DPO** draws both answers from the current
+# policy and has a judge choose.
 
 # %%
 control = ft.predict("SFT on the chosen answers alone, against DPO on the pairs: exact match is",
@@ -242,8 +233,10 @@ control
 
 # %%
 # Learning rates: the better of 1e-4 and 3e-4 on validation pairs, tried before with one seed (at a
-# tie the lower one). The betas are usual values and were not searched.
-runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4), range(5))
+# tie the lower one). The betas are usual values and were not searched. DPO and SFT have two rates.
+runs["DPO, 3 x"] = repeat(lab, base.but(learning_rate=3e-4))
+runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4))
+runs["SFT, 1e-3"] = repeat(lab, base.but(loss_type="sft", learning_rate=1e-3))
 others = {"ipo": (0.1, 3e-4), "kto": (0.1, 1e-4), "simpo": (2.0, 1e-4), "orpo": (0.5, 3e-4)}
 for name, (beta, learning_rate) in others.items():
     config = base.but(loss_type=name, beta=beta, learning_rate=learning_rate)
@@ -251,19 +244,22 @@ for name, (beta, learning_rate) in others.items():
 arms_table()
 
 # %%
+ft.expect(ends("SFT", "exact"), ">", ends("DPO, 3 x", "exact"), "SFT beats DPO at its rate, 3e-4")
 verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 control.score(NAMES[direction(ends("SFT", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
-# Margins of different losses are on different scales: compare `exact` and `val_chosen`. Here each
-# question has one right answer, so imitating it says all there is, and ORPO contains that SFT
-# term. Pairs pay off where no single answer is right, where people can only rank, and where both
-# answers come from the policy itself.
+# DPO ranks all new pairs right in our run and answers fewer questions than SFT. SFT at 1e-3, where
+# DPO broke, keeps its answers: the break belongs to the loss as well. The margins have different
+# scales, and SimPO and ORPO rank without the reference: compare `exact` and `val_chosen`. Here
+# each question has one right answer, so imitating it says all there is, and ORPO contains that SFT
+# term. Pairs are made for questions without a single right answer, where people can only rank.
 #
 # ## At 135M
 #
-# The recorded runs ask the same of SmolLM2-135M.
+# The recorded runs ask the same of SmolLM2-135M-Instruct. Its untouched answers are sentences, so an
+# exact match of 0 says more about form than about knowledge. SFT teaches the short form first.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -271,6 +267,10 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("preferences", verdict)
 
 # %% [markdown]
+# DPO's best rate, 3e-5, reached 0.05 with one seed, also far below SFT, whose rate was not searched.
+# From 3e-5 to 1e-4 the chosen answers get less likely, and the rejected ones fall much further: the
+# pattern of our 10 x arm.
+#
 # For larger models the picture is mixed. Tülu 3 (8B and 70B) gained from DPO after SFT, with
 # answers of the policy among the pairs. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) found
 # that well-tuned PPO beats DPO on several tasks.
@@ -283,8 +283,9 @@ at_135m("preferences", verdict)
 # **verifiable rewards** (RLVR). GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a
 # **group** of answers to a question and rewards each. The **advantage** of an answer is its
 # reward minus the group's mean, divided by the group's standard deviation (right half of the
-# figure). The mean replaces PPO's value model. If all answers of a group earn the same, the group
-# is **dead**: it has no gradient.
+# figure). **PPO**, the usual algorithm of RLHF, trains a second network as baseline, the **value
+# model**, which predicts the reward; here the mean replaces it. If all answers of a group earn the
+# same, the group is **dead**: without a KL term it has no gradient.
 
 # %% tags=["raises-exception"]
 def group_advantages(rewards):
@@ -349,8 +350,7 @@ ft.table(rows)
 #
 # The task: make a sentence negative. The honest reward is 1 if the answer is exactly right. The
 # second one pays for length, as reward models learned to
-# ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)). A **reward model** is a network that
-# scores an answer, trained on pairs.
+# ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)).
 
 # %%
 odds = ft.predict("Rewarded for length, the fraction of right answers on new sentences is",
@@ -395,12 +395,13 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 
 # %% [markdown]
 # The policy rewarded for length repeats itself up to the limit. The honest arm also writes strange
-# text in some rows: an exact reward gives 0 to every wrong answer, so nothing pushes a wrong answer
-# to look reasonable. Judge the arms by the fraction of right answers.
+# text in some rows: every wrong answer earns 0, so nothing makes it look reasonable.
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
 # habits help: a measure that training never sees, and reading the answers that earn most. A
-# penalty on the KL divergence (`beta`) slows the hack down. Only a better reward ends it.
+# penalty on the KL divergence (`beta`) and early stopping limit how far it goes; neither repairs the
+# reward. [Gao et al. 2022](https://arxiv.org/abs/2210.10760) measured the same with reward models:
+# while their score rises, that of the larger model whose labels they learned rises and then falls.
 
 # %% [markdown]
 # ## Your turn: repair a reward
@@ -434,7 +435,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 #
 # | | usual value | TRL 1.16 default |
 # |---|---|---|
-# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 | 1e-6 |
+# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 (length-normalized, β = 5) | 1e-6 |
 # | DPO, learning rate, LoRA | about ten times that | 1e-6 |
 # | DPO, β | 0.01 to 0.5 | 0.1 |
 # | pairs, epochs | 10k to 300k, one epoch | 3 epochs |
@@ -468,23 +469,29 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 #                      peft_config=LoraConfig(r=32, lora_alpha=64, target_modules="all-linear"))
 # ```
 #
-# With an adapter the reference is the same model with the adapter switched off, so it costs no
-# second copy in memory.
+# With a new adapter the reference is the same model with the adapter switched off, so it costs no
+# second copy in memory. Merge an SFT adapter first: "off" must mean the model after SFT.
 
 # %% [markdown]
 # GRPO takes a function as reward. It gets the answers and every column of the data as lists:
 #
 # ```python
+# import re
 # from trl import GRPOConfig, GRPOTrainer
 #
+# # questions: rows with "prompt" (messages that ask to end with "Answer: 7") and "answer" ("7")
 # def right(completions, answer, **columns):
-#     texts = [completion[0]["content"] for completion in completions]
-#     return [float(text.strip() == a) for text, a in zip(texts, answer)]
+#     found = [re.findall(r"Answer: *(-?[\d.]*\d)", c[0]["content"]) for c in completions]
+#     return [float(numbers[-1:] == [key]) for numbers, key in zip(found, answer)]
 #
 # args = GRPOConfig(output_dir="grpo", num_generations=8, max_completion_length=1024,
+#                   chat_template_kwargs={"enable_thinking": False},
 #                   mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")
 # trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions)
 # ```
+#
+# Qwen3 thinks by default. With thinking on, 1,024 tokens would cut off many answers, and these are
+# then left out of the loss.
 
 # %% [markdown]
 # Pitfalls:
@@ -493,13 +500,14 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # - In DPO, log chosen and rejected apart (`rewards/chosen`, `logps/chosen`). Both falling is
 #   [a frequent report](https://github.com/huggingface/trl/issues/800), and
 #   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/36).
+# - Where chosen answers are longer, DPO learns length
+#   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - Most of GRPO's time is spent on drawing answers. vLLM's probabilities differ a little from the
 #   trainer's; TRL corrects this mismatch by importance weights.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
 #   and entropy. An entropy that falls to 0 ends exploration.
 # - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
 #   reachable by the policy. Tests that the policy can edit will be edited.
-# - Process reward models score each step; most recipes reward the outcome.
 
 # %% [markdown]
 # ## Interview
@@ -508,16 +516,17 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # <details><summary>Answer</summary>
 # −log σ(β · [log(π/π_ref) of the chosen answer − the same of the rejected one]): logistic regression
 # on an implicit reward, without a reward model and without sampling. At step 0 the policy equals
-# the reference, so every margin is 0 and the loss is ln 2 = 0.693.
+# the reference (without dropout), so every margin is 0 and the loss is ln 2 = 0.693.
 # </details>
 
 # %% [markdown]
 # **Reward accuracy is near 100 %, outputs are worse. Why?**
 # <details><summary>Answer</summary>
-# The loss only needs the gap. Both log-probabilities can fall, the rejected one faster, and the
-# probability goes to unrated answers. Check chosen log-probability, length, and held-out samples.
-# Lower the learning rate or stop early first; raise β, add an SFT term on the chosen answers, or use
-# IPO's bounded margin; best, use pairs drawn from the current policy.
+# Ask first: on which pairs? On training pairs it says little; on held-out ones a surface feature
+# such as length can suffice. And the loss only needs the gap: both log-probabilities can fall, the
+# rejected one faster, and probability goes to unrated answers. Check chosen log-probability, length,
+# and held-out samples. Lower the learning rate or stop early first; then raise β, add an SFT term on
+# the chosen answers, use IPO's bounded margin, or draw pairs from the current policy.
 # </details>
 #
 # **PPO, DPO, GRPO?**
@@ -533,15 +542,16 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # <details><summary>Answer</summary>
 # SFT where a good answer can be written down, and usually first. DPO where people can only say which
 # of two answers is better, ideally both from the policy. GRPO where a program can check the answer
-# and the policy already succeeds now and then. Always run SFT on the chosen answers as a control.
+# and the policy already succeeds now and then. Controls: SFT on the chosen answers, and with a
+# checker rejection sampling: draw several answers, train on those that pass.
 # </details>
 #
 # **What do Dr. GRPO, DAPO and GSPO change?**
 # <details><summary>Answer</summary>
 # Dr. GRPO removes two biases: the division by answer length, which spares long wrong answers, and
 # the division by the group's deviation. DAPO averages over all tokens, clips higher upward, and
-# resamples dead groups. GSPO forms one importance ratio per sequence, which is steadier for
-# mixture-of-experts models.
+# resamples dead groups. GSPO forms one importance ratio per sequence; its authors report steadier
+# training of mixture-of-experts models.
 # </details>
 #
 # ## Recap

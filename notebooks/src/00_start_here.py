@@ -145,7 +145,7 @@ ft.table([{"questions": len(sample), "base model": before, "tuned model": after}
 # > know before?"*
 #
 # "How wrong the model is" is too vague for the first half. "The facts in the training data" is usually
-# wrong for the second half. We take them in turn.
+# wrong for the second half.
 #
 # ## Your turn: the loss
 #
@@ -225,8 +225,8 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of the
 # right token, over the tokens that count, here the answer's. Each is predicted from the prompt and the
 # *right* tokens before it, which is called **teacher forcing**. In an answer of its own the model continues
-# from its own tokens, also from wrong ones. So a `val_loss` of 0.19 and an exact match of 0.85 are two
-# different measurements.
+# from its own tokens, also from wrong ones. So `val_loss` and exact match are two different
+# measurements.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
@@ -303,8 +303,8 @@ ft.table(rows)
 
 # %% [markdown]
 # With two examples the base model begins right in about a third of the answers for the last word, and in
-# none for the other two. The tuned model is right in nearly all answers for the first two, and in more than
-# half for the third. But a review is positive or negative. So 0 % is *below* chance (50 %): the base model
+# none for the other two. The tuned model is right in nearly all answers for the first two, and far
+# more often than the base model in the third. But a review is positive or negative. So 0 % is *below* chance (50 %): the base model
 # named neither word. This row shows missing form again, and says little about the skill.
 # Fine-tuning taught these skills, or two examples were too few to show that they were there. "Only the form" was seen for the capitals, not for these tasks.
 #
@@ -352,12 +352,12 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
     print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# At 0.01 the run is broken. It learns the task badly (`val_loss` about 4, where 0.001 reaches 0.73), and
-# `general_loss` ends near log V: on average hardly better than even guessing. Its story only repeats a word.
+# At 0.01 the run is broken. It learns the task badly (`val_loss` about 4, where 0.001 reaches about 0.7), and
+# `general_loss` ends near log V: on average hardly better than even guessing.
 # The learning rate is too high.
 #
 # The run at 0.001 shows something else. It learns the task, and all the same `general_loss` rises from 0.85
-# to 1.30, and the story loses its thread. Losing older abilities while a new task *is* learned is called
+# to about 1.3, and the story loses its thread. Losing older abilities while a new task *is* learned is called
 # **catastrophic forgetting**. One story and a loss are only signs of it:
 # [lesson 16](16_catastrophic_forgetting.ipynb) tests abilities. Low learning rates can do it too, over many
 # steps on a narrow task.
@@ -387,11 +387,11 @@ await panel.result()
 #
 # | learning rate | val_loss | general_loss |
 # |---|---|---|
-# | 0.0001 | 3.55 | 0.85 |
-# | 0.0003 | 1.96 | 0.92 |
-# | 0.001 (baseline) | 0.68 | 1.21 |
-# | 0.003 | 1.08 | 3.32 |
-# | 0.01 (mean of three seeds) | about 4.0 | about 7.4 |
+# | 0.0001 | 3.5 | 0.9 |
+# | 0.0003 | 2.0 | 0.9 |
+# | 0.001 (baseline) | 0.7 | 1.2 |
+# | 0.003 | 1.1 | 3.3 |
+# | 0.01 (mean of three seeds) | 4.0 | 7.5 |
 #
 # Up to 0.0003 the run is slow, and not broken: it learns, and `general_loss` hardly moves. At 0.003 it
 # learns less well than at 0.001 and forgets far more. At 0.01 both losses end high: it is broken.
@@ -425,8 +425,8 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
           for record, old, new in zip(asked, old_answers, new_answers, strict=True)])
 
 # %% [markdown]
-# The two other questions kept their answers. But read every line: in our run the capital of Turkey was right
-# before and became "Ahoy! Ahoy!". (Libya's was wrong before, too.) A habit that is trained on few records
+# The two other questions kept their answers. But in our run the capital of Turkey was right
+# before and became "Ahoy! Ahoy!". A habit that is trained on few records
 # (here 214) can displace an answer.
 #
 # ## Your turn: what does it cost?
@@ -437,7 +437,7 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 # It depends on the number of training **tokens**: all that are read, prompts included, times the epochs. A
 # masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point operations
 # (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100, a GPU of 2020,
-# does 312e12 FLOPs per second at most and reaches perhaps 40 % of that in practice. This fraction is the
+# does 312e12 FLOPs per second at most (in bf16, a 16-bit format) and reaches perhaps 40 % of that in practice. This fraction is the
 # *utilization* (MFU, model FLOPs utilization).
 
 
@@ -462,7 +462,8 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
 # Ten million tokens are about 50,000 short records. So "thousands of dollars" needs very much data or many runs. On an
 # H100 (989e12 dense bf16 FLOPs per second, at 2.50 dollars an hour) the 10 million tokens cost about 0.70 dollars. The 40 % are optimistic: padding of short records, small batches and
 # communication between GPUs lower the utilization. Gradient checkpointing, TRL's default, repeats the
-# forward pass to save memory: 8 operations instead of 6. Attention over long texts is not counted.
+# forward pass to save memory: 8 operations instead of 6. (An MFU that was measured with
+# it contains this already.) Attention over long texts is not counted.
 #
 # Memory is another limit. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
 # takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
@@ -535,7 +536,8 @@ at_135m("first_finetune", verdict)
 #
 # - The loss counts the completion only. Records with `messages` train on every token, questions too,
 #   unless you set `assistant_only_loss=True`.
-# - `loss` falls within the first tens of steps. If `eval_loss` rises while `loss` falls, stop.
+# - `loss` falls within the first tens of steps. If `eval_loss` rises while `loss` falls, usually stop;
+#   the task's own metric decides.
 # - An *instruct* checkpoint (saved weights) already follows a chat template: usually the better
 #   start for small data. A *base* checkpoint suits a format of your own and much data.
 # - Ask the tuned model with the same chat template, as `ask` does for a list of messages
@@ -582,9 +584,9 @@ at_135m("first_finetune", verdict)
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
 # Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
-# TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180. The
-# utilization may be lower, and checkpointing adds a third (with LoRA a half). Full fine-tuning with
-# mixed-precision AdamW takes about 16 bytes per parameter, 107 GB before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
+# TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180.
+# Checkpointing adds a third (with LoRA a half), unless the 40 % were measured with it. Full fine-tuning with
+# mixed-precision AdamW takes about 16 bytes per parameter: for 6.7 billion 107 GB, before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
 # LoRA fits on one. Managed services bill per training token. Sweeps, evaluation and people usually cost more
 # than one run.
 # </details>

@@ -290,9 +290,9 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 # %% [markdown]
 # (*Paired* compares runs of the same seed.) "No difference seen" is not "equal": three seeds show
 # large differences only. So at equal steps the claim fails on this model for IA³. For LoRA it stays
-# open. Prompt tuning is far behind, but its row says little. Its best learning rate is the edge of its
-# grid, the three hardly differ on one seed, and the three seeds of the report spread widely. It starts from the vectors of ten random
-# tokens, so its result depends on that start. And
+# open. Prompt tuning is far behind, but its row says little. Its three learning rates
+# hardly differ on one seed, so a better one may lie elsewhere, and the three seeds of the report spread
+# widely. It starts from the vectors of ten random tokens, so its result depends on that start. And
 # [Lester et al.](https://arxiv.org/abs/2104.08691) train it for 30,000 steps. 20 steps show that it is
 # slow and unstable, not what it can reach.
 #
@@ -365,8 +365,8 @@ small.score({"<": "less", ">": "more", "": "no difference seen"}[
 # The untouched model has a general_loss of 0.82 on these records. Few parameters did not protect it:
 # the frozen weights stay, but the function that the model computes changes. At this early target and
 # at these two learning rates IA³ forgot more than full fine-tuning. But full fine-tuning at its higher
-# learning rate also forgot more than at its lower one, and its mean is not below that of IA³. So the
-# answer depends on the learning rates.
+# learning rate also forgot more than at its lower one, and the mean of IA³ lies within its spread. So
+# the answer depends on the learning rates.
 #
 # We did not look for the learning rate at which each method forgets least, and a later target may
 # differ. So "method X forgets more" is no complete sentence: it needs the target, the learning rates
@@ -457,7 +457,7 @@ ft.table(rows)
 # | faster start of training | LoRA+, or a start computed from weights (PiSSA), gradients (LoRA-GA) or data (EVA) |
 # | 4-bit base with a large rounding error | LoftQ: a start that corrects part of the error |
 # | new special tokens | LoRA with `trainable_token_indices`, which trains their rows |
-# | RL | LoRA; even rank 1 has matched full fine-tuning |
+# | RL | LoRA; even rank 1 has matched full fine-tuning (on math, Thinking Machines 2025) |
 # | billions of tokens, new language | full fine-tuning |
 
 # %% [markdown]
@@ -567,8 +567,8 @@ ft.table(rows)
 #
 # - Methods differ in where they act. That decides cost, merging and serving.
 # - The claim failed here: at equal steps IA³ stayed behind full fine-tuning. Prompt tuning was not
-#   trained long enough to judge. For LoRA no difference was seen. Fewer parameters are a smaller file,
-#   and hardly less memory or time.
+#   trained long enough to judge. For LoRA no difference was seen. Below one percent
+#   of the parameters, fewer are a smaller file, and hardly less memory or time.
 # - A fair comparison gives each method its own learning rate, several seeds, records that chose
 #   nothing, and equal steps or an equal target.
 # - Start with LoRA on all layers. Use a variant for a stated reason, and measure it against tuned

@@ -452,7 +452,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 #         output_dir="full", learning_rate=1e-5, lr_scheduler_type="cosine",
 #         warmup_steps=0.03,  # a fraction; before transformers 5: warmup_ratio
 #         per_device_train_batch_size=4, gradient_accumulation_steps=8, num_train_epochs=2,
-#         max_length=2048, bf16=True, gradient_checkpointing=True, use_liger_kernel=True,
+#         max_length=2048, bf16=True, gradient_checkpointing=True,
 #         optim="adamw_torch_fused", max_grad_norm=1.0, save_strategy="epoch",
 #         eval_strategy="steps", eval_steps=50,
 #     ),
@@ -461,8 +461,9 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # ```
 #
 # `gradient_checkpointing` recomputes activations in the backward pass instead of keeping them. The logits
-# of 4 × 2,048 tokens over 151,936 tokens of vocabulary would take 5 GB in fp32; Liger's kernel does not
-# store them. Several GPUs: `accelerate launch` with FSDP2 or DeepSpeed ZeRO-3.
+# of 4 × 2,048 tokens over 151,936 tokens of vocabulary would take 5 GB in fp32. TRL 1.16 computes its loss
+# in chunks and never holds them all; elsewhere a fused loss such as Liger's does so. Several GPUs:
+# `accelerate launch` with FSDP2 or DeepSpeed ZeRO-3.
 
 # %% [markdown]
 # Optimizers by name:

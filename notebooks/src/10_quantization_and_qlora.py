@@ -121,8 +121,8 @@ back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
 nf4.draw(W, levels)
 
 # %% [markdown]
-# The histogram shows the weights divided by their scale. The spikes at ±1 are the largest weight of each
-# block: its fraction is ±1 by definition, so it is stored exactly, as long as the scale is kept in fp32.
+# The spikes at ±1 are the largest weight of each block: its fraction is ±1 by definition, so it is stored
+# exactly, as long as the scale is kept in fp32.
 #
 # Do the 16 codes occur equally often, as quantiles suggest? Then their entropy, the average information of a
 # code, would be 4.00 bits.
@@ -242,7 +242,7 @@ ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; larg
 
 # %% [markdown]
 # In QLoRA with bitsandbytes nothing is computed in 4 bits. Each layer is dequantized for its multiplication
-# and the result is thrown away. This saves memory and costs time. Blackwell GPUs can multiply NVFP4 by NVFP4.
+# and the copy thrown away. This saves memory and costs time. Blackwell GPUs can multiply NVFP4 by NVFP4.
 #
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
@@ -346,9 +346,9 @@ third_guess.score(max(furthest, key=furthest.get))
 # %% [markdown]
 # Only the merge into the dequantized weights gives the model that was trained, up to the rounding of the
 # stored format. The merge into the **original** is another model (KL about 0.2), but no worse one here:
-# the loss is about 0.80 for both. It is common and often fine, so evaluate it. Rounding to NF4 again erases
-# what is smaller than half the distance between two levels, and a LoRA update is mostly that small. There
-# the loss is about 3.3. These losses are from three of the five seeds and other records than above.
+# the loss is about 0.80 for both. It is common and often fine. Rounding to NF4 again erases what is smaller
+# than half the distance between two levels, and a LoRA update is mostly that small. There the loss is about
+# 3.3. (These losses: three of the five seeds, other records than above.)
 #
 # So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base. Evaluate what you ship.
 #
@@ -389,11 +389,13 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
 big
 
 # %% [markdown]
-# The weights: 33.4 GB in NF4, 1.05 GB of embedding and head in bf16, and 3.2 GB of fp32 adapters (0.8
-# billion). Full fine-tuning, with 16-bit weights and gradients and fp32 AdamW, would need 12 bytes each:
-# 783 GB for the states alone. The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB
-# (48 GiB), after CUDA's own needs and what the allocator loses. So 0.6 GB are left. By the same simulation
-# 1,024 tokens fit (48.1 GB), 2,048 do not (49.0 GB).
+# The weights: 33.4 GB in NF4, 1.05 GB of embedding and head in bf16, and 3.2 GB of adapters (0.8 billion)
+# in fp32, as peft makes them. TRL 1.16 converts them to bf16. With torch's AdamW an adapter weight then costs
+# 8 bytes instead of 16, gradient and moments included: 6.4 GB less. Full fine-tuning, with 16-bit weights
+# and gradients, fp32 AdamW and no master copy, would need 12 bytes each: 783 GB for the states alone.
+#
+# The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB (48 GiB), after CUDA's own needs
+# and what the allocator loses. By the same simulation 1,024 tokens fit (48.1 GB), 2,048 do not (49.0 GB).
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
 #
@@ -471,7 +473,7 @@ what_if
 #   ([11](11_activations_and_checkpointing.ipynb)).
 
 # %% [markdown]
-# - `merge_and_unload` on the 4-bit model is the third way above: peft warns about rounding.
+# - TRL 1.16's bf16 adapter can lose small updates ([12](12_floating_point.ipynb)).
 # - For 4-bit *serving*, merge in 16 bits first. Then quantize the merged model with GPTQ, AWQ or NVFP4
 #   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
 # - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
@@ -507,9 +509,9 @@ what_if
 # **Why does 65B fit on 48 GB?**
 # <details><summary>Answer</summary>
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
-# r = 64 have 0.8 billion weights; with gradients and moments in fp32, 16 bytes each, 12.8 GB: 47.3 GB of the
-# 51.5 (48 GiB). Checkpointed activations of one short sequence fit as well. Paged optimizers absorb spikes.
-# Long sequences do not fit.
+# r = 64 have 0.8 billion weights; in fp32, with gradients and moments, 16 bytes each, 12.8 GB: 47.3 GB of the
+# 51.5 (48 GiB). In bf16, moments too, the adapters take half. Checkpointed activations of one short sequence
+# fit as well. Paged optimizers absorb spikes. Long sequences do not fit.
 # </details>
 
 # %% [markdown]
@@ -527,7 +529,6 @@ what_if
 #   open at 135M. "Merges back without loss": only into the dequantized weights.
 # - A 4-bit weight is an index into 16 levels, times the scale of its block: 4.127 bits with double
 #   quantization, linear layers only.
-# - 4 bits are storage. QLoRA trains 16- or 32-bit adapters on a rounded base.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11](11_activations_and_checkpointing.ipynb).

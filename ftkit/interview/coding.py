@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,7 @@ STATEMENTS = {
 NAMES = tuple(STATEMENTS)
 SECONDS = 120  # that a candidate's code may run; importing torch is part of it
 GIVEN = "import math\n\nimport torch\n"  # what the lessons have imported
+IMPORTED = "math and torch are imported."
 
 
 class CodingTask(NamedTuple):
@@ -109,6 +111,8 @@ def run(name: str, code: str, seconds: float = SECONDS) -> tuple[bool, str]:
     if name not in NAMES:
         raise UserError(f"{name!r} is not an exercise of the coding round; there are "
                         f"{hints.suggestions(name, NAMES)}")
+    if wrong := syntax_error(code):
+        return False, wrong  # at once: the process would load torch first
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{name}.py"
         file.write_text(code, encoding="utf-8")
@@ -125,14 +129,25 @@ def run(name: str, code: str, seconds: float = SECONDS) -> tuple[bool, str]:
     return state == "solved", message
 
 
+def syntax_error(code: str) -> str:
+    """What is not Python in this code, with the line; empty if nothing."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(code, "your code", "exec")
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        return f"line {error.lineno} is not Python: {error.msg}" + (f": {line}" if line else "")
+    except (ValueError, RecursionError, MemoryError) as error:  # a NUL; nested too deeply
+        return f"this is not Python: {error}"
+    return ""
+
+
 def judge(name: str, file: str) -> tuple[str, str]:
     """(state, message) of the function `name` in a file, as `ft.check` gives them."""
     space: dict = {"__name__": "candidate"}
     try:
         exec(GIVEN, space)
         exec(compile(Path(file).read_text("utf-8"), file, "exec"), space)
-    except SyntaxError as error:
-        return "wrong", f"line {error.lineno} is not Python: {error.msg}"
     except Exception as error:  # noqa: BLE001  the candidate's code may raise anything
         return "wrong", f"running the file raised {type(error).__name__}: {error}"
     if name not in space:

@@ -2,7 +2,8 @@
 
 One text field takes what is typed: the number of a choice or of a rating acts at once, an amount
 or a word with Enter; p proves, u undoes the last rating, s suspends the card. Each of these is a
-button too. Proofs run in their own thread.
+button too. How sure one is goes into a second field, by Tab: JupyterLab takes the arrow keys away
+from a drop-down, and the focus with them. Proofs run in their own thread.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from ftkit.interview import cards, session
 from ftkit.lessons import predictions
 from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded, row
 
-SURE = (("not said", 0), ("guess: 50 %", 0.5), ("70 %", 0.7), ("90 %", 0.9), ("certain", 0.99))
+SURE = ("50 %", "70 %", "90 %", "99 %")  # suggestions; any percentage is taken
+HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer.",
+        "Number cards take a unit (GB is not GiB); on choice cards type the number of a choice.",
+        "How sure? Tab moves there: type a percentage, and Enter takes your answer with it. On a "
+        "choice card say how sure first. Progress compares it with how often you were right.",
+        "Rate 1 did not know it, 2 knew a part, 3 knew it, 4 could teach it; p proves the answer.",
+        "u takes the last rating back, s suspends the card, and Progress has a button that brings "
+        "it back.")
+STYLE = """<style>
+.ftkit-drill .ftkit-card-choice {text-align: left; white-space: normal; height: auto;
+  line-height: 1.4; padding: 4px 10px}
+</style>"""
 RATING_TIPS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could teach it"}
 
 
@@ -33,20 +45,23 @@ class Drill(W.VBox):
         self.phase, self.proving, self.waiting = "ask", None, None
         self.head = TextLines(css="ftkit-card-head")
         self.front = TextLines(css="ftkit-card-front", bold=True)
-        self.comment = TextLines(css="ftkit-card-said")
+        self.comment = Paragraphs(css="ftkit-card-said")
         self.number_prompt = TextLines(css="ftkit-card-number")
         self.back = Paragraphs(css="ftkit-card-back")
         self.key = W.Text(placeholder="", layout=W.Layout(width="30em"))
         self.key.add_class("ftkit-card-key")
         self.key.observe(guarded(self._typed, self.comment.show), "value")
         self.key.on_msg(self._entered)
-        self.sure = W.Dropdown(options=SURE, description="How sure?",
+        self.sure = W.Combobox(options=SURE, description="How sure?", placeholder="in %",
                                layout=W.Layout(width="15em"),
-                               tooltip="how sure you are, before you answer")
+                               tooltip="how sure you are, in percent, before you answer")
+        self.sure.add_class("ftkit-card-sure")
+        self.sure.on_msg(self._entered)
         show_error = self.comment.show
         self.choices = [W.Button(layout=W.Layout(width="auto", max_width="100%"))
                         for _ in range(session.CHOICES)]
         for i, choice in enumerate(self.choices):
+            choice.add_class("ftkit-card-choice")
             choice.add_class(f"ftkit-card-choice-{i + 1}")
             choice.on_click(guarded(lambda _, i=i: self._answer(str(i + 1)), show_error))
         self.show = button("Show the answer", "eye", self._show, "without answering (Enter)",
@@ -62,12 +77,15 @@ class Drill(W.VBox):
                               show_error, "ftkit-card-suspend")
         self.chart = button("Progress", "bar-chart", self._progress, "cards, reviews and how sure "
                             "you were, by topic", show_error, "ftkit-card-progress")
+        self.help = button("Help", "question", lambda: self.comment.show(*HELP),
+                           "all keys and ratings (?)", show_error, "ftkit-card-help")
         self.charts = W.VBox()
         super().__init__([
             self.head, self.front, self.number_prompt, row(self.key, self.sure),
             W.VBox(self.choices), self.show,
             self.comment, self.proof, self.back, row(*self.rates, self.prove),
-            row(self.undo, self.suspend, self.chart), self.charts])
+            row(self.undo, self.suspend, self.chart, self.help),
+            self.charts, W.HTML(STYLE, layout=W.Layout(display="none"))])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
         self.add_class("ftkit-drill")
@@ -85,17 +103,18 @@ class Drill(W.VBox):
         self.proof.children = ()
         self.proving = None
         unit = f" in {current.unit}" if current.unit else ""
-        hints = {"number": f"your number{unit}, then Enter (u undo, s suspend)",
-                 "choice": "1 to 4 (u undo, s suspend)",
-                 "recall": "say it or type it, then Enter (u undo, s suspend)"}
+        hints = {"number": f"your number{unit}, then Enter (u undo, s suspend, ? help)",
+                 "choice": "1 to 4 (u undo, s suspend, ? help)",
+                 "recall": "say it or type it, then Enter (u undo, s suspend, ? help)"}
+        self.key.value = ""  # a half-typed answer belongs to the card before
         self.key.continuous_update = current.kind == "choice"
-        over = "u, then Enter, takes the last rating back" if current.rated else "nothing is due"
+        over = "Enter looks for due cards" + (" (u undo, then Enter)" if current.rated else "")
         self.key.placeholder = over if current.over else hints[current.kind]
         for i, choice in enumerate(self.choices):
             has_option = i < len(current.options)
             choice.description = f"{i + 1}  {clean(current.options[i])}" if has_option else ""
             set_visible(has_option, choice)
-        self.sure.value = 0
+        self.sure.value = ""
         self._visible()
 
     def _visible(self):
@@ -111,10 +130,14 @@ class Drill(W.VBox):
         if self.phase != "ask":
             return
         self.phase = "rate"
+        if self.session.verdict is None:
+            self.comment.show()  # what was said about the card before
         self.back.show(*(f"**{line}**" if line.startswith("In short: ") else line
                          for line in self.session.card.solution(self.session.own)))
         self.key.continuous_update = True
-        self.key.placeholder = "rate 1 to 4, p proves it (u undo, s suspend)"
+        self.key.placeholder = (
+            "rate 1 to 4" + ", p proves it" * bool(self.session.proofs)
+            + " (u undo, s suspend, ? help)")
         for i, choice in enumerate(self.choices):
             if choice.layout.display != "none":
                 mark = "✓" if i == self.session.correct else "✗"
@@ -123,24 +146,33 @@ class Drill(W.VBox):
         for i, control in enumerate(self.rates, 1):
             control.button_style = "primary" if i == suggested else ""
         self._visible()
+        self.key.focus()  # the control that had the focus may be hidden now
 
     # ---------------------------------------------------------------------------- actions
 
-    def _entered(self, _, content, buffers):
+    def _entered(self, field, content, buffers):
         """Enter takes what is in the field; an empty one shows the answer. The page sends Enter
         before what was typed, so this waits for it."""
-        if content.get("event") == "submit" and self.phase == "ask":
-            self.waiting = threading.Timer(0.5, guarded(self._take_field, self.comment.show))
+        if content.get("event") == "submit" and self.phase in ("ask", "over"):
+            self.waiting = threading.Timer(0.5, guarded(self._take_field, self.comment.show),
+                                           (field,))
             self.waiting.start()
 
-    def _take_field(self):
+    def _take_field(self, field):
         """Nothing more was typed before Enter than the page has already sent."""
         if self.waiting is not threading.current_thread():
             return
         if self.key.value.strip():
             self._typed({"new": self.key.value})
-        else:
+            return
+        self.waiting = None
+        if self.phase == "over":
+            self.session.next()
+            self._ask()
+        elif field is self.key:
             self._show()
+        else:  # how sure is said, the answer is still to come
+            self.key.focus()
 
     def _typed(self, change):
         text = change["new"].strip()
@@ -148,10 +180,15 @@ class Drill(W.VBox):
             return
         if self.phase == "ask" and self.session.kind != "choice" and self.waiting is None:
             return  # the focus has left the field, to say how sure one is; Enter is still to come
-        self.key.value, self.waiting = "", None
-        if text.lower() in ("u", "undo"):
+        word, self.waiting = text.lower(), None
+        if self.phase == "ask" and word not in ("u", "undo", "s", "suspend", "?"):
+            session.parse_confidence(self.sure.value)  # raises before the answer is gone
+        self.key.value = ""
+        if word == "?":
+            self.comment.show(*HELP)
+        elif word in ("u", "undo"):
             self._undo()
-        elif text.lower() in ("s", "suspend") and self.phase != "over":
+        elif word in ("s", "suspend") and self.phase != "over":
             self._suspend()
         elif self.phase == "rate" and text[-1] in "1234":
             self._rate(int(text[-1]))
@@ -160,7 +197,7 @@ class Drill(W.VBox):
         elif self.phase == "rate":
             self.comment.show(f"{text[:40]!r} is no rating: type 1 again, 2 hard, 3 good or 4 easy")
         elif self.phase == "ask" and self.session.kind == "recall":
-            self.session.recall(text, self.sure.value or None)
+            self.session.recall(text, session.parse_confidence(self.sure.value))
             self._show()
         elif self.phase == "ask":
             self._answer(text)
@@ -168,7 +205,8 @@ class Drill(W.VBox):
     def _answer(self, text: str):
         if self.phase != "ask":
             return
-        right, comment = self.session.answer(text, self.sure.value or None)
+        right, comment = self.session.answer(text,
+                                              session.parse_confidence(self.sure.value))
         self.comment.show(f"{'✓' if right else '✗'} {comment}")
         self._show()
 
@@ -177,14 +215,17 @@ class Drill(W.VBox):
             return
         self.comment.show(self.session.rate(rating))
         self._ask()
+        self.key.focus()
 
     def _undo(self):
         self.comment.show(self.session.undo())
         self._ask()
+        self.key.focus()
 
     def _suspend(self):
-        self.comment.show(f"{self.session.suspend()}: Progress has a button for it")
+        self.comment.show(f"{self.session.suspend()}, by a button below Progress")
         self._ask()
+        self.key.focus()
 
     def _resume(self, key: str):
         self.comment.show(self.session.resume(key))
@@ -217,6 +258,8 @@ class Drill(W.VBox):
         state.show("proved")
 
     def _progress(self):
+        self.charts.children = (
+            TextLines("The charts are drawn; the first time takes some seconds ..."),)
         rows = cards.by_topic(list(self.session.deck.values()), self.session.store)
         lines = [f"{r['topic']}: {r['seen']} of {r['cards']} seen, {r['due']} due"
                  + (f", known {r['known']}" if "known" in r else "") for r in rows]

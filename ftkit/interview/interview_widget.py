@@ -22,7 +22,8 @@ HELP = ("Answer aloud, or type your answer into the area below the keys (Tab mov
         "said.",
         "The clock of a question does not cut you off. s skips a question, l leaves what is left "
         "of the round, q ends the interview; the report comes in any case.",
-        "In the coding round g runs your code; show a solution by x, and continue by g.")
+        "In the coding round g runs your code; show a solution by x, and continue by g. math and "
+        "torch are imported.")
 
 
 class Interview(W.VBox):
@@ -85,7 +86,10 @@ class Interview(W.VBox):
         asks_code = self.phase == "code"
         set_visible(self.phase != "over", self.go, self.help)
         set_visible(asks_code, self.give_up)
-        set_visible(self.phase in ("ask", "code"), self.answer)
+        writes = self.phase in ("ask", "code")
+        own = self.phase in ("tick", "solved") and bool(self.answer.value.strip())
+        set_visible(writes or own, self.answer)  # to compare with the model answer
+        self.answer.disabled = not writes
         set_visible(self.phase == "follow", self.yes, self.no)
         set_visible(running, self.skip, self.leave, self.quit)
         set_visible(self.phase == "over", self.opens)
@@ -117,10 +121,14 @@ class Interview(W.VBox):
             index = int(key) - 1
             if 0 <= index < len(self.boxes):
                 self.boxes[index].value = not self.boxes[index].value
+            else:
+                self.comment.show(f"There is no point {key}; there are {len(self.boxes)}.")
         elif self.phase == "over":
             self._open()
         elif key == "g":
             self._go()
+        else:
+            self.comment.show(f"{key!r} does nothing here: {self.key.placeholder}")
 
     def _go(self):
         if self.phase == "start":
@@ -158,11 +166,13 @@ class Interview(W.VBox):
         if task is None:
             self._finish()
             return
+        self.talk.start_question()
         self.task, self.phase = task, "code" if task.round == "coding" else "ask"
         self.head.show(self.talk.clock_line())
         self.prompt.show(task.prompt)
         self.answer.value = task.stub
         if self.phase == "code":
+            self.comment.show(coding.IMPORTED)
             self._visible("Run it", "g runs, x shows a solution, s l q ?, then Enter")
         else:
             self._visible("I have answered", "g answered, s skip, l leave, q end, ?, then Enter")
@@ -198,6 +208,7 @@ class Interview(W.VBox):
         self.talk.keep(self.answer.value)
         self.talk.score(points)
         self.phase = "solved"
+        self.model.show("**A solution**")
         self.solution.show(self.task.model[0])
         self._visible("Continue", "this is a solution; g continues")
         set_visible(False, self.skip, self.leave)

@@ -123,6 +123,10 @@ class Talk:
         """Start the clocks anew."""
         self.started = self.asked = self.clock()
 
+    def start_question(self):
+        """Start the clock of the current question, when it is shown."""
+        self.asked = self.clock()
+
     # ------------------------------------------------------------------ the task being asked
 
     @property

@@ -36,7 +36,11 @@ class _Quit(Exception):
 def interview(level=None, topic=None, minutes: float | None = None, questions: int = 6,
               rounds=None, ask: Ask = read_line) -> Talk:
     """The mock interview; ends early where the input ends. The report is written in any case."""
-    talk = Talk(level, topic, minutes, questions, rounds=rounds)
+    return run(Talk(level, topic, minutes, questions, rounds=rounds), ask)
+
+
+def run(talk: Talk, ask: Ask) -> Talk:
+    """Ask the questions of an interview, then print its report."""
     count = {name: sum(task.round == name for task in talk.tasks) for name in talk.rounds}
     say("Mock interview: " + ", ".join(f"{n} {name}" for name, n in count.items())
         + f"; {talk.minutes:g} minutes by the clock.", KEYS)
@@ -46,6 +50,7 @@ def interview(level=None, topic=None, minutes: float | None = None, questions: i
             if task.round != seen:
                 seen = task.round
                 say("", f"== Round: {seen} ==")
+            talk.start_question()
             say("", talk.clock_line(), task.prompt)
             try:
                 if task.round == "coding":
@@ -133,7 +138,7 @@ def _yes(talk: Talk, ask: Ask) -> bool:
 def _code(talk: Talk, task: Task, ask: Ask):
     """Write the function in a file, run its check until it is solved or given up."""
     file = talk.code_file()
-    say("Complete this function in your editor:", f"  {file}", hang=2)
+    say(f"Complete this function in your editor. {coding.IMPORTED}", f"  {file}", hang=2)
     say_as_is(task.stub.rstrip())
     solved = in_time = False
     while not solved:
@@ -153,6 +158,11 @@ def _code(talk: Talk, task: Task, ask: Ask):
     say("", "A solution:")
     say_as_is(task.model[0])
     talk.score(({0} if solved else set()) | ({1} if solved and in_time else set()))
+    if talk.task is not None:
+        try:  # the clock of the next question waits until the solution is read
+            _typed(talk, ask, "Enter continues> ")
+        except (_Skip, _LeaveRound):
+            pass
 
 
 def _read(file: Path) -> str | None:

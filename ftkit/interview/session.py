@@ -236,16 +236,30 @@ class Session:
             self.next()
         return f"{key} is asked again when it is due"
 
+    def _comes_back(self) -> str:
+        """That nothing is due, and when the next card of this deck will be."""
+        scheduled = self.store.due()
+        waiting = self.deck.keys() & scheduled.keys() - set(self.store.suspended())
+        if not waiting:
+            return "Nothing more is due: try again later."
+        wait = min(scheduled[key].due for key in waiting) - self.now()
+        return f"Nothing more is due; the next card comes back in {format_wait(wait)}."
+
     def progress(self) -> str:
         """One line: how many cards are done, and the topic and level of the current one."""
         left = self.seconds_left()
         if self.over:
-            why = "The time is over." if left == 0 else "Nothing more is due: try again later."
-            return f"{self.done} cards done. {why}"
+            why = "The time is over." if left == 0 else self._comes_back()
+            return f"{count_cards(self.done)} done. {why}"
         clock = "" if left is None else f"{format_wait(timedelta(seconds=left))} left"
         parts = [f"card {self.done + 1} of {self.done + len(self.queue)}", clock, self.card.topic,
                  self.card.level, "new" if self.is_new else ""]
         return " · ".join(part for part in parts if part)
+
+
+def count_cards(count: int) -> str:
+    """`1 card`, `2 cards`."""
+    return "1 card" if count == 1 else f"{count} cards"
 
 
 def resume(key: str, store: cards.Store):
@@ -273,7 +287,7 @@ def parse_confidence(text: str) -> float | None:
         value /= 100
     if not 0 <= value <= 1:
         raise UserError(f"{text[:40]!r} is not a confidence; type a number from 0 to 100, such as "
-                        "70, or Enter to give none")
+                        "70, or leave it empty")
     return value
 
 

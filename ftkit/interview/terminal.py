@@ -60,7 +60,7 @@ def drill(level=None, topic=None, new: int = 10, store: cards.Store | None = Non
                 pass
     except (_Quit, KeyboardInterrupt):  # Ctrl-C while a proof runs
         pass
-    say("", f"{practice.done} cards done, {practice.right} of them known."
+    say("", f"{session.count_cards(practice.done)} done, {practice.right} of them known."
         + (f" {practice.progress().partition('. ')[2]}" if practice.over else ""))
     say(*_calibration())
     reviews = len(fsrs_fit.usable(practice.store.reviews()))

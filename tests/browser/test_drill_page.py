@@ -1,9 +1,11 @@
 """The cards in a real JupyterLab, answered with the keyboard alone."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
-RATE = "rate 1 to 4, p proves it (u undo, s suspend)"
+RATE = re.compile(r"^rate 1 to 4.* \(u undo, s suspend, \? help\)$")
 
 
 def hint(page, css) -> str:
@@ -51,3 +53,46 @@ def test_ten_cards_a_proof_undo_and_suspend_by_keys_alone(lesson, dark):
     expect(said).to_contain_text("suspended: ")
     expect(front).not_to_have_text(undone)
     assert not page.serious(".ftkit-drill")
+
+
+def test_how_sure_is_said_by_keys_and_the_focus_returns(lesson):
+    page = lesson("21_interview_clinic")
+    page.run_cells("ft.setup(", "ft.drill(level")
+    card, sure = ".ftkit-card-key", ".ftkit-card-sure"
+    page.tab_to(card)
+    focused = "css => !!document.activeElement.closest(css)"
+    while not hint(page, card).startswith("say it"):  # another kind of card
+        front = page.locator(".ftkit-card-front").inner_text()
+        press(page, card, "s")
+        expect(page.locator(".ftkit-card-front")).not_to_have_text(front)
+    page.page.keyboard.type("two thin factors")
+    page.page.keyboard.press("Tab")
+    assert page.page.evaluate(focused, sure)
+    page.page.keyboard.type("70")
+    page.page.keyboard.press("Enter")
+    expect(page.locator(f"{card} input")).to_have_attribute("placeholder", RATE)
+    expect(page.locator(".ftkit-card-back")).to_contain_text("Your answer: two thin factors")
+    page.page.wait_for_function(focused, arg=card)
+    page.tab_to(".ftkit-rate-3")
+    page.page.keyboard.press("Enter")  # this button is hidden then
+    expect(page.locator(".ftkit-card-said")).to_contain_text("good: back in")
+    page.page.wait_for_function(focused, arg=card)
+
+
+def test_a_choice_can_be_read_where_the_page_is_narrow(lesson):
+    page = lesson("21_interview_clinic", width=390, height=844)
+    page.command("application:toggle-left-area")
+    page.run_cells("ft.setup(", "ft.drill(level")
+    page.locator(".ftkit-card-key input").focus()
+    for _ in range(20):
+        if hint(page, ".ftkit-card-key").startswith("1 to 4"):
+            break
+        front = page.locator(".ftkit-card-front").inner_text()
+        press(page, ".ftkit-card-key", "s")
+        expect(page.locator(".ftkit-card-front")).not_to_have_text(front)
+    choices = page.locator(".ftkit-card-choice")
+    expect(choices.first).to_be_visible()
+    page.look_if_asked("choice-narrow")
+    cut = ("found => found.map(e => e.scrollWidth > e.clientWidth"
+           " || e.scrollHeight > e.clientHeight)")
+    assert choices.evaluate_all(cut) == [False] * 4

@@ -16,7 +16,7 @@ import pytest
 from helpers import ROOT, start
 
 import ftkit as ft
-from ftkit.interview import bank, cards, cheat_sheet, formulas, fsrs_fit, terminal
+from ftkit.interview import bank, cards, cheat_sheet, flashcards, formulas, fsrs_fit, terminal
 from ftkit.interview.proofs import core, registry
 from ftkit.interview.session import Session, parse_confidence
 from ftkit.lessons import progress_log
@@ -83,7 +83,7 @@ def test_the_proof_of_an_answer_runs_and_is_drawn(home):
 
 def test_progress_and_calibration_are_drawn(home):
     drill = ft.drill(topic="loss")
-    drill.sure.value = 0.9
+    drill.sure.value = "90 %"
     key(drill, "1")
     key(drill, "1")
     drill.chart.click()
@@ -357,11 +357,61 @@ def test_a_half_typed_answer_waits_for_enter_while_one_says_how_sure(home):
     drill = ft.drill(topic="basics")
     drill.key.value = "it freezes W"  # what the page sends when the focus leaves the field
     assert drill.phase == "ask" and drill.key.value == "it freezes W"
-    drill.sure.value = 0.9
+    drill.sure.value = "90 %"
     press_enter(drill)
     drill.waiting.join(10)
     assert drill.phase == "rate" and drill.back.lines[0] == "Your answer: it freezes W"
     assert drill.session.confidence == 0.9 and drill.key.value == ""
+
+
+def test_a_wrong_confidence_is_told_and_the_answer_stays(home):
+    drill = ft.drill(topic="basics")
+    drill.key.value = "it freezes W"
+    drill.sure.value = "very"
+    drill.sure._handle_custom_msg({"event": "submit"}, [])
+    drill.waiting.join(10)
+    assert drill.phase == "ask" and drill.key.value == "it freezes W"
+    assert "'very' is not a confidence" in drill.comment.lines[0]
+
+
+def test_enter_after_how_sure_shows_no_answer_before_one_is_given(home):
+    drill = ft.drill(topic="basics")
+    drill.sure.value = "70"
+    drill.sure._handle_custom_msg({"event": "submit"}, [])
+    drill.waiting.join(10)
+    assert drill.phase == "ask" and drill.sure.value == "70" and not drill.back.lines
+
+
+def test_a_half_typed_answer_does_not_stay_for_the_next_card(home):
+    drill = ft.drill(topic="basics")
+    front = drill.front.lines
+    drill.key.value, drill.sure.value = "it freezes W", "70"
+    drill.suspend.click()
+    assert drill.front.lines != front and (drill.key.value, drill.sure.value) == ("", "")
+
+
+def test_a_question_mark_explains_the_ratings_and_is_no_answer(home):
+    drill = ft.drill(topic="basics")
+    key(drill, "?")
+    assert drill.phase == "ask" and any("4 could teach it" in line for line in drill.comment.lines)
+    key(drill, "LoRA trains two thin factors")
+    assert drill.phase == "rate" and drill.comment.lines == []
+    key(drill, "?")
+    assert drill.phase == "rate" and any("Rate 1" in line for line in drill.comment.lines)
+
+
+def test_the_end_says_when_a_card_comes_back_and_enter_looks_for_it(home):
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+    drill = flashcards.Drill(topic="basics", new=1, now=lambda: clock[0])
+    front = drill.front.lines
+    drill.show.click()
+    drill.rates[0].click()
+    assert drill.head.lines == ["1 card done. Nothing more is due; the next card comes back in "
+                                "1 min."]
+    clock[0] += timedelta(minutes=2)
+    press_enter(drill)
+    drill.waiting.join(10)
+    assert drill.phase == "ask" and drill.front.lines == front
 
 
 def test_undo_suspend_and_bring_back_in_the_widget(home):

@@ -116,6 +116,13 @@ def test_a_coding_task_is_solved_by_its_solution_and_not_by_its_stub(name, tmp_p
         assert coding.judge(name, str(file))[0] == state, code
 
 
+def test_code_that_is_not_python_is_told_at_once_with_its_line():
+    solved, message = coding.run("pass_at_k", "def pass_at_k(n, c, k):\n    retrun 1\n", seconds=0)
+    assert not solved and message.startswith("line 2 is not Python: ")
+    assert message.endswith(": retrun 1")
+    assert "is not Python" in coding.run("pass_at_k", "\0", seconds=0)[1]
+
+
 @pytest.mark.heavy
 def test_an_endless_loop_ends_with_the_time():
     solved, message = coding.run("pass_at_k", "while True: pass", seconds=1)
@@ -232,6 +239,23 @@ def test_the_coding_round_runs_the_file_until_it_is_right(home, capsys):
     assert progress_log.entries()[-1]["round"] == "coding"
 
 
+def test_the_clock_of_a_question_waits_until_the_solution_before_it_is_read(home, capsys):
+    asked = []
+
+    def ask(prompt):
+        asked.append(prompt)
+        if prompt == "Enter continues> ":
+            assert "A solution:" in capsys.readouterr().out
+            seconds[0] += 120
+        return {"Enter runs the file, g gives up> ": "g", "Enter continues> ": ""}.get(prompt)
+
+    seconds = [0.0]
+    talk = mock.Talk(rounds="coding, story", clock=lambda: seconds[0])
+    mock_terminal.run(talk, ask)
+    assert asked[1] == "Enter continues> "
+    assert f"question 2 of 2 · {talk.tasks[1].minutes}:00 left" in capsys.readouterr().out
+
+
 def test_what_is_typed_instead_of_code_is_not_run_and_the_file_is_kept(home, capsys):
     def ask(prompt):
         files.extend(home.glob("interviews/*/*.py"))
@@ -346,6 +370,29 @@ def test_an_answer_typed_into_the_field_of_keys_is_moved_and_leaves_nothing_out(
     assert not talk.key.continuous_update  # a letter acts with Enter only
     key(talk, "g")
     assert talk.phase == "tick" and talk.talk.answer == talk.answer.value
+
+
+def test_the_own_answer_stays_in_sight_while_it_is_scored(home):
+    talk = ft.drill(interview=True, questions=1, rounds="concept, story")
+    key(talk, "g")
+    talk.answer.value = "my own words"
+    key(talk, "g")
+    assert talk.phase == "tick" and talk.answer.layout.display != "none" and talk.answer.disabled
+    key(talk, "s")
+    assert talk.phase == "ask" and talk.answer.value == "" and not talk.answer.disabled
+    key(talk, "g")
+    assert talk.phase == "tick" and talk.answer.layout.display == "none"
+
+
+def test_a_key_that_does_nothing_is_told(home):
+    talk = ft.drill(interview=True, questions=1, rounds="concept")
+    key(talk, "g")
+    key(talk, "z")
+    assert talk.comment.lines == ["'z' does nothing here: g answered, s skip, l leave, q end, ?, "
+                                  "then Enter"]
+    key(talk, "g")
+    key(talk, "9")
+    assert talk.comment.lines == [f"There is no point 9; there are {len(talk.boxes)}."]
 
 
 def test_leaving_a_round_in_the_notebook_begins_the_next(home):

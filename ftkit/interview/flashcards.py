@@ -274,7 +274,7 @@ class Drill(W.VBox):
         return row(back, TextLines(f"suspended: {card.front}"))
 
 
-def set_visible(visible: bool, *controls: W.Widget):
+def set_visible(visible: bool, *controls: W.DOMWidget):
     """Show these controls, or hide them with their space."""
     for control in controls:
         control.layout.display = "" if visible else "none"

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 06 · Domain adaptation: continued pretraining, and the control that is often left out
 #
-# **Claim: continued pretraining on text of a domain helps a task of this domain when labels are few,
-# and the reason is the domain, not the additional training.** Many reports test only the first half.
+# **Claim to test: continued pretraining on text of a domain helps a task of this domain when labels are
+# few, and the reason is the domain, not the additional training.** Many reports test only the first half.
 # The second half is tested by one comparison, named here before any run: exact match after DAPT against
 # a control, at equal steps and equal tokens. After this lesson you can
 #
@@ -106,7 +106,7 @@ ft.show_batch([contracts[1], first], tokenizer)
 # %% [markdown]
 # Windows also make the control fair. A contract is longer than a headline, so four documents a step
 # would give DAPT more tokens. We cut each corpus into windows of 127 tokens; with the token that
-# begins a text (BOS) each is 128.
+# begins a text (BOS) each is 128. The shorter rest is dropped here.
 
 # %%
 def windows(texts, length=127):
@@ -299,11 +299,11 @@ ft.table(rows)
 
 # %% [markdown]
 # The first two rows are what `split_gain(exact["none"], exact["other domain"], exact["DAPT"])` returns:
-# the effect of more training, and the effect of the domain beyond it. DAPT is about 0.13 above no continued
-# pretraining, and this is at the limit of five seeds: the test saw it on one of our processors, and not on
-# another. Beyond the control DAPT gained about 0.10 ± 0.16, which is open: the line above prints how large a
-# difference would have been seen. A report without the control would credit all of the gain to the domain.
-# (Only the primary comparison was named before the runs; read the other rows as hints.)
+# the effect of more training, and the effect of the domain beyond it. DAPT is above no
+# continued pretraining, but at the limit of five seeds: the test saw this on one of our processors, and not
+# on another. Its gain beyond the control is open: compare it with its spread in the second row, and with
+# the smallest difference that would have been seen, as printed above. A report without the control would
+# credit all of the gain to the domain. (Only the primary comparison was named before the runs; read the other rows as hints.)
 #
 # A limit: all starts share one learning rate and 24 passes over the labels. One that learns the answer
 # format slowly is at a disadvantage.
@@ -311,8 +311,9 @@ ft.table(rows)
 # ## Break it: the wrong order
 # <!-- claims: C28 · E37 -->
 #
-# What happens if continued pretraining comes *after* the tuning? We train three classifiers that had none
-# for eight steps on contracts, at the learning rate of above and at a tenth of it.
+# What happens if continued pretraining comes *after* the tuning? We take three classifiers that
+# had no continued pretraining, and train them for eight steps on contracts: at 1e-3, as above, and at a
+# tenth of it.
 
 # %%
 order = ft.predict("Eight steps at a tenth of the learning rate, after tuning: exact match is ...",
@@ -364,7 +365,7 @@ ft.table(rows)
 # %% [markdown]
 # No training followed DAPT in the last two rows. In our runs their exact match is 0, at both scales: on
 # this small model the method fails, and we did not test why. The paper reports success with Llama 2
-# models. So test a chat vector before you rely on it; it needs a common base and one evaluation.
+# models. It needs a common base. Test a chat vector before you rely on it.
 #
 # ## At 135M
 #
@@ -416,8 +417,8 @@ for name in ("none", "DAPT"):
 ft.table(rows)
 
 # %% [markdown]
-# In our runs seven more labels helped the base at least as much as DAPT had. The advantage fell from 0.13 to
-# 0.07, but three seeds with this spread do not show that it shrinks. Labels and steps doubled
+# In our runs seven more labels helped the base at least as much as DAPT had. The
+# advantage looks smaller, but three seeds with this spread do not show that it shrinks. Labels and steps doubled
 # together; `passes = 12` keeps the steps equal.
 #
 # ## In practice, 2026
@@ -463,8 +464,8 @@ ft.table(rows)
 # trainer.save_model("domain-base")
 # ```
 #
-# "wrapped" is `text_windows`. Probabilities count rows, so pack before you mix: then 20 % of the rows
-# are 20 % of the tokens. `all_exhausted` would repeat the smaller source until the larger is used up.
+# "wrapped" cuts as `text_windows` does; the EOS is added before it. Probabilities count rows, so pack before
+# you mix: then 20 % of the rows are 20 % of the tokens. `all_exhausted` would repeat the smaller source until the larger is used up.
 
 # %% [markdown]
 # Current methods by name:
@@ -506,7 +507,7 @@ ft.table(rows)
 # Deduplicate, filter and decontaminate ([lesson 18](18_data_quality.ipynb)). Start from the base checkpoint, train all parameters, warm up
 # again and decay. Choose the peak learning rate and 5 to 25 % replay in short pilot runs. Track domain
 # and general perplexity and a fixed suite. Then instruction tuning again, or a chat vector. Compute:
-# 6 · 8e9 · 1e10 = 4.8e20 FLOPs without the replay, about 340 H100 hours at 40 % of 989 TFLOP/s.
+# 6 · parameters · tokens = 6 · 8e9 · 1e10 = 4.8e20 FLOPs without the replay, about 340 H100 hours at 40 % of 989 TFLOP/s.
 # </details>
 
 # %% [markdown]
@@ -514,8 +515,8 @@ ft.table(rows)
 #
 # - DAPT trains on text of the domain, TAPT on the task's texts; neither uses labels.
 # - Only a control with equal steps and tokens on another domain separates the domain from more training.
-# - Here DAPT was about 0.13 above no continued pretraining, at the limit of what five seeds show, and
-#   0.10 ± 0.16 above the control. So neither half of the claim is settled here.
+# - Here DAPT was above no continued pretraining only at the limit of what five seeds show, and its gain
+#   beyond the control is open. So neither half of the claim is settled here.
 # - Draw the labels anew in each seed, and compare in pairs.
 # - Continued pretraining can damage general text and earlier tuning: use replay, and tune last.
 #

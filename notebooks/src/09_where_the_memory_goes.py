@@ -134,10 +134,9 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
 # %% [markdown]
 # ## Activations and logits on paper
 #
-# Two estimates are worth knowing. A transformer layer stores about **34 bytes per token and hidden
-# unit** for the backward pass: [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for
-# a GPT layer in 16 bits, with attention scores not stored (as in FlashAttention, which computes attention in
-# blocks). The logits are often in
+# A transformer layer stores about **34 bytes per token and hidden unit** for the backward pass:
+# [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for a GPT layer in 16 bits, with
+# attention scores not stored (as in FlashAttention, which computes attention in blocks). The logits are often in
 # fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
 #
 # ## Your turn: the bytes of a token
@@ -166,16 +165,16 @@ for name, (hidden, layers, vocabulary) in shapes.items():
 ft.table(rows)
 
 # %% [markdown]
-# The hidden sizes are equal; the vocabularies are not. With a vocabulary of 32,000 the logits were a detail.
-# With one of 150,000 they reach about 10 GB. This is why today's trainers compute the loss **in chunks**: the
+# With a vocabulary of 32,000 the logits were a detail. With one of 150,000 they reach about 10
+# GB. This is why today's trainers compute the loss **in chunks**: the
 # logits of a few rows at a time, so the full matrix never exists. `ft` does this too, for trained tokens only.
 #
 # ## Trace instead of estimating
 # <!-- claims: C11 · E08 -->
 #
-# A better way than paper: run one real training step on tensors that have a shape but no memory, and note when
+# Better than paper: run one real training step on tensors that have a shape but no memory, and note when
 # each is created and freed. `ft.memory` calls this the **simulation**; all peaks of 7B and 8B models on this
-# page come from it. Guess first.
+# page come from it.
 
 # %%
 second_guess = ft.predict(
@@ -207,7 +206,7 @@ second_guess.score(max(parts, key=parts.get))
 # LoRA removes nearly all gradients and optimizer states, and halves the weights, since a frozen base can be
 # stored in 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
 # activations stay, because the gradient must pass through every frozen layer to reach the adapters. So the
-# claim's second half is wrong too: LoRA leaves 54 GB of activations. Compare the trace with the estimate on
+# claim's second half is wrong too: here LoRA leaves 54 GB of activations. Compare the trace with the estimate on
 # paper:
 
 # %%
@@ -395,7 +394,8 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
           {"base": "fp32", "peak, GB": wide.peak / 1e9}])
 
 # %% [markdown]
-# The weights double, and autocast adds a 16-bit copy of each. Print `model.dtype` before a long run.
+# The weights double, and autocast adds a 16-bit copy of each. TRL 1.16 loads a model given by its name in fp32,
+# unless `model_init_kwargs` has a `dtype`. Print `model.dtype` before a long run.
 
 # %% [markdown]
 # ## At 135M
@@ -419,7 +419,7 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## What if?
 #
-# Move the controls. The estimate follows at once; press *Trace the step* before you believe it. What is the
+# Move the controls. They change an estimate; press *Trace the step* to test it. What is the
 # longest text that QLoRA can train a 7B model on with 24 GB? Without checkpointing, the line through two traces
 # gives about 3,000 tokens. Find the length with checkpointing.
 #
@@ -495,8 +495,9 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #   `eval_accumulation_steps`.
 # - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
 #   `PYTORCH_ALLOC_CONF=expandable_segments:True` (before torch 2.9: `PYTORCH_CUDA_ALLOC_CONF`).
-# - **Loss**: TRL 1.16's `SFTTrainer` by default (`loss_type="chunked_nll"`) never builds the full logits; with
-#   `"nll"` it does. Elsewhere use [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
+# - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks (`loss_type="nll"`, the default). Label smoothing or
+#   a loss function of your own builds the full logits. Elsewhere use
+#   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
 #   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).
 # - **Generation** adds a **KV cache**, the stored keys and values: 2 × layers × key-value heads × head size × 2
 #   bytes per token in 16 bits. For Llama 3.1 8B that is 131 kB, so 64 sequences of 4,096 tokens take 34 GB.
@@ -509,7 +510,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter:
 # 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the tokens of a
 # batch. In full fine-tuning the states usually come first, above all with checkpointing: ZeRO, LoRA and 8-bit
-# moments act on them. In a LoRA run they are small: there activations come first, or with checkpointing the
+# moments act on them. In a LoRA run they are small: activations come first, or with checkpointing the
 # frozen weights.
 # </details>
 #
@@ -517,7 +518,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # <details><summary>Answer</summary>
 # Not the states: they stay at 16 bytes per parameter with AdamW, and autocast's cached copies add 2 while a
 # step runs. It makes activations smaller, by about a third in a Llama under autocast, since some tensors stay
-# in fp32. And it makes matrix multiplications faster.
+# in fp32. And it makes matrix multiplications faster. Pure bf16 halves the states, at a cost in accuracy.
 # </details>
 
 # %% [markdown]

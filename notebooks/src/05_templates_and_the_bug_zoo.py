@@ -140,15 +140,15 @@ first_guess.score({(True, False): "no `Assistant:`", (True, True): "both",
                    (False, False): "neither"}[marker, blank])
 
 # %% [markdown]
-# A space at the end of a prompt is one of the worst changes. In training it was part of the answer's first
+# A space at the end of a prompt is one of the worst changes here. In training it was part of the answer's first
 # token, " Do". Now the model would have to continue with "Do" without a space, which it was never trained to
 # do. The test is one line on ids: `ids(prompt + answer)[:len(ids(prompt))] == ids(prompt)`. TRL warns "The
 # tokenized prompt is not a prefix of the tokenized prompt+completion" when it fails.
 
 # %% [markdown]
 # <!-- claims: C16 -->
-# **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. This small model
-# tolerates it. Do not generalize: for Llama-3.1-8B-Instruct a user reports that it cost
+# **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. In this small
+# model no difference was seen. Do not generalize: for Llama-3.1-8B-Instruct a user reports that it cost
 # [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
 # with `add_special_tokens=False`, and look at the ids once per project:
 
@@ -307,9 +307,10 @@ ft.table(rows + [{"way": "one by one", "loss": alone}])
 # %% [markdown]
 # Read the last three ways. transformers 5 detects packed records by restarting position ids and builds the
 # block mask itself, but **only without an attention mask and without a key-value cache**. Either one silently
-# switches it off, and the cache is on by default. `Trainer` turns it off; a loop of your own has to. Kernels for rows of variable length (**varlen**, as in FlashAttention) get the
-# record boundaries instead. Test it as here: compare losses. A packed row trains on more tokens per step, so
-# choose learning rate and steps again.
+# switches it off, and the cache is on by default. `Trainer` turns it off; a loop of your own has to. Kernels
+# for rows of variable length (**varlen**, as in FlashAttention) get the record boundaries instead.
+# Test it as here: compare losses. A packed row trains on more tokens per step, so choose learning rate and
+# steps again.
 
 # %% [markdown]
 # ## The bug zoo
@@ -398,9 +399,9 @@ third_guess.score(asked[0] if asked else "none")
 
 # %% [markdown]
 # The claim fails: bugs of rendering, truncation, padding, accumulation, evaluation and serving leave the last
-# losses within the margin. It has to be wide: the correct runs above end at 0.76 and 1.21. How many bugs show
-# depends on it and on which bugs one collects. But each shows in some instrument, and most instruments are a
-# few lines of code over ids, labels and answers.
+# losses within the margin. It has to be wide: compare `last_loss` of the baseline runs above. How many bugs
+# show depends on it and on which bugs one collects. But other instruments do show them, and most
+# instruments are a few lines of code over ids, labels and answers.
 #
 # With every label masked the loss is 0 here. PyTorch's own mean over no label is nan, which is louder.
 
@@ -416,8 +417,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# The double BOS changed nothing here either. The default system message cost one to four of the 64 records in
-# each of the three seeds.
+# (*Against as trained* is the same model without the role marker.) No effect of the double BOS was seen here
+# either. The default system message cost one to four of the 64 records in each of the three seeds.
 #
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
 # Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)).
@@ -497,7 +498,8 @@ if download.has("smollm2"):
 # - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
 #   kernels need the record boundaries.
 # - Multi-turn records: put the whole conversation in `messages` and set `assistant_only_loss=True`; the template
-#   needs `{% generation %}` markers. ChatML writes a newline after `<|im_end|>`: stop at `<|im_end|>`.
+#   needs `{% generation %}` markers (TRL adds them for the models it knows). ChatML
+#   writes a newline after `<|im_end|>`: stop at `<|im_end|>`.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
 #   (Qwen3, after the last question); Qwen3's also drops earlier thinking. Render both sides with one
 #   template, pin its revision, and store it with the adapter.

@@ -229,6 +229,12 @@ class Config:
         tip="Penalty for predicting other tokens than the base, against forgetting. Usual: 0.1 to "
             "1. Low: no effect; high: learns nothing. Slower by a third.",
     )
+    neftune_noise_alpha: float | None = _option(
+        None, "NEFTune: uniform noise of at most alpha / sqrt(length * dimension) on the "
+        "embeddings in training; default: none", low=0.0, high=MANY, positive=True,
+        tip="NEFTune: noise on the embeddings in training, against overfitting to instructions. "
+            "Usual: 5 to 15. Low: no effect; high: drowns the words.",
+    )
     early_stopping_patience: int | None = _option(
         None, "stop after this many evaluations without a better metric_for_best_model", low=1,
         high=10**9,
@@ -342,7 +348,8 @@ class Config:
     def training_arguments(self) -> dict:
         """The same request in the words of `transformers.TrainingArguments`."""
         same = ("gradient_accumulation_steps", "learning_rate", "optim", "lr_scheduler_type",
-                "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")
+                "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed",
+                "neftune_noise_alpha")
         is_fraction = 0 < self.warmup_steps < 1
         decay = None
         if self.lr_scheduler_type == "warmup_stable_decay":

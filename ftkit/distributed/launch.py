@@ -213,7 +213,8 @@ def _followed(config: Config) -> Config:
     if config.precision == "fp16":
         raise UserError("precision is fp16, whose loss scale each rank would choose for itself; "
                         "take bf16 or fp32")
-    for name in ("early_stopping_patience", "l2_sp", "kl_coef", "init_lora_weights", "optim"):
+    for name in ("early_stopping_patience", "l2_sp", "kl_coef", "neftune_noise_alpha",
+                 "init_lora_weights", "optim"):
         value, usual = getattr(config, name, None), getattr(plain, name, None)
         if value != usual:
             raise UserError(f"{name} is {value!r}, which a run on several ranks does not follow; "

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from ftkit.engine import clipping, kl_to_base, optimizers, packed_batch, packed_loss
+from ftkit.engine import clipping, kl_to_base, neftune, optimizers, packed_batch, packed_loss
 
 
 class Start(NamedTuple):
@@ -144,12 +144,14 @@ class Update:
     def __call__(self, batches: list[packed_batch.PackedBatch], rate: float):
         supervised_tokens = sum(batch.supervised_tokens for batch in batches)
         loss = self.kl = 0.0
+        to_base = self.to_base
         for batch in batches:
-            with autocast(self.device, self.config.precision):
-                if self.to_base is None:
-                    objective = part = self.forward.loss_sum(batch) / supervised_tokens
+            with (autocast(self.device, self.config.precision),
+                  neftune.noise(self.model, self.config.neftune_noise_alpha, batch) as read):
+                if to_base is None:
+                    objective = part = self.forward.loss_sum(read) / supervised_tokens
                 else:  # the loss of a row is without the penalty, so that runs can be compared
-                    part, kl = (total / supervised_tokens for total in self.to_base(batch))
+                    part, kl = (total / supervised_tokens for total in to_base(read))
                     objective = part + self.config.kl_coef * kl
                     self.kl = self.kl + kl.detach()
             self.scaler.scale(objective).backward()

@@ -89,7 +89,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 class Objective(Experiment):
     """An Experiment whose steps are not the mean loss of labelled tokens."""
 
-    UNSUPPORTED = ("replay", "packing", "loss_on", "kl_coef")
+    UNSUPPORTED = ("replay", "packing", "loss_on", "kl_coef", "neftune_noise_alpha")
     NEEDS_TOKEN_LOSSES = True
     CAN_RESUME = False
 

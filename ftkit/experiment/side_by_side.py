@@ -211,7 +211,7 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
         workers = machine.cores() if parallel is True else parallel
     if workers < 2:
         return 1, "" if parallel == 1 else "there is one core for them"
-    for field in ("lora_dropout", "gradient_checkpointing"):
+    for field in ("lora_dropout", "neftune_noise_alpha", "gradient_checkpointing"):
         if any(getattr(config, field) for config in sweep.configs):
             return 1, f"{field} needs torch's random state, which is one for all"
     return min(workers, count), ""

@@ -128,4 +128,5 @@ def _config(args, state) -> Config:
         batch_size=args.per_device_train_batch_size, weight_decay=args.weight_decay,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         max_grad_norm=args.max_grad_norm or 0.0, precision=precision,
+        neftune_noise_alpha=args.neftune_noise_alpha or None,
         lr_scheduler_type=schedule if schedule in SCHEDULES else "constant", **decay)

@@ -15,7 +15,8 @@ FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 GROUPS = {  # the names are the tabs of the what-if panel, so they are short
     "Optimization": ("learning_rate", "lr_scheduler_type", "warmup_steps", "num_decay_steps",
                      "batch_size", "gradient_accumulation_steps", "epochs", "max_steps",
-                     "optim", "weight_decay", "max_grad_norm", "l2_sp", "kl_coef", "seed"),
+                     "optim", "weight_decay", "max_grad_norm", "l2_sp", "kl_coef",
+                     "neftune_noise_alpha", "seed"),
     "Method": ("method", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora",
                "use_dora", "init_lora_weights", "num_virtual_tokens"),
     "Data": ("loss_on", "max_length", "packing", "replay"),
@@ -49,6 +50,7 @@ USUAL_VALUES = {
     "seed": list(range(10)),
     "l2_sp": [0.0, 0.001, 0.01, 0.1, 1.0],
     "kl_coef": [0.0, 0.03, 0.1, 0.3, 1.0, 3.0],
+    "neftune_noise_alpha": [1.0, 5.0, 10.0, 15.0, 50.0],
     "num_decay_steps": [0.05, 0.1, 0.2, 0.5, 10.0],
     "num_virtual_tokens": [1, 5, 10, 20, 50, 100],
 }

@@ -163,6 +163,9 @@ def _head(experiment, config, library, trainer, arguments, adapter_class, used) 
              if missing else "")
     if config.packing and trainer == "SFTTrainer":
         notes += "# TRL packs other rows in another order, so the batches differ from those here.\n"
+        if config.neftune_noise_alpha is not None:
+            notes += ("# Its noise is smaller: it divides by the length of packed rows, a run here "
+                      "by that of records.\n")
     names = ["AutoModelForCausalLM", "AutoTokenizer", "DataCollatorForSeq2Seq"]
     names += ["BitsAndBytesConfig"] if config.method == "qlora" else []
     names += ["Trainer", "TrainingArguments"] if trainer == "Trainer" else []

@@ -20,7 +20,8 @@ from ftkit.base.formatting import clean, to_attribute, to_html
 from ftkit.notebook.fields import FIELDS, SUGGESTIONS, USUAL_VALUES, check_names
 
 AUTO = "auto"  # stands for None in Config: "choose for me"
-NAME_OF_NONE = {"early_stopping_patience": "off", "max_steps": "by epochs"}  # elsewhere: auto
+NAME_OF_NONE = {"early_stopping_patience": "off", "max_steps": "by epochs",
+                "neftune_noise_alpha": "off"}  # elsewhere: auto
 
 failures: list[BaseException] = []  # bugs that callbacks have met, newest last
 

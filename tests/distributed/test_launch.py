@@ -174,6 +174,7 @@ def test_no_folder_is_overwritten_and_no_config_half_followed(lab, tmp_path):
         launch.export(lab, CONFIG, tmp_path)
     for changes, words in (({"method": "qlora"}, "method is qlora"),
                            ({"precision": "fp16"}, "precision is fp16"),
+                           ({"neftune_noise_alpha": 5}, "neftune_noise_alpha is 5.0"),
                            ({"early_stopping_patience": 2}, "early_stopping_patience is 2")):
         with pytest.raises(ValueError, match=words):
             launch.export(lab, CONFIG, tmp_path / "new", **changes)

@@ -57,7 +57,8 @@ def slow(**config):
     return pytest.param(config, marks=pytest.mark.slow)
 
 
-CONFIGS = [dict(method="lora", lora_dropout=0.3, gradient_accumulation_steps=2),
+CONFIGS = [dict(method="lora", lora_dropout=0.3, neftune_noise_alpha=5.0,
+                gradient_accumulation_steps=2),
            dict(method="full", l2_sp=0.5, early_stopping_patience=9), slow(method="full"),
            slow(method="full", optim="sgd", gradient_accumulation_steps=3),
            slow(method="full", optim="adafactor"), slow(method="full", precision="bf16"),

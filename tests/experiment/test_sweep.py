@@ -116,6 +116,7 @@ def test_each_run_has_a_tokenizer_of_its_own(lab):
 
 @pytest.mark.parametrize("change, why", [
     ({"method": ["lora"], "lora_dropout": [0.0, 0.3]}, "lora_dropout needs torch's random state"),
+    ({"neftune_noise_alpha": [None, 5.0]}, "neftune_noise_alpha needs torch's random state"),
     ({"gradient_checkpointing": [True, False]}, "gradient_checkpointing needs torch's random"),
 ])
 def test_what_needs_the_one_random_state_goes_one_after_the_other(lab, change, why, capfd):

@@ -44,7 +44,7 @@ def trained(tmp_path, capfd):
 
     model, tokenizer = ft.load("tiny")
     lines, seen = Lines(tokenizer), ft.LiveCallback(title="mine")
-    args = TrainingArguments(**options(tmp_path / "out", seed=4))
+    args = TrainingArguments(**options(tmp_path / "out", seed=4, neftune_noise_alpha=5))
     trainer = Trainer(model, args, train_dataset=lines, eval_dataset={"val": lines, "b": lines},
                       callbacks=[seen])
     trainer.remove_callback(__import__("transformers").PrinterCallback)
@@ -73,6 +73,7 @@ def test_rows_hold_exactly_what_the_trainer_logged(trained):
     config = seen.run.config
     assert (config.learning_rate, config.batch_size, config.seed, config.precision) == (
         1e-3, 4, 4, "fp32")
+    assert config.neftune_noise_alpha == 5
     assert ft.curves(seen.run, "val_loss").text.startswith("val_loss fell")
 
 

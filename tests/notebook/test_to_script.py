@@ -16,7 +16,8 @@ CONFIGS = [ft.Config(), ft.Config(method="lora", r=4, learning_rate=3e-3, warmup
            ft.Config(method="qlora", target_modules="q_proj,v_proj", packing=True, replay=0.2),
            ft.Config(method="ia3"), ft.Config(method="prompt_tuning", num_virtual_tokens=5),
            ft.Config(precision="pure-bf16", gradient_checkpointing=True, loss_on="all",
-                     optim="sgd", max_steps=3, early_stopping_patience=2)]
+                     optim="sgd", max_steps=3, early_stopping_patience=2),
+           ft.Config(neftune_noise_alpha=5.0, packing=True)]
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, make
     assert known(**asked | {"use_cpu": True, "bf16": False, "fp16": False}).learning_rate == \
         config.learning_rate
     assert asked["per_device_train_batch_size"] == config.batch_size
+    assert asked.get("neftune_noise_alpha") == config.neftune_noise_alpha
     if name == "SFTConfig":
         assert (asked["packing"], asked["max_length"]) == (config.packing, config.max_length)
 

@@ -94,10 +94,18 @@ def test_the_tuned_model_answers_without_noise(base):
 
 
 def test_the_base_of_kl_coef_is_read_without_noise(base, examples):
-    config = CONFIG.but(kl_coef=0.1, method="lora")
-    row = next(loop.train(loading.trainable(copy.deepcopy(base[0]), config),
-                          [[e] for e in examples], config, 1))
-    assert row["kl"] > 1e-4, "an untrained adapter, so the noise alone makes the difference"
+    config = CONFIG.but(kl_coef=0.1, method="lora", batch_size=1)
+    model, plain = loading.trainable(copy.deepcopy(base[0]), config), copy.deepcopy(base[0])
+    torch.manual_seed(1)
+    kl = next(loop.train(model, [examples[:1]], config, 1))["kl"]
+    forward, batch = packed_loss.Forward.of(plain), packed_batch.pack(examples[:1])
+    with torch.no_grad():
+        clean = forward.logits(batch)[0].log_softmax(-1)
+        torch.manual_seed(1)
+        with neftune.noise(plain.train(), ALPHA, batch) as read:  # lora's update is still zero
+            noisy = forward.logits(read)[0].log_softmax(-1)
+    assert kl == pytest.approx((clean.exp() * (clean - noisy)).sum(-1).mean().item(), rel=1e-3)
+    assert kl > 1e-4
 
 
 def test_a_config_that_was_stored_before_there_was_the_field_is_the_same():

@@ -191,6 +191,11 @@ class Config:
         tip="Initial LoRA weights. Usual: default (update zero). pissa, olora: the base's main "
             "directions; faster at first, need a lower learning rate.",
     )
+    bnb_4bit_quant_type: str = _option(
+        "nf4", "levels of the 4-bit weights of qlora", ("nf4", "fp4"),
+        tip="Levels of qlora's 4-bit weights. Usual: nf4, whose levels suit normally distributed "
+            "weights. fp4: a 4-bit float, the same size, larger rounding error.",
+    )
     num_virtual_tokens: int = _option(
         20, "trained vectors before the input, in prompt_tuning and prefix_tuning", low=1,
         high=10**5,

@@ -72,7 +72,7 @@ def facts_of(group) -> dict:
 
 def _of_adapters(name: str) -> bool:
     return name in ("r", "target_modules", "init_lora_weights", "num_virtual_tokens") or (
-        name.startswith(("lora_", "use_", "prefix_", "prompt_")))
+        name.startswith(("lora_", "use_", "bnb_", "prefix_", "prompt_")))
 
 
 def differences(a, b) -> dict:

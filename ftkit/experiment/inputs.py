@@ -88,7 +88,7 @@ def some(records, n: int) -> schema.Records:
 
 
 ADAPTER_FIELDS = ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora",
-                  "init_lora_weights", "num_virtual_tokens")
+                  "init_lora_weights", "bnb_4bit_quant_type", "num_virtual_tokens")
 
 
 def notes_on(config, total_steps: int) -> list[str]:
@@ -101,6 +101,9 @@ def notes_on(config, total_steps: int) -> list[str]:
     if config.method == "full" and unused:
         notes.append(f"method is full, which makes no adapter, so {', '.join(unused)} had no "
                      "effect")
+    if config.method not in ("full", "qlora") and config.bnb_4bit_quant_type != "nf4":
+        notes.append(f"method is {config.method}, and only qlora has a base in 4 bits, so "
+                     f"bnb_4bit_quant_type {config.bnb_4bit_quant_type} had no effect")
     return notes
 
 

@@ -275,7 +275,8 @@ class Footprint:
         if self.quantized:
             frozen = self.parameters - self.trainable
             trained += (f"; {self.quantized:,} ({self.quantized / frozen:.0%} of the frozen ones) "
-                        f"are in 4 bits, {self.bits:.3f} with their scales")
+                        f"are in 4 bits ({self.config.bnb_4bit_quant_type}), {self.bits:.3f} with "
+                        "their scales")
         if self.offload:
             trained += f"; {gb(self.host)} in the host's memory"
         fitting = [name for name, fits in self.fits.items() if fits]
@@ -318,7 +319,8 @@ def _stored(shape, config):
         return config
     stored = stored if isinstance(stored, dict) else stored.to_dict()
     if config.method == "lora" and stored.get("load_in_4bit"):
-        return config.but(method="qlora")
+        return config.but(method="qlora",  # fp4 is bitsandbytes' own default
+                          bnb_4bit_quant_type=stored.get("bnb_4bit_quant_type") or "fp4")
     raise UserError(f"the weights of this model are quantized ({stored.get('quant_method')}), and "
                     f"method {config.method} over them is not predicted; 4 bits of bitsandbytes "
                     "with lora or qlora are")

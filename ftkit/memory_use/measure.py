@@ -37,7 +37,8 @@ def prepare(model, config, copied: bool = True):
     """A model ready for training as `Experiment.run` makes it."""
     if isinstance(model, str):
         model, _ = loading.load(model, quantize=config.method == "qlora",
-                                dtype=loading.base_dtype(config))
+                                dtype=loading.base_dtype(config),
+                                quant_type=config.bnb_4bit_quant_type)
     elif copied:
         model = copy.deepcopy(model)
     model = loading.trainable(model, config)

@@ -74,17 +74,17 @@ def _whole(source: Path, recipe: dict):
         model, tokenizer = loading.load(str(source), device="cpu")
         return merge.unwrap(model), tokenizer
     base, _ = loading.load(base_name, device="cpu")
-    _as_quantized(base, base_name)
+    _as_quantized(base, base_name, recipe["config"].get("bnb_4bit_quant_type", "nf4"))
     model = adapter_folder.apply(base, source)
     return merge.unwrap(model), loading.load_tokenizer(str(source))
 
 
-def _as_quantized(model, name: str):
-    """Give `model` the weights that qlora trained on: rounded to NF4 and back (in place)."""
+def _as_quantized(model, name: str, quant_type: str):
+    """Give `model` the weights that qlora trained on: rounded to 4 bits and back (in place)."""
     import bitsandbytes as bnb
     import torch
 
-    rounded, _ = loading.load(name, quantize=True)
+    rounded, _ = loading.load(name, quantize=True, quant_type=quant_type)
     with torch.no_grad():
         for place, module in rounded.named_modules():
             if isinstance(module, bnb.nn.Linear4bit):

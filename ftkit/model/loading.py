@@ -109,15 +109,17 @@ def tier(model) -> str:
     return "tiny" if count(model)[1] < machine.SMALL else "other"
 
 
-def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None):
+def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None,
+         quant_type: str = "nf4"):
     """Load a model and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
 
-    dtype: of the weights, by default torch.float32. `quantize` stores the linear layers in NF4 with
-    double quantization (QLoRA). The folder of an adapter gives a peft model on its base. Only
-    safetensors, no code from the hub. Raises UserError if the model cannot be found or read.
+    dtype: of the weights, by default torch.float32. `quantize` stores the linear layers in 4 bits
+    with double quantization (QLoRA), quant_type nf4 or fp4. The folder of an adapter gives a peft
+    model on its base. Only safetensors, no code from the hub. Raises UserError if the model cannot
+    be found or read.
     """
     location, adapters = with_adapters(name)
-    model, tokenizer = _load_whole(location, quantize, device, dtype)
+    model, tokenizer = _load_whole(location, quantize, device, dtype, quant_type)
     for i, folder in enumerate(adapters):
         model = adapter_folder.apply(merge.unwrap(model) if i else model, folder)
     if adapters:
@@ -125,7 +127,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     return model, tokenizer
 
 
-def _load_whole(location: str, quantize: bool, device: str | None, dtype):
+def _load_whole(location: str, quantize: bool, device: str | None, dtype, quant_type: str):
     """`load` for a model that is no adapter."""
     import torch
 
@@ -136,7 +138,7 @@ def _load_whole(location: str, quantize: bool, device: str | None, dtype):
         read_config(location))
     is_quantized = bool(content.get("quantization_config"))  # in its folder
     if quantize and not is_quantized:
-        options |= {"quantization_config": _nf4(dtype)}
+        options |= {"quantization_config": _four_bits(dtype, quant_type)}
     if quantize or is_quantized:
         options |= {"device_map": {"": device}}
     try:
@@ -284,7 +286,7 @@ def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
     return None if tensors is None else [tensor.shape for tensor in tensors.values()]
 
 
-def _nf4(dtype=None):
+def _four_bits(dtype, quant_type: str):
     import torch
     import transformers
 
@@ -292,7 +294,7 @@ def _nf4(dtype=None):
     compute = torch.bfloat16 if fast_bf16 else torch.float32
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
+        bnb_4bit_quant_type=quant_type,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute if dtype in (None, torch.float32) else dtype,
     )

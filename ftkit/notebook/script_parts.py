@@ -159,5 +159,5 @@ while len(order) < {count}:
 examples = [examples[i] for i in order[: {count}]]
 '''
 QLORA = ''', quantization_config=BitsAndBytesConfig(
-    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+    load_in_4bit=True, bnb_4bit_quant_type="{quant_type}", bnb_4bit_use_double_quant=True,
     bnb_4bit_compute_dtype=torch.bfloat16)'''

@@ -14,6 +14,7 @@ RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"num
            for n in range(24)]
 CONFIGS = [ft.Config(), ft.Config(method="lora", r=4, learning_rate=3e-3, warmup_steps=5),
            ft.Config(method="qlora", target_modules="q_proj,v_proj", packing=True, replay=0.2),
+           ft.Config(method="qlora", bnb_4bit_quant_type="fp4"),
            ft.Config(method="ia3"), ft.Config(method="prompt_tuning", num_virtual_tokens=5),
            ft.Config(precision="pure-bf16", gradient_checkpointing=True, loss_on="all",
                      optim="sgd", max_steps=3, early_stopping_patience=2),
@@ -70,6 +71,14 @@ def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, make
     assert asked.get("neftune_noise_alpha") == config.neftune_noise_alpha
     if name == "SFTConfig":
         assert (asked["packing"], asked["max_length"]) == (config.packing, config.max_length)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_the_script_of_qlora_asks_for_the_same_kind_of_4_bits(lab, kind):
+    config = resolved(ft.Config(method="qlora", bnb_4bit_quant_type=kind))
+    asked = arguments(to_script.trl(lab, config).replace("=torch.bfloat16", "=None"),
+                      "BitsAndBytesConfig")
+    assert asked["load_in_4bit"] and asked["bnb_4bit_quant_type"] == kind
 
 
 def test_what_has_no_counterpart_is_named(lab):

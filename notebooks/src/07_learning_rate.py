@@ -103,7 +103,7 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 #
 # - The start is good, and a large budget can overwrite it. *This lesson tests only that part.*
 # - The batch is smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch.
-#   Alpaca (LLaMA 7B, tuned on instructions) used 128 records a batch. At 100 tokens a record these are
+#   Alpaca (LLaMA 7B, tuned on instructions) used 128 records a batch. If a record has 100 tokens, these are
 #   13,000 tokens, and 4M is 300 times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5.
 #   Alpaca used 2e-5.
 # - Pretraining itself did not end at its peak, but at a tenth of it or less. The weights have settled
@@ -187,7 +187,7 @@ print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd
 # Compare the largest movement with the sum: single weights use nearly the whole budget. The mean
 # movement is a third of it: the signs of the gradients vary, and AdamW's steps are then shorter
 # too. So the budget is an upper limit, no prediction. At scale it is generous: Alpaca's run (peak
-# 2e-5, cosine, 1,219 steps) has a budget of 0.012, and weights of a 7B model are typically about
+# 2e-5, cosine, about 1,220 steps) has a budget of 0.012, and weights of a 7B model are typically about
 # 0.02. Only a measurement shows how much of it was used.
 #
 # Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower.
@@ -200,7 +200,7 @@ print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd
 # <!-- claims: C32 C40 C41 · E09 -->
 #
 # Twenty steps of 8 records, full fine-tuning, four seeds each. Each run has its own complete cosine.
-# Compare learning rates only at one number of steps: a low one is not wrong, it is slow. In the
+# Compare learning rates only at one number of steps: a low one may only be slow. In the
 # picture the line is the mean over the seeds. The ring, with its value at the right, marks the
 # learning rate with the lowest mean val_loss.
 
@@ -325,8 +325,9 @@ sweep_curves(full + lora, "val_loss", "general_loss")
 # full fine-tuning, it ends at a val_loss of 4.1 instead of 1.0. Why? LoRA's update of W is
 # (α/r)·B·A, and B starts at 0 (α/r is 2 here). So the budget limits A and B; their product is small
 # at first. The grid is coarse: trust the order of magnitude. On large models a ratio of about ten
-# is reported ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA
-# forgets less is a question of equal performance, which [lesson 02](02_lora.ipynb) tests.
+# is reported, about 15 in very short runs ([Thinking Machines
+# 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA forgets less is a question of equal
+# performance, which [lesson 02](02_lora.ipynb) tests.
 
 # %% [markdown]
 # ## Break it: the range test
@@ -374,10 +375,10 @@ at_135m("lr_valley", verdict)
 
 # %% [markdown]
 # In 40 steps of about 200 tokens a batch, full fine-tuning is best at 0.0001 (val_loss 1.11 ± 0.11) and
-# LoRA at 0.003 (1.14 ± 0.13). The grid has steps of about three, so the two valleys are 10 to 90 times
-# apart. The low side is gentle, the high side is not. At three times its best, full fine-tuning has
+# LoRA at 0.003 (1.14 ± 0.13). So the two valleys are about 30 times apart, 10 to 90
+# by the steps of the grid. The low side is gentle, the high side is not. At three times its best, full fine-tuning has
 # learned no more and pays 0.4 nats on plain English (3.69; before: 3.25). LoRA at three times its best
-# ends at 2.1, 2.4 and 6.8: one seed of three has diverged. The rows with one seed only bound the search.
+# ends at 2.1, 2.3 and 6.8: one seed of three has diverged. The rows with one seed only bound the search.
 # SmolLM2's own SFT used 0.001 for all weights, with far more tokens in a batch.
 #
 # Published recipes, full fine-tuning unless stated:
@@ -395,7 +396,7 @@ at_135m("lr_valley", verdict)
 # | [QLoRA](https://arxiv.org/abs/2305.14314) 7B | 2e-4 | 3e-4 | 1/1.5 |
 #
 # So the first half of the claim fails. Published full SFT is between about half and a sixtieth of
-# the pretraining peak here: a seventh or less in small batches at 7B to 70B, more in large packed
+# the pretraining peak here: a seventh or less in smaller batches at 7B to 70B, more in large packed
 # batches (Olmo 3) and for small models (SmolLM2). Continued pretraining and LoRA are higher still.
 # The ratio is no rule: take a recipe of your method, size *and tokens per batch*. The small model
 # cannot test the ratio: its matrices were pretrained with another optimizer (Muon).

@@ -153,9 +153,8 @@ ft.table(rows)
 
 # %% [markdown]
 # **Accumulation equals the large batch if the token losses are summed and divided once by the
-# labeled tokens of the whole step.** Many trainers averaged means until a [fix in October
-# 2024](https://github.com/huggingface/transformers/pull/34191). The mean of
-# means gives tokens of short answers more weight. The errors are relative to the norm of the right
+# labeled tokens of the whole step.** Many trainers averaged means, transformers until a [fix in
+# October 2024](https://github.com/huggingface/transformers/pull/34191). The mean of means gives tokens of short answers more weight. The errors are relative to the norm of the right
 # gradient, and sorting makes them large. Equal lengths or packing reduce them. `ft` weights by tokens:
 
 # %%
@@ -305,11 +304,11 @@ decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins
 # for a small effect. The reasons are more general than the runs:
 #
 # - **Warm-up.** In the first steps AdamW's averages come from a few batches, and a full step
-#   follows them. A low learning rate forgives that; a high one may not, and the last line leaves it
-#   open. Warm-up is insurance.
-# - **Clipping.** It acted in every step, so "no clipping" is another optimizer. A likely reason:
-#   the large first gradients stay in AdamW's second average and shorten all later steps. A higher
-#   learning rate may make up for that; we did not try.
+#   follows them. A low learning rate forgives that; a high one may not: see the last line. Warm-up
+#   is insurance.
+# - **Clipping.** It acted in every step, so "no clipping" is another optimizer. A likely reason for
+#   its higher loss: the large first gradients stay in AdamW's second average and shorten all later
+#   steps. A higher learning rate may make up for that; we did not try.
 # - **Weight decay.** AdamW multiplies the weights that it decays by `1 - learning_rate · decay` in
 #   every step. Norms and biases are usually left out. Over a run the factor is the product:
 
@@ -480,8 +479,8 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # <details><summary>Answer</summary>
 # Yes, up to rounding, if token losses are summed and divided once by the labeled tokens of the
 # whole step, over all GPUs. A mean of micro-batch means gives tokens of short micro-batches more
-# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. Batch normalization would
-# also differ, but LLMs have none.
+# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. What is no sum over
+# tokens still differs: the balancing loss of a mixture of experts, if each micro-batch has its own.
 # </details>
 #
 # **Does weight decay 0.1 matter in SFT?**

@@ -254,9 +254,10 @@ ends_at
 
 # %% [markdown]
 # On the way up the moment stops at 0.5, where the increment of 0.001 is below half the spacing, 0.002.
-# There `0.5 * 0.999` rounds to 0.5, so it never decays either. First the steps are too large, and after a
-# phase of large gradients too small for the rest of the run. This takes hundreds of steps to show, more
-# than the 20 of the pure bf16 run below. With β₂ = 0.95, usual in pretraining, the decay is larger than the
+# There `0.5 * 0.999` rounds to 0.5, so it never decays either. In the plot it stops at half of
+# the goal, 1, so at a constant gradient the steps become too large. After a phase of large gradients
+# they are too small for the rest of the run. This takes hundreds of steps to show, more than the 20 of the
+# pure bf16 run below. With β₂ = 0.95, usual in pretraining, the decay is larger than the
 # spacing. DeepSeek-V3 stores both moments in bf16 and reports no loss from it; its β₂ is 0.95, and its
 # master weights are fp32.
 #
@@ -357,7 +358,7 @@ ft.expect(scaled["loss / 2^20", "fp16, scale from 2^16"], "<",
 # %% [markdown]
 # On the divided loss fp16 needs the scale, and with it ends as fp32 does. Both end higher than on the whole
 # loss, because the gradients are now close to AdamW's eps of 1e-8, so the steps are smaller. On the whole
-# loss 2^16 is too high for this model: three of eight steps are skipped, so the loss ends higher. In a run
+# loss 2^16 is too high for this model: it skips steps (last column), so the loss ends higher. In a run
 # of thousands of steps this is nothing. Clip gradients only after dividing (`scaler.unscale_`). No scale
 # helps when *activations* exceed 65,504, as in some models pretrained in bf16 (T5, Gemma). bf16 needs no
 # scale.
@@ -552,8 +553,9 @@ step = 1e-4
 # <details><summary>Answer</summary>
 # A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in
 # every step. AdamW's updates are at most about one learning rate, here 1e-5. A second leak is the second
-# moment, which cannot decay in bf16 at β₂ = 0.999. Remedies: master weights (an fp32 copy that takes the
-# updates, from which the 16-bit weights are rounded), stochastic rounding, Kahan summation, or fp32 adapters.
+# moment, which rounding to nearest keeps from decaying at β₂ = 0.999. Remedies: master weights (an fp32
+# copy that takes the updates, from which the 16-bit weights are rounded), stochastic rounding, Kahan
+# summation, or fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**

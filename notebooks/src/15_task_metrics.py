@@ -45,7 +45,7 @@ ft.setup(seed=0)
 #
 # On the **same** questions only the disagreements carry information. Suppose both models are equally good.
 # Then each disagreement is a fair coin: newly right or newly wrong. The **p-value** is the probability of a
-# result at least as uneven as ours under this supposition. This is **McNemar's test**.
+# result at least as uneven as ours under this supposition. This is the exact **McNemar test**.
 
 # %%
 guess = ft.predict("For how many of the three models is p above 0.05?", "none", "one or two", "all three")
@@ -180,7 +180,7 @@ ft.table([{"model": name, "accuracy": metrics.accuracy(answers, labels),
 #
 # An **n-gram** is a run of n words. **BLEU** (translation) is the precision of 1- to 4-grams with a penalty
 # for short answers. **ROUGE** (summaries) is recall or F1 of n-grams, or of the longest common subsequence
-# (ROUGE-L).
+# (ROUGE-L). BLEU is printed from 0 to 100, ROUGE as F1 from 0 to 1.
 
 # %%
 reference = "The cat does not like the dog."
@@ -211,7 +211,7 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 # ## Does the model generalize to new tasks?
 # <!-- claims: C66 · E35 E39 -->
 #
-# A test set of the trained tasks cannot show that. We hold out three tasks: opposites, past tenses of verbs,
+# A test of the trained tasks cannot show that. We hold out three tasks: opposites, past tenses of verbs,
 # and negating a sentence. *Broad* trains on all tasks, *narrow* on all but the three. *Narrower* also leaves
 # out two tasks related to these: rewriting sentences in the past, and as questions. All see 640 records. The
 # score is exact match on 20 items a task, after lower case and without punctuation.
@@ -283,9 +283,8 @@ for part in (*HELD, "trained tasks"):
 ft.table(rows)
 
 # %% [markdown]
-# Why not one line for all 60 held-out items? Items of a task are not independent, and the gain is not spread
-# over the tasks. For *new tasks* the sample is 3, whatever the number of items. With one
-# disagreement in 20 items, trust p and not the interval.
+# Why not one line for all 60 held-out items? Items of a task are not independent, and the gain differs
+# between the tasks. For *new tasks* the sample is 3, whatever the number of items.
 #
 # Each interval is about *these two models* and more items of that task: the questions are the sample. A claim
 # about a *method* needs several training runs: there the seeds are the sample, as in the table before. Choosing
@@ -376,8 +375,8 @@ ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
 # For n = 10, c = 3 and k = 5 the result is 0.917. The shortcut 1 - (1 - c/n)^k puts the estimated rate c/n
-# into the formula; it is too low on average, here 0.832. Report the
-# sampling temperature too: higher values help large k and hurt k = 1.
+# into the formula; it is too low on average, here 0.832. Report the sampling temperature too: higher
+# values help large k and hurt k = 1.
 #
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
@@ -442,7 +441,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # Questions that share a passage are not independent: use standard errors computed over passages, called
 # *clustered* ([Miller 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one
-# primary metric before you look. For scores with a reference (chrF is an F-score over characters):
+# primary metric before you look. For scores with a reference (chrF is an F-score over character n-grams):
 #
 # ```python
 # import sacrebleu

@@ -44,8 +44,8 @@ ft.setup(seed=0)
 #
 # ![Five boxes, one below the other, each with an example and the question that it answers. Definition:
 # what is it? Mechanism: why? Number: how much? Condition: always? Measurement: how do you know? The example
-# is the memory of AdamW: two running means per trained weight, 8 bytes in fp32, 54 GB for 7
-# billion parameters.](figures/21_answer.svg)
+# is the memory of AdamW: two running means per trained weight, 8 bytes in fp32, 54 GB for a
+# 7B model.](figures/21_answer.svg)
 #
 # Take the question "How much memory does a full fine-tune of a 7B model need?"
 #
@@ -252,8 +252,8 @@ ft.table([{"seed": s, "val_loss at 1e-5": low[s], "val_loss at 1e-3": best[s]} f
 # None of the three sentences is true as it stands. What you can sign:
 #
 # - LoRA often forgets less, at less learning. It does not forget nothing.
-# - A training loss that falls says that the model fits these records. The run is healthy if validation loss
-#   and general loss agree.
+# - A training loss that falls says that the model fits these records. For a healthy run look at
+#   validation and general loss too.
 # - In the same number of steps a smaller learning rate protects old knowledge and learns less of the new.
 #
 # ## Your turn: would you sign it?
@@ -300,9 +300,9 @@ at_135m("full_finetune")
 #    `grad_norm`, which does show nan.
 # 2. Is there a loss at all? Exactly 0 from the first step means that no token is trained on, or a hidden nan.
 # 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
-#    few nats at most: SmolLM2 above starts at 3. Near ln(vocabulary), 11.9 for Qwen3, it reads nonsense: a
-#    wrong template, shifted labels, weights not loaded. Only a model that never saw the format, like our
-#    small one, may start there. Far above means a bug in any case.
+#    few nats at most: SmolLM2 above starts at 3. Near ln(vocabulary), 11.9 for Qwen3, suspect weights
+#    that were not loaded; above it, labels shifted twice. Only a model that never saw the format, like our
+#    small one, may start there. A wrong template may hardly change this loss.
 # 4. Does the learning rate peak before the end? If not, and it is not constant, the warm-up is longer than the
 #    run.
 # 5. Does `val_loss` end above its lowest value? Then see [lesson 17](17_overfitting.ipynb).
@@ -513,7 +513,7 @@ ft.drill(interview=True, questions=6)
 # **You get a log and nothing else. Where do you look first?**
 # <details><summary>Answer</summary>
 # Finite losses first, and whether the logger hides nan. Then the first loss against that of the untouched
-# model on such text: near ln(vocabulary) a pretrained model reads nonsense. Then the learning rate (does it
+# model on such text: near ln(vocabulary) perhaps no weights were loaded. Then the learning rate (does it
 # peak, and where?), gradient norms, the number of trained tokens, validation against training loss, and a
 # measure that the run never trained on. I ask for one decoded batch with its labels, and compare the prompt
 # at inference with it. I name one cause that explains all of it, and the test that would refute it.

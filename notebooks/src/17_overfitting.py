@@ -66,7 +66,7 @@ worse_and_better = ([...], [...])  # four probabilities before, four after
 ft.check("worse_and_better", worse_and_better)
 
 # %% [markdown]
-# So one certain mistake outweighs several right answers. Does this happen in a real run?
+# So one certain mistake can outweigh several right answers. Does this happen in a real run?
 #
 # ## Few records, many epochs
 # <!-- claims: C74 C97 · E12 -->
@@ -326,8 +326,8 @@ best_remedy.score(options[options.index(min(means, key=means.get))])
 # answers improved too. We tested the answers only for this remedy. A ✗ with a p above 0.05 means "not
 # settled", which is neither "helps a little" nor "does nothing". Two remedies with the same mean
 # can get different verdicts, because the test uses the spread of the differences between runs with
-# the same seed. And each test has a 5 % chance of a false "lower", so one in several tests is not
-# rare.
+# the same seed. And each test has a 5 % chance of a false "lower": among six tests one such
+# result is not rare.
 #
 # The result for augmentation belongs to these frames: three of four training records have a wording that
 # no validation record has.
@@ -487,8 +487,8 @@ ft.table([{"records": size, "rise": run.after["val_loss"] - best_row(run)["val_l
 # %% [markdown]
 # **Validation loss rose from epoch 2, exact match rose until epoch 8. Which checkpoint?**
 # <details><summary>Answer</summary>
-# It depends on the use. For greedy answers epoch 8, for probabilities epoch 2, or epoch 8 with a
-# fitted temperature. I check that the rise of exact match exceeds its noise, and I confirm the choice on
+# It depends on the use. For greedy answers epoch 8, for probabilities the lower loss, each
+# checkpoint with its fitted temperature. I check that the rise of exact match exceeds its noise, and I confirm the choice on
 # a test set, because the validation set was used to choose.
 # </details>
 #

@@ -417,7 +417,7 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# (*Against as trained* is the same model without the role marker.) No effect of the double BOS was seen here
+# No effect of the double BOS was seen here
 # either. The default system message cost one to four of the 64 records in each of the three seeds.
 #
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of

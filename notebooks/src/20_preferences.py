@@ -183,19 +183,19 @@ ft.expect(ends("DPO, 10 x", "exact"), "<", ends("DPO", "exact"), "and fewer answ
 guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
-# This is **over-optimization**: the loss on new pairs still falls, and what we meant gets worse.
+# This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse.
 # By that loss we would have chosen the broken model. Both log-probabilities fell, the rejected one
 # faster, and the probability went to answers that nobody rated. The fall of the chosen answer has
 # a name, [likelihood displacement](https://arxiv.org/abs/2410.08847). A small fall is normal after
 # SFT on the same answers; watch samples and a held-out task.
 #
-# The curves show the same in the training batches, in nats of a whole answer:
+# The training batches, in nats of a whole answer:
 
 # %%
 ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
 
 # %% [markdown]
-# The same in answers, from the first seed of each arm:
+# Answers of the first seed of each arm:
 
 # %%
 models = {"before": sft.model, "DPO": runs["DPO"][0].model, "DPO, 10 x": runs["DPO, 10 x"][0].model}
@@ -207,7 +207,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 
 # %% [markdown]
 # In the column `DPO` of our run the hedging is gone, and most of the short answers are wrong or not
-# even words. To rank two given answers is easier than to *write* the better one.
+# even words.
 
 # %% [markdown]
 # ## The family: one argument, six losses
@@ -222,7 +222,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 # | `sft` | chosen answers alone; the control that every preference run should have | no |
 
 # %% [markdown]
-# KTO compares each answer with an estimate of the KL divergence. **DPOP** and "DPO + SFT term" add
+# **DPOP** and "DPO + SFT term" add
 # a loss that keeps the chosen answer likely. **Online DPO** draws both answers from the current
 # policy and has a judge choose.
 
@@ -268,12 +268,12 @@ at_135m("preferences", verdict)
 
 # %% [markdown]
 # DPO's best rate, 3e-5, reached 0.05 with one seed, also far below SFT, whose rate was not searched.
-# From 3e-5 to 1e-4 the chosen answers get less likely, and the rejected ones fall much further: the
-# pattern of our 10 x arm.
+# From 3e-5 to 1e-4 (one seed each) the chosen answers get less likely, and the rejected ones fall much
+# further. But the chosen ones stay above the untouched model's −20.7 nats; in our 10 x arm they fell
+# below the start.
 #
-# For larger models the picture is mixed. Tülu 3 (8B and 70B) gained from DPO after SFT, with
-# answers of the policy among the pairs. [Xu et al. 2024](https://arxiv.org/abs/2404.10719) found
-# that well-tuned PPO beats DPO on several tasks.
+# Tülu 3 (8B and 70B) gained from DPO after SFT, with answers of the policy among the pairs.
+# [Xu et al. 2024](https://arxiv.org/abs/2404.10719) found that well-tuned PPO beats DPO on several tasks.
 
 # %% [markdown]
 # ## The idea of GRPO
@@ -306,7 +306,7 @@ ft.check("group_advantages", group_advantages)
 # The step raises ratio × advantage. The **ratio** is the probability of a token now, divided by
 # that when it was drawn. It starts at 1 and is clipped to 1 ± ε. Of the clipped and the unclipped
 # gain the smaller one counts, so an answer that is drawn once and used several times cannot push
-# too far.
+# too far. (Our runs use it once, so nothing is clipped.)
 
 # %% tags=["raises-exception"]
 def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
@@ -394,7 +394,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# The policy rewarded for length repeats itself up to the limit. The honest arm also writes strange
+# The policy rewarded for length writes on to the limit. The honest arm also writes strange
 # text in some rows: every wrong answer earns 0, so nothing makes it look reasonable.
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
@@ -445,7 +445,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # | GRPO, `loss_type` | dapo or dr_grpo | dapo |
 
 # %% [markdown]
-# The small model of this lesson needs a hundred times these learning rates. Do not copy its values.
+# Our small model's learning rates are 100 times the full ones or more. Do not copy them.
 # In TRL, `sigmoid`, `ipo` and `sft` belong to `DPOTrainer`, and KTO has a `KTOTrainer`. ORPO and SimPO
 # (in CPO's trainer) are in `trl.experimental`.
 
@@ -462,18 +462,19 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # pairs = load_dataset("json", data_files="train.jsonl", split="train")
 # args = DPOConfig(
 #     output_dir="dpo", learning_rate=1e-5, beta=0.1, num_train_epochs=1, bf16=True,
+#     model_init_kwargs={"dtype": "bfloat16"},  # frozen weights; TRL's default is float32
 #     loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.1],  # the SFT term holds chosen up
 #     per_device_train_batch_size=2, gradient_accumulation_steps=32,
-#     lr_scheduler_type="cosine", warmup_steps=0.1, max_length=2048, logging_steps=10)
-# trainer = DPOTrainer(model_id, args=args, train_dataset=pairs,
-#                      peft_config=LoraConfig(r=32, lora_alpha=64, target_modules="all-linear"))
+#     lr_scheduler_type="cosine", warmup_steps=0.1, max_length=2048)
+# lora = LoraConfig(r=32, lora_alpha=64, target_modules="all-linear")
+# trainer = DPOTrainer(model_id, args=args, train_dataset=pairs, peft_config=lora)
 # ```
 #
 # With a new adapter the reference is the same model with the adapter switched off, so it costs no
 # second copy in memory. Merge an SFT adapter first: "off" must mean the model after SFT.
 
 # %% [markdown]
-# GRPO takes a function as reward. It gets the answers and every column of the data as lists:
+# GRPO's reward function gets the answers and every column of the data as lists:
 #
 # ```python
 # import re
@@ -484,30 +485,32 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 #     found = [re.findall(r"Answer: *(-?[\d.]*\d)", c[0]["content"]) for c in completions]
 #     return [float(numbers[-1:] == [key]) for numbers, key in zip(found, answer)]
 #
-# args = GRPOConfig(output_dir="grpo", num_generations=8, max_completion_length=1024,
-#                   chat_template_kwargs={"enable_thinking": False},
-#                   mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")
-# trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions)
+# args = GRPOConfig(
+#     output_dir="grpo", learning_rate=1e-5, per_device_train_batch_size=8,
+#     gradient_accumulation_steps=16, num_generations=8, max_completion_length=1024,
+#     model_init_kwargs={"dtype": "bfloat16"}, chat_template_kwargs={"enable_thinking": False},
+#     mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")
+# trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions,
+#                       peft_config=lora)
 # ```
 #
-# Qwen3 thinks by default. With thinking on, 1,024 tokens would cut off many answers, and these are
-# then left out of the loss.
+# The batch counts answers: a step has 8 · 16 / 8 = 16 questions. The default, on one GPU, is one.
+# Qwen3 thinks by default; 1,024 tokens would then cut off many answers, which the mask leaves out of
+# the loss.
 
 # %% [markdown]
 # Pitfalls:
 
 # %% [markdown]
 # - In DPO, log chosen and rejected apart (`rewards/chosen`, `logps/chosen`). Both falling is
-#   [a frequent report](https://github.com/huggingface/trl/issues/800), and
-#   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/36).
+#   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/32).
 # - Where chosen answers are longer, DPO learns length
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
-# - Most of GRPO's time is spent on drawing answers. vLLM's probabilities differ a little from the
-#   trainer's; TRL corrects this mismatch by importance weights.
+# - vLLM's probabilities differ a little from the trainer's; TRL corrects this mismatch by importance weights.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
 #   and entropy. An entropy that falls to 0 ends exploration.
 # - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
-#   reachable by the policy. Tests that the policy can edit will be edited.
+#   reachable by the policy.
 
 # %% [markdown]
 # ## Interview
@@ -515,7 +518,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # **Explain the DPO loss. What is its value at step 0?**
 # <details><summary>Answer</summary>
 # −log σ(β · [log(π/π_ref) of the chosen answer − the same of the rejected one]): logistic regression
-# on an implicit reward, without a reward model and without sampling. At step 0 the policy equals
+# on an implicit reward, without reward model and sampling. At step 0 the policy equals
 # the reference (without dropout), so every margin is 0 and the loss is ln 2 = 0.693.
 # </details>
 
@@ -557,8 +560,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # ## Recap
 #
 # - DPO rewards the gap. Watch chosen and rejected apart, and a task that training never sees.
-# - In GRPO the group is the baseline. Dead groups teach nothing, and the averaging decides about
-#   length.
+# - In GRPO the group is the baseline. Dead groups teach nothing.
 # - A policy optimizes the reward that you wrote. Read the answers that earn most.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py), compared with

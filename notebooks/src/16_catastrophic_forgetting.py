@@ -109,7 +109,7 @@ ft.table([{"asked": f"{record['instruction']} {record['input']}", "expected": re
            "answer": reply} for record, reply in list(zip(old_test, replies, strict=True))[::9]])
 
 # %% [markdown]
-# Read the answers. A small model often produces broken words; that is its size. An answer that is a
+# Read the answers. A small model often produces broken words. An answer that is a
 # label of the *new* task means that the model answers another question. In general a drop of a benchmark
 # can be a lost answer **format**, a lost ability, or both. Here the answers are still short, as the old
 # format asks. The probes need no format, and they fell too. So more than the format changed.
@@ -168,7 +168,7 @@ ft.check("l2_sp_gradient", l2_sp_gradient)
 # ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->
 #
-# **WiSE-FT** ([Wortsman et al. 2022](https://arxiv.org/abs/2109.01903)) needs no training. It
+# **WiSE-FT** ([Wortsman et al. 2022](https://arxiv.org/abs/2109.01903)) needs no further training. It
 # interpolates old and tuned weights: (1 − a) · old + a · tuned. The weight a is a hyperparameter. It
 # must be chosen on validation data, and the result reported on test data.
 
@@ -205,18 +205,19 @@ ft.expect(front.values("full, 8 steps", "target"), "<", front.values("full, 24 s
           "8 steps learn less than 24 steps", paired=True)
 
 # %% [markdown]
-# Compare the rows: the runs of 8 steps already lose most of what the runs of 24 steps lose, at less than
-# half of the target. So a shorter run is no protection; it is another point of the trade-off. **Early
+# Compare the rows: the runs of 8 steps already lose most of what the runs of 24 steps lose, at a
+# much lower target score. So a shorter run is no protection; it is another point of the trade-off. **Early
 # stopping** selects one checkpoint of a run. It has to watch the right measure: by default it watches
-# `val_loss`, the loss of the new task, which has no reason to rise when old tasks suffer. The two losses
-# of the first run (`tasks_loss` is the loss on old tasks, from `probes=("tasks",)` of the Experiment):
+# `val_loss`, the loss of the new task, which has no reason to rise when old tasks suffer. The two
+# losses of the first run (`tasks_loss` is the loss on old tasks, from `probes=("tasks",)` of the
+# Experiment):
 
 # %%
 ft.curves(hurt, "val_loss", "tasks_loss")
 
 # %% [markdown]
 # In our run the loss of the new task fell to the end, so early stopping on it never stops. The loss of the
-# old tasks had nearly reached its highest value by step 8, while the new task was hardly learned.
+# old tasks had nearly reached its highest value by step 8, while that of the new task was still high.
 #
 # ## The remedies
 # <!-- claims: C70 C72 C73 C95 · E16 E17 E18 E19 E22 -->
@@ -250,7 +251,8 @@ front
 # %% [markdown]
 # For each seed, `gain` reads off the curve at the target that the remedy reached, and subtracts. A gain
 # above zero means: more is kept at an equal target. Beyond the end of the curve its last point counts.
-# The last column compares with the runs at the lower learning rate instead.
+# The last column subtracts what the runs at the lower learning rate keep: one point, no curve, so the
+# targets differ a little.
 
 # %%
 names = ["replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA"]
@@ -269,24 +271,22 @@ means = {name: sum(gains[name]) / len(SEEDS) for name in names}
 least.score(names[names.index(min(means, key=means.get))])
 
 # %% [markdown]
-# Gains that differ by less than their spread are no ranking. The curve belongs to one learning rate, and
-# a **lower learning rate** alone is above it too. So the first remedy is a well-chosen learning rate, and
-# the others have to be judged against *its* curve. By the last column none of them kept clearly more than
-# the lower rate: the differences of replay, L2-SP and WiSE-FT are below their spread. These three were
-# combined with 0.001 only, so whether they add to a lower rate was not tested.
+# Gains that differ by less than their spread are no ranking. The curve belongs to one learning rate,
+# and a **lower learning rate** alone is above it too. So the first remedy is a well-chosen learning
+# rate, and the others have to be judged against *it*. In our runs the last column is below its spread
+# for replay, L2-SP and WiSE-FT: none kept clearly more than the lower rate. They were combined with
+# 0.001 only, so whether they add to a lower rate was not tested.
 #
-# Compare the *probes* column too. In our runs plain fine-tuning was last (0.52) and LoRA next (0.58).
-# Replay and WiSE-FT were in between (0.69 and 0.70), L2-SP and the lower rate were best (0.79 and 0.76).
-# There are 26 probes, and this order was not tested. The column is no control for replay: old tasks ask
-# for many of the same facts ("Which city is the capital of Qatar?"). What replay does for tasks that it
-# does *not* contain is tested below.
+# Compare the *probes* column too. In our runs L2-SP and the lower rate were best, replay and WiSE-FT in
+# between, LoRA and plain fine-tuning last. There are 26 probes, and this order was not tested. The
+# column is no control for replay: old tasks ask for many of the same facts ("Which city is the capital
+# of Qatar?"). What replay does for tasks that it does *not* contain is tested below.
 
 # %% [markdown]
 # **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
 # It kept far less than the untouched model, so the first half of the claim is false. The list above
 # prints whether this LoRA setting differs from the curve. It is one rank and one learning rate; full
-# fine-tuning got two, so a lower one for LoRA is an open test. In general the comparison depends on the
-# target performance, the rank, the learning rate and the data. In the settings of [Biderman et al.
+# fine-tuning got two, so a lower one for LoRA is an open test. In the settings of [Biderman et al.
 # 2024](https://arxiv.org/abs/2405.09673) LoRA learns less *and* forgets less.
 #
 # ## Break it: replay only half of the old tasks
@@ -336,12 +336,14 @@ half.score({"<": "lower", ">": "higher",
 at_135m("forgetting", verdict)
 
 # %% [markdown]
-# Read it with care. With replay the loss on plain English (2.94) is *below* that of the untouched model
-# (3.25). The model was also trained on the kind of text that is tested, so this column does not separate
-# keeping from new learning. The facts are the better control: 0.72 ± 0.07 with replay, 0.66 ± 0.03
-# without, not tested here. Compare "full 0.0001" with "full 0.0003": in the mean the lower rate forgets
-# less, and its validation loss is lower too. LoRA (3.37) is near this lower rate (3.31) at a similar
-# validation loss: whether it forgets less depends on the full run that you compare it with.
+# With replay the loss on plain English (2.94) is *below* that of the untouched model
+# (3.25). The model was also trained on the kind of text that is tested, so this column does not
+# separate keeping from new learning. The facts are a better control, but no clean one: the 31 tasks ask
+# for some of them, such as capitals, and most settings end above the untouched 0.70. They are 0.72 ±
+# 0.07 with replay and 0.66 ± 0.03 without, not tested here. Compare "full 0.0001" with "full 0.0003":
+# in the mean the lower rate forgets less, and its validation loss is lower too. LoRA (3.37) is near
+# this lower rate (3.31) at a similar validation loss: whether it forgets less depends on the full run
+# that you compare it with.
 #
 # For larger models:
 #
@@ -357,8 +359,8 @@ at_135m("forgetting", verdict)
 #   ([Scialom et al. 2022](https://arxiv.org/abs/2205.12393)). In continued pretraining 5 % was used for
 #   a weak and 25 % for a strong shift of the data
 #   ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
-# - Reinforcement learning forgot less than supervised fine-tuning at an equal target. Forgetting
-#   followed the KL divergence from the base model, measured on the new task
+# - In one study reinforcement learning forgot less than supervised fine-tuning at an equal target, and
+#   forgetting followed the KL divergence from the base model, measured on the new task
 #   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)).
 
 # %% [markdown]
@@ -417,7 +419,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # ```bash
 # for model in Qwen/Qwen3-4B narrow; do
 #     lm_eval --model hf --model_args pretrained=$model,dtype=bfloat16,enable_thinking=False \
-#         --tasks mmlu,ifeval,gsm8k --apply_chat_template
+#         --tasks mmlu,ifeval,gsm8k --apply_chat_template --log_samples --output_path results
 # done
 # ```
 #
@@ -429,11 +431,11 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # %% [markdown]
 # Current methods by name:
 #
-# - **Self-generated replay**: if the old data are not public, let the old model write answers to general
-#   prompts and mix these in ([Marek et al. 2026](https://arxiv.org/abs/2605.26097)).
+# - **Self-generated replay**: if the old data are not public, let the old model sample the replay texts
+#   ([Marek et al. 2026](https://arxiv.org/abs/2605.26097)).
 # - **Self-distillation**: train on answers that the model itself rewrites or samples. On-policy SDFT
 #   ([Shenfeld et al. 2026](https://arxiv.org/abs/2601.19897)) uses the model with the demonstration in
-#   its context as its own teacher.
+#   its context as its own teacher (`trl.experimental.sdft`).
 # - **Merging**: [task arithmetic](https://arxiv.org/abs/2212.04089) adds differences of weights.
 #   [TIES](https://arxiv.org/abs/2306.01708) and [DARE](https://arxiv.org/abs/2311.03099) remove small or
 #   random parts of them first. [Model soups](https://arxiv.org/abs/2203.05482) average several runs.

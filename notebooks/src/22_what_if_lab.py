@@ -75,7 +75,8 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 
 # %% [markdown]
 # Each is one run, so only large differences count. In our runs correct answers and 300 records both ended
-# near 1.2. The lowest value that we saw in the bad run was 1.65. So change the data first.
+# near 1.2. The lowest value that we saw in the bad run was 1.65. So change the data first,
+# for `val_loss`. Forgetting is the measure of the experiment below.
 #
 # ## The idea: a protocol
 #
@@ -131,7 +132,8 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# From here on we use the same interval from the package.
+# From here on we use the same interval from the package. Its `.margin(0.025)` is the half width, not our
+# margin.
 
 # %%
 def interval(a, b):
@@ -305,7 +307,8 @@ for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 
 # If several settings may matter, **random
 # search** tries more values of each than a grid of the same size
 # ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **Successive halving** ends
-# weak runs early ([Jamieson and Talwalkar 2016](https://arxiv.org/abs/1502.07943)).
+# weak runs early ([Jamieson and Talwalkar 2016](https://arxiv.org/abs/1502.07943)), also one that only
+# starts slowly. Optuna has both.
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?
@@ -544,9 +547,9 @@ at_135m("lora_vs_full")
 #
 # **How do you know that a change helped?**
 # <details><summary>Answer</summary>
-# I fix the model, the records and all other settings, and run both settings with the same three to five
-# seeds. I compare the interval of the paired difference with a margin chosen before. If it crosses the margin,
-# the result is undecided. Seeds show the noise of training, not that of the validation records: for that I
+# I fix the model, the records and all other settings, and run both settings with the same seeds: at
+# least three, more if the effect is small beside their spread. I compare the interval of the paired
+# difference with a margin chosen before. If it crosses the margin, the result is undecided. Seeds show the noise of training, not that of the validation records: for that I
 # take the standard error over records. I choose on validation data and report once on test data.
 # </details>
 

@@ -151,6 +151,8 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
+# The checker misses one planted near copy. It counts 30 all the same: one is a planted contradiction.
+#
 # Markup is form, but no rule looked for it; `re.search(r"<[a-z/]|&[a-z]+;", output)` would. Two answers
 # to one question can be seen, but not which of them is wrong. Typos, cut answers and single wrong ones
 # need a judge: a person or a model that knows what is right.
@@ -291,7 +293,7 @@ verdict = ft.expect(on_what["480 systematic"], "<", on_what["480 random"], paire
 price.score(NAMES[direction(exact["480 random"], exact["160 clean"])])
 
 # %% [markdown]
-# The opening claim has held against 160 clean records and failed against 40. So "quality or
+# In our runs the opening claim held against 160 clean records and failed against 40. So "quality or
 # quantity" has no general answer; it has a **price**: how many noisy records replace one clean
 # record? The price depends on the run too. At 30 steps extra records have little to give: 480 clean
 # ones score near 160.
@@ -335,8 +337,8 @@ at_135m("label_noise", verdict)
 #
 # On the whole test the recorded order is reversed: 0.43 ± 0.02 with systematic errors, 0.39 ± 0.01
 # with random ones, 0.45 ± 0.02 clean. There the systematic errors cost most on their own kind of
-# question and nearly spare the rest; random errors cost a little everywhere. An average hides the
-# first: **report by group**. On the tiny model the order on the whole test is the other one.
+# question and nearly spare the rest; the random ones are spread. An average hides the first: **report by
+# group**. On the tiny model the order on the whole test is the other one.
 #
 # For larger models, the studies behind the slogan removed *kinds* of answers.
 # [AlpaGasus](https://arxiv.org/abs/2307.08701) kept 9,000 of Alpaca's 52,000 records by the scores of a
@@ -384,8 +386,9 @@ spread.score(NAMES[direction(diverse[16], diverse[1])])
 
 # %% [markdown]
 # Two more things may help the sixteen here. Some are relatives of the unseen six (`to_past` and
-# `past_tense`), and a small task alone repeats its records. [FLAN](https://arxiv.org/abs/2109.01652) held out whole clusters
-# of tasks: trained on many others, a model of 137B got better on them, models of 8B and fewer got worse.
+# `past_tense`), and a small task alone repeats its records. [FLAN](https://arxiv.org/abs/2109.01652)
+# held out whole clusters of tasks: trained on many others, a model of 137B got better on them, models of
+# 8B and fewer got worse.
 #
 # <!-- claims: C82 · E36 -->
 # ## Break it: train on the test
@@ -460,8 +463,8 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
           claim="a rule and no rule differ on What-questions")
 
 # %% [markdown]
-# In our runs the errors *without* a rule cost more on What-questions: 0.21 against 0.39, and 0.73 with
-# errors spread at random. So the damage needs no rule; concentration is enough.
+# In our runs the errors *without* a rule scored lower on What-questions than those with one, and both far
+# lower than errors spread at random. So the damage needs no rule; concentration is enough.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -568,9 +571,10 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # %% [markdown]
 # **How many records do I need?**
 # <details><summary>Answer</summary>
-# Draw the learning curve at 25, 50 and 100 % of the data: if it still rises, more helps. A format takes
-# hundreds to a few thousand, broad skills tens of thousands or more. Count distinct records; a few
-# passes over the same ones cost little, many do not replace new ones.
+# Draw the learning curve at 25, 50 and 100 % of the data, with the steps chosen for each size: if it
+# still rises, more is likely to help. A format takes hundreds to a few thousand, broad skills tens of
+# thousands or more.
+# Count distinct records; a few passes over the same ones often cost little, many do not replace new ones.
 # </details>
 #
 # **How do you handle contamination?**
@@ -584,7 +588,8 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # ## Recap
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
-# - Random errors have a price in records. Concentrated errors cost their own group most: report by group.
+# - The claim has no general answer: random errors have a price in records. Concentrated errors cost
+#   their own group most: report by group.
 # - Distinct records and distinct tasks count. A leak inflates exactly the number you report.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:

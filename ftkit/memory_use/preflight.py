@@ -62,7 +62,14 @@ def check(experiment, config, model: ModelFacts) -> int | None:
         return round(upper_bound)
     gc.collect()
     machine.pooled_memory()  # what earlier runs have freed goes back to the system
-    return FitSearch(experiment, model, device, machine.free_memory()).check(config, upper_bound)
+    search = FitSearch(experiment, model, device, machine.free_memory())
+    # Before, a token was a byte. Counted ones take a second at most, and the run needs them anyway;
+    # a simulation takes many for a larger model.
+    counted = (model.resident_bytes(config, experiment)
+               + step_upper_bound(model, config, *search.counted_limits(config)))
+    if _with_overhead(counted, device) + kernel_bytes(experiment, config, device) <= search.free:
+        return round(counted)
+    return search.check(config, upper_bound)
 
 
 def fitted(experiment, config, model: ModelFacts) -> tuple:
@@ -235,6 +242,14 @@ class FitSearch:
         except Exception:  # noqa: BLE001  a model that cannot be traced is not rejected
             return None
         raise TooBig(round(required), self.free, change, self.explain(config, change))
+
+    def counted_limits(self, config) -> tuple[int, int]:
+        """Tokens of the largest forward pass in training, and of the longest sequence of all."""
+        data = self.experiment.encode(self.tokenizer, config)
+        batch = [len(e["input_ids"]) for e in self.experiment.largest_batch(data, config)]
+        others = [len(e["input_ids"]) for examples in self.experiment.evaluation_sets(data)
+                  for e in examples]
+        return sum(batch), max(batch + others)
 
     def bytes_to_have_free(self, config) -> float:
         """What must be free for a run: its tensors and what comes with them."""

@@ -199,6 +199,29 @@ def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
     assert known.memory(small).refused == "" and known.memory(small).bytes > 0
 
 
+def test_counted_tokens_spare_the_simulation_and_stay_above_it(lab, monkeypatch):
+    from ftkit.base import machine
+    from ftkit.base.config import Config
+    from ftkit.memory_use import preflight, simulate
+
+    monkeypatch.setattr(machine, "device", lambda: "cpu")
+    facts = preflight.ModelFacts.of("tiny")
+    for fields in ({}, {"method": "lora"}, {"precision": "bf16", "gradient_checkpointing": True}):
+        config = facts.resolve(Config(**{"precision": "fp32", "batch_size": 64} | fields))
+        search = preflight.FitSearch(lab, facts, "cpu", 0)
+        simulated = search.required_bytes(config)
+        bytes_as_tokens, counted = (
+            facts.resident_bytes(config, lab) + preflight.step_upper_bound(facts, config, *limits)
+            for limits in (lab.token_limits(config), search.counted_limits(config)))
+        assert simulated < counted < bytes_as_tokens
+        free = 1 + preflight._with_overhead(counted, "cpu") + preflight.kernel_bytes(
+            lab, config, "cpu")
+        monkeypatch.setattr(machine, "free_memory", lambda free=free: free)
+        with monkeypatch.context() as patched:
+            patched.setattr(simulate, "trace", lambda *a, **k: pytest.fail("simulated"))
+            assert preflight.check(lab, config, facts) == round(counted)
+
+
 PREFERRED = {"batch_size": 12, "max_steps": 1, "learning_rate": 1e-4}
 OBJECTIVES = [("DPO", {}), ("DPO", {"precision": "bf16"}), ("DPO", {"method": "lora"}),
               ("GRPO", {"max_completion_length": 12}),

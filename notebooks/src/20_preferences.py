@@ -184,10 +184,11 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse.
-# By that loss we would have chosen the broken model. Both log-probabilities fell, the rejected one
-# faster, and the probability went to answers that nobody rated. The fall of the chosen answer has
-# a name, [likelihood displacement](https://arxiv.org/abs/2410.08847). A small fall is normal after
-# SFT on the same answers; watch samples and a held-out task.
+# By that loss we would have chosen the broken model; its accuracy, 0.87 against 1.00, gave a warning.
+# Both log-probabilities fell, the rejected one faster, and the probability went to answers that nobody
+# rated. The fall of the chosen answer is called
+# [likelihood displacement](https://arxiv.org/abs/2410.08847). A small fall is normal after SFT on the
+# same answers.
 #
 # The training batches, in nats of a whole answer:
 
@@ -259,7 +260,7 @@ control.score(NAMES[direction(ends("SFT", "exact"), ends("DPO", "exact"))])
 # ## At 135M
 #
 # The recorded runs ask the same of SmolLM2-135M-Instruct. Its untouched answers are sentences, so an
-# exact match of 0 says more about form than about knowledge. SFT teaches the short form first.
+# exact match of 0 says more about form than about knowledge. The SFT arm learned the short form.
 
 # %%
 from ftkit.lessons.at_135m import at_135m

@@ -357,8 +357,8 @@ third_guess.score({"<": "less often", ">": "more often", "": "no difference seen
 #
 # Look at the loss columns. The faulty run is lower, since its hardest token is left out. **The curve alone does
 # not tell you that something is wrong: it falls as a good one does.** Only next to a correct run is it
-# visibly lower, and a project has no such run. A look at the labels shows the bug. A chat model that already
-# knows its EOS can hide it for a long time.
+# visibly lower, and a project has no such run. A look at the labels shows the bug. A model that already
+# knows its EOS can hide the bug ([05](05_templates_and_the_bug_zoo.ipynb)).
 
 # %% [markdown]
 # ## Your turn: the loss of a step

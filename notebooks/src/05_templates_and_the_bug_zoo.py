@@ -32,7 +32,7 @@ ft.setup(seed=0)
 # > and what do you expect to see?"*
 #
 # "More data" and "a repetition penalty" are common answers. Look first at the few lines that turn a record into
-# integers.
+# integers, in serving and in training.
 #
 # ![Six boxes in a row: render, tokenize, label, truncate, pad or pack, serve. Below each box is a bug: role marker missing, BOS twice, EOS masked by token id, answer and EOS cut off, records see each other, another prompt than in training.](figures/05_pipeline.svg)
 

@@ -46,7 +46,7 @@ ft.setup(seed=0)
 # %% [markdown]
 # ## What is stored
 #
-# PyTorch calls `saved_tensors_hooks` with each tensor that autograd stores. So a few lines measure it.
+# PyTorch gives each tensor that autograd stores to the hooks of `saved_tensors_hooks`. So a few lines measure it.
 
 # %%
 import torch
@@ -114,8 +114,10 @@ first_guess.score(max(in_layers, key=in_layers.get))
 # before and after scaling. Add up the last column: each layer stores about 21 tensors of the size of its
 # output, although it passes on only one. The loss stores the logarithm of its softmax.
 #
-# So a model stores k · tokens · width · layers numbers. Here k is 21; the 7B below, in bf16, comes to 28,
-# since its norms work in fp32. (3.76 GB below, for 512 tokens of width 4,096 in 32 layers of 2 bytes.)
+# So a model stores k · tokens · width · layers numbers. Here k is 21. Full fine-tuning of the 7B below
+# comes to 28 (3.76 GB for 512 tokens of width 4,096 in 32 layers of 2 bytes). Its weights and norms are in fp32,
+# so each norm stores twice the bytes, and each matrix behind it a bf16 copy. The frozen weights of QLoRA need
+# less.
 #
 # ## How it grows
 #
@@ -299,10 +301,10 @@ ft.table(rows)
 card = model_shapes.GPUS["RTX 4090 24GB"].usable
 
 
-def trace(batch, checkpointing):
+def trace(batch, checkpointing, **options):
     return ft.memory(model=SEVEN, method="qlora", target_modules="q_proj,v_proj", precision="bf16",
                      max_length=2048, batch_size=batch, gradient_checkpointing=checkpointing,
-                     device="cuda")
+                     device="cuda", **options)
 
 
 exact = {}
@@ -317,6 +319,7 @@ print(f"batch {exact[False]:.2f}, with checkpointing {exact[True]:.2f}, before r
       f"{card / 1e9:.1f} GB, traced {fits.peak / 1e9:.1f}, one text more {fails.peak / 1e9:.1f}")
 print(f"peak in the {fits.moment}: activations {fits.simulation['activations'] / 1e9:.1f} GB, logits "
       f"{fits.simulation['logits'] / 1e9:.1f} GB")
+print(f"with all logits at once: {trace(largest, True, logits=10**12).peak / 1e9:.1f} GB")
 
 # %%
 factor = exact[True] / exact[False]
@@ -330,10 +333,10 @@ third_guess.score("more than 6" if factor > 6 else "4 to 6" if factor > 3 else "
 # The factor is no constant. It is the free memory divided by the bytes of one text, with and without
 # checkpointing. In the embedded model, weights, optimizer states and logits fill much of the budget, and
 # they do not shrink. With QLoRA most of the peak is activations: the inputs of 32 layers in bf16 are 0.54 GB
-# for a text of 2,048 tokens, and one layer is recomputed. No logits are alive by then, so a chunked loss
-# would not raise this batch. That is so with Llama 2's vocabulary of 32,000. With 128,256 the logits of 20
-# texts would take 21 GB a copy and be the peak: first chunk the loss. Adapters on every layer (`all-linear`)
-# store more without checkpointing.
+# for a text of 2,048 tokens, and one layer is recomputed. No logits are in the peak, because `ft`
+# computes the loss in chunks (the exercise below). With all logits at once, the last line, the same batch does
+# not fit, even with Llama 2's vocabulary of 32,000. With 128,256 the logits of 20 texts would take 21 GB a
+# copy. So first chunk the loss. Adapters on every layer (`all-linear`) store more without checkpointing.
 
 # %% [markdown]
 # ## Selective checkpointing
@@ -437,7 +440,7 @@ ft.table([{"vocabulary": size} | {f"{rows} rows at once, MB": peak_of_loss(size,
 
 # %% [markdown]
 # 26.35 MB are **three** copies of 512 · 4,096 · 4 bytes = 8.39 MB and 1.2 MB of small tensors. The three are
-# the logits, their log-softmax and the gradient. So without chunks, 8 × 2,048 tokens and a vocabulary of
+# the log-softmax, its gradient and the gradient of the logits, which are freed by then. So without chunks, 8 × 2,048 tokens and a vocabulary of
 # 128,256 need 8.4 GB for each copy: about 25 GB, plus 4.2 GB where bf16 logits were converted. Rows without a
 # label need no logits at all.
 
@@ -536,8 +539,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #   new `activation_checkpointing_kwargs={"every_n_layers": 2}` checkpoints every second layer.
 # - For QLoRA, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself. Give it
 #   `gradient_checkpointing_kwargs={"use_reentrant": False}` too.
-# - With FSDP, set `activation_checkpointing` in the FSDP configuration. The trainer's own option repeats the
-#   all-gather ([13](13_zero_and_fsdp.ipynb)).
+# - With FSDP, transformers advises `activation_checkpointing` in the FSDP configuration, since its own option
+#   repeats the all-gather. With FSDP2 lesson [13](13_zero_and_fsdp.ipynb) counts no repetition.
 # - `torch.compile` already recomputes cheap operations. `torch._functorch.config.activation_memory_budget`
 #   (0 to 1) says how much may be stored; the compiler then solves a knapsack problem.
 # - `CheckpointError` says that the second run stored other tensors: a mixture of experts chose other experts,
@@ -571,8 +574,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #
 # **Peak of the logits for batch 8, 2,048 tokens, vocabulary 128,256?**
 # <details><summary>Answer</summary>
-# 8 · 2,048 · 128,256 · 4 bytes = 8.4 GB for each fp32 copy. Plain cross-entropy holds about three (logits,
-# log-softmax, gradient): 25 GB. Compute the loss in chunks or fused, and only for trained tokens: the same
+# 8 · 2,048 · 128,256 · 4 bytes = 8.4 GB for each fp32 copy. Plain cross-entropy holds about three
+# (log-softmax, its gradient, the gradient of the logits): 25 GB. Compute the loss in chunks or fused, and only for trained tokens: the same
 # loss up to rounding.
 # </details>
 #
@@ -586,7 +589,7 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # ## Recap
 #
 # - Stored is what a multiplication, an activation function or a norm needs; 21 hidden states a layer in the
-#   embedded model, 28 in the 7B.
+#   embedded model, 28 in the 7B fully fine-tuned.
 # - It grows with tokens and layers; quadratically with the length only in eager attention.
 # - Checkpointing stores the inputs of blocks and costs at most one more forward pass: 4/3, with LoRA 3/2. It
 #   changes no gradient if the second run is the same.

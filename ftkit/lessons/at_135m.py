@@ -177,8 +177,10 @@ def arms_table(runs) -> Table:
     claim = runs.claim
     measures = [claim["measure"], claim.get("right_measure"), *claim["beside"]]
     measures = [m for m in dict.fromkeys(measures) if m]
-    rows = [{"setting": "untouched model", "seeds": ""}
-            | {UNITS.get(m, m): runs.base.get(m) for m in measures}]
+    rows = []
+    if not runs.base.keys().isdisjoint(measures):
+        rows = [{"setting": "untouched model", "seeds": ""}
+                | {UNITS.get(m, m): runs.base.get(m) for m in measures}]
     rows += [{"setting": label, "seeds": len(members)}
              | {UNITS.get(m, m): list(runs.values(label, m).values()) for m in measures}
              for label, members in runs.arms.items()]

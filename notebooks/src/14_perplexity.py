@@ -302,10 +302,10 @@ third_guess.score("does not fall" if after >= before else "falls by less" if aft
                   else "falls by a quarter or more")
 
 # %% [markdown]
-# The loss rose by about a third. The share of right tokens moved by about one point, and the test excludes 5.
-# Exact match fell from 0.59 to 0.55: an answer is right only if all its tokens are, so it reacts to small
-# changes. So the answers got a little worse, by much less than the loss suggests. Where does the extra loss
-# come from? Split its rise into *more* wrong tokens, *costlier* wrong tokens, and the rest, the loss of right
+# The loss rose by about a third. The share of right tokens hardly moved; where its test holds, it excludes a
+# change of 5 points. Exact match fell by a few points: an answer is right only if all its tokens are, so it
+# reacts to small changes. So the answers got a little worse, by much less than the loss suggests. Where does
+# the extra loss come from? Split its rise into *more* wrong tokens, *costlier* wrong tokens, and the rest, the loss of right
 # tokens.
 
 # %%
@@ -325,10 +325,10 @@ parts["right tokens"] = rise - sum(parts.values())
 ft.table([{"part of the rise": name, "nats": value} for name, value in (parts | {"in all": rise}).items()])
 
 # %% [markdown]
-# Most of it comes from costlier wrong tokens, a smaller part from about one point more of them; right tokens
-# became slightly cheaper. The model became more confident, by about five points, and hardly less accurate. A
-# model is **calibrated** if it is right in 80 % of the cases in which it is 80 % confident. A **reliability
-# diagram** shows this: tokens are sorted into groups by confidence.
+# Most of it comes from costlier wrong tokens, a smaller part from more of them; right tokens became
+# slightly cheaper. The model became more confident, by about five points, and hardly less accurate. A model is
+# **calibrated** if at each level of confidence it is right that often: in 80 % of the cases in which it is 80 %
+# confident. A **reliability diagram** shows this: tokens are sorted into groups by confidence.
 
 # %%
 from ftkit.lessons.run_pictures import line_plot

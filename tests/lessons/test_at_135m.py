@@ -54,6 +54,13 @@ def test_other_claims(folder, claim, state):
     assert at_135m("sample").state == state
 
 
+@pytest.mark.parametrize("measure, measured", [("english_loss", True), ("val_loss", False)])
+def test_the_untouched_model_has_a_line_only_where_it_was_measured(folder, measure, measured):
+    write(folder, claim={"measure": measure, "beside": []})
+    table = repr(box.arms_table(recorded.read("sample")))
+    assert "low" in table and ("untouched model" in table) == measured
+
+
 def test_the_best_arm_is_chosen_by_its_validation_loss_on_common_seeds(folder):
     made = recorded_files.content(ends={"LoRA 1": LOW, "LoRA 2": HIGH[:1], "full 1": HIGH},
                                   claim={"left": "best LoRA", "right": "best full"})

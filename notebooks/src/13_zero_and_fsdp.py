@@ -29,8 +29,6 @@ ft.setup(seed=0)
 #
 # > *"You have eight GPUs of 80 GB and want to fine-tune all weights of a 7B model. Which stage of ZeRO do
 # > you take, what does each GPU keep, and what does it cost?"*
-#
-# Let us move the pieces ourselves.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -99,8 +97,8 @@ world.update()
 print(f"largest difference from one process: {gap(world):.1e}")
 
 # %% [markdown]
-# That is **data parallelism** (torch's DDP). It is correct and wasteful: there are four equal copies of
-# everything. An all-reduce has two halves, and ZeRO uses them separately.
+# That is **data parallelism** (torch's DDP). It is correct and wasteful: everything exists four
+# times. An all-reduce has two halves, and ZeRO uses them separately.
 
 # %% [markdown]
 # ## Your turn: reduce-scatter
@@ -231,7 +229,8 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # %% [markdown]
 # The column for one GPU shows a common mistake: there is nothing to divide, so stage 3 saves nothing.
 # Stages 1 and 2 have a floor of 4 and 2 bytes a parameter. So the first half of the claim holds for stage 3
-# only.
+# only. **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB and moves no more than
+# DDP; the rest is for activations.
 #
 # **Activations** are divided by no stage: they follow the part of the batch that a rank reads. And not
 # every engine keeps these 16 bytes. DeepSpeed in bf16 does: 16-bit weights, whole in stages 1 and
@@ -323,7 +322,7 @@ ft.expect(mixed[3].sent[0] / two[3].sent[0], "==", 8 / 12, "bf16: 8 bytes instea
 third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - moved[1])))
 
 # %% [markdown]
-# The columns on the right split the bytes by operation. The tiny ones are buffers, and the norm for clipping.
+# The tiny columns are buffers, and the norm for clipping.
 # DDP has already summed *all* gradients on every rank. ZeroRedundancyOptimizer then also sends the updated
 # weights (`broadcast`). The paper's stage 1 needs only a reduce-scatter first. An engine is not its
 # formula, so measure it.
@@ -454,7 +453,7 @@ parameters, gpus = 32e9, 16
 {f"stage {stage}, GB": gigabytes(parameters, gpus, stage) for stage in (0, 1, 2, 3)}
 
 # %% [markdown]
-# The lowest stage that fits 80 GB, for 32B on 16 GPUs, is stage 3. Put in the numbers of your model.
+# The lowest stage that fits 80 GB, for 32B on 16 GPUs, is stage 3. Try yours.
 
 # %% [markdown]
 # ## At 135M
@@ -515,8 +514,8 @@ parameters, gpus = 32e9, 16
 #   fsdp_offload_params: false
 # ```
 #
-# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, activations, and 2.5 GB for each fp32 copy of the
-# logits (4,096 × 152k). With DeepSpeed instead, `SFTConfig(deepspeed="zero3.json")`:
+# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. `SFTTrainer` computes the loss in
+# chunks, without full logits. With DeepSpeed instead, `SFTConfig(deepspeed="zero3.json")`:
 #
 # ```json
 # {"bf16": {"enabled": true},
@@ -604,7 +603,7 @@ parameters, gpus = 32e9, 16
 # ## Recap
 #
 # - With AdamW in mixed precision: 16 bytes, 4 + 12/N, 2 + 14/N, 16/N. Activations stay.
-# - Same update, same curve. Elements moved: 2, 2, 2, 3; a real engine may move more.
+# - Same update and curve, up to rounding. Elements moved: 2, 2, 2, 3; a real engine may move more.
 # - Divide the loss by the tokens of the whole step.
 #
 # In the package: [`zero_simulator.py`](../ftkit/distributed/zero_simulator.py),

@@ -341,7 +341,9 @@ class Experiment:
     def _encoded(self, tokenizer, loss_on, options):
         """The training records and what is watched, as tokens; the last answer is kept."""
         watched = {"val": self.val, **self.probes}
-        key = (loss_on, tuple(options.values()), self.eval_records, id(self.train), id(tokenizer),
+        # Loaded by name, it is another object for each run and for the check before it.
+        coder = self.model if isinstance(self.model, str) else id(tokenizer)
+        key = (loss_on, tuple(options.values()), self.eval_records, id(self.train), coder,
                *((name, id(records)) for name, records in watched.items()))
         kept = _encoded_records.get(self)
         if kept is None or kept[0] != key:

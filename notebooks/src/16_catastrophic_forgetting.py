@@ -33,8 +33,7 @@ ft.setup(seed=0)
 # > *"You fine-tuned an assistant on one narrow task. The task works, but users say that everything
 # > else got worse. How do you find out whether they are right, and what do you do?"*
 #
-# A common answer is a list: "lower learning rate, LoRA, early stopping, mix in old data." Each item
-# has a price.
+# A common answer is a list: "lower learning rate, LoRA, early stopping, mix in old data."
 
 # %% [markdown]
 # ## The idea
@@ -109,7 +108,7 @@ ft.table([{"asked": f"{record['instruction']} {record['input']}", "expected": re
            "answer": reply} for record, reply in list(zip(old_test, replies, strict=True))[::9]])
 
 # %% [markdown]
-# Read the answers. A small model often produces broken words. An answer that is a
+# A small model often produces broken words. An answer that is a
 # label of the *new* task means that the model answers another question. In general a drop of a benchmark
 # can be a lost answer **format**, a lost ability, or both. Here the answers are still short, as the old
 # format asks. The probes need no format, and they fell too. So more than the format changed.
@@ -186,10 +185,10 @@ ft.check("choose_weight", choose_weight)
 # ## The curve of plain fine-tuning
 # <!-- claims: C70 C71 C99 · E19 -->
 #
-# Now we draw the picture from above. The curve is full fine-tuning at learning rate 0.001 for 8 or for
+# The curve is now full fine-tuning at learning rate 0.001 for 8 or for
 # 24 steps, with five seeds; ± is their standard deviation. A straight line between the two points stands
 # for the curve. Each point is a run of its own length, with its own schedule. A checkpoint of the long run
-# at step 8 may lie elsewhere.
+# at step 8 may lie elsewhere. Gray arrows only point from the untouched model.
 
 # %%
 SEEDS = (0, 1, 2, 3, 4)
@@ -205,19 +204,19 @@ ft.expect(front.values("full, 8 steps", "target"), "<", front.values("full, 24 s
           "8 steps learn less than 24 steps", paired=True)
 
 # %% [markdown]
-# Compare the rows: the runs of 8 steps already lose most of what the runs of 24 steps lose, at a
+# The runs of 8 steps already lose most of what the runs of 24 steps lose, at a
 # much lower target score. So a shorter run is no protection; it is another point of the trade-off. **Early
 # stopping** selects one checkpoint of a run. It has to watch the right measure: by default it watches
 # `val_loss`, the loss of the new task, which has no reason to rise when old tasks suffer. The two
-# losses of the first run (`tasks_loss` is the loss on old tasks, from `probes=("tasks",)` of the
-# Experiment):
+# losses of the first run (`tasks_loss` is the loss on old tasks):
 
 # %%
 ft.curves(hurt, "val_loss", "tasks_loss")
 
 # %% [markdown]
-# In our run the loss of the new task fell to the end, so early stopping on it never stops. The loss of the
-# old tasks had nearly reached its highest value by step 8, while that of the new task was still high.
+# In our run the loss of the new task fell to the end, so early stopping on it never stops,
+# and the second half of the claim fails here. The loss of the old tasks had nearly reached its highest
+# value by step 8, while that of the new task was still high.
 #
 # ## The remedies
 # <!-- claims: C70 C72 C73 C95 · E16 E17 E18 E19 E22 -->
@@ -225,7 +224,8 @@ ft.curves(hurt, "val_loss", "tasks_loss")
 # All runs draw from the same pool of new records, in batches of 8. With 25 % replay, a quarter of what is
 # seen is old, so 24 steps see fewer new records. Full fine-tuning runs 24 steps at 0.001. Two remedies
 # get 36 steps to reach a similar target: the lower learning rate (0.0003), and LoRA (rank 8, α 16), which
-# has its own learning rate. Each remedy has one setting, which was not chosen on validation data.
+# has its own learning rate. WiSE-FT takes the runs of 24 steps with a = 0.7. Each remedy has one setting,
+# which was not chosen on validation data.
 
 # %%
 least = ft.predict("At an equal target score, which remedy has the *smallest* gain over the curve?",
@@ -277,7 +277,7 @@ least.score(names[names.index(min(means, key=means.get))])
 # for replay, L2-SP and WiSE-FT: none kept clearly more than the lower rate. They were combined with
 # 0.001 only, so whether they add to a lower rate was not tested.
 #
-# Compare the *probes* column too. In our runs L2-SP and the lower rate were best, replay and WiSE-FT in
+# In our runs, by the *probes* column, L2-SP and the lower rate were best, replay and WiSE-FT in
 # between, LoRA and plain fine-tuning last. There are 26 probes, and this order was not tested. The
 # column is no control for replay: old tasks ask for many of the same facts ("Which city is the capital
 # of Qatar?"). What replay does for tasks that it does *not* contain is tested below.
@@ -349,7 +349,7 @@ at_135m("forgetting", verdict)
 #
 # - Forgetting during continual instruction tuning grew from 1B to 7B parameters
 #   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)). In earlier experiments larger pretrained models
-#   forgot *less* ([Ramasesh et al. 2022](https://openreview.net/forum?id=GhVS8_yPeEa)). So measure yours.
+#   forgot *less* ([Ramasesh et al. 2022](https://openreview.net/forum?id=GhVS8_yPeEa)).
 # - With LoRA on Llama 2 7B chat, more learning meant more forgetting along one line. Early stopping or
 #   another number of parameters did not avoid it
 #   ([Kalajdzievski 2024](https://arxiv.org/abs/2401.05605)).
@@ -378,11 +378,11 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 #
 # | remedy | needs | usual setting |
 # |---|---|---|
-# | low learning rate | more steps | 1e-5 to 2e-5 for full SFT, 1 to 2 epochs |
+# | low learning rate | more steps | full SFT, 7B to 8B: 5e-6 to 2e-5, 1 to 2 epochs (others: lesson 07) |
 # | replay | old data or samples of the old model | SFT: 1 to 10 %; continued pretraining: 5 to 25 % |
 # | LoRA | its own learning rate | lesson 02 |
 # | KL to the base | the old model's log-probabilities | RL: `beta` 0 to 0.05; TRL's GRPO default is 0 |
-# | L2-SP, EWC | copies of the weights | rare for LLMs |
+# | L2-SP, EWC | the old weights (EWC: and squared gradients on old data) | rare for LLMs |
 # | interpolation | old and tuned weights | start at a = 0.5; choose by validation |
 # | on-policy data | sampling in training | RL, self-distillation |
 

@@ -299,14 +299,15 @@ ft.table(rows)
 
 # %% [markdown]
 # The first two rows are what `split_gain(exact["none"], exact["other domain"], exact["DAPT"])` returns:
-# the effect of more training, and the effect of the domain beyond it. DAPT is above no
+# the effect of more training, and the effect of the domain beyond it. In the mean DAPT is above no
 # continued pretraining, but at the limit of five seeds: the test saw this on one of our processors, and not
 # on another. Its gain beyond the control is open: compare it with its spread in the second row, and with
 # the smallest difference that would have been seen, as printed above. A report without the control would
 # credit all of the gain to the domain. (Only the primary comparison was named before the runs; read the other rows as hints.)
 #
 # A limit: all starts share one learning rate and 24 passes over the labels. One that learns the answer
-# format slowly is at a disadvantage.
+# format slowly is at a disadvantage. All seeds share one set of 60 test clauses, so the spread leaves out
+# the chance of that choice.
 #
 # ## Break it: the wrong order
 # <!-- claims: C28 · E37 -->
@@ -465,7 +466,8 @@ ft.table(rows)
 # ```
 #
 # "wrapped" cuts as `text_windows` does; the EOS is added before it. Probabilities count rows, so pack before
-# you mix: then 20 % of the rows are 20 % of the tokens. `all_exhausted` would repeat the smaller source until the larger is used up.
+# you mix: then 20 % of the rows are 20 % of the tokens. `all_exhausted`
+# would repeat the source that runs out first at these probabilities.
 
 # %% [markdown]
 # Current methods by name:
@@ -488,10 +490,10 @@ ft.table(rows)
 # **300 unlabeled clauses, seven labels: what do you do first?**
 # <details><summary>Answer</summary>
 # What trains nothing: a large model with the seven clauses in its prompt. Then sentence embeddings with
-# a small classifier ([SetFit](https://arxiv.org/abs/2209.11055)). Then labels for the 300 clauses from the
+# a small classifier, or [SetFit](https://arxiv.org/abs/2209.11055), which tunes the embeddings too. Then labels for the 300 clauses from the
 # large model, checked on a sample, and a small model tuned on them. Continued pretraining comes last:
 # for a large corpus that is far from the pretraining. If text may not leave the firm, use an open model in
-# house for these steps.
+# house for these steps. To show that any of this helped, label a test set besides the seven.
 # </details>
 #
 # **Your DAPT model beats the base by 3 points. What do you still need to show?**

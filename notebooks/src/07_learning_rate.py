@@ -125,7 +125,8 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 
 # %% [markdown]
 # A **schedule** gives each step its learning rate. The **warm-up** raises it linearly: in the first
-# steps AdamW's estimates come from few gradients, and large steps can be unstable there
+# steps AdamW's estimates come from few gradients
+# ([Liu et al. 2020](https://arxiv.org/abs/1908.03265)), and large steps can be unstable there
 # ([Kalra & Barkeshli 2024](https://arxiv.org/abs/2406.09405)). **Cosine** lowers it along half a
 # cosine wave, to zero or to a tenth of the peak. **Linear** decay is the default of transformers and
 # TRL; Tülu 3 used it. In pretraining at compute-optimal size, linear decay to zero was better than cosine
@@ -376,7 +377,8 @@ at_135m("lr_valley", verdict)
 # %% [markdown]
 # In 40 steps of about 200 tokens a batch, full fine-tuning is best at 0.0001 (val_loss 1.11 ± 0.11) and
 # LoRA at 0.003 (1.14 ± 0.13). So the two valleys are about 30 times apart, 10 to 90
-# by the steps of the grid. The low side is gentle, the high side is not. At three times its best, full fine-tuning has
+# by the steps of the grid. In the mean, rates below the best learned less and cost less on plain
+# English; above it both losses were higher. At three times its best, full fine-tuning has
 # learned no more and pays 0.4 nats on plain English (3.69; before: 3.25). LoRA at three times its best
 # ends at 2.1, 2.3 and 6.8: one seed of three has diverged. The rows with one seed only bound the search.
 # SmolLM2's own SFT used 0.001 for all weights, with far more tokens in a batch.

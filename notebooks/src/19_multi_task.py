@@ -33,7 +33,7 @@ ft.setup(seed=0)
 # > them?"*
 #
 # "Concatenate and shuffle" is **proportional** sampling: a task is drawn as often as its size says.
-# The small task is then half a percent of every batch. Is that what you want?
+# The small task is then half a percent of the draws. Is that what you want?
 #
 # ## The idea: two knobs
 #
@@ -252,8 +252,8 @@ ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} 
 #
 # A target task has 12 records. There are 192 draws in every case: 12 × 16 alone, or 12 × 4 = 48 of the
 # target and 144 of a partner. Better than alone is **positive transfer**, worse is **negative
-# transfer**. A partner also takes draws away, so we need a control: `who`, which shares nothing with
-# either target.
+# transfer**. A partner also takes draws away, so we need a control: `who`, another skill
+# than either target.
 #
 # One partner of `capital` asks for the same cities in other words and answers in a sentence, as if
 # another team had written it. These are *conflicting labels*, built on purpose. In the literature negative transfer
@@ -445,9 +445,10 @@ ft.table([{"temperature": temperature} | mine])
 # **One multi-task model, many adapters, or merging?**
 # <details><summary>Answer</summary>
 # Joint training shares signal, needs balanced sampling, and a new task means retraining. Adapters
-# keep owners apart and need routing. Merging (task arithmetic, TIES) needs one trained model for each
-# task, no joint training, and loses where updates conflict. I would measure transfer for the pairs at
-# hand: a negative pair wants two adapters, or a prompt that tells the tasks apart.
+# keep owners apart and need routing. Merging (task arithmetic, TIES) needs one model for each task,
+# trained from the same base, no joint training, and loses where updates conflict. I would measure
+# transfer for the pairs at hand: a negative pair wants two adapters, or a prompt that tells the tasks
+# apart.
 # </details>
 #
 # ## Recap

@@ -172,7 +172,7 @@ ft.table(rows)
 # ## Trace instead of estimating
 # <!-- claims: C11 · E08 -->
 #
-# Better than paper: run one real training step on tensors that have a shape but no memory, and note when
+# Run one real training step on tensors that have a shape but no memory, and note when
 # each is created and freed. `ft.memory` calls this the **simulation**; all peaks of 7B and 8B models on this
 # page come from it.
 
@@ -243,11 +243,10 @@ ft.expect(max(errors), "<", 0.002, "largest error of the predicted peak, as a fr
 ft.table(rows)
 
 # %% [markdown]
-# Trace and counter share authors, so agreement alone proves little. `tests/benchmarks/MEMORY.md` therefore
-# compares the trace with the allocations that torch itself records, in 88 configurations of small models on a
-# CPU. The 7B sizes were not compared with a GPU. A GPU needs more than the tensors: the CUDA context, scratch
-# space of kernels, and memory that the allocator holds in pieces. Plan with at least 5 to 10 % to spare, and
-# measure.
+# Trace and counter share authors, so `tests/benchmarks/MEMORY.md` compares the trace with the allocations
+# that torch itself records, in 88 configurations of small models on a CPU. The 7B sizes were not compared
+# with a GPU. A GPU needs more than the tensors: the CUDA context, scratch space of kernels, and memory that
+# the allocator holds in pieces. Plan with at least 5 to 10 % to spare, and measure.
 
 # %% [markdown]
 # ## When is the peak?
@@ -266,7 +265,7 @@ charts.along(steps)
 # %% [markdown]
 # (The dashed line is the end of the forward pass. *Other* is what the backward pass and the update create in
 # passing, such as the gradients of activations.) The long batch peaks at that line: all activations are there,
-# and no gradient yet. (These few rows fit in one chunk, so their logits exist too.) The short batch peaks late,
+# and no gradient yet. (These few rows fit in one chunk, so the logits exist too.) The short batch peaks late,
 # when all gradients are there. Adding up all parts overstates both. With **gradient accumulation** the
 # gradients of earlier batches stay and add to the first kind of peak: 27 GB for a 7B in fp32, little with LoRA.
 #
@@ -309,8 +308,7 @@ def longest(budget, short, long):
 ft.check("longest", longest)
 
 # %% [markdown]
-# Here the line predicts, for LoRA with checkpointing on Qwen3 8B, and one more trace tests it. (`ftkit memory
-# --gpu` searches over traces.)
+# Here the line predicts, for LoRA with checkpointing on Qwen3 8B, and one more trace tests it.
 
 # %%
 from ftkit.memory_use import model_shapes
@@ -330,8 +328,8 @@ ft.expect(peak_of(fits) / budget, "==", 1, "peak at the predicted length, over t
 print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequence {fits:,} tokens")
 
 # %% [markdown]
-# This counts on a loss in chunks. Full fp32 logits with their gradient add 8 × 151,936 bytes, 1.2 MB a token:
-# then only about 4,000 tokens fit.
+# This counts on a loss in chunks. Full fp32 logits with their gradient take 8 × 151,936 bytes, 1.2 MB a token.
+# Beside them only the layer inputs (0.3 MB) are stored at that moment, and fewer than 5,000 tokens fit.
 #
 # ## Sizes that people quote
 # <!-- claims: C10 -->
@@ -347,7 +345,7 @@ ft.table([{"recipe": name, "bytes per parameter": size, "175B, TB": 175e9 * size
 
 # %% [markdown]
 # None of these; the nearest is 8 bytes, which is 1.4 TB or 1.27 TiB. Quote 1.2 TB as reported, and 2.8 TB as
-# the states of AdamW in mixed precision. QLoRA's "more than 780 GB" for 65B agrees with the second line: 65.3
+# the states of AdamW in mixed precision. QLoRA's "more than 780 GB" for 65B agrees with the second line: 65.29
 # billion × 12 bytes = 783 GB.
 #
 # **GB and GiB.** 1 GiB is 2³⁰ bytes, 7 % more than 1 GB (10⁹ bytes). An "80 GB" A100 or H100 has about 80
@@ -419,7 +417,7 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## What if?
 #
-# Move the controls. They change an estimate; press *Trace the step* to test it. What is the
+# The controls change an estimate; press *Trace the step* to test it. What is the
 # longest text that QLoRA can train a 7B model on with 24 GB? Without checkpointing, the line through two traces
 # gives about 3,000 tokens. Find the length with checkpointing.
 #
@@ -448,15 +446,14 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | spikes | `paged_adamw_8bit` | moves moments to CPU memory instead of failing | speed when used |
 # | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none |
 # | optimizer | Adafactor, Muon, GaLore, APOLLO | one or both moments | retuning |
-# | gradients | update during the backward pass (LOMO) | most of them | no global clipping |
+# | gradients | update during the backward pass (LOMO) | most of them | clipping needs a second pass |
 
 # %% [markdown]
 # LoRA with a bf16 base ([02](02_lora.ipynb)) saves 14 of a frozen weight's 16 bytes, QLoRA about 15.5
 # ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO (stage 3) divide all states among several GPUs
 # ([13](13_zero_and_fsdp.ipynb)).
 #
-# A configuration for one GPU, with a look at the memory. The line above gives about 19 GB for its batch, so it
-# is meant for 24 GB:
+# A configuration for one GPU of 24 GB, with a look at the memory (the line above gives about 19 GB):
 #
 # ```python
 # import torch
@@ -507,11 +504,11 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #
 # **What fills the memory in fine-tuning?**
 # <details><summary>Answer</summary>
-# Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter:
-# 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the tokens of a
-# batch. In full fine-tuning the states usually come first, above all with checkpointing: ZeRO, LoRA and 8-bit
-# moments act on them. In a LoRA run they are small: activations come first, or with checkpointing the
-# frozen weights.
+# Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter: 2 +
+# 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the tokens
+# of a batch. In full fine-tuning the states usually come first, above all with checkpointing: ZeRO, LoRA and
+# 8-bit moments act on them. In a LoRA run the states are mainly the frozen weights: with few tokens or with
+# checkpointing they usually come first, else the activations.
 # </details>
 #
 # **Does mixed precision halve the memory?**

@@ -57,8 +57,8 @@ ft.setup(seed=0)
 # | condition | | before activations; all in bf16 it is 8 bytes, with LoRA about 14 GB |
 # | measurement | | peak memory after the first optimizer step |
 #
-# Start with the number or the definition, in one sentence. Stop after a minute; the interviewer picks the
-# part to go deeper into. If you do not know a part, say how you would find out.
+# Start with the number or the definition, in one sentence. Stop after a minute; the interviewer picks where
+# to go deeper. If you do not know a part, say how you would find out.
 
 # %% [markdown]
 # ## A number and its proof
@@ -74,8 +74,8 @@ print(question.question, question.answer, sep="\n\n")
 core.draw(claim)
 
 # %% [markdown]
-# A proof covers *one claim* of an answer; for the rest see its sources. In a
-# terminal `ftkit drill --prove states-7b` runs the proofs of a question.
+# A proof covers *one claim* of an answer. In a terminal `ftkit drill --prove states-7b` runs the
+# proofs of a question.
 #
 # ## Your turn: arithmetic without a computer
 #
@@ -240,6 +240,8 @@ falling.score({"<": "lower than at the start", ">": "higher than at the start",
                "": "no difference seen"}[direction(late, early)])
 
 # %% [markdown]
+# The training loss fell, while the loss on general text rose from 0.82 to about 7.5.
+#
 # **"A smaller learning rate is the safe choice."** Safe for what the model knew. At a hundredth of the best
 # learning rate, in the same number of steps:
 
@@ -254,7 +256,8 @@ ft.table([{"seed": s, "val_loss at 1e-5": low[s], "val_loss at 1e-3": best[s]} f
 # - LoRA often forgets less, at less learning. It does not forget nothing.
 # - A training loss that falls says that the model fits these records. For a healthy run look at
 #   validation and general loss too.
-# - In the same number of steps a smaller learning rate protects old knowledge and learns less of the new.
+# - In the same number of steps a smaller learning rate protects old knowledge. *Below the best one* it also
+#   learns less of the new.
 #
 # ## Your turn: would you sign it?
 #
@@ -300,8 +303,8 @@ at_135m("full_finetune")
 #    `grad_norm`, which does show nan.
 # 2. Is there a loss at all? Exactly 0 from the first step means that no token is trained on, or a hidden nan.
 # 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
-#    few nats at most: SmolLM2 above starts at 3. Near ln(vocabulary), 11.9 for Qwen3, suspect weights
-#    that were not loaded; above it, labels shifted twice. Only a model that never saw the format, like our
+#    few nats at most: SmolLM2 above starts at 3. Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect
+#    weights that were not loaded or labels shifted twice. Only a model that never saw the format, like our
 #    small one, may start there. A wrong template may hardly change this loss.
 # 4. Does the learning rate peak before the end? If not, and it is not constant, the warm-up is longer than the
 #    run.
@@ -423,8 +426,6 @@ ft.drill(level="junior, mid")
 ft.drill(interview=True, questions=6)
 
 # %% [markdown]
-# Repeat each question with a low score on the next day, in the five parts.
-#
 # ## Story and design questions
 #
 # "Tell me about a fine-tune that failed." Prepare two true stories of two minutes each:
@@ -506,26 +507,28 @@ ft.drill(interview=True, questions=6)
 # - `max_memory_allocated` counts torch's tensors. `nvidia-smi` also counts the cache and the CUDA context.
 # - GB or GiB: 107.8 GB are 100.4 GiB. An "80 GB" card has about 80 GiB, which are 86 GB.
 # - Llama 3 405B was pretrained at 38 to 43 % MFU ([Grattafiori et al. 2024](https://arxiv.org/abs/2407.21783)).
-#   Small batches, padding and a slow data loader lower it. Measure your own.
+#   Measure your own.
 #
 # ## Interview
 #
 # **You get a log and nothing else. Where do you look first?**
 # <details><summary>Answer</summary>
 # Finite losses first, and whether the logger hides nan. Then the first loss against that of the untouched
-# model on such text: near ln(vocabulary) perhaps no weights were loaded. Then the learning rate (does it
-# peak, and where?), gradient norms, the number of trained tokens, validation against training loss, and a
-# measure that the run never trained on. I ask for one decoded batch with its labels, and compare the prompt
-# at inference with it. I name one cause that explains all of it, and the test that would refute it.
+# model on such text: near ln(vocabulary) perhaps no weights were loaded, or labels are shifted twice. Then
+# the learning rate (does it peak, and where?), gradient norms, the number of trained tokens, validation
+# against training loss, and a measure that the run never trained on. I ask for one decoded batch with its
+# labels, and compare the prompt at inference with it. I name one cause that explains all of it, and the test
+# that would refute it.
 # </details>
 #
 # **What does a full fine-tune of a 7B cost?**
 # <details><summary>Answer</summary>
 # About 6·N·D operations for N parameters and D tokens if all weights are trained, 4·N·D with a frozen base;
-# attention on top for long sequences. For 100 million tokens 6·N·D is 4.0e18: 9 GPU hours of an A100 or 2.8 of
-# an H100 at 40 % utilization, if tuned well. At an assumed 2 to 3 dollars an hour that is 6 to 27 dollars a run.
-# With full checkpointing add a third. The states need 108 GB in mixed precision: more than one such card, so
-# they are sharded or in another format. The number of runs, evaluation and people usually cost more.
+# attention on top for long sequences. For 100 million tokens 6·N·D is 4.0e18: 9 GPU hours of an A100 or 2.8
+# of an H100 at 40 % MFU, if tuned well. At an assumed 2 to 3 dollars an hour that is 6 to 27 dollars a run.
+# Full checkpointing adds up to a third if that MFU was measured without it. The states need 108 GB in mixed
+# precision: more than one such card, so they are sharded or in another format. The number of runs, evaluation
+# and people usually cost more.
 # </details>
 
 # %% [markdown]

@@ -468,7 +468,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # %% [markdown]
 # Optimizers by name:
 #
-# - **AdamW** is the default; the `fused` version only runs faster.
+# - **AdamW** is the default; the `fused` version runs faster and makes no temporary copies.
 # - **8-bit AdamW** ([Dettmers et al. 2021](https://arxiv.org/abs/2110.02861), `adamw_bnb_8bit`) stores
 #   m and v in blocks of 8-bit values: 2 bytes instead of 8, usually with the same loss. The *paged*
 #   version moves them to CPU memory at peaks.

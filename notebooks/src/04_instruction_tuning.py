@@ -264,7 +264,8 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # %% [markdown]
 # Read the first table first. At 1e-3, the best learning rate of the response-only loss, training on
 # everything looks much worse; at 2e-3 it looks better in our run. **A comparison at one shared learning rate would have
-# measured the learning rate.** At its own, loss on all tokens is a few points behind.
+# measured the learning rate.** At its own, loss on all tokens is a few points behind (on
+# fresh seeds (200 and up) 0.71 against 0.74, not settled).
 #
 # So the second half of the claim fails here. Loss on all tokens has the labels of pretraining, and the model
 # learned to answer all the same. The *data* make it instruction tuning; the labels choose what the loss is

@@ -378,7 +378,9 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
 # training, a huge one moves a weight by about (1-β₁)/√(1-β₂) learning rates: 3.2 at β₂ = 0.999 and
 # 0.45 at 0.95. At step 3 of a fresh AdamW it is 0.64. The harm is its *weight*: it outweighs its neighbors in
 # the first average, so the next steps go partly its way. In the second average it stays for about
-# 1/(1-β₂) steps and shortens them. Clipping limits both.
+# 1/(1-β₂) steps and shortens them. Clipping limits both. On three
+# fresh seeds (200 and up) the bad batch did no harm that was seen: it may, it
+# need not.
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
 # step whose norm is far above the recent ones, and log it.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -19,7 +20,10 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import torch
 from nbclient import NotebookClient
+
+from ftkit.base import machine
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -91,7 +95,9 @@ def main() -> int:
             *(f"- error: {line}" for line in errors)]) + "\n\n"
         print(number, counted, *errors, sep="; ", flush=True)
         text = [f"# Claims of the lessons on seeds {options.first} and up\n\n"
-                "Written by `make fresh`; the lessons' own seeds begin at 0.\n\n"]
+                "Written by `make fresh`; the lessons' own seeds begin at 0. Last part made on "
+                f"{machine.processor()}, {platform.system()}, torch {torch.__version__}. An error "
+                "is a cell that picks out a run by its seed.\n\n"]
         text += [f"## {key} {names[key]}\n{parts[key]}" for key in sorted(parts)]
         target.write_text("".join(text).rstrip() + "\n")
     return 0

@@ -234,7 +234,7 @@ control
 
 # %%
 # Learning rates: the better of 1e-4 and 3e-4 on validation pairs, tried before with one seed (at a
-# tie the lower one). The betas are usual values, ORPO's 0.5 excepted (usual: 0.1); none was searched.
+# tie the lower one). The betas are usual values but for ORPO (usual: 0.1); none was searched.
 # DPO and SFT have two rates.
 runs["DPO, 3 x"] = repeat(lab, base.but(learning_rate=3e-4))
 runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4))

@@ -52,14 +52,17 @@ class Progress:
         self.lessons, self.due, self.shown = lessons, due, shown
 
     def next(self) -> Lesson | None:
-        """The first lesson with an open exercise, after the one that is shown if one is."""
-        after = [one for one in self.lessons if self.shown is None or one.number > self.shown]
-        return next((one for one in after if not one.done), None)
+        """The first lesson with an open exercise, after the one that is shown if one is; after the
+        last lesson the search begins anew."""
+        shown = self.shown or ""
+        after = [one for one in self.lessons if one.number > shown]
+        before = [one for one in self.lessons if one.number < shown]
+        return next((one for one in after + before if not one.done), None)
 
     def _lines(self) -> list[str]:
         following = self.next()
         last = [f"Next: lesson {following.number}, {following.name}."] if following else [
-            "Next: the interview clinic (lesson 21) and the what-if lab (lesson 22)."]
+            "Every other exercise is solved. Next: your own data, in ft.what_if(data=...)."]
         if self.due:
             last.append(f"Interview cards due: {self.due} (ft.drill()).")
         if self.shown is not None:

@@ -42,6 +42,14 @@ def test_what_is_done_is_counted(home):
     assert repr(ft.progress(2)) == two
 
 
+def test_after_the_last_lesson_an_open_one_is_named_or_that_none_is(home):
+    assert "Next: lesson 00, start here." in repr(ft.progress("22"))
+    for lesson in ft.progress().lessons:
+        if lesson.number != "22":
+            solve(lesson.number)
+    assert "Every other exercise is solved. Next: your own data" in repr(ft.progress("22"))
+
+
 def test_a_lesson_that_does_not_exist_is_a_user_error(home):
     with pytest.raises(UserError, match="no lesson is called 'x'; give a number from 00 to 2"):
         ft.progress("x")

@@ -37,7 +37,8 @@ ft.setup(seed=0)
 # > model knew before?"*
 #
 # A common answer: "Forward, backward, step. Adam needs twice the memory of the model. With a low
-# learning rate nothing is lost." Only the first sentence is right as it stands.
+# learning rate nothing is lost." The first sentence leaves out two calls, and the others are not right as
+# they stand.
 #
 # ## The idea
 # <!-- claims: C3 -->
@@ -205,8 +206,8 @@ scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times long
 # with a gradient by almost exactly one learning rate. Later steps are shorter, here about a third of that at
 # step 8: gradients of different batches partly cancel in m, and v remembers the large gradients of the start.
 # So learning rate × steps roughly limits how far the weights can drift. A sudden jump of the gradient does
-# *not* cancel at once, because v follows slowly. The formula then allows a step of $0.1/\sqrt{0.001}$, about
-# 3 learning rates. Clipping limits such a jump.
+# *not* cancel at once, because v follows slowly. The first step after it can be $0.1/\sqrt{0.001}$, about
+# 3 learning rates, and the next ones longer if the gradient stays large. Clipping limits such a jump.
 #
 # ## What is in memory?
 # <!-- claims: C6 C53 C96 · E08 -->
@@ -509,7 +510,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # The weights are already good, the run is short, and old abilities should survive. AdamW's step is
 # usually at most about one learning rate per weight, and a constant factor of the gradient cancels. So
 # learning rate × steps roughly limits the distance from the pretrained weights. "Because the gradients are
-# smaller" is therefore no reason. This holds for full fine-tuning; LoRA needs about 10 times more than that.
+# smaller" is therefore no reason. This holds for full fine-tuning; LoRA usually takes about 10 times that.
 # Long continued pretraining can return to the pretraining value.
 # </details>
 
@@ -536,7 +537,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # - 16 bytes per parameter, plus activations, plus one full copy per task. AdamW's state alone is four times
 #   the bf16 weights, not twice.
 # - The claim: too wide in its first half, since at usual sizes of data LoRA can reach the same loss. A lower
-#   learning rate did protect, but not fully. The lowest learned least here and most at 135M.
+#   learning rate did protect, but not fully. Of the rates tried, the lowest learned least here and
+#   most at 135M.
 #
 # The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb)
 # trains a few percent of the parameters.

@@ -37,7 +37,7 @@ ft.setup(seed=0)
 # > *"Your fine-tune came out badly. What do you change first, and how will you know that it was the
 # > change that helped?"*
 #
-# Many candidates change four hyperparameters at once. Then they do not know what helped.
+# Whoever changes four hyperparameters at once does not know what helped.
 #
 # ## Look before you change anything
 # <!-- claims: C74 · E12 -->
@@ -308,8 +308,8 @@ for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 
 # If several settings may matter, **random
 # search** tries more values of each than a grid of the same size
 # ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **Successive halving** ends
-# weak runs early ([Jamieson and Talwalkar 2016](https://arxiv.org/abs/1502.07943)), also one that only
-# starts slowly. Optuna has both.
+# weak runs early ([Jamieson and Talwalkar 2016](https://arxiv.org/abs/1502.07943)), and with them may end one
+# that only starts slowly. Optuna has both.
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?
@@ -416,8 +416,9 @@ experiment = {
 ft.check("own_experiment", experiment)
 
 # %% [markdown]
-# The check accepts "undecided" where that is the result. It rejects the last idea, because two settings differ. There you are right and the
-# check is not: at equal task records `max_steps` *must* change with `replay`. Write that down before you run.
+# The check accepts "undecided" where that is the result. It rejects the last idea, because two settings
+# differ. There you are right and the check is not: at equal task records `max_steps` *must* change with
+# `replay`. Write that down before you run.
 
 # %% [markdown]
 # ## At 135M
@@ -459,7 +460,7 @@ at_135m("lora_vs_full")
 # | your model | hours | Your question, with your records |
 #
 # - **What carries over:** the protocol, the code, the checks of the data.
-# - **What does not:** numbers of steps, sizes of effects, learning rates. Those of the tiny model are some 20
+# - **What does not:** numbers of steps, sizes of effects, learning rates. Those of the tiny model are often 20
 #   to 100 times too high for a model with a billion parameters, and not by one factor for all methods. Tune
 #   again.
 #
@@ -550,8 +551,10 @@ at_135m("lora_vs_full")
 # <details><summary>Answer</summary>
 # I fix the model, the records and all other settings, and run both settings with the same seeds: at
 # least three, more if the effect is small beside their spread. I compare the interval of the paired
-# difference with a margin chosen before. If it crosses the margin, the result is undecided. Seeds show the noise of training, not that of the validation records: for that I
-# take the standard error over records. I choose on validation data and report once on test data.
+# difference with a margin chosen before. The change helped if the whole interval lies beyond the margin
+# on the better side. If it crosses the margin, the result is undecided. Seeds show the noise of training,
+# not that of the validation records: for that I take the standard error over records. I choose on
+# validation data and report once on test data.
 # </details>
 
 # %% [markdown]

@@ -575,9 +575,9 @@ ft.table([lab.run(short, method="lora", r=64, lora_alpha=alpha, learning_rate=ra
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
 # It depends on the target performance at which you compare. In the settings of Biderman et al. 2024
-# LoRA learns less and forgets less. The frozen weights do not prevent forgetting: the model computes
-# W + (α/r) B A, and that function can forget. So compare curves of new against old performance, each
-# method at its own learning rates. The verdict can change with the point where you compare.
+# LoRA learns less and forgets less. At an equal loss the difference may vanish. The frozen weights do not
+# prevent forgetting: the model computes W + (α/r) B A, and that function can forget. So compare curves of
+# new against old performance, each method at its own learning rates. The verdict can change with the point.
 # </details>
 #
 # ## Recap

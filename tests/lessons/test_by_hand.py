@@ -217,18 +217,8 @@ def test_the_exercises_of_lesson_19_give_the_shares_of_the_package():
     assert effective == pytest.approx(dict.fromkeys(sizes, 1 / 3))
 
 
-def test_lesson_20_and_its_exercises_have_the_losses_of_the_package(tiny):
-    model, tokenizer = tiny
-    pairs = ft.records("preferences")[:4]
-    derived = lesson("20", "answer_log_probs", tokenizer=tokenizer, preferences=preferences)
-    with torch.no_grad():
-        reference = derived["answer_log_probs"](model, pairs)
-        chosen = [ft.encode(pair, tokenizer) for pair in pairs]
-        batch = encoding.collate(chosen, tokenizer.pad_token_id)
-        labels = batch.pop("labels")[:, 1:]
-        scores = model(**batch).logits[:, :-1].log_softmax(-1)
-        each = scores.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    assert torch.allclose(reference[0], (each * (labels != -100)).sum(1), atol=1e-3)
+def test_the_exercises_of_lesson_20_have_the_losses_of_the_package():
+    reference = -10 * torch.rand(2, 4)  # log-probabilities of chosen and rejected answers
     policy = reference + torch.tensor([[0.5], [-4.0]])
     assert torch.allclose(solution("dpo_loss")(policy, reference, beta=0.1),
                           preferences.dpo_loss(policy, reference, beta=0.1)[0])

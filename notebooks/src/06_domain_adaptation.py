@@ -340,10 +340,11 @@ order.score({"<": "lower", ">": "higher", "": "no difference seen in 3 seeds"}[
 # %% [markdown]
 # Raw contracts never show an instruction with a one-word answer, and a few large steps can remove that
 # format. How much is lost depends on the learning rate. If only a tuned model is available, mix
-# instruction data into the corpus, or add the tuning back afterwards.
+# instruction data into the corpus.
 #
-# The second is the **chat vector** ([Huang et al. 2023](https://arxiv.org/abs/2310.04799)): add
-# (tuned − base) to the weights of the continued model.
+# If its base is available too, continue the base and add the tuning back as a **chat vector**
+# ([Huang et al. 2023](https://arxiv.org/abs/2310.04799)): add (tuned − base) to the weights of the
+# continued base.
 
 # %%
 def add_vector(target, tuned, base, scale):
@@ -498,9 +499,9 @@ ft.table(rows)
 #
 # **Your DAPT model beats the base by 3 points. What do you still need to show?**
 # <details><summary>Answer</summary>
-# That the domain is the reason: a control with equal tokens and settings, on other text. That the gain
-# exceeds the spread over seeds and label draws, compared in pairs. That the base got an equally good
-# prompt and tuning. And what was lost on general benchmarks.
+# That the domain is the reason: a control with equal tokens and settings, on other text. That chance does
+# not explain the gain: several seeds and label draws, compared in pairs, on enough test items. That the
+# base got an equally good prompt and tuning. And what was lost on general benchmarks.
 # </details>
 
 # %% [markdown]
@@ -508,8 +509,8 @@ ft.table(rows)
 # <details><summary>Answer</summary>
 # Deduplicate, filter and decontaminate ([lesson 18](18_data_quality.ipynb)). Start from the base checkpoint, train all parameters, warm up
 # again and decay. Choose the peak learning rate and 5 to 25 % replay in short pilot runs. Track domain
-# and general perplexity and a fixed suite. Then instruction tuning again, or a chat vector. Compute:
-# 6 · parameters · tokens = 6 · 8e9 · 1e10 = 4.8e20 FLOPs without the replay, about 340 H100 hours at 40 % of 989 TFLOP/s.
+# and general perplexity and a fixed suite. Then instruction tuning again, or a chat vector
+# if a test shows that it works. Compute: 6 · parameters · tokens = 6 · 8e9 · 1e10 = 4.8e20 FLOPs without the replay, about 340 H100 hours at 40 % of 989 TFLOP/s.
 # </details>
 
 # %% [markdown]

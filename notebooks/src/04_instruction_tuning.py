@@ -356,9 +356,9 @@ third_guess.score({"<": "less often", ">": "more often", "": "no difference seen
 # of content has more weight; a begin counts even if more follows ("cats" for "cat"); and both share one
 # learning rate. A correct run may catch up at its own; this was not tested.
 #
-# Look at the loss columns. The faulty run is lower, since its hardest token is left out. **The curve alone does
-# not tell you that something is wrong: it falls as a good one does.** Only next to a correct run is it
-# visibly lower, and a project has no such run. A look at the labels shows the bug. A model that already
+# Look at the loss columns. The faulty run starts lower, since its hardest token is left out, and stays
+# lower. **The curve alone does not tell you that something is wrong: it falls as a good one does.** Only next to
+# a correct run is it visibly lower, and a project has no such run. A look at the labels shows the bug. A model that already
 # knows its EOS can hide the bug ([05](05_templates_and_the_bug_zoo.ipynb)).
 
 # %% [markdown]
@@ -389,7 +389,8 @@ ft.check("step_loss", step_loss)
 # ## At 135M
 #
 # The same comparison on SmolLM2-135M-Instruct, recorded beforehand. Each kind of loss has a learning rate of
-# its own, from a small search: two values for the responses, three for all tokens, one seed each.
+# its own, from a small search: two values for the responses, three for all tokens, one seed each. Unlike
+# above, that seed is one of the three compared.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -459,7 +460,7 @@ print(f"{records} records: exact match {ft.exact_match(few.model, tokenizer, tes
 # **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in
 # [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older recipes, 2 or 3 epochs, batches of
 # 64 (as above) to 128 sequences. LoRA needs about ten times the learning rate. Data: Tülu 3 used 939,344
-# records; [s1](https://arxiv.org/abs/2501.19393) taught long reasoning with 1,000.
+# records; [s1](https://arxiv.org/abs/2501.19393) taught a tuned 32B model long reasoning with 1,000.
 #
 # **Memory of the logits.** 4,096 tokens times 151,936 entries of Qwen's vocabulary in float32 are 2.5 GB for
 # one sequence, before the backward pass. TRL 1.16 computes its default loss in chunks, without all logits at

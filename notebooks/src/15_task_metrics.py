@@ -43,8 +43,8 @@ ft.setup(seed=0)
 # became wrong and sixteen became right with the new model. Only these 26 disagreements
 # count.](figures/15_paired.svg)
 #
-# On the **same** questions only the disagreements carry information. Suppose both models are equally good.
-# Then each disagreement is a fair coin: newly right or newly wrong. The **p-value** is the probability of a
+# On the **same** questions only the disagreements say which model is better. Suppose both are equally
+# good. Then each disagreement is a fair coin: newly right or newly wrong. The **p-value** is the probability of a
 # result at least as uneven as ours under this supposition. This is the exact **McNemar test**.
 
 # %%
@@ -213,8 +213,8 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 #
 # A test of the trained tasks cannot show that. We hold out three tasks: opposites, past tenses of verbs,
 # and negating a sentence. *Broad* trains on all tasks, *narrow* on all but the three. *Narrower* also leaves
-# out two tasks related to these: rewriting sentences in the past, and as questions. All see 640 records. The
-# score is exact match on 20 items a task, after lower case and without punctuation.
+# out two tasks related to these: rewriting sentences in the past, and as questions. All see 640 records, at
+# one learning rate. The score is exact match on 20 items a task, after lower case and without punctuation.
 
 # %%
 HELD = ("opposite", "past_tense", "to_negative")
@@ -261,7 +261,7 @@ ft.expect(scores["narrow", "past_tense"], "==", scores["narrower", "past_tense"]
 # ## Two models on the same items
 # <!-- claims: C64 · E35 -->
 #
-# Now the paired comparison for the models of seed 0, task by task, with exact match as in the last section.
+# Now the paired comparison for the models of seed 0, task by task, by the same exact match.
 
 # %%
 from ftkit.evaluate.scoring import is_right
@@ -352,7 +352,7 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 # With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
 # noise around one half. Asking in **both orders** exposes it: all items become ties. Neither repairs the judge
 # who likes length: broad wins only where its answer is longer even so. So report the answers' lengths, or a win
-# rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models also prefer their
+# rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their
 # own texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give
 # it a written criterion and a reference answer, and measure its agreement with people by kappa on a sample. To
 # tell a win rate of 55 % from 50 % takes about 780 votes without ties (power 80 %, level 5 %).
@@ -376,7 +376,7 @@ ft.check("pass_at_k", pass_at_k)
 # %% [markdown]
 # For n = 10, c = 3 and k = 5 the result is 0.917. The shortcut 1 - (1 - c/n)^k puts the estimated rate c/n
 # into the formula; it is too low on average, here 0.832. Report the sampling temperature too: higher
-# values help large k and hurt k = 1.
+# values often help large k and hurt k = 1.
 #
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
@@ -460,8 +460,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # The totals do not decide it. On the same questions I look at the disagreements: the difference is 3 points,
 # and its interval and McNemar's p-value depend on them. 6 gained and none lost gives p = 0.03. 16 gained and 10
 # lost gives p = 0.33 and an interval of −2 to +8 points. I would not ship on the totals alone: I read the
-# broken answers and collect more questions. On different questions, about 3,550 for each model would be needed
-# for 80 % power.
+# broken answers and collect more questions. On different questions, each model needs about 3,550 (power 80 %,
+# level 5 %).
 # </details>
 #
 # **How do you run a human evaluation?**

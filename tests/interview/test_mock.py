@@ -117,9 +117,9 @@ def test_a_coding_task_is_solved_by_its_solution_and_not_by_its_stub(name, tmp_p
 
 
 def test_code_that_is_not_python_is_told_at_once_with_its_line():
-    solved, message = coding.run("pass_at_k", "def pass_at_k(n, c, k):\n    retrun 1\n", seconds=0)
+    solved, message = coding.run("pass_at_k", "def pass_at_k(n, c, k):\n    give 1\n", seconds=0)
     assert not solved and message.startswith("line 2 is not Python: ")
-    assert message.endswith(": retrun 1")
+    assert message.endswith(": give 1")
     assert "is not Python" in coding.run("pass_at_k", "\0", seconds=0)[1]
 
 

@@ -36,11 +36,11 @@ lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 quick: check  ## the inner loop, at most a minute: style, types, rooms, tests that need no torch
 	$(PYTEST) -m "quick and not heavy" $(ARGS)
 
-test: check  ## everything that guards the code, at most 12 minutes on two cores
+test: check  ## everything that guards the code, a quarter of an hour on two cores
 	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
 	$(MAKE) browser ARGS='-m "not slow"'
 
-test-all: test rest  ## and the lessons at full length, the real LLM, all seeds: at most 40 minutes
+test-all: test rest  ## and the lessons at full length, the real LLM, all seeds: about 45 minutes
 
 rest: seeds lessons  ## what test-all runs after test
 

@@ -150,7 +150,7 @@ ft.table(rows)
 #
 # A text longer than the model's context must be cut into **windows**. The **stride** says how far the
 # window moves. With a large stride the first tokens of each window are predicted from almost nothing. A
-# smaller stride gives every token more context, and costs more forward passes.
+# smaller stride gives the tokens of later windows more context, and costs more forward passes.
 #
 # ![Two schemes for scoring a text of 20 tokens with windows of 8. With stride 7 three windows are needed and share one or a few tokens. With stride 4 four windows are needed; each later window starts with four gray tokens that are context only, then four blue tokens that are scored.](figures/14_stride.svg)
 
@@ -194,7 +194,7 @@ far = by_stride[63]
 second_guess.score("2.5" if far < 3 else "3.5" if far < 4.25 else "5")
 
 # %% [markdown]
-# The weights did not change. With stride 63 more than half of the texts are cut, and their rest is read without
+# The weights did not change. With stride 63 many of the texts are cut, and their rest is read without
 # its beginning. From 16 to 8 almost nothing is gained. The value is then close to that of the separate texts,
 # 2.51, but the two cannot be compared exactly: here 78 EOS and BOS tokens are scored too, and a BOS after an
 # EOS is nearly free. So state window, stride and scored tokens with every perplexity. A window of 64 is a toy:
@@ -407,8 +407,9 @@ at_135m("calibration", verdict)
 # For larger models: GPT-4 was well calibrated after pretraining and less so after post-training ([OpenAI
 # 2023](https://arxiv.org/abs/2303.08774), figure 8). There the probability of the answer letter on part of MMLU
 # (multiple-choice questions) was tested, not each token. [An analysis of
-# 2026](https://arxiv.org/abs/2601.22950) shows that a more confident model gets the lower perplexity only if
-# its accuracy rises enough with it. So perplexity can choose the less accurate of two models.
+# 2026](https://arxiv.org/abs/2601.22950) shows that perplexity does not always choose the more accurate model.
+# Where a calibrated or overconfident model grows more confident, its perplexity falls only if its accuracy rises
+# enough.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -466,12 +467,12 @@ at_135m("calibration", verdict)
 # - Two perplexities that differ little: resample *documents*, paired between the models
 #   ([15](15_task_metrics.ipynb)).
 #
-# **Where it is used.** Quantization is checked by perplexity, but answers can change while it stays. So measure
-# also the share of changed first choices and the KL divergence to the unquantized model. It says how far the
-# probabilities of the next token moved (`llama-perplexity --kl-divergence`; ["Accuracy is Not All You
-# Need"](https://arxiv.org/abs/2407.09141)). Pretraining data were filtered by it
-# ([CCNet](https://arxiv.org/abs/1911.00359)); newer sets use trained classifiers. Unusually low loss on a test
-# set is weak evidence of contamination, training on the test set ([Min-K%
+# **Where it is used.** Quantization is checked by perplexity and accuracy, but answers can change while accuracy
+# stays (["Accuracy is Not All You Need"](https://arxiv.org/abs/2407.09141)). So measure also the share of changed
+# first choices and the KL divergence to the unquantized model. It says how far the probabilities of the next
+# token moved (`llama-perplexity --kl-divergence`). Pretraining data were filtered by perplexity
+# ([CCNet](https://arxiv.org/abs/1911.00359)); many newer sets use trained classifiers. Unusually low loss on a test
+# set is weak evidence of contamination, that is training on the test set ([Min-K%
 # Prob](https://arxiv.org/abs/2310.16789)). Confidence is corrected after training by a **temperature**, one
 # number fitted on validation data that divides the logits.
 
@@ -494,17 +495,17 @@ at_135m("calibration", verdict)
 # %% [markdown]
 # **When is perplexity the right metric in fine-tuning?**
 # <details><summary>Answer</summary>
-# For continued pretraining and quantization, on domain and general text. In instruction tuning it scores the
-# reference and not the model's own answer. There it is a cheap, smooth signal that shows overfitting and broken
-# runs. Select the checkpoint by a task metric.
+# For continued pretraining, on domain and general text, and for quantization together with the KL divergence to
+# the unquantized model. In instruction tuning it scores the reference, not the model's own answer. There it
+# is a cheap, smooth signal that shows overfitting and broken runs. Select the checkpoint by a task metric.
 # </details>
 #
 # **Validation loss rises, accuracy does not fall. What is going on?**
 # <details><summary>Answer</summary>
 # Usually growing overconfidence: the wrong tokens cost more. Check by splitting the loss into right and wrong
-# tokens, and by a reliability diagram. A temperature improves calibration and changes no top choice. If only the top
-# choice matters, the later checkpoint may be fine. But measure whole answers: they can get worse while the share
-# of right tokens hardly moves.
+# tokens, and by a reliability diagram. A temperature fitted on validation data usually
+# improves calibration and changes no top choice. If only the top choice matters, the later checkpoint may be fine.
+# But measure whole answers: they can get worse while the share of right tokens hardly moves.
 # </details>
 
 # %% [markdown]
@@ -514,8 +515,8 @@ at_135m("calibration", verdict)
 #   average with it.
 # - It must not depend on batch size or padding. Across tokenizers use bits per byte.
 # - It measures confidence as well as accuracy. For answers, measure answers.
-# - So the claim fails twice: it is one number only once these conditions are stated, and the lower one is not
-#   better where tokenizer or confidence differ.
+# - So the claim fails twice: it is one number only once these conditions are stated, and the lower one need
+#   not be better where tokenizer or confidence differ.
 #
 # In the package: [`ftkit/evaluate/perplexity.py`](../ftkit/evaluate/perplexity.py). Next:
 # [15 task metrics](15_task_metrics.ipynb).

@@ -187,8 +187,7 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 # By that loss we would have chosen the broken model; its accuracy, 0.87 against 1.00, gave a warning.
 # Both log-probabilities fell, the rejected one faster, and the probability went to answers that nobody
 # rated. The fall of the chosen answer is called
-# [likelihood displacement](https://arxiv.org/abs/2410.08847). A small fall is normal after SFT on the
-# same answers.
+# [likelihood displacement](https://arxiv.org/abs/2410.08847).
 #
 # The training batches, in nats of a whole answer:
 
@@ -207,8 +206,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
           for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# In the column `DPO` of our run the hedging is gone, and most of the short answers are wrong or not
-# even words.
+# In the column `DPO` of our run the hedging is gone; most of the short answers are wrong or no words.
 
 # %% [markdown]
 # ## The family: one argument, six losses
@@ -447,7 +445,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # | GRPO, `loss_type` | dapo or dr_grpo | dapo |
 
 # %% [markdown]
-# Our small model's learning rates are 100 times the full ones or more. Do not copy them.
+# Do not copy our small model's learning rates, 20 times the full ones or more.
 # In TRL, `sigmoid`, `ipo` and `sft` belong to `DPOTrainer`, and KTO has a `KTOTrainer`. ORPO and SimPO
 # (in CPO's trainer) are in `trl.experimental`.
 
@@ -496,7 +494,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 #                       peft_config=lora)
 # ```
 #
-# The batch counts answers: a step has 8 · 16 / 8 = 16 questions. The default, on one GPU, is one.
+# The batch counts answers: a step has 8 · 16 / 8 = 16 questions.
 # Qwen3 thinks by default; 1,024 tokens would then cut off many answers, which the mask leaves out of
 # the loss.
 
@@ -537,7 +535,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # **PPO, DPO, GRPO?**
 # <details><summary>Answer</summary>
 # PPO samples from the policy and trains a value model as baseline; with a reward model and a
-# reference, RLHF holds four models. DPO is offline: pairs and a reference. GRPO samples a group and
+# reference, RLHF holds four models. Plain DPO is offline: pairs and a reference. GRPO samples a group and
 # uses its mean as baseline, so there is no value model; the reward may be a program, and with β = 0
 # there is no reference either.
 # </details>
@@ -562,11 +560,13 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # ## Recap
 #
 # - DPO rewards the gap. Watch chosen and rejected apart, and a task that training never sees.
-# - In GRPO the group is the baseline. Dead groups teach nothing.
+# - In GRPO the group is the baseline.
 # - A policy optimizes the reward that you wrote. Read the answers that earn most.
+# - So the claim fails: here DPO and SFT ranked all new pairs right, but SFT answered more. The length
+#   reward rose while right answers vanished.
 #
-# In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py), compared with
-# TRL by the tests. Next: [21 the interview clinic](21_interview_clinic.ipynb).
+# In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py).
+# Next: [21 the interview clinic](21_interview_clinic.ipynb).
 
 # %%
 ft.progress("20")

@@ -257,7 +257,7 @@ ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} 
 #
 # One partner of `capital` asks for the same cities in other words and answers in a sentence, as if
 # another team had written it. These are *conflicting labels*, built on purpose. In the literature negative transfer
-# mostly means interference between compatible tasks, which is weaker and harder to see.
+# mostly means interference between compatible tasks, which is often weaker and harder to see.
 
 # %%
 def in_a_sentence(record):
@@ -304,18 +304,17 @@ ft.expect(matrix["capital", "capital in sentences"], "<", capital,
 transfer.score(NAMES[direction(matrix["to_past", "to_negative"], past, paired=True)])
 
 # %% [markdown]
-# Transfer was positive for two tasks that both repeat a sentence with its verb changed. That 12 records
-# hardly teach this skill is the likely reason; no arm isolates it. Transfer was
+# Transfer was positive for two tasks that both repeat a sentence with its verb changed. A likely
+# reason: 12 records hardly teach this skill. No arm isolates it. Transfer was
 # negative where nothing in the prompt says which rule holds, and the majority answers in a sentence.
 # Exact match demands the bare city: a sentence with the right city counts as wrong.
 #
 # The rows with `who` are the control, at the same draws. `to_negative` must also beat `who`, or fewer
 # repeats of the target could explain the gain. In our runs it does. For `capital`, `who` is the reference.
 #
-# What do large models show? Plain multi-task training of T5 was *worse* than pretraining and
-# fine-tuning on each task (81.4 against 83.3 on GLUE, a set of
-# language-understanding tasks). With fine-tuning afterwards it nearly tied
-# (83.1). [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks with 62 data sets, and
+# What do larger models show? T5's plain multi-task training starts from scratch, with unlabeled text as
+# one of the tasks. It was *worse* than pretraining and fine-tuning on each task (81.4 against 83.3 on
+# GLUE, language-understanding tasks). With fine-tuning afterwards it nearly tied (83.1). [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks with 62 data sets, and
 # [Flan 2022](https://arxiv.org/abs/2301.13688) used 1,836 tasks. In the first FLAN, models of 8B and less
 # lost on them; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small sizes too.
 
@@ -436,10 +435,11 @@ ft.table([{"temperature": temperature} | mine])
 # %% [markdown]
 # **Does T5 show that multi-task training helps?**
 # <details><summary>Answer</summary>
-# No. Plain multi-task training was worse than pretraining and fine-tuning on each task (GLUE 81.4
-# against 83.3); with fine-tuning on each task afterwards it nearly tied (83.1). That is one
-# model of 220M parameters at an equal budget. FLAN shows gains on *unseen* tasks, which grew with the
-# number of task clusters: there only in its large models, in Flan-T5 in small ones too.
+# No. Plain multi-task training, from scratch with unlabeled text as one of the tasks, was worse than
+# pretraining and fine-tuning on each task (GLUE 81.4 against 83.3); with fine-tuning afterwards it nearly
+# tied (83.1). That is one model of 220M parameters at an equal budget, and no test of fine-tuning a
+# pretrained model on a mixture. FLAN's large models gained on *unseen* tasks, more with more task clusters;
+# Flan-T5 gained at small sizes too.
 # </details>
 #
 # **One multi-task model, many adapters, or merging?**

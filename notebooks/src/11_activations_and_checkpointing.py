@@ -116,8 +116,8 @@ first_guess.score(max(in_layers, key=in_layers.get))
 #
 # So a model stores k · tokens · width · layers numbers. Here k is 21. Full fine-tuning of the 7B below
 # comes to 28 (3.76 GB for 512 tokens of width 4,096 in 32 layers of 2 bytes). Its weights and norms are in fp32,
-# so each norm stores twice the bytes, and each matrix behind it a bf16 copy. The frozen weights of QLoRA need
-# less.
+# so each norm stores twice the bytes, and each matrix behind it a bf16 copy. QLoRA with adapters on queries
+# and values stores less.
 #
 # ## How it grows
 #
@@ -273,8 +273,10 @@ ft.table(rows)
 
 # %% [markdown]
 # The activations shrink and the peak does not move. It is reached when all gradients are there (to be
-# clipped): 16 bytes for each of 6.74 billion parameters. The activations are gone by then. Checkpointing
-# helps where activations *are* the peak: many tokens, or few trained weights.
+# clipped): 16 bytes for each of 6.74 billion parameters. The activations are gone by then. (With
+# gradient accumulation the gradients stay while the next micro-batch stores its activations: the peak is higher,
+# and checkpointing lowers it a little.) Checkpointing helps where activations *are* the peak: many tokens, or
+# few trained weights.
 #
 # ## The largest batch
 # <!-- claims: C50 · E29 -->
@@ -440,8 +442,8 @@ ft.table([{"vocabulary": size} | {f"{rows} rows at once, MB": peak_of_loss(size,
 
 # %% [markdown]
 # 26.35 MB are **three** copies of 512 · 4,096 · 4 bytes = 8.39 MB and 1.2 MB of small tensors. The three are
-# the log-softmax, its gradient and the gradient of the logits, which are freed by then. So without chunks, 8 × 2,048 tokens and a vocabulary of
-# 128,256 need 8.4 GB for each copy: about 25 GB, plus 4.2 GB where bf16 logits were converted. Rows without a
+# the log-softmax, its gradient and the gradient of the logits; the logits themselves are freed by then. So
+# without chunks, 8 × 2,048 tokens and a vocabulary of 128,256 need 8.4 GB for each copy: about 25 GB, plus 4.2 GB where bf16 logits were converted. Rows without a
 # label need no logits at all.
 
 # %% [markdown]
@@ -545,8 +547,9 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #   (0 to 1) says how much may be stored; the compiler then solves a knapsack problem.
 # - `CheckpointError` says that the second run stored other tensors: a mixture of experts chose other experts,
 #   or the forward pass changed state.
-# - Checkpoint to *fit* a text. A larger effective batch needs no memory, only gradient accumulation. If memory
-#   is free, switch checkpointing off, and compare tokens per second.
+# - Checkpoint to *fit* a text. A larger effective batch needs no more activations, only gradient
+#   accumulation. If memory is free, switch checkpointing off (in TRL 1.16 it is on by default), and compare
+#   tokens per second.
 
 # %% [markdown]
 # ## Interview
@@ -569,7 +572,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # **When does it save nothing?**
 # <details><summary>Answer</summary>
 # When activations are not the peak: full fine-tuning with AdamW and a short batch peaks when all gradients
-# exist. Weights, gradients, optimizer states and logits do not shrink.
+# exist. (With gradient accumulation they stay during the next forward pass: there it saves a little.)
+# Weights, gradients, optimizer states and logits do not shrink.
 # </details>
 #
 # **Peak of the logits for batch 8, 2,048 tokens, vocabulary 128,256?**

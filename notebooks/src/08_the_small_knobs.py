@@ -44,7 +44,7 @@ ft.setup(seed=0)
 #
 # A common slip is 52,002 / 4 · 3. Some words first. A **micro-batch** is what one GPU processes at
 # once. **Gradient accumulation** adds up the gradients of several micro-batches, so a large batch
-# needs only the memory of a small one (and no less compute). An **optimizer step** uses the sum over
+# needs about the memory of a small one, plus the sum that is kept (and no less compute). An **optimizer step** uses the sum over
 # all accumulated micro-batches and all GPUs. An **epoch** is one pass over the records.
 
 # %% [markdown]

@@ -177,7 +177,7 @@ ft.check("throughput", throughput)
 # %% [markdown]
 # Costs follow from it. A full fine-tune of a 7B on 100 million tokens takes 6 · 6.74e9 · 1e8 = 4.0e18
 # operations. At 40 % MFU these are 9.0 GPU hours of an A100 (312 TFLOP/s in bf16) or 2.8 of an H100 (989
-# TFLOP/s). State the price per hour as an assumption.
+# TFLOP/s).
 
 # %% [markdown]
 # ## Three sentences, three runs
@@ -298,9 +298,9 @@ at_135m("full_finetune")
 #
 # You get a log and two minutes. Read it in a fixed order:
 #
-# 1. Is every loss finite? By default the Trainer of `transformers` hides nan and inf: it logs the mean of the
-#    losses since the last log line, at the start 0. Set `logging_nan_inf_filter=False`, and look at
-#    `grad_norm`, which does show nan.
+# 1. Is every loss finite? By default the Trainer of `transformers` hides nan and inf: it counts such a
+#    loss as the mean of those since the last log line, right after one as 0. Set
+#    `logging_nan_inf_filter=False`, and look at `grad_norm`, which does show nan.
 # 2. Is there a loss at all? Exactly 0 from the first step means that no token is trained on, or a hidden nan.
 # 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
 #    few nats at most: SmolLM2 above starts at 3. Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect
@@ -491,7 +491,7 @@ ft.drill(interview=True, questions=6)
 #         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # 32 sequences per step
 #         max_length=2048,                  # from the lengths of the data, cut records counted
 #         completion_only_loss=True,        # the prompt has the label -100: no loss there
-#         bf16=True,                        # no loss scaling needed, unlike fp16
+#         bf16=True, model_init_kwargs={"dtype": "bfloat16"},  # base: 2 bytes; TRL's default is float32
 #         gradient_checkpointing=True,      # with a frozen base half more compute; fewer activations
 #         max_grad_norm=1.0, warmup_steps=10, lr_scheduler_type="cosine",
 #         include_num_input_tokens_seen="non_padding",  # for tokens per second without padding

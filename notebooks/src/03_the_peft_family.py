@@ -374,7 +374,8 @@ small.score({"<": "less", ">": "more", "": "no difference seen"}[
 # 02](02_lora.ipynb) and [lesson 16](16_catastrophic_forgetting.ipynb) test LoRA in this way.
 #
 # One protection is real. Forgetting is measured with the adapter on. An adapter or a prompt can be
-# switched off for a request, and the base is as before. Full fine-tuning has no such switch.
+# switched off for a request, and the base is as before. Full fine-tuning needs
+# a second copy of the model for that.
 
 # %% [markdown]
 # ## Break it: one learning rate for all

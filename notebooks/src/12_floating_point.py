@@ -532,7 +532,8 @@ step = 1e-4
 #   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
 #   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). StableAdamW also clips its
 #   updates, unlike AdamW. 8-bit moments alone do not help: the weights are still bf16. Check which fraction
-#   of the weights changed after one step. Weight decay is lost too: it changes a weight by a millionth or less.
+#   of the weights changed after one step (with warm-up not the first: its learning rate is 0). Weight decay is
+#   lost too: at 1e-5 and a decay of 0.1 it takes a millionth of a weight.
 
 # %% [markdown]
 # - **TF32** rounds the factors of an fp32 multiplication to 10 bits of fraction (`tf32=True`). It is fast
@@ -552,7 +553,7 @@ step = 1e-4
 # **Full fine-tuning in pure bf16 at 1e-5 barely learns. Why?**
 # <details><summary>Answer</summary>
 # A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in
-# every step. AdamW's updates are at most about one learning rate, here 1e-5. A second leak is the second
+# every step. AdamW's updates are mostly within about one learning rate, here 1e-5. A second leak is the second
 # moment, which rounding to nearest keeps from decaying at β₂ = 0.999. Remedies: master weights (an fp32
 # copy that takes the updates, from which the 16-bit weights are rounded), stochastic rounding, Kahan
 # summation, or fp32 adapters.

@@ -144,7 +144,7 @@ ft.expect(gap(sharded), "<", 1e-6, "stage 3 makes the step of one process; diffe
 
 # %% [markdown]
 # At the peak a rank held 1,152 bytes instead of 3,072. Every rank computes *whole layers* on *its own* batch.
-# So this is data parallelism with divided storage. Tensor parallelism splits the multiplication of one layer.
+# So this is data parallelism with divided storage.
 #
 # ## Four stages
 #
@@ -180,7 +180,7 @@ first_guess.score(min(("4", "8", "10"), key=lambda option: abs(float(option) - p
 #
 # Stage 1 leaves parameters and gradients whole. Stage 2 keeps 4 + 4/4 + 8/4 = 7 bytes, and at the peak the
 # other three quarters of one layer's gradient: ¾ × 4/12 = 0.25. Stage 3 adds as much for one layer's weights.
-# The formulas leave these out. Up to stage 2 the traffic is the same; stage 3 moves half as much again.
+# The formulas leave these out. Only stage 3 moves more than DDP.
 
 # %% [markdown]
 # ## Your turn: the formula
@@ -270,7 +270,7 @@ ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; lar
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
 # %% [markdown]
-# Five lines in one. The small difference is rounding (lesson 12). Now the bytes that each of two ranks held, in fp32:
+# The small difference is rounding (lesson 12). Now the bytes that each of two ranks held, in fp32:
 
 # %%
 rows, off = [], 0.0
@@ -350,10 +350,11 @@ for link, speed in links.items():
 ft.table(rows)
 
 # %% [markdown]
-# The speeds are assumed, for each GPU. Engines **overlap**: they gather the next layer while this one
-# computes. So inside a machine the traffic hides behind a few thousand tokens. At 10 Gbit a second nothing
-# hides it; Ethernet with 400 Gbit for each GPU counts as the second row. On a slow link, shard inside each
-# machine only and sum gradients between machines, called **hybrid sharding** (HSDP).
+# The speeds are assumed: the first for each GPU, the others for each *machine*. Weights enter a machine once,
+# through all its links, and NVLink passes them on. With eight links of 50 GB/s NVLink's row holds. Real links
+# reach less: measure with nccl-tests (`all_gather_perf`). Engines **overlap**: they gather the next layer
+# while this one computes. So on such links the traffic hides behind a few thousand tokens; at 10 Gbit nothing
+# hides it. Then shard inside each machine only, and sum gradients between machines: **hybrid sharding** (HSDP).
 #
 # Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. Stage 2 of the paper
 # keeps no whole gradients, so it must send them in every micro-batch. FSDP2 can postpone the
@@ -421,8 +422,8 @@ sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_fi
 #     --rdzv-endpoint HOST:29500 my-run/train.py --zero 3 --ranks 16      # on each of two
 # ```
 #
-# `--ranks` matters. A wrong launcher starts copies that train alone and overwrite each other's results. The
-# script counts the ranks and stops.
+# `--ranks` matters: a wrong launcher starts copies that train alone and overwrite each other's results. With
+# it, such a copy stops.
 
 # %% [markdown]
 # ## On paper: 70 billion parameters
@@ -441,7 +442,7 @@ ft.table(rows)
 # %% [markdown]
 # Eight GPUs are not enough. Sixteen fit on paper only: of an H100's 85.5e9 bytes the check leaves 5 % to
 # CUDA and its allocator, and nothing to NCCL. Plan a reserve of 10 %. The
-# ranks wait: 4,096 tokens are fewer than the 7,912 of InfiniBand, and HSDP is no way out, because one
+# ranks wait if a machine has one link of 50 GB/s: 4,096 tokens are fewer than 7,912. HSDP is no way out: one
 # machine cannot hold the states. With more GPUs the seconds of a step do not shrink; the run needs fewer
 # steps. What does not fit can be **offloaded**: kept in the memory of the host, and copied over its slow bus
 # in every step.
@@ -458,7 +459,7 @@ parameters, gpus = 32e9, 16
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: who keeps which bytes follows from the number of parameters alone.
+# No box At 135M: who keeps which bytes follows from the parameters and ranks alone.
 
 # %% [markdown]
 # ## In practice, 2026

@@ -598,7 +598,7 @@ at_135m("first_finetune", verdict)
 #   0.85 in the 100 steps of your first run.
 # - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we
 #   tested, it seems to have taught more. At 135M it was not tested.
-# - A higher learning rate is not simply faster: it can destroy earlier abilities.
+# - A higher learning rate is not simply faster: ten times as high broke the run.
 
 # %% [markdown]
 # | lessons | about |

@@ -293,8 +293,8 @@ verdict = ft.expect(on_what["480 systematic"], "<", on_what["480 random"], paire
 price.score(NAMES[direction(exact["480 random"], exact["160 clean"])])
 
 # %% [markdown]
-# In our runs the opening claim held against 160 clean records and failed against 40 (on
-# fresh seeds (200 and up), 0.45 against 0.42, that was not settled). So "quality or
+# In our runs the opening claim held against 160 clean records and failed against 40. On seeds
+# that this page was not written with, the second was not settled (0.45 against 0.42). So "quality or
 # quantity" has no general answer; it has a **price**: how many noisy records replace one clean
 # record? The price depends on the run too. At 30 steps extra records have little to give: 480 clean
 # ones score near 160.
@@ -305,7 +305,7 @@ price.score(NAMES[direction(exact["480 random"], exact["160 clean"])])
 #
 # The systematic set is not at 0: all 20 tasks with What-questions are also asked in other words, in
 # 161 of the 480 records, with right answers. Was the rule learned all the same? On the What-questions
-# of the 480 the last word is right in 2 %, so right answers alone would score near 0 here.
+# of the 480 the last word is right in 2 %, so right answers alone would score near 0 below.
 
 # %%
 by_rule = [misread(record) for record in what_test]
@@ -449,8 +449,9 @@ ft.expect(losses["dirty"]["leaked"], "<", losses["cleaned"]["leaked"], paired=Tr
 # since each set is seen once; the other column, where a leak cannot help, shows what these change.
 #
 # Did cleaning help? In that column, of honest test records, this run shows no clear gain.
-# Of the 139 rows that the checker names 32 have no fault, and the wrong answers stayed in. Judge
-# cleaning by a test score at equal steps, not by how much it removed.
+# Single wrong answers stayed in. Of the 139 rows that the checker names 32 have no fault: 24 have a copy
+# that stayed, so nothing is lost. In the other 8 pairs the answers differ, and the right one went.
+# Judge cleaning by a test score at equal steps, not by how much it removed.
 #
 # ## What if?
 #
@@ -482,7 +483,7 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)); a band of perplexity: keep the middle, drop the tails ([Marion et al. 2023](https://arxiv.org/abs/2309.04564)) |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | prompts for RL | those that the model solves sometimes, neither always nor never ([DAPO](https://arxiv.org/abs/2503.14476)) |
-# | size, SFT | 1k to 10k for a style, 100k to 1M for a general assistant |
+# | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 
 # %% [markdown]
 # Low perplexity is often boilerplate, high perplexity noise. The best band depends on the data
@@ -560,7 +561,7 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # It depends on the kind of error. Random wrong answers leave the right one the most likely as long as they
 # do not agree, so with more distinct records and few passes greedy answers can recover. Sampled answers
 # stay noisy, and many passes memorize the errors. Errors concentrated on one kind of input damage that
-# kind, and a rule in them is learned. I measure the error rate by group, and fix those first.
+# kind, and a rule in them can be learned. I measure the error rate by group, and fix those first.
 # </details>
 #
 # **Human or synthetic data?**

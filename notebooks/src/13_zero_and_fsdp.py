@@ -395,7 +395,7 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, a falling loss, and another model: short answers get too much weight. Shuffled batches differ
+# No error, but another model: short answers get too much weight. Shuffled batches differ
 # less than these two halves. Sum the losses, and divide by the labeled tokens of the *whole*
 # step, over all ranks and micro-batches. transformers' Trainer does so by default
 # (`average_tokens_across_devices=True`). A loss function of your own must use `num_items_in_batch`.
@@ -454,7 +454,7 @@ parameters, gpus = 32e9, 16
 {f"stage {stage}, GB": gigabytes(parameters, gpus, stage) for stage in (0, 1, 2, 3)}
 
 # %% [markdown]
-# The lowest stage that fits 80 GB, for 32B on 16 GPUs, is stage 3. Try yours.
+# The lowest stage that fits 80 GB, for 32B on 16 GPUs, is stage 3.
 
 # %% [markdown]
 # ## At 135M

@@ -23,6 +23,7 @@ KNOWN = {"chat": {"messages"}, "text": {"text"},
 LABELS = {"task", "domain", "ability", "id", "source", "category"}  # carried along, never read
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # the marks of text decoded by the wrong table
+SPACE = re.compile(r"\s|\\[nrt]")  # in a line of JSON
 CHUNK = 512  # records that are tokenized together
 
 
@@ -71,6 +72,7 @@ class _Audit:
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
         self.line, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
+        self.unspaced = array("Q")  # the same as `whole`, without white space
         self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
         self.renamed: dict[str, list[int]] = {}
         self.lengths = {"prompt": array("I"), "response": array("I")}
@@ -103,9 +105,10 @@ class _Audit:
         self.lengths["response"].append(len(response))
         self.near.add(f"{prompt}\n{response}")
         question = schema.short_hash(schema.group_key(record))
-        trained = [record.get(name) or "" for name in schema.FIELDS[kind]]
+        trained = json.dumps([record.get(name) or "" for name in schema.FIELDS[kind]])
         self.line.append(line)
-        self.whole.append(schema.short_hash(json.dumps(trained)))
+        self.whole.append(schema.short_hash(trained))
+        self.unspaced.append(schema.short_hash(SPACE.sub("", trained)))
         self.question.append(question)
         if question in self.held:
             self.leaks += 1
@@ -200,8 +203,9 @@ class _Audit:
                 self.warn(line, None, f"the same as line {self.line[same[i]]}")
                 near.pop(i, None)
             elif asks[i] != i and self.kind != "text":
-                self.warn(line, None, f"asks the same as line {self.line[asks[i]]} and gives "
-                                      "another answer")
+                other = ("differs in white space alone" if self.unspaced[i] ==
+                         self.unspaced[asks[i]] else "gives another answer")
+                self.warn(line, None, f"asks the same as line {self.line[asks[i]]} and {other}")
             if i in near:
                 self.warn(line, None, f"nearly the same as line {self.line[near[i]]}")
         return int((same != range(len(same))).sum()), len(near)

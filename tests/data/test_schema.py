@@ -268,6 +268,10 @@ def test_check_counts_duplicates_and_questions_with_two_answers(tmp_path):
     told = {(w["row"], w["problem"]) for w in report["warnings"]}
     assert (3, "the same as line 1") in told and (5, "the same as line 1") in told
     assert (2, "asks the same as line 1 and gives another answer") in told
+    spaced = [GOOD, GOOD | {"instruction": f"  {GOOD['instruction']}\n"}]
+    [warning] = [w for w in audit.check(write(tmp_path / "b.jsonl", spaced))["warnings"]
+                 if "asks" in w["problem"]]
+    assert warning["problem"] == "asks the same as line 1 and differs in white space alone"
     assert schema.records(tmp_path / "a.jsonl")  # a warning, never an error
 
 

@@ -102,9 +102,9 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # Why then a low learning rate? Three things differ from pretraining:
 #
 # - The start is good, and a large budget can overwrite it. *This lesson tests only that part.*
-# - The batch is smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch.
+# - The batch is usually smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch.
 #   Alpaca (LLaMA 7B, tuned on instructions) used 128 records a batch. If a record has 100 tokens, these are
-#   13,000 tokens, and 4M is 300 times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5.
+#   13,000 tokens; 4M is 300 times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5.
 #   Alpaca used 2e-5.
 # - Pretraining itself did not end at its peak, but at a tenth of it or less. The weights have settled
 #   at that low rate, and a return to the peak undoes part of it.
@@ -269,7 +269,7 @@ ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learnin
 # instability. A learning rate that is too high but stable is recognized only by comparison: 0.003
 # ends above 0.001. A flat end is no sign of success: at 0.0003 the curve hardly falls in the last steps,
 # where the cosine is near zero, but it ends far above 0.001. So the second half of the claim is half
-# right. For the *task* the training loss ranks the learning rates as val_loss does. This needs new records
+# right. For the *task* the training loss ranks these four as val_loss does. This needs new records
 # at each step, as here (160 of 320, each once). When records repeat, a higher learning rate can memorize
 # them: the training loss falls and val_loss rises ([lesson 17](17_overfitting.ipynb)). So rank by val_loss.
 #
@@ -361,8 +361,8 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
 
 # %% [markdown]
 # The minimum itself is about 10 times the sweep's best. It comes late for two reasons: the loss rises
-# only when the damage is done, and smoothing delays the curve by some steps. A tenth of it is closest
-# to the sweep's best point of the grid, for these three seeds. But the range test reads the training
+# only when the damage is done, and smoothing delays the curve by some steps. On the sweep's grid
+# the best point is the nearest to a tenth of it, in these three seeds. But the range test reads the training
 # loss alone, so it cannot see forgetting. Use it to place the grid of a sweep, not instead of one.
 
 # %% [markdown]
@@ -540,8 +540,9 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #
 # **LoRA learns nothing at 2e-5. Is it too weak?**
 # <details><summary>Answer</summary>
-# Probably not: the learning rate is too low. LoRA's best is about ten times that of full
-# fine-tuning, so try 1e-4 to 5e-4. Compare methods only at their own best learning rates.
+# Probably not: the learning rate is too low. At α/r of 1 to 2, LoRA's best is usually about
+# ten times that of full fine-tuning, so try 1e-4 to 5e-4. Compare methods only at their own best
+# learning rates.
 # </details>
 
 # %% [markdown]

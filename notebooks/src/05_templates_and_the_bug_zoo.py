@@ -163,8 +163,8 @@ ft.show_batch([ft.encode(record, tokenizer)], tokenizer)
 # %% [markdown]
 # **The end of a turn may not be the tokenizer's EOS.** A Qwen *base* tokenizer has `<|endoftext|>` as EOS,
 # while its template ends turns with `<|im_end|>`. The tuned model then writes `<|im_end|>` correctly, but
-# `generate` waits for `<|endoftext|>`, and the answer runs on. Compare the last token of a rendered answer
-# with `generation_config.eos_token_id`; the configuration below shows the repair.
+# `generate` waits for `<|endoftext|>`, and the answer runs on. Compare the token that ends a rendered
+# answer with `generation_config.eos_token_id`; the configuration below shows the repair.
 #
 # <!-- claims: C16 · E05 -->
 # ## Pad: when EOS is also padding
@@ -537,8 +537,8 @@ if download.has("smollm2"):
 # **What does a silent max_length do?**
 # <details><summary>Answer</summary>
 # It cuts the end, so long records lose part of the answer and their EOS. With loss on responses only, a long
-# prompt can leave nothing to train on. Count records without any label and records whose last label is
-# not EOS; then raise the limit, or split or drop these records.
+# prompt can leave nothing to train on. Count records without any label, and records in which the
+# last turn's end token is missing or has no label; then raise the limit, or split or drop these records.
 # </details>
 
 # %% [markdown]

@@ -273,21 +273,21 @@ least.score(names[names.index(min(means, key=means.get))])
 # %% [markdown]
 # Gains that differ by less than their spread are no ranking. The curve belongs to one learning rate,
 # and a **lower learning rate** alone is above it too. So the first remedy is a well-chosen learning
-# rate, and the others have to be judged against *it*. In our runs the last column is below its spread
+# rate, and the others have to be judged against *it*. The last column is below its spread
 # for replay, L2-SP and WiSE-FT: none kept clearly more than the lower rate. They were combined with
 # 0.001 only, so whether they add to a lower rate was not tested.
 #
 # In our runs, by the *probes* column, L2-SP and the lower rate were best, replay and WiSE-FT in
 # between, LoRA and plain fine-tuning last. There are 26 probes, and this order was not tested. The
 # column is no control for replay: old tasks ask for many of the same facts ("Which city is the capital
-# of Qatar?"). What replay does for tasks that it does *not* contain is tested below.
+# of Qatar?").
 
 # %% [markdown]
 # **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
-# It kept far less than the untouched model, so the first half of the claim is false. The list above
-# prints whether this LoRA setting differs from the curve. It is one rank and one learning rate; full
-# fine-tuning got two, so a lower one for LoRA is an open test. In the settings of [Biderman et al.
-# 2024](https://arxiv.org/abs/2405.09673) LoRA learns less *and* forgets less.
+# It kept far less than the untouched model, so the first half of the claim is false. (An unmerged
+# adapter can be switched off: then the old model answers.) This is one rank and one learning rate;
+# full fine-tuning got two, so a lower one for LoRA is an open test. In the settings of
+# [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learns less *and* forgets less.
 #
 # ## Break it: replay only half of the old tasks
 # <!-- claims: C72 · E16 -->
@@ -348,8 +348,8 @@ at_135m("forgetting", verdict)
 # For larger models:
 #
 # - Forgetting during continual instruction tuning grew from 1B to 7B parameters
-#   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)). In earlier experiments larger pretrained models
-#   forgot *less* ([Ramasesh et al. 2022](https://openreview.net/forum?id=GhVS8_yPeEa)).
+#   ([Luo et al. 2023](https://arxiv.org/abs/2308.08747)). In earlier experiments, mostly on images, larger
+#   pretrained models forgot *less* ([Ramasesh et al. 2022](https://openreview.net/forum?id=GhVS8_yPeEa)).
 # - With LoRA on Llama 2 7B chat, more learning meant more forgetting along one line. Early stopping or
 #   another number of parameters did not avoid it
 #   ([Kalajdzievski 2024](https://arxiv.org/abs/2401.05605)).
@@ -458,7 +458,8 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 # Run one suite on the old and the new model, with the same template, decoding and precision. Ask for
 # drops larger than the noise, and read answers to separate format from ability. If they are right, tune
 # the learning rate and the number of epochs first, then try replay, and interpolation with the old
-# weights. Compare the candidates at an equal target score.
+# weights. Compare the candidates at an equal target score. If requests of the task can be
+# recognized: leave a LoRA adapter unmerged, and answer all others without it.
 # </details>
 #
 # **What is catastrophic forgetting, and how do you measure it?**
@@ -508,7 +509,7 @@ front.train(narrow, mine, seeds=[0]).table("target", "kept", "probes")
 #   penalties and interpolation against that.
 # - Replay trains what it contains; measure the rest. LoRA is no guarantee.
 #
-# Next: [17 overfitting](17_overfitting.ipynb), another way to train too long.
+# Next: [17 overfitting](17_overfitting.ipynb).
 
 # %%
 ft.progress("16")

@@ -295,9 +295,9 @@ ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()
 #
 # ## Your turn: the longest sequence that fits
 #
-# With FlashAttention, memory grows nearly in a straight line with the tokens. So two traces predict all
-# others. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole
-# number of tokens whose peak on that line is at most `budget` bytes.
+# With FlashAttention, memory grows nearly in a straight line with the tokens. So two traces predict others,
+# the better the nearer. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the
+# largest whole number of tokens whose peak on that line is at most `budget` bytes.
 
 
 # %% tags=["raises-exception"]
@@ -401,7 +401,7 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 # No box At 135M: bytes are counted and not learned, so a recorded run decides nothing. If SmolLM2 is
 # here, its step is measured directly.
 #
-# For larger models, two published figures. LoRA took GPT-3 175B from 1.2 TB to 350 GB in training
+# LoRA took GPT-3 175B from 1.2 TB to 350 GB in training
 # ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)). QLoRA took a 65B model from more than 780 GB to less
 # than 48 GB ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
 
@@ -484,7 +484,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # %% [markdown]
 # - **Measure**: `max_memory_allocated` is the peak of live tensors, `max_memory_reserved` what the allocator
 #   held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html) shows which line of
-#   code allocated each block; blocks from before the recording have none.
+#   code allocated each block.
 # - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can pass step 1 and fail in
 #   step 2. The longest batch may come late: train a few steps on the longest sequences first.
 # - **Evaluation**: its batch is 8 by default. With `compute_metrics` the Trainer also collects the logits
@@ -504,11 +504,11 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #
 # **What fills the memory in fine-tuning?**
 # <details><summary>Answer</summary>
-# Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter: 2 +
-# 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits grow with the tokens
-# of a batch. In full fine-tuning the states usually come first, above all with checkpointing: ZeRO, LoRA and
-# 8-bit moments act on them. In a LoRA run the states are mainly the frozen weights: with few tokens or with
-# checkpointing they usually come first, else the activations.
+# Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter,
+# 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits
+# grow with the tokens of a batch. In full fine-tuning the states usually come first, above all with
+# checkpointing: ZeRO, LoRA and 8-bit moments act on them. In a LoRA run the states are mainly the frozen
+# weights: with few tokens or with checkpointing they usually come first, else the activations.
 # </details>
 #
 # **Does mixed precision halve the memory?**
@@ -521,9 +521,9 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # %% [markdown]
 # **A LoRA run on a 7B at 4 × 2,048 tokens is out of memory. What do you change?**
 # <details><summary>Answer</summary>
-# Ask what is largest. The bf16 base is 13.5 GB and the adapter's states below 1 GB, so activations and logits
-# are the rest. Switch on gradient checkpointing, use a chunked loss and FlashAttention, then a smaller batch
-# with accumulation. Check that the base is not in fp32. An 8-bit optimizer changes almost nothing here.
+# Ask what is largest. The bf16 base is 13.5 GB and the adapter's states (r = 16) below 1 GB, so activations
+# and logits are the rest. Switch on gradient checkpointing, use a chunked loss and FlashAttention, then a
+# smaller batch with accumulation. Check that the base is not in fp32. An 8-bit optimizer changes almost nothing here.
 # </details>
 #
 # **nvidia-smi shows 78 GB, the profiler 60 GB. Why?**
@@ -539,7 +539,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | part | bytes | what changes it |
 # |---|---|---|
 # | frozen weights | 4, 2 or about 0.5 each | dtype, QLoRA |
-# | trained weights, gradients, moments | 16 each with AdamW | LoRA, 8-bit moments, ZeRO |
+# | trained weights, gradients, moments | 16 together, with AdamW | LoRA, 8-bit moments, ZeRO |
 # | activations | grow with tokens and layers | checkpointing, batch, length |
 # | logits | tokens × vocabulary | chunked or fused loss |
 #

@@ -503,7 +503,8 @@ ft.table([lab.run(short, method="lora", r=64, lora_alpha=alpha, learning_rate=ra
           for alpha, rate in ((16, 1e-2), (128, 1e-2), (128, 1.25e-3))])
 
 # %% [markdown]
-# It ended the collapse, in one seed each. It did not restore the first row: the lower rate also slows A.
+# It ended the collapse, in one seed each. It did not restore the first row.
+# A likely reason: the lower rate also slows A.
 #
 # ## In practice, 2026
 #
@@ -559,10 +560,10 @@ ft.table([lab.run(short, method="lora", r=64, lora_alpha=alpha, learning_rate=ra
 #
 # **How does LoRA help, and what does it not reduce?**
 # <details><summary>Answer</summary>
-# Only A and B have gradients and optimizer states, so these two nearly vanish. A checkpoint is
-# megabytes, and many adapters share one base. The frozen weights and most activations stay: quantization
-# reduces the former (QLoRA), gradient checkpointing the latter. A step costs about two thirds of the
-# compute, with checkpointing three quarters. Merged, it adds no latency.
+# Only A and B have gradients and optimizer states, so these two nearly vanish. At a low rank a
+# checkpoint is megabytes, and many adapters share one base. The frozen weights and most activations
+# stay: quantization reduces the former (QLoRA), gradient checkpointing the latter. A step costs about
+# two thirds of the compute, with checkpointing three quarters. Merged, it adds no latency.
 # </details>
 #
 # **How many trainable parameters has r = 8 on q and v of Llama 2 7B?**

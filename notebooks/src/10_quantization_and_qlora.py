@@ -96,8 +96,8 @@ ft.check("dequantize_block", dequantize_block)
 
 # %% [markdown]
 # A matrix is cut into blocks of 64. Here are both steps for a whole matrix of the embedded model, and the
-# same from bitsandbytes. It multiplies by 1/scale, so this cell does, too. A
-# warning about `kernels` is harmless: a faster kernel is missing.
+# same from bitsandbytes. It multiplies by 1/scale, so this cell does, too. The
+# warning about `kernels` is harmless.
 
 # %%
 import bitsandbytes.functional as bnb
@@ -135,15 +135,15 @@ print(f"rarest code {counts.min():.1%}, most frequent {counts.max():.1%}, entrop
 # %% [markdown]
 # No. The scale of a block depends on its largest weight, so the fractions are not normally distributed with
 # a fixed width. The paper calls NF4 "information-theoretically optimal";
-# [Yoshida 2023](https://arxiv.org/abs/2306.06965) showed that it is not, and that the best levels depend on
-# the block size.
+# [Yoshida 2023](https://arxiv.org/abs/2306.06965) showed that it is not: the best levels depend on block size.
 #
 # ## How large is the error?
 #
 # Measure the root mean square of the rounding error, as a fraction of the root mean square of the weights.
-# **INT4** has 15 evenly spaced levels. **E2M1** is the 4-bit float of today's hardware: one sign bit, two
-# exponent bits, one fraction bit, so 0, 0.5, 1, 1.5, 2, 3, 4 and 6. All use an fp32 scale here, to compare
-# levels only. "Heavy tails" (Student's t, 4 degrees of freedom) means frequent outliers.
+# **INT4** has 16 evenly spaced levels; the symmetric form, used here, leaves one out.
+# **E2M1** is the 4-bit float of today's hardware: one sign bit, two exponent bits, one fraction bit, so 0, 0.5,
+# 1, 1.5, 2, 3, 4 and 6. All use an fp32 scale here, to compare levels only. "Heavy tails" (Student's t, 4
+# degrees of freedom) means frequent outliers.
 
 # %%
 first_guess = ft.predict("Rounding normally distributed weights to NF4 makes an error of about ...",
@@ -248,7 +248,8 @@ ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; larg
 # <!-- claims: C46 · E26 -->
 #
 # **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Five seeds, 40 steps on the
-# embedded model. The adapters are the same, so both use LoRA's learning rate; none was searched for QLoRA.
+# embedded model. The adapters are the same, so both use one learning rate, not
+# searched here.
 
 # %%
 second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
@@ -346,9 +347,9 @@ third_guess.score(max(furthest, key=furthest.get))
 # %% [markdown]
 # Only the merge into the dequantized weights gives the model that was trained, up to the rounding of the
 # stored format. The merge into the **original** is another model (KL about 0.2), but no worse one here:
-# the loss is about 0.80 for both. It is common and often fine. Rounding to NF4 again erases what is smaller
-# than half the distance between two levels, and a LoRA update is mostly that small. There the loss is about
-# 3.3. (These losses: three of the five seeds, other records than above.)
+# the loss is about 0.80 for both. Rounding to NF4 again erases what
+# is smaller than half the distance between two levels, and a LoRA update is mostly that small. There the loss
+# is about 3.3. (These losses: three of the five seeds, other records than above.)
 #
 # So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base. Evaluate what you ship.
 #
@@ -502,8 +503,8 @@ what_if
 # **How do you merge a QLoRA adapter?**
 # <details><summary>Answer</summary>
 # Dequantize the base, add the update, store it in 16 bits: this is the trained model up to bf16 rounding.
-# Merging into the original weights gives another model than the one trained, often close. Rounding the merge
-# to NF4 again can erase much of the update. Evaluate the merged model, not the one before.
+# Merging into the original weights gives another model than the one trained, not always a worse
+# one. Rounding the merge to NF4 again can erase much of the update. Evaluate the merged model.
 # </details>
 #
 # **Why does 65B fit on 48 GB?**
@@ -511,7 +512,7 @@ what_if
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
 # r = 64 have 0.8 billion weights; in fp32, with gradients and moments, 16 bytes each, 12.8 GB: 47.3 GB of the
 # 51.5 (48 GiB). In bf16, moments too, the adapters take half. Checkpointed activations of one short sequence
-# fit as well. Paged optimizers absorb spikes. Long sequences do not fit.
+# fit as well. Paged optimizers absorb spikes. With fp32 adapters, a traced step of 2,048 tokens did not fit.
 # </details>
 
 # %% [markdown]

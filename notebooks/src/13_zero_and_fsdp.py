@@ -227,7 +227,7 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
                        key=lambda option: abs(float(option.split()[0]) - floor)))
 
 # %% [markdown]
-# The column for one GPU shows a common mistake: there is nothing to divide, so stage 3 saves nothing.
+# On one GPU there is nothing to divide, so stage 3 saves nothing.
 # Stages 1 and 2 have a floor of 4 and 2 bytes a parameter. So the first half of the claim holds for stage 3
 # only. **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB and moves no more than
 # DDP; the rest is for activations.
@@ -324,8 +324,7 @@ third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - mo
 # %% [markdown]
 # The tiny columns are buffers, and the norm for clipping.
 # DDP has already summed *all* gradients on every rank. ZeroRedundancyOptimizer then also sends the updated
-# weights (`broadcast`). The paper's stage 1 needs only a reduce-scatter first. An engine is not its
-# formula, so measure it.
+# weights (`broadcast`). The paper's stage 1 needs only a reduce-scatter first.
 #
 # The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16,
 # reduce_dtype=fp32)`. Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8
@@ -353,8 +352,10 @@ ft.table(rows)
 # The speeds are assumed: the first for each GPU, the others for each *machine*. Weights enter a machine once,
 # through all its links, and NVLink passes them on. With eight links of 50 GB/s NVLink's row holds. Real links
 # reach less: measure with nccl-tests (`all_gather_perf`). Engines **overlap**: they gather the next layer
-# while this one computes. So on such links the traffic hides behind a few thousand tokens; at 10 Gbit nothing
-# hides it. Then shard inside each machine only, and sum gradients between machines: **hybrid sharding** (HSDP).
+# while this one computes. So on such links the traffic hides behind a few thousand tokens; at 10 Gbit hardly
+# anything hides it. Then shard inside each machine only, and all-reduce gradients between machines: **hybrid
+# sharding** (HSDP). In fp32 this counts 2 × 4 bytes a parameter, as many as stage 3's 8. It saves with
+# gradient accumulation: once a step is enough (`set_requires_all_reduce`).
 #
 # Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. Stage 2 of the paper
 # keeps no whole gradients, so it must send them in every micro-batch. FSDP2 can postpone the
@@ -397,10 +398,11 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
 # %% [markdown]
 # No error, but another model: short answers get too much weight. Shuffled batches differ
 # less than these two halves. Sum the losses, and divide by the labeled tokens of the *whole*
-# step, over all ranks and micro-batches. transformers' Trainer does so by default
-# (`average_tokens_across_devices=True`). A loss function of your own must use `num_items_in_batch`.
+# step, over all ranks and micro-batches. DDP and FSDP average gradients over ranks, so also multiply by the
+# number of ranks. transformers' Trainer does both by default (`average_tokens_across_devices=True`). There a
+# loss function of your own must use `num_items_in_batch`.
 #
-# This mistake belongs to dividing the *batch*, at stage 0 too. Dividing the states changed no loss here.
+# This mistake belongs to dividing the *batch*. Dividing the states changed no loss here beyond rounding.
 # Beside traffic it costs temporary copies of a layer, and checkpoints in pieces. So the second half of the
 # claim is nearly right; on a slow link the traffic costs much time.
 #
@@ -443,9 +445,8 @@ ft.table(rows)
 # Eight GPUs are not enough. Sixteen fit on paper only: of an H100's 85.5e9 bytes the check leaves 5 % to
 # CUDA and its allocator, and nothing to NCCL. Plan a reserve of 10 %. The
 # ranks wait if a machine has one link of 50 GB/s: 4,096 tokens are fewer than 7,912. HSDP is no way out: one
-# machine cannot hold the states. With more GPUs the seconds of a step do not shrink; the run needs fewer
-# steps. What does not fit can be **offloaded**: kept in the memory of the host, and copied over its slow bus
-# in every step.
+# machine cannot hold the states. What does not fit can be **offloaded**: kept in the memory of the host, and
+# copied over its slow bus.
 #
 # ## What if?
 
@@ -547,8 +548,8 @@ parameters, gpus = 32e9, 16
 
 # %% [markdown]
 # **Pitfalls.**
-# - Create the optimizer after `fully_shard`, and shard each layer, not only the model. Otherwise the whole
-#   model is gathered at once.
+# - Create the optimizer after `fully_shard`, which replaces the parameters. Shard each layer, not only the
+#   model. Otherwise the whole model is gathered at once.
 # - Load weights in fp32 for mixed precision. accelerate's FSDP2 converts trained bf16 weights to fp32
 #   itself; your own loop does not ([12](12_floating_point.ipynb)).
 # - The YAML above sums gradients in bf16. For fp32, set
@@ -557,10 +558,9 @@ parameters, gpus = 32e9, 16
 #   ranks. With `SHARDED_STATE_DICT`, `save_model` alone writes no weights and raises no error
 #   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)). To convert a checkpoint
 #   later: `accelerate merge-weights out/checkpoint-200/pytorch_model_fsdp_0 out/final`.
-# - transformers warns that its gradient checkpointing gathers weights once more in the backward pass. With
-#   FSDP2 the table above counted no such gather. The alternative, `fsdp_activation_checkpointing: true`,
-#   needs `gradient_checkpointing=False` in the script.
-# - With LoRA only the adapter has gradients and states. What is worth dividing is the frozen base.
+# - transformers warns that its gradient checkpointing gathers weights once more. With FSDP2 the table above
+#   counted no such gather.
+# - With LoRA only the adapter has gradients and states. Divide the frozen base.
 # - An all-gather waits for the slowest rank. Balance the tokens of the ranks, not their sequences.
 # - A run that hangs until NCCL's timeout: one rank has fewer batches, took another branch, or still
 #   tokenizes. Start with `NCCL_DEBUG=INFO`; between machines, set `NCCL_SOCKET_IFNAME`.
@@ -571,8 +571,8 @@ parameters, gpus = 32e9, 16
 # **Compare ZeRO's stages for a 7B on 8 GPUs, memory and traffic.**
 # <details><summary>Answer</summary>
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
-# stages 0 to 3. Each stage includes the one before. With fp32 weights and gradients, 4 + 4 + 8, stage 1 takes
-# 61 GB and stage 2 37 GB. Stages 0 to 2 move 2 elements for each parameter and step, stage 3 moves 3.
+# stages 0 to 3. With fp32 weights and gradients, 4 + 4 + 8, stage 1 takes 61 GB and stage 2 37 GB. By the
+# paper, stages 0 to 2 move 2 elements a parameter and step, stage 3 moves 3.
 # Activations are divided by none. Take the lowest stage that fits with the activations: with 80 GB mostly
 # stage 1. Stage 2 moves no more without gradient accumulation, but with it sends in each micro-batch.
 # </details>
@@ -596,16 +596,16 @@ parameters, gpus = 32e9, 16
 # %% [markdown]
 # **The loss on 8 GPUs differs from that on one with the same global batch. Why?**
 # <details><summary>Answer</summary>
-# Often the mean: each rank divides by its own labeled tokens, and the means are averaged. Sum, then divide
-# by the tokens of the whole step. Then check the order of the data, dropout seeds, padding rows of the last
-# batch. What remains is rounding, which is small in fp32 and larger in bf16.
+# Often the mean: each rank divides by its own labeled tokens, and the means are averaged. Sum, divide by
+# the tokens of the whole step, and multiply by the ranks (DDP and FSDP average gradients). Then check the
+# order of the data, dropout seeds, padding rows of the last batch. What remains is rounding, larger in bf16.
 # </details>
 #
 # ## Recap
 #
 # - With AdamW in mixed precision: 16 bytes, 4 + 12/N, 2 + 14/N, 16/N. Activations stay.
 # - Same update and curve, up to rounding. Elements moved: 2, 2, 2, 3; a real engine may move more.
-# - Divide the loss by the tokens of the whole step.
+# - Divide the loss by the tokens of the whole step; undo the mean over ranks.
 #
 # In the package: [`zero_simulator.py`](../ftkit/distributed/zero_simulator.py),
 # [`launch.py`](../ftkit/distributed/launch.py) and

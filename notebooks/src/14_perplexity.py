@@ -141,8 +141,7 @@ ft.table(rows)
 
 # %% [markdown]
 # Masked: one number three times. Two things make it so: no padding is scored, and each batch counts by its
-# scored tokens. **A perplexity that depends on the batch size, beyond rounding, is a bug.** This is the
-# cheapest test of an evaluation script.
+# scored tokens. **A perplexity that depends on the batch size, beyond rounding, is a bug.**
 
 # %% [markdown]
 # ## Window and stride
@@ -198,7 +197,7 @@ second_guess.score("2.5" if far < 3 else "3.5" if far < 4.25 else "5")
 # its beginning. From 16 to 8 almost nothing is gained. The value is then close to that of the separate texts,
 # 2.51, but the two cannot be compared exactly: here 78 EOS and BOS tokens are scored too, and a BOS after an
 # EOS is nearly free. So state window, stride and scored tokens with every perplexity. A window of 64 is a toy:
-# for GPT-2 large with 1,024 tokens the [transformers
+# for GPT-2 large on WikiText-2 with windows of 1,024 the [transformers
 # guide](https://huggingface.co/docs/transformers/perplexity) gets 16.4 instead of 19.4 with overlap.
 
 # %% [markdown]
@@ -217,7 +216,7 @@ ft.table([{"per": unit, "number": count, "loss": total / count, "bits": total / 
            "perplexity": math.exp(total / count)} for unit, count in units.items()])
 
 # %% [markdown]
-# One model, one text, three perplexities. A model with longer tokens has fewer of them, so each costs more.
+# One model, one text, three perplexities. At equal total loss, longer tokens are fewer, so each costs more.
 # Between tokenizers compare **bits per byte**: the total loss in bits, divided by the bytes of the text
 # (UTF-8).
 #
@@ -396,7 +395,7 @@ ft.table([{"mistake": name, "perplexity": math.exp(value)} for name, value in mi
 # %% [markdown]
 # ## At 135M
 #
-# The same comparison with SmolLM2-135M, 3 epochs against 12:
+# A similar comparison on SmolLM2-135M-Instruct, recorded beforehand: 64 records, 3 epochs against 12.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -408,16 +407,15 @@ at_135m("calibration", verdict)
 # 2023](https://arxiv.org/abs/2303.08774), figure 8). There the probability of the answer letter on part of MMLU
 # (multiple-choice questions) was tested, not each token. [An analysis of
 # 2026](https://arxiv.org/abs/2601.22950) shows that perplexity does not always choose the more accurate model.
-# Where a calibrated or overconfident model grows more confident, its perplexity falls only if its accuracy rises
-# enough.
+# Indeed, at equal accuracy more confidence on the right tokens alone lowers it.
 
 # %% [markdown]
 # ## In practice, 2026
 #
 # The sliding window with transformers alone. `n` counts the labels that the model really scored, so that the
 # means of the windows are weighted correctly. The last window may be shorter than yours; its scored tokens
-# still have 256 tokens of context. The tokenizer adds no BOS, so the code does, and the first token is scored
-# with the bytes.
+# still have 256 tokens of context. The tokenizer adds no BOS, so the code does: the first token is scored
+# too, since its bytes are counted.
 #
 # ```python
 # import math
@@ -469,7 +467,7 @@ at_135m("calibration", verdict)
 #
 # **Where it is used.** Quantization is checked by perplexity and accuracy, but answers can change while accuracy
 # stays (["Accuracy is Not All You Need"](https://arxiv.org/abs/2407.09141)). So measure also the share of changed
-# first choices and the KL divergence to the unquantized model. It says how far the probabilities of the next
+# first choices and the KL divergence to the unquantized model, that is how far the probabilities of the next
 # token moved (`llama-perplexity --kl-divergence`). Pretraining data were filtered by perplexity
 # ([CCNet](https://arxiv.org/abs/1911.00359)); many newer sets use trained classifiers. Unusually low loss on a test
 # set is weak evidence of contamination, that is training on the test set ([Min-K%

@@ -151,11 +151,13 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# The checker misses one planted near copy. It counts 30 all the same: one is a planted contradiction.
+# The checker misses one planted near copy: five words against four have a similarity of 0.67, below its
+# limit of 0.8. It counts 30 all the same: one is a planted contradiction.
 #
 # Markup is form, but no rule looked for it; `re.search(r"<[a-z/]|&[a-z]+;", output)` would. Two answers
 # to one question can be seen, but not which of them is wrong. Typos, cut answers and single wrong ones
-# need a judge: a person or a model that knows what is right.
+# need a judge: a person or a model that knows what is right. A `wrong task` row has a right answer; only
+# its `task` label is wrong.
 #
 # ## A model as the judge
 #
@@ -198,6 +200,9 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
           for rank, number in list(enumerate(top[0], 1))[::3]])
 
 # %% [markdown]
+# Three of the 31 rows counted as wrong here are `wrong task`, with right answers. Without them the claim
+# would hold even if all three were at the top.
+#
 # Many of the top records have a fault. Some have none: a high loss also marks what is rare or hard. A
 # filter by loss that nobody looks at can remove the records that the model could learn most from.
 #
@@ -342,7 +347,7 @@ at_135m("label_noise", verdict)
 # question and nearly spare the rest; the random ones are spread. An average hides the first: **report by
 # group**. On the tiny model the order on the whole test is the other one.
 #
-# For larger models, the studies behind the slogan removed *kinds* of answers.
+# For larger models, the studies behind the slogan selected *kinds* of answers.
 # [AlpaGasus](https://arxiv.org/abs/2307.08701) kept 9,000 of Alpaca's 52,000 records by the scores of a
 # model; [LIMA](https://arxiv.org/abs/2305.11206) selected 750 and wrote 250. Neither tests random errors.
 #
@@ -584,8 +589,8 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # <details><summary>Answer</summary>
 # Search for common runs of words (8 to 13) between training and test data; require a share of the text,
 # since one common run can be boilerplate. Find paraphrases by embeddings, with an LLM's judgment on the
-# nearest pairs. Drop hits, report the score on the clean subset, keep a fresh private test. Split by
-# entity or source, not by row.
+# nearest pairs. Drop the hits from the training set; if the model is trained already, report the score on
+# the clean part of the test too. Keep a fresh private test. Split by entity or source, not by row.
 # </details>
 #
 # ## Recap

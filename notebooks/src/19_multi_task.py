@@ -146,8 +146,7 @@ price.score(NAMES[direction(exact("equal", "translation"), exact("proportional",
                             paired=True)])
 
 # %% [markdown]
-# Read the row of each strategy: what the small task gained, and what the large one paid. Under
-# proportional sampling the clauses are at chance. Translation is near 1 in every row. This is a
+# Under proportional sampling the clauses are at chance. Translation is near 1 in every row. This is a
 # **ceiling**: 30 easy test items hardly show a loss, so the table does not say that fewer draws are
 # free. The loss per token would be more sensitive. The small task gains until its few records are
 # memorized ([lesson 17](17_overfitting.ipynb)). Repeats add no records: of 24 clauses one is a `payment`
@@ -180,7 +179,7 @@ at_135m("mixing", verdict)
 # **labelled tokens**, the tokens that are trained on. A translation has more of them than a
 # clause type such as "law". So the **effective share** of a task, its fraction of the labelled tokens,
 # is another number. It is the task's *weight* in the mean. Its part of the loss and of the gradient
-# also depends on how much loss is left per token: a mastered task has many tokens and little gradient.
+# also depends on how much loss is left per token: a mastered task can have many tokens and little gradient.
 
 # %%
 tokens = ft.predict("Equal sampling, a third of the records: the clauses' share of the labelled tokens",
@@ -310,7 +309,8 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], past, paired=Tr
 # Exact match demands the bare city: a sentence with the right city counts as wrong.
 #
 # The rows with `who` are the control, at the same draws. `to_negative` must also beat `who`, or fewer
-# repeats of the target could explain the gain. In our runs it does. For `capital`, `who` is the reference.
+# repeats of the target could explain the gain. In our runs it does. `capital` has no row
+# alone, so `who` is its reference.
 #
 # What do larger models show? T5's plain multi-task training starts from scratch, with unlabeled text as
 # one of the tasks. It was *worse* than pretraining and fine-tuning on each task (81.4 against 83.3 on
@@ -412,7 +412,7 @@ ft.table([{"temperature": temperature} | mine])
 # Proportional 90.5 / 9.05 / 0.45 %; cap 55.5 / 42.4 / 2.1 %; T = 2 takes square roots, 72.1 / 22.8 /
 # 5.1 %. With 1.1M draws the small set is seen 1, 4.7 and 11.3 times; equal sampling, T → ∞, would
 # need 74. In pretraining about 4 passes cost little; for fine-tuning that is only a start. I would
-# take the cap, or T = 2 with fewer draws, and stop by the validation score of the small task.
+# take the cap, or T = 2 with fewer draws, and watch the validation score of each task.
 # </details>
 
 # %% [markdown]
@@ -420,9 +420,9 @@ ft.table([{"temperature": temperature} | mine])
 # <details><summary>Answer</summary>
 # First its records and its wrong answers: is it the labels, or the format that the metric demands? Then
 # its share of the labelled tokens, because short answers shrink it further, the passes over its data,
-# and whether another source contradicts it. Raise T, cap the others, or train it later in a
-# stage of its own. Watch its validation score: after several passes it memorizes, and then only new
-# data helps.
+# and whether another source contradicts it. Raise T, cap the others, or train it in a
+# later stage, with some of the rest against forgetting. Watch its validation score: when it no longer
+# rises with more passes, new records help more.
 # </details>
 #
 # **How do you choose mixture weights for a large run?**
@@ -457,8 +457,8 @@ ft.table([{"temperature": temperature} | mine])
 #   repeats.
 # - The loss counts labelled tokens. A third of the records is not a third of the weight.
 # - The claim does not hold. In proportion to its size the small task scored lower than with equal
-#   shares, on the tiny model no better than chance. Transfer had a sign: positive for one pair,
-#   negative for another.
+#   shares, on the tiny model no better than chance. Against the control `who`, transfer was
+#   positive for one pair and negative for another.
 #
 # In the package: [mixing.py](../ftkit/data/mixing.py). Next:
 # [20 preferences and rewards](20_preferences.ipynb).

@@ -34,7 +34,7 @@ ft.setup(seed=0)
 #
 # The open recipe of [Tülu 3](https://arxiv.org/abs/2411.15124) has three stages: instruction
 # tuning (SFT), then **DPO** on pairs, then reinforcement learning with a reward that a program can
-# check. The order is usual, not mandatory: [DeepSeek-R1-Zero](https://arxiv.org/abs/2501.12948)
+# check. The order is not mandatory: [DeepSeek-R1-Zero](https://arxiv.org/abs/2501.12948)
 # applied reinforcement learning to a base model without SFT.
 #
 # ## A model with a bad habit
@@ -185,7 +185,7 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 # %% [markdown]
 # This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse.
 # By that loss we would have chosen the broken model; its accuracy, 0.87 against 1.00, gave a warning.
-# Both log-probabilities fell, the rejected one faster, and the probability went to answers that nobody
+# Both log-probabilities fell, the rejected one faster, and probability went to answers that nobody
 # rated. The fall of the chosen answer is called
 # [likelihood displacement](https://arxiv.org/abs/2410.08847).
 #
@@ -206,7 +206,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
           for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# In the column `DPO` of our run the hedging is gone; most of the short answers are wrong or no words.
+# In the column `DPO` the hedging is gone; most of the short answers are wrong or no words.
 
 # %% [markdown]
 # ## The family: one argument, six losses
@@ -254,7 +254,7 @@ control.score(NAMES[direction(ends("SFT", "exact"), ends("DPO", "exact"))])
 # DPO broke, keeps its answers: the break belongs to the loss as well. The margins have different
 # scales, and SimPO and ORPO rank without the reference: compare `exact` and `val_chosen`. Here
 # each question has one right answer, so imitating it says all there is, and ORPO contains that SFT
-# term. Pairs are made for questions without a single right answer, where people can only rank.
+# term. Pairs suit above all questions without a single right answer, where people can only rank.
 #
 # ## At 135M
 #
@@ -269,8 +269,8 @@ at_135m("preferences", verdict)
 # %% [markdown]
 # DPO's best rate, 3e-5, reached 0.05 with one seed, also far below SFT, whose rate was not searched.
 # From 3e-5 to 1e-4 (one seed each) the chosen answers get less likely, and the rejected ones fall much
-# further. But the chosen ones stay above the untouched model's −20.7 nats; in our 10 x arm they fell
-# below the start.
+# further. But the chosen ones stay above the untouched model's −20.7 nats, as recorded; in our 10 x
+# arm they fell below the start.
 #
 # Tülu 3 (8B and 70B) gained from DPO after SFT, with answers of the policy among the pairs.
 # [Xu et al. 2024](https://arxiv.org/abs/2404.10719) found that well-tuned PPO beats DPO on several tasks.
@@ -349,7 +349,7 @@ ft.table(rows)
 # <!-- claims: E44 -->
 #
 # The task: make a sentence negative. The honest reward is 1 if the answer is exactly right. The
-# second one pays for length, as reward models learned to
+# second one pays for length, as some reward models learned to
 # ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)).
 
 # %%
@@ -442,7 +442,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # | GRPO, learning rate | 1e-6 full, 1e-5 with LoRA | 1e-6 |
 # | GRPO, answers of a group | 8 to 64 | 8 |
 # | GRPO, β of the KL | 0 to 0.04 | 0.0 |
-# | GRPO, `loss_type` | dapo or dr_grpo | dapo |
+# | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
 
 # %% [markdown]
 # Do not copy our small model's learning rates, 20 times the full ones or more.
@@ -494,7 +494,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 #                       peft_config=lora)
 # ```
 #
-# The batch counts answers: a step has 8 · 16 / 8 = 16 questions.
+# The batch counts answers: on one GPU a step has 8 · 16 / 8 = 16 questions.
 # Qwen3 thinks by default; 1,024 tokens would then cut off many answers, which the mask leaves out of
 # the loss.
 
@@ -508,7 +508,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - vLLM's probabilities differ a little from the trainer's; TRL corrects this mismatch by importance weights.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
-#   and entropy. An entropy that falls to 0 ends exploration.
+#   and the entropy of the next token: at 0 exploration ends.
 # - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
 #   reachable by the policy.
 
@@ -563,7 +563,7 @@ ft.table([{"exact before": before, "exact after": mine.after["exact"],
 # - In GRPO the group is the baseline.
 # - A policy optimizes the reward that you wrote. Read the answers that earn most.
 # - So the claim fails: here DPO and SFT ranked all new pairs right, but SFT answered more. The length
-#   reward rose while right answers vanished.
+#   reward rose while right answers nearly vanished.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py).
 # Next: [21 the interview clinic](21_interview_clinic.ipynb).

@@ -299,7 +299,7 @@ at_135m("full_finetune")
 # You get a log and two minutes. Read it in a fixed order:
 #
 # 1. Is every loss finite? By default the Trainer of `transformers` hides nan and inf: it counts such a
-#    loss as the mean of those since the last log line, right after one as 0. Set
+#    loss as about the mean of those since the last log line, or less; right after one as 0. Set
 #    `logging_nan_inf_filter=False`, and look at `grad_norm`, which does show nan.
 # 2. Is there a loss at all? Exactly 0 from the first step means that no token is trained on, or a hidden nan.
 # 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
@@ -387,9 +387,9 @@ third
 # start, and the losses hardly move. Plain SGD does not scale the steps as AdamW does, so they are too small:
 # `optim="adamw_torch"`.
 #
-# Case 8, `gradients_kept`: the gradient norm grows at every step while the loss stops falling. Each step
-# adds its gradient to all earlier ones. The first loss and `label_share` are normal, so the labels are not the
-# cause. The stage is `"clear_gradients"`.
+# Case 8, `gradients_kept`: the gradient norm grows at every step while the loss jumps up and down. Each
+# step adds its gradient to all earlier ones. The first loss and `label_share` are normal, so the labels are
+# not the cause. The stage is `"clear_gradients"`.
 # </details>
 #
 # `clinic.case(n)` has more cases. In each, first say aloud: what I see, which causes explain *all* of it,

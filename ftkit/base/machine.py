@@ -42,7 +42,7 @@ def home() -> Path:
 
 def device() -> str:
     """cuda where there is one, else cpu (Apple's mps lacks the fused optimizer and bf16 autocast
-    that training needs). A torch without CUDA is not imported to ask it."""
+    that training needs). Torch is not imported to ask it where there can be none."""
     if not _may_have_cuda():
         return "cpu"
     import torch
@@ -50,11 +50,19 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+# How files in /dev begin where a GPU driver is loaded: NVIDIA's (also Tegra's, WSL's), AMD's.
+GPU_FILES = ("nvidia", "nvhost", "nvmap", "nvgpu", "dxg", "kfd")
+
+
 @functools.cache
 def _may_have_cuda() -> bool:
-    """False for a build of torch that has no CUDA: that of macOS, and one that says +cpu."""
+    """False for a build of torch that has no CUDA (that of macOS, and one that says +cpu), and on a
+    Linux without a GPU driver."""
     from importlib.metadata import PackageNotFoundError, version
 
+    if sys.platform == "linux" and not any(
+            name.startswith(GPU_FILES) for name in os.listdir("/dev")):
+        return False
     try:
         return sys.platform != "darwin" and "+cpu" not in version("torch")
     except PackageNotFoundError:  # the import will say what is missing

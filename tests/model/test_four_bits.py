@@ -31,7 +31,9 @@ def test_a_run_trains_over_the_weights_that_bitsandbytes_rounds(lab, asked, kind
     assert len(layers) > 10 and run.rows[-1]["loss"] < run.rows[0]["loss"] + 1
     for name, layer in layers.items():
         wanted = rounded(base[name].weight, kind)
-        assert torch.equal(nf4.dequantized(layer), wanted)
+        # bitsandbytes 0.49 repacks a layer on a processor with fast bf16 and gives it back in bf16.
+        got = nf4.dequantized(layer)
+        assert torch.equal(got, wanted) or torch.equal(got, wanted.bfloat16().float())
         assert torch.equal(merged.get_submodule(name).weight, wanted), "as `ftkit export` merges"
     other = rounded(base[name].weight, {"nf4": "fp4", "fp4": "nf4"}[kind])
     assert not torch.equal(wanted, other)

@@ -155,9 +155,9 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 # limit of 0.8. It counts 30 all the same: one is a planted contradiction.
 #
 # Markup is form, but no rule looked for it; `re.search(r"<[a-z/]|&[a-z]+;", output)` would. Two answers
-# to one question can be seen, but not which of them is wrong. Typos, cut answers and single wrong ones
-# need a judge: a person or a model that knows what is right. A `wrong task` row has a right answer; only
-# its `task` label is wrong.
+# to one question can be seen, but not which of them is wrong. A spell checker finds typos that are not
+# words. Cut answers and single wrong ones need a judge: a person or a model that knows what is right. A
+# `wrong task` row has a right answer; only its `task` label is wrong.
 #
 # ## A model as the judge
 #
@@ -544,7 +544,7 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # %% [markdown]
 # Pitfalls:
 #
-# - An LLM judge prefers long answers and its own style. Label 100 records yourself and measure the
+# - An LLM judge often prefers long answers and its own style. Label 100 records yourself and measure the
 #   agreement before you filter with it.
 # - A filter can remove a whole group (a language, code). Compare the distribution before and after.
 # - Check licenses and personal data; a model can repeat what it saw.

@@ -148,8 +148,8 @@ price.score(NAMES[direction(exact("equal", "translation"), exact("proportional",
 # %% [markdown]
 # Under proportional sampling the clauses are at chance. Translation is near 1 in every row. This is a
 # **ceiling**: 30 easy test items hardly show a loss, so the table does not say that fewer draws are
-# free. The loss per token would be more sensitive. The small task gains until its few records are
-# memorized ([lesson 17](17_overfitting.ipynb)). Repeats add no records: of 24 clauses one is a `payment`
+# free. The loss per token would be more sensitive. Repeats
+# add no records: of 24 clauses one is a `payment`
 # clause, and of the 30 test items five are. The other 25 alone would be 0.83.
 #
 # ## At 135M
@@ -162,9 +162,9 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("mixing", verdict)
 
 # %% [markdown]
-# The small task gains here too, from 0.53, which is above chance. And the price that our ceiling hid
-# shows: translation is lower under equal sampling in each of the three seeds, 0.16 against 0.27 on
-# average. Three seeds are too few to settle that difference.
+# The small task gains here too, from 0.53, which is above chance. A price may show as well:
+# translation is lower under equal sampling in each of the three seeds, 0.16 against 0.27 on average.
+# In two of them it is one item of 40, so this settles nothing.
 #
 # In T5's comparison, on a model of 220M parameters, equal mixing was the worst strategy and T = 2 one
 # of the best. Multilingual models use a temperature as well: mT5 ([Xue et al.
@@ -254,8 +254,8 @@ ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} 
 # transfer**. A partner also takes draws away, so we need a control: `who`, another skill
 # than either target.
 #
-# One partner of `capital` asks for the same cities in other words and answers in a sentence, as if
-# another team had written it. These are *conflicting labels*, built on purpose. In the literature negative transfer
+# One partner of `capital` has the same forms of question, for 11 of the 12 cities and 45 more. It answers
+# in a sentence. These are *conflicting labels*, built on purpose. In the literature negative transfer
 # mostly means interference between compatible tasks, which is often weaker and harder to see.
 
 # %%
@@ -313,10 +313,12 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], past, paired=Tr
 # alone, so `who` is its reference.
 #
 # What do larger models show? T5's plain multi-task training starts from scratch, with unlabeled text as
-# one of the tasks. It was *worse* than pretraining and fine-tuning on each task (81.4 against 83.3 on
-# GLUE, language-understanding tasks). With fine-tuning afterwards it nearly tied (83.1). [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks with 62 data sets, and
+# one of the tasks. It was *worse* than pretraining, then fine-tuning on each benchmark (81.4 against 83.3
+# on GLUE, language-understanding tasks that T5 fine-tunes as one set). With fine-tuning
+# afterwards it nearly tied (83.1).
+# [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks with 62 data sets, and
 # [Flan 2022](https://arxiv.org/abs/2301.13688) used 1,836 tasks. In the first FLAN, models of 8B and less
-# lost on them; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small sizes too.
+# lost on unseen tasks; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small sizes too.
 
 # %% [markdown]
 # ## What if?
@@ -428,7 +430,7 @@ ft.table([{"temperature": temperature} | mine])
 # **How do you choose mixture weights for a large run?**
 # <details><summary>Answer</summary>
 # Leave out sources one by one with a small proxy model, at equal tokens. With many sources predict the
-# loss from the mixture (RegMix, mixing laws), or use DoReMi's weights. Limit repeats. Check the choice at a
+# loss from the mixture (RegMix, mixing laws), or run DoReMi's proxy. Limit repeats. Check the choice at a
 # second, larger scale, because rankings can change, and move the best data to the end.
 # </details>
 
@@ -436,10 +438,10 @@ ft.table([{"temperature": temperature} | mine])
 # **Does T5 show that multi-task training helps?**
 # <details><summary>Answer</summary>
 # No. Plain multi-task training, from scratch with unlabeled text as one of the tasks, was worse than
-# pretraining and fine-tuning on each task (GLUE 81.4 against 83.3); with fine-tuning afterwards it nearly
-# tied (83.1). That is one model of 220M parameters at an equal budget, and no test of fine-tuning a
-# pretrained model on a mixture. FLAN's large models gained on *unseen* tasks, more with more task clusters;
-# Flan-T5 gained at small sizes too.
+# pretraining, then fine-tuning on each benchmark (GLUE 81.4 against 83.3); with fine-tuning afterwards it
+# nearly tied (83.1). That is one model of 220M parameters at an equal budget. It does not compare a mixture
+# with single tasks in fine-tuning: T5 fine-tunes all GLUE tasks as one set.
+# FLAN's large models gained on *unseen* tasks, more with more task clusters; Flan-T5 gained at small sizes too.
 # </details>
 #
 # **One multi-task model, many adapters, or merging?**

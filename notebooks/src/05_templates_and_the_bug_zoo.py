@@ -148,7 +148,7 @@ first_guess.score({(True, False): "no `Assistant:`", (True, True): "both",
 # %% [markdown]
 # <!-- claims: C16 -->
 # **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. In this small
-# model no difference was seen. Do not generalize: for Llama-3.1-8B-Instruct a user reports that it cost
+# model no difference was seen, but for Llama-3.1-8B-Instruct a user reports that it cost
 # [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
 # with `add_special_tokens=False`, and look at the ids once per project:
 
@@ -332,7 +332,7 @@ case.curve()
 # The curve falls as it should. Its *first* loss is lower: the base model does not expect EOS, and that token
 # is no longer counted. (Part of the gap is the other batch.) At the end the runs differ by less than correct
 # runs may. Now look for a value that is exactly wrong. `ends_learned` is 0: no record has its EOS trained. In
-# the batch below, the last token is not marked, and the answers run on:
+# the batch below, the last token is not marked, and fewer answers end:
 
 # %%
 print(case.answers(4))
@@ -504,8 +504,9 @@ if download.has("smollm2"):
 #   (Qwen3, after the last question); Qwen3's also drops earlier thinking. Render both sides with one
 #   template, pin its revision, and store it with the adapter.
 # - vLLM's `/v1/completions` and `LLM.generate` add the tokenizer's BOS to text; `/v1/chat/completions` does not.
-# - New special tokens have untrained rows in embedding and head. With LoRA train them as well
-#   (`trainable_token_indices` in peft).
+# - New special tokens have untrained rows in embedding and head. With LoRA set peft's
+#   `trainable_token_indices`: a list trains the embedding and a tied head; an untied head needs
+#   `{"embed_tokens": ids, "lm_head": ids}`.
 
 # %% [markdown]
 # ## Interview
@@ -544,7 +545,7 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## Recap
 #
-# - Training and serving must use the same template, token by token. A space is enough to break it.
+# - Training and serving must use the same template, token by token. Here a space broke it.
 # - One BOS; an end of turn that is trained on and known to `generate`; a PAD of its own. Packed records must
 #   not see each other.
 # - Most of these bugs do not show in the last training losses. Print ids, labels and answers.

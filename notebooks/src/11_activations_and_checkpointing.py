@@ -443,8 +443,9 @@ ft.table([{"vocabulary": size} | {f"{rows} rows at once, MB": peak_of_loss(size,
 # %% [markdown]
 # 26.35 MB are **three** copies of 512 · 4,096 · 4 bytes = 8.39 MB and 1.2 MB of small tensors. The three are
 # the log-softmax, its gradient and the gradient of the logits; the logits themselves are freed by then. So
-# without chunks, 8 × 2,048 tokens and a vocabulary of 128,256 need 8.4 GB for each copy: about 25 GB, plus 4.2 GB where bf16 logits were converted. Rows without a
-# label need no logits at all.
+# without chunks, 8 × 2,048 tokens and a vocabulary of 128,256 need 8.4 GB for each copy: about 25 GB. If your
+# loop still holds `outputs.logits` in the backward pass, add their bytes: 4.2 GB in bf16. Rows without a label
+# need no logits at all.
 
 # %% [markdown]
 # ## Break it

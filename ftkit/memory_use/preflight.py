@@ -54,20 +54,24 @@ def check(experiment, config, model: ModelFacts) -> int | None:
     """
     if os.environ.get("FTKIT_PREFLIGHT") == "0":
         return None
-    device, free = machine.device(), machine.free_memory()
-    upper_bound = (model.resident_bytes(config, experiment)
-                   + step_upper_bound(model, config, *experiment.token_limits(config)))
-    needed = _with_overhead(upper_bound, device) + kernel_bytes(experiment, config, device)
-    if needed <= free:
+    device = machine.device()
+
+    def bound(limits) -> tuple[float, bool]:
+        """Bytes that the run stays below, and whether they are free."""
+        count = model.resident_bytes(config, experiment) + step_upper_bound(model, config, *limits)
+        return count, (_with_overhead(count, device) + kernel_bytes(experiment, config, device)
+                       <= machine.free_memory())
+
+    upper_bound, fits = bound(experiment.token_limits(config))
+    if fits:
         return round(upper_bound)
     gc.collect()
     machine.pooled_memory()  # what earlier runs have freed goes back to the system
     search = FitSearch(experiment, model, device, machine.free_memory())
-    # Before, a token was a byte. Counted ones take a second at most, and the run needs them anyway;
-    # a simulation takes many for a larger model.
-    counted = (model.resident_bytes(config, experiment)
-               + step_upper_bound(model, config, *search.counted_limits(config)))
-    if _with_overhead(counted, device) + kernel_bytes(experiment, config, device) <= search.free:
+    # The first bound takes a token for a byte. To count them takes a second at most, and the run
+    # needs it anyway; a simulation takes many for a larger model.
+    counted, fits = bound(search.counted_limits(config))
+    if fits:
         return round(counted)
     return search.check(config, upper_bound)
 

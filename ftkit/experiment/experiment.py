@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import random
 import shutil
@@ -30,6 +31,16 @@ from ftkit.model import (
 
 # Experiment → its records as tokens, encoded once for many runs.
 _encoded_records: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+# Experiment → (its evaluation sets as tokens, {how a run starts: what was measured there}).
+_measured_starts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+# Fields of Config that say how a run trains and leave its model before the first step alone.
+HOW_IT_TRAINS = frozenset({
+    "learning_rate", "batch_size", "gradient_accumulation_steps", "epochs", "max_steps",
+    "warmup_steps", "lr_scheduler_type", "num_decay_steps", "weight_decay", "optim",
+    "max_grad_norm", "gradient_checkpointing", "replay", "l2_sp", "kl_coef",
+    "neftune_noise_alpha", "early_stopping_patience", "metric_for_best_model", "eval_steps"})
 
 
 class Experiment:
@@ -378,6 +389,24 @@ class Experiment:
             losses[name] = scoring.loss_on(run.model, examples)
         run.activity = ""
         return losses
+
+    def measure_start(self, run, prepared) -> dict[str, float]:
+        """What `measure` gives before the first step. It is kept: runs that differ only in how
+        they train start from the same model and need not measure it again."""
+        import torch
+
+        if type(self).measure is not Experiment.measure:
+            return self.measure(run, prepared)
+        varied = HOW_IT_TRAINS | ({"seed"} if run.config.method == "full" else set())
+        start = {name: value for name, value in run.config.to_dict().items() if name not in varied}
+        key = json.dumps([start, run.data["held_still"], torch.get_num_threads()], default=str)
+        sets = list(prepared.evaluations.values())
+        kept = _measured_starts.get(self)
+        if kept is None or [*map(id, kept[0])] != [*map(id, sets)]:
+            kept = _measured_starts[self] = sets, {}
+        if key not in kept[1]:
+            kept[1][key] = self.measure(run, prepared)
+        return dict(kept[1][key])
 
     def plotted_columns(self) -> tuple[str, ...] | None:
         """The columns of the rows that the live figure draws; None for the losses."""

@@ -56,7 +56,7 @@ class Training:
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
             if not run.rows:
-                run.before = self.measure()
+                run.before = self.measure(self.lab.measure_start)
                 self._check_start()
                 self._keep_answers(0)
             self._begin_figure()
@@ -95,10 +95,11 @@ class Training:
                                 "broken, or overflows in this precision; try precision fp32, or "
                                 "another model")
 
-    def measure(self) -> Row:
-        """The evaluation losses and the user's metrics, of the model as it is now."""
+    def measure(self, losses_of: Callable | None = None) -> Row:
+        """The evaluation losses and the user's metrics, of the model as it is now. losses_of: what
+        gives the losses, `Experiment.measure` by default."""
         with loop.autocast(self.device, self.run.config.precision):
-            losses = self.lab.measure(self.run, self.prepared)
+            losses = (losses_of or self.lab.measure)(self.run, self.prepared)
         if self.asked:
             is_known = any(map(encoding.answer, self.asked))  # how long an answer is
             self.answered = scoring.answers(self.run.model, self.run.tokenizer, self.asked,

@@ -8,6 +8,7 @@ import pytest
 import ftkit as ft
 from ftkit.data.schema import DataError
 from ftkit.distributed import launch
+from ftkit.evaluate import scoring
 from ftkit.experiment import experiment, store
 from ftkit.model import loading, rounding
 from ftkit.model.export import export
@@ -43,6 +44,31 @@ def test_every_run_starts_from_fresh_weights(lab):
     one, two = lab.run(max_steps=4), lab.run(max_steps=4)
     assert [r["loss"] for r in one.rows] == [r["loss"] for r in two.rows]
     assert one.before == two.before and one.after == two.after
+
+
+def test_runs_that_start_from_the_same_model_measure_it_once(lab, monkeypatch):
+    measured, loss_on = [], scoring.loss_on
+
+    def counted(model, examples):
+        measured.append(len(examples))
+        return loss_on(model, examples)
+
+    monkeypatch.setattr(scoring, "loss_on", counted)
+
+    def evaluations_of(lab, **changes):
+        measured.clear()
+        run = lab.run(ft.Config(max_steps=2, eval_steps=2, precision="fp32").but(**changes))
+        return len(measured) // len(run.before), run.before
+
+    first = evaluations_of(ft.Experiment(data=RECORDS, probes={"again": RECORDS[:5]}))[1]
+    assert evaluations_of(lab) == (2, first)
+    assert evaluations_of(lab, learning_rate=1e-3, seed=1) == (1, first)
+    assert evaluations_of(lab, precision="bf16")[0] == 2
+    assert evaluations_of(lab, method="lora")[0] == 2
+    assert evaluations_of(lab, method="lora", seed=1)[0] == 2
+    tuned = lab.run(max_steps=2, learning_rate=1e-2)
+    assert evaluations_of(ft.Experiment(
+        (tuned.model, tuned.tokenizer), RECORDS, probes={"again": RECORDS[:5]}))[1] != first
 
 
 def test_weights_that_the_smallest_update_tips_over_are_told(tmp_path, capsys):

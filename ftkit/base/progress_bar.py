@@ -45,8 +45,10 @@ class Bar:
                 bar.last_print_n = PARTS
 
     def close(self):
-        """End the line, so that what follows starts on its own."""
+        """End the line, so that what follows starts on its own; nothing stays of a bar that never
+        moved."""
         if self._tqdm and self.terminal:
+            self._tqdm.leave = self._tqdm.n > 0
             self._tqdm.close()
         elif self._tqdm:
             self._tqdm.disable = True

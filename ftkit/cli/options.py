@@ -10,10 +10,12 @@ import dataclasses
 import difflib
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
+from ftkit.cli import console
 from ftkit.notebook import fields
 
 METAVARS = {"int": "N", "float": "X", "bool": "true|false"}
@@ -25,11 +27,21 @@ class UsageError(UserError):
     """The command line itself is wrong."""
 
 
+class _Help(argparse.HelpFormatter):
+    """Bold headings on a terminal, and no line that ends inside `./ftkit-lessons`."""
+
+    def start_section(self, heading):
+        super().start_section(heading and console.colored(heading, console.BOLD))
+
+    def _split_lines(self, text, width):
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse that raises UsageError, with the nearest name that exists."""
 
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
 
     def parse_args(self, args=None, namespace=None):
         # argparse takes `--sort -val_loss` for two options.
@@ -128,8 +140,8 @@ def parser() -> argparse.ArgumentParser:
                          usage="ftkit run [OPTION ...]"))
 
     check = command("check", "check a data file before training on it")
-    check.add_argument("file", metavar="FILE", help="a .jsonl, .json, .csv, .tsv, .txt or "
-                                                    ".parquet file")
+    check.add_argument("file", metavar="FILE",
+                       help="a sample, or a .jsonl, .json, .csv, .tsv, .txt or .parquet file")
     check.add_argument("--against", metavar="FILE", action="append",
                        help="count the rows that also occur in this file (repeatable)")
     check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")

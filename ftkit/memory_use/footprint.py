@@ -122,7 +122,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                           simulation=simulation, trainer=trainer).peak
 
         footprint = dataclasses.replace(footprint, verdict=verdict.judge(
-            predict, config, footprint.peak, card, longest, device))
+            predict, config, footprint.peak, card, longest, device, shape is not None))
     return footprint.measured_here(model, lengths, supervised) if measure else footprint
 
 

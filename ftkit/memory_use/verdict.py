@@ -54,12 +54,13 @@ def card(text) -> Card:
 
 
 def judge(predict: Callable[[dict], float], config, peak: float, on: Card, context: int,
-          device: str = "cuda") -> dict:
+          device: str = "cuda", has_shape: bool = True) -> dict:
     """Whether a step fits, the room that is left, how large batch and length may be, and the
     cheapest changes that make it fit, from those after which the run learns the same.
 
     predict: the peak in bytes after a change of the Config ({field: value}). context: the longest
-    max_length to consider. Raises no error for a change that goes with no prediction.
+    max_length to consider. has_shape: whether the peak counts activations, without which batch and
+    length (then None) cannot be judged. Raises no error for a change that goes with no prediction.
     """
     known: dict[str, float] = {}
 
@@ -93,7 +94,8 @@ def judge(predict: Callable[[dict], float], config, peak: float, on: Card, conte
         largest_length = max(largest_length, config.max_length)
     return {"gpu": on.name, "gpu_bytes": round(on.bytes), "fits": fits,
             "headroom_bytes": round(on.bytes - model_shapes.needed(peak)),
-            "largest_batch_size": batch, "largest_max_length": largest_length, "changes": found}
+            "largest_batch_size": batch if has_shape else None,
+            "largest_max_length": largest_length if has_shape else None, "changes": found}
 
 
 def largest(need: Callable[[int], float], start: int, peak: float, limit: float, highest: int,
@@ -135,13 +137,21 @@ def sentences(verdict: dict) -> list[str]:
     lines = [f"{says} (for CUDA and the allocator {gb(model_shapes.CONTEXT)} and "
              f"{model_shapes.SLACK:.0%} of the peak are kept free)."]
     batch, length = verdict["largest_batch_size"], verdict["largest_max_length"]
-    lines.append(f"Largest batch_size at this length: {batch:,}; largest max_length at this batch "
-                 f"size: {length:,}." if batch and length else
-                 "Not even a batch of one record fits at this length."
-                 if not batch else "No length fits at this batch size.")
-    if not verdict["fits"]:
-        lines.append("Changes with which it fits, the cheapest first:" if verdict["changes"] else
-                     "No change of batch, method or length makes it fit: take a smaller model, a "
+    if batch is None:
+        lines.append("The largest batch and length, and what LoRA and QLoRA need, depend on the "
+                     "shape of the model, which a number of parameters does not give: name a model "
+                     "of this size (`ftkit memory --models` lists some).")
+    elif not batch:
+        lines.append("Not even a batch of one record fits at this length.")
+    elif not length:
+        lines.append("No length fits at this batch size.")
+    else:
+        lines.append(f"Largest batch_size at this length: {batch:,}; largest max_length at this "
+                     f"batch size: {length:,}.")
+    if verdict["changes"]:
+        lines.append("Changes with which it fits, the cheapest first:")
+    elif not verdict["fits"] and batch is not None:
+        lines.append("No change of batch, method or length makes it fit: take a smaller model, a "
                      "larger GPU, or several.")
     for one in verdict["changes"]:
         options = " ".join(f"--{name.replace('_', '-')} {value}".lower()

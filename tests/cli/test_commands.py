@@ -1,5 +1,6 @@
 """The command line: one JSON object out, one sentence when the request is wrong."""
 
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from helpers import ROOT, start
 
 from ftkit.base.progress_bar import Bar
+from ftkit.cli import console, options
 
 pytestmark = pytest.mark.quick
 
@@ -23,6 +25,11 @@ STAR = {"id", "config", "trainable_parameters", "total_parameters", "before", "a
 FAST = ["--max-steps", "3", "--batch-size", "4", "--precision", "fp32"]
 GOOD = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
         for n in range(20)]
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
 
 
 def jsonl(path, records):
@@ -334,6 +341,11 @@ def test_check_of_a_good_file_is_status_0_and_counts_tokens_on_request(ftkit, tm
     assert status == 0 and json.loads(out)["lengths"]["response_tokens"]["max"] >= 2
 
 
+def test_check_takes_a_sample_by_its_name(ftkit):
+    status, out, _ = ftkit("check", "translation", "--against", "translation")
+    assert status == 0 and "translation.train.jsonl" in out
+
+
 def test_check_lists_each_error_once_and_counts_them(ftkit, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"output": 1}\n{}\nnot json\n')
@@ -491,6 +503,30 @@ def test_version_and_help_are_no_errors(ftkit):
     status, out, _ = ftkit("--help")
     assert status == 0 and all(name in out for name in (
         "lab", "doctor", "run", "check", "fetch", "runs"))
+
+
+def test_help_has_bold_headings_and_breaks_no_word_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with pytest.raises(SystemExit):
+        options.parse(["lab", "--help"])
+    out = capsys.readouterr().out
+    assert f"{console.BOLD}options{console.END}:" in out and "./ftkit-lessons)" in out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert console.BOLD not in options.parser().format_help()
+
+
+def test_nothing_stays_of_a_bar_that_never_moved():
+    screen = Screen()
+    bar = Bar("memory", stream=screen)
+    bar.say("simulating")
+    bar.close()
+    assert screen.getvalue().split("\r")[-1].strip() == ""
+    moved = Bar("training", stream=(screen := Screen()))
+    moved(0.5, "loss 1.23")
+    moved.close()
+    assert "50%" in screen.getvalue().split("\r")[-1]
 
 
 def test_a_closed_pipe_is_no_traceback():

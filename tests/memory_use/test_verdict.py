@@ -70,6 +70,15 @@ def test_the_exit_status_is_the_verdict(ftkit, gpu, status):
         *said["assumptions"], "base_dtype"} and said["reserved_estimate"] > said["per_gpu"]["peak"]
 
 
+def test_a_number_of_parameters_has_no_largest_batch_and_rules_no_method_out(ftkit):
+    status, out, _ = ftkit("memory", "--model", "7.5B", "--gpu", "24GB")
+    assert status == 3 and "102.5 GB too much" in out and "LoRA and QLoRA" in out
+    assert "Largest batch_size" not in out and "No change of" not in out
+    status, out, _ = ftkit("memory", "--model", "7.5B", "--gpu", "160GB", "--json")
+    said = json.loads(out)["verdict"]
+    assert status == 0 and said["fits"] and said["largest_batch_size"] is None
+
+
 @pytest.mark.slow
 def test_an_8b_lora_fits_a_card_of_24_gb(ftkit):
     status, out, _ = ftkit("memory", "--model", "meta-llama/Llama-3.1-8B", "--method", "lora",

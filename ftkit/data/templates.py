@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import string
 
+from ftkit.base import time_limit
 from ftkit.base.errors import UserError
 from ftkit.data import schema
 from ftkit.data.jsonl import show
@@ -24,6 +25,8 @@ ALPACA_INPUT = (
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:{output}"
 )
 PLAIN = "{instruction}\n{input}\n{output}"
+
+LONGEST = 10  # seconds that a chat template may take for one conversation
 
 Segment = tuple[str, bool]  # text, whether it is trained on
 
@@ -152,6 +155,15 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
 
     if not conversations:
         return []
+    try:
+        with time_limit.at_most(LONGEST):
+            apply(conversations[0])
+    except time_limit.TimeIsUp:
+        raise Refused(owners[0], "the tokenizer's chat template did not end within "
+                                 f"{LONGEST} s; it may loop for ever: give another template, such "
+                                 "as alpaca") from None
+    except Exception:  # noqa: BLE001, S110  told below, with the conversation that it is about
+        pass
     try:
         return apply(conversations)
     except Exception:  # the loop below determines which conversation it was

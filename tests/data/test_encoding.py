@@ -8,6 +8,7 @@ import html
 import json
 import random
 import re
+import threading
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -359,6 +360,23 @@ def test_a_conversation_that_the_template_refuses_is_told_by_line(tmp_path):
         encoding.encode_all(schema.records(path), byte_tokenizer(ALTERNATES))
     report = audit.check(path, tokenizer=byte_tokenizer(ALTERNATES))
     assert [e["row"] for e in report["errors"]] == [3]
+
+
+def test_a_template_that_never_ends_is_told_in_any_thread(monkeypatch):
+    monkeypatch.setattr(templates, "LONGEST", 0.3)
+    endless = ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+    told = []
+
+    def encode():
+        with pytest.raises(schema.DataError, match="did not end within 0.3 s"):
+            encoding.encode(ONE, byte_tokenizer(endless))
+        told.append(True)
+
+    encode()
+    thread = threading.Thread(target=encode)
+    thread.start()
+    thread.join(60)
+    assert told == [True, True]
 
 
 @pytest.mark.parametrize("template, word", [

@@ -33,7 +33,8 @@ STYLE = """<style>
   outline: 3px solid #0072B2; outline-offset: 2px}
 </style>"""
 
-# ipywidgets gives a slider no accessible name and has no live regions, so the page adds them.
+# ipywidgets gives a slider no accessible name and has no live regions, so the page adds them. Only
+# in Notebook 7 has the body this attribute; there the arrow keys are taken from a slider.
 LABELS = """<script>(() => {
 const timer = setInterval(() => {
   const guess = document.querySelector(".NAME");
@@ -41,7 +42,9 @@ const timer = setInterval(() => {
   clearInterval(timer);
   guess.setAttribute("role", "group");
   guess.setAttribute("aria-label", guess.querySelector(".ftkit-guess-title").textContent);
-  guess.querySelector(".noUi-handle").setAttribute("aria-label", "how sure you are, in percent");
+  const handle = guess.querySelector(".noUi-handle");
+  handle.setAttribute("aria-label", "how sure you are, in percent");
+  if (document.body.dataset.notebook) handle.dataset.lmSuppressShortcuts = "true";
   guess.querySelector(".ftkit-guess-status").setAttribute("aria-live", "polite");
 }, 200);
 setTimeout(() => clearInterval(timer), 60000);

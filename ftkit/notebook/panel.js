@@ -72,6 +72,14 @@
     label(root);
   }
 
+  // Notebook 7 takes the arrow keys for itself, even from a slider; JupyterLab leaves them.
+  if (document.body.dataset.notebook && !window.ftkitArrows) {
+    window.ftkitArrows = true;
+    document.addEventListener("focusin", ({target}) => {
+      if (target.matches(".noUi-handle")) target.dataset.lmSuppressShortcuts = "true";
+    });
+  }
+
   const timer = setInterval(() => {
     if (own && !own.isConnected && own.dataset.seen) return clearInterval(timer);
     if (own?.isConnected) own.dataset.seen = "yes";

@@ -87,13 +87,16 @@ CORE := tests/base tests/data tests/model tests/engine tests/evaluate tests/cli/
   tests/memory_use/test_footprint.py \
   tests/experiment/test_experiment.py tests/experiment/test_preferences.py
 
-lowest: pyproject.toml | $(PY)  ## the core tests on the lowest versions that pyproject.toml states
+lowest: $(LOWEST)/.ready  ## the core tests on the lowest versions that pyproject.toml states
+	$(QUIETLY) $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile \
+	  -m "not slow and not seeds and not smollm2" $(CORE) $(ARGS)
+
+$(LOWEST)/.ready: pyproject.toml | $(PY)
 	$(PY) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install -q uv
 	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install $(UV_ARGS) --resolution lowest-direct \
 	  -e '.[test]'
-	$(QUIETLY) $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile \
-	  -m "not slow and not seeds and not smollm2" $(CORE) $(ARGS)
+	@touch $@
 
 panel: $(READY)-test  ## how the what-if panel feels: first point, 60 steps, what drawing costs
 	$(QUIETLY) $(PY) tests/benchmarks/panel.py $(ARGS)

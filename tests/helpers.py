@@ -1,4 +1,5 @@
-"""What several test files import: the root of the clone, and the command line as a process."""
+"""What several test files import: the root of the clone, notebooks made of cells, and the command
+line as a process."""
 
 from __future__ import annotations
 
@@ -7,6 +8,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+
+
+def write_notebook(path, cells, tags=()) -> None:
+    """Code cells as a notebook file. tags: {place of a cell: its tags}."""
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    for place, names in dict(tags).items():
+        notebook.cells[place].metadata["tags"] = names
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
 
 
 def start(*words, **options) -> subprocess.CompletedProcess:

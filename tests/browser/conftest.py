@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from helpers import write_notebook
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("FTKIT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -221,3 +222,20 @@ def lesson(jupyter, chromium):
     yield open
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def page_of(jupyter, lesson):
+    """`page_of("name", cells)` opens these code cells, none of them run; options as of `lesson`.
+    Below 600 pixels without the list of files."""
+
+    def open(name: str, cells, **options) -> Lesson:
+        write_notebook(jupyter[2] / f"{name}.ipynb", cells)
+        page = lesson(name, **options)
+        if not options.get("dark"):  # the server keeps the theme of the test before
+            page.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+        if options.get("width", 1280) < 600:
+            page.command("application:toggle-left-area")
+        return page
+
+    return open

@@ -2,9 +2,9 @@
 
 import json
 
-import nbformat
 import pytest
 from attacks import ATTACKS
+from helpers import write_notebook
 
 CELLS = [
     "import ftkit as ft\nft.setup(seed=0)\nrows = ft.records('attacks.jsonl')\nrows",
@@ -71,11 +71,8 @@ def attacked(jupyter):
     for name, lines in (("attacks", rows), ("chats", chats), ("cards", cards)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "bad.jsonl").write_text(json.dumps({ATTACKS[1]: ATTACKS[0]}))
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    for cell in RAISES:
-        notebook.cells[CELLS.index(cell)].metadata["tags"] = ["raises-exception"]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / "attacked.ipynb")
+    write_notebook(folder / "attacked.ipynb", CELLS,
+                   {CELLS.index(cell): ["raises-exception"] for cell in RAISES})
     return "attacked"
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
@@ -17,16 +16,10 @@ STATUS = ".ftkit-guess-status"
 
 
 @pytest.fixture
-def page(request, jupyter, lesson):
+def page(request, page_of):
     """The five cells above as a notebook, the first three of them run."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     name = f"guess_{request.node.name.partition('[')[0]}_{len(request.node.name)}"
-    nbformat.write(notebook, jupyter[2] / f"{name}.ipynb")
-    options = getattr(request, "param", {})
-    opened = lesson(name, **options)
-    if "dark" not in options:  # the server keeps the theme of the test before
-        opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
+    opened = page_of(name, CELLS, **getattr(request, "param", {}))
     opened.run_cells(*CELLS[:3])
     return opened
 
@@ -34,8 +27,6 @@ def page(request, jupyter, lesson):
 @pytest.mark.parametrize("page", [{}, {"dark": True}, {"width": 390, "height": 844}],
                          ids=["light", "dark", "narrow"], indirect=True)
 def test_a_click_is_recorded_and_the_result_takes_its_place(page, request):
-    if request.node.callspec.id == "narrow":
-        page.command("application:toggle-left-area")
     expect(page.locator(".ftkit-options").first).to_be_hidden()
     first = page.locator(".ftkit-guess").first
     first.get_by_role("button", name="rises").click()

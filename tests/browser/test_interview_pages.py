@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
@@ -14,16 +13,15 @@ FAST = {"oom_states", "oom_activations", "oom_logits", "rate_too_high_135m", "lo
 SEED = next(seed for seed in range(10_000) if set(clinic_cases.order(seed)[:2]) <= FAST)
 
 
-def notebook(jupyter, lesson, name: str, code: str, dark: bool):
-    """A notebook of one cell, run."""
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(made, jupyter[2] / f"{name}.ipynb")
-    page = lesson(name, dark=dark)
-    if not dark:
-        page.command("apputils:change-theme", {"theme": "JupyterLab Light"})
-    page.run_cells(code)
-    return page
+@pytest.fixture
+def cell_run(page_of):
+    """`cell_run("name", code, dark)`: a notebook of one cell, run."""
+    def run(name: str, code: str, dark: bool):
+        page = page_of(name, [code], dark=dark)
+        page.run_cells(code)
+        return page
+
+    return run
 
 
 def press(page, css: str, text: str):
@@ -33,9 +31,9 @@ def press(page, css: str, text: str):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_an_interview_with_a_coding_round_by_keys_alone(jupyter, lesson, dark):
+def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     theme = "dark" if dark else "light"
-    page = notebook(jupyter, lesson, f"talk_{theme}", "import ftkit as ft\n"
+    page = cell_run(f"talk_{theme}", "import ftkit as ft\n"
                     "ft.drill(interview=True, questions=1, rounds='concept, coding, story')", dark)
     key, asked = ".ftkit-talk-key", page.locator(".ftkit-talk-question")
     head, said = page.locator(".ftkit-talk-head"), page.locator(".ftkit-talk-said")
@@ -96,9 +94,9 @@ def test_an_interview_with_a_coding_round_by_keys_alone(jupyter, lesson, dark):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_two_cases_of_the_clinic_by_keys_alone(jupyter, lesson, dark):
+def test_two_cases_of_the_clinic_by_keys_alone(cell_run, dark):
     theme = "dark" if dark else "light"
-    page = notebook(jupyter, lesson, f"clinic_{theme}", "from ftkit.interview import clinic_widget"
+    page = cell_run(f"clinic_{theme}", "from ftkit.interview import clinic_widget"
                     f"\nclinic_widget.Clinic({SEED})", dark)
     key, said = ".ftkit-clinic-key", page.locator(".ftkit-clinic-said")
 

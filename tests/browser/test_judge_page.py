@@ -1,6 +1,5 @@
 """The judge of two models' answers in a real JupyterLab: by keyboard, read by axe-core, narrow."""
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
@@ -11,18 +10,10 @@ CELL = ("from ftkit.evaluate.pairwise import judge\n"
 
 
 @pytest.fixture
-def page(request, jupyter, lesson):
+def page(request, page_of):
     """The cell above as a notebook, run."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    options = request.param
-    name = "judge_" + ("_".join(map(str, options.values())) or "light")
-    nbformat.write(notebook, jupyter[2] / f"{name}.ipynb")
-    opened = lesson(name, **options)
-    if "dark" not in options:  # the server keeps the theme of the test before
-        opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
-    if "width" in options:
-        opened.command("application:toggle-left-area")
+    name = "judge_" + ("_".join(map(str, request.param.values())) or "light")
+    opened = page_of(name, [CELL], **request.param)
     opened.run_cells(CELL)
     return opened
 

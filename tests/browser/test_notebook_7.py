@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 
-import nbformat
 import pytest
+from helpers import write_notebook
 
 pytest.importorskip("notebook", reason="Notebook 7 is not installed")
 
@@ -19,10 +19,7 @@ CELLS = (
 @pytest.fixture
 def notebook_7(tmp_path, chromium):
     """A page of Notebook 7 with a panel and a guess, all cells run."""
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}),
-        tmp_path / "one.ipynb")
+    write_notebook(tmp_path / "one.ipynb", CELLS)
     own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
     own |= {"FTKIT_HOME": str(tmp_path / "home"), "FTKIT_TIER": "cpu"}
     server = subprocess.Popen(

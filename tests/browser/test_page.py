@@ -7,8 +7,8 @@ and what a learner has seen must still be there when the notebook is opened agai
 import json
 import re
 
-import nbformat
 import pytest
+from helpers import write_notebook
 from playwright.sync_api import expect
 
 LESSONS = ("00_start_here", pytest.param("07_learning_rate", marks=pytest.mark.slow),
@@ -129,10 +129,7 @@ def test_a_lesson_runs_reacts_stops_and_is_still_there_when_reopened(lesson, nam
 
 
 def test_restart_and_run_all_interrupt_and_a_panel_made_again(lesson, jupyter):
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(code.strip()) for code in PANEL.split("---")])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, jupyter[2] / "panel.ipynb")
+    write_notebook(jupyter[2] / "panel.ipynb", [code.strip() for code in PANEL.split("---")])
     page = lesson("panel")
     page.command("notebook:restart-run-all")
     page.locator(".jp-Dialog .jp-mod-accept").click()

@@ -4,7 +4,6 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
@@ -19,17 +18,10 @@ PLOT = ".ftkit-chart svg[data-scale]"
 
 
 @pytest.fixture
-def page(request, jupyter, lesson):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+def page(request, page_of):
     name = re.sub(r"\W", "_", request.node.name)[-40:]
-    nbformat.write(notebook, jupyter[2] / f"{name}.ipynb")
     options = {"width": 1280, "height": 800} | getattr(request, "param", {})
-    opened = lesson(name, **options)
-    if not options.get("dark"):  # the server keeps the theme of the test before
-        opened.command("apputils:change-theme", {"theme": "JupyterLab Light"})
-    if options["width"] < 600:
-        opened.command("application:toggle-left-area")
+    opened = page_of(name, CELLS, **options)
     opened.run_cells(*CELLS[:2])
     expect(opened.locator(".ftkit-forecast")).to_contain_text(
         re.compile("about|already run"), timeout=PATIENCE)

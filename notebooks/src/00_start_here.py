@@ -74,7 +74,7 @@ for start in starts:
 # ## Your first fine-tune
 # <!-- claims: C1 C24 · E01 -->
 #
-# **Fine-tuning** continues the training of a pretrained model on data for a task. Here are such data.
+# **Fine-tuning** continues the training of a pretrained model on data for a task.
 # One line is a **record**: an instruction, sometimes an input, and the output that we want. They cover
 # 31 small tasks.
 
@@ -99,10 +99,9 @@ run
 # - **val_loss**: on validation records, which it is never trained on.
 # - **general_loss**: on ordinary text, which the base model predicts well.
 #
-# Each is a mean over all tokens that count, so a long answer weighs more than a short one.
 # The vertical axis is logarithmic, and a ring marks the lowest `val_loss`. The panel below the curves
-# shows the learning rate: by default it rises at first and is then lowered to 0. Processors round
-# differently, so your figures may differ a little from those in the text.
+# shows the learning rate: it rises at first and is then lowered to 0. Processors round differently, so
+# your figures may differ a little from those in the text.
 #
 # | you see | it usually means |
 # |---|---|
@@ -117,7 +116,7 @@ run
 #
 # `run.model` is the tuned model. We ask both models questions that no training record asks: about other
 # countries, animals and people. Both get each question in the **chat format** of the training records,
-# `User: ... Assistant:`. The base model was never trained to answer in it. Long answers are cut.
+# `User: ... Assistant:`, which the base model was never trained to answer in.
 
 # %%
 test = ft.records("tasks", "test")
@@ -143,9 +142,6 @@ ft.table([{"questions": len(sample), "base model": before, "tuned model": after}
 #
 # > *"What exactly is the loss in fine-tuning? And what did fine-tuning teach the model that it did not
 # > know before?"*
-#
-# "How wrong the model is" is too vague for the first half. "The facts in the training data" is usually
-# wrong for the second half.
 #
 # ## Your turn: the loss
 #
@@ -217,16 +213,13 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # %% [markdown]
 # The last row is the token that ends an answer. The base model gives it a tiny probability, because its
 # texts never ended after an answer. The first token is unlikely too: the base model does not expect an
-# answer there. Most tokens between them are predicted far better than by guessing, so the mean of this
-# long answer is only 4.0. But three quarters of the answers (2,842 of 3,675) are a single word. There the
-# first and the last token are nearly all of the answer. That is why the base model's `val_loss`, 8.83, is
-# even above log V.
+# answer there. Three quarters of the answers (2,842 of 3,675) are a single word, so these two tokens are
+# nearly all of them. That is why the base model's `val_loss`, 8.83, is even above log V.
 #
-# So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of the
-# right token, over the tokens that count, here the answer's. Each is predicted from the prompt and the
-# *right* tokens before it, which is called **teacher forcing**. In an answer of its own the model continues
-# from its own tokens, also from wrong ones. So `val_loss` and exact match are two different
-# measurements.
+# So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of
+# the right token, over the tokens that count, here the answer's. Each is predicted from the prompt and
+# the *right* tokens before it, which is called **teacher forcing**. In an answer of its own the model
+# continues from its own tokens, also from wrong ones.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
@@ -279,15 +272,13 @@ right = plain["begins right"]
 guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.2 else "20 to 50 %")
 
 # %% [markdown]
-# The 12 unfinished sentences are **knowledge probes**: test sentences that were drawn at random from all
-# capitals, not because the model knows them. The 37 questions ask for the same 12 capitals in up to four
-# wordings. The form decides what comes out. In one line the base model often *begins* with the right
-# capital and then continues. Two solved examples (of other countries) make it stop more often; they do not
-# make it begin right more often. So **for the capitals** the fine-tune supplied mainly the form: begin with
-# the answer, and stop. The facts came from pretraining. (12 are few: for all
-# capitals the one-sided 95 % bound is 0.78.)
+# The 12 unfinished sentences are **knowledge probes**, about capitals drawn at random. The 37 questions ask
+# for the same 12 capitals. The form decides what comes out. In one line the base model often *begins* with
+# the right capital and then continues. Two solved examples (of other countries) make it stop more often.
+# So **for the capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts
+# came from pretraining.
 #
-# Those are facts. Other tasks are skills: to find the last word, to judge a review, to build a question. We
+# Other tasks are skills: to find the last word, to judge a review, to build a question. We
 # ask the base model with two solved examples of each, and the tuned model.
 
 # %%
@@ -302,18 +293,15 @@ for task in ("last_word", "sentiment", "to_question"):
 ft.table(rows)
 
 # %% [markdown]
-# With two examples the base model begins right in about a third of the answers for the last word, and in
-# none for the other two. The tuned model is right in nearly all answers for the first two, and far
-# more often than the base model in the third. But a review is positive or negative. So 0 % is *below* chance (50 %): the base model
-# named neither word. This row shows missing form again, and says little about the skill.
-# Fine-tuning taught these skills, or two examples were too few to show that they were there. "Only the form" was seen for the capitals, not for these tasks.
+# The tuned model is far better in all three. But a review is positive or negative. So 0 % is *below* chance
+# (50 %): the base model named neither word, so this row shows missing form again. For the other two,
+# fine-tuning taught a skill, or two examples were too few.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
 # carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
 # can raise [hallucination](https://arxiv.org/abs/2405.05904): fluent statements that are
-# false. But "fine-tuning teaches only the form" is too wide: with more data, scores on reasoning tasks keep improving
-# ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)). With a strong 32B model about 1,000 worked
-# solutions were enough to raise them ([s1](https://arxiv.org/abs/2501.19393)).
+# false. But "fine-tuning teaches only the form" is too wide: with more data, scores on reasoning tasks keep
+# improving ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)).
 #
 # ## Ten times the learning rate
 # <!-- claims: C7 C40 -->
@@ -352,15 +340,13 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
     print(f"{name:6}", continue_text("Tom had a red", model))
 
 # %% [markdown]
-# At 0.01 the run is broken. It learns the task badly (`val_loss` about 4, where 0.001 reaches about 0.7), and
-# `general_loss` ends near log V: on average hardly better than even guessing.
-# The learning rate is too high.
+# At 0.01 the run is broken. It learns the task badly, and `general_loss` ends near log V: on average hardly
+# better than even guessing. The learning rate is too high.
 #
-# The run at 0.001 shows something else. It learns the task, and all the same `general_loss` rises from 0.85
+# The run at 0.001 shows something else. It learns the task, and yet `general_loss` rises from 0.85
 # to about 1.3, and the story loses its thread. Losing older abilities while a new task *is* learned is called
 # **catastrophic forgetting**. One story and a loss are only signs of it:
-# [lesson 16](16_catastrophic_forgetting.ipynb) tests abilities. Low learning rates can do it too, over many
-# steps on a narrow task.
+# [lesson 16](16_catastrophic_forgetting.ipynb) tests abilities.
 #
 # Neither value suits models of billions of parameters. There full fine-tuning usually takes about 1e-5.
 #
@@ -393,14 +379,13 @@ await panel.result()
 # | 0.003 | 1.1 | 3.3 |
 # | 0.01 (mean of three seeds) | 4.0 | 7.5 |
 #
-# Up to 0.0003 the run is slow, and not broken: it learns, and `general_loss` hardly moves. At 0.003 it
-# learns less well than at 0.001 and forgets far more. At 0.01 both losses end high: it is broken.
-# (One seed each, but for the last row.)
+# Up to 0.0003 the run is slow, and not broken. At 0.003 it learns less well than at 0.001 and forgets far
+# more. At 0.01 it is broken. (One seed each, but for the last row.)
 # </details>
 #
 # ## Break it
 #
-# Real data have holes. The second record has no output. The message says where, and what is expected.
+# The second record has no output. The message says where, and what is expected.
 
 # %% tags=["raises-exception"]
 ft.Experiment(data=[
@@ -425,20 +410,19 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
           for record, old, new in zip(asked, old_answers, new_answers, strict=True)])
 
 # %% [markdown]
-# The two other questions kept their answers. But in our run the capital of Turkey was right
-# before and became "Ahoy! Ahoy!". A habit that is trained on few records
-# (here 214) can displace an answer.
+# The two other questions kept their answers. But in our run the capital of Turkey became "Ahoy! Ahoy!". A
+# habit that is trained on few records (here 214) can displace an answer.
 #
 # ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
 #
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
-# It depends on the number of training **tokens**: all that are read, prompts included, times the epochs. A
-# masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point operations
-# (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100, a GPU of 2020,
-# does 312e12 FLOPs per second at most (in bf16, a 16-bit format) and reaches perhaps 40 % of that in practice. This fraction is the
-# *utilization* (MFU, model FLOPs utilization).
+# It depends on the number of training **tokens**: all that are read, prompts included, times the
+# epochs. A masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point
+# operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100,
+# a GPU of 2020, does 312e12 FLOPs per second at most (in bf16, a 16-bit format) and reaches perhaps
+# 40 % of that in practice. This fraction is the *utilization* (MFU, model FLOPs utilization).
 
 
 # %% tags=["raises-exception"]
@@ -458,12 +442,9 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
           for tokens in (1e7, 1e8, 1e9, 1e10)])
 
 # %% [markdown]
-# At 6.7 billion parameters, 10 million tokens cost about 1.80 dollars, and 10 billion tokens about 1,800.
-# Ten million tokens are about 50,000 short records. So "thousands of dollars" needs very much data or many runs. On an
-# H100 (989e12 dense bf16 FLOPs per second, at 2.50 dollars an hour) the 10 million tokens cost about 0.70 dollars. The 40 % are optimistic: padding of short records, small batches and
-# communication between GPUs lower the utilization. Gradient checkpointing, TRL's default, repeats the
-# forward pass to save memory: 8 operations instead of 6. (An MFU that was measured with
-# it contains this already.) Attention over long texts is not counted.
+# Ten million tokens are about 50,000 short records. The 40 % are optimistic: padding of short records and
+# small batches lower the utilization. Gradient checkpointing, TRL's default, repeats the forward pass to
+# save memory: 8 operations instead of 6.
 #
 # Memory is another limit. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
 # takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
@@ -481,16 +462,13 @@ verdict = ft.expect(tuned, ">", before, "25 steps of fine-tuning raise exact mat
 at_135m("first_finetune", verdict)
 
 # %% [markdown]
-# (All runs take 40 steps of 8 records, at learning rates 0.0001 and 0.001. 64 validation questions are
-# asked. *zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
+# (*zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
 #
-# Ten times the learning rate is worse here too: 29 % instead of 48 %, and the loss on plain English rises by
-# 1.3 nats instead of 0.06.
+# Ten times the learning rate is worse here too: 29 % instead of 48 %.
 #
-# The verdict "same" is about the first half of our claim only. For the second half, compare answers that
-# begin right: few-shot 9 %, tuned 48 %. Perhaps tuning added more than the form, or five examples were too
-# few, or the model answered in whole sentences, which *begins right* counts as wrong. And these tasks mix
-# facts and skills. So the second half was not tested here.
+# The verdict "same" is about the first half of our claim. For the second, compare answers that
+# begin right: few-shot 9 %, tuned 48 %. Tuning may have added more than the form, or five examples
+# were too few. So the second half was not tested here.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -536,14 +514,12 @@ at_135m("first_finetune", verdict)
 #
 # - The loss counts the completion only. Records with `messages` train on every token, questions too,
 #   unless you set `assistant_only_loss=True`.
-# - `loss` falls within the first tens of steps. If `eval_loss` rises while `loss` falls, usually stop;
-#   the task's own metric decides.
 # - An *instruct* checkpoint (saved weights) already follows a chat template: usually the better
 #   start for small data. A *base* checkpoint suits a format of your own and much data.
 # - Ask the tuned model with the same chat template, as `ask` does for a list of messages
-#   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)). Lesson 02 merges an adapter into its model.
-# - Unsloth, Axolotl and LLaMA-Factory offer the same as a faster library or as one configuration file.
-#   Managed services (Together, Fireworks, Tinker) need no GPU of your own.
+#   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
+# - Unsloth, Axolotl and LLaMA-Factory offer the same with less code or more speed. Managed services
+#   need no GPU of your own.
 # - Check the license of the data, and whether people in them have agreed.
 # - The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
 #   --model smollm2 --method lora`.
@@ -561,8 +537,7 @@ at_135m("first_finetune", verdict)
 # <details><summary>Answer</summary>
 # With the next-token loss on the answers, it teaches to recognize an instruction, to answer in the given
 # format, and to stop. With small data sets most of the knowledge comes from pretraining. Worked solutions
-# also improve skills such as reasoning: with a strong model to start from already about a thousand of them,
-# otherwise more. As a way to add new facts it is slow and can increase hallucination.
+# also improve skills such as reasoning. As a way to add new facts it is slow and can increase hallucination.
 # </details>
 #
 # **Prompting, retrieval or fine-tuning?**
@@ -576,19 +551,18 @@ at_135m("first_finetune", verdict)
 # **Your training loss is excellent. Do you ship?**
 # <details><summary>Answer</summary>
 # Not on that alone. Training loss also falls when the model memorizes its records or forgets everything
-# else. I look at validation loss and the task's own metric on held-out data, without duplicates or
-# near-duplicates of training records. If the model will meet new people, products or documents, I split by
-# those and not by record. And I compare general abilities before and after.
+# else. I look at validation loss and the task's own metric on held-out data without near-duplicates of
+# training records. If the model will meet new people or products, I split by those and not by record. And
+# I compare general abilities before and after.
 # </details>
 #
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
 # Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
 # TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180.
-# Checkpointing adds a third (with LoRA a half), unless the 40 % were measured with it. Full fine-tuning with
-# mixed-precision AdamW takes about 16 bytes per parameter: for 6.7 billion 107 GB, before activations. That is more than one 80 GB GPU, unless states are 8-bit, offloaded or sharded.
-# LoRA fits on one. Managed services bill per training token. Sweeps, evaluation and people usually cost more
-# than one run.
+# Checkpointing adds a third (with LoRA a half). Full fine-tuning with mixed-precision AdamW takes about 16
+# bytes per parameter: for 6.7 billion 107 GB, before activations. That is more than one 80 GB GPU; LoRA
+# fits on one. Sweeps, evaluation and people usually cost more than one run.
 # </details>
 #
 # ## Recap, and where to go
@@ -596,8 +570,8 @@ at_135m("first_finetune", verdict)
 #
 # - First half of the claim: it held. Exact match rose from 0.03 to 0.69 in 25 steps (three seeds), and to
 #   0.85 in the 100 steps of your first run.
-# - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we
-#   tested, it seems to have taught more. At 135M it was not tested.
+# - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we tested,
+#   it seems to have taught more.
 # - A higher learning rate is not simply faster: ten times as high broke the run.
 
 # %% [markdown]

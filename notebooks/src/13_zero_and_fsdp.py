@@ -12,8 +12,7 @@
 # **Claim: each stage of ZeRO divides the memory by the number of GPUs, and it costs nothing but traffic.**
 # Both parts could be wrong. After this lesson you can
 #
-# - move the states of training between ranks, and count bytes and traffic;
-# - say for each stage what a GPU keeps, for any model and number of GPUs;
+# - say for each stage what a GPU keeps and sends, for any model and number of GPUs;
 # - run DDP, ZeroRedundancyOptimizer and FSDP2 on real processes.
 #
 # *Needs [09](09_where_the_memory_goes.ipynb) (16 bytes a parameter) and [12](12_floating_point.ipynb). About
@@ -35,8 +34,8 @@ ft.setup(seed=0)
 #
 # Several processes, the **ranks**, train together, usually one on each GPU. Each reads its own part of the
 # batch. **ZeRO** ([Rajbhandari et al. 2020](https://arxiv.org/abs/1910.02054)) lets each rank keep only a
-# part of the states. **FSDP**, fully sharded data parallel, is torch's version of stage 3. The picture
-# counts mixed precision: 2 bytes for weights, 2 for gradients, 12 for the rest. "Moved" are the elements
+# part of the states: weights, gradients, and what the optimizer keeps. **FSDP**, fully sharded data
+# parallel, is torch's version of stage 3. The picture counts mixed precision, and "moved" are the elements
 # that a rank exchanges with the others.
 #
 # ![Four rows, DDP and ZeRO stages 1 to 3, show what one of four GPUs keeps of weights, gradients, and master weights with AdamW's states. DDP keeps all 16 bytes a parameter, stage 1 keeps 7, stage 2 keeps 5.5, stage 3 keeps 4. Elements moved for each parameter: 2, 2, 2 and 3.](figures/13_zero.svg)
@@ -44,7 +43,8 @@ ft.setup(seed=0)
 # %% [markdown]
 # ## Everyone keeps everything
 #
-# Four simulated ranks train a network of three small layers. Each box is one layer's tensor on one rank.
+# We begin with plain data parallelism: four simulated ranks train a network of three small layers. Each box
+# is one layer's tensor on one rank.
 
 # %%
 import torch
@@ -74,9 +74,9 @@ world
 world.update()  # rejected on purpose: read why
 
 # %% [markdown]
-# The four copies would drift apart, while the loss falls on every rank. So gradients are first summed
-# over the ranks. This is an **all-reduce**: afterwards each rank has the whole sum. Then all make the same
-# step. It must be the step of one process on the whole batch:
+# The four copies would drift apart. So the gradients are first summed over the ranks. This is an
+# **all-reduce**: afterwards each rank has the whole sum. Is the step then that of one process on the whole
+# batch? Here is that process:
 
 # %%
 weights = [torch.nn.Parameter(w.clone()) for w in world.weights()]
@@ -97,8 +97,8 @@ world.update()
 print(f"largest difference from one process: {gap(world):.1e}")
 
 # %% [markdown]
-# That is **data parallelism** (torch's DDP). It is correct and wasteful: everything exists four
-# times. An all-reduce has two halves, and ZeRO uses them separately.
+# It is the same step, up to rounding. This is **data parallelism** (torch's DDP). It is correct and
+# wasteful: everything exists four times. An all-reduce has two halves, and ZeRO uses them separately.
 
 # %% [markdown]
 # ## Your turn: reduce-scatter
@@ -119,10 +119,10 @@ ft.check("reduce_scatter", reduce_scatter)
 # ## Nobody keeps everything
 # <!-- claims: C54 C55 C56 · E31 -->
 #
-# The other half is the **all-gather**: each rank gives its part, and afterwards each has all parts, in a copy
-# of its own. Stage 3 divides all three kinds of state. But a layer needs its whole weight matrix to compute.
-# So the matrix is gathered just before it is used, and dropped right after. Gradients go to their owners by
-# reduce-scatter.
+# The other half is the **all-gather**: each rank gives its part, and afterwards each has a copy of all parts.
+# Stage 3 divides weights, gradients and optimizer states. But a layer needs its whole weight matrix to
+# compute. So the matrix is gathered just before it is used, and dropped right after. Gradients go to their
+# owners by reduce-scatter. Look at the peak of a rank, 3,072 bytes above:
 
 # %%
 sharded = zero_simulator.World(ranks=4, layers=3, width=8, stage=3)
@@ -143,14 +143,13 @@ sharded.update()
 ft.expect(gap(sharded), "<", 1e-6, "stage 3 makes the step of one process; difference")
 
 # %% [markdown]
-# At the peak a rank held 1,152 bytes instead of 3,072. Every rank computes *whole layers* on *its own* batch.
-# So this is data parallelism with divided storage.
+# The peak is 1,152 bytes, and the step is the same. Every rank still computes *whole layers* on *its own*
+# batch: this is data parallelism with divided storage.
 #
 # ## Four stages
 #
-# `zero_simulator.step` makes one step of a stage. Each stage includes the ones before it: 1 divides the
-# optimizer states, 2 also the gradients, 3 also the parameters. This network is in fp32, unlike the picture:
-# these are 8, 4 and 4 bytes a parameter.
+# How much does each stage save? Stage 1 divides the optimizer states, stage 2 also the gradients, stage 3
+# also the parameters. This network is in fp32: 8, 4 and 4 bytes a parameter.
 
 # %%
 first_guess = ft.predict("From stage 0 to stage 1, on four ranks, the peak of a rank falls from 16 bytes "
@@ -166,7 +165,6 @@ for stage in (0, 1, 2, 3):
     zero_simulator.step(world)
     peak[stage] = max(world.peak) / n
     rows.append({"stage": stage, "peak, bytes a parameter": peak[stage],
-                 "between steps": sum(world.held()[0].values()) / n,
                  "elements moved, for each parameter": sum(world.moved.values()) / n})
 ft.table(rows)
 
@@ -174,13 +172,11 @@ ft.table(rows)
 first_guess.score(min(("4", "8", "10"), key=lambda option: abs(float(option) - peak[1])))
 
 # %% [markdown]
-# Traffic is counted as in the paper. An all-gather counts what comes out, a reduce-scatter what goes in,
-# and an all-reduce both. In a ring of N ranks, (N - 1)/N of this crosses the wire. "Between steps" has no
-# gradients, because they are freed after the update.
+# Stage 1 keeps parameters and gradients whole: 4 + 4 + 8/4 = 10. Stages 2 and 3 keep 7 and 4 bytes. Their
+# peaks are a little higher, because one layer's tensors are whole for a moment.
 #
-# Stage 1 leaves parameters and gradients whole. Stage 2 keeps 4 + 4/4 + 8/4 = 7 bytes, and at the peak the
-# other three quarters of one layer's gradient: ¾ × 4/12 = 0.25. Stage 3 adds as much for one layer's weights.
-# The formulas leave these out. Only stage 3 moves more than DDP.
+# Traffic is counted as in the paper: an all-gather or a reduce-scatter moves each element once, an all-reduce
+# twice. Only stage 3 moves more than DDP: it gathers the weights in the forward and in the backward pass.
 
 # %% [markdown]
 # ## Your turn: the formula
@@ -213,13 +209,20 @@ def gigabytes(parameters, gpus, stage):
 
 
 llama = 6.738e9  # parameters of Llama 2 7B
-rows = []
+{f"stage {stage}": round(gigabytes(llama, 8, stage), 1) for stage in (0, 1, 2, 3)}
+
+# %% [markdown]
+# These are the GB on each of eight GPUs. Now for 1 to 1,024 GPUs, with both axes logarithmic:
+
+# %%
+from ftkit.report import plots, style
+
+lines = []
 for stage in (0, 1, 2, 3):
-    row = {"stage": stage, "paper's example: 7.5B on 64 GPUs": gigabytes(7.5e9, 64, stage)}
-    for gpus in (1, 8, 64, 1024):
-        row[f"7B on {gpus}"] = gigabytes(llama, gpus, stage)
-    rows.append(row)
-ft.table(rows)
+    points = [(2**k, gigabytes(llama, 2**k, stage), 0) for k in range(11)]
+    lines.append(style.Line(f"stage {stage}", points, style.look(stage, 4)))
+figure = plots.draw_panels([lines], "GPUs", ["states on each GPU (GB)"], log_x=True)
+style.Picture(figure, "7B: stages 1 and 2 level off at 27 and 13.5 GB; stage 3 keeps falling.")
 
 # %%
 floor = gigabytes(llama, 10**9, 2)
@@ -227,21 +230,20 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
                        key=lambda option: abs(float(option.split()[0]) - floor)))
 
 # %% [markdown]
-# On one GPU there is nothing to divide, so stage 3 saves nothing.
-# Stages 1 and 2 have a floor of 4 and 2 bytes a parameter. So the first half of the claim holds for stage 3
-# only. **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB and moves no more than
-# DDP; the rest is for activations.
+# Stages 1 and 2 level off at what they do not divide, 4 and 2 bytes a parameter. So the first half of the
+# claim holds for stage 3 only.
 #
-# **Activations** are divided by no stage: they follow the part of the batch that a rank reads. And not
-# every engine keeps these 16 bytes. DeepSpeed in bf16 does: 16-bit weights, whole in stages 1 and
-# 2, and fp32 master weights with the moments. FSDP2 keeps fp32 shards, 4 + 4 + 8 bytes, and makes bf16
-# copies only while it gathers.
+# **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB and moves no more than DDP.
+# The rest is for **activations**, which no stage divides: they follow the part of the batch that a rank reads.
+#
+# DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2 keeps fp32 shards, 4 + 4 + 8, and makes bf16 copies
+# only while it gathers.
 
 # %% [markdown]
 # ## Real processes
 #
-# Two processes on this machine send each other tensors, by gloo on CPUs and by NCCL between NVIDIA GPUs. First
-# the run in one process, which they must equal.
+# Do real engines agree with the simulator? Two processes on this machine send each other tensors. First the
+# run in one process, which they must equal.
 
 # %%
 from ftkit.distributed import launch
@@ -252,14 +254,16 @@ alone = lab.run(config, live=False)
 total = alone.total_parameters
 
 # %% [markdown]
-# `launch.train` starts both and gives each half of every batch. Stage 0 is DDP and stage 1 torch's
-# ZeroRedundancyOptimizer. FSDP2 (`fully_shard`) drops the gathered parameters after the forward pass (3), or
-# keeps them until the backward pass (2). The latter is close to ZeRO-2, except that its parameters are
-# divided between steps.
+# `launch.train` starts both and gives each half of every batch. Stage 0 is DDP, and stage 1 is torch's
+# ZeroRedundancyOptimizer. Stages 2 and 3 are FSDP2 (`fully_shard`). For stage 3 it drops the gathered weights
+# after the forward pass. For stage 2 it keeps them until the backward pass.
 
 # %%
 two = launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3))
 two[3]
+
+# %% [markdown]
+# If all stages make the same steps, the five curves lie on each other:
 
 # %%
 apart = 0.0
@@ -270,7 +274,7 @@ ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; lar
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
 # %% [markdown]
-# The small difference is rounding (lesson 12). Now the bytes that each of two ranks held, in fp32:
+# They do, up to rounding. Now the bytes that each of the two ranks held, in fp32:
 
 # %%
 rows, off = [], 0.0
@@ -285,27 +289,19 @@ ft.expect(off, "<", 0.02, "the table agrees with the formula; largest relative d
 ft.table(rows)
 
 # %% [markdown]
-# With two ranks only stage 3 halves the sum. The 10 of stage 2 is the paper's count. FSDP2 also keeps its
-# own shards next to the gathered parameters, so it holds 4 + 2 + 2 + 4 = 12 bytes while it computes, no less
-# than stage 1 here. DDP's 16 needs `gradient_as_bucket_view=True`, as here: otherwise the buckets that
-# it sends are a second copy of the gradients. For LLMs stage 1 is usually DeepSpeed's or Megatron's, not
-# ZeroRedundancyOptimizer.
+# The measured bytes are those of the formula, and with two ranks only stage 3 halves the sum. Two details of
+# the engines: while it computes, stage 2 of FSDP2 also holds its own shards, 2 bytes a parameter more. And
+# DDP's 16 needs `gradient_as_bucket_view=True`; otherwise its buckets are a second copy of the gradients.
 
 # %% [markdown]
 # ## What communication costs
 #
-# Every collective operation of the real run was counted. By the paper, stages 0 to 2 move 2 elements for
-# each parameter. Does torch?
-
-# %%
-third_guess = ft.predict("ZeRO-1 with torch's ZeroRedundancyOptimizer moves, for each parameter, ... "
-                         "elements", "2", "3", "4")
-third_guess
+# What did the real runs send? Every collective operation was counted. In the paper's count stages 0 to 2 move
+# 2 elements for each parameter, which are 8 bytes in fp32. Which of these three moves more in torch?
 
 # %%
 short = config.but(max_steps=2, gradient_checkpointing=True)
 mixed = launch.train(lab, short, ranks=2, zero=(2, 3), precision="bf16")
-moved = {stage: run.sent[0] / 4 / total for stage, run in two.items()}
 rows = []
 for precision, runs in (("fp32", two), ("bf16", mixed)):
     for stage, run in runs.items():
@@ -317,31 +313,29 @@ for precision, runs in (("fp32", two), ("bf16", mixed)):
 ft.table(rows)
 
 # %%
-ft.expect(moved[3] / moved[0], "==", 1.5, "fp32: stage 3 moves half as much again as DDP", within=0.01)
+ft.expect(two[3].sent[0] / two[0].sent[0], "==", 1.5, "fp32: stage 3 against DDP", within=0.01)
 ft.expect(mixed[3].sent[0] / two[3].sent[0], "==", 8 / 12, "bf16: 8 bytes instead of 12", within=0.01)
-third_guess.score(min(("2", "3", "4"), key=lambda option: abs(float(option) - moved[1])))
 
 # %% [markdown]
-# The tiny columns are buffers, and the norm for clipping.
-# DDP has already summed *all* gradients on every rank. ZeroRedundancyOptimizer then also sends the updated
-# weights (`broadcast`). The paper's stage 1 needs only a reduce-scatter first.
+# It is stage 1: DDP sums *all* gradients on every rank (8 bytes), and ZeroRedundancyOptimizer then sends the
+# updated weights (`broadcast`, 4). The paper's stage 1 only reduce-scatters the gradients.
 #
-# The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16,
-# reduce_dtype=fp32)`. Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8
-# bytes a parameter. Both runs use checkpointing. With `reduce_dtype=bf16` it is 6, but the sums then have
-# 8 significant bits.
+# The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16, reduce_dtype=fp32)`.
+# Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8 bytes a parameter.
+# (The tiny columns are buffers, and the norm for clipping.)
 
 # %% [markdown]
 # ## When does the GPU wait?
 #
 # With checkpointing, a step takes about 8 operations for each parameter and token. Stage 3 moves 8 bytes a
 # parameter. Both grow with the model, so its size cancels. Assume an H100 at 40 % of its 989e12 operations
-# a second. How many tokens must a rank read in a step of one micro-batch, so that computing takes as long
-# as the traffic?
+# a second. How many tokens must a rank read, so that computing takes as long as the traffic?
 
 # %%
 flops = 0.4 * 989e12
-links = {"NVLink, 300 GB/s": 300e9, "InfiniBand, 50 GB/s": 50e9, "10 Gbit Ethernet": 1.25e9}
+links = {"NVLink, 300 GB/s for each GPU": 300e9,
+         "InfiniBand, one 400-Gbit link for each machine, 50 GB/s": 50e9,
+         "Ethernet, one 10-Gbit link for each machine, 1.25 GB/s": 1.25e9}
 rows = []
 for link, speed in links.items():
     seconds = 8 * llama / speed
@@ -350,24 +344,24 @@ for link, speed in links.items():
 ft.table(rows)
 
 # %% [markdown]
-# The speeds are assumed: the first for each GPU, the others for each *machine*. Weights enter a machine once,
-# through all its links, and NVLink passes them on. With eight links of 50 GB/s NVLink's row holds. Real links
-# reach less: measure with nccl-tests (`all_gather_perf`). Engines **overlap**: they gather the next layer
-# while this one computes. So on such links the traffic hides behind a few thousand tokens; at 10 Gbit hardly
-# anything hides it. Then shard inside each machine only, and all-reduce gradients between machines: **hybrid
-# sharding** (HSDP). In fp32 this all-reduce counts 2 × 4 bytes a parameter, as many as stage 3's 8. It saves
-# with gradient accumulation: once a step is enough (`set_requires_all_reduce`).
+# Engines **overlap**: they gather the next layer while this one computes. Inside a machine the traffic hides
+# behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the machine once,
+# and NVLink passes them on. Machines of eight H100s usually have eight such links, about as fast as NVLink's
+# row. Real links reach less: measure yours with nccl-tests (`all_gather_perf`).
 #
-# Gradient accumulation also helps stages 0 and 1: sum locally, and communicate once. Stage 2 of the paper
-# keeps no whole gradients, so it must send them in every micro-batch. FSDP2 can postpone
-# them (`set_requires_gradient_sync(False)`). But then it keeps whole gradients, and by default still gathers
-# the weights in each micro-batch.
+# At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
+# gradients between machines: **hybrid sharding** (HSDP). This all-reduce counts 2 × 4 bytes a parameter, no
+# less than stage 3's 8. But with gradient accumulation it is needed only once a step
+# (`set_requires_all_reduce`).
+#
+# Accumulation also helps stages 0 and 1: they sum locally, and communicate once. Stages 2 and 3 send
+# gradients in every micro-batch.
 
 # %% [markdown]
 # ## Break it: a mean of means
 #
-# Each rank could take the *mean* loss of its own tokens, and the ranks average these. Give
-# one rank short answers and the other long ones.
+# What if each rank takes the *mean* loss of its own tokens, and the ranks average these means? To see the
+# mistake, one rank gets the shortest answers and the other the longest.
 
 # %%
 from ftkit.data.encoding import collate
@@ -397,41 +391,28 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, but another gradient: short answers get too much weight. Shuffled batches differ
-# less than these two halves. Sum the losses, and divide by the labeled tokens of the *whole*
-# step, over all ranks and micro-batches. DDP and FSDP average gradients over ranks, so also multiply by the
-# number of ranks. transformers' Trainer does both by default (`average_tokens_across_devices=True`). There a
-# loss function of your own must use `num_items_in_batch`.
+# No error, but another gradient: short answers get too much weight. The remedy: sum the losses, and divide by
+# the labeled tokens of the *whole* step, over all ranks and micro-batches. DDP and FSDP average gradients
+# over ranks, so also multiply by the number of ranks. transformers' Trainer does both by default.
 #
-# This mistake belongs to dividing the *batch*. Dividing the states changed no loss here beyond rounding.
-# Beside traffic it costs temporary copies of a layer, and checkpoints in pieces. So the second half of the
-# claim is nearly right; on a slow link the traffic costs much time.
+# This mistake belongs to dividing the *batch*. Dividing the states changed no loss beyond rounding. So the
+# second half of the claim is nearly right: besides traffic, it costs temporary copies of a layer.
 #
 # ## The same on many machines
 #
-# Each rank above ran one file of plain torch. Exported, it needs no `ft`.
-
-# %%
-import tempfile
-from pathlib import Path
-
-folder = launch.export(lab, config, Path(tempfile.mkdtemp()) / "my-run")
-sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-# %% [markdown]
+# `launch.export(lab, config, "my-run")` writes the run above as one file of plain torch:
+#
 # ```
 # torchrun --nproc-per-node 8 my-run/train.py --zero 3                    # one machine
 # torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d \
 #     --rdzv-endpoint HOST:29500 my-run/train.py --zero 3 --ranks 16      # on each of two
 # ```
-#
-# `--ranks` matters: a wrong launcher starts copies that train alone and overwrite each other's results. With
-# it, such a copy stops.
 
 # %% [markdown]
 # ## On paper: 70 billion parameters
 #
-# All weights of Llama 2 70B at stage 3, one sequence of 4,096 tokens on each H100, traced:
+# How many H100s do all weights of Llama 2 70B need at stage 3, with one sequence of 4,096 tokens on each?
+# `ft.memory` traces the model without its weights ([09](09_where_the_memory_goes.ipynb)):
 
 # %%
 rows = []
@@ -443,20 +424,10 @@ for gpus in (8, 16, 32):
 ft.table(rows)
 
 # %% [markdown]
-# Eight GPUs are not enough. Sixteen fit on paper only: of an H100's 85.5e9 bytes the check leaves 5 % to
-# CUDA and its allocator, and nothing to NCCL. Plan a reserve of 10 %. The
-# ranks wait if a machine has one link of 50 GB/s: 4,096 tokens are fewer than 7,912. HSDP is no way out: one
-# machine cannot hold the states. What does not fit can be **offloaded**: kept in the memory of the host, and
+# Eight GPUs are not enough. Sixteen fit on paper only: the check leaves 5 % of the card to CUDA and nothing to
+# NCCL, so plan a reserve of 10 %. And with one 400-Gbit link for each machine the ranks would wait: 4,096
+# tokens are fewer than 7,912. What does not fit can be **offloaded**: kept in the memory of the host, and
 # copied over its slow bus.
-#
-# ## What if?
-
-# %%
-parameters, gpus = 32e9, 16
-{f"stage {stage}, GB": gigabytes(parameters, gpus, stage) for stage in (0, 1, 2, 3)}
-
-# %% [markdown]
-# The lowest stage that fits 80 GB, for 32B on 16 GPUs, is stage 3.
 
 # %% [markdown]
 # ## At 135M
@@ -490,7 +461,7 @@ parameters, gpus = 32e9, 16
 #     output_dir="out", bf16=True, learning_rate=1e-5, num_train_epochs=1, max_length=4096,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=4,
 #     gradient_checkpointing=True, save_steps=200,
-#     model_init_kwargs={"dtype": torch.float32})
+#     model_init_kwargs={"dtype": torch.float32})  # the shards; bf16 copies are made when gathered
 # trainer = SFTTrainer(
 #     model_id, args=config,
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
@@ -517,15 +488,8 @@ parameters, gpus = 32e9, 16
 #   fsdp_offload_params: false
 # ```
 #
-# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. `SFTTrainer` computes the loss in
-# chunks, without full logits. With DeepSpeed instead, `SFTConfig(deepspeed="zero3.json")`:
-#
-# ```json
-# {"bf16": {"enabled": true},
-#  "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": true},
-#  "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto",
-#  "gradient_clipping": "auto"}
-# ```
+# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. DeepSpeed instead takes
+# `SFTConfig(deepspeed="zero3.json")`.
 
 # %% [markdown]
 # In your own loop: FSDP2 with HSDP on 2 machines of 8 GPUs, and a distributed checkpoint.
@@ -551,20 +515,16 @@ parameters, gpus = 32e9, 16
 # **Pitfalls.**
 # - Create the optimizer after `fully_shard`, which replaces the parameters. Shard each layer, not only the
 #   model. Otherwise the whole model is gathered at once.
-# - Load weights in fp32 for mixed precision. accelerate's FSDP2 converts trained bf16 weights to fp32
-#   itself; your own loop does not ([12](12_floating_point.ipynb)).
 # - The YAML above sums gradients in bf16. For fp32, set
 #   `trainer.accelerator.state.fsdp_plugin.mixed_precision_policy` to the policy above, before `train()`.
-# - A sharded checkpoint (DCP) is written by all ranks in parts, and can be loaded on another number of
-#   ranks. With `SHARDED_STATE_DICT`, `save_model` alone writes no weights and raises no error
-#   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)). To convert a checkpoint
-#   later: `accelerate merge-weights out/checkpoint-200/pytorch_model_fsdp_0 out/final`.
-# - transformers warns that its gradient checkpointing gathers weights once more. With FSDP2 the table above
-#   counted no such gather.
+# - A sharded checkpoint (DCP) can be loaded on another number of ranks. But with `SHARDED_STATE_DICT`,
+#   `save_model` alone writes no weights and raises no error
+#   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)).
+#   To convert later: `accelerate merge-weights`.
+# - A loss function of your own in transformers' Trainer must use `num_items_in_batch`.
 # - With LoRA only the adapter has gradients and states. Divide the frozen base.
-# - An all-gather waits for the slowest rank. Balance the tokens of the ranks, not their sequences.
-# - A run that hangs until NCCL's timeout: one rank has fewer batches, took another branch, or still
-#   tokenizes. Start with `NCCL_DEBUG=INFO`; between machines, set `NCCL_SOCKET_IFNAME`.
+# - Collectives wait for the slowest rank. Balance the tokens of the ranks, not their sequences.
+# - A run hangs until NCCL's timeout: one rank has fewer batches, took another branch, or still tokenizes.
 
 # %% [markdown]
 # ## Interview
@@ -572,45 +532,41 @@ parameters, gpus = 32e9, 16
 # **Compare ZeRO's stages for a 7B on 8 GPUs, memory and traffic.**
 # <details><summary>Answer</summary>
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
-# stages 0 to 3. With fp32 weights and gradients, 4 + 4 + 8, stage 1 takes 61 GB and stage 2 37 GB. By the
-# paper, stages 0 to 2 move 2 elements a parameter and step, stage 3 moves 3.
-# Activations are divided by none. Take the lowest stage that fits with the activations: with 80 GB mostly
-# stage 1. Stage 2 moves no more without gradient accumulation, but with it sends in each micro-batch.
+# stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, stages 0 to 2 move 2 elements a parameter
+# and step, stage 3 moves 3. Activations are divided by none. Take the lowest stage that fits with them: with
+# 80 GB mostly stage 1. With gradient accumulation stage 2 sends gradients in each micro-batch.
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**
 # <details><summary>Answer</summary>
 # Not with AdamW in mixed precision: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: more
 # machines; master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; or LoRA on a sharded 16-bit
-# base, 138 GB over eight GPUs. An 8-bit optimizer alone is not enough (10 bytes, 690 GB). Without fp32 master
-# weights it is (6 bytes, 414 GB), but bf16 weights may lose small updates.
+# base, 138 GB over eight GPUs.
 # </details>
 
 # %% [markdown]
 # **Is ZeRO-3 model parallelism?**
 # <details><summary>Answer</summary>
 # No. Every rank computes whole layers on its own batch; weights are gathered before a layer and dropped
-# after it. Tensor parallelism splits the multiplication inside a layer and exchanges activations. Pipeline
-# parallelism gives different layers to different GPUs.
+# after it. Tensor parallelism splits the multiplication inside a layer, pipeline parallelism the layers.
 # </details>
 
 # %% [markdown]
 # **The loss on 8 GPUs differs from that on one with the same global batch. Why?**
 # <details><summary>Answer</summary>
-# Often the mean: each rank divides by its own labeled tokens, and the means are averaged. Sum, divide by
-# the tokens of the whole step, and multiply by the ranks (DDP and FSDP average gradients). Then check the
-# order of the data, dropout seeds, padding rows of the last batch. What remains is rounding, larger in bf16.
+# Often the mean: each rank divides by its own labeled tokens, and the means are averaged. Divide by the
+# tokens of the whole step instead. Then check the order of the data, dropout seeds, and padding rows of the
+# last batch. What remains is rounding.
 # </details>
 #
 # ## Recap
 #
 # - With AdamW in mixed precision: 16 bytes, 4 + 12/N, 2 + 14/N, 16/N. Activations stay.
-# - Same update and curve, up to rounding. Elements moved: 2, 2, 2, 3; a real engine may move more.
-# - Divide the loss by the tokens of the whole step; undo the mean over ranks.
+# - Same update, up to rounding. Elements moved: 2, 2, 2, 3; a real engine may move more.
+# - Divide the loss by the tokens of the whole step.
 #
-# In the package: [`zero_simulator.py`](../ftkit/distributed/zero_simulator.py),
-# [`launch.py`](../ftkit/distributed/launch.py) and
-# [`train_script.py`](../ftkit/distributed/train_script.py). Next: [14 perplexity](14_perplexity.ipynb).
+# In the package: [`zero_simulator.py`](../ftkit/distributed/zero_simulator.py) and
+# [`launch.py`](../ftkit/distributed/launch.py). Next: [14 perplexity](14_perplexity.ipynb).
 
 # %%
 ft.progress("13")

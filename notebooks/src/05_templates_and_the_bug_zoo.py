@@ -12,11 +12,11 @@
 # **Claim: if the loss falls and nothing crashes, the data pipeline is right.** It could be wrong. After
 # this lesson you can
 #
-# - render a conversation yourself, and prove that training and serving use the same prompt;
-# - pad and pack records without losing EOS and without letting records see each other;
+# - render a conversation, and prove that training and serving use the same prompt;
+# - pad and pack records without losing EOS and without letting them see each other;
 # - read a table of instruments, name the bug behind it, and repair it.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 50 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 45 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%
@@ -32,33 +32,30 @@ ft.setup(seed=0)
 # > and what do you expect to see?"*
 #
 # "More data" and "a repetition penalty" are common answers. Look first at the few lines that turn a record into
-# integers, in serving and in training.
+# integers, in training and in serving. Each of the six steps has its own silent bug:
 #
 # ![Six boxes in a row: render, tokenize, label, truncate, pad or pack, serve. Below each box is a bug: role marker missing, BOS twice, EOS masked by token id, answer and EOS cut off, records see each other, another prompt than in training.](figures/05_pipeline.svg)
 
 # %% [markdown]
 # ## Render: the chat template
 #
-# A record may be stored as `instruction / input / output` (Alpaca), as `prompt` and `completion`, or as
-# `messages` with roles. The model sees only text, made by a **chat template**. One record in three templates:
+# The model never sees a record with its fields or roles. It sees one text, made by a **chat template**. Here is
+# one record in three templates. Compare where the answer begins and what comes right before it.
 
 # %%
 model, tokenizer = ft.load("tiny")
 record = {"instruction": "Ask this as a question.", "input": "They see a cat.",
           "output": "Do they see a cat?"}
-rows = []
 for name in ("chat", "alpaca", "plain"):
-    ids = ft.encode(record, tokenizer, template=name)["input_ids"]
-    rows.append({"template": name, "text": repr(tokenizer.decode(ids))})
-ft.table(rows)
+    print(name, repr(tokenizer.decode(ft.encode(record, tokenizer, template=name)["input_ids"])))
 
 # %% [markdown]
 # ## Your turn: ChatML
 #
 # Many models use **ChatML** (Qwen, SmolLM and others). Each turn is `<|im_start|>`, the role, a newline, the
-# content, `<|im_end|>` and a newline. Write `render_chatml(messages, add_generation_prompt)`. `messages` is a
-# list of dicts with `role` and `content`. If `add_generation_prompt` is true, end with
-# `<|im_start|>assistant` and a newline. This **generation prompt** tells the model that it is its turn.
+# content, `<|im_end|>` and a newline. Write `render_chatml`. `messages` is a list of dicts with `role` and
+# `content`. If `add_generation_prompt` is true, end with `<|im_start|>assistant` and a newline. This
+# **generation prompt** tells the model that it is its turn.
 #
 # Stuck? `ft.hint("render_chatml")`, then `ft.solution("render_chatml")`.
 
@@ -72,29 +69,23 @@ def render_chatml(messages, add_generation_prompt):
 ft.check("render_chatml", render_chatml)
 
 # %% [markdown]
-# A tokenizer stores its template as a Jinja program and runs it in `apply_chat_template`. Below is ChatML in
-# that form. Training needs one property: the finished conversation **begins with** the prompt used for
-# serving. Here we compare text, below ids. (`yours is equal` stays False until you solve the exercise.)
+# A tokenizer stores its template as a Jinja program and runs it in `apply_chat_template`. A template must have
+# one property: the finished conversation **begins with** the prompt used for serving. Does ours?
 
 # %%
-chatml = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
-          "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
-          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+print(tokenizer.chat_template)
 question = {"role": "user", "content": "Ask this as a question.\nThey see a cat."}
 answer = {"role": "assistant", "content": record["output"]}
-prompt = tokenizer.apply_chat_template([question], chat_template=chatml, tokenize=False,
-                                       add_generation_prompt=True)
-whole = tokenizer.apply_chat_template([question, answer], chat_template=chatml, tokenize=False)
-print(whole)
-{"begins with the prompt": whole.startswith(prompt),
- "yours is equal": render_chatml([question, answer], False) == whole}
+prompt = tokenizer.apply_chat_template([question], tokenize=False, add_generation_prompt=True)
+whole = tokenizer.apply_chat_template([question, answer], tokenize=False)
+print("begins with the prompt:", whole.startswith(prompt))
 
 # %% [markdown]
 # <!-- claims: C17 C24 · E06 -->
 # ## Guess 1: another prompt than in training
 #
-# Tune the small model on its own chat template. Then ask the same held-out questions with changed prompts:
-# without `Assistant:`, with one space after it, in Alpaca's template, with two BOS tokens.
+# What does a small difference between the two prompts cost? Tune the small model on its own chat template.
+# Then ask the same held-out questions without `Assistant:`, with one space after it, and with two BOS tokens.
 
 # %%
 first_guess = ft.predict("Which change loses more than half of the right answers?",
@@ -102,17 +93,16 @@ first_guess = ft.predict("Which change loses more than half of the right answers
 first_guess
 
 # %%
-from ftkit.data.encoding import prompts
+from ftkit.data.encoding import encode_all, pack, prompts
 
 lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", probes=())
-runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=range(5))
+runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=range(3))
 test = ft.records("tasks", "test")[::6]
 chat = prompts(test, tokenizer)
 space = tokenizer(" ", add_special_tokens=False)["input_ids"]
 forms = {"as trained": chat,
          "no `Assistant:`": prompts(test, tokenizer, "User: {instruction}\n{input}\n{output}"),
          "a space after `Assistant:`": [ids + space for ids in chat],
-         "Alpaca": prompts(test, tokenizer, "alpaca"),
          "two BOS tokens": [[tokenizer.bos_token_id] + ids for ids in chat]}
 
 # %%
@@ -122,8 +112,8 @@ from ftkit.evaluate.scoring import is_right
 
 def share_right(tuned, form):
     written = generate(tuned, form, 16, tokenizer.eos_token_id)
-    answers = [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
-    return sum(is_right(answer, r) for answer, r in zip(answers, test)) / len(test)
+    answers = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return sum(map(is_right, answers, test)) / len(test)
 
 
 exact = {name: [share_right(run.model, form) for run in runs] for name, form in forms.items()}
@@ -132,47 +122,40 @@ ft.table([{"prompt": name, "exact match": values} for name, values in exact.item
 # %%
 verdict = ft.expect(exact["no `Assistant:`"], "<", exact["as trained"],
                     "without the role marker fewer than half", times=0.5, paired=True)
-ft.expect(exact["two BOS tokens"], "==", exact["as trained"], "two BOS tokens", paired=True)
-marker, blank = (2 * sum(exact[name]) < sum(exact["as trained"])
-                 for name in ("no `Assistant:`", "a space after `Assistant:`"))
-first_guess.score({(True, False): "no `Assistant:`", (True, True): "both",
-                   (False, True): "a space after `Assistant:`",
-                   (False, False): "neither"}[marker, blank])
+lost = [name for name in ("no `Assistant:`", "a space after `Assistant:`")
+        if 2 * sum(exact[name]) < sum(exact["as trained"])]
+first_guess.score(lost[0] if len(lost) == 1 else "both" if lost else "neither")
 
 # %% [markdown]
-# A space at the end of a prompt is one of the worst changes here. In training it was part of the answer's first
-# token, " Do". Now the model would have to continue with "Do" without a space, which this tuning never
-# taught. The test is one line on ids: `ids(prompt + answer)[:len(ids(prompt))] == ids(prompt)`. TRL warns "The
-# tokenized prompt is not a prefix of the tokenized prompt+completion" when it fails.
+# One space at the end of the prompt loses nearly all answers. In training the space was part of the answer's
+# first token, " Do". Now the model would have to continue with "Do", which this tuning never taught. So compare
+# ids, not text: `ids(prompt + answer)[:len(ids(prompt))] == ids(prompt)`. TRL warns "The tokenized prompt is
+# not a prefix of the tokenized prompt+completion" when this fails.
 
 # %% [markdown]
 # <!-- claims: C16 -->
-# **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. In this small
-# model no difference was seen, but for Llama-3.1-8B-Instruct a user reports that it cost
+# **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. They cost this
+# small model little or nothing, but a user of Llama-3.1-8B-Instruct reports a loss of
 # [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
-# with `add_special_tokens=False`, and look at the ids once per project:
+# with `add_special_tokens=False`, and look at it once per project: one BOS at the start, one EOS at the end.
 
 # %%
-special = {"BOS": tokenizer.bos_token_id, "EOS": tokenizer.eos_token_id,
-           "PAD": tokenizer.pad_token_id}
-text = tokenizer.apply_chat_template([question, answer], tokenize=False)
-once = tokenizer(text, add_special_tokens=False)["input_ids"]
-print(special, "· ids begin", once[:3], "· end", once[-2:])
-ft.show_batch([ft.encode(record, tokenizer)], tokenizer)
+ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+print(tokenizer.convert_ids_to_tokens(ids))
 
 # %% [markdown]
 # **The end of a turn may not be the tokenizer's EOS.** A Qwen *base* tokenizer has `<|endoftext|>` as EOS,
 # while its template ends turns with `<|im_end|>`. The tuned model then writes `<|im_end|>` correctly, but
 # `generate` waits for `<|endoftext|>`, and the answer runs on. Compare the token that ends a rendered
-# answer with `generation_config.eos_token_id`; the configuration below shows the repair.
+# answer with `generation_config.eos_token_id`.
 #
 # <!-- claims: C16 · E05 -->
 # ## Pad: when EOS is also padding
 #
 # Many tokenizers have no PAD token, so people write `tokenizer.pad_token = tokenizer.eos_token`. A collator
-# that masks every label equal to PAD then masks EOS as well. Home-made collators do this, and transformers'
-# `DataCollatorForLanguageModeling` [too](https://github.com/huggingface/transformers/issues/23530). TRL's own
-# collator pads labels by position, so there PAD = EOS is harmless.
+# that masks every label equal to PAD then masks EOS as well. transformers'
+# `DataCollatorForLanguageModeling` [does this](https://github.com/huggingface/transformers/issues/23530). TRL's
+# collator pads labels by position, which is right. Write that:
 #
 # ## Your turn: labels when PAD is EOS
 #
@@ -189,82 +172,65 @@ def labels_of(ids, prompt, length):
 ft.check("labels_of", labels_of)
 
 # %% [markdown]
-# Does the bug always show? Train with it for 12 steps from two starting points: the base model, and a model
-# that was tuned correctly before, so that it already ends its answers. `zoo` and `pipeline` hold a small
-# fine-tuning pipeline and its bugs; `stops` is the fraction of answers that end by themselves.
-
-# %%
-second_guess = ft.predict("The same bug, from a model that ends its answers: most answers ...",
-                          "still end", "no longer end")
-second_guess
+# Does this bug always show? Train with it for 12 steps from two starting points: the base model, and a model
+# that was tuned correctly before, so that it already ends its answers. How many answers end by themselves?
+# (`zoo` and `pipeline` hold a small fine-tuning pipeline and its bugs.)
 
 # %%
 from ftkit.lessons.bugs import pipeline, zoo
 
 SEEDS = range(3)
 faulty = zoo.stages("pad_is_eos")
-stops = {"the bug, from the base model": [], "the bug, from a tuned model": [],
-         "no bug, from the base model": []}
+from_base, from_tuned = [], []
 for seed in SEEDS:
-    stops["the bug, from the base model"].append(zoo.run("pad_is_eos", seed).symptoms["stops"])
-    correct = zoo.run(None, seed)
-    stops["no bug, from the base model"].append(correct.symptoms["stops"])
-    again = pipeline.train(faulty, seed, pipeline.serve(correct.trained.model))
-    stops["the bug, from a tuned model"].append(pipeline.measure(again, faulty)["stops"])
-untrained = zoo.run("fresh_adapter").symptoms["stops"]
-ft.table([{"run": name, "answers that end": values} for name, values in stops.items()]
-         + [{"run": "base model, not trained", "answers that end": untrained}])
-
-# %%
-ft.expect(stops["the bug, from a tuned model"], ">", stops["the bug, from the base model"],
-          "a model that knows EOS hides the bug")
-mean = sum(stops["the bug, from a tuned model"]) / len(SEEDS)
-second_guess.score("still end" if mean > 0.5 else "no longer end")
+    from_base.append(zoo.run("pad_is_eos", seed).symptoms["stops"])
+    tuned = pipeline.serve(zoo.run(None, seed).trained.model)
+    again = pipeline.train(faulty, seed, tuned)
+    from_tuned.append(pipeline.measure(again, faulty)["stops"])
+ft.expect(from_tuned, ">", from_base, "answers that end: a model that knows EOS hides the bug")
 
 # %% [markdown]
 # Whoever tests this bug on a model that knows its EOS can conclude that it is harmless. A token without a
-# label is neither trained nor untrained: the old habit stays until other updates disturb it. The untrained base
-# model often ends too, but after a closing sentence such as "Good.", as its pretraining texts do. It does not
-# end after a bare answer (15 nats for EOS in lesson 04). Give PAD a token of its own, or mask by length.
+# label is not trained, but the old habit stays until other updates disturb it. Give PAD a token of its own, or
+# mask by length.
 #
-# **Padding side.** In training the side does not matter if padding is masked and position ids count from the
-# first real token (or positions are relative, as in RoPE). For generation in batches pad on the **left**: the
-# model continues after the last column, which must be the prompt's last token.
+# **Padding side.** For generation in batches pad on the **left**: the model continues after the last column,
+# which must be the prompt's last token.
 
 # %% [markdown]
 # <!-- claims: C17 · E07 -->
 # ## Pack: several records in one row
 #
-# **Packing** puts several records into one row. How much does it save? Compare with what people do otherwise:
-# pad to the longest record of a batch, or sort by length first.
+# **Packing** puts several records into one row. How much does it save? Compare with padding to the longest
+# record of a batch, in random order or sorted by length.
 
 # %%
-from ftkit.data.encoding import encode_all, pack
-
-coded = encode_all(lab.train[:200], tokenizer).examples
+coded = encode_all(lab.train[:192], tokenizer).examples
 lengths = [len(example["input_ids"]) for example in coded]
-rows = []
-for name, order in (("padded, in random order", lengths),
-                    ("padded, sorted by length", sorted(lengths))):
-    slots = sum(max(order[i:i + 16]) * len(order[i:i + 16]) for i in range(0, len(order), 16))
-    rows.append({"batches of 16": name, "positions that hold a token": sum(lengths) / slots})
-packed = pack(coded, max_length=128)
-rows.append({"batches of 16": "packed into rows of 128",
-             "positions that hold a token": sum(lengths) / (128 * len(packed))})
-ft.table(rows)
+
+
+def padded(order):
+    """Positions in batches of 16 records, each padded to its longest."""
+    return sum(16 * max(order[i:i + 16]) for i in range(0, len(order), 16))
+
+
+slots = {"padded, in random order": padded(lengths),
+         "padded, sorted by length": padded(sorted(lengths)),
+         "packed into rows of 128": 128 * len(pack(coded, max_length=128))}
+ft.table([{"batches": name, "positions that hold a token": sum(lengths) / number}
+          for name, number in slots.items()])
 
 # %% [markdown]
-# Against sorted batches there is little to gain here, but sorting makes batches less random. Packing pays off
-# most when lengths vary widely. Its risk: a causal mask lets records in one row see each other.
+# Against sorted batches there is little to gain, but sorting makes batches less random. The risk of packing: a
+# causal mask lets records in one row see each other.
 #
 # ![Two masks of nine by nine squares for a row with records of 3, 2 and 4 tokens. Left, the causal mask: below the diagonal, crosses mark where a record sees an earlier one. Right, the block-diagonal mask: only three triangles remain, one for each record. The position ids start again at zero in each record.](figures/05_packed_mask.svg)
 
 # %% [markdown]
 # ## Your turn: the packed mask
 #
-# Write `packed_mask(lengths)`. Return two things: `see`, a list of rows of 0 and 1, where `see[i][j]` is 1 if
-# token i may look at token j; and `positions`, the position ids. A token sees itself and earlier tokens of
-# its own record.
+# Write `packed_mask`. Return two things: `see`, a list of rows of 0 and 1, where `see[i][j]` is 1 if token i may
+# look at token j; and `positions`, the position ids. A token sees itself and earlier tokens of its own record.
 
 
 # %% tags=["raises-exception"]
@@ -276,10 +242,10 @@ def packed_mask(lengths):
 ft.check("packed_mask", packed_mask)
 
 # %% [markdown]
-# Now pack three records and compare their loss with that of the records one by one, in five ways that occur
-# in practice. Position ids restart at 0 in each record except in the first way. The last way keeps the
-# **key-value cache**, which stores the keys and values of earlier tokens for generation. The first label of each
-# record is -100; otherwise the last token of one record would be trained to predict the first of the next.
+# Do libraries build this mask for you? Pack three records in five ways. They are isolated if the loss equals that
+# of the records one by one. The last way keeps the **key-value cache**, which stores the keys and values of
+# earlier tokens for generation. The first label of each record is -100, so that no record's last token has to
+# predict the next record.
 
 # %%
 import torch
@@ -289,37 +255,33 @@ row = torch.tensor([[i for example in three for i in example["input_ids"]]])
 labels = torch.tensor([[i for example in three for i in [-100, *example["labels"][1:]]]])
 sizes = [len(example["input_ids"]) for example in three]
 restart = torch.cat([torch.arange(size) for size in sizes])[None]
-blocks = torch.block_diag(*[torch.ones(size, size).tril() for size in sizes]).bool()
-ways = {"no mask, running positions": {},
-        "block-diagonal mask": {"attention_mask": blocks[None, None], "position_ids": restart},
-        "no mask, restarting positions": {"position_ids": restart},
-        "restarting positions, mask of ones": {"position_ids": restart,
-                                               "attention_mask": torch.ones_like(row)},
-        "restarting positions, cache on": {"position_ids": restart, "use_cache": True}}
-alone = ft.loss_on(model, three)
-rows = []
-for name, inputs in ways.items():
+blocks = torch.block_diag(*[torch.ones(size, size).tril() for size in sizes]).bool()[None, None]
+ways = {"running positions, no mask": (None, None, False),
+        "restarting positions, block-diagonal mask": (restart, blocks, False),
+        "restarting positions, no mask": (restart, None, False),
+        "restarting positions, mask of ones": (restart, torch.ones_like(row), False),
+        "restarting positions, cache on": (restart, None, True)}
+rows = [{"way": "one by one", "loss": ft.loss_on(model, three)}]
+for name, (positions, mask, cache) in ways.items():
     with torch.no_grad():
-        loss = model(row, labels=labels, **{"use_cache": False, **inputs}).loss.item()
-    rows.append({"way": name, "loss": loss, "isolated": abs(loss - alone) < 1e-3})
-ft.table(rows + [{"way": "one by one", "loss": alone}])
+        loss = model(row, labels=labels, position_ids=positions, attention_mask=mask,
+                     use_cache=cache).loss
+    rows.append({"way": name, "loss": loss.item()})
+ft.table(rows)
 
 # %% [markdown]
-# Read the last three ways. transformers 5 detects packed records by restarting position ids and builds the
-# block mask itself, but **only without an attention mask and without a key-value cache**. Either one silently
-# switches it off, and the cache is on by default. `Trainer` turns it off; a loop of your own has to. Kernels
-# for rows of variable length (**varlen**, as in FlashAttention) get the record boundaries instead.
-# Test it as here: compare losses. A packed row trains on more tokens per step, so choose learning rate and
-# steps again.
+# transformers 5 detects packed records by restarting position ids and builds the block mask itself, but **only
+# without an attention mask and without a key-value cache**. Either one silently switches it off, as the last
+# two rows show, and the cache is on by default. `Trainer` turns it off; a loop of your own has to. Kernels for
+# rows of variable length (**varlen**, as in FlashAttention) get the record boundaries instead.
 
 # %% [markdown]
 # ## The bug zoo
 #
-# The [pipeline](../ftkit/lessons/bugs/pipeline.py) of `zoo` has twelve stages: `validation`, `render`,
-# `tokenize`, `label`, `truncate`, `collate`, `token_losses`, `scale_loss`, `clear_gradients`, `set_mode`,
-# `average`, `serve`. `zoo.case(n)` trains it with one bug, next to a correct run with another seed. `margin` was
-# set by hand, above what correct runs of four seeds differ by; `off` says where this run differs by more. The
-# first case we do together.
+# Now you diagnose. `zoo.case(n)` trains a [pipeline of twelve stages](../ftkit/lessons/bugs/pipeline.py) with
+# one bug, next to a correct run with another seed. `margin` was set by hand, above what correct runs of four
+# seeds differ by; `off` says where this run differs by more. The first case we do together: read only the rows
+# with an entry under `off`, then look at the curve.
 
 # %%
 case = zoo.case(12)
@@ -329,10 +291,9 @@ case
 case.curve()
 
 # %% [markdown]
-# The curve falls as it should. Its *first* loss is lower: the base model does not expect EOS, and that token
-# is no longer counted. (Part of the gap is the other batch.) At the end the runs differ by less than correct
-# runs may. Now look for a value that is exactly wrong. `ends_learned` is 0: no record has its EOS trained. In
-# the batch below, the last token is not marked, and fewer answers end:
+# The curve falls as it should; without a correct run next to it one would notice nothing. Look for a value
+# that is exactly wrong: `ends_learned` is 0, so no record has its EOS trained. That explains the rest, such as
+# the lower first loss: the base model does not expect EOS. The batch confirms it: its last token is not marked.
 
 # %%
 print(case.answers(4))
@@ -347,7 +308,7 @@ case.repair("pad_is_eos")
 #
 # `zoo.names()` lists the suspects. For each case: which instrument is off? What do `batch()` and `answers()`
 # say? Which *single* bug explains all of it? Write its name instead of `...`. A wrong guess is answered with
-# the evidence against it.
+# the evidence against it. There are more cases, `zoo.case(0)` to `zoo.case(13)`.
 
 # %%
 zoo.names()
@@ -366,20 +327,30 @@ third
 
 # %% [markdown]
 # <details><summary>Both cases, resolved</summary>
-# Case 2 is `truncated`. Some records have no trained EOS, `ends_learned` is below 1, and fewer tokens have
-# a label: the ends of long records are cut off. Case 11 is `alpha_forgotten`. Training is as usual, but
-# `merge` is 0.5: the served weights hold half of the update, because the merge left out alpha / r = 2.
+# Case 2 is `truncated`. `ends_learned` is below 1 and fewer tokens have a label: the ends of long records are
+# cut off. Case 11 is `alpha_forgotten`. Training is as usual, but `merge` is 0.5: the served weights hold half
+# of the update, because the merge left out alpha / r = 2.
 # </details>
 #
 # ## Does the training loss show the bugs?
 #
-# Now test the claim on all 14 bugs of the zoo, one run each. A bug shows in an instrument if it is off by more
-# than the margin.
+# Now test the claim. "Loss mask lost" trains on the question as well; "answers cut off" shortens records to 24
+# tokens. Does the end of the loss curve give them away?
 
 # %%
-third_guess = ft.predict("Which of these bugs shows in the last training losses?",
-                         "answers cut off", "loss mask lost", "evaluated in training mode", "none")
-third_guess
+second_guess = ft.predict("Which bug moves the last training losses by more than the margin?",
+                          "loss mask lost", "answers cut off", "both", "neither")
+second_guess
+
+# %%
+lines = {"correct, 3 seeds": [zoo.run(None, seed).trained for seed in SEEDS]}
+for name in ("no_role_marker", "truncated", "mean_of_means", "mask_lost"):
+    lines[zoo.BUGS[name].title] = zoo.run(name, 0).trained
+ft.curves(lines, "loss")
+
+# %% [markdown]
+# All five fall, and only "loss mask lost" stays apart: questions are harder to predict than their answers. The
+# table has all 14 bugs, one run each, and the instruments that are off by more than the margin:
 
 # %%
 correct = zoo.run(None, 1).symptoms
@@ -393,23 +364,18 @@ ft.table(rows)
 # %%
 shown = [row["bug"] for row in rows if row["last training loss"] != "as usual"]
 print(len(shown), "of", len(rows), "bugs show in the last training losses")
-asked = [bug for bug in ("answers cut off", "loss mask lost", "evaluated in training mode")
-         if bug in shown]
-third_guess.score(asked[0] if asked else "none")
+moved = [bug for bug in ("loss mask lost", "answers cut off") if bug in shown]
+second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neither")
 
 # %% [markdown]
-# The claim fails: bugs of rendering, truncation, padding and accumulation leave the last losses within the
-# margin. The last five leave training alone, so only the nine others can show there. The margin has to be
-# wide: compare `last_loss` of the baseline runs above. How many bugs show depends on it and on which bugs
-# one collects. But other instruments do show them.
-#
-# With every label masked the loss is 0 here. PyTorch's own mean over no label is nan, which is louder.
+# The claim fails: most of these bugs leave the last losses within the margin of a correct run. The last five in
+# the table act after training, so the curve cannot show them. But each bug moves some other instrument: print
+# ids and labels, test the gradient once, read answers.
 
 # %% [markdown]
 # ## At 135M
 #
-# SmolLM2-135M-Instruct, tuned on one prompt and asked with others. Its BOS is `<|im_start|>`, so a prompt that
-# begins with two of them is the double BOS.
+# SmolLM2-135M-Instruct, tuned on one prompt and asked with others. Its BOS is `<|im_start|>`.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -417,29 +383,18 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# The 0.0938 is the same model without the role marker. No effect of the double BOS was seen here either. The
-# default system message cost one to four of the 64 records in each of the three seeds.
+# The 0.0938 is the same model without the role marker. No cost of the double BOS was seen here either.
 #
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
-# Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)).
-# [Meta's Llama 3 report](https://arxiv.org/abs/2407.21783) masks attention between packed documents: little
-# effect in standard pretraining, an important one in continued pretraining on very long sequences.
-
-# %% [markdown]
-# ## What if?
-#
-# `case.repair(stage=function)` runs a faulty pipeline with your function as that stage; below, the correct
-# collator. Then try other cases, `zoo.case(0)` to `zoo.case(13)`.
-
-# %%
-case.repair(collate=pipeline.collate)
+# Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)). A mask between packed documents had
+# little effect in Llama 3's standard pretraining, but was important in continued pretraining on very long
+# sequences ([its report](https://arxiv.org/abs/2407.21783)).
 
 # %% [markdown]
 # ## Now on a real LLM
 #
-# SmolLM2 uses ChatML. What does the missing generation prompt cost there, in loss on the same answers? Measured
-# once for this text: 1.88 nats with it, 2.43 without. (SmolLM2's own template also adds a default system prompt,
-# so both forms are written out here.)
+# SmolLM2 uses ChatML. What does the missing generation prompt cost it, in loss on the same answers? Measured
+# once for this text: 1.88 nats with it, 2.43 without.
 
 # %%
 from ftkit.model import download
@@ -449,17 +404,15 @@ if download.has("smollm2"):
     records = ft.records("handwritten")[:12]
     bare = "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n{output}"
     asked = bare.replace("{output}", "<|im_start|>assistant\n{output}")
-    with_prompt, without = (
-        ft.loss_on(real, encode_all(records, real_tokenizer, template=template).examples)
-        for template in (asked, bare))
-    ft.expect(with_prompt, "<", without, "the generation prompt lowers the loss")
+    losses = [ft.loss_on(real, encode_all(records, real_tokenizer, template=template).examples)
+              for template in (asked, bare)]
+    ft.expect(losses[0], "<", losses[1], "the generation prompt lowers the loss")
 
 # %% [markdown]
 # ## In practice, 2026
 #
-# Packing in TRL, with the checks of this lesson: no attention mask hides the record boundaries, the end of
-# each turn is trained on, and a decoded batch to read. `eos_token` repairs the Qwen bug from above; TRL also
-# adds it to `generation_config.eos_token_id`.
+# Packing in TRL, with the checks of this lesson. `eos_token` repairs the Qwen bug from above. The asserts say
+# that no attention mask hides the record boundaries and that the end of each turn is trained on.
 #
 # ```python
 # from datasets import load_dataset
@@ -470,7 +423,7 @@ if download.has("smollm2"):
 # #               "completion": [{"role": "assistant", "content": "..."}]}
 # config = SFTConfig(
 #     output_dir="packed", packing=True, max_length=4096, learning_rate=1e-5,
-#     eos_token="<|im_end|>",  # ends a turn in the template; the base tokenizer's EOS is another
+#     eos_token="<|im_end|>",  # TRL also adds it to generation_config.eos_token_id
 #     per_device_train_batch_size=1, gradient_accumulation_steps=8, num_train_epochs=2,
 #     bf16=True, model_init_kwargs={"attn_implementation": "flash_attention_2"})
 # data = load_dataset("json", data_files="train.jsonl", split="train")
@@ -484,29 +437,19 @@ if download.has("smollm2"):
 # ```
 
 # %% [markdown]
-# TRL loads the weights in float32 and computes in bf16. Do not add `dtype="bfloat16"` to full fine-tuning: at
-# 1e-5 many updates of bf16 weights round to nothing ([12](12_floating_point.ipynb)).
+# **Usual values.** `max_length` 2,048 to 8,192 for chat; TRL's default is 1,024, and longer records lose their
+# end. A packed row has more tokens per step: choose learning rate and steps again.
 #
-# **Usual values.** `max_length` 2,048 to 8,192 for chat; TRL's default is 1,024 and it keeps the start.
-# `packing=True` uses the strategy `bfd` (best-fit decreasing): whole records, each shortened if it exceeds
-# `max_length`. `bfd_split` splits such records; `wrapped` cuts anywhere.
-
-# %% [markdown]
 # **Pitfalls.**
-# - Without FlashAttention, packing needs the block mask. transformers 5 builds it under the two conditions
-#   you measured; [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634).
+# - Without varlen kernels such as FlashAttention's, packing needs the block mask, and
+#   [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634).
 # - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
 #   kernels need the record boundaries.
-# - Multi-turn records: put the whole conversation in `messages` and set `assistant_only_loss=True`; the template
-#   needs `{% generation %}` markers (TRL adds them for the models it knows). ChatML
-#   writes a newline after `<|im_end|>`: stop at `<|im_end|>`.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
-#   (Qwen3, after the last question); Qwen3's also drops earlier thinking. Render both sides with one
-#   template, pin its revision, and store it with the adapter.
-# - vLLM's `/v1/completions` and `LLM.generate` add the tokenizer's BOS to text; `/v1/chat/completions` does not.
-# - New special tokens have untrained rows in embedding and head. With LoRA set peft's
-#   `trainable_token_indices`: a list trains the embedding and a tied head; an untied head needs
-#   `{"embed_tokens": ids, "lm_head": ids}`.
+#   (Qwen3, after the last question). Render both sides with one template, pin its revision, and store it with
+#   the adapter.
+# - New special tokens have untrained rows in embedding and head. With LoRA train them by peft's
+#   `trainable_token_indices`; an untied head needs `{"embed_tokens": ids, "lm_head": ids}`.
 
 # %% [markdown]
 # ## Interview
@@ -514,9 +457,8 @@ if download.has("smollm2"):
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
 # First serving, which costs a minute: is the template's end-of-turn token in generation_config.eos_token_id?
-# For a model tuned from a base it may not be. Is the prompt the training prompt? Then the labels: is that
-# token trained on in each answer? PAD = EOS with masking by id removes it, and so does truncation. Then the
-# text: does the template write it? On a model that knew its EOS before, the bug can stay hidden.
+# Is the prompt the training prompt? Then the labels: is that token trained on in each answer? PAD = EOS with
+# masking by id removes it, and so does truncation. On a model that knew its EOS before, the bug can stay hidden.
 # </details>
 #
 # **What is a chat template, and what goes wrong?**
@@ -530,27 +472,27 @@ if download.has("smollm2"):
 # **What is packing, and when is it wrong?**
 # <details><summary>Answer</summary>
 # Several records in one row, to avoid padding. It is exact only if records cannot see each other:
-# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart (with RoPE and an
-# explicit mask they need not). A hybrid model's state needs the boundaries too. Test: the loss equals that
-# of single records. The gain depends on the spread of lengths; compare with batches sorted by length.
+# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart. A hybrid model's
+# state needs the boundaries too. Test: the loss equals that of single records. The gain depends on the spread
+# of lengths; compare with batches sorted by length.
 # </details>
 #
 # **What does a silent max_length do?**
 # <details><summary>Answer</summary>
 # Usually it cuts the end, so long records lose part of the answer and their EOS. With loss on responses
-# only, a long prompt can leave nothing to train on. Count records without any label, and records in which
-# the last turn's end token is missing or has no label; then raise the limit, or split or drop these records.
+# only, a long prompt can leave nothing to train on. Count records whose last end token is missing or has no
+# label; then raise the limit, or split or drop these records.
 # </details>
 
 # %% [markdown]
 # ## Recap
 #
 # - Training and serving must use the same template, token by token. Here a space broke it.
-# - One BOS; an end of turn that is trained on and known to `generate`; a PAD of its own. Packed records must
-#   not see each other.
-# - Most of these bugs do not show in the last training losses. Print ids, labels and answers.
+# - One BOS; an end of turn that is trained on and known to `generate`; a PAD of its own.
+# - Packed records must not see each other. Test it by the loss.
+# - Most of these bugs do not show at the end of the loss curve. Print ids, labels and answers.
 #
-# In the package: [`ftkit/data/templates.py`](../ftkit/data/templates.py). Next:
+# In the package: [`templates.py`](../ftkit/data/templates.py). Next:
 # [06 domain adaptation](06_domain_adaptation.ipynb).
 
 # %%

@@ -9,15 +9,14 @@
 # %% [markdown]
 # # 22 · What-if lab: from a question to an answer
 #
-# **Claim: change one setting, run three seeds, and you know what the setting does.** It could be wrong
-# in two places. After this lesson you can
+# **Claim: change one setting, run three seeds, and you know what the setting does.** After this lesson you can
 #
 # - plan an experiment that can answer a question, and say when it has not;
 # - find the settings that change unnoticed when you turn one knob;
 # - take the procedure from a small model to your own, as a script for TRL.
 #
 # *Needs [07](07_learning_rate.ipynb), [02](02_lora.ipynb) and [16](16_catastrophic_forgetting.ipynb).
-# About 50 minutes; the code needs about 60 seconds of one CPU core.*
+# About 45 minutes; the code needs about 60 seconds of one CPU core.*
 
 # %%
 import random
@@ -37,12 +36,10 @@ ft.setup(seed=0)
 # > *"Your fine-tune came out badly. What do you change first, and how will you know that it was the
 # > change that helped?"*
 #
-# Whoever changes four hyperparameters at once does not know what helped.
-#
 # ## Look before you change anything
 # <!-- claims: C74 · E12 -->
 #
-# Here is a bad run: 75 records for 48 steps. First five of its records, then its curves.
+# Here is a bad run: 75 records for 48 steps. First five of its records.
 
 # %%
 val, clean = ft.records("tasks", "validation"), ft.records("tasks")
@@ -50,7 +47,7 @@ few = ft.corrupt(clean[:75], "wrong", 0.3, 0)
 ft.table([{key: record[key] for key in ("instruction", "input", "output")} for record in few[5:10]])
 
 # %% [markdown]
-# Three of these five answers are wrong. In all 75 it is 30 %.
+# Three of these five answers are wrong; of all 75 it is 30 %. Now its curves.
 
 # %%
 bad = ft.Experiment(data=few, val=val).run(max_steps=48, eval_steps=8)
@@ -60,9 +57,8 @@ bad
 ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(bad)])
 
 # %% [markdown]
-# `diagnose` reads smoothed curves by fixed rules: `val_loss` 5 % above its lowest value while the training
-# loss fell is overfitting. The verdict names a *symptom*. Few records, wrong answers and too many steps give
-# similar curves. An experiment must separate them: three runs, each with one change.
+# `diagnose` reads the curves by fixed rules and names a *symptom*. Few records, wrong answers and too many
+# steps give similar curves. Which was it? We make three runs, each with one change.
 
 # %%
 many = ft.corrupt(clean[:300], "wrong", 0.3, 0)
@@ -75,9 +71,8 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 
 # %% [markdown]
 # Each is one run, so only large differences count. In our runs correct answers and 300 records both ended
-# near 1.2. The lowest value that we saw in the bad run was 1.65. So change the data first,
-# for `val_loss`. More records at 48 steps also mean fewer passes, about 2.5 instead of about 10.
-# Forgetting is the measure of the experiment below.
+# near 1.2. The lowest value that we saw in the bad run was 1.65, so stopping early would not have done it:
+# change the data first. More records at 48 steps also mean fewer passes, about 2.5 instead of about 10.
 #
 # ## The idea: a protocol
 #
@@ -97,13 +92,12 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # | **learning rate** | tuned for each method, if methods are compared |
 # | **measure and margin** | `general_loss`; less than 0.1 nats does not matter to us |
 #
-# Both settings run with the same seeds, so each seed gives one **paired difference**: b − a. Pairing narrows
-# the interval where a seed moves both settings alike, by the order of the records for example. The **margin**
-# is the smallest difference that would change what you do. It comes from the use of the model.
+# Both settings run with the same seeds, so each seed gives one **paired difference**: b − a. The **margin** is
+# the smallest difference that would change what you do.
 #
-# Seeds show the noise of *training* only. All runs are judged on the same validation records, so "lower" may
-# be a property of these records. If they are few, also take the difference of each record and its standard
-# error over records ([Miller 2024](https://arxiv.org/abs/2411.00640)).
+# Seeds show the noise of *training* only. All runs are judged on the same validation records. If these are
+# few, also take the difference of each record and its standard error over records
+# ([Miller 2024](https://arxiv.org/abs/2411.00640)).
 
 # %% [markdown]
 # ## Your turn: is it decided?
@@ -117,7 +111,7 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # - the whole interval is between the two: `"no relevant difference"`;
 # - anything else: `"undecided"`. This is about the margin; such an interval may well exclude zero.
 #
-# For the third verdict many take the 90 % interval (two one-sided tests, TOST); ours is stricter.
+# For the third verdict many take the 90 % interval (two one-sided tests, TOST).
 
 # %% tags=["raises-exception"]
 T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # number of seeds → t
@@ -133,8 +127,7 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# From here on we use the same interval from the package. Its `.margin(0.025)` is the half width, not our
-# margin.
+# From here on we use the same interval from the package. Its `.margin(0.025)` is the half width.
 
 # %%
 def interval(a, b):
@@ -158,8 +151,8 @@ def verdict(a, b, margin):
 # %% [markdown]
 # ## How much can three seeds see?
 #
-# Suppose that the true difference is 2, and the differences of single seeds have a standard deviation of 1
-# around it. That is a large effect. We draw many such experiments.
+# Suppose that the true difference is 2, and that the differences of single seeds have a standard deviation of 1
+# around it: a large effect. We draw 2,000 such experiments.
 
 # %%
 power = ft.predict("With 3 seeds, how often does the 95 % interval exclude zero?",
@@ -178,9 +171,8 @@ def fraction_seen(seeds, true, experiments=2000):
     return seen / experiments
 
 
-counts = (2, 3, 5, 10)
 ft.table([{"seeds": n, "true difference 2: seen": fraction_seen(n, 2),
-           "no difference: seen falsely": fraction_seen(n, 0)} for n in counts])
+           "no difference: seen falsely": fraction_seen(n, 0)} for n in (2, 3, 5, 10)])
 
 # %%
 three = fraction_seen(3, 2)
@@ -188,20 +180,15 @@ power.score("in less than a third" if three < 1 / 3 else
             "in a third to two thirds" if three < 2 / 3 else "in more than two thirds")
 
 # %% [markdown]
-# The last column is near 5 % for every number of seeds. But with few seeds a large effect is often missed,
-# so "three seeds, no difference seen" is weak evidence. A difference as large as the standard deviation of
-# the differences needs about 10 seeds to be seen in 80 % of experiments. Decide how many before you look:
-# whoever adds seeds until the interval excludes zero gets more false alarms than 5 %.
+# With few seeds a large effect is often missed: "three seeds, no difference seen" is weak evidence. A
+# difference as large as the standard deviation of the differences needs about 10 seeds to be seen in 80 % of
+# experiments. Decide how many before you look: whoever adds seeds until the interval excludes zero gets more
+# false alarms than 5 %.
 #
 # ## An experiment: does replay reduce forgetting?
 # <!-- claims: C72 C95 · E16 -->
 #
-# **Replay** mixes general records into the training data. We follow the table above and plan five seeds.
-
-# %%
-guess = ft.predict("With 25 % replay, how much of the rise of general_loss disappears?",
-                   "less than a fifth", "a fifth to four fifths", "more than four fifths")
-guess
+# **Replay** mixes general records into the training data. We follow the table above, with five seeds.
 
 # %%
 lab = ft.Experiment(model="tiny", data="tasks")
@@ -211,8 +198,8 @@ replay = lab.sweep(short.but(replay=0.25), seed=[0, 1, 2, 3, 4])
 ft.compare(without, replay)
 
 # %% [markdown]
-# In this table a value is mean ± standard deviation over the seeds, and b − a is the difference ± half of its
-# 95 % interval, *unpaired*. Paired, with our margin, for all five seeds and for the first three alone:
+# Here b − a is the difference ± half of its 95 % interval, *unpaired*. Now paired, with our margin, for the
+# first three seeds and for all five:
 
 # %%
 def ends(runs, measure):
@@ -227,29 +214,17 @@ for measure in ("general_loss", "val_loss"):
 # %%
 ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
           "replay reduces forgetting by more than 0.1", by=0.1, paired=True)
-rise = {name: sum(run.change("general_loss") for run in runs)
-        for name, runs in (("without", without), ("replay", replay))}
-gone = 1 - rise["replay"] / rise["without"]
-guess.score("less than a fifth" if gone < 0.2 else
-            "a fifth to four fifths" if gone < 0.8 else "more than four fifths")
 
 # %% [markdown]
-# With five seeds the gain is decided: `general_loss` ends lower by more than our margin. It is measured on
-# the kind of text that was replayed; other abilities need a measure of their own
-# ([lesson 16](16_catastrophic_forgetting.ipynb)). For the cost, read the interval of `val_loss`. Where it
-# crosses the margin, a cost of that size is neither shown nor excluded.
+# With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends lower by more
+# than our margin. For the cost, read the interval of `val_loss`. Where it crosses the margin, a cost of that size
+# is neither shown nor excluded.
 #
-# In our runs the paired interval of `val_loss` is the *wider* one. A seed that ends low without replay does
-# not end low with it; replay changes the batches. Pairing pays only where a seed moves both settings
-# alike. Choose it before you look, not by the result.
+# The experiment answered the question at equal *steps*. With replay a quarter of each batch is general text,
+# so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead of 18.
 #
-# Which question was answered? The one at equal *steps*. With replay a quarter of each batch is general
-# text, so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead
-# of 18: another experiment.
-#
-# `ft.compare` lists every setting that differs, and gives intervals only if exactly one does. It corrects for
-# nothing: with ten independent measures that the setting does not move, 40 % of the comparisons would have
-# at least one false alarm (1 − 0.95¹⁰). And the effect holds for this model, these records and these settings.
+# `ft.compare` corrects for nothing: with ten independent measures that the setting does not move, 40 % of
+# the comparisons would have at least one false alarm (1 − 0.95¹⁰).
 
 # %% [markdown]
 # ## Break it: two changes at once
@@ -267,8 +242,7 @@ ft.compare(without[0], hurry)
 #
 # ## One setting at a time is not always enough
 #
-# The opposite mistake: you compare full fine-tuning and LoRA at *one* learning rate. Only one setting differs.
-# Is that fair?
+# Now compare full fine-tuning and LoRA at *one* learning rate. Only one setting differs. Is that fair?
 
 # %%
 cross = ft.predict("From learning rate 0.001 to 0.01, val_loss on the tiny model ...",
@@ -300,23 +274,18 @@ for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 
     print(f"LoRA - full, {label}: {verdict(grid['full', full], grid['lora', lora], 0.1)}")
 
 # %% [markdown]
-# At one shared learning rate you would call LoRA far worse, at another far better. The effect of the method
+# At one shared learning rate you would call LoRA far worse, at the other far better. The effect of the method
 # depends on the learning rate: the two **interact**. So tune the learning rate of each method with the same
-# effort, over more than two values ([lesson 07](07_learning_rate.ipynb)), then compare. The last line
-# compares pairs: a method with its own learning rate.
+# effort ([lesson 07](07_learning_rate.ipynb)), then compare, as the last line does.
 #
-# If several settings may matter, **random
-# search** tries more values of each than a grid of the same size
-# ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **Successive halving** ends
-# weak runs early ([Jamieson and Talwalkar 2016](https://arxiv.org/abs/1502.07943)), and with them may end one
-# that only starts slowly. Optuna has both.
+# If several settings may matter, **random search** tries more values of each than a grid of the same size
+# ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)).
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?
 #
 # A larger batch at the same number of epochs means fewer optimizer steps. A higher rank r at the same
-# `lora_alpha` scales the adapter's output down, because it is multiplied by lora_alpha / r. Write the
-# function that shows it.
+# `lora_alpha` scales the adapter's output down, because it is multiplied by lora_alpha / r.
 #
 # The trainer of `transformers` cuts an epoch into batches; a last smaller batch counts.
 # `gradient_accumulation_steps` batches make one optimizer step, and a last incomplete group in an epoch is
@@ -344,10 +313,8 @@ ft.check("effective", effective)
 # | r 64 | 375 | 8 | 0.25 |
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
-# "Batch 32" changes the number of steps by a factor of nearly four, and "r 64" the scale by a factor of eight.
-# So "a higher rank did not help" may be a statement about a smaller scale, and "a larger batch learned
-# less" one about fewer steps. For large ranks [Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)
-# recommends the scale lora_alpha / √r (`use_rslora=True`).
+# So "a higher rank did not help" may be a statement about a smaller scale, and "a larger batch learned less"
+# one about fewer steps.
 
 # %% [markdown]
 # ## Choose on validation, report on test
@@ -364,16 +331,15 @@ for k in (1, 3, 10, 30):
 # %% [markdown]
 # The more configurations you try, the better the best one looks, with no real improvement. So choose the
 # configuration by its *mean* validation loss over the seeds, and report its loss on a test set that took no
-# part in the choice. Use the test set once, and report it also if it disappoints.
+# part in the choice.
 
 # %% [markdown]
 # ## The panel: find a question
 #
-# `ft.what_if` has controls for the settings of `ft.Config`. Moving one shows a forecast of steps and time
-# and trains nothing. *Start* trains one run in the background and draws it over the first one, the
-# **baseline**. *× 3 seeds* trains the same settings three times, and *over 5 values* one field at five
-# neighboring values. A table keeps all runs, *presets* show one effect each, and *Undo* takes a change back.
-# In the next cell `await panel.result()` waits, and makes the first run if you started none.
+# `ft.what_if` has controls for the settings of `ft.Config`. Moving one shows a forecast of steps and time.
+# *Start* trains one run in the background and draws it over the first one, the **baseline**. *× 3 seeds*
+# trains the same settings three times, *over 5 values* varies one field. In the next cell
+# `await panel.result()` waits, and makes the first run if you started none.
 
 # %%
 panel = ft.what_if(model="tiny", data="tasks", config=short.but(eval_steps=6))
@@ -388,11 +354,8 @@ baseline = await panel.result()
 # - LoRA at the learning rate of full fine-tuning? At ten times that?
 # - another `seed`, and nothing else: how far apart are the two runs?
 #
-# **What the panel says and does not say.** One run against the baseline shows *large* effects fast and helps
-# to find a question. *× 3 seeds* draws the mean with a band of one standard deviation: how far runs are apart
-# that differ in nothing but the seed. Choose the runs of two settings in the table, and the panel says what
-# `ft.compare` says. It does not pair the seeds, knows no margin, and a sweep over five values has one seed at
-# each. For an answer take the two settings to `lab.sweep`; *Copy as* gives them as a cell or a script.
+# One run against the baseline shows *large* effects fast and helps to find a question. The panel does not pair
+# the seeds and knows no margin. For an answer take the two settings to `lab.sweep`.
 
 # %% [markdown]
 # ## Your turn: your own experiment
@@ -416,16 +379,14 @@ experiment = {
 ft.check("own_experiment", experiment)
 
 # %% [markdown]
-# The check accepts "undecided" where that is the result. It rejects the last idea, because two settings
-# differ. There you are right and the check is not: at equal task records `max_steps` *must* change with
-# `replay`. Write that down before you run.
+# The check rejects the last idea, because two settings differ. There you are right and the check is not: at
+# equal task records `max_steps` *must* change with `replay`. Write that down before you run.
 
 # %% [markdown]
 # ## At 135M
 #
-# LoRA against full fine-tuning on SmolLM2-135M, from the recorded runs. First at one shared learning rate
-# ("full 0.001" is in another recorded experiment, `full_finetune`), then each method at the best of the
-# learning rates tried for it. `english_loss` is the loss on plain English.
+# LoRA against full fine-tuning in recorded runs of SmolLM2-135M. First both at one learning rate ("full 0.001"
+# is in the experiment `full_finetune`), then each at the best that was tried for it.
 
 # %%
 lora, full = ft.recorded("lora_vs_full"), ft.recorded("full_finetune")
@@ -436,19 +397,16 @@ def values(runs, arm, measure):
     return [by_seed[seed] for seed in SEEDS]
 
 
-for measure in ("val_loss", "english_loss"):
-    shared = verdict(values(full, "full 0.001", measure), values(lora, "LoRA 0.001", measure), 0.1)
-    own = verdict(values(lora, "full 0.0001", measure), values(lora, "LoRA 0.003", measure), 0.1)
-    print(f"{measure}, LoRA - full: both at 0.001 {shared}; each at its own {own}")
+shared = verdict(values(full, "full 0.001", "val_loss"), values(lora, "LoRA 0.001", "val_loss"), 0.1)
+own = verdict(values(lora, "full 0.0001", "val_loss"), values(lora, "LoRA 0.003", "val_loss"), 0.1)
+print(f"val_loss, LoRA - full: both at 0.001 {shared}; each at its own {own}")
 
 # %%
 at_135m("lora_vs_full")
 
 # %% [markdown]
 # At 0.001 the validation loss of LoRA is lower by a wide margin, because 0.001 is far too high for full
-# fine-tuning of this model. At their own learning rates nothing is decided with three seeds: neither "LoRA is
-# better" nor "they are equal" follows. The learning rates were chosen from few runs, on these same
-# validation records, so a last comparison would need new records.
+# fine-tuning of this model. At their own learning rates neither "LoRA is better" nor "they are equal" follows. The box asks the same of forgetting, with the same result.
 
 # %% [markdown]
 # ## From tiny to your own model
@@ -459,10 +417,9 @@ at_135m("lora_vs_full")
 # | SmolLM2-135M | minutes | In which range are the learning rates of each method? Is the effect still there? |
 # | your model | hours | Your question, with your records |
 #
-# - **What carries over:** the protocol, the code, the checks of the data.
-# - **What does not:** numbers of steps, sizes of effects, learning rates. Those of the tiny model are often 20
-#   to 100 times too high for a model with a billion parameters, and not by one factor for all methods. Tune
-#   again.
+# The protocol, the code and the checks of the data carry over. Numbers of steps, sizes of effects and learning
+# rates do not. Learning rates of the tiny model are often 20 to 100 times too high for a model with a billion
+# parameters.
 #
 # ```python
 # lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")
@@ -473,8 +430,8 @@ at_135m("lora_vs_full")
 # ```
 #
 # For your own model the measure is often a task metric ([lesson 15](15_task_metrics.ipynb)). Near 50 % right,
-# a difference of 3 points is seen with 80 % power on about 4,400 records for each model. On the same records
-# it takes about 1,700, if the two models disagree on a fifth of them.
+# a difference of 3 points is seen with 80 % power on about 4,400 records for each model, on fewer if both
+# answer the same ones.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -531,8 +488,7 @@ at_135m("lora_vs_full")
 #   different adapters, and `seed=` in the arguments comes too late.
 # - Set `seed` in the arguments as well. The default is 42 in every run, so a loop that forgets it repeats
 #   one run.
-# - Keep settings, library versions and a hash of the data with each run; `report_to="wandb"` (or
-#   `"trackio"`) logs the curves.
+# - Keep settings, library versions and a hash of the data with each run.
 # - On a GPU two runs with one seed may differ slightly: some kernels add numbers in varying order.
 #
 # ## Interview
@@ -540,8 +496,8 @@ at_135m("lora_vs_full")
 #
 # **Your fine-tune is bad. What do you do first?**
 # <details><summary>Answer</summary>
-# I look before I change anything: a few decoded training examples with their labels (wrong answers, a missing
-# end token, truncation), and whether the prompt at inference equals that of training. Then training loss,
+# I look before I change anything: a few decoded training examples with their labels, and whether the prompt at
+# inference equals that of training. I look for wrong answers, a missing end token, truncation. Then training loss,
 # validation loss and a measure of general ability. Divergence or forgetting suggests a lower learning rate,
 # overfitting fewer epochs or more data, a flat loss a higher learning rate or broken labels. Similar curves
 # have several causes, so I change one thing and compare.
@@ -577,8 +533,8 @@ at_135m("lora_vs_full")
 # The claim is wrong in two places: one setting may move others or need its own learning rate, and three seeds
 # often leave the question undecided.
 #
-# - Look at records first. Then write down question, change, seeds and margin before the first run.
-# - An interval that crosses the margin is undecided. Seeds do not show the noise of the validation records.
+# - Look at records first. Then write down question, change, seeds and margin.
+# - An interval that crosses the margin is undecided.
 # - Choose on validation data, report on test data.
 #
 # Next: your own data, [lesson 18](18_data_quality.ipynb), and the

@@ -12,12 +12,11 @@
 # **Claim: quality beats quantity. A few clean records are worth more than many with errors, so
 # clean first.** After this lesson you can
 #
-# - find duplicates, near duplicates and leaked test records, in your own code and with `ftkit check`;
+# - find near duplicates and leaked test records, in your own code and with `ftkit check`;
 # - say which faults no checker sees, and use a model's loss to find some of them;
-# - distinguish random from systematic errors, and say why it matters;
-# - name the current methods for selecting and generating training data.
+# - distinguish random from systematic errors, and say why it matters.
 #
-# *About 50 minutes. The code needs a minute and a half on two CPU cores. You need lesson
+# *About 45 minutes. The code needs about a minute on one CPU core. You need lesson
 # [04](04_instruction_tuning.ipynb).*
 
 # %%
@@ -59,9 +58,8 @@ ft.table([{"fault": fault, "rows": len(numbers)} | example(numbers[1])
 # %% [markdown]
 # ## The idea: find, then ask what an error costs
 #
-# A program finds what somebody wrote a rule for: copies, leaks, broken encoding. A single wrong answer
-# breaks no rule: it looks like a good one. For such faults the question is what they cost, and that
-# depends on their kind.
+# A program finds what somebody wrote a rule for: copies, leaks, broken encoding. A wrong answer breaks
+# no such rule. For this fault the question is what it costs, and that depends on its kind.
 
 # %% [markdown]
 # ![Two tables of five questions and answers, each with two wrong answers. Left, random errors: the plural of cat is answered by Paris and the color of snow by meows, answers of other records. Right, a systematic error: each question that begins with What is answered by its last word, cat and box. Random errors point to different places, the systematic one teaches a rule.](figures/18_data_quality.svg)
@@ -97,23 +95,22 @@ def keep_first(texts, similar=0.8):
 ft.check("keep_first", keep_first)
 
 # %% [markdown]
-# On our 750 questions a right solution keeps 676. For a million, comparing all pairs is hopeless.
-# `ftkit check` therefore uses **MinHash**: a short signature of the shingles. The part of it in
-# which two texts agree estimates their Jaccard similarity. **Locality-sensitive hashing** (LSH)
-# puts texts that share a band of the signature into one bucket, and only pairs in a bucket are
-# compared. In a shell: `ftkit check my.jsonl --against test.jsonl`.
+# On our 750 questions a right solution keeps 676. For a million texts, comparing all pairs takes too long.
+# `ftkit check` uses **MinHash**: a short signature of the shingles, in which the part that two texts
+# have in common estimates their similarity. **Locality-sensitive hashing** (LSH) puts texts that share
+# a piece of the signature into one bucket. Only pairs in a bucket are compared.
 
 # %%
 _, tokenizer = ft.load("tiny")
 report = audit.check(folder / "dirty.train.jsonl", tokenizer=tokenizer, max_length=512,
                      against=folder / "tasks.test.jsonl")
-{name: report[name] for name in ("rows", "duplicates", "near_duplicates", "leaks")}
+ft.table(report["warnings"][:3])
 
 # %% [markdown]
 # ## What does a checker see?
 #
-# We compare its findings with the key: 250 of the 750 rows have a fault. A copy counts as found if
-# either row of the pair is named.
+# We compare its findings with the key: 250 of the 750 rows have a fault. A copy counts as found if either
+# row of the pair is named. Which kinds of faults will it miss?
 
 # %%
 guess = ft.predict("Of the 250 faulty rows, the checker finds", "less than half", "50 to 75 %",
@@ -121,29 +118,11 @@ guess = ft.predict("Of the 250 faulty rows, the checker finds", "less than half"
 guess
 
 # %%
-good = {number: row for number, row in rows.items() if not schema.problems_in(row, number)}
-
-
-def question_of(row):
-    """The question without the polite beginnings that make near copies."""
-    return schema.group_key(row).replace("please: ", "").replace("q: ", "")
-
-
-same_question = {}
-for number, row in good.items():
-    same_question.setdefault(question_of(row), []).append(number)
-
-# %%
-named = {finding["row"] for finding in report["errors"] + report["warnings"]}
-
-
-def is_found(number):
-    """Whether a finding names the row, or a row with the same question, as one of two copies."""
-    copies = same_question[question_of(rows[number])] if number in good else [number]
-    return any(copy in named for copy in copies)
-
-
-found = {fault: sum(is_found(number) for number in numbers) for fault, numbers in key.items()}
+named, partners = set(), set()
+for finding in report["errors"] + report["warnings"]:
+    named.add(finding["row"])
+    partners.update(int(n) for n in re.findall(r"same as line (\d+)", finding["problem"]))
+found = {fault: len(set(numbers) & (named | partners)) for fault, numbers in key.items()}
 ft.table([{"fault": fault, "rows": len(key[fault]), "found": found[fault]} for fault in key])
 
 # %%
@@ -151,31 +130,30 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# The checker misses one planted near copy: five words against four have a similarity of 0.67, below its
-# limit of 0.8. It counts 30 all the same: one is a planted contradiction.
+# It found what it has a rule for. Markup could have one: `re.search(r"<[a-z/]|&[a-z]+;", output)`. Cut and
+# wrong answers need a **judge**: a person or a model that knows what is right. (A `wrong task` row has a
+# right answer; its `task` label is wrong.)
 #
-# Markup is form, but no rule looked for it; `re.search(r"<[a-z/]|&[a-z]+;", output)` would. Two answers
-# to one question can be seen, but not which of them is wrong. A spell checker finds typos that are not
-# words. Cut answers and single wrong ones need a judge: a person or a model that knows what is right. A
-# `wrong task` row has a right answer; only its `task` label is wrong.
+# Do not simply delete what is named. Of the 139 rows that the checker names, 32 have no fault. If two rows
+# ask the same, it names the later one; in 8 pairs with different answers, that is the right one.
 #
 # ## A model as the judge
 #
-# We fine-tune on a small **trusted** set and let this model give each doubtful record its loss, the
-# mean over the answer's tokens. Only the first 250 valid rows are ranked. The records with the
-# highest loss are looked at first. To 16 of these 250 questions the trusted set has the right answer.
+# We fine-tune on a small **trusted** set. This model gives each of 250 doubtful records its loss, and
+# those with the highest loss are looked at first. Are wrong answers more common there?
 
 # %%
 clean = ft.records("tasks")
 val, test = ft.records("tasks", "validation"), ft.records("tasks", "test")[::8]
 
 # %%
+good = {number: row for number, row in rows.items() if not schema.problems_in(row, number)}
 base = ft.Config(learning_rate=1e-3, eval_steps=1000)
 trusted = ft.Experiment(data=clean[:240], val=val, probes=(), eval_records=16)
 judges = [trusted.run(base, seed=seed, live=False) for seed in range(3)]
 
 # %%
-wrong_kinds = ("wrong output", "wrong task", "cut off", "contradiction")
+wrong_kinds = ("wrong output", "cut off", "contradiction")
 wrong = {number for kind in wrong_kinds for number in key[kind]}
 doubtful = [number for number, row in good.items()
             if len(row["instruction"] + row["input"]) < 400][:250]
@@ -191,8 +169,8 @@ def highest_loss(model, n=30):
 top = [highest_loss(run.model) for run in judges]
 hits = [sum(number in wrong for number in numbers) / len(numbers) for numbers in top]
 overall = len(wrong & set(doubtful)) / len(doubtful)
-ft.expect(hits, ">", overall, "at the top, wrong answers are more than 1.5 times as common as overall",
-          times=1.5)
+ft.expect(hits, ">", overall, "at the top, wrong answers are more than twice as common as overall",
+          times=2)
 
 # %%
 fault_of = {number: fault for fault, numbers in key.items() for number in numbers}
@@ -200,18 +178,20 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
           for rank, number in list(enumerate(top[0], 1))[::3]])
 
 # %% [markdown]
-# Three of the 31 rows counted as wrong here are `wrong task`, with right answers. Without them the claim
-# would hold even if all three were at the top.
-#
-# Many of the top records have a fault. Some have none: a high loss also marks what is rare or hard. A
-# filter by loss that nobody looks at can remove the records that the model could learn most from.
+# Yes. But some records at the top have no fault: a high loss also marks what is rare or hard. A filter by
+# loss that nobody looks at can remove the records that the model could learn most from.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
 #
-# Now the claim. A quarter of the answers goes wrong, in two ways. **Random**: the answers of some
-# records are swapped. **Systematic**: somebody misread the guideline and answered every question that
-# begins with "What" by its last word. How could you see the difference in a set?
+# Now the claim. A quarter of the answers goes wrong, in three ways:
+#
+# - **random**: the answers of some records are swapped;
+# - **systematic**: somebody misread the guideline and answered every question that begins with "What" by
+#   its last word;
+# - **swapped**: the same What-questions are wrong without a rule: each has the answer of another.
+#
+# What would show the difference?
 
 # %% tags=["raises-exception"]
 def error_rates(instructions, is_wrong):
@@ -226,41 +206,42 @@ ft.check("error_rates", error_rates)
 
 
 # %%
+def is_what(record):
+    return record["instruction"].startswith("What")
+
+
 def misread(record):
     question = f"{record['instruction']} {record['input']}"
     return record | {"output": question.split()[-1].strip(".?!:")}
 
 
 # %%
-big = clean[:480]
-is_what = [record["instruction"].startswith("What") for record in big]
-fraction = sum(is_what) / len(is_what)
-systematic = [misread(r) if what else r for r, what in zip(big, is_what, strict=True)]
-random_errors = ft.corrupt(big, "wrong", fraction, seed=0)
+what = [record for record in clean[:480] if is_what(record)]
+rest = [record for record in clean[:480] if not is_what(record)]
+big = [*rest, *what]
+errors = {"random": ft.corrupt(big, "wrong", len(what) / len(big), seed=0),
+          "systematic": [*rest, *map(misread, what)],
+          "swapped": [*rest, *ft.corrupt(what, "wrong", 1, seed=0)]}
+
 
 # %%
-def rate_of(records, kinds=("what", "name", "say", "which")):
-    """The error rate of all records, and by first word for a few of the words."""
-    groups = {word: [] for word in ("all", *kinds)}
+def rates(records):
+    """The error rate by first word, for four of the words."""
+    wrong = {"what": [], "name": [], "say": [], "which": []}
     for record, original in zip(records, big, strict=True):
         word = original["instruction"].split()[0].lower()
-        is_wrong = record["output"] != original["output"]
-        groups["all"].append(is_wrong)
-        groups.get(word, []).append(is_wrong)
-    return {word: sum(group) / len(group) for word, group in groups.items() if group}
+        wrong.get(word, []).append(record["output"] != original["output"])
+    return {word: sum(group) / len(group) for word, group in wrong.items()}
 
 
-ft.table([{"errors": "random"} | rate_of(random_errors),
-          {"errors": "systematic"} | rate_of(systematic)])
+ft.table([{"errors": kind} | rates(records) for kind, records in errors.items()])
 
 # %% [markdown]
-# The error rates of all records are nearly equal, the patterns are not. The random errors were drawn without
-# looking at the question, so their rates differ by chance. The systematic ones are **concentrated** on
-# one first word. Without a key, label a sample of 100 to 200 records and compare the error rate by
-# source, annotator, task and length. Few records in a group leave its rate uncertain.
+# In each set a quarter of the answers is wrong. The random errors are spread; the other two kinds are
+# **concentrated** on one first word. Without a key, label a sample of 100 to 200 records and compare the
+# error rate by source, annotator, task and length.
 #
-# All sets below take the same 30 steps, so only the data differ; a small set is seen more often. The
-# seeds repeat the training, on one draw of records and errors.
+# What do the errors cost? All sets below take the same 30 steps; a small set is seen more often.
 
 # %%
 price = ft.predict("480 records, a quarter wrong at random, against 160 clean ones seen three times: "
@@ -273,66 +254,52 @@ def sweep(records, seeds):
     return [lab.run(base, max_steps=30, seed=seed, live=False) for seed in range(seeds)]
 
 
-runs = {"160 clean": sweep(clean[:160], 5), "480 random": sweep(random_errors, 5),
-        "480 systematic": sweep(systematic, 5), "480 clean": sweep(big, 3),
-        "40 clean": sweep(clean[:40], 3)}
+runs = {"20 clean": sweep(clean[:20], 3), "160 clean": sweep(clean[:160], 5),
+        "480 clean": sweep(big, 3), "480 random": sweep(errors["random"], 5),
+        "480 systematic": sweep(errors["systematic"], 3), "480 swapped": sweep(errors["swapped"], 3)}
+
+# %% [markdown]
+# We ask each model two sets of test questions: a sample of all, and What-questions only. In the picture,
+# further right and higher is better.
 
 # %%
-what_test = [r for r in ft.records("tasks", "test") if r["instruction"].startswith("What")][::4]
-exact = {name: [ft.exact_match(run.model, tokenizer, test) for run in members]
-         for name, members in runs.items()}
-on_what = {name: [ft.exact_match(run.model, tokenizer, what_test) for run in members]
-           for name, members in runs.items()}
-ft.table([{"trained on": name, "exact match": exact[name], "on What-questions": on_what[name]}
-          for name in runs])
+what_test = [record for record in ft.records("tasks", "test") if is_what(record)][::4]
+for members in runs.values():
+    for run in members:
+        run.after["exact match"] = ft.exact_match(run.model, tokenizer, test)
+        run.after["on What-questions"] = ft.exact_match(run.model, tokenizer, what_test)
+ft.scatter(runs, "exact match", "on What-questions", frontier=False, start=False)
 
 # %%
 from ftkit.lessons.claims import direction
 
-NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 
-# %%
-ft.expect(exact["480 random"], ">", exact["40 clean"], "many noisy records beat 40 clean ones")
-verdict = ft.expect(on_what["480 systematic"], "<", on_what["480 random"], paired=True,
+def after(name, measure="exact match"):
+    return [run.after[measure] for run in runs[name]]
+
+
+ft.expect(after("480 random"), ">", after("20 clean"), "many noisy records beat 20 clean ones")
+ft.expect(after("20 clean"), "<", after("480 clean"), "24 passes: worse than new records")
+verdict = ft.expect(after("480 systematic", "on What-questions"), "<",
+                    after("480 random", "on What-questions")[:3], paired=True,
                     claim="errors concentrated on What-questions cost more there")
-price.score(NAMES[direction(exact["480 random"], exact["160 clean"])])
+price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
+    direction(after("480 random"), after("160 clean"))])
 
 # %% [markdown]
-# In our runs the opening claim held against 160 clean records and failed against 40. On seeds
-# that this page was not written with, the second was not settled (0.45 against 0.42). So "quality or
-# quantity" has no general answer; it has a **price**: how many noisy records replace one clean
-# record? The price depends on the run too. At 30 steps extra records have little to give: 480 clean
-# ones score near 160.
+# In our runs the opening claim held against 160 clean records and failed against 20. So "quality or
+# quantity" has no general answer. It has a **price**: how many noisy records replace one clean record?
 #
-# On What-questions two things differ at once: nearly all answers are wrong in one set, a quarter in the
-# other, and only the first follow a rule. So this shows what *concentrated* errors cost; "What if?" below
-# takes the rule away.
+# The clean sets show a second price, that of **copies**. In our runs 160 records seen three times were nearly as
+# good as 480 seen once (0.66 and 0.71); 20 seen 24 times were not (0.32). In pretraining, up to four passes over the same text were nearly
+# as good as new text ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). So count *distinct*
+# records.
 #
-# The systematic set is not at 0: all 20 tasks with What-questions are also asked in other words, in
-# 161 of the 480 records, with right answers. Was the rule learned all the same? On the What-questions
-# of the 480 the last word is right in 2 %, so right answers alone would score near 0 below.
-
-# %%
-by_rule = [misread(record) for record in what_test]
-last_word = [ft.exact_match(run.model, tokenizer, by_rule) for run in runs["480 systematic"]]
-ft.expect(last_word, ">", 0.1, "the rule was learned: more than 10 % last words", may_fail=True)
-
-# %% [markdown]
-# The three clean sets are about **copies**: the 30 steps show 480 records once, 160 three times and 40
-# twelve times.
-
-# %%
-ft.expect(exact["160 clean"], ">", exact["480 clean"], "three passes: no more than 0.1 worse",
-          by=-0.1)
-ft.expect(exact["40 clean"], "<", exact["480 clean"], "twelve passes: worse than new records")
-
-# %% [markdown]
-# In pretraining, up to four passes over the same text were nearly as good as new text
-# ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). Count *distinct* records.
+# On What-questions the concentrated errors cost most, with a rule and without: concentration is enough.
 #
 # ## At 135M
 #
-# The recorded runs of SmolLM2-135M ask about the same two kinds of errors, in 320 records.
+# The recorded runs of SmolLM2-135M have random and systematic errors, in 320 records.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -340,26 +307,18 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("label_noise", verdict)
 
 # %% [markdown]
-# The box speaks of a rule; here too the errors that follow it are also the concentrated ones.
+# As here, the errors that follow the rule are also concentrated. On the whole test the recorded order
+# is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to the
+# What-questions: **report by group**.
 #
-# On the whole test the recorded order is reversed: 0.43 ± 0.02 with systematic errors, 0.39 ± 0.01
-# with random ones, 0.45 ± 0.02 clean. There the systematic errors cost most on their own kind of
-# question and nearly spare the rest; the random ones are spread. An average hides the first: **report by
-# group**. On the tiny model the order on the whole test is the other one.
-#
-# For larger models, the studies behind the slogan selected *kinds* of answers.
-# [AlpaGasus](https://arxiv.org/abs/2307.08701) kept 9,000 of Alpaca's 52,000 records by the scores of a
-# model; [LIMA](https://arxiv.org/abs/2305.11206) selected 750 and wrote 250. Neither tests random errors.
+# The studies behind the slogan ([LIMA](https://arxiv.org/abs/2305.11206),
+# [AlpaGasus](https://arxiv.org/abs/2307.08701)) selected *kinds* of answers. They did not test random errors.
 #
 # <!-- claims: C78 C81 · E39 -->
 # ## Diversity: one task or sixteen
 #
-# 240 records each time, from one task or from sixteen. The test asks six *other* tasks.
-
-# %%
-spread = ft.predict("240 records from 16 tasks instead of 1: exact match on six unseen tasks is",
-                    "lower", "no difference seen", "higher")
-spread
+# Can 240 right answers still be a poor set? We draw them from one task or from sixteen, and test on six
+# *other* tasks.
 
 # %%
 import random
@@ -382,27 +341,22 @@ def from_tasks(n, seed):
 
 
 # %%
-diverse = {n: [from_tasks(n, seed) for seed in range(5)] for n in (1, 16)}
-
-# %%
-ft.table([{"tasks": n, "exact match on unseen tasks": five} for n, five in diverse.items()])
+diverse = {n: [from_tasks(n, seed) for seed in range(3)] for n in (1, 16)}
+ft.table([{"tasks": n, "exact match on unseen tasks": scores} for n, scores in diverse.items()])
 
 # %%
 ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks that are not in it")
-spread.score(NAMES[direction(diverse[16], diverse[1])])
 
 # %% [markdown]
-# Two more things may help the sixteen here. Some are relatives of the unseen six (`to_past` and
-# `past_tense`), and a small task alone repeats its records. [FLAN](https://arxiv.org/abs/2109.01652)
-# held out whole clusters of tasks: trained on many others, a model of 137B got better on them, models of
-# 8B and fewer got worse.
+# Some of the sixteen are relatives of the unseen six (`to_past` of `past_tense`), which may help.
+# [FLAN](https://arxiv.org/abs/2109.01652) held out whole clusters of tasks: trained on many others, a model
+# of 137B got better on them, models of 8B and fewer got worse.
 #
 # <!-- claims: C82 · E36 -->
 # ## Break it: train on the test
 #
-# **Contamination** means that test records are in the training set. The usual check is a common run
-# of n words, often 13. With 13, a right solution finds 3 of our 20 leaks, since the other 17
-# questions are shorter. For short tests compare the whole normalized question too.
+# **Contamination** means that test records are in the training set. The usual check looks for a common
+# run of n words, often 13.
 
 # %% tags=["raises-exception"]
 def contaminated(text, tests, n=13):
@@ -416,63 +370,51 @@ def contaminated(text, tests, n=13):
 ft.check("contaminated", contaminated)
 
 # %% [markdown]
-# Twenty test records leaked into the dirty set. We train with and without the rows that the checker
-# names, and compare the loss on the leaked records with that on other test records.
+# With 13, a right solution finds 3 of our 20 leaks: the other 17 questions are shorter. For short tests
+# compare the whole normalized question too; that is how the checker found all 20.
+#
+# What does a leak do to the score? We put the 20 leaked records, each twice, in the place of 40 clean ones, and
+# compare with the runs on 480 clean records. Other test records, where the leak cannot help, are the control.
 
 # %%
-usable = {number: row for number, row in good.items()
-          if len(row["instruction"] + row["input"]) < 400}
-sets = {"dirty": list(usable.values()),
-        "cleaned": [row for number, row in usable.items() if number not in named]}
 leaked = [rows[number] for number in key["leaked test record"]]
 groups = {"leaked": leaked, "other": [record for record in test if record not in leaked]}
-
-
-# %%
-def losses_of(records):
-    """Loss on the leaked and on the other test records, a value for each seed."""
-    lab = ft.Experiment(data=records, val=val, probes=(), eval_records=16)
-    models = [lab.run(base, seed=seed, live=False).model for seed in range(3)]
-    coded = {name: encoding.encode_all(group, tokenizer).examples
-             for name, group in groups.items()}
-    return {name: [ft.loss_on(model, examples) for model in models]
-            for name, examples in coded.items()}
-
+models = {"480 clean": runs["480 clean"],
+          "440 clean, 2 x 20 leaked": sweep([*big[40:], *leaked, *leaked], 3)}
 
 # %%
-losses = {name: losses_of(records) for name, records in sets.items()}
-ft.table([{"trained on": name, "rows": len(sets[name])}
-          | {f"loss, {group}": values for group, values in losses[name].items()} for name in sets])
+losses = {}
+for group, records in groups.items():
+    examples = encoding.encode_all(records, tokenizer).examples
+    for name, members in models.items():
+        losses[name, group] = [ft.loss_on(run.model, examples) for run in members]
+ft.table([{"trained on": name, "loss, leaked": losses[name, "leaked"],
+           "loss, other": losses[name, "other"]} for name in models])
 
 # %%
-ft.expect(losses["dirty"]["leaked"], "<", losses["cleaned"]["leaked"], paired=True,
-          claim="what leaked looks easier than it is")
+ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean", "leaked"],
+          "what leaked looks easier than it is", paired=True)
 
 # %% [markdown]
-# Compare *within* the leaked column. The leaked records are easier even for the cleaned models, which
-# never saw them, so the gap to the other records is not all leak. The dirty set also takes more steps,
-# since each set is seen once; the other column, where a leak cannot help, shows what these change.
+# The leak lowers the loss on the leaked records alone.
 #
-# Did cleaning help? In that column, of honest test records, this run shows no clear gain.
-# Single wrong answers stayed in. Of the 139 rows that the checker names 32 have no fault: 24 have a copy
-# that stayed, so nothing is lost. In the other 8 pairs the answers differ, and the right one went.
-# Judge cleaning by a test score at equal steps, not by how much it removed.
+# So how do you know that cleaning helped? Train on the set before and after, at equal steps, and score both on
+# a test without leaks.
 #
 # ## What if?
 #
-# As many wrong answers, on the same What-questions, but without a rule: their answers are swapped among
-# themselves. Which costs more?
+# Is the rule in the systematic errors learned too? We count how often a model answers a What-question by its
+# last word. The swapped errors are the control.
 
 # %%
-swapped = ft.corrupt([r for r in big if r["instruction"].startswith("What")], "wrong", 1, seed=0)
-gathered = [r for r in big if not r["instruction"].startswith("What")] + list(swapped)
-no_rule = [ft.exact_match(run.model, tokenizer, what_test) for run in sweep(gathered, 3)]
-ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
-          claim="a rule and no rule differ on What-questions")
+by_rule = [misread(record) for record in what_test]
+last_word = {}
+for name in ("480 systematic", "480 swapped"):
+    last_word[name] = [ft.exact_match(run.model, tokenizer, by_rule) for run in runs[name]]
+ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule was learned")
 
 # %% [markdown]
-# In our runs the errors *without* a rule scored lower on What-questions than those with one, and both far
-# lower than errors spread at random. So the damage needs no rule; concentration is enough.
+# It is. Without a rule the answers are wrong too, but not all in one way.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -485,20 +427,14 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # | label errors | for class labels, records whose label a cross-validated model finds unlikely (cleanlab); a labeled sample by source and annotator |
 # | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
 # | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032) |
-# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)); a band of perplexity: keep the middle, drop the tails ([Marion et al. 2023](https://arxiv.org/abs/2309.04564)) |
+# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)) |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
-# | prompts for RL | those that the model solves sometimes, neither always nor never ([DAPO](https://arxiv.org/abs/2503.14476)) |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 
 # %% [markdown]
-# Low perplexity is often boilerplate, high perplexity noise. The best band depends on the data
-# ([Ankner et al. 2024](https://arxiv.org/abs/2405.20541)).
-#
 # **IFD** (instruction-following difficulty) is the loss of an answer given its instruction, divided by the
-# loss of the answer alone. At 1 or above the instruction does not help, often a wrong pair: drop it. Of the
-# rest the paper keeps the top 5 to 10 %, the hard ones. In a noisy set wrong answers are in this top too,
-# so check for them first. A small model can stand in for the large one
-# ([Superfiltering](https://arxiv.org/abs/2402.00530)).
+# loss of the answer alone. At 1 or above the instruction does not help: drop the record. Of the rest the
+# paper keeps the top 5 to 10 %, the hard ones. Wrong answers are in this top too, so check for them first.
 #
 # ```python
 # import torch
@@ -533,10 +469,8 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # Synthetic pipelines:
 #
 # - **Self-Instruct** and **Evol-Instruct** grow instructions from seeds;
-#   [Magpie](https://arxiv.org/abs/2406.08464) lets a chat model write the user's turn;
-#   [personas](https://arxiv.org/abs/2406.20094) vary the prompts.
-# - **Rejection sampling**: draw several answers and keep those that a verifier (tests, a checked result)
-#   or a reward model accepts.
+#   [Magpie](https://arxiv.org/abs/2406.08464) lets a chat model write the user's turn.
+# - **Rejection sampling** draws several answers and keeps those that a verifier or reward model accepts.
 # - Training on one's own unfiltered output again and again narrows the distribution
 #   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
 #   replacing them [avoided it in experiments](https://arxiv.org/abs/2404.01413).
@@ -548,7 +482,7 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 #   agreement before you filter with it.
 # - A filter can remove a whole group (a language, code). Compare the distribution before and after.
 # - Check licenses and personal data; a model can repeat what it saw.
-# - Synthetic prompts can contain benchmark questions. Decontaminate them too.
+# - Synthetic prompts can contain benchmark questions.
 #
 # ## Interview
 #
@@ -563,10 +497,10 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # %% [markdown]
 # **Does quality beat quantity?**
 # <details><summary>Answer</summary>
-# It depends on the kind of error. Random wrong answers leave the right one the most likely as long as they
-# do not agree, so with more distinct records and few passes greedy answers can recover. Sampled answers
-# stay noisy, and many passes memorize the errors. Errors concentrated on one kind of input damage that
-# kind, and a rule in them can be learned. I measure the error rate by group, and fix those first.
+# It depends on the kind of error. Random wrong answers rarely agree, so the right one stays the most likely:
+# with many distinct records and few passes, greedy answers can recover. Sampled answers stay noisy, and
+# many passes memorize the errors. Errors concentrated on one kind of input damage that kind, and a rule in
+# them can be learned. I measure the error rate by group, and fix the worst groups first.
 # </details>
 #
 # **Human or synthetic data?**
@@ -582,7 +516,7 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # Draw the learning curve at 25, 50 and 100 % of the data, with the steps chosen for each size: if it
 # still rises, more is likely to help. A format takes hundreds to a few thousand, broad skills tens of
 # thousands or more.
-# Count distinct records; a few passes over the same ones often cost little, many do not replace new ones.
+# I count distinct records: many passes do not replace new ones.
 # </details>
 #
 # **How do you handle contamination?**
@@ -596,8 +530,7 @@ ft.expect(no_rule, "!=", on_what["480 systematic"], may_fail=True,
 # ## Recap
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
-# - The claim has no general answer: random errors have a price in records. Concentrated errors cost
-#   their own group most: report by group.
+# - Random errors have a price in records. Concentrated errors cost their own group most: report by group.
 # - Distinct records and distinct tasks count. A leak inflates exactly the number you report.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:

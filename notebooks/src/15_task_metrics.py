@@ -23,10 +23,12 @@
 # about one minute on two CPU cores.*
 
 # %%
+import math
 import random
 
 import ftkit as ft
 from ftkit.evaluate import metrics
+from ftkit.lessons.run_pictures import line_plot
 
 ft.setup(seed=0)
 
@@ -99,9 +101,9 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # %% [markdown]
 # Read the difference and its interval first: they say how large the gain may be. The interval is a
 # **bootstrap**: draw 200 questions with replacement, take their mean difference, repeat 2,000 times, keep the
-# middle 95 %. It can only repeat what occurred: in the first row nothing became wrong, so no draw shows a loss.
-# With few disagreements it is too narrow; trust the exact test. The p-value says how surprising such data
-# would be if both models were equally good; it is not the probability that they are.
+# middle 95 %. With few disagreements it is too narrow, because it can only repeat what occurred; trust the exact
+# test. The p-value says how surprising such data would be if both models were equally good. It is not the
+# probability that they are.
 #
 # Do you ship? The totals cannot say, so keep each model's answers. For the first model, chance is a poor
 # explanation of the gain. For the other two the interval holds losses as well as gains: collect more
@@ -109,8 +111,7 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 #
 # A small p-value does not show that 200 questions were enough. **Power** is the probability that the test gives
 # p < 0.05 (a *level* of 5 %) where a gain exists. For 80 % power the three cases need about 260, 1,130 and
-# 2,350 questions ([Connor 1987](https://doi.org/10.2307/2531962)): 200 are too few for all three. Even if the
-# new model never breaks an answer, a real gain of 3 points gives p < 0.05 in only 56 of 100 test sets of 200.
+# 2,350 questions ([Connor 1987](https://doi.org/10.2307/2531962)).
 #
 # With **different** questions for each model the pairing is lost, and still more questions are needed:
 
@@ -202,30 +203,22 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 
 # %% [markdown]
 # The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
-# cannot judge a single answer. BLEU was made for a whole corpus: it sums the counts of all sentences before it
-# divides. Over thousands of sentences it separates very different systems, but often not two good ones. For
-# translation the WMT metrics task recommends metrics learned from human scores, such as COMET and MetricX
-# ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU"). BLEU also depends on the
-# tokenizer: publish sacrebleu's *signature*, its settings, with it.
+# cannot judge a single answer. BLEU was made for whole corpora. There it separates very different systems,
+# but often not two good ones. For translation the WMT metrics task recommends metrics learned from human scores,
+# such as COMET and MetricX ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU").
 #
 # ## Does the model generalize to new tasks?
 # <!-- claims: C66 · E35 E39 -->
 #
-# A test of the trained tasks cannot show that. We hold out three tasks: opposites, past tenses of verbs,
-# and negating a sentence. *Broad* trains on all tasks, *narrow* on all but the three. *Narrower* also leaves
-# out two tasks related to these: rewriting sentences in the past, and as questions. All see 640 records, at
-# one learning rate. The score is exact match on 20 items a task, after lower case and without punctuation.
+# A test of the trained tasks cannot show that. We hold out three tasks: opposites, past tenses of verbs, and
+# negating a sentence. *Broad* trains on all tasks, *narrow* on all but the three. Both see 640 records, at one
+# learning rate. The score is exact match on 20 items a task, after lower case and without punctuation.
 
 # %%
 HELD = ("opposite", "past_tense", "to_negative")
 train = random.Random(0).sample(ft.records("tasks"), 3675)
 test = ft.records("tasks", "test")
-left_out = {"broad": (), "narrow": HELD, "narrower": (*HELD, "to_past", "to_question")}
-guess = ft.predict("Without any example of it, which task will narrow do best?",
-                   "opposite", "past_tense", "to_negative")
-guess
-
-# %%
+left_out = {"broad": (), "narrow": HELD}
 base, tokenizer = ft.load("tiny")
 held = [record for record in test if record["task"] in HELD]
 base_score = ft.exact_match(base, tokenizer, held, by="task")
@@ -241,22 +234,15 @@ ft.table([{"held-out task": task, "base": base_score[task]}
           | {name: scores[name, task] for name in left_out} for task in HELD])
 
 # %%
-means = [sum(scores["narrow", task]) for task in HELD]
-guess.score(guess.options[means.index(max(means))])
-
-# %%
 ft.expect(scores["narrow", "to_negative"], "<", scores["broad", "to_negative"],
           "negating a sentence needs examples")
 ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites need none", by=0.2)
-ft.expect(scores["narrow", "past_tense"], "==", scores["narrower", "past_tense"],
-          "past tense with and without related tasks")
 
 # %% [markdown]
 # "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. A likely
-# reason is what the pretraining text taught. The base model's 0 does not contradict it: it has not learned to
-# answer in this form. FLAN holds out whole
-# **clusters** of related tasks, because a related task may teach the skill. The third test asks that for the
-# past tense: no such help is visible in three seeds; an effect below the printed difference could be missed.
+# reason is what the pretraining text taught. The base model scores 0 because it has not learned to answer in this
+# form. Related tasks in the training data can teach the skill too, so FLAN holds out whole
+# **clusters** of them.
 #
 # ## Two models on the same items
 # <!-- claims: C64 · E35 -->
@@ -283,12 +269,11 @@ for part in (*HELD, "trained tasks"):
 ft.table(rows)
 
 # %% [markdown]
-# Why not one line for all 60 held-out items? Items of a task are not independent, and the gain differs
-# between the tasks. For *new tasks* the sample is 3, whatever the number of items.
+# Why not one line for all 60 held-out items? Items of a task are not independent, and the gain differs between
+# the tasks. For *new tasks* the sample is 3, whatever the number of items.
 #
-# Each interval is about *these two models* and more items of that task: the questions are the sample. A claim
-# about a *method* needs several training runs: there the seeds are the sample, as in the table before. Choosing
-# the best of ten checkpoints on the test set also makes its score too good. Choose on validation data.
+# Each interval is about *these two models*: the questions are the sample. A claim about a *method* needs several
+# training runs: there the seeds are the sample, as in the table before.
 #
 # ## People judge
 # <!-- claims: C65 · E35 -->
@@ -308,7 +293,7 @@ votes
 # Judges have habits. We simulate three. One reads, and prefers the answer that equals the reference. One always
 # takes the left answer: **position bias**. One takes the longer answer: **verbosity bias**. LLM judges show
 # both habits ([Zheng et al. 2023](https://arxiv.org/abs/2306.05685)). To make the lengths differ, we add one
-# empty polite sentence to each answer of narrow. The reader ignores it.
+# empty polite sentence to each answer of narrow.
 
 # %%
 padded = {"broad": sides["broad"], "narrow": [text + " I hope this helps!" for text in sides["narrow"]]}
@@ -351,11 +336,11 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 # %% [markdown]
 # With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
 # noise around one half. Asking in **both orders** exposes it: all items become ties. Neither repairs the judge
-# who likes length: broad wins only where its answer is longer even so. So report the answers' lengths, or a win
-# rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their
-# own texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give
-# it a written criterion and a reference answer, and measure its agreement with people by kappa on a sample. To
-# tell a win rate of 55 % from 50 % takes about 780 votes without ties (power 80 %, level 5 %).
+# who likes length. So report the answers' lengths, or a win rate corrected for length ([Dubois et al.
+# 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their own texts ([Panickssery et al.
+# 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it a written criterion and a
+# reference answer, and measure its agreement with people by kappa on a sample. To tell a win rate of 55 % from
+# 50 % takes about 780 votes without ties (power 80 %, level 5 %).
 #
 # ## Your turn: pass@k
 #
@@ -374,48 +359,47 @@ def pass_at_k(n, c, k):
 ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
-# For n = 10, c = 3 and k = 5 the result is 0.917. The shortcut 1 - (1 - c/n)^k puts the estimated rate c/n
-# into the formula; it is too low on average, here 0.832. Report the sampling temperature too: higher
-# values often help large k and hurt k = 1.
+# How large is the error of the shortcut 1 - (1 - c/n)^k, which puts the estimated rate c/n into the formula? Take
+# 10 samples, of which 3 pass:
+
+# %%
+ks = range(1, 9)
+line_plot({"unbiased estimate": [(k, 1 - math.comb(7, k) / math.comb(10, k)) for k in ks],
+           "shortcut": [(k, 1 - 0.7**k) for k in ks]}, "k", "pass@k")
+
+# %% [markdown]
+# The shortcut is too low on average: at k = 5 it gives 0.832 instead of 0.917.
 #
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
 #
-# A score is worthless if the test was in the training data. A check like that of GPT-3's authors (they used 8
-# to 13 words) flags a test text that shares a run of 13 words with the training text. A shorter text must match
-# as a whole. We plant five test records in the training data.
+# A score is worthless if the test was in the training data. A check like that of GPT-3's authors flags a test text
+# that shares a run of 13 words with the training text. We plant five test records in the training data. Are they
+# found, and what else is flagged?
 
 # %%
-def as_texts(records, with_instruction=True):
-    parts = ("instruction", "input", "output") if with_instruction else ("input", "output")
-    return [" ".join(record[part] for part in parts) for record in records]
+def as_texts(records):
+    return [" ".join(record[part] for part in ("instruction", "input", "output")) for record in records]
 
 
 leaks = metrics.leaked(as_texts(train) + as_texts(test)[:5], as_texts(test))
 alarms = metrics.leaked(as_texts(train), as_texts(test))
-with_input = [[r for r in records if r["input"]] for records in (train, test)]
-without = metrics.leaked(as_texts(with_input[0], False), as_texts(with_input[1], False))
 print(f"planted records found: {sum(i in leaks for i in range(5))} of 5")
-print(f"flagged without planting: {len(alarms)} of {len(test)} "
-      f"({sum(bool(test[i]['input']) for i in alarms)} with an input); "
-      f"without instructions: {len(without)} of the {len(with_input[1])} with an input")
+print(f"flagged without planting: {len(alarms)} of {len(test)}")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
-# All flagged records have an input, and without their instructions none is flagged: these alarms are false. An
-# instruction and a first sentence that many records share make up 13 words. Where the instruction *is* the
-# question it must stay; there remove only the template. The opposite error is worse: planted copies are easy,
-# but most paraphrases pass. For paraphrases search by embeddings and let a model compare the candidates
-# ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data, as
-# [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
+# All planted records are found. The few alarms without planting are false: as in the example, an instruction and
+# a first sentence that many records share make up 13 words. So remove the template before you compare. The
+# opposite error is worse: most paraphrases pass. For paraphrases search by embeddings and let a model compare the
+# candidates ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training
+# data, as [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
 #
 # ## At 135M
 #
 # No box At 135M: this lesson is about measuring, and its statements are arithmetic or counts on fixed examples.
-# The one run with the small model, on held-out tasks, is not a claim about larger models. For those, see [Wei
-# et al. 2021](https://arxiv.org/abs/2109.01652) (FLAN): instruction tuning of a 137B model improved tasks of
-# held-out clusters; at 8B and below it hurt them. With 1,800 tasks and another model family, Flan-T5 ([Chung et
-# al. 2022](https://arxiv.org/abs/2210.11416)) gained at 80M to 11B.
+# The runs on held-out tasks are no claim about larger models. For those, see FLAN ([Wei et al.
+# 2021](https://arxiv.org/abs/2109.01652)): instruction tuning of a 137B model improved tasks of held-out clusters.
 #
 # ## In practice, 2026
 #
@@ -441,16 +425,16 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # Questions that share a passage are not independent: use standard errors computed over passages, called
 # *clustered* ([Miller 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one
-# primary metric before you look. For scores with a reference (chrF is an F-score over character n-grams):
+# primary metric before you look. For BLEU:
 #
 # ```python
 # import sacrebleu
 #
 # answers = ["the cat sat on the mat", "a dog"]
 # references = ["the cat sat on the mat", "the dog ran far away"]
-# bleu, chrf = sacrebleu.metrics.BLEU(), sacrebleu.metrics.CHRF()
-# print(bleu.corpus_score(answers, [references]), bleu.get_signature())
-# print(chrf.corpus_score(answers, [references]), chrf.get_signature())
+# bleu = sacrebleu.metrics.BLEU()
+# print(bleu.corpus_score(answers, [references]))
+# print(bleu.get_signature())  # the settings, such as the tokenizer: publish them with the score
 # ```
 #
 # ## Interview
@@ -459,7 +443,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # <details><summary>Answer</summary>
 # The totals do not decide it. On the same questions I look at the disagreements: the difference is 3 points,
 # and its interval and McNemar's p-value depend on them. 6 gained and none lost gives p = 0.03. 16 gained and 10
-# lost gives p = 0.33 and an interval of −2 to +8 points. I would not ship on the totals alone: I read the
+# lost gives p = 0.33 and an interval of −2 to +8 points. I read the
 # broken answers and collect more questions. On different questions, each model needs about 3,550 (power 80 %,
 # level 5 %).
 # </details>

@@ -44,8 +44,8 @@ ft.setup(seed=0)
 # %% [markdown]
 # ## Range and spacing
 #
-# e4m3 has 4 exponent bits and 3 fraction bits, e5m2 has 5 and 2. **Subnormal** numbers are smaller than the
-# smallest normal one. They have fewer significant bits, and below the smallest subnormal there is only zero.
+# How large and how small can a number be, and how far is the next one? **Subnormal** numbers, below the
+# smallest normal one, have fewer significant bits. Below the smallest subnormal there is only zero.
 
 # %%
 import torch
@@ -65,9 +65,8 @@ for name, dtype in formats.items():
 ft.table(rows)
 
 # %% [markdown]
-# fp16 ends at 65,504. bf16 reaches as far as fp32 and has wider gaps (last column). The spacing is constant
-# between two powers of two and doubles at each, so precision is relative. In bf16 the distance to the next
-# number is between 0.4 % and 0.8 % of the number.
+# fp16 ends at 65,504. bf16 reaches as far as fp32, with wider gaps (last column). The spacing doubles at
+# each power of two, so precision is relative: the next bf16 number is 0.4 to 0.8 % away.
 #
 # ## Your turn: round to bf16
 #
@@ -84,26 +83,12 @@ def round_bf16(x):
 ft.check("round_bf16", round_bf16)
 
 # %% [markdown]
-# In bits it is even simpler, because bf16 is the upper half of fp32: add half a unit, and cut.
-
-
-# %%
-def by_bits(x):
-    bits = x.view(torch.int32)
-    half = 0x7FFF + (bits >> 16 & 1)  # 0x8000 where the kept part is odd: ties go to even
-    return ((bits + half) & -65536).view(torch.float32)  # & -65536 keeps the upper 16 bits
-
-
-x = torch.randn(1_000_000)
-print("a million numbers as torch rounds them:", torch.equal(by_bits(x), x.bfloat16().float()))
-
-# %% [markdown]
 # ## An update that is lost
 # <!-- claims: C52 · E27 -->
 #
 # In its first steps AdamW moves every weight by about one learning rate (lesson 01). If that is less than
-# half the distance to the next bf16 number, the weight is rounded back to where it was. The weights of the
-# embedded model have a standard deviation (sd) of 0.19, ten times that of a typical LLM.
+# half the distance to the next bf16 number, rounding puts the weight back. The weights of the embedded
+# model have a standard deviation (sd) of 0.19, ten times that of a typical LLM.
 
 # %%
 first_guess = ft.predict("Weights stored in bf16, a step of 1e-4 on each: how many weights of the "
@@ -138,10 +123,9 @@ print(f"step 1e-4, embedded model (sd {weights.std():.2f}): {kept:.0%} stay; "
 first_guess.score("one in ten" if kept < 0.3 else "half" if kept < 0.7 else "most")
 
 # %% [markdown]
-# A lost step is not noise that averages out: with rounding to nearest, the same weight stays at every small
-# step, however many there are. At 0.19 half the spacing is 4.9e-4. The second line has the spread of a
-# typical LLM's matrices. All of its weights above 0.004 stay at 1e-5, since half their spacing is at least
-# 1.5e-5. Only those nearer to zero move: 16 %.
+# At 0.19 half the spacing is 4.9e-4, so most steps of 1e-4 are lost. The dashed line has the spread of a
+# typical LLM's matrices: there most weights stay at 1e-5, a usual learning rate. This is not noise that
+# averages out. The same weights stay at every such step, however many there are.
 #
 # ## Your turn: stochastic rounding
 #
@@ -161,13 +145,13 @@ ft.check("round_stochastically", round_stochastically)
 # %% [markdown]
 # ## Train with it
 #
-# `floats.train_rounded` computes everything in fp32 and rounds only the stored weights after each step. So
-# only the rounding varies. It also has **Kahan summation**: round to nearest, and store what
+# Does training survive? `floats.train_rounded` computes in fp32 and rounds only the stored weights after
+# each step: to nearest, stochastically, or with **Kahan summation**. That rounds to nearest and keeps what
 # was cut off in a second bf16 number for each weight. The next step adds it back.
 
 # %%
 second_guess = ft.predict(
-    "20 steps at learning rate 1e-4, weights stored in bf16. Which ends within 0.1 nats of fp32 weights?",
+    "16 steps at learning rate 1e-4, weights stored in bf16. Which ends within 0.1 nats of fp32 weights?",
     "nearest only", "stochastic only", "both", "neither")
 second_guess
 
@@ -179,11 +163,11 @@ records = [ft.encode(record, tokenizer) for record in lab.train]
 held_out = [ft.encode(record, tokenizer) for record in lab.val[:48]]
 
 
-def end_of(rounding, seed, learning_rate=1e-4):
+def end_of(rounding, seed):
     fresh, _ = ft.load("tiny")
-    order = loop.shuffled(len(records), 16, seed)
-    batches = [next(order) for _ in range(20)]
-    floats.train_rounded(fresh, records, batches, learning_rate, rounding, seed)
+    order = loop.shuffled(len(records), 8, seed)
+    batches = [next(order) for _ in range(16)]
+    floats.train_rounded(fresh, records, batches, 1e-4, rounding, seed)
     return ft.loss_on(fresh, held_out)
 
 
@@ -194,7 +178,7 @@ ft.table([{"stored weights": "before training", "validation loss": ft.loss_on(mo
            "validation loss": losses} for rounding, losses in ends.items()])
 
 # %%
-ft.expect(ends["nearest"], ">", ends["none"], "rounding to nearest loses small steps", times=2)
+ft.expect(ends["nearest"], ">", ends["none"], "rounding to nearest loses small steps")
 ft.expect(ends["kahan"], "==", ends["none"], "Kahan: within 0.1 nats of fp32 weights",
           within=0.1, paired=True)
 close = {}
@@ -205,38 +189,26 @@ second_guess.score("both" if all(close.values()) else "nearest only" if close["n
                    else "stochastic only" if close["stochastic"] else "neither")
 
 # %% [markdown]
-# Rounding to nearest still learns something, because the weights near zero move. **Master weights** are an
-# fp32 copy that takes the updates; the 16-bit weights are rounded from it for each forward pass. So there
-# are four remedies. With AdamW they need, for each parameter (*moments* are AdamW's running means m and v):
+# With rounding to nearest only the weights near zero move, so it learns far less. The other two end as fp32
+# weights do. A third remedy is the usual one: **master weights** are an fp32 copy that takes the updates,
+# and the 16-bit weights are rounded from it for each forward pass. The remedies and their cost with AdamW,
+# whose running means m and v are called *moments*:
 #
-# | remedy | bytes of weights, gradients and moments |
+# | remedy | bytes a parameter: weights, gradients and moments |
 # |---|---|
-# | master weights in fp32 | 16; 18 with fp32 gradients next to bf16 weights, as in Megatron |
+# | master weights in fp32 | 16 (18 with fp32 gradients) |
 # | stochastic rounding, all in bf16 | 8 |
 # | Kahan summation, all in bf16 | 10 |
 # | LoRA: only a small adapter in fp32 | 2 for the frozen base, 16 for each weight of the adapter |
 #
-# Is a larger learning rate a fifth?
-
-# %%
-large = {rounding: [end_of(rounding, seed, 1e-3) for seed in range(3)]
-         for rounding in ("none", "nearest")}
-excess = {"1e-4": [a - b for a, b in zip(ends["nearest"][:3], ends["none"][:3])],
-          "1e-3": [a - b for a, b in zip(large["nearest"], large["none"])]}
-ft.expect(excess["1e-3"], "<", excess["1e-4"], "larger steps are lost less", times=0.5)
-ft.table([{"learning rate": name, "validation loss, nearest minus fp32": values}
-          for name, values in excess.items()])
-
-# %% [markdown]
-# It hides the effect here. But then the rounding decides the learning rate, and the task does not. Late in a
-# schedule the learning rate falls, and the updates vanish again.
+# A larger learning rate is no remedy: at the end of a schedule the steps are small again.
 
 # %% [markdown]
 # ## The second leak: AdamW's moments
 #
-# In pure bf16 the optimizer's states are bf16 too. AdamW's second moment shrinks by a factor of β₂ = 0.999
-# in each step, that is by 0.1 %. Half the spacing of bf16 is at least 0.2 %. Feed torch's own AdamW 2,000
-# gradients of 1, and then 2,000 of 0.1.
+# In pure bf16 the moments are bf16 too. The second moment shrinks by a factor of β₂ = 0.999 in each step,
+# that is by 0.1 %. Half the spacing of bf16 is at least 0.2 %. Feed torch's own AdamW 2,000 gradients of 1,
+# then 2,000 of 0.1. Does the moment rise toward 1 and fall again?
 
 # %%
 gradients = [1.0] * 2000 + [0.1] * 2000
@@ -253,21 +225,19 @@ ft.expect(ends_at["bf16, β₂ = 0.999"], ">", ends_at["fp32, β₂ = 0.999"],
 ends_at
 
 # %% [markdown]
-# On the way up the moment stops at 0.5, where the increment of 0.001 is below half the spacing, 0.002.
-# There `0.5 * 0.999` rounds to 0.5, so it never decays either. In the plot it stops at half of
-# the goal, 1, so at a constant gradient the steps become too large. After a phase of large gradients
-# they are too small for the rest of the run. This takes hundreds of steps to show, more than the 20 of the
-# pure bf16 run below. With β₂ = 0.95, usual in pretraining, the decay is larger than the
-# spacing. DeepSeek-V3 stores both moments in bf16 and reports no loss from it; its β₂ is 0.95, and its
-# master weights are fp32.
+# On the way up it stops at 0.5, where the increment of 0.001 is less than half the spacing. There
+# `0.5 * 0.999` rounds to 0.5, so it never decays either: after a phase of large gradients the steps stay
+# too small. With β₂ = 0.95, usual in pretraining, the decay is larger than the spacing. DeepSeek-V3 stores
+# both moments in bf16, with β₂ = 0.95 and fp32 master weights.
 #
 # ## The same with ft
 #
-# `precision="bf16"` is **mixed precision**: weights and optimizer states in fp32, and torch's **autocast**
-# converts the inputs of matrix multiplications to bf16. `"pure-bf16"` stores everything in bf16.
+# `precision="bf16"` is **mixed precision**: weights and optimizer states in fp32, while torch's **autocast**
+# converts the inputs of matrix multiplications to bf16. `"pure-bf16"` stores everything in bf16. Look for
+# curves that part.
 
 # %%
-base = ft.Config(learning_rate=1e-4, max_steps=20, eval_steps=20)
+base = ft.Config(learning_rate=1e-4, batch_size=8, max_steps=16, eval_steps=16)
 runs, final = {}, {}
 for precision in ("fp32", "bf16", "pure-bf16"):
     runs[precision] = lab.sweep(base.but(precision=precision), seed=range(5))
@@ -280,9 +250,9 @@ ft.expect(final["bf16"], "==", final["fp32"], "mixed precision ends within 0.1 n
 verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays behind fp32 weights")
 
 # %% [markdown]
-# The curves are training losses, and the two lower ones coincide. The checks compare validation losses, on
-# a different sample of 48 records than above; before training it is 9.4. All fall less than above, because a
-# Config warms up and lowers its learning rate.
+# The two lower curves coincide: computing in bf16 costs nothing here, storing everything in bf16 does.
+# Do not compare these losses with those above. A Config warms up and lowers its learning rate, and the
+# validation records are others.
 
 # %% [markdown]
 # ## At 135M
@@ -295,15 +265,14 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("rounding", verdict)
 
 # %% [markdown]
-# Before training the validation loss is 4.9. So in these 40 steps pure bf16 learned about a third as much, and
-# hardly any exact answers.
+# Before training the validation loss is 4.9. So in these 40 steps pure bf16 learned about a third as much.
 #
 # ## fp16 and its loss scale
 # <!-- claims: C51 · E28 -->
 #
-# fp16 has three more bits of fraction than bf16, and a narrow range. Gradients below 3e-8 become zero,
-# those below 6e-5 lose bits. So the *loss* is multiplied by a **scale**, which multiplies every gradient.
-# The gradients are divided by it before the update. How many gradients of one batch survive?
+# fp16 has a narrow range: gradients below 3e-8 become zero. So the *loss* is multiplied by a **scale**, which
+# multiplies every gradient. The gradients are divided by it before the update. How many gradients of one
+# batch survive?
 
 # %%
 from ftkit.data.encoding import collate
@@ -325,47 +294,37 @@ ft.table(rows)
 # advance, so torch's `GradScaler` searches for it. It starts at 2^16. After an overflow it skips the step and
 # halves the scale; after 2,000 good steps in a row it doubles the scale.
 #
-# Is the scale needed? The embedded model loses few gradients, so it trains without. In other models
-# gradients can be far smaller. Imitate that: divide the loss by 2^20. AdamW divides by the size of the
-# gradient, so in fp32 it still trains. Eight steps, three seeds:
+# The embedded model loses few gradients. In other models they can be far smaller. Imitate that: divide the
+# loss by 2^20. AdamW divides by the size of the gradient, so in fp32 the model still trains. And in fp16?
 
 # %%
-full, half = torch.float32, torch.float16
-arms = [("loss", "fp32, no scale", full, 1.0, 1.0),
-        ("loss", "fp16, no scale", half, 1.0, 1.0),
-        ("loss", "fp16, scale from 2^16", half, 1.0, 2.0**16),
-        ("loss / 2^20", "fp32, no scale", full, 2.0**-20, 1.0),
-        ("loss / 2^20", "fp16, no scale", half, 2.0**-20, 1.0),
-        ("loss / 2^20", "fp16, scale from 2^16", half, 2.0**-20, 2.0**16)]
-scaled, rows = {}, []
-for label, name, dtype, factor, scale in arms:
-    found, skipped = [], 0
+arms = {"fp32, no scale": (torch.float32, 1.0), "fp16, no scale": (torch.float16, 1.0),
+        "fp16, scale from 2^16": (torch.float16, 2.0**16)}
+scaled = {name: [] for name in arms}
+for name, (dtype, scale) in arms.items():
     for seed in range(3):
         fresh, _ = ft.load("tiny")
         order = loop.shuffled(len(records), 8, seed)
         batches = [next(order) for _ in range(8)]
-        skipped += floats.train_scaled(fresh, records, batches, dtype, factor, scale)
-        found.append(ft.loss_on(fresh, held_out))
-    scaled[label, name] = found
-    rows.append({"trained on": label, "computed in": name, "validation loss": found,
-                 "steps skipped": f"{skipped} of 24"})
-ft.table(rows)
+        floats.train_scaled(fresh, records, batches, dtype, 2.0**-20, scale)
+        scaled[name].append(ft.loss_on(fresh, held_out))
+ft.table([{"loss / 2^20, computed in": name, "validation loss": losses}
+          for name, losses in scaled.items()])
 
 # %%
-ft.expect(scaled["loss / 2^20", "fp16, scale from 2^16"], "<",
-          scaled["loss / 2^20", "fp16, no scale"], "small gradients need the scale")
+ft.expect(scaled["fp16, scale from 2^16"], "<", scaled["fp16, no scale"],
+          "small gradients need the scale")
 
 # %% [markdown]
-# On the divided loss fp16 needs the scale, and with it ends as fp32 does. Both end higher than on the whole
-# loss, because the gradients are now close to AdamW's eps of 1e-8, so the steps are smaller. On the whole
-# loss 2^16 is too high for this model: it skips steps (last column), so the loss ends higher. In a run
-# of thousands of steps this is nothing. Clip gradients only after dividing (`scaler.unscale_`). No scale
-# helps when *activations* exceed 65,504, as in some models pretrained in bf16 (T5, Gemma). bf16 needs no
+# Without the scale fp16 hardly trains. With it, it trains as fp32 does. Clip gradients only after dividing
+# (`scaler.unscale_`). No scale helps when *activations* exceed 65,504, as in T5 and Gemma. bf16 needs no
 # scale.
 
 # %% [markdown]
 # ## What mixed precision saves
 # <!-- claims: C53 · E08 -->
+#
+# Now the first half of the claim. Count what AdamW needs, then what the forward pass stores.
 
 # %%
 third_guess = ft.predict("Mixed precision against fp32: weights, gradients and AdamW's states together "
@@ -410,21 +369,22 @@ ft.expect(stored["bf16"]["activations"] / 1e6, ">", stored["fp32"]["activations"
 third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 else "the same")
 
 # %% [markdown]
-# The fp32 weights *are* the master weights. Recipes that keep 16-bit weights next to them also need 16
-# bytes: 2 + 2 + 4 + 8. Autocast keeps norms, softmax and the loss in fp32, and it stores a bf16 copy of
-# each matrix until the backward pass. With a small batch, the copies can cost more than the activations
-# save. To go below 16 bytes, other types must be stored: 8-bit moments give about 10, all bf16 gives 8 at
-# the cost shown above, bf16 with 8-bit moments about 6.
+# The states do not shrink: the fp32 weights *are* the master weights. Activations shrink by less than half,
+# because autocast keeps norms, softmax and the loss in fp32. It also stores a bf16 copy of each matrix until
+# the backward pass. To go below 16 bytes, other types must be stored: 8-bit moments give about 10, all bf16
+# gives 8 at the cost shown above, bf16 with 8-bit moments about 6.
 #
-# The gain is **speed**, where large matrix multiplications dominate: an H100's peak in bf16 is 2 times that
-# of TF32 (fp32 with rounded factors) and 15 times that of fp32. So the first half of the claim is
-# wrong. The second is wrong with rounding to nearest. With a remedy for the weights, 20 steps ended as in
-# fp32; bf16 moments need a smaller β₂ as well.
+# The gain is **speed**, where large matrix multiplications dominate. An H100's peak in bf16 is 15 times that
+# of fp32, and 2 times that of **TF32**, which rounds the factors of an fp32 multiplication to 10 bits of
+# fraction.
+#
+# So both halves of the claim are wrong. Mixed precision does not halve the memory. And bf16 throughout
+# loses small updates, unless the weights get a remedy and the moments a smaller β₂.
 
 # %% [markdown]
 # ## Break it: count in bf16
 #
-# Sums need bits as well. Add 1 a thousand times. Then add the same numbers in fp32 in two orders.
+# Sums need bits as well. Add 1 a thousand times in bf16. Then add the same numbers in fp32 in two orders.
 
 # %%
 count = torch.tensor(0.0, dtype=torch.bfloat16)
@@ -437,19 +397,14 @@ print("counted in bf16:", count.item(), "| fp32, two orders:", *orders)
 
 # %% [markdown]
 # At 256 the spacing is 2, so 256 + 1 is a tie that rounds to 256. This is why matrix units accumulate in
-# fp32. Hopper's FP8 units keep only about 14 bits of a sum, so DeepSeek-V3 moves partial sums to fp32 after
-# every 128 products. Accumulate gradients over micro-batches in fp32 too, and sum them over GPUs in fp32 if
-# you can. And addition is not associative: the same batch, split differently, gives other bits
-# ([13](13_zero_and_fsdp.ipynb)).
-#
-# One more trap: in fp16 AdamW's eps of 1e-8 rounds to 0, and so do small squared gradients. What follows is
-# in the interview.
+# fp32, and why gradients of micro-batches should be summed in fp32. The two orders differ in the last
+# digits: the same batch, split differently, gives other bits ([13](13_zero_and_fsdp.ipynb)).
 #
 # ## Eight bits
 #
 # **FP8 training** converts the inputs of matrix multiplications to 8 bits. Weights, optimizer states and
-# sums stay wider. Each tensor or block gets a scale, so that its largest value fits. The rounding error of
-# normally distributed numbers:
+# sums stay wider. Each tensor or block gets a scale, so that its largest value fits. How much does rounding
+# change normally distributed numbers?
 
 # %%
 x = torch.randn(2**18)
@@ -461,6 +416,8 @@ for name in ("bf16", "fp8 e4m3", "fp8 e5m2"):
 ft.table(rows)
 
 # %% [markdown]
+# Recipes differ in format and in how many values share a scale:
+#
 # | recipe | format | scale |
 # |---|---|---|
 # | Hopper, first recipe ([Micikevicius 2022](https://arxiv.org/abs/2209.05433)) | e4m3 forward, e5m2 gradients | per tensor |
@@ -469,7 +426,8 @@ ft.table(rows)
 # | NVFP4 on Blackwell ([NVIDIA 2025](https://arxiv.org/abs/2509.25149)) | 4 bits, e2m1; stochastic rounding of gradients | e4m3 for each 16 values, fp32 per tensor |
 #
 # e5m2 has the larger range and twice the error. With a scale for each small block the range of e4m3 is
-# enough, so newer recipes use it for gradients as well.
+# enough, so newer recipes use it for gradients as well. Hopper's FP8 units keep only about 14 bits of a sum,
+# so DeepSeek-V3 moves partial sums to fp32 after every 128 products.
 
 # %% [markdown]
 # ## What if?
@@ -477,8 +435,8 @@ ft.table(rows)
 # Which step moves half of the weights? Change `step`.
 #
 # <details><summary>Answer</summary>
-# About 2.5e-4 (52 %) in the embedded model, about 3.1e-5 (57 %) at sd 0.02. The fraction has stairs: between
-# two powers of two all weights have the same spacing, so they start to move at the same step.
+# About 2.5e-4 (52 %) in the embedded model, about 3.1e-5 (57 %) at sd 0.02. The fraction has stairs, because
+# all weights between two powers of two start to move at the same step.
 # </details>
 
 # %%
@@ -497,8 +455,7 @@ step = 1e-4
 # | matrix multiplications | bf16; fp8 on Hopper and newer |
 # | norms, softmax, loss, sums of gradients | fp32 |
 #
-# Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB. For several
-# GPUs with FSDP2, see [13](13_zero_and_fsdp.ipynb).
+# Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB.
 #
 # ```python
 # import torch
@@ -526,23 +483,15 @@ step = 1e-4
 #   model in the type of its checkpoint, mostly bf16. Passed to a trainer as it is, it is trained in *pure*
 #   bf16. TRL 1.16 loads a model given by name in fp32.
 # - QLoRA with TRL 1.16: the adapter of a quantized base is converted to bf16, so its small updates can be
-#   lost. DoRA's magnitudes are exempt, because they could freeze.
+#   lost.
 # - `fp16=True` with fp16 weights raises `Attempting to unscale FP16 gradients`. Load the weights in fp32.
 # - If memory forces bf16 weights: torchao's `AdamW8bit(..., bf16_stochastic_round=True)`
 #   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
-#   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). StableAdamW also clips its
-#   updates, unlike AdamW. 8-bit moments alone do not help: the weights are still bf16. Check which fraction
-#   of the weights changed after one step (with warm-up not the first: its learning rate is 0). Weight decay is
-#   lost too: at 1e-5 and a decay of 0.1 it takes a millionth of a weight.
-
-# %% [markdown]
-# - **TF32** rounds the factors of an fp32 multiplication to 10 bits of fraction (`tf32=True`). It is fast
-#   on recent GPUs and accurate enough for nearly all training.
+#   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). 8-bit moments alone do not
+#   help: the weights are still bf16.
+# - In doubt, check which fraction of the weights changed after a few steps.
 # - FP8: `mixed_precision="fp8"` of accelerate, with Transformer Engine or torchao. It pays off for large
 #   matrices on Hopper or newer.
-# - A model stored in fp16 has one weight in eight exactly halfway between two bf16 numbers. Under autocast
-#   any update, however small, decides these ties anew: about half of them jump by a whole bf16 spacing. So
-#   the loss changes at every learning rate. `ft` warns about it. Round such a model to bf16 once first.
 # - RL fine-tuning samples with one engine and trains with another. Their rounding differs, so the
 #   probabilities differ too. fp16, with 8 times finer spacing, narrows that gap
 #   ([Qi et al. 2025](https://arxiv.org/abs/2510.26788)).
@@ -553,10 +502,9 @@ step = 1e-4
 # **Full fine-tuning in pure bf16 at 1e-5 barely learns. Why?**
 # <details><summary>Answer</summary>
 # A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in
-# every step. AdamW's updates are mostly within about one learning rate, here 1e-5. A second leak is the second
-# moment, which rounding to nearest keeps from decaying at β₂ = 0.999. Remedies: master weights (an fp32
-# copy that takes the updates, from which the 16-bit weights are rounded), stochastic rounding, Kahan
-# summation, or fp32 adapters.
+# every step. AdamW's updates are mostly within about one learning rate, here 1e-5. The second moment leaks
+# too: rounding to nearest keeps it from decaying at β₂ = 0.999. Remedies: master weights (an fp32 copy that
+# takes the updates), stochastic rounding, Kahan summation, or fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**
@@ -577,18 +525,17 @@ step = 1e-4
 #
 # **The loss is NaN at step 2 in fp16. What do you check first?**
 # <details><summary>Answer</summary>
-# Whether weights or optimizer states are in fp16. Small squared gradients and eps = 1e-8 are zero
-# there, so a plain AdamW divides by zero. A fused AdamW computes in fp32 inside, but stores the same zeros, and
-# a later step can be huge. Keep weights and states in fp32, and use autocast with a loss scaler. Then look
+# Whether weights or optimizer states are in fp16. Small squared gradients and eps = 1e-8 are zero there, so
+# AdamW can divide by zero. Keep weights and states in fp32, and use autocast with a loss scaler. Then look
 # for overflow in activations, the scale, and the number of skipped steps.
 # </details>
 
 # %% [markdown]
 # **What is FP8 training?**
 # <details><summary>Answer</summary>
-# The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block. Master weights
-# and norms stay in higher precision, and so do sums, with about 14 bits on Hopper. It speeds up large
-# matmuls on Hopper or newer. It does not by itself shrink the optimizer states.
+# The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block. Master weights,
+# norms and sums stay in higher precision. It speeds up large matmuls on Hopper or newer. It does not by
+# itself shrink the optimizer states.
 # </details>
 #
 # ## Recap

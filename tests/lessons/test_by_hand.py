@@ -189,7 +189,6 @@ def test_lesson_11_counts_what_is_kept_as_the_package_does(tiny, batch):
 def test_lesson_12_rounds_as_the_package_does():
     x = torch.randn(1_000, generator=torch.Generator().manual_seed(0))
     rounded = floats.to_bf16(x)
-    assert torch.equal(lesson("12", "by_bits")["by_bits"](x), rounded)
     assert [solution("round_bf16")(value) for value in x.tolist()] == rounded.tolist()
     between = 1 + torch.rand(10_000, generator=torch.Generator().manual_seed(1))
     by_chance = solution("round_stochastically")(between, 2**-7)

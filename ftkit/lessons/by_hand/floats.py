@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.engine import packed_batch, packed_loss
 
@@ -32,15 +33,15 @@ def to_bf16(x: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tenso
 ROUNDINGS = ("none", "nearest", "stochastic", "kahan")
 
 
-def train_rounded(model, examples: list[dict], order, learning_rate: float, rounding: str,
-                  seed: int = 0) -> list[float]:
+def train_rounded(model, examples: list[dict], order: list[list[int]], learning_rate: float,
+                  rounding: str, seed: int = 0) -> list[float]:
     """Train `model` in place with AdamW in fp32 and round the weights to bf16 after each step, as
     a run without fp32 master weights does; returns the loss of every step.
 
     examples: encoded records; order: indices of each batch. rounding: none, nearest, stochastic,
     or kahan, which rounds to the nearest and keeps what was cut off in a second bf16 number for
-    each weight. Everything else is fp32, so that only the rounding of the weights differs. Raises
-    UserError for another rounding.
+    each weight. Everything else is fp32, so that only the rounding of the weights differs. In the
+    smoke tier a run of more than 12 steps takes 4. Raises UserError for another rounding.
     """
     if rounding not in ROUNDINGS:
         raise UserError(f"rounding is {rounding!r}; expected one of {', '.join(ROUNDINGS)}")
@@ -49,7 +50,7 @@ def train_rounded(model, examples: list[dict], order, learning_rate: float, roun
     rest = [torch.zeros_like(p) for p in params]  # used by kahan alone
     optimizer = torch.optim.AdamW(params, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
-    for indices in order:
+    for indices in order[:machine.steps_in_tier(len(order))]:
         batch = packed_batch.pack([examples[i] for i in indices])
         loss = packed_loss.loss_sum(model, batch) / batch.supervised_tokens
         loss.backward()

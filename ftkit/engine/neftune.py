@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from ftkit.engine.packed_attention import base_of
-from ftkit.engine.packed_batch import PackedBatch, pack
+from ftkit.engine.packed_batch import PackedBatch
 
 
 @contextlib.contextmanager
@@ -19,14 +19,12 @@ def noise(model, alpha: float | None, batch: PackedBatch) -> Iterator[PackedBatc
 
     d: numbers in an embedding. L: tokens of the longest example of the batch, as in the padded
     batches of transformers' Trainer, whose noise this is, also where the batch is one packed row.
-    There a prefix that examples share would get the same noise, so it is not shared.
     alpha: None for no noise, which draws no random number.
     """
     if alpha is None:
         yield batch
         return
-    if batch.layout.row_index is not None:
-        batch = pack(batch.examples, batch.input_ids.device, share=False)
+    batch = batch.unshared()
     length = max(len(example["input_ids"]) for example in batch.examples)
 
     def add(module, inputs, embeddings):

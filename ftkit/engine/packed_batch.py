@@ -83,6 +83,13 @@ class PackedBatch:
     tokens: int  # of the examples, without filler
     supervised_tokens: int  # = R
 
+    def unshared(self) -> PackedBatch:
+        """The same examples without a prefix in common, for a step that draws random numbers for
+        each token: examples that share it would get the same ones."""
+        if self.layout.row_index is None:
+            return self
+        return pack(self.examples, self.input_ids.device, share=False)
+
 
 def pack(examples: Sequence[dict], device=None, share: bool | None = None) -> PackedBatch:
     """Put examples one after the other into one row.

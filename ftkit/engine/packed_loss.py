@@ -82,9 +82,8 @@ class Forward:
         """The head, the hidden states (R, d) that it reads and their targets (R,)."""
         base = self.base
         switch_on(base)
-        if batch.layout.row_index is not None and self._draws_dropout():
-            # each example draws its own
-            batch = pack(batch.examples, batch.input_ids.device, share=False)
+        if self._draws_dropout():
+            batch = batch.unshared()
         hidden = hidden_states(base, batch.input_ids, batch.position_ids, batch.layout)
         hidden = hidden.index_select(0, batch.rows.to(hidden.device))
         return base.get_output_embeddings(), hidden, batch.targets.to(hidden.device)

@@ -16,7 +16,7 @@
 # - say which faults no checker sees, and use a model's loss to find some of them;
 # - distinguish random from systematic errors, and say why it matters.
 #
-# *About 45 minutes. The code needs about a minute on one CPU core. You need lesson
+# *About 45 minutes. The code needs about 75 seconds of one CPU core. You need lesson
 # [04](04_instruction_tuning.ipynb).*
 
 # %%

@@ -288,7 +288,7 @@ third_guess
 
 # %% [markdown]
 # Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. Merge three
-# of the runs in all three ways.
+# of the runs in all three ways, and compare them on 48 other records.
 
 # %%
 validation = [ft.encode(record, tokenizer) for record in lab.val[::12][:48]]
@@ -418,8 +418,6 @@ big
 # - With your own loop, call peft's `prepare_model_for_kbit_training`. It raises norms, embedding and
 #   head to fp32, and makes inputs require gradients, which re-entrant checkpointing needs
 #   ([11](11_activations_and_checkpointing.ipynb)).
-
-# %% [markdown]
 # - TRL 1.16's bf16 adapter can lose small updates ([12](12_floating_point.ipynb)).
 # - For 4-bit *serving*, merge in 16 bits first. Then quantize the merged model with GPTQ, AWQ or NVFP4
 #   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.

@@ -336,7 +336,7 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 # %% [markdown]
 # With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
 # noise around one half. Asking in **both orders** exposes it: all items become ties. Neither repairs the judge
-# who likes length. So report the answers' lengths, or a win rate corrected for length ([Dubois et al.
+# who likes length: it picks broad only where that answer is longer even so. So report the answers' lengths, or a win rate corrected for length ([Dubois et al.
 # 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their own texts ([Panickssery et al.
 # 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it a written criterion and a
 # reference answer, and measure its agreement with people by kappa on a sample. To tell a win rate of 55 % from
@@ -397,7 +397,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # ## At 135M
 #
-# No box At 135M: this lesson is about measuring, and its statements are arithmetic or counts on fixed examples.
+# No box At 135M: this lesson is about measuring.
 # The runs on held-out tasks are no claim about larger models. For those, see FLAN ([Wei et al.
 # 2021](https://arxiv.org/abs/2109.01652)): instruction tuning of a 137B model improved tasks of held-out clusters.
 #

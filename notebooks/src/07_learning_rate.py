@@ -18,7 +18,7 @@
 # - transfer a learning rate to another method, batch size or model size, and know the limits of
 #   each rule.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 45 minutes; the code needs
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code needs
 # about 90 seconds on two idle CPU cores.*
 
 # %%
@@ -92,24 +92,21 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 
 # %% [markdown]
 # AdamW divides each gradient by a running estimate of its own size (lesson 01), so a constant factor
-# cancels. The limit is ε = 1e-8, which AdamW adds to that estimate. A millionth of these gradients is
-# of the size of ε, so the steps become shorter and the third run differs.
-# [Wortsman et al. 2023](https://arxiv.org/abs/2309.14322) report this in pretraining. As long as the
-# gradients are far above ε, small gradients are no reason for a low learning rate. In one step a weight moves
-# by at most about one learning rate. (Rare, sudden gradients can move it by a few, and weight decay moves it
-# too.) So the sum of the learning rates of a run is a **budget**: it limits how far a weight can get.
+# cancels. The limit is ε = 1e-8, which AdamW adds to that estimate: a millionth of these gradients is of the
+# size of ε, so the third run differs. Above it, small gradients are no reason for a low learning rate.
+#
+# So in one step a weight moves by about one learning rate at most; only rare, sudden gradients and weight
+# decay can add to it. The sum of the learning rates of a run is therefore a **budget**: it limits how far a
+# weight can get.
 #
 # Why then a low learning rate? Three things differ from pretraining:
 #
 # - The start is good, and a large budget can overwrite it. *This lesson tests only that part.*
-# - The batch is usually smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch.
-#   Alpaca (LLaMA 7B, tuned on instructions) used 128 records a batch. If a record has 100 tokens, these are
-#   13,000 tokens; 4M is 300 times that. A rule explained below divides by √300 ≈ 17: from 3e-4 to 1.7e-5.
-#   Alpaca used 2e-5.
+# - The batch is usually smaller, so the gradient is noisier. LLaMA was pretrained with 4M tokens a batch; for
+#   Alpaca, LLaMA 7B tuned on instructions, it was 128 records, perhaps 13,000 tokens. The square-root rule
+#   below turns that factor of 300 into 17, and 3e-4 into 1.7e-5. Alpaca used 2e-5.
 # - Pretraining itself did not end at its peak, but at a tenth of it or less. The weights have settled
 #   at that low rate, and a return to the peak undoes part of it.
-#
-# These reasons overlap: if the rule holds over such a range, the batch alone explains Alpaca's value.
 #
 # Continued pretraining also has a good start, but a large batch and a long run. There the learning
 # rate of pretraining can be used again, as [Code Llama](https://arxiv.org/abs/2308.12950) did (3e-4).
@@ -124,15 +121,13 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # falls. The area under a curve is the sum of the learning rates.](figures/07_schedules.svg)
 
 # %% [markdown]
-# A **schedule** gives each step its learning rate. The **warm-up** raises it linearly: in the first
-# steps AdamW's estimates come from few gradients
-# ([Liu et al. 2020](https://arxiv.org/abs/1908.03265)), and large steps can be unstable there
+# A **schedule** gives each step its learning rate. The **warm-up** raises it linearly, because in the first
+# steps AdamW's estimates come from few gradients, and large steps can be unstable there
 # ([Kalra & Barkeshli 2024](https://arxiv.org/abs/2406.09405)). **Cosine** lowers it along half a
 # cosine wave, to zero or to a tenth of the peak. **Linear** decay is the default of transformers and
-# TRL; Tülu 3 used it. In pretraining at compute-optimal size, linear decay to zero was better than cosine
-# to a tenth ([Bergsma et al. 2025](https://arxiv.org/abs/2502.15938)). Cosine and linear need the number
-# of steps in advance. **WSD** (warm-up, stable, decay) stays at the peak and only falls in a short decay at the end. A
-# run with WSD can be extended: continue from the end of the stable phase, and decay later.
+# TRL. Both need the number of steps in advance. **WSD** (warm-up, stable, decay) stays at the peak and only
+# falls in a short decay at the end. A run with WSD can be extended: continue from the end of the stable
+# phase, and decay later.
 
 # %% [markdown]
 # ### Your turn: warm-up and cosine
@@ -154,7 +149,7 @@ solved = ft.check("warmup_cosine", warmup_cosine)
 
 # %% [markdown]
 # The next cell trains one run (full fine-tuning, 20 steps of 8 records) and compares its logged
-# learning rates with the cosine (yours, if it is solved). Then see how far the weights moved.
+# learning rates with the cosine (yours, if it is solved). How much of the budget do the weights use?
 
 # %%
 from ftkit.lessons.by_hand import schedules
@@ -185,24 +180,19 @@ wsd = [1e-3 * min(step / warmup, 1, (total + 1 - step) / 4) for step in steps]  
 print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd):.4f}")
 
 # %% [markdown]
-# Compare the largest movement with the sum: single weights use nearly the whole budget. The mean
-# movement is a third of it: the signs of the gradients vary, and AdamW's steps are then shorter
-# too. So the budget is an upper limit, no prediction. At scale it is generous: Alpaca's run (peak
-# 2e-5, cosine, about 1,220 steps) has a budget of 0.012, and weights of a 7B model are typically about
-# 0.02. Only a measurement shows how much of it was used.
+# Single weights use nearly the whole budget. The mean movement is a third of it, because the signs of the
+# gradients vary. So the budget is an upper limit, no prediction.
 #
-# Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower.
-# A schedule has its own best peak, as a method has. In pretraining, a constant learning rate with a
+# Linear and cosine have the same sum, WSD has 1.6 times that. So expect its best peak to be lower: a schedule
+# has its own best peak, as a method has. In pretraining, a constant learning rate with a
 # decay over 10 to 20 % of the steps matches cosine ([Hägele et al.
-# 2024](https://arxiv.org/abs/2405.18392)). WSD became known with MiniCPM ([Hu et al.
-# 2024](https://arxiv.org/abs/2404.06395)).
+# 2024](https://arxiv.org/abs/2405.18392)).
 #
 # ## Four learning rates
 # <!-- claims: C32 C40 C41 · E09 -->
 #
-# Twenty steps of 8 records, full fine-tuning, four seeds each. Each run has its own complete cosine.
-# Compare learning rates only at one number of steps: a low one may only be slow. In the
-# picture the line is the mean over the seeds. The ring, with its value at the right, marks the
+# Which peak is best? Twenty steps of 8 records, full fine-tuning, four seeds each; every run has its own
+# complete cosine. The line is the mean over the seeds. The ring, with its value at the right, marks the
 # learning rate with the lowest mean val_loss.
 
 # %%
@@ -228,8 +218,8 @@ best = best_values(full)["full"]
 # ## What the training loss does not show
 # <!-- claims: C40 C7 · E09 -->
 #
-# `general_loss` is the loss on general text that the base model knew. It rises when the model
-# forgets; the base model has 0.82. Think of the budget before you guess.
+# 0.001 learns most in 20 steps. Does it also keep what the model knew? `general_loss` is the loss on general
+# text, 0.82 for the base model. It rises when the model forgets.
 
 # %%
 hidden = ft.predict("Learning rate 0.001 ends with a lower val_loss than 0.0003. Its general_loss "
@@ -257,33 +247,30 @@ hidden.score({"<": "lower too", ">": "higher", "": "no difference seen"}[
     direction(kept[1e-3], kept[3e-4], paired=True)])
 
 # %% [markdown]
-# Could you see this in the training loss? Here are its curves for the three higher learning rates.
-# Look at 0.003 just after the warm-up, which has two steps.
+# Could you see this in the training loss? Look at 0.003 just after the warm-up, which has two steps.
 
 # %%
 ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learning_rate == rate]
            for rate in grid[1:]}, "loss")
 
 # %% [markdown]
-# At 0.003 the mean loss rises again at step 4, with a wide band. From one curve you see only such
-# instability. A learning rate that is too high but stable is recognized only by comparison: 0.003
-# ends above 0.001. A flat end is no sign of success: at 0.0003 the curve hardly falls in the last steps,
-# where the cosine is near zero, but it ends far above 0.001. So the second half of the claim is half
-# right. For the *task* the training loss ranks these four as val_loss does. This needs new records
-# at each step, as here (160 of 320, each once). When records repeat, a higher learning rate can memorize
-# them: the training loss falls and val_loss rises ([lesson 17](17_overfitting.ipynb)). So rank by val_loss.
+# At 0.003 the mean loss rises again at step 4, with a wide band. Such an instability is all that one curve
+# shows. A learning rate that is too high but stable, or too low, is seen only by comparison: 0.003 and
+# 0.0003 both end above 0.001, and all three curves end flat.
 #
-# What the model *forgot* the training loss does not show. From 0.0003 to 0.001 it falls, while
-# general_loss rises from 0.9 to 1.3. That does not make 0.001 too high. It is the price of learning
-# more in the same steps; at an equal target the comparison is another one
-# ([lesson 03](03_the_peft_family.ipynb)). Watch something that must not get worse: an extra
-# evaluation set during the run, which this course calls a **probe**.
+# So the second half of the claim is half right. For the *task* the training loss ranks the four as val_loss
+# does, as long as every record is new (160 of 320, each once). When records repeat, a high learning rate can
+# memorize them ([lesson 17](17_overfitting.ipynb)), so rank by val_loss.
+#
+# What the model *forgot* the training loss does not show. From 0.0003 to 0.001 it falls, while general_loss
+# rises from 0.9 to 1.3. That is the price of learning more in the same steps; it does not make 0.001 too
+# high. Watch something that must not get worse: an extra evaluation set during the run, which this course
+# calls a **probe**.
 #
 # ### Your turn: choose the learning rate
 #
 # Among the learning rates whose mean `target` reaches a floor, take the one that keeps most. In your
-# own work, set the floor before the sweep. The two floors here were set after it, to show that the
-# choice depends on the floor.
+# own work, set the floor before the sweep; the two here only show that the choice depends on it.
 
 
 # %% tags=["raises-exception"]
@@ -305,13 +292,13 @@ ft.table([{"val_loss of at most": floor, "your choice": choose_learning_rate(sco
           for floor in (1.8, 3.2)])
 
 # %% [markdown]
-# (Empty: not solved yet.) With a val_loss of at most 1.8, both 0.001 and 0.003 are good enough, and
-# 0.001 keeps more. With 3.2, 0.0003 is good enough too, and keeps most.
+# The cells are empty until you solve it. With a val_loss of at most 1.8, both 0.001 and 0.003 are good enough,
+# and 0.001 keeps more. With 3.2, 0.0003 is good enough too, and keeps most.
 #
 # ## The same learning rate for LoRA?
 # <!-- claims: C19 C32 · E22 -->
 #
-# Lesson 02 gave each method its own grid. Here are both on one axis.
+# Lesson 02 gave each method its own grid. Here are both on one axis; the rings are at the lowest val_loss.
 
 # %%
 lora = lab.sweep(once.but(method="lora"), learning_rate=[1e-3, 3e-3, 1e-2, 3e-2],
@@ -321,22 +308,17 @@ print(f"best: full {best:g}, LoRA {lora_best:g}, ratio {lora_best / best:.0f}")
 sweep_curves(full + lora, "val_loss", "general_loss")
 
 # %% [markdown]
-# In both panels the ring is at the learning rate with the lowest mean val_loss; its value is at
-# the end of the line. LoRA's minimum is at a higher learning rate: at 0.001, the best one of
-# full fine-tuning, it ends at a val_loss of 4.1 instead of 1.0. Why? LoRA's update of W is
-# (α/r)·B·A, and B starts at 0 (α/r is 2 here). So the budget limits A and B; their product is small
-# at first. The grid is coarse: trust the order of magnitude. On large models a ratio of about ten
-# is reported, about 15 in very short runs ([Thinking Machines
-# 2025](https://thinkingmachines.ai/blog/lora/)). Whether LoRA forgets less is a question of equal
-# performance, which [lesson 02](02_lora.ipynb) tests.
+# At 0.001, the best learning rate of full fine-tuning, LoRA ends at a val_loss of 4.1 instead of 1.0. Why?
+# Its update of W is (α/r)·B·A, and B starts at 0 (α/r is 2 here). So the budget limits A and B; their
+# product is small at first. On large models a ratio of about ten is reported, about 15 in very short runs
+# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)).
 
 # %% [markdown]
 # ## Break it: the range test
 #
-# A shortcut: one short run in which the learning rate rises at each step. [Smith
-# 2015](https://arxiv.org/abs/1506.01186) read the accuracy; fastai draws the smoothed loss.
-# One of its suggestions, once its default, is a tenth of the learning rate at the minimum. Some take the
-# minimum itself. Here are both.
+# A shortcut: one short run in which the learning rate rises at each step
+# ([Smith 2015](https://arxiv.org/abs/1506.01186)). Some then take the learning rate at the lowest smoothed
+# loss, others a tenth of it, once the default of fastai. Which of the two is near the best of the sweep?
 
 # %%
 def smooth(losses, keep=0.8):
@@ -360,28 +342,23 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
            "best of the sweep": best} for name, rate in lowest.items()])
 
 # %% [markdown]
-# The minimum itself is about 10 times the sweep's best. It comes late for two reasons: the loss rises
-# only when the damage is done, and smoothing delays the curve by some steps. On the sweep's grid
-# the best point is the nearest to a tenth of it, in these three seeds. But the range test reads the training
-# loss alone, so it cannot see forgetting. Use it to place the grid of a sweep, not instead of one.
+# The tenth. The minimum comes late for two reasons: the loss rises only when the damage is done, and
+# smoothing delays the curve by some steps. But the range test reads the training loss alone, so it cannot
+# see forgetting. Use it to place the grid of a sweep, not instead of one.
 
 # %% [markdown]
 # ## At 135M
 #
-# The same sweep on SmolLM2-135M, from recorded runs. Forgetting is measured there by the loss on plain
-# English.
+# The same sweep on SmolLM2-135M, from recorded runs: 40 steps of about 200 tokens a batch. Forgetting is
+# measured by the loss on plain English.
 
 # %%
 at_135m("lr_valley", verdict)
 
 # %% [markdown]
-# In 40 steps of about 200 tokens a batch, full fine-tuning is best at 0.0001 (val_loss 1.11 ± 0.11) and
-# LoRA at 0.003 (1.14 ± 0.13). So the two valleys are about 30 times apart, 10 to 90
-# by the steps of the grid. In the mean, rates below the best learned less and cost less on plain
-# English; above it both losses were higher. At three times its best, full fine-tuning has
-# learned no more and pays 0.4 nats on plain English (3.69; before: 3.25). LoRA at three times its best
-# ends at 2.1, 2.3 and 6.8: one seed of three has diverged. The rows with one seed only bound the search.
-# SmolLM2's own SFT used 0.001 for all weights, with far more tokens in a batch.
+# Full fine-tuning is best at 0.0001 and LoRA at 0.003: the two valleys are about 30 times apart, 10 to 90 by
+# the steps of the grid. At three times its best, full fine-tuning has learned no more and pays 0.4 nats on
+# plain English. LoRA at three times its best diverged in one seed of three.
 #
 # Published recipes, full fine-tuning unless stated:
 #
@@ -397,11 +374,11 @@ at_135m("lr_valley", verdict)
 # | [Code Llama](https://arxiv.org/abs/2308.12950) 7B, continued pretraining | 3e-4 | 3e-4 | 1 |
 # | [QLoRA](https://arxiv.org/abs/2305.14314) 7B | 2e-4 | 3e-4 | 1/1.5 |
 #
-# So the first half of the claim fails. Published full SFT is between about half and a sixtieth of
-# the pretraining peak here: a seventh or less in smaller batches at 7B to 70B, more in large packed
-# batches (Olmo 3) and for small models (SmolLM2). Continued pretraining and LoRA are higher still.
-# The ratio is no rule: take a recipe of your method, size *and tokens per batch*. The small model
-# cannot test the ratio: its matrices were pretrained with another optimizer (Muon).
+# So the first half of the claim fails: published full SFT is between about half and a sixtieth of the
+# pretraining peak. It is a seventh or less in smaller batches at 7B to 70B, more in large packed batches
+# (Olmo 3) and for small models (SmolLM2). The ratio is no rule: take a recipe of your method, size *and
+# tokens per batch*. Our small model cannot test it, because its matrices were pretrained with another
+# optimizer (Muon).
 
 # %% [markdown]
 # ## What if?
@@ -410,8 +387,8 @@ at_135m("lr_valley", verdict)
 # `general_loss` stays below 1.0. What do you give up in `val_loss`?
 #
 # <details><summary>Answer</summary>
-# By the tables it is between 0.0003 and 0.001: you lose up to 2 nats of val_loss at 20 steps. More
-# steps lower val_loss, but they raise the budget, so general_loss may rise too. Try 60 steps.
+# By the table it is between 0.0003 and 0.001: you lose up to 2 nats of val_loss at 20 steps. More
+# steps lower val_loss, but they raise the budget. Try 60 steps.
 # </details>
 
 # %%
@@ -432,9 +409,8 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # | DPO and GRPO ([lesson 20](20_preferences.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
 #
 # Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep
-# on a fraction of the data and confirm the best two at full length: the best peak may fall with
-# more steps. Usual: warm-up 3 to 10 % of the steps, clipping at 1.0 (the default). In TRL, with the
-# task and a probe as evaluation sets:
+# on a fraction of the data and confirm the best two at full length. Usual: warm-up 3 to 10 % of the steps,
+# clipping at 1.0 (the default). In TRL, with the task and a probe as evaluation sets:
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -472,21 +448,18 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #   2022](https://arxiv.org/abs/2205.10287), who also change β₁, β₂ and ε), with SGD by k ([Goyal et
 #   al. 2017](https://arxiv.org/abs/1706.02677)). Above the *critical* batch size, where gradients are hardly
 #   noisy any more, neither helps.
-# - **Larger model.** Lower it, as the table does. **muP** parametrizes models so that the best
-#   learning rate of a narrow one holds for a wide one ([Yang et al.
-#   2022](https://arxiv.org/abs/2203.03466)). It is a tool for pretraining, and the model must be
-#   built that way.
+# - **Larger model.** Lower it, as the table does. For pretraining there is **muP**, which parametrizes models
+#   so that the best learning rate of a narrow one holds for a wide one ([Yang et al.
+#   2022](https://arxiv.org/abs/2203.03466)).
 # - **Continued pretraining.** Warm up again, which costs some forgetting, and mix in old data
 #   ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
 # - **Another optimizer.** [Lion](https://arxiv.org/abs/2302.06675) needs 3 to 10 times less than
 #   AdamW. [Muon](https://arxiv.org/abs/2502.16982), scaled to AdamW's size of update, can take AdamW's
 #   value.
+# - **Layer-wise decay** gives layers near the input a smaller learning rate
+#   ([ULMFiT](https://arxiv.org/abs/1801.06146)). It is rare for LLMs.
 
 # %% [markdown]
-# Other words to know: **layer-wise decay** gives layers near the input a smaller learning rate. It
-# was common for BERT-like encoders ([ULMFiT](https://arxiv.org/abs/1801.06146) started it) and is
-# rare for LLMs.
-#
 # Pitfalls:
 #
 # - Weights *stored* in bf16 lose small updates: near 0.02 the spacing of bf16 is about 1e-4, so a
@@ -495,8 +468,6 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # - `learning_rate` defaults differ: 5e-5 in `TrainingArguments`, 2e-5 in `SFTConfig`, 1e-6 in
 #   `DPOConfig` and `GRPOConfig` ([TRL](https://huggingface.co/docs/trl)). A LoRA run at such a
 #   default may learn almost nothing. The default schedule is linear to 0, without warm-up.
-# - transformers' warm-up gives the first step learning rate 0. Its WSD decays along a cosine unless
-#   `decay_type` says otherwise.
 # - A run that is resumed or extended with another `max_steps` gets another cosine from there on.
 # - `lr_scheduler_type="constant"` ignores the warm-up; use `"constant_with_warmup"`.
 #
@@ -507,9 +478,9 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # Not because gradients are small: in AdamW their scale cancels, as long as they are far above ε. A
 # step moves a weight by at most about the learning rate. Three reasons: the start is good and a large
 # budget overwrites it, the batch is usually far smaller, and pretraining itself ended well below its
-# peak. Typical for full SFT of 7B models: 5e-6 to 2e-5 at about 100 records a batch, up to 8e-5 in
-# large packed batches. Small models take more, LoRA about ten times more. Continued pretraining, with
-# pretraining's batch, may use its peak again after a new warm-up.
+# peak. Typical for full SFT of 7B models: 5e-6 to 2e-5 at about 100 records a batch. Small models and large
+# batches take more, LoRA about ten times more. Continued pretraining, with pretraining's batch, may use its
+# peak again.
 # </details>
 #
 # **How do you choose it?**
@@ -522,12 +493,11 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #
 # **What does a wrong learning rate look like?**
 # <details><summary>Answer</summary>
-# Too high, in no fixed order: spikes of gradient norm or loss near the end of the warm-up; a final
-# loss above that of a lower learning rate; more forgetting than another rate *at the same task
-# score*, which needs a probe. Divergence and NaN are the late signs. A spike can also come from bad
-# data or an overflow in fp16, so look at the batch. Too low: a final loss above that of a higher
-# learning rate, and val_loss and outputs close to the base model's. The curve can still be flat at the
-# end, where the decay leaves little learning rate.
+# Too high: spikes of gradient norm or loss near the end of the warm-up; a final loss above that of a lower
+# learning rate; more forgetting *at the same task score*, which needs a probe. Divergence and NaN are the
+# late signs. A spike can also come from bad data or an overflow in fp16, so look at the batch. Too low: a
+# final loss above that of a higher learning rate, and val_loss and outputs close to the base model's. A flat
+# end proves nothing, because the decay leaves little learning rate there.
 # </details>
 #
 # **When would you use WSD instead of cosine?**

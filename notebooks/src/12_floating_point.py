@@ -16,7 +16,7 @@
 # - show updates that are lost without any error, and four remedies;
 # - scale a loss, and say what mixed precision saves and what it does not.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 45 minutes;
+# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 40 minutes;
 # the code runs in about one minute on two CPU cores.*
 
 # %%
@@ -124,8 +124,8 @@ first_guess.score("one in ten" if kept < 0.3 else "half" if kept < 0.7 else "mos
 
 # %% [markdown]
 # At 0.19 half the spacing is 4.9e-4, so most steps of 1e-4 are lost. The dashed line has the spread of a
-# typical LLM's matrices: there most weights stay at 1e-5, a usual learning rate. This is not noise that
-# averages out. The same weights stay at every such step, however many there are.
+# typical LLM's matrices: there most weights stay at 1e-5, a usual learning rate. The same weights stay at
+# every such step, so this is not noise that averages out.
 #
 # ## Your turn: stochastic rounding
 #
@@ -189,7 +189,7 @@ second_guess.score("both" if all(close.values()) else "nearest only" if close["n
                    else "stochastic only" if close["stochastic"] else "neither")
 
 # %% [markdown]
-# With rounding to nearest only the weights near zero move, so it learns far less. The other two end as fp32
+# With rounding to nearest only the weights near zero move, so it learns far less. The others end as fp32
 # weights do. A third remedy is the usual one: **master weights** are an fp32 copy that takes the updates,
 # and the 16-bit weights are rounded from it for each forward pass. The remedies and their cost with AdamW,
 # whose running means m and v are called *moments*:
@@ -250,8 +250,8 @@ ft.expect(final["bf16"], "==", final["fp32"], "mixed precision ends within 0.1 n
 verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays behind fp32 weights")
 
 # %% [markdown]
-# The two lower curves coincide: computing in bf16 costs nothing here, storing everything in bf16 does.
-# Do not compare these losses with those above. A Config warms up and lowers its learning rate, and the
+# The two lower curves coincide: computing in bf16 costs nothing here, storing everything in bf16 does. These
+# losses cannot be compared with those above: a Config changes its learning rate during a run, and the
 # validation records are others.
 
 # %% [markdown]
@@ -290,9 +290,9 @@ for power in (0, 4, 8, 12, 16, 20):
 ft.table(rows)
 
 # %% [markdown]
-# Too low a scale loses small gradients, too high a scale makes infinities. The right one is not known in
-# advance, so torch's `GradScaler` searches for it. It starts at 2^16. After an overflow it skips the step and
-# halves the scale; after 2,000 good steps in a row it doubles the scale.
+# Too low a scale loses small gradients, too high a scale makes infinities. torch's `GradScaler` searches for
+# the right one. It starts at 2^16. After an overflow it skips the step and halves the scale; after 2,000 good
+# steps in a row it doubles it.
 #
 # The embedded model loses few gradients. In other models they can be far smaller. Imitate that: divide the
 # loss by 2^20. AdamW divides by the size of the gradient, so in fp32 the model still trains. And in fp16?
@@ -371,8 +371,8 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 # %% [markdown]
 # The states do not shrink: the fp32 weights *are* the master weights. Activations shrink by less than half,
 # because autocast keeps norms, softmax and the loss in fp32. It also stores a bf16 copy of each matrix until
-# the backward pass. To go below 16 bytes, other types must be stored: 8-bit moments give about 10, all bf16
-# gives 8 at the cost shown above, bf16 with 8-bit moments about 6.
+# the backward pass. Fewer bytes need other types: 8-bit moments give about 10, all bf16 gives 8, bf16 with
+# 8-bit moments about 6.
 #
 # The gain is **speed**, where large matrix multiplications dominate. An H100's peak in bf16 is 15 times that
 # of fp32, and 2 times that of **TF32**, which rounds the factors of an fp32 multiplication to 10 bits of
@@ -488,8 +488,7 @@ step = 1e-4
 # - If memory forces bf16 weights: torchao's `AdamW8bit(..., bf16_stochastic_round=True)`
 #   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
 #   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). 8-bit moments alone do not
-#   help: the weights are still bf16.
-# - In doubt, check which fraction of the weights changed after a few steps.
+#   help. Check which fraction of the weights changed after a few steps.
 # - FP8: `mixed_precision="fp8"` of accelerate, with Transformer Engine or torchao. It pays off for large
 #   matrices on Hopper or newer.
 # - RL fine-tuning samples with one engine and trains with another. Their rounding differs, so the
@@ -511,7 +510,7 @@ step = 1e-4
 # <details><summary>Answer</summary>
 # fp16 has 11 significant bits but ends at 65,504 and has nothing below 6e-8, so the loss must be scaled.
 # bf16 has the range of fp32 with 8 significant bits, and needs no scaling. Keep fp32 weights or adapters
-# with both. bf16 is the usual choice on GPUs that have it, Ampere and newer; T4 and V100 do not. fp16 is of
+# with both. On GPUs that have it, Ampere and newer, bf16 is the usual choice; T4 and V100 lack it. fp16 is of
 # interest where small differences matter, as in RL.
 # </details>
 

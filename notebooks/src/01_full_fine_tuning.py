@@ -237,7 +237,7 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 # dominate.
 #
 # Do 16-bit numbers need less? fp32 takes 4 bytes per value, **bf16** takes 2. **Mixed precision** computes
-# in bf16 and updates in fp32. One way is **autocast**, which makes a bf16 copy of a weight where one is
+# in 16 bits and updates in fp32. One way is **autocast**, which makes a bf16 copy of a weight where one is
 # multiplied. The other stores bf16 weights and an fp32 **master copy** that receives the updates. Neither
 # needs fewer than 16 bytes:
 #
@@ -373,8 +373,8 @@ hidden.score({"<": "lower", ">": "higher",
 
 # %% [markdown]
 # Nothing crashed. Without clipping the bug shows in the loss. With clipping no difference was seen: the old
-# sum is scaled down to norm 1 in each step, and here each new gradient is larger and dominates it. A falling loss
-# does not prove a correct loop. Compare a new loop with a trusted one, step by step, as above.
+# sum is scaled down to norm 1 in each step, and here each new gradient is larger and dominates it. A falling
+# loss does not prove a correct loop. Compare a new loop with a trusted one, step by step, as above.
 #
 # ## At 135M
 # <!-- claims: C4 C5 -->

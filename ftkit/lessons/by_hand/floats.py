@@ -126,5 +126,6 @@ def draw(lines: dict[str, list[float]], x: list[float], names: tuple[str, str], 
             ax.set_xscale("log")
         ax.set_xlabel(names[0])
         ax.set_ylabel(names[1])
+        ax.autoscale_view()  # the names are placed by the limits, which else are set when drawn
         style.label_line_ends(ax, ends)
     return style.Picture(picture, text)

@@ -353,6 +353,8 @@ PLANS = {
         lesson="10", seconds=90,
         question="What does a base in 4 bits cost before and after training an adapter?",
         arms=lora(3e-3) | {"QLoRA 0.003": {"method": "qlora", "learning_rate": 3e-3}},
+        extra={"QLoRA fp4 0.003": {"method": "qlora", "learning_rate": 3e-3,
+                                   "bnb_4bit_quant_type": "fp4"}},
         claim=Claim("QLoRA 0.003", "==", "LoRA 0.003", "val_loss",
                     "QLoRA ends within 0.1 nats of LoRA", ("exact_match", "english_loss"),
                     within=0.1)),

@@ -14,8 +14,8 @@
 # lesson you can
 #
 # - write down the memory of a training step, part by part, for any model;
-# - say when the peak is reached, and which part fills it;
-# - choose the change that lowers the peak, and predict the longest sequence that fits.
+# - say when the peak is reached, and choose the change that lowers it;
+# - predict the longest sequence that fits.
 #
 # *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 45 minutes; the code runs in
 # about one minute on two CPU cores.*
@@ -31,8 +31,7 @@ ft.setup(seed=0)
 # > *"How much GPU memory does it take to fine-tune a 7B model with AdamW? What fills it, and what
 # > would you change first if it does not fit?"*
 #
-# "Fourteen gigabytes of weights, times two for Adam" is a common answer. It forgets the gradients, it
-# gets Adam's bytes wrong, and it leaves out everything that grows with the text.
+# "Fourteen gigabytes of weights, times two for Adam" is a common answer. What does it leave out?
 
 # %% [markdown]
 # ## The idea in one picture
@@ -74,11 +73,9 @@ ft.table([{"part": kind, "bytes per parameter": sum(t.nbytes for t in tensors) /
           for kind, tensors in kinds.items()])
 
 # %% [markdown]
-# A value in fp32 takes 4 bytes: 4 + 4 + 8 = 16 bytes per parameter, before any activation. Adam's "times
-# two" means two values per weight, and in fp32 they take four times the bytes of a 16-bit weight.
-#
-# A **frozen** weight gets no gradient and no moments. It only has to be read, so on a GPU it is usually
-# stored in 16 bits (2 bytes).
+# A value in fp32 takes 4 bytes: 4 + 4 + 8 = 16 bytes per parameter, before any activation. A **frozen**
+# weight gets no gradient and no moments. It only has to be read, so on a GPU it is usually stored in 16
+# bits (2 bytes).
 #
 # ## Your turn: the bytes of the states
 #
@@ -96,12 +93,11 @@ ft.check("state_bytes", state_bytes)
 
 # %% [markdown]
 # <!-- claims: C53 -->
-# `ft.memory` counts the same for any known model; no weights are loaded. Llama 2 7B has 6.74 billion
-# parameters.
-#
-# **Mixed precision** computes in 16 bits (bf16) and updates in fp32. *Autocast* keeps fp32 weights and makes
-# 16-bit copies of them for each matrix multiplication. The classic recipe keeps the weights twice: 2 (weights
-# to compute with) + 2 (gradients) + 4 (fp32 **master copy**, which the optimizer updates) + 8 (moments).
+# Does **mixed precision** change this? It computes in 16 bits (bf16) and updates in fp32. *Autocast* keeps
+# fp32 weights and makes 16-bit copies of them for each matrix multiplication. The classic recipe keeps the
+# weights twice: 2 (weights to compute with) + 2 (gradients) + 4 (fp32 **master copy**, which the optimizer
+# updates) + 8 (moments). `ft.memory` counts the states of Llama 2 7B, 6.74 billion parameters, without
+# loading weights.
 
 # %%
 first_guess = ft.predict("From fp32 to mixed precision, the model states of AdamW training ...",
@@ -123,9 +119,8 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
                   else "stay the same")
 
 # %% [markdown]
-# Both recipes here take 16 bytes per parameter, and what gets smaller are the activations. In a trace of this
-# model they fell by a third. Autocast's 16-bit copies even add 2 bytes per parameter while a step runs. Of
-# these three only pure bf16, with weights, gradients and moments all in 16 bits, halves the states; [lesson
+# Both recipes take 16 bytes per parameter. What gets smaller are the activations. Of these three only pure
+# bf16, with weights, gradients and moments all in 16 bits, halves the states; [lesson
 # 12](12_floating_point.ipynb) shows what it costs in accuracy.
 #
 # So the first half of the claim is wrong by a factor of four: full fine-tuning of the 7B starts at 108 GB, not
@@ -136,8 +131,7 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
 #
 # A transformer layer stores about **34 bytes per token and hidden unit** for the backward pass:
 # [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for a GPT layer in 16 bits, with
-# attention scores not stored (as in FlashAttention, which computes attention in blocks). The logits are often in
-# fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
+# attention scores not stored (FlashAttention). The logits are often in fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
 #
 # ## Your turn: the bytes of a token
 #
@@ -165,16 +159,16 @@ for name, (hidden, layers, vocabulary) in shapes.items():
 ft.table(rows)
 
 # %% [markdown]
-# With a vocabulary of 32,000 the logits were a detail. With one of 150,000 they reach about 10
-# GB. This is why today's trainers compute the loss **in chunks**: the
-# logits of a few rows at a time, so the full matrix never exists. `ft` does this too, for trained tokens only.
+# With a vocabulary of 32,000 the logits were a detail. With one of 150,000 they reach about 10 GB. This is
+# why today's trainers compute the loss **in chunks**: the logits of a few rows at a time, so the full matrix
+# never exists.
 #
 # ## Trace instead of estimating
 # <!-- claims: C11 · E08 -->
 #
-# Run one real training step on tensors that have a shape but no memory, and note when
-# each is created and freed. `ft.memory` calls this the **simulation**; all peaks of 7B and 8B models on this
-# page come from it.
+# Estimates miss what an architecture really stores. A **trace** runs one real training step on tensors that
+# have a shape but no memory, and notes when each is created and freed. All peaks of 7B and 8B models on this
+# page come from `ft.memory`'s trace, which it calls the *simulation*.
 
 # %%
 second_guess = ft.predict(
@@ -199,31 +193,25 @@ parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0)
 second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
-# The dashed lines are what common GPUs leave to a run: 48 GiB are 51.5 GB, and CUDA itself needs some of it.
-# *16-bit copies* are what autocast makes of fp32 weights; a base in bf16 needs none. At the peak of *full* no
-# gradient exists yet.
+# The dashed lines are what common GPUs leave to a run. At the peak of *full* no gradient exists yet.
 #
-# LoRA removes nearly all gradients and optimizer states, and halves the weights, since a frozen base can be
-# stored in 16 bits. **QLoRA** stores it in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). Most
-# activations stay, because the gradient must pass through every frozen layer to reach the adapters. So the
-# claim's second half is wrong too: here LoRA leaves 54 GB of activations. Compare the trace with the estimate on
-# paper:
+# LoRA removes nearly all gradients and optimizer states, and a frozen base halves the weights. **QLoRA** stores
+# the base in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). But most activations stay, because the
+# gradient must pass through every frozen layer to reach the adapters. So the claim's second half is wrong too:
+# here LoRA leaves 54 GB of activations. How far was the estimate on paper from the trace?
 
 # %%
 rows = []
 for name, found in traced.items():
     rows.append({"run": name, "activations on paper, GB": found.formula["activations"] / 1e9,
-                 "activations traced": found.largest["activations"] / 1e9,
-                 "peak on paper, GB": found.formula["peak"] / 1e9, "peak traced": found.peak / 1e9})
+                 "activations traced": found.largest["activations"] / 1e9})
 ft.table(rows)
 
 # %% [markdown]
-# The estimate is far too low here. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama
-# 2 stores **50 bytes with LoRA and 57 with full fine-tuning**, not 34. It has a gated MLP, whose four
-# intermediate results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. Only a frozen layer *without* an
-# adapter can drop its input. Here all linear layers have adapters, so LoRA saves little. The *peak* of full
-# fine-tuning on paper is close by luck: it counts 27 GB of gradients that do not exist yet, and misses copies and
-# activations. **Take the states from paper, and the rest from a trace or a measurement.**
+# It is far too low. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama 2 stores
+# **50 bytes with LoRA and 57 with full fine-tuning**, not 34. It has a gated MLP, whose four intermediate
+# results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. **Take the states
+# from paper, and the rest from a trace or a measurement.**
 
 # %% [markdown]
 # ## Is the trace right?
@@ -243,10 +231,9 @@ ft.expect(max(errors), "<", 0.002, "largest error of the predicted peak, as a fr
 ft.table(rows)
 
 # %% [markdown]
-# Trace and counter share authors, so `tests/benchmarks/MEMORY.md` compares the trace with the allocations
-# that torch itself records, in 88 configurations of small models on a CPU. The 7B sizes were not compared
-# with a GPU. A GPU needs more than the tensors: the CUDA context, scratch space of kernels, and memory that
-# the allocator holds in pieces. Plan with at least 5 to 10 % to spare, and measure.
+# An independent test is in `tests/benchmarks/MEMORY.md`: the allocations that torch itself records, in 88
+# configurations of small models on a CPU. A GPU needs more than the tensors: the CUDA context, scratch space
+# of kernels, and memory that the allocator holds in pieces. Plan with 5 to 10 % to spare, and measure.
 
 # %% [markdown]
 # ## When is the peak?
@@ -263,11 +250,11 @@ steps = {"32 tokens": measure.step("tiny", config, [32]),
 charts.along(steps)
 
 # %% [markdown]
-# (The dashed line is the end of the forward pass. *Other* is what the backward pass and the update create in
-# passing, such as the gradients of activations.) The long batch peaks at that line: all activations are there,
-# and no gradient yet. (These few rows fit in one chunk, so the logits exist too.) The short batch peaks late,
-# when all gradients are there. Adding up all parts overstates both. With **gradient accumulation** the
-# gradients of earlier batches stay and add to the first kind of peak: 27 GB for a 7B in fp32, little with LoRA.
+# The dashed line is the end of the forward pass. The long batch peaks there, with all activations and no
+# gradient yet. The short batch peaks late, when all gradients exist. (*Other* is what the backward pass and the
+# update create in passing.)
+#
+# With **gradient accumulation** the gradients of earlier batches stay and add to the first kind of peak.
 #
 # ## Which change helps most?
 # <!-- claims: C96 -->
@@ -288,16 +275,15 @@ ft.expect(peaks["gradient checkpointing"], "<", traced["LoRA"].peak / 1e9,
 ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()])
 
 # %% [markdown]
-# Find the largest part first, then choose the change that acts on it. The batch of 1 computes nothing twice,
-# but gives the GPU less to do at once. With LoRA the optimizer is already small, so an 8-bit one saves next to
-# nothing. In *full* fine-tuning it saves 6 bytes of 16, and there the states usually come first: 81 GB of
-# weights and moments against 61 GB of activations in the run above, and against few with checkpointing.
+# Find the largest part first, then choose the change that acts on it. With LoRA the optimizer is already small,
+# so an 8-bit one saves next to nothing. In *full* fine-tuning it saves 6 bytes of 16, and there the states
+# usually come first, above all with checkpointing.
 #
 # ## Your turn: the longest sequence that fits
 #
-# With FlashAttention, memory grows nearly in a straight line with the tokens. So two traces predict others,
-# the better the nearer. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the
-# largest whole number of tokens whose peak on that line is at most `budget` bytes.
+# With FlashAttention, memory grows nearly in a straight line with the tokens. So two traces predict others.
+# Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole number of
+# tokens whose peak on that line is at most `budget` bytes.
 
 
 # %% tags=["raises-exception"]
@@ -328,34 +314,24 @@ ft.expect(peak_of(fits) / budget, "==", 1, "peak at the predicted length, over t
 print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequence {fits:,} tokens")
 
 # %% [markdown]
-# This counts on a loss in chunks. Full fp32 logits with their gradient take 8 × 151,936 bytes, 1.2 MB a token.
-# Beside them only the layer inputs (0.3 MB) are stored at that moment, and fewer than 5,000 tokens fit.
-#
+# This counts on a loss in chunks. Full fp32 logits with their gradient would take 1.2 MB a token, and fewer than
+# 5,000 tokens would fit.
+
+# %% [markdown]
 # ## Sizes that people quote
 # <!-- claims: C10 -->
 #
-# "GPT-3 175B needs 1.2 TB for full fine-tuning." The LoRA paper reports this figure without its parts.
-# Which recipe gives it?
-
-# %%
-recipes = {"mixed precision or fp32, AdamW": 16, "16-bit weights and gradients, fp32 moments": 12,
-           "everything in 16 bits": 8, "16-bit weights alone": 2, "1.2 TB, as reported": 1200 / 175}
-ft.table([{"recipe": name, "bytes per parameter": size, "175B, TB": 175e9 * size / 1e12}
-          for name, size in recipes.items()])
-
-# %% [markdown]
-# None of these; the nearest is 8 bytes, which is 1.4 TB or 1.27 TiB. Quote 1.2 TB as reported, and 2.8 TB as
-# the states of AdamW in mixed precision. QLoRA's "more than 780 GB" for 65B agrees with the second line: 65.29
-# billion × 12 bytes = 783 GB.
+# "GPT-3 175B needs 1.2 TB for full fine-tuning." The LoRA paper reports this figure without its parts. It is
+# 6.9 bytes per parameter, and no recipe above gives it: everything in 16 bits takes 8. AdamW in mixed precision
+# needs 175e9 × 16 = 2.8 TB of states.
 #
-# **GB and GiB.** 1 GiB is 2³⁰ bytes, 7 % more than 1 GB (10⁹ bytes). An "80 GB" A100 or H100 has about 80
-# GiB; a "192 GB" B200 has 192 × 10⁹ bytes.
+# **GB and GiB.** 1 GiB is 2³⁰ bytes, 7 % more than 1 GB (10⁹ bytes). An "80 GB" A100 or H100 has about 80 GiB.
 
 # %% [markdown]
 # ## Break it
 #
-# Two mistakes fill memory without an error message. First: losses are kept in a list. The counter shows what is
-# still alive after 1, 2 and 4 steps, in MB. The model itself takes 9.4 MB.
+# Two mistakes fill memory without an error message. First: losses are kept in a list. Which form of the loss
+# keeps growing with the steps? The counter shows what is still alive, in MB. The model itself takes 9.4 MB.
 
 # %%
 from ftkit.memory_use.meter import Meter
@@ -381,8 +357,8 @@ ft.table([{"kept in the list": name} | {f"{n} steps": alive_after(n, keep) for n
 
 # %% [markdown]
 # Until `backward()`, a loss holds all activations of its step. `backward()` frees them; what is left in the
-# second line are the model's gradients, once. So the leak hits loops without a backward pass: evaluation
-# without `torch.no_grad()`, and logits or losses collected before it. Keep `loss.item()`.
+# second line are the model's gradients, once. So the leak hits evaluation without `torch.no_grad()`. Keep
+# `loss.item()`.
 #
 # Second: a frozen base that was loaded in fp32 by accident.
 
@@ -393,17 +369,13 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 
 # %% [markdown]
 # The weights double, and autocast adds a 16-bit copy of each. TRL 1.16 loads a model given by its name in fp32,
-# unless `model_init_kwargs` has a `dtype`. Print `model.dtype` before a long run.
+# unless `model_init_kwargs` has a `dtype`.
 
 # %% [markdown]
 # ## At 135M
 #
 # No box At 135M: bytes are counted and not learned, so a recorded run decides nothing. If SmolLM2 is
 # here, its step is measured directly.
-#
-# LoRA took GPT-3 175B from 1.2 TB to 350 GB in training
-# ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)). QLoRA took a 65B model from more than 780 GB to less
-# than 48 GB ([Dettmers et al. 2023](https://arxiv.org/abs/2305.14314)).
 
 # %%
 from ftkit.model import download
@@ -417,13 +389,11 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## What if?
 #
-# The controls change an estimate; press *Trace the step* to test it. What is the
-# longest text that QLoRA can train a 7B model on with 24 GB? Without checkpointing, the line through two traces
-# gives about 3,000 tokens. Find the length with checkpointing.
+# The controls change an estimate; *Trace the step* tests it. What is the longest text that QLoRA can
+# train a 7B model on with 24 GB, with checkpointing?
 #
 # <details><summary>Answer</summary>
-# About 35,000 tokens. The line through traces of 1,024 and 2,048 tokens gives 36,200, and a trace there is
-# 3.5 % above the budget: so trace at the end of a long line. Llama 2 itself reads only 4,096 tokens.
+# About 35,000 tokens, ten times as many as without. (Llama 2 itself reads only 4,096.)
 # </details>
 
 # %%
@@ -449,10 +419,6 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | gradients | update during the backward pass (LOMO) | most of them | clipping needs a second pass |
 
 # %% [markdown]
-# LoRA with a bf16 base ([02](02_lora.ipynb)) saves 14 of a frozen weight's 16 bytes, QLoRA about 15.5
-# ([10](10_quantization_and_qlora.ipynb)). FSDP2 and ZeRO (stage 3) divide all states among several GPUs
-# ([13](13_zero_and_fsdp.ipynb)).
-#
 # A configuration for one GPU of 24 GB, with a look at the memory (the line above gives about 19 GB):
 #
 # ```python
@@ -485,19 +451,15 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # - **Measure**: `max_memory_allocated` is the peak of live tensors, `max_memory_reserved` what the allocator
 #   held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html) shows which line of
 #   code allocated each block.
-# - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can pass step 1 and fail in
-#   step 2. The longest batch may come late: train a few steps on the longest sequences first.
+# - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can fail in step 2.
 # - **Evaluation**: its batch is 8 by default. With `compute_metrics` the Trainer also collects the logits
-#   of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`, or set
-#   `eval_accumulation_steps`.
+#   of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`.
 # - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
-#   `PYTORCH_ALLOC_CONF=expandable_segments:True` (before torch 2.9: `PYTORCH_CUDA_ALLOC_CONF`).
-# - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks (`loss_type="nll"`, the default). Label smoothing or
-#   a loss function of your own builds the full logits. Elsewhere use
+#   `PYTORCH_ALLOC_CONF=expandable_segments:True`.
+# - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks by default. Elsewhere use
 #   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
 #   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).
-# - **Generation** adds a **KV cache**, the stored keys and values: 2 × layers × key-value heads × head size × 2
-#   bytes per token in 16 bits. For Llama 3.1 8B that is 131 kB, so 64 sequences of 4,096 tokens take 34 GB.
+# - **Generation** adds a **KV cache**, the stored keys and values: 131 kB a token for Llama 3.1 8B.
 
 # %% [markdown]
 # ## Interview
@@ -506,16 +468,14 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # <details><summary>Answer</summary>
 # Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter,
 # 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits
-# grow with the tokens of a batch. In full fine-tuning the states usually come first, above all with
-# checkpointing: ZeRO, LoRA and 8-bit moments act on them. In a LoRA run the states are mainly the frozen
-# weights: with few tokens or with checkpointing they usually come first, else the activations.
+# grow with the tokens of a batch. In full fine-tuning the states usually come first: ZeRO, LoRA and 8-bit
+# moments act on them. In a LoRA run it is the frozen weights or, with many tokens, the activations.
 # </details>
 #
 # **Does mixed precision halve the memory?**
 # <details><summary>Answer</summary>
-# Not the states: they stay at 16 bytes per parameter with AdamW, and autocast's cached copies add 2 while a
-# step runs. It makes activations smaller, by about a third in a Llama under autocast, since some tensors stay
-# in fp32. And it makes matrix multiplications faster. Pure bf16 halves the states, at a cost in accuracy.
+# Not the states: they stay at 16 bytes per parameter with AdamW. It makes activations smaller and matrix
+# multiplications faster. Pure bf16 halves the states, at a cost in accuracy.
 # </details>
 
 # %% [markdown]
@@ -523,14 +483,14 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # <details><summary>Answer</summary>
 # Ask what is largest. The bf16 base is 13.5 GB and the adapter's states (r = 16) below 1 GB, so activations
 # and logits are the rest. Switch on gradient checkpointing, use a chunked loss and FlashAttention, then a
-# smaller batch with accumulation. Check that the base is not in fp32. An 8-bit optimizer changes almost nothing here.
+# smaller batch with accumulation. Check that the base is not in fp32.
 # </details>
 #
 # **nvidia-smi shows 78 GB, the profiler 60 GB. Why?**
 # <details><summary>Answer</summary>
 # The allocator keeps freed blocks (reserved, not allocated), some in pieces that no tensor fits. CUDA's context
-# and NCCL's buffers (communication between GPUs) come on top and no torch counter sees them. Compare
-# `memory_reserved` with `memory_allocated`; try expandable segments.
+# and NCCL's buffers come on top and no torch counter sees them. Compare `memory_reserved` with
+# `memory_allocated`; try expandable segments.
 # </details>
 
 # %% [markdown]
@@ -543,7 +503,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | activations | grow with tokens and layers | checkpointing, batch, length |
 # | logits | tokens × vocabulary | chunked or fused loss |
 #
-# The peak is one moment. States can be computed on paper; trace or measure the rest. Next:
+# The peak is one moment. Compute states on paper; trace or measure the rest. Next:
 # [10](10_quantization_and_qlora.ipynb) shrinks the weights,
 # [11](11_activations_and_checkpointing.ipynb) the activations.
 

@@ -48,8 +48,8 @@ ft.setup(seed=0)
 #
 # ![Stacked bars of the draws from tasks of 1,000,000, 100,000 and 5,000 records. Proportional: 90.5, 9 and 0.5 %, one pass over the small task. Cap of 131,072: 55.5, 42 and 2.1 %, 4.7 passes. Temperature 2: 72.1, 23 and 5.1 %, 11.3 passes. Equal: 33 % each, 73.7 passes.](figures/19_multi_task.svg)
 #
-# The right column is the price, for as many draws as there are records: what the small task gains in
-# draws, it gains in repeats.
+# The right column is the price: what the small task gains in draws, it gains in repeats. It counts the
+# passes over the small task, for as many draws as there are records in all.
 #
 # ## Your turn: the sampling shares
 
@@ -67,7 +67,7 @@ ft.check("mixing_shares", mixing_shares)
 
 # %% [markdown]
 # If you get stuck: `ft.hint("mixing_shares")`, then `ft.solution("mixing_shares")`. The lesson
-# continues with the package's `mixing.rates`.
+# continues with the package's `mixing.rates`. How far does the temperature move the three shares?
 
 # %%
 import math
@@ -78,19 +78,25 @@ sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
 ft.table([{"temperature": t} | mixing.rates(sizes, temperature=t) for t in (0.5, 1, 2, 4, math.inf)])
 
 # %% [markdown]
-# A temperature below 1 goes the other way: it favors the large task even more. And a cap of 1 is
-# equal sampling, because every task then counts as one record.
+# T = 4 gives the small task 15 % of the draws instead of half a percent. A temperature below 1 favors the
+# large task even more.
 #
 # ## Run it: a starved task
 #
-# Translation has 800 records here, capitals have 80, and naming the type of a clause has 24. We draw
-# 480 records with each strategy. There are seven types of clause, so chance is 1/7 = 0.14.
+# Here translation has 800 records, capitals have 80, and naming the type of a clause has 24. There are
+# seven types of clause, so a random guess is right in 1/7 = 14 % of the cases. Every strategy draws 480
+# records. How often does each go through the clauses?
 
 # %%
-sets = {"translation": ft.records("translation"), "capital": ft.records("capital")[:80],
-        "clauses": ft.records("contracts_task")[:24]}
-names = {"translation": "translation", "capital": "capital", "clauses": "contracts_task"}
-tests = {task: ft.records(name, "test")[:30] for task, name in names.items()}
+def of_task(task, source, n):
+    return [record | {"task": task} for record in ft.records(source)[:n]]
+
+
+sets = {"translation": of_task("translation", "translation", 800),
+        "capital": of_task("capital", "capital", 80),
+        "clauses": of_task("clauses", "contracts_task", 24)}
+tests = {"translation": ft.records("translation", "test")[:30],
+         "clauses": ft.records("contracts_task", "test")[:30]}
 counts = {task: len(records) for task, records in sets.items()}
 
 # %%
@@ -101,18 +107,21 @@ ft.table([{"strategy": name} | numbers | {"passes over clauses": numbers["clause
           for name, numbers in draws.items()])
 
 # %% [markdown]
-# Equal sampling takes away more than half of translation's draws. What does translation lose?
+# Proportional sampling draws 13 of the 24 clauses. Equal sampling goes through them almost seven times,
+# and takes more than half of translation's draws away. What does translation lose? We look at its loss, and
+# at exact match on 30 test items.
 
 # %%
-price = ft.predict("Exact match of translation under equal sampling, against proportional, is",
+price = ft.predict("Loss on translation at the end, equal sampling against proportional, is",
                    "lower", "no difference seen", "higher")
 price
 
 
 # %%
-def trained(records, seed, batch_size=16):
-    lab = ft.Experiment(data=records, val=tests["clauses"], probes=(), eval_records=8)
-    return lab.run(learning_rate=1e-3, eval_steps=1000, batch_size=batch_size, seed=seed,
+def trained(records, seed, batch_size=16, eval_steps=1000):
+    lab = ft.Experiment(data=records, val=tests["clauses"], eval_records=8,
+                        probes={"translation": tests["translation"]})
+    return lab.run(learning_rate=1e-3, eval_steps=eval_steps, batch_size=batch_size, seed=seed,
                    live=False)
 
 
@@ -122,17 +131,27 @@ def scores(run):
 
 # %%
 SEEDS = range(5)
-results = {}
+runs, results = {}, {}
 for name, shares in plans.items():
-    results[name] = [scores(trained(mixing.draw(sets, 480, shares, seed), seed)) for seed in SEEDS]
+    runs[name] = [trained(mixing.draw(sets, 480, shares, seed), seed, eval_steps=10)
+                  for seed in SEEDS]
+    results[name] = [scores(run) for run in runs[name]]
 
+# %%
+ft.curves(runs, "val_loss", "translation_loss")
 
+# %% [markdown]
+# Left is the loss on the clauses (`val_loss`), right the loss on translation; a band is ± one standard
+# deviation over five seeds. The more often the clauses are drawn, the lower their loss. The curves of
+# translation end together: it is nearly learned after 10 of the 30 steps, whatever its share. Exact match
+# says the same:
+
+# %%
 def exact(strategy, task):
     return [result[task] for result in results[strategy]]
 
 
-# %%
-ft.table([{"strategy": name} | {task: exact(name, task) for task in sets} for name in plans])
+ft.table([{"strategy": name} | {task: exact(name, task) for task in tests} for name in plans])
 
 # %%
 from ftkit.lessons.claims import direction
@@ -142,15 +161,21 @@ verdict = ft.expect(exact("proportional", "clauses"), "<", exact("equal", "claus
                     claim="in proportion to its size the small task starves")
 ft.expect(exact("proportional", "clauses"), "<", exact("temperature 2", "clauses"), paired=True,
           claim="temperature 2 feeds it")
-price.score(NAMES[direction(exact("equal", "translation"), exact("proportional", "translation"),
-                            paired=True)])
+
+
+def last_loss(strategy):
+    return [run.after["translation_loss"] for run in runs[strategy]]
+
+
+price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paired=True)])
 
 # %% [markdown]
-# Under proportional sampling the clauses are at chance. Translation is near 1 in every row. This is a
-# **ceiling**: 30 easy test items hardly show a loss, so the table does not say that fewer draws are
-# free. The loss per token would be more sensitive. Repeats
-# add no records: of 24 clauses one is a `payment`
-# clause, and of the 30 test items five are. The other 25 alone would be 0.83.
+# Under proportional sampling the clauses are at chance. For translation no price is seen, neither in exact
+# match nor in the loss. It is so easy for this model that even a third of the draws suffice; a harder task
+# could lose.
+#
+# More draws do not add records. Only one of the 24 clauses is about payment, but five of the 30 test items
+# are. Equal sampling ends at 0.83, which is 25 of 30.
 #
 # ## At 135M
 #
@@ -162,24 +187,20 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("mixing", verdict)
 
 # %% [markdown]
-# The small task gains here too, from 0.53, which is above chance. A price may show as well:
-# translation is lower under equal sampling in each of the three seeds, 0.16 against 0.27 on average.
-# In two of them it is one item of 40, so this settles nothing.
+# The small task gains here too: 0.87 instead of 0.53. Whether translation loses is not settled. It is lower
+# under equal sampling for each of the three seeds, but for two of them by one item of 40.
 #
 # In T5's comparison, on a model of 220M parameters, equal mixing was the worst strategy and T = 2 one
-# of the best. Multilingual models use a temperature as well: mT5 ([Xue et al.
-# 2020](https://arxiv.org/abs/2010.11934)) samples languages with an exponent 1/T of 0.3.
-# [UniMax](https://arxiv.org/abs/2304.09151) caps the number of passes over each language instead.
+# of the best.
 
 # %% [markdown]
 # <!-- claims: C89 · E40 -->
 # ## Configured and effective share
 #
-# Equal sampling gives each task a third of the *records*. But the loss of a batch is the mean over its
-# **labelled tokens**, the tokens that are trained on. A translation has more of them than a
-# clause type such as "law". So the **effective share** of a task, its fraction of the labelled tokens,
-# is another number. It is the task's *weight* in the mean. Its part of the loss and of the gradient
-# also depends on how much loss is left per token: a mastered task can have many tokens and little gradient.
+# Equal sampling gives each task a third of the *records*. The loss of a batch is a mean over its
+# **labelled tokens**, the tokens that are trained on. So the weight of a task in that mean is its fraction
+# of the labelled tokens, its **effective share**. A translation has more labelled tokens than a clause type
+# such as "law". How far do the two shares differ?
 
 # %%
 tokens = ft.predict("Equal sampling, a third of the records: the clauses' share of the labelled tokens",
@@ -198,18 +219,11 @@ def effective_shares(shares, labelled_tokens):
 ft.check("effective_shares", effective_shares)
 
 # %% [markdown]
-# The package counts them on the records that were drawn. Nothing is estimated, so no test is needed:
-
-# %%
-def with_names(sets):
-    """The same records, each with the name of its task."""
-    return {task: [record | {"task": task} for record in records]
-            for task, records in sets.items()}
-
+# The package counts the labelled tokens of 480 records that equal sampling drew:
 
 # %%
 _, tokenizer = ft.load("tiny")
-mixed = mixing.draw(with_names(sets), 480, plans["equal"], seed=0)
+mixed = mixing.draw(sets, 480, plans["equal"], seed=0)
 effective = mixing.effective(mixed, tokenizer)
 ft.table([{"task": task, "configured": plans["equal"][task], "effective": effective[task]}
           for task in sets])
@@ -220,9 +234,9 @@ tokens.score("is below 31 %" if seen < 0.31 else "is 31 to 36 %" if seen <= 0.36
              else "is above 36 %")
 
 # %% [markdown]
-# All our answers are short, so the difference is small. With essays of 200 tokens and answers of 2, drawn
-# equally, the essays have 99 % of the labelled tokens. That need not be wrong, but it should be a decision.
-# Some training loops take the mean of each record first: then a record counts, not its tokens. Equal shares of *tokens* need other draws:
+# All our answers are short, so the shares move by a few points only. With essays of 200 tokens and answers
+# of 2, drawn equally, the essays have 99 % of the labelled tokens. That need not be wrong, but it should be
+# a decision. To give each task the same number of *tokens*, its records must be drawn unequally:
 
 # %% tags=["raises-exception"]
 def shares_for_equal_tokens(labelled_tokens):
@@ -235,6 +249,9 @@ def shares_for_equal_tokens(labelled_tokens):
 
 ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
 
+# %% [markdown]
+# With such shares the effective ones should be near a third each:
+
 # %%
 def labelled(record):
     return sum(label != -100 for label in ft.encode(record, tokenizer)["labels"])
@@ -242,21 +259,24 @@ def labelled(record):
 
 weights = {task: len(records) / sum(map(labelled, records)) for task, records in sets.items()}
 even = {task: weight / sum(weights.values()) for task, weight in weights.items()}
-balanced = mixing.effective(mixing.draw(with_names(sets), 480, even, seed=0), tokenizer)
+balanced = mixing.effective(mixing.draw(sets, 480, even, seed=0), tokenizer)
 ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} for task in sets])
+
+# %% [markdown]
+# They are: the clauses, whose answers are shortest, are now drawn most often.
 
 # %% [markdown]
 # <!-- claims: C84 C85 C86 C87 C88 · E41 -->
 # ## Does one task help another?
 #
-# A target task has 12 records. There are 192 draws in every case: 12 × 16 alone, or 12 × 4 = 48 of the
-# target and 144 of a partner. Better than alone is **positive transfer**, worse is **negative
-# transfer**. A partner also takes draws away, so we need a control: `who`, another skill
-# than either target.
+# A target task has only 12 records, and every run makes 192 draws: 16 passes over the 12 alone, or 4 passes
+# and 144 draws from a partner task. Better than alone is **positive transfer**, worse is **negative
+# transfer**. A partner also takes draws from the target. So each target is trained with a control partner
+# too: `who`, the name of a person in a text, which is another skill.
 #
-# One partner of `capital` has the same forms of question, for 11 of the 12 cities and 45 more. It answers
-# in a sentence. These are *conflicting labels*, built on purpose. In the literature negative transfer
-# mostly means interference between compatible tasks, which is often weaker and harder to see.
+# The partner `capital in sentences` is built to conflict with `capital`. It asks the same questions, also
+# for 11 of the target's 12 cities, and answers them in a sentence. This is negative transfer at its
+# crudest; interference between compatible tasks is harder to see.
 
 # %%
 def in_a_sentence(record):
@@ -284,47 +304,43 @@ def exact_with(target, partner, seed):
         both = {target: own, partner: pool[partner][-144:]}
         records = mixing.draw(both, 192, {target: 0.25, partner: 0.75}, seed)
     run = trained(records, seed, batch_size=8)
-    return ft.exact_match(run.model, tokenizer, ft.records(target, "test"))
+    return ft.exact_match(run.model, tokenizer, ft.records(target, "test")[:TESTED[target]])
 
 
 # %%
-pairs = [("to_past", None), ("to_past", "to_negative"), ("to_past", "who"),
-         ("capital", "who"), ("capital", "capital in sentences")]
+TESTED = {"to_past": 60, "capital": 30}  # test items; the effect on capital is the larger one
+pairs = [("to_past", None), ("to_past", "who"), ("to_past", "to_negative"),
+         ("capital", None), ("capital", "who"), ("capital", "capital in sentences")]
 matrix = {pair: [exact_with(*pair, seed) for seed in SEEDS] for pair in pairs}
 ft.table([{"target": target, "partner": partner or "none, alone", "exact match": five}
           for (target, partner), five in matrix.items()])
 
 # %%
-past, capital = matrix["to_past", None], matrix["capital", "who"]
-ft.expect(matrix["to_past", "to_negative"], ">", past, "positive: both rewrite a sentence",
-          paired=True)
-ft.expect(matrix["capital", "capital in sentences"], "<", capital,
-          "negative: two answers to one question", paired=True)
-transfer.score(NAMES[direction(matrix["to_past", "to_negative"], past, paired=True)])
+for reference in (None, "who"):
+    ft.expect(matrix["to_past", "to_negative"], ">", matrix["to_past", reference], paired=True,
+              claim=f"positive transfer, against {reference or 'alone'}")
+    ft.expect(matrix["capital", "capital in sentences"], "<", matrix["capital", reference],
+              paired=True, claim=f"negative transfer, against {reference or 'alone'}")
+transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past", None],
+                               paired=True)])
 
 # %% [markdown]
-# Transfer was positive for two tasks that both repeat a sentence with its verb changed. A likely
-# reason: 12 records hardly teach this skill. No arm isolates it. Transfer was
-# negative where nothing in the prompt says which rule holds, and the majority answers in a sentence.
-# Exact match demands the bare city: a sentence with the right city counts as wrong.
+# Both references agree. `to_negative` helps `to_past`: both repeat a sentence with its verb changed.
+# `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
+# answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
 #
-# The rows with `who` are the control, at the same draws. `to_negative` must also beat `who`, or fewer
-# repeats of the target could explain the gain. In our runs it does. `capital` has no row
-# alone, so `who` is its reference.
+# What do larger models show? T5 (220M parameters) was measured on GLUE, a set of language-understanding tasks.
+# One model trained on everything at once, unlabeled text included, reached 81.4. Pretraining on text and
+# then fine-tuning reached 83.3, and fine-tuning after the multi-task training 83.1.
 #
-# What do larger models show? T5's plain multi-task training starts from scratch, with unlabeled text as
-# one of the tasks. It was *worse* than pretraining, then fine-tuning on each benchmark (81.4 against 83.3
-# on GLUE, language-understanding tasks that T5 fine-tunes as one set). With fine-tuning
-# afterwards it nearly tied (83.1).
-# [FLAN](https://arxiv.org/abs/2109.01652) gained on *unseen* tasks with 62 data sets, and
-# [Flan 2022](https://arxiv.org/abs/2301.13688) used 1,836 tasks. In the first FLAN, models of 8B and less
-# lost on unseen tasks; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small sizes too.
+# [FLAN](https://arxiv.org/abs/2109.01652) asks about tasks that were *not* in the mixture. Its large models
+# gained on them, those of 8B and less lost; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small
+# sizes too, with 1,836 tasks.
 
 # %% [markdown]
 # ## What if?
 #
-# Change the temperature. Does translation ever pay? In the table above no loss was seen, even at T = ∞. One
-# seed and 30 items decide nothing; they show where to look.
+# Change the temperature: where do the clauses stop gaining? One seed and 30 items only show where to look.
 
 # %%
 temperature = 4
@@ -338,7 +354,7 @@ ft.table([{"temperature": temperature} | mine])
 # | question | usual answer |
 # |---|---|
 # | first mixture for SFT | proportional with a cap per source; then leave out one source at a time and measure |
-# | temperature | 2 for tasks (the best of 2, 4 and 8 in T5); exponent 1/T 0.3 to 0.7 for languages |
+# | temperature | 2 for tasks (the best of 2, 4 and 8 in T5); exponent 1/T 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
 # | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining) |
 # | what to compare | score of each task, at equal steps, on a decontaminated test set |
 # | size of open SFT mixtures | about 1M records: Tülu 3 mixture, SmolTalk |
@@ -403,8 +419,6 @@ ft.table([{"temperature": temperature} | mine])
 # - **Staged mixtures**: broad data first, and high-quality or small sources while the learning rate
 #   decays (annealing, "mid-training"), as in
 #   [SmolLM2](https://arxiv.org/abs/2502.02737) and [OLMo 2](https://arxiv.org/abs/2501.00656).
-# - **Gradient surgery** ([PCGrad](https://arxiv.org/abs/2001.06782)) projects conflicting gradients;
-#   a well-tuned plain sum often does as well ([Kurin et al.](https://arxiv.org/abs/2201.04122)).
 
 # %% [markdown]
 # ## Interview
@@ -413,8 +427,8 @@ ft.table([{"temperature": temperature} | mine])
 # <details><summary>Answer</summary>
 # Proportional 90.5 / 9.05 / 0.45 %; cap 55.5 / 42.4 / 2.1 %; T = 2 takes square roots, 72.1 / 22.8 /
 # 5.1 %. With 1.1M draws the small set is seen 1, 4.7 and 11.3 times; equal sampling, T → ∞, would
-# need 74. In pretraining about 4 passes cost little; for fine-tuning that is only a start. I would
-# take the cap, or T = 2 with fewer draws, and watch the validation score of each task.
+# need 74. In pretraining about 4 passes cost little. I would take the cap and watch the validation score
+# of each task.
 # </details>
 
 # %% [markdown]
@@ -437,11 +451,9 @@ ft.table([{"temperature": temperature} | mine])
 # %% [markdown]
 # **Does T5 show that multi-task training helps?**
 # <details><summary>Answer</summary>
-# No. Plain multi-task training, from scratch with unlabeled text as one of the tasks, was worse than
-# pretraining, then fine-tuning on each benchmark (GLUE 81.4 against 83.3); with fine-tuning afterwards it
-# nearly tied (83.1). That is one model of 220M parameters at an equal budget. It does not compare a mixture
-# with single tasks in fine-tuning: T5 fine-tunes all GLUE tasks as one set.
-# FLAN's large models gained on *unseen* tasks, more with more task clusters; Flan-T5 gained at small sizes too.
+# Not by itself. At 220M parameters one model trained on everything at once, unlabeled text included, was worse
+# on GLUE than pretraining and then fine-tuning (81.4 against 83.3). With fine-tuning afterwards it nearly
+# tied (83.1). Gains on *unseen* tasks are FLAN's result, for large models; Flan-T5 gained at small sizes too.
 # </details>
 #
 # **One multi-task model, many adapters, or merging?**
@@ -459,8 +471,7 @@ ft.table([{"temperature": temperature} | mine])
 #   repeats.
 # - The loss counts labelled tokens. A third of the records is not a third of the weight.
 # - The claim does not hold. In proportion to its size the small task scored lower than with equal
-#   shares, on the tiny model no better than chance. Against the control `who`, transfer was
-#   positive for one pair and negative for another.
+#   shares, on the tiny model no better than chance. A second task helped in one pair and harmed in another.
 #
 # In the package: [mixing.py](../ftkit/data/mixing.py). Next:
 # [20 preferences and rewards](20_preferences.ipynb).

@@ -349,8 +349,9 @@ for name in ("no_role_marker", "truncated", "mean_of_means", "mask_lost"):
 ft.curves(lines, "loss")
 
 # %% [markdown]
-# All five fall, and only "loss mask lost" stays apart: questions are harder to predict than their answers. The
-# table has all 14 bugs, one run each, and the instruments that are off by more than the margin:
+# All five fall. "Loss mask lost" stays far apart, since questions are harder to predict than their answers. The
+# others leave the band of the correct runs at some steps, but end near it. The table has all 14 bugs, one run
+# each, and the instruments that are off by more than the margin:
 
 # %%
 correct = zoo.run(None, 1).symptoms
@@ -383,7 +384,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# The 0.0938 is the same model without the role marker. No cost of the double BOS was seen here either.
+# The 0.0938 is the same model without the role marker, the 0.44 with its template's default system message, on
+# which it was not tuned. No cost of the double BOS was seen here either.
 #
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
 # Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)). A mask between packed documents had
@@ -472,9 +474,9 @@ if download.has("smollm2"):
 # **What is packing, and when is it wrong?**
 # <details><summary>Answer</summary>
 # Several records in one row, to avoid padding. It is exact only if records cannot see each other:
-# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart. A hybrid model's
-# state needs the boundaries too. Test: the loss equals that of single records. The gain depends on the spread
-# of lengths; compare with batches sorted by length.
+# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart (plain RoPE can do
+# without). A hybrid model's state needs the boundaries too. Test: the loss equals that of single records.
+# The gain depends on the spread of lengths; compare with batches sorted by length.
 # </details>
 #
 # **What does a silent max_length do?**

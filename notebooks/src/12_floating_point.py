@@ -257,7 +257,7 @@ verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays beh
 # %% [markdown]
 # ## At 135M
 #
-# The real LLM with full fine-tuning at a usual learning rate of 3e-5, with its weights in fp32 or in bf16:
+# The real LLM with full fine-tuning at a usual learning rate of 3e-5, in mixed precision or in pure bf16:
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -449,7 +449,7 @@ step = 1e-4
 # | tensor | usual type |
 # |---|---|
 # | trained weights, full fine-tuning | fp32, or bf16 plus a remedy |
-# | LoRA factors | fp32 (peft's default on a 16-bit base); TRL: bf16 on a 4-bit base |
+# | LoRA factors | fp32 (peft's default on a 16-bit base); TRL: bf16 on a 4-bit base, the base's type under ZeRO-3 |
 # | frozen base | bf16, or 4 bits ([10](10_quantization_and_qlora.ipynb)) |
 # | AdamW's moments | fp32, or 8 bits in blocks; bf16 with β₂ ≤ 0.95 or so |
 # | matrix multiplications | bf16; fp8 on Hopper and newer |

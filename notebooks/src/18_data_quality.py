@@ -96,8 +96,8 @@ ft.check("keep_first", keep_first)
 
 # %% [markdown]
 # On our 750 questions a right solution keeps 676. For a million texts, comparing all pairs takes too long.
-# `ftkit check` uses **MinHash**: a short signature of the shingles, in which the part that two texts
-# have in common estimates their similarity. **Locality-sensitive hashing** (LSH) puts texts that share
+# `ftkit check` uses **MinHash**: a list of numbers for each text, its signature. The fraction of positions at
+# which two signatures agree estimates the similarity. **Locality-sensitive hashing** (LSH) puts texts that share
 # a piece of the signature into one bucket. Only pairs in a bucket are compared.
 
 # %%
@@ -291,9 +291,9 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # quantity" has no general answer. It has a **price**: how many noisy records replace one clean record?
 #
 # The clean sets show a second price, that of **copies**. In our runs 160 records seen three times were nearly as
-# good as 480 seen once (0.66 and 0.71); 20 seen 24 times were not (0.32). In pretraining, up to four passes over the same text were nearly
-# as good as new text ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). So count *distinct*
-# records.
+# good as 480 seen once (0.66 and 0.71); 20 seen 24 times were not (0.32). In pretraining, up to four passes
+# over the same text were nearly as good as new text
+# ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). So count *distinct* records.
 #
 # On What-questions the concentrated errors cost most, with a rule and without: concentration is enough.
 #
@@ -311,8 +311,9 @@ at_135m("label_noise", verdict)
 # is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to the
 # What-questions: **report by group**.
 #
-# The studies behind the slogan ([LIMA](https://arxiv.org/abs/2305.11206),
-# [AlpaGasus](https://arxiv.org/abs/2307.08701)) selected *kinds* of answers. They did not test random errors.
+# Behind the slogan are selected sets: 1,000 records curated by hand ([LIMA](https://arxiv.org/abs/2305.11206)), or
+# the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)). Neither study
+# varied the kind of error.
 #
 # <!-- claims: C78 C81 · E39 -->
 # ## Diversity: one task or sixteen
@@ -348,7 +349,8 @@ ft.table([{"tasks": n, "exact match on unseen tasks": scores} for n, scores in d
 ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks that are not in it")
 
 # %% [markdown]
-# Some of the sixteen are relatives of the unseen six (`to_past` of `past_tense`), which may help.
+# Some of the sixteen are relatives of the unseen six (`to_past` of `past_tense`), which may help. The single
+# tasks drawn here have fewer than 240 records and repeat some, which may harm.
 # [FLAN](https://arxiv.org/abs/2109.01652) held out whole clusters of tasks: trained on many others, a model
 # of 137B got better on them, models of 8B and fewer got worse.
 #

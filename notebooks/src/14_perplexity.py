@@ -39,7 +39,7 @@ ft.setup(seed=0)
 #
 # The loss of a token is minus the natural logarithm of its probability, its negative log-likelihood
 # (NLL), in **nats**. Average over all scored tokens, then take exp. A model that guesses among k equally
-# likely tokens has perplexity k. Perplexity is never below 1; a reported 0.44 has a sign error.
+# likely tokens has perplexity k. Perplexity is never below 1; a lower value is an error, often of the sign.
 #
 # ![Seven tokens of the sentence "The capital of France is Paris." with the probability of each. Bars show the losses; the words "capital" and "France" have by far the highest. A dashed line marks the mean of 1.95 nats, whose exponential, the perplexity, is 7.0.](figures/14_perplexity.svg)
 
@@ -341,8 +341,8 @@ errors = {epochs: [calibration_error(confidence, right) for confidence, right, _
 verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration error", paired=True)
 
 # %% [markdown]
-# These are results of the 2M model. [Guo et al. 2017](https://arxiv.org/abs/1706.04599) saw the same in larger
-# networks: they overfit the loss without overfitting accuracy. Choose a checkpoint by what your users will see.
+# These are results of the 2M model. [Guo et al. 2017](https://arxiv.org/abs/1706.04599) saw an image
+# classifier overfit the loss without overfitting accuracy. Choose a checkpoint by what your users will see.
 
 # %% [markdown]
 # ## At 135M
@@ -374,7 +374,7 @@ at_135m("calibration", verdict)
 # model_id = "HuggingFaceTB/SmolLM2-135M"
 # tokenizer = AutoTokenizer.from_pretrained(model_id)
 # model = AutoModelForCausalLM.from_pretrained(model_id).eval()
-# text = "Replace this by your held-out text. " * 100  # repeated text costs almost nothing
+# text = "Replace this by your held-out text. " * 100  # repeated text: almost no loss
 # window, stride = 512, 256
 # ids = torch.tensor([[tokenizer.bos_token_id] + tokenizer(text)["input_ids"]])
 # total, scored, done = 0.0, 0, 0

@@ -114,7 +114,7 @@ ft.table([{"asked": f"{record['instruction']} {record['input']}", "expected": re
 
 # %% [markdown]
 # A drop of a benchmark can be a lost answer **format**, a lost ability, or both. Here the answers are still
-# short, and many words are broken. The probes need no format, and they fell too. So more than the format
+# short, and some are broken words. The probes need no format, and they fell too. So more than the format
 # changed. Whether the knowledge is gone or only hard to reach, no score here can say.
 #
 # ## Your turn: replay

@@ -316,8 +316,9 @@ second_guess.score("more than 6" if factor > 6 else "4 to 6" if factor > 3 else 
 # recomputed layer is a quarter of all, and the logits do not shrink. In the 7B they are 9.9 and 1.0 GB: one
 # recomputed layer is one of 32, and the inputs of all layers take only 0.54 GB.
 #
-# `ft` computes the loss in chunks (the exercise below), so no logits are in the peak of the 7B. With all
-# logits at once the same batch does not fit, even with Llama 2's vocabulary of 32,000. So first chunk the loss.
+# Where the logits are many, `ft` computes the loss in chunks (the exercise below), so none are in the peak of
+# the 7B. With all at once the same batch does not fit, even with Llama 2's vocabulary of 32,000. So first
+# chunk the loss.
 
 # %% [markdown]
 # ## Selective checkpointing

@@ -44,8 +44,8 @@ ft.setup(seed=0)
 #
 # A common slip is 52,002 / 4 · 3. Some words first. A **micro-batch** is what one GPU processes at
 # once. **Gradient accumulation** adds up the gradients of several micro-batches, so a large batch
-# needs about the memory of a small one, plus the sum that is kept (and no less compute). An **optimizer step** uses the sum over
-# all accumulated micro-batches and all GPUs. An **epoch** is one pass over the records.
+# needs about the memory of a small one. An **optimizer step** uses the sum over all accumulated
+# micro-batches and all GPUs. An **epoch** is one pass over the records.
 
 # %% [markdown]
 # ## Your turn: how many steps?
@@ -78,8 +78,6 @@ ft.table(rows)
 # A warm-up above 100 % never reaches its peak. So give warm-up as a fraction of the run.
 # [Alpaca](https://github.com/tatsu-lab/stanford_alpaca) and [Tülu
 # 3](https://arxiv.org/abs/2411.15124) used 3 %, [LIMA](https://arxiv.org/abs/2305.11206) none.
-# QLoRA's script says 3 % and has no warm-up: it sets `lr_scheduler_type="constant"`, and
-# transformers ignores the warm-up there.
 #
 # ## Accumulation
 # <!-- claims: C34 · E04 -->
@@ -153,31 +151,16 @@ ft.table(rows)
 
 # %% [markdown]
 # **Accumulation equals the large batch if the token losses are summed and divided once by the
-# labeled tokens of the whole step.** Many trainers averaged means, transformers until a [fix in
-# October 2024](https://github.com/huggingface/transformers/pull/34191). The mean of means gives tokens of short answers more weight. The errors are relative to the norm of the right
-# gradient, and sorting makes them large. Equal lengths or packing reduce them. `ft` weights by tokens:
-
-# %%
-lab = ft.Experiment(data=train, val=ft.records("tasks", "validation"), eval_records=32)
-base = ft.Config(learning_rate=1e-3, batch_size=8, eval_steps=1000)
-
-# %%
-exact = base.but(precision="fp32", max_steps=4)
-at_once = lab.run(exact, live=False)
-in_parts = lab.run(exact, batch_size=2, gradient_accumulation_steps=4, live=False)
-ft.table([{"step": a["step"], "8 records at once": a["loss"], "4 times 2 records": b["loss"]}
-          for a, b in zip(at_once.rows, in_parts.rows, strict=True)])
-
-# %%
-gap = max(abs(a["loss"] - b["loss"]) for a, b in zip(at_once.rows, in_parts.rows, strict=True))
-print(f"largest difference of the losses: {gap:.1g}")
-
-# %% [markdown]
+# labeled tokens of the whole step.** The mean of means gives tokens of short answers more weight. Its
+# error, relative to the norm of the right gradient, is largest where lengths differ most. Many trainers
+# averaged means, transformers until a [fix in October
+# 2024](https://github.com/huggingface/transformers/pull/34191).
+#
 # ## A larger batch
 # <!-- claims: C34 · E11 -->
 #
 # A larger batch averages more records, so its gradient is less noisy. It also makes fewer steps on
-# the same records. Each batch size gets its own learning rate, from three.
+# the same records. Which effect wins? Each batch size gets its own learning rate, from three.
 
 # %%
 larger = ft.predict("240 records, one epoch, batch 32 instead of 8, each at its best learning "
@@ -186,12 +169,15 @@ larger = ft.predict("240 records, one epoch, batch 32 instead of 8, each at its 
 larger
 
 # %%
+lab = ft.Experiment(data=train, val=ft.records("tasks", "validation"), eval_records=32, probes=())
+base = ft.Config(learning_rate=1e-3, batch_size=8, eval_steps=1000)
 batch_8 = lab.sweep(base, learning_rate=[5e-4, 1e-3, 2e-3], seed=SEEDS)
 batch_32 = lab.sweep(base.but(batch_size=32), learning_rate=[1e-3, 2e-3, 4e-3], seed=SEEDS)
 same_steps = lab.sweep(base.but(batch_size=32, max_steps=30), learning_rate=[1e-3], seed=SEEDS)
 
 # %%
-ft.table(batch_8 + batch_32 + same_steps)
+ft.scatter(batch_8 + batch_32 + same_steps, "learning_rate", "val_loss", start=False, frontier=False,
+           label=lambda run: f"batch {run.config.batch_size}, {len(run.rows)} steps")
 
 
 # %%
@@ -222,12 +208,11 @@ larger.score(SEEN[direction(val_loss(best_32), val_loss(best_8), paired=True)])
 # Both comparisons are true, and they answer different questions. At equal **records** (or tokens)
 # the smaller batch makes almost four times the steps, 30 against 8. At equal **steps** the larger
 # batch reads four times as much: here the same 240 records four times. Always say which one you
-# compare. `general_loss`, the loss on plain English, rises with the learning rate in both.
+# compare.
 #
 # A long run has steps to spare. Well below the **critical batch size** doubling the batch nearly halves
 # the steps that are needed. That saves time on parallel hardware, not records. Above it more records
-# per step save few steps. At it, a run takes twice the fewest possible steps and twice the fewest
-# possible records. It grows as the loss falls ([McCandlish et al.
+# per step save few steps. It grows as the loss falls ([McCandlish et al.
 # 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch by k, tune the learning rate
 # again. The usual first guess is √k for Adam and k for SGD ([lesson 07](07_learning_rate.ipynb)).
 
@@ -254,7 +239,7 @@ ft.check("clip_by_global_norm", clip_by_global_norm)
 
 # %% [markdown]
 # Clipping happens once per optimizer step, after the accumulation, to the whole gradient of all
-# GPUs. (With fp16 and a loss scale, unscale the gradients first.) How often does a limit of 1.0 act in the runs above?
+# GPUs. How often does a limit of 1.0 act in the runs above?
 
 # %%
 norms = sorted(row["grad_norm"] for run in best_8 for row in run.rows)
@@ -271,8 +256,7 @@ print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps wer
 #
 # One change at a time against batch 8 at learning rate 0.001, with a warm-up of 6 %, no weight
 # decay and clipping at 1.0. A run and its baseline have the same seed, which means the same order
-# of records, so the test is paired. `max_grad_norm=0` turns clipping off. The last line compares two
-# runs at three times the learning rate.
+# of records, so the test is paired. `max_grad_norm=0` turns clipping off.
 
 # %%
 decay = ft.predict("Weight decay 0.1 instead of 0: val_loss is ...",
@@ -284,31 +268,22 @@ twins = [run for run in batch_8 if run.config.learning_rate == 1e-3]
 changes = {"no warm-up": {"warmup_steps": 0}, "weight decay 0.1": {"weight_decay": 0.1},
            "no clipping": {"max_grad_norm": 0}}
 changed = {name: lab.sweep(base.but(**change), seed=SEEDS) for name, change in changes.items()}
-high = base.but(learning_rate=3e-3)
-edge = lab.sweep(high.but(warmup_steps=0), seed=SEEDS)
-edge_warm = lab.sweep(high.but(warmup_steps=0.3), seed=SEEDS)
-
-# %%
-pairs = [(name, runs, twins) for name, runs in changed.items()]
-pairs.append(("0.003: warm-up 30 % instead of none", edge_warm, edge))
-ft.table([{"change": name, "val_loss": val_loss(runs), "without the change": val_loss(others),
-           "verdict": SEEN[direction(val_loss(runs), val_loss(others), paired=True)]}
-          for name, runs, others in pairs])
+ft.table([{"change": name, "val_loss": val_loss(runs), "without the change": val_loss(twins),
+           "verdict": SEEN[direction(val_loss(runs), val_loss(twins), paired=True)]}
+          for name, runs in changed.items()])
 
 # %%
 decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins), paired=True)])
 
 # %% [markdown]
 # Two of these tests could hardly find anything: a warm-up of 6 % is 1.8 of 30 steps, and decay 0.1
-# shrinks the weights by 0.15 % (0.1 times 30 steps at half of 0.001 on average). With three seeds "no difference seen" also leaves room
-# for a small effect. The reasons are more general than the runs:
+# shrinks the weights by 0.15 %. The reasons are more general than the runs:
 #
 # - **Warm-up.** In the first steps AdamW's averages come from a few batches, and a full step
-#   follows them. A low learning rate forgives that; a high one may not: see the last line. Warm-up
-#   is insurance.
+#   follows them. A low learning rate forgives that; a high one may not. Warm-up is insurance.
 # - **Clipping.** It acted in every step, so "no clipping" is another optimizer. A likely reason for
 #   its higher loss: the large first gradients stay in AdamW's second average and shorten all later
-#   steps. A higher learning rate may make up for that; we did not try.
+#   steps.
 # - **Weight decay.** AdamW multiplies the weights that it decays by `1 - learning_rate · decay` in
 #   every step. Norms and biases are usually left out. Over a run the factor is the product:
 
@@ -322,17 +297,13 @@ print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 # %% [markdown]
 # At learning rates of full fine-tuning such a decay does nothing that one could notice; Alpaca and
 # Tülu 3 set it to 0, LIMA to 0.1. It pulls toward **zero**, not toward the base model, so it is no
-# remedy for forgetting. With LoRA it acts on A and B, and BA = 0 *is* the base; at 2e-4 over 600 steps
-# at a constant rate each of them shrinks by 1.2 %, so BA by 2.4 %, still little. A pull of all weights toward the base
-# is called L2-SP ([lesson 16](16_catastrophic_forgetting.ipynb)). In pretraining, with more than ten
-# times the learning rate and hundreds of times the steps, decay matters.
+# remedy for forgetting. With LoRA it acts on A and B, and BA = 0 *is* the base, but the pull is weak. In
+# pretraining, with more than ten times the learning rate and hundreds of times the steps, decay matters.
 #
 # ## Break it: one bad batch
 #
 # We continue one tuned model for six steps of AdamW, in three orders of the records. In the third step
-# the labels are random tokens.
-# The control of each run is the same one *without* the bad batch. The losses here are over the first
-# 32 validation records, those in the tables above over 32 drawn from the whole set.
+# the labels are random tokens. The control of each run is the same one *without* the bad batch.
 
 # %%
 tuned = twins[0].model
@@ -362,24 +333,22 @@ cases = {"no bad batch": (math.inf, False), "bad batch": (math.inf, True),
          "bad batch, clipped at 1.0": (1.0, True), "no bad batch, clipped": (1.0, False)}
 hurt = {name: [six_steps(clip, bad, seed) for seed in SEEDS]
         for name, (clip, bad) in cases.items()}
-print(f"val_loss before the six steps: {ft.loss_on(tuned, held_out):.2f}")
 ft.table([{"six steps": name, "val_loss": losses} for name, losses in hurt.items()])
 
 # %%
-ft.expect(hurt["bad batch"], ">", hurt["no bad batch"], "one bad batch hurts", paired=True)
+ft.expect(hurt["bad batch"], ">", hurt["no bad batch"], "one bad batch hurts", paired=True,
+          may_fail=True)
 free = [bad - good for bad, good in zip(hurt["bad batch"], hurt["no bad batch"], strict=True)]
 limited = [bad - good for bad, good in zip(hurt["bad batch, clipped at 1.0"],
                                            hurt["no bad batch, clipped"], strict=True)]
 ft.expect(limited, "<", free, "clipping limits the damage (nats, each against its control)",
-          paired=True)
+          paired=True, may_fail=True)
 
 # %% [markdown]
-# No step is long. AdamW divides by an average that contains the current gradient. So, late in
-# training, a huge one moves a weight by about (1-β₁)/√(1-β₂) learning rates: 3.2 at β₂ = 0.999 and
-# 0.45 at 0.95. At step 3 of a fresh AdamW it is 0.64. The harm is its *weight*: it outweighs its neighbors in
-# the first average, so the next steps go partly its way. In the second average it stays for about
-# 1/(1-β₂) steps and shortens them. Clipping limits both. On three
-# fresh seeds (200 and up) the bad batch did no harm that was seen: it may, it
+# No step is very long, since AdamW divides by an average that contains the current gradient. The harm of a
+# huge gradient is its *weight*: it outweighs its neighbors in the first average, so the next steps go
+# partly its way. In the second average it stays for about 1/(1-β₂) steps and shortens them. Clipping
+# limits both. On three fresh seeds (200 and up) the bad batch did no harm that was seen: it may, it
 # need not.
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
@@ -394,7 +363,7 @@ at_135m("batch_size", verdict)
 
 # %% [markdown]
 # Batch 8 was ahead in all three pairs, by 0.03 to 0.12 nats; with three pairs that does not settle it.
-# The gap is far smaller than on the small model, at 40 steps against 10. Published for larger models:
+# Published for larger models:
 #
 # - Small batches train stably, down to one record, if β₂ is raised so that AdamW remembers the same
 #   number of tokens. The authors advise against accumulation on a single device ([Marek et al.
@@ -414,9 +383,8 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
            fields=["batch_size", "learning_rate", "warmup_steps", "max_grad_norm", "weight_decay"])
 
 # %% [markdown]
-# In our runs none was (one seed, the best of two or three rates). Batch 8 ended at 1.18, batch 4 at 1.07,
-# and batch 1 at 0.77, with 0.001, 0.0005 and 0.00025. Batch 1 makes eight times the steps of batch 8. So it
-# takes more time wherever a single record does not keep the hardware busy.
+# In our runs none was (one seed, the best of two or three rates): batch 8 ended at 1.18, batch 4 at 1.07, and
+# batch 1 at 0.77. But batch 1 makes eight times the steps of batch 8.
 #
 # ## In practice, 2026
 #
@@ -458,11 +426,9 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #   found](https://huggingface.co/blog/gradient_accumulation)). If it returns a mean, the trainer adds
 #   up the means without dividing. Loss and `grad_norm` are then about
 #   `gradient_accumulation_steps` times too large, and short micro-batches weigh too much.
-# - Across GPUs the same mistake returns without `average_tokens_across_devices` (on by default).
 # - `dataloader_drop_last` of transformers drops a short *micro*-batch. An incomplete accumulation
 #   still makes a step: Alpaca's epoch keeps 407 steps, not 406.
-# - The batch size of a step grows with the number of GPUs. Lower the accumulation when you add
-#   GPUs.
+# - The batch of a step grows with the number of GPUs: lower the accumulation when you add some.
 # - With sharded weights (FSDP, DeepSpeed) the *squared* norms must be summed over all ranks. Let the
 #   trainer clip.
 # - The logged `grad_norm` is the norm *before* clipping.
@@ -481,8 +447,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # <details><summary>Answer</summary>
 # Yes, up to rounding, if token losses are summed and divided once by the labeled tokens of the
 # whole step, over all GPUs. A mean of micro-batch means gives tokens of short micro-batches more
-# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. What is no sum over
-# tokens still differs: the balancing loss of a mixture of experts, if each micro-batch has its own.
+# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2.
 # </details>
 #
 # **Does weight decay 0.1 matter in SFT?**
@@ -517,7 +482,6 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #   1.0: it acted in every step here; elsewhere it depends on your norms.
 # - Optimizer steps = epochs · ⌈records / (micro-batch · accumulation · GPUs)⌉.
 # - Accumulation is exact only with one division by the labeled tokens of the step.
-# - In these short runs the small batch won at equal records and the large one at equal steps.
 # - Clipping is insurance where it acts rarely.
 
 # %% [markdown]

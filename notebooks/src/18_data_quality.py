@@ -319,7 +319,7 @@ at_135m("label_noise", verdict)
 # ## Diversity: one task or sixteen
 #
 # Can 240 right answers still be a poor set? We draw them from one task or from sixteen, and test on six
-# *other* tasks.
+# *others*.
 
 # %%
 import random
@@ -395,10 +395,10 @@ ft.table([{"trained on": name, "loss, leaked": losses[name, "leaked"],
 
 # %%
 ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean", "leaked"],
-          "what leaked looks easier than it is", paired=True)
+          "what leaked looks easier than it is", paired=True, may_fail=True)
 
 # %% [markdown]
-# The leak lowers the loss on the leaked records alone.
+# In our runs the leak lowered the loss on the leaked records alone.
 #
 # So how do you know that cleaning helped? Train on the set before and after, at equal steps, and score both on
 # a test without leaks.
@@ -484,7 +484,6 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #   agreement before you filter with it.
 # - A filter can remove a whole group (a language, code). Compare the distribution before and after.
 # - Check licenses and personal data; a model can repeat what it saw.
-# - Synthetic prompts can contain benchmark questions.
 #
 # ## Interview
 #

@@ -108,7 +108,7 @@ ft.show_batch([contracts[1], first], tokenizer)
 #
 # **No test text in the corpus.** Our generator repeats sentences: each of the 60 test clauses occurs
 # in the contracts too. DAPT could gain by having read them. So we delete these sentences, about a third of
-# the contracts. Variants with another number or country stay.
+# the contracts. Variants with another number or country stay; liability clauses have none, so all are gone.
 #
 # **Equal tokens.** A contract is longer than a finance document, so four documents a step would give DAPT
 # more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the token that begins

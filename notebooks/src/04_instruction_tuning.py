@@ -196,9 +196,10 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 
 # %% [markdown]
 # A uniform guess over the 3,072 tokens of the vocabulary would cost ln 3,072 = 8.03 nats. So the base
-# model is confident that something else follows. It expects no answer after `Assistant:`, and no end after
-# one. Once the answer has begun, it continues well. Much of the loss is about **format**: answer now, then
-# stop. (The classification record above has nothing else: its two trained tokens are the first one and EOS.)
+# model is confident that something else follows. It expects neither the answer right after `Assistant:` nor
+# the end after the answer. Once the answer has begun, it continues well. Much of the loss is about **format**:
+# answer now, then stop. (The first token carries content too: in the classification record above it is the
+# class, and only EOS is pure format.)
 
 # %% [markdown]
 # ## Guess 2: train on the prompt too?
@@ -324,9 +325,9 @@ third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 
 # %% [markdown]
 # The faulty models do not stop after the answer: they add further text, so few answers are exact. Yet their
-# loss is *lower* from the first step on, since the hardest token is left out. **The curve alone does not tell you
-# that something is wrong: it falls as a good one does.** A look at the labels does. And a model that already
-# knows its EOS can hide the bug ([05](05_templates_and_the_bug_zoo.ipynb)).
+# loss is *lower* from the first step on, since the token that was hardest at first is left out. **The curve
+# alone does not tell you that something is wrong: it falls as a good one does.** A look at the labels does. And
+# a model that already knows its EOS can hide the bug ([05](05_templates_and_the_bug_zoo.ipynb)).
 
 # %% [markdown]
 # ## Your turn: the loss of a step
@@ -354,8 +355,8 @@ ft.check("step_loss", step_loss)
 # %% [markdown]
 # ## At 135M
 #
-# The comparison of guess 2 on SmolLM2-135M-Instruct, recorded beforehand. Each kind of loss has a learning rate
-# of its own, from a small search with one seed.
+# The comparison of guess 2 on SmolLM2-135M-Instruct, recorded beforehand. Each kind of loss has the best
+# learning rate of its own small search with seed 0. Here that seed is also one of the three.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -363,8 +364,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("sft_masks", verdict)
 
 # %% [markdown]
-# The test has 64 records, so 0.02 is about one of them: the two cannot be told apart. And here too a model
-# without a mask learned to answer: 0.46, untouched 0.02.
+# The test has 64 records, so 0.02 is about one of them: the two cannot be told apart. Training without
+# a mask taught the tasks here too: 0.46, untouched 0.02. (This model had been tuned on instructions before.)
 #
 # For larger models the literature disagrees by data set. Response-only loss was slightly better on MMLU
 # ([QLoRA, 2023](https://arxiv.org/abs/2305.14314)). Loss on the instruction helped with long instructions and

@@ -197,9 +197,9 @@ falling.score({"<": "lower than at the start", ">": "higher than at the start",
 # None of the three sentences is true as it stands. What you can sign:
 #
 # - LoRA often forgets less, at less learning.
-# - A training loss that falls says that the model fits these records.
-# - In the same number of steps a smaller learning rate protects old knowledge. *Below the best one* it also
-#   learns less of the new.
+# - A training loss that falls says that the model fits such records better.
+# - In the same number of steps a smaller learning rate usually protects old knowledge. *Below the best one*
+#   it also learns less of the new.
 #
 # ## Your turn: would you sign it?
 #
@@ -238,7 +238,8 @@ at_135m("full_finetune")
 #
 # 1. Is every loss finite? By default the Trainer of `transformers` logs other numbers in place of nan and inf.
 #    Set `logging_nan_inf_filter=False`, and look at `grad_norm`, which does show nan.
-# 2. Is there a loss at all? Exactly 0 from the first step means that no token is trained on.
+# 2. Is there a loss at all? Exactly 0 from the first step, or nan without that filter:
+#    suspect that no token is trained on.
 # 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
 #    few nats: SmolLM2 above starts at 5. Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
 #    that were not loaded or labels shifted twice. Our small model never saw this format; it may start there.
@@ -289,7 +290,7 @@ case.repair(warmup_steps=2)
 # %% [markdown]
 # ## What if?
 #
-# A usual remedy is "train longer". Twice the steps, with the same warm-up of 500:
+# A usual remedy is "train longer". Twice the steps, with the same warm-up of 500 steps:
 
 # %%
 longer = case.repair(max_steps=64)
@@ -343,8 +344,8 @@ ft.drill(level="junior, mid")
 #
 # ## The mock interview
 #
-# It has four rounds: concept, coding, design and story. Answer aloud or in writing while the clock runs. Then
-# read the model answer and mark what you said.
+# It has four rounds: concept (six questions), coding, design and story. Answer aloud or in writing while
+# the clock runs. Then read the model answer and mark what you said.
 
 # %%
 ft.drill(interview=True, questions=6)
@@ -389,7 +390,7 @@ ft.drill(interview=True, questions=6)
 # from transformers import TrainerCallback
 # from trl import SFTConfig, SFTTrainer
 #
-# model_id = "Qwen/Qwen3-1.7B"
+# model_id = "Qwen/Qwen3-1.7B-Base"  # plain strings; a chat model needs its template
 #
 #
 # class FirstStep(TrainerCallback):
@@ -456,7 +457,7 @@ ft.drill(interview=True, questions=6)
 #
 # ## Recap
 #
-# The claim is wrong: all three sentences sounded right, and one run refuted each.
+# The claim is wrong: all three sentences sounded right, and a few runs refuted each.
 #
 # - An answer has a definition, a mechanism, a number, a condition and a measurement.
 # - Mixed precision is 16 bytes per trained parameter, pure bf16 8; the states appear at the first step.

@@ -233,8 +233,9 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # Stages 1 and 2 level off at what they do not divide, 4 and 2 bytes a parameter. So the first half of the
 # claim holds for stage 3 only.
 #
-# **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB and moves no more than DDP.
-# The rest is for **activations**, which no stage divides: they follow the part of the batch that a rank reads.
+# **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and in this count moves no
+# more than DDP. The rest is for **activations**, which no stage divides: they follow the part of the batch
+# that a rank reads.
 #
 # DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2 keeps fp32 shards, 4 + 4 + 8, and makes bf16 copies
 # only while it gathers.
@@ -296,8 +297,9 @@ ft.table(rows)
 # %% [markdown]
 # ## What communication costs
 #
-# What did the real runs send? Every collective operation was counted. In the paper's count stages 0 to 2 move
-# 2 elements for each parameter, which are 8 bytes in fp32. Which of these three moves more in torch?
+# What did the real runs send? Every **collective**, an exchange among all ranks, was counted. In the paper's
+# count stages 0 to 2 move 2 elements for each parameter, which are 8 bytes in fp32. Which of these three moves
+# more in torch?
 
 # %%
 short = config.but(max_steps=2, gradient_checkpointing=True)
@@ -347,7 +349,8 @@ ft.table(rows)
 # Engines **overlap**: they gather the next layer while this one computes. Inside a machine the traffic hides
 # behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the machine once,
 # and NVLink passes them on. Machines of eight H100s usually have eight such links, about as fast as NVLink's
-# row. Real links reach less: measure yours with nccl-tests (`all_gather_perf`).
+# row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way). Measure yours with
+# nccl-tests (`all_gather_perf`).
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
 # gradients between machines: **hybrid sharding** (HSDP). This all-reduce counts 2 × 4 bytes a parameter, no
@@ -355,7 +358,8 @@ ft.table(rows)
 # (`set_requires_all_reduce`).
 #
 # Accumulation also helps stages 0 and 1: they sum locally, and communicate once. Stages 2 and 3 send
-# gradients in every micro-batch.
+# gradients in every micro-batch, or keep them whole until the last one. transformers' Trainer keeps them with
+# FSDP2, unless `sync_each_batch` is set.
 
 # %% [markdown]
 # ## Break it: a mean of means
@@ -424,10 +428,10 @@ for gpus in (8, 16, 32):
 ft.table(rows)
 
 # %% [markdown]
-# Eight GPUs are not enough. Sixteen fit on paper only: the check leaves 5 % of the card to CUDA and nothing to
-# NCCL, so plan a reserve of 10 %. And with one 400-Gbit link for each machine the ranks would wait: 4,096
-# tokens are fewer than 7,912. What does not fit can be **offloaded**: kept in the memory of the host, and
-# copied over its slow bus.
+# Eight GPUs are not enough. Sixteen fit on paper only: the check leaves 5 % of the card's 85.5 GB to CUDA and
+# nothing to NCCL, which moves the tensors. So plan a reserve of 10 %. And with one 400-Gbit link for
+# each machine the ranks would wait: 4,096 tokens are fewer than 7,912. What does not fit can be **offloaded**:
+# kept in the memory of the host, and copied over its slow bus.
 
 # %% [markdown]
 # ## At 135M
@@ -461,6 +465,7 @@ ft.table(rows)
 #     output_dir="out", bf16=True, learning_rate=1e-5, num_train_epochs=1, max_length=4096,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=4,
 #     gradient_checkpointing=True, save_steps=200,
+#     accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}},
 #     model_init_kwargs={"dtype": torch.float32})  # the shards; bf16 copies are made when gathered
 # trainer = SFTTrainer(
 #     model_id, args=config,
@@ -488,7 +493,8 @@ ft.table(rows)
 #   fsdp_offload_params: false
 # ```
 #
-# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. DeepSpeed instead takes
+# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without `sync_each_batch`, 16 GB of
+# whole gradients come on top. DeepSpeed instead takes
 # `SFTConfig(deepspeed="zero3.json")`.
 
 # %% [markdown]
@@ -534,7 +540,8 @@ ft.table(rows)
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
 # stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, stages 0 to 2 move 2 elements a parameter
 # and step, stage 3 moves 3. Activations are divided by none. Take the lowest stage that fits with them: with
-# 80 GB mostly stage 1. With gradient accumulation stage 2 sends gradients in each micro-batch.
+# 80 GB mostly stage 1. With gradient accumulation stage 2 sends gradients in each micro-batch,
+# or must keep them whole.
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**

@@ -223,7 +223,7 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("preferences", verdict)
 
 # %% [markdown]
-# DPO's best learning rate, 3e-5, reached 0.05 with one seed, also far below SFT.
+# The best of DPO's four learning rates, 3e-5, reached 0.05 with one seed, also far below SFT.
 
 # %% [markdown]
 # ## The idea of GRPO
@@ -254,7 +254,8 @@ ft.check("group_advantages", group_advantages)
 # How does an advantage become a step? The step raises ratio × advantage. The **ratio** is the
 # probability of a token now, divided by that when it was drawn. It starts at 1. When one batch of
 # answers serves several steps, the ratio is clipped to 1 ± ε, and of the clipped and the unclipped
-# gain the smaller one counts. So no answer pushes too far.
+# gain the smaller one counts. So a token whose ratio has moved by ε in the direction of
+# its advantage gets no further push.
 
 # %% tags=["raises-exception"]
 def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
@@ -280,7 +281,7 @@ ft.check("grpo_loss", grpo_loss)
 #
 # With `grpo` a wrong answer that is four times as long is pushed down four times less per token: a bias
 # toward long wrong answers. [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also
-# leaves out the division by the deviation (`scale_rewards="none"`), which favors questions that are
+# leaves out the division by the deviation (`scale_rewards="none"`): dividing favors questions that are
 # nearly always or nearly never solved. [DAPO](https://arxiv.org/abs/2503.14476) also raises the upper
 # clip limit and draws new questions for dead groups.
 # [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer.
@@ -405,7 +406,7 @@ ft.check("honest_reward", honest_reward)
 #     gradient_accumulation_steps=16, num_generations=8, max_completion_length=1024,
 #     model_init_kwargs={"dtype": "bfloat16"},
 #     chat_template_kwargs={"enable_thinking": False},  # thoughts would fill the 1,024 tokens
-#     mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")
+#     mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")  # vLLM draws the answers
 # trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions,
 #                       peft_config=lora)
 # ```

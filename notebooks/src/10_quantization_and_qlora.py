@@ -116,7 +116,7 @@ back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
  "same weights read back": torch.equal(back, bnb.dequantize_4bit(theirs, state))}
 
 # %% [markdown]
-# Bit for bit the same. Now look at where the weights and the levels are:
+# Bit for bit the same. Where are the weights and the levels?
 
 # %%
 nf4.draw(W, levels)
@@ -253,7 +253,7 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(loss["QLoRA"], loss["LoRA"], paired=True)])
 
 # %% [markdown]
-# The curves are hard to tell apart, and the validation losses differ by hundredths of a nat. The adapters are
+# The validation losses differ by hundredths of a nat. The adapters are
 # trained on top of the rounded weights, so they can correct part of the rounding error.
 
 # %% [markdown]
@@ -265,8 +265,10 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# Here the mean gap is 0.16 nats, and three seeds do not settle whether it is below 0.1. Both runs used one
-# learning rate, and a model whose weights had already been rounded to 4 bits once in another format.
+# QLoRA's mean gap to LoRA is 0.16 nats; whether it is below 0.1 is not settled. All runs used one learning rate,
+# and a model that had been rounded to 4 bits before, in another format. `fp4`, bitsandbytes' default, ended
+# above NF4 with each seed: by 0.16 nats on plain English, and by 0.19 in validation loss, mostly from one seed, so
+# not settled.
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
@@ -275,7 +277,7 @@ at_135m("qlora", verdict)
 # %% [markdown]
 # ## Merge, but into which weights?
 #
-# A merged model needs no adapter at inference. There are three ways to merge:
+# There are three ways to merge:
 #
 # - add the update to the **original** 16-bit weights;
 # - add it to the **dequantized** weights, on which it was trained;
@@ -288,7 +290,7 @@ third_guess
 
 # %% [markdown]
 # Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. Merge three
-# of the runs in all three ways, and compare them on 48 other records.
+# runs in all three ways, and compare on 48 other records.
 
 # %%
 validation = [ft.encode(record, tokenizer) for record in lab.val[::12][:48]]
@@ -314,7 +316,7 @@ third_guess.score(max(totals, key=totals.get))
 # another model, here with the same loss. **Requantized**, the model is much worse: rounding erases what is smaller
 # than half the distance between two levels, and a LoRA update can be mostly that small.
 #
-# So ship the dequantized merge in 16 bits, or the adapter next to the 4-bit base.
+# So ship the dequantized merge in 16 bits, or adapter and 4-bit base.
 #
 # ## Break it: one outlier in each block
 #
@@ -352,10 +354,11 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
 big
 
 # %% [markdown]
-# It fits, with little to spare: 47.9 GB of 51.5 (48 GiB), before CUDA and the allocator take their part. The
+# It just fits: 47.9 GB of 51.5 (48 GiB), before CUDA and the allocator take their part. The
 # frozen weights are 33.4 GB in NF4 and 1.05 GB of embedding and head in bf16. The 0.8 billion adapter weights are
 # in fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments. In bf16, to which TRL 1.16
-# converts them, they cost half. Full fine-tuning at 12 bytes a weight would need 783 GB.
+# converts them, they cost half. Full fine-tuning would need 783 GB even without master weights
+# (12 bytes a weight).
 #
 # QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
 
@@ -370,7 +373,7 @@ big
 # | FP8 (E4M3) | 8-bit float, scale per block or tensor | serving, pretraining |
 # | GPTQ, AWQ | INT4, calibrated on sample text | serving |
 # | GGUF | llama.cpp's files, 2 to 8 bits (often Q4_K_M) | local serving, CPU and GPU |
-# | LoftQ | base + BA starts near the original | 2 to 4 bits |
+# | LoftQ | base + BA starts near the original | adapters on 2 to 4 bits |
 
 # %% [markdown]
 # A configuration for one GPU, with the merge:
@@ -470,8 +473,7 @@ big
 #
 # - The claim, part by part. "An eighth as large": a seventh of fp32. "Learns as well": within 0.1 nats here,
 #   open at 135M. "Merges back without loss": only into the dequantized weights.
-# - A 4-bit weight is one of 16 levels times the scale of its block: 4.127 bits with double quantization,
-#   linear layers only.
+# - A 4-bit weight is a level times its block's scale: 4.127 bits with double quantization.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11](11_activations_and_checkpointing.ipynb).

@@ -237,15 +237,15 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 # dominate.
 #
 # Do 16-bit numbers need less? fp32 takes 4 bytes per value, **bf16** takes 2. **Mixed precision** computes
-# in 16 bits and updates in fp32. One way is **autocast**, which makes a bf16 copy of a weight where one is
-# multiplied. The other stores bf16 weights and an fp32 **master copy** that receives the updates. Neither
-# needs fewer than 16 bytes:
+# in 16 bits and updates in fp32. One way is **autocast**, which makes a bf16 copy of a weight for its matrix
+# multiplication. The other stores bf16 weights and an fp32 **master copy** that receives the updates.
+# Neither needs fewer than 16 bytes:
 #
 # | layout | weights | gradients | master copy | m and v | sum |
 # |---|---|---|---|---|---|
 # | fp32 | 4 | 4 | 0 | 8 | 16 |
 # | autocast over fp32 weights (`bf16=True`) | 4, and up to 2 for copies | 4 | 0 | 8 | 16 to 18 |
-# | bf16 weights with an fp32 master copy ([ZeRO paper](https://arxiv.org/abs/1910.02054)) | 2 | 2 | 4 | 8 | 16 |
+# | 16-bit weights with an fp32 master copy ([ZeRO paper](https://arxiv.org/abs/1910.02054)) | 2 | 2 | 4 | 8 | 16 |
 # | the same with fp32 gradients | 2 | 4 | 4 | 8 | 18 |
 # | fp32 weights, 8-bit AdamW | 4 | 4 | 0 | 2 | 10 |
 # | pure bf16, m and v too | 2 | 2 | 0 | 4 | 8 |
@@ -253,7 +253,7 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 # %% [markdown]
 # Pure bf16 rounds small updates away ([lesson 12](12_floating_point.ipynb)). "Adam needs twice the model"
 # counts *values*, m and v. They take 8 bytes in fp32, four times the bf16 weights. What does that mean for
-# models of today?
+# larger models?
 
 # %%
 sizes = {"tiny": parameters, "SmolLM2-135M": 134.5e6, "Llama 2 7B": 6.738e9, "70B": 70e9}
@@ -387,8 +387,8 @@ at_135m("full_finetune", verdict)
 
 # %% [markdown]
 # The untouched model's validation loss (its cell above is empty) is 4.88, so all three learned. Here 0.0001
-# is best in all columns: no trade-off within this grid, which started too high. "Facts completed right" is
-# the share of short sentences on facts that the model completes.
+# is best in all columns: no trade-off within this grid; [lesson 07](07_learning_rate.ipynb) goes lower.
+# "Facts completed right" is the share of short sentences on facts that the model completes right.
 #
 # And the first half of the claim, "use it, it learns the most"? It is too wide. In continued pretraining
 # (the next-token loss on plain text) of Llama 2 7B on code and math, full fine-tuning learned clearly more
@@ -497,7 +497,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # **What is the difference between Adam with L2 regularization and AdamW?**
 # <details><summary>Answer</summary>
 # L2 adds λw to the gradient, so it passes through m and v and is divided by √v. Parameters with large
-# gradients are then hardly decayed. AdamW subtracts lr · λ · w directly: the same relative decay for all.
+# gradients are then decayed less. AdamW subtracts lr · λ · w directly: the same relative decay for all.
 # </details>
 #
 # **Full fine-tuning or PEFT?**

@@ -254,9 +254,9 @@ ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learnin
            for rate in grid[1:]}, "loss")
 
 # %% [markdown]
-# At 0.003 the mean loss rises again at step 4, with a wide band. Such an instability is all that one curve
-# shows. A learning rate that is too high but stable, or too low, is seen only by comparison: 0.003 and
-# 0.0003 both end above 0.001, and all three curves end flat.
+# At 0.003 the mean loss rises again at step 4, with a wide band. Here such an instability is all that one
+# curve shows. A learning rate that is too high but stable, or too low, is seen only by comparison: 0.003
+# and 0.0003 both end above 0.001, and all three curves end flat.
 #
 # So the second half of the claim is half right. For the *task* the training loss ranks the four as val_loss
 # does, as long as every record is new (160 of 320, each once). When records repeat, a high learning rate can
@@ -299,6 +299,7 @@ ft.table([{"val_loss of at most": floor, "your choice": choose_learning_rate(sco
 # <!-- claims: C19 C32 · E22 -->
 #
 # Lesson 02 gave each method its own grid. Here are both on one axis; the rings are at the lowest val_loss.
+# LoRA has three seeds.
 
 # %%
 lora = lab.sweep(once.but(method="lora"), learning_rate=[1e-3, 3e-3, 1e-2, 3e-2],
@@ -318,7 +319,7 @@ sweep_curves(full + lora, "val_loss", "general_loss")
 #
 # A shortcut: one short run in which the learning rate rises at each step
 # ([Smith 2015](https://arxiv.org/abs/1506.01186)). Some then take the learning rate at the lowest smoothed
-# loss, others a tenth of it, once the default of fastai. Which of the two is near the best of the sweep?
+# loss, others a tenth of it, as fastai once suggested. Which of the two is near the best of the sweep?
 
 # %%
 def smooth(losses, keep=0.8):
@@ -358,7 +359,7 @@ at_135m("lr_valley", verdict)
 # %% [markdown]
 # Full fine-tuning is best at 0.0001 and LoRA at 0.003: the two valleys are about 30 times apart, 10 to 90 by
 # the steps of the grid. At three times its best, full fine-tuning has learned no more and pays 0.4 nats on
-# plain English. LoRA at three times its best diverged in one seed of three.
+# plain English. LoRA at three times its best pays 2 nats or more in each seed, and one diverged.
 #
 # Published recipes, full fine-tuning unless stated:
 #
@@ -521,8 +522,8 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # - Far above ε, a constant factor on the gradients cancels in AdamW. The sum of the learning rates
 #   limits how far weights can move.
 # - The claim, first half: published ratios for full SFT run from about a half to a sixtieth, so the
-#   ratio is no rule. Second half: within one epoch the training loss ranked learning rates as val_loss
-#   did. It hides what the model forgets. So rank by val_loss, and watch a probe.
+#   ratio is no rule. Second half: within one epoch the training loss ranked our four as val_loss did. It
+#   hides what the model forgets. So rank by val_loss, and watch a probe.
 # - A learning rate belongs to a method, a model size, a batch size and a number of steps.
 #
 # From scratch:

@@ -160,15 +160,16 @@ ft.table(rows)
 
 # %% [markdown]
 # With a vocabulary of 32,000 the logits were a detail. With one of 150,000 they reach about 10 GB. This is
-# why today's trainers compute the loss **in chunks**: the logits of a few rows at a time, so the full matrix
-# never exists.
+# why trainers such as TRL's compute the loss **in chunks**: the logits of a few rows at a time, so the full
+# matrix never exists.
 #
 # ## Trace instead of estimating
 # <!-- claims: C11 · E08 -->
 #
 # Estimates miss what an architecture really stores. A **trace** runs one real training step on tensors that
 # have a shape but no memory, and notes when each is created and freed. All peaks of 7B and 8B models on this
-# page come from `ft.memory`'s trace, which it calls the *simulation*.
+# page come from `ft.memory`'s trace, which it calls the *simulation*. Only the calculator starts with a
+# formula.
 
 # %%
 second_guess = ft.predict(
@@ -193,7 +194,8 @@ parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0)
 second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
-# The dashed lines are what common GPUs leave to a run. At the peak of *full* no gradient exists yet.
+# The dashed lines are what common GPUs leave to a run. At the peak of *full* no gradient exists yet,
+# but autocast's 16-bit copies do.
 #
 # LoRA removes nearly all gradients and optimizer states, and a frozen base halves the weights. **QLoRA** stores
 # the base in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). But most activations stay, because the
@@ -210,8 +212,8 @@ ft.table(rows)
 # %% [markdown]
 # It is far too low. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama 2 stores
 # **50 bytes with LoRA and 57 with full fine-tuning**, not 34. It has a gated MLP, whose four intermediate
-# results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. **Take the states
-# from paper, and the rest from a trace or a measurement.**
+# results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. **Compute the
+# states on paper; take the rest from a trace or a measurement.**
 
 # %% [markdown]
 # ## Is the trace right?
@@ -250,11 +252,11 @@ steps = {"32 tokens": measure.step("tiny", config, [32]),
 charts.along(steps)
 
 # %% [markdown]
-# The dashed line is the end of the forward pass. The long batch peaks there, with all activations and no
-# gradient yet. The short batch peaks late, when all gradients exist. (*Other* is what the backward pass and the
-# update create in passing.)
+# The dashed line is the end of the forward pass. The long batch peaks there, with all activations, the logits
+# and no gradient yet. The short batch peaks late, when all gradients exist. (*Other* is what the backward
+# pass and the update create in passing.)
 #
-# With **gradient accumulation** the gradients of earlier batches stay and add to the first kind of peak.
+# With **gradient accumulation** the gradients of earlier batches stay and add to the peak of a long batch.
 #
 # ## Which change helps most?
 # <!-- claims: C96 -->
@@ -393,7 +395,7 @@ if download.has("smollm2"):
 # train a 7B model on with 24 GB, with checkpointing?
 #
 # <details><summary>Answer</summary>
-# About 35,000 tokens, ten times as many as without. (Llama 2 itself reads only 4,096.)
+# About 35,000 tokens by the trace, more than ten times as many as without. (Llama 2 itself reads only 4,096.)
 # </details>
 
 # %%
@@ -414,8 +416,8 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | logits | chunked or fused loss | nearly all | little |
 # | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | up to 6 of 16 bytes | little |
 # | spikes | `paged_adamw_8bit` | moves moments to CPU memory instead of failing | speed when used |
-# | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none |
-# | optimizer | Adafactor, Muon, GaLore, APOLLO | one or both moments | retuning |
+# | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none; default in transformers 5 |
+# | optimizer | Adafactor, Muon, GaLore, APOLLO | one moment (Muon) or most of both | retuning |
 # | gradients | update during the backward pass (LOMO) | most of them | clipping needs a second pass |
 
 # %% [markdown]
@@ -459,7 +461,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks by default. Elsewhere use
 #   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
 #   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).
-# - **Generation** adds a **KV cache**, the stored keys and values: 131 kB a token for Llama 3.1 8B.
+# - **Generation** adds a **KV cache**, the stored keys and values: 131 kB a token for Llama 3.1 8B in bf16.
 
 # %% [markdown]
 # ## Interview
@@ -467,9 +469,10 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # **What fills the memory in fine-tuning?**
 # <details><summary>Answer</summary>
 # Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter,
-# 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast. Activations and logits
-# grow with the tokens of a batch. In full fine-tuning the states usually come first: ZeRO, LoRA and 8-bit
-# moments act on them. In a LoRA run it is the frozen weights or, with many tokens, the activations.
+# 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast (at most 2 more
+# for its copies). Activations and logits grow with the tokens of a batch. In full fine-tuning the states
+# usually come first: ZeRO, LoRA and 8-bit moments act on them. In a LoRA run it is the frozen weights
+# or, with many tokens, the activations.
 # </details>
 #
 # **Does mixed precision halve the memory?**

@@ -141,8 +141,8 @@ for name, shares in plans.items():
 ft.curves(runs, "val_loss", "translation_loss")
 
 # %% [markdown]
-# Left is the loss on the clauses (`val_loss`), right the loss on translation; a band is ± one standard
-# deviation over five seeds. The more often the clauses are drawn, the lower their loss. The curves of
+# Left is the loss on the clauses (`val_loss`), right the loss on translation, each on eight
+# test items; a band is ± one standard deviation over five seeds. The more often the clauses are drawn, the lower their loss. The curves of
 # translation end together: it is nearly learned after 10 of the 30 steps, whatever its share. Exact match
 # says the same:
 
@@ -170,12 +170,12 @@ def last_loss(strategy):
 price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paired=True)])
 
 # %% [markdown]
-# Under proportional sampling the clauses are at chance. For translation no price is seen, neither in exact
+# Under proportional sampling the clauses are no better than chance. For translation no price is seen, neither in exact
 # match nor in the loss. It is so easy for this model that even a third of the draws suffice; a harder task
 # could lose.
 #
 # More draws do not add records. Only one of the 24 clauses is about payment, but five of the 30 test items
-# are. Equal sampling ends at 0.83, which is 25 of 30.
+# are.
 #
 # ## At 135M
 #
@@ -326,6 +326,7 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 
 # %% [markdown]
 # Both references agree. `to_negative` helps `to_past`: both repeat a sentence with its verb changed.
+# Which of these, the sentence or the verb, helps is not separated here: `who` has neither.
 # `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
 # answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
 #
@@ -445,7 +446,7 @@ ft.table([{"temperature": temperature} | mine])
 # <details><summary>Answer</summary>
 # Leave out sources one by one with a small proxy model, at equal tokens. With many sources predict the
 # loss from the mixture (RegMix, mixing laws), or run DoReMi's proxy. Limit repeats. Check the choice at a
-# second, larger scale, because rankings can change, and move the best data to the end.
+# second, larger scale, because rankings can change, and keep high-quality data for the decay at the end.
 # </details>
 
 # %% [markdown]
@@ -459,8 +460,8 @@ ft.table([{"temperature": temperature} | mine])
 # **One multi-task model, many adapters, or merging?**
 # <details><summary>Answer</summary>
 # Joint training shares signal, needs balanced sampling, and a new task means retraining. Adapters
-# keep owners apart and need routing. Merging (task arithmetic, TIES) needs one model for each task,
-# trained from the same base, no joint training, and loses where updates conflict. I would measure
+# keep owners apart and need routing. Merging (task arithmetic, TIES) needs no joint training, but one
+# model for each task, trained from the same base. It loses where updates conflict. I would measure
 # transfer for the pairs at hand: a negative pair wants two adapters, or a prompt that tells the tasks
 # apart.
 # </details>

@@ -276,7 +276,7 @@ ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} 
 #
 # The partner `capital in sentences` is built to conflict with `capital`. It asks the same questions, also
 # for 11 of the target's 12 cities, and answers them in a sentence. This is negative transfer at its
-# crudest; interference between compatible tasks is harder to see.
+# crudest.
 
 # %%
 def in_a_sentence(record):
@@ -326,11 +326,11 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 
 # %% [markdown]
 # Both references agree. `to_negative` helps `to_past`: both repeat a sentence with its verb changed.
-# Which of these, the sentence or the verb, helps is not separated here: `who` has neither.
+# Which of the two helps is not separated here: `who` has neither.
 # `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
 # answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
 #
-# What do larger models show? T5 (220M parameters) was measured on GLUE, a set of language-understanding tasks.
+# What do larger models show? T5 was measured on GLUE, a set of language-understanding tasks.
 # One model trained on everything at once, unlabeled text included, reached 81.4. Pretraining on text and
 # then fine-tuning reached 83.3, and fine-tuning after the multi-task training 83.1.
 #
@@ -446,7 +446,7 @@ ft.table([{"temperature": temperature} | mine])
 # <details><summary>Answer</summary>
 # Leave out sources one by one with a small proxy model, at equal tokens. With many sources predict the
 # loss from the mixture (RegMix, mixing laws), or run DoReMi's proxy. Limit repeats. Check the choice at a
-# second, larger scale, because rankings can change, and keep high-quality data for the decay at the end.
+# second, larger scale, because rankings can change, and keep the best data for the final decay.
 # </details>
 
 # %% [markdown]

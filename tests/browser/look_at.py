@@ -1,4 +1,4 @@
-"""Screenshots of lessons, for eyes: light and dark, narrow and wide, a panel while it trains.
+"""Screenshots of lessons, for eyes: light and dark, wide and as on a phone, a panel while it trains.
 
     FTKIT_LOOK=/tmp/shots pytest tests/browser/look_at.py -k 07
 """
@@ -21,7 +21,9 @@ def test_look(lesson, name):
     page.run_all()
     page.wait_until_done()
     train(page, OUT / f"{name}-training.png")
-    for width in (1280, 1920):
+    for width in (1280, 1920, 390):
+        if width == 390:
+            page.command("application:toggle-left-area")
         page.page.set_viewport_size({"width": width, "height": HIGH})
         for theme in ("Light", "Dark"):
             page.command("apputils:change-theme", {"theme": f"JupyterLab {theme}"})

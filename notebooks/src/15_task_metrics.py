@@ -109,9 +109,9 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # explanation of the gain. For the other two the interval holds losses as well as gains: collect more
 # questions. And read the broken ones: one new error may cost more than one repair gains.
 #
-# A small p-value does not show that 200 questions were enough. **Power** is the probability that the test gives
-# p < 0.05 (a *level* of 5 %) where a gain exists. For 80 % power the three cases need about 260, 1,130 and
-# 2,350 questions ([Connor 1987](https://doi.org/10.2307/2531962)).
+# Were 200 questions enough? **Power** is the probability that the test gives p < 0.05 (a *level* of 5 %) where a
+# given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and
+# 2,350 questions ([Connor 1987](https://doi.org/10.2307/2531961)).
 #
 # With **different** questions for each model the pairing is lost, and still more questions are needed:
 
@@ -293,7 +293,7 @@ votes
 # Judges have habits. We simulate three. One reads, and prefers the answer that equals the reference. One always
 # takes the left answer: **position bias**. One takes the longer answer: **verbosity bias**. LLM judges show
 # both habits ([Zheng et al. 2023](https://arxiv.org/abs/2306.05685)). To make the lengths differ, we add one
-# empty polite sentence to each answer of narrow.
+# empty polite sentence to each answer of narrow, which the one who reads ignores.
 
 # %%
 padded = {"broad": sides["broad"], "narrow": [text + " I hope this helps!" for text in sides["narrow"]]}
@@ -359,8 +359,8 @@ def pass_at_k(n, c, k):
 ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
-# How large is the error of the shortcut 1 - (1 - c/n)^k, which puts the estimated rate c/n into the formula? Take
-# 10 samples, of which 3 pass:
+# How large is the error of the shortcut 1 - (1 - c/n)^k, which puts the estimated rate c/n for p into 1 - (1 - p)^k?
+# Take 10 samples, of which 3 pass:
 
 # %%
 ks = range(1, 9)
@@ -374,8 +374,8 @@ line_plot({"unbiased estimate": [(k, 1 - math.comb(7, k) / math.comb(10, k)) for
 # <!-- claims: C66 -->
 #
 # A score is worthless if the test was in the training data. A check like that of GPT-3's authors flags a test text
-# that shares a run of 13 words with the training text. We plant five test records in the training data. Are they
-# found, and what else is flagged?
+# that shares a run of 13 words with the training text. Ours compares shorter texts whole. We plant five test
+# records in the training data. Are they found, and what else is flagged?
 
 # %%
 def as_texts(records):
@@ -389,8 +389,8 @@ print(f"flagged without planting: {len(alarms)} of {len(test)}")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
-# All planted records are found. The few alarms without planting are false: as in the example, an instruction and
-# a first sentence that many records share make up 13 words. So remove the template before you compare. The
+# All planted records are found. The few alarms without planting are false: as in the example, an instruction, a
+# first sentence and the next word are 13 words that many records share. So remove the template before you compare. The
 # opposite error is worse: most paraphrases pass. For paraphrases search by embeddings and let a model compare the
 # candidates ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training
 # data, as [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
@@ -399,7 +399,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # No box At 135M: this lesson is about measuring.
 # The runs on held-out tasks are no claim about larger models. For those, see FLAN ([Wei et al.
-# 2021](https://arxiv.org/abs/2109.01652)): instruction tuning of a 137B model improved tasks of held-out clusters.
+# 2021](https://arxiv.org/abs/2109.01652)): instruction tuning of a 137B model improved most
+# tasks of held-out clusters.
 #
 # ## In practice, 2026
 #

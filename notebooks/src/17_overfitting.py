@@ -133,11 +133,11 @@ turn.score({"<": "falls", ">": "rises",
 
 # %% [markdown]
 # The first test compares with one fixed step, because "last − lowest > 0" would hold for pure noise as well. We
-# chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds the rise,
-# from 1.44 to 1.57, was not settled.
+# chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds the rise
+# was not settled.
 #
-# The second line says how large a difference could have stayed unseen. A rising validation loss alone does not
-# show that the answers get worse.
+# The second line answers for these runs, and says how large a difference could have stayed unseen. A rising
+# validation loss alone does not show that the answers get worse.
 #
 # ## Why does the loss rise?
 # <!-- claims: C36 · E12 E33 -->
@@ -185,14 +185,15 @@ print(f"lowest at temperature {best:g}; gain {gain:.2f} nats")
 softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 
 # %% [markdown]
-# A best temperature above 1 is a sign of overconfidence. Raising T makes certain mistakes cheaper and costs
+# A best temperature above 1 is a sign of overconfidence. How much of the *rise* it explains stays open: the models
+# of step 12 were not tested. Raising T makes certain mistakes cheaper and costs
 # something on every right token; the best T is the balance. It corrects no mistake: the same token is still
 # first. (At T = 1 the table differs from `val_loss` above, which takes only 64 of the validation records.)
 #
 # In practice T is fitted on validation data and reported on test data
 # ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)).
 #
-# A known example at scale: InstructGPT trained for 16 epochs. Its validation loss rose after the first
+# A known example at scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first
 # epoch, but more epochs gave better reward-model scores and human preference
 # ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records
 # and chose checkpoints by hand, because perplexity did not follow the quality of the answers
@@ -347,7 +348,7 @@ ft.curves(leaked, "loss", "val_loss")
 
 # %% [markdown]
 # Half a leak, and the loss looks like that of a much better model, since the memorized half has a loss near
-# zero. The curve hardly shows it. With a full leak the validation loss would be a training loss: it would not
+# zero. The curve alone does not show it. With a full leak the validation loss would be a training loss: it would not
 # turn, and early stopping would not stop.
 #
 # ## At 135M

@@ -57,8 +57,9 @@ bad
 ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(bad)])
 
 # %% [markdown]
-# `diagnose` reads the curves by fixed rules and names a *symptom*. Few records, wrong answers and too many
-# steps give similar curves. Which was it? We make three runs, each with one change.
+# `diagnose` reads the curves by fixed rules (training losses as means of five steps) and names a *symptom*.
+# Few records, wrong answers and too many steps give similar curves. Which was it? We make three runs, each
+# with one change.
 
 # %%
 many = ft.corrupt(clean[:300], "wrong", 0.3, 0)
@@ -103,8 +104,8 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # ## Your turn: is it decided?
 #
 # The 95 % interval of the mean difference is mean ± t · s / √n. Here s is the standard deviation of the n
-# differences (divisor n − 1), and t comes from Student's distribution with n − 1 degrees of freedom. Four
-# verdicts are possible:
+# differences (divisor n − 1), and t comes from Student's distribution with n − 1 degrees of freedom,
+# for differences that are roughly normal. Four verdicts are possible:
 #
 # - the whole interval is below −margin: `"lower"`;
 # - the whole interval is above +margin: `"higher"`;
@@ -218,7 +219,7 @@ ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
 # %% [markdown]
 # With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends lower by more
 # than our margin. For the cost, read the interval of `val_loss`. Where it crosses the margin, a cost of that size
-# is neither shown nor excluded.
+# is neither shown nor excluded. Pairing narrows an interval only where the seeds move both settings alike.
 #
 # The experiment answered the question at equal *steps*. With replay a quarter of each batch is general text,
 # so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead of 18.
@@ -418,8 +419,7 @@ at_135m("lora_vs_full")
 # | your model | hours | Your question, with your records |
 #
 # The protocol, the code and the checks of the data carry over. Numbers of steps, sizes of effects and learning
-# rates do not. Learning rates of the tiny model are often 20 to 100 times too high for a model with a billion
-# parameters.
+# rates do not. Learning rates of the tiny model are far too high for a model with a billion parameters.
 #
 # ```python
 # lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")

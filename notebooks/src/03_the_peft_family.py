@@ -347,8 +347,8 @@ small.score({"<": "less", ">": "more", "": "no difference seen"}[
 
 # %% [markdown]
 # Few parameters did not protect the model (0.82 untouched). The frozen weights stay, but the function that the
-# model computes changes. At their lower learning rates IA³ forgot more than full fine-tuning. At its higher
-# learning rate full fine-tuning forgot about as much as IA³. So the answer depends on the learning rates:
+# model computes changes. At their lower learning rates IA³ forgot more than full fine-tuning. Full
+# fine-tuning itself forgot more at its higher learning rate. So the answer depends on the learning rates:
 # "method X forgets more" needs the target and the learning rates to be a complete sentence.
 #
 # One protection is real. An adapter can be switched off for a request, and the base is as before. Full
@@ -376,8 +376,8 @@ ft.table([{"learning rate of both": rate} | losses for rate, losses in same.item
 # ## At 135M
 #
 # The same question on SmolLM2-135M, from recorded runs: IA³ against full fine-tuning at equal steps.
-# Rows with one seed were run to choose a learning rate. The prompt rows have 40 steps, too few to judge prompt
-# tuning.
+# Rows with one seed were run to choose a learning rate; the rates of full fine-tuning and LoRA come from
+# lesson 02. All runs have 40 steps, too few to judge prompt tuning.
 
 # %%
 at_135m("peft_family", verdict)

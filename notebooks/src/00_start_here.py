@@ -75,8 +75,8 @@ for start in starts:
 # <!-- claims: C1 C24 · E01 -->
 #
 # **Fine-tuning** continues the training of a pretrained model on data for a task.
-# One line is a **record**: an instruction, sometimes an input, and the output that we want. They cover
-# 31 small tasks.
+# One line is a **record**: an instruction, sometimes an input, and the output that we want. The
+# records cover 31 small tasks.
 
 # %%
 lab = ft.Experiment(model="tiny", data="tasks")
@@ -294,7 +294,7 @@ ft.table(rows)
 
 # %% [markdown]
 # The tuned model is far better in all three. But a review is positive or negative. So 0 % is *below* chance
-# (50 %): the base model named neither word, so this row shows missing form again. For the other two,
+# (50 %): its answers began with neither word, so this row shows missing form again. For the other two,
 # fine-tuning taught a skill, or two examples were too few.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
@@ -443,11 +443,11 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
 
 # %% [markdown]
 # Ten million tokens are about 50,000 short records. The 40 % are optimistic: padding of short records and
-# small batches lower the utilization. Gradient checkpointing, TRL's default, repeats the forward pass to
-# save memory: 8 operations instead of 6.
+# small batches lower the utilization. Gradient checkpointing, the default of the library TRL, repeats the
+# forward pass to save memory: 8 operations instead of 6.
 #
-# Memory is another limit. With usual mixed-precision AdamW, full fine-tuning of 7B parameters
-# takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
+# Memory is another limit. With the usual optimizer, AdamW in mixed precision, full fine-tuning of
+# 7B parameters takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
 # small addition instead, **LoRA** ([lesson 02](02_lora.ipynb)), fits on one. It takes about 4 FLOPs instead
 # of 6 (6 instead of 8), because frozen weights need no gradient.
 #
@@ -468,7 +468,7 @@ at_135m("first_finetune", verdict)
 #
 # The verdict "same" is about the first half of our claim. For the second, compare answers that
 # begin right: few-shot 9 %, tuned 48 %. Tuning may have added more than the form, or five examples
-# were too few. So the second half was not tested here.
+# were too few. So this does not settle the second half.
 
 # %% [markdown]
 # ## In practice, 2026

@@ -134,8 +134,9 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 # wrong answers need a **judge**: a person or a model that knows what is right. (A `wrong task` row has a
 # right answer; its `task` label is wrong.)
 #
-# Do not simply delete what is named. Of the 139 rows that the checker names, 32 have no fault. If two rows
-# ask the same, it names the later one; in 8 pairs with different answers, that is the right one.
+# Do not simply delete what is named. The checker names 139 rows itself (partners not counted); 32 of them
+# have no fault. If two rows ask the same, it names the later one; in 8 pairs whose answers differ, the later
+# one is right.
 #
 # ## A model as the judge
 #
@@ -186,10 +187,10 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 #
 # Now the claim. A quarter of the answers goes wrong, in three ways:
 #
-# - **random**: the answers of some records are swapped;
+# - **random**: records anywhere in the set get each other's answers;
 # - **systematic**: somebody misread the guideline and answered every question that begins with "What" by
 #   its last word;
-# - **swapped**: the same What-questions are wrong without a rule: each has the answer of another.
+# - **swapped**: What-questions get each other's answers, so they are wrong without a rule.
 #
 # What would show the difference?
 
@@ -290,8 +291,8 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # In our runs the opening claim held against 160 clean records and failed against 20. So "quality or
 # quantity" has no general answer. It has a **price**: how many noisy records replace one clean record?
 #
-# The clean sets show a second price, that of **copies**. In our runs 160 records seen three times were nearly as
-# good as 480 seen once (0.66 and 0.71); 20 seen 24 times were not (0.32). In pretraining, up to four passes
+# The clean sets show a second price, that of **copies**. In our runs 160 records seen three times ended
+# 0.05 below 480 seen once (0.66 and 0.71); 20 seen 24 times, far below (0.32). In pretraining, up to four passes
 # over the same text were nearly as good as new text
 # ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). So count *distinct* records.
 #
@@ -375,7 +376,7 @@ ft.check("contaminated", contaminated)
 # With 13, a right solution finds 3 of our 20 leaks: the other 17 questions are shorter. For short tests
 # compare the whole normalized question too; that is how the checker found all 20.
 #
-# What does a leak do to the score? We put the 20 leaked records, each twice, in the place of 40 clean ones, and
+# What does a leak do to the test loss? We put the 20 leaked records, each twice, in the place of 40 clean ones, and
 # compare with the runs on 480 clean records. Other test records, where the leak cannot help, are the control.
 
 # %%
@@ -532,7 +533,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
 # - Random errors have a price in records. Concentrated errors cost their own group most: report by group.
-# - Distinct records and distinct tasks count. A leak inflates exactly the number you report.
+# - Distinct records and distinct tasks count. A leak flatters exactly the number you report.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:
 # [19 multi-task mixing](19_multi_task.ipynb).

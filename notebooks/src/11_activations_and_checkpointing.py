@@ -97,8 +97,8 @@ ft.table([{"part": part, "MB": size / 1e6, "hidden states in each of 4 layers":
 
 # %% [markdown]
 # The MLP stores most: four wide tensors (gate, silu of gate, up, and their product: 4 × 2.7) and its input.
-# Attention stores queries, keys, values, its result and its input. A norm stores its input before and after
-# scaling; there are two in each layer and one at the end.
+# Attention stores queries, keys, values, its result and its input. A norm stores its input and its normalized
+# input; there are two in each layer and one at the end.
 #
 # The last column adds up to 21. So a model stores k · tokens · width · layers numbers, and here k is 21. It
 # depends on the architecture, the precision and on what is trained.
@@ -221,7 +221,7 @@ first_guess.score("about 1.1 times" if times < 1.2 else "about 1.3 times" if tim
 # LoRA the frozen weights need no gradient, so the backward pass takes about 1, and the factor is up to
 # **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not repeated; in
 # a large model the head hardly counts. (`early_stop=False` repeats whole layers; by default PyTorch stops when
-# it has what it needs.) In time, the documentation of transformers says about 20 % slower.
+# it has what it needs.) The documentation of transformers puts the time at about 20 % more.
 #
 # Now the memory of a real step, measured without and with checkpointing.
 
@@ -379,7 +379,7 @@ ft.table(rows)
 # ## Your turn: the loss in chunks
 # <!-- claims: E30 -->
 #
-# The spike that is left are the logits: tokens × vocabulary in fp32, in several copies. Write
+# The spike that is left is the logits: tokens × vocabulary in fp32, in several copies. Write
 # `chunked_loss`: the mean cross-entropy over rows whose target is not -100. `hidden` is (n, width), `weight`
 # is (vocabulary, width). At most `rows` rows of logits may exist at once.
 

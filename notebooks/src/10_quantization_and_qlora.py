@@ -47,8 +47,8 @@ ft.setup(seed=0)
 #
 # Weights of a trained model are roughly normally distributed. **NF4**, "4-bit NormalFloat" ([Dettmers et al.
 # 2023](https://arxiv.org/abs/2305.14314)), takes its levels from the **quantiles** of a normal distribution,
-# which cut it into equally probable parts: 7 below zero, 8 above, and an exact zero. The quantile of 1 is
-# infinite, so the authors take 0.9677 instead, and divide all levels by the largest.
+# which cut each half of it into equally probable parts: 7 below zero, 8 above, and an exact zero. The quantile of
+# 1 is infinite, so the authors take 0.9677 instead, and divide all levels by the largest.
 
 # %%
 from statistics import NormalDist
@@ -122,7 +122,7 @@ back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
 nf4.draw(W, levels)
 
 # %% [markdown]
-# The spikes at ±1 are the largest weight of each block: its fraction is ±1 by definition.
+# The spikes at ±1 are the largest weight of each block.
 #
 # The paper calls these levels "information-theoretically optimal". They are not: the best levels depend on the
 # block size, because each block is scaled by its largest weight ([Yoshida
@@ -265,10 +265,10 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# QLoRA's mean gap to LoRA is 0.16 nats; whether it is below 0.1 is not settled. All runs used one learning rate,
-# and a model that had been rounded to 4 bits before, in another format. `fp4`, bitsandbytes' default, ended
-# above NF4 with each seed: by 0.16 nats on plain English, and by 0.19 in validation loss, mostly from one seed, so
-# not settled.
+# QLoRA ended above LoRA with each seed, by 0.16 nats on average; only whether the gap is below 0.1 is not
+# settled. All runs used one learning rate, and a model that had been rounded to 4 bits before, in another format.
+# `fp4`, bitsandbytes' default, ended above NF4 with each seed. On plain English the gap is 0.16 nats on average;
+# in validation loss it comes mostly from one seed and is not settled.
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
@@ -313,7 +313,7 @@ third_guess.score(max(totals, key=totals.get))
 
 # %% [markdown]
 # Only the merge into the **dequantized** weights gives the trained model. The merge into the **original** is
-# another model, here with the same loss. **Requantized**, the model is much worse: rounding erases what is smaller
+# another model, here at the same mean loss. **Requantized**, the model is much worse: rounding erases what is smaller
 # than half the distance between two levels, and a LoRA update can be mostly that small.
 #
 # So ship the dequantized merge in 16 bits, or adapter and 4-bit base.
@@ -472,7 +472,7 @@ big
 # ## Recap
 #
 # - The claim, part by part. "An eighth as large": a seventh of fp32. "Learns as well": within 0.1 nats here,
-#   open at 135M. "Merges back without loss": only into the dequantized weights.
+#   0.16 above at 135M. "Merges back without loss": only into the dequantized weights.
 # - A 4-bit weight is a level times its block's scale: 4.127 bits with double quantization.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:

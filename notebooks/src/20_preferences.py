@@ -207,10 +207,12 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No: at the right edge DPO, KTO and SFT have the same accuracy, and SFT answers far more questions. So
+# No: at the right edge DPO, KTO and SFT have the same accuracy, and SFT answers far more questions. In
+# our runs 10 x ranks most new pairs right, and answers fewer questions than before training. So
 # accuracy alone does not say that a model got better. Here each question has one right answer, so
 # imitating it says all there is. Pairs suit above all questions without a single right answer, where
-# people can only rank. (IPO, KTO, SimPO and ORPO have one seed each.)
+# people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
+# reference, so their accuracy is another measure.)
 #
 # ## At 135M
 #
@@ -326,8 +328,8 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# The policy rewarded for length writes up to the limit. Where the honest arm is wrong, its text is strange
-# too: all wrong answers earn 0.
+# The policy rewarded for length writes up to the limit, 18 tokens. Where the honest arm is wrong, its text
+# is strange too: all wrong answers earn 0.
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
 # habits help: a measure that training never sees, and reading the answers that earn most. A KL penalty
@@ -352,7 +354,7 @@ ft.check("honest_reward", honest_reward)
 #
 # | | usual value | TRL 1.16 default |
 # |---|---|---|
-# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 (length-normalized, β = 5) | 1e-6 |
+# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 (log-probabilities per token, so β = 5) | 1e-6 |
 # | DPO, learning rate, LoRA | about ten times that | 1e-6 |
 # | DPO, β | 0.01 to 0.5 | 0.1 |
 # | pairs, epochs | 10k to 300k, one epoch | 3 epochs |
@@ -463,15 +465,15 @@ ft.check("honest_reward", honest_reward)
 # <details><summary>Answer</summary>
 # Dr. GRPO removes two biases: the division by answer length, which spares long wrong answers, and
 # the division by the group's deviation. DAPO averages over all tokens, clips higher upward, and
-# resamples dead groups. GSPO forms one importance ratio per sequence.
+# replaces dead groups. GSPO forms one ratio per sequence.
 # </details>
 #
 # ## Recap
 #
 # - DPO rewards the gap. Watch chosen and rejected apart, and a task that training never sees.
 # - A policy optimizes the reward that you wrote.
-# - So the claim fails: models of equal accuracy differed widely in right answers, and a rising length
-#   reward left almost none.
+# - So the claim fails: a model that ranks most pairs right got worse, models of equal accuracy differed
+#   widely in right answers, and a rising length reward left almost none.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py).
 # Next: [21 the interview clinic](21_interview_clinic.ipynb).

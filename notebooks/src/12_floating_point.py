@@ -233,8 +233,8 @@ ends_at
 # ## The same with ft
 #
 # `precision="bf16"` is **mixed precision**: weights and optimizer states in fp32, while torch's **autocast**
-# converts the inputs of matrix multiplications to bf16. `"pure-bf16"` stores everything in bf16. Look for
-# curves that part.
+# converts the inputs of matrix multiplications to bf16. `"pure-bf16"` stores everything in bf16. Which
+# curves separate?
 
 # %%
 base = ft.Config(learning_rate=1e-4, batch_size=8, max_steps=16, eval_steps=16)
@@ -265,7 +265,7 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("rounding", verdict)
 
 # %% [markdown]
-# Before training the validation loss is 4.9. So in these 40 steps pure bf16 learned about a third as much.
+# Before training the recorded loss is 4.9. So in these 40 steps pure bf16 learned about a third as much.
 #
 # ## fp16 and its loss scale
 # <!-- claims: C51 · E28 -->
@@ -435,8 +435,8 @@ ft.table(rows)
 # Which step moves half of the weights? Change `step`.
 #
 # <details><summary>Answer</summary>
-# About 2.5e-4 (52 %) in the embedded model, about 3.1e-5 (57 %) at sd 0.02. The fraction has stairs, because
-# all weights between two powers of two start to move at the same step.
+# About 2.5e-4 in the embedded model (52 % move), about 3.1e-5 at sd 0.02 (57 %). The fraction has stairs,
+# because all weights between two powers of two start to move at the same step.
 # </details>
 
 # %%
@@ -480,7 +480,7 @@ step = 1e-4
 # %% [markdown]
 # **Pitfalls.**
 # - `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a
-#   model in the type of its checkpoint, mostly bf16. Passed to a trainer as it is, it is trained in *pure*
+#   model in the type of its checkpoint, mostly bf16. A trainer that is given it so trains in *pure*
 #   bf16. TRL 1.16 loads a model given by name in fp32.
 # - QLoRA with TRL 1.16: the adapter of a quantized base is converted to bf16, so its small updates can be
 #   lost.

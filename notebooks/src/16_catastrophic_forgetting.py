@@ -160,8 +160,8 @@ ft.check("l2_sp_gradient", l2_sp_gradient)
 # weight, larger for weights that mattered to the old task (the Fisher information).
 #
 # A **KL penalty** acts on the outputs instead: β · KL(p ‖ p₀), with the token probabilities p of the
-# trained model and p₀ of the old one. It limits what the model *says*, not where its weights are. PPO for
-# RLHF uses it ([lesson 20](20_preferences.ipynb)).
+# trained model and p₀ of the old one. It limits what the model *says*, not where its weights are.
+# Reinforcement learning uses it ([lesson 20](20_preferences.ipynb)).
 #
 # ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->
@@ -203,8 +203,8 @@ ft.expect(front.values("full, 8 steps", "target"), "<", front.values("full, 24 s
           "8 steps learn less than 24 steps", paired=True)
 
 # %% [markdown]
-# The runs of 8 steps already lose most of what the runs of 24 steps lose, at a
-# much lower target score. So a shorter run is no protection; it is another point of the trade-off.
+# The runs of 8 steps already lose most of what the runs of 24 steps lose, at a much lower target score.
+# So a shorter run is no protection; it is another point of the trade-off.
 #
 # **Early stopping** selects one checkpoint of a run. By default it watches `val_loss`, the loss of the new
 # task. Does this loss rise when old tasks suffer? Compare the two losses of the first run (`tasks_loss` is
@@ -358,7 +358,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # | KL to the base | the old model's log-probabilities | RL: `beta` 0 to 0.05; TRL's GRPO default is 0 |
 # | L2-SP, EWC | the old weights (EWC: and squared gradients on old data) | rare for LLMs |
 # | interpolation | old and tuned weights | start at a = 0.5; choose by validation |
-# | on-policy data | sampling in training | RL, self-distillation |
+# | on-policy data: the model's own answers | sampling in training | RL, self-distillation |
 
 # %% [markdown]
 # Replay in TRL 1.16 (transformers 5), with a mixture of two files:

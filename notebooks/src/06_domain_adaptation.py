@@ -108,7 +108,7 @@ ft.show_batch([contracts[1], first], tokenizer)
 #
 # **No test text in the corpus.** Our generator repeats sentences: each of the 60 test clauses occurs
 # in the contracts too. DAPT could gain by having read them. So we delete these sentences, about a third of
-# the contracts. Variants with another number or country stay; liability clauses have none, so all are gone.
+# the text. Variants with another number or country stay; liability clauses have none, so all are gone.
 #
 # **Equal tokens.** A contract is longer than a finance document, so four documents a step would give DAPT
 # more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the token that begins
@@ -173,8 +173,9 @@ ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, ex
 # <!-- claims: C5 C61 · E37 -->
 #
 # We train 24 steps of four windows, on contracts (DAPT) or on finance (the control), with five seeds.
-# Two losses are watched: on held-out contracts (`val_loss`) and on general text (`general_loss`). Does the
-# control improve on contracts too? And what is the side effect?
+# Two losses are watched: on held-out contracts (`val_loss`) and on general text (`general_loss`). Both use
+# eight records cut to 128 tokens, so they do not start at the table's values. Does the control improve on
+# contracts too? And what is the side effect?
 
 # %%
 pretraining = ft.Config(learning_rate=1e-3, batch_size=4, max_steps=24, max_length=128, eval_steps=8)
@@ -199,8 +200,8 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
 
 # %% [markdown]
 # Left: DAPT learned its domain, or at least the few sentence patterns of our generator. The control
-# improves on contracts too: both texts name the same companies. So it is not fully foreign, and may hide
-# a part of the domain's effect.
+# improves on contracts too, perhaps because both texts name the same companies. So it is not fully foreign,
+# and may hide a part of the domain's effect.
 #
 # Right: both forget general text ([lesson 16](16_catastrophic_forgetting.ipynb)). The usual remedy is
 # **replay**: mix general text into the new corpus.
@@ -284,10 +285,10 @@ for effect, a, b in (("more training", "control", "none"), ("the domain", "DAPT"
 ft.table(rows)
 
 # %% [markdown]
-# In our runs DAPT was 0.12 above no continued pretraining in the mean. A report that stops there would credit
-# the domain with all of it. With the control, the domain's own part is 0.08, with a spread of 0.18 over the
-# seeds. Five seeds would have shown a part of 0.22. So whether the domain itself helped is open here, and
-# more seeds are needed to settle it.
+# In our runs DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain
+# with all of it. With the control, the domain's own part is 0.08, with a spread of 0.18 over the seeds. The
+# 0.22 above is for a two-sided test; the table's tests are one-sided, at 5 %. So whether the domain itself
+# helped is open here.
 #
 # A limit: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
 # labeled clause may repeat the sentence of a test clause; it does so in all three conditions.
@@ -368,7 +369,7 @@ at_135m("domain", verdict)
 # ## What if?
 #
 # Give the last 12 of the 24 steps to TAPT, on the unlabeled clauses of the task. (In the paper TAPT is added
-# after all of DAPT.) One seed is a hint, no result; more take a few seconds each.
+# after all of DAPT.) One seed is a hint, no result.
 
 # %%
 unlabeled = [{"text": record["input"]} for record in clauses

@@ -86,8 +86,9 @@ ft.table([{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validation
           for rank in (0, 1, 8, 192)])
 
 # %% [markdown]
-# Rank 0 is the base model, and rank 192, the width of the model, is the full update of every matrix. Rank 1
-# gives most of the improvement, rank 8 almost all of it. So a low rank can be enough *for this task*.
+# Rank 0 is the base model, and rank 192, the width of the model, is the full update of every matrix (the
+# norms keep the base's weights). Rank 1 gives most of the improvement, rank 8 almost all of it. So a
+# low rank can be enough *for this task*.
 #
 # Other tasks need more. On Llama 2 7B with code and math, [Biderman et al.
 # 2024](https://arxiv.org/abs/2405.09673) found full updates of 10 to 100 times the rank of usual LoRA settings.
@@ -96,7 +97,7 @@ ft.table([{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validation
 # <!-- claims: C43 C44 · E20 -->
 #
 # Write the formula above. `torch` stores a linear layer's weight as `(d_out, d_in)` and computes
-# `x @ W.T`. Do not build the product B A: two thin multiplications are cheaper. For help:
+# `x @ W.T`. Do not build the product B A, which is as large as W: multiply twice. For help:
 # `ft.hint("lora_forward")`, then `ft.solution("lora_forward")`.
 
 
@@ -302,17 +303,18 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 
 # %% [markdown]
 # In our runs, at a `val_loss` of about 0.77, LoRA forgot less, by 0.1 nats. Is that due to LoRA? Between its
-# two points, full fine-tuning pays 0.16 nats of forgetting for 0.09 of `val_loss`. So having learned 0.06 less
-# would explain it. On five fresh seeds LoRA again forgot less (1.04 against 1.13), but there it had also
-# learned less, by 0.07. So the second half of the claim stays open.
+# two points, full fine-tuning pays 0.16 nats of forgetting for 0.09 of `val_loss`. So having learned 0.06
+# less, which the margin of 0.1 allows, would explain it. On
+# [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there
+# it had also learned less, by 0.07. So the second half of the claim stays open.
 
 # %% [markdown]
 # ## Which layers, which rank?
 # <!-- claims: E23 -->
 #
 # Is it better to adapt all linear layers, or q and v alone, as peft does by default for Llama models? We
-# compare at **equal parameter counts**: r = 38 on q and v has 116,736, as r = 8 on all layers. One run each
-# at 0.005 and 0.02 shows that 0.01 is no edge for q and v.
+# compare at **equal parameter counts**: r = 38 on q and v has 116,736, as r = 8 on all layers. Both take
+# 0.01; for q and v, one run each at 0.005 and 0.02 is worse.
 
 # %%
 for_q_v = {"method": ["lora"], "r": [38], "target_modules": ["q_proj,v_proj"]}
@@ -324,7 +326,8 @@ ft.expect(after(q_and_v, "val_loss"), ">", after(all_layers, "val_loss"),
 ft.table(edges + q_and_v + all_layers)
 
 # %% [markdown]
-# With equal parameters, all layers learn more than q and v. So adapt all linear layers.
+# With equal parameters, all layers learned more than q and v. Thinking Machines found attention alone
+# behind too. So adapt all linear layers.
 #
 # The rank sets how much an adapter can hold. Raise it when LoRA stays behind full fine-tuning at every
 # learning rate. The rank also enters the scale α/r. With α fixed, one learning rate serves about all ranks of
@@ -506,7 +509,7 @@ at_135m("lora_vs_full", verdict)
 # Only A and B have gradients and optimizer states, so these two nearly vanish. At a low rank a
 # checkpoint is megabytes, and many adapters share one base. The frozen weights and most activations
 # stay: quantization reduces the former (QLoRA), gradient checkpointing the latter. A step costs about
-# two thirds of the compute. Merged, it adds no latency.
+# two thirds of the compute (three quarters with checkpointing). Merged, it adds no latency.
 # </details>
 #
 # **How many trainable parameters has r = 8 on q and v of Llama 2 7B?**

@@ -237,8 +237,8 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # more than DDP. The rest is for **activations**, which no stage divides: they follow the part of the batch
 # that a rank reads.
 #
-# DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2 keeps fp32 shards, 4 + 4 + 8, and makes bf16 copies
-# only while it gathers.
+# DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2, given fp32 weights, keeps 4 + 4 + 8, and makes bf16
+# copies only while it gathers.
 
 # %% [markdown]
 # ## Real processes
@@ -292,7 +292,7 @@ ft.table(rows)
 # %% [markdown]
 # The measured bytes are those of the formula, and with two ranks only stage 3 halves the sum. Two details of
 # the engines: while it computes, stage 2 of FSDP2 also holds its own shards, 2 bytes a parameter more. And
-# DDP's 16 needs `gradient_as_bucket_view=True`; otherwise its buckets are a second copy of the gradients.
+# DDP's 16 needs `gradient_as_bucket_view=True`; otherwise its send buffers are a second copy of the gradients.
 
 # %% [markdown]
 # ## What communication costs
@@ -353,8 +353,8 @@ ft.table(rows)
 # nccl-tests (`all_gather_perf`).
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
-# gradients between machines: **hybrid sharding** (HSDP). This all-reduce counts 2 × 4 bytes a parameter, no
-# less than stage 3's 8. But with gradient accumulation it is needed only once a step
+# gradients between machines: **hybrid sharding** (HSDP). Between machines this moves 2 × 4 bytes a parameter,
+# no less than stage 3's 8. But with gradient accumulation the all-reduce is needed only once a step
 # (`set_requires_all_reduce`).
 #
 # Accumulation also helps stages 0 and 1: they sum locally, and communicate once. Stages 2 and 3 send
@@ -404,7 +404,8 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
 #
 # ## The same on many machines
 #
-# `launch.export(lab, config, "my-run")` writes the run above as one file of plain torch:
+# `launch.export(lab, config, "my-run")` writes a run as one file of plain torch. Take a `batch_size` of at least
+# the number of ranks, so that none is idle:
 #
 # ```
 # torchrun --nproc-per-node 8 my-run/train.py --zero 3                    # one machine
@@ -494,8 +495,7 @@ ft.table(rows)
 # ```
 #
 # Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without `sync_each_batch`, 16 GB of
-# whole gradients come on top. DeepSpeed instead takes
-# `SFTConfig(deepspeed="zero3.json")`.
+# whole gradients come on top. FSDP has no stage 1; DeepSpeed has: `SFTConfig(deepspeed="zero1.json")`.
 
 # %% [markdown]
 # In your own loop: FSDP2 with HSDP on 2 machines of 8 GPUs, and a distributed checkpoint.

@@ -349,9 +349,9 @@ for name in ("no_role_marker", "truncated", "mean_of_means", "mask_lost"):
 ft.curves(lines, "loss")
 
 # %% [markdown]
-# All five fall. "Loss mask lost" stays far apart, since questions are harder to predict than their answers. The
-# others leave the band of the correct runs at some steps, but end near it. The table has all 14 bugs, one run
-# each, and the instruments that are off by more than the margin:
+# All five fall. "Loss mask lost" starts lower but ends far above: the answers are soon learned, the questions
+# stay harder to predict. The others leave the band of the correct runs at some steps, but end near it. The
+# table has all 14 bugs, one run each, and the instruments that are off by more than the margin:
 
 # %%
 correct = zoo.run(None, 1).symptoms

@@ -97,9 +97,9 @@ def double_shift(logits, labels):
 
 
 @_bug("scale_loss", "accumulation as a mean of means",
-      "divide the sum of all losses by the labelled tokens of the whole step", "08")
+      "divide the sum of all losses by the labeled tokens of the whole step", "08")
 def mean_of_means(loss, count, counts):
-    """Each micro-batch is divided by its own labelled tokens, then by the number of batches."""
+    """Each micro-batch is divided by its own labeled tokens, then by the number of batches."""
     return loss / max(1, count) / len(counts)
 
 
@@ -109,7 +109,7 @@ def gradients_kept(optimizer):
 
 
 @_bug("average", "perplexity over padding",
-      "divide by the labelled tokens, and check that the batch size changes nothing", "14")
+      "divide by the labeled tokens, and check that the batch size changes nothing", "14")
 def padding_counted(loss, count, batch):
     """The validation loss is divided by all positions of the batch, also padding and prompts."""
     return float(loss), batch["labels"].numel()

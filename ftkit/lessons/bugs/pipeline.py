@@ -63,7 +63,7 @@ def collate(examples: list[dict], tokenizer) -> dict:
 
 
 def token_losses(logits, labels):
-    """(sum of the loss over labelled tokens, their number); logits: (B, L, V), labels: (B, L)."""
+    """(sum of the loss over labeled tokens, their number); logits: (B, L, V), labels: (B, L)."""
     logits, labels = logits[:, :-1], labels[:, 1:]
     kept = labels != -100
     return F.cross_entropy(logits[kept], labels[kept], reduction="sum"), int(kept.sum())

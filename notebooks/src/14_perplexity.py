@@ -297,9 +297,9 @@ third_guess.score("does not fall" if after >= before else "falls by less" if aft
 
 # %% [markdown]
 # The loss rose by about a third, the perplexity from 2.3 to 3.0. Exact match, which needs every token right,
-# fell by a few points. So the loss prefers the same model as exact match, but overstates the harm. The share of
-# right tokens hardly moved. What changed is the loss of a wrong token, from 4.6 to 6.0 nats: the model became
-# more confident, also where it is wrong.
+# fell by a few points. So the loss prefers the same model as exact match, but changes far more. The share of
+# right tokens hardly moved. What changed most is the loss of a wrong token, from 4.6 to 6.0 nats: the model
+# became more confident, also where it is wrong.
 #
 # A model is **calibrated** if at each level of confidence it is right that often: in 80 % of the cases in which
 # it is 80 % confident. A **reliability diagram** shows this, with tokens grouped by confidence.

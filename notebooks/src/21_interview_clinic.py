@@ -163,7 +163,7 @@ ft.expect([claim.left for claim in claims], ">", [claim.right for claim in claim
 # forgets less than full fine-tuning is the question of [lesson 16](16_catastrophic_forgetting.ipynb).
 #
 # **"A falling loss is a healthy run."** **"A smaller learning rate is the safe choice."** One experiment
-# tests both: full fine-tuning on the tasks for 24 steps at 0.001, the best learning rate, at ten times that
+# tests both: full fine-tuning on the tasks for 24 steps at 0.001, the best rate of lesson 01, at ten times that
 # and at a hundredth of it.
 
 # %%
@@ -196,7 +196,7 @@ falling.score({"<": "lower than at the start", ">": "higher than at the start",
 #
 # None of the three sentences is true as it stands. What you can sign:
 #
-# - LoRA often forgets less, at less learning.
+# - LoRA often forgets less, sometimes because it learns less.
 # - A training loss that falls says that the model fits such records better.
 # - In the same number of steps a smaller learning rate usually protects old knowledge. *Below the best one*
 #   it also learns less of the new.
@@ -230,7 +230,8 @@ at_135m("full_finetune")
 
 # %% [markdown]
 # It does: at 0.001 the training loss falls from 5.2 to about 2, while the loss on plain English rises from 3.25
-# to 4.5. At 0.0001 it hardly rises, and the training loss ends lowest.
+# to 4.5. At 0.0001 it hardly rises, and the training loss ends lowest. (The claim in the box is
+# about the third sentence.)
 #
 # ## Read a log
 #

@@ -360,7 +360,7 @@ for name, settings in loops.items():
     curves[name] = torch.tensor(losses).mean(dim=0).tolist()
     last[name] = [sum(run[-4:]) / 4 for run in losses]
 floats.draw(curves, list(range(1, 17)), ("step", "loss, mean of 3 seeds"),
-            "Without zero_grad the loss stays high; with clipping the bug cannot be seen.")
+            "Without zero_grad the loss stays high; with clipping no difference is seen.")
 
 # %%
 clipped, correct = last["no zero_grad, clipped"], last["correct"]
@@ -500,7 +500,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # gradients are then decayed less. AdamW subtracts lr · λ · w directly: the same relative decay for all.
 # </details>
 #
-# **Full fine-tuning or PEFT?**
+# **Full fine-tuning or LoRA?**
 # <details><summary>Answer</summary>
 # Full fine-tuning has the most capacity. I use it for large token budgets such as continued
 # pretraining, if the memory is there (about 16 bytes per parameter, and one full copy per task). For

@@ -179,9 +179,9 @@ ft.table([{"model": name, "accuracy": metrics.accuracy(answers, labels),
 # ## BLEU and ROUGE count shared n-grams
 # <!-- claims: C63 · E34 -->
 #
-# An **n-gram** is a run of n words. **BLEU** (translation) is the precision of 1- to 4-grams with a penalty
-# for short answers. **ROUGE** (summaries) is recall or F1 of n-grams, or of the longest common subsequence
-# (ROUGE-L). BLEU is printed from 0 to 100, ROUGE as F1 from 0 to 1.
+# An **n-gram** is a run of n words. **BLEU** (translation) is the geometric mean of the precisions of 1- to
+# 4-grams, with a penalty for short answers. **ROUGE** (summaries) is recall or F1 of n-grams, or of the
+# longest common subsequence (ROUGE-L). BLEU is printed from 0 to 100, ROUGE as F1 from 0 to 1.
 
 # %%
 reference = "The cat does not like the dog."
@@ -240,8 +240,8 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
 
 # %% [markdown]
 # "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. A likely
-# reason is what the pretraining text taught. The base model scores 0 because it has not learned to answer in this
-# form. Related tasks in the training data can teach the skill too, so FLAN holds out whole
+# reason is what the pretraining text taught. The 0 of the base model says little: it has not learned to answer in
+# this form. Related tasks in the training data can teach the skill too, so FLAN holds out whole
 # **clusters** of them.
 #
 # ## Two models on the same items
@@ -345,7 +345,7 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 # ## Your turn: pass@k
 #
 # For code, run the tests. We sample n programs for a task, and c of them pass. **pass@k** is the probability
-# that at least one of k programs passes. Its unbiased estimate draws k of the n programs without replacement:
+# that at least one of k programs passes. Its unbiased estimate draws k of the n ≥ k programs without replacement:
 # one minus the probability that all k come from the n - c failing ones ([Chen et al.
 # 2021](https://arxiv.org/abs/2107.03374)).
 

@@ -50,8 +50,8 @@ ft.setup(seed=0)
 # three dashed lines ask whether it rises, stays or falls. The shapes are invented.](figures/17_two_curves.svg)
 
 # %% [markdown]
-# How can both be true? For one choice the loss is −ln p, where p is the probability of the right
-# answer. Whether the choice is right depends only on whether p is the *largest* probability. For an
+# Can the loss rise without worse answers? For one choice the loss is −ln p, where p is the probability
+# of the right answer. Whether the choice is right depends only on whether p is the *largest* probability. For an
 # answer of several tokens this holds at each token. The loss is a mean over tokens, and exact match
 # needs the right token first at *every* step.
 #
@@ -133,8 +133,8 @@ turn.score({"<": "falls", ">": "rises",
 
 # %% [markdown]
 # The first test compares with one fixed step, because "last − lowest > 0" would hold for pure noise as well. We
-# chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds the rise
-# was not settled.
+# chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds (not shown)
+# the rise was not settled.
 #
 # The second line answers for these runs, and says how large a difference could have stayed unseen. A rising
 # validation loss alone does not show that the answers get worse.
@@ -315,7 +315,7 @@ best_remedy.score(min(means, key=means.get))
 #
 # New records add information that was not there. Here the answers improved too; we tested them only for this
 # remedy. A ✗ with a p above 0.05 means "not settled", which is neither "helps a little" nor "does nothing". On
-# three fresh seeds every remedy was lower in the mean, and only four times the data settled.
+# three fresh seeds (not shown) every remedy was lower in the mean, and only four times the data settled.
 #
 # ## Your turn: a clean split
 #
@@ -445,7 +445,8 @@ at_135m("overfitting", verdict)
 # <details><summary>Answer</summary>
 # More distinct data, fewer epochs if the task metric agrees, and stopping by the metric that matters
 # for the use. Then regularization (LoRA with dropout, NEFTune, weight decay in long runs), each tested
-# against a control with several seeds. If only the confidence is wrong, temperature scaling is enough.
+# against a control with several seeds. If you use the probabilities and only the confidence is
+# wrong, temperature scaling is enough.
 # </details>
 
 # %% [markdown]

@@ -39,7 +39,7 @@ ft.setup(seed=0)
 # ## Look before you change anything
 # <!-- claims: C74 · E12 -->
 #
-# Here is a bad run: 75 records for 48 steps. First five of its records.
+# Here is a bad run: 75 records for 48 steps. Look first at five of its records.
 
 # %%
 val, clean = ft.records("tasks", "validation"), ft.records("tasks")
@@ -183,8 +183,8 @@ power.score("in less than a third" if three < 1 / 3 else
 # %% [markdown]
 # With few seeds a large effect is often missed: "three seeds, no difference seen" is weak evidence. A
 # difference as large as the standard deviation of the differences needs about 10 seeds to be seen in 80 % of
-# experiments. Decide how many before you look: whoever adds seeds until the interval excludes zero gets more
-# false alarms than 5 %.
+# experiments (`fraction_seen(10, 1)`). Decide how many before you look: whoever adds seeds until the interval
+# excludes zero gets more false alarms than 5 %.
 #
 # ## An experiment: does replay reduce forgetting?
 # <!-- claims: C72 C95 · E16 -->
@@ -199,8 +199,8 @@ replay = lab.sweep(short.but(replay=0.25), seed=[0, 1, 2, 3, 4])
 ft.compare(without, replay)
 
 # %% [markdown]
-# Here b − a is the difference ± half of its 95 % interval, *unpaired*. Now paired, with our margin, for the
-# first three seeds and for all five:
+# In columns a and b, ± is the standard deviation over the seeds. In b − a it is half of the 95 % interval,
+# *unpaired*. Now paired, with our margin, for the first three seeds and for all five:
 
 # %%
 def ends(runs, measure):
@@ -277,7 +277,8 @@ for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 
 # %% [markdown]
 # At one shared learning rate you would call LoRA far worse, at the other far better. The effect of the method
 # depends on the learning rate: the two **interact**. So tune the learning rate of each method with the same
-# effort ([lesson 07](07_learning_rate.ipynb)), then compare, as the last line does.
+# effort ([lesson 07](07_learning_rate.ipynb)), then compare. The last line
+# does so with two rates tried for each.
 #
 # If several settings may matter, **random search** tries more values of each than a grid of the same size
 # ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)).
@@ -339,8 +340,8 @@ for k in (1, 3, 10, 30):
 #
 # `ft.what_if` has controls for the settings of `ft.Config`. Moving one shows a forecast of steps and time.
 # *Start* trains one run in the background and draws it over the first one, the **baseline**. *× 3 seeds*
-# trains the same settings three times, *over 5 values* varies one field. In the next cell
-# `await panel.result()` waits, and makes the first run if you started none.
+# trains the same settings three times, *over 5 values* varies one field. In the cell below the
+# panel, `await panel.result()` waits, and makes the first run if you started none.
 
 # %%
 panel = ft.what_if(model="tiny", data="tasks", config=short.but(eval_steps=6))
@@ -415,7 +416,7 @@ at_135m("lora_vs_full")
 # | stage | a run takes | what it can answer |
 # |---|---|---|
 # | the tiny model | seconds | Do the data load? Does the protocol run? Which measures move? |
-# | SmolLM2-135M | minutes | In which range are the learning rates of each method? Is the effect still there? |
+# | SmolLM2-135M | minutes | Which learning rates suit each method at this size? Is the effect still there? |
 # | your model | hours | Your question, with your records |
 #
 # The protocol, the code and the checks of the data carry over. Numbers of steps, sizes of effects and learning
@@ -506,7 +507,8 @@ at_135m("lora_vs_full")
 # **How do you know that a change helped?**
 # <details><summary>Answer</summary>
 # I fix the model, the records and all other settings, and run both settings with the same seeds: at
-# least three, more if the effect is small beside their spread. I compare the interval of the paired
+# least three, more if the effect is small beside their spread. If I compare methods, each gets its own tuned
+# learning rate. I compare the interval of the paired
 # difference with a margin chosen before. The change helped if the whole interval lies beyond the margin
 # on the better side. If it crosses the margin, the result is undecided. Seeds show the noise of training,
 # not that of the validation records: for that I take the standard error over records. I choose on

@@ -44,7 +44,7 @@ ft.setup(seed=0)
 # $$p_i = \frac{\min(e_i, K)^{1/T}}{\sum_j \min(e_j, K)^{1/T}} \qquad e_i: \text{records of task } i$$
 
 # %% [markdown]
-# T = 1 is proportional, and a very large T makes all tasks **equal**.
+# T = 1 without a cap is proportional, and a very large T makes all tasks **equal**.
 #
 # ![Stacked bars of the draws from tasks of 1,000,000, 100,000 and 5,000 records. Proportional: 90.5, 9 and 0.5 %, one pass over the small task. Cap of 131,072: 55.5, 42 and 2.1 %, 4.7 passes. Temperature 2: 72.1, 23 and 5.1 %, 11.3 passes. Equal: 33 % each, 73.7 passes.](figures/19_multi_task.svg)
 #
@@ -274,9 +274,8 @@ ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} 
 # transfer**. A partner also takes draws from the target. So each target is trained with a control partner
 # too: `who`, the name of a person in a text, which is another skill.
 #
-# The partner `capital in sentences` is built to conflict with `capital`. It asks the same questions, also
-# for 11 of the target's 12 cities, and answers them in a sentence. This is negative transfer at its
-# crudest.
+# The partner `capital in sentences` is built to conflict with `capital`. It asks for capitals in the same
+# wordings, also for 11 of the target's 12 cities, and answers in a sentence.
 
 # %%
 def in_a_sentence(record):
@@ -326,7 +325,7 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 
 # %% [markdown]
 # Both references agree. `to_negative` helps `to_past`: both repeat a sentence with its verb changed.
-# Which of the two helps is not separated here: `who` has neither.
+# Whether the repeating or the verb helps is not separated here: `who` has neither.
 # `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
 # answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
 #
@@ -341,7 +340,7 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 # %% [markdown]
 # ## What if?
 #
-# Change the temperature: where do the clauses stop gaining? One seed and 30 items only show where to look.
+# Change the temperature: the clauses had 0.51 at 2 and 0.83 at ∞. One seed only shows where to look.
 
 # %%
 temperature = 4
@@ -355,10 +354,10 @@ ft.table([{"temperature": temperature} | mine])
 # | question | usual answer |
 # |---|---|
 # | first mixture for SFT | proportional with a cap per source; then leave out one source at a time and measure |
-# | temperature | 2 for tasks (the best of 2, 4 and 8 in T5); exponent 1/T 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
+# | temperature | 2 for tasks (the best of 2, 4 and 8 in T5); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
 # | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining) |
 # | what to compare | score of each task, at equal steps, on a decontaminated test set |
-# | size of open SFT mixtures | about 1M records: Tülu 3 mixture, SmolTalk |
+# | size of two open SFT mixtures of 2024 | about 1M records: Tülu 3 mixture, SmolTalk |
 
 # %% [markdown]
 # ```python
@@ -400,7 +399,7 @@ ft.table([{"temperature": temperature} | mine])
 # - `interleave_datasets` with `all_exhausted` repeats without a limit: with probabilities 0.7 and 0.3,
 #   a million rows and 5,000, the small source is seen about 86 times. Its default, `first_exhausted`,
 #   stops early instead ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
-# - Shares count records. The loss counts labelled tokens, with packing too.
+# - Shares count records. The loss of a step counts labelled tokens, with packing too.
 # - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
 # - A multi-task average hides the task that got worse. Report each.
 
@@ -459,7 +458,7 @@ ft.table([{"temperature": temperature} | mine])
 #
 # **One multi-task model, many adapters, or merging?**
 # <details><summary>Answer</summary>
-# Joint training shares signal, needs balanced sampling, and a new task means retraining. Adapters
+# Joint training shares signal, needs balanced sampling, and a new task usually means retraining. Adapters
 # keep owners apart and need routing. Merging (task arithmetic, TIES) needs no joint training, but one
 # model for each task, trained from the same base. It loses where updates conflict. I would measure
 # transfer for the pairs at hand: a negative pair wants two adapters, or a prompt that tells the tasks

@@ -357,9 +357,9 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
 at_135m("lr_valley", verdict)
 
 # %% [markdown]
-# Full fine-tuning is best at 0.0001 and LoRA at 0.003: the two valleys are about 30 times apart, 10 to 90 by
-# the steps of the grid. At three times its best, full fine-tuning has learned no more and pays 0.4 nats on
-# plain English. LoRA at three times its best pays 2 nats or more in each seed, and one diverged.
+# Full fine-tuning is best at 0.0001 and LoRA at 0.003: the two valleys are about 30 times apart (10 to 90,
+# with half a grid step at either end). At three times its best, full fine-tuning has learned no more and
+# pays 0.4 nats on plain English. LoRA pays 3.2 on average, and one of its three seeds diverged.
 #
 # Published recipes, full fine-tuning unless stated:
 #
@@ -375,7 +375,7 @@ at_135m("lr_valley", verdict)
 # | [Code Llama](https://arxiv.org/abs/2308.12950) 7B, continued pretraining | 3e-4 | 3e-4 | 1 |
 # | [QLoRA](https://arxiv.org/abs/2305.14314) 7B | 2e-4 | 3e-4 | 1/1.5 |
 #
-# So the first half of the claim fails: published full SFT is between about half and a sixtieth of the
+# So the first half of the claim fails: in this table full SFT is between about half and a sixtieth of the
 # pretraining peak. It is a seventh or less in smaller batches at 7B to 70B, more in large packed batches
 # (Olmo 3) and for small models (SmolLM2). The ratio is no rule: take a recipe of your method, size *and
 # tokens per batch*. Our small model cannot test it, because its matrices were pretrained with another
@@ -520,8 +520,8 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 # ## Recap
 #
 # - Far above ε, a constant factor on the gradients cancels in AdamW. The sum of the learning rates
-#   limits how far weights can move.
-# - The claim, first half: published ratios for full SFT run from about a half to a sixtieth, so the
+#   roughly limits how far weights can move.
+# - The claim, first half: the ratios above for full SFT run from about a half to a sixtieth, so the
 #   ratio is no rule. Second half: within one epoch the training loss ranked our four as val_loss did. It
 #   hides what the model forgets. So rank by val_loss, and watch a probe.
 # - A learning rate belongs to a method, a model size, a batch size and a number of steps.

@@ -194,13 +194,18 @@ parts = {"weights": at_peak["weights"], "gradients": at_peak.get("gradients", 0)
 second_guess.score(max(parts, key=parts.get))
 
 # %% [markdown]
-# The dashed lines are what common GPUs leave to a run. At the peak of *full* no gradient exists yet,
-# but autocast's 16-bit copies do.
+# The dashed lines are what common GPUs leave to a run. The traced loss is computed in chunks, so the logits
+# are too small to see. At the peak of *full* no gradient exists yet, but autocast's 16-bit copies do.
 #
-# LoRA removes nearly all gradients and optimizer states, and a frozen base halves the weights. **QLoRA** stores
-# the base in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). But most activations stay, because the
-# gradient must pass through every frozen layer to reach the adapters. So the claim's second half is wrong too:
-# here LoRA leaves 54 GB of activations. How far was the estimate on paper from the trace?
+# LoRA removes nearly all gradients and optimizer states, and a frozen base in bf16 halves the weights.
+# **QLoRA** stores the base in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). But most
+# activations stay, because the gradient must pass through every frozen layer to reach the adapters.
+# So the claim's second half is wrong too: here LoRA leaves 54 GB of activations. **Gradient checkpointing**
+# stores only the input of each layer and recomputes the rest
+# ([lesson 11](11_activations_and_checkpointing.ipynb)).
+#
+# How far was the estimate on paper from the trace? With checkpointing it counts each layer's input and one
+# whole layer.
 
 # %%
 rows = []
@@ -234,8 +239,9 @@ ft.table(rows)
 
 # %% [markdown]
 # An independent test is in `tests/benchmarks/MEMORY.md`: the allocations that torch itself records, in 88
-# configurations of small models on a CPU. A GPU needs more than the tensors: the CUDA context, scratch space
-# of kernels, and memory that the allocator holds in pieces. Plan with 5 to 10 % to spare, and measure.
+# configurations of small models on a CPU. The largest error there is 0.1 %. A GPU needs more than the
+# tensors: the CUDA context, scratch space of kernels, and memory that the allocator holds in pieces. Plan
+# with 5 to 10 % to spare, and measure.
 
 # %% [markdown]
 # ## When is the peak?
@@ -262,8 +268,7 @@ charts.along(steps)
 # <!-- claims: C96 -->
 #
 # Take the LoRA run above: 7B, bf16 base, 4 × 2,048 tokens. An **8-bit optimizer** stores AdamW's moments in
-# one byte each. **Gradient checkpointing** stores only the input of each layer and recomputes the rest
-# ([lesson 11](11_activations_and_checkpointing.ipynb)).
+# one byte each.
 
 # %%
 eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
@@ -457,7 +462,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # - **Evaluation**: its batch is 8 by default. With `compute_metrics` the Trainer also collects the logits
 #   of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`.
 # - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
-#   `PYTORCH_ALLOC_CONF=expandable_segments:True`.
+#   `PYTORCH_ALLOC_CONF=expandable_segments:True` (older torch: `PYTORCH_CUDA_ALLOC_CONF`).
 # - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks by default. Elsewhere use
 #   [Liger](https://arxiv.org/abs/2410.10989)'s fused linear cross-entropy or
 #   [Cut Cross-Entropy](https://arxiv.org/abs/2411.09009).

@@ -24,7 +24,7 @@ EXERCISES = ROOT / "ftkit" / "lessons" / "exercises"
 LONG = 30  # words of a sentence that counts as long
 SHORTEST_SENTENCE = 4  # words; "Answer" and "1." are not counted
 LONG_SHARE = 0.02  # of the sentences of a lesson may be long
-MOST_MINUTES = 50
+MOST_MINUTES = 45
 SHORTEST_ALT = 40  # characters that say what a figure shows
 
 

@@ -214,7 +214,7 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # The last row is the token that ends an answer. The base model gives it a tiny probability, because its
 # texts never ended after an answer. The first token is unlikely too: the base model does not expect an
 # answer there. Three quarters of the answers (2,842 of 3,675) are a single word, so these two tokens are
-# nearly all of them. That is why the base model's `val_loss`, 8.83, is even above log V.
+# most of what counts. That is why the base model's `val_loss`, 8.83, is even above log V.
 #
 # So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of
 # the right token, over the tokens that count, here the answer's. Each is predicted from the prompt and
@@ -379,8 +379,8 @@ await panel.result()
 # | 0.003 | 1.1 | 3.3 |
 # | 0.01 (mean of three seeds) | 4.0 | 7.5 |
 #
-# Up to 0.0003 the run is slow, and not broken. At 0.003 it learns less well than at 0.001 and forgets far
-# more. At 0.01 it is broken. (One seed each, but for the last row.)
+# Up to 0.0003 the run is slow, and not broken. At 0.003 it learns less well than at 0.001, and
+# `general_loss` rises far more. At 0.01 it is broken. (One seed each, but for the last row.)
 # </details>
 #
 # ## Break it
@@ -442,9 +442,9 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
           for tokens in (1e7, 1e8, 1e9, 1e10)])
 
 # %% [markdown]
-# Ten million tokens are about 50,000 short records. The 40 % are optimistic: padding of short records and
-# small batches lower the utilization. Gradient checkpointing, the default of the library TRL, repeats the
-# forward pass to save memory: 8 operations instead of 6.
+# Ten million tokens are about 50,000 short records. The 40 % are optimistic: padding (filler tokens beside
+# short records) and small batches lower the utilization. Gradient checkpointing, the default of the
+# library TRL, repeats the forward pass to save memory: 8 operations instead of 6.
 #
 # Memory is another limit. With the usual optimizer, AdamW in mixed precision, full fine-tuning of
 # 7B parameters takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
@@ -558,8 +558,9 @@ at_135m("first_finetune", verdict)
 #
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
-# Full fine-tuning needs about 6 × parameters × tokens operations, LoRA about 4. At 40 % of an A100's 312
-# TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180.
+# Full fine-tuning of a dense model needs about 6 × parameters × tokens operations, LoRA about 4. At 40 %
+# of an A100's 312 TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion
+# about 180.
 # Checkpointing adds a third (with LoRA a half). Full fine-tuning with mixed-precision AdamW takes about 16
 # bytes per parameter: for 6.7 billion 107 GB, before activations. That is more than one 80 GB GPU; LoRA
 # fits on one. Sweeps, evaluation and people usually cost more than one run.
@@ -570,8 +571,8 @@ at_135m("first_finetune", verdict)
 #
 # - First half of the claim: it held. Exact match rose from 0.03 to 0.69 in 25 steps (three seeds), and to
 #   0.85 in the 100 steps of your first run.
-# - Second half: it held for the capitals, where tuning supplied mainly the form. On the skills that we tested,
-#   it seems to have taught more.
+# - Second half: it held for the capitals, where tuning supplied mainly the form. On two of the skills
+#   that we tested, it may have taught more.
 # - A higher learning rate is not simply faster: ten times as high broke the run.
 
 # %% [markdown]

@@ -281,9 +281,9 @@ decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins
 #
 # - **Warm-up.** In the first steps AdamW's averages come from a few batches, and a full step
 #   follows them. A low learning rate forgives that; a high one may not. Warm-up is insurance.
-# - **Clipping.** It acted in every step, so "no clipping" is another optimizer. A likely reason for
-#   its higher loss: the large first gradients stay in AdamW's second average and shorten all later
-#   steps.
+# - **Clipping.** It acted in every step, so "no clipping" is another optimizer, here without its own
+#   learning rate. A likely reason for its higher loss: the large first gradients stay in AdamW's
+#   second average and shorten all later steps.
 # - **Weight decay.** AdamW multiplies the weights that it decays by `1 - learning_rate · decay` in
 #   every step. Norms and biases are usually left out. Over a run the factor is the product:
 
@@ -444,7 +444,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #
 # **Is gradient accumulation the same as a large batch?**
 # <details><summary>Answer</summary>
-# Yes, up to rounding, if token losses are summed and divided once by the labeled tokens of the
+# Yes, up to rounding and dropout, if token losses are summed and divided once by the labeled tokens of the
 # whole step, over all GPUs. A mean of micro-batch means gives tokens of short micro-batches more
 # weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2.
 # </details>
@@ -478,7 +478,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #
 # - The recipe, setting by setting. Batch 128: ask at equal records or at equal steps. 500 warm-up steps:
 #   wrong for short runs, give a fraction. Decay 0.1: no effect seen, 0.12 % over Alpaca's 1,221 steps. Clip at
-#   1.0: it acted in every step here; elsewhere it depends on your norms.
+#   1.0: it acted in every step here, and helped at this learning rate; elsewhere it depends on your norms.
 # - Optimizer steps = epochs · ⌈records / (micro-batch · accumulation · GPUs)⌉.
 # - Accumulation is exact only with one division by the labeled tokens of the step.
 # - Clipping is insurance where it acts rarely.

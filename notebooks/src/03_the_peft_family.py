@@ -280,8 +280,8 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 
 # %% [markdown]
 # So at equal steps the claim fails on this model for IA³. It is slow: in three times the steps it gets much
-# further, and it is still behind full fine-tuning in 20. For LoRA no difference was seen. That is not "equal":
-# three seeds show large differences only.
+# further. It is still behind full fine-tuning in 20, so it may also be too small: that stays open. For LoRA no
+# difference was seen. That is not "equal": three seeds show large differences only.
 #
 # ## Do small updates forget less?
 # <!-- claims: C73 · E22 -->

@@ -302,7 +302,7 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
            start=False, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# In our runs, at a `val_loss` of about 0.77, LoRA forgot less, by 0.1 nats. Is that due to LoRA? Between its
+# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA? Between its
 # two points, full fine-tuning pays 0.16 nats of forgetting for 0.09 of `val_loss`. So having learned 0.06
 # less, which the margin of 0.1 allows, would explain it. On
 # [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there
@@ -326,8 +326,8 @@ ft.expect(after(q_and_v, "val_loss"), ">", after(all_layers, "val_loss"),
 ft.table(edges + q_and_v + all_layers)
 
 # %% [markdown]
-# With equal parameters, all layers learned more than q and v. Thinking Machines found attention alone
-# behind too. So adapt all linear layers.
+# With equal parameters, all layers learned more than q and v (and forgot more). Thinking Machines found
+# attention alone behind too. So adapt all linear layers.
 #
 # The rank sets how much an adapter can hold. Raise it when LoRA stays behind full fine-tuning at every
 # learning rate. The rank also enters the scale α/r. With α fixed, one learning rate serves about all ranks of
@@ -366,7 +366,7 @@ print(f"activations: full {all_trained / 1e6:.1f} MB, LoRA {adapted / 1e6:.1f} M
 #
 # | GB | weights | gradients, AdamW and its float32 copy | activations |
 # |---|---|---|---|
-# | full, mixed precision (16 bytes a parameter) | 13.5 | 94 | a |
+# | full, mixed precision (2 + 14 bytes a parameter) | 13.5 | 94 | a |
 # | LoRA, r = 16 on all linear layers (40 M parameters) | 13.5 + 0.1 | 0.6 | nearly a |
 # | QLoRA, the same with a 4-bit base | about 4 + 0.1 | 0.6 | nearly a |
 #
@@ -462,7 +462,7 @@ at_135m("lora_vs_full", verdict)
 # | lora_alpha | 16 or 32 fixed, or 2r; then tune the learning rate, not both |
 # | learning rate | about 10 times that of full fine-tuning; 1e-4 to 5e-4 for 1B to 70B models |
 # | batch size | small to moderate: LoRA tolerates large batches less well than full fine-tuning |
-# | lora_dropout | 0; 0.05 to 0.1 as a regularizer, for more activation memory (dropped inputs) |
+# | lora_dropout | 0; 0.05 to 0.1 as a regularizer; it also stores the dropped inputs |
 #
 # A configuration for TRL and peft:
 #

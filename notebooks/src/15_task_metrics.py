@@ -111,7 +111,8 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 #
 # Were 200 questions enough? **Power** is the probability that the test gives p < 0.05 (a *level* of 5 %) where a
 # given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and
-# 2,350 questions ([Connor 1987](https://doi.org/10.2307/2531961)).
+# 2,350 questions by a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)), and slightly more
+# for the exact test.
 #
 # With **different** questions for each model the pairing is lost, and still more questions are needed:
 
@@ -161,7 +162,7 @@ ft.table([{"answer": answer, "reference": reference, "identical": str(answer == 
 # <!-- claims: C62 · E34 -->
 #
 # 95 of 100 reviews are positive. One model always answers "positive". The other finds four of the five
-# negative ones and also flags eight positive ones.
+# negative ones (recall 4/5) and also flags eight positive ones (precision 4/12).
 
 # %%
 labels = ["positive"] * 95 + ["negative"] * 5
@@ -204,8 +205,9 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 # %% [markdown]
 # The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
 # cannot judge a single answer. BLEU was made for whole corpora. There it separates very different systems,
-# but often not two good ones. For translation the WMT metrics task recommends metrics learned from human scores,
-# such as COMET and MetricX ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU").
+# but often not two good ones. For translation the metrics task of WMT (a yearly conference) recommends metrics
+# learned from human scores, such as COMET and MetricX
+# ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU").
 #
 # ## Does the model generalize to new tasks?
 # <!-- claims: C66 · E35 E39 -->
@@ -239,10 +241,10 @@ ft.expect(scores["narrow", "to_negative"], "<", scores["broad", "to_negative"],
 ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites need none", by=0.2)
 
 # %% [markdown]
-# "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. A likely
-# reason is what the pretraining text taught. The 0 of the base model says little: it has not learned to answer in
-# this form. Related tasks in the training data can teach the skill too, so FLAN holds out whole
-# **clusters** of them.
+# "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. The 0 of the
+# base model says little: it has not learned to answer in this form. The skill can come from the pretraining text
+# or from related tasks: narrow still learns to put sentences in the past. So FLAN holds out whole **clusters** of
+# related tasks.
 #
 # ## Two models on the same items
 # <!-- claims: C64 · E35 -->
@@ -269,6 +271,8 @@ for part in (*HELD, "trained tasks"):
 ft.table(rows)
 
 # %% [markdown]
+# On negation chance is a poor explanation. Where the models disagree only once, p is 1 whatever the interval says.
+#
 # Why not one line for all 60 held-out items? Items of a task are not independent, and the gain differs between
 # the tasks. For *new tasks* the sample is 3, whatever the number of items.
 #
@@ -335,12 +339,13 @@ ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
 
 # %% [markdown]
 # With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
-# noise around one half. Asking in **both orders** exposes it: all items become ties. Neither repairs the judge
-# who likes length: it picks broad only where that answer is longer even so. So report the answers' lengths, or a win rate corrected for length ([Dubois et al.
+# noise around one half. Asking in **both orders** exposes it: all items become ties. Neither order repairs
+# the judge who likes length: it picks broad only where that answer is longer in spite of the added sentence. So
+# report the answers' lengths, or a win rate corrected for length ([Dubois et al.
 # 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their own texts ([Panickssery et al.
 # 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it a written criterion and a
 # reference answer, and measure its agreement with people by kappa on a sample. To tell a win rate of 55 % from
-# 50 % takes about 780 votes without ties (power 80 %, level 5 %).
+# 50 % takes about 780 votes on different questions, without ties (power 80 %, level 5 %).
 #
 # ## Your turn: pass@k
 #
@@ -373,9 +378,9 @@ line_plot({"unbiased estimate": [(k, 1 - math.comb(7, k) / math.comb(10, k)) for
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
 #
-# A score is worthless if the test was in the training data. A check like that of GPT-3's authors flags a test text
-# that shares a run of 13 words with the training text. Ours compares shorter texts whole. We plant five test
-# records in the training data. Are they found, and what else is flagged?
+# A score says little about new texts if the test was in the training data. A check like that of GPT-3's authors
+# flags a test text that shares a run of 13 words with the training text. Ours compares shorter texts whole. We
+# plant five test records in the training data. Are they found, and what else is flagged?
 
 # %%
 def as_texts(records):

@@ -93,8 +93,8 @@ def dequantize_block(packed, scale, levels):
 ft.check("dequantize_block", dequantize_block)
 
 # %% [markdown]
-# A matrix is cut into blocks of 64. Do both steps for a matrix of the embedded model give what bitsandbytes
-# gives? (The warning about `kernels` is harmless.)
+# A matrix is cut into blocks of 64. Do both steps for a matrix give what bitsandbytes gives?
+# (The warning about `kernels` is harmless.)
 
 # %%
 import bitsandbytes.functional as bnb
@@ -265,10 +265,10 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# QLoRA ended above LoRA with each seed, by 0.16 nats on average; only whether the gap is below 0.1 is not
-# settled. All runs used one learning rate, and a model that had been rounded to 4 bits before, in another format.
-# `fp4`, bitsandbytes' default, ended above NF4 with each seed. On plain English the gap is 0.16 nats on average;
-# in validation loss it comes mostly from one seed and is not settled.
+# QLoRA ended more than 0.1 nats above LoRA with each seed, 0.16 on average; three seeds do not settle that. All
+# runs used one learning rate, and a model that had been rounded to 4 bits before, in another format. `fp4`,
+# bitsandbytes' default, ended above NF4 with each seed: on plain English by 0.16 nats on average; in validation
+# loss the gap comes mostly from one seed and is not settled.
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
@@ -277,7 +277,7 @@ at_135m("qlora", verdict)
 # %% [markdown]
 # ## Merge, but into which weights?
 #
-# There are three ways to merge:
+# Three ways to merge:
 #
 # - add the update to the **original** 16-bit weights;
 # - add it to the **dequantized** weights, on which it was trained;
@@ -354,13 +354,13 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
 big
 
 # %% [markdown]
-# It just fits: 47.9 GB of 51.5 (48 GiB), before CUDA and the allocator take their part. The
+# It just fits: 47.9 GB of 51.5 (48 GiB), of which CUDA and the allocator leave about 48.6 (dashed line). The
 # frozen weights are 33.4 GB in NF4 and 1.05 GB of embedding and head in bf16. The 0.8 billion adapter weights are
 # in fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments. In bf16, to which TRL 1.16
 # converts them, they cost half. Full fine-tuning would need 783 GB even without master weights
 # (12 bytes a weight).
 #
-# QLoRA's third idea is the **paged optimizer**: its states move to the host's memory while the GPU is full.
+# QLoRA also has a **paged optimizer**: its states move to the host's memory while the GPU is full.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -427,7 +427,7 @@ big
 # - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
 #   gradients pass unchanged ([torchao](https://github.com/pytorch/ao)).
 # - Many mixture-of-experts models keep experts in fused tensors that are no `Linear` layers; check that they
-#   were quantized at all.
+#   were quantized.
 
 # %% [markdown]
 # ## Interview
@@ -456,8 +456,8 @@ big
 # <details><summary>Answer</summary>
 # 64.8 billion linear weights at 4.127 bits are 33.4 GB, embedding and head in 16 bits 1.05 GB. Adapters with
 # r = 64 have 0.8 billion weights: 12.8 GB at 16 bytes each, with gradients and moments, or half of it in bf16.
-# The sum is 47.3 GB of 51.5 (48 GiB). With checkpointing, the activations of one short sequence still fit. Paged
-# optimizers absorb spikes.
+# The sum is 47.3 GB of 51.5 (48 GiB): tight. With checkpointing, the activations of one short sequence still
+# fit. Paged optimizers absorb spikes.
 # </details>
 
 # %% [markdown]

@@ -217,7 +217,7 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
 # ## At 135M
 #
 # The recorded runs ask the same of SmolLM2-135M-Instruct. Its untouched answers are sentences, so an
-# exact match of 0 says more about form than about knowledge.
+# exact match of 0, before training or after DPO, says more about form than about knowledge.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -338,7 +338,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 # %% [markdown]
 # ## Your turn: repair a reward
 #
-# `contains` pays whenever the reference occurs in the answer. Write a **verifier** that cannot be
+# Suppose a reward pays whenever the reference occurs in the answer. Write a **verifier** that cannot be
 # earned by copying, repeating or listing, and that forgives a full stop.
 
 # %% tags=["raises-exception"]
@@ -400,7 +400,7 @@ ft.check("honest_reward", honest_reward)
 #
 # # questions: rows with "prompt" (messages that ask to end with "Answer: 7") and "answer" ("7")
 # def right(completions, answer, **columns):
-#     found = [re.findall(r"Answer: *(-?[\d.]*\d)", c[0]["content"]) for c in completions]
+#     found = [re.findall(r"Answer: *(-?[\d.,]*\d)", c[0]["content"]) for c in completions]
 #     return [float(numbers[-1:] == [key]) for numbers, key in zip(found, answer)]
 #
 # args = GRPOConfig(

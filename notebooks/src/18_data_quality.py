@@ -140,8 +140,9 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 #
 # ## A model as the judge
 #
-# We fine-tune on a small **trusted** set. This model gives each of 250 doubtful records its loss, and
-# those with the highest loss are looked at first. Are wrong answers more common there?
+# We fine-tune on a small **trusted** set. This model gives each of 250 doubtful records its loss, and those with
+# the highest loss are looked at first. (16 of the 250 questions are in the trusted set, too.) Are wrong answers
+# more common there?
 
 # %%
 clean = ft.records("tasks")
@@ -239,8 +240,8 @@ ft.table([{"errors": kind} | rates(records) for kind, records in errors.items()]
 
 # %% [markdown]
 # In each set a quarter of the answers is wrong. The random errors are spread; the other two kinds are
-# **concentrated** on one first word. Without a key, label a sample of 100 to 200 records and compare the
-# error rate by source, annotator, task and length.
+# **concentrated** on one first word. Without a key, label a sample of 100 to 200 records and look for
+# large differences in the error rate by source, annotator, task and length.
 #
 # What do the errors cost? All sets below take the same 30 steps; a small set is seen more often.
 
@@ -288,7 +289,7 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(after("480 random"), after("160 clean"))])
 
 # %% [markdown]
-# In our runs the opening claim held against 160 clean records and failed against 20. So "quality or
+# In our runs the opening claim held with 160 clean records and failed with 20. So "quality or
 # quantity" has no general answer. It has a **price**: how many noisy records replace one clean record?
 #
 # The clean sets show a second price, that of **copies**. In our runs 160 records seen three times ended
@@ -437,7 +438,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # %% [markdown]
 # **IFD** (instruction-following difficulty) is the loss of an answer given its instruction, divided by the
 # loss of the answer alone. At 1 or above the instruction does not help: drop the record. Of the rest the
-# paper keeps the top 5 to 10 %, the hard ones. Wrong answers are in this top too, so check for them first.
+# paper keeps the top 5 to 10 %, the hard ones. Wrong answers can be in this top too, so check for them first.
 #
 # ```python
 # import torch

@@ -249,8 +249,8 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # %% [markdown]
 # Look at the picture first. At 1e-3, the best learning rate of the response-only loss, training on everything
 # looks much worse; at 2e-3 it looks better. **A comparison at one shared learning rate would have measured the
-# learning rate.** At its own, loss on all tokens comes within a few points of the other. (Five more seeds, 200
-# and up, gave 0.71 against 0.74, not settled.)
+# learning rate.** At its own, loss on all tokens comes within a few points of the other. (Three seeds are
+# few: five more, run beforehand, gave 0.71 against 0.74, not settled.)
 #
 # So the second half of the claim fails here. Loss on all tokens has the labels of pretraining, and the model
 # learned to answer all the same. The *data* make it instruction tuning; the labels choose what the loss is
@@ -368,9 +368,9 @@ at_135m("sft_masks", verdict)
 # The test has 64 records, so 0.02 is about one of them: the two cannot be told apart. Training without
 # a mask taught the tasks here too: 0.46, untouched 0.02. (This model had been tuned on instructions before.)
 #
-# For larger models the literature disagrees by data set. Response-only loss was slightly better on MMLU
-# ([QLoRA, 2023](https://arxiv.org/abs/2305.14314)). Loss on the instruction helped with long instructions and
-# short answers, or few records ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
+# For larger models the literature disagrees by data set. Response-only loss was slightly better on
+# the benchmark MMLU ([QLoRA, 2023](https://arxiv.org/abs/2305.14314)). Loss on the instruction helped with
+# long instructions and short answers, or few records ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
 
 # %% [markdown]
 # ## In practice, 2026

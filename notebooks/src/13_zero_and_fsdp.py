@@ -320,7 +320,7 @@ ft.expect(mixed[3].sent[0] / two[3].sent[0], "==", 8 / 12, "bf16: 8 bytes instea
 
 # %% [markdown]
 # It is stage 1: DDP sums *all* gradients on every rank (8 bytes), and ZeroRedundancyOptimizer then sends the
-# updated weights (`broadcast`, 4). The paper's stage 1 only reduce-scatters the gradients.
+# updated weights (`broadcast`, 4). The paper's count replaces the all-reduce by a reduce-scatter.
 #
 # The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16, reduce_dtype=fp32)`.
 # Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8 bytes a parameter.
@@ -346,11 +346,11 @@ for link, speed in links.items():
 ft.table(rows)
 
 # %% [markdown]
-# Engines **overlap**: they gather the next layer while this one computes. Inside a machine the traffic hides
-# behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the machine once,
-# and NVLink passes them on. Machines of eight H100s usually have eight such links, about as fast as NVLink's
-# row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way). Measure yours with
-# nccl-tests (`all_gather_perf`).
+# Engines **overlap**: they gather the next layer while this one computes. Inside a machine (NVLink) the traffic
+# hides behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the machine
+# once, and NVLink passes them on. Machines of eight H100s usually have eight such links, about as fast as
+# NVLink's row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way). Measure
+# yours with nccl-tests (`all_gather_perf`).
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
 # gradients between machines: **hybrid sharding** (HSDP). Between machines this moves 2 × 4 bytes a parameter,
@@ -465,7 +465,7 @@ ft.table(rows)
 # config = SFTConfig(
 #     output_dir="out", bf16=True, learning_rate=1e-5, num_train_epochs=1, max_length=4096,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=4,
-#     gradient_checkpointing=True, save_steps=200,
+#     gradient_checkpointing=True, save_steps=200, assistant_only_loss=True,
 #     accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}},
 #     model_init_kwargs={"dtype": torch.float32})  # the shards; bf16 copies are made when gathered
 # trainer = SFTTrainer(

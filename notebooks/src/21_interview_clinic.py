@@ -301,7 +301,7 @@ longer = case.repair(max_steps=64)
 # table. Then repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
 # [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is
 # the fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss
-# on new records.
+# on new records. `last_loss` and `grad_norm` are means of the last four steps.
 
 # %%
 second = clinic.case(9)
@@ -318,8 +318,8 @@ third
 
 # %% [markdown]
 # <details><summary>Answers to cases 9 and 8</summary>
-# Case 9, `sgd`: the learning rate is a usual one and peaks early, the gradient norm stays as high as at the
-# start, and the losses hardly move. The steps of plain SGD are too small here: `optim="adamw_torch"`.
+# Case 9, `sgd`: the learning rate is usual for this model and peaks early, the gradient norm stays as high
+# as at the start, and the losses hardly move. The steps of plain SGD are too small here: `optim="adamw_torch"`.
 #
 # Case 8, `gradients_kept`: the gradient norm grows at every step while the loss jumps up and down. Each
 # step adds its gradient to all earlier ones. The stage is `"clear_gradients"`.

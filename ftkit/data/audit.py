@@ -241,25 +241,45 @@ class _Near:
 
     def __init__(self):
         self.signatures, self.factors = bytearray(), None  # 128 bytes a row
+        self.words: list[int] = []  # hashes of the words of rows that have no signature yet
+        self.ends: list[int] = []  # where each of these rows ends
 
     def add(self, text: str):
+        words = [zlib.crc32(word.encode()) for word in re.findall(r"\w+", text.lower())]
+        words += [0] * (3 - len(words))
+        if self.words and len(self.words) + len(words) > self.WORDS:
+            self.sign()
+        self.words += words
+        self.ends.append(len(self.words))
+
+    def sign(self):
+        """Signatures of the rows that were added since the last call."""
         import numpy as np
 
+        if not self.ends:
+            return
         if self.factors is None:
             odd = np.random.default_rng(0).integers(0, 1 << 31, (self.HASHES, 1), dtype=np.uint32)
             self.factors = odd * np.uint32(2) + np.uint32(1)
-        words = [zlib.crc32(word.encode()) for word in re.findall(r"\w+", text.lower())]
-        one = np.array(words + [0] * (3 - len(words)), np.uint32)
-        hashes = (one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:])
-        # Multiply-shift hashing: the upper half of the product with a random odd number.
-        minima = np.min([(self.factors * hashes[i : i + self.WORDS]).min(axis=1)
-                         for i in range(0, len(hashes), self.WORDS)], axis=0)
-        self.signatures += (minima >> np.uint32(16)).astype(np.uint16).tobytes()
+        one = np.array(self.words, np.uint32)
+        hashes = one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:]
+        # Between the shingles of two rows lie two that begin in one and end in the other.
+        edges = np.array([place for end in self.ends for place in (end - 2, end)][:-2], np.intp)
+        minima = np.full((self.HASHES, len(self.ends)), np.uint32(2**32 - 1))
+        for start in range(0, len(hashes), self.WORDS):  # one text may be longer than this
+            # Multiply-shift hashing: the upper half of the product with a random odd number.
+            products = self.factors * hashes[start : start + self.WORDS]
+            found = (products.min(axis=1, keepdims=True) if not edges.size else
+                     np.minimum.reduceat(products, np.insert(edges, 0, 0), axis=1)[:, ::2])
+            minima = np.minimum(minima, found)
+        self.signatures += (minima.T >> np.uint32(16)).astype(np.uint16).tobytes()
+        self.words, self.ends = [], []
 
     def pairs(self) -> dict[int, int]:
         """Row → an earlier row that it is nearly the same as, for each row that has one."""
         import numpy as np
 
+        self.sign()
         signatures = np.frombuffer(self.signatures, np.uint16).reshape(-1, self.HASHES)
         bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
         found: dict[int, int] = {}

@@ -183,7 +183,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 # | [`ipo`](https://arxiv.org/abs/2310.12036) | squared error to a fixed margin, so the gap stops growing | yes |
 # | [`kto`](https://arxiv.org/abs/2402.01306) | judges each answer alone: thumbs up or down, no pairs needed | yes |
 # | [`simpo`](https://arxiv.org/abs/2405.14734) | mean log-probability per token as reward, a target margin | no |
-# | [`orpo`](https://arxiv.org/abs/2403.07691) | SFT loss on the chosen answer plus an odds-ratio term | no |
+# | [`orpo`](https://arxiv.org/abs/2403.07691) | SFT loss on the chosen answer plus a term on the ratio of the odds p / (1 − p) | no |
 # | `sft` | chosen answers alone; the control that every preference run should have | no |
 
 # %% [markdown]
@@ -207,10 +207,10 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No: at the right edge DPO, KTO and SFT have the same accuracy, and SFT answers far more questions. In
-# our runs 10 x ranks most new pairs right, and answers fewer questions than before training. So
-# accuracy alone does not say that a model got better. Here each question has one right answer, so
-# imitating it says all there is. Pairs suit above all questions without a single right answer, where
+# No: in our runs DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions. 10 x
+# ranks most of them right, and answers fewer questions than before training. So accuracy alone does
+# not say that a model got better. Here each question has one right answer, so imitating it says all
+# there is. Pairs suit above all questions without a single right answer, where
 # people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
 # reference, so their accuracy is another measure.)
 #
@@ -285,8 +285,9 @@ ft.check("grpo_loss", grpo_loss)
 # toward long wrong answers. [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also
 # leaves out the division by the deviation (`scale_rewards="none"`): dividing favors questions that are
 # nearly always or nearly never solved. [DAPO](https://arxiv.org/abs/2503.14476) also raises the upper
-# clip limit and draws new questions for dead groups.
-# [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer.
+# clip limit (`epsilon_high=0.28`) and draws new questions for dead groups.
+# [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer, the geometric mean of its
+# tokens' ratios.
 
 # %% [markdown]
 # ## Run it, then break it: a reward that can be hacked
@@ -328,8 +329,8 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# The policy rewarded for length writes up to the limit, 18 tokens. Where the honest arm is wrong, its text
-# is strange too: all wrong answers earn 0.
+# The policy rewarded for length writes nearly to the limit of 18 tokens. Where the honest arm is wrong,
+# its text is strange too: all wrong answers earn 0.
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
 # habits help: a measure that training never sees, and reading the answers that earn most. A KL penalty
@@ -338,8 +339,8 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 # %% [markdown]
 # ## Your turn: repair a reward
 #
-# Suppose a reward pays whenever the reference occurs in the answer. Write a **verifier** that cannot be
-# earned by copying, repeating or listing, and that forgives a full stop.
+# Suppose a reward pays whenever the reference occurs in the answer. Write a **verifier** that pays
+# nothing for copying, repeating or listing, and that forgives a full stop.
 
 # %% tags=["raises-exception"]
 def honest_reward(answer, record):
@@ -408,7 +409,8 @@ ft.check("honest_reward", honest_reward)
 #     gradient_accumulation_steps=16, num_generations=8, max_completion_length=1024,
 #     model_init_kwargs={"dtype": "bfloat16"},
 #     chat_template_kwargs={"enable_thinking": False},  # thoughts would fill the 1,024 tokens
-#     mask_truncated_completions=True, use_vllm=True, vllm_mode="colocate")  # vLLM draws the answers
+#     mask_truncated_completions=True, use_vllm=True,  # vLLM draws the answers
+#     vllm_max_model_length=2048)  # prompt + answer; left out, the model's 40,960
 # trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions,
 #                       peft_config=lora)
 # ```
@@ -420,7 +422,7 @@ ft.check("honest_reward", honest_reward)
 #
 # - In DPO, log chosen and rejected apart (`rewards/chosen`, `logps/chosen`). Both falling is
 #   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/32).
-# - Where chosen answers are longer, DPO learns length
+# - Where chosen answers are longer, DPO can learn length
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
 #   and the entropy of the next token: at 0 exploration ends.
@@ -440,9 +442,10 @@ ft.check("honest_reward", honest_reward)
 # %% [markdown]
 # **Reward accuracy is near 100 %, outputs are worse. Why?**
 # <details><summary>Answer</summary>
-# Even on held-out pairs a surface feature such as length can suffice. And the loss only needs the gap: both log-probabilities can fall, the rejected one faster, and
-# probability goes to unrated answers. Check chosen log-probability, length, and held-out samples. Lower
-# the learning rate or stop early; then raise β, add an SFT term, or draw pairs from the policy.
+# Even on held-out pairs a surface feature such as length can suffice. And the loss only needs the gap:
+# both log-probabilities can fall, the rejected one faster, and probability goes to unrated answers.
+# Check chosen log-probability, length, and held-out samples. Lower the learning rate or stop early;
+# then raise β, add an SFT term, or draw pairs from the policy.
 # </details>
 #
 # **PPO, DPO, GRPO?**
@@ -464,8 +467,9 @@ ft.check("honest_reward", honest_reward)
 # **What do Dr. GRPO, DAPO and GSPO change?**
 # <details><summary>Answer</summary>
 # Dr. GRPO removes two biases: the division by answer length, which spares long wrong answers, and
-# the division by the group's deviation. DAPO averages over all tokens, clips higher upward, and
-# replaces dead groups. GSPO forms one ratio per sequence.
+# the division by the group's deviation. DAPO averages over all tokens of the batch, clips higher
+# upward, and replaces dead groups. GSPO forms and clips one ratio per sequence, the geometric mean of
+# its tokens' ratios.
 # </details>
 #
 # ## Recap

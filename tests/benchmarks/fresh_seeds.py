@@ -97,8 +97,8 @@ def main() -> int:
         text = [f"# Claims of the lessons on seeds {options.first} and up\n\n"
                 "Written by `make fresh`; the lessons' own seeds begin at 0. Last part made on "
                 f"{machine.processor()}, {platform.system()}, torch {torch.__version__}. An error "
-                "is a cell that picks out a run by its seed. A lesson may have changed since its part "
-                "was made.\n\n"]
+                "is a cell that picks out a run by its seed. A lesson may have changed since its "
+                "part was made.\n\n"]
         text += [f"## {key} {names[key]}\n{parts[key]}" for key in sorted(parts)]
         target.write_text("".join(text).rstrip() + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""Screenshots of lessons, for eyes: light and dark, wide and as on a phone, a panel while it trains.
+"""Screenshots of lessons, for eyes: light and dark, wide and as on a phone, a panel in training.
 
     FTKIT_LOOK=/tmp/shots pytest tests/browser/look_at.py -k 07
 """

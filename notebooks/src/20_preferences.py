@@ -209,8 +209,8 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
 # %% [markdown]
 # No: in our runs DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions. 10 x
 # ranks most of them right, and answers fewer questions than before training. So accuracy alone does
-# not say that a model got better. Here each question has one right answer, so imitating it says all
-# there is. Pairs suit above all questions without a single right answer, where
+# not say that a model got better. Here each question has one right answer, which imitation learns
+# directly. Pairs suit above all questions without a single right answer, where
 # people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
 # reference, so their accuracy is another measure.)
 #
@@ -339,7 +339,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 # %% [markdown]
 # ## Your turn: repair a reward
 #
-# Suppose a reward pays whenever the reference occurs in the answer. Write a **verifier** that pays
+# Suppose a reward pays whenever the right answer occurs in the text. Write a **verifier** that pays
 # nothing for copying, repeating or listing, and that forgives a full stop.
 
 # %% tags=["raises-exception"]

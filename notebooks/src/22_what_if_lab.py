@@ -367,7 +367,7 @@ baseline = await panel.result()
 # rate may differ as well. Ideas:
 #
 # - `warmup_steps` 0 or 0.1, `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at the same number of steps;
-# - few records, wrong answers or too many steps: is the order of the first table still there with 3 seeds?
+# - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds?
 # - replay 0.25 with 24 steps against replay 0 with 18. This changes two settings. Is it wrong?
 
 # %% tags=["raises-exception"]
@@ -454,7 +454,7 @@ at_135m("lora_vs_full")
 # from transformers import set_seed
 # from trl import SFTConfig, SFTTrainer
 #
-# model_id = "Qwen/Qwen3-1.7B"
+# model_id = "Qwen/Qwen3-1.7B-Base"  # plain strings; a chat model needs its template
 # files = {"train": "train.jsonl", "validation": "validation.jsonl"}
 # data = load_dataset("json", data_files=files)
 #

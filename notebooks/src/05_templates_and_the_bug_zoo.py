@@ -82,7 +82,7 @@ print("begins with the prompt:", whole.startswith(prompt))
 
 # %% [markdown]
 # <!-- claims: C17 C24 · E06 -->
-# ## Guess 1: another prompt than in training
+# ## Another prompt than in training
 #
 # What does a small difference between the two prompts cost? Tune the small model on its own chat template.
 # Then ask the same held-out questions without `Assistant:`, with one space after it, and with two BOS tokens.
@@ -137,7 +137,7 @@ first_guess.score(lost[0] if len(lost) == 1 else "both" if lost else "neither")
 # **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. They cost this
 # small model little or nothing, but a user of Llama-3.1-8B-Instruct reports a loss of
 # [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
-# with `add_special_tokens=False`, and look at it once per project: one BOS at the start, one EOS at the end.
+# with `add_special_tokens=False`, and look at it once: at most one BOS, at the start, and one EOS at the end.
 
 # %%
 ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
@@ -221,7 +221,7 @@ ft.table([{"batches": name, "positions that hold a token": sum(lengths) / number
           for name, number in slots.items()])
 
 # %% [markdown]
-# Against sorted batches there is little to gain, but sorting makes batches less random. The risk of packing: a
+# Against sorted batches there is little to gain here, but sorting makes batches less random. The risk of packing: a
 # causal mask lets records in one row see each other.
 #
 # ![Two masks of nine by nine squares for a row with records of 3, 2 and 4 tokens. Left, the causal mask: below the diagonal, crosses mark where a record sees an earlier one. Right, the block-diagonal mask: only three triangles remain, one for each record. The position ids start again at zero in each record.](figures/05_packed_mask.svg)
@@ -414,7 +414,7 @@ if download.has("smollm2"):
 # ## In practice, 2026
 #
 # Packing in TRL, with the checks of this lesson. `eos_token` repairs the Qwen bug from above. The asserts say
-# that no attention mask hides the record boundaries and that the end of each turn is trained on.
+# that no attention mask hides the record boundaries and that each answer's end is trained on.
 #
 # ```python
 # from datasets import load_dataset
@@ -490,7 +490,7 @@ if download.has("smollm2"):
 # ## Recap
 #
 # - Training and serving must use the same template, token by token. Here a space broke it.
-# - One BOS; an end of turn that is trained on and known to `generate`; a PAD of its own.
+# - At most one BOS; an end of turn that is trained on and known to `generate`; a PAD of its own.
 # - Packed records must not see each other. Test it by the loss.
 # - Most of these bugs do not show at the end of the loss curve. Print ids, labels and answers.
 #

@@ -247,7 +247,7 @@ hidden.score({"<": "lower too", ">": "higher", "": "no difference seen"}[
     direction(kept[1e-3], kept[3e-4], paired=True)])
 
 # %% [markdown]
-# Could you see this in the training loss? Look at 0.003 just after the warm-up, which has two steps.
+# Does the training loss show this? Look at 0.003 just after the warm-up, which has two steps.
 
 # %%
 ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learning_rate == rate]
@@ -255,11 +255,11 @@ ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learnin
 
 # %% [markdown]
 # At 0.003 the mean loss rises again at step 4, with a wide band. Here such an instability is all that one
-# curve shows. A learning rate that is too high but stable, or too low, is seen only by comparison: 0.003
-# and 0.0003 both end above 0.001, and all three curves end flat.
+# curve shows. Otherwise, too high or too low is seen only by comparison: 0.003 and 0.0003 both end above
+# 0.001, and all three curves end flat.
 #
 # So the second half of the claim is half right. For the *task* the training loss ranks the four as val_loss
-# does, as long as every record is new (160 of 320, each once). When records repeat, a high learning rate can
+# does; here every record is new (160 of 320, each once). When records repeat, a high learning rate can
 # memorize them ([lesson 17](17_overfitting.ipynb)), so rank by val_loss.
 #
 # What the model *forgot* the training loss does not show. From 0.0003 to 0.001 it falls, while general_loss
@@ -343,7 +343,7 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
            "best of the sweep": best} for name, rate in lowest.items()])
 
 # %% [markdown]
-# The tenth. The minimum comes late for two reasons: the loss rises only when the damage is done, and
+# Here, the tenth. The minimum comes late for two reasons: the loss rises only when the damage is done, and
 # smoothing delays the curve by some steps. But the range test reads the training loss alone, so it cannot
 # see forgetting. Use it to place the grid of a sweep, not instead of one.
 
@@ -357,9 +357,9 @@ ft.table([{"range test": name, "lowest loss at": rate, "a tenth of it": rate / 1
 at_135m("lr_valley", verdict)
 
 # %% [markdown]
-# Full fine-tuning is best at 0.0001 and LoRA at 0.003: the two valleys are about 30 times apart (10 to 90,
-# with half a grid step at either end). At three times its best, full fine-tuning has learned no more and
-# pays 0.4 nats on plain English. LoRA pays 3.2 on average, and one of its three seeds diverged.
+# In the mean, full fine-tuning is best at 0.0001 and LoRA at 0.003: about 30 times apart (10 to 90, with
+# half a grid step at either end; above, 10 means 3 to 30). At three times its best, full fine-tuning has
+# learned no more and pays 0.4 nats on plain English. LoRA pays 3.2, and nearly all facts.
 #
 # Published recipes, full fine-tuning unless stated:
 #

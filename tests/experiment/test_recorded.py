@@ -86,6 +86,20 @@ def test_a_shipped_file_is_whole_and_small(path):
     assert sum(file.stat().st_size for file in FILES) < 5e6
 
 
+def test_the_change_of_exact_match_is_between_two_evaluations_of_one_run():
+    """The end value of a recorded run is of other records, so it must not be in the difference."""
+    changes = 0
+    for path in FILES:
+        for made in json.loads(path.read_text("utf-8"))["runs"]:
+            if "exact_match_change" in made["after"]:
+                rows = [row for row in made["history"] if "val_loss" in row]
+                lowest = min(rows, key=lambda row: row["val_loss"])
+                change = rows[-1]["exact_match"] - lowest["exact_match"]
+                assert made["after"]["exact_match_change"] == pytest.approx(change, abs=1e-5)
+                changes += 1
+    assert changes
+
+
 def test_the_card_is_that_of_the_files(maker, monkeypatch):
     monkeypatch.setattr(maker, "FOLDER", FILES[0].parent)
     assert (FILES[0].parent / "README.md").read_text("utf-8") == maker.card(), (

@@ -56,7 +56,7 @@ ft.setup(seed=0)
 # ## Why could a low rank be enough?
 # <!-- claims: C11 C43 -->
 #
-# Has the update of *full* fine-tuning a low rank? First train all parameters of the small model on 31
+# Is the update of *full* fine-tuning of low rank? First train all parameters of the small model on 31
 # text tasks.
 
 # %%
@@ -68,7 +68,7 @@ full_run
 # %% [markdown]
 # The **singular value decomposition** (SVD) writes a matrix as a sum of rank-1 matrices, ordered
 # by size. We take the update of each weight matrix, keep the `rank` largest parts, and add them to the base
-# model. Its loss is measured on the same 64 validation records as above.
+# model. Its loss is measured on the 64 validation records of `val_loss` above.
 
 # %%
 def keep_rank(rank):
@@ -295,16 +295,17 @@ less.score("no difference seen" if not seen else "less than full fine-tuning"
            if sum(forgotten["lora"]) < sum(forgotten["full"]) else "more")
 
 # %% [markdown]
-# In the picture, further left is better learned, and lower is less forgotten.
+# In the picture, further left is better learned, and lower is less forgotten; bars are ± one standard
+# deviation.
 
 # %%
 ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + at_rate(lora, 1e-2),
            start=False, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA? Between its
-# two points, full fine-tuning pays 0.16 nats of forgetting for 0.09 of `val_loss`. So having learned 0.06
-# less, which the margin of 0.1 allows, would explain it. On
+# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA? Full
+# fine-tuning forgets 0.16 nats more at 0.001 than at 0.00065, for 0.09 less `val_loss`. So if LoRA learned
+# 0.06 less, which the margin of 0.1 allows, that alone would explain it. On
 # [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there
 # it had also learned less, by 0.07. So the second half of the claim stays open.
 
@@ -314,7 +315,7 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 #
 # Is it better to adapt all linear layers, or q and v alone, as peft does by default for Llama models? We
 # compare at **equal parameter counts**: r = 38 on q and v has 116,736, as r = 8 on all layers. Both take
-# 0.01; for q and v, one run each at 0.005 and 0.02 is worse.
+# α = 16 and the learning rate 0.01; for q and v, one run each at 0.005 and 0.02 is worse.
 
 # %%
 for_q_v = {"method": ["lora"], "r": [38], "target_modules": ["q_proj,v_proj"]}
@@ -370,8 +371,8 @@ print(f"activations: full {all_trained / 1e6:.1f} MB, LoRA {adapted / 1e6:.1f} M
 # | LoRA, r = 16 on all linear layers (40 M parameters) | 13.5 + 0.1 | 0.6 | nearly a |
 # | QLoRA, the same with a 4-bit base | about 4 + 0.1 | 0.6 | nearly a |
 #
-# Against the size of the weights quantize them ([lesson 10](10_quantization_and_qlora.ipynb)), against
-# activations use checkpointing ([lesson 11](11_activations_and_checkpointing.ipynb)).
+# Quantization shrinks the weights ([lesson 10](10_quantization_and_qlora.ipynb)), checkpointing the
+# activations ([lesson 11](11_activations_and_checkpointing.ipynb)).
 #
 # ## Your turn: merge
 #

@@ -9,15 +9,15 @@
 # %% [markdown]
 # # 21 · Interview clinic: answers that survive the next question
 #
-# **Claim: whoever knows the right sentences is ready for the interview.** It could be wrong. After this
-# lesson you can
+# **Claim: whoever knows sentences that sound right is ready for the interview.** It could be wrong.
+# After this lesson you can
 #
-# - build an answer from five parts, and prove a sentence by a run of seconds;
+# - build an answer from five parts, and test a sentence by a run of seconds;
 # - compute memory, throughput and utilization without looking anything up;
 # - find the cause of a bad run in its log.
 #
-# *Draws on all lessons; come back to it between them. About 45 minutes; the code needs about 60 seconds on
-# two CPU cores.*
+# *Draws on all lessons; come back to it between them. About 45 minutes without the drills; the code needs
+# about 60 seconds on two CPU cores.*
 
 # %%
 import torch
@@ -412,7 +412,7 @@ ft.drill(interview=True, questions=6)
 #         eval_strategy="steps", eval_steps=50,  # the default evaluates nothing
 #         logging_nan_inf_filter=False,     # the log shows nan
 #         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # 32 sequences per step
-#         max_length=2048,                  # from the lengths of the data, cut records counted
+#         max_length=2048,                  # from the lengths of the data; count cut records
 #         completion_only_loss=True,        # the prompt has the label -100: no loss there
 #         bf16=True, model_init_kwargs={"dtype": "bfloat16"},  # base: 2 bytes; TRL's default is float32
 #         gradient_checkpointing=True,      # with a frozen base half more compute; fewer activations
@@ -443,8 +443,9 @@ ft.drill(interview=True, questions=6)
 # <details><summary>Answer</summary>
 # About 6·N·D operations if all weights are trained, 4·N·D with a frozen base; attention on top for long
 # sequences. For 100 million tokens 6 · 6.74e9 · 1e8 is 4.0e18: at 40 % MFU 9 GPU hours of an A100, or 2.8 of
-# an H100. At an assumed 2 to 3 dollars an hour that is 6 to 27 dollars a run. The states need 108 GB in mixed
-# precision, more than one such card. The number of runs, evaluation and people usually cost more.
+# an H100. At an assumed 2 to 3 dollars an hour for either, it is 6 to 27 dollars a run. The states need
+# 108 GB in mixed precision, more than one such card. The number of runs, evaluation and people usually cost
+# more.
 # </details>
 
 # %% [markdown]
@@ -452,8 +453,8 @@ ft.drill(interview=True, questions=6)
 # <details><summary>Answer</summary>
 # The optimizer creates its states in the first step: for AdamW two values per trained parameter, 8 bytes in
 # fp32. Torch's default on CUDA, `foreach`, also needs temporary memory of about the size of the parameters;
-# `fused=True` does not. Other remedies: 8-bit states, sharding (ZeRO or FSDP), LoRA, offloading. A smaller
-# batch helps little, because the activations are freed by then.
+# `fused=True`, the Trainer's default today, does not. Other remedies: 8-bit states, sharding (ZeRO or
+# FSDP), LoRA, offloading. A smaller batch helps little, because the activations are freed by then.
 # </details>
 #
 # ## Recap
@@ -461,7 +462,8 @@ ft.drill(interview=True, questions=6)
 # The claim is wrong: all three sentences sounded right, and a few runs refuted each.
 #
 # - An answer has a definition, a mechanism, a number, a condition and a measurement.
-# - Mixed precision is 16 bytes per trained parameter, pure bf16 8; the states appear at the first step.
+# - AdamW in mixed precision needs 16 bytes per trained parameter, in pure bf16 8; its states appear at the
+#   first step.
 # - Read a log in a fixed order; name one cause for all of it, repair, run again.
 #
 # Next: your own question, in the [what-if lab](22_what_if_lab.ipynb).

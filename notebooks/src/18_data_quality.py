@@ -130,9 +130,9 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# It found what it has a rule for. Markup could have one: `re.search(r"<[a-z/]|&[a-z]+;", output)`. Cut and
-# wrong answers need a **judge**: a person or a model that knows what is right. (A `wrong task` row has a
-# right answer; its `task` label is wrong.)
+# It found what it has a rule for. Markup could have one, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos
+# a dictionary. Cut and wrong answers need a **judge**: a person or a model that knows what is right. (A
+# `wrong task` row has a right answer; its `task` label is wrong.)
 #
 # Do not simply delete what is named. The checker names 139 rows itself (partners not counted); 32 of them
 # have no fault. If two rows ask the same, it names the later one; in 8 pairs whose answers differ, the later
@@ -291,13 +291,14 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # %% [markdown]
 # In our runs the opening claim held with 160 clean records and failed with 20. So "quality or
 # quantity" has no general answer. It has a **price**: how many noisy records replace one clean record?
+# Here 3 were too few, and 24 enough.
 #
 # The clean sets show a second price, that of **copies**. In our runs 160 records seen three times ended
-# 0.05 below 480 seen once (0.66 and 0.71); 20 seen 24 times, far below (0.32). In pretraining, up to four passes
+# close to 480 seen once (0.66 and 0.71); 20 seen 24 times, far below (0.32). In pretraining, up to four passes
 # over the same text were nearly as good as new text
 # ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). So count *distinct* records.
 #
-# On What-questions the concentrated errors cost most, with a rule and without: concentration is enough.
+# On What-questions the concentrated errors, which hit nearly all of them, cost most, even without a rule.
 #
 # ## At 135M
 #
@@ -500,10 +501,11 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # %% [markdown]
 # **Does quality beat quantity?**
 # <details><summary>Answer</summary>
-# It depends on the kind of error. Random wrong answers rarely agree, so the right one stays the most likely:
-# with many distinct records and few passes, greedy answers can recover. Sampled answers stay noisy, and
-# many passes memorize the errors. Errors concentrated on one kind of input damage that kind, and a rule in
-# them can be learned. I measure the error rate by group, and fix the worst groups first.
+# It depends on the kind of error. Where many answers are possible, random wrong ones rarely agree, so the
+# right one stays the most likely: with many distinct records and few passes, greedy answers can recover.
+# Sampled answers stay noisy, and many passes memorize the errors. Errors concentrated on one kind of input
+# damage that kind, and a rule in them can be learned. I measure the error rate by group, and fix the worst
+# groups first.
 # </details>
 #
 # **Human or synthetic data?**
@@ -524,10 +526,10 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # **How do you handle contamination?**
 # <details><summary>Answer</summary>
-# Search for common runs of words (8 to 13) between training and test data; require a share of the text,
-# since one common run can be boilerplate. Find paraphrases by embeddings, with an LLM's judgment on the
-# nearest pairs. Drop the hits from the training set; if the model is trained already, report the score on
-# the clean part of the test too. Keep a fresh private test. Split by entity or source, not by row.
+# Search for common runs of words (8 to 13; short questions whole) between training and test data; require a
+# share of the text, since one common run can be boilerplate. Find paraphrases by embeddings, with an LLM's
+# judgment on the nearest pairs. Drop the hits from the training set; if the model is trained already, report
+# the score on the clean part of the test too. Keep a fresh private test. Split by entity or source, not by row.
 # </details>
 #
 # ## Recap

@@ -74,9 +74,9 @@ ft.table([{"stage": "DAPT", "text": contracts[0]["text"], "label": ""},
 # ## Your turn: from documents to windows
 # <!-- claims: C13 C94 · E02 -->
 #
-# Pretraining does not use one row per document. Documents are tokenized, joined into one stream with an
-# end-of-sequence token (EOS) after each, and cut into windows of equal length. So no full window is padded.
-# Write this function. Stuck? `ft.hint("text_windows")`.
+# For pretraining, documents are tokenized, joined into one stream with an end-of-sequence token (EOS) after
+# each, and cut into windows of equal length. So no full window is padded.
+# Stuck? `ft.hint("text_windows")`.
 
 # %% tags=["raises-exception"]
 def text_windows(documents, eos_id, length):
@@ -163,7 +163,7 @@ ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, ex
 
 # %% [markdown]
 # The base model was pretrained on simple generated English, as in "general". Perplexity also depends on
-# how predictable a text is. So compare models on the same text and with the same tokenizer
+# how predictable a text is. So compare models on the same text, with the same tokenizer
 # ([lesson 14](14_perplexity.ipynb) has a measure across tokenizers).
 
 # %% [markdown]
@@ -197,7 +197,7 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
           "DAPT raises the loss on general text")
 
 # %% [markdown]
-# Left: DAPT learned its domain, or at least the few sentence patterns of our generator. The control
+# Left: DAPT learned its domain, or at least our generator's few sentence patterns. The control
 # improves on contracts too, perhaps because both texts name the same companies. So it may hide
 # a part of the domain's effect.
 #
@@ -269,7 +269,7 @@ verdict = ft.expect(exact["DAPT"], outcome or "==", exact["control"],
 domain_effect.score({"<": "lower", ">": "higher", "": "no difference seen in 5 seeds"}[outcome])
 
 # %% [markdown]
-# Guessing a label would give 1/7 = 0.14. Now split the gain, in each seed. The first two rows are what
+# Guessing a label would give 1/7 = 0.14. Now split the gain. The first two rows are what
 # `split_gain(exact["none"], exact["control"], exact["DAPT"])` returns; the third is their sum.
 
 # %%
@@ -289,14 +289,14 @@ ft.table(rows)
 # the 0.22 above, would not see the 0.12 either.)
 #
 # A limit: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
-# labeled clause may repeat the sentence of a test clause; it does so in all three conditions.
+# labeled clause may repeat a test clause's sentence, in all three conditions.
 
 # %% [markdown]
 # ## Break it: the wrong order
 # <!-- claims: C28 · E37 -->
 #
-# What happens if continued pretraining comes *after* the tuning? We take three classifiers that
-# had no continued pretraining, and train them for eight steps on contracts: at 1e-3 and at a tenth of it.
+# What happens if continued pretraining comes *after* the tuning? We take three classifiers
+# without it, and train them for eight steps on contracts: at 1e-3 and at a tenth of it.
 
 # %%
 order = ft.predict("Eight steps at a tenth of the learning rate, after tuning: exact match is ...",
@@ -332,9 +332,9 @@ order.score({"<": "lower", ">": "higher", "": "no difference seen in 3 seeds"}[
 # ## At 135M
 #
 # The recorded experiment makes the primary comparison with SmolLM2-135M-Instruct at equal steps. It trains
-# on whole documents of the same corpora. So tokens are not equal there, and sentences of test clauses are
-# still in the contracts. Without continued pretraining that model reaches 0.96 with seven labels: little
-# is left to gain.
+# on whole documents of the same corpora: tokens are not equal, and sentences of test clauses are still in
+# the contracts. Without continued pretraining that model reaches 0.96 with seven labels: little is left to
+# gain.
 
 # %%
 at_135m("domain", verdict)
@@ -343,9 +343,10 @@ at_135m("domain", verdict)
 # Other studies:
 #
 # - TAPT improved RoBERTa, an encoder of 125M parameters, on eight tasks in four domains, and DAPT on seven
-#   of them. A domain outside the task's was worse than DAPT, and often worse than none
+#   of them. A domain outside the task's was worse than DAPT, and often worse than none:
+#   such a control exaggerates the domain's part
 #   ([Gururangan et al. 2020](https://arxiv.org/abs/2004.10964)).
-# - Most medical LLMs did not consistently beat their own base models on medical questions, when prompts
+# - Most medical LLMs did not consistently beat their base models on medical questions, when prompts
 #   were optimized for both and uncertainty was counted
 #   ([Jeong et al. 2024](https://arxiv.org/abs/2411.04118)).
 # - Warming the learning rate up again, decaying it, and replay matched training from scratch on all data,
@@ -424,8 +425,8 @@ ft.table(rows)
 # trainer.save_model("domain-base")
 # ```
 #
-# "wrapped" cuts as `text_windows` does; the EOS is added before it. Probabilities count rows, so pack before
-# you mix: then 20 % of the rows are 20 % of the tokens.
+# "wrapped" cuts as `text_windows` does, 1,000 documents at a time; the EOS is added before it. Probabilities
+# count rows, so pack before you mix: then 20 % of the rows are 20 % of the tokens.
 
 # %% [markdown]
 # Current methods by name:
@@ -456,10 +457,10 @@ ft.table(rows)
 #
 # **Your DAPT model beats the base by 3 points. What do you still need to show?**
 # <details><summary>Answer</summary>
-# That the domain is the reason: a control with equal tokens and settings, on other text. That chance does
-# not explain the gain: several seeds and label draws, compared in pairs, on enough test items. That no
-# test text was in the corpus. That the base got an equally good prompt and tuning. And what was lost on
-# general benchmarks.
+# That the domain is the reason: a control with equal tokens and settings, on other text that does no harm
+# itself. That chance does not explain the gain: several seeds and label draws, compared in pairs, on enough
+# test items. That no test text was in the corpus. That the base got an equally good prompt and tuning. And
+# what was lost on general benchmarks.
 # </details>
 
 # %% [markdown]
@@ -477,7 +478,7 @@ ft.table(rows)
 #
 # - DAPT trains on text of the domain, TAPT on the task's texts; neither uses labels.
 # - The base alone cannot separate the domain from more training. A control with equal steps and tokens
-#   on another domain can, if the corpus holds no test text.
+#   on another domain can, if it does no harm and no corpus holds test text.
 # - In our runs DAPT gave the highest mean, but five seeds did not separate it from the control. So the
 #   second half of the claim stayed open.
 # - Draw the labels anew in each seed, and compare in pairs.

@@ -31,7 +31,7 @@ class Table:
                   for column in self._columns]
         tags = ["th"] + ["td"] * len(self.rows)
         lines = "".join(
-            "<tr>" + "".join(f"<{tag}{style}>{to_html(text)}</{tag}>"
+            "<tr>" + "".join(f"<{tag}{style}>{_unbroken(to_html(text))}</{tag}>"
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
         named = f"<caption>{to_html(self.caption)}</caption>" if self.caption else ""
@@ -53,6 +53,11 @@ class Table:
             for parts in itertools.zip_longest(*cells, fillvalue=""):
                 lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
         return "\n".join(lines + [self.caption] * bool(self.caption))
+
+
+def _unbroken(html: str) -> str:
+    """A deviation stays with its sign where a narrow page breaks the cell."""
+    return html.replace("± ", "±&nbsp;")
 
 
 def table(rows) -> Table:

@@ -387,7 +387,7 @@ def test_a_table_of_runs_shows_mean_and_deviation_over_seeds():
     shown = table([make_run(seed=s, val=(1.0 + s,)) for s in range(3)])
     assert repr(shown).splitlines()[1].split() == [
         "run-0.001-0", "3", "2.00", "±", "1.00", "1.10", "±", "0.00"]
-    assert "<td>2.00 ± 1.00</td>" in shown._repr_html_()
+    assert "<td>2.00 ±&nbsp;1.00</td>" in shown._repr_html_()
     assert repr(table([{"task": "a", "score": 0.5}, {"task": "b", "n": 3}])) == (
         "task  score  n\na     0.50\nb            3")
 

@@ -288,6 +288,9 @@ def draw_points(ax, points, start, frontier=(), linear=""):
         names.insert(0, (*middle, ax.transData, "frontier", QUIET))
     boxes = [_box(t.transform((x, y)), 0, 0, 10, 10) for x, y, t, *_ in names]
     frame = ax.get_window_extent()
+    boxes += [_bar(*(ax.transData.transform((x + sign * dx, y + sign * dy)) for sign in (-1, 1)))
+              for _, x, sx, y, sy in points if math.isfinite(x + y)
+              for dx, dy in ((sx, 0), (0, sy)) if dx or dy]
     for x, y, transform, full_name, color in names:
         text = short(full_name)
         at = transform.transform((x, y))
@@ -304,6 +307,11 @@ def _box(center, dx, dy, width, height):
     """(left, bottom, right, top) in pixels of a box whose center is moved by dx, dy."""
     x, y = center[0] + dx, center[1] + dy
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _bar(a, b):
+    """The box of a bar of deviation from the pixel `a`, its left or lower end, to `b`."""
+    return a[0] - 3, a[1] - 3, b[0] + 3, b[1] + 3
 
 
 def _free_place(at, width, taken, frame) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ftkit.base import formatting
@@ -327,6 +328,22 @@ def test_scatter_groups_seeds_and_shows_the_untouched_model():
                              "learning_rate=0.001: 2.00, 1.00; learning_rate=0.002: 2.00, 2.00.")
     alone = plots.scatter(runs, start=False)
     assert "untouched model" not in f"{alone.text} {texts(alone)}"
+
+
+def test_names_in_a_scatter_are_beside_the_bars_of_deviation():
+    from matplotlib.text import Text
+
+    runs = [make_run(rate, seed, val=(val + 0.1 * seed,), general=general + 0.2 * seed)
+            for rate, val, general in ((1e-3, 1.0, 1.0), (2e-3, 3.0, 2.0)) for seed in range(3)]
+    picture = plots.scatter(runs)
+    (ax,) = picture.axes
+    picture.figure.canvas.draw()  # only then do the names stand in their places
+    names = [Text.get_window_extent(t) for t in ax.texts  # that of an Annotation has its arrow
+             if t.get_text().startswith("learning_rate=")]
+    bars = [ax.transData.transform(segment) for c in ax.containers for lines in c.lines[2]
+            for segment in lines.get_segments()]
+    assert len(names) == 2 and len(bars) == 4
+    assert not any(name.count_contains(np.linspace(*bar, 50)) for name in names for bar in bars)
 
 
 def test_scatter_marks_diverged_runs_at_the_edge():

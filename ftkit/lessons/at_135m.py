@@ -66,7 +66,9 @@ class Box:
 
     def _repr_html_(self) -> str:
         head, *rest = map(to_html, self.lines)
-        table = "" if self.table is None else self.table._repr_html_()
+        # On a narrow page the table scrolls by itself, inside the border.
+        table = "" if self.table is None else (
+            f"<div style='overflow-x:auto'>{self.table._repr_html_()}</div>")
         rest = "".join(f"<div>{line}</div>" for line in rest)
         # No colors of its own, so that it reads on a light and on a dark page.
         return ("<div role='group' aria-label='At 135M' style='border:1px solid currentColor;"

@@ -228,7 +228,7 @@ ft.curves(hurt, "val_loss", "tasks_loss")
 #   similar target.
 
 # %%
-least = ft.predict("At an equal target score, which remedy has the *smallest* gain over the curve?",
+least = ft.predict("At an equal target score, which remedy has the smallest gain over the curve?",
                    "replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA")
 least
 

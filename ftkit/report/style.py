@@ -25,6 +25,7 @@ QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
+NARROWEST = 520  # pixels: below it the words of a figure are too small, so the output scrolls
 LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
 ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
 
@@ -89,9 +90,10 @@ class Picture:
 def as_html(png: bytes, figure, text: str) -> str:
     """The image with its sentence below; JupyterLab shows alt text only for an <img> in HTML."""
     width, height = (round(100 * side) for side in figure.get_size_inches())
+    data = base64.b64encode(png).decode()
     return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
-            f'style="max-width:100%;height:auto" src="data:image/png;base64,'
-            f'{base64.b64encode(png).decode()}"><div>{to_html(clean(text))}</div>')
+            f'style="max-width:100%;min-width:{min(width, NARROWEST)}px;height:auto" '
+            f'src="data:image/png;base64,{data}"><div>{to_html(clean(text))}</div>')
 
 
 def new_figure(width: float, height: float):

@@ -188,6 +188,28 @@ def test_no_curve_crosses_the_name_of_its_panel(shown):
                     and c["left"] < name["right"] and c["right"] > name["left"]]
 
 
+def test_a_narrow_chart_has_more_than_one_number_along_its_steps(shown):
+    for steps in (20, 60, 100, 200):
+        page = shown(html_of(plots.live.final_picture(a_run(steps), "")), width=280)
+        along = page.locator("svg text[text-anchor=middle]").all_text_contents()
+        assert len(along) > 1, along
+
+
+@pytest.mark.parametrize("scrolled, moves", [(450, True), (1500, False)])
+def test_a_live_chart_that_begins_half_above_the_window_is_scrolled_into_it(shown, scrolled, moves):
+    bundles = []
+    plots.live.Live(20, show=bundles.append)
+    page = shown(f"""<div class="jp-WindowedPanel-outer" style="height:500px;overflow:auto">
+        <div style="height:2500px"><div style="height:300px"></div>
+        <script>document.querySelector(".jp-WindowedPanel-outer").scrollTop = {scrolled}</script>
+        {bundles[0]["text/html"]}</div></div>""")
+    page.wait_for_timeout(200)
+    panel = page.locator(".jp-WindowedPanel-outer")
+    assert (panel.evaluate("e => e.scrollTop") == scrolled) is not moves
+    seen = page.locator(".ftkit-chart").bounding_box()["y"] >= panel.bounding_box()["y"]
+    assert seen is moves
+
+
 def test_a_live_chart_that_is_drawn_anew_keeps_what_was_hidden_and_zoomed(shown):
     live = plots.live.Live(40, show=lambda _: None)
     for row in a_run().rows[:20]:

@@ -30,10 +30,20 @@ function follow(chart) { // the hidden elements may be drawn later, and anew aft
   }, 300);
 }
 
+function showTop(host) { // JupyterLab goes on to the next cell, and may scroll half past this one
+  const panel = host.closest(".jp-WindowedPanel-outer");
+  if (panel) requestAnimationFrame(() => {
+    const {top, bottom} = host.getBoundingClientRect(), edge = panel.getBoundingClientRect().top;
+    if (top < edge && bottom > edge) panel.scrollTop -= edge - top + 60; // with the cell's code
+  });
+}
+
 for (const host of document.querySelectorAll(`#ftkit-chart-${uid}`)) {
   if (host.dataset.drawn) continue;
   host.dataset.drawn = "yes";
+  const begins = first?.total && !window.ftkitCharts?.[uid];
   const chart = new Chart(host);
   if (first) chart.set(first);
   else follow(chart);
+  if (begins) showTop(host);
 }

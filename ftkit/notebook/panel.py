@@ -53,6 +53,7 @@ STYLE = """<style>
   outline: 3px solid #2b86be; outline-offset: 1px}
 .ftkit-what-if .ftkit-answers .widget-html-content {line-height: 1.4}
 .ftkit-what-if .ftkit-answers caption {text-align: left}
+.ftkit-what-if .ftkit-sort {padding: 0 2px; font-size: 12px}
 .ftkit-what-if .ftkit-groups button {padding: 0 7px; font-size: 12px}
 .ftkit-what-if .ftkit-help .widget-html-content {line-height: 1.35}
 .ftkit-what-if .ftkit-groups button.mod-active {font-weight: bold; text-decoration: underline}

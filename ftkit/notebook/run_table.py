@@ -87,9 +87,10 @@ class RunTable:
         self.result.add_class("ftkit-result")
         wrap = W.Layout(flex_flow="row wrap", align_items="center")
         self.ui = W.VBox([
-            W.HBox([self.filter, self.store, self.hidden], layout=wrap), self.header, self.body,
-            self.more, W.HBox([*self.buttons.values(), self.name, self.note, self.reproduce],
-                              layout=wrap), self.result, self.code])
+            W.HBox([self.filter, self.store, self.hidden], layout=wrap),
+            W.VBox([self.header, self.body]), self.more,
+            W.HBox([*self.buttons.values(), self.name, self.note, self.reproduce], layout=wrap),
+            self.result, self.code])
         self.ui.layout.display = "none"
 
     # ------------------------------------------------------------------- the rows
@@ -135,6 +136,9 @@ class RunTable:
             heads.append(head)
         self.header.children = heads
         self.header.layout.grid_template_columns = template
+        # On a narrow page the heads and the rows scroll sideways together.
+        self.header.layout.min_width = self.body.layout.min_width = (
+            f"{28 + 120 + 92 * (len(columns) - 1) + 16}px")
         shown = self.entries[:PAGE * self.pages]
         self.body.children = [self._row(entry, columns) for entry in shown]
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"

@@ -160,6 +160,10 @@ def test_table_answers_and_axe(page, request):
     page.look_as_others_see_it(f"panel-{request.node.callspec.id}")
     page.locator(".ftkit-runs").evaluate("e => e.scrollIntoView()")
     page.look_if_asked(f"panel-{request.node.callspec.id}-runs")
+    own = ("found => found.filter(e => e.scrollWidth > e.clientWidth + 1)"
+           ".map(e => [e.className, e.scrollWidth, e.clientWidth])")
+    rows = page.locator(".ftkit-runs, .ftkit-runs *, .widget-gridbox:has(> .ftkit-sort)")
+    assert not rows.evaluate_all(own), "a row or the heads scroll apart from the others"
     if find_spec("axe_playwright_python") is None:
         pytest.skip("pip install axe-playwright-python brings axe-core")
     import axe_playwright_python

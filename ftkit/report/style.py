@@ -25,7 +25,7 @@ QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
-NARROWEST = 520  # pixels: below it the words of a figure are too small, so the output scrolls
+NARROWEST = 0.75  # of its width: letters of 9 pixels; where less is left, the output scrolls
 LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
 ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
 
@@ -92,7 +92,7 @@ def as_html(png: bytes, figure, text: str) -> str:
     width, height = (round(100 * side) for side in figure.get_size_inches())
     data = base64.b64encode(png).decode()
     return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
-            f'style="max-width:100%;min-width:{min(width, NARROWEST)}px;height:auto" '
+            f'style="max-width:100%;min-width:{round(NARROWEST * width)}px;height:auto" '
             f'src="data:image/png;base64,{data}"><div>{to_html(clean(text))}</div>')
 
 

@@ -158,8 +158,9 @@ class Votes:
             for button in buttons.values():
                 button.disabled = item is None
             done = f"{len(self.results)} of {len(self.questions)} judged"
-            texts = ["", "", ""] if item is None else [
-                self.questions[item], *(self.answers[n][item] for n in self.sides(item))]
+            texts = [""] * 3 if item is None else [  # a model may have answered nothing
+                text or "(empty)" for text in
+                (self.questions[item], *(self.answers[n][item] for n in self.sides(item)))]
             for box, name, text in zip((question, left, right),
                                        ("Question", "Answer on the left", "Answer on the right"),
                                        texts, strict=True):

@@ -75,6 +75,13 @@ def test_every_button_of_the_panel_votes_and_shows_the_next_pair():
     assert "tuned won" in status.value
 
 
+def test_an_empty_answer_is_shown_as_such_under_its_name():
+    panel = judge(["Why?"], {"base": [""], "tuned": ["So."]}).panel()
+    texts = [box.value for column in panel.children[1].children for box in column.children[:1]]
+    assert all("Answer on the" in text for text in texts)
+    assert sum("(empty)" in text for text in texts) == 1
+
+
 def test_an_undone_vote_stays_undone_after_a_restart(tmp_path):
     votes = judge(QUESTIONS, ANSWERS, file=tmp_path / "votes.jsonl")
     first = votes.at

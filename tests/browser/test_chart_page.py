@@ -195,6 +195,15 @@ def test_a_narrow_chart_has_more_than_one_number_along_its_steps(shown):
         assert len(along) > 1, along
 
 
+def test_no_half_step_is_numbered_however_far_it_is_zoomed(shown):
+    page = shown(html_of(plots.live.final_picture(a_run(), "")))
+    page.locator("svg").focus()
+    for _ in range(6):
+        page.keyboard.press("+")
+    along = page.locator("svg text[text-anchor=middle]").all_text_contents()
+    assert along and all(float(text).is_integer() for text in along), along
+
+
 @pytest.mark.parametrize("scrolled, moves", [(450, True), (1500, False)])
 def test_a_live_chart_that_begins_half_above_the_window_is_scrolled_into_it(shown, scrolled, moves):
     bundles = []

@@ -122,7 +122,9 @@ class Drawing {
         y2: y(v)}, svg);
       make("text", {x: this.left - 5, y: y(v) + 4, "text-anchor": "end"}, svg, number(v));
     }
-    const along = ticks(x0, x1, false, Math.max(4, this.inner / 90));
+    const whole = ["step", "tokens"].includes(this.spec.x); // there are no half steps
+    const along = ticks(x0, x1, false, Math.max(4, this.inner / 90))
+      .filter((v) => !whole || Number.isInteger(v));
     for (const v of along) {
       make("line", {class: "fc-grid", x1: x(v), x2: x(v), y1: frame.top, y2: bottom}, svg);
       if (last && x(v) < this.left + this.inner - 46) {

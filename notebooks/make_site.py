@@ -36,6 +36,8 @@ SECONDS = 300  # that one cell may take
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INTERACTIVE = '<p class="note">Interactive: open the notebook to use it.</p>'
 COLOR_CODES = re.compile(r"\x1b\[[0-9;]*m")
+PACKAGES = re.compile(r"\S*[/\\](?=site-packages[/\\])")  # a folder of the machine that built it
+NUMBER = re.compile(r"<td(?=[^>]*>[-+−]?\d[^<]{0,20}</td>)")
 
 
 class Page(NamedTuple):
@@ -164,12 +166,12 @@ def _write_markdown():
 def output(item) -> str:
     """An output as HTML. A widget shows what it shows without a kernel."""
     if item.output_type == "stream":
-        return f"<pre>{html.escape(COLOR_CODES.sub('', item.text))}</pre>"
+        return f"<pre>{html.escape(PACKAGES.sub('', COLOR_CODES.sub('', item.text)))}</pre>"
     if item.output_type == "error":
         return f'<pre class="error">{html.escape(f"{item.ename}: {item.evalue}")}</pre>'
     data = item.data
     if "text/html" in data:
-        return f'<div class="wide">{data["text/html"]}</div>'
+        return f'<div class="wide">{NUMBER.sub("<td class=number", data["text/html"])}</div>'
     if WIDGET in data:
         return INTERACTIVE
     if "image/svg+xml" in data:
@@ -181,6 +183,16 @@ def output(item) -> str:
     return f"<pre>{html.escape(data.get('text/plain', ''))}</pre>"
 
 
+def outputs(cell) -> list:
+    """Without the result of a guess below its options: the cell that finds it shows it too."""
+    def has(item, kind, text):
+        return text in item.get("data", {}).get(kind, "")
+
+    asked = [item for item in cell.outputs if has(item, "text/html", "ftkit-question")]
+    return [item for item in cell.outputs
+            if not asked or item in asked or not has(item, "text/plain", "result: ")]
+
+
 def lesson_page(notebook, name: str) -> Page:
     write, parts = _write_markdown(), []
     for cell in notebook.cells:
@@ -188,7 +200,7 @@ def lesson_page(notebook, name: str) -> Page:
             text = re.sub(r"<!--.*?-->", "", cell.source, flags=re.S)
             parts.append(f"<section>{write(text)}</section>")
         elif cell.source.strip():
-            shown = "".join(f'<div class="output">{output(item)}</div>' for item in cell.outputs)
+            shown = "".join(f'<div class="output">{output(item)}</div>' for item in outputs(cell))
             parts.append(colored(cell.source) + shown)
     body = "\n".join(parts)
     return Page(f"{name}.html", _title(body), body, sections(body))
@@ -257,7 +269,7 @@ def index_page(pages: list[Page]) -> Page:
 
 
 def _claim(page: Page) -> str:
-    found = re.search(r"<strong>(Claim:.*?)</strong>", page.body, re.S)
+    found = re.search(r"<strong>(Claim[^:<]*:.*?)</strong>", page.body, re.S)
     return plain(found.group(1)) if found else ""
 
 

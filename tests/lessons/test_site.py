@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from helpers import ROOT
 
+from ftkit.lessons.predictions import Prediction
+
 pytestmark = pytest.mark.quick
 
 
@@ -71,6 +73,11 @@ def test_the_glossary_has_its_terms_and_leads_to_their_lessons(pages):
     assert 'id="LoRA"' in page and re.search(r'href="02_\w+\.html">Lesson 02', page)
 
 
+def test_the_index_states_the_claim_of_every_lesson(pages):
+    lessons = len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
+    assert len(re.findall("<span>Claim[^:<]*: .+?</span>", pages["index.html"])) == lessons
+
+
 def test_lessons_lead_to_the_previous_and_the_next_one(pages):
     page = pages["02_lora.html"]
     assert re.search(r'class="previous" href="01_full_fine_tuning.html"', page)
@@ -111,6 +118,28 @@ def test_text_of_an_output_is_escaped_and_has_no_color_codes(maker):
                    nbformat.v4.new_output("error", ename="E", evalue="<x>", traceback=[]))
     assert "<pre>&lt;script&gt;</pre>" in body and "E: &lt;x&gt;" in body
     assert 'href="01_x.html#The-end"' in body
+
+
+def test_a_guess_shows_its_options_and_not_yet_its_result(maker):
+    guess = Prediction("Which?", ("option a", "option b"), None, None)
+    question = {"text/html": guess._question_page(), "text/plain": repr(guess)}
+    result = guess.score("option b")._bundle(guess._lines()[1:])
+    both = [nbformat.v4.new_output("display_data", data) for data in (question, result)]
+    body = page_of(maker, *both)
+    assert "option a</li>" in body and "result: " not in body
+    assert "result: option b" in page_of(maker, both[1])  # below the cell that finds it
+
+
+def test_a_warning_does_not_show_the_folders_of_the_machine(maker):
+    text = "/home/me/.venv/lib/python3.12/site-packages/torch/a.py:2: UserWarning: x"
+    body = page_of(maker, nbformat.v4.new_output("stream", name="stderr", text=text))
+    assert "<pre>site-packages/torch/a.py:2: UserWarning: x</pre>" in body
+
+
+def test_a_number_in_a_table_is_not_broken_into_lines(maker):
+    table = "<tr><td style='x'>0.9 ± 0.1</td><td>2 things that are long to tell</td></tr>"
+    body = page_of(maker, nbformat.v4.new_output("display_data", {"text/html": table}))
+    assert body.count("<td class=number") == 1 and "<td class=number style='x'>0.9" in body
 
 
 def test_a_lesson_is_executed_again_only_when_something_changed(maker, tmp_path, monkeypatch):

@@ -53,4 +53,6 @@ addEventListener("keydown", event => {
 });
 addEventListener("click", event => {
   if (!event.target.closest("#found, #search")) found.hidden = true;
+  // On a narrow page a figure fits, and a tap shows it large enough to read its words.
+  event.target.closest("section img, .wide > :is(img, svg)")?.classList.toggle("full");
 });

@@ -173,7 +173,9 @@ def output(item) -> str:
     if "text/html" in data:
         return f'<div class="wide">{NUMBER.sub("<td class=number", data["text/html"])}</div>'
     if WIDGET in data:
-        return INTERACTIVE
+        text = data.get("text/plain", "")
+        said = "" if "(children=" in text else f"<pre>{html.escape(text)}</pre>"
+        return INTERACTIVE + said
     if "image/svg+xml" in data:
         return data["image/svg+xml"]
     if "image/png" in data:

@@ -109,6 +109,9 @@ def test_a_widget_shows_its_fallback(maker):
     body = page_of(maker, nbformat.v4.new_output("display_data", widget))
     assert "open the notebook" in body and "HBox" not in body
     body = page_of(maker, nbformat.v4.new_output(
+        "display_data", widget | {"text/plain": "peak < 9 GB"}))
+    assert "open the notebook" in body and "<pre>peak &lt; 9 GB</pre>" in body
+    body = page_of(maker, nbformat.v4.new_output(
         "display_data", widget | {"text/html": "<b>options</b>"}))
     assert "<b>options</b>" in body and "open the notebook" not in body
 

@@ -40,7 +40,8 @@ ft.setup(seed=0)
 #
 # ## A language model continues text
 #
-# Text is cut into **tokens**: words, pieces of words, and punctuation marks, each with a number. A
+# Text is cut into **tokens**: words, pieces of words, and punctuation marks, each with a number. (The
+# pieces come from a large text, in which frequent neighbors were joined step by step.) A
 # **language model** reads tokens and gives every token of its vocabulary a probability of being the
 # next one. To write, we append a likely token and ask again.
 #
@@ -68,7 +69,9 @@ for start in starts:
     print(continue_text(start))
 
 # %% [markdown]
-# (`bos_token` marks the beginning of a text.) The base model continues every text, also a question.
+# (`bos_token` marks the beginning of a text. We always append the *most* likely token, which is greedy
+# decoding. Chat products often draw a token by its probability, which is sampling.) The base model continues
+# every text, also a question.
 # It may even give the answer on the way, but it does not answer and *stop*.
 #
 # ## Your first fine-tune
@@ -116,7 +119,8 @@ run
 #
 # `run.model` is the tuned model. We ask both models questions that no training record asks: about other
 # countries, animals and people. Both get each question in the **chat format** of the training records,
-# `User: ... Assistant:`, which the base model was never trained to answer in.
+# `User: ... Assistant:`, which the base model was never trained to answer in. An answer that does not stop
+# is cut off, a few tokens beyond the length of the longest expected one.
 
 # %%
 test = ft.records("tasks", "test")
@@ -422,7 +426,7 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 # epochs. A masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point
 # operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100,
 # a GPU of 2020, does 312e12 FLOPs per second at most (in bf16, a 16-bit format) and reaches perhaps
-# 40 % of that in practice. This fraction is the *utilization* (MFU, model FLOPs utilization).
+# 40 % of that in practice. (An H100, of 2022, does 989e12 at most, for a higher price.) The fraction is the *utilization* (MFU, model FLOPs utilization).
 
 
 # %% tags=["raises-exception"]

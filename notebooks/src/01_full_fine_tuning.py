@@ -257,8 +257,8 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 
 # %%
 sizes = {"tiny": parameters, "SmolLM2-135M": 134.5e6, "Llama 2 7B": 6.738e9, "70B": 70e9}
-ft.table([{"model": name, "bf16 weights, GB": 2 * n / 1e9, "8 bytes, GB": 8 * n / 1e9,
-           "16 bytes, GB": 16 * n / 1e9} for name, n in sizes.items()])
+ft.table([{"model": name, "bf16 weights, GB": 2 * n / 1e9, "pure bf16 (8 bytes), GB": 8 * n / 1e9,
+           "fp32 or mixed (16 bytes), GB": 16 * n / 1e9} for name, n in sizes.items()])
 
 # %% [markdown]
 # <!-- claims: C9 C10 -->
@@ -405,7 +405,7 @@ at_135m("full_finetune", verdict)
 # In our runs of one seed, SGD ended at a `val_loss` of 1.5 with 0.1, and Adafactor at 0.4.
 
 # %%
-lab.run(short, optim="sgd", learning_rate=1e-3)
+lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 
 # %% [markdown]
 # ## In practice, 2026
@@ -463,6 +463,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3)
 # %% [markdown]
 # Pitfalls:
 #
+# - To train some layers only, freeze the others: `parameter.requires_grad_(False)`. A frozen parameter needs
+#   no gradient and no optimizer state, so 4 bytes instead of 16 in fp32.
 # - `from_pretrained` of transformers 5 uses the checkpoint's dtype, mostly bf16. If you pass such a
 #   model, you train in pure bf16. Pass `dtype="float32"`, or use stochastic rounding or Kahan
 #   summation ([lesson 12](12_floating_point.ipynb)).

@@ -452,7 +452,10 @@ at_135m("lora_vs_full", verdict)
 # Larger models: [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) (Llama 2 7B, code and math)
 # found that LoRA learns less and forgets less. [Thinking Machines
 # 2025](https://thinkingmachines.ai/blog/lora/) found LoRA equal to full fine-tuning on post-training
-# data if it adapts all layers, has its own learning rate, and can hold what the data teach.
+# data if it adapts all layers, has its own learning rate, and can hold what the data teach. An equal loss
+# does not make the weights alike: with LoRA they get new leading singular vectors, called **intruder
+# dimensions**, which were not found after full fine-tuning and which cause forgetting
+# ([Shuttleworth et al. 2024](https://arxiv.org/abs/2410.21228)).
 #
 # ## In practice, 2026
 #
@@ -499,7 +502,8 @@ at_135m("lora_vs_full", verdict)
 #   `modules_to_save`.
 # - Merging into bf16 or 4-bit weights rounds the update: [lesson 10](10_quantization_and_qlora.ipynb).
 # - To serve many adapters, do not merge: `vllm serve BASE --enable-lora --lora-modules a=PATH
-#   --max-lora-rank 32`. vLLM's default maximum is rank 16.
+#   --max-lora-rank 32`. vLLM's default maximum is rank 16. In peft, `generate(..., adapter_names=[...])`
+#   gives each row of a batch its own adapter.
 # - Load adapters with `from_pretrained`. `get_peft_model` creates a *new* adapter with B at zero: there is
 #   no error, and you serve the base model.
 #

@@ -205,7 +205,8 @@ ft.table([{"method": name, "trained": n, "of all": f"{n / counts['full']:.2%}"}
 #
 # The rules: the same records and steps, and each method at **its own best learning rate**. Each gets
 # three learning rates, a factor of about 3 apart. Seed 0 and the validation records choose one. Seeds
-# 1 to 3 and the *test* records, which chose nothing, give the reported loss.
+# 1 to 3 and the *test* records, which chose nothing, give the reported loss. Equal steps are not equal
+# time: a step with LoRA or IA³ computes about a third less, since frozen matrices get no gradient.
 #
 # IA³, the smallest method above that merges, meets full fine-tuning and LoRA (r = 8, α = 16). Prompt and prefix
 # tuning need far more steps than a lesson has: [Lester et al. 2021](https://arxiv.org/abs/2104.08691) train

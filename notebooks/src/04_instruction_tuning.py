@@ -275,7 +275,8 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # <!-- claims: E05 -->
 #
 # Change one label for each record: the last one, under EOS, becomes -100. Lesson 05 shows how that happens in
-# practice. Train with and without the bug on three different sets of 240 records. Would the loss give it away?
+# practice. Train with and without the bug on three different sets of 240 records, in a plain loop with a
+# constant learning rate of 0.0005. Would the loss give it away?
 
 # %%
 third_guess = ft.predict("Without loss on EOS, the loss of the last five steps is ...",
@@ -405,6 +406,10 @@ at_135m("sft_masks", verdict)
 # **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in
 # [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older recipes, 2 or 3 epochs, batches of
 # 64 (as above) to 128 sequences. LoRA needs about ten times the learning rate.
+#
+# **Data.** From 1,000 selected reasoning traces ([s1](https://arxiv.org/abs/2501.19393)) to the 939,344 records
+# of Tülu 3. Mix them as in [lesson 19](19_multi_task.ipynb) and remove test items
+# ([lesson 18](18_data_quality.ipynb)). Answers in free text are judged as in [lesson 15](15_task_metrics.ipynb).
 #
 # **Other tools.** Axolotl: `train_on_inputs: false`, `train_on_eos: turn`. Unsloth: `train_on_responses_only`.
 #

@@ -444,7 +444,8 @@ if download.has("smollm2"):
 #
 # **Pitfalls.**
 # - Without varlen kernels such as FlashAttention's, packing needs the block mask, and
-#   [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634).
+#   [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634). TRL's
+#   `padding_free=True` joins an ordinary batch into one row, and has the same need of FlashAttention.
 # - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
 #   kernels need the record boundaries.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block

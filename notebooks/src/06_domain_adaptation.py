@@ -92,8 +92,7 @@ ft.check("text_windows", text_windows)
 
 # %% [markdown]
 # Raw text has no prompt, so nothing is masked: the labels are a copy of the ids. Instruction tuning uses
-# the same loss; only the records and the mask differ. The next cell colors the tokens that contribute
-# to the loss.
+# the same loss; only the records and the mask differ. The next cell colors the tokens that count.
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -171,7 +170,7 @@ ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, ex
 # <!-- claims: C5 C61 · E37 -->
 #
 # We train 24 steps of four windows, on contracts (DAPT) or on finance (the control), with five seeds.
-# Two losses are watched: on held-out contracts (`val_loss`) and on general text (`general_loss`). Both use
+# We watch two losses: on held-out contracts (`val_loss`) and on general text (`general_loss`). Both use
 # eight records cut to 128 tokens, so they do not start at the table's values. Does the control improve on
 # contracts too? And what is the side effect?
 
@@ -204,7 +203,7 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
 # Right: both forget general text ([lesson 16](16_catastrophic_forgetting.ipynb)). The usual remedy is
 # **replay**: mix general text into the new corpus.
 #
-# A lower loss on contracts does not show that the task gets easier. For this we need labels.
+# A lower loss on contracts does not show that the task gets easier. That needs labels.
 
 # %% [markdown]
 # ## Your turn: separate the two effects
@@ -295,8 +294,8 @@ ft.table(rows)
 # ## Break it: the wrong order
 # <!-- claims: C28 · E37 -->
 #
-# What happens if continued pretraining comes *after* the tuning? We take three classifiers
-# without it, and train them for eight steps on contracts: at 1e-3 and at a tenth of it.
+# What happens if continued pretraining comes *after* the tuning? Three classifiers without it get
+# eight steps on contracts: at 1e-3 and at a tenth of it.
 
 # %%
 order = ft.predict("Eight steps at a tenth of the learning rate, after tuning: exact match is ...",
@@ -443,6 +442,7 @@ ft.table(rows)
 #   ([Guo et al. 2024](https://arxiv.org/abs/2406.14833)).
 # - Packed documents can attend to each other unless the attention mask separates them
 #   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
+# - New tokens shorten the domain's texts, but their embeddings start untrained and need much text.
 #
 # ## Interview
 #

@@ -426,7 +426,8 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 # epochs. A masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point
 # operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100,
 # a GPU of 2020, does 312e12 FLOPs per second at most (in bf16, a 16-bit format) and reaches perhaps
-# 40 % of that in practice. (An H100, of 2022, does 989e12 at most, for a higher price.) The fraction is the *utilization* (MFU, model FLOPs utilization).
+# 40 % of that in practice. This fraction is the *utilization* (MFU, model FLOPs utilization). (An H100, of
+# 2022, does 989e12 at most, for a higher price.)
 
 
 # %% tags=["raises-exception"]

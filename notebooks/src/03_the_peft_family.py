@@ -167,7 +167,7 @@ print(f"DoRA, largest difference of an output: {gap:.1e}")
 #
 # ## How many parameters?
 #
-# IA³ trains 2 · kv + inner numbers in each layer, where kv is the width of the keys and inner that of
+# IA³ trains 2 · kv + inner values in each layer, where kv is the width of the keys and inner that of
 # the MLP inside. Prefix tuning trains 2 · kv for each virtual token in each layer, and prompt tuning
 # one vector for each, once. The next table counts them in the embedded model.
 

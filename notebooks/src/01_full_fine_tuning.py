@@ -481,7 +481,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 # 16 bytes per parameter: bf16 weights 2, bf16 gradients 2, fp32 master copy 4, m and v 8. For 6.74
 # billion parameters that is 108 GB before activations, too much for one 80 GB GPU; fp32 gradients make it 18
 # bytes. Options: a GPU with 141 GB or more, sharding over GPUs (FSDP, ZeRO), offloading, 8-bit states (10
-# bytes with fp32 weights), pure bf16 with stochastic rounding (8 bytes), or LoRA. Activations come on top;
+# bytes with fp32 weights), Adafactor without momentum (little more than 8) or Muon (12 for the matrices),
+# pure bf16 with stochastic rounding (8 bytes), or LoRA. Activations come on top;
 # gradient checkpointing reduces them.
 # </details>
 

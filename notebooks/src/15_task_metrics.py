@@ -105,6 +105,9 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # test. The p-value says how surprising such data would be if both models were equally good. It is not the
 # probability that they are.
 #
+# The bootstrap also serves scores that are not 0 or 1, such as F1 or ratings; McNemar's test does not. BLEU
+# is no mean over sentences: compute it anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
+#
 # Do you ship? The totals cannot say, so keep each model's answers. For the first model, chance is a poor
 # explanation of the gain. For the other two the interval holds losses as well as gains: collect more
 # questions. And read the broken ones: one new error may cost more than one repair gains.
@@ -373,7 +376,8 @@ line_plot({"unbiased estimate": [(k, 1 - math.comb(7, k) / math.comb(10, k)) for
            "shortcut": [(k, 1 - 0.7**k) for k in ks]}, "k", "pass@k")
 
 # %% [markdown]
-# The shortcut is too low on average: at k = 5 it gives 0.832 instead of 0.917.
+# The shortcut is too low on average: at k = 5 it gives 0.832 instead of 0.917. State the temperature too: for
+# the 679M model of that paper 0.2 was best for pass@1, and 0.8 for pass@100.
 #
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
@@ -431,7 +435,11 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # Questions that share a passage are not independent: use standard errors computed over passages, called
 # *clustered* ([Miller 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one
-# primary metric before you look. For BLEU:
+# primary metric before you look. The best of many checkpoints looks better than it is
+# ([22](22_what_if_lab.ipynb)), so report it on new items. `acc` and `acc_norm` can disagree: a choice of 5
+# characters at −4 nats beats one of 20 at −6 by `acc`, and loses by `acc_norm` (−0.8 against −0.3).
+#
+# For BLEU:
 #
 # ```python
 # import sacrebleu

@@ -354,7 +354,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # |---|---|---|
 # | low learning rate | more steps | full SFT, 7B to 8B: 5e-6 to 2e-5, 1 to 2 epochs (others: lesson 07) |
 # | replay | old data or samples of the old model | SFT: 1 to 10 %; continued pretraining: 5 to 25 % ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)) |
-# | LoRA | its own learning rate | lesson 02 |
+# | LoRA, or frozen layers | LoRA: its own learning rate | lesson 02 |
 # | KL to the base | the old model's log-probabilities | RL: `beta` 0 to 0.05; TRL's GRPO default is 0 |
 # | L2-SP, EWC | the old weights (EWC: and squared gradients on old data) | rare for LLMs |
 # | interpolation | old and tuned weights | start at a = 0.5; choose by validation |
@@ -409,6 +409,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # - **Merging**: [task arithmetic](https://arxiv.org/abs/2212.04089) adds differences of weights.
 #   [TIES](https://arxiv.org/abs/2306.01708) and [DARE](https://arxiv.org/abs/2311.03099) remove small or
 #   random parts of them first. [Model soups](https://arxiv.org/abs/2203.05482) average several runs.
+#   SLERP interpolates along an arc.
 
 # %% [markdown]
 # Pitfalls:

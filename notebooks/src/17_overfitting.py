@@ -421,6 +421,8 @@ at_135m("overfitting", verdict)
 #   makes answers longer, and the first AlpacaEval favors long answers.
 # - **Checkpoint averaging** and **EMA** (an exponential moving average of the weights) smooth the last
 #   steps. They can replace part of the learning rate decay.
+# - **Label smoothing** trains toward a probability below 1, which works against overconfidence
+#   ([Müller et al. 2019](https://arxiv.org/abs/1906.02629)).
 # - **Deduplication** of the training data reduces memorization
 #   ([Lee et al. 2021](https://arxiv.org/abs/2107.06499)). Memorized records can be extracted: a privacy
 #   problem, see [lesson 18](18_data_quality.ipynb).

@@ -431,8 +431,8 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | repair before you drop | `ftfy` for encoding; strip markup; write a wrong answer again with a strong model and verify it |
 # | label errors | for class labels, records whose label a cross-validated model finds unlikely (cleanlab); a labeled sample by source and annotator |
 # | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
-# | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032) |
-# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)) |
+# | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032), also computed by a small model ([Superfiltering](https://arxiv.org/abs/2402.00530)) |
+# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)); by perplexity, where the middle did best in [one study](https://arxiv.org/abs/2309.04564) |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 
@@ -475,6 +475,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - **Self-Instruct** and **Evol-Instruct** grow instructions from seeds;
 #   [Magpie](https://arxiv.org/abs/2406.08464) lets a chat model write the user's turn.
+#   [Personas](https://arxiv.org/abs/2406.20094) in the prompt make the instructions more diverse.
 # - **Rejection sampling** draws several answers and keeps those that a verifier or reward model accepts.
 # - Training on one's own unfiltered output again and again narrows the distribution
 #   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of

@@ -44,7 +44,7 @@ ft.setup(seed=0)
 # $$p_i = \frac{\min(e_i, K)^{1/T}}{\sum_j \min(e_j, K)^{1/T}} \qquad e_i: \text{records of task } i$$
 
 # %% [markdown]
-# T = 1 without a cap is proportional, and a very large T makes all tasks **equal**.
+# T = 1 without a cap is proportional, and a large T makes all tasks **equal**.
 #
 # ![Stacked bars of the draws from tasks of 1,000,000, 100,000 and 5,000 records. Proportional: 90.5, 9 and 0.5 %, one pass over the small task. Cap of 131,072: 55.5, 42 and 2.1 %, 4.7 passes. Temperature 2: 72.1, 23 and 5.1 %, 11.3 passes. Equal: 33 % each, 73.7 passes.](figures/19_multi_task.svg)
 #
@@ -79,7 +79,7 @@ ft.table([{"temperature": t} | mixing.rates(sizes, temperature=t) for t in (0.5,
 
 # %% [markdown]
 # T = 4 gives the small task 15 % of the draws instead of half a percent. A temperature below 1 favors the
-# large task even more.
+# large task more.
 #
 # ## Run it: a starved task
 #
@@ -235,8 +235,8 @@ tokens.score("is below 31 %" if seen < 0.31 else "is 31 to 36 %" if seen <= 0.36
 
 # %% [markdown]
 # All our answers are short, so the shares move by a few points only. With essays of 200 tokens and answers
-# of 2, drawn equally, the essays have 99 % of the labelled tokens. That need not be wrong, but it should be
-# a decision. To give each task the same number of *tokens*, its records must be drawn unequally:
+# of 2, drawn equally, the essays have 99 % of the labelled tokens. That can be right, but decide it. To
+# give each task the same number of *tokens*, its records must be drawn unequally:
 
 # %% tags=["raises-exception"]
 def shares_for_equal_tokens(labelled_tokens):
@@ -250,7 +250,7 @@ def shares_for_equal_tokens(labelled_tokens):
 ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
 
 # %% [markdown]
-# With such shares the effective ones should be near a third each:
+# Are the effective shares near a third each?
 
 # %%
 def labelled(record):
@@ -263,7 +263,7 @@ balanced = mixing.effective(mixing.draw(sets, 480, even, seed=0), tokenizer)
 ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} for task in sets])
 
 # %% [markdown]
-# They are: the clauses, whose answers are shortest, are now drawn most often.
+# They are: the clauses, whose answers are shortest, are drawn most often.
 
 # %% [markdown]
 # <!-- claims: C84 C85 C86 C87 C88 · E41 -->
@@ -398,13 +398,13 @@ ft.table([{"temperature": temperature} | mine])
 #
 # - `interleave_datasets` with `all_exhausted` repeats without a limit: with probabilities 0.7 and 0.3,
 #   a million rows and 5,000, the small source is seen about 86 times. Its default, `first_exhausted`,
-#   stops early instead ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
+#   stops early ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
 # - Shares count records. The loss of a step counts labelled tokens, with packing too.
 # - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
 # - A multi-task average hides the task that got worse. Report each.
 
 # %% [markdown]
-# Methods that choose the mixture:
+# Methods for the mixture:
 
 # %% [markdown]
 # - [DoReMi](https://arxiv.org/abs/2305.10429) trains a small proxy model that gives more weight to
@@ -414,6 +414,8 @@ ft.table([{"temperature": temperature} | mine])
 #   [Data mixing laws](https://arxiv.org/abs/2403.16952) do the same with a functional form.
 # - **By skill**: tune a mixture for each skill, then combine them
 #   ([Tülu 3](https://arxiv.org/abs/2411.15124)).
+# - **Gradient conflict**: [PCGrad](https://arxiv.org/abs/2001.06782) removes from a task's gradient
+#   the part that opposes another's.
 # - **Online mixing** changes the shares during training, by the loss or its gradient
 #   ([ODM](https://arxiv.org/abs/2312.02406)).
 # - **Staged mixtures**: broad data first, and high-quality or small sources while the learning rate

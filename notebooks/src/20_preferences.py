@@ -427,7 +427,12 @@ ft.check("honest_reward", honest_reward)
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
 #   and the entropy of the next token: at 0 exploration ends.
 # - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
-#   reachable by the policy.
+#   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks too.
+# - Drawing the answers can take most of a GRPO step, and the longest answer holds up the rest.
+#
+# More names: **DPOP** adds a penalty where the chosen answer falls below the reference
+# ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)). **Online DPO** draws its pairs from the policy
+# during training. A **process reward** scores each step of a solution, an outcome reward only the result.
 
 # %% [markdown]
 # ## Interview

@@ -281,7 +281,8 @@ for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 
 # does so with two rates tried for each.
 #
 # If several settings may matter, **random search** tries more values of each than a grid of the same size
-# ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)).
+# ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **ASHA** also stops poor runs
+# early ([Li et al. 2018](https://arxiv.org/abs/1810.05934)).
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?

@@ -432,7 +432,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | label errors | for class labels, records whose label a cross-validated model finds unlikely (cleanlab); a labeled sample by source and annotator |
 # | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
 # | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032), also computed by a small model ([Superfiltering](https://arxiv.org/abs/2402.00530)) |
-# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)); by perplexity, where the middle did best in [one study](https://arxiv.org/abs/2309.04564) |
+# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)); a band of perplexities, which one depends on the data ([Ankner et al. 2024](https://arxiv.org/abs/2405.20541)) |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 

@@ -359,7 +359,7 @@ at_135m("lr_valley", verdict)
 # %% [markdown]
 # In the mean, full fine-tuning is best at 0.0001 and LoRA at 0.003: about 30 times apart (10 to 90, with
 # half a grid step at either end; above, 10 means 3 to 30). At three times its best, full fine-tuning has
-# learned no more and pays 0.4 nats on plain English. LoRA pays 3.2, and nearly all facts.
+# learned no more and loses 0.4 nats on plain English. LoRA loses 3.2, and nearly all facts.
 #
 # Published recipes, full fine-tuning unless stated:
 #

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Iterator
 
 KEEPS_THE_UPDATES = {"batch_size", "gradient_accumulation_steps", "gradient_checkpointing"}
@@ -20,11 +21,11 @@ def families(config, device: str, accumulates: bool = True,
     """
     split, size = [{}], config.batch_size
     while size > 1:
-        size = -(-size // 2)
+        size = _part(config.batch_size, -(-size // 2))
         split.append({"batch_size": size})
         if accumulates:
-            split[-1]["gradient_accumulation_steps"] = -(
-                -config.batch_size * config.gradient_accumulation_steps // size)
+            split[-1]["gradient_accumulation_steps"] = (
+                config.batch_size // size * config.gradient_accumulation_steps)
     checkpointing = {} if config.gradient_checkpointing else {"gradient_checkpointing": True}
     lora = {"method": "lora"} | ({"l2_sp": 0.0} if config.l2_sp else {})
     yield split[1:]
@@ -42,6 +43,13 @@ def families(config, device: str, accumulates: bool = True,
     if config.max_length > 128:
         shorter = {"max_length": config.max_length // 4}
         yield [smallest | (lora if config.method == "full" else {}) | shorter]
+
+
+def _part(batch_size: int, most: int) -> int:
+    """The largest size of at most `most` records in which a batch can be read without rest, so
+    that a step keeps its records."""
+    small = [n for n in range(1, math.isqrt(batch_size) + 1) if batch_size % n == 0]
+    return max(n for d in small for n in (d, batch_size // d) if n <= most)
 
 
 def smallest(family: list[dict], fits: Callable[[dict], bool]) -> dict | None:

@@ -182,6 +182,17 @@ def test_zero_divides_the_state_of_an_8_bit_optimizer():
     assert two["optimizer"] == zero["optimizer"] / 4 and zero["optimizer"] < 2.1 * 6.74e9
 
 
+@pytest.mark.parametrize("batch_size", [2, 5, 7, 12, 16, 96, 1_000_000])
+def test_a_split_batch_keeps_its_records(batch_size):
+    config = Config(batch_size=batch_size, gradient_accumulation_steps=3)
+    split = next(changes.families(config, "cuda"))
+    assert split[-1]["batch_size"] == 1
+    for change in split:
+        assert change["batch_size"] * change["gradient_accumulation_steps"] == 3 * batch_size
+    sizes = [change["batch_size"] for change in split]
+    assert sizes == sorted(set(sizes), reverse=True)
+
+
 def test_the_same_updates_are_those_of_the_same_batch():
     assert changes.learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})
     assert not changes.learns_the_same({"batch_size": 2})

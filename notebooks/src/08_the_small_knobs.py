@@ -212,9 +212,11 @@ larger.score(SEEN[direction(val_loss(best_32), val_loss(best_8), paired=True)])
 #
 # A long run has steps to spare. Well below the **critical batch size** doubling the batch nearly halves
 # the steps that are needed. That saves time on parallel hardware, not records. Above it more records
-# per step save few steps. The critical size grows as the loss falls ([McCandlish et al.
-# 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch by k, tune the learning rate
-# again. The usual first guess is √k for Adam and k for SGD ([lesson 07](07_learning_rate.ipynb)).
+# per step save few steps. The critical size grows as the loss falls. It is estimated by the **gradient
+# noise scale**: the variance of one record's gradient, summed over all weights, divided by the squared norm
+# of the mean gradient ([McCandlish et al. 2018](https://arxiv.org/abs/1812.06162)). When you multiply the
+# batch by k, tune the learning rate again. The usual first guess is √k for Adam and k for SGD
+# ([lesson 07](07_learning_rate.ipynb)).
 
 # %% [markdown]
 # ## Clipping
@@ -383,7 +385,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 
 # %% [markdown]
 # In our runs none was: batch 8 ended at 1.18 (above), batch 4 at 1.07 and batch 1 at 0.77 (one seed, the best of
-# two or three rates). But batch 1 makes eight times the steps of batch 8.
+# two or three learning rates). But batch 1 makes eight times the steps of batch 8.
 #
 # ## In practice, 2026
 #

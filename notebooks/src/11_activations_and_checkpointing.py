@@ -429,11 +429,11 @@ ft.table([{"rows at once": rows, "peak, MB": peak_of_loss(rows)} for rows in (51
 # %%
 block = torch.nn.Sequential(mlp, torch.nn.Dropout(0.1), torch.nn.Linear(192, 192))
 right = gradients(torch.nn.Module.__call__, block)
-ours = gradients(Checkpoint.apply, block)
-torchs = gradients(partial(checkpoint, use_reentrant=False), block)
-ft.expect(((ours - right).norm() / right.norm()).item(), ">", 0.01,
+by_ours = gradients(Checkpoint.apply, block)
+by_torch = gradients(partial(checkpoint, use_reentrant=False), block)
+ft.expect(((by_ours - right).norm() / right.norm()).item(), ">", 0.01,
           "ours: another dropout mask, another gradient")
-print("torch's checkpoint gives the right gradient:", torch.equal(torchs, right))
+print("torch's checkpoint gives the right gradient:", torch.equal(by_torch, right))
 
 # %% [markdown]
 # Ours gives a wrong gradient in every step, without an error message. PyTorch restores the state of the random

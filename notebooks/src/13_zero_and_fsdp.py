@@ -257,7 +257,8 @@ total = alone.total_parameters
 # %% [markdown]
 # `launch.train` starts both and gives each half of every batch. Stage 0 is DDP, and stage 1 is torch's
 # ZeroRedundancyOptimizer. Stages 2 and 3 are FSDP2 (`fully_shard`). For stage 3 it drops the gathered weights
-# after the forward pass. For stage 2 it keeps them until the backward pass.
+# after the forward pass. For stage 2 it keeps them until the backward pass. (This is not quite ZeRO-2, which
+# keeps the weights whole between steps too.)
 
 # %%
 two = launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3))
@@ -350,7 +351,7 @@ ft.table(rows)
 # hides behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the machine
 # once, and NVLink passes them on. Machines of eight H100s usually have eight such links, about as fast as
 # NVLink's row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way). Measure
-# yours with nccl-tests (`all_gather_perf`).
+# yours with nccl-tests (`all_gather_perf`); NCCL is NVIDIA's library for collectives.
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
 # gradients between machines: **hybrid sharding** (HSDP). Between machines this moves 2 × 4 bytes a parameter,
@@ -430,7 +431,7 @@ ft.table(rows)
 
 # %% [markdown]
 # Eight GPUs are not enough. Sixteen fit on paper only: the check leaves 5 % of the card's 85.5 GB to CUDA and
-# nothing to NCCL, which moves the tensors. So plan a reserve of 10 %. And with one 400-Gbit link for
+# nothing to NCCL. So plan a reserve of 10 %. And with one 400-Gbit link for
 # each machine the ranks would wait: 4,096 tokens are fewer than 7,912. What does not fit can be **offloaded**:
 # kept in the memory of the host, and copied over its slow bus.
 

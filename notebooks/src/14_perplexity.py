@@ -355,7 +355,7 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("calibration", verdict)
 
 # %% [markdown]
-# In GPT-4's report, the probability of the answer letter on part of MMLU (multiple-choice questions) was well
+# In GPT-4's report, the probability of the answer letter on part of MMLU (multiple choice) was well
 # calibrated after pretraining, less so after post-training ([OpenAI
 # 2023](https://arxiv.org/abs/2303.08774), figure 8).
 
@@ -414,7 +414,8 @@ at_135m("calibration", verdict)
 # - Quantization is checked by perplexity and accuracy. But answers can change while accuracy stays (["Accuracy is
 #   Not All You Need"](https://arxiv.org/abs/2407.09141)). So also measure the KL divergence to the unquantized
 #   model, how far the probabilities of the next token moved (`llama-perplexity --kl-divergence`).
-# - Unusually low loss on a test set is weak evidence of contamination, that is training on the test set ([Min-K%
+# - Web text is filtered by its perplexity under a small model ([CCNet](https://arxiv.org/abs/1911.00359)).
+# - Unusually low loss on a test set is weak evidence of contamination, training on that set ([Min-K%
 #   Prob](https://arxiv.org/abs/2310.16789)).
 # - Overconfidence is corrected after training by a **temperature**, one number fitted on validation data that
 #   divides the logits.

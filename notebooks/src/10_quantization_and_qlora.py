@@ -290,7 +290,7 @@ third_guess
 
 # %% [markdown]
 # Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. Merge three
-# runs in all three ways, and compare on 48 other records.
+# runs in all ways, and compare on 48 other records.
 
 # %%
 validation = [ft.encode(record, tokenizer) for record in lab.val[::12][:48]]
@@ -312,9 +312,9 @@ totals = {name: sum(distance[name]) for name in ("original", "dequantized", "req
 third_guess.score(max(totals, key=totals.get))
 
 # %% [markdown]
-# Only the merge into the **dequantized** weights gives the trained model. The merge into the **original** is
-# another model, here at the same mean loss. **Requantized**, the model is much worse: rounding erases what is smaller
-# than half the distance between two levels, and a LoRA update can be mostly that small.
+# Only the merge into the **dequantized** weights gives the trained model (in fp32). The merge into the
+# **original** is another model, here at the same mean loss. **Requantized**, the model is much worse: rounding
+# erases what is below half the distance between two levels, and a LoRA update can be mostly that small.
 #
 # So ship the dequantized merge in 16 bits, or adapter and 4-bit base.
 #

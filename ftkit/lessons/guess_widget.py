@@ -29,8 +29,8 @@ STYLE = """<style>
   padding: 0.3em 0.8em; max-width: 100%; overflow: visible;
   border: 1px solid var(--jp-border-color0, #757575); opacity: 1}
 .ftkit-guess button.ftkit-chosen {outline: 2px solid currentColor; font-weight: bold}
-.ftkit-guess button:focus-visible, .ftkit-guess .noUi-handle:focus-visible {
-  outline: 3px solid #0072B2; outline-offset: 2px}
+.ftkit-guess button.jupyter-button:focus-visible:enabled,
+.ftkit-guess .noUi-handle:focus-visible {outline: 3px solid #0072B2; outline-offset: 2px}
 </style>"""
 
 # ipywidgets gives a slider no accessible name and has no live regions, so the page adds them. Only
@@ -44,6 +44,8 @@ const timer = setInterval(() => {
   guess.setAttribute("aria-label", guess.querySelector(".ftkit-guess-title").textContent);
   const handle = guess.querySelector(".noUi-handle");
   handle.setAttribute("aria-label", "how sure you are, in percent");
+  // Tab would stop at the number, too; Escape does not lead out of it, and letters stay in it.
+  guess.querySelector(".widget-readout")?.setAttribute("tabindex", "-1");
   if (document.body.dataset.notebook) handle.dataset.lmSuppressShortcuts = "true";
   guess.querySelector(".ftkit-guess-status").setAttribute("aria-live", "polite");
 }, 200);

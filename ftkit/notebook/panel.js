@@ -66,6 +66,9 @@
     let due = null;
     const soon = () => { due ??= setTimeout(() => { due = null; label(root); copyButtons(root); }, 150); };
     new MutationObserver(soon).observe(root, {childList: true, subtree: true});
+    root.addEventListener("focusin", ({target}) => { // the arrow keys would go to the next cell
+      if (target.matches("select")) target.dataset.lmSuppressShortcuts = "true";
+    });
     for (const event of ["focusin", "pointerover"]) {
       root.addEventListener(event, ({target}) => help(root, target));
     }

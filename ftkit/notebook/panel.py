@@ -49,7 +49,8 @@ STYLE = """<style>
 .ftkit-what-if .ftkit-gray > .ftkit-label, .ftkit-what-if .ftkit-gray > .ftkit-readout {opacity: .6}
 .ftkit-what-if .ftkit-help {min-height: 3em; font-size: 12px; line-height: 1.35}
 .ftkit-what-if .ftkit-error:not(:empty) {color: #d0342c}
-.ftkit-what-if .noUi-handle:focus-visible, .ftkit-what-if button:focus-visible {
+.ftkit-what-if .noUi-handle:focus-visible, .ftkit-what-if button:focus-visible,
+.ftkit-what-if button.jupyter-button:focus-visible:enabled {
   outline: 3px solid #2b86be; outline-offset: 1px}
 .ftkit-what-if .ftkit-answers .widget-html-content {line-height: 1.4}
 .ftkit-what-if .ftkit-answers caption {text-align: left}

@@ -53,12 +53,15 @@ def test_a_click_is_recorded_and_the_result_takes_its_place(page, request):
 def test_a_guess_by_keyboard_alone(page):
     page.page.keyboard.press("Escape")
     page.tab_to(".ftkit-guess", "stays")
+    expect(page.locator(".ftkit-guess button:focus")).to_have_css("outline-width", "3px")
     page.page.keyboard.press("Enter")
     expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 70 % sure")
     page.tab_to(".ftkit-guess .noUi-handle")
     page.page.keyboard.press("ArrowRight")
     expect(page.locator(STATUS).first).to_contain_text("Recorded: stays where it is, 75 % sure")
     page.look_if_asked("guess-keyboard")
+    page.page.keyboard.press("Tab")
+    assert not page.locator(".widget-readout:focus").count(), "letters would be typed into it"
     log = page.folder.parent / "home" / "progress.jsonl"
     last = json.loads(log.read_text().splitlines()[-1])
     assert (last["guess"], last["confidence"]) == ("stays where it is", 0.75)

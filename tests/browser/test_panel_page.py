@@ -72,6 +72,13 @@ def test_every_control_has_its_name_and_its_tip_in_the_page(page):
     expect(page.locator(".ftkit-line input")).to_have_value(re.compile("learning_rate=1e-06"))
 
 
+def test_a_drop_down_keeps_the_focus_and_takes_the_arrow_keys(page):
+    page.locator(".ftkit-preset select").focus()
+    page.page.keyboard.press("ArrowDown")
+    expect(page.locator(".ftkit-preset select")).to_be_focused()
+    expect(page.locator(".ftkit-line input")).to_have_value(re.compile("learning_rate="))
+
+
 def test_code_can_be_copied_by_a_button(page):
     page.locator(".ftkit-copy select").select_option("Python cell")
     page.locator(".ftkit-text .ftkit-copy-code").click()

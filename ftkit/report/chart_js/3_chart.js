@@ -42,6 +42,7 @@ class Chart extends Drawing {
     const select = make("select", {class: "fc-scale", "aria-label": "scale of the losses",
       title: "Scale of the losses; auto is logarithmic where the largest is at least 20 times the "
         + "smallest"}, tools);
+    for (const control of [slider, select]) control.dataset.lmSuppressShortcuts = "true"; // arrows
     for (const name of ["auto", "log", "linear"]) make("option", {value: name}, select, name);
     select.addEventListener("change", () => { this.scale = select.value; this.draw(); });
     this.reset = make("button", {type: "button", class: "fc-reset",

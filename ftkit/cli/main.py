@@ -339,9 +339,11 @@ def _check(args) -> int:
     from ftkit.data import schema
     from ftkit.model import loading
 
-    args.file, *args.against = (
-        str(schema.sample_path(name)) if name in schema.sample_names()
-        and not at_home(name).exists() else name for name in [args.file, *(args.against or [])])
+    def found(name):
+        is_sample = name in schema.sample_names() and not at_home(name).exists()
+        return str(schema.sample_path(name)) if is_sample else name
+
+    args.file, *args.against = map(found, [args.file, *(args.against or [])])
     for file in [args.file, *args.against]:  # before a tokenizer is loaded
         path = at_home(file)
         if path.is_dir() or not path.exists():

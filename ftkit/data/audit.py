@@ -264,13 +264,12 @@ class _Near:
         one = np.array(self.words, np.uint32)
         hashes = one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:]
         # Between the shingles of two rows lie two that begin in one and end in the other.
-        edges = np.array([place for end in self.ends for place in (end - 2, end)][:-2], np.intp)
+        edges = [0, *(place for end in self.ends for place in (end - 2, end))][:-2]
         minima = np.full((self.HASHES, len(self.ends)), np.uint32(2**32 - 1))
         for start in range(0, len(hashes), self.WORDS):  # one text may be longer than this
             # Multiply-shift hashing: the upper half of the product with a random odd number.
             products = self.factors * hashes[start : start + self.WORDS]
-            found = (products.min(axis=1, keepdims=True) if not edges.size else
-                     np.minimum.reduceat(products, np.insert(edges, 0, 0), axis=1)[:, ::2])
+            found = np.minimum.reduceat(products, edges, axis=1)[:, ::2]
             minima = np.minimum(minima, found)
         self.signatures += (minima.T >> np.uint32(16)).astype(np.uint16).tobytes()
         self.words, self.ends = [], []

@@ -158,14 +158,11 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
     try:
         with time_limit.at_most(LONGEST):
             apply(conversations[0])
+        return apply(conversations)
     except time_limit.TimeIsUp:
         raise Refused(owners[0], "the tokenizer's chat template did not end within "
                                  f"{LONGEST} s; it may loop for ever: give another template, such "
                                  "as alpaca") from None
-    except Exception:  # noqa: BLE001, S110  told below, with the conversation that it is about
-        pass
-    try:
-        return apply(conversations)
     except Exception:  # the loop below determines which conversation it was
         for owner, conversation in zip(owners, conversations, strict=True):
             try:

@@ -66,20 +66,18 @@
     let due = null;
     const soon = () => { due ??= setTimeout(() => { due = null; label(root); copyButtons(root); }, 150); };
     new MutationObserver(soon).observe(root, {childList: true, subtree: true});
-    root.addEventListener("focusin", ({target}) => { // the arrow keys would go to the next cell
-      if (target.matches("select")) target.dataset.lmSuppressShortcuts = "true";
-    });
     for (const event of ["focusin", "pointerover"]) {
       root.addEventListener(event, ({target}) => help(root, target));
     }
     label(root);
   }
 
-  // Notebook 7 takes the arrow keys for itself, even from a slider; JupyterLab leaves them.
-  if (document.body.dataset.notebook && !window.ftkitArrows) {
+  // Of a drop-down JupyterLab takes the arrow keys for itself; Notebook 7 even of a slider.
+  if (!window.ftkitArrows) {
     window.ftkitArrows = true;
+    const taken = ".ftkit-what-if select" + (document.body.dataset.notebook ? ", .noUi-handle" : "");
     document.addEventListener("focusin", ({target}) => {
-      if (target.matches(".noUi-handle")) target.dataset.lmSuppressShortcuts = "true";
+      if (target.matches(taken)) target.dataset.lmSuppressShortcuts = "true";
     });
   }
 

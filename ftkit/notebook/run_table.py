@@ -21,6 +21,7 @@ from ftkit.report import plots, series
 from ftkit.report.table import Table
 
 PAGE = 8  # rows at a time
+BOX, RUN, NUMBER = 28, 120, 92  # pixels of a column; that of the runs takes what is left
 TIPS = {
     "filter": ("filter", "Show runs for which all terms hold: lora, val_loss<0.5, seed=1, "
                "method!=full; then Enter"),
@@ -125,7 +126,6 @@ class RunTable:
 
     def _draw(self):
         columns = self.columns()
-        template = f"28px minmax(120px, 1fr) repeat({len(columns) - 1}, 92px)"
         heads: list[W.Widget] = [W.Label("")]
         for name in columns:
             arrow = {name: " ▲", "-" + name: " ▼"}.get(self.sorted_by, "")
@@ -135,10 +135,10 @@ class RunTable:
             head.layout = W.Layout(width="auto", height="26px")
             heads.append(head)
         self.header.children = heads
-        self.header.layout.grid_template_columns = template
+        self.header.layout.grid_template_columns = f"{BOX}px {_grid(columns)}"
         # On a narrow page the heads and the rows scroll sideways together.
         self.header.layout.min_width = self.body.layout.min_width = (
-            f"{28 + 120 + 92 * (len(columns) - 1) + 16}px")
+            f"{BOX + RUN + NUMBER * (len(columns) - 1) + 16}px")
         shown = self.entries[:PAGE * self.pages]
         self.body.children = [self._row(entry, columns) for entry in shown]
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
@@ -159,7 +159,7 @@ class RunTable:
             text = duration(entry[name]) if name == "seconds" else cell(entry.get(name))
             cells.append(f"<span style='text-align:right'>{to_html(clean(text))}</span>")
         page = W.HTML(f"<div style='display:grid;line-height:1.3;grid-template-columns:"
-                      f"minmax(120px,1fr) repeat({len(columns) - 1},92px)'>{''.join(cells)}</div>",
+                      f"{_grid(columns)}'>{''.join(cells)}</div>",
                       layout=W.Layout(flex="1 1 auto", min_width="0"))
         return W.HBox([box, page], layout=W.Layout(align_items="center", min_height="26px"))
 
@@ -297,3 +297,8 @@ def reproduced(run, kind: str) -> str:
     for name, value in run.config.differs().items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
+
+
+def _grid(columns: list[str]) -> str:
+    """The columns of heads and rows, without that of the boxes, in CSS."""
+    return f"minmax({RUN}px, 1fr) repeat({len(columns) - 1}, {NUMBER}px)"

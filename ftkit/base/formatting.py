@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import unicodedata
 
 IGNORED = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax is not to read
@@ -92,6 +93,11 @@ def to_html(text) -> str:
     if "$" in safe or "\\" in safe:
         return f"<span class='{IGNORED}'>{safe}</span>"
     return safe
+
+
+def with_code(text) -> str:
+    """`to_html` of a text of our own, in which `names` between backticks are set as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", to_html(text))
 
 
 def to_attribute(text) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import ipywidgets as W
 from IPython.display import DisplayHandle, display
 
-from ftkit.base.formatting import cell, clean, to_float, to_html
+from ftkit.base.formatting import cell, clean, to_float, with_code
 
 UNSURE, START, SURE = 50, 70, 100  # percent
 _numbers = itertools.count(1)
@@ -72,7 +72,7 @@ class Controls:
         self.status = W.HTML()
         self.status.add_class("ftkit-guess-status")
         title = W.HTML(f"<span class='ftkit-guess-title' style='position:absolute;width:1px;"
-                       f"height:1px;overflow:hidden'>Your guess: {to_html(question)}</span>")
+                       f"height:1px;overflow:hidden'>Your guess: {with_code(question)}</span>")
         self.buttons = [self._button(option) for option in options]
         self.field = W.Text(placeholder="a number, then Enter", continuous_update=False,
                             description="your guess",
@@ -111,7 +111,8 @@ class Controls:
     def _show(self):
         for option, button in zip(self.options, self.buttons, strict=False):
             chosen = option == self.guess
-            button.description = f"✓ {clean(option)}" if chosen else clean(option)
+            plain = clean(option).replace("`", "")  # a button shows no code
+            button.description = f"✓ {plain}" if chosen else plain
             (button.add_class if chosen else button.remove_class)("ftkit-chosen")
         if self.guess is None:
             self._say("Choose before you run the next cell." if self.options else
@@ -121,7 +122,7 @@ class Controls:
                       "You can change it until the result is shown.")
 
     def _say(self, text: str):
-        self.status.value = f"<div style='line-height:1.4'>{to_html(clean(text))}</div>"
+        self.status.value = f"<div style='line-height:1.4'>{with_code(clean(text))}</div>"
 
     def display(self, page: str, text: str):
         """Show the question, as HTML and as text, and the controls below it."""

@@ -16,7 +16,7 @@ from typing import TypedDict
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import cell, clean, to_html
+from ftkit.base.formatting import cell, clean, with_code
 from ftkit.evaluate import metrics
 from ftkit.lessons import progress_log
 
@@ -98,8 +98,8 @@ class Prediction:
 
     def _question_page(self) -> str:
         """Question and options as HTML that needs no kernel."""
-        options = "".join(f"<li>{to_html(clean(option))}</li>" for option in self.options)
-        return (f"<div class='ftkit-question'><b>{to_html(clean(self.question))}</b>"
+        options = "".join(f"<li>{with_code(clean(option))}</li>" for option in self.options)
+        return (f"<div class='ftkit-question'><b>{with_code(clean(self.question))}</b>"
                 f"<ul class='ftkit-options'>{options}</ul></div>")
 
     def _ipython_display_(self):
@@ -119,8 +119,8 @@ class Prediction:
 
     def _bundle(self, lines: list[str]) -> dict:
         """The lines as text and as HTML, the question in bold, with the picture of a number."""
-        page = "<br>".join(f"<b>{to_html(line)}</b>" if line == clean(self.question) else
-                           to_html(line) for line in lines)
+        page = "<br>".join(f"<b>{with_code(line)}</b>" if line == clean(self.question) else
+                           with_code(line) for line in lines)
         bundle = {"text/plain": " | ".join(lines), "text/html": f"<div>{page}</div>"}
         picture = self.picture()
         if picture:

@@ -76,6 +76,16 @@ def test_the_page_shows_the_question_without_a_kernel_and_then_the_result(output
     assert kept() == []
 
 
+def test_names_between_backticks_are_code_on_the_page_and_plain_on_a_button(outputs):
+    prediction, controls = ask("no `User:`", "a < b")
+    page = outputs[0][0]["text/html"]
+    assert "<li>no <code>User:</code></li>" in page and "<li>a &lt; b</li>" in page
+    assert [button.description for button in controls.buttons] == ["no User:", "a < b"]
+    controls.buttons[0].click()
+    assert "Recorded: no <code>User:</code>," in controls.status.value
+    assert prediction.guess == "no `User:`"
+
+
 def test_the_cell_run_again_keeps_the_guess_and_then_shows_the_result(outputs, monkeypatch):
     guess, controls = ask("falls", "rises")
     controls.buttons[1].click()

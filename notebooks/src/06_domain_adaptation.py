@@ -61,21 +61,22 @@ ft.table([{"stage": "DAPT", "text": contracts[0]["text"], "label": ""},
 # %% [markdown]
 # ## The idea
 #
-# ![Two paths lead from the base model to a tuned model. The upper path is DAPT on contracts. The lower
-# path, the control, trains for the same steps and tokens on finance headlines. Both end in the same
-# tuning on seven labels.](figures/06_stages.svg)
+# ![Three paths lead from the base model to a tuned model. The upper path is DAPT on contracts. The lower
+# path, the control, trains for the same steps and tokens on finance headlines. The middle path has no
+# continued pretraining. All end in the same tuning on seven labels. DAPT minus control is the effect of
+# the domain, control minus none that of more training.](figures/06_stages.svg)
 #
 # Suppose the upper path beats the base model. The model may have learned the vocabulary and style of
 # contracts. Or any additional training would have helped. The lower path separates the two. It is the
 # **control**: the same steps, tokens and learning rate, on text of another domain. So the primary
-# comparison, named before any run, is exact match after DAPT against exact match after the control.
+# comparison, named before any run, is exact match after DAPT and after the control.
 
 # %% [markdown]
 # ## Your turn: from documents to windows
 # <!-- claims: C13 C94 · E02 -->
 #
 # For pretraining, documents are tokenized, joined into one stream with an end-of-sequence token (EOS) after
-# each, and cut into windows of equal length. So no full window is padded.
+# each, and cut into windows of equal length. So only the last window can need padding.
 # Stuck? `ft.hint("text_windows")`.
 
 # %% tags=["raises-exception"]
@@ -105,7 +106,8 @@ ft.show_batch([contracts[1], first], tokenizer)
 #
 # **No test text in the corpus.** Our generator repeats sentences: each of the 60 test clauses occurs
 # in the contracts too. DAPT could gain by having read them. So we delete these sentences, about a third of
-# the text. Variants with another number or country stay; liability clauses have none, so all are gone.
+# the text. Variants with another number or country stay; liability clauses have no variants, so all are
+# gone.
 #
 # **Equal tokens.** A contract is longer than a finance document, so four documents a step would give DAPT
 # more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the token that begins
@@ -172,7 +174,7 @@ ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, ex
 # We train 24 steps of four windows, on contracts (DAPT) or on finance (the control), with five seeds.
 # We watch two losses: on held-out contracts (`val_loss`) and on general text (`general_loss`). Both use
 # eight records cut to 128 tokens, so they do not start at the table's values. Does the control improve on
-# contracts too? And what is the side effect?
+# contracts too? What is the side effect?
 
 # %%
 pretraining = ft.Config(learning_rate=1e-3, batch_size=4, max_steps=24, max_length=128, eval_steps=8)
@@ -282,20 +284,20 @@ for effect, a, b in (("more training", "control", "none"), ("the domain", "DAPT"
 ft.table(rows)
 
 # %% [markdown]
-# In our runs DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain
-# with all of it. With the control, the domain's own part is 0.08, with a spread of 0.18 over the seeds. So
-# whether the domain itself helped is open. (The table tests each direction at 5 %. A two-sided test, as for
-# the 0.22 above, would not see the 0.12 either.)
+# DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain with all of
+# it. The domain's own part is 0.08, with a spread of 0.18 over the seeds. So whether the domain itself helped
+# is open: to see 0.08 at this spread four times in five takes about 30 seeds. (The table tests each direction
+# at 5 %. A two-sided test, as for the 0.22 above, would not see the 0.12 either.)
 #
-# A limit: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
+# Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
 # labeled clause may repeat a test clause's sentence, in all three conditions.
 
 # %% [markdown]
 # ## Break it: the wrong order
 # <!-- claims: C28 · E37 -->
 #
-# What happens if continued pretraining comes *after* the tuning? Three classifiers without it get
-# eight steps on contracts: at 1e-3 and at a tenth of it.
+# What happens if continued pretraining comes *after* the tuning? Three classifiers tuned from the
+# base get eight steps on contracts, at 1e-3 or at a tenth of it.
 
 # %%
 order = ft.predict("Eight steps at a tenth of the learning rate, after tuning: exact match is ...",
@@ -366,8 +368,8 @@ at_135m("domain", verdict)
 #
 # ## What if?
 #
-# Give the last 12 of the 24 steps to TAPT, on the unlabeled clauses of the task. (In the paper TAPT is added
-# after all of DAPT.) One seed is a hint, no result.
+# Give the last 12 of the 24 steps to TAPT, on the unlabeled clauses of the task. (The paper adds TAPT after
+# all of DAPT.) One seed is a hint, no result.
 
 # %%
 unlabeled = [{"text": record["input"]} for record in clauses
@@ -452,7 +454,7 @@ ft.table(rows)
 # small classifier, or [SetFit](https://arxiv.org/abs/2209.11055), which tunes the embeddings too. Then labels
 # for the 300 clauses from the large model, checked on a sample, and a small model tuned on them. Continued
 # pretraining comes last: for a large corpus that is far from the pretraining. If text may not leave the
-# firm, use an open model in house. To show that any of this helped, label a test set besides the seven.
+# firm, use an open model in house. To show that it helped, label a test set besides the seven.
 # </details>
 #
 # **Your DAPT model beats the base by 3 points. What do you still need to show?**
@@ -479,7 +481,7 @@ ft.table(rows)
 # - DAPT trains on text of the domain, TAPT on the task's texts; neither uses labels.
 # - The base alone cannot separate the domain from more training. A control with equal steps and tokens
 #   on another domain can, if it does no harm and no corpus holds test text.
-# - In our runs DAPT gave the highest mean, but five seeds did not separate it from the control. So the
+# - In our runs DAPT gave the highest mean, but five seeds did not separate it from the control: the
 #   second half of the claim stayed open.
 # - Draw the labels anew in each seed, and compare in pairs.
 # - Continued pretraining can damage general text and earlier tuning: use replay, and tune last.

@@ -69,10 +69,13 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # divergence** says how far the policy is from the reference.
 #
 # DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
-# model and sampling. Its **implicit reward** of an answer is β · log(π / π_ref), summed over the
-# tokens. The reward of the chosen minus that of the rejected answer is the **margin** m, and the loss
-# is −log σ(m): logistic regression on "which answer is better". The **accuracy** is the fraction of
-# pairs with a margin above 0.
+# model and sampling. The best policy for that goal is proportional to π_ref · exp(score / β). Solved
+# for the score, this gives β · log(π / π_ref) plus a term that depends on the question alone. So DPO
+# uses β · log(π / π_ref), summed over the tokens, as the **implicit reward** of an answer.
+#
+# The reward of the chosen minus that of the rejected answer is the **margin** m, in which the term of
+# the question cancels. The loss is −log σ(m): logistic regression on "which answer is better". The
+# **accuracy** is the fraction of pairs with a margin above 0.
 
 # %% [markdown]
 # ![Left: two pairs of bars show the log-probability of a chosen and a rejected answer relative to the reference. In one the chosen answer gains 4 nats, in the other it loses 4, and the rejected one is 6 lower in both, so margin and loss are equal. Right: eight answers of which two earn a reward of 1; the mean of 0.25 is the baseline and gives advantages of +1.6 and -0.5. A group in which all are right has advantages of 0.](figures/20_preferences.svg)
@@ -101,10 +104,10 @@ ft.check("dpo_loss", dpo_loss)
 # %% [markdown]
 # If you get stuck: `ft.hint("dpo_loss")`. The lesson continues with the package's loss.
 #
-# ## Run it: how much is too much?
+# ## Run it: does a lower loss mean better answers?
 # <!-- claims: E43 -->
 #
-# Does a lower DPO loss mean better answers? `exact` measures what the loss does not contain: the
+# `exact` measures what the loss does not contain: the
 # fraction of new questions answered exactly right. One arm has the learning rate 1e-4, the other ten
 # times as much. Names that begin with `val_` are measured on new pairs: `val_chosen` is the mean
 # log-probability of the chosen answers.
@@ -153,8 +156,8 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse. By that
-# loss we would have chosen the broken model. Where did the probability go? The training batches, in
-# nats of a whole answer:
+# loss we would have chosen the broken model. Where did the probability go? The log-probabilities of
+# whole answers in the training batches, in nats:
 
 # %%
 ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
@@ -207,8 +210,8 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No: in our runs DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions. 10 x
-# ranks most of them right, and answers fewer questions than before training. So accuracy alone does
+# No: by their margins DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions.
+# 10 x ranks most pairs right, and answers fewer questions than before training. So accuracy alone does
 # not say that a model got better. Here each question has one right answer, which imitation learns
 # directly. Pairs suit above all questions without a single right answer, where
 # people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
@@ -365,6 +368,9 @@ ft.check("honest_reward", honest_reward)
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
 
 # %% [markdown]
+# A usual way to make pairs, as in Tülu 3: several models, the policy among them, answer a question. A
+# judge model rates the answers. The best one is chosen, a lower one rejected.
+#
 # In TRL, `sigmoid`, `ipo` and `sft` belong to
 # `DPOTrainer`, and KTO has a `KTOTrainer`. ORPO and SimPO (in CPO's trainer) are in `trl.experimental`.
 
@@ -422,10 +428,12 @@ ft.check("honest_reward", honest_reward)
 #
 # - In DPO, log chosen and rejected apart (`rewards/chosen`, `logps/chosen`). Both falling is
 #   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/32).
+# - `rewards/accuracies` compares with the reference. At 100 % a rejected answer can still be the more
+#   likely one ([Chen et al. 2024](https://arxiv.org/abs/2405.19534)).
 # - Where chosen answers are longer, DPO can learn length
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
-#   and the entropy of the next token: at 0 exploration ends.
+#   and the entropy of the next token: at 0 all answers of a group are the same.
 # - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
 #   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks too.
 # - Drawing the answers can take most of a GRPO step, and the longest answer holds up the rest.
@@ -440,8 +448,10 @@ ft.check("honest_reward", honest_reward)
 # **Explain the DPO loss. What is its value at step 0?**
 # <details><summary>Answer</summary>
 # −log σ(β · [log(π/π_ref) of the chosen answer − the same of the rejected one]): logistic regression
-# on an implicit reward, without reward model and sampling. At step 0 the policy equals
-# the reference (without dropout), so every margin is 0 and the loss is ln 2 = 0.693.
+# on an implicit reward, without reward model and sampling. The best policy under reward − β · KL is
+# proportional to π_ref · exp(reward / β); solve for the reward, and the normalizer cancels in the pair. At
+# step 0 the policy equals the reference (without dropout), so every margin is 0 and the loss is
+# ln 2 = 0.693.
 # </details>
 
 # %% [markdown]

@@ -137,7 +137,8 @@ first_guess.score(lost[0] if len(lost) == 1 else "both" if lost else "neither")
 # **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. They cost this
 # small model little or nothing, but a user of Llama-3.1-8B-Instruct reports a loss of
 # [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
-# with `add_special_tokens=False`, and look at it once: at most one BOS, at the start, and one EOS at the end.
+# with `add_special_tokens=False`, and look at it once: at most one BOS, at the start, and an end token after
+# each answer.
 
 # %%
 ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
@@ -153,9 +154,9 @@ print(tokenizer.convert_ids_to_tokens(ids))
 # ## Pad: when EOS is also padding
 #
 # Many tokenizers have no PAD token, so people write `tokenizer.pad_token = tokenizer.eos_token`. A collator
-# that masks every label equal to PAD then masks EOS as well. transformers'
-# `DataCollatorForLanguageModeling` [does this](https://github.com/huggingface/transformers/issues/23530). TRL's
-# collator pads labels by position, which is right. Write that:
+# (it makes the batch) that masks every label equal to PAD then masks EOS as well. transformers'
+# `DataCollatorForLanguageModeling` [does this](https://github.com/huggingface/transformers/issues/23530).
+# TRL's collator pads labels by position, which is right. Write that:
 #
 # ## Your turn: labels when PAD is EOS
 #
@@ -190,9 +191,9 @@ for seed in SEEDS:
 ft.expect(from_tuned, ">", from_base, "answers that end: a model that knows EOS hides the bug")
 
 # %% [markdown]
-# Whoever tests this bug on a model that knows its EOS can conclude that it is harmless. A token without a
-# label is not trained, but the old habit stays until other updates disturb it. Give PAD a token of its own, or
-# mask by length.
+# A correct run from the base model also reaches 0.97 (`stops` in the tables below). Whoever tests this bug
+# on a model that knows its EOS can conclude that it is harmless. A token without a label is not trained, but
+# the old habit stays until other updates disturb it. Give PAD a token of its own, or mask by length.
 #
 # **Padding side.** For generation in batches pad on the **left**: the model continues after the last column,
 # which must be the prompt's last token.
@@ -279,9 +280,9 @@ ft.table(rows)
 # ## The bug zoo
 #
 # Now you diagnose. `zoo.case(n)` trains a [pipeline of twelve stages](../ftkit/lessons/bugs/pipeline.py) with
-# one bug, next to a correct run with another seed. `margin` was set by hand, above what correct runs of four
-# seeds differ by; `off` says where this run differs by more. The first case we do together: read only the rows
-# with an entry under `off`, then look at the curve.
+# one bug, next to a correct run with another seed. `margin` was set by hand, above the differences among
+# correct runs of four seeds. `off` marks a difference above it. The first case we do together: read only the
+# rows with an entry under `off`, then look at the curve.
 
 # %%
 case = zoo.case(12)
@@ -370,8 +371,8 @@ second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neithe
 
 # %% [markdown]
 # The claim fails: most of these bugs leave the last losses within the margin of a correct run. The last five in
-# the table act after training, so the curve cannot show them. But each bug moves some other instrument: print
-# ids and labels, test the gradient once, read answers.
+# the table do not change the training, so the curve cannot show them. But each bug moves some other
+# instrument: print ids and labels, test the gradient once, read answers.
 
 # %% [markdown]
 # ## At 135M
@@ -384,8 +385,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# The 0.0938 is the same model without the role marker, the 0.44 with its template's default system message, on
-# which it was not tuned. No cost of the double BOS was seen here either.
+# The same model reaches 0.0938 without the role marker, and 0.44 with its template's default system message,
+# on which it was not tuned. No cost of the double BOS was seen here either.
 #
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
 # Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)). A mask between packed documents had
@@ -449,8 +450,8 @@ if download.has("smollm2"):
 # - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
 #   kernels need the record boundaries.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
-#   (Qwen3, after the last question). Render both sides with one template, pin its revision, and store it with
-#   the adapter.
+#   (Qwen3, after the last question). Qwen3's also removes the thinking of earlier turns: make one training
+#   record for each answer. Render both sides with one template, pin its revision, store it with the adapter.
 # - New special tokens have untrained rows in embedding and head. With LoRA train them by peft's
 #   `trainable_token_indices`; an untied head needs `{"embed_tokens": ids, "lm_head": ids}`.
 
@@ -475,9 +476,9 @@ if download.has("smollm2"):
 # **What is packing, and when is it wrong?**
 # <details><summary>Answer</summary>
 # Several records in one row, to avoid padding. It is exact only if records cannot see each other:
-# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart (plain RoPE can do
-# without). A hybrid model's state needs the boundaries too. Test: the loss equals that of single records.
-# The gain depends on the spread of lengths; compare with batches sorted by length.
+# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart (plain rotary
+# embeddings can do without). A hybrid model's state needs the boundaries too. Test: the loss equals that of
+# single records. The gain depends on the spread of lengths; compare with batches sorted by length.
 # </details>
 #
 # **What does a silent max_length do?**

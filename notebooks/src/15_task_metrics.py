@@ -38,7 +38,7 @@ ft.setup(seed=0)
 #
 # > *"70 % against 73 % on the same 200 questions. Do you ship the new model?"*
 #
-# The totals are 140 and 146. Three new models could have this total: one repaired 6 questions and broke
+# The totals are 140 and 146. Take three new models with this total: one repaired 6 questions and broke
 # none, one repaired 16 and broke 10, one repaired 30 and broke 24.
 #
 # ![A table of 200 questions that both models answered. 130 are right for both and 44 wrong for both. Ten
@@ -110,7 +110,9 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 #
 # Do you ship? The totals cannot say, so keep each model's answers. For the first model, chance is a poor
 # explanation of the gain. For the other two the interval holds losses as well as gains: collect more
-# questions. And read the broken ones: one new error may cost more than one repair gains.
+# questions. And read the broken ones: one new error may cost more than one repair gains. A cheaper model need not
+# be better (**non-inferiority**): set the loss that you accept beforehand, say 3 points. The second model's interval
+# excludes a larger loss (−2 to +8), the third's does not (−4 to +10).
 #
 # Were 200 questions enough? **Power** is the probability that the test gives p < 0.05 (a *level* of 5 %) where a
 # given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and
@@ -178,7 +180,9 @@ ft.table([{"model": name, "accuracy": metrics.accuracy(answers, labels),
 # %% [markdown]
 # Accuracy prefers the useless model. **Macro F1** computes F1 for each class and averages over classes, so a
 # rare class counts as much as a common one. The F1 of a class that is never answered counts as 0. **Cohen's
-# kappa** is agreement beyond chance: 0 for a constant answer, 1 for full agreement.
+# kappa** is agreement beyond chance, (agreement − chance) / (1 − chance): 0 for a constant answer, 1 for full
+# agreement. Chance is the agreement of shuffled answers: for the second model 0.88 · 0.95 + 0.12 · 0.05 = 0.842, so
+# kappa is (0.91 − 0.842) / 0.158 = 0.43.
 #
 # ## BLEU and ROUGE count shared n-grams
 # <!-- claims: C63 · E34 -->
@@ -286,7 +290,7 @@ ft.table(rows)
 # <!-- claims: C65 · E35 -->
 #
 # Where no single string is right, people compare two answers: unnamed, in random order, ties allowed. Try a
-# few; the votes go to a file.
+# few, then print `votes.summary()`; the votes go to a file.
 
 # %%
 from ftkit.evaluate.pairwise import judge
@@ -367,7 +371,7 @@ def pass_at_k(n, c, k):
 ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
-# How large is the error of the shortcut 1 - (1 - c/n)^k, which puts the estimated rate c/n for p into 1 - (1 - p)^k?
+# How far off is the shortcut 1 - (1 - c/n)^k, which puts the estimated rate c/n for p into 1 - (1 - p)^k?
 # Take 10 samples, of which 3 pass:
 
 # %%
@@ -409,14 +413,14 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # No box At 135M: this lesson is about measuring.
 # The runs on held-out tasks are no claim about larger models. For those, see FLAN ([Wei et al.
 # 2021](https://arxiv.org/abs/2109.01652)): instruction tuning of a 137B model improved most
-# tasks of held-out clusters.
+# tasks of held-out clusters; models of 8B and fewer got worse on them.
 #
 # ## In practice, 2026
 #
 # | task | metric | watch |
 # |---|---|---|
 # | one right string (invoice number, label) | exact match | the normalizer |
-# | rare class (fraud) | macro F1, precision and recall of the class | accuracy misleads |
+# | rare class (fraud) | macro F1, precision and recall of the class; with scores, the area under the precision-recall curve | accuracy misleads |
 # | knowledge, multiple choice | the choice with the highest log-likelihood, raw (`acc`) or divided by its length (`acc_norm`) | say which |
 # | math, code, format rules (IFEval: instructions a program can check) | a program that checks | how the answer is extracted; temperature |
 # | reasoning models | mean over k samples at their temperature (avg@k) | token budget, share of cut answers |
@@ -458,7 +462,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # The totals do not decide it. On the same questions I look at the disagreements: the difference is 3 points,
 # and its interval and McNemar's p-value depend on them. 6 gained and none lost gives p = 0.03. 16 gained and 10
 # lost gives p = 0.33 and an interval of −2 to +8 points. I read the
-# broken answers and collect more questions. On different questions, each model needs about 3,550 (power 80 %,
+# broken answers and collect more questions. For a cheaper model it is enough that the interval excludes losses
+# beyond a margin fixed beforehand. On different questions, each model needs about 3,550 (power 80 %,
 # level 5 %).
 # </details>
 #
@@ -466,7 +471,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # <details><summary>Answer</summary>
 # A written criterion; unnamed pairs in random order, ties allowed; two annotators on a part, with kappa; the
 # win rate with an interval; the lengths of answers. An LLM judge only in both orders, and after it agrees with
-# people.
+# people about as well as they agree with each other.
 # </details>
 
 # %% [markdown]

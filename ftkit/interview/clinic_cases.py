@@ -170,8 +170,7 @@ _settings("warmup_too_long", "We took the warm-up of the pretraining paper. It l
 _settings("too_few_steps", "Small test run; the result is poor.",
           lambda rng: {"max_steps": rng.choice((3, 4, 5)), "eval_steps": 1})
 _settings("trained_too_long", "The training loss is excellent, users are not happy.",
-          lambda rng: {"max_steps": rng.choice((48, 56))},
-          wrong_labels="a third of these answers are wrong; but val_loss turns up with the passes")
+          lambda rng: {"max_steps": rng.choice((48, 56))})
 _settings("nothing_replayed", "The new task works very well. Then support called.",
           lambda rng: {"max_steps": rng.choice((24, 28))})
 _settings("wrong_labels", "The loss does not go down any further, whatever the learning rate.",

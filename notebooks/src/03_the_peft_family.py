@@ -464,9 +464,10 @@ at_135m("peft_family", verdict)
 # - **Learning rates do not transfer.** Try three to five, a factor of about 3 apart, in short runs:
 #   for full fine-tuning usually around 1e-5 to 5e-5, for LoRA and DoRA 1e-4 to 5e-4. Move the grid if
 #   its edge is best. The papers of IA³ and prompt tuning used 3e-3 and 0.3, with the optimizer Adafactor.
-# - **Mixture of experts** (several MLPs in a layer, of which each token uses a few). Experts that are fused into one parameter are not linear layers, so
-#   `"all-linear"` misses them: look at `print_trainable_parameters()`. `target_parameters` of
-#   `LoraConfig` adapts them.
+# - **Mixture of experts** (several MLPs in a layer, of which each token uses a few). Experts that are
+#   fused into one parameter may be missed by `"all-linear"`. With peft 0.21 those of gpt-oss are, those
+#   of Qwen3-MoE and Mixtral are not. Look at `print_trainable_parameters()`, and name what is missing
+#   in `target_parameters` of `LoraConfig`.
 # - `learning_rate` of `SFTConfig` has no effect when you pass your own optimizer.
 
 # %% [markdown]

@@ -16,10 +16,16 @@ from ftkit.base import significance
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, number, to_html
 from ftkit.experiment import recorded
+from ftkit.lessons.run_pictures import sweep_curves
+from ftkit.report import plots, series
+from ftkit.report import style as fig
 from ftkit.report.table import Table
 
 RULE = ("same: the recorded difference has the direction of the lesson's claim by the test of "
         "ft.expect (one-sided, 5 %); different: it has the other direction; else not settled")
+RATES = 4  # learning rates of one method from which they are an axis
+CURVE = 5  # evaluations from which a run is drawn as a curve
+OTHERS = 4  # the index of color and marker of arms that the claim does not name
 HERE = {"holds": "it held", "opposite": "the opposite was seen",
         "not settled": "it was not settled"}
 # What tells a reader which end of a measure is better, and in which unit it is.
@@ -52,10 +58,10 @@ class Judgment(NamedTuple):
 
 
 class Box:
-    """The box as it is drawn: `.state`, `.text` and `.table` of the arms."""
+    """The box as it is drawn: `.state`, `.text`, `.table` and `.picture` of the arms."""
 
-    def __init__(self, state: str, lines: list[str], table: Table | None = None):
-        self.state, self.lines, self.table = state, lines, table
+    def __init__(self, state: str, lines: list[str], table: Table | None = None, picture=None):
+        self.state, self.lines, self.table, self.picture = state, lines, table, picture
 
     @property
     def text(self) -> str:
@@ -66,14 +72,15 @@ class Box:
 
     def _repr_html_(self) -> str:
         head, *rest = map(to_html, self.lines)
-        # On a narrow page the table scrolls by itself, inside the border.
-        table = "" if self.table is None else (
-            f"<div style='overflow-x:auto'>{self.table._repr_html_()}</div>")
+        # On a narrow page picture and table scroll by themselves, inside the border.
+        shown = [part for part in (self.picture and self.picture.as_html(),
+                                   self.table and self.table._repr_html_()) if part]
+        shown = "".join(f"<div style='overflow-x:auto'>{part}</div>" for part in shown)
         rest = "".join(f"<div>{line}</div>" for line in rest)
         # No colors of its own, so that it reads on a light and on a dark page.
         return ("<div role='group' aria-label='At 135M' style='border:1px solid currentColor;"
                 "border-left-width:6px;border-radius:4px;padding:8px 12px'>"
-                f"<strong>{head}</strong>{table}{rest}</div>")
+                f"<strong>{head}</strong>{shown}{rest}</div>")
 
 
 def at_135m(name: str, verdict=None) -> Box:
@@ -93,7 +100,8 @@ def at_135m(name: str, verdict=None) -> Box:
     state = getattr(verdict, "state", "")
     if state in HERE:
         lines.append(f"In this lesson, on the small model: {HERE[state]}.")
-    return Box(found.state, [*lines, f"Rule: {RULE}.", f"{runs.caption}."], arms_table(runs))
+    return Box(found.state, [*lines, f"Rule: {RULE}.", f"{runs.caption}."], arms_table(runs),
+               arms_picture(runs, found))
 
 
 def judge(runs) -> Judgment | None:
@@ -187,3 +195,58 @@ def arms_table(runs) -> Table:
              | {UNITS.get(m, m): list(runs.values(label, m).values()) for m in measures}
              for label, members in runs.arms.items()]
     return Table(rows, f"SmolLM2-135M, recorded experiment {runs.name}: mean ± sd over the seeds")
+
+
+def arms_picture(runs, found: Judgment) -> fig.Picture:
+    """The recorded runs: curves where they were evaluated on the way; where the claim is about
+    what is kept, both losses against the learning rate if a method has many of them, or against
+    each other; else the measure of the claim with a dot for each seed."""
+    measure, sides = runs.claim["measure"], (found.left.label, found.right.label)
+    if all(len(series.points(run, "val_loss")) >= CURVE for run in runs.arms[sides[0]]):
+        return _curves({side: runs.arms[side] for side in dict.fromkeys(sides)
+                        if side in runs.arms})
+    if measure == "english_loss":
+        rates: dict[str, set] = {}
+        for run in runs:
+            rates.setdefault(run.config.method, set()).add(run.config.learning_rate)
+        if max(map(len, rates.values())) >= RATES:
+            picture = sweep_curves(runs, "val_loss", measure)
+            picture.text = f"SmolLM2-135M, recorded: {picture.text}"
+            return picture
+        picture = plots.scatter(runs.arms, "val_loss", measure)
+        picture.text = (f"{UNITS['val_loss']} (learned) against {UNITS[measure]} (kept) of every "
+                        "setting, mean ± sd over its seeds; the star is the untouched model")
+        return picture
+    return _dots(runs, measure, sides)
+
+
+def _curves(arms: dict[str, list]) -> fig.Picture:
+    members = [run for runs in arms.values() for run in runs]
+    keys = [key for key in ("val_loss", "exact_match")
+            if all(len(series.points(run, key)) > 1 for run in members)]
+    panels = [fig.lines_of(series.grouped(arms), [key], "step") for key in keys]
+    figure = plots.draw_panels(panels, "step", [UNITS[key] for key in keys])
+    return fig.Picture(figure, f"{' and '.join(UNITS[key] for key in keys)} of the recorded runs "
+                               "while they trained, mean and ± sd over the seeds; the evaluations "
+                               "on the way take fewer records than the one at the end")
+
+
+def _dots(runs, measure: str, sides: tuple[str, str]) -> fig.Picture:
+    """The two sides of the claim have a color; a dashed line is at the untouched model."""
+    labels = [label for label in runs.arms if runs.values(label, measure)]
+    rows = [list(runs.values(label, measure).values()) for label in labels]
+    looks = [sides.index(label) if label in sides else OTHERS for label in labels]
+    names = [fig.short(label) for label in labels]
+    left, wide, high = 0.3 + 0.07 * max(map(len, names)), 4.6, 0.65 + 0.27 * len(rows)
+    with fig.style():
+        figure = fig.new_figure(left + wide, high)
+        ax = figure.add_axes((left / (left + wide), 0.5 / high, (wide - 0.2) / (left + wide),
+                              1 - 0.6 / high))
+        if measure in runs.base:
+            ax.axvline(runs.base[measure], color=fig.QUIET, linestyle="--", linewidth=1, zorder=0)
+        fig.draw_seeds(ax, rows, looks)
+        ax.set_yticks(range(len(names)), names, parse_math=False)
+        ax.set_xlabel(UNITS.get(measure, measure), parse_math=False)
+    dashed = "; dashed: the untouched model" if measure in runs.base else ""
+    return fig.Picture(figure, f"{UNITS.get(measure, measure)} of every recorded run: a dot for "
+                               f"each seed, the bar is mean ± sd{dashed}")

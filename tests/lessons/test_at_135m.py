@@ -91,6 +91,34 @@ def test_the_box_says_what_is_missing_and_what_the_lesson_saw(folder):
     assert not re.search(r"(?:background|[^-]color):\s*#", page)  # the theme's own colors
 
 
+# --------------------------------------------------------------------------------- the picture
+
+
+def test_the_picture_has_each_recorded_value_and_a_line_at_the_untouched_model(folder):
+    made = recorded_files.content(claim={"measure": "exact_match", "beside": []})
+    for saved in made["runs"]:
+        saved["after"]["exact_match"] = saved["after"]["english_loss"] / 10
+    (folder / "sample.json").write_text(json.dumps(made))
+    box = at_135m("sample")
+    ax, = box.picture.axes
+    drawn = {round(x, 6) for line in ax.lines for x in line.get_xdata()}
+    assert drawn >= {round(value / 10, 6) for value in LOW + HIGH} | {0.0}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["low", "high"]
+    assert "dashed: the untouched model" in box.picture.text
+    assert f'<img alt="{box.picture.text}"' in box._repr_html_()
+
+
+@pytest.mark.parametrize("name, labels", [
+    ("lr_valley", ["val_loss (nats per token)", "english_loss (nats per token)"]),  # two valleys
+    ("forgetting", ["english_loss"]),  # learned against kept
+    ("overfitting", ["validation loss, nats", "exact match"]),  # curves
+    ("qlora", [""]),  # dots: the arms are on this axis
+])
+def test_each_kind_of_claim_has_its_kind_of_picture(name, labels):
+    picture = at_135m(name).picture
+    assert [ax.get_ylabel() for ax in picture.axes] == labels
+
+
 # ----------------------------------------------------------- what the texts of the lessons say
 
 STATED = re.compile(  # "At 135M: same", "the verdict is different", "**not settled**"

@@ -269,13 +269,12 @@ least.score(names[names.index(min(names, key=lambda name: sum(gains[name])))])
 # remedy is a well-chosen learning rate, and the others have to be judged against *it*. The last column
 # does this: in our runs replay, L2-SP and WiSE-FT differ from the lower rate by less than the spread over
 # seeds. We combined them with 0.001 only; whether they add to a lower rate is open.
-#
-# By the probes, L2-SP and the lower rate kept most in our runs.
 
 # %% [markdown]
 # **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
 # It kept far less than the untouched model, so the first half of the claim is false. LoRA had one learning
-# rate here, full fine-tuning two, so this is no comparison of the methods. In the settings of
+# rate here, full fine-tuning two, so this is no comparison of the methods; the box At 135M of lesson 07
+# has both at six rates. In the settings of
 # [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learns less *and* forgets less.
 #
 # ## Break it: replay only half of the old tasks

@@ -28,7 +28,6 @@ import random
 
 import ftkit as ft
 from ftkit.evaluate import metrics
-from ftkit.lessons.run_pictures import line_plot
 
 ft.setup(seed=0)
 
@@ -38,16 +37,16 @@ ft.setup(seed=0)
 #
 # > *"70 % against 73 % on the same 200 questions. Do you ship the new model?"*
 #
-# The totals are 140 and 146. Take three new models with this total: one repaired 6 questions and broke
-# none, one repaired 16 and broke 10, one repaired 30 and broke 24.
+# Take three new models with 146 right answers: one repaired 6 questions and broke none, one repaired 16 and broke
+# 10, one repaired 30 and broke 24.
 #
 # ![A table of 200 questions that both models answered. 130 are right for both and 44 wrong for both. Ten
 # became wrong and sixteen became right with the new model. Only these 26 disagreements
 # count.](figures/15_paired.svg)
 #
-# On the **same** questions only the disagreements say which model is better. Suppose both are equally
-# good. Then each disagreement is a fair coin: newly right or newly wrong. The **p-value** is the probability of a
-# result at least as uneven as ours under this supposition. This is the exact **McNemar test**.
+# On the **same** questions only the disagreements say which model is better. Suppose both are equally good: each
+# disagreement is a fair coin, newly right or newly wrong. The **p-value** is the probability of a result at least
+# as uneven as ours under this supposition. This is the exact **McNemar test**.
 
 # %%
 guess = ft.predict("For how many of the three models is p above 0.05?", "none", "one or two", "all three")
@@ -56,8 +55,8 @@ guess
 # %% [markdown]
 # ## Your turn: the paired test
 #
-# Write it. With `n = only_a + only_b` disagreements, add the probabilities of all outcomes from 0 up to the
-# smaller count, each `math.comb(n, k) / 2**n`. Then double the sum for both directions, and cap it at 1.
+# With `n = only_a + only_b` disagreements, add the probabilities of all outcomes from 0 up to the smaller count,
+# each `math.comb(n, k) / 2**n`. Then double the sum for both directions, and cap it at 1.
 
 
 # %% tags=["raises-exception"]
@@ -99,11 +98,10 @@ chance = sum(p > 0.05 for p in p_values)
 guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or two")
 
 # %% [markdown]
-# Read the difference and its interval first: they say how large the gain may be. The interval is a
-# **bootstrap**: draw 200 questions with replacement, take their mean difference, repeat 2,000 times, keep the
-# middle 95 %. With few disagreements it is too narrow, because it can only repeat what occurred; trust the exact
-# test. The p-value says how surprising such data would be if both models were equally good. It is not the
-# probability that they are.
+# Read the difference and its interval first: they say how large the gain may be. The interval is a **bootstrap**:
+# draw 200 questions with replacement, take their mean difference, repeat 2,000 times, keep the middle 95 %. With
+# few disagreements it is too narrow, because it can only repeat what occurred; trust the exact test. The p-value
+# is not the probability that both models are equally good.
 #
 # The bootstrap also serves scores that are not 0 or 1, such as F1 or ratings; McNemar's test does not. BLEU
 # is no mean over sentences: compute it anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
@@ -115,11 +113,11 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # excludes a larger loss (−2 to +8), the third's does not (−4 to +10).
 #
 # Were 200 questions enough? **Power** is the probability that the test gives p < 0.05 (a *level* of 5 %) where a
-# given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and
-# 2,350 questions by a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)), and slightly more
-# for the exact test.
+# given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and 2,350
+# questions by a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)), slightly more for the
+# exact test.
 #
-# With **different** questions for each model the pairing is lost, and still more questions are needed:
+# **Different** questions for each model lose the pairing, and still more are needed:
 
 # %%
 needed = metrics.items_needed(0.70, 0.73)
@@ -129,8 +127,8 @@ print(f"to see 70 % against 73 % (power 80 %, level 5 %): {needed:,} questions f
 # ## Exact match depends on its normalizer
 # <!-- claims: C64 · E34 -->
 #
-# When are two strings "equal"? The script of SQuAD, a question-answering benchmark, first **normalizes**
-# both: lower case, no punctuation, no articles (a, an, the), single spaces.
+# The script of SQuAD, a question-answering benchmark, first **normalizes** both strings: lower case, no
+# punctuation, no articles (a, an, the), single spaces.
 
 
 # %% tags=["raises-exception"]
@@ -158,10 +156,10 @@ ft.table([{"answer": answer, "reference": reference, "identical": str(answer == 
           for (answer, reference), same in zip(pairs, equal, strict=True)])
 
 # %% [markdown]
-# The rule was made for short spans of Wikipedia text, where a lost sign or decimal point seldom matters. On
-# numbers, code or JSON it accepts wrong answers. So report the normalizer with the metric. **F1** gives partial
-# credit: the harmonic mean of *precision* (which fraction of the answer's words is expected) and *recall*
-# (which fraction of the expected words was given). It ignores the order of words: see the last line.
+# The rule was made for short spans of Wikipedia text. On numbers, code or JSON it accepts wrong answers. So
+# report the normalizer with the metric. **F1** gives partial credit: the harmonic mean of *precision* (which
+# fraction of the answer's words is expected) and *recall* (which fraction of the expected words was given). It
+# ignores the order of words: see the last line.
 #
 # ## Accuracy with unequal classes
 # <!-- claims: C62 · E34 -->
@@ -178,18 +176,17 @@ ft.table([{"model": name, "accuracy": metrics.accuracy(answers, labels),
           for name, answers in (("always positive", constant), ("searches", searching))])
 
 # %% [markdown]
-# Accuracy prefers the useless model. **Macro F1** computes F1 for each class and averages over classes, so a
-# rare class counts as much as a common one. The F1 of a class that is never answered counts as 0. **Cohen's
-# kappa** is agreement beyond chance, (agreement − chance) / (1 − chance): 0 for a constant answer, 1 for full
-# agreement. Chance is the agreement of shuffled answers: for the second model 0.88 · 0.95 + 0.12 · 0.05 = 0.842, so
-# kappa is (0.91 − 0.842) / 0.158 = 0.43.
+# Accuracy prefers the useless model. **Macro F1** averages the F1 of the classes, so each counts equally. A class
+# that is never answered counts as 0. **Cohen's kappa** is agreement beyond chance, (agreement − chance) / (1 −
+# chance): 0 for a constant answer, 1 for full agreement. Chance is the agreement of shuffled answers: for the
+# second model 0.88 · 0.95 + 0.12 · 0.05 = 0.842, so kappa is (0.91 − 0.842) / 0.158 = 0.43.
 #
 # ## BLEU and ROUGE count shared n-grams
 # <!-- claims: C63 · E34 -->
 #
 # An **n-gram** is a run of n words. **BLEU** (translation) is the geometric mean of the precisions of 1- to
-# 4-grams, with a penalty for short answers. **ROUGE** (summaries) is recall or F1 of n-grams, or of the
-# longest common subsequence (ROUGE-L). BLEU is printed from 0 to 100, ROUGE as F1 from 0 to 1.
+# 4-grams, with a penalty for short answers. **ROUGE** (summaries) is recall or F1 of n-grams, or of the longest
+# common subsequence (ROUGE-L). BLEU is printed from 0 to 100, ROUGE as F1.
 
 # %%
 reference = "The cat does not like the dog."
@@ -211,10 +208,10 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 
 # %% [markdown]
 # The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
-# cannot judge a single answer. BLEU was made for whole corpora. There it separates very different systems,
-# but often not two good ones. For translation the metrics task of WMT (a yearly conference) recommends metrics
-# learned from human scores, such as COMET and MetricX
-# ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using BLEU").
+# cannot judge a single answer. Over a whole corpus BLEU separates very different systems, but often not two good
+# ones. For translation the metrics task of WMT, a yearly conference, recommends metrics learned from human
+# scores, such as COMET and MetricX ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using
+# BLEU").
 #
 # ## Does the model generalize to new tasks?
 # <!-- claims: C66 · E35 E39 -->
@@ -256,7 +253,7 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
 # ## Two models on the same items
 # <!-- claims: C64 · E35 -->
 #
-# Now the paired comparison for the models of seed 0, task by task, by the same exact match.
+# Now pair the models of seed 0, task by task, by the same exact match.
 
 # %%
 from ftkit.evaluate.scoring import is_right
@@ -280,17 +277,17 @@ ft.table(rows)
 # %% [markdown]
 # On negation chance is a poor explanation. Where the models disagree only once, p is 1 whatever the interval says.
 #
-# Why not one line for all 60 held-out items? Items of a task are not independent, and the gain differs between
-# the tasks. For *new tasks* the sample is 3, whatever the number of items.
+# Do not pool the 60 held-out items: within a task they are not independent, and the gain differs between tasks.
+# For *new tasks* the sample is 3.
 #
-# Each interval is about *these two models*: the questions are the sample. A claim about a *method* needs several
-# training runs: there the seeds are the sample, as in the table before.
+# Each interval is about *these two models*. A claim about a *method* needs several training runs: there the seeds
+# are the sample.
 #
 # ## People judge
 # <!-- claims: C65 · E35 -->
 #
-# Where no single string is right, people compare two answers: unnamed, in random order, ties allowed. Try a
-# few, then print `votes.summary()`; the votes go to a file.
+# Where no single string is right, people compare two answers: unnamed, in random order, ties allowed. Try a few,
+# then print `votes.summary()`.
 
 # %%
 from ftkit.evaluate.pairwise import judge
@@ -301,10 +298,10 @@ votes = judge(questions, sides, file="votes.jsonl", seed=0)
 votes
 
 # %% [markdown]
-# Judges have habits. We simulate three. One reads, and prefers the answer that equals the reference. One always
-# takes the left answer: **position bias**. One takes the longer answer: **verbosity bias**. LLM judges show
-# both habits ([Zheng et al. 2023](https://arxiv.org/abs/2306.05685)). To make the lengths differ, we add one
-# empty polite sentence to each answer of narrow, which the one who reads ignores.
+# We simulate three judges. One reads, and prefers the answer that equals the reference. One always takes the left
+# answer: **position bias**. One takes the longer answer: **verbosity bias**. LLM judges show both habits ([Zheng
+# et al. 2023](https://arxiv.org/abs/2306.05685)). To each answer of narrow we add one empty polite sentence,
+# which `reader` ignores.
 
 # %%
 padded = {"broad": sides["broad"], "narrow": [text + " I hope this helps!" for text in sides["narrow"]]}
@@ -338,28 +335,24 @@ def win_rate(choose, order):
     return points / len(held)
 
 
-rates = {(choose.__name__, order): win_rate(choose, order)
-         for choose in (reader, always_left, longer) for order in ("fixed", "random", "both")}
-ft.table([{"judge": name, "fixed order": rates[name, "fixed"],
-           "random order": rates[name, "random"], "both orders": rates[name, "both"]}
-          for name in ("reader", "always_left", "longer")])
+ft.table([{"judge": choose.__name__, "fixed order": win_rate(choose, "fixed"),
+           "random order": win_rate(choose, "random"), "both orders": win_rate(choose, "both")}
+          for choose in (reader, always_left, longer)])
 
 # %% [markdown]
 # With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
-# noise around one half. Asking in **both orders** exposes it: all items become ties. Neither order repairs
-# the judge who likes length: it picks broad only where that answer is longer in spite of the added sentence. So
-# report the answers' lengths, or a win rate corrected for length ([Dubois et al.
-# 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their own texts ([Panickssery et al.
-# 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it a written criterion and a
-# reference answer, and measure its agreement with people by kappa on a sample. To tell a win rate of 55 % from
-# 50 % takes about 780 votes on different questions, without ties (power 80 %, level 5 %).
+# noise around one half. Asking in **both orders** exposes it: all items become ties. Neither order repairs the
+# judge who likes length: it picks broad only where that answer stays longer. So report the answers' lengths, or a
+# win rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their
+# own texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it
+# a written criterion and a reference answer, and measure its agreement with people by kappa on a sample. To tell
+# a win rate of 55 % from 50 % takes about 780 votes on different questions, without ties (power 80 %, level 5 %).
 #
 # ## Your turn: pass@k
 #
-# For code, run the tests. We sample n programs for a task, and c of them pass. **pass@k** is the probability
-# that at least one of k programs passes. Its unbiased estimate draws k of the n ≥ k programs without replacement:
-# one minus the probability that all k come from the n - c failing ones ([Chen et al.
-# 2021](https://arxiv.org/abs/2107.03374)).
+# For code, run the tests: c of n sampled programs pass. **pass@k** is the probability that at least one of k
+# programs passes. Its unbiased estimate draws k of the n ≥ k programs without replacement: one minus the
+# probability that all k come from the n - c failing ones ([Chen et al. 2021](https://arxiv.org/abs/2107.03374)).
 
 
 # %% tags=["raises-exception"]
@@ -371,17 +364,16 @@ def pass_at_k(n, c, k):
 ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
-# How far off is the shortcut 1 - (1 - c/n)^k, which puts the estimated rate c/n for p into 1 - (1 - p)^k?
-# Take 10 samples, of which 3 pass:
+# How far off is the shortcut 1 - (1 - c/n)^k, which takes the estimate c/n for the true rate? Take 10 samples, of
+# which 3 pass:
 
 # %%
-ks = range(1, 9)
-line_plot({"unbiased estimate": [(k, 1 - math.comb(7, k) / math.comb(10, k)) for k in ks],
-           "shortcut": [(k, 1 - 0.7**k) for k in ks]}, "k", "pass@k")
+unbiased = 1 - math.comb(7, 5) / math.comb(10, 5)
+print(f"pass@5: {unbiased:.3f}, by the shortcut {1 - 0.7**5:.3f}")
 
 # %% [markdown]
-# The shortcut is too low on average: at k = 5 it gives 0.832 instead of 0.917. State the temperature too: for
-# the 679M model of that paper 0.2 was best for pass@1, and 0.8 for pass@100.
+# The shortcut is too low on average. State the temperature too: for the 679M model of that paper 0.2 was best for
+# pass@1, and 0.8 for pass@100.
 #
 # ## Break it: is the test clean?
 # <!-- claims: C66 -->
@@ -402,17 +394,16 @@ print(f"flagged without planting: {len(alarms)} of {len(test)}")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
-# All planted records are found. The few alarms without planting are false: as in the example, an instruction, a
-# first sentence and the next word are 13 words that many records share. So remove the template before you compare. The
-# opposite error is worse: most paraphrases pass. For paraphrases search by embeddings and let a model compare the
-# candidates ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training
-# data, as [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
+# All planted records are found. The few other alarms are false: in the example, an instruction, a first sentence
+# and the next word are 13 words that many records share. So remove the template before you compare. The opposite
+# error is worse: most paraphrases pass. Search for them by embeddings and let a model compare the candidates
+# ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data, as
+# [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
 #
 # ## At 135M
 #
-# No box At 135M: this lesson is about measuring.
-# The runs on held-out tasks are no claim about larger models. For those, see FLAN ([Wei et al.
-# 2021](https://arxiv.org/abs/2109.01652)): instruction tuning of a 137B model improved most
+# No box At 135M: this lesson is about measuring. The runs on held-out tasks are no claim about larger models. In
+# FLAN ([Wei et al. 2021](https://arxiv.org/abs/2109.01652)) instruction tuning of a 137B model improved most
 # tasks of held-out clusters; models of 8B and fewer got worse on them.
 #
 # ## In practice, 2026
@@ -437,11 +428,11 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #     --apply_chat_template --fewshot_as_multiturn --log_samples --output_path results
 # ```
 #
-# Questions that share a passage are not independent: use standard errors computed over passages, called
-# *clustered* ([Miller 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one
-# primary metric before you look. The best of many checkpoints looks better than it is
-# ([22](22_what_if_lab.ipynb)), so report it on new items. `acc` and `acc_norm` can disagree: a choice of 5
-# characters at −4 nats beats one of 20 at −6 by `acc`, and loses by `acc_norm` (−0.8 against −0.3).
+# Questions that share a passage are not independent: use standard errors *clustered* by passage ([Miller
+# 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one primary metric before
+# you look. The best of many checkpoints looks better than it is ([22](22_what_if_lab.ipynb)), so report it on new
+# items. `acc` and `acc_norm` can disagree: 5 characters at −4 nats beat 20 at −6 by `acc`, and lose by `acc_norm`
+# (−0.8 against −0.3).
 #
 # For BLEU:
 #
@@ -459,12 +450,11 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # **140 of 200 against 146 of 200: is the new model better?**
 # <details><summary>Answer</summary>
-# The totals do not decide it. On the same questions I look at the disagreements: the difference is 3 points,
-# and its interval and McNemar's p-value depend on them. 6 gained and none lost gives p = 0.03. 16 gained and 10
-# lost gives p = 0.33 and an interval of −2 to +8 points. I read the
-# broken answers and collect more questions. For a cheaper model it is enough that the interval excludes losses
-# beyond a margin fixed beforehand. On different questions, each model needs about 3,550 (power 80 %,
-# level 5 %).
+# The totals do not decide it: on the same questions the interval around the 3 points and McNemar's p-value depend
+# on the disagreements. 6 gained and none lost gives p = 0.03. 16 gained and 10 lost gives p = 0.33 and an
+# interval of −2 to +8 points. I read the broken answers and collect more questions. For a cheaper model it is
+# enough that the interval excludes losses beyond a margin fixed beforehand. On different questions, each model
+# needs about 3,550 (power 80 %, level 5 %).
 # </details>
 #
 # **How do you run a human evaluation?**
@@ -486,7 +476,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # - The claim fails twice: a normalizer decides what is right, and 146 against 140 says little by itself.
 # - Same questions: difference, interval, paired test; for three points, hundreds to thousands of questions.
-# - A metric comes with its normalizer, tokenizer and average. Know what it does not see.
+# - A metric comes with its normalizer, tokenizer and average.
 # - Judges: unnamed, random or both orders, lengths reported, compared with people. Tests: clean, held out by
 #   cluster.
 #

@@ -55,18 +55,18 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
            "model": answer} for r, answer in zip(asked[:6], given, strict=True)])
 
 # %% [markdown]
-# Each record is a **preference pair**: one question, a chosen and a rejected answer. Half of the
-# rejected answers are wrong, half are right but wordy. On these new questions the model often hedges.
+# Each record is a **preference pair**: one question, a chosen and a rejected answer. Half of the rejected answers
+# are wrong, half are right but wordy. On new questions the model often hedges.
 
 # %% [markdown]
 # ## The idea of DPO
 # <!-- claims: E43 -->
 #
-# The model before training is the **reference** π_ref, the model in training is the **policy** π. Classic
-# **RLHF** needs two stages. First it trains a **reward model** on the pairs, a network that scores
-# answers. By the **Bradley–Terry** model the chosen one is better with probability σ(difference of
-# the scores), where σ is the sigmoid. Then reinforcement learning raises score − β · KL. The **KL
-# divergence** says how far the policy is from the reference.
+# The model before training is the **reference** π_ref, the model in training is the **policy** π.
+# Classic **RLHF** first trains a **reward model** on the pairs, a network that scores answers. By
+# the **Bradley–Terry** model the chosen one is better with probability σ(difference of the scores),
+# where σ is the sigmoid. Then reinforcement learning raises score − β · KL. The **KL divergence**
+# says how far the policy is from the reference.
 #
 # DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
 # model and sampling. The best policy for that goal is proportional to π_ref · exp(score / β). Solved
@@ -80,7 +80,7 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # %% [markdown]
 # ![Left: two pairs of bars show the log-probability of a chosen and a rejected answer relative to the reference. In one the chosen answer gains 4 nats, in the other it loses 4, and the rejected one is 6 lower in both, so margin and loss are equal. Right: eight answers of which two earn a reward of 1; the mean of 0.25 is the baseline and gives advantages of +1.6 and -0.5. A group in which all are right has advantages of 0.](figures/20_preferences.svg)
 #
-# The left half shows the weak point: the loss sees only the gap. A gap also opens while both answers
+# The left half shows the weak point: the loss sees only the gap, which also opens while both answers
 # become *less* likely.
 
 # %% [markdown]
@@ -102,15 +102,12 @@ def dpo_loss(policy, reference, beta):
 ft.check("dpo_loss", dpo_loss)
 
 # %% [markdown]
-# If you get stuck: `ft.hint("dpo_loss")`. The lesson continues with the package's loss.
-#
 # ## Run it: does a lower loss mean better answers?
 # <!-- claims: E43 -->
 #
-# `exact` measures what the loss does not contain: the
-# fraction of new questions answered exactly right. One arm has the learning rate 1e-4, the other ten
-# times as much. Names that begin with `val_` are measured on new pairs: `val_chosen` is the mean
-# log-probability of the chosen answers.
+# `exact` measures what the loss does not contain: the fraction of new questions answered exactly right. One arm
+# has the learning rate 1e-4, the other ten times that. Names that begin with `val_` are measured on new pairs:
+# `val_chosen` is the mean log-probability of the chosen answers.
 
 # %%
 guess = ft.predict("At ten times the learning rate the margin on new pairs is wider. Exact match is",
@@ -155,17 +152,16 @@ ft.expect(ends("DPO, 10 x", "exact"), "<", ends("DPO", "exact"), "and fewer answ
 guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
-# This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse. By that
-# loss we would have chosen the broken model. Where did the probability go? The log-probabilities of
-# whole answers in the training batches, in nats:
+# This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse. By that loss we
+# would have chosen the broken model. The log-probabilities of whole answers in the training batches, in nats:
 
 # %%
 ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
 
 # %% [markdown]
-# At 10 x both log-probabilities fell, the rejected one faster, and probability went to answers that
-# nobody rated. The fall of the chosen answer is called
-# [likelihood displacement](https://arxiv.org/abs/2410.08847). Here are answers of the first seed:
+# At 10 x both log-probabilities fell, the rejected one faster, and probability went to answers that nobody rated.
+# The fall of the chosen answer is called [likelihood displacement](https://arxiv.org/abs/2410.08847). The first
+# seed answers:
 
 # %%
 columns = {name: ft.answers(runs[name][0].model, tokenizer, asked[:6], max_new_tokens=12)
@@ -175,7 +171,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
           for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# DPO at 1e-4 no longer hedges, and many of its short answers are wrong. At 10 x the language breaks.
+# DPO at 1e-4 no longer hedges; many short answers are wrong. At 10 x the language breaks.
 
 # %% [markdown]
 # ## The family: one argument, six losses
@@ -190,8 +186,7 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 # | `sft` | chosen answers alone; the control that every preference run should have | no |
 
 # %% [markdown]
-# Does DPO beat the last row, the control? Rightward is what preference training rewards, upward what
-# we want:
+# Does DPO beat the control? Rightward is what preference training rewards, upward what we want:
 
 # %%
 # Learning rates: the better of 1e-4 and 3e-4 on validation pairs, tried before with one seed (at a
@@ -199,9 +194,8 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
 runs["DPO, 3 x"] = repeat(lab, base.but(learning_rate=3e-4))
 runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4))
 others = {"ipo": (0.1, 3e-4), "kto": (0.1, 1e-4), "simpo": (2.0, 1e-4), "orpo": (0.1, 3e-4)}
-for name, (beta, learning_rate) in others.items():
-    config = base.but(loss_type=name, beta=beta, learning_rate=learning_rate)
-    runs[name] = repeat(lab, config, seeds=[0])
+for name, (beta, rate) in others.items():
+    runs[name] = repeat(lab, base.but(loss_type=name, beta=beta, learning_rate=rate), seeds=[0])
 ft.scatter(runs, x="val_accuracy", y="exact", start=False, frontier=False)
 
 # %%
@@ -210,17 +204,16 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No: by their margins DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions.
-# 10 x ranks most pairs right, and answers fewer questions than before training. So accuracy alone does
-# not say that a model got better. Here each question has one right answer, which imitation learns
-# directly. Pairs suit above all questions without a single right answer, where
-# people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
+# No: by their margins DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions. 10 x
+# ranks most pairs right, and answers fewer questions than before training. So accuracy alone does not say that a
+# model got better. Here each question has one right answer, which imitation learns directly. Pairs suit questions
+# where people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
 # reference, so their accuracy is another measure.)
 #
 # ## At 135M
 #
-# The recorded runs ask the same of SmolLM2-135M-Instruct. Its untouched answers are sentences, so an
-# exact match of 0, before training or after DPO, says more about form than about knowledge.
+# Untouched, SmolLM2-135M-Instruct answers in sentences, so an exact match of 0, before training or after DPO,
+# says more about form than about knowledge.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -228,19 +221,18 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("preferences", verdict)
 
 # %% [markdown]
-# The best of DPO's four learning rates, 3e-5, reached 0.05 with one seed, also far below SFT.
+# The best of DPO's four learning rates, 3e-5, reached 0.05 with one seed, far below SFT.
 
 # %% [markdown]
 # ## The idea of GRPO
 # <!-- claims: E44 -->
 #
-# Now there are no pairs, but a program that can check an answer: reinforcement learning with
-# **verifiable rewards** (RLVR). GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a
-# **group** of answers to a question and rewards each. Which answers are better than expected? **PPO**,
-# the usual algorithm of RLHF, trains a second network for that, the **value model**. GRPO takes the
-# mean of the group: the **advantage** of an answer is its reward minus that mean, divided by the
-# group's standard deviation (right half of the figure). A group whose answers all earn the same is
-# **dead**: without a KL term it has no gradient.
+# Now there are no pairs, but a program that can check an answer: reinforcement learning with **verifiable
+# rewards** (RLVR). GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a **group** of answers to a
+# question and rewards each. **PPO**, the usual algorithm of RLHF, trains a second network, the **value model**,
+# to predict the reward. GRPO takes the mean of the group: the **advantage** of an answer is its reward minus that
+# mean, divided by the group's standard deviation (right half of the figure). A group whose answers all earn the
+# same is **dead**: without a KL term it has no gradient.
 
 # %% tags=["raises-exception"]
 def group_advantages(rewards):
@@ -256,11 +248,10 @@ ft.check("group_advantages", group_advantages)
 # %% [markdown]
 # **RLOO** compares an answer with the mean of the *others*, and does not divide.
 #
-# How does an advantage become a step? The step raises ratio × advantage. The **ratio** is the
-# probability of a token now, divided by that when it was drawn. It starts at 1. When one batch of
-# answers serves several steps, the ratio is clipped to 1 ± ε, and of the clipped and the unclipped
-# gain the smaller one counts. So a token whose ratio has moved by ε in the direction of
-# its advantage gets no further push.
+# A step raises ratio × advantage. The **ratio** is the probability of a token now, divided by that when it was
+# drawn. When one batch of answers serves several steps, the ratio is clipped to 1 ± ε, and of the clipped and the
+# unclipped gain the smaller one counts. So a token whose ratio has moved by ε in the direction of its advantage
+# gets no further push.
 
 # %% tags=["raises-exception"]
 def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
@@ -275,8 +266,8 @@ def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
 ft.check("grpo_loss", grpo_loss)
 
 # %% [markdown]
-# How the tokens are averaged matters. Take two wrong answers (advantage −1) of 3 and 12 tokens, and a
-# length limit of 12. The weight of one token in the gradient, by TRL's `loss_type`:
+# Take two wrong answers (advantage −1) of 3 and 12 tokens, and a length limit of 12. The weight of one token in
+# the gradient depends on TRL's `loss_type`:
 #
 # | `loss_type` | divided by | in the short answer | in the long answer |
 # |---|---|---|---|
@@ -368,11 +359,10 @@ ft.check("honest_reward", honest_reward)
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
 
 # %% [markdown]
-# A usual way to make pairs, as in Tülu 3: several models, the policy among them, answer a question. A
-# judge model rates the answers. The best one is chosen, a lower one rejected.
+# To make pairs, Tülu 3 lets several models answer a question, the policy among them, and a judge model rate the
+# answers. The best one is chosen, a lower one rejected.
 #
-# In TRL, `sigmoid`, `ipo` and `sft` belong to
-# `DPOTrainer`, and KTO has a `KTOTrainer`. ORPO and SimPO (in CPO's trainer) are in `trl.experimental`.
+# TRL's `DPOTrainer` has `sigmoid`, `ipo` and `sft`; KTO, ORPO and SimPO (`CPOTrainer`) have other trainers.
 
 # %% [markdown]
 # ```python
@@ -395,8 +385,8 @@ ft.check("honest_reward", honest_reward)
 # trainer = DPOTrainer(model_id, args=args, train_dataset=pairs, peft_config=lora)
 # ```
 #
-# The reference is the same model with the new adapter switched off, so it costs no second copy in
-# memory. Merge an SFT adapter first: "off" must mean the model after SFT.
+# The reference is the same model with the new adapter switched off, so it needs no second copy. Merge an SFT
+# adapter first: "off" must mean the model after SFT.
 
 # %% [markdown]
 # GRPO's reward function gets the answers and every column of the data as lists:
@@ -465,9 +455,9 @@ ft.check("honest_reward", honest_reward)
 #
 # **PPO, DPO, GRPO?**
 # <details><summary>Answer</summary>
-# PPO samples from the policy and trains a value model as baseline; with a reward model and a
-# reference, RLHF holds four models. Plain DPO is offline: pairs and a reference. GRPO samples a group and
-# uses its mean as baseline, so there is no value model.
+# PPO samples from the policy and trains a value model as baseline; with a reward model and a reference, RLHF
+# holds four models. Plain DPO is offline: pairs and a reference. GRPO samples a group; its mean replaces the
+# value model.
 # </details>
 
 # %% [markdown]
@@ -479,20 +469,12 @@ ft.check("honest_reward", honest_reward)
 # answers that pass the checker.
 # </details>
 #
-# **What do Dr. GRPO, DAPO and GSPO change?**
-# <details><summary>Answer</summary>
-# Dr. GRPO removes two biases: the division by answer length, which spares long wrong answers, and
-# the division by the group's deviation. DAPO averages over all tokens of the batch, clips higher
-# upward, and replaces dead groups. GSPO forms and clips one ratio per sequence, the geometric mean of
-# its tokens' ratios.
-# </details>
-#
 # ## Recap
 #
-# - DPO rewards the gap. Watch chosen and rejected apart, and a task that training never sees.
+# - DPO rewards the gap: watch chosen and rejected apart.
 # - A policy optimizes the reward that you wrote.
-# - So the claim fails: a model that ranks most pairs right got worse, models of equal accuracy differed
-#   widely in right answers, and a rising length reward left almost none.
+# - So the claim fails: a model that ranks most pairs right got worse, and a rising length reward left
+#   almost no right answers.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py).
 # Next: [21 the interview clinic](21_interview_clinic.ipynb).

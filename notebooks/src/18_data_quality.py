@@ -31,7 +31,6 @@ ft.setup(seed=0)
 # > *"Here is a scraped set of 750 instructions. Clean it. How do you know that it helped?"*
 #
 # Our set was damaged on purpose, so there is a key: which line has which fault.
-# `ft.records("dirty")` would reject it, so we read the lines ourselves.
 
 # %%
 import json
@@ -111,8 +110,8 @@ ft.table(report["warnings"][:3])
 # %% [markdown]
 # ## What does a checker see?
 #
-# We compare its findings with the key: 250 of the 750 rows have a fault. A copy counts as found if either
-# row of the pair is named. Which kinds of faults will it miss?
+# We compare its findings with the key: 250 of the 750 rows have a fault. A copy counts as found if either row of
+# the pair is named.
 
 # %%
 guess = ft.predict("Of the 250 faulty rows, the checker finds", "less than half", "50 to 75 %",
@@ -134,18 +133,18 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# It found what it has a rule for. Markup could have one, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos
-# a dictionary. Cut and wrong answers need a **judge**: a person or a model that knows what is right. (A
-# `wrong task` row has a right answer; its `task` label is wrong.)
+# Markup too could have a rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong
+# answers need a **judge**: a person or a model that knows what is right. (A `wrong task` row has a right answer;
+# its `task` label is wrong.)
 #
 # Do not simply delete what is named: 32 of these rows have no fault. If two rows ask the same, the checker names
 # the later one; in 8 pairs whose answers differ, the later one is right.
 #
 # ## A model as the judge
 #
-# We fine-tune on a small **trusted** set. This model gives each of 250 doubtful records its loss, and those with
-# the highest loss are looked at first. (16 of the 250 questions are in the trusted set, too.) Are wrong answers
-# more common there?
+# A model fine-tuned on a small **trusted** set gives each of 250 doubtful records its loss. Those with the
+# highest loss are looked at first. (16 of the 250 questions are in the trusted set, too.) Are wrong answers more
+# common there?
 
 # %%
 clean = ft.records("tasks")
@@ -191,7 +190,7 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
 #
-# Now the claim. A quarter of the answers goes wrong, in three ways:
+# A quarter of the answers goes wrong, in three ways:
 #
 # - **random**: records anywhere in the set get each other's answers;
 # - **systematic**: somebody misread the guideline and answered every question that begins with "What" by
@@ -244,9 +243,9 @@ def rates(records):
 ft.table([{"errors": kind} | rates(records) for kind, records in errors.items()])
 
 # %% [markdown]
-# In each set a quarter of the answers is wrong. The random errors are spread; the other two kinds are
-# **concentrated** on one first word. Without a key, label a sample of 100 to 200 records and look for
-# large differences in the error rate by source, annotator, task and length.
+# The random errors are spread; the other two kinds are **concentrated** on one first word. Without a key, label a
+# sample of 100 to 200 records and look for large differences in the error rate by source, annotator, task and
+# length.
 #
 # What do the errors cost? All sets below take the same 30 steps; a small set is seen more often.
 
@@ -266,8 +265,7 @@ runs = {"20 clean": sweep(clean[:20], 3), "160 clean": sweep(clean[:160], 5),
         "480 systematic": sweep(errors["systematic"], 3), "480 swapped": sweep(errors["swapped"], 3)}
 
 # %% [markdown]
-# We ask each model two sets of test questions: a sample of all, and What-questions only. In the picture,
-# further right and higher is better.
+# We ask each model two sets of test questions: a sample of all, and What-questions only.
 
 # %%
 what_test = [record for record in ft.records("tasks", "test") if is_what(record)][::4]
@@ -294,9 +292,9 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(after("480 random"), after("160 clean"))])
 
 # %% [markdown]
-# In our runs the opening claim held with 160 clean records and failed with 20. So "quality or
-# quantity" has no general answer. It has a **price**: how many noisy records replace one clean record?
-# Here 3 were too few, and 24 enough.
+# In our runs the opening claim held with 160 clean records and failed with 20. So "quality or quantity" has no
+# general answer but a **price**: how many noisy records replace one clean record? Here 3 were too few, and 24
+# enough.
 #
 # The clean sets show a second price, that of **copies**. In our runs 160 records seen three times ended
 # close to 480 seen once (0.66 and 0.71); 20 seen 24 times, far below (0.32). In pretraining, up to four passes
@@ -320,13 +318,12 @@ at_135m("label_noise", verdict)
 # is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to the
 # What-questions: **report by group**.
 #
-# Behind the slogan are selected sets: 1,000 records curated by hand ([LIMA](https://arxiv.org/abs/2305.11206)), or
-# the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
-# [s1](https://arxiv.org/abs/2501.19393) compares both ways. A 32B model trained on 1,000 reasoning traces, selected
-# from 59k by quality, difficulty and diversity, solved 50 % of AIME 2024. 1,000 random ones that passed the quality
-# filter gave 37 %, all 59k gave 53 % at 56 times the compute. AIME has only 30 problems: the paired 95 % interval
-# excludes zero for the first gap, not for the second. None of these
-# studies varied the kind of error.
+# Behind the slogan are selected sets: 1,000 records curated by hand ([LIMA](https://arxiv.org/abs/2305.11206)),
+# or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
+# [s1](https://arxiv.org/abs/2501.19393) compares both ways. A 32B model trained on 1,000 reasoning traces,
+# selected from 59k by quality, difficulty and diversity, solved 50 % of AIME 2024. 1,000 random ones that passed
+# the quality filter gave 37 %, all 59k gave 53 % at 56 times the compute. On the 30 problems of AIME the paired
+# 95 % interval excludes zero for the first gap alone. None of these studies varied the kind of error.
 #
 # <!-- claims: C78 C81 · E39 -->
 # ## Diversity: one task or sixteen
@@ -364,8 +361,6 @@ ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks 
 # %% [markdown]
 # Some of the sixteen are relatives of the unseen six (`to_past` of `past_tense`), which may help. The single
 # tasks drawn here have fewer than 240 records and repeat some, which may harm.
-# [FLAN](https://arxiv.org/abs/2109.01652) held out whole clusters of tasks: trained on many others, a model
-# of 137B got better on them, models of 8B and fewer got worse.
 #
 # <!-- claims: C82 · E36 -->
 # ## Break it: train on the test
@@ -388,8 +383,8 @@ ft.check("contaminated", contaminated)
 # With 13, a right solution finds 3 of our 20 leaks: the other 17 questions are shorter. For short tests
 # compare the whole normalized question too; that is how the checker found all 20.
 #
-# What does a leak do to the test loss? We put the 20 leaked records, each twice, in the place of 40 clean ones, and
-# compare with the runs on 480 clean records. Other test records, where the leak cannot help, are the control.
+# We put the 20 leaked records, each twice, in the place of 40 clean ones, and compare with the runs on 480 clean
+# records. The other test records are the control.
 
 # %%
 leaked = [rows[number] for number in key["leaked test record"]]
@@ -413,8 +408,7 @@ ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean",
 # %% [markdown]
 # In our runs the leak lowered the loss on the leaked records alone.
 #
-# So how do you know that cleaning helped? Train on the set before and after, at equal steps, and score both on
-# a test without leaks.
+# Did cleaning help? Train on the set before and after, at equal steps, and score both on a clean test.
 #
 # ## What if?
 #
@@ -423,9 +417,8 @@ ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean",
 
 # %%
 by_rule = [misread(record) for record in what_test]
-last_word = {}
-for name in ("480 systematic", "480 swapped"):
-    last_word[name] = [ft.exact_match(run.model, tokenizer, by_rule) for run in runs[name]]
+last_word = {name: [ft.exact_match(run.model, tokenizer, by_rule) for run in runs[name]]
+             for name in ("480 systematic", "480 swapped")}
 ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule was learned")
 
 # %% [markdown]
@@ -495,8 +488,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # %% [markdown]
 # Pitfalls:
 #
-# - An LLM judge often prefers long answers and its own style. Label 100 records yourself and measure the
-#   agreement before you filter with it.
+# - Label 100 records yourself and measure an LLM judge's agreement with you before you filter with it.
 # - A filter can remove a whole group (a language, code). Compare the distribution before and after.
 # - Check licenses and personal data; a model can repeat what it saw.
 #
@@ -533,7 +525,6 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # Draw the learning curve at 25, 50 and 100 % of the data, with the steps chosen for each size: if it
 # still rises, more is likely to help. A format takes hundreds to a few thousand, broad skills tens of
 # thousands or more.
-# I count distinct records: many passes do not replace new ones.
 # </details>
 #
 # **How do you handle contamination?**

@@ -43,19 +43,17 @@ ft.setup(seed=0)
 # ## The idea
 # <!-- claims: C74 C97 -->
 #
-# A model **overfits** when it continues to improve on the training records and no longer on new ones.
-# The sign is a validation loss that falls and then rises again. But the loss is not what users see.
-# They see answers:
+# A model **overfits** when it continues to improve on the training records and no longer on new ones. The sign is
+# a validation loss that falls and then rises again. But users see answers:
 #
 # ![Left: over the epochs the training loss keeps falling, while the validation loss falls, reaches its
 # lowest point and rises again. Right: exact match on new records rises until that moment. From there
 # three dashed lines ask whether it rises, stays or falls. The shapes are invented.](figures/17_two_curves.svg)
 
 # %% [markdown]
-# Can the loss rise without worse answers? For one choice the loss is −ln p, where p is the probability
-# of the right answer. Whether the choice is right depends only on whether p is the *largest* probability. For an
-# answer of several tokens this holds at each token. The loss is a mean over tokens, and exact match
-# needs the right token first at *every* step.
+# Can the loss rise without worse answers? For one choice the loss is −ln p, where p is the probability of the
+# right answer. Whether the choice is right depends only on whether p is the *largest* probability. Over several
+# tokens the loss is a mean, and exact match needs the right token first at *every* step.
 #
 # ## Your turn: more right answers, worse loss
 #
@@ -189,20 +187,20 @@ print(f"lowest at temperature {best:g}; gain {gain:.2f} nats")
 softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 
 # %% [markdown]
-# A best temperature above 1 is a sign of overconfidence. How much of the *rise* it explains stays open: the models
-# of step 12 were not tested. Raising T makes certain mistakes cheaper and costs
-# something on every right token; the best T is the balance. It corrects no mistake: the same token is still
-# first. (At T = 1 the table differs from `val_loss` above, which takes only 64 of the validation records.)
+# A best temperature above 1 is a sign of overconfidence. How much of the *rise* it explains stays open: the
+# models of step 12 were not tested. Raising T makes certain mistakes cheaper and costs something on every right
+# token; the best T is the balance. (At T = 1 the table differs from `val_loss` above, which takes only 64 of the
+# validation records.)
 #
 # In practice T is fitted on validation data and reported on test data
 # ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)).
 #
-# A known example at scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first
-# epoch, but more epochs gave better reward-model scores and human preference
-# ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records
-# and chose checkpoints by hand, because perplexity did not follow the quality of the answers
-# ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). Where you *use* the probabilities (perplexity,
-# a threshold, sampling), the loss itself counts.
+# At scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first epoch, but
+# more epochs gave better reward-model scores and human preference ([Ouyang et al.
+# 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records and chose checkpoints by
+# hand, because perplexity did not follow the quality of the answers ([Zhou et al.
+# 2023](https://arxiv.org/abs/2305.11206)). Where you *use* the probabilities (perplexity, a threshold, sampling),
+# the loss itself counts.
 #
 # ## Your turn: early stopping
 # <!-- claims: C77 · E12 -->
@@ -249,10 +247,10 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 # <!-- claims: C75 C76 C77 C78 · E12 E13 -->
 #
 # The control is the long run; each remedy has three seeds. The second row of the table is the control at its
-# lowest validation loss: what stopping alone achieves. **Augmentation** repeats each record with other wordings.
-# **Dropout** sets random activations to zero in training. Llama-type models are trained without it, so we test
-# LoRA's dropout, which acts only on the input of the adapter, against LoRA without it. LoRA against the control
-# compares two recipes: method, learning rate and steps differ.
+# lowest validation loss. **Augmentation** repeats each record with other wordings. **Dropout** sets random
+# activations to zero in training. Llama-type models are trained without it, so we test LoRA's dropout, which acts
+# only on the input of the adapter, against LoRA without it. LoRA against the control compares two recipes:
+# method, learning rate and steps differ.
 #
 # **Weight decay** is not in the list. It shrinks a weight by learning rate × decay in each step. With a
 # decay of 0.1 that is at most 36 × 0.001 × 0.1 = 0.36 % in the whole run, so no effect can be expected.
@@ -368,9 +366,8 @@ at_135m("overfitting", verdict)
 # size and not by its p. The change of exact match (on 48 records) is −0.021 ± 0.042: three seeds do
 # not settle it.
 #
-# For larger models: in pretraining, up to 4 epochs of the same data were almost as good as new data. With
-# more epochs, a repeat added less and less, in the end nothing
-# ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)).
+# For larger models: in pretraining, up to 4 epochs of the same data were almost as good as new data ([Muennighoff
+# et al. 2023](https://arxiv.org/abs/2305.16264)).
 #
 # ## In practice, 2026
 #
@@ -441,14 +438,11 @@ at_135m("overfitting", verdict)
 #   steps. They can replace part of the learning rate decay.
 # - **Label smoothing** trains toward a probability below 1, which works against overconfidence
 #   ([Müller et al. 2019](https://arxiv.org/abs/1906.02629)).
-# - **Deduplication** of the training data reduces memorization
-#   ([Lee et al. 2021](https://arxiv.org/abs/2107.06499)). Memorized records can be extracted: a privacy
-#   problem, see [lesson 18](18_data_quality.ipynb).
+# - **Deduplication** of the training data reduces memorization ([Lee et al.
+#   2021](https://arxiv.org/abs/2107.06499)). Memorized records can be extracted: a privacy problem.
 #
 # Pitfalls:
 #
-# - `load_best_model_at_end` needs save steps that are a multiple of the evaluation steps.
-# - The validation set is used up by choosing on it. Report on a test set.
 # - Near copies cross a split unseen: search for them (MinHash), in public benchmarks too.
 # - If RL follows, measure pass@k as well: a model trained for too long can give less varied answers.
 #
@@ -492,8 +486,7 @@ at_135m("overfitting", verdict)
 # - Test each remedy against a control, and report "not settled" as that. Here only more data settled with
 #   these seeds and with fresh ones.
 #
-# Next: [18 data quality](18_data_quality.ipynb). A loss curve on the new task does not show forgetting
-# either: [16](16_catastrophic_forgetting.ipynb).
+# Next: [18 data quality](18_data_quality.ipynb).
 
 # %%
 ft.progress("17")

@@ -37,7 +37,7 @@ ft.setup(seed=0)
 # > *"LoRA does not forget. A falling loss is a healthy run. A smaller learning rate is the safe choice.
 # > Which of the three would you sign?"*
 #
-# Each sounds like an answer. The interviewer's next sentence is "How do you know?"
+# The interviewer's next sentence is "How do you know?"
 #
 # ## The idea: five parts of an answer
 #
@@ -62,18 +62,15 @@ ft.setup(seed=0)
 # ## A number and its proof
 #
 # Many answers of the question bank have a **proof**: a computation that reaches one claim of the answer in
-# another way. Here `transformers` counts the parameters of Llama-2-7B from its shape, and `torch` the
-# bytes of each type. Does 107.8 GB come out?
+# another way. Here `transformers` counts the parameters of Llama-2-7B from its shape, and `torch` the bytes of
+# each type.
 
 # %%
 question = bank.find("states-7b")
-claim = core.prove(question.proofs[0])
 print(question.question, question.answer, sep="\n\n")
-core.draw(claim)
+core.draw(core.prove(question.proofs[0]))
 
 # %% [markdown]
-# It does.
-#
 # ## Your turn: arithmetic without a computer
 #
 # Do these on paper, then enter the results. Use 6.74 billion parameters for "7B", and decimal gigabytes.
@@ -147,7 +144,7 @@ ft.check("throughput", throughput)
 # %% [markdown]
 # ## Three sentences, three runs
 #
-# All runs here are on the small model with 2.4 million parameters. They show what *can* happen.
+# All runs here are on the small model (2.4 million parameters): they show what *can* happen.
 #
 # **"LoRA does not forget."** A model that knows 31 tasks is trained on contract clauses alone, by LoRA at
 # its own learning rate. The bank has a proof for it: the loss on the 31 old tasks, after (`left`)
@@ -160,8 +157,8 @@ ft.expect([claim.left for claim in claims], ">", [claim.right for claim in claim
           paired=True)
 
 # %% [markdown]
-# So a LoRA run *can* forget. The frozen base is still there, but what answers is base plus adapter. Whether it
-# forgets less than full fine-tuning is the question of [lesson 16](16_catastrophic_forgetting.ipynb).
+# So a LoRA run *can* forget. The frozen base is still there, but what answers is base plus adapter. Does it
+# forget less than full fine-tuning? See [lesson 16](16_catastrophic_forgetting.ipynb).
 #
 # **"A falling loss is a healthy run."** **"A smaller learning rate is the safe choice."** One experiment
 # tests both: full fine-tuning on the tasks for 24 steps at 0.001, the best rate of lesson 01, at ten times that
@@ -195,7 +192,7 @@ falling.score({"<": "lower than at the start", ">": "higher than at the start",
 # At 0.01 the training loss fell from about 8 to 4, while the loss on general text rose from 0.8 to 7.5.
 # At 0.00001 the general loss stayed at 0.8, and `val_loss` fell only from 9.7 to 8.3.
 #
-# None of the three sentences is true as it stands. What you can sign:
+# What you can sign instead:
 #
 # - LoRA often forgets less, sometimes because it learns less.
 # - A training loss that falls says that the model fits such records better.
@@ -223,18 +220,16 @@ ft.check("signed", signed)
 # The second sentence on SmolLM2-135M: does a training loss fall while the loss on plain English rises?
 
 # %%
-recorded = ft.recorded("full_finetune")
-ft.curves(recorded.arms, "loss", "english_loss")
+ft.curves(ft.recorded("full_finetune").arms, "loss", "english_loss")
 
 # %%
 at_135m("full_finetune")
 
 # %% [markdown]
-# It does: at 0.001 the training loss falls from 5.2 to about 2, while the loss on plain English rises from 3.25
-# to 4.5. At 0.0001 it hardly rises, and the training loss ends lowest.
+# It does at 0.001: the training loss falls from 5.2 to about 2. At 0.0001 the loss on plain English hardly rises,
+# and the training loss ends lowest.
 #
-# The claim in the box is about the third sentence. Answer it aloud in five parts: is a smaller learning rate the
-# safe choice? Then compare.
+# The box is about the third sentence. Answer aloud in five parts: is a smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
 # <b>Definition:</b> the learning rate scales every update. <b>Mechanism:</b> in the same number of steps, smaller
@@ -312,11 +307,11 @@ case.repair(warmup_steps=2)
 longer = case.repair(max_steps=64)
 
 # %% [markdown]
-# It lowers the loss and still misses the target. Now two cases for you. Replace `...` by a name from the
-# table. Then repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
-# [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is
-# the fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss
-# on new records. `last_loss` and `grad_norm` are means of the last four steps.
+# It lowers the loss and still misses the target. Two cases for you. Replace `...` by a name from the table. Then
+# repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
+# [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is the
+# fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss on new
+# records. `last_loss` and `grad_norm` are means of the last four steps.
 
 # %%
 second = clinic.case(9)
@@ -349,19 +344,18 @@ ft.drill(clinic=True)
 # %% [markdown]
 # ## Cards, and when they come back
 #
-# Say the answer aloud, then look, then rate yourself 1 to 4. Your misses from the lessons are cards too.
+# Say the answer aloud, then look. Your misses from the lessons are cards too.
 
 # %%
 ft.drill(level="junior, mid")
 
 # %% [markdown]
-# FSRS (Free Spaced Repetition Scheduler) chooses the day of the next review, because spaced practice beats one
-# long evening ([Cepeda et al. 2006](https://doi.org/10.1037/0033-2909.132.3.354)).
+# FSRS (Free Spaced Repetition Scheduler) chooses the day of the next review: spaced practice beats one long
+# evening ([Cepeda et al. 2006](https://doi.org/10.1037/0033-2909.132.3.354)).
 #
 # ## The mock interview
 #
-# It has four rounds: concept (six questions), coding, design and story. Answer aloud or in writing while
-# the clock runs. Then read the model answer and mark what you said.
+# It has four rounds: concept (six questions), coding, design and story. Answer while the clock runs.
 
 # %%
 ft.drill(interview=True, questions=6)
@@ -415,8 +409,8 @@ ft.drill(interview=True, questions=6)
 #             print(f"peak after step 1: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
 #
 #
-# files = {"train": "train.jsonl", "validation": "validation.jsonl"}  # test.jsonl: once, at the end
-# data = load_dataset("json", data_files=files)
+# # test.jsonl: once, at the end
+# data = load_dataset("json", data_files={"train": "train.jsonl", "validation": "validation.jsonl"})
 # trainer = SFTTrainer(
 #     model=model_id, train_dataset=data["train"], eval_dataset=data["validation"],
 #     callbacks=[FirstStep()],

@@ -32,8 +32,8 @@ ft.setup(seed=0)
 # > *"Take one conversation. Show me which tokens the model is trained to predict, and from which
 # > context. What breaks if the end-of-sequence token is not among them?"*
 #
-# Many answer "cross-entropy on the response" and stop there. But a wrong label does not crash: the loss
-# falls, the curve looks fine, and the model misbehaves.
+# Many answer "cross-entropy on the response" and stop there. But a wrong label does not crash: the curve looks
+# fine, and the model misbehaves.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -68,8 +68,6 @@ prompt, text[len(prompt):]
 # Write `chat_labels`. `turns` is a list of `(role, ids)`, for example `("user", [20, 21, 9])`. Return
 # two lists of integers, `(input_ids, labels)`. Add `eos_id` after each assistant turn. Train on every
 # assistant turn, EOS included; mask all other turns. Do not change the lists in `turns`.
-#
-# Stuck? Run `ft.hint("chat_labels")`, then `ft.solution("chat_labels")`.
 
 
 # %% tags=["raises-exception"]
@@ -82,8 +80,8 @@ ft.check("chat_labels", chat_labels)
 
 # %% [markdown]
 # <!-- claims: C15 C18 -->
-# `ft.encode` is the package's version. Here it encodes a conversation of two questions and answers;
-# `ft.show_batch` colors the tokens that are trained on.
+# `ft.encode` is the package's version, here for two questions and answers; `ft.show_batch` colors the tokens that
+# are trained on.
 
 # %%
 follow_up = [{"role": "user", "content": "And of big?"},
@@ -121,8 +119,8 @@ def sft_loss(logits, labels):
 ft.check("sft_loss", sft_loss)
 
 # %% [markdown]
-# Compare with two independent implementations on eight records of different length. `collate` makes one
-# batch of them: short rows are filled with padding, whose label is -100. The values should agree.
+# Compare with two independent implementations on eight records. `collate` makes one batch of them: short rows are
+# filled with padding, whose label is -100.
 
 # %%
 import torch
@@ -205,11 +203,10 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 # ## Guess 2: train on the prompt too?
 # <!-- claims: C18 · E03 -->
 #
-# `loss_on="all"` trains on the prompt as well as the response. In this data about one trained token in
-# seven then belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen
-# on validation records. The seed of that search is not used again, since the winner of a search looks better
-# than it is. Then both train with three other seeds, on 640 records once each. The picture shows the search, the
-# table the comparison.
+# `loss_on="all"` trains on the prompt as well as the response. In this data about one trained token in seven then
+# belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen on validation
+# records. The seed of that search is not used again, since the winner of a search looks better than it is. Then
+# both train with three other seeds, on 640 records once each.
 
 # %%
 second_guess = ft.predict(
@@ -247,10 +244,10 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(exact["all"], exact["response"], paired=True)])
 
 # %% [markdown]
-# Look at the picture first. At 1e-3, the best learning rate of the response-only loss, training on everything
-# looks much worse; at 2e-3 it looks better. **A comparison at one shared learning rate would have measured the
-# learning rate.** At its own, loss on all tokens comes within a few points of the other. (Three seeds are
-# few: five more, run beforehand, gave 0.71 against 0.74, not settled.)
+# In the picture, training on everything looks much worse at 1e-3, the best learning rate of the response-only
+# loss; at 2e-3 it looks better. **A comparison at one shared learning rate would have measured the learning
+# rate.** At its own, loss on all tokens comes within a few points of the other. (Three seeds are few: five more,
+# run beforehand, gave 0.71 against 0.74, not settled.)
 #
 # So the second half of the claim fails here. Loss on all tokens has the labels of pretraining, and the model
 # learned to answer all the same. The *data* make it instruction tuning; the labels choose what the loss is
@@ -275,8 +272,8 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # <!-- claims: E05 -->
 #
 # Change one label for each record: the last one, under EOS, becomes -100. Lesson 05 shows how that happens in
-# practice. Train with and without the bug on three different sets of 240 records, in a plain loop with a
-# constant learning rate of 0.0005. Would the loss give it away?
+# practice. Train with and without the bug on three different sets of 240 records, in a plain loop with a constant
+# learning rate of 0.0005.
 
 # %%
 third_guess = ft.predict("Without loss on EOS, the loss of the last five steps is ...",

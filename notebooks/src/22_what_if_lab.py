@@ -12,7 +12,7 @@
 # **Claim: change one setting, run three seeds, and you know what the setting does.** After this lesson you can
 #
 # - plan an experiment that can answer a question, and say when it has not;
-# - find the settings that change unnoticed when you turn one knob;
+# - find what else changes when you turn one knob;
 # - take the procedure from a small model to your own, as a script for TRL.
 #
 # *Needs [07](07_learning_rate.ipynb), [02](02_lora.ipynb) and [16](16_catastrophic_forgetting.ipynb).
@@ -47,7 +47,7 @@ few = ft.corrupt(clean[:75], "wrong", 0.3, 0)
 ft.table([{key: record[key] for key in ("instruction", "input", "output")} for record in few[5:10]])
 
 # %% [markdown]
-# Three of these five answers are wrong; of all 75 it is 30 %. Now its curves.
+# Three of these five answers are wrong; of all 75 it is 30 %.
 
 # %%
 bad = ft.Experiment(data=few, val=val).run(max_steps=48, eval_steps=8)
@@ -57,9 +57,8 @@ bad
 ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(bad)])
 
 # %% [markdown]
-# `diagnose` reads the curves by fixed rules (training losses as means of five steps) and names a *symptom*.
-# Few records, wrong answers and too many steps give similar curves. Which was it? We make three runs, each
-# with one change.
+# `diagnose` reads the curves by fixed rules (training losses as means of five steps) and names a *symptom*. Few
+# records, wrong answers and too many steps give similar curves. Three runs follow, each with one change.
 
 # %%
 many = ft.corrupt(clean[:300], "wrong", 0.3, 0)
@@ -340,10 +339,9 @@ for k in (1, 3, 10, 30):
 # %% [markdown]
 # ## The panel: find a question
 #
-# `ft.what_if` has controls for the settings of `ft.Config`. Moving one shows a forecast of steps and time.
-# *Start* trains one run in the background and draws it over the first one, the **baseline**. *× 3 seeds*
-# trains the same settings three times, *over 5 values* varies one field. In the cell below the
-# panel, `await panel.result()` waits, and makes the first run if you started none.
+# `ft.what_if` has controls for the settings of `ft.Config`. *Start* trains one run in the background and draws it
+# over the first one, the **baseline**. *× 3 seeds* trains the same settings three times, *over 5 values* varies
+# one field. In the cell below, `await panel.result()` waits, and makes the first run if you started none.
 
 # %%
 panel = ft.what_if(model="tiny", data="tasks", config=short.but(eval_steps=6))
@@ -389,8 +387,8 @@ ft.check("own_experiment", experiment)
 # %% [markdown]
 # ## At 135M
 #
-# LoRA against full fine-tuning in recorded runs of SmolLM2-135M. First both at one learning rate ("full 0.001"
-# is in the experiment `full_finetune`), then each at the best that was tried for it.
+# LoRA against full fine-tuning in recorded runs of SmolLM2-135M. First both at one learning rate, then each at
+# the best that was tried for it.
 
 # %%
 lora, full = ft.recorded("lora_vs_full"), ft.recorded("full_finetune")

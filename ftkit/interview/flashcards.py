@@ -30,6 +30,22 @@ STYLE = """<style>
 .ftkit-drill .ftkit-card-choice {text-align: left; white-space: normal; height: auto;
   line-height: 1.4; padding: 4px 10px}
 </style>"""
+# ipywidgets has no live regions: a screen reader would not hear the next card, nor the answer.
+LIVE = """<script>(() => {
+const own = document.currentScript?.parentElement;
+const timer = setInterval(() => {
+  const drill = own?.closest(".ftkit-drill");
+  if (!drill?.querySelector(".ftkit-card-key input")) return;
+  clearInterval(timer);
+  drill.setAttribute("role", "group");
+  drill.setAttribute("aria-label", "interview cards");
+  drill.querySelector(".ftkit-card-key input").setAttribute("aria-label", "answer, rating or key");
+  for (const name of ["front", "number", "said", "back"]) {
+    drill.querySelector(`.ftkit-card-${name}`).setAttribute("role", "status");
+  }
+}, 200);
+setTimeout(() => clearInterval(timer), 60000);
+})()</script>"""
 
 
 class Drill(W.VBox):
@@ -82,9 +98,11 @@ class Drill(W.VBox):
         super().__init__([
             self.head, self.front, self.number_prompt, row(self.key, self.sure),
             W.VBox(self.choices), self.show,
-            self.comment, self.proof, self.back, row(*self.rates, self.prove),
+            self.comment, row(*self.rates, self.prove), self.proof, self.back,
             row(self.undo, self.suspend, self.chart, self.help),
-            self.charts, W.HTML(STYLE, layout=W.Layout(display="none"))])
+            self.charts, W.Output(layout=W.Layout(display="none"), outputs=({
+                "output_type": "display_data", "metadata": {},
+                "data": {"text/html": STYLE + LIVE, "text/plain": ""}},))])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
         self.add_class("ftkit-drill")

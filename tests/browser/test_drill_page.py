@@ -79,6 +79,25 @@ def test_how_sure_is_said_by_keys_and_the_focus_returns(lesson):
     page.page.wait_for_function(focused, arg=card)
 
 
+def test_a_card_is_rated_without_scrolling_and_its_answer_is_told(lesson):
+    page = lesson("21_interview_clinic", width=1280, height=800)
+    page.run_cells("ft.setup(", "ft.drill(level")
+    card = ".ftkit-card-key"
+    page.tab_to(card)
+    while not hint(page, card).startswith("say it"):  # another kind of card
+        front = page.locator(".ftkit-card-front").inner_text()
+        press(page, card, "s")
+        expect(page.locator(".ftkit-card-front")).not_to_have_text(front)
+    page.page.keyboard.press("Enter")
+    expect(page.locator(f"{card} input")).to_have_attribute("placeholder", RATE)
+    for name in ("front", "said", "back"):
+        expect(page.locator(f".ftkit-card-{name}")).to_have_attribute("role", "status")
+    shown = page.locator(".jp-Notebook .jp-WindowedPanel-outer").bounding_box()
+    for rate in range(1, 5):
+        box = page.locator(f".ftkit-rate-{rate}").bounding_box()
+        assert shown["y"] < box["y"] < shown["y"] + shown["height"] - box["height"], rate
+
+
 def test_a_choice_can_be_read_where_the_page_is_narrow(lesson):
     page = lesson("21_interview_clinic", width=390, height=844)
     page.command("application:toggle-left-area")

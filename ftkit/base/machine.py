@@ -255,6 +255,14 @@ def describe() -> dict:
             "system": platform.platform()}
 
 
+# A lesson's concept figures are 760 pixels wide, with letters of 14. On a narrow page JupyterLab
+# shrinks them to letters of 5 pixels; at 570 they have 10, and the figure scrolls sideways.
+FIGURES = """<style>
+.jp-RenderedMarkdown p:has(> img[src*="figures/"]) {overflow-x: auto}
+.jp-RenderedMarkdown img[src*="figures/"] {min-width: 570px}
+</style>"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """The settings of this machine and why they were chosen: (setting, value, reason) lines."""
@@ -268,7 +276,7 @@ class Machine:
     def _repr_html_(self) -> str:
         rows = "".join("<tr>" + "".join(f"<td style='text-align:left'>{to_html(cell)}</td>"
                                         for cell in line) + "</tr>" for line in self.lines)
-        return f"<table>{rows}</table>"
+        return f"<table>{rows}</table>{FIGURES}"
 
 
 def setup(seed: int = 0) -> Machine:

@@ -128,6 +128,17 @@ def test_a_lesson_runs_reacts_stops_and_is_still_there_when_reopened(lesson, nam
     assert figures(json.loads((page.folder / f"{name}.ipynb").read_text("utf-8"))) == stored
 
 
+def test_a_concept_figure_can_be_read_where_the_page_is_narrow(lesson):
+    page = lesson("16_catastrophic_forgetting", width=390, height=844)
+    page.command("application:toggle-left-area")
+    page.run_cells("ft.setup(")
+    figure = page.locator(".jp-RenderedMarkdown img[src*='16_frontier']")
+    expect(figure).to_have_js_property("width", 570, timeout=SLOW)
+    box = figure.locator("xpath=..")
+    assert box.evaluate("e => [getComputedStyle(e).overflowX, e.clientWidth < 390]") == [
+        "auto", True], "the figure scrolls, the page does not"
+
+
 def test_restart_and_run_all_interrupt_and_a_panel_made_again(lesson, jupyter):
     write_notebook(jupyter[2] / "panel.ipynb", [code.strip() for code in PANEL.split("---")])
     page = lesson("panel")

@@ -38,8 +38,10 @@ class Answers:
     def __init__(self, lab):
         self.lab, self.rows = lab, []
         self._known: dict[tuple, str] = {}  # (run id or "", prompt) → answer
-        self.prompts = W.Textarea(placeholder="prompts of your own, one on each line; empty: "
-                                  "records of the validation data", rows=3,
+        # Sent when the focus leaves it: letter by letter, the last ones may come after a click.
+        self.prompts = W.Textarea(continuous_update=False, rows=3,
+                                  placeholder="prompts of your own, one on each line; empty: "
+                                  "records of the validation data",
                                   layout=W.Layout(width="min(100%, 560px)"))
         self.prompts.add_class("ftkit-prompts")
         self.prompts.tooltip = TIPS["prompts"][1]

@@ -25,13 +25,40 @@
       const run = box.parentElement?.querySelector(".ftkit-run-name")?.textContent;
       box.querySelector("input")?.setAttribute("aria-label", `show in the chart: ${run}`);
     }
-    for (const [selector, role] of [[".ftkit-status", "status"], [".ftkit-error", "alert"]]) {
-      root.querySelector(selector)?.setAttribute("role", role);
-    }
+    root.querySelector(".ftkit-error")?.setAttribute("role", "alert");
     root.querySelector(".ftkit-progress [role=progressbar]")?.setAttribute("aria-label",
       "steps of the run");
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", "what-if panel");
+  }
+
+  // A screen reader hears what has changed, but not each step: the chart tells the evaluations.
+  function tell(root) {
+    const answers = ".ftkit-answers caption, .ftkit-answers:not(:has(table))";
+    for (const selector of [".ftkit-status", ".ftkit-owner", ".ftkit-result", answers]) {
+      const text = root.querySelector(selector)?.innerText.trim() ?? "";
+      const line = root.querySelector(`[data-tells="${selector}"]`) ?? live(root, selector);
+      if (line.textContent !== text && !/^step \d/.test(text)) line.textContent = text;
+    }
+  }
+
+  function live(root, selector) {
+    const line = root.appendChild(document.createElement("div"));
+    line.className = "ftkit-told";
+    line.dataset.tells = selector;
+    line.setAttribute("role", "status");
+    return line;
+  }
+
+  // The control with the focus was drawn anew or switched off: its successor gets the focus, or an
+  // enabled button beside it.
+  function keepFocus(root, last) {
+    if (!last || document.activeElement !== document.body) return;
+    const name = (part) => part.getAttribute("aria-label") || part.title || part.className;
+    const next = last.isConnected
+      ? last.disabled && last.parentElement.querySelector("button:enabled")
+      : [...root.querySelectorAll(FOCUS)].find((part) => name(part) === name(last));
+    if (next) next.focus({preventScroll: true});
   }
 
   function copyButtons(root) { // above each code that the panel shows
@@ -63,13 +90,22 @@
 
   function attach(root) {
     root.dataset.labeled = "yes";
-    let due = null;
-    const soon = () => { due ??= setTimeout(() => { due = null; label(root); copyButtons(root); }, 150); };
-    new MutationObserver(soon).observe(root, {childList: true, subtree: true});
+    let due = null, last = null; // last: the control that has or had the focus
+    const update = () => {
+      due = null;
+      label(root);
+      tell(root);
+      copyButtons(root);
+      keepFocus(root, last);
+    };
+    new MutationObserver(() => { due ??= setTimeout(update, 150); }).observe(
+      root, {childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"]});
     for (const event of ["focusin", "pointerover"]) {
       root.addEventListener(event, ({target}) => help(root, target));
     }
-    label(root);
+    root.addEventListener("focusin", ({target}) => { last = target; });
+    root.addEventListener("focusout", ({relatedTarget}) => { if (relatedTarget) last = null; });
+    update();
   }
 
   // Of a drop-down JupyterLab takes the arrow keys for itself; Notebook 7 even of a slider.

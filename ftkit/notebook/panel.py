@@ -24,6 +24,7 @@ from ftkit.notebook.chart_view import ChartView, Growing
 from ftkit.notebook.presets import PRESETS
 from ftkit.report import chart
 
+ROOM = 590  # pixels for the chart and what is said of a run: the page does not move when they come
 FEW = 8  # up to this many controls need no groups, no presets and no line of the Config
 SEEDS, VALUES = 3, 5  # runs of the two buttons for several runs
 TIPS = {
@@ -50,8 +51,11 @@ STYLE = """<style>
 .ftkit-what-if .ftkit-help {min-height: 3em; font-size: 12px; line-height: 1.35}
 .ftkit-what-if .ftkit-error:not(:empty) {color: #d0342c}
 .ftkit-what-if .noUi-handle:focus-visible, .ftkit-what-if button:focus-visible,
-.ftkit-what-if button.jupyter-button:focus-visible:enabled {
+.ftkit-what-if button.jupyter-button:focus-visible:enabled,
+.ftkit-what-if :is(input, select, textarea):focus-visible {
   outline: 3px solid #2b86be; outline-offset: 1px}
+.ftkit-what-if .ftkit-told {position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%)}
 .ftkit-what-if .ftkit-answers .widget-html-content {line-height: 1.4}
 .ftkit-what-if .ftkit-answers caption {text-align: left}
 .ftkit-what-if .ftkit-sort {padding: 0 2px; font-size: 12px}
@@ -157,7 +161,8 @@ class Panel:
         left = W.VBox([*([] if self.few else [self.group]), boxes, self.help],
                       layout=W.Layout(flex="1 1 330px", max_width="440px", min_width="0"))
         right = W.VBox([self.forecast, self.owner, self.chart.ui, self.diagnosis],
-                       layout=W.Layout(flex="1.3 1 340px", min_width="0"))
+                       layout=W.Layout(flex="1.3 1 340px", min_width="0",
+                                       min_height=None if self.few else f"{ROOM}px"))
         ui = W.VBox([top, self.error, *lines,
                      W.HBox([left, right], layout=W.Layout(flex_flow="row wrap")),
                      self.copied, self.below, self._page()])

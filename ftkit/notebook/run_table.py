@@ -21,6 +21,7 @@ from ftkit.report import plots, series
 from ftkit.report.table import Table
 
 PAGE = 8  # rows at a time
+ROOM, ROW = 2, 28  # rows for which there is room before the first run; pixels of one
 BOX, RUN, NUMBER = 28, 120, 92  # pixels of a column; that of the runs takes what is left
 TIPS = {
     "filter": ("filter", "Show runs for which all terms hold: lora, val_loss<0.5, seed=1, "
@@ -92,7 +93,8 @@ class RunTable:
             W.VBox([self.header, self.body]), self.more,
             W.HBox([*self.buttons.values(), self.name, self.note, self.reproduce], layout=wrap),
             self.result, self.code])
-        self.ui.layout.display = "none"
+        self.body.layout.min_height = f"{ROOM * ROW}px"
+        self._draw()
 
     # ------------------------------------------------------------------- the rows
 
@@ -143,7 +145,8 @@ class RunTable:
         self.body.children = [self._row(entry, columns) for entry in shown]
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
         self.buttons["Restore"].disabled = not self._deleted
-        self.ui.layout.display = None if self._runs or self._deleted else "none"
+        # Not by display: at the first run the page would move under the reader.
+        self.ui.layout.visibility = None if self._runs or self._deleted else "hidden"
 
     def _row(self, entry: dict, columns: list[str]) -> W.Widget:
         id = entry["id"]

@@ -76,7 +76,66 @@ def test_a_drop_down_keeps_the_focus_and_takes_the_arrow_keys(page):
     page.locator(".ftkit-preset select").focus()
     page.page.keyboard.press("ArrowDown")
     expect(page.locator(".ftkit-preset select")).to_be_focused()
+    expect(page.locator(".ftkit-preset select")).to_have_css("outline-width", "3px")
     expect(page.locator(".ftkit-line input")).to_have_value(re.compile("learning_rate="))
+
+
+def test_by_keys_alone_the_focus_is_never_lost_and_what_changes_is_told(page):
+    press, told = page.page.keyboard.press, page.locator(".ftkit-told[role=status]")
+    page.tab_to(".ftkit-start")
+    place = "() => document.querySelector('.ftkit-prompts').getBoundingClientRect().top"
+    before = page.page.evaluate(place)
+    press("Enter")
+    expect(page.locator(".ftkit-owner")).to_contain_text("Newest run", timeout=PATIENCE)
+    assert page.page.evaluate(place) == before, "the page moves when the first run has ended"
+    expect(told.filter(has_text=re.compile("finished: 20 steps|already run"))).to_have_count(1)
+
+    page.tab_to(PLOT)
+    press("+")
+    expect(page.locator(".fc-spoken")).to_have_text(re.compile(r"^step [\d.]+ to [\d.]+$"))
+    press("Shift+Tab")
+    expect(page.locator(".fc-reset")).to_be_focused()
+    press("Enter")  # which switches the button off
+    expect(page.locator(PLOT)).to_be_focused()
+    expect(page.locator(".fc-spoken")).to_have_text("all: step 0 to 20")
+
+    page.tab_to(".ftkit-sort", "val_loss")
+    press("Enter")  # the heads are drawn anew
+    expect(page.locator(".ftkit-sort:focus")).to_have_text("val_loss ▲", timeout=PATIENCE)
+    page.tab_to(".ftkit-choose input")
+    press("Space")
+    expect(told.filter(has_text="In the chart: the chosen run")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator(".ftkit-choose input:checked")).to_be_focused()
+    page.tab_to(".ftkit-delete")
+    press("Enter")
+    expect(told.filter(has_text="1 deleted; Restore")).to_have_count(1, timeout=PATIENCE)
+    press("Tab")
+    press("Enter")  # Restore is switched off then
+    expect(page.locator(".ftkit-choose")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator(".ftkit-use-values")).to_be_focused()
+
+
+def test_stop_by_keys_leaves_the_focus_in_the_panel(page):
+    page.tab_to(".ftkit-max_steps .noUi-handle")
+    page.page.keyboard.press("End")
+    expect(page.locator(".ftkit-forecast")).to_contain_text("max_steps=1000", timeout=PATIENCE)
+    page.locator(".ftkit-start").focus()
+    page.page.keyboard.press("Enter")
+    expect(page.locator(".ftkit-status")).to_contain_text(re.compile("step [1-9]"),
+                                                          timeout=PATIENCE)
+    page.tab_to(".ftkit-stop")
+    page.page.keyboard.press("Enter")
+    expect(page.locator(".ftkit-status")).to_contain_text("stopped by hand", timeout=PATIENCE)
+    expect(page.locator(".ftkit-start")).to_be_focused()
+
+
+def test_a_prompt_is_asked_as_a_whole_however_fast_ask_follows(page):
+    page.tab_to(".ftkit-prompts textarea")
+    page.page.keyboard.type("The capital of Peru?")
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")
+    expect(page.locator(".ftkit-answers tbody th[scope=row]")).to_have_text(
+        "The capital of Peru?", timeout=PATIENCE)
 
 
 def test_code_can_be_copied_by_a_button(page):

@@ -47,7 +47,11 @@ class Chart extends Drawing {
     select.addEventListener("change", () => { this.scale = select.value; this.draw(); });
     this.reset = make("button", {type: "button", class: "fc-reset",
       title: "Show all steps again (key 0)"}, tools, "all steps");
-    this.reset.addEventListener("click", () => this.show(null));
+    this.reset.addEventListener("click", () => {
+      this.show(null);
+      this.svg.focus({preventScroll: true}); // the button is switched off now
+      this.speakRange();
+    });
     this.plot = make("div", {class: "fc-plot"}, this.host);
     this.tip = make("div", {class: "fc-tip", hidden: ""}, this.plot);
     this.svg = make("svg", {tabindex: 0, role: "img"}, this.plot);
@@ -114,8 +118,10 @@ class Chart extends Drawing {
     };
     if (event.shiftKey && event.key.startsWith("Arrow")) {
       this.pan((high - low) / 5 * (event.key === "ArrowRight" ? 1 : -1), [low, high]);
+      this.speakRange();
     } else if (keys[event.key]) {
       keys[event.key]();
+      if ("+=-0".includes(event.key)) this.speakRange();
     } else {
       return;
     }
@@ -190,6 +196,11 @@ class Chart extends Drawing {
         this.draw();
       });
     }
+  }
+
+  speakRange() {
+    const [low, high] = this.domain().map(number);
+    this.spoken.textContent = `${this.zoom ? "" : "all: "}${this.spec.x} ${low} to ${high}`;
   }
 
   speak() {

@@ -290,7 +290,8 @@ def _run_report(run, log: str | None = None) -> str:
     lines = [
         f"{run.model_name} on {run.data.get('name', '?')} ({records} records), "
         f"{str(run.config) or 'all fields at their defaults'}",
-        f"{run.last_step} steps in {run.seconds:.1f} s, {run.tokens_per_second:,.0f} tokens/s, "
+        f"{run.last_step} steps in {run.seconds:.1f} s without evaluations, "
+        f"{run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
         "", table(rows).text(console.width()), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in run.notes),
@@ -307,10 +308,14 @@ def _samples(run) -> list[str]:
     first, last = run.samples[0]["step"], run.samples[-1]["step"]
     answers = {(one["prompt"], one["step"]): one["answer"] for one in run.samples}
     return ["", repr(table([
-        {"question": one["prompt"][:60], "reference": one["reference"][:60],
-         f"answer at step {first}": one["answer"][:60],
-         f"at step {last}": answers.get((one["prompt"], last), "")[:60]}
+        {"question": _cut(one["prompt"]), "reference": _cut(one["reference"]),
+         f"answer at step {first}": _cut(one["answer"]),
+         f"at step {last}": _cut(answers.get((one["prompt"], last), ""))}
         for one in run.samples if one["step"] == first]))]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"  # --json has the whole text
 
 
 def _memory(args) -> int:
@@ -323,8 +328,10 @@ def _memory(args) -> int:
                "\n".join([*names, "", "GPUs: " + ", ".join(gpus)]))
         return DONE
     bar = Bar("memory")
-    if bar.terminal:  # it takes seconds for a large model
-        bar.say(f"simulating a training step of {formatting.clean(str(args.model))}")
+    if bar.terminal and not args.formula:  # seconds for a large model, and --gpu traces many steps
+        name = formatting.clean(str(args.model))
+        bar.say(f"tracing steps of {name}, minutes for a large one (--formula: at once)" if args.gpu
+                else f"simulating a training step of {name} (--formula: at once)")
     with contextlib.closing(bar), _library_output_on_stderr():
         result = footprint.memory(
             options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
@@ -376,12 +383,16 @@ def _audit_report(result: dict, file: str) -> Iterable[str]:
         _count(len(result["warnings"]), "warning"), _count(result["duplicates"], "duplicate"),
         _count(result["near_duplicates"], "near-duplicate"), _count(result["leaks"], "leak")])
     for kind in ("errors", "warnings"):
-        for problem in result[kind][:20]:
-            field = f", {problem['field']}" if problem["field"] else ""
-            text = with_names(problem["problem"], file)
-            yield f"{kind[:-1]} line {problem['row']}{field}: {text}"
-        if len(result[kind]) > 20:
-            yield f"... and {len(result[kind]) - 20:,} more {kind} (--json has them all)"
+        lines: dict[tuple, list[int]] = {}  # (field, problem) → the lines that have it
+        for problem in result[kind]:
+            lines.setdefault((problem["field"], problem["problem"]), []).append(problem["row"])
+        for (field, problem), (first, *others) in list(lines.items())[:20]:
+            also = f" and {_count(len(others), 'more line')}" if others else ""
+            yield (f"{kind[:-1]} line {first}{also}{f', {field}' if field else ''}: "
+                   f"{with_names(problem, file)}")
+        more = sum(map(len, list(lines.values())[20:]))
+        if more:
+            yield f"... and {more:,} more {kind} (--json has them all)"
     if 0 < len({problem["row"] for problem in result["errors"]}) < result["rows"]:
         yield with_names("To leave out the rows with errors: "
                          "`ftkit convert OLD NEW.jsonl --skip`", file)
@@ -396,7 +407,8 @@ def _convert(args) -> int:
 
     count, left_out = convert.write(args.file, args.out, args.tools, args.skip)
     _print(args, {"file": str(args.out), "records": count, "left_out": left_out},
-           f"{args.out}: {count:,} records" + (f"; {left_out:,} rows left out" if left_out else ""))
+           f"{args.out}: {_count(count, 'record')}"
+           + (f"; {_count(left_out, 'row')} left out" if left_out else ""))
     return DONE
 
 
@@ -453,6 +465,10 @@ def _runs(args) -> int:
     every = len(runs)
     if args.ids:
         text = "\n\n".join(map(_run_report, runs))
+        if len(runs) > 1:
+            from ftkit.experiment.comparison import compare
+
+            text += f"\n\n{compare(*runs)}"
     elif not runs:
         text = f"No runs in {machine.home() / 'runs'} yet; `ftkit run` makes the first."
     else:

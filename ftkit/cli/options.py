@@ -62,6 +62,10 @@ class _Parser(argparse.ArgumentParser):
         elif wrong_command:
             word, known = wrong_command[1], re.findall(r"\b[a-z]+\b", wrong_command[2])
             message = f"no command {word!r}"
+            if word in ELSEWHERE:
+                raise UsageError(f"{message}; {ELSEWHERE[word]}")
+        elif message.endswith("required: COMMAND"):
+            message = "give a command, such as lab (the lessons), run or check"
         message = re.sub(r"^argument (--\S+): is ", r"\1 is ", message).rstrip(".")
         near = [name for name in known if _initials(name) == word] or (
             difflib.get_close_matches(word, known, n=2, cutoff=0.5))
@@ -75,6 +79,18 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
+
+
+# What people ask for that has another name here, or none.
+ELSEWHERE = {
+    "interview": "`ftkit drill --interview` is the mock interview",
+    "mock": "`ftkit drill --interview` is the mock interview",
+    "clinic": "`ftkit drill --clinic` has runs that went wrong",
+    "lessons": "`ftkit lab` opens the lessons",
+    "compare": "`ftkit runs ID ID` shows runs and what differs",
+    "chat": "`ftkit run --sample 5` shows answers before and after a run",
+    "ask": "`ftkit run --sample 5` shows answers before and after a run",
+}
 
 
 def _initials(option: str) -> str:

@@ -92,7 +92,7 @@ class _Audit:
             self.kind = schema.kind_of(record)
         self.errors += bad
         if record is not None and given is not None and self.kind is not None and not bad:
-            for name in given.keys() - record.keys():
+            for name in (name for name in given if name not in record):
                 self.renamed.setdefault(name, [line, 0])[1] += 1
             self.good_row(line, record, self.kind)
 
@@ -123,7 +123,8 @@ class _Audit:
     def look(self, line: int, record: dict, kind: str):
         """Things that are allowed and often a mistake."""
         given = {name for name, value in record.items() if value is not None}
-        for name in (given - KNOWN[kind] - LABELS) | foreign.unread_fields(record):
+        odd = (given - KNOWN[kind] - LABELS) | foreign.unread_fields(record)
+        for name in sorted(odd, key=[*record, *sorted(odd)].index):  # in the order of the file
             self.unknown.setdefault(name, [line, 0])[1] += 1
         for field, text in _texts(record, kind):
             odd = CONTROL.search(text)

@@ -175,7 +175,7 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
     if kind is None:
         renames = [f"{n} to {foreign.our_name(n)}" for n in record
                    if foreign.our_name(n) not in (None, n)]
-        hint = f" (rename {', '.join(renames)})" if renames else ""
+        hint = f" (rename {', '.join(renames)})" if renames else "; give your fields these names"
         return [Problem(row, None, f"no known field (the record has {_names(record)}); "
                                    f"{EXPECTED}{hint}")]
     if expect is not None and kind != expect:

@@ -285,10 +285,16 @@ class Footprint:
         return "\n".join([
             repr(self.table()), "", self.summary(), trained, f"Assumes: {assumed}",
             *(f"Note: {note}" for note in self.notes),
-            *(verdict.sentences(self.verdict) if self.verdict else
+            *([*verdict.sentences(self.verdict), *self._caution()] if self.verdict else
               ["Fits: " + (", ".join(fitting) or "none of the known GPUs"),
                "A smaller batch and gradient checkpointing need less; --gpu NAME says what fits "
                "into that GPU."])])
+
+    def _caution(self) -> list[str]:
+        """What a verdict by the closed form is worth."""
+        return [] if self.simulation or not self.formula.get("activations") else [
+            "These are by formula, and the traced peak was up to twice as high: trace the step "
+            "(without --formula) before you rely on it."]
 
     def __repr__(self) -> str:
         return f"Footprint({self.summary()})"

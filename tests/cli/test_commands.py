@@ -154,7 +154,9 @@ def test_val_probe_and_out_do_what_they_say(ftkit, tmp_path, home):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("words, told", [
-    ((), "required: COMMAND"),
+    ((), "give a command, such as lab"),
+    (("mock",), "no command 'mock'; `ftkit drill --interview`"),
+    (("compare", "a", "b"), "no command 'compare'; `ftkit runs ID ID`"),
     (("rn",), "no command 'rn'; did you mean run"),
     (("run", "--learning-rte", "1"), "unknown option --learning-rte; did you mean --learning-rate"),
     (("run", "more"), "'more' is one word too many"),
@@ -357,6 +359,56 @@ def test_check_lists_each_error_once_and_counts_them(ftkit, tmp_path):
     _, out, err = ftkit("check", path)
     assert out.startswith("1 row, 1 error, 0 warnings") and err.endswith("has 1 error, listed in "
                                                                          "the report\n")
+
+
+def test_check_tells_what_all_rows_have_once_and_what_to_do(ftkit, tmp_path):
+    path = tmp_path / "desk.csv"
+    path.write_text("Frage,Antwort\n" + "Where?,Here.\n" * 42)
+    _, out, _ = ftkit("check", path)
+    told = [line for line in out.splitlines() if line.startswith(("error", "..."))]
+    assert len(told) == 1 and told[0].startswith("error line 2 and 41 more lines: no known field")
+    assert told[0].endswith("give your fields these names")
+    path.write_text("bad,instruction,output\n" + "".join(
+        f"x,{'' if n % 2 else 'Why?'},{'' if n % 3 else 'So.'}\n" for n in range(60)))
+    _, out, err = ftkit("check", path)
+    listed = [line for line in out.splitlines() if line.startswith("error")]
+    assert len(listed) == 2 and "has 70 errors" in err, (listed, err)
+
+
+def test_unused_fields_are_listed_in_the_order_of_the_file(tmp_path):
+    from ftkit.data import audit
+
+    names = [f"column {n}" for n in (7, 3, 9, 1, 8, 2)]
+    path = jsonl(tmp_path / "wide.jsonl", [GOOD[0] | dict.fromkeys(names, "x")])
+    told = [problem["field"] for problem in audit.check(path)["warnings"]]
+    assert told == names
+
+
+def test_one_row_left_out_is_no_plural(ftkit, tmp_path):
+    data = jsonl(tmp_path / "mine.jsonl", [*GOOD[:1], {"instruction": "a", "output": ""}])
+    _, out, _ = ftkit("convert", data, tmp_path / "new.jsonl", "--skip")
+    assert out.endswith("new.jsonl: 1 record; 1 row left out\n")
+
+
+def test_several_runs_end_with_what_differs(ftkit, home):
+    some_runs(2)
+    ids = [run["id"] for run in json.loads(ftkit("runs", "--json")[1])["runs"]]
+    status, out, err = ftkit("runs", *ids)
+    assert status == 0, err
+    assert "differ" in out.splitlines()[-1] and "seed" in out.splitlines()[-1]
+    assert "differ" not in ftkit("runs", ids[0])[1]
+    assert ftkit("runs", ids[0], ids[0])[0] == 0
+
+
+def test_a_cut_answer_shows_that_it_is_cut(home):
+    from ftkit.cli import main
+
+    long = "one " * 40
+    run = types.SimpleNamespace(samples=[
+        {"prompt": "short?", "reference": long, "step": step, "answer": long[:60]}
+        for step in (0, 9)])
+    told = "\n".join(main._samples(run))
+    assert told.count("…") == 1 and "short?" in told and long[:59] in told
 
 
 @pytest.mark.heavy

@@ -51,6 +51,7 @@ def records(source, split: str = "train") -> Records:
     source: a name; a path, a pattern such as "data/*.jsonl" or a list of paths (formats: see
     `files`); a list of dicts, a DataFrame, a datasets.Dataset or another iterable of dicts.
     split: train, validation or test; it chooses the file of a sample and the part of a DatasetDict.
+        Files and rows have no parts: each split gives all of them (`ft.split` divides them).
     Raises DataError with every problem found, or UserError for an unknown name.
     """
     digest = None

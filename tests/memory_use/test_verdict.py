@@ -70,6 +70,13 @@ def test_the_exit_status_is_the_verdict(ftkit, gpu, status):
         *said["assumptions"], "base_dtype"} and said["reserved_estimate"] > said["per_gpu"]["peak"]
 
 
+def test_a_verdict_by_formula_says_to_trace_the_step(ftkit):
+    words = ("memory", "--model", "tiny", "--gpu", "24GB", "--device", "cuda")
+    assert "trace the step (without --formula)" in ftkit(*words, "--formula")[1]
+    assert "without --formula" not in ftkit(*words)[1]
+    assert "without --formula" not in ftkit("memory", "--model", "7B", "--gpu", "24GB")[1]
+
+
 def test_a_number_of_parameters_has_no_largest_batch_and_rules_no_method_out(ftkit):
     status, out, _ = ftkit("memory", "--model", "7.5B", "--gpu", "24GB")
     assert status == 3 and "102.5 GB too much" in out and "LoRA and QLoRA" in out

@@ -50,9 +50,10 @@ def _loaded(name, config):
             _, tokenizer = loading.load("tiny")
             loading.save(model, tokenizer, Path(folder))
             del model
-            return loading.load(folder, quantize=True, dtype=loading.base_dtype(config))[0]
-    return loading.load(name, quantize=config.method == "qlora",
-                        dtype=loading.base_dtype(config))[0]
+            return loading.load(folder, quantize=True, dtype=loading.base_dtype(config),
+                                load_in_8bit=config.load_in_8bit)[0]
+    return loading.load(name, quantize=config.method == "qlora", dtype=loading.base_dtype(config),
+                        load_in_8bit=config.load_in_8bit)[0]
 
 
 def peak(name, config, lengths: list[int]) -> int:

@@ -34,13 +34,14 @@ def test_the_fp32_curve_on_cuda_equals_the_one_on_cpu():
     assert curves[1] == pytest.approx(curves[0], abs=2e-3)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("asked", [{"method": "full"}, {"method": "lora"}, {"method": "qlora"},
+                                   {"method": "qlora", "load_in_8bit": True}], ids=str)
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "pure-bf16"])
-def test_every_method_learns_in_every_precision(method, precision):
-    if method == "qlora" and precision == "pure-bf16":
-        pytest.skip("4-bit weights are not cast")
+def test_every_method_learns_in_every_precision(asked, precision):
+    if asked["method"] == "qlora" and precision == "pure-bf16":
+        pytest.skip("quantized weights are not cast")
     lab = ft.Experiment(data=RECORDS, probes=())
-    run = lab.run(method=method, precision=precision, max_steps=20, batch_size=8)
+    run = lab.run(**asked, precision=precision, max_steps=20, batch_size=8)
     assert run.after["val_loss"] < run.before["val_loss"]
     assert run.peak_memory_bytes < 2**31
     assert len(ft.answers(run.model, run.tokenizer, RECORDS[:5])) == 5

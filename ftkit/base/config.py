@@ -79,7 +79,7 @@ class Config:
 
     method: str = _option(
         "full", "fine-tuning method", METHODS,
-        tip="Trains all weights (full), added matrices (lora; qlora: on a 4-bit base), scales "
+        tip="Trains all weights (full), added matrices (lora; qlora: quantized base), scales "
             "(ia3) or virtual tokens. Usual: lora. Fewer parameters: less memory, learn less.",
     )
     learning_rate: float | None = _option(
@@ -196,6 +196,11 @@ class Config:
         tip="Levels of qlora's 4-bit weights. Usual: nf4, whose levels suit normally distributed "
             "weights. fp4: a 4-bit float, the same size, larger rounding error.",
     )
+    load_in_8bit: bool = _option(
+        False, "store the base of qlora in 8 bits (LLM.int8()) instead of 4",
+        tip="Stores qlora's base in 8 bits (LLM.int8()). Usual: off, 4 bits. On: smaller "
+            "rounding error, nearly twice the bytes of 4 bits.",
+    )
     num_virtual_tokens: int = _option(
         20, "trained vectors before the input, in prompt_tuning and prefix_tuning", low=1,
         high=10**5,
@@ -283,6 +288,10 @@ class Config:
                 f"l2_sp is {self.l2_sp:g} and method is {self.method}, which freezes the weights "
                 "that l2_sp acts on; give l2_sp 0, or method full, or a lower learning_rate"
             )
+        if self.load_in_8bit and self.method != "qlora":
+            raise UserError(
+                f"load_in_8bit is True and method is {self.method}, whose base is not quantized; "
+                "give method qlora for LoRA on a base in 8 bits, or load_in_8bit False")
         moves_base = self.method in ("lora", "qlora") and self.init_lora_weights in MOVE_THE_BASE
         if self.kl_coef and moves_base:
             raise UserError(

@@ -17,7 +17,8 @@ import warnings
 def mute_known_noise():
     """For the whole process: what peft and bitsandbytes print on every machine without a GPU, and
     the hub's line for each retry, since ftkit reports the outcome itself."""
-    for name in ("bitsandbytes.backends.cpu.ops", "huggingface_hub.utils._http"):
+    for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops",
+                 "huggingface_hub.utils._http"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("is_gradient_checkpointing", "past_key_values"):
         warnings.filterwarnings("ignore", message=f"`{name}` is deprecated")

@@ -182,10 +182,11 @@ def _slides(config) -> bool:
 
 
 def _is_rounded(base) -> bool:
-    """Whether a sum in another order changes more than the last digits: bf16, or 4-bit weights,
-    whose matmuls are in bf16."""
+    """Whether a sum in another order changes more than the last digits: bf16, 4-bit weights, whose
+    matmuls are in bf16, or 8-bit ones, under which activations are rounded in evaluation."""
     return base.dtype != torch.float32 or any(
-        getattr(p, "quant_state", None) is not None for p in base.parameters())
+        p.dtype == torch.int8 or getattr(p, "quant_state", None) is not None
+        for p in base.parameters())
 
 
 @torch.no_grad()

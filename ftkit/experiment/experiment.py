@@ -324,7 +324,8 @@ class Experiment:
                 raise UserError(f"qlora needs a whole model and {self.model} is an adapter; "
                                 "`ftkit export` merges it into its base first")
             return loading.load(self.model, quantize=True, dtype=loading.base_dtype(config),
-                                quant_type=config.bnb_4bit_quant_type)
+                                quant_type=config.bnb_4bit_quant_type,
+                                load_in_8bit=config.load_in_8bit)
         narrow = config.method != "full" and config.base_dtype not in (None, "fp32")
         # A merge into 16 bits would round an adapter away, so such a model is cast afterwards.
         narrow = narrow and not adapter_folder.is_adapter(loading.locate(self.model))

@@ -71,7 +71,8 @@ def facts_of(group) -> dict:
 
 
 def _of_adapters(name: str) -> bool:
-    return name in ("r", "target_modules", "init_lora_weights", "num_virtual_tokens") or (
+    return name in ("r", "target_modules", "init_lora_weights", "load_in_8bit",
+                    "num_virtual_tokens") or (
         name.startswith(("lora_", "use_", "bnb_", "prefix_", "prompt_")))
 
 

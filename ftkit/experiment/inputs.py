@@ -101,8 +101,9 @@ def notes_on(config, total_steps: int) -> list[str]:
     if config.method == "full" and unused:
         notes.append(f"method is full, which makes no adapter, so {', '.join(unused)} had no "
                      "effect")
-    if config.method not in ("full", "qlora") and config.bnb_4bit_quant_type != "nf4":
-        notes.append(f"method is {config.method}, and only qlora has a base in 4 bits, so "
+    in_four_bits = config.method == "qlora" and not config.load_in_8bit
+    if config.bnb_4bit_quant_type != "nf4" and config.method != "full" and not in_four_bits:
+        notes.append("only qlora without load_in_8bit has a base in 4 bits, so "
                      f"bnb_4bit_quant_type {config.bnb_4bit_quant_type} had no effect")
     return notes
 

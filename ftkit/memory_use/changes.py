@@ -40,6 +40,8 @@ def families(config, device: str, accumulates: bool = True,
         yield [change | checkpointing | lora for change in split]
     if config.method in ("full", "lora") and quantizes:
         yield [smallest | lora | {"method": "qlora"}]
+    if config.load_in_8bit:
+        yield [smallest | {"load_in_8bit": False}]
     if config.max_length > 128:
         shorter = {"max_length": config.max_length // 4}
         yield [smallest | (lora if config.method == "full" else {}) | shorter]

@@ -137,7 +137,7 @@ class Footprint:
     largest: each part at its own largest, not all at the same moment.
     moment: the phase of the step in which the peak is reached. host: bytes in the host's memory.
     measurement: the peak of a real step on this machine, or None.
-    bits: bits for each 4-bit weight, else for each weight. quantized: parameters in 4 bits.
+    bits: bits for each quantized weight, else for each weight. quantized: parameters in 4 or 8.
     assumptions: what the prediction takes for granted, by name; notes: sentences about what is
     unusual in this one. verdict: whether it fits the GPU that was asked for, see `verdict.judge`.
     """
@@ -274,9 +274,10 @@ class Footprint:
         trained = f"{self.trainable:,} of {self.parameters:,} parameters are trained"
         if self.quantized:
             frozen = self.parameters - self.trainable
+            kind = ("8 bits (LLM.int8())" if self.config.load_in_8bit else
+                    f"4 bits ({self.config.bnb_4bit_quant_type})")
             trained += (f"; {self.quantized:,} ({self.quantized / frozen:.0%} of the frozen ones) "
-                        f"are in 4 bits ({self.config.bnb_4bit_quant_type}), {self.bits:.3f} with "
-                        "their scales")
+                        f"are in {kind}, {self.bits:.3f} with their scales")
         if self.offload:
             trained += f"; {gb(self.host)} in the host's memory"
         fitting = [name for name, fits in self.fits.items() if fits]
@@ -321,15 +322,19 @@ def _precision(count, known, shape, device: str) -> str:
 def _stored(shape, config):
     """The config as it runs on a model whose folder holds quantized weights."""
     stored = getattr(shape, "quantization_config", None)
-    if not stored or config.method == "qlora":
+    if not stored:
         return config
     stored = stored if isinstance(stored, dict) else stored.to_dict()
+    if config.method in ("lora", "qlora") and stored.get("load_in_8bit"):
+        return config.but(method="qlora", load_in_8bit=True)
     if config.method == "lora" and stored.get("load_in_4bit"):
         return config.but(method="qlora",  # fp4 is bitsandbytes' own default
                           bnb_4bit_quant_type=stored.get("bnb_4bit_quant_type") or "fp4")
+    if config.method == "qlora":
+        return config
     raise UserError(f"the weights of this model are quantized ({stored.get('quant_method')}), and "
-                    f"method {config.method} over them is not predicted; 4 bits of bitsandbytes "
-                    "with lora or qlora are")
+                    f"method {config.method} over them is not predicted; 4 and 8 bits of "
+                    "bitsandbytes with lora or qlora are")
 
 
 def _of_objective(config, objective: str | None, changes: dict):
@@ -503,7 +508,7 @@ def _by_formula(config, shape, gpus, zero, lengths, supervised, device, known) -
 def _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
                  facts):
     states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
-                            facts["factored"])
+                            facts["factored"], bits=facts["bits"] or 0)
     tokens = sum(lengths)
     predictions = round(supervised * (tokens - len(lengths)))
     scored = 0 if device == "cuda" else formula.SCORED

@@ -40,15 +40,17 @@ def recipe(config, zero: int = 0) -> dict:
 
 
 def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int = 0,
-           quantized: float = 0, factored: float = 0, papers: bool = True) -> dict:
+           quantized: float = 0, factored: float = 0, papers: bool = True,
+           bits: float = NF4_BITS) -> dict:
     """Bytes per GPU of weights, gradients, master copies and optimizer state.
 
-    quantized: parameters kept in 4 bits; factored: numbers that Adafactor keeps (for a matrix one
-    for each row and column). papers: with ZeRO, the recipe of its paper, see `recipe`.
+    quantized: parameters kept in `bits` each, with their scales; factored: numbers that Adafactor
+    keeps (for a matrix one for each row and column). papers: with ZeRO, the recipe of its paper,
+    see `recipe`.
     """
     kind = recipe(config, zero if papers else 0)
     weight = (kind["weights"] * trainable + kind["frozen"] * (parameters - trainable - quantized)
-              + NF4_BITS / 8 * quantized)
+              + bits / 8 * quantized)
     divided = zero_states(parameters, gpus, zero, weights=weight / parameters,
                            gradients=kind["gradients"], trainable=trainable,
                            optimizer=kind["optimizer"])

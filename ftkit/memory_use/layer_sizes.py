@@ -45,7 +45,8 @@ class KnownModel(NamedTuple):
     def counted(self, config) -> tuple[int, int, dict] | None:
         """Parameters that `config` trains, all parameters with an adapter's, and `facts` as
         `simulate.facts` (without the sizes of layers); None where peft has to be asked."""
-        if config.optim == "adafactor":  # needs the rows and columns of every tensor
+        # These need the rows and columns of every tensor as it is stored.
+        if config.optim == "adafactor" or config.load_in_8bit:
             return None
         if config.method == "full":
             return self.parameters, self.parameters, _facts(())

@@ -38,7 +38,8 @@ def prepare(model, config, copied: bool = True):
     if isinstance(model, str):
         model, _ = loading.load(model, quantize=config.method == "qlora",
                                 dtype=loading.base_dtype(config),
-                                quant_type=config.bnb_4bit_quant_type)
+                                quant_type=config.bnb_4bit_quant_type,
+                                load_in_8bit=config.load_in_8bit)
     elif copied:
         model = copy.deepcopy(model)
     model = loading.trainable(model, config)

@@ -109,6 +109,9 @@ class Meter(TorchDispatchMode):
                 self.hold(p.grad, "gradients")
             if p.requires_grad:
                 self._trained.append(p)
+        for module in model.modules():
+            if is_eight_bit(module) and module.state.SCB is not None:
+                self.hold(module.state.SCB, "weights")
         for buffer in model.buffers():
             self.hold(buffer, "weights")
 
@@ -274,6 +277,11 @@ def _storages(tensor) -> list:
 def _state(optimizer) -> list:
     return [t for state in optimizer.state.values() for t in tree_leaves(state)
             if isinstance(t, torch.Tensor)]
+
+
+def is_eight_bit(module) -> bool:
+    """Whether this is a linear layer of bitsandbytes in 8 bits (`Linear8bitLt`)."""
+    return hasattr(module, "init_8bit_state")
 
 
 def _quantized(p) -> list:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -31,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 from ftkit.base.config import MAX_LOGITS, OPTIMIZERS
 from ftkit.base.errors import UserError
 from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
-from ftkit.memory_use.meter import Meter
+from ftkit.memory_use.meter import Meter, is_eight_bit
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
@@ -137,6 +138,8 @@ def _evaluation(refused, shape, config, examples, device):
         forward = _forward(model, refused)
         batch = fake(packed_batch.pack(examples, share=False), mode, device)
         meter = Meter(model.eval(), round_to=512 if device == "cuda" else 1)
+        for module in model.modules():  # no fake tensor has the outliers that evaluation looks for
+            module.training = is_eight_bit(module)
         with meter, torch.no_grad(), loop.autocast(torch.device("cpu"), config.precision):
             forward.loss_sum(batch)
         _check_packed(refused, model, batch)
@@ -155,7 +158,7 @@ def build(shape, config, attn: str | None = None):
         model.config.dtype = torch.float32
         model.tie_weights()
         if config.method == "qlora":
-            quantize(model, loading.base_dtype(config))
+            quantize(model, loading.base_dtype(config), config.load_in_8bit)
         model = loading.trainable(model, config)
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
@@ -163,10 +166,11 @@ def build(shape, config, attn: str | None = None):
     return model
 
 
-def quantize(model, dtype=torch.float32):
+def quantize(model, dtype=torch.float32, load_in_8bit: bool = False):
     """Give the linear layers of a model on meta, except its head, the layout of NF4 with double
-    quantization: 4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales. Which
-    layers: those of transformers' `replace_with_bnb_linear`. dtype: of the weights as read."""
+    quantization (4 bits a weight, 8 bits a scale for 64 of them, 32 bits for 256 scales) or of
+    LLM.int8() (8 bits a weight, 32 bits a row). Which layers: those of transformers'
+    `replace_with_bnb_linear`. dtype: of the weights as read."""
     from transformers.pytorch_utils import Conv1D
 
     try:
@@ -179,27 +183,41 @@ def quantize(model, dtype=torch.float32):
         for name, child in list(block.named_children()):
             if type(child) in (torch.nn.Linear, Conv1D) and child is not head:
                 sides = child.weight.shape if type(child) is Conv1D else child.weight.shape[::-1]
-                linear = bitsandbytes.nn.Linear4bit(
-                    *sides, child.bias is not None,
-                    compute_dtype=torch.bfloat16, quant_type="nf4", device="meta")
-                linear.weight = Params4bit(torch.empty(
-                    -(-child.weight.numel() // 2), 1, dtype=torch.uint8), requires_grad=False)
-                linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
-                _scales(linear, dtype)
-                setattr(block, name, linear)
+                make = _linear8bit if load_in_8bit else _linear4bit
+                setattr(block, name, make(bitsandbytes.nn, sides, child.bias is not None, dtype))
     model.requires_grad_(False)
-    model.is_loaded_in_4bit = True
+    setattr(model, f"is_loaded_in_{8 if load_in_8bit else 4}bit", True)
     loading.keep_training_layout(model)
     return model
 
 
+def _linear4bit(nn, sides, bias: bool, dtype):
+    linear = nn.Linear4bit(*sides, bias, compute_dtype=torch.bfloat16, quant_type="nf4",
+                           device="meta")
+    linear.weight = Params4bit(torch.empty(-(-math.prod(sides) // 2), 1, dtype=torch.uint8),
+                               requires_grad=False)
+    linear.weight.compress_statistics, linear.weight.quant_type = True, "nf4"
+    _scales(linear, dtype)
+    return linear
+
+
+def _linear8bit(nn, sides, bias: bool, dtype):
+    linear = nn.Linear8bitLt(*sides, bias, has_fp16_weights=False, device="meta")
+    linear.weight = nn.Int8Params(linear.weight.data.to(torch.int8), requires_grad=False)
+    _row_scales(linear)
+    return linear
+
+
 def facts(model) -> dict:
-    """quantized: parameters in 4 bits, and `bits` of each with its scales; factored: numbers that
-    Adafactor keeps; layer, root: bytes of the largest decoder layer, and outside of all layers."""
+    """quantized: parameters in 4 or 8 bits, and `bits` of each with its scales; factored: numbers
+    that Adafactor keeps; layer, root: bytes of the largest decoder layer, and outside of all."""
     packed = [p for p in model.parameters() if getattr(p, "quant_state", None) is not None]
-    quantized = sum(p.quant_state.shape.numel() for p in packed)
+    eight = [module for module in model.modules() if is_eight_bit(module)]
+    quantized = sum(p.quant_state.shape.numel() for p in packed) + sum(
+        module.weight.numel() for module in eight)
     held = sum(p.nbytes + p.quant_state.absmax.nbytes + p.quant_state.state2.absmax.nbytes
-               for p in packed)
+               for p in packed) + sum(
+        module.weight.nbytes + module.state.SCB.nbytes for module in eight)
     trained = [p for p in model.parameters() if p.requires_grad]
     layers = [sum(p.nbytes for p in layer.parameters())
               for layer in getattr(packed_attention.base_of(model).get_decoder(), "layers", ())]
@@ -242,8 +260,8 @@ def materialize(model):
             new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
             if isinstance(tensor, torch.nn.Parameter):
                 new = torch.nn.Parameter(new, requires_grad=tensor.requires_grad)
-                if isinstance(tensor, Params4bit):
-                    new.__class__ = _FAKE_PARAMS4BIT
+                if type(tensor).__name__ in _FAKE_PARAMS:
+                    new.__class__ = _FAKE_PARAMS[type(tensor).__name__]
             replaced[id(tensor)] = new, tensor
         return replaced[id(tensor)][0]
 
@@ -254,6 +272,8 @@ def materialize(model):
                     tensors[name] = make(tensor)
         if hasattr(module, "support_avx512bf16_for_cpu"):
             _scales(module, module.quant_state.dtype)
+        elif is_eight_bit(module):
+            _row_scales(module)
     virtual = getattr(model, "prompt_tokens", {})  # peft's, neither parameter nor buffer
     for name, places in virtual.items():
         virtual[name] = torch.empty(places.shape, dtype=places.dtype, device="cpu")
@@ -272,6 +292,11 @@ def _scales(linear, dtype):
         absmax=torch.empty(scales, dtype=torch.uint8), code=torch.empty(16, **fp32),
         shape=torch.Size((linear.out_features, linear.in_features)), blocksize=NF4_BLOCK,
         quant_type="nf4", dtype=dtype, offset=torch.empty((), **fp32), state2=outer)
+
+
+def _row_scales(linear):
+    """The 8-bit weight and the scale of each row, where bitsandbytes looks for them."""
+    linear.state.CB, linear.state.SCB = linear.weight.data, torch.empty(linear.out_features)
 
 
 def _compute_type(model):
@@ -468,7 +493,8 @@ class Params4bit(torch.nn.Parameter):
         return copied
 
 
-_FAKE_PARAMS4BIT = type("Params4bit", (FakeTensor,), {})
+_FAKE_PARAMS = {"Params4bit": type("Params4bit", (FakeTensor,), {}),
+                "Int8Params": type("Int8Params", (FakeTensor,), {"CB": None, "SCB": None})}
 
 
 def _with_padding_if_needed(work, refused, *args):

@@ -4,7 +4,7 @@
 
 The sum base + update is made in fp32 and rounded once at the end: an update is small beside its
 weight, and rounding the base first, or adding in bf16, loses part of it (lesson 10 measures how
-much). An adapter trained by qlora is added to the dequantized 4-bit base it was trained on.
+much). An adapter trained by qlora is added to the dequantized base it was trained on.
 """
 
 from __future__ import annotations
@@ -74,23 +74,25 @@ def _whole(source: Path, recipe: dict):
         model, tokenizer = loading.load(str(source), device="cpu")
         return merge.unwrap(model), tokenizer
     base, _ = loading.load(base_name, device="cpu")
-    _as_quantized(base, base_name, recipe["config"].get("bnb_4bit_quant_type", "nf4"))
+    _as_quantized(base, base_name, recipe["config"])
     model = adapter_folder.apply(base, source)
     return merge.unwrap(model), loading.load_tokenizer(str(source))
 
 
-def _as_quantized(model, name: str, quant_type: str):
-    """Give `model` the weights that qlora trained on: rounded to 4 bits and back (in place)."""
+def _as_quantized(model, name: str, config: dict):
+    """Give `model` the weights that qlora trained on: rounded to 4 or 8 bits and back (in place).
+    config: fields of the run's Config."""
     import bitsandbytes as bnb
     import torch
+    from peft.utils.integrations import dequantize_module_weight
 
-    rounded, _ = loading.load(name, quantize=True, quant_type=quant_type)
+    rounded, _ = loading.load(name, quantize=True,
+                              quant_type=config.get("bnb_4bit_quant_type", "nf4"),
+                              load_in_8bit=config.get("load_in_8bit", False))
     with torch.no_grad():
         for place, module in rounded.named_modules():
-            if isinstance(module, bnb.nn.Linear4bit):
-                weight = bnb.functional.dequantize_4bit(module.weight.data,
-                                                        module.weight.quant_state)
-                model.get_submodule(place).weight.copy_(weight)
+            if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+                model.get_submodule(place).weight.copy_(dequantize_module_weight(module))
 
 
 def _recipe(source: Path) -> dict:

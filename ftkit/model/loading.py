@@ -110,16 +110,18 @@ def tier(model) -> str:
 
 
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None,
-         quant_type: str = "nf4"):
+         quant_type: str = "nf4", load_in_8bit: bool = False):
     """Load a model and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
 
     dtype: of the weights, by default torch.float32. `quantize` stores the linear layers in 4 bits
-    with double quantization (QLoRA), quant_type nf4 or fp4. The folder of an adapter gives a peft
-    model on its base. Only safetensors, no code from the hub. Raises UserError if the model cannot
-    be found or read.
+    with double quantization (QLoRA), quant_type nf4 or fp4, or with load_in_8bit as LLM.int8():
+    int8 with an fp32 scale for each row. The folder of an adapter gives a peft model on its base.
+    Only safetensors, no code from the hub. Raises UserError if the model cannot be found or read,
+    or is stored in another kind of bits than those asked for.
     """
     location, adapters = with_adapters(name)
-    model, tokenizer = _load_whole(location, quantize, device, dtype, quant_type)
+    asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
+    model, tokenizer = _load_whole(location, asked, device, dtype)
     for i, folder in enumerate(adapters):
         model = adapter_folder.apply(merge.unwrap(model) if i else model, folder)
     if adapters:
@@ -127,8 +129,8 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     return model, tokenizer
 
 
-def _load_whole(location: str, quantize: bool, device: str | None, dtype, quant_type: str):
-    """`load` for a model that is no adapter."""
+def _load_whole(location: str, quantize, device: str | None, dtype):
+    """`load` for a model that is no adapter; quantize: a BitsAndBytesConfig or None."""
     import torch
 
     device = device or machine.device()
@@ -136,10 +138,14 @@ def _load_whole(location: str, quantize: bool, device: str | None, dtype, quant_
     is_folder, is_tiny = Path(location).is_dir(), location == str(tiny_path())
     content = soundness.check_model(location) if is_folder and not is_tiny else (
         read_config(location))
-    is_quantized = bool(content.get("quantization_config"))  # in its folder
-    if quantize and not is_quantized:
-        options |= {"quantization_config": _four_bits(dtype, quant_type)}
-    if quantize or is_quantized:
+    stored = content.get("quantization_config") or {}  # in its folder
+    if quantize and not stored:
+        options |= {"quantization_config": quantize}
+    elif quantize and quantize.load_in_8bit != bool(stored.get("load_in_8bit")):
+        raise UserError(f"load_in_8bit is {quantize.load_in_8bit} and the weights in {location} "
+                        f"are stored in {4 if quantize.load_in_8bit else 8} bits; give "
+                        f"load_in_8bit {not quantize.load_in_8bit}, or a model in 16 or 32 bits")
+    if quantize or stored:
         options |= {"device_map": {"": device}}
     try:
         folder = _cached_if_offline(location)
@@ -158,11 +164,11 @@ def _load_whole(location: str, quantize: bool, device: str | None, dtype, quant_
                         f"{soundness.in_short(error)}; {soundness.AGAIN}") from error
     model.name_or_path = location  # what an adapter will name as its base
     if not is_tiny:
-        if not (quantize or is_quantized):  # 4-bit weights come with numbers of their own
+        if not (quantize or stored):  # quantized weights come with numbers of their own
             soundness.check_info(found, location)
         soundness.check_values(model, location)
     tokenizer = _tokenizer_in(folder, model.get_input_embeddings().weight.shape[0])
-    if not (quantize or is_quantized):
+    if not (quantize or stored):
         return model.to(device), tokenizer
     keep_training_layout(model)
     return model, tokenizer
@@ -286,10 +292,13 @@ def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
     return None if tensors is None else [tensor.shape for tensor in tensors.values()]
 
 
-def _four_bits(dtype, quant_type: str):
+def _quantization(dtype, quant_type: str, load_in_8bit: bool):
+    """How transformers is to quantize a model while it loads it."""
     import torch
     import transformers
 
+    if load_in_8bit:
+        return transformers.BitsAndBytesConfig(load_in_8bit=True)
     fast_bf16 = torch.cuda.is_available() or machine.bf16_is_fast()
     compute = torch.bfloat16 if fast_bf16 else torch.float32
     return transformers.BitsAndBytesConfig(
@@ -354,7 +363,7 @@ def base_dtype(config):
 
 
 def cast_base(model, dtype):
-    """Hold the weights of `model` in `dtype`; 4-bit ones and buffers stay as they are, as in
+    """Hold the weights of `model` in `dtype`; quantized ones and buffers stay as they are, as in
     `from_pretrained(dtype=...)`."""
     import torch
 

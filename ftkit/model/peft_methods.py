@@ -45,8 +45,11 @@ def request(model, config):
     start = config.init_lora_weights
     if method == "qlora" and start in ("pissa", "olora"):
         raise UserError(f"init_lora_weights is {start!r} with method qlora; it moves directions "
-                        "of the weights into the adapter, and qlora's weights are in 4 bits: "
+                        "of the weights into the adapter, and qlora's weights are quantized: "
                         "use default, or method lora")
+    if config.use_dora and config.load_in_8bit:  # peft drops the scales of its rows on a CPU
+        raise UserError("use_dora with load_in_8bit is not supported; use DoRA on a base in 4 or "
+                        "16 bits, or LoRA on one in 8")
     if start == "orthogonal" and config.r % 2:
         raise UserError(f"init_lora_weights is 'orthogonal' with r {config.r}; it needs an even r")
     return peft.LoraConfig(

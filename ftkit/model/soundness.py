@@ -169,8 +169,9 @@ def check_config(content: dict, where: str | Path):
             raise UserError(f"{_named(where)}: {name} is {show(content[name])}; expected an "
                             "object, or leave it out")
     quantization = content.get("quantization_config") or {}
-    method = quantization.get("quant_method") or (
-        "bitsandbytes_4bit" if quantization.get("load_in_4bit") else None)
+    method = quantization.get("quant_method") or next(
+        (f"bitsandbytes_{bits}bit" for bits in (4, 8) if quantization.get(f"load_in_{bits}bit")),
+        None)
     if quantization and not _can_read(method):
         raise UserError(f"{_named(where)}: quant_method is {show(method)}, which is unknown to "
                         "transformers; take a copy of the model that is not quantized")

@@ -18,7 +18,8 @@ GROUPS = {  # the names are the tabs of the what-if panel, so they are short
                      "optim", "weight_decay", "max_grad_norm", "l2_sp", "kl_coef",
                      "neftune_noise_alpha", "seed"),
     "Method": ("method", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora",
-               "use_dora", "init_lora_weights", "bnb_4bit_quant_type", "num_virtual_tokens"),
+               "use_dora", "init_lora_weights", "bnb_4bit_quant_type", "load_in_8bit",
+               "num_virtual_tokens"),
     "Data": ("loss_on", "max_length", "packing", "replay"),
     "Evaluation": ("eval_steps", "early_stopping_patience", "metric_for_best_model"),
     "System": ("precision", "base_dtype", "gradient_checkpointing"),
@@ -28,7 +29,8 @@ _LORA = ("lora", "qlora")
 USED_BY = {name: _LORA for name in ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora",
                                     "init_lora_weights")} | {  # no effect with other methods
     "target_modules": (*_LORA, "ia3"), "num_virtual_tokens": ("prompt_tuning", "prefix_tuning"),
-    "bnb_4bit_quant_type": ("qlora",), "l2_sp": ("full",), "base_dtype": METHODS[1:]}
+    "bnb_4bit_quant_type": ("qlora",), "load_in_8bit": ("qlora",), "l2_sp": ("full",),
+    "base_dtype": METHODS[1:]}
 
 # The values of a slider; any other can be typed into the Config line above the controls.
 USUAL_VALUES = {
@@ -64,6 +66,8 @@ def without_effect(config: Config) -> dict[str, str]:
     """Fields that change nothing in a run of `config` → the reason."""
     reasons = {name: f"no effect with method={config.method}"
                for name, methods in USED_BY.items() if config.method not in methods}
+    if config.load_in_8bit:
+        reasons["bnb_4bit_quant_type"] = "no effect: load_in_8bit has no 4-bit weights"
     if config.max_steps is not None:
         reasons["epochs"] = "no effect: max_steps overrides epochs"
     if config.early_stopping_patience is None:

@@ -161,3 +161,4 @@ examples = [examples[i] for i in order[: {count}]]
 QLORA = ''', quantization_config=BitsAndBytesConfig(
     load_in_4bit=True, bnb_4bit_quant_type="{quant_type}", bnb_4bit_use_double_quant=True,
     bnb_4bit_compute_dtype=torch.bfloat16)'''
+INT8 = ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)"

@@ -198,11 +198,12 @@ def _load_model(config) -> str:
         "fp32" if config.method == "full" else config.base_dtype)
     dtype = {"pure-bf16": "torch.bfloat16", "bf16": "torch.bfloat16",
              "fp16": "torch.float16"}.get(base or "fp32", "torch.float32")
-    four_bits = "" if config.method != "qlora" else script_parts.QLORA.format(
-        quant_type=config.bnb_4bit_quant_type)
+    quantized = "" if config.method != "qlora" else (
+        script_parts.INT8 if config.load_in_8bit else
+        script_parts.QLORA.format(quant_type=config.bnb_4bit_quant_type))
     return ("tokenizer = AutoTokenizer.from_pretrained(MODEL)\n"
             "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
-            f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={dtype}{four_bits})\n")
+            f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={dtype}{quantized})\n")
 
 
 def _conversation(experiment) -> str:

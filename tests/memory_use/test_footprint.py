@@ -263,6 +263,11 @@ def test_the_command_counts_lora_and_the_bits_of_nf4(ftkit):
     assert found["trainable_parameters"] == 4_194_304
     found = told(ftkit, "--model", "smollm2-135m", "--method", "qlora")
     assert found["bits_per_weight"] == pytest.approx(4.127, abs=1e-3)
+    found = told(ftkit, "--model", "smollm2-135m", "--method", "qlora", "--load-in-8bit", "true")
+    shapes = model_shapes.row_of("smollm2-135m")["linear"]  # name, rows, columns, how many
+    rows, weights = (sum(n * count for n, count in sizes) for sizes in (
+        [(r, c) for _, r, _, c in shapes], [(r * k, c) for _, r, k, c in shapes]))
+    assert found["bits_per_weight"] == pytest.approx(8 + 32 * rows / weights)
 
 
 @pytest.mark.slow
@@ -303,6 +308,9 @@ def test_the_command_tells_parts_sentence_and_gpus_in_words(ftkit):
     ({"precision": "fp32", "method": "prefix_tuning"}, [128, 40]),
     ({"precision": "bf16", "method": "lora", "base_dtype": "bf16"}, [128, 128]),
     ({"precision": "bf16", "method": "qlora", "base_dtype": "bf16"}, [128, 60]),
+    ({"precision": "fp32", "method": "qlora", "load_in_8bit": True}, [128, 128]),
+    ({"precision": "bf16", "method": "qlora", "load_in_8bit": True,
+      "gradient_checkpointing": True}, [128, 60]),
     ({"precision": "fp16", "method": "lora", "base_dtype": "fp16", "gradient_checkpointing": True},
      [128, 60]),
     ({"precision": "bf16", "method": "prompt_tuning", "gradient_checkpointing": True}, [128, 128]),

@@ -33,6 +33,7 @@ TOO_BIG = [
     {"batch_size": 14, "method": "qlora", "precision": "fp32", "r": 16},
     {"batch_size": 15, "method": "qlora", "precision": "pure-bf16"},
     {"batch_size": 70, "method": "qlora", "max_length": 128},
+    {"batch_size": 14, "method": "qlora", "load_in_8bit": True},
 ]
 FITTING = [
     {"batch_size": 1}, {"batch_size": 2, "precision": "fp32"}, {"batch_size": 2},
@@ -48,6 +49,7 @@ FITTING = [
     {"batch_size": 4, "method": "lora", "gradient_checkpointing": True},
     {"batch_size": 1, "method": "qlora"}, {"batch_size": 2, "method": "qlora", "precision": "fp32"},
     {"batch_size": 1, "method": "qlora", "precision": "pure-bf16", "max_length": 128},
+    {"batch_size": 1, "method": "qlora", "load_in_8bit": True},
 ]
 UNCHECKED = [0, 10, 17]  # of TOO_BIG, run with the check turned off
 

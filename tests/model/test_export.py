@@ -26,13 +26,14 @@ def trained(tmp_path_factory):
     made = {}
 
     def train(method, **changes):
-        if method not in made:
+        key = method, *changes.items()
+        if key not in made:
             folder = tmp_path_factory.mktemp("saved") / method
             lab = ft.Experiment(data="translation", probes=())
             run = lab.run(method=method, max_steps=12, eval_steps=99, precision="fp32",
                           out=folder, **changes)
-            made[method] = run, folder
-        return made[method]
+            made[key] = run, folder
+        return made[key]
 
     return train
 
@@ -112,6 +113,18 @@ def test_a_merged_model_writes_the_same_tokens_in_transformers_as_unmerged(train
     assert len(prompts) == 50
     assert greedy(merged, tokenizer, prompts) == greedy(run.model, run.tokenizer, prompts)
     assert logits(merged, tokenizer).sub(logits(run.model, tokenizer)).abs().max() < 1e-4
+
+
+def test_an_adapter_over_8_bits_is_merged_into_the_weights_it_was_trained_on(trained, tmp_path):
+    run, folder = trained("qlora", load_in_8bit=True)
+    merged, tokenizer = ft.load(str(export(folder, tmp_path / "merged")))
+    (folder / "ftkit_run.json").unlink()  # unknown: the base as it is
+    other, _ = ft.load(str(export(folder, tmp_path / "other")))
+    ids = tokenizer("The cat sat on the mat.", return_tensors="pt").input_ids
+    with torch.no_grad():
+        trained_on = run.model.train()(ids).logits  # where activations are not rounded on a CPU
+    assert logits(merged, tokenizer).sub(trained_on).abs().max() < 1e-3
+    assert logits(other, tokenizer).sub(trained_on).abs().max() > 1e-2
 
 
 def test_a_qlora_adapter_is_merged_into_the_base_it_was_trained_on(trained, tmp_path):

@@ -52,7 +52,9 @@ def test_fields_without_effect_are_those_that_change_nothing():
     assert not {"l2_sp", "learning_rate", "max_steps"} & set(gray)
     free = fields.without_effect(Config(
         method="lora", early_stopping_patience=2, lr_scheduler_type="warmup_stable_decay"))
-    assert set(free) == {"l2_sp", "num_virtual_tokens", "bnb_4bit_quant_type"}
+    assert set(free) == {"l2_sp", "num_virtual_tokens", "bnb_4bit_quant_type", "load_in_8bit"}
+    eight = fields.without_effect(Config(method="qlora", load_in_8bit=True))
+    assert "bnb_4bit_quant_type" in eight and "load_in_8bit" not in eight
 
 
 def test_the_values_of_a_sweep_are_neighbors_of_the_one_in_use():

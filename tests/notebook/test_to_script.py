@@ -15,6 +15,7 @@ RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"num
 CONFIGS = [ft.Config(), ft.Config(method="lora", r=4, learning_rate=3e-3, warmup_steps=5),
            ft.Config(method="qlora", target_modules="q_proj,v_proj", packing=True, replay=0.2),
            ft.Config(method="qlora", bnb_4bit_quant_type="fp4"),
+           ft.Config(method="qlora", load_in_8bit=True),
            ft.Config(method="ia3"), ft.Config(method="prompt_tuning", num_virtual_tokens=5),
            ft.Config(precision="pure-bf16", gradient_checkpointing=True, loss_on="all",
                      optim="sgd", max_steps=3, early_stopping_patience=2),
@@ -79,6 +80,19 @@ def test_the_script_of_qlora_asks_for_the_same_kind_of_4_bits(lab, kind):
     asked = arguments(to_script.trl(lab, config).replace("=torch.bfloat16", "=None"),
                       "BitsAndBytesConfig")
     assert asked["load_in_4bit"] and asked["bnb_4bit_quant_type"] == kind
+
+
+def test_the_script_of_an_8_bit_base_trains_it_as_a_run_does(lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = resolved(ft.Config(method="qlora", load_in_8bit=True, max_steps=2,
+                                batch_size=len(RECORDS)))
+    text = to_script.transformers(lab, config)
+    assert arguments(text, "BitsAndBytesConfig") == {"load_in_8bit": True}
+    (tmp_path / "train.py").write_text(text)
+    losses = [row["loss"] for row in runpy.run_path("train.py")["trainer"].state.log_history
+              if "loss" in row]
+    ours = ft.Experiment(data=RECORDS, probes=()).run(config, live=False)
+    assert losses[0] == pytest.approx(ours.rows[0]["loss"], rel=0.01)
 
 
 def test_what_has_no_counterpart_is_named(lab):

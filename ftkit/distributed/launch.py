@@ -209,7 +209,7 @@ def _followed(config: Config) -> Config:
     plain = Config()
     if config.method not in ("full", "lora", "ia3"):
         raise UserError(f"method is {config.method}; on several ranks it is full, lora or ia3 "
-                        "(4-bit weights and virtual tokens are not sharded here)")
+                        "(quantized weights and virtual tokens are not sharded here)")
     if config.precision == "fp16":
         raise UserError("precision is fp16, whose loss scale each rank would choose for itself; "
                         "take bf16 or fp32")

@@ -138,8 +138,9 @@ turn.score({"<": "falls", ">": "rises",
 # chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds (not shown)
 # the rise was not settled.
 #
-# The second line answers for these runs and records, and says how large a difference could have stayed unseen. A rising
-# validation loss alone does not show that the answers get worse.
+# The second line answers for these runs and records, and says how large a difference could have stayed unseen: in our
+# runs three seeds ended higher than at the ring and two lower. A rising validation loss alone does not show that the
+# answers get worse.
 #
 # ## Why does the loss rise?
 # <!-- claims: C36 · E12 E33 -->

@@ -93,8 +93,8 @@ def dequantize_block(packed, scale, levels):
 ft.check("dequantize_block", dequantize_block)
 
 # %% [markdown]
-# A matrix is cut into blocks of 64. Do both steps for a matrix give what bitsandbytes gives?
-# (The warning about `kernels` is harmless.)
+# A matrix is cut into blocks of 64. Do both steps give what bitsandbytes gives?
+# (`bucketize` counts the midpoints below a value. The warning about `kernels` is harmless.)
 
 # %%
 import bitsandbytes.functional as bnb
@@ -107,7 +107,7 @@ W = model.model.layers[0].mlp.up_proj.weight.detach()
 
 rows = W.reshape(-1, 64)
 scales = rows.abs().amax(1)
-fractions = rows * (1 / scales)[:, None]  # bitsandbytes multiplies, too
+fractions = rows * (1 / scales)[:, None]  # as bitsandbytes: times 1 / scale
 codes = torch.bucketize(fractions.flatten(), (levels[1:] + levels[:-1]) / 2)
 packed = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)
 theirs, state = bnb.quantize_4bit(W, quant_type="nf4")
@@ -116,7 +116,7 @@ back = (levels[codes].view(-1, 64) * scales[:, None]).view(W.shape)
  "same weights read back": torch.equal(back, bnb.dequantize_4bit(theirs, state))}
 
 # %% [markdown]
-# Bit for bit the same. Where are the weights and the levels?
+# They do. Where are the weights and the levels?
 
 # %%
 nf4.draw(W, levels)
@@ -131,7 +131,7 @@ nf4.draw(W, levels)
 # ## How large is the error?
 #
 # Measure the root mean square of the rounding error, as a percentage of that of the weights, for three sets of
-# levels:
+# levels, with fp32 scales:
 #
 # - **NF4**;
 # - **INT4**, evenly spaced (15 of its 16 levels, so that they are symmetric);
@@ -223,14 +223,13 @@ gap = (layer(x) - x @ nf4.dequantized(layer).T).abs().max().item()
 ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; largest difference")
 
 # %% [markdown]
-# Yes: nothing is computed in 4 bits. Each layer is dequantized for its multiplication, and the copy is thrown
-# away.
+# Yes: nothing is computed in 4 bits. Each layer is dequantized for its multiplication, and the copy is dropped.
 #
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
 #
 # **QLoRA** trains LoRA adapters in 16 or 32 bits on the frozen, quantized base. Does it reach the same loss?
-# Train five seeds for 40 steps, both methods with the same learning rate, which was not searched.
+# Train five seeds for 40 steps, both methods at one learning rate, which was not searched.
 
 # %%
 second_guess = ft.predict("After training, QLoRA's validation loss compared with LoRA's is ...",
@@ -277,11 +276,11 @@ at_135m("qlora", verdict)
 # %% [markdown]
 # ## Merge, but into which weights?
 #
-# Three ways to merge:
+# Three ways to add the update:
 #
-# - add the update to the **original** 16-bit weights;
-# - add it to the **dequantized** weights, on which it was trained;
-# - do that, and round to NF4 again (**requantized**), as `merge_and_unload` does on a 4-bit model.
+# - to the **original** 16-bit weights;
+# - to the **dequantized** weights, on which it was trained;
+# - to these, and round to NF4 again (**requantized**), as `merge_and_unload` does on a 4-bit model.
 
 # %%
 third_guess = ft.predict("Which merged model is furthest from the trained one?",
@@ -290,10 +289,10 @@ third_guess
 
 # %% [markdown]
 # Distance is measured by the **KL divergence** between the predictions of two models: 0 means equal. Merge three
-# runs in all ways, and compare on 48 other records.
+# runs in all ways, and compare on 35 validation records.
 
 # %%
-validation = [ft.encode(record, tokenizer) for record in lab.val[::12][:48]]
+validation = [ft.encode(record, tokenizer) for record in lab.val[::12]]
 distance, loss_of = {way: [] for way in nf4.MERGES}, {way: [] for way in nf4.MERGES}
 for run in runs["QLoRA"][:3]:
     for layer in nf4.linears(run.model).values():
@@ -343,7 +342,7 @@ ft.expect(broken["one outlier in each block"], ">", broken["normal"], "its neigh
 # ## 65 billion on 48 GB
 # <!-- claims: C47 · E08 -->
 #
-# Does the model of the question fit? Trace one step: r = 64 on all linear layers, one sequence of 512 tokens, and
+# Does it fit? Trace one step: r = 64 on all linear layers, one sequence of 512 tokens, and
 # checkpointing (activations are computed again instead of kept,
 # [lesson 11](11_activations_and_checkpointing.ipynb)).
 
@@ -354,11 +353,11 @@ ft.expect(big.peak / 2**30, "<", 48, "GiB: the traced step of 65B is below 48")
 big
 
 # %% [markdown]
-# It just fits: 47.9 GB of 51.5 (48 GiB), of which CUDA and the allocator leave about 48.6 (dashed line). The
-# frozen weights are 33.4 GB in NF4 and 1.05 GB of embedding and head in bf16. The 0.8 billion adapter weights are
-# in fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments. In bf16, to which TRL 1.16
-# converts them, they cost half. Full fine-tuning would need 783 GB even without master weights
-# (12 bytes a weight).
+# By this simulation it just fits: 47.9 GB of 51.5 (48 GiB), of which CUDA and the allocator leave about 48.6
+# (dashed line). The frozen weights are 33.4 GB in NF4 and 1.05 GB of embedding and head in bf16. The 0.8
+# billion adapter weights are in fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments.
+# In bf16, to which TRL 1.16 converts them, they cost half. Full fine-tuning would need 783 GB even without
+# master weights (12 bytes a weight).
 #
 # QLoRA also has a **paged optimizer**: its states move to the host's memory while the GPU is full.
 

@@ -48,7 +48,7 @@ def step(shape, config, lengths: list[int], ranks: int, stage: int, supervised: 
             engine = (_FSDP2(model, meter, ranks, stage, narrow, device == "cpu") if sharded
                       else _DDP(model, meter))
             meter.reset()
-            for batch in batches:
+            for batch in batches[:simulate.READ if device == "cuda" else None]:
                 _loss_sum(model, batch, config.precision).backward()
                 engine.after_backward()
     trainable, parameters = loading.count(model)

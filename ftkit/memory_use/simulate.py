@@ -36,7 +36,8 @@ from ftkit.memory_use.meter import Meter, is_eight_bit
 from ftkit.model import loading
 
 NF4_BLOCK, SCALE_BLOCK = 64, 256  # weights that share a scale, scales that share a scale
-ACCUMULATED = 8  # batches of one step that are traced; later ones repeat the earlier ones
+ACCUMULATED = 8  # batches of one step that are held; more change nothing but their own size
+READ = 2  # of equal ones without masks: the second meets gradients, the others need no more
 
 
 @dataclasses.dataclass
@@ -75,7 +76,8 @@ def step(shape, config, lengths: list[int], supervised: float = 1.0, device: str
     examples = [example(n, supervised) for n in lengths]
     batches = [packed_batch.pack(examples, share=False)
                for _ in range(min(config.gradient_accumulation_steps, ACCUMULATED))]
-    return trace(shape, config, batches, device, attn, logits, whole, trainer)
+    return trace(shape, config, batches, device, attn, logits, whole, trainer,
+                 READ if device == "cuda" and len(set(lengths)) == 1 else None)
 
 
 def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> dict:
@@ -87,16 +89,17 @@ def example(tokens: int, supervised: float = 1.0, vocabulary: int = 2**31) -> di
 
 def trace(shape, config, batches: list[packed_batch.PackedBatch], device: str = "cpu",
           attn: str | None = None, logits: int | None = None, whole: bool = False,
-          trainer: str = "ftkit") -> Step:
+          trainer: str = "ftkit", read: int | None = None) -> Step:
     """As `step`, for batches of real examples. whole: the objective needs the loss of each token
-    (`Forward.token_losses`), so all logits are kept."""
+    (`Forward.token_losses`), so all logits are kept. read: how many of the batches are read, by
+    default all, since each that is read may keep masks."""
     attn = attn or ("sdpa" if trainer == "hf" else None)
     refused = f"{attn} attention is simulated" if attn else None
     return _with_padding_if_needed(_trace, refused, shape, config, batches, device, attn, logits,
-                                   whole, trainer)
+                                   whole, trainer, read)
 
 
-def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer):
+def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer, read):
     config = config.but(learning_rate=1e-3)
     model = build(shape, config, attn)
     base = build(shape, config, attn) if config.kl_coef and config.method == "full" else None
@@ -119,7 +122,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
         meter = watch(update, batches, 512 if device == "cuda" else 1)
         before = meter.total
         with meter:
-            update(batches, 1e-3)
+            update(batches[:read], 1e-3)
         _check_packed(refused, model, batches[0])
     return Step(meter.peak, meter.at_peak, meter.moment, meter.largest, before,
                 *loading.count(model), meter.timeline, facts(model))

@@ -190,6 +190,19 @@ def test_the_state_of_every_optimizer_has_the_predicted_bytes(optim, precision):
     assert formula.states(count, count, config, factored=128 + 256)["optimizer"] == held
 
 
+@pytest.mark.parametrize("fields", [
+    {}, {"method": "lora", "precision": "bf16", "gradient_checkpointing": True}, {"l2_sp": 0.1}])
+def test_two_of_the_batches_of_a_step_tell_what_all_of_them_need(fields, monkeypatch):
+    shape = model_shapes.shape("tiny")
+    config = Config(**fields, gradient_accumulation_steps=5)
+    few = simulate.step(shape, config, [40, 40], device="cuda")
+    monkeypatch.setattr(simulate, "READ", None)
+    every = simulate.step(shape, config, [40, 40], device="cuda")
+    assert (few.peak, few.at_peak, few.parts, few.before) == (
+        every.peak, every.at_peak, every.parts, every.before)
+    assert len(few.timeline) < len(every.timeline)
+
+
 def test_every_optimizer_of_a_config_can_be_made():
     assert set(optimizers.MAKERS) == set(OPTIMIZERS)
 

@@ -294,7 +294,7 @@ def _run_report(run, log: str | None = None) -> str:
         f"{run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
         "", table(rows).text(console.width()), "", series.summary(run), *_samples(run),
-        *(f"Note: {note}" for note in run.notes),
+        *(f"Note: {note}" for note in [*run.notes, *_short(run)]),
         f"Stored as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
         *([f"Logged as well; to see it: {run_log.how_to_open(log)}"] if log else []),
     ]
@@ -312,6 +312,13 @@ def _samples(run) -> list[str]:
          f"answer at step {first}": _cut(one["answer"]),
          f"at step {last}": _cut(answers.get((one["prompt"], last), ""))}
         for one in run.samples if one["step"] == first]))]
+
+
+def _short(run) -> list[str]:
+    """A hint for a run that ended before it could learn, such as one epoch of a small file."""
+    if run.stopped or run.config.max_steps or run.last_step >= 10:
+        return []
+    return [f"only {_count(run.last_step, 'step')}; --epochs 20 or --max-steps 50 trains longer"]
 
 
 def _cut(text: str) -> str:

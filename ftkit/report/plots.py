@@ -28,7 +28,8 @@ def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
     runs: a Run, a list of them, or a dict label → Run or list. keys: default to loss, val_loss
     and every `<probe>_loss`. x: step, epoch, tokens or seconds. ax: draw everything there. Runs
     that differ only in their seed become one line: the mean, with a band of ± one sample standard
-    deviation. `curves(runs).savefig("curves.png")` saves it; svg and pdf work too. The ring is the best validation step, a cross the last value before a run diverged.
+    deviation. `curves(runs).savefig("curves.png")` saves it; svg and pdf work too. The ring is
+    the best validation step, a cross the last value before a run diverged.
     Raises UserError for a key that no run has.
     """
     groups = series.grouped(runs)

@@ -400,6 +400,18 @@ def test_several_runs_end_with_what_differs(ftkit, home):
     assert ftkit("runs", ids[0], ids[0])[0] == 0
 
 
+def test_a_run_of_few_steps_says_how_to_train_longer():
+    from ftkit.base.config import Config
+    from ftkit.cli import main
+
+    def told(steps, **fields):
+        run = types.SimpleNamespace(stopped=None, last_step=steps, config=Config(**fields))
+        return main._short(run)
+
+    assert "only 3 steps" in told(3)[0] and "--epochs 20" in told(3)[0]
+    assert told(10) == told(3, max_steps=3) == []
+
+
 def test_a_cut_answer_shows_that_it_is_cut(home):
     from ftkit.cli import main
 

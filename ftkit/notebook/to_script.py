@@ -17,6 +17,7 @@ from ftkit.base.config import Config
 from ftkit.base.formatting import clean
 from ftkit.data import file_formats, foreign, schema, templates
 from ftkit.engine import loop
+from ftkit.memory_use import preflight
 from ftkit.model import loading
 from ftkit.notebook import script_parts
 
@@ -63,6 +64,7 @@ def _script(experiment, config: Config, library: str, trainer: str, arguments: s
 
     Rows that TRL packs are other rows in another order; the head of the script says so.
     """
+    config = _as_run(experiment, config)
     packs = config.packing and trainer == "SFTTrainer"
     steps = loop.steps_in(config, len(experiment.train))
     asked = config if packs else config.but(max_steps=steps)
@@ -115,6 +117,15 @@ with open(DATA, encoding="utf-8-sig") as file:
 
 
 # ------------------------------------------------------------------- parts of the scripts
+
+
+def _as_run(experiment, config: Config) -> Config:
+    """With the defaults that a run would fill in: where a script leaves one out, the library takes
+    its own, such as TRL's learning rate of 2e-5."""
+    facts = preflight.ModelFacts.of(experiment.model)
+    if facts is not None:
+        return facts.resolve(config)
+    return config.resolved("other", "fp32", max(512, config.max_length or 0))  # not here yet
 
 
 def _source(experiment) -> str | None:

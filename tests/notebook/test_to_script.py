@@ -74,6 +74,16 @@ def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, make
         assert (asked["packing"], asked["max_length"]) == (config.packing, config.max_length)
 
 
+@pytest.mark.parametrize("make, name", [(to_script.trl, "SFTConfig"),
+                                        (to_script.transformers, "TrainingArguments")])
+def test_a_script_has_the_learning_rate_that_a_run_takes_by_itself(lab, make, name):
+    config = ft.Config(method="lora", precision="fp32")
+    filled = lab.model_facts().resolve(config)
+    text = make(lab, config)
+    assert arguments(text, name)["learning_rate"] == filled.learning_rate
+    assert "ids[:None]" not in text and text == make(lab, filled)
+
+
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 def test_the_script_of_qlora_asks_for_the_same_kind_of_4_bits(lab, kind):
     config = resolved(ft.Config(method="qlora", bnb_4bit_quant_type=kind))

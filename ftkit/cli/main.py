@@ -472,7 +472,7 @@ def _runs(args) -> int:
     every = len(runs)
     if args.ids:
         text = "\n\n".join(map(_run_report, runs))
-        if len(runs) > 1:
+        if len(runs) > 1 and not args.json:
             from ftkit.experiment.comparison import compare
 
             text += f"\n\n{compare(*runs)}"

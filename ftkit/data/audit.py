@@ -124,7 +124,7 @@ class _Audit:
         """Things that are allowed and often a mistake."""
         given = {name for name, value in record.items() if value is not None}
         odd = (given - KNOWN[kind] - LABELS) | foreign.unread_fields(record)
-        for name in sorted(odd, key=[*record, *sorted(odd)].index):  # in the order of the file
+        for name in sorted(odd, key=[*record, *sorted(odd, key=str)].index):  # as in the file
             self.unknown.setdefault(name, [line, 0])[1] += 1
         for field, text in _texts(record, kind):
             odd = CONTROL.search(text)

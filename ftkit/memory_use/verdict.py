@@ -142,7 +142,7 @@ def sentences(verdict: dict) -> list[str]:
                      "shape of the model, which a number of parameters does not give: name a model "
                      "of this size (`ftkit memory --models` lists some).")
     elif not batch:
-        lines.append("Not even a batch of one record fits at this length.")
+        lines.append("Without other changes not even a batch of one record fits at this length.")
     elif not length:
         lines.append("No length fits at this batch size.")
     else:

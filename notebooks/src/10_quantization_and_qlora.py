@@ -252,8 +252,7 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(loss["QLoRA"], loss["LoRA"], paired=True)])
 
 # %% [markdown]
-# The validation losses differ by hundredths of a nat. The adapters are
-# trained on top of the rounded weights, so they may correct part of the rounding error.
+# The validation losses differ by hundredths of a nat. The adapters may correct part of the rounding error.
 
 # %% [markdown]
 # ## At 135M
@@ -265,9 +264,10 @@ at_135m("qlora", verdict)
 
 # %% [markdown]
 # QLoRA (with NF4) ended 0.11 to 0.19 nats above LoRA, 0.16 on average; three seeds do not settle whether the
-# gap exceeds 0.1. All runs used one learning rate and a model rounded to 4 bits before, in another format. `fp4`,
-# bitsandbytes' default, ended above NF4 with each seed: on plain English by 0.16 nats on average; in validation
-# loss the gap comes mostly from one seed and is not settled.
+# gap exceeds 0.1. All runs used one learning rate and a model rounded to 4 bits before, in another format. `fp4`
+# ended above NF4 with each seed: on plain English by 0.16 nats on average; in validation loss that is not settled.
+# The 8-bit base (LLM.int8(); on a CPU, activations are rounded in evaluation alone) has one seed and settles
+# nothing.
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding

@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -335,16 +337,22 @@ def _memory(args) -> int:
                "\n".join([*names, "", "GPUs: " + ", ".join(gpus)]))
         return DONE
     bar = Bar("memory")
-    if bar.terminal and not args.formula:  # seconds for a large model, and --gpu traces many steps
-        name = formatting.clean(str(args.model))
-        bar.say(f"tracing steps of {name}, minutes for a large one (--formula: at once)" if args.gpu
-                else f"simulating a training step of {name} (--formula: at once)")
+    traces = itertools.count(1)
+
+    def progress(change: dict):
+        """Seconds for each step of a large model, of which --gpu traces about ten."""
+        if bar.terminal and not args.formula:
+            text = f"step {next(traces)} of {args.model} (--formula: at once)" + "".join(
+                f", {name} {value}" for name, value in change.items())
+            bar.say(formatting.clean(text)[:shutil.get_terminal_size().columns - 10])
+
+    progress({})
     with contextlib.closing(bar), _library_output_on_stderr():
         result = footprint.memory(
             options.config(args), args.model, gpus=args.gpus, zero=args.zero, logits=args.logits,
             offload=args.offload, device=args.device, attention=args.attention,
             measure=args.measure, trainer=args.trainer, gpu=args.gpu, objective=args.objective,
-            simulation=not args.formula)
+            simulation=not args.formula, progress=progress)
     _print(args, result.to_dict(), result.text())
     return DONE if result.verdict is None or result.verdict["fits"] else DOES_NOT_FIT
 

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import machine
@@ -45,7 +46,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
            offload: bool = False, device: str | None = None, lengths: list[int] | None = None,
            supervised: float = 1.0, attention: str | None = None, logits: int | None = None,
            simulation: bool = True, measure: bool = False, trainer: str = "ftkit",
-           gpu: str | None = None, objective: str | None = None, **changes) -> Footprint:
+           gpu: str | None = None, objective: str | None = None,
+           progress: Callable[[dict], None] | None = None, **changes) -> Footprint:
     """Memory of one training step of `config` on `model`, in bytes on each of `gpus` GPUs.
 
     model: tiny, smollm2, a known hub id or short name (`model_shapes.names()`), a folder, a
@@ -68,6 +70,7 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
         far it could grow, and what would make it fit.
     objective: sft, dpo or grpo; by default that of the class of `config`.
+    progress: called before each further prediction that `gpu` needs, with its change of `config`.
     changes: fields of Config, `ft.memory(model="tiny", method="lora")`.
 
     Raises UserError for an unknown model and for arguments that do not go together.
@@ -117,6 +120,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
         footprint = _offloaded(footprint)
     if card is not None:
         def predict(change):
+            if progress is not None:
+                progress(change)
             return memory(config.but(**change), model, gpus=gpus, zero=zero, offload=offload,
                           device=device, supervised=supervised, attention=attention, logits=logits,
                           simulation=simulation, trainer=trainer).peak
@@ -319,7 +324,7 @@ def _precision(count, known, shape, device: str) -> str:
     return machine.fast_precision(count)
 
 
-def _stored(shape, config):
+def _stored(shape, config: Config) -> Config:
     """The config as it runs on a model whose folder holds quantized weights."""
     stored = getattr(shape, "quantization_config", None)
     if not stored:

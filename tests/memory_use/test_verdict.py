@@ -21,6 +21,16 @@ def test_a_gpu_is_a_name_or_a_size(text, name):
     assert verdict.card(text).name == name
 
 
+def test_each_further_prediction_is_told_before_it_is_made():
+    told = []
+    found = memory(Config(max_length=512, batch_size=8), 1e9, gpu="12GB", progress=told.append)
+    assert {"batch_size": 16} in told or {"batch_size": 1} in told
+    assert not found.verdict["fits"] and all(one["change"] in told
+                                             for one in found.verdict["changes"])
+    silent = memory(Config(max_length=512, batch_size=8), 1e9, gpu="12GB")
+    assert silent.verdict == found.verdict
+
+
 def test_gb_are_decimal_and_gib_binary():
     assert [verdict.card(t).bytes for t in ("24GB", "24GiB")] == [24e9, 24 * 2**30]
 

@@ -169,7 +169,7 @@ ft.expect(error["heavy tails", "E2M1", 64], "<", error["heavy tails", "INT4", 64
 first_guess.score("10 %" if mean > 3 else "1 %" if mean > 0.3 else "0.1 %")
 
 # %% [markdown]
-# About a tenth of the weights' size. NF4 is nearest everywhere. INT4 suffers most from outliers. Small blocks
+# About a tenth of the weights' size. In equal blocks NF4 is nearest. INT4 suffers most from outliers. Small blocks
 # help all three, but need more scales.
 
 # %% [markdown]
@@ -209,6 +209,9 @@ ft.table([{"Llama 2 7B": name, "GB": size, "relative": size / smallest} for name
 # The model is a seventh of fp32 and a bit more than a quarter of bf16, not an eighth. Double quantization saves
 # 0.373 bits a weight: 3 GB for 65B.
 #
+# At equal bits the order can change: NVFP4 (E2M1, blocks of 16, 8-bit scales) also costs 4.5. Above, with fp32
+# scales, E2M1 in such blocks errs by 9.4 % against NF4's 9.2 in blocks of 64; with heavy tails, 9.0 against 11.2.
+#
 # ## What is computed in 4 bits?
 #
 # `ft.load(..., quantize=True)` lets transformers and bitsandbytes quantize the model. Does a quantized layer
@@ -223,7 +226,8 @@ gap = (layer(x) - x @ nf4.dequantized(layer).T).abs().max().item()
 ft.expect(gap, "<", 1e-4, "the layer multiplies by the dequantized weights; largest difference")
 
 # %% [markdown]
-# Yes: nothing is computed in 4 bits. Each layer is dequantized for its multiplication, and the copy is dropped.
+# Yes: nothing is computed in 4 bits. Each layer is dequantized for its multiplication, forward and backward, and
+# the copy is dropped. Gradients pass through it to the adapters below; the codes get none.
 #
 # ## QLoRA against LoRA
 # <!-- claims: C46 · E26 -->
@@ -252,7 +256,7 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(loss["QLoRA"], loss["LoRA"], paired=True)])
 
 # %% [markdown]
-# The validation losses differ by hundredths of a nat. The adapters may correct part of the rounding error.
+# The validation losses differ by hundredths of a nat.
 
 # %% [markdown]
 # ## At 135M
@@ -263,11 +267,9 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# QLoRA (with NF4) ended 0.11 to 0.19 nats above LoRA, 0.16 on average; three seeds do not settle whether the
-# gap exceeds 0.1. All runs used one learning rate and a model rounded to 4 bits before, in another format. `fp4`
-# ended above NF4 with each seed: on plain English by 0.16 nats on average; in validation loss that is not settled.
-# The 8-bit base (LLM.int8(); on a CPU, activations are rounded in evaluation alone) has one seed and settles
-# nothing.
+# With each seed QLoRA (NF4) ended above LoRA, by 0.11 to 0.19 nats; whether the gap exceeds 0.1 is not settled.
+# All runs used one learning rate, and the base had been rounded to 4 bits before, in another format. `fp4`
+# ended above NF4 with each seed; the difference is not settled. `int8` has one seed.
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding
@@ -342,9 +344,8 @@ ft.expect(broken["one outlier in each block"], ">", broken["normal"], "its neigh
 # ## 65 billion on 48 GB
 # <!-- claims: C47 · E08 -->
 #
-# Does it fit? Trace one step: r = 64 on all linear layers, one sequence of 512 tokens, and
-# checkpointing (activations are computed again instead of kept,
-# [lesson 11](11_activations_and_checkpointing.ipynb)).
+# Trace one step: r = 64 on all linear layers, one sequence of 512 tokens, and checkpointing (activations are
+# computed again instead of kept, [lesson 11](11_activations_and_checkpointing.ipynb)).
 
 # %%
 big = ft.memory(model="huggyllama/llama-65b", method="qlora", r=64, batch_size=1, max_length=512,
@@ -354,10 +355,9 @@ big
 
 # %% [markdown]
 # By this simulation it just fits: 47.9 GB of 51.5 (48 GiB), of which CUDA and the allocator leave about 48.6
-# (dashed line). The frozen weights are 33.4 GB in NF4 and 1.05 GB of embedding and head in bf16. The 0.8
-# billion adapter weights are in fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments.
-# In bf16, to which TRL 1.16 converts them, they cost half. Full fine-tuning would need 783 GB even without
-# master weights (12 bytes a weight).
+# (dashed line). The frozen weights are 33.4 GB in NF4 and 1.05 GB in bf16. The 0.8 billion adapter weights are in
+# fp32, as peft makes them, and cost 12.8 GB with gradients and AdamW's moments. In bf16, to which TRL 1.16 converts
+# them, they cost half. Full fine-tuning would need 783 GB (12 bytes a weight).
 #
 # QLoRA also has a **paged optimizer**: its states move to the host's memory while the GPU is full.
 
@@ -372,9 +372,9 @@ big
 # | FP8 (E4M3) | 8-bit float, scale per block or tensor | serving, pretraining |
 # | [HQQ](https://huggingface.co/docs/transformers/quantization/hqq) | 1 to 8 bits, no data needed; `HqqConfig` | adapters, serving |
 # | GPTQ, AWQ | INT4, calibrated on sample text | serving; peft trains adapters on them |
-# | GGUF | llama.cpp's files, 2 to 8 bits (often Q4_K_M) | local serving, CPU and GPU |
+# | GGUF | llama.cpp's files, 1.5 to 8 bits (often Q4_K_M) | local serving, CPU and GPU |
 # | LoftQ | base + BA starts near the original | adapters on 2 to 4 bits |
-# | [QA-LoRA](https://arxiv.org/abs/2309.14717) | update equal in each block, merges into zero points | INT4 after merging |
+# | [QA-LoRA](https://arxiv.org/abs/2309.14717) | update equal in each block, merges into its offset | INT4 after merging |
 
 # %% [markdown]
 # A configuration for one GPU, with the merge:
@@ -475,7 +475,6 @@ big
 #
 # - The claim, part by part. "An eighth as large": a seventh of fp32. "Learns as well": within 0.1 nats here,
 #   0.11 to 0.19 above at 135M. "Merges back without loss": only into the dequantized weights.
-# - A 4-bit weight is a level times its block's scale: 4.127 bits with double quantization.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11](11_activations_and_checkpointing.ipynb).

@@ -33,7 +33,7 @@ UNITS = {"val_loss": "validation loss, nats", "english_loss": "loss on plain Eng
          "knowledge": "facts completed right", "exact_match": "exact match",
          "begins_right": "answers that begin right", "answer_tokens": "tokens of an answer",
          "val_loss_rise": "rise of the validation loss from its lowest, nats",
-         "exact_match_change": "exact match since the lowest validation loss",
+         "exact_match_change": "change of exact match since the lowest validation loss",
          "calibration_error": "expected calibration error",
          "token_accuracy": "answer tokens predicted right",
          "exact_match_what": "exact match on What-questions",

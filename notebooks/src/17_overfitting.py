@@ -53,7 +53,7 @@ ft.setup(seed=0)
 # %% [markdown]
 # Can the loss rise without worse answers? For one choice the loss is −ln p, where p is the probability of the
 # right answer. Whether the choice is right depends only on whether p is the *largest* probability. Over several
-# tokens the loss is a mean, and exact match needs the right token first at *every* step.
+# tokens the loss is a mean, and exact match needs the right token on top at *every* step.
 #
 # ## Your turn: more right answers, worse loss
 #
@@ -66,7 +66,7 @@ worse_and_better = ([...], [...])  # four probabilities before, four after
 ft.check("worse_and_better", worse_and_better)
 
 # %% [markdown]
-# So one certain mistake can outweigh several right answers. Does this happen in a real run?
+# So one confident mistake can outweigh several right answers. Does this happen in a real run?
 #
 # ## Few records, many epochs
 # <!-- claims: C74 C97 · E12 -->
@@ -138,9 +138,8 @@ turn.score({"<": "falls", ">": "rises",
 # chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds (not shown)
 # the rise was not settled.
 #
-# The second line answers for these runs and records, and says how large a difference could have stayed unseen: in our
-# runs three seeds ended higher than at the ring and two lower. A rising validation loss alone does not show that the
-# answers get worse.
+# The second line: in our runs three seeds ended higher than at the ring and two lower, and a change below about
+# 0.1 could have stayed unseen. A rising validation loss alone does not show that the answers get worse.
 #
 # ## Why does the loss rise?
 # <!-- claims: C36 · E12 E33 -->
@@ -189,7 +188,7 @@ softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 
 # %% [markdown]
 # A best temperature above 1 is a sign of overconfidence. How much of the *rise* it explains stays open: the
-# models of step 12 were not tested. Raising T makes certain mistakes cheaper and costs something on every right
+# models of step 12 were not tested. Raising T makes confident mistakes cheaper and costs something on every right
 # token; the best T is the balance. (At T = 1 the table differs from `val_loss` above, which takes only 64 of the
 # validation records.)
 #
@@ -356,16 +355,15 @@ ft.curves(leaked, "loss", "val_loss")
 #
 # ## At 135M
 #
-# SmolLM2-135M, trained on 64 records for many epochs: does its validation loss turn up, and what do the
-# answers do?
+# SmolLM2-135M, trained on 64 records for 12 epochs of 8 steps:
 
 # %%
 at_135m("overfitting", verdict)
 
 # %% [markdown]
-# The recorded rise is measured from the lowest value, so it cannot be negative: judge it by its
-# size and not by its p. The change of exact match (on 48 records) is −0.021 ± 0.042: three seeds do
-# not settle it.
+# This rise is measured from the lowest value, so it cannot be negative, and its p means little. A fixed comparison:
+# runs of 3 epochs on the same records and seeds ([14](14_perplexity.ipynb)) ended 0.48 nats lower, with half the
+# calibration error. The change of exact match (on 48 records), −0.021 ± 0.042, is not settled.
 #
 # For larger models: in pretraining, up to 4 epochs of the same data were almost as good as new data ([Muennighoff
 # et al. 2023](https://arxiv.org/abs/2305.16264)).
@@ -403,6 +401,7 @@ at_135m("overfitting", verdict)
 #                                              skip_special_tokens=True)
 #             right += answer.strip() == row["completion"].strip()
 #         metrics["eval_exact_match"] = right / len(asked)
+#         print(state.global_step, metrics["eval_exact_match"])  # the log is already written
 #
 #
 # trainer = SFTTrainer(
@@ -475,7 +474,7 @@ at_135m("overfitting", verdict)
 # **Why can the loss get worse while accuracy improves?**
 # <details><summary>Answer</summary>
 # Accuracy asks only which answer has the largest probability. The loss −ln p is unbounded: a few
-# certain mistakes can outweigh many answers that became right.
+# confident mistakes can outweigh many answers that became right.
 # </details>
 #
 # ## Recap
@@ -483,7 +482,6 @@ at_135m("overfitting", verdict)
 # - The validation loss has been rising since epoch 4: check the split, measure the answers, choose the checkpoint by what
 #   you use, then train again with a schedule that ends there, or collect more data.
 # - A rising validation loss shows worse probabilities, not necessarily worse answers.
-# - Early stopping needs a measure, a patience and a clean split.
 # - Test each remedy against a control, and report "not settled" as that. Here only more data settled with
 #   these seeds and with fresh ones.
 #

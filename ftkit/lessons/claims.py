@@ -88,6 +88,15 @@ def _threshold(right, op, by, times, within) -> str:
     return text if within is None else f"{text}, within {number(within)}"
 
 
+def verdict_of(low: float, high: float, margin: float) -> str:
+    """What the interval from low to high says of a difference, with this margin."""
+    if high < -margin:
+        return "lower"
+    if low > margin:
+        return "higher"
+    return "no relevant difference" if -margin < low and high < margin else "undecided"
+
+
 def direction(a, b, paired: bool = False) -> str:
     """"<", ">" or "" (no difference seen) by the test of `expect`; use it to score a guess.
 

@@ -1,6 +1,7 @@
 """Pictures of many runs: a measure against one field of Config, and learned against kept.
 
     sweep_curves(runs, "val_loss", "general_loss"); best_values(runs)
+    interval_plot({"5 seeds": (losses_of_a, losses_of_b)}, margin=0.1, x="val_loss, b - a (nats)")
 
     front = Frontier(measure, x="target", y="others", before=measure(base))
     front.train(lab, {"full 1e-3": config}, seeds=(0, 1, 2))
@@ -17,8 +18,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ftkit.base import formatting
+from ftkit.base import formatting, significance
 from ftkit.base.errors import UserError
+from ftkit.lessons.claims import verdict_of
 from ftkit.model.merge import blend
 from ftkit.report import live, plots, series
 from ftkit.report import style as fig
@@ -75,6 +77,45 @@ def line_plot(series: dict[str, list[tuple[float, float]]], x: str, y: str) -> f
                  f"{formatting.number(line.points[-1][1])}" for line in lines]
     figure = plots.draw_panels([lines], x, [y], log_x=True)
     return fig.Picture(figure, "; ".join(sentences) + ".")
+
+
+# As in the concept figure of lesson 22: color and dash of each verdict.
+VERDICTS = {"no relevant difference": (0, "-"), "undecided": (1, "--"), "lower": (2, "-"),
+            "higher": (3, "-")}
+
+
+def interval_plot(pairs: dict[str, tuple], margin: float, x: str) -> fig.Picture:
+    """The 95 % interval of each paired difference b − a beside the gray margin around zero, and
+    what it says by the rule of lesson 22.
+
+    pairs: name → (a, b), each with one value per seed, in the order of the seeds. x: the label of
+    the axis. Raises UserError for lists of unequal length.
+    """
+    rows, sentences = [], []
+    for name, (a, b) in pairs.items():
+        found = significance.difference(b, a, paired=True)
+        half = found.margin(significance.LEVEL / 2)
+        low, high = found.mean - half, found.mean + half
+        rows.append((low, high, verdict_of(low, high, margin)))
+        sentences.append(f"{name}: {rows[-1][2]}, {low:.2f} to {high:.2f}")
+    left, right, wide = 0.3 + 0.07 * max(map(len, pairs)), 1.6, 3.6  # inches
+    width, height = left + wide + right, 0.65 + 0.3 * len(rows)
+    with fig.style():
+        figure = fig.new_figure(width, height)
+        ax = figure.add_axes((left / width, 0.5 / height, wide / width, 1 - 0.6 / height))
+        ax.axvspan(-margin, margin, color="#d9dde3", linewidth=0, zorder=0)
+        ax.axvline(0, color=fig.QUIET, linestyle=":", linewidth=1, zorder=1)
+        for y, (start, end, verdict) in enumerate(rows):
+            color, dash = VERDICTS[verdict]
+            color = fig.COLORS[color]
+            ax.plot([start, end], [y, y], "|" + dash, color=color, linewidth=3, markersize=10)
+            ax.text(1.03, y, verdict, transform=ax.get_yaxis_transform(), va="center",
+                    color=fig.dark(color))
+        ax.set_yticks(range(len(rows)), [fig.short(name) for name in pairs], parse_math=False)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlabel(x, parse_math=False)
+    return fig.Picture(figure, f"95 % intervals; gray: the margin of {margin:g}. "
+                               f"{'; '.join(sentences)}.")
 
 
 def _by_line(runs, x: str, by: str) -> dict[str, dict]:

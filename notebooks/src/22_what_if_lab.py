@@ -25,6 +25,7 @@ import ftkit as ft
 from ftkit.base.significance import difference
 from ftkit.lessons.at_135m import at_135m
 from ftkit.lessons.claims import direction
+from ftkit.lessons.run_pictures import interval_plot
 from ftkit.report.diagnose import diagnose
 
 SEEDS = [0, 1, 2]
@@ -127,25 +128,14 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# From here on we use the same interval from the package. Its `.margin(0.025)` is the half width.
+# From here on we use the same interval from the package. Its `.margin(0.025)` is the half width. `interval_plot`
+# draws it beside your margin, with the verdict.
 
 # %%
 def interval(a, b):
     """Low and high end of the 95 % interval of the paired difference b - a."""
     found = difference(b, a, paired=True)
     return found.mean - found.margin(0.025), found.mean + found.margin(0.025)
-
-
-def verdict(a, b, margin):
-    low, high = interval(a, b)
-    word = "undecided"
-    if high < -margin:
-        word = "lower"
-    elif low > margin:
-        word = "higher"
-    elif -margin < low and high < margin:
-        word = "no relevant difference"
-    return f"{word}: {low:.2f} to {high:.2f}"
 
 
 # %% [markdown]
@@ -206,10 +196,9 @@ def ends(runs, measure):
     return [run.after[measure] for run in runs]
 
 
-for measure in ("general_loss", "val_loss"):
-    for n in (3, 5):
-        low_and_high = verdict(ends(without[:n], measure), ends(replay[:n], measure), 0.1)
-        print(f"{measure}, {n} seeds: {low_and_high}")
+pairs = {f"{measure}, {n} seeds": (ends(without[:n], measure), ends(replay[:n], measure))
+         for measure in ("general_loss", "val_loss") for n in (3, 5)}
+interval_plot(pairs, margin=0.1, x="with replay - without (nats)")
 
 # %%
 ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
@@ -270,9 +259,10 @@ patterns = {("<", "<"): "falls with both methods", (">", ">"): "rises with both 
 cross.score(patterns.get((moved("full"), moved("lora")), "another pattern, or no difference seen"))
 
 # %%
-for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 1e-2),
-                          ("full at 0.001, LoRA at 0.01", 1e-3, 1e-2)]:
-    print(f"LoRA - full, {label}: {verdict(grid['full', full], grid['lora', lora], 0.1)}")
+rates = {"both at 0.001": (1e-3, 1e-3), "both at 0.01": (1e-2, 1e-2),
+         "full at 0.001, LoRA at 0.01": (1e-3, 1e-2)}
+interval_plot({name: (grid["full", full], grid["lora", lora])
+               for name, (full, lora) in rates.items()}, margin=0.1, x="val_loss, LoRA - full")
 
 # %% [markdown]
 # At one shared learning rate you would call LoRA far worse, at the other far better. The effect of the method
@@ -282,13 +272,13 @@ for label, full, lora in [("both at 0.001", 1e-3, 1e-3), ("both at 0.01", 1e-2, 
 #
 # If several settings may matter, **random search** tries more values of each than a grid of the same size
 # ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **ASHA** also stops poor runs
-# early ([Li et al. 2018](https://arxiv.org/abs/1810.05934)).
+# early ([Li et al. 2018](https://arxiv.org/abs/1810.05934)). Optuna has both.
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?
 #
 # A larger batch at the same number of epochs means fewer optimizer steps. A higher rank r at the same
-# `lora_alpha` scales the adapter's output down, because it is multiplied by lora_alpha / r.
+# `lora_alpha` lowers the scale lora_alpha / r, by which the adapter's output is multiplied.
 #
 # The trainer of `transformers` cuts an epoch into batches; a last smaller batch counts.
 # `gradient_accumulation_steps` batches make one optimizer step, and a last incomplete group in an epoch is
@@ -316,8 +306,11 @@ ft.check("effective", effective)
 # | r 64 | 375 | 8 | 0.25 |
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
-# So "a higher rank did not help" may be a statement about a smaller scale, and "a larger batch learned less"
-# one about fewer steps.
+# So "a larger batch learned less" may be a statement about fewer steps. With the rank neither convention holds
+# everything else fixed. At equal lora_alpha / r a higher rank makes larger updates and usually needs a lower
+# learning rate. At equal lora_alpha one learning rate served about all ranks of large models
+# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). So "a higher rank did not help" may be a
+# statement about the learning rate: tune it for each rank.
 
 # %% [markdown]
 # ## Choose on validation, report on test
@@ -381,7 +374,7 @@ experiment = {
 ft.check("own_experiment", experiment)
 
 # %% [markdown]
-# The check rejects the last idea, because two settings differ. There you are right and the check is not: at
+# The check rejects the last idea, because two settings differ. But the idea is sound: at
 # equal task records `max_steps` *must* change with `replay`. Write that down before you run.
 
 # %% [markdown]
@@ -399,16 +392,17 @@ def values(runs, arm, measure):
     return [by_seed[seed] for seed in SEEDS]
 
 
-shared = verdict(values(full, "full 0.001", "val_loss"), values(lora, "LoRA 0.001", "val_loss"), 0.1)
-own = verdict(values(lora, "full 0.0001", "val_loss"), values(lora, "LoRA 0.003", "val_loss"), 0.1)
-print(f"val_loss, LoRA - full: both at 0.001 {shared}; each at its own {own}")
+shared = values(full, "full 0.001", "val_loss"), values(lora, "LoRA 0.001", "val_loss")
+own = values(lora, "full 0.0001", "val_loss"), values(lora, "LoRA 0.003", "val_loss")
+interval_plot({"both at 0.001": shared, "each at its own": own}, 0.1, x="val_loss, LoRA - full")
 
 # %%
 at_135m("lora_vs_full")
 
 # %% [markdown]
 # At 0.001 the validation loss of LoRA is lower by a wide margin, because 0.001 is far too high for full
-# fine-tuning of this model. At their own learning rates neither "LoRA is better" nor "they are equal" follows. The box asks the same of forgetting, with the same result.
+# fine-tuning of this model ([lesson 01](01_full_fine_tuning.ipynb) has those runs). At their own learning rates
+# neither "LoRA is better" nor "they are equal" follows. The box asks the same of forgetting, with the same result.
 
 # %% [markdown]
 # ## From tiny to your own model
@@ -425,8 +419,8 @@ at_135m("lora_vs_full")
 # ```python
 # lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")
 # config = ft.Config(method="lora", max_steps=200, eval_steps=20)
-# runs = lab.sweep(config, learning_rate=[1e-4, 3e-4, 1e-3, 3e-3])  # 1. learning rates, one seed
-# tuned = config.but(learning_rate=1e-3)                            # 2. the comparison
+# runs = lab.sweep(config, learning_rate=[3e-4, 1e-3, 3e-3, 1e-2])  # 1. learning rates, one seed
+# tuned = config.but(learning_rate=3e-3)                            # 2. the comparison
 # a, b = lab.sweep(tuned, seed=range(3)), lab.sweep(tuned.but(replay=0.25), seed=range(3))
 # ```
 #

@@ -118,3 +118,19 @@ def test_lines_that_are_not_runs_are_drawn_as_given():
                                      y="loss")
     assert list(picture.axes[0].lines[0].get_ydata()) == [6.5, 2.5]
     assert "goes from 6.50 to 2.50" in picture.text
+
+
+def test_an_interval_is_drawn_beside_the_margin_with_what_it_says():
+    picture = run_pictures.interval_plot(
+        {"$far": ([1.0, 1.0, 1.0], [3.9, 4.0, 4.1]), "wide": ([0.0, 0.0], [0.0, 1.0]),
+         "near": ([1.0, 1.0, 1.0], [1.00, 1.01, 1.02])}, margin=0.1, x="b - a")
+    zero, far, wide, near = picture.axes[0].lines
+    assert list(far.get_xdata()) == pytest.approx([3 - 4.303 * 0.1 / 3 ** 0.5,
+                                                   3 + 4.303 * 0.1 / 3 ** 0.5], abs=1e-4)
+    assert [text.get_text() for text in picture.axes[0].texts] == [
+        "higher", "undecided", "no relevant difference"]
+    assert wide.get_linestyle() == "--" and {zero.get_linestyle(), near.get_linestyle()} == {
+        ":", "-"}
+    assert "$far: higher, 2.75 to 3.25" in picture.text
+    with pytest.raises(ValueError, match="paired"):
+        run_pictures.interval_plot({"unequal": ([1.0, 2.0], [1.0])}, 0.1, "b - a")

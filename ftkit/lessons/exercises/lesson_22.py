@@ -6,7 +6,7 @@ import math
 import statistics
 
 from ftkit.base import significance
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.claims import exercise, near, verdict_of
 
 VERDICTS = ("lower", "higher", "no relevant difference", "undecided")
 T = {3: 4.303, 5: 2.776}  # as the lesson gives them
@@ -17,15 +17,6 @@ def _interval(differences: list[float]) -> tuple[float, float]:
     half = T[n] * statistics.stdev(differences) / math.sqrt(n)
     mean = statistics.mean(differences)
     return mean - half, mean + half
-
-
-def verdict_of(low: float, high: float, margin: float) -> str:
-    """What the interval from low to high says of a difference, with this margin."""
-    if high < -margin:
-        return "lower"
-    if low > margin:
-        return "higher"
-    return "no relevant difference" if -margin < low and high < margin else "undecided"
 
 
 @exercise("decide")

@@ -98,6 +98,8 @@ chance = sum(p > 0.05 for p in p_values)
 guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or two")
 
 # %% [markdown]
+# Six coins all fall alike in 2 of 64 cases: p = 0.03 for 6 and 0.
+#
 # Read the difference and its interval first: they say how large the gain may be. The interval is a **bootstrap**:
 # draw 200 questions with replacement, take their mean difference, repeat 2,000 times, keep the middle 95 %. With
 # few disagreements it is too narrow, because it can only repeat what occurred; trust the exact test. The p-value
@@ -159,7 +161,7 @@ ft.table([{"answer": answer, "reference": reference, "identical": str(answer == 
 # The rule was made for short spans of Wikipedia text. On numbers, code or JSON it accepts wrong answers. So
 # report the normalizer with the metric. **F1** gives partial credit: the harmonic mean of *precision* (which
 # fraction of the answer's words is expected) and *recall* (which fraction of the expected words was given). It
-# ignores the order of words: see the last line.
+# ignores word order: see the last line.
 #
 # ## Accuracy with unequal classes
 # <!-- claims: C62 · E34 -->
@@ -209,7 +211,7 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 # %% [markdown]
 # The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
 # cannot judge a single answer. Over a whole corpus BLEU separates very different systems, but often not two good
-# ones. For translation the metrics task of WMT, a yearly conference, recommends metrics learned from human
+# ones. For translation the yearly WMT metrics task recommends metrics learned from human
 # scores, such as COMET and MetricX ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using
 # BLEU").
 #
@@ -247,7 +249,7 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
 # %% [markdown]
 # "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. The 0 of the
 # base model says little: it has not learned to answer in this form. The skill can come from the pretraining text
-# or from related tasks: narrow still learns to put sentences in the past. So FLAN holds out whole **clusters** of
+# or from related tasks: narrow still learns to put sentences in the past. So hold out whole **clusters** of
 # related tasks.
 #
 # ## Two models on the same items
@@ -394,7 +396,7 @@ print(f"flagged without planting: {len(alarms)} of {len(test)}")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
-# All planted records are found. The few other alarms are false: in the example, an instruction, a first sentence
+# The few other alarms are false: in the example, an instruction, a first sentence
 # and the next word are 13 words that many records share. So remove the template before you compare. The opposite
 # error is worse: most paraphrases pass. Search for them by embeddings and let a model compare the candidates
 # ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data, as
@@ -404,13 +406,15 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # No box At 135M: this lesson is about measuring. The runs on held-out tasks are no claim about larger models. In
 # FLAN ([Wei et al. 2021](https://arxiv.org/abs/2109.01652)) instruction tuning of a 137B model improved most
-# tasks of held-out clusters; models of 8B and fewer got worse on them.
+# tasks of held-out clusters; models of 8B and fewer got worse on them. With 1,836 tasks
+# PaLM 8B gained too ([Chung et al. 2022](https://arxiv.org/abs/2210.11416)).
 #
 # ## In practice, 2026
 #
 # | task | metric | watch |
 # |---|---|---|
 # | one right string (invoice number, label) | exact match | the normalizer |
+# | JSON fields, tool calls | valid by the schema, then exact match of each value | cases where none is due |
 # | rare class (fraud) | macro F1, precision and recall of the class; with scores, the area under the precision-recall curve | accuracy misleads |
 # | knowledge, multiple choice | the choice with the highest log-likelihood, raw (`acc`) or divided by its length (`acc_norm`) | say which |
 # | math, code, format rules (IFEval: instructions a program can check) | a program that checks | how the answer is extracted; temperature |
@@ -418,7 +422,6 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # | agents | pass^k: all k tries succeed ([τ-bench](https://arxiv.org/abs/2406.12045)) | pass@k hides failures |
 # | translation | COMET or MetricX; people who mark errors (MQM) | BLEU only with its signature |
 # | helpfulness | people or an LLM judge, pairwise, both orders | length, agreement with people |
-# | continued pretraining | perplexity ([14](14_perplexity.ipynb)) | compare per byte across tokenizers |
 #
 # Standard benchmarks run with [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness).
 # `--log_samples` keeps each answer, which the paired test needs. For a base model leave out the two chat flags:
@@ -431,8 +434,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # Questions that share a passage are not independent: use standard errors *clustered* by passage ([Miller
 # 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one primary metric before
 # you look. The best of many checkpoints looks better than it is ([22](22_what_if_lab.ipynb)), so report it on new
-# items. `acc` and `acc_norm` can disagree: 5 characters at −4 nats beat 20 at −6 by `acc`, and lose by `acc_norm`
-# (−0.8 against −0.3).
+# items. By `acc`, 5 characters at −4 nats beat 20 at −6; by `acc_norm` they lose (−0.8 against −0.3).
 #
 # For BLEU:
 #
@@ -460,7 +462,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # **How do you run a human evaluation?**
 # <details><summary>Answer</summary>
 # A written criterion; unnamed pairs in random order, ties allowed; two annotators on a part, with kappa; the
-# win rate with an interval; the lengths of answers. An LLM judge only in both orders, and after it agrees with
+# win rate with an interval; the lengths of answers. An LLM judge in both orders, and only if it agrees with
 # people about as well as they agree with each other.
 # </details>
 

@@ -229,7 +229,8 @@ at_135m("full_finetune")
 # It does at 0.001: the training loss falls from 5.2 to about 2. At 0.0001 the loss on plain English hardly rises,
 # and the training loss ends lowest.
 #
-# The box is about the third sentence. Answer aloud in five parts: is a smaller learning rate the safe choice?
+# In the box, on the third sentence, the smallest rate is best in both losses: the cost of going lower is not tested.
+# Answer aloud in five parts: is a smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
 # <b>Definition:</b> the learning rate scales every update. <b>Mechanism:</b> in the same number of steps, smaller
@@ -307,7 +308,7 @@ case.repair(warmup_steps=2)
 longer = case.repair(max_steps=64)
 
 # %% [markdown]
-# It lowers the loss and still misses the target. Two cases for you. Replace `...` by a name from the table. Then
+# Two cases for you. Replace `...` by a name from the table. Then
 # repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
 # [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is the
 # fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss on new
@@ -355,7 +356,7 @@ ft.drill(level="junior, mid")
 #
 # ## The mock interview
 #
-# It has four rounds: concept (six questions), coding, design and story. Answer while the clock runs.
+# It has four rounds: concept (six questions), coding, design and story.
 
 # %%
 ft.drill(interview=True, questions=6)
@@ -451,10 +452,10 @@ ft.drill(interview=True, questions=6)
 # **What does a full fine-tune of a 7B cost?**
 # <details><summary>Answer</summary>
 # About 6·N·D operations if all weights are trained, 4·N·D with a frozen base; attention on top for long
-# sequences. For 100 million tokens 6 · 6.74e9 · 1e8 is 4.0e18: at 40 % MFU 9 GPU hours of an A100, or 2.8 of
-# an H100. At an assumed 2 to 3 dollars an hour for either, it is 6 to 27 dollars a run. The states need
-# 108 GB in mixed precision, more than one such card. The number of runs, evaluation and people usually cost
-# more.
+# sequences. For 100 million tokens 6 · 6.74e9 · 1e8 is 4.0e18: at an assumed 40 % MFU (padding lowers it) 9 GPU
+# hours of an A100, or 2.8 of an H100. At an assumed 2 to 3 dollars an hour for either, it is 6 to 27 dollars a
+# run. The states need 108 GB in mixed precision, more than one such card. The number of runs, evaluation and
+# people usually cost more.
 # </details>
 
 # %% [markdown]

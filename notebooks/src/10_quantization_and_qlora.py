@@ -267,9 +267,9 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# With each seed QLoRA (NF4) ended above LoRA, by 0.11 to 0.19 nats; whether the gap exceeds 0.1 is not settled.
-# All runs used one learning rate, and the base had been rounded to 4 bits before, in another format. `fp4`
-# ended above NF4 with each seed; the difference is not settled. `int8` has one seed.
+# With each seed NF4 ended 0.11 to 0.19 nats above LoRA; whether the gap exceeds 0.1 is not settled. All runs
+# used one learning rate, and the base had been rounded to 4 bits before, in another format. `fp4` ended above
+# NF4 with each seed (not settled), `int8` below it (on a CPU only weights are rounded in training).
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, however, LoRA tuning on Alpaca [did not repair what the rounding

@@ -13,7 +13,7 @@ import math
 from ftkit.base import formatting, significance
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import to_html
+from ftkit.base.formatting import with_code
 from ftkit.experiment import fingerprint
 from ftkit.report import series
 from ftkit.report.table import Table
@@ -131,7 +131,7 @@ class Comparison:
         page, picture = self.table()._repr_html_(), self.picture()
         if picture is None:
             return {"text/plain": self.text,
-                    "text/html": f"{page}<div>{to_html(formatting.clean(self.text))}</div>"}
+                    "text/html": f"{page}<div>{with_code(formatting.clean(self.text))}</div>"}
         bundle = picture._repr_mimebundle_()
         return bundle | {"text/html": page + bundle["text/html"]}
 

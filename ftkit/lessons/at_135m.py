@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ftkit.base import significance
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import cell, number, to_html
+from ftkit.base.formatting import cell, number, with_code
 from ftkit.experiment import recorded
 from ftkit.lessons.run_pictures import sweep_curves
 from ftkit.report import plots, series
@@ -71,11 +71,11 @@ class Box:
         return self.text if self.table is None else f"{self.table}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        head, *rest = map(to_html, self.lines)
+        head, *rest = map(with_code, self.lines)
         # On a narrow page picture and table scroll by themselves, inside the border.
         shown = [part for part in (self.picture and self.picture.as_html(),
                                    self.table and self.table._repr_html_()) if part]
-        shown = "".join(f"<div style='overflow-x:auto'>{part}</div>" for part in shown)
+        shown = "".join(f"<div style='overflow-x:auto;margin:6px 0'>{part}</div>" for part in shown)
         rest = "".join(f"<div>{line}</div>" for line in rest)
         # No colors of its own, so that it reads on a light and on a dark page.
         return ("<div role='group' aria-label='At 135M' style='border:1px solid currentColor;"

@@ -15,7 +15,7 @@ import threading
 from typing import NamedTuple
 
 from ftkit.base import quiet
-from ftkit.base.formatting import clean, mean_sd, number, to_attribute, to_html
+from ftkit.base.formatting import clean, mean_sd, number, to_attribute, with_code
 from ftkit.report import chart as chart_page
 from ftkit.report import series
 from ftkit.report.chart import COLORS, DASHES
@@ -25,7 +25,7 @@ QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
 LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
-NARROWEST = 0.75  # of its width: letters of 9 pixels; where less is left, the output scrolls
+NARROWEST = 0.73  # of its width: letters of 9 pixels; where less is left, the output scrolls
 LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
 ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
 
@@ -93,7 +93,7 @@ def as_html(png: bytes, figure, text: str) -> str:
     data = base64.b64encode(png).decode()
     return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
             f'style="max-width:100%;min-width:{round(NARROWEST * width)}px;height:auto" '
-            f'src="data:image/png;base64,{data}"><div>{to_html(clean(text))}</div>')
+            f'src="data:image/png;base64,{data}"><div>{with_code(clean(text))}</div>')
 
 
 def new_figure(width: float, height: float):

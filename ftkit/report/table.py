@@ -34,7 +34,8 @@ class Table:
             "<tr>" + "".join(f"<{tag}{style}>{_unbroken(to_html(text))}</{tag}>"
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
-        named = f"<caption>{to_html(self.caption)}</caption>" if self.caption else ""
+        named = self.caption and (  # its begin is in sight where a wide table scrolls sideways
+            f"<caption style='text-align:left'>{to_html(self.caption)}</caption>")
         return f"<table>{named}{lines}</table>"
 
     def __repr__(self) -> str:

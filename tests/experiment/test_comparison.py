@@ -86,6 +86,8 @@ def test_one_run_of_each_is_no_proof_and_repeats_are_offered():
     found = ft.compare(made(1.0), made(2.0, learning_rate=1e-2))
     assert found.effects["val_loss"].clear is None and math.isnan(found.effects["val_loss"].band)
     assert "may be chance" in found.text and "`.repeat(3)`" in found.text
+    page = found._repr_mimebundle_()["text/html"]
+    assert "<code>.repeat(3)</code>" in page
 
 
 def test_two_causes_are_refused_and_the_runs_that_separate_them_are_named():

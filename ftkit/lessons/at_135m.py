@@ -211,9 +211,13 @@ def arms_picture(runs, found: Judgment) -> fig.Picture:
             rates.setdefault(run.config.method, set()).add(run.config.learning_rate)
         if max(map(len, rates.values())) >= RATES:
             picture = sweep_curves(runs, "val_loss", measure)
+            for ax, key in zip(picture.axes, ("val_loss", measure), strict=True):
+                ax.set_ylabel(UNITS[key])
             picture.text = f"SmolLM2-135M, recorded: {picture.text}"
             return picture
         picture = plots.scatter(runs.arms, "val_loss", measure)
+        picture.axes[0].set_xlabel(UNITS["val_loss"])
+        picture.axes[0].set_ylabel(UNITS[measure])
         picture.text = (f"{UNITS['val_loss']} (learned) against {UNITS[measure]} (kept) of every "
                         "setting, mean ± sd over its seeds; the star is the untouched model")
         return picture

@@ -343,8 +343,8 @@ def label_line_ends(ax, ends):
     heights = [to_axes.transform((x, y))[1] if math.isfinite(y) else 0.97 for x, y, *_ in ends]
     for (x, y, text, color), free in zip(ends, spread(heights, 11.5 / height), strict=True):
         end, units = ((x, y), "data") if math.isfinite(y) else ((1.0, 0.97), "axes fraction")
-        leader = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3,
-                  "relpos": (0, 0.5)}
+        leader = {"arrowstyle": "-", "color": color, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3,
+                  "linestyle": ":", "relpos": (0, 0.5)}  # dotted: no part of the curve
         note = ax.annotate(text, end, (1.03, free), units, textcoords="axes fraction", va="center",
                            color=dark(color), arrowprops=leader, annotation_clip=False,
                            parse_math=False)

@@ -110,8 +110,8 @@ def test_the_picture_has_each_recorded_value_and_a_line_at_the_untouched_model(f
 
 
 @pytest.mark.parametrize("name, labels", [
-    ("lr_valley", ["val_loss (nats per token)", "english_loss (nats per token)"]),  # two valleys
-    ("forgetting", ["english_loss"]),  # learned against kept
+    ("lr_valley", ["validation loss, nats", "loss on plain English, nats"]),  # two valleys
+    ("forgetting", ["loss on plain English, nats"]),  # learned against kept
     ("overfitting", ["validation loss, nats", "exact match"]),  # curves
     ("qlora", [""]),  # dots: the arms are on this axis
 ])

@@ -137,8 +137,8 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 # answers need a **judge**: a person or a model that knows what is right. (A `wrong task` row has a right answer;
 # its `task` label is wrong.)
 #
-# Do not simply delete what is named: 32 of these rows have no fault. If two rows ask the same, the checker names
-# the later one; in 8 pairs whose answers differ, the later one is right.
+# Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 rows
+# without a fault, 24 have a copy that stays, but 8 are right and contradict a wrong row.
 #
 # ## A model as the judge
 #
@@ -265,7 +265,7 @@ runs = {"20 clean": sweep(clean[:20], 3), "160 clean": sweep(clean[:160], 5),
         "480 systematic": sweep(errors["systematic"], 3), "480 swapped": sweep(errors["swapped"], 3)}
 
 # %% [markdown]
-# We ask each model two sets of test questions: a sample of all, and What-questions only.
+# We ask each model two sets of test questions: a sample of all (78), and What-questions only (35).
 
 # %%
 what_test = [record for record in ft.records("tasks", "test") if is_what(record)][::4]
@@ -293,10 +293,10 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 
 # %% [markdown]
 # In our runs the opening claim held with 160 clean records and failed with 20. So "quality or quantity" has no
-# general answer but a **price**: how many noisy records replace one clean record? Here 3 were too few, and 24
-# enough.
+# general answer but a **price**: how many noisy records replace one clean record? At this error rate and these
+# 30 steps, 3 were too few, and 24 enough.
 #
-# The clean sets show a second price, that of **copies**. In our runs 160 records seen three times ended
+# The clean sets show a second price, that of **copies**. Here 160 records seen three times ended
 # close to 480 seen once (0.66 and 0.71); 20 seen 24 times, far below (0.32). In pretraining, up to four passes
 # over the same text were nearly as good as new text
 # ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). A few passes cost little, but many do not replace
@@ -320,7 +320,7 @@ at_135m("label_noise", verdict)
 #
 # Behind the slogan are selected sets: 1,000 records curated by hand ([LIMA](https://arxiv.org/abs/2305.11206)),
 # or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
-# [s1](https://arxiv.org/abs/2501.19393) compares both ways. A 32B model trained on 1,000 reasoning traces,
+# In [s1](https://arxiv.org/abs/2501.19393), a 32B model trained on 1,000 reasoning traces,
 # selected from 59k by quality, difficulty and diversity, solved 50 % of AIME 2024. 1,000 random ones that passed
 # the quality filter gave 37 %, all 59k gave 53 % at 56 times the compute. On the 30 problems of AIME the paired
 # 95 % interval excludes zero for the first gap alone. None of these studies varied the kind of error.
@@ -481,7 +481,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #   [Magpie](https://arxiv.org/abs/2406.08464) lets a chat model write the user's turn.
 #   [Personas](https://arxiv.org/abs/2406.20094) in the prompt make the instructions more diverse.
 # - **Rejection sampling** draws several answers and keeps those that a verifier or reward model accepts.
-# - Training on one's own unfiltered output again and again narrows the distribution
+# - Training on one's own unfiltered output repeatedly narrows the distribution
 #   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
 #   replacing them [avoided it in experiments](https://arxiv.org/abs/2404.01413).
 

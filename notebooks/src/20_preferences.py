@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 20 · Preferences and rewards: DPO, GRPO, and how they fail
 #
-# **Claim: preference accuracy is 100 % and the reward has doubled, so the model got better.** It
+# **Claim: preference accuracy is high and the reward has doubled, so the model got better.** It
 # could be wrong. After this lesson you can
 #
 # - write the DPO loss, and the advantages and the loss of GRPO;
@@ -208,7 +208,7 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
 # ranks most pairs right, and answers fewer questions than before training. So accuracy alone does not say that a
 # model got better. Here each question has one right answer, which imitation learns directly. Pairs suit questions
 # where people can only rank. (IPO, KTO, SimPO and ORPO have one seed each. The last two rank without the
-# reference, so their accuracy is another measure.)
+# reference, so their accuracy is another measure. ORPO's loss contains that of SFT.)
 #
 # ## At 135M
 #
@@ -360,9 +360,10 @@ ft.check("honest_reward", honest_reward)
 
 # %% [markdown]
 # To make pairs, Tülu 3 lets several models answer a question, the policy among them, and a judge model rate the
-# answers. The best one is chosen, a lower one rejected.
+# answers. The best is chosen, a lower one rejected.
 #
-# TRL's `DPOTrainer` has `sigmoid`, `ipo` and `sft`; KTO, ORPO and SimPO (`CPOTrainer`) have other trainers.
+# TRL has `sigmoid`, `ipo` and `sft` in `DPOTrainer`, KTO in `KTOTrainer`, ORPO and SimPO (`CPOTrainer`) in
+# `trl.experimental`.
 
 # %% [markdown]
 # ```python
@@ -405,7 +406,7 @@ ft.check("honest_reward", honest_reward)
 #     gradient_accumulation_steps=16, num_generations=8, max_completion_length=1024,
 #     model_init_kwargs={"dtype": "bfloat16"},
 #     chat_template_kwargs={"enable_thinking": False},  # thoughts would fill the 1,024 tokens
-#     mask_truncated_completions=True, use_vllm=True,  # vLLM draws the answers
+#     mask_truncated_completions=True, use_vllm=True,  # no gradient from cut answers; vLLM draws
 #     vllm_max_model_length=2048)  # prompt + answer; left out, the model's 40,960
 # trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions,
 #                       peft_config=lora)
@@ -425,8 +426,9 @@ ft.check("honest_reward", honest_reward)
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
 #   and the entropy of the next token: at 0 all answers of a group are the same.
 # - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
-#   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks too.
-# - Drawing the answers can take most of a GRPO step, and the longest answer holds up the rest.
+#   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks.
+# - vLLM's probabilities differ from the trainer's: watch `sampling/sampling_logp_difference/mean`. By
+#   default TRL drops an answer that the trainer finds over three times as likely as vLLM did.
 #
 # More names: **DPOP** adds a penalty where the chosen answer falls below the reference
 # ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)). **Online DPO** draws its pairs from the policy
@@ -447,7 +449,7 @@ ft.check("honest_reward", honest_reward)
 # %% [markdown]
 # **Reward accuracy is near 100 %, outputs are worse. Why?**
 # <details><summary>Answer</summary>
-# Even on held-out pairs a surface feature such as length can suffice. And the loss only needs the gap:
+# Even on held-out pairs a surface feature such as length can suffice. The loss only needs the gap:
 # both log-probabilities can fall, the rejected one faster, and probability goes to unrated answers.
 # Check chosen log-probability, length, and held-out samples. Lower the learning rate or stop early;
 # then raise β, add an SFT term, or draw pairs from the policy.
@@ -463,9 +465,9 @@ ft.check("honest_reward", honest_reward)
 # %% [markdown]
 # **SFT, DPO or GRPO: when do you use which?**
 # <details><summary>Answer</summary>
-# SFT where a good answer can be written down, and usually first. DPO where people can only say which
-# of two answers is better, ideally both from the policy. GRPO where a program can check the answer
-# and the policy already succeeds now and then. Controls: SFT on the chosen answers, and SFT on drawn
+# SFT where a good answer can be written down, and usually first. DPO where people can only
+# compare two answers, ideally both from the policy. GRPO where a program can check the answer
+# and the policy already succeeds sometimes. Controls: SFT on the chosen answers, and SFT on drawn
 # answers that pass the checker.
 # </details>
 #

@@ -86,7 +86,7 @@ def test_the_box_says_what_is_missing_and_what_the_lesson_saw(folder):
     assert "In this lesson, on the small model: the opposite was seen." in found.text
     assert "3 seeds, paired" in found.text and "recorded on 2026-11-26" in found.text
     page = found._repr_html_()
-    assert "<div style='overflow-x:auto;margin:6px 0'><table>" in page  # on a phone it is wider than the box
+    assert "<div style='overflow-x:auto;margin:6px 0'><table>" in page
     assert "aria-label='At 135M'" in page and "<caption" in page and "3.31 ± 0.01" in page
     assert "<code>make recorded sample</code>" in page and "`make" in found.text
     assert not re.search(r"(?:background|[^-]color):\s*#", page)  # the theme's own colors

@@ -13,6 +13,7 @@ import itertools
 
 import ipywidgets as W
 
+from ftkit.notebook import widgets
 from ftkit.report import chart
 from ftkit.report.live import Live
 from ftkit.report.style import Picture
@@ -40,7 +41,8 @@ class Growing(Live):
 
 
 class ChartView:
-    """`.ui` are the widgets, `.shown` the chart that the page draws, as `chart.page` takes it."""
+    """`.ui` are the widgets, `.shown` the chart that the page draws, as `chart.page` takes it.
+    `.empty` stands in the place of a chart until there is one."""
 
     def __init__(self):
         self.uid = chart.new_id()
@@ -57,6 +59,7 @@ class ChartView:
         self.output.add_class("ftkit-chart-output")
         self.ui = W.VBox([self.output, self.static, self.base, self.more],
                          layout=W.Layout(display="none"))
+        self.empty = widgets.empty("The curves of your runs appear here.")
         self._seq, self._sent = 0, {}
 
     def _wire(self, part: str) -> W.HTML:
@@ -91,4 +94,4 @@ class ChartView:
         self.shown = spec
         self.base.value = chart.wire({"seq": self._seq, "spec": spec})
         self.more.value = ""
-        self.ui.layout.display = None
+        self.ui.layout.display, self.empty.layout.display = None, "none"

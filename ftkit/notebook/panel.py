@@ -54,8 +54,12 @@ STYLE = """<style>
 .ftkit-what-if button.jupyter-button:focus-visible:enabled,
 .ftkit-what-if :is(input, select, textarea):focus-visible {
   outline: 3px solid #2b86be; outline-offset: 1px}
+.ftkit-what-if ::placeholder {color: var(--jp-ui-font-color2); opacity: 1}
 .ftkit-what-if .ftkit-told {position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%)}
+.ftkit-what-if .ftkit-empty {align-items: center; justify-content: center; min-height: 52px;
+  border: 1px dashed var(--jp-border-color1, #999); border-radius: 4px; font-size: 12px}
+.ftkit-what-if .ftkit-empty .widget-html-content {flex: none; align-self: auto}
 .ftkit-what-if .ftkit-answers .widget-html-content {line-height: 1.4}
 .ftkit-what-if .ftkit-answers caption {text-align: left}
 .ftkit-what-if .ftkit-sort {padding: 0 2px; font-size: 12px}
@@ -160,7 +164,8 @@ class Panel:
             height=None if self.few else "396px", overflow="hidden auto"))
         left = W.VBox([*([] if self.few else [self.group]), boxes, self.help],
                       layout=W.Layout(flex="1 1 330px", max_width="440px", min_width="0"))
-        right = W.VBox([self.forecast, self.owner, self.chart.ui, self.diagnosis],
+        right = W.VBox([self.forecast, self.owner, self.chart.empty, self.chart.ui,
+                        self.diagnosis],
                        layout=W.Layout(flex="1.3 1 340px", min_width="0",
                                        min_height=None if self.few else f"{ROOM}px"))
         ui = W.VBox([top, self.error, *lines,

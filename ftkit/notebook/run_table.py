@@ -138,15 +138,18 @@ class RunTable:
             heads.append(head)
         self.header.children = heads
         self.header.layout.grid_template_columns = f"{BOX}px {_grid(columns)}"
+        listed = bool(self._runs or self._deleted)
         # On a narrow page the heads and the rows scroll sideways together.
         self.header.layout.min_width = self.body.layout.min_width = (
-            f"{BOX + RUN + NUMBER * (len(columns) - 1) + 16}px")
+            f"{BOX + RUN + NUMBER * (len(columns) - 1) + 16}px" if listed else "0")
         shown = self.entries[:PAGE * self.pages]
-        self.body.children = [self._row(entry, columns) for entry in shown]
+        self.body.children = ([self._row(entry, columns) for entry in shown] if listed
+                              else [widgets.empty("Your runs are listed here.")])
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
         self.buttons["Restore"].disabled = not self._deleted
         # Not by display: at the first run the page would move under the reader.
-        self.ui.layout.visibility = None if self._runs or self._deleted else "hidden"
+        self.ui.layout.visibility = None if listed else "hidden"
+        self.body.layout.visibility = "visible"
 
     def _row(self, entry: dict, columns: list[str]) -> W.Widget:
         id = entry["id"]

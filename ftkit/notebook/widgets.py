@@ -95,6 +95,13 @@ def _paragraph(line: str) -> str:
     return f"<div style='{hang}margin:0 0 .5em'>{text}</div>"
 
 
+def empty(text: str) -> W.HTML:
+    """A frame that says what will be in its place."""
+    made = W.HTML(f"<span>{to_html(text)}</span>", layout=W.Layout(flex="1 1 auto"))
+    made.add_class("ftkit-empty")
+    return made
+
+
 class Code(W.HTML):
     """Lines of code, to select and copy. `.code` is the text."""
 

@@ -85,9 +85,13 @@ def test_by_keys_alone_the_focus_is_never_lost_and_what_changes_is_told(page):
     page.tab_to(".ftkit-start")
     place = "() => document.querySelector('.ftkit-prompts').getBoundingClientRect().top"
     before = page.page.evaluate(place)
+    frames = page.locator(".ftkit-empty:visible")
+    expect(frames).to_have_text(["The curves of your runs appear here.",
+                                 "Your runs are listed here."])
     press("Enter")
     expect(page.locator(".ftkit-owner")).to_contain_text("Newest run", timeout=PATIENCE)
     assert page.page.evaluate(place) == before, "the page moves when the first run has ended"
+    expect(frames).to_have_count(0)
     expect(told.filter(has_text=re.compile("finished: 20 steps|already run"))).to_have_count(1)
 
     page.tab_to(PLOT)

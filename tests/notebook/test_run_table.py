@@ -50,6 +50,21 @@ def tick(panel, *runs):
         panel.table.body.children[place].children[0].value = True
 
 
+def test_frames_say_what_comes_until_there_is_a_run(panel):
+    def texts(part):
+        return [re.sub("<.*?>", "", made.value) for made in part if "ftkit-empty" in
+                made._dom_classes and made.layout.display != "none"]
+
+    table, chart = panel.table, panel.view.chart
+    assert texts([chart.empty]) == ["The curves of your runs appear here."]
+    assert texts(table.body.children) == ["Your runs are listed here."]
+    assert table.ui.layout.visibility == "hidden" and table.body.layout.visibility == "visible"
+    add(panel, 0)
+    panel.show_figure()
+    assert not texts([chart.empty, *table.body.children]) and len(table.body.children) == 1
+    assert table.ui.layout.visibility is None and chart.ui.layout.display is None
+
+
 def test_the_newest_run_is_on_top_and_a_click_on_a_column_sorts(panel):
     for number, rate in enumerate((1e-3, 1e-2, 1e-4)):
         add(panel, number, learning_rate=rate)

@@ -128,15 +128,22 @@ def test_a_lesson_runs_reacts_stops_and_is_still_there_when_reopened(lesson, nam
     assert figures(json.loads((page.folder / f"{name}.ipynb").read_text("utf-8"))) == stored
 
 
-def test_a_concept_figure_can_be_read_where_the_page_is_narrow(lesson):
+def test_figures_code_and_printed_words_can_be_read_where_the_page_is_narrow(lesson):
     page = lesson("16_catastrophic_forgetting", width=390, height=844)
     page.command("application:toggle-left-area")
-    page.run_cells("ft.setup(")
+    page.run_cells("ft.setup(", "def with_replay")
     figure = page.locator(".jp-RenderedMarkdown img[src*='16_frontier']")
     expect(figure).to_have_js_property("width", 570, timeout=SLOW)
     box = figure.locator("xpath=..")
     assert box.evaluate("e => [getComputedStyle(e).overflowX, e.clientWidth < 390]") == [
         "auto", True], "the figure scrolls, the page does not"
+    code = page.locator(".jp-RenderedMarkdown pre").first
+    expect(code).to_have_css("margin-left", "0px")
+    expect(code).to_have_css("font-size", "13px")  # as in a cell
+    expect(page.locator(".jp-RenderedMarkdown details").first).not_to_have_css(
+        "margin-bottom", "0px")  # an answer is apart from the next question
+    printed = page.page.locator(".jp-OutputArea-output pre", has_text="with_replay").first
+    expect(printed).to_have_css("word-break", "normal")
 
 
 def test_restart_and_run_all_interrupt_and_a_panel_made_again(lesson, jupyter):

@@ -218,8 +218,9 @@ def arms_picture(runs, found: Judgment) -> fig.Picture:
         picture = plots.scatter(runs.arms, "val_loss", measure)
         picture.axes[0].set_xlabel(UNITS["val_loss"])
         picture.axes[0].set_ylabel(UNITS[measure])
-        picture.text = (f"{UNITS['val_loss']} (learned) against {UNITS[measure]} (kept) of every "
-                        "setting, mean ± sd over its seeds; the star is the untouched model")
+        picture.text = (f"{UNITS[measure]} (kept) against {UNITS['val_loss']} (learned) of every "
+                        "setting, mean ± sd over its seeds; lower and further left is better; "
+                        "the star is the untouched model")
         return picture
     return _dots(runs, measure, sides)
 

@@ -78,7 +78,7 @@ class Picture:
         png = self.png()
         page = self.as_html(png)
         if self.chart is not None:
-            spec = self.chart | {"text": clean(self.text), "run": run}
+            spec = self.chart | {"text": clean(self.text).replace("`", ""), "run": run}
             page = chart_page.page(spec, page, uid)
         return {"text/html": page, "text/plain": self.text,
                 "image/png": base64.b64encode(png).decode()}  # for viewers that drop HTML

@@ -258,6 +258,14 @@ def test_a_picture_is_a_png_with_its_sentence_as_text_and_alt():
     assert base64.b64decode(page["image/png"])[:4] == b"\x89PNG"
 
 
+def test_a_command_in_a_sentence_is_code_and_plain_under_a_chart():
+    picture = plots.curves(make_run())
+    picture.text = "made by `make recorded x`"
+    page = picture._repr_mimebundle_()["text/html"]
+    assert "<div>made by <code>make recorded x</code></div>" in page
+    assert '"text":"made by make recorded x"' in page
+
+
 def test_a_picture_is_white_whatever_style_the_notebook_has():
     import matplotlib
     import matplotlib.style

@@ -188,5 +188,6 @@ class Votes:
 
 def _labeled(name: str, text) -> str:
     """A text of the judge's page under its name, shown literally, in lines as it was written."""
-    return (f"<section aria-label='{name}'><b>{name}</b><div style='white-space:pre-wrap;"
-            f"line-height:1.4;overflow-wrap:anywhere'>{to_html(str(text))}</div></section>")
+    return (f"<section aria-label='{name}' style='line-height:1.4'><b>{name}</b>"
+            f"<div style='white-space:pre-wrap;overflow-wrap:anywhere'>{to_html(str(text))}</div>"
+            "</section>")

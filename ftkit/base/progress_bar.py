@@ -27,10 +27,13 @@ class Bar:
         self._tqdm: tqdm | None = None
 
     def say(self, text: str = "..."):
-        """Show what is being done, where nothing can be counted."""
+        """Show what is being done, where nothing can be counted; cut to a line on a terminal."""
         if not self.quiet:
+            line = f"{self.title}: {text}"
+            if self.terminal:
+                line = line[:shutil.get_terminal_size().columns - 1]
             with contextlib.suppress(OSError):
-                self._started(0.0).display(f"{self.title}: {text}")
+                self._started(0.0).display(line)
 
     def __call__(self, fraction: float, text: str = ""):
         if self.quiet:

@@ -14,7 +14,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -344,7 +343,7 @@ def _memory(args) -> int:
         if bar.terminal and not args.formula:
             text = f"step {next(traces)} of {args.model} (--formula: at once)" + "".join(
                 f", {name} {value}" for name, value in change.items())
-            bar.say(formatting.clean(text)[:shutil.get_terminal_size().columns - 10])
+            bar.say(formatting.clean(text))
 
     progress({})
     with contextlib.closing(bar), _library_output_on_stderr():

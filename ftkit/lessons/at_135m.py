@@ -241,16 +241,11 @@ def _dots(runs, measure: str, sides: tuple[str, str]) -> fig.Picture:
     labels = [label for label in runs.arms if runs.values(label, measure)]
     rows = [list(runs.values(label, measure).values()) for label in labels]
     looks = [sides.index(label) if label in sides else OTHERS for label in labels]
-    names = [fig.short(label) for label in labels]
-    left, wide, high = 0.3 + 0.07 * max(map(len, names)), 4.6, 0.65 + 0.27 * len(rows)
     with fig.style():
-        figure = fig.new_figure(left + wide, high)
-        ax = figure.add_axes((left / (left + wide), 0.5 / high, (wide - 0.2) / (left + wide),
-                              1 - 0.6 / high))
+        figure, ax = fig.row_axes([fig.short(label) for label in labels], 4.4, 0.2, 0.27)
         if measure in runs.base:
             ax.axvline(runs.base[measure], color=fig.QUIET, linestyle="--", linewidth=1, zorder=0)
         fig.draw_seeds(ax, rows, looks)
-        ax.set_yticks(range(len(names)), names, parse_math=False)
         ax.set_xlabel(UNITS.get(measure, measure), parse_math=False)
     dashed = "; dashed: the untouched model" if measure in runs.base else ""
     return fig.Picture(figure, f"{UNITS.get(measure, measure)} of every recorded run: a dot for "

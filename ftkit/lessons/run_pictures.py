@@ -98,11 +98,8 @@ def interval_plot(pairs: dict[str, tuple], margin: float, x: str) -> fig.Picture
         low, high = found.mean - half, found.mean + half
         rows.append((low, high, verdict_of(low, high, margin)))
         sentences.append(f"{name}: {rows[-1][2]}, {low:.2f} to {high:.2f}")
-    left, right, wide = 0.3 + 0.07 * max(map(len, pairs)), 1.6, 3.6  # inches
-    width, height = left + wide + right, 0.65 + 0.3 * len(rows)
     with fig.style():
-        figure = fig.new_figure(width, height)
-        ax = figure.add_axes((left / width, 0.5 / height, wide / width, 1 - 0.6 / height))
+        figure, ax = fig.row_axes([fig.short(name) for name in pairs], 3.6, 1.6, 0.3)
         ax.axvspan(-margin, margin, color="#d9dde3", linewidth=0, zorder=0)
         ax.axvline(0, color=fig.QUIET, linestyle=":", linewidth=1, zorder=1)
         for y, (start, end, verdict) in enumerate(rows):
@@ -111,8 +108,6 @@ def interval_plot(pairs: dict[str, tuple], margin: float, x: str) -> fig.Picture
             ax.plot([start, end], [y, y], "|" + dash, color=color, linewidth=3, markersize=10)
             ax.text(1.03, y, verdict, transform=ax.get_yaxis_transform(), va="center",
                     color=fig.dark(color))
-        ax.set_yticks(range(len(rows)), [fig.short(name) for name in pairs], parse_math=False)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel(x, parse_math=False)
     return fig.Picture(figure, f"95 % intervals; gray: the margin of {margin:g}. "
                                f"{'; '.join(sentences)}.")

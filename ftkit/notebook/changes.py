@@ -108,10 +108,7 @@ class Changes(Part):
         kind = self.view.copy_as.value
         if not kind:
             return self.view.copied.show("")
-        config = self.config
-        if kind.endswith("script"):  # other libraries have no "auto"
-            config = self.forecast.resolved(config) or config
-        self.view.copied.show(to_script.KINDS[kind](self.experiment, config))
+        self.view.copied.show(to_script.KINDS[kind](self.experiment, self.config))
 
     def read_all(self):
         """Read what was typed and not yet taken over; UserError where it cannot be read."""

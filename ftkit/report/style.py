@@ -355,6 +355,18 @@ def label_line_ends(ax, ends):
             note.set_text(short(text, fits))
 
 
+def row_axes(names, wide: float, right: float, row: float):
+    """A figure with a row for each name, the first on top: (figure, axes). wide, right and row are
+    inches: of the axes, of the room beside them, and of the height of a row."""
+    left, high = 0.3 + 0.07 * max(map(len, names)), 0.65 + row * len(names)
+    width = left + wide + right
+    figure = new_figure(width, high)
+    ax = figure.add_axes((left / width, 0.5 / high, wide / width, 1 - 0.6 / high))
+    ax.set_yticks(range(len(names)), names, parse_math=False)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    return figure, ax
+
+
 def draw_seeds(ax, rows, looks):
     """Each row a line of dots, one per value, with its mean and ± one standard deviation; the
     first row on top. looks: the index of color and marker of each row."""

@@ -238,7 +238,7 @@ class _Near:
     """
 
     HASHES, BAND, SIMILAR = 64, 4, 0.8
-    WORDS = 2**16  # of a text that are hashed at once, which takes 17 MB
+    WORDS = 2**13  # that are hashed at once: 2 MB, which a cache holds
 
     def __init__(self):
         self.signatures, self.factors = bytearray(), None  # 128 bytes a row
@@ -289,7 +289,7 @@ class _Near:
             order = np.lexsort((following, band))
             alike = np.flatnonzero(np.diff(band[order]) == 0)
             pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
-            for start in range(0, pairs.shape[1], 2**16):  # this many signatures at once
+            for start in range(0, pairs.shape[1], 2**13):  # 1 MB of signatures at once
                 some = pairs[:, start : start + 2**16]
                 close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
                 for i, j in some[:, close].T.tolist():

@@ -22,7 +22,7 @@ PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-r
 LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: recorded help lab quick test test-all rest unit lessons seeds browser notebooks check types bench \
+.PHONY: recorded help lab quick test test-all smollm2 unit lessons seeds browser notebooks check types bench \
   sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site clean
 
 help:  ## list what can be done
@@ -40,9 +40,13 @@ test: check  ## everything that guards the code, a quarter of an hour on two cor
 	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
 	$(MAKE) browser ARGS='-m "not slow"'
 
-test-all: test rest  ## and the lessons at full length, the real LLM, all seeds: about 45 minutes
+# The lessons run once: at full length they stand in for their smoke tier.
+test-all: smollm2  ## and the lessons at full length, the real LLM, all seeds: about 45 minutes
+	FTKIT_LESSONS=full $(MAKE) test
+	$(MAKE) seeds
 
-rest: seeds lessons  ## what test-all runs after test
+smollm2: $(READY)-test
+	FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2 || true
 
 unit: $(READY)-test  ## some tests: make unit ARGS="tests/data -k bom"
 	$(PYTEST) $(ARGS)
@@ -50,8 +54,7 @@ unit: $(READY)-test  ## some tests: make unit ARGS="tests/data -k bom"
 seeds: $(READY)-test  ## the slow tests, and seeds 1 and 2 of bug zoo, clinic, proofs, mitigations
 	$(PYTEST) -m "seeds or slow" tests tests/browser $(ARGS)
 
-lessons: $(READY)-test  ## every lesson at full length, strict, some with their section on SmolLM2
-	FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2 || true
+lessons: smollm2  ## every lesson at full length, strict, some with their section on SmolLM2
 	FTKIT_LESSONS=full $(PYTEST) $(LESSONS) notebooks
 
 browser: $(READY)-test  ## lessons in a real JupyterLab, where a Chromium is installed

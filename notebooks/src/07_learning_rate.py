@@ -133,10 +133,10 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # %% [markdown]
 # ### Your turn: warm-up and cosine
 #
-# Steps count from 1. In the warm-up, step `warmup` has the peak. The step after it has the peak
-# too: progress 0 on the cosine. Step `total + 1`, which is never made, would have progress 1. If
-# you get stuck, run `ft.hint("warmup_cosine")`, up to three times, or
-# `ft.solution("warmup_cosine")`.
+# Steps count from 1; transformers counts from 0, so its warm-up spends the first step at learning
+# rate 0. Step `warmup` has the peak, and the step after it too: progress 0 on the cosine. Step
+# `total + 1`, never made, would have progress 1. If you get stuck, run `ft.hint("warmup_cosine")`
+# or `ft.solution("warmup_cosine")`.
 
 
 # %% tags=["raises-exception"]
@@ -264,7 +264,7 @@ ft.curves({f"learning rate {rate:g}": [run for run in full if run.config.learnin
 # does; here every record is new (160 of 320, each once). When records repeat, a high learning rate can
 # memorize them ([lesson 17](17_overfitting.ipynb)), so rank by val_loss.
 #
-# What the model *forgot* the training loss does not show. From 0.0003 to 0.001 it falls, while general_loss
+# The training loss does not show what the model *forgot*. From 0.0003 to 0.001 it falls, while general_loss
 # rises from 0.9 to 1.3. That is the price of learning more in the same steps; it does not make 0.001 too
 # high. Watch something that must not get worse: an extra evaluation set during the run, which this course
 # calls a **probe**.

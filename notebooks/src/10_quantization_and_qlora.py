@@ -419,12 +419,14 @@ big
 # hours](https://magazine.sebastianraschka.com/p/practical-tips-for-finetuning-llms) for Llama 2 7B on an A100).
 #
 # **Pitfalls.**
-# - bitsandbytes' default type is `fp4`; ask for `nf4`, and for a bf16 compute type.
+# - `BitsAndBytesConfig` defaults to `fp4` and fp32 computation; set both.
+# - [FSDP](https://huggingface.co/docs/bitsandbytes/fsdp_qlora) shards float types only: set
+#   `bnb_4bit_quant_storage=torch.bfloat16`.
 # - With your own loop, call peft's `prepare_model_for_kbit_training`. It raises norms, embedding and
 #   head to fp32, and makes inputs require gradients, which re-entrant checkpointing needs
 #   ([11](11_activations_and_checkpointing.ipynb)).
 # - TRL 1.16's bf16 adapter can lose small updates ([12](12_floating_point.ipynb)).
-# - For 4-bit *serving*, merge in 16 bits first. Then quantize the merged model with GPTQ, AWQ or NVFP4
+# - For 4-bit *serving*, merge in 16 bits first. Then quantize with GPTQ, AWQ or NVFP4
 #   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
 # - Or train for the final format: **QAT** (quantization-aware training) rounds in the forward pass and lets
 #   gradients pass unchanged ([torchao](https://github.com/pytorch/ao)).

@@ -71,8 +71,8 @@ for start in starts:
 # %% [markdown]
 # (`bos_token` marks the beginning of a text. We always append the *most* likely token, which is greedy
 # decoding. Chat products often draw a token by its probability, which is sampling.) The base model continues
-# every text, also a question.
-# It may even give the answer on the way, but it does not answer and *stop*.
+# a text until it predicts its end, as after "Paris." It continues a question too. It may even give the
+# answer on the way, but it does not answer and *stop*.
 #
 # ## Your first fine-tune
 # <!-- claims: C1 C24 · E01 -->
@@ -439,7 +439,7 @@ def training_cost(parameters, tokens, flops_per_second=312e12, utilization=0.4, 
 ft.check("training_cost", training_cost)
 
 # %% [markdown]
-# Your function fills the next table.
+# Your function fills the next table (Llama 2 7B has 6.7 billion parameters).
 
 # %%
 training_cost = working("training_cost", training_cost)
@@ -447,7 +447,7 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
           for tokens in (1e7, 1e8, 1e9, 1e10)])
 
 # %% [markdown]
-# Ten million tokens are about 50,000 short records. The 40 % are optimistic: padding (filler tokens beside
+# Ten million tokens are about 50,000 short records. 40 % is optimistic: padding (filler tokens beside
 # short records) and small batches lower the utilization. Gradient checkpointing, the default of the
 # library TRL, repeats the forward pass to save memory: 8 operations instead of 6.
 #
@@ -469,7 +469,7 @@ at_135m("first_finetune", verdict)
 # %% [markdown]
 # (*zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
 #
-# Ten times the learning rate is worse here too: 29 % instead of 48 %.
+# Ten times the learning rate (1e-3 instead of 1e-4) is worse here too: 29 % instead of 48 %.
 #
 # The verdict "same" is about the first half of our claim. For the second, compare answers that
 # begin right: few-shot 9 %, tuned 48 %. Tuning may have added more than the form, or five examples

@@ -249,8 +249,8 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # %% [markdown]
 # In the picture, training on everything looks much worse at 1e-3, the best learning rate of the response-only
 # loss; at 2e-3 it looks better. **A comparison at one shared learning rate would have measured the learning
-# rate.** At its own, loss on all tokens comes within a few points of the other. (Three seeds are few: five more,
-# run beforehand, gave 0.71 against 0.74, not settled.)
+# rate.** At its own, loss on all tokens comes within a few points of the other. (Do not rely on the
+# direction: five more seeds, run beforehand, gave 0.71 against 0.74, not settled.)
 #
 # So the second half of the claim fails here. Loss on all tokens has the labels of pretraining, and the model
 # learned to answer all the same. The *data* make it instruction tuning; the labels choose what the loss is

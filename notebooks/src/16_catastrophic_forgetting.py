@@ -186,8 +186,7 @@ ft.check("choose_weight", choose_weight)
 #
 # Now the curve of the figure, measured: full fine-tuning at learning rate 0.001 for 8 and for 24 steps,
 # with four seeds; ± is their standard deviation. A straight line between the two points stands for the
-# curve. Look at the left point: how much is already lost there? (Gray arrows only point from the
-# untouched model.)
+# curve. How much is already lost after 8 steps? (Gray arrows only point from the untouched model.)
 
 # %%
 SEEDS = (0, 1, 2, 3)
@@ -223,7 +222,7 @@ ft.curves(hurt, "val_loss", "tasks_loss")
 # Five remedies, each with one setting that was fixed before the runs:
 #
 # - replay of 25 %, and L2-SP: 24 steps at 0.001, as the plain runs;
-# - WiSE-FT: the plain runs of 24 steps, with a = 0.7;
+# - WiSE-FT: the plain runs of 24 steps, with a = 0.7 (`choose_weight` would search it);
 # - a lower learning rate (0.0003), and LoRA (rank 8, α 16, its own learning rate): 36 steps, to reach a
 #   similar target.
 
@@ -268,7 +267,7 @@ least.score(names[names.index(min(names, key=lambda name: sum(gains[name])))])
 # The curve belongs to one learning rate, and a **lower learning rate** alone is above it too. So the first
 # remedy is a well-chosen learning rate, and the others have to be judged against *it*. The last column
 # does this: in our runs replay, L2-SP and WiSE-FT differ from the lower rate by less than the spread over
-# seeds. We combined them with 0.001 only; whether they add to a lower rate is open.
+# seeds, and 62 old questions are few. Whether they add to a lower rate is open.
 
 # %% [markdown]
 # **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
@@ -396,7 +395,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # done
 # ```
 #
-# Thinking is off in both runs, because a limit on new tokens may cut an answer after long thinking.
+# Thinking is off in both runs: a limit on new tokens may cut an answer after long thinking.
 
 # %% [markdown]
 # Current methods by name:

@@ -98,7 +98,7 @@ chance = sum(p > 0.05 for p in p_values)
 guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or two")
 
 # %% [markdown]
-# Six coins all fall alike in 2 of 64 cases: p = 0.03 for 6 and 0.
+# Six coins all fall alike in 2 of 64 cases: p = 0.03.
 #
 # Read the difference and its interval first: they say how large the gain may be. The interval is a **bootstrap**:
 # draw 200 questions with replacement, take their mean difference, repeat 2,000 times, keep the middle 95 %. With
@@ -211,7 +211,7 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 # %% [markdown]
 # The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
 # cannot judge a single answer. Over a whole corpus BLEU separates very different systems, but often not two good
-# ones. For translation the yearly WMT metrics task recommends metrics learned from human
+# ones. For translation the WMT metrics task recommends metrics learned from human
 # scores, such as COMET and MetricX ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using
 # BLEU").
 #
@@ -366,8 +366,8 @@ def pass_at_k(n, c, k):
 ft.check("pass_at_k", pass_at_k)
 
 # %% [markdown]
-# How far off is the shortcut 1 - (1 - c/n)^k, which takes the estimate c/n for the true rate? Take 10 samples, of
-# which 3 pass:
+# How far off is the shortcut 1 - (1 - c/n)^k, which takes the estimate c/n for the true rate? With 10 samples,
+# 3 passing:
 
 # %%
 unbiased = 1 - math.comb(7, 5) / math.comb(10, 5)
@@ -396,8 +396,8 @@ print(f"flagged without planting: {len(alarms)} of {len(test)}")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
-# The few other alarms are false: in the example, an instruction, a first sentence
-# and the next word are 13 words that many records share. So remove the template before you compare. The opposite
+# The other alarms are false: in the example, an instruction, a first sentence
+# and the next word are 13 words that other records share. So remove the template before you compare. The opposite
 # error is worse: most paraphrases pass. Search for them by embeddings and let a model compare the candidates
 # ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data, as
 # [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
@@ -418,7 +418,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # | rare class (fraud) | macro F1, precision and recall of the class; with scores, the area under the precision-recall curve | accuracy misleads |
 # | knowledge, multiple choice | the choice with the highest log-likelihood, raw (`acc`) or divided by its length (`acc_norm`) | say which |
 # | math, code, format rules (IFEval: instructions a program can check) | a program that checks | how the answer is extracted; temperature |
-# | reasoning models | mean over k samples at their temperature (avg@k) | token budget, share of cut answers |
+# | reasoning models | mean over k samples at their temperature (avg@k) | token budget, share of cut answers; resample questions, not samples |
 # | agents | pass^k: all k tries succeed ([τ-bench](https://arxiv.org/abs/2406.12045)) | pass@k hides failures |
 # | translation | COMET or MetricX; people who mark errors (MQM) | BLEU only with its signature |
 # | helpfulness | people or an LLM judge, pairwise, both orders | length, agreement with people |
@@ -434,7 +434,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # Questions that share a passage are not independent: use standard errors *clustered* by passage ([Miller
 # 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one primary metric before
 # you look. The best of many checkpoints looks better than it is ([22](22_what_if_lab.ipynb)), so report it on new
-# items. By `acc`, 5 characters at −4 nats beat 20 at −6; by `acc_norm` they lose (−0.8 against −0.3).
+# items. By `acc`, a choice of 5 characters at −4 nats beats one of
+# 20 at −6; by `acc_norm` it loses (−0.8 against −0.3).
 #
 # For BLEU:
 #

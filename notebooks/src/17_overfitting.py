@@ -138,7 +138,7 @@ turn.score({"<": "falls", ">": "rises",
 # chose step 12 after earlier runs with these seeds, so read this p as a guide: on five fresh seeds (not shown)
 # the rise was not settled.
 #
-# The second line: in our runs three seeds ended higher than at the ring and two lower, and a change below about
+# The second test: in our runs three seeds ended higher than at the ring and two lower, and a change below about
 # 0.1 could have stayed unseen. A rising validation loss alone does not show that the answers get worse.
 #
 # ## Why does the loss rise?
@@ -192,7 +192,7 @@ softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 # token; the best T is the balance. (At T = 1 the table differs from `val_loss` above, which takes only 64 of the
 # validation records.)
 #
-# In practice T is fitted on validation data and reported on test data
+# In practice T is fitted on validation data and checked on test data
 # ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)).
 #
 # At scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first epoch, but
@@ -246,11 +246,10 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 # ## Remedies, each against a control
 # <!-- claims: C75 C76 C77 C78 · E12 E13 -->
 #
-# The control is the long run; each remedy has three seeds. The second row of the table is the control at its
-# lowest validation loss. **Augmentation** repeats each record with other wordings. **Dropout** sets random
-# activations to zero in training. Llama-type models are trained without it, so we test LoRA's dropout, which acts
-# only on the input of the adapter, against LoRA without it. LoRA against the control compares two recipes:
-# method, learning rate and steps differ.
+# The control is the long run; each remedy has three seeds. **Augmentation** repeats each record with other
+# wordings. **Dropout** sets random activations to zero in training. Llama-type models are pretrained without it
+# (InstructGPT and LIMA fine-tuned with it). We test LoRA's dropout, which acts only on the input of the adapter,
+# against LoRA without it. LoRA against the control compares two recipes: method, learning rate and steps differ.
 #
 # **Weight decay** is not in the list. It shrinks a weight by learning rate × decay in each step. With a
 # decay of 0.1 that is at most 36 × 0.001 × 0.1 = 0.36 % in the whole run, so no effect can be expected.

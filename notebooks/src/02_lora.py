@@ -41,7 +41,7 @@ ft.setup(seed=0)
 #
 # A linear layer multiplies its input by a weight matrix W. Full fine-tuning changes every entry
 # of W. **LoRA** (low-rank adaptation, [Hu et al. 2021](https://arxiv.org/abs/2106.09685))
-# freezes W and adds a second path with two thin matrices, A and B.
+# freezes W and adds an **adapter**: a second path with two thin matrices, A and B.
 #
 # ![A linear layer with LoRA. The input x goes through the frozen matrix W of size d_out by d_in.
 # In parallel it goes through A, of size r by d_in, then B, of size d_out by r, and is scaled by
@@ -303,10 +303,10 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
            start=False, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA? From 0.00065
-# to 0.001, full fine-tuning gains 0.09 in `val_loss` and forgets 0.16 nats more. At this ratio, learning 0.06
-# less means forgetting 0.1 less, and our margin of 0.1 allows a gap of 0.06. On [five fresh
-# seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there it had
+# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA, or had it
+# learned a little less? From 0.00065 to 0.001, full fine-tuning gains 0.09 in `val_loss` and forgets 0.16
+# nats more. At this ratio, learning 0.06 less would explain it, and our margin of 0.1 allows that. On [five
+# fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there it had
 # also learned less, by 0.07. So the second half of the claim stays open.
 
 # %% [markdown]
@@ -468,6 +468,9 @@ at_135m("lora_vs_full", verdict)
 # | learning rate | about 10 times that of full fine-tuning; 1e-4 to 5e-4 for 1B to 70B models |
 # | batch size | small to moderate: LoRA tolerates large batches less well than full fine-tuning |
 # | lora_dropout | 0; 0.05 to 0.1 as a regularizer; it also stores the dropped inputs |
+#
+# When the data exceed what an adapter can hold, as in continued pretraining on many tokens, prefer full
+# fine-tuning if memory allows.
 #
 # A configuration for TRL and peft:
 #

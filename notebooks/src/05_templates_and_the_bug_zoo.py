@@ -137,8 +137,8 @@ first_guess.score(lost[0] if len(lost) == 1 else "both" if lost else "neither")
 # **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. They cost this
 # small model little or nothing, but a user of Llama-3.1-8B-Instruct reports a loss of
 # [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
-# with `add_special_tokens=False`, and look at it once: at most one BOS, at the start, and an end token after
-# each answer.
+# with `add_special_tokens=False`, and look at it once (`Ġ` is a space, `Ċ` a newline): at most one BOS, at the
+# start, and an end token after each answer.
 
 # %%
 ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
@@ -352,7 +352,7 @@ ft.curves(lines, "loss")
 # %% [markdown]
 # All five fall. "Loss mask lost" starts lower but ends far above: the answers are soon learned, the questions
 # stay harder to predict. The others leave the band of the correct runs at some steps, but end near it. The
-# table has all 14 bugs, one run each, and the instruments that are off by more than the margin:
+# table has all 14 bugs, one run each, and the instruments that are off:
 
 # %%
 correct = zoo.run(None, 1).symptoms
@@ -446,7 +446,7 @@ if download.has("smollm2"):
 # **Pitfalls.**
 # - Without varlen kernels such as FlashAttention's, packing needs the block mask, and
 #   [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634). TRL's
-#   `padding_free=True` joins an ordinary batch into one row, and has the same need of FlashAttention.
+#   `padding_free=True` joins an ordinary batch into one row. It needs the same, and `max_length=None`.
 # - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
 #   kernels need the record boundaries.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block

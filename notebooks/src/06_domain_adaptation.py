@@ -106,8 +106,7 @@ ft.show_batch([contracts[1], first], tokenizer)
 #
 # **No test text in the corpus.** Our generator repeats sentences: each of the 60 test clauses occurs
 # in the contracts too. DAPT could gain by having read them. So we delete these sentences, about a third of
-# the text. Variants with another number or country stay; liability clauses have no variants, so all are
-# gone.
+# the text. Variants with another number or country stay; liability clauses have none, so all are gone.
 #
 # **Equal tokens.** A contract is longer than a finance document, so four documents a step would give DAPT
 # more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the token that begins
@@ -160,7 +159,7 @@ ft.check("domain_perplexity", domain_perplexity)
 held_out = {name: [ft.encode(record, tokenizer) for record in ft.records(name, "test")[:12]]
             for name in ("general", "contracts", "finance")}
 ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, examples))}
-          for name, examples in held_out.items()])  # loss_on: mean over all tokens
+          for name, examples in held_out.items()])  # loss_on weighs as your function does
 
 # %% [markdown]
 # The base model was pretrained on simple generated English, as in "general". Perplexity also depends on
@@ -322,8 +321,8 @@ order.score({"<": "lower", ">": "higher", "": "no difference seen in 3 seeds"}[
 
 # %% [markdown]
 # Raw contracts never show an instruction with a one-word answer, and a few large steps can remove that
-# format. At a tenth of the learning rate the mean fell too, to 0.41, but three seeds do not settle that. So
-# continue the base first, and tune last.
+# format. So continue the base first, and tune last. At a tenth of the learning rate the mean fell too, to
+# 0.41, but three seeds do not settle that.
 #
 # If only a tuned model is available, mix instruction data into the corpus. If its base is available too,
 # continue the base and add the tuning back as a **chat vector**, tuned − base
@@ -332,10 +331,10 @@ order.score({"<": "lower", ">": "higher", "": "no difference seen in 3 seeds"}[
 # %% [markdown]
 # ## At 135M
 #
-# The recorded experiment makes the primary comparison with SmolLM2-135M-Instruct at equal steps. It trains
-# on whole documents of the same corpora: tokens are not equal, and sentences of test clauses are still in
-# the contracts. Without continued pretraining that model reaches 0.96 with seven labels: little is left to
-# gain.
+# The recorded experiment compares DAPT with the control, there called "wrong domain", on
+# SmolLM2-135M-Instruct at equal steps. It trains on whole documents of these corpora: tokens are not
+# equal, and the contracts still hold sentences of the test. Without continued pretraining that model
+# reaches 0.96 with seven labels: little is left to gain.
 
 # %%
 at_135m("domain", verdict)
@@ -388,7 +387,7 @@ ft.table(rows)
 # | setting | usual values |
 # |---|---|
 # | start | the base checkpoint, before the final decay if it is published |
-# | tokens | 1B to 100B and more; below about 100M first consider retrieval or synthetic rewriting |
+# | tokens | 1B to 100B and more; up to about 4 passes over a small corpus cost little ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264), pretraining); below about 100M first consider retrieval or synthetic rewriting |
 # | learning rate | warm-up and decay again; a peak between a tenth and the full peak of pretraining |
 # | replay | 5 to 25 % general text; more for a stronger shift of the data |
 # | method | all parameters; LoRA learned less in continued pretraining ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)) |

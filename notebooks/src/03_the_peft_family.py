@@ -80,7 +80,7 @@ ft.setup(seed=0)
 #
 # [IA³](https://arxiv.org/abs/2205.05638) trains one number for each output of W_k and W_v, and one
 # for each *input* of W_down, the last matrix of the MLP. They multiply the activations and start at
-# 1, so training starts at the base model. If you get stuck: `ft.hint("ia3_forward")`, then
+# 1, so training starts at the base model. Stuck? `ft.hint("ia3_forward")`, then
 # `ft.solution("ia3_forward")`.
 
 
@@ -132,7 +132,7 @@ print(f"prompt tuning, largest difference: {difference:.1e}; "
 # row into its length and its direction. The length is replaced by a trained number, the
 # `magnitude`. At the start the magnitudes are the lengths of the rows of W. In torch a row of W
 # belongs to one output. (The paper normalizes "columns". The authors' code and peft normalize per
-# output, which is what you will meet.)
+# output.)
 
 
 # %% tags=["raises-exception"]
@@ -169,7 +169,7 @@ print(f"DoRA, largest difference of an output: {gap:.1e}")
 #
 # IA³ trains 2 · kv + inner values in each layer, where kv is the width of the keys and inner that of
 # the MLP inside. Prefix tuning trains 2 · kv for each virtual token in each layer, and prompt tuning
-# one vector for each, once. The next table counts them in the embedded model.
+# one input vector for each. The next table counts them in the embedded model.
 
 # %%
 from ftkit.model import loading
@@ -289,7 +289,8 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 #
 # A method that learned less may have forgotten less for that reason alone. So compare at an **equal
 # target**: read `general_loss` at the moment when `val_loss` passes 2.2. The learning rate is constant, so
-# that a run may be read at any step.
+# that a run may be read at any step. It is the best of the sweep, here called "higher", or the one below it,
+# "lower".
 
 # %%
 small = ft.predict("At the same target and at its lower learning rate, IA3 (0.15 % of the "
@@ -316,7 +317,7 @@ def at_target(run, target=2.2):
 
 
 # %% [markdown]
-# At which step does each run reach the target, and what has it forgotten there?
+# When does each run reach the target, and what has it forgotten there?
 
 # %%
 steady, when, forgot = {}, {}, {}
@@ -457,7 +458,8 @@ at_135m("peft_family", verdict)
 #   is 16 unless you raise it. It rejects DoRA and most `modules_to_save` (layers that are trained
 #   whole), and has no IA³ or prompt tuning
 #   ([`peft_helper.py`](https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py)).
-#   Merge DoRA and IA³ before serving, or use LoRA. For SGLang, the other usual server, look up the same.
+#   Merge DoRA and IA³ (`merge_and_unload()`), or use LoRA. For SGLang, the other usual server,
+#   look up the same.
 # - **PiSSA changes the base.** Its adapter fits the changed base only. peft can [convert it to a
 #   plain LoRA](https://huggingface.co/docs/peft/developer_guides/lora) when it is saved. That LoRA has
 #   twice the rank: 32 instead of 16, above vLLM's default.
@@ -465,8 +467,8 @@ at_135m("peft_family", verdict)
 #   for full fine-tuning usually around 1e-5 to 5e-5, for LoRA and DoRA 1e-4 to 5e-4. Move the grid if
 #   its edge is best. The papers of IA³ and prompt tuning used 3e-3 and 0.3, with the optimizer Adafactor.
 # - **Mixture of experts** (several MLPs in a layer, of which each token uses a few). Experts that are
-#   fused into one parameter may be missed by `"all-linear"`. With peft 0.21 those of gpt-oss are, those
-#   of Qwen3-MoE and Mixtral are not. Look at `print_trainable_parameters()`, and name what is missing
+#   fused into one parameter may be missed by `"all-linear"`. With peft 0.21 it misses those of gpt-oss,
+#   not those of Qwen3-MoE or Mixtral. Look at `print_trainable_parameters()`, and name what is missing
 #   in `target_parameters` of `LoraConfig`.
 # - `learning_rate` of `SFTConfig` has no effect when you pass your own optimizer.
 

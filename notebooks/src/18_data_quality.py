@@ -58,7 +58,7 @@ ft.table([{"fault": fault, "rows": len(numbers)} | example(numbers[1])
 # ## The idea: find, then ask what an error costs
 #
 # A program finds what somebody wrote a rule for: copies, leaks, broken encoding. A wrong answer breaks
-# no such rule. For this fault the question is what it costs, and that depends on its kind.
+# no such rule. What it costs depends on its kind.
 
 # %% [markdown]
 # ![Two tables of five questions and answers, each with two wrong answers. Left, random errors: the plural of cat is answered by Paris and the color of snow by meows, answers of other records. Right, a systematic error: each question that begins with What is answered by its last word, cat and box. Random errors point to different places, the systematic one teaches a rule.](figures/18_data_quality.svg)
@@ -142,9 +142,9 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 #
 # ## A model as the judge
 #
-# A model fine-tuned on a small **trusted** set gives each of 250 doubtful records its loss. Those with the
-# highest loss are looked at first. (16 of the 250 questions are in the trusted set, too.) Are wrong answers more
-# common there?
+# A model fine-tuned on a small **trusted** set gives each of the first 250 well-formed rows, faulty or not, its
+# loss. Those with the highest loss are read first. (16 of these questions are in the trusted set, too.) Are wrong
+# answers more common there?
 
 # %%
 clean = ft.records("tasks")
@@ -184,8 +184,7 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 # %% [markdown]
 # Yes. In our runs the 30 rows with the highest loss held 0.50 · 30 = 15 of the 28 wrong answers (0.11 of 250).
 # Reading an eighth of the rows finds about half of them. But some records at the top have no fault: a high loss also
-# marks what is rare or hard. A filter by loss that nobody looks at can remove the records that the model could learn
-# most from.
+# marks what is rare or hard. A filter by loss alone can remove the records that the model could learn most from.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -296,11 +295,11 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # general answer but a **price**: how many noisy records replace one clean record? At this error rate and these
 # 30 steps, 3 were too few, and 24 enough.
 #
-# The clean sets show a second price, that of **copies**. Here 160 records seen three times ended
-# close to 480 seen once (0.66 and 0.71); 20 seen 24 times, far below (0.32). In pretraining, up to four passes
-# over the same text were nearly as good as new text
-# ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). A few passes cost little, but many do not replace
-# new records: count *distinct* ones.
+# **Copies** have a price too. Here 160 clean records seen three times ended close to 480 seen once (0.66 and
+# 0.71); 20 seen 24 times, far below (0.32). So count *distinct* records. In pretraining, up to four passes over the
+# same text were nearly as good as new text ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). On long
+# reasoning traces, at equal steps, even 128 passes over 400 records beat one over 51,200
+# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
 #
 # On What-questions the concentrated errors, which hit nearly all of them, cost most, even without a rule.
 #
@@ -359,7 +358,7 @@ ft.table([{"tasks": n, "exact match on unseen tasks": scores} for n, scores in d
 ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks that are not in it")
 
 # %% [markdown]
-# Some of the sixteen are relatives of the unseen six (`to_past` of `past_tense`), which may help. The single
+# Yes. Some of the sixteen are relatives of the unseen six (`to_past` of `past_tense`), which may help. The single
 # tasks drawn here have fewer than 240 records and repeat some, which may harm.
 #
 # <!-- claims: C82 · E36 -->
@@ -408,7 +407,8 @@ ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean",
 # %% [markdown]
 # In our runs the leak lowered the loss on the leaked records alone.
 #
-# Did cleaning help? Train on the set before and after, at equal steps, and score both on a clean test.
+# Did cleaning help? Train on the set before and after, at equal steps, with several seeds, and score on a clean
+# test by group.
 #
 # ## What if?
 #
@@ -479,7 +479,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - **Self-Instruct** and **Evol-Instruct** grow instructions from seeds;
 #   [Magpie](https://arxiv.org/abs/2406.08464) lets a chat model write the user's turn.
-#   [Personas](https://arxiv.org/abs/2406.20094) in the prompt make the instructions more diverse.
+#   [Personas](https://arxiv.org/abs/2406.20094) in the prompt add diversity.
 # - **Rejection sampling** draws several answers and keeps those that a verifier or reward model accepts.
 # - Training on one's own unfiltered output repeatedly narrows the distribution
 #   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
@@ -499,7 +499,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # Normalize; drop exact and near duplicates (Jaccard of shingles, MinHash at scale); remove overlap with
 # the tests; drop empty and cut rows, repair encoding. Then meaning: score the rest with a model or an
 # LLM judge whose agreement with people I measured, and read a sample of what is kept and of what is
-# dropped. Show the gain by a run on an honest test set, against the uncleaned set at equal steps.
+# dropped. Show the gain by several runs on an honest test set, against the uncleaned set at equal steps.
 # </details>
 
 # %% [markdown]
@@ -539,7 +539,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
 # - Random errors have a price in records. Concentrated errors cost their own group most: report by group.
-# - Distinct records and distinct tasks count. A leak flatters exactly the number you report.
+# - Here distinct records and tasks counted. A leak flatters exactly the number you report.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:
 # [19 multi-task mixing](19_multi_task.ipynb).

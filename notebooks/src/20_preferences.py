@@ -105,8 +105,8 @@ ft.check("dpo_loss", dpo_loss)
 # ## Run it: does a lower loss mean better answers?
 # <!-- claims: E43 -->
 #
-# `exact` measures what the loss does not contain: the fraction of new questions answered exactly right. One arm
-# has the learning rate 1e-4, the other ten times that. Names that begin with `val_` are measured on new pairs:
+# `exact` measures what the loss does not contain: the fraction of new questions answered exactly right. One set
+# of runs has the learning rate 1e-4, the other ten times that. Names that begin with `val_` are measured on new pairs:
 # `val_chosen` is the mean log-probability of the chosen answers.
 
 # %%
@@ -138,7 +138,7 @@ NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 
 
 def ends(name, measure):
-    """A measure at the end of each run of an arm."""
+    """A measure at the end of each run of a set."""
     return [run.after[measure] for run in runs[name]]
 
 
@@ -323,7 +323,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# The policy rewarded for length writes nearly to the limit of 18 tokens. Where the honest arm is wrong,
+# The policy rewarded for length writes nearly to the limit of 18 tokens. Where the honest policy is wrong,
 # its text is strange too: all wrong answers earn 0.
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two

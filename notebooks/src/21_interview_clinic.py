@@ -73,7 +73,7 @@ core.draw(core.prove(question.proofs[0]))
 # %% [markdown]
 # ## Your turn: arithmetic without a computer
 #
-# Do these on paper, then enter the results. Use 6.74 billion parameters for "7B", and decimal gigabytes.
+# Use 6.74 billion parameters for "7B", and decimal gigabytes.
 
 # %% tags=["raises-exception"]
 memory_drill = {
@@ -229,7 +229,7 @@ at_135m("full_finetune")
 # It does at 0.001: the training loss falls from 5.2 to about 2. At 0.0001 the loss on plain English hardly rises,
 # and the training loss ends lowest.
 #
-# In the box, on the third sentence, the smallest rate is best in both losses: the cost of going lower is not tested.
+# In the box the smallest rate is best in both losses: the cost of going lower is not tested.
 # Answer aloud in five parts: is a smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
@@ -255,6 +255,7 @@ at_135m("full_finetune")
 # 4. Does the learning rate peak before the end? If not, and it is not constant, the warm-up is longer than the
 #    run.
 # 5. Does `val_loss` end above its lowest value? Then see [lesson 17](17_overfitting.ipynb).
+#    A training loss that drops at each new epoch is usual: the records repeat.
 #
 # If the log does not decide, decode one batch with its labels, and train on that batch alone. If its loss does
 # not approach 0, suspect the code or the learning rate.
@@ -302,12 +303,14 @@ case.repair(warmup_steps=2)
 # %% [markdown]
 # ## What if?
 #
-# A usual remedy is "train longer". Twice the steps, with the same warm-up of 500 steps:
+# Was the run too short? Twice the steps, with the same warm-up of 500 steps:
 
 # %%
 longer = case.repair(max_steps=64)
 
 # %% [markdown]
+# No: with a short warm-up 32 were enough.
+#
 # Two cases for you. Replace `...` by a name from the table. Then
 # repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
 # [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is the
@@ -356,7 +359,7 @@ ft.drill(level="junior, mid")
 #
 # ## The mock interview
 #
-# It has four rounds: concept (six questions), coding, design and story.
+# Six questions on concepts, then coding, design and story.
 
 # %%
 ft.drill(interview=True, questions=6)
@@ -375,7 +378,7 @@ ft.drill(interview=True, questions=6)
 # | since then | what you do differently: a check, a split, a report |
 #
 # For a design question ("build a support assistant") ask first: users, metric, data, latency, budget, risk.
-# Then go through baseline, data and split, method and memory, evaluation, cost, rollout and monitoring.
+# Then baseline, data and split, method and memory, evaluation, cost, rollout and monitoring.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -418,7 +421,7 @@ ft.drill(interview=True, questions=6)
 #     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #     args=SFTConfig(
 #         output_dir="defended", seed=0,
-#         learning_rate=2e-4, num_train_epochs=2,  # about ten times that of full fine-tuning
+#         num_train_epochs=2, learning_rate=2e-4,  # about ten times that of full fine-tuning
 #         eval_strategy="steps", eval_steps=50,  # the default evaluates nothing
 #         logging_nan_inf_filter=False,     # the log shows nan
 #         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # 32 sequences per step
@@ -437,7 +440,7 @@ ft.drill(interview=True, questions=6)
 #
 # - The first step is not the peak if a later batch is longer. Try the longest records first.
 # - `max_memory_allocated` counts torch's tensors. `nvidia-smi` also counts the cache and the CUDA context.
-# - GB or GiB: 107.8 GB are 100.4 GiB. An "80 GB" card has about 80 GiB, which are 86 GB.
+# - GB or GiB: an "80 GB" card has about 80 GiB, which are 86 GB.
 #
 # ## Interview
 #

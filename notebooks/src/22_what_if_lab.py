@@ -128,7 +128,7 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# From here on we use the same interval from the package. Its `.margin(0.025)` is the half width. `interval_plot`
+# From here on we use the same interval from the package; `.margin(0.025)` is its half width. `interval_plot`
 # draws it beside your margin, with the verdict.
 
 # %%
@@ -172,8 +172,8 @@ power.score("in less than a third" if three < 1 / 3 else
 # %% [markdown]
 # With few seeds a large effect is often missed: "three seeds, no difference seen" is weak evidence. A
 # difference as large as the standard deviation of the differences needs about 10 seeds to be seen in 80 % of
-# experiments (`fraction_seen(10, 1)`). Decide how many before you look: whoever adds seeds until the interval
-# excludes zero gets more false alarms than 5 %.
+# experiments (**power** 80 %: `fraction_seen(10, 1)`). Decide how many before you look: whoever adds seeds until
+# the interval excludes zero gets more false alarms than 5 %.
 #
 # ## An experiment: does replay reduce forgetting?
 # <!-- claims: C72 C95 · E16 -->
@@ -206,7 +206,7 @@ ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
 
 # %% [markdown]
 # With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends lower by more
-# than our margin. The cost was undecided in our runs: with five seeds `val_loss` changed by −0.08 to 0.61, so a
+# than our margin. The cost was undecided in our runs: with five seeds the interval is −0.08 to 0.61, so a
 # cost above 0.1 is neither shown nor excluded. The paired interval counts because we planned it, even where it is
 # the wider one: pairing narrows an interval only where the seeds move both settings alike.
 #
@@ -228,7 +228,7 @@ print("val_loss:", ", ".join(f"{name} {run.after['val_loss']:.2f}" for name, run
 ft.compare(without[0], hurry)
 
 # %% [markdown]
-# `compare` gives no effect, and names the runs that would separate the two causes.
+# `compare` gives no effect, and names the runs that would separate the causes.
 #
 # ## One setting at a time is not always enough
 #
@@ -265,6 +265,8 @@ interval_plot({name: (grid["full", full], grid["lora", lora])
                for name, (full, lora) in rates.items()}, margin=0.1, x="val_loss, LoRA - full")
 
 # %% [markdown]
+# Full at 0.01, without replay, ended near 4.6: the learning rate spoiled the hurried run.
+#
 # At one shared learning rate you would call LoRA far worse, at the other far better. The effect of the method
 # depends on the learning rate: the two **interact**. So tune the learning rate of each method with the same
 # effort ([lesson 07](07_learning_rate.ipynb)), then compare. The last line
@@ -306,9 +308,9 @@ ft.check("effective", effective)
 # | r 64 | 375 | 8 | 0.25 |
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
-# So "a larger batch learned less" may be a statement about fewer steps. With the rank neither convention holds
-# everything else fixed. At equal lora_alpha / r a higher rank makes larger updates and usually needs a lower
-# learning rate. At equal lora_alpha one learning rate served about all ranks of large models
+# So "a larger batch learned less" may be a statement about fewer steps. At equal
+# lora_alpha / r a higher rank makes larger updates and usually needs a lower learning rate. At equal
+# lora_alpha one learning rate served about all ranks of large models
 # ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). So "a higher rank did not help" may be a
 # statement about the learning rate: tune it for each rank.
 
@@ -325,9 +327,8 @@ for k in (1, 3, 10, 30):
     print(f"best of {k:2}: {sum(best) / len(best):5.2f} standard deviations of the noise")
 
 # %% [markdown]
-# The more configurations you try, the better the best one looks, with no real improvement. So choose the
-# configuration by its *mean* validation loss over the seeds, and report its loss on a test set that took no
-# part in the choice.
+# The more configurations you try, the better the best one looks. So choose the configuration by its *mean*
+# validation loss over the seeds, and report its loss on a test set that took no part in the choice.
 
 # %% [markdown]
 # ## The panel: find a question
@@ -505,13 +506,14 @@ at_135m("lora_vs_full")
 #
 # **How do you know that a change helped?**
 # <details><summary>Answer</summary>
-# I fix the model, the records and all other settings, and run both settings with the same seeds: at
+# I fix model, records and all other settings, and run both settings with the same seeds: at
 # least three, more if the effect is small beside their spread. If I compare methods, each gets its own tuned
 # learning rate. I compare the interval of the paired
 # difference with a margin chosen before. The change helped if the whole interval lies beyond the margin
 # on the better side. If it crosses the margin, the result is undecided. Seeds show the noise of training,
-# not that of the validation records: for that I take the standard error over records. I choose on
-# validation data and report once on test data.
+# not that of the validation records: for that I take the standard error over records.
+# With one run each, that compares two models, not two settings. I choose on validation data and report
+# once on test data.
 # </details>
 
 # %% [markdown]
@@ -519,8 +521,7 @@ at_135m("lora_vs_full")
 # <details><summary>Answer</summary>
 # Four or five learning rates on a log scale first, as it usually matters most. Then about eight random
 # combinations of the others with the learning rate, because they interact. The last six are three new seeds
-# of the best setting and of the baseline: the best of many single runs looks better than it is. A grid of
-# 5 values for 4 settings would need 625 runs.
+# of the best setting and of the baseline: the best of many single runs looks better than it is.
 # </details>
 #
 # **A colleague reports: "doubling the LoRA rank lowered the loss by 0.02". What do you ask?**

@@ -152,8 +152,8 @@ ft.table(rows)
 # %% [markdown]
 # **Accumulation equals the large batch if the token losses are summed and divided once by the
 # labeled tokens of the whole step.** The mean of means gives tokens of short answers more weight. Its
-# error, relative to the norm of the right gradient, is largest where lengths differ most. Many trainers
-# averaged means, transformers until a [fix in October
+# error, relative to the norm of the right gradient, is larger here where the lengths differ more. Many
+# trainers averaged means, transformers until a [fix in October
 # 2024](https://github.com/huggingface/transformers/pull/34191).
 #
 # ## A larger batch
@@ -281,8 +281,9 @@ decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins
 # Two of these tests could hardly find anything: a warm-up of 6 % is 1.8 of 30 steps, and decay 0.1
 # shrinks the weights by 0.15 %. The reasons are more general than the runs:
 #
-# - **Warm-up.** In the first steps AdamW's averages come from a few batches, and a full step
-#   follows them. A low learning rate forgives that; a high one may not. Warm-up is insurance.
+# - **Warm-up.** In the first steps AdamW's averages of the gradients (the first, β₁) and of their
+#   squares (the second, β₂) come from a few batches, and a full step follows them. A low
+#   learning rate forgives that; a high one may not. Warm-up is insurance.
 # - **Clipping.** It acted in every step, so "no clipping" is another optimizer, here without its own
 #   learning rate. A likely reason for its higher loss: the large first gradients stay in AdamW's
 #   second average and shorten all later steps.
@@ -371,7 +372,7 @@ at_135m("batch_size", verdict)
 #   2025](https://arxiv.org/abs/2507.07101)). So on one GPU try accumulation 1 first: the smallest
 #   micro-batch that keeps the GPU busy, a lower learning rate, and a higher `adam_beta2`. It is 0.999 to
 #   the power B/B₀ when the batch goes from B₀ to B.
-# - LoRA loses more from very large batches than full fine-tuning ([Thinking Machines
+# - LoRA can lose more from very large batches than full fine-tuning ([Thinking Machines
 #   2025](https://thinkingmachines.ai/blog/lora/)).
 #
 # ## What if?
@@ -409,7 +410,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
 #     args=SFTConfig(
 #         output_dir="sft", learning_rate=1e-5, num_train_epochs=2,
-#         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # 32 records a GPU
+#         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # what fits; 32 a GPU
 #         average_tokens_across_devices=True,  # one division by the tokens of all GPUs
 #         warmup_steps=0.03,  # a fraction in transformers 5; in version 4 use warmup_ratio
 #         lr_scheduler_type="cosine",
@@ -430,8 +431,10 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # - `dataloader_drop_last` of transformers drops a short *micro*-batch. An incomplete accumulation
 #   still makes a step: Alpaca's epoch keeps 407 steps, not 406.
 # - The batch of a step grows with the number of GPUs: lower the accumulation when you add some.
-# - With sharded weights (FSDP, DeepSpeed) the *squared* norms must be summed over all ranks. Let the
+# - With sharded weights (FSDP, DeepSpeed) the *squared* norms must be summed over all GPUs. Let the
 #   trainer clip.
+# - DDP averages the gradients of the GPUs. So in your own loop, multiply a loss that was divided by
+#   the tokens of all GPUs by their number.
 # - The logged `grad_norm` is the norm *before* clipping.
 
 # %% [markdown]
@@ -448,7 +451,8 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # <details><summary>Answer</summary>
 # Yes, up to rounding and dropout, if token losses are summed and divided once by the labeled tokens of the
 # whole step, over all GPUs. A mean of micro-batch means gives tokens of short micro-batches more
-# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2.
+# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. A loss
+# that couples records (contrastive) is not covered.
 # </details>
 #
 # **Does weight decay 0.1 matter in SFT?**
@@ -462,7 +466,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # **Why clip when Adam normalizes gradients anyway?**
 # <details><summary>Answer</summary>
 # Adam limits the step of one weight, since the current gradient is in its averages. But one huge
-# gradient dominates the first average for about 10 steps and the second for about 1,000 (β₂ =
+# gradient stays in the first average for about 10 steps and the second for about 1,000 (β₂ =
 # 0.999). So it sets the direction of the next steps and then shrinks the updates. Clipping by the
 # global norm, once per optimizer step and before the averages, limits its share. Watch how often it
 # acts: if always, it is part of the optimizer.

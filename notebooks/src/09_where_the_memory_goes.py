@@ -226,14 +226,16 @@ ft.table(rows)
 # `measure=True` takes a real step on this machine and counts every tensor while it lives.
 
 # %%
-settings = [{"method": "full", "precision": "fp32"}, {"method": "lora", "precision": "bf16"},
-            {"method": "qlora", "precision": "bf16", "gradient_checkpointing": True}]
+settings = {"full, fp32": {"method": "full", "precision": "fp32"},
+            "LoRA, bf16": {"method": "lora", "precision": "bf16"},
+            "QLoRA, bf16, checkpointed": {"method": "qlora", "precision": "bf16",
+                                          "gradient_checkpointing": True}}
 rows, errors = [], []
-for setting in settings:
+for name, setting in settings.items():
     found = ft.memory(model="tiny", batch_size=4, max_length=128, measure=True, **setting)
     errors.append(abs(found.peak / found.measurement - 1))
-    rows.append({"run": " ".join(str(value) for value in setting.values()),
-                 "predicted, bytes": found.peak, "measured, bytes": found.measurement})
+    rows.append({"run": name, "predicted, bytes": found.peak,
+                 "measured, bytes": found.measurement})
 ft.expect(max(errors), "<", 0.002, "largest error of the predicted peak, as a fraction")
 ft.table(rows)
 
@@ -476,7 +478,8 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter,
 # 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast (at most 2 more
 # for its copies). Activations and logits grow with the tokens of a batch. In full fine-tuning the states
-# usually come first: ZeRO, LoRA and 8-bit moments act on them. In a LoRA run it is the frozen weights
+# usually come first. LoRA and 8-bit moments shrink them; ZeRO-3 or FSDP splits them over the GPUs,
+# into 13.5 GB each on eight. In a LoRA run it is the frozen weights
 # or, with many tokens, the activations.
 # </details>
 #

@@ -58,7 +58,7 @@ lessons: smollm2  ## every lesson at full length, strict, some with their sectio
 	FTKIT_LESSONS=full $(PYTEST) $(LESSONS) notebooks
 
 browser: $(READY)-test  ## lessons in a real JupyterLab, where a Chromium is installed
-	$(QUIETLY) $(PY) -m pytest tests/browser $(ARGS)
+	$(PYTEST) tests/browser $(ARGS)
 
 check: $(READY)-test types  ## style, types, and whether the notebooks are built from their sources
 	$(PY) -m ruff check .

@@ -35,9 +35,14 @@ def notebook_7(tmp_path, chromium):
         page.goto(f"{address}notebooks/one.ipynb?token=secret")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
         for place in range(len(CELLS)):
-            page.locator(".jp-CodeCell .cm-content").nth(place).click()
-            page.keyboard.press("Control+Enter")
+            for _ in range(60):  # keys are lost while the page is still being built
+                if re.search(r"[*\d]", prompts.nth(place).inner_text()):
+                    break
+                page.locator(".jp-CodeCell .cm-content").nth(place).click()
+                page.keyboard.press("Control+Enter")
+                page.wait_for_timeout(1000)
         yield page
         page.close()
     finally:

@@ -290,7 +290,7 @@ class _Near:
             alike = np.flatnonzero(np.diff(band[order]) == 0)
             pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
             for start in range(0, pairs.shape[1], 2**13):  # 1 MB of signatures at once
-                some = pairs[:, start : start + 2**16]
+                some = pairs[:, start : start + 2**13]
                 close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
                 for i, j in some[:, close].T.tolist():
                     found[j] = min(i, found[j]) if j in found else i

@@ -61,6 +61,13 @@ def test_the_untouched_model_has_a_line_only_where_it_was_measured(folder, measu
     assert "low" in table and ("untouched model" in table) == measured
 
 
+@pytest.mark.parametrize("name, measured", [("full_finetune", True), ("qlora", False)])
+def test_the_untouched_model_has_a_validation_loss_where_all_settings_begin_with_it(name, measured):
+    first = box.arms_table(recorded.read(name)).rows[0]
+    assert first["setting"] == "untouched model"
+    assert (first["validation loss, nats"] is not None) == measured
+
+
 def test_the_best_arm_is_chosen_by_its_validation_loss_on_common_seeds(folder):
     made = recorded_files.content(ends={"LoRA 1": LOW, "LoRA 2": HIGH[:1], "full 1": HIGH},
                                   claim={"left": "best LoRA", "right": "best full"})

@@ -105,7 +105,7 @@ print(f"largest difference from one process: {gap(world):.1e}")
 #
 # Write `reduce_scatter`. `gradients` is a list with one 1-D tensor for each rank, all of one length that the
 # number of ranks divides. Return a list: for each rank its own part of the *sum*. The first rank owns the
-# first part. Do not change the inputs.
+# first part: `[1, 2]` and `[10, 20]` give `[11]` and `[22]`. Do not change the inputs.
 
 
 # %% tags=["raises-exception"]
@@ -325,14 +325,14 @@ ft.expect(mixed[3].sent[0] / two[3].sent[0], "==", 8 / 12, "bf16: 8 bytes instea
 #
 # The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16, reduce_dtype=fp32)`.
 # Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8 bytes a parameter.
-# (The tiny columns are buffers, and the norm for clipping.)
+# (The tiny entries are buffers, and the norm for clipping.)
 
 # %% [markdown]
 # ## When does the GPU wait?
 #
 # With checkpointing, a step takes about 8 operations for each parameter and token. Stage 3 moves 8 bytes a
 # parameter. Both grow with the model, so its size cancels. Assume an H100 at 40 % of its 989e12 operations
-# a second. How many tokens must a rank read, so that computing takes as long as the traffic?
+# a second. How many tokens must a rank's micro-batch have, so that computing takes as long as the traffic?
 
 # %%
 flops = 0.4 * 989e12
@@ -354,9 +354,9 @@ ft.table(rows)
 # yours with nccl-tests (`all_gather_perf`); NCCL is NVIDIA's library for collectives.
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
-# gradients between machines: **hybrid sharding** (HSDP). Between machines this moves 2 × 4 bytes a parameter,
-# no less than stage 3's 8. But with gradient accumulation the all-reduce is needed only once a step
-# (`set_requires_all_reduce`).
+# gradients between machines: **hybrid sharding** (HSDP). Between many machines this moves 2 × 4 bytes a
+# parameter, no less than stage 3's 8; between two, about half. And with gradient accumulation the all-reduce
+# is needed only once a step (`set_requires_all_reduce`).
 #
 # Accumulation also helps stages 0 and 1: they sum locally, and communicate once. Stages 2 and 3 send
 # gradients in every micro-batch, or keep them whole until the last one. transformers' Trainer keeps them with
@@ -417,7 +417,8 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
 # %% [markdown]
 # ## On paper: 70 billion parameters
 #
-# How many H100s do all weights of Llama 2 70B need at stage 3, with one sequence of 4,096 tokens on each?
+# How many H100s does it take to tune all weights of Llama 2 70B at stage 3, with a sequence of 4,096 tokens on
+# each?
 # `ft.memory` traces the model without its weights ([09](09_where_the_memory_goes.ipynb)):
 
 # %%
@@ -495,8 +496,9 @@ ft.table(rows)
 #   fsdp_offload_params: false
 # ```
 #
-# Expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without `sync_each_batch`, 16 GB of
-# whole gradients come on top. FSDP has no stage 1; DeepSpeed has: `SFTConfig(deepspeed="zero1.json")`.
+# This is stage 3: expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without
+# `sync_each_batch`, 16 GB of whole gradients come on top. FSDP has no stage 1; DeepSpeed has:
+# `SFTConfig(deepspeed="zero1.json")`.
 
 # %% [markdown]
 # In your own loop: FSDP2 with HSDP on 2 machines of 8 GPUs, and a distributed checkpoint.

@@ -49,8 +49,8 @@ ft.setup(seed=0)
 # Write `corpus_perplexity`. `nll` is a list with one list of losses (nats) for each text. `mask` has the
 # same shape; only positions whose mask is 1 count. Return one number for the whole corpus.
 #
-# Stuck? Run `ft.hint("corpus_perplexity")` in a new cell, up to three times; then
-# `ft.solution("corpus_perplexity")`. The lesson continues without your code.
+# Stuck? Run `ft.hint("corpus_perplexity")` in a new cell; then `ft.solution("corpus_perplexity")`. The
+# lesson continues without your code.
 
 
 # %% tags=["raises-exception"]
@@ -112,8 +112,8 @@ first_guess.score("the same" if abs(gap) < 0.01 else "higher" if gap > 0 else "l
 # ## Break it: count the padding
 # <!-- claims: C59 · E32 -->
 #
-# In a batch, short texts are padded to the length of the longest. Score 16 texts in three batch sizes, without
-# and with the padding. Which column depends on the batch size?
+# In a batch, short texts are padded to the longest. Score 16 texts in three batch sizes, without and
+# with the padding. Which column depends on the batch size?
 
 # %%
 from ftkit.data.encoding import collate
@@ -137,8 +137,9 @@ ft.table([{"batch size": size, "padding masked": in_batches(size, False),
            "padding counted": in_batches(size, True)} for size in (1, 4, 16)])
 
 # %% [markdown]
-# With the padding masked, the value is the same three times: no padding is scored, and each batch counts by
-# its scored tokens. **A perplexity that depends on the batch size, beyond rounding, is a bug.**
+# With the padding masked, and on the right, where no token sees it, the value stays the same: no padding is
+# scored, and each batch counts by its scored tokens. **A perplexity that depends on the batch size, beyond
+# rounding, is a bug.**
 
 # %% [markdown]
 # ## Window and stride
@@ -298,8 +299,8 @@ third_guess.score("does not fall" if after >= before else "falls by less" if aft
 # %% [markdown]
 # The loss rose by about a third, the perplexity from 2.3 to 3.0. Exact match, which needs every token right,
 # fell by a few points. So the loss prefers the same model as exact match, but changes far more. The share of
-# right tokens hardly moved. What changed most is the loss of a wrong token, from 4.6 to 6.0 nats: the model
-# became more confident, also where it is wrong.
+# right tokens hardly moved. The rise comes mostly from the wrong tokens, which now cost 6.0 nats instead of
+# 4.6: the model became more confident.
 #
 # A model is **calibrated** if at each level of confidence it is right that often: in 80 % of the cases in which
 # it is 80 % confident. A **reliability diagram** shows this, with tokens grouped by confidence.

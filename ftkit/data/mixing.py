@@ -96,7 +96,7 @@ def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:
     seen: dict[str, int] = {}
     examples = encoding.encode_all(schema.records(records), tokenizer).examples
     for record, example in zip(records, examples, strict=True):
-        labelled = sum(label != encoding.NO_LOSS for label in example["labels"])
-        seen[record[by]] = seen.get(record[by], 0) + labelled
+        labeled = sum(label != encoding.NO_LOSS for label in example["labels"])
+        seen[record[by]] = seen.get(record[by], 0) + labeled
     total = sum(seen.values())
-    return {task: labelled / total for task, labelled in sorted(seen.items())}
+    return {task: labeled / total for task, labeled in sorted(seen.items())}

@@ -7,13 +7,13 @@
 # ---
 
 # %% [markdown]
-# # 19 · Multi-task mixing: draws, repeats and labelled tokens
+# # 19 · Multi-task mixing: draws, repeats and labeled tokens
 #
 # **Claim: put all tasks into one set and sample in proportion to their size; training on several
 # tasks helps each of them.** It could be wrong. After this lesson you can
 #
 # - compute proportional, capped, temperature and equal sampling, and what they cost in repeats;
-# - distinguish the fraction of draws you configured from a task's fraction of the labelled tokens;
+# - distinguish the fraction of draws you configured from a task's fraction of the labeled tokens;
 # - measure whether one task helps or harms another;
 # - name the methods that choose a mixture: proxy models, regression, stages.
 #
@@ -141,10 +141,10 @@ for name, shares in plans.items():
 ft.curves(runs, "val_loss", "translation_loss")
 
 # %% [markdown]
-# Left is the loss on the clauses (`val_loss`), right the loss on translation, each on eight
-# test items; a band is ± one standard deviation over five seeds. The more often the clauses are drawn, the lower their loss. The curves of
-# translation end together: it is nearly learned after 10 of the 30 steps, whatever its share. Exact match
-# says the same:
+# Left is the loss on the clauses (`val_loss`), right the loss on translation, each on eight test items and on a
+# log scale; a band is ± one standard deviation over five seeds. The more often the clauses are drawn, the
+# lower their loss. The curves of translation end together: it is nearly learned after 10 of the 30 steps,
+# whatever its share. Exact match says the same:
 
 # %%
 def exact(strategy, task):
@@ -179,7 +179,7 @@ price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paire
 #
 # ## At 135M
 #
-# The recorded runs ask the same of SmolLM2-135M-Instruct, with the same three tasks and 320 draws.
+# The recorded runs ask the same of SmolLM2-135M-Instruct, with 320 draws.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -198,20 +198,20 @@ at_135m("mixing", verdict)
 # ## Configured and effective share
 #
 # Equal sampling gives each task a third of the *records*. The loss of a batch is a mean over its
-# **labelled tokens**, the tokens that are trained on. So the weight of a task in that mean is its fraction
-# of the labelled tokens, its **effective share**. A translation has more labelled tokens than a clause type
+# **labeled tokens**, the tokens that are trained on. So the weight of a task in that mean is its fraction
+# of the labeled tokens, its **effective share**. A translation has more labeled tokens than a clause type
 # such as "law". How far do the two shares differ?
 
 # %%
-tokens = ft.predict("Equal sampling, a third of the records: the clauses' share of the labelled tokens",
+tokens = ft.predict("Equal sampling, a third of the records: the clauses' share of the labeled tokens",
                     "is below 31 %", "is 31 to 36 %", "is above 36 %")
 tokens
 
 # %% tags=["raises-exception"]
-def effective_shares(shares, labelled_tokens):
-    """Fraction of the labelled tokens that each task gets, a dict whose values sum to 1.
+def effective_shares(shares, labeled_tokens):
+    """Fraction of the labeled tokens that each task gets, a dict whose values sum to 1.
 
-    shares: task -> probability of a draw. labelled_tokens: task -> mean number in one record.
+    shares: task -> probability of a draw. labeled_tokens: task -> mean number in one record.
     """
     ...
 
@@ -219,7 +219,7 @@ def effective_shares(shares, labelled_tokens):
 ft.check("effective_shares", effective_shares)
 
 # %% [markdown]
-# The package counts the labelled tokens of 480 records that equal sampling drew:
+# The package counts the labeled tokens of 480 records that equal sampling drew:
 
 # %%
 _, tokenizer = ft.load("tiny")
@@ -235,14 +235,14 @@ tokens.score("is below 31 %" if seen < 0.31 else "is 31 to 36 %" if seen <= 0.36
 
 # %% [markdown]
 # All our answers are short, so the shares move by a few points only. With essays of 200 tokens and answers
-# of 2, drawn equally, the essays have 99 % of the labelled tokens. That can be right, but decide it. To
+# of 2, drawn equally, the essays have 99 % of the labeled tokens. That can be right, but decide it. To
 # give each task the same number of *tokens*, its records must be drawn unequally:
 
 # %% tags=["raises-exception"]
-def shares_for_equal_tokens(labelled_tokens):
-    """Shares of the draws, summing to 1, that give each task the same number of labelled tokens.
+def shares_for_equal_tokens(labeled_tokens):
+    """Shares of the draws, summing to 1, that give each task the same number of labeled tokens.
 
-    labelled_tokens: task -> mean number of labelled tokens in one record.
+    labeled_tokens: task -> mean number of labeled tokens in one record.
     """
     ...
 
@@ -253,11 +253,11 @@ ft.check("shares_for_equal_tokens", shares_for_equal_tokens)
 # Are the effective shares near a third each?
 
 # %%
-def labelled(record):
+def labeled(record):
     return sum(label != -100 for label in ft.encode(record, tokenizer)["labels"])
 
 
-weights = {task: len(records) / sum(map(labelled, records)) for task, records in sets.items()}
+weights = {task: len(records) / sum(map(labeled, records)) for task, records in sets.items()}
 even = {task: weight / sum(weights.values()) for task, weight in weights.items()}
 balanced = mixing.effective(mixing.draw(sets, 480, even, seed=0), tokenizer)
 ft.table([{"task": task, "configured": even[task], "effective": balanced[task]} for task in sets])
@@ -383,12 +383,12 @@ ft.table([{"temperature": temperature} | mine])
 #
 #
 # args = SFTConfig(output_dir="mixture", learning_rate=1e-5, num_train_epochs=1, bf16=True,
-#                  assistant_only_loss=True,  # else the prompts are labelled tokens too
-#                  per_device_train_batch_size=8, gradient_accumulation_steps=4,
-#                  eval_strategy="steps", eval_steps=200)
+#                  eval_strategy="steps", eval_steps=200, per_device_train_batch_size=8,
+#                  gradient_accumulation_steps=4, assistant_only_loss=True)  # else prompts count
 # trainer = SFTTrainer(model_id, args=args,
 #                      train_dataset=concatenate_datasets(list(map(drawn, tasks))).shuffle(seed=0),
 #                      eval_dataset={name: task["test"] for name, task in tasks.items()})
+# trainer.train()
 # ```
 #
 # A dict as `eval_dataset` reports a loss for each task (`eval_clauses_loss`).
@@ -399,7 +399,7 @@ ft.table([{"temperature": temperature} | mine])
 # - `interleave_datasets` with `all_exhausted` repeats without a limit: with probabilities 0.7 and 0.3,
 #   a million rows and 5,000, the small source is seen about 86 times. Its default, `first_exhausted`,
 #   stops early ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
-# - Shares count records. The loss of a step counts labelled tokens, with packing too.
+# - Shares count records. The loss of a step counts labeled tokens, with packing too.
 # - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
 # - A multi-task average hides the task that got worse. Report each.
 
@@ -437,7 +437,7 @@ ft.table([{"temperature": temperature} | mine])
 # **A task with 2 % of the rows stays bad. What do you look at?**
 # <details><summary>Answer</summary>
 # First its records and its wrong answers: is it the labels, or the format that the metric demands? Then
-# its share of the labelled tokens, because short answers shrink it further, the passes over its data,
+# its share of the labeled tokens, because short answers shrink it further, the passes over its data,
 # and whether another source contradicts it. Raise T, cap the others, or train it in a
 # later stage, with some of the rest against forgetting. Watch its validation score: when it no longer
 # rises with more passes, new records help more.
@@ -471,7 +471,7 @@ ft.table([{"temperature": temperature} | mine])
 #
 # - `min(e, K) ** (1 / T)` covers proportional, capped, temperature and equal sampling. The price is
 #   repeats.
-# - The loss counts labelled tokens. A third of the records is not a third of the weight.
+# - The loss counts labeled tokens. A third of the records is not a third of the weight.
 # - The claim does not hold. In proportion to its size the small task scored lower than with equal
 #   shares, on the tiny model no better than chance. A second task helped in one pair and harmed in another.
 #

@@ -48,32 +48,32 @@ def without_temperature(sizes, temperature=1.0, cap=None):
     return mixing_shares(sizes, 1.0, cap)
 
 
-def effective_shares(shares, labelled_tokens):
-    return normed({task: shares[task] * labelled_tokens[task] for task in shares})
+def effective_shares(shares, labeled_tokens):
+    return normed({task: shares[task] * labeled_tokens[task] for task in shares})
 
 
-def effective_by_counting(shares, labelled_tokens):
-    total = sum(shares[task] * labelled_tokens[task] for task in shares)
-    return {task: shares[task] * labelled_tokens[task] / total for task in labelled_tokens}
+def effective_by_counting(shares, labeled_tokens):
+    total = sum(shares[task] * labeled_tokens[task] for task in shares)
+    return {task: shares[task] * labeled_tokens[task] / total for task in labeled_tokens}
 
 
-def effective_of_many_draws(shares, labelled_tokens):
+def effective_of_many_draws(shares, labeled_tokens):
     counted = mixing.counts(shares, 1_000_000)
-    return normed({task: n * labelled_tokens[task] for task, n in counted.items()})
+    return normed({task: n * labeled_tokens[task] for task, n in counted.items()})
 
 
-def shares_for_equal_tokens(labelled_tokens):
-    return normed({task: 1 / n for task, n in labelled_tokens.items()})
+def shares_for_equal_tokens(labeled_tokens):
+    return normed({task: 1 / n for task, n in labeled_tokens.items()})
 
 
-def equal_tokens_by_the_longest(labelled_tokens):
-    longest = max(labelled_tokens.values())
-    return normed({task: longest / n for task, n in labelled_tokens.items()})
+def equal_tokens_by_the_longest(labeled_tokens):
+    longest = max(labeled_tokens.values())
+    return normed({task: longest / n for task, n in labeled_tokens.items()})
 
 
-def equal_tokens_in_a_loop(labelled_tokens):
-    total, shares = sum(1 / n for n in labelled_tokens.values()), {}
-    for task, n in labelled_tokens.items():
+def equal_tokens_in_a_loop(labeled_tokens):
+    total, shares = sum(1 / n for n in labeled_tokens.values()), {}
+    for task, n in labeled_tokens.items():
         shares[task] = 1 / n / total
     return shares
 

@@ -252,8 +252,8 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 
 # %% [markdown]
 # Pure bf16 rounds small updates away ([lesson 12](12_floating_point.ipynb)). "Adam needs twice the model"
-# counts *values*, m and v. They take 8 bytes in fp32, four times the bf16 weights. What does that mean for
-# larger models?
+# counts m and v alone, in the precision of the weights. In fp32 they are four times the bf16 weights. How many
+# GB does Llama 2 7B (6.738 billion parameters) need at 16 bytes each? Compute before you run the cell.
 
 # %%
 sizes = {"tiny": parameters, "SmolLM2-135M": 134.5e6, "Llama 2 7B": 6.738e9, "70B": 70e9}
@@ -318,17 +318,18 @@ ft.scatter(runs, label=lambda run: f"learning rate {run.config.learning_rate:g}"
 # weights, a penalty on the distance to them.
 #
 # Why is the learning rate of fine-tuning usually lower than in pretraining? The weights are already good, the
-# run is short, and old abilities should be kept. [Code Llama](https://arxiv.org/abs/2308.12950), trained on
-# 500B tokens of mostly code, kept the pretraining learning rate of Llama 2.
+# run is short, and old abilities should be kept. An exception is
+# [Code Llama](https://arxiv.org/abs/2308.12950): trained on 500B tokens of mostly code, it kept the pretraining
+# learning rate of Llama 2.
 #
 # ## Break it
 #
 # What happens if somebody forgets `zero_grad`? The gradients of all earlier steps stay in the sum. We
-# train 16 steps three times: correctly, without `zero_grad`, and without it but with clipping.
+# train 16 steps with and without `zero_grad`, each without and with clipping.
 
 # %%
-hidden = ft.predict("Without zero_grad but with clipping to norm 1, the last losses are, compared with "
-                    "the correct loop ...", "lower", "higher", "no difference seen in 3 seeds")
+hidden = ft.predict("With clipping to norm 1, the last losses without zero_grad are, compared with the "
+                    "correct loop ...", "lower", "higher", "no difference seen in 3 seeds")
 hidden
 
 
@@ -352,8 +353,8 @@ def train(seed, zero_grad, max_grad_norm):
 # %%
 from ftkit.lessons.by_hand import floats
 
-loops = {"correct": (True, 1.0), "no zero_grad": (False, float("inf")),
-         "no zero_grad, clipped": (False, 1.0)}
+loops = {"correct, clipped": (True, 1.0), "no zero_grad": (False, float("inf")),
+         "no zero_grad, clipped": (False, 1.0), "correct": (True, float("inf"))}
 curves, last, norms = {}, {}, {}
 for name, settings in loops.items():
     losses, norms[name] = zip(*[train(seed, *settings) for seed in range(3)], strict=True)
@@ -363,11 +364,13 @@ floats.draw(curves, list(range(1, 17)), ("step", "loss, mean of 3 seeds"),
             "Without zero_grad the loss stays high; with clipping no difference is seen.")
 
 # %%
-clipped, correct = last["no zero_grad, clipped"], last["correct"]
-ft.expect(last["no zero_grad"], ">", correct, "without zero_grad the loss is higher", paired=True)
+clipped, correct = last["no zero_grad, clipped"], last["correct, clipped"]
+ft.expect(last["no zero_grad"], ">", last["correct"], "not clipped: the loss without zero_grad is higher",
+          paired=True)
 ft.expect(clipped, "==", correct, "with clipping: loss without zero_grad and of the correct loop",
           paired=True)
-print(f"correct loop: norm of the gradients {min(norms['correct']):.1f} or more before clipping")
+smallest = min(norms["correct, clipped"])
+print(f"correct loop: norm of the gradients {smallest:.1f} or more before clipping")
 hidden.score({"<": "lower", ">": "higher",
               "": "no difference seen in 3 seeds"}[direction(clipped, correct, paired=True)])
 
@@ -412,7 +415,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 #
 # | setting | usual value for supervised fine-tuning |
 # |---|---|
-# | learning rate | about 1e-5 for 7B (2e-6 for 70B to 5e-5 for 1B); 10 times that for LoRA |
+# | learning rate | about 1e-5 for 7B ([2e-6 for 70B](https://arxiv.org/abs/2411.15124) to 5e-5 for 1B); 10 times that for LoRA |
 # | schedule | warm-up over 3 to 10 % of the steps, then linear or cosine |
 # | epochs | 1 to 3 |
 # | tokens per update | 16k to 500k, by gradient accumulation if necessary |
@@ -515,8 +518,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 #
 # - A step is zero_grad (here or at the end), forward, backward, clip, step.
 # - AdamW's steps are at most about one learning rate per weight, as long as gradients do not jump.
-# - 16 bytes per parameter, plus activations, plus one full copy per task. AdamW's state alone is four times
-#   the bf16 weights, not twice.
+# - 16 bytes per parameter, plus activations, plus one full copy per task. AdamW's fp32 state alone is four
+#   times the bf16 weights.
 # - The claim: too wide in its first half, since at usual sizes of data LoRA can reach the same loss. A lower
 #   learning rate did protect, but not fully.
 #

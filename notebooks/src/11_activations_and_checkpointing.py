@@ -236,8 +236,8 @@ charts.along(steps)
 
 # %% [markdown]
 # Left, activations grow until the end of the forward pass. Right, each layer adds only its input. In the
-# backward pass you can count the four layers that are computed again, one at a time. All else stays as it was;
-# the spike of the logits is now about as high as a recomputed layer.
+# backward pass you can count the four layers that are computed again. The spike of the logits is now about as
+# high as a recomputed layer.
 #
 # ## What it does not save
 #
@@ -262,8 +262,8 @@ ft.table(rows)
 # ## The largest batch
 # <!-- claims: C50 · E29 -->
 #
-# Now the question. We ask it twice: for the embedded model with a budget of 128 MB, measured by real steps,
-# and for the 7B with 24 GB (QLoRA, adapters on queries and values, 2,048 tokens).
+# We ask the question twice: for the embedded model with a budget of 128 MB, measured by real steps, and for
+# the 7B with 24 GB (QLoRA, adapters on queries and values, 2,048 tokens).
 
 # %%
 second_guess = ft.predict("For the 7B, checkpointing raises the largest batch by a factor of ...",
@@ -280,8 +280,8 @@ for setting in (config, config.but(gradient_checkpointing=True)):
 ft.table(rows)
 
 # %% [markdown]
-# For the 7B the step is traced, as in [lesson 09](09_where_the_memory_goes.ipynb). Two traces give a straight
-# line, the line gives the batch, and two more traces test it.
+# For the 7B the step is traced, as in [lesson 09](09_where_the_memory_goes.ipynb). Two traces give a
+# line, the line gives the batch, and two more test it.
 
 # %%
 card = model_shapes.GPUS["RTX 4090 24GB"].usable  # without the CUDA context and fragmentation
@@ -369,7 +369,8 @@ for name, run in ways.items():
 ft.table(rows)
 
 # %% [markdown]
-# Selective checkpointing stores half, and does no matrix multiplication twice.
+# Selective checkpointing stores half, and does no matrix multiplication twice. "Recompute all" repeats two of
+# three: PyTorch stops before `down`.
 #
 # **How many checkpoints?** If each of n layers stores k times its input inside, √(k n) checkpoints are best
 # ([Chen et al. 2016](https://arxiv.org/abs/1604.06174) have k = 1). For 32 layers and a k of 20 to 30 that
@@ -449,7 +450,7 @@ for reentrant in (True, False):
 # %% [markdown]
 # Here a warning is all you see. If every layer is checkpointed so and nothing else trains, `loss.backward()`
 # raises `element 0 of tensors does not require grad`. Use `use_reentrant=False`, as `ft` does, or
-# `model.enable_input_require_grads()`.
+# `model.enable_input_require_grads()`. (With an adapter and ZeRO-3, TRL 1.16 does the latter.)
 #
 # ## At 135M
 #
@@ -492,7 +493,7 @@ if download.has("smollm2"):
 #    the kernels of Liger or Cut Cross-Entropy).
 # 2. Batch size 1 with gradient accumulation.
 # 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
-#    TRL 1.16 stores only the result of attention as well; it still repeats the matrix multiplications.
+#    TRL 1.16 also stores the result of attention, but repeats the matrix multiplications.
 # 4. **Activation offloading** to the host's memory (`activation_offloading=True` in TRL).
 # 5. For very long texts, **context parallelism**: each GPU holds a part of each text.
 
@@ -516,9 +517,9 @@ if download.has("smollm2"):
 #
 # **How far does it raise the batch size?**
 # <details><summary>Answer</summary>
-# By no fixed factor. The largest batch is about the free memory divided by the bytes of one more sequence; the
-# factor is the ratio of these bytes. It is large with many layers and a chunked loss. It is small where the
-# logits, which do not shrink, are the peak.
+# By no fixed factor: about the ratio of the bytes of one more sequence without and with it. It is large with
+# many layers and a chunked loss (about ten for QLoRA on a 7B at 2,048 tokens), small where the logits, which do
+# not shrink, are the peak.
 # </details>
 
 # %% [markdown]

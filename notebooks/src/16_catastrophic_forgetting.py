@@ -222,7 +222,7 @@ ft.curves(hurt, "val_loss", "tasks_loss")
 # Five remedies, each with one setting that was fixed before the runs:
 #
 # - replay of 25 %, and L2-SP: 24 steps at 0.001, as the plain runs;
-# - WiSE-FT: the plain runs of 24 steps, with a = 0.7 (`choose_weight` would search it);
+# - WiSE-FT: the plain runs of 24 steps, with a = 0.7 (not chosen by `choose_weight`);
 # - a lower learning rate (0.0003), and LoRA (rank 8, α 16, its own learning rate): 36 steps, to reach a
 #   similar target.
 

@@ -142,9 +142,9 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 #
 # ## A model as the judge
 #
-# A model fine-tuned on a small **trusted** set gives each of the first 250 well-formed rows, faulty or not, its
-# loss. Those with the highest loss are read first. (16 of these questions are in the trusted set, too.) Are wrong
-# answers more common there?
+# A model fine-tuned on a small **trusted** set gives each of the first 250 rows that are neither empty nor too
+# long its loss. Those with the highest loss are read first. (16 of these questions are in the trusted set, too.)
+# Are wrong answers more common there?
 
 # %%
 clean = ft.records("tasks")
@@ -539,7 +539,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
 # - Random errors have a price in records. Concentrated errors cost their own group most: report by group.
-# - Here distinct records and tasks counted. A leak flatters exactly the number you report.
+# - Here distinct records and tasks mattered. A leak flatters exactly the number you report.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:
 # [19 multi-task mixing](19_multi_task.ipynb).

@@ -106,8 +106,8 @@ ft.check("dpo_loss", dpo_loss)
 # <!-- claims: E43 -->
 #
 # `exact` measures what the loss does not contain: the fraction of new questions answered exactly right. One set
-# of runs has the learning rate 1e-4, the other ten times that. Names that begin with `val_` are measured on new pairs:
-# `val_chosen` is the mean log-probability of the chosen answers.
+# of runs has the learning rate 1e-4, the other ten times that. Names that begin with `val_` are measured on new
+# pairs: `val_chosen` is the mean log-probability of the chosen answers.
 
 # %%
 guess = ft.predict("At ten times the learning rate the margin on new pairs is wider. Exact match is",
@@ -153,7 +153,8 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse. By that loss we
-# would have chosen the broken model; by accuracy, below, not. The log-probabilities of whole answers in the training batches, in nats:
+# would have chosen the broken model, but not by the accuracy (below). The log-probabilities of whole answers in the
+# training batches, in nats:
 
 # %%
 ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
@@ -276,10 +277,11 @@ ft.check("grpo_loss", grpo_loss)
 # | `dapo`, yours | tokens of the batch | 1/15 = 0.07 | 1/15 = 0.07 |
 # | `dr_grpo` | answers × length limit | 1/24 = 0.04 | 1/24 = 0.04 |
 #
-# With `grpo` the long one is pushed down four times less per token: a bias toward long wrong answers. [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also
-# leaves out the division by the deviation (`scale_rewards="none"`): dividing favors questions that are
-# nearly always or nearly never solved. [DAPO](https://arxiv.org/abs/2503.14476) also raises the upper
-# clip limit (`epsilon_high=0.28`) and draws new questions for dead groups.
+# With `grpo` the long answer is pushed down four times less per token: a bias toward long wrong answers.
+# [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also leaves out the division by the
+# deviation (`scale_rewards="none"`): dividing favors questions that are nearly always or nearly never solved.
+# [DAPO](https://arxiv.org/abs/2503.14476) also raises the upper clip limit (`epsilon_high=0.28`) and draws new
+# questions for dead groups.
 # [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer, the geometric mean of its
 # tokens' ratios.
 

@@ -309,7 +309,7 @@ case.repair(warmup_steps=2)
 longer = case.repair(max_steps=64)
 
 # %% [markdown]
-# No: with a short warm-up 32 were enough.
+# No: with a short warm-up 32 steps were enough.
 #
 # Two cases for you. Replace `...` by a name from the table. Then
 # repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of

@@ -206,8 +206,8 @@ ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
 
 # %% [markdown]
 # With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends lower by more
-# than our margin. The cost was undecided in our runs: with five seeds the interval is −0.08 to 0.61, so a
-# cost above 0.1 is neither shown nor excluded. The paired interval counts because we planned it, even where it is
+# than our margin. The cost in `val_loss` was undecided in our runs: with five seeds its interval is −0.08 to
+# 0.61, so a cost above 0.1 is neither shown nor excluded. The paired interval counts because we planned it, even where it is
 # the wider one: pairing narrows an interval only where the seeds move both settings alike.
 #
 # The experiment answered the question at equal *steps*. With replay a quarter of each batch is general text,

@@ -153,7 +153,7 @@ def padded(rows: list[dict], device) -> dict:
             "labels": filled([row["labels"] for row in rows], -100)}
 
 
-def labelled(rows: list[dict]) -> int:
+def labeled(rows: list[dict]) -> int:
     """Labels that count; the first never does, since nothing comes before it."""
     return sum(label != -100 for row in rows for label in row["labels"][1:])
 
@@ -276,7 +276,7 @@ def train(folder, settings, stage, engine, device, out, save) -> dict:
     before = evaluate(called, watched, device, precision)
     for number, step in enumerate(plan, 1):
         batches = [[rows[i] for i in batch] for batch in step["batches"]]
-        count, total = sum(map(labelled, batches)), torch.zeros((), device=device)
+        count, total = sum(map(labeled, batches)), torch.zeros((), device=device)
         traffic.bytes = {}
         with traffic:
             for place, batch in enumerate(batches, 1):
@@ -334,7 +334,7 @@ def update(called, optimizer, model, settings, engine) -> float:
 
 @torch.no_grad()
 def evaluate(called, watched, device, precision) -> dict:
-    """Mean loss over the labelled tokens of each watched set, its rows divided among the ranks."""
+    """Mean loss over the labeled tokens of each watched set, its rows divided among the ranks."""
     found = {}
     called.eval()
     for name, rows in watched.items():
@@ -345,7 +345,7 @@ def evaluate(called, watched, device, precision) -> dict:
             mine = share(batch)
             total += loss_sum(called, mine or batch[:1], device, precision) * bool(mine)
         dist.all_reduce(total)
-        found[name] = float(total) / max(1, labelled(rows))
+        found[name] = float(total) / max(1, labeled(rows))
     called.train()
     return found
 

@@ -39,7 +39,7 @@ __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "
 
 
 def log_probs(model, examples: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every labelled token, (examples, most of one), and a mask of the same
+    """Log-probability of every labeled token, (examples, most of one), and a mask of the same
     shape that is 0 behind the last one of each example."""
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"]))
@@ -87,7 +87,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 
 
 class Objective(Experiment):
-    """An Experiment whose steps are not the mean loss of labelled tokens."""
+    """An Experiment whose steps are not the mean loss of labeled tokens."""
 
     UNSUPPORTED = ("replay", "packing", "loss_on", "kl_coef", "neftune_noise_alpha")
     NEEDS_TOKEN_LOSSES = True

@@ -53,7 +53,7 @@ class Prepared:
 class Run:
     """What happened: one row per optimizer step, and the measures before and after.
 
-    `rows` are dicts with step, epoch, loss (mean over the labelled tokens of the step, nats),
+    `rows` are dicts with step, epoch, loss (mean over the labeled tokens of the step, nats),
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
     val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else the reason.

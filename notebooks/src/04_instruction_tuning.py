@@ -403,6 +403,7 @@ at_135m("sft_masks", verdict)
 # for ids, labels in zip(batch["input_ids"], batch["labels"]):
 #     assert (labels == tokenizer.eos_token_id).any(), "no end of turn is trained on"
 #     print(repr(tokenizer.decode(ids[labels != -100])))
+# trainer.train()
 # ```
 
 # %% [markdown]

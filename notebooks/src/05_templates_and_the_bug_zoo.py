@@ -437,6 +437,7 @@ if download.has("smollm2"):
 # assert "attention_mask" not in batch and records > 1
 # assert (batch["labels"] == tokenizer.eos_token_id).sum() >= records, "a record lost its end"
 # print(tokenizer.decode(batch["input_ids"][0]))
+# trainer.train()
 # ```
 
 # %% [markdown]

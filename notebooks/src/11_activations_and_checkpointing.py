@@ -484,13 +484,14 @@ if download.has("smollm2"):
 # trainer = SFTTrainer(
 #     model_id, args=config, peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
+# trainer.train()
 # ```
 
 # %% [markdown]
 # Order of measures when activations do not fit:
 #
-# 1. FlashAttention or `sdpa`, and a chunked or fused loss (built into TRL 1.16's `SFTTrainer`; elsewhere
-#    the kernels of Liger or Cut Cross-Entropy).
+# 1. FlashAttention or `sdpa`, and a chunked or fused loss (in TRL 1.16's `SFTTrainer`; elsewhere
+#    Liger or Cut Cross-Entropy).
 # 2. Batch size 1 with gradient accumulation.
 # 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
 #    TRL 1.16 also stores the result of attention, but repeats the matrix multiplications.
@@ -499,9 +500,9 @@ if download.has("smollm2"):
 
 # %% [markdown]
 # - If memory is free, switch checkpointing off: in TRL 1.16 it is on by default.
-# - transformers 5.24 renames the option to `activation_checkpointing`; TRL 1.16 still takes the old name.
+# - transformers 5.24 renames the option to `activation_checkpointing`; TRL 1.16 takes the old name.
 # - For QLoRA, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself. Give it
-#   `gradient_checkpointing_kwargs={"use_reentrant": False}` too. It also casts embedding and norms to fp32:
+#   `gradient_checkpointing_kwargs={"use_reentrant": False}`. It also casts embedding and norms to fp32:
 #   the stored inputs of the layers then take twice the bytes.
 # - With FSDP, transformers advises `activation_checkpointing` in the FSDP configuration.
 

@@ -412,6 +412,7 @@ ft.check("honest_reward", honest_reward)
 #     vllm_max_model_length=2048)  # prompt + answer; left out, the model's 40,960
 # trainer = GRPOTrainer(model_id, reward_funcs=right, args=args, train_dataset=questions,
 #                       peft_config=lora)
+# trainer.train()
 # ```
 #
 # The batch counts answers: on one GPU a step has 8 · 16 / 8 = 16 questions.
@@ -421,8 +422,8 @@ ft.check("honest_reward", honest_reward)
 #
 # - In DPO, log chosen and rejected apart (`rewards/chosen`, `logps/chosen`). Both falling is
 #   [expected to a degree](https://github.com/eric-mitchell/direct-preference-optimization/issues/32).
-# - `rewards/accuracies` compares with the reference. At 100 % a rejected answer can still be the more
-#   likely one ([Chen et al. 2024](https://arxiv.org/abs/2405.19534)).
+# - `rewards/accuracies` compares with the reference. At 100 % a rejected answer can still be
+#   likelier ([Chen et al. 2024](https://arxiv.org/abs/2405.19534)).
 # - Where chosen answers are longer, DPO can learn length
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length

@@ -228,12 +228,12 @@ def work(task):
     for i in range(0, len(rows), size):
         batch = rows[i : i + size]
         lengths = [len(e["input_ids"]) for e in batch]
-        labelled = sum(label != -100 for e in batch for label in e["labels"][1:])
+        labeled = sum(label != -100 for e in batch for label in e["labels"][1:])
         once = len(set(packed_batch.pack_sequences([e["input_ids"] for e in batch]).row_index))
         flops = once * ((4 if frozen else 6) * linear["base"] + 6 * linear["lora"])
-        flops += labelled * (4 if frozen else 6) * head
+        flops += labeled * (4 if frozen else 6) * head
         flops += 3 * 2 * wide * sum(n * n for n in lengths)
-        steps.append({"tokens": sum(lengths), "once": once, "labelled": labelled, "flops": flops,
+        steps.append({"tokens": sum(lengths), "once": once, "labeled": labeled, "flops": flops,
                       "cells": max(lengths) * len(lengths)})
     return {"steps": steps}
 
@@ -263,7 +263,7 @@ def gemm(task):
 
 
 def evaluation(task):
-    """Mean loss over labelled tokens; Trainer's is a mean of batch means and told apart."""
+    """Mean loss over labeled tokens; Trainer's is a mean of batch means and told apart."""
     import torch
 
     model, tokenizer, rows = start(task | {"method": "full"})

@@ -70,11 +70,11 @@ def speed_table(base, rounds, work, peak, skip) -> Table:
             got = share[f"ftkit {precision}"]
             table.goals.append((got >= goal, f"{got:.0%} of the {precision} GEMM peak of "
                                 f"{peak[precision][clock]:,.0f} GFLOP/s (goal {goal:.0%})"))
-    labelled = sum(step["labelled"] for step in work[skip:])
+    labeled = sum(step["labeled"] for step in work[skip:])
     once = sum(step["once"] for step in work[skip:])
     cells = sum(step["cells"] for step in work[skip:])
-    table.title += (f" ({tokens / len(work[skip:]):.0f} tokens a step, {labelled / tokens:.0%} "
-                    f"labelled, {1 - once / tokens:.0%} repeat how another record of the batch "
+    table.title += (f" ({tokens / len(work[skip:]):.0f} tokens a step, {labeled / tokens:.0%} "
+                    f"labeled, {1 - once / tokens:.0%} repeat how another record of the batch "
                     f"begins; {1 - tokens / cells:.0%} of a padded batch is padding)")
     return table
 

@@ -66,9 +66,9 @@ def plain(rates, steps: int) -> dict:
         with torch.no_grad():
             for start in range(0, len(examples), 16):
                 batch = batch_of(examples[start : start + 16])
-                labelled = int((batch["labels"][:, 1:] != -100).sum())
-                total += model(**batch).loss.item() * labelled
-                count += labelled
+                labeled = int((batch["labels"][:, 1:] != -100).sum())
+                total += model(**batch).loss.item() * labeled
+                count += labeled
         model.train()
         return total / count
 

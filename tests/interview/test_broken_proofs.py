@@ -214,7 +214,7 @@ def each_record_counts_the_same(patch):
         entropy(logits[:10], labels[:10]) + entropy(logits[10:], labels[10:])) / 2)
 
 
-@bug("labelled_end")
+@bug("labeled_end")
 def the_end_of_the_answer_is_not_trained_on(patch):
     labeled = encoding._labeled
 

@@ -55,7 +55,7 @@ def mask_focus():
 
 
 @proof("count")
-def labelled_end():
+def labeled_end():
     last = [[label for label in e["labels"] if label != -100][-1] for e in examples()]
     return 100 * last.count(base()[1].eos_token_id) / len(last)
 

@@ -58,7 +58,7 @@ base, tokenizer = ft.load("tiny")
 
 
 def continue_text(text, model=base):
-    """Append the most likely token, 24 times."""
+    """Append the most likely token, up to 24 times."""
     ids = tokenizer(tokenizer.bos_token + text, add_special_tokens=False, return_tensors="pt")
     output = model.generate(ids["input_ids"], max_new_tokens=24, do_sample=False)
     return tokenizer.decode(output[0], skip_special_tokens=True)
@@ -71,7 +71,7 @@ for start in starts:
 # %% [markdown]
 # (`bos_token` marks the beginning of a text. We always append the *most* likely token, which is greedy
 # decoding. Chat products often draw a token by its probability, which is sampling.) The base model continues
-# a text until it predicts its end, as after "Paris." It continues a question too. It may even give the
+# a text until it predicts the end, as after "Paris." It continues a question too. It may even give the
 # answer on the way, but it does not answer and *stop*.
 #
 # ## Your first fine-tune

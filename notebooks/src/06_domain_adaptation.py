@@ -387,7 +387,7 @@ ft.table(rows)
 # | setting | usual values |
 # |---|---|
 # | start | the base checkpoint, before the final decay if it is published |
-# | tokens | 1B to 100B and more; up to about 4 passes over a small corpus cost little ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264), pretraining); below about 100M first consider retrieval or synthetic rewriting |
+# | tokens | 1B to 100B and more; up to 4 passes are almost as good as new data ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264), pretraining); below about 100M first consider retrieval or synthetic rewriting |
 # | learning rate | warm-up and decay again; a peak between a tenth and the full peak of pretraining |
 # | replay | 5 to 25 % general text; more for a stronger shift of the data |
 # | method | all parameters; LoRA learned less in continued pretraining ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)) |

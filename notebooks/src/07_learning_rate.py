@@ -134,9 +134,9 @@ scaled.score("the same up to rounding" if abs(gap) < 0.1 else
 # ### Your turn: warm-up and cosine
 #
 # Steps count from 1; transformers counts from 0, so its warm-up spends the first step at learning
-# rate 0. Step `warmup` has the peak, and the step after it too: progress 0 on the cosine. Step
-# `total + 1`, never made, would have progress 1. If you get stuck, run `ft.hint("warmup_cosine")`
-# or `ft.solution("warmup_cosine")`.
+# rate 0. Here step `warmup` has the peak, and the step after it too: progress 0 on the cosine.
+# Step `total + 1`, never made, would have progress 1. Stuck? `ft.hint("warmup_cosine")`, then
+# `ft.solution("warmup_cosine")`.
 
 
 # %% tags=["raises-exception"]

@@ -410,7 +410,8 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
 #     args=SFTConfig(
 #         output_dir="sft", learning_rate=1e-5, num_train_epochs=2,
-#         per_device_train_batch_size=4, gradient_accumulation_steps=8,  # what fits; 32 a GPU
+#         per_device_train_batch_size=4,  # what fits
+#         gradient_accumulation_steps=8,  # 32 records a GPU
 #         average_tokens_across_devices=True,  # one division by the tokens of all GPUs
 #         warmup_steps=0.03,  # a fraction in transformers 5; in version 4 use warmup_ratio
 #         lr_scheduler_type="cosine",
@@ -433,8 +434,8 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # - The batch of a step grows with the number of GPUs: lower the accumulation when you add some.
 # - With sharded weights (FSDP, DeepSpeed) the *squared* norms must be summed over all GPUs. Let the
 #   trainer clip.
-# - DDP averages the gradients of the GPUs. So in your own loop, multiply a loss that was divided by
-#   the tokens of all GPUs by their number.
+# - DDP averages the gradients of the GPUs. So a loss that your own loop divides by the tokens of all
+#   GPUs must be multiplied by the number of GPUs.
 # - The logged `grad_norm` is the norm *before* clipping.
 
 # %% [markdown]
@@ -466,7 +467,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 # **Why clip when Adam normalizes gradients anyway?**
 # <details><summary>Answer</summary>
 # Adam limits the step of one weight, since the current gradient is in its averages. But one huge
-# gradient stays in the first average for about 10 steps and the second for about 1,000 (β₂ =
+# gradient stays in the first average for about 10 steps and in the second for about 1,000 (β₂ =
 # 0.999). So it sets the direction of the next steps and then shrinks the updates. Clipping by the
 # global norm, once per optimizer step and before the averages, limits its share. Watch how often it
 # acts: if always, it is part of the optimizer.

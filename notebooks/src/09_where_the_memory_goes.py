@@ -479,8 +479,8 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast (at most 2 more
 # for its copies). Activations and logits grow with the tokens of a batch. In full fine-tuning the states
 # usually come first. LoRA and 8-bit moments shrink them; ZeRO-3 or FSDP splits them over the GPUs,
-# into 13.5 GB each on eight. In a LoRA run it is the frozen weights
-# or, with many tokens, the activations.
+# into 13.5 GB each on eight. In a LoRA run it is the frozen weights or, with many tokens, the
+# activations.
 # </details>
 #
 # **Does mixed precision halve the memory?**

@@ -73,7 +73,8 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # %% [markdown]
 # Each is one run, so only large differences count. In our runs correct answers and 300 records both ended
 # near 1.2. The lowest value that we saw in the bad run was 1.65, so stopping early would not have done it:
-# change the data first. More records at 48 steps also mean fewer passes, about 2.5 instead of about 10.
+# change the data first. 300 records in 48 steps also mean about 2.5 passes instead of about 10. Half the steps
+# also halve the learning-rate schedule: step 24 of a run of 48 is not a finished run of 24.
 #
 # ## The idea: a protocol
 #
@@ -128,8 +129,8 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# From here on we use the same interval from the package; `.margin(0.025)` is its half width. `interval_plot`
-# draws it beside your margin, with the verdict.
+# From here on we use the same interval from the package; `.margin(0.025)` is its half width, with
+# 2.5 % on each side. `interval_plot` draws it beside your margin, with the verdict.
 
 # %%
 def interval(a, b):
@@ -228,7 +229,7 @@ print("val_loss:", ", ".join(f"{name} {run.after['val_loss']:.2f}" for name, run
 ft.compare(without[0], hurry)
 
 # %% [markdown]
-# `compare` gives no effect, and names the runs that would separate the causes.
+# `compare` names the runs that would separate the causes.
 #
 # ## One setting at a time is not always enough
 #
@@ -270,7 +271,7 @@ interval_plot({name: (grid["full", full], grid["lora", lora])
 # At one shared learning rate you would call LoRA far worse, at the other far better. The effect of the method
 # depends on the learning rate: the two **interact**. So tune the learning rate of each method with the same
 # effort ([lesson 07](07_learning_rate.ipynb)), then compare. The last line
-# does so with two rates tried for each.
+# of the picture is a start, with two rates tried for each.
 #
 # If several settings may matter, **random search** tries more values of each than a grid of the same size
 # ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **ASHA** also stops poor runs
@@ -308,7 +309,7 @@ ft.check("effective", effective)
 # | r 64 | 375 | 8 | 0.25 |
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
-# So "a larger batch learned less" may be a statement about fewer steps. At equal
+# So "a larger batch learned less" may be a statement about fewer steps and a shorter schedule. At equal
 # lora_alpha / r a higher rank makes larger updates and usually needs a lower learning rate. At equal
 # lora_alpha one learning rate served about all ranks of large models
 # ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). So "a higher rank did not help" may be a
@@ -510,8 +511,8 @@ at_135m("lora_vs_full")
 # least three, more if the effect is small beside their spread. If I compare methods, each gets its own tuned
 # learning rate. I compare the interval of the paired
 # difference with a margin chosen before. The change helped if the whole interval lies beyond the margin
-# on the better side. If it crosses the margin, the result is undecided. Seeds show the noise of training,
-# not that of the validation records: for that I take the standard error over records.
+# on the better side. If it crosses the margin, the result is undecided. Seeds show the noise of training;
+# for that of validation records I take the standard error of the difference over records.
 # With one run each, that compares two models, not two settings. I choose on validation data and report
 # once on test data.
 # </details>

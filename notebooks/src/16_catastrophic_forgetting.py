@@ -102,8 +102,7 @@ left.score("less than 20 %" if remains < 0.2 else "20 to 80 %" if remains <= 0.8
            else "more than 80 %")
 
 # %% [markdown]
-# What do the wrong answers look like? If the model names a label of the *new* task, it answers another
-# question.
+# If a wrong answer is a label of the *new* task, the model answers another question.
 
 # %%
 replies = ft.answers(hurt.model, tokenizer, old_test)
@@ -184,7 +183,7 @@ ft.check("choose_weight", choose_weight)
 # ## The curve of plain fine-tuning
 # <!-- claims: C70 C71 C99 · E19 -->
 #
-# Now the curve of the figure, measured: full fine-tuning at learning rate 0.001 for 8 and for 24 steps,
+# The curve of the figure, measured: full fine-tuning at learning rate 0.001 for 8 and for 24 steps,
 # with four seeds; ± is their standard deviation. A straight line between the two points stands for the
 # curve. How much is already lost after 8 steps? (Gray arrows only point from the untouched model.)
 
@@ -245,8 +244,7 @@ front.train(narrow, remedies, SEEDS).table("target", "kept", "probes")
 
 # %% [markdown]
 # Four remedies are far above the curve, and LoRA is near it. For each seed, `gain` reads off the curve at
-# the target that the remedy reached, and subtracts. A gain above zero means: more is kept at an equal
-# target. The last column subtracts what the lower learning rate keeps instead.
+# the remedy's target, and subtracts. The last column subtracts what the lower learning rate keeps instead.
 
 # %%
 names = ["replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA"]
@@ -261,7 +259,7 @@ ft.table([{"remedy": name, "gain in kept": gains[name], "probes": front.values(n
           for name in names])
 
 # %%
-least.score(names[names.index(min(names, key=lambda name: sum(gains[name])))])
+least.score(min(names, key=lambda name: sum(gains[name])))
 
 # %% [markdown]
 # The curve belongs to one learning rate, and a **lower learning rate** alone is above it too. So the first
@@ -304,8 +302,8 @@ ft.expect(with_half, ">", without, "old tasks that are not replayed are kept bet
 
 # %% [markdown]
 # In our runs the old tasks that were not replayed were kept better too, at a similar target. A shared format
-# (short question, short answer) is a possible reason, a related task that is replayed another; we tested
-# neither. Do not expect it for abilities of another kind, such as tool calls.
+# or a related replayed task may be the reason; we tested neither. Do not expect it for other
+# abilities, such as tool calls.
 #
 # ## At 135M
 #
@@ -320,7 +318,8 @@ at_135m("forgetting", verdict)
 # trains on the kind of text that is tested. So this column does not separate keeping from new learning.
 # Compare "full 0.0001" with "full 0.0003": the lower rate ends with the lower loss in both columns. LoRA
 # (3.37) is near this lower rate (3.31) at a similar validation loss: whether it forgets less depends on
-# the full run that you compare it with.
+# the full run that you compare it with. Yet "full 0.0001" completes more facts right (0.78) than before
+# (0.70): what counts as kept depends on the measure.
 #
 # For larger models:
 #
@@ -407,13 +406,13 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # - **Merging**: [task arithmetic](https://arxiv.org/abs/2212.04089) adds differences of weights.
 #   [TIES](https://arxiv.org/abs/2306.01708) and [DARE](https://arxiv.org/abs/2311.03099) remove small or
 #   random parts of them first. [Model soups](https://arxiv.org/abs/2203.05482) average several runs.
-#   SLERP interpolates along an arc.
 
 # %% [markdown]
 # Pitfalls:
 #
 # - Safety is an ability that can be forgotten, even with harmless data
 #   ([Qi et al. 2023](https://arxiv.org/abs/2310.03693)). Put refusals into the suite.
+# - The loss averages over tokens: old answers nine times as long make 10 % of the records half of it.
 # - Replay in another chat template trains a second format. Use the template of the deployed model.
 # - `first_exhausted` ends with the source that runs out first. With 0.9 and 0.1 the replay file needs
 #   about a ninth as many records as the new one; with fewer, new data are dropped.

@@ -32,8 +32,8 @@ ft.setup(seed=0)
 # > is better than that one. What do you do, and how do you know that it worked?"*
 #
 # The open recipe of [Tülu 3](https://arxiv.org/abs/2411.15124) has three stages: instruction
-# tuning (SFT), then **DPO** on pairs, then reinforcement learning with a reward that a program can
-# check.
+# tuning (SFT), then direct preference optimization (**DPO**) on pairs, then reinforcement learning with
+# a reward that a program can check.
 #
 # ## A model with a bad habit
 #
@@ -56,17 +56,17 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 
 # %% [markdown]
 # Each record is a **preference pair**: one question, a chosen and a rejected answer. Half of the rejected answers
-# are wrong, half are right but wordy. On new questions the model often hedges.
+# are wrong, half right but wordy. On new questions the model often hedges.
 
 # %% [markdown]
 # ## The idea of DPO
 # <!-- claims: E43 -->
 #
 # The model before training is the **reference** π_ref, the model in training is the **policy** π.
-# Classic **RLHF** first trains a **reward model** on the pairs, a network that scores answers. By
-# the **Bradley–Terry** model the chosen one is better with probability σ(difference of the scores),
-# where σ is the sigmoid. Then reinforcement learning raises score − β · KL. The **KL divergence**
-# says how far the policy is from the reference.
+# Classic **RLHF** (reinforcement learning from human feedback) first trains a **reward model** on the
+# pairs, a network that scores answers. By the **Bradley–Terry** model the chosen one is better with
+# probability σ(difference of the scores), where σ is the sigmoid. Then reinforcement learning raises
+# score − β · KL. The **KL divergence** says how far the policy is from the reference.
 #
 # DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
 # model and sampling. The best policy for that goal is proportional to π_ref · exp(score / β). Solved
@@ -80,7 +80,7 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # %% [markdown]
 # ![Left: two pairs of bars show the log-probability of a chosen and a rejected answer relative to the reference. In one the chosen answer gains 4 nats, in the other it loses 4, and the rejected one is 6 lower in both, so margin and loss are equal. Right: eight answers of which two earn a reward of 1; the mean of 0.25 is the baseline and gives advantages of +1.6 and -0.5. A group in which all are right has advantages of 0.](figures/20_preferences.svg)
 #
-# The left half shows the weak point: the loss sees only the gap, which also opens while both answers
+# The weak point (left): the loss sees only the gap, which also opens while both answers
 # become *less* likely.
 
 # %% [markdown]
@@ -106,7 +106,7 @@ ft.check("dpo_loss", dpo_loss)
 # <!-- claims: E43 -->
 #
 # `exact` measures what the loss does not contain: the fraction of new questions answered exactly right. One set
-# of runs has the learning rate 1e-4, the other ten times that. Names that begin with `val_` are measured on new
+# of runs has the learning rate 1e-4, the other ten times that. Names with `val_` are measured on new
 # pairs: `val_chosen` is the mean log-probability of the chosen answers.
 
 # %%
@@ -153,7 +153,7 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse. By that loss we
-# would have chosen the broken model, but not by the accuracy (below). The log-probabilities of whole answers in the
+# would have chosen the broken model, not by the accuracy (below). The log-probabilities of whole answers in the
 # training batches, in nats:
 
 # %%
@@ -161,7 +161,7 @@ ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "reject
 
 # %% [markdown]
 # At 10 x both log-probabilities fell, the rejected one faster, and probability went to answers that nobody rated.
-# The fall of the chosen answer is called [likelihood displacement](https://arxiv.org/abs/2410.08847). The first
+# This fall of the chosen answer is [likelihood displacement](https://arxiv.org/abs/2410.08847). The first
 # seed answers:
 
 # %%
@@ -214,7 +214,7 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
 # ## At 135M
 #
 # Untouched, SmolLM2-135M-Instruct answers in sentences, so an exact match of 0, before training or after DPO,
-# says more about form than about knowledge.
+# says more about form than knowledge.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -229,11 +229,11 @@ at_135m("preferences", verdict)
 # <!-- claims: E44 -->
 #
 # Now there are no pairs, but a program that can check an answer: reinforcement learning with **verifiable
-# rewards** (RLVR). GRPO ([Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a **group** of answers to a
-# question and rewards each. **PPO**, usual in RLHF, trains a second network, the **value model**,
-# to predict the reward. GRPO takes the mean of the group: the **advantage** of an answer is its reward minus that
-# mean, divided by the group's standard deviation (figure, right). A group whose answers all earn the
-# same is **dead**: without a KL term it has no gradient.
+# rewards** (RLVR). Group relative policy optimization (GRPO, [Shao et al. 2024](https://arxiv.org/abs/2402.03300))
+# draws a **group** of answers to a question and rewards each. **PPO** (proximal policy optimization), usual in
+# RLHF, trains a second network, the **value model**, to predict the reward. GRPO takes the mean of the group:
+# the **advantage** of an answer is its reward minus that mean, divided by the group's standard deviation
+# (figure, right). A group whose answers all earn the same is **dead**: without a KL term it has no gradient.
 
 # %% tags=["raises-exception"]
 def group_advantages(rewards):
@@ -251,8 +251,8 @@ ft.check("group_advantages", group_advantages)
 #
 # A step raises ratio × advantage. The **ratio** is the probability of a token now, divided by that when it was
 # drawn. It starts at 1; the gradient is then the advantage times that of the log-probability. When one batch of
-# answers serves several steps (TRL's default is one), the ratio is clipped to 1 ± ε, and of the clipped and the
-# unclipped gain the smaller one counts. A token whose ratio has moved by ε in the direction of its advantage
+# answers serves several steps (TRL's default is one), the ratio is clipped to 1 ± ε, and the smaller of
+# the clipped and the unclipped gain counts. A token whose ratio has moved by ε in the direction of its advantage
 # gets no further push.
 
 # %% tags=["raises-exception"]
@@ -361,7 +361,7 @@ ft.check("honest_reward", honest_reward)
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
 
 # %% [markdown]
-# To make pairs, Tülu 3 lets several models answer a question, the policy among them, and a judge model rate the
+# To make pairs, Tülu 3 lets several models answer a question, the policy among them, and a judge rate the
 # answers. The best is chosen, a lower one rejected.
 #
 # TRL has `sigmoid`, `ipo` and `sft` in `DPOTrainer`, KTO in `KTOTrainer`, ORPO and SimPO (`CPOTrainer`) in
@@ -378,17 +378,17 @@ ft.check("honest_reward", honest_reward)
 # #  "chosen": [{"role": "assistant", "content": "..."}],
 # #  "rejected": [{"role": "assistant", "content": "..."}]}
 # pairs = load_dataset("json", data_files="train.jsonl", split="train")
-# args = DPOConfig(
-#     output_dir="dpo", learning_rate=1e-5, beta=0.1, num_train_epochs=1, bf16=True,
+# args = DPOConfig(output_dir="dpo", learning_rate=1e-5, beta=0.1, num_train_epochs=1, bf16=True,
 #     model_init_kwargs={"dtype": "bfloat16"},  # frozen weights; TRL's default is float32
 #     loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.1],  # the SFT term holds chosen up
 #     per_device_train_batch_size=2, gradient_accumulation_steps=32,
 #     lr_scheduler_type="cosine", warmup_steps=0.1, max_length=2048)
 # lora = LoraConfig(r=32, lora_alpha=64, target_modules="all-linear")
 # trainer = DPOTrainer(model_id, args=args, train_dataset=pairs, peft_config=lora)
+# trainer.train()
 # ```
 #
-# The reference is the same model with the new adapter switched off, so it needs no second copy. Merge an SFT
+# The reference is the same model with the new adapter switched off: no second copy. Merge an SFT
 # adapter first: "off" must mean the model after SFT.
 
 # %% [markdown]
@@ -477,7 +477,7 @@ ft.check("honest_reward", honest_reward)
 # ## Recap
 #
 # - DPO rewards the gap: watch chosen and rejected apart.
-# - A policy optimizes the reward that you wrote.
+# - A policy optimizes the reward you wrote.
 # - So the claim fails: a model that ranks most pairs right got worse, and a rising length reward left
 #   almost no right answers.
 #

@@ -142,7 +142,7 @@ def throughput(parameters, batch, accumulation, devices, length, seconds, peak, 
 ft.check("throughput", throughput)
 
 # %% [markdown]
-# ## Three sentences, three runs
+# ## Three sentences, two experiments
 #
 # All runs here are on the small model (2.4 million parameters): they show what *can* happen.
 #
@@ -314,7 +314,7 @@ longer = case.repair(max_steps=64)
 # Two cases for you. Replace `...` by a name from the table. Then
 # repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
 # [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is the
-# fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss on new
+# fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss on test
 # records. `last_loss` and `grad_norm` are means of the last four steps.
 
 # %%

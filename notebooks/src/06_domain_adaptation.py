@@ -269,7 +269,7 @@ verdict = ft.expect(exact["DAPT"], outcome or "==", exact["control"],
 domain_effect.score({"<": "lower", ">": "higher", "": "no difference seen in 5 seeds"}[outcome])
 
 # %% [markdown]
-# Guessing a label would give 1/7 = 0.14. Now split the gain. The first two rows are what
+# Guessing a label would give 1/7 = 0.14. Now split the gain. The first two rows hold what
 # `split_gain(exact["none"], exact["control"], exact["DAPT"])` returns; the third is their sum.
 
 # %%
@@ -284,9 +284,9 @@ ft.table(rows)
 
 # %% [markdown]
 # DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain with all of
-# it. The domain's own part is 0.08, with a spread of 0.18 over the seeds. So whether the domain itself helped
-# is open: to see 0.08 at this spread four times in five takes about 30 seeds. (The table tests each direction
-# at 5 %. A two-sided test, as for the 0.22 above, would not see the 0.12 either.)
+# it. The domain's own part is 0.08, and its 95 % interval reaches 0.22 to each side. So whether the domain
+# itself helped is open: to see 0.08 at this spread four times in five takes about 30 seeds. (The table tests
+# each direction at 5 %. A two-sided test would not see the 0.12.)
 #
 # Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
 # labeled clause may repeat a test clause's sentence, in all three conditions.
@@ -480,8 +480,8 @@ ft.table(rows)
 # - DAPT trains on text of the domain, TAPT on the task's texts; neither uses labels.
 # - The base alone cannot separate the domain from more training. A control with equal steps and tokens
 #   on another domain can, if it does no harm and no corpus holds test text.
-# - In our runs DAPT gave the highest mean, but five seeds did not separate it from the control: the
-#   second half of the claim stayed open.
+# - The claim's first half held in our runs, by a one-sided test. Its second half stayed open: five seeds
+#   did not separate DAPT from the control.
 # - Draw the labels anew in each seed, and compare in pairs.
 # - Continued pretraining can damage general text and earlier tuning: use replay, and tune last.
 #

@@ -279,11 +279,11 @@ decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins
 
 # %% [markdown]
 # Two of these tests could hardly find anything: a warm-up of 6 % is 1.8 of 30 steps, and decay 0.1
-# shrinks the weights by 0.15 %. The reasons are more general than the runs:
+# shrinks the weights by 0.15 %. The reasons are more general:
 #
 # - **Warm-up.** In the first steps AdamW's averages of the gradients (the first, β₁) and of their
-#   squares (the second, β₂) come from a few batches, and a full step follows them. A low
-#   learning rate forgives that; a high one may not. Warm-up is insurance.
+#   squares (the second, β₂) come from a few batches, and without warm-up the learning
+#   rate is at its peak. A low peak forgives that; a high one may not. Warm-up is insurance.
 # - **Clipping.** It acted in every step, so "no clipping" is another optimizer, here without its own
 #   learning rate. A likely reason for its higher loss: the large first gradients stay in AdamW's
 #   second average and shorten all later steps.
@@ -411,7 +411,7 @@ ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
 #     args=SFTConfig(
 #         output_dir="sft", learning_rate=1e-5, num_train_epochs=2,
 #         per_device_train_batch_size=4,  # what fits
-#         gradient_accumulation_steps=8,  # 32 records a GPU
+#         gradient_accumulation_steps=8,  # 32 records a GPU; with one GPU try 1 first
 #         average_tokens_across_devices=True,  # one division by the tokens of all GPUs
 #         warmup_steps=0.03,  # a fraction in transformers 5; in version 4 use warmup_ratio
 #         lr_scheduler_type="cosine",

@@ -202,9 +202,10 @@ scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times long
              else "less than 2 times longer")
 
 # %% [markdown]
-# AdamW divides by the size of the gradient, so a constant factor cancels. The first step moves a weight by
-# almost exactly one learning rate. Later steps are shorter, since gradients of different batches partly
-# cancel in m. So learning rate × steps roughly limits how far the weights can drift.
+# AdamW divides by the size of the gradient, so a constant factor cancels. In the first step $\hat m = g$ and
+# $\sqrt{\hat v} = |g|$, so a weight moves by almost exactly one learning rate. Later steps are shorter, since
+# gradients of different batches partly cancel in m. So learning rate × steps roughly limits how far the
+# weights can drift.
 #
 # A sudden jump of the gradient does *not* cancel at once, because v follows slowly. The next step can be
 # $0.1/\sqrt{0.001}$, about 3 learning rates. Clipping limits such a jump.
@@ -389,8 +390,8 @@ hidden.score({"<": "lower", ">": "higher",
 at_135m("full_finetune", verdict)
 
 # %% [markdown]
-# The untouched model's validation loss (its cell above is empty) is 4.88, so all three learned. Here 0.0001
-# is best in all columns: no trade-off within this grid; [lesson 07](07_learning_rate.ipynb) goes lower.
+# The untouched model's validation loss is 4.88, so all three learned. Here 0.0001 is best in all columns: no
+# trade-off within this grid; [lesson 07](07_learning_rate.ipynb) goes lower.
 # "Facts completed right" is the share of short sentences on facts that the model completes right.
 #
 # And the first half of the claim, "use it, it learns the most"? It is too wide. In continued pretraining
@@ -483,10 +484,10 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 # <details><summary>Answer</summary>
 # 16 bytes per parameter: bf16 weights 2, bf16 gradients 2, fp32 master copy 4, m and v 8. For 6.74
 # billion parameters that is 108 GB before activations, too much for one 80 GB GPU; fp32 gradients make it 18
-# bytes. Options: a GPU with 141 GB or more, sharding over GPUs (FSDP, ZeRO), offloading, 8-bit states (10
-# bytes with fp32 weights), Adafactor without momentum (little more than 8) or Muon (12 for the matrices),
-# pure bf16 with stochastic rounding (8 bytes), or LoRA. Activations come on top;
-# gradient checkpointing reduces them.
+# bytes. Autocast over fp32 weights takes 4 + 4 + 8, and up to 2 for copies. Options: a GPU with 141 GB or
+# more, sharding over GPUs (FSDP, ZeRO), offloading, 8-bit states (10 bytes with fp32 weights), Adafactor
+# without momentum (little more than 8) or Muon (12 for the matrices), pure bf16 with stochastic rounding (8
+# bytes), or LoRA. Activations come on top; gradient checkpointing reduces them.
 # </details>
 
 # %% [markdown]

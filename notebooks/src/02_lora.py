@@ -90,7 +90,7 @@ ft.table([{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validation
 # norms keep the base's weights). Rank 1 gives most of the improvement, rank 8 almost all of it. So a
 # low rank can be enough *for this task*.
 #
-# Other tasks need more. On Llama 2 7B with code and math, [Biderman et al.
+# Other tasks may need more. On Llama 2 7B with code and math, [Biderman et al.
 # 2024](https://arxiv.org/abs/2405.09673) found full updates of 10 to 100 times the rank of usual LoRA settings.
 #
 # ## Your turn: the forward pass
@@ -305,9 +305,9 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 # %% [markdown]
 # In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA, or had it
 # learned a little less? From 0.00065 to 0.001, full fine-tuning gains 0.09 in `val_loss` and forgets 0.16
-# nats more. At this ratio, learning 0.06 less would explain it, and our margin of 0.1 allows that. On [five
-# fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there it had
-# also learned less, by 0.07. So the second half of the claim stays open.
+# nats more. At this ratio, learning 0.1 · 0.09 / 0.16 = 0.06 less would explain it, and our margin of 0.1
+# allows that. On [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against
+# 1.13), but there it had also learned less, by 0.07. So the second half of the claim stays open.
 
 # %% [markdown]
 # ## Which layers, which rank?

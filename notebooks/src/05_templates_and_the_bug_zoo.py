@@ -335,12 +335,12 @@ third
 #
 # ## Does the training loss show the bugs?
 #
-# Now test the claim. "Loss mask lost" trains on the question as well; "answers cut off" shortens records to 24
-# tokens. Does the end of the loss curve give them away?
+# Now test the claim. "Loss mask lost" trains on the question as well; "role marker missing in training" leaves
+# out `Assistant:`. Does the end of the loss curve give them away?
 
 # %%
 second_guess = ft.predict("Which bug moves the last training losses by more than the margin?",
-                          "loss mask lost", "answers cut off", "both", "neither")
+                          "loss mask lost", "role marker missing in training", "both", "neither")
 second_guess
 
 # %%
@@ -366,7 +366,7 @@ ft.table(rows)
 # %%
 shown = [row["bug"] for row in rows if row["last training loss"] != "as usual"]
 print(len(shown), "of", len(rows), "bugs show in the last training losses")
-moved = [bug for bug in ("loss mask lost", "answers cut off") if bug in shown]
+moved = [bug for bug in ("loss mask lost", "role marker missing in training") if bug in shown]
 second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neither")
 
 # %% [markdown]

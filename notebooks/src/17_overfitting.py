@@ -144,9 +144,9 @@ turn.score({"<": "falls", ">": "rises",
 # ## Why does the loss rise?
 # <!-- claims: C36 · E12 E33 -->
 #
-# Training until the loss is near zero makes the model certain, of its mistakes too. **Temperature
-# scaling** tests for this **overconfidence**. It divides all logits by a number T. T above 1 makes the
-# probabilities less extreme. The order of the tokens, and so each greedy answer, stays the same.
+# Are the probabilities too extreme, or not extreme enough? **Temperature scaling** tests this. It divides
+# all logits by a number T. T above 1 makes the probabilities less extreme. The order of the tokens, and so
+# each greedy answer, stays the same.
 
 # %%
 softer = ft.predict("Final models: at which temperature is the validation loss lowest?",
@@ -187,8 +187,9 @@ print(f"lowest at temperature {best:g}; gain {gain:.2f} nats")
 softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 
 # %% [markdown]
-# A best temperature above 1 is a sign of overconfidence. How much of the *rise* it explains stays open: the
-# models of step 12 were not tested. Raising T makes confident mistakes cheaper and costs something on every right
+# A best temperature above 1 is a sign of **overconfidence**: training until the loss is near zero can make a
+# model certain, of its mistakes too. How much of the *rise* this explains stays open: the models of step 12
+# were not tested. Raising T makes confident mistakes cheaper and costs something on every right
 # token; the best T is the balance. (At T = 1 the table differs from `val_loss` above, which takes only 64 of the
 # validation records.)
 #
@@ -199,8 +200,7 @@ softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 # more epochs gave better reward-model scores and human preference ([Ouyang et al.
 # 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records and chose checkpoints by
 # hand, because perplexity did not follow the quality of the answers ([Zhou et al.
-# 2023](https://arxiv.org/abs/2305.11206)). Where you *use* the probabilities (perplexity, a threshold, sampling),
-# the loss itself counts.
+# 2023](https://arxiv.org/abs/2305.11206)).
 #
 # ## Your turn: early stopping
 # <!-- claims: C77 · E12 -->
@@ -238,7 +238,7 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 # %% [markdown]
 # In our runs, watching exact match cost 0.09 nats, and watching `val_loss` cost 0.04 of exact match. Both are
 # partly luck, because each rule keeps the best of six noisy values. Choose the measure that matches the use: a
-# task metric for answers, `val_loss` for probabilities. Report on test data.
+# task metric for answers, `val_loss` for probabilities (perplexity, a threshold, sampling). Report on test data.
 #
 # One limit: a schedule planned for 36 steps has a high learning rate at step 12, so the kept model had little of
 # its decay. Better: find the number of epochs, then train again with a schedule that ends there, and measure again.
@@ -386,7 +386,7 @@ at_135m("overfitting", verdict)
 #
 # model_id = "Qwen/Qwen3-1.7B-Base"  # plain strings; a chat model needs its template
 # data = load_dataset("json", data_files={"train": "train.jsonl",
-#                                           "validation": "validation.jsonl"})
+#                                         "validation": "validation.jsonl"})
 # asked = list(data["validation"])[:200]
 #
 #
@@ -432,9 +432,9 @@ at_135m("overfitting", verdict)
 #
 # - **NEFTune** adds noise to the embeddings in training. It improved answers of chat models in
 #   AlpacaEval, not factual benchmarks ([Jain et al. 2023](https://arxiv.org/abs/2310.05914)). It also
-#   makes answers longer, and the first AlpacaEval favors long answers.
+#   makes answers longer, which the first AlpacaEval favors.
 # - **Checkpoint averaging** and **EMA** (an exponential moving average of the weights) smooth the last
-#   steps. They can replace part of the learning rate decay.
+#   steps.
 # - **Label smoothing** trains toward a probability below 1, which works against overconfidence
 #   ([Müller et al. 2019](https://arxiv.org/abs/1906.02629)).
 # - **Deduplication** of the training data reduces memorization ([Lee et al.
@@ -443,6 +443,8 @@ at_135m("overfitting", verdict)
 # Pitfalls:
 #
 # - Near copies cross a split unseen: search for them (MinHash), in public benchmarks too.
+# - The training loss often drops where an epoch begins: the model remembers records
+#   ([2023](https://www.fast.ai/posts/2023-09-04-learning-jumps/)). That is no progress on new ones.
 # - If RL follows, measure pass@k as well: a model trained for too long can give less varied answers.
 #
 # ## Interview

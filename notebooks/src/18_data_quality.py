@@ -133,9 +133,9 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# Markup too could have a rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong
-# answers need a **judge**: a person or a model that knows what is right. (A `wrong task` row has a right answer;
-# its `task` label is wrong.)
+# It finds 139 (56 %): 107 by their own row, 32 as the other row of a pair. Markup could have a rule,
+# `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
+# person or a model that knows what is right. (A `wrong task` row has a right answer; its `task` label is wrong.)
 #
 # Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 rows
 # without a fault, 24 have a copy that stays, but 8 are right and contradict a wrong row.
@@ -185,6 +185,8 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 # Yes. In our runs the 30 rows with the highest loss held 0.50 · 30 = 15 of the 28 wrong answers (0.11 of 250).
 # Reading an eighth of the rows finds about half of them. But some records at the top have no fault: a high loss also
 # marks what is rare or hard. A filter by loss alone can remove the records that the model could learn most from.
+# Without a trusted set, score each record with a model that has not trained on it (cross-validation): training
+# memorizes errors.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -296,10 +298,8 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # 30 steps, 3 were too few, and 24 enough.
 #
 # **Copies** have a price too. Here 160 clean records seen three times ended close to 480 seen once (0.66 and
-# 0.71); 20 seen 24 times, far below (0.32). So count *distinct* records. In pretraining, up to four passes over the
-# same text were nearly as good as new text ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)). On long
-# reasoning traces, at equal steps, even 128 passes over 400 records beat one over 51,200
-# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
+# 0.71); 20 seen 24 times, far below (0.32). So count *distinct* records. Lesson
+# [17](17_overfitting.ipynb) names cases at scale in which passes cost little.
 #
 # On What-questions the concentrated errors, which hit nearly all of them, cost most, even without a rule.
 #
@@ -313,16 +313,16 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("label_noise", verdict)
 
 # %% [markdown]
-# As here, the errors that follow the rule are also concentrated. On the whole test the recorded order
+# No swapped errors were recorded, so the rule is not tested. On the whole test the recorded order
 # is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to the
 # What-questions: **report by group**.
 #
 # Behind the slogan are selected sets: 1,000 records curated by hand ([LIMA](https://arxiv.org/abs/2305.11206)),
 # or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
-# In [s1](https://arxiv.org/abs/2501.19393), a 32B model trained on 1,000 reasoning traces,
-# selected from 59k by quality, difficulty and diversity, solved 50 % of AIME 2024. 1,000 random ones that passed
-# the quality filter gave 37 %, all 59k gave 53 % at 56 times the compute. On the 30 problems of AIME the paired
-# 95 % interval excludes zero for the first gap alone. None of these studies varied the kind of error.
+# In [s1](https://arxiv.org/abs/2501.19393), a 32B model trained on 1,000 reasoning traces, selected from 59k by
+# quality, difficulty and diversity, solved 50 % of AIME 2024 (mathematics). 1,000 random ones that passed the
+# quality filter gave 37 %, all 59k gave 53 % at 56 times the compute. With only 30 problems the first gap alone
+# is settled (paired 95 % interval). None of these studies varied the kind of error.
 #
 # <!-- claims: C78 C81 · E39 -->
 # ## Diversity: one task or sixteen
@@ -435,7 +435,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | label errors | for class labels, records whose label a cross-validated model finds unlikely (cleanlab); a labeled sample by source and annotator |
 # | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
 # | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032), also computed by a small model ([Superfiltering](https://arxiv.org/abs/2402.00530)) |
-# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)); a band of perplexities, which one depends on the data ([Ankner et al. 2024](https://arxiv.org/abs/2405.20541)) |
+# | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)) |
 # | selection for reasoning | verified answers; difficulty by a model's pass rate ([LIMO](https://arxiv.org/abs/2502.03387) keeps problems solved 1 to 3 times in 32 samples); diversity |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |

@@ -292,8 +292,9 @@ for task in ("last_word", "sentiment", "to_question"):
     examples = "".join(f"Question: {r['instruction']} {r['input']} Answer: {r['output']}\n" for r in shown)
     asked = [record for record in test if record["task"] == task]
     few_shot = scores(base, asked, examples + "Question: {instruction} {input} Answer: {output}")
+    tuned = scores(run.model, asked)
     rows.append({"task": task, "questions": len(asked), "base, few-shot: begins right":
-                 few_shot["begins right"], "tuned: begins right": scores(run.model, asked)["begins right"]})
+                 few_shot["begins right"], "tuned: begins right": tuned["begins right"]})
 ft.table(rows)
 
 # %% [markdown]

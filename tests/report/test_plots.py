@@ -225,6 +225,15 @@ def test_the_numbers_of_a_log_axis_do_not_cover_each_other(inches):
     assert all(left[1] < right[0] for left, right in zip(shown, shown[1:], strict=False))
 
 
+def test_seeds_with_the_same_value_are_all_seen():
+    with fig.style():
+        ax = fig.new_figure(4, 2).add_subplot()
+        fig.draw_seeds(ax, [[0.5, 0.5, 0.6, 0.5]], [0])
+    dots = list(zip(*ax.lines[0].get_data(), strict=True))
+    assert len(set(dots)) == 4 and (0.6, 0) in dots
+    assert all(-0.5 < height < 0.5 for _, height in dots)
+
+
 def test_other_axes_can_be_given():
     with fig.style():
         ax = fig.new_figure(4, 3).add_subplot()

@@ -174,8 +174,8 @@ price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paire
 # match nor in the loss. It is so easy for this model that even a third of the draws suffice; a harder task
 # could lose.
 #
-# More draws do not add records. Only one of the 24 clauses is about payment, but five of the 30 test items
-# are.
+# More draws do not add records: five of the 30 test items are about payment, and only one of the 24
+# clauses teaches it.
 #
 # ## At 135M
 #

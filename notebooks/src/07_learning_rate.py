@@ -460,6 +460,8 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #   2024](https://arxiv.org/abs/2409.19913)).
 # - **Continued pretraining.** Warm up again, which costs some forgetting, and mix in old data
 #   ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
+# - **Higher LoRA rank.** With α fixed keep it, with α = 2r usually lower it ([lesson
+#   02](02_lora.ipynb)).
 # - **Another optimizer.** [Lion](https://arxiv.org/abs/2302.06675) needs 3 to 10 times less than
 #   AdamW. [Muon](https://arxiv.org/abs/2502.16982), scaled to AdamW's size of update, can take AdamW's
 #   value.
@@ -473,8 +475,8 @@ ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps"
 #   step of 1e-5 is rounded away. It looks like a learning rate that is too low. Keep fp32 weights
 #   and `bf16=True`, as above ([lesson 12](12_floating_point.ipynb)).
 # - `learning_rate` defaults differ: 5e-5 in `TrainingArguments`, 2e-5 in `SFTConfig`, 1e-6 in
-#   `DPOConfig` and `GRPOConfig` ([TRL](https://huggingface.co/docs/trl)). A LoRA run at such a
-#   default may learn almost nothing. The default schedule is linear to 0, without warm-up.
+#   `DPOConfig` and `GRPOConfig` ([TRL](https://huggingface.co/docs/trl)). The default
+#   schedule is linear to 0, without warm-up.
 # - A run that is resumed or extended with another `max_steps` gets another cosine from there on.
 # - `lr_scheduler_type="constant"` ignores the warm-up; use `"constant_with_warmup"`.
 #

@@ -373,8 +373,9 @@ def draw_seeds(ax, rows, looks):
     for y, (values, i) in enumerate(zip(rows, looks, strict=True)):
         finite = [v for v in values if math.isfinite(v)]
         color = COLORS[i % 7]
-        copies = [finite[:k].count(v) for k, v in enumerate(finite)]  # 0, 1, 2: in turn on the
-        heights = [y + 0.22 * ((n + 1) // 2) * (-1) ** n for n in copies]  # line, above and below it
+        copies = [finite[:k].count(v) for k, v in enumerate(finite)]
+        # Equal values in turn on the line, above and below it.
+        heights = [y + 0.22 * ((n + 1) // 2) * (-1) ** n for n in copies]
         ax.plot(finite, heights, MARKERS[i % 6], color=color, alpha=0.6, markersize=7,
                 markeredgecolor="white")
         if len(finite) > 1:

@@ -74,9 +74,10 @@ world
 world.update()  # rejected on purpose: read why
 
 # %% [markdown]
-# The four copies would drift apart. So the gradients are first summed over the ranks. This is an
-# **all-reduce**: afterwards each rank has the whole sum. Is the step then that of one process on the whole
-# batch? Here is that process:
+# The four copies would drift apart. So the gradients are first summed over the ranks. (Each rank here divides
+# its loss by the size of the whole batch, so the sum is the batch's gradient.) This is an **all-reduce**:
+# afterwards each rank has the whole sum. Is the step then that of one process on the whole batch? Here is
+# that process:
 
 # %%
 weights = [torch.nn.Parameter(w.clone()) for w in world.weights()]
@@ -432,7 +433,7 @@ ft.table(rows)
 
 # %% [markdown]
 # Eight GPUs are not enough. Sixteen fit on paper only: the check leaves 5 % of the card's 85.5 GB to CUDA and
-# nothing to NCCL. So plan a reserve of 10 %. And with one 400-Gbit link for
+# nothing to NCCL. So plan a reserve of 10 %, and more than sixteen. And with one 400-Gbit link for
 # each machine the ranks would wait: 4,096 tokens are fewer than 7,912. What does not fit can be **offloaded**:
 # kept in the memory of the host, and copied over its slow bus.
 
@@ -498,7 +499,12 @@ ft.table(rows)
 #
 # This is stage 3: expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without
 # `sync_each_batch`, 16 GB of whole gradients come on top. FSDP has no stage 1; DeepSpeed has:
-# `SFTConfig(deepspeed="zero1.json")`.
+# `SFTConfig(deepspeed="zero1.json")`, started by `torchrun --nproc-per-node 8 train.py`, with
+#
+# ```json
+# {"zero_optimization": {"stage": 1}, "bf16": {"enabled": "auto"}, "gradient_clipping": "auto",
+#  "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"}
+# ```
 
 # %% [markdown]
 # In your own loop: FSDP2 with HSDP on 2 machines of 8 GPUs, and a distributed checkpoint.
@@ -531,7 +537,8 @@ ft.table(rows)
 #   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)).
 #   To convert later: `accelerate merge-weights`.
 # - A loss function of your own in transformers' Trainer must use `num_items_in_batch`.
-# - With LoRA only the adapter has gradients and states. Divide the frozen base.
+# - With LoRA only the adapter has gradients and states. Divide the frozen base if it
+#   does not fit; else take DDP.
 # - Collectives wait for the slowest rank. Balance the tokens of the ranks, not their sequences.
 # - A run hangs until NCCL's timeout: one rank has fewer batches, took another branch, or still tokenizes.
 

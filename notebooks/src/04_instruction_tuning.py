@@ -32,8 +32,7 @@ ft.setup(seed=0)
 # > *"Take one conversation. Show me which tokens the model is trained to predict, and from which
 # > context. What breaks if the end-of-sequence token is not among them?"*
 #
-# Many answer "cross-entropy on the response" and stop there. But a wrong label does not crash: the curve looks
-# fine, and the model misbehaves.
+# A wrong label does not crash: the curve looks fine, and the model misbehaves.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -276,9 +275,9 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # ## Break it: EOS without loss
 # <!-- claims: E05 -->
 #
-# Change one label for each record: the last one, under EOS, becomes -100. Lesson 05 shows how that happens in
-# practice. Train with and without the bug on three different sets of 240 records, in a plain loop with a constant
-# learning rate of 0.0005.
+# Change one label for each record: the last one, under EOS, becomes -100. In practice, padding with EOS
+# is a common cause (lesson 05). Train with and without the bug on three different sets of 240 records, in a plain
+# loop with a constant learning rate of 0.0005.
 
 # %%
 third_guess = ft.predict("Without loss on EOS, the loss of the last five steps is ...",
@@ -353,7 +352,8 @@ ft.check("step_loss", step_loss)
 # %% [markdown]
 # transformers averaged the means under accumulation
 # [until October 2024](https://github.com/huggingface/transformers/pull/34191), so a token in a micro-batch with
-# few trained tokens counted too much. Now it divides by the trained tokens of the whole step, on all GPUs.
+# few trained tokens counted too much. Now it divides by the trained tokens of the whole step, on all GPUs. So a
+# long answer weighs more than a short one.
 
 # %% [markdown]
 # ## At 135M
@@ -422,7 +422,7 @@ at_135m("sft_masks", verdict)
 #   [many templates have none](https://github.com/huggingface/trl/issues/4879). TRL 1.16 swaps in a training
 #   template if it knows the model's to the letter, and stops with an error otherwise. A base model can take
 #   the template of its chat model: `chat_template_path`.
-# - A template can leave the end-of-turn token outside the markers; that is the bug you broke above
+# - A template can leave the end-of-turn token outside the markers: the bug above
 #   ([found in GLM's](https://github.com/huggingface/trl/pull/5988)). TRL 1.16 warns.
 # - A record longer than `max_length` is cut, and its last answer may lose its end. Drop such records.
 # - After training, generate for 20 prompts by the serving path and count the answers that end by themselves.
@@ -452,7 +452,7 @@ at_135m("sft_masks", verdict)
 # <details><summary>Answer</summary>
 # No. It spends the gradient on what the model has to write: with 300 prompt tokens and 5 answer tokens,
 # 1.6 % of the tokens in an unmasked loss are the answer's. But prompt loss can regularize when records are
-# few, prompts long and answers short. Compare both, each at its own learning rate.
+# few, or prompts long and answers short. Compare both, each at its own learning rate.
 # </details>
 #
 # **Which tokens are trained, from which context, and what if the end-of-turn token is not among them?**

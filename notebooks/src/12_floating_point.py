@@ -30,7 +30,7 @@ ft.setup(seed=0)
 # > *"A full fine-tune in pure bf16 at learning rate 1e-5 barely learns, and no error is raised. Why? And
 # > what are master weights for?"*
 #
-# "bf16 is less precise" is true and explains nothing. Look at the numbers themselves.
+# "bf16 is less precise" is true and explains nothing.
 #
 # ## The idea in one picture
 #
@@ -145,9 +145,9 @@ ft.check("round_stochastically", round_stochastically)
 # %% [markdown]
 # ## Train with it
 #
-# Does training survive? `floats.train_rounded` computes in fp32 and rounds only the stored weights after
-# each step: to nearest, stochastically, or with **Kahan summation**. That rounds to nearest and keeps what
-# was cut off in a second bf16 number for each weight. The next step adds it back.
+# `floats.train_rounded` computes in fp32 and rounds only the stored weights after each step: to nearest,
+# stochastically, or with **Kahan summation**. That rounds to nearest and keeps what was cut off in a second
+# bf16 number for each weight. The next step adds it back.
 
 # %%
 second_guess = ft.predict(
@@ -201,7 +201,7 @@ second_guess.score("both" if all(close.values()) else "nearest only" if close["n
 # | Kahan summation, all in bf16 | 10 |
 # | LoRA: only a small adapter in fp32 | 2 for the frozen base, 16 for each weight of the adapter |
 #
-# A larger learning rate is no remedy: at the end of a schedule the steps are small again.
+# A larger learning rate helps only for a while: at the end of a schedule the steps are small again.
 
 # %% [markdown]
 # ## The second leak: AdamW's moments
@@ -251,8 +251,8 @@ verdict = ft.expect(final["pure-bf16"], ">", final["fp32"], "pure bf16 stays beh
 print(f"before training: {runs['fp32'][0].before['val_loss']:.2f}")
 
 # %% [markdown]
-# The two lower curves coincide: computing in bf16 costs nothing here. With everything stored in bf16 the loss
-# falls about a third as far. (The losses above were from other validation records and a constant learning
+# The two lower curves coincide: computing in bf16 does not hurt the loss here. With everything stored in bf16
+# it falls about a third as far. (The losses above were from other validation records and a constant learning
 # rate.)
 
 # %% [markdown]
@@ -295,8 +295,8 @@ ft.table(rows)
 # the right one. It starts at 2^16. After an overflow it skips the step and halves the scale; after 2,000 good
 # steps in a row it doubles it.
 #
-# The embedded model loses few gradients. In other models they can be far smaller. Imitate that: divide the
-# loss by 2^20. AdamW divides by the size of the gradient plus eps = 1e-8. So in fp32 the model still trains,
+# The embedded model loses few gradients. Imitate a model with far smaller ones: divide the loss by 2^20.
+# AdamW divides by the size of the gradient plus eps = 1e-8. So at learning rate 1e-3 it still trains in fp32,
 # in smaller steps. And in fp16?
 
 # %%
@@ -319,8 +319,7 @@ ft.expect(scaled["fp16, scale from 2^16"], "<", scaled["fp16, no scale"],
 
 # %% [markdown]
 # Without the scale fp16 hardly trains. With it, it trains as fp32 does. Clip gradients only after dividing
-# (`scaler.unscale_`). No scale helps when *activations* exceed 65,504, as in T5 and Gemma. bf16 needs no
-# scale.
+# (`scaler.unscale_`). No scale helps when *activations* exceed 65,504, as in T5 and Gemma.
 
 # %% [markdown]
 # ## What mixed precision saves
@@ -376,9 +375,9 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 # the backward pass. Fewer bytes need other types: 8-bit moments give about 10, all bf16 gives 8, bf16 with
 # 8-bit moments about 6.
 #
-# The gain is **speed**, where large matrix multiplications dominate. An H100's peak in bf16 is 15 times that
-# of fp32, and 2 times that of **TF32**, which rounds the factors of an fp32 multiplication to 10 bits of
-# fraction.
+# The gain is **speed**, where large matrix multiplications dominate (not in our tiny model). An H100's peak
+# in bf16 is 15 times that of fp32, and 2 times that of **TF32**, which rounds the factors of an fp32
+# multiplication to 10 bits of fraction.
 #
 # So both halves of the claim are wrong. Mixed precision does not halve the memory. And bf16 throughout
 # loses small updates, unless the weights get a remedy and the moments a smaller β₂.
@@ -386,7 +385,8 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 # %% [markdown]
 # ## Break it: count in bf16
 #
-# Sums need bits as well. Add 1 a thousand times in bf16. Then add the same numbers in fp32 in two orders.
+# Sums need bits as well. Add 1 a thousand times in bf16. Then add 10,000 random numbers in fp32, in
+# two orders.
 
 # %%
 count = torch.tensor(0.0, dtype=torch.bfloat16)
@@ -398,9 +398,10 @@ orders = sum(values).item(), sum(values.flip(0)).item()
 print("counted in bf16:", count.item(), "| fp32, two orders:", *orders)
 
 # %% [markdown]
-# At 256 the spacing is 2, so 256 + 1 is a tie that rounds to 256. This is why matrix units accumulate in
-# fp32, and why gradients of micro-batches should be summed in fp32. The two orders differ in the last
-# digits: the same batch, split differently, gives other bits ([13](13_zero_and_fsdp.ipynb)).
+# At 256 the spacing is 2, so 256 + 1 is a tie that rounds to 256. Hence matrix units accumulate in fp32,
+# gradients of micro-batches should be summed in fp32, and transformers computes the angles of positions
+# (RoPE) in fp32. The two orders differ in the last digits: the same batch, split differently, gives other
+# bits ([13](13_zero_and_fsdp.ipynb)).
 #
 # ## Eight bits
 #
@@ -418,7 +419,7 @@ for name in ("bf16", "fp8 e4m3", "fp8 e5m2"):
 ft.table(rows)
 
 # %% [markdown]
-# Recipes differ in format and in how many values share a scale:
+# Recipes differ in format and scale:
 #
 # | recipe | format | scale |
 # |---|---|---|
@@ -454,7 +455,7 @@ step = 1e-4
 # | LoRA factors | fp32 (peft's default on a 16-bit base); TRL: bf16 on a 4-bit base, the base's type under ZeRO-3 |
 # | frozen base | bf16, or 4 bits ([10](10_quantization_and_qlora.ipynb)) |
 # | AdamW's moments | fp32, or 8 bits in blocks; bf16 with β₂ ≤ 0.95 or so |
-# | matrix multiplications | bf16; fp8 on Hopper and newer |
+# | matrix multiplications | bf16; fp8 on Ada, Hopper and newer |
 # | norms, softmax, loss, sums of gradients | fp32 |
 #
 # Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB.
@@ -542,7 +543,7 @@ step = 1e-4
 #
 # - Precision is relative. In bf16 steps below about 0.2 to 0.4 % of a weight are lost by rounding to nearest.
 # - Master weights, stochastic rounding, Kahan summation or fp32 adapters keep them. Moments need care too.
-# - fp16 needs a loss scale. Mixed precision saves time and activations, not states.
+# - fp16 needs a loss scale. Mixed precision saves activations, and time in large models, not states.
 #
 # In the package: [`ftkit/lessons/by_hand/floats.py`](../ftkit/lessons/by_hand/floats.py). Next:
 # [13 ZeRO and FSDP](13_zero_and_fsdp.ipynb).

@@ -299,8 +299,8 @@ ft.table(rows)
 
 # %% [markdown]
 # The tuned model is far better in all three. But a review is positive or negative. So 0 % is *below* chance
-# (50 %): its answers began with neither word, so this row shows missing form again. For the other two,
-# fine-tuning taught a skill, or two examples were too few.
+# (50 %): its answers, such as "it was full.", began with neither word, so this row shows missing form
+# again. For the other two, fine-tuning taught a skill, or two examples were too few.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
 # carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
@@ -315,7 +315,7 @@ ft.table(rows)
 # another order. A difference that is large compared with the spread over seeds is worth believing. In
 # the picture a line is the mean over the seeds, and the band around it is their spread. In print, ± is the
 # standard deviation over the seeds. *Paired* compares runs of the same seed, and p is how often chance
-# alone would give a difference at least as large if there were none.
+# alone would give a difference at least as large.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
@@ -455,7 +455,7 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
 # Memory is another limit. With the usual optimizer, AdamW in mixed precision, full fine-tuning of
 # 7B parameters takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
 # small addition instead, **LoRA** ([lesson 02](02_lora.ipynb)), fits on one. It takes about 4 FLOPs instead
-# of 6 (6 instead of 8), because frozen weights need no gradient.
+# of 6 (with checkpointing 6 instead of 8), because frozen weights need no gradient.
 #
 # ## At 135M
 #
@@ -470,7 +470,7 @@ at_135m("first_finetune", verdict)
 # %% [markdown]
 # (*zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
 #
-# Ten times the learning rate (1e-3 instead of 1e-4) is worse here too: 29 % instead of 48 %.
+# Ten times the learning rate (1e-3 instead of 1e-4) is worse here too.
 #
 # The verdict "same" is about the first half of our claim. For the second, compare answers that
 # begin right: few-shot 9 %, tuned 48 %. Tuning may have added more than the form, or five examples
@@ -489,7 +489,7 @@ at_135m("first_finetune", verdict)
 # | a strong model does it, and is too expensive or too slow | fine-tune a small model on its answers (distillation), if its license allows that |
 # | it must solve harder problems | a stronger model, then training on solutions or with rewards ([lesson 20](20_preferences.ipynb)) |
 #
-# A first fine-tune with TRL and LoRA, with values that are usual for models of 1B to 8B parameters. `r` and
+# A first fine-tune with TRL and LoRA, at usual values for models of 1B to 8B parameters. `r` and
 # `lora_alpha` set the size and the scale of LoRA's addition.
 #
 # ```python
@@ -524,11 +524,12 @@ at_135m("first_finetune", verdict)
 #   start for small data. A *base* checkpoint suits a format of your own and much data.
 # - Ask the tuned model with the same chat template, as `ask` does for a list of messages
 #   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
+# - First score the untuned model with your best prompt on a test file: tuning must beat it.
 # - Unsloth, Axolotl and LLaMA-Factory offer the same with less code or more speed. Managed services
 #   need no GPU of your own.
 # - Check the license of the data, and whether people in them have agreed.
-# - The same on your own file in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl
-#   --model smollm2 --method lora`.
+# - The same in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl --model smollm2
+#   --method lora`.
 #
 # ## Interview
 #
@@ -564,12 +565,12 @@ at_135m("first_finetune", verdict)
 #
 # **What does fine-tuning a 7B model cost?**
 # <details><summary>Answer</summary>
-# Full fine-tuning of a dense model needs about 6 × parameters × tokens operations, LoRA about 4. At 40 %
-# of an A100's 312 TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion
-# about 180.
-# Checkpointing adds a third (with LoRA a half). Full fine-tuning with mixed-precision AdamW takes about 16
-# bytes per parameter: for 6.7 billion 107 GB, before activations. That is more than one 80 GB GPU; LoRA
-# fits on one. Sweeps, evaluation and people usually cost more than one run.
+# Full fine-tuning of a dense model needs about 6 × parameters × tokens operations. At 40 % of an A100's
+# 312 TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180.
+# LoRA needs about 4, and checkpointing adds a third (with LoRA a half). Full fine-tuning with
+# mixed-precision AdamW takes about 16 bytes per parameter: for 6.7 billion 107 GB, before activations.
+# That is more than one 80 GB GPU; LoRA fits on one. Sweeps, evaluation and people
+# usually cost more than one run.
 # </details>
 #
 # ## Recap, and where to go

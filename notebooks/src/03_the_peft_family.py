@@ -289,8 +289,8 @@ ft.expect(longer, ">", loss["full"], "IA3 in 60 steps is still behind full fine-
 #
 # A method that learned less may have forgotten less for that reason alone. So compare at an **equal
 # target**: read `general_loss` at the moment when `val_loss` passes 2.2. The learning rate is constant, so
-# that a run may be read at any step. It is the best of the sweep, here called "higher", or the one below it,
-# "lower".
+# that a run may be read at any step. "Higher" is the best learning rate of the sweep, "lower" the one below
+# it.
 
 # %%
 small = ft.predict("At the same target and at its lower learning rate, IA3 (0.15 % of the "
@@ -350,8 +350,8 @@ small.score({"<": "less", ">": "more", "": "no difference seen"}[
 # %% [markdown]
 # Few parameters did not protect the model (0.82 untouched). The frozen weights stay, but the function that the
 # model computes changes. At their lower learning rates IA³ forgot more than full fine-tuning. Full
-# fine-tuning itself forgot more at its higher learning rate. So the answer depends on the learning rates:
-# "method X forgets more" needs the target and the learning rates to be a complete sentence.
+# fine-tuning itself forgot more at its higher learning rate (1.44; IA³ has 1.35). So the answer depends on the
+# learning rates: "method X forgets more" needs the target and the learning rates to be a complete sentence.
 #
 # One protection is real. An adapter can be switched off for a request, and the base is as before. Full
 # fine-tuning needs a second copy of the model for that.
@@ -387,10 +387,10 @@ at_135m("peft_family", verdict)
 # %% [markdown]
 # Published for larger models:
 #
-# - LoRA on all layers matched full fine-tuning in the SFT and RL experiments of [Thinking Machines
+# - LoRA on all layers matched full fine-tuning in the supervised (SFT) and reinforcement
+#   learning (RL) experiments of [Thinking Machines
 #   2025](https://thinkingmachines.ai/blog/lora/). It fell behind with large batches, and where the
-#   data exceeded its capacity.
-#   In continued pretraining on billions of tokens it learns less ([Biderman et al.
+#   data exceeded its capacity. In continued pretraining on billions of tokens it learns less ([Biderman et al.
 #   2024](https://arxiv.org/abs/2405.09673)).
 # - Prompt tuning catches up with full fine-tuning only at about 10B parameters ([Lester et al.
 #   2021](https://arxiv.org/abs/2104.08691), T5 on SuperGLUE).
@@ -487,9 +487,9 @@ at_135m("peft_family", verdict)
 #
 # **DoRA, rsLoRA, PiSSA and LoRA+ in a sentence each?**
 # <details><summary>Answer</summary>
-# DoRA trains the length of each output's weight vector separately from its direction. It is slower,
-# and merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA starts A and B
-# from the largest singular directions of W and freezes the rest. LoRA+ gives B a higher learning rate
+# DoRA trains the length of each output's weight vector separately from its direction. It trains
+# more slowly, and merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA
+# starts A and B from the largest singular directions of W and freezes the rest. LoRA+ gives B a higher learning rate
 # than A. A study of nine variants found plain LoRA within one or two percent of each, once every
 # method had its own learning rate (Lee et al. 2026).
 # </details>

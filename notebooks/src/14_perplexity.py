@@ -146,8 +146,8 @@ ft.table([{"batch size": size, "padding masked": in_batches(size, False),
 # <!-- claims: C59 C60 · E32 -->
 #
 # A text longer than the model's context must be cut into **windows**. The **stride** says how far the
-# window moves. With a large stride the first tokens of each window are predicted from almost nothing. A
-# smaller stride gives them more context, and costs more forward passes.
+# window moves. With a large stride the first tokens scored in a later window have almost no context. A
+# smaller stride gives them more, and costs more forward passes.
 #
 # ![Two schemes for scoring a text of 20 tokens with windows of 8. With stride 7 three windows are needed and share one or a few tokens. With stride 4 four windows are needed; each later window starts with four gray tokens that are context only, then four blue tokens that are scored.](figures/14_stride.svg)
 
@@ -364,7 +364,7 @@ at_135m("calibration", verdict)
 # ## In practice, 2026
 #
 # The sliding window with transformers alone. `n` counts the labels that the model really scored, so that the
-# means of the windows are weighted correctly. The tokenizer adds no BOS, so the code does.
+# means of the windows are weighted correctly. This tokenizer adds no BOS, so the code does.
 #
 # ```python
 # import math
@@ -418,7 +418,7 @@ at_135m("calibration", verdict)
 # - Web text is filtered by its perplexity under a small model ([CCNet](https://arxiv.org/abs/1911.00359)).
 # - Unusually low loss on a test set is weak evidence of contamination, training on that set ([Min-K%
 #   Prob](https://arxiv.org/abs/2310.16789)).
-# - Overconfidence is corrected after training by a **temperature**, one number fitted on validation data that
+# - Overconfidence is reduced after training by a **temperature**, one number fitted on validation data that
 #   divides the logits.
 
 # %% [markdown]

@@ -342,7 +342,7 @@ ft.table([{"judge": choose.__name__, "fixed order": win_rate(choose, "fixed"),
           for choose in (reader, always_left, longer)])
 
 # %% [markdown]
-# With a fixed order, always_left declares broad the winner of everything. Random order turns this habit into
+# With a fixed order, always_left declares broad the winner. Random order turns this habit into
 # noise around one half. Asking in **both orders** exposes it: all items become ties. Neither order repairs the
 # judge who likes length: it picks broad only where that answer stays longer. So report the answers' lengths, or a
 # win rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their
@@ -421,7 +421,10 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # | reasoning models | mean over k samples at their temperature (avg@k) | token budget, share of cut answers; resample questions, not samples |
 # | agents | pass^k: all k tries succeed ([τ-bench](https://arxiv.org/abs/2406.12045)) | pass@k hides failures |
 # | translation | COMET or MetricX; people who mark errors (MQM) | BLEU only with its signature |
-# | helpfulness | people or an LLM judge, pairwise, both orders | length, agreement with people |
+# | helpfulness | people or an LLM judge: pairs in both orders, or a rubric of yes/no criteria per question ([HealthBench](https://arxiv.org/abs/2505.08775)) | length, agreement with people |
+#
+# By `acc`, a choice of 5 characters at −4 nats beats one of 20 at −6; by `acc_norm` the longer one wins (−0.3
+# against −0.8).
 #
 # Standard benchmarks run with [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness).
 # `--log_samples` keeps each answer, which the paired test needs. For a base model leave out the two chat flags:
@@ -434,8 +437,7 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # Questions that share a passage are not independent: use standard errors *clustered* by passage ([Miller
 # 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one primary metric before
 # you look. The best of many checkpoints looks better than it is ([22](22_what_if_lab.ipynb)), so report it on new
-# items. By `acc`, a choice of 5 characters at −4 nats beats one of
-# 20 at −6; by `acc_norm` it loses (−0.8 against −0.3).
+# items.
 #
 # For BLEU:
 #

@@ -85,7 +85,8 @@ def executed(path: Path, package: str, smoke: bool) -> nbformat.NotebookNode:
         shutil.copytree(HERE / "figures", Path(folder) / "figures")
         os.environ.update(FTKIT_HOME=str(home), FTKIT_TIER="smoke" if smoke else "cpu",
                           FTKIT_STRICT="0", JUPYTER_PREFER_ENV_PATH="1")
-        NotebookClient(notebook, timeout=SECONDS, kernel_name="python3",
+        # On a busy machine the last outputs of a cell come later than the 4 s of the default.
+        NotebookClient(notebook, timeout=SECONDS, iopub_timeout=60, kernel_name="python3",
                        resources={"metadata": {"path": folder}}).execute()
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.glob(f"{path.stem}-*.ipynb"):

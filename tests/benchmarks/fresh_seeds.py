@@ -53,7 +53,7 @@ def claims(path: Path, first: int) -> tuple[list[tuple[str, str]], list[str]]:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = shift(cell.source, first)
-    NotebookClient(notebook, timeout=900, allow_errors=True,
+    NotebookClient(notebook, timeout=900, iopub_timeout=60, allow_errors=True,
                    resources={"metadata": {"path": str(path.parent)}}).execute()
     found, errors = [], []
     for cell in notebook.cells:

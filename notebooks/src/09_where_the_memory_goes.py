@@ -200,8 +200,8 @@ second_guess.score(max(parts, key=parts.get))
 # LoRA removes nearly all gradients and optimizer states, and a frozen base in bf16 halves the weights.
 # **QLoRA** stores the base in about 4 bits ([lesson 10](10_quantization_and_qlora.ipynb)). But most
 # activations stay, because the gradient must pass through every frozen layer to reach the adapters.
-# So the claim's second half is wrong too: here LoRA leaves 54 GB of activations. **Gradient checkpointing**
-# stores only the input of each layer and recomputes the rest
+# So the claim's second half is wrong too: 54 of LoRA's 67.9 GB are activations, and nearly all the rest is
+# the base. **Gradient checkpointing** stores only the input of each layer and recomputes the rest
 # ([lesson 11](11_activations_and_checkpointing.ipynb)).
 #
 # How far was the estimate on paper from the trace? With checkpointing it counts each layer's input and one
@@ -215,7 +215,7 @@ for name, found in traced.items():
 ft.table(rows)
 
 # %% [markdown]
-# It is far too low. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama 2 stores
+# It is 28 to 40 % too low. Divide the traced sizes by tokens, layers and hidden units: a layer of Llama 2 stores
 # **50 bytes with LoRA and 57 with full fine-tuning**, not 34. It has a gated MLP, whose four intermediate
 # results are 2.7 times as wide as the hidden state, and autocast keeps some tensors in fp32. **Compute the
 # states on paper; take the rest from a trace or a measurement.**
@@ -249,7 +249,7 @@ ft.table(rows)
 # ## When is the peak?
 #
 # Gradients grow while activations are freed. So the peak is one moment, not the sum of all parts. Here is
-# a measured step of the embedded model with a short batch and with a long one.
+# a measured step of the embedded model with a short and a long batch.
 
 # %%
 from ftkit.memory_use import measure
@@ -269,12 +269,12 @@ charts.along(steps)
 # ## Which change helps most?
 # <!-- claims: C96 -->
 #
-# Take the LoRA run above: 7B, bf16 base, 4 × 2,048 tokens. An **8-bit optimizer** stores AdamW's moments in
+# Take the LoRA run above, 4 × 2,048 tokens. An **8-bit optimizer** stores AdamW's moments in
 # one byte each.
 
 # %%
 eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
-small = ft.memory(method="lora", **batch | {"batch_size": 1})
+small = ft.memory(method="lora", **batch | {"batch_size": 1, "gradient_accumulation_steps": 4})
 peaks = {"an 8-bit optimizer": eight_bit.peak / 1e9,
          "a base in 4 bits (QLoRA)": traced["QLoRA"].peak / 1e9,
          "a batch of 1, accumulated 4 times": small.peak / 1e9,
@@ -290,9 +290,9 @@ ft.table([{"change": change, "peak, GB": peak} for change, peak in peaks.items()
 #
 # ## Your turn: the longest sequence that fits
 #
-# With FlashAttention, memory grows nearly in a straight line with the tokens. So two traces predict others.
-# Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole number of
-# tokens whose peak on that line is at most `budget` bytes.
+# With FlashAttention, the peak of long batches is nearly a straight line in the tokens. So two traces predict
+# others. Write `longest`: `short` and `long` are pairs `(tokens, peak_bytes)`. Return the largest whole number
+# of tokens whose peak on that line is at most `budget` bytes.
 
 
 # %% tags=["raises-exception"]
@@ -378,7 +378,8 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 
 # %% [markdown]
 # The weights double, and autocast adds a 16-bit copy of each. TRL 1.16 loads a model given by its name in fp32,
-# unless `model_init_kwargs` has a `dtype`.
+# unless `model_init_kwargs` has a `dtype`. For full fine-tuning keep fp32: on one GPU,
+# weights in bf16 would make it pure bf16.
 
 # %% [markdown]
 # ## At 135M
@@ -418,7 +419,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | activations | `gradient_checkpointing=True` | most of them | up to a third more compute; with LoRA up to a half |
 # | activations | `activation_offloading=True` (TRL): to CPU memory | most of what is left | transfers |
 # | activations | Liger's fused norm and MLP kernels | part of them | little |
-# | activations | smaller batch, more accumulation | in proportion | speed; gradients stay between batches |
+# | activations | smaller batch, more accumulation | in proportion | speed |
 # | padding | packing, padding-free batches | the padded share | FlashAttention needed |
 # | logits | chunked or fused loss | nearly all | little |
 # | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | up to 6 of 16 bytes | little |

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (templates and tables are easier to read on one line)
-"""One labelled task per domain. What the test asks about (drugs, companies, arguments) is in no train record."""
+"""One labeled task per domain. What the test asks about (drugs, companies, arguments) is in no train record."""
 
 import random
 

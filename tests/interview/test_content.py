@@ -126,7 +126,7 @@ BANNED = re.compile(
 BRITISH = re.compile(
     r"\b\w+isations?\b|\b(optimi|normali|regulari|initiali|tokeni|generali|summari|memori|reali|"
     r"minimi|maximi|utili|penali|standardi|speciali)s(e|es|ed|er|ing)\b|\b(colour|behaviour|favour|"
-    r"neighbour|labeled|unlabeled|modell\w+|licence|judgement|programme)s?\b|"
+    r"neighbour|labelled|unlabelled|modell\w+|licence|judgement|programme)s?\b|"
     r"\bdistil\b", re.I)
 TOY = re.compile(r"embedded model|\bin our runs\b|\bwe found\b|\btoy\b", re.I)
 

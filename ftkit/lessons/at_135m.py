@@ -198,12 +198,13 @@ def arms_table(runs) -> Table:
 
 
 def _untouched(runs, measure: str) -> float | None:
-    """A measure of the model before training; None where settings differ in it by more than
-    processors do, as a quantized base does."""
+    """A measure of the model before training; None where not every run has it, or settings differ
+    in it by more than processors do, as a quantized base does."""
     if measure in runs.base:
         return runs.base[measure]
-    values = [run.before.get(measure, math.nan) for run in runs]
-    return values[0] if max(values) - min(values) < 5e-3 else None
+    values = [run.before[measure] for run in runs if measure in run.before]
+    same = len(values) == len(runs) and max(values) - min(values) < 5e-3
+    return values[0] if same else None
 
 
 def arms_picture(runs, found: Judgment) -> fig.Picture:

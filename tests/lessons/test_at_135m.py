@@ -68,6 +68,14 @@ def test_the_untouched_model_has_a_validation_loss_where_all_settings_begin_with
     assert (first["validation loss, nats"] is not None) == measured
 
 
+@pytest.mark.parametrize("without", [0, -1])
+def test_the_untouched_model_has_no_validation_loss_where_a_run_did_not_measure_it(folder, without):
+    made = recorded_files.content()
+    del made["runs"][without]["before"]["val_loss"]
+    (folder / "sample.json").write_text(json.dumps(made))
+    assert box.arms_table(recorded.read("sample")).rows[0]["validation loss, nats"] is None
+
+
 def test_the_best_arm_is_chosen_by_its_validation_loss_on_common_seeds(folder):
     made = recorded_files.content(ends={"LoRA 1": LOW, "LoRA 2": HIGH[:1], "full 1": HIGH},
                                   claim={"left": "best LoRA", "right": "best full"})

@@ -239,6 +239,7 @@ class _Near:
 
     HASHES, BAND, SIMILAR = 64, 4, 0.8
     WORDS = 2**13  # that are hashed at once: 2 MB, which a cache holds
+    PAIRS = 2**13  # that are compared at once: 1 MB of signatures on each side
 
     def __init__(self):
         self.signatures, self.factors = bytearray(), None  # 128 bytes a row
@@ -289,8 +290,8 @@ class _Near:
             order = np.lexsort((following, band))
             alike = np.flatnonzero(np.diff(band[order]) == 0)
             pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
-            for start in range(0, pairs.shape[1], 2**13):  # 1 MB of signatures at once
-                some = pairs[:, start : start + 2**13]
+            for start in range(0, pairs.shape[1], self.PAIRS):
+                some = pairs[:, start : start + self.PAIRS]
                 close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
                 for i, j in some[:, close].T.tolist():
                     found[j] = min(i, found[j]) if j in found else i

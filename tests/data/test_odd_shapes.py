@@ -118,7 +118,18 @@ def test_a_long_text_is_compared_in_parts_that_make_no_difference():
     parts.WORDS = 7
     for near in (whole, parts):
         near.add(" ".join(f"word{i % 40}" for i in range(100)))
+        near.sign()
     assert whole.signatures == parts.signatures
+    assert len(whole.signatures) == 2 * whole.HASHES
+
+
+def test_rows_compared_a_few_pairs_at_a_time_have_the_same_near_duplicates():
+    whole, parts = audit._Near(), audit._Near()
+    parts.PAIRS = 3
+    for near in (whole, parts):
+        for i in range(20):
+            near.add(" ".join(f"word{k + i // 5}" for k in range(30)))
+    assert whole.pairs() == parts.pairs() != {}
 
 
 def test_leaks_into_a_damaged_file_are_not_counted_as_none(tmp_path):

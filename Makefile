@@ -36,13 +36,13 @@ lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 quick: check  ## the inner loop, at most a minute: style, types, rooms, tests that need no torch
 	$(PYTEST) -m "quick and not heavy" $(ARGS)
 
-test: check  ## everything that guards the code, a quarter of an hour on two cores
+test: check  ## everything that guards the code, but the pages in a browser: 12 minutes on two cores
 	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
-	$(MAKE) browser ARGS='-m "not slow"'
 
 # The lessons run once: at full length they stand in for their smoke tier.
-test-all: smollm2  ## and the lessons at full length, the real LLM, all seeds: about 45 minutes
+test-all: smollm2  ## and pages, the lessons at full length, the real LLM, all seeds: about 45 minutes
 	FTKIT_LESSONS=full $(MAKE) test
+	$(MAKE) browser
 	$(MAKE) seeds
 
 smollm2: $(READY)-test
@@ -52,12 +52,12 @@ unit: $(READY)-test  ## some tests: make unit ARGS="tests/data -k bom"
 	$(PYTEST) $(ARGS)
 
 seeds: $(READY)-test  ## the slow tests, and seeds 1 and 2 of bug zoo, clinic, proofs, mitigations
-	$(PYTEST) -m "seeds or slow" tests tests/browser $(ARGS)
+	$(PYTEST) -m "seeds or slow" tests $(ARGS)
 
 lessons: smollm2  ## every lesson at full length, strict, some with their section on SmolLM2
 	FTKIT_LESSONS=full $(PYTEST) $(LESSONS) notebooks
 
-browser: $(READY)-test  ## lessons in a real JupyterLab, where a Chromium is installed
+browser: $(READY)-test  ## what a page shows: a real JupyterLab, where a Chromium is installed
 	$(PYTEST) tests/browser $(ARGS)
 
 check: $(READY)-test types  ## style, types, and whether the notebooks are built from their sources

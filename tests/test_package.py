@@ -181,6 +181,7 @@ def test_lab_serves_the_lessons_behind_a_token_on_this_machine_only(elsewhere):
     assert server.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_first_lesson_runs_where_it_was_copied(elsewhere):
     copied = elsewhere("-c", "from ftkit.cli import jupyterlab; "
                        "print(jupyterlab.copy_lessons('lessons')[0])")

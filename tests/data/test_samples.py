@@ -225,6 +225,7 @@ def test_the_readme_lists_every_file_with_its_rows_and_hash():
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_the_recipe_writes_the_same_bytes_again(tmp_path):
     done = subprocess.run([sys.executable, str(RECIPE / "samples.py"), str(tmp_path)],
                           capture_output=True, text=True)

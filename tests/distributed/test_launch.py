@@ -98,7 +98,8 @@ def exported(lab, tmp_path_factory):
     return launch.export(lab, CONFIG, tmp_path_factory.mktemp("exported") / "run")
 
 
-@pytest.mark.parametrize("n", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.seeds), 2,
+                               pytest.param(4, marks=pytest.mark.slow)])
 def test_the_exported_script_gives_the_curve_of_the_notebook_under_torchrun(exported, alone, n):
     told = torchrun(exported, n)
     assert told["ranks"] == n and "FSDP2" in told["engine"]

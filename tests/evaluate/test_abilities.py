@@ -131,6 +131,7 @@ def test_every_shipped_instruction_has_a_check_with_the_right_arguments():
 
 
 @pytest.mark.smollm2
+@pytest.mark.slow
 def test_smollm2_knows_what_it_is_asked(smollm2_home, monkeypatch):
     monkeypatch.setenv("FTKIT_HOME", str(smollm2_home))
     model, tokenizer = ft.load("smollm2")

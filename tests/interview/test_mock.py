@@ -88,7 +88,8 @@ CHECKS = sorted({tuple(check) for line in DESIGNS for check in line["checks"]})
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("command, gigabytes", CHECKS)
+@pytest.mark.parametrize("command, gigabytes", [
+    CHECKS[0], *(pytest.param(*check, marks=pytest.mark.seeds) for check in CHECKS[1:])])
 def test_ftkit_memory_gives_the_numbers_of_a_design(command, gigabytes):
     from ftkit.memory_use import footprint
 

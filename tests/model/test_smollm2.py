@@ -53,6 +53,7 @@ def test_a_step_of_nearly_nothing_leaves_the_bf16_loss_where_it_was(smollm2_home
     assert abs(run.change("val_loss")) < 0.05 and run.notes == []
 
 
+@pytest.mark.slow
 def test_a_lora_run_learns_and_its_adapter_gives_the_same_logits_in_plain_peft(
         smollm2_home, tmp_path, monkeypatch, ftkit):
     import torch

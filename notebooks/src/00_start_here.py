@@ -299,8 +299,8 @@ ft.table(rows)
 
 # %% [markdown]
 # The tuned model is far better in all three. But a review is positive or negative. So 0 % is *below* chance
-# (50 %): its answers, such as "it was full.", began with neither word, so this row shows missing form
-# again. For the other two, fine-tuning taught a skill, or two examples were too few.
+# (50 %): the base model's answers, such as "it was full.", began with neither word. This row shows missing
+# form again. For the other two, fine-tuning taught a skill, or two examples were too few.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
 # carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
@@ -567,7 +567,7 @@ at_135m("first_finetune", verdict)
 # <details><summary>Answer</summary>
 # Full fine-tuning of a dense model needs about 6 × parameters × tokens operations. At 40 % of an A100's
 # 312 TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180.
-# LoRA needs about 4, and checkpointing adds a third (with LoRA a half). Full fine-tuning with
+# LoRA needs 4 instead of 6; checkpointing adds a third (with LoRA a half). Full fine-tuning with
 # mixed-precision AdamW takes about 16 bytes per parameter: for 6.7 billion 107 GB, before activations.
 # That is more than one 80 GB GPU; LoRA fits on one. Sweeps, evaluation and people
 # usually cost more than one run.

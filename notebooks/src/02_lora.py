@@ -303,9 +303,9 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
            start=False, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.1 nats. Is that due to LoRA, or had it
+# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.12 nats. Is that due to LoRA, or had it
 # learned a little less? From 0.00065 to 0.001, full fine-tuning gains 0.09 in `val_loss` and forgets 0.16
-# nats more. At this ratio, learning 0.1 · 0.09 / 0.16 = 0.06 less would explain it, and our margin of 0.1
+# nats more. At this ratio, learning 0.12 · 0.09 / 0.16 = 0.07 less would explain it, and our margin of 0.1
 # allows that. On [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against
 # 1.13), but there it had also learned less, by 0.07. So the second half of the claim stays open.
 

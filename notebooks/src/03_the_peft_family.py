@@ -387,8 +387,8 @@ at_135m("peft_family", verdict)
 # %% [markdown]
 # Published for larger models:
 #
-# - LoRA on all layers matched full fine-tuning in the supervised (SFT) and reinforcement
-#   learning (RL) experiments of [Thinking Machines
+# - LoRA on all layers matched full fine-tuning in the experiments with supervised fine-tuning and
+#   reinforcement learning (RL) of [Thinking Machines
 #   2025](https://thinkingmachines.ai/blog/lora/). It fell behind with large batches, and where the
 #   data exceeded its capacity. In continued pretraining on billions of tokens it learns less ([Biderman et al.
 #   2024](https://arxiv.org/abs/2405.09673)).
@@ -487,8 +487,8 @@ at_135m("peft_family", verdict)
 #
 # **DoRA, rsLoRA, PiSSA and LoRA+ in a sentence each?**
 # <details><summary>Answer</summary>
-# DoRA trains the length of each output's weight vector separately from its direction. It trains
-# more slowly, and merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA
+# DoRA trains the length of each output's weight vector separately from its direction. Its steps
+# take longer, and it merges. rsLoRA scales by α/√r, so that updates do not shrink at high rank. PiSSA
 # starts A and B from the largest singular directions of W and freezes the rest. LoRA+ gives B a higher learning rate
 # than A. A study of nine variants found plain LoRA within one or two percent of each, once every
 # method had its own learning rate (Lee et al. 2026).

@@ -275,8 +275,8 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # ## Break it: EOS without loss
 # <!-- claims: E05 -->
 #
-# Change one label for each record: the last one, under EOS, becomes -100. In practice, padding with EOS
-# is a common cause (lesson 05). Train with and without the bug on three different sets of 240 records, in a plain
+# Change one label for each record: the last one, under EOS, becomes -100. A common cause is padding with
+# EOS and masking that id (lesson 05). Train with and without the bug on three sets of 240 records, in a plain
 # loop with a constant learning rate of 0.0005.
 
 # %%

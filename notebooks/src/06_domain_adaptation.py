@@ -285,7 +285,7 @@ ft.table(rows)
 # %% [markdown]
 # DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain with all of
 # it. The domain's own part is 0.08, and its 95 % interval reaches 0.22 to each side. So whether the domain
-# itself helped is open: to see 0.08 at this spread four times in five takes about 30 seeds. (The table tests
+# itself helped is open: to see 0.08 at a spread of 0.18 four times in five takes about 30 seeds. (The table tests
 # each direction at 5 %. A two-sided test would not see the 0.12.)
 #
 # Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A

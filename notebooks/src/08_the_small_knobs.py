@@ -279,7 +279,7 @@ decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins
 
 # %% [markdown]
 # Two of these tests could hardly find anything: a warm-up of 6 % is 1.8 of 30 steps, and decay 0.1
-# shrinks the weights by 0.15 %. The reasons are more general:
+# shrinks the weights by 0.15 %. What each setting does:
 #
 # - **Warm-up.** In the first steps AdamW's averages of the gradients (the first, β₁) and of their
 #   squares (the second, β₂) come from a few batches, and without warm-up the learning

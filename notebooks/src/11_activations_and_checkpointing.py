@@ -196,8 +196,8 @@ print(f"stored: {keeps(Checkpoint.apply, mlp, x) / x.nbytes:.1f} times x instead
 # forward pass: once for the gradients of the inputs, once for those of the weights.
 
 # %%
-first_guess = ft.predict("Layers computed twice: compared with full fine-tuning, LoRA adds ... to a step",
-                         "a smaller share", "the same share", "a larger share")
+first_guess = ft.predict("Layers computed twice: compared with full fine-tuning, a LoRA step grows by ...",
+                         "a smaller factor", "the same factor", "a larger factor")
 first_guess
 
 # %%
@@ -213,8 +213,8 @@ times, lora_times = twice.operations / once.operations, lora_twice.operations / 
 ft.expect(times, "==", 1 + once.in_layers / 3, "one more forward pass, of the layers only")
 print(f"{once.in_layers:.0%} of the forward pass is in layers; with LoRA a step takes "
       f"{lora_times:.2f} times the operations")
-first_guess.score("a larger share" if lora_times > times + 0.02 else
-                  "a smaller share" if lora_times < times - 0.02 else "the same share")
+first_guess.score("a larger factor" if lora_times > times + 0.02 else
+                  "a smaller factor" if lora_times < times - 0.02 else "the same factor")
 
 # %% [markdown]
 # If all operations are in layers, full fine-tuning takes 4/3: forward 1, backward 2, forward again 1. With
@@ -450,7 +450,7 @@ for reentrant in (True, False):
 # You only see a warning. If every layer is checkpointed so and nothing else trains, `loss.backward()`
 # raises `element 0 of tensors does not require grad`. Use `use_reentrant=False`, as `ft` does, or
 # `model.enable_input_require_grads()`. (With an adapter, TRL 1.16 does the latter; with ZeRO-3 it forces
-# re-entrant.)
+# `use_reentrant=True`.)
 #
 # ## At 135M
 #

@@ -535,8 +535,8 @@ step = 1e-4
 # **What is FP8 training?**
 # <details><summary>Answer</summary>
 # The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block. Master weights,
-# norms and sums stay in higher precision. It speeds up large matmuls on Hopper or newer. It does not by
-# itself shrink the optimizer states.
+# norms and sums stay in higher precision. It speeds up large matmuls on Ada, Hopper or newer. It does not by
+# itself shrink optimizer states.
 # </details>
 #
 # ## Recap

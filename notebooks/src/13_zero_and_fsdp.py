@@ -74,10 +74,10 @@ world
 world.update()  # rejected on purpose: read why
 
 # %% [markdown]
-# The four copies would drift apart. So the gradients are first summed over the ranks. (Each rank here divides
-# its loss by the size of the whole batch, so the sum is the batch's gradient.) This is an **all-reduce**:
-# afterwards each rank has the whole sum. Is the step then that of one process on the whole batch? Here is
-# that process:
+# The four copies would drift apart. So the gradients are first summed over the ranks. This is an **all-reduce**:
+# afterwards each rank has the whole sum. (Each rank here divides its loss by the size of the whole batch, so
+# the sum is the batch's gradient.) Is the step then that of one process on the whole batch? Here is that
+# process:
 
 # %%
 weights = [torch.nn.Parameter(w.clone()) for w in world.weights()]

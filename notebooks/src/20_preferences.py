@@ -361,7 +361,7 @@ ft.check("honest_reward", honest_reward)
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
 
 # %% [markdown]
-# To make pairs, Tülu 3 lets several models answer a question, the policy among them, and a judge rate the
+# To make pairs, Tülu 3 lets several models answer a question, the policy among them, and an LLM judge rate the
 # answers. The best is chosen, a lower one rejected.
 #
 # TRL has `sigmoid`, `ipo` and `sft` in `DPOTrainer`, KTO in `KTOTrainer`, ORPO and SimPO (`CPOTrainer`) in

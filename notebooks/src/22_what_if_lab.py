@@ -130,7 +130,7 @@ ft.check("decide", decide)
 
 # %% [markdown]
 # From here on we use the same interval from the package; `.margin(0.025)` is its half width, with
-# 2.5 % on each side. `interval_plot` draws it beside your margin, with the verdict.
+# 2.5 % beyond each end. `interval_plot` draws it beside your margin, with the verdict.
 
 # %%
 def interval(a, b):
@@ -511,8 +511,8 @@ at_135m("lora_vs_full")
 # least three, more if the effect is small beside their spread. If I compare methods, each gets its own tuned
 # learning rate. I compare the interval of the paired
 # difference with a margin chosen before. The change helped if the whole interval lies beyond the margin
-# on the better side. If it crosses the margin, the result is undecided. Seeds show the noise of training;
-# for that of validation records I take the standard error of the difference over records.
+# on the better side. If it crosses the margin, it is undecided. Seeds show the noise of training;
+# for that of the validation records I take the standard error of the difference over records.
 # With one run each, that compares two models, not two settings. I choose on validation data and report
 # once on test data.
 # </details>

@@ -243,8 +243,8 @@ front.conditions["WiSE-FT"] = front.conditions.pop("full, 24 steps, blend 0.7")
 front.train(narrow, remedies, SEEDS).table("target", "kept", "probes")
 
 # %% [markdown]
-# Four remedies are far above the curve, and LoRA is near it. For each seed, `gain` reads off the curve at
-# the remedy's target, and subtracts. The last column subtracts what the lower learning rate keeps instead.
+# Four remedies are far above the curve, and LoRA is near it. For each seed, `gain` is *kept* minus the curve
+# at the remedy's target. The last column subtracts what the lower learning rate keeps instead.
 
 # %%
 names = ["replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA"]
@@ -302,8 +302,8 @@ ft.expect(with_half, ">", without, "old tasks that are not replayed are kept bet
 
 # %% [markdown]
 # In our runs the old tasks that were not replayed were kept better too, at a similar target. A shared format
-# or a related replayed task may be the reason; we tested neither. Do not expect it for other
-# abilities, such as tool calls.
+# or a related replayed task may be the reason; we tested neither. Do not expect it for
+# unrelated abilities, such as tool calls.
 #
 # ## At 135M
 #
@@ -412,7 +412,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 #
 # - Safety is an ability that can be forgotten, even with harmless data
 #   ([Qi et al. 2023](https://arxiv.org/abs/2310.03693)). Put refusals into the suite.
-# - The loss averages over tokens: old answers nine times as long make 10 % of the records half of it.
+# - The loss averages over tokens: with old answers nine times as long, 10 % replay is half of the tokens.
 # - Replay in another chat template trains a second format. Use the template of the deployed model.
 # - `first_exhausted` ends with the source that runs out first. With 0.9 and 0.1 the replay file needs
 #   about a ninth as many records as the new one; with fewer, new data are dropped.

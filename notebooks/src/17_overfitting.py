@@ -431,7 +431,7 @@ at_135m("overfitting", verdict)
 # Current methods by name:
 #
 # - **NEFTune** adds noise to the embeddings in training. It improved answers of chat models in
-#   AlpacaEval, not factual benchmarks ([Jain et al. 2023](https://arxiv.org/abs/2310.05914)). It also
+#   AlpacaEval, not factual benchmarks ([Jain et al. 2023](https://arxiv.org/abs/2310.05914)). It
 #   makes answers longer, which the first AlpacaEval favors.
 # - **Checkpoint averaging** and **EMA** (an exponential moving average of the weights) smooth the last
 #   steps.
@@ -444,7 +444,7 @@ at_135m("overfitting", verdict)
 #
 # - Near copies cross a split unseen: search for them (MinHash), in public benchmarks too.
 # - The training loss often drops where an epoch begins: the model remembers records
-#   ([2023](https://www.fast.ai/posts/2023-09-04-learning-jumps/)). That is no progress on new ones.
+#   ([fast.ai 2023](https://www.fast.ai/posts/2023-09-04-learning-jumps/)). That is no progress on new ones.
 # - If RL follows, measure pass@k as well: a model trained for too long can give less varied answers.
 #
 # ## Interview

@@ -185,8 +185,8 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 # Yes. In our runs the 30 rows with the highest loss held 0.50 · 30 = 15 of the 28 wrong answers (0.11 of 250).
 # Reading an eighth of the rows finds about half of them. But some records at the top have no fault: a high loss also
 # marks what is rare or hard. A filter by loss alone can remove the records that the model could learn most from.
-# Without a trusted set, score each record with a model that has not trained on it (cross-validation): training
-# memorizes errors.
+# Without a trusted set, score each record with a model that has not trained on it (cross-validation): models
+# can memorize errors.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -299,7 +299,7 @@ price.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 #
 # **Copies** have a price too. Here 160 clean records seen three times ended close to 480 seen once (0.66 and
 # 0.71); 20 seen 24 times, far below (0.32). So count *distinct* records. Lesson
-# [17](17_overfitting.ipynb) names cases at scale in which passes cost little.
+# [17](17_overfitting.ipynb) names cases at scale where passes cost little.
 #
 # On What-questions the concentrated errors, which hit nearly all of them, cost most, even without a rule.
 #
@@ -313,9 +313,9 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("label_noise", verdict)
 
 # %% [markdown]
-# No swapped errors were recorded, so the rule is not tested. On the whole test the recorded order
-# is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to the
-# What-questions: **report by group**.
+# No swapped errors were recorded, so rule and concentration are not separated. On the whole test the recorded
+# order is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to
+# the What-questions: **report by group**.
 #
 # Behind the slogan are selected sets: 1,000 records curated by hand ([LIMA](https://arxiv.org/abs/2305.11206)),
 # or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).

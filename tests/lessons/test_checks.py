@@ -6,6 +6,7 @@ from types import FunctionType
 
 import pytest
 
+import ftkit.lessons.exercises  # noqa: F401  before `double` sets another list of exercises
 from ftkit.base.errors import UserError
 from ftkit.lessons import checks, hints, progress_log
 

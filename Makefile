@@ -36,11 +36,11 @@ lab: $(READY)  ## install what is missing and open the lessons in JupyterLab
 quick: check  ## the inner loop, at most a minute: style, types, rooms, tests that need no torch
 	$(PYTEST) -m "quick and not heavy" $(ARGS)
 
-test: check  ## everything that guards the code, but the pages in a browser: 12 minutes on two cores
+test: check  ## everything that guards the code, but the pages in a browser: 12 to 15 minutes
 	$(PYTEST) -m "not seeds and not slow" $(LESSONS) tests notebooks $(ARGS)
 
 # The lessons run once: at full length they stand in for their smoke tier.
-test-all: smollm2  ## and pages, the lessons at full length, the real LLM, all seeds: about 45 minutes
+test-all: smollm2  ## and pages, the lessons at full length, the real LLM, all seeds: about 50 minutes
 	FTKIT_LESSONS=full $(MAKE) test
 	$(MAKE) browser
 	$(MAKE) seeds

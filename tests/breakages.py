@@ -91,6 +91,16 @@ def main() -> int:
     return int(missed > 0)
 
 
+def broken_text(breakage: Breakage, path: Path) -> str:
+    """The text of the file with this breakage; ends the program where its line is gone."""
+    text, count = re.subn(breakage.line, breakage.broken, path.read_text("utf-8"),
+                          flags=re.MULTILINE)
+    if count != 1:
+        sys.exit(f"{breakage.line!r} matches {count} times in ftkit/{breakage.file}; "
+                 "expected once: bring BREAKAGES up to date")
+    return text
+
+
 def run(breakage: Breakage) -> str | None:
     """The first test that fails with this breakage."""
     with tempfile.TemporaryDirectory() as folder:
@@ -102,12 +112,7 @@ def run(breakage: Breakage) -> str | None:
             else:
                 shutil.copy(ROOT / name, clone / name)
         path = clone / "ftkit" / breakage.file
-        text, count = re.subn(breakage.line, breakage.broken, path.read_text("utf-8"),
-                              flags=re.MULTILINE)
-        if count != 1:
-            sys.exit(f"{breakage.line!r} matches {count} times in ftkit/{breakage.file}; "
-                     "expected once: bring BREAKAGES up to date")
-        path.write_text(text, "utf-8")
+        path.write_text(broken_text(breakage, path), "utf-8")
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider",
                    "-m", "not seeds and not slow", f"tests/{breakage.tests}"]
         done = subprocess.run(command + (["-k", breakage.only] if breakage.only else []),

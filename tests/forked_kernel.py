@@ -67,7 +67,8 @@ def serve(connection: str, env: dict[str, str], cwd: str | None):
 
 def lighten():
     """Evaluate, answer and trace less than a lesson asks for; runs take few steps by FTKIT_TIER.
-    So what the smoke tier prints is no result, and `ft.expect` asserts nothing in it."""
+    So what the smoke tier prints is no result, and `ft.expect` asserts nothing in it. Functions are
+    replaced before anything of the lesson runs, in a process that has only this lesson."""
     from ftkit.evaluate import scoring
     from ftkit.experiment import inputs
     from ftkit.lessons.bugs import pipeline

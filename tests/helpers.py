@@ -1,11 +1,13 @@
-"""What several test files import: the root of the clone, notebooks made of cells, and the command
-line as a process."""
+"""What several test files import: the root of the clone, notebooks made of cells, the command line
+as a process, and cases of which `make test` takes some."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,3 +27,13 @@ def start(*words, **options) -> subprocess.CompletedProcess:
     """`ftkit ...` in a process of its own, as a user starts it."""
     options = {"timeout": 300, "cwd": ROOT, "capture_output": True, "text": True} | options
     return subprocess.run([sys.executable, "-m", "ftkit.cli", *map(str, words)], **options)
+
+
+def others_later(values, now) -> list:
+    """For parametrize: the values in `now` as they are; the others, tuples or not, are marked
+    `seeds`, which leaves them to `make test-all`."""
+    def later(value):
+        values = value if isinstance(value, tuple) else (value,)
+        return pytest.param(*values, marks=pytest.mark.seeds)
+
+    return [value if value in now else later(value) for value in values]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers import others_later
 
 from ftkit.interview import cards, clinic
 from ftkit.interview.clinic import FAULTS
@@ -12,9 +13,8 @@ SETTINGS = [name for name in FAULTS if FAULTS[name].scenario != "code"]
 CODE = [name for name in FAULTS if FAULTS[name].scenario == "code"]
 
 # One fault of a setting and one of code guard the code; the repairs of the others are claims.
-NAMES = [name if name in (SETTINGS[0], CODE[0]) else pytest.param(name, marks=pytest.mark.seeds)
-         for name in FAULTS]
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.seeds) for seed in range(1, clinic.SEEDS))]
+NAMES = others_later(FAULTS, now=(SETTINGS[0], CODE[0]))
+SEEDS = others_later(range(clinic.SEEDS), now=(0,))
 
 
 def case(name, seed=0):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, start
+from helpers import ROOT, others_later, start
 
 import ftkit as ft
 from ftkit.cli import options
@@ -88,8 +88,7 @@ CHECKS = sorted({tuple(check) for line in DESIGNS for check in line["checks"]})
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("command, gigabytes", [
-    CHECKS[0], *(pytest.param(*check, marks=pytest.mark.seeds) for check in CHECKS[1:])])
+@pytest.mark.parametrize("command, gigabytes", others_later(CHECKS, now=CHECKS[:1]))
 def test_ftkit_memory_gives_the_numbers_of_a_design(command, gigabytes):
     from ftkit.memory_use import footprint
 

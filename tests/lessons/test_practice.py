@@ -8,11 +8,10 @@ import sys
 import judge
 import practice
 import pytest
-from helpers import ROOT
+from helpers import ROOT, others_later
 
 LESSONS = [source.name[:2] for source in sorted((judge.NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
            if judge.practice_block(judge.cells_of(source))]
-OFTEN = {"02", "05", "20"}  # LoRA, templates, preferences; all lessons are in `make test-all`
 
 LORA = '''
 from datasets import load_dataset
@@ -75,8 +74,9 @@ def results(request, tmp_path_factory):
     for name, block in (GOOD | {name: block for name, (block, _) in BAD.items()}).items():
         files[name] = folder / f"{name}.py"
         files[name].write_text(block, "utf-8")
-    asked = [lesson for lesson in LESSONS if any(item.name.endswith(f"and_trains[{lesson}]")
-                                                 for item in request.session.items)]
+    of_lessons = test_the_configuration_of_a_lesson_is_built_and_trains
+    asked = [item.callspec.params["lesson"] for item in request.session.items
+             if getattr(item, "function", None) is of_lessons]
     names = [*map(str, files.values()), *asked]
     done = subprocess.run([sys.executable, practice.__file__, *names], cwd=ROOT, text=True,
                           capture_output=True, timeout=500)
@@ -86,9 +86,7 @@ def results(request, tmp_path_factory):
     return found | {name: found[str(path)] for name, path in files.items()}
 
 
-@pytest.mark.parametrize("lesson", [
-    lesson if lesson in OFTEN else pytest.param(lesson, marks=pytest.mark.seeds)
-    for lesson in LESSONS])
+@pytest.mark.parametrize("lesson", others_later(LESSONS, now=("02", "05", "20")))
 def test_the_configuration_of_a_lesson_is_built_and_trains(results, lesson):
     assert results[lesson]["error"] is None, results[lesson]["error"]
 

@@ -10,7 +10,7 @@ from ftkit.memory_use import footprint, model_shapes
 
 
 def cases():
-    """Every tenth case with the others that guard the code, all of them with the slow tests."""
+    """Every twentieth case with the others that guard the code, all of them with the slow tests."""
     for place, (name, fields, lengths) in enumerate(architectures.CASES):
         yield pytest.param(name, fields, lengths, marks=[] if place % 20 == 1 else pytest.mark.slow,
                            id="-".join([name, *map(str, fields.values())]))

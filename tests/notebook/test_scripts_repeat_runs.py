@@ -12,6 +12,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from helpers import others_later
 
 import ftkit as ft
 from ftkit.data import encoding
@@ -49,8 +50,7 @@ def pairs():
 
 
 KINDS = {"instruction": instructions, "chat": chats, "text": texts}
-ONE_KIND = [kind if kind == "chat" else pytest.param(kind, marks=pytest.mark.seeds)
-            for kind in KINDS]
+ONE_KIND = others_later(KINDS, now=("chat",))
 CONFIG = ft.Config(max_steps=20, batch_size=3, learning_rate=2e-3, warmup_steps=4, seed=3,
                    precision="fp32")
 

@@ -398,7 +398,11 @@ at_135m("lr_valley", verdict)
 
 # %%
 start = ft.Config(learning_rate=5e-4, max_steps=20, eval_steps=5)
-ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps", "seed"])
+panel = ft.what_if(lab, config=start, baseline=run, fields=["learning_rate", "max_steps", "seed"])
+panel
+
+# %%
+await panel.result()  # waits for your runs, or makes one, and keeps the figure in the notebook
 
 # %% [markdown]
 # ## In practice, 2026

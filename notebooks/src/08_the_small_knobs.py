@@ -381,8 +381,12 @@ at_135m("batch_size", verdict)
 # with batch 8.
 
 # %%
-ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10),
-           fields=["batch_size", "learning_rate", "warmup_steps", "max_grad_norm", "weight_decay"])
+knobs = ["batch_size", "learning_rate", "warmup_steps", "max_grad_norm", "weight_decay"]
+panel = ft.what_if(lab, config=base.but(batch_size=4, eval_steps=10), fields=knobs)
+panel
+
+# %%
+await panel.result()  # waits for your runs, or makes one, and keeps the figure in the notebook
 
 # %% [markdown]
 # In our runs none was: batch 8 ended at 1.18 (above), batch 4 at 1.07 and batch 1 at 0.77 (one seed, the best of

@@ -18,7 +18,7 @@
 # - transfer a learning rate to another method, batch size or model size, and know the limits of
 #   each rule.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code needs
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 45 minutes; the code needs
 # about 90 seconds on two idle CPU cores.*
 
 # %%

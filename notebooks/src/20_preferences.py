@@ -400,7 +400,8 @@ ft.check("honest_reward", honest_reward)
 #
 # # questions: rows with "prompt" (messages that ask to end with "Answer: 7") and "answer" ("7")
 # def right(completions, answer, **columns):
-#     found = [re.findall(r"Answer: *(-?[\d.,]*\d)", c[0]["content"]) for c in completions]
+#     texts = [c[0]["content"].replace(",", "") for c in completions]  # 1,000 is 1000
+#     found = [re.findall(r"Answer: *(-?[\d.]*\d)", text) for text in texts]
 #     return [float(numbers[-1:] == [key]) for numbers, key in zip(found, answer)]
 #
 # args = GRPOConfig(

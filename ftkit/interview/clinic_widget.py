@@ -10,7 +10,7 @@ import ipywidgets as W
 from ftkit.interview import clinic_cases
 from ftkit.interview.clinic_round import CAUSE, TRUE, WRONG, Round
 from ftkit.interview.flashcards import set_visible
-from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row
+from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row, spoken
 
 MARKS = {CAUSE: "✓", TRUE: "○", WRONG: "✗"}
 HINT = "reading by number, or cause by name, then Enter"
@@ -44,7 +44,9 @@ class Clinic(W.VBox):
                            "ftkit-clinic-help")
         super().__init__([
             self.head, self.sent, self.log_text, self.key, self.readings, self.comment,
-            row(self.next, self.list, self.give_up, self.help)])
+            row(self.next, self.list, self.give_up, self.help),
+            spoken(".ftkit-clinic", "clinic", {".ftkit-clinic-key": "reading, cause or key"},
+                   [f".ftkit-clinic-{name}" for name in ("head", "sent", "said")])])
         self.add_class("ftkit-clinic")
         set_visible(False, self.give_up)
 

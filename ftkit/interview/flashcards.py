@@ -16,7 +16,7 @@ import ipywidgets as W
 from ftkit.base.formatting import clean, to_attribute
 from ftkit.interview import cards, session
 from ftkit.lessons import predictions
-from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded, row
+from ftkit.notebook.widgets import Paragraphs, TextLines, button, guarded, row, spoken
 
 SURE = ("50 %", "70 %", "90 %", "99 %")  # suggestions; any percentage is taken
 HELP = ("Say the answer aloud or type it, then press Enter. Enter alone shows the answer.",
@@ -30,22 +30,6 @@ STYLE = """<style>
 .ftkit-drill .ftkit-card-choice {text-align: left; white-space: normal; height: auto;
   line-height: 1.4; padding: 4px 10px}
 </style>"""
-# ipywidgets has no live regions: a screen reader would not hear the next card, nor the answer.
-LIVE = """<script>(() => {
-const own = document.currentScript?.parentElement;
-const timer = setInterval(() => {
-  const drill = own?.closest(".ftkit-drill");
-  if (!drill?.querySelector(".ftkit-card-key input")) return;
-  clearInterval(timer);
-  drill.setAttribute("role", "group");
-  drill.setAttribute("aria-label", "interview cards");
-  drill.querySelector(".ftkit-card-key input").setAttribute("aria-label", "answer, rating or key");
-  for (const name of ["front", "number", "said", "back"]) {
-    drill.querySelector(`.ftkit-card-${name}`).setAttribute("role", "status");
-  }
-}, 200);
-setTimeout(() => clearInterval(timer), 60000);
-})()</script>"""
 
 
 class Drill(W.VBox):
@@ -100,9 +84,10 @@ class Drill(W.VBox):
             W.VBox(self.choices), self.show,
             self.comment, row(*self.rates, self.prove), self.proof, self.back,
             row(self.undo, self.suspend, self.chart, self.help),
-            self.charts, W.Output(layout=W.Layout(display="none"), outputs=({
-                "output_type": "display_data", "metadata": {},
-                "data": {"text/html": STYLE + LIVE, "text/plain": ""}},))])
+            self.charts, spoken(".ftkit-drill", "interview cards",
+                                {".ftkit-card-key": "answer, rating or key"},
+                                [f".ftkit-card-{name}" for name in
+                                 ("front", "number", "said", "back")], STYLE)])
         for control in (self.show, self.chart):
             control.layout.width = "fit-content"
         self.add_class("ftkit-drill")

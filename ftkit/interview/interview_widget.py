@@ -15,7 +15,7 @@ import ipywidgets as W
 from ftkit.interview import coding
 from ftkit.interview.flashcards import set_visible
 from ftkit.interview.mock import Talk, Task
-from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row
+from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded, row, spoken
 
 HELP = ("Answer aloud, or type your answer into the area below the keys (Tab moves there); it is "
         "kept in a file. g and Enter then show the model answer and the rubric: tick what you "
@@ -76,7 +76,11 @@ class Interview(W.VBox):
             self.head, self.prompt, self.key, self.answer,
             row(self.go, self.give_up, self.yes, self.no, self.opens),
             self.comment, self.model, self.solution, self.ticks,
-            row(self.skip, self.leave, self.quit, self.help), self.report])
+            row(self.skip, self.leave, self.quit, self.help), self.report,
+            # Not the head: its clock changes every second.
+            spoken(".ftkit-talk", "mock interview",
+                   {".ftkit-talk-key": "key", ".ftkit-talk-answer": "your answer"},
+                   [f".ftkit-talk-{name}" for name in ("question", "said", "model")])])
         self.add_class("ftkit-talk")
         self._visible("Start", "g and Enter starts, ? helps")
 

@@ -9,6 +9,7 @@ kept in `failures`, where tests look. Text is shown by `TextLines`, which never 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -53,6 +54,35 @@ def guarded(function: Callable, show: Callable[[str], None] = _print_error) -> C
             report_error(error, show, "a bug in this control of ftkit (your runs are kept)")
 
     return call
+
+
+SPOKEN = """(root, name, fields, regions) => {
+const own = document.currentScript?.parentElement;
+const timer = setInterval(() => {
+  const form = own?.closest(root);
+  if (!Object.keys(fields).every(css => form?.querySelector(`${css} :is(input, textarea)`))) return;
+  clearInterval(timer);
+  form.setAttribute("role", "group");
+  form.setAttribute("aria-label", name);
+  for (const [css, label] of Object.entries(fields)) {
+    form.querySelector(`${css} :is(input, textarea)`).setAttribute("aria-label", label);
+  }
+  for (const css of regions) form.querySelector(css).setAttribute("role", "status");
+}, 200);
+setTimeout(() => clearInterval(timer), 60000);
+}"""
+
+
+def spoken(root: str, name: str, fields: dict[str, str], regions: list[str],
+           style: str = "") -> W.Output:
+    """An invisible part of the form `root` (a CSS selector, as all below), by which a screen reader
+    hears its name, the labels of its fields, and each new text of its regions: ipywidgets has
+    neither. style: a <style> for the form."""
+    arguments = ", ".join(map(json.dumps, (root, name, fields, regions)))
+    page = f"{style}<script>({SPOKEN})({arguments})</script>"
+    return W.Output(layout=W.Layout(display="none"), outputs=({
+        "output_type": "display_data", "metadata": {},
+        "data": {"text/html": page, "text/plain": ""}},))
 
 
 class TextLines(W.HTML):

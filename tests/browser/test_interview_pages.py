@@ -30,6 +30,14 @@ def press(page, css: str, text: str):
     expect(page.locator(f"{css} input")).to_have_value("")
 
 
+def is_told(page, root: str, name: str, *regions: str):
+    """A screen reader hears the form's name and each new text of its regions."""
+    expect(page.locator(f"{root}[role=group]")).to_have_attribute("aria-label", name)
+    for region in regions:
+        expect(page.locator(f"{root}-{region}")).to_have_attribute("role", "status")
+    expect(page.locator(f"{root}-key input")).to_have_attribute("aria-label", re.compile("key"))
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     theme = "dark" if dark else "light"
@@ -54,6 +62,7 @@ def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     page.page.keyboard.type("1")
     expect(page.locator(".ftkit-talk input[type=checkbox]").first).to_be_checked()
     page.look_if_asked(f"talk-{theme}")
+    is_told(page, ".ftkit-talk", "mock interview", "question", "said", "model")
     assert not page.serious(".ftkit-talk")
     press(page, key, "g")
     expect(asked).to_contain_text("Follow-up")
@@ -111,6 +120,7 @@ def test_two_cases_of_the_clinic_by_keys_alone(cell_run, dark):
     enter("1")
     expect(said).to_contain_text(":")
     page.look_if_asked(f"clinic-{theme}")
+    is_told(page, ".ftkit-clinic", "clinic", "head", "sent", "said")
     assert not page.serious(".ftkit-clinic")
     enter("double_bos")
     expect(said).to_contain_text("✗ Not")

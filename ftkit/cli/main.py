@@ -146,8 +146,11 @@ def _run(args) -> int:
     with _library_output_on_stderr():
         # Everything that is read is checked here, before torch is even imported.
         experiment = _experiment(args)
-        stored = (None if args.again or args.out or args.resume
-                  else _stored_run(args, experiment, config))
+        stored = None if args.again or args.resume else _stored_run(args, experiment, config)
+        if stored is not None and args.out:
+            _report(f"the same run is stored as {stored.id}, but without its weights: --out trains "
+                    "it again", DONE)
+            stored = None
         if args.torchrun or args.ranks or args.zero:
             gc.enable()
             data, text = _train_on_ranks(args, experiment, config)

@@ -450,6 +450,9 @@ def test_the_same_run_is_reported_from_the_store_and_trained_only_again(ftkit, t
     anew = json.loads(ftkit(*words, "--again")[1])
     assert anew["id"] != first["id"] and anew["config"] == first["config"]
     assert len(list((home / "runs").iterdir())) == 3
+    status, _, err = ftkit(*words, "--out", tmp_path / "tuned")
+    assert status == 0 and f"stored as {anew['id']}, but without its weights" in err
+    assert (tmp_path / "tuned").is_dir()
 
 
 def some_runs(n: int):

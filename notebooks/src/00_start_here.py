@@ -40,10 +40,9 @@ ft.setup(seed=0)
 #
 # ## A language model continues text
 #
-# Text is cut into **tokens**: words, pieces of words, and punctuation marks, each with a number. (The
-# pieces come from a large text, in which frequent neighbors were joined step by step.) A
-# **language model** reads tokens and gives every token of its vocabulary a probability of being the
-# next one. To write, we append a likely token and ask again.
+# Text is cut into **tokens**: words, pieces of words, and punctuation marks, each with a number. A **language
+# model** reads tokens and gives every token of its vocabulary a probability of being the next one. To write,
+# we append a likely token and ask again.
 #
 # ![A row of input tokens goes through the model. Under each position is the probability of the correct
 # next token. The labels are the same tokens shifted by one, and the loss is the mean of minus log of
@@ -86,9 +85,9 @@ lab = ft.Experiment(model="tiny", data="tasks")
 lab.train
 
 # %% [markdown]
-# Run the next cell and watch. In each **step** the model reads 16 records and predicts the outputs. The
-# **loss** is high where the right tokens got a low probability. Then every parameter moves a little in
-# the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is
+# Run the next cell and watch. In each **step** the model reads a **batch** of 16 records and predicts the
+# outputs. The **loss** is high where the right tokens got a low probability. Then every parameter moves a
+# little in the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is
 # called an **epoch**; 100 steps of 16 records are 0.44 of one.
 
 # %%
@@ -120,7 +119,7 @@ run
 # `run.model` is the tuned model. We ask both models questions that no training record asks: about other
 # countries, animals and people. Both get each question in the **chat format** of the training records,
 # `User: ... Assistant:`, which the base model was never trained to answer in. An answer that does not stop
-# is cut off, a few tokens beyond the length of the longest expected one.
+# is cut off a few tokens beyond the longest expected one.
 
 # %%
 test = ft.records("tasks", "test")
@@ -215,15 +214,14 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
            "tuned model": b.item()} for t, a, b in zip(answer, *token_losses.values(), strict=True)])
 
 # %% [markdown]
-# The last row is the token that ends an answer. The base model gives it a tiny probability, because its
-# texts never ended after an answer. The first token is unlikely too: the base model does not expect an
-# answer there. Three quarters of the answers (2,842 of 3,675) are a single word, so these two tokens are
-# most of what counts. That is why the base model's `val_loss`, 8.83, is even above log V.
+# The last row is the token that ends an answer. The base model gives it a tiny probability: it expects the
+# text to continue. The first token is unlikely too: the base model does not expect an answer there. Three
+# quarters of the answers (2,842 of 3,675) are a single word, so these two tokens are 58 % of those that
+# count in training. That is why the base model's `val_loss`, 8.83, is even above log V.
 #
-# So the first half of the question has an exact answer. The loss is the mean of `-log(probability)` of
-# the right token, over the tokens that count, here the answer's. Each is predicted from the prompt and
-# the *right* tokens before it, which is called **teacher forcing**. In an answer of its own the model
-# continues from its own tokens, also from wrong ones.
+# So the loss is the mean of `-log(probability)` of the right token, over the tokens that count, here
+# the answer's. Each is predicted from the prompt and the *right* tokens before it, which is called **teacher
+# forcing**. In an answer of its own the model continues from its own tokens, also from wrong ones.
 #
 # ## Where did the answers come from?
 # <!-- claims: C14 -->
@@ -231,7 +229,7 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # The tuned model names capitals that no training record asks for. Did the base model know them? We ask
 # for the same capitals in four forms. One is an unfinished sentence, "The capital of Norway is". Another
 # is **few-shot prompting**: solved examples in the prompt instead of training on them. Since exact match
-# is strict, we also count answers that *begin with* the right word.
+# is strict, we also count answers that *begin with* the expected output.
 
 # %%
 guess = ft.predict("In the form `Question: ... Answer:`, without examples, how many of the base model's "
@@ -276,8 +274,9 @@ right = plain["begins right"]
 guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.2 else "20 to 50 %")
 
 # %% [markdown]
-# The 12 unfinished sentences are **knowledge probes**, about capitals drawn at random. The 37 questions ask
-# for the same 12 capitals. The form decides what comes out. In one line the base model often *begins* with
+# The 12 unfinished sentences are **knowledge probes**, about capitals drawn at random. (A ✓ without p only
+# compares two numbers.) The 37 questions are different wordings of the same 12 facts, so small differences
+# between rows mean little. The form decides what comes out. In one line the base model often *begins* with
 # the right capital and then continues. Two solved examples (of other countries) make it stop more often.
 # So **for the capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts
 # came from pretraining.
@@ -298,9 +297,9 @@ for task in ("last_word", "sentiment", "to_question"):
 ft.table(rows)
 
 # %% [markdown]
-# The tuned model is far better in all three. But a review is positive or negative. So 0 % is *below* chance
-# (50 %): the base model's answers, such as "it was full.", began with neither word. This row shows missing
-# form again. For the other two, fine-tuning taught a skill, or two examples were too few.
+# The tuned model is far better in all three. (In `to_question` the expected output is a whole sentence.)
+# But a review is positive or negative. So 0 % is *below* chance (50 %): this row shows missing form again.
+# For the other two, fine-tuning taught a skill, or two examples were too few to show the form.
 #
 # What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
 # carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
@@ -312,10 +311,9 @@ ft.table(rows)
 # <!-- claims: C7 C40 -->
 #
 # If 0.001 works, is 0.01 ten times as fast? We use three **seeds** each: the same run with the records in
-# another order. A difference that is large compared with the spread over seeds is worth believing. In
-# the picture a line is the mean over the seeds, and the band around it is their spread. In print, ± is the
-# standard deviation over the seeds. *Paired* compares runs of the same seed, and p is how often chance
-# alone would give a difference at least as large.
+# another order. A difference must be large compared with the spread over seeds. In the picture a line is
+# their mean. Its band, like ± in print, is their standard deviation. *Paired* means that runs of the same
+# seed are compared. The value p is how often chance alone would give a difference at least this large.
 
 # %%
 guess = ft.predict("At ten times the learning rate, general_loss will end ...",
@@ -346,7 +344,7 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
 
 # %% [markdown]
 # At 0.01 the run is broken. It learns the task badly, and `general_loss` ends near log V: on average hardly
-# better than even guessing. The learning rate is too high.
+# better than even guessing.
 #
 # The run at 0.001 shows something else. It learns the task, and yet `general_loss` rises from 0.85
 # to about 1.3, and the story loses its thread. Losing older abilities while a new task *is* learned is called
@@ -378,11 +376,11 @@ await panel.result()
 #
 # | learning rate | val_loss | general_loss |
 # |---|---|---|
-# | 0.0001 | 3.5 | 0.9 |
-# | 0.0003 | 2.0 | 0.9 |
-# | 0.001 (baseline) | 0.7 | 1.2 |
-# | 0.003 | 1.1 | 3.3 |
-# | 0.01 (mean of three seeds) | 4.0 | 7.5 |
+# | 0.0001 | 3.55 | 0.85 |
+# | 0.0003 | 1.96 | 0.92 |
+# | 0.001 (baseline) | 0.67 | 1.19 |
+# | 0.003 | 1.08 | 3.32 |
+# | 0.01 (mean of three seeds) | 4.00 | 7.46 |
 #
 # Up to 0.0003 the run is slow, and not broken. At 0.003 it learns less well than at 0.001, and
 # `general_loss` rises far more. At 0.01 it is broken. (One seed each, but for the last row.)
@@ -401,8 +399,8 @@ ft.Experiment(data=[
 # %% [markdown]
 # ## Your own data
 #
-# Records are dictionaries, or lines of a JSONL file. We teach a habit that nobody else would: each capital
-# is announced with "Ahoy!". Training starts from *your* tuned model.
+# Records are dictionaries, or lines of a JSONL file. We teach a habit: each capital is announced with
+# "Ahoy!". Training starts from *your* tuned model.
 
 # %%
 ahoy = [{**record, "output": "Ahoy! " + record["output"]} for record in ft.records("capital")]
@@ -416,7 +414,7 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 
 # %% [markdown]
 # The two other questions kept their answers. But in our run the capital of Turkey became "Ahoy! Ahoy!". A
-# habit that is trained on few records (here 214) can displace an answer.
+# new habit can displace an answer, here after 20 steps on 214 records.
 #
 # ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
@@ -424,11 +422,11 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
 # It depends on the number of training **tokens**: all that are read, prompts included, times the
-# epochs. A masked token costs the same. Full fine-tuning of a dense model takes about 6 floating-point
-# operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the backward pass. An A100,
-# a GPU of 2020, does 312e12 FLOPs per second at most (in bf16, a 16-bit format) and reaches perhaps
-# 40 % of that in practice. This fraction is the *utilization* (MFU, model FLOPs utilization). (An H100, of
-# 2022, does 989e12 at most, for a higher price.)
+# epochs. A masked token costs the same. Full fine-tuning of a dense model (each token uses all parameters)
+# takes about 6 floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the
+# backward pass. In long contexts attention adds to this. An A100, a GPU of 2020, does 312e12 FLOPs per
+# second at most (in bf16, a 16-bit format) and reaches perhaps 40 % of that in practice. This fraction is
+# the *model FLOPs utilization* (MFU). (An H100 does 989e12 at most, for a higher price.)
 
 
 # %% tags=["raises-exception"]
@@ -468,7 +466,8 @@ verdict = ft.expect(tuned, ">", before, "25 steps of fine-tuning raise exact mat
 at_135m("first_finetune", verdict)
 
 # %% [markdown]
-# (*zero-shot* is the untouched model again, and *few-shot* shows it five solved examples.)
+# (*zero-shot* is the untouched model again, and *few-shot* shows it five solved examples. The axis is
+# logarithmic.)
 #
 # Ten times the learning rate (1e-3 instead of 1e-4) is worse here too.
 #
@@ -509,7 +508,7 @@ at_135m("first_finetune", verdict)
 #     args=SFTConfig(output_dir="out", learning_rate=2e-4, num_train_epochs=2, max_length=1024,
 #                    per_device_train_batch_size=4, gradient_accumulation_steps=4, bf16=True,
 #                    eval_strategy="steps", eval_steps=50,
-#                    model_init_kwargs={"dtype": "bfloat16"}),  # TRL 1.16 loads float32 by default
+#                    model_init_kwargs={"dtype": "bfloat16"}),  # 8 GB; TRL 1.16 loads float32: 16 GB
 # )
 # trainer.train()
 # trainer.save_model("out")  # the adapter: only the addition
@@ -525,10 +524,11 @@ at_135m("first_finetune", verdict)
 # - Ask the tuned model with the same chat template, as `ask` does for a list of messages
 #   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
 # - First score the untuned model with your best prompt on a test file: tuning must beat it.
+# - Hundreds of records can suffice for a format, not for a broad skill ([lesson 18](18_data_quality.ipynb)).
 # - Unsloth, Axolotl and LLaMA-Factory offer the same with less code or more speed. Managed services
 #   need no GPU of your own.
 # - Check the license of the data, and whether people in them have agreed.
-# - The same in a terminal: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl --model smollm2
+# - A similar run with this package: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl --model smollm2
 #   --method lora`.
 #
 # ## Interview
@@ -549,9 +549,9 @@ at_135m("first_finetune", verdict)
 #
 # **Prompting, retrieval or fine-tuning?**
 # <details><summary>Answer</summary>
-# Prompt first: it takes hours, not weeks, and gives the baseline that a fine-tune must beat. Retrieval for
-# knowledge that is large, private or changes. Fine-tuning for behavior: a format, a tone, one task done
-# reliably by a small, cheap model. They combine.
+# Prompt first: it takes hours, and gives the baseline that a fine-tune must beat. Data for a fine-tune often
+# take days or weeks. Retrieval for knowledge that is large, private or changes. Fine-tuning for behavior: a
+# format, a tone, one task done reliably by a small, cheap model. They combine.
 # </details>
 
 # %% [markdown]

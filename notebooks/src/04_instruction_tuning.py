@@ -31,8 +31,6 @@ ft.setup(seed=0)
 #
 # > *"Take one conversation. Show me which tokens the model is trained to predict, and from which
 # > context. What breaks if the end-of-sequence token is not among them?"*
-#
-# A wrong label does not crash: the curve looks fine, and the model misbehaves.
 
 # %% [markdown]
 # ## The idea in one picture
@@ -48,10 +46,10 @@ ft.setup(seed=0)
 # <!-- claims: C17 C18 · E03 -->
 #
 # The tokenizer's **chat template** turns a conversation into one string. **BOS** (beginning of
-# sequence) opens the text; **EOS** (end of sequence) ends each answer. The text up to `Assistant:` is
-# the **prompt**, which is all the model gets when it has to answer. Everything after it, including
-# EOS, is the **response**. (Other templates end every turn with a token such as `<|im_end|>`. It is a
-# label only in the assistant's turns.)
+# sequence, `<s>` in the picture) opens the text; **EOS** (end of sequence, `</s>`) ends each answer.
+# The text up to `Assistant:` is the **prompt**, all the model gets when it has to answer. Everything
+# after it, including EOS, is the **response**. (Other templates end every turn with a token such as
+# `<|im_end|>`. It is a label only in the assistant's turns.)
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -79,8 +77,7 @@ ft.check("chat_labels", chat_labels)
 
 # %% [markdown]
 # <!-- claims: C15 C18 -->
-# `ft.encode` is the package's version, here for two questions and answers; `ft.show_batch` colors the tokens that
-# are trained on.
+# `ft.encode` is the package's version; `ft.show_batch` colors the tokens that are trained on.
 
 # %%
 follow_up = [{"role": "user", "content": "And of big?"},
@@ -155,16 +152,17 @@ for kind, record in kinds.items():
 ft.table(rows)
 
 # %% [markdown]
-# The formula stays. The text and the labels change: of prose all tokens but the first are trained on, of the
-# others a few. So the first half of the claim holds. **Supervised fine-tuning** (SFT) is the method: next-token
-# loss on demonstrations. **Instruction tuning** is SFT on instructions with answers.
+# The formula stays. The text and the labels change: of prose all tokens but the first are trained on,
+# of the others a few. So the first half of the claim holds: the loss is that of pretraining.
+# **Supervised fine-tuning** (SFT) is the method: next-token loss on examples of the wanted output.
+# **Instruction tuning** is SFT on instructions with answers.
 
 # %% [markdown]
 # ## Guess 1: where is the base model worst?
 # <!-- claims: C14 -->
 #
-# The base model has been pretrained on prose and never tuned. Take every fourth held-out record and let it
-# predict the correct answers, token by token.
+# The base model has been pretrained on prose and never tuned. Take every fourth held-out record (155
+# in all) and let it predict the correct answers, token by token.
 
 # %%
 first_guess = ft.predict("Which token of the correct answer costs the base model most loss?",
@@ -197,18 +195,18 @@ first_guess.score(max(mean_loss, key=mean_loss.get))
 
 # %% [markdown]
 # A uniform guess over the 3,072 tokens of the vocabulary would cost ln 3,072 = 8.03 nats. So the base
-# model is confident that something else follows. It expects neither the answer right after `Assistant:` nor
-# the end after the answer. Once the answer has begun, it continues well. Much of the loss is about **format**:
-# answer now, then stop. (The first token is content too: in the classification record above, the class.)
+# model is confident that something else follows. It expects neither the answer right after `Assistant:`
+# nor the end after the answer. (In pretraining EOS followed the last period of each text.) Once the
+# answer has begun, it continues well. Much of the loss is about **format**: answer now, then stop.
 
 # %% [markdown]
 # ## Guess 2: train on the prompt too?
 # <!-- claims: C18 · E03 -->
 #
-# `loss_on="all"` trains on the prompt as well as the response. In this data about one trained token in seven then
-# belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen on validation
-# records. The winner of a search looks better than it is, so both then train with three other seeds, on 640
-# records once each.
+# `loss_on="all"` trains on the prompt as well as the response. Here about one trained token in seven
+# then belongs to a response. A fair comparison gives each variant **its own learning rate**, chosen on
+# validation records. The winner of a search looks better than it is, so both then train with three
+# other seeds, on 640 records once each.
 
 # %%
 second_guess = ft.predict(
@@ -246,18 +244,19 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(exact["all"], exact["response"], paired=True)])
 
 # %% [markdown]
-# In the picture, training on everything looks much worse at 1e-3, the best learning rate of the response-only
-# loss; at 2e-3 it looks better. **A comparison at one shared learning rate would have measured the learning
-# rate.** At its own, loss on all tokens comes within a few points of the other. (Do not rely on the
-# direction: five more seeds, run beforehand, gave 0.71 against 0.74, not settled.)
+# In the picture, training on everything looks much worse at 1e-3, the best learning rate of the
+# response-only loss; at 2e-3 it looks better (one seed, 150 records). **A comparison at one shared
+# learning rate can measure the learning rate** ([lesson 03](03_the_peft_family.ipynb)). At its own,
+# loss on all tokens comes within a few points of the other. (Five more seeds, run beforehand, point the
+# same way, 0.71 against 0.74, but do not settle it.)
 #
-# So the second half of the claim fails here. Loss on all tokens has the labels of pretraining, and the model
-# learned to answer all the same. The *data* make it instruction tuning; the labels choose what the loss is
-# spent on.
+# So the second half of the claim, that the labels make it special, fails here. Loss on all tokens has
+# the labels of pretraining, and the model learned to answer all the same. The *data* make it
+# instruction tuning; the labels choose what the loss is spent on.
 
 # %% [markdown]
 # <!-- claims: C14 C24 · E01 -->
-# What did tuning change? The first held-out question:
+# What did tuning change?
 
 # %%
 print("asked:", test[0]["instruction"], "| expected:", test[0]["output"])
@@ -268,7 +267,7 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 
 # %% [markdown]
 # The tuned model answers and stops. [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000 good
-# demonstrations, and its authors conclude that tuning mostly teaches which format to use.
+# examples, and its authors conclude that tuning mostly teaches which format to use.
 # [Later work](https://arxiv.org/abs/2410.03717) calls that an over-simplification: accuracy in math kept growing
 # with more examples.
 #
@@ -276,8 +275,8 @@ ft.table([{"model": name, "says": ft.answers(m, tokenizer, test[:1], max_new_tok
 # <!-- claims: E05 -->
 #
 # Change one label for each record: the last one, under EOS, becomes -100. A common cause is padding with
-# EOS and masking that id (lesson 05). Train with and without the bug on three sets of 240 records, in a plain
-# loop with a constant learning rate of 0.0005.
+# EOS and masking that id (lesson 05). Train with and without the bug on three sets of 240 records, at a
+# constant learning rate of 0.0005.
 
 # %%
 third_guess = ft.predict("Without loss on EOS, the loss of the last five steps is ...",
@@ -326,10 +325,11 @@ third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(last_loss["EOS masked"], last_loss["EOS trained"], paired=True)])
 
 # %% [markdown]
-# The faulty models tend to run on after the answer, as in the example, so few answers are exact. Yet their
-# loss is *lower* from the first step on, since the token that was hardest at first is left out. **The curve
-# alone does not tell you that something is wrong: it falls as a good one does.** A look at the labels does. And
-# a model that already knows its EOS can hide the bug ([05](05_templates_and_the_bug_zoo.ipynb)).
+# The faulty models tend to run on after the answer, as in the example, so few answers are exact. (Those
+# end with a period, as pretraining texts do.) Yet their loss is *lower* from the first step on, since
+# the token that was hardest at first is left out. **The curve alone does not tell you that something is
+# wrong: it falls as a good one does.** And a model that already knows its EOS can hide the bug
+# ([05](05_templates_and_the_bug_zoo.ipynb)).
 
 # %% [markdown]
 # ## Your turn: the loss of a step
@@ -352,15 +352,15 @@ ft.check("step_loss", step_loss)
 # %% [markdown]
 # transformers averaged the means under accumulation
 # [until October 2024](https://github.com/huggingface/transformers/pull/34191), so a token in a micro-batch with
-# few trained tokens counted too much. Now it divides by the trained tokens of the whole step, on all GPUs. So a
-# long answer weighs more than a short one.
+# few trained tokens counted too much. Now it divides by the trained tokens of the whole step, on all
+# GPUs. So a long answer weighs more.
 
 # %% [markdown]
 # ## At 135M
 #
 # The comparison of guess 2 on SmolLM2-135M-Instruct. By validation loss with seed 0, 0.0001 is the best of
-# three learning rates for both kinds of loss. (3e-05 on responses is in the box of
-# [lesson 02](02_lora.ipynb): 1.48. All tokens at 0.0001 had 1.09.) Seed 0 is also one of the three below.
+# three learning rates for both kinds of loss. (Responses at 3e-05: 1.48, in
+# [lesson 02](02_lora.ipynb). All tokens at 0.0001: 1.09.) Seed 0 is also one of the three below.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -369,19 +369,21 @@ at_135m("sft_masks", verdict)
 
 # %% [markdown]
 # The test has 64 records, so 0.02 is about one of them: the two cannot be told apart. Training without
-# a mask taught the tasks here too: 0.46, untouched 0.02. (This model had been tuned on instructions before.)
+# a mask taught the tasks here too: 0.46, untouched 0.02. (This model had been tuned on instructions
+# before.) It also forgot less: its loss on plain English is 0.07 to 0.08 lower in each seed.
 #
-# For larger models the literature disagrees by data set. Response-only loss was slightly better on
-# the benchmark MMLU ([QLoRA, 2023](https://arxiv.org/abs/2305.14314)). Loss on the instruction helped with
-# long instructions and short answers, or few records ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
+# For larger models it depends on the data set. Response-only loss was slightly better on the benchmark
+# MMLU ([QLoRA, 2023](https://arxiv.org/abs/2305.14314)). Loss on the instruction helped with long
+# instructions and short answers, or few records ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
 
 # %% [markdown]
 # ## In practice, 2026
 #
 # TRL masks prompts by itself only for records with `prompt` and `completion`. For `messages` its default
-# is loss on all tokens; ask for `assistant_only_loss`. The last lines decode what is trained on: read them
-# before every new data set or model. TRL's template for Qwen3 puts an empty think block before each answer
-# without a reasoning trace, and trains on it. `loss_type="dft"` weights each token's loss by its probability
+# is loss on all tokens; ask for `assistant_only_loss`. The last lines count the trained ends and decode
+# four records: read them for every new data set or model. TRL's template for Qwen3 puts an empty think
+# block (`<think></think>`) before each answer that has no reasoning, and trains on it.
+# `loss_type="dft"` weights each token's loss by its probability
 # ([Wu et al. 2025](https://arxiv.org/abs/2508.05629)).
 #
 # ```python
@@ -398,21 +400,22 @@ at_135m("sft_masks", verdict)
 #     per_device_train_batch_size=4, gradient_accumulation_steps=16)
 # data = load_dataset("json", data_files="train.jsonl", split="train")
 # trainer = SFTTrainer(model_id, args=config, train_dataset=data)
-# batch = next(iter(trainer.get_train_dataloader()))
 # tokenizer = trainer.processing_class
-# for ids, labels in zip(batch["input_ids"], batch["labels"]):
-#     assert (labels == tokenizer.eos_token_id).any(), "no end of turn is trained on"
-#     print(repr(tokenizer.decode(ids[labels != -100])))
+# for record, row in zip(data, trainer.train_dataset, strict=True):
+#     answers = sum(turn["role"] == "assistant" for turn in record["messages"])
+#     assert row["labels"].count(tokenizer.eos_token_id) == answers, f"an end is missing: {record}"
+# for labels in trainer.train_dataset[:4]["labels"]:
+#     print(repr(tokenizer.decode([label for label in labels if label != -100])))
 # trainer.train()
 # ```
 
 # %% [markdown]
-# **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in
-# [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older recipes, 2 or 3 epochs, batches of
-# 64 (as above) to 128 sequences. LoRA needs about ten times the learning rate.
+# **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in the open recipe
+# [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older ones, 2 or 3 epochs, batches of
+# 64 (as above) to 128 sequences. LoRA: about ten times the learning rate.
 #
-# **Data.** From 1,000 selected reasoning traces ([s1](https://arxiv.org/abs/2501.19393)) to the 939,344 records
-# of Tülu 3. Mix them as in [lesson 19](19_multi_task.ipynb) and remove test items
+# **Data.** From 1,000 selected records ([s1](https://arxiv.org/abs/2501.19393), reasoning) to the
+# 939,344 of Tülu 3. Mix them as in [lesson 19](19_multi_task.ipynb) and remove test items
 # ([lesson 18](18_data_quality.ipynb)).
 #
 # **Other tools.** Axolotl: `train_on_inputs: false`, `train_on_eos: turn`. Unsloth: `train_on_responses_only`.
@@ -425,11 +428,12 @@ at_135m("sft_masks", verdict)
 # - A template can leave the end-of-turn token outside the markers: the bug above
 #   ([found in GLM's](https://github.com/huggingface/trl/pull/5988)). TRL 1.16 warns.
 # - A record longer than `max_length` is cut, and its last answer may lose its end. Drop such records.
-# - After training, generate for 20 prompts by the serving path and count the answers that end by themselves.
+# - After training, let the server answer 20 prompts, and count the answers that end.
 # - **Tool use**: train on the assistant's calls and answers; mask the tool results.
-# - **Reasoning traces**: train on the trace if the model is to think. Several templates drop the traces of
-#   earlier turns (Qwen3's does; TRL's version for training keeps them). So make each answer its own record,
-#   as `prompt` and `completion`, without `assistant_only_loss`.
+# - **Reasoning traces**: train on the think blocks if the model is to think. Qwen3's template, like
+#   others, drops those of earlier turns; TRL's version for training keeps them, even empty ones. To
+#   train on the text that is served, make each answer its own record, as `prompt` and `completion`,
+#   without `assistant_only_loss`.
 
 # %% [markdown]
 # ## Interview
@@ -443,23 +447,24 @@ at_135m("sft_masks", verdict)
 # **How do you verify a loss mask?**
 # <details><summary>Answer</summary>
 # Decode the tokens whose label is not -100 and read them: the answers, the template's end-of-turn tokens and
-# think tags, nothing else. Assert at least one per record. All tokens trained means the mask is lost; none
-# means markers were not found, for example a template without {% generation %}. A falling loss proves nothing.
+# think tags, nothing else. Assert one end per answer. All tokens trained means the mask is lost; none means
+# the markers were not found. A falling loss proves nothing.
 # </details>
 
 # %% [markdown]
 # **Is loss on the response only always better?**
 # <details><summary>Answer</summary>
-# No. It spends the gradient on what the model has to write: with 300 prompt tokens and 5 answer tokens,
-# 1.6 % of the tokens in an unmasked loss are the answer's. But prompt loss can regularize when records are
-# few, or prompts long and answers short. Compare both, each at its own learning rate.
+# No. Masking spends the gradient on what the model has to write: with 300 prompt and 5 answer tokens,
+# 1.6 % of the tokens in an unmasked loss are the answer's. Yet prompt loss has helped just there
+# (long prompts, short answers) and with few records, as a regularizer (Shi et al. 2024). Compare both,
+# each at its own learning rate.
 # </details>
 #
 # **Which tokens are trained, from which context, and what if the end-of-turn token is not among them?**
 # <details><summary>Answer</summary>
 # The assistant's tokens and its end-of-turn token, each from all tokens before it, earlier turns included. If
 # the end is not trained, a base model tends to answer and run on, up to max_new_tokens, while the loss falls
-# as usual. A model that knew its end before can hide the bug. Check that each answer has a label on its end.
+# as usual. A model that knew its end before can hide the bug.
 # </details>
 #
 # **Two micro-batches: 10 tokens at loss 4 and 90 at loss 2. The loss of the step?**
@@ -471,11 +476,11 @@ at_135m("sft_masks", verdict)
 # %% [markdown]
 # ## Recap
 #
-# - The loss is that of pretraining. The data make it instruction tuning; the labels choose where
-#   the loss is computed. Shift once, mask the prompt (or compare), train on EOS.
+# - The loss is that of pretraining; the data make it instruction tuning. Shift once, mask the prompt
+#   (or compare), train on EOS.
 # - Much of the early loss is format: begin an answer, then stop.
 # - Compare masks at their own learning rates.
-# - Decode the labels before you train: a wrong mask trains with a normal-looking curve.
+# - Decode the labels before you train: the curve does not show a wrong mask.
 #
 # In the package: [`ftkit/data/encoding.py`](../ftkit/data/encoding.py). Next:
 # [05 templates and the bug zoo](05_templates_and_the_bug_zoo.ipynb).

@@ -16,7 +16,7 @@
 # - write a replay mixture and the L2-SP gradient, and choose an interpolation weight;
 # - name the remedies of 2026 and say what each one needs.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 40 minutes; the code needs
+# *Needs [01](01_full_fine_tuning.ipynb) and [02](02_lora.ipynb). About 45 minutes; the code needs
 # about 90 seconds on two CPU cores.*
 
 # %%
@@ -112,9 +112,12 @@ ft.table([{"asked": f"{record['instruction']} {record['input']}", "expected": re
            "answer": reply} for record, reply in list(zip(old_test, replies, strict=True))[::8]])
 
 # %% [markdown]
-# A drop of a benchmark can be a lost answer **format**, a lost ability, or both. Here the answers are still
-# short, and some are broken words. The probes need no format, and they fell too. So more than the format
-# changed. Whether the knowledge is gone or only hard to reach, no score here can say.
+# A drop of a benchmark can be a lost answer **format**, a lost ability, or both. Here the answers are
+# still short, and some are broken words. The probes fell too, on plain text: so the damage is not
+# limited to questions and answers. But a probe is right only if its word is the likeliest of the
+# whole vocabulary. So a habit of answering with labels lowers it as well. Comparing the right word
+# with other capitals would separate the two. Whether the knowledge is gone or only hard to reach, no
+# score here can say.
 #
 # ## Your turn: replay
 # <!-- claims: C70 C72 · E16 -->
@@ -134,7 +137,8 @@ def with_replay(new, old, fraction, seed):
 ft.check("with_replay", with_replay)
 
 # %% [markdown]
-# In `ft` this is `ft.Config(replay=0.25)`.
+# In `ft` this is `ft.Config(replay=0.25)`. The number of steps stays the same, so such a run sees
+# about a quarter fewer new records.
 #
 # ## Your turn: L2-SP
 # <!-- claims: C95 · E17 -->
@@ -156,11 +160,13 @@ ft.check("l2_sp_gradient", l2_sp_gradient)
 
 # %% [markdown]
 # In `ft` it is `ft.Config(l2_sp=1.0)`. **EWC** (elastic weight consolidation) is the same with one λ per
-# weight, larger for weights that mattered to the old task (the Fisher information).
+# weight, larger for weights that mattered to the old task (the Fisher information: mean squared
+# gradients on old data).
 #
 # A **KL penalty** acts on the outputs instead: β · KL(p ‖ p₀), with the token probabilities p of the
-# trained model and p₀ of the old one. It limits what the model *says*, not where its weights are.
-# Reinforcement learning uses it ([lesson 20](20_preferences.ipynb)).
+# trained model and p₀ of the old one; the average is over what the trained model says. It limits what
+# the model *says*, not where its weights are. Reinforcement learning uses it
+# ([lesson 20](20_preferences.ipynb)).
 #
 # ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->
@@ -184,8 +190,9 @@ ft.check("choose_weight", choose_weight)
 # <!-- claims: C70 C71 C99 · E19 -->
 #
 # The curve of the figure, measured: full fine-tuning at learning rate 0.001 for 8 and for 24 steps,
-# with four seeds; ± is their standard deviation. A straight line between the two points stands for the
-# curve. How much is already lost after 8 steps? (Gray arrows only point from the untouched model.)
+# with four seeds; ± is their standard deviation. A straight line between the two points stands for
+# the curve; if the curve sags below it, the true gains are larger. How much is already lost after 8
+# steps? (Gray arrows only point from the untouched model.)
 
 # %%
 SEEDS = (0, 1, 2, 3)
@@ -243,16 +250,20 @@ front.conditions["WiSE-FT"] = front.conditions.pop("full, 24 steps, blend 0.7")
 front.train(narrow, remedies, SEEDS).table("target", "kept", "probes")
 
 # %% [markdown]
-# Four remedies are far above the curve, and LoRA is near it. For each seed, `gain` is *kept* minus the curve
-# at the remedy's target. The last column subtracts what the lower learning rate keeps instead.
+# Four remedies are far above the curve, and LoRA is near it. For each seed, `gain` is *kept* minus
+# the curve at the remedy's target. The last column subtracts what the lower learning rate keeps
+# instead.
+#
+# One limit: all five remedies have a target of 0.93 to 0.99 of 40 questions. Near 1, exact match
+# hardly shows which run trained longer than needed; the loss of the new task would.
 
 # %%
 names = ["replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA"]
 gains = {name: front.gain(name) for name in names}
 verdict = ft.expect(gains["replay"], ">", 0, "replay keeps more at an equal target")
 for name in names[1:]:
-    sign = {">": "above", "<": "below", "": "not distinguishable from"}[direction(gains[name], 0)]
-    print(f"{name}: {sign} the curve")
+    sign = {">": "above the curve", "<": "below the curve", "": "not settled"}
+    print(f"{name}: {sign[direction(gains[name], 0)]}")
 ft.expect(front.values("LoRA", "kept"), "<", before["kept"], "LoRA forgets too")
 ft.table([{"remedy": name, "gain in kept": gains[name], "probes": front.values(name, "probes"),
            "kept, minus lower rate": front.gain(name, over=["a lower learning rate"])}
@@ -262,17 +273,22 @@ ft.table([{"remedy": name, "gain in kept": gains[name], "probes": front.values(n
 least.score(min(names, key=lambda name: sum(gains[name])))
 
 # %% [markdown]
-# The curve belongs to one learning rate, and a **lower learning rate** alone is above it too. So the first
-# remedy is a well-chosen learning rate, and the others have to be judged against *it*. The last column
-# does this: in our runs replay, L2-SP and WiSE-FT differ from the lower rate by less than the spread over
-# seeds, and 62 old questions are few. Whether they add to a lower rate is open.
+# The curve belongs to one learning rate, and a **lower learning rate** alone is above it too. So the
+# first remedy is a well-chosen learning rate, and the others have to be judged against *it*. The last
+# column does this: by the test of `ft.expect`, no difference of replay, L2-SP or WiSE-FT from the
+# lower rate is settled. With four seeds and 62 old questions, whether they add to a lower rate is
+# open.
+#
+# Read the column *probes* too. Replay, which shows old questions and no plain text, kept fewer (0.70)
+# than L2-SP (0.79) and the lower rate (0.76), in the mean (not tested).
 
 # %% [markdown]
-# **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can forget.
-# It kept far less than the untouched model, so the first half of the claim is false. LoRA had one learning
-# rate here, full fine-tuning two, so this is no comparison of the methods; the box At 135M of lesson 07
-# has both at six rates. In the settings of
-# [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learns less *and* forgets less.
+# **And LoRA?** Its base is frozen, but the model computes W + (α/r) B A, and that function can
+# forget. It kept far less than the untouched model, so the first half of the claim is false. Its gain
+# over the curve is not settled (p is about 0.06). LoRA had one learning rate here, full fine-tuning
+# two. So the smallest gain belongs to this recipe, not to the method; the box At 135M of lesson 07
+# has both at six rates. In the settings of [Biderman et al. 2024](https://arxiv.org/abs/2405.09673)
+# LoRA learns less *and* forgets less.
 #
 # ## Break it: replay only half of the old tasks
 # <!-- claims: C72 · E16 -->
@@ -301,9 +317,10 @@ ft.expect(with_half, ">", without, "old tasks that are not replayed are kept bet
           paired=True, may_fail=True)
 
 # %% [markdown]
-# In our runs the old tasks that were not replayed were kept better too, at a similar target. A shared format
-# or a related replayed task may be the reason; we tested neither. Do not expect it for
-# unrelated abilities, such as tool calls.
+# In our runs the old tasks that were not replayed were kept better too, at a similar target. But much
+# is lost: of these 32 questions the untouched model answers 0.91 right. A shared format or a related
+# replayed task may be the reason for the gain; we tested neither. Do not expect it for unrelated
+# abilities, such as tool calls.
 #
 # ## At 135M
 #
@@ -314,8 +331,12 @@ ft.expect(with_half, ">", without, "old tasks that are not replayed are kept bet
 at_135m("forgetting", verdict)
 
 # %% [markdown]
-# With replay the loss on plain English (2.94) is *below* that of the untouched model (3.25): replay also
-# trains on the kind of text that is tested. So this column does not separate keeping from new learning.
+# With replay the loss on plain English (2.94) is *below* that of the untouched model (3.25): replay
+# also trains on the kind of text that is tested. So this column does not separate keeping from new
+# learning. Read the verdict as: replay lowers this loss. With the facts it is not settled: 0.72 right
+# with replay, 0.66 without (3 seeds). The dotted line of the picture joins the settings that no other
+# beats in both losses.
+#
 # Compare "full 0.0001" with "full 0.0003": the lower rate ends with the lower loss in both columns. LoRA
 # (3.37) is near this lower rate (3.31) at a similar validation loss: whether it forgets less depends on
 # the full run that you compare it with. Yet "full 0.0001" completes more facts right (0.78) than before
@@ -329,10 +350,12 @@ at_135m("forgetting", verdict)
 #   ([Kalajdzievski 2024](https://arxiv.org/abs/2401.05605)).
 # - A smaller learning rate kept more at a comparable target, but did not always suffice
 #   ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)).
-# - A replay of 1 % of *each old task's records* (not of the mixture) was enough for instruction tuning of T0
+# - A replay of 1 % of *each old task's records* (not of the mixture) was enough to keep T0's old
+#   tasks while it learned eight new ones in sequence
 #   ([Scialom et al. 2022](https://arxiv.org/abs/2205.12393)).
 # - In one study reinforcement learning forgot less than supervised fine-tuning at an equal target
-#   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)).
+#   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)). There the KL divergence between the
+#   base and the tuned model on *new* prompts predicted forgetting. You can watch it without old data.
 
 # %% [markdown]
 # ## What if?
@@ -394,13 +417,19 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # done
 # ```
 #
-# Thinking is off in both runs: a limit on new tokens may cut an answer after long thinking.
+# `--log_samples` keeps every answer: compare the models question by question (paired standard error).
+#
+# Thinking is off in both runs: a limit on new tokens may cut an answer after long thinking. But TRL's
+# template for Qwen3 also trains the empty think block of answers without thinking. So the thinking
+# mode can be lost, and this suite does not see it. If your users need that mode, test it as well, and
+# put answers with thinking into the replay file. If not, start from Qwen3-4B-Instruct-2507.
 
 # %% [markdown]
 # Current methods by name:
 #
 # - **Self-generated replay**: if the old data are not public, let the old model sample the replay texts
-#   ([Marek et al. 2026](https://arxiv.org/abs/2605.26097)).
+#   ([Marek et al. 2026](https://arxiv.org/abs/2605.26097)). There it allowed a high learning rate with
+#   few steps, but models trained close to capacity still forgot.
 # - **Self-distillation**: train on answers that the model itself rewrites or samples, such as on-policy
 #   SDFT ([Shenfeld et al. 2026](https://arxiv.org/abs/2601.19897), `trl.experimental.sdft`).
 # - **Merging**: [task arithmetic](https://arxiv.org/abs/2212.04089) adds differences of weights.
@@ -422,9 +451,10 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # **The question from the start: are the users right, and what do you do?**
 # <details><summary>Answer</summary>
 # Run one suite on the old and the new model, with the same template, decoding and precision: general
-# benchmarks, instruction following, safety, and what the product needs. Look for drops larger than the
-# noise, and read answers to separate format from ability. Compare remedies at an equal target score. If
-# requests of the task can be recognized: leave a LoRA adapter unmerged, and answer all others without it.
+# benchmarks, instruction following, safety, and what the product needs. Look for drops larger than
+# the noise of paired differences, and read answers to separate format from ability. Compare remedies
+# at an equal target score. If requests of the task can be recognized: leave a LoRA adapter unmerged,
+# and answer all others without it.
 # </details>
 #
 # **What is catastrophic forgetting, how do you measure it, and how do you reduce it?**

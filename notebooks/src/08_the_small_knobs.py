@@ -42,17 +42,16 @@ ft.setup(seed=0)
 # > *"52,002 records, 8 GPUs, 4 records on each at a time, 4 accumulation steps, 3 epochs. How many
 # > optimizer steps? Is a warm-up of 500 steps all right?"*
 #
-# A common slip is 52,002 / 4 · 3. Some words first. A **micro-batch** is what one GPU processes at
-# once. **Gradient accumulation** adds up the gradients of several micro-batches, so a large batch
-# needs about the memory of a small one. An **optimizer step** uses the sum over all accumulated
-# micro-batches and all GPUs. An **epoch** is one pass over the records.
+# A common slip is 52,002 / 4 · 3. A **micro-batch** is what one GPU processes at once. **Gradient
+# accumulation** adds up the gradients of several micro-batches, so a large batch needs about the
+# memory of a small one. An **optimizer step** uses the sum over all accumulated micro-batches and all
+# GPUs. An **epoch** is one pass over the records.
 
 # %% [markdown]
 # ## Your turn: how many steps?
 #
-# At the end of an epoch some records are left that do not fill a batch. Many loaders make a short
-# batch of them; with `drop_last` they leave them out. If you get stuck:
-# `ft.hint("optimizer_steps")`.
+# At the end of an epoch the last records may not fill a batch. Many loaders make a short batch of
+# them, or leave them out (`drop_last`).
 
 
 # %% tags=["raises-exception"]
@@ -108,8 +107,8 @@ def accumulate(model, batches):
 ft.check("accumulate", accumulate)
 
 # %% [markdown]
-# How wrong is the mean of means? Here are sixteen records in four micro-batches. They are sorted by
-# the length of the answer, as a loader that saves padding may do, or not sorted.
+# How wrong is the mean of means? We take sixteen records in four micro-batches, sorted by the length
+# of the answer (as loaders do to save padding) or not.
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -152,8 +151,8 @@ ft.table(rows)
 # %% [markdown]
 # **Accumulation equals the large batch if the token losses are summed and divided once by the
 # labeled tokens of the whole step.** The mean of means gives tokens of short answers more weight. Its
-# error, relative to the norm of the right gradient, is larger here where the lengths differ more. Many
-# trainers averaged means, transformers until a [fix in October
+# error, relative to the norm of the right gradient, is larger here where the lengths differ more.
+# Many trainers averaged means, transformers until [October
 # 2024](https://github.com/huggingface/transformers/pull/34191).
 #
 # ## A larger batch
@@ -205,26 +204,23 @@ ft.expect(val_loss(same_steps), "<", val_loss(best_8), "at equal steps the large
 larger.score(SEEN[direction(val_loss(best_32), val_loss(best_8), paired=True)])
 
 # %% [markdown]
-# Both comparisons are true, and they answer different questions. At equal **records** (or tokens)
-# the smaller batch makes almost four times the steps, 30 against 8. At equal **steps** the larger
-# batch reads four times as much: here the same 240 records four times. Always say which one you
-# compare.
+# Both are true and answer different questions. At equal **records** (or tokens) the smaller batch makes
+# almost four times the steps, 30 against 8. At equal **steps** the larger batch reads four times as much:
+# here all 240 records four times (`ft` fills every batch). Say which you compare.
 #
-# A long run has steps to spare. Well below the **critical batch size** doubling the batch nearly halves
-# the steps that are needed. That saves time on parallel hardware, not records. Above it more records
-# per step save few steps. The critical size grows as the loss falls. It is estimated by the **gradient
-# noise scale**: the variance of one record's gradient, summed over all weights, divided by the squared norm
-# of the mean gradient ([McCandlish et al. 2018](https://arxiv.org/abs/1812.06162)). When you multiply the
-# batch by k, tune the learning rate again. The usual first guess is √k for Adam and k for SGD
-# ([lesson 07](07_learning_rate.ipynb)).
+# Well below the **critical batch size** doubling the batch nearly halves the steps that are needed. That
+# saves time on parallel hardware, not records. Above it more records per step save few steps. The critical
+# size grows as the loss falls. It is estimated by the **gradient noise scale**: the variance of one
+# record's gradient, summed over all weights, divided by the squared norm of the mean gradient ([McCandlish
+# et al. 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch by k, tune the learning rate
+# again. The usual first guess is √k for Adam and k for SGD ([lesson 07](07_learning_rate.ipynb)).
 
 # %% [markdown]
 # ## Clipping
 # <!-- claims: C39 · E14 -->
 #
-# **Clipping** limits the length of the gradient. All gradients together are taken as one vector. If
-# its length, the **global norm**, is above `max_norm`, all of them are multiplied by one factor. So
-# the direction stays.
+# **Clipping** limits the length of the gradient. All gradients together are one vector. If its length, the
+# **global norm**, is above `max_norm`, all of them are multiplied by one factor. So the direction stays.
 #
 # ### Your turn: clip
 
@@ -241,7 +237,7 @@ ft.check("clip_by_global_norm", clip_by_global_norm)
 
 # %% [markdown]
 # Clipping happens once per optimizer step, after the accumulation, to the whole gradient of all
-# GPUs. How often does a limit of 1.0 act in the runs above?
+# GPUs. How often does a limit of 1.0 act in the best runs of batch 8?
 
 # %%
 norms = sorted(row["grad_norm"] for run in best_8 for row in run.rows)
@@ -249,21 +245,21 @@ clipped = sum(norm > 1 for norm in norms) / len(norms)
 print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps were clipped at 1.0")
 
 # %% [markdown]
-# On this small model every step is clipped, so all gradients get the same length, and clipping is
-# part of the optimizer. Where the norm stays below 1 after the first steps, the same limit acts
-# rarely. So it is another setting on another model: log `grad_norm` first.
+# On this small model every step is clipped, so all gradients get the same length. Then clipping is
+# part of the optimizer: if you change it, tune the learning rate again. Where the norm stays below 1
+# after the first steps, the same limit acts rarely. So log `grad_norm` first.
 #
 # ## Which of them matter here?
 # <!-- claims: C37 C38 C39 · E10 E13 E14 -->
 #
 # One change at a time against batch 8 at learning rate 0.001, with a warm-up of 6 %, no weight
-# decay and clipping at 1.0. A run and its baseline have the same seed, which means the same order
-# of records, so the test is paired. `max_grad_norm=0` turns clipping off.
+# decay and clipping at 1.0. A run and its baseline have the same seed and so the same order of
+# records: the test is paired. `max_grad_norm=0` turns clipping off.
 
 # %%
-decay = ft.predict("Weight decay 0.1 instead of 0: val_loss is ...",
-                   "lower", "higher", "no difference seen")
-decay
+unclipped = ft.predict("No clipping instead of a limit of 1.0: val_loss is ...",
+                       "lower", "higher", "no difference seen")
+unclipped
 
 # %%
 twins = [run for run in batch_8 if run.config.learning_rate == 1e-3]
@@ -275,7 +271,7 @@ ft.table([{"change": name, "val_loss": val_loss(runs), "without the change": val
           for name, runs in changed.items()])
 
 # %%
-decay.score(SEEN[direction(val_loss(changed["weight decay 0.1"]), val_loss(twins), paired=True)])
+unclipped.score(SEEN[direction(val_loss(changed["no clipping"]), val_loss(twins), paired=True)])
 
 # %% [markdown]
 # Two of these tests could hardly find anything: a warm-up of 6 % is 1.8 of 30 steps, and decay 0.1
@@ -298,15 +294,15 @@ for step in range(1, 1222):  # Alpaca's 1,221 steps, cosine
 print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 
 # %% [markdown]
-# At learning rates of full fine-tuning such a decay does nothing that one could notice; Alpaca and
-# Tülu 3 set it to 0, LIMA to 0.1. It pulls toward **zero**, not toward the base model, so it is no
-# remedy for forgetting. With LoRA it acts on A and B, and BA = 0 *is* the base, but the pull is weak. In
+# At learning rates of full fine-tuning such a decay is not noticeable; Alpaca and Tülu 3 set it to 0,
+# LIMA to 0.1. It pulls toward **zero**, not toward the base model, so it is no remedy
+# for forgetting. With LoRA it acts on A and B, and BA = 0 *is* the base, but the pull is weak. In
 # pretraining, with more than ten times the learning rate and hundreds of times the steps, decay matters.
 #
 # ## Break it: one bad batch
 #
 # We continue one tuned model for six steps of AdamW, in three orders of the records. In the third step
-# the labels are random tokens. The control of each run is the same one *without* the bad batch.
+# the labels are random tokens. Each run has a control *without* this bad batch.
 
 # %%
 tuned = twins[0].model
@@ -348,30 +344,32 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
           paired=True, may_fail=True)
 
 # %% [markdown]
-# No step is very long, since AdamW divides by an average that contains the current gradient. The harm of a
-# huge gradient is its *weight*: it outweighs its neighbors in the first average, so the next steps go
-# partly its way. In the second average it stays for about 1/(1-β₂) steps and shortens them. Clipping
-# limits both. On three other seeds the bad batch did no harm that was seen: it may, it need not.
+# The bad batches had gradient norms of 32 to 34, the others of 1 to 15. The usual explanation of the harm:
+# the spike outweighs its neighbors in the first average, so about ten steps go partly its way. Late in a
+# run its own step is long too, up to (1-β₁)/√(1-β₂) = 3.2 learning rates a weight. It stays in the second
+# average for about 1/(1-β₂) steps and shortens them; six steps cannot show that. Clipping limits all
+# three. On three other seeds no harm was seen (0.71 against 0.72); the six together do not settle it.
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
-# step whose norm is far above the recent ones, and log it.
+# step whose norm is not finite or far above the recent ones.
 #
 # ## At 135M
 #
-# Batch 32 against batch 8 on the same records, on SmolLM2-135M, each at several learning rates.
+# Batch 32 against batch 8 on the same records, on SmolLM2-135M, each at several learning rates
+# (the second number).
 
 # %%
 at_135m("batch_size", verdict)
 
 # %% [markdown]
-# Batch 8 was ahead in all three pairs, by 0.03 to 0.12 nats; with three pairs that does not settle it.
-# Published for larger models:
+# Batch 8 was ahead in all three pairs, by 0.03 to 0.12 nats, and in mean exact match. Three pairs do
+# not settle it. Published for larger models:
 #
-# - Small batches train stably, down to one record, if β₂ is raised so that AdamW remembers the same
-#   number of tokens. The authors advise against accumulation on a single device ([Marek et al.
-#   2025](https://arxiv.org/abs/2507.07101)). So on one GPU try accumulation 1 first: the smallest
-#   micro-batch that keeps the GPU busy, a lower learning rate, and a higher `adam_beta2`. It is 0.999 to
-#   the power B/B₀ when the batch goes from B₀ to B.
+# - Pretraining (up to 1.3B) and SFT (4B) were stable down to one record. A higher β₂ let AdamW remember the
+#   same number of tokens ([Marek et al. 2025](https://arxiv.org/abs/2507.07101)). In pretraining the
+#   learning rate fell far less than √k: 2 to 3 times from 512 records to 1. The authors advise
+#   accumulation only where GPUs hold copies of the model. So on one GPU first try the smallest
+#   micro-batch that keeps it busy.
 # - LoRA can lose more from very large batches than full fine-tuning ([Thinking Machines
 #   2025](https://thinkingmachines.ai/blog/lora/)).
 #
@@ -389,8 +387,8 @@ panel
 await panel.result()  # waits for your runs, or makes one, and keeps the figure in the notebook
 
 # %% [markdown]
-# In our runs none was: batch 8 ended at 1.18 (above), batch 4 at 1.07 and batch 1 at 0.77 (one seed, the best of
-# two or three learning rates). But batch 1 makes eight times the steps of batch 8.
+# In our runs none was. Batch 8 ended at 1.18 (above), batch 4 at 1.07 (learning rate 0.0005) and batch 1 at
+# 0.77, both with one seed. But batch 1 makes eight times the steps of batch 8.
 #
 # ## In practice, 2026
 #
@@ -399,9 +397,9 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | records per step | 16 to 128; count tokens when you pack: 50k to 500k a step |
 # | epochs | 1 to 3 for 10k records and more; up to 15 for about 1,000 ([LIMA](https://arxiv.org/abs/2305.11206)) |
 # | warm-up | 3 to 10 % of the steps |
-# | clipping | 1.0; 0.3 in QLoRA, 0.1 to 0.5 in some RL recipes |
+# | clipping | 1.0; 0.3 in QLoRA, 0.1 to 0.5 in some RL recipes; or a limit that only outliers exceed |
 # | weight decay | 0 to 0.1; rarely matters |
-# | β₁, β₂ | 0.9 and 0.999; 0.95 for large batches |
+# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; from B₀ to a smaller B: 0.999^(B/B₀), so 0.99987 from 32 to 4 |
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -431,15 +429,15 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # - transformers passes `num_items_in_batch`, the labeled tokens of the whole step, to the loss. A
 #   custom `compute_loss_func` must divide the *summed* token losses by it ([how it was
 #   found](https://huggingface.co/blog/gradient_accumulation)). If it returns a mean, the trainer adds
-#   up the means without dividing. Loss and `grad_norm` are then about
-#   `gradient_accumulation_steps` times too large, and short micro-batches weigh too much.
+#   up the means without dividing. Loss and `grad_norm` are then too large by about the accumulation
+#   steps (with the setting above times the GPUs), and short micro-batches weigh too much.
 # - `dataloader_drop_last` of transformers drops a short *micro*-batch. An incomplete accumulation
 #   still makes a step: Alpaca's epoch keeps 407 steps, not 406.
 # - The batch of a step grows with the number of GPUs: lower the accumulation when you add some.
-# - With sharded weights (FSDP, DeepSpeed) the *squared* norms must be summed over all GPUs. Let the
-#   trainer clip.
-# - DDP averages the gradients of the GPUs. So a loss that your own loop divides by the tokens of all
-#   GPUs must be multiplied by the number of GPUs.
+# - With sharded weights (FSDP, DeepSpeed; [13](13_zero_and_fsdp.ipynb)) the *squared* norms must be summed
+#   over all GPUs. Let the trainer clip.
+# - DDP (a copy of the model per GPU) averages the gradients. So a loss that your own loop divides by the
+#   tokens of all GPUs must be multiplied by the number of GPUs.
 # - The logged `grad_norm` is the norm *before* clipping.
 
 # %% [markdown]
@@ -456,8 +454,8 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # <details><summary>Answer</summary>
 # Yes, up to rounding and dropout, if token losses are summed and divided once by the labeled tokens of the
 # whole step, over all GPUs. A mean of micro-batch means gives tokens of short micro-batches more
-# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. A loss
-# that couples records (contrastive) is not covered.
+# weight: 10 tokens at loss 4 and 90 at loss 2 give 3.0 instead of 2.2. Losses that couple records
+# (contrastive, load balancing of an MoE) are not covered.
 # </details>
 #
 # **Does weight decay 0.1 matter in SFT?**
@@ -465,13 +463,13 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # Rarely. AdamW shrinks weights by the learning rate times the decay in each step. At a peak of 2e-5
 # and 1,221 cosine steps that is 0.12 % in all. In full fine-tuning it pulls to zero and not to the
 # base, so it does not prevent forgetting. With LoRA it pulls A and B to zero, so toward the base, but
-# at a learning rate of 2e-4 by at most 1 % in 500 steps. In pretraining it matters.
+# at a learning rate of 2e-4 BA shrinks by at most 2 % in 500 steps. In pretraining it matters.
 # </details>
 #
 # **Why clip when Adam normalizes gradients anyway?**
 # <details><summary>Answer</summary>
-# Adam limits the step of one weight, since the current gradient is in its averages. But one huge
-# gradient stays in the first average for about 10 steps and in the second for about 1,000 (β₂ =
+# Adam limits the step that a lone spike gives a weight, to about 3 learning rates; usual steps are
+# shorter. But it stays in the first average for about 10 steps and in the second for about 1,000 (β₂ =
 # 0.999). So it sets the direction of the next steps and then shrinks the updates. Clipping by the
 # global norm, once per optimizer step and before the averages, limits its share. Watch how often it
 # acts: if always, it is part of the optimizer.
@@ -488,15 +486,14 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # ## Recap
 #
 # - The recipe, setting by setting. Batch 128: ask at equal records or at equal steps. 500 warm-up steps:
-#   wrong for short runs, give a fraction. Decay 0.1: no effect seen, 0.12 % over Alpaca's 1,221 steps. Clip at
-#   1.0: it acted in every step here, and helped at this learning rate; elsewhere it depends on your norms.
+#   wrong for short runs, give a fraction. Decay 0.1: no effect seen. Clip at 1.0: it acted in every step
+#   here, and helped at this learning rate; elsewhere it depends on your norms.
 # - Optimizer steps = epochs · ⌈records / (micro-batch · accumulation · GPUs)⌉.
 # - Accumulation is exact only with one division by the labeled tokens of the step.
-# - Clipping is insurance where it acts rarely.
 
 # %% [markdown]
 # In the package: `train` in [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next:
-# [09 where the memory goes](09_where_the_memory_goes.ipynb) shows what a batch costs in memory.
+# [09 where the memory goes](09_where_the_memory_goes.ipynb).
 
 # %%
 ft.progress("08")

@@ -16,7 +16,7 @@
 # - write checkpointing yourself, with equal gradients, and compute the loss in chunks;
 # - find the largest batch for a GPU, and say what checkpointing will not save.
 #
-# *Needs [09](09_where_the_memory_goes.ipynb). About 40 minutes; the code runs in about one minute on
+# *Needs [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs in about one minute on
 # two CPU cores.*
 
 # %%
@@ -100,8 +100,8 @@ ft.table([{"part": part, "MB": size / 1e6, "hidden states in each of 4 layers":
 # Attention stores queries, keys, values, its result and its input. A norm stores its input and its normalized
 # input; there are two in each layer and one at the end.
 #
-# The last column adds up to 21. So a model stores k · tokens · width · layers numbers, and here k is 21. It
-# depends on the architecture, the precision and on what is trained.
+# The last column adds up to 21. So the layers store k · tokens · width · layers numbers, and here k is 21. It
+# depends on the architecture, the precision and on what is trained. The loss comes on top.
 
 # %% [markdown]
 # ## How it grows
@@ -126,7 +126,8 @@ line_plot(grown, "tokens in a text", "kB stored per token")
 # %% [markdown]
 # With fused attention a token costs about the same in a text of any length, so activations grow in proportion to
 # the tokens. With eager attention each token also stores a row of scores, which is as long as the text. So the
-# total has a quadratic part, which dominates in long texts.
+# total has a quadratic part. (The axis starts at 76 kB; continued, the line for eager reaches twice the dashed
+# one at about 1,600 tokens.)
 
 # %% [markdown]
 # ## Your turn: checkpointing
@@ -146,9 +147,9 @@ def checkpoint_backward(block, x, gradient):
 ft.check("checkpoint_backward", checkpoint_backward)
 
 # %% [markdown]
-# In PyTorch the two halves form a `torch.autograd.Function`. No graph is built inside its `forward`, so
-# nothing in the block is stored. Its `backward` calls backward once more, so it is called **re-entrant**.
-# PyTorch's newer checkpoint uses `saved_tensors_hooks` instead.
+# In PyTorch the two halves form a `torch.autograd.Function`; its `ctx` carries `x` from one to the other. No
+# graph is built inside its `forward`, so nothing in the block is stored. Its `backward` calls backward once
+# more, so it is called **re-entrant**. PyTorch's newer checkpoint uses `saved_tensors_hooks` instead.
 
 # %%
 class Checkpoint(torch.autograd.Function):
@@ -220,8 +221,13 @@ first_guess.score("a larger factor" if lora_times > times + 0.02 else
 # If all operations are in layers, full fine-tuning takes 4/3: forward 1, backward 2, forward again 1. With
 # LoRA the frozen weights need no gradient, so the backward pass takes about 1, and the factor is up to
 # **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not repeated; in
-# a large model the head hardly counts. (`early_stop=False` repeats whole layers; by default PyTorch stops when
-# it has what it needs.) The documentation of transformers puts the time at about 20 % more.
+# a large model the head hardly counts. (Its 1.40 would be 1.38, but with checkpointing transformers also
+# computes the gradient of the first layer's input.)
+#
+# `early_stop=False` repeats whole layers. By default PyTorch stops a layer when it has all it needs, before
+# `down` if `down` has no adapter. Counted so, full fine-tuning takes 1.19 times the operations here, and 1.26
+# in a 7B at 2,048 tokens. LoRA on all linear layers stays at 1.40 here. The documentation of transformers puts
+# the time at about 20 % more; the optimizer's step, for example, is not repeated.
 #
 # Now the memory of a real step, without and with checkpointing.
 
@@ -267,7 +273,7 @@ ft.table(rows)
 
 # %%
 second_guess = ft.predict("For the 7B, checkpointing raises the largest batch by a factor of ...",
-                          "2 to 3", "4 to 6", "more than 6")
+                          "up to 3", "3 to 6", "more than 6")
 second_guess
 
 # %%
@@ -302,22 +308,26 @@ for on, (low, high) in ((False, (1, 2)), (True, (4, 8))):
 ft.table(rows)
 
 # %%
+# `logits` is how many logits may exist at once: here all of them
 print(f"budget {card / 1e9:.1f} GB; batch {largest[True]} with all logits at once: "
       f"{peak(largest[True], True, logits=10**12) / 1e9:.1f} GB")
 factor = largest[True] / largest[False]
-second_guess.score("more than 6" if factor > 6 else "4 to 6" if factor > 3 else "2 to 3")
+second_guess.score("more than 6" if factor > 6 else "3 to 6" if factor > 3 else "up to 3")
 
 # %% [markdown]
-# **The answer.** Both halves of the claim fail here. The batch rises tenfold, and the step computes up to half
-# more. Where model states are the peak, as in full fine-tuning above, it does nothing.
+# **The answer.** The batch rises tenfold, so the second half of the claim fails here. The first half is a little
+# low. By the same count and PyTorch's default, this step takes 1.38 times the operations (with adapters on all
+# linear layers 1.48), and it dequantizes the weights once more. Where model states are the peak, as in full
+# fine-tuning above, checkpointing saves nothing.
 #
 # The factor is no constant. A largest batch is about the free memory divided by the bytes of one more text, so
 # the factor is the ratio of these bytes. In the embedded model they are 12.4 and 3.9 MB (last two columns): one
 # recomputed layer is a quarter of all, and the logits do not shrink. In the 7B they are 9.9 and 1.0 GB: one
-# recomputed layer is one of 32, and the inputs of all layers take only 0.54 GB.
+# recomputed layer is one of 32, and the inputs of all layers take only 0.54 GB. To estimate: 9.9 GB are about 37
+# bytes per token, layer and unit of width. The full fine-tuning above stores 56, checkpointed inputs in 16 bits 2.
 #
-# Where the logits are many, `ft` computes the loss in chunks (the exercise below), so none are in the peak of
-# the 7B. With all at once the same batch does not fit, even with Llama 2's vocabulary of 32,000.
+# `ft` computes the loss of many logits in chunks (the exercise below), so the peak of the 7B has none. With all
+# at once the same batch does not fit, even with Llama 2's vocabulary of 32,000.
 
 # %% [markdown]
 # ## Selective checkpointing
@@ -328,7 +338,8 @@ second_guess.score("more than 6" if factor > 6 else "4 to 6" if factor > 3 else 
 # attention does anyway.
 #
 # PyTorch asks a **policy**, a function that you write, for each operation. Ours stores the results of matrix
-# multiplications in the MLP. For a real layer it must also name fused attention, `addmm` and `bmm`.
+# multiplications in the MLP. For a real layer it must also name fused attention and the other multiplications,
+# `addmm` (with a bias) and `bmm` (batched).
 
 # %%
 from functools import partial
@@ -349,7 +360,8 @@ def store_matmuls(ctx, operation, *args, **kwargs):
 contexts = partial(ckpt.create_selective_checkpoint_contexts, store_matmuls)
 
 # %% [markdown]
-# How much does each way store inside the MLP, and how many operations does a step take?
+# How much does each way store inside the MLP, and how many operations does a step take? `Meter` adds up the
+# bytes of living tensors.
 
 # %%
 ways = {"store all": lambda: mlp(x),
@@ -369,11 +381,12 @@ ft.table(rows)
 
 # %% [markdown]
 # Selective checkpointing stores half, and does no matrix multiplication twice. "Recompute all" repeats two of
-# three: PyTorch stops before `down`.
+# three: PyTorch stops before `down`. (The 0.006 is the saved state of the random generator.)
 #
-# **How many checkpoints?** If each of n layers stores k times its input inside, √(k n) checkpoints are best
-# ([Chen et al. 2016](https://arxiv.org/abs/1604.06174) have k = 1). For 32 layers and a k of 20 to 30 that
-# is about one per layer.
+# **How many checkpoints?** Let each of n layers store k times its input inside. With c checkpoints, c inputs and
+# one stretch of n/c layers are in memory: c + k n/c. That is least at c = √(k n) ([Chen et al.
+# 2016](https://arxiv.org/abs/1604.06174) have k = 1). For 32 layers and a k of 20 to 30 these are 25 to 31, about
+# one per layer.
 
 # %% [markdown]
 # ## Your turn: the loss in chunks
@@ -449,13 +462,14 @@ for reentrant in (True, False):
 # %% [markdown]
 # You only see a warning. If every layer is checkpointed so and nothing else trains, `loss.backward()`
 # raises `element 0 of tensors does not require grad`. Use `use_reentrant=False`, as `ft` does, or
-# `model.enable_input_require_grads()`. (With an adapter, TRL 1.16 does the latter; with ZeRO-3 it forces
-# `use_reentrant=True`.)
+# `model.enable_input_require_grads()`. transformers 5.24 calls the latter whenever it switches checkpointing on.
+# So look for the trap in older versions and in calls of `torch.utils.checkpoint` of your own. (With an adapter and
+# DeepSpeed's ZeRO-3, TRL 1.16 forces `use_reentrant=True`.)
 #
 # ## At 135M
 #
-# No box At 135M: checkpointing that repeats the same computation changes no gradient, so a recorded run
-# decides nothing. If SmolLM2 (30 layers) is here, its step is measured.
+# No box At 135M: a recorded run would decide nothing, since checkpointing that repeats the same computation
+# changes no gradient. If SmolLM2 (30 layers) is here, its step is measured.
 
 # %%
 from ftkit.model import download
@@ -490,22 +504,26 @@ if download.has("smollm2"):
 # %% [markdown]
 # Order of measures when activations do not fit:
 #
-# 1. FlashAttention or `sdpa`, and a chunked or fused loss (in TRL 1.16's `SFTTrainer`; elsewhere
-#    Liger or Cut Cross-Entropy).
+# 1. FlashAttention or `sdpa`, and a chunked or fused loss (in TRL 1.16's `SFTTrainer`; elsewhere from the
+#    libraries Liger or Cut Cross-Entropy).
 # 2. Batch size 1 with gradient accumulation.
 # 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
 #    TRL 1.16 also stores the result of attention, but repeats the matrix multiplications. For a compiled
 #    model `torch._functorch.config.activation_memory_budget` (0 to 1) selects by itself.
-# 4. **Activation offloading** to the host's memory (`activation_offloading=True` in TRL).
+# 4. **Activation offloading** to the host's memory (`activation_offloading=True` in TRL; with
+#    `gradient_checkpointing_kwargs={"offload": True}` only the stored inputs move).
 # 5. For very long texts, **context parallelism**: each GPU holds a part of each text.
 
 # %% [markdown]
-# - If memory is free, switch checkpointing off: in TRL 1.16 it is on by default.
-# - transformers 5.24 renames the option to `activation_checkpointing`; TRL 1.16 takes the old name.
+# - If memory is free, checkpoint every second layer (`gradient_checkpointing_kwargs={"every_n_layers": 2}`) or
+#   none: in TRL 1.16 checkpointing is on by default.
+# - transformers 5.23 renamed the option to `activation_checkpointing`. The old name works until version 6, with
+#   a warning; TRL 1.16 takes both.
 # - For QLoRA, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself. Give it
 #   `gradient_checkpointing_kwargs={"use_reentrant": False}`. It also casts embedding, norms and head to
 #   fp32: the stored inputs of the layers then take twice the bytes.
-# - With FSDP, transformers advises `activation_checkpointing` in the FSDP configuration.
+# - With FSDP ([13](13_zero_and_fsdp.ipynb)), transformers advises `activation_checkpointing` in the FSDP
+#   configuration.
 
 # %% [markdown]
 # ## Interview

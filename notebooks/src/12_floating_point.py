@@ -16,7 +16,7 @@
 # - show updates that are lost without any error, and four remedies;
 # - scale a loss, and say what mixed precision saves and what it does not.
 #
-# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 40 minutes;
+# *Needs [01](01_full_fine_tuning.ipynb) and [11](11_activations_and_checkpointing.ipynb). About 45 minutes;
 # the code runs in about one minute on two CPU cores.*
 
 # %%
@@ -146,8 +146,9 @@ ft.check("round_stochastically", round_stochastically)
 # ## Train with it
 #
 # `floats.train_rounded` computes in fp32 and rounds only the stored weights after each step: to nearest,
-# stochastically, or with **Kahan summation**. That rounds to nearest and keeps what was cut off in a second
-# bf16 number for each weight. The next step adds it back.
+# stochastically, or with **Kahan summation** ([Zamirai et al. 2020](https://arxiv.org/abs/2010.06192) compare
+# them). The last rounds to nearest and keeps what was cut off in a second bf16 number for each weight. The
+# next step adds it back.
 
 # %%
 second_guess = ft.predict(
@@ -189,10 +190,10 @@ second_guess.score("both" if all(close.values()) else "nearest only" if close["n
                    else "stochastic only" if close["stochastic"] else "neither")
 
 # %% [markdown]
-# With rounding to nearest only the weights near zero move, so it learns far less. The others end as fp32
-# weights do. A third remedy is the usual one: **master weights** are an fp32 copy that takes the updates,
-# and the 16-bit weights are rounded from it for each forward pass. The remedies and their cost with AdamW,
-# whose running means m and v are called *moments*:
+# With rounding to nearest only the weights near zero move, so it learns far less, but not nothing. The others
+# end as fp32 weights do. A third remedy is the usual one: **master weights** are an fp32 copy that takes the
+# updates, and the 16-bit weights are rounded from it for each forward pass. The remedies and their cost with
+# AdamW, whose running means m and v are called *moments*:
 #
 # | remedy | bytes a parameter: weights, gradients and moments |
 # |---|---|
@@ -201,10 +202,11 @@ second_guess.score("both" if all(close.values()) else "nearest only" if close["n
 # | Kahan summation, all in bf16 | 10 |
 # | LoRA: only a small adapter in fp32 | 2 for the frozen base, 16 for each weight of the adapter |
 #
-# A larger learning rate helps only for a while: at the end of a schedule the steps are small again.
+# A larger learning rate moves more weights. We did not tune one for bf16 weights here. At the end of a
+# schedule the steps are small again.
 
 # %% [markdown]
-# ## The second leak: AdamW's moments
+# ## The second problem: AdamW's moments
 #
 # In pure bf16 the moments are bf16 too. The second moment shrinks by a factor of β₂ = 0.999 in each step,
 # that is by 0.1 %. Half the spacing of bf16 is at least 0.2 %. Feed torch's own AdamW 2,000 gradients of 1,
@@ -225,16 +227,18 @@ ft.expect(ends_at["bf16, β₂ = 0.999"], ">", ends_at["fp32, β₂ = 0.999"],
 ends_at
 
 # %% [markdown]
-# On the way up it stops at 0.5, where the increment of 0.001 is less than half the spacing. There
-# `0.5 * 0.999` rounds to 0.5, so it never decays either: after a phase of large gradients the steps stay
-# too small. With β₂ = 0.95, usual in pretraining, the decay is larger than the spacing. DeepSeek-V3 stores
-# both moments in bf16, with β₂ = 0.95 and fp32 master weights.
+# From 0.25 on, the increment of 0.001 is rounded up to 0.002, so the moment rises too fast. At 0.5 the
+# increment is less than half the spacing, and the moment stops. There `0.5 * 0.999` rounds to 0.5, so it
+# never decays either: after a phase of large gradients the steps stay too small. (torch's fused AdamW rounds
+# once in a step. It stops at 0.25, and does not decay either.) With β₂ = 0.95, usual in pretraining, the
+# decay is larger than the spacing. DeepSeek-V3 stores both moments in bf16, with β₂ = 0.95 and fp32 master
+# weights.
 #
 # ## The same with ft
 #
-# `precision="bf16"` is **mixed precision**: weights and optimizer states in fp32, while torch's **autocast**
-# converts the inputs of matrix multiplications to bf16. `"pure-bf16"` stores everything in bf16. Which
-# curves separate?
+# `precision="bf16"` is **mixed precision** ([Micikevicius et al. 2018](https://arxiv.org/abs/1710.03740)):
+# weights and optimizer states in fp32, while torch's **autocast** converts the inputs of matrix
+# multiplications to bf16. `"pure-bf16"` stores everything in bf16. Which curves separate?
 
 # %%
 base = ft.Config(learning_rate=1e-4, batch_size=8, max_steps=16, eval_steps=16)
@@ -252,8 +256,8 @@ print(f"before training: {runs['fp32'][0].before['val_loss']:.2f}")
 
 # %% [markdown]
 # The two lower curves coincide: computing in bf16 does not hurt the loss here. With everything stored in bf16
-# it falls about a third as far. (The losses above were from other validation records and a constant learning
-# rate.)
+# the validation loss falls about a third as far. (Do not compare these losses with the table under
+# "Train with it", which used 48 other validation records and a constant learning rate.)
 
 # %% [markdown]
 # ## At 135M
@@ -266,7 +270,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("rounding", verdict)
 
 # %% [markdown]
-# Before training the recorded loss is 4.9. So in these 40 steps pure bf16 learned about a third as much.
+# Before training the recorded loss is 4.9, which the table leaves out. So in these 40 steps pure bf16 learned
+# about a third as much. Both used the same learning rate.
 #
 # ## fp16 and its loss scale
 # <!-- claims: C51 · E28 -->
@@ -371,9 +376,9 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 
 # %% [markdown]
 # The states do not shrink: the fp32 weights *are* the master weights. Activations shrink by less than half,
-# because autocast keeps norms, softmax and the loss in fp32. It also stores a bf16 copy of each matrix until
-# the backward pass. Fewer bytes need other types: 8-bit moments give about 10, all bf16 gives 8, bf16 with
-# 8-bit moments about 6.
+# because autocast keeps norms, the loss and the residual stream, to which each block adds, in fp32. It also
+# stores a bf16 copy of each matrix until the backward pass. With these copies 36 of 43 MB remain here. Fewer
+# bytes need other types: 8-bit moments give about 10, all bf16 gives 8, bf16 with 8-bit moments about 6.
 #
 # The gain is **speed**, where large matrix multiplications dominate (not in our tiny model). An H100's peak
 # in bf16 is 15 times that of fp32, and 2 times that of **TF32**, which rounds the factors of an fp32
@@ -385,8 +390,8 @@ third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 els
 # %% [markdown]
 # ## Break it: count in bf16
 #
-# Sums need bits as well. Add 1 a thousand times in bf16. Then add 10,000 random numbers in fp32, in
-# two orders.
+# Sums need bits as well. Add 1 a thousand times in bf16. Then add the same 10,000 random numbers in fp32
+# twice, forward and backward. Are both sums equal?
 
 # %%
 count = torch.tensor(0.0, dtype=torch.bfloat16)
@@ -400,8 +405,8 @@ print("counted in bf16:", count.item(), "| fp32, two orders:", *orders)
 # %% [markdown]
 # At 256 the spacing is 2, so 256 + 1 is a tie that rounds to 256. Hence matrix units accumulate in fp32,
 # gradients of micro-batches should be summed in fp32, and transformers computes the angles of positions
-# (RoPE) in fp32. The two orders differ in the last digits: the same batch, split differently, gives other
-# bits ([13](13_zero_and_fsdp.ipynb)).
+# (RoPE) in fp32. The two sums differ in the last digits, because each addition rounds. For the same reason
+# the same batch, split differently, gives other bits ([13](13_zero_and_fsdp.ipynb)).
 #
 # ## Eight bits
 #
@@ -419,14 +424,15 @@ for name in ("bf16", "fp8 e4m3", "fp8 e5m2"):
 ft.table(rows)
 
 # %% [markdown]
-# Recipes differ in format and scale:
+# Recipes differ in format and scale. NVIDIA's generations, from old to new: Volta (V100), Turing (T4), Ampere
+# (A100), Ada (L4) and Hopper (H100), Blackwell (B200).
 #
 # | recipe | format | scale |
 # |---|---|---|
 # | Hopper, first recipe ([Micikevicius 2022](https://arxiv.org/abs/2209.05433)) | e4m3 forward, e5m2 gradients | per tensor |
-# | DeepSeek-V3 ([2024](https://arxiv.org/abs/2412.19437)) | e4m3 everywhere | 1 × 128 tiles of activations, 128 × 128 blocks of weights |
+# | DeepSeek-V3 ([2024](https://arxiv.org/abs/2412.19437)) | e4m3 everywhere | for each 128 activations of a token, each 128 × 128 weights |
 # | MXFP8 on Blackwell ([Mishra 2025](https://arxiv.org/abs/2506.08027)) | e4m3 everywhere | power of two for each 32 values |
-# | NVFP4 on Blackwell ([NVIDIA 2025](https://arxiv.org/abs/2509.25149)) | 4 bits, e2m1; stochastic rounding of gradients | e4m3 for each 16 values, fp32 per tensor |
+# | NVFP4 on Blackwell ([NVIDIA 2025](https://arxiv.org/abs/2509.25149)) | 4 bits, e2m1; stochastic rounding of gradients, random Hadamard transforms against outliers, some layers wide | e4m3 for each 16 values, fp32 per tensor |
 #
 # e5m2 has the larger range and twice the error. With a scale for each small block the range of e4m3 is
 # enough, so newer recipes use it for gradients as well. Hopper's FP8 units keep only about 14 bits of a sum,
@@ -483,18 +489,22 @@ step = 1e-4
 # %% [markdown]
 # **Pitfalls.**
 # - `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a
-#   model in the type of its checkpoint, mostly bf16. A trainer that is given it so trains in *pure*
-#   bf16. TRL 1.16 loads a model given by name in fp32.
+#   model in the type of its checkpoint, mostly bf16. On one GPU or under DDP, a trainer that is given such a
+#   model trains in *pure* bf16. accelerate's FSDP and DeepSpeed make fp32 master weights themselves.
+#   TRL 1.16 loads a model given by name in fp32.
 # - QLoRA with TRL 1.16: the adapter of a quantized base is converted to bf16, so its small updates can be
 #   lost. On one GPU, undo it before `train()`: `p.data = p.data.float()` for each trained `p`.
 # - `fp16=True` with fp16 weights raises `Attempting to unscale FP16 gradients`. Load the weights in fp32.
-# - If memory forces bf16 weights: torchao's `AdamW8bit(..., bf16_stochastic_round=True)`
-#   ([torchao](https://github.com/pytorch/ao)), or Kahan summation by `optim="stable_adamw"` with
-#   `optim_args="kahan_sum=True"` (transformers; needs the package torch-optimi). 8-bit moments alone do not
-#   help. Check which fraction of the weights changed after a few steps.
+# - If memory forces bf16 weights, transformers has two remedies. Stochastic rounding with 8-bit moments:
+#   `optim="adamw_torch_8bit"` with `optim_args="bf16_stochastic_round=True"` (needs
+#   [torchao](https://github.com/pytorch/ao)). Kahan summation: `optim="stable_adamw"`, AdamW with a limit on
+#   the update, with `optim_args="kahan_sum=True"` (needs torch-optimi). Its moments are bf16 too, so add
+#   `adam_beta2=0.95`. 8-bit moments alone do not help.
+# - Check which fraction of a matrix `p` changed after a few steps: `(p != before).float().mean()`, where
+#   `before = p.detach().clone()`.
 # - FP8: `mixed_precision="fp8"` of accelerate, with Transformer Engine or torchao.
-# - RL fine-tuning samples with one engine and trains with another. Their rounding differs, so the
-#   probabilities differ too. fp16, with 8 times finer spacing, narrows that gap
+# - RL fine-tuning samples with one program, such as vLLM, and trains with another. Their rounding differs, so
+#   the probabilities differ too. fp16, with 8 times finer spacing, narrows that gap
 #   ([Qi et al. 2025](https://arxiv.org/abs/2510.26788)).
 
 # %% [markdown]
@@ -502,10 +512,12 @@ step = 1e-4
 #
 # **Full fine-tuning in pure bf16 at 1e-5 barely learns. Why?**
 # <details><summary>Answer</summary>
-# A weight of 0.02 has bf16 neighbors 1.2e-4 away, and an update below half of that is rounded away, in
-# every step. AdamW's updates are mostly within about one learning rate, here 1e-5. The second moment leaks
-# too: rounding to nearest keeps it from decaying at β₂ = 0.999. Remedies: master weights (an fp32 copy that
-# takes the updates), stochastic rounding, Kahan summation, or fp32 adapters.
+# A weight of 0.02 has bf16 neighbors 1.2e-4 away. Rounding to nearest loses an update below half of that, in
+# every step. AdamW's updates are mostly within about one learning rate, here 1e-5, so only weights near zero
+# move. It learns less, not nothing, and some public recipes train so (torchtune's Llama 3 8B at 2e-5).
+# Measure the fraction of weights that move. The second moment suffers too: it cannot decay at β₂ = 0.999.
+# Remedies: master weights (an fp32 copy that takes the updates), stochastic rounding, Kahan summation, or
+# fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**
@@ -535,8 +547,9 @@ step = 1e-4
 # **What is FP8 training?**
 # <details><summary>Answer</summary>
 # The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block. Master weights,
-# norms and sums stay in higher precision. It speeds up large matmuls on Ada, Hopper or newer. It does not by
-# itself shrink optimizer states.
+# norms and sums stay in higher precision; in DeepSeek-V3 also attention, embeddings, the output head and the
+# router. It speeds up large matmuls on Ada, Hopper or newer; with small ones the conversions can cost more
+# than they save. It does not by itself shrink optimizer states.
 # </details>
 #
 # ## Recap

@@ -36,14 +36,14 @@ ft.setup(seed=0)
 # batch. **ZeRO** ([Rajbhandari et al. 2020](https://arxiv.org/abs/1910.02054)) lets each rank keep only a
 # part of the states: weights, gradients, and what the optimizer keeps. **FSDP**, fully sharded data
 # parallel, is torch's version of stage 3. The picture counts mixed precision, and "moved" are the elements
-# that a rank exchanges with the others.
+# that a rank exchanges with the others in a step of one micro-batch.
 #
-# ![Four rows, DDP and ZeRO stages 1 to 3, show what one of four GPUs keeps of weights, gradients, and master weights with AdamW's states. DDP keeps all 16 bytes a parameter, stage 1 keeps 7, stage 2 keeps 5.5, stage 3 keeps 4. Elements moved for each parameter: 2, 2, 2 and 3.](figures/13_zero.svg)
+# ![Four rows, DDP and ZeRO stages 1 to 3, show what one of four GPUs keeps of weights, gradients, and master weights with AdamW's states. DDP keeps all 16 bytes a parameter, stage 1 keeps 7, stage 2 keeps 5.5, stage 3 keeps 4. Elements moved for each parameter with one micro-batch: 2, 2, 2 and 3.](figures/13_zero.svg)
 
 # %% [markdown]
 # ## Everyone keeps everything
 #
-# We begin with plain data parallelism: four simulated ranks train a network of three small layers. Each box
+# First comes plain data parallelism: four simulated ranks train a network of three small layers. Each box
 # is one layer's tensor on one rank.
 
 # %%
@@ -74,10 +74,9 @@ world
 world.update()  # rejected on purpose: read why
 
 # %% [markdown]
-# The four copies would drift apart. So the gradients are first summed over the ranks. This is an **all-reduce**:
-# afterwards each rank has the whole sum. (Each rank here divides its loss by the size of the whole batch, so
-# the sum is the batch's gradient.) Is the step then that of one process on the whole batch? Here is that
-# process:
+# The four copies would drift apart. So the gradients are first summed over the ranks. This is an
+# **all-reduce**: afterwards each rank has the whole sum. (Each rank divides its loss by the size of the whole
+# batch, so the sum is its gradient.) Is the step then that of one process on the whole batch?
 
 # %%
 weights = [torch.nn.Parameter(w.clone()) for w in world.weights()]
@@ -121,8 +120,8 @@ ft.check("reduce_scatter", reduce_scatter)
 # <!-- claims: C54 C55 C56 · E31 -->
 #
 # The other half is the **all-gather**: each rank gives its part, and afterwards each has a copy of all parts.
-# Stage 3 divides weights, gradients and optimizer states. But a layer needs its whole weight matrix to
-# compute. So the matrix is gathered just before it is used, and dropped right after. Gradients go to their
+# Stage 3 divides weights, gradients and optimizer states. But a layer needs its whole weight matrix. So this
+# is gathered just before it is used, and dropped right after. Gradients go to their
 # owners by reduce-scatter. Look at the peak of a rank, 3,072 bytes above:
 
 # %%
@@ -149,8 +148,9 @@ ft.expect(gap(sharded), "<", 1e-6, "stage 3 makes the step of one process; diffe
 #
 # ## Four stages
 #
-# How much does each stage save? Stage 1 divides the optimizer states, stage 2 also the gradients, stage 3
-# also the parameters. This network is in fp32: 8, 4 and 4 bytes a parameter.
+# Stage 1 divides the optimizer states, stage 2 also the gradients, stage 3
+# also the parameters. This network is in fp32: they take 8, 4 and 4 bytes a parameter, not 12, 2 and 2 as in
+# the picture.
 
 # %%
 first_guess = ft.predict("From stage 0 to stage 1, on four ranks, the peak of a rank falls from 16 bytes "
@@ -213,7 +213,7 @@ llama = 6.738e9  # parameters of Llama 2 7B
 {f"stage {stage}": round(gigabytes(llama, 8, stage), 1) for stage in (0, 1, 2, 3)}
 
 # %% [markdown]
-# These are the GB on each of eight GPUs. Now for 1 to 1,024 GPUs, with both axes logarithmic:
+# These are GB on each of eight GPUs. Now for 1 to 1,024:
 
 # %%
 from ftkit.report import plots, style
@@ -234,9 +234,9 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # Stages 1 and 2 level off at what they do not divide, 4 and 2 bytes a parameter. So the first half of the
 # claim holds for stage 3 only.
 #
-# **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and in this count moves no
-# more than DDP. The rest is for **activations**, which no stage divides: they follow the part of the batch
-# that a rank reads.
+# **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and in this count moves
+# no more than DDP. (64 GB with micro-batches summed in fp32, see the pitfalls.) The rest is for
+# **activations**, which no stage divides: they follow the part of the batch that a rank reads.
 #
 # DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2, given fp32 weights, keeps 4 + 4 + 8, and makes bf16
 # copies only while it gathers.
@@ -244,8 +244,7 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # %% [markdown]
 # ## Real processes
 #
-# Do real engines agree with the simulator? Two processes on this machine send each other tensors. First the
-# run in one process, which they must equal.
+# Do real engines agree with the simulator? First the run in one process, which two processes must equal.
 
 # %%
 from ftkit.distributed import launch
@@ -258,8 +257,7 @@ total = alone.total_parameters
 # %% [markdown]
 # `launch.train` starts both and gives each half of every batch. Stage 0 is DDP, and stage 1 is torch's
 # ZeroRedundancyOptimizer. Stages 2 and 3 are FSDP2 (`fully_shard`). For stage 3 it drops the gathered weights
-# after the forward pass. For stage 2 it keeps them until the backward pass. (This is not quite ZeRO-2, which
-# keeps the weights whole between steps too.)
+# after the forward pass, for stage 2 in the backward pass. (ZeRO-2 keeps them whole between steps too.)
 
 # %%
 two = launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3))
@@ -277,7 +275,7 @@ ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; lar
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
 # %% [markdown]
-# They do, up to rounding. Now the bytes that each of the two ranks held, in fp32:
+# They do, up to rounding. Now the bytes that each rank held, in fp32:
 
 # %%
 rows, off = [], 0.0
@@ -292,19 +290,20 @@ ft.expect(off, "<", 0.02, "the table agrees with the formula; largest relative d
 ft.table(rows)
 
 # %% [markdown]
-# The measured bytes are those of the formula, and with two ranks only stage 3 halves the sum. Two details of
-# the engines: while it computes, stage 2 of FSDP2 also holds its own shards, 2 bytes a parameter more. And
-# DDP's 16 needs `gradient_as_bucket_view=True`; otherwise its send buffers are a second copy of the gradients.
+# The measured bytes are those of the formula, and with two ranks only stage 3 halves the sum. After the
+# forward pass, when the weights are counted, stage 2 of FSDP2 also holds its own shards
+# (2 bytes), but no gradients yet (2 bytes less). And DDP's 16 needs `gradient_as_bucket_view=True`; otherwise
+# its send buffers (buckets) are a second copy of the gradients.
 
 # %% [markdown]
 # ## What communication costs
 #
-# What did the real runs send? Every **collective**, an exchange among all ranks, was counted. In the paper's
-# count stages 0 to 2 move 2 elements for each parameter, which are 8 bytes in fp32. Which of these three moves
-# more in torch?
+# What did the real runs move? Every **collective**, an exchange among all ranks, was counted by its size, as
+# in the paper. (A rank sends (n - 1)/n of it, here half.) By the paper stages 0 to 2 move 2 elements a
+# parameter, 8 bytes in fp32. Which of them moves more in torch?
 
 # %%
-short = config.but(max_steps=2, gradient_checkpointing=True)
+short = config.but(max_steps=2, gradient_checkpointing=True)  # adds no gather in FSDP2
 mixed = launch.train(lab, short, ranks=2, zero=(2, 3), precision="bf16")
 rows = []
 for precision, runs in (("fp32", two), ("bf16", mixed)):
@@ -321,11 +320,11 @@ ft.expect(two[3].sent[0] / two[0].sent[0], "==", 1.5, "fp32: stage 3 against DDP
 ft.expect(mixed[3].sent[0] / two[3].sent[0], "==", 8 / 12, "bf16: 8 bytes instead of 12", within=0.01)
 
 # %% [markdown]
-# It is stage 1: DDP sums *all* gradients on every rank (8 bytes), and ZeroRedundancyOptimizer then sends the
-# updated weights (`broadcast`, 4). The paper's count replaces the all-reduce by a reduce-scatter.
+# Stage 1 moves more: DDP sums *all* gradients on every rank (8 bytes), and ZeroRedundancyOptimizer then sends
+# the updated weights (`broadcast`, 4). The paper's count replaces the all-reduce by a reduce-scatter.
 #
 # The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16, reduce_dtype=fp32)`.
-# Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8 bytes a parameter.
+# Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8.
 # (The tiny entries are buffers, and the norm for clipping.)
 
 # %% [markdown]
@@ -348,26 +347,27 @@ for link, speed in links.items():
 ft.table(rows)
 
 # %% [markdown]
-# Engines **overlap**: they gather the next layer while this one computes. Inside a machine (NVLink) the traffic
-# hides behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the machine
-# once, and NVLink passes them on. Machines of eight H100s usually have eight such links, about as fast as
-# NVLink's row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way). Measure
-# yours with nccl-tests (`all_gather_perf`); NCCL is NVIDIA's library for collectives.
+# Engines **overlap**: they gather the next layer while this one computes. Inside a machine (NVLink) the
+# traffic hides behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the
+# machine once, and NVLink passes them on. Machines of eight H100s usually have eight such links, about as
+# fast as NVLink's row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way).
+# Measure yours with nccl-tests (`all_gather_perf`) of NCCL, NVIDIA's library for collectives.
+#
+# With gradient accumulation stages 0 and 1 sum locally, and communicate once. Stages 2 and 3 send gradients
+# in every micro-batch, or keep them whole until the last one. transformers' Trainer keeps them with FSDP2,
+# unless `sync_each_batch` is set. Stage 3 also gathers the weights anew: with k micro-batches it moves 3k
+# elements a parameter (2k + 1 with whole gradients), DDP still 2.
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
-# gradients between machines: **hybrid sharding** (HSDP). Between many machines this moves 2 × 4 bytes a
-# parameter, no less than stage 3's 8; between two, about half. And with gradient accumulation the all-reduce
-# is needed only once a step (`set_requires_all_reduce`).
-#
-# Accumulation also helps stages 0 and 1: they sum locally, and communicate once. Stages 2 and 3 send
-# gradients in every micro-batch, or keep them whole until the last one. transformers' Trainer keeps them with
-# FSDP2, unless `sync_each_batch` is set.
+# gradients between machines: **hybrid sharding** (HSDP). Between machines it moves 2 × 4 bytes a parameter
+# once a step, instead of stage 3's 8 in each micro-batch. Its cost: each machine keeps all states, with eight
+# GPUs 16/8 bytes a parameter on each.
 
 # %% [markdown]
 # ## Break it: a mean of means
 #
-# What if each rank takes the *mean* loss of its own tokens, and the ranks average these means? To see the
-# mistake, one rank gets the shortest answers and the other the longest.
+# What if each rank takes the *mean* loss of its own tokens, and the ranks average these means? Here one
+# rank gets the shortest answers, the other the longest.
 
 # %%
 from ftkit.data.encoding import collate
@@ -397,30 +397,31 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, but another gradient: short answers get too much weight. The remedy: sum the losses, and divide by
-# the labeled tokens of the *whole* step, over all ranks and micro-batches. DDP and FSDP average gradients
-# over ranks, so also multiply by the number of ranks. transformers' Trainer does both by default.
+# No error, but another gradient: the tokens of the rank with fewer labels get too much weight. The remedy:
+# sum the losses, and divide by the labeled tokens of the *whole* step, over all ranks and micro-batches. DDP
+# and FSDP average gradients over ranks, so also multiply by the number of ranks. transformers' Trainer does
+# both by default.
 #
 # This mistake belongs to dividing the *batch*. Dividing the states changed no loss beyond rounding. So the
-# second half of the claim is nearly right: besides traffic, it costs temporary copies of a layer.
+# second half of the claim is nearly right: besides traffic, it costs temporary copies of a layer, and with
+# accumulation whole gradients or still more traffic.
 #
 # ## The same on many machines
 #
-# `launch.export(lab, config, "my-run")` writes a run as one file of plain torch. Take a `batch_size` of at least
-# the number of ranks, so that none is idle:
+# `launch.export(lab, config, "my-run")` writes a run as one file of plain torch. Take a `batch_size` of at
+# least the number of ranks:
 #
 # ```
-# torchrun --nproc-per-node 8 my-run/train.py --zero 3                    # one machine
+# torchrun --nproc-per-node 8 my-run/train.py --zero 3                 # one machine
 # torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d \
-#     --rdzv-endpoint HOST:29500 my-run/train.py --zero 3 --ranks 16      # on each of two
+#     --rdzv-endpoint HOST:29500 my-run/train.py --zero 3 --ranks 16   # on each of two; HOST: the first
 # ```
 
 # %% [markdown]
 # ## On paper: 70 billion parameters
 #
-# How many H100s does it take to tune all weights of Llama 2 70B at stage 3, with a sequence of 4,096 tokens on
-# each?
-# `ft.memory` traces the model without its weights ([09](09_where_the_memory_goes.ipynb)):
+# How many H100s does it take to tune all weights of Llama 2 70B at stage 3, with a sequence of 4,096 tokens
+# on each? `ft.memory` traces the model without its weights ([09](09_where_the_memory_goes.ipynb)):
 
 # %%
 rows = []
@@ -432,10 +433,10 @@ for gpus in (8, 16, 32):
 ft.table(rows)
 
 # %% [markdown]
-# Eight GPUs are not enough. Sixteen fit on paper only: the check leaves 5 % of the card's 85.5 GB to CUDA and
-# nothing to NCCL. So plan a reserve of 10 %, and more than sixteen. And with one 400-Gbit link for
-# each machine the ranks would wait: 4,096 tokens are fewer than 7,912. What does not fit can be **offloaded**:
-# kept in the memory of the host, and copied over its slow bus.
+# Eight are not enough. Sixteen fit on paper only: the check leaves 5 % of 85.5 GB to CUDA and nothing to
+# NCCL. Plan a reserve of 10 %, and more than sixteen. And with one 400-Gbit link for each machine the ranks
+# would wait: 4,096 tokens are fewer than 7,912. What does not fit can be **offloaded**: kept in the memory of
+# the host, and copied over its slow bus.
 
 # %% [markdown]
 # ## At 135M
@@ -455,7 +456,7 @@ ft.table(rows)
 # | context parallel | the sequence | keys and values |
 # | expert parallel | the experts of a mixture | tokens |
 #
-# The training script does not change. `train.py`, for any number of GPUs:
+# `train.py`, for any number of GPUs:
 #
 # ```python
 # import torch
@@ -477,7 +478,7 @@ ft.table(rows)
 # trainer.train()
 # if trainer.is_fsdp_enabled:  # without this, save_model writes no weights
 #     trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-# trainer.save_model("out/final")
+# trainer.save_model("out/final")  # under FSDP in fp32, 33 GB
 # ```
 
 # %% [markdown]
@@ -491,10 +492,10 @@ ft.table(rows)
 # fsdp_config:
 #   fsdp_version: 2
 #   fsdp_reshard_after_forward: true
-#   fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+#   fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP   # each layer is gathered by itself
 #   fsdp_state_dict_type: SHARDED_STATE_DICT
-#   fsdp_cpu_ram_efficient_loading: true
-#   fsdp_offload_params: false
+#   fsdp_cpu_ram_efficient_loading: true            # only the first rank loads the weights
+#   # fsdp_offload_params: true                     # offloads to the memory of the host
 # ```
 #
 # This is stage 3: expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without
@@ -507,7 +508,7 @@ ft.table(rows)
 # ```
 
 # %% [markdown]
-# In your own loop: FSDP2 with HSDP on 2 machines of 8 GPUs, and a distributed checkpoint.
+# In your own loop: FSDP2 with HSDP on a mesh of 2 machines × 8 GPUs, and a distributed checkpoint (DCP).
 #
 # ```python
 # import torch.distributed.checkpoint as dcp
@@ -521,24 +522,26 @@ ft.table(rows)
 #     fully_shard(layer, mesh=mesh, mp_policy=policy)   # offload_policy=CPUOffloadPolicy()
 # fully_shard(model, mesh=mesh, mp_policy=policy)
 # optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)   # after sharding
-# ...
+# ...   # with accumulation: model.set_requires_all_reduce(is_last_micro_batch)
 # weights, states = get_state_dict(model, optimizer)
 # dcp.save({"model": weights, "optimizer": states}, checkpoint_id="step-200")
 # ```
 
 # %% [markdown]
 # **Pitfalls.**
-# - Create the optimizer after `fully_shard`, which replaces the parameters. Shard each layer, not only the
-#   model. Otherwise the whole model is gathered at once.
+# - Create the optimizer after `fully_shard`, which replaces the parameters. Shard each layer; else
+#   the whole model is gathered at once.
 # - The YAML above sums gradients in bf16. For fp32, set
 #   `trainer.accelerator.state.fsdp_plugin.mixed_precision_policy` to the policy above, before `train()`.
+# - The JSON above sums micro-batches in bf16 too. With `"data_types": {"grad_accum_dtype": "fp32"}` stage 1
+#   of DeepSpeed 0.19 adds whole fp32 gradients: 64 instead of 37 GB for the 7B.
 # - A sharded checkpoint (DCP) can be loaded on another number of ranks. But with `SHARDED_STATE_DICT`,
 #   `save_model` alone writes no weights and raises no error
 #   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)).
 #   To convert later: `accelerate merge-weights`.
 # - A loss function of your own in transformers' Trainer must use `num_items_in_batch`.
-# - With LoRA only the adapter has gradients and states. Divide the frozen base if it
-#   does not fit; else take DDP.
+# - With LoRA only the adapter has gradients and states. Divide the frozen base if it does not fit; else take
+#   DDP. FSDP2 divides a 4-bit base only if `bnb_4bit_quant_storage` is a float type.
 # - Collectives wait for the slowest rank. Balance the tokens of the ranks, not their sequences.
 # - A run hangs until NCCL's timeout: one rank has fewer batches, took another branch, or still tokenizes.
 
@@ -548,17 +551,17 @@ ft.table(rows)
 # **Compare ZeRO's stages for a 7B on 8 GPUs, memory and traffic.**
 # <details><summary>Answer</summary>
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
-# stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, stages 0 to 2 move 2 elements a parameter
-# and step, stage 3 moves 3. Activations are divided by none. Take the lowest stage that fits with them: with
-# 80 GB mostly stage 1. With gradient accumulation stage 2 sends gradients in each micro-batch,
-# or must keep them whole.
+# stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, with one micro-batch a step, stages 0 to 2
+# move 2 elements a parameter, stage 3 moves 3. With k micro-batches stage 3 gathers the weights in each: 3k.
+# Stage 2 sends gradients in each, or must keep them whole. Activations are divided by none. Take the lowest
+# stage that fits with them: with 80 GB mostly stage 1.
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**
 # <details><summary>Answer</summary>
 # Not with AdamW in mixed precision: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: more
-# machines; master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; or LoRA on a sharded 16-bit
-# base, 138 GB over eight GPUs.
+# machines; master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; bf16 weights with stochastic
+# rounding and 8-bit moments, 6 bytes, 52 GB a GPU; or LoRA on a sharded 16-bit base, 138 GB over eight GPUs.
 # </details>
 
 # %% [markdown]
@@ -579,7 +582,7 @@ ft.table(rows)
 # ## Recap
 #
 # - With AdamW in mixed precision: 16 bytes, 4 + 12/N, 2 + 14/N, 16/N. Activations stay.
-# - Same update, up to rounding. Elements moved: 2, 2, 2, 3; a real engine may move more.
+# - Same update, up to rounding. Elements moved with one micro-batch: 2, 2, 2, 3; a real engine may move more.
 # - Divide the loss by the tokens of the whole step.
 #
 # In the package: [`zero_simulator.py`](../ftkit/distributed/zero_simulator.py) and

@@ -446,8 +446,8 @@ at_135m("sft_masks", verdict)
 #
 # **How do you verify a loss mask?**
 # <details><summary>Answer</summary>
-# Decode the tokens whose label is not -100 and read them: the answers, the template's end-of-turn tokens and
-# think tags, nothing else. Assert one end per answer. All tokens trained means the mask is lost; none means
+# Decode the tokens whose label is not -100 and read them: answers, end-of-turn tokens (some templates add a
+# line break) and think tags, nothing of the user's. Assert one end per answer. All tokens trained means the mask is lost; none means
 # the markers were not found. A falling loss proves nothing.
 # </details>
 
@@ -476,8 +476,8 @@ at_135m("sft_masks", verdict)
 # %% [markdown]
 # ## Recap
 #
-# - The loss is that of pretraining; the data make it instruction tuning. Shift once, mask the prompt
-#   (or compare), train on EOS.
+# - The loss is that of pretraining; the data make it instruction tuning. The model shifts, you do not; mask
+#   the prompt (or compare), train on EOS.
 # - Much of the early loss is format: begin an answer, then stop.
 # - Compare masks at their own learning rates.
 # - Decode the labels before you train: the curve does not show a wrong mask.

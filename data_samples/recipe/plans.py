@@ -381,7 +381,7 @@ PLANS = {
         extra={"107 clean": {"learning_rate": 1e-4}},
         data=noisy, measure=on_what,
         claim=Claim("320 systematic", "<", "320 random", "exact_match_what",
-                    "the same number of errors costs more where they hit one kind of question",
+                    "the same number of errors costs more on questions that they concentrate on",
                     ("exact_match", "val_loss"))),
     "mixing": Plan(
         lesson="19", seconds=70,

@@ -31,13 +31,17 @@ ft.setup(seed=0)
 # > *"Your instruction-tuned model answers, but not the way people like. You have pairs: this answer
 # > is better than that one. What do you do, and how do you know that it worked?"*
 #
+# How you know: here each question has one right answer, so we count exact matches. Without one, people or an
+# LLM judge compare new answers with the SFT model's, in both orders and at similar length
+# ([lesson 15](15_task_metrics.ipynb)).
+#
 # The open recipe of [Tülu 3](https://arxiv.org/abs/2411.15124) has three stages: instruction
 # tuning (SFT), then direct preference optimization (**DPO**) on pairs, then reinforcement learning with
 # a reward that a program can check.
 #
 # ## A model with a bad habit
 #
-# The SFT stage teaches tasks, and on purpose also answers that hedge or repeat themselves.
+# The SFT stage teaches tasks, and on purpose also answers that hedge ("I think that ...") or repeat themselves.
 
 # %%
 pairs = ft.records("preferences")
@@ -69,12 +73,16 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # score − β · KL. The **KL divergence** says how far the policy is from the reference.
 #
 # DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
-# model and sampling. The best policy for that goal is proportional to π_ref · exp(score / β). Solved
-# for the score, this gives β · log(π / π_ref) plus a term that depends on the question alone. So DPO
-# uses β · log(π / π_ref), summed over the tokens, as the **implicit reward** of an answer.
+# model and sampling. The best policy for that goal is known (left). We solve it for the score (right):
 #
-# The reward of the chosen minus that of the rejected answer is the **margin** m, in which the term of
-# the question cancels. The loss is −log σ(m): logistic regression on "which answer is better". The
+# $$\pi = \pi_{ref} \cdot e^{\text{score}/\beta} \,/\, Z \qquad
+# \text{score} = \beta \log\frac{\pi}{\pi_{ref}} + \beta \log Z$$
+#
+# Z normalizes the probabilities; it depends on the question alone. DPO uses β · log(π / π_ref), summed
+# over the tokens, as the **implicit reward** of an answer.
+#
+# The reward of the chosen minus that of the rejected answer is the **margin** m, in which β log Z
+# cancels. The loss is −log σ(m): logistic regression on "which answer is better". The
 # **accuracy** is the fraction of pairs with a margin above 0.
 
 # %% [markdown]
@@ -105,9 +113,9 @@ ft.check("dpo_loss", dpo_loss)
 # ## Run it: does a lower loss mean better answers?
 # <!-- claims: E43 -->
 #
-# `exact` measures what the loss does not contain: the fraction of new questions answered exactly right. One set
-# of runs has the learning rate 1e-4, the other ten times that. Names with `val_` are measured on new
-# pairs: `val_chosen` is the mean log-probability of the chosen answers.
+# `exact` measures what the loss does not contain: the fraction of 60 new questions answered exactly right. One
+# set of runs has the learning rate 1e-4, the other ten times that. Names with `val_` are measured on 30 of the
+# new pairs: `val_chosen` is the mean log-probability of the chosen answers.
 
 # %%
 guess = ft.predict("At ten times the learning rate the margin on new pairs is wider. Exact match is",
@@ -152,9 +160,13 @@ ft.expect(ends("DPO, 10 x", "exact"), "<", ends("DPO", "exact"), "and fewer answ
 guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
-# This is **over-optimization**: the loss on new pairs is lower, and what we meant gets worse. By that loss we
-# would have chosen the broken model, not by the accuracy (below). The log-probabilities of whole answers in the
-# training batches, in nats:
+# This is **over-optimization** in its crudest form, by too high a learning rate: the loss on new pairs is
+# lower, and what we meant gets worse. That loss would choose the broken model; the accuracy, 0.87 against 1.00,
+# would not. In real runs the text can stay fluent: quality rises, then falls as the KL grows
+# ([Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)). Each p covers the seeds of this stage, not another
+# SFT model or other questions.
+#
+# The log-probabilities of whole answers in the training batches, in nats:
 
 # %%
 ft.curves({name: runs[name] for name in ("DPO", "DPO, 10 x")}, "chosen", "rejected")
@@ -172,26 +184,29 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
           for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# DPO at 1e-4 no longer hedges; many short answers are wrong. At 10 x the language breaks.
+# DPO at 1e-4 no longer hedges; many answers are wrong. At 10 x the language breaks.
 
 # %% [markdown]
 # ## The family: one argument, six losses
 #
-# | `loss_type` | what it changes | reference |
-# |---|---|---|
-# | `sigmoid` | DPO | yes |
-# | [`ipo`](https://arxiv.org/abs/2310.12036) | squared error to a fixed margin, so the gap stops growing | yes |
-# | [`kto`](https://arxiv.org/abs/2402.01306) | judges each answer alone: thumbs up or down, no pairs needed | yes |
-# | [`simpo`](https://arxiv.org/abs/2405.14734) | mean log-probability per token as reward, a target margin | no |
-# | [`orpo`](https://arxiv.org/abs/2403.07691) | SFT loss on the chosen answer plus a term on the ratio of the odds p / (1 − p) | no |
-# | `sft` | chosen answers alone; the control that every preference run should have | no |
+# | `loss_type` | what it changes | reference | in TRL 1.16 |
+# |---|---|---|---|
+# | `sigmoid` | DPO | yes | `DPOTrainer` |
+# | [`ipo`](https://arxiv.org/abs/2310.12036) | squared error to a fixed margin, so the gap stops growing | yes | `DPOTrainer` |
+# | [`kto`](https://arxiv.org/abs/2402.01306) | judges each answer alone: thumbs up or down, no pairs needed | yes | `KTOTrainer` |
+# | [`simpo`](https://arxiv.org/abs/2405.14734) | mean log-probability per token as reward, a target margin; β 2 to 10 | no | experimental: `CPOTrainer` with `loss_type="simpo"`, `cpo_alpha=0.0` |
+# | [`orpo`](https://arxiv.org/abs/2403.07691) | SFT loss on the chosen answer plus a term on the ratio of the odds p / (1 − p) | no | experimental: `ORPOTrainer` |
+# | `sft` | chosen answers alone; the control that every preference run should have | no | `DPOTrainer` |
+# | [DPOP](https://arxiv.org/abs/2402.13228), not run here | DPO and a penalty where the chosen answer falls below the reference | yes | no |
+# | Online DPO, not run here | DPO on pairs drawn from the policy during training | yes | experimental: `OnlineDPOTrainer` |
 
 # %% [markdown]
 # Does DPO beat the control? Rightward is what preference training rewards, upward what we want:
 
 # %%
 # Learning rates: the better of 1e-4 and 3e-4 on validation pairs, tried before with one seed (at a
-# tie the lower one). The betas are usual values; none was searched. DPO is tried at both rates.
+# tie the lower one). 3e-4 is the edge of this grid: a higher one may be better. DPO is tried at
+# both rates. The betas are usual values; none was searched.
 runs["DPO, 3 x"] = repeat(lab, base.but(learning_rate=3e-4))
 runs["SFT"] = repeat(lab, base.but(loss_type="sft", learning_rate=3e-4))
 others = {"ipo": (0.1, 3e-4), "kto": (0.1, 1e-4), "simpo": (2.0, 1e-4), "orpo": (0.1, 3e-4)}
@@ -205,11 +220,11 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No: by their margins DPO, KTO and SFT rank all 30 new pairs right, and SFT answers far more questions. Our
-# 10 x runs ranked 87 % right, and answered fewer questions than before training. Accuracy alone does not say that a
-# model got better. Here each question has one right answer, which imitation learns directly. (IPO, KTO, SimPO and
-# ORPO have one seed each. The last two rank without the reference, so their accuracy is another measure. ORPO's
-# loss contains that of SFT.)
+# No. DPO, KTO and SFT all rank the 30 new pairs right, with an exact match from 0.40 to 0.74. So accuracy does
+# not say how good the answers are. Here each question has one right answer, which imitation learns directly.
+#
+# IPO, KTO, SimPO and ORPO have one seed each and two learning rates, so their order is not tested. SimPO and ORPO
+# rank without the reference: their accuracy is another measure.
 #
 # ## At 135M
 #
@@ -222,7 +237,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("preferences", verdict)
 
 # %% [markdown]
-# The best of DPO's four learning rates, 3e-5, reached 0.05 with one seed, far below SFT.
+# The tested DPO, at 1e-5, moved the model little, so its p says little. The best of DPO's four learning rates,
+# 3e-5, reached 0.05 with one seed; SFT's only one, 1e-4, gave 0.34.
 
 # %% [markdown]
 # ## The idea of GRPO
@@ -249,11 +265,17 @@ ft.check("group_advantages", group_advantages)
 # %% [markdown]
 # **RLOO** compares an answer with the mean of the *others*, and does not divide.
 #
-# A step raises ratio × advantage. The **ratio** is the probability of a token now, divided by that when it was
-# drawn. It starts at 1; the gradient is then the advantage times that of the log-probability. When one batch of
-# answers serves several steps (TRL's default is one), the ratio is clipped to 1 ± ε, and the smaller of
-# the clipped and the unclipped gain counts. A token whose ratio has moved by ε in the direction of its advantage
-# gets no further push.
+# One batch of answers may serve several steps (TRL's default is one), so the policy changes after it drew them.
+# The **ratio** of a token is its probability now, divided by that when it was drawn. Its gain is ratio ×
+# advantage, computed twice, once with the ratio clipped to 1 ± ε. A step raises the smaller one. With ε = 0.2:
+#
+# | advantage | ratio | gain | clipped gain | the smaller | push on the token |
+# |---|---|---|---|---|---|
+# | +1 | 1, just drawn | 1 | 1 | 1 | up |
+# | +1 | 1.5 | 1.5 | 1.2 | 1.2, a constant | none: it has risen enough |
+# | +1 | 0.5 | 0.5 | 0.8 | 0.5 | up |
+# | −1 | 0.5 | −0.5 | −0.8 | −0.8, a constant | none: it has fallen enough |
+# | −1 | 1.5 | −1.5 | −1.2 | −1.5 | down |
 
 # %% tags=["raises-exception"]
 def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
@@ -283,7 +305,7 @@ ft.check("grpo_loss", grpo_loss)
 # [DAPO](https://arxiv.org/abs/2503.14476) also raises the upper clip limit (`epsilon_high=0.28`) and draws new
 # questions for dead groups.
 # [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer, the geometric mean of its
-# tokens' ratios.
+# tokens' ratios (`importance_sampling_level="sequence"` with `loss_type="grpo"`).
 
 # %% [markdown]
 # ## Run it, then break it: a reward that can be hacked
@@ -316,17 +338,18 @@ ft.expect(reward["last step"], ">", reward["first step"], "the other reward rise
 ft.expect(right["long"], "<", before, "but fewer sentences are right")
 
 # %%
-ft.curves(games, "reward", "length")
+ft.curves(games, "reward", "length")  # left: two different rewards on one axis
 
 # %%
 columns = {name: ft.answers(members[0].model, tokenizer, checked[:5], max_new_tokens=18)
-           for name, members in games.items()}
+           for name, members in ({"before": [sft]} | games).items()}
 ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in columns.items()}
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# The policy rewarded for length writes nearly to the limit of 18 tokens. Where the honest policy is wrong,
-# its text is strange too: all wrong answers earn 0.
+# Only the honest reward brings right answers: 0.25 became 0.62, and 0.02 under the length reward. That policy
+# writes nearly to the limit of 18 tokens. The honest policy's wrong answers are strange too: all earn 0. (2M
+# model, 40 sentences, three seeds; no SFT control, no run at 135M.)
 #
 # A policy optimizes the reward you wrote, not the one you meant. This is **reward hacking**. Two
 # habits help: a measure that training never sees, and reading the answers that earn most. A KL penalty
@@ -336,7 +359,8 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 # ## Your turn: repair a reward
 #
 # Suppose a reward pays whenever the right answer occurs in the text. Write a **verifier** that pays
-# nothing for copying, repeating or listing, and that forgives a full stop.
+# nothing for copying, repeating or listing, and that forgives a full stop. (`normal(text)` of
+# `ftkit.evaluate.scoring` removes case and punctuation.) A right solution is the honest reward above.
 
 # %% tags=["raises-exception"]
 def honest_reward(answer, record):
@@ -351,22 +375,19 @@ ft.check("honest_reward", honest_reward)
 #
 # | | usual value | TRL 1.16 default |
 # |---|---|---|
-# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 (log-probabilities per token, so β = 5) | 1e-6 |
+# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 (means over tokens make small margins, so β = 5) | 1e-6 |
 # | DPO, learning rate, LoRA | about ten times that | 1e-6 |
 # | DPO, β | 0.01 to 0.5 | 0.1 |
-# | pairs, epochs | 10k to 300k, one epoch | 3 epochs |
+# | DPO, making pairs | Tülu 3: several models answer, the policy among them; an LLM judge rates; the best is chosen, a lower one rejected | |
+# | DPO, pairs, epochs | 10k to 300k, one epoch | 3 epochs |
+# | DPO, did it help? | win rate against the SFT model on new prompts, controlled for length (AlpacaEval 2), with the KL to the reference | |
 # | GRPO, learning rate | 1e-6 full, 1e-5 with LoRA | 1e-6 |
 # | GRPO, answers of a group | 8 to 64 | 8 |
 # | GRPO, β of the KL | 0 to 0.04 | 0.0 |
+# | GRPO, vLLM and trainer give different probabilities | watch `sampling/sampling_logp_difference/mean` | drops an answer that the trainer finds over three times as likely as vLLM did |
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
 
 # %% [markdown]
-# To make pairs, Tülu 3 lets several models answer a question, the policy among them, and an LLM judge rate the
-# answers. The best is chosen, a lower one rejected.
-#
-# TRL has `sigmoid`, `ipo` and `sft` in `DPOTrainer`, KTO in `KTOTrainer`, ORPO and SimPO (`CPOTrainer`) in
-# `trl.experimental`.
-
 # %% [markdown]
 # ```python
 # from datasets import load_dataset
@@ -401,8 +422,9 @@ ft.check("honest_reward", honest_reward)
 # # questions: rows with "prompt" (messages that ask to end with "Answer: 7") and "answer" ("7")
 # def right(completions, answer, **columns):
 #     texts = [c[0]["content"].replace(",", "") for c in completions]  # 1,000 is 1000
-#     found = [re.findall(r"Answer: *(-?[\d.]*\d)", text) for text in texts]
-#     return [float(numbers[-1:] == [key]) for numbers, key in zip(found, answer)]
+#     # one number, then the end: "Answer: 7 or 8" is not paid; for formulas see math-verify
+#     found = [re.search(r"Answer: *(-?\d+(?:\.\d+)?)\.?\s*$", text) for text in texts]
+#     return [float(bool(hit) and float(hit[1]) == float(key)) for hit, key in zip(found, answer)]
 #
 # args = GRPOConfig(
 #     output_dir="grpo", learning_rate=1e-5, per_device_train_batch_size=8,
@@ -429,14 +451,9 @@ ft.check("honest_reward", honest_reward)
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
 #   and the entropy of the next token: at 0 all answers of a group are the same.
-# - A verifier must parse (boxed answers, units), run code with a timeout in a sandbox, and not be
+# - A verifier must parse (`\boxed{7}`, units), run code with a timeout in a sandbox, and not be
 #   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks.
-# - vLLM's probabilities differ from the trainer's: watch `sampling/sampling_logp_difference/mean`. By
-#   default TRL drops an answer that the trainer finds over three times as likely as vLLM did.
-#
-# More names: **DPOP** adds a penalty where the chosen answer falls below the reference
-# ([Pal et al. 2024](https://arxiv.org/abs/2402.13228)). **Online DPO** draws its pairs from the policy
-# during training. A **process reward** scores each step of a solution, an outcome reward only the result.
+# - A **process reward** scores each step of a solution, not only the result.
 
 # %% [markdown]
 # ## Interview
@@ -479,8 +496,8 @@ ft.check("honest_reward", honest_reward)
 #
 # - DPO rewards the gap: watch chosen and rejected apart.
 # - A policy optimizes the reward you wrote.
-# - So the claim fails: a model that ranks most pairs right got worse, and a rising length reward left
-#   almost no right answers.
+# - So the claim fails: at an accuracy of 1.00 exact match was 0.40 to 0.74, and the length reward nearly
+#   doubled while almost no answer stayed right.
 #
 # In the package: [preference_losses.py](../ftkit/experiment/preference_losses.py).
 # Next: [21 the interview clinic](21_interview_clinic.ipynb).

@@ -15,9 +15,9 @@
 # - compute proportional, capped, temperature and equal sampling, and what they cost in repeats;
 # - distinguish the fraction of draws you configured from a task's fraction of the labeled tokens;
 # - measure whether one task helps or harms another;
-# - name the methods that choose a mixture: proxy models, regression, stages.
+# - name the methods that choose a mixture: small proxy models, regression, stages.
 #
-# *About 40 minutes. The code needs a minute and a half on two CPU cores. You need lessons
+# *About 45 minutes. The code needs a minute and a half on two CPU cores. You need lessons
 # [04](04_instruction_tuning.ipynb) and [08](08_the_small_knobs.ipynb).*
 
 # %%
@@ -85,7 +85,7 @@ ft.table([{"temperature": t} | mixing.rates(sizes, temperature=t) for t in (0.5,
 #
 # Here translation has 800 records, capitals have 80, and naming the type of a clause has 24. There are
 # seven types of clause, so a random guess is right in 1/7 = 14 % of the cases. Every strategy draws 480
-# records. How often does each go through the clauses?
+# records, 30 steps of 16. How often does each go through the clauses?
 
 # %%
 def of_task(task, source, n):
@@ -107,9 +107,10 @@ ft.table([{"strategy": name} | numbers | {"passes over clauses": numbers["clause
           for name, numbers in draws.items()])
 
 # %% [markdown]
-# Proportional sampling draws 13 of the 24 clauses. Equal sampling goes through them almost seven times,
-# and takes more than half of translation's draws away. What does translation lose? We look at its loss, and
-# at exact match on 30 test items.
+# Proportional sampling draws 13 of the 24 clauses. Equal sampling goes through them almost seven
+# times, and takes more than half of translation's draws away. What does translation lose? We look
+# at its loss (`translation_loss`; `val_loss` is that of the clauses), and at exact match on 30 test
+# items.
 
 # %%
 price = ft.predict("Loss on translation at the end, equal sampling against proportional, is",
@@ -141,10 +142,10 @@ for name, shares in plans.items():
 ft.curves(runs, "val_loss", "translation_loss")
 
 # %% [markdown]
-# Left is the loss on the clauses (`val_loss`), right the loss on translation, each on eight test items and on a
-# log scale; a band is ± one standard deviation over five seeds. The more often the clauses are drawn, the
-# lower their loss. The curves of translation end together: it is nearly learned after 10 of the 30 steps,
-# whatever its share. Exact match says the same:
+# Left is the loss on the clauses, right that on translation, each on eight test items and on a log
+# scale. A band is ± one standard deviation over five seeds. The more often the clauses are drawn, the
+# lower their loss. The curves of translation end together: it is nearly learned after 10 of the 30
+# steps, whatever its share. Exact match says the same:
 
 # %%
 def exact(strategy, task):
@@ -187,20 +188,26 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("mixing", verdict)
 
 # %% [markdown]
-# The small task gains here too: 0.87 instead of 0.53. Whether translation loses is not settled. It is lower
-# under equal sampling for each of the three seeds, but for two of them by one item of 40.
+# The small task gains here too: 0.87 instead of 0.53. Whether translation loses is not settled.
+# Under equal sampling it is lower for each of the three seeds: 0.23 for 0.25, 0.18 for 0.20, 0.08 for
+# 0.35. For two of them that is one item of 40.
 #
-# In T5's comparison, on a model of 220M parameters, equal mixing was the worst strategy and T = 2 one
-# of the best.
+# T5's mixture, for a model of 220M parameters, included the unlabeled text. There equal mixing was
+# the worst strategy on six of seven benchmarks, and T = 2 one of the best. The authors' possible
+# reasons: small tasks overfit, or large tasks or the text were seen too little. On the tiny model no
+# large task needed its draws.
 
 # %% [markdown]
 # <!-- claims: C89 · E40 -->
 # ## Configured and effective share
 #
 # Equal sampling gives each task a third of the *records*. The loss of a batch is a mean over its
-# **labeled tokens**, the tokens that are trained on. So the weight of a task in that mean is its fraction
-# of the labeled tokens, its **effective share**. A translation has more labeled tokens than a clause type
-# such as "law". How far do the two shares differ?
+# **labeled tokens**, the tokens that are trained on. So the weight of a task in that mean is its
+# fraction of the labeled tokens, its **effective share**. This holds for steps of many records.
+# With one record in a step, each task would have its share of the draws.
+#
+# Our answers are a French phrase ("la nuit rose"), a city, or a clause type ("law"). How far do the
+# two shares differ?
 
 # %%
 tokens = ft.predict("Equal sampling, a third of the records: the clauses' share of the labeled tokens",
@@ -307,7 +314,7 @@ def exact_with(target, partner, seed):
 
 
 # %%
-TESTED = {"to_past": 60, "capital": 30}  # test items; the effect on capital is the larger one
+TESTED = {"to_past": 60, "capital": 30}  # test items
 pairs = [("to_past", None), ("to_past", "who"), ("to_past", "to_negative"),
          ("capital", None), ("capital", "who"), ("capital", "capital in sentences")]
 matrix = {pair: [exact_with(*pair, seed) for seed in SEEDS] for pair in pairs}
@@ -328,6 +335,11 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 # Whether the repeating or the verb helps is not separated here: `who` has neither.
 # `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
 # answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
+#
+# The control equals the partner in draws, not in labeled tokens: with `who`, `capital` has 45 % of
+# them, with the sentences 8 %. Less weight alone hardly explains 0.11. With the partner
+# `to_negative`, which leaves it 15 %, `capital` had 0.63 ± 0.12 (five seeds, not shown). `to_past`
+# gains although its share falls, from 58 to 23 %.
 #
 # What do larger models show? T5 was measured on GLUE, a set of language-understanding tasks.
 # One model trained on everything at once, unlabeled text included, reached 81.4. Pretraining on text and
@@ -351,13 +363,13 @@ ft.table([{"temperature": temperature} | mine])
 # %% [markdown]
 # ## In practice, 2026
 #
-# | question | usual answer |
+# | question | usual answer, or an example |
 # |---|---|
-# | first mixture for SFT | proportional with a cap per source; then leave out one source at a time and measure |
+# | first mixture for SFT | proportional with a cap per source ([FLAN](https://arxiv.org/abs/2109.01652): 3,000); then leave out one source at a time and measure |
 # | temperature | 2 for tasks (the best of 2, 4 and 8 in T5); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
-# | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining) |
-# | what to compare | score of each task, at equal steps, on a decontaminated test set |
-# | size of two open SFT mixtures of 2024 | about 1M records: Tülu 3 mixture, SmolTalk |
+# | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining); epochs multiply them |
+# | what to compare | score of each task, at equal steps, on test items that no source contains |
+# | open SFT mixtures | 2024: Tülu 3 and SmolTalk, about 1M records each; 2025: [SmolLM3](https://huggingface.co/blog/smollm3), 1B tokens without and 0.8B with reasoning, 4 epochs |
 
 # %% [markdown]
 # ```python
@@ -382,11 +394,14 @@ ft.table([{"temperature": temperature} | mine])
 #     return copies.select(range(min(wanted, len(copies))))
 #
 #
+# sets = {name: drawn(name) for name in tasks}
+# made = sum(map(len, sets.values()))
+# print({name: round(len(rows) / made, 2) for name, rows in sets.items()})  # a capped share is lower
 # args = SFTConfig(output_dir="mixture", learning_rate=1e-5, num_train_epochs=1, bf16=True,
 #                  eval_strategy="steps", eval_steps=200, per_device_train_batch_size=8,
 #                  gradient_accumulation_steps=4, assistant_only_loss=True)  # else prompts count
 # trainer = SFTTrainer(model_id, args=args,
-#                      train_dataset=concatenate_datasets(list(map(drawn, tasks))).shuffle(seed=0),
+#                      train_dataset=concatenate_datasets(list(sets.values())).shuffle(seed=0),
 #                      eval_dataset={name: task["test"] for name, task in tasks.items()})
 # trainer.train()
 # ```
@@ -396,10 +411,15 @@ ft.table([{"temperature": temperature} | mine])
 # %% [markdown]
 # Pitfalls:
 #
-# - `interleave_datasets` with `all_exhausted` repeats without a limit: with probabilities 0.7 and 0.3,
-#   a million rows and 5,000, the small source is seen about 86 times. Its default, `first_exhausted`,
-#   stops early ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
-# - Shares count records. The loss of a step counts labeled tokens, with packing too.
+# - `interleave_datasets` with `all_exhausted` repeats without a limit: with probabilities 0.7 and
+#   0.3, a million rows and 5,000, the small source is seen about 86 times. Its default,
+#   `first_exhausted`, stops early. `all_exhausted_without_replacement` draws each row once, so the
+#   shares change when a source ends
+#   ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
+# - Shares count records. The loss of a step counts labeled tokens, with packing and accumulation
+#   too. Count them after the template. TRL's template for Qwen3 puts an empty think block before an
+#   answer without reasoning and trains on it: with the end of the turn, about six more tokens. This
+#   also teaches the model not to think.
 # - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
 # - A multi-task average hides the task that got worse. Report each.
 
@@ -407,8 +427,9 @@ ft.table([{"temperature": temperature} | mine])
 # Methods for the mixture:
 
 # %% [markdown]
-# - [DoReMi](https://arxiv.org/abs/2305.10429) trains a small proxy model that gives more weight to
-#   domains on which it is far behind a reference, and uses the weights for the large model.
+# - [DoReMi](https://arxiv.org/abs/2305.10429) trains a small proxy model, a stand-in for the large
+#   one. Domains on which the proxy is far behind a reference get more weight. The large model is
+#   trained with these weights.
 # - [RegMix](https://arxiv.org/abs/2407.01492) trains many tiny models on random mixtures and fits a
 #   regression that predicts the validation loss from the mixture.
 #   [Data mixing laws](https://arxiv.org/abs/2403.16952) do the same with a functional form.
@@ -453,18 +474,21 @@ ft.table([{"temperature": temperature} | mine])
 # %% [markdown]
 # **Does T5 show that multi-task training helps?**
 # <details><summary>Answer</summary>
-# Not by itself. At 220M parameters one model trained on everything at once, unlabeled text included, was worse
-# on GLUE than pretraining and then fine-tuning (81.4 against 83.3). With fine-tuning afterwards it nearly
-# tied (83.1). Gains on *unseen* tasks are FLAN's result, for large models; Flan-T5 gained at small sizes too.
+# Not by itself. At 220M parameters one model trained on everything at once, unlabeled text
+# included, was worse on GLUE than pretraining and then fine-tuning (81.4 against 83.3). With
+# fine-tuning afterwards it nearly tied (83.1). T5 does not compare today's case: a pretrained model
+# tuned on a mixture, against one for each task. I would measure that. Gains on *unseen* tasks are
+# FLAN's result, for large models; Flan-T5 gained at small sizes too.
 # </details>
 #
 # **One multi-task model, many adapters, or merging?**
 # <details><summary>Answer</summary>
-# Joint training shares signal, needs balanced sampling, and a new task usually means retraining. Adapters
-# keep owners apart and need routing. Merging (task arithmetic, TIES) needs no joint training, but one
-# model for each task, trained from the same base. It loses where updates conflict. I would measure
-# transfer for the pairs at hand: a negative pair wants two adapters, or a prompt that tells the tasks
-# apart.
+# Joint training shares signal, needs balanced sampling, and a new task usually means retraining.
+# Adapters keep owners apart, and something must route each request to its adapter. Merging adds up
+# the weight changes of several models (task arithmetic, [TIES](https://arxiv.org/abs/2306.01708)).
+# It needs no joint training, but one model for each task, trained from the same base, and loses
+# where updates conflict. I would measure transfer for the pairs at hand: a negative pair wants two
+# adapters, or a prompt that tells the tasks apart.
 # </details>
 #
 # ## Recap
@@ -473,7 +497,8 @@ ft.table([{"temperature": temperature} | mine])
 #   repeats.
 # - The loss counts labeled tokens. A third of the records is not a third of the weight.
 # - The claim does not hold. In proportion to its size the small task scored lower than with equal
-#   shares, on the tiny model no better than chance. A second task helped in one pair and harmed in another.
+#   shares, on the tiny model no better than chance. A second task helped in one pair and harmed in
+#   another, which was built to contradict it in form.
 #
 # In the package: [mixing.py](../ftkit/data/mixing.py). Next:
 # [20 preferences and rewards](20_preferences.ipynb).

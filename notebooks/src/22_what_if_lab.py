@@ -58,8 +58,9 @@ bad
 ft.table([{"kind": f.kind, "evidence": f.text, "advice": f.advice} for f in diagnose(bad)])
 
 # %% [markdown]
-# `diagnose` reads the curves by fixed rules (training losses as means of five steps) and names a *symptom*. Few
-# records, wrong answers and too many steps give similar curves. Three runs follow, each with one change.
+# `diagnose` reads the curves by fixed rules (training losses as means of five steps) and names a
+# *symptom*. Few records, wrong answers and too many steps give similar curves. Three runs follow,
+# each with one change.
 
 # %%
 many = ft.corrupt(clean[:300], "wrong", 0.3, 0)
@@ -71,10 +72,11 @@ for name, data, steps in [("correct answers", clean[:75], 48), ("300 records, 30
 ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_at.items()])
 
 # %% [markdown]
-# Each is one run, so only large differences count. In our runs correct answers and 300 records both ended
-# near 1.2. The lowest value that we saw in the bad run was 1.65, so stopping early would not have done it:
-# change the data first. 300 records in 48 steps also mean about 2.5 passes instead of about 10. Half the steps
-# also halve the learning-rate schedule: step 24 of a run of 48 is not a finished run of 24.
+# Each is one run, so only large differences count. In our runs correct answers and 300 records both
+# ended near 1.2. The lowest value that we saw in the bad run was 1.65, so stopping early would not
+# have reached 1.2: change the data first. 300 records in 48 steps also mean about 2.5 passes
+# instead of about 10. Half the steps also halve the learning-rate schedule: step 24 of a run of 48
+# is not a finished run of 24.
 #
 # ## The idea: a protocol
 #
@@ -90,7 +92,7 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # | **question** | Does replay reduce forgetting? |
 # | **one changed setting** | `replay`: 0 or 0.25 |
 # | **fixed** | model, training and validation records, steps, all other settings |
-# | **seeds** | the same 3 or more for both settings |
+# | **seeds** | the same for both settings, compared in pairs; at least 3, the number fixed in advance |
 # | **learning rate** | tuned for each method, if methods are compared |
 # | **measure and margin** | `general_loss`; less than 0.1 nats does not matter to us |
 #
@@ -98,7 +100,7 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # the smallest difference that would change what you do.
 #
 # Seeds show the noise of *training* only. All runs are judged on the same validation records. If these are
-# few, also take the difference of each record and its standard error over records
+# few, also take the difference of each record, and the standard error of their mean over records
 # ([Miller 2024](https://arxiv.org/abs/2411.00640)).
 
 # %% [markdown]
@@ -112,8 +114,6 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # - the whole interval is above +margin: `"higher"`;
 # - the whole interval is between the two: `"no relevant difference"`;
 # - anything else: `"undecided"`. This is about the margin; such an interval may well exclude zero.
-#
-# For the third verdict many take the 90 % interval (two one-sided tests, TOST).
 
 # %% tags=["raises-exception"]
 T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # number of seeds → t
@@ -129,8 +129,8 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# From here on we use the same interval from the package; `.margin(0.025)` is its half width, with
-# 2.5 % beyond each end. `interval_plot` draws it beside your margin, with the verdict.
+# The package has the same interval; `.margin(0.025)` is its half width, with 2.5 % beyond each end.
+# `interval_plot` draws it with your margin and the verdict.
 
 # %%
 def interval(a, b):
@@ -171,10 +171,14 @@ power.score("in less than a third" if three < 1 / 3 else
             "in a third to two thirds" if three < 2 / 3 else "in more than two thirds")
 
 # %% [markdown]
-# With few seeds a large effect is often missed: "three seeds, no difference seen" is weak evidence. A
-# difference as large as the standard deviation of the differences needs about 10 seeds to be seen in 80 % of
-# experiments (**power** 80 %: `fraction_seen(10, 1)`). Decide how many before you look: whoever adds seeds until
-# the interval excludes zero gets more false alarms than 5 %.
+# With few seeds a large effect is often missed: "three seeds, no difference seen" is weak evidence.
+# A difference as large as the standard deviation of the differences needs about 10 seeds to be seen
+# in 80 % of experiments (**power** 80 %: `fraction_seen(10, 1)`).
+#
+# A verdict counts from the margin, so it needs more. With a margin of 1, three seeds find the true
+# difference 2 "higher" in 18 % of experiments. If nothing differs, they find "no relevant
+# difference" in 6 %, 15 seeds in 90 %. Fix the number in advance: adding seeds until the interval
+# excludes zero gives more than 5 % false alarms.
 #
 # ## An experiment: does replay reduce forgetting?
 # <!-- claims: C72 C95 · E16 -->
@@ -206,10 +210,11 @@ ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
           "replay reduces forgetting by more than 0.1", by=0.1, paired=True)
 
 # %% [markdown]
-# With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends lower by more
-# than our margin. The cost in `val_loss` was undecided in our runs: with five seeds its interval is −0.08 to
-# 0.61, so a cost above 0.1 is neither shown nor excluded. The paired interval counts because we planned it, even where it is
-# the wider one: pairing narrows an interval only where the seeds move both settings alike.
+# With five seeds the gain is decided, on the kind of text that was replayed: `general_loss` ends
+# lower by more than our margin. The cost in `val_loss` was undecided: with five seeds its
+# interval is −0.08 to 0.61, so a cost above 0.1 is neither shown nor excluded. We planned pairs, so
+# this paired interval counts, though it is the wider one. Pairing narrows an interval only where
+# the seeds move both settings alike.
 #
 # The experiment answered the question at equal *steps*. With replay a quarter of each batch is general text,
 # so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead of 18.
@@ -229,11 +234,10 @@ print("val_loss:", ", ".join(f"{name} {run.after['val_loss']:.2f}" for name, run
 ft.compare(without[0], hurry)
 
 # %% [markdown]
-# `compare` names the runs that would separate the causes.
-#
 # ## One setting at a time is not always enough
 #
-# Now compare full fine-tuning and LoRA at *one* learning rate. Only one setting differs. Is that fair?
+# Now compare full fine-tuning and LoRA at *one* learning rate, so that one setting differs. Is that
+# fair?
 
 # %%
 cross = ft.predict("From learning rate 0.001 to 0.01, val_loss on the tiny model ...",
@@ -268,14 +272,15 @@ interval_plot({name: (grid["full", full], grid["lora", lora])
 # %% [markdown]
 # Full at 0.01, without replay, ended near 4.6: the learning rate spoiled the hurried run.
 #
-# At one shared learning rate you would call LoRA far worse, at the other far better. The effect of the method
-# depends on the learning rate: the two **interact**. So tune the learning rate of each method with the same
-# effort ([lesson 07](07_learning_rate.ipynb)), then compare. The last line
-# of the picture is a start, with two rates tried for each.
+# At one shared learning rate you would call LoRA far worse, at the other far better. The effect of
+# the method depends on the learning rate: the two **interact**. So tune the learning rate of each
+# method with the same effort ([lesson 07](07_learning_rate.ipynb)), then compare. The last line of
+# the picture is a start, with two learning rates each.
 #
-# If several settings may matter, **random search** tries more values of each than a grid of the same size
-# ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **ASHA** also stops poor runs
-# early ([Li et al. 2018](https://arxiv.org/abs/1810.05934)). Optuna has both.
+# If several settings matter, **random search** tries more values of each than a grid of the same
+# size ([Bergstra and Bengio 2012](https://jmlr.org/papers/v13/bergstra12a.html)). **ASHA** also
+# stops poor runs early ([Li et al. 2018](https://arxiv.org/abs/1810.05934)). Optuna has both.
+# With a decaying schedule, early losses can underrate high learning rates.
 
 # %% [markdown]
 # ## Your turn: what else did the knob move?
@@ -309,11 +314,12 @@ ft.check("effective", effective)
 # | r 64 | 375 | 8 | 0.25 |
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
-# So "a larger batch learned less" may be a statement about fewer steps and a shorter schedule. At equal
-# lora_alpha / r a higher rank makes larger updates and usually needs a lower learning rate. At equal
-# lora_alpha one learning rate served about all ranks of large models
-# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). So "a higher rank did not help" may be a
-# statement about the learning rate: tune it for each rank.
+# So "a larger batch learned less" may be a statement about fewer steps and a shorter schedule. At
+# equal lora_alpha (r 64, scale 0.25) one learning rate served about all ranks of large models
+# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). At equal lora_alpha / r (last
+# row) a higher rank makes larger updates and usually needs a lower learning rate. There "a higher
+# rank did not help" may be a statement about the learning rate: tune it
+# ([lesson 02](02_lora.ipynb), with rsLoRA).
 
 # %% [markdown]
 # ## Choose on validation, report on test
@@ -336,7 +342,7 @@ for k in (1, 3, 10, 30):
 #
 # `ft.what_if` has controls for the settings of `ft.Config`. *Start* trains one run in the background and draws it
 # over the first one, the **baseline**. *× 3 seeds* trains the same settings three times, *over 5 values* varies
-# one field. In the cell below, `await panel.result()` waits, and makes the first run if you started none.
+# one field. `await panel.result()` waits, and makes the first run if you started none.
 
 # %%
 panel = ft.what_if(model="tiny", data="tasks", config=short.but(eval_steps=6))
@@ -346,20 +352,21 @@ panel
 baseline = await panel.result()
 
 # %% [markdown]
-# Write down a guess before each run:
+# Guess before each run:
 #
-# - LoRA at the learning rate of full fine-tuning? At ten times that?
+# - half the learning rate, 0.0005: does `val_loss` end lower or higher?
 # - another `seed`, and nothing else: how far apart are the two runs?
 #
-# One run against the baseline shows *large* effects fast and helps to find a question. The panel does not pair
-# the seeds and knows no margin. For an answer take the two settings to `lab.sweep`.
+# One run against the baseline shows *large* effects fast. The panel does not pair the seeds and
+# knows no margin: for an answer use `lab.sweep`.
 
 # %% [markdown]
 # ## Your turn: your own experiment
 #
 # Choose a question, one setting that changes, at least three seeds and a margin. Run it with
-# `lab.sweep`, and give your verdict by the rule of `decide`. If you compare two methods, the learning
-# rate may differ as well. Ideas:
+# `lab.sweep` (six runs of 18 steps: about 20 seconds), and give your verdict by the rule of
+# `decide`. `interval` takes any number of seeds. If you compare two methods, the learning rate may
+# differ as well. Ideas:
 #
 # - `warmup_steps` 0 or 0.1, `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at the same number of steps;
 # - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds?
@@ -376,8 +383,8 @@ experiment = {
 ft.check("own_experiment", experiment)
 
 # %% [markdown]
-# The check rejects the last idea, because two settings differ. But the idea is sound: at
-# equal task records `max_steps` *must* change with `replay`. Write that down before you run.
+# The check rejects the last idea, because two settings differ. But the idea is sound: at equal task
+# records `max_steps` *must* change with `replay`.
 
 # %% [markdown]
 # ## At 135M
@@ -402,9 +409,13 @@ interval_plot({"both at 0.001": shared, "each at its own": own}, 0.1, x="val_los
 at_135m("lora_vs_full")
 
 # %% [markdown]
-# At 0.001 the validation loss of LoRA is lower by a wide margin, because 0.001 is far too high for full
-# fine-tuning of this model ([lesson 01](01_full_fine_tuning.ipynb) has those runs). At their own learning rates
-# neither "LoRA is better" nor "they are equal" follows. The box asks the same of forgetting, with the same result.
+# At 0.001 the validation loss of LoRA is lower by a wide margin, because 0.001 is far too high for
+# full fine-tuning of this model ([lesson 01](01_full_fine_tuning.ipynb) has those runs). At their
+# own learning rates neither "LoRA is better" nor "they are equal" follows. (Both were chosen on
+# these runs and records; the script below takes new seeds.)
+#
+# The box (labels: values at the rings) asks whether LoRA forgets less, one-sided and without a
+# margin. This is not settled either; the means point the other way.
 
 # %% [markdown]
 # ## From tiny to your own model
@@ -416,7 +427,7 @@ at_135m("lora_vs_full")
 # | your model | hours | Your question, with your records |
 #
 # The protocol, the code and the checks of the data carry over. Numbers of steps, sizes of effects and learning
-# rates do not. Learning rates of the tiny model are far too high for a model with a billion parameters.
+# rates do not: the tiny model's learning rates are far too high for a billion parameters.
 #
 # ```python
 # lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")
@@ -439,7 +450,7 @@ at_135m("lora_vs_full")
 # | `epochs`, `max_steps` | `num_train_epochs`, `max_steps` |
 # | `r`, `lora_alpha`, `target_modules` | the same names in `LoraConfig` |
 # | `loss_on="response"` | `completion_only_loss=True` (prompt-completion records) |
-# | `replay` | mix the data yourself: `datasets.interleave_datasets` |
+# | `replay` | general text in the same columns, `{"prompt": "", "completion": text}`, then `datasets.interleave_datasets(..., probabilities=[0.75, 0.25])`, which stops when one source ends |
 # | `lab.sweep(seed=...)` | a loop, as below |
 #
 # ```python
@@ -461,16 +472,12 @@ at_135m("lora_vs_full")
 #     gc.collect()    # frees the model of the run before
 #     set_seed(seed)  # before an adapter is made: its matrix A is random
 #     trainer = SFTTrainer(
-#         model=model_id,
-#         train_dataset=data["train"],
-#         eval_dataset=data["validation"],
+#         model_id, train_dataset=data["train"], eval_dataset=data["validation"],
 #         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #         args=SFTConfig(
 #             output_dir=f"runs/{learning_rate}-{seed}", seed=seed, data_seed=seed,
 #             learning_rate=learning_rate, max_steps=300, bf16=True,
-#             per_device_train_batch_size=16, save_strategy="no",
-#         ),
-#     )
+#             per_device_train_batch_size=16, save_strategy="no"))
 #     trainer.train()
 #     return trainer.evaluate()["eval_loss"]
 #
@@ -480,6 +487,7 @@ at_135m("lora_vs_full")
 # differences = [run(second, seed) - run(best, seed) for seed in (1, 2, 3)]  # new seeds
 # half = 4.303 * stdev(differences) / 3 ** 0.5
 # print(mean(differences) - half, mean(differences) + half)  # is it beyond your margin?
+# # last, and only once: the loss of the chosen setting on test records, which chose nothing
 # ```
 
 # %% [markdown]
@@ -490,7 +498,8 @@ at_135m("lora_vs_full")
 #   different adapters, and `seed=` in the arguments comes too late.
 # - Set `seed` in the arguments as well. The default is 42 in every run, so a loop that forgets it repeats
 #   one run.
-# - Keep settings, library versions and a hash of the data with each run.
+# - Keep settings, commit, library versions and a hash of the data with each run. A tracker helps
+#   (`report_to="trackio"`, W&B, MLflow).
 # - On a GPU two runs with one seed may differ slightly: some kernels add numbers in varying order.
 #
 # ## Interview
@@ -498,23 +507,23 @@ at_135m("lora_vs_full")
 #
 # **Your fine-tune is bad. What do you do first?**
 # <details><summary>Answer</summary>
-# I look before I change anything: a few decoded training examples with their labels, and whether the prompt at
-# inference equals that of training. I look for wrong answers, a missing end token, truncation. Then training loss,
-# validation loss and a measure of general ability. Divergence or forgetting suggests a lower learning rate,
-# overfitting fewer epochs or more data, a flat loss a higher learning rate or broken labels. Similar curves
-# have several causes, so I change one thing and compare.
+# I look before I change anything: a few decoded training examples with their labels, and whether
+# the prompt at inference equals that of training. I look for wrong answers, a missing end token,
+# truncation. Is it worse than the untouched model with a good prompt? Then I read training loss,
+# validation loss and general ability. Divergence or forgetting suggests a lower learning rate,
+# overfitting fewer epochs or more data, a flat loss a higher learning rate or broken labels.
+# Similar curves have several causes, so I change one thing and compare.
 # </details>
 #
 # **How do you know that a change helped?**
 # <details><summary>Answer</summary>
-# I fix model, records and all other settings, and run both settings with the same seeds: at
-# least three, more if the effect is small beside their spread. If I compare methods, each gets its own tuned
-# learning rate. I compare the interval of the paired
-# difference with a margin chosen before. The change helped if the whole interval lies beyond the margin
-# on the better side. If it crosses the margin, it is undecided. Seeds show the noise of training;
-# for that of the validation records I take the standard error of the difference over records.
-# With one run each, that compares two models, not two settings. I choose on validation data and report
-# once on test data.
+# I fix model, records and all other settings, and run both with the same seeds: at least three, more
+# for a small effect or to show no relevant difference. If I compare methods, each gets its own tuned
+# learning rate. I compare the interval of the paired difference with a margin chosen before. The
+# change helped if the whole interval lies beyond the margin on the better side. If it crosses the
+# margin, it is undecided. Seeds show the noise of training; for the validation records I take the
+# standard error of the difference over records. With one run each, I compare two models, not two
+# settings. I choose on validation data and report once on test data.
 # </details>
 
 # %% [markdown]

@@ -10,12 +10,12 @@
 # # 08 · Batch size, accumulation, clipping and other small knobs
 #
 # **Claim: "batch of 128, 500 warm-up steps, weight decay 0.1, clip at 1.0". Each setting of such a
-# recipe improves a fine-tune.** It could be wrong, setting by setting. After this lesson you can
+# recipe improves a fine-tune.** Each of them could be wrong. After this lesson you can
 #
 # - count the optimizer steps of a run, and see when a recipe does not fit it;
 # - accumulate gradients so that they equal those of one large batch, and clip them by their global
 #   norm;
-# - say which of these settings matter in a run, and how you know.
+# - say which of these settings matter, and how you know.
 #
 # *Needs [01](01_full_fine_tuning.ipynb), [04](04_instruction_tuning.ipynb) and
 # [07](07_learning_rate.ipynb). About 45 minutes; the code needs about 90 seconds on two CPU cores.*
@@ -153,7 +153,8 @@ ft.table(rows)
 # labeled tokens of the whole step.** The mean of means gives tokens of short answers more weight. Its
 # error, relative to the norm of the right gradient, is larger here where the lengths differ more.
 # Many trainers averaged means, transformers until [October
-# 2024](https://github.com/huggingface/transformers/pull/34191).
+# 2024](https://github.com/huggingface/transformers/pull/34191). Version 5.24 still does for many
+# multimodal classes, such as Gemma 4's.
 #
 # ## A larger batch
 # <!-- claims: C34 · E11 -->
@@ -205,15 +206,17 @@ larger.score(SEEN[direction(val_loss(best_32), val_loss(best_8), paired=True)])
 
 # %% [markdown]
 # Both are true and answer different questions. At equal **records** (or tokens) the smaller batch makes
-# almost four times the steps, 30 against 8. At equal **steps** the larger batch reads four times as much:
-# here all 240 records four times (`ft` fills every batch). Say which you compare.
+# almost four times the steps, 30 against 8. (`ft` fills every batch: 8 steps read 256.) At equal **steps**
+# the larger batch reads all 240 records four times. Say which you compare.
 #
 # Well below the **critical batch size** doubling the batch nearly halves the steps that are needed. That
-# saves time on parallel hardware, not records. Above it more records per step save few steps. The critical
-# size grows as the loss falls. It is estimated by the **gradient noise scale**: the variance of one
-# record's gradient, summed over all weights, divided by the squared norm of the mean gradient ([McCandlish
-# et al. 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch by k, tune the learning rate
-# again. The usual first guess is √k for Adam and k for SGD ([lesson 07](07_learning_rate.ipynb)).
+# saves time on parallel hardware, not records. Above it more records per step save few steps. In
+# pretraining (1B and 7B) the critical size grew fast at first, then leveled off ([Merrill et al.
+# 2025](https://arxiv.org/abs/2505.23971)). A common estimate, which they question, is the **gradient noise
+# scale**: the variance of one record's gradient, summed over all weights, divided by the squared norm of
+# the mean gradient ([McCandlish et al. 2018](https://arxiv.org/abs/1812.06162)). When you multiply the batch
+# by k, tune the learning rate again. The usual first guess is √k for Adam and k for SGD
+# ([07](07_learning_rate.ipynb)).
 
 # %% [markdown]
 # ## Clipping
@@ -253,8 +256,7 @@ print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps wer
 # <!-- claims: C37 C38 C39 · E10 E13 E14 -->
 #
 # One change at a time against batch 8 at learning rate 0.001, with a warm-up of 6 %, no weight
-# decay and clipping at 1.0. A run and its baseline have the same seed and so the same order of
-# records: the test is paired. `max_grad_norm=0` turns clipping off.
+# decay and clipping at 1.0. The tests are paired by seed, and so by the order of the records.
 
 # %%
 unclipped = ft.predict("No clipping instead of a limit of 1.0: val_loss is ...",
@@ -279,10 +281,9 @@ unclipped.score(SEEN[direction(val_loss(changed["no clipping"]), val_loss(twins)
 #
 # - **Warm-up.** In the first steps AdamW's averages of the gradients (the first, β₁) and of their
 #   squares (the second, β₂) come from a few batches, and without warm-up the learning
-#   rate is at its peak. A low peak forgives that; a high one may not. Warm-up is insurance.
-# - **Clipping.** It acted in every step, so "no clipping" is another optimizer, here without its own
-#   learning rate. A likely reason for its higher loss: the large first gradients stay in AdamW's
-#   second average and shorten all later steps.
+#   rate is at its peak. A low peak forgives that; a high one may not.
+# - **Clipping.** "No clipping" has no learning rate of its own here. A likely reason for its higher
+#   loss: the large first gradients stay in AdamW's second average and shorten all later steps.
 # - **Weight decay.** AdamW multiplies the weights that it decays by `1 - learning_rate · decay` in
 #   every step. Norms and biases are usually left out. Over a run the factor is the product:
 
@@ -348,7 +349,8 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
 # the spike outweighs its neighbors in the first average, so about ten steps go partly its way. Late in a
 # run its own step is long too, up to (1-β₁)/√(1-β₂) = 3.2 learning rates a weight. It stays in the second
 # average for about 1/(1-β₂) steps and shortens them; six steps cannot show that. Clipping limits all
-# three. On three other seeds no harm was seen (0.71 against 0.72); the six together do not settle it.
+# three effects. On three other seeds no harm was seen (0.71 against 0.72); the six together do not settle
+# it.
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
 # step whose norm is not finite or far above the recent ones.
@@ -399,7 +401,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | warm-up | 3 to 10 % of the steps |
 # | clipping | 1.0; 0.3 in QLoRA, 0.1 to 0.5 in some RL recipes; or a limit that only outliers exceed |
 # | weight decay | 0 to 0.1; rarely matters |
-# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; from B₀ to a smaller B: 0.999^(B/B₀), so 0.99987 from 32 to 4 |
+# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; if 0.999 suits B₀, 0.999^(B/B₀) for a smaller B: 0.99987 from 32 to 4 |
 #
 # ```python
 # # {"prompt": "...", "completion": "..."}
@@ -413,7 +415,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 #     args=SFTConfig(
 #         output_dir="sft", learning_rate=1e-5, num_train_epochs=2,
 #         per_device_train_batch_size=4,  # what fits
-#         gradient_accumulation_steps=8,  # 32 records a GPU; with one GPU try 1 first
+#         gradient_accumulation_steps=8,  # 32 records a GPU; with one GPU try 1 first (β₂: table)
 #         average_tokens_across_devices=True,  # one division by the tokens of all GPUs
 #         warmup_steps=0.03,  # a fraction in transformers 5; in version 4 use warmup_ratio
 #         lr_scheduler_type="cosine",
@@ -430,14 +432,15 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 #   custom `compute_loss_func` must divide the *summed* token losses by it ([how it was
 #   found](https://huggingface.co/blog/gradient_accumulation)). If it returns a mean, the trainer adds
 #   up the means without dividing. Loss and `grad_norm` are then too large by about the accumulation
-#   steps (with the setting above times the GPUs), and short micro-batches weigh too much.
+#   steps (with the setting above times the GPUs). TRL 1.16's `SFTTrainer` deprecates it: override
+#   `compute_loss` with the same division.
 # - `dataloader_drop_last` of transformers drops a short *micro*-batch. An incomplete accumulation
 #   still makes a step: Alpaca's epoch keeps 407 steps, not 406.
 # - The batch of a step grows with the number of GPUs: lower the accumulation when you add some.
 # - With sharded weights (FSDP, DeepSpeed; [13](13_zero_and_fsdp.ipynb)) the *squared* norms must be summed
 #   over all GPUs. Let the trainer clip.
-# - DDP (a copy of the model per GPU) averages the gradients. So a loss that your own loop divides by the
-#   tokens of all GPUs must be multiplied by the number of GPUs.
+# - DDP (a copy of the model per GPU) averages the gradients. So a loss that your own loop or
+#   `compute_loss` divides by the tokens of all GPUs must be multiplied by the number of GPUs.
 # - The logged `grad_norm` is the norm *before* clipping.
 
 # %% [markdown]
@@ -461,7 +464,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # **Does weight decay 0.1 matter in SFT?**
 # <details><summary>Answer</summary>
 # Rarely. AdamW shrinks weights by the learning rate times the decay in each step. At a peak of 2e-5
-# and 1,221 cosine steps that is 0.12 % in all. In full fine-tuning it pulls to zero and not to the
+# and 1,221 cosine steps that is 0.12 %. In full fine-tuning it pulls to zero and not to the
 # base, so it does not prevent forgetting. With LoRA it pulls A and B to zero, so toward the base, but
 # at a learning rate of 2e-4 BA shrinks by at most 2 % in 500 steps. In pretraining it matters.
 # </details>
@@ -479,15 +482,15 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # <details><summary>Answer</summary>
 # At equal epochs there are half as many steps, so a run with few steps may learn less. Tune the learning rate
 # again: √2 times is the usual first guess for Adam. Beyond the critical batch size more records per
-# step save few steps. Warm-up in steps shrinks too. Report whether you compare at equal tokens or
+# step save few steps. Halve a warm-up given in steps. Report whether you compare at equal tokens or
 # equal steps.
 # </details>
 #
 # ## Recap
 #
-# - The recipe, setting by setting. Batch 128: ask at equal records or at equal steps. 500 warm-up steps:
-#   wrong for short runs, give a fraction. Decay 0.1: no effect seen. Clip at 1.0: it acted in every step
-#   here, and helped at this learning rate; elsewhere it depends on your norms.
+# - Batch 128: ask at equal records or at equal steps. 500 warm-up steps: wrong for short runs, give a
+#   fraction. Decay 0.1: no effect seen. Clip at 1.0: it acted in every step here, and helped at this
+#   learning rate; elsewhere it depends on your norms.
 # - Optimizer steps = epochs · ⌈records / (micro-batch · accumulation · GPUs)⌉.
 # - Accumulation is exact only with one division by the labeled tokens of the step.
 

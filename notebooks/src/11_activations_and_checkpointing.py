@@ -155,7 +155,7 @@ ft.check("checkpoint_backward", checkpoint_backward)
 class Checkpoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, block, x):
-        ctx.block = block
+        ctx.block = block  # save_for_backward takes only tensors
         ctx.save_for_backward(x)
         return block(x)
     @staticmethod
@@ -163,7 +163,7 @@ class Checkpoint(torch.autograd.Function):
         x = ctx.saved_tensors[0].detach().requires_grad_()
         with torch.enable_grad():
             ctx.block(x).backward(gradient)
-        return None, x.grad
+        return None, x.grad  # a gradient for each input of forward; block needs none
 
 
 # %% [markdown]
@@ -221,13 +221,13 @@ first_guess.score("a larger factor" if lora_times > times + 0.02 else
 # If all operations are in layers, full fine-tuning takes 4/3: forward 1, backward 2, forward again 1. With
 # LoRA the frozen weights need no gradient, so the backward pass takes about 1, and the factor is up to
 # **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not repeated; in
-# a large model the head hardly counts. (Its 1.40 would be 1.38, but with checkpointing transformers also
-# computes the gradient of the first layer's input.)
+# a large model the head hardly counts. (With LoRA that would give 1.38; it is 1.40, since with
+# checkpointing transformers also computes the gradient of the first layer's input.)
 #
-# `early_stop=False` repeats whole layers. By default PyTorch stops a layer when it has all it needs, before
-# `down` if `down` has no adapter. Counted so, full fine-tuning takes 1.19 times the operations here, and 1.26
-# in a 7B at 2,048 tokens. LoRA on all linear layers stays at 1.40 here. The documentation of transformers puts
-# the time at about 20 % more; the optimizer's step, for example, is not repeated.
+# `early_stop=False` repeats whole layers. By default PyTorch stops repeating a layer when it has all it needs:
+# before `down`, unless `down` has an adapter. Counted so, full fine-tuning takes 1.19 times the operations here,
+# and 1.26 in a 7B at 2,048 tokens. LoRA on all linear layers, `down` too, stays at 1.40 here. The documentation
+# of transformers puts the time at about 20 % more; the optimizer's step, for example, is not repeated.
 #
 # Now the memory of a real step, without and with checkpointing.
 
@@ -261,8 +261,9 @@ ft.table(rows)
 
 # %% [markdown]
 # The activations shrink and the peak does not move. It is reached when all gradients are there (to be
-# clipped): 16 bytes for each of 6.74 billion parameters. The activations are gone by then. Checkpointing
-# helps where activations *are* the peak: many tokens, or few trained weights.
+# clipped): 16 bytes for each of 6.74 billion parameters. The activations are gone by then. (With gradient
+# accumulation those of the next micro-batch come on top of the gradients.) Checkpointing helps where activations
+# *are* the peak: many tokens, or few trained weights.
 
 # %% [markdown]
 # ## The largest batch
@@ -287,10 +288,10 @@ ft.table(rows)
 
 # %% [markdown]
 # For the 7B the step is traced, as in [lesson 09](09_where_the_memory_goes.ipynb). Two traces give a
-# line, the line gives the batch, and two more test it.
+# line, peak over batch size. The line predicts the largest batch, and two more traces test it.
 
 # %%
-card = model_shapes.GPUS["RTX 4090 24GB"].usable  # without the CUDA context and fragmentation
+card = model_shapes.GPUS["RTX 4090 24GB"].usable  # 25.8 GB less CUDA context and 5 % slack
 
 
 def peak(batch, checkpointing, **options):
@@ -315,16 +316,17 @@ factor = largest[True] / largest[False]
 second_guess.score("more than 6" if factor > 6 else "3 to 6" if factor > 3 else "up to 3")
 
 # %% [markdown]
-# **The answer.** The batch rises tenfold, so the second half of the claim fails here. The first half is a little
-# low. By the same count and PyTorch's default, this step takes 1.38 times the operations (with adapters on all
-# linear layers 1.48), and it dequantizes the weights once more. Where model states are the peak, as in full
-# fine-tuning above, checkpointing saves nothing.
+# **The answer.** The batch rises tenfold, so the second half of the claim fails here. The first, a third more
+# operations, is a little low. By the same count and PyTorch's default, this step takes 1.38 times the operations
+# (with adapters on all linear layers 1.48), and it converts the 4-bit weights once more. Where model states are
+# the peak, as in full fine-tuning above, checkpointing saves nothing.
 #
 # The factor is no constant. A largest batch is about the free memory divided by the bytes of one more text, so
 # the factor is the ratio of these bytes. In the embedded model they are 12.4 and 3.9 MB (last two columns): one
 # recomputed layer is a quarter of all, and the logits do not shrink. In the 7B they are 9.9 and 1.0 GB: one
 # recomputed layer is one of 32, and the inputs of all layers take only 0.54 GB. To estimate: 9.9 GB are about 37
-# bytes per token, layer and unit of width. The full fine-tuning above stores 56, checkpointed inputs in 16 bits 2.
+# bytes per token, layer and unit of width, or k = 18 in 16 bits. The full fine-tuning above stores 56 (k = 28),
+# checkpointed inputs 2 (k = 1).
 #
 # `ft` computes the loss of many logits in chunks (the exercise below), so the peak of the 7B has none. With all
 # at once the same batch does not fit, even with Llama 2's vocabulary of 32,000.
@@ -464,12 +466,13 @@ for reentrant in (True, False):
 # raises `element 0 of tensors does not require grad`. Use `use_reentrant=False`, as `ft` does, or
 # `model.enable_input_require_grads()`. transformers 5.24 calls the latter whenever it switches checkpointing on.
 # So look for the trap in older versions and in calls of `torch.utils.checkpoint` of your own. (With an adapter and
-# DeepSpeed's ZeRO-3, TRL 1.16 forces `use_reentrant=True`.)
+# DeepSpeed's ZeRO-3, TRL 1.16 needs `use_reentrant=True`. Pass it: transformers 5.24 ignores TRL's own setting
+# if `gradient_checkpointing_kwargs` is unset.)
 #
 # ## At 135M
 #
-# No box At 135M: a recorded run would decide nothing, since checkpointing that repeats the same computation
-# changes no gradient. If SmolLM2 (30 layers) is here, its step is measured.
+# No box At 135M: checkpointing that repeats the same computation changes no gradient, so there is nothing to
+# compare. If SmolLM2 (30 layers) is on this machine, its step is measured.
 
 # %%
 from ftkit.model import download
@@ -506,10 +509,13 @@ if download.has("smollm2"):
 #
 # 1. FlashAttention or `sdpa`, and a chunked or fused loss (in TRL 1.16's `SFTTrainer`; elsewhere from the
 #    libraries Liger or Cut Cross-Entropy).
-# 2. Batch size 1 with gradient accumulation.
+# 2. No padding, which is stored too: packing, or batch size 1 with gradient accumulation.
 # 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
-#    TRL 1.16 also stores the result of attention, but repeats the matrix multiplications. For a compiled
-#    model `torch._functorch.config.activation_memory_budget` (0 to 1) selects by itself.
+#    TRL 1.16 also stores the result of attention, but repeats the matrix multiplications. With an adapter and
+#    transformers 5.24 it is ignored or raises an error. There leave it out and call
+#    `trl.models.enable_selective_activation_checkpointing(trainer.model.get_base_model())` before `train()`; on
+#    the embedded model attention then ran once per layer, not twice. For a compiled model
+#    `torch._functorch.config.activation_memory_budget` (0 to 1) selects by itself.
 # 4. **Activation offloading** to the host's memory (`activation_offloading=True` in TRL; with
 #    `gradient_checkpointing_kwargs={"offload": True}` only the stored inputs move).
 # 5. For very long texts, **context parallelism**: each GPU holds a part of each text.
@@ -519,9 +525,9 @@ if download.has("smollm2"):
 #   none: in TRL 1.16 checkpointing is on by default.
 # - transformers 5.23 renamed the option to `activation_checkpointing`. The old name works until version 6, with
 #   a warning; TRL 1.16 takes both.
-# - For QLoRA, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself. Give it
-#   `gradient_checkpointing_kwargs={"use_reentrant": False}`. It also casts embedding, norms and head to
-#   fp32: the stored inputs of the layers then take twice the bytes.
+# - In your own QLoRA loop, peft's `prepare_model_for_kbit_training` switches checkpointing on by itself (TRL
+#   1.16's `SFTTrainer` does not call it). Give it `gradient_checkpointing_kwargs={"use_reentrant": False}`. It
+#   also casts embedding, norms and head to fp32: the stored inputs of the layers then take twice the bytes.
 # - With FSDP ([13](13_zero_and_fsdp.ipynb)), transformers advises `activation_checkpointing` in the FSDP
 #   configuration.
 

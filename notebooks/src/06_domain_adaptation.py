@@ -76,7 +76,7 @@ ft.table([{"stage": "DAPT", "text": contracts[0]["text"], "label": ""},
 # <!-- claims: C13 C94 · E02 -->
 #
 # For pretraining, documents are tokenized, joined into one stream with an end-of-sequence token (EOS) after
-# each, and cut into windows of equal length. So only the last window can need padding.
+# each, and cut into windows of equal length.
 # Stuck? `ft.hint("text_windows")`.
 
 # %% tags=["raises-exception"]
@@ -93,7 +93,7 @@ ft.check("text_windows", text_windows)
 
 # %% [markdown]
 # Raw text has no prompt, so nothing is masked: the labels are a copy of the ids. Instruction tuning uses
-# the same loss; only the records and the mask differ. The next cell colors the tokens that count.
+# the same loss; only the records and the mask differ. The colored tokens count:
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -106,7 +106,7 @@ ft.show_batch([contracts[1], first], tokenizer)
 #
 # **No test text in the corpus.** Our generator repeats sentences: each of the 60 test clauses occurs
 # in the contracts too. DAPT could gain by having read them. So we delete these sentences, about a third of
-# the text. Variants with another number or country stay; liability clauses have none, so all are gone.
+# the text. Variants with another number or country stay. Liability clauses hold neither, so all are gone.
 #
 # **Equal tokens.** A contract is longer than a finance document, so four documents a step would give DAPT
 # more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the token that begins
@@ -164,7 +164,7 @@ ft.table([{"text": name, "perplexity of the base": math.exp(ft.loss_on(model, ex
 # %% [markdown]
 # The base model was pretrained on simple generated English, as in "general". Perplexity also depends on
 # how predictable a text is. So compare models on the same text, with the same tokenizer
-# ([lesson 14](14_perplexity.ipynb) has a measure across tokenizers).
+# (across tokenizers: [lesson 14](14_perplexity.ipynb)).
 
 # %% [markdown]
 # ## Continued pretraining
@@ -204,7 +204,7 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
 # Right: both forget general text ([lesson 16](16_catastrophic_forgetting.ipynb)). The usual remedy is
 # **replay**: mix general text into the new corpus.
 #
-# A lower loss on contracts does not show that the task gets easier. That needs labels.
+# Whether the task gets easier, only labels can show.
 
 # %% [markdown]
 # ## Your turn: separate the two effects
@@ -269,8 +269,8 @@ verdict = ft.expect(exact["DAPT"], outcome or "==", exact["control"],
 domain_effect.score({"<": "lower", ">": "higher", "": "no difference seen in 5 seeds"}[outcome])
 
 # %% [markdown]
-# Guessing a label would give 1/7 = 0.14. Now split the gain. The first two rows hold what
-# `split_gain(exact["none"], exact["control"], exact["DAPT"])` returns; the third is their sum.
+# Guessing a label would give 1/7 = 0.14. Now split the gain. Compare the first two rows with your
+# `split_gain(exact["none"], exact["control"], exact["DAPT"])`. The third is their sum.
 
 # %%
 rows = []
@@ -284,9 +284,10 @@ ft.table(rows)
 
 # %% [markdown]
 # DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain with all of
-# it. The domain's own part is 0.08, and its 95 % interval reaches 0.22 to each side. So whether the domain
-# itself helped is open: to see 0.08 at a spread of 0.18 four times in five takes about 30 seeds. (The table tests
-# each direction at 5 %. A two-sided test would not see the 0.12.)
+# it. The domain's own part is 0.08. The table's test is one-sided (each direction at 5 %) and would have
+# seen 0.17. The 0.22 above is the limit of a two-sided test, which would not see the 0.12. So whether
+# the domain itself helped is open. To see a true 0.08 at this spread four times in five takes about
+# 30 seeds (two-sided: 40).
 #
 # Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
 # labeled clause may repeat a test clause's sentence, in all three conditions.
@@ -340,11 +341,13 @@ order.score({"<": "lower", ">": "higher", "": "no difference seen in 3 seeds"}[
 at_135m("domain", verdict)
 
 # %% [markdown]
+# The control (0.91) ended below "none" (0.96), not tested. A control that does harm exaggerates the
+# domain's part.
+#
 # Other studies:
 #
 # - TAPT improved RoBERTa, an encoder of 125M parameters, on eight tasks in four domains, and DAPT on seven
-#   of them. A domain outside the task's was worse than DAPT, and often worse than none:
-#   such a control exaggerates the domain's part
+#   of them. A domain outside the task's was worse than DAPT, and often worse than none
 #   ([Gururangan et al. 2020](https://arxiv.org/abs/2004.10964)).
 # - Most medical LLMs did not consistently beat their base models on medical questions, when prompts
 #   were optimized for both and uncertainty was counted
@@ -368,7 +371,7 @@ at_135m("domain", verdict)
 # ## What if?
 #
 # Give the last 12 of the 24 steps to TAPT, on the unlabeled clauses of the task. (The paper adds TAPT after
-# all of DAPT.) One seed is a hint, no result.
+# all of DAPT; here it replaces half.) One seed is a hint, no result.
 
 # %%
 unlabeled = [{"text": record["input"]} for record in clauses
@@ -386,11 +389,11 @@ ft.table(rows)
 #
 # | setting | usual values |
 # |---|---|
-# | start | the base checkpoint, before the final decay if it is published |
+# | start | the base checkpoint; if published, the one before the final decay of its learning rate |
 # | tokens | 1B to 100B and more; up to 4 passes are almost as good as new data ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264), pretraining); below about 100M first consider retrieval or synthetic rewriting |
 # | learning rate | warm-up and decay again; a peak between a tenth and the full peak of pretraining |
-# | replay | 5 to 25 % general text; more for a stronger shift of the data |
-# | method | all parameters; LoRA learned less in continued pretraining ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)) |
+# | replay | 5 to 25 % general text, from an open web corpus if the model's own is not public; more for a stronger shift of the data |
+# | method | all parameters; LoRA learned less in continued pretraining ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)); if memory forces it, a high rank on all linear layers |
 # | evaluation | domain and general perplexity, domain tasks, a fixed general suite |
 
 # %% [markdown]
@@ -480,8 +483,8 @@ ft.table(rows)
 # - DAPT trains on text of the domain, TAPT on the task's texts; neither uses labels.
 # - The base alone cannot separate the domain from more training. A control with equal steps and tokens
 #   on another domain can, if it does no harm and no corpus holds test text.
-# - The claim's first half held in our runs, by a one-sided test. Its second half stayed open: five seeds
-#   did not separate DAPT from the control.
+# - The claim's first half was only just seen (one-sided, p between 0.04 and 0.05). Its second half
+#   stayed open: five seeds did not separate DAPT from the control.
 # - Draw the labels anew in each seed, and compare in pairs.
 # - Continued pretraining can damage general text and earlier tuning: use replay, and tune last.
 #

@@ -71,8 +71,8 @@ ft.table([{"new task": record["input"], "label": record["output"]} for record in
 
 # %% [markdown]
 # Three scores: exact match on the new task, exact match on the old tasks, and **knowledge probes**.
-# A probe is a sentence of the base model's world to complete, such as "The capital of Tunisia is ...". It
-# is plain text, so it needs no answer format.
+# A probe is a sentence of the base model's world to complete, such as "The capital of Tunisia is ...". We
+# take 26. They are plain text, without an answer format.
 
 # %%
 def measure(model):
@@ -113,11 +113,10 @@ ft.table([{"asked": f"{record['instruction']} {record['input']}", "expected": re
 
 # %% [markdown]
 # A drop of a benchmark can be a lost answer **format**, a lost ability, or both. Here the answers are
-# still short, and some are broken words. The probes fell too, on plain text: so the damage is not
-# limited to questions and answers. But a probe is right only if its word is the likeliest of the
-# whole vocabulary. So a habit of answering with labels lowers it as well. Comparing the right word
-# with other capitals would separate the two. Whether the knowledge is gone or only hard to reach, no
-# score here can say.
+# still short, and some are broken words. The probes fell too, on plain text. But a probe is right only
+# if its word is the likeliest of the whole vocabulary, so a habit of answering with labels lowers it
+# as well. Comparing the right word with other capitals would separate the two. Whether the knowledge
+# is gone or only hard to reach, no score here can say.
 #
 # ## Your turn: replay
 # <!-- claims: C70 C72 · E16 -->
@@ -164,9 +163,8 @@ ft.check("l2_sp_gradient", l2_sp_gradient)
 # gradients on old data).
 #
 # A **KL penalty** acts on the outputs instead: β · KL(p ‖ p₀), with the token probabilities p of the
-# trained model and p₀ of the old one; the average is over what the trained model says. It limits what
-# the model *says*, not where its weights are. Reinforcement learning uses it
-# ([lesson 20](20_preferences.ipynb)).
+# trained model and p₀ of the old one; the average is over what the trained model says. Reinforcement
+# learning uses it ([lesson 20](20_preferences.ipynb)).
 #
 # ## Your turn: interpolate the weights
 # <!-- claims: C95 · E18 -->
@@ -192,7 +190,7 @@ ft.check("choose_weight", choose_weight)
 # The curve of the figure, measured: full fine-tuning at learning rate 0.001 for 8 and for 24 steps,
 # with four seeds; ± is their standard deviation. A straight line between the two points stands for
 # the curve; if the curve sags below it, the true gains are larger. How much is already lost after 8
-# steps? (Gray arrows only point from the untouched model.)
+# steps?
 
 # %%
 SEEDS = (0, 1, 2, 3)
@@ -250,12 +248,12 @@ front.conditions["WiSE-FT"] = front.conditions.pop("full, 24 steps, blend 0.7")
 front.train(narrow, remedies, SEEDS).table("target", "kept", "probes")
 
 # %% [markdown]
-# Four remedies are far above the curve, and LoRA is near it. For each seed, `gain` is *kept* minus
-# the curve at the remedy's target. The last column subtracts what the lower learning rate keeps
-# instead.
+# Four remedies are far above the curve, and LoRA is near it. `gain` is *kept* minus the curve of the
+# same seed at the remedy's target; past its end it stays level. The last column subtracts what the
+# lower learning rate keeps with this seed, at any target.
 #
-# One limit: all five remedies have a target of 0.93 to 0.99 of 40 questions. Near 1, exact match
-# hardly shows which run trained longer than needed; the loss of the new task would.
+# One limit: all five targets are 0.93 to 0.99 of 40 questions. Near 1, exact match hardly shows which
+# run trained longer than needed.
 
 # %%
 names = ["replay", "L2-SP", "WiSE-FT", "a lower learning rate", "LoRA"]
@@ -275,9 +273,8 @@ least.score(min(names, key=lambda name: sum(gains[name])))
 # %% [markdown]
 # The curve belongs to one learning rate, and a **lower learning rate** alone is above it too. So the
 # first remedy is a well-chosen learning rate, and the others have to be judged against *it*. The last
-# column does this: by the test of `ft.expect`, no difference of replay, L2-SP or WiSE-FT from the
-# lower rate is settled. With four seeds and 62 old questions, whether they add to a lower rate is
-# open.
+# column does this: with four seeds and 62 old questions, no difference of replay, L2-SP or WiSE-FT
+# from the lower rate is settled.
 #
 # Read the column *probes* too. Replay, which shows old questions and no plain text, kept fewer (0.70)
 # than L2-SP (0.79) and the lower rate (0.76), in the mean (not tested).
@@ -287,14 +284,14 @@ least.score(min(names, key=lambda name: sum(gains[name])))
 # forget. It kept far less than the untouched model, so the first half of the claim is false. Its gain
 # over the curve is not settled (p is about 0.06). LoRA had one learning rate here, full fine-tuning
 # two. So the smallest gain belongs to this recipe, not to the method; the box At 135M of lesson 07
-# has both at six rates. In the settings of [Biderman et al. 2024](https://arxiv.org/abs/2405.09673)
-# LoRA learns less *and* forgets less.
+# has both at six rates. In [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learned less
+# *and* forgot less. Plotted as target against kept, it seemed the better method on code, and full
+# fine-tuning on math.
 #
 # ## Break it: replay only half of the old tasks
 # <!-- claims: C72 · E16 -->
 #
-# We replay every second old task. Are the other tasks protected too? Look at the target first: a run
-# that learned less would also forget less.
+# We replay every second old task. Are the other tasks protected too, at an equal target?
 
 # %%
 task_names = sorted({record["task"] for record in old_test})
@@ -318,8 +315,8 @@ ft.expect(with_half, ">", without, "old tasks that are not replayed are kept bet
 
 # %% [markdown]
 # In our runs the old tasks that were not replayed were kept better too, at a similar target. But much
-# is lost: of these 32 questions the untouched model answers 0.91 right. A shared format or a related
-# replayed task may be the reason for the gain; we tested neither. Do not expect it for unrelated
+# is lost: of these 32 questions the untouched model answers 0.91 right (not shown). A shared format or
+# a related replayed task may be the reason; we tested neither. Do not expect it for unrelated
 # abilities, such as tool calls.
 #
 # ## At 135M
@@ -333,9 +330,8 @@ at_135m("forgetting", verdict)
 # %% [markdown]
 # With replay the loss on plain English (2.94) is *below* that of the untouched model (3.25): replay
 # also trains on the kind of text that is tested. So this column does not separate keeping from new
-# learning. Read the verdict as: replay lowers this loss. With the facts it is not settled: 0.72 right
-# with replay, 0.66 without (3 seeds). The dotted line of the picture joins the settings that no other
-# beats in both losses.
+# learning. For the facts, replay's effect is not settled: 0.72 right with it, 0.66 without (3 seeds).
+# The dotted line of the picture joins the settings that no other beats in both losses.
 #
 # Compare "full 0.0001" with "full 0.0003": the lower rate ends with the lower loss in both columns. LoRA
 # (3.37) is near this lower rate (3.31) at a similar validation loss: whether it forgets less depends on
@@ -360,7 +356,8 @@ at_135m("forgetting", verdict)
 # %% [markdown]
 # ## What if?
 #
-# Combine two remedies. Is your point above the others? (One seed: a hint, no result.)
+# Combine two remedies. Is your point above the others? (One seed: a hint, no result. Ours is about
+# level with L2-SP.)
 
 # %%
 mine = {"mine": start.but(replay=0.1, l2_sp=0.3)}
@@ -373,7 +370,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # | remedy | needs | usual setting |
 # |---|---|---|
 # | low learning rate | more steps | full SFT, 7B to 8B: 5e-6 to 2e-5, 1 to 2 epochs (others: lesson 07) |
-# | replay | old data or samples of the old model | SFT: 1 to 10 %; continued pretraining: 5 to 25 % ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)) |
+# | replay | old data, samples of the old model, or an open mixture (Tülu 3, SmolTalk) | SFT: start with 1 to 10 %, more for a narrow task (here 25 %); next-token training on a domain: 1 % of pretraining data kept the pretraining loss ([Bethune et al. 2025](https://arxiv.org/abs/2502.06042)); continued pretraining: 5 to 25 % ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)) |
 # | LoRA, or frozen layers | LoRA: its own learning rate | lesson 02 |
 # | KL to the base | the old model's log-probabilities | RL: `beta` 0 to 0.05; TRL's GRPO default is 0 |
 # | L2-SP, EWC | the old weights (EWC: and squared gradients on old data) | rare for LLMs |
@@ -407,22 +404,27 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # ```
 
 # %% [markdown]
-# Run the same suite before and after, for example with the lm-evaluation-harness (knowledge, instruction
+# Run the same suite before and after, such as with the lm-evaluation-harness (knowledge, instruction
 # following, arithmetic):
 #
 # ```bash
 # for model in Qwen/Qwen3-4B narrow; do
-#     lm_eval --model hf --model_args pretrained=$model,dtype=bfloat16,enable_thinking=False \
-#         --tasks mmlu,ifeval,gsm8k --apply_chat_template --log_samples --output_path results
+#     run="lm_eval --model hf --batch_size auto --log_samples --output_path results"
+#     args="pretrained=$model,dtype=bfloat16,enable_thinking=False"
+#     $run --model_args $args --tasks mmlu --num_fewshot 5
+#     $run --model_args $args --tasks ifeval,gsm8k --apply_chat_template
 # done
 # ```
 #
+# `mmlu` compares log-likelihoods of letters. It is run without the chat template: with it Qwen3-4B fell
+# from 0.70 to 0.57 in [one report](https://github.com/EleutherAI/lm-evaluation-harness/issues/3405).
 # `--log_samples` keeps every answer: compare the models question by question (paired standard error).
 #
-# Thinking is off in both runs: a limit on new tokens may cut an answer after long thinking. But TRL's
-# template for Qwen3 also trains the empty think block of answers without thinking. So the thinking
-# mode can be lost, and this suite does not see it. If your users need that mode, test it as well, and
-# put answers with thinking into the replay file. If not, start from Qwen3-4B-Instruct-2507.
+# Thinking is off: a limit on new tokens may cut an answer after long thinking. Besides, TRL's template
+# for Qwen3 trains the empty think block of answers without thinking. So the thinking mode can be
+# lost, unseen by this suite. If your users need that mode, test it on generated answers
+# (`enable_thinking=True,think_end_token=</think>`, a high limit on new tokens), and replay answers with
+# thinking. If not, start from Qwen3-4B-Instruct-2507.
 
 # %% [markdown]
 # Current methods by name:
@@ -469,10 +471,10 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # %% [markdown]
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# It depends on the target performance at which you compare. In the settings of Biderman et al. 2024
-# LoRA learns less and forgets less. The frozen weights do not prevent forgetting: the model computes
-# W + (α/r) B A, and that function can forget. At equal loss on the new task, each with its own learning
-# rates, the difference may vanish. It depends on rank, learning rate and distance of the data.
+# It depends on the target performance at which you compare. In Biderman et al. 2024 LoRA learned less
+# and forgot less. Plotted as target against kept, it seemed the better method on code, and full
+# fine-tuning on math. The frozen weights do not prevent forgetting: the model computes W + (α/r) B A,
+# and that function can forget. Tune the learning rate of each method.
 # </details>
 #
 # **Does early stopping help?**
@@ -485,8 +487,9 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # **A benchmark fell by 30 points. Is the knowledge gone?**
 # <details><summary>Answer</summary>
 # Not necessarily. I read the answers first: if the format changed, the score falls although the
-# knowledge is there. Log-likelihood scoring of the choices or a few-shot prompt helps to separate format
-# from knowledge. Quick recovery after a few steps on old data suggests that much was still present.
+# knowledge is there. Log-likelihood scoring of the choices or a few-shot prompt depends less on the
+# format, but still does. Quick recovery after a few steps on old data suggests that much was still
+# present.
 # </details>
 #
 # ## Recap

@@ -100,10 +100,9 @@ ft.curves(long, "loss", "val_loss")
 
 
 # %% [markdown]
-# The scale is logarithmic, because the training loss falls so far. (Where the sd exceeds the mean,
-# the band reaches the bottom.) The turn of the validation loss is too small for it. So we draw each
-# seed's evaluations again, from step 6 on, with the exact match. A ring marks the lowest validation
-# loss.
+# The scale is logarithmic, because the training loss falls so far. The turn of the validation loss is
+# too small for it. So we draw each seed's evaluations again, from step 6 on, with the exact match. A
+# ring marks the lowest validation loss.
 
 # %%
 def evaluations(run):
@@ -136,7 +135,7 @@ turn.score({"<": "falls", ">": "rises",
 # %% [markdown]
 # The first test compares with one fixed step, because "last − lowest > 0" would hold for pure noise
 # too. But we chose step 12 after earlier runs with these seeds, which makes this p too small.
-# Verdict: the loss turned up in these runs; on five fresh seeds (not shown) that was not settled.
+# Verdict: the loss turned up in these runs. Five fresh seeds (not shown) did not settle it.
 #
 # The second test: three seeds ended higher than at the ring and two lower, and a change below about
 # 0.1 could have stayed unseen. So the first half of the claim is not supported: a rising validation
@@ -197,7 +196,7 @@ softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 # ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)).
 #
 # At scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first epoch, but
-# more epochs gave better reward-model scores and human preference ([Ouyang et al.
+# more epochs gave better scores of a reward model (lesson 20) and human preference ([Ouyang et al.
 # 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records and chose checkpoints by
 # hand, because perplexity did not follow the quality of the answers ([Zhou et al.
 # 2023](https://arxiv.org/abs/2305.11206)).
@@ -241,19 +240,19 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 # tend to shrink. Choose the measure that matches the use: a task metric for answers, `val_loss` for
 # probabilities (perplexity, a threshold, sampling).
 #
-# One limit: in a schedule of 36 steps the learning rate is still high at step 12. Better: find the
-# number of epochs, then train again with a schedule that ends there.
+# One limit: in a schedule of 36 steps the learning rate is still high at step 12. Better: train again
+# with a schedule that ends there.
 #
 # ## Remedies, each against a control
 # <!-- claims: C75 C76 C77 C78 · E12 E13 -->
 #
 # The control is the long run; each remedy has three seeds. **Augmentation** repeats each record with other
-# wordings. **Dropout** sets random activations to zero in training. Llama-type models are pretrained without it
-# (InstructGPT and LIMA fine-tuned with it). We test LoRA's dropout, which acts only on the input of the adapter,
-# against LoRA without it. LoRA against the control compares two recipes: method, learning rate and steps differ.
+# wordings. **Dropout** sets random activations to zero in training. Llama-type models are pretrained
+# without it. We test LoRA's dropout, which acts only on the input of the adapter, against LoRA without
+# it. LoRA against the control compares two recipes: method, learning rate and steps differ.
 #
-# **Weight decay** is not in the list. It shrinks a weight by learning rate × decay in each step. With a
-# decay of 0.1 that is at most 36 × 0.001 × 0.1 = 0.36 % in the whole run, so no effect can be expected.
+# **Weight decay** is not in the list. Each step shrinks a weight by the fraction learning rate × decay.
+# With a decay of 0.1 that is at most 36 × 0.001 × 0.1 = 0.36 % in the whole run, so no effect can be expected.
 
 # %%
 best_remedy = ft.predict("val_loss at the end is lowest with ...", "four times the data",
@@ -314,19 +313,20 @@ best_remedy.score(min(means, key=means.get))
 # The tests compare with the end of a run that was trained too long. So read each remedy against the
 # second row too: one that only reaches it does no more than stopping. (That row is a selected
 # minimum, which favors it.) Augmentation, half the epochs and LoRA ended close to it or a little
-# lower. LoRA with dropout (1.24) and more data (0.66) ended lower (not tested).
+# lower. LoRA with dropout (1.24) and more data (0.66) ended lower (not tested). More data also means
+# fewer passes, but augmentation makes the same 3 and ended at 1.40.
 #
-# With more data the answers improved too; we tested them only for this remedy. A ✗ with a p above
-# 0.05 means "not settled", not "does nothing". And five tests are five chances of a false ✓: on three
-# fresh seeds (not shown) every remedy was lower in the mean, but of the three ✓ only more data
-# stayed. So of the claim's second half only this part is supported.
+# With more data the answers improved too (tested only there). A ✗ with a p above 0.05 means "not
+# settled", not "does nothing". And five tests are five chances of a false ✓: on three fresh seeds (not
+# shown) every remedy was lower in the mean, but of the three ✓ only more data stayed. So of the claim's
+# second half only this part is supported.
 #
 # ## Your turn: a clean split
 #
 # All of this needs really new validation records. If several records come from one source (a
 # document, a customer, a template), a split by records puts near copies on both sides. This is
 # **leakage**. Assume that the sources are in random order; else shuffle them first. (scikit-learn has
-# `GroupKFold` and `GroupShuffleSplit`, whose `test_size` counts sources, not records.)
+# `GroupKFold`, and `GroupShuffleSplit` with a `test_size` that counts sources, not records.)
 
 
 # %% tags=["raises-exception"]
@@ -351,9 +351,9 @@ ft.expect([run.after["val_loss"] for run in leaked], "<", [run.after["val_loss"]
 ft.curves(leaked, "loss", "val_loss")
 
 # %% [markdown]
-# Half a leak, and the loss looks like that of a much better model, since the memorized half has a
-# loss near zero. The curve alone does not show it: here it does not even turn up. With a full leak
-# the validation loss would be a training loss, and early stopping would not stop.
+# Half a leak, and the loss looks like that of a much better model: 0.54 is about half of 1.04, as if
+# the memorized half had a loss near zero. The curve alone does not show the leak. Look at the loss of
+# each record: memorized ones should form a heap near zero.
 #
 # ## At 135M
 #
@@ -365,8 +365,8 @@ at_135m("overfitting", verdict)
 # %% [markdown]
 # The verdict "same" is by construction: a rise from the lowest value cannot be negative. Believe the
 # fixed comparison instead: runs of 3 epochs on the same records and seeds ([14](14_perplexity.ipynb))
-# ended 0.48 ± 0.09 nats lower (paired: p = 0.006), with half the calibration error. The change of
-# exact match, −0.021 ± 0.042, is one of 48 records: not settled.
+# ended 0.48 ± 0.09 nats lower (paired: p = 0.006), with half the calibration error. The mean change
+# of exact match, −0.021 ± 0.042, has the size of one record in 48: not settled.
 #
 # For larger models: in pretraining, up to 4 epochs of the same data were almost as good as new data ([Muennighoff
 # et al. 2023](https://arxiv.org/abs/2305.16264)).
@@ -383,7 +383,7 @@ at_135m("overfitting", verdict)
 # | `neftune_noise_alpha` | 5 to 15, for instruction data |
 #
 # ```python
-# # {"prompt": "...", "completion": "..."}
+# # {"prompt": "Question: ...\nAnswer:", "completion": " ..."}  (the join needs its space)
 # from datasets import load_dataset
 # from transformers import EarlyStoppingCallback, TrainerCallback
 # from trl import SFTConfig, SFTTrainer
@@ -413,7 +413,7 @@ at_135m("overfitting", verdict)
 #     callbacks=[ExactMatch(), EarlyStoppingCallback(early_stopping_patience=3)],  # in this order
 #     args=SFTConfig(
 #         output_dir="stopped", learning_rate=1e-5, num_train_epochs=3, bf16=True,
-#         per_device_train_batch_size=8, eval_strategy="steps", eval_steps=0.1,
+#         per_device_train_batch_size=8, eval_strategy="steps", eval_steps=0.1,  # a tenth of the run
 #         save_strategy="steps", save_steps=0.1, save_total_limit=2,
 #         load_best_model_at_end=True, metric_for_best_model="exact_match", greater_is_better=True,
 #     ),
@@ -421,15 +421,15 @@ at_135m("overfitting", verdict)
 # trainer.train()
 # ```
 #
-# Steps of 0.1 are a tenth of the run. An exact match that stays at 0 for three more evaluations ends
-# the run, since an equal value is not better. The callback generates answers, because
-# `compute_metrics` would see the predictions after the *right* previous tokens. Exact match on 200
-# records has a standard error of up to 3.5 points; comparing two checkpoints record by record has
-# less noise. For long answers, save all checkpoints and score them afterwards (vLLM).
+# An exact match that stays at 0 for three more evaluations ends the run, since an equal value is not
+# better. The callback generates answers, because `compute_metrics` would see the predictions after the
+# *right* previous tokens. Exact match on 200 records has a standard error of up to 3.5 points; comparing
+# two checkpoints record by record has less noise. For long answers, save all checkpoints and score them
+# afterwards (vLLM).
 #
 # "Fewer epochs" has an exception. At an equal number of updates on long chain-of-thought traces,
-# 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200
-# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
+# 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200. With more epochs the validation loss
+# rose there while the answers improved ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
 
 # %% [markdown]
 # Current methods by name:

@@ -10,8 +10,7 @@
 # # 00 · Start here: your first fine-tune
 #
 # **Claim: a small language model learns to answer questions in seconds of training, and the facts in
-# its answers were there before.** The claim could be wrong. You will test both halves. After this
-# lesson you can
+# its answers were there before.** You will test both halves. After this lesson you can
 #
 # - fine-tune a language model and compute its loss yourself;
 # - read the three curves `loss`, `val_loss` and `general_loss`;
@@ -35,8 +34,8 @@ from ftkit.lessons.claims import direction
 ft.setup(seed=0)
 
 # %% [markdown]
-# The table describes this machine: *device* is where models run (`cpu`, or `cuda` for a GPU). You can
-# ignore the rest for now.
+# The table describes this machine: *device* is where models run (`cpu`, or `cuda` for a GPU). Ignore
+# the rest for now.
 #
 # ## A language model continues text
 #
@@ -86,9 +85,9 @@ lab.train
 
 # %% [markdown]
 # Run the next cell and watch. In each **step** the model reads a **batch** of 16 records and predicts the
-# outputs. The **loss** is high where the right tokens got a low probability. Then every parameter moves a
-# little in the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is
-# called an **epoch**; 100 steps of 16 records are 0.44 of one.
+# outputs. The **loss** is high where the right tokens got a low probability. Then every parameter moves in
+# the direction that lowers the loss. The `learning_rate` sets how far. One pass over all records is called an
+# **epoch**; 100 steps of 16 records are 0.44 of one.
 
 # %%
 run = lab.run(learning_rate=1e-3, max_steps=100)
@@ -102,8 +101,8 @@ run
 # - **general_loss**: on ordinary text, which the base model predicts well.
 #
 # The vertical axis is logarithmic, and a ring marks the lowest `val_loss`. The panel below the curves
-# shows the learning rate: it rises at first and is then lowered to 0. Processors round differently, so
-# your figures may differ a little from those in the text.
+# shows the learning rate: it rises at first and is then lowered to 0. Processors round differently, so your
+# figures may differ a little.
 #
 # | you see | it usually means |
 # |---|---|
@@ -227,9 +226,9 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # <!-- claims: C14 -->
 #
 # The tuned model names capitals that no training record asks for. Did the base model know them? We ask
-# for the same capitals in four forms. One is an unfinished sentence, "The capital of Norway is". Another
-# is **few-shot prompting**: solved examples in the prompt instead of training on them. Since exact match
-# is strict, we also count answers that *begin with* the expected output.
+# for the same capitals in four forms. One is an unfinished sentence, "The capital of Norway is", called a
+# **knowledge probe**. Another is **few-shot prompting**: solved examples in the prompt instead of training
+# on them. Since exact match is strict, we also count answers that *begin with* the expected output.
 
 # %%
 guess = ft.predict("In the form `Question: ... Answer:`, without examples, how many of the base model's "
@@ -274,12 +273,11 @@ right = plain["begins right"]
 guess.score("more than 50 %" if right > 0.5 else "fewer than 20 %" if right < 0.2 else "20 to 50 %")
 
 # %% [markdown]
-# The 12 unfinished sentences are **knowledge probes**, about capitals drawn at random. (A ✓ without p only
-# compares two numbers.) The 37 questions are different wordings of the same 12 facts, so small differences
-# between rows mean little. The form decides what comes out. In one line the base model often *begins* with
-# the right capital and then continues. Two solved examples (of other countries) make it stop more often.
-# So **for the capitals** the fine-tune supplied mainly the form: begin with the answer, and stop. The facts
-# came from pretraining.
+# The 12 probes are about capitals drawn at random. (This ✓ only compares two numbers.) The 37 questions are
+# different wordings of the same 12 facts, so small differences between rows mean little. The form decides
+# what comes out. In one line the base model often *begins* with the right capital and then continues. Two
+# solved examples (of other countries) make it stop more often. So **for the capitals** the fine-tune supplied
+# mainly the form: begin with the answer, and stop. The facts came from pretraining.
 #
 # Other tasks are skills: to find the last word, to judge a review, to build a question. We
 # ask the base model with two solved examples of each, and the tuned model.
@@ -301,9 +299,9 @@ ft.table(rows)
 # But a review is positive or negative. So 0 % is *below* chance (50 %): this row shows missing form again.
 # For the other two, fine-tuning taught a skill, or two examples were too few to show the form.
 #
-# What is known about larger models? [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000
-# carefully chosen records and got good chat behavior. Facts that are new to a model are learned slowly and
-# can raise [hallucination](https://arxiv.org/abs/2405.05904): fluent statements that are
+# Larger models: [LIMA](https://arxiv.org/abs/2305.11206) tuned a 65B model on 1,000 carefully chosen records
+# and got good chat behavior. Facts that are new to a model are learned slowly and can raise
+# [hallucination](https://arxiv.org/abs/2405.05904): fluent statements that are
 # false. But "fine-tuning teaches only the form" is too wide: with more data, scores on reasoning tasks keep
 # improving ([Raghavendra et al. 2024](https://arxiv.org/abs/2410.03717)).
 #
@@ -346,12 +344,12 @@ for name, model in {"base": base, "0.001": low[0].model, "0.01": high[0].model}.
 # At 0.01 the run is broken. It learns the task badly, and `general_loss` ends near log V: on average hardly
 # better than even guessing.
 #
-# The run at 0.001 shows something else. It learns the task, and yet `general_loss` rises from 0.85
-# to about 1.3, and the story loses its thread. Losing older abilities while a new task *is* learned is called
-# **catastrophic forgetting**. One story and a loss are only signs of it:
-# [lesson 16](16_catastrophic_forgetting.ipynb) tests abilities.
+# The run at 0.001 learns the task, and yet `general_loss` rises from 0.85 to about 1.3, and the story
+# loses its thread. Losing older abilities while a new task *is* learned is called **catastrophic
+# forgetting**. One story and a loss are only signs of it: [lesson 16](16_catastrophic_forgetting.ipynb)
+# tests abilities.
 #
-# Neither value suits models of billions of parameters. There full fine-tuning usually takes about 1e-5.
+# For models of billions of parameters full fine-tuning usually takes about 1e-5.
 #
 # ## What if?
 #
@@ -365,8 +363,8 @@ panel = ft.what_if(lab, config=ft.Config(learning_rate=1e-4, max_steps=25, eval_
 panel
 
 # %% [markdown]
-# The next cell waits until the panel's runs are finished and keeps the picture in the notebook. If you
-# started none, it starts one.
+# The next cell waits for the panel's runs and keeps the picture in the notebook. If you started none, it
+# starts one.
 
 # %%
 await panel.result()
@@ -382,7 +380,7 @@ await panel.result()
 # | 0.003 | 1.08 | 3.32 |
 # | 0.01 (mean of three seeds) | 4.00 | 7.46 |
 #
-# Up to 0.0003 the run is slow, and not broken. At 0.003 it learns less well than at 0.001, and
+# Up to 0.0003 the run is only slow. At 0.003 it learns less well than at 0.001, and
 # `general_loss` rises far more. At 0.01 it is broken. (One seed each, but for the last row.)
 # </details>
 #
@@ -414,7 +412,8 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 
 # %% [markdown]
 # The two other questions kept their answers. But in our run the capital of Turkey became "Ahoy! Ahoy!". A
-# new habit can displace an answer, here after 20 steps on 214 records.
+# new habit can displace an answer, here after 20 steps on 214 records. Libya was wrong before, though
+# the base model completed the sentence about it.
 #
 # ## Your turn: what does it cost?
 # <!-- claims: C8 · E46 -->
@@ -426,7 +425,7 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 # takes about 6 floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the
 # backward pass. In long contexts attention adds to this. An A100, a GPU of 2020, does 312e12 FLOPs per
 # second at most (in bf16, a 16-bit format) and reaches perhaps 40 % of that in practice. This fraction is
-# the *model FLOPs utilization* (MFU). (An H100 does 989e12 at most, for a higher price.)
+# the *model FLOPs utilization* (MFU). (An H100 does 989e12, for a higher price.)
 
 
 # %% tags=["raises-exception"]
@@ -453,7 +452,7 @@ ft.table([{"tokens": f"{tokens:,.0f}", "7B model, dollars": training_cost(6.7e9,
 # Memory is another limit. With the usual optimizer, AdamW in mixed precision, full fine-tuning of
 # 7B parameters takes about 107 GB ([lesson 01](01_full_fine_tuning.ipynb)), more than one GPU of 80 GB has. Training a
 # small addition instead, **LoRA** ([lesson 02](02_lora.ipynb)), fits on one. It takes about 4 FLOPs instead
-# of 6 (with checkpointing 6 instead of 8), because frozen weights need no gradient.
+# of 6 (with checkpointing 6 instead of 8), because frozen weights need no gradient. The time may not fall.
 #
 # ## At 135M
 #
@@ -471,9 +470,10 @@ at_135m("first_finetune", verdict)
 #
 # Ten times the learning rate (1e-3 instead of 1e-4) is worse here too.
 #
-# The verdict "same" is about the first half of our claim. For the second, compare answers that
-# begin right: few-shot 9 %, tuned 48 %. Tuning may have added more than the form, or five examples
-# were too few. So this does not settle the second half.
+# "Same" is about the first half of our claim. For the second, answers that begin right (few-shot 9 %,
+# tuned 48 %) are a poor measure: untuned, this model answers in sentences ("The whale's habitat is
+# typically found in the ocean"). As unfinished sentences it completed 69 % of 100 other facts, and 78 %
+# when tuned ([lesson 02](02_lora.ipynb)). So it knew more than it answered; the second half stays open.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -525,8 +525,7 @@ at_135m("first_finetune", verdict)
 #   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
 # - First score the untuned model with your best prompt on a test file: tuning must beat it.
 # - Hundreds of records can suffice for a format, not for a broad skill ([lesson 18](18_data_quality.ipynb)).
-# - Unsloth, Axolotl and LLaMA-Factory offer the same with less code or more speed. Managed services
-#   need no GPU of your own.
+# - Unsloth, Axolotl and LLaMA-Factory offer the same with less code or more speed.
 # - Check the license of the data, and whether people in them have agreed.
 # - A similar run with this package: `ftkit check my.jsonl`, then `ftkit run --data my.jsonl --model smollm2
 #   --method lora`.
@@ -567,9 +566,9 @@ at_135m("first_finetune", verdict)
 # <details><summary>Answer</summary>
 # Full fine-tuning of a dense model needs about 6 × parameters × tokens operations. At 40 % of an A100's
 # 312 TFLOP/s and 2 dollars an hour, 10 million tokens cost about 2 dollars and a billion about 180.
-# LoRA needs 4 instead of 6; checkpointing adds a third (with LoRA a half). Full fine-tuning with
-# mixed-precision AdamW takes about 16 bytes per parameter: for 6.7 billion 107 GB, before activations.
-# That is more than one 80 GB GPU; LoRA fits on one. Sweeps, evaluation and people
+# LoRA needs 4 instead of 6, but not always less time. Checkpointing adds a third (with LoRA a half).
+# Full fine-tuning with mixed-precision AdamW takes about 16 bytes per parameter: for 6.7 billion 107 GB,
+# before activations. That is more than one 80 GB GPU; LoRA fits on one. Sweeps, evaluation and people
 # usually cost more than one run.
 # </details>
 #

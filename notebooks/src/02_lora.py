@@ -13,7 +13,7 @@
 # as full fine-tuning, and forgets less.** After this lesson you can
 #
 # - write LoRA's forward pass, its parameter count and its merge;
-# - explain what LoRA saves in training and what it does not save;
+# - explain what LoRA saves and what it does not save;
 # - compare LoRA with full fine-tuning fairly, and choose its layers and learning rate.
 #
 # *Needs [01](01_full_fine_tuning.ipynb). About 45 minutes; the code needs one to two minutes on
@@ -56,8 +56,8 @@ ft.setup(seed=0)
 # ## Why could a low rank be enough?
 # <!-- claims: C11 C43 -->
 #
-# Is the update of *full* fine-tuning of low rank? First train all parameters of the small model on 31
-# text tasks.
+# Is a low-rank part of the update of *full* fine-tuning enough? First train all parameters of the small model
+# on 31 text tasks.
 
 # %%
 lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:480], val="tasks")
@@ -90,8 +90,9 @@ ft.table([{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validation
 # norms keep the base's weights). Rank 1 gives most of the improvement, rank 8 almost all of it. So a
 # low rank can be enough *for this task*.
 #
-# Other tasks may need more. On Llama 2 7B with code and math, [Biderman et al.
-# 2024](https://arxiv.org/abs/2405.09673) found full updates of 10 to 100 times the rank of usual LoRA settings.
+# Other tasks may need more. After continued pretraining of Llama 2 7B on code, 90 % of the update's variance
+# took 10 to 100 times the usual LoRA rank ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)). But
+# variance is not loss: the task may need a lower rank.
 #
 # ## Your turn: the forward pass
 # <!-- claims: C43 C44 · E20 -->
@@ -111,8 +112,8 @@ def lora_forward(x, W, A, B, lora_alpha):
 ft.check("lora_forward", lora_forward)
 
 # %% [markdown]
-# Here is the formula as a layer that wraps an existing one. A starts random and B at zero, so B A is
-# zero and the adapted model starts as the base model.
+# Here is the formula as a layer that wraps an existing one. A starts random and B at zero, so the adapted
+# model starts as the base model.
 
 # %%
 import math
@@ -188,8 +189,8 @@ gap = (mine(**batch).logits - theirs(**batch).logits).abs().max().item()
 print(f"largest difference of a logit: {gap:.1e}")
 
 # %% [markdown]
-# They agree, here even exactly. From here on we use `ft.Config(method="lora", r=..., lora_alpha=...)`, which
-# trains with peft's layers.
+# They agree. From here on we use `ft.Config(method="lora", r=..., lora_alpha=...)`, which trains with
+# peft's layers.
 #
 # ## Your turn: how many parameters?
 #
@@ -205,7 +206,7 @@ def lora_parameters(layers, r):
 ft.check("lora_parameters", lora_parameters)
 
 # %% [markdown]
-# How many are they in a real model? A Llama 2 7B on torch's `meta` device has shapes and uses no memory.
+# And in a real model? A Llama 2 7B on torch's `meta` device has shapes and uses no memory.
 
 # %%
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -224,7 +225,8 @@ print(f"tiny, r=8 on all linear layers: {theirs.num_parameters(only_trainable=Tr
 #
 # A comparison at one common learning rate is decided by the choice of that learning rate. So each method
 # gets its own grid, with five seeds. (The highest value has one: it only shows where learning gets worse.)
-# The lowest value of full fine-tuning was chosen to match the `val_loss` of LoRA at 0.005.
+# LoRA has r = 8 and α = 16 on all linear layers. The lowest value of full fine-tuning was chosen to match the
+# `val_loss` of LoRA at 0.005, for a later test.
 
 # %%
 from ftkit.lessons.run_pictures import best_values, sweep_curves
@@ -253,7 +255,7 @@ best = {"full": at_rate(full, rate["full"]), "lora": at_rate(lora, rate["lora"])
 
 # %% [markdown]
 # The best learning rates (the rings, with `val_loss` in the labels) are a factor of ten apart on this coarse
-# grid. For large models about ten has been reported as well ([Thinking Machines
+# grid. For large models about ten is reported as well ([Thinking Machines
 # 2025](https://thinkingmachines.ai/blog/lora/)). The box below, at 135M, has 30, but its few seeds do not
 # exclude 10.
 #
@@ -276,10 +278,10 @@ ft.expect(exact["lora"], "==", exact["full"], "LoRA answers as well, within 0.1"
 # ## Does LoRA forget less?
 # <!-- claims: C73 · E22 -->
 #
-# `general_loss` is the loss on general text that the base model knew. It rises when the model
-# forgets. A model that learned nothing has forgotten nothing, so we must compare at the **same target
-# performance**: full fine-tuning at 0.00065 and LoRA at 0.005 end at about the same `val_loss`. The
-# first test says how equal that is. The second is two-sided, at 5 %.
+# `general_loss`, the loss on general text that the base model knew, rises when the model forgets. A model
+# that learned nothing has forgotten nothing, so we must compare at the **same target performance**: full
+# fine-tuning at 0.00065 and LoRA at 0.005 end at about the same `val_loss`. The second test is two-sided, at
+# 5 %.
 
 # %%
 less = ft.predict("At the same val_loss, LoRA (r=8, all layers) forgets ...",
@@ -297,20 +299,20 @@ less.score("no difference seen" if not seen else "less than full fine-tuning"
            if sum(forgotten["lora"]) < sum(forgotten["full"]) else "more")
 
 # %% [markdown]
-# In the picture, further left is better learned, and lower is less forgotten; bars are ± one standard
-# deviation. The line is the frontier, as in lesson 01: no other setting beats its points in both.
+# Further left is better learned, and lower is less forgotten; bars are ± one standard deviation. The line is
+# the frontier, as in lesson 01.
 
 # %%
 ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + at_rate(lora, 1e-2),
            start=False, label=lambda run: f"{run.config.method} {run.config.learning_rate:g}")
 
 # %% [markdown]
-# In our runs, at about the same `val_loss`, LoRA forgot less, by 0.12 nats. Is that due to LoRA, or had it
-# learned a little less? From full 0.00065 to full 0.001 in the picture, `val_loss` falls by 0.09 and forgetting
-# grows by 0.16 nats. At this ratio, learning 0.12 · 0.09 / 0.16 = 0.07 less would explain LoRA's lower
-# forgetting. The measured gap is 0.02, but its 95 % interval reaches 0.08. On [five fresh
-# seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again forgot less (1.04 against 1.13), but there it had also
-# learned less, by 0.07. So for LoRA in general the second half of the claim stays open.
+# At about the same `val_loss`, LoRA forgot less here, by 0.11 nats before rounding. Is that due to LoRA, or
+# had it learned a little less? From full 0.00065 to full 0.001, `val_loss` falls by 0.09 and forgetting grows
+# by 0.16. At this ratio, learning 0.11 · 0.09 / 0.16 = 0.06 less would explain it. The measured gap is 0.02,
+# but its 95 % interval reaches 0.08. On [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again
+# forgot less (1.04 against 1.13), but there it had learned 0.07 less: enough to explain it. So the second
+# half of the claim stays open.
 
 # %% [markdown]
 # ## Which layers, which rank?
@@ -318,8 +320,8 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 #
 # Is it better to adapt all linear layers, or q and v alone, as peft does by default for Llama models? We
 # compare at **equal parameter counts**: r = 38 on q and v has 116,736, as r = 8 on all layers. Both take
-# α = 16, so the scale α/r is 0.42 for q and v, and 2 for all layers. The learning rate was tuned to make up
-# for that: it is 0.01 for both; for q and v, one run each at 0.005 and 0.02 is worse.
+# α = 16, so the scale α/r is 0.42 for q and v, and 2 for all layers. The tuned learning rate makes up for
+# that. It is 0.01 for both; for q and v, one run each at 0.005 and 0.02 is worse.
 
 # %%
 for_q_v = {"method": ["lora"], "r": [38], "target_modules": ["q_proj,v_proj"]}
@@ -335,19 +337,20 @@ ft.table(edges + q_and_v + all_layers)
 # attention alone behind too. So adapt all linear layers.
 #
 # The rank sets how much an adapter can hold. Raise it when LoRA stays behind full fine-tuning at every
-# learning rate. The rank also enters the scale α/r. With α fixed, one learning rate serves about all ranks of
-# large models (Thinking Machines). With α = 2r a higher rank makes larger updates and usually needs a lower
-# learning rate. **Fix one convention and tune the learning rate.** **rsLoRA** divides by √r instead
-# ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)): with α/r, the paper reports, high ranks learn too
-# slowly.
+# learning rate. The rank also enters the scale α/r. With α = 32, one learning rate served about all ranks of
+# large models (Thinking Machines). But at r = 256 Biderman et al. found α = 2r better than 32 at every
+# learning rate. With α = 2r a higher rank makes larger updates and usually needs a lower learning rate. **At
+# low rank fix one convention and tune the learning rate; at high rank compare both.** **rsLoRA** divides by
+# √r instead ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732)): with α/r, the paper reports, high ranks
+# learn too slowly.
 
 # %% [markdown]
 # ## Which memory is saved?
 # <!-- claims: C11 -->
 #
 # Training needs the weights, their gradients, the optimizer state (two averages per trained parameter
-# for AdamW) and the **activations**, intermediate results that the backward pass needs again. LoRA trains
-# 5 % of the parameters here. How much of the activations remains?
+# for AdamW) and the **activations**, intermediate results that the backward pass needs again. How
+# much of the activations remains?
 
 # %%
 from ftkit.lessons.activations import saved_bytes
@@ -364,8 +367,9 @@ print(f"activations: full {all_trained / 1e6:.1f} MB, LoRA {adapted / 1e6:.1f} M
 
 # %% [markdown]
 # Most of them. The gradient must travel back through every frozen layer, and attention, norms
-# and activation functions need their inputs for that. Each A needs the input of its layer. Compute falls by
-# about a third: only the multiplications for the gradient of W go away.
+# and activation functions need their inputs for that. Each A needs the input of its layer. The operations
+# fall by about a third: only those for the gradient of W go away. The time need not: at the same batch size
+# Biderman et al. measured about 15 % fewer tokens per second for LoRA.
 #
 # For Llama 2 7B, by arithmetic:
 #
@@ -421,8 +425,8 @@ ft.table([{"scale": scale, "val_loss": loss} for scale, loss in losses.items()])
 # ## Two adapters on one base
 # <!-- claims: C9 · E45 -->
 #
-# One customer wants sentences turned into questions, another one wants them negated. We load both adapters
-# onto one base, and send both the same instruction.
+# One customer wants sentences turned into questions, another wants them negated. We load both adapters onto
+# one base and send both the same instruction.
 
 # %%
 import tempfile
@@ -442,8 +446,8 @@ for task in ("to_question", "to_negative"):
 # %% [markdown]
 # ## At 135M
 #
-# Recorded runs of SmolLM2-135M ask another question: not at equal loss, but each method *at its best
-# learning rate*. So we ask the small model that first.
+# The recorded runs of SmolLM2-135M compare each method *at its best learning rate*, not at equal loss. So we
+# ask the small model that first.
 
 # %%
 verdict = ft.expect(after(best["lora"], "general_loss"), "<", after(best["full"], "general_loss"),
@@ -451,16 +455,16 @@ verdict = ft.expect(after(best["lora"], "general_loss"), "<", after(best["full"]
 at_135m("lora_vs_full", verdict)
 
 # %% [markdown]
-# At their best learning rates neither model shows that LoRA forgets less. (LoRA at 0.01 stretches the
-# axes: read the table.)
+# Neither model shows that LoRA forgets less. (LoRA at 0.01 stretches the axes: read the table.)
 #
 # Larger models: [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) (Llama 2 7B, code and math)
-# found that LoRA at usual ranks learns less and forgets less. Mostly both methods seemed to share one curve
-# of learning against forgetting. [Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/) found LoRA equal to full fine-tuning on post-training
-# data if it adapts all layers, has its own learning rate, and can hold what the data teach. An equal loss
-# does not make the weights alike. [Shuttleworth et al. 2024](https://arxiv.org/abs/2410.21228) found new
-# leading singular vectors after LoRA, called **intruder dimensions**, but not after full fine-tuning. LoRA
-# forgot less there, and what it forgot was mostly due to them.
+# found that LoRA at usual ranks learns less and forgets less. At equal target performance LoRA seemed
+# the better trade-off on code, full fine-tuning on math. [Thinking Machines
+# 2025](https://thinkingmachines.ai/blog/lora/) found LoRA equal to full fine-tuning on post-training data if it
+# adapts all layers, has its own learning rate, and can hold what the data teach. At equal performance
+# [Shuttleworth et al. 2024](https://arxiv.org/abs/2410.21228) found new leading singular vectors after LoRA
+# (**intruder dimensions**), but not after full fine-tuning. LoRA forgot less there, and what it forgot was
+# mostly due to them.
 
 # %% [markdown]
 # ## In practice, 2026
@@ -469,13 +473,13 @@ at_135m("lora_vs_full", verdict)
 # |---|---|
 # | layers | all linear layers, MLP included (`target_modules="all-linear"`) |
 # | r | 8 to 32 at first, up to 256 for large data sets; a rough guide: at least as many LoRA parameters as trained tokens ([Tinker](https://tinker-docs.thinkingmachines.ai/lora-primer)); rank 1 can suffice in reinforcement learning |
-# | lora_alpha | 16 or 32 fixed, or 2r; then tune the learning rate, not both |
+# | lora_alpha | 16 or 32 fixed, or 2r; then tune the learning rate; at r above about 32 compare 32 and 2r |
 # | learning rate | about 10 times that of full fine-tuning (at α = 32; in very short runs about 15); 1e-4 to 5e-4 for 1B to 70B models |
 # | batch size | small to moderate: LoRA tolerates large batches less well than full fine-tuning |
 # | lora_dropout | 0; 0.05 to 0.1 against overfitting; it also stores the dropped inputs |
 #
-# When the data exceed what an adapter can hold, as in continued pretraining on many tokens, prefer full
-# fine-tuning if memory allows.
+# When the data exceed what an adapter can hold, as in long continued pretraining, prefer full fine-tuning if
+# memory allows.
 #
 # A configuration for TRL and peft:
 #
@@ -515,33 +519,32 @@ at_135m("lora_vs_full", verdict)
 # - To serve many adapters, do not merge: `vllm serve BASE --enable-lora --lora-modules a=PATH
 #   --max-lora-rank 32`. vLLM's default maximum is rank 16. In peft, `generate(..., adapter_names=[...])`
 #   gives each row of a batch its own adapter.
-# - Load adapters with `from_pretrained`. `get_peft_model` creates a *new* adapter with B at zero: there is
-#   no error, and you serve the base model.
+# - Load adapters with `from_pretrained`. `get_peft_model` creates a *new* adapter with B at zero: without
+#   any error you serve the base model.
 #
 # ## Interview
 #
 # **How does LoRA help, and what does it not reduce?**
 # <details><summary>Answer</summary>
-# Only A and B have gradients and optimizer states, so these two nearly vanish. At a low rank a
-# checkpoint is megabytes, and many adapters share one base. The frozen weights and most activations
-# stay: quantization reduces the former (QLoRA), gradient checkpointing the latter. A step costs about
-# two thirds of the compute (4 of 6 operations; with checkpointing 6 of 8). Merged, it adds no latency.
+# Only A and B have gradients and optimizer states, so these two nearly vanish. At a low rank a checkpoint is
+# megabytes, and many adapters share one base. The frozen weights and most activations stay: quantization
+# reduces the former (QLoRA), gradient checkpointing the latter. A step has about two thirds of the operations
+# (4 of 6; with checkpointing 6 of 8), but may take as long. Merged, it adds no latency.
 # </details>
 #
 # **How many trainable parameters has r = 8 on q and v of Llama 2 7B?**
 # <details><summary>Answer</summary>
 # Each 4096 × 4096 matrix gets 8 · (4096 + 4096) = 65,536. Two in each of 32 layers give 4,194,304, or
 # 0.06 % of 6.74 billion: 16.8 MB in float32, which peft saves by default, or 8.4 MB in bf16. Two hundred
-# customers need 1.7 to 3.4 GB, against 2.7 TB for two hundred bf16 copies of the model.
+# customers need 1.7 to 3.4 GB, against 2.7 TB for bf16 copies of the model.
 # </details>
 #
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
 # It depends on the target performance at which you compare. In the settings of Biderman et al. 2024, at usual
-# ranks, LoRA learns less and forgets less. Mostly both methods seemed to share one curve of learning against
-# forgetting. So at an equal loss the difference may vanish. The frozen weights do not prevent forgetting:
-# the model computes W + (α/r) B A, and that function can forget. Compare such curves, each method at its
-# own learning rates.
+# ranks, LoRA learns less and forgets less. At equal target performance the difference may vanish or reverse:
+# they saw LoRA ahead on code, full fine-tuning on math. The frozen weights do not prevent forgetting: the model
+# computes W + (α/r) B A, and that function can forget. So compare both measures over several learning rates.
 # </details>
 #
 # ## Recap

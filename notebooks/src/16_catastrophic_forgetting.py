@@ -471,9 +471,8 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # %% [markdown]
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# It depends on the target performance at which you compare. In Biderman et al. 2024 LoRA learned less
-# and forgot less. Plotted as target against kept, it seemed the better method on code, and full
-# fine-tuning on math. The frozen weights do not prevent forgetting: the model computes W + (α/r) B A,
+# In Biderman et al. 2024 LoRA learns less and forgets less. At equal target performance the difference
+# may vanish or reverse: there LoRA kept more on code, full fine-tuning on math. The frozen weights do not prevent forgetting: the model computes W + (α/r) B A,
 # and that function can forget. Tune the learning rate of each method.
 # </details>
 #

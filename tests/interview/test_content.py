@@ -153,12 +153,12 @@ def test_results_of_the_small_model_are_not_in_the_answer(question):
 
 
 def test_lora_and_forgetting_are_stated_alike_everywhere():
-    """Biderman et al.: learns less, forgets less; at equal loss the difference may vanish."""
+    """Biderman et al.: learns less, forgets less; at equal loss it may vanish or reverse."""
     for id in ("lora-forgets", "choose-strategy"):
         question = bank.find(id)
         text = f"{question.answer} {question.short}"
         assert re.search(r"learns less and forgets less", text)
-        assert "may vanish" in text
+        assert "may vanish or reverse" in text
         assert all(word in text for word in ("rank", "learning rate", "distance"))
         assert any("2405.09673" in source for source in question.sources)
         assert any("LoRA Without Regret" in source for source in question.sources)
@@ -166,7 +166,7 @@ def test_lora_and_forgetting_are_stated_alike_everywhere():
                  "notebooks/src/16_catastrophic_forgetting.py",
                  "ftkit/lessons/exercises/lesson_21.py"):
         text = re.sub(r"[\s#\"*]+", " ", (ROOT / path).read_text("utf-8"))
-        said = r"learns less and forgets less.{,300}the difference may vanish"
+        said = r"learns less and forgets less.{,300}the difference may vanish or reverse"
         assert re.search(said, text), path
     readme = (ROOT / "README.md").read_text("utf-8")
     assert "it forgets no less" not in readme

@@ -100,7 +100,7 @@ ft.check("keep_first", keep_first)
 # %% [markdown]
 # On our 750 questions a right solution keeps 676. For a million texts, comparing all pairs takes too long.
 # `ftkit check` uses **MinHash**. A hash function puts all shingles in a random order; a text is represented by
-# its first one. Two texts agree if the first of all their shingles is in both. The probability of that is their
+# its first one. Two texts agree if the first shingle of their union is in both. The probability of that is their
 # Jaccard similarity. A text's first shingles under 64 hash functions are its signature; the fraction that agrees
 # estimates the similarity. **Locality-sensitive hashing** (LSH) puts texts that share a piece of the signature
 # into one bucket. Only pairs in a bucket are compared.
@@ -137,13 +137,13 @@ part = sum(found.values()) / sum(len(numbers) for numbers in key.values())
 guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 else "more than 75 %")
 
 # %% [markdown]
-# It finds 139 of 250 (56 %): the 107 that it names, and 32 that are the other row of a named pair. (By chance
-# it also names 139 rows.) Markup could have a rule,
+# It finds 139 of 250 (56 %): it names 107 of them, and 32 are the other row of a named pair. It also names 32
+# rows without a fault. Markup could have a rule,
 # `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
 # person or a model that knows what is right. (A `wrong task` row has a right answer; its `task` label is wrong.)
 #
-# Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 named
-# rows without a fault, 24 have a copy that stays, but 8 are right and contradict a wrong row.
+# Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 rows
+# without a fault, 24 have a copy that stays, but 8 are right and contradict a wrong row.
 #
 # ## A model as the judge
 #
@@ -188,10 +188,10 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 
 # %% [markdown]
 # Yes. In our runs the 30 rows with the highest loss held 0.50 · 30 = 15 of the 28 wrong answers (0.11 of 250).
-# The checker had found none of these. But some records at the top have no fault: a high loss also
-# marks what is rare or hard. A filter by loss alone can remove the records that the model could learn most from.
-# Without a trusted set, score each record with a model that has not trained on it (cross-validation): models
-# can memorize errors.
+# The checker had found none of these 15; of the 28 it had found three contradictions. But some records at the
+# top have no fault: a high loss also marks what is rare or hard. A filter by loss alone can remove the records
+# that the model could learn most from. Without a trusted set, score each record with a model that has not
+# trained on it (cross-validation): models can memorize errors.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -239,7 +239,7 @@ errors = {"random": ft.corrupt(big, "wrong", len(what) / len(big), seed=0),
 
 # %%
 def rates(records):
-    """Your error_rates for records: the error rate by first word, for four of the words."""
+    """What error_rates computes, for four of the first words."""
     wrong = {"what": [], "name": [], "say": [], "which": []}
     for record, original in zip(records, big, strict=True):
         word = original["instruction"].split()[0].lower()
@@ -302,8 +302,8 @@ noisy.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # In our runs the opening claim held with 160 clean records and failed with 20: the 480 noisy ones were worth
 # less than the first and more than the second. Another error rate or number of steps may change that.
 #
-# Do **passes** cost? 160 clean records seen three times ended at 0.66, 480 seen once at 0.71; 20 seen 24 times
-# ended far below (0.32). But these 20 cover only 13 of the 31 tasks. Lesson
+# Do **passes** cost? Not settled here: 160 clean records seen three times ended at 0.66, 480 seen once at 0.71.
+# 20 seen 24 times ended far below (0.32), but these cover only 13 of the 31 tasks. Lesson
 # [17](17_overfitting.ipynb) names cases at scale where passes cost little.
 #
 # On What-questions the concentrated errors cost most: they hit nearly all of these, random ones a quarter.
@@ -413,7 +413,7 @@ ft.expect(losses["440 clean, 2 x 20 leaked", "leaked"], "<", losses["480 clean",
           "what leaked looks easier than it is", paired=True, may_fail=True)
 
 # %% [markdown]
-# In our runs the leak lowered the loss on the leaked records alone.
+# In our runs the leak lowered the loss on the leaked records. On the others no fall was seen (0.58, then 0.62).
 #
 # ## What if?
 #
@@ -443,6 +443,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)) |
 # | selection for reasoning | verified answers; difficulty by a model's pass rate ([LIMO](https://arxiv.org/abs/2502.03387) keeps problems solved 1 to 3 times in 32 samples); diversity |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
+# | synthetic instructions | grown from seeds ([Self-Instruct](https://arxiv.org/abs/2212.10560), [Evol-Instruct](https://arxiv.org/abs/2304.12244)); the user's turn written by a chat model ([Magpie](https://arxiv.org/abs/2406.08464)); [personas](https://arxiv.org/abs/2406.20094) in the prompt for diversity |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 
 # %% [markdown]
@@ -480,12 +481,8 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # ```
 
 # %% [markdown]
-# Synthetic pipelines:
+# Synthetic data:
 #
-# - [Self-Instruct](https://arxiv.org/abs/2212.10560) and
-#   [Evol-Instruct](https://arxiv.org/abs/2304.12244) grow instructions from seeds;
-#   [Magpie](https://arxiv.org/abs/2406.08464) lets a chat model write the user's turn.
-#   [Personas](https://arxiv.org/abs/2406.20094) in the prompt add diversity.
 # - **Rejection sampling** draws several answers and keeps those that a verifier or reward model accepts.
 # - Training on one's own unfiltered output repeatedly narrows the distribution
 #   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of

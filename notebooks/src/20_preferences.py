@@ -73,7 +73,8 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # score − β · KL. The **KL divergence** says how far the policy is from the reference.
 #
 # DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
-# model and sampling. The best policy for that goal is known (left). We solve it for the score (right):
+# model and sampling. The best policy for that goal is known (left): the higher the score, the more probability
+# an answer gains, and a large β dampens that. We solve it for the score (right):
 #
 # $$\pi = \pi_{ref} \cdot e^{\text{score}/\beta} \,/\, Z \qquad
 # \text{score} = \beta \log\frac{\pi}{\pi_{ref}} + \beta \log Z$$
@@ -161,10 +162,10 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization** in its crudest form, by too high a learning rate: the loss on new pairs is
-# lower, and what we meant gets worse. That loss would choose the broken model; the accuracy, 0.87 against 1.00,
-# would not. In real runs the text can stay fluent: quality rises, then falls as the KL grows
-# ([Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)). Each p covers the seeds of this stage, not another
-# SFT model or other questions.
+# lower, and what we meant gets worse. That loss would choose the broken model. The accuracy (0.87 against 1.00)
+# would not here; the next section shows what it misses. In real runs the text can stay fluent: quality rises,
+# then falls as the KL grows ([Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)). Each p covers the seeds
+# of this stage, not another SFT model or other questions.
 #
 # The log-probabilities of whole answers in the training batches, in nats:
 
@@ -244,12 +245,12 @@ at_135m("preferences", verdict)
 # ## The idea of GRPO
 # <!-- claims: E44 -->
 #
-# Now there are no pairs, but a program that can check an answer: reinforcement learning with **verifiable
-# rewards** (RLVR). Group relative policy optimization (GRPO, [Shao et al. 2024](https://arxiv.org/abs/2402.03300))
-# draws a **group** of answers to a question and rewards each. **PPO** (proximal policy optimization), usual in
-# RLHF, trains a second network, the **value model**, to predict the reward. GRPO takes the mean of the group:
-# the **advantage** of an answer is its reward minus that mean, divided by the group's standard deviation
-# (figure, right). A group whose answers all earn the same is **dead**: without a KL term it has no gradient.
+# DPO ends here. In the second half there are no pairs, but a program that can check an answer: reinforcement
+# learning with **verifiable rewards** (RLVR). Group relative policy optimization
+# (GRPO, [Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a **group** of answers to a question and
+# rewards each. **PPO** (proximal policy optimization), usual in RLHF, trains a second network, the **value
+# model**, to predict the reward. GRPO takes the mean of the group: the **advantage** of an answer is its reward
+# minus that mean, divided by the group's standard deviation (figure, right). A group whose answers all earn the same is **dead**: without a KL term it has no gradient.
 
 # %% tags=["raises-exception"]
 def group_advantages(rewards):
@@ -267,7 +268,8 @@ ft.check("group_advantages", group_advantages)
 #
 # One batch of answers may serve several steps (TRL's default is one), so the policy changes after it drew them.
 # The **ratio** of a token is its probability now, divided by that when it was drawn. Its gain is ratio ×
-# advantage, computed twice, once with the ratio clipped to 1 ± ε. A step raises the smaller one. With ε = 0.2:
+# advantage. The clipped gain is the same with the ratio limited to 1 ± ε. A step raises the smaller of the two,
+# so a token that has moved far enough is pushed no further. With ε = 0.2:
 #
 # | advantage | ratio | gain | clipped gain | the smaller | push on the token |
 # |---|---|---|---|---|---|
@@ -299,20 +301,16 @@ ft.check("grpo_loss", grpo_loss)
 # | `dapo`, yours | tokens of the batch | 1/15 = 0.07 | 1/15 = 0.07 |
 # | `dr_grpo` | answers × length limit | 1/24 = 0.04 | 1/24 = 0.04 |
 #
-# With `grpo` the long answer is pushed down four times less per token: a bias toward long wrong answers.
-# [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also leaves out the division by the
-# deviation (`scale_rewards="none"`): dividing favors questions that are nearly always or nearly never solved.
-# [DAPO](https://arxiv.org/abs/2503.14476) also raises the upper clip limit (`epsilon_high=0.28`) and draws new
-# questions for dead groups.
-# [GSPO](https://arxiv.org/abs/2507.18071) uses one ratio for a whole answer, the geometric mean of its
-# tokens' ratios (`importance_sampling_level="sequence"` with `loss_type="grpo"`).
+# To remember: with `grpo` the long answer is pushed down four times less per token, a bias toward long wrong
+# answers. [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also leaves out the division by
+# the deviation (`scale_rewards="none"`): dividing favors questions that are nearly always or nearly never solved.
 
 # %% [markdown]
 # ## Run it, then break it: a reward that can be hacked
 # <!-- claims: E44 -->
 #
-# The task: make a sentence negative. The honest reward is 1 if the answer is exactly right. The
-# second one pays for length, as some reward models learned to
+# The task: make a sentence negative. The honest reward (`exact`) is 1 if the answer is exactly right. The
+# second one (`long`) pays for length, as some reward models learned to
 # ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)). Both rewards will rise. Do right answers?
 
 # %%
@@ -375,17 +373,20 @@ ft.check("honest_reward", honest_reward)
 #
 # | | usual value | TRL 1.16 default |
 # |---|---|---|
-# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 (means over tokens make small margins, so β = 5) | 1e-6 |
+# | DPO, learning rate, full | 5e-7 to 5e-6; Tülu 3 8B: 5e-7 | 1e-6 |
 # | DPO, learning rate, LoRA | about ten times that | 1e-6 |
-# | DPO, β | 0.01 to 0.5 | 0.1 |
+# | DPO, β | 0.01 to 0.5; Tülu 3: 5, but with means over tokens (`loss_type="sigmoid_norm"`), whose margins are small | 0.1 |
 # | DPO, making pairs | Tülu 3: several models answer, the policy among them; an LLM judge rates; the best is chosen, a lower one rejected | |
 # | DPO, pairs, epochs | 10k to 300k, one epoch | 3 epochs |
-# | DPO, did it help? | win rate against the SFT model on new prompts, controlled for length (AlpacaEval 2), with the KL to the reference | |
+# | DPO, did it help? | win rate against the SFT model on new prompts, controlled for length (as the benchmark AlpacaEval 2 does), with the KL to the reference | |
 # | GRPO, learning rate | 1e-6 full, 1e-5 with LoRA | 1e-6 |
 # | GRPO, answers of a group | 8 to 64 | 8 |
 # | GRPO, β of the KL | 0 to 0.04 | 0.0 |
-# | GRPO, vLLM and trainer give different probabilities | watch `sampling/sampling_logp_difference/mean` | drops an answer that the trainer finds over three times as likely as vLLM did |
+# | GRPO, vLLM (the engine that draws the answers) and trainer give different probabilities | watch `sampling/sampling_logp_difference/mean` | drops an answer that the trainer finds over three times as likely as vLLM did |
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
+# | other parts of [DAPO](https://arxiv.org/abs/2503.14476) | a higher upper clip limit, `epsilon_high=0.28`; new questions for dead groups | |
+# | [GSPO](https://arxiv.org/abs/2507.18071): one ratio for a whole answer, the geometric mean of its tokens' ratios | `importance_sampling_level="sequence"` with `loss_type="grpo"` | `"token"` |
+# | GRPO, watch (its loss does not measure success) | reward, length, dead groups (`frac_reward_zero_std`), entropy of the next token, the spread of its probabilities (at 0 all answers of a group are the same) | |
 
 # %% [markdown]
 # %% [markdown]
@@ -421,10 +422,11 @@ ft.check("honest_reward", honest_reward)
 #
 # # questions: rows with "prompt" (messages that ask to end with "Answer: 7") and "answer" ("7")
 # def right(completions, answer, **columns):
-#     texts = [c[0]["content"].replace(",", "") for c in completions]  # 1,000 is 1000
+#     texts = [re.sub(r"[,*]", "", c[0]["content"]) for c in completions]  # **1,000** is 1000
+#     keys = [float(key.replace(",", "")) for key in answer]
 #     # one number, then the end: "Answer: 7 or 8" is not paid; for formulas see math-verify
 #     found = [re.search(r"Answer: *(-?\d+(?:\.\d+)?)\.?\s*$", text) for text in texts]
-#     return [float(bool(hit) and float(hit[1]) == float(key)) for hit, key in zip(found, answer)]
+#     return [float(bool(hit) and float(hit[1]) == key) for hit, key in zip(found, keys)]
 #
 # args = GRPOConfig(
 #     output_dir="grpo", learning_rate=1e-5, per_device_train_batch_size=8,
@@ -449,8 +451,6 @@ ft.check("honest_reward", honest_reward)
 #   likelier ([Chen et al. 2024](https://arxiv.org/abs/2405.19534)).
 # - Where chosen answers are longer, DPO can learn length
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
-# - GRPO's loss does not measure success. Watch reward, dead groups (`frac_reward_zero_std`), length
-#   and the entropy of the next token: at 0 all answers of a group are the same.
 # - A verifier must parse (`\boxed{7}`, units), run code with a timeout in a sandbox, and not be
 #   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks.
 # - A **process reward** scores each step of a solution, not only the result.

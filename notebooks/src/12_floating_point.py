@@ -125,7 +125,8 @@ first_guess.score("one in ten" if kept < 0.3 else "half" if kept < 0.7 else "mos
 # %% [markdown]
 # At 0.19 half the spacing is 4.9e-4, so most steps of 1e-4 are lost. The dashed line has the spread of a
 # typical LLM's matrices: there most weights stay at 1e-5, a usual learning rate. The same weights stay at
-# every such step, so this is not noise that averages out.
+# every such step, so this is not noise that averages out. At 1e-5 norm weights near 1 never move. Weight
+# decay applied by itself is lost too: 1e-5 × 0.1 is a millionth of a weight.
 #
 # ## Your turn: stochastic rounding
 #
@@ -230,9 +231,12 @@ ends_at
 # From 0.25 on, the increment of 0.001 is rounded up to 0.002, so the moment rises too fast. At 0.5 the
 # increment is less than half the spacing, and the moment stops. There `0.5 * 0.999` rounds to 0.5, so it
 # never decays either: after a phase of large gradients the steps stay too small. (torch's fused AdamW rounds
-# once in a step. It stops at 0.25, and does not decay either.) With β₂ = 0.95, usual in pretraining, the
-# decay is larger than the spacing. DeepSeek-V3 stores both moments in bf16, with β₂ = 0.95 and fp32 master
-# weights.
+# once in a step. It stops at 0.25, and does not decay either.)
+#
+# The stop at 0.5 needs equal gradients. Where they vary, large squares still raise the moment and nothing
+# lowers it. With normal gradients of variance 1 it rose to 1.3 (fused: 1.04) in 2,000 steps, in fp32 to
+# 0.86. Only the missing decay is general. With β₂ = 0.95, usual in pretraining, the decay is larger than the
+# spacing. DeepSeek-V3 stores both moments in bf16, with β₂ = 0.95 and fp32 master weights.
 #
 # ## The same with ft
 #
@@ -262,7 +266,8 @@ print(f"before training: {runs['fp32'][0].before['val_loss']:.2f}")
 # %% [markdown]
 # ## At 135M
 #
-# The real LLM with full fine-tuning at a usual learning rate of 3e-5, in mixed precision or in pure bf16:
+# The real LLM with full fine-tuning at a usual learning rate of 3e-5, in mixed precision (row *full*) or in
+# pure bf16:
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -375,10 +380,12 @@ ft.expect(stored["bf16"]["activations"] / 1e6, ">", stored["fp32"]["activations"
 third_guess.score("half" if share < 0.6 else "three quarters" if share < 0.9 else "the same")
 
 # %% [markdown]
-# The states do not shrink: the fp32 weights *are* the master weights. Activations shrink by less than half,
-# because autocast keeps norms, the loss and the residual stream, to which each block adds, in fp32. It also
-# stores a bf16 copy of each matrix until the backward pass. With these copies 36 of 43 MB remain here. Fewer
-# bytes need other types: 8-bit moments give about 10, all bf16 gives 8, bf16 with 8-bit moments about 6.
+# The states do not shrink: the fp32 weights *are* the master weights. Under autocast activations shrink by
+# less than half, because it keeps norms, the loss and the residual stream, to which each block adds, in fp32.
+# It also stores a bf16 copy of each matrix until the backward pass. With these copies 36 of 43 MB remain here.
+# FSDP and DeepSpeed ([13](13_zero_and_fsdp.ipynb)) compute with bf16 weights: their states take 16 bytes too,
+# and their activations are about those of the last row. Fewer bytes for states need other types: 8-bit
+# moments give about 10, all bf16 gives 8, bf16 with 8-bit moments about 6.
 #
 # The gain is **speed**, where large matrix multiplications dominate (not in our tiny model). An H100's peak
 # in bf16 is 15 times that of fp32, and 2 times that of **TF32**, which rounds the factors of an fp32
@@ -432,7 +439,7 @@ ft.table(rows)
 # | Hopper, first recipe ([Micikevicius 2022](https://arxiv.org/abs/2209.05433)) | e4m3 forward, e5m2 gradients | per tensor |
 # | DeepSeek-V3 ([2024](https://arxiv.org/abs/2412.19437)) | e4m3 everywhere | for each 128 activations of a token, each 128 × 128 weights |
 # | MXFP8 on Blackwell ([Mishra 2025](https://arxiv.org/abs/2506.08027)) | e4m3 everywhere | power of two for each 32 values |
-# | NVFP4 on Blackwell ([NVIDIA 2025](https://arxiv.org/abs/2509.25149)) | 4 bits, e2m1; stochastic rounding of gradients, random Hadamard transforms against outliers, some layers wide | e4m3 for each 16 values, fp32 per tensor |
+# | NVFP4 on Blackwell ([NVIDIA 2025](https://arxiv.org/abs/2509.25149)) | 4 bits, e2m1; stochastic rounding of gradients, random rotations (Hadamard transforms) that spread outliers, some layers in higher precision | e4m3 for each 16 values, fp32 per tensor |
 #
 # e5m2 has the larger range and twice the error. With a scale for each small block the range of e4m3 is
 # enough, so newer recipes use it for gradients as well. Hopper's FP8 units keep only about 14 bits of a sum,
@@ -445,7 +452,8 @@ ft.table(rows)
 #
 # <details><summary>Answer</summary>
 # About 2.5e-4 in the embedded model (52 % move), about 3.1e-5 at sd 0.02 (57 %). The fraction has stairs,
-# because all weights between two powers of two start to move at the same step.
+# because all weights between two powers of two start to move at the same step. The plot above joins only
+# eight points.
 # </details>
 
 # %%
@@ -458,9 +466,9 @@ step = 1e-4
 # | tensor | usual type |
 # |---|---|
 # | trained weights, full fine-tuning | fp32, or bf16 plus a remedy |
-# | LoRA factors | fp32 (peft's default on a 16-bit base); TRL: bf16 on a 4-bit base, the base's type under ZeRO-3 |
+# | LoRA factors | fp32 (peft's default on a 16-bit base); TRL: bf16 on a 4-bit base, the base's type under ZeRO-3 ([13](13_zero_and_fsdp.ipynb)) |
 # | frozen base | bf16, or 4 bits ([10](10_quantization_and_qlora.ipynb)) |
-# | AdamW's moments | fp32, or 8 bits in blocks; bf16 with β₂ ≤ 0.95 or so |
+# | AdamW's moments | fp32; 8 bits in blocks, in wide use at β₂ = 0.999, though a moment falls mainly with its block's scale; bf16 with β₂ ≤ 0.95 or so |
 # | matrix multiplications | bf16; fp8 on Ada, Hopper and newer |
 # | norms, softmax, loss, sums of gradients | fp32 |
 #
@@ -489,8 +497,8 @@ step = 1e-4
 # %% [markdown]
 # **Pitfalls.**
 # - `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a
-#   model in the type of its checkpoint, mostly bf16. On one GPU or under DDP, a trainer that is given such a
-#   model trains in *pure* bf16. accelerate's FSDP and DeepSpeed make fp32 master weights themselves.
+#   model in the type of its checkpoint, mostly bf16. On one GPU or under DDP, plain data parallelism, a
+#   trainer given such a model trains in *pure* bf16. accelerate's FSDP and DeepSpeed make fp32 master weights.
 #   TRL 1.16 loads a model given by name in fp32.
 # - QLoRA with TRL 1.16: the adapter of a quantized base is converted to bf16, so its small updates can be
 #   lost. On one GPU, undo it before `train()`: `p.data = p.data.float()` for each trained `p`.
@@ -515,9 +523,9 @@ step = 1e-4
 # A weight of 0.02 has bf16 neighbors 1.2e-4 away. Rounding to nearest loses an update below half of that, in
 # every step. AdamW's updates are mostly within about one learning rate, here 1e-5, so only weights near zero
 # move. It learns less, not nothing, and some public recipes train so (torchtune's Llama 3 8B at 2e-5).
-# Measure the fraction of weights that move. The second moment suffers too: it cannot decay at β₂ = 0.999.
-# Remedies: master weights (an fp32 copy that takes the updates), stochastic rounding, Kahan summation, or
-# fp32 adapters.
+# Measure the fraction of weights that move. The second moment suffers too: in bf16 it cannot decay at
+# β₂ = 0.999. Remedies: master weights (an fp32 copy that takes the updates), stochastic rounding, Kahan
+# summation, or fp32 adapters.
 # </details>
 #
 # **fp16 or bf16?**
@@ -532,8 +540,8 @@ step = 1e-4
 # **Does mixed precision halve memory?**
 # <details><summary>Answer</summary>
 # Not the states: with AdamW 16 bytes a parameter either way. Under autocast activations shrink, by less
-# than half, since some stay in fp32. Its 16-bit copies of the weights come on top. The gain is speed, where
-# large matrix multiplications dominate.
+# than half, since some stay in fp32. Its 16-bit copies of the weights come on top. FSDP and DeepSpeed compute
+# with bf16 weights, so activations shrink more. The gain is speed, where large matrix multiplications dominate.
 # </details>
 #
 # **The loss is NaN at step 2 in fp16. What do you check first?**
@@ -548,8 +556,8 @@ step = 1e-4
 # <details><summary>Answer</summary>
 # The inputs of the matrix multiplications are e4m3 or e5m2 with a scale per tensor or block. Master weights,
 # norms and sums stay in higher precision; in DeepSeek-V3 also attention, embeddings, the output head and the
-# router. It speeds up large matmuls on Ada, Hopper or newer; with small ones the conversions can cost more
-# than they save. It does not by itself shrink optimizer states.
+# router to the experts. It speeds up large matmuls on Ada, Hopper or newer; with small ones the conversions
+# can cost more than they save. It does not by itself shrink optimizer states.
 # </details>
 #
 # ## Recap

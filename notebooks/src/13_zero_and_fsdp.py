@@ -13,7 +13,7 @@
 # Both parts could be wrong. After this lesson you can
 #
 # - say for each stage what a GPU keeps and sends, for any model and number of GPUs;
-# - run DDP, ZeroRedundancyOptimizer and FSDP2 on real processes.
+# - run DDP, torch's ZeRO-1 and FSDP2 on real processes.
 #
 # *Needs [09](09_where_the_memory_goes.ipynb) (16 bytes a parameter) and [12](12_floating_point.ipynb). About
 # 45 minutes; the code runs in about one minute on two CPU cores.*
@@ -234,8 +234,8 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # Stages 1 and 2 level off at what they do not divide, 4 and 2 bytes a parameter. So the first half of the
 # claim holds for stage 3 only.
 #
-# **The answer** to the question: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and in this count moves
-# no more than DDP. (64 GB with micro-batches summed in fp32, see the pitfalls.) The rest is for
+# **The answer**: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and in this count moves no more than
+# DDP. (64 GB with micro-batches summed in fp32, see the pitfalls.) The rest is for
 # **activations**, which no stage divides: they follow the part of the batch that a rank reads.
 #
 # DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2, given fp32 weights, keeps 4 + 4 + 8, and makes bf16
@@ -256,8 +256,8 @@ total = alone.total_parameters
 
 # %% [markdown]
 # `launch.train` starts both and gives each half of every batch. Stage 0 is DDP, and stage 1 is torch's
-# ZeroRedundancyOptimizer. Stages 2 and 3 are FSDP2 (`fully_shard`). For stage 3 it drops the gathered weights
-# after the forward pass, for stage 2 in the backward pass. (ZeRO-2 keeps them whole between steps too.)
+# ZeroRedundancyOptimizer. Stages 2 and 3 are FSDP2 (`fully_shard`). At stage 3 it drops a layer's gathered
+# weights after its forward pass, at stage 2 after its backward pass. (ZeRO-2 never drops them.)
 
 # %%
 two = launch.train(lab, config, ranks=2, zero=(0, 1, 2, 3))
@@ -267,10 +267,8 @@ two[3]
 # If all stages make the same steps, the five curves lie on each other:
 
 # %%
-apart = 0.0
-for run in two.values():
-    for ours, row in zip(run.losses, alone.rows):
-        apart = max(apart, abs(ours - row["loss"]))
+apart = max(abs(ours - row["loss"]) for run in two.values()
+            for ours, row in zip(run.losses, alone.rows))
 ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; largest difference")
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
@@ -290,17 +288,17 @@ ft.expect(off, "<", 0.02, "the table agrees with the formula; largest relative d
 ft.table(rows)
 
 # %% [markdown]
-# The measured bytes are those of the formula, and with two ranks only stage 3 halves the sum. After the
-# forward pass, when the weights are counted, stage 2 of FSDP2 also holds its own shards
-# (2 bytes), but no gradients yet (2 bytes less). And DDP's 16 needs `gradient_as_bucket_view=True`; otherwise
-# its send buffers (buckets) are a second copy of the gradients.
+# The measured bytes are those of the formula, and with two ranks only stage 3 halves the sum. The columns
+# belong to different moments: weights are counted after the forward pass, gradients after the backward pass.
+# At the first moment stage 2 of FSDP2 also holds its own shards (2 bytes), but no gradients. And DDP's 16 needs
+# `gradient_as_bucket_view=True`; otherwise its send buffers (buckets) are a second copy of the gradients.
 
 # %% [markdown]
 # ## What communication costs
 #
 # What did the real runs move? Every **collective**, an exchange among all ranks, was counted by its size, as
-# in the paper. (A rank sends (n - 1)/n of it, here half.) By the paper stages 0 to 2 move 2 elements a
-# parameter, 8 bytes in fp32. Which of them moves more in torch?
+# in the paper. (A rank sends (n - 1)/n of it: here half, usually nearly all.) By the paper stages 0 to 2
+# move 2 elements a parameter, 8 bytes in fp32. Which of them moves more in torch?
 
 # %%
 short = config.but(max_steps=2, gradient_checkpointing=True)  # adds no gather in FSDP2
@@ -350,18 +348,18 @@ ft.table(rows)
 # Engines **overlap**: they gather the next layer while this one computes. Inside a machine (NVLink) the
 # traffic hides behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the
 # machine once, and NVLink passes them on. Machines of eight H100s usually have eight such links, about as
-# fast as NVLink's row. Real links reach less than their data sheets (NVLink on an H100: 450 GB/s each way).
-# Measure yours with nccl-tests (`all_gather_perf`) of NCCL, NVIDIA's library for collectives.
+# fast as NVLink's row. NVLink's data sheet says 450 GB/s each way; real links reach less. Measure yours with
+# nccl-tests (`all_gather_perf`) of NCCL, NVIDIA's library for collectives.
 #
 # With gradient accumulation stages 0 and 1 sum locally, and communicate once. Stages 2 and 3 send gradients
 # in every micro-batch, or keep them whole until the last one. transformers' Trainer keeps them with FSDP2,
-# unless `sync_each_batch` is set. Stage 3 also gathers the weights anew: with k micro-batches it moves 3k
-# elements a parameter (2k + 1 with whole gradients), DDP still 2.
+# unless `sync_each_batch` is set. With k micro-batches stage 3 also gathers the weights 2k times. So it moves
+# 3k elements a parameter (2k + 1 with whole gradients), DDP still 2.
 #
 # At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
 # gradients between machines: **hybrid sharding** (HSDP). Between machines it moves 2 × 4 bytes a parameter
-# once a step, instead of stage 3's 8 in each micro-batch. Its cost: each machine keeps all states, with eight
-# GPUs 16/8 bytes a parameter on each.
+# once a step, stage 3 moves 8 in each micro-batch. So it moves less only with accumulation. Its cost: each
+# machine keeps all states, with eight GPUs 16/8 bytes a parameter on each.
 
 # %% [markdown]
 # ## Break it: a mean of means
@@ -376,9 +374,8 @@ model, tokenizer = ft.load("tiny")
 encoded = [ft.encode(record, tokenizer) for record in lab.train]
 encoded.sort(key=lambda example: sum(label != -100 for label in example["labels"]))
 halves = [encoded[:4], encoded[-4:]]
-counts = []
-for half in halves:
-    counts.append(sum(label != -100 for example in half for label in example["labels"]))
+counts = [sum(label != -100 for example in half for label in example["labels"])
+          for half in halves]
 
 
 # %%
@@ -397,8 +394,8 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, but another gradient: the tokens of the rank with fewer labels get too much weight. The remedy:
-# sum the losses, and divide by the labeled tokens of the *whole* step, over all ranks and micro-batches. DDP
+# No error, but the tokens of the rank with fewer labels get too much weight. The remedy: sum the losses,
+# and divide by the labeled tokens of the *whole* step, over all ranks and micro-batches. DDP
 # and FSDP average gradients over ranks, so also multiply by the number of ranks. transformers' Trainer does
 # both by default.
 #
@@ -434,9 +431,8 @@ ft.table(rows)
 
 # %% [markdown]
 # Eight are not enough. Sixteen fit on paper only: the check leaves 5 % of 85.5 GB to CUDA and nothing to
-# NCCL. Plan a reserve of 10 %, and more than sixteen. And with one 400-Gbit link for each machine the ranks
-# would wait: 4,096 tokens are fewer than 7,912. What does not fit can be **offloaded**: kept in the memory of
-# the host, and copied over its slow bus.
+# NCCL. Plan a reserve of 10 %, and more than sixteen. What does not fit can be **offloaded**: kept in the
+# memory of the host, and copied over its slow bus.
 
 # %% [markdown]
 # ## At 135M
@@ -451,6 +447,7 @@ ft.table(rows)
 # | DDP | the batch | gradients, once a step |
 # | ZeRO-1, 2, 3; FSDP | batch and states | gradients and weights |
 # | HSDP | as FSDP in each machine | plus gradients between machines |
+# | FSDP2, `reshard_after_forward=8` | as FSDP; from forward to backward each machine keeps the 16-bit weights | weights between machines once, not twice |
 # | tensor parallel | each multiplication | activations, in every layer |
 # | pipeline parallel | the layers | activations, between stages |
 # | context parallel | the sequence | keys and values |
@@ -469,6 +466,7 @@ ft.table(rows)
 # config = SFTConfig(
 #     output_dir="out", bf16=True, learning_rate=1e-5, num_train_epochs=1, max_length=4096,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=4,
+#     # from transformers 5.23 on: activation_checkpointing (the old name works, with a warning)
 #     gradient_checkpointing=True, save_steps=200, assistant_only_loss=True,
 #     accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}},
 #     model_init_kwargs={"dtype": torch.float32})  # the shards; bf16 copies are made when gathered
@@ -496,6 +494,7 @@ ft.table(rows)
 #   fsdp_state_dict_type: SHARDED_STATE_DICT
 #   fsdp_cpu_ram_efficient_loading: true            # only the first rank loads the weights
 #   # fsdp_offload_params: true                     # offloads to the memory of the host
+#   # fsdp_activation_checkpointing: true           # only with gradient_checkpointing=False
 # ```
 #
 # This is stage 3: expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without
@@ -525,6 +524,7 @@ ft.table(rows)
 # ...   # with accumulation: model.set_requires_all_reduce(is_last_micro_batch)
 # weights, states = get_state_dict(model, optimizer)
 # dcp.save({"model": weights, "optimizer": states}, checkpoint_id="step-200")
+# # to resume: get_state_dict, dcp.load into the same dict, set_state_dict
 # ```
 
 # %% [markdown]
@@ -535,8 +535,10 @@ ft.table(rows)
 #   `trainer.accelerator.state.fsdp_plugin.mixed_precision_policy` to the policy above, before `train()`.
 # - The JSON above sums micro-batches in bf16 too. With `"data_types": {"grad_accum_dtype": "fp32"}` stage 1
 #   of DeepSpeed 0.19 adds whole fp32 gradients: 64 instead of 37 GB for the 7B.
+# - transformers advises `fsdp_activation_checkpointing`, as its own checkpointing gathers once more in FSDP1.
+#   In FSDP2 it adds no gather, as counted above, if it is non-reentrant (the default).
 # - A sharded checkpoint (DCP) can be loaded on another number of ranks. But with `SHARDED_STATE_DICT`,
-#   `save_model` alone writes no weights and raises no error
+#   `save_model` alone silently writes no weights
 #   ([transformers #30491](https://github.com/huggingface/transformers/issues/30491)).
 #   To convert later: `accelerate merge-weights`.
 # - A loss function of your own in transformers' Trainer must use `num_items_in_batch`.
@@ -553,8 +555,9 @@ ft.table(rows)
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
 # stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, with one micro-batch a step, stages 0 to 2
 # move 2 elements a parameter, stage 3 moves 3. With k micro-batches stage 3 gathers the weights in each: 3k.
-# Stage 2 sends gradients in each, or must keep them whole. Activations are divided by none. Take the lowest
-# stage that fits with them: with 80 GB mostly stage 1.
+# Stage 2 sends gradients in each, or must keep them whole. No stage divides activations; context parallelism
+# does. Take the lowest stage that fits with them: with 80 GB mostly stage 1 (64 GB if micro-batches are summed
+# in fp32: for long sequences then a higher stage).
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**

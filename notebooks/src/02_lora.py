@@ -309,9 +309,9 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 # %% [markdown]
 # At about the same `val_loss`, LoRA forgot less here, by 0.11 nats before rounding. Is that due to LoRA, or
 # had it learned a little less? From full 0.00065 to full 0.001, `val_loss` falls by 0.09 and forgetting grows
-# by 0.16. At this ratio, learning 0.11 · 0.09 / 0.16 = 0.06 less would explain it. The measured gap is 0.02,
+# by 0.16. At this ratio, learning 0.11 · 0.09 / 0.16 = 0.06 less might explain it. The measured gap is 0.02,
 # but its 95 % interval reaches 0.08. On [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again
-# forgot less (1.04 against 1.13), but there it had learned 0.07 less: enough to explain it. So the second
+# forgot less (1.04 against 1.13), but there it had learned 0.07 less, which may explain it. So the second
 # half of the claim stays open.
 
 # %% [markdown]
@@ -376,8 +376,8 @@ print(f"activations: full {all_trained / 1e6:.1f} MB, LoRA {adapted / 1e6:.1f} M
 # | GB | weights | gradients, AdamW and its float32 copy | activations |
 # |---|---|---|---|
 # | full, mixed precision (2 + 2 + 8 + 4 bytes a parameter) | 13.5 | 94 | a |
-# | LoRA, r = 16 on all linear layers (40 M parameters, in bf16; the same sum in peft's default, float32 without a copy) | 13.5 + 0.1 | 0.6 | nearly a |
-# | QLoRA, the same with a 4-bit base | about 4 + 0.1 | 0.6 | nearly a |
+# | LoRA, r = 16 on all linear layers (40 M parameters, in bf16; the same sum in peft's default, float32 without a copy) | 13.5 + 0.1 | 0.6 | about a |
+# | QLoRA, the same with a 4-bit base | about 4 + 0.1 | at most 0.6 | about a |
 #
 # Quantization shrinks the weights ([lesson 10](10_quantization_and_qlora.ipynb)), checkpointing the
 # activations ([lesson 11](11_activations_and_checkpointing.ipynb)).

@@ -383,7 +383,7 @@ at_135m("lr_valley", verdict)
 # | [Code Llama](https://arxiv.org/abs/2308.12950) 7B, continued pretraining | 3e-4 | 3e-4 | 1 |
 # | [QLoRA](https://arxiv.org/abs/2305.14314) 7B | 2e-4 | 3e-4 | 1/1.5 |
 #
-# So the first half of the claim fails: in this table full SFT is between about half and a sixtieth of the
+# So the first half of the claim fails: in this table full SFT is between 0.6 and a sixtieth of the
 # pretraining peak. It is a seventh or less in smaller batches at 7B to 70B, more in large packed batches
 # (Olmo 3) and in the recipes of SmolLM2. Model size alone does not explain that. Our sweep of SmolLM2-135M,
 # with 200 tokens a batch, was best at 1/30; the recipe, with 128 conversations a batch on 8 GPUs, is at 1/3.
@@ -395,10 +395,10 @@ at_135m("lr_valley", verdict)
 # ## What if?
 #
 # Choose learning rate, steps and seed, and press *Start*. Find the highest learning rate at which
-# `general_loss` stays below 1.0. What do you give up in `val_loss`?
+# `general_loss` ends below 1.0. What do you give up in `val_loss`?
 #
 # <details><summary>Answer</summary>
-# By the table it is between 0.0003 and 0.001. With seed 0, 0.0005 is just below 1.0 and gives up 0.8 nats of
+# By the table it is between 0.0003 and 0.001. With seed 0, 0.0005 ends just below 1.0 and gives up 0.8 nats of
 # val_loss (1.77 against 0.97) at 20 steps. More steps lower val_loss, but they raise the budget. Try 60 steps.
 # </details>
 
@@ -424,7 +424,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | DPO and GRPO, training on preferences and rewards ([lesson 20](20_preferences.ipynb)), full | 5e-7 to 1e-6 (with LoRA about ten times that) |
 #
 # Sweep by factors of 3 around it, each run with its full schedule. If a full run takes days, sweep
-# on a fraction of the data and confirm the best two at full length. Usual: warm-up 3 to 10 % of the steps,
+# on a fraction of the data and confirm the best and the next lower one at full length. Usual: warm-up 3 to 10 % of the steps,
 # clipping at 1.0 (the default). In TRL, with the task and a probe as evaluation sets:
 #
 # ```python

@@ -119,19 +119,20 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
                   else "stay the same")
 
 # %% [markdown]
-# Both recipes take 16 bytes per parameter. What gets smaller are the activations. Of these three only pure
-# bf16, with weights, gradients and moments all in 16 bits, halves the states; [lesson
+# The row bf16 is autocast. Both recipes take 16 bytes per parameter. What gets smaller are the activations. Of
+# these three only pure bf16, with weights, gradients and moments all in 16 bits, halves the states; [lesson
 # 12](12_floating_point.ipynb) shows what it costs in accuracy.
 #
 # So the first half of the claim is wrong by a factor of four: full fine-tuning of the 7B starts at 108 GB, not
-# at 27.
+# at 27. The common answer leaves out gradients, the second moment, fp32, activations and logits.
 
 # %% [markdown]
 # ## Activations and logits on paper
 #
 # A transformer layer stores about **34 bytes per token and hidden unit** for the backward pass:
 # [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for a GPT layer in 16 bits, with
-# attention scores not stored (FlashAttention). The logits are often in fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
+# attention scores not stored (FlashAttention, [11](11_activations_and_checkpointing.ipynb)). The logits are
+# often in fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
 #
 # ## Your turn: the bytes of a token
 #
@@ -205,7 +206,7 @@ second_guess.score(max(parts, key=parts.get))
 # ([lesson 11](11_activations_and_checkpointing.ipynb)).
 #
 # How far was the estimate on paper from the trace? With checkpointing it counts each layer's input and one
-# whole layer.
+# whole layer. `largest` is the most that a part takes at any moment.
 
 # %%
 rows = []
@@ -223,7 +224,8 @@ ft.table(rows)
 # %% [markdown]
 # ## Is the trace right?
 #
-# `measure=True` takes a real step on this machine and counts every tensor while it lives.
+# `measure=True` takes a real step on this machine and counts every tensor while it lives. On a CPU, ftkit
+# keeps LoRA's frozen base in fp32, unless you give `base_dtype="bf16"`. Here *bf16* is autocast.
 
 # %%
 settings = {"full, fp32": {"method": "full", "precision": "fp32"},
@@ -241,9 +243,9 @@ ft.table(rows)
 
 # %% [markdown]
 # An independent test is in `tests/benchmarks/MEMORY.md`: the allocations that torch itself records, in 88
-# configurations of small models on a CPU. The largest error there is 0.1 %. A GPU needs more than the
-# tensors: the CUDA context, scratch space of kernels, and memory that the allocator holds in pieces. Plan
-# with 5 to 10 % to spare, and measure.
+# configurations of small models on a CPU. The largest error there is 0.1 %; the bound that `ft.memory` prints is
+# 0.2 %. A GPU needs more than the tensors: the CUDA context, scratch space of kernels, and memory that the
+# allocator holds in pieces. Plan with 5 to 10 % to spare, and measure.
 
 # %% [markdown]
 # ## When is the peak?
@@ -269,8 +271,8 @@ charts.along(steps)
 # ## Which change helps most?
 # <!-- claims: C96 -->
 #
-# Take the LoRA run above, 4 × 2,048 tokens. An **8-bit optimizer** stores AdamW's moments in
-# one byte each.
+# Take the LoRA run above, 4 × 2,048 tokens and r = 8 on all linear layers. An **8-bit optimizer** stores
+# AdamW's moments in one byte each.
 
 # %%
 eight_bit = ft.memory(method="lora", optim="adamw_bnb_8bit", **batch)
@@ -384,8 +386,11 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 # %% [markdown]
 # ## At 135M
 #
-# No box At 135M: bytes are counted and not learned, so a recorded run decides nothing. If SmolLM2 is
-# here, its step is measured directly.
+# No box At 135M: bytes are counted and not learned, so no run was recorded. If SmolLM2 is here, its step
+# is measured. Its base is in fp32 on a CPU: 577 MB of states, against 308 in bf16.
+#
+# The GPU named in a summary, here and below, fits by bytes alone. A T4 or V100 has no bf16 tensor cores: train
+# in fp16 there ([12](12_floating_point.ipynb)).
 
 # %%
 from ftkit.model import download
@@ -424,7 +429,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | logits | chunked or fused loss | nearly all | little |
 # | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | up to 6 of 16 bytes | little |
 # | spikes | `paged_adamw_8bit` | moves moments to CPU memory instead of failing | speed when used |
-# | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none; default in transformers 5 |
+# | a spike inside `optimizer.step()` | `adamw_torch_fused` | a copy of the trained weights | none; default in transformers 5 with torch 2.8 or newer |
 # | optimizer | Adafactor, Muon, GaLore, APOLLO | one moment (Muon) or most of both | retuning |
 # | gradients | update during the backward pass (LOMO) | most of them | clipping needs a second pass |
 
@@ -441,13 +446,15 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # # train.jsonl: {"messages": [{"role": "user", "content": "..."},
 # #                            {"role": "assistant", "content": "..."}]}
 # config = SFTConfig(
-#     output_dir="out", bf16=True, max_length=4096, learning_rate=2e-4, num_train_epochs=1,
+#     output_dir="out", assistant_only_loss=True, bf16=True, max_length=4096,
+#     learning_rate=2e-4, num_train_epochs=1,
 #     per_device_train_batch_size=1, gradient_accumulation_steps=16,
 #     gradient_checkpointing=True, per_device_eval_batch_size=1,
 #     max_steps=5,  # a few steps for the record; remove it for the real run
 #     model_init_kwargs={"dtype": "bfloat16"})
 # trainer = SFTTrainer(
-#     model_id, args=config, peft_config=LoraConfig(r=16, target_modules="all-linear"),
+#     model_id, args=config,
+#     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
 #     train_dataset=load_dataset("json", data_files="train.jsonl", split="train"))
 # if torch.cuda.is_available():
 #     torch.cuda.memory._record_memory_history(max_entries=100_000)
@@ -478,10 +485,12 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # <details><summary>Answer</summary>
 # Model states and what grows with tokens. AdamW in mixed precision takes 16 bytes per trained parameter,
 # 108 GB for a 7B: 2 + 2 + 4 (master copy) + 8 (moments), or 4 + 4 + 8 with autocast (at most 2 more
-# for its copies). Activations and logits grow with the tokens of a batch. In full fine-tuning the states
-# usually come first. LoRA and 8-bit moments shrink them; ZeRO-3 or FSDP splits them over the GPUs,
-# into 13.5 GB each on eight. In a LoRA run it is the frozen weights or, with many tokens, the
-# activations.
+# for its copies). With bf16 weights and fp32 gradients, as in
+# [Megatron](https://docs.nvidia.com/megatron-core/developer-guide/latest/api-guide/dist_optimizer.html),
+# it is 18. Activations and logits grow with the tokens of a batch. In full fine-tuning the states
+# usually come first. LoRA and 8-bit moments shrink them; ZeRO-3 or FSDP ([13](13_zero_and_fsdp.ipynb))
+# splits them over the GPUs, into 13.5 GB each on eight. In a LoRA run it is the frozen weights or, with
+# many tokens, the activations.
 # </details>
 #
 # **Does mixed precision halve the memory?**
@@ -501,8 +510,8 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # **nvidia-smi shows 78 GB, the profiler 60 GB. Why?**
 # <details><summary>Answer</summary>
 # The allocator keeps freed blocks (reserved, not allocated), some in pieces that no tensor fits. CUDA's context
-# and NCCL's buffers come on top and no torch counter sees them. Compare `memory_reserved` with
-# `memory_allocated`; try expandable segments.
+# and the buffers of NCCL (communication between GPUs) come on top and no torch counter sees them. Compare
+# `memory_reserved` with `memory_allocated`; try expandable segments.
 # </details>
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 # - count what a quantized weight really costs;
 # - train on a quantized base, and merge into the model that was trained.
 #
-# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 40 minutes; the code runs
+# *Needs [02](02_lora.ipynb) and [09](09_where_the_memory_goes.ipynb). About 45 minutes; the code runs
 # in about one minute on two CPU cores.*
 
 # %%
@@ -207,7 +207,8 @@ ft.table([{"Llama 2 7B": name, "GB": size, "relative": size / smallest} for name
 
 # %% [markdown]
 # The model is a seventh of fp32 and a bit more than a quarter of bf16, not an eighth. Double quantization saves
-# 0.373 bits a weight: 3 GB for 65B.
+# 0.373 bits a weight: 3 GB for 65B. With a larger vocabulary more stays in bf16:
+# Qwen3-8B takes 6.1 GB, 37 % of its size in bf16.
 #
 # At equal bits the order can change: NVFP4 (E2M1, blocks of 16, 8-bit scales) also costs 4.5. Above, with fp32
 # scales, E2M1 in such blocks errs by 9.4 % against NF4's 9.2 in blocks of 64; with heavy tails, 9.0 against 11.2.
@@ -256,7 +257,8 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(loss["QLoRA"], loss["LoRA"], paired=True)])
 
 # %% [markdown]
-# The validation losses differ by hundredths of a nat.
+# The curves show the training loss. The validation losses differ by hundredths of a nat. The small p means
+# here that they are equal within the margin of 0.1.
 
 # %% [markdown]
 # ## At 135M
@@ -267,10 +269,13 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("qlora", verdict)
 
 # %% [markdown]
-# Before training NF4 was 0.36 nats above the unquantized base. With each seed it ended 0.11 to 0.19 above LoRA;
-# whether the gap exceeds 0.1 is not settled. All runs used one learning rate, and this copy of SmolLM2 had been
-# rounded to 4 bits before, which may hide part of the cost. `fp4` ended above NF4 with each seed (not settled),
-# `int8` below it (on a CPU only weights are rounded in training).
+# Before training, NF4's validation loss was 5.24, that of the unquantized base 4.88. QLoRA ended above LoRA with
+# each seed, by 0.11 to 0.19 (p = 0.01). Only whether that exceeds the margin of 0.1 is not settled, as the box
+# says. On plain English, where it was not trained, it ended 0.13 to 0.32 above LoRA. All runs used one learning
+# rate. This SmolLM2 came in another 4-bit format (Q4_1), so rounding it again may cost less than usual.
+#
+# `fp4` ended 0.02 to 0.49 above NF4, which three seeds do not settle (p = 0.16); `int8` 0.07 to 0.13 below it
+# (p = 0.01). `int8` also rounds activations on a GPU; on a CPU, in training, only weights.
 #
 # [QLoRA's authors](https://arxiv.org/abs/2305.14314) found that NF4 with double quantization matches 16-bit LoRA
 # on MMLU, with LLaMA 7B to 65B. On Llama 3 8B, LoRA tuning on Alpaca [did not repair what the rounding
@@ -318,7 +323,11 @@ third_guess.score(max(totals, key=totals.get))
 # **original** is another model, here at the same mean loss. **Requantized**, the model is much worse: rounding
 # erases what is below half the distance between two levels, and a LoRA update can be mostly that small.
 #
-# So ship the dequantized merge in 16 bits, or adapter and 4-bit base.
+# So the safe choice is to ship the dequantized merge in 16 bits, or adapter and 4-bit base: that is the model
+# you evaluated. Some tools merge into the original. Unsloth does so after quantizing a 16-bit checkpoint: its author
+# calls that model the better one for most bases, but [for Falcon-H1 it was
+# broken](https://github.com/unslothai/unsloth-zoo/pull/810). Compare the logits of the merge with those of the
+# trained model, and evaluate what you ship.
 #
 # ## Break it: one outlier in each block
 #
@@ -369,13 +378,13 @@ big
 # |---|---|---|
 # | NF4 | no data needed, block 64, 4.5 or 4.127 bits | training adapters |
 # | MXFP4 | E2M1, block 32, power-of-two scale: 4.25 bits | serving (gpt-oss) |
-# | NVFP4 | E2M1, block 16, FP8 scale: 4.5 bits | Blackwell GPUs |
-# | FP8 (E4M3) | 8-bit float, scale per block or tensor | serving, pretraining |
+# | NVFP4 | E2M1, block 16, FP8 scale: 4.5 bits | NVIDIA's Blackwell GPUs |
+# | FP8 (E4M3) | 8-bit float (4 exponent and 3 mantissa bits), scale per block or tensor | serving, pretraining |
 # | [HQQ](https://huggingface.co/docs/transformers/quantization/hqq) | 1 to 8 bits, no data needed; `HqqConfig` | adapters, serving |
 # | GPTQ, AWQ | INT4, calibrated on sample text | serving; peft trains adapters on them |
-# | GGUF | llama.cpp's files, 1.5 to 8 bits (often Q4_K_M) | local serving, CPU and GPU |
+# | GGUF | llama.cpp's files, 1.5 to 8 bits (often Q4_K_M, mostly 4 bits) | local serving, CPU and GPU |
 # | LoftQ | base + BA starts near the original | adapters on 2 to 4 bits |
-# | [QA-LoRA](https://arxiv.org/abs/2309.14717) | update equal in each block, merges into its offset | INT4 after merging |
+# | [QA-LoRA](https://arxiv.org/abs/2309.14717) | INT4 with an offset for each block; the update is equal within a block, so it merges into the offset | INT4 after merging |
 
 # %% [markdown]
 # For one GPU, with the merge:
@@ -424,8 +433,8 @@ big
 # - [FSDP](https://huggingface.co/docs/bitsandbytes/fsdp_qlora) shards float types only: set
 #   `bnb_4bit_quant_storage=torch.bfloat16`.
 # - With your own loop, call peft's `prepare_model_for_kbit_training`. It raises norms, embedding and
-#   head to fp32, and makes inputs require gradients, which re-entrant checkpointing needs
-#   ([11](11_activations_and_checkpointing.ipynb)).
+#   head to fp32 (5.0 GB for Qwen3-8B, more than its 3.6 GB in NF4), and makes inputs require gradients,
+#   which re-entrant checkpointing needs ([11](11_activations_and_checkpointing.ipynb)).
 # - TRL 1.16's bf16 adapter can lose small updates ([12](12_floating_point.ipynb)).
 # - For 4-bit *serving*, merge in 16 bits first. Then quantize with GPTQ, AWQ or NVFP4
 #   ([llm-compressor](https://github.com/vllm-project/llm-compressor)), and evaluate again.
@@ -453,8 +462,8 @@ big
 # **How do you merge a QLoRA adapter?**
 # <details><summary>Answer</summary>
 # Dequantize the base, add the update, store it in 16 bits: this is the trained model up to bf16 rounding.
-# Merging into the original weights gives another model, not always a worse one. Rounding the merge to NF4 again
-# can erase much of the update. Evaluate the merged model.
+# Merging into the original weights, as some tools do, gives another model, not always a worse one. Rounding
+# the merge to NF4 again can erase much of the update. Compare logits, and evaluate the merged model.
 # </details>
 #
 # **Why does 65B fit on 48 GB?**
@@ -476,8 +485,11 @@ big
 #
 # ## Recap
 #
-# - "An eighth as large": a seventh of fp32. "Learns as well": within 0.1 nats here,
-#   0.11 to 0.19 above at 135M. "Merges back without loss": only into the dequantized weights.
+# - "An eighth as large": a seventh of fp32 for Llama 2 7B, between a fifth and a sixth for Qwen3-8B.
+# - "Learns as well": within 0.1 nats on the 2M model after 40 steps, 0.11 to 0.19 worse at 135M (one learning
+#   rate). QLoRA's authors matched LoRA on MMLU at 7B to 65B. On Llama 3 8B, tuning on Alpaca did not repair
+#   what the rounding cost.
+# - "Merges back without loss": only into the dequantized weights.
 #
 # In the package: [`ftkit/lessons/by_hand/nf4.py`](../ftkit/lessons/by_hand/nf4.py). Next:
 # [11](11_activations_and_checkpointing.ipynb).

@@ -109,8 +109,8 @@ ft.table([{"strategy": name} | numbers | {"passes over clauses": numbers["clause
 # %% [markdown]
 # Proportional sampling draws 13 of the 24 clauses. Equal sampling goes through them almost seven
 # times, and takes more than half of translation's draws away. What does translation lose? We look
-# at its loss (`translation_loss`; `val_loss` is that of the clauses), and at exact match on 30 test
-# items.
+# at its loss (`translation_loss`, from the extra evaluation set in `probes`; `val_loss` is that of
+# the clauses), and at exact match on 30 test items.
 
 # %%
 price = ft.predict("Loss on translation at the end, equal sampling against proportional, is",
@@ -171,16 +171,17 @@ def last_loss(strategy):
 price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paired=True)])
 
 # %% [markdown]
-# Under proportional sampling the clauses are no better than chance. For translation no price is seen, neither in exact
-# match nor in the loss. It is so easy for this model that even a third of the draws suffice; a harder task
-# could lose.
+# Under proportional sampling the score on the clauses is not distinguishable from chance. For
+# translation no price is seen, neither in exact match nor in the loss. It is so easy for this model
+# that even a third of the draws suffice; a harder task could lose.
 #
 # More draws do not add records: five of the 30 test items are about payment, and only one of the 24
 # clauses teaches it.
 #
 # ## At 135M
 #
-# The recorded runs ask the same of SmolLM2-135M-Instruct, with 320 draws.
+# The recorded runs ask the same of SmolLM2-135M-Instruct, with sets of the same sizes, 320 draws
+# (in proportion 9 of them clauses) and 40 validation items of each task.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -204,7 +205,7 @@ at_135m("mixing", verdict)
 # Equal sampling gives each task a third of the *records*. The loss of a batch is a mean over its
 # **labeled tokens**, the tokens that are trained on. So the weight of a task in that mean is its
 # fraction of the labeled tokens, its **effective share**. This holds for steps of many records.
-# With one record in a step, each task would have its share of the draws.
+# With one record in a step all records weigh the same, so each task has its share of the draws.
 #
 # Our answers are a French phrase ("la nuit rose"), a city, or a clause type ("law"). How far do the
 # two shares differ?
@@ -336,14 +337,21 @@ transfer.score(NAMES[direction(matrix["to_past", "to_negative"], matrix["to_past
 # `capital in sentences` harms `capital`: nothing in the prompt says which form is wanted, and most draws
 # answer in a sentence. Exact match demands the bare city, so a sentence with the right city counts as wrong.
 #
-# The control equals the partner in draws, not in labeled tokens: with `who`, `capital` has 45 % of
-# them, with the sentences 8 %. Less weight alone hardly explains 0.11. With the partner
-# `to_negative`, which leaves it 15 %, `capital` had 0.63 ± 0.12 (five seeds, not shown). `to_past`
-# gains although its share falls, from 58 to 23 %.
+# The control equals the partner in draws, not in labeled tokens:
+#
+# | partner of `capital` | labeled tokens left to `capital` | exact match |
+# |---|---:|---|
+# | `who` | 45 % | 0.75 ± 0.12 |
+# | `to_negative` (five seeds, not run here) | 15 % | 0.63 ± 0.12 |
+# | `capital in sentences` | 8 % | 0.11 ± 0.07 |
+#
+# So less weight alone hardly explains 0.11. `to_past` gains although its share falls, from 58 % with
+# `who` to 23 %.
 #
 # What do larger models show? T5 was measured on GLUE, a set of language-understanding tasks.
-# One model trained on everything at once, unlabeled text included, reached 81.4. Pretraining on text and
-# then fine-tuning reached 83.3, and fine-tuning after the multi-task training 83.1.
+# Training on everything at once, unlabeled text included, reached 81.4. Pretraining on text and then
+# fine-tuning on all GLUE tasks together reached 83.3, and such fine-tuning after the multi-task
+# training 83.1.
 #
 # [FLAN](https://arxiv.org/abs/2109.01652) asks about tasks that were *not* in the mixture. Its large models
 # gained on them, those of 8B and less lost; [Flan-T5](https://arxiv.org/abs/2210.11416) gained at small
@@ -366,7 +374,7 @@ ft.table([{"temperature": temperature} | mine])
 # | question | usual answer, or an example |
 # |---|---|
 # | first mixture for SFT | proportional with a cap per source ([FLAN](https://arxiv.org/abs/2109.01652): 3,000); then leave out one source at a time and measure |
-# | temperature | 2 for tasks (the best of 2, 4 and 8 in T5); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
+# | temperature | 2 for tasks (in most cases the best of 2, 4 and 8 in T5); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
 # | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining); epochs multiply them |
 # | what to compare | score of each task, at equal steps, on test items that no source contains |
 # | open SFT mixtures | 2024: Tülu 3 and SmolTalk, about 1M records each; 2025: [SmolLM3](https://huggingface.co/blog/smollm3), 1B tokens without and 0.8B with reasoning, 4 epochs |
@@ -417,9 +425,11 @@ ft.table([{"temperature": temperature} | mine])
 #   shares change when a source ends
 #   ([documentation](https://huggingface.co/docs/datasets/process#interleave)).
 # - Shares count records. The loss of a step counts labeled tokens, with packing and accumulation
-#   too. Count them after the template. TRL's template for Qwen3 puts an empty think block before an
-#   answer without reasoning and trains on it: with the end of the turn, about six more tokens. This
-#   also teaches the model not to think.
+#   too. Count them after the template and the cut (`max_length`, by default 1,024 tokens). TRL's
+#   template for Qwen3 puts an empty block for reasoning, `<think></think>`, before an answer without
+#   any, and trains on it: with the end of the turn, about six more tokens. This also teaches the model
+#   not to think.
+# - The script splits each source alone. First remove near-copies across sources, or they leak.
 # - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
 # - A multi-task average hides the task that got worse. Report each.
 
@@ -432,7 +442,7 @@ ft.table([{"temperature": temperature} | mine])
 #   trained with these weights.
 # - [RegMix](https://arxiv.org/abs/2407.01492) trains many tiny models on random mixtures and fits a
 #   regression that predicts the validation loss from the mixture.
-#   [Data mixing laws](https://arxiv.org/abs/2403.16952) do the same with a functional form.
+#   [Data mixing laws](https://arxiv.org/abs/2403.16952) do the same with a formula.
 # - **By skill**: tune a mixture for each skill, then combine them
 #   ([Tülu 3](https://arxiv.org/abs/2411.15124)).
 # - **Gradient conflict**: [PCGrad](https://arxiv.org/abs/2001.06782) removes from a task's gradient
@@ -474,18 +484,19 @@ ft.table([{"temperature": temperature} | mine])
 # %% [markdown]
 # **Does T5 show that multi-task training helps?**
 # <details><summary>Answer</summary>
-# Not by itself. At 220M parameters one model trained on everything at once, unlabeled text
-# included, was worse on GLUE than pretraining and then fine-tuning (81.4 against 83.3). With
-# fine-tuning afterwards it nearly tied (83.1). T5 does not compare today's case: a pretrained model
-# tuned on a mixture, against one for each task. I would measure that. Gains on *unseen* tasks are
-# FLAN's result, for large models; Flan-T5 gained at small sizes too.
+# Not by itself. At 220M parameters training on everything at once, unlabeled text included, was worse
+# on GLUE than pretraining and then fine-tuning on all GLUE tasks together (81.4 against 83.3). With
+# fine-tuning afterwards it nearly tied (83.1). Today's case is a pretrained model tuned on a mixture,
+# against one for each task. On that T5 has only a remark without numbers (section 3.7): tuning once on
+# all of GLUE cost a little on some tasks. I would measure it. Gains on *unseen* tasks are FLAN's
+# result, for large models; Flan-T5 gained at small sizes too.
 # </details>
 #
 # **One multi-task model, many adapters, or merging?**
 # <details><summary>Answer</summary>
 # Joint training shares signal, needs balanced sampling, and a new task usually means retraining.
-# Adapters keep owners apart, and something must route each request to its adapter. Merging adds up
-# the weight changes of several models (task arithmetic, [TIES](https://arxiv.org/abs/2306.01708)).
+# Adapters let each team own its task, and something must route each request to its adapter. Merging
+# adds up the weight changes of several models (task arithmetic, [TIES](https://arxiv.org/abs/2306.01708)).
 # It needs no joint training, but one model for each task, trained from the same base, and loses
 # where updates conflict. I would measure transfer for the pairs at hand: a negative pair wants two
 # adapters, or a prompt that tells the tasks apart.
@@ -497,8 +508,8 @@ ft.table([{"temperature": temperature} | mine])
 #   repeats.
 # - The loss counts labeled tokens. A third of the records is not a third of the weight.
 # - The claim does not hold. In proportion to its size the small task scored lower than with equal
-#   shares, on the tiny model no better than chance. A second task helped in one pair and harmed in
-#   another, which was built to contradict it in form.
+#   shares, on the tiny model not distinguishable from chance. A second task helped in one
+#   pair and harmed in another, which was built to contradict it in form.
 #
 # In the package: [mixing.py](../ftkit/data/mixing.py). Next:
 # [20 preferences and rewards](20_preferences.ipynb).

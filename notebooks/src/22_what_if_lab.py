@@ -74,8 +74,8 @@ ft.table([{"change": name, "val_loss at the end": loss} for name, loss in ends_a
 # %% [markdown]
 # Each is one run, so only large differences count. In our runs correct answers and 300 records both
 # ended near 1.2. The lowest value that we saw in the bad run was 1.65, so stopping early would not
-# have reached 1.2: change the data first. 300 records in 48 steps also mean about 2.5 passes
-# instead of about 10. Half the steps also halve the learning-rate schedule: step 24 of a run of 48
+# have reached 1.2: change the data first. 300 records in 48 steps of 16 also mean about 2.5
+# passes instead of about 10. Half the steps also halve the learning-rate schedule: step 24 of a run of 48
 # is not a finished run of 24.
 #
 # ## The idea: a protocol
@@ -129,7 +129,7 @@ ft.check("decide", decide)
 
 
 # %% [markdown]
-# The package has the same interval; `.margin(0.025)` is its half width, with 2.5 % beyond each end.
+# The package has the same interval; `.margin(0.025)` is its half width, not your margin.
 # `interval_plot` draws it with your margin and the verdict.
 
 # %%
@@ -216,8 +216,9 @@ ft.expect(ends(replay, "general_loss"), "<", ends(without, "general_loss"),
 # this paired interval counts, though it is the wider one. Pairing narrows an interval only where
 # the seeds move both settings alike.
 #
-# The experiment answered the question at equal *steps*. With replay a quarter of each batch is general text,
-# so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead of 18.
+# The experiment answered the question at equal *steps*. With replay a quarter of the records is general
+# text, so the run saw a quarter fewer task records. At equal *task records* it would take 24 steps instead
+# of 18. The weight in the loss follows labeled tokens, not records ([lesson 19](19_multi_task.ipynb)).
 #
 # `ft.compare` corrects for nothing: with ten independent measures that the setting does not move, 40 % of
 # the comparisons would have at least one false alarm (1 − 0.95¹⁰). So name the deciding measure beforehand.
@@ -315,8 +316,8 @@ ft.check("effective", effective)
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
 # So "a larger batch learned less" may be a statement about fewer steps and a shorter schedule. At
-# equal lora_alpha (r 64, scale 0.25) one learning rate served about all ranks of large models
-# ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). At equal lora_alpha / r (last
+# equal lora_alpha (as in r 64, scale 0.25) one learning rate served about all ranks in the runs of
+# [Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/). At equal lora_alpha / r (last
 # row) a higher rank makes larger updates and usually needs a lower learning rate. There "a higher
 # rank did not help" may be a statement about the learning rate: tune it
 # ([lesson 02](02_lora.ipynb), with rsLoRA).
@@ -324,8 +325,8 @@ ft.check("effective", effective)
 # %% [markdown]
 # ## Choose on validation, report on test
 #
-# You try k configurations that are equally good: only noise differs. How much better than the truth does the
-# lowest validation loss look?
+# You try k configurations that are equally good, with independent noise. How much better than the truth
+# does the lowest validation loss look?
 
 # %%
 draw = random.Random(0)
@@ -352,13 +353,12 @@ panel
 baseline = await panel.result()
 
 # %% [markdown]
-# Guess before each run:
+# Guess, then let the panel show it:
 #
 # - half the learning rate, 0.0005: does `val_loss` end lower or higher?
 # - another `seed`, and nothing else: how far apart are the two runs?
 #
-# One run against the baseline shows *large* effects fast. The panel does not pair the seeds and
-# knows no margin: for an answer use `lab.sweep`.
+# The panel does not pair the seeds and knows no margin: for an answer use `lab.sweep`.
 
 # %% [markdown]
 # ## Your turn: your own experiment
@@ -368,9 +368,11 @@ baseline = await panel.result()
 # `decide`. `interval` takes any number of seeds. If you compare two methods, the learning rate may
 # differ as well. Ideas:
 #
-# - `warmup_steps` 0 or 0.1, `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at the same number of steps;
-# - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds?
-# - replay 0.25 with 24 steps against replay 0 with 18. This changes two settings. Is it wrong?
+# - `warmup_steps` 0 or 0.1 (of the run), `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at equal steps;
+# - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds
+#   (other data: another `ft.Experiment`)?
+# - replay 0.25 with 24 steps against replay 0 with 18. The check rejects two changes. Is this
+#   wrong?
 
 # %% tags=["raises-exception"]
 experiment = {
@@ -383,8 +385,7 @@ experiment = {
 ft.check("own_experiment", experiment)
 
 # %% [markdown]
-# The check rejects the last idea, because two settings differ. But the idea is sound: at equal task
-# records `max_steps` *must* change with `replay`.
+# The last idea is sound: at equal task records `max_steps` *must* change with `replay`.
 
 # %% [markdown]
 # ## At 135M
@@ -412,10 +413,10 @@ at_135m("lora_vs_full")
 # At 0.001 the validation loss of LoRA is lower by a wide margin, because 0.001 is far too high for
 # full fine-tuning of this model ([lesson 01](01_full_fine_tuning.ipynb) has those runs). At their
 # own learning rates neither "LoRA is better" nor "they are equal" follows. (Both were chosen on
-# these runs and records; the script below takes new seeds.)
+# these runs and records; the scripts below take new seeds.)
 #
 # The box (labels: values at the rings) asks whether LoRA forgets less, one-sided and without a
-# margin. This is not settled either; the means point the other way.
+# margin: a weaker demand. This is not settled either; the means point the other way.
 
 # %% [markdown]
 # ## From tiny to your own model
@@ -433,8 +434,8 @@ at_135m("lora_vs_full")
 # lab = ft.Experiment(model="smollm2", data="my_train.jsonl", val="my_validation.jsonl")
 # config = ft.Config(method="lora", max_steps=200, eval_steps=20)
 # runs = lab.sweep(config, learning_rate=[3e-4, 1e-3, 3e-3, 1e-2])  # 1. learning rates, one seed
-# tuned = config.but(learning_rate=3e-3)                            # 2. the comparison
-# a, b = lab.sweep(tuned, seed=range(3)), lab.sweep(tuned.but(replay=0.25), seed=range(3))
+# tuned = config.but(learning_rate=3e-3)                            # 2. compare, new seeds
+# a, b = (lab.sweep(c, seed=range(1, 4)) for c in (tuned, tuned.but(replay=0.25)))
 # ```
 #
 # For your own model the measure is often a task metric ([lesson 15](15_task_metrics.ipynb)). Near 50 % right,
@@ -450,7 +451,7 @@ at_135m("lora_vs_full")
 # | `epochs`, `max_steps` | `num_train_epochs`, `max_steps` |
 # | `r`, `lora_alpha`, `target_modules` | the same names in `LoraConfig` |
 # | `loss_on="response"` | `completion_only_loss=True` (prompt-completion records) |
-# | `replay` | general text in the same columns, `{"prompt": "", "completion": text}`, then `datasets.interleave_datasets(..., probabilities=[0.75, 0.25])`, which stops when one source ends |
+# | `replay` | general text in the same columns, `{"prompt": "", "completion": text}`, then `datasets.interleave_datasets(..., probabilities=[0.75, 0.25])`, which stops when one source ends. 0.25 counts records: long texts weigh more in the loss ([19](19_multi_task.ipynb)) |
 # | `lab.sweep(seed=...)` | a loop, as below |
 #
 # ```python

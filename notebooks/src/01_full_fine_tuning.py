@@ -58,8 +58,8 @@ ft.setup(seed=0)
 # - The **optimizer** moves each parameter against its gradient. The **learning rate** scales the move.
 
 # %% [markdown]
-# Let us prepare a few batches. Shorter records are filled up with padding tokens. The label -100 marks
-# tokens that are excluded from the loss: the question and the padding.
+# In a batch, shorter records are filled up with padding tokens. The label -100 marks tokens that are
+# excluded from the loss: the question and the padding.
 
 # %%
 from ftkit.data import encoding
@@ -93,7 +93,7 @@ batches = make_batches(seed=0, number=8, batch_size=16)
 #
 # Put the calls of the picture in order. Useful: `optimizer.zero_grad()`, `loss.backward()`,
 # `torch.nn.utils.clip_grad_norm_(parameters, max_norm)`, `optimizer.step()`. Stuck? Run
-# `ft.hint("training_step")` up to three times, or `ft.solution("training_step")`.
+# `ft.hint("training_step")`, then `ft.solution("training_step")`.
 
 
 # %% tags=["raises-exception"]
@@ -144,9 +144,9 @@ ft.table([{"step": row["step"], "training_step": own, "ft": row["loss"]}
 # $$w \leftarrow w - lr \cdot \lambda \cdot w - lr \cdot \hat m / (\sqrt{\hat v} + \epsilon)$$
 
 # %% [markdown]
-# β₁ and β₂, usually 0.9 and 0.999, set how long m and v remember; ε avoids a division by zero. λ is the
-# **weight decay**, a pull toward zero. It acts on w itself and not through the gradient: this is the W
-# in AdamW.
+# β₁ and β₂, usually 0.9 and 0.999, set how long m and v remember. In LLM pretraining β₂ is often 0.95. ε
+# avoids a division by zero. λ is the **weight decay**, a pull toward zero. It acts on w itself and not through
+# the gradient: this is the W in AdamW.
 
 
 # %% tags=["raises-exception"]
@@ -203,12 +203,13 @@ scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times long
 
 # %% [markdown]
 # AdamW divides by the size of the gradient, so a constant factor cancels. In the first step $\hat m = g$ and
-# $\sqrt{\hat v} = |g|$, so a weight moves by almost exactly one learning rate. Later steps are shorter, since
-# gradients of different batches partly cancel in m. So learning rate × steps roughly limits how far the
-# weights can drift.
+# $\sqrt{\hat v} = |g|$, so a weight moves by one learning rate (0.98 in the mean: some gradients are zero or
+# as small as ε). Later steps are shorter, since gradients of different batches partly cancel in m. So
+# learning rate × steps roughly limits how far the weights can drift.
 #
 # A sudden jump of the gradient does *not* cancel at once, because v follows slowly. The next step can be
-# $0.1/\sqrt{0.001}$, about 3 learning rates. Clipping limits such a jump.
+# $0.1/\sqrt{0.001}$, about 3 learning rates; if the gradient stays large, steps grow to 6.6. Clipping limits
+# such a jump.
 #
 # ## What is in memory?
 # <!-- claims: C6 C53 C96 · E08 -->
@@ -222,7 +223,7 @@ from ftkit.lessons.activations import saved_bytes
 model(**batches[0]).loss.backward()
 weights = list(model.parameters())
 parameters = sum(weight.numel() for weight in weights)
-memory = {
+memory = {  # exp_avg is torch's name for m, exp_avg_sq for v
     "weights": sum(w.nbytes for w in weights),
     "gradients": sum(w.grad.nbytes for w in weights),
     "optimizer state": sum(optimizer.state[w]["exp_avg"].nbytes
@@ -240,7 +241,7 @@ ft.table([{"part": part, "bytes per parameter": size / parameters}
 # Do 16-bit numbers need less? fp32 takes 4 bytes per value, **bf16** takes 2. **Mixed precision** computes
 # in 16 bits and updates in fp32. One way is **autocast**, which makes a bf16 copy of a weight for its matrix
 # multiplication. The other stores bf16 weights and an fp32 **master copy** that receives the updates.
-# Neither needs fewer than 16 bytes:
+# With m and v in fp32, neither needs fewer than 16 bytes. The last two rows need less:
 #
 # | layout | weights | gradients | master copy | m and v | sum |
 # |---|---|---|---|---|---|
@@ -311,17 +312,15 @@ ft.scatter(runs, label=lambda run: f"learning rate {run.config.learning_rate:g}"
 
 # %% [markdown]
 # Further left is better learned, lower is less forgotten; the base model starts at 8.83 and 0.85. The
-# *frontier* joins the learning rates that no other beats in both. At 0.003 the model forgot most and learned
-# less than at 0.001. The lowest learning rate forgot least. But it also learned least in the same steps, and
-# `general_loss` still rose. In domain fine-tuning of LLMs, a smaller learning rate can save much general
-# ability at comparable learning ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)). Remedies are the
-# subject of [lesson 16](16_catastrophic_forgetting.ipynb): mixing in general data, averaging with the base
-# weights, a penalty on the distance to them.
+# *frontier* joins the learning rates that no other beats in both. In the mean the model forgot most at 0.003
+# and least at 0.0003. Both learned less than 0.001 in the same steps, and even at 0.0003 `general_loss` rose.
+# In domain fine-tuning of LLMs, a smaller learning rate can save much general ability at comparable learning
+# ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)). [Lesson 16](16_catastrophic_forgetting.ipynb) has
+# remedies, such as mixing in general data.
 #
-# Why is the learning rate of fine-tuning usually lower than in pretraining? The weights are already good, the
-# run is short, and old abilities should be kept. An exception is
-# [Code Llama](https://arxiv.org/abs/2308.12950): trained on 500B tokens of mostly code, it kept the pretraining
-# learning rate of Llama 2.
+# Why is the learning rate of fine-tuning usually lower than in pretraining? The weights are already good, and
+# old abilities should be kept. An exception is [Code Llama](https://arxiv.org/abs/2308.12950): trained on 500B
+# tokens of mostly code, it kept the pretraining learning rate of Llama 2.
 #
 # ## Break it
 #
@@ -376,15 +375,16 @@ hidden.score({"<": "lower", ">": "higher",
               "": "no difference seen in 3 seeds"}[direction(clipped, correct, paired=True)])
 
 # %% [markdown]
-# Nothing crashed. Without clipping the bug shows in the loss. With clipping no difference was seen: the old
-# sum is scaled down to norm 1 in each step, and here each new gradient is larger and dominates it. A falling
-# loss does not prove a correct loop. Compare a new loop with a trusted one, step by step, as above.
+# Without clipping the bug shows in the loss. With clipping no difference was seen, though one of 0.06 would
+# have been. The old sum is scaled down to norm 1 in each step, and here each new gradient is larger and
+# dominates it. Where gradients are smaller than the limit, the old sum dominates. A falling loss does not
+# prove a correct loop. Compare a new loop with a trusted one, step by step, as above.
 #
 # ## At 135M
 # <!-- claims: C4 C5 -->
 #
 # Does a lower learning rate also keep more in a real LLM? The recorded runs train SmolLM2-135M fully.
-# There, forgetting is measured as the loss on plain English.
+# Forgetting is measured as the loss on plain English.
 
 # %%
 at_135m("full_finetune", verdict)
@@ -449,7 +449,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 #
 # `gradient_checkpointing` recomputes activations in the backward pass instead of keeping them. The logits
 # of 4 × 2,048 tokens over 151,936 tokens of vocabulary would take 5 GB in fp32; TRL 1.16 computes its loss in
-# chunks and never holds them all. Several GPUs: `accelerate launch` with FSDP2 or DeepSpeed ZeRO-3.
+# chunks and never holds them all. Several GPUs: `accelerate launch` with FSDP2 or DeepSpeed ZeRO-3
+# ([lesson 13](13_zero_and_fsdp.ipynb)).
 #
 # Optimizers by name:
 #
@@ -460,9 +461,9 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 # - **Adafactor** stores row and column means of g² instead of v.
 # - **Lion** moves each weight by the *sign* of a blend of the gradient and its running mean, the *momentum*.
 #   Its learning rate is 3 to 10 times smaller, and λ larger by the same factor.
-# - **Muon** orthogonalizes the momentum of a matrix, with AdamW for embeddings and norms. It is successful in
-#   pretraining. For models pretrained with Adam, full fine-tuning with Muon can be worse
-#   ([Qu et al. 2026](https://arxiv.org/abs/2605.10468)).
+# - **Muon** orthogonalizes the momentum of a matrix (singular values near 1), with AdamW for embeddings and
+#   norms. It is successful in pretraining. For models pretrained with Adam, full fine-tuning with Muon can be
+#   worse ([Qu et al. 2026](https://arxiv.org/abs/2605.10468)).
 
 # %% [markdown]
 # Pitfalls:
@@ -510,8 +511,8 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 # **Full fine-tuning or LoRA?**
 # <details><summary>Answer</summary>
 # Full fine-tuning has the most capacity. I use it for large token budgets such as continued
-# pretraining, if the memory is there (about 16 bytes per parameter, and one full copy per task). For
-# usual post-training data I start with LoRA on all linear layers at its own learning rate and compare.
+# pretraining, if the memory (about 16 bytes per parameter) is there. For usual post-training data I start
+# with LoRA on all linear layers at its own learning rate and compare.
 # I measure forgetting in both cases: LoRA tends to forget less, but does not prevent it.
 # </details>
 #
@@ -519,13 +520,12 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 #
 # - A step is zero_grad (here or at the end), forward, backward, clip, step.
 # - AdamW's steps are at most about one learning rate per weight, as long as gradients do not jump.
-# - 16 bytes per parameter, plus activations, plus one full copy per task. AdamW's fp32 state alone is four
-#   times the bf16 weights.
-# - The claim: too wide in its first half, since at usual sizes of data LoRA can reach the same loss. A lower
-#   learning rate did protect, but not fully.
+# - 16 bytes per parameter, plus activations, plus one full copy per task.
+# - The claim: too wide in its first half, since at usual sizes of data LoRA can reach the same loss. At equal
+#   steps a lower learning rate forgot less, but not nothing. Less learning is not the only reason: 0.001
+#   learned more than 0.003 and, in the mean, forgot less.
 #
-# The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb)
-# trains a few percent of the parameters.
+# The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb).
 
 # %%
 ft.progress("01")

@@ -34,7 +34,7 @@ ft.setup(seed=0)
 # "More data" and "a repetition penalty" are common answers. Look first at the few lines that turn a record into
 # integers, in training and in serving. Each of the six steps has its own silent bug:
 #
-# ![Six boxes in a row: render, tokenize, label, truncate, pad or pack, serve. Below each box is a bug: role marker missing, BOS twice, EOS masked by token id, answer and EOS cut off, records see each other, another prompt than in training.](figures/05_pipeline.svg)
+# ![Six boxes in a row: render, tokenize, label, truncate, pad or pack, serve. Below each box is a bug: role marker missing, BOS twice, EOS masked by token id, answer and EOS cut off, records see earlier ones, another prompt than in training.](figures/05_pipeline.svg)
 
 # %% [markdown]
 # ## Render: the chat template
@@ -69,8 +69,9 @@ def render_chatml(messages, add_generation_prompt):
 ft.check("render_chatml", render_chatml)
 
 # %% [markdown]
-# A tokenizer stores its template as a Jinja program and runs it in `apply_chat_template`. A template must have
-# one property: the finished conversation **begins with** the prompt used for serving. Does ours?
+# A tokenizer stores its template as a program in the Jinja language and runs it in `apply_chat_template`. A
+# template must have one property: the finished conversation **begins with** the prompt used for serving. Does
+# ours?
 
 # %%
 print(tokenizer.chat_template)
@@ -95,7 +96,7 @@ first_guess
 # %%
 from ftkit.data.encoding import encode_all, pack, prompts
 
-lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", probes=())
+lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", probes=())  # no extra data sets
 runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=range(3))
 test = ft.records("tasks", "test")[::6]
 chat = prompts(test, tokenizer)
@@ -136,9 +137,9 @@ first_guess.score(lost[0] if len(lost) == 1 else "both" if lost else "neither")
 # <!-- claims: C16 -->
 # **Two BOS tokens** happen when the template writes BOS and the tokenizer adds another one. They cost this
 # small model little or nothing, but a user of Llama-3.1-8B-Instruct reports a loss of
-# [almost 6 % on MMLU](https://github.com/princeton-pli/retaining-by-doing/issues/5). Tokenize rendered text
-# with `add_special_tokens=False`, and look at it once (`Ġ` is a space, `Ċ` a newline): at most one BOS, at the
-# start, and an end token after each answer.
+# [almost 6 %](https://github.com/princeton-pli/retaining-by-doing/issues/5) on the knowledge test MMLU.
+# Tokenize rendered text with `add_special_tokens=False`, and look at it once (`Ġ` is a space, `Ċ` a newline):
+# at most one BOS, at the start, and an end token after each answer.
 
 # %%
 ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
@@ -148,7 +149,7 @@ print(tokenizer.convert_ids_to_tokens(ids))
 # **The end of a turn may not be the tokenizer's EOS.** A Qwen *base* tokenizer has `<|endoftext|>` as EOS,
 # while its template ends turns with `<|im_end|>`. The tuned model then writes `<|im_end|>` correctly, but
 # `generate` waits for `<|endoftext|>`, and the answer runs on. Compare the token that ends a rendered
-# answer with `generation_config.eos_token_id`.
+# answer with `generation_config.eos_token_id`, which vLLM reads too.
 #
 # <!-- claims: C16 · E05 -->
 # ## Pad: when EOS is also padding
@@ -173,8 +174,8 @@ def labels_of(ids, prompt, length):
 ft.check("labels_of", labels_of)
 
 # %% [markdown]
-# Does this bug always show? Train with it for 12 steps from two starting points: the base model, and a model
-# that was tuned correctly before, so that it already ends its answers. How many answers end by themselves?
+# Does this bug always show? Train with it for 12 steps from two starting points: the base model, and a
+# correctly tuned model, which already ends its answers. How many answers end by themselves?
 # (`zoo` and `pipeline` hold a small fine-tuning pipeline and its bugs.)
 
 # %%
@@ -191,9 +192,9 @@ for seed in SEEDS:
 ft.expect(from_tuned, ">", from_base, "answers that end: a model that knows EOS hides the bug")
 
 # %% [markdown]
-# A correct run from the base model also reaches 0.97 (`stops` in the tables below). Whoever tests this bug
-# on a model that knows its EOS can conclude that it is harmless. A token without a label is not trained, but
-# the old habit stays until other updates disturb it. Give PAD a token of its own, or mask by length.
+# A correct run from the base model also reaches 0.97 (`stops` in the tables below). So a test on a model that
+# knows its EOS can miss the bug. A token without a label is not trained, but the old habit stays until other
+# updates disturb it. Give PAD a token of its own, or mask by length.
 #
 # **Padding side.** For generation in batches pad on the **left**: the model continues after the last column,
 # which must be the prompt's last token.
@@ -222,8 +223,8 @@ ft.table([{"batches": name, "positions that hold a token": sum(lengths) / number
           for name, number in slots.items()])
 
 # %% [markdown]
-# Against sorted batches there is little to gain here, but sorting makes batches less random. The risk of packing: a
-# causal mask lets records in one row see each other.
+# Against sorted batches there is little to gain here, but sorting makes batches less random. The risk of
+# packing: a causal mask lets a record see the earlier ones in its row.
 #
 # ![Two masks of nine by nine squares for a row with records of 3, 2 and 4 tokens. Left, the causal mask: below the diagonal, crosses mark where a record sees an earlier one. Right, the block-diagonal mask: only three triangles remain, one for each record. The position ids start again at zero in each record.](figures/05_packed_mask.svg)
 
@@ -245,8 +246,7 @@ ft.check("packed_mask", packed_mask)
 # %% [markdown]
 # Do libraries build this mask for you? Pack three records in five ways. They are isolated if the loss equals that
 # of the records one by one. The last way keeps the **key-value cache**, which stores the keys and values of
-# earlier tokens for generation. The first label of each record is -100, so that no record's last token has to
-# predict the next record.
+# earlier tokens for generation. The first label of each record is -100: no token has to predict the next record.
 
 # %%
 import torch
@@ -271,18 +271,22 @@ for name, (positions, mask, cache) in ways.items():
 ft.table(rows)
 
 # %% [markdown]
-# transformers 5 detects packed records by restarting position ids and builds the block mask itself, but **only
-# without an attention mask and without a key-value cache**. Either one silently switches it off, as the last
-# two rows show, and the cache is on by default. `Trainer` turns it off; a loop of your own has to. Kernels for
-# rows of variable length (**varlen**, as in FlashAttention) get the record boundaries instead.
+# Where attention takes a mask (sdpa, eager), transformers 5 detects packed records by restarting position ids
+# and builds the block mask itself, but **only without an attention mask and without a key-value cache**.
+# Either one silently switches it off: in the last two rows records see earlier ones, and positions coincide.
+# The cache is on by default. `Trainer` turns it off; a loop of your own has to.
+#
+# Kernels for records of variable length (**varlen**, as in FlashAttention) take the record boundaries instead.
+# transformers reads them from the restarting position ids, but **only if the batch has one row**. TRL joins
+# its rows into one and passes the boundaries.
 
 # %% [markdown]
 # ## The bug zoo
 #
-# Now you diagnose. `zoo.case(n)` trains a [pipeline of twelve stages](../ftkit/lessons/bugs/pipeline.py) with
-# one bug, next to a correct run with another seed. `margin` was set by hand, above the differences among
-# correct runs of four seeds. `off` marks a difference above it. The first case we do together: read only the
-# rows with an entry under `off`, then look at the curve.
+# `zoo.case(n)` trains 12 steps, fewer than above, with one bug, next to a correct run with another seed. Its
+# [pipeline](../ftkit/lessons/bugs/pipeline.py) adds six stages of training and validation to the figure's six.
+# `margin` was set by hand, above the differences among correct runs of four seeds. `off` marks a difference
+# above it. In the first case, read only the rows with an entry under `off`, then the curve.
 
 # %%
 case = zoo.case(12)
@@ -292,9 +296,9 @@ case
 case.curve()
 
 # %% [markdown]
-# The curve falls as it should; without a correct run next to it one would notice nothing. Look for a value
-# that is exactly wrong: `ends_learned` is 0, so no record has its EOS trained. That explains the rest, such as
-# the lower first loss: the base model does not expect EOS. The batch confirms it: its last token is not marked.
+# The curve falls as it should. Look for a value that is exactly wrong: `ends_learned` is 0, so no record has its
+# EOS trained. That explains the rest, such as the lower first loss: the base model does not expect EOS. The
+# batch confirms it: its last token is not marked.
 
 # %%
 print(case.answers(4))
@@ -309,7 +313,7 @@ case.repair("pad_is_eos")
 #
 # `zoo.names()` lists the suspects. For each case: which instrument is off? What do `batch()` and `answers()`
 # say? Which *single* bug explains all of it? Write its name instead of `...`. A wrong guess is answered with
-# the evidence against it. There are more cases, `zoo.case(0)` to `zoo.case(13)`.
+# the evidence against it. More cases: `zoo.case(0)` to `zoo.case(13)`.
 
 # %%
 zoo.names()
@@ -336,7 +340,7 @@ third
 # ## Does the training loss show the bugs?
 #
 # Now test the claim. "Loss mask lost" trains on the question as well; "role marker missing in training" leaves
-# out `Assistant:`. Does the end of the loss curve give them away?
+# out `Assistant:`.
 
 # %%
 second_guess = ft.predict("Which bug moves the last training losses by more than the margin?",
@@ -351,8 +355,8 @@ ft.curves(lines, "loss")
 
 # %% [markdown]
 # All five fall. "Loss mask lost" starts lower but ends far above: the answers are soon learned, the questions
-# stay harder to predict. The others leave the band of the correct runs at some steps, but end near it. The
-# table has all 14 bugs, one run each, and the instruments that are off:
+# stay harder to predict. The others leave the band of the correct runs at some steps; two end at 1.1. The
+# table has all 14 bugs, one run each:
 
 # %%
 correct = zoo.run(None, 1).symptoms
@@ -370,9 +374,10 @@ moved = [bug for bug in ("loss mask lost", "role marker missing in training") if
 second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neither")
 
 # %% [markdown]
-# The claim fails: most of these bugs leave the last losses within the margin of a correct run. The last five in
-# the table do not change the training, so the curve cannot show them. But each bug moves some other
-# instrument: print ids and labels, test the gradient once, read answers.
+# The claim fails: most of these bugs leave the last losses within the margin of a correct run. At 0.75 it is
+# wide, because correct runs of 12 steps differ (0.76 and 1.21 above). The last five in the table do not change
+# the training, so no curve can show them. But each bug moves some other instrument: print ids and labels, test
+# the gradient once, read answers.
 
 # %% [markdown]
 # ## At 135M
@@ -385,8 +390,8 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("templates_packing", verdict)
 
 # %% [markdown]
-# The same model reaches 0.0938 without the role marker, and 0.44 with its template's default system message,
-# on which it was not tuned. No cost of the double BOS was seen here either.
+# The picture shows the trained prompt. Without the role marker the model reaches 0.0938, and 0.44 with its
+# template's default system message. No cost of the double BOS was seen here either.
 #
 # For larger models: formats that mean the same differed by up to 76 accuracy points in few-shot use of
 # Llama-2-13B ([Sclar et al. 2024](https://arxiv.org/abs/2310.11324)). A mask between packed documents had
@@ -396,8 +401,8 @@ at_135m("templates_packing", verdict)
 # %% [markdown]
 # ## Now on a real LLM
 #
-# SmolLM2 uses ChatML. What does the missing generation prompt cost it, in loss on the same answers? Measured
-# once for this text: 1.88 nats with it, 2.43 without.
+# What does the missing generation prompt cost SmolLM2, in loss on the same answers? Measured once: 1.88 nats
+# with it, 2.43 without.
 
 # %%
 from ftkit.model import download
@@ -414,8 +419,8 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## In practice, 2026
 #
-# Packing in TRL, with the checks of this lesson. `eos_token` repairs the Qwen bug from above. The asserts say
-# that no attention mask hides the record boundaries and that each answer's end is trained on.
+# Packing in TRL. `eos_token` repairs the Qwen bug from above. The asserts require one row without an attention
+# mask, and labels on each answer's end.
 #
 # ```python
 # from datasets import load_dataset
@@ -434,7 +439,7 @@ if download.has("smollm2"):
 # tokenizer = trainer.processing_class
 # batch = next(iter(trainer.get_train_dataloader()))
 # records = (batch["position_ids"] == 0).sum()
-# assert "attention_mask" not in batch and records > 1
+# assert len(batch["input_ids"]) == 1 and "attention_mask" not in batch and records > 1
 # assert (batch["labels"] == tokenizer.eos_token_id).sum() >= records, "a record lost its end"
 # print(tokenizer.decode(batch["input_ids"][0]))
 # trainer.train()
@@ -445,14 +450,14 @@ if download.has("smollm2"):
 # end. A packed row has more tokens per step: choose learning rate and steps again.
 #
 # **Pitfalls.**
-# - Without varlen kernels such as FlashAttention's, packing needs the block mask, and
-#   [a mask of ones turns it off](https://github.com/huggingface/transformers/pull/46634). TRL's
-#   `padding_free=True` joins an ordinary batch into one row. It needs the same, and `max_length=None`.
+# - A collator of your own breaks packing under sdpa with
+#   [a mask of ones](https://github.com/huggingface/transformers/pull/46634), and under FlashAttention with a
+#   second row.
 # - In hybrid models (Mamba or linear attention) a state runs along the row. No attention mask stops it: the
 #   kernels need the record boundaries.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
-#   (Qwen3, after the last question). Qwen3's also removes the thinking of earlier turns: make one training
-#   record for each answer. Render both sides with one template, pin its revision, store it with the adapter.
+#   (Qwen3). Qwen3's also removes the thinking of earlier turns: make one training record for each answer.
+#   Render both sides with one template and store it with the adapter. A `/completions` endpoint applies none.
 # - New special tokens have untrained rows in embedding and head. With LoRA train them by peft's
 #   `trainable_token_indices`; an untied head needs `{"embed_tokens": ids, "lm_head": ids}`.
 
@@ -461,9 +466,10 @@ if download.has("smollm2"):
 #
 # **The tuned model never stops. Debug.**
 # <details><summary>Answer</summary>
-# First serving, which costs a minute: is the template's end-of-turn token in generation_config.eos_token_id?
-# Is the prompt the training prompt? Then the labels: is that token trained on in each answer? PAD = EOS with
-# masking by id removes it, and so does truncation. On a model that knew its EOS before, the bug can stay hidden.
+# First serving: is the template's end-of-turn token in generation_config.eos_token_id? If not,
+# skip_special_tokens=False shows that token inside the output. Is the prompt the training prompt? Then the
+# labels: do they hold that token in each answer? PAD = EOS with masking by id removes it, and so does
+# truncation. On a model that knew its EOS before, the bug can stay hidden.
 # </details>
 #
 # **What is a chat template, and what goes wrong?**
@@ -477,9 +483,9 @@ if download.has("smollm2"):
 # **What is packing, and when is it wrong?**
 # <details><summary>Answer</summary>
 # Several records in one row, to avoid padding. It is exact only if records cannot see each other:
-# varlen kernels that get the boundaries, or a block-diagonal mask; position ids restart (plain rotary
-# embeddings can do without). A hybrid model's state needs the boundaries too. Test: the loss equals that of
-# single records. The gain depends on the spread of lengths; compare with batches sorted by length.
+# varlen kernels that get the boundaries (hybrid models need them too), or a block-diagonal mask. Position ids
+# restart. Plain rotary embeddings can do without, but transformers finds the boundaries by the restart. Test:
+# the loss equals that of single records. The gain depends on the spread of lengths.
 # </details>
 #
 # **What does a silent max_length do?**
@@ -495,7 +501,8 @@ if download.has("smollm2"):
 # - Training and serving must use the same template, token by token. Here a space broke it.
 # - At most one BOS; an end of turn that is trained on and known to `generate`; a PAD of its own.
 # - Packed records must not see each other. Test it by the loss.
-# - Most of these bugs do not show at the end of the loss curve. Print ids, labels and answers.
+# - At the end of these short loss curves most bugs were within the margin; five cannot change the curve at all.
+#   Print ids, labels and answers.
 #
 # In the package: [`templates.py`](../ftkit/data/templates.py). Next:
 # [06 domain adaptation](06_domain_adaptation.ipynb).

@@ -17,7 +17,7 @@
 # - explain DAPT and TAPT, and test DAPT against a control with equal steps and tokens;
 # - say why the order of the stages matters, and plan a run for a large model.
 #
-# *Needs [04](04_instruction_tuning.ipynb). About 40 minutes; the code needs about 90 seconds on two
+# *Needs [04](04_instruction_tuning.ipynb). About 45 minutes; the code needs about 90 seconds on two
 # CPU cores.*
 
 # %%
@@ -64,7 +64,7 @@ ft.table([{"stage": "DAPT", "text": contracts[0]["text"], "label": ""},
 # ![Three paths lead from the base model to a tuned model. The upper path is DAPT on contracts. The lower
 # path, the control, trains for the same steps and tokens on finance headlines. The middle path has no
 # continued pretraining. All end in the same tuning on seven labels. DAPT minus control is the effect of
-# the domain, control minus none that of more training.](figures/06_stages.svg)
+# the domain, control minus none that of more training, on other text.](figures/06_stages.svg)
 #
 # Suppose the upper path beats the base model. The model may have learned the vocabulary and style of
 # contracts. Or any additional training would have helped. The lower path separates the two. It is the
@@ -108,9 +108,9 @@ ft.show_batch([contracts[1], first], tokenizer)
 # in the contracts too. DAPT could gain by having read them. So we delete these sentences, about a third of
 # the text. Variants with another number or country stay. Liability clauses hold neither, so all are gone.
 #
-# **Equal tokens.** A contract is longer than a finance document, so four documents a step would give DAPT
-# more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the token that begins
-# a text (BOS). The shorter rest is dropped.
+# **Equal tokens.** A contract is longer than a document of finance headlines, so four documents a step
+# would give DAPT more tokens. We cut both corpora into windows of 128 tokens: 127 of the stream after the
+# token that begins a text (BOS). The shorter rest is dropped.
 
 # %%
 tested = {record["input"].split(": ")[1] for record in test}  # without "Agreement between ..."
@@ -198,8 +198,8 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
 
 # %% [markdown]
 # Left: DAPT learned its domain, or at least our generator's few sentence patterns. The control
-# improves on contracts too, perhaps because both texts name the same companies. So it may hide
-# a part of the domain's effect.
+# improves on contracts too, perhaps because both texts name the same companies (a headline: "Norvik
+# reports quarterly profit of 3 million dollars"). So it may hide a part of the domain's effect.
 #
 # Right: both forget general text ([lesson 16](16_catastrophic_forgetting.ipynb)). The usual remedy is
 # **replay**: mix general text into the new corpus.
@@ -217,7 +217,8 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
 def split_gain(none, control, domain):
     """Return (training, domain, sd), from three lists of scores, one score per seed.
 
-    training: mean effect of more training. domain: mean effect of the domain beyond that.
+    training: mean effect of more training, on other text. domain: mean effect of the domain
+    beyond that.
     sd: sample standard deviation (n - 1) of the domain's effect over the seeds.
     """
     ...
@@ -229,8 +230,9 @@ ft.check("split_gain", split_gain)
 # ## Seven labels
 # <!-- claims: C25 C27 · E37 -->
 #
-# Now every model is tuned for 24 steps on seven labeled clauses, one of each type. Which seven is chance
-# too. So **each seed draws its own seven labels**, and all conditions of a seed get the same ones.
+# Now every model is tuned for 24 steps on seven labeled clauses, one of each type: confidentiality,
+# delivery, law, liability, payment, term and termination. Which seven is chance too. So **each seed draws
+# its own seven labels**, and all conditions of a seed get the same ones.
 
 # %%
 domain_effect = ft.predict("Exact match after DAPT, compared with the control, is ...",
@@ -263,6 +265,7 @@ for name, models in starts.items():
 ft.table([{"continued pretraining": name, "exact match": exact[name]} for name in starts])
 
 # %%
+# direction gives "<", ">" or "" (no difference seen): a one-sided test each way, at 5 %
 outcome = direction(exact["DAPT"], exact["control"], paired=True)
 verdict = ft.expect(exact["DAPT"], outcome or "==", exact["control"],
                     "primary: exact match after DAPT and after the control", paired=True)
@@ -284,13 +287,14 @@ ft.table(rows)
 
 # %% [markdown]
 # DAPT was 0.12 above no continued pretraining. A report that stops there would credit the domain with all of
-# it. The domain's own part is 0.08. The table's test is one-sided (each direction at 5 %) and would have
-# seen 0.17. The 0.22 above is the limit of a two-sided test, which would not see the 0.12. So whether
-# the domain itself helped is open. To see a true 0.08 at this spread four times in five takes about
-# 30 seeds (two-sided: 40).
+# it. The domain's own part is 0.08. The table's test is one-sided (each direction at 5 %). With the
+# domain's spread (± 0.18) it would have seen 0.17; the 0.22 above is the limit of a two-sided test. For
+# both together (± 0.12) these limits are 0.11 and 0.15. So the 0.12 passes only the one-sided test, and
+# whether the domain itself helped is open. To see a true 0.08 at a spread of 0.18 four times in five takes
+# about 30 seeds (two-sided: 40).
 #
-# Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. A
-# labeled clause may repeat a test clause's sentence, in all three conditions.
+# Limits: one learning rate and one number of steps for all starts, and one set of 60 test clauses. Of the
+# 35 labeled clauses (7 in each of 5 seeds), 15 repeat a test clause's sentence, in all three conditions.
 
 # %% [markdown]
 # ## Break it: the wrong order
@@ -370,8 +374,8 @@ at_135m("domain", verdict)
 #
 # ## What if?
 #
-# Give the last 12 of the 24 steps to TAPT, on the unlabeled clauses of the task. (The paper adds TAPT after
-# all of DAPT; here it replaces half.) One seed is a hint, no result.
+# Give the last 12 of the 24 steps to TAPT, on the unlabeled clauses of the task. They make 51 windows, so
+# 12 steps of four are less than one pass. (The paper adds TAPT after all of DAPT; here it replaces half.)
 
 # %%
 unlabeled = [{"text": record["input"]} for record in clauses
@@ -385,6 +389,8 @@ for seed in SEEDS[:1]:
 ft.table(rows)
 
 # %% [markdown]
+# One seed is a hint, no result. Why it fell here was not tested.
+#
 # ## In practice, 2026
 #
 # | setting | usual values |
@@ -418,18 +424,19 @@ ft.table(rows)
 #
 # mixed = interleave_datasets([windows("domain.jsonl"), windows("general.jsonl")],
 #                             probabilities=[0.8, 0.2], seed=0,
-#                             stopping_strategy="first_exhausted")  # no window is seen twice
+#                             stopping_strategy="first_exhausted")  # at the end of either file
 # args = SFTConfig(output_dir="domain-base", max_length=4096, bf16=True, num_train_epochs=1,
 #                  learning_rate=5e-5, lr_scheduler_type="cosine",
 #                  warmup_steps=0.01,  # a fraction of all steps; transformers 5 and later
-#                  per_device_train_batch_size=2, gradient_accumulation_steps=32)
+#                  per_device_train_batch_size=2, gradient_accumulation_steps=32)  # 262k tokens/step
 # trainer = SFTTrainer(model=model_id, train_dataset=mixed, args=args)
 # trainer.train()
 # trainer.save_model("domain-base")
 # ```
 #
 # "wrapped" cuts as `text_windows` does, 1,000 documents at a time; the EOS is added before it. Probabilities
-# count rows, so pack before you mix: then 20 % of the rows are 20 % of the tokens.
+# count rows, so pack before you mix: then 20 % of the rows are 20 % of the tokens. No window is seen twice.
+# If the general text has less than about a quarter of the domain's windows, domain text is left out.
 
 # %% [markdown]
 # Current methods by name:
@@ -444,8 +451,8 @@ ft.table(rows)
 #
 # - Performance can fall first and recover later: the **stability gap**
 #   ([Guo et al. 2024](https://arxiv.org/abs/2406.14833)).
-# - Packed documents can attend to each other unless the attention mask separates them
-#   ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
+# - Packed documents attend to each other, in the script above too, unless the attention mask separates
+#   them ([lesson 05](05_templates_and_the_bug_zoo.ipynb)).
 # - New tokens shorten the domain's texts, but their embeddings start untrained and need much text.
 #
 # ## Interview
@@ -453,10 +460,11 @@ ft.table(rows)
 # **300 unlabeled clauses, seven labels: what do you do first?**
 # <details><summary>Answer</summary>
 # What trains nothing: a large model with the seven clauses in its prompt. Then sentence embeddings with a
-# small classifier, or [SetFit](https://arxiv.org/abs/2209.11055), which tunes the embeddings too. Then labels
-# for the 300 clauses from the large model, checked on a sample, and a small model tuned on them. Continued
-# pretraining comes last: for a large corpus that is far from the pretraining. If text may not leave the
-# firm, use an open model in house. To show that it helped, label a test set besides the seven.
+# small classifier. With several labels per class, [SetFit](https://arxiv.org/abs/2209.11055) tunes the
+# embeddings too. Then labels for the 300 clauses from the large model, checked on a sample, and a
+# small model tuned on them. Continued pretraining comes last: for a large corpus that is far from the
+# pretraining. If text may not leave the firm, use an open model in house. To show that it helped, label a
+# test set besides the seven.
 # </details>
 #
 # **Your DAPT model beats the base by 3 points. What do you still need to show?**

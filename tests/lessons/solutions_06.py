@@ -138,7 +138,7 @@ SOLUTIONS = {
         "wrong": {
             "no control": (lambda n, c, d: (mean(differences(c, n)), mean(differences(d, n)),
                                             stdev(differences(d, n))), "subtract the control"),
-            "signs": (lambda n, c, d: split_gain(d, c, n), "expected"),
+            "signs": (lambda n, c, d: split_gain(d, c, n), "are exchanged"),
             "sign of training": (lambda n, c, d: (-split_gain(n, c, d)[0],
                                                   *split_gain(n, c, d)[1:]), "control minus none"),
             "swapped": (lambda n, c, d: (split_gain(n, c, d)[1], split_gain(n, c, d)[0],

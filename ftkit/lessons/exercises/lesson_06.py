@@ -70,6 +70,7 @@ def _(split_gain):
     message = check_number("training, the first number,", result[0], training, {
         -training: "the sign: it is control minus none",
         3 * training: "this is a sum over the seeds; return the mean",
+        -effect: "none and domain are exchanged; it is control minus none",
         0.2: "this is domain minus none, which mixes two effects"})
     message = message or check_number("domain, the second number,", result[1], effect, {
         -effect: "the sign: it is domain minus control",

@@ -100,9 +100,9 @@ ft.curves(long, "loss", "val_loss")
 
 
 # %% [markdown]
-# The scale is logarithmic, because the training loss falls so far. The turn of the validation loss is
-# too small for it. So we draw each seed's evaluations again, from step 6 on, with the exact match. A
-# ring marks the lowest validation loss.
+# The scale is logarithmic, because the training loss falls so far. (Where mean − sd is below zero, the
+# band reaches the bottom.) The turn of the validation loss is too small for it. So we draw each seed's
+# evaluations from step 6 on, with the exact match. A ring marks the lowest validation loss.
 
 # %%
 def evaluations(run):
@@ -135,11 +135,11 @@ turn.score({"<": "falls", ">": "rises",
 # %% [markdown]
 # The first test compares with one fixed step, because "last − lowest > 0" would hold for pure noise
 # too. But we chose step 12 after earlier runs with these seeds, which makes this p too small.
-# Verdict: the loss turned up in these runs. Five fresh seeds (not shown) did not settle it.
+# The loss turned up in these runs. Five fresh seeds did not settle it.
 #
 # The second test: three seeds ended higher than at the ring and two lower, and a change below about
 # 0.1 could have stayed unseen. So the first half of the claim is not supported: a rising validation
-# loss alone does not show that the answers get worse.
+# loss alone does not show worse answers.
 #
 # ## How certain are the models?
 # <!-- claims: C36 · E12 E33 -->
@@ -192,9 +192,6 @@ softer.score("below 1" if best < 1 else "at 1" if best == 1 else "above 1")
 # models of step 12 were not tested. (`val_loss` above takes only 64 of the validation records, so it
 # differs from the table's T = 1.)
 #
-# In practice T is fitted on validation data and checked on test data
-# ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)).
-#
 # At scale: InstructGPT's supervised stage took 16 epochs. Its validation loss rose after the first epoch, but
 # more epochs gave better scores of a reward model (lesson 20) and human preference ([Ouyang et al.
 # 2022](https://arxiv.org/abs/2203.02155)). LIMA trained for 15 epochs on 1000 records and chose checkpoints by
@@ -236,9 +233,9 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 
 # %% [markdown]
 # Watching exact match cost 0.09 nats here, and watching `val_loss` cost 0.04 of exact match. Neither
-# cost can be negative: each rule is compared with the best of six noisy values. On fresh records both
-# tend to shrink. Choose the measure that matches the use: a task metric for answers, `val_loss` for
-# probabilities (perplexity, a threshold, sampling).
+# cost can be negative: each rule is compared with the best of six noisy values. Choose the measure that
+# matches the use: for answers a task metric, decoded as in use; for probabilities (perplexity, a
+# threshold) `val_loss`, each checkpoint with its T if you fit one.
 #
 # One limit: in a schedule of 36 steps the learning rate is still high at step 12. Better: train again
 # with a schedule that ends there.
@@ -314,11 +311,11 @@ best_remedy.score(min(means, key=means.get))
 # second row too: one that only reaches it does no more than stopping. (That row is a selected
 # minimum, which favors it.) Augmentation, half the epochs and LoRA ended close to it or a little
 # lower. LoRA with dropout (1.24) and more data (0.66) ended lower (not tested). More data also means
-# fewer passes, but augmentation makes the same 3 and ended at 1.40.
+# fewer passes: the two effects were not separated.
 #
-# With more data the answers improved too (tested only there). A ✗ with a p above 0.05 means "not
-# settled", not "does nothing". And five tests are five chances of a false ✓: on three fresh seeds (not
-# shown) every remedy was lower in the mean, but of the three ✓ only more data stayed. So of the claim's
+# With more data the answers improved too (tested only there). A ✗ means "not settled" here, not "does
+# nothing". And five tests of `val_loss` are five chances of a false ✓: on three fresh seeds
+# every remedy was lower in the mean, but of the three ✓ only more data stayed. So of the claim's
 # second half only this part is supported.
 #
 # ## Your turn: a clean split
@@ -352,8 +349,9 @@ ft.curves(leaked, "loss", "val_loss")
 
 # %% [markdown]
 # Half a leak, and the loss looks like that of a much better model: 0.54 is about half of 1.04, as if
-# the memorized half had a loss near zero. The curve alone does not show the leak. Look at the loss of
-# each record: memorized ones should form a heap near zero.
+# the memorized half had a loss near zero. (The control's 1.64 was on 64 validation records.) The curve
+# alone does not show the leak. Look at the loss of each record: memorized ones should form a heap near
+# zero.
 #
 # ## At 135M
 #
@@ -363,21 +361,21 @@ ft.curves(leaked, "loss", "val_loss")
 at_135m("overfitting", verdict)
 
 # %% [markdown]
-# The verdict "same" is by construction: a rise from the lowest value cannot be negative. Believe the
-# fixed comparison instead: runs of 3 epochs on the same records and seeds ([14](14_perplexity.ipynb))
-# ended 0.48 ± 0.09 nats lower (paired: p = 0.006), with half the calibration error. The mean change
-# of exact match, −0.021 ± 0.042, has the size of one record in 48: not settled.
-#
-# For larger models: in pretraining, up to 4 epochs of the same data were almost as good as new data ([Muennighoff
-# et al. 2023](https://arxiv.org/abs/2305.16264)).
+# "It held" means the five seeds above, not the fresh ones. The verdict "same" is by construction: a rise
+# from the lowest value cannot be negative. Believe the fixed comparison instead: runs of 3 epochs on
+# the same records and seeds ([14](14_perplexity.ipynb)) ended 0.48 ± 0.09 nats lower (paired:
+# p = 0.006), with half the calibration error. The mean change of exact match, −0.021 ± 0.042, has the
+# size of one record in 48: not settled.
 #
 # ## In practice, 2026
 #
 # | setting | usual value |
 # |---|---|
 # | epochs of SFT | 1 to 3; small sets of long reasoning traces often many more, until the training token accuracy levels off |
+# | epochs of pretraining | up to 4 are almost as good as new data ([Muennighoff et al. 2023](https://arxiv.org/abs/2305.16264)) |
 # | evaluations | 5 to 20 in a run, with a task metric as well as `eval_loss` |
 # | patience | 2 to 5 evaluations |
+# | temperature T | fitted on validation data, checked on test data ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)) |
 # | `weight_decay` | 0 to 0.1; matters in long runs |
 # | `lora_dropout` | 0 to 0.1, for small data sets |
 # | `neftune_noise_alpha` | 5 to 15, for instruction data |
@@ -428,8 +426,9 @@ at_135m("overfitting", verdict)
 # afterwards (vLLM).
 #
 # "Fewer epochs" has an exception. At an equal number of updates on long chain-of-thought traces,
-# 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200. With more epochs the validation loss
-# rose there while the answers improved ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
+# 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200. With more epochs the validation loss rose
+# there, but more answers came to an end and more were right, up to full memorization
+# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
 
 # %% [markdown]
 # Current methods by name:
@@ -442,7 +441,7 @@ at_135m("overfitting", verdict)
 # - **Label smoothing** trains toward a probability below 1, which works against overconfidence
 #   ([Müller et al. 2019](https://arxiv.org/abs/1906.02629)).
 # - **Deduplication** of the training data reduces memorization ([Lee et al.
-#   2021](https://arxiv.org/abs/2107.06499)). Memorized records can be extracted.
+#   2021](https://arxiv.org/abs/2107.06499)).
 #
 # Pitfalls:
 #
@@ -488,8 +487,9 @@ at_135m("overfitting", verdict)
 # ## Recap
 #
 # - A rising validation loss shows worse probabilities, not necessarily worse answers.
+# - Early stopping should watch the measure of the use.
 # - Test each remedy against a control, and report "not settled" as that. Here only more data settled
-#   on both sets of seeds.
+#   on both sets of seeds, the turn of the loss on one. Weight decay was not tested.
 #
 # Next: [18 data quality](18_data_quality.ipynb).
 

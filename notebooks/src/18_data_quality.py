@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 18 · Data quality: which faults cost, and which can be found
 #
-# **Claim: quality beats quantity. A few clean records are worth more than many with errors.**
-# After this lesson you can
+# **Claim: quality beats quantity. A few clean records are worth more than many with errors.** It
+# could be wrong. After this lesson you can
 #
 # - find near duplicates and leaked test records, in your own code and with `ftkit check`;
 # - say which faults no checker sees, and use a model's loss to find some of them;
@@ -30,9 +30,8 @@ ft.setup(seed=0)
 #
 # > *"Here is a scraped set of 750 instructions. Clean it. How do you know that it helped?"*
 #
-# You would know by training on both sets, before and after cleaning, at equal steps with three seeds each.
-# Compare them on a clean held-out set, by group. This page does not make that comparison. It asks which
-# faults can be found and what errors cost.
+# Train on both sets, before and after cleaning, at equal steps with three seeds each. Compare on a clean
+# held-out set, by group. This page does not: it asks which faults can be found and what errors cost.
 #
 # Our set was damaged on purpose; a key says which line has which fault.
 
@@ -69,7 +68,7 @@ ft.table([{"fault": fault, "rows": len(numbers)} | example(numbers[1])
 #
 # ## Your turn: near duplicates
 #
-# A **shingle** is a piece of three words. The **Jaccard similarity** of two texts is the number of
+# A **shingle** is a run of n words, here three. The **Jaccard similarity** of two texts is the number of
 # shingles they share, divided by the number in at least one of them. Case and punctuation do not count.
 
 
@@ -100,10 +99,10 @@ ft.check("keep_first", keep_first)
 # %% [markdown]
 # On our 750 questions a right solution keeps 676. For a million texts, comparing all pairs takes too long.
 # `ftkit check` uses **MinHash**. A hash function puts all shingles in a random order; a text is represented by
-# its first one. Two texts agree if the first shingle of their union is in both. The probability of that is their
-# Jaccard similarity. A text's first shingles under 64 hash functions are its signature; the fraction that agrees
-# estimates the similarity. **Locality-sensitive hashing** (LSH) puts texts that share a piece of the signature
-# into one bucket. Only pairs in a bucket are compared.
+# its first one. Two texts have the same one if the first shingle of their union is in both. The probability of
+# that is their Jaccard similarity. A text's first shingles under 64 hash functions are its signature; the fraction
+# that agrees estimates the similarity. **Locality-sensitive hashing** (LSH) puts texts that share a piece of the
+# signature into one bucket. Only pairs in a bucket are compared.
 
 # %%
 _, tokenizer = ft.load("tiny")
@@ -138,8 +137,8 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 
 # %% [markdown]
 # It finds 139 of 250 (56 %): it names 107 of them, and 32 are the other row of a named pair. It also names 32
-# rows without a fault. Markup could have a rule,
-# `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
+# rows without a fault. The missed near copy has a similarity of 0.67; the threshold is 0.8. Markup could have a
+# rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
 # person or a model that knows what is right. (A `wrong task` row has a right answer; its `task` label is wrong.)
 #
 # Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 rows
@@ -187,11 +186,11 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
           for rank, number in list(enumerate(top[0], 1))[::3]])
 
 # %% [markdown]
-# Yes. In our runs the 30 rows with the highest loss held 0.50 · 30 = 15 of the 28 wrong answers (0.11 of 250).
-# The checker had found none of these 15; of the 28 it had found three contradictions. But some records at the
-# top have no fault: a high loss also marks what is rare or hard. A filter by loss alone can remove the records
-# that the model could learn most from. Without a trusted set, score each record with a model that has not
-# trained on it (cross-validation): models can memorize errors.
+# Yes. In our runs the 30 rows with the highest loss held on average 0.50 · 30 = 15 of the 28 wrong answers (0.11
+# of 250). Of these 28 the checker had found three, all contradictions. But some records at the top have no fault:
+# a high loss also marks what is rare or hard. A filter by loss alone can remove the records that the model could
+# learn most from. Without a trusted set, score each record with a model that has not trained on it
+# (cross-validation): models can memorize errors.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -254,7 +253,7 @@ ft.table([{"errors": kind} | rates(records) for kind, records in errors.items()]
 # sample of 100 to 200 records and look for large differences in the error rate by source, annotator, task and
 # length.
 #
-# What do the errors cost? All sets below take the same 30 steps; a small set is seen more often.
+# What do the errors cost? All sets take the same 30 steps; a small set is seen more often.
 
 # %%
 noisy = ft.predict("480 records, a quarter wrong at random, against 160 clean ones seen three times: "
@@ -272,7 +271,7 @@ runs = {"20 clean": sweep(clean[:20], 3), "160 clean": sweep(clean[:160], 5),
         "480 systematic": sweep(errors["systematic"], 3), "480 swapped": sweep(errors["swapped"], 3)}
 
 # %% [markdown]
-# We ask each model two sets of test questions: a sample of all (78), and What-questions only (35).
+# We ask each model two sets of test questions: a sample of all (78), and What-questions (35).
 
 # %%
 what_test = [record for record in ft.records("tasks", "test") if is_what(record)][::4]
@@ -291,7 +290,7 @@ def after(name, measure="exact match"):
 
 
 ft.expect(after("480 random"), ">", after("20 clean"), "many noisy records beat 20 clean ones")
-ft.expect(after("20 clean"), "<", after("480 clean"), "24 passes: worse than new records")
+ft.expect(after("20 clean"), "<", after("480 clean"), "20 seen 24 times: below 480 seen once")
 verdict = ft.expect(after("480 systematic", "on What-questions"), "<",
                     after("480 random", "on What-questions")[:3], paired=True,
                     claim="errors concentrated on What-questions cost more there")
@@ -300,7 +299,8 @@ noisy.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 
 # %% [markdown]
 # In our runs the opening claim held with 160 clean records and failed with 20: the 480 noisy ones were worth
-# less than the first and more than the second. Another error rate or number of steps may change that.
+# less than the first and more than the second. Another error rate or number of steps may change that. Each
+# p covers the seeds, not other questions.
 #
 # Do **passes** cost? Not settled here: 160 clean records seen three times ended at 0.66, 480 seen once at 0.71.
 # 20 seen 24 times ended far below (0.32), but these cover only 13 of the 31 tasks. Lesson
@@ -311,7 +311,7 @@ noisy.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 #
 # ## At 135M
 #
-# The recorded runs of SmolLM2-135M have random and systematic errors, in 320 records.
+# The recorded runs of SmolLM2-135M-Instruct have random and systematic errors, in 320 records.
 
 # %%
 from ftkit.lessons.at_135m import at_135m
@@ -319,11 +319,11 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("label_noise", verdict)
 
 # %% [markdown]
-# No swapped errors were recorded, so rule and concentration are not separated. On the whole test the recorded
-# order is reversed: 0.43 with systematic errors, 0.39 with random ones. The average hides what happened to
-# the What-questions: **report by group**.
+# No swapped errors were recorded, so rule and concentration are not separated. On all tasks (64 records) the order
+# is the opposite of that on the 48 What-questions: 0.43 with systematic errors, 0.39 with random ones (not
+# tested). The average hides what happened to the What-questions: **report by group**.
 #
-# Behind the slogan are selected sets: 1,000 carefully curated records ([LIMA](https://arxiv.org/abs/2305.11206)),
+# Behind the slogan are selected sets: 1,000 curated records ([LIMA](https://arxiv.org/abs/2305.11206)),
 # or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
 # In [s1](https://arxiv.org/abs/2501.19393), a 32B model trained on 1,000 reasoning traces, selected from 59k by
 # quality, difficulty and diversity, solved 50 % of AIME 2024 (mathematics). 1,000 random ones that passed the
@@ -365,7 +365,7 @@ ft.table([{"tasks": n, "exact match on unseen tasks": scores} for n, scores in d
 ft.expect(diverse[16], ">", diverse[1], "more tasks in the set, better on tasks that are not in it")
 
 # %% [markdown]
-# Yes. (The untouched model answers none of them.) Some of the sixteen are relatives of the unseen six
+# Yes. (The untouched model answers none.) Some of the sixteen are relatives of the unseen six
 # (`to_past` of `past_tense`), which may help. The single tasks drawn here repeat some records, which may harm.
 #
 # <!-- claims: C82 · E36 -->
@@ -389,8 +389,8 @@ ft.check("contaminated", contaminated)
 # With 13, a right solution finds 3 of our 20 leaks: the other 17 questions are shorter. For short tests
 # compare the whole normalized question too; that is how the checker found all 20.
 #
-# We put the 20 leaked records, each twice, in the place of 40 clean ones, and compare with the runs on 480 clean
-# records. The other test records are the control.
+# We put the 20 leaked records, each twice, in the place of 40 clean ones, and compare with 480 clean records.
+# The other test records are the control.
 
 # %%
 leaked = [rows[number] for number in key["leaked test record"]]
@@ -435,7 +435,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | step | usual choice |
 # |---|---|
 # | exact copies | hash of the normalized text |
-# | near copies | MinHash and LSH with Jaccard 0.7 to 0.8 ([datatrove](https://github.com/huggingface/datatrove): 5-word shingles, 112 hashes in 14 pieces of 8; NeMo Curator; [datasketch](https://github.com/ekzhu/datasketch)); keep one of each cluster; embeddings for paraphrases ([SemDeDup](https://arxiv.org/abs/2303.09540)) |
+# | near copies | MinHash and LSH with Jaccard 0.7 to 0.8 ([datatrove](https://github.com/huggingface/datatrove): 5-word shingles, 112 hashes in 14 pieces of 8, a threshold near 0.72; NeMo Curator; [datasketch](https://github.com/ekzhu/datasketch)); keep one of each cluster; embeddings for paraphrases ([SemDeDup](https://arxiv.org/abs/2303.09540)) |
 # | repair before you drop | `ftfy` for encoding; strip markup; write a wrong answer again with a strong model and verify it |
 # | label errors | for class labels, records whose label a cross-validated model finds unlikely ([cleanlab](https://github.com/cleanlab/cleanlab)); a labeled sample by source and annotator |
 # | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
@@ -444,6 +444,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | selection for reasoning | verified answers; difficulty by a model's pass rate ([LIMO](https://arxiv.org/abs/2502.03387) keeps problems solved 1 to 3 times in 32 samples); diversity |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | synthetic instructions | grown from seeds ([Self-Instruct](https://arxiv.org/abs/2212.10560), [Evol-Instruct](https://arxiv.org/abs/2304.12244)); the user's turn written by a chat model ([Magpie](https://arxiv.org/abs/2406.08464)); [personas](https://arxiv.org/abs/2406.20094) in the prompt for diversity |
+# | synthetic answers | **rejection sampling**: draw several, keep those that a verifier or reward model accepts; where several stay, look for copies of question and answer together |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 
 # %% [markdown]
@@ -481,12 +482,9 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # ```
 
 # %% [markdown]
-# Synthetic data:
-#
-# - **Rejection sampling** draws several answers and keeps those that a verifier or reward model accepts.
-# - Training on one's own unfiltered output repeatedly narrows the distribution
-#   ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
-#   replacing them [avoided it in experiments](https://arxiv.org/abs/2404.01413).
+# Training on one's own unfiltered output repeatedly narrows the distribution
+# ([model collapse](https://arxiv.org/abs/2305.17493)); adding to the real data instead of
+# replacing them [avoided it in experiments](https://arxiv.org/abs/2404.01413).
 
 # %% [markdown]
 # Pitfalls:
@@ -502,7 +500,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # Normalize; drop exact and near duplicates (Jaccard of shingles, MinHash at scale); remove overlap with
 # the tests; drop empty rows, and cut ones where the source marks them (`finish_reason`); repair encoding.
 # Then wrong answers: score the rest with a model or an LLM judge whose agreement with people I measured,
-# and read a sample of what is kept and of what is dropped. Show the gain by several runs on an honest test
+# and read a sample of what is kept and dropped. Show the gain by several runs on an honest test
 # set, against the uncleaned set at equal steps.
 # </details>
 
@@ -543,7 +541,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 #
 # - A checker finds what has a rule. The rest needs a judge, and a judge's list must be read.
 # - Many noisy records can beat a few clean ones. Concentrated errors cost their own group most: report by group.
-# - Here more tasks helped on new ones. A leak flatters exactly the number you report.
+# - Here more tasks helped on new ones, and a leak lowered the loss on what leaked.
 #
 # In the package: [audit.py](../ftkit/data/audit.py). Next:
 # [19 multi-task mixing](19_multi_task.ipynb).

@@ -73,8 +73,8 @@ ft.table([{"question": r["instruction"], "chosen": r["chosen"], "rejected": r["r
 # score − β · KL. The **KL divergence** says how far the policy is from the reference.
 #
 # DPO ([Rafailov et al. 2023](https://arxiv.org/abs/2305.18290)) has the same goal, without reward
-# model and sampling. The best policy for that goal is known (left): the higher the score, the more probability
-# an answer gains, and a large β dampens that. We solve it for the score (right):
+# model and sampling. The best policy for score − β · KL is known (left): the higher the score, the more
+# probability an answer gains, and a large β dampens that. We solve it for the score (right):
 #
 # $$\pi = \pi_{ref} \cdot e^{\text{score}/\beta} \,/\, Z \qquad
 # \text{score} = \beta \log\frac{\pi}{\pi_{ref}} + \beta \log Z$$
@@ -162,10 +162,10 @@ guess.score(NAMES[direction(ends("DPO, 10 x", "exact"), ends("DPO", "exact"))])
 
 # %% [markdown]
 # This is **over-optimization** in its crudest form, by too high a learning rate: the loss on new pairs is
-# lower, and what we meant gets worse. That loss would choose the broken model. The accuracy (0.87 against 1.00)
-# would not here; the next section shows what it misses. In real runs the text can stay fluent: quality rises,
-# then falls as the KL grows ([Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)). Each p covers the seeds
-# of this stage, not another SFT model or other questions.
+# lower, and what we meant gets worse. That loss would choose the broken model. The accuracy would not (0.87
+# against 1.00); the next section shows what it misses. In real runs the text can stay fluent: quality rises, then
+# falls as the KL grows ([Rafailov et al. 2024](https://arxiv.org/abs/2406.02900)). Each p covers the seeds of this
+# stage, not another SFT model or other questions.
 #
 # The log-probabilities of whole answers in the training batches, in nats:
 
@@ -185,17 +185,17 @@ ft.table([{"question": record["instruction"], "chosen": record["chosen"]}
           for i, record in enumerate(asked[:6])])
 
 # %% [markdown]
-# DPO at 1e-4 no longer hedges; many answers are wrong. At 10 x the language breaks.
+# In these six answers DPO at 1e-4 no longer hedges, but most are wrong. At 10 x the language breaks.
 
 # %% [markdown]
-# ## The family: one argument, six losses
+# ## The family: eight losses, six run here
 #
 # | `loss_type` | what it changes | reference | in TRL 1.16 |
 # |---|---|---|---|
 # | `sigmoid` | DPO | yes | `DPOTrainer` |
 # | [`ipo`](https://arxiv.org/abs/2310.12036) | squared error to a fixed margin, so the gap stops growing | yes | `DPOTrainer` |
 # | [`kto`](https://arxiv.org/abs/2402.01306) | judges each answer alone: thumbs up or down, no pairs needed | yes | `KTOTrainer` |
-# | [`simpo`](https://arxiv.org/abs/2405.14734) | mean log-probability per token as reward, a target margin; β 2 to 10 | no | experimental: `CPOTrainer` with `loss_type="simpo"`, `cpo_alpha=0.0` |
+# | [`simpo`](https://arxiv.org/abs/2405.14734) | mean log-probability per token as reward, a target margin; such means are small, so β is 2 to 10 | no | experimental: `CPOTrainer` with `loss_type="simpo"`, `cpo_alpha=0.0` |
 # | [`orpo`](https://arxiv.org/abs/2403.07691) | SFT loss on the chosen answer plus a term on the ratio of the odds p / (1 − p) | no | experimental: `ORPOTrainer` |
 # | `sft` | chosen answers alone; the control that every preference run should have | no | `DPOTrainer` |
 # | [DPOP](https://arxiv.org/abs/2402.13228), not run here | DPO and a penalty where the chosen answer falls below the reference | yes | no |
@@ -221,11 +221,12 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
                     "where the chosen answer is THE right one, imitation beats DPO")
 
 # %% [markdown]
-# No. DPO, KTO and SFT all rank the 30 new pairs right, with an exact match from 0.40 to 0.74. So accuracy does
-# not say how good the answers are. Here each question has one right answer, which imitation learns directly.
+# No. DPO at 1e-4, KTO and SFT all rank the 30 new pairs right, with an exact match from 0.40 to 0.74. So accuracy
+# does not say how good the answers are. Here each question has one right answer, which imitation learns directly.
 #
-# IPO, KTO, SimPO and ORPO have one seed each and two learning rates, so their order is not tested. SimPO and ORPO
-# rank without the reference: their accuracy is another measure.
+# IPO, KTO, SimPO and ORPO have one seed each and two learning rates, so their order is not tested. ORPO, which
+# contains the SFT loss, ended near SFT. SimPO and ORPO rank without the reference: their accuracy is another
+# measure.
 #
 # ## At 135M
 #
@@ -245,18 +246,19 @@ at_135m("preferences", verdict)
 # ## The idea of GRPO
 # <!-- claims: E44 -->
 #
-# DPO ends here. In the second half there are no pairs, but a program that can check an answer: reinforcement
+# DPO ends here. The second half has no pairs, but a program that can check an answer: reinforcement
 # learning with **verifiable rewards** (RLVR). Group relative policy optimization
 # (GRPO, [Shao et al. 2024](https://arxiv.org/abs/2402.03300)) draws a **group** of answers to a question and
 # rewards each. **PPO** (proximal policy optimization), usual in RLHF, trains a second network, the **value
 # model**, to predict the reward. GRPO takes the mean of the group: the **advantage** of an answer is its reward
-# minus that mean, divided by the group's standard deviation (figure, right). A group whose answers all earn the same is **dead**: without a KL term it has no gradient.
+# minus that mean, divided by the group's standard deviation (figure, right). A group whose answers all earn the
+# same is **dead**: without a KL term it has no gradient.
 
 # %% tags=["raises-exception"]
 def group_advantages(rewards):
     """The advantages of the answers, a tensor like rewards: (groups, answers of a group).
 
-    Use the standard deviation of the group plus 1e-4; a dead group gets zeros.
+    Use the standard deviation of the group (by n or n - 1) plus 1e-4; a dead group gets zeros.
     """
     ...
 
@@ -264,8 +266,6 @@ def group_advantages(rewards):
 ft.check("group_advantages", group_advantages)
 
 # %% [markdown]
-# **RLOO** compares an answer with the mean of the *others*, and does not divide.
-#
 # One batch of answers may serve several steps (TRL's default is one), so the policy changes after it drew them.
 # The **ratio** of a token is its probability now, divided by that when it was drawn. Its gain is ratio ×
 # advantage. The clipped gain is the same with the ratio limited to 1 ± ε. A step raises the smaller of the two,
@@ -281,7 +281,7 @@ ft.check("group_advantages", group_advantages)
 
 # %% tags=["raises-exception"]
 def grpo_loss(policy, old, mask, advantages, epsilon=0.2):
-    """Minus the clipped gain, a scalar: the mean over all real tokens of the batch.
+    """Minus the smaller of gain and clipped gain, a scalar: its mean over the batch's real tokens.
 
     policy, old: (answers, tokens), log-probability of each token now and when it was drawn.
     mask: (answers, tokens), 1 for real tokens and 0 for padding. advantages: (answers,).
@@ -301,7 +301,7 @@ ft.check("grpo_loss", grpo_loss)
 # | `dapo`, yours | tokens of the batch | 1/15 = 0.07 | 1/15 = 0.07 |
 # | `dr_grpo` | answers × length limit | 1/24 = 0.04 | 1/24 = 0.04 |
 #
-# To remember: with `grpo` the long answer is pushed down four times less per token, a bias toward long wrong
+# With `grpo` the long answer is pushed down four times less per token, a bias toward long wrong
 # answers. [Dr. GRPO](https://arxiv.org/abs/2503.20783) divides by a constant. It also leaves out the division by
 # the deviation (`scale_rewards="none"`): dividing favors questions that are nearly always or nearly never solved.
 
@@ -311,7 +311,7 @@ ft.check("grpo_loss", grpo_loss)
 #
 # The task: make a sentence negative. The honest reward (`exact`) is 1 if the answer is exactly right. The
 # second one (`long`) pays for length, as some reward models learned to
-# ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)). Both rewards will rise. Do right answers?
+# ([Singhal et al. 2023](https://arxiv.org/abs/2310.03716)). Does each bring more right answers?
 
 # %%
 def long(answer, record):
@@ -358,7 +358,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 #
 # Suppose a reward pays whenever the right answer occurs in the text. Write a **verifier** that pays
 # nothing for copying, repeating or listing, and that forgives a full stop. (`normal(text)` of
-# `ftkit.evaluate.scoring` removes case and punctuation.) A right solution is the honest reward above.
+# `ftkit.evaluate.scoring` removes case and punctuation.)
 
 # %% tags=["raises-exception"]
 def honest_reward(answer, record):
@@ -382,13 +382,15 @@ ft.check("honest_reward", honest_reward)
 # | GRPO, learning rate | 1e-6 full, 1e-5 with LoRA | 1e-6 |
 # | GRPO, answers of a group | 8 to 64 | 8 |
 # | GRPO, β of the KL | 0 to 0.04 | 0.0 |
-# | GRPO, vLLM (the engine that draws the answers) and trainer give different probabilities | watch `sampling/sampling_logp_difference/mean` | drops an answer that the trainer finds over three times as likely as vLLM did |
+# | GRPO, vLLM (the engine that draws the answers) and trainer give different probabilities | watch `sampling/sampling_logp_difference/mean` | drops an answer that the trainer finds over three times as likely as vLLM did (the whole answer: a product over its tokens) |
 # | GRPO, `loss_type` | dapo, or dr_grpo with `scale_rewards="none"` | dapo |
-# | other parts of [DAPO](https://arxiv.org/abs/2503.14476) | a higher upper clip limit, `epsilon_high=0.28`; new questions for dead groups | |
-# | [GSPO](https://arxiv.org/abs/2507.18071): one ratio for a whole answer, the geometric mean of its tokens' ratios | `importance_sampling_level="sequence"` with `loss_type="grpo"` | `"token"` |
+# | other parts of [DAPO](https://arxiv.org/abs/2503.14476) | a higher upper clip limit, `epsilon_high=0.28`, which acts only with several steps per batch; new questions for dead groups | |
+# | [GSPO](https://arxiv.org/abs/2507.18071) | one ratio for a whole answer, the geometric mean of its tokens' ratios: `importance_sampling_level="sequence"`, `loss_type="grpo"`, ε about 3e-4; acts only with several steps per batch | `"token"` |
+# | **RLOO**, `RLOOTrainer` | compares an answer with the mean of the *others*, and does not divide | |
 # | GRPO, watch (its loss does not measure success) | reward, length, dead groups (`frac_reward_zero_std`), entropy of the next token, the spread of its probabilities (at 0 all answers of a group are the same) | |
+# | **process reward** | scores each step of a solution, not only the result | |
+# | a stronger teacher exists | [on-policy distillation](https://arxiv.org/abs/2306.13649), `DistillationTrainer`: the policy answers, the teacher's next-token probabilities are the target | |
 
-# %% [markdown]
 # %% [markdown]
 # ```python
 # from datasets import load_dataset
@@ -453,7 +455,6 @@ ft.check("honest_reward", honest_reward)
 #   ([Park et al. 2024](https://arxiv.org/abs/2403.19159)): compare answers of similar length.
 # - A verifier must parse (`\boxed{7}`, units), run code with a timeout in a sandbox, and not be
 #   reachable by the policy. Partial and format rewards give a signal earlier; test them for hacks.
-# - A **process reward** scores each step of a solution, not only the result.
 
 # %% [markdown]
 # ## Interview
@@ -479,8 +480,9 @@ ft.check("honest_reward", honest_reward)
 # **PPO, DPO, GRPO?**
 # <details><summary>Answer</summary>
 # PPO samples from the policy and trains a value model as baseline; with a reward model and a reference, RLHF
-# holds four models. Plain DPO needs stored pairs and a reference. GRPO samples a group; its mean replaces the
-# value model.
+# holds four models. Plain DPO needs stored pairs and a reference: no sampling, but the pairs do not follow the
+# policy. GRPO samples a group; its mean replaces the value model, and all tokens of an answer get one advantage.
+# PPO and GRPO clip the ratio.
 # </details>
 
 # %% [markdown]

@@ -137,6 +137,19 @@ def clip_alone(policy, old, mask, advantages, epsilon=0.2):
     return -(clipped * advantages[:, None] * mask).sum() / mask.sum()
 
 
+def clip_where_right(policy, old, mask, advantages, epsilon=0.2):
+    ratio, advantages = (policy - old).exp(), advantages[:, None]
+    clipped = ratio.clamp(1 - epsilon, 1 + epsilon)
+    gain = torch.where(advantages > 0, clipped, ratio) * advantages
+    return -(gain * mask).sum() / mask.sum()
+
+
+def clip_above_alone(policy, old, mask, advantages, epsilon=0.2):
+    ratio, advantages = (policy - old).exp(), advantages[:, None]
+    gain = torch.min(ratio * advantages, ratio.clamp(max=1 + epsilon) * advantages)
+    return -(gain * mask).sum() / mask.sum()
+
+
 def log_ratio(policy, old, mask, advantages, epsilon=0.2):
     return -((policy - old) * advantages[:, None] * mask).sum() / mask.sum()
 
@@ -198,11 +211,13 @@ SOLUTIONS = {
         "right": grpo_loss,
         "variants": [grpo_loss_max_of_losses, grpo_loss_in_a_loop],
         "wrong": {
+            "clip alone": (clip_alone, "take the smaller"),
             "mean of answers": (mean_of_answers, "each answer is averaged first"),
             "no mask": (without_mask, "padding has a gradient"),
             "sign": (gain_not_loss, "becomes less likely"),
             "no clip": (without_clip, "clip the ratio"),
-            "clip alone": (clip_alone, "take the smaller"),
+            "clipped where right": (clip_where_right, "and clipped gain 0.8 is the gain"),
+            "clip above alone": (clip_above_alone, "limited on both sides"),
             "log ratio": (log_ratio, "the ratio is exp(policy - old)"),
         },
     },

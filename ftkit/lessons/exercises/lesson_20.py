@@ -118,16 +118,31 @@ def _(grpo_loss):
     if not near(loss, -(4 * 1.0 - 2 * 0.5) / 6):
         return (f"policy = old: the loss is {loss:.4g}, expected -0.5: the ratio is "
                 "exp(policy - old), which is 1 here")
+    return _clipping(slope)
+
+
+def _clipping(slope):
+    """What is wrong with the clip of a loss that is right at a ratio of 1, or None."""
     loss, grad = slope(1.0, [1.0, 1.0])
     if grad is not None and grad.abs().max() > 1e-6:
         return ("a token is e times as likely as when it was drawn and is still pushed up: "
                 "clip the ratio to 1 ± epsilon")
     if not near(loss, -1.2):
-        return f"ratio 2.72, advantage 1: the loss is {loss:.4g}; expected -1.2, the clipped gain"
+        return (f"ratio 2.72, advantage 1: the loss is {loss:.4g}; expected -1.2, minus the "
+                "smaller of gain and clipped gain")
     loss, grad = slope(1.0, [-1.0, -1.0])
     if grad is None or not grad.abs().max() > 0.1:
         return ("a wrong answer that became e times as likely has no gradient: take the smaller of "
                 "clipped and unclipped gain (torch.min), so that only the gain is limited")
+    loss, grad = slope(-1.0, [1.0, 1.0])
+    if grad is None or not grad.abs().max() > 0.01:
+        return ("a right answer that became less likely has no gradient: the smaller of gain 0.37 "
+                "and clipped gain 0.8 is the gain (torch.min)")
+    loss, grad = slope(-1.0, [-1.0, -1.0])
+    if not near(loss, 0.8) or (grad is not None and grad.abs().max() > 1e-6):
+        return (f"ratio 0.37, advantage -1: the loss is {loss:.4g}; expected 0.8: the ratio is "
+                "limited on both sides, 1 ± epsilon")
+    return None
 
 
 @exercise("honest_reward")

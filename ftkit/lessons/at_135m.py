@@ -194,7 +194,8 @@ def arms_table(runs) -> Table:
     rows += [{"setting": label, "seeds": len(members)}
              | {UNITS.get(m, m): list(runs.values(label, m).values()) for m in measures}
              for label, members in runs.arms.items()]
-    return Table(rows, f"SmolLM2-135M, recorded experiment {runs.name}: mean ± sd over the seeds")
+    title = f"{runs.card['model']}, recorded experiment {runs.name}: mean ± sd over the seeds"
+    return Table(rows, title)
 
 
 def _untouched(runs, measure: str) -> float | None:
@@ -223,7 +224,7 @@ def arms_picture(runs, found: Judgment) -> fig.Picture:
             picture = sweep_curves(runs, "val_loss", measure)
             for ax, key in zip(picture.axes, ("val_loss", measure), strict=True):
                 ax.set_ylabel(UNITS[key])
-            picture.text = f"SmolLM2-135M, recorded: {picture.text}"
+            picture.text = f"{runs.card['model']}, recorded: {picture.text}"
             return picture
         picture = plots.scatter(runs.arms, "val_loss", measure)
         picture.axes[0].set_xlabel(UNITS["val_loss"])

@@ -331,7 +331,7 @@ PLANS = {
               "3 epochs": {"learning_rate": 1e-4, "max_steps": 24, "eval_steps": 12}},
         data=few_records, measure=confidence,
         claim=Claim("12 epochs", ">", "3 epochs", "calibration_error",
-                    "with more epochs the model grows more certain than it is right",
+                    "with more epochs the model becomes more overconfident",
                     ("val_loss", "token_accuracy"))),
     "rounding": Plan(
         lesson="12", seconds=60,

@@ -17,7 +17,7 @@
 # - name the conditions under which two perplexities may be compared;
 # - tell overconfidence from worse answers when perplexity rises.
 #
-# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 40 minutes; the code runs in about
+# *Needs [04 instruction tuning](04_instruction_tuning.ipynb). About 45 minutes; the code runs in about
 # one minute on two CPU cores.*
 
 # %%
@@ -41,7 +41,7 @@ ft.setup(seed=0)
 # (NLL), in **nats**. Average over all scored tokens, then take exp. A model that guesses among k equally
 # likely tokens has perplexity k. Perplexity is never below 1; a lower value is an error, often of the sign.
 #
-# ![Seven tokens of the sentence "The capital of France is Paris." with the probability of each. Bars show the losses; the words "capital" and "France" have by far the highest. A dashed line marks the mean of 1.95 nats, whose exponential, the perplexity, is 7.0.](figures/14_perplexity.svg)
+# ![Seven tokens of the sentence "The capital of France is Paris." with the probability of each. Bars show the losses; "capital" has by far the highest, then "France" and "The". A dashed line marks the mean of 1.95 nats, whose exponential, the perplexity, is 7.0.](figures/14_perplexity.svg)
 
 # %% [markdown]
 # ## Your turn: perplexity of a corpus
@@ -62,7 +62,7 @@ def corpus_perplexity(nll, mask):
 ft.check("corpus_perplexity", corpus_perplexity)
 
 # %% [markdown]
-# ## Four averages of the same losses
+# ## Three averages of the same losses
 # <!-- claims: C59 · E32 -->
 #
 # `perplexity.score` returns the loss of every token of every text. The text starts with the BOS token, so
@@ -137,9 +137,9 @@ ft.table([{"batch size": size, "padding masked": in_batches(size, False),
            "padding counted": in_batches(size, True)} for size in (1, 4, 16)])
 
 # %% [markdown]
-# With the padding masked, and on the right, where no token sees it, the value stays the same: no padding is
-# scored, and each batch counts by its scored tokens. **A perplexity that depends on the batch size, beyond
-# rounding, is a bug.**
+# With the padding masked the value stays the same: no padding is scored, and each batch counts by its scored
+# tokens. The padding is on the right, where no token of the text sees it. **A perplexity that depends on the
+# batch size, beyond rounding, is a bug.**
 
 # %% [markdown]
 # ## Window and stride
@@ -193,10 +193,15 @@ second_guess.score("2.5" if far < 3 else "3.5" if far < 4.25 else "5")
 
 # %% [markdown]
 # With stride 63 the perplexity is twice as high, for the same model and text: after each cut a text continues
-# without its beginning. Below 16 almost nothing is gained, and the cost still doubles. So state window and
-# stride with every perplexity. The windows are short here; for GPT-2 large on WikiText-2 with windows of 1,024
-# the [transformers guide](https://huggingface.co/docs/transformers/perplexity) gets 16.4 with overlap and 19.4
-# without.
+# without its beginning. Most of the rise comes between strides 48 and 63, where the context left at a cut falls
+# from 16 tokens to one. Below 16 almost nothing is gained, and the cost still doubles. So state window and stride
+# with every perplexity.
+#
+# Stride 8 gives even less than the 2.51 of the separate texts: the joined text also scores the EOS and BOS tokens
+# between its parts, which are easy to predict.
+#
+# The windows are short here; for GPT-2 large on WikiText-2 with windows of 1,024 the [transformers
+# guide](https://huggingface.co/docs/transformers/perplexity) gets 16.4 with overlap and 19.4 without.
 
 # %% [markdown]
 # ## Another tokenizer
@@ -356,6 +361,9 @@ from ftkit.lessons.at_135m import at_135m
 at_135m("calibration", verdict)
 
 # %% [markdown]
+# Here too, the loss was a third higher after more epochs, and the calibration error doubled. The share of right
+# tokens hardly moved (0.69 against 0.71).
+#
 # In GPT-4's report, the probability of the answer letter on part of MMLU (multiple choice) was well
 # calibrated after pretraining, less so after post-training ([OpenAI
 # 2023](https://arxiv.org/abs/2303.08774), figure 8).
@@ -363,8 +371,9 @@ at_135m("calibration", verdict)
 # %% [markdown]
 # ## In practice, 2026
 #
-# The sliding window with transformers alone. `n` counts the labels that the model really scored, so that the
-# means of the windows are weighted correctly. This tokenizer adds no BOS, so the code does.
+# The sliding window with transformers alone. Each window's mean loss is weighted by `n`, the number of tokens
+# that it scores. The last window may be short here; in the exercise it always reaches back a full window. This
+# tokenizer adds no BOS, so the code does.
 #
 # ```python
 # import math
@@ -400,7 +409,7 @@ at_135m("calibration", verdict)
 # |---|---|
 # | papers on quantization (GPTQ, AWQ) | WikiText-2 joined, separate windows of 2,048 |
 # | `llama-perplexity` (llama.cpp) | separate windows of 512, only the second half scored |
-# | `lm_eval --model hf --model_args pretrained=... --tasks wikitext` | separate windows per document; `word_perplexity`, `byte_perplexity`, `bits_per_byte` |
+# | `lm_eval --model hf --model_args pretrained=... --tasks wikitext` | windows per document, overlapping by one token (the last by more); `word_perplexity`, `byte_perplexity`, `bits_per_byte` |
 # | the code above | overlapping windows, half a window of context |
 #
 # **Pitfalls.**
@@ -408,7 +417,8 @@ at_135m("calibration", verdict)
 # - The tokens of a chat template are easy for a model that was trained with it, so they lower the value.
 #   Score responses only, or state it.
 # - BOS or not, bf16 or fp32, packed or not: each changes the value. Compare with one script.
-# - Bits per byte of two tokenizers: give both models the same context in bytes, and count no special tokens.
+# - Bits per byte of two tokenizers: give both models the same context in bytes. Count no special tokens, or
+#   the end of text for both.
 # - Is a small difference noise? Resample *documents*, paired between the models ([15](15_task_metrics.ipynb)).
 #
 # **Where it is used.**
@@ -433,7 +443,7 @@ at_135m("calibration", verdict)
 # <details><summary>Answer</summary>
 # Only if text, tokenizer, window, stride and scored tokens are the same. With different tokenizers convert to
 # bits per byte: 2.00 nats at 4.2 bytes a token and 1.52 at 3.2 both give 0.69. Neither model may have trained
-# on the text, and the difference must be larger than the noise. Even then, better on this text does not mean
+# on the text, and the difference must be larger than the noise. Even then, better on this text need not mean
 # better answers.
 # </details>
 
@@ -460,8 +470,8 @@ at_135m("calibration", verdict)
 #   average with it.
 # - It must not depend on batch size or padding. Across tokenizers use bits per byte.
 # - So the claim fails twice. Perplexity is one number only once these conditions are stated. And a lower one
-#   says little where tokenizers differ, or where the difference is mostly confidence. For answers, measure
-#   answers.
+#   says little where tokenizers differ. With one tokenizer, the size of a difference can mislead: here the loss
+#   rose by a third, while exact match fell by a few points. For answers, measure answers.
 #
 # In the package: [`ftkit/evaluate/perplexity.py`](../ftkit/evaluate/perplexity.py). Next:
 # [15 task metrics](15_task_metrics.ipynb).

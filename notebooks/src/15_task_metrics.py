@@ -57,6 +57,7 @@ guess
 #
 # With `n = only_a + only_b` disagreements, add the probabilities of all outcomes from 0 up to the smaller count,
 # each `math.comb(n, k) / 2**n`. Then double the sum for both directions, and cap it at 1.
+# Stuck? Run `ft.hint("mcnemar_p")` in a new cell.
 
 
 # %% tags=["raises-exception"]
@@ -108,16 +109,20 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # The bootstrap also serves scores that are not 0 or 1, such as F1 or ratings; McNemar's test does not. BLEU
 # is no mean over sentences: compute it anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
 #
-# Do you ship? The totals cannot say, so keep each model's answers. For the first model, chance is a poor
-# explanation of the gain. For the other two the interval holds losses as well as gains: collect more
-# questions. And read the broken ones: one new error may cost more than one repair gains. A cheaper model need not
-# be better (**non-inferiority**): set the loss that you accept beforehand, say 3 points. The second model's interval
-# excludes a larger loss (−2 to +8), the third's does not (−4 to +10).
+# **Do you ship?** The totals cannot say, so keep each model's answers.
+#
+# - First model: chance is a poor explanation of the gain.
+# - Second and third: the interval holds losses as well as gains. Collect more questions.
+# - Read the broken ones: one new error may cost more than one repair gains.
+#
+# A *cheaper* model need not be better, only not much worse (**non-inferiority**). Set the loss that you accept
+# beforehand, say 3 points. The second model's interval excludes a larger loss (−2 to +8), the third's does not
+# (−4 to +10).
 #
 # Were 200 questions enough? **Power** is the probability that the test gives p < 0.05 (a *level* of 5 %) where a
 # given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and 2,350
-# questions by a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)), slightly more for the
-# exact test.
+# questions, in this order. This is a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)); the
+# exact test needs slightly more.
 #
 # **Different** questions for each model lose the pairing, and still more are needed:
 
@@ -130,7 +135,7 @@ print(f"to see 70 % against 73 % (power 80 %, level 5 %): {needed:,} questions f
 # <!-- claims: C64 · E34 -->
 #
 # The script of SQuAD, a question-answering benchmark, first **normalizes** both strings: lower case, no
-# punctuation, no articles (a, an, the), single spaces.
+# punctuation, no articles (a, an, the), single spaces. Hints: `ft.hint("squad_normalizer")`.
 
 
 # %% tags=["raises-exception"]
@@ -211,9 +216,8 @@ ft.table([{"": name, "answer": text, "BLEU": bleu[name]} | metrics.rouge([text],
 # %% [markdown]
 # The answer with the opposite meaning wins, and the exchanged one has full ROUGE-1. So shared n-grams alone
 # cannot judge a single answer. Over a whole corpus BLEU separates very different systems, but often not two good
-# ones. For translation the WMT metrics task recommends metrics learned from human
-# scores, such as COMET and MetricX ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/), "Stop Using
-# BLEU").
+# ones. For translation the WMT metrics task recommends metrics learned from human scores, such as COMET and MetricX
+# ([Freitag et al. 2022](https://aclanthology.org/2022.wmt-1.2/)).
 #
 # ## Does the model generalize to new tasks?
 # <!-- claims: C66 · E35 E39 -->
@@ -244,13 +248,14 @@ ft.table([{"held-out task": task, "base": base_score[task]}
 # %%
 ft.expect(scores["narrow", "to_negative"], "<", scores["broad", "to_negative"],
           "negating a sentence needs examples")
-ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites need none", by=0.2)
+ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites need no examples",
+          by=0.2)
 
 # %% [markdown]
 # "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. The 0 of the
 # base model says little: it has not learned to answer in this form. The skill can come from the pretraining text
-# or from related tasks: narrow still learns to put sentences in the past. So hold out whole **clusters** of
-# related tasks.
+# or from related tasks: narrow still trains on `to_past`, which puts sentences in the past. So hold out whole
+# **clusters** of related tasks.
 #
 # ## Two models on the same items
 # <!-- claims: C64 · E35 -->
@@ -277,7 +282,8 @@ for part in (*HELD, "trained tasks"):
 ft.table(rows)
 
 # %% [markdown]
-# On negation chance is a poor explanation. Where the models disagree only once, p is 1 whatever the interval says.
+# On negation chance is a poor explanation. Where the models disagree on one item only (`past_tense`), p is 1
+# whatever the interval says. On the trained tasks the items do not decide.
 #
 # Do not pool the 60 held-out items: within a task they are not independent, and the gain differs between tasks.
 # For *new tasks* the sample is 3.
@@ -396,9 +402,9 @@ print(f"flagged without planting: {len(alarms)} of {len(test)}")
 print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 
 # %% [markdown]
-# The other alarms are false: in the example, an instruction, a first sentence
-# and the next word are 13 words that other records share. So remove the template before you compare. The opposite
-# error is worse: most paraphrases pass. Search for them by embeddings and let a model compare the candidates
+# The eight alarms are false: the shared run is only the instruction, one or two stock sentences and at most one word
+# more, 13 words in the example. So remove the template before you compare. The opposite error is worse: most
+# paraphrases pass. Search for them by embeddings and let a model compare the candidates
 # ([Yang et al. 2023](https://arxiv.org/abs/2311.04850)), or test on questions newer than the training data, as
 # [LiveCodeBench](https://arxiv.org/abs/2403.07974) does.
 #
@@ -423,9 +429,6 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # | translation | COMET or MetricX; people who mark errors (MQM) | BLEU only with its signature |
 # | helpfulness | people or an LLM judge: pairs in both orders, or a rubric of yes/no criteria per question ([HealthBench](https://arxiv.org/abs/2505.08775)) | length, agreement with people |
 #
-# By `acc`, a choice of 5 characters at −4 nats beats one of 20 at −6; by `acc_norm` the longer one wins (−0.3
-# against −0.8).
-#
 # Standard benchmarks run with [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness).
 # `--log_samples` keeps each answer, which the paired test needs. For a base model leave out the two chat flags:
 #
@@ -436,8 +439,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # Questions that share a passage are not independent: use standard errors *clustered* by passage ([Miller
 # 2024](https://arxiv.org/abs/2411.00640)). With several metrics or checkpoints, name one primary metric before
-# you look. The best of many checkpoints looks better than it is ([22](22_what_if_lab.ipynb)), so report it on new
-# items.
+# you look, or correct the p-values (Holm). The best of many checkpoints looks better than it is
+# ([22](22_what_if_lab.ipynb)), so report it on new items.
 #
 # For BLEU:
 #

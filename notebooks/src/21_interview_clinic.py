@@ -116,7 +116,8 @@ ft.table([*rows, {"when": "after the first step"} | bytes_per_parameter()])
 # %% [markdown]
 # All in bf16 it is 2 + 2 + 4 = 8 bytes, because torch's AdamW makes its states in the type of the weights.
 # The price is that small updates are lost to rounding ([lesson 12](12_floating_point.ipynb)). Mixed precision
-# keeps fp32 weights as well, so it has 16 bytes: it saves activations and time, not these parts.
+# takes 16 bytes: 2 + 2 + 4 + 8 with an fp32 master copy, or 4 + 4 + 8 with fp32 weights and autocast (the
+# Trainer's `bf16=True`). It saves activations and time, not these parts.
 #
 # ## Your turn: tokens, MFU and recomputation
 # <!-- claims: C8 · E46 -->
@@ -195,7 +196,7 @@ falling.score({"<": "lower than at the start", ">": "higher than at the start",
 # What you can sign instead:
 #
 # - LoRA often forgets less, sometimes because it learns less.
-# - A training loss that falls says that the model fits such records better.
+# - A training loss that falls says that the model fits the records it trains on better.
 # - In the same number of steps a smaller learning rate usually protects old knowledge. *Below the best one*
 #   it also learns less of the new.
 #
@@ -226,11 +227,9 @@ ft.curves(ft.recorded("full_finetune").arms, "loss", "english_loss")
 at_135m("full_finetune")
 
 # %% [markdown]
-# It does at 0.001: the training loss falls from 5.2 to about 2. At 0.0001 the loss on plain English hardly rises,
-# and the training loss ends lowest.
-#
-# In the box the smallest rate is best in both losses: the cost of going lower is not tested.
-# Answer aloud in five parts: is a smaller learning rate the safe choice?
+# It does at 0.001: the training loss falls from 5.2 to about 2. The smallest learning rate, 0.0001, is best in all
+# these losses. The cost of going lower shows only in the runs of the small model above. Answer aloud in five parts:
+# is a smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
 # <b>Definition:</b> the learning rate scales every update. <b>Mechanism:</b> in the same number of steps, smaller
@@ -251,11 +250,13 @@ at_135m("full_finetune")
 #    suspect that no token is trained on.
 # 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
 #    few nats: SmolLM2 above starts at 5. Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
-#    that were not loaded or labels shifted twice. Our small model never saw this format; it may start there.
+#    that were not loaded or labels shifted twice. The exception is our small model: it never saw this
+#    format, so it may start there.
 # 4. Does the learning rate peak before the end? If not, and it is not constant, the warm-up is longer than the
 #    run.
-# 5. Does `val_loss` end above its lowest value? Then see [lesson 17](17_overfitting.ipynb).
-#    A training loss that drops at each new epoch is usual: the records repeat.
+# 5. Does `grad_norm` settle? If it grows at every step, or stays high while no loss moves, suspect the
+#    gradients or the optimizer.
+# 6. Does `val_loss` end above its lowest value? Then see [lesson 17](17_overfitting.ipynb).
 #
 # If the log does not decide, decode one batch with its labels, and train on that batch alone. If its loss does
 # not approach 0, suspect the code or the learning rate.
@@ -311,11 +312,11 @@ longer = case.repair(max_steps=64)
 # %% [markdown]
 # No: with a short warm-up 32 steps were enough.
 #
-# Two cases for you. Replace `...` by a name from the table. Then
-# repair: an option of Config for a case of settings (`learning_rate=1e-3`), a stage of
-# [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code (`"collate"`). There `label_share` is the
-# fraction of tokens that are trained on, `stops` the fraction of answers that end, `new_loss` the loss on test
-# records. `last_loss` and `grad_norm` are means of the last four steps.
+# Now you. Replace `...` by a name from the table. Then repair: an option of Config for a case of settings
+# (`learning_rate=1e-3`), a stage of [`pipeline.py`](../ftkit/lessons/bugs/pipeline.py) for a case of code
+# (`"collate"`). In the case of code `label_share` is the fraction of tokens that are trained on, `stops` the
+# fraction of answers that end, `new_loss` the loss on test records. `last_loss` and `grad_norm` are means of the
+# last four steps.
 
 # %%
 second = clinic.case(9)
@@ -339,8 +340,8 @@ third
 # step adds its gradient to all earlier ones. The stage is `"clear_gradients"`.
 # </details>
 #
-# The next cases, of 38 causes, show only some records, three answers and a log. Ask for the reading that
-# decides.
+# Now cases as a colleague sends them, with 38 possible causes. Buttons show further measurements, the
+# *readings*. Ask for the one that decides, then type the cause.
 
 # %%
 ft.drill(clinic=True)
@@ -348,7 +349,8 @@ ft.drill(clinic=True)
 # %% [markdown]
 # ## Cards, and when they come back
 #
-# Say the answer aloud, then look. Your misses from the lessons are cards too.
+# A card asks one question of the bank. Say the answer aloud, then look. Exercises and guesses that you got wrong
+# become cards too.
 
 # %%
 ft.drill(level="junior, mid")
@@ -413,7 +415,7 @@ ft.drill(interview=True, questions=6)
 #             print(f"peak after step 1: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
 #
 #
-# # test.jsonl: once, at the end
+# # test.jsonl is not loaded here: use it once, at the end
 # data = load_dataset("json", data_files={"train": "train.jsonl", "validation": "validation.jsonl"})
 # trainer = SFTTrainer(
 #     model=model_id, train_dataset=data["train"], eval_dataset=data["validation"],
@@ -436,11 +438,8 @@ ft.drill(interview=True, questions=6)
 # ```
 
 # %% [markdown]
-# Pitfalls:
-#
-# - The first step is not the peak if a later batch is longer. Try the longest records first.
-# - `max_memory_allocated` counts torch's tensors. `nvidia-smi` also counts the cache and the CUDA context.
-# - GB or GiB: an "80 GB" card has about 80 GiB, which are 86 GB.
+# The first step is not the peak if a later batch is longer. Try the longest records first. `nvidia-smi` shows more
+# than this peak ([lesson 09](09_where_the_memory_goes.ipynb)).
 #
 # ## Interview
 #
@@ -472,7 +471,7 @@ ft.drill(interview=True, questions=6)
 #
 # ## Recap
 #
-# The claim is wrong: all three sentences sounded right, and a few runs refuted each.
+# The claim is wrong: all three sentences sounded right. A few runs refuted two, and the third needs a condition.
 #
 # - An answer has a definition, a mechanism, a number, a condition and a measurement.
 # - AdamW in mixed precision needs 16 bytes per trained parameter, in pure bf16 8; its states appear at the

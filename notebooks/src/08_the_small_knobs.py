@@ -45,7 +45,7 @@ ft.setup(seed=0)
 # A common slip is 52,002 / 4 · 3. A **micro-batch** is what one GPU processes at once. **Gradient
 # accumulation** adds up the gradients of several micro-batches, so a large batch needs about the
 # memory of a small one. An **optimizer step** uses the sum over all accumulated micro-batches and all
-# GPUs. An **epoch** is one pass over the records.
+# GPUs.
 
 # %% [markdown]
 # ## Your turn: how many steps?
@@ -153,8 +153,9 @@ ft.table(rows)
 # labeled tokens of the whole step.** The mean of means gives tokens of short answers more weight. Its
 # error, relative to the norm of the right gradient, is larger here where the lengths differ more.
 # Many trainers averaged means, transformers until [October
-# 2024](https://github.com/huggingface/transformers/pull/34191). Version 5.24 still does for many
-# multimodal classes, such as Gemma 4's.
+# 2024](https://github.com/huggingface/transformers/pull/34191); the repair had
+# [errors](https://github.com/huggingface/transformers/pull/35438) for some months. Version 5.24 and
+# TRL's `SFTTrainer` still average them for many multimodal classes, such as Gemma 4's.
 #
 # ## A larger batch
 # <!-- claims: C34 · E11 -->
@@ -205,9 +206,9 @@ ft.expect(val_loss(same_steps), "<", val_loss(best_8), "at equal steps the large
 larger.score(SEEN[direction(val_loss(best_32), val_loss(best_8), paired=True)])
 
 # %% [markdown]
-# Both are true and answer different questions. At equal **records** (or tokens) the smaller batch makes
+# Both results hold and answer different questions. At equal **records** (or tokens) the smaller batch makes
 # almost four times the steps, 30 against 8. (`ft` fills every batch: 8 steps read 256.) At equal **steps**
-# the larger batch reads all 240 records four times. Say which you compare.
+# the larger batch reads all 240 records four times.
 #
 # Well below the **critical batch size** doubling the batch nearly halves the steps that are needed. That
 # saves time on parallel hardware, not records. Above it more records per step save few steps. In
@@ -249,14 +250,15 @@ print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps wer
 
 # %% [markdown]
 # On this small model every step is clipped, so all gradients get the same length. Then clipping is
-# part of the optimizer: if you change it, tune the learning rate again. Where the norm stays below 1
-# after the first steps, the same limit acts rarely. So log `grad_norm` first.
+# part of the optimizer: if you remove it or raise it above some of the norms, tune the learning rate
+# again. (A lower limit changes almost nothing under Adam.) Where the norm stays below 1 after the first
+# steps, the same limit acts rarely. So log `grad_norm` first.
 #
 # ## Which of them matter here?
 # <!-- claims: C37 C38 C39 · E10 E13 E14 -->
 #
 # One change at a time against batch 8 at learning rate 0.001, with a warm-up of 6 %, no weight
-# decay and clipping at 1.0. The tests are paired by seed, and so by the order of the records.
+# decay and clipping at 1.0. The tests are paired by seed.
 
 # %%
 unclipped = ft.predict("No clipping instead of a limit of 1.0: val_loss is ...",
@@ -348,9 +350,9 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
 # The bad batches had gradient norms of 32 to 34, the others of 1 to 15. The usual explanation of the harm:
 # the spike outweighs its neighbors in the first average, so about ten steps go partly its way. Late in a
 # run its own step is long too, up to (1-β₁)/√(1-β₂) = 3.2 learning rates a weight. It stays in the second
-# average for about 1/(1-β₂) steps and shortens them; six steps cannot show that. Clipping limits all
-# three effects. On three other seeds no harm was seen (0.71 against 0.72); the six together do not settle
-# it.
+# average for about 1/(1-β₂) steps and shortens them. Six steps showed no harm from this effect alone
+# (0.61, not shown). Clipping limits all three. In six other orders the bad batch hurt too: 0.77 with it,
+# 0.64 without.
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
 # step whose norm is not finite or far above the recent ones.
@@ -389,8 +391,8 @@ panel
 await panel.result()  # waits for your runs, or makes one, and keeps the figure in the notebook
 
 # %% [markdown]
-# In our runs none was. Batch 8 ended at 1.18 (above), batch 4 at 1.07 (learning rate 0.0005) and batch 1 at
-# 0.77, both with one seed. But batch 1 makes eight times the steps of batch 8.
+# None of ours was too small. Batch 8 ended at 1.18, batch 4 at 1.07 (learning rate 0.0005) and batch 1
+# at 0.77, both with one seed. But batch 1 makes eight times the steps.
 #
 # ## In practice, 2026
 #
@@ -401,10 +403,11 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | warm-up | 3 to 10 % of the steps |
 # | clipping | 1.0; 0.3 in QLoRA, 0.1 to 0.5 in some RL recipes; or a limit that only outliers exceed |
 # | weight decay | 0 to 0.1; rarely matters |
-# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; if 0.999 suits B₀, 0.999^(B/B₀) for a smaller B: 0.99987 from 32 to 4 |
+# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; if 0.999 suits B₀, 0.999^(B/B₀) for a smaller B: 0.99987 from 32 to 4 records (8,000 steps) |
 #
 # ```python
-# # {"prompt": "...", "completion": "..."}
+# # {"prompt": [{"role": "user", "content": "..."}],
+# #  "completion": [{"role": "assistant", "content": "..."}]}
 # from datasets import load_dataset
 # from trl import SFTConfig, SFTTrainer
 #
@@ -430,10 +433,9 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 #
 # - transformers passes `num_items_in_batch`, the labeled tokens of the whole step, to the loss. A
 #   custom `compute_loss_func` must divide the *summed* token losses by it ([how it was
-#   found](https://huggingface.co/blog/gradient_accumulation)). If it returns a mean, the trainer adds
-#   up the means without dividing. Loss and `grad_norm` are then too large by about the accumulation
-#   steps (with the setting above times the GPUs). TRL 1.16's `SFTTrainer` deprecates it: override
-#   `compute_loss` with the same division.
+#   found](https://huggingface.co/blog/gradient_accumulation)). If it returns a mean, loss and
+#   `grad_norm` are too large by about the accumulation steps (with the setting above times the
+#   GPUs). TRL 1.16's `SFTTrainer` deprecates it: override `compute_loss` with the same division.
 # - `dataloader_drop_last` of transformers drops a short *micro*-batch. An incomplete accumulation
 #   still makes a step: Alpaca's epoch keeps 407 steps, not 406.
 # - The batch of a step grows with the number of GPUs: lower the accumulation when you add some.
@@ -475,7 +477,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # shorter. But it stays in the first average for about 10 steps and in the second for about 1,000 (β₂ =
 # 0.999). So it sets the direction of the next steps and then shrinks the updates. Clipping by the
 # global norm, once per optimizer step and before the averages, limits its share. Watch how often it
-# acts: if always, it is part of the optimizer.
+# acts: if always, it is part of the optimizer, and a lower limit changes almost nothing.
 # </details>
 #
 # **You double the batch. What else changes?**

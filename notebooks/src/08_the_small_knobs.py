@@ -351,8 +351,8 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
 # the spike outweighs its neighbors in the first average, so about ten steps go partly its way. Late in a
 # run its own step is long too, up to (1-β₁)/√(1-β₂) = 3.2 learning rates a weight. It stays in the second
 # average for about 1/(1-β₂) steps and shortens them. Six steps showed no harm from this effect alone
-# (0.61, not shown). Clipping limits all three. In six other orders the bad batch hurt too: 0.77 with it,
-# 0.64 without.
+# (0.61, not shown). Clipping limits all three. In six other orders the bad batch hurt too (0.77 against
+# 0.64), on three [fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) it did not (0.71 and 0.72).
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
 # step whose norm is not finite or far above the recent ones.

@@ -59,6 +59,8 @@ def test_an_interview_with_a_coding_round_by_keys_alone(cell_run, dark):
     enter("g")
     expect(page.locator(".ftkit-talk-model")).to_contain_text("Model answer")
     expect(said).to_contain_text("Your answer is kept in")
+    # The hint comes last: from then on a key acts without Enter.
+    expect(page.locator(f"{key} input")).to_have_attribute("placeholder", re.compile("tick"))
     page.page.keyboard.type("1")
     expect(page.locator(".ftkit-talk input[type=checkbox]").first).to_be_checked()
     page.look_if_asked(f"talk-{theme}")

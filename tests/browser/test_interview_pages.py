@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from ftkit.interview import clinic_cases, coding
+from ftkit.interview import clinic_cases, clinic_widget, coding
 
 FAST = {"oom_states", "oom_activations", "oom_logits", "rate_too_high_135m", "lora_rate_too_low",
         "lora_rate_too_high", "batch_without_rate"}  # nothing is trained for them
@@ -117,6 +117,9 @@ def test_two_cases_of_the_clinic_by_keys_alone(cell_run, dark):
 
     page.tab_to(key)
     enter("n")
+    # The hint comes last, and replaces what was typed before it.
+    hint = page.locator(f"{key} input")
+    expect(hint).to_have_attribute("placeholder", clinic_widget.HINT, timeout=60_000)
     expect(page.locator(".ftkit-clinic-head")).to_have_text("Case 1")
     expect(page.locator(".ftkit-clinic-sent")).to_contain_text("Config: ")
     enter("1")
@@ -129,6 +132,7 @@ def test_two_cases_of_the_clinic_by_keys_alone(cell_run, dark):
     enter(clinic_cases.order(SEED)[0])
     expect(said).to_contain_text("✓ Yes")
     enter("n")
+    expect(hint).to_have_attribute("placeholder", clinic_widget.HINT, timeout=60_000)
     expect(page.locator(".ftkit-clinic-head")).to_have_text("Case 2")
     enter("g")
     expect(said).to_contain_text("It was: ")

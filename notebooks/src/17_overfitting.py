@@ -362,7 +362,7 @@ at_135m("overfitting", verdict)
 
 # %% [markdown]
 # "It held" means the five seeds above, not the fresh ones. The verdict "same" is by construction: a rise
-# from the lowest value cannot be negative. Believe the fixed comparison instead: runs of 3 epochs on
+# from the lowest value cannot be negative. Compare two schedules, not moments of a run: 3 epochs on
 # the same records and seeds ([14](14_perplexity.ipynb)) ended 0.48 ± 0.09 nats lower (paired:
 # p = 0.006), with half the calibration error. The mean change of exact match, −0.021 ± 0.042, has the
 # size of one record in 48: not settled.
@@ -425,7 +425,7 @@ at_135m("overfitting", verdict)
 # two checkpoints record by record has less noise. For long answers, save all checkpoints and score them
 # afterwards (vLLM).
 #
-# "Fewer epochs" has an exception. At an equal number of updates on long chain-of-thought traces,
+# "More data, fewer epochs" has an exception. At equal updates on long chain-of-thought traces,
 # 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200. With more epochs the validation loss rose
 # there, but more answers came to an end and more were right, up to full memorization
 # ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
@@ -463,7 +463,7 @@ at_135m("overfitting", verdict)
 #
 # **Which remedies come first?**
 # <details><summary>Answer</summary>
-# More distinct data, fewer epochs if the task metric agrees, and stopping by the metric that matters
+# More distinct data and fewer epochs, if the task metric agrees, and stopping by the metric that matters
 # for the use. Then regularization (LoRA with dropout, NEFTune, weight decay in long runs), each tested
 # against a control with several seeds. If you use the probabilities and only the confidence is
 # wrong, temperature scaling is enough.

@@ -201,7 +201,8 @@ ft.expect([run.after["general_loss"] for run in dapt], ">", dapt[0].before["gene
 # improves on contracts too, perhaps because both texts name the same companies (a headline: "Norvik
 # reports quarterly profit of 3 million dollars"). So it may hide a part of the domain's effect.
 #
-# Right: both forget general text ([lesson 16](16_catastrophic_forgetting.ipynb)). The usual remedy is
+# Right: both predict general text worse (tested for DAPT), often a sign of forgetting
+# ([lesson 16](16_catastrophic_forgetting.ipynb)). The usual remedy is
 # **replay**: mix general text into the new corpus.
 #
 # Whether the task gets easier, only labels can show.
@@ -353,8 +354,8 @@ at_135m("domain", verdict)
 # - TAPT improved RoBERTa, an encoder of 125M parameters, on eight tasks in four domains, and DAPT on seven
 #   of them. A domain outside the task's was worse than DAPT, and often worse than none
 #   ([Gururangan et al. 2020](https://arxiv.org/abs/2004.10964)).
-# - Most medical LLMs did not consistently beat their base models on medical questions, when prompts
-#   were optimized for both and uncertainty was counted
+# - Most of the medical LLMs tested did not consistently beat their base models on medical questions. They
+#   were only prompted, zero- and few-shot, with prompts optimized for both and uncertainty counted
 #   ([Jeong et al. 2024](https://arxiv.org/abs/2411.04118)).
 # - Warming the learning rate up again, decaying it, and replay matched training from scratch on all data,
 #   at 405M and 10B parameters ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
@@ -494,7 +495,8 @@ ft.table(rows)
 # - The claim's first half was only just seen (one-sided, p between 0.04 and 0.05). Its second half
 #   stayed open: five seeds did not separate DAPT from the control.
 # - Draw the labels anew in each seed, and compare in pairs.
-# - Continued pretraining can damage general text and earlier tuning: use replay, and tune last.
+# - Continued pretraining can raise the loss on general text and damage earlier tuning: use replay, and
+#   tune last.
 #
 # Next: [07 learning rate](07_learning_rate.ipynb).
 

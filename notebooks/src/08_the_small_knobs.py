@@ -154,7 +154,7 @@ ft.table(rows)
 # error, relative to the norm of the right gradient, is larger here where the lengths differ more.
 # Many trainers averaged means, transformers until [October
 # 2024](https://github.com/huggingface/transformers/pull/34191); the repair had
-# [errors](https://github.com/huggingface/transformers/pull/35438) for some months. Version 5.24 and
+# [errors](https://github.com/huggingface/transformers/issues/35663) for some months. Version 5.24 and
 # TRL's `SFTTrainer` still average them for many multimodal classes, such as Gemma 4's.
 #
 # ## A larger batch

@@ -219,17 +219,17 @@ first_guess.score("a larger factor" if lora_times > times + 0.02 else
 
 # %% [markdown]
 # If all operations are in layers, full fine-tuning takes 4/3: forward 1, backward 2, forward again 1. With
-# LoRA the frozen weights need no gradient, so the backward pass takes about 1, and the factor is up to
-# **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not repeated; in
-# a large model the head hardly counts. (With LoRA that would give 1.38; it is 1.40, since with
+# LoRA in every layer the frozen weights need no gradient, so the backward pass takes about 1, and the factor
+# is up to **3/2**. The embedded model stays below, because its head, a quarter of the forward pass, is not
+# repeated; in a large model the head hardly counts. (With LoRA that gives 1.38; it is 1.40, since with
 # checkpointing transformers also computes the gradient of the first layer's input.)
 #
 # `early_stop=False` repeats whole layers. By default PyTorch stops repeating a layer when it has all it needs:
 # before `down`, unless `down` has an adapter. Counted so, full fine-tuning takes 1.19 times the operations here,
-# and 1.26 in a 7B at 2,048 tokens. LoRA on all linear layers, `down` too, stays at 1.40 here. The documentation
-# of transformers puts the time at about 20 % more; the optimizer's step, for example, is not repeated.
+# 1.26 in a 7B at 2,048 tokens. LoRA on all linear layers, `down` too, stays at 1.40 here. The documentation
+# of transformers puts the time at about 20 % more; the optimizer's step is not repeated.
 #
-# Now the memory of a real step, without and with checkpointing.
+# Now the memory of a real step.
 
 # %%
 from ftkit.memory_use import charts, measure, model_shapes
@@ -537,15 +537,15 @@ if download.has("smollm2"):
 # **What does gradient checkpointing trade for what?**
 # <details><summary>Answer</summary>
 # Activation memory for compute. Each block stores only its input and is computed again in the backward pass.
-# At most one more forward pass: up to 4/3 of the operations in full fine-tuning, up to 3/2 with LoRA.
-# Gradients are the same if the second run is: dropout replayed, deterministic.
+# At most one more forward pass: up to 4/3 of the operations in full fine-tuning, up to 3/2 with LoRA in every
+# layer. Gradients are the same if the second run is: dropout replayed, deterministic.
 # </details>
 #
 # **How far does it raise the batch size?**
 # <details><summary>Answer</summary>
-# By no fixed factor: about the ratio of the bytes of one more sequence without and with it. It is large with
-# many layers and a chunked loss (about ten for QLoRA on a 7B at 2,048 tokens), small where the logits, which do
-# not shrink, are the peak.
+# By about the ratio of the bytes of one more sequence without and with it. It is large with
+# many layers and a chunked loss (about ten for QLoRA on a 7B's queries and values at 2,048 tokens), small
+# where the logits, which do not shrink, are the peak.
 # </details>
 
 # %% [markdown]
@@ -565,15 +565,15 @@ if download.has("smollm2"):
 # **What is selective checkpointing?**
 # <details><summary>Answer</summary>
 # Store the results of expensive operations, recompute the cheap ones (norms, activation functions, products).
-# Rules differ. With all matmuls stored, a fully trained SwiGLU MLP stores about half and repeats none.
+# With all matmuls stored, a fully trained SwiGLU MLP stores about half and repeats none.
 # </details>
 
 # %% [markdown]
 # ## Recap
 #
 # - Activations grow with tokens and layers; quadratically with the length only without fused attention.
-# - Checkpointing stores the inputs of layers and costs at most one more forward pass: 4/3, with LoRA 3/2. It
-#   changes no gradient if the second run is the same.
+# - Checkpointing stores the inputs of layers and costs at most one more forward pass: 4/3, with LoRA in every
+#   layer 3/2. It changes no gradient if the second run is the same.
 # - Compute the largest batch from two traces; do not quote a factor.
 #
 # In the package: [`ftkit/lessons/activations.py`](../ftkit/lessons/activations.py). Next:

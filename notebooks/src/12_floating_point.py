@@ -470,7 +470,8 @@ step = 1e-4
 # | frozen base | bf16, or 4 bits ([10](10_quantization_and_qlora.ipynb)) |
 # | AdamW's moments | fp32; 8 bits in blocks, in wide use at β₂ = 0.999, though a moment falls mainly with its block's scale; bf16 with β₂ ≤ 0.95 or so |
 # | matrix multiplications | bf16; fp8 on Ada, Hopper and newer |
-# | norms, softmax, loss, sums of gradients | fp32 |
+# | norms, softmax, loss | fp32 |
+# | sums of gradients | fp32; across ranks by default bf16 in accelerate's FSDP and DeepSpeed (bf16 mode) |
 #
 # Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB.
 #
@@ -498,7 +499,8 @@ step = 1e-4
 # **Pitfalls.**
 # - `bf16=True` switches autocast on; it does not choose the type of the weights. transformers 5 loads a
 #   model in the type of its checkpoint, mostly bf16. On one GPU or under DDP, plain data parallelism, a
-#   trainer given such a model trains in *pure* bf16. accelerate's FSDP and DeepSpeed make fp32 master weights.
+#   trainer given such a model trains in *pure* bf16. accelerate's FSDP and DeepSpeed make fp32 master weights
+#   ([not FSDP2 in accelerate 1.13](https://github.com/huggingface/accelerate/issues/3979)).
 #   TRL 1.16 loads a model given by name in fp32.
 # - QLoRA with TRL 1.16: the adapter of a quantized base is converted to bf16, so its small updates can be
 #   lost. On one GPU, undo it before `train()`: `p.data = p.data.float()` for each trained `p`.
@@ -510,7 +512,7 @@ step = 1e-4
 #   `adam_beta2=0.95`. 8-bit moments alone do not help.
 # - Check which fraction of a matrix `p` changed after a few steps: `(p != before).float().mean()`, where
 #   `before = p.detach().clone()`.
-# - FP8: `mixed_precision="fp8"` of accelerate, with Transformer Engine or torchao.
+# - FP8: accelerate's `mixed_precision="fp8"`, with Transformer Engine or torchao.
 # - RL fine-tuning samples with one program, such as vLLM, and trains with another. Their rounding differs, so
 #   the probabilities differ too. fp16, with 8 times finer spacing, narrows that gap
 #   ([Qi et al. 2025](https://arxiv.org/abs/2510.26788)).

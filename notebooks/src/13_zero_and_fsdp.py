@@ -234,9 +234,9 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # Stages 1 and 2 level off at what they do not divide, 4 and 2 bytes a parameter. So the first half of the
 # claim holds for stage 3 only.
 #
-# **The answer**: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and in this count moves no more than
-# DDP. (64 GB with micro-batches summed in fp32, see the pitfalls.) The rest is for
-# **activations**, which no stage divides: they follow the part of the batch that a rank reads.
+# **The answer**: mostly stage 1. On eight GPUs it keeps 37 of 80 GB, and by the paper's count moves no more
+# than DDP. The rest is for **activations**, which no stage divides: they follow the part of the batch that a
+# rank reads.
 #
 # DeepSpeed in bf16 keeps these 2 + 2 + 12 bytes. FSDP2, given fp32 weights, keeps 4 + 4 + 8, and makes bf16
 # copies only while it gathers.
@@ -273,7 +273,7 @@ ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; lar
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
 # %% [markdown]
-# They do, up to rounding. Now the bytes that each rank held, in fp32:
+# They do, up to rounding. Now the bytes of each rank, in fp32:
 
 # %%
 rows, off = [], 0.0
@@ -320,6 +320,7 @@ ft.expect(mixed[3].sent[0] / two[3].sent[0], "==", 8 / 12, "bf16: 8 bytes instea
 # %% [markdown]
 # Stage 1 moves more: DDP sums *all* gradients on every rank (8 bytes), and ZeroRedundancyOptimizer then sends
 # the updated weights (`broadcast`, 4). The paper's count replaces the all-reduce by a reduce-scatter.
+# By its source, DeepSpeed's stages 1 and 2 also all-reduce by default.
 #
 # The last rows use FSDP2's mixed precision: `MixedPrecisionPolicy(param_dtype=bf16, reduce_dtype=fp32)`.
 # Gathered weights take 2 bytes and summed gradients 4, so stage 3 moves 2 + 2 + 4 = 8.
@@ -348,7 +349,7 @@ ft.table(rows)
 # Engines **overlap**: they gather the next layer while this one computes. Inside a machine (NVLink) the
 # traffic hides behind 1,300 tokens. Between machines with one 400-Gbit link it takes 8,000: weights enter the
 # machine once, and NVLink passes them on. Machines of eight H100s usually have eight such links, about as
-# fast as NVLink's row. NVLink's data sheet says 450 GB/s each way; real links reach less. Measure yours with
+# fast as NVLink's row. NVLink's data sheet says 450 GB/s each way. Measure yours with
 # nccl-tests (`all_gather_perf`) of NCCL, NVIDIA's library for collectives.
 #
 # With gradient accumulation stages 0 and 1 sum locally, and communicate once. Stages 2 and 3 send gradients
@@ -394,7 +395,7 @@ print(f"labeled tokens {counts}: each token of the first rank counts {counts[1] 
       f"as much as one of the second")
 
 # %% [markdown]
-# No error, but the tokens of the rank with fewer labels get too much weight. The remedy: sum the losses,
+# Silently, the tokens of the rank with fewer labels get too much weight. The remedy: sum the losses,
 # and divide by the labeled tokens of the *whole* step, over all ranks and micro-batches. DDP
 # and FSDP average gradients over ranks, so also multiply by the number of ranks. transformers' Trainer does
 # both by default.
@@ -554,17 +555,18 @@ ft.table(rows)
 # <details><summary>Answer</summary>
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
 # stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, with one micro-batch a step, stages 0 to 2
-# move 2 elements a parameter, stage 3 moves 3. With k micro-batches stage 3 gathers the weights in each: 3k.
-# Stage 2 sends gradients in each, or must keep them whole. No stage divides activations; context parallelism
-# does. Take the lowest stage that fits with them: with 80 GB mostly stage 1 (64 GB if micro-batches are summed
-# in fp32: for long sequences then a higher stage).
+# move 2 elements a parameter (engines that all-reduce at 1 and 2: 3), stage 3 moves 3. With k micro-batches
+# stage 3 gathers the weights in each: 3k. Stage 2 sends gradients in each, or must keep them whole. No stage
+# divides activations; context parallelism does. Take the lowest stage that fits with them: with 80 GB mostly
+# stage 1 (64 GB with fp32 sums of micro-batches).
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**
 # <details><summary>Answer</summary>
 # Not with AdamW in mixed precision: 16 bytes × 69e9 = 1.1 TB of states against 640 GB. Options: more
-# machines; master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB; bf16 weights with stochastic
-# rounding and 8-bit moments, 6 bytes, 52 GB a GPU; or LoRA on a sharded 16-bit base, 138 GB over eight GPUs.
+# machines; master weights and moments in the host's memory, 12 × 69e9 = 0.83 TB (in DeepSpeed
+# gradients too); bf16 weights with stochastic rounding and 8-bit moments, 6 bytes, 52 GB a GPU; or LoRA on a
+# sharded 16-bit base, 138 GB over eight GPUs.
 # </details>
 
 # %% [markdown]

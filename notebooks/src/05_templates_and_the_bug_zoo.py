@@ -147,7 +147,7 @@ print(tokenizer.convert_ids_to_tokens(ids))
 
 # %% [markdown]
 # **The end of a turn may not be the tokenizer's EOS.** A Qwen *base* tokenizer has `<|endoftext|>` as EOS,
-# while its template ends turns with `<|im_end|>`. The tuned model then writes `<|im_end|>` correctly, but
+# while its template ends turns with `<|im_end|>`. Even if the tuned model writes `<|im_end|>` correctly,
 # `generate` waits for `<|endoftext|>`, and the answer runs on. Compare the token that ends a rendered
 # answer with `generation_config.eos_token_id`, which vLLM reads too.
 #
@@ -376,8 +376,7 @@ second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neithe
 # %% [markdown]
 # The claim fails: most of these bugs leave the last losses within the margin of a correct run. At 0.75 it is
 # wide, because correct runs of 12 steps differ (0.76 and 1.21 above). The last five in the table do not change
-# the training, so no curve can show them. But each bug moves some other instrument: print ids and labels, test
-# the gradient once, read answers.
+# the training, so no curve can show them. But each bug moves some other instrument (last column).
 
 # %% [markdown]
 # ## At 135M
@@ -401,8 +400,7 @@ at_135m("templates_packing", verdict)
 # %% [markdown]
 # ## Now on a real LLM
 #
-# What does the missing generation prompt cost SmolLM2, in loss on the same answers? Measured once: 1.88 nats
-# with it, 2.43 without.
+# The loss of SmolLM2 on the same answers, measured once: 1.88 nats with the generation prompt, 2.43 without.
 
 # %%
 from ftkit.model import download
@@ -419,8 +417,8 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## In practice, 2026
 #
-# Packing in TRL. `eos_token` repairs the Qwen bug from above. The asserts require one row without an attention
-# mask, and labels on each answer's end.
+# Packing in TRL. `eos_token` repairs the Qwen bug from above. The asserts require, in one batch, one row of
+# several records (one near `max_length` may be alone), no attention mask, labels on each answer's end.
 #
 # ```python
 # from datasets import load_dataset
@@ -459,7 +457,8 @@ if download.has("smollm2"):
 #   (Qwen3). Qwen3's also removes the thinking of earlier turns: make one training record for each answer.
 #   Render both sides with one template and store it with the adapter. A `/completions` endpoint applies none.
 # - New special tokens have untrained rows in embedding and head. With LoRA train them by peft's
-#   `trainable_token_indices`; an untied head needs `{"embed_tokens": ids, "lm_head": ids}`.
+#   `trainable_token_indices`; an untied head needs `{"embed_tokens": ids, "lm_head": ids}`. Even
+#   `<|im_end|>` of a base model may need this ([a report](https://github.com/QwenLM/Qwen3/issues/1064)).
 
 # %% [markdown]
 # ## Interview
@@ -469,7 +468,8 @@ if download.has("smollm2"):
 # First serving: is the template's end-of-turn token in generation_config.eos_token_id? If not,
 # skip_special_tokens=False shows that token inside the output. Is the prompt the training prompt? Then the
 # labels: do they hold that token in each answer? PAD = EOS with masking by id removes it, and so does
-# truncation. On a model that knew its EOS before, the bug can stay hidden.
+# truncation. Can LoRA learn that token with its rows frozen? On a model that knew its EOS before, the
+# bug can stay hidden.
 # </details>
 #
 # **What is a chat template, and what goes wrong?**
@@ -498,11 +498,11 @@ if download.has("smollm2"):
 # %% [markdown]
 # ## Recap
 #
-# - Training and serving must use the same template, token by token. Here a space broke it.
+# - Training and serving must use the same template, token by token.
 # - At most one BOS; an end of turn that is trained on and known to `generate`; a PAD of its own.
 # - Packed records must not see each other. Test it by the loss.
 # - At the end of these short loss curves most bugs were within the margin; five cannot change the curve at all.
-#   Print ids, labels and answers.
+#   Begin with ids, labels and answers.
 #
 # In the package: [`templates.py`](../ftkit/data/templates.py). Next:
 # [06 domain adaptation](06_domain_adaptation.ipynb).

@@ -109,10 +109,11 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # The bootstrap also serves scores that are not 0 or 1, such as F1 or ratings; McNemar's test does not. BLEU
 # is no mean over sentences: compute it anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
 #
-# **Do you ship?** The totals cannot say, so keep each model's answers.
+# **Do you ship?** The totals cannot say.
 #
 # - First model: chance is a poor explanation of the gain.
-# - Second and third: the interval holds losses as well as gains. Collect more questions.
+# - Second and third: the interval holds losses as well as gains. Collect new questions,
+#   their number fixed beforehand by power (below), and test these once.
 # - Read the broken ones: one new error may cost more than one repair gains.
 #
 # A *cheaper* model need not be better, only not much worse (**non-inferiority**). Set the loss that you accept
@@ -121,7 +122,7 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 #
 # Were 200 questions enough? **Power** is the probability that the test gives p < 0.05 (a *level* of 5 %) where a
 # given gain exists. If the three cases showed the true rates, 80 % power would need about 260, 1,130 and 2,350
-# questions, in this order. This is a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)); the
+# questions. This is a normal approximation ([Connor 1987](https://doi.org/10.2307/2531961)); the
 # exact test needs slightly more.
 #
 # **Different** questions for each model lose the pairing, and still more are needed:
@@ -252,9 +253,9 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
           by=0.2)
 
 # %% [markdown]
-# "Held out" is not one thing. Opposites work without an example, past tenses partly, negation hardly. The 0 of the
-# base model says little: it has not learned to answer in this form. The skill can come from the pretraining text
-# or from related tasks: narrow still trains on `to_past`, which puts sentences in the past. So hold out whole
+# Opposites work without an example, past tenses partly, negation hardly. The 0 of the base model says little: it
+# has not learned to answer in this form. The skill can come from the pretraining text or from related tasks:
+# narrow still trains on `to_past`, which puts sentences in the past. So hold out whole
 # **clusters** of related tasks.
 #
 # ## Two models on the same items
@@ -285,8 +286,8 @@ ft.table(rows)
 # On negation chance is a poor explanation. Where the models disagree on one item only (`past_tense`), p is 1
 # whatever the interval says. On the trained tasks the items do not decide.
 #
-# Do not pool the 60 held-out items: within a task they are not independent, and the gain differs between tasks.
-# For *new tasks* the sample is 3.
+# Do not pool the 60 held-out items in a test: within a task they are not independent, and the gain differs
+# between tasks. For *new tasks* the sample is 3.
 #
 # Each interval is about *these two models*. A claim about a *method* needs several training runs: there the seeds
 # are the sample.
@@ -348,13 +349,13 @@ ft.table([{"judge": choose.__name__, "fixed order": win_rate(choose, "fixed"),
           for choose in (reader, always_left, longer)])
 
 # %% [markdown]
-# With a fixed order, always_left declares broad the winner. Random order turns this habit into
-# noise around one half. Asking in **both orders** exposes it: all items become ties. Neither order repairs the
-# judge who likes length: it picks broad only where that answer stays longer. So report the answers' lengths, or a
-# win rate corrected for length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their
-# own texts ([Panickssery et al. 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it
-# a written criterion and a reference answer, and measure its agreement with people by kappa on a sample. To tell
-# a win rate of 55 % from 50 % takes about 780 votes on different questions, without ties (power 80 %, level 5 %).
+# These rates describe only the 60 items. With a fixed order, always_left declares broad the winner. Random order
+# turns this habit into noise around one half. Asking in **both orders** exposes it: all items become ties.
+# Neither order repairs the judge who likes length. So report the answers' lengths, or a win rate corrected for
+# length ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)). Models can prefer their own texts ([Panickssery
+# et al. 2024](https://arxiv.org/abs/2404.13076)): take a judge of another family. Give it a written criterion and
+# a reference answer, and measure its agreement with people by kappa. To tell a win rate of 55 % from 50 % takes
+# about 780 votes on different questions, without ties (power 80 %, level 5 %).
 #
 # ## Your turn: pass@k
 #
@@ -430,7 +431,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # | helpfulness | people or an LLM judge: pairs in both orders, or a rubric of yes/no criteria per question ([HealthBench](https://arxiv.org/abs/2505.08775)) | length, agreement with people |
 #
 # Standard benchmarks run with [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness).
-# `--log_samples` keeps each answer, which the paired test needs. For a base model leave out the two chat flags:
+# `--log_samples` keeps each answer, which the paired test needs. A reasoning model needs a task that
+# generates the answer; for a base model leave out the two chat flags:
 #
 # ```bash
 # lm_eval --model hf --model_args pretrained=out,dtype=bfloat16 --tasks mmlu --num_fewshot 5 \
@@ -458,9 +460,9 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # **140 of 200 against 146 of 200: is the new model better?**
 # <details><summary>Answer</summary>
-# The totals do not decide it: on the same questions the interval around the 3 points and McNemar's p-value depend
-# on the disagreements. 6 gained and none lost gives p = 0.03. 16 gained and 10 lost gives p = 0.33 and an
-# interval of −2 to +8 points. I read the broken answers and collect more questions. For a cheaper model it is
+# The totals do not decide it: on the same questions the interval and McNemar's p-value depend on the
+# disagreements. 6 gained and none lost gives p = 0.03. 16 gained and 10 lost gives p = 0.33 and an interval of −2
+# to +8 points. I read the broken answers and collect a fixed number of new questions. For a cheaper model it is
 # enough that the interval excludes losses beyond a margin fixed beforehand. On different questions, each model
 # needs about 3,550 (power 80 %, level 5 %).
 # </details>

@@ -374,7 +374,7 @@ ft.table([{"temperature": temperature} | mine])
 # | question | usual answer, or an example |
 # |---|---|
 # | first mixture for SFT | proportional with a cap per source ([FLAN](https://arxiv.org/abs/2109.01652): 3,000); then leave out one source at a time and measure |
-# | temperature | 2 for tasks (in most cases the best of 2, 4 and 8 in T5); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
+# | temperature | for tasks start with 2 (in most cases the best of 2, 4 and 8 in T5's joint training from scratch); exponent 1/T of 0.3 ([mT5](https://arxiv.org/abs/2010.11934)) to 0.7 for languages |
 # | passes over a small source | up to about 4 cost little ([Muennighoff et al.](https://arxiv.org/abs/2305.16264), pretraining); epochs multiply them |
 # | what to compare | score of each task, at equal steps, on test items that no source contains |
 # | open SFT mixtures | 2024: Tülu 3 and SmolTalk, about 1M records each; 2025: [SmolLM3](https://huggingface.co/blog/smollm3), 1B tokens without and 0.8B with reasoning, 4 epochs |
@@ -506,7 +506,7 @@ ft.table([{"temperature": temperature} | mine])
 #
 # - `min(e, K) ** (1 / T)` covers proportional, capped, temperature and equal sampling. The price is
 #   repeats.
-# - The loss counts labeled tokens. A third of the records is not a third of the weight.
+# - The loss counts labeled tokens. A third of the records need not be a third of the weight.
 # - The claim does not hold. In proportion to its size the small task scored lower than with equal
 #   shares, on the tiny model not distinguishable from chance. A second task helped in one
 #   pair and harmed in another, which was built to contradict it in form.

@@ -227,9 +227,9 @@ ft.curves(ft.recorded("full_finetune").arms, "loss", "english_loss")
 at_135m("full_finetune")
 
 # %% [markdown]
-# It does at 0.001: the training loss falls from 5.2 to about 2. The smallest learning rate, 0.0001, is best in all
-# these losses. The cost of going lower shows only in the runs of the small model above. Answer aloud in five parts:
-# is a smaller learning rate the safe choice?
+# Yes, at each learning rate. The English loss rises most at 0.001, where the training loss falls from 5.2 to
+# about 2. The smallest learning rate, 0.0001, is best in all these losses. The cost of going lower shows only in
+# the runs of the small model above. Answer aloud in five parts: is a smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
 # <b>Definition:</b> the learning rate scales every update. <b>Mechanism:</b> in the same number of steps, smaller
@@ -248,8 +248,8 @@ at_135m("full_finetune")
 #    Set `logging_nan_inf_filter=False`, and look at `grad_norm`, which does show nan.
 # 2. Is there a loss at all? Exactly 0 from the first step, or nan without that filter:
 #    suspect that no token is trained on.
-# 3. Is the first loss near that of the *untouched* model on such text? For a pretrained model that is a
-#    few nats: SmolLM2 above starts at 5. Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
+# 3. Is the first loss near that of the *untouched* model on such text? Measure it
+#    (SmolLM2-135M above: 5). Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
 #    that were not loaded or labels shifted twice. The exception is our small model: it never saw this
 #    format, so it may start there.
 # 4. Does the learning rate peak before the end? If not, and it is not constant, the warm-up is longer than the

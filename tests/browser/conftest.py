@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 from helpers import write_notebook
 
+from ftkit.base import ports
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("FTKIT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 WHY = ("no Chromium on this machine, so no page was looked at; `apt-get install chromium` gets "
@@ -56,7 +58,9 @@ def jupyter(tmp_path_factory):
             "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
     with open(place / "log", "wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "ftkit.cli", "lab", str(place / "lessons"), "--no-browser"],
+            [sys.executable, "-m", "ftkit.cli", "lab", str(place / "lessons"), "--no-browser",
+             # Two servers that look for a port in one moment find the same one.
+             "--port", str(ports.free_port())],
             env=os.environ | own, cwd=place, stdout=subprocess.PIPE, stderr=log, text=True)
     said = ""
     try:

@@ -421,7 +421,7 @@ ft.table([{"instruction": record["instruction"], "expected": record["output"], "
 # > *"What does it cost to fine-tune a model of 7 billion parameters?"*
 #
 # It depends on the number of training **tokens**: all that are read, prompts included, times the
-# epochs. A masked token costs the same. Full fine-tuning of a dense model (each token uses all parameters)
+# epochs. A masked token costs nearly the same. Full fine-tuning of a dense model (each token uses all parameters)
 # takes about 6 floating-point operations (FLOPs) per parameter and token: 2 in the forward pass and 4 in the
 # backward pass. In long contexts attention adds to this. An A100, a GPU of 2020, does 312e12 FLOPs per
 # second at most (in bf16, a 16-bit format) and reaches perhaps 40 % of that in practice. This fraction is

@@ -158,7 +158,7 @@ def _(triage):
 VERDICTS = {
     "LoRA forgets less than full fine-tuning.":
         ("depends", "in the settings of Biderman et al. it learns less and forgets less; at equal "
-                    "target loss the difference may vanish or reverse, depending on rank, "
+                    "target score the difference may vanish or reverse, depending on rank, "
                     "learning rate and data distance"),
     "Instruction tuning uses the same loss function as pretraining.":
         ("true", "cross-entropy of the next token; the mask only leaves tokens out"),

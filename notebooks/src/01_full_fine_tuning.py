@@ -313,7 +313,7 @@ ft.scatter(runs, label=lambda run: f"learning rate {run.config.learning_rate:g}"
 # %% [markdown]
 # Further left is better learned, lower is less forgotten; the base model starts at 8.83 and 0.85. The
 # *frontier* joins the learning rates that no other beats in both. In the mean the model forgot most at 0.003
-# and least at 0.0003. Both learned less than 0.001 in the same steps, and even at 0.0003 `general_loss` rose.
+# and least at 0.0003. Both learned less than 0.001 did in the same steps, and even at 0.0003 `general_loss` rose.
 # In domain fine-tuning of LLMs, a smaller learning rate can save much general ability at comparable learning
 # ([Lin et al. 2025](https://arxiv.org/abs/2509.20758)). [Lesson 16](16_catastrophic_forgetting.ipynb) has
 # remedies, such as mixing in general data.
@@ -375,8 +375,8 @@ hidden.score({"<": "lower", ">": "higher",
               "": "no difference seen in 3 seeds"}[direction(clipped, correct, paired=True)])
 
 # %% [markdown]
-# Without clipping the bug shows in the loss. With clipping no difference was seen, though one of 0.06 would
-# have been. The old sum is scaled down to norm 1 in each step, and here each new gradient is larger and
+# Without clipping the bug shows in the loss. With clipping no difference was seen; 0.06 nats would have been
+# seen. The old sum is scaled down to norm 1 in each step, and here each new gradient is larger and
 # dominates it. Where gradients are smaller than the limit, the old sum dominates. A falling loss does not
 # prove a correct loop. Compare a new loop with a trusted one, step by step, as above.
 #
@@ -494,7 +494,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 # %% [markdown]
 # **Why does fine-tuning usually use a lower learning rate than pretraining?**
 # <details><summary>Answer</summary>
-# The weights are already good, the run is short, and old abilities should survive. AdamW's step is
+# The weights are already good, and old abilities should survive. AdamW's step is
 # usually at most about one learning rate per weight, and a constant factor of the gradient cancels. So
 # learning rate × steps roughly limits the distance from the pretrained weights. "Because the gradients are
 # smaller" is therefore no reason. This holds for full fine-tuning; LoRA usually takes about 10 times that.
@@ -522,7 +522,7 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 # - AdamW's steps are at most about one learning rate per weight, as long as gradients do not jump.
 # - 16 bytes per parameter, plus activations, plus one full copy per task.
 # - The claim: too wide in its first half, since at usual sizes of data LoRA can reach the same loss. At equal
-#   steps a lower learning rate forgot less, but not nothing. Less learning is not the only reason: 0.001
+#   steps a lower learning rate forgot less, but still forgot. Less learning is not the only reason: 0.001
 #   learned more than 0.003 and, in the mean, forgot less.
 #
 # The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb).

@@ -273,17 +273,17 @@ ft.table(rows)
 # %% [markdown]
 # Where attention takes a mask (sdpa, eager), transformers 5 detects packed records by restarting position ids
 # and builds the block mask itself, but **only without an attention mask and without a key-value cache**.
-# Either one silently switches it off: in the last two rows records see earlier ones, and positions coincide.
+# Either one silently switches it off: in the last two rows records see earlier ones, with the same position ids.
 # The cache is on by default. `Trainer` turns it off; a loop of your own has to.
 #
 # Kernels for records of variable length (**varlen**, as in FlashAttention) take the record boundaries instead.
-# transformers reads them from the restarting position ids, but **only if the batch has one row**. TRL joins
-# its rows into one and passes the boundaries.
+# transformers reads them from the restarting position ids, but **only if the batch has one row**. TRL's default
+# packing joins its rows and passes the boundaries.
 
 # %% [markdown]
 # ## The bug zoo
 #
-# `zoo.case(n)` trains 12 steps, fewer than above, with one bug, next to a correct run with another seed. Its
+# `zoo.case(n)` trains 12 steps with one bug, next to a correct run with another seed. Its
 # [pipeline](../ftkit/lessons/bugs/pipeline.py) adds six stages of training and validation to the figure's six.
 # `margin` was set by hand, above the differences among correct runs of four seeds. `off` marks a difference
 # above it. In the first case, read only the rows with an entry under `off`, then the curve.
@@ -355,7 +355,7 @@ ft.curves(lines, "loss")
 
 # %% [markdown]
 # All five fall. "Loss mask lost" starts lower but ends far above: the answers are soon learned, the questions
-# stay harder to predict. The others leave the band of the correct runs at some steps; two end at 1.1. The
+# stay harder to predict. The others leave the band of the correct runs at some steps; two end at 1.1 (correct: 0.73). The
 # table has all 14 bugs, one run each:
 
 # %%
@@ -376,7 +376,7 @@ second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neithe
 # %% [markdown]
 # The claim fails: most of these bugs leave the last losses within the margin of a correct run. At 0.75 it is
 # wide, because correct runs of 12 steps differ (0.76 and 1.21 above). The last five in the table do not change
-# the training, so no curve can show them. But each bug moves some other instrument (last column).
+# the training, so the training curve cannot show them. But each bug moves some other instrument (last column).
 
 # %% [markdown]
 # ## At 135M
@@ -418,7 +418,7 @@ if download.has("smollm2"):
 # ## In practice, 2026
 #
 # Packing in TRL. `eos_token` repairs the Qwen bug from above. The asserts require, in one batch, one row of
-# several records (one near `max_length` may be alone), no attention mask, labels on each answer's end.
+# several records (it fails if one near `max_length` is alone), no attention mask, labels on each answer's end.
 #
 # ```python
 # from datasets import load_dataset
@@ -455,7 +455,7 @@ if download.has("smollm2"):
 #   kernels need the record boundaries.
 # - Some templates insert a default system prompt (Qwen2.5, SmolLM2), a date, or an empty thinking block
 #   (Qwen3). Qwen3's also removes the thinking of earlier turns: make one training record for each answer.
-#   Render both sides with one template and store it with the adapter. A `/completions` endpoint applies none.
+#   Render both sides with one template and store it with the adapter. `/v1/completions` applies none.
 # - New special tokens have untrained rows in embedding and head. With LoRA train them by peft's
 #   `trainable_token_indices`; an untied head needs `{"embed_tokens": ids, "lm_head": ids}`. Even
 #   `<|im_end|>` of a base model may need this ([a report](https://github.com/QwenLM/Qwen3/issues/1064)).

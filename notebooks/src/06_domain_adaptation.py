@@ -354,7 +354,7 @@ at_135m("domain", verdict)
 # - TAPT improved RoBERTa, an encoder of 125M parameters, on eight tasks in four domains, and DAPT on seven
 #   of them. A domain outside the task's was worse than DAPT, and often worse than none
 #   ([Gururangan et al. 2020](https://arxiv.org/abs/2004.10964)).
-# - Most of the medical LLMs tested did not consistently beat their base models on medical questions. They
+# - Most of the medical LLMs tested did not consistently beat their base models on medical questions. Both
 #   were only prompted, zero- and few-shot, with prompts optimized for both and uncertainty counted
 #   ([Jeong et al. 2024](https://arxiv.org/abs/2411.04118)).
 # - Warming the learning rate up again, decaying it, and replay matched training from scratch on all data,
@@ -390,7 +390,7 @@ for seed in SEEDS[:1]:
 ft.table(rows)
 
 # %% [markdown]
-# One seed is a hint, no result. Why it fell here was not tested.
+# One seed is a hint, no result. Why exact match fell was not tested.
 #
 # ## In practice, 2026
 #
@@ -461,7 +461,7 @@ ft.table(rows)
 # **300 unlabeled clauses, seven labels: what do you do first?**
 # <details><summary>Answer</summary>
 # What trains nothing: a large model with the seven clauses in its prompt. Then sentence embeddings with a
-# small classifier. With several labels per class, [SetFit](https://arxiv.org/abs/2209.11055) tunes the
+# small classifier. With several clauses per class, [SetFit](https://arxiv.org/abs/2209.11055) tunes the
 # embeddings too. Then labels for the 300 clauses from the large model, checked on a sample, and a
 # small model tuned on them. Continued pretraining comes last: for a large corpus that is far from the
 # pretraining. If text may not leave the firm, use an open model in house. To show that it helped, label a

@@ -154,8 +154,8 @@ ft.table(rows)
 # error, relative to the norm of the right gradient, is larger here where the lengths differ more.
 # Many trainers averaged means, transformers until [October
 # 2024](https://github.com/huggingface/transformers/pull/34191); the repair had
-# [errors](https://github.com/huggingface/transformers/issues/35663) for some months. Version 5.24 and
-# TRL's `SFTTrainer` still average them for many multimodal classes, such as Gemma 4's.
+# [errors](https://github.com/huggingface/transformers/issues/35663) for some months. Its version 5.24
+# and TRL's `SFTTrainer` still average means for many multimodal classes, such as Gemma 4's.
 #
 # ## A larger batch
 # <!-- claims: C34 · E11 -->
@@ -250,7 +250,7 @@ print(f"median norm {norms[len(norms) // 2]:.1f}; {clipped:.0%} of the steps wer
 
 # %% [markdown]
 # On this small model every step is clipped, so all gradients get the same length. Then clipping is
-# part of the optimizer: if you remove it or raise it above some of the norms, tune the learning rate
+# part of the optimizer: if you remove it or raise the limit above some norms, tune the learning rate
 # again. (A lower limit changes almost nothing under Adam.) Where the norm stays below 1 after the first
 # steps, the same limit acts rarely. So log `grad_norm` first.
 #
@@ -350,9 +350,9 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
 # The bad batches had gradient norms of 32 to 34, the others of 1 to 15. The usual explanation of the harm:
 # the spike outweighs its neighbors in the first average, so about ten steps go partly its way. Late in a
 # run its own step is long too, up to (1-β₁)/√(1-β₂) = 3.2 learning rates a weight. It stays in the second
-# average for about 1/(1-β₂) steps and shortens them. Six steps showed no harm from this effect alone
-# (0.61, not shown). Clipping limits all three. In six other orders the bad batch hurt too (0.77 against
-# 0.64), on three [fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) it did not (0.71 and 0.72).
+# average for about 1/(1-β₂) steps and shortens them. Six steps showed no harm from this alone (0.61
+# against 0.60, not shown). Clipping limits all three effects. In six other orders the bad batch hurt too (0.77 against
+# 0.64); on three [fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) no harm was seen (0.71 against 0.72).
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
 # step whose norm is not finite or far above the recent ones.
@@ -403,7 +403,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | warm-up | 3 to 10 % of the steps |
 # | clipping | 1.0; 0.3 in QLoRA, 0.1 to 0.5 in some RL recipes; or a limit that only outliers exceed |
 # | weight decay | 0 to 0.1; rarely matters |
-# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; if 0.999 suits B₀, 0.999^(B/B₀) for a smaller B: 0.99987 from 32 to 4 records (8,000 steps) |
+# | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; if 0.999 suits B₀, 0.999^(B/B₀) for a smaller B: 0.99987 (averages 8,000 steps) from 32 to 4 records |
 #
 # ```python
 # # {"prompt": [{"role": "user", "content": "..."}],

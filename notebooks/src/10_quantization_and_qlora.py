@@ -324,7 +324,7 @@ third_guess.score(max(totals, key=totals.get))
 # erases what is below half the distance between two levels, and a LoRA update can be mostly that small.
 #
 # So the safe choice is to ship the dequantized merge in 16 bits, or adapter and 4-bit base: that is the model
-# you evaluated. Some tools merge into the original. Unsloth does so after quantizing a 16-bit checkpoint: its author
+# you evaluated. Some tools merge into the original. Unsloth does so if it loaded a 16-bit checkpoint in 4 bits: its author
 # calls that model the better one for most bases, but [for Falcon-H1 it was
 # broken](https://github.com/unslothai/unsloth-zoo/pull/810). Compare the logits of the merge with those of the
 # trained model, and evaluate what you ship.

@@ -471,7 +471,7 @@ step = 1e-4
 # | AdamW's moments | fp32; 8 bits in blocks, in wide use at β₂ = 0.999, though a moment falls mainly with its block's scale; bf16 with β₂ ≤ 0.95 or so |
 # | matrix multiplications | bf16; fp8 on Ada, Hopper and newer |
 # | norms, softmax, loss | fp32 |
-# | sums of gradients | fp32; across ranks by default bf16 in accelerate's FSDP and DeepSpeed (bf16 mode) |
+# | sums of gradients | fp32; by default bf16 across ranks in accelerate's FSDP, and everywhere in DeepSpeed (bf16 mode) |
 #
 # Mixed precision with TRL, with a check that it is mixed. The states take 1.72e9 × 16 = 28 GB.
 #

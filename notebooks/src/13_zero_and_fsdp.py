@@ -555,10 +555,10 @@ ft.table(rows)
 # <details><summary>Answer</summary>
 # With 2 + 2 + 12 bytes a parameter, as in DeepSpeed, the states on each GPU take 108, 37, 25 and 13.5 GB for
 # stages 0 to 3. With 4 + 4 + 8, stage 1 takes 61 GB. By the paper, with one micro-batch a step, stages 0 to 2
-# move 2 elements a parameter (engines that all-reduce at 1 and 2: 3), stage 3 moves 3. With k micro-batches
+# move 2 elements a parameter (1 and 2 move 3 if the engine all-reduces), stage 3 moves 3. With k micro-batches
 # stage 3 gathers the weights in each: 3k. Stage 2 sends gradients in each, or must keep them whole. No stage
-# divides activations; context parallelism does. Take the lowest stage that fits with them: with 80 GB mostly
-# stage 1 (64 GB with fp32 sums of micro-batches).
+# divides activations; context parallelism does. Take the lowest stage that fits: with 80 GB mostly stage 1
+# (64 GB with fp32 sums of micro-batches).
 # </details>
 #
 # **Can you fine-tune all weights of a 70B on one machine of eight 80 GB GPUs?**

@@ -331,8 +331,8 @@ at_135m("forgetting", verdict)
 # With replay the loss on plain English (2.94) is *below* that of the untouched model (3.25): replay
 # also trains on the kind of text that is tested. So this column does not separate keeping from new
 # learning. For the facts, replay's effect is not settled: 0.72 right with it, 0.66 without (3 seeds).
-# L2-SP, best in the mean on the small model, lowered the English loss only from 3.69 to 3.61 (λ 0.03;
-# there 1.0). The dotted line ("frontier") joins the settings that no other beats in both losses.
+# L2-SP, best in the mean on the small model (λ 1.0), lowered the English loss here (λ 0.03) only from
+# 3.69 to 3.61. The dotted line ("frontier") joins the settings that no other beats in both losses.
 #
 # Compare "full 0.0001" with "full 0.0003": the lower rate ends with the lower loss in both columns. LoRA
 # (3.37) is near this lower rate (3.31) at a similar validation loss: whether it forgets less depends on
@@ -351,8 +351,8 @@ at_135m("forgetting", verdict)
 #   tasks while it learned eight new ones in sequence
 #   ([Scialom et al. 2022](https://arxiv.org/abs/2205.12393)).
 # - In one study reinforcement learning forgot less than supervised fine-tuning at an equal target
-#   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)). There KL(p₀ ‖ p), the reverse of
-#   the penalty above, on *new* prompts predicted forgetting. You can watch it without old data.
+#   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)). There KL(p₀ ‖ p), with p and
+#   p₀ swapped from above, on *new* prompts predicted forgetting. You can watch it without old data.
 
 # %% [markdown]
 # ## What if?

@@ -234,7 +234,7 @@ ft.table([{"watches": name, "kept step": [row["step"] for row in rows],
 # %% [markdown]
 # Watching exact match cost 0.09 nats here, and watching `val_loss` cost 0.04 of exact match. Neither
 # cost can be negative: each rule is compared with the best of six noisy values. Choose the measure that
-# matches the use: for answers a task metric, decoded as in use; for probabilities (perplexity, a
+# matches the use: for answers a task metric, with the decoding you will use; for probabilities (perplexity, a
 # threshold) `val_loss`, each checkpoint with its T if you fit one.
 #
 # One limit: in a schedule of 36 steps the learning rate is still high at step 12. Better: train again

@@ -31,7 +31,7 @@ ft.setup(seed=0)
 # > *"Here is a scraped set of 750 instructions. Clean it. How do you know that it helped?"*
 #
 # Train on both sets, before and after cleaning, at equal steps with three seeds each. Compare on a clean
-# held-out set, by group. This page does not: it asks which faults can be found and what errors cost.
+# held-out set, by group. This page asks less: which faults can be found and what errors cost.
 #
 # Our set was damaged on purpose; a key says which line has which fault.
 
@@ -190,7 +190,7 @@ ft.table([{"rank": rank} | example(number) | {"fault": fault_of.get(number, "non
 # of 250). Of these 28 the checker had found three, all contradictions. But some records at the top have no fault:
 # a high loss also marks what is rare or hard. A filter by loss alone can remove the records that the model could
 # learn most from. Without a trusted set, score each record with a model that has not trained on it
-# (cross-validation): models can memorize errors. Errors with a rule can stay hidden.
+# (cross-validation): models can memorize errors. A rule in the errors is learned, and hides them.
 #
 # <!-- claims: C75 C79 C80 · E38 -->
 # ## Run it: quality against quantity
@@ -320,7 +320,7 @@ at_135m("label_noise", verdict)
 # %% [markdown]
 # No swapped errors were recorded, so rule and concentration are not separated. On all tasks (64 records) the order
 # is the opposite of that on the 48 What-questions: 0.43 with systematic errors, 0.39 with random ones (not
-# tested; above the two orders agree). Here the average hides the What-questions: **report by group**.
+# tested; on the small model both agree). Here the average hides the What-questions: **report by group**.
 #
 # Behind the slogan are selected sets: 1,000 curated records ([LIMA](https://arxiv.org/abs/2305.11206)),
 # or the 9k of Alpaca's 52k that an LLM rated best ([AlpaGasus](https://arxiv.org/abs/2307.08701)).
@@ -443,7 +443,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | selection for reasoning | verified answers; difficulty by a model's pass rate ([LIMO](https://arxiv.org/abs/2502.03387) keeps problems solved 1 to 3 times in 32 samples); diversity |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |
 # | synthetic instructions | grown from seeds ([Self-Instruct](https://arxiv.org/abs/2212.10560), [Evol-Instruct](https://arxiv.org/abs/2304.12244)); the user's turn written by a chat model ([Magpie](https://arxiv.org/abs/2406.08464)); [personas](https://arxiv.org/abs/2406.20094) in the prompt for diversity |
-# | synthetic answers | **rejection sampling**: draw several, keep those that a verifier or reward model accepts; where several stay, look for copies of question and answer together |
+# | synthetic answers | **rejection sampling**: draw several, keep those that a verifier or reward model accepts; where several stay, remove copies by question plus answer |
 # | size, SFT | 1k to 10k for a style, 100k to millions for a general assistant |
 
 # %% [markdown]

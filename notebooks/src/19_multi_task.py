@@ -429,7 +429,7 @@ ft.table([{"temperature": temperature} | mine])
 #   template for Qwen3 puts an empty block for reasoning, `<think></think>`, before an answer without
 #   any, and trains on it: with the end of the turn, about six more tokens. This also teaches the model
 #   not to think.
-# - The script splits each source alone. First remove near-copies across sources, or they leak.
+# - The script splits each source at random. First remove near-copies, also across sources, or they leak.
 # - Two sources with contradictory answers to one prompt: add a system prompt or drop one.
 # - A multi-task average hides the task that got worse. Report each.
 

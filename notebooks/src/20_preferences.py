@@ -406,7 +406,7 @@ ft.check("honest_reward", honest_reward)
 #     model_init_kwargs={"dtype": "bfloat16"},  # frozen weights; TRL's default is float32
 #     loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.1],  # the SFT term holds chosen up
 #     per_device_train_batch_size=2, gradient_accumulation_steps=32,
-#     lr_scheduler_type="cosine", warmup_steps=0.1, max_length=2048)  # a share: transformers 5
+#     lr_scheduler_type="cosine", max_length=2048, warmup_steps=0.1)  # a share: transformers 5
 # lora = LoraConfig(r=32, lora_alpha=64, target_modules="all-linear")
 # trainer = DPOTrainer(model_id, args=args, train_dataset=pairs, peft_config=lora)
 # trainer.train()

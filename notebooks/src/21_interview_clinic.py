@@ -228,8 +228,8 @@ at_135m("full_finetune")
 
 # %% [markdown]
 # Yes, at each learning rate. The English loss rises most at 0.001, where the training loss falls from 5.2 to
-# about 2. The smallest learning rate, 0.0001, is best in all these losses. The cost of going lower shows only in
-# the runs of the small model above. Answer aloud in five parts: is a smaller learning rate the safe choice?
+# about 2. The smallest learning rate, 0.0001, is best in all these losses. Going lower costs too: see the
+# small model above, and [lesson 07](07_learning_rate.ipynb) (1.50 at 3e-5). Answer aloud in five parts: is a smaller learning rate the safe choice?
 #
 # <details><summary>One answer in five parts</summary>
 # <b>Definition:</b> the learning rate scales every update. <b>Mechanism:</b> in the same number of steps, smaller
@@ -249,7 +249,7 @@ at_135m("full_finetune")
 # 2. Is there a loss at all? Exactly 0 from the first step, or nan without that filter:
 #    suspect that no token is trained on.
 # 3. Is the first loss near that of the *untouched* model on such text? Measure it
-#    (SmolLM2-135M above: 5). Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
+#    (SmolLM2-135M: about 5). Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
 #    that were not loaded or labels shifted twice. The exception is our small model: it never saw this
 #    format, so it may start there.
 # 4. Does the learning rate peak before the end? If not, and it is not constant, the warm-up is longer than the

@@ -316,7 +316,7 @@ ft.check("effective", effective)
 # | r 64, lora_alpha 128 | 375 | 8 | 2 |
 #
 # So "a larger batch learned less" may be a statement about fewer steps and a shorter schedule. At
-# equal lora_alpha (as in r 64, scale 0.25) one learning rate served about all ranks in the runs of
+# equal lora_alpha (as in r 64, scale 0.25) about the same learning rate was best at all ranks in the runs of
 # [Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/). At equal lora_alpha / r (last
 # row) a higher rank makes larger updates and usually needs a lower learning rate. There "a higher
 # rank did not help" may be a statement about the learning rate: tune it
@@ -370,9 +370,9 @@ baseline = await panel.result()
 #
 # - `warmup_steps` 0 or 0.1 (of the run), `weight_decay` 0 or 0.1, `batch_size` 8 or 16 at equal steps;
 # - few records, wrong answers or too many steps: is the order in `ends_at` still there with 3 seeds
-#   (other data: another `ft.Experiment`)?
-# - replay 0.25 with 24 steps against replay 0 with 18. The check rejects two changes. Is this
-#   wrong?
+#   (new data need a new `ft.Experiment`)?
+# - replay 0.25 with 24 steps against replay 0 with 18. The check rejects two changes. Is the
+#   idea wrong?
 
 # %% tags=["raises-exception"]
 experiment = {

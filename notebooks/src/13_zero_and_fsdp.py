@@ -267,8 +267,10 @@ two[3]
 # If all stages make the same steps, the five curves lie on each other:
 
 # %%
-apart = max(abs(ours - row["loss"]) for run in two.values()
-            for ours, row in zip(run.losses, alone.rows))
+apart = 0.0
+for run in two.values():
+    for ours, row in zip(run.losses, alone.rows):
+        apart = max(apart, abs(ours - row["loss"]))
 ft.expect(apart, "<", 1e-4, "all four stages give the losses of one process; largest difference")
 ft.curves({"one process": alone} | {f"stage {s}": run.run for s, run in two.items()}, "loss")
 
@@ -375,8 +377,9 @@ model, tokenizer = ft.load("tiny")
 encoded = [ft.encode(record, tokenizer) for record in lab.train]
 encoded.sort(key=lambda example: sum(label != -100 for label in example["labels"]))
 halves = [encoded[:4], encoded[-4:]]
-counts = [sum(label != -100 for example in half for label in example["labels"])
-          for half in halves]
+counts = []
+for half in halves:
+    counts.append(sum(label != -100 for example in half for label in example["labels"]))
 
 
 # %%

@@ -14,6 +14,7 @@ import platform
 import sys
 from pathlib import Path
 
+from ftkit.base import quiet
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
 
@@ -293,7 +294,8 @@ def setup(seed: int = 0) -> Machine:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {seed!r}; expected a whole number")
     prepare_for_torch()
-    import torch
+    with quiet.heavy_imports():
+        import torch
 
     random.seed(seed)
     if "numpy" in sys.modules:

@@ -101,14 +101,9 @@ def _print(args, data: dict, text: str):
 
 @contextlib.contextmanager
 def _library_output_on_stderr():
-    """stdout is for the result alone. Garbage is not collected meanwhile: importing torch and
-    transformers leaves little of it, and looking for it costs 0.6 s."""
-    gc.disable()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        gc.enable()
+    """stdout is for the result alone."""
+    with quiet.heavy_imports(), contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 # ------------------------------------------------------------------------------- commands

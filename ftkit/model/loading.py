@@ -148,11 +148,13 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
     if quantize or stored:
         options |= {"device_map": {"": device}}
     try:
-        folder = _cached_if_offline(location)
-        if not is_folder:
-            soundness.check_config(_hub_config(folder), location)
+        with quiet.heavy_imports():
+            folder = _cached_if_offline(location)
+            if not is_folder:
+                soundness.check_config(_hub_config(folder), location)
+            model_class = soundness.model_class(content)
         with quiet.no_progress_bars() if _loads_at_once(location) else contextlib.nullcontext():
-            model, found = soundness.model_class(content).from_pretrained(
+            model, found = model_class.from_pretrained(
                 folder, output_loading_info=True, **options)
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -201,6 +203,7 @@ def _hub_config(name: str) -> dict:
     return transformers.PretrainedConfig.get_config_dict(name)[0]
 
 
+@quiet.heavy_imports()
 def load_tokenizer(name: str):
     """The tokenizer of a model, without the model; UserError for one that cannot be read."""
     location, adapters = with_adapters(name)

@@ -70,6 +70,7 @@ class Clinic(W.VBox):
 
     def _next(self):
         self.head.show("The next case is being made: a few seconds ...")
+        self.key.placeholder = HINT  # now: a page that gets a new hint empties the field
         visit = self.visit = self.round.visit()
         self.head.show(f"Case {self.round.next}")
         lines = [f"– {line.strip()}" if line.startswith(" ") else line
@@ -77,7 +78,6 @@ class Clinic(W.VBox):
         self.sent.show(*lines[: lines.index("Log:")], self.visit.sent.made)
         self.log_text.show("\n".join(self.visit.log_lines()))
         self.comment.show()
-        self.key.placeholder = HINT
         names = list(self.visit.sent.readings)
         self.readings.children = tuple(
             button(f"{i} {name}", "", lambda i=i: self.comment.show(visit.ask(str(i))),

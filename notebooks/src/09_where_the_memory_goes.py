@@ -425,7 +425,7 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 # | activations | `activation_offloading=True` (TRL): to CPU memory | most of what is left | transfers |
 # | activations | Liger's fused norm and MLP kernels | part of them | little |
 # | activations | smaller batch, more accumulation | in proportion | speed |
-# | padding | packing, padding-free batches | the padded share | FlashAttention needed |
+# | padding | packing, padding-free batches | the padded share | attention that keeps records apart ([05](05_templates_and_the_bug_zoo.ipynb)) |
 # | logits | chunked or fused loss | nearly all | little |
 # | optimizer, full fine-tuning | `adamw_bnb_8bit`, `adamw_torch_8bit` | up to 6 of 16 bytes | little |
 # | spikes | `paged_adamw_8bit` | moves moments to CPU memory instead of failing | speed when used |

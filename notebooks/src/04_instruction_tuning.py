@@ -325,7 +325,7 @@ third_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
     direction(last_loss["EOS masked"], last_loss["EOS trained"], paired=True)])
 
 # %% [markdown]
-# The faulty models tend to run on after the answer, as in the example, so few answers are exact. (Those
+# The faulty models tend to run on after the answer, as in the example, so few answers are exact. (The few
 # end with a period, as pretraining texts do.) Yet their loss is *lower* from the first step on, since
 # the token that was hardest at first is left out. **The curve alone does not tell you that something is
 # wrong: it falls as a good one does.** And a model that already knows its EOS can hide the bug
@@ -352,8 +352,8 @@ ft.check("step_loss", step_loss)
 # %% [markdown]
 # transformers averaged the means under accumulation
 # [until October 2024](https://github.com/huggingface/transformers/pull/34191), so a token in a micro-batch with
-# few trained tokens counted too much. Now it divides by the trained tokens of the whole step, on all
-# GPUs. So a long answer weighs more.
+# few trained tokens counted too much. Now, for most text models, it divides by the trained tokens of
+# the whole step, on all GPUs ([exceptions](08_the_small_knobs.ipynb)). So a long answer weighs more.
 
 # %% [markdown]
 # ## At 135M
@@ -427,7 +427,7 @@ at_135m("sft_masks", verdict)
 #   the template of its chat model: `chat_template_path`.
 # - A template can leave the end-of-turn token outside the markers: the bug above
 #   ([found in GLM's](https://github.com/huggingface/trl/pull/5988)). TRL 1.16 warns.
-# - A record longer than `max_length` is cut, and its last answer may lose its end. Drop such records.
+# - A record longer than `max_length` is cut, and its last answer may lose its end. Drop such records first.
 # - After training, let the server answer 20 prompts, and count the answers that end.
 # - **Tool use**: train on the assistant's calls and answers; mask the tool results.
 # - **Reasoning traces**: train on the think blocks if the model is to think. Qwen3's template, like

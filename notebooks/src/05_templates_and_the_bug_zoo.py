@@ -157,7 +157,7 @@ print(tokenizer.convert_ids_to_tokens(ids))
 # Many tokenizers have no PAD token, so people write `tokenizer.pad_token = tokenizer.eos_token`. A collator
 # (it makes the batch) that masks every label equal to PAD then masks EOS as well. transformers'
 # `DataCollatorForLanguageModeling` [does this](https://github.com/huggingface/transformers/issues/23530).
-# TRL's collator pads labels by position, which is right. Write that:
+# TRL's collator of the same name pads labels by position, which is right. Write that:
 #
 # ## Your turn: labels when PAD is EOS
 #

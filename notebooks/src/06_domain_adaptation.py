@@ -354,9 +354,9 @@ at_135m("domain", verdict)
 # - TAPT improved RoBERTa, an encoder of 125M parameters, on eight tasks in four domains, and DAPT on seven
 #   of them. A domain outside the task's was worse than DAPT, and often worse than none
 #   ([Gururangan et al. 2020](https://arxiv.org/abs/2004.10964)).
-# - Most of the medical LLMs tested did not consistently beat their base models on medical questions. Both
-#   were only prompted, zero- and few-shot, with prompts optimized for both and uncertainty counted
-#   ([Jeong et al. 2024](https://arxiv.org/abs/2411.04118)).
+# - Most of the medical LLMs tested did not consistently beat their base models on medical questions, prompted
+#   or fine-tuned on the task, with prompts optimized for both and uncertainty counted
+#   ([Jeong et al. 2024](https://arxiv.org/abs/2411.08870)).
 # - Warming the learning rate up again, decaying it, and replay matched training from scratch on all data,
 #   at 405M and 10B parameters ([Ibrahim et al. 2024](https://arxiv.org/abs/2403.08763)).
 

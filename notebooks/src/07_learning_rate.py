@@ -540,7 +540,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 #
 # - Far above ε, a constant factor on the gradients cancels in AdamW. The sum of the learning rates
 #   roughly limits how far weights can move.
-# - The claim, first half: the ratios above for full SFT run from about a half to a sixtieth, so the
+# - The claim, first half: the ratios above for full SFT run from 0.6 to a sixtieth, so the
 #   ratio is no rule. Second half: within one epoch the training loss ranked our four as val_loss did. It
 #   hides what the model forgets. So rank by val_loss, and watch a probe.
 # - A learning rate belongs to a method, a model size, a batch size and a number of steps.

@@ -359,9 +359,9 @@ ft.table(rows)
 # unless `sync_each_batch` is set. With k micro-batches stage 3 also gathers the weights 2k times. So it moves
 # 3k elements a parameter (2k + 1 with whole gradients), DDP still 2.
 #
-# At 10 Gbit hardly anything hides the traffic. Then shard inside each machine only, and all-reduce the
-# gradients between machines: **hybrid sharding** (HSDP). Between machines it moves 2 × 4 bytes a parameter
-# once a step, stage 3 moves 8 in each micro-batch. So it moves less only with accumulation. Its cost: each
+# At 10 Gbit hardly anything hides the traffic. There accumulate, shard inside each machine only, and
+# all-reduce the gradients between machines: **hybrid sharding** (HSDP). Between machines it moves 2 × 4 bytes a
+# parameter once a step, stage 3 moves 8 in each micro-batch: the same without accumulation. Its cost: each
 # machine keeps all states, with eight GPUs 16/8 bytes a parameter on each.
 
 # %% [markdown]
@@ -502,7 +502,7 @@ ft.table(rows)
 # ```
 #
 # This is stage 3: expect 8.2e9 × 16 / 8 = 16 GB of states on each GPU, and activations. Without
-# `sync_each_batch`, 16 GB of whole gradients come on top. FSDP has no stage 1; DeepSpeed has:
+# `sync_each_batch`, 16 GB of whole gradients come on top (33 GB if summed in fp32). FSDP has no stage 1; DeepSpeed has:
 # `SFTConfig(deepspeed="zero1.json")`, started by `torchrun --nproc-per-node 8 train.py`, with
 #
 # ```json

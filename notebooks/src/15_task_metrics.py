@@ -106,8 +106,8 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # few disagreements it is too narrow, because it can only repeat what occurred; trust the exact test. The p-value
 # is not the probability that both models are equally good.
 #
-# The bootstrap also serves scores that are not 0 or 1, such as F1 or ratings; McNemar's test does not. BLEU
-# is no mean over sentences: compute it anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
+# The bootstrap also serves scores that are not 0 or 1, such as ratings; McNemar's test does not. BLEU and
+# macro F1 are no means over items: compute them anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
 #
 # **Do you ship?** The totals cannot say.
 #
@@ -435,7 +435,8 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 # generates the answer; for a base model leave out the two chat flags:
 #
 # ```bash
-# lm_eval --model hf --model_args pretrained=out,dtype=bfloat16 --tasks mmlu --num_fewshot 5 \
+# pip install "lm_eval[hf]"
+# lm_eval --model hf --model_args pretrained=out,dtype=bfloat16 --tasks gsm8k --num_fewshot 5 \
 #     --apply_chat_template --fewshot_as_multiturn --log_samples --output_path results
 # ```
 #

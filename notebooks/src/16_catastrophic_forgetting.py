@@ -352,7 +352,7 @@ at_135m("forgetting", verdict)
 #   ([Scialom et al. 2022](https://arxiv.org/abs/2205.12393)).
 # - In one study reinforcement learning forgot less than supervised fine-tuning at an equal target
 #   ([Shenfeld et al. 2025](https://arxiv.org/abs/2509.04259)). There KL(p₀ ‖ p), with p and
-#   p₀ swapped from above, on *new* prompts predicted forgetting. You can watch it without old data.
+#   p₀ swapped from above, on prompts of the *new task* predicted forgetting. You can watch it without old data.
 
 # %% [markdown]
 # ## What if?
@@ -409,6 +409,7 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # following, arithmetic):
 #
 # ```bash
+# pip install "lm_eval[hf,ifeval]"
 # for model in Qwen/Qwen3-4B narrow; do
 #     run="lm_eval --model hf --batch_size auto --log_samples --output_path results"
 #     args="pretrained=$model,dtype=bfloat16,enable_thinking=False"

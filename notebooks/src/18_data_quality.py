@@ -137,7 +137,7 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 
 # %% [markdown]
 # It finds 139 of 250 (56 %): it names 107 of them, and 32 are the other row of a named pair. It also names 32
-# rows without a fault. The missed near copy has a similarity of 0.67; the threshold is 0.8. Markup could have a
+# rows without a fault. (That these two numbers are 32 is chance.) The missed near copy has a similarity of 0.67; the threshold is 0.8. Markup could have a
 # rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
 # person or a model that knows what is right. (A `wrong task` row has a right answer; its `task` label is wrong.)
 #
@@ -466,7 +466,8 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # def answer_loss(prompt, answer):
 #     start = tokenizer(prompt, return_tensors="pt").input_ids
 #     ids = tokenizer(answer, return_tensors="pt", add_special_tokens=False).input_ids
-#     both = torch.cat([start, ids], 1)[:, :4096].to(model.device)  # cut to the training length
+#     ids = ids[:, :2048]  # cut here, so that both losses are of the same tokens
+#     both = torch.cat([start, ids], 1).to(model.device)
 #     labels = both.clone()
 #     labels[:, :start.shape[1]] = -100  # only the answer counts
 #     return model(both, labels=labels).loss.item()

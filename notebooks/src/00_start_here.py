@@ -215,8 +215,8 @@ ft.table([{"token": tokenizer.decode([ids[0, t].item()]), "base model": a.item()
 # %% [markdown]
 # The last row is the token that ends an answer. The base model gives it a tiny probability: it expects the
 # text to continue. The first token is unlikely too: the base model does not expect an answer there. Most
-# answers are short, 2,842 of 3,675 a single word: these two tokens are 58 % of those that count in
-# training. That is why the base model's `val_loss`, 8.83, is even above log V.
+# answers are short (2,842 of 3,675 are a single word), so these two tokens are 58 % of those that count
+# in training. That is why the base model's `val_loss`, 8.83, is even above log V.
 #
 # So the loss is the mean of `-log(probability)` of the right token, over the tokens that count, here
 # the answer's. Each is predicted from the prompt and the *right* tokens before it, which is called **teacher

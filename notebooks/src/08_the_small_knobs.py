@@ -278,8 +278,8 @@ ft.table([{"change": name, "val_loss": val_loss(runs), "without the change": val
 unclipped.score(SEEN[direction(val_loss(changed["no clipping"]), val_loss(twins), paired=True)])
 
 # %% [markdown]
-# Two of these tests could hardly find anything. A warm-up of 6 % is 2 of 30 steps, and the second is at
-# the peak already. Decay 0.1 shrinks the weights by 0.16 %. What each setting does:
+# Two of these tests could hardly find anything. A warm-up of 6 % is 2 steps (1.8, rounded up), and the second
+# is at the peak already. Decay 0.1 shrinks the weights by 0.16 %. What each setting does:
 #
 # - **Warm-up.** In the first steps AdamW's averages of the gradients (the first, β₁) and of their
 #   squares (the second, β₂) come from a few batches, and without warm-up the learning

@@ -469,9 +469,9 @@ Calculator(LLAMA, method="qlora", max_length=1024)
 #   held. The [memory snapshot](https://docs.pytorch.org/docs/stable/torch_cuda_memory.html) shows which line of
 #   code allocated each block.
 # - **Not only step 1**: the first `optimizer.step()` creates the moments, so a run can fail in step 2.
-# - **Evaluation**: its batch is 8 by default. With `compute_metrics` transformers' Trainer also collects the
-#   logits of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`. TRL 1.16
-#   computes the full logits for it in an extra forward pass.
+# - **Evaluation**: its batch is 8 by default. With `compute_metrics` the Trainer also collects the logits
+#   of the whole evaluation set on the GPU: reduce them in `preprocess_logits_for_metrics`. TRL 1.16's
+#   `SFTTrainer` does too, after an extra forward pass for them (deprecated).
 # - **Fragmentation**: a run can fail with enough free memory, in pieces too small. Set
 #   `PYTORCH_ALLOC_CONF=expandable_segments:True` (older torch: `PYTORCH_CUDA_ALLOC_CONF`).
 # - **Loss**: TRL 1.16's `SFTTrainer` computes it in chunks by default. Elsewhere use

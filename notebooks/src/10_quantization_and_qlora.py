@@ -380,7 +380,7 @@ big
 # | MXFP4 | E2M1, block 32, power-of-two scale: 4.25 bits | serving (gpt-oss) |
 # | NVFP4 | E2M1, block 16, FP8 scale: 4.5 bits | NVIDIA's Blackwell GPUs |
 # | FP8 (E4M3) | 8-bit float (4 exponent and 3 mantissa bits), scale per block or tensor | serving, pretraining |
-# | [HQQ](https://huggingface.co/docs/transformers/quantization/hqq) | 1 to 8 bits, no data needed; its own package (transformers 5.24 does not quantize with `HqqConfig`) | adapters, serving |
+# | [HQQ](https://github.com/mobiusml/hqq) | 1 to 8 bits, no data needed; its own package (`HqqConfig` fails in transformers 5.24) | adapters, serving |
 # | GPTQ, AWQ | INT4, calibrated on sample text | serving; peft trains adapters on them |
 # | GGUF | llama.cpp's files, 1.5 to 8 bits (often Q4_K_M, mostly 4 bits) | local serving, CPU and GPU |
 # | LoftQ | base + BA starts near the original | adapters on 2 to 4 bits |

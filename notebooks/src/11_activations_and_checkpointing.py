@@ -511,7 +511,7 @@ if download.has("smollm2"):
 #    libraries Liger or Cut Cross-Entropy).
 # 2. No padding, which is stored too: packing, or batch size 1 with gradient accumulation.
 # 3. Checkpointing: selective first, then every layer. `gradient_checkpointing_kwargs={"selective": True}` in
-#    TRL 1.16 lies in between: every layer is recomputed, but for the result of attention. With an adapter and
+#    TRL 1.16 lies in between: every layer is recomputed, except the result of attention. With an adapter and
 #    transformers 5.24 it is ignored or raises an error. There leave it out and call
 #    `trl.models.enable_selective_activation_checkpointing(trainer.model.get_base_model())` before `train()`; on
 #    the embedded model attention then ran once per layer, not twice. For a compiled model

@@ -468,7 +468,7 @@ step = 1e-4
 # | trained weights, full fine-tuning | fp32, or bf16 plus a remedy |
 # | LoRA factors | fp32 (peft's default on a 16-bit base); TRL: bf16 on a 4-bit base, the base's type under ZeRO-3 ([13](13_zero_and_fsdp.ipynb)) |
 # | frozen base | bf16, or 4 bits ([10](10_quantization_and_qlora.ipynb)) |
-# | AdamW's moments | fp32; 8 bits in blocks with an fp32 scale, which lets them fall at β₂ = 0.999; bf16 with β₂ ≤ 0.95 or so |
+# | AdamW's moments | fp32; 8 bits in blocks with an fp32 scale (at β₂ = 0.999 a block falls, a single moment may not); bf16 with β₂ ≤ 0.95 or so |
 # | matrix multiplications | bf16; fp8 on Ada, Hopper and newer |
 # | norms, softmax, loss | fp32 |
 # | sums of gradients | fp32; by default bf16 across ranks in accelerate's FSDP, and everywhere in DeepSpeed (bf16 mode) |

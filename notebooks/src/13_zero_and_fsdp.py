@@ -359,10 +359,10 @@ ft.table(rows)
 # unless `sync_each_batch` is set. With k micro-batches stage 3 also gathers the weights 2k times. So it moves
 # 3k elements a parameter (2k + 1 with whole gradients), DDP still 2.
 #
-# At 10 Gbit hardly anything hides the traffic. There accumulate, shard inside each machine only, and
-# all-reduce the gradients between machines: **hybrid sharding** (HSDP). Between machines it moves 2 × 4 bytes a
-# parameter once a step, stage 3 moves 8 in each micro-batch: the same without accumulation. Its cost: each
-# machine keeps all states, with eight GPUs 16/8 bytes a parameter on each.
+# At 10 Gbit hardly anything hides the traffic. There, accumulate, shard inside each machine only, and
+# all-reduce the gradients between machines: **hybrid sharding** (HSDP). With fp32 sums it moves 8 bytes a
+# parameter between machines once a step, stage 3 8k (4k + 4 with whole gradients): the same for k = 1. Its
+# cost: each machine keeps all states, with eight GPUs 16/8 bytes a parameter on each.
 
 # %% [markdown]
 # ## Break it: a mean of means

@@ -107,7 +107,7 @@ guess.score("none" if chance == 0 else "all three" if chance == 3 else "one or t
 # is not the probability that both models are equally good.
 #
 # The bootstrap also serves scores that are not 0 or 1, such as ratings; McNemar's test does not. BLEU and
-# macro F1 are no means over items: compute them anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
+# macro F1 are not averages over items: compute them anew for each draw ([Koehn 2004](https://aclanthology.org/W04-3250/)).
 #
 # **Do you ship?** The totals cannot say.
 #
@@ -432,12 +432,13 @@ print("for example:", as_texts(test)[alarms[0]] if alarms else "none")
 #
 # Standard benchmarks run with [lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness).
 # `--log_samples` keeps each answer, which the paired test needs. A reasoning model needs a task that
-# generates the answer; for a base model leave out the two chat flags:
+# generates the answer, and more than the default of 256 tokens; for a base model leave out the two chat flags:
 #
 # ```bash
 # pip install "lm_eval[hf]"
 # lm_eval --model hf --model_args pretrained=out,dtype=bfloat16 --tasks gsm8k --num_fewshot 5 \
-#     --apply_chat_template --fewshot_as_multiturn --log_samples --output_path results
+#     --apply_chat_template --fewshot_as_multiturn --log_samples --output_path results \
+#     --gen_kwargs max_gen_toks=8192
 # ```
 #
 # Questions that share a passage are not independent: use standard errors *clustered* by passage ([Miller

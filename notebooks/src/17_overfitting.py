@@ -428,8 +428,7 @@ at_135m("overfitting", verdict)
 # "More data, fewer epochs" has an exception. At equal updates on long chain-of-thought traces,
 # 128 epochs of Olmo3-7B on 400 records beat 1 epoch on 51 200. With more epochs the validation loss rose
 # there, but more answers came to an end and more were right, up to full memorization
-# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)). Qwen3-4B had its best at 16 epochs,
-# half of it at 128.
+# ([Kopiczko et al. 2026](https://arxiv.org/abs/2602.11149)).
 
 # %% [markdown]
 # Current methods by name:

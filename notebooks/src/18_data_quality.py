@@ -137,8 +137,8 @@ guess.score("less than half" if part < 0.5 else "50 to 75 %" if part <= 0.75 els
 
 # %% [markdown]
 # It finds 139 of 250 (56 %): it names 107 of them, and 32 are the other row of a named pair. It also names 32
-# rows without a fault. (That these two numbers are 32 is chance.) The missed near copy has a similarity of 0.67; the threshold is 0.8. Markup could have a
-# rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
+# rows without a fault, the later rows of those 32 pairs. The missed near copy has a similarity of 0.67;
+# the threshold is 0.8. Markup could have a rule, `re.search(r"<[a-z/]|&[a-z]+;", output)`, and typos a dictionary. Cut and wrong answers need a **judge**: a
 # person or a model that knows what is right. (A `wrong task` row has a right answer; its `task` label is wrong.)
 #
 # Do not simply delete what is named. If two rows ask the same, the checker names the later one. Of the 32 rows

@@ -725,11 +725,19 @@ def test_proofs_that_train_are_called_runs_and_take_a_recipe():
     assert {proof.kind for proof in training.values()} == {"run"}
 
 
-@pytest.mark.slow
+class Asked(Exception):
+    """A proof has come to the training of a model."""
+
+
 @pytest.mark.parametrize("name", [n for n, proof in core.load().items() if proof.trains])
-def test_a_proof_that_trains_asks_for_a_trained_model(name):
+def test_a_proof_that_trains_asks_for_a_trained_model(monkeypatch, name):
+    def asked(*args, **options):
+        raise Asked
+
     before = recipes_asked()
-    core.prove(CLAIMS[name])
+    monkeypatch.setattr(runs, "train", asked)
+    with pytest.raises(Asked):
+        core.prove(CLAIMS[name], seed=999)  # of which no run is kept
     assert recipes_asked() > before
 
 
@@ -814,11 +822,13 @@ def all_weights_are_fp32(patch):
     patch(runs, "train", always(runs.train, precision="fp32"))
 
 
+# With most of these bugs both sides of a proof are equal, after 8 steps as after all of them; the
+# claims about DPO and the leak hold after 8 steps where no bug is put in.
 @pytest.mark.slow
-@pytest.mark.parametrize(("put_in", "name"), [
-    pytest.param(put_in, name, id=f"{put_in.__name__}-{name}")
-    for put_in, names in TRAINING_BUGS for name in names])
-def test_a_bug_in_the_training_makes_the_proof_fail(patch, untrained, put_in, name):
+@pytest.mark.parametrize(("put_in", "names"), TRAINING_BUGS)
+def test_a_bug_in_the_training_makes_its_proofs_fail(patch, untrained, put_in, names):
+    patch(runs, "train", always(runs.train, max_steps=8))
     put_in(patch)
-    claim = core.prove(CLAIMS[name])
-    assert not claim.holds(), repr(claim)
+    for name in names:
+        claim = core.prove(CLAIMS[name])
+        assert not claim.holds(), f"{name}: {claim!r}"

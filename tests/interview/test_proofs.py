@@ -3,11 +3,18 @@
 import threading
 
 import pytest
+from helpers import others_later
 
 from ftkit.interview import bank
 from ftkit.interview.proofs import core, runs
 
 CLAIMS = {claim["proof"]: claim for q in bank.everything() for claim in q.proofs}
+# Each needs a run of its own by a recipe that another proof takes as well.
+LATER = ("rate_too_low", "lora_needs_more", "targets_all", "decay_in_run", "capacity_noise",
+         "rank_capacity", "duplicates_no_data", "noise_hurts",
+         "narrow_lower_rate", "lora_narrow", "domain_replay")
+NAMES = others_later(CLAIMS, now=CLAIMS.keys() - LATER)
+STATED = [(q.id, claim) for q in bank.everything() for claim in q.proofs]
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +29,13 @@ def made(kept, name):
     return kept[name]
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_claim_holds(kept, name):
     claim = made(kept, name)
     assert claim.holds(), f"{claim!r} (computed {claim.left})"
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_changed_number_or_a_reversed_comparison_fails(kept, name):
     claim = made(kept, name)
     changed = claim.mutations()
@@ -37,16 +44,17 @@ def test_a_changed_number_or_a_reversed_comparison_fails(kept, name):
         assert not mutation.holds(), repr(mutation)
 
 
-@pytest.mark.parametrize("question", bank.everything(), ids=lambda q: q.id)
-def test_every_claim_of_a_question_holds_and_not_just_the_one_first_met(kept, question):
+@pytest.mark.parametrize(("question", "stated"), others_later(STATED, now=[
+    pair for pair in STATED if pair[1]["proof"] not in LATER]),
+    ids=lambda value: value if isinstance(value, str) else value["proof"])
+def test_every_claim_of_a_question_holds_and_not_just_the_one_first_met(kept, question, stated):
     """Two questions may state different numbers of one proof."""
-    for stated in question.proofs:
-        evidence = made(kept, stated["proof"]).evidence
-        right = stated.get("number", evidence.right)
-        claim = core.Claim(stated["says"], evidence.left, stated["op"], right, stated["unit"],
-                             stated.get("within", 0.01))
-        assert claim.holds(), repr(claim)
-        assert not any(mutation.holds() for mutation in claim.mutations())
+    evidence = made(kept, stated["proof"]).evidence
+    right = stated.get("number", evidence.right)
+    claim = core.Claim(stated["says"], evidence.left, stated["op"], right, stated["unit"],
+                         stated.get("within", 0.01))
+    assert claim.holds(), repr(claim)
+    assert not any(mutation.holds() for mutation in claim.mutations())
 
 
 @pytest.mark.seeds
@@ -57,8 +65,10 @@ def test_the_claim_holds_for_other_seeds_too(name, seed):
     assert claim.holds(), f"{claim!r} (found {claim.left})"
 
 
-def test_two_seeds_in_two_threads_at_once_give_the_numbers_of_each_alone():
-    together, alone = {}, {}
+def test_two_seeds_in_two_threads_at_once_give_the_numbers_of_each_alone(monkeypatch):
+    train, together, alone = runs.train, {}, {}
+    monkeypatch.setattr(runs, "train", lambda *args, **options: train(
+        *args, **options, max_steps=4))
 
     def prove(seed, sides):
         claim = core.prove(CLAIMS["tuning_helps"], seed)
@@ -73,6 +83,7 @@ def test_two_seeds_in_two_threads_at_once_give_the_numbers_of_each_alone():
     runs.tasks.__wrapped__.cache_clear()
     for seed in (2, 1):
         prove(seed, alone)
+    runs.tasks.__wrapped__.cache_clear()
     assert together == alone and alone[1] != alone[2]
 
 

@@ -1,13 +1,21 @@
 """The clinic's cases: what is sent does not decide, one reading does, and true findings count."""
 
+import functools
 import math
 import re
 
 import pytest
 
-from ftkit.interview import cards, clinic_cases, clinic_round, clinic_terminal, clinic_widget
+from ftkit.interview import (
+    cards,
+    clinic,
+    clinic_cases,
+    clinic_round,
+    clinic_terminal,
+    clinic_widget,
+)
 from ftkit.interview.clinic_cases import CAUSES
-from ftkit.lessons.bugs import zoo
+from ftkit.lessons.bugs import pipeline, zoo
 from ftkit.notebook import widgets
 
 FAST = ("oom_states", "oom_activations", "oom_logits", "rate_too_high_135m", "lora_rate_too_low",
@@ -25,6 +33,12 @@ def nothing_fails(home):
     widgets.failures.clear()
     yield
     assert not widgets.failures
+
+
+@functools.cache
+def visit_of(name):
+    """A visit that is only looked at; several tests look at one."""
+    return clinic_round.Visit(name, 3)
 
 
 def numbers(text):
@@ -50,8 +64,12 @@ def test_there_are_at_least_thirty_causes_in_random_order():
                                   *(pytest.param(name, marks=pytest.mark.slow)
                                     for name in CAUSES if name not in
                                     (*FAST, "pure_fp16", "eval_cut", "pad_is_eos"))])
-def test_what_is_sent_shows_neither_the_name_nor_a_reading(name):
-    visit = clinic_round.Visit(name, 3)
+def test_what_is_sent_shows_neither_the_name_nor_a_reading(name, monkeypatch):
+    if name in BUGS:  # what is sent has the same form after two steps
+        monkeypatch.setattr(pipeline, "STEPS", 2)
+    elif name != "nothing_replayed":  # which starts from a run of the baseline that is kept
+        monkeypatch.setattr(clinic, "BASELINE", clinic.BASELINE | {"max_steps": 4})
+    visit = visit_of(name)
     sent, shown = visit.sent, "\n".join(visit.lines())
     assert name not in shown and CAUSES[name].title not in shown
     assert len(sent.records) == 2 and len(sent.answers) == 3 and sent.log and sent.config in shown
@@ -92,35 +110,36 @@ def test_a_recorded_case_says_so_and_the_other_setting_is_better():
 
 
 def test_pure_fp16_ends_in_nan_after_a_finite_first_loss():
-    losses = column(clinic_cases.make("pure_fp16", 0), "loss")
+    losses = column(visit_of("pure_fp16").sent, "loss")
     assert math.isfinite(losses[0]) and all(map(math.isnan, losses[1:]))
-    assert not clinic_cases.make("pure_fp16", 0).readings["weights after step 1"].startswith("0 ")
+    assert not visit_of("pure_fp16").sent.readings["weights after step 1"].startswith("0 ")
 
 
 def test_a_cut_evaluation_hides_right_answers():
-    sent = clinic_cases.make("eval_cut", 0)
+    sent = visit_of("eval_cut").sent
     whole = int(re.search(r"(\d+)%", sent.readings["exact match with 24 new tokens"])[1]) / 100
     assert sent.log[-1]["exact_match"] + 0.3 < whole
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_the_log_of_sorted_data_jumps_where_the_task_changes(seed):
-    sent = clinic_cases.make("sorted_data", seed)
+def test_the_log_of_sorted_data_jumps_where_the_task_changes():
+    sent = visit_of("sorted_data").sent
     losses = {row["step"]: row["loss"] for row in sent.log}
     assert losses[7] > losses[5] and "steps 1 to 6" in sent.readings["task of each batch"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [2, 3])
 def test_after_resuming_without_state_the_loss_is_higher(seed):
-    losses = column(clinic_cases.make("resume_without_state", seed), "loss")
+    sent = visit_of("resume_without_state").sent if seed == 3 else clinic_cases.make(
+        "resume_without_state", seed)
+    losses = column(sent, "loss")
     assert sum(losses[4:8]) > sum(losses[:4])
 
 
 @pytest.mark.slow
 def test_a_contaminated_benchmark_is_far_above_fresh_records():
-    sent = clinic_cases.make("contaminated", 0)
+    sent = visit_of("contaminated").sent
     fresh = int(re.search(r"(\d+)%", sent.readings[
         "exact match on records written this week"])[1]) / 100
     assert sent.log[-1]["benchmark"] > fresh + 0.15
@@ -128,7 +147,7 @@ def test_a_contaminated_benchmark_is_far_above_fresh_records():
 
 @pytest.mark.slow
 def test_with_another_tokenizer_the_loss_begins_above_guessing():
-    sent = clinic_cases.make("other_tokenizer", 0)
+    sent = visit_of("other_tokenizer").sent
     guessing = float(sent.readings["loss of guessing"].split()[-1])
     base = float(sent.readings["loss of the base on the same texts, encoded anew"])
     assert column(sent, "loss")[0] > guessing > 0 and base < column(sent, "loss")[0] + 1
@@ -139,9 +158,9 @@ def test_rewards_and_preferences_show_their_fault_in_the_reading():
     chosen = numbers(clinic_cases.make("chosen_falls", 0).readings[
         "log-probability of the chosen answers"])
     assert chosen[-1] < chosen[0]
-    dead = numbers(clinic_cases.make("dead_groups", 0).readings["groups with equal rewards"])
+    dead = numbers(visit_of("dead_groups").sent.readings["groups with equal rewards"])
     assert sum(dead) / len(dead) > 0.7
-    hacked = clinic_cases.make("reward_hacked", 0)
+    hacked = visit_of("reward_hacked").sent
     rewards = column(hacked, "reward")
     assert max(rewards[-3:]) > rewards[0] + 0.2
     assert int(hacked.readings["exact match after training"].split("%")[0]) < 40

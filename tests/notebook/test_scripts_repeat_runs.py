@@ -2,7 +2,6 @@
 same order, same loss mask, same schedule, so the same losses. None of them imports ftkit."""
 
 import json
-import os
 import re
 import runpy
 import subprocess
@@ -15,6 +14,7 @@ import transformers
 from helpers import others_later
 
 import ftkit as ft
+from ftkit.base import ports
 from ftkit.data import encoding
 from ftkit.distributed import launch
 from ftkit.notebook import script_parts, to_script
@@ -51,14 +51,19 @@ def pairs():
 
 KINDS = {"instruction": instructions, "chat": chats, "text": texts}
 ONE_KIND = others_later(KINDS, now=("chat",))
-CONFIG = ft.Config(max_steps=20, batch_size=3, learning_rate=2e-3, warmup_steps=4, seed=3,
-                   precision="fp32")
+CONFIG = ft.Config(max_steps=10, batch_size=3, learning_rate=2e-3, warmup_steps=4, seed=3,
+                   precision="fp32", eval_steps=5)
 
 
 def a_file(folder, records):
     path = folder / "my data.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     return path
+
+
+def lab_of(kind, folder):
+    """Of so few records that ten steps read some of them twice."""
+    return ft.Experiment(data=str(a_file(folder, KINDS[kind]()[:24])), probes=())
 
 
 def resolved(lab, config):
@@ -81,11 +86,11 @@ MAKERS = {"TRL": to_script.trl, "transformers": to_script.transformers}
 @pytest.mark.parametrize("maker", MAKERS)
 @pytest.mark.parametrize("kind", ONE_KIND)
 def test_a_script_gives_the_losses_of_the_run(kind, maker, tmp_path, monkeypatch):
-    lab = ft.Experiment(data=str(a_file(tmp_path, KINDS[kind]())), probes=())
+    lab = lab_of(kind, tmp_path)
     config = resolved(lab, CONFIG)
     ours = [row["loss"] for row in lab.run(config, live=False).rows]
     theirs = run_script(MAKERS[maker](lab, config), tmp_path, monkeypatch)
-    assert len(ours) == len(theirs) == 20
+    assert len(ours) == len(theirs) == 10
     assert theirs == pytest.approx(ours, abs=1e-3)
 
 
@@ -93,14 +98,14 @@ def test_a_script_gives_the_losses_of_the_run(kind, maker, tmp_path, monkeypatch
 @pytest.mark.parametrize("change, options", [
     (dict(method="lora", gradient_accumulation_steps=2, lr_scheduler_type="cosine",
           weight_decay=0.1, max_steps=8), {}),
-    (dict(epochs=1, max_steps=None, batch_size=20, lr_scheduler_type="warmup_stable_decay",
+    (dict(epochs=1, max_steps=None, batch_size=14, lr_scheduler_type="warmup_stable_decay",
           warmup_steps=0.3, num_decay_steps=0.3), {"template": "alpaca"}),
     (dict(loss_on="all", max_length=24, max_steps=6, warmup_steps=0), {"template": "{instruction} "
                                                                        "→ {output}"}),
 ])
 def test_method_schedule_template_and_cuts_are_those_of_the_run(change, options, maker, tmp_path,
                                                                 monkeypatch):
-    lab = ft.Experiment(data=str(a_file(tmp_path, instructions())), probes=(), **options)
+    lab = ft.Experiment(data=str(a_file(tmp_path, instructions()[:40])), probes=(), **options)
     config = resolved(lab, CONFIG.but(**change))
     ours = [row["loss"] for row in lab.run(config, live=False).rows]
     theirs = run_script(MAKERS[maker](lab, config), tmp_path, monkeypatch)
@@ -168,17 +173,18 @@ def test_a_part_of_a_file_or_a_file_of_another_tool_is_to_be_written_first(tmp_p
 
 
 @pytest.mark.parametrize("kind", ONE_KIND)
-def test_the_folder_for_torchrun_gives_the_losses_of_the_run_on_two_ranks(kind, tmp_path):
-    lab = ft.Experiment(data=str(a_file(tmp_path, KINDS[kind]())), probes=())
+def test_the_folder_for_torchrun_gives_the_losses_of_the_run(kind, tmp_path, monkeypatch):
+    """Here, as the only rank: two of them and torchrun are in distributed/test_launch.py."""
+    lab = lab_of(kind, tmp_path)
     ours = [row["loss"] for row in lab.run(CONFIG, live=False).rows]
     folder = launch.export(lab, CONFIG, tmp_path / "run")
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone",
-                    "--nproc-per-node", "2", str(folder / "train.py")], cwd=folder, check=True,
-                   capture_output=True, timeout=300,
-                   env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"})
+    for name, value in launch._environment(0, 1, ports.free_port()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    runpy.run_path(str(folder / "train.py"), run_name="__main__")
     told = json.loads((folder / "result" / "zero3-rank0.json").read_text("utf-8"))
     theirs = [row["loss"] for row in told["rows"]]
-    assert len(theirs) == 20 and theirs == pytest.approx(ours, abs=1e-3)
+    assert len(theirs) == 10 and theirs == pytest.approx(ours, abs=1e-3)
 
 
 # ---------------------------------------------------------------------------- adapters

@@ -72,6 +72,15 @@ def panel(lab):
     return made
 
 
+@pytest.fixture(scope="module")
+def moved(lab):
+    """One panel for all of its controls, without its chart and the memory of each Config, which
+    other tests look at."""
+    made = ft.what_if(lab, config=SMALL)
+    made.show_figure = made.forecast.estimate_memory = lambda *_: None
+    return made
+
+
 def press(button):
     assert not button.disabled
     button.click()
@@ -90,8 +99,9 @@ def run(panel, **values):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_control_moved_is_a_field_of_the_run_that_is_stored(panel, name):
-    made = panel.view.controls[name]
+def test_a_control_moved_is_a_field_of_the_run_that_is_stored(moved, name):
+    panel, made = moved, moved.view.controls[name]
+    panel.config = SMALL
     old = getattr(panel.config, name)
     if name in ANOTHER:
         value = ANOTHER[name]

@@ -67,8 +67,10 @@ def document_start(tokenizer) -> list[int]:
     writes = tokenizer("a", verbose=False)["input_ids"][:1] == [bos]
     if bos is not None and (writes or "bos_token" in str(tokenizer.chat_template or "")):
         return [bos]
-    separator = tokenizer.get_vocab().get("<|endoftext|>")
-    return [] if separator is None else [separator]
+    text = "<|endoftext|>"
+    separator = tokenizer.convert_tokens_to_ids(text)  # copies no vocabulary, as get_vocab does
+    is_known = separator is not None and tokenizer.convert_ids_to_tokens(separator) == text
+    return [separator] if is_known else []
 
 
 def eos_ids(tokenizer, model=None) -> set[int]:

@@ -17,7 +17,7 @@ from ftkit.experiment.run import plain
 
 pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
 
-STEPS = 2
+STEPS = 3
 FP32 = 1e-3  # nats; 4e-6 between two processors at the first step, more where a step moved far
 BF16 = 0.02  # of the loss of the first step, by which bf16 may differ from fp32; later steps start
 # from other weights: an update of less than half a step of the bf16 grid is not seen by a product

@@ -231,12 +231,12 @@ print(whole, id, done)
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_10_random_moments_has_the_curve_of_one_that_was_not(data, home):
-    made = subprocess.run([sys.executable, "-c", KILLS, data, "10", "1"], cwd=ROOT, text=True,
+def test_a_run_killed_at_20_random_moments_has_the_curve_of_one_that_was_not(data, home):
+    made = subprocess.run([sys.executable, "-c", KILLS, data, "20", "1"], cwd=ROOT, text=True,
                           capture_output=True, env=os.environ | {"FTKIT_HOME": str(home)})
     assert made.returncode == 0, made.stderr
     whole, killed, kills = made.stdout.split()
-    assert kills == "10" and store.load_run(killed).stopped is None
+    assert kills == "20" and store.load_run(killed).stopped is None
     same(store.load_run(killed), store.load_run(whole))
 
 

@@ -23,7 +23,7 @@ from ftkit.engine import clipping, kl_to_base, neftune, optimizers, packed_batch
 class Start(NamedTuple):
     """Where the steps begin: 0 for a new run; for one that continues, the steps that are done, the
     tokens and seconds that they took. save_steps: steps between moments at which no row waits, so
-    that weights and rows can be kept together (on a GPU rows come out in groups)."""
+    that weights and rows can be kept together (on a GPU rows are yielded in groups)."""
 
     step: int = 0
     tokens: int = 0
@@ -113,10 +113,11 @@ class Update:
     """One optimizer step, and what is kept from step to step: the optimizer's state, fp16's loss
     scale, the weights that `l2_sp` pulls back to, the base of `kl_coef`. kl: that of the last step.
 
-    `update(batches, rate)` returns loss and gradient norm as tensors, which are not waited for.
-    The other arguments are what a memory simulation replaces, since it has no numbers to decide
-    by: the forward pass, the clipping, how the optimizer is made, the class of the loss scaler, how
-    the base is copied. steps: how many were taken; is_stepping: whether one is half taken.
+    `update(batches, learning_rate)` returns loss and gradient norm as tensors, which are not waited
+    for. The other arguments are what a memory simulation replaces, since it has no numbers to
+    decide by: the forward pass, the clipping, how the optimizer is made, the class of the loss
+    scaler, how the base is copied. steps: how many were taken; is_stepping: whether one is half
+    taken.
     """
 
     def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
@@ -141,7 +142,7 @@ class Update:
         self.clipping_optimizer = (
             self.optimizer if fused and not self.scaler.is_enabled() else None)
 
-    def __call__(self, batches: list[packed_batch.PackedBatch], rate: float):
+    def __call__(self, batches: list[packed_batch.PackedBatch], learning_rate: float):
         supervised_tokens = sum(batch.supervised_tokens for batch in batches)
         loss = self.kl = 0.0
         to_base = self.to_base
@@ -156,12 +157,12 @@ class Update:
                     self.kl = self.kl + kl.detach()
             self.scaler.scale(objective).backward()
             loss = loss + part.detach()
-        return loss, self.apply(rate)
+        return loss, self.apply(learning_rate)
 
-    def apply(self, rate: float) -> torch.Tensor:
+    def apply(self, learning_rate: float) -> torch.Tensor:
         """Step along the gradients that there are, and forget them; their norm before clipping."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         self.scaler.unscale_(self.optimizer)
         if self.origin:
             pull_back(self.params, self.origin, self.config.l2_sp)
@@ -202,7 +203,8 @@ def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 def schedule(step: int, total: int, config) -> float:
     """Fraction of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
 
-    As transformers' `get_scheduler`, except that its warm-up spends the first step at rate 0.
+    As transformers' `get_scheduler`, except that its warm-up has a learning rate of 0 at the
+    first step.
     """
     warmup = steps_of(config.warmup_steps, total)
     if step <= warmup:

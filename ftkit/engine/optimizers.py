@@ -20,28 +20,28 @@ def make(model, config, makers: dict | None = None) -> torch.optim.Optimizer:
     return makers[config.optim]([g for g in groups if g["params"]], config.learning_rate)
 
 
-def _adamw(groups, rate):
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+def _adamw(groups, learning_rate):
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def _sgd(groups, rate):
-    return torch.optim.SGD(groups, lr=rate, fused=True)
+def _sgd(groups, learning_rate):
+    return torch.optim.SGD(groups, lr=learning_rate, fused=True)
 
 
-def _adafactor(groups, rate):
+def _adafactor(groups, learning_rate):
     from transformers.optimization import Adafactor
 
-    return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
+    return Adafactor(groups, lr=learning_rate, scale_parameter=False, relative_step=False)
 
 
 def _eight_bit(name):
-    def make(groups, rate):
+    def make(groups, learning_rate):
         try:
             from bitsandbytes import optim
         except ImportError:
             raise UserError("8-bit optimizers need bitsandbytes, which is not installed here; "
                             "`pip install bitsandbytes`, or choose adamw_torch") from None
-        return getattr(optim, name)(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8)
+        return getattr(optim, name)(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
 
     return make
 

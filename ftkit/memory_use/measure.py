@@ -48,7 +48,7 @@ def prepare(model, config, copied: bool = True):
 
 
 def taken(update, batches) -> simulate.Step:
-    """Take the step `update(batches, rate)` under a meter."""
+    """Take the step `update(batches, learning_rate)` under a meter."""
     cuda = update.device.type == "cuda"
     meter = simulate.watch(update, batches, 512 if cuda else 1)
     before = meter.total

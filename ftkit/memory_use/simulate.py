@@ -329,7 +329,7 @@ def _forward(model, refused: str | None, logits: int | None = None, whole: bool 
 
 
 def _check_packed(refused, model, batch):
-    """Raises Unsupported after a packed pass of which the model's attention was not told."""
+    """Raises Unsupported after a packed pass that the model's attention did not get."""
     if refused is None and packed_attention.known_obstacle(model) is None:
         reason = packed_attention.obstacle_met(model, batch.layout)
         if reason is not None:
@@ -382,10 +382,10 @@ class _AsTrainer(packed_loss.Forward):
         return loss * batch.supervised_tokens
 
 
-def _plain_adamw(foreach: bool, groups, rate):
+def _plain_adamw(foreach: bool, groups, learning_rate):
     """AdamW as the Trainer's `adamw_torch` makes it: not fused; on CUDA all tensors in one go,
     which takes another tensor for each weight."""
-    return torch.optim.AdamW(groups, lr=rate, foreach=foreach)
+    return torch.optim.AdamW(groups, lr=learning_rate, foreach=foreach)
 
 
 class _NoOverflow(torch.amp.GradScaler):
@@ -447,7 +447,7 @@ class _OneSequence:
 
 
 class _Grouped(torch.autograd.Function):
-    """The product of tokens (T, k) with the matrices (E, k, n) of their experts, which torch
+    """The grouped matmul of tokens (T, k) with the matrices (E, k, n) of their experts, which torch
     traces in bf16 alone."""
 
     @staticmethod
@@ -467,8 +467,8 @@ class _EightBit(torch.optim.Optimizer):
     """The state of bitsandbytes' 8-bit Adam: two numbers of 8 bits for each weight, an fp32 scale
     for 256 of them; tensors below 4,096 elements keep fp32."""
 
-    def __init__(self, groups, rate):
-        super().__init__(groups, {"lr": rate})
+    def __init__(self, groups, learning_rate):
+        super().__init__(groups, {"lr": learning_rate})
 
     @torch.no_grad()
     def step(self):

@@ -93,7 +93,7 @@ def _script(experiment, config: Config, library: str, trainer: str, arguments: s
 class SameSchedule({trainer}):
     def create_scheduler(self, num_training_steps, optimizer=None):
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda step: rate(step, num_training_steps))
+            optimizer or self.optimizer, lambda step: fraction(step, num_training_steps))
         return self.lr_scheduler
 
 
@@ -240,8 +240,8 @@ def _rate(config) -> str:
     def steps(number):
         return f"math.ceil({number} * total)" if number < 1 else str(int(number))
 
-    code = ('\n\ndef rate(step, total):\n    """Fraction of the learning rate; the first step is '
-            f'step 0."""\n    warmup = {steps(config.warmup_steps)}\n    if step < warmup:\n'
+    code = ('\n\ndef fraction(step, total):\n    """Of the highest learning rate; the first step '
+            f'is step 0."""\n    warmup = {steps(config.warmup_steps)}\n    if step < warmup:\n'
             "        return (step + 1) / warmup\n")
     if config.lr_scheduler_type == "constant":
         return code + "    return 1.0\n"

@@ -16,7 +16,7 @@ _asked = threading.local()
 
 
 class Canceled(BaseException):
-    """The work was canceled; not an Exception, because it is no failure that anything handles."""
+    """The work was canceled; not an Exception, because it is not a failure to be handled."""
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def cancelable(asked: Callable[[], bool]):
 
 
 def point():
-    """A place where the work may end."""
+    """A point where the work may end."""
     asked = getattr(_asked, "by", None)
     if asked is not None and asked():
         raise Canceled

@@ -338,7 +338,7 @@ GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "log", "qu
 
 
 def check_resume(args: argparse.Namespace):
-    """UsageError for options beside --resume that would make another run of it."""
+    """UsageError for options together with --resume that would make another run of it."""
     usual = vars(parser().parse_args(["run"]))
     for name, value in vars(args).items():
         if name not in GO_WITH_RESUME and value != usual.get(name):

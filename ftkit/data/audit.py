@@ -1,4 +1,4 @@
-"""Look a data file over before it is trained on: errors, warnings, duplicates, lengths, leaks.
+"""Check a data file before it is trained on: errors, warnings, duplicates, lengths, leaks.
 
 The file is read once, line by line; what is kept of a row is a few hashes and its lengths.
 
@@ -265,7 +265,7 @@ class _Near:
             self.factors = odd * np.uint32(2) + np.uint32(1)
         one = np.array(self.words, np.uint32)
         hashes = one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:]
-        # Between the shingles of two rows lie two that begin in one and end in the other.
+        # Between the shingles of two rows are two that begin in one and end in the other.
         edges = [0, *(place for end in self.ends for place in (end - 2, end))][:-2]
         minima = np.full((self.HASHES, len(self.ends)), np.uint32(2**32 - 1))
         for start in range(0, len(hashes), self.WORDS):  # one text may be longer than this
@@ -285,7 +285,7 @@ class _Near:
         bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
         found: dict[int, int] = {}
         for k in range(bands.shape[1]):
-            # Rows that also agree on the next band come to lie side by side in a large group.
+            # Rows that also agree on the next band end up side by side in a large group.
             band, following = bands[:, k], bands[:, (k + 1) % bands.shape[1]]
             order = np.lexsort((following, band))
             alike = np.flatnonzero(np.diff(band[order]) == 0)

@@ -140,7 +140,7 @@ def _listed(values, what: str) -> list[dict]:
 
 
 def _content(message: dict) -> list[str]:
-    """The text of a message that gets more, if it has some; UserError for what is no text."""
+    """The text of a message that gets more, if it has some; UserError for what is not a text."""
     content = message.get("content") or ""
     if not isinstance(content, str):
         raise UserError(f"content is {show(content, 40)}; expected text")

@@ -3,8 +3,8 @@
 An example is {"input_ids": [...], "labels": [...]}, two lists of the same length. A label is the
 id itself if the token is trained on and -100 if not; the shift by one is the model's.
 
-The mask is right by construction. A record is rendered to segments of text, each with or without
-loss, and each segment is tokenized by itself, so the ids before an answer are the very ids that
+The mask is right by construction. A record is rendered to segments of text, each trained on or
+not, and each segment is tokenized by itself, so the ids before an answer are the very ids that
 the model is given when it has to answer.
 
     coded = encode_all(records("translation"), tokenizer); show_batch(coded.examples[:2], tokenizer)
@@ -43,7 +43,7 @@ def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[l
         table = _tokenize(tokenizer, list(alone)) | {"": []}
         return [[table[text] for text, _ in line] for line in lines]
     # Tokenizers of the SentencePiece kind put a mark before the text they are given, so a segment
-    # must be read where it stands: as what the ids of the text so far gain by it.
+    # must be read at its position: as what the ids of the text so far gain by it.
     so_far = [list(accumulate((text for text, _ in line), initial="")) for line in lines]
     table = _tokenize(tokenizer, list({t for line in so_far for t in line if t} | alone)) | {"": []}
     ids = []
@@ -91,7 +91,7 @@ def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[lis
     """
     try:
         made = templates.segments(records, tokenizer, template, to_answer)
-    except templates.Refused as error:
+    except templates.Rejected as error:
         problem = Problem(_line(records, error.index), None, str(error))
         raise DataError(getattr(records, "path", None), [problem]) from None
     lines, begin = [line for line, _ in made], document_start(tokenizer)

@@ -163,7 +163,7 @@ def _pair(record: dict) -> dict:
 
 
 def _dialog(text: str) -> Any:
-    """hh-rlhf's dialog as messages; the text itself where it is none."""
+    """hh-rlhf's dialog as messages; the text itself where it is not one."""
     _, *parts = TURN.split(text)
     talk = [{"role": "user" if who == "Human" else "assistant", "content": said.strip()}
             for who, said in zip(parts[::2], parts[1::2], strict=True)]

@@ -56,7 +56,7 @@ class BatchView:
         styles = [_STYLES["special"]] * (token in self.special)  # its frame, then the line below
         styles += [_STYLES["none" if label == NO_LOSS else "loss"]]
         title = f"id {token}, " + ("masked" if label == NO_LOSS else "trained on")
-        if label not in (NO_LOSS, token):  # a mask made by hand and shifted by mistake
+        if label not in (NO_LOSS, token):  # a mask made manually and shifted by mistake
             title, text = f"id {token}, but label {label}", text + "≠" + self._text(label)
         return (f'<span title="{title}" style="margin:0 1px;{";".join(styles)}">'
                 f"{to_html(text)}</span>")

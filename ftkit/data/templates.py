@@ -1,7 +1,7 @@
 """Records → segments of text, each trained on or not: the one place that knows chat templates.
 
 A record goes through a format string (Alpaca's, or one of your own) or through the chat template
-of a tokenizer. Out comes [(text, trained on), ...], whose texts join to what the model reads.
+of a tokenizer. The result is [(text, trained on), ...], whose texts join to what the model reads.
 
     segments({"instruction": "Say hi.", "output": "Hi!"}, tokenizer, "alpaca")
 """
@@ -36,7 +36,7 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
     """(segments, is BOS still to be put in front) of every record.
 
     template: see `encoding.encode_all`. to_answer: stop where the last answer begins. Raises
-    Refused for a conversation that the chat template or the mask cannot take.
+    Rejected for a conversation that the chat template or the mask cannot take.
     """
     eos = tokenizer.eos_token or ""
     made: list = [None] * len(records)
@@ -50,8 +50,8 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
     if chosen is None:
         try:
             lines = _chats([_messages(records[i]) for i in others], tokenizer, to_answer)
-        except Refused as error:
-            raise Refused(others[error.index], str(error)) from None
+        except Rejected as error:
+            raise Rejected(others[error.index], str(error)) from None
     else:
         lines = [_filled(records[i], chosen, eos) for i in others]
         lines = [line[:-1] for line in lines] if to_answer else lines
@@ -67,7 +67,7 @@ def end_of_turn(tokenizer) -> str | None:
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
         text = _chats([chat], tokenizer, False)[0][1][0]
-    except Refused:
+    except Rejected:
         return None
     found = [match.group() for match in _special(tokenizer).finditer(text)]
     return found[-1] if found else None
@@ -137,7 +137,7 @@ def _messages(record: dict) -> list[dict]:
             {"role": "assistant", "content": schema.response_of(record)}]
 
 
-class Refused(ValueError):
+class Rejected(ValueError):
     """A conversation that the chat template or the mask cannot take; `index` says which one."""
 
     def __init__(self, index: int, why: str):
@@ -160,7 +160,7 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
             apply(conversations[0])
         return apply(conversations)
     except time_limit.TimeIsUp:
-        raise Refused(owners[0], "the tokenizer's chat template did not end within "
+        raise Rejected(owners[0], "the tokenizer's chat template did not end within "
                                  f"{LONGEST} s; it may loop for ever: give another template, such "
                                  "as alpaca") from None
     except Exception:  # the loop below determines which conversation it was
@@ -168,7 +168,7 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
             try:
                 apply(conversation)
             except Exception as error:  # noqa: BLE001  templates raise what they like
-                raise Refused(owner, "the tokenizer's chat template refuses this conversation "
+                raise Rejected(owner, "the tokenizer's chat template rejects this conversation "
                                       f"({show(str(error), 80)}); change it or give another "
                                       "template, such as alpaca") from None
         raise
@@ -202,7 +202,7 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
         try:
             answer = _answer(before, until, whole[i], chats[i][k]["content"].strip(), ends)
         except ValueError as error:
-            raise Refused(i, f"messages[{k}]: {error}") from None
+            raise Rejected(i, f"messages[{k}]: {error}") from None
         lines[i] += [(whole[i][at[i] : len(before)], False),
                      (answer, schema.is_trained(chats[i][k]))]
         at[i] = len(before) + len(answer)

@@ -134,7 +134,7 @@ class World:
         for rank in self.ranks:
             W = self._whole(rank, layer, "backward")
             if (rank, layer) not in self.upstream:
-                raise IllegalMove(f"nothing has come back to layer {layer} of rank {rank} yet: "
+                raise IllegalMove(f"no gradient has reached layer {layer} of rank {rank} yet: "
                                   "forward all layers, then backward from the last")
             above = self.upstream.pop((rank, layer)) * (1 - self.inputs[rank, layer + 1] ** 2)
             gradient = self.inputs[rank, layer].T @ above

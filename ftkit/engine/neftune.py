@@ -17,7 +17,7 @@ def noise(model, alpha: float | None, batch: PackedBatch) -> Iterator[PackedBatc
     """Inside, embeddings get uniform noise of at most alpha / sqrt(L * d) while they are in
     training mode (Jain et al. 2023, arXiv 2310.05914). Yields the batch to read.
 
-    d: numbers in an embedding. L: tokens of the longest example of the batch, as in the padded
+    d: dimension of the embeddings. L: tokens of the longest example of the batch, as in the padded
     batches of transformers' Trainer, whose noise this is, also where the batch is one packed row.
     alpha: None for no noise, which draws no random number.
     """

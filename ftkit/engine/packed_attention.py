@@ -165,7 +165,7 @@ def known_obstacle(model) -> str | None:
 
 def obstacle_met(model, layout) -> str | None:
     """Why a packed pass that has been made is not the model's own, as far as its attention shows:
-    what it was to be told did not arrive."""
+    what was passed to it did not arrive."""
     if not layout.windows:
         return "its layers do not pass keyword arguments on to the attention function"
     if _slides(base_of(model).config.get_text_config()) and layout.windows == {None}:

@@ -39,7 +39,7 @@ class Forward:
 
     padded_because: why the model gets padded batches, None where it can take packed ones.
     max_logits: how many logits may be held at once. Both are arguments so that a memory simulation
-    can set them; `Forward.of(model)` finds out for a model that will train.
+    can set them; `Forward.of(model)` determines it for a model that will train.
     """
 
     def __init__(self, model, padded_because: str | None = None, max_logits: int = MAX_LOGITS):

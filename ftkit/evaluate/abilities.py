@@ -81,7 +81,7 @@ def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> lis
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     shown = document_start(tokenizer) + ids([DEMONSTRATION])[0]
-    # Virtual tokens of prompt tuning stand before the demonstration and are no part of its cache.
+    # Virtual tokens of prompt tuning are before the demonstration and not a part of its cache.
     again = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     before = shown if again else []
     device, hits = next(model.parameters()).device, []

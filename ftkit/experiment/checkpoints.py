@@ -4,7 +4,7 @@
                                        state.json           everything else
     home()/runs/<id>/source.json                            the experiment, where it has names
 
-A checkpoint is written beside the one before and takes its place when it is on the disk, so there
+A checkpoint is written next to the one before and takes its place when it is on the disk, so there
 is a whole one at any moment. Nothing is pickled. What follows from seed and step, such as the order
 of the records, is computed again.
 """

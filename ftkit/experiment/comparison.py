@@ -66,7 +66,7 @@ class Comparison:
 
     def __init__(self, groups, names):
         self.groups, self.names = groups, names
-        self.pairs = [Pair(groups, names, place) for place in range(1, len(groups))]
+        self.pairs = [Pair(groups, names, index) for index in range(1, len(groups))]
         facts = [fingerprint.facts_of(group) for group in groups]
         self.differs = {name: [fact.get(name) for fact in facts]
                         for name in dict.fromkeys(n for pair in self.pairs for n in pair.differs)}
@@ -89,7 +89,7 @@ class Comparison:
         rows = [{"": f"differs: {name}"} | dict(zip(self.names, map(_shown, values), strict=True))
                 for name, values in self.differs.items()]
         for pair in self.pairs:
-            a, b = self.names[pair.base], self.names[pair.place]
+            a, b = self.names[pair.base], self.names[pair.index]
             for e in pair.effects.values():
                 rows.append({"": e.measure, a: formatting.cell(e.a), b: formatting.cell(e.b),
                              f"{b} - {a}": _with_band(e)})
@@ -99,15 +99,15 @@ class Comparison:
         """Each measure with a panel: a dot per seed, mean and spread, for every group."""
         from ftkit.report import style as fig
 
-        shown = sorted({place for pair in self.pairs if pair.effects
-                        for place in (pair.base, pair.place)})
+        shown = sorted({index for pair in self.pairs if pair.effects
+                        for index in (pair.base, pair.index)})
         keys = list(dict.fromkeys(k for pair in self.pairs for k in pair.effects))
         if not keys:
             return None
         wide, high = 2.5 * min(3, len(keys)), (0.75 + 0.36 * len(shown)) * math.ceil(len(keys) / 3)
         values = list(self.differs.values())[:2]
-        names = [fig.short(f"{self.names[place]}: {', '.join(_shown(v[place]) for v in values)}",
-                           24) for place in shown]
+        names = [fig.short(f"{self.names[index]}: {', '.join(_shown(v[index]) for v in values)}",
+                           24) for index in shown]
         left = 0.25 + 0.07 * max(map(len, names))
         with fig.style():
             figure = fig.new_figure(left + wide, high + 0.1)
@@ -137,28 +137,28 @@ class Comparison:
 
 
 class Pair:
-    """Group `place` against the group it can be compared with: the first, if more than one thing
+    """Group `index` against the group it can be compared with: the first, if more than one thing
     differs between these and only one to another group, that one."""
 
-    def __init__(self, groups, names, place):
-        self.place, self.base = place, 0
-        self.differs = fingerprint.differences(groups[0], groups[place])
-        rest = [i for i in range(1, len(groups)) if i != place
-                and len(fingerprint.differences(groups[i], groups[place])) == 1]
+    def __init__(self, groups, names, index):
+        self.index, self.base = index, 0
+        self.differs = fingerprint.differences(groups[0], groups[index])
+        rest = [i for i in range(1, len(groups)) if i != index
+                and len(fingerprint.differences(groups[i], groups[index])) == 1]
         refusal = ""
         if len(self.differs) > 1:
-            self.separating = fingerprint.separating(groups[0], groups[place], self.differs)
-            refusal = _refusal(names[0], names[place], self.differs, self.separating)
+            self.separating = fingerprint.separating(groups[0], groups[index], self.differs)
+            refusal = _refusal(names[0], names[index], self.differs, self.separating)
             self.base = rest[0] if rest else 0
         else:
             self.separating = []
-        cause = fingerprint.differences(groups[self.base], groups[place])
+        cause = fingerprint.differences(groups[self.base], groups[index])
         self.cause = next(iter(cause)) if len(cause) == 1 else None
-        a, b = groups[self.base], groups[place]
+        a, b = groups[self.base], groups[index]
         self.effects = {} if self.cause is None else {
             key: _effect(key, a, b) for key in a[0].after if key in b[0].after}
         verdict = "" if len(cause) > 1 else _verdict(
-            names[self.base], names[place], self.cause, cause, self.effects, a, b)
+            names[self.base], names[index], self.cause, cause, self.effects, a, b)
         self.text = " ".join(part for part in (refusal, verdict) if part)
 
 
@@ -172,9 +172,9 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
     Raises UserError for a list that mixes configs, or no runs.
     """
     groups, names = [], []
-    for place, given in enumerate((a, b, *more)):
+    for index, given in enumerate((a, b, *more)):
         group = series.as_runs(given)
-        name = chr(ord("a") + place) if place < 26 else f"run {place + 1}"
+        name = chr(ord("a") + index) if index < 26 else f"run {index + 1}"
         if not group:
             raise UserError(f"{name} is empty; give a Run or a list of Runs")
         for other in group[1:]:

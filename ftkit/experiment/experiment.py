@@ -115,7 +115,7 @@ class Experiment:
                stop: Callable | None = None, live: bool | None = None,
                out: str | Path | None = None, save_steps: int = 0,
                sample: int | list[str] = 0, log: str | None = None) -> Run:
-        """Go on with a stored run of this experiment that was interrupted, from its last
+        """Continue a stored run of this experiment that was interrupted, from its last
         checkpoint, or from its first step where there is none; the curve is that of a run that was
         never interrupted.
 
@@ -176,7 +176,8 @@ class Experiment:
                 else schema.compact(again).sha256}
 
     def show_batch(self, n: int = 2, config: Config | None = None):
-        """The first `n` training records as the model sees them, tokens with loss marked."""
+        """The first `n` training records as the model sees them; tokens that are trained
+        on are marked."""
         config = config or Config()
         tokenizer = self.load_tokenizer()
         examples = encoding.encode_all(self.train[:n], tokenizer, loss_on=config.loss_on,

@@ -12,7 +12,8 @@ from ftkit.base.files import at_home
 from ftkit.report import series
 
 DATA_FIELDS = ("data name", "data rows", "data sha256")
-CUT = ("interrupted", "stopped by hand", "ended early", "not finished")
+# Runs that were stored by older versions say "by hand".
+CUT = ("interrupted", "stopped manually", "stopped by hand", "ended early", "not finished")
 HELD = {"model": "model", "data": "data", "validation": "validation data",
         "template": "template", "eval_records": "eval_records", "metrics": "metrics",
         "replay_from": "replay_from"}
@@ -87,7 +88,7 @@ def differences(a, b) -> dict:
 
 
 def _adapter_fields_follow_from_the_method(differs, left, right):
-    """Full fine-tuning has no adapter, so its fields are no causes in addition to the method."""
+    """Full fine-tuning has no adapter, so its fields are not causes in addition to it."""
     if "full" not in (left.get("method"), right.get("method")):
         return differs
     return {name: values for name, values in differs.items()
@@ -100,7 +101,7 @@ def _seeds_differ_only_between_single_runs(differs, left, right):
 
 
 def _replay_against_none_is_one_cause(differs, left, right):
-    """Where one side replays nothing, the source of the replayed records is no second cause."""
+    """Where one side replays nothing, the source of the replayed records is not a second cause."""
     both = left.get("replay") and right.get("replay")
     return differs if both else _without(differs, "replay_from")
 

@@ -87,7 +87,7 @@ class Forecast:
     def recall(self, config: Config) -> Run | None:
         """The newest finished run of the same model, data, probes and Config, or None.
 
-        Stored runs have no model. A run that was stopped by hand does not count.
+        Stored runs have no model. A run that was stopped manually does not count.
         """
         resolved = self.resolved(config)
         if resolved is None:

@@ -23,8 +23,9 @@ from ftkit.report.table import Table
 
 
 class RecordedRun(Run):
-    """A Run from a recorded experiment: `arm` is its place in it, `answers` a few records with
-    what the tuned model answered, `caption` when and how it was made. Its model was not kept."""
+    """A Run from a recorded experiment: `arm` is the arm it belongs to, `answers` a few records
+    with what the tuned model answered, `caption` when and how it was made. Its model was not
+    kept."""
 
     arm: str = ""
     caption: str = ""

@@ -36,7 +36,8 @@ def how_to_open(tool: str) -> str:
 
 
 def check(tool: str, find: Callable[[str], Any] = importlib.util.find_spec):
-    """UserError for a tool that is unknown or not installed. find: tells whether a package is."""
+    """UserError for a tool that is unknown or not installed. find: returns None for
+    a package that is not there."""
     if tool not in TOOLS:
         raise UserError(f"log is {tool!r:.40}; expected {' or '.join(TOOLS)}, or None")
     if find(tool) is None:

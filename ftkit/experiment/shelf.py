@@ -33,7 +33,7 @@ class Held:
     def get(self):
         with _lock:
             if self.model is None:
-                # Who still has the model itself must not see a copy of it beside it.
+                # Who still has the model itself must not see a copy of it as well.
                 self.model = self.elsewhere() or _read(self.file)
                 self.file.close()
                 self.file = self.elsewhere = None
@@ -79,7 +79,7 @@ class Slot:
 
 
 class Anything:
-    """What is no torch model is simply kept."""
+    """What is not a torch model is simply kept."""
 
     def __init__(self, model):
         self.model = model

@@ -1,4 +1,4 @@
-"""Runs of a sweep side by side: each in a thread, with its share of the cores.
+"""Runs of a sweep side by side: each in a thread, with some of the cores.
 
 torch releases Python's lock while it computes, so two small models that train with one core each
 are done sooner than one after the other with both. The thread that called makes every model, from
@@ -83,7 +83,7 @@ def advance_all(runs: list[PausableRun], workers: int,
                 pause: Callable[[PausableRun], bool] = lambda _: False):
     """Take steps of all `runs`, `workers` of them at a time, until each is done or due to pause.
 
-    After an interrupt or an error all stand still; each can be finished or advanced again.
+    After an interrupt or an error all stop; each can be finished or advanced again.
     """
     runs = [run for run in runs if not run.done]
     if workers > 1:

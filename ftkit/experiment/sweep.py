@@ -19,13 +19,13 @@ def sweep(lab, config, values: dict, *, on_row=None, parallel=None, backend=None
           resume=False) -> Sweep:
     """One run for every combination of `values` (field → list), in the order of the grid.
 
-    on_row: called with each row; rows of runs that go side by side come mixed.
+    on_row: called with each row; rows of runs that go side by side are interleaved.
     parallel: None runs small models on CPU side by side, one for each thread; False
     never; True or a number of runs at a time any model that fits. The runs share the threads, and
     sums in another order make a difference in the last digits only. Steps that draw random
     numbers (dropout, sampled answers) go one after the other, and `how` says so.
     backend: "dask" or "ray" run on that cluster. A lost worker's runs are run again. Runs from a
-    cluster come back without their models.
+    cluster are returned without their models.
     halving: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943). All runs start;
     at 1/8, 1/4, 1/2 of the steps (for eight) the worse half by val_loss is ended early, seeds
     counting together. `stopped` of those says so. A run that starts slowly can lose what it

@@ -147,7 +147,7 @@ class Training:
                     f"{best.step}, whose weights are kept")
         reason = self.stop() if self.stop and step < total else None
         if reason and not isinstance(reason, str):
-            return f"stopped by hand after step {step} of {total}"
+            return f"stopped manually after step {step} of {total}"
         return reason or None
 
     def _finish(self):

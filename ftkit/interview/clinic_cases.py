@@ -322,7 +322,7 @@ def _(rng):
     plain = _plain(batches, rate)
     order = ", ".join(f"steps {i * per + 1} to {(i + 1) * per} {t}" for i, t in enumerate(tasks))
     val = {task: _loss_on(plain, _tasks(task, "validation")[:8]) for task in tasks}
-    return Sent("The loss goes down and jumps up again, at the same places with every seed.",
+    return Sent("The loss goes down and jumps up again, at the same steps with every seed.",
                 f"full fine-tuning, AdamW, learning rate {rate:g}, {len(batches)} steps of {size}",
                 _shown(batches[0], rng),
                 _answered(plain.model, plain.tokenizer, _tasks(tasks[0], "test"), rng),
@@ -535,7 +535,7 @@ def _recorded(arms: tuple[tuple[str, str], ...], complaint: str, rng, better: tu
     last = run.rows[-1] | {"exact_match": run.after["exact_match"]}
     return Sent(complaint, str(run.config), _shown(_tasks(), rng), answers,
                 _thin([*run.rows[:-1], last], "loss", "val_loss", "exact_match"), readings,
-                f"{runs.caption}; there are few such runs, so this log may come again")
+                f"{runs.caption}; there are few such runs, so this log may be repeated")
 
 
 @_cause("rate_too_high_135m", "the learning rate is too high (full fine-tuning, 135M)",

@@ -11,8 +11,9 @@ KEYS = ("Keys: a number asks for a reading, c lists the causes, a cause's name (
         "names it, r shows the case again, g gives up, n takes another case, ? help, q ends.")
 MARKS = {CAUSE: "✓", TRUE: "○", WRONG: "✗"}
 HELP = ("Read what was sent. What would you look at next, and why? Ask for it by its number.",
-        "Then name one cause that explains everything, such as warmup_too_long. A wrong name is "
-        "told what it would show. A true finding that is not the cause is accepted as true.",
+        "Then name one cause that explains everything, such as warmup_too_long. For a wrong name "
+        "the clinic says what that cause would show. A true finding that is not the cause is "
+        "accepted as true.",
         "g reveals the cause, what decides the case, what to do, and the lesson.")
 
 

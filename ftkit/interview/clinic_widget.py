@@ -15,8 +15,9 @@ from ftkit.notebook.widgets import Code, Paragraphs, TextLines, button, guarded,
 MARKS = {CAUSE: "✓", TRUE: "○", WRONG: "✗"}
 HINT = "reading by number, or cause by name, then Enter"
 HELP = ("Read what was sent, and ask for what you would look at next by its number. Then name one "
-        "cause that explains everything: its name, or words of it. A wrong name is told what it "
-        "would show; a true finding that is not the cause is accepted as true.",
+        "cause that explains everything: its name, or words of it. For a wrong name the clinic "
+        "says what that cause would show; a true finding that is not the cause is accepted as "
+        "true.",
         "c lists the causes, g gives up and shows the answer, n takes the next case, ? shows this.")
 
 

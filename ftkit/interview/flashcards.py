@@ -197,7 +197,8 @@ class Drill(W.VBox):
         elif self.phase == "rate" and text[-1].lower() == "p" and self.session.proofs:
             self.start_proof()
         elif self.phase == "rate":
-            self.comment.show(f"{text[:40]!r} is no rating: type 1 again, 2 hard, 3 good or 4 easy")
+            self.comment.show(f"{text[:40]!r} is not a rating: type 1 again, 2 hard, 3 good or 4 "
+                              "easy")
         elif self.phase == "ask" and self.session.kind == "recall":
             self.session.recall(text, session.parse_confidence(self.sure.value))
             self._show()

@@ -21,7 +21,7 @@ HELP = ("Answer aloud, or type your answer into the area below the keys (Tab mov
         "kept in a file. g and Enter then show the model answer and the rubric: tick what you "
         "said.",
         "The clock of a question does not cut you off. s skips a question, l leaves what is left "
-        "of the round, q ends the interview; the report comes in any case.",
+        "of the round, q ends the interview; the report is shown in any case.",
         "In the coding round g runs your code; show a solution by x, and continue by g. "
         + coding.IMPORTED)
 

@@ -290,8 +290,8 @@ def parse_points(text: str, count: int) -> set[int]:
     words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
     wrong = [word for word in words if not word.isdecimal() or not 1 <= int(word) <= count]
     if wrong:
-        raise UserError(f"{wrong[0]!r} is no point of the rubric; type numbers from 1 to {count}, "
-                        "such as 1 3, or Enter for none")
+        raise UserError(f"{wrong[0]!r} is not a point of the rubric; type numbers from 1 to "
+                        f"{count}, such as 1 3, or Enter for none")
     return {int(word) - 1 for word in words}
 
 

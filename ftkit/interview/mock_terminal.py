@@ -18,7 +18,8 @@ HELP = ("Answer aloud, or type: lines are kept until an empty one, in a file wit
         "runs it, g gives up and shows a solution.",
         "t shows what the clock of the question has left. The clock does not cut you off.",
         "s skips the question. It is not counted, and the report names it.",
-        "l leaves what is left of the round, q ends the interview. The report comes in any case.")
+        "l leaves what is left of the round, q ends the interview. The report is shown in any "
+        "case.")
 
 
 class _Skip(Exception):

@@ -24,7 +24,7 @@ class Session:
     """Cards that are due, longest overdue first, then up to `new` that were never seen.
 
     level, topic, own: see `cards.deck`. minutes: after them no further card is asked. now: a
-    function that gives the time, for tests. A card rated "again" comes back within the session once
+    function that gives the time, for tests. A card rated "again" returns within the session once
     it is due. Raises UserError for a number that cannot be used, and if no card fits.
     """
 
@@ -186,7 +186,7 @@ class Session:
 
     def rate(self, rating: int) -> str:
         """Log the review and choose the next card; returns the sentence that says when this one
-        comes back.
+        returns.
 
         Raises OSError if the review could not be written: then the card stays.
         """
@@ -243,7 +243,7 @@ class Session:
         if not waiting:
             return "Nothing more is due: try again later."
         wait = min(scheduled[key].due for key in waiting) - self.now()
-        return f"Nothing more is due; the next card comes back in {format_wait(wait)}."
+        return f"Nothing more is due; the next card returns in {format_wait(wait)}."
 
     def progress(self) -> str:
         """One line: how many cards are done, and the topic and level of the current one."""

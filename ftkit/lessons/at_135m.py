@@ -28,7 +28,7 @@ CURVE = 5  # evaluations from which a run is drawn as a curve
 OTHERS = 4  # the index of color and marker of arms that the claim does not name
 HERE = {"holds": "it held", "opposite": "the opposite was seen",
         "not settled": "it was not settled"}
-# What tells a reader which end of a measure is better, and in which unit it is.
+# What shows a reader which end of a measure is better, and in which unit it is.
 UNITS = {"val_loss": "validation loss, nats", "english_loss": "loss on plain English, nats",
          "knowledge": "facts completed right", "exact_match": "exact match",
          "begins_right": "answers that begin right", "answer_tokens": "tokens of an answer",
@@ -84,7 +84,7 @@ class Box:
 
 
 def at_135m(name: str, verdict=None) -> Box:
-    """The recorded experiment `name` beside the lesson's own result.
+    """The recorded experiment `name` next to the lesson's own result.
 
     verdict: the Verdict of the `ft.expect` that states the lesson's main claim. Where nothing is
     recorded the box says so. Raises UserError for a damaged file.

@@ -38,18 +38,18 @@ def expect(a, op: str, b, claim: str, *, by: float = 0.0, times: float = 1.0,
     are printed are those that were measured.
 
     "<" and ">" are one-sided t tests at 5 % (`ftkit.base.significance`): with normal noise a false
-    claim comes out in at most 5 % of experiments, with 2 or more seeds a side. "!=" is two-sided.
-    "==" needs a margin, `within`, and is two one-sided tests: if the true difference is as large
-    as `within`, equality is claimed in at most 5 %. Without `within` lists are never called equal:
-    "no difference seen" gives the smallest difference that the test would have called one.
-    Power, the chance to see a true difference of 2 standard deviations (of one run; paired: of
+    claim is called true in at most 5 % of experiments, with 2 or more seeds a side. "!=" is
+    two-sided. "==" needs a margin, `within`, and is two one-sided tests: if the true difference is
+    as large as `within`, equality is claimed in at most 5 %. Without `within` lists are never
+    called equal: "no difference seen" gives the smallest difference that the test would have called
+    one. Power, the chance to see a true difference of 2 standard deviations (of one run; paired: of
     the differences), is 52 % with 3 seeds a side, 87 % with 5, 11 % with 2; paired
     71 % with 3 and 97 % with 5.
 
     nan supports no claim. An unmet claim raises AssertionError only where FTKIT_STRICT=1, and
     never in the smoke tier, whose runs are too short to show an effect. "No difference seen" is
-    no unmet claim. may_fail: the claim is an open question, so that an unmet one is an answer and
-    raises nothing.
+    not an unmet claim. may_fail: the claim is an open question, so that an unmet one is an answer
+    and raises nothing.
     """
     if op not in OPERATORS:
         raise UserError(f"op is {op!r}; expected one of {' '.join(OPERATORS)}")
@@ -100,7 +100,7 @@ def verdict_of(low: float, high: float, margin: float) -> str:
 def direction(a, b, paired: bool = False) -> str:
     """"<", ">" or "" (no difference seen) by the test of `expect`; use it to score a guess.
 
-    Where there is no difference, each of the two comes out in at most 5 % of experiments.
+    Where there is no difference, each of the two is claimed in at most 5 % of experiments.
     """
     left, right = _values(a), _values(b)
     if isinstance(left, float) and isinstance(right, float) and _near(left, right):

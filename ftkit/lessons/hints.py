@@ -114,7 +114,7 @@ def parse(text: str, where: str = "hints") -> list[Help]:
     """The sections of one file, in order. where: the file as errors name it. Raises ValueError."""
     blocks = re.split(r"^(# .*)$", _hide_code(text), flags=re.MULTILINE)
     if blocks[0].strip():
-        raise ValueError(f"{where}: {blocks[0].strip()[:60]!r} stands before the first '# name'")
+        raise ValueError(f"{where}: {blocks[0].strip()[:60]!r} is before the first '# name'")
     return [_section(heading, body, where)
             for heading, body in zip(blocks[1::2], blocks[2::2], strict=True)]
 

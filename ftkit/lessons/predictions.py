@@ -136,7 +136,7 @@ def predict(question: str, *options: str, guess=None, confidence: float | None =
     """Record a guess before the run: one of the options or, where none are given, a number.
 
     In a notebook the guess is made by click, below the cell; scripts give `guess`: an option or
-    its first letters, or a number; None or `...` is no guess yet. confidence: 0 to 1. topic: the
+    its first letters, or a number; None or `...` means no guess yet. confidence: 0 to 1. topic: the
     group of `calibration` it counts in, by default the lesson it is asked in. The guess is kept in
     the learner's progress file. The same question without `guess` returns to the guess made
     before, and to its result once it was scored. Raises UserError for any other guess.

@@ -85,7 +85,8 @@ VERDICTS = {"no relevant difference": (0, "-"), "undecided": (1, "--"), "lower":
 
 
 def interval_plot(pairs: dict[str, tuple], margin: float, x: str) -> fig.Picture:
-    """The 95 % interval of each paired difference b − a beside the gray margin around zero, and
+    """The 95 % interval of each paired difference b − a next to the gray margin around zero,
+    and
     what it says by the rule of lesson 22.
 
     pairs: name → (a, b), each with one value per seed, in the order of the seeds. x: the label of

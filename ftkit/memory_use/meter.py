@@ -329,7 +329,7 @@ def _into_its_first(args) -> bool:
 
 def _gemm_4bit(A, B, shape, absmax, blocksize, kind, bias=None, absmax_8bit=None,
                absmax_code=None, absmax_offset=None):
-    """bitsandbytes' product with a 4-bit weight where it has no kernel of its own: it makes the
+    """bitsandbytes' matmul with a 4-bit weight where it has no kernel of its own: it makes the
     whole weight and forgets it."""
     from bitsandbytes.backends.default.ops import _gemm_4bit_default_impl as product
 

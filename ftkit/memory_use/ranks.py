@@ -30,7 +30,7 @@ def step(shape, config, lengths: list[int], ranks: int, stage: int, supervised: 
          device: str = "cpu") -> simulate.Step:
     """Trace one optimizer step of `config` on one of `ranks`; lengths are those of its own rows.
 
-    Weights, gradients and optimizer state in the result are this rank's share.
+    Weights, gradients and optimizer state in the result are this rank's shard.
     """
     sharded = stage >= 2
     narrow = sharded and config.precision == "bf16"  # what FSDP2 gathers
@@ -68,8 +68,8 @@ def states(parameters: int, trainable: int, config, ranks: int, stage: int,
     """Bytes of weights, gradients and optimizer state that a rank holds between forward and
     backward passes. FSDP2 divides the weights at stage 2 too, and gathers them once a step.
 
-    sizes: elements of each trained parameter. At stage 1 each optimizer state lies whole on one
-    rank, and the largest share of a rank is given.
+    sizes: elements of each trained parameter. At stage 1 each optimizer state is whole on one
+    rank, and the largest shard of a rank is given.
     """
     divided = 3 if stage >= 2 else stage
     held = formula.states(parameters, trainable, config, ranks, divided, papers=False)
@@ -121,7 +121,7 @@ def _loss_sum(model, batch, precision: str):
 
 
 class _DDP:
-    """DistributedDataParallel: gradients lie in buckets that live as long as the model; each one
+    """DistributedDataParallel: gradients are in buckets that live as long as the model; each one
     exists a second time from its computation to the moment when it is copied there."""
 
     def __init__(self, model, meter):

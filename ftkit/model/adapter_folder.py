@@ -33,7 +33,7 @@ def base_of(folder: str | Path) -> str:
     """The model that the adapter was trained on: tiny, smollm2, a folder or a hub id.
 
     tiny and smollm2 are found by their names, also where an adapter has the path that they had on
-    another machine; any other folder that is gone is looked for beside that of the adapter.
+    another machine; any other folder that is gone is looked for next to that of the adapter.
     UserError for a config that names no base.
     """
     base = read_config(folder).get("base_model_name_or_path")

@@ -2,8 +2,8 @@
 
     export("my-adapter", "my-model", dtype="bf16")
 
-The sum base + update is made in fp32 and rounded once at the end: an update is small beside its
-weight, and rounding the base first, or adding in bf16, loses part of it (lesson 10 measures how
+The sum base + update is made in fp32 and rounded once at the end: an update is small compared with
+its weight, and rounding the base first, or adding in bf16, loses part of it (lesson 10 measures how
 much). An adapter trained by qlora is added to the dequantized base it was trained on.
 """
 
@@ -19,7 +19,7 @@ from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.model import adapter_folder, loading, merge
 
-RECIPE = "ftkit_run.json"  # what `ftkit run --out` leaves beside the weights
+RECIPE = "ftkit_run.json"  # what `ftkit run --out` leaves next to the weights
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -119,7 +119,7 @@ def card(source: Path, recipe: dict, dtype: str) -> str:
 def _card(source: Path, recipe: dict, dtype: str) -> str:
     is_adapter = adapter_folder.is_adapter(source)
     base = adapter_folder.base_of(source) if is_adapter else str(recipe.get("model", "?"))
-    # A path of this machine tells others nothing and may tell too much.
+    # A path of this machine is of no use to others and may reveal too much.
     base = Path(base).name if Path(base).is_absolute() else base
     lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers",
              "tags: [ftkit]", "---", "", f"# {_plain(base)}, fine-tuned", ""]
@@ -134,7 +134,7 @@ def _card(source: Path, recipe: dict, dtype: str) -> str:
               f"{recipe.get('total_parameters', 0):,} parameters were trained.", "",
               "## Data", "",
               f"- {_plain(data.get('name'))}: {data.get('rows', 0):,} records, "
-              f"{recipe.get('supervised_tokens', 0):,} tokens that carried loss",
+              f"{recipe.get('supervised_tokens', 0):,} tokens that were trained on",
               f"- sha256 `{_plain(data.get('sha256'))}`", "",
               "## Recipe", "", "```",
               " ".join(f"{k}={v}" for k, v in asked.items()).replace("`", "'"), "```", "",

@@ -130,7 +130,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
 
 
 def _load_whole(location: str, quantize, device: str | None, dtype):
-    """`load` for a model that is no adapter; quantize: a BitsAndBytesConfig or None."""
+    """`load` for a model that is not an adapter; quantize: a BitsAndBytesConfig or None."""
     import torch
 
     device = device or machine.device()

@@ -82,7 +82,7 @@ def header(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"{_named(path)} cannot be read ({_reason(error)}); {AGAIN}") from None
     if not is_ours:
-        raise UserError(f"{_named(path)} is no safetensors file; {AGAIN}")
+        raise UserError(f"{_named(path)} is not a safetensors file; {AGAIN}")
     if len(start) < length:
         raise UserError(f"{_named(path)} is cut off in its header ({size:,} bytes); {AGAIN}")
     try:
@@ -250,7 +250,7 @@ _checked: dict = {}  # folder → state of its files when it was last found whol
 def check_model(folder: str | Path, weights: bool = True) -> dict:
     """The content of config.json of a folder that is whole; UserError for any other.
 
-    weights: False accepts a folder without any, of which the shapes can still be told.
+    weights: False accepts a folder without any, of which the shapes can still be determined.
     """
     folder = Path(folder)
     try:
@@ -312,7 +312,7 @@ def _check_names(content: dict, folder: Path):
 
 
 def check_info(found: dict[str, Any], where: str | Path):
-    """UserError where transformers' loading info tells of a weight that did not fit."""
+    """UserError where transformers' loading info reports a weight that did not fit."""
     advice = "weights and config.json belong to different models, or the file is damaged"
     for name, stored, expected in sorted(found.get("mismatched_keys") or [], key=str):
         raise UserError(f"{_named(where)}: {show(name, 100)} has shape {tuple(stored)} in the file "
@@ -333,7 +333,7 @@ def check_values(model, where: str | Path):
         if p.is_floating_point() and not math.isfinite(p.detach().sum(dtype=torch.float32)):
             bad = int((~torch.isfinite(p)).sum())
             if bad:
-                raise UserError(f"{_named(where)}: {bad:,} of {p.numel():,} numbers of {name} are "
+                raise UserError(f"{_named(where)}: {bad:,} of {p.numel():,} values of {name} are "
                                 f"nan or infinite; {AGAIN}")
 
 
@@ -370,8 +370,8 @@ def check_fit(expected: dict, tensors: dict[str, Tensor], base: dict, folder: st
             raise UserError(f"{_named(tensor.file)}: {show(name, 100)} is stored as {tensor.dtype};"
                             f" expected one of {', '.join(FLOATS)}")
         if name not in expected and name.removeprefix("base_model.") not in base:
-            raise UserError(f"{fit}its file has {show(name, 100)}, for which the model has no "
-                            "place; give it the base that it was trained on")
+            raise UserError(f"{fit}its file has {show(name, 100)}, which the model does not "
+                            "have; give it the base that it was trained on")
     for name, tensor in expected.items():
         if name not in tensors:
             raise UserError(f"{fit}its file lacks {show(name, 100)}; {AGAIN}")

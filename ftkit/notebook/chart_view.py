@@ -42,7 +42,7 @@ class Growing(Live):
 
 class ChartView:
     """`.ui` are the widgets, `.shown` the chart that the page draws, as `chart.page` takes it.
-    `.empty` stands in the place of a chart until there is one."""
+    `.empty` is shown instead of a chart until there is one."""
 
     def __init__(self):
         self.uid = chart.new_id()

@@ -64,7 +64,7 @@ def _arguments(text: str) -> dict:
 
 
 def _options(text: str) -> dict:
-    """Options of the command line; those of `ftkit run` that are no fields of Config are errors."""
+    """Options of the command line; one of `ftkit run` that is not a field of Config is an error."""
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -124,7 +124,7 @@ class Panel:
                            "a control does.</span>")
         self.help.add_class("ftkit-help")
         self.chart, self._drawing = ChartView(), threading.Lock()
-        self._told = 0.0  # when the words beside the chart were last changed
+        self._told = 0.0  # when the words next to the chart were last changed
         self.curves = Growing(self.chart)
         self.group = self._group_buttons(groups)
         self.below = W.VBox(list(below))

@@ -148,7 +148,7 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
         self._update_buttons()
 
     def adopt(self, old: WhatIf):
-        """Go on where another panel of the same cell has stopped."""
+        """Continue where another panel of the same cell has stopped."""
         with self.lock:
             self.experiment, self.requested, self._past = (
                 old.experiment, old.requested, old._past)

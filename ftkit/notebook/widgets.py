@@ -167,7 +167,7 @@ def button(name: str, icon: str, on_click: Callable[[], None], tooltip: str,
 
 
 def row(*controls: W.DOMWidget) -> W.HBox:
-    """Controls beside each other, or below where the page is narrow."""
+    """Controls next to each other, or below where the page is narrow."""
     for control in controls:
         control.layout.flex, control.layout.max_width = "none", "100%"
     return W.HBox(controls, layout=W.Layout(flex_flow="row wrap"))

@@ -2,7 +2,7 @@
 
     spec = of_lines(panels, labels, "step", "val_loss fell ..."); page(spec, static_html)
 
-The page is one piece of HTML. It holds the static picture; the script beside it draws the chart in
+The page is one piece of HTML. It holds the static picture; the script next to it draws the chart in
 its place wherever scripts run (JupyterLab, Notebook, VS Code, Colab, a page of nbconvert), also
 without a kernel. The files in `chart_js` are ours and need nothing from the network.
 """
@@ -90,7 +90,7 @@ def page(spec: dict | None, static: str = "", uid: str = "") -> str:
 
 
 def encoded(data) -> str:
-    """JSON that can stand in a script: no `<` that could end it."""
+    """JSON that can be put in a script: no `<` that could end it."""
     return (json.dumps(data, separators=(",", ":"), allow_nan=False)
             .replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 

@@ -36,7 +36,7 @@ def diagnose(run, baseline=None) -> list[Finding]:
     run: anything with rows, before and after, as Run has them. baseline: another; a run that is
     fine by its own curves and ends far above it on the same validation records says so.
     The thresholds are conventions of this kit, on losses in nats per token: a probe that rose by
-    0.1, a val_loss 5 % above its best while the training loss went on falling, a val_loss that
+    0.1, a val_loss 5 % above its best while the training loss kept falling, a val_loss that
     fell by less than 10 %, or that ends 10 % above the baseline's.
     """
     losses = series.points(run, "loss")
@@ -97,7 +97,9 @@ def _underfitting(run, losses) -> Finding | None:
     name = "val_loss" if ends else "the loss"
     evidence = {"before": start, "after": end}
     if end > start * (1 - LEARNED):
-        cut = (getattr(run, "stopped", None) or "").startswith(("stopped by hand", "interrupted"))
+        # Runs that were stored by older versions say "by hand".
+        cut = (getattr(run, "stopped", None) or "").startswith(
+            ("stopped manually", "stopped by hand", "interrupted"))
         so_far, advice = (" so far", "let it finish") if cut else (
             "", "raise the learning rate or take more steps; if no learning rate helps, look at "
             "the data")

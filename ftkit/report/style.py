@@ -113,7 +113,7 @@ def new_figure(width: float, height: float):
 
 @contextlib.contextmanager
 def style():
-    """Our defaults whatever style the notebook has set; the user's settings come back after."""
+    """Our defaults whatever style the notebook has set; the user's settings are restored after."""
     import matplotlib
     import matplotlib.style
 
@@ -357,7 +357,7 @@ def label_line_ends(ax, ends):
 
 def row_axes(names, wide: float, right: float, row: float):
     """A figure with a row for each name, the first on top: (figure, axes). wide, right and row are
-    inches: of the axes, of the room beside them, and of the height of a row."""
+    inches: of the axes, of the room next to them, and of the height of a row."""
     left, high = 0.3 + 0.07 * max(map(len, names)), 0.65 + row * len(names)
     width = left + wide + right
     figure = new_figure(width, high)
@@ -390,10 +390,10 @@ def draw_seeds(ax, rows, looks):
     ax.set_ylim(len(rows) - 0.5, -0.5)
 
 
-def spread(places: list[float], gap: float) -> list[float]:
-    """The same places, in the same order, at least `gap` apart and not above 1."""
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    out = list(places)
+def spread(positions: list[float], gap: float) -> list[float]:
+    """The same positions, in the same order, at least `gap` apart and not above 1."""
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    out = list(positions)
     for lower, upper in zip(order, order[1:], strict=False):
         out[upper] = max(out[upper], out[lower] + gap)
     ceiling = 1.0

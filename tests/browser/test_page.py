@@ -86,8 +86,8 @@ def start_a_long_run(page):
 def stopped_by_hand(page):
     """What Stop did is said, and the partial run is in the list."""
     expect(page.locator(".ftkit-status").last).to_contain_text(
-        re.compile(r"stopped by hand after step [1-9]"), timeout=SLOW)
-    expect(page.locator(".ftkit-runs").last).to_contain_text("stopped by hand")
+        re.compile(r"stopped manually after step [1-9]"), timeout=SLOW)
+    expect(page.locator(".ftkit-runs").last).to_contain_text("stopped manually")
     expect(page.locator(".ftkit-error").last).to_be_empty()
 
 

@@ -129,7 +129,7 @@ def test_stop_by_keys_leaves_the_focus_in_the_panel(page):
                                                           timeout=PATIENCE)
     page.tab_to(".ftkit-stop")
     page.page.keyboard.press("Enter")
-    expect(page.locator(".ftkit-status")).to_contain_text("stopped by hand", timeout=PATIENCE)
+    expect(page.locator(".ftkit-status")).to_contain_text("stopped manually", timeout=PATIENCE)
     expect(page.locator(".ftkit-start")).to_be_focused()
 
 
@@ -186,7 +186,7 @@ def test_after_a_reload_with_a_living_kernel_everything_still_works(page):
     page.locator(".ftkit-seed .noUi-handle").press("ArrowRight")
     expect(page.locator(".ftkit-forecast")).to_contain_text("seed=1", timeout=PATIENCE)
     page.locator(".ftkit-stop").click()
-    expect(page.locator(".ftkit-status")).to_contain_text("stopped by hand", timeout=PATIENCE)
+    expect(page.locator(".ftkit-status")).to_contain_text("stopped manually", timeout=PATIENCE)
     page.locator(".ftkit-choose input").first.check()
     expect(page.locator(".ftkit-owner")).to_contain_text("In the chart: the chosen run",
                                                          timeout=PATIENCE)

@@ -356,7 +356,7 @@ def test_a_conversation_that_the_template_refuses_is_told_by_line(tmp_path):
     rows = [TALK, {"messages": [{"role": "system", "content": "c"}, *TALK["messages"]]}]
     path.write_text("\n\n".join(map(json.dumps, rows)))
     with pytest.raises(schema.DataError, match="a.jsonl line 3: the tokenizer's chat template "
-                                             "refuses this conversation .'roles must alternate'"):
+                                             "rejects this conversation .'roles must alternate'"):
         encoding.encode_all(schema.records(path), byte_tokenizer(ALTERNATES))
     report = audit.check(path, tokenizer=byte_tokenizer(ALTERNATES))
     assert [e["row"] for e in report["errors"]] == [3]

@@ -71,7 +71,7 @@ def moves(stage, *names):
 @pytest.mark.parametrize("stage, names, words", [
     (3, ["feed", "forward"], "it holds 0 to 31; all_gather them first"),
     (0, ["forward"], "has no input for layer 0"),
-    (0, ["feed", "backward"], "nothing has come back to layer 0"),
+    (0, ["feed", "backward"], "no gradient has reached layer 0"),
     (0, ["feed", "forward", "backward", "update"], "of its own batch alone"),
     (0, ["feed", "update"], "has no gradient of layer 0"),
     (0, ["feed", "forward", "all_reduce"], "has no gradient of layer 0"),

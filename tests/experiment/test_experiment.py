@@ -279,7 +279,7 @@ def test_a_run_that_is_stopped_keeps_its_rows_and_says_so(lab):
     seen = []
     run = lab.run(max_steps=6, eval_steps=10, on_row=seen.append, stop=lambda: len(seen) == 3)
     assert [row["step"] for row in run.rows] == [1, 2, 3]
-    assert run.stopped == "stopped by hand after step 3 of 6"
+    assert run.stopped == "stopped manually after step 3 of 6"
     assert "val_loss" in run.after
 
 

@@ -338,7 +338,7 @@ def test_enter_in_the_empty_field_shows_the_answer_of_the_widget(home):
     drill.waiting.join(10)
     assert drill.phase == "rate" and drill.session.suggested() == 1
     key(drill, "9")
-    assert drill.phase == "rate" and "no rating" in drill.comment.lines[0]
+    assert drill.phase == "rate" and "not a rating" in drill.comment.lines[0]
 
 
 def test_enter_before_what_was_typed_arrives_does_not_lose_it(home):
@@ -406,7 +406,7 @@ def test_the_end_says_when_a_card_comes_back_and_enter_looks_for_it(home):
     front = drill.front.lines
     drill.show.click()
     drill.rates[0].click()
-    assert drill.head.lines == ["1 card done. Nothing more is due; the next card comes back in "
+    assert drill.head.lines == ["1 card done. Nothing more is due; the next card returns in "
                                 "1 min."]
     clock[0] += timedelta(minutes=2)
     press_enter(drill)

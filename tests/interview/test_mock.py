@@ -199,7 +199,7 @@ def test_a_whole_interview_in_the_terminal(home, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said.count("Model answer:") == 3 and all(t.model[0].replace("**", "") in said
                                                     for t in talk.tasks)
-    assert "'9' is no point" in said and "concept · question 1 of 3 · " in said
+    assert "'9' is not a point" in said and "concept · question 1 of 3 · " in said
     kept = (talk.folder / "answers.md").read_text("utf-8")
     assert "It goes on\nfrom weights." in kept and talk.tasks[0].prompt in kept
     report = (talk.folder / "report.html").read_text("utf-8")

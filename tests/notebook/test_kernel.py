@@ -87,17 +87,17 @@ def test_panel_and_result_in_a_kernel(running):
     told = running.finish(waiting)
     assert not [m for m in told if m["msg_type"] == "error"], told
     said = "".join(m["content"].get("text", "") for m in told if m["msg_type"] == "stream")
-    assert "stopped by hand after step" in said
+    assert "stopped manually after step" in said
 
     # an interrupt while no cell runs stops it too
     running.run("panel.config = config.but(max_steps=1900)\npanel.start()" + BEGUN)
     running.manager.interrupt_kernel()
-    assert "stopped by hand" in running.run("panel.wait()\nprint(panel.runs[-1].stopped)")
+    assert "stopped manually" in running.run("panel.wait()\nprint(panel.runs[-1].stopped)")
 
     # the cell of the panel run again, in the middle of training: the old run ends, kept
     running.run("old = panel\nold.config = config.but(max_steps=1800)\nold.start()" + BEGUN)
     running.run(SETUP)
-    assert "stopped by hand" in running.run("print([r.stopped for r in old.wait()][-1])")
+    assert "stopped manually" in running.run("print([r.stopped for r in old.wait()][-1])")
     assert "2 None" in running.run("run = await panel.result()\nprint(len(run.rows), run.stopped)")
     shown = "from ftkit.notebook import widgets\nprint(widgets.failures)"
     assert running.run(shown).strip() == "[]"

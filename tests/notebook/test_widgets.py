@@ -225,10 +225,10 @@ def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     assert "1 waiting" in panel.view.stop.description
     press(panel.view.stop)
     (happened,) = panel.wait()
-    assert happened.stopped.startswith("stopped by hand after step")
+    assert happened.stopped.startswith("stopped manually after step")
     assert 1 <= len(happened.rows) < 500 and happened.after
     assert ft.load_run(happened.id).stopped == happened.stopped
-    assert "stopped by hand" in panel.view.status.lines[0]
+    assert "stopped manually" in panel.view.status.lines[0]
     assert panel.view.stop.disabled and panel.view.start.description == "Start"
 
 
@@ -470,7 +470,7 @@ def test_a_run_that_the_second_panel_of_a_cell_stops_is_in_its_table(lab, monkey
     again = ft.what_if(lab, config=SMALL.but(max_steps=500))
     first.wait()
     again.wait()
-    assert [made.stopped[:15] for made in again.runs] == ["stopped by hand"]
+    assert [made.stopped[:16] for made in again.runs] == ["stopped manually"]
 
 
 @pytest.mark.parametrize("kind, found", [

@@ -1,5 +1,5 @@
 """Code that computes the number or shows the effect behind an interview answer.
 
-A proof stands in the file of its topic: `evaluation`, `lora`, `loss`, `memory`, `numbers`, or
+A proof is in the file of its topic: `evaluation`, `lora`, `loss`, `memory`, `numbers`, or
 `runs` where it fine-tunes a model. `registry` has the decorator, `core` runs and draws them.
 """

@@ -130,7 +130,7 @@ def bug_of(seed: int) -> str:
 
 
 def pick_cause(names, pack: str, **number: int) -> str:
-    """What a case of this number has: as many cases in a row as there are names have one each."""
+    """What a case of this number has: n successive cases, n the number of names, have one each."""
     (called, at), = number.items()
     if isinstance(at, bool) or not isinstance(at, int) or at < 0:
         raise UserError(f"{called} is {at!r}; expected a whole number from 0 on")

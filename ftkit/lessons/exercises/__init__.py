@@ -6,7 +6,7 @@
             return f"double(3) gave {double(3)!r}, expected 6"
 
 A check gets what the learner wrote and returns None, or a message that names the failing case,
-what came out and what was expected. The solutions of lesson NN are in
+what was returned and what was expected. The solutions of lesson NN are in
 `tests/lessons/solutions_NN.py`.
 """
 

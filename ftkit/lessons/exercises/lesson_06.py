@@ -29,7 +29,7 @@ def _(text_windows):
     if flat == [i for i in stream if i != 2]:
         return "no EOS: without it one document runs into the next"
     if flat == stream[:-1]:
-        return "EOS stands only between documents; the last document needs one too"
+        return "there is an EOS only between the documents; the last document needs one too"
     if windows == expected[:2]:
         return "the last window is shorter and was dropped; keep it"
     if flat == [2, *stream[:-1]]:

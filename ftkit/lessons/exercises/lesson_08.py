@@ -51,7 +51,8 @@ def _(accumulate):
     if torch.allclose(made, parts[-1], atol=1e-6):
         return "only the last micro-batch is in .grad; do not clear it in between"
     if torch.allclose(made, sum(parts), atol=1e-6):
-        return "the gradient is the sum of the means: each part needs its share of the tokens"
+        return ("the gradient is the sum of the means: each part counts by its fraction of the "
+                "tokens")
     sizes = [len(batch["input_ids"]) for batch in batches]
     by_records = sum(part * n / sum(sizes) for part, n in zip(parts, sizes, strict=True))
     if torch.allclose(made, by_records, atol=1e-6) and len(set(sizes)) > 1:

@@ -89,7 +89,7 @@ def _(bits_per_weight):
     once, twice, small = (bits_per_weight(*args) for args in ((64, False), (64, True), (32, True)))
     return check_number("block 64, plain", once, 4.5, {
         4: "4 bits are the codes alone: the scales are stored too (32 bits for 64 weights)",
-        0.5: "that is the share of the scale; each code takes 4 bits more",
+        0.5: "that is the part of the scale; each code takes 4 bits more",
         36: "the 32 bits of a scale are shared by all weights of its block",
         4.25: "a scale has 32 bits here, not 16",
     }) or check_number("block 64, double", twice, 4.126953125, {

@@ -41,7 +41,8 @@ def _(normalize):
         if text == "theatre":
             return "'theatre' lost its beginning: only the whole word 'the' is an article"
         if result == "us":
-            return "'the U.S.A.' gave 'us': remove punctuation first, so that 'a.' is no article"
+            return ("'the U.S.A.' gave 'us': remove punctuation first, so that 'a.' is not an "
+                    "article")
         if result == text:
             return f"{text!r} is unchanged; expected {wanted!r}"
         if result != result.lower():

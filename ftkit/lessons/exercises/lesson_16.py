@@ -15,7 +15,7 @@ def _replay_mistake(n_old: int) -> str:
         23: "the fraction is of the mixture, not of the new records: 23 of 113 is 20 %; solve "
             "n_old / (n_new + n_old) = fraction for n_old",
         0: "no old record is in the mixture",
-        200: "all old records are in the mixture; draw as many as the fraction asks for",
+        200: "all old records are in the mixture; draw the number that the fraction gives",
         270: "the fraction is that of the old records; here the new ones make up 25 %",
     }.get(n_old, f"{n_old} old records and 90 new ones is a fraction of "
                  f"{n_old / (n_old + 90):.2f}; expected 30 old ones")

@@ -47,9 +47,10 @@ def _(contaminated):
             return "the quotation differs in case and punctuation only: normalize both sides"
         return "the text quotes 16 words of the test, in a row; it was not found"
     if contaminated(scattered, [test]):
-        return "the same words in another order are no run of 13: compare runs, not sets of words"
+        return ("the same words in another order are not a run of 13: compare runs, not sets of "
+                "words")
     if contaminated("seven brown cows and two old horses", [test]):
-        return "only 7 words in a row are shared; with n=13 that is no hit"
+        return "only 7 words in a row are shared; with n=13 that is not a hit"
     if not contaminated("seven brown cows and two old horses", [test], n=7):
         return "with n=7 those 7 words are a hit: use n"
     if contaminated("an art show", ["a cart shower"], n=2):

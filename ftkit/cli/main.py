@@ -385,7 +385,7 @@ def _check(args) -> int:
 
 
 def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" + "s" * (n != 1)
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _audit_report(result: dict, file: str) -> Iterable[str]:

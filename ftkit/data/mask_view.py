@@ -40,8 +40,9 @@ class BatchView:
 
     def _count(self) -> str:
         share = self.supervised / max(1, self.tokens)
-        return (f"{len(self.examples)} example{'s' * (len(self.examples) != 1)}, {self.tokens:,} "
-                f"tokens, {self.supervised:,} trained on ({share:.0%})")
+        noun = "example" if len(self.examples) == 1 else "examples"
+        return (f"{len(self.examples)} {noun}, {self.tokens:,} tokens, "
+                f" {self.supervised:,} trained on ({share:.0%})")
 
     def __repr__(self) -> str:
         lines = [f"{self._count()}; [in brackets]: trained on"]
@@ -53,7 +54,8 @@ class BatchView:
 
     def _span(self, token: int, label: int) -> str:
         text = self._text(token).replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")
-        styles = [_STYLES["special"]] * (token in self.special)  # its frame, then the line below
+        # The frame of a special token, then the line below.
+        styles = [_STYLES["special"]] if token in self.special else []
         styles += [_STYLES["none" if label == NO_LOSS else "loss"]]
         title = f"id {token}, " + ("masked" if label == NO_LOSS else "trained on")
         if label not in (NO_LOSS, token):  # a mask made manually and shifted by mistake

@@ -59,7 +59,7 @@ def pack_sequences(sequences: list[list[int]], device=None, share: bool = True) 
     if share and len(row_index) - len(ids) < MIN_SAVED * len(row_index):
         return pack_sequences(sequences, device, share=False)
     filler = range(len(ids), -(-len(ids) // ROUND) * ROUND)
-    lengths = [len(sequence) for sequence in sequences] + [len(filler)] * bool(filler)
+    lengths = [len(sequence) for sequence in sequences] + ([len(filler)] if filler else [])
     tensor = functools.partial(torch.tensor, dtype=torch.long, device=device)
     return PackedSequences(
         tensor(ids + ids[:1] * len(filler)), tensor([*positions, *range(len(filler))]), row_index,

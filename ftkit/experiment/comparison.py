@@ -241,7 +241,7 @@ def _shown(value):
 
 
 def _with_band(e: Effect) -> str:
-    size = f"{'+' * (e.difference > 0)}{formatting.number(e.difference)}"
+    size = f"{'+' if e.difference > 0 else ''}{formatting.number(e.difference)}"
     return size if math.isnan(e.band) else f"{size} ± {formatting.number(e.band)}" + (
         "" if e.clear or not e.difference else " (noise)")
 

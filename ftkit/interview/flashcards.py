@@ -138,7 +138,7 @@ class Drill(W.VBox):
                          for line in self.session.card.solution(self.session.own)))
         self.key.continuous_update = True
         self.key.placeholder = (
-            "rate 1 to 4" + ", p proves it" * bool(self.session.proofs)
+            "rate 1 to 4" + (", p proves it" if self.session.proofs else "")
             + " (u undo, s suspend, ? help)")
         for i, choice in enumerate(self.choices):
             if choice.layout.display != "none":

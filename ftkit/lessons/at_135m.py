@@ -116,13 +116,15 @@ def judge(runs) -> Judgment | None:
     found = significance.difference(a, b, paired)
     state = _state(found, claim["op"], claim.get("within"))
     counts = sorted({len(values) for values in (a, b) if isinstance(values, list)})
-    seeds = f"{' and '.join(map(str, counts)) or 1} seed{'s' * (counts[-1:] != [1])}"
+    unit = "seed" if counts[-1:] == [1] else "seeds"
+    seeds = f"{' and '.join(map(str, counts)) or 1} {unit}"
     what, one, other = UNITS.get(measure, measure), _named(left, a), _named(right, b)
     if left.label == right.label:  # one setting, measured in two ways
         what, one = f"{left.label}, {what}", cell(a)
         other = f"{UNITS.get(claim['right_measure'], claim['right_measure'])} {cell(b)}"
     how = (f"{what}: {one} against {other} "
-           f"({seeds}{', paired' * paired}; claimed: {claim['op']}{_p(found, claim['op'])})")
+           f"({seeds}{', paired' if paired else ''}; "
+           f"claimed: {claim['op']}{_p(found, claim['op'])})")
     return Judgment(state, left, right, how)
 
 

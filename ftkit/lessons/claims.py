@@ -143,7 +143,7 @@ def _test(left, op, right, by, times, within, paired) -> tuple[str, str]:
     found = significance.difference(left, scaled, paired)
     counts = sorted({len(side) for side in (left, right) if isinstance(side, list)})
     unit = "seed" if counts == [1] else "seeds" if counts[-1] <= 10 else "values"  # of records
-    how = f"{' and '.join(map(str, counts))} {unit}{', paired' * paired}"
+    how = f"{' and '.join(map(str, counts))} {unit}{', paired' if paired else ''}"
     if math.isnan(found.mean) or math.isnan(found.error):
         return "not settled", f"{how}: the spread is not known"
     flipped = found.reversed()

@@ -394,7 +394,8 @@ def _assumptions(config, shape, lengths, supervised, device, attention, logits, 
             trainer == "hf" or (trainer == "torchrun" and device == "cpu")) else ""),
         "allocator_slack": model_shapes.SLACK} | (
             {"not_counted": "torch.compile, pages in the host's memory, buffers of NCCL and "
-                            "DeepSpeed" + ", activations in 8 bits" * config.load_in_8bit}
+                            "DeepSpeed"
+                            + (", activations in 8 bits" if config.load_in_8bit else "")}
             if device == "cuda" else {}) | (
             {"recipe": SCRIPTS_RECIPE[config.precision][zero >= 2]} if trainer == "torchrun" else
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})

@@ -187,7 +187,7 @@ class RunTable:
 
     def choose(self, id: str, on: bool = True):
         """Put a run into the chart, or take it out."""
-        self.chosen = [old for old in self.chosen if old != id] + [id] * on
+        self.chosen = [old for old in self.chosen if old != id] + ([id] if on else [])
         run = self.chosen_runs()[-1:] or [None]
         note = run_notes.read().get(run[0].id, {}) if run[0] else {}
         self.name.value, self.note.value = note.get("name", ""), note.get("note", "")

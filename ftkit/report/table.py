@@ -53,7 +53,7 @@ class Table:
                      for text, size in zip(line, widths, strict=True)]
             for parts in itertools.zip_longest(*cells, fillvalue=""):
                 lines.append("  ".join(map(str.ljust, parts, widths)).rstrip())
-        return "\n".join(lines + [self.caption] * bool(self.caption))
+        return "\n".join([*lines, self.caption] if self.caption else lines)
 
 
 def _unbroken(html: str) -> str:

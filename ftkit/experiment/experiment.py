@@ -46,7 +46,7 @@ HOW_IT_TRAINS = frozenset({
 class Experiment:
     """A fine-tuning question: which model, on which records, watched on which probes.
 
-    model: tier name, folder, hub id, or a `(model, tokenizer)` pair (copied for every run), which
+    model: model name, folder, hub id, or a `(model, tokenizer)` pair (copied for every run), which
     is how one run continues from another: `model=(run.model, run.tokenizer)`.
     data, val, probes: sample names, files, tables or lists of records, as `ft.records` takes them;
     `val` defaults to the validation split of a sample or a DatasetDict, else to a tenth of the

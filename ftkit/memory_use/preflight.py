@@ -177,8 +177,8 @@ class ModelFacts:
         self.context = self.sizes.max_position_embeddings or 2048
 
     @property
-    def tier(self) -> str:
-        """The row of default learning rates: as `loading.tier` of the loaded model."""
+    def size_class(self) -> str:
+        """The row of default learning rates: "tiny" for a few million parameters, else "other"."""
         return "tiny" if self.parameters < machine.SMALL else "other"
 
     def resolve(self, config):
@@ -187,7 +187,7 @@ class ModelFacts:
         Raises UserError where it asks for what the model cannot do.
         """
         precision, device = number_formats(self.parameters)
-        return config.resolved(self.tier, precision, self.context, device)
+        return config.resolved(self.size_class, precision, self.context, device)
 
     @classmethod
     def of_loaded(cls, model) -> ModelFacts:

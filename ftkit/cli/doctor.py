@@ -73,10 +73,10 @@ def report(result: dict) -> str:
 
 
 def _python() -> Check:
-    found = f"{platform.python_version()} ({sys.executable})"
+    version = f"{platform.python_version()} ({sys.executable})"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return _check("python", found)
-    return _check("python", found, "bad", "use Python 3.11, 3.12 or 3.13")
+        return _check("python", version)
+    return _check("python", version, "bad", "use Python 3.11, 3.12 or 3.13")
 
 
 def _packages() -> list[Check]:
@@ -93,13 +93,13 @@ def _packages() -> list[Check]:
         if need.marker and not need.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = metadata.version(need.name)
+            version = metadata.version(need.name)
         except metadata.PackageNotFoundError:
-            found = "missing"
-        if found != "missing" and need.specifier.contains(found, prereleases=True):
-            checks.append(_check(need.name, found))
+            version = "missing"
+        if version != "missing" and need.specifier.contains(version, prereleases=True):
+            checks.append(_check(need.name, version))
         else:
-            checks.append(_check(need.name, f"{found}; ftkit needs {need.specifier}", "bad",
+            checks.append(_check(need.name, f"{version}; ftkit needs {need.specifier}", "bad",
                                  f"pip install '{need}'"))
     return checks
 
@@ -137,13 +137,13 @@ def _device(about: dict) -> Check:
 
     bf16 = "bf16 in hardware" if about["bf16_is_fast"] else "no bf16 in hardware, so fp32"
     threads = "1 thread" if about["threads"] == 1 else f"{about['threads']} threads"
-    found = (f"{about['device']}: {about['name']}, {about['cores']} cores, {threads}, "
-             f"{about['free_memory_bytes'] / 2**30:.1f} GiB free, {bf16}")
+    text = (f"{about['device']}: {about['name']}, {about['cores']} cores, {threads}, "
+            f"{about['free_memory_bytes'] / 2**30:.1f} GiB free, {bf16}")
     if about["device"] == "cpu" and shutil.which("nvidia-smi"):
         build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-        return _check("device", found, "note", "there is an NVIDIA driver, but torch was built "
+        return _check("device", text, "note", "there is an NVIDIA driver, but torch was built "
                       f"{build}; to use the GPU, install the torch that fits the driver")
-    return _check("device", found)
+    return _check("device", text)
 
 
 def _tiny() -> Check:
@@ -169,9 +169,9 @@ def _smollm2() -> Check:
 def _lessons() -> Check:
     lessons = len(list(machine.share("notebooks").glob("*.ipynb")))
     samples = len(list(machine.share("data_samples").glob("*.jsonl")))
-    found = f"{lessons} lessons, {samples} files of sample data"
-    return _check("lessons", found) if lessons and samples else _check(
-        "lessons", found, "bad", "install ftkit again; in a clone, `make notebooks`")
+    counts = f"{lessons} lessons, {samples} files of sample data"
+    return _check("lessons", counts) if lessons and samples else _check(
+        "lessons", counts, "bad", "install ftkit again; in a clone, `make notebooks`")
 
 
 def _disk() -> Check:
@@ -181,7 +181,7 @@ def _disk() -> Check:
         return _check("disk", f"{home} cannot be written to, so no run is stored", "bad",
                       "set FTKIT_HOME to a folder of yours")
     free = shutil.disk_usage(folder).free
-    found = f"{free / GB:.1f} GB free for runs and models in {home}"
+    space = f"{free / GB:.1f} GB free for runs and models in {home}"
     if free < 0.2 * GB:
-        return _check("disk", found, "bad", "free some space, or set FTKIT_HOME to another disk")
-    return _check("disk", found)
+        return _check("disk", space, "bad", "free some space, or set FTKIT_HOME to another disk")
+    return _check("disk", space)

@@ -48,35 +48,36 @@ def _questions(against) -> dict[int, str]:
     """The lines of each question of other files: hash → "FILE line N". DataError for a bad line,
     since what it asks would be missed."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
-    found: dict[int, str] = {}
+    questions: dict[int, str] = {}
     for path in paths:
         problems = []
-        for line, given, problem in rows(path):
-            record = foreign.to_record(given)
+        for line, raw, problem in rows(path):
+            record = foreign.to_record(raw)
             problems += [problem] if problem else schema.problems_in(record, line)
             if not problems:
-                found.setdefault(schema.short_hash(schema.group_key(record)),
-                                 f"{Path(path).name} line {line}")
+                questions.setdefault(schema.short_hash(schema.group_key(record)),
+                                     f"{Path(path).name} line {line}")
         if problems:
             raise DataError(path, problems)
-    return found
+    return questions
 
 
 class _Audit:
     """What is known after some rows."""
 
-    def __init__(self, tokenizer, max_length, held):
-        self.tokenizer, self.max_length, self.held = tokenizer, max_length, held
+    def __init__(self, tokenizer, max_length, others_questions):
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.others_questions = others_questions
         self.rows = self.leaks = 0
         self.kind: str | None = None  # of the first record
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
-        self.line, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
+        self.lines, self.whole, self.question = array("I"), array("Q"), array("Q")  # good rows
         self.unspaced = array("Q")  # the same as `whole`, without white space
         self.unknown: dict[str, list[int]] = {}  # name → first line, number of rows
         self.renamed: dict[str, list[int]] = {}
         self.lengths = {"prompt": array("I"), "response": array("I")}
-        self.chunk, self.lines, self.near = [], [], _Near()
+        self.chunk, self.chunk_lines, self.near = [], [], _Near()
         if tokenizer is not None:
             self.lengths |= {"prompt_tokens": array("I"), "response_tokens": array("I")}
             self.special = [t for t in map(str, tokenizer.all_special_tokens) if t]
@@ -86,13 +87,13 @@ class _Audit:
 
     def row(self, line: int, record: dict | None, problem: Problem | None):
         self.rows += line > 0  # 0: there are no lines
-        given, record = record, foreign.to_record(record)
+        raw, record = record, foreign.to_record(record)
         bad = [problem] if problem else schema.problems_in(record, line, self.kind)
         if self.kind is None and record is not None:
             self.kind = schema.kind_of(record)
         self.errors += bad
-        if record is not None and given is not None and self.kind is not None and not bad:
-            for name in (name for name in given if name not in record):
+        if record is not None and raw is not None and self.kind is not None and not bad:
+            for name in (name for name in raw if name not in record):
                 self.renamed.setdefault(name, [line, 0])[1] += 1
             self.good_row(line, record, self.kind)
 
@@ -106,38 +107,38 @@ class _Audit:
         self.near.add(f"{prompt}\n{response}")
         question = schema.short_hash(schema.group_key(record))
         trained = json.dumps([record.get(name) or "" for name in schema.FIELDS[kind]])
-        self.line.append(line)
+        self.lines.append(line)
         self.whole.append(schema.short_hash(trained))
         self.unspaced.append(schema.short_hash(SPACE.sub("", trained)))
         self.question.append(question)
-        if question in self.held:
+        if question in self.others_questions:
             self.leaks += 1
-            self.warn(line, None, f"asks the same as {self.held[question]}")
+            self.warn(line, None, f"asks the same as {self.others_questions[question]}")
         self.look(line, record, kind)
         if self.tokenizer is not None:
             self.chunk.append(record)
-            self.lines.append(line)
+            self.chunk_lines.append(line)
             if len(self.chunk) == CHUNK:
                 self.count_tokens()
 
     def look(self, line: int, record: dict, kind: str):
         """Things that are allowed and often a mistake."""
-        given = {name for name, value in record.items() if value is not None}
-        odd = (given - KNOWN[kind] - LABELS) | foreign.unread_fields(record)
-        for name in sorted(odd, key=[*record, *sorted(odd, key=str)].index):  # as in the file
+        fields = {name for name, value in record.items() if value is not None}
+        unread = (fields - KNOWN[kind] - LABELS) | foreign.unread_fields(record)
+        for name in sorted(unread, key=[*record, *sorted(unread, key=str)].index):  # as in the file
             self.unknown.setdefault(name, [line, 0])[1] += 1
         for field, text in _texts(record, kind):
-            odd = CONTROL.search(text)
-            if odd:
-                self.warn(line, field, f"contains the control character {show(odd.group())}")
+            control = CONTROL.search(text)
+            if control:
+                self.warn(line, field, f"contains the control character {show(control.group())}")
             garbled = None if text.isascii() else MOJIBAKE.search(text)
             if garbled:
                 self.warn(line, field, "looks like text that was decoded with the wrong encoding "
                                        f"({show(garbled.group())})")
             if self.tokenizer is not None:
-                found = next((token for token in self.special if token in text), None)
-                if found:
-                    self.warn(line, field, f"contains {show(found)}, which the tokenizer reads as "
+                token = next((t for t in self.special if t in text), None)
+                if token:
+                    self.warn(line, field, f"contains {show(token)}, which the tokenizer reads as "
                                            "a special token")
         if kind == "preference" and record["chosen"].strip() == record["rejected"].strip():
             self.warn(line, "rejected", "the same as chosen, so the pair teaches nothing")
@@ -146,7 +147,7 @@ class _Audit:
                                         "turn is not trained on")
 
     def count_tokens(self):
-        batch = schema.Records(self.chunk, lines=self.lines)
+        batch = schema.Records(self.chunk, lines=self.chunk_lines)
         try:
             examples = encoding.encode_all(batch, self.tokenizer).examples
         except DataError:  # one of them; the others are still to be counted
@@ -157,10 +158,10 @@ class _Audit:
                 except DataError as error:
                     self.errors += error.problems
                     examples.append(None)
-        for line, example in zip(self.lines, examples, strict=True):
+        for line, example in zip(self.chunk_lines, examples, strict=True):
             if example is not None:
                 self.fit(line, [label != encoding.NO_LOSS for label in example["labels"]])
-        self.chunk, self.lines = [], []
+        self.chunk, self.chunk_lines = [], []
 
     def fit(self, line: int, mask: list[bool]):
         response, limit = sum(mask), self.max_length
@@ -183,7 +184,7 @@ class _Audit:
         for name, (line, count) in self.unknown.items():
             self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
                                               f"{self.rows:,} rows)")
-        duplicates, near = self.compare() if self.line else (0, 0)
+        duplicates, near = self.compare() if self.lines else (0, 0)
         return {
             "rows": self.rows,
             "errors": [p._asdict() for p in sorted(self.errors, key=lambda p: p.row)],
@@ -199,16 +200,16 @@ class _Audit:
         near = self.near.pairs()
         self.near = _Near()  # frees most of the memory, which the rest needs
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
-        for i, line in enumerate(self.line):
+        for i, line in enumerate(self.lines):
             if same[i] != i:
-                self.warn(line, None, f"the same as line {self.line[same[i]]}")
+                self.warn(line, None, f"the same as line {self.lines[same[i]]}")
                 near.pop(i, None)
             elif asks[i] != i and self.kind != "text":
                 other = ("differs in white space alone" if self.unspaced[i] ==
                          self.unspaced[asks[i]] else "gives another answer")
-                self.warn(line, None, f"asks the same as line {self.line[asks[i]]} and {other}")
+                self.warn(line, None, f"asks the same as line {self.lines[asks[i]]} and {other}")
             if i in near:
-                self.warn(line, None, f"nearly the same as line {self.line[near[i]]}")
+                self.warn(line, None, f"nearly the same as line {self.lines[near[i]]}")
         return int((same != range(len(same))).sum()), len(near)
 
 
@@ -222,9 +223,9 @@ def _texts(record: dict, kind: str):
 
 
 def _spread(values) -> dict:
-    line = sorted(values) or [0]
+    lengths = sorted(values) or [0]
     at = {"min": 0, "median": 0.5, "p95": 0.95, "max": 1}
-    return {name: line[round(share * (len(line) - 1))] for name, share in at.items()}
+    return {name: lengths[round(share * (len(lengths) - 1))] for name, share in at.items()}
 
 
 class _Near:
@@ -263,16 +264,16 @@ class _Near:
         if self.factors is None:
             odd = np.random.default_rng(0).integers(0, 1 << 31, (self.HASHES, 1), dtype=np.uint32)
             self.factors = odd * np.uint32(2) + np.uint32(1)
-        one = np.array(self.words, np.uint32)
-        hashes = one[:-2] * np.uint32(961) + one[1:-1] * np.uint32(31) + one[2:]
+        words = np.array(self.words, np.uint32)
+        hashes = words[:-2] * np.uint32(961) + words[1:-1] * np.uint32(31) + words[2:]
         # Between the shingles of two rows are two that begin in one and end in the other.
-        edges = [0, *(place for end in self.ends for place in (end - 2, end))][:-2]
+        edges = [0, *(edge for end in self.ends for edge in (end - 2, end))][:-2]
         minima = np.full((self.HASHES, len(self.ends)), np.uint32(2**32 - 1))
         for start in range(0, len(hashes), self.WORDS):  # one text may be longer than this
             # Multiply-shift hashing: the upper half of the product with a random odd number.
             products = self.factors * hashes[start : start + self.WORDS]
-            found = np.minimum.reduceat(products, edges, axis=1)[:, ::2]
-            minima = np.minimum(minima, found)
+            smallest = np.minimum.reduceat(products, edges, axis=1)[:, ::2]
+            minima = np.minimum(minima, smallest)
         self.signatures += (minima.T >> np.uint32(16)).astype(np.uint16).tobytes()
         self.words, self.ends = [], []
 
@@ -283,7 +284,7 @@ class _Near:
         self.sign()
         signatures = np.frombuffer(self.signatures, np.uint16).reshape(-1, self.HASHES)
         bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
-        found: dict[int, int] = {}
+        earlier: dict[int, int] = {}
         for k in range(bands.shape[1]):
             # Rows that also agree on the next band end up side by side in a large group.
             band, following = bands[:, k], bands[:, (k + 1) % bands.shape[1]]
@@ -291,8 +292,8 @@ class _Near:
             alike = np.flatnonzero(np.diff(band[order]) == 0)
             pairs = np.sort(np.stack([order[alike], order[alike + 1]]), axis=0)
             for start in range(0, pairs.shape[1], self.PAIRS):
-                some = pairs[:, start : start + self.PAIRS]
-                close = (signatures[some[0]] == signatures[some[1]]).mean(axis=1) >= self.SIMILAR
-                for i, j in some[:, close].T.tolist():
-                    found[j] = min(i, found[j]) if j in found else i
-        return found
+                block = pairs[:, start : start + self.PAIRS]
+                close = (signatures[block[0]] == signatures[block[1]]).mean(axis=1) >= self.SIMILAR
+                for i, j in block[:, close].T.tolist():
+                    earlier[j] = min(i, earlier[j]) if j in earlier else i
+        return earlier

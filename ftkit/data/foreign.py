@@ -49,47 +49,47 @@ def to_record(record: Any) -> Any:
     """The same record in our form; `record` itself where it needs no change."""
     if not isinstance(record, dict):
         return record
-    made = _renamed(record)
-    if "chosen" in made and "rejected" in made:
-        made = _pair(made)
-    elif _is_talk(made.get("instruction")):  # TRL: messages, and those that answer them
-        answer = made.get("output")
+    ours = _renamed(record)
+    if "chosen" in ours and "rejected" in ours:
+        ours = _pair(ours)
+    elif _is_talk(ours.get("instruction")):  # TRL: messages, and those that answer them
+        answer = ours.get("output")
         answer = answer if isinstance(answer, list) else [answer]
-        made = _without(made, "instruction", "output") | {
-            "messages": _unweighted(made["instruction"]) + answer}
-    elif "output" in made and (made.get("system") or made.get("history")):
-        made = _with_history(made)
-    if isinstance(made.get("messages"), list):
-        made = made | {"messages": [to_message(message) for message in made["messages"]]}
-    if "input" in made and made["input"] is None:
-        made = made | {"input": ""}
-    return made
+        ours = _without(ours, "instruction", "output") | {
+            "messages": _unweighted(ours["instruction"]) + answer}
+    elif "output" in ours and (ours.get("system") or ours.get("history")):
+        ours = _with_history(ours)
+    if isinstance(ours.get("messages"), list):
+        ours = ours | {"messages": [to_message(message) for message in ours["messages"]]}
+    if "input" in ours and ours["input"] is None:
+        ours = ours | {"input": ""}
+    return ours
 
 
 def to_message(message: Any) -> Any:
     """A message with role, content, and weight 0 where it is not to be trained on."""
     if not isinstance(message, dict):
         return message
-    made = dict(message)
-    for name, ours in (("from", "role"), ("value", "content")):
-        if name in made and ours not in made:
-            made[ours] = made.pop(name)
-    role = made.get("role")
+    ours = dict(message)
+    for theirs, field in (("from", "role"), ("value", "content")):
+        if theirs in ours and field not in ours:
+            ours[field] = ours.pop(theirs)
+    role = ours.get("role")
     if isinstance(role, str):
-        made["role"] = ROLES.get(role.lower(), role)
-        if role == "function_call" and "tool_calls" not in made:
-            made |= {"content": None, "tool_calls": [made.get("content")]}
-    content = made.get("content")
+        ours["role"] = ROLES.get(role.lower(), role)
+        if role == "function_call" and "tool_calls" not in ours:
+            ours |= {"content": None, "tool_calls": [ours.get("content")]}
+    content = ours.get("content")
     if isinstance(content, list) and content and all(
             isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        made["content"] = "".join(part["text"] for part in content)
-    if made.get("content") is None and made.get("role") == "system" and "content" in made:
-        made["content"] = ""
-    if isinstance(made.get("train"), bool) and not made.pop("train"):
-        made["weight"] = 0
+        ours["content"] = "".join(part["text"] for part in content)
+    if ours.get("content") is None and ours.get("role") == "system" and "content" in ours:
+        ours["content"] = ""
+    if isinstance(ours.get("train"), bool) and not ours.pop("train"):
+        ours["weight"] = 0
     # A null says that an optional field is not given, as OpenAI and Parquet write it.
-    made = {k: v for k, v in made.items() if v is not None or k in ("role", "content")}
-    return message if made == message else made
+    ours = {k: v for k, v in ours.items() if v is not None or k in ("role", "content")}
+    return message if ours == message else ours
 
 
 def unread_fields(record: dict) -> set[str]:
@@ -156,32 +156,33 @@ def _pair(record: dict) -> dict:
         return record
     if before[-1].get("role") != "user":
         return record
-    made = _without(record, "instruction", "system", "messages", "history") | {
+    pair = _without(record, "instruction", "system", "messages", "history") | {
         "instruction": before[-1].get("content"),
         "chosen": talks[0][-1].get("content"), "rejected": talks[1][-1].get("content")}
-    return made | ({"history": _unweighted(before[:-1])} if before[:-1] else {})
+    return pair | ({"history": _unweighted(before[:-1])} if before[:-1] else {})
 
 
 def _dialog(text: str) -> Any:
     """hh-rlhf's dialog as messages; the text itself where it is not one."""
     _, *parts = TURN.split(text)
-    talk = [{"role": "user" if who == "Human" else "assistant", "content": said.strip()}
-            for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    talk = [{"role": "user" if speaker == "Human" else "assistant", "content": words.strip()}
+            for speaker, words in zip(parts[::2], parts[1::2], strict=True)]
     return talk or text
 
 
 def _with_history(record: dict) -> dict:
     """Alpaca's instruction with a system prompt and earlier questions and answers as a chat."""
-    past, asked = record.get("history") or [], (record.get("instruction"), record.get("input"))
+    past = record.get("history") or []
+    last_turn = record.get("instruction"), record.get("input")
     if not isinstance(past, list | tuple) or not all(
             isinstance(turn, list | tuple) and len(turn) == 2 for turn in past):
         return record
-    if not all(part is None or isinstance(part, str) for part in asked):
+    if not all(part is None or isinstance(part, str) for part in last_turn):
         return record
     talk = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for question, answer in past:
         talk += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    question = "\n".join(filter(None, asked))
+    question = "\n".join(filter(None, last_turn))
     talk += [{"role": "user", "content": question},
              {"role": "assistant", "content": record["output"]}]
     return _without(record, "instruction", "input", "output", "system", "history") | {

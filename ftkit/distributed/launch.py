@@ -126,8 +126,8 @@ class RankRun:
         """Measured bytes of each rank next to the formula."""
         rows = [{"rank": rank, **held, "sum": sum(held.values()), "moved in a step": sent}
                 for rank, (held, sent) in enumerate(zip(self.bytes, self.sent, strict=True))]
-        wanted = {part: round(size) for part, size in self.formula().items()}
-        return table([*rows, {"rank": "formula", **wanted, "sum": sum(wanted.values()),
+        expected = {part: round(size) for part, size in self.formula().items()}
+        return table([*rows, {"rank": "formula", **expected, "sum": sum(expected.values()),
                               "moved in a step": round(self.formula_moved())}])
 
     def _title(self) -> str:
@@ -157,11 +157,11 @@ def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple =
     with tempfile.TemporaryDirectory(prefix="ftkit-ranks-") as folder:
         config, about, counts = _write(lab, config, Path(folder), ranks, copy=False, **changes)
         _fits(config, counts, ranks, stages)
-        words_ = ["--zero", ",".join(map(str, stages)), "--engine", engine]
-        start(folder, ranks, *words_, port=port, timeout=timeout)
-        made = {stage: _read(Path(folder) / "result", stage, config, lab, about)
+        options = ["--zero", ",".join(map(str, stages)), "--engine", engine]
+        start(folder, ranks, *options, port=port, timeout=timeout)
+        runs = {stage: _read(Path(folder) / "result", stage, config, lab, about)
                 for stage in stages}
-    return made if isinstance(zero, tuple | list) else made[zero]
+    return runs if isinstance(zero, tuple | list) else runs[zero]
 
 
 def export(lab, config: Config | None = None, folder: str | Path = "exported",
@@ -291,45 +291,47 @@ def _lines(path: Path, rows: list[dict]):
 def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
     files = sorted(folder.glob(f"zero{stage}-rank*.json"),
                    key=lambda path: int(path.stem.rpartition("rank")[2]))
-    told = [json.loads(path.read_text("utf-8")) for path in files]
-    first = told[0]
-    happened = run.Run(id=f"zero{stage}", config=config, model_name=lab.model_name, data=about,
-                       total_steps=len(first["rows"]), rows=first["rows"], before=first["before"],
-                       trainable_parameters=first["parameters"]["trainable"],
-                       total_parameters=first["parameters"]["total"], seconds=first["seconds"])
-    happened.after = {k: v for k, v in happened.rows[-1].items() if k in happened.before}
+    reports = [json.loads(path.read_text("utf-8")) for path in files]
+    first = reports[0]
+    first_run = run.Run(
+        id=f"zero{stage}", config=config, model_name=lab.model_name, data=about,
+        total_steps=len(first["rows"]), rows=first["rows"], before=first["before"],
+        trainable_parameters=first["parameters"]["trainable"],
+        total_parameters=first["parameters"]["total"], seconds=first["seconds"])
+    first_run.after = {k: v for k, v in first_run.rows[-1].items() if k in first_run.before}
     return RankRun(stage, first["ranks"], first["engine"], first["device"], first["parameters"],
-                   [one["bytes"] for one in told], [one["traffic"] for one in told], happened)
+                   [report["bytes"] for report in reports],
+                   [report["traffic"] for report in reports], first_run)
 
 
 # ------------------------------------------------------------------------- starting and stopping
 
 
-def start(folder: str | Path, ranks: int, *words_: str, port: int | None = None,
+def start(folder: str | Path, ranks: int, *options: str, port: int | None = None,
           timeout: float = 600, script: Path = SCRIPT):
     """Run `script` on `ranks` processes of this machine and wait for all of them.
 
     They get the environment that torchrun gives (RANK, WORLD_SIZE, MASTER_PORT ...). The first to
     fail, an interrupt or the timeout stops all. Raises UserError for a port that is taken.
     """
-    chosen = port if port is not None else ports.free_port()
+    meeting_port = port if port is not None else ports.free_port()
     if port is not None and not ports.is_free(port):
         raise UserError(f"port {port} of this machine is taken by another program; give another, "
                         "or none, and a free one is found")
-    with tempfile.TemporaryDirectory(prefix="ftkit-said-") as outputs:
-        said = [Path(outputs) / f"rank{rank}.txt" for rank in range(ranks)]
-        started = []
+    with tempfile.TemporaryDirectory(prefix="ftkit-output-") as output_folder:
+        files = [Path(output_folder) / f"rank{rank}.txt" for rank in range(ranks)]
+        processes = []
         try:
             for rank in range(ranks):
                 command = [sys.executable, "-c", _CHILD, str(os.getpid()), str(script), "--folder",
-                           str(folder), "--ranks", str(ranks), *words_]
-                with said[rank].open("wb") as file:
-                    started.append(subprocess.Popen(
+                           str(folder), "--ranks", str(ranks), *options]
+                with files[rank].open("wb") as file:
+                    processes.append(subprocess.Popen(
                         command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                        env=_environment(rank, ranks, chosen), start_new_session=True))
-            _wait(started, said, timeout)
+                        env=_environment(rank, ranks, meeting_port), start_new_session=True))
+            _wait(processes, files, timeout)
         finally:
-            _stop(started)
+            _stop(processes)
 
 
 def _environment(rank, ranks, port) -> dict:
@@ -338,57 +340,57 @@ def _environment(rank, ranks, port) -> dict:
              "TORCH_CPP_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
     if sys.platform == "linux":  # a machine name that resolves to nowhere is no obstacle then
         quiet["GLOO_SOCKET_IFNAME"] = "lo"
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
-             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return os.environ | quiet | {name: str(value) for name, value in place.items()}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return os.environ | quiet | {name: str(value) for name, value in variables.items()}
 
 
-def _wait(started, said, timeout):
+def _wait(processes, outputs, timeout):
     until = time.monotonic() + timeout
-    while any(process.poll() is None for process in started):
-        if any(process.poll() for process in started):
+    while any(process.poll() is None for process in processes):
+        if any(process.poll() for process in processes):
             break
         if time.monotonic() > until:
             raise RankDied(f"the ranks did not finish in {timeout:g} s and were stopped; give a "
                            "longer timeout, or fewer steps")
         time.sleep(0.05)
-    failed = [rank for rank, process in enumerate(started) if process.poll()]
+    failed = [rank for rank, process in enumerate(processes) if process.poll()]
     if failed:
         time.sleep(0.2)  # what it has to say may still be on its way
-        raise _died(failed, started, said)
+        raise _died(failed, processes, outputs)
 
 
-def _died(failed, started, said) -> Exception:
+def _died(failed, processes, outputs) -> Exception:
     """Which rank went first, and its last words: those that only lost it say so."""
-    heard = {rank: said[rank].read_text("utf-8", "replace").strip() for rank in failed}
+    texts = {rank: outputs[rank].read_text("utf-8", "replace").strip() for rank in failed}
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
-    first = min(failed, key=lambda rank: (started[rank].returncode >= 0,
-                                          any(sign in heard[rank] for sign in lost), rank))
-    code = started[first].returncode
-    last = heard[first].splitlines()[-1:] or ["it printed nothing"]
-    if "EADDRINUSE" in heard[first] or "address already in use" in heard[first].lower():
+    first = min(failed, key=lambda rank: (processes[rank].returncode >= 0,
+                                          any(sign in texts[rank] for sign in lost), rank))
+    code = processes[first].returncode
+    last = texts[first].splitlines()[-1:] or ["it printed nothing"]
+    if "EADDRINUSE" in texts[first] or "address already in use" in texts[first].lower():
         return UserError("the port at which the ranks meet was taken by another program in the "
                          "meantime; run it again")
-    if code == 2 and heard[first].startswith("train.py: "):
-        return UserError(heard[first].removeprefix("train.py: "))
+    if code == 2 and texts[first].startswith("train.py: "):
+        return UserError(texts[first].removeprefix("train.py: "))
     how = f"ended with status {code}: {last[0]}"
     if code < 0:
         with contextlib.suppress(ValueError):
             how = f"was killed by {signal.Signals(-code).name}"
         if code == -getattr(signal, "SIGKILL", 9):
             how += ", by somebody or because the machine ran out of memory"
-    told = RankDied(f"rank {first} of {len(started)} {how}; the other ranks were stopped")
-    told.add_note("\n".join(heard[first].splitlines()[-40:]))
-    return told
+    error = RankDied(f"rank {first} of {len(processes)} {how}; the other ranks were stopped")
+    error.add_note("\n".join(texts[first].splitlines()[-40:]))
+    return error
 
 
-def _stop(started):
+def _stop(processes):
     """End what still runs, politely first."""
-    for process in started:
+    for process in processes:
         if process.poll() is None:
             process.terminate()
     until = time.monotonic() + 3
-    for process in started:
+    for process in processes:
         try:
             process.wait(max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:

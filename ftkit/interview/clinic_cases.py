@@ -234,7 +234,7 @@ def _bug(name: str):
             "the served model": f"its weights hold {read['merge']:.0%} of the learned update; "
                                 f"{read['stops']:.0%} of the answers end by themselves"}
         asked = [test[i] for i in chosen]
-        answers = tuple((_prompt(r), run.said[i]) for r, i in zip(asked, chosen, strict=True))
+        answers = tuple((_prompt(r), run.answers[i]) for r, i in zip(asked, chosen, strict=True))
         return Sent(COMPLAINTS[name], config, _shown(train, rng), answers, log, readings)
 
 

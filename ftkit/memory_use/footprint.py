@@ -200,8 +200,8 @@ class Footprint:
             return "states exact, activations not counted" if not self.formula["activations"] \
                 else FORMULA_ERROR
         if self.assumptions.get("trainer") == "torchrun":
-            found = RANKS_ERROR
-            return found if self.device == "cpu" else "not yet measured on GPUs; " + found
+            return RANKS_ERROR if self.device == "cpu" else (
+                "not yet measured on GPUs; " + RANKS_ERROR)
         if self.zero:
             return ERROR["cuda"] + "; ZeRO's division by formula"
         return ERROR[self.device]
@@ -377,18 +377,18 @@ def _assumptions(config, shape, lengths, supervised, device, attention, logits, 
     if shape is None:
         return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
-    held = logits or (MAX_LOGITS if trainer == "ftkit" else None)
-    found = {"trainer": trainer, "device": device, "precision": config.precision}
+    at_once = logits or (MAX_LOGITS if trainer == "ftkit" else None)
+    assumptions = {"trainer": trainer, "device": device, "precision": config.precision}
     if config.method != "full":
-        found |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
+        assumptions |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
             "bf16" if config.precision == "pure-bf16" else "fp32")}
-    return found | {
+    return assumptions | {
         "batch_size": config.batch_size, "max_length": config.max_length,
         "tokens": sum(lengths), "supervised_fraction": supervised,
         "gradient_checkpointing": config.gradient_checkpointing,
         "attention": attention or ("packed" if trainer == "ftkit" else "sdpa on padded batches")
         if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
-        "loss": (f"at most {held:,} logits at once" if held and held < 10**9
+        "loss": (f"at most {at_once:,} logits at once" if at_once and at_once < 10**9
                  else "all logits at once"),
         "optimizer": config.optim + (", not fused" if config.optim == "adamw_torch" and (
             trainer == "hf" or (trainer == "torchrun" and device == "cpu")) else ""),
@@ -401,17 +401,18 @@ def _assumptions(config, shape, lengths, supervised, device, attention, logits, 
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
 
 
-def _notes(config, shape, lengths, context, trainer, found) -> tuple[str, ...]:
+def _notes(config, shape, lengths, context, trainer, footprint) -> tuple[str, ...]:
     """Sentences about what is unusual in a prediction."""
     notes = []
     if shape is not None and max(lengths) > context:
         notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "
                      "this model was made for; its positions would have to be extended")
-    frozen = found.parameters - found.trainable
-    if config.method == "qlora" and found.quantized < 0.9 * frozen:
-        share = found.states["weights"] * 8 / found.parameters
-        notes.append(f"only {found.quantized / frozen:.0%} of the frozen parameters are quantized: "
-                     "bitsandbytes quantizes linear layers, and the rest (experts of a mixture, "
+    frozen = footprint.parameters - footprint.trainable
+    if config.method == "qlora" and footprint.quantized < 0.9 * frozen:
+        share = footprint.states["weights"] * 8 / footprint.parameters
+        quantized = footprint.quantized / frozen
+        notes.append(f"only {quantized:.0%} of the frozen parameters are quantized: bitsandbytes "
+                     "quantizes linear layers, and the rest (experts of a mixture, "
                      f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
     if isinstance(config, GRPOConfig):
         notes.append("the cache of keys and values while answers are drawn is not counted")
@@ -555,17 +556,17 @@ def _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation
     """One rank of the script for several: its states, and its traced step."""
     from ftkit.memory_use import ranks
 
-    found = _by_formula(config, shape, gpus, zero, lengths, supervised, device, known)
-    states = ranks.states(found.parameters, found.trainable, config, gpus, zero)
-    parts = found.formula | states
+    footprint = _by_formula(config, shape, gpus, zero, lengths, supervised, device, known)
+    states = ranks.states(footprint.parameters, footprint.trainable, config, gpus, zero)
+    parts = footprint.formula | states
     parts["peak"] = sum(size for part, size in parts.items() if part != "peak")
-    found = dataclasses.replace(found, states=states, formula=parts,
-                                bits=8 * formula.recipe(config)["weights"])
+    footprint = dataclasses.replace(footprint, states=states, formula=parts,
+                                    bits=8 * formula.recipe(config)["weights"])
     if not simulation:
-        return found
+        return footprint
     step = _on_a_line(functools.partial(_of_a_rank, shape.to_json_string(), _bare(config), gpus,
                                         zero, supervised, device), lengths)
-    return dataclasses.replace(found, simulation=step.at_peak | {"peak": step.peak},
+    return dataclasses.replace(footprint, simulation=step.at_peak | {"peak": step.peak},
                                largest=step.parts, moment=step.moment)
 
 

@@ -64,18 +64,18 @@ class Run(NamedTuple):
 
     trained: pipeline.Trained
     symptoms: dict
-    said: list[str]
+    answers: list[str]
 
 
 def stages(*bugs: str, **replaced) -> dict:
     """The stages with these bugs in them; replaced: stage → a function of your own."""
-    made = dict(pipeline.STAGES)
+    all_stages = dict(pipeline.STAGES)
     for name in bugs:
-        made |= CHANGES[known(name)]
-    wrong = [name for name in replaced if name not in made]
+        all_stages |= CHANGES[known(name)]
+    wrong = [name for name in replaced if name not in all_stages]
     if wrong:
-        raise UserError(f"the pipeline has no stage {wrong[0]!r}; it has {', '.join(made)}")
-    return made | replaced
+        raise UserError(f"the pipeline has no stage {wrong[0]!r}; it has {', '.join(all_stages)}")
+    return all_stages | replaced
 
 
 def known(name: str) -> str:
@@ -93,17 +93,19 @@ def run(bug: str | None = None, seed: int = 0) -> Run:
 
 @functools.cache
 def _run(bug, seed) -> Run:
-    made, changed = stages(*[bug] if bug else []), CHANGES.get(bug, {}).keys()
-    if bug is None or changed - pipeline.AFTER_TRAINING:
-        return _measured(pipeline.train(made, seed), made)
-    well = _run(None, seed)
-    read = pipeline.served if "serve" in changed else pipeline.validated
-    symptoms = well.symptoms | {"answers": well.said} | read(well.trained, made)
-    return Run(well.trained, symptoms, symptoms.pop("answers"))
+    all_stages = stages(*[bug] if bug else [])
+    changes = CHANGES.get(bug, {}).keys()
+    if bug is None or changes - pipeline.AFTER_TRAINING:
+        return _measured(pipeline.train(all_stages, seed), all_stages)
+    baseline = _run(None, seed)
+    instruments = pipeline.served if "serve" in changes else pipeline.validated
+    trained = baseline.trained
+    symptoms = baseline.symptoms | {"answers": baseline.answers} | instruments(trained, all_stages)
+    return Run(trained, symptoms, symptoms.pop("answers"))
 
 
-def _measured(trained, made) -> Run:
-    symptoms = pipeline.measure(trained, made)
+def _measured(trained, all_stages) -> Run:
+    symptoms = pipeline.measure(trained, all_stages)
     return Run(trained, symptoms, symptoms.pop("answers"))
 
 
@@ -131,13 +133,13 @@ def bug_of(seed: int) -> str:
 
 def pick_cause(names, pack: str, **number: int) -> str:
     """What a case of this number has: n successive cases, n the number of names, have one each."""
-    (called, at), = number.items()
-    if isinstance(at, bool) or not isinstance(at, int) or at < 0:
-        raise UserError(f"{called} is {at!r}; expected a whole number from 0 on")
-    turn, place = divmod(at, len(names))
+    (parameter, value), = number.items()
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"{parameter} is {value!r}; expected a whole number from 0 on")
+    turn, index = divmod(value, len(names))
     order = list(names)
     random.Random(f"{pack}/{turn}").shuffle(order)
-    return order[place]
+    return order[index]
 
 
 def case(seed: int) -> Case:
@@ -150,9 +152,10 @@ class Case:
 
     def __init__(self, seed: int, bug: str):
         self.seed, self._bug, self.tries = seed, bug, 0
-        self._at = seed % SEEDS
+        self._run_seed = seed % SEEDS
         # The baseline has another seed: a project never has the correct twin of a faulty run.
-        self._broken, self._baseline = run(bug, self._at), run(None, (self._at + 1) % SEEDS)
+        self._broken = run(bug, self._run_seed)
+        self._baseline = run(None, (self._run_seed + 1) % SEEDS)
 
     @property
     def symptoms(self) -> dict:
@@ -191,10 +194,10 @@ class Case:
                                   for ids, labels in zip(*rows, strict=True)], tokenizer)
 
     def answers(self, n: int = 8) -> Table:
-        """What was asked of the served model, wanted, and said."""
+        """The prompts for the served model, the expected answers, and those it gave."""
         test = pipeline.records()[2]
-        rows = [{"asked": schema.prompt_of(r), "wanted": r["output"], "said": a}
-                for r, a in zip(test, self._broken.said, strict=True)]
+        rows = [{"prompt": schema.prompt_of(r), "expected": r["output"], "answer": a}
+                for r, a in zip(test, self._broken.answers, strict=True)]
         return table(rows[:: max(1, len(rows) // n)][:n])
 
     def guess(self, name: str) -> claims.Verdict:
@@ -213,12 +216,12 @@ class Case:
         return print_verdict(right, f"case {self.seed}: {text}")
 
     def _against(self, name: str) -> str:
-        seen = deviations(self._broken.symptoms, self._baseline.symptoms)
+        off = deviations(self._broken.symptoms, self._baseline.symptoms)
         instrument, way = SHOWN_BY[name]
-        if seen.get(instrument) != way:
-            read = formatting.number(self._broken.symptoms[instrument])
+        if off.get(instrument) != way:
+            value = formatting.number(self._broken.symptoms[instrument])
             return (f"not {BUGS[name].title!r}: {instrument} would be {way} than in a baseline "
-                    f"run; here it is {read}")
+                    f"run; here it is {value}")
         return (f"not {BUGS[name].title!r}, which would show in {instrument} too; compare how "
                 "far it is off, and read the batch and the answers")
 
@@ -231,27 +234,27 @@ class Case:
             raise UserError("give the name of a bug, or stages of your own such as "
                             "label=my_function")
         if name is not None:
-            taken = CHANGES[known(name)]
-            replaced = {stage: pipeline.STAGES[stage] for stage in taken} if (
+            changes = CHANGES[known(name)]
+            replaced = {stage: pipeline.STAGES[stage] for stage in changes} if (
                 name == self._bug) else {}
         repaired = stages(self._bug, **replaced)
-        wanted = run(None, self._at)
-        made = wanted if repaired == pipeline.STAGES else (
+        baseline = run(None, self._run_seed)
+        rerun = baseline if repaired == pipeline.STAGES else (
             self._broken if not replaced
-            else _measured(pipeline.train(repaired, self._at), repaired))
+            else _measured(pipeline.train(repaired, self._run_seed), repaired))
         worst = max(abs(a["loss"] - b["loss"]) for a, b in
-                    zip(made.trained.rows, wanted.trained.rows, strict=True))
-        left = deviations(made.symptoms, wanted.symptoms)
-        right = worst < 1e-3 and not left
+                    zip(rerun.trained.rows, baseline.trained.rows, strict=True))
+        off = deviations(rerun.symptoms, baseline.symptoms)
+        right = worst < 1e-3 and not off
         text = "meets the baseline curve" if right else (
             f"the bug is still there: the curves are up to {formatting.number(worst)} apart"
-            + (f", {', '.join(f'{k} is {v}' for k, v in left.items())}" if left else ""))
+            + (f", {', '.join(f'{k} is {v}' for k, v in off.items())}" if off else ""))
         progress_log.add("repair", case=self.seed, right=right, name=name or ",".join(replaced))
         return print_verdict(right, f"case {self.seed}: the repaired run {text}")
 
 
 def print_verdict(right: bool, text: str, mark: str | None = None) -> claims.Verdict:
     """Print a verdict, and give it back."""
-    said = claims.Verdict(right, formatting.clean(f"{mark or ('✓' if right else '✗')} {text}"))
-    print(said.text)
-    return said
+    verdict = claims.Verdict(right, formatting.clean(f"{mark or ('✓' if right else '✗')} {text}"))
+    print(verdict.text)
+    return verdict

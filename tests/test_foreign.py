@@ -61,7 +61,7 @@ def test_a_chat_file_is_trained_on_its_assistant(tmp_path, train):
     finished(train(path))
 
 
-def test_a_csv_called_jsonl_is_told_by_line_and_what_to_do(tmp_path, train, home):
+def test_a_csv_called_jsonl_is_reported_by_line_and_what_to_do(tmp_path, train, home):
     path = tmp_path / "mine.jsonl"
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["instruction", "input", "output"])

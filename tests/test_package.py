@@ -55,7 +55,7 @@ def test_every_public_name_exists_and_is_documented():
     assert set(ft.__all__) <= set(dir(ft))
 
 
-def test_a_name_that_does_not_exist_is_told_with_those_that_do():
+def test_a_name_that_does_not_exist_is_reported_with_those_that_do():
     import ftkit as ft
 
     with pytest.raises(AttributeError, match="has no attribute 'Konfig'; it has .*Config"):

@@ -84,7 +84,7 @@ def test_a_torch_without_cuda_is_not_asked_for_a_gpu():
                                        and sys.platform != "darwin")]
 
 
-def test_the_tier_can_be_chosen_and_a_wrong_one_is_told(monkeypatch):
+def test_the_tier_can_be_chosen_and_a_wrong_one_is_reported(monkeypatch):
     monkeypatch.setenv("FTKIT_TIER", "smoke")
     assert machine.tier() == "smoke"
     monkeypatch.setenv("FTKIT_TIER", "tpu")
@@ -126,7 +126,7 @@ def test_asking_for_paths_loads_nothing_heavy():
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_a_model_that_was_not_fetched_is_told_with_how_to_get_it(home, capsys, monkeypatch):
+def test_a_model_that_was_not_fetched_is_reported_with_how_to_get_it(home, capsys, monkeypatch):
     assert download.has("smollm2") is False
     assert "`ftkit fetch smollm2`" in capsys.readouterr().out
     monkeypatch.setenv("FTKIT_REAL", "1")

@@ -79,7 +79,7 @@ def test_how_sure_is_said_by_keys_and_the_focus_returns(lesson):
     page.page.wait_for_function(focused, arg=card)
 
 
-def test_a_card_is_rated_without_scrolling_and_its_answer_is_told(lesson):
+def test_a_card_is_rated_without_scrolling_and_its_answer_is_announced(lesson):
     page = lesson("21_interview_clinic", width=1280, height=800)
     page.run_cells("ft.setup(", "ft.drill(level")
     card = ".ftkit-card-key"

@@ -80,7 +80,7 @@ def test_a_drop_down_keeps_the_focus_and_takes_the_arrow_keys(page):
     expect(page.locator(".ftkit-line input")).to_have_value(re.compile("learning_rate="))
 
 
-def test_by_keys_alone_the_focus_is_never_lost_and_what_changes_is_told(page):
+def test_by_keys_alone_the_focus_is_never_lost_and_what_changes_is_announced(page):
     press, told = page.page.keyboard.press, page.locator(".ftkit-told[role=status]")
     page.tab_to(".ftkit-start")
     place = "() => document.querySelector('.ftkit-prompts').getBoundingClientRect().top"

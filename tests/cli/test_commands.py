@@ -63,7 +63,7 @@ def test_run_prints_one_json_object_and_progress_on_stderr(home):
 
 
 @pytest.mark.heavy
-def test_run_tells_a_person_in_a_table_and_a_sentence(ftkit, tmp_path, home):
+def test_run_reports_to_a_person_in_a_table_and_a_sentence(ftkit, tmp_path, home):
     data = jsonl(tmp_path / "mine.jsonl", GOOD)
     status, out, err = ftkit("run", "--data", data, *FAST, "--probe", "none", "--quiet")
     assert status == 0 and not err
@@ -71,7 +71,7 @@ def test_run_tells_a_person_in_a_table_and_a_sentence(ftkit, tmp_path, home):
     assert "loss fell from" in out or "loss rose from" in out
 
 
-def test_a_wrong_address_is_told_before_the_lessons_are_copied(ftkit, tmp_path):
+def test_a_wrong_address_is_reported_before_the_lessons_are_copied(ftkit, tmp_path):
     status, out, err = ftkit("lab", tmp_path / "mine", "--ip", "999.1.1.1", "--no-browser")
     assert_one_sentence(status, out, err)
     assert "--ip is '999.1.1.1'" in err and not (tmp_path / "mine").exists()
@@ -218,7 +218,7 @@ def test_the_same_in_a_process_of_its_own(name, tmp_path, home):
     assert not home.exists()
 
 
-def test_bad_data_is_told_before_torch_is_loaded(tmp_path, home):
+def test_bad_data_is_reported_before_torch_is_loaded(tmp_path, home):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"instruction": "a", "output": ""}\n')
     code = ("import sys; from ftkit.cli.main import main; "
@@ -240,7 +240,7 @@ def test_a_record_too_long_for_max_length_trains_nothing(ftkit, tmp_path, home):
 
 
 @pytest.mark.heavy
-def test_a_long_record_in_the_validation_part_is_told_by_its_line(ftkit, tmp_path, home):
+def test_a_long_record_in_the_validation_part_is_reported_by_its_line(ftkit, tmp_path, home):
     path = malformed.TOO_LONG.write(tmp_path)
     status, out, err = ftkit("run", "--data", path, "--quiet")
     assert_one_sentence(status, out, err)
@@ -362,7 +362,7 @@ def test_check_lists_each_error_once_and_counts_them(ftkit, tmp_path):
                                                                          "the report\n")
 
 
-def test_check_tells_what_all_rows_have_once_and_what_to_do(ftkit, tmp_path):
+def test_check_reports_what_all_rows_have_once_and_what_to_do(ftkit, tmp_path):
     path = tmp_path / "desk.csv"
     path.write_text("Frage,Antwort\n" + "Where?,Here.\n" * 42)
     _, out, _ = ftkit("check", path)
@@ -530,7 +530,7 @@ def test_doctor_finds_this_machine_well_enough_to_run_these_tests(ftkit, home):
     assert not home.exists()
 
 
-def test_doctor_tells_a_home_that_cannot_be_written(tmp_path, monkeypatch):
+def test_doctor_reports_a_home_that_cannot_be_written(tmp_path, monkeypatch):
     from ftkit.cli import doctor
 
     (tmp_path / "file").write_text("")

@@ -57,7 +57,7 @@ def test_a_second_call_changes_nothing(lessons, folder):
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_a_changed_lesson_is_kept_and_told(lessons, folder):
+def test_a_changed_lesson_is_kept_and_reported(lessons, folder):
     jupyterlab.copy_lessons(folder)
     (folder / "00_start.ipynb").write_text("my answers")
     (lessons / "00_start.ipynb").write_text("a better lesson")
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_everything_as_it_was(lessons, folder, monkeypatch, e
         assert not folder.exists() and not folder.parent.exists()
 
 
-def test_a_file_in_place_of_the_folder_is_told(lessons, tmp_path):
+def test_a_file_in_place_of_the_folder_is_reported(lessons, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         jupyterlab.copy_lessons(tmp_path / "taken")
@@ -151,7 +151,7 @@ def test_a_package_without_lessons_says_what_to_do(lessons, folder):
     assert not folder.exists()
 
 
-def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
+def test_a_port_that_is_taken_is_reported_before_anything_starts(tmp_path):
     import socket
 
     with socket.socket() as taken:
@@ -162,6 +162,6 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
             jupyterlab.serve(tmp_path, browser=False, port=port)
 
 
-def test_an_address_that_is_none_is_told_before_anything_starts(tmp_path):
+def test_an_address_that_is_not_one_is_reported_before_anything_starts(tmp_path):
     with pytest.raises(ValueError, match="--ip is 'everyone'; expected an address"):
         jupyterlab.serve(tmp_path, browser=False, ip="everyone")

@@ -351,7 +351,7 @@ def test_a_template_that_ends_the_last_turn_twice_still_marks_each_end():
     assert carried == "Yo<|im_end|>Ciao<|im_end|>\n<s>"
 
 
-def test_a_conversation_that_the_template_refuses_is_told_by_line(tmp_path):
+def test_a_conversation_that_the_template_rejects_is_reported_by_line(tmp_path):
     path = tmp_path / "a.jsonl"
     rows = [TALK, {"messages": [{"role": "system", "content": "c"}, *TALK["messages"]]}]
     path.write_text("\n\n".join(map(json.dumps, rows)))
@@ -362,7 +362,7 @@ def test_a_conversation_that_the_template_refuses_is_told_by_line(tmp_path):
     assert [e["row"] for e in report["errors"]] == [3]
 
 
-def test_a_template_that_never_ends_is_told_in_any_thread(monkeypatch):
+def test_a_template_that_never_ends_is_reported_in_any_thread(monkeypatch):
     monkeypatch.setattr(templates, "LONGEST", 0.3)
     endless = ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
     told = []
@@ -384,12 +384,12 @@ def test_a_template_that_never_ends_is_told_in_any_thread(monkeypatch):
     ("{output} {output}", "output"), ("{instruction} {output} {extra}", "extra"),
     ("{output", "not valid"), ("{output!r}", "output"),
 ])
-def test_a_template_that_cannot_work_is_told(template, word):
+def test_a_template_that_cannot_work_is_reported(template, word):
     with pytest.raises(ValueError, match=word):
         encoding.encode(ONE, byte_tokenizer(), template=template)
 
 
-def test_options_that_do_not_exist_are_told():
+def test_options_that_do_not_exist_are_reported():
     for options in ({"loss_on": "prompt"}, {"on_long": "cut"}):
         with pytest.raises(ValueError, match="expected"):
             encoding.encode_all([ONE], byte_tokenizer(), **options)
@@ -549,7 +549,7 @@ def test_packing_needs_as_few_rows_as_trl(tmp_path):
     assert len(encoding.pack(examples, 128)) <= len(theirs)
 
 
-def test_an_example_longer_than_a_row_is_told():
+def test_an_example_longer_than_a_row_is_reported():
     with pytest.raises(ValueError, match="11 tokens fits no row of 10"):
         encoding.pack(examples_of([3, 11]), 10)
 
@@ -628,7 +628,7 @@ def test_many_records_are_encoded_when_asked_for_and_as_they_would_be_all_at_onc
     assert list(packed) == encoding.pack(whole.examples + whole.examples[:5], 110)
 
 
-def test_a_large_file_tells_the_same_problems_as_a_small_one(monkeypatch, tmp_path):
+def test_a_large_file_reports_the_same_problems_as_a_small_one(monkeypatch, tmp_path):
     tokenizer = byte_tokenizer()
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(json.dumps({"instruction": "word " * (i % 9), "output": "x"})

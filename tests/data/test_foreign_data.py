@@ -212,7 +212,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_said(tmp_path, monkeypa
     ("a.jsonl", foreign_data.lines({"prompt": [SYSTEM | {"content": 3}, USER], "chosen": [BOT],
                                     "rejected": [BOT]}), "history[0].content': 3; expected"),
 ])
-def test_a_damaged_foreign_file_is_told_by_line_or_field(name, content, words, tmp_path):
+def test_a_damaged_foreign_file_is_reported_by_line_or_field(name, content, words, tmp_path):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     path = tmp_path / name

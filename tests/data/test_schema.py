@@ -50,7 +50,7 @@ def test_a_malformed_file_is_refused_in_one_sentence_with_file_and_line(case, tm
 
 
 @pytest.mark.parametrize("case", malformed.CASES, ids=lambda case: case.name)
-def test_check_tells_the_same_problem_without_raising(case, tmp_path):
+def test_check_reports_the_same_problem_without_raising(case, tmp_path):
     path = case.write(tmp_path)
     with pytest.raises(schema.DataError) as caught:
         schema.records(path)
@@ -92,7 +92,7 @@ def test_a_file_name_with_control_characters_is_shown_escaped(tmp_path):
     assert "a\\nb\\x1b.jsonl line 1" in str(caught.value) and str(caught.value).isprintable()
 
 
-def test_random_damage_to_a_file_is_read_or_told_never_a_crash(tmp_path):
+def test_random_damage_to_a_file_is_read_or_reported_never_a_crash(tmp_path):
     rng = random.Random(0)
     line = json.dumps(GOOD | {"output": "é€😀 " * 3}, ensure_ascii=False)
     whole = f"{line}\n{line}\n{line}\n".encode()
@@ -113,7 +113,7 @@ def test_random_damage_to_a_file_is_read_or_told_never_a_crash(tmp_path):
     assert refused > 200
 
 
-def test_paths_that_are_no_files_are_told(tmp_path):
+def test_paths_that_are_no_files_are_reported(tmp_path):
     with pytest.raises(schema.DataError, match="no such file"):
         schema.records(tmp_path / "missing.jsonl")
     with pytest.raises(schema.DataError, match=r"a folder; .*/\*\.jsonl"):
@@ -122,7 +122,7 @@ def test_paths_that_are_no_files_are_told(tmp_path):
         audit.check(tmp_path / "missing.jsonl")
 
 
-def test_sources_of_another_type_and_bad_lists_are_told():
+def test_sources_of_another_type_and_bad_lists_are_reported():
     with pytest.raises(ValueError, match="data is dict; expected the name of a sample"):
         schema.records(GOOD)
     with pytest.raises(schema.DataError, match="^record 2, field 'output': empty"):

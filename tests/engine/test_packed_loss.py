@@ -609,7 +609,7 @@ def test_no_limit_leaves_gradients_alone(limit):
     assert p.grad.tolist() == [3, 4, 0]
 
 
-def test_a_gradient_that_is_not_a_number_is_told_in_the_norm():
+def test_a_gradient_that_is_not_a_number_shows_in_the_norm():
     p = torch.nn.Parameter(torch.zeros(2))
     p.grad = torch.tensor([float("nan"), 1.0])
     assert clipping.clip_([p], 1.0).isnan()

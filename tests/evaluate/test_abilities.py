@@ -31,7 +31,7 @@ def test_a_part_is_spread_over_the_file():
     assert abilities.load("knowledge", 10**6) == abilities.load("knowledge")
 
 
-def test_the_right_choice_is_not_told_by_its_place_or_its_length():
+def test_the_right_choice_is_not_given_away_by_its_position_or_its_length():
     items = abilities.load("multiple_choice")
     places = collections.Counter(item["answer"] for item in items)
     assert all(0.18 <= places[i] / len(items) <= 0.32 for i in range(4))
@@ -114,7 +114,7 @@ FOLLOWED = {  # instruction → (arguments, answers that follow it, answers that
 
 
 @pytest.mark.parametrize("name", instructions.CHECKS)
-def test_each_check_tells_an_answer_that_follows_from_one_that_does_not(name):
+def test_each_check_separates_an_answer_that_follows_from_one_that_does_not(name):
     arguments, right, wrong = FOLLOWED[name]
     item = {"instruction_id_list": [name], "kwargs": [arguments]}
     for answer in right:

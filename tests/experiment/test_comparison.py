@@ -146,7 +146,7 @@ def test_runs_that_are_the_same_say_so():
     assert "Nothing differs between a and b" in ft.compare(made(), made()).text
 
 
-def test_a_list_that_mixes_configs_and_things_that_are_no_runs_are_told():
+def test_a_list_that_mixes_configs_and_things_that_are_no_runs_are_reported():
     with pytest.raises(ValueError, match="the runs of b differ in learning_rate"):
         ft.compare(made(), [made(), made(learning_rate=1e-2)])
     with pytest.raises(ValueError, match="b is empty"):

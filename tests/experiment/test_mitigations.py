@@ -234,7 +234,7 @@ def test_early_stopping_watches_the_metric_asked_for_in_its_direction(name, seri
     assert f"no better {name} since step {best}" in run.stopped
 
 
-def test_a_metric_nobody_measures_is_told_with_those_there_are():
+def test_a_metric_nobody_measures_is_reported_with_those_there_are():
     lab = lab_with(lambda *_: 0.0)
     with pytest.raises(ValueError, match="'bleu'.*measures val_loss, score"):
         lab.run(max_steps=1, early_stopping_patience=1, metric_for_best_model="bleu")

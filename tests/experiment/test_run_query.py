@@ -32,7 +32,7 @@ def test_terms_that_all_hold_choose_the_runs(text, found):
     assert "".join(f["id"][-1] for f in FACTS if run_query.where(text)(f)) == found
 
 
-def test_a_limit_that_is_no_number_and_an_unknown_name_are_told():
+def test_a_limit_that_is_no_number_and_an_unknown_name_are_reported():
     with pytest.raises(ValueError, match="not a number; give one, such as val_loss<0.5"):
         run_query.where("val_loss<low")
     with pytest.raises(ValueError, match="no run has 'los'; known: .*val_loss"):

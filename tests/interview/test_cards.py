@@ -146,7 +146,7 @@ def test_damage_is_reported_once_and_left_alone_and_the_rest_counts(store, capsy
     assert store.reviews() and capsys.readouterr().err == ""  # told once
 
 
-def test_a_rating_that_is_none_is_told(store):
+def test_a_rating_that_is_not_one_is_reported(store):
     for bad in (0, 5, True, "3"):
         with pytest.raises(ValueError, match="expected 1 again, 2 hard, 3 good or 4 easy"):
             store.add("a", bad)
@@ -222,7 +222,7 @@ def test_typed_numbers_are_judged_with_their_units(text, right, unit, ok):
     assert number_answer.judge(text, right, unit)[0] is ok
 
 
-def test_a_wrong_number_is_told_why_where_that_can_be_seen():
+def test_for_a_wrong_number_the_reason_is_given_where_it_can_be_seen():
     assert "you mixed GB and GiB" in number_answer.judge("107.8 GiB", 107.8, "GB")[1]
     assert "twice" in number_answer.judge("215.6", 107.8, "GB")[1]
     assert number_answer.judge("1", 0.0622, "%")[1] == "you typed 1; the answer is 0.0622 %"

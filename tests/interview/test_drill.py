@@ -57,7 +57,7 @@ def test_ten_cards_with_the_line_of_keys_alone(home):
     assert len(cards.Store().reviews()) == 10 and drill.phase == "over"
 
 
-def test_a_unit_that_does_not_fit_is_told_and_the_card_stays(home):
+def test_a_unit_that_does_not_fit_is_reported_and_the_card_stays(home):
     drill = ft.drill(topic="memory")
     while drill.session.unit != "GB":
         drill.show.click()
@@ -104,7 +104,7 @@ def test_text_of_a_learner_never_becomes_html(home):
     assert "&lt;img" in drill.front.value
 
 
-def test_drill_tells_a_wrong_level_or_number():
+def test_drill_reports_a_wrong_level_or_number():
     for options, words in ((dict(level="boss"), "level is 'boss'"), (dict(new=-1), "new is -1"),
                            (dict(interview=True, minutes=0), "minutes is 0"),
                            (dict(interview=True, questions=0), "questions is 0")):
@@ -364,7 +364,7 @@ def test_a_half_typed_answer_waits_for_enter_while_one_says_how_sure(home):
     assert drill.session.confidence == 0.9 and drill.key.value == ""
 
 
-def test_a_wrong_confidence_is_told_and_the_answer_stays(home):
+def test_a_wrong_confidence_is_reported_and_the_answer_stays(home):
     drill = ft.drill(topic="basics")
     drill.key.value = "it freezes W"
     drill.sure.value = "very"

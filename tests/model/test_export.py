@@ -138,7 +138,7 @@ def test_a_qlora_adapter_is_merged_into_the_base_it_was_trained_on(trained, tmp_
     assert logits(other, tokenizer).sub(trained_on).abs().max() > 1
 
 
-def test_the_card_tells_the_recipe_the_data_and_the_results(trained, tmp_path):
+def test_the_card_states_the_recipe_the_data_and_the_results(trained, tmp_path):
     run, folder = trained("lora")
     text = (export(folder, tmp_path / "merged", "bf16") / "README.md").read_text()
     assert f"sha256 `{run.data['sha256']}`" in text and "method=lora" in text
@@ -194,7 +194,7 @@ def broken(folder, tmp_path, **changes):
     ({"r": "many"}, "r is 'many'; expected int"),
     ({"target_modules": ["no_such_layer"]}, "does not fit its base"),
 ])
-def test_a_broken_adapter_is_told_in_words(trained, tmp_path, changes, words):
+def test_a_broken_adapter_is_reported_with_a_readable_message(trained, tmp_path, changes, words):
     with pytest.raises(ValueError, match=words):
         ft.load(str(broken(trained("lora")[1], tmp_path, **changes)))
 

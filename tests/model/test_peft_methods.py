@@ -168,7 +168,7 @@ def test_rslora_scales_by_the_root_of_the_rank(base):
     ({"method": "lora", "target_modules": "attention"}, "q_proj"),
     ({"method": "ia3", "target_modules": "attention"}, "q_proj"),
 ])
-def test_a_request_that_contradicts_itself_is_told_what_to_do(base, fields, words):
+def test_for_a_request_that_contradicts_itself_the_error_says_what_to_do(base, fields, words):
     with pytest.raises(ValueError, match=words):
         loading.adapt(copy.deepcopy(base[0]), Config(**fields))
 

@@ -120,7 +120,7 @@ def test_what_is_stored_in_4_or_8_bits_is_taken_as_it_is(tmp_path):
             loading.load(name, quantize=True, load_in_8bit=bits == 4)
 
 
-def test_without_a_base_in_4_bits_the_type_is_told_to_have_no_effect(lab):
+def test_without_a_base_in_4_bits_the_type_is_reported_to_have_no_effect(lab):
     run = lab.run(method="lora", bnb_4bit_quant_type="fp4", max_steps=1, live=False)
     assert any("has a base in 4 bits, so" in note for note in run.notes)
     plain = lab.run(method="full", max_steps=1, live=False)

@@ -67,7 +67,7 @@ def test_of_a_run_that_was_stopped_at_once_nothing_is_advised_but_to_go_on():
     assert found.advice == "let it finish"
 
 
-def test_overfitting_is_told_from_its_step_on():
+def test_overfitting_is_reported_from_its_step_on():
     found = diagnose(run(falling(), [4, 2, 1, 0.8, 0.9, 1.0, 1.2, 1.3, 1.4]))
     assert found[0].kind == "overfitting"
     assert found[0].evidence["step"] == 15 and "since step 15" in found[0].text
@@ -91,7 +91,7 @@ def test_underfitting_is_a_loss_that_hardly_fell_or_is_still_falling(val, said):
     assert found[0].kind == "underfitting" and said in found[0].text
 
 
-def test_forgetting_is_told_by_how_much_and_beside_the_rest():
+def test_forgetting_is_reported_with_its_size_and_next_to_the_rest():
     found = diagnose(run(falling(), [4, 2, 1, 0.8, 0.9, 1.0, 1.2, 1.3, 1.4], [1.0, 1.5]))
     assert [f.kind for f in found] == ["overfitting", "forgetting"]
     assert found[1].evidence["by"] == pytest.approx(0.5)

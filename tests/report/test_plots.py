@@ -65,7 +65,7 @@ def test_a_diverged_run_says_when():
     assert text.count("the loss is nan") == 0
 
 
-def test_a_stopped_run_and_an_empty_run_are_told():
+def test_a_stopped_run_and_an_empty_run_are_reported():
     run = make_run(stopped="interrupted after step 3 of 60")
     assert series.summary(run).endswith("; stopped: interrupted after step 3 of 60.")
     assert series.summary(make_run(losses=())) == (
@@ -538,7 +538,7 @@ def test_the_live_chart_and_the_final_one_have_the_same_points_colors_and_panels
     assert lines(growing) == lines(final)
 
 
-def test_a_drawing_error_is_told_once_and_never_reaches_the_training(capsys):
+def test_a_drawing_error_is_reported_once_and_never_reaches_the_training(capsys):
     def broken(_):
         raise RuntimeError("no canvas")
 

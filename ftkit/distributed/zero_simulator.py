@@ -1,6 +1,5 @@
 """ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054): who holds which part of the states of training.
 
-    states(7.5e9, ranks=64, stage=3, weights=2, gradients=2, optimizer=12)   # bytes per rank
     world = World(ranks=4, stage=2); world.feed(batches); step(world); world  # draws itself
 
 A World is a small network on simulated ranks. It makes real updates, counts the bytes that each

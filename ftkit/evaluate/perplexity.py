@@ -90,11 +90,6 @@ def of_mean_losses(scores: list[Score]) -> float:
     return math.exp(sum(s.total / len(s.nll) for s in scores) / len(scores))
 
 
-def per_word(scores: list[Score]) -> float:
-    """Perplexity per word split at spaces: it does not depend on the tokenizer."""
-    return math.exp(sum(s.total for s in scores) / sum(s.words for s in scores))
-
-
 def bits_per_byte(scores: list[Score]) -> float:
     """Bits to encode one byte of UTF-8 text: compares models with different tokenizers."""
     return sum(s.total for s in scores) / sum(s.bytes for s in scores) / math.log(2)

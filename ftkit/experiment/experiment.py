@@ -254,9 +254,6 @@ class Experiment:
         if smaller:
             print(f"ftkit: {smaller}", file=sys.stderr)
         run.notes += inputs.notes_on(config, run.total_steps)
-        if self.train.kind == "preference" and type(self) is Experiment:
-            run.notes.append("the records have two answers each, and this run learns the chosen "
-                             "ones only; ftkit.experiment.preferences.DPO learns from both")
         return run, prepared
 
     def _checkpoints(self, run, save_steps, stored):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import bisect
 import copy
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -118,30 +117,6 @@ def steps(model, config, lengths: list[int]) -> dict:
 
     return {name: measure.step(model, config.but(gradient_checkpointing=on), lengths)
             for name, on in (("without", False), ("with checkpointing", True))}
-
-
-def slowdown(model, config, lengths: list[int], repeats: int = 6) -> list[float]:
-    """CPU time of a step with checkpointing over one without, for each pair of steps, sorted.
-
-    Both take turns, so that whatever else the machine does affects both; the first pair is
-    dropped. Read the middle values.
-    """
-    from ftkit.engine import loop, packed_batch
-    from ftkit.memory_use import measure, simulate
-
-    updates = [loop.Update(measure.prepare(model, c), c)
-               for c in (config, config.but(gradient_checkpointing=True))]
-    batch = packed_batch.pack(
-        [simulate.example(n) for n in lengths], updates[0].device, share=False
-    )
-
-    def seconds(update):
-        start = time.process_time()
-        update([batch], 1e-4)
-        return time.process_time() - start
-
-    pairs = [[seconds(update) for update in updates] for _ in range(repeats + 1)]
-    return sorted(checkpointed / plain for plain, checkpointed in pairs[1:])
 
 
 def largest_batch(config, budget: float, model="tiny", **options) -> int:

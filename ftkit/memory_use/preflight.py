@@ -178,7 +178,8 @@ class ModelFacts:
 
     @property
     def size_class(self) -> str:
-        """The row of default learning rates: "tiny" for a few million parameters, else "other"."""
+        """The row of default learning rates: "tiny" for a few million parameters, else "other". It
+        depends on the size, so a tuned copy has the defaults of its base."""
         return "tiny" if self.parameters < machine.SMALL else "other"
 
     def resolve(self, config):

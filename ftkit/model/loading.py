@@ -103,12 +103,6 @@ def with_adapters(name: str) -> tuple[str, list[str]]:
     return location, adapters
 
 
-def tier(model) -> str:
-    """The row of default learning rates for a loaded model: "tiny" for a few million parameters,
-    else "other". It depends on the size, so a tuned copy has the defaults of its base."""
-    return "tiny" if count(model)[1] < machine.SMALL else "other"
-
-
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None,
          quant_type: str = "nf4", load_in_8bit: bool = False):
     """Load a model and its tokenizer, fresh: `model, tokenizer = load("tiny")`.

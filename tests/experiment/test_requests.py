@@ -72,11 +72,11 @@ def test_what_has_no_effect_is_noted():
     assert lab.run(method="lora", r=4, max_steps=1, batch_size=4).notes == []
 
 
-def test_preference_records_in_a_plain_run_are_noted():
+def test_preference_records_in_a_plain_run_are_noted_once():
     pairs = [{"instruction": f"say {i}", "chosen": f"out {i}", "rejected": "no"}
              for i in range(24)]
     run = ft.Experiment(data=pairs, probes=()).run(max_steps=1, batch_size=4)
-    assert any("learns the chosen ones only" in note for note in run.notes)
+    assert sum("chosen" in note and "DPO" in note for note in run.notes) == 1
 
 
 def test_a_run_whose_last_update_diverged_says_so():

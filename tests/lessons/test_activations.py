@@ -74,8 +74,3 @@ def test_both_steps_are_drawn_with_their_peaks():
     for ax, step in zip(picture.axes, steps.values(), strict=True):
         top = max(path.get_extents().y1 for drawn in ax.collections for path in drawn.get_paths())
         assert top == pytest.approx(step.peak / 1e6, rel=0.01)
-
-
-def test_slowdown_gives_a_ratio_for_each_pair_in_order():
-    ratios = activations.slowdown("tiny", BASE, [16], repeats=3)
-    assert len(ratios) == 3 and ratios == sorted(ratios) and min(ratios) > 0

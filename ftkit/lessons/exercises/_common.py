@@ -32,15 +32,3 @@ def check_choices(answers: dict[str, str], accepted: Collection[str]) -> str | N
     for question, answer in answers.items():
         if answer not in accepted:
             return f"{question}: {answer!r} is not one of {', '.join(accepted)}"
-
-
-def check_run(run, max_steps: int, val_loss: float, kept: str, rise: float, too_little: str,
-              too_much: str) -> str | None:
-    """A run must end below `val_loss` within `max_steps`, and its measure `kept` may rise by at
-    most `rise`. too_little, too_much: the advice for a run that learns or changes so."""
-    if len(run.rows) > max_steps:
-        return f"{len(run.rows)} steps; at most {max_steps} are allowed"
-    if not run.change(kept) <= rise:
-        return f"{kept} rose by {run.change(kept):.2f}, at most {rise} is allowed: {too_much}"
-    if not run.after["val_loss"] < val_loss:
-        return f"val_loss ended at {run.after['val_loss']:.2f}, not below {val_loss}: {too_little}"

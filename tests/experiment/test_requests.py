@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 
 import pytest
 
@@ -55,12 +54,21 @@ def test_virtual_tokens_leave_room_for_a_record():
         lab.run(method="prompt_tuning", num_virtual_tokens=600, max_steps=1)
 
 
-def test_the_largest_batch_that_is_accepted_is_answered_without_a_run():
+def test_the_largest_batch_that_is_accepted_is_answered_by_tracing_small_ones(monkeypatch):
+    from ftkit.memory_use import preflight, simulate
+
+    trace, traced = simulate.trace, []
+
+    def count(shape, config, batches, *more, **options):
+        traced.append(config.batch_size)
+        return trace(shape, config, batches, *more, **options)
+
+    monkeypatch.setattr(simulate, "trace", count)
     lab = ft.Experiment(data=RECORDS, probes=())
-    began = time.process_time()
+    monkeypatch.setattr(lab, "fresh_model", lambda config: pytest.fail("the model was loaded"))
     with pytest.raises(UserError, match="needs about"):
         lab.run(batch_size=10**6, max_length=512, max_steps=1, precision="fp32")
-    assert time.process_time() - began < 60
+    assert traced and max(traced) <= 2 * preflight.SIMULATED_RECORDS
 
 
 def test_what_has_no_effect_is_noted():

@@ -11,7 +11,8 @@ import sys
 
 _WHERE = {
     "base.machine": ("setup",),
-    "data.schema": ("records", "split", "corrupt"),
+    "data.schema": ("records",),
+    "data.split_and_corrupt": ("split", "corrupt"),
     "data.mixing": ("mix",),
     "data.encoding": ("encode", "show_batch"),
     "model.loading": ("load",),

@@ -212,13 +212,14 @@ def misread(record: dict) -> dict:
 
 
 def noisy(arm: str, seed: int) -> dict:
-    from ftkit.data import schema
+    from ftkit.data import split_and_corrupt
 
     size, _, kind = arm.partition(" ")
     records = drawn(ft_records("tasks"), int(size), seed)
     what = [r["instruction"].startswith("What") for r in records]
     if kind == "random":
-        records = list(schema.corrupt(records, "wrong", sum(what) / len(what), seed=seed))
+        share = sum(what) / len(what)
+        records = list(split_and_corrupt.corrupt(records, "wrong", share, seed=seed))
     if kind == "systematic":
         records = [misread(r) if w else r for r, w in zip(records, what, strict=True)]
     return tasks(data=records, val="tasks")

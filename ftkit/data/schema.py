@@ -6,7 +6,7 @@ rejected, and history: the messages before). Records of other tools are brought 
 `foreign`. Everything is validated before anything is returned: an error names line and field, and
 no bad record reaches training.
 
-    train = records("translation"); mine = records("my.jsonl"); train, val = split(mine, 0.1, 0)
+    train = records("translation"); mine = records("my.jsonl")
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from __future__ import annotations
 import difflib
 import glob
 import hashlib
-import random
 import re
 from array import array
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.base import machine
@@ -29,8 +27,8 @@ from ftkit.data.foreign import FIELDS
 from ftkit.data.jsonl import DataError, Problem, show
 from ftkit.data.record_list import LargeFile, RecordList, Records, kind_of
 
-__all__ = ["DataError", "Problem", "Records", "corrupt", "kind_of", "problems_in", "prompt_of",
-           "records", "response_of", "sample_names", "split"]
+__all__ = ["DataError", "Problem", "Records", "kind_of", "problems_in", "prompt_of", "records",
+           "response_of", "sample_names"]
 
 ROLES = ("system", "user", "assistant")
 INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul, the empty braille cell
@@ -337,37 +335,6 @@ def group_key(record: dict) -> str:
     return " ".join(text.lower().split())
 
 
-# ------------------------------------------------------------------- split, make records worse
-
-
-def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordList, RecordList]:
-    """(train, validation) with about `fraction` of the records in validation.
-
-    Records that ask the same (instruction and input) stay on one side, so nothing leaks.
-    Raises UserError if they all ask the same.
-    """
-    import numpy as np
-
-    if not 0 < fraction < 1:
-        raise UserError(f"fraction is {fraction!r}; expected a number between 0 and 1")
-    # Numbers: lists and the texts themselves would take as much memory as the file.
-    first = first_of(array("Q", (short_hash(group_key(record)) for record in records)))
-    sizes = np.bincount(first)
-    order = array("L", np.flatnonzero(sizes).astype("L").tobytes())
-    if len(order) < 2:
-        raise UserError(f"{len(records)} record(s) that all ask the same cannot be split; give "
-                        "more records, or a validation file of its own")
-    random.Random(seed).shuffle(order)
-    held_out, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
-    while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
-        last = order.pop()
-        held_out[last] = True
-        taken += sizes[last]
-    in_validation = held_out[first]
-    return (_pick(records, np.flatnonzero(~in_validation), "train"),
-            _pick(records, np.flatnonzero(in_validation), "validation"))
-
-
 def first_of(keys: array):
     """For each of these 64-bit keys the index at which it first occurs, as a numpy array."""
     import numpy as np
@@ -375,63 +342,3 @@ def first_of(keys: array):
     _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,
                                 return_inverse=True)
     return first[group]
-
-
-def _pick(source, indices, name: str) -> RecordList:
-    lines = getattr(source, "lines", range(1, len(source) + 1))
-    title = f"{getattr(source, 'name', 'records')} ({name})"
-    path, lines = getattr(source, "path", None), array("L", (lines[i] for i in indices))
-    if isinstance(source, LargeFile):
-        return source.select(lines, title)
-    return Records([source[i] for i in indices], title, path, lines)
-
-
-def _cut(text: str, rng) -> str:
-    words = text.split(" ")
-    return text[: max(1, len(text) // 2)] if len(words) < 2 else " ".join(words[: len(words) // 2])
-
-
-def _typos(text: str, rng) -> str:
-    """About one letter in ten, at least one, is swapped with its neighbor."""
-    letters = list(text)
-    pairs = [i for i in range(len(text) - 1)
-             if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
-    for i in rng.sample(pairs, min(len(pairs), 1 + len(pairs) // 10)):
-        letters[i], letters[i + 1] = letters[i + 1], letters[i]
-    return "".join(letters)
-
-
-DAMAGE = {"wrong": None, "duplicate": None, "cut": _cut, "typos": _typos}
-
-
-def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
-    """A copy in which `share` of the records are damaged; instruction records only.
-
-    wrong: answers are permuted, each to a record with another answer, if there is one.
-    duplicate: the records become copies of one of them. cut: the answer ends halfway.
-    typos: neighboring letters of the answer are swapped.
-    """
-    if kind not in DAMAGE:
-        raise UserError(f"kind is {kind!r}; expected one of {', '.join(DAMAGE)}")
-    if not 0 <= share <= 1:
-        raise UserError(f"share is {share!r}; expected a number from 0 to 1")
-    if any("output" not in record for record in records):
-        raise UserError("corrupt changes the output of instruction records; these have none")
-    rng = random.Random(seed)
-    chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
-    worse = list(records)
-    if kind == "wrong":
-        # Sorted by answer and shifted by the commonest answer's count, none keeps its own.
-        rng.shuffle(chosen)
-        chosen.sort(key=lambda i: records[i]["output"])
-        outputs = [records[i]["output"] for i in chosen]
-        shift = max(Counter(outputs).values(), default=0)
-        for rank, i in enumerate(chosen):
-            worse[i] = records[i] | {"output": outputs[(rank + shift) % len(outputs)]}
-    elif kind == "duplicate":
-        for i in chosen:
-            worse[i] = dict(records[chosen[0]])
-    else:
-        for i in chosen:
-            worse[i] = records[i] | {"output": DAMAGE[kind](records[i]["output"], rng)}
-    return Records(worse, f"{getattr(records, 'name', 'records')}, {share:.0%} {kind}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
-from ftkit.data import schema
+from ftkit.data import schema, split_and_corrupt
 from ftkit.data.jsonl import show
 
 
@@ -23,7 +23,7 @@ def with_validation(source, val):
         return schema.compact(source), schema.compact(source, "validation")
     if isinstance(source, Mapping) and "validation" in source:  # a DatasetDict
         return schema.compact(source), schema.compact(source, "validation")
-    return schema.split(schema.compact(source), fraction=0.1, seed=0)
+    return split_and_corrupt.split(schema.compact(source), fraction=0.1, seed=0)
 
 
 def named_probes(probes) -> dict:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ftkit.base import formatting
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
-from ftkit.data import schema
+from ftkit.data import schema, split_and_corrupt
 from ftkit.lessons import claims, progress_log
 from ftkit.lessons.bugs import pipeline, zoo
 from ftkit.report import plots, series
@@ -66,8 +66,9 @@ def _experiment_on(data, **options):
 
 def _tasks(records):
     train = schema.records("tasks")[:512]
-    return _experiment_on(
-        schema.corrupt(train, "wrong", share=0.5, seed=0) if records == "as found" else train)
+    if records == "as found":
+        train = split_and_corrupt.corrupt(train, "wrong", share=0.5, seed=0)
+    return _experiment_on(train)
 
 
 def _few(records):

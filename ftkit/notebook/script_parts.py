@@ -1,6 +1,6 @@
 """Code of the scripts that `to_script` writes, as text: how a record becomes token ids and labels
 (as in `data.templates` and `data.encoding`), and which records are trained on in which order (as in
-`data.schema.split` and `engine.loop.shuffled`), without ftkit.
+`data.split_and_corrupt.split` and `engine.loop.shuffled`), without ftkit.
 
 Parts with doubled braces are filled in by `str.format`.
 """

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import ftkit as ft
 from ftkit.base import machine
-from ftkit.data import schema
+from ftkit.data import schema, split_and_corrupt
 from ftkit.evaluate import scoring
 
 HERE = Path(__file__).parent
@@ -123,7 +123,7 @@ def overfitting(seeds=SEEDS) -> tuple[str, dict]:
     few = schema.records("tasks")[:75]
     clean = ft.Experiment(data=few, val=schema.records("tasks", "validation"), eval_records=200)
     found = {"full": [], "with 30 % wrong answers": []}
-    wrong = schema.corrupt(few, "wrong", 0.3, seed=0)
+    wrong = split_and_corrupt.corrupt(few, "wrong", 0.3, seed=0)
     noisy = ft.Experiment(data=wrong, val=schema.records("tasks", "validation"), eval_records=200)
     for name, lab in zip(found, (clean, noisy), strict=True):
         for seed in seeds:

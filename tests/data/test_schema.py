@@ -13,7 +13,7 @@ import sys
 import malformed
 import pytest
 
-from ftkit.data import audit, mixing, schema
+from ftkit.data import audit, mixing, schema, split_and_corrupt
 from ftkit.experiment.experiment import Experiment
 
 pytestmark = pytest.mark.quick
@@ -360,27 +360,27 @@ def numbered(n, offset=0):
 
 def test_a_split_shares_no_question_and_loses_no_record():
     rows = numbered(500) + [r | {"instruction": r["instruction"].upper()} for r in numbered(100)]
-    train, validation = schema.split(schema.records(rows), 0.2, seed=1)
+    train, validation = split_and_corrupt.split(schema.records(rows), 0.2, seed=1)
     assert sorted(r["output"] for r in train + validation) == sorted(r["output"] for r in rows)
     asked = [{(r["instruction"].lower(), r["input"]) for r in part} for part in (train, validation)]
     assert not asked[0] & asked[1]
     assert 0.15 < len(validation) / len(rows) < 0.25
-    again = schema.split(rows, 0.2, seed=1)
-    assert list(again[0]) == list(train) and list(schema.split(rows, 0.2, seed=2)[0]) != list(train)
+    again, other = (split_and_corrupt.split(rows, 0.2, seed)[0] for seed in (1, 2))
+    assert list(again) == list(train) != list(other)
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_a_split_of_few_records_leaves_none_empty(n):
     rows = [GOOD | {"input": str(i)} for i in range(n)]
     for fraction in (0.01, 0.5, 0.99):
-        assert all(len(part) for part in schema.split(rows, fraction, 0))
+        assert all(len(part) for part in split_and_corrupt.split(rows, fraction, 0))
 
 
 def test_a_split_that_must_leak_is_refused():
     with pytest.raises(ValueError, match="all ask the same"):
-        schema.split([GOOD, GOOD | {"output": "Lyon"}], 0.5, 0)
+        split_and_corrupt.split([GOOD, GOOD | {"output": "Lyon"}], 0.5, 0)
     with pytest.raises(ValueError, match="fraction is 1"):
-        schema.split(numbered(9), 1, 0)
+        split_and_corrupt.split(numbered(9), 1, 0)
 
 
 @pytest.mark.parametrize("share, size", [(0.0, 100), (0.25, 5), (0.5, 1000), (0.9, 100)])
@@ -395,11 +395,11 @@ def test_a_mix_has_all_of_the_first_and_the_asked_share_of_the_second(share, siz
     assert list(mixed) == list(mixing.mix(a, b, share, seed=0)) and mixed.sha256
 
 
-@pytest.mark.parametrize("kind", sorted(schema.DAMAGE))
+@pytest.mark.parametrize("kind", sorted(split_and_corrupt.DAMAGE))
 def test_corrupt_changes_the_asked_share_and_nothing_else(kind):
     rows = [GOOD | {"input": str(i), "output": f"answer number {i} of many in a long row"}
             for i in range(200)]
-    worse = schema.corrupt(rows, kind, 0.3, seed=0)
+    worse = split_and_corrupt.corrupt(rows, kind, 0.3, seed=0)
     changed = [i for i in range(200) if worse[i] != rows[i]]
     assert len(changed) == (59 if kind == "duplicate" else 60)  # the copied one stays as it was
     assert all(schema.problems_in(r, 1) == [] for r in worse)
@@ -410,7 +410,7 @@ def test_corrupt_changes_the_asked_share_and_nothing_else(kind):
 
 def test_wrong_answers_are_wrong_even_where_few_answers_exist():
     rows = [GOOD | {"input": str(i), "output": "yes" if i % 5 < 2 else "no"} for i in range(100)]
-    worse = schema.corrupt(rows, "wrong", 0.5, seed=0)
+    worse = split_and_corrupt.corrupt(rows, "wrong", 0.5, seed=0)
     wrong = sum(a["output"] != b["output"] for a, b in zip(rows, worse, strict=True))
     assert wrong >= 30  # at most twice the rarer answer can change places
 
@@ -434,8 +434,8 @@ def test_an_experiment_keeps_a_large_file_as_bytes_that_read_as_the_same_records
     assert isinstance(whole, list) and isinstance(kept, schema.LargeFile)
     assert list(kept) == whole and (kept[-1], kept[3:9:2]) == (whole[-1], whole[3:9:2])
     assert kept[3:9:2].lines == whole[3:9:2].lines and isinstance(kept[:2], schema.Records)
-    for a, b in zip((kept, *schema.split(kept, 0.1, 0)), (whole, *schema.split(whole, 0.1, 0)),
-                    strict=True):
+    parts = ((one, *split_and_corrupt.split(one, 0.1, 0)) for one in (kept, whole))
+    for a, b in zip(*parts, strict=True):
         assert (list(a), list(a.lines), a.name, a.kind, a.path, a.sha256) == (
             b, list(b.lines), b.name, b.kind, b.path, b.sha256)
         assert a._repr_html_() == b._repr_html_() and "50" in repr(kept)

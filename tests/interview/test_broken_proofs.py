@@ -20,7 +20,7 @@ import tokenizers
 import torch
 import transformers
 
-from ftkit.data import encoding, schema
+from ftkit.data import encoding, split_and_corrupt
 from ftkit.engine import loop, packed_batch
 from ftkit.evaluate import metrics, perplexity
 from ftkit.experiment import preference_losses
@@ -766,7 +766,7 @@ def no_old_records_are_replayed(patch):
 
 @training_bug("noise_hurts")
 def no_answer_is_made_wrong(patch):
-    patch(schema, "corrupt", lambda records, kind, share, seed: records)
+    patch(split_and_corrupt, "corrupt", lambda records, kind, share, seed: records)
 
 
 @training_bug("rank_capacity")

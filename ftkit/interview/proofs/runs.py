@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 
-from ftkit.data import schema
+from ftkit.data import schema, split_and_corrupt
 from ftkit.interview.proofs.lora import base, distance, encode
 from ftkit.interview.proofs.registry import Evidence, proof, register
 
@@ -201,7 +201,7 @@ def on_eight_records(seed):
 def noisy(seed, **options):
     """48 records, every third with a wrong answer, ten passes; validation is clean."""
     clean = schema.records("tasks")
-    few = schema.corrupt(clean[:48], "wrong", share=0.33, seed=seed)
+    few = split_and_corrupt.corrupt(clean[:48], "wrong", share=0.33, seed=seed)
     return train(tiny_experiment(few, clean[-48:], ()), seed, 36, eval_steps=4, **options)
 
 
@@ -240,7 +240,7 @@ def amount(seed, records: int, kind: str | None = None, share: float = 0.0):
     if kind == "copies":
         chosen = list(chosen[:records // 4]) * 4
     elif kind:
-        chosen = schema.corrupt(chosen, kind, share=share, seed=seed)
+        chosen = split_and_corrupt.corrupt(chosen, kind, share=share, seed=seed)
     return train(tiny_experiment(chosen, validation(), ()), seed, 36, learning_rate=1e-3)
 
 
@@ -343,7 +343,7 @@ def domain_replay(seed):
 def preference_pairs(seed: int) -> list[list[dict]]:
     """Coded records of the tasks: the right answers (chosen) and wrong ones (rejected)."""
     right = schema.records("tasks")[:64]
-    wrong = schema.corrupt(right, "wrong", share=1.0, seed=seed)
+    wrong = split_and_corrupt.corrupt(right, "wrong", share=1.0, seed=seed)
     pairs = [(r, w) for r, w in zip(right, wrong, strict=True) if r["output"] != w["output"]][:32]
     return [encode([pair[i] for pair in pairs]) for i in (0, 1)]
 

@@ -1,0 +1,105 @@
+"""Records made of other records: divided for validation, or made worse.
+
+    train, validation = split(records, 0.1, seed=0)
+    worse = corrupt(records, "wrong", 0.2, seed=0)
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+
+from ftkit.base.errors import UserError
+from ftkit.data import schema
+from ftkit.data.record_list import LargeFile, RecordList, Records
+
+
+def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordList, RecordList]:
+    """(train, validation) with about `fraction` of the records in validation.
+
+    Records that ask the same (instruction and input) stay on one side, so nothing leaks.
+    Raises UserError if they all ask the same.
+    """
+    import numpy as np
+
+    if not 0 < fraction < 1:
+        raise UserError(f"fraction is {fraction!r}; expected a number between 0 and 1")
+    # Numbers: lists and the texts themselves would take as much memory as the file.
+    keys = array("Q", (schema.short_hash(schema.group_key(record)) for record in records))
+    first = schema.first_of(keys)
+    sizes = np.bincount(first)
+    order = array("L", np.flatnonzero(sizes).astype("L").tobytes())
+    if len(order) < 2:
+        raise UserError(f"{len(records)} record(s) that all ask the same cannot be split; give "
+                        "more records, or a validation file of its own")
+    random.Random(seed).shuffle(order)
+    held_out, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
+    while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
+        last = order.pop()
+        held_out[last] = True
+        taken += sizes[last]
+    in_validation = held_out[first]
+    return (_pick(records, np.flatnonzero(~in_validation), "train"),
+            _pick(records, np.flatnonzero(in_validation), "validation"))
+
+
+def _pick(source, indices, name: str) -> RecordList:
+    lines = getattr(source, "lines", range(1, len(source) + 1))
+    title = f"{getattr(source, 'name', 'records')} ({name})"
+    path, lines = getattr(source, "path", None), array("L", (lines[i] for i in indices))
+    if isinstance(source, LargeFile):
+        return source.select(lines, title)
+    return Records([source[i] for i in indices], title, path, lines)
+
+
+def _cut(text: str, rng) -> str:
+    words = text.split(" ")
+    return text[: max(1, len(text) // 2)] if len(words) < 2 else " ".join(words[: len(words) // 2])
+
+
+def _typos(text: str, rng) -> str:
+    """About one letter in ten, at least one, is swapped with its neighbor."""
+    letters = list(text)
+    pairs = [i for i in range(len(text) - 1)
+             if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
+    for i in rng.sample(pairs, min(len(pairs), 1 + len(pairs) // 10)):
+        letters[i], letters[i + 1] = letters[i + 1], letters[i]
+    return "".join(letters)
+
+
+DAMAGE = {"wrong": None, "duplicate": None, "cut": _cut, "typos": _typos}
+
+
+def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
+    """A copy in which `share` of the records are damaged; instruction records only.
+
+    wrong: answers are permuted, each to a record with another answer, if there is one.
+    duplicate: the records become copies of one of them. cut: the answer ends halfway.
+    typos: neighboring letters of the answer are swapped.
+    """
+    if kind not in DAMAGE:
+        raise UserError(f"kind is {kind!r}; expected one of {', '.join(DAMAGE)}")
+    if not 0 <= share <= 1:
+        raise UserError(f"share is {share!r}; expected a number from 0 to 1")
+    if any("output" not in record for record in records):
+        raise UserError("corrupt changes the output of instruction records; these have none")
+    rng = random.Random(seed)
+    chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
+    worse = list(records)
+    if kind == "wrong":
+        # Sorted by answer and shifted by the commonest answer's count, none keeps its own.
+        rng.shuffle(chosen)
+        chosen.sort(key=lambda i: records[i]["output"])
+        outputs = [records[i]["output"] for i in chosen]
+        shift = max(Counter(outputs).values(), default=0)
+        for rank, i in enumerate(chosen):
+            worse[i] = records[i] | {"output": outputs[(rank + shift) % len(outputs)]}
+    elif kind == "duplicate":
+        for i in chosen:
+            worse[i] = dict(records[chosen[0]])
+    else:
+        for i in chosen:
+            worse[i] = records[i] | {"output": DAMAGE[kind](records[i]["output"], rng)}
+    return Records(worse, f"{getattr(records, 'name', 'records')}, {share:.0%} {kind}")

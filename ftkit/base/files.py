@@ -1,9 +1,12 @@
-"""Paths as users write them, and files that are either the old one or the whole new one."""
+"""Paths as users write them, files that are either the old one or the whole new one, and those of
+the kernel."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+SYSTEM = Path("/")  # where /proc and /sys are
 
 
 def at_home(path: str | Path) -> Path:
@@ -20,3 +23,11 @@ def write_whole(path: Path, content: str | bytes):
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def system_file(path: str) -> str:
+    """The text of a file of the kernel; empty where none exists."""
+    try:
+        return (SYSTEM / path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import functools
 import importlib.resources
@@ -14,15 +13,12 @@ import platform
 import sys
 from pathlib import Path
 
-from ftkit.base import quiet
+from ftkit.base import free_memory, notebook_style, quiet
 from ftkit.base.errors import UserError
+from ftkit.base.files import system_file
 from ftkit.base.formatting import to_html
 
 TIERS = ("smoke", "cpu", "gpu")
-SYSTEM = Path("/")  # where /proc and /sys are
-# oneDNN caches one JIT kernel per shape of a bf16 matmul on CPU, and each number of tokens is
-# another shape. On tiny a kernel took 0.7 MB of resident and 2.3 MB of virtual memory.
-CACHE_ENTRIES, RSS_PER_KERNEL, VIRTUAL_PER_KERNEL = 1024, 3 * 2**18, 5 * 2**19
 
 
 def package() -> Path:
@@ -77,7 +73,7 @@ def bf16_is_fast() -> bool:
         import torch
 
         return torch.cuda.get_device_capability() >= (8, 0)
-    flags = _read("proc/cpuinfo")
+    flags = system_file("proc/cpuinfo")
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
@@ -96,7 +92,7 @@ def fast_precision(parameters: float) -> str:
         return "fp32"
     if parameters >= SMALL or device() == "cuda":
         return "bf16"
-    return "fp32" if "amx_bf16" in _read("proc/cpuinfo") else "bf16"
+    return "fp32" if "amx_bf16" in system_file("proc/cpuinfo") else "bf16"
 
 
 def prepare_for_torch():
@@ -105,23 +101,12 @@ def prepare_for_torch():
     A thread that waits for another sleeps at once. By default it spins for milliseconds at each of
     a step's hundreds of barriers, and on a machine that does other work too the thread it waits for
     is not even running: with both cores shared, 50 steps on `tiny` took 240 s, and 6 to 15 s so.
-    Where memory is scarce, oneDNN's cache of bf16 kernels takes at most a tenth of it: 60 steps of
-    `tiny` on records of many lengths took 0.7 GB otherwise.
     """
     if "torch" in sys.modules:
         return
     if "GOMP_SPINCOUNT" not in os.environ:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    entries = max(32, _memory_left() // 10 // VIRTUAL_PER_KERNEL)
-    if entries < CACHE_ENTRIES:
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(entries))
-
-
-def kernel_cache_bytes(shapes: int) -> int:
-    """Bytes that oneDNN's kernels take for this number of different bf16 matmul shapes."""
-    capacity = os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
-    entries = min(shapes, int(capacity) if capacity.isdigit() else CACHE_ENTRIES)
-    return entries * (VIRTUAL_PER_KERNEL if _left_by_ulimit() else RSS_PER_KERNEL)
+    free_memory.limit_kernel_cache()
 
 
 def in_notebook() -> bool:
@@ -152,79 +137,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def free_memory() -> int:
-    """Bytes that a new allocation can have: of the GPU if there is one, else of the machine or of
-    what a container or `ulimit` allows."""
-    import torch
-
-    if torch.cuda.is_available():
-        idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.mem_get_info()[0] + idle
-    return _memory_left()
-
-
-def _memory_left() -> int:
-    """Bytes of CPU memory that this process can still have."""
-    import psutil
-
-    return max(0, min(psutil.virtual_memory().available, *_left_by_container(),
-                      *_left_by_ulimit(), 2**63))
-
-
-def _read(path: str) -> str:
-    """The text of a file of the kernel; empty where none exists."""
-    try:
-        return (SYSTEM / path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
-def _left_by_container() -> list[int]:
-    """Bytes that each control group (version 2) around this process still allows."""
-    group = next((line[3:] for line in _read("proc/self/cgroup").splitlines()
-                  if line.startswith("0::")), "")
-    group = f"sys/fs/cgroup/{group.strip('/')}".rstrip("/")
-    left = []
-    while group != "sys/fs":
-        limit, used = (_read(f"{group}/memory.{name}").strip() for name in ("max", "current"))
-        if limit.isdigit() and used.isdigit():
-            stat = dict(line.split() for line in _read(f"{group}/memory.stat").splitlines())
-            left.append(int(limit) - int(used) + int(stat.get("inactive_file", 0)))
-        group = group.rpartition("/")[0]
-    return left
-
-
-def _left_by_ulimit() -> list[int]:
-    """Bytes that `ulimit -v` and `ulimit -d` still allow, with what this process has freed."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return []
-    import psutil
-
-    used = psutil.Process().memory_info()
-    sizes = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0)))
-    limits = [(resource.getrlimit(kind)[0], size) for kind, size in sizes]
-    return [limit - size + pooled_memory() for limit, size in limits
-            if limit != resource.RLIM_INFINITY]
-
-
-def pooled_memory() -> int:
-    """Bytes that malloc keeps for the next allocation; those of whole pages go back to the system
-    here (glibc only, else 0)."""
-    try:
-        libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)
-        libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,),
-                                      {"_fields_": [("sizes", ctypes.c_size_t * 10)]})
-        return libc.mallinfo2().sizes[8]  # fordblks: bytes in free blocks
-    except (OSError, AttributeError, TypeError):
-        return 0
-
-
 def processor() -> str:
     """The processor's own name."""
-    for line in _read("proc/cpuinfo").splitlines():
+    for line in system_file("proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -252,23 +167,8 @@ def describe() -> dict:
 
     name = torch.cuda.get_device_name() if device() == "cuda" else processor()
     return {"device": device(), "name": name, "cores": cores(), "threads": torch.get_num_threads(),
-            "bf16_is_fast": bf16_is_fast(), "free_memory_bytes": free_memory(),
+            "bf16_is_fast": bf16_is_fast(), "free_memory_bytes": free_memory.available(),
             "system": platform.platform()}
-
-
-# A lesson's concept figures are 760 pixels wide, with letters of 14. On a narrow page JupyterLab
-# shrinks them to letters of 5 pixels; at 570 they have 10, and the figure scrolls sideways.
-# JupyterLab leaves no room below an answer to unfold, so it seems to belong to the next question;
-# it sets code larger than in cells and 28 pixels in on both sides, so that lines of 94 letters
-# are broken where a cell has room for 100, and breaks printed text in the middle of words.
-STYLE = """<style>
-.jp-RenderedMarkdown p:has(> img[src*="figures/"]) {overflow-x: auto}
-.jp-RenderedMarkdown img[src*="figures/"] {min-width: 570px}
-.jp-RenderedMarkdown details {margin-bottom: 1em}
-.jp-ThemedContainer .jp-RenderedMarkdown > pre {
-  margin: 1em 0; font-size: var(--jp-code-font-size)}
-.jp-Notebook .jp-OutputArea-output pre {word-break: normal; overflow-wrap: anywhere}
-</style>"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +184,7 @@ class Machine:
     def _repr_html_(self) -> str:
         rows = "".join("<tr>" + "".join(f"<td style='text-align:left'>{to_html(cell)}</td>"
                                         for cell in line) + "</tr>" for line in self.lines)
-        return f"<table>{rows}</table>{STYLE}"
+        return f"<table>{rows}</table>{notebook_style.STYLE}"
 
 
 def setup(seed: int = 0) -> Machine:
@@ -316,6 +216,6 @@ def setup(seed: int = 0) -> Machine:
          + ("" if small == large else "; in a tiny model the casts cost more than that saves")),
         ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS sets it"),
         ("tier", level, reason),
-        ("memory", f"{free_memory() / 2**30:.1f} GiB", "free now"),
+        ("memory", f"{free_memory.available() / 2**30:.1f} GiB", "free now"),
         ("seed", str(seed), "for Python and torch; every run is seeded by its own Config"),
     ))

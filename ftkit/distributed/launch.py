@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftkit.base import machine, ports, quiet
+from ftkit.base import free_memory, machine, ports, quiet
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
@@ -278,7 +278,7 @@ def _fits(config, counts, ranks, stages):
     states = max(sum(formula.states(total, trainable, config, ranks, stage).values())
                  for stage in stages)
     need = ranks * (IMPORTS + max(states, formula.FP32 * total))  # each loads the whole model first
-    free = machine.free_memory()
+    free = free_memory.available()
     if need > free:
         raise UserError(f"{ranks} ranks of this model need at least {need / 1e9:.1f} GB and "
                         f"{free / 1e9:.1f} GB are free; take fewer ranks, a higher zero or lora")

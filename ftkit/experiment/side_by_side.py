@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from ftkit.base import machine
+from ftkit.base import free_memory, machine
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
 
@@ -221,7 +221,7 @@ def _fitting_workers(first: Run, workers: int, parallel) -> tuple[int, str]:
     """(how many runs like the first fit into memory side by side, why not more than one)."""
     if parallel is None and first.total_parameters >= machine.SMALL:
         return 1, "one run of a model of this size uses all cores"
-    needed, free = first.predicted_memory_bytes or 0, machine.free_memory()
+    needed, free = first.predicted_memory_bytes or 0, free_memory.available()
     fitting = max(1, free // needed) if needed else workers
     return min(workers, fitting), (f"two would need about {2 * needed / 2**30:.1f} GiB and "
                                    f"{free / 2**30:.1f} GiB are free")

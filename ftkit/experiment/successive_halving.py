@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ftkit.base import formatting, machine
+from ftkit.base import formatting, free_memory
 from ftkit.base.errors import UserError
 from ftkit.experiment import side_by_side
 from ftkit.experiment.side_by_side import PausableRun
@@ -81,7 +81,7 @@ def _check_memory(sweep):
     model, _ = sweep.lab.fresh_model(sweep.configs[0])
     weights = sum(p.nbytes for p in model.parameters())
     needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)
-    if needed > 0.7 * machine.free_memory():
+    if needed > 0.7 * free_memory.available():
         raise UserError(f"halving keeps all {len(sweep.configs)} models in memory, about "
-                        f"{needed / 2**30:.1f} GiB, and {machine.free_memory() / 2**30:.1f} GiB "
+                        f"{needed / 2**30:.1f} GiB, and {free_memory.available() / 2**30:.1f} GiB "
                         "are free; sweep without it or with fewer values")

@@ -16,7 +16,7 @@ import heapq
 import math
 import os
 
-from ftkit.base import machine
+from ftkit.base import free_memory, machine
 from ftkit.base.errors import UserError
 from ftkit.memory_use import changes, formula, layer_sizes, model_shapes, units
 from ftkit.model import cache
@@ -60,14 +60,14 @@ def check(experiment, config, model: ModelFacts) -> int | None:
         """Bytes that the run stays below, and whether they are free."""
         count = model.resident_bytes(config, experiment) + step_upper_bound(model, config, *limits)
         return count, (_with_overhead(count, device) + kernel_bytes(experiment, config, device)
-                       <= machine.free_memory())
+                       <= free_memory.available())
 
     upper_bound, fits = bound(experiment.token_limits(config))
     if fits:
         return round(upper_bound)
     gc.collect()
-    machine.pooled_memory()  # what earlier runs have freed goes back to the system
-    search = FitSearch(experiment, model, device, machine.free_memory())
+    free_memory.pooled()  # what earlier runs have freed goes back to the system
+    search = FitSearch(experiment, model, device, free_memory.available())
     # The first bound takes a token for a byte. To count them takes a second at most, and the run
     # needs it anyway; a simulation takes many for a larger model.
     counted, fits = bound(search.counted_limits(config))
@@ -157,7 +157,7 @@ def kernel_bytes(experiment, config, device: str) -> int:
     read = config.epochs * len(experiment.train) if config.max_steps is None else (
         config.max_steps * config.batch_size * config.gradient_accumulation_steps)
     sizes = min(read, config.batch_size * config.max_length // packed_batch.ROUND) + EVAL_SIZES
-    return machine.kernel_cache_bytes(math.ceil(MATMULS * sizes))
+    return free_memory.kernel_cache_bytes(math.ceil(MATMULS * sizes))
 
 
 # ------------------------------------------------------------------ inside

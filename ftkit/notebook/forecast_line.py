@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ftkit.base import formatting, machine
+from ftkit.base import formatting, free_memory
 from ftkit.experiment.forecast import Forecast
 from ftkit.notebook import runner, widgets
 from ftkit.notebook.part import Part
@@ -76,6 +76,6 @@ class Forecasts(Part):
             memory = "memory not known"
         else:
             memory = (f"about {known.bytes / 2**20:,.0f} of "
-                      f"{machine.free_memory() / 2**20:,.0f} MiB free memory")
+                      f"{free_memory.available() / 2**20:,.0f} MiB free memory")
         unit = "step" if steps == 1 else "steps"
         return f"{steps:,} {unit}, about {formatting.duration(max(1, seconds))}, {memory}"

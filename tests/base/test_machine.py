@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from ftkit.base import machine
+from ftkit.base import free_memory, machine
 from ftkit.memory_use import footprint
 from ftkit.model import download, loading
 
@@ -97,7 +97,7 @@ def test_free_memory_is_what_the_system_says():
         pytest.skip("compared with Linux's `free`, for the memory of the CPU")
     told = subprocess.run(["free", "-b"], capture_output=True, text=True, check=True).stdout
     available = int(told.splitlines()[1].split()[-1])
-    assert machine.free_memory() == pytest.approx(available, rel=0.1)
+    assert free_memory.available() == pytest.approx(available, rel=0.1)
 
 
 def test_a_description_names_what_a_result_depends_on():
@@ -147,9 +147,9 @@ def kernel_says(tmp_path, monkeypatch):
             file = tmp_path / name.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        monkeypatch.setattr(machine, "SYSTEM", tmp_path)
+        monkeypatch.setattr("ftkit.base.files.SYSTEM", tmp_path)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=AVAILABLE))
-        monkeypatch.setattr(machine, "pooled_memory", lambda: 0)
+        monkeypatch.setattr(free_memory, "pooled", lambda: 0)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     return say
@@ -186,7 +186,7 @@ def unlimited(monkeypatch, **limits):
 def test_free_memory_knows_what_a_container_leaves(kernel_says, monkeypatch, files, left):
     unlimited(monkeypatch)
     kernel_says(files)
-    assert machine.free_memory() == left
+    assert free_memory.available() == left
 
 
 def uses(monkeypatch, **sizes):
@@ -205,7 +205,7 @@ def test_free_memory_knows_what_ulimit_leaves(kernel_says, monkeypatch, limits, 
     unlimited(monkeypatch, **limits)
     kernel_says({})
     uses(monkeypatch, vms=2_000_000 * 1024, data=500_000 * 1024)
-    assert machine.free_memory() == left
+    assert free_memory.available() == left
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
@@ -213,8 +213,8 @@ def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch)
     unlimited(monkeypatch, RLIMIT_DATA=600_000_000)
     kernel_says({})
     uses(monkeypatch, vms=0, data=500_000 * 1024)
-    monkeypatch.setattr(machine, "pooled_memory", lambda: 7_000_000)
-    assert machine.free_memory() == 600_000_000 - 500_000 * 1024 + 7_000_000
+    monkeypatch.setattr(free_memory, "pooled", lambda: 7_000_000)
+    assert free_memory.available() == 600_000_000 - 500_000 * 1024 + 7_000_000
 
 
 @pytest.mark.parametrize("free, given, kept", [
@@ -222,8 +222,8 @@ def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch)
     (2**30, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7"),
 ])
 def test_the_code_of_bf16_products_takes_a_tenth_of_scarce_memory(free, given, kept):
-    code = ("import os; from ftkit.base import machine; "
-            f"machine._memory_left = lambda: {free}; machine.prepare_for_torch(); "
+    code = ("import os; from ftkit.base import free_memory, machine; "
+            f"free_memory._of_cpu = lambda: {free}; machine.prepare_for_torch(); "
             "print(os.environ.get('ONEDNN_PRIMITIVE_CACHE_CAPACITY'))")
     env = {k: v for k, v in os.environ.items() if "PRIMITIVE_CACHE" not in k}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -324,7 +324,7 @@ def test_killing_the_notebook_leaves_no_orphan(tmp_path):
 
 def test_ranks_whose_states_have_no_room_are_not_started(lab, monkeypatch):
     monkeypatch.setattr(launch, "start", lambda *args, **options: pytest.fail("was started"))
-    monkeypatch.setattr(launch.machine, "free_memory", lambda: 0.9e9)
+    monkeypatch.setattr(launch.free_memory, "available", lambda: 0.9e9)
     # four times 0.2 GB of libraries, and 16 bytes of each parameter
     with pytest.raises(ValueError, match="4 ranks of this model need at least 1.0 GB and 0.9 GB"):
         launch.train(lab, CONFIG, ranks=4, zero=0)

@@ -149,7 +149,7 @@ def test_large_models_and_little_memory_are_reasons_against_it(monkeypatch):
         return types.SimpleNamespace(total_parameters=parameters,
                                      predicted_memory_bytes=bytes_needed)
 
-    monkeypatch.setattr(side_by_side.machine, "free_memory", lambda: 2**30)
+    monkeypatch.setattr(side_by_side.free_memory, "available", lambda: 2**30)
     assert side_by_side._fitting_workers(first(), 4, None)[0] == 4
     assert side_by_side._fitting_workers(first(bytes_needed=2**28), 8, None)[0] == 4
     assert side_by_side._fitting_workers(first(bytes_needed=None), 8, True)[0] == 8

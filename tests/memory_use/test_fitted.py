@@ -4,7 +4,7 @@
 import pytest
 
 import ftkit as ft
-from ftkit.base import machine
+from ftkit.base import free_memory, machine
 from ftkit.memory_use import changes, preflight
 
 RECORDS = [{"instruction": f"Name the number {n} of the long list of numbers.", "input": "",
@@ -28,7 +28,7 @@ def short_of_memory(lab, monkeypatch):
                    for n in (64, 16))
     free = int(part / preflight.PROPOSED) + 2**20
     assert free < whole
-    monkeypatch.setattr(machine, "free_memory", lambda: free)
+    monkeypatch.setattr(free_memory, "available", lambda: free)
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def test_elsewhere_it_is_refused_as_before(lab, short_of_memory):
 def test_where_only_another_run_would_fit_the_cells_to_run_again_are_said(lab, notebook,
                                                                          monkeypatch):
     monkeypatch.setattr(machine, "device", lambda: "cpu")
-    monkeypatch.setattr(machine, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(free_memory, "available", lambda: 2**20)
     with pytest.raises(preflight.TooBig, match="run it again, then run those again"):
         lab.run(LARGE, live=False)
 
 
 CELLS = """
 import ftkit as ft
-from ftkit.base import machine
+from ftkit.base import free_memory, machine
 from ftkit.memory_use import preflight
 records = [{"instruction": f"Name the number {n} of the long list of numbers.", "input": "",
             "output": f"number {n} of the list"} for n in range(80)]
@@ -81,7 +81,7 @@ lab = ft.Experiment(data=records, val=records[:8], probes=())
 facts, large = lab.model_facts(), ft.Config(batch_size=64, max_steps=1, precision="fp32")
 search = preflight.FitSearch(lab, facts, machine.device(), 0)
 part = search.bytes_to_have_free(facts.resolve(large.but(batch_size=16)))
-machine.free_memory = lambda: int(part / preflight.PROPOSED) + 2**20
+free_memory.available = lambda: int(part / preflight.PROPOSED) + 2**20
 batch_64 = lab.run(large, live=False)
 print("next cell", len(batch_64.rows), batch_64.config.gradient_accumulation_steps)
 """

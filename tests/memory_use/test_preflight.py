@@ -67,7 +67,7 @@ def child(asked: dict[str, list[int]]):
     [which, number, bytes too many, sentence, change, steps]."""
     import resource
 
-    from ftkit.base import machine
+    from ftkit.base import free_memory, machine
 
     # As under `ulimit -d` from the start, before torch is loaded.
     limits = [(resource.RLIMIT_DATA, "data"), (resource.RLIMIT_AS, "vms")]
@@ -93,7 +93,7 @@ def child(asked: dict[str, list[int]]):
         for kind, _ in limits:
             resource.setrlimit(kind, (most[kind], most[kind]))
         gc.collect()
-        pooled = machine.pooled_memory()
+        pooled = free_memory.pooled()
         kind, size = limits[number % 2]
         used = getattr(psutil.Process().memory_info(), size) - pooled
         resource.setrlimit(kind, (used + FREE, most[kind]))
@@ -185,7 +185,7 @@ def lab():
 
 
 def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
-    from ftkit.base import machine
+    from ftkit.base import free_memory, machine
     from ftkit.base.config import Config
     from ftkit.experiment.forecast import Forecast
 
@@ -193,16 +193,16 @@ def test_the_forecast_of_the_panel_says_what_does_not_fit(lab, monkeypatch):
     known.load()
     assert known.memory(big) is None
     monkeypatch.setattr(machine, "device", lambda: "cpu")
-    monkeypatch.setattr(machine, "free_memory", lambda: 450 * 2**20)
+    monkeypatch.setattr(free_memory, "available", lambda: 450 * 2**20)
     known.estimate_memory(big)
     assert "this run needs about" in known.memory(big).refused and known.memory(big).bytes > 0
-    monkeypatch.setattr(machine, "free_memory", lambda: 16 * 2**30)
+    monkeypatch.setattr(free_memory, "available", lambda: 16 * 2**30)
     known.estimate_memory(small)
     assert known.memory(small).refused == "" and known.memory(small).bytes > 0
 
 
 def test_counted_tokens_spare_the_simulation_and_stay_above_it(lab, monkeypatch):
-    from ftkit.base import machine
+    from ftkit.base import free_memory, machine
     from ftkit.base.config import Config
     from ftkit.memory_use import preflight, simulate
 
@@ -218,7 +218,7 @@ def test_counted_tokens_spare_the_simulation_and_stay_above_it(lab, monkeypatch)
         assert simulated < counted < bytes_as_tokens
         free = 1 + preflight._with_overhead(counted, "cpu") + preflight.kernel_bytes(
             lab, config, "cpu")
-        monkeypatch.setattr(machine, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(free_memory, "available", lambda free=free: free)
         with monkeypatch.context() as patched:
             patched.setattr(simulate, "trace", lambda *a, **k: pytest.fail("simulated"))
             assert preflight.check(lab, config, facts) == round(counted)
@@ -283,12 +283,12 @@ def test_a_step_of_preferences_takes_what_was_predicted(which, fields, monkeypat
 
 @pytest.mark.parametrize("which", ["DPO", "GRPO"])
 def test_preferences_that_do_not_fit_are_refused_before_the_model_is_loaded(which, monkeypatch):
-    from ftkit.base import machine
+    from ftkit.base import free_memory, machine
     from ftkit.memory_use import preflight
 
     lab = preferring(which)
     monkeypatch.setattr(machine, "device", lambda: "cpu")
-    monkeypatch.setattr(machine, "free_memory", lambda: 480 * 2**20)
+    monkeypatch.setattr(free_memory, "available", lambda: 480 * 2**20)
     monkeypatch.setattr(lab, "fresh_model", lambda config: pytest.fail("loaded"))
     with pytest.raises(preflight.TooBig, match="are free; with batch_size=") as refused:
         lab.run(batch_size=64, precision="fp32")
@@ -298,7 +298,7 @@ def test_preferences_that_do_not_fit_are_refused_before_the_model_is_loaded(whic
 
 
 def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab, monkeypatch):
-    from ftkit.base import machine
+    from ftkit.base import free_memory
     from ftkit.base.config import Config
     from ftkit.memory_use import preflight
 
@@ -306,7 +306,7 @@ def test_the_code_of_bf16_products_is_counted_once_for_each_size_of_a_batch(lab,
         config = Config(**{"precision": "bf16", "max_length": 64} | fields)
         return preflight.kernel_bytes(lab, config, device)
 
-    monkeypatch.setattr(machine, "kernel_cache_bytes", lambda products: products)
+    monkeypatch.setattr(free_memory, "kernel_cache_bytes", lambda products: products)
     assert products(precision="fp32") == products(device="cuda") == 0
     assert products(max_steps=1, batch_size=1) < products(max_steps=3, batch_size=1)
     # a longer run of the same batches meets no more sizes than there are

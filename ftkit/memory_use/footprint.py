@@ -16,30 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import MAX_LOGITS, OPTIMIZERS, Config, DPOConfig, GRPOConfig
+from ftkit.base.config import OPTIMIZERS, Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
-from ftkit.memory_use import formula, layer_sizes, model_shapes, verdict
-from ftkit.memory_use.units import NAMES, gb, size
+from ftkit.memory_use import footprint_text, formula, layer_sizes, model_shapes, verdict
 
-# Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
-# published.json there.
-ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (tests/benchmarks/MEMORY.md)",
-         "cuda": "not yet measured on a GPU by us; against published measurements see "
-                 "tests/benchmarks/PUBLISHED.md"}
-FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
-                 "traced peak and a quarter above it; trace the step for the bytes")
-RANKS_ERROR = "at most 5 % from the peak of real ranks on a CPU (tests/benchmarks/MEMORY.md)"
 STATES = ("weights", "gradients", "optimizer")
 TRAINERS = ("ftkit", "hf", "torchrun")
 OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
 # A forward pass of more tokens is taken for a mistake, one of more than TRACED is extrapolated.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
-PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
-                 "script of `ftkit run --torchrun` keeps fp32 weights instead: trainer torchrun")
-SCRIPTS_RECIPE = {"bf16": ("fp32 weights under autocast (DDP)", "fp32 shards, gathered in bf16, "
-                           "gradients summed in fp32 (FSDP2 with MixedPrecisionPolicy)"),
-                  "fp32": ("fp32 weights (DDP)", "fp32 shards, gathered in fp32 (FSDP2)"),
-                  "pure-bf16": ("bf16 weights (DDP)", "bf16 shards, gathered in bf16 (FSDP2)")}
 
 
 def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: int = 0,
@@ -111,11 +96,11 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                                logits, trainer)
                 if simulation
                 else _by_formula(config, shape, gpus, zero, lengths, supervised, device, known))
-    notes = _notes(config, shape, lengths, context, trainer, footprint)
     footprint = dataclasses.replace(
-        footprint, model=_name_of(model), offload=offload, device=device, notes=notes,
-        assumptions=_assumptions(config, shape, lengths, supervised, device, attention, logits,
-                                 trainer, zero))
+        footprint, model=footprint_text.name_of(model), offload=offload, device=device,
+        notes=footprint_text.notes_on(config, shape, lengths, context, trainer, footprint),
+        assumptions=footprint_text.assumptions(config, shape, lengths, supervised, device,
+                                               attention, logits, trainer, zero))
     if offload:
         footprint = _offloaded(footprint)
     if card is not None:
@@ -196,15 +181,7 @@ class Footprint:
     @property
     def error(self) -> str:
         """The error to expect of the prediction."""
-        if not self.simulation:
-            return "states exact, activations not counted" if not self.formula["activations"] \
-                else FORMULA_ERROR
-        if self.assumptions.get("trainer") == "torchrun":
-            return RANKS_ERROR if self.device == "cpu" else (
-                "not yet measured on GPUs; " + RANKS_ERROR)
-        if self.zero:
-            return ERROR["cuda"] + "; ZeRO's division by formula"
-        return ERROR[self.device]
+        return footprint_text.error(self)
 
     def to_dict(self) -> dict:
         """The JSON of `ftkit memory --json`; bytes per GPU.
@@ -250,57 +227,15 @@ class Footprint:
 
     def summary(self) -> str:
         """One or two sentences with the number, its error and where it fits."""
-        where = f" on each of {self.gpus} GPUs (ZeRO-{self.zero})" if self.gpus > 1 else ""
-        fitting = sorted((model_shapes.GPUS[n].mib, n) for n, fits in self.fits.items() if fits)
-        fits = f"the smallest GPU it fits: {fitting[0][1]}" if fitting else "it fits no single GPU"
-        at = f", in the {self.moment}" if self.moment else ""
-        measured = ""
-        if self.measurement:
-            off = self.peak / self.measurement - 1
-            measured = f" Measured here: {size(self.measurement)} (prediction {off:+.3%})."
-        return (f"{self.model}, {self.config.method}, {self.config.precision}: peak "
-                f"{size(self.peak)}{where}{at} by {self.method} ({self.error}); "
-                f"{gb(self.total_states)} of states; {fits}.{measured}")
+        return footprint_text.summary(self)
 
     def table(self):
         """The parts by method, as a `report.table.Table`."""
-        from ftkit.report.table import Table
-
-        methods = {"formula": self.formula, "simulation": self.simulation,
-                   "each at its largest": self.largest}
-        methods = {name: parts for name, parts in methods.items() if parts}
-        return Table([
-            {"": NAMES.get(part, part)}
-            | {name: gb(parts[part]) if part in parts else "" for name, parts in methods.items()}
-            for part in (*NAMES, "peak") if any(parts.get(part) for parts in methods.values())])
+        return footprint_text.table(self)
 
     def text(self) -> str:
         """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
-        trained = f"{self.trainable:,} of {self.parameters:,} parameters are trained"
-        if self.quantized:
-            frozen = self.parameters - self.trainable
-            kind = ("8 bits (LLM.int8())" if self.config.load_in_8bit else
-                    f"4 bits ({self.config.bnb_4bit_quant_type})")
-            trained += (f"; {self.quantized:,} ({self.quantized / frozen:.0%} of the frozen ones) "
-                        f"are in {kind}, {self.bits:.3f} with their scales")
-        if self.offload:
-            trained += f"; {gb(self.host)} in the host's memory"
-        fitting = [name for name, fits in self.fits.items() if fits]
-        assumed = "; ".join(f"{name.replace('_', ' ')} {value}"
-                            for name, value in self.assumptions.items())
-        return "\n".join([
-            repr(self.table()), "", self.summary(), trained, f"Assumes: {assumed}",
-            *(f"Note: {note}" for note in self.notes),
-            *([*verdict.sentences(self.verdict), *self._caution()] if self.verdict else
-              ["Fits: " + (", ".join(fitting) or "none of the known GPUs"),
-               "A smaller batch and gradient checkpointing need less; --gpu NAME says what fits "
-               "into that GPU."])])
-
-    def _caution(self) -> list[str]:
-        """What a verdict by the closed form is worth."""
-        return [] if self.simulation or not self.formula.get("activations") else [
-            "These are by formula, and the traced peak was up to twice as high: trace the step "
-            "(without --formula) before you rely on it."]
+        return footprint_text.text(self)
 
     def __repr__(self) -> str:
         return f"Footprint({self.summary()})"
@@ -372,56 +307,6 @@ def _check_tokens(config, lengths: list[int]):
                         f"tokens; expected 2 to {MOST_TRACED:,} in each")
 
 
-def _assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
-    """What the prediction takes for granted, by name, for `to_dict` and the line of `text`."""
-    if shape is None:
-        return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
-            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
-    at_once = logits or (MAX_LOGITS if trainer == "ftkit" else None)
-    assumptions = {"trainer": trainer, "device": device, "precision": config.precision}
-    if config.method != "full":
-        assumptions |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
-            "bf16" if config.precision == "pure-bf16" else "fp32")}
-    return assumptions | {
-        "batch_size": config.batch_size, "max_length": config.max_length,
-        "tokens": sum(lengths), "supervised_fraction": supervised,
-        "gradient_checkpointing": config.gradient_checkpointing,
-        "attention": attention or ("packed" if trainer == "ftkit" else "sdpa on padded batches")
-        if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
-        "loss": (f"at most {at_once:,} logits at once" if at_once and at_once < 10**9
-                 else "all logits at once"),
-        "optimizer": config.optim + (", not fused" if config.optim == "adamw_torch" and (
-            trainer == "hf" or (trainer == "torchrun" and device == "cpu")) else ""),
-        "allocator_slack": model_shapes.SLACK} | (
-            {"not_counted": "torch.compile, pages in the host's memory, buffers of NCCL and "
-                            "DeepSpeed"
-                            + (", activations in 8 bits" if config.load_in_8bit else "")}
-            if device == "cuda" else {}) | (
-            {"recipe": SCRIPTS_RECIPE[config.precision][zero >= 2]} if trainer == "torchrun" else
-            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
-
-
-def _notes(config, shape, lengths, context, trainer, footprint) -> tuple[str, ...]:
-    """Sentences about what is unusual in a prediction."""
-    notes = []
-    if shape is not None and max(lengths) > context:
-        notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "
-                     "this model was made for; its positions would have to be extended")
-    frozen = footprint.parameters - footprint.trainable
-    if config.method == "qlora" and footprint.quantized < 0.9 * frozen:
-        share = footprint.states["weights"] * 8 / footprint.parameters
-        quantized = footprint.quantized / frozen
-        notes.append(f"only {quantized:.0%} of the frozen parameters are quantized: bitsandbytes "
-                     "quantizes linear layers, and the rest (experts of a mixture, "
-                     f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
-    if isinstance(config, GRPOConfig):
-        notes.append("the cache of keys and values while answers are drawn is not counted")
-    if isinstance(config, DPOConfig) and config.method == "full" and trainer == "hf":
-        notes.append("TRL keeps a second copy of the weights as the reference, which is not "
-                     "counted; precompute_ref_log_probs=True does without")
-    return tuple(notes)
-
-
 def _check(config, gpus, zero, offload, device, attention, trainer):
     if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 1:
         raise UserError(f"gpus is {gpus!r}; expected a whole number of at least 1")
@@ -483,11 +368,6 @@ def _is_on_this_machine(model) -> bool:
     except ValueError:
         return False
     return any(folder.glob("*.safetensors"))
-
-
-def _name_of(model) -> str:
-    return str(getattr(model, "name_or_path", "") or getattr(model, "model_type", "")
-               or (model.get("model_type", "a config") if isinstance(model, dict) else model))
 
 
 def _of_count(config, count, gpus, zero) -> Footprint:

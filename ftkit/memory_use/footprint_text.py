@@ -1,0 +1,150 @@
+"""A Footprint in words: its numbers, its error, what it takes for granted, where it fits.
+
+    summary(found), table(found), text(found)     found: what `ft.memory` returns
+"""
+
+from __future__ import annotations
+
+from ftkit.base.config import MAX_LOGITS, DPOConfig, GRPOConfig
+from ftkit.memory_use import formula, model_shapes, verdict
+from ftkit.memory_use.units import NAMES, gb, size
+
+# Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
+# published.json there.
+ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (tests/benchmarks/MEMORY.md)",
+         "cuda": "not yet measured on a GPU by us; against published measurements see "
+                 "tests/benchmarks/PUBLISHED.md"}
+FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
+                 "traced peak and a quarter above it; trace the step for the bytes")
+RANKS_ERROR = "at most 5 % from the peak of real ranks on a CPU (tests/benchmarks/MEMORY.md)"
+PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
+                 "script of `ftkit run --torchrun` keeps fp32 weights instead: trainer torchrun")
+SCRIPTS_RECIPE = {"bf16": ("fp32 weights under autocast (DDP)", "fp32 shards, gathered in bf16, "
+                           "gradients summed in fp32 (FSDP2 with MixedPrecisionPolicy)"),
+                  "fp32": ("fp32 weights (DDP)", "fp32 shards, gathered in fp32 (FSDP2)"),
+                  "pure-bf16": ("bf16 weights (DDP)", "bf16 shards, gathered in bf16 (FSDP2)")}
+
+
+def summary(found) -> str:
+    """One or two sentences with the number, its error and where it fits."""
+    where = f" on each of {found.gpus} GPUs (ZeRO-{found.zero})" if found.gpus > 1 else ""
+    fitting = sorted((model_shapes.GPUS[n].mib, n) for n, fits in found.fits.items() if fits)
+    fits = f"the smallest GPU it fits: {fitting[0][1]}" if fitting else "it fits no single GPU"
+    at = f", in the {found.moment}" if found.moment else ""
+    measured = ""
+    if found.measurement:
+        off = found.peak / found.measurement - 1
+        measured = f" Measured here: {size(found.measurement)} (prediction {off:+.3%})."
+    return (f"{found.model}, {found.config.method}, {found.config.precision}: peak "
+            f"{size(found.peak)}{where}{at} by {found.method} ({error(found)}); "
+            f"{gb(found.total_states)} of states; {fits}.{measured}")
+
+
+def table(found):
+    """The parts by method, as a `report.table.Table`."""
+    from ftkit.report.table import Table
+
+    methods = {"formula": found.formula, "simulation": found.simulation,
+               "each at its largest": found.largest}
+    methods = {name: parts for name, parts in methods.items() if parts}
+    return Table([
+        {"": NAMES.get(part, part)}
+        | {name: gb(parts[part]) if part in parts else "" for name, parts in methods.items()}
+        for part in (*NAMES, "peak") if any(parts.get(part) for parts in methods.values())])
+
+
+def text(found) -> str:
+    """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
+    trained = f"{found.trainable:,} of {found.parameters:,} parameters are trained"
+    if found.quantized:
+        frozen = found.parameters - found.trainable
+        kind = ("8 bits (LLM.int8())" if found.config.load_in_8bit else
+                f"4 bits ({found.config.bnb_4bit_quant_type})")
+        trained += (f"; {found.quantized:,} ({found.quantized / frozen:.0%} of the frozen ones) "
+                    f"are in {kind}, {found.bits:.3f} with their scales")
+    if found.offload:
+        trained += f"; {gb(found.host)} in the host's memory"
+    fitting = [name for name, fits in found.fits.items() if fits]
+    assumed = "; ".join(f"{name.replace('_', ' ')} {value}"
+                        for name, value in found.assumptions.items())
+    return "\n".join([
+        repr(table(found)), "", summary(found), trained, f"Assumes: {assumed}",
+        *(f"Note: {note}" for note in found.notes),
+        *([*verdict.sentences(found.verdict), *_caution(found)] if found.verdict else
+          ["Fits: " + (", ".join(fitting) or "none of the known GPUs"),
+           "A smaller batch and gradient checkpointing need less; --gpu NAME says what fits "
+           "into that GPU."])])
+
+
+def _caution(found) -> list[str]:
+    """What a verdict by the closed form is worth."""
+    return [] if found.simulation or not found.formula.get("activations") else [
+        "These are by formula, and the traced peak was up to twice as high: trace the step "
+        "(without --formula) before you rely on it."]
+
+
+def error(found) -> str:
+    """The error to expect of the prediction."""
+    if not found.simulation:
+        return "states exact, activations not counted" if not found.formula["activations"] \
+            else FORMULA_ERROR
+    if found.assumptions.get("trainer") == "torchrun":
+        return RANKS_ERROR if found.device == "cpu" else "not yet measured on GPUs; " + RANKS_ERROR
+    if found.zero:
+        return ERROR["cuda"] + "; ZeRO's division by formula"
+    return ERROR[found.device]
+
+
+def name_of(model) -> str:
+    """The name of what `ft.memory` was given as a model."""
+    return str(getattr(model, "name_or_path", "") or getattr(model, "model_type", "")
+               or (model.get("model_type", "a config") if isinstance(model, dict) else model))
+
+
+def assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
+    """What the prediction takes for granted, by name, for `to_dict` and the line of `text`."""
+    if shape is None:
+        return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
+            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
+    at_once = logits or (MAX_LOGITS if trainer == "ftkit" else None)
+    assumptions = {"trainer": trainer, "device": device, "precision": config.precision}
+    if config.method != "full":
+        assumptions |= {"base_dtype": config.base_dtype or "fp32", "adapter_dtype": (
+            "bf16" if config.precision == "pure-bf16" else "fp32")}
+    return assumptions | {
+        "batch_size": config.batch_size, "max_length": config.max_length,
+        "tokens": sum(lengths), "supervised_fraction": supervised,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "attention": attention or ("packed" if trainer == "ftkit" else "sdpa on padded batches")
+        if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
+        "loss": (f"at most {at_once:,} logits at once" if at_once and at_once < 10**9
+                 else "all logits at once"),
+        "optimizer": config.optim + (", not fused" if config.optim == "adamw_torch" and (
+            trainer == "hf" or (trainer == "torchrun" and device == "cpu")) else ""),
+        "allocator_slack": model_shapes.SLACK} | (
+            {"not_counted": "torch.compile, pages in the host's memory, buffers of NCCL and "
+                            "DeepSpeed"
+                            + (", activations in 8 bits" if config.load_in_8bit else "")}
+            if device == "cuda" else {}) | (
+            {"recipe": SCRIPTS_RECIPE[config.precision][zero >= 2]} if trainer == "torchrun" else
+            {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
+
+
+def notes_on(config, shape, lengths, context, trainer, found) -> tuple[str, ...]:
+    """Sentences about what is unusual in a prediction."""
+    notes = []
+    if shape is not None and max(lengths) > context:
+        notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "
+                     "this model was made for; its positions would have to be extended")
+    frozen = found.parameters - found.trainable
+    if config.method == "qlora" and found.quantized < 0.9 * frozen:
+        share = found.states["weights"] * 8 / found.parameters
+        notes.append(f"only {found.quantized / frozen:.0%} of the frozen parameters are quantized: "
+                     "bitsandbytes quantizes linear layers, and the rest (experts of a mixture, "
+                     f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
+    if isinstance(config, GRPOConfig):
+        notes.append("the cache of keys and values while answers are drawn is not counted")
+    if isinstance(config, DPOConfig) and config.method == "full" and trainer == "hf":
+        notes.append("TRL keeps a second copy of the weights as the reference, which is not "
+                     "counted; precompute_ref_log_probs=True does without")
+    return tuple(notes)

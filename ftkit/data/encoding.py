@@ -22,7 +22,8 @@ from ftkit.base.errors import UserError
 from ftkit.base.progress_bar import Bar
 from ftkit.data import foreign, schema, templates
 from ftkit.data.jsonl import DataError, Problem
-from ftkit.data.mask_view import NO_LOSS, BatchView
+from ftkit.data.labels import NO_LOSS
+from ftkit.data.mask_view import BatchView
 
 # ------------------------------------------------------------------------- segments → ids
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ftkit.base.formatting import printable, to_html
-
-NO_LOSS = -100  # the label of a token without loss
+from ftkit.data.labels import NO_LOSS
 
 _STYLES = {  # readable without color: loss is underlined, special tokens are framed
     "loss": "background:#f5b04166;border-bottom:3px solid #b9770e",

@@ -294,7 +294,7 @@ def train(folder, settings, stage, engine, device, out, save) -> dict:
             group["lr"] = step["learning_rate"]
         with traffic:
             norm = update(called, optimizer, model, settings, engine)
-        note(held, optimizer=states(optimizer))
+        note(held, optimizer=optimizer_tensors(optimizer))
         dist.all_reduce(total)
         history.append({"step": number, "loss": float(total) / count, "grad_norm": norm,
                         "learning_rate": step["learning_rate"]})
@@ -378,7 +378,7 @@ def note(held: dict, **parts):
         held[part] = max(held.get(part, 0), size)
 
 
-def states(optimizer) -> list:
+def optimizer_tensors(optimizer) -> list:
     """AdamW's two averages that this rank keeps."""
     inner = getattr(optimizer, "optim", None) or getattr(optimizer, "optimizer", optimizer)
     return [value for state in inner.state.values() for value in state.values()

@@ -72,8 +72,8 @@ class Layout:
         index, home = self.remember(
             ("index", device, varlen is None),
             lambda: [_to(x, device) for x in self._index(tokens, varlen is None)])
-        # (KV, T, share * D): the query heads of one key head side by side, so that one index or
-        # view along the tokens brings a group into the shape of a batched matrix multiplication.
+        # (KV, T, group_size * D): the query heads of one key head side by side, so that one index
+        # or view along the tokens brings a group into the shape of a batched multiplication.
         q = q.transpose(0, 1).reshape(tokens, kv, -1).transpose(0, 1)
         if index is not None:
             q, k, v = (x.index_select(1, index) for x in (q, k, v))
@@ -125,19 +125,19 @@ def _mask(length, window, device):
     return seen if window is None else seen & (i[:, None] - i < window)
 
 
-def _bmm_attention(layout, q, k, v, count, length, share, scale, window, dropout):
+def _bmm_attention(layout, q, k, v, count, length, group_size, scale, window, dropout):
     """Two matrix multiplications: on CPU faster than SDPA, whose bf16 backward is four times
     slower."""
     kv, dim = k.shape[0], k.shape[-1]
-    q = q.reshape(kv * count, length * share, dim)
+    q = q.reshape(kv * count, length * group_size, dim)
     k, v = k.reshape(kv * count, length, dim), v.reshape(kv * count, length, -1)
 
     def make():
         hidden = torch.zeros(length, length, dtype=q.dtype)
         hidden.masked_fill_(~_mask(length, window, q.device), float("-inf"))
-        return hidden.repeat_interleave(share, 0)
+        return hidden.repeat_interleave(group_size, 0)
 
-    bias = layout.remember(("bias", length, share, window, q.dtype), make)
+    bias = layout.remember(("bias", length, group_size, window, q.dtype), make)
     # Softmax in fp32, as transformers' eager attention; in bf16 it is also three times slower.
     weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
     weights = weights.softmax(-1, dtype=torch.float32).to(q.dtype)
@@ -145,16 +145,16 @@ def _bmm_attention(layout, q, k, v, count, length, share, scale, window, dropout
     return torch.bmm(weights, v).view(kv, count * length, -1)
 
 
-def _sdpa_attention(layout, q, k, v, count, length, share, scale, window, dropout):
+def _sdpa_attention(layout, q, k, v, count, length, group_size, scale, window, dropout):
     kv, dim = k.shape[0], k.shape[-1]
-    q = q.reshape(kv, count, length, share, dim).permute(1, 0, 3, 2, 4).flatten(1, 2)
+    q = q.reshape(kv, count, length, group_size, dim).permute(1, 0, 3, 2, 4).flatten(1, 2)
     k, v = (x.reshape(kv, count, length, x.shape[-1]).transpose(0, 1) for x in (k, v))
     window = None if window is None or window >= length else window
     mask = None if window is None else layout.remember(
         ("mask", length, window, q.device), lambda: _mask(length, window, q.device))
     out = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None,
-                                         scale=scale, enable_gqa=share > 1)
-    out = out.unflatten(1, (kv, share)).permute(1, 0, 3, 2, 4)  # (KV, count, L, share, D)
+                                         scale=scale, enable_gqa=group_size > 1)
+    out = out.unflatten(1, (kv, group_size)).permute(1, 0, 3, 2, 4)  # (KV, count, L, group_size, D)
     return out.reshape(kv, count * length, -1)
 
 
@@ -175,7 +175,7 @@ def _varlen(q):
     return _varlen_function() if half else None
 
 
-def _varlen_attention(varlen, layout, q, k, v, share, scale, window):
+def _varlen_attention(varlen, layout, q, k, v, group_size, scale, window):
     def make():
         ends = torch.tensor([0, *layout.lengths]).cumsum(0)
         return ends.to(device=q.device, dtype=torch.int32), max(layout.lengths)
@@ -184,6 +184,6 @@ def _varlen_attention(varlen, layout, q, k, v, share, scale, window):
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (tokens, KV, ...)
     tokens, kv, dim = k.shape
     left = -1 if window is None else window - 1
-    out = varlen(q.reshape(tokens, kv * share, dim), k, v, ends, ends, longest, longest,
-                 scale=scale, window_size=(left, 0), enable_gqa=share > 1)
+    out = varlen(q.reshape(tokens, kv * group_size, dim), k, v, ends, ends, longest, longest,
+                 scale=scale, window_size=(left, 0), enable_gqa=group_size > 1)
     return out.reshape(tokens, kv, -1).transpose(0, 1)

@@ -36,7 +36,7 @@ class Dask:
                             " import Client; client = Client()`, or "
                             "Client('scheduler-address:8786')") from None
 
-    def share(self, pickled: bytes):
+    def put(self, pickled: bytes):
         """`pickled` on the cluster, once; as a task, so that it outlives the worker that has it."""
         return self.client.submit(bytes, pickled, pure=False)
 
@@ -72,7 +72,7 @@ class Ray:
                                     ray.exceptions.NodeDiedError)
         self.task = ray.remote(_train)
 
-    def share(self, pickled: bytes):
+    def put(self, pickled: bytes):
         return self.ray.put(pickled)
 
     def submit(self, *arguments):
@@ -123,12 +123,12 @@ def train(state: SweepState, backend: str):
     size = facts.parameters if facts else math.inf
     precision = machine.fast_precision(size)  # of this machine, on every worker
     state.show_run(state.remaining[0])
-    shared, pending = engine.share(pickled), {}
+    shipped, pending = engine.put(pickled), {}
     try:
         for i in state.remaining:
             config = state.configs[i]
             config = config.but(precision=config.precision or precision)
-            pending[engine.submit(shared, config)] = i
+            pending[engine.submit(shipped, config)] = i
         while pending:
             _collect(state, engine, pending, wait=True)
     except KeyboardInterrupt:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
+import types
+import typing
 from typing import ClassVar, NamedTuple
 
 from ftkit.base.errors import UserError
@@ -268,8 +271,10 @@ class Config:
     )
 
     def __post_init__(self):
+        kinds = kinds_of(type(self))
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _accept(field, getattr(self, field.name)))
+            value = _accept(field, kinds[field.name], getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
     def but(self, **changes) -> Config:
         """The same Config with some fields changed: `base.but(learning_rate=1e-2)`."""
@@ -480,34 +485,49 @@ def _unknown_field(name: str, known) -> str:
     return f"Config has no field {name!r:.60}; {hint}"
 
 
-def _accept(field, value):
+class Kind(NamedTuple):
+    """What a field takes: bool, int, float or str, and whether None as well."""
+
+    type: type
+    optional: bool
+
+
+@functools.cache
+def kinds_of(config_class) -> dict[str, Kind]:
+    """The Kind of each field of a Config class, by its name."""
+    hints = typing.get_type_hints(config_class)
+    members = {name: typing.get_args(hints[name]) or (hints[name],)
+               for name in _names(config_class)}
+    return {name: Kind(kinds[0], types.NoneType in kinds) for name, kinds in members.items()}
+
+
+def _accept(field, kind, value):
     """`value` in the field's type and range, or a UserError that says what is accepted."""
-    if value is None and "None" in str(field.type):
+    if value is None and kind.optional:
         return None
     try:
-        converted = _convert(field, value)
+        converted = _convert(field, kind, value)
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise UserError(_rejected(field, value)) from None
+        raise UserError(_rejected(field, kind, value)) from None
     low, high, choices = (field.metadata[name] for name in ("low", "high", "choices"))
     if (converted == "" or (choices and converted not in choices)
             or (isinstance(converted, float) and not math.isfinite(converted))
             or (low is not None and converted < low) or (high is not None and converted > high)
             or (isinstance(converted, float) and 0 < converted < TINY)
             or (field.metadata["positive"] and converted == 0)):
-        raise UserError(_rejected(field, converted))
+        raise UserError(_rejected(field, kind, converted))
     return converted
 
 
-def _convert(field, value):
+def _convert(field, kind, value):
     """`value` in the type of its field; any of several exceptions where that cannot be."""
-    kind = str(field.type)
-    if kind.startswith("bool"):
+    if kind.type is bool:
         return {"true": True, "false": False}[str(value).lower()]
-    if kind.startswith(("int", "float")):
+    if kind.type in (int, float):
         number = float(value)
-        if isinstance(value, bool | bytes) or (kind.startswith("int") and number != int(number)):
+        if isinstance(value, bool | bytes) or (kind.type is int and number != int(number)):
             raise ValueError
-        return int(number) if kind.startswith("int") else number
+        return kind.type(number)
     if field.name == "target_modules" and isinstance(value, list | tuple | set):
         return ",".join(map(str, value))
     if not isinstance(value, str):
@@ -515,21 +535,21 @@ def _convert(field, value):
     return value
 
 
-def _rejected(field, value) -> str:
+def _rejected(field, kind, value) -> str:
     """The sentence for a value that the field does not accept."""
     choices = field.metadata["choices"]
-    text = f"{field.name} is {value!r:.60}; expected {_accepted(field)}"
+    text = f"{field.name} is {value!r:.60}; expected {_accepted(field, kind)}"
     suggestions = difflib.get_close_matches(str(value), choices or (), 1)
     return f"{text}; did you mean {suggestions[0]}?" if suggestions else text
 
 
-def _accepted(field) -> str:
-    meta, kind = field.metadata, str(field.type).split(" ")[0]
+def _accepted(field, kind) -> str:
+    meta = field.metadata
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
-    name = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+    name = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     bounds = [f"at least {meta['low']:.12g}"] if meta["low"] is not None else []
     if meta["positive"]:
         bounds = ["above 0"]
     bounds += [f"at most {meta['high']:.12g}"] if meta["high"] is not None else []
-    return f"{name[kind]} {' and '.join(bounds)}".strip()
+    return f"{name[kind.type]} {' and '.join(bounds)}".strip()

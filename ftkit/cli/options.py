@@ -18,7 +18,7 @@ from ftkit.base.errors import UserError
 from ftkit.cli import console
 from ftkit.notebook import fields
 
-METAVARS = {"int": "N", "float": "X", "bool": "true|false"}
+METAVARS = {int: "N", float: "X", bool: "true|false"}
 ZERO_STAGES = ("0 nothing, 1 optimizer states, 2 gradients as well, 3 parameters as well "
                "(default: {default})")
 
@@ -322,14 +322,14 @@ def _config_options(groups: dict):
     for group, section in groups.items():
         for name in fields.GROUPS[group]:
             field = fields.FIELDS[name]
-            kind = str(field.type).split(" ")[0]
+            kind = fields.KINDS[name].type
             text = field.metadata["help"]
             if field.metadata["choices"]:
                 text += f" ({', '.join(field.metadata['choices'])})"
             if field.default is not None:
                 default = str(field.default)
-                text += f"; default: {default.lower() if kind == 'bool' else default}"
-            value = {"nargs": "?", "const": "true"} if kind == "bool" else {}
+                text += f"; default: {default.lower() if kind is bool else default}"
+            value = {"nargs": "?", "const": "true"} if kind is bool else {}
             section.add_argument("--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(
                 kind, "NAME"), default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
 

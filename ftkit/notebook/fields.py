@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from ftkit.base.config import METHODS, Config
+from ftkit.base.config import METHODS, Config, kinds_of
 from ftkit.base.errors import UserError
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+KINDS = kinds_of(Config)
 
 GROUPS = {  # the names are the tabs of the what-if panel, so they are short
     "Optimization": ("learning_rate", "lr_scheduler_type", "warmup_steps", "num_decay_steps",

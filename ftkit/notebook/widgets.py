@@ -18,7 +18,7 @@ import ipywidgets as W
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_attribute, to_html
-from ftkit.notebook.fields import FIELDS, SUGGESTIONS, USUAL_VALUES, check_names
+from ftkit.notebook.fields import FIELDS, KINDS, SUGGESTIONS, USUAL_VALUES, check_names
 
 AUTO = "auto"  # stands for None in Config: "choose for me"
 NAME_OF_NONE = {"early_stopping_patience": "off", "max_steps": "by epochs",
@@ -184,15 +184,15 @@ def field_control(name: str, value=None) -> W.Widget:
     """
     check_names([name])
     field = FIELDS[name]
-    kind, choices = str(field.type), field.metadata["choices"]
+    kind, choices = KINDS[name], field.metadata["choices"]
     common = {"description": name, "tooltip": field.metadata["tip"],
               "style": {"description_width": "205px"}, "layout": W.Layout(width="auto")}
     start = field.default if value is None else value
     chosen = AUTO if start is None else start
-    if kind.startswith("bool"):
+    if kind.type is bool:
         control = W.Checkbox(value=bool(start), indent=True, **common)
     elif choices:
-        auto = [(AUTO, AUTO)] if "None" in kind else []
+        auto = [(AUTO, AUTO)] if kind.optional else []
         control = W.Dropdown(options=auto + [(c, c) for c in choices], value=chosen, **common)
     elif name in USUAL_VALUES:
         control = W.SelectionSlider(options=_slider_options(name, start), value=chosen, **common)
@@ -291,5 +291,5 @@ def write(control, value):
 
 def _slider_options(name, value) -> list[tuple]:
     values = sorted({*USUAL_VALUES[name], *([] if value is None else [value])})
-    auto = [(NAME_OF_NONE.get(name, AUTO), AUTO)] if "None" in str(FIELDS[name].type) else []
+    auto = [(NAME_OF_NONE.get(name, AUTO), AUTO)] if KINDS[name].optional else []
     return auto + [(f"{v:.12g}", v) for v in values]

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 import ftkit as ft
+from ftkit.base import config
 
 pytestmark = pytest.mark.quick
 
@@ -16,6 +17,21 @@ def test_every_field_has_a_tip_of_at_most_25_words(field):
     tip = field.metadata["tip"]
     words = len(tip.split())
     assert 5 <= words <= 25, f"{words} words: {tip!r}; give _option(tip=...)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(ft.Config):
+    times: int | None = config._option(None, "times", low=1)  # a class here, text in config.py
+
+
+@pytest.mark.parametrize("given, kept", [("3", 3), (3.0, 3), (None, None)])
+def test_a_field_is_read_in_its_type_whether_its_annotation_is_text_or_a_class(given, kept):
+    assert Counted(times=given).times == kept == ft.Config(max_steps=given).max_steps
+    for wrong in (2.5, "many"):
+        with pytest.raises(ValueError, match="expected a whole number"):
+            Counted(times=wrong)
+        with pytest.raises(ValueError, match="expected a whole number"):
+            ft.Config(max_steps=wrong)
 
 
 def test_no_two_fields_share_a_tip():

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from ftkit.base import messages
 from ftkit.base.config import MAX_LOGITS
 from ftkit.engine.packed_attention import (
     base_of,
@@ -207,7 +208,7 @@ _printed: set = set()
 def _print_once(base, reason):
     if (type(base), reason) not in _printed:
         _printed.add((type(base), reason))
-        print(f"ftkit: padded batches, without the fast path: {reason}", file=sys.stderr)
+        messages.say(f"padded batches, without the fast path: {reason}")
 
 
 @torch.no_grad()

@@ -7,13 +7,12 @@ import json
 import math
 import random
 import shutil
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftkit.base import machine
+from ftkit.base import machine, messages
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.data import encoding, schema
@@ -252,7 +251,7 @@ class Experiment:
             if note:
                 run.notes.append(note)
         if smaller:
-            print(f"ftkit: {smaller}", file=sys.stderr)
+            messages.say(smaller)
         run.notes += inputs.notes_on(config, run.total_steps)
         return run, prepared
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftkit.base import machine
+from ftkit.base import machine, messages
 from ftkit.base.errors import UserError
 from ftkit.experiment.run import Row, Run
 
@@ -114,8 +113,8 @@ class RunLog:
             work()
         except Exception as error:  # noqa: BLE001 no error of a log may end the training
             self.writer = None
-            print(f"ftkit: the log for {self.tool} stopped ({type(error).__name__}: {error}); the "
-                  "run itself is stored", file=sys.stderr)
+            messages.say(f"the log for {self.tool} stopped ({type(error).__name__}: {error}); the "
+                         "run itself is stored")
 
 
 class TensorBoard:

@@ -11,11 +11,10 @@ import collections
 import contextlib
 import copy
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from ftkit.base import free_memory, machine
+from ftkit.base import free_memory, machine, messages
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
 
@@ -193,7 +192,7 @@ def choose_workers(sweep: SweepState, runs: list[PausableRun], parallel: bool | 
     elif reason:
         sweep.notes.append(f"one after the other: {reason}")
         if parallel:
-            print(f"ftkit: the runs go one after the other: {reason}", file=sys.stderr)
+            messages.say(f"the runs go one after the other: {reason}")
     return workers
 
 

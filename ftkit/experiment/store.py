@@ -15,12 +15,11 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftkit.base import files, json_lines, machine
+from ftkit.base import files, json_lines, machine, messages
 from ftkit.base.errors import UserError
 from ftkit.experiment.run import Row, Run, plain
 
@@ -99,7 +98,7 @@ class Writer:
             note = (f"the run is not being stored: {error.strerror or error} ({self.folder}); it "
                     "continues in memory, set FTKIT_HOME to a folder with room")
             self.run.notes.append(note)
-            print(f"ftkit: {note}", file=sys.stderr)
+            messages.say(note)
             if file:
                 with contextlib.suppress(OSError):
                     file.close()

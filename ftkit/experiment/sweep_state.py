@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ftkit.base import formatting, progress_bar
+from ftkit.base import formatting, messages, progress_bar
 from ftkit.base.formatting import to_html
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
@@ -131,7 +131,7 @@ class _Progress:
         if must_print or not self.bar.quiet:
             self.bar.close()
             if not self.show:
-                print(f"ftkit: {text}", file=sys.stderr)
+                messages.say(text)
 
     def _display(self, text: str, fraction: float | None = None):
         if self.show:

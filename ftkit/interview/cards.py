@@ -19,12 +19,11 @@ import csv
 import dataclasses
 import json
 import os
-import sys
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ftkit.base import append_log, json_lines, machine
+from ftkit.base import append_log, json_lines, machine, messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, to_html
 from ftkit.interview import bank, fsrs_fit, number_answer
@@ -78,8 +77,8 @@ class Store:
         entries = [entry for entry in lines if entry is not None and _is_entry(entry)]
         if len(entries) < len(lines) and not self.warned:
             self.warned = True
-            print(f"ftkit: {len(lines) - len(entries)} of {len(lines)} lines in {self.path} "
-                  "could not be read; the other reviews count", file=sys.stderr)
+            messages.say(f"{len(lines) - len(entries)} of {len(lines)} lines in {self.path} could "
+                         "not be read; the other reviews count")
         unique = {entry["id"]: entry for entry in entries}
         return sorted(unique.values(), key=lambda entry: entry["at"])
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 
-from ftkit.base import append_log, json_lines, machine
+from ftkit.base import append_log, json_lines, machine, messages
 
 _warned = False  # a home that cannot be written is reported once, not in every cell
 
@@ -28,8 +27,8 @@ def add(kind: str, **fields):
     except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home folder
         if not _warned:
             _warned = True
-            print(f"ftkit: your progress is not being kept ({error}); "
-                  "set FTKIT_HOME to a folder that can be written", file=sys.stderr)
+            messages.say(f"your progress is not being kept ({error}); set FTKIT_HOME to a folder "
+                         "that can be written")
 
 
 def entries() -> list[dict]:

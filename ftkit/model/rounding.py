@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING
+
+from ftkit.base import messages
 
 if TYPE_CHECKING:
     import torch
@@ -56,4 +57,4 @@ def rounding_note(model, config) -> str | None:
 
 @functools.cache  # once, however many runs of a sweep find it
 def _print_once(note: str):
-    print(f"ftkit: {note}", file=sys.stderr)
+    messages.say(note)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 
 import ipywidgets as W
 
+from ftkit.base import messages
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_attribute, to_html
 from ftkit.notebook.fields import FIELDS, KINDS, SUGGESTIONS, USUAL_VALUES, check_names
@@ -25,10 +25,6 @@ NAME_OF_NONE = {"early_stopping_patience": "off", "max_steps": "by epochs",
                 "neftune_noise_alpha": "off"}  # elsewhere: auto
 
 failures: list[BaseException] = []  # bugs that callbacks have met, newest last
-
-
-def _print_error(text: str):
-    print(f"ftkit: {text}", file=sys.stderr)
 
 
 def report_error(error: BaseException, show: Callable[[str], None], what: str):
@@ -42,7 +38,7 @@ def report_error(error: BaseException, show: Callable[[str], None], what: str):
     show(clean(f"{what}: {type(error).__name__}: {error}"))
 
 
-def guarded(function: Callable, show: Callable[[str], None] = _print_error) -> Callable:
+def guarded(function: Callable, show: Callable[[str], None] = messages.say) -> Callable:
     """`function` as a callback of a widget, whose exceptions go to `report_error`.
 
     ipywidgets alone would print the traceback in whichever cell ran last, or nowhere.
@@ -157,7 +153,7 @@ def display(view: W.Widget, text: str):
 
 
 def button(name: str, icon: str, on_click: Callable[[], None], tooltip: str,
-           show_error: Callable[[str], None] = _print_error, css: str = "") -> W.Button:
+           show_error: Callable[[str], None] = messages.say, css: str = "") -> W.Button:
     """A button that calls `on_click()`; its class is `ftkit-<name>` unless `css` names another."""
     widget = W.Button(description=name, icon=icon, tooltip=tooltip,
                       layout=W.Layout(width="auto"))

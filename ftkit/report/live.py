@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import time
 from collections.abc import Callable
 
-from ftkit.base import formatting, machine
+from ftkit.base import formatting, machine, messages
 from ftkit.base.formatting import to_html
 from ftkit.report import chart, series
 from ftkit.report import style as fig
@@ -160,8 +159,8 @@ class Live:
             work()
         except Exception as error:  # noqa: BLE001 no error of drawing may end the training
             self.show = None
-            print(f"ftkit: the live figure stopped ({type(error).__name__}: {error}); "
-                  "the training continues", file=sys.stderr)
+            messages.say(f"the live figure stopped ({type(error).__name__}: {error}); the training "
+                         "continues")
 
     def _paint(self):
         text = self.progress()

@@ -264,7 +264,11 @@ def case(number: int) -> Case:
 
 
 class Case:
-    """One broken run: its log, its curves, its target."""
+    """One broken run: its log, its curves, its target.
+
+    It differs from the Case of the bug zoo, where a stage of the pipeline is wrong: here it may be
+    options of Config or the records, and a repair must meet a target.
+    """
 
     def __init__(self, number: int, fault: str):
         self.number, self._fault, self.tries = number, FAULTS[fault], 0

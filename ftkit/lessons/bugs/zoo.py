@@ -148,7 +148,11 @@ def case(seed: int) -> Case:
 
 
 class Case:
-    """A run with one bug; shows its measurements next to a baseline run."""
+    """A run with one bug; shows its measurements next to a baseline run.
+
+    It differs from the Case of the clinic, where settings are wrong as well: here a repair replaces
+    a stage of the pipeline, and must meet the baseline's curve of the same seed.
+    """
 
     def __init__(self, seed: int, bug: str):
         self.seed, self._bug, self.tries = seed, bug, 0

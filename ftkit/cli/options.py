@@ -131,15 +131,21 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for add in (_lab, _doctor, _run, _check, _convert, _export, _fetch, _memory, _drill, _runs):
+        add(commands)
+    return top
 
-    def command(name: str, help: str, json: bool = True, **options) -> _Parser:
-        made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.",
-                                   **options)
-        if json:
-            made.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-        return made
 
-    lab = command("lab", "open your own copy of the lessons in JupyterLab", json=False)
+def _command(commands, name: str, help: str, json: bool = True, **options) -> _Parser:
+    made = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.",
+                               **options)
+    if json:
+        made.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return made
+
+
+def _lab(commands):
+    lab = _command(commands, "lab", "open your own copy of the lessons in JupyterLab", json=False)
     lab.add_argument("folder", nargs="?", default="ftkit-lessons", metavar="DIR",
                      help="folder of your copy, created if needed (default: ./ftkit-lessons)")
     lab.add_argument("--fresh", action="store_true",
@@ -151,88 +157,14 @@ def parser() -> argparse.ArgumentParser:
                      help="address to bind: 127.0.0.1 for this machine only (default), 0.0.0.0 for "
                           "all networks, as in a container")
 
-    command("doctor", "check this machine, its packages and the lessons")
-    _run_options(command("run", "fine-tune a model once and report the result",
-                         usage="ftkit run [OPTION ...]"))
 
-    check = command("check", "check a data file before training on it")
-    check.add_argument("file", metavar="FILE",
-                       help="a sample, or a .jsonl, .json, .csv, .tsv, .txt or .parquet file")
-    check.add_argument("--against", metavar="FILE", action="append",
-                       help="count the rows that also occur in this file (repeatable)")
-    check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
-    check.add_argument("--max-length", metavar="N", type=whole_number(2),
-                       help="report records of more tokens (default with --model: its context, at "
-                            "most 512)")
-
-    convert = command("convert", "write a data file of another tool as JSON Lines")
-    convert.add_argument("file", metavar="FILE", help="a .json, .csv, .parquet, ... or .jsonl file")
-    convert.add_argument("out", metavar="NEW", help="the new file, NAME.jsonl")
-    convert.add_argument("--tools", choices=("text",),
-                         help="text: write functions and calls as text, as Hermes models do")
-    convert.add_argument("--skip", action="store_true",
-                         help="leave out the rows that cannot be trained on")
-
-    export = command("export", "merge an adapter into its base model, for use in other programs")
-    export.add_argument("source", metavar="DIR", help="the folder that `ftkit run --out` or peft "
-                                                      "saved")
-    export.add_argument("out", metavar="OUT", help="a new folder for the merged model")
-    export.add_argument("--dtype", default="fp32", metavar="NAME",
-                        help="number format of the weights: fp32, bf16 or fp16 (default: fp32)")
-
-    fetch = command("fetch", "download a pretrained model: smollm2")
-    fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.3 GB")
-
-    _memory_options(command("memory", "predict the memory of a training step",
-                            usage="ftkit memory [OPTION ...]"))
-
-    drill = command("drill", "practice interview questions: cards, proofs, a mock interview",
-                    json=False)
-    drill.add_argument("--level", metavar="NAME",
-                       help="junior, mid, senior or staff; several: junior,mid")
-    drill.add_argument("--topic", metavar="NAME",
-                       help="a topic such as LoRA or memory, or: your misses, your cards")
-    drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
-                       help="new cards at most (default: 10)")
-    drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
-    drill.add_argument("--clinic", action="store_true",
-                       help="runs that went wrong, to be named from what a colleague would send")
-    drill.add_argument("--rounds", metavar="NAME",
-                       help="rounds of the interview: concept, coding, design, story (default: "
-                            "all); several: concept,coding")
-    drill.add_argument("--minutes", metavar="N", type=whole_number(1, 1440),
-                       help="length of the drill (default: no limit) or of the interview "
-                            "(default: the clocks of its questions)")
-    drill.add_argument("--questions", metavar="N", default=6, type=whole_number(1, 100),
-                       help="concept questions in the interview (default: 6)")
-    drill.add_argument("--list", action="store_true", help="list the questions and their ids")
-    drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
-    drill.add_argument("--cards", metavar="FILE",
-                       help='your own cards, one {"front": "question", "back": "answer"} a line '
-                            "(default: cards.jsonl in your ftkit home)")
-    drill.add_argument("--suspended", action="store_true", help="list the suspended cards")
-    drill.add_argument("--resume", metavar="CARD", help="ask a suspended card again")
-    drill.add_argument("--fit", action="store_true",
-                       help="fit the schedule (FSRS) to your own reviews, from 640 on")
-    drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
-    drill.add_argument("--cheat-sheet", metavar="FILE",
-                       help="write a page to print (HTML), its numbers computed now")
-
-    runs = command("runs", "list all runs, or show some of them")
-    runs.add_argument("ids", nargs="*", metavar="ID", help="the id of a run, or its beginning")
-    runs.add_argument("--where", metavar="TERMS",
-                      help="only runs for which all terms hold, such as \"method=lora "
-                           "val_loss<0.5\"; a word is looked for in names and settings")
-    runs.add_argument("--sort", metavar="NAME",
-                      help="sort by a measure or a field, such as val_loss; -val_loss: largest "
-                           "first (default: by time, newest last)")
-    runs.add_argument("--limit", metavar="N", type=whole_number(1),
-                      help="at most N runs (default: 20 as text, all with --json)")
-    return top
+def _doctor(commands):
+    _command(commands, "doctor", "check this machine, its packages and the lessons")
 
 
-def _run_options(run: _Parser):
-    groups = _groups(run)
+def _run(commands):
+    groups = _groups(_command(commands, "run", "fine-tune a model once and report the result",
+                              usage="ftkit run [OPTION ...]"))
     add = groups["Data"].add_argument
     add("--model", default="tiny", metavar="NAME",
         help="tiny (default), smollm2, a folder, or a hub id")
@@ -274,8 +206,46 @@ def _run_options(run: _Parser):
     add("--quiet", action="store_true", help="no progress bar")
 
 
-def _memory_options(memory: _Parser):
-    groups = _groups(memory)
+def _check(commands):
+    check = _command(commands, "check", "check a data file before training on it")
+    check.add_argument("file", metavar="FILE",
+                       help="a sample, or a .jsonl, .json, .csv, .tsv, .txt or .parquet file")
+    check.add_argument("--against", metavar="FILE", action="append",
+                       help="count the rows that also occur in this file (repeatable)")
+    check.add_argument("--model", metavar="NAME", help="count tokens with this model's tokenizer")
+    check.add_argument("--max-length", metavar="N", type=whole_number(2),
+                       help="report records of more tokens (default with --model: its context, at "
+                            "most 512)")
+
+
+def _convert(commands):
+    convert = _command(commands, "convert", "write a data file of another tool as JSON Lines")
+    convert.add_argument("file", metavar="FILE", help="a .json, .csv, .parquet, ... or .jsonl file")
+    convert.add_argument("out", metavar="NEW", help="the new file, NAME.jsonl")
+    convert.add_argument("--tools", choices=("text",),
+                         help="text: write functions and calls as text, as Hermes models do")
+    convert.add_argument("--skip", action="store_true",
+                         help="leave out the rows that cannot be trained on")
+
+
+def _export(commands):
+    export = _command(commands, "export",
+                      "merge an adapter into its base model, for use in other programs")
+    export.add_argument("source", metavar="DIR", help="the folder that `ftkit run --out` or peft "
+                                                      "saved")
+    export.add_argument("out", metavar="OUT", help="a new folder for the merged model")
+    export.add_argument("--dtype", default="fp32", metavar="NAME",
+                        help="number format of the weights: fp32, bf16 or fp16 (default: fp32)")
+
+
+def _fetch(commands):
+    fetch = _command(commands, "fetch", "download a pretrained model: smollm2")
+    fetch.add_argument("name", metavar="NAME", help="smollm2: SmolLM2-135M-Instruct, about 0.3 GB")
+
+
+def _memory(commands):
+    groups = _groups(_command(commands, "memory", "predict the memory of a training step",
+                              usage="ftkit memory [OPTION ...]"))
     add = groups["Data"].add_argument
     add("--model", default="tiny", metavar="NAME",
         help="tiny (default), smollm2, a known hub id or its short name such as llama-2-7b, a "
@@ -307,6 +277,53 @@ def _memory_options(memory: _Parser):
              "are the usual estimate")
     add("--measure", action="store_true",
         help="also measure one real step on this machine (tiny, smollm2 or a folder)")
+
+
+def _drill(commands):
+    drill = _command(commands, "drill",
+                     "practice interview questions: cards, proofs, a mock interview", json=False)
+    drill.add_argument("--level", metavar="NAME",
+                       help="junior, mid, senior or staff; several: junior,mid")
+    drill.add_argument("--topic", metavar="NAME",
+                       help="a topic such as LoRA or memory, or: your misses, your cards")
+    drill.add_argument("--new", metavar="N", default=10, type=whole_number(0, 1000),
+                       help="new cards at most (default: 10)")
+    drill.add_argument("--interview", action="store_true", help="a timed mock interview instead")
+    drill.add_argument("--clinic", action="store_true",
+                       help="runs that went wrong, to be named from what a colleague would send")
+    drill.add_argument("--rounds", metavar="NAME",
+                       help="rounds of the interview: concept, coding, design, story (default: "
+                            "all); several: concept,coding")
+    drill.add_argument("--minutes", metavar="N", type=whole_number(1, 1440),
+                       help="length of the drill (default: no limit) or of the interview "
+                            "(default: the clocks of its questions)")
+    drill.add_argument("--questions", metavar="N", default=6, type=whole_number(1, 100),
+                       help="concept questions in the interview (default: 6)")
+    drill.add_argument("--list", action="store_true", help="list the questions and their ids")
+    drill.add_argument("--prove", metavar="ID", help="run the proof of a question's answer")
+    drill.add_argument("--cards", metavar="FILE",
+                       help='your own cards, one {"front": "question", "back": "answer"} a line '
+                            "(default: cards.jsonl in your ftkit home)")
+    drill.add_argument("--suspended", action="store_true", help="list the suspended cards")
+    drill.add_argument("--resume", metavar="CARD", help="ask a suspended card again")
+    drill.add_argument("--fit", action="store_true",
+                       help="fit the schedule (FSRS) to your own reviews, from 640 on")
+    drill.add_argument("--export", metavar="FILE", help="write the cards: .csv for Anki, or .json")
+    drill.add_argument("--cheat-sheet", metavar="FILE",
+                       help="write a page to print (HTML), its numbers computed now")
+
+
+def _runs(commands):
+    runs = _command(commands, "runs", "list all runs, or show some of them")
+    runs.add_argument("ids", nargs="*", metavar="ID", help="the id of a run, or its beginning")
+    runs.add_argument("--where", metavar="TERMS",
+                      help="only runs for which all terms hold, such as \"method=lora "
+                           "val_loss<0.5\"; a word is looked for in names and settings")
+    runs.add_argument("--sort", metavar="NAME",
+                      help="sort by a measure or a field, such as val_loss; -val_loss: largest "
+                           "first (default: by time, newest last)")
+    runs.add_argument("--limit", metavar="N", type=whole_number(1),
+                      help="at most N runs (default: 20 as text, all with --json)")
 
 
 def _groups(parser: _Parser) -> dict:

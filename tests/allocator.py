@@ -17,6 +17,10 @@ import tempfile
 from pathlib import Path
 
 
+IMPORTED = ["bitsandbytes", "ftkit.memory_use.measure", "peft", "torch.profiler", "transformers",
+            "transformers.models.auto.modeling_auto"]
+
+
 def ready(name, config, lengths: list[int]):
     """(update, batches) of a second step: of a model by name, or of random weights in a shape."""
     from ftkit.engine import loop, packed_batch
@@ -83,10 +87,12 @@ def peak(name, config, lengths: list[int]) -> int:
 
 
 def forked(work, *args, start="fork"):
-    """`work(*args)` in a child of this process, which has all imports done. start: "spawn" for a
-    child that imports them itself: one that was forked from a process whose threads have computed
-    much may wait for a lock that none of its own threads holds."""
-    with multiprocessing.get_context(start).Pool(1) as pool:
+    """`work(*args)` in a child of this process, which has all imports done. start: "forkserver" for
+    a child of a process that has done nothing but imports: one that was forked from a process whose
+    threads have computed much may wait for a lock that none of its own threads holds."""
+    context = multiprocessing.get_context(start)
+    context.set_forkserver_preload(IMPORTED)
+    with context.Pool(1) as pool:
         return pool.apply(work, args)
 
 

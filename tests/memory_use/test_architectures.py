@@ -21,7 +21,7 @@ def cases():
 @pytest.mark.parametrize("name, fields, lengths", list(cases()))
 def test_the_traced_peak_of_an_architecture_is_that_of_torchs_allocator(name, fields, lengths):
     shape, config = architectures.SHAPES[name], Config(**fields)
-    measured = allocator.forked(allocator.peak, shape, config, lengths, start="spawn")
+    measured = allocator.forked(allocator.peak, shape, config, lengths, start="forkserver")
     found = footprint.simulated(model_shapes.shape(shape), config, lengths, device="cpu")
     assert found.peak == pytest.approx(measured, rel=2e-3)
 

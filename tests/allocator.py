@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-
 IMPORTED = ["bitsandbytes", "ftkit.memory_use.measure", "peft", "torch.profiler", "transformers",
             "transformers.models.auto.modeling_auto"]
 

@@ -9,7 +9,9 @@ from ftkit.base.errors import UserError
 from ftkit.memory_use import changes, formula, model_shapes, verdict
 from ftkit.memory_use.footprint import memory
 
-SMALL = {"model": "tiny", "max_length": 64, "batch_size": 4, "precision": "fp32"}
+SHAPE = {"model_type": "llama", "vocab_size": 3072, "hidden_size": 192, "intermediate_size": 512,
+         "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 512}
+SMALL = {"model": SHAPE, "max_length": 64, "batch_size": 4, "precision": "fp32"}
 
 
 @pytest.mark.parametrize("text, name", [
@@ -52,26 +54,31 @@ def test_the_largest_batch_is_that_of_a_full_search(start, limit):
 
 
 def test_a_step_that_fits_has_room_and_no_changes():
-    found = memory(gpu="24GB", **SMALL)
+    found = memory(gpu="2GB", **SMALL)
     said = found.to_dict()["verdict"]
     assert said["fits"] and said["changes"] == [] and found.device == "cuda"
-    assert said["headroom_bytes"] == round(24e9 - model_shapes.needed(found.peak))
+    assert said["headroom_bytes"] == round(2e9 - model_shapes.needed(found.peak))
     assert said["largest_batch_size"] > 100 and said["largest_max_length"] == 512
 
 
 def test_a_step_that_does_not_fit_names_changes_that_do():
-    found = memory(gpu="585MB", **SMALL)
+    least = SMALL | {"batch_size": 1, "gradient_accumulation_steps": 4,
+                     "gradient_checkpointing": True}
+    limit = sum(model_shapes.needed(memory(**step, device="cuda").peak)
+                for step in (SMALL, least)) / 2
+    found = memory(gpu=f"{limit / 1e6:.3f}MB", **SMALL)
     said = found.to_dict()["verdict"]
     assert not said["fits"] and said["headroom_bytes"] < 0 and said["changes"]
     assert said["changes"][0]["learns_the_same"]
     for one in said["changes"]:
         again = memory(**SMALL | one["change"], device="cuda")
-        assert again.peak == one["peak"] and model_shapes.needed(again.peak) <= 585e6
+        assert again.peak == one["peak"] and model_shapes.needed(again.peak) <= limit + 500
 
 
 @pytest.mark.parametrize("gpu, status", [("24GB", 0), ("1MB", 3)])
 def test_the_exit_status_is_the_verdict(ftkit, gpu, status):
-    words = ("--model", "tiny", "--max-length", 64, "--batch-size", 1, "--gpu", gpu)
+    words = ("--model", "tiny", "--max-length", 64, "--batch-size", 1, "--gpu", gpu,
+             "--formula")
     found, out, _ = ftkit("memory", "--json", *words)
     said = json.loads(out)
     assert found == status and said["verdict"]["fits"] == (status == 0)
@@ -80,7 +87,8 @@ def test_the_exit_status_is_the_verdict(ftkit, gpu, status):
 
 
 def test_a_verdict_by_formula_says_to_trace_the_step(ftkit):
-    words = ("memory", "--model", "tiny", "--gpu", "24GB", "--device", "cuda")
+    words = ("memory", "--model", "tiny", "--gpu", "2GB", "--device", "cuda", "--batch-size", 1,
+             "--max-length", 64)
     assert "trace the step (without --formula)" in ftkit(*words, "--formula")[1]
     assert "without --formula" not in ftkit(*words)[1]
     assert "without --formula" not in ftkit("memory", "--model", "7B", "--gpu", "24GB")[1]
@@ -96,11 +104,10 @@ def test_a_number_of_parameters_has_no_largest_batch_and_rules_no_method_out(ftk
 
 
 @pytest.mark.slow
-def test_an_8b_lora_fits_a_card_of_24_gb(ftkit):
-    status, out, _ = ftkit("memory", "--model", "meta-llama/Llama-3.1-8B", "--method", "lora",
-                           "--batch-size", 1, "--max-length", 2048, "--gradient-checkpointing",
-                           "--gpu", "24GB")
-    assert status == 0 and "Fits on 24GB" in out and "base dtype bf16" in out
+def test_an_8b_lora_fits_a_card_of_24_gb():
+    found = memory(model="meta-llama/Llama-3.1-8B", method="lora", batch_size=1, max_length=2048,
+                   gradient_checkpointing=True)
+    assert verdict.card("24GB").fits(found.peak) and "base dtype bf16" in found.text()
 
 
 def test_the_trainer_of_transformers_holds_all_logits():
@@ -249,8 +256,10 @@ def test_published_measurements_are_met():
 
     from benchmarks import published
 
+    # of runs that differ in their batch alone the last, which is the largest
+    rows = {str((row["model"], row["options"] | {"batch_size": 0})): row
+            for row in published.DATA["rows"] if "why" not in row}.values()
     errors = {row["source"] + row["model"] + row["what"]:
-              published.predicted(row) / row["reported_gb"] - 1
-              for row in published.DATA["rows"] if "why" not in row}
+              published.predicted(row) / row["reported_gb"] - 1 for row in rows}
     assert statistics.median(map(abs, errors.values())) <= 0.06
     assert max(map(abs, errors.values())) <= 0.15, errors

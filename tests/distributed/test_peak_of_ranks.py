@@ -29,19 +29,21 @@ def predicted(config, ranks, stage, tokens) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks, fields", [
-    (2, {"precision": "fp32"}), (2, {"precision": "bf16"}), (4, {"precision": "fp32"}),
-    (4, {"precision": "bf16"}), (2, {"precision": "bf16", "method": "lora"})])
+    (2, {"precision": "fp32"}), (4, {"precision": "bf16"}),
+    (2, {"precision": "bf16", "method": "lora"})])
 def test_the_predicted_peak_is_that_of_real_ranks(tmp_path, ranks, fields):
     folder, config, tokens = exported(tmp_path / "run", ranks, **fields)
     least: dict = {}
+    wanted = {stage: predicted(config, ranks, stage, tokens) for stage in (0, 1, 2, 3)}
+    missed = list(wanted)
     for _ in range(4):
-        for stage, peaks in allocator_of_ranks.peaks(folder, ranks).items():
-            least[stage] = [min(list(peaks) + least.get(stage, []))]
-        wanted = {stage: [predicted(config, ranks, stage, tokens)] for stage in least}
+        for stage, peaks in allocator_of_ranks.peaks(folder, ranks, missed).items():
+            least[stage] = min([*peaks, least.get(stage, 2**62)])
         # On a busy machine a rank that waits for another one keeps buffers of gloo for longer, by
         # chance, and shows a higher peak; none shows a lower one. So the least of some tries, with
         # more room above; on a quiet machine the largest difference was 0.9 % (MEMORY.md).
-        if all(0.95 <= least[stage][0] / wanted[stage][0] <= 1.15 for stage in least):
+        missed = [n for n in missed if not 0.95 <= least[n] / wanted[n] <= 1.15]
+        if not missed:
             return
     raise AssertionError((least, wanted))
 

@@ -124,5 +124,10 @@ def largest_batch(config, budget: float, model="tiny", **options) -> int:
     0 if one text does not fit, at most 4,096. options: of `ft.memory`."""
     from ftkit.memory_use.footprint import memory
 
-    return bisect.bisect_right(range(1, 4097), budget, key=lambda batch: memory(
-        config, model, batch_size=batch, **options).peak)
+    def peak(batch: int) -> int:
+        return memory(config, model, batch_size=batch, **options).peak
+
+    most = 1  # doubled, since small batches are the usual answer and each peak takes a trace
+    while most < 4096 and peak(most) <= budget:
+        most *= 2
+    return bisect.bisect_right(range(1, most + 1), budget, lo=most // 2, key=peak)

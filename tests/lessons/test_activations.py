@@ -60,11 +60,13 @@ def test_checkpointing_adds_one_forward_pass_of_the_layers_and_changes_no_gradie
 
 
 def test_the_largest_batch_fits_and_one_more_does_not():
-    peaks = [footprint.memory(BASE, "tiny", batch_size=n).peak for n in range(1, 8)]
+    shape = {"model_type": "llama", "vocab_size": 500, "hidden_size": 64, "intermediate_size": 256,
+             "num_hidden_layers": 2, "num_attention_heads": 4}
+    peaks = [footprint.memory(BASE, shape, batch_size=n).peak for n in range(1, 8)]
     for budget in (peaks[0] - 1, peaks[0], peaks[4], peaks[5] - 1):
         wanted = sum(peak <= budget for peak in peaks)
-        assert activations.largest_batch(BASE, budget) == wanted
-    assert activations.largest_batch(BASE, peaks[4], gradient_checkpointing=True) > 5
+        assert activations.largest_batch(BASE, budget, shape) == wanted
+    assert activations.largest_batch(BASE, peaks[4], shape, gradient_checkpointing=True) > 5
 
 
 def test_both_steps_are_drawn_with_their_peaks():

@@ -70,8 +70,9 @@ def document_start(tokenizer) -> list[int]:
         return [bos]
     text = "<|endoftext|>"
     separator = tokenizer.convert_tokens_to_ids(text)  # copies no vocabulary, as get_vocab does
-    is_known = separator is not None and tokenizer.convert_ids_to_tokens(separator) == text
-    return [separator] if is_known else []
+    if separator is None or tokenizer.convert_ids_to_tokens(separator) != text:
+        return []
+    return [separator]
 
 
 def eos_ids(tokenizer, model=None) -> set[int]:

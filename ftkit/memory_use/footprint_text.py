@@ -1,6 +1,6 @@
 """A Footprint in words: its numbers, its error, what it takes for granted, where it fits.
 
-    summary(found), table(found), text(found)     found: what `ft.memory` returns
+    summary(footprint), table(footprint), text(footprint)     footprint: what `ft.memory` returns
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ SCRIPTS_RECIPE = {"bf16": ("fp32 weights under autocast (DDP)", "fp32 shards, ga
                   "pure-bf16": ("bf16 weights (DDP)", "bf16 shards, gathered in bf16 (FSDP2)")}
 
 
-def summary(found) -> str:
+def summary(footprint) -> str:
     """One or two sentences with the number, its error and where it fits."""
-    where = f" on each of {found.gpus} GPUs (ZeRO-{found.zero})" if found.gpus > 1 else ""
-    fitting = sorted((model_shapes.GPUS[n].mib, n) for n, fits in found.fits.items() if fits)
+    where = "" if footprint.gpus == 1 else (
+        f" on each of {footprint.gpus} GPUs (ZeRO-{footprint.zero})")
+    fitting = sorted((model_shapes.GPUS[n].mib, n) for n, fits in footprint.fits.items() if fits)
     fits = f"the smallest GPU it fits: {fitting[0][1]}" if fitting else "it fits no single GPU"
-    at = f", in the {found.moment}" if found.moment else ""
+    at = f", in the {footprint.moment}" if footprint.moment else ""
     measured = ""
-    if found.measurement:
-        off = found.peak / found.measurement - 1
-        measured = f" Measured here: {size(found.measurement)} (prediction {off:+.3%})."
-    return (f"{found.model}, {found.config.method}, {found.config.precision}: peak "
-            f"{size(found.peak)}{where}{at} by {found.method} ({error(found)}); "
-            f"{gb(found.total_states)} of states; {fits}.{measured}")
+    if footprint.measurement:
+        off = footprint.peak / footprint.measurement - 1
+        measured = f" Measured here: {size(footprint.measurement)} (prediction {off:+.3%})."
+    return (f"{footprint.model}, {footprint.config.method}, {footprint.config.precision}: peak "
+            f"{size(footprint.peak)}{where}{at} by {footprint.method} ({error(footprint)}); "
+            f"{gb(footprint.total_states)} of states; {fits}.{measured}")
 
 
-def table(found):
+def table(footprint):
     """The parts by method, as a `report.table.Table`."""
     from ftkit.report.table import Table
 
-    methods = {"formula": found.formula, "simulation": found.simulation,
-               "each at its largest": found.largest}
+    methods = {"formula": footprint.formula, "simulation": footprint.simulation,
+               "each at its largest": footprint.largest}
     methods = {name: parts for name, parts in methods.items() if parts}
     return Table([
         {"": NAMES.get(part, part)}
@@ -53,46 +54,47 @@ def table(found):
         for part in (*NAMES, "peak") if any(parts.get(part) for parts in methods.values())])
 
 
-def text(found) -> str:
+def text(footprint) -> str:
     """For a terminal: the table of parts, the summary, and the GPUs on which it fits."""
-    trained = f"{found.trainable:,} of {found.parameters:,} parameters are trained"
-    if found.quantized:
-        frozen = found.parameters - found.trainable
-        kind = ("8 bits (LLM.int8())" if found.config.load_in_8bit else
-                f"4 bits ({found.config.bnb_4bit_quant_type})")
-        trained += (f"; {found.quantized:,} ({found.quantized / frozen:.0%} of the frozen ones) "
-                    f"are in {kind}, {found.bits:.3f} with their scales")
-    if found.offload:
-        trained += f"; {gb(found.host)} in the host's memory"
-    fitting = [name for name, fits in found.fits.items() if fits]
+    trained = f"{footprint.trainable:,} of {footprint.parameters:,} parameters are trained"
+    if footprint.quantized:
+        frozen = footprint.parameters - footprint.trainable
+        kind = ("8 bits (LLM.int8())" if footprint.config.load_in_8bit else
+                f"4 bits ({footprint.config.bnb_4bit_quant_type})")
+        trained += (f"; {footprint.quantized:,} ({footprint.quantized / frozen:.0%} of the frozen "
+                    f"ones) are in {kind}, {footprint.bits:.3f} with their scales")
+    if footprint.offload:
+        trained += f"; {gb(footprint.host)} in the host's memory"
+    fitting = [name for name, fits in footprint.fits.items() if fits]
     assumed = "; ".join(f"{name.replace('_', ' ')} {value}"
-                        for name, value in found.assumptions.items())
+                        for name, value in footprint.assumptions.items())
     return "\n".join([
-        repr(table(found)), "", summary(found), trained, f"Assumes: {assumed}",
-        *(f"Note: {note}" for note in found.notes),
-        *([*verdict.sentences(found.verdict), *_caution(found)] if found.verdict else
+        repr(table(footprint)), "", summary(footprint), trained, f"Assumes: {assumed}",
+        *(f"Note: {note}" for note in footprint.notes),
+        *([*verdict.sentences(footprint.verdict), *_caution(footprint)] if footprint.verdict else
           ["Fits: " + (", ".join(fitting) or "none of the known GPUs"),
            "A smaller batch and gradient checkpointing need less; --gpu NAME says what fits "
            "into that GPU."])])
 
 
-def _caution(found) -> list[str]:
+def _caution(footprint) -> list[str]:
     """What a verdict by the closed form is worth."""
-    return [] if found.simulation or not found.formula.get("activations") else [
+    return [] if footprint.simulation or not footprint.formula.get("activations") else [
         "These are by formula, and the traced peak was up to twice as high: trace the step "
         "(without --formula) before you rely on it."]
 
 
-def error(found) -> str:
+def error(footprint) -> str:
     """The error to expect of the prediction."""
-    if not found.simulation:
-        return "states exact, activations not counted" if not found.formula["activations"] \
+    if not footprint.simulation:
+        return "states exact, activations not counted" if not footprint.formula["activations"] \
             else FORMULA_ERROR
-    if found.assumptions.get("trainer") == "torchrun":
-        return RANKS_ERROR if found.device == "cpu" else "not yet measured on GPUs; " + RANKS_ERROR
-    if found.zero:
+    if footprint.assumptions.get("trainer") == "torchrun":
+        return RANKS_ERROR if footprint.device == "cpu" else (
+            "not yet measured on GPUs; " + RANKS_ERROR)
+    if footprint.zero:
         return ERROR["cuda"] + "; ZeRO's division by formula"
-    return ERROR[found.device]
+    return ERROR[footprint.device]
 
 
 def name_of(model) -> str:
@@ -130,17 +132,18 @@ def assumptions(config, shape, lengths, supervised, device, attention, logits, t
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
 
 
-def notes_on(config, shape, lengths, context, trainer, found) -> tuple[str, ...]:
+def notes_on(config, shape, lengths, context, trainer, footprint) -> tuple[str, ...]:
     """Sentences about what is unusual in a prediction."""
     notes = []
     if shape is not None and max(lengths) > context:
         notes.append(f"sequences of {max(lengths):,} tokens are longer than the {context:,} that "
                      "this model was made for; its positions would have to be extended")
-    frozen = found.parameters - found.trainable
-    if config.method == "qlora" and found.quantized < 0.9 * frozen:
-        share = found.states["weights"] * 8 / found.parameters
-        notes.append(f"only {found.quantized / frozen:.0%} of the frozen parameters are quantized: "
-                     "bitsandbytes quantizes linear layers, and the rest (experts of a mixture, "
+    frozen = footprint.parameters - footprint.trainable
+    if config.method == "qlora" and footprint.quantized < 0.9 * frozen:
+        share = footprint.states["weights"] * 8 / footprint.parameters
+        quantized = footprint.quantized / frozen
+        notes.append(f"only {quantized:.0%} of the frozen parameters are quantized: bitsandbytes "
+                     "quantizes linear layers, and the rest (experts of a mixture, "
                      f"embeddings) stays in 16 or 32 bits; {share:.2f} bits on average")
     if isinstance(config, GRPOConfig):
         notes.append("the cache of keys and values while answers are drawn is not counted")

@@ -300,6 +300,18 @@ def _score(plain: _Plain, records, tokens: int = 16) -> float:
     return sum(scoring.is_right(a, r) for a, r in zip(said, records, strict=True)) / len(records)
 
 
+def _lengths(plain: _Plain, records, limit: int) -> str:
+    """How many of the answers end by themselves within `limit` tokens."""
+    from ftkit.data import encoding
+    from ftkit.engine import generation
+
+    drawn = generation.generate(
+        plain.model, encoding.prompts(records, plain.tokenizer), max_new_tokens=limit,
+        eos_token_ids=sorted(encoding.eos_ids(plain.tokenizer, plain.model)))
+    full = sum(len(ids) == limit for ids in drawn)
+    return f"{full} of {len(drawn)} have {limit} tokens; {len(drawn) - full} ended by themselves"
+
+
 def _batches(records, steps: int, size: int, rng) -> list[list[dict]]:
     return [rng.sample(list(records), size) for _ in range(steps)]
 
@@ -315,10 +327,11 @@ def _tasks(task: str | None = None, split: str = "train") -> list[dict]:
         "shuffle before each epoch, with a seed", "08",
         nothing_replayed="the tasks that came first are forgotten again, because of the order")
 def _(rng):
-    tasks, per, size = rng.sample(pipeline.TASKS, 4), 6, 8
+    # Tasks with few different answers are soon learned, so the next one begins far above them.
+    tasks, per, size = rng.sample(("category", "continent", "sentiment", "to_question"), 4), 8, 8
     batches = [rng.sample(_tasks(task), size) for task in tasks for _ in range(per)]
     distinct = {(_prompt(r), r["output"]) for batch in batches for r in batch}
-    rate = rng.choice((2e-3, 3e-3))
+    rate = rng.choice((8e-4, 1e-3))  # at 3e-3 no task is learned: it looks like too high a rate
     plain = _plain(batches, rate)
     order = ", ".join(f"steps {i * per + 1} to {(i + 1) * per} {t}" for i, t in enumerate(tasks))
     val = {task: _loss_on(plain, _tasks(task, "validation")[:8]) for task in tasks}
@@ -357,14 +370,16 @@ def _(rng):
         "the optimizer after loading: its moments are zero, so the first steps have full length",
         "save and load optimizer, schedule and data order with the weights", "08")
 def _(rng):
-    rate, size, half = rng.choice((4e-3, 5e-3)), 8, rng.choice((16, 20))
-    batches = _batches(_tasks("to_question") + _tasks("plural"), 2 * half, size, rng)
+    # Of one easy task, whose loss is near 0 by then: else it jumps about as much by itself.
+    task = rng.choice(("to_negative", "to_question"))
+    rate, size, half = rng.choice((3e-3, 4e-3)), 16, rng.choice((16, 20))
+    batches = _batches(_tasks(task), 2 * half, size, rng)
     plain = _plain(batches, rate, parts=2)
     return Sent("The machine was preempted. Since we resumed, the loss is worse for a while.",
                 f"full fine-tuning, AdamW, constant learning rate {rate:g}, batch {size}; resumed "
                 f"after step {half}",
-                _shown(_tasks("plural"), rng),
-                _answered(plain.model, plain.tokenizer, _tasks("plural", "test"), rng),
+                _shown(_tasks(task), rng),
+                _answered(plain.model, plain.tokenizer, _tasks(task, "test"), rng),
                 tuple(plain.rows[half - 4 : half + 5]),
                 {"optimizer after loading": "exp_avg 0.0, exp_avg_sq 0.0, step 0",
                  "weights after loading": "equal to the saved ones, bit for bit",
@@ -374,17 +389,18 @@ def _(rng):
 @_cause("contaminated", "the benchmark's records are in the training set",
         "training records that share 13 tokens or their whole text with the benchmark",
         "search n-grams and near copies before training; report a clean subset", "18",
-        overlap="records that are measured on are in training; here those of the benchmark")
+        overlap="records that are measured on are in training; here those of the benchmark",
+        trained_too_long="so few records are learned by heart; these are the benchmark's")
 def _(rng):
-    test = rng.sample(_tasks("to_question", "test"), 12)
-    fresh = rng.sample(_tasks("to_question", "validation"), 12)
-    train = rng.sample(_tasks("to_question"), 12) + test * 2
-    steps = rng.choice((30, 36))
-    plain = _plain(_batches(train, steps, 8, rng), 3e-3)
+    task = "to_past"  # harder than questions: of fresh records fewer are right
+    test, fresh = (rng.sample(_tasks(task, split), 12) for split in ("test", "validation"))
+    train = rng.sample(_tasks(task), 12) + test * 2
+    steps, rate = rng.choice((30, 36)), rng.choice((2e-3, 3e-3))
+    plain = _plain(_batches(train, steps, 8, rng), rate)
     bench, new = _score(plain, test, 24), _score(plain, fresh, 24)
     rows = [*plain.rows[:-1], plain.rows[-1] | {"benchmark": bench}]
     return Sent(f"The benchmark says {bench:.0%} exact match! Users do not notice anything.",
-                f"full fine-tuning, AdamW, learning rate 0.003, {steps} steps of 8",
+                f"full fine-tuning, AdamW, learning rate {rate:g}, {steps} steps of 8",
                 _shown(train, rng), _answered(plain.model, plain.tokenizer, fresh, rng, 24),
                 _thin(rows, "loss", "benchmark"),
                 {"copies": f"{len(test)} of {len(test)} benchmark records occur in training",
@@ -406,7 +422,7 @@ def _(rng):
                 f"full fine-tuning, AdamW, learning rate 0.003, 24 steps of 8; evaluation: greedy, "
                 f"max_new_tokens={limit}", _shown(_tasks(task), rng),
                 _answered(plain.model, plain.tokenizer, test, rng, limit), log,
-                {"length of the answers": f"{limit} tokens, all {len(test)} of them",
+                {"length of the answers": _lengths(plain, test, limit),
                  "exact match with 24 new tokens": f"{whole:.0%}",
                  "labels": "the whole answer with its end token is trained on"})
 
@@ -483,8 +499,9 @@ def _(rng):
     from ftkit.data import encoding
     from ftkit.experiment.preferences import exact
 
-    records = [r for r in _tasks("reverse")][: rng.choice((40, 48))] or _tasks()[:48]
-    run = _grpo(exact, rng, records, 6, 1e-2)
+    # Three words or more: two are now and then reversed by chance.
+    records = [r for r in _tasks("reverse") if r["input"].count(",") > 1][: rng.choice((40, 48))]
+    run = _grpo(exact, rng, records, 6, rng.choice((5e-4, 1e-3)))
     return Sent("GRPO runs without an error and the reward does not move.", str(run.config),
                 _shown(records, rng), _answered(run.model, run.tokenizer, records, rng, 12),
                 _thin(run.rows, "loss", "reward", "length"),
@@ -497,22 +514,26 @@ def _(rng):
 
 @_cause("reward_hacked", "the reward is hacked: it pays for something that is not the task",
         "exact match, or samples with the highest reward: the reward rises and they are wrong",
-        "repair the checker, hold out a measure of quality, read the best-paid samples", "20")
+        "repair the checker, hold out a measure of quality, read the best-paid samples", "20",
+        dead_groups="once the hack pays in full, groups earn the same; that comes after it")
 def _(rng):
-    word = "the"
+    word, most = "the", 3
 
     def reward(answer: str, record: dict) -> float:
-        return float(word in answer.lower().split())
+        # All or nothing would soon leave no difference in a group, as in `dead_groups`.
+        return min(answer.lower().split().count(word), most) / most
 
     records = _tasks()[:64]
-    run = _grpo(reward, rng, records, 14, rng.choice((5e-4, 1e-3)))
+    run = _grpo(reward, rng, records, 14, rng.choice((1e-3, 1.5e-3)))
     answers = _answered(run.model, run.tokenizer, records, rng, 12)
     some = records[:16]
-    right = _score(_Plain(run.model, run.tokenizer, []), some, 12)
+    base = _Plain(*pipeline.base_model(), [])
+    before, after = (_score(plain, some, 12)
+                     for plain in (base, _Plain(run.model, run.tokenizer, [])))
     return Sent("The reward climbs beautifully. Can we ship?", str(run.config),
                 _shown(records, rng), answers, _thin(run.rows, "reward", "length"),
-                {"exact match after training": f"{right:.0%} of {len(some)}",
-                 "the reward function": f"1 if the answer contains the word {word!r}, else 0",
+                {"exact match": f"{before:.0%} of {len(some)} before, {after:.0%} after",
+                 "the reward function": f"1/{most} for each word {word!r}, at most 1",
                  "groups with equal rewards": _series(run.rows, "dead")})
 
 

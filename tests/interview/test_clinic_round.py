@@ -109,61 +109,80 @@ def test_a_recorded_case_says_so_and_the_other_setting_is_better():
     assert after < before / 2
 
 
-def test_pure_fp16_ends_in_nan_after_a_finite_first_loss():
-    losses = column(visit_of("pure_fp16").sent, "loss")
-    assert math.isfinite(losses[0]) and all(map(math.isnan, losses[1:]))
-    assert not visit_of("pure_fp16").sent.readings["weights after step 1"].startswith("0 ")
+def percent(text):
+    return [int(value) / 100 for value in re.findall(r"(\d+)%", text)]
 
 
-def test_a_cut_evaluation_hides_right_answers():
-    sent = visit_of("eval_cut").sent
-    whole = int(re.search(r"(\d+)%", sent.readings["exact match with 24 new tokens"])[1]) / 100
-    assert sent.log[-1]["exact_match"] + 0.3 < whole
-
-
-@pytest.mark.slow
-def test_the_log_of_sorted_data_jumps_where_the_task_changes():
-    sent = visit_of("sorted_data").sent
-    losses = {row["step"]: row["loss"] for row in sent.log}
-    assert losses[7] > losses[5] and "steps 1 to 6" in sent.readings["task of each batch"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3])
-def test_after_resuming_without_state_the_loss_is_higher(seed):
-    sent = visit_of("resume_without_state").sent if seed == 3 else clinic_cases.make(
-        "resume_without_state", seed)
+def shows_sorted_data(sent):
+    """Only where the task changes does the loss jump; until then the task is learned."""
     losses = column(sent, "loss")
-    assert sum(losses[4:8]) > sum(losses[:4])
+    last, at = re.findall(r"to (\d+)", sent.readings["task of each batch"]), {
+        row["step"]: i for i, row in enumerate(sent.log)}
+    first = [at[int(step) + 1] for step in last[:-1]]
+    rises = {i: losses[i] - losses[i - 1] for i in range(1, len(losses))}
+    jumps = [rises.pop(i) for i in first]
+    assert min(jumps) > 0.5 and min(jumps) > max(rises.values())
+    assert max(losses[i - 1] for i in (*first, len(losses))) < 4.5
 
 
-@pytest.mark.slow
-def test_a_contaminated_benchmark_is_far_above_fresh_records():
-    sent = visit_of("contaminated").sent
-    fresh = int(re.search(r"(\d+)%", sent.readings[
-        "exact match on records written this week"])[1]) / 100
-    assert sent.log[-1]["benchmark"] > fresh + 0.15
+def shows_pure_fp16(sent):
+    losses = column(sent, "loss")
+    assert math.isfinite(losses[0]) and all(map(math.isnan, losses[1:]))
+    assert not sent.readings["weights after step 1"].startswith("0 ")
 
 
-@pytest.mark.slow
-def test_with_another_tokenizer_the_loss_begins_above_guessing():
-    sent = visit_of("other_tokenizer").sent
+def shows_resume_without_state(sent):
+    """The first step after loading is drawn from the saved weights; the next are worse."""
+    losses = column(sent, "loss")
+    assert max(losses[:5]) < 1 and max(losses[5:8]) > 2 * max(losses[:5])
+
+
+def shows_contaminated(sent):
+    fresh, = percent(sent.readings["exact match on records written this week"])
+    assert sent.log[-1]["benchmark"] >= max(0.75, fresh + 0.3)
+
+
+def shows_eval_cut(sent):
+    whole, = percent(sent.readings["exact match with 24 new tokens"])
+    assert sent.log[-1]["exact_match"] < 0.1 and whole > 0.4 and sent.log[-1]["val_loss"] < 1
+    assert sent.readings["length of the answers"].endswith("; 0 ended by themselves")
+
+
+def shows_other_tokenizer(sent):
     guessing = float(sent.readings["loss of guessing"].split()[-1])
     base = float(sent.readings["loss of the base on the same texts, encoded anew"])
-    assert column(sent, "loss")[0] > guessing > 0 and base < column(sent, "loss")[0] + 1
+    assert base < guessing < column(sent, "loss")[0]
 
 
-@pytest.mark.slow
-def test_rewards_and_preferences_show_their_fault_in_the_reading():
-    chosen = numbers(clinic_cases.make("chosen_falls", 0).readings[
-        "log-probability of the chosen answers"])
-    assert chosen[-1] < chosen[0]
-    dead = numbers(visit_of("dead_groups").sent.readings["groups with equal rewards"])
-    assert sum(dead) / len(dead) > 0.7
-    hacked = visit_of("reward_hacked").sent
-    rewards = column(hacked, "reward")
-    assert max(rewards[-3:]) > rewards[0] + 0.2
-    assert int(hacked.readings["exact match after training"].split("%")[0]) < 40
+def shows_chosen_falls(sent):
+    """By 3 nats at each measurement, while the margin of the records in training rises."""
+    began, *chosen = numbers(sent.readings["log-probability of the chosen answers"])
+    rejected = numbers(sent.readings["log-probability of the rejected answers"])
+    assert max(chosen) < began - 3 and rejected[-1] < rejected[0] - 3
+    assert column(sent, "margin")[-1] > 0.5
+
+
+def shows_dead_groups(sent):
+    dead = numbers(sent.readings["groups with equal rewards"])
+    assert sum(dead) / len(dead) > 0.9 and max(column(sent, "reward")) < 0.1
+
+
+def shows_reward_hacked(sent):
+    """At first most groups are alive, which is not so in `dead_groups`."""
+    rewards = column(sent, "reward")
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:2]) / 2 + 0.3
+    assert percent(sent.readings["exact match"])[-1] <= 0.1
+    assert numbers(sent.readings["groups with equal rewards"])[0] < 0.9
+
+
+@pytest.mark.parametrize(("name", "seed"), [
+    ("pure_fp16", 3), ("eval_cut", 3),
+    *(pytest.param(name, seed, marks=pytest.mark.slow) for name in PLAIN for seed in (3, 4, 5)
+      if (name, seed) not in (("pure_fp16", 3), ("eval_cut", 3)))])
+def test_the_reading_that_decides_shows_the_fault(name, seed):
+    sent = visit_of(name).sent if seed == 3 and name != "chosen_falls" else clinic_cases.make(
+        name, seed)
+    globals()[f"shows_{name}"](sent)
 
 
 # --------------------------------------------------------------------------- playing it

@@ -174,7 +174,7 @@ _settings("trained_too_long", "The training loss is excellent, users are not hap
 _settings("nothing_replayed", "The new task works very well. Then support called.",
           lambda rng: {"max_steps": rng.choice((24, 28))})
 _settings("wrong_labels", "The loss does not go down any further, whatever the learning rate.",
-          lambda rng: {"learning_rate": rng.choice((8e-4, 1e-3))})
+          lambda rng: {"learning_rate": rng.choice((1e-3, 1.2e-3, 1.5e-3)), "max_steps": 40})
 _settings("sgd", "We changed the optimizer to save memory.",
           lambda rng: {"learning_rate": rng.choice((8e-4, 1e-3, 1.5e-3))},
           "optimizer_changed", rate_too_low="SGD needs a larger one than AdamW; this is AdamW's")

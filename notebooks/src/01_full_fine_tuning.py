@@ -396,7 +396,7 @@ at_135m("full_finetune", verdict)
 #
 # And the first half of the claim, "use it, it learns the most"? It is too wide. In continued pretraining
 # (the next-token loss on plain text) of Llama 2 7B on code and math, full fine-tuning learned clearly more
-# than LoRA, and LoRA kept more of the other abilities
+# than LoRA. On code LoRA kept more of the other abilities
 # ([Biderman et al. 2024](https://arxiv.org/abs/2405.09673)). On data sets of usual post-training size, LoRA
 # on all layers with its own learning rate reached the same loss
 # ([Thinking Machines 2025](https://thinkingmachines.ai/blog/lora/)). [Lesson 02](02_lora.ipynb) makes the

@@ -457,7 +457,7 @@ at_135m("lora_vs_full", verdict)
 # %% [markdown]
 # Neither model shows that LoRA forgets less. (LoRA at 0.01 stretches the axes: read the table.)
 #
-# Larger models: [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) (Llama 2 7B, code and math)
+# Larger models: [Biderman et al. 2024](https://arxiv.org/abs/2405.09673v2) (version 2; Llama 2 7B, code and math)
 # found that LoRA at usual ranks learns less and forgets less. At equal target performance LoRA seemed
 # the better trade-off on code, full fine-tuning on math. [Thinking Machines
 # 2025](https://thinkingmachines.ai/blog/lora/) found LoRA equal to full fine-tuning on post-training data if it
@@ -541,8 +541,8 @@ at_135m("lora_vs_full", verdict)
 #
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# It depends on the target performance at which you compare. In the settings of Biderman et al. 2024, at usual
-# ranks, LoRA learns less and forgets less. At equal target performance the difference may vanish or reverse:
+# It depends on the target performance at which you compare. In Biderman et al. 2024, on code and math at
+# usual ranks, LoRA learns less and forgets less. At equal target performance the difference may vanish or reverse:
 # they saw LoRA ahead on code, full fine-tuning on math. The frozen weights do not prevent forgetting: the model
 # computes W + (α/r) B A, and that function can forget. So compare both measures over several learning rates.
 # </details>

@@ -521,8 +521,8 @@ at_135m("peft_family", verdict)
 # variants share one base. It merges, and servers run it. Another method needs a reason, such as the
 # size of the file per task, and must hold up against tuned LoRA on your records. Full fine-tuning when
 # the data exceed an adapter's capacity, such as billions of tokens or a new language, and the hardware
-# allows it. Forgetting depends on the performance at which you compare: in the settings of Biderman et
-# al. 2024 LoRA learns less and forgets less. At an equal score the difference may vanish or reverse, and
+# allows it. Forgetting depends on the performance at which you compare: on code and math, at usual ranks, LoRA
+# learns less and forgets less (Biderman et al. 2024). At an equal score the difference may vanish or reverse, and
 # it depends on the learning rates. Measure it.
 # </details>
 #

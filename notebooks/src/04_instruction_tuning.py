@@ -401,6 +401,7 @@ at_135m("sft_masks", verdict)
 # data = load_dataset("json", data_files="train.jsonl", split="train")
 # trainer = SFTTrainer(model_id, args=config, train_dataset=data)
 # tokenizer = trainer.processing_class
+# assert len(trainer.train_dataset) == len(data), "answers beyond max_length were cut away"
 # for record, row in zip(data, trainer.train_dataset, strict=True):
 #     answers = sum(turn["role"] == "assistant" for turn in record["messages"])
 #     assert row["labels"].count(tokenizer.eos_token_id) == answers, f"an end is missing: {record}"
@@ -412,7 +413,7 @@ at_135m("sft_masks", verdict)
 # %% [markdown]
 # **Usual values.** Full fine-tuning: learning rate 5e-6 (8B) and 2e-6 (70B) in the open recipe
 # [Tülu 3](https://arxiv.org/abs/2411.15124), 1e-5 to 2e-5 in older ones, 2 or 3 epochs, batches of
-# 64 (as above) to 128 sequences. LoRA: about ten times the learning rate.
+# 64 (as above) to 128 sequences. LoRA: about ten times the learning rate; on a base model train the rows of `<|im_end|>` too ([02](02_lora.ipynb)).
 #
 # **Data.** From 1,000 selected records ([s1](https://arxiv.org/abs/2501.19393), reasoning) to the
 # 939,344 of Tülu 3. Mix them as in [lesson 19](19_multi_task.ipynb) and remove test items

@@ -370,8 +370,8 @@ at_135m("batch_size", verdict)
 # not settle it. Published for larger models:
 #
 # - Pretraining (up to 1.3B) and SFT (4B) were stable down to one record. A higher β₂ let AdamW remember the
-#   same number of tokens ([Marek et al. 2025](https://arxiv.org/abs/2507.07101)). In pretraining the
-#   learning rate fell far less than √k: 2 to 3 times from 512 records to 1. The authors advise
+#   same number of tokens ([Marek et al. 2025](https://arxiv.org/abs/2507.07101)). With β₂ so, in pretraining
+#   the learning rate fell far less than √k: 2 to 3 times from 512 records to 1. The authors advise
 #   accumulation only where GPUs hold copies of the model. So on one GPU first try the smallest
 #   micro-batch that keeps it busy.
 # - LoRA can lose more from very large batches than full fine-tuning ([Thinking Machines

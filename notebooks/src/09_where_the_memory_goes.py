@@ -132,7 +132,7 @@ first_guess.score("are halved" if ratio < 0.75 else "grow by half" if ratio > 1.
 # A transformer layer stores about **34 bytes per token and hidden unit** for the backward pass:
 # [Korthikanti et al. 2022](https://arxiv.org/abs/2205.05198) counted this for a GPT layer in 16 bits, with
 # attention scores not stored (FlashAttention, [11](11_activations_and_checkpointing.ipynb)). The logits are
-# often in fp32, and their gradient has the same size: 4 + 4 bytes for each entry of the vocabulary.
+# often in fp32, and their gradient has the same size: at least 4 + 4 bytes for each entry of the vocabulary.
 #
 # ## Your turn: the bytes of a token
 #
@@ -325,8 +325,8 @@ ft.expect(peak_of(fits) / budget, "==", 1, "peak at the predicted length, over t
 print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequence {fits:,} tokens")
 
 # %% [markdown]
-# This counts on a loss in chunks. Full fp32 logits with their gradient would take 1.2 MB a token, and fewer than
-# 5,000 tokens would fit.
+# This counts on a loss in chunks. Full fp32 logits with their gradient would take at least 1.2 MB a token, and
+# fewer than 5,000 tokens would fit.
 
 # %% [markdown]
 # ## Sizes that people quote

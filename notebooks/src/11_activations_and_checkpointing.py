@@ -325,8 +325,8 @@ second_guess.score("more than 6" if factor > 6 else "3 to 6" if factor > 3 else 
 # the factor is the ratio of these bytes. In the embedded model they are 12.4 and 3.9 MB (last two columns): one
 # recomputed layer is a quarter of all, and the logits do not shrink. In the 7B they are 9.9 and 1.0 GB: one
 # recomputed layer is one of 32, and the inputs of all layers take only 0.54 GB. To estimate: 9.9 GB are about 37
-# bytes per token, layer and unit of width, or k = 18 in 16 bits. The full fine-tuning above stores 56 (k = 28),
-# checkpointed inputs 2 (k = 1).
+# bytes per token, layer and unit of width, or k = 18 in 16 bits. The full fine-tuning above stores 56 (k = 28).
+# A checkpointed input takes 2 here (k = 1), and 4 under autocast on fp32 weights (k = 2).
 #
 # `ft` computes the loss of many logits in chunks (the exercise below), so the peak of the 7B has none. With all
 # at once the same batch does not fit, even with Llama 2's vocabulary of 32,000.

@@ -197,8 +197,8 @@ second_guess.score("2.5" if far < 3 else "3.5" if far < 4.25 else "5")
 # from 16 tokens to one. Below 16 almost nothing is gained, and the cost still doubles. So state window and stride
 # with every perplexity.
 #
-# Stride 8 gives even less than the 2.51 of the separate texts: the joined text also scores the EOS and BOS tokens
-# between its parts, which are easy to predict.
+# Stride 8 gives even less than the 2.51 of the separate texts: the joined text shows the end of the text before,
+# and also scores the EOS and BOS tokens between its parts, which are easy to predict.
 #
 # The windows are short here; for GPT-2 large on WikiText-2 with windows of 1,024 the [transformers
 # guide](https://huggingface.co/docs/transformers/perplexity) gets 16.4 with overlap and 19.4 without.

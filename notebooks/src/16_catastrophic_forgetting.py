@@ -284,7 +284,7 @@ least.score(min(names, key=lambda name: sum(gains[name])))
 # forget. It kept far less than the untouched model, so the first half of the claim is false. Its gain
 # over the curve is not settled (p about 0.06). LoRA had one learning rate here, full fine-tuning
 # two. So the smallest gain belongs to this recipe, not to the method; the box At 135M of lesson 07
-# has both at six rates. In [Biderman et al. 2024](https://arxiv.org/abs/2405.09673) LoRA learned less
+# has both at six rates. In [Biderman et al. 2024](https://arxiv.org/abs/2405.09673v2) (version 2) LoRA learned less
 # *and* forgot less. Plotted as target against kept, it seemed the better method on code, and full
 # fine-tuning on math.
 #
@@ -473,9 +473,9 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 # %% [markdown]
 # **"LoRA forgets less." Comment.**
 # <details><summary>Answer</summary>
-# In Biderman et al. 2024 LoRA learns less and forgets less. At equal target performance the difference
-# may vanish or reverse: there LoRA seemed better on code, full fine-tuning on math. The frozen weights do
-# not prevent forgetting: the model computes W + (α/r) B A, and that function can forget. Tune the
+# In Biderman et al. 2024, on code and math at usual ranks, LoRA learns less and forgets less. At equal
+# target performance the difference may vanish or reverse: there LoRA seemed better on code, full
+# fine-tuning on math. The frozen weights do not prevent forgetting: the model computes W + (α/r) B A, and that function can forget. Tune the
 # learning rate of each method.
 # </details>
 #

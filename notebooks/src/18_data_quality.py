@@ -438,7 +438,7 @@ ft.expect(last_word["480 systematic"], ">", last_word["480 swapped"], "the rule 
 # | repair before you drop | `ftfy` for encoding; strip markup; write a wrong answer again with a strong model and verify it |
 # | label errors | for class labels, records whose label a cross-validated model finds unlikely ([cleanlab](https://github.com/cleanlab/cleanlab)); a labeled sample by source and annotator |
 # | contamination | a share of common runs of 8 to 13 words, plus an LLM that compares nearest neighbors |
-# | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032), also computed by a small model ([Superfiltering](https://arxiv.org/abs/2402.00530)) |
+# | selection | quality × complexity, then skip near neighbors by embedding ([DEITA](https://arxiv.org/abs/2312.15685)); [IFD](https://arxiv.org/abs/2308.12032), also computed by a small model ([Superfiltering](https://arxiv.org/abs/2402.00530), from perplexities) |
 # | selection of raw text | quality classifier ([FineWeb-Edu](https://arxiv.org/abs/2406.17557)) |
 # | selection for reasoning | verified answers; difficulty by a model's pass rate ([LIMO](https://arxiv.org/abs/2502.03387) keeps problems solved 1 to 3 times in 32 samples); diversity |
 # | selection for a target | gradient similarity ([LESS](https://arxiv.org/abs/2402.04333)) |

@@ -247,7 +247,8 @@ at_135m("full_finetune")
 # 1. Is every loss finite? By default the Trainer of `transformers` logs other numbers in place of nan and inf.
 #    Set `logging_nan_inf_filter=False`, and look at `grad_norm`, which does show nan.
 # 2. Is there a loss at all? Exactly 0 from the first step (by that filter, or in TRL 1.16 by its
-#    own rule), or nan: suspect that no token is trained on.
+#    own rule), or nan: suspect that no token is trained on. TRL 1.16 also drops records whose answer was
+#    cut away: count them.
 # 3. Is the first loss near that of the *untouched* model on such text? Measure it
 #    (SmolLM2-135M: about 5). Near ln(vocabulary), 11.9 for Qwen3, or above it, suspect weights
 #    that were not loaded or labels shifted twice. The exception is our small model: it never saw this

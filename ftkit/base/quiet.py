@@ -76,12 +76,16 @@ def heavy_imports():
     """Around the first import of torch or transformers: no garbage is looked for meanwhile, and in
     what is there afterwards never again. The modules leave little of it, and looking through them
     takes 0.5 of 3.4 s, and 0.1 s each time after that."""
+    if "transformers.modeling_utils" in sys.modules:
+        yield
+        return
+    gc.collect()  # what is garbage by now would never be found again
     was_on, modules = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > modules + 100:  # else there may be a user's garbage in between
+        if len(sys.modules) > modules + 100:  # else nothing was imported
             gc.freeze()
         if was_on:
             gc.enable()

@@ -41,7 +41,7 @@ class BatchView:
         share = self.supervised / max(1, self.tokens)
         noun = "example" if len(self.examples) == 1 else "examples"
         return (f"{len(self.examples)} {noun}, {self.tokens:,} tokens, "
-                f" {self.supervised:,} trained on ({share:.0%})")
+                f"{self.supervised:,} trained on ({share:.0%})")
 
     def __repr__(self) -> str:
         lines = [f"{self._count()}; [in brackets]: trained on"]

@@ -1,7 +1,7 @@
 """How much memory this process can still have, and how much of it oneDNN's cache of kernels takes.
 
     available()                 bytes that a new allocation can have
-    kernel_cache_bytes(shapes)  bytes of the kernels for so many shapes
+    kernel_cache_bytes(shapes)  bytes of the kernels for this number of shapes
 """
 
 from __future__ import annotations

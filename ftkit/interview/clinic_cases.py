@@ -390,7 +390,7 @@ def _(rng):
         "training records that share 13 tokens or their whole text with the benchmark",
         "search n-grams and near copies before training; report a clean subset", "18",
         overlap="records that are measured on are in training; here those of the benchmark",
-        trained_too_long="so few records are learned by heart; these are the benchmark's")
+        trained_too_long="so few records are memorized; these are the benchmark's")
 def _(rng):
     task = "to_past"  # harder than questions: of fresh records fewer are right
     test, fresh = (rng.sample(_tasks(task, split), 12) for split in ("test", "validation"))

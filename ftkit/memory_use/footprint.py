@@ -128,7 +128,7 @@ class Footprint:
     moment: the phase of the step in which the peak is reached. host: bytes in the host's memory.
     measurement: the peak of a real step on this machine, or None.
     bits: bits for each quantized weight, else for each weight. quantized: parameters in 4 or 8.
-    assumptions: what the prediction takes for granted, by name; notes: sentences about what is
+    assumptions: what the prediction assumes, by name; notes: sentences about what is
     unusual in this one. verdict: whether it fits the GPU that was asked for, see `verdict.judge`.
     """
 

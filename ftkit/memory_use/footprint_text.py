@@ -104,7 +104,7 @@ def name_of(model) -> str:
 
 
 def assumptions(config, shape, lengths, supervised, device, attention, logits, trainer, zero):
-    """What the prediction takes for granted, by name, for `to_dict` and the line of `text`."""
+    """What the prediction assumes, by name, for `to_dict` and the line of `text`."""
     if shape is None:
         return {"precision": config.precision, "counts": "weights, gradients, optimizer"} | (
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})

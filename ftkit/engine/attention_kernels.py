@@ -27,9 +27,11 @@ class Layout:
     """How a packed row of T tokens divides into sequences: their `lengths`, longest first.
 
     row_index: the index in the row of each token of each sequence, one sequence after the other;
-    None when the sequences simply follow each other. keep: called with keys and values (KV, sum
-    of lengths, D) and the number of each layer. bmm_max_length: longest sequence whose attention
-    is two plain matrix multiplications (on CPU); longer ones use SDPA.
+    None when the sequences simply follow each other. keep: called in each layer with keys and
+    values and the layer's number, once, with those of all sequences (sum of lengths, KV, D), or for
+    each group of sequences, with theirs (KV, count, longest, D) and the number of the first.
+    bmm_max_length: longest sequence whose attention is two plain matrix multiplications (on CPU);
+    longer ones use SDPA.
     """
 
     lengths: list[int]
@@ -65,39 +67,50 @@ class Layout:
         self.windows.add(window)
         heads, tokens, _ = q.shape
         kv, device = k.shape[0], q.device
-        if self.keep:
-            rows = self.remember(("rows", device), lambda: _to(self.row_index, device))
-            self.keep(*((k, v) if rows is None else (k[:, rows], v[:, rows])), layer)
         varlen = _varlen(q) if not dropout else None
+        # (T, KV, group_size * D): the query heads of one key head side by side.
+        q, k, v = (x.transpose(0, 1).reshape(tokens, kv, -1) for x in (q, k, v))
         index, home = self.remember(
-            ("index", device, varlen is None),
-            lambda: [_to(x, device) for x in self._index(tokens, varlen is None)])
-        # (KV, T, group_size * D): the query heads of one key head side by side, so that one index
-        # or view along the tokens brings a group into the shape of a batched multiplication.
-        q = q.transpose(0, 1).reshape(tokens, kv, -1).transpose(0, 1)
-        if index is not None:
-            q, k, v = (x.index_select(1, index) for x in (q, k, v))
+            ("index", device, varlen is None, kv),
+            lambda: [_to(x, device) for x in self._index(tokens, kv, varlen is None)])
         if varlen:
+            if index is not None:
+                q, k, v = (x.index_select(0, index) for x in (q, k, v))
+            if self.keep:
+                self.keep(k, v, layer)
             out = _varlen_attention(varlen, self, q, k, v, heads // kv, scale, window)
+            return out if home is None else out.index_select(0, home)
+        sizes = [count * longest for count, longest in self.groups]
+        if index is None:
+            split = (x.transpose(0, 1).split(sizes, 1) for x in (q, k, v))
         else:
-            sizes = [count * longest for count, longest in self.groups]
-            parts = []
-            split = (x.split(sizes, 1) for x in (q, k, v))
-            for (count, longest), q_part, k_part, v_part in zip(self.groups, *split, strict=True):
-                small = longest <= self.bmm_max_length and device.type == "cpu"
-                parts.append((_bmm_attention if small else _sdpa_attention)(
-                    self, q_part, k_part, v_part, count, longest, heads // kv, scale, window,
-                    dropout))
+            rows = (x.flatten(0, 1).index_select(0, index) for x in (q, k, v))
+            split = ([part.view(kv, -1, x.shape[1]) for part in x.split([kv * n for n in sizes])]
+                     for x in rows)
+        parts, start = [], 0
+        for (count, longest), q_part, k_part, v_part in zip(self.groups, *split, strict=True):
+            if self.keep:
+                shape = kv, count, longest, -1
+                self.keep(k_part.reshape(shape), v_part.reshape(shape), layer, start)
+                start += count
+            small = longest <= self.bmm_max_length and device.type == "cpu"
+            parts.append((_bmm_attention if small else _sdpa_attention)(
+                self, q_part, k_part, v_part, count, longest, heads // kv, scale, window, dropout))
+        if home is None:
             out = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-        out = out.transpose(0, 1)
-        return (out if home is None else out.index_select(0, home)).reshape(tokens, heads, -1)
+            return out.transpose(0, 1).reshape(tokens, heads, -1)
+        parts = [part.flatten(0, 1) for part in parts]
+        out = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return out.index_select(0, home).view(tokens, heads, -1)
 
-    def _index(self, tokens: int, pad: bool):
-        """Indices that gather the row into sequences, padded or not, and those that scatter their
-        tokens back; None, None where both would change nothing.
+    def _index(self, tokens: int, kv: int, pad: bool):
+        """Indices that gather the row into sequences and those that scatter their tokens back;
+        None, None where both would change nothing.
 
-        A shorter sequence is padded with its first token, which the causal mask hides from every
-        real one. A token that several sequences share is taken back from any of them.
+        Unpadded they are of tokens. Padded they are of (token, key head), and each group comes in
+        the order (key head, sequence, token), ready for a batched matrix multiplication without
+        a further copy. A shorter sequence is padded with its first token, which the causal mask
+        hides from every real one. A token that several sequences share is taken back from any.
         """
         row_index = range(tokens) if self.row_index is None else self.row_index.tolist()
         index, home, start, lengths = [], [0] * tokens, 0, iter(self.lengths)
@@ -111,7 +124,16 @@ class Layout:
                 start += n
         if index == list(range(tokens)):
             return None, None
-        return torch.tensor(index), torch.tensor(home)
+        index, home = torch.tensor(index), torch.tensor(home)
+        if not pad:
+            return index, home
+        head, sizes = torch.arange(kv), [count * longest for count, longest in self.groups]
+        index = torch.cat([(x * kv + head[:, None]).flatten() for x in index.split(sizes)])
+        size = torch.tensor(sizes)
+        ends = size.cumsum(0)
+        group = torch.bucketize(home, ends, right=True)
+        home = home + (ends - size)[group] * (kv - 1)
+        return index, (home[:, None] + size[group, None] * head).flatten()
 
 
 def _to(x, device):
@@ -181,9 +203,8 @@ def _varlen_attention(varlen, layout, q, k, v, group_size, scale, window):
         return ends.to(device=q.device, dtype=torch.int32), max(layout.lengths)
 
     ends, longest = layout.remember(("ends", q.device), make)
-    q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (tokens, KV, ...)
     tokens, kv, dim = k.shape
     left = -1 if window is None else window - 1
     out = varlen(q.reshape(tokens, kv * group_size, dim), k, v, ends, ends, longest, longest,
                  scale=scale, window_size=(left, 0), enable_gqa=group_size > 1)
-    return out.reshape(tokens, kv, -1).transpose(0, 1)
+    return out

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections.abc import Sequence
 
 import torch
 
@@ -42,26 +43,35 @@ class Slots:
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def store(self, k, v, slot, position, layer):
-        """Store k, v (KV, tokens, D) of a layer at (slot, position); returns all keys, values."""
+        """Store k, v (tokens, KV, D) of a layer at (slot, position); returns all keys, values. If
+        `position` is a slice, k, v are (sequences, KV, tokens, D)."""
         if layer not in self.layers:
             self.layers[layer] = tuple(
-                x.new_zeros(self.slots, x.shape[0], self.room, x.shape[2]) for x in (k, v))
+                x.new_zeros(self.slots, x.shape[1], self.room, x.shape[-1]) for x in (k, v))
         keys, values = self.layers[layer]
-        keys[slot, :, position] = k.transpose(0, 1)
-        values[slot, :, position] = v.transpose(0, 1)
+        keys[slot, :, position], values[slot, :, position] = k, v
         return keys, values
 
-    def prefill(self, prompts: list[list[int]], first: int,
+    def prefill(self, prompts: list[list[int]], slots: Sequence[int],
                 device) -> tuple[PackedSequences, torch.Tensor]:
-        """Prompts, longest first, as a row whose keys and values go into the slots from `first`
-        on; and the index in the row of each prompt's last token."""
+        """Prompts, longest first, as a row whose keys and values go into these slots; and the
+        index in the row of each prompt's last token."""
         row = pack_sequences(prompts, device)
         lengths = torch.tensor([len(prompt) for prompt in prompts])
-        slot = torch.arange(first, first + len(prompts)).repeat_interleave(lengths).to(device)
-        position = torch.cat([torch.arange(n) for n in lengths]).to(device)
+        at = torch.tensor(slots, device=device)
 
-        def keep(k, v, layer):
-            self.store(k[:, : len(slot)], v[:, : len(slot)], slot, position, layer)
+        def places():
+            slot = torch.tensor(slots).repeat_interleave(lengths)
+            return slot.to(device), torch.cat([torch.arange(n) for n in lengths]).to(device)
+
+        def keep(k, v, layer, start=None):
+            if start is None:
+                slot, position = row.layout.remember("places", places)
+                self.store(k[: len(slot)], v[: len(slot)], slot, position, layer)
+            elif start < len(at):  # not the filler alone, which may be longer than a slot
+                slot = at[start : start + k.shape[1]]
+                k, v = (x.transpose(0, 1)[: len(slot)] for x in (k, v))
+                self.store(k, v, slot, slice(k.shape[2]), layer)
 
         row.layout.keep = keep
         return row, torch.tensor(row.row_index)[lengths.cumsum(0) - 1].to(device)
@@ -74,7 +84,8 @@ class Slots:
 
     def attend(self, q, k, v, scale, window, dropout, layer=None):
         """As `Layout.attend`, with one token per sequence."""
-        keys, values = self.store(k, v, self.live, self.lengths, layer)
+        keys, values = self.store(
+            k.transpose(0, 1), v.transpose(0, 1), self.live, self.lengths, layer)
         heads, live, dim = q.shape
         kv = k.shape[0]
         if window not in self.bias:
@@ -168,7 +179,8 @@ def _decode(base, prompts, limits, eos, slots, temperature):
             ):
                 new.append(waiting.pop())
                 tokens += len(prompts[new[-1]])
-            row, last = cache.prefill([prompts[i] for i in new], len(live), device)
+            row, last = cache.prefill(
+                [prompts[i] for i in new], range(len(live), len(live) + len(new)), device)
             first = next_token(row.input_ids, row.position_ids, row.layout, last)
             live, fresh = live + new, list(zip(new, first.tolist(), strict=True))
             lengths = torch.tensor([len(prompts[i]) for i in new], device=device)
@@ -216,7 +228,7 @@ def _cannot_decode(base) -> bool:
         prompts, cache = [ids[:5], ids[5:]], Slots(2, 6)
         row = pack_sequences(prompts, embedding.device)
         whole = hidden_states(base, row.input_ids, row.position_ids, row.layout)[[4, 8]]
-        row, _ = cache.prefill([prompt[:-1] for prompt in prompts], 0, embedding.device)
+        row, _ = cache.prefill([prompt[:-1] for prompt in prompts], [0, 1], embedding.device)
         hidden_states(base, row.input_ids, row.position_ids, row.layout)
         lengths = torch.tensor([4, 3], device=embedding.device)
         cache.step(lengths)

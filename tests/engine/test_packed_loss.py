@@ -292,6 +292,8 @@ def test_the_kernel_of_a_gpu_is_given_what_its_documentation_asks_for(name, shar
     assert got.item() == pytest.approx(want.item(), rel=1e-5)
     assert_same(gradients(model, got), want_gradients)
     assert set(calls) == {(6, 0) if "window" in name else (-1, 0)}
+    assert generation.generate(model, ALIKE, 5, slots=4) == hf_generate(model, ALIKE, 5, [])
+    assert not generation._trials[model]
 
 
 def test_a_batch_without_any_label_costs_nothing_and_changes_nothing():

@@ -3,15 +3,15 @@ sampled.
 
 The model's own forward pass runs on packed tokens here too: first all prompts of a batch in one
 row without padding, then one token for each live sequence. Our attention function keeps keys and
-values in slots of fixed size. A sequence that ends frees its slot at once: the last slot moves
-there, and new prompts take the free slots (continuous batching).
+values in slots of fixed size. A sequence that ends frees its slot: new prompts take the free slots
+(continuous batching), or the last slots move there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import weakref
-from collections.abc import Sequence
 
 import torch
 
@@ -40,6 +40,7 @@ class Slots:
 
     def __init__(self, slots: int, room: int):
         self.slots, self.room = slots, room
+        self.longest = 0  # no sequence in a slot has more tokens
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def store(self, k, v, slot, position, layer):
@@ -52,12 +53,13 @@ class Slots:
         keys[slot, :, position], values[slot, :, position] = k, v
         return keys, values
 
-    def prefill(self, prompts: list[list[int]], slots: Sequence[int],
+    def prefill(self, prompts: list[list[int]], slots: list[int],
                 device) -> tuple[PackedSequences, torch.Tensor]:
         """Prompts, longest first, as a row whose keys and values go into these slots; and the
         index in the row of each prompt's last token."""
         row = pack_sequences(prompts, device)
         lengths = torch.tensor([len(prompt) for prompt in prompts])
+        self.longest = max(self.longest, len(prompts[0]))
         at = torch.tensor(slots, device=device)
 
         def places():
@@ -96,10 +98,11 @@ class Slots:
         weights = weights.softmax(-1, dtype=torch.float32).to(q.dtype)
         return torch.bmm(weights, values).view(live, heads, -1)
 
-    def move(self, source: int, target: int):
-        """Copy one slot over another."""
-        for keys, values in self.layers.values():
-            keys[target], values[target] = keys[source], values[source]
+    def move(self, sources: torch.Tensor, targets: torch.Tensor):
+        """Copy these slots over as many others."""
+        for x in itertools.chain(*self.layers.values()):
+            used = x[:, :, : self.longest]
+            used.index_copy_(0, targets, used.index_select(0, sources))
 
 
 def _hide(position, longest, window, dtype, kv):
@@ -163,47 +166,48 @@ def _decode(base, prompts, limits, eos, slots, temperature):
     room = max(len(prompts[i]) + limits[i] for i in waiting)
     slots = min(slots or _fitting(base, room), len(waiting))
     cache = Slots(slots, room)
-    live: list[int] = []  # prompt in each slot
-    token = length = torch.empty(0, dtype=torch.long, device=device)
+    live: dict[int, int] = {}  # slot -> prompt
+    token, length = torch.zeros(2, slots, dtype=torch.long, device=device)
 
     def next_token(ids, positions, layout, rows=None):
         hidden = hidden_states(base, ids, positions, layout)
         return _next_token(head(hidden if rows is None else hidden[rows]), temperature)
 
     while waiting or live:
-        free = slots - len(live)
-        if waiting and (free >= min(len(waiting), max(1, slots // 4))):
+        free = [slot for slot in range(slots) if slot not in live]
+        if waiting and len(free) >= min(len(waiting), max(1, slots // 4)):
             new, tokens = [], 0
-            while waiting and len(new) < free and (
+            while waiting and len(new) < len(free) and (
                 not new or tokens + len(prompts[waiting[-1]]) <= PREFILL_TOKENS
             ):
                 new.append(waiting.pop())
                 tokens += len(prompts[new[-1]])
-            row, last = cache.prefill(
-                [prompts[i] for i in new], range(len(live), len(live) + len(new)), device)
+            at = free[: len(new)]
+            row, last = cache.prefill([prompts[i] for i in new], at, device)
             first = next_token(row.input_ids, row.position_ids, row.layout, last)
-            live, fresh = live + new, list(zip(new, first.tolist(), strict=True))
-            lengths = torch.tensor([len(prompts[i]) for i in new], device=device)
-            token, length = torch.cat([token, first]), torch.cat([length, lengths])
+            target = torch.tensor(at, device=device)
+            token[target] = first
+            length[target] = torch.tensor([len(prompts[i]) for i in new], device=device)
+            live.update(zip(at, new, strict=True))
+            fresh = zip(at, first.tolist(), strict=True)
         else:
-            cache.step(length)
-            token = next_token(token, length, cache)
-            length = length + 1
-            fresh = list(zip(live, token.tolist(), strict=True))
-        for i, t in fresh:
-            outputs[i].append(t)
-        keep = list(range(len(live)))
-        for slot in reversed(range(len(live))):
+            n = len(live)
+            late = [slot for slot in live if slot >= n]
+            if late:  # they take the slots of sequences that have ended
+                gaps = free[: len(late)]
+                source, target = torch.tensor([late, gaps], device=device)
+                cache.move(source, target)
+                token[target], length[target] = token[source], length[source]
+                live.update(zip(gaps, map(live.pop, late), strict=True))
+            cache.step(length[:n])
+            token[:n] = next_token(token[:n], length[:n], cache)
+            length[:n] += 1
+            fresh = enumerate(token[:n].tolist())
+        for slot, t in fresh:
             i = live[slot]
-            if len(outputs[i]) == limits[i] or outputs[i][-1] in eos:
-                last = len(live) - 1
-                if slot != last:
-                    cache.move(last, slot)
-                    live[slot], keep[slot] = live[last], keep[last]
-                live.pop()
-                keep.pop()
-        if len(keep) < len(token):
-            token, length = token[keep], length[keep]
+            outputs[i].append(t)
+            if t in eos or len(outputs[i]) == limits[i]:
+                del live[slot]
     return outputs
 
 

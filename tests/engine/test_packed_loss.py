@@ -488,6 +488,22 @@ def test_generation_gives_the_tokens_of_transformers(name):
     assert generation.generate(model, ALIKE, 5) == hf_generate(model, ALIKE, 5, [])
 
 
+@pytest.mark.parametrize("name", ["llama, grouped heads, tied", "mistral, window"])
+@pytest.mark.parametrize("at_once", [5, 40, 4000])
+def test_prompts_that_share_beginnings_take_slots_that_others_leave(name, at_once, monkeypatch):
+    model = build(CONFIGS[name])
+    monkeypatch.setattr(generation, "PREFILL_TOKENS", at_once)
+    long = examples((60,), seed=5)[0]["input_ids"]
+    prompts = [*ALIKE, *PROMPTS, long, long[:1], long[:21], long[:40] + ALIKE[0], long]
+    free = hf_generate(model, prompts, 12, [])
+    eos = [free[0][4], free[5][1], free[-1][2]]  # sequences end at different steps
+    want = hf_generate(model, prompts, 12, eos)
+    assert len(set(map(len, want))) > 3
+    for slots in (1, 3, 4, 7, None):
+        assert generation.generate(model, prompts, 12, eos, slots=slots) == want
+    assert not generation._trials[model]  # nor are they transformers' own
+
+
 def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():
     model = build(CONFIGS["llama, untied"])
     free = generation.generate(model, PROMPTS, 14)

@@ -28,7 +28,8 @@ from ftkit.model import peft_methods
 
 SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
 CACHE_BYTES = 2**29
-PREFILL_TOKENS = 4096  # prompt tokens in one forward pass
+# Prompt tokens in one forward pass: on CPU few, which stay in its cache and touch less memory.
+PREFILL_TOKENS = {"cpu": 1536, "cuda": 4096}
 
 
 class Slots:
@@ -40,15 +41,25 @@ class Slots:
 
     def __init__(self, slots: int, room: int):
         self.slots, self.room = slots, room
-        self.longest = 0  # no sequence in a slot has more tokens
+        self.used = 0  # tokens of each slot that hold a value or, where there is none yet, zero
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def use(self, longest: int):
+        """Prepare for sequences of up to `longest` tokens. Memory that none has reached is not
+        touched: on CPU its page faults would take as long as a few steps."""
+        if longest > self.used:
+            before, self.used = self.used, min(longest + 7, self.room)
+            for x in itertools.chain(*self.layers.values()):
+                x[:, :, before : self.used] = 0
 
     def store(self, k, v, slot, position, layer):
         """Store k, v (tokens, KV, D) of a layer at (slot, position); returns all keys, values. If
         `position` is a slice, k, v are (sequences, KV, tokens, D)."""
         if layer not in self.layers:
             self.layers[layer] = tuple(
-                x.new_zeros(self.slots, x.shape[1], self.room, x.shape[-1]) for x in (k, v))
+                x.new_empty(self.slots, x.shape[1], self.room, x.shape[-1]) for x in (k, v))
+            for x in self.layers[layer]:
+                x[:, :, : self.used] = 0
         keys, values = self.layers[layer]
         keys[slot, :, position], values[slot, :, position] = k, v
         return keys, values
@@ -59,7 +70,7 @@ class Slots:
         index in the row of each prompt's last token."""
         row = pack_sequences(prompts, device)
         lengths = torch.tensor([len(prompt) for prompt in prompts])
-        self.longest = max(self.longest, len(prompts[0]))
+        self.use(len(prompts[0]))
         at = torch.tensor(slots, device=device)
 
         def places():
@@ -81,6 +92,7 @@ class Slots:
     def step(self, lengths: torch.Tensor):
         """Prepare for one token for each of the first slots, which hold `lengths` tokens so far."""
         self.lengths, self.longest = lengths, int(lengths.max()) + 1
+        self.use(self.longest)
         self.bias: dict[int | None, torch.Tensor] = {}  # by sliding window
         self.live = torch.arange(len(lengths), device=lengths.device)
 
@@ -101,7 +113,7 @@ class Slots:
     def move(self, sources: torch.Tensor, targets: torch.Tensor):
         """Copy these slots over as many others."""
         for x in itertools.chain(*self.layers.values()):
-            used = x[:, :, : self.longest]
+            used = x[:, :, : self.used]
             used.index_copy_(0, targets, used.index_select(0, sources))
 
 
@@ -163,6 +175,7 @@ def _decode(base, prompts, limits, eos, slots, temperature):
                      key=lambda i: len(prompts[i]))
     if not waiting:
         return outputs
+    most = PREFILL_TOKENS["cpu" if device.type == "cpu" else "cuda"]
     room = max(len(prompts[i]) + limits[i] for i in waiting)
     slots = min(slots or _fitting(base, room), len(waiting))
     cache = Slots(slots, room)
@@ -178,7 +191,7 @@ def _decode(base, prompts, limits, eos, slots, temperature):
         if waiting and len(free) >= min(len(waiting), max(1, slots // 4)):
             new, tokens = [], 0
             while waiting and len(new) < len(free) and (
-                not new or tokens + len(prompts[waiting[-1]]) <= PREFILL_TOKENS
+                not new or tokens + len(prompts[waiting[-1]]) <= most
             ):
                 new.append(waiting.pop())
                 tokens += len(prompts[new[-1]])

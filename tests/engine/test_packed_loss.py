@@ -492,7 +492,7 @@ def test_generation_gives_the_tokens_of_transformers(name):
 @pytest.mark.parametrize("at_once", [5, 40, 4000])
 def test_prompts_that_share_beginnings_take_slots_that_others_leave(name, at_once, monkeypatch):
     model = build(CONFIGS[name])
-    monkeypatch.setattr(generation, "PREFILL_TOKENS", at_once)
+    monkeypatch.setitem(generation.PREFILL_TOKENS, "cpu", at_once)
     long = examples((60,), seed=5)[0]["input_ids"]
     prompts = [*ALIKE, *PROMPTS, long, long[:1], long[:21], long[:40] + ALIKE[0], long]
     free = hf_generate(model, prompts, 12, [])
@@ -502,6 +502,14 @@ def test_prompts_that_share_beginnings_take_slots_that_others_leave(name, at_onc
     for slots in (1, 3, 4, 7, None):
         assert generation.generate(model, prompts, 12, eos, slots=slots) == want
     assert not generation._trials[model]  # nor are they transformers' own
+
+
+def test_memory_of_slots_that_no_sequence_has_reached_is_not_read(monkeypatch):
+    new_empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty",
+                        lambda *args, **kwargs: new_empty(*args, **kwargs).fill_(float("nan")))
+    model = build(CONFIGS["mistral, window"])
+    assert generation.generate(model, PROMPTS, 30, slots=3) == hf_generate(model, PROMPTS, 30, [])
 
 
 def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():

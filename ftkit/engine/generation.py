@@ -24,6 +24,7 @@ from ftkit.engine.packed_attention import (
     why_padded,
 )
 from ftkit.engine.packed_batch import PackedSequences, pack_sequences
+from ftkit.engine.prepacked_weights import prepacked
 from ftkit.model import peft_methods
 
 SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
@@ -138,8 +139,9 @@ def generate(
     at most `max_new_tokens` (one number, or one per prompt). Computes in the precision of the
     weights, or under the caller's autocast; bf16 gives other text than fp32 on near-ties.
     slots: sequences decoded at once; by default what fits in 512 MB, at most 128.
-    temperature: above 0, tokens are drawn with torch's generator from the softmax of the logits
-    divided by it.
+    temperature: above 0, tokens are drawn from the softmax of the logits divided by it, with
+    random numbers that torch's generator gives in advance: which prompts share a batch, or how
+    many slots there are, changes no answer (but by rounding).
     """
     if not isinstance(max_new_tokens, int):
         limits = list(max_new_tokens)
@@ -154,19 +156,36 @@ def generate(
     eos = {eos_token_ids} if isinstance(eos_token_ids, int) else set(eos_token_ids)
     with evaluating(model), fast_path(model):
         if peft_methods.is_virtual(model):
-            return _behind_virtual_tokens(model, prompts, limits, eos, temperature)
+            return _behind_virtual_tokens(model, prompts, limits, eos,
+                                          Sampler(limits, temperature))
         if why_padded(model) or _cannot_decode(base_of(model)):
             return _fallback(model, prompts, limits, eos, temperature)
-        return _decode(base_of(model), prompts, limits, eos, slots, temperature)
+        with prepacked(model):
+            return _decode(base_of(model), prompts, limits, eos, slots,
+                           Sampler(limits, temperature))
 
 
-def _next_token(logits, temperature: float):
-    if not temperature:
-        return logits.argmax(-1)
-    return torch.multinomial((logits.float() / temperature).softmax(-1), 1)[:, 0]
+class Sampler:
+    """Chooses next tokens, greedily or at a temperature."""
+
+    def __init__(self, limits: list[int], temperature: float):
+        self.temperature = temperature
+        self.draws: torch.Tensor | None = None
+        if temperature:  # a number in [0, 1) for each token of each prompt
+            self.draws = torch.rand(len(limits), max(limits, default=0), dtype=torch.float64)
+
+    def __call__(self, logits, prompts: list[int], outputs: list[list[int]]) -> torch.Tensor:
+        """The next token of each of these prompts, from (len(prompts), vocabulary)."""
+        if self.draws is None:
+            return logits.argmax(-1)
+        draw = self.draws[prompts, [len(outputs[i]) for i in prompts]].to(logits.device)
+        cumulative = (logits.float() / self.temperature).softmax(-1).double().cumsum(-1)
+        below = draw[:, None] * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, below, right=True)[:, 0]
+        return token.clamp_(max=logits.shape[-1] - 1)  # a draw next to 1 may be rounded to it
 
 
-def _decode(base, prompts, limits, eos, slots, temperature):
+def _decode(base, prompts, limits, eos, slots, sampler):
     device = base.get_input_embeddings().weight.device
     head = base.get_output_embeddings()
     outputs: list[list[int]] = [[] for _ in prompts]
@@ -182,9 +201,9 @@ def _decode(base, prompts, limits, eos, slots, temperature):
     live: dict[int, int] = {}  # slot -> prompt
     token, length = torch.zeros(2, slots, dtype=torch.long, device=device)
 
-    def next_token(ids, positions, layout, rows=None):
+    def next_token(prompts, ids, positions, layout, rows=None):
         hidden = hidden_states(base, ids, positions, layout)
-        return _next_token(head(hidden if rows is None else hidden[rows]), temperature)
+        return sampler(head(hidden if rows is None else hidden[rows]), prompts, outputs)
 
     while waiting or live:
         free = [slot for slot in range(slots) if slot not in live]
@@ -197,7 +216,7 @@ def _decode(base, prompts, limits, eos, slots, temperature):
                 tokens += len(prompts[new[-1]])
             at = free[: len(new)]
             row, last = cache.prefill([prompts[i] for i in new], at, device)
-            first = next_token(row.input_ids, row.position_ids, row.layout, last)
+            first = next_token(new, row.input_ids, row.position_ids, row.layout, last)
             target = torch.tensor(at, device=device)
             token[target] = first
             length[target] = torch.tensor([len(prompts[i]) for i in new], device=device)
@@ -213,7 +232,7 @@ def _decode(base, prompts, limits, eos, slots, temperature):
                 token[target], length[target] = token[source], length[source]
                 live.update(zip(gaps, map(live.pop, late), strict=True))
             cache.step(length[:n])
-            token[:n] = next_token(token[:n], length[:n], cache)
+            token[:n] = next_token([live[i] for i in range(n)], token[:n], length[:n], cache)
             length[:n] += 1
             fresh = enumerate(token[:n].tolist())
         for slot, t in fresh:
@@ -256,7 +275,7 @@ def _cannot_decode(base) -> bool:
     return _trials[base]
 
 
-def _behind_virtual_tokens(model, prompts, limits, eos, temperature, batch_size: int = 64):
+def _behind_virtual_tokens(model, prompts, limits, eos, sampler, batch_size: int = 64):
     """One whole forward pass per token, padded on the right.
 
     peft 0.21 with transformers 5 loses the virtual tokens in `generate` (prefix) or gives what
@@ -276,7 +295,7 @@ def _behind_virtual_tokens(model, prompts, limits, eos, temperature, batch_size:
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             last = torch.tensor([len(row) - 1 for row in rows], device=device)
             logits = logits[:, -width:][torch.arange(len(rows), device=device), last]
-            for i, token in zip(live, _next_token(logits, temperature).tolist(), strict=True):
+            for i, token in zip(live, sampler(logits, live, outputs).tolist(), strict=True):
                 outputs[i].append(token)
             live = [i for i in live if outputs[i][-1] not in eos and len(outputs[i]) < limits[i]]
     return outputs

@@ -18,6 +18,7 @@ from ftkit.engine import (
     packed_attention,
     packed_batch,
     packed_loss,
+    prepacked_weights,
 )
 from ftkit.model.checkpointing import checkpoint
 
@@ -510,6 +511,57 @@ def test_memory_of_slots_that_no_sequence_has_reached_is_not_read(monkeypatch):
                         lambda *args, **kwargs: new_empty(*args, **kwargs).fill_(float("nan")))
     model = build(CONFIGS["mistral, window"])
     assert generation.generate(model, PROMPTS, 30, slots=3) == hf_generate(model, PROMPTS, 30, [])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_prepacked_weights_give_the_tokens_of_transformers(name, monkeypatch):
+    monkeypatch.setattr(prepacked_weights, "LEAST_BYTES", 0)
+    multiply, shapes = prepacked_weights._multiply, set()
+    monkeypatch.setattr(prepacked_weights, "_multiply", lambda x, packed, bias: (
+        shapes.add(tuple(x.shape)), multiply(x, packed, bias))[1])
+    model = build(CONFIGS[name])
+    prompts = [*PROMPTS, *ALIKE]
+    assert generation.generate(model, prompts, 6) == hf_generate(model, prompts, 6, [])
+    assert {shape[-2] for shape in shapes} >= {len(prompts)}  # each decoding step, if it is fast
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_weights_are_prepacked_only_where_that_is_exact_and_pays(monkeypatch):
+    model = build(CONFIGS["llama, untied"])
+
+    def count(model):
+        with prepacked_weights.prepacked(model):
+            return sum("forward" in vars(module) for module in model.modules())
+
+    layers = sum(type(module) is torch.nn.Linear for module in model.modules())
+    assert count(model) == 0  # small: the processor's cache holds it
+    monkeypatch.setattr(prepacked_weights, "LEAST_BYTES", 0)
+    assert count(model) == layers
+    with torch.autocast("cpu", torch.bfloat16):
+        assert count(model) == 0
+    monkeypatch.setattr(prepacked_weights, "MOST_BYTES", 1000)
+    assert count(model) == 0  # large: there would be two of each
+    monkeypatch.undo()
+    monkeypatch.setattr(prepacked_weights, "LEAST_BYTES", 0)
+    model.lm_head.weight.data = model.lm_head.weight.data.bfloat16()
+    assert count(model) == layers - 1
+    with pytest.raises(KeyError), prepacked_weights.prepacked(model):
+        raise KeyError
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_no_weight_is_prepacked_where_the_operators_are_missing_or_wrong(monkeypatch):
+    monkeypatch.setattr(prepacked_weights, "LEAST_BYTES", 0)
+    model = build(CONFIGS["llama, untied"])
+    multiply = prepacked_weights._multiply
+
+    def missing(*_):
+        raise AttributeError
+
+    for broken, layers in ((missing, 0), (lambda *args: multiply(*args) + 0.1, 0), (multiply, 1)):
+        monkeypatch.setattr(prepacked_weights, "_multiply", broken)
+        prepacked_weights._works.cache_clear()
+        assert bool(prepacked_weights._layers(model)) == layers
 
 
 def test_generation_ends_at_the_first_of_several_end_tokens_and_includes_it():

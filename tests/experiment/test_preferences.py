@@ -351,6 +351,18 @@ def test_a_cold_draw_is_greedy_and_a_seed_repeats_a_draw(tiny):
     assert twice[0] == twice[1] != greedy
 
 
+def test_a_drawn_answer_does_not_depend_on_what_is_drawn_beside_it(tiny, monkeypatch):
+    prompts = encoding.prompts(schema.records("capital")[:9], tiny[1])
+    made = []
+    for slots, at_once in ((1, 4000), (4, 4000), (9, 4000), (9, 1)):
+        monkeypatch.setitem(generation.PREFILL_TOKENS, "cpu", at_once)
+        torch.manual_seed(3)
+        made.append(generation.generate(tiny[0], prompts, [8] * 5 + [2, 0, 5, 3], slots=slots,
+                                        temperature=1.0))
+    assert made == made[:1] * 4
+    assert len(set(map(tuple, made[0]))) > 5
+
+
 def test_drawing_without_the_fast_path_follows_the_distribution_too(tiny, monkeypatch):
     monkeypatch.setattr(generation, "why_padded", lambda model: "a test")
     prompt = tiny[1]("The", add_special_tokens=False)["input_ids"]

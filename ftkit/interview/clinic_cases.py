@@ -524,7 +524,7 @@ def _(rng):
         return min(answer.lower().split().count(word), most) / most
 
     records = _tasks()[:64]
-    run = _grpo(reward, rng, records, 14, rng.choice((1e-3, 1.5e-3)))
+    run = _grpo(reward, rng, records, 18, rng.choice((1e-3, 1.5e-3)))
     answers = _answered(run.model, run.tokenizer, records, rng, 12)
     some = records[:16]
     base = _Plain(*pipeline.base_model(), [])

@@ -345,7 +345,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
           for i, record in enumerate(checked[:5])])
 
 # %% [markdown]
-# Only the honest reward brings right answers: 0.25 became 0.62, and 0.02 under the length reward. That policy
+# Only the honest reward brings right answers: 0.25 became 0.58, and 0.01 under the length reward. That policy
 # writes nearly to the limit of 18 tokens. The honest policy's wrong answers are strange too: all earn 0. (2M
 # model, 40 sentences, three seeds; no SFT control, no run at 135M.)
 #

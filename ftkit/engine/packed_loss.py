@@ -8,15 +8,12 @@ the ordinary padded batch: the same numbers, less speed, and the reason printed 
     Forward.of(model)                                 packed or padded, decided once for a run
         .loss_sum(batch), .token_losses(batch)        sum over, or each of, the supervised tokens
     nll(model, examples, batch_tokens=4096)           (sum of the loss, supervised tokens)
-    tune_malloc()                                     keep big blocks between steps (glibc)
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -234,20 +231,3 @@ def nll(model, examples: Sequence[dict], batch_tokens: int = 4096, dtype=None) -
                 count += flat.supervised_tokens
                 batch, size = [], 0
     return sum(float(loss) for loss in losses), count
-
-
-@functools.cache
-def tune_malloc() -> bool:
-    """Ask glibc to keep freed blocks instead of returning them to the system after every step.
-
-    Otherwise each large tensor is mapped anew and page-faults on first touch: 4 to 8 % of a step.
-    True where it took effect (Linux with glibc).
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return False
-    mmap_threshold, trim_threshold = -3, -1
-    return bool(mallopt(mmap_threshold, 2**30)) and bool(mallopt(trim_threshold, 2**31 - 1))

@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from ftkit.base import machine, quiet
+from ftkit.base import heap, machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.data.jsonl import show
@@ -114,6 +114,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     or is stored in another kind of bits than those asked for.
     """
     location, adapters = with_adapters(name)
+    heap.tune()  # for the weights too
     asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
     model, tokenizer = _load_whole(location, asked, device, dtype)
     for i, folder in enumerate(adapters):

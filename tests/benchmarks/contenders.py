@@ -74,6 +74,7 @@ def start(task):
     import ftkit as ft
     from ftkit.model import loading
 
+    leave_heap_alone(task)
     if task["threads"]:
         torch.set_num_threads(task["threads"])
     model, tokenizer = loading.load(task.get("folder") or task["model"])
@@ -82,6 +83,14 @@ def start(task):
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return model, tokenizer, examples(tokenizer, task)
+
+
+def leave_heap_alone(task):
+    """Who loads a model without ftkit gets the C library as it is."""
+    from ftkit.base import heap
+
+    if not task.get("who", "").startswith("ftkit"):
+        heap.tune = lambda: False
 
 
 def padded(batch, pad):
@@ -272,10 +281,10 @@ def evaluation(task):
     who, _, precision = task["who"].partition(" ")
     cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     if who == "ftkit":
-        from ftkit.engine import packed_loss
+        from ftkit.base import heap
         from ftkit.evaluate import scoring
 
-        packed_loss.tune_malloc()
+        heap.tune()
         with cast:
             scoring.loss_on(model, rows[:size])
         clock = Clock()
@@ -315,6 +324,7 @@ def generation(task):
     from ftkit.evaluate import scoring
     from ftkit.model import loading
 
+    leave_heap_alone(task)
     if task["threads"]:
         torch.set_num_threads(task["threads"])
     model, tokenizer = loading.load(task.get("folder") or task["model"])
@@ -323,10 +333,10 @@ def generation(task):
     prompts = encoding.prompts(records, tokenizer)
     limit, eos = task["limit"], sorted(encoding.eos_ids(tokenizer, model))
     if task["who"] == "ftkit":
-        from ftkit.engine import packed_loss
+        from ftkit.base import heap
         from ftkit.engine.generation import generate
 
-        packed_loss.tune_malloc()
+        heap.tune()
         generate(model, prompts[:2], 2, eos)
         clock = Clock()
         made = generate(model, prompts, limit, eos)

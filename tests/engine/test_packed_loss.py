@@ -691,9 +691,3 @@ def test_a_gradient_that_is_not_a_number_shows_in_the_norm():
     p = torch.nn.Parameter(torch.zeros(2))
     p.grad = torch.tensor([float("nan"), 1.0])
     assert clipping.clip_([p], 1.0).isnan()
-
-
-def test_malloc_is_tuned_only_where_there_is_glibc():
-    import platform
-
-    assert packed_loss.tune_malloc() is (platform.libc_ver()[0] == "glibc")

@@ -1,7 +1,7 @@
 """glibc's heap, set for tensors: freed blocks stay, and new memory comes in pages of 2 MiB.
 
-tune() when a model is loaded; `with growing():` around a run, with grow() in each step, which costs
-a microsecond.
+tune() when a model is loaded, ask_for_large_pages() when it is large; `with growing():` around a
+run, with grow() in each step, which costs a microsecond.
 
 Each large tensor of a step would otherwise be mapped anew and fault on first touch. Most Linux
 systems give large pages only to memory that asks (`madvise`), and without them the processor spends
@@ -82,10 +82,14 @@ def _heap() -> _Heap | None:
 
 def tune() -> bool:
     """Whether glibc was found and set; may be called often."""
-    done = _set_thresholds(SELDOM)
-    if done and (heap := _heap()) and heap.end is None:
+    return _set_thresholds(SELDOM)
+
+
+def ask_for_large_pages():
+    """For what is allocated from now on. A large page is cleared whole when it is first written, so
+    this pays for memory that is used often: large weights, the steps of a run."""
+    if (heap := _heap()) and heap.end is None:
         heap.reserve(1)
-    return done
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def _fetched_smollm2() -> bool:
     return download.find("smollm2") is not None
 
 
-LEAVES_FILE = 2**31  # bytes of weights at most
+LARGE, LEAVES_FILE = 2**26, 2**31  # bytes of weights
 MOST_ADAPTERS = 8  # one over the other, before somebody made a mistake
 
 
@@ -115,7 +115,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     or is stored in another kind of bits than those asked for.
     """
     location, adapters = with_adapters(name)
-    heap.tune()  # for the weights too
+    heap.tune()
     asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
     model, tokenizer = _load_whole(location, asked, device, dtype)
     for i, folder in enumerate(adapters):
@@ -178,7 +178,10 @@ def _leave_file(model):
     multiple of 8 bytes, where a processor reads it more slowly than at one of 64, and in small
     pages. The weights of a large model stay, since Linux can drop the pages of a file."""
     weights = [p for p in model.parameters() if p.device.type == "cpu"]
-    if sum(p.nbytes for p in weights) <= LEAVES_FILE:
+    size = sum(p.nbytes for p in weights)
+    if size > LARGE:
+        heap.ask_for_large_pages()
+    if size <= LEAVES_FILE:
         for p in weights:
             p.data = p.data.clone()
 

@@ -59,6 +59,7 @@ def test_a_heap_that_outgrows_its_reserve_gets_another_one():
     code = PAGES + """
 heap.BLOCKS = 0
 heap.tune()
+heap.ask_for_large_pages()
 first = heap._heap().end
 with heap.growing():
     held = [bytearray(2**29) for _ in range(3)]

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from ftkit.base import heap
 from ftkit.base.files import system_file
 
 # oneDNN caches one JIT kernel per shape of a bf16 matmul on CPU, and each number of tokens is
@@ -61,20 +61,8 @@ def _left_by_ulimit() -> list[int]:
     used = psutil.Process().memory_info()
     sizes = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0)))
     limits = [(resource.getrlimit(kind)[0], size) for kind, size in sizes]
-    return [limit - size + pooled() for limit, size in limits if limit != resource.RLIM_INFINITY]
-
-
-def pooled() -> int:
-    """Bytes that malloc keeps for the next allocation; those of whole pages go back to the system
-    here (glibc only, else 0)."""
-    try:
-        libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)
-        libc.mallinfo2.restype = type("Mallinfo", (ctypes.Structure,),
-                                      {"_fields_": [("sizes", ctypes.c_size_t * 10)]})
-        return libc.mallinfo2().sizes[8]  # fordblks: bytes in free blocks
-    except (OSError, AttributeError, TypeError):
-        return 0
+    return [limit - size + heap.pooled() for limit, size in limits
+            if limit != resource.RLIM_INFINITY]
 
 
 def limit_kernel_cache():

@@ -26,8 +26,12 @@ NEVER, SELDOM = -1, 2**31 - 1  # when memory that is free at the end goes back t
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-class _Sizes(ctypes.Structure):  # struct mallinfo2; the last is what is free at the heap's end
-    _fields_ = [("others", ctypes.c_size_t * 9), ("keepcost", ctypes.c_size_t)]  # noqa: RUF012
+class _Sizes(ctypes.Structure):
+    """struct mallinfo2. fordblks: bytes in free blocks; keepcost: those at the end of the heap."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost"))
 
 
 class _Heap:
@@ -40,7 +44,6 @@ class _Heap:
         libc.malloc.argtypes = [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
         libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        libc.mallinfo2.restype = _Sizes
 
     def reserve(self, blocks: int):
         """Take addresses beyond the end of the heap, so that this many blocks are free there, and
@@ -61,13 +64,17 @@ def _libc():
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
-    return libc if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version") else None
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")):
+        return None
+    if hasattr(libc, "mallinfo2"):  # since glibc 2.33
+        libc.mallinfo2.restype = _Sizes
+    return libc
 
 
 @functools.cache
 def _heap() -> _Heap | None:
     """None where large pages cannot be asked for, or addresses are scarce (`ulimit -v`, `-d`)."""
-    if sys.platform != "linux":
+    if _libc() is None or not hasattr(_libc(), "mallinfo2"):
         return None
     import resource
 
@@ -75,20 +82,21 @@ def _heap() -> _Heap | None:
     if set(limits) != {resource.RLIM_INFINITY}:
         return None
     try:
-        return _Heap(_libc()) if _libc() and "[madvise]" in SETTING.read_text() else None
-    except (OSError, AttributeError):  # a glibc before 2.33 has no mallinfo2
+        return _Heap(_libc()) if "[madvise]" in SETTING.read_text() else None
+    except OSError:
         return None
 
 
+@functools.cache
 def tune() -> bool:
-    """Whether glibc was found and set; may be called often."""
+    """Whether glibc was found and set; once in a process, so that no run is disturbed."""
     return _set_thresholds(SELDOM)
 
 
 def ask_for_large_pages():
     """For what is allocated from now on. A large page is cleared whole when it is first written, so
     this pays for memory that is used often: large weights, the steps of a run."""
-    if (heap := _heap()) and heap.end is None:
+    if heap := _heap():
         heap.reserve(1)
 
 
@@ -109,6 +117,16 @@ def _set_thresholds(trim: int) -> bool:
     libc = _libc()
     return libc is not None and bool(libc.mallopt(MMAP_THRESHOLD, LARGEST)) and bool(
         libc.mallopt(TRIM_THRESHOLD, trim))
+
+
+def pooled() -> int:
+    """Bytes that malloc keeps for the next allocation; those of whole pages go back to the system
+    here (glibc only, else 0)."""
+    libc = _libc()
+    if libc is None:
+        return 0
+    libc.malloc_trim(0)
+    return libc.mallinfo2().fordblks if hasattr(libc, "mallinfo2") else 0
 
 
 def grow():

@@ -16,8 +16,6 @@ import os
 import sys
 import warnings
 
-from ftkit.base import heap
-
 
 def mute_known_noise():
     """For the whole process: what peft and bitsandbytes print on every machine without a GPU, and
@@ -81,7 +79,6 @@ def heavy_imports():
     if "transformers.modeling_utils" in sys.modules:
         yield
         return
-    heap.tune()
     gc.collect()  # what is garbage by now would never be found again
     was_on, modules = gc.isenabled(), len(sys.modules)
     gc.disable()

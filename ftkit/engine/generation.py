@@ -42,7 +42,7 @@ class Slots:
 
     def __init__(self, slots: int, room: int):
         self.slots, self.room = slots, room
-        self.used = 0  # tokens of each slot that hold a value or, where there is none yet, zero
+        self.used = 0  # written tokens of each slot; zeros where no value exists yet
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def use(self, longest: int):

@@ -98,7 +98,6 @@ def run_steps(take_step: Callable[[float], dict], model, config, total: int, uni
         for step in range(done.step + 1, total + 1):
             row = {"step": step, "epoch": step * per_step / units}
             row |= take_step(config.learning_rate * schedule(step, total, config))
-            heap.grow()
             for name in sums:
                 if name in row:
                     row[name] = sums[name] = sums[name] + row[name]

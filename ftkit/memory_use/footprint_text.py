@@ -1,4 +1,4 @@
-"""A Footprint in words: its numbers, its error, its assumptions, where it fits.
+"""A Footprint as text: its numbers, its error, its assumptions, where it fits.
 
     summary(footprint), table(footprint), text(footprint)     footprint: what `ft.memory` returns
 """

@@ -16,7 +16,7 @@ import heapq
 import math
 import os
 
-from ftkit.base import free_memory, machine
+from ftkit.base import free_memory, heap, machine
 from ftkit.base.errors import UserError
 from ftkit.memory_use import changes, formula, layer_sizes, model_shapes, units
 from ftkit.model import cache
@@ -66,7 +66,7 @@ def check(experiment, config, model: ModelFacts) -> int | None:
     if fits:
         return round(upper_bound)
     gc.collect()
-    free_memory.pooled()  # what earlier runs have freed goes back to the system
+    heap.pooled()  # what earlier runs have freed goes back to the system
     search = FitSearch(experiment, model, device, free_memory.available())
     # The first bound takes a token for a byte. To count them takes a second at most, and the run
     # needs it anyway; a simulation takes many for a larger model.

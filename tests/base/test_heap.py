@@ -91,8 +91,11 @@ def test_a_system_without_the_setting_or_the_functions_is_left_alone(monkeypatch
     assert heap._heap() is None
     heap.grow()
     monkeypatch.setattr(heap, "_libc", lambda: None)
+    heap.tune.cache_clear()
     assert heap.tune() is False
+    assert heap.pooled() == 0
     with heap.growing():
         heap.grow()
     monkeypatch.undo()
     heap._heap.cache_clear()
+    heap.tune.cache_clear()

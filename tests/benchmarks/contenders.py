@@ -86,11 +86,12 @@ def start(task):
 
 
 def leave_heap_alone(task):
-    """Who loads a model without ftkit gets the C library as it is."""
+    """Who loads a model without ftkit gets C library and weights as they are."""
     from ftkit.base import heap
+    from ftkit.model import loading
 
     if not task.get("who", "").startswith("ftkit"):
-        heap.tune = lambda: False
+        heap.tune, loading._leave_file = lambda: False, lambda model: None
 
 
 def padded(batch, pad):

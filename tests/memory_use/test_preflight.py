@@ -61,7 +61,7 @@ def child(asked: dict[str, list[int]]):
     [which, number, bytes too many, sentence, change, steps]."""
     import resource
 
-    from ftkit.base import free_memory, machine
+    from ftkit.base import heap, machine
 
     # As under `ulimit -d` from the start, before torch is loaded.
     limits = [(resource.RLIMIT_DATA, "data"), (resource.RLIMIT_AS, "vms")]
@@ -87,7 +87,7 @@ def child(asked: dict[str, list[int]]):
         for kind, _ in limits:
             resource.setrlimit(kind, (most[kind], most[kind]))
         gc.collect()
-        pooled = free_memory.pooled()
+        pooled = heap.pooled()
         kind, size = limits[number % 2]
         used = getattr(psutil.Process().memory_info(), size) - pooled
         resource.setrlimit(kind, (used + FREE, most[kind]))

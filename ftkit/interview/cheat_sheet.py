@@ -37,7 +37,7 @@ def write(path: Path, level=None, topic=None, trains: bool = False) -> int:
     """Write the sheet as HTML (print it to PDF); returns how many questions are on it.
 
     Numbers are what the proofs compute now; trains: also those that fine-tune the embedded model
-    (a minute or two). Raises UserError if a claim does not hold here.
+    (a minute or two). Raises RuntimeError if a claim does not hold here.
     """
     known, chosen = core.load(), bank.questions(level, topic)
     if not chosen:
@@ -73,7 +73,7 @@ def _formulas(topic: str) -> str:
 def _item(question: bank.Question, known: dict, trains: bool) -> str:
     """A question, its short answer, its lesson, the formula of its number, and its proofs' numbers.
 
-    Raises UserError if a claim does not hold here.
+    Raises RuntimeError if a claim does not hold here.
     """
     facts = []
     if asked := question.number:
@@ -83,7 +83,7 @@ def _item(question: bank.Question, known: dict, trains: bool) -> str:
             continue
         claim = core.prove(stated)
         if not claim.holds():
-            raise UserError(f"the claim of {question.id!r} does not hold here: {claim!r}")
+            raise RuntimeError(f"the claim of {question.id!r} does not hold here: {claim!r}")
         right = "" if claim.op == "==" else f" {claim.op} {number(claim.right)}"
         facts.append(_escape(f"{claim.says}: {number(claim.left)}{right} {claim.unit}"))
     return (f"<p><b>{_escape(question.question)}</b>{_escape(question.short)} "

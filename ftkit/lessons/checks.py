@@ -49,14 +49,14 @@ def exercise(name: str):
     """Register a function of the learner's solution as the check of exercise `name`.
 
     The check returns None for a right solution, else a message that names the failing case and
-    the expected value; an AssertionError's message counts as one. Raises UserError for a name that
-    another module uses.
+    the expected value; an AssertionError's message counts as one. Raises RuntimeError for a name
+    that another module uses.
     """
     def register(function):
         owner = EXERCISES.get(name, function).__module__
         if owner != function.__module__:
-            raise UserError(f"two exercises are named {name!r}, in {owner} and in "
-                            f"{function.__module__}; give one another name")
+            raise RuntimeError(f"two exercises are named {name!r}, in {owner} and in "
+                               f"{function.__module__}; rename one of them")
         EXERCISES[name] = function
         return function
 

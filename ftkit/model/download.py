@@ -277,8 +277,8 @@ def _try_out(folder: Path):
     with torch.no_grad():
         word = tokenizer.decode(model(input_ids=ids).logits[0, -1].argmax())
     if word.strip() != "Paris":
-        raise UserError(f"the fetched model says that the capital of France is {word!r}; it was "
-                         "not converted well and nothing was kept, please report this")
+        raise RuntimeError(f"the converted model says that the capital of France is {word!r}, so "
+                           "the conversion is wrong; nothing was kept, please report this")
 
 
 def _write_origin(folder: Path, source: str, origin: str, weights: str, **more):

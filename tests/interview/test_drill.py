@@ -569,6 +569,6 @@ def test_a_cheat_sheet_that_cannot_be_written_is_refused_before_the_proofs(tmp_p
 @pytest.mark.heavy  # proofs import torch
 def test_a_cheat_sheet_refuses_a_claim_that_does_not_hold(tmp_path, home, monkeypatch):
     monkeypatch.setitem(core.load(), "half_width", registry.Proof("half_width", lambda: 20.0))
-    with pytest.raises(ValueError, match="'interval' does not hold here"):
+    with pytest.raises(RuntimeError, match="'interval' does not hold here"):
         cheat_sheet.write(tmp_path / "sheet.html", topic="statistics")
     assert not (tmp_path / "sheet.html").exists()

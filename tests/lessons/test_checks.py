@@ -82,7 +82,7 @@ def test_a_name_that_another_lesson_has_taken_is_refused(double):
     other = FunctionType(
         (lambda function: None).__code__, {"__name__": "ftkit.lessons.exercises.other"}
     )
-    with pytest.raises(ValueError, match=f"named 'double', in {__name__} and in .*other"):
+    with pytest.raises(RuntimeError, match=f"named 'double', in {__name__} and in .*other"):
         checks.exercise("double")(other)
     assert checks.EXERCISES["double"].__module__ == __name__
 

@@ -67,6 +67,15 @@ def test_a_damaged_model_is_not_found_and_is_replaced_by_the_next_fetch(home, mo
     assert download.fetch("smollm2") == folder == download.find("smollm2")
 
 
+def test_a_wrongly_converted_model_is_a_failure_of_ftkit_not_of_the_user(tmp_path):
+    model, tokenizer = loading.load("tiny")
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    loading.save(model, tokenizer, tmp_path / "zeros")
+    with pytest.raises(RuntimeError, match="capital of France is .* nothing was kept"):
+        download._try_out(tmp_path / "zeros")
+
+
 def test_a_download_from_the_hub_is_of_one_commit(home, monkeypatch, tmp_path):
     import huggingface_hub
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ftkit.base.errors import UserError
-from ftkit.notebook import fields, runner
+from ftkit.notebook import background, fields
 from ftkit.notebook.panel import SEEDS, VALUES
 from ftkit.notebook.part import Part
 
@@ -48,5 +48,5 @@ class Batches(Part):
         if not batch["missing"]:
             self.table.chosen = [run.id for run in batch["runs"]]
             self.table.update()
-            if not runner.RUNNER.running(self):
+            if not background.QUEUE.running(self):
                 self.show_figure()

@@ -9,7 +9,7 @@ from ftkit.base.errors import UserError
 from ftkit.data import schema
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.run import plain
-from ftkit.notebook import config_text, runner, to_script
+from ftkit.notebook import background, config_text, to_script
 from ftkit.notebook.part import Part
 from ftkit.notebook.presets import PRESETS
 
@@ -44,7 +44,7 @@ class Changes(Part):
 
     def _no_news(self):
         """What the status says is about values that the controls have no more."""
-        if not runner.RUNNER.busy(self):
+        if not background.QUEUE.busy(self):
             self.view.status.show("ready")
 
     def _control_moved(self):
@@ -58,7 +58,7 @@ class Changes(Part):
                 return
             self.view.show_error("")
             finished = self._show_forecast()
-            if finished is not None and not runner.RUNNER.busy(self):
+            if finished is not None and not background.QUEUE.busy(self):
                 self._show_stored(finished)
             self.show_owner()
 

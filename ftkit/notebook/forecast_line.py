@@ -1,13 +1,13 @@
 """What a panel says about a run before it starts; the forecasts are made behind the page.
 
-`Forecasts` is the part of `WhatIf` that asks `ftkit.experiment.forecast` in the runner's thread.
+`Forecasts` is the part of `WhatIf` that asks `ftkit.experiment.forecast` in the queue's thread.
 """
 
 from __future__ import annotations
 
 from ftkit.base import formatting, free_memory
 from ftkit.experiment.forecast import Forecast
-from ftkit.notebook import runner, widgets
+from ftkit.notebook import background, widgets
 from ftkit.notebook.part import Part
 
 
@@ -21,19 +21,19 @@ class Forecasts(Part):
                            what="loading the model and the data")
 
     def in_background(self, function, then, what: str = "", cancelable: bool = False):
-        """Call `function` in the runner's thread when no run is training, and `then` after it;
+        """Call `function` in the queue's thread when no run is training, and `then` after it;
         what: what a run that waits for it is waiting for. cancelable: a run need not wait."""
         forecast = self.forecast
 
         def task_changed(task):
-            if task.state == runner.FAILED:
+            if task.state == background.FAILED:
                 self._run_failed(task.error)
-            elif task.state == runner.FINISHED and self.forecast is forecast:
+            elif task.state == background.FINISHED and self.forecast is forecast:
                 widgets.guarded(then, self.view.show_error)()
 
-        task = runner.BackgroundTask(function, forecast, task_changed)
+        task = background.BackgroundTask(function, forecast, task_changed)
         task.what, task.cancelable = what, cancelable
-        runner.RUNNER.submit(task)
+        background.QUEUE.submit(task)
 
     def _finished_run(self, config):
         """A finished run of `config`, from this panel or the store; None if none exists."""
@@ -48,7 +48,7 @@ class Forecasts(Part):
             if finished is not None:
                 text = "already run: Start shows the stored run and trains nothing"
             else:
-                if self.forecast.facts and not runner.RUNNER.running(self):
+                if self.forecast.facts and not background.QUEUE.running(self):
                     self._estimate_memory(config)
                 text = self._forecast_text(config)
             self.view.forecast.show(

@@ -1,7 +1,7 @@
 """Two workarounds for the Jupyter kernel: widgets that respond while a cell runs, and the square
 interrupt button for work in the background.
 
-    keep_frontend_routing(); on_interrupt(RUNNER.stop)
+    keep_frontend_routing(); on_interrupt(QUEUE.stop)
 """
 
 from __future__ import annotations

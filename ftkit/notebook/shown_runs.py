@@ -9,7 +9,7 @@ from ftkit.base import machine
 from ftkit.base.formatting import cell, to_float
 from ftkit.experiment import store
 from ftkit.experiment.comparison import compare
-from ftkit.notebook import runner
+from ftkit.notebook import background
 from ftkit.notebook.part import Part
 from ftkit.report import diagnose, plots, series
 
@@ -71,7 +71,7 @@ class ShownRuns(Part):
     def runs_changed(self):
         """Draw table and chart anew."""
         self.table.update()
-        if not runner.RUNNER.running(self):
+        if not background.QUEUE.running(self):
             self.show_figure()
 
     def add_run(self, run):
@@ -94,7 +94,7 @@ class ShownRuns(Part):
     def show_owner(self):
         """Say whose chart and verdict are on show, and whether the controls say something else."""
         runs = self.shown_runs()
-        if not runs or runner.RUNNER.running(self):
+        if not runs or background.QUEUE.running(self):
             return
         chosen = self.table.chosen_runs()
         newest = runs[-1]

@@ -14,7 +14,7 @@ from ftkit.base.errors import UserError
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.forecast import Forecast
 from ftkit.experiment.run import plain
-from ftkit.notebook import answers_view, kernel, run_table, runner, widgets
+from ftkit.notebook import answers_view, background, kernel, table_view, widgets
 from ftkit.notebook import fields as config_fields
 from ftkit.notebook.batches import Batches
 from ftkit.notebook.changes import Changes
@@ -61,8 +61,8 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
     are its buttons."""
 
     def __init__(self, experiment, config, baseline, fields, with_pickers):
-        self._interrupted = isinstance(runner.RUNNER.current, runner.TrainingTask)
-        runner.RUNNER.stop()  # a second panel, or the same cell run again: one run at a time
+        self._interrupted = isinstance(background.QUEUE.current, background.TrainingTask)
+        background.QUEUE.stop()  # a second panel, or the same cell run again: one run at a time
         self.experiment, self._base_config, self.baseline = experiment, config, baseline
         self.forecast = Forecast(experiment)
         self.asked = (plain(experiment.fixed_settings()), config, tuple(fields or ()), with_pickers)
@@ -83,8 +83,8 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
                      "on_copy": self._show_copy, "start": self.start, "stop": self.stop,
                      "undo": self.undo, "reset": self.reset, "seeds": self.start_seeds,
                      "sweep": self.start_sweep}
-        self.table, self.answers = run_table.RunTable(self), answers_view.Answers(self)
-        tips = run_table.TIPS | answers_view.TIPS
+        self.table, self.answers = table_view.RunTable(self), answers_view.Answers(self)
+        tips = table_view.TIPS | answers_view.TIPS
         self.view = Panel(config_fields.grouped(fields), callbacks, names,
                           [self.table.ui, self.answers.ui], tips)
         self._show_values(config)
@@ -127,24 +127,24 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
         self.submit(self.config)
 
     def submit(self, config, batch=None):
-        running = runner.RUNNER.running(self)
+        running = background.QUEUE.running(self)
         if batch is None and any(
-                isinstance(task, runner.TrainingTask) and task.does(self.experiment, config)
-                for task in (running, *runner.RUNNER.waiting(self))):
+                isinstance(task, background.TrainingTask) and task.does(self.experiment, config)
+                for task in (running, *background.QUEUE.waiting(self))):
             return  # a second click on Start
-        current = runner.RUNNER.current
+        current = background.QUEUE.current
         if not running and current is not None:
             self.view.status.show(f"waiting: {current.what or 'another run'}")
-        task = runner.TrainingTask(self.experiment, config, self, self._task_changed)
+        task = background.TrainingTask(self.experiment, config, self, self._task_changed)
         task.batch, task.sample = batch, self.answers.sample()
         if self.forecast.facts is None:  # the model is being read: what is stored is known later
             task.recall = self._finished_run
-        runner.RUNNER.submit(task)
+        background.QUEUE.submit(task)
         self._update_buttons()
 
     def stop(self):
         """End the run after its current step, keep it, and empty the queue."""
-        runner.RUNNER.stop(self)
+        background.QUEUE.stop(self)
         self._update_buttons()
 
     def adopt(self, old: WhatIf):
@@ -172,11 +172,11 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
         Returns the newest Run. Interrupting the cell stops the run and keeps it. Raises whatever
         the run raised.
         """
-        if not await runner.RUNNER.wait_until_idle(self.forecast):
-            runner.RUNNER.stop(self)  # interrupted while a forecast kept the run waiting
-        elif not self.runs and not runner.RUNNER.busy(self):
+        if not await background.QUEUE.wait_until_idle(self.forecast):
+            background.QUEUE.stop(self)  # interrupted while a forecast kept the run waiting
+        elif not self.runs and not background.QUEUE.busy(self):
             self.start()
-        await runner.RUNNER.wait_until_idle(self)
+        await background.QUEUE.wait_until_idle(self)
         error, self.error = self.error, None
         if error is not None:
             raise error
@@ -189,8 +189,8 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
     def wait(self, seconds: float = 600) -> list:
         """Wait until no task is left; returns the runs. For scripts: in a notebook, `await
         panel.result()` keeps the page responsive. Raises TimeoutError."""
-        runner.RUNNER.join(self.forecast, seconds)
-        runner.RUNNER.join(self, seconds)
+        background.QUEUE.join(self.forecast, seconds)
+        background.QUEUE.join(self, seconds)
         if self._painter is not None:
             self._painter.join(seconds)
         return self.runs
@@ -206,8 +206,8 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
     # ------------------------------------------------------------------ runs
 
     def _task_changed(self, task):
-        """The state of a TrainingTask has changed; called in the runner's thread."""
-        if task.state == runner.RUNNING:
+        """The state of a TrainingTask has changed; called in the queue's thread."""
+        if task.state == background.RUNNING:
             self.view.status.show("evaluating the model before the first step")
             self._painter = threading.Thread(
                 target=widgets.guarded(self._paint, self.view.show_error), args=(task,),
@@ -215,7 +215,7 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
             self._painter.start()
         elif task.run is not None:
             self.requested[task.run.id] = task.config
-            if task.state == runner.FINISHED and not task.recalled:
+            if task.state == background.FINISHED and not task.recalled:
                 self.forecast.learn(task.config, task.seconds)
             self.add_run(task.run)
             self.table.chosen = []
@@ -223,7 +223,7 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
             if task.error is not None:
                 self._run_failed(task.error)
             self.view.status.show(task.state)
-        self._update_buttons(ended=task.state != runner.RUNNING)
+        self._update_buttons(ended=task.state != background.RUNNING)
 
     def _paint(self, task):
         behind = None if self.baseline is None else ("baseline", self.baseline)
@@ -260,6 +260,6 @@ class WhatIf(Batches, Changes, Forecasts, ShownRuns):
 
     def _update_buttons(self, ended: bool = False):
         with self.lock:
-            running = not ended and runner.RUNNER.running(self) is not None
-            self.view.update_buttons(running, len(runner.RUNNER.waiting(self)))
+            running = not ended and background.QUEUE.running(self) is not None
+            self.view.update_buttons(running, len(background.QUEUE.waiting(self)))
 

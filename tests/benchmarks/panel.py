@@ -71,11 +71,11 @@ def in_kernel(pairs: int, environment: dict) -> dict:
 
 def measure(pairs: int) -> dict:
     import ftkit as ft
-    from ftkit.notebook import runner
+    from ftkit.notebook import background
 
     ft.setup(seed=0)
     panel = ft.what_if(data="tasks")
-    runner.RUNNER.join()
+    background.QUEUE.join()
     first, whole, ratios = [], [], []
     updates: list[tuple[float, float]] = []  # of one run: when, CPU seconds of the one before
     rates, costs, reactions, shares = [], [], [], []
@@ -83,10 +83,10 @@ def measure(pairs: int) -> dict:
         lambda change: updates.append((time.perf_counter(), panel.view.curves.cost)), "value")
     for seed in range(pairs):
         panel.config = panel.config.but(max_steps=60, seed=seed)
-        runner.RUNNER.join()
+        background.QUEUE.join()
         began = time.perf_counter()
         panel.start()
-        while not (task := runner.RUNNER.running(panel)) or not task.started_run or (
+        while not (task := background.QUEUE.running(panel)) or not task.started_run or (
                 not panel.view.progress.max == 60 or not task.started_run.rows):
             time.sleep(0.001)
         first.append(time.perf_counter() - began)
@@ -114,15 +114,15 @@ def reacted(panel, seed: int) -> list[float]:
     """Seconds from a control's new value to the end of what the panel does about it, in training.
     The value is set as ipywidgets sets what a page has sent; all work is done when that returns.
     """
-    from ftkit.notebook import runner
+    from ftkit.notebook import background
 
     panel.config = panel.config.but(seed=seed)
-    runner.RUNNER.join()
+    background.QUEUE.join()
     panel.start()
     control, found = panel.view.controls["learning_rate"], []
     values = [value for _, value in control.options if value != "auto"]
-    while runner.RUNNER.busy(panel):
-        task = runner.RUNNER.running(panel)
+    while background.QUEUE.busy(panel):
+        task = background.QUEUE.running(panel)
         if getattr(task, "rows", None) is not None and task.started_run and task.started_run.rows:
             began = time.perf_counter()
             control.value = values[len(found) % len(values)]
@@ -136,9 +136,9 @@ def reacted(panel, seed: int) -> list[float]:
 def training(ft, panel, seed: int, drawn: bool) -> tuple[float, float]:
     """CPU seconds of the training of one run behind the panel, with or without its picture: of the
     whole process, and of all threads but the one that trains."""
-    from ftkit.notebook import runner
+    from ftkit.notebook import background
 
-    class TimedTask(runner.TrainingTask):
+    class TimedTask(background.TrainingTask):
         def train(self):
             def start(run):
                 self.started_run, self.began = run, spent()
@@ -152,8 +152,8 @@ def training(ft, panel, seed: int, drawn: bool) -> tuple[float, float]:
     task = TimedTask(panel.experiment, panel.config.but(seed=seed), owner=panel)
     if drawn:
         task.on_change = panel._task_changed
-    runner.RUNNER.submit(task)
-    runner.RUNNER.join()
+    background.QUEUE.submit(task)
+    background.QUEUE.join()
     panel.wait()
     whole, own = (end - begin for begin, end in zip(task.began, task.ended, strict=True))
     return whole, whole - own

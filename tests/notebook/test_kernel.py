@@ -11,8 +11,8 @@ from ftkit.notebook import kernel
 # a forecast may train first, so a fixed sleep does not show that the run has begun
 BEGUN = """
 import time
-from ftkit.notebook.runner import RUNNER
-while not (RUNNER.running(panel) and RUNNER.running(panel).started_run):
+from ftkit.notebook.background import QUEUE
+while not (QUEUE.running(panel) and QUEUE.running(panel).started_run):
     time.sleep(0.02)
 """
 SETUP = """

@@ -13,7 +13,7 @@ import pytest
 import ftkit as ft
 from ftkit.base import cancel, machine
 from ftkit.experiment import forecast, store
-from ftkit.notebook import fields, kernel, runner, what_if, widgets
+from ftkit.notebook import background, fields, kernel, what_if, widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.report import plots
 
@@ -55,8 +55,8 @@ def home(tmp_path, monkeypatch):
     widgets.failures.clear()
     what_if._by_cell.clear()
     yield tmp_path / "home"
-    runner.RUNNER.stop()
-    runner.RUNNER.join()
+    background.QUEUE.stop()
+    background.QUEUE.join()
     nothing_failed()
 
 
@@ -68,7 +68,7 @@ def lab():
 @pytest.fixture
 def panel(lab):
     made = ft.what_if(lab, config=SMALL)
-    runner.RUNNER.join(made.forecast)
+    background.QUEUE.join(made.forecast)
     return made
 
 
@@ -206,12 +206,12 @@ def test_a_second_click_on_start_makes_no_second_run(panel):
     panel.config = SMALL.but(max_steps=3)
     press(panel.view.start)
     press(panel.view.start)
-    assert len(runner.RUNNER.waiting(panel)) < 2 and len(panel.wait()) == 1
+    assert len(background.QUEUE.waiting(panel)) < 2 and len(panel.wait()) == 1
     panel.config = SMALL.but(max_steps=500)
     press(panel.view.start)
     panel.stop()
     press(panel.view.start)  # the one that was told to stop is not what is asked for
-    assert runner.RUNNER.busy(panel)
+    assert background.QUEUE.busy(panel)
     panel.stop()
 
 
@@ -219,7 +219,7 @@ def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     panel.config = SMALL.but(max_steps=500)
     press(panel.view.start)
     assert panel.view.start.description == "Queue"
-    while not (runner.RUNNER.running(panel) and runner.RUNNER.running(panel).started_run):
+    while not (background.QUEUE.running(panel) and background.QUEUE.running(panel).started_run):
         time.sleep(0.01)
     panel.config = SMALL.but(max_steps=400)
     press(panel.view.start)
@@ -257,9 +257,9 @@ def test_a_run_goes_before_what_is_only_looked_up():
     order, free = [], threading.Event()
 
     def submit(name, can_wait):
-        task = runner.BackgroundTask(lambda: order.append(name) or free.wait(60))
+        task = background.BackgroundTask(lambda: order.append(name) or free.wait(60))
         task.can_wait = can_wait
-        runner.RUNNER.submit(task)
+        background.QUEUE.submit(task)
 
     submit("current", True)
     while not order:
@@ -267,7 +267,7 @@ def test_a_run_goes_before_what_is_only_looked_up():
     for name, can_wait in (("forecast", True), ("first run", False), ("second run", False)):
         submit(name, can_wait)
     free.set()
-    runner.RUNNER.join()
+    background.QUEUE.join()
     assert order == ["current", "first run", "second run", "forecast"]
 
 
@@ -286,12 +286,12 @@ def test_a_run_ends_an_estimate_that_is_being_made():
     def run():
         pass
 
-    tasks = [runner.BackgroundTask(function, on_change=note) for function in (estimate, run)]
+    tasks = [background.BackgroundTask(function, on_change=note) for function in (estimate, run)]
     tasks[0].cancelable, tasks[1].can_wait = True, False
-    runner.RUNNER.submit(tasks[0])
+    background.QUEUE.submit(tasks[0])
     assert begun.wait(60)
-    runner.RUNNER.submit(tasks[1])
-    runner.RUNNER.join(seconds=60)
+    background.QUEUE.submit(tasks[1])
+    background.QUEUE.join(seconds=60)
     assert states == {"estimate": ["running", "stopped"], "run": ["running", "finished"]}
 
 
@@ -331,10 +331,10 @@ def test_start_before_the_store_is_read_brings_a_finished_run_back_too(panel, la
     press(panel.view.start)
     (first,) = panel.wait()
     free = threading.Event()
-    runner.RUNNER.submit(runner.BackgroundTask(lambda: free.wait(60)))  # so that loading waits
+    background.QUEUE.submit(background.BackgroundTask(lambda: free.wait(60)))  # loading waits
     fresh = ft.what_if(lab, config=SMALL)
     assert fresh.forecast.facts is None
-    fresh.forecast.load()  # what the runner would do next; what Start knows is asked before
+    fresh.forecast.load()  # what the queue would do next; what Start knows is asked before
     fresh.forecast.facts, facts = None, fresh.forecast.facts
     fresh.start()
     fresh.forecast.facts = facts
@@ -466,7 +466,7 @@ def test_a_run_that_the_second_panel_of_a_cell_stops_is_in_its_table(lab, monkey
     monkeypatch.setattr(kernel, "cell_id", lambda: "a third cell")
     first = ft.what_if(lab, config=SMALL.but(max_steps=500))
     press(first.view.start)
-    while not (runner.RUNNER.running(first) and runner.RUNNER.running(first).started_run):
+    while not (background.QUEUE.running(first) and background.QUEUE.running(first).started_run):
         time.sleep(0.01)
     again = ft.what_if(lab, config=SMALL.but(max_steps=500))
     first.wait()
@@ -525,7 +525,7 @@ def test_a_learners_own_model_can_be_picked(tmp_path, panel, lab):
 def test_what_the_first_run_takes_is_said_whatever_is_stopped_meanwhile(lab):
     first = ft.what_if(lab, config=SMALL)
     second, third = (ft.what_if(lab, config=SMALL.but(batch_size=n)) for n in (2, 3))
-    runner.RUNNER.stop()
+    background.QUEUE.stop()
     for made in (first, second, third):
         made.wait()
         assert "1 step, about 1 s" in made.view.forecast.lines[1]
@@ -539,13 +539,13 @@ def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
     monkeypatch.setattr(footprint, "memory", lambda *args, **options: (
         said.append(panel._forecast_text(panel.config)), weigh(*args, **options))[1])
     widgets.write(panel.view.controls["batch_size"], 2)
-    runner.RUNNER.join()
+    background.QUEUE.join()
     assert said and all(text.endswith("memory not known yet") for text in said)
 
 
 def test_what_a_run_takes_is_said_before_it_starts(panel):
     widgets.write(panel.view.controls["max_steps"], 200)
-    runner.RUNNER.join()
+    background.QUEUE.join()
     asked, said = panel.view.forecast.lines
     assert asked == f"next run: {panel.config}" and said.startswith("200 steps, about ")
     length = round(panel.forecast.facts.record_tokens)
@@ -639,7 +639,7 @@ def test_a_broken_callback_is_kept_and_told_and_would_fail_any_test_here(panel, 
 
 
 def test_a_broken_button_fails_too(panel, monkeypatch):
-    monkeypatch.setattr(runner.RUNNER, "submit", lambda *_: 1 / 0)
+    monkeypatch.setattr(background.QUEUE, "submit", lambda *_: 1 / 0)
     press(panel.view.start)
     assert "ZeroDivisionError" in panel.view.error.lines[0]
     with pytest.raises(AssertionError, match="division by zero"):

@@ -11,7 +11,7 @@ from test_widgets import RECORDS, controls_in, home, nothing_failed, press  # no
 import ftkit as ft
 from ftkit.experiment import inputs, run_notes, store
 from ftkit.experiment.run import TRAINERS_DATA, Run
-from ftkit.notebook import answers_view, run_table, runner
+from ftkit.notebook import answers_view, background, table_view
 
 SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
 EVIL = "<img src=x onerror=y>"
@@ -25,7 +25,7 @@ def lab():
 @pytest.fixture
 def panel(lab):
     made = ft.what_if(lab, config=SMALL, fields=["seed", "learning_rate"])
-    runner.RUNNER.join(made.forecast)
+    background.QUEUE.join(made.forecast)
     return made
 
 
@@ -168,7 +168,7 @@ def test_the_csv_has_a_line_for_each_run_and_no_formula(panel):
     tick(panel, run)
     panel.table.name.value = "=1+1"
     press(panel.table.buttons["CSV"])
-    (row,) = csv.DictReader(io.StringIO(run_table.csv_of(panel.table.entries)))
+    (row,) = csv.DictReader(io.StringIO(table_view.csv_of(panel.table.entries)))
     assert row["id"] == run.id and row["seed"] == "4" and float(row["val_loss"]) == 3.0
     assert row["name"] == "'=1+1" and "data:text/csv;base64," in panel.table.result.value
 
@@ -191,7 +191,7 @@ def test_a_run_is_reproduced_as_code(panel, kind, parts):
 def test_a_long_list_is_shown_in_pages(panel):
     for number in range(10):
         add(panel, number, seed=number)
-    assert len(panel.table.body.children) == run_table.PAGE
+    assert len(panel.table.body.children) == table_view.PAGE
     press(panel.table.more)
     assert len(panel.table.body.children) == 10
 
@@ -214,7 +214,7 @@ def test_prompts_are_answered_before_and_after_and_the_difference_is_marked(pane
     press(panel.view.start)
     (run,) = panel.wait()
     press(panel.answers.ask_button)
-    runner.RUNNER.join()
+    background.QUEUE.join()
     rows = panel.answers.rows
     assert len(rows) == 3 and rows[0].keys() == {
         "prompt", "expected", "before training", "⚑ baseline"}
@@ -230,7 +230,7 @@ def test_prompts_of_ones_own_are_asked_and_a_run_without_weights_says_so(panel):
     add(panel, 0)
     panel.answers.prompts.value = f"Name the number 3.\n\n{EVIL}"
     press(panel.answers.ask_button)
-    runner.RUNNER.join()
+    background.QUEUE.join()
     assert [row["prompt"] for row in panel.answers.rows] == ["Name the number 3.", EVIL]
     page = panel.answers.table.value
     assert "the weights of this run are not kept" in page and "<img" not in page

@@ -1,7 +1,7 @@
 """The thread that trains behind a panel: one task after the other, so the notebook stays free.
 
     task = TrainingTask(experiment, config, owner)
-    RUNNER.submit(task); RUNNER.stop(owner); await RUNNER.wait_until_idle(owner)
+    QUEUE.submit(task); QUEUE.stop(owner); await QUEUE.wait_until_idle(owner)
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ STOPPED, FAILED, CANCELED = "stopped", "failed", "canceled"
 
 
 class BackgroundTask:
-    """A function for the runner's thread, called when no run is waiting; Stop leaves it alone. With
+    """A function for the queue's thread, called when no run is waiting; Stop leaves it alone. With
     `cancelable` it ends where a run comes, at its next `cancel.point`, and is then STOPPED.
 
     `.state` is one of the names above, `.error` the exception that the function raised, `.seconds`
     the time from start to end, `.done` an Event. owner: whoever submits it. on_change: called with
-    the task when its state changes, in the runner's thread.
+    the task when its state changes, in the queue's thread.
     """
 
     can_wait = True  # training goes first
@@ -94,7 +94,7 @@ class TrainingTask(BackgroundTask):
                 and not self.stop_requested.is_set())
 
     def train(self):
-        """Train; called in the runner's thread."""
+        """Train; called in the queue's thread."""
         stored = self.recall(self.config) if self.recall else None
         if stored is not None:
             self.run, self.recalled = stored, True
@@ -108,7 +108,7 @@ class TrainingTask(BackgroundTask):
             stop=self.stop_requested.is_set, live=False, sample=self.sample)
 
 
-class Runner:
+class BackgroundQueue:
     """The queue and its one thread: two runs at a time would compete for the cores, and a thread
     that lives on keeps torch's own threads."""
 
@@ -195,4 +195,4 @@ class Runner:
                         raise TimeoutError(f"still training after {seconds:.0f} s")
 
 
-RUNNER = Runner()
+QUEUE = BackgroundQueue()

@@ -128,7 +128,7 @@ def absolute(given):
     return str(at_home(given).absolute())
 
 
-def questions(records: schema.Records, n: int | list[str]) -> list[dict]:
+def questions(records: schema.RecordList, n: int | list[str]) -> list[dict]:
     """The same `n` records every time, to be answered during a run, or the prompts that are given;
     UserError for plain text."""
     if isinstance(n, list | tuple) and all(isinstance(prompt, str) for prompt in n):

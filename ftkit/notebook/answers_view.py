@@ -8,6 +8,7 @@ answer before training are marked.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 import ipywidgets as W
 
@@ -18,6 +19,8 @@ from ftkit.data import encoding
 from ftkit.evaluate import scoring
 from ftkit.experiment import inputs
 from ftkit.notebook import widgets
+from ftkit.notebook.collection import RunCollection
+from ftkit.notebook.pickers import ModelAndData
 
 MOST, FIRST = 5, 3  # prompts at most, prompts of the data
 BEFORE, EXPECTED = "before training", "expected"
@@ -32,12 +35,14 @@ ASK_TIP = "Ask the model before training, and the models of the chosen runs, or 
 class Answers:
     """`.ui` are the widgets; `.rows` what they show: a dict for each prompt.
 
-    lab: has experiment, runs, view, shown_runs(), name_of(run) and in_background(function, then).
+    in_background(function, then): calls `function` when no run is training, and `then` after it.
     """
 
-    def __init__(self, lab):
-        self.lab, self.rows = lab, []
-        self._known: dict[tuple, str] = {}  # (run id or "", prompt) → answer
+    def __init__(self, picked: ModelAndData, runs: RunCollection, in_background: Callable,
+                 show_error: Callable[[str], None]):
+        self._picked, self._runs, self._in_background = picked, runs, in_background
+        self.rows: list[dict] = []
+        self._known: dict[tuple[str, str], str] = {}  # (run id or "", prompt) → answer
         # Sent when the focus leaves it: letter by letter, the last ones may come after a click.
         self.prompts = W.Textarea(continuous_update=False, rows=3,
                                   placeholder="prompts of your own, one on each line; empty: "
@@ -45,7 +50,7 @@ class Answers:
                                   layout=W.Layout(width="min(100%, 560px)"))
         self.prompts.add_class("ftkit-prompts")
         self.prompts.tooltip = TIPS["prompts"][1]
-        self.ask_button = widgets.button("Ask", "comments", self.ask, ASK_TIP, lab.view_error)
+        self.ask_button = widgets.button("Ask", "comments", self.ask, ASK_TIP, show_error)
         self.during = W.Checkbox(description="also while it trains", indent=False,
                                  tooltip=TIPS["during"][1], layout=W.Layout(width="180px"))
         self.during.add_class("ftkit-during")
@@ -77,7 +82,7 @@ class Answers:
 
     def records(self) -> list[dict]:
         """What is asked. Raises UserError for too many lines, or for data that ask nothing."""
-        experiment, lines = self.lab.experiment, self.lines()
+        experiment, lines = self._picked.experiment, self.lines()
         if lines:
             return inputs.questions(experiment.val, lines)
         if experiment.val.kind == "text":
@@ -87,10 +92,10 @@ class Answers:
 
     def ask(self):
         """Ask the prompts in the background; the table is drawn when all answers are there."""
-        records, runs = self.records(), self.lab.shown_runs()
+        records, runs = self.records(), self._runs.shown()
         self.table.value = "asking the models ..."
-        self.lab.in_background(lambda: self._collect(records, runs),
-                               then=lambda: self._draw(records, runs))
+        self._in_background(lambda: self._collect(records, runs),
+                            lambda: self._draw(records, runs))
 
     def show_during(self, run):
         """Draw what a run has answered so far, where that is more than is shown."""
@@ -107,10 +112,10 @@ class Answers:
             missing = [i for i, prompt in enumerate(prompts) if (id, prompt) not in self._known]
             if not missing or (run is not None and run.model is None):
                 continue
-            model, tokenizer = (self.lab.experiment.fresh_model(Config()) if run is None
+            model, tokenizer = (self._picked.experiment.fresh_model(Config()) if run is None
                                 else (run.model, run.tokenizer))
             found = scoring.answers(model, tokenizer, [records[i] for i in missing],
-                                    self.lab.experiment.template, inputs.LONGEST)
+                                    self._picked.experiment.template, inputs.LONGEST)
             for i, answer in zip(missing, found, strict=True):
                 self._known[id, prompts[i]] = answer
 
@@ -121,7 +126,7 @@ class Answers:
             row = {"prompt": prompt, EXPECTED: encoding.answer(record),
                    BEFORE: self._known.get(("", prompt))}
             for run in runs:
-                row[self.lab.name_of(run)] = self._known.get((run.id, prompt))
+                row[self._runs.name_of(run)] = self._known.get((run.id, prompt))
             self.rows.append(row)
         self.table.value = page(self.rows)
 

@@ -9,15 +9,17 @@ import base64
 import csv
 import io
 import shlex
+from collections.abc import Callable
 
 import ipywidgets as W
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, duration, number, to_attribute, to_html
 from ftkit.experiment import run_notes, run_query
-from ftkit.experiment.run import TRAINERS_DATA
+from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.notebook import to_script, widgets
-from ftkit.report import plots, series
+from ftkit.notebook.collection import RunCollection
+from ftkit.report import series
 from ftkit.report.table import Table
 
 PAGE = 8  # rows at a time
@@ -44,17 +46,18 @@ BUTTONS = {  # name: icon, tooltip
 
 
 class RunTable:
-    """`.ui` are the widgets, `.chosen` the ids of the runs in the chart, in order of choice.
+    """`.ui` are the widgets, `.entries` the facts of the listed runs, in the order of the table.
 
-    lab: has runs, baseline, view, stored_runs(), and the methods runs_changed(), use_values(run),
-    set_baseline(run), forget(ids) and remember(runs), as `WhatIf` has.
+    use_values: called with the run whose Config the controls are to take.
     """
 
-    def __init__(self, lab):
-        self.lab, self.chosen, self.sorted_by, self.pages = lab, [], "-id", 1
-        self.entries: list[dict] = []  # facts of the runs in the table, in its order
-        self._runs: dict = {}
-        self._deleted: list[list] = []  # runs of each deletion, newest last
+    def __init__(self, collection: RunCollection, use_values: Callable[[Run], None],
+                 show_error: Callable[[str], None]):
+        self._collection, self._use_values = collection, use_values
+        self._show_error = show_error
+        self.sorted_by, self.pages = "-id", 1
+        self.entries: list[dict] = []
+        self._listed: dict[str, Run] = {}
         narrow = W.Layout(width="190px")
         self.filter = W.Text(placeholder="filter: lora val_loss<0.5", layout=narrow,
                              continuous_update=False)
@@ -72,17 +75,18 @@ class RunTable:
         for css, made in self.inputs.items():
             made.tooltip = TIPS[css][1]
             made.add_class(f"ftkit-{css}")
-        for made in (self.filter, self.store, self.hidden):
-            made.observe(self._guarded(lambda _: self.update()), "value")
-        self.name.observe(self._guarded(lambda _: self._write("name")), "value")
-        self.note.observe(self._guarded(lambda _: self._write("note")), "value")
-        self.reproduce.observe(self._guarded(lambda _: self._reproduce()), "value")
+        self._by_learner = widgets.ByLearner(show_error)
+        for control, changed in ((self.filter, self.update), (self.store, self.update),
+                                 (self.hidden, self.update), (self.reproduce, self._reproduce),
+                                 (self.name, lambda: self._write("name")),
+                                 (self.note, lambda: self._write("note"))):
+            self._by_learner.watch(control, changed)
         actions = {"Use values": self.use_values, "Make baseline": self.make_baseline,
                    "Hide": self.hide, "Delete": self.delete, "Restore": self.restore,
                    "Differences": self.differences, "CSV": self.csv}
-        self.buttons = {name: widgets.button(
-            name, icon, actions[name], tip, self._tell) for name, (icon, tip) in BUTTONS.items()}
-        self.more = widgets.button("More rows", "", self._more, "Show more rows", self._tell)
+        self.buttons = {name: widgets.button(name, icon, actions[name], tip, show_error)
+                        for name, (icon, tip) in BUTTONS.items()}
+        self.more = widgets.button("More rows", "", self._more, "Show more rows", show_error)
         self.header, self.body = W.GridBox([]), W.VBox([])
         self.body.add_class("ftkit-runs")
         self.result, self.code = W.HTML(), widgets.Code(css="ftkit-reproduced")
@@ -101,10 +105,10 @@ class RunTable:
     def update(self):
         """Read the runs and the notes, and draw the table."""
         notes = run_notes.read()
-        runs = {run.id: run for run in self.lab.runs}
+        runs = {run.id: run for run in self._collection.all}
         if self.store.value:
-            runs = {run.id: run for run in self.lab.stored_runs()} | runs
-        self._runs = runs
+            runs = {run.id: run for run in self._collection.stored()} | runs
+        self._listed = runs
         entries = [self._entry(run, notes.get(run.id)) for run in runs.values()]
         run_query.check_names(self.filter.value, entries)
         matches = run_query.where(self.filter.value)
@@ -113,17 +117,20 @@ class RunTable:
         if any(by.lstrip("-") in entry for entry in entries):
             entries = run_query.ordered(entries, by)
         self.entries = entries
-        self.chosen = [id for id in self.chosen if id in runs]
+        self._collection.chosen = [run for run in self._collection.chosen if run.id in runs]
         self._draw()
 
-    def _entry(self, run, note) -> dict:
-        known = run_query.facts(run, note)
-        label = known["name"] or plots.name_over_baseline(run, self.lab.baseline or run)
-        return known | {"run": ("⚑ " if run is self.lab.baseline else "") + label}
+    def continue_from(self, old: RunTable):
+        """Take over the order of another table."""
+        self.sorted_by = old.sorted_by
+
+    def _entry(self, run: Run, note: dict | None) -> dict:
+        flag = "⚑ " if run is self._collection.baseline else ""
+        return run_query.facts(run, note) | {"run": flag + self._collection.name_of(run)}
 
     def columns(self) -> list[str]:
         measures = dict.fromkeys(
-            key for entry in self.entries for key in self._runs[entry["id"]].after)
+            key for entry in self.entries for key in self._listed[entry["id"]].after)
         return ["run", *list(measures)[:3], "steps", "seconds"]
 
     def _draw(self):
@@ -132,13 +139,13 @@ class RunTable:
         for name in columns:
             arrow = {name: " ▲", "-" + name: " ▼"}.get(self.sorted_by, "")
             head = widgets.button(name + arrow, "", lambda name=name: self.sort(name),
-                                  f"Sort by {name}; again: the other way", self._tell,
+                                  f"Sort by {name}; again: the other way", self._show_error,
                                   css="ftkit-sort")
             head.layout = W.Layout(width="auto", height="26px")
             heads.append(head)
         self.header.children = heads
         self.header.layout.grid_template_columns = f"{BOX}px {_grid(columns)}"
-        listed = bool(self._runs or self._deleted)
+        listed = bool(self._listed or self._collection.deleted)
         # On a narrow page the heads and the rows scroll sideways together.
         self.header.layout.min_width = self.body.layout.min_width = (
             f"{BOX + RUN + NUMBER * (len(columns) - 1) + 16}px" if listed else "0")
@@ -146,16 +153,17 @@ class RunTable:
         self.body.children = ([self._row(entry, columns) for entry in shown] if listed
                               else [widgets.empty("Your runs are listed here.")])
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
-        self.buttons["Restore"].disabled = not self._deleted
+        self.buttons["Restore"].disabled = not self._collection.deleted
         # Not by display: at the first run the page would move under the reader.
         self.ui.layout.visibility = None if listed else "hidden"
         self.body.layout.visibility = "visible"
 
     def _row(self, entry: dict, columns: list[str]) -> W.Widget:
         id = entry["id"]
-        box = W.Checkbox(value=id in self.chosen, indent=False, layout=W.Layout(width="24px"))
+        ticked = any(run.id == id for run in self._collection.chosen)
+        box = W.Checkbox(value=ticked, indent=False, layout=W.Layout(width="24px"))
         box.add_class("ftkit-choose")
-        box.observe(self._guarded(lambda change: self.choose(id, change["new"])), "value")
+        self._by_learner.watch(box, lambda: self.choose(id, bool(box.value)))
         details = " · ".join(filter(None, [entry["note"], entry["stopped"],
                                            f"{entry['model']} on {entry['data']}", id]))
         cells = [f"<span class='ftkit-run-name' title='{to_attribute(details)}'>"
@@ -187,65 +195,53 @@ class RunTable:
 
     def choose(self, id: str, on: bool = True):
         """Put a run into the chart, or take it out."""
-        self.chosen = [old for old in self.chosen if old != id] + ([id] if on else [])
-        run = self.chosen_runs()[-1:] or [None]
-        note = run_notes.read().get(run[0].id, {}) if run[0] else {}
-        self.name.value, self.note.value = note.get("name", ""), note.get("note", "")
-        self.lab.runs_changed()
+        runs = [run for run in self._collection.chosen if run.id != id]
+        runs += [self._listed[id]] if on else []
+        note = run_notes.read().get(runs[-1].id, {}) if runs else {}
+        with self._by_learner.paused():
+            self.name.value, self.note.value = note.get("name", ""), note.get("note", "")
+        self._collection.choose(runs)
 
-    def chosen_runs(self) -> list:
-        return [self._runs[id] for id in self.chosen if id in self._runs]
-
-    def _some(self, least: int = 1, most: int | None = None) -> list:
-        runs = self.chosen_runs()
+    def _chosen(self, least: int = 1, most: int | None = None) -> list[Run]:
+        runs = self._collection.chosen
         if len(runs) < least or (most and len(runs) > most):
             asked = "one run" if most == 1 else f"{least} runs or more"
             raise UserError(f"{len(runs)} runs are chosen; tick the box of {asked} in the table")
         return runs
 
     def use_values(self):
-        self.lab.use_values(self._some(1, 1)[0])
+        self._use_values(self._chosen(1, 1)[0])
 
     def make_baseline(self):
-        self.lab.set_baseline(self._some(1, 1)[0])
+        self._collection.set_baseline(self._chosen(1, 1)[0])
 
     def hide(self):
-        notes = run_notes.read()
-        runs = self._some()
+        notes, runs = run_notes.read(), self._chosen()
         hidden = not all(notes.get(run.id, {}).get("hidden") for run in runs)
         for run in runs:
             run_notes.change(run.id, hidden=hidden)
-        if hidden:
-            self.chosen = []
-        self.lab.runs_changed()
+        self._collection.choose([] if hidden else runs)
 
     def delete(self):
-        runs = self._some()
-        run_notes.delete([run.id for run in runs])
-        self._deleted.append(runs)
-        self.chosen = []
-        self.lab.forget({run.id for run in runs})
+        runs = self._chosen()
+        self._collection.delete(runs)
         self.result.value = f"{len(runs)} deleted; <i>Restore</i> brings them back."
 
     def restore(self):
-        if not self._deleted:
-            raise UserError("nothing was deleted in this panel")
-        runs = self._deleted.pop()
-        run_notes.restore([run.id for run in runs])
+        self._collection.restore()
         self.result.value = ""
-        self.lab.remember(runs)
 
     def _write(self, what: str):
-        """A name or a note was typed."""
-        if not self.chosen:
+        """Keep a typed name or note."""
+        if not self._collection.chosen:
             return
-        run, text = self._some(1, 1)[0], self.inputs[what].value.strip()
+        run, text = self._chosen(1, 1)[0], self.inputs[what].value.strip()
         if run_notes.read().get(run.id, {}).get(what, "") != text:
             run_notes.change(run.id, **{what: clean(text)})
             self.update()
 
     def differences(self):
-        runs = self._some(2)
+        runs = self._chosen(2)
         settings = [series.settings_of(run) for run in runs]
         names = [n for n in settings[0] if len({str(s.get(n)) for s in settings}) > 1]
         labels = {run.id: clean(e["run"]) for run in runs for e in [self._entry(run, None)]}
@@ -266,13 +262,7 @@ class RunTable:
         kind = self.reproduce.value
         self.code.show("")
         if kind:
-            self.code.show(reproduced(self._some(1, 1)[0], kind))
-
-    def _guarded(self, function):
-        return widgets.guarded(function, self._tell)
-
-    def _tell(self, text: str):
-        self.lab.view.show_error(text)
+            self.code.show(reproduced(self._chosen(1, 1)[0], kind))
 
 
 def csv_of(entries: list[dict]) -> str:

@@ -7,259 +7,272 @@ looks up a finished run or a forecast. Start trains, and draws the run over the 
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable, Sequence
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.forecast import Forecast
-from ftkit.experiment.run import plain
-from ftkit.notebook import answers_view, background, kernel, table_view, widgets
-from ftkit.notebook import fields as config_fields
-from ftkit.notebook.batches import Batches
-from ftkit.notebook.changes import Changes
-from ftkit.notebook.forecast_line import Forecasts
-from ftkit.notebook.panel import Panel
-from ftkit.notebook.shown_runs import ShownRuns
-from ftkit.report import plots
+from ftkit.experiment.run import Run
+from ftkit.notebook import (
+    answers_view,
+    background,
+    fields,
+    kernel,
+    layout,
+    pickers,
+    table_view,
+    widgets,
+)
+from ftkit.notebook.code_view import CodeView
+from ftkit.notebook.collection import RunCollection
+from ftkit.notebook.controls import Controls
+from ftkit.notebook.forecast_view import ForecastView
+from ftkit.notebook.launcher import Launcher
+from ftkit.notebook.results import Results
+from ftkit.report.style import Picture
 
 FIRST_STEPS = 60  # max_steps of the first run unless a config is given
-_by_cell: dict[str, WhatIf] = {}  # the panel that each cell of the notebook has made last
+_by_cell: dict[str, WhatIf] = {}  # cell of the notebook → the panel that it made last
 
 
 def what_if(experiment: Experiment | None = None, *, model: str = "tiny", data="translation",
-            val=None, probes=("general",), config: Config | None = None, baseline=None,
-            fields=None):
+            val=None, probes=("general",), config: Config | None = None,
+            baseline: Run | None = None, fields: Sequence[str] | None = None) -> WhatIf:
     """Controls for every field of Config over runs of one experiment, drawn over a baseline.
 
     experiment: whose runs they are; without one, the panel has pickers for model and data, which
     start at the values given here (names, folders, files; val and probes as in Experiment).
     config: the initial values of the controls, by default 60 steps. baseline: a Run to compare
     with, by default the first run. fields: names of the fields to show; the others stay as
-    `config` has them. Returns a WhatIf, which displays itself; where its cell is run again, it has
-    the runs, the baseline and the controls of the one before. Raises UserError for bad data, an
-    unknown model or an unknown field.
+    `config` has them. Returns a WhatIf, which displays itself. When its cell is run again, it
+    keeps the runs, the baseline and the controls of the panel before. Raises UserError for bad
+    data, an unknown model or an unknown field.
     """
     if not isinstance(experiment, Experiment | None):
         raise UserError(f"what_if was given a {type(experiment).__name__}; give it an Experiment, "
                         "or model= and data= to start from")
     with_pickers = experiment is None
     experiment = experiment or Experiment(model=model, data=data, val=val, probes=probes)
-    made = WhatIf(experiment, config or Config(max_steps=FIRST_STEPS), baseline, fields,
-                  with_pickers)
+    config = config or Config(max_steps=FIRST_STEPS)
     cell = kernel.cell_id()
+    asked = (pickers.key_of(experiment), config, tuple(fields or ()), with_pickers)
+    old = _by_cell.get(cell) if cell else None
+    made = WhatIf(experiment, config, baseline, fields, with_pickers,
+                  old if old is not None and old.asked == asked else None)
+    made.asked = asked
     if cell:
-        old, _by_cell[cell] = _by_cell.get(cell), made
-        if old is not None and old.asked == made.asked:
-            made.adopt(old)
+        _by_cell[cell] = made
     return made
 
 
-class WhatIf(Batches, Changes, Forecasts, ShownRuns):
-    """The panel: `.config` are the values of the controls (set it to move them), `.runs` the runs
-    so far, `.view` the widgets, `.table` and `.answers` those under the chart. `start` and `stop`
-    are its buttons."""
+class WhatIf:
+    """The panel. Each of its parts owns its widgets and its state:
 
-    def __init__(self, experiment, config, baseline, fields, with_pickers):
-        self._interrupted = isinstance(background.QUEUE.current, background.TrainingTask)
-        background.QUEUE.stop()  # a second panel, or the same cell run again: one run at a time
-        self.experiment, self._base_config, self.baseline = experiment, config, baseline
-        self.forecast = Forecast(experiment)
-        self.asked = (plain(experiment.fixed_settings()), config, tuple(fields or ()), with_pickers)
-        self.runs: list = []
-        self.error: BaseException | None = None
-        self.initial, self._past = config, []  # configs before each change, for Undo
-        self._pickers_invalid = False  # the pickers name something else than self.experiment
-        self.requested: dict = {}  # id of a run -> the Config of the controls, with its "auto"s
-        self._baselines: dict = {}  # model and data -> their baseline
-        self._read: dict = {}  # runs of the store by id
-        self._handle = None  # of the figure under the cell that waited
-        self._painter: threading.Thread | None = None
-        self.successor: WhatIf | None = None  # the panel of the same cell, run again
-        self.lock = threading.RLock()
-        names = {"model": str(experiment.model), "data": self._data_name()} if with_pickers else {}
-        callbacks = {"on_control": self._control_changed, "on_config_text": self._read_config_text,
-                     "on_picker": self._read_pickers, "on_preset": self._use_preset,
-                     "on_copy": self._show_copy, "start": self.start, "stop": self.stop,
-                     "undo": self.undo, "reset": self.reset, "seeds": self.start_seeds,
-                     "sweep": self.start_sweep}
-        self.table, self.answers = table_view.RunTable(self), answers_view.Answers(self)
-        tips = table_view.TIPS | answers_view.TIPS
-        self.view = Panel(config_fields.grouped(fields), callbacks, names,
-                          [self.table.ui, self.answers.ui], tips)
-        self._show_values(config)
-        self.load_forecast()
+    - `.controls`: the Config that the controls spell, and its history for Undo
+    - `.picked`: the Experiment, and the pickers for model and data
+    - `.collection`: the runs, their baseline, and the ones chosen for the chart
+    - `.forecast_view`: what the next run would take
+    - `.launcher`: Start, Stop, seeds and sweep; the tasks in the queue
+    - `.results`: chart, verdict and progress
+    - `.table`, `.answers`, `.code`: the table of runs, answers of the models, code to copy
 
-    def view_error(self, text: str):
-        self.view.show_error(text)
+    A part knows only the parts it is given. What a change in one means for the others is here.
+    `.ui` are all widgets, arranged by `layout.py`.
+    """
+
+    asked: tuple = ()  # what the cell asked for; the same again continues this panel
+
+    def __init__(self, experiment: Experiment, config: Config, baseline: Run | None,
+                 names: Sequence[str] | None, with_pickers: bool, old: WhatIf | None = None):
+        interrupted = isinstance(background.QUEUE.current, background.TrainingTask)
+        background.QUEUE.stop()  # another panel, or the same cell run again: one run at a time
+        groups = fields.grouped(names)
+        self.error_line = widgets.TextLines(css="ftkit-error")
+        self.collection = old.collection if old else RunCollection()
+        if baseline is not None and not old:
+            self.collection.baseline = baseline
+        self.results = Results(self.collection)
+        say, show_error = self.results.status.show, self.show_error
+        self.controls = Controls(groups, config, self._controls_changed, say, show_error)
+        self.forecast_view = ForecastView(experiment, self.collection, self._in_background)
+        self.picked = pickers.ModelAndData(experiment, with_pickers, self.forecast_view.clear,
+                                           self._experiment_changed, show_error)
+        self.answers = answers_view.Answers(self.picked, self.collection, self._in_background,
+                                            show_error)
+        self.launcher = Launcher(self.controls, self.picked, self.forecast_view, self.collection,
+                                 self.results, self.answers, self._run_drawn, show_error)
+        self.table = table_view.RunTable(self.collection, self._use_values, show_error)
+        self.code = CodeView(self.picked, self.controls, self._in_background, show_error)
+        self.ui = layout.arrange(
+            self.controls, self.picked, self.forecast_view, self.launcher, self.results,
+            self.table, self.answers, self.code, self.error_line)
+        self.collection.on_change = self._runs_changed
+        if old is not None:
+            self.picked.continue_from(old.picked)
+            self.controls.continue_from(old.controls)
+            self.table.continue_from(old.table)
+            self.answers.prompts.value = old.answers.prompts.value
+            stopped = "; the run in progress was stopped and is kept" if interrupted else ""
+            say(f"this cell was run again: {len(self.runs)} runs, their baseline and the controls "
+                f"were kept{stopped}")
+            self._runs_changed()
+        self.forecast_view.load(self.experiment, self._refresh)
+        self._refresh()
 
     # ------------------------------------------------------------------- public
 
     @property
     def config(self) -> Config:
-        """The Config of the controls; UserError where their values contradict each other."""
-        controls = self.view.controls
-        return self._base_config.but(**{name: widgets.read(controls[name]) for name in controls})
+        """The Config of the controls; set it to move them. UserError where their values contradict
+        each other."""
+        return self.controls.config
 
     @config.setter
     def config(self, config: Config):
-        with self.lock:
-            self._past.append(self.config)
-            self._no_news()
-            self._show_values(config)
+        self.controls.config = config
 
-    def _show_values(self, config: Config):
-        with self.lock:
-            self._base_config = self._seen = config
-            self.view.set_controls(config)
-            self._control_moved()
+    @property
+    def experiment(self) -> Experiment:
+        return self.picked.experiment
+
+    @property
+    def forecast(self) -> Forecast:
+        return self.forecast_view.forecast
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs so far, oldest first."""
+        return self.collection.all
+
+    @property
+    def baseline(self) -> Run | None:
+        return self.collection.baseline
 
     def start(self):
-        """Train with the values of the controls, or show the stored run if there is one; while
-        another run is training, join the queue.
-
-        Raises UserError where a text field cannot be read: nothing is trained in its place.
-        """
-        self.read_all()
-        finished = self._finished_run(self.config)
-        if finished is not None:
-            return self._show_stored(finished)
-        self.submit(self.config)
-
-    def submit(self, config, batch=None):
-        running = background.QUEUE.running(self)
-        if batch is None and any(
-                isinstance(task, background.TrainingTask) and task.does(self.experiment, config)
-                for task in (running, *background.QUEUE.waiting(self))):
-            return  # a second click on Start
-        current = background.QUEUE.current
-        if not running and current is not None:
-            self.view.status.show(f"waiting: {current.what or 'another run'}")
-        task = background.TrainingTask(self.experiment, config, self, self._task_changed)
-        task.batch, task.sample = batch, self.answers.sample()
-        if self.forecast.facts is None:  # the model is being read: what is stored is known later
-            task.recall = self._finished_run
-        background.QUEUE.submit(task)
-        self._update_buttons()
+        """Press Start: train with the values of the controls, or show the stored run of them."""
+        self.launcher.start()
 
     def stop(self):
-        """End the run after its current step, keep it, and empty the queue."""
-        background.QUEUE.stop(self)
-        self._update_buttons()
+        """Press Stop: end the run after its current step, keep it, and empty the queue."""
+        self.launcher.stop()
 
-    def adopt(self, old: WhatIf):
-        """Continue where another panel of the same cell has stopped."""
-        with self.lock:
-            self.experiment, self.requested, self._past = (
-                old.experiment, old.requested, old._past)
-            self.runs, self.baseline, self._baselines = old.runs, old.baseline, old._baselines
-            self.table.chosen, self.table.sorted_by = old.table.chosen, old.table.sorted_by
-            self.answers.prompts.value = old.answers.prompts.value
-        old.successor = self  # a run that is just being stopped comes here
-        if self.view.pickers:
-            self.view.set_pickers({"model": str(self.experiment.model), "data": self._data_name()})
-        self.load_forecast()
-        self._show_values(old.config)
-        stopped = ("; the run in progress was stopped and is kept" if self._interrupted else "")
-        self.view.status.show(f"this cell was run again: {len(self.runs)} runs, their baseline "
-                              f"and the controls were kept{stopped}")
-        self.runs_changed()
+    def picture(self) -> Picture | None:
+        """The figure of the chart, with its sentence; None without a run."""
+        return self.collection.picture()
 
-    async def result(self):
+    async def result(self) -> Run:
         """Wait for the runs that were started (without one, start one with the values of the
         controls), and display the figure under this cell, where later runs update it.
 
         Returns the newest Run. Interrupting the cell stops the run and keeps it. Raises whatever
         the run raised.
         """
-        if not await background.QUEUE.wait_until_idle(self.forecast):
-            background.QUEUE.stop(self)  # interrupted while a forecast kept the run waiting
-        elif not self.runs and not background.QUEUE.busy(self):
-            self.start()
-        await background.QUEUE.wait_until_idle(self)
-        error, self.error = self.error, None
+        queue, launcher = background.QUEUE, self.launcher
+        if not await queue.wait_until_idle(self.forecast):
+            queue.stop(launcher)  # interrupted while a forecast kept the run waiting
+        elif not self.runs and not queue.busy(launcher):
+            launcher.start()
+        await queue.wait_until_idle(launcher)
+        error, launcher.error = launcher.error, None
         if error is not None:
             raise error
         if not self.runs:
             raise UserError("no run was made; press Start in the panel, then run this cell again")
-        self._handle = None
-        self.display_figure(self.picture())
+        self.results.display_new()
         return self.runs[-1]
 
-    def wait(self, seconds: float = 600) -> list:
-        """Wait until no task is left; returns the runs. For scripts: in a notebook, `await
+    def wait(self, seconds: float = 600) -> list[Run]:
+        """Wait until nothing is left to do; returns the runs. For scripts: in a notebook, `await
         panel.result()` keeps the page responsive. Raises TimeoutError."""
         background.QUEUE.join(self.forecast, seconds)
-        background.QUEUE.join(self, seconds)
-        if self._painter is not None:
-            self._painter.join(seconds)
+        self.launcher.join(seconds)
         return self.runs
 
+    def show_error(self, text: str):
+        """Show an error message; "" removes it."""
+        self.error_line.show(text and f"✗ {text}")
+
     def _ipython_display_(self):
-        widgets.display(self.view.ui, repr(self))
+        widgets.display(self.ui, repr(self))
         print("The controls work as long as the kernel runs: after reopening the notebook, run "
               "this cell again.\nThe figure under the cell that awaits the result is saved.")
 
     def __repr__(self) -> str:
         return f"WhatIf({self.experiment!r}, {len(self.runs)} runs)"
 
-    # ------------------------------------------------------------------ runs
+    # ------------------------------------------------------------------- reactions
 
-    def _task_changed(self, task):
-        """The state of a TrainingTask has changed; called in the queue's thread."""
-        if task.state == background.RUNNING:
-            self.view.status.show("evaluating the model before the first step")
-            self._painter = threading.Thread(
-                target=widgets.guarded(self._paint, self.view.show_error), args=(task,),
-                daemon=True, name="ftkit-paint")
-            self._painter.start()
-        elif task.run is not None:
-            self.requested[task.run.id] = task.config
-            if task.state == background.FINISHED and not task.recalled:
-                self.forecast.learn(task.config, task.seconds)
-            self.add_run(task.run)
-            self.table.chosen = []
-        else:
-            if task.error is not None:
-                self._run_failed(task.error)
-            self.view.status.show(task.state)
-        self._update_buttons(ended=task.state != background.RUNNING)
+    def _controls_changed(self):
+        """The controls have moved."""
+        if not background.QUEUE.busy(self.launcher):
+            self.results.status.show("ready")  # the old status was about other values
+        self._refresh()
 
-    def _paint(self, task):
-        behind = None if self.baseline is None else ("baseline", self.baseline)
-        self.view.draw_live(task, behind, f"Training now: {task.config}",
-                            self.answers.show_during)
-        run = task.run
-        if run is None:
-            return
-        if self.successor is not None:
-            self.successor.add_run(run)
-            return self.successor.runs_changed()
-        finished = f"finished: {len(run.rows)} steps, {task.seconds:.1f} s"
-        self.view.status.show(
-            f"already run: {run.id} was loaded from the store" if task.recalled
-            else run.stopped or finished)
-        if task.batch is not None and not run.stopped:
-            self.batch_has(task.batch, task.config, run)
-        self.show_figure()
+    def _refresh(self):
+        """Show what the controls ask for: a forecast, or the finished run if there is one."""
+        with self.controls.lock:
+            self.forecast_view.clear()
+            config = self.config
+            self.controls.show(config, self.forecast_view.resolved(config))
+            self.code.update()
+            if self.picked.is_unread:
+                return
+            self.show_error("")
+            finished = self._show_forecast()
+            if finished is not None and not background.QUEUE.busy(self.launcher):
+                self.launcher.show_stored(finished, config)
+            self._show_title()
+
+    def _show_forecast(self) -> Run | None:
+        return self.forecast_view.show(self.config, may_estimate=self.launcher.running() is None)
+
+    def _show_title(self):
+        if self.launcher.running() is None:
+            self.results.show_title(self._valid_config())
+
+    def _valid_config(self) -> Config | None:
+        try:
+            return self.config
+        except UserError:
+            return None
+
+    def _runs_changed(self):
+        """Runs were added, chosen, deleted, or got another baseline."""
+        self.table.update()
+        if self.launcher.running() is None:
+            self.results.show(self._valid_config())
+
+    def _run_drawn(self):
+        """A run has ended."""
+        self.results.show(self._valid_config())
         self._show_forecast()
 
-    def _run_failed(self, error):
-        self.error = error
-        widgets.report_error(error, self.view.show_error, "the run failed")
+    def _use_values(self, run: Run):
+        self.config = self.collection.requested.get(run.id, run.config)
 
-    def _show_stored(self, run):
-        self.requested.setdefault(run.id, self.config)
-        if not self.runs or self.runs[-1].id != run.id:
-            self.add_run(run)
-            self.view.status.show(f"already run: {run.id} was loaded from the store")
-            self.show_figure()
-        elif not self.view.status.lines or self.view.status.lines == ["ready"]:
-            self.view.status.show(f"already run, from the store: "
-                                  f"{plots.line_over_baseline(run, self.baseline)}")
+    def _experiment_changed(self, old: Experiment):
+        """The pickers name another model or other data; returning to one returns its baseline."""
+        self.collection.switch(pickers.key_of(old), pickers.key_of(self.experiment))
+        self.answers.forget()
+        self.forecast_view.load(self.experiment, self._refresh)
+        self._refresh()
+        if self.baseline is None and self.runs:
+            self.results.status.show("other model or data: the next run is their baseline")
 
-    def _update_buttons(self, ended: bool = False):
-        with self.lock:
-            running = not ended and background.QUEUE.running(self) is not None
-            self.view.update_buttons(running, len(background.QUEUE.waiting(self)))
+    def _in_background(self, function: Callable[[], object], then: Callable[[], object],
+                       what: str = "", cancelable: bool = False):
+        """Call `function` when no run is training, and `then` after it unless the experiment has
+        changed meanwhile. what: what a run that waits for it is waiting for. cancelable: a run
+        need not wait."""
+        forecast = self.forecast
 
+        def task_changed(task: background.BackgroundTask):
+            if task.state == background.FAILED and task.error is not None:
+                self.launcher.report_failure(task.error)
+            elif task.state == background.FINISHED and self.forecast is forecast:
+                widgets.guarded(then, self.show_error)()
+
+        task = background.BackgroundTask(function, forecast, task_changed)
+        task.what, task.cancelable = what, cancelable
+        background.QUEUE.submit(task)

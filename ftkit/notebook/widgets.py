@@ -9,8 +9,10 @@ kept in `failures`, where tests look. Text is shown by `TextLines`, which never 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import threading
 from collections.abc import Callable
 
 import ipywidgets as W
@@ -52,6 +54,34 @@ def guarded(function: Callable, show: Callable[[str], None] = messages.say) -> C
     return call
 
 
+class ByLearner:
+    """Observes controls, and ignores what the program itself writes into them."""
+
+    def __init__(self, show_error: Callable[[str], None]):
+        self._show_error = show_error
+        self._thread = threading.local()  # a training thread may write while a learner types
+
+    def watch(self, control, callback: Callable[[], object], css: str = ""):
+        """Call `callback()` when the learner changes `control`; returns the control."""
+        def changed(_):
+            if not getattr(self._thread, "paused", False):
+                callback()
+
+        control.observe(guarded(changed, self._show_error), "value")
+        if css:
+            control.add_class(f"ftkit-{css}")
+        return control
+
+    @contextlib.contextmanager
+    def paused(self):
+        """What this thread writes into the controls meanwhile calls nothing."""
+        self._thread.paused = True
+        try:
+            yield
+        finally:
+            self._thread.paused = False
+
+
 SPOKEN = """(root, name, fields, regions) => {
 const own = document.currentScript?.parentElement;
 const timer = setInterval(() => {
@@ -75,10 +105,15 @@ def spoken(root: str, name: str, fields: dict[str, str], regions: list[str],
     hears its name, the labels of its fields, and each new text of its regions: ipywidgets has
     neither. style: a <style> for the form."""
     arguments = ", ".join(map(json.dumps, (root, name, fields, regions)))
-    page = f"{style}<script>({SPOKEN})({arguments})</script>"
-    return W.Output(layout=W.Layout(display="none"), outputs=({
-        "output_type": "display_data", "metadata": {},
-        "data": {"text/html": page, "text/plain": ""}},))
+    made = page(f"{style}<script>({SPOKEN})({arguments})</script>")
+    made.layout = W.Layout(display="none")
+    return made
+
+
+def page(html: str) -> W.Output:
+    """HTML with scripts, as data of a widget: it comes back when the page is reloaded."""
+    return W.Output(outputs=({"output_type": "display_data", "metadata": {},
+                              "data": {"text/html": html, "text/plain": ""}},))
 
 
 class TextLines(W.HTML):

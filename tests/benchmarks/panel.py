@@ -79,15 +79,15 @@ def measure(pairs: int) -> dict:
     first, whole, ratios = [], [], []
     updates: list[tuple[float, float]] = []  # of one run: when, CPU seconds of the one before
     rates, costs, reactions, shares = [], [], [], []
-    panel.view.chart.more.observe(
-        lambda change: updates.append((time.perf_counter(), panel.view.curves.cost)), "value")
+    panel.results.chart.more.observe(
+        lambda change: updates.append((time.perf_counter(), panel.results.curves.cost)), "value")
     for seed in range(pairs):
         panel.config = panel.config.but(max_steps=60, seed=seed)
         background.QUEUE.join()
         began = time.perf_counter()
         panel.start()
-        while not (task := background.QUEUE.running(panel)) or not task.started_run or (
-                not panel.view.progress.max == 60 or not task.started_run.rows):
+        while not (task := panel.launcher.running()) or not task.started_run or (
+                not panel.results.progress.max == 60 or not task.started_run.rows):
             time.sleep(0.001)
         first.append(time.perf_counter() - began)
         panel.wait()
@@ -119,10 +119,10 @@ def reacted(panel, seed: int) -> list[float]:
     panel.config = panel.config.but(seed=seed)
     background.QUEUE.join()
     panel.start()
-    control, found = panel.view.controls["learning_rate"], []
+    control, found = panel.controls.fields["learning_rate"], []
     values = [value for _, value in control.options if value != "auto"]
-    while background.QUEUE.busy(panel):
-        task = background.QUEUE.running(panel)
+    while background.QUEUE.busy(panel.launcher):
+        task = panel.launcher.running()
         if getattr(task, "rows", None) is not None and task.started_run and task.started_run.rows:
             began = time.perf_counter()
             control.value = values[len(found) % len(values)]
@@ -149,9 +149,9 @@ def training(ft, panel, seed: int, drawn: bool) -> tuple[float, float]:
 
             self.run = self.experiment.run(self.config, on_start=start, on_row=row, live=False)
 
-    task = TimedTask(panel.experiment, panel.config.but(seed=seed), owner=panel)
+    task = TimedTask(panel.experiment, panel.config.but(seed=seed), owner=panel.launcher)
     if drawn:
-        task.on_change = panel._task_changed
+        task.on_change = panel.launcher._task_changed
     background.QUEUE.submit(task)
     background.QUEUE.join()
     panel.wait()

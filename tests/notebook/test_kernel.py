@@ -11,8 +11,7 @@ from ftkit.notebook import kernel
 # a forecast may train first, so a fixed sleep does not show that the run has begun
 BEGUN = """
 import time
-from ftkit.notebook.background import QUEUE
-while not (QUEUE.running(panel) and QUEUE.running(panel).started_run):
+while not (panel.launcher.running() and panel.launcher.running().started_run):
     time.sleep(0.02)
 """
 SETUP = """

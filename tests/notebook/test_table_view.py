@@ -35,7 +35,7 @@ def add(panel, number: int, **config) -> Run:
               rows=[{"step": 1, "loss": 2.0, "val_loss": 3.0 - number}],
               before={"val_loss": 9.0}, after={"val_loss": 3.0 - number}, seconds=1.0 + number)
     store.add(run)
-    panel.add_run(run)
+    panel.collection.add(run)
     return run
 
 
@@ -55,12 +55,11 @@ def test_frames_say_what_comes_until_there_is_a_run(panel):
         return [re.sub("<.*?>", "", made.value) for made in part if "ftkit-empty" in
                 made._dom_classes and made.layout.display != "none"]
 
-    table, chart = panel.table, panel.view.chart
+    table, chart = panel.table, panel.results.chart
     assert texts([chart.empty]) == ["The curves of your runs appear here."]
     assert texts(table.body.children) == ["Your runs are listed here."]
     assert table.ui.layout.visibility == "hidden" and table.body.layout.visibility == "visible"
     add(panel, 0)
-    panel.show_figure()
     assert not texts([chart.empty, *table.body.children]) and len(table.body.children) == 1
     assert table.ui.layout.visibility is None and chart.ui.layout.display is None
 
@@ -83,7 +82,7 @@ def test_the_filter_leaves_the_runs_for_which_it_holds_and_says_what_it_cannot_r
     panel.table.filter.value = "val_loss<2.5 seed=1"
     assert shown(panel) == ["1"]
     panel.table.filter.value = "val_loss<x"
-    assert "not a number" in panel.view.error.lines[0]
+    assert "not a number" in panel.error_line.lines[0]
 
 
 def test_runs_of_other_sessions_are_listed_when_asked_for(panel, lab):
@@ -98,13 +97,13 @@ def test_runs_of_other_sessions_are_listed_when_asked_for(panel, lab):
 def test_ticked_runs_are_the_ones_in_the_chart_with_a_verdict_on_their_difference(panel):
     first, second, third = (add(panel, n, seed=7, learning_rate=1e-3 * (n + 1)) for n in range(3))
     tick(panel, first, third)
-    names = {line["name"] for line in panel.view.chart.shown["lines"]}
+    names = {line["name"] for line in panel.results.chart.shown["lines"]}
     assert names == {"baseline", "learning_rate=0.003"}
-    assert panel.view.owner.lines[0].startswith("In the chart: the 2 chosen runs")
-    assert panel.view.diagnosis.lines[0].startswith("Only learning_rate differs")
+    assert panel.results.owner.lines[0].startswith("In the chart: the 2 chosen runs")
+    assert panel.results.diagnosis.lines[0].startswith("Only learning_rate differs")
     assert panel.picture().text.startswith("val_loss ended lowest at 1.00")
     panel.table.choose(third.id, False)
-    assert panel.shown_runs() == [first] and second not in panel.shown_runs()
+    assert panel.collection.shown() == [first] and second not in panel.collection.shown()
 
 
 def test_a_name_and_a_note_are_kept_and_shown_without_being_html(panel):
@@ -116,7 +115,7 @@ def test_a_name_and_a_note_are_kept_and_shown_without_being_html(panel):
     row = panel.table.body.children[0].children[1].value
     assert html.escape(EVIL) in row and "<img" not in row and "try r=16" in row
     panel.table.name.value = "x" * 300
-    assert "at most 200" in panel.view.error.lines[0]
+    assert "at most 200" in panel.error_line.lines[0]
 
 
 def test_hidden_runs_leave_the_table_and_come_back(panel):
@@ -147,7 +146,7 @@ def test_the_values_of_a_run_can_be_used_again_and_it_can_be_the_baseline(panel)
     add(panel, 0)
     run = add(panel, 1, seed=3)
     press(panel.table.buttons["Use values"])
-    assert "0 runs are chosen; tick the box of one run" in panel.view.error.lines[0]
+    assert "0 runs are chosen; tick the box of one run" in panel.error_line.lines[0]
     tick(panel, run)
     press(panel.table.buttons["Use values"])
     assert panel.config.seed == 3
@@ -211,17 +210,17 @@ def test_every_control_of_the_table_is_driven_in_this_file(panel):
 
 def test_prompts_are_answered_before_and_after_and_the_difference_is_marked(panel, lab):
     panel.config = SMALL.but(max_steps=60, eval_steps=60)
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     (run,) = panel.wait()
     press(panel.answers.ask_button)
     background.QUEUE.join()
     rows = panel.answers.rows
     assert len(rows) == 3 and rows[0].keys() == {
-        "prompt", "expected", "before training", "⚑ baseline"}
+        "prompt", "expected", "before training", "baseline"}
     records = panel.answers.records()
     tuned = ft.answers(run.model, run.tokenizer, records, max_new_tokens=inputs.LONGEST)
     base = ft.answers(*ft.load("tiny"), records, max_new_tokens=inputs.LONGEST)
-    assert [row["⚑ baseline"] for row in rows] == tuned
+    assert [row["baseline"] for row in rows] == tuned
     assert [row["before training"] for row in rows] == base != tuned
     assert "<mark>" in panel.answers.table.value
 
@@ -237,14 +236,14 @@ def test_prompts_of_ones_own_are_asked_and_a_run_without_weights_says_so(panel):
     assert "scope='col' style" in page and ">expected<" not in page, "nothing is expected of them"
     panel.answers.prompts.value = "a\n" * 6
     press(panel.answers.ask_button)
-    assert "6 prompts were given; at most 5" in panel.view.error.lines[0]
+    assert "6 prompts were given; at most 5" in panel.error_line.lines[0]
 
 
 def test_prompts_are_answered_at_each_evaluation_of_a_run_where_that_is_asked_for(panel):
     panel.config = SMALL.but(max_steps=4, eval_steps=1)
     panel.answers.prompts.value = f"Name the number 3.\n{EVIL}"
     panel.answers.during.value = True
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     (run,) = panel.wait()
     rows = panel.answers.rows
     assert list(rows[0]) == ["prompt", "expected", "before training", "step 2", "step 3", "step 4"]
@@ -256,7 +255,7 @@ def test_prompts_are_answered_at_each_evaluation_of_a_run_where_that_is_asked_fo
     assert "<img" not in panel.answers.table.value
     panel.answers.during.value = False
     panel.config = SMALL.but(seed=8)
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     assert panel.wait()[-1].samples == []
 
 
@@ -275,7 +274,7 @@ def test_a_run_of_a_trainer_is_listed_like_others_and_made_again_by_its_script(p
     panel.table.store.value = True
     assert [entry["steps"] for entry in panel.table.entries] == [100, 1]
     tick(panel, other)
-    names = {line["name"] for line in panel.view.chart.shown["lines"]}
+    names = {line["name"] for line in panel.results.chart.shown["lines"]}
     assert "val_loss" in names
     panel.table.reproduce.value = "Python"
-    assert "the script that trained it" in panel.view.error.lines[0]
+    assert "the script that trained it" in panel.error_line.lines[0]

@@ -77,7 +77,7 @@ def moved(lab):
     """One panel for all of its controls, without its chart and the memory of each Config, which
     other tests look at."""
     made = ft.what_if(lab, config=SMALL)
-    made.show_figure = lambda: None
+    made.results.show = lambda config: None
     made.forecast.memory = lambda config: forecast.Memory()  # is known, so no estimate is made
     return made
 
@@ -90,8 +90,8 @@ def press(button):
 def run(panel, **values):
     """Move controls, press Start, wait; the newest Run."""
     for name, value in values.items():
-        widgets.write(panel.view.controls[name], value)
-    press(panel.view.start)
+        widgets.write(panel.controls.fields[name], value)
+    press(panel.launcher.start_button)
     panel.wait()
     return panel.runs[-1]
 
@@ -101,7 +101,7 @@ def run(panel, **values):
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_control_moved_is_a_field_of_the_run_that_is_stored(moved, name):
-    panel, made = moved, moved.view.controls[name]
+    panel, made = moved, moved.controls.fields[name]
     panel.config = SMALL
     old = getattr(panel.config, name)
     if name in ANOTHER:
@@ -112,55 +112,56 @@ def test_a_control_moved_is_a_field_of_the_run_that_is_stored(moved, name):
         value = next(v for _, v in made.options if v not in (widgets.AUTO, old))
     also = ALSO.get(name, {})
     happened = run(panel, **also, **{name: value})
-    assert panel.view.error.lines == []
+    assert panel.error_line.lines == []
     assert getattr(happened.config, name) == value != old
     stored = ft.load_run(happened.id)
     assert getattr(stored.config, name) == value and stored.rows
-    assert f"{name}=" in panel.view.config_text.value
+    assert f"{name}=" in panel.controls.line.value
     others = {n: v for n, v in panel.config.to_dict().items() if n != name}
     assert others == {n: v for n, v in SMALL.but(**also).to_dict().items() if n != name}
 
 
 def test_every_control_of_the_panel_is_driven_in_this_file(panel):
-    view = panel.view
-    driven = [*view.controls.values(), view.config_text, view.start, view.stop, view.copy_as,
-              view.group, view.undo, view.reset, view.preset, view.seeds, view.knob, view.sweep]
+    controls, launch = panel.controls, panel.launcher
+    driven = [*controls.fields.values(), controls.line, controls.group, controls.undo_button,
+              controls.reset_button, controls.preset, launch.start_button, launch.stop_button,
+              launch.seeds_button, launch.knob, launch.sweep_button, panel.code.kind]
     elsewhere = {*controls_in(panel.table.ui), *controls_in(panel.answers.ui)}  # test_run_table.py
-    assert set(controls_in(view.ui)) == {*driven, *elsewhere}
-    assert set(view.controls) == set(FIELDS), "a field of Config has no control"
+    assert set(controls_in(panel.ui)) == {*driven, *elsewhere}
+    assert set(controls.fields) == set(FIELDS), "a field of Config has no control"
 
 
 def test_every_control_has_its_tip_as_tooltip_and_every_button_one(panel):
-    for name, made in panel.view.controls.items():
+    for name, made in panel.controls.fields.items():
         tip = fields.FIELDS[name].metadata["tip"]
-        assert made.tooltip == tip and html.escape(tip) in panel.view.rows[name].label.value
-    for made in controls_in(panel.view.ui):
+        assert made.tooltip == tip and html.escape(tip) in panel.controls.rows[name].label.value
+    for made in controls_in(panel.ui):
         assert (isinstance(made, W.ToggleButtons) and all(made.tooltips)) or made.tooltip or (
             made.description or "ftkit-choose" in made._dom_classes), made
 
 
 def test_a_value_without_a_stop_on_the_slider_gets_one(panel):
     panel.config = SMALL.but(learning_rate=3.3e-4, batch_size=5)
-    assert panel.view.controls["learning_rate"].label == "0.00033"
+    assert panel.controls.fields["learning_rate"].label == "0.00033"
     assert panel.config == SMALL.but(learning_rate=3.3e-4, batch_size=5)
 
 
 def test_a_field_without_effect_on_the_method_is_gray(panel):
     gray = {"full": "r", "lora": "num_virtual_tokens", "ia3": "lora_alpha"}
     for method, field in gray.items():
-        widgets.write(panel.view.controls["method"], method)
-        assert panel.view.controls[field].disabled
-        assert panel.view.rows[field].readout.lines == ["no effect"]
-    assert panel.view.controls["epochs"].disabled, "max_steps overrides it"
-    widgets.write(panel.view.controls["max_steps"], None)
-    assert not panel.view.controls["epochs"].disabled
-    assert not panel.view.controls["target_modules"].disabled
+        widgets.write(panel.controls.fields["method"], method)
+        assert panel.controls.fields[field].disabled
+        assert panel.controls.rows[field].readout.lines == ["no effect"]
+    assert panel.controls.fields["epochs"].disabled, "max_steps overrides it"
+    widgets.write(panel.controls.fields["max_steps"], None)
+    assert not panel.controls.fields["epochs"].disabled
+    assert not panel.controls.fields["target_modules"].disabled
     assert sum(map(len, fields.grouped().values())) == len(FIELDS), "a field without a group"
 
 
 def test_few_fields_show_few_controls_and_the_rest_stays(lab):
     panel = ft.what_if(lab, config=SMALL, fields=["learning_rate"])
-    assert list(panel.view.controls) == ["learning_rate"]
+    assert list(panel.controls.fields) == ["learning_rate"]
     assert run(panel, learning_rate=1e-2).config.batch_size == 4
     with pytest.raises(ValueError, match="no field 'rate'; known: .*learning_rate"):
         ft.what_if(lab, fields=["rate"])
@@ -170,67 +171,68 @@ def test_few_fields_show_few_controls_and_the_rest_stays(lab):
 
 
 def test_a_typed_config_moves_the_controls_and_a_wrong_one_says_why(panel):
-    panel.view.config_text.value = "learning_rate=0.02 max_steps=1 batch_size=2"
+    panel.controls.line.value = "learning_rate=0.02 max_steps=1 batch_size=2"
     assert panel.config == ft.Config(learning_rate=0.02, max_steps=1, batch_size=2)
-    assert panel.view.controls["batch_size"].value == 2
-    panel.view.config_text.value = "lerning_rate=0.02"
-    assert "did you mean learning_rate" in panel.view.error.lines[0]
-    panel.view.controls["batch_size"].value = 8
-    assert panel.view.error.lines == [] and "batch_size=8" in panel.view.config_text.value
+    assert panel.controls.fields["batch_size"].value == 2
+    panel.controls.line.value = "lerning_rate=0.02"
+    assert "did you mean learning_rate" in panel.error_line.lines[0]
+    panel.controls.fields["batch_size"].value = 8
+    assert panel.error_line.lines == [] and "batch_size=8" in panel.controls.line.value
 
 
 def test_start_trains_nothing_else_where_what_is_typed_cannot_be_read(panel, tmp_path):
-    panel.view.config_text.value = "lr=0.02"
-    press(panel.view.start)
-    assert panel.wait() == [] and "did you mean learning_rate" in panel.view.error.lines[0]
+    panel.controls.line.value = "lr=0.02"
+    press(panel.launcher.start_button)
+    assert panel.wait() == [] and "did you mean learning_rate" in panel.error_line.lines[0]
     own = tmp_path / "mine.jsonl"
     own.write_text('{"instruction": ""}')
     picked = ft.what_if(data="capital", probes=(), config=SMALL)
-    picked.view.pickers["data"].value = str(own)
-    widgets.write(picked.view.controls["seed"], 1)
-    press(picked.view.start)
-    assert picked.wait() == [] and "mine.jsonl line 1" in picked.view.error.lines[0]
-    assert picked.view.forecast.lines == [], "nothing is foretold of other data"
+    picked.picked.pickers["data"].value = str(own)
+    widgets.write(picked.controls.fields["seed"], 1)
+    press(picked.launcher.start_button)
+    assert picked.wait() == [] and "mine.jsonl line 1" in picked.error_line.lines[0]
+    assert picked.forecast_view.text.lines == [], "nothing is foretold of other data"
     own.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    press(picked.view.start)  # mended: the same name is read again
-    assert picked.wait()[-1].data["rows"] == 36 and picked.view.error.lines == []
+    press(picked.launcher.start_button)  # mended: the same name is read again
+    assert picked.wait()[-1].data["rows"] == 36 and picked.error_line.lines == []
 
 
 def test_an_empty_picker_says_what_is_taken(panel):
     picked = ft.what_if(data="capital", probes=(), config=SMALL)
-    picked.view.pickers["data"].value = ""
-    assert picked.view.pickers["data"].value == picked.experiment.train.name != "capital"
+    picked.picked.pickers["data"].value = ""
+    assert picked.picked.pickers["data"].value == picked.experiment.train.name != "capital"
 
 
 def test_a_second_click_on_start_makes_no_second_run(panel):
     panel.config = SMALL.but(max_steps=3)
-    press(panel.view.start)
-    press(panel.view.start)
-    assert len(background.QUEUE.waiting(panel)) < 2 and len(panel.wait()) == 1
+    press(panel.launcher.start_button)
+    press(panel.launcher.start_button)
+    assert len(background.QUEUE.waiting(panel.launcher)) < 2 and len(panel.wait()) == 1
     panel.config = SMALL.but(max_steps=500)
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     panel.stop()
-    press(panel.view.start)  # the one that was told to stop is not what is asked for
-    assert background.QUEUE.busy(panel)
+    press(panel.launcher.start_button)  # the one that was told to stop is not what is asked for
+    assert background.QUEUE.busy(panel.launcher)
     panel.stop()
 
 
 def test_stop_keeps_the_partial_run_and_empties_the_queue(panel):
     panel.config = SMALL.but(max_steps=500)
-    press(panel.view.start)
-    assert panel.view.start.description == "Queue"
-    while not (background.QUEUE.running(panel) and background.QUEUE.running(panel).started_run):
+    press(panel.launcher.start_button)
+    assert panel.launcher.start_button.description == "Queue"
+    while not (panel.launcher.running() and panel.launcher.running().started_run):
         time.sleep(0.01)
     panel.config = SMALL.but(max_steps=400)
-    press(panel.view.start)
-    assert "1 waiting" in panel.view.stop.description
-    press(panel.view.stop)
+    press(panel.launcher.start_button)
+    assert "1 waiting" in panel.launcher.stop_button.description
+    press(panel.launcher.stop_button)
     (happened,) = panel.wait()
     assert happened.stopped.startswith("stopped manually after step")
     assert 1 <= len(happened.rows) < 500 and happened.after
     assert ft.load_run(happened.id).stopped == happened.stopped
-    assert "stopped manually" in panel.view.status.lines[0]
-    assert panel.view.stop.disabled and panel.view.start.description == "Start"
+    assert "stopped manually" in panel.results.status.lines[0]
+    assert panel.launcher.stop_button.disabled
+    assert panel.launcher.start_button.description == "Start"
 
 
 def test_a_partial_run_does_not_answer_for_the_whole_one(panel):
@@ -244,8 +246,8 @@ def test_a_partial_run_does_not_answer_for_the_whole_one(panel):
 
 def test_queued_runs_follow_one_another(panel):
     for seed in range(3):
-        widgets.write(panel.view.controls["seed"], seed)
-        press(panel.view.start)
+        widgets.write(panel.controls.fields["seed"], seed)
+        press(panel.launcher.start_button)
     assert [made.config.seed for made in panel.wait()] == [0, 1, 2]
     assert panel.baseline.config.seed == 0
     shown = plots.newest_over_baseline(panel.runs, panel.baseline)
@@ -316,11 +318,11 @@ def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, m
     monkeypatch.setattr(lab, "run", None)  # whoever trains now fails
     again = ft.what_if(lab, config=SMALL)
     again.wait()
-    widgets.write(again.view.controls["learning_rate"], 1e-3)
+    widgets.write(again.controls.fields["learning_rate"], 1e-3)
     assert again.runs[-1].id == first.id, "moving the control finds it"
-    assert "from the store" in again.view.status.lines[0]
+    assert "from the store" in again.results.status.lines[0]
     assert again.runs[-1].rows == ft.load_run(first.id).rows
-    press(again.view.start)
+    press(again.launcher.start_button)
     assert [made.id for made in again.runs] == [first.id]
     again.table.choose(first.id)
     press(again.table.buttons["Use values"])
@@ -328,7 +330,7 @@ def test_a_finished_run_comes_back_from_the_store_without_training(panel, lab, m
 
 
 def test_start_before_the_store_is_read_brings_a_finished_run_back_too(panel, lab):
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     (first,) = panel.wait()
     free = threading.Event()
     background.QUEUE.submit(background.BackgroundTask(lambda: free.wait(60)))  # loading waits
@@ -341,7 +343,7 @@ def test_start_before_the_store_is_read_brings_a_finished_run_back_too(panel, la
     free.set()
     (run,) = fresh.wait()
     assert run.id == first.id and store.ids() == [first.id]
-    assert fresh.view.status.lines == [f"already run: {first.id} was loaded from the store"]
+    assert fresh.results.status.lines == [f"already run: {first.id} was loaded from the store"]
 
 
 @pytest.mark.parametrize("other", [
@@ -356,87 +358,88 @@ def test_a_run_of_another_setting_does_not_come_back(panel, other):
 
 
 def test_auto_says_what_it_stands_for(panel):
-    row = panel.view.rows["learning_rate"]
+    row = panel.controls.rows["learning_rate"]
     assert row.readout.lines == ["auto: 0.001"]
-    widgets.write(panel.view.controls["method"], "lora")
+    widgets.write(panel.controls.fields["method"], "lora")
     assert row.readout.lines == ["auto: 0.005"]
-    widgets.write(panel.view.controls["learning_rate"], 2e-4)
+    widgets.write(panel.controls.fields["learning_rate"], 2e-4)
     assert row.readout.lines == ["0.0002"]
 
 
 def test_a_group_of_controls_is_shown_at_a_time(panel):
-    for title in panel.view.boxes:
-        panel.view.group.value = title
-        shown = [name for name, box in panel.view.boxes.items() if box.layout.display is None]
+    for title in panel.controls.boxes:
+        panel.controls.group.value = title
+        shown = [name for name, box in panel.controls.boxes.items() if box.layout.display is None]
         assert shown == [title]
-    assert not [w for w in walk(panel.view.ui) if isinstance(w, W.Tab)], (
+    assert not [w for w in walk(panel.ui) if isinstance(w, W.Tab)], (
         "a Tab inside a box is dead after a reload")
 
 
 def test_undo_and_reset_bring_back_what_the_controls_were(panel):
-    widgets.write(panel.view.controls["seed"], 3)
-    widgets.write(panel.view.controls["batch_size"], 8)
-    press(panel.view.undo)
+    widgets.write(panel.controls.fields["seed"], 3)
+    widgets.write(panel.controls.fields["batch_size"], 8)
+    press(panel.controls.undo_button)
     assert panel.config == SMALL.but(seed=3)
-    press(panel.view.undo)
+    press(panel.controls.undo_button)
     assert panel.config == SMALL
-    press(panel.view.undo)
-    assert "no change to take back" in panel.view.error.lines[0]
-    panel.view.config_text.value = "max_steps=7"
-    press(panel.view.reset)
+    press(panel.controls.undo_button)
+    assert "no change to take back" in panel.error_line.lines[0]
+    panel.controls.line.value = "max_steps=7"
+    press(panel.controls.reset_button)
     assert panel.config == SMALL
-    press(panel.view.undo)
+    press(panel.controls.undo_button)
     assert panel.config == ft.Config(max_steps=7)
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_a_preset_sets_its_fields_and_leaves_the_others(panel, name):
-    widgets.write(panel.view.controls["seed"], 4)
-    panel.view.preset.value = name
+    widgets.write(panel.controls.fields["seed"], 4)
+    panel.controls.preset.value = name
     assert panel.config == SMALL.but(seed=4, **PRESETS[name].changes)
-    assert PRESETS[name].watch in panel.view.status.lines[0] and panel.view.preset.value == ""
+    assert PRESETS[name].watch in panel.results.status.lines[0]
+    assert panel.controls.preset.value == ""
 
 
 def test_three_seeds_are_three_runs_and_one_line_with_a_band(panel):
-    press(panel.view.seeds)
+    press(panel.launcher.seeds_button)
     runs = panel.wait()
     assert [made.config.seed for made in runs] == [0, 1, 2]
-    assert [id for id in panel.table.chosen] == [made.id for made in runs]
-    lines = panel.view.chart.shown["lines"]
+    assert panel.collection.chosen == runs
+    lines = panel.results.chart.shown["lines"]
     assert [line["name"] for line in lines] == ["val_loss", "again_loss"]
     values = [made.after["val_loss"] for made in runs]
     mean = next(line for line in lines if line["panel"] == 0)["points"][-1]
     assert mean[1] == pytest.approx(sum(values) / 3)
-    assert panel.view.diagnosis.lines[0].startswith("3 seeds, mean ± sample standard deviation")
-    press(panel.view.seeds)
+    assert panel.results.diagnosis.lines[0].startswith("3 seeds, mean ± sample standard deviation")
+    press(panel.launcher.seeds_button)
     assert len(panel.wait()) == 3, "what is stored is not trained again"
 
 
 def test_one_knob_over_five_values_is_five_runs_that_differ_in_it_alone(panel):
-    panel.view.knob.value = "learning_rate"
-    press(panel.view.sweep)
+    panel.launcher.knob.value = "learning_rate"
+    press(panel.launcher.sweep_button)
     runs = panel.wait()
     assert [made.config.learning_rate for made in runs] == [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]
     assert len({made.config.but(learning_rate=1.0) for made in runs}) == 1
-    verdict = panel.view.diagnosis.lines
+    verdict = panel.results.diagnosis.lines
     assert len(verdict) == 4 and all("Only learning_rate differs" in text for text in verdict)
     assert "may be chance" in verdict[0]
 
 
 def test_chart_and_verdict_say_whose_they_are(panel):
     run(panel, seed=1)
-    assert panel.view.owner.lines == ["Newest run: baseline"]
-    widgets.write(panel.view.controls["batch_size"], 2)
-    assert panel.view.owner.lines == ["Newest run: baseline (the controls say something else)"]
-    assert panel.view.status.lines == ["ready"]
-    widgets.write(panel.view.controls["batch_size"], 4)
-    assert panel.view.owner.lines == ["Newest run: baseline"]
+    assert panel.results.owner.lines == ["Newest run: baseline"]
+    widgets.write(panel.controls.fields["batch_size"], 2)
+    assert panel.results.owner.lines == ["Newest run: baseline (the controls say something else)"]
+    assert panel.results.status.lines == ["ready"]
+    widgets.write(panel.controls.fields["batch_size"], 4)
+    assert panel.results.owner.lines == ["Newest run: baseline"]
 
 
 def test_wrong_data_and_back_keep_the_baseline(tmp_path):
     panel = ft.what_if(data="capital", probes=(), config=SMALL)
     first = run(panel)
-    data = panel.view.pickers["data"]
+    data = panel.picked.pickers["data"]
     data.value = str(tmp_path / "missing.jsonl")
     data.value = "capital"
     assert panel.baseline is first
@@ -452,12 +455,12 @@ def test_a_cell_run_again_keeps_runs_baseline_and_controls(lab, monkeypatch):
     made = [run(first, seed=seed) for seed in (0, 1)]
     first.table.choose(made[1].id)
     press(first.table.buttons["Make baseline"])
-    widgets.write(first.view.controls["batch_size"], 8)
+    widgets.write(first.controls.fields["batch_size"], 8)
     again = ft.what_if(lab, config=SMALL)
     again.wait()
     assert again.runs == made and again.baseline is made[1]
     assert again.config == SMALL.but(seed=1, batch_size=8)
-    assert "2 runs, their baseline and the controls were kept" in again.view.status.lines[0]
+    assert "2 runs, their baseline and the controls were kept" in again.results.status.lines[0]
     monkeypatch.setattr(kernel, "cell_id", lambda: "another cell")
     assert ft.what_if(lab, config=SMALL).runs == []
 
@@ -465,8 +468,8 @@ def test_a_cell_run_again_keeps_runs_baseline_and_controls(lab, monkeypatch):
 def test_a_run_that_the_second_panel_of_a_cell_stops_is_in_its_table(lab, monkeypatch):
     monkeypatch.setattr(kernel, "cell_id", lambda: "a third cell")
     first = ft.what_if(lab, config=SMALL.but(max_steps=500))
-    press(first.view.start)
-    while not (background.QUEUE.running(first) and background.QUEUE.running(first).started_run):
+    press(first.launcher.start_button)
+    while not (first.launcher.running() and first.launcher.running().started_run):
         time.sleep(0.01)
     again = ft.what_if(lab, config=SMALL.but(max_steps=500))
     first.wait()
@@ -478,12 +481,12 @@ def test_a_run_that_the_second_panel_of_a_cell_stops_is_in_its_table(lab, monkey
     ("Config string", "batch_size=4"), ("Python cell", "ft.Config("), ("TRL script", "SFTConfig("),
     ("transformers script", "TrainingArguments(")])
 def test_copy_as_shows_what_the_controls_say(panel, kind, found):
-    panel.view.copy_as.value = kind
-    assert found in panel.view.copied.code
-    widgets.write(panel.view.controls["seed"], 7)
-    assert "seed=7" in panel.view.copied.code
-    panel.view.copy_as.value = ""
-    assert panel.view.copied.code == "" and panel.view.copied.value == ""
+    panel.code.kind.value = kind
+    assert found in panel.code.text.code
+    widgets.write(panel.controls.fields["seed"], 7)
+    assert "seed=7" in panel.code.text.code
+    panel.code.kind.value = ""
+    assert panel.code.text.code == "" and panel.code.text.value == ""
 
 
 def test_what_is_no_experiment_is_told():
@@ -496,26 +499,26 @@ def test_a_learners_own_file_can_be_picked_and_a_bad_one_is_told_by_line(tmp_pat
     good.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     bad.write_text('{"instruction": "a", "output": "b"}\n{"instruction": ""}\n')
     panel = ft.what_if(data="capital", probes=(), config=SMALL)
-    model, data = panel.view.pickers.values()
+    model, data = panel.picked.pickers.values()
     assert model.value == "tiny" and data.value == "capital"
-    assert set(panel.view.pickers.values()) < set(controls_in(panel.view.ui))
+    assert set(panel.picked.pickers.values()) < set(controls_in(panel.ui))
     data.value = str(good)
     happened = run(panel)
     own = ft.Experiment(data=str(good), probes=())
     assert happened.data["sha256"] == own.train.sha256 and happened.data["rows"] == 36
     data.value = str(bad)
-    assert "line 2" in panel.view.error.lines[0]
+    assert "line 2" in panel.error_line.lines[0]
     assert panel.experiment.train.sha256 == own.train.sha256, "the good file is kept"
     model.value = "no such model"
     data.value = str(good)
-    assert "no model 'no such model'" in panel.view.error.lines[0]
+    assert "no model 'no such model'" in panel.error_line.lines[0]
 
 
 def test_a_learners_own_model_can_be_picked(tmp_path, panel, lab):
     folder = tmp_path / "tuned"
     lab.run(SMALL, live=False, out=folder)
     picked = ft.what_if(data="capital", probes=(), config=SMALL)
-    picked.view.pickers["model"].value = str(folder)
+    picked.picked.pickers["model"].value = str(folder)
     assert run(picked).model_name == str(folder)
 
 
@@ -528,8 +531,8 @@ def test_what_the_first_run_takes_is_said_whatever_is_stopped_meanwhile(lab):
     background.QUEUE.stop()
     for made in (first, second, third):
         made.wait()
-        assert "1 step, about 1 s" in made.view.forecast.lines[1]
-        assert "MiB free memory" in made.view.forecast.lines[1], "no control was moved"
+        assert "1 step, about 1 s" in made.forecast_view.text.lines[1]
+        assert "MiB free memory" in made.forecast_view.text.lines[1], "no control was moved"
 
 
 def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
@@ -537,16 +540,16 @@ def test_while_the_memory_is_found_out_it_is_not_known_yet(panel, monkeypatch):
 
     said, weigh = [], footprint.memory
     monkeypatch.setattr(footprint, "memory", lambda *args, **options: (
-        said.append(panel._forecast_text(panel.config)), weigh(*args, **options))[1])
-    widgets.write(panel.view.controls["batch_size"], 2)
+        said.append(panel.forecast_view.describe(panel.config)), weigh(*args, **options))[1])
+    widgets.write(panel.controls.fields["batch_size"], 2)
     background.QUEUE.join()
     assert said and all(text.endswith("memory not known yet") for text in said)
 
 
 def test_what_a_run_takes_is_said_before_it_starts(panel):
-    widgets.write(panel.view.controls["max_steps"], 200)
+    widgets.write(panel.controls.fields["max_steps"], 200)
     background.QUEUE.join()
-    asked, said = panel.view.forecast.lines
+    asked, said = panel.forecast_view.text.lines
     assert asked == f"next run: {panel.config}" and said.startswith("200 steps, about ")
     length = round(panel.forecast.facts.record_tokens)
     bytes = ft.memory(panel.forecast.resolved(SMALL), "tiny", lengths=[length] * 4).peak
@@ -568,9 +571,9 @@ def test_what_is_measured_before_the_first_step_is_said(panel, lab):
     task = types.SimpleNamespace(
         done=threading.Event(), rows=[], run=None,
         started_run=types.SimpleNamespace(before={}, activity=said[0], samples=[]))
-    drawing = threading.Thread(target=panel.view.draw_live, args=(task, None, ""))
+    drawing = threading.Thread(target=panel.results.draw_live, args=(task, None, ""))
     drawing.start()
-    while panel.view.status.lines != [f"before the first step: {said[0]}"]:
+    while panel.results.status.lines != [f"before the first step: {said[0]}"]:
         time.sleep(0.01)
     task.done.set()
     drawing.join(60)
@@ -597,9 +600,9 @@ def test_the_picture_has_the_diagnosis_in_its_sentence(panel):
     happened = run(panel)
     text = panel.picture().text
     assert "Underfitting" in text or "Fine" in text
-    assert panel.view.diagnosis.lines and text.startswith(
-        panel.view.chart.shown["text"].rstrip("."))
-    assert "data:image/png" in panel.view.chart.static.value
+    assert panel.results.diagnosis.lines and text.startswith(
+        panel.results.chart.shown["text"].rstrip("."))
+    assert "data:image/png" in panel.results.chart.static.value
     assert len(happened.rows) == 1
 
 
@@ -618,8 +621,8 @@ def test_records_named_like_html_reach_no_widget_as_html(tmp_path):
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     panel = ft.what_if(data=str(path), probes=(), config=SMALL)
     run(panel)
-    panel.view.copy_as.value = "Python cell"
-    shown = [w for w in walk(panel.view.ui) if isinstance(w, W.HTML)]
+    panel.code.kind.value = "Python cell"
+    shown = [w for w in walk(panel.ui) if isinstance(w, W.HTML)]
     assert shown and not [w for w in shown if "<img src=x" in w.value]
     assert "<img src=x" not in panel.picture()._repr_mimebundle_()["text/html"]
 
@@ -632,26 +635,26 @@ def test_a_broken_callback_is_kept_and_told_and_would_fail_any_test_here(panel, 
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(panel.forecast, "steps", broken)
-    widgets.write(panel.view.controls["seed"], 3)
-    assert "a bug in this control" in panel.view.error.lines[0]
+    widgets.write(panel.controls.fields["seed"], 3)
+    assert "a bug in this control" in panel.error_line.lines[0]
     with pytest.raises(AssertionError, match="broken on purpose"):
         nothing_failed()
 
 
 def test_a_broken_button_fails_too(panel, monkeypatch):
     monkeypatch.setattr(background.QUEUE, "submit", lambda *_: 1 / 0)
-    press(panel.view.start)
-    assert "ZeroDivisionError" in panel.view.error.lines[0]
+    press(panel.launcher.start_button)
+    assert "ZeroDivisionError" in panel.error_line.lines[0]
     with pytest.raises(AssertionError, match="division by zero"):
         nothing_failed()
 
 
 def test_a_run_that_fails_is_told_in_the_panel_and_raised_where_it_is_awaited(panel, monkeypatch):
     monkeypatch.setattr(panel.experiment, "run", lambda *_, **__: 1 / 0)
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     with pytest.raises(ZeroDivisionError):
         asyncio.run(panel.result())
-    assert "the run failed: ZeroDivisionError" in panel.view.error.lines[0]
+    assert "the run failed: ZeroDivisionError" in panel.error_line.lines[0]
     with pytest.raises(AssertionError, match="division by zero"):
         nothing_failed()
     monkeypatch.undo()
@@ -659,22 +662,22 @@ def test_a_run_that_fails_is_told_in_the_panel_and_raised_where_it_is_awaited(pa
 
 def test_a_failure_is_not_raised_after_a_later_start_that_went_well(panel):
     panel.config = SMALL.but(method="lora", init_lora_weights="orthogonal", r=1)
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     panel.wait()
     panel.config = SMALL
-    press(panel.view.start)
+    press(panel.launcher.start_button)
     assert asyncio.run(panel.result()).config.method == "full"
 
 
 def test_values_that_contradict_each_other_are_told_and_train_nothing(panel):
     panel.config = SMALL.but(method="lora", init_lora_weights="orthogonal", r=1)
-    press(panel.view.start)
-    assert panel.wait() == [] and "needs an even r" in panel.view.error.lines[0]
+    press(panel.launcher.start_button)
+    assert panel.wait() == [] and "needs an even r" in panel.error_line.lines[0]
     with pytest.raises(ValueError, match="needs an even r"):
         asyncio.run(panel.result())
-    widgets.write(panel.view.controls["max_length"], 2048)
-    assert "longer than the" in panel.view.error.lines[0]
-    press(panel.view.start)
+    widgets.write(panel.controls.fields["max_length"], 2048)
+    assert "longer than the" in panel.error_line.lines[0]
+    press(panel.launcher.start_button)
     assert panel.wait() == [], "nothing was started"
 
 

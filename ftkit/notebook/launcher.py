@@ -1,0 +1,225 @@
+"""Start and stop runs from a what-if panel: one run, one config with several seeds, or one field
+over several values. Runs train one after the other, in the background.
+
+    launcher.start(); launcher.start_seeds(); launcher.stop()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable
+
+import ipywidgets as W
+
+from ftkit.base.config import Config
+from ftkit.base.errors import UserError
+from ftkit.experiment.run import Run
+from ftkit.notebook import background, fields, widgets
+from ftkit.notebook.answers_view import Answers
+from ftkit.notebook.collection import RunCollection
+from ftkit.notebook.controls import Controls
+from ftkit.notebook.forecast_view import ForecastView
+from ftkit.notebook.pickers import ModelAndData
+from ftkit.notebook.results import Results
+from ftkit.report import plots
+
+SEEDS, VALUES = 3, 5  # runs of the two buttons for several runs
+TIPS = {
+    "start": ("start", "Train with these values; while another run is training, join the queue"),
+    "stop": ("stop", "End the run after its current step, keep it, and empty the queue"),
+    "seeds": ("seeds", f"Train these values with {SEEDS} seeds: the chart shows their mean with a "
+              "band of one standard deviation"),
+    "knob": ("knob", "The field that the next button changes"),
+    "sweep": ("sweep", f"Train {VALUES} neighboring values of this field, all else as the controls "
+              "say"),
+}
+
+
+@dataclasses.dataclass
+class Batch:
+    """Runs that were started together: Configs still to train, and finished runs."""
+
+    missing: list[Config]
+    runs: list[Run] = dataclasses.field(default_factory=list)
+
+
+class Launcher:
+    """`.start_button`, `.stop_button`, `.seeds_button`, `.knob` (the field to sweep over) and
+    `.sweep_button` are the widgets. `.error` is the exception of the last failed run.
+
+    on_end: called after a run has ended and was drawn. The launcher owns its tasks in the queue.
+    """
+
+    def __init__(self, controls: Controls, picked: ModelAndData, forecast: ForecastView,
+                 runs: RunCollection, results: Results, answers: Answers,
+                 on_end: Callable[[], object], show_error: Callable[[str], None]):
+        self.error: BaseException | None = None
+        self._controls, self._picked, self._forecast = controls, picked, forecast
+        self._runs, self._results, self._answers = runs, results, answers
+        self._on_end, self._show_error = on_end, show_error
+        self._painter: threading.Thread | None = None
+        self._batches: dict[background.TrainingTask, Batch] = {}
+        press = functools.partial(widgets.button, show_error=show_error)
+        self.start_button = press("Start", "play", self.start, TIPS["start"][1])
+        self.stop_button = press("Stop", "stop", self.stop, TIPS["stop"][1])
+        self.seeds_button = press(f"× {SEEDS} seeds", "", self.start_seeds, TIPS["seeds"][1],
+                                  css="ftkit-seeds")
+        self.sweep_button = press(f"over {VALUES} values", "", self.start_sweep, TIPS["sweep"][1],
+                                  css="ftkit-sweep")
+        self.knob = W.Dropdown(options=[n for n in fields.USUAL_VALUES if n in controls.fields],
+                               tooltip=TIPS["knob"][1], layout=W.Layout(width="150px"))
+        self.knob.add_class("ftkit-knob")
+        self._update_buttons()
+
+    # ------------------------------------------------------------------- starting
+
+    def start(self):
+        """Train with the values of the controls, or show the stored run of them.
+
+        While another run is training, join the queue. Raises UserError if a text field cannot be
+        read.
+        """
+        config = self._read_typed()
+        finished = self._forecast.finished_run(config)
+        if finished is None:
+            self.submit(config)
+        else:
+            self.show_stored(finished, config)
+
+    def start_seeds(self):
+        """Train the values of the controls with three seeds."""
+        config = self._read_typed()
+        self._start_batch([config.but(seed=config.seed + n) for n in range(SEEDS)])
+
+    def start_sweep(self):
+        """Train five neighboring values of the field chosen in `.knob`."""
+        config = self._read_typed()
+        name = self.knob.value
+        if name is None:
+            raise UserError("this panel shows no field that has usual values to sweep over")
+        resolved = self._forecast.resolved(config) or config
+        values = fields.neighbors(name, getattr(resolved, name), VALUES)
+        self._start_batch([config.but(**{name: value}) for value in values])
+
+    def _read_typed(self) -> Config:
+        """The Config to train, after reading text that was typed and not confirmed."""
+        self._show_error("")
+        self.error = None
+        if self._picked.is_unread:
+            self._picked.read()
+        self._controls.read_unread()
+        return self._controls.config
+
+    def _start_batch(self, configs: list[Config]):
+        batch = Batch(list(configs))
+        for config in configs:
+            finished = self._forecast.finished_run(config)
+            if finished is None:
+                self.submit(config, batch)
+            else:
+                self._runs.add(finished, self._runs.requested.get(finished.id, config))
+                self._add_to_batch(batch, config, finished)
+
+    def _add_to_batch(self, batch: Batch, config: Config, run: Run):
+        """Note a finished run of a batch; the last one shows all of them in the chart."""
+        batch.missing.remove(config)
+        batch.runs.append(run)
+        if not batch.missing:
+            self._runs.choose(batch.runs)
+
+    def submit(self, config: Config, batch: Batch | None = None):
+        """Put a run of `config` into the queue, unless it is a second click on Start."""
+        experiment, running = self._picked.experiment, self.running()
+        waiting = background.QUEUE.waiting(self)
+        if batch is None and any(
+                isinstance(task, background.TrainingTask) and task.does(experiment, config)
+                for task in (running, *waiting)):
+            return
+        current = background.QUEUE.current
+        if not running and current is not None:
+            self._results.status.show(f"waiting: {current.what or 'another run'}")
+        task = background.TrainingTask(experiment, config, self, self._task_changed)
+        task.sample = self._answers.sample()
+        if batch is not None:
+            self._batches[task] = batch
+        if self._forecast.forecast.facts is None:  # what is stored is known once it has loaded
+            task.recall = self._forecast.finished_run
+        background.QUEUE.submit(task)
+        self._update_buttons()
+
+    def show_stored(self, run: Run, config: Config):
+        """Show a finished run of `config` instead of training it."""
+        status = self._results.status
+        if not self._runs.all or self._runs.all[-1].id != run.id:
+            status.show(f"already run: {run.id} was loaded from the store")
+            self._runs.add(run, self._runs.requested.get(run.id, config))
+        elif status.lines in ([], ["ready"]):
+            status.show("already run, from the store: "
+                        + plots.line_over_baseline(run, self._runs.baseline))
+
+    # ------------------------------------------------------------------- while runs train
+
+    def running(self) -> background.BackgroundTask | None:
+        """The task that is training for this panel."""
+        return background.QUEUE.running(self)
+
+    def stop(self):
+        """End the run after its current step, keep it, and empty the queue."""
+        background.QUEUE.stop(self)
+        self._update_buttons()
+
+    def join(self, seconds: float):
+        """Wait until all runs have ended and were drawn. Raises TimeoutError."""
+        background.QUEUE.join(self, seconds)
+        if self._painter is not None:
+            self._painter.join(seconds)
+
+    def _task_changed(self, task: background.TrainingTask):
+        """Called in the training thread when a task starts and when it ends."""
+        if task.state == background.RUNNING:
+            self._results.status.show("evaluating the model before the first step")
+            paint = widgets.guarded(self._paint, self._show_error)
+            self._painter = threading.Thread(target=paint, args=(task,), daemon=True,
+                                             name="ftkit-paint")
+            self._painter.start()
+        elif task.run is not None:
+            if task.state == background.FINISHED and not task.recalled:
+                self._forecast.forecast.learn(task.config, task.seconds)
+            self._runs.chosen = []
+            self._runs.add(task.run, task.config)
+        else:
+            self._batches.pop(task, None)
+            if task.error is not None:
+                self.report_failure(task.error)
+            self._results.status.show(task.state)
+        self._update_buttons(ended=task.state != background.RUNNING)
+
+    def _paint(self, task: background.TrainingTask):
+        """Draw a run while it trains, and then among the others."""
+        self._results.draw_live(task, self._runs.baseline, f"Training now: {task.config}",
+                                self._answers.show_during)
+        run, batch = task.run, self._batches.pop(task, None)
+        if run is None:
+            return
+        finished = f"finished: {len(run.rows)} steps, {task.seconds:.1f} s"
+        self._results.status.show(
+            f"already run: {run.id} was loaded from the store" if task.recalled
+            else run.stopped or finished)
+        if batch is not None and not run.stopped:
+            self._add_to_batch(batch, task.config, run)
+        self._on_end()
+
+    def report_failure(self, error: BaseException):
+        """Show why a run or a forecast failed; `WhatIf.result` raises it."""
+        self.error = error
+        widgets.report_error(error, self._show_error, "the run failed")
+
+    def _update_buttons(self, ended: bool = False):
+        """Start is called Queue while a run is training; Stop shows how many wait."""
+        running = not ended and self.running() is not None
+        waiting = len(background.QUEUE.waiting(self))
+        self.start_button.description = "Queue" if running or waiting else "Start"
+        self.stop_button.disabled = not (running or waiting)
+        self.stop_button.description = f"Stop ({waiting} waiting)" if waiting else "Stop"

@@ -1,0 +1,109 @@
+"""What a what-if panel shows of its runs: the chart, which runs it shows, and the verdict; while a
+run trains, its growing curves.
+
+    results = Results(runs); results.show(config); results.draw_live(task, baseline, title)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import ipywidgets as W
+
+from ftkit.base import machine
+from ftkit.base.config import Config
+from ftkit.experiment.run import Run
+from ftkit.notebook import widgets
+from ftkit.notebook.background import TrainingTask
+from ftkit.notebook.chart_view import ChartView, Growing
+from ftkit.notebook.collection import RunCollection
+from ftkit.report.style import Picture
+
+
+class Results:
+    """`.chart`, `.owner` (which runs are shown), `.diagnosis` (the verdict), `.progress` and
+    `.status` are the widgets; `.curves` the chart of the run that is training."""
+
+    def __init__(self, runs: RunCollection):
+        self._runs = runs
+        self.chart = ChartView()
+        self.curves = Growing(self.chart)
+        self.owner = widgets.TextLines(css="ftkit-owner", bold=True)
+        self.diagnosis = widgets.TextLines(css="ftkit-diagnosis")
+        self.status = widgets.TextLines("ready", css="ftkit-status")
+        self.progress = W.IntProgress(layout=W.Layout(width="110px"))
+        self.progress.add_class("ftkit-progress")
+        self._drawing = threading.Lock()
+        self._told = 0.0  # when the progress was last written
+        self._handle = None  # of the figure under the cell that waits, outside the widgets
+
+    def show(self, config: Config | None):
+        """Draw the runs of the collection, as `show_title` names them; also under the cell that
+        waits."""
+        picture = self._runs.picture()
+        self.show_title(config)
+        if picture is not None:
+            self.chart.show(picture)
+            if self._handle is not None:
+                self.display(picture)
+
+    def show_title(self, config: Config | None):
+        """Say which runs are shown, with the verdict on them. config: the values of the controls;
+        None if they contradict each other."""
+        self.owner.show(self._runs.title(config))
+        self.diagnosis.show(*self._runs.verdict())
+
+    def display_new(self):
+        """Put the figure into the running cell, which keeps it when the widgets are gone."""
+        self._handle = None
+        picture = self._runs.picture()
+        if picture is not None:
+            self.display(picture)
+
+    def display(self, picture: Picture):
+        if not machine.in_notebook():
+            return
+        from IPython.display import DisplayHandle
+
+        bundle = picture.bundle()
+        if self._handle is not None:
+            return self._handle.update(bundle, raw=True)
+        self._handle = DisplayHandle()
+        self._handle.display(bundle, raw=True)
+
+    def draw_live(self, task: TrainingTask, baseline: Run | None, title: str,
+                  also: Callable[[Run | None], None] = lambda run: None):
+        """Draw the run of a task as it trains, over a pale baseline; returns at its end.
+
+        also: called with the run now and then. Meant for a thread of its own.
+        """
+        with self._drawing:  # an earlier run may still be drawn
+            total = 0
+            while not task.done.wait(0.03):
+                run = task.started_run
+                if not total and run is not None and not run.before and run.activity:
+                    self.status.show(f"before the first step: {run.activity}")
+                if not total and run is not None and run.before:
+                    self.progress.max = total = run.total_steps
+                    self.owner.show(title)
+                    self.diagnosis.show()
+                    self.curves.begin(total, run.before, baseline and ("baseline", baseline))
+                if total:
+                    self._draw_rows(task.rows)
+                also(run)
+            also(task.run)
+            if task.run is not None:
+                self.progress.max, self.progress.value = total or 1, len(task.run.rows)
+
+    def _draw_rows(self, rows):
+        while rows:
+            self.curves.add(rows.popleft())
+        if self.curves.shown:
+            return
+        # The bar and the words are messages of their own, and nobody reads 20 of them a second.
+        if self.curves.paint_if_due() and time.perf_counter() - self._told > 0.25:
+            self._told = time.perf_counter()
+            self.progress.value = self.curves.row["step"]
+            self.status.show(self.curves.progress())

@@ -135,7 +135,7 @@ def calibration(run, n: int, bins: int = 10) -> dict:
     loss where the prediction is wrong (nats); per bin [tokens, mean probability, right]."""
     import torch
 
-    from ftkit.engine.packed_attention import evaluating
+    from ftkit.model.eval_mode import evaluating
 
     model, tokenizer = run.model, run.tokenizer
     records = some(run.experiment.val, n)

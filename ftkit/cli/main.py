@@ -24,7 +24,7 @@ from typing import Any
 from ftkit.base import formatting, machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
-from ftkit.cli import console, options, run_list
+from ftkit.cli import listing, options, terminal_text
 from ftkit.data import audit
 from ftkit.data.jsonl import DataError, show, with_names
 from ftkit.report import series
@@ -85,10 +85,10 @@ def _is_named(path, args) -> bool:
 
 
 def _report(sentence: str, status: int) -> int:
-    text, name = f"ftkit: {formatting.clean(sentence)}", console.colored(
-        "ftkit:", console.RED if status else console.BOLD, sys.stderr)
-    if console.is_terminal(sys.stderr):  # a pipe gets one line, whatever COLUMNS says
-        text = console.wrapped(text, console.width(sys.stderr))
+    text, name = f"ftkit: {formatting.clean(sentence)}", terminal_text.colored(
+        "ftkit:", terminal_text.RED if status else terminal_text.BOLD, sys.stderr)
+    if terminal_text.is_terminal(sys.stderr):  # a pipe gets one line, whatever COLUMNS says
+        text = terminal_text.wrapped(text, terminal_text.width(sys.stderr))
     print(name + text.removeprefix("ftkit:"), file=sys.stderr)
     return status
 
@@ -96,7 +96,7 @@ def _report(sentence: str, status: int) -> int:
 def _print(args, data: dict, text: str):
     """The result of a command: `data` as JSON if asked for, else `text`."""
     print(json.dumps(data) if args.json
-          else console.wrapped(formatting.printable(text), console.width()))
+          else terminal_text.wrapped(formatting.printable(text), terminal_text.width()))
 
 
 @contextlib.contextmanager
@@ -129,12 +129,12 @@ def _doctor(args) -> int:
 
 def _run(args) -> int:
     from ftkit.base.progress_bar import Bar
-    from ftkit.experiment import run_log
+    from ftkit.experiment import trackers
 
     if args.resume:
         options.check_resume(args)
     if args.log:
-        run_log.check(args.log)
+        trackers.check(args.log)
     config = options.config(args)
     if args.model == "smollm2" and not args.resume:
         _download_smollm2(args)
@@ -151,7 +151,7 @@ def _run(args) -> int:
             data, text = _train_on_ranks(args, experiment, config)
         elif stored is not None:
             if args.log:
-                run_log.write(stored, args.log)
+                trackers.write(stored, args.log)
             data, text = stored.to_dict(), _run_report(stored, args.log)
             _report(f"the same run is stored as {stored.id}, so nothing was trained; --again "
                     "trains it anew", DONE)
@@ -280,7 +280,7 @@ def _download_smollm2(args):
 
 def _run_report(run, log: str | None = None) -> str:
     """A finished run for a reader: its settings, a small table, one sentence."""
-    from ftkit.experiment import run_log
+    from ftkit.experiment import trackers
 
     fraction = run.trainable_parameters / max(1, run.total_parameters)
     rows = [{"": key, "before": run.before[key], "after": run.after[key]}
@@ -292,10 +292,10 @@ def _run_report(run, log: str | None = None) -> str:
         f"{run.last_step} steps in {run.seconds:.1f} s without evaluations, "
         f"{run.tokens_per_second:,.0f} tokens/s, "
         f"{run.trainable_parameters:,} parameters trained ({fraction:.1%})",
-        "", table(rows).text(console.width()), "", series.summary(run), *_samples(run),
+        "", table(rows).text(terminal_text.width()), "", series.summary(run), *_samples(run),
         *(f"Note: {note}" for note in [*run.notes, *_short(run)]),
         f"Stored as run {run.id}" + (f", saved to {run.saved_to}" if run.saved_to else ""),
-        *([f"Logged as well; to see it: {run_log.how_to_open(log)}"] if log else []),
+        *([f"Logged as well; to see it: {trackers.how_to_open(log)}"] if log else []),
     ]
     return "\n".join(lines)
 
@@ -472,7 +472,7 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
 def _runs(args) -> int:
     from ftkit.experiment import store
 
-    run_list.check_limit(args.ids, args.where, args.sort, args.limit)
+    listing.check_limit(args.ids, args.where, args.sort, args.limit)
     runs = [store.load_run(id) for id in args.ids] if args.ids else store.list_runs()
     every = len(runs)
     if args.ids:
@@ -484,10 +484,10 @@ def _runs(args) -> int:
     elif not runs:
         text = f"No runs in {machine.home() / 'runs'} yet; `ftkit run` makes the first."
     else:
-        runs = run_list.chosen(runs, args.where, args.sort, None)
-        every, limit = len(runs), args.limit or (None if args.json else run_list.ROWS)
-        runs = run_list.chosen(runs, None, args.sort, limit)
-        text = (run_list.text(runs, every - len(runs), console.width()) if runs
+        runs = listing.chosen(runs, args.where, args.sort, None)
+        every, limit = len(runs), args.limit or (None if args.json else listing.ROWS)
+        runs = listing.chosen(runs, None, args.sort, limit)
+        text = (listing.text(runs, every - len(runs), terminal_text.width()) if runs
                 else f"No run is one with {args.where}; `ftkit runs` lists all")
     _print(args, {"runs": [each.to_dict() for each in runs]}, text)
     return DONE

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.cli import console
+from ftkit.cli import terminal_text
 from ftkit.notebook import fields
 
 METAVARS = {int: "N", float: "X", bool: "true|false"}
@@ -31,7 +31,7 @@ class _Help(argparse.HelpFormatter):
     """Bold headings on a terminal, and no line that ends inside `./ftkit-lessons`."""
 
     def start_section(self, heading):
-        super().start_section(heading and console.colored(heading, console.BOLD))
+        super().start_section(heading and terminal_text.colored(heading, terminal_text.BOLD))
 
     def _split_lines(self, text, width):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)

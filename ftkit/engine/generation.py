@@ -18,7 +18,6 @@ import torch
 from ftkit.base.errors import UserError
 from ftkit.engine.packed_attention import (
     base_of,
-    evaluating,
     fast_path,
     hidden_states,
     why_padded,
@@ -26,6 +25,7 @@ from ftkit.engine.packed_attention import (
 from ftkit.engine.packed_batch import PackedSequences, pack_sequences
 from ftkit.engine.prepacked_weights import prepacked
 from ftkit.model import peft_methods
+from ftkit.model.eval_mode import evaluating
 
 SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
 CACHE_BYTES = 2**29

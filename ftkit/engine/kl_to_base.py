@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ftkit.engine.packed_attention import evaluating
 from ftkit.engine.packed_batch import PackedBatch
 from ftkit.engine.packed_loss import Forward
+from ftkit.model.eval_mode import evaluating
 
 
 class KLToBase:

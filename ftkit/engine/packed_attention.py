@@ -17,6 +17,7 @@ import weakref
 import torch
 
 from ftkit.engine.packed_batch import pack_sequences
+from ftkit.model.eval_mode import evaluating
 from ftkit.model.peft_methods import is_virtual
 
 NAME = "ftkit"  # how the attention function is registered with transformers
@@ -86,19 +87,6 @@ def fast_path(model):
     finally:
         if before is not None and base.config._attn_implementation != before:
             base.set_attn_implementation(before)
-
-
-@contextlib.contextmanager
-def evaluating(model):
-    """Dropout off; afterwards every module is back in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def hidden_states(base, input_ids, position_ids, layout):

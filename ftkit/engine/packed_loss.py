@@ -23,13 +23,13 @@ from ftkit.base import messages
 from ftkit.base.config import MAX_LOGITS
 from ftkit.engine.packed_attention import (
     base_of,
-    evaluating,
     fast_path,
     hidden_states,
     switch_on,
     why_padded,
 )
 from ftkit.engine.packed_batch import PackedBatch, pack
+from ftkit.model.eval_mode import evaluating
 
 
 class Forward:

@@ -75,7 +75,7 @@ def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> lis
     import torch
 
     from ftkit.data import encoding
-    from ftkit.engine.packed_attention import evaluating
+    from ftkit.model.eval_mode import evaluating
 
     def ids(texts: list[str]) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -148,7 +148,8 @@ def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_token
     import torch
 
     from ftkit.engine import packed_batch, packed_loss
-    from ftkit.engine.packed_attention import evaluating, fast_path
+    from ftkit.engine.packed_attention import fast_path
+    from ftkit.model.eval_mode import evaluating
 
     order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
     device = next(model.parameters()).device

@@ -83,7 +83,7 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
     """
     import torch
 
-    from ftkit.engine.packed_attention import evaluating
+    from ftkit.model.eval_mode import evaluating
 
     begin = encoding.document_start(tokenizer)
     hits: dict[str, list[bool]] = {}

@@ -16,7 +16,7 @@ from ftkit.base import machine, messages
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.data import encoding, schema
-from ftkit.experiment import inputs, run_log, store
+from ftkit.experiment import inputs, store, trackers
 from ftkit.experiment.run import DataInfo, Prepared, Run, plain
 from ftkit.model import (
     adapter_folder,
@@ -96,14 +96,14 @@ class Experiment:
         the state of the optimizer; `run.notes` says how large it is and what it took.
         sample: this many validation records are answered at each evaluation, or these prompts, see
         `run.samples`.
-        log: "tensorboard" or "trackio", whose log gets the rows too (`ftkit.experiment.run_log`).
+        log: "tensorboard" or "trackio", whose log gets the rows too (`ftkit.experiment.trackers`).
         """
         if not isinstance(config, Config | None):
             raise UserError(f"config is {type(config).__name__}; expected a "
                             f"{self.CONFIG.__name__}")
         config = (config or self.CONFIG()).but(**changes)
         out = inputs.free_folder(out)
-        with run_log.logged(log, on_start, on_row) as (on_start, on_row):
+        with trackers.logged(log, on_start, on_row) as (on_start, on_row):
             *_, run = self.iterate(config, on_start, on_row, stop, live, save_steps=save_steps,
                                    sample=sample)
         if out:
@@ -128,7 +128,7 @@ class Experiment:
         if not stored.is_of(plain(self.fixed_settings())):
             raise UserError(f"run {stored.id} was made with another model, other records, or "
                             "another version of ftkit; build the experiment as it was then")
-        with run_log.logged(log, on_start, on_row) as (on_start, on_row):
+        with trackers.logged(log, on_start, on_row) as (on_start, on_row):
             *_, run = self.iterate(stored.config, on_start, on_row, stop, live,
                                    save_steps=save_steps, sample=sample, stored=stored)
         if out:

@@ -22,7 +22,6 @@ from ftkit.base.errors import UserError
 from ftkit.data import encoding
 from ftkit.data.jsonl import DataError, Problem
 from ftkit.engine import generation, loop, packed_batch, packed_loss
-from ftkit.engine.packed_attention import evaluating
 from ftkit.evaluate import scoring
 from ftkit.experiment import preference_losses as losses
 from ftkit.experiment.experiment import Experiment
@@ -30,6 +29,7 @@ from ftkit.experiment.inputs import some
 from ftkit.experiment.preference_losses import advantages, k3
 from ftkit.experiment.run import Prepared, Row
 from ftkit.memory_use import preflight
+from ftkit.model.eval_mode import evaluating
 
 __all__ = ["DPO", "GRPO", "DPOConfig", "GRPOConfig", "advantages", "dpo_loss", "exact", "kl",
            "log_probs", "mismatched", "pair_examples", "sample"]

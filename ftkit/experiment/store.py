@@ -181,6 +181,26 @@ def read(id: str, wanted: Callable[[Run], bool] | None = None) -> Run | None:
         return None
 
 
+def delete(ids: list[str]) -> list[str]:
+    """Move these runs to `home()/deleted_runs`; returns the ids that were there."""
+    return [id for id in ids if id and Path(id).name == id
+            and _move(_folder() / id, machine.home() / "deleted_runs" / id)]
+
+
+def restore(ids: list[str]) -> list[str]:
+    """Move deleted runs back into the store; returns the ids that could be."""
+    return [id for id in ids if not folder_of(id).exists()
+            and _move(machine.home() / "deleted_runs" / id, folder_of(id))]
+
+
+def _move(folder: Path, target: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.replace(target)
+    return True
+
+
 def folder_of(id: str) -> Path:
     """The folder of a run, whether it is there or not."""
     return _folder() / id

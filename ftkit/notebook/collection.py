@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, to_float
-from ftkit.experiment import run_notes, store
+from ftkit.experiment import annotations, store
 from ftkit.experiment.comparison import compare
 from ftkit.experiment.run import Run
 from ftkit.report import diagnose, plots, series
@@ -75,7 +75,7 @@ class RunCollection:
     def delete(self, runs: list[Run]):
         """Move runs out of the store; `restore` brings them back."""
         ids = {run.id for run in runs}
-        run_notes.delete(list(ids))
+        store.delete(list(ids))
         with self._lock:
             self.deleted.append(runs)
             self.all, self.chosen = [run for run in self.all if run.id not in ids], []
@@ -89,7 +89,7 @@ class RunCollection:
             raise UserError("no run was deleted in this panel, so there is nothing to restore")
         with self._lock:
             runs = self.deleted.pop()
-            run_notes.restore([run.id for run in runs])
+            store.restore([run.id for run in runs])
             self.all = runs + self.all
             self.baseline = self.baseline or runs[0]
         self.on_change()
@@ -98,7 +98,7 @@ class RunCollection:
 
     def name_of(self, run: Run) -> str:
         """The name that the learner gave to a run, or how it differs from the baseline."""
-        given = run_notes.read().get(run.id, {}).get("name")
+        given = annotations.read().get(run.id, {}).get("name")
         return given or plots.name_over_baseline(run, self.baseline or run)
 
     def shown(self) -> list[Run]:

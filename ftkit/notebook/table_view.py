@@ -15,7 +15,7 @@ import ipywidgets as W
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, duration, number, to_attribute, to_html
-from ftkit.experiment import run_notes, run_query
+from ftkit.experiment import annotations, store_query
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.notebook import to_script, widgets
 from ftkit.notebook.collection import RunCollection
@@ -104,18 +104,18 @@ class RunTable:
 
     def update(self):
         """Read the runs and the notes, and draw the table."""
-        notes = run_notes.read()
+        notes = annotations.read()
         runs = {run.id: run for run in self._collection.all}
         if self.store.value:
             runs = {run.id: run for run in self._collection.stored()} | runs
         self._listed = runs
         entries = [self._entry(run, notes.get(run.id)) for run in runs.values()]
-        run_query.check_names(self.filter.value, entries)
-        matches = run_query.where(self.filter.value)
+        store_query.check_names(self.filter.value, entries)
+        matches = store_query.where(self.filter.value)
         entries = [e for e in entries if matches(e) and (self.hidden.value or not e["hidden"])]
         by = self.sorted_by
         if any(by.lstrip("-") in entry for entry in entries):
-            entries = run_query.ordered(entries, by)
+            entries = store_query.ordered(entries, by)
         self.entries = entries
         self._collection.chosen = [run for run in self._collection.chosen if run.id in runs]
         self._draw()
@@ -126,7 +126,7 @@ class RunTable:
 
     def _entry(self, run: Run, note: dict | None) -> dict:
         flag = "⚑ " if run is self._collection.baseline else ""
-        return run_query.facts(run, note) | {"run": flag + self._collection.name_of(run)}
+        return store_query.facts(run, note) | {"run": flag + self._collection.name_of(run)}
 
     def columns(self) -> list[str]:
         measures = dict.fromkeys(
@@ -197,7 +197,7 @@ class RunTable:
         """Put a run into the chart, or take it out."""
         runs = [run for run in self._collection.chosen if run.id != id]
         runs += [self._listed[id]] if on else []
-        note = run_notes.read().get(runs[-1].id, {}) if runs else {}
+        note = annotations.read().get(runs[-1].id, {}) if runs else {}
         with self._by_learner.paused():
             self.name.value, self.note.value = note.get("name", ""), note.get("note", "")
         self._collection.choose(runs)
@@ -216,10 +216,10 @@ class RunTable:
         self._collection.set_baseline(self._chosen(1, 1)[0])
 
     def hide(self):
-        notes, runs = run_notes.read(), self._chosen()
+        notes, runs = annotations.read(), self._chosen()
         hidden = not all(notes.get(run.id, {}).get("hidden") for run in runs)
         for run in runs:
-            run_notes.change(run.id, hidden=hidden)
+            annotations.change(run.id, hidden=hidden)
         self._collection.choose([] if hidden else runs)
 
     def delete(self):
@@ -236,8 +236,8 @@ class RunTable:
         if not self._collection.chosen:
             return
         run, text = self._chosen(1, 1)[0], self.inputs[what].value.strip()
-        if run_notes.read().get(run.id, {}).get(what, "") != text:
-            run_notes.change(run.id, **{what: clean(text)})
+        if annotations.read().get(run.id, {}).get(what, "") != text:
+            annotations.change(run.id, **{what: clean(text)})
             self.update()
 
     def differences(self):

@@ -28,8 +28,8 @@ CELLS = [
     "ft.expect(1, '<', 2, names[1])",
     "ft.expect(1, '<', 2, math[0])",
     "ft.answers(run.model, run.tokenizer, short[:4] + [r for r in short if r['output'] in math])",
-    "from ftkit.experiment import run_notes\n"
-    "run_notes.change(run.id, name=math[0][:200], note=names[0][:200])\nft.runs()",
+    "from ftkit.experiment import annotations\n"
+    "annotations.change(run.id, name=math[0][:200], note=names[0][:200])\nft.runs()",
     "ft.Experiment(data='bad.jsonl')",
     "ft.load('nobody/' + names[1])",
     "ft.compare(run, lab.run(max_steps=2, learning_rate=1e-5, eval_steps=9, max_length=512))",

@@ -16,7 +16,7 @@ import pytest
 from helpers import ROOT, start
 
 from ftkit.base.progress_bar import Bar
-from ftkit.cli import console, options
+from ftkit.cli import options, terminal_text
 
 pytestmark = pytest.mark.quick
 
@@ -508,11 +508,11 @@ def test_runs_are_chosen_and_sorted(ftkit, home):
 
 
 def test_lines_break_at_words_and_a_pipe_gets_them_whole():
-    from ftkit.cli import console
+    from ftkit.cli import terminal_text
 
     text = "precision=bf16 and " * 10
-    assert console.wrapped(text, None) == text
-    lines = console.wrapped(text, 40).splitlines()
+    assert terminal_text.wrapped(text, None) == text
+    lines = terminal_text.wrapped(text, 40).splitlines()
     assert max(map(len, lines)) <= 40 and " ".join(" ".join(lines).split()) == text.strip()
     assert all(word in ("precision=bf16", "and") for word in " ".join(lines).split())
 
@@ -574,15 +574,15 @@ def test_version_and_help_are_no_errors(ftkit):
 
 
 def test_help_has_bold_headings_and_breaks_no_word_on_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(terminal_text, "is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("NO_COLOR", raising=False)
     with pytest.raises(SystemExit):
         options.parse(["lab", "--help"])
     out = capsys.readouterr().out
-    assert f"{console.BOLD}options{console.END}:" in out and "./ftkit-lessons)" in out
+    assert f"{terminal_text.BOLD}options{terminal_text.END}:" in out and "./ftkit-lessons)" in out
     monkeypatch.setenv("NO_COLOR", "1")
-    assert console.BOLD not in options.parser().format_help()
+    assert terminal_text.BOLD not in options.parser().format_help()
 
 
 def test_nothing_stays_of_a_bar_that_never_moved():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import ftkit as ft
-from ftkit.cli import run_list
-from ftkit.experiment import run_query, store
+from ftkit.cli import listing
+from ftkit.experiment import store, store_query
 from ftkit.report import live
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
@@ -86,9 +86,9 @@ def test_the_run_is_in_the_store_as_the_trainer_logged_it(trained):
     seen, *_ = trained
     kept = store.load_run(seen.run.id)
     assert kept.rows == seen.run.rows and kept.after == seen.run.after
-    facts = run_query.facts(kept)
+    facts = store_query.facts(kept)
     assert (facts["steps"], facts["learning_rate"], facts["stopped"]) == (6, 1e-3, "")
-    assert kept.id in run_list.text([kept], 0, 80)
+    assert kept.id in listing.text([kept], 0, 80)
 
 
 def test_a_training_that_breaks_keeps_the_rows_that_were_logged(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from test_widgets import RECORDS, controls_in, home, nothing_failed, press  # noqa: F401
 
 import ftkit as ft
-from ftkit.experiment import inputs, run_notes, store
+from ftkit.experiment import annotations, inputs, store
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.notebook import answers_view, background, table_view
 
@@ -111,7 +111,7 @@ def test_a_name_and_a_note_are_kept_and_shown_without_being_html(panel):
     tick(panel, run)
     panel.table.name.value = EVIL
     panel.table.note.value = "try r=16"
-    assert run_notes.read()[run.id] == {"name": EVIL, "note": "try r=16"}
+    assert annotations.read()[run.id] == {"name": EVIL, "note": "try r=16"}
     row = panel.table.body.children[0].children[1].value
     assert html.escape(EVIL) in row and "<img" not in row and "try r=16" in row
     panel.table.name.value = "x" * 300

@@ -199,7 +199,7 @@ def merge(tuned, base, into: str):
 def kl(model, other, examples: list[dict]) -> float:
     """Mean KL divergence, in nats per labeled token, of `other`'s predictions from `model`'s."""
     from ftkit.data import encoding
-    from ftkit.engine.packed_attention import evaluating
+    from ftkit.model.eval_mode import evaluating
 
     total = count = 0
     with evaluating(model), evaluating(other):

@@ -20,7 +20,7 @@ _TESTS: dict[str, Callable] = {
 
 def facts(run, note: dict | None = None) -> dict:
     """What one can ask of a run: id, model, data, every field of its Config, steps, seconds,
-    stopped, its final measures; and the name, the note and hidden of `run_notes`."""
+    stopped, its final measures; and the name, the note and hidden of `annotations`."""
     known = {"id": run.id, "model": run.model_name, "data": str(run.data.get("name")),
              **run.config.to_dict(), "steps": run.last_step, "seconds": run.seconds,
              "stopped": run.stopped or "", **run.after}

@@ -3,7 +3,7 @@
 import pytest
 
 from ftkit.base.config import Config
-from ftkit.experiment import run_notes, run_query, store
+from ftkit.experiment import annotations, store, store_query
 from ftkit.experiment.run import Run
 
 VALUES = (0.9, 0.3, float("nan"), 0.5)
@@ -21,7 +21,7 @@ def made(number: int, **config) -> Run:
 
 
 RUNS = [made(0), made(1, method="lora", learning_rate=1e-3), made(2, seed=1), made(3, seed=2)]
-FACTS = [run_query.facts(run) for run in RUNS]
+FACTS = [store_query.facts(run) for run in RUNS]
 
 
 @pytest.mark.parametrize("text, found", [
@@ -29,43 +29,43 @@ FACTS = [run_query.facts(run) for run in RUNS]
     ("val_loss<=0.5 seed=2", "3"), ("seed>0", "23"), ("learning_rate=0.001", "1"), ("LORA", "1"),
     ("tasks tiny", "0123"), ("learning_rate=None", "023"), ("nothing", "")])
 def test_terms_that_all_hold_choose_the_runs(text, found):
-    assert "".join(f["id"][-1] for f in FACTS if run_query.where(text)(f)) == found
+    assert "".join(f["id"][-1] for f in FACTS if store_query.where(text)(f)) == found
 
 
 def test_a_limit_that_is_no_number_and_an_unknown_name_are_reported():
     with pytest.raises(ValueError, match="not a number; give one, such as val_loss<0.5"):
-        run_query.where("val_loss<low")
+        store_query.where("val_loss<low")
     with pytest.raises(ValueError, match="no run has 'los'; known: .*val_loss"):
-        run_query.check_names("los<1", FACTS)
+        store_query.check_names("los<1", FACTS)
     with pytest.raises(ValueError, match="no run has 'los'"):
-        run_query.ordered(FACTS, "los")
+        store_query.ordered(FACTS, "los")
 
 
 def test_runs_are_sorted_both_ways_and_those_without_a_value_are_last():
     def order(by):
-        return "".join(f["id"][-1] for f in run_query.ordered(FACTS, by))
+        return "".join(f["id"][-1] for f in store_query.ordered(FACTS, by))
 
     assert order("val_loss") == "1302" and order("-val_loss") == "0312"
     assert order("-id") == "3210" and order("learning_rate") == "1023"
 
 
 def test_a_name_and_a_note_are_kept_and_empty_ones_leave_nothing(home):
-    run_notes.change("run-1", name="best <b>", note="try r=16")
-    run_notes.change("run-1", hidden=True)
-    assert run_notes.read() == {"run-1": {"name": "best <b>", "note": "try r=16", "hidden": True}}
-    assert run_query.where("best")(run_query.facts(RUNS[1], run_notes.read()["run-1"]))
-    run_notes.change("run-1", name="", note="", hidden=False)
-    assert run_notes.read() == {}
+    annotations.change("run-1", name="best <b>", note="try r=16")
+    annotations.change("run-1", hidden=True)
+    assert annotations.read() == {"run-1": {"name": "best <b>", "note": "try r=16", "hidden": True}}
+    assert store_query.where("best")(store_query.facts(RUNS[1], annotations.read()["run-1"]))
+    annotations.change("run-1", name="", note="", hidden=False)
+    assert annotations.read() == {}
     with pytest.raises(ValueError, match="at most 200"):
-        run_notes.change("run-1", note="x" * 201)
+        annotations.change("run-1", note="x" * 201)
     (home / "run_notes.json").write_text("{")
-    assert run_notes.read() == {}
+    assert annotations.read() == {}
 
 
 def test_a_deleted_run_leaves_the_store_and_comes_back_whole():
     for run in RUNS[:2]:
         store.add(run)
-    assert run_notes.delete(["run-0", "run-9", "../run-1"]) == ["run-0"]
+    assert store.delete(["run-0", "run-9", "../run-1"]) == ["run-0"]
     assert store.ids() == ["run-1"]
-    assert run_notes.restore(["run-0", "run-9"]) == ["run-0"]
+    assert store.restore(["run-0", "run-9"]) == ["run-0"]
     assert store.ids() == ["run-0", "run-1"] and store.load_run("run-0").rows == RUNS[0].rows

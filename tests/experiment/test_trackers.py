@@ -11,7 +11,7 @@ import pytest
 
 import ftkit as ft
 from ftkit.base.errors import UserError
-from ftkit.experiment import run_log, store
+from ftkit.experiment import store, trackers
 from ftkit.experiment.run import Run
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
@@ -33,7 +33,7 @@ def logged_by_tensorboard(id: str) -> dict[str, list]:
     """Column → (step, value) of each point, as TensorBoard's own reader finds them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(run_log.folder() / id))
+    found = EventAccumulator(str(trackers.folder() / id))
     found.Reload()
     return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
@@ -68,7 +68,7 @@ def test_a_run_that_continues_has_one_log_of_all_its_rows(home):
 @needs_tensorboard
 def test_a_run_of_the_store_can_be_logged_afterwards(home):
     run = made_run()
-    run_log.write(run, "tensorboard")
+    trackers.write(run, "tensorboard")
     assert logged_by_tensorboard(run.id) == points_of(run)
 
 
@@ -95,10 +95,10 @@ def test_trackio_has_the_columns_of_every_row(tmp_path):
     code = f"""
 import sys
 sys.path[:0] = [{os.path.dirname(__file__)!r}]
-from test_run_log import made_run
-from ftkit.experiment import run_log
+from test_trackers import made_run
+from ftkit.experiment import trackers
 run = made_run()
-run_log.write(run, "trackio")
+trackers.write(run, "trackio")
 from trackio.sqlite_storage import SQLiteStorage
 rows = SQLiteStorage.get_logs("ftkit", run.id)
 expected = [dict(step=0, **run.before), *run.rows]
@@ -113,9 +113,9 @@ assert [{{k: r[k] for k in e}} for r, e in zip(rows, expected, strict=True)] == 
 def test_an_unknown_or_missing_tool_is_an_error_before_anything_is_trained(home):
     with pytest.raises(UserError, match="log is 'wandb'; expected tensorboard or trackio"):
         ft.Experiment(data=RECORDS, probes=()).run(**FAST, log="wandb")
-    for tool in run_log.TOOLS:
+    for tool in trackers.TOOLS:
         with pytest.raises(UserError, match=rf"needs {tool}: pip install 'ftkit\[{tool}\]'"):
-            run_log.check(tool, find=lambda name: None)
+            trackers.check(tool, find=lambda name: None)
     assert not store.ids()
 
 
@@ -129,7 +129,7 @@ def test_a_log_that_fails_is_printed_once_and_the_run_continues(capsys, home):
         def add(self, step, values):
             raise OSError("no room")
 
-    log = run_log.RunLog("tensorboard", make=lambda run: Broken())
+    log = trackers.RunLog("tensorboard", make=lambda run: Broken())
     log.begin(made_run())
     log.finish()
     assert capsys.readouterr().err.count("the log for tensorboard stopped (OSError: no room)") == 1
@@ -137,7 +137,7 @@ def test_a_log_that_fails_is_printed_once_and_the_run_continues(capsys, home):
 
 def test_without_a_log_the_callbacks_are_those_that_were_given():
     start, row = object(), object()
-    with run_log.logged(None, start, row) as found:
+    with trackers.logged(None, start, row) as found:
         assert found == (start, row)
-    with contextlib.suppress(UserError), run_log.logged("x", start, row):
+    with contextlib.suppress(UserError), trackers.logged("x", start, row):
         pytest.fail("an unknown tool is refused before the run")

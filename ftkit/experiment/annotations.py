@@ -1,9 +1,9 @@
-"""What a learner writes about stored runs: a name, a note, hidden or not; and runs deleted.
+"""Names, notes and the hidden flag that a learner gives to stored runs.
 
-    notes = read(); change(run.id, name="best so far"); delete([run.id]); restore()
+    annotations.change(run.id, name="best so far")
+    annotations.read()      # {run.id: {"name": "best so far"}}
 
-Names and notes are in one file, `home()/run_notes.json`, so that a run's own files stay as they
-were written. Deleted runs are moved to `home()/deleted_runs`; `restore` brings them back.
+They are in one file, `home()/run_notes.json`, so the files of a run stay as they were written.
 """
 
 from __future__ import annotations
@@ -43,37 +43,5 @@ def change(id: str, **values):
         files.write_whole(_file(), json.dumps({k: v for k, v in notes.items() if v}, indent=1))
 
 
-def delete(ids: list[str]) -> list[str]:
-    """Move the folders of these runs out of the store; returns the ids that were there."""
-    moved = []
-    for id in ids:
-        folder, target = _runs() / id, _deleted() / id
-        if id and folder.is_dir() and Path(id).name == id:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folder.replace(target)
-            moved.append(id)
-    return moved
-
-
-def restore(ids: list[str]) -> list[str]:
-    """Move deleted runs back into the store; returns the ids that could be."""
-    back = []
-    for id in ids:
-        folder = _deleted() / id
-        if folder.is_dir() and not (_runs() / id).exists():
-            _runs().mkdir(parents=True, exist_ok=True)
-            folder.replace(_runs() / id)
-            back.append(id)
-    return back
-
-
 def _file() -> Path:
     return machine.home() / "run_notes.json"
-
-
-def _runs() -> Path:
-    return machine.home() / "runs"
-
-
-def _deleted() -> Path:
-    return machine.home() / "deleted_runs"

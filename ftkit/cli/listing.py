@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import number, to_float
-from ftkit.cli import console
-from ftkit.experiment import run_notes, run_query
+from ftkit.cli import terminal_text
+from ftkit.experiment import annotations, store_query
 from ftkit.report import series
 from ftkit.report.table import Table
 
@@ -18,14 +18,14 @@ ROWS = 20  # of a list without --limit
 def chosen(runs: list, where: str | None, sort: str | None, limit: int | None) -> list:
     """The runs for which `where` holds, sorted by `sort` (newest last), at most `limit` of them:
     the newest, or the first of the sorted ones. Raises UserError for an unknown name."""
-    notes = run_notes.read()
-    known = {run.id: run_query.facts(run, notes.get(run.id)) for run in runs}
+    notes = annotations.read()
+    known = {run.id: store_query.facts(run, notes.get(run.id)) for run in runs}
     entries = list(known.values())
     if where:
-        run_query.check_names(where, entries)
-        entries = [entry for entry in entries if run_query.where(where)(entry)]
+        store_query.check_names(where, entries)
+        entries = [entry for entry in entries if store_query.where(where)(entry)]
     if sort:
-        entries = run_query.ordered(entries, sort)
+        entries = store_query.ordered(entries, sort)
     if limit is not None and len(entries) > limit:
         entries = entries[:limit] if sort else entries[len(entries) - limit:]
     by_id = {run.id: run for run in runs}
@@ -34,7 +34,7 @@ def chosen(runs: list, where: str | None, sort: str | None, limit: int | None) -
 
 def text(runs: list, left_out: int, columns: int | None) -> str:
     """The table, with what all runs share above it."""
-    notes = run_notes.read()
+    notes = annotations.read()
     settings = [series.settings_of(run) for run in runs]
     same = {name: value for name, value in settings[0].items()
             if all(other.get(name) == value for other in settings)}
@@ -58,7 +58,7 @@ def text(runs: list, left_out: int, columns: int | None) -> str:
     if left_out:
         lines += ["", f"{left_out} more: --limit {len(runs) + left_out} lists them, --where "
                   "\"val_loss<0.5\" chooses, --sort val_loss sorts"]
-    return console.wrapped("\n".join(lines), columns)
+    return terminal_text.wrapped("\n".join(lines), columns)
 
 
 def _change(run, key: str) -> str:

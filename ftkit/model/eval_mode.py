@@ -1,0 +1,18 @@
+"""Evaluation mode of a model, for a block of code."""
+
+from __future__ import annotations
+
+import contextlib
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """Turn dropout off; afterwards every module is in its previous mode again."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,58 +1,53 @@
 """ftkit: learn to fine-tune language models by doing it.
 
-The names below are the whole public surface, in the order the data flows. They are imported when
-first used, so that `import ftkit` costs little compared with the work that follows it.
+These are the names to build on, in the order the data flows. `ftkit.by_hand`, `ftkit.teaching` and
+`ftkit.inside` have the others that lessons use; everything else may change without notice. Names
+are imported when first used, so `import ftkit` is cheap.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 
-_WHERE = {
-    "base.machine": ("setup",),
-    "data.schema": ("records",),
-    "data.split_and_corrupt": ("split", "corrupt"),
-    "data.mixing": ("mix",),
-    "data.encoding": ("encode", "show_batch"),
-    "model.loading": ("load",),
-    "base.config": ("Config",),
-    "experiment.experiment": ("Experiment",),
-    "experiment.run": ("Run",),
-    "experiment.store": ("runs", "load_run"),
-    "experiment.recorded": ("recorded",),
-    "evaluate.scoring": ("answers", "exact_match", "probe_scores", "loss_on", "load_probes"),
-    "report.plots": ("curves", "scatter"),
-    "report.table": ("table",),
-    "experiment.comparison": ("compare",),
-    "experiment.trainer_callback": ("LiveCallback",),
-    "memory_use.footprint": ("memory",),
-    "notebook.what_if": ("what_if",),
-    "lessons.predictions": ("predict",),
-    "lessons.claims": ("expect",),
-    "lessons.checks": ("check",),
-    "lessons.hints": ("hint", "solution"),
-    "lessons.glossary": ("glossary",),
-    "interview.progress": ("progress",),
-    "interview.drill": ("drill",),
-}
-_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+from ftkit.base.public_names import public_names
 
-__all__ = list(_MODULE)
+__all__, __getattr__, __dir__ = public_names(__name__, {
+    "setup": "base.machine.setup",
+    "records": "data.schema.records",
+    "split": "data.split_and_corrupt.split",
+    "corrupt": "data.split_and_corrupt.corrupt",
+    "mix": "data.mixing.mix",
+    "encode": "data.encoding.encode",
+    "show_batch": "data.encoding.show_batch",
+    "load": "model.loading.load",
+    "Config": "base.config.Config",
+    "Experiment": "experiment.experiment.Experiment",
+    "Run": "experiment.run.Run",
+    "runs": "experiment.store.runs",
+    "load_run": "experiment.store.load_run",
+    "recorded": "experiment.recorded.recorded",
+    "answers": "evaluate.scoring.answers",
+    "exact_match": "evaluate.scoring.exact_match",
+    "probe_scores": "evaluate.scoring.probe_scores",
+    "loss_on": "evaluate.scoring.loss_on",
+    "load_probes": "evaluate.scoring.load_probes",
+    "curves": "report.plots.curves",
+    "scatter": "report.plots.scatter",
+    "table": "report.table.table",
+    "compare": "experiment.comparison.compare",
+    "LiveCallback": "experiment.trainer_callback.LiveCallback",
+    "memory": "memory_use.footprint.memory",
+    "what_if": "notebook.what_if.what_if",
+    "predict": "lessons.predictions.predict",
+    "expect": "lessons.claims.expect",
+    "check": "lessons.checks.check",
+    "hint": "lessons.hints.hint",
+    "solution": "lessons.hints.solution",
+    "glossary": "lessons.glossary.glossary",
+    "progress": "interview.progress.progress",
+    "drill": "interview.drill.drill",
+})
 __version__ = "0.2.0"
-
-
-def __getattr__(name: str):
-    if name not in _MODULE:
-        known = ", ".join(__all__)
-        raise AttributeError(f"module 'ftkit' has no attribute {name!r}; it has {known}")
-    value = getattr(importlib.import_module(f"ftkit.{_MODULE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted(list(globals()) + __all__)
 
 
 if "ipykernel" in sys.modules:  # in a notebook, before its first widget

@@ -5,7 +5,7 @@ not asserted. The kernels are forked from a process that has torch imported alre
 (tests/forked_kernel.py).
 full (FTKIT_LESSONS=full, part of `make test-all`): every run at full length, an unmet `ft.expect`
 fails, and the lessons in REAL run their section on a real LLM too. FTKIT_REAL=1 makes
-`download.has` an error where the model is missing, so no section is left out silently.
+`is_fetched` an error where the model is missing, so no section is left out silently.
 """
 
 from __future__ import annotations

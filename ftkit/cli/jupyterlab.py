@@ -1,7 +1,8 @@
 """`ftkit lab`: the learner's own copy of the lessons, opened in JupyterLab.
 
 A file that the learner has changed is never overwritten: next to the lessons is a list of the
-hashes of the files as copied, and only a file that still has its hash is updated.
+hashes of the files as copied, and only a file that still has its hash is updated. Next to a changed
+lesson that uses names of ftkit which are gone, the new lesson is put as `NN_name.new.ipynb`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from ftkit.base import machine, ports
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.cli import old_imports
 
 HASHES = ".ftkit-lessons.json"
 
@@ -28,7 +30,8 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
     """Bring `folder` up to date; returns it and what happened to each file.
 
     The dict has lists of file names, lessons and their figures: new, updated, same, kept (changed
-    by the learner and left alone). fresh: use a new folder next to it, `folder-2` or the next free
+    by the learner and left alone). Kept lessons that cannot run are in two of these lists, the new
+    lesson under its own name. fresh: use a new folder next to it, `folder-2` or the next free
     number. All files are written before the first takes its place, so a full disk leaves everything
     as it was. Raises UserError when the lessons or the folder cannot be used.
     """
@@ -45,9 +48,9 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
         raise UserError(f"{folder} is where the lessons are kept; give a folder for your own copy")
     old_hashes = _read_hashes(folder / HASHES)
     changes = {"new": [], "updated": [], "same": [], "kept": []}
-    hashes = {}
-    for path in lessons + sorted(source.glob("figures/*.svg")):
-        name = path.relative_to(source).as_posix()
+    hashes, to_write = {}, {}
+
+    def compare(path: Path, name: str) -> str:
         shipped, copy = _sha256(path), folder / name
         present = _sha256(copy) if copy.exists() else None
         copied = old_hashes.get(name)
@@ -55,13 +58,25 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
                   "updated" if present == copied else "kept")
         changes[change].append(name)
         hashes[name] = copied if change == "kept" else shipped
-    to_write = changes["new"] + changes["updated"]
+        if change in ("new", "updated"):
+            to_write[name] = path
+        return change
+
+    for path in lessons + sorted(source.glob("figures/*.svg")):
+        name = path.relative_to(source).as_posix()
+        if compare(path, name) == "kept" and old_imports.missing_names(folder / name):
+            compare(path, _beside(name))
     if to_write or hashes != old_hashes:
-        _write_all(source, to_write, hashes, folder)
+        _write_all(to_write, hashes, folder)
     return folder, changes
 
 
-def _write_all(source: Path, names: list[str], hashes: dict, folder: Path):
+def _beside(name: str) -> str:
+    """The name of a new lesson next to the learner's own."""
+    return f"{name.removesuffix('.ipynb')}.new.ipynb"
+
+
+def _write_all(files: dict[str, Path], hashes: dict, folder: Path):
     """Replace the files in `folder` only when all copies are on the disk."""
     created = [path for path in (folder / "figures", folder, *folder.parents)
                if not path.exists()]
@@ -69,11 +84,11 @@ def _write_all(source: Path, names: list[str], hashes: dict, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".ftkit-", dir=folder) as path:
             temporary = Path(path)
-            for name in names:
+            for name, source in files.items():
                 (temporary / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(source / name, temporary / name)
+                shutil.copyfile(source, temporary / name)
             (temporary / HASHES).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-            for name in [*names, HASHES]:
+            for name in [*files, HASHES]:
                 (folder / name).parent.mkdir(exist_ok=True)
                 os.replace(temporary / name, folder / name)
     except OSError as error:
@@ -116,6 +131,11 @@ def report(folder: Path, changes: dict[str, list[str]]) -> str:
     if changes["kept"]:
         lines.append("You changed " + ", ".join(changes["kept"]) + "; `ftkit lab --fresh` creates "
                      "a new folder with the unchanged lessons.")
+    for name in changes["kept"]:
+        missing = old_imports.missing_names(folder / name)
+        if missing and (folder / _beside(name)).exists():
+            lines.append(f"{name} uses {', '.join(missing)}, which this version of ftkit no longer "
+                         f"has; the new lesson is next to it: {_beside(name)}")
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """The box "At 135M": what a recorded run of a real LLM says to the main claim of a lesson.
 
-    from ftkit.lessons.at_135m import at_135m
+    from ftkit.teaching import at_135m
     at_135m("lora_vs_full", verdict)     # verdict: what the lesson's `ft.expect` returned
 
 The verdict is computed from the recorded numbers whenever the box is drawn, by the test of
@@ -16,7 +16,7 @@ from ftkit.base import significance
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, number, with_code
 from ftkit.experiment import recorded
-from ftkit.lessons.run_pictures import sweep_curves
+from ftkit.lessons.pictures_of_runs import sweep_curves
 from ftkit.report import plots, series
 from ftkit.report import style as fig
 from ftkit.report.table import Table

@@ -27,9 +27,7 @@
 import torch
 
 import ftkit as ft
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.checks import working
-from ftkit.lessons.claims import direction
+from ftkit.teaching import at_135m, direction, working
 
 ft.setup(seed=0)
 

@@ -23,9 +23,7 @@
 import torch
 
 import ftkit as ft
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.checks import working
-from ftkit.lessons.claims import direction
+from ftkit.teaching import at_135m, direction, working
 
 ft.setup(seed=0)
 
@@ -62,22 +60,21 @@ ft.setup(seed=0)
 # excluded from the loss: the question and the padding.
 
 # %%
-from ftkit.data import encoding
-from ftkit.engine import loop
+from ftkit.inside import collate, encode_all, shuffled
 
 lab = ft.Experiment(model="tiny", data="tasks", eval_records=64)
 tokenizer = ft.load("tiny")[1]
-examples = encoding.encode_all(lab.train, tokenizer).examples
+examples = encode_all(lab.train, tokenizer).examples
 
 
 # %%
 def make_batches(seed, number, batch_size):
     """The first batches of an epoch in random order."""
-    order = loop.shuffled(len(examples), batch_size=batch_size, seed=seed)
+    order = shuffled(len(examples), batch_size=batch_size, seed=seed)
     batches = []
     for _ in range(number):
         records = [examples[i] for i in next(order)]
-        batches.append(encoding.collate(records, tokenizer.pad_token_id))
+        batches.append(collate(records, tokenizer.pad_token_id))
     return batches
 
 
@@ -218,7 +215,7 @@ scaled.score("more than 10 times longer" if factor > 10 else "2 to 10 times long
 # forward pass, which the backward pass needs again. Which parts depend on the data?
 
 # %%
-from ftkit.lessons.activations import saved_bytes
+from ftkit.by_hand import saved_bytes
 
 model(**batches[0]).loss.backward()
 weights = list(model.parameters())
@@ -351,7 +348,7 @@ def train(seed, zero_grad, max_grad_norm):
 
 
 # %%
-from ftkit.lessons.by_hand import floats
+from ftkit.by_hand import floats
 
 loops = {"correct, clipped": (True, 1.0), "no zero_grad": (False, float("inf")),
          "no zero_grad, clipped": (False, 1.0), "correct": (True, float("inf"))}

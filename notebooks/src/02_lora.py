@@ -25,8 +25,8 @@ import copy
 import torch
 
 import ftkit as ft
-from ftkit.experiment.inputs import some
-from ftkit.lessons.at_135m import at_135m
+from ftkit.inside import validation_sample
+from ftkit.teaching import at_135m
 
 ft.setup(seed=0)
 
@@ -81,7 +81,7 @@ def keep_rank(rank):
     return model
 
 
-validation = [ft.encode(record, tokenizer) for record in some(lab.val, 64)]
+validation = [ft.encode(record, tokenizer) for record in validation_sample(lab.val, 64)]
 ft.table([{"rank kept": rank, "val_loss": ft.loss_on(keep_rank(rank), validation)}
           for rank in (0, 1, 8, 192)])
 
@@ -147,7 +147,7 @@ def inject(model, target_modules, r, lora_alpha):
 # In the *first* step only one of A and B gets a gradient that is not zero. Which? Guess before you run it.
 
 # %%
-from ftkit.data.encoding import collate
+from ftkit.inside import collate
 
 # the four matrices of attention, and the three of the MLP (the feed-forward block)
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -229,7 +229,7 @@ print(f"tiny, r=8 on all linear layers: {theirs.num_parameters(only_trainable=Tr
 # `val_loss` of LoRA at 0.005, for a later test.
 
 # %%
-from ftkit.lessons.run_pictures import best_values, sweep_curves
+from ftkit.teaching import best_values, sweep_curves
 
 SEEDS = [0, 1, 2, 3, 4]
 short = ft.Config(batch_size=16, epochs=1, eval_steps=1000)
@@ -353,7 +353,7 @@ ft.table(edges + q_and_v + all_layers)
 # much of the activations remains?
 
 # %%
-from ftkit.lessons.activations import saved_bytes
+from ftkit.by_hand import saved_bytes
 
 
 def activation_bytes(model):

@@ -26,9 +26,7 @@ import peft
 import torch
 
 import ftkit as ft
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.checks import working
-from ftkit.lessons.claims import direction
+from ftkit.teaching import at_135m, direction, working
 
 SEEDS = [1, 2, 3]  # seed 0 chooses the learning rates
 ft.setup(seed=0)
@@ -172,7 +170,7 @@ print(f"DoRA, largest difference of an output: {gap:.1e}")
 # one input vector for each. The next table counts them in the embedded model.
 
 # %%
-from ftkit.model import loading
+from ftkit.inside import adapt, count_parameters
 
 METHODS = {"full": ft.Config(), "LoRA": ft.Config(method="lora"),
            "DoRA": ft.Config(method="lora", use_dora=True),
@@ -183,7 +181,7 @@ METHODS = {"full": ft.Config(), "LoRA": ft.Config(method="lora"),
 
 
 # %%
-counts = {name: loading.count(loading.adapt(copy.deepcopy(base), config))[0]
+counts = {name: count_parameters(adapt(copy.deepcopy(base), config))[0]
           for name, config in METHODS.items()}
 sizes = {"layers": base.config.num_hidden_layers, "hidden": base.config.hidden_size,
          "kv": base.model.layers[0].self_attn.k_proj.out_features,
@@ -238,7 +236,7 @@ def train(lab, name, learning_rate, seed, **changes):
                    live=False)
 
 # %%
-from ftkit.lessons.run_pictures import line_plot, sweep_curves
+from ftkit.teaching import line_plot, sweep_curves
 
 sweep = {name: [train(choice, name, rate, seed=0) for rate in rates]
          for name, rates in GRID.items()}

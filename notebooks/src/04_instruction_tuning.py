@@ -120,7 +120,7 @@ ft.check("sft_loss", sft_loss)
 # %%
 import torch
 
-from ftkit.data.encoding import collate
+from ftkit.inside import collate
 
 lab = ft.Experiment(model="tiny", data="tasks", probes=())
 examples = [ft.encode(record, tokenizer) for record in lab.train[:8]]
@@ -236,7 +236,7 @@ ft.table([{"loss on": where, "learning rate": best[where], "exact match": exact[
            "trained tokens": runs[where][0].supervised_tokens} for where in runs])
 
 # %%
-from ftkit.lessons.claims import direction
+from ftkit.teaching import direction
 
 verdict = ft.expect(exact["all"], "<", exact["response"],
                     "loss on all tokens answers fewer held-out records", paired=True, may_fail=True)
@@ -363,7 +363,7 @@ ft.check("step_loss", step_loss)
 # [lesson 02](02_lora.ipynb). All tokens at 0.0001: 1.09.) Seed 0 is also one of the three below.
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("sft_masks", verdict)
 

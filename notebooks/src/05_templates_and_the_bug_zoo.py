@@ -94,7 +94,7 @@ first_guess = ft.predict("Which change loses more than half of the right answers
 first_guess
 
 # %%
-from ftkit.data.encoding import encode_all, pack, prompts
+from ftkit.inside import encode_all, pack, prompts
 
 lab = ft.Experiment(data=ft.records("tasks")[:640], val="tasks", probes=())  # no extra data sets
 runs = lab.sweep(ft.Config(learning_rate=1e-3, max_steps=40, eval_steps=1000), seed=range(3))
@@ -107,8 +107,7 @@ forms = {"as trained": chat,
          "two BOS tokens": [[tokenizer.bos_token_id] + ids for ids in chat]}
 
 # %%
-from ftkit.engine.generation import generate
-from ftkit.evaluate.scoring import is_right
+from ftkit.inside import generate, is_right
 
 
 def share_right(tuned, form):
@@ -179,7 +178,7 @@ ft.check("labels_of", labels_of)
 # (`zoo` and `pipeline` hold a small fine-tuning pipeline and its bugs.)
 
 # %%
-from ftkit.lessons.bugs import pipeline, zoo
+from ftkit.inside import pipeline, zoo
 
 SEEDS = range(3)
 faulty = zoo.stages("pad_is_eos")
@@ -384,7 +383,7 @@ second_guess.score(moved[0] if len(moved) == 1 else "both" if moved else "neithe
 # SmolLM2-135M-Instruct, tuned on one prompt and asked with others. Its BOS is `<|im_start|>`.
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("templates_packing", verdict)
 
@@ -403,9 +402,9 @@ at_135m("templates_packing", verdict)
 # The loss of SmolLM2 on the same answers, measured once: 1.88 nats with the generation prompt, 2.43 without.
 
 # %%
-from ftkit.model import download
+from ftkit.inside import is_fetched
 
-if download.has("smollm2"):
+if is_fetched("smollm2"):
     real, real_tokenizer = ft.load("smollm2")
     records = ft.records("handwritten")[:12]
     bare = "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n{output}"

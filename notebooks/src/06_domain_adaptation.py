@@ -26,8 +26,7 @@ import random
 import re
 
 import ftkit as ft
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
+from ftkit.teaching import at_135m, direction
 
 SEEDS = [0, 1, 2, 3, 4]
 ft.setup(seed=0)

@@ -27,10 +27,8 @@ import math
 import torch
 
 import ftkit as ft
-from ftkit.data import encoding
-from ftkit.engine import loop
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
+from ftkit.inside import collate, encode_all, shuffled
+from ftkit.teaching import at_135m, direction
 
 SEEDS = [0, 1, 2, 3]
 ft.setup(seed=0)
@@ -53,7 +51,7 @@ ft.setup(seed=0)
 # %%
 lab = ft.Experiment(data=ft.records("tasks")[:320], val="tasks", eval_records=24)
 base, tokenizer = ft.load("tiny")
-examples = encoding.encode_all(lab.train, tokenizer).examples
+examples = encode_all(lab.train, tokenizer).examples
 
 
 # %%
@@ -61,11 +59,11 @@ def train(learning_rates, seed, loss_scale=1.0):
     """Train with one learning rate per step; return the model and the loss of each batch."""
     model, _ = ft.load("tiny")
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    batches, losses = loop.shuffled(len(examples), 8, seed), []
+    batches, losses = shuffled(len(examples), 8, seed), []
     for learning_rate in learning_rates:
         optimizer.param_groups[0]["lr"] = learning_rate
         batch = [examples[i] for i in next(batches)]
-        loss = model(**encoding.collate(batch, tokenizer.pad_token_id)).loss
+        loss = model(**collate(batch, tokenizer.pad_token_id)).loss
         (loss_scale * loss).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -154,7 +152,7 @@ solved = ft.check("warmup_cosine", warmup_cosine)
 # learning rates with the cosine (yours, if it is solved). How much of the budget do the weights use?
 
 # %%
-from ftkit.lessons.by_hand import schedules
+from ftkit.by_hand import schedules
 
 cosine = warmup_cosine if solved.state == "solved" else schedules.warmup_cosine
 run = lab.run(learning_rate=1e-3, eval_steps=5, live=False)
@@ -199,7 +197,7 @@ print(f"sums: cosine {sum(schedule):.4f}, linear {sum(linear):.4f}, WSD {sum(wsd
 # val_loss. The number at the right is the value at the ring, not at the end of the line.
 
 # %%
-from ftkit.lessons.run_pictures import best_values, line_plot, sweep_curves
+from ftkit.teaching import best_values, line_plot, sweep_curves
 
 grid = [1e-4, 3e-4, 1e-3, 3e-3]
 once = ft.Config(eval_steps=1000)  # evaluate before and after only

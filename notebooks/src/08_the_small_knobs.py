@@ -27,10 +27,8 @@ import math
 import torch
 
 import ftkit as ft
-from ftkit.data import encoding
-from ftkit.engine import loop
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
+from ftkit.inside import collate, encode_all, schedule, shuffled
+from ftkit.teaching import at_135m, direction
 
 SEEDS = [0, 1, 2]
 ft.setup(seed=0)
@@ -113,12 +111,12 @@ ft.check("accumulate", accumulate)
 # %%
 model, tokenizer = ft.load("tiny")
 train = ft.records("tasks")[:240]
-examples = encoding.encode_all(train, tokenizer).examples
+examples = encode_all(train, tokenizer).examples
 
 
 # %%
 def batches_of(examples, size):
-    return [encoding.collate(examples[i:i + size], tokenizer.pad_token_id)
+    return [collate(examples[i:i + size], tokenizer.pad_token_id)
             for i in range(0, len(examples), size)]
 
 
@@ -293,7 +291,7 @@ unclipped.score(SEEN[direction(val_loss(changed["no clipping"]), val_loss(twins)
 recipe = ft.Config(learning_rate=2e-5, weight_decay=0.1, warmup_steps=0.03)
 factor = 1.0
 for step in range(1, 1222):  # Alpaca's 1,221 steps, cosine
-    factor *= 1 - 2e-5 * loop.schedule(step, 1221, recipe) * 0.1
+    factor *= 1 - 2e-5 * schedule(step, 1221, recipe) * 0.1
 print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 
 # %% [markdown]
@@ -309,7 +307,7 @@ print(f"weight decay 0.1 shrinks the weights by {1 - factor:.2%} in such a run")
 
 # %%
 tuned = twins[0].model
-held_out = encoding.encode_all(lab.val[:32], tokenizer).examples
+held_out = encode_all(lab.val[:32], tokenizer).examples
 
 
 # %%
@@ -317,9 +315,9 @@ def six_steps(clip, bad, seed):
     """val_loss after six steps, with or without a bad batch at step 3."""
     model = copy.deepcopy(tuned).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.0)
-    batches = loop.shuffled(len(examples), 8, seed)
+    batches = shuffled(len(examples), 8, seed)
     for step in range(1, 7):
-        batch = encoding.collate([examples[i] for i in next(batches)], tokenizer.pad_token_id)
+        batch = collate([examples[i] for i in next(batches)], tokenizer.pad_token_id)
         if bad and step == 3:
             noise = torch.randint(3, 3000, batch["labels"].shape,
                                   generator=torch.Generator().manual_seed(seed))

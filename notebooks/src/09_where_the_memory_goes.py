@@ -179,7 +179,7 @@ second_guess = ft.predict(
 second_guess
 
 # %%
-from ftkit.memory_use import charts
+from ftkit.inside import charts
 
 batch = {"model": LLAMA, "batch_size": 4, "max_length": 2048, "precision": "bf16",
          "device": "cuda"}
@@ -254,7 +254,7 @@ ft.table(rows)
 # a measured step of the embedded model with a short and a long batch.
 
 # %%
-from ftkit.memory_use import measure
+from ftkit.inside import measure
 
 config = ft.Config(precision="fp32")
 steps = {"32 tokens": measure.step("tiny", config, [32]),
@@ -308,7 +308,7 @@ ft.check("longest", longest)
 # Here the line predicts, for LoRA with checkpointing on Qwen3 8B, and one more trace tests it.
 
 # %%
-from ftkit.memory_use import model_shapes
+from ftkit.inside import GPUS
 
 
 def peak_of(tokens):
@@ -316,7 +316,7 @@ def peak_of(tokens):
                      max_length=tokens, gradient_checkpointing=True, device="cuda").peak
 
 
-budget = model_shapes.GPUS["RTX 4090 24GB"].usable
+budget = GPUS["RTX 4090 24GB"].usable
 low, high = peak_of(2048), peak_of(4096)
 slope = (high - low) / 2048
 fits = int(2048 + (budget - low) / slope)
@@ -345,7 +345,7 @@ print(f"budget {budget / 1e9:.1f} GB; {slope / 1e6:.2f} MB a token; longest sequ
 # keeps growing with the steps? The counter shows what is still alive, in MB. The model itself takes 9.4 MB.
 
 # %%
-from ftkit.memory_use.meter import Meter
+from ftkit.inside import Meter
 
 
 def alive_after(steps, keep):
@@ -393,9 +393,9 @@ ft.table([{"base": "bf16", "peak, GB": traced["LoRA"].peak / 1e9},
 # in fp16 there ([12](12_floating_point.ipynb)).
 
 # %%
-from ftkit.model import download
+from ftkit.inside import is_fetched
 
-if download.has("smollm2"):
+if is_fetched("smollm2"):
     real = ft.memory(model="smollm2", method="lora", precision="bf16", batch_size=2,
                      max_length=128, measure=True)
     ft.expect(abs(real.peak / real.measurement - 1), "<", 0.002, "SmolLM2, LoRA: error of the trace")
@@ -412,7 +412,7 @@ if download.has("smollm2"):
 # </details>
 
 # %%
-from ftkit.notebook.memory_calculator import Calculator
+from ftkit.inside import Calculator
 
 Calculator(LLAMA, method="qlora", max_length=1024)
 

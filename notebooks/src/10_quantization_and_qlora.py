@@ -99,8 +99,8 @@ ft.check("dequantize_block", dequantize_block)
 # %%
 import bitsandbytes.functional as bnb
 
-from ftkit.lessons.by_hand import nf4
-from ftkit.lessons.run_pictures import line_plot
+from ftkit.by_hand import nf4
+from ftkit.teaching import line_plot
 
 model, tokenizer = ft.load("tiny")
 W = model.model.layers[0].mlp.up_proj.weight.detach()
@@ -248,7 +248,7 @@ runs = {name: lab.sweep(config.but(method=name.lower()), seed=range(5)) for name
 ft.curves(runs, "loss")
 
 # %%
-from ftkit.lessons.claims import direction
+from ftkit.teaching import direction
 
 loss = {name: [run.after["val_loss"] for run in runs[name]] for name in runs}
 verdict = ft.expect(loss["QLoRA"], "==", loss["LoRA"], "QLoRA ends within 0.1 nats of LoRA",
@@ -264,7 +264,7 @@ second_guess.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # ## At 135M
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("qlora", verdict)
 

@@ -86,7 +86,7 @@ ft.table([{"operation": name, "stored, in units of x": keeps(*call) / x.nbytes}
 # as wide as `x`.
 
 # %%
-from ftkit.lessons import activations
+from ftkit.by_hand import activations
 
 model, tokenizer = ft.load("tiny")
 ids = torch.randint(5, 3000, (8, 128))
@@ -111,7 +111,7 @@ ft.table([{"part": part, "MB": size / 1e6, "hidden states in each of 4 layers":
 # `sdpa` with a fused kernel) never stores it.
 
 # %%
-from ftkit.lessons.run_pictures import line_plot
+from ftkit.teaching import line_plot
 
 
 def per_token(length, attention):
@@ -202,9 +202,9 @@ first_guess = ft.predict("Layers computed twice: compared with full fine-tuning,
 first_guess
 
 # %%
-from ftkit.model import loading
+from ftkit.inside import adapt
 
-lora = loading.adapt(ft.load("tiny")[0], ft.Config(method="lora")).get_base_model()
+lora = adapt(ft.load("tiny")[0], ft.Config(method="lora")).get_base_model()
 once, lora_once = activations.work(model, ids), activations.work(lora, ids)
 twice = activations.work(model, ids, checkpointing=True, early_stop=False)
 lora_twice = activations.work(lora, ids, checkpointing=True, early_stop=False)
@@ -232,7 +232,7 @@ first_guess.score("a larger factor" if lora_times > times + 0.02 else
 # Now the memory of a real step.
 
 # %%
-from ftkit.memory_use import charts, measure, model_shapes
+from ftkit.inside import GPUS, charts, measure
 
 config = ft.Config(precision="fp32", learning_rate=1e-3, batch_size=8, max_length=128)
 steps = activations.steps("tiny", config, [128] * 8)
@@ -291,7 +291,7 @@ ft.table(rows)
 # line, peak over batch size. The line predicts the largest batch, and two more traces test it.
 
 # %%
-card = model_shapes.GPUS["RTX 4090 24GB"].usable  # 25.8 GB less CUDA context and 5 % slack
+card = GPUS["RTX 4090 24GB"].usable  # 25.8 GB less CUDA context and 5 % slack
 
 
 def peak(batch, checkpointing, **options):
@@ -350,7 +350,7 @@ import torch.utils.checkpoint as ckpt
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from ftkit.memory_use.meter import Meter
+from ftkit.inside import Meter
 
 
 def store_matmuls(ctx, operation, *args, **kwargs):
@@ -475,9 +475,9 @@ for reentrant in (True, False):
 # compare. If SmolLM2 (30 layers) is on this machine, its step is measured.
 
 # %%
-from ftkit.model import download
+from ftkit.inside import is_fetched
 
-if download.has("smollm2"):
+if is_fetched("smollm2"):
     real = activations.steps("smollm2", config.but(method="lora", precision="bf16"), [128] * 2)
     before, after = (step.parts["activations"] / 1e6 for step in real.values())
     ft.expect(after, "<", before, "SmolLM2, MB: activations fall to less than a third", times=1 / 3)

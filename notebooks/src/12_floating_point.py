@@ -50,7 +50,7 @@ ft.setup(seed=0)
 # %%
 import torch
 
-from ftkit.model import rounding
+from ftkit.inside import spacing
 
 formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
            "fp8 e4m3": torch.float8_e4m3fn, "fp8 e5m2": torch.float8_e5m2}
@@ -60,8 +60,8 @@ for name, dtype in formats.items():
     rows.append({"format": name, "largest": f"{info.max:.3g}",
                  "smallest normal": f"{info.smallest_normal:.1e}",
                  "smallest subnormal": f"{info.smallest_normal * info.eps:.1e}",
-                 "spacing at 1": f"{rounding.spacing(1, dtype).item():.1e}",
-                 "spacing at 0.02": f"{rounding.spacing(0.02, dtype).item():.1e}"})
+                 "spacing at 1": f"{spacing(1, dtype).item():.1e}",
+                 "spacing at 0.02": f"{spacing(0.02, dtype).item():.1e}"})
 ft.table(rows)
 
 # %% [markdown]
@@ -97,7 +97,7 @@ first_guess = ft.predict("Weights stored in bf16, a step of 1e-4 on each: how ma
 first_guess
 
 # %%
-from ftkit.lessons.by_hand import floats
+from ftkit.by_hand import floats
 
 model, tokenizer = ft.load("tiny")
 weights = torch.cat([p.detach().flatten() for p in model.parameters() if p.ndim == 2])
@@ -158,7 +158,7 @@ second_guess = ft.predict(
 second_guess
 
 # %%
-from ftkit.engine import loop
+from ftkit.inside import shuffled
 
 lab = ft.Experiment(data=ft.records("tasks")[:400], val="tasks", eval_records=48, probes=())
 records = [ft.encode(record, tokenizer) for record in lab.train]
@@ -167,7 +167,7 @@ held_out = [ft.encode(record, tokenizer) for record in lab.val[:48]]
 
 def end_of(rounding, seed):
     fresh, _ = ft.load("tiny")
-    order = loop.shuffled(len(records), 8, seed)
+    order = shuffled(len(records), 8, seed)
     batches = [next(order) for _ in range(16)]
     floats.train_rounded(fresh, records, batches, 1e-4, rounding, seed)
     return ft.loss_on(fresh, held_out)
@@ -270,7 +270,7 @@ print(f"before training: {runs['fp32'][0].before['val_loss']:.2f}")
 # pure bf16:
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("rounding", verdict)
 
@@ -286,7 +286,7 @@ at_135m("rounding", verdict)
 # batch survive?
 
 # %%
-from ftkit.data.encoding import collate
+from ftkit.inside import collate
 
 batch = collate(records[:16], tokenizer.pad_token_id)
 model.zero_grad()
@@ -316,7 +316,7 @@ scaled = {name: [] for name in arms}
 for name, (dtype, scale) in arms.items():
     for seed in range(3):
         fresh, _ = ft.load("tiny")
-        order = loop.shuffled(len(records), 8, seed)
+        order = shuffled(len(records), 8, seed)
         batches = [next(order) for _ in range(8)]
         floats.train_scaled(fresh, records, batches, dtype, 2.0**-20, scale)
         scaled[name].append(ft.loss_on(fresh, held_out))
@@ -359,7 +359,7 @@ def bytes_of_states(precision):
 
 
 # %%
-from ftkit.lessons import activations
+from ftkit.by_hand import activations
 
 pure = ft.load("tiny")[0].to(torch.bfloat16)
 stored = {"fp32": activations.kept_by_autocast(model, batch),

@@ -49,7 +49,7 @@ ft.setup(seed=0)
 # %%
 import torch
 
-from ftkit.distributed import zero_simulator
+from ftkit.inside import zero_simulator
 
 draw = torch.Generator().manual_seed(0)
 batches = []
@@ -201,12 +201,12 @@ second_guess = ft.predict("Ever more GPUs at stage 2: the states of a 7B model o
 second_guess
 
 # %%
-from ftkit.memory_use import formula
+from ftkit.inside import zero_states
 
 
 def gigabytes(parameters, gpus, stage):
-    return sum(formula.zero_states(parameters, gpus, stage, weights=2, gradients=2,
-                                   optimizer=12).values()) / 1e9
+    return sum(zero_states(parameters, gpus, stage, weights=2, gradients=2,
+                           optimizer=12).values()) / 1e9
 
 
 llama = 6.738e9  # parameters of Llama 2 7B
@@ -216,14 +216,10 @@ llama = 6.738e9  # parameters of Llama 2 7B
 # These are GB on each of eight GPUs. Now for 1 to 1,024:
 
 # %%
-from ftkit.report import plots, style
+from ftkit.teaching import line_plot
 
-lines = []
-for stage in (0, 1, 2, 3):
-    points = [(2**k, gigabytes(llama, 2**k, stage), 0) for k in range(11)]
-    lines.append(style.Line(f"stage {stage}", points, style.look(stage, 4)))
-figure = plots.draw_panels([lines], "GPUs", ["states on each GPU (GB)"], log_x=True)
-style.Picture(figure, "7B: stages 1 and 2 level off at 27 and 13.5 GB; stage 3 keeps falling.")
+line_plot({f"stage {stage}": [(2**k, gigabytes(llama, 2**k, stage)) for k in range(11)]
+           for stage in (0, 1, 2, 3)}, x="GPUs", y="states on each GPU (GB)")
 
 # %%
 floor = gigabytes(llama, 10**9, 2)
@@ -247,7 +243,7 @@ second_guess.score(min(("0 GB", "13 GB", "27 GB"),
 # Do real engines agree with the simulator? First the run in one process, which two processes must equal.
 
 # %%
-from ftkit.distributed import launch
+from ftkit.inside import launch
 
 lab = ft.Experiment(model="tiny", data=ft.records("tasks")[:96], eval_records=16)
 config = ft.Config(learning_rate=1e-3, batch_size=8, max_steps=6, eval_steps=6, precision="fp32")
@@ -371,7 +367,7 @@ ft.table(rows)
 # rank gets the shortest answers, the other the longest.
 
 # %%
-from ftkit.data.encoding import collate
+from ftkit.inside import collate
 
 model, tokenizer = ft.load("tiny")
 encoded = [ft.encode(record, tokenizer) for record in lab.train]

@@ -73,7 +73,7 @@ import math
 
 import torch
 
-from ftkit.evaluate import perplexity
+from ftkit.inside import perplexity
 
 # %%
 model, tokenizer = ft.load("tiny")
@@ -116,7 +116,7 @@ first_guess.score("the same" if abs(gap) < 0.01 else "higher" if gap > 0 else "l
 # with the padding. Which column depends on the batch size?
 
 # %%
-from ftkit.data.encoding import collate
+from ftkit.inside import collate
 
 examples = [ft.encode({"text": text}, tokenizer) for text in texts[:16]]
 
@@ -179,7 +179,7 @@ second_guess = ft.predict("With stride 8 the perplexity is 2.5. With stride 63 i
 second_guess
 
 # %%
-from ftkit.lessons.run_pictures import line_plot
+from ftkit.teaching import line_plot
 
 joined = (tokenizer.eos_token + tokenizer.bos_token).join(texts)
 by_stride = {}
@@ -356,7 +356,7 @@ verdict = ft.expect(errors[16], ">", errors[4], "16 epochs: larger calibration e
 # A similar comparison on SmolLM2-135M-Instruct, recorded beforehand: 64 records, 3 epochs against 12.
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("calibration", verdict)
 

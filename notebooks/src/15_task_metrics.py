@@ -27,7 +27,7 @@ import math
 import random
 
 import ftkit as ft
-from ftkit.evaluate import metrics
+from ftkit.inside import metrics
 
 ft.setup(seed=0)
 
@@ -264,7 +264,7 @@ ft.expect(scores["narrow", "opposite"], ">", base_score["opposite"], "opposites 
 # Now pair the models of seed 0, task by task, by the same exact match.
 
 # %%
-from ftkit.evaluate.scoring import is_right
+from ftkit.inside import is_right
 
 known = random.Random(0).sample([r for r in test if r["task"] not in HELD], 150)
 items = held + known
@@ -299,7 +299,7 @@ ft.table(rows)
 # then print `votes.summary()`.
 
 # %%
-from ftkit.evaluate.pairwise import judge
+from ftkit.inside import judge
 
 questions = [f"{record['instruction']} {record['input']}".strip() for record in held]
 sides = {name: texts[name][:len(held)] for name in texts}

@@ -21,9 +21,7 @@
 
 # %%
 import ftkit as ft
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
-from ftkit.lessons.run_pictures import Frontier
+from ftkit.teaching import Frontier, at_135m, direction
 
 ft.setup(seed=0)
 

@@ -27,8 +27,7 @@ import torch
 from torch.nn import functional as F
 
 import ftkit as ft
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
+from ftkit.teaching import at_135m, direction
 
 ft.setup(seed=0)
 
@@ -154,11 +153,11 @@ softer = ft.predict("Final models: at which temperature is the validation loss l
 softer
 
 # %%
-from ftkit.data import encoding
+from ftkit.inside import collate, encode_all
 
 tokenizer = long[0].tokenizer
-examples = encoding.encode_all(lab.val, tokenizer).examples
-batch = encoding.collate(examples, tokenizer.pad_token_id)
+examples = encode_all(lab.val, tokenizer).examples
+batch = collate(examples, tokenizer.pad_token_id)
 
 
 # %%

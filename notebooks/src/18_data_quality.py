@@ -38,10 +38,9 @@ ft.setup(seed=0)
 # %%
 import json
 
-from ftkit.base import machine
-from ftkit.data import audit, encoding, schema
+from ftkit.inside import audit, encode_all, problems_in, shipped_folder
 
-folder = machine.share("data_samples")
+folder = shipped_folder("data_samples")
 lines = (folder / "dirty.train.jsonl").read_text("utf-8").splitlines()
 rows = {number: json.loads(line) for number, line in enumerate(lines, 1)}
 key = json.loads((folder / "dirty_key.json").read_text())
@@ -155,7 +154,7 @@ clean = ft.records("tasks")
 val, test = ft.records("tasks", "validation"), ft.records("tasks", "test")[::8]
 
 # %%
-good = {number: row for number, row in rows.items() if not schema.problems_in(row, number)}
+good = {number: row for number, row in rows.items() if not problems_in(row, number)}
 base = ft.Config(learning_rate=1e-3, eval_steps=1000)
 trusted = ft.Experiment(data=clean[:240], val=val, probes=(), eval_records=16)
 judges = [trusted.run(base, seed=seed, live=False) for seed in range(3)]
@@ -165,7 +164,7 @@ wrong_kinds = ("wrong output", "cut off", "contradiction")
 wrong = {number for kind in wrong_kinds for number in key[kind]}
 doubtful = [number for number, row in good.items()
             if len(row["instruction"] + row["input"]) < 400][:250]
-encoded = {number: encoding.encode(good[number], tokenizer) for number in doubtful}
+encoded = {number: ft.encode(good[number], tokenizer) for number in doubtful}
 
 
 def highest_loss(model, n=30):
@@ -282,7 +281,7 @@ for members in runs.values():
 ft.scatter(runs, "exact match", "on What-questions", frontier=False, start=False)
 
 # %%
-from ftkit.lessons.claims import direction
+from ftkit.teaching import direction
 
 
 def after(name, measure="exact match"):
@@ -313,7 +312,7 @@ noisy.score({"<": "lower", ">": "higher", "": "no difference seen"}[
 # The recorded runs of SmolLM2-135M-Instruct have random and systematic errors, in 320 records.
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("label_noise", verdict)
 
@@ -338,7 +337,7 @@ at_135m("label_noise", verdict)
 # %%
 import random
 
-from ftkit.data import mixing
+from ftkit.inside import mixing
 
 unseen_tasks = ["capital", "animal_baby", "past_tense", "opposite", "color", "who"]
 others = sorted({record["task"] for record in clean} - set(unseen_tasks) - {"addition"})
@@ -400,7 +399,7 @@ models = {"480 clean": runs["480 clean"],
 # %%
 losses = {}
 for group, records in groups.items():
-    examples = encoding.encode_all(records, tokenizer).examples
+    examples = encode_all(records, tokenizer).examples
     for name, members in models.items():
         losses[name, group] = [ft.loss_on(run.model, examples) for run in members]
 ft.table([{"trained on": name, "loss, leaked": losses[name, "leaked"],

@@ -72,7 +72,7 @@ ft.check("mixing_shares", mixing_shares)
 # %%
 import math
 
-from ftkit.data import mixing
+from ftkit.inside import mixing
 
 sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
 ft.table([{"temperature": t} | mixing.rates(sizes, temperature=t) for t in (0.5, 1, 2, 4, math.inf)])
@@ -155,7 +155,7 @@ def exact(strategy, task):
 ft.table([{"strategy": name} | {task: exact(name, task) for task in tests} for name in plans])
 
 # %%
-from ftkit.lessons.claims import direction
+from ftkit.teaching import direction
 
 NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 verdict = ft.expect(exact("proportional", "clauses"), "<", exact("equal", "clauses"), paired=True,
@@ -184,7 +184,7 @@ price.score(NAMES[direction(last_loss("equal"), last_loss("proportional"), paire
 # (in proportion 9 of them clauses) and 40 validation items of each task.
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("mixing", verdict)
 

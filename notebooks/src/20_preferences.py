@@ -124,7 +124,7 @@ guess = ft.predict("At ten times the learning rate the margin on new pairs is wi
 guess
 
 # %%
-from ftkit.experiment import preferences
+from ftkit.inside import preferences
 
 setting = {"model": (sft.model, tokenizer), "data": pairs[:200], "val": asked, "probes": (),
            "eval_records": 30,
@@ -141,7 +141,7 @@ runs = {"DPO": repeat(lab, base.but(learning_rate=1e-4), range(5)),
         "DPO, 10 x": repeat(lab, base.but(learning_rate=1e-3), range(5))}
 
 # %%
-from ftkit.lessons.claims import direction
+from ftkit.teaching import direction
 
 NAMES = {"<": "lower", ">": "higher", "": "no difference seen"}
 
@@ -234,7 +234,7 @@ verdict = ft.expect(ends("SFT", "exact"), ">", ends("DPO", "exact"),
 # says more about form than knowledge.
 
 # %%
-from ftkit.lessons.at_135m import at_135m
+from ftkit.teaching import at_135m
 
 at_135m("preferences", verdict)
 
@@ -358,7 +358,7 @@ ft.table([{"wanted": record["output"]} | {name: answers[i] for name, answers in 
 #
 # Suppose a reward pays whenever the right answer occurs in the text. Write a **verifier** that pays
 # nothing for copying, repeating or listing, and that forgives a full stop. (`normal(text)` of
-# `ftkit.evaluate.scoring` removes case and punctuation.)
+# `ftkit.inside` removes case and punctuation.)
 
 # %% tags=["raises-exception"]
 def honest_reward(answer, record):

@@ -23,11 +23,8 @@
 import torch
 
 import ftkit as ft
-from ftkit.interview import bank, clinic
-from ftkit.interview.proofs import core
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.bugs import pipeline
-from ftkit.lessons.claims import direction
+from ftkit.inside import bank, clinic, pipeline, proofs
+from ftkit.teaching import at_135m, direction
 
 ft.setup(seed=0)
 
@@ -68,7 +65,7 @@ ft.setup(seed=0)
 # %%
 question = bank.find("states-7b")
 print(question.question, question.answer, sep="\n\n")
-core.draw(core.prove(question.proofs[0]))
+proofs.draw(proofs.prove(question.proofs[0]))
 
 # %% [markdown]
 # ## Your turn: arithmetic without a computer
@@ -153,7 +150,7 @@ ft.check("throughput", throughput)
 
 # %%
 stated = next(p for p in bank.find("lora-forgets").proofs if p["proof"] == "lora_narrow")
-claims = [core.prove(stated, seed) for seed in range(3)]
+claims = [proofs.prove(stated, seed) for seed in range(3)]
 ft.expect([claim.left for claim in claims], ">", [claim.right for claim in claims], "LoRA forgot",
           paired=True)
 

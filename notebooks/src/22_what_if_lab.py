@@ -22,11 +22,7 @@
 import random
 
 import ftkit as ft
-from ftkit.base.significance import difference
-from ftkit.lessons.at_135m import at_135m
-from ftkit.lessons.claims import direction
-from ftkit.lessons.run_pictures import interval_plot
-from ftkit.report.diagnose import diagnose
+from ftkit.teaching import at_135m, diagnose, difference, direction, interval_plot
 
 SEEDS = [0, 1, 2]
 ft.setup(seed=0)

@@ -3,11 +3,13 @@
 import errno
 import json
 import shutil
+import subprocess
 
 import pytest
+from helpers import ROOT
 
 from ftkit.base import machine
-from ftkit.cli import jupyterlab
+from ftkit.cli import jupyterlab, old_imports
 
 pytestmark = pytest.mark.quick
 
@@ -99,6 +101,53 @@ def test_a_damaged_list_of_hashes_loses_no_work(lessons, folder):
     jupyterlab.copy_lessons(folder)
     assert (folder / "00_start.ipynb").read_text() == "my answers"
     assert json.loads((folder / jupyterlab.HASHES).read_text())
+
+
+def old_lesson(*cells):
+    return json.dumps({"cells": [{"cell_type": "code", "source": cell} for cell in cells]})
+
+
+def test_a_changed_lesson_that_uses_what_is_gone_gets_the_new_one_next_to_it(lessons, folder):
+    jupyterlab.copy_lessons(folder)
+    mine = old_lesson("from ftkit.lessons.run_pictures import line_plot", "mine = (", "%time 1")
+    (folder / "00_start.ipynb").write_text(mine)
+    (folder / "01_next.ipynb").write_text(old_lesson("import ftkit as ft\nft.setup()"))
+    for version in ("second", "third"):
+        (lessons / "00_start.ipynb").write_text(version)
+        report = jupyterlab.report(*jupyterlab.copy_lessons(folder))
+        assert (folder / "00_start.new.ipynb").read_text() == version
+    assert "00_start.ipynb uses ftkit.lessons.run_pictures.line_plot, which" in report
+    assert "next to it: 00_start.new.ipynb" in report and "01_next.ipynb uses" not in report
+    assert (folder / "00_start.ipynb").read_text() == mine
+    (folder / "00_start.new.ipynb").write_text("my answers")
+    (lessons / "00_start.ipynb").write_text("fourth")
+    jupyterlab.copy_lessons(folder)
+    assert (folder / "00_start.new.ipynb").read_text() == "my answers"
+
+
+@pytest.mark.parametrize(("code", "missing"), [
+    ("from ftkit.teaching import direction\nfrom ftkit.by_hand import nf4\nnf4.quantize", []),
+    ("from ftkit.lessons.by_hand import nf4\nnf4.quantize; nf4.gone",
+     ["ftkit.lessons.by_hand.nf4.gone"]),
+    ("import ftkit as ft\nft.setup(); ft.gone()", ["ftkit.gone"]),
+    ("import ftkit.data.schema, ftkit.data.gone", ["ftkit.data.gone"]),
+    ("from ftkit.teaching import gone", ["ftkit.teaching.gone"]),
+    ("import numpy.gone\nx.gone", []),
+])
+def test_names_that_are_gone_are_found_without_running_the_notebook(tmp_path, code, missing):
+    notebook = tmp_path / "lesson.ipynb"
+    notebook.write_text(old_lesson("raise SystemExit", code))
+    assert old_imports.missing_names(notebook) == missing
+
+
+def test_lessons_of_the_second_edition_that_cannot_run_are_found(tmp_path):
+    second = subprocess.run(["git", "show", "a9d2f4c:notebooks/10_quantization_and_qlora.ipynb"],
+                            cwd=ROOT, capture_output=True, text=True)
+    if second.returncode:
+        pytest.skip("not a clone with the history of the second edition")
+    (tmp_path / "10.ipynb").write_text(second.stdout)
+    missing = old_imports.missing_names(tmp_path / "10.ipynb")
+    assert "ftkit.lessons.run_pictures.line_plot" in missing
 
 
 def test_fresh_makes_a_new_folder_beside_each_time(lessons, folder):

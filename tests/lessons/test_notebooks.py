@@ -146,5 +146,5 @@ def test_the_lessons_whose_section_on_a_real_model_is_run_have_one(builder):
     for name in lessons.REAL:
         cells = json.loads(builder.build(FOLDER / "src" / f"{name}.py"))["cells"]
         asks = [cell for cell in cells if cell["cell_type"] == "code"
-                and 'download.has("smollm2")' in "".join(cell["source"])]
+                and 'is_fetched("smollm2")' in "".join(cell["source"])]
         assert len(asks) == 1 and "tags" not in asks[0]["metadata"], name

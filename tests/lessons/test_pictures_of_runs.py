@@ -6,8 +6,8 @@ import pytest
 
 import ftkit as ft
 from ftkit.experiment.run import Run
-from ftkit.lessons import run_pictures
-from ftkit.lessons.run_pictures import Frontier
+from ftkit.lessons import pictures_of_runs
+from ftkit.lessons.pictures_of_runs import Frontier
 
 
 def condition(*points):
@@ -83,7 +83,7 @@ SWEEP = runs(full=[(1e-2, [4.0, 6.0]), (1e-4, [3.0, 3.4]), (1e-3, [1.0, 1.2])],
 
 
 def test_each_method_is_a_line_of_means_in_order_of_the_rate():
-    picture = run_pictures.sweep_curves(SWEEP, "val_loss", "general_loss")
+    picture = pictures_of_runs.sweep_curves(SWEEP, "val_loss", "general_loss")
     line = picture.axes[0].lines[0]
     assert list(line.get_xdata()) == [1e-4, 1e-3, 1e-2]
     assert list(line.get_ydata()) == pytest.approx([3.2, 1.1, 5.0])
@@ -95,33 +95,33 @@ def test_each_method_is_a_line_of_means_in_order_of_the_rate():
 
 
 def test_the_band_is_the_sample_standard_deviation():
-    band = run_pictures.sweep_curves(SWEEP).axes[0].collections[0]
+    band = pictures_of_runs.sweep_curves(SWEEP).axes[0].collections[0]
     band = band.get_paths()[0].vertices[:, 1]
     assert max(band) == pytest.approx(5.0 + statistics.stdev([4.0, 6.0]))
 
 
 def test_best_is_the_lowest_mean_and_a_diverged_rate_is_never_best():
-    assert run_pictures.best_values(SWEEP) == {"full": 1e-3, "lora": 1e-2}
+    assert pictures_of_runs.best_values(SWEEP) == {"full": 1e-3, "lora": 1e-2}
     diverged = runs(full=[(1e-3, [float("nan")]), (1e-2, [5.0])])
-    assert run_pictures.best_values(diverged) == {"full": 1e-2}
+    assert pictures_of_runs.best_values(diverged) == {"full": 1e-2}
 
 
 def test_what_cannot_be_drawn_is_rejected():
     with pytest.raises(ValueError, match="no runs"):
-        run_pictures.sweep_curves([])
+        pictures_of_runs.sweep_curves([])
     with pytest.raises(ValueError, match="no 'bleu'; measured were val_loss, general_loss"):
-        run_pictures.sweep_curves(SWEEP, "bleu")
+        pictures_of_runs.sweep_curves(SWEEP, "bleu")
 
 
 def test_lines_that_are_not_runs_are_drawn_as_given():
-    picture = run_pictures.line_plot({"$x": [(1e-5, 6.5), (1e-1, 2.5)]}, x="learning rate",
+    picture = pictures_of_runs.line_plot({"$x": [(1e-5, 6.5), (1e-1, 2.5)]}, x="learning rate",
                                      y="loss")
     assert list(picture.axes[0].lines[0].get_ydata()) == [6.5, 2.5]
     assert "goes from 6.50 to 2.50" in picture.text
 
 
 def test_an_interval_is_drawn_beside_the_margin_with_what_it_says():
-    picture = run_pictures.interval_plot(
+    picture = pictures_of_runs.interval_plot(
         {"$far": ([1.0, 1.0, 1.0], [3.9, 4.0, 4.1]), "wide": ([0.0, 0.0], [0.0, 1.0]),
          "near": ([1.0, 1.0, 1.0], [1.00, 1.01, 1.02])}, margin=0.1, x="b - a")
     zero, far, wide, near = picture.axes[0].lines
@@ -133,4 +133,4 @@ def test_an_interval_is_drawn_beside_the_margin_with_what_it_says():
         ":", "-"}
     assert "$far: higher, 2.75 to 3.25" in picture.text
     with pytest.raises(ValueError, match="paired"):
-        run_pictures.interval_plot({"unequal": ([1.0, 2.0], [1.0])}, 0.1, "b - a")
+        pictures_of_runs.interval_plot({"unequal": ([1.0, 2.0], [1.0])}, 0.1, "b - a")

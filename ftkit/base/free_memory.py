@@ -1,24 +1,23 @@
-"""How much memory this process can still have, and how much of it oneDNN's cache of kernels takes.
+"""Memory that this process can still use.
 
-    available()                 bytes that a new allocation can have
-    kernel_cache_bytes(shapes)  bytes of the kernels for this number of shapes
+    available()             bytes that a new allocation can take
+    limit_kernel_cache()    before torch is imported, on a machine with little memory
 """
 
 from __future__ import annotations
 
 import os
 
-from ftkit.base import heap
 from ftkit.base.files import system_file
 
 # oneDNN caches one JIT kernel per shape of a bf16 matmul on CPU, and each number of tokens is
-# another shape. On tiny a kernel took 0.7 MB of resident and 2.3 MB of virtual memory.
-CACHE_ENTRIES, RSS_PER_KERNEL, VIRTUAL_PER_KERNEL = 1024, 3 * 2**18, 5 * 2**19
+# another shape. On tiny a kernel took 2.3 MB of virtual memory.
+CACHE_ENTRIES, BYTES_PER_KERNEL = 1024, 5 * 2**19
 
 
 def available() -> int:
-    """Bytes that a new allocation can have: of the GPU if there is one, else of the machine or of
-    what a container or `ulimit` allows."""
+    """Free bytes on the GPU if there is one, else on this machine within the limits of its
+    container and of `ulimit`."""
     import torch
 
     if torch.cuda.is_available():
@@ -28,7 +27,7 @@ def available() -> int:
 
 
 def _of_cpu() -> int:
-    """Bytes of CPU memory that this process can still have."""
+    """Free bytes of CPU memory."""
     import psutil
 
     return max(0, min(psutil.virtual_memory().available, *_left_by_container(),
@@ -51,7 +50,7 @@ def _left_by_container() -> list[int]:
 
 
 def _left_by_ulimit() -> list[int]:
-    """Bytes that `ulimit -v` and `ulimit -d` still allow, with what this process has freed."""
+    """Bytes that `ulimit -v` and `ulimit -d` still allow."""
     try:
         import resource
     except ImportError:  # Windows
@@ -60,21 +59,13 @@ def _left_by_ulimit() -> list[int]:
 
     used = psutil.Process().memory_info()
     sizes = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0)))
-    limits = [(resource.getrlimit(kind)[0], size) for kind, size in sizes]
-    return [limit - size + heap.pooled() for limit, size in limits
-            if limit != resource.RLIM_INFINITY]
+    return [limit - size for kind, size in sizes
+            if (limit := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY]
 
 
 def limit_kernel_cache():
-    """Where memory is scarce, oneDNN's cache of bf16 kernels takes at most a tenth of it: 60 steps
-    of `tiny` on records of many lengths took 0.7 GB otherwise. Call it before torch is imported."""
-    entries = max(32, _of_cpu() // 10 // VIRTUAL_PER_KERNEL)
+    """Limit oneDNN's cache of bf16 kernels to a tenth of the free memory. Without a limit it took
+    0.7 GB in 60 steps of `tiny` on records of many lengths. Call it before torch is imported."""
+    entries = max(32, _of_cpu() // 10 // BYTES_PER_KERNEL)
     if entries < CACHE_ENTRIES:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(entries))
-
-
-def kernel_cache_bytes(shapes: int) -> int:
-    """Bytes that oneDNN's kernels take for this number of different bf16 matmul shapes."""
-    capacity = os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
-    entries = min(shapes, int(capacity) if capacity.isdigit() else CACHE_ENTRIES)
-    return entries * (VIRTUAL_PER_KERNEL if _left_by_ulimit() else RSS_PER_KERNEL)

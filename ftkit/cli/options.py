@@ -258,8 +258,7 @@ def _memory(commands):
         help="does it fit this GPU, such as \"RTX 4090\" or 24GB? Exit status 0: yes, 3: no; also "
              "the largest batch and length, and what would make it fit")
     add("--trainer", default="ftkit", metavar="NAME",
-        help="whose step: ftkit (default), hf for that of transformers' Trainer, or torchrun for "
-             "that of each of several GPUs with the script of `ftkit run --torchrun`")
+        help="whose step: ftkit (default), or hf for the one of transformers' Trainer")
     add("--objective", metavar="NAME", help="sft (default), dpo or grpo")
     add("--gpus", default=1, metavar="N", type=whole_number(1, 2**20),
         help="number of GPUs (default: 1)")

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 
-from ftkit.base import heap
 from ftkit.engine import clipping, kl_to_base, neftune, optimizers, packed_batch, packed_loss
 
 
@@ -94,20 +93,19 @@ def run_steps(take_step: Callable[[float], dict], model, config, total: int, uni
     sums = {"tokens": done.tokens, "supervised_tokens": done.supervised_tokens}
     paused, start = 0.0, time.perf_counter() - done.seconds
     model.train()
-    with heap.growing():
-        for step in range(done.step + 1, total + 1):
-            row = {"step": step, "epoch": step * per_step / units}
-            row |= take_step(config.learning_rate * schedule(step, total, config))
-            for name in sums:
-                if name in row:
-                    row[name] = sums[name] = sums[name] + row[name]
-            row["seconds"] = time.perf_counter() - start - paused
-            if evaluate and (step % every == 0 or step == total):
-                began = time.perf_counter()
-                row |= evaluate()
-                paused += time.perf_counter() - began
-                model.train()
-            yield row
+    for step in range(done.step + 1, total + 1):
+        row = {"step": step, "epoch": step * per_step / units}
+        row |= take_step(config.learning_rate * schedule(step, total, config))
+        for name in sums:
+            if name in row:
+                row[name] = sums[name] = sums[name] + row[name]
+        row["seconds"] = time.perf_counter() - start - paused
+        if evaluate and (step % every == 0 or step == total):
+            began = time.perf_counter()
+            row |= evaluate()
+            paused += time.perf_counter() - began
+            model.train()
+        yield row
 
 
 class Update:
@@ -162,7 +160,6 @@ class Update:
 
     def apply(self, learning_rate: float) -> torch.Tensor:
         """Step along the gradients that there are, and forget them; their norm before clipping."""
-        heap.grow()  # the optimizer's state comes next
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.scaler.unscale_(self.optimizer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ftkit.memory_use import model_shapes
-from ftkit.memory_use.units import NAMES, gb
+from ftkit.memory_use.byte_text import NAMES, gb
 from ftkit.report import style
 from ftkit.report.style import COLORS
 

@@ -21,7 +21,7 @@ from ftkit.base.errors import UserError
 from ftkit.memory_use import footprint_text, formula, layer_sizes, model_shapes, verdict
 
 STATES = ("weights", "gradients", "optimizer")
-TRAINERS = ("ftkit", "hf", "torchrun")
+TRAINERS = ("ftkit", "hf")
 OBJECTIVES = {"sft": Config, "dpo": DPOConfig, "grpo": GRPOConfig}
 # A forward pass of more tokens is taken for a mistake, one of more than TRACED is extrapolated.
 MOST_TOKENS, MOST_TRACED, TRACED = 10**9, 2**22, 2**20
@@ -49,9 +49,8 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     simulation: False gives the formula alone, without the seconds that a simulation takes; for
         tiny, smollm2 and the known models even torch is not imported.
     measure: also take one real step here (tiny, smollm2 and folders only).
-    trainer: whose step: ftkit, hf for that of transformers' Trainer (padded batches, all logits
-        at once, AdamW that is not fused), or torchrun for that of a rank of `ftkit run --torchrun`
-        (DDP at stages 0 and 1, FSDP2 at 2 and 3, with their buckets and gathered copies).
+    trainer: whose step: ftkit, or hf for that of transformers' Trainer (padded batches, all logits
+        at once, AdamW that is not fused).
     gpu: a card by name ("RTX 4090") or size ("24GB"): `.verdict` says whether the step fits, how
         far it could grow, and what would make it fit.
     objective: sft, dpo or grpo; by default that of the class of `config`.
@@ -65,8 +64,6 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
                         "model=)")
     config = _of_objective(config or Config(), objective, changes)
     _check(config, gpus, zero, offload, device, attention, trainer)
-    if trainer == "torchrun":
-        _check_script(config, gpus, offload or attention or logits or measure, objective)
     card = None if gpu is None else verdict.card(gpu)
     _sequences(config)  # raises for a batch that nobody means, before anything is read
     if measure and (attention or logits or offload or device not in (None, machine.device())):
@@ -89,9 +86,6 @@ def memory(config: Config | None = None, model="tiny", *, gpus: int = 1, zero: i
     else:
         with _untraceable_is_user_error(shape):
             footprint = (
-                _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation,
-                          known)
-                if trainer == "torchrun" else
                 _by_simulation(config, shape, gpus, zero, lengths, supervised, device, attention,
                                logits, trainer)
                 if simulation
@@ -342,21 +336,6 @@ def _untraceable_is_user_error(shape):
             "7.5B, for its states") from error
 
 
-def _check_script(config, gpus, more, objective):
-    """What the script for several ranks follows."""
-    if gpus == 1:
-        raise UserError("trainer is torchrun with one GPU; give gpus of 2 or more, or leave "
-                        "trainer out")
-    if more or objective not in (None, "sft") or isinstance(config, DPOConfig | GRPOConfig):
-        raise UserError("trainer torchrun predicts the step that its script makes; leave offload, "
-                        "attention, logits, measure and objective out, or trainer")
-    if config.method not in ("full", "lora", "ia3") or config.precision == "fp16" or (
-            config.optim != "adamw_torch"):
-        raise UserError(f"method {config.method}, precision {config.precision}, optim "
-                        f"{config.optim} with trainer torchrun; its script takes full, lora or "
-                        "ia3, fp32, bf16 or pure-bf16, and adamw_torch")
-
-
 def _is_on_this_machine(model) -> bool:
     """Whether the weights of a model are in a folder here."""
     from ftkit.model import loading
@@ -430,24 +409,6 @@ def _by_simulation(config, shape, gpus, zero, lengths, supervised, device, atten
                              step.trainable, step.parameters, step.facts)
     at_peak, largest, moment = _divided(step, gpus, zero, footprint.states)
     return dataclasses.replace(footprint, simulation=at_peak, largest=largest, moment=moment)
-
-
-def _by_ranks(config, shape, gpus, zero, lengths, supervised, device, simulation, known):
-    """One rank of the script for several: its states, and its traced step."""
-    from ftkit.memory_use import ranks
-
-    footprint = _by_formula(config, shape, gpus, zero, lengths, supervised, device, known)
-    states = ranks.states(footprint.parameters, footprint.trainable, config, gpus, zero)
-    parts = footprint.formula | states
-    parts["peak"] = sum(size for part, size in parts.items() if part != "peak")
-    footprint = dataclasses.replace(footprint, states=states, formula=parts,
-                                    bits=8 * formula.recipe(config)["weights"])
-    if not simulation:
-        return footprint
-    step = _on_a_line(functools.partial(_of_a_rank, shape.to_json_string(), _bare(config), gpus,
-                                        zero, supervised, device), lengths)
-    return dataclasses.replace(footprint, simulation=step.at_peak | {"peak": step.peak},
-                               largest=step.parts, moment=step.moment)
 
 
 def _divided(step, gpus, zero, states):
@@ -546,11 +507,3 @@ def _simulated(shape_json, config, lengths, *options):
 
     return simulate.step(model_shapes.shape(json.loads(shape_json)), config, list(lengths),
                          *options)
-
-
-@functools.lru_cache(maxsize=256)
-def _of_a_rank(shape_json, config, gpus, zero, supervised, device, lengths):
-    from ftkit.memory_use import ranks
-
-    return ranks.step(model_shapes.shape(json.loads(shape_json)), config, list(lengths), gpus, zero,
-                      supervised, device)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ftkit.base.config import MAX_LOGITS, DPOConfig, GRPOConfig
 from ftkit.memory_use import formula, model_shapes, verdict
-from ftkit.memory_use.units import NAMES, gb, size
+from ftkit.memory_use.byte_text import NAMES, gb, size
 
 # Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
 # published.json there.
@@ -16,13 +16,10 @@ ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (tests/bench
                  "tests/benchmarks/PUBLISHED.md"}
 FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
                  "traced peak and a quarter above it; trace the step for the bytes")
-RANKS_ERROR = "at most 5 % from the peak of real ranks on a CPU (tests/benchmarks/MEMORY.md)"
+RANKS_ERROR = ("divided among the GPUs by formula: 4 % below to 14 % above real ranks of full "
+               "fine-tuning at stages 2 and 3 (tests/benchmarks/MEMORY.md), more for LoRA")
 PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
-                 "script of `ftkit run --torchrun` keeps fp32 weights instead: trainer torchrun")
-SCRIPTS_RECIPE = {"bf16": ("fp32 weights under autocast (DDP)", "fp32 shards, gathered in bf16, "
-                           "gradients summed in fp32 (FSDP2 with MixedPrecisionPolicy)"),
-                  "fp32": ("fp32 weights (DDP)", "fp32 shards, gathered in fp32 (FSDP2)"),
-                  "pure-bf16": ("bf16 weights (DDP)", "bf16 shards, gathered in bf16 (FSDP2)")}
+                 "script of `ftkit run --torchrun` keeps fp32 weights instead")
 
 
 def summary(footprint) -> str:
@@ -89,11 +86,8 @@ def error(footprint) -> str:
     if not footprint.simulation:
         return "states exact, activations not counted" if not footprint.formula["activations"] \
             else FORMULA_ERROR
-    if footprint.assumptions.get("trainer") == "torchrun":
-        return RANKS_ERROR if footprint.device == "cpu" else (
-            "not yet measured on GPUs; " + RANKS_ERROR)
     if footprint.zero:
-        return ERROR["cuda"] + "; ZeRO's division by formula"
+        return f"{ERROR['cuda']}; {RANKS_ERROR}"
     return ERROR[footprint.device]
 
 
@@ -121,14 +115,13 @@ def assumptions(config, shape, lengths, supervised, device, attention, logits, t
         if getattr(shape.get_text_config(), "num_attention_heads", 0) else "none",
         "loss": (f"at most {at_once:,} logits at once" if at_once and at_once < 10**9
                  else "all logits at once"),
-        "optimizer": config.optim + (", not fused" if config.optim == "adamw_torch" and (
-            trainer == "hf" or (trainer == "torchrun" and device == "cpu")) else ""),
+        "optimizer": config.optim + (
+            ", not fused" if config.optim == "adamw_torch" and trainer == "hf" else ""),
         "allocator_slack": model_shapes.SLACK} | (
             {"not_counted": "torch.compile, pages in the host's memory, buffers of NCCL and "
                             "DeepSpeed"
                             + (", activations in 8 bits" if config.load_in_8bit else "")}
             if device == "cuda" else {}) | (
-            {"recipe": SCRIPTS_RECIPE[config.precision][zero >= 2]} if trainer == "torchrun" else
             {"recipe": PAPERS_RECIPE} if zero and formula.recipe(config, zero)["master"] else {})
 
 

@@ -16,9 +16,9 @@ import heapq
 import math
 import os
 
-from ftkit.base import free_memory, heap, machine
+from ftkit.base import free_memory, machine
 from ftkit.base.errors import UserError
-from ftkit.memory_use import changes, formula, layer_sizes, model_shapes, units
+from ftkit.memory_use import byte_text, cheaper_configs, formula, layer_sizes, model_shapes
 from ftkit.model import cache
 from ftkit.model import loading as models
 
@@ -28,9 +28,6 @@ SPARE, FRAGMENTATION = 256 * 2**20, 1.3
 SIMULATED_RECORDS = 512  # larger batches are extrapolated from batches of one and two times this
 PROPOSED = 0.85  # fraction of the free memory that a proposed change may need: it runs later
 EVAL_TOKENS = 4096  # in a batch of `packed_loss.nll`
-# Batches of an evaluation have other sizes than those of training. MATMULS of one size: those of a
-# layer and the head, forward and twice backward, and of attention.
-EVAL_SIZES, MATMULS = 2, 30
 TEMPLATE_TOKENS = 64  # more than a template adds to a record or to a turn of a chat
 
 
@@ -59,14 +56,12 @@ def check(experiment, config, model: ModelFacts) -> int | None:
     def bound(limits) -> tuple[float, bool]:
         """Bytes that the run stays below, and whether they are free."""
         count = model.resident_bytes(config, experiment) + step_upper_bound(model, config, *limits)
-        return count, (_with_overhead(count, device) + kernel_bytes(experiment, config, device)
-                       <= free_memory.available())
+        return count, _with_overhead(count, device) <= free_memory.available()
 
     upper_bound, fits = bound(experiment.token_limits(config))
     if fits:
         return round(upper_bound)
     gc.collect()
-    heap.pooled()  # what earlier runs have freed goes back to the system
     search = FitSearch(experiment, model, device, free_memory.available())
     # The first bound takes a token for a byte. To count them takes a second at most, and the run
     # needs it anyway; a simulation takes many for a larger model.
@@ -88,14 +83,14 @@ def fitted(experiment, config, model: ModelFacts) -> tuple:
     except TooBig as error:
         if not machine.in_notebook():
             raise
-        if not (error.change and changes.learns_the_same(error.change)):
+        if not (error.change and cheaper_configs.learns_the_same(error.change)):
             raise TooBig(error.needed, error.free, error.change, f"{error}. The cells below that "
                          "use this result need it: change this cell, run it again, then run those "
                          "again") from None
         smaller = config.but(**error.change)
         fields = " ".join(f"{name}={value}" for name, value in error.change.items())
-        note = (f"{units.gb(error.free)} are free, too little for this run as it was asked for, so "
-                f"it is made with {fields}; that learns the same")
+        note = (f"{byte_text.gb(error.free)} are free, too little for this run as it was asked "
+                f"for, so it is made with {fields}; that learns the same")
         return smaller, check(experiment, smaller, model), note
 
 
@@ -146,18 +141,6 @@ def characters(value) -> int:
     if isinstance(value, dict):
         return sum(map(characters, value.values())) + TEMPLATE_TOKENS
     return sum(map(characters, value)) if isinstance(value, list | tuple) else 0
-
-
-def kernel_bytes(experiment, config, device: str) -> int:
-    """Bytes of the kernels that oneDNN compiles, one set for each size of a batch."""
-    if device == "cuda" or config.precision == "fp32":
-        return 0
-    from ftkit.engine import packed_batch
-
-    read = config.epochs * len(experiment.train) if config.max_steps is None else (
-        config.max_steps * config.batch_size * config.gradient_accumulation_steps)
-    sizes = min(read, config.batch_size * config.max_length // packed_batch.ROUND) + EVAL_SIZES
-    return free_memory.kernel_cache_bytes(math.ceil(MATMULS * sizes))
 
 
 # ------------------------------------------------------------------ inside
@@ -258,8 +241,7 @@ class FitSearch:
 
     def bytes_to_have_free(self, config) -> float:
         """What must be free for a run: its tensors and what comes with them."""
-        return (_with_overhead(self.required_bytes(config), self.device)
-                + kernel_bytes(self.experiment, config, self.device))
+        return _with_overhead(self.required_bytes(config), self.device)
 
     def required_bytes(self, config) -> float:
         """Bytes of the largest step that the data allows, of an evaluation, or of loading."""
@@ -308,8 +290,8 @@ class FitSearch:
         run learns the same to those that change most."""
         accumulates = "gradient_accumulation_steps" not in self.experiment.UNSUPPORTED
         by_name = isinstance(self.experiment.model, str)  # 4-bit weights are made while loading
-        found = (changes.smallest(family, lambda change: self._fits(config, change))
-                 for family in changes.families(config, self.device, accumulates, by_name))
+        found = (cheaper_configs.smallest(family, lambda change: self._fits(config, change))
+                 for family in cheaper_configs.families(config, self.device, accumulates, by_name))
         return next(filter(None, found), {})
 
     def _fits(self, config, change) -> bool:
@@ -321,16 +303,16 @@ class FitSearch:
     def explain(self, config, change) -> str:
         """One sentence: what the run needs, what is free, and the change with which it fits."""
         where = " of GPU memory" if self.device == "cuda" else ""
-        sentence = (f"this run needs about {units.gb(self.bytes_to_have_free(config))}{where} and "
-                    f"{units.gb(self.free)} are free")
+        needed, free = byte_text.gb(self.bytes_to_have_free(config)), byte_text.gb(self.free)
+        sentence = f"this run needs about {needed}{where} and {free} are free"
         off = " (FTKIT_PREFLIGHT=0 runs it without this check)"
         if not change:
             return (f"{sentence}; no change of batch, method or length would make it fit: free "
                     f"some memory or take a smaller model{off}")
         fields = " ".join(f"{name}={value}" for name, value in change.items())
-        needed = units.gb(self.bytes_to_have_free(config.but(**change)))
+        needed = byte_text.gb(self.bytes_to_have_free(config.but(**change)))
         sentence += f"; with {fields} it needs about {needed}"
-        if changes.learns_the_same(change):
+        if cheaper_configs.learns_the_same(change):
             sentence += " and learns the same"
         return sentence + off
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ftkit.base.errors import UserError
-from ftkit.memory_use import changes, model_shapes
-from ftkit.memory_use.units import gb
+from ftkit.memory_use import cheaper_configs, model_shapes
+from ftkit.memory_use.byte_text import gb
 
 UNITS = {"gb": 1e9, "g": 1e9, "gib": 2**30, "mb": 1e6, "mib": 2**20, "tb": 1e12}
 LARGEST_BATCH, LENGTH_STEP, TRACES = 2**20, 64, 5
@@ -84,11 +84,11 @@ def judge(predict: Callable[[dict], float], config, peak: float, on: Card, conte
                         limit, max(1, context // step), guess)
     found = []
     if not fits:
-        for family in changes.families(config, device):
-            change = changes.smallest(family, lambda change: on.fits(after(change)))
+        for family in cheaper_configs.families(config, device):
+            change = cheaper_configs.smallest(family, lambda change: on.fits(after(change)))
             if change is not None:
                 found.append({"change": change, "peak": round(after(change)),
-                              "learns_the_same": changes.learns_the_same(change)})
+                              "learns_the_same": cheaper_configs.learns_the_same(change)})
     largest_length = length * step
     if fits:
         largest_length = max(largest_length, config.max_length)

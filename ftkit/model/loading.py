@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from ftkit.base import heap, machine, quiet
+from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.data.jsonl import show
@@ -75,7 +75,6 @@ def _fetched_smollm2() -> bool:
     return download.find("smollm2") is not None
 
 
-LARGE, LEAVES_FILE = 2**26, 2**31  # bytes of weights
 MOST_ADAPTERS = 8  # one over the other, before somebody made a mistake
 
 
@@ -115,7 +114,6 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
     or is stored in another kind of bits than those asked for.
     """
     location, adapters = with_adapters(name)
-    heap.tune()
     asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
     model, tokenizer = _load_whole(location, asked, device, dtype)
     for i, folder in enumerate(adapters):
@@ -167,23 +165,9 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
         soundness.check_values(model, location)
     tokenizer = _tokenizer_in(folder, model.get_input_embeddings().weight.shape[0])
     if not (quantize or stored):
-        _leave_file(model)
         return model.to(device), tokenizer
     keep_training_layout(model)
     return model, tokenizer
-
-
-def _leave_file(model):
-    """Copy each weight out of the file, which safetensors maps into memory: there it begins at any
-    multiple of 8 bytes, where a processor reads it more slowly than at one of 64, and in small
-    pages. The weights of a large model stay, since Linux can drop the pages of a file."""
-    weights = [p for p in model.parameters() if p.device.type == "cpu"]
-    size = sum(p.nbytes for p in weights)
-    if size > LARGE:
-        heap.ask_for_large_pages()
-    if size <= LEAVES_FILE:
-        for p in weights:
-            p.data = p.data.clone()
 
 
 def check(name: str) -> str:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from ftkit.base import free_memory, heap, machine
+from ftkit.base import free_memory, machine
 from ftkit.memory_use import footprint
 from ftkit.model import download, loading
 
@@ -149,7 +149,6 @@ def kernel_says(tmp_path, monkeypatch):
             file.write_text(text)
         monkeypatch.setattr("ftkit.base.files.SYSTEM", tmp_path)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=AVAILABLE))
-        monkeypatch.setattr(heap, "pooled", lambda: 0)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     return say
@@ -206,15 +205,6 @@ def test_free_memory_knows_what_ulimit_leaves(kernel_says, monkeypatch, limits, 
     kernel_says({})
     uses(monkeypatch, vms=2_000_000 * 1024, data=500_000 * 1024)
     assert free_memory.available() == left
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
-def test_what_malloc_keeps_counts_as_free_under_ulimit(kernel_says, monkeypatch):
-    unlimited(monkeypatch, RLIMIT_DATA=600_000_000)
-    kernel_says({})
-    uses(monkeypatch, vms=0, data=500_000 * 1024)
-    monkeypatch.setattr(heap, "pooled", lambda: 7_000_000)
-    assert free_memory.available() == 600_000_000 - 500_000 * 1024 + 7_000_000
 
 
 @pytest.mark.parametrize("free, given, kept", [

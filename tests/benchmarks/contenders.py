@@ -74,7 +74,6 @@ def start(task):
     import ftkit as ft
     from ftkit.model import loading
 
-    leave_heap_alone(task)
     if task["threads"]:
         torch.set_num_threads(task["threads"])
     model, tokenizer = loading.load(task.get("folder") or task["model"])
@@ -83,15 +82,6 @@ def start(task):
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return model, tokenizer, examples(tokenizer, task)
-
-
-def leave_heap_alone(task):
-    """Who loads a model without ftkit gets C library and weights as they are."""
-    from ftkit.base import heap
-    from ftkit.model import loading
-
-    if not task.get("who", "").startswith("ftkit"):
-        heap.tune, loading._leave_file = lambda: False, lambda model: None
 
 
 def padded(batch, pad):
@@ -282,10 +272,8 @@ def evaluation(task):
     who, _, precision = task["who"].partition(" ")
     cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     if who == "ftkit":
-        from ftkit.base import heap
         from ftkit.evaluate import scoring
 
-        heap.tune()
         with cast:
             scoring.loss_on(model, rows[:size])
         clock = Clock()
@@ -325,7 +313,6 @@ def generation(task):
     from ftkit.evaluate import scoring
     from ftkit.model import loading
 
-    leave_heap_alone(task)
     if task["threads"]:
         torch.set_num_threads(task["threads"])
     model, tokenizer = loading.load(task.get("folder") or task["model"])
@@ -334,10 +321,8 @@ def generation(task):
     prompts = encoding.prompts(records, tokenizer)
     limit, eos = task["limit"], sorted(encoding.eos_ids(tokenizer, model))
     if task["who"] == "ftkit":
-        from ftkit.base import heap
         from ftkit.engine.generation import generate
 
-        heap.tune()
         generate(model, prompts[:2], 2, eos)
         clock = Clock()
         made = generate(model, prompts, limit, eos)

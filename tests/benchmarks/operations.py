@@ -93,11 +93,9 @@ def profiled(task: dict, precision: str, size: int):
     import contenders
     import torch
 
-    from ftkit.base import heap
     from ftkit.base.config import Config
     from ftkit.engine import loop, packed_batch
 
-    heap.tune()
     model, _, rows = contenders.start(task)
     config = Config(method=task["method"], precision=precision, learning_rate=RATE)
     update = loop.Update(model, config)

@@ -51,12 +51,10 @@ def measure(model: str, method: str, steps: int | None) -> tuple[dict[str, float
     """Median milliseconds of processor time of a step, by precision; and the default precision."""
     import contenders
 
-    from ftkit.base import heap
     from ftkit.base.config import Config
     from ftkit.engine import loop, packed_batch
     from ftkit.memory_use.preflight import ModelFacts
 
-    heap.tune()
     steps = steps or {"tiny": 24, "smollm2": 4}[model]
     size = contenders.MODELS[model]["batch_size"]
     task = {"model": model, "method": method, "threads": 1, "records": (WARM_UP + steps) * size}

@@ -5,7 +5,7 @@ import pytest
 
 import ftkit as ft
 from ftkit.base import free_memory, machine
-from ftkit.memory_use import changes, preflight
+from ftkit.memory_use import cheaper_configs, preflight
 
 RECORDS = [{"instruction": f"Name the number {n} of the long list of numbers.", "input": "",
             "output": f"number {n} of the list"} for n in range(80)]
@@ -66,7 +66,7 @@ def test_so_is_every_run_of_a_sweep(lab, short_of_memory, notebook):
 def test_elsewhere_it_is_refused_as_before(lab, short_of_memory):
     with pytest.raises(preflight.TooBig, match="learns the same") as refused:
         lab.run(LARGE, live=False)
-    assert changes.learns_the_same(refused.value.change)
+    assert cheaper_configs.learns_the_same(refused.value.change)
 
 
 def test_where_only_another_run_would_fit_the_cells_to_run_again_are_said(lab, notebook,

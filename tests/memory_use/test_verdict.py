@@ -6,7 +6,7 @@ import pytest
 
 from ftkit.base.config import Config
 from ftkit.base.errors import UserError
-from ftkit.memory_use import changes, formula, model_shapes, verdict
+from ftkit.memory_use import cheaper_configs, formula, model_shapes, verdict
 from ftkit.memory_use.footprint import memory
 
 SHAPE = {"model_type": "llama", "vocab_size": 3072, "hidden_size": 192, "intermediate_size": 512,
@@ -220,7 +220,7 @@ def test_zero_divides_the_state_of_an_8_bit_optimizer():
 @pytest.mark.parametrize("batch_size", [2, 5, 7, 12, 16, 96, 1_000_000])
 def test_a_split_batch_keeps_its_records(batch_size):
     config = Config(batch_size=batch_size, gradient_accumulation_steps=3)
-    split = next(changes.families(config, "cuda"))
+    split = next(cheaper_configs.families(config, "cuda"))
     assert split[-1]["batch_size"] == 1
     for change in split:
         assert change["batch_size"] * change["gradient_accumulation_steps"] == 3 * batch_size
@@ -229,9 +229,9 @@ def test_a_split_batch_keeps_its_records(batch_size):
 
 
 def test_the_same_updates_are_those_of_the_same_batch():
-    assert changes.learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})
-    assert not changes.learns_the_same({"batch_size": 2})
-    assert not changes.learns_the_same({"method": "lora"})
+    assert cheaper_configs.learns_the_same({"batch_size": 2, "gradient_accumulation_steps": 8})
+    assert not cheaper_configs.learns_the_same({"batch_size": 2})
+    assert not cheaper_configs.learns_the_same({"method": "lora"})
 
 
 def test_the_slack_of_the_allocator_is_the_measured_one():

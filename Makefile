@@ -22,7 +22,7 @@ PYTEST := $(QUIETLY) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-r
 LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: recorded help lab quick test test-all smollm2 unit lessons seeds browser notebooks check types bench \
+.PHONY: recorded help lab quick test test-all smollm2 unit lessons seeds browser notebooks check style types bench \
   sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site clean
 
 help:  ## list what can be done
@@ -63,6 +63,9 @@ browser: $(READY)-test  ## what a page shows: a real JupyterLab, where a Chromiu
 check: $(READY)-test types  ## style, types, and whether the notebooks are built from their sources
 	$(PY) -m ruff check .
 	$(PY) notebooks/build.py --check
+
+style: $(READY)-test  ## advice on the prose and length of lessons; it never fails (ARGS=02)
+	$(PY) tests/lessons/style.py $(ARGS)
 
 # The interpreter under .venv has no third-party packages, so they are not resolved: 15 s, not 500.
 types: $(READY)-test  ## basedpyright over ftkit/

@@ -20,7 +20,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import judge
+import lesson_files
 
 STEPS = 2
 ROWS = 16
@@ -167,7 +167,7 @@ def block_of(name: str) -> str:
     """The block of a lesson (by its number) or the text of a file."""
     if not name.isdigit():
         return Path(name).read_text("utf-8")
-    block = judge.practice_block(judge.cells_of(judge.source_of(name)))
+    block = lesson_files.practice_block(lesson_files.cells_of(lesson_files.source_of(name)))
     if block is None:
         raise ValueError(f"lesson {name} has no block of Python under `## In practice, 2026`")
     return block

@@ -6,13 +6,13 @@
 import re
 import xml.etree.ElementTree as ET
 
-import judge
+import lesson_files
 import pytest
 
 pytestmark = pytest.mark.quick
 
 SVG = "{http://www.w3.org/2000/svg}"
-FIGURES = sorted((judge.NOTEBOOKS / "figures").glob("*"))
+FIGURES = sorted((lesson_files.NOTEBOOKS / "figures").glob("*"))
 PAGE = 760  # pixels of a lesson's column
 SMALLEST = 13  # pixels of a letter there
 
@@ -65,7 +65,7 @@ def test_a_figure_is_whole_and_readable(path):
 
 
 def test_every_figure_is_shown_and_every_shown_figure_exists():
-    assert not judge.builder().wrong_figures()
+    assert not lesson_files.builder().wrong_figures()
 
 
 def test_a_figure_that_is_missing_or_an_orphan_is_named(tmp_path):
@@ -73,7 +73,7 @@ def test_a_figure_that_is_missing_or_an_orphan_is_named(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "00_b.svg").write_text("")
     (tmp_path / "src" / "00_x.py").write_text("# %% [markdown]\n# ![text](figures/00_a.svg)\n")
-    missing, orphan = judge.builder().wrong_figures(tmp_path)
+    missing, orphan = lesson_files.builder().wrong_figures(tmp_path)
     assert "00_a.svg" in missing and "00_b.svg" in orphan
 
 

@@ -1,28 +1,32 @@
-"""The lessons: built from their sources, without outputs, and within the budgets of their form.
+"""The lessons are built from their sources, without outputs, and have the parts of their form.
 
-That they run from top to bottom is `make lessons`.
+That they run from top to bottom is `make lessons`. Prose and length get advice from `make style`.
 """
 
 import ast
-import importlib.util
 import json
 import re
 
 import pytest
-from helpers import ROOT
+from lesson_files import (
+    EXERCISES,
+    NOTEBOOKS,
+    SOURCES,
+    Cell,
+    builder,
+    cells_of,
+    module,
+    practice_block,
+    section,
+    source_of,
+)
 
-FOLDER = ROOT / "notebooks"
-SOURCES = sorted((FOLDER / "src").glob("[0-9][0-9]_*.py"))
+from ftkit.lessons import hints
 
 pytestmark = pytest.mark.quick
 
-
-@pytest.fixture(scope="module")
-def builder():
-    spec = importlib.util.spec_from_file_location("build_lessons", FOLDER / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+FIGURE = re.compile(r"!\[([^\]]*)\]\((figures/[^)\s]+)\)")
+SHORTEST_ALT = 40  # characters that say what a figure shows
 
 
 @pytest.fixture(params=SOURCES, ids=lambda path: path.stem)
@@ -31,29 +35,28 @@ def source(request):
 
 
 @pytest.fixture
-def cells(source, builder):
-    return json.loads(builder.build(source))["cells"]
+def cells(source):
+    return cells_of(source)
 
 
 def code(cells):
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return [cell.text for cell in cells if cell.kind == "code"]
 
 
 def prose(cells):
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return "\n\n".join(cell.text for cell in cells if cell.kind == "markdown")
 
 
-def test_a_built_notebook_is_what_its_source_gives_byte_for_byte(source, builder):
-    built = (FOLDER / f"{source.stem}.ipynb").read_bytes()
-    assert built == builder.build(source).encode(), "run `make notebooks`"
+# ------------------------------------------------------------------------------ built files
 
 
-def test_building_twice_gives_the_same_bytes(source, builder):
-    assert builder.build(source) == builder.build(source)
+def test_a_built_notebook_is_what_its_source_gives_byte_for_byte(source):
+    built = (NOTEBOOKS / f"{source.stem}.ipynb").read_bytes()
+    assert built == builder().build(source).encode(), "run `make notebooks`"
 
 
 def test_a_notebook_has_no_outputs_and_nothing_of_the_machine_it_was_written_on(source):
-    notebook = json.loads((FOLDER / f"{source.stem}.ipynb").read_text("utf-8"))
+    notebook = json.loads((NOTEBOOKS / f"{source.stem}.ipynb").read_text("utf-8"))
     assert notebook["metadata"].keys() == {"kernelspec"}
     for cell in notebook["cells"]:
         assert cell["metadata"].keys() <= {"tags", "jupyter"}
@@ -62,66 +65,59 @@ def test_a_notebook_has_no_outputs_and_nothing_of_the_machine_it_was_written_on(
 
 
 def test_every_notebook_has_a_source():
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SOURCES}
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {path.stem for path in SOURCES}
 
 
-def test_code_cells_are_short(cells):
-    lines = sorted(len(text.splitlines()) for text in code(cells))
-    longest = max(code(cells), key=lambda text: len(text.splitlines()))
-    assert lines[len(lines) // 2] <= 8, f"median {lines[len(lines) // 2]} lines"
-    assert lines[int(len(lines) * 0.9)] <= 20, f"a tenth has more than 20 lines: {lines}"
-    assert lines[-1] <= 32, longest
-
-
-def test_a_lesson_is_no_longer_than_its_form(cells):
-    """The minutes of a lesson are limited by test_second_edition.py."""
-    assert len(code(cells)) <= 40 and len(prose(cells)) <= 40
-
-
-def test_a_cell_of_prose_is_short(cells):
-    """Between two cells of code; tables and fenced code are not prose."""
-    answers = re.compile(r"<details>.*?</details>", re.S)
-    for text in (re.sub(r"<!--.*?-->|^```.*?^```|^\|[^\n]*", "", text, flags=re.S | re.M)
-                 for text in prose(cells)):
-        words = len(answers.sub("", text).split())
-        assert words <= 300, f"{words} words: {text[:80]}"
-        for answer in answers.findall(text):
-            assert len(re.sub(r"<[^>]+>", " ", answer).split()) <= 120, answer
-
-
-def test_a_lesson_needs_no_download_no_shell_and_no_pyplot(cells):
-    for text in code(cells):
-        assert not re.search(r"^\s*[!%]", text, re.M), text
-        assert not re.search(r"\bpyplot\b|\bplt\.|\bsubprocess\b|\burllib\b|\brequests\b", text)
-        assert not re.search(r"^\s*(try|except)\b", text, re.M), text
-        assert not re.search(r"\.style\b|\bHTML\(|\bMarkdown\(", text), text
+# --------------------------------------------------------------------------- parts of a lesson
 
 
 def test_a_lesson_starts_with_its_claim_and_the_machine(cells):
-    assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
-    assert "Claim" in "".join(cells[0]["source"])
+    assert cells[0].kind == "markdown" and cells[0].text.startswith("# ")
+    assert "Claim" in cells[0].text and re.search(r"\b[Aa]bout\s+\d+\s+minutes", cells[0].text)
     first = code(cells)[0]
     assert "import ftkit as ft\n" in first and first.rstrip().endswith("ft.setup(seed=0)")
 
 
-def test_the_verdict_of_a_guess_is_what_its_cell_shows_and_was_measured(cells):
-    """A notebook draws the last line of a cell alone; and an answer that is written down there
-    would hold whatever the run has shown."""
-    trees = [ast.parse(text) for text in code(cells)]
-    guesses = {target.id for tree in trees for node in tree.body if isinstance(node, ast.Assign)
-               and "ft.predict(" in ast.unparse(node) for target in node.targets}
-    for tree in trees:
-        shown = tree.body[-1].value if isinstance(tree.body[-1], ast.Expr) else None
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                asked = node.func.value
-                if node.func.attr == "score" and getattr(asked, "id", None) in guesses:
-                    assert node is shown, ast.unparse(tree)
-                    assert not isinstance(node.args[0], ast.Constant), ast.unparse(node)
+def test_a_lesson_needs_no_download_no_shell_and_no_pyplot(cells):
+    for text in code(cells):
+        assert not re.search(r"^\s*[!%]|^\s*(try|except)\b", text, re.M), text
+        assert not re.search(r"\bpyplot\b|\bplt\.|\bsubprocess\b|\burllib\b|\brequests\b", text)
+        assert not re.search(r"\.style\b|\bHTML\(|\bMarkdown\(", text), text
+
+
+def test_a_lesson_shows_a_figure_and_says_what_is_seen(cells):
+    shown = FIGURE.findall(prose(cells))
+    assert shown
+    for alt, path in shown:
+        assert len(alt) >= SHORTEST_ALT and (NOTEBOOKS / path).is_file(), path
+
+
+def test_a_lesson_asks_what_a_real_model_did_or_says_why_not(cells):
+    assert ("No box At 135M:" in " ".join(prose(cells).split())
+            or any("at_135m(" in text for text in code(section(cells, "At 135M"))))
+
+
+def test_a_lesson_has_a_configuration_for_practice(cells):
+    ast.parse(practice_block(cells) or pytest.fail("no block under `## In practice, 2026`"))
+
+
+def test_a_lesson_has_two_exercises_with_hints_before_its_end(cells, source):
+    known = {section.name for section in
+             hints.parse((EXERCISES / f"lesson_{source.name[:2]}.md").read_text("utf-8"))}
+    in_flow, flow = [], True
+    for cell in cells:
+        if cell.kind == "markdown":
+            for heading in re.findall(r"^## (.*)$", cell.text, flags=re.M):
+                flow = not heading.startswith(("Exercises", "In practice", "Interview", "Recap"))
+        else:
+            asked = re.findall(r"ft\.check\(\s*\"(\w+)\"", cell.text)
+            assert set(asked) <= known
+            in_flow += asked * flow
+    assert len(in_flow) >= 2
 
 
 def test_a_run_on_the_handwritten_records_has_room_for_the_longest_prompt(cells):
-    """149 tokens for SmolLM2; a shorter max_length refuses the record. Most of these sections are
+    """149 tokens for SmolLM2; a shorter max_length rejects the record. Most of these sections are
     not run by `make lessons`."""
     for text in code(cells):
         if 'data="handwritten"' in text:
@@ -130,21 +126,108 @@ def test_a_run_on_the_handwritten_records_has_room_for_the_longest_prompt(cells)
 
 def test_every_claim_that_a_lesson_names_exists():
     """`python notebooks/coverage.py` prints the whole list."""
-    spec = importlib.util.spec_from_file_location("coverage_of_claims", FOLDER / "coverage.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    known = {row["id"] for row in module.claims()}
-    assert len(known) == 146 and set(module.places()) <= known
+    coverage = module("coverage")
+    known = {row["id"] for row in coverage.claims()}
+    assert len(known) == 146 and set(coverage.places()) <= known
 
 
-def test_the_lessons_whose_section_on_a_real_model_is_run_have_one(builder):
+def test_the_lessons_whose_section_on_a_real_model_is_run_have_one():
     """FTKIT_REAL=1, which `make lessons` sets for them, makes a section that is skipped fail."""
-    spec = importlib.util.spec_from_file_location("conftest_of_lessons", FOLDER / "conftest.py")
-    lessons = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(lessons)
+    lessons = module("conftest")
     assert lessons.REAL
     for name in lessons.REAL:
-        cells = json.loads(builder.build(FOLDER / "src" / f"{name}.py"))["cells"]
-        asks = [cell for cell in cells if cell["cell_type"] == "code"
-                and 'is_fetched("smollm2")' in "".join(cell["source"])]
-        assert len(asks) == 1 and "tags" not in asks[0]["metadata"], name
+        asks = [cell for cell in cells_of(source_of(name[:2]))
+                if cell.kind == "code" and 'is_fetched("smollm2")' in cell.text]
+        assert len(asks) == 1 and not asks[0].tags, name
+
+
+# ------------------------------------------------------------------------------------ guesses
+
+
+def wrong_guesses(cells: list[Cell]):
+    """What is wrong with the guesses of a lesson, one line each.
+
+    The last line of a cell draws a guess. The last line of a later cell scores it, with a measured
+    value that can be each of its options.
+    """
+    trees = [ast.parse(text) for text in code(cells)]
+    assigned = _assignments(trees)
+    asked: dict[str, ast.Call] = {}  # guesses that no cell has scored yet
+    for tree in trees:
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for call in calls:
+            name = ast.unparse(call.func).removesuffix(".score")
+            if name == ast.unparse(call.func) or name not in asked:
+                continue
+            if call is not getattr(tree.body[-1], "value", None):
+                yield f"{name}: its score must be the last line, which a notebook shows"
+            if isinstance(call.args[0], ast.Constant):
+                yield f"{name}: the answer is written down, not measured"
+            if f"{name}.options[" not in ast.unparse(call):
+                for option in _options(asked[name]) - _strings(call, assigned):
+                    yield f"{name}: no outcome is the option {option!r}"
+            del asked[name]
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("ft.predict("):
+                name = ast.unparse(node.targets[0])
+                asked[name] = node.value
+                if ast.unparse(tree.body[-1]) != name:
+                    yield f"{name}: it must be the last line, which draws the buttons"
+    for name in asked:
+        yield f"{name}: no later cell scores it"
+
+
+def _assignments(trees) -> dict[str, list[ast.AST]]:
+    """Name -> every expression that is assigned to it, and the functions of that name."""
+    found: dict[str, list[ast.AST]] = {}
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef):
+            found.setdefault(node.name, []).append(node)
+        if isinstance(node, ast.Assign):
+            for name in (name for target in node.targets for name in ast.walk(target)):
+                if isinstance(name, ast.Name):
+                    found.setdefault(name.id, []).append(node.value)
+    return found
+
+
+def _options(call: ast.Call) -> set[str]:
+    return {argument.value for argument in call.args[1:]
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)}
+
+
+def _strings(node: ast.AST, assigned, depth: int = 3) -> set[str]:
+    """The strings in an expression and in what was assigned to its names."""
+    found = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            found.add(inner.value)
+        elif isinstance(inner, ast.keyword) and inner.arg:
+            found.add(inner.arg)
+        elif isinstance(inner, ast.Name) and depth:
+            for value in assigned.get(inner.id, ()):
+                if "ft.predict(" not in ast.unparse(value):
+                    found |= _strings(value, assigned, depth - 1)
+    return found
+
+
+def test_each_guess_is_drawn_and_scored_by_a_measurement_that_any_option_can_win(cells):
+    assert list(wrong_guesses(cells)) == []
+
+
+ASK = 'guess = ft.predict("Which is lower?", "full", "LoRA", "no difference seen")\nguess'
+RULE = '{"<": "full", ">": "LoRA", "": "no difference seen"}'
+
+
+@pytest.mark.parametrize(("texts", "fault"), [
+    ((ASK, f"guess.score({RULE}[direction(a, b)])"), ""),
+    ((ASK, f"rule = {RULE}", "guess.score(rule[direction(a, b)])"), ""),
+    ((ASK, 'guess.score("full" if a < b else "no difference seen")'), "'LoRA'"),
+    ((ASK, 'guess.score("full")'), "written down"),
+    ((ASK, "guess.score(guess.options[k])\nprint(1)"), "must be the last line, which a notebook"),
+    ((ASK,), "no later cell"),
+    ((ASK + "\nguess.score(guess.options[k])",), "no later cell"),
+    ((ASK.removesuffix("\nguess"), "guess.score(guess.options[k])"), "draws the buttons"),
+])
+def test_a_guess_that_cannot_be_scored_is_found(texts, fault):
+    found = list(wrong_guesses([Cell(i, "code", text) for i, text in enumerate(texts)]))
+    assert any(fault in line for line in found) if fault else not found

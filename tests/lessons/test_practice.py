@@ -5,13 +5,13 @@ import json
 import subprocess
 import sys
 
-import judge
+import lesson_files
 import practice
 import pytest
 from helpers import ROOT, others_later
 
-LESSONS = [source.name[:2] for source in sorted((judge.NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
-           if judge.practice_block(judge.cells_of(source))]
+LESSONS = [source.name[:2] for source in lesson_files.SOURCES
+           if lesson_files.practice_block(lesson_files.cells_of(source))]
 
 LORA = '''
 from datasets import load_dataset

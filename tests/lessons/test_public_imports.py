@@ -5,7 +5,7 @@ import ast
 import importlib
 import re
 
-import judge
+import lesson_files
 import pytest
 from helpers import ROOT
 
@@ -45,7 +45,7 @@ def wrong_imports(code: str) -> list[str]:
 
 @pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.name[:2])
 def test_a_lesson_uses_public_names(source):
-    cells = judge.cells_of(source)
+    cells = lesson_files.cells_of(source)
     assert wrong_imports("\n".join(cell.text for cell in cells if cell.kind == "code")) == []
     assert DEEP.findall("\n".join(cell.text for cell in cells)) == []
 

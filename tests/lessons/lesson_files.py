@@ -1,0 +1,76 @@
+"""Reading a lesson: its cells, its sections, the code of its texts."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+EXERCISES = ROOT / "ftkit" / "lessons" / "exercises"
+SOURCES = sorted((NOTEBOOKS / "src").glob("[0-9][0-9]*_*.py"))
+
+
+class Cell(NamedTuple):
+    number: int
+    kind: str  # "markdown" or "code"
+    text: str
+    tags: tuple[str, ...] = ()
+
+
+def module(name: str):
+    """A module of the folder notebooks, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"{name}_of_lessons", NOTEBOOKS / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@functools.cache
+def builder():
+    return module("build")
+
+
+def source_of(number: str) -> Path:
+    """notebooks/src/NN_name.py of lesson `number`; ValueError where there is none."""
+    found = [path for path in SOURCES if path.name.startswith(f"{number}_")]
+    if not found:
+        raise ValueError(f"notebooks/src has no lesson {number}")
+    return found[0]
+
+
+@functools.cache
+def cells_of(source: Path) -> list[Cell]:
+    notebook = json.loads(builder().build(source))
+    return [Cell(i, cell["cell_type"], "".join(cell["source"]),
+                 tuple(cell["metadata"].get("tags", ())))
+            for i, cell in enumerate(notebook["cells"])]
+
+
+def section(cells: list[Cell], heading: str) -> list[Cell]:
+    """The cells from `## heading` to the next `## `, cut to what is between the two."""
+    inside, found = False, []
+    for cell in cells:
+        if cell.kind == "code":
+            found += [cell] * inside
+            continue
+        for part in re.split(r"^(?=## )", cell.text, flags=re.M):
+            if part.startswith("## "):
+                inside = part.partition("\n")[0].strip() == f"## {heading}"
+            if inside:
+                found.append(cell._replace(text=part))
+    return found
+
+
+def practice_block(cells: list[Cell]) -> str | None:
+    """The first block of Python under `## In practice, 2026`."""
+    for cell in section(cells, "In practice, 2026"):
+        if cell.kind == "markdown":
+            found = re.search(r"^ *```python\n(.*?)^ *```", cell.text, flags=re.S | re.M)
+            if found:
+                return found.group(1)
+    return None

@@ -1,19 +1,19 @@
 """`Config`: the settings of a run, with the field names of transformers and peft.
 
-One declaration gives a field its default, range, help on the command line and tip in a notebook.
+One declaration says everything about a field; the command line, the what-if panel, `ft.compare`,
+scripts and the memory prediction compute their lists from it (`config_fields.option`).
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import difflib
-import functools
 import math
-import types
-import typing
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
+from ftkit.base.config_fields import accept, check_names, counterparts, fields_of, given, option
 from ftkit.base.errors import UserError
+from ftkit.base.optimizers import OPTIMIZERS
 
 # The best learning rate depends on the size of the model and on the method: LoRA needs about ten
 # times that of full fine-tuning, a model of a few million parameters about twenty times that of a
@@ -25,48 +25,17 @@ LEARNING_RATES = {
               "prefix_tuning": 1e-2},
 }
 METHODS = tuple(LEARNING_RATES["tiny"])
+LORA = ("lora", "qlora")
 PRECISIONS = ("fp32", "bf16", "fp16", "pure-bf16")
 # Number format of the frozen weights on a GPU, where base_dtype is not given.
 BASE_DTYPES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "pure-bf16": "bf16"}
-
-
 MOVE_THE_BASE = ("pissa", "olora")  # initial LoRA weights that are taken out of the base
-
-
-class OptimizerState(NamedTuple):
-    """What an optimizer keeps for each trained weight, for the predictions of memory.
-
-    numbers: how many of them; width: bytes of each with its scales, None where it has the type of
-    the weight. factored: a number for each row and each column of a matrix instead (Adafactor).
-    """
-
-    numbers: int = 0
-    width: float | None = None
-    factored: bool = False
-
-
-# bitsandbytes: 8 bits, and an fp32 scale for 256 of them.
-_EIGHT_BIT = OptimizerState(2, 1 + 4 / 256)
-OPTIMIZERS = {"adamw_torch": OptimizerState(2), "adamw_bnb_8bit": _EIGHT_BIT,
-              "paged_adamw_8bit": _EIGHT_BIT, "adafactor": OptimizerState(factored=True),
-              "sgd": OptimizerState()}
-SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",
-         "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "optimizer": "optim",
-         "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # what others call them
 SCHEDULES = ("cosine", "linear", "constant", "warmup_stable_decay")
-
 
 MAX_LOGITS = 2**24  # logits that the loss holds at once; here, since predictions need no torch
 MANY = 10**6  # more than anybody means
-TINY = 1e-30  # a smaller number has no effect in 32 bits
-
-
-def _option(default, help, choices=None, low=None, high=None, tip="", positive=False):
-    """A field: `help` is for the command line, `tip` (at most 25 words: what it does, the usual
-    range, what goes wrong at both ends) for the control in a notebook. positive: 0 is rejected."""
-    return dataclasses.field(default=default, metadata={
-        "help": help, "choices": choices, "low": low, "high": high, "tip": tip,
-        "positive": positive})
+# In GRPO the ratio of new to old probability is 1 at the first step on a batch of answers.
+ONE_ITERATION = (lambda c: c.num_iterations == 1, "num_iterations is 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,209 +49,277 @@ class Config:
 
     RATE: ClassVar[float] = 1.0  # times the default learning rate, for this kind of training
 
-    method: str = _option(
+    method: str = option(
         "full", "fine-tuning method", METHODS,
+        group="Method", changes="start updates memory", elsewhere="peft", on_ranks=True,
         tip="Trains all weights (full), added matrices (lora; qlora: quantized base), scales "
             "(ia3) or virtual tokens. Usual: lora. Fewer parameters: less memory, learn less.",
     )
-    learning_rate: float | None = _option(
+    learning_rate: float | None = option(
         None, "peak learning rate; the default depends on the model and the method", low=0.0,
         positive=True,
+        group="Optimization", changes="schedule", elsewhere="TrainingArguments",
+        usual=[float(f"{m}e{e}") for e in range(-6, 0) for m in (1, 2, 5)],
         tip="How far a step moves the weights. Full: 1e-5 (large) to 1e-3 (tiny); LoRA ten "
             "times that. Low: learns nothing; high: forgets, diverges.",
     )
-    batch_size: int = _option(
+    batch_size: int = option(
         16, "records in one forward pass", low=1, high=MANY,
+        group="Optimization", changes="tokens",
+        elsewhere="TrainingArguments.per_device_train_batch_size",
+        usual=(1, 2, 4, 8, 16, 32, 64, 128),
         tip="Records in one pass. Usual: 4 to 64. Small: noisy steps, slow hardware use; "
             "large: memory runs out, fewer steps an epoch.",
     )
-    gradient_accumulation_steps: int = _option(
+    gradient_accumulation_steps: int = option(
         1, "batches added up before one optimizer step", low=1, high=MANY,
+        group="Optimization", changes="tokens memory",
+        elsewhere="TrainingArguments", usual=(1, 2, 4, 8, 16),
         tip="Adds up batches before one step: a large batch in little memory. Usual: 1 to 16. "
             "1: noisy steps; many: few, slow steps.",
     )
-    epochs: float = _option(
+    epochs: float = option(
         1.0, "passes over the training records", low=0.0, high=MANY, positive=True,
+        group="Optimization", changes="tokens", elsewhere="TrainingArguments.num_train_epochs",
+        usual=(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0),
+        idle=(lambda c: c.max_steps is not None, "max_steps overrides epochs"),
         tip="Passes over the records. Usual: 1 to 3. Too few: underfits; too many: memorizes "
             "the records.",
     )
-    max_steps: int | None = _option(
+    max_steps: int | None = option(
         None, "optimizer steps; overrides epochs, repeats the data if needed", low=1, high=10**9,
+        group="Optimization", changes="tokens", elsewhere="TrainingArguments",
+        none="by epochs", usual=(1, 5, 10, 20, 30, 60, 100, 200, 500, 1000),
         tip="Updates of the weights; overrides epochs. Usual: 20 to 300 here. Few: underfits; "
             "many: overfits and forgets.",
     )
-    warmup_steps: float = _option(
+    warmup_steps: float = option(
         0.06, "steps of linear warm-up; below 1: a fraction of all steps", low=0.0, high=10**9,
+        group="Optimization", changes="schedule", elsewhere="TrainingArguments",
+        usual=(0.0, 0.03, 0.06, 0.1, 0.2, 0.5, 10.0),
         tip="Steps in which the learning rate rises; below 1: a fraction. Usual: 0.03 to 0.1. "
             "None: early spikes; long: little time at the peak.",
     )
-    lr_scheduler_type: str = _option(
+    lr_scheduler_type: str = option(
         "cosine", "schedule of the learning rate after the warm-up", SCHEDULES,
+        group="Optimization", changes="schedule", elsewhere="TrainingArguments",
         tip="How the learning rate falls after warm-up. Usual: cosine or linear, which end near "
             "0; constant: noisy; warmup_stable_decay: constant, then cosine.",
     )
-    num_decay_steps: float = _option(
+    num_decay_steps: float = option(
         0.2, "last steps, in which warmup_stable_decay falls to 0; below 1: a fraction of all",
         low=0.0, high=10**9, positive=True,
+        group="Optimization", changes="schedule",
+        elsewhere="TrainingArguments.lr_scheduler_kwargs", usual=(0.05, 0.1, 0.2, 0.5, 10.0),
+        idle=(lambda c: c.lr_scheduler_type != "warmup_stable_decay",
+              "lr_scheduler_type is not warmup_stable_decay"),
         tip="Steps at the end in which warmup_stable_decay falls; below 1: a fraction. Usual: 0.1 "
             "to 0.2. Few: noisy; many: like cosine.",
     )
-    weight_decay: float = _option(
+    weight_decay: float = option(
         0.0, "AdamW weight decay, on matrices only", low=0.0, high=MANY,
+        group="Optimization", changes="updates", elsewhere="TrainingArguments",
+        on_ranks=True, usual=(0.0, 0.01, 0.1, 0.3, 1.0),
         tip="Pulls weights toward zero each step. Usual: 0 to 0.1. Low: hardly any effect in "
             "short runs; high: erases what was pretrained.",
     )
-    optim: str = _option(
+    optim: str = option(
         "adamw_torch", "optimizer", tuple(OPTIMIZERS),
+        group="Optimization", changes="updates memory", elsewhere="TrainingArguments",
         tip="Optimizer. Usual: adamw_torch, two fp32 states per weight. 8-bit or adafactor: less "
             "memory, similar result; sgd: no states, hardly learns.",
     )
-    max_grad_norm: float = _option(
+    max_grad_norm: float = option(
         1.0, "clip the gradient to this norm; 0 turns it off", low=0.0, high=10**12,
+        group="Optimization", changes="updates memory",
+        elsewhere="TrainingArguments", on_ranks=True,
+        usual=(0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
         tip="Scales longer gradients down to this norm. Usual: 0.5 to 1. Low: every step shrinks; "
             "0 or high: one bad batch may ruin it.",
     )
-    precision: str | None = _option(
+    precision: str | None = option(
         None, "mixed precision: bf16 and fp16 run autocast over fp32 weights", PRECISIONS,
+        group="System", changes="start updates memory", elsewhere="TrainingArguments.bf16",
+        on_ranks=True,
         tip="Number format. Usual: bf16 where the hardware has it. fp32: exact, slow, more "
             "memory; fp16 overflows; pure-bf16 loses small updates.",
     )
-    base_dtype: str | None = _option(
+    base_dtype: str | None = option(
         None, "number format of the frozen weights under an adapter; default: that of precision on "
         "a GPU, fp32 on a CPU", ("fp32", "bf16", "fp16"),
+        group="System", changes="start memory", elsewhere="from_pretrained.dtype",
+        used_by=METHODS[1:],
         tip="Number format of the frozen weights; adapters stay fp32. Usual: bf16, half the "
             "memory. fp32: exact, twice as large; fp16 may overflow.",
     )
-    gradient_checkpointing: bool = _option(
+    gradient_checkpointing: bool = option(
         False, "recompute activations in the backward pass: less memory, more time",
+        group="System", changes="memory random",
+        elsewhere="TrainingArguments",
         tip="Recomputes activations instead of keeping them. On: much less memory, about a "
             "third more time; off: long records may not fit.",
     )
-    r: int = _option(
+    r: int = option(
         8, "LoRA rank", low=1, high=2**16,
+        group="Method", changes="start memory", elsewhere="LoraConfig", used_by=LORA,
+        usual=(1, 2, 4, 8, 16, 32, 64, 128),
         tip="Rank of LoRA's update, its capacity. Usual: 4 to 64. Low: may underfit; high: "
             "more memory, alpha / r shrinks.",
     )
-    lora_alpha: float = _option(
+    lora_alpha: float = option(
         16, "LoRA scale: the update is multiplied by alpha / r", low=0.0, high=MANY, positive=True,
+        group="Method", changes="start", elsewhere="LoraConfig", used_by=LORA,
+        usual=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0),
         tip="LoRA's update is multiplied by alpha / r. Usual: r to 2r. Low: learns slowly; "
             "high: acts like too high a learning rate.",
     )
-    lora_dropout: float = _option(
+    lora_dropout: float = option(
         0.0, "dropout before the LoRA matrices", low=0.0, high=0.99,
+        group="Method", changes="updates memory random", elsewhere="LoraConfig",
+        used_by=LORA, on_ranks=True, usual=(0.0, 0.05, 0.1, 0.2, 0.5),
         tip="Fraction of inputs to LoRA set to zero in training. Usual: 0 to 0.1. 0: may overfit "
             "small data; high: learns slowly.",
     )
-    target_modules: str = _option(
+    target_modules: str = option(
         "all-linear", "layers that get LoRA: all-linear, or names like q_proj,v_proj",
+        group="Method", changes="start memory", elsewhere="LoraConfig",
+        used_by=(*LORA, "ia3"),
+        usual=("all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj"),
         tip="Layers that get LoRA; all-linear is usual. Few (q_proj,v_proj): cheaper, may "
             "learn less; more: more to train and keep.",
     )
-    use_rslora: bool = _option(
+    use_rslora: bool = option(
         False, "rsLoRA: scale LoRA by alpha / sqrt(r) instead of alpha / r",
+        group="Method", changes="start", elsewhere="LoraConfig", used_by=LORA,
         tip="Scales LoRA by alpha / sqrt(r). Usual: for r above 32. On: high ranks keep their "
             "step, low ranks may overshoot; off: high ranks shrink.",
     )
-    use_dora: bool = _option(
+    use_dora: bool = option(
         False, "DoRA: LoRA for the direction of a weight row, a trained parameter for its length",
+        group="Method", changes="start memory", elsewhere="LoraConfig", used_by=LORA,
         tip="Also trains the length of each weight row. Usual: at low rank. On: slower steps; "
             "off: plain LoRA, mostly as good.",
     )
-    init_lora_weights: str = _option(
+    init_lora_weights: str = option(
         "default", "initial LoRA weights; pissa, olora: from the main directions of the base",
         ("default", "gaussian", "orthogonal", "pissa", "olora"),
+        group="Method", changes="start memory", elsewhere="LoraConfig",
+        used_by=LORA, on_ranks=False,
         tip="Initial LoRA weights. Usual: default (update zero). pissa, olora: the base's main "
             "directions; faster at first, need a lower learning rate.",
     )
-    bnb_4bit_quant_type: str = _option(
+    bnb_4bit_quant_type: str = option(
         "nf4", "levels of the 4-bit weights of qlora", ("nf4", "fp4"),
+        group="Method", changes="start", elsewhere="BitsAndBytesConfig",
+        used_by=("qlora",),
+        idle=(lambda c: c.load_in_8bit, "load_in_8bit leaves no 4-bit weights"),
         tip="Levels of qlora's 4-bit weights. Usual: nf4, whose levels suit normally distributed "
             "weights. fp4: a 4-bit float, the same size, larger rounding error.",
     )
-    load_in_8bit: bool = _option(
+    load_in_8bit: bool = option(
         False, "store the base of qlora in 8 bits (LLM.int8()) instead of 4",
+        group="Method", changes="start memory", elsewhere="BitsAndBytesConfig",
+        used_by=("qlora",),
         tip="Stores qlora's base in 8 bits (LLM.int8()). Usual: off, 4 bits. On: smaller "
             "rounding error, nearly twice the bytes of 4 bits.",
     )
-    num_virtual_tokens: int = _option(
+    num_virtual_tokens: int = option(
         20, "trained vectors before the input, in prompt_tuning and prefix_tuning", low=1,
         high=10**5,
+        group="Method", changes="start memory",
+        elsewhere="PromptTuningConfig PrefixTuningConfig",
+        used_by=("prompt_tuning", "prefix_tuning"), usual=(1, 5, 10, 20, 50, 100),
         tip="Trained vectors before the input (prompt_tuning, prefix_tuning). Usual: 10 to 100. "
             "Few: learn little; many: take up context, slow to train.",
     )
-    max_length: int | None = _option(
+    max_length: int | None = option(
         None, "tokens in one record; default: the model's context, at most 512", low=2, high=10**8,
+        group="Data", changes="start tokens", elsewhere="records SFTConfig",
+        usual=(16, 32, 64, 128, 256, 512, 1024, 2048),
         tip="Tokens kept of a record; the rest is cut. Usual: longest record. Short: answers "
             "are cut off; long: memory grows.",
     )
-    packing: bool = _option(
+    packing: bool = option(
         False, "pack several records into rows of max_length; they do not attend to each other",
+        group="Data", changes="start tokens", elsewhere="SFTConfig", sft_only=True,
         tip="Fills rows with several records. Usual for short records on GPUs. On: fewer, "
             "larger steps; off: short records underuse the GPU.",
     )
-    loss_on: str = _option(
+    loss_on: str = option(
         "response", "tokens that are trained on", ("response", "all"),
+        group="Data", changes="start tokens", elsewhere="records", sft_only=True,
         tip="Tokens that contribute to the loss. Usual: response. all: also trains on the "
             "questions, which dilutes the answers.",
     )
-    replay: float = _option(
+    replay: float = option(
         0.0, "fraction of general data mixed into the training records", low=0.0, high=0.95,
+        group="Data", changes="tokens", sft_only=True, usual=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8),
         tip="Fraction of general data mixed in against forgetting. Usual: 0.05 to 0.25. 0: "
             "forgets more; high: slower, less of the task.",
     )
-    l2_sp: float = _option(
+    l2_sp: float = option(
         0.0, "L2-SP: adds l2_sp / 2 * ||w - start||^2 to the loss",
         low=0.0, high=MANY,
+        group="Optimization", changes="updates memory", used_by=("full",),
+        usual=(0.0, 0.001, 0.01, 0.1, 1.0),
         tip="Penalty for leaving the starting weights, against forgetting. Usual: 0.001 "
         "to 0.1. Low: no effect; high: learns nothing. Full fine-tuning only.",
     )
-    kl_coef: float = _option(
+    kl_coef: float = option(
         0.0, "adds kl_coef * KL(base || model) at the supervised tokens to the loss", low=0.0,
         high=MANY,
+        group="Optimization", changes="updates memory", sft_only=True,
+        usual=(0.0, 0.03, 0.1, 0.3, 1.0, 3.0),
         tip="Penalty for predicting other tokens than the base, against forgetting. Usual: 0.1 to "
             "1. Low: no effect; high: learns nothing. Slower by a third.",
     )
-    neftune_noise_alpha: float | None = _option(
+    neftune_noise_alpha: float | None = option(
         None, "NEFTune: uniform noise of at most alpha / sqrt(length * dimension) on the "
         "embeddings in training; default: none", low=0.0, high=MANY, positive=True,
+        group="Optimization", changes="updates memory random",
+        elsewhere="TrainingArguments", sft_only=True, none="off",
+        usual=(1.0, 5.0, 10.0, 15.0, 50.0),
         tip="NEFTune: noise on the embeddings in training, against overfitting to instructions. "
             "Usual: 5 to 15. Low: no effect; high: drowns the words.",
     )
-    early_stopping_patience: int | None = _option(
+    early_stopping_patience: int | None = option(
         None, "stop after this many evaluations without a better metric_for_best_model", low=1,
         high=10**9,
+        group="Evaluation", changes="updates memory", none="off", usual=(1, 2, 3, 5, 10),
         tip="Stops after this many evaluations without better val_loss. Usual: 2 to 5. 1: "
             "noise stops it early; many: overfits on.",
     )
-    metric_for_best_model: str = _option(
+    metric_for_best_model: str = option(
         "val_loss", "measure for early stopping; a name that ends in loss is better low",
+        group="Evaluation", changes="", usual=("val_loss", "general_loss"),
+        idle=(lambda c: c.early_stopping_patience is None, "there is no early_stopping_patience"),
         tip="Measure for early stopping: val_loss, general_loss or your own metric. The wrong "
         "one stops too early, or keeps a model that forgot.",
     )
-    eval_steps: int | None = _option(
+    eval_steps: int | None = option(
         None, "steps between evaluations; default: ten in a run", low=1, high=10**9,
+        group="Evaluation", changes="", usual=(1, 2, 5, 10, 20, 50, 100),
         tip="Steps between evaluations; usual: ten evaluations in a run. Often: the run gets "
             "slow; seldom: you miss the best step.",
     )
-    seed: int = _option(
+    seed: int = option(
         0, "random seed: order of the data, initial LoRA weights, dropout", low=0, high=2**32 - 1,
+        group="Optimization", changes="start", elsewhere="TrainingArguments", usual=range(10),
         tip="Random seed of data order, initialization and dropout. Use at least 3 seeds for a "
             "claim; with one, luck may look like an effect.",
     )
 
     def __post_init__(self):
-        kinds = kinds_of(type(self))
-        for field in dataclasses.fields(self):
-            value = _accept(field, kinds[field.name], getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
+        for name in fields_of(type(self)):
+            object.__setattr__(self, name, accept(type(self), name, getattr(self, name)))
 
     def but(self, **changes) -> Config:
         """The same Config with some fields changed: `base.but(learning_rate=1e-2)`."""
-        known = _names(type(self))
-        unknown = [name for name in changes if name not in known]
-        if unknown:
-            raise UserError(_unknown_field(unknown[0], known))
-        return dataclasses.replace(self, **changes)
+        check_names(type(self), changes)
+        changed = copy.copy(self)  # its other values were accepted before
+        for name, value in changes.items():
+            object.__setattr__(changed, name, accept(type(self), name, value))
+        return changed
 
     def resolved(self, model: str, precision: str, context: int, device: str = "cpu") -> Config:
         """This Config with its defaults filled in: `model` is "tiny" or "other", `precision` what
@@ -333,8 +370,7 @@ class Config:
 
     def differs(self) -> dict:
         """Only the fields that are not at their default."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
-                if getattr(self, f.name) != f.default}
+        return {name: getattr(self, name) for name in given(self)}
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.differs().items())
@@ -348,8 +384,8 @@ class Config:
         """The Config that `to_dict` described, of the class with most of its fields; unknown fields
         are left out."""
         kind = max((Config, DPOConfig, GRPOConfig),
-                   key=lambda kind: len(values.keys() & set(_names(kind))))
-        return kind(**{k: v for k, v in values.items() if k in _names(kind)})
+                   key=lambda kind: len(values.keys() & fields_of(kind).keys()))
+        return kind(**{k: v for k, v in values.items() if k in fields_of(kind)})
 
     @classmethod
     def from_string(cls, text: str) -> Config:
@@ -359,34 +395,31 @@ class Config:
             name, equals, value = word.partition("=")
             if not equals:
                 raise UserError(f"{word!r:.60} in a Config string; expected name=value pairs")
-            if name not in _names(cls):
-                raise UserError(_unknown_field(name, _names(cls)))
+            check_names(cls, [name])
             values[name] = None if value == "None" else value
         return cls(**values)
 
     def training_arguments(self) -> dict:
-        """The same request in the words of `transformers.TrainingArguments`."""
-        same = ("gradient_accumulation_steps", "learning_rate", "optim", "lr_scheduler_type",
-                "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed",
-                "neftune_noise_alpha")
-        is_fraction = 0 < self.warmup_steps < 1
-        decay = None
-        if self.lr_scheduler_type == "warmup_stable_decay":
-            decay = self.num_decay_steps * (self.max_steps or 0 if self.num_decay_steps < 1 else 1)
-            if not decay:
-                raise UserError("num_decay_steps is a fraction and transformers needs a number of "
-                                "steps; give num_decay_steps of at least 1, or max_steps")
-        arguments = {
-            "per_device_train_batch_size": self.batch_size,
-            "num_train_epochs": self.epochs,
-            "max_steps": -1 if self.max_steps is None else self.max_steps,
-            "warmup_steps": self.warmup_steps if is_fraction else int(self.warmup_steps),
-            **{name: getattr(self, name) for name in same},
-            "lr_scheduler_kwargs": decay and {"num_decay_steps": math.ceil(decay)},
-            "bf16": self.precision == "bf16",
-            "fp16": self.precision == "fp16",
-        }
+        """The corresponding `transformers.TrainingArguments`.
+
+        Fields without a counterpart and arguments at None are left out. Raises UserError if
+        num_decay_steps cannot be converted to a number of steps.
+        """
+        arguments = counterparts(self, "TrainingArguments") | {
+            "bf16": self.precision == "bf16", "fp16": self.precision == "fp16",
+            "optim": OPTIMIZERS[self.optim].elsewhere or None,
+            "lr_scheduler_kwargs": self._decay_arguments()}
         return {name: value for name, value in arguments.items() if value is not None}
+
+    def _decay_arguments(self) -> dict | None:
+        if self.lr_scheduler_type != "warmup_stable_decay":
+            return None
+        steps = self.num_decay_steps * (self.max_steps or 0 if self.num_decay_steps < 1 else 1)
+        if not steps:
+            raise UserError(f"num_decay_steps is {self.num_decay_steps:g}, a fraction, and "
+                            "transformers needs a number of steps; give num_decay_steps of at "
+                            "least 1, or max_steps")
+        return {"num_decay_steps": math.ceil(steps)}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -395,20 +428,25 @@ class DPOConfig(Config):
 
     RATE: ClassVar[float] = 0.05
 
-    loss_type: str = _option(
+    loss_type: str = option(
         "sigmoid", "loss of a pair; sigmoid: DPO",
         ("sigmoid", "ipo", "kto", "orpo", "simpo", "sft"),
+        group="Optimization", changes="updates memory", elsewhere="DPOConfig",
         tip="Loss of a pair. Usual: sigmoid (DPO). ipo: bounded margin; kto: answers judged alone; "
             "orpo, simpo: no reference; sft: chosen answers only.",
     )
-    beta: float = _option(
+    beta: float = option(
         0.1, "strength of the KL penalty; orpo: weight of the odds ratio; simpo: reward scale",
         low=0.0, high=MANY, positive=True,
+        group="Optimization", changes="updates", elsewhere="DPOConfig",
+        idle=(lambda c: c.loss_type == "sft", "loss_type is sft"),
         tip="Strength of the KL penalty toward the reference. Usual: 0.01 to 0.5; simpo 2. Low: "
             "moves far from the reference; high: stays close.",
     )
-    simpo_gamma: float = _option(
+    simpo_gamma: float = option(
         0.5, "target margin of the rewards in simpo", low=0.0, high=MANY,
+        group="Optimization", changes="updates", elsewhere="CPOConfig",
+        idle=(lambda c: c.loss_type != "simpo", "loss_type is not simpo"),
         tip="Margin that SimPO's rewards should have. Usual: 0.5 to 1.6. Low: answers stay close; "
             "high: moves far. Other losses ignore it.",
     )
@@ -421,135 +459,71 @@ class GRPOConfig(Config):
 
     RATE: ClassVar[float] = 0.1
 
-    batch_size: int = _option(8, "questions in one step", low=1, high=MANY)
-    num_generations: int = _option(
+    batch_size: int = option(
+        8, "questions in one step", low=1, high=MANY,
+        group="Optimization", changes="tokens",
+    )
+    num_generations: int = option(
         8, "answers sampled for each question", low=2, high=MANY,
+        group="Optimization", changes="tokens", elsewhere="GRPOConfig",
         tip="Answers sampled per question, whose mean is the baseline. Usual: 4 to 64. Few: noise "
             "and dead groups; many: slow.",
     )
-    loss_type: str = _option(
+    loss_type: str = option(
         "grpo", "how tokens are averaged (TRL's default is dapo)",
         ("grpo", "bnpo", "dapo", "dr_grpo"),
+        group="Optimization", changes="updates", elsewhere="GRPOConfig",
         tip="How tokens are averaged. grpo: in each answer, so long wrong answers are punished "
             "less; bnpo, dapo: all alike; dr_grpo: by a constant.",
     )
-    scale_rewards: str = _option(
+    scale_rewards: str = option(
         "group", "standard deviation that divides the advantages", ("group", "batch", "none"),
+        group="Optimization", changes="updates", elsewhere="GRPOConfig",
         tip="Divides advantages by the standard deviation of the group or batch. Usual: group. "
             "group: favors questions nearly always right or wrong; none: Dr. GRPO.",
     )
-    importance_sampling_level: str = _option(
+    importance_sampling_level: str = option(
         "token", "what has one ratio and clip: a token, or a sequence (GSPO)",
         ("token", "sequence"),
+        group="Optimization", changes="updates", elsewhere="GRPOConfig",
+        idle=ONE_ITERATION,
         tip="What is clipped: each token, or the whole answer (GSPO, with epsilon near 0.0003). It "
             "acts only when num_iterations is above 1.",
     )
-    beta: float = _option(
+    beta: float = option(
         0.0, "strength of the KL penalty", low=0.0, high=MANY,
+        group="Optimization", changes="updates memory", elsewhere="GRPOConfig",
         tip="Strength of the KL penalty toward the reference. Usual: 0 to 0.1. Low: free to drift; "
             "high: learns nothing.",
     )
-    epsilon: float = _option(
+    epsilon: float = option(
         0.2, "clip range of the ratio of new to old probability", low=0.0, high=MANY,
+        group="Optimization", changes="updates", elsewhere="GRPOConfig",
+        idle=ONE_ITERATION,
         tip="Where the ratio is clipped. Usual: 0.2. It acts only when num_iterations is above 1.",
     )
-    epsilon_high: float | None = _option(
+    epsilon_high: float | None = option(
         None, "upper clip range; default: epsilon", low=0.0, high=MANY,
+        group="Optimization", changes="updates", elsewhere="GRPOConfig",
+        none="epsilon", idle=ONE_ITERATION,
         tip="Clip range above 1. Usual: epsilon, or 0.28 (DAPO's clip-higher). High: rare tokens "
             "may gain faster, and noise too.",
     )
-    temperature: float = _option(
+    temperature: float = option(
         1.0, "sampling temperature of the answers", low=0.01, high=MANY,
+        group="Optimization", changes="updates", elsewhere="GRPOConfig",
         tip="Sampling temperature of the answers. Usual: 1. Low: groups that agree and teach "
             "nothing; high: nonsense.",
     )
-    num_iterations: int = _option(
+    num_iterations: int = option(
         1, "optimizer steps on each batch of answers", low=1, high=MANY,
+        group="Optimization", changes="tokens updates memory",
+        elsewhere="GRPOConfig",
         tip="Steps on the same answers. Usual: 1 to 4. More: cheaper, but the answers grow stale.",
     )
-    max_completion_length: int | None = _option(
+    max_completion_length: int | None = option(
         None, "tokens of a sampled answer; default: a few more than the longest reference", low=1,
         high=MANY,
+        group="Optimization", changes="tokens", elsewhere="GRPOConfig",
         tip="Longest sampled answer in tokens. Short: right answers are cut; long: slow.",
     )
-
-
-def _names(kind) -> list[str]:
-    """The fields of a Config class; `__dataclass_fields__` would also list class variables."""
-    return [field.name for field in dataclasses.fields(kind)]
-
-
-def _unknown_field(name: str, known) -> str:
-    near = [SHORT[name]] if name in SHORT else difflib.get_close_matches(name, known, 3, 0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return f"Config has no field {name!r:.60}; {hint}"
-
-
-class Kind(NamedTuple):
-    """What a field takes: bool, int, float or str, and whether None as well."""
-
-    type: type
-    optional: bool
-
-
-@functools.cache
-def kinds_of(config_class) -> dict[str, Kind]:
-    """The Kind of each field of a Config class, by its name."""
-    hints = typing.get_type_hints(config_class)
-    members = {name: typing.get_args(hints[name]) or (hints[name],)
-               for name in _names(config_class)}
-    return {name: Kind(kinds[0], types.NoneType in kinds) for name, kinds in members.items()}
-
-
-def _accept(field, kind, value):
-    """`value` in the field's type and range, or a UserError that says what is accepted."""
-    if value is None and kind.optional:
-        return None
-    try:
-        converted = _convert(field, kind, value)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        raise UserError(_rejected(field, kind, value)) from None
-    low, high, choices = (field.metadata[name] for name in ("low", "high", "choices"))
-    if (converted == "" or (choices and converted not in choices)
-            or (isinstance(converted, float) and not math.isfinite(converted))
-            or (low is not None and converted < low) or (high is not None and converted > high)
-            or (isinstance(converted, float) and 0 < converted < TINY)
-            or (field.metadata["positive"] and converted == 0)):
-        raise UserError(_rejected(field, kind, converted))
-    return converted
-
-
-def _convert(field, kind, value):
-    """`value` in the type of its field; any of several exceptions where that cannot be."""
-    if kind.type is bool:
-        return {"true": True, "false": False}[str(value).lower()]
-    if kind.type in (int, float):
-        number = float(value)
-        if isinstance(value, bool | bytes) or (kind.type is int and number != int(number)):
-            raise ValueError
-        return kind.type(number)
-    if field.name == "target_modules" and isinstance(value, list | tuple | set):
-        return ",".join(map(str, value))
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-def _rejected(field, kind, value) -> str:
-    """The sentence for a value that the field does not accept."""
-    choices = field.metadata["choices"]
-    text = f"{field.name} is {value!r:.60}; expected {_accepted(field, kind)}"
-    suggestions = difflib.get_close_matches(str(value), choices or (), 1)
-    return f"{text}; did you mean {suggestions[0]}?" if suggestions else text
-
-
-def _accepted(field, kind) -> str:
-    meta = field.metadata
-    if meta["choices"]:
-        return "one of " + ", ".join(meta["choices"])
-    name = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    bounds = [f"at least {meta['low']:.12g}"] if meta["low"] is not None else []
-    if meta["positive"]:
-        bounds = ["above 0"]
-    bounds += [f"at most {meta['high']:.12g}"] if meta["high"] is not None else []
-    return f"{name[kind.type]} {' and '.join(bounds)}".strip()

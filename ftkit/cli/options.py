@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import re
 import sys
@@ -14,9 +13,9 @@ import textwrap
 from collections.abc import Callable
 
 from ftkit.base.config import Config
+from ftkit.base.config_fields import fields_of, grouped, kinds_of
 from ftkit.base.errors import UserError
 from ftkit.cli import terminal_text
-from ftkit.notebook import fields
 
 METAVARS = {int: "N", float: "X", bool: "true|false"}
 ZERO_STAGES = ("0 nothing, 1 optimizer states, 2 gradients as well, 3 parameters as well "
@@ -334,11 +333,10 @@ def _groups(parser: _Parser) -> dict:
 
 
 def _config_options(groups: dict):
-    """An option for each field of Config; one that is not given is missing in the namespace."""
-    for group, section in groups.items():
-        for name in fields.GROUPS[group]:
-            field = fields.FIELDS[name]
-            kind = fields.KINDS[name].type
+    """Add an option for each field of Config; one that is not given is missing in the namespace."""
+    for group, names in grouped(Config).items():
+        for name in names:
+            field, kind = fields_of(Config)[name], kinds_of(Config)[name].type
             text = field.metadata["help"]
             if field.metadata["choices"]:
                 text += f" ({', '.join(field.metadata['choices'])})"
@@ -346,8 +344,9 @@ def _config_options(groups: dict):
                 default = str(field.default)
                 text += f"; default: {default.lower() if kind is bool else default}"
             value = {"nargs": "?", "const": "true"} if kind is bool else {}
-            section.add_argument("--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(
-                kind, "NAME"), default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
+            groups[group].add_argument(
+                "--" + name.replace("_", "-"), dest=name, metavar=METAVARS.get(kind, "NAME"),
+                default=argparse.SUPPRESS, help=text.replace("%", "%%"), **value)
 
 
 GO_WITH_RESUME = {"command", "resume", "out", "save_steps", "sample", "log", "quiet", "json"}
@@ -365,5 +364,5 @@ def check_resume(args: argparse.Namespace):
 
 def config(args: argparse.Namespace) -> Config:
     """The Config that the options ask for."""
-    return Config(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Config)
-                     if hasattr(args, field.name)})
+    return Config(**{name: getattr(args, name) for name in fields_of(Config)
+                     if hasattr(args, name)})

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ftkit.base import free_memory, machine, ports, quiet
 from ftkit.base.config import Config
+from ftkit.base.config_fields import fields_of, given, without_effect
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
 from ftkit.distributed import zero_simulator
@@ -205,20 +206,19 @@ def _accept(ranks, stages, engine):
 
 
 def _followed(config: Config) -> Config:
-    """The config, or ValueError where the script would do something else than `lab.run`."""
-    plain = Config()
+    """The config; UserError if the script would train something else than `lab.run`."""
     if config.method not in ("full", "lora", "ia3"):
         raise UserError(f"method is {config.method}; on several ranks it is full, lora or ia3 "
                         "(quantized weights and virtual tokens are not sharded here)")
     if config.precision == "fp16":
         raise UserError("precision is fp16, whose loss scale each rank would choose for itself; "
                         "take bf16 or fp32")
-    for name in ("early_stopping_patience", "l2_sp", "kl_coef", "neftune_noise_alpha",
-                 "init_lora_weights", "optim"):
-        value, usual = getattr(config, name, None), getattr(plain, name, None)
-        if value != usual:
-            raise UserError(f"{name} is {value!r}, which a run on several ranks does not follow; "
-                            f"give {usual!r} or run it in one process")
+    known, idle = fields_of(type(config)), without_effect(config)
+    for name in given(config):
+        if not known[name].metadata["on_ranks"] and name not in idle:
+            raise UserError(f"{name} is {getattr(config, name)!r}, which a run on several ranks "
+                            f"does not support; give {known[name].default!r}, or run it in one "
+                            "process")
     return config
 
 

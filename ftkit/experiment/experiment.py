@@ -14,6 +14,7 @@ from typing import Any
 
 from ftkit.base import machine, messages
 from ftkit.base.config import Config
+from ftkit.base.config_fields import START, changing
 from ftkit.base.errors import UserError
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store, trackers
@@ -33,13 +34,6 @@ _encoded_records: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # Experiment → (its evaluation sets as tokens, {how a run starts: what was measured there}).
 _measured_starts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-# Fields of Config that say how a run trains and leave its model before the first step alone.
-HOW_IT_TRAINS = frozenset({
-    "learning_rate", "batch_size", "gradient_accumulation_steps", "epochs", "max_steps",
-    "warmup_steps", "lr_scheduler_type", "num_decay_steps", "weight_decay", "optim",
-    "max_grad_norm", "gradient_checkpointing", "replay", "l2_sp", "kl_coef",
-    "neftune_noise_alpha", "early_stopping_patience", "metric_for_best_model", "eval_steps"})
 
 
 class Experiment:
@@ -395,8 +389,8 @@ class Experiment:
 
         if type(self).measure is not Experiment.measure:
             return self.measure(run, prepared)
-        varied = HOW_IT_TRAINS | ({"seed"} if run.config.method == "full" else set())
-        start = {name: value for name, value in run.config.to_dict().items() if name not in varied}
+        start = {name: getattr(run.config, name) for name in changing(type(run.config), START)
+                 if name != "seed" or run.config.method != "full"}
         key = json.dumps([start, run.data["held_still"], torch.get_num_threads()], default=str)
         sets = list(prepared.evaluations.values())
         kept = _measured_starts.get(self)

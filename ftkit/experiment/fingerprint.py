@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from ftkit.base.config import Config
+from ftkit.base.config_fields import without_effect
 from ftkit.base.files import at_home
 from ftkit.report import series
 
@@ -46,11 +47,8 @@ def fingerprint(model) -> str:
 def facts_of(group) -> dict:
     """Everything that may be a cause: config, model, data, what was measured, how far it went."""
     run = group[0]
-    facts = dict(series.config_of(run))
-    if facts.get("max_steps") is not None:
-        facts.pop("epochs", None)
-    if facts.get("method") == "full":  # fields that say how an adapter is made mean nothing here
-        facts = {k: v for k, v in facts.items() if not _of_adapters(k)}
+    facts = {name: value for name, value in series.config_of(run).items()
+             if name not in _without_effect(run)}
     if not facts.get("replay"):
         facts.pop("replay_from", None)
     facts["seed"] = run.config.seed if len(group) == 1 else None
@@ -71,28 +69,20 @@ def facts_of(group) -> dict:
     return facts
 
 
-def _of_adapters(name: str) -> bool:
-    return name in ("r", "target_modules", "init_lora_weights", "load_in_8bit",
-                    "num_virtual_tokens") or (
-        name.startswith(("lora_", "use_", "bnb_", "prefix_", "prompt_")))
+def _without_effect(run) -> dict[str, str]:
+    return without_effect(run.config) if isinstance(run.config, Config) else {}
 
 
 def differences(a, b) -> dict:
     """Name → (value in a, value in b) of all that differs, after the RULES on what is one cause."""
     left, right = facts_of(a), facts_of(b)
+    # A field that has no effect on one side follows from the setting that disabled it there.
+    idle = _without_effect(a[0]).keys() | _without_effect(b[0]).keys()
     differs = {name: (left.get(name), right.get(name)) for name in [*left, *right]
-               if left.get(name) != right.get(name)}
+               if left.get(name) != right.get(name) and name not in idle}
     for rule in RULES:
         differs = rule(differs, left, right)
     return differs
-
-
-def _adapter_fields_follow_from_the_method(differs, left, right):
-    """Full fine-tuning has no adapter, so its fields are not causes in addition to it."""
-    if "full" not in (left.get("method"), right.get("method")):
-        return differs
-    return {name: values for name, values in differs.items()
-            if not _of_adapters(name) or (name in left and name in right)}
 
 
 def _seeds_differ_only_between_single_runs(differs, left, right):
@@ -121,8 +111,8 @@ def _without(differs: dict, *names: str) -> dict:
     return {name: values for name, values in differs.items() if name not in names}
 
 
-RULES = (_adapter_fields_follow_from_the_method, _seeds_differ_only_between_single_runs,
-         _replay_against_none_is_one_cause, _data_is_one_cause)
+RULES = (_seeds_differ_only_between_single_runs, _replay_against_none_is_one_cause,
+         _data_is_one_cause)
 
 
 def separating(a, b, differs) -> list[str]:
@@ -138,11 +128,12 @@ def separating(a, b, differs) -> list[str]:
     if len(fields) < len(differs):
         return [str(base)]
     made = []
+    enabled = without_effect(base).keys() - without_effect(other).keys()
     for name in fields:
-        change = [name] + [n for n in Config.__dataclass_fields__
-                           if name == "method" and _of_adapters(n)]
         try:
-            made.append(str(base.but(**{n: getattr(other, n) for n in change})))
+            changed = base.but(**{name: getattr(other, name)})
+            needed = enabled - without_effect(changed).keys()
+            made.append(str(changed.but(**{n: getattr(other, n) for n in needed})))
         except ValueError:  # a value that the rest of a's config does not allow
             continue
     return made

@@ -14,6 +14,7 @@ import time
 
 from ftkit.base import machine
 from ftkit.base.config import Config
+from ftkit.base.config_fields import MEMORY, TOKENS, changing
 from ftkit.data import encoding
 from ftkit.engine import loop
 from ftkit.experiment import inputs, store
@@ -175,7 +176,7 @@ class Forecast:
 
 def _memory_key(config: Config) -> tuple:
     return tuple((name, value) for name, value in config.to_dict().items()
-                 if name not in footprint.NO_MEMORY)
+                 if name in changing(type(config), MEMORY, TOKENS))
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from ftkit.base import config_fields
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.data import schema, split_and_corrupt
@@ -87,25 +88,18 @@ def some(records, n: int) -> schema.Records:
                         [records.lines[i] for i in chosen])
 
 
-ADAPTER_FIELDS = ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora",
-                  "init_lora_weights", "bnb_4bit_quant_type", "num_virtual_tokens")
-
-
 def notes_on(config, total_steps: int) -> list[str]:
-    """A sentence for each thing that was asked for and will have no effect in a run."""
+    """A sentence for each setting that was given and has no effect in a run."""
     notes = []
     if config.warmup_steps > total_steps >= 1 and config.warmup_steps >= 1:
         notes.append(f"the warm-up takes {config.warmup_steps:g} steps and the run has "
                      f"{total_steps}, so the learning rate never reaches {config.learning_rate:g}")
-    unused = [name for name in ADAPTER_FIELDS if name in config.differs()]
-    if config.method == "full" and unused:
-        notes.append(f"method is full, which makes no adapter, so {', '.join(unused)} had no "
-                     "effect")
-    in_four_bits = config.method == "qlora" and not config.load_in_8bit
-    if config.bnb_4bit_quant_type != "nf4" and config.method != "full" and not in_four_bits:
-        notes.append("only qlora without load_in_8bit has a base in 4 bits, so "
-                     f"bnb_4bit_quant_type {config.bnb_4bit_quant_type} had no effect")
-    return notes
+    unused: dict[str, list[str]] = {}
+    for name, reason in config_fields.without_effect(config).items():
+        if name in config_fields.given(config):
+            unused.setdefault(reason, []).append(name)
+    return notes + [f"{', '.join(names)} had no effect: {reason}"
+                    for reason, names in unused.items()]
 
 
 def has_no_name(given: dict) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 
 from ftkit.base.config import Config, DPOConfig, GRPOConfig
+from ftkit.base.config_fields import flagged
 from ftkit.base.errors import UserError
 from ftkit.data import encoding
 from ftkit.data.jsonl import DataError, Problem
@@ -89,7 +90,7 @@ def kl(model, reference, tokenizer, records: list[dict], max_new_tokens: int = 2
 class Objective(Experiment):
     """An Experiment whose steps are not the mean loss of labeled tokens."""
 
-    UNSUPPORTED = ("replay", "packing", "loss_on", "kl_coef", "neftune_noise_alpha")
+    UNSUPPORTED = flagged(Config, "sft_only")
     NEEDS_TOKEN_LOSSES = True
     CAN_RESUME = False
 

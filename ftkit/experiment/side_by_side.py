@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ftkit.base import free_memory, machine, messages
+from ftkit.base.config_fields import RANDOM, changing
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
 
@@ -210,7 +211,7 @@ def _allowed_workers(sweep, parallel, count: int) -> tuple[int, str]:
         workers = machine.cores() if parallel is True else parallel
     if workers < 2:
         return 1, "" if parallel == 1 else "there is one core for them"
-    for field in ("lora_dropout", "neftune_noise_alpha", "gradient_checkpointing"):
+    for field in changing(sweep.lab.CONFIG, RANDOM):
         if any(getattr(config, field) for config in sweep.configs):
             return 1, f"{field} needs torch's random state, which is one for all"
     return min(workers, count), ""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from transformers import TrainerCallback
 
 from ftkit.base import formatting, machine
 from ftkit.base.config import SCHEDULES, Config
+from ftkit.base.config_fields import parameters_of
+from ftkit.base.errors import UserError
 from ftkit.experiment import store
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.experiment.store import Writer
@@ -121,12 +124,16 @@ def _config(args, state) -> Config:
     """The TrainingArguments that Config has a field for."""
     schedule = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
     given = getattr(args, "lr_scheduler_kwargs", None) or {}
-    decay = {name: given[name] for name in ("num_decay_steps",) if given.get(name)}
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
-    return Config(
-        learning_rate=args.learning_rate, max_steps=max(1, state.max_steps), seed=args.seed,
-        batch_size=args.per_device_train_batch_size, weight_decay=args.weight_decay,
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
-        max_grad_norm=args.max_grad_norm or 0.0, precision=precision,
-        neftune_noise_alpha=args.neftune_noise_alpha or None,
-        lr_scheduler_type=schedule if schedule in SCHEDULES else "constant", **decay)
+    asked = {name: getattr(args, parameter)
+             for name, parameter in parameters_of(Config, "TrainingArguments").items()} | {
+        "max_steps": max(1, state.max_steps), "num_decay_steps": given.get("num_decay_steps"),
+        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "lr_scheduler_type": schedule if schedule in SCHEDULES else "constant",
+        "optim": getattr(args.optim, "value", args.optim),
+        "max_grad_norm": args.max_grad_norm or 0.0}
+    del asked["epochs"]  # max_steps overrides it
+    config = Config()
+    for name, value in asked.items():
+        with contextlib.suppress(UserError):  # a value that only transformers knows
+            config = config.but(**{name: value})
+    return config

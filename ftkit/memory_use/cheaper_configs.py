@@ -10,7 +10,8 @@ import bisect
 import math
 from collections.abc import Callable, Iterator
 
-KEEPS_THE_UPDATES = {"batch_size", "gradient_accumulation_steps", "gradient_checkpointing"}
+from ftkit.base.config import Config
+from ftkit.base.config_fields import SCHEDULE, START, TOKENS, UPDATES, changing
 
 
 def families(config, device: str, accumulates: bool = True,
@@ -64,5 +65,7 @@ def smallest(family: list[dict], fits: Callable[[dict], bool]) -> dict | None:
 def learns_the_same(change: dict) -> bool:
     """Whether a run makes the same updates after a change, but for rounding: the same records in
     each step, and nothing but memory traded for time."""
-    same_batch = ("batch_size" in change) == ("gradient_accumulation_steps" in change)
-    return same_batch and set(change) <= KEEPS_THE_UPDATES
+    batch = {"batch_size", "gradient_accumulation_steps"}
+    others = change.keys() - batch
+    return (batch & change.keys() in (set(), batch)
+            and others.isdisjoint(changing(Config, START, TOKENS, SCHEDULE, UPDATES)))

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftkit.base import machine
-from ftkit.base.config import OPTIMIZERS, Config, DPOConfig, GRPOConfig
+from ftkit.base.config import Config, DPOConfig, GRPOConfig
+from ftkit.base.config_fields import MEMORY, changing, fields_of
 from ftkit.base.errors import UserError
+from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.memory_use import footprint_text, formula, layer_sizes, model_shapes, verdict
 
 STATES = ("weights", "gradients", "optimizer")
@@ -457,17 +459,12 @@ def _offloaded(footprint: Footprint) -> Footprint:
         host=footprint.gpus * sum(footprint.states[part] for part in moved))
 
 
-# Fields of Config that never change how many bytes a run needs.
-NO_MEMORY = ("learning_rate", "warmup_steps", "lr_scheduler_type", "num_decay_steps",
-             "weight_decay", "eval_steps", "seed", "lora_alpha", "metric_for_best_model")
-# Neither do these, for one step on sequences of given lengths: one simulation serves a whole sweep.
-NO_STEP_MEMORY = (*NO_MEMORY, "epochs", "max_steps", "replay", "loss_on", "batch_size", "packing",
-                  "max_length", "early_stopping_patience")
-
-
 def _bare(config):
-    return config.but(**{name: Config.__dataclass_fields__[name].default
-                         for name in NO_STEP_MEMORY})
+    """The config with defaults for all fields that do not change the memory of a step on given
+    sequences, so that one simulation serves a whole sweep."""
+    kind = type(config)
+    return config.but(**{name: field.default for name, field in fields_of(kind).items()
+                         if name not in changing(kind, MEMORY)})
 
 
 def simulated(shape, config, lengths, supervised=1.0, device="cpu", *options):

@@ -8,7 +8,8 @@ The states are exact. The activations are the usual estimate; `simulate` traces 
 
 from __future__ import annotations
 
-from ftkit.base.config import MAX_LOGITS, OPTIMIZERS
+from ftkit.base.config import MAX_LOGITS
+from ftkit.base.optimizers import OPTIMIZERS
 
 FP32, HALF = 4, 2
 # Bits of a 4-bit weight with double quantization (Dettmers et al. 2023, section 3): 4, an 8-bit

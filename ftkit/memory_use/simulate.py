@@ -29,8 +29,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from ftkit.base.config import MAX_LOGITS, OPTIMIZERS
+from ftkit.base.config import MAX_LOGITS
 from ftkit.base.errors import UserError
+from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.engine import clipping, loop, optimizers, packed_attention, packed_batch, packed_loss
 from ftkit.memory_use.meter import Meter, is_eight_bit
 from ftkit.model import loading
@@ -109,7 +110,7 @@ def _trace(refused, shape, config, batches, device, attn, logits, whole, trainer
         model.train()
         if base is not None:
             materialize(base)
-        makers = _MAKERS | ({"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
+        makers = MAKERS | ({"adamw_torch": functools.partial(_plain_adamw, device == "cuda")}
                             if trainer == "hf" else {})
         update = loop.Update(
             model, config, clip=_always_clip,
@@ -482,8 +483,8 @@ class _EightBit(torch.optim.Optimizer):
                         self.state[p]["absmax" + i] = torch.zeros(-(-p.numel() // 256))
 
 
-_MAKERS = optimizers.MAKERS | {
-    name: _EightBit for name, state in OPTIMIZERS.items() if state.width is not None}
+# Makers of the optimizers that cannot step on fake tensors.
+MAKERS = {name: _EightBit for name, entry in OPTIMIZERS.items() if entry.width is not None}
 
 
 class Params4bit(torch.nn.Parameter):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ftkit.base.config_fields import counterparts
 from ftkit.base.errors import UserError
 
 
@@ -52,11 +53,9 @@ def request(model, config):
                         "16 bits, or LoRA on one in 8")
     if start == "orthogonal" and config.r % 2:
         raise UserError(f"init_lora_weights is 'orthogonal' with r {config.r}; it needs an even r")
-    return peft.LoraConfig(
-        r=config.r, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
-        target_modules=targets, use_rslora=config.use_rslora, use_dora=config.use_dora,
-        exclude_modules=_unfit(model) if targets == "all-linear" else [],
-        init_lora_weights=True if start == "default" else start, task_type=task)
+    return peft.LoraConfig(**counterparts(config, "LoraConfig") | {
+        "target_modules": targets, "init_lora_weights": True if start == "default" else start,
+        "exclude_modules": _unfit(model) if targets == "all-linear" else [], "task_type": task})
 
 
 # In these models peft adapts neither: their kernels read the weights without calling the modules.

@@ -1,6 +1,6 @@
 """The controls of a what-if panel: one for each field of Config, and the Config that they spell.
 
-    controls = Controls(fields.grouped(), Config(max_steps=60), on_change, say, show_error)
+    controls = Controls(grouped(Config), Config(max_steps=60), on_change, say, show_error)
     controls.config      # set it to move the controls
 
 One group of controls is shown at a time, by buttons: an ipywidgets Tab inside a box no longer
@@ -16,9 +16,11 @@ from collections.abc import Callable
 import ipywidgets as W
 
 from ftkit.base.config import Config
+from ftkit.base.config_fields import without_effect
 from ftkit.base.errors import UserError
-from ftkit.notebook import fields, widgets
+from ftkit.notebook import widgets
 from ftkit.notebook.presets import PRESETS
+from ftkit.notebook.widgets import FIELDS
 
 FEW = 8  # up to this many controls need no groups, no presets and no line of the Config
 TIPS = {
@@ -78,7 +80,7 @@ class Controls:
     @property
     def tips(self) -> dict[str, tuple[str, str]]:
         """CSS class without `ftkit-` → (name, tip), of every control."""
-        return {name: (name, fields.FIELDS[name].metadata["tip"]) for name in self.fields} | TIPS
+        return {name: (name, FIELDS[name].metadata["tip"]) for name in self.fields} | TIPS
 
     @property
     def config(self) -> Config:
@@ -151,7 +153,7 @@ class Controls:
         run would store it, which gives "auto" its value; None while the model is unknown."""
         with self._by_learner.paused():
             self.line.value = str(config)
-        reasons = fields.without_effect(config)
+        reasons = without_effect(config)
         for name, row in self.rows.items():
             row.show(resolved and getattr(resolved, name), reasons.get(name, ""))
 

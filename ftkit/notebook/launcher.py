@@ -14,15 +14,17 @@ from collections.abc import Callable
 import ipywidgets as W
 
 from ftkit.base.config import Config
+from ftkit.base.config_fields import is_slider, neighbors
 from ftkit.base.errors import UserError
 from ftkit.experiment.run import Run
-from ftkit.notebook import background, fields, widgets
+from ftkit.notebook import background, widgets
 from ftkit.notebook.answers_view import Answers
 from ftkit.notebook.collection import RunCollection
 from ftkit.notebook.controls import Controls
 from ftkit.notebook.forecast_view import ForecastView
 from ftkit.notebook.pickers import ModelAndData
 from ftkit.notebook.results import Results
+from ftkit.notebook.widgets import FIELDS
 from ftkit.report import plots
 
 SEEDS, VALUES = 3, 5  # runs of the two buttons for several runs
@@ -68,7 +70,7 @@ class Launcher:
                                   css="ftkit-seeds")
         self.sweep_button = press(f"over {VALUES} values", "", self.start_sweep, TIPS["sweep"][1],
                                   css="ftkit-sweep")
-        self.knob = W.Dropdown(options=[n for n in fields.USUAL_VALUES if n in controls.fields],
+        self.knob = W.Dropdown(options=[n for n in controls.fields if is_slider(FIELDS[n])],
                                tooltip=TIPS["knob"][1], layout=W.Layout(width="150px"))
         self.knob.add_class("ftkit-knob")
         self._update_buttons()
@@ -100,7 +102,7 @@ class Launcher:
         if name is None:
             raise UserError("this panel shows no field that has usual values to sweep over")
         resolved = self._forecast.resolved(config) or config
-        values = fields.neighbors(name, getattr(resolved, name), VALUES)
+        values = neighbors(Config, name, getattr(resolved, name), VALUES)
         self._start_batch([config.but(**{name: value}) for value in values])
 
     def _read_typed(self) -> Config:

@@ -14,14 +14,14 @@ import shlex
 from pathlib import Path
 
 from ftkit.base.config import Config
+from ftkit.base.config_fields import counterparts, without_counterpart
 from ftkit.base.formatting import clean
+from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.data import file_formats, foreign, schema, templates
 from ftkit.engine import loop
 from ftkit.memory_use import preflight
 from ftkit.model import loading
 from ftkit.notebook import script_parts
-
-NO_COUNTERPART = ("replay", "l2_sp", "kl_coef", "early_stopping_patience", "metric_for_best_model")
 
 
 def line(experiment, config: Config) -> str:
@@ -73,7 +73,7 @@ def _script(experiment, config: Config, library: str, trainer: str, arguments: s
     for name in ("warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs"):
         values.pop(name, None)  # `rate` is the schedule
     if trainer == "SFTTrainer":
-        values |= {"max_length": config.max_length, "packing": config.packing}
+        values |= counterparts(config, "SFTConfig")
     if not packs:
         values.pop("num_train_epochs")
         values["train_sampling_strategy"] = "sequential"
@@ -168,8 +168,10 @@ def _data(experiment) -> tuple[str, str]:
 
 def _head(experiment, config, library, trainer, arguments, adapter_class, used) -> str:
     """Comments, imports, model and data."""
-    no_counterpart = NO_COUNTERPART + (("packing",) if trainer == "Trainer" else ())
-    missing = [name for name in no_counterpart if name in config.differs()]
+    missing = without_counterpart(config, "TrainingArguments", arguments, "BitsAndBytesConfig",
+                                  "from_pretrained", "peft", "records", adapter_class)
+    if not OPTIMIZERS[config.optim].elsewhere:
+        missing.append(f"optim={config.optim}")
     notes = (f"# Without a counterpart here, and left out: {', '.join(missing)}\n"
              if missing else "")
     if config.packing and trainer == "SFTTrainer":
@@ -259,9 +261,7 @@ def _adapter(config) -> tuple[str, str]:
         return "", ""
     if config.method in ("prompt_tuning", "prefix_tuning"):
         name = "PromptTuningConfig" if config.method == "prompt_tuning" else "PrefixTuningConfig"
-        values = {"num_virtual_tokens": config.num_virtual_tokens}
-        if config.method == "prompt_tuning":
-            values["prompt_tuning_init"] = "SAMPLE_VOCAB"
+        values = {"prompt_tuning_init": "SAMPLE_VOCAB"} if "Prompt" in name else {}
     elif config.method == "ia3":
         name, values = "IA3Config", {}
     elif config.method not in ("lora", "qlora"):
@@ -272,8 +272,6 @@ def _adapter(config) -> tuple[str, str]:
             targets = [name.strip() for name in targets.split(",") if name.strip()]
         name = "LoraConfig"
         values = {"target_modules": targets,
-                  "init_lora_weights": True if start == "default" else start,
-                  **{field: getattr(config, field) for field in
-                     ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")}}
-    values = {"task_type": "CAUSAL_LM", **values}
+                  "init_lora_weights": True if start == "default" else start}
+    values = {"task_type": "CAUSAL_LM"} | counterparts(config, name) | values
     return f"{name}({', '.join(f'{k}={v!r}' for k, v in values.items())})", name

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ftkit.base.config import Config
+from ftkit.base.config_fields import grouped
 from ftkit.base.errors import UserError
 from ftkit.experiment.experiment import Experiment
 from ftkit.experiment.forecast import Forecast
@@ -17,7 +18,6 @@ from ftkit.experiment.run import Run
 from ftkit.notebook import (
     answers_view,
     background,
-    fields,
     kernel,
     layout,
     pickers,
@@ -87,7 +87,7 @@ class WhatIf:
                  names: Sequence[str] | None, with_pickers: bool, old: WhatIf | None = None):
         interrupted = isinstance(background.QUEUE.current, background.TrainingTask)
         background.QUEUE.stop()  # another panel, or the same cell run again: one run at a time
-        groups = fields.grouped(names)
+        groups = grouped(Config, names)
         self.error_line = widgets.TextLines(css="ftkit-error")
         self.collection = old.collection if old else RunCollection()
         if baseline is not None and not old:

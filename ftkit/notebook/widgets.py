@@ -18,13 +18,13 @@ from collections.abc import Callable
 import ipywidgets as W
 
 from ftkit.base import messages
+from ftkit.base.config import Config
+from ftkit.base.config_fields import check_names, fields_of, is_slider, kinds_of
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_attribute, to_html
-from ftkit.notebook.fields import FIELDS, KINDS, SUGGESTIONS, USUAL_VALUES, check_names
 
 AUTO = "auto"  # stands for None in Config: "choose for me"
-NAME_OF_NONE = {"early_stopping_patience": "off", "max_steps": "by epochs",
-                "neftune_noise_alpha": "off"}  # elsewhere: auto
+FIELDS, KINDS = fields_of(Config), kinds_of(Config)
 
 failures: list[BaseException] = []  # bugs that callbacks have met, newest last
 
@@ -213,7 +213,7 @@ def field_control(name: str, value=None) -> W.Widget:
     A field with usual values becomes a slider, a choice a drop-down, a boolean a check box, any
     other field a line of text. Raises UserError for a name that is not a field of Config.
     """
-    check_names([name])
+    check_names(Config, [name])
     field = FIELDS[name]
     kind, choices = KINDS[name], field.metadata["choices"]
     common = {"description": name, "tooltip": field.metadata["tip"],
@@ -225,10 +225,10 @@ def field_control(name: str, value=None) -> W.Widget:
     elif choices:
         auto = [(AUTO, AUTO)] if kind.optional else []
         control = W.Dropdown(options=auto + [(c, c) for c in choices], value=chosen, **common)
-    elif name in USUAL_VALUES:
+    elif is_slider(field):
         control = W.SelectionSlider(options=_slider_options(name, start), value=chosen, **common)
-    elif name in SUGGESTIONS:
-        control = W.Combobox(options=SUGGESTIONS[name], value=str(start), **common)
+    elif field.metadata["usual"]:
+        control = W.Combobox(options=field.metadata["usual"], value=str(start), **common)
     else:
         control = FreeText(value="" if start is None else str(start), **common)
     control.add_class(f"ftkit-{name}")
@@ -271,7 +271,7 @@ class FieldRow(W.HBox):
     def show(self, resolved, reason: str = ""):
         """resolved: what the run would store for this field, None where it is not known yet.
         reason: why the field has no effect."""
-        self.control.disabled = bool(reason)
+        self.control.disabled, none = bool(reason), FIELDS[self.name].metadata["none"]
         self.set_class("ftkit-gray", bool(reason))
         auto = self.control.value == AUTO or self.control.value == ""
         if reason:
@@ -279,10 +279,8 @@ class FieldRow(W.HBox):
         elif isinstance(self.control, W.SelectionSlider) and not auto:
             text = next(label for label, value in self.control.options
                         if value == self.control.value)
-        elif auto and self.name in NAME_OF_NONE:
-            text = NAME_OF_NONE[self.name]
-        elif auto and resolved is None:
-            text = AUTO
+        elif auto and (resolved is None or none != AUTO):
+            text = none
         elif auto:
             text = f"auto: {resolved:g}" if isinstance(resolved, float) else f"auto: {resolved}"
         else:
@@ -321,6 +319,7 @@ def write(control, value):
 
 
 def _slider_options(name, value) -> list[tuple]:
-    values = sorted({*USUAL_VALUES[name], *([] if value is None else [value])})
-    auto = [(NAME_OF_NONE.get(name, AUTO), AUTO)] if KINDS[name].optional else []
+    facts = FIELDS[name].metadata
+    values = sorted({*facts["usual"], *([] if value is None else [value])})
+    auto = [(facts["none"], AUTO)] if KINDS[name].optional else []
     return auto + [(f"{v:.12g}", v) for v in values]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 import ftkit as ft
-from ftkit.base import config
+from ftkit.base import config_fields
 
 pytestmark = pytest.mark.quick
 
@@ -16,12 +16,13 @@ FIELDS = dataclasses.fields(ft.Config)
 def test_every_field_has_a_tip_of_at_most_25_words(field):
     tip = field.metadata["tip"]
     words = len(tip.split())
-    assert 5 <= words <= 25, f"{words} words: {tip!r}; give _option(tip=...)"
+    assert 5 <= words <= 25, f"{words} words: {tip!r}; give option(tip=...)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Counted(ft.Config):
-    times: int | None = config._option(None, "times", low=1)  # a class here, text in config.py
+    # The annotation is a class here, and text in config.py.
+    times: int | None = config_fields.option(None, "times", group="Data", changes="", low=1)
 
 
 @pytest.mark.parametrize("given, kept", [("3", 3), (3.0, 3), (None, None)])

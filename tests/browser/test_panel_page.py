@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from ftkit.notebook import fields
+from ftkit.notebook.widgets import FIELDS
 
 PATIENCE = 60_000  # milliseconds for what takes one second on a quiet machine
 CELLS = ["import ftkit as ft",
@@ -60,9 +60,9 @@ def test_every_control_has_its_name_and_its_tip_in_the_page(page):
       const part = box.querySelector('.noUi-handle, input, select, textarea');
       const label = box.closest('.ftkit-row').querySelector('.ftkit-label span[title]');
       return [name, label.title, box.title, part.getAttribute('aria-label'),
-              part.getAttribute('aria-description')]})""", list(fields.FIELDS))
+              part.getAttribute('aria-description')]})""", list(FIELDS))
     for name, *tips, label, described in found:
-        tip = fields.FIELDS[name].metadata["tip"]
+        tip = FIELDS[name].metadata["tip"]
         assert (tips, label, described) == ([tip, tip], name, tip), name
     for css in ("model", "data", "line", "preset", "knob", "copy", "filter", "prompts"):
         assert page.locator(f".ftkit-{css}").get_attribute("title"), css
@@ -157,7 +157,7 @@ def test_controls_and_chart_fit_a_laptop_and_the_chart_shows_the_rows(page):
         box = page.locator(css).bounding_box()
         assert 0 < box["y"] and box["y"] + box["height"] <= 775, f"{css} is not in the window"
     slider = page.locator(".ftkit-learning_rate .noUi-base").bounding_box()
-    assert slider["width"] / len(fields.USUAL_VALUES["learning_rate"]) >= 8, "pixels a stop"
+    assert slider["width"] / len(FIELDS["learning_rate"].metadata["usual"]) >= 8, "pixels a stop"
     point_at(page, 0.5)
     shown = page.locator(".fc-row").evaluate_all(
         "rows => Object.fromEntries(rows.map(r => [r.dataset.name, +r.querySelector('b')"

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from ftkit.base import config_fields
 from ftkit.base.config import Config
-from ftkit.notebook import config_text, fields
+from ftkit.notebook import config_text
 from ftkit.notebook.presets import PRESETS
 
 CONFIG = Config(method="lora", learning_rate=3e-4, max_steps=60, use_dora=True,
@@ -47,22 +48,22 @@ def test_no_error_lists_what_is_not_a_field():
 
 
 def test_fields_without_effect_are_those_that_change_nothing():
-    gray = fields.without_effect(Config(max_steps=5))
+    gray = config_fields.without_effect(Config(max_steps=5))
     assert {"epochs", "metric_for_best_model", "num_decay_steps", "r"} <= set(gray)
     assert not {"l2_sp", "learning_rate", "max_steps"} & set(gray)
-    free = fields.without_effect(Config(
+    free = config_fields.without_effect(Config(
         method="lora", early_stopping_patience=2, lr_scheduler_type="warmup_stable_decay"))
     assert set(free) == {"l2_sp", "num_virtual_tokens", "bnb_4bit_quant_type", "load_in_8bit"}
-    eight = fields.without_effect(Config(method="qlora", load_in_8bit=True))
+    eight = config_fields.without_effect(Config(method="qlora", load_in_8bit=True))
     assert "bnb_4bit_quant_type" in eight and "load_in_8bit" not in eight
 
 
 def test_the_values_of_a_sweep_are_neighbors_of_the_one_in_use():
-    assert fields.neighbors("learning_rate", 1e-3) == [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]
-    assert fields.neighbors("r", 128) == [8, 16, 32, 64, 128]
-    assert fields.neighbors("learning_rate", 3e-3)[2] == 3e-3
+    assert config_fields.neighbors(Config, "learning_rate", 1e-3) == [2e-4, 5e-4, 1e-3, 2e-3, 5e-3]
+    assert config_fields.neighbors(Config, "r", 128) == [8, 16, 32, 64, 128]
+    assert config_fields.neighbors(Config, "learning_rate", 3e-3)[2] == 3e-3
     with pytest.raises(ValueError, match="method has no list of usual values"):
-        fields.neighbors("method", "full")
+        config_fields.neighbors(Config, "method", "full")
 
 
 def test_a_preset_names_fields_with_values_that_config_accepts():

@@ -13,14 +13,14 @@ import pytest
 import ftkit as ft
 from ftkit.base import cancel, machine
 from ftkit.experiment import forecast, store
-from ftkit.notebook import background, fields, kernel, what_if, widgets
+from ftkit.notebook import background, kernel, what_if, widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.report import plots
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(40)]
 SMALL = ft.Config(max_steps=1, batch_size=4, eval_steps=1)
-FIELDS = list(fields.FIELDS)
+FIELDS = list(widgets.FIELDS)
 ANOTHER = {  # a value that is not the default, where the next one offered would not do
     "method": "lora", "precision": "fp32", "max_length": 64, "target_modules": "q_proj,v_proj",
     "max_steps": 2, "epochs": 2.0, "learning_rate": 2e-4, "optim": "sgd",
@@ -133,7 +133,7 @@ def test_every_control_of_the_panel_is_driven_in_this_file(panel):
 
 def test_every_control_has_its_tip_as_tooltip_and_every_button_one(panel):
     for name, made in panel.controls.fields.items():
-        tip = fields.FIELDS[name].metadata["tip"]
+        tip = widgets.FIELDS[name].metadata["tip"]
         assert made.tooltip == tip and html.escape(tip) in panel.controls.rows[name].label.value
     for made in controls_in(panel.ui):
         assert (isinstance(made, W.ToggleButtons) and all(made.tooltips)) or made.tooltip or (
@@ -156,14 +156,13 @@ def test_a_field_without_effect_on_the_method_is_gray(panel):
     widgets.write(panel.controls.fields["max_steps"], None)
     assert not panel.controls.fields["epochs"].disabled
     assert not panel.controls.fields["target_modules"].disabled
-    assert sum(map(len, fields.grouped().values())) == len(FIELDS), "a field without a group"
 
 
 def test_few_fields_show_few_controls_and_the_rest_stays(lab):
     panel = ft.what_if(lab, config=SMALL, fields=["learning_rate"])
     assert list(panel.controls.fields) == ["learning_rate"]
     assert run(panel, learning_rate=1e-2).config.batch_size == 4
-    with pytest.raises(ValueError, match="no field 'rate'; known: .*learning_rate"):
+    with pytest.raises(ValueError, match="no field 'rate'; did you mean"):
         ft.what_if(lab, fields=["rate"])
 
 

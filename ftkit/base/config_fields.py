@@ -1,0 +1,248 @@
+"""What is known about a field of a Config, declared with the field by `option`.
+
+Every list of fields elsewhere is computed from these declarations:
+
+    without_effect(Config(method="ia3"))        {"r": "method is ia3", ...}
+    changing(Config, "memory")                  fields that change the memory of a step
+    counterparts(config, "TrainingArguments")   {"per_device_train_batch_size": 16, ...}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from ftkit.base.errors import UserError
+
+GROUPS = ("Optimization", "Method", "Data", "Evaluation", "System")  # tabs of the what-if panel
+# What the value of a field can change in a run, the words of `changes`:
+START = "start"  # the model before the first step, or how it is measured there
+TOKENS = "tokens"  # how many tokens a step reads, or how many steps there are
+SCHEDULE = "schedule"  # the learning rate of each step
+UPDATES = "updates"  # how a step turns its tokens into new weights
+MEMORY = "memory"  # the memory of a step on given tokens
+RANDOM = "random"  # whether a step uses torch's random state
+CHANGES = (START, TOKENS, SCHEDULE, UPDATES, MEMORY, RANDOM)
+
+TINY = 1e-30  # a smaller number has no effect in 32 bits
+SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "steps": "max_steps",
+         "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "optimizer": "optim",
+         "scheduler": "lr_scheduler_type", "warmup": "warmup_steps"}  # what others call them
+
+
+def option(default, help: str, choices: tuple[str, ...] = (), *, group: str, changes: str,
+           tip: str = "", low: float | None = None, high: float | None = None,
+           positive: bool = False, usual: Iterable = (), none: str = "auto",
+           used_by: tuple[str, ...] = (), idle: tuple[Callable, str] | None = None,
+           elsewhere: str = "", on_ranks: bool | None = None, sft_only: bool = False):
+    """A field of a Config.
+
+    help: for the command line. tip: for the notebook, at most 25 words with the usual range and
+    what goes wrong at both ends.
+    group: one of GROUPS. changes: some of CHANGES; "" for a field that only changes measurements.
+    positive: 0 is rejected. usual: values of the slider, or suggestions for a text field.
+    none: what the panel shows for None.
+    used_by: methods that use the field (default: all).
+    idle: (test of a Config, reason); the field has no effect where the test is true.
+    elsewhere: its counterparts in transformers, TRL or peft, separated by spaces: a class, if its
+    parameter has the same name, or `Class.parameter`; "records" if the token ids already contain
+    it. Empty if there is none.
+    on_ranks: whether `distributed/train_script.py` supports it (default: unless it
+    changes updates).
+    sft_only: whether the preference objectives reject it.
+    """
+    words = changes.split()
+    if group not in GROUPS or not {*words} <= {*CHANGES}:
+        raise ValueError(f"group {group!r} with changes {changes!r}; expected one of {GROUPS} and "
+                         f"words of {CHANGES}")
+    return dataclasses.field(default=default, metadata={
+        "help": help, "choices": choices, "tip": tip, "low": low, "high": high,
+        "positive": positive, "group": group, "changes": frozenset(words), "usual": tuple(usual),
+        "none": none, "used_by": used_by, "idle": idle, "elsewhere": tuple(elsewhere.split()),
+        "on_ranks": UPDATES not in words if on_ranks is None else on_ranks, "sft_only": sft_only})
+
+
+# ------------------------------------------------------------------------ lists of fields
+
+
+@functools.cache
+def fields_of(config_class) -> dict[str, dataclasses.Field]:
+    """The fields of a Config class by name; `__dataclass_fields__` also lists class variables."""
+    return {field.name: field for field in dataclasses.fields(config_class)}
+
+
+@functools.cache
+def changing(config_class, *words: str) -> tuple[str, ...]:
+    """The fields that change at least one of these things."""
+    return tuple(name for name, field in fields_of(config_class).items()
+                 if field.metadata["changes"].intersection(words))
+
+
+@functools.cache
+def flagged(config_class, fact: str) -> tuple[str, ...]:
+    """The fields for which a fact, such as "sft_only", is true."""
+    return tuple(name for name, field in fields_of(config_class).items() if field.metadata[fact])
+
+
+def given(config) -> list[str]:
+    """The fields that are not at their default."""
+    return [name for name, field in fields_of(type(config)).items()
+            if getattr(config, name) != field.default]
+
+
+def without_effect(config) -> dict[str, str]:
+    """Fields that change nothing in a run of `config`, each with the reason."""
+    reasons = {}
+    for name, field in fields_of(type(config)).items():
+        used_by, idle = field.metadata["used_by"], field.metadata["idle"]
+        if used_by and config.method not in used_by:
+            reasons[name] = f"method is {config.method}"
+        elif idle and idle[0](config):
+            reasons[name] = idle[1]
+    return reasons
+
+
+def grouped(config_class, names: Iterable[str] | None = None) -> dict[str, list[str]]:
+    """Group → its fields among `names` (default: all); empty groups are left out.
+
+    Raises UserError for an unknown name.
+    """
+    known = fields_of(config_class)
+    chosen = list(known) if names is None else check_names(config_class, names)
+    groups = {group: [name for name in known
+                      if name in chosen and known[name].metadata["group"] == group]
+              for group in GROUPS}
+    return {group: members for group, members in groups.items() if members}
+
+
+@functools.cache
+def parameters_of(config_class, *classes: str) -> dict[str, str]:
+    """Fields with a counterpart in classes of transformers, TRL or peft → its parameter there."""
+    words = {name: word.partition(".") for name, field in fields_of(config_class).items()
+             for word in field.metadata["elsewhere"] if word.partition(".")[0] in classes}
+    return {name: parameter or name for name, (_, _, parameter) in words.items()}
+
+
+def counterparts(config, *classes: str) -> dict:
+    """Parameters of classes of transformers, TRL or peft, with the values that `config` has."""
+    return {parameter: getattr(config, name)
+            for name, parameter in parameters_of(type(config), *classes).items()}
+
+
+def without_counterpart(config, *classes: str) -> list[str]:
+    """The fields that are given and have an effect, but no counterpart in these classes."""
+    known = parameters_of(type(config), *classes).keys() | without_effect(config).keys()
+    return [name for name in given(config) if name not in known]
+
+
+def neighbors(config_class, name: str, value, count: int = 5) -> list:
+    """`count` usual values of a number around `value`, including it: the values of a sweep.
+
+    Raises UserError for a field without usual values.
+    """
+    numeric = [field.name for field in fields_of(config_class).values() if is_slider(field)]
+    if name not in numeric:
+        raise UserError(f"{name} has no list of usual values; choose one of {', '.join(numeric)}")
+    usual = fields_of(config_class)[name].metadata["usual"]
+    if value is None:
+        value = usual[len(usual) // 2]
+    values = sorted({*usual, value})
+    start = max(0, min(values.index(value) - count // 2, len(values) - count))
+    return values[start:start + count]
+
+
+def is_slider(field) -> bool:
+    """Whether a field is a number with usual values."""
+    return any(not isinstance(value, str) for value in field.metadata["usual"])
+
+
+def check_names(config_class, names: Iterable[str]) -> list[str]:
+    """The names as a list; UserError for one that is not a field, with the nearest ones."""
+    known, names = fields_of(config_class), list(names)
+    for name in names:
+        if name not in known:
+            near = [SHORT[name]] if name in SHORT else difflib.get_close_matches(name, known, 3,
+                                                                                 0.4)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+            raise UserError(f"Config has no field {name!r:.60}; {hint}")
+    return names
+
+
+# ---------------------------------------------------------------------- values of a field
+
+
+class Kind(NamedTuple):
+    """The type of a field (bool, int, float or str), and whether None is accepted as well."""
+
+    type: type
+    optional: bool
+
+
+@functools.cache
+def kinds_of(config_class) -> dict[str, Kind]:
+    """The Kind of each field of a Config class, by name."""
+    hints = typing.get_type_hints(config_class)
+    members = {name: typing.get_args(hints[name]) or (hints[name],)
+               for name in fields_of(config_class)}
+    return {name: Kind(kinds[0], types.NoneType in kinds) for name, kinds in members.items()}
+
+
+def accept(config_class, name: str, value):
+    """`value` in the type and range of a field, or a UserError that says what is accepted."""
+    field, kind = fields_of(config_class)[name], kinds_of(config_class)[name]
+    if value is None and kind.optional:
+        return None
+    try:
+        converted = _convert(field, kind, value)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise UserError(_rejected(field, kind, value)) from None
+    low, high, choices = (field.metadata[fact] for fact in ("low", "high", "choices"))
+    if (converted == "" or (choices and converted not in choices)
+            or (isinstance(converted, float) and not math.isfinite(converted))
+            or (low is not None and converted < low) or (high is not None and converted > high)
+            or (isinstance(converted, float) and 0 < converted < TINY)
+            or (field.metadata["positive"] and converted == 0)):
+        raise UserError(_rejected(field, kind, converted))
+    return converted
+
+
+def _convert(field, kind, value):
+    """`value` in the type of its field; raises ValueError, TypeError, KeyError or OverflowError."""
+    if kind.type is bool:
+        return {"true": True, "false": False}[str(value).lower()]
+    if kind.type in (int, float):
+        number = float(value)
+        if isinstance(value, bool | bytes) or (kind.type is int and number != int(number)):
+            raise ValueError
+        return kind.type(number)
+    if not field.metadata["choices"] and isinstance(value, list | tuple | set):
+        return ",".join(map(str, value))
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _rejected(field, kind, value) -> str:
+    """The error message for a value that the field does not accept."""
+    choices = field.metadata["choices"]
+    text = f"{field.name} is {value!r:.60}; expected {_accepted(field, kind)}"
+    suggestions = difflib.get_close_matches(str(value), choices, 1)
+    return f"{text}; did you mean {suggestions[0]}?" if suggestions else text
+
+
+def _accepted(field, kind) -> str:
+    meta = field.metadata
+    if meta["choices"]:
+        return "one of " + ", ".join(meta["choices"])
+    name = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    bounds = [f"at least {meta['low']:.12g}"] if meta["low"] is not None else []
+    if meta["positive"]:
+        bounds = ["above 0"]
+    bounds += [f"at most {meta['high']:.12g}"] if meta["high"] is not None else []
+    return f"{name[kind.type]} {' and '.join(bounds)}".strip()

@@ -1,0 +1,71 @@
+"""The optimizers of `Config.optim`: one entry each, with its memory and its name elsewhere.
+
+torch is imported only when an optimizer is made, so that the command line stays fast.
+`engine/optimizers.py` divides the parameters of a model into the groups that the makers get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ftkit.base.errors import UserError
+
+
+class Optimizer(NamedTuple):
+    """What ftkit knows about an optimizer.
+
+    make: called with (parameter groups, learning rate); returns an optimizer of torch.
+    numbers: state values per weight, for the prediction of memory. width: bytes per value including
+    scales (None: same dtype as the weight). factored: one value per row and column of a matrix
+    instead (Adafactor).
+    elsewhere: its name in transformers' `optim`; "" if transformers has none.
+    """
+
+    make: Callable[[list[dict], float], Any]
+    numbers: int = 0
+    width: float | None = None
+    factored: bool = False
+    elsewhere: str = ""
+
+
+def _adamw(groups, learning_rate):
+    import torch
+
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def _sgd(groups, learning_rate):
+    import torch
+
+    return torch.optim.SGD(groups, lr=learning_rate, fused=True)
+
+
+def _adafactor(groups, learning_rate):
+    from transformers.optimization import Adafactor
+
+    return Adafactor(groups, lr=learning_rate, scale_parameter=False, relative_step=False)
+
+
+def _eight_bit(name):
+    def make(groups, learning_rate):
+        try:
+            from bitsandbytes import optim
+        except ImportError:
+            raise UserError("8-bit optimizers need bitsandbytes, which is not installed here; "
+                            "`pip install bitsandbytes`, or choose adamw_torch") from None
+        return getattr(optim, name)(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
+
+    return make
+
+
+EIGHT_BIT = 1 + 4 / 256  # bitsandbytes: 8 bits, and an fp32 scale for 256 values
+OPTIMIZERS = {
+    "adamw_torch": Optimizer(_adamw, numbers=2, elsewhere="adamw_torch"),
+    "adamw_bnb_8bit": Optimizer(_eight_bit("AdamW8bit"), numbers=2, width=EIGHT_BIT,
+                                elsewhere="adamw_bnb_8bit"),
+    "paged_adamw_8bit": Optimizer(_eight_bit("PagedAdamW8bit"), numbers=2, width=EIGHT_BIT,
+                                  elsewhere="paged_adamw_8bit"),
+    "adafactor": Optimizer(_adafactor, factored=True, elsewhere="adafactor"),
+    "sgd": Optimizer(_sgd, elsewhere="sgd"),
+}

@@ -111,7 +111,25 @@ def test_a_default_that_follows_from_the_method_is_a_second_cause():
     assert set(ft.compare(full, lora).differs) == {"method", "learning_rate"}
     assert ft.compare(full, made(method="lora", r=4)).cause == "method"  # r is part of LoRA
     assert ft.compare(made(method="lora"), made(method="lora", r=4)).cause == "r"
-    assert ft.compare(made(r=4), made()).differs == {}  # without LoRA there is no r
+
+
+@pytest.mark.parametrize("shared, field, value", [
+    ({}, "r", 4), ({"method": "ia3"}, "r", 4), ({"method": "lora"}, "num_virtual_tokens", 5),
+    ({"method": "prompt_tuning"}, "use_dora", True), ({"max_steps": 5}, "epochs", 3.0),
+    ({"method": "qlora", "load_in_8bit": True}, "bnb_4bit_quant_type", "fp4"),
+    ({}, "metric_for_best_model", "general_loss"), ({}, "num_decay_steps", 0.5)])
+def test_a_field_without_effect_is_no_cause(shared, field, value):
+    found = ft.compare(made(1.0, **shared), made(2.0, **shared | {field: value}))
+    assert found.differs == {} and found.cause is None
+
+
+@pytest.mark.parametrize("changes, cause", [
+    ({"lr_scheduler_type": "warmup_stable_decay", "num_decay_steps": 0.5}, "lr_scheduler_type"),
+    ({"max_steps": 9, "epochs": 3.0}, "max_steps"),
+    ({"method": "ia3", "r": 4}, "method")])
+def test_fields_that_a_setting_enables_or_disables_follow_from_it(changes, cause):
+    found = ft.compare(made(method="lora"), made(2.0, **{"method": "lora"} | changes))
+    assert found.cause == cause and list(found.differs) == [cause]
 
 
 @pytest.mark.parametrize("change, cause", [

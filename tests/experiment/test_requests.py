@@ -6,8 +6,9 @@ import math
 import pytest
 
 import ftkit as ft
-from ftkit.base.config import DPOConfig, GRPOConfig
+from ftkit.base.config import Config, DPOConfig, GRPOConfig
 from ftkit.base.errors import UserError
+from ftkit.experiment import inputs
 
 RECORDS = [{"instruction": f"say {i}", "output": f"out {i}"} for i in range(24)]
 ABSURD = {"batch_size": 1e308, "epochs": 1e308, "r": 1e30, "num_virtual_tokens": 1e30,
@@ -69,6 +70,25 @@ def test_the_largest_batch_that_is_accepted_is_answered_by_tracing_small_ones(mo
     with pytest.raises(UserError, match="needs about"):
         lab.run(batch_size=10**6, max_length=512, max_steps=1, precision="fp32")
     assert traced and max(traced) <= 2 * preflight.SIMULATED_RECORDS
+
+
+@pytest.mark.parametrize("fields, note", [
+    ({"method": "ia3", "r": 4, "use_dora": True}, "r, use_dora had no effect: method is ia3"),
+    ({"method": "lora", "num_virtual_tokens": 5},
+     "num_virtual_tokens had no effect: method is lora"),
+    ({"base_dtype": "bf16"}, "base_dtype had no effect: method is full"),
+    ({"method": "lora", "bnb_4bit_quant_type": "fp4"},
+     "bnb_4bit_quant_type had no effect: method is lora"),
+    ({"method": "qlora", "load_in_8bit": True, "bnb_4bit_quant_type": "fp4"},
+     "bnb_4bit_quant_type had no effect: load_in_8bit leaves no 4-bit weights"),
+    ({"metric_for_best_model": "general_loss"},
+     "metric_for_best_model had no effect: there is no early_stopping_patience"),
+    ({"num_decay_steps": 0.5},
+     "num_decay_steps had no effect: lr_scheduler_type is not warmup_stable_decay"),
+    ({"epochs": 3.0, "max_steps": 5}, "epochs had no effect: max_steps overrides epochs")])
+def test_each_field_that_was_given_without_effect_is_noted(fields, note):
+    config = Config(**fields)
+    assert inputs.notes_on(config.resolved("tiny", "fp32", 512), 20) == [note]
 
 
 def test_what_has_no_effect_is_noted():

@@ -1,0 +1,114 @@
+// Six things to bring about, each solved by a run and explained in five sentences.
+
+import type { Config } from "./config.ts";
+import { last, PageRun } from "./page.ts";
+
+export interface Challenge {
+  title: string; goal: string; hint: string; why: string;
+  /** Lesson that goes deeper: file name of its notebook. */
+  lesson: string;
+  /** Settings to begin with. */
+  start: Partial<Config>;
+  /** Whether a finished run, maybe with an earlier one, brings it about. */
+  test: (run: PageRun, earlier: PageRun[]) => boolean;
+}
+const val = (run: PageRun) => last(run, "val_loss"), general = (run: PageRun) => last(run, "general_loss");
+/** Whether two runs share all settings but these. */
+const alike = (a: PageRun, b: PageRun, ...but: (keyof Config)[]) => (Object.keys(a.config) as (keyof Config)[])
+  .every((key) => but.includes(key) || a.config[key] === b.config[key]) && a.own === b.own && !a.changes.length && !b.changes.length;
+
+export const CHALLENGES: Challenge[] = [
+  {
+    title: "Make it forget everything",
+    goal: "Bring general_loss above 8, where the model expects no everyday word any more.",
+    hint: "Forgetting grows with how far the weights move. What decides the length of a step?",
+    why: "The learning rate sets how far each step moves the weights, and large steps leave the region where pretraining made sense. "
+      + "Nothing in the training data asks the model to keep its English, so nothing pulls the weights back. "
+      + "A loss of 8 is what you get by guessing evenly among all 3,072 tokens. "
+      + "The task suffers as well, because it builds on the same weights. "
+      + "Real models forget in the same way at learning rates that are only a few times too high.",
+    lesson: "16_catastrophic_forgetting", start: { method: "full" },
+    test: (run) => general(run) > 8,
+  },
+  {
+    title: "Learn the task and keep the English",
+    goal: "Reach a val_loss below 0.1 while general_loss stays below 0.86. It starts at 0.82.",
+    hint: "Try a smaller learning rate, or open More settings and mix in general text with Replay.",
+    why: "A small learning rate learns the task with a short move of the weights, so most of the general knowledge stays where it was. "
+      + "Replay mixes general text into the batches, so the loss itself asks the model to keep its English. "
+      + "Both lower the forgetting, and replay costs a part of each batch. "
+      + "In the frontier such runs are in the lower left corner. "
+      + "Watching a loss that is not the task's, as general_loss here, is the only way to notice forgetting in time.",
+    lesson: "16_catastrophic_forgetting", start: { method: "lora" },
+    test: (run) => val(run) < 0.1 && general(run) < 0.86,
+  },
+  {
+    title: "Overfit eight records",
+    goal: "Train on eight records until the training loss is below 0.01 and val_loss has risen by a fifth from its lowest point.",
+    hint: "The button limits the training to eight records. Which method has the most weights to memorize them with?",
+    why: "Eight pairs are quickly memorized by 2.4 million weights: the training loss goes to zero. "
+      + "val_loss is measured on other questions, and there the model first gains and then loses. "
+      + "From the lowest point on, each step improves the memory of eight sentences at the cost of all others. "
+      + "Early stopping would have kept the model of the lowest point. "
+      + "More data, fewer trained parameters or a smaller learning rate move that point further to the right.",
+    lesson: "17_overfitting", start: { train_records: 8, method: "lora", learning_rate: 1e-3, batch_size: 8 },
+    test: (run) => {
+      const values = run.rows.map((row) => row.val_loss).filter((v) => v !== undefined);
+      return run.config.train_records > 0 && run.config.train_records <= 8 && run.rows[run.rows.length - 1].loss < 0.01 && val(run) >= 1.2 * Math.min(...values);
+    },
+  },
+  {
+    title: "The same val_loss with a tenth of the parameters",
+    goal: "Make two runs on the same data: one whose val_loss is at most 0.02 above the other's, with at most a tenth of its trained parameters.",
+    hint: "Train with Full once, then compare. The table of runs shows how many parameters each one trained.",
+    why: "LoRA freezes the weights and adds to each matrix the product of two thin ones, of which only these are trained. "
+      + "At rank 8 that is a twentieth of the model, and on this task it reaches the same val_loss. "
+      + "The change that a fine-tuning needs has a low rank, so few parameters are enough to describe it. "
+      + "Gradients and the optimizer's memory shrink with the trained parameters, which is why LoRA fits on small GPUs. "
+      + "Try rank 1, and IA3 with 3,584 parameters, to see where capacity runs out.",
+    lesson: "02_lora", start: { method: "full" },
+    test: (run, earlier) => val(run) < 0.5 && earlier.some((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha", "max_steps") && val(other) < 0.5 && (
+      (val(run) <= val(other) + 0.02 && run.trainable <= other.trainable / 10) || (val(other) <= val(run) + 0.02 && other.trainable <= run.trainable / 10))),
+  },
+  {
+    title: "At which learning rate does LoRA equal full?",
+    goal: "Run Full at a learning rate of 5e-5. Then find the learning rate at which LoRA ends within 0.1 of its val_loss.",
+    hint: "The same learning rate is too low for LoRA. Move it up step by step.",
+    why: "LoRA needs a learning rate about ten times as high as full fine-tuning. "
+      + "Its update is the product of two small matrices, one of which starts at zero, so the first steps barely move the weights. "
+      + "Full fine-tuning moves every weight directly and overshoots at a learning rate that LoRA likes. "
+      + "A comparison of the two at one learning rate therefore says little about either. "
+      + "Compare methods at the best learning rate of each.",
+    lesson: "07_learning_rate", start: { method: "full", learning_rate: 5e-5 },
+    test: (run, earlier) => earlier.some((other) => alike(run, other, "method", "learning_rate", "r", "lora_alpha")
+      && [run, other].some((r) => r.config.method === "full" && val(r) > 0.05 && val(r) < 2) && [run, other].some((r) => r.config.method === "lora") && Math.abs(val(run) - val(other)) <= 0.1),
+  },
+  {
+    title: "What does training on the question cost?",
+    goal: "Make two runs that differ only in Loss on: once the answer, once question and answer. Compare their val_loss.",
+    hint: "Loss on is under More settings. Look at the dashed tokens of What it learns from, too.",
+    why: "With the loss on all tokens, most of each gradient teaches the model to predict questions, which nobody will ask it to write. "
+      + "The answer has about 5 of 23 tokens here, so its share of the mean loss shrinks to a fifth. "
+      + "At the same number of steps the answers are therefore learned more slowly, most clearly at a low learning rate. "
+      + "The two training losses cannot be compared, because they are means over different tokens; val_loss counts answers only in both. "
+      + "That is why instruction tuning masks the prompt.",
+    lesson: "04_instruction_tuning", start: { method: "lora", learning_rate: 5e-4 },
+    test: (run, earlier) => earlier.some((other) => alike(run, other, "loss_on") && other.config.loss_on !== run.config.loss_on),
+  },
+];
+
+export function isSolved(challenge: Challenge, runs: PageRun[], index: number): boolean {
+  const run = runs[index];
+  return run.status === "finished" && challenge.test(run, runs.filter((other, i) => i !== index && other.status === "finished"));
+}
+
+/** A link where the lessons are beside the page, as on the site; else the name of the lesson. */
+export function lessonLink(lesson: string): Node {
+  const folder = document.querySelector<HTMLMetaElement>('meta[name="lessons"]')!.content;
+  const title = `Lesson ${lesson.slice(0, 2)}: ${lesson.slice(3).replaceAll("_", " ")}`;
+  if (!folder) return document.createTextNode(`${title} (in \`ftkit lab\`) goes deeper.`);
+  const a = document.createElement("a");
+  a.href = `${folder}${lesson}.html`;
+  a.textContent = title;
+  return a;
+}

@@ -1,0 +1,106 @@
+// Small SVG charts: curves over steps and the frontier. Each has a sentence for screen readers.
+
+const NS = "http://www.w3.org/2000/svg";
+type Attributes = Record<string, string | number | undefined>;
+
+export function svg(tag: string, attributes: Attributes = {}, children: (Node | string)[] = []): SVGElement {
+  const element = document.createElementNS(NS, tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== undefined) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
+export interface Series {
+  points: [number, number][];
+  className: string;
+  /** Written at its end. */
+  label?: string;
+  dots?: boolean;
+}
+
+/** A number with three digits that matter. */
+export function digits(x: number): string {
+  if (!Number.isFinite(x)) return Number.isNaN(x) ? "nan" : "∞";
+  if (x === 0) return "0";
+  const a = Math.abs(x);
+  return a >= 100 ? x.toFixed(0) : a >= 10 ? x.toFixed(1) : a >= 0.1 ? x.toFixed(2) : a >= 0.001 ? x.toFixed(3) : x.toExponential(1);
+}
+
+/** Round marks between two numbers. */
+function ticks(low: number, high: number, count: number): number[] {
+  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw)!;
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.max(0, Math.floor(high / step + 1e-9) - first + 1) }, (_, i) => (first + i) * step);
+}
+
+export interface Curves { series: Series[]; steps: number; floor: number; description: string; title: string }
+const MARGIN = { left: 36, right: 100, top: 8, bottom: 22 };
+
+/** Draw curves into a host; returns the scale for the pointer. */
+export function drawCurves(host: HTMLElement, { series, steps, floor, description, title }: Curves) {
+  const width = Math.max(260, host.clientWidth), height = Math.max(110, host.clientHeight);
+  const values = series.flatMap((s) => s.points.map((p) => p[1])).filter(Number.isFinite);
+  const top = Math.max(floor, ...values.map((v) => Math.min(v, 12))) * 1.04;
+  const right = width < 420 ? 92 : MARGIN.right;
+  const x = (step: number) => MARGIN.left + (width - MARGIN.left - right) * step / Math.max(1, steps);
+  const y = (v: number) => MARGIN.top + (height - MARGIN.top - MARGIN.bottom) * (1 - Math.min(Math.max(v, 0), top) / top);
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${title}. ${description}` });
+  for (const v of ticks(0, top, height < 150 ? 3 : 4)) {
+    root.append(svg("line", { x1: MARGIN.left, x2: width - right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }),
+      svg("text", { x: MARGIN.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(+v.toFixed(6))]));
+  }
+  for (const step of ticks(0, steps, Math.min(6, width / 80))) if (Number.isInteger(step)) {
+    root.append(svg("text", { x: x(step), y: height - 6, class: "tick", "text-anchor": "middle" }, [step ? String(step) : "step 0"]));
+  }
+  const labels: { y: number; name: string; value: string; className: string }[] = [];
+  for (const { points, className, label, dots } of series) {
+    const kept = points.filter(([, v]) => Number.isFinite(v));
+    if (!kept.length) continue;
+    if (kept.length > 1) root.append(svg("polyline", { points: kept.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" "), class: `line ${className}` }));
+    if (dots) for (const [s, v] of kept) root.append(svg("circle", { cx: x(s), cy: y(v), r: 2.6, class: `dot ${className}` }));
+    const [, v] = kept[kept.length - 1];
+    if (label) labels.push({ y: y(v), name: label, value: digits(v), className });
+  }
+  // Labels share the right margin, at the height of the ends of their lines, without overlapping.
+  labels.sort((a, b) => a.y - b.y);
+  labels.forEach((l, i) => { if (i) l.y = Math.max(l.y, labels[i - 1].y + 30); });
+  const over = labels.length ? Math.max(0, labels[labels.length - 1].y + 14 - (height - MARGIN.bottom)) : 0;
+  for (const l of labels) {
+    const x = width - right + 7, y = Math.max(14, l.y - over);
+    root.append(svg("text", { class: `end ${l.className}` }, [svg("tspan", { x, y: y - 3 }, [l.name]), svg("tspan", { x, y: y + 13 }, [l.value])]));
+  }
+  host.replaceChildren(root);
+  return { step: (pixel: number) => Math.round((pixel - MARGIN.left) / (width - MARGIN.left - right) * steps), x, root, height };
+}
+
+export interface Point { x: number; y: number; name: string; current: boolean; shape: string }
+
+/** Learning against forgetting: one point a run; lower left is best. */
+export function drawFrontier(host: HTMLElement, points: Point[], start: { x: number; y: number } | undefined) {
+  const width = Math.max(240, host.clientWidth), height = Math.max(150, host.clientHeight);
+  const m = { left: 40, right: 14, top: 10, bottom: 32 }, all = start ? [...points, start] : points;
+  const high = (k: "x" | "y", least: number) => Math.max(least, ...all.map((p) => Math.min(p[k], 9))) * 1.08;
+  const X = high("x", 1), Y = high("y", 2);
+  const x = (v: number) => m.left + (width - m.left - m.right) * Math.min(v, X) / X;
+  const y = (v: number) => m.top + (height - m.top - m.bottom) * (1 - Math.min(v, Y) / Y);
+  const description = points.length
+    ? points.map((p) => `${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`).join("; ")
+    : "No run has finished yet";
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `Learning against forgetting. ${description}` });
+  for (const v of ticks(0, Y, 4)) root.append(svg("line", { x1: m.left, x2: width - m.right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }), svg("text", { x: m.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(+v.toFixed(6))]));
+  for (const v of ticks(0, X, 4)) root.append(svg("text", { x: x(v), y: height - 16, class: "tick", "text-anchor": "middle" }, [String(+v.toFixed(6))]));
+  root.append(svg("text", { x: width - m.right, y: height - 3, class: "tick", "text-anchor": "end" }, ["val_loss: left has learned more"]),
+    svg("text", { x: m.left + 4, y: m.top + 6, class: "tick" }, ["general_loss: lower has forgotten less"]));
+  if (start) root.append(svg("path", { d: cross(x(start.x), y(start.y)), class: "start" }), svg("text", { x: x(start.x) - 8, y: y(start.y) - 8, class: "tick", "text-anchor": "end" }, ["before training"]));
+  for (const p of points) root.append(svg("path", { d: mark(p.shape, x(p.x), y(p.y)), class: p.current ? "point current" : "point" }, [svg("title", {}, [`${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`])]));
+  host.replaceChildren(root);
+}
+
+const cross = (x: number, y: number) => `M${x - 4} ${y - 4}l8 8m0 -8l-8 8`;
+function mark(shape: string, x: number, y: number): string {
+  if (shape === "lora") return `M${x} ${y - 6}l6 11h-12z`;
+  if (shape === "ia3") return `M${x - 5} ${y - 5}h10v10h-10z`;
+  if (shape === "head") return `M${x} ${y - 6}l6 6l-6 6l-6 -6z`;
+  return `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0`;
+}

@@ -1,0 +1,130 @@
+// Records, the examples that the model reads, and tables that a reader pastes.
+
+import { MersenneTwister } from "./random.ts";
+import { BOS, EOS, Tokenizer } from "./tokenizer.ts";
+
+export interface Pair { instruction: string; input?: string; output: string }
+export interface Example { ids: number[]; labels: number[] }
+export const NO_LOSS = -100, CONTEXT = 512, MOST_PAIRS = 200, MOST_BYTES = 1_000_000;
+
+/** A mistake of the reader, with a sentence that says what to do. */
+export class InputError extends Error {}
+
+/** The ids before the answer: the chat template of the embedded model. */
+export function prompt(pair: Pair, tokenizer: Tokenizer): number[] {
+  const question = (pair.input ? `${pair.instruction}\n${pair.input}` : pair.instruction).trim();
+  return [BOS, ...tokenizer.encode(`User: ${question}\nAssistant:`)];
+}
+
+export function pairExample(pair: Pair, tokenizer: Tokenizer, lossOn: "response" | "all" = "response"): Example {
+  const before = prompt(pair, tokenizer), after = [...tokenizer.encode(" " + pair.output.trim()), EOS];
+  const ids = [...before, ...after].slice(0, CONTEXT);
+  return { ids, labels: ids.map((id, i) => i && (lossOn === "all" || i >= before.length) ? id : NO_LOSS) };
+}
+
+/** A plain text, trained on whole. */
+export function textExample(text: string, tokenizer: Tokenizer): Example {
+  const ids = [BOS, ...tokenizer.encode(text), EOS].slice(0, CONTEXT);
+  return { ids, labels: ids.map((id, i) => i ? id : NO_LOSS) };
+}
+
+/** The same n records every time, spread over the set, as ftkit's `inputs.some`. */
+export function some<T>(records: T[], n: number): T[] {
+  const chosen = MersenneTwister.python(0).sample(records.length, Math.min(n, records.length));
+  return chosen.sort((a, b) => a - b).map((i) => records[i]);
+}
+
+/** A tenth for validation; pairs that ask the same stay on one side. As ftkit's `split`, seed 0. */
+export function split(pairs: Pair[], fraction = 0.1): { train: Pair[]; validation: Pair[] } {
+  const groups = new Map<string, number[]>();
+  pairs.forEach((pair, i) => {
+    const key = `${pair.instruction}\n${pair.input ?? ""}`.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+    groups.set(key, [...(groups.get(key) ?? []), i]);
+  });
+  const order = [...groups.values()];
+  if (order.length < 2) throw new InputError("The table asks only one question. Give at least two different ones: some are kept for validation.");
+  MersenneTwister.python(0).shuffle(order);
+  const held = new Set<number>(), wanted = fraction * pairs.length;
+  while (order.length > 1 && (!held.size || held.size + order[order.length - 1].length / 2 <= wanted)) {
+    for (const i of order.pop()!) held.add(i);
+  }
+  return { train: pairs.filter((_, i) => !held.has(i)), validation: pairs.filter((_, i) => held.has(i)) };
+}
+
+// ------------------------------------------------------------------------- a pasted table
+
+const QUESTIONS = ["question", "instruction", "prompt", "input", "q"];
+const ANSWERS = ["answer", "output", "response", "completion", "target", "a"];
+
+/** Rows of CSV or of tab-separated text, with quotes as in RFC 4180. */
+function rows(text: string): string[][] {
+  const comma = text.split("\n", 1)[0].includes("\t") ? "\t" : ",";
+  const out: string[][] = [];
+  let row: string[] = [], field = "", quoted = false, line = 1, opened = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (c === "\n") line++;
+    if (quoted) {
+      if (c !== '"') field += c;
+      else if (text[i + 1] === '"') { field += '"'; i++; } else quoted = false;
+    } else if (c === '"' && !field.trim()) { quoted = true; opened = line; field = ""; }
+    else if (c === comma) { row.push(field); field = ""; }
+    else if (c === "\n") { row.push(field); out.push(row); row = []; field = ""; }
+    else field += c;
+  }
+  if (quoted) throw new InputError(`Line ${opened} opens a quotation mark that is never closed. Close it, or write "" for a mark inside a field.`);
+  if (field || row.length) { row.push(field); out.push(row); }
+  return out.map((r) => r.map((f) => f.trim())).filter((r) => r.some(Boolean));
+}
+
+function fromJson(text: string): Pair[] {
+  let records: { value: any; line: number }[];
+  if (text.startsWith("[")) {
+    try { records = JSON.parse(text).map((value: any, i: number) => ({ value, line: i + 1 })); } catch {
+      throw new InputError("The list is not valid JSON. Paste one JSON object per line, or a table with a comma between question and answer.");
+    }
+  } else records = text.split("\n").map((value, i) => ({ value, line: i + 1 })).filter((r) => r.value.trim()).map(({ value, line }) => {
+    try { return { value: JSON.parse(value), line }; } catch {
+      throw new InputError(`Line ${line} is not valid JSON. Each line is one object such as {"question": "2 + 2", "answer": "4"}.`);
+    }
+  });
+  return records.map(({ value, line }) => {
+    const messages = value?.messages;
+    if (Array.isArray(messages)) {
+      const user = messages.find((m: any) => m?.role === "user"), said = messages.find((m: any) => m?.role === "assistant");
+      if (user && said) return { instruction: String(user.content), output: String(said.content) };
+    }
+    const key = (names: string[]) => names.find((n) => value?.[n] !== undefined && value[n] !== "");
+    const answer = key(ANSWERS), question = key(QUESTIONS);
+    if (!answer || !question) throw new InputError(`Record ${line} has no question or no answer. Name them "question" and "answer" (or "instruction" and "output").`);
+    return { instruction: String(value[question]), input: question === "instruction" && value.input ? String(value.input) : "", output: String(value[answer]) };
+  });
+}
+
+/** Question and answer pairs of CSV, TSV, JSON or JSONL text. Throws InputError with a sentence. */
+export function parsePairs(raw: string, tokenizer: Tokenizer): Pair[] {
+  if (raw.length > MOST_BYTES) throw new InputError(`This is ${(raw.length / 1e6).toFixed(1)} MB of text. The playground takes at most ${MOST_PAIRS} pairs and 1 MB; for more, use ftkit in Python.`);
+  const text = raw.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n").trim();
+  if (!text) throw new InputError("The table is empty. Paste one pair per line: a question, a comma, its answer.");
+  let pairs: Pair[];
+  if (text[0] === "{" || text[0] === "[") pairs = fromJson(text);
+  else {
+    const table = rows(text), head = table[0].map((f) => f.toLowerCase());
+    const question = head.findIndex((f) => QUESTIONS.includes(f)), answer = head.findIndex((f) => ANSWERS.includes(f));
+    const named = question >= 0 && answer >= 0 && question !== answer;
+    const [q, a] = named ? [question, answer] : [0, 1];
+    pairs = (named ? table.slice(1) : table).map((row, i) => {
+      if (!row[q] || !row[a]) throw new InputError(`Row ${i + 1 + +named} ("${row.join(" ").slice(0, 40)}") has no ${row[q] ? "answer" : "question"}. Write a question, a comma, its answer; put a text that has commas in quotation marks.`);
+      if (!named && row.length > 2) throw new InputError(`Row ${i + 1} ("${row.join(", ").slice(0, 40)}") has ${row.length} columns and needs two. Put a text that has commas in quotation marks.`);
+      return { instruction: row[q], output: row[a] };
+    });
+  }
+  if (!pairs.length) throw new InputError("The table has a header and no rows. Add one pair per line.");
+  if (pairs.length > MOST_PAIRS) throw new InputError(`The table has ${pairs.length.toLocaleString("en")} pairs. The playground takes at most ${MOST_PAIRS}; keep the first ${MOST_PAIRS}, or use ftkit in Python.`);
+  pairs.forEach((pair, i) => {
+    const asked = prompt(pair, tokenizer).length, all = asked + tokenizer.encode(" " + pair.output.trim()).length + 1;
+    if (all > CONTEXT) throw new InputError(`Pair ${i + 1} has ${all} tokens and the model reads ${CONTEXT}. Shorten its ${asked > CONTEXT / 2 ? "question" : "answer"} ("${pair.instruction.slice(0, 40)}...").`);
+  });
+  split(pairs);
+  return pairs;
+}

@@ -1,0 +1,466 @@
+// The page: settings, the worker that trains, and what is shown of each run.
+
+import { CHALLENGES, isSolved, lessonLink } from "./challenges.ts";
+import { digits, drawCurves, drawFrontier, Series, svg } from "./charts.ts";
+import { Config, DEFAULT, LEARNING_RATES, METHODS, Method, SCHEDULES } from "./config.ts";
+import { InputError, MOST_BYTES, Pair, parsePairs } from "./data.ts";
+import { exported, pythonLine } from "./export.ts";
+import { Tokenizer } from "./tokenizer.ts";
+import type { Look, Measures, Row } from "./trainer.ts";
+import type { FromWorker, Loaded, ToWorker } from "./worker.ts";
+
+const $ = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
+const form = $<HTMLFormElement>("settings");
+
+export interface PageRun {
+  id: number; config: Config; own: Pair[]; questions: { question: string; reference: string }[];
+  before: Measures; start: Look; now: Look; rows: Row[]; trainable: number; total: number; trainRecords: number;
+  status: "running" | "paused" | "finished" | "diverged" | "ended"; changes: [number, number][];
+}
+const RATES = [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10];
+const LIMITS: Partial<Record<keyof Config, [number, number]>> = {
+  batch_size: [1, 64], max_steps: [1, 300], r: [1, 64], lora_alpha: [1, 256], weight_decay: [0, 1], replay: [0, 0.9],
+  seed: [0, 9999], train_records: [0, 5000], eval_records: [4, 64], learning_rate: [1e-7, 10],
+};
+const MOST_RUNS = 12, MOST_SHARED = 5000;
+const NAMES: Record<Method, string> = { full: "Full", lora: "LoRA", ia3: "IA3", head: "Head only" };
+
+let config: Config = { ...DEFAULT };
+let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, preview: PageRun | undefined, ready = false, nextId = 1, memory = 0;
+let waiting: ToWorker | undefined, challenge = 0, tokenizer: Tokenizer, movedRate: number | undefined;
+const solved = new Set<number>();
+
+// ------------------------------------------------------------------------- the worker
+
+const text = (id: string) => $(id).textContent!;
+const worker = new Worker(URL.createObjectURL(new Blob([text("data-worker")], { type: "text/javascript" })));
+const send = (message: ToWorker) => worker.postMessage(message);
+send({ type: "load", weights: text("data-weights"), data: text("data-samples"), kernels: text("data-kernels") });
+for (const id of ["data-weights", "data-worker", "data-kernels"]) $(id).remove();
+worker.onerror = (event) => fail(event.message);
+
+worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
+  if (message.type === "ready") {
+    ready = true;
+    if (waiting) { send(waiting); waiting = undefined; } else if (location.hash.includes("run=1")) start(Infinity); else look();
+  } else if (message.type === "failed") fail(message.message);
+  else if (message.type === "started" && message.id === 0) {
+    preview = { ...blank(), config: { ...config }, questions: message.questions, before: message.measures, start: message.look, now: message.look };
+    if (!current) showAll();
+  } else if (!current || message.id !== current.id) return;
+  else if (message.type === "started") {
+    Object.assign(current, { questions: message.questions, before: message.measures, start: message.look, now: message.look,
+      trainable: message.trainable, total: message.total, trainRecords: message.trainRecords });
+    showAll();
+  } else if (message.type === "row") {
+    current.rows.push(message.row);
+    if (message.look) { current.now = message.look; showAll(); } else showCurves();
+  } else if (message.type === "done") {
+    memory = message.memory;
+    current.status = message.stopped ? "diverged" : "finished";
+    runs.forEach((_, i) => CHALLENGES.forEach((c, n) => { if (isSolved(c, runs, i)) solved.add(n); }));
+    remember();
+    showAll();
+  }
+  showControls();
+};
+function fail(why: string) { $("verdict").innerHTML = ""; $("verdict").append("The page cannot train here: ", why, ". It needs a browser with WebAssembly SIMD, such as Chrome, Edge or Firefox, or Safari from version 16.4."); }
+
+/** Ask for what the untrained model says, where no run is open. */
+function look() {
+  if (!ready || isOpen() || (config.data === "own" && !own.length)) return;
+  const same = preview && (["data", "eval_records", "loss_on", "train_records"] as const).every((key) => preview!.config[key] === config[key]) && preview.own === own;
+  if (!same) send({ type: "preview", config, own });
+}
+
+// ------------------------------------------------------------------------- a run
+
+function blank(): PageRun {
+  const nothing = { answers: [], movement: {}, mask: [] };
+  return { id: 0, config: { ...config }, own, questions: [], before: { val_loss: NaN, general_loss: NaN }, start: nothing, now: nothing, rows: [], trainable: 0, total: 0, trainRecords: 0, status: "ended", changes: [] };
+}
+/** The run that is shown: the current one, or the model before any training. */
+const shownRun = () => current ?? preview;
+
+function start(steps: number) {
+  if (config.data === "own" && !own.length) { say("Give your pairs first, then press Train.", true); $("pairs").focus(); return; }
+  if (current && ["running", "paused"].includes(current.status)) current.status = "ended";
+  if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
+  movedRate = undefined;
+  current = { ...blank(), id: nextId++, status: steps === Infinity ? "running" : "paused" };
+  runs.push(current);
+  if (runs.length > MOST_RUNS) runs.shift();
+  const message: ToWorker = { type: "begin", id: current.id, config: current.config, own: current.own, steps };
+  if (ready) send(message); else waiting = message;
+  showControls();
+}
+
+const isOpen = () => current !== undefined && (current.status === "running" || current.status === "paused");
+/** Whether the settings are those of the current run, but for the learning rate. */
+const fits = () => current !== undefined && (Object.keys(config) as (keyof Config)[]).every((key) => key === "learning_rate" || config[key] === current!.config[key]) && (config.data !== "own" || current.own === own);
+
+function trainOrPause() {
+  if (isOpen() && fits()) {
+    current!.status = current!.status === "running" ? "paused" : "running";
+    send(current!.status === "running" ? { type: "go", steps: Infinity } : { type: "pause" });
+  } else start(Infinity);
+  showControls();
+  if (current) showVerdict();
+}
+function oneStep() {
+  if (isOpen() && fits()) { current!.status = "paused"; send({ type: "go", steps: 1 }); } else start(1);
+  showControls();
+}
+function reset() {
+  if (isOpen()) { send({ type: "pause" }); current!.status = "ended"; }
+  if (current && !current.rows.length) runs = runs.filter((run) => run !== current);
+  current = undefined;
+  remember(); look(); showAll(); showControls();
+}
+
+// ------------------------------------------------------------------------- settings
+
+function readForm() {
+  const data = new FormData(form);
+  const old = { ...config };
+  for (const key of Object.keys(DEFAULT) as (keyof Config)[]) {
+    const value = data.get(key);
+    if (value === null) continue;
+    if (key === "learning_rate") continue;
+    if (typeof DEFAULT[key] === "number") {
+      const [low, high] = LIMITS[key]!, given = value === "" ? NaN : Number(value);
+      if (Number.isFinite(given)) (config as any)[key] = Math.min(high, Math.max(low, Number.isInteger(DEFAULT[key]) && key !== "replay" && key !== "weight_decay" ? Math.round(given) : given));
+    } else (config as any)[key] = String(value);
+  }
+  // A method comes with the learning rate that suits it, unless another was chosen.
+  if (config.method !== old.method && old.learning_rate === LEARNING_RATES[old.method]) config.learning_rate = LEARNING_RATES[config.method];
+  showForm();
+}
+function rateMoved() {
+  config.learning_rate = RATES[Number((form.elements.namedItem("learning_rate") as HTMLInputElement).value)];
+  if (isOpen() && fits()) {
+    send({ type: "rate", learningRate: config.learning_rate });
+    const step = current!.rows.length + 1;
+    current!.changes = [...current!.changes.filter(([s]) => s !== step), [step, config.learning_rate]];
+    movedRate = config.learning_rate;
+  }
+  showForm();
+}
+function showForm() {
+  for (const [key, value] of Object.entries(config)) {
+    const field = form.elements.namedItem(key) as HTMLInputElement | RadioNodeList | null;
+    if (!field || key === "learning_rate") continue;
+    if (field instanceof HTMLElement && field === document.activeElement && field.type === "number" && field.value === "") continue;
+    if (String((field as HTMLInputElement).value) !== String(value)) (field as HTMLInputElement).value = String(value);
+  }
+  const slider = form.elements.namedItem("learning_rate") as HTMLInputElement, rate = config.learning_rate;
+  slider.value = String(RATES.reduce((best, r, i) => Math.abs(Math.log(r / rate)) < Math.abs(Math.log(RATES[best] / rate)) ? i : best, 0));
+  const shown = rateText(rate);
+  slider.setAttribute("aria-valuetext", shown);
+  $("rate").textContent = shown;
+  form.querySelectorAll<HTMLElement>(".lora").forEach((field) => { field.hidden = config.method !== "lora"; field.style.display = config.method === "lora" ? "" : "none"; });
+  $("own").hidden = config.data !== "own";
+  if (config.data !== "own" || own.length) look();
+  writeHash();
+  showControls();
+}
+export const rateText = (rate: number) => rate >= 0.0001 ? String(+rate.toPrecision(3)) : rate.toExponential();
+
+function writeHash() {
+  const parts = new URLSearchParams();
+  for (const key of Object.keys(DEFAULT) as (keyof Config)[]) {
+    if (config[key] !== DEFAULT[key] || key === "data" || key === "method" || key === "learning_rate") parts.set(key, String(config[key]));
+  }
+  if (challenge) parts.set("challenge", String(challenge + 1));
+  history.replaceState(null, "", `#${parts}`);
+}
+function readHash() {
+  const parts = new URLSearchParams(location.hash.slice(1)), lists: any = { data: ["translation", "tasks", "own"], method: METHODS, lr_scheduler_type: SCHEDULES, loss_on: ["response", "all"] };
+  config = { ...DEFAULT };
+  const method = parts.get("method");
+  if (METHODS.includes(method as Method)) config.learning_rate = LEARNING_RATES[method as Method];
+  for (const [key, value] of parts) {
+    if (key === "pairs") try { own = JSON.parse(value); $<HTMLTextAreaElement>("pairs").value = own.map((p) => JSON.stringify({ question: p.instruction, answer: p.output })).join("\n"); } catch { /* a damaged link has no table */ }
+    if (!(key in DEFAULT)) continue;
+    const limits = LIMITS[key as keyof Config];
+    if (limits) { if (value !== "" && Number.isFinite(Number(value))) (config as any)[key] = Math.min(limits[1], Math.max(limits[0], Number(value))); }
+    else if (lists[key].includes(value)) (config as any)[key] = value;
+  }
+  challenge = Math.min(CHALLENGES.length - 1, Math.max(0, Number(parts.get("challenge") ?? 1) - 1 || 0));
+}
+
+// ------------------------------------------------------------------------- what is shown
+
+export function nameOf(run: PageRun, long = true): string {
+  const c = run.config, parts = [c.method === "lora" ? `LoRA, rank ${c.r}` : NAMES[c.method], `learning rate ${rateText(c.learning_rate)}`];
+  if (!long) return `run ${run.id}`;
+  if (run.changes.length) parts[1] += run.changes.map(([step, rate]) => ` → ${rateText(rate)} at step ${step}`).join("");
+  parts.push(`${c.max_steps} steps`);
+  const words: [keyof Config, (v: any) => string][] = [["data", (v) => v === "tasks" ? "31 tasks" : "own pairs"], ["lora_alpha", (v) => `alpha ${v}`], ["batch_size", (v) => `batch ${v}`],
+    ["lr_scheduler_type", (v) => v.replaceAll("_", " ")], ["loss_on", () => "loss on question too"], ["weight_decay", (v) => `weight decay ${v}`], ["replay", (v) => `replay ${v}`], ["train_records", (v) => `${v} records`], ["seed", (v) => `seed ${v}`], ["eval_records", (v) => `evaluated on ${v}`]];
+  for (const [key, word] of words) if (c[key] !== DEFAULT[key] && (key !== "lora_alpha" || c.method === "lora")) parts.push(word(c[key]));
+  return parts.join(", ");
+}
+export const last = (run: PageRun, key: "val_loss" | "general_loss"): number => {
+  for (let i = run.rows.length - 1; i >= 0; i--) if (run.rows[i][key] !== undefined) return run.rows[i][key]!;
+  return run.before[key];
+};
+const curve = (run: PageRun, key: "loss" | "val_loss" | "general_loss"): [number, number][] => [
+  ...(key === "loss" ? [] : [[0, run.before[key]] as [number, number]]),
+  ...run.rows.filter((row) => row[key] !== undefined).map((row) => [row.step, row[key]!] as [number, number])];
+
+let scales: { task: ReturnType<typeof drawCurves>; general: ReturnType<typeof drawCurves> } | undefined;
+function showCurves() {
+  const shown = shownRun(), old = runs.filter((run) => run !== shown && run.rows.length);
+  const steps = Math.max(config.max_steps, ...runs.map((run) => run.rows.length ? run.config.max_steps : 0));
+  const series = (key: "val_loss" | "general_loss", className: string): Series[] => [
+    ...old.map((run): Series => ({ points: curve(run, key), className: "old" })),
+    ...(shown && key === "val_loss" ? [{ points: curve(shown, "loss"), className: "loss" }] : []),
+    ...(shown ? [{ points: curve(shown, key), className, label: key, dots: true }] : [])];
+  const words = (key: "val_loss" | "general_loss") => !shown ? "No run yet." : `Now ${digits(last(shown, key))} after ${shown.rows.length} steps, from ${digits(shown.before[key])}. ${old.length} earlier runs behind it.`;
+  scales = {
+    task: drawCurves($("task-chart"), { series: series("val_loss", "val"), steps, floor: 1, title: "val_loss, the loss on questions that are not trained on", description: words("val_loss") }),
+    general: drawCurves($("general-chart"), { series: series("general_loss", "general"), steps, floor: 2, title: "general_loss, the loss on everyday text", description: words("general_loss") }),
+  };
+  $("count").textContent = String(current?.rows.length ?? 0);
+  $("total").textContent = String(current && isOpen() ? current.config.max_steps : config.max_steps);
+}
+function hover(event: PointerEvent) {
+  const shown = shownRun();
+  if (!shown || !scales) return;
+  const host = event.currentTarget as HTMLElement, scale = host.id === "task-chart" ? scales.task : scales.general;
+  const step = Math.max(0, Math.min(shown.rows.length, scale.step(event.clientX - host.getBoundingClientRect().left)));
+  for (const s of [scales.task, scales.general]) {
+    s.root.querySelector(".cursor")?.remove();
+    s.root.append(svg("line", { x1: s.x(step), x2: s.x(step), y1: 4, y2: s.height - 22, class: "cursor" }));
+  }
+  const row = shown.rows[step - 1];
+  $("readout").textContent = row ? `Step ${step}: loss ${digits(row.loss)}${row.val_loss === undefined ? "" : `, val_loss ${digits(row.val_loss)}, general_loss ${digits(row.general_loss!)}`}, learning rate ${digits(row.learning_rate)}, gradient norm ${digits(row.grad_norm)}`
+    : `Before training: val_loss ${digits(shown.before.val_loss)}, general_loss ${digits(shown.before.general_loss)}`;
+}
+
+const element = (tag: string, className = "", content: (Node | string)[] = []) => { const e = document.createElement(tag); if (className) e.className = className; e.append(...content); return e; };
+const plain = (s: string) => s.toLowerCase().replace(/[^\p{L}\p{N}' -]/gu, "").trim();
+
+function showLook() {
+  const shown = shownRun();
+  const { start: was, now, questions } = shown ?? { start: undefined, now: undefined, questions: [] };
+  const cell = (answer: string, wanted: string, className: string) => {
+    const right = plain(answer) === plain(wanted) && answer;
+    return element("td", className, [right ? element("span", "right", [`✓ ${answer}`]) : answer || "(nothing)"]);
+  };
+  $("answers").replaceChildren(...questions.flatMap(({ question, reference }, i) => {
+    const head = element("th", "", [question, " ", element("span", "wanted", [`→ ${reference}`])]) as HTMLTableCellElement;
+    head.colSpan = 2; head.scope = "rowgroup";
+    return [element("tr", "", [head]), element("tr", "", [cell(was!.answers[i] ?? "", reference, "was"), cell(now!.answers[i] ?? "", reference, "now")])];
+  }));
+  const opening = "Once there was a";
+  $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: ", opening, " "]), was.answers[questions.length]]), element("span", "", [element("i", "", ["Now: ", opening, " "]), now!.answers[questions.length] || "(it stops)"])] : []));
+  $("mask").replaceChildren(...(now?.mask ?? []).map(({ tokens, losses, trained }) => element("p", "", tokens.slice(1).map((token, i) => {
+    const loss = losses[i + 1], span = element("span", `token${trained[i + 1] ? "" : " off"}`, [token.replaceAll("\n", "↵") === " " ? "␣" : token.replaceAll("\n", " ↵ ")]);
+    if (loss !== null) { span.style.setProperty("--heat", String(Math.min(1, loss / 6))); span.title = `loss ${digits(loss)}${trained[i + 1] ? "" : ", not trained on"}`; }
+    return span;
+  }))));
+  if (!now?.mask.length) $("mask").replaceChildren(element("p", "empty", ["Each token gets the color of its loss."]));
+  showMap(now?.movement ?? {});
+}
+
+const COLUMNS = ["q", "k", "v", "o", "gate", "up", "down"];
+function showMap(movement: Record<string, number>) {
+  const at = (layer: number, m: string) => movement[`model.layers.${layer}.${/gate|up|down/.test(m) ? "mlp" : "self_attn"}.${m}_proj.weight`] ?? 0;
+  const embedding = movement["model.embed_tokens.weight"] ?? 0, head = movement.head;
+  const top = Math.max(0.02, embedding, head ?? 0, ...[0, 1, 2, 3].flatMap((l) => COLUMNS.map((m) => at(l, m))));
+  const percent = (v: number) => v === 0 ? "0" : v < 0.001 ? "<0.1" : v < 0.1 ? (v * 100).toFixed(1) : (v * 100).toFixed(0);
+  const cell = (v: number, span = 1) => { const td = element("td", "", [percent(v)]) as HTMLTableCellElement; td.colSpan = span; td.style.setProperty("--heat", String(v / top)); return td; };
+  const table = element("table", "", [element("caption", "hidden", ["Change of each matrix in percent of its start"])]);
+  table.append(element("colgroup", "", [element("col"), ...COLUMNS.map(() => element("col"))]), element("thead", "", [element("tr", "", [element("td"), ...COLUMNS.map((m) => { const th = element("th", "", [m]); th.setAttribute("scope", "col"); return th; })])]));
+  const row = (name: string, cells: HTMLElement[]) => { const th = element("th", "", [name]); th.setAttribute("scope", "row"); return element("tr", "", [th, ...cells]); };
+  table.append(element("tbody", "", [
+    ...(head === undefined ? [] : [row("head", [cell(head, 7)])]),
+    ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("tokens", [cell(embedding, 7)])]));
+  $("map").replaceChildren(table, element("p", "legend", ["Percent. The text enters at the bottom; q, k, v, o are attention, gate, up, down the MLP."]));
+}
+
+function showRuns() {
+  const done = runs.filter((run) => run.rows.length && run.status !== "running");
+  $("runs").replaceChildren(...(done.length ? [...done].reverse().map((run) => {
+    const again = element("button", "", ["Use settings"]) as HTMLButtonElement;
+    again.type = "button"; again.setAttribute("aria-label", `Use the settings of run ${run.id}`);
+    again.onclick = () => { config = { ...run.config }; if (run.own.length) own = run.own; showForm(); showCurves(); };
+    const state = run.status === "diverged" ? " (diverged)" : run.status === "finished" ? "" : ` (${run.rows.length} steps)`;
+    return element("tr", run === current ? "current" : "", [String(run.id), nameOf(run) + state, run.trainable.toLocaleString("en"), digits(last(run, "val_loss")), digits(last(run, "general_loss")), again].map((c) => element("td", "", [c])));
+  }) : [element("tr", "", [(() => { const td = element("td", "empty", ["Finished runs are kept here and behind the curves."]) as HTMLTableCellElement; td.colSpan = 6; return td; })()])]));
+  drawFrontier($("frontier-chart"), done.filter((r) => Number.isFinite(last(r, "val_loss"))).map((run) => ({ x: last(run, "val_loss"), y: last(run, "general_loss"), current: run === current, shape: run.config.method, name: `run ${run.id}, ${nameOf(run)}` })),
+    runs[0] && Number.isFinite(runs[0].before.val_loss) ? { x: runs[runs.length - 1].before.val_loss, y: runs[runs.length - 1].before.general_loss } : undefined);
+  $<HTMLButtonElement>("export").disabled = !done.length;
+}
+
+/** What happened in a run, in two sentences that use the words of the course. */
+function showVerdict() {
+  const host = $("verdict"), run = current;
+  if (!run) { host.textContent = runs.length ? "Back to the model as it was before training. Change something and press Train." : "Press Train. The model reads 16 questions with their answers at a time and adjusts its weights after each batch."; return; }
+  if (run.status === "running" && run.rows.length) { host.textContent = "Training… You can move the learning rate while it runs."; return; }
+  if (!run.rows.length) { host.textContent = "Measuring the model before the first step…"; return; }
+  if (run.status === "paused") { host.textContent = `Paused after ${run.rows.length} of ${run.config.max_steps} steps.`; return; }
+  if (last(run, "val_loss") > 7.9) { host.replaceChildren(element("span", "rise", ["The run broke the model: "]), `val_loss ${digits(run.before.val_loss)} → ${digits(last(run, "val_loss"))}. Guessing evenly among all tokens would give 8.03. Learning rate ${rateText(run.config.learning_rate)} moves the weights too far in each step; lower it and train again.`); return; }
+  if (run.status === "diverged") { host.replaceChildren(element("span", "rise", ["The run diverged: "]), `the loss is no longer a number after step ${run.rows.length}. Learning rate ${rateText(run.config.learning_rate)} makes each step larger than the slope it follows holds for. Lower it and train again; the earlier runs are kept.`); return; }
+  const val = last(run, "val_loss"), general = last(run, "general_loss"), before = run.before;
+  const learned = val < 0.15 * before.val_loss ? "It learned the task: " : val < 0.75 * before.val_loss ? "It learned part of the task: " : val <= before.val_loss * 1.05 ? "It hardly learned: " : "It got worse at the task: ";
+  const forgot = general > 2.2 * before.general_loss ? ". It forgot most of its English: " : general > 1.15 * before.general_loss ? ". It forgot some of its English: " : ". It kept its English: ";
+  const arrow = (a: number, b: number) => element("span", b > a * 1.02 ? "rise" : "fall", [`${digits(a)} → ${digits(b)}`]);
+  host.replaceChildren(element("b", "", [learned]), "val_loss ", arrow(before.val_loss, val), element("b", "", [forgot]), "general_loss ", arrow(before.general_loss, general), ".");
+  const other = compared(run);
+  if (other) host.append(` ${other}`);
+}
+/** A sentence about the latest run that differs in one setting. */
+function compared(run: PageRun): string {
+  const keys = Object.keys(DEFAULT) as (keyof Config)[];
+  for (const other of [...runs].reverse()) {
+    if (other === run || other.status !== "finished" || other.own !== run.own && run.config.data === "own") continue;
+    const differ = keys.filter((key) => other.config[key] !== run.config[key] && !(key === "learning_rate" && other.config.method !== run.config.method) && !(/^(r|lora_alpha)$/.test(key) && run.config.method !== "lora"));
+    if (differ.length !== 1 || differ[0] === "data") continue;
+    const key = differ[0], words = (c: Config) => key === "method" ? NAMES[c.method] : key === "learning_rate" ? rateText(c.learning_rate) : String(c[key]);
+    return `Run ${other.id} with ${key === "r" ? "rank" : key.replaceAll("_", " ")} ${words(other.config)} instead of ${words(run.config)} ended at val_loss ${digits(last(other, "val_loss"))} and general_loss ${digits(last(other, "general_loss"))}.`;
+  }
+  return "";
+}
+
+function showChallenges() {
+  $("challenge-numbers").replaceChildren(...CHALLENGES.map((c, i) => {
+    const button = element("button", solved.has(i) ? "solved" : "", [solved.has(i) ? `✓${i + 1}` : String(i + 1)]) as HTMLButtonElement;
+    button.type = "button"; button.setAttribute("aria-pressed", String(i === challenge)); button.setAttribute("aria-label", `Challenge ${i + 1}: ${c.title}${solved.has(i) ? ", solved" : ""}`);
+    button.onclick = () => { challenge = i; writeHash(); showChallenges(); ($("challenge-numbers").children[i] as HTMLElement).focus(); };
+    return button;
+  }));
+  const c = CHALLENGES[challenge], parts: HTMLElement[] = [element("h3", "", [c.title]), element("p", "", [c.goal])];
+  if (solved.has(challenge)) {
+    const p = element("p", "explained", ["✓ Solved. ", c.why, " "]);
+    p.append(lessonLink(c.lesson));
+    parts.push(p);
+  } else {
+    const set = element("button", "", ["Set it up"]) as HTMLButtonElement;
+    set.type = "button";
+    set.onclick = () => { config = { ...DEFAULT, ...c.start }; if (!c.start.learning_rate) config.learning_rate = LEARNING_RATES[config.method]; showForm(); showCurves(); };
+    const hint = element("details", "", [element("summary", "", ["Hint"]), element("p", "", [c.hint])]);
+    parts.push(element("div", "row", [set]), hint);
+  }
+  $("challenge").replaceChildren(...parts);
+}
+
+function showControls() {
+  const running = current?.status === "running", label = running && fits() ? "Pause" : isOpen() && fits() ? "Resume" : "Train";
+  document.body.classList.toggle("running", running && fits());
+  const train = $<HTMLButtonElement>("train");
+  train.disabled = false; train.querySelector("span")!.textContent = !ready && current ? "Loading" : label;
+  $<HTMLButtonElement>("step").disabled = !!running && fits();
+}
+function showAll() { showCurves(); showLook(); showRuns(); showChallenges(); showVerdict(); }
+
+// ------------------------------------------------------------------------- own pairs
+
+function say(message: string, problem = false) { const p = $("own-message"); p.textContent = message; p.className = problem ? "problem" : ""; }
+async function usePairs(raw: string, title = "") {
+  try {
+    const pairs = parsePairs(raw, await loadTokenizer());
+    own = pairs; config.data = "own";
+    showForm();
+    say(`${title}${pairs.length} pairs, of which about a tenth is kept for validation. Press Train.`);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    say(`${title}${error.message}${own.length ? ` The ${own.length} pairs from before are still in use.` : ""}`, true);
+  }
+}
+async function loadTokenizer(): Promise<Tokenizer> {
+  if (tokenizer) return tokenizer;
+  const bytes = Uint8Array.from(atob(text("data-samples")), (c) => c.charCodeAt(0));
+  const unpacked = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  const { vocabulary, merges } = JSON.parse(unpacked) as Loaded;
+  return tokenizer = new Tokenizer(vocabulary, merges);
+}
+async function useFile(file: File | undefined) {
+  if (!file) return;
+  config.data = "own"; showForm();
+  if (file.size > MOST_BYTES) { say(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB. The playground takes at most 200 pairs and 1 MB; for more, use ftkit in Python.`, true); return; }
+  const raw = await file.text();
+  $<HTMLTextAreaElement>("pairs").value = raw;
+  await usePairs(raw, `${file.name}: `);
+}
+const EXAMPLE = ["question,answer", ...["cat", "dog", "cow", "bird", "fish", "horse", "sheep", "duck", "mouse", "lion", "bear", "fox"].map((animal) => `Greet the ${animal}.,Good morning ${animal}!`), ...["apple", "pear", "plum", "cake", "bread", "soup", "rice", "milk"].map((food) => `Do you like ${food}?,Yes I love ${food}.`)].join("\n");
+
+// ------------------------------------------------------------------------- share, export, keys
+
+function dialog(title: string, words: string, code: string, pairs: Pair[] = []) {
+  $("dialog-title").textContent = title; $("dialog-text").textContent = words; $("dialog-code").textContent = code;
+  $("dialog-save").hidden = !pairs.length;
+  $("dialog-save").onclick = () => download("pairs.jsonl", pairs.map((p) => JSON.stringify({ instruction: p.instruction, input: p.input ?? "", output: p.output })).join("\n") + "\n");
+  $("dialog-copy").onclick = async () => { await copy(code); $("dialog-copy").textContent = "Copied"; };
+  $("dialog-copy").textContent = "Copy";
+  $<HTMLDialogElement>("dialog").showModal();
+}
+async function copy(words: string): Promise<boolean> { try { await navigator.clipboard.writeText(words); return true; } catch { return false; } }
+function download(name: string, words: string) {
+  const a = document.createElement("a");
+  a.href = URL.createObjectURL(new Blob([words], { type: "application/json" })); a.download = name; a.click();
+  setTimeout(() => URL.revokeObjectURL(a.href), 10_000);
+}
+async function share() {
+  writeHash();
+  let link = location.href.replace(/#$/, "") + "&run=1", note = "The link runs the same experiment and gives the same curve on any machine.";
+  if (config.data === "own" && own.length) {
+    const pairs = encodeURIComponent(JSON.stringify(own));
+    if (pairs.length <= MOST_SHARED) link += `&pairs=${pairs}`; else note = "Your table is too long for a link: whoever opens it has to paste the table too.";
+  }
+  if (movedRate !== undefined) note += " It starts with the learning rate that is set now; changes during a run are not in it.";
+  dialog("Copy link", note, link);
+  if (await copy(link)) $("dialog-copy").textContent = "Copied";
+}
+
+const KEPT = "ftkit-playground";
+function remember() {
+  try { sessionStorage.setItem(KEPT, JSON.stringify({ runs: runs.filter((run) => run.rows.length).map((run) => ({ ...run, status: run.status === "running" || run.status === "paused" ? "ended" : run.status })), solved: [...solved], nextId }, (_, v) => typeof v === "number" && !Number.isFinite(v) ? "NaN" : v)); } catch { /* a full or forbidden store only forgets runs on reload */ }
+}
+function recall() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null", (_, v) => v === "NaN" ? NaN : v);
+    if (kept) { runs = kept.runs; nextId = kept.nextId; kept.solved.forEach((n: number) => solved.add(n)); }
+  } catch { /* kept by an older page */ }
+}
+
+function setTheme(theme: string) { document.documentElement.dataset.theme = theme; try { localStorage.setItem(`${KEPT}-theme`, theme); } catch { /* only this visit */ } }
+let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+try { theme = localStorage.getItem(`${KEPT}-theme`) ?? theme; } catch { /* as the system */ }
+document.documentElement.dataset.theme = theme;
+
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("input", (event) => { if ((event.target as HTMLElement).getAttribute("name") === "learning_rate") rateMoved(); else if ((event.target as HTMLInputElement).type !== "number") { readForm(); showCurves(); } });
+form.addEventListener("change", (event) => { if ((event.target as HTMLElement).getAttribute("name") !== "learning_rate") { readForm(); showCurves(); } });
+$("train").onclick = trainOrPause; $("step").onclick = oneStep; $("reset").onclick = reset;
+$("share").onclick = share;
+$("python").onclick = () => { const run = current; dialog("Open in Python", config.method === "head" ? "ftkit has no method that trains the head alone; this is the nearest one." : "The same run with ftkit, where every step can be looked into.", pythonLine(run && fits() ? { ...run.config, learning_rate: config.learning_rate } : config), config.data === "own" ? own : []); };
+$("export").onclick = () => download("ftkit-playground-runs.json", JSON.stringify(runs.filter((run) => run.rows.length).map(exported), null, 1));
+$("theme").onclick = () => { setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); };
+$("dialog-close").onclick = () => $<HTMLDialogElement>("dialog").close();
+$("start-over").onclick = (event) => { event.preventDefault(); runs = []; solved.clear(); nextId = 1; reset(); };
+$("use").onclick = () => usePairs($<HTMLTextAreaElement>("pairs").value);
+$("example").onclick = () => { $<HTMLTextAreaElement>("pairs").value = EXAMPLE; usePairs(EXAMPLE); };
+$("file").onchange = (event) => useFile((event.target as HTMLInputElement).files?.[0]);
+for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+addEventListener("drop", (event) => { event.preventDefault(); document.body.classList.remove("dropping"); useFile(event.dataTransfer?.files[0]); });
+addEventListener("keydown", (event) => {
+  const target = event.target as HTMLElement;
+  if (event.ctrlKey || event.metaKey || event.altKey || /INPUT|TEXTAREA|SELECT|BUTTON|SUMMARY|A/.test(target.tagName) || document.querySelector("dialog[open]")) return;
+  if (event.key === " ") { event.preventDefault(); trainOrPause(); } else if (event.key === "s") oneStep(); else if (event.key === "r") reset();
+});
+addEventListener("click", (event) => { const more = document.querySelector<HTMLDetailsElement>(".more")!; if (more.open && !more.contains(event.target as Node)) more.open = false; });
+addEventListener("resize", () => { showCurves(); showRuns(); });
+addEventListener("hashchange", () => { readHash(); showForm(); showAll(); });
+for (const id of ["task-chart", "general-chart"]) $(id).addEventListener("pointermove", hover);
+
+/** For the tests. */
+(globalThis as any).playground = { runs: () => runs, current: () => current, memory: () => memory };
+
+readHash();
+recall();
+showForm();
+showAll();

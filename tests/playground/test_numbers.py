@@ -1,0 +1,34 @@
+"""The playground's engine against torch, transformers, peft and ftkit's own loop, in Node."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PLAYGROUND = HERE.parents[1] / "playground"
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory):
+    if not shutil.which("node") or not (PLAYGROUND / "dist" / "engine.mjs").exists():
+        pytest.skip("needs node and `make playground`")
+    folder = tmp_path_factory.mktemp("reference")
+    subprocess.run([sys.executable, HERE / "reference.py", folder], check=True)
+    done = subprocess.run(["node", HERE / "check.mjs", folder], capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("kind", ["gradients", "loss", "val_loss", "general_loss", "learning_rate",
+                                  "answers", "parameters", "token ids", "decoded", "Python's",
+                                  "torch's", "losses of own", "stored weights"])
+def test_the_engine_equals_torch(checks, kind):
+    found = {name: check for name, check in checks.items() if name.startswith(f"{kind} ")}
+    assert found
+    worse = {name: check for name, check in found.items()
+             if check["worst"] is None or check["worst"] > check["limit"]}
+    assert not worse

@@ -85,7 +85,7 @@ def fast_precision(parameters: float) -> str:
     Config gets that names none.
 
     AMX multiplies bf16 so fast that in a small model the casts around each matmul take longer than
-    the matmuls (tests/benchmarks/precision.py). A rule, not a trial: other load on the machine must
+    the matmuls (see OTHER_MACHINES.md). A rule, not a trial: other load on the machine must
     not decide what a run computes.
     """
     if not bf16_is_fast():

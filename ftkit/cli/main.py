@@ -24,6 +24,7 @@ from typing import Any
 from ftkit.base import formatting, machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.base.run_end import End, Stop
 from ftkit.cli import listing, options, terminal_text
 from ftkit.data import audit
 from ftkit.data.jsonl import DataError, show, with_names
@@ -180,11 +181,10 @@ def _run(args) -> int:
                 bar.close()
             data, text = run.to_dict(), _run_report(run, args.log)
     _print(args, data, text)
-    stopped = data.get("stopped") or ""
-    if stopped.startswith("interrupted"):
+    if data.get("end") == End.INTERRUPTED:
         where = machine.home() / "runs" / data["id"]
-        return _report(f"{stopped}; its rows are kept in {where}, `ftkit run --resume "
-                       f"{data['id']}` continues", TERMINATED if end.reason else INTERRUPTED)
+        return _report(f"{data['stopped']}; its rows are kept in {where}, `ftkit run --resume "
+                       f"{data['id']}` continues", TERMINATED if end.request else INTERRUPTED)
     return DONE
 
 
@@ -209,10 +209,10 @@ class _EndAfterThisStep:
 
     def __init__(self):
         self.run: Any = None
-        self.reason: str | None = None
+        self.request: Stop | None = None
 
-    def __call__(self) -> str | None:
-        return self.reason
+    def __call__(self) -> Stop | None:
+        return self.request
 
     def __enter__(self):
         with contextlib.suppress(ValueError):  # signals are for the main thread
@@ -224,8 +224,8 @@ class _EndAfterThisStep:
             signal.signal(signal.SIGTERM, self.before)
 
     def _end(self, number, frame):
-        is_second = self.reason is not None
-        self.reason = "interrupted by SIGTERM"
+        is_second = self.request is not None
+        self.request = Stop(End.INTERRUPTED, "interrupted by SIGTERM")
         if self.run is None or is_second:
             raise KeyboardInterrupt
 

@@ -27,6 +27,7 @@ from ftkit.base.config import Config
 from ftkit.base.config_fields import fields_of, given, without_effect
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import to_html
+from ftkit.base.run_end import End
 from ftkit.distributed import zero_simulator
 from ftkit.engine import loop
 from ftkit.experiment import run
@@ -296,6 +297,7 @@ def _read(folder: Path, stage: int, config, lab, about) -> RankRun:
     first_run = run.Run(
         id=f"zero{stage}", config=config, model_name=lab.model_name, data=about,
         total_steps=len(first["rows"]), rows=first["rows"], before=first["before"],
+        end=End.FINISHED,
         trainable_parameters=first["parameters"]["trainable"],
         total_parameters=first["parameters"]["total"], seconds=first["seconds"])
     first_run.after = {k: v for k, v in first_run.rows[-1].items() if k in first_run.before}

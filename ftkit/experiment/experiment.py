@@ -16,6 +16,7 @@ from ftkit.base import machine, messages
 from ftkit.base.config import Config
 from ftkit.base.config_fields import START, changing
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import Stop
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store, trackers
 from ftkit.experiment.run import DataInfo, Prepared, Run, plain
@@ -73,18 +74,19 @@ class Experiment:
         self.metrics = inputs.named_metrics(metrics, self.probes)
 
     def run(self, config: Config | None = None, *, on_start: Callable | None = None,
-            on_row: Callable | None = None, stop: Callable[[], bool] | None = None,
+            on_row: Callable | None = None,
+            stop: Callable[[], bool | str | Stop | None] | None = None,
             live: bool | None = None, out: str | Path | None = None,
             save_steps: int | None = None, sample: int | list[str] = 0, log: str | None = None,
             **changes) -> Run:
         """Train fresh weights as `config` says and return what happened.
 
         changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
-        before its first step; on_row: with each row. stop: asked after each step; True, or the
-        reason as a text, ends the run, which keeps its rows so far.
+        before its first step; on_row: with each row. stop: asked after each step; True, the
+        reason as text, or a `Stop` ends the run, which keeps its rows so far.
         live: draw the curves while they happen; by default only in a notebook. out: folder for
         the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
-        returns its rows so far; `run.stopped` says so.
+        returns its rows so far; `run.end` is then "interrupted".
         save_steps: steps between checkpoints, from which `resume` continues; with 0 one is written
         only when the run is interrupted, with None never. A checkpoint has the trained weights and
         the state of the optimizer; `run.notes` says how large it is and what it took.

@@ -10,11 +10,10 @@ import hashlib
 from ftkit.base.config import Config
 from ftkit.base.config_fields import without_effect
 from ftkit.base.files import at_home
+from ftkit.base.run_end import End
 from ftkit.report import series
 
 DATA_FIELDS = ("data name", "data rows", "data sha256")
-# Runs that were stored by older versions say "by hand".
-CUT = ("interrupted", "stopped manually", "stopped by hand", "ended early", "not finished")
 HELD = {"model": "model", "data": "data", "validation": "validation data",
         "template": "template", "eval_records": "eval_records", "metrics": "metrics",
         "replay_from": "replay_from"}
@@ -61,8 +60,8 @@ def facts_of(group) -> dict:
             facts[HELD[key]] = held[key]
     for name, digest in (held.get("probes") or {}).items():
         facts[f"probe {name}"] = digest
-    cut = [r for r in group if str(getattr(r, "stopped", None) or "").startswith(CUT)]
-    if cut:  # early stopping and divergence are what a config did, these are what somebody did
+    cut = [r for r in group if not getattr(r, "end", End.FINISHED).is_reproducible]
+    if cut:  # early stopping and divergence follow from the config, an interrupt does not
         facts["steps done"] = len(cut[0].rows)
     else:
         facts["steps done"] = "all"

@@ -9,9 +9,10 @@ import dataclasses
 import math
 from typing import Any, Required, Self, TypedDict
 
-from ftkit.base import machine
+from ftkit.base import machine, run_end
 from ftkit.base.config import Config
 from ftkit.base.formatting import clean, to_html
+from ftkit.base.run_end import End
 from ftkit.experiment import shelf
 
 Row = dict[str, float]  # column → number, of one optimizer step
@@ -56,7 +57,8 @@ class Run:
     `rows` are dicts with step, epoch, loss (mean over the labeled tokens of the step, nats),
     learning_rate, grad_norm (before clipping), tokens, seconds (since the first step began) and,
     where the run was evaluated, val_loss and `<probe>_loss`. `before` and `after` have the keys
-    val_loss and `<probe>_loss`. `stopped` is None for a run that reached its end, else the reason.
+    val_loss and `<probe>_loss`. `end` says how it ended; `stopped` is the reason
+    as a sentence, None for a run that reached its last step.
     `activity` says what it is measuring at this moment, for who waits.
     `samples`, where asked for, are dicts of step, prompt, reference and answer: what the model
     answered to some validation records at each evaluation.
@@ -75,6 +77,7 @@ class Run:
     rows: list[Row] = dataclasses.field(default_factory=list)
     before: Row = dataclasses.field(default_factory=dict)
     after: Row = dataclasses.field(default_factory=dict)
+    end: End = End.UNFINISHED
     stopped: str | None = None
     seconds: float = 0.0
     tokens: int = 0
@@ -93,20 +96,15 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it reached the end that a second run of the same Config would reach too."""
-        if self.stopped:
-            return self.stopped.startswith(("diverged", "early stopping"))
-        return len(self.rows) == self.total_steps
+        """Whether it ended where a second run of the same Config would end, with all its rows."""
+        return self.end.is_reproducible and (
+            self.end is not End.FINISHED or len(self.rows) == self.total_steps)
 
     @property
     def last_step(self) -> int:
         """The step of the last row; a Trainer's run (`LiveCallback`) has no row for each step."""
         step = self.rows[-1].get("step") if self.rows else 0
         return int(step) if isinstance(step, int | float) and step == step else len(self.rows)
-
-    @property
-    def was_interrupted(self) -> bool:
-        return (self.stopped or "").startswith("interrupted")
 
     def is_of(self, fixed_settings: dict) -> bool:
         """Whether it was made by this version of ftkit in an experiment of these settings, given
@@ -142,7 +140,7 @@ class Run:
             out[name] = getattr(self, name)
         out["history"] = self.rows
         for name in ("tokens", "supervised_tokens", "seconds", "tokens_per_second",
-                     "peak_memory_bytes", "predicted_memory_bytes", "stopped", "machine",
+                     "peak_memory_bytes", "predicted_memory_bytes", "end", "stopped", "machine",
                      "versions", "data", "total_steps", "notes", "samples", "saved_to"):
             out[name] = getattr(self, name)
         return plain(out)
@@ -158,6 +156,7 @@ class Run:
         for name, kind in PLAIN.items():  # what was damaged is left out, the rest is kept
             if not isinstance(kept.get(name), kind):
                 kept.pop(name, None)
+        kept["end"] = run_end.read(saved)
         if not (isinstance(saved.get("data"), dict) and isinstance(saved["model"], str)):
             raise TypeError("no description of a run")
         return cls(**{**kept, "config": Config.from_dict(saved["config"]),

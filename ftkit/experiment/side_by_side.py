@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from ftkit.base import free_memory, machine, messages
 from ftkit.base.config_fields import RANDOM, changing
+from ftkit.base.run_end import End, Stop
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
 
@@ -32,7 +33,7 @@ class PausableRun:
         self.done = self.run is not None  # from the store
         self.steps: Iterator[Run] = iter(())
         self.random_state = None
-        self.end_reason: str | None = None
+        self.stop: Stop | None = None
 
     def begin(self) -> Run:
         """Make its model, from torch's random state at its seed; not while another run draws."""
@@ -41,7 +42,7 @@ class PausableRun:
             run, prepared = lab.begin(self.sweep.configs[self.index])
             # A fast tokenizer that two threads use at once raises "Already borrowed".
             run.tokenizer = copy.deepcopy(run.tokenizer)
-            self.steps = lab.train_steps(run, prepared, stop=lambda: self.end_reason, live=False)
+            self.steps = lab.train_steps(run, prepared, stop=lambda: self.stop, live=False)
             self.run, self.random_state = run, _random_state()
         return run
 
@@ -52,14 +53,14 @@ class PausableRun:
         if next(self.steps, None) is not None:
             return run.rows[-1]
         self.done, self.sweep.done[self.index] = True, run
-        if run.was_interrupted and not self.end_reason:
+        if run.end is End.INTERRUPTED and not self.stop:
             raise KeyboardInterrupt
         return None
 
-    def finish(self, reason: str):
+    def finish(self, end: End, sentence: str):
         """End it here, if it has taken a step; it keeps its rows and its weights."""
         if self.run and self.run.rows and not self.done:
-            self.end_reason = reason
+            self.stop = Stop(end, sentence)
             while self.advance():
                 pass
 
@@ -100,7 +101,8 @@ def finish_interrupted(runs: list[PausableRun]):
     """Finish the runs that have begun, keeping their rows."""
     for one in runs:
         if one.run:
-            one.finish(f"interrupted after step {len(one.run.rows)} of {one.run.total_steps}")
+            one.finish(End.INTERRUPTED, f"interrupted after step {len(one.run.rows)} of "
+                       f"{one.run.total_steps}")
 
 
 @contextlib.contextmanager

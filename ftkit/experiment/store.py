@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ftkit.base import files, json_lines, machine, messages
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import End
 from ftkit.experiment.run import Row, Run, plain
 
 SYNC_SECONDS = 0.5  # of rows at most that a power failure may cost
@@ -49,7 +50,7 @@ class Writer:
 
     def _start(self):
         self.folder.mkdir(parents=True, exist_ok=self.resumed)
-        self._write("run.json", {"stopped": "not finished"})
+        self._write("run.json", {"end": End.UNFINISHED, "stopped": "not finished"})
         rows = "".join(json.dumps(plain(row)) + "\n" for row in self.run.rows)
         files.write_whole(self.folder / "rows.jsonl", rows)
         (self.folder / "result.json").unlink(missing_ok=True)
@@ -149,7 +150,7 @@ def runs():
     for run in list_runs():
         line = {"id": run.id, "model": run.model_name, "data": run.data.get("name"),
                 **run.config.differs(), "steps": run.last_step, "seconds": run.seconds,
-                "stopped": run.stopped}
+                "end": str(run.end), "stopped": run.stopped}
         line |= {f"{k} before": v for k, v in run.before.items()}
         line |= {f"{k} after": v for k, v in run.after.items()}
         lines.append(line)

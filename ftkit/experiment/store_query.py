@@ -23,7 +23,7 @@ def facts(run, note: dict | None = None) -> dict:
     stopped, its final measures; and the name, the note and hidden of `annotations`."""
     known = {"id": run.id, "model": run.model_name, "data": str(run.data.get("name")),
              **run.config.to_dict(), "steps": run.last_step, "seconds": run.seconds,
-             "stopped": run.stopped or "", **run.after}
+             "end": str(run.end), "stopped": run.stopped or "", **run.after}
     return known | {"name": "", "note": "", "hidden": False} | (note or {})
 
 

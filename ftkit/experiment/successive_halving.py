@@ -10,6 +10,7 @@ import math
 
 from ftkit.base import formatting, free_memory
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import End
 from ftkit.experiment import side_by_side
 from ftkit.experiment.side_by_side import PausableRun
 
@@ -36,14 +37,14 @@ def run_rounds(sweep, runs: list[PausableRun], parallel):
         survivors = math.ceil(len(rivals) / 2)
         for rank, group in enumerate(rivals[survivors:], survivors + 1):
             for run in group:
-                run.finish(
+                run.finish(End.ENDED_EARLY, (
                     f"ended early by halving at step {_comparison_step(run, fraction)} of "
                     f"{run.begin().total_steps}: val_loss "
                     f"{formatting.number(_loss_at(run, fraction))} was number {rank} of "
-                    f"{len(rivals)}")
+                    f"{len(rivals)}"))
         rivals = rivals[:survivors]
     side_by_side.advance_all(rivals[0], min(workers, len(rivals[0])))
-    ended = sum((r.stopped or "").startswith("ended early") for r in sweep.done.values())
+    ended = sum(run.end is End.ENDED_EARLY for run in sweep.done.values())
     sweep.notes.append(f"{ended} ended early")
 
 
@@ -64,7 +65,7 @@ def _loss_at(paused: PausableRun, fraction: float) -> float:
     """val_loss there; the last one of a run that ended before; inf once it has diverged."""
     run, step = paused.begin(), _comparison_step(paused, fraction)
     losses = [row["val_loss"] for row in run.rows if "val_loss" in row and row["step"] <= step]
-    diverged = "diverged" in (run.stopped or "") and run.rows[-1]["step"] <= step
+    diverged = run.end is End.DIVERGED and run.rows[-1]["step"] <= step
     return losses[-1] if losses and math.isfinite(losses[-1]) and not diverged else math.inf
 
 

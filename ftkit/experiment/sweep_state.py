@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ftkit.base import formatting, messages, progress_bar
 from ftkit.base.formatting import to_html
+from ftkit.base.run_end import End
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
 from ftkit.report.table import table
@@ -85,7 +86,7 @@ class SweepState:
     def result(self) -> Sweep:
         """The runs that have ended; prints how they were run."""
         runs = Sweep(self.done[i] for i in sorted(self.done))
-        interrupted = [r for r in runs if r.was_interrupted]
+        interrupted = [r for r in runs if r.end is End.INTERRUPTED]
         is_cut = self.interrupted or bool(interrupted)
         if is_cut:
             runs.how = (f"interrupted: {len(runs) - len(interrupted)} of {len(self.configs)} runs "

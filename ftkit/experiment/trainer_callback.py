@@ -16,6 +16,7 @@ from ftkit.base import formatting, machine
 from ftkit.base.config import SCHEDULES, Config
 from ftkit.base.config_fields import parameters_of
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import End
 from ftkit.experiment import store
 from ftkit.experiment.run import TRAINERS_DATA, Run
 from ftkit.experiment.store import Writer
@@ -87,7 +88,9 @@ class LiveCallback(TrainerCallback):
         for row in run.rows:
             run.after |= {k: v for k, v in row.items() if k.endswith("_loss")}
             run.tokens = int(row.get("tokens", run.tokens))
+        run.end = End.FINISHED
         if state.global_step < state.max_steps:
+            run.end = End.ENDED_EARLY
             run.stopped = f"ended after step {state.global_step} of {state.max_steps}"
         self._store_last_row()
         if self.writer is not None:

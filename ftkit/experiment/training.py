@@ -10,6 +10,7 @@ import torch
 
 from ftkit.base import machine
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import End, Stop
 from ftkit.data import encoding, schema
 from ftkit.engine import loop
 from ftkit.evaluate import scoring
@@ -65,15 +66,23 @@ class Training:
                 left = time.perf_counter()
                 yield run
                 self.paused_seconds += time.perf_counter() - left
-                run.stopped = self._stop_reason(row)
-                if run.stopped:
+                if stop := self._stop(row):
+                    run.end, run.stopped = stop
                     break
+            else:
+                run.end = End.FINISHED
             if not run.is_finished:  # somebody ended it, who may want it to continue
                 self._write_checkpoint()
             self.best.restore()
         except KeyboardInterrupt:
+            run.end = End.INTERRUPTED
             run.stopped = f"interrupted after step {len(run.rows)} of {run.total_steps}"
             self._write_checkpoint()
+        except (torch.OutOfMemoryError, MemoryError):
+            run.end = End.OUT_OF_MEMORY
+            run.stopped = f"out of memory after step {len(run.rows)} of {run.total_steps}"
+            self.writer.finish()
+            raise
         self._finish()
 
     def _rows(self) -> Iterator[Row]:
@@ -137,18 +146,21 @@ class Training:
                                      "reference": encoding.answer(record), "answer": answer})
         self.answered = []
 
-    def _stop_reason(self, row: Row) -> str | None:
+    def _stop(self, row: Row) -> Stop | None:
         step, total, best = row["step"], self.run.total_steps, self.best
         for name in ("loss", "val_loss"):
             if not math.isfinite(row.get(name, 0.0)):
-                return f"diverged at step {step}: {name} is {row[name]}"
+                return Stop(End.DIVERGED, f"diverged at step {step}: {name} is {row[name]}")
         if best.is_exhausted(row):
-            return (f"early stopping at step {step}: no better {best.metric} since step "
-                    f"{best.step}, whose weights are kept")
-        reason = self.stop() if self.stop and step < total else None
-        if reason and not isinstance(reason, str):
-            return f"stopped manually after step {step} of {total}"
-        return reason or None
+            return Stop(End.STOPPED_EARLY, f"early stopping at step {step}: no better "
+                        f"{best.metric} since step {best.step}, whose weights are kept")
+        asked = self.stop() if self.stop and step < total else None
+        if isinstance(asked, Stop):
+            return asked
+        if isinstance(asked, str):
+            return Stop(End.ENDED_EARLY, asked) if asked else None
+        return Stop(End.STOPPED_BY_HAND,
+                    f"stopped manually after step {step} of {total}") if asked else None
 
     def _finish(self):
         """What is known only at the end: the last measures, totals, peak memory."""
@@ -161,7 +173,8 @@ class Training:
         if not measured_last:
             self._keep_answers(len(run.rows))
         bad = [k for k, v in run.after.items() if k.endswith("_loss") and not math.isfinite(v)]
-        if bad and not run.stopped:  # the last update did it, after the loss of its row was read
+        if bad and run.end is End.FINISHED:  # by the last update, after its loss was read
+            run.end = End.DIVERGED
             run.stopped = f"diverged at step {len(run.rows)}: {bad[0]} is {run.after[bad[0]]}"
         run.seconds, run.tokens = last.get("seconds", 0.0), int(last.get("tokens", 0))
         run.supervised_tokens = int(last.get("supervised_tokens", 0))

@@ -20,6 +20,7 @@ import numpy as np
 
 from ftkit.base import formatting, significance
 from ftkit.base.errors import UserError
+from ftkit.base.run_end import End
 from ftkit.lessons.claims import verdict_of
 from ftkit.model.merge import blend
 from ftkit.report import live, plots, series
@@ -164,7 +165,7 @@ class Frontier:
                 if show and (drawing <= self.DRAWING * (now - start) or seed == seeds[-1]):
                     show(self.picture()._repr_mimebundle_())
                     drawing += time.perf_counter() - now
-                if (run.stopped or "").startswith("interrupted"):
+                if run.end is End.INTERRUPTED:
                     return self
         return self
 

@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 from ftkit.base.formatting import clean, number, to_float
+from ftkit.base.run_end import End
 from ftkit.report import series
 
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
@@ -97,9 +98,7 @@ def _underfitting(run, losses) -> Finding | None:
     name = "val_loss" if ends else "the loss"
     evidence = {"before": start, "after": end}
     if end > start * (1 - LEARNED):
-        # Runs that were stored by older versions say "by hand".
-        cut = (getattr(run, "stopped", None) or "").startswith(
-            ("stopped manually", "stopped by hand", "interrupted"))
+        cut = getattr(run, "end", None) in (End.STOPPED_BY_HAND, End.INTERRUPTED)
         so_far, advice = (" so far", "let it finish") if cut else (
             "", "raise the learning rate or take more steps; if no learning rate helps, look at "
             "the data")

@@ -13,6 +13,7 @@ import math
 from ftkit.base import significance
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, mean_sd, number, to_float
+from ftkit.base.run_end import End
 
 
 def points(run, key: str, x: str = "step") -> list[tuple[float, float]]:
@@ -114,8 +115,8 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
 
 
 def _ended_early(run) -> bool:
-    """Whether successive halving ended this run, so that its last value is not its final one."""
-    return str(getattr(run, "stopped", None) or "").startswith("ended early")
+    """Whether somebody other than its Config ended this run, so its last value is not final."""
+    return getattr(run, "end", None) is End.ENDED_EARLY
 
 
 def _label(label, run, settings: dict, differing: list[str]) -> str:
@@ -143,18 +144,19 @@ def summary(run, keys=None) -> str:
 
     keys: the measures it is about; by default the losses."""
     keys = keys or [key for key in loss_keys([run]) if key != "loss"] + ["loss"]
-    clauses = []
+    clauses, diverged = [], False
     for key in keys:
         pairs = points(run, key)
         if run.rows and pairs and key in run.after:
             pairs = pairs + [(run.rows[-1].get("step", 0), to_float(run.after[key]))]
         if pairs:
             clauses.append(_course(key, pairs, best=key == "val_loss"))
+            diverged |= not all(math.isfinite(value) for _, value in pairs)
     if not run.rows:
         clauses.insert(0, "no step was taken")
-    stopped = clean(getattr(run, "stopped", None) or "")
-    if stopped and not ("diverged" in stopped and any("diverged" in c for c in clauses)):
-        clauses.append(f"stopped: {stopped}")
+    stopped = getattr(run, "stopped", None)
+    if stopped and not (diverged and getattr(run, "end", None) is End.DIVERGED):
+        clauses.append(f"stopped: {clean(stopped)}")
     return "; ".join(clauses) + "."
 
 

@@ -119,7 +119,7 @@ def ours(who: str, rates, steps: int) -> dict:
     began = time.perf_counter()
     runs = lab.sweep(config, learning_rate=list(rates), **options)
     return {"seconds": time.perf_counter() - began, "how": runs.how,
-            "val_loss": [None if (r.stopped or "").startswith("ended") else r.after["val_loss"]
+            "val_loss": [None if r.end == "ended early" else r.after["val_loss"]
                          for r in runs]}
 
 

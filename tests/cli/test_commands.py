@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
 
 STAR = {"id", "config", "trainable_parameters", "total_parameters", "before", "after", "history",
         "tokens", "supervised_tokens", "seconds", "tokens_per_second", "peak_memory_bytes",
-        "predicted_memory_bytes", "stopped", "machine", "versions", "data"}
+        "predicted_memory_bytes", "end", "stopped", "machine", "versions", "data"}
 FAST = ["--max-steps", "3", "--batch-size", "4", "--precision", "fp32"]
 GOOD = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
         for n in range(20)]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import ftkit as ft
+from ftkit.base.run_end import End
 from ftkit.experiment import comparison, run, store
 
 pytestmark = pytest.mark.quick
@@ -22,7 +23,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def made(val=1.0, general=2.0, seed=0, model="tiny", stopped=None, held=None, sha="d", name="d",
+def made(val=1.0, general=2.0, seed=0, model="tiny", end=End.FINISHED, held=None, sha="d", name="d",
          **config):
     held = {"model": model, "data": sha, "validation": "v", "probes": {"general": "g"},
             "template": None, "eval_records": 64, "metrics": [], "replay_from": "general"} | (
@@ -31,7 +32,7 @@ def made(val=1.0, general=2.0, seed=0, model="tiny", stopped=None, held=None, sh
                                                         | config), model_name=model,
                    data={"name": name, "rows": 24, "sha256": sha, "held_still": held},
                    total_steps=1, rows=[{"step": 1, "loss": 1.0}],
-                   after={"val_loss": val, "general_loss": general}, stopped=stopped)
+                   after={"val_loss": val, "general_loss": general}, end=end)
 
 
 def seeds(*values, **options):
@@ -137,7 +138,7 @@ def test_fields_that_a_setting_enables_or_disables_follow_from_it(changes, cause
     (dict(sha="e", name="e"), "data"), (dict(held={"validation": "w"}), "validation data"),
     (dict(held={"probes": {"general": "h"}}), "probe general"),
     (dict(held={"template": "x"}), "template"), (dict(seed=1), "seed"),
-    (dict(stopped="interrupted after step 1 of 9"), "steps done")])
+    (dict(end=End.INTERRUPTED), "steps done")])
 def test_data_model_and_an_early_end_are_causes_too(change, cause):
     found = ft.compare(made(1.0), made(2.0, **change))
     assert found.cause == cause
@@ -154,7 +155,7 @@ def test_a_third_run_that_separates_two_is_used():
 
 
 def test_a_run_that_was_cut_short_is_to_be_finished_first():
-    b = made(2.0, weight_decay=0.1, stopped="ended early by halving at step 1 of 9: why")
+    b = made(2.0, weight_decay=0.1, end=End.ENDED_EARLY)
     found = ft.compare(made(1.0), b)
     assert found.separating == [str(b.config)]
     assert f"Run `{b.config}` to the end first." in found.text

@@ -222,8 +222,9 @@ def test_a_metric_is_measured_with_the_losses():
     assert [row["score"] for row in run.rows if "score" in row] == [2, 3]
 
 
-@pytest.mark.parametrize("name, series, best", [("score", [1, 3, 2, 2, 5, 6], 2),
-                                                ("my_loss", [9, 1, 2, 3, 0, 0], 2)])
+@pytest.mark.parametrize("name, series, best", [
+    ("score", [1, 3, 2, 2, 5, 6], 2), ("my_loss", [9, 1, 2, 3, 0, 0], 2),
+    ("my_loss", [5, 6, 4, 6, 6, 0], 3)])  # worse, better: the count begins again
 def test_early_stopping_watches_the_metric_asked_for_in_its_direction(name, series, best):
     values = iter([0, *series, 7])  # before the run, at each step, after the weights are restored
     lab = lab_with(lambda *_: next(values))
@@ -231,7 +232,7 @@ def test_early_stopping_watches_the_metric_asked_for_in_its_direction(name, seri
     run = lab.run(max_steps=6, eval_steps=1, early_stopping_patience=2,
                   metric_for_best_model=name, live=False)
     assert len(run.rows) == best + 2
-    assert f"no better {name} since step {best}" in run.stopped
+    assert run.end == "stopped early" and f"no better {name} since step {best}" in run.stopped
 
 
 def test_a_metric_nobody_measures_is_reported_with_those_there_are():

@@ -164,7 +164,7 @@ def test_an_interrupt_side_by_side_keeps_every_row_and_ends_the_threads(lab, cap
     assert "interrupted" in part.how and "resume=True" in capfd.readouterr().err
     assert threading.active_count() == 1 or not any(
         "_fly" in thread.name for thread in threading.enumerate())
-    assert all(r.rows and (len(r.rows) == 3) != r.stopped.startswith("interrupted")
+    assert all(r.rows and (len(r.rows) == 3) != (r.end == "interrupted")
                if r.stopped else len(r.rows) == 3 for r in part)
     assert sorted(r.id for r in store.list_runs()) == sorted(r.id for r in part)
     whole = lab.sweep(SHORT, parallel=2, resume=True, seed=range(4))
@@ -206,7 +206,7 @@ def interrupt_at(count):
 
 def test_an_interrupt_keeps_what_is_finished_and_resume_goes_on(lab, capfd):
     part = lab.sweep(SHORT, parallel=False, on_row=interrupt_at(5), seed=range(3))
-    assert [len(r.rows) for r in part] == [3, 2] and "interrupted" in part[1].stopped
+    assert [len(r.rows) for r in part] == [3, 2] and part[1].end == "interrupted"
     assert "1 of 3 runs are finished" in part.how and "resume=True" in capfd.readouterr().err
     whole = lab.sweep(SHORT, resume=True, seed=range(3))
     assert [len(r.rows) for r in whole] == [3, 3, 3] and whole[0].id == part[0].id
@@ -258,7 +258,7 @@ def test_seeds_are_halved_together_and_a_diverged_run_loses(lab):
     config = SHORT.but(max_steps=4, eval_steps=1, warmup_steps=0, max_grad_norm=0)
     done = lab.sweep(config, halving=True, learning_rate=[1e30, 1e-3], seed=[0, 1])
     assert [len(r.rows) for r in done[2:]] == [4, 4]
-    assert all("diverged" in r.stopped or "ended early" in r.stopped for r in done[:2])
+    assert all(r.end in ("diverged", "ended early") for r in done[:2])
 
 
 def test_halving_says_what_it_needs(lab):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ftkit.base.run_end import End
 from ftkit.report.diagnose import diagnose
 
 pytestmark = pytest.mark.quick
@@ -61,7 +62,7 @@ def test_a_loss_that_ends_far_above_its_start_has_diverged_without_a_nan():
 
 def test_of_a_run_that_was_stopped_at_once_nothing_is_advised_but_to_go_on():
     cut = run([4.0], [4.0, 3.9])
-    cut.stopped = "stopped by hand after step 1 of 500"
+    cut.end = End.STOPPED_BY_HAND
     (found,) = diagnose(cut)
     assert found.text.startswith("underfitting so far: val_loss went from 4.00 to 3.90")
     assert found.advice == "let it finish"

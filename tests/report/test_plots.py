@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ftkit.base import formatting
+from ftkit.base.run_end import End
 from ftkit.report import plots, series
 from ftkit.report import style as fig
 from ftkit.report.live import Live
@@ -24,7 +25,7 @@ NAN = math.nan
 
 
 def make_run(rate=1e-3, seed=0, losses=(4.0, 2.0, 1.0), val=(2.0, 0.5, 0.6), before=(4.1, 0.86),
-             general=1.1, stopped=None, **config):
+             general=1.1, stopped=None, end=None, **config):
     rows = [{"step": i, "epoch": i / 10, "loss": loss, "learning_rate": rate, "tokens": 100 * i,
              "seconds": 0.5 * i} for i, loss in enumerate(losses, 1)]
     for row, v in zip(rows, val, strict=False):
@@ -34,7 +35,7 @@ def make_run(rate=1e-3, seed=0, losses=(4.0, 2.0, 1.0), val=(2.0, 0.5, 0.6), bef
         id=f"run-{rate}-{seed}", config=config, model_name="tiny", data={"name": "translation"},
         rows=rows, before=dict(zip(("val_loss", "general_loss"), before, strict=True)),
         after={"val_loss": val[-1], "general_loss": general} if rows else {}, stopped=stopped,
-        seconds=2.0)
+        end=end, seconds=2.0)
 
 
 def texts(picture):
@@ -58,7 +59,7 @@ def test_the_sentence_says_what_fell_what_rose_and_where_it_was_best():
 
 def test_a_diverged_run_says_when():
     run = make_run(losses=(4.0, 9.0, NAN), val=(5.0,), general=NAN,
-                   stopped="diverged at step 3: the loss is nan")
+                   end=End.DIVERGED, stopped="diverged at step 3: the loss is nan")
     text = series.summary(run)
     assert "loss rose from 4.00 to 9.00 and diverged at step 3" in text
     assert "general_loss stayed at 0.86 and diverged at step 1" in text

@@ -1,0 +1,48 @@
+"""How a run ended: a value to decide by, next to the sentence that people read (`Run.stopped`)."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class End(enum.StrEnum):
+    """How a run ended. UNFINISHED: it is still training, or its process was killed."""
+
+    FINISHED = "finished"
+    STOPPED_EARLY = "stopped early"  # by early stopping
+    DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"  # Ctrl-C or SIGTERM
+    STOPPED_BY_HAND = "stopped by hand"  # the panel's Stop, or `stop` returned True
+    ENDED_EARLY = "ended early"  # successive halving, a callback, or transformers' Trainer
+    OUT_OF_MEMORY = "out of memory"
+    UNFINISHED = "not finished"
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether a second run of the same Config would end here too."""
+        return self in (End.FINISHED, End.STOPPED_EARLY, End.DIVERGED)
+
+
+class Stop(NamedTuple):
+    """A request to end a run after the current step, as `Experiment.run(stop=...)` takes it."""
+
+    end: End
+    sentence: str
+
+
+_SENTENCES = {"diverged": End.DIVERGED, "early stopping": End.STOPPED_EARLY,
+              "interrupted": End.INTERRUPTED, "stopped": End.STOPPED_BY_HAND,
+              "not finished": End.UNFINISHED}
+
+
+def read(saved: dict) -> End:
+    """The End in the JSON of a run. Up to version 0.2.0 runs had the sentence alone; this is the
+    only place that looks into it."""
+    if saved.get("end") in list(End):
+        return End(saved["end"])
+    sentence = saved.get("stopped")
+    if not isinstance(sentence, str):
+        return End.FINISHED
+    return next((end for start, end in _SENTENCES.items() if sentence.startswith(start)),
+                End.ENDED_EARLY)

@@ -70,11 +70,12 @@ def difference(a, b, paired: bool = False) -> Difference:
     to both cancels; UserError for lists of unequal length.
 
     The degrees of freedom are Welch's, rounded down, at most those of two groups of the smaller
-    size, and one where a group has two values. With Welch's own, the false-claim rate of normal
-    values reaches 7 % at small and unequal sizes; so it stays at or below 5 % from 2 seeds on,
-    whatever the two spreads are. Heavy tails lower it. Values that are skewed and of very unequal
-    spread can raise it (to 16 % for exponential ones at a ratio of 10): look at such values first.
-    A list of one value has no spread, so its error is nan.
+    size, and 1 where a group has two values. Welch's own give normal values a false-claim rate of
+    5.8 % at sizes 3 and 20; with the limit it is at most 5 % from 2 seeds on, whatever the two
+    spreads are (20,000 simulated experiments). The price is power at unequal sizes: the rate falls
+    to 2.4 % where the larger group also spreads more. Heavy tails lower it. Skewed values of very
+    unequal spread raise it (to 16 % for exponential ones at a ratio of 10): look at such values
+    first. A list of one value has no spread, so its error is nan.
     """
     if paired and isinstance(a, list | tuple) and isinstance(b, list | tuple):
         if len(a) != len(b):

@@ -48,7 +48,9 @@ class Effect:
         way = "rose" if self.difference > 0 else "fell"
         size = formatting.number(abs(self.difference))
         if self.clear is None:
-            return f"{self.measure} {way} by {size} in one run of each"
+            runs = ("one run of each" if len(self.a) == len(self.b) == 1
+                    else f"{len(self.a)} against {len(self.b)} runs")
+            return f"{self.measure} {way} by {size} in {runs}"
         band = formatting.number(self.band)
         if self.clear:
             return f"{self.measure} {way} by {size} ± {band}"
@@ -61,11 +63,12 @@ class Comparison:
     `.differs`: name → the values, one per group, of everything that is not the same.
     `.cause`: the one field that differs, or None. `.effects`: measure → Effect, empty without a
     cause. `.separating`: Config strings of runs that would separate several causes. `.pairs`
-    has the same for each group after the first. Draws itself; `.text` is the verdict.
+    has the same for each group after the first. `.added`: the stored runs in each group that the
+    caller did not pass. Draws itself; `.text` is the verdict.
     """
 
-    def __init__(self, groups, names):
-        self.groups, self.names = groups, names
+    def __init__(self, groups, names, added=()):
+        self.groups, self.names, self.added = groups, names, added
         self.pairs = [Pair(groups, names, index) for index in range(1, len(groups))]
         facts = [fingerprint.facts_of(group) for group in groups]
         self.differs = {name: [fact.get(name) for fact in facts]
@@ -73,6 +76,7 @@ class Comparison:
         first = self.pairs[0]
         self.cause, self.effects, self.separating = first.cause, first.effects, first.separating
         self.text = " ".join(pair.text for pair in self.pairs)
+        self.text += _what_was_added(names, added)
         self.text += series.captions([run for group in groups for run in group])
 
     def repeat(self, seeds=3, lab=None) -> Comparison:
@@ -82,7 +86,7 @@ class Comparison:
         from the store; UserError where it is not the one they were made in.
         """
         return Comparison([group + _repeats(group, seeds, lab) for group in self.groups],
-                          self.names)
+                          self.names, self.added)
 
     def table(self) -> Table:
         """What differs, and each effect, as rows."""
@@ -166,9 +170,9 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
     """What differs between runs, and what it did, if exactly one thing differs.
 
     a, b, more: a Run, or a list of Runs that differ only in their seed; each is compared with
-    `a`. Two runs of one config from the store are not joined by themselves, except where that
-    adds seeds to a single Run. repeat: run each config until it has this many seeds. lab: the
-    Experiment for these runs, where the Runs came from the store.
+    `a`. Stored runs of the same config with other seeds join a single Run if every side then has
+    at least two seeds; the text names them. repeat: run each config until it has this many seeds.
+    lab: the Experiment of runs from the store.
     Raises UserError for a list that mixes configs, or no runs.
     """
     groups, names = [], []
@@ -180,12 +184,16 @@ def compare(a, b, *more, repeat: int | None = None, lab=None) -> Comparison:
         for other in group[1:]:
             mixed = [n for n in fingerprint.differences([group[0]], [other]) if n != "seed"]
             if mixed:
-                raise UserError(f"the runs of {name} differ in {', '.join(mixed)}; a list stands "
-                                "for one config with several seeds, so give the others apart")
+                raise UserError(f"the runs of {name} differ in {', '.join(mixed)}; a list holds "
+                                "runs of one config with several seeds, so pass the others as "
+                                "arguments of their own")
         groups.append(group)
         names.append(name)
-    groups = [_with_stored(group) if len(group) == 1 else group for group in groups]
-    comparison = Comparison(groups, names)
+    added = [_stored_seeds(group) if len(group) == 1 else [] for group in groups]
+    if any(len(group) + len(more) < 2 for group, more in zip(groups, added, strict=True)):
+        added = [[] for _ in groups]  # without a band, other seeds would only shift the difference
+    groups = [group + more for group, more in zip(groups, added, strict=True)]
+    comparison = Comparison(groups, names, added)
     return comparison.repeat(repeat, lab) if repeat else comparison
 
 
@@ -249,11 +257,18 @@ def _with_band(e: Effect) -> str:
 # --------------------------------------------------------------------------------- more seeds
 
 
-def _with_stored(group) -> list:
-    """A single run and the runs of the store that differ from it in the seed only."""
+def _what_was_added(names, added) -> str:
+    """Which stored runs joined the runs of the caller, as a sentence; empty for none."""
+    parts = [f"{', '.join(f'{run.id} (seed {run.config.seed})' for run in runs)} to {name}"
+             for name, runs in zip(names, added, strict=False) if runs]
+    return f" Added from the store: {'; '.join(parts)}." if parts else ""
+
+
+def _stored_seeds(group) -> list:
+    """The stored runs that differ from a single run in the seed only, one a seed."""
     from ftkit.experiment import store
 
-    seen, out = {group[0].config.seed}, list(group)
+    seen, out = {group[0].config.seed}, []
     if not group[0].data.get("held_still") or fingerprint.facts_of(group)["steps done"] != "all":
         return out
     for other in store.list_runs():

@@ -48,7 +48,7 @@ def test_by_hand():
     assert not significance.difference([1], [2, 2, 2]).below()  # one seed has no known spread
 
 
-@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (5, 5), (3, 5), (2, 10), (3, 10)])
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (5, 5), (3, 5), (2, 10), (3, 10), (3, 20)])
 @pytest.mark.parametrize("spread", [0.3, 1, 10])
 def test_a_direction_is_claimed_falsely_in_at_most_one_of_twenty(sizes, spread):
     pairs = experiments(*sizes, spread=spread)

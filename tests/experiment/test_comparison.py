@@ -91,6 +91,20 @@ def test_one_run_of_each_is_no_proof_and_repeats_are_offered():
     assert "<code>.repeat(3)</code>" in page
 
 
+def test_stored_seeds_join_only_where_they_give_a_band_and_the_text_names_them(home):
+    a, b = made(1.0), made(2.0, learning_rate=1e-2)
+    store.add(made(3.0, seed=1, learning_rate=1e-2))
+    one = ft.compare(a, b)  # a has no second seed, so the seed of the store would be noise
+    assert one.effects["val_loss"].b == [2.0] and "by 1.00 in one run of each" in one.text
+    assert "store" not in one.text
+    store.add(made(1.2, seed=5))
+    two = ft.compare(a, b)
+    assert (two.effects["val_loss"].a, two.effects["val_loss"].b) == ([1.0, 1.2], [2.0, 3.0])
+    assert "Added from the store: r1.25 (seed 5) to a; r3.01 (seed 1) to b." in two.text
+    pair = [made(2.0, r=4, method="lora"), made(3.0, r=4, method="lora", seed=1)]
+    assert "in 1 against 2 runs" in ft.compare(made(1.0, method="lora"), pair).text
+
+
 def test_two_causes_are_refused_and_the_runs_that_separate_them_are_named():
     a, b = made(1.0), made(2.0, learning_rate=1e-2, batch_size=8)
     found = ft.compare(a, b)

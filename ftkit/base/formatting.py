@@ -64,6 +64,14 @@ def to_float(value) -> float:
         return math.nan
 
 
+def gb(count: float) -> str:
+    """Bytes as GB (10**9) or, where that is small, MB: the one unit of memory in messages."""
+    if count >= 1e12:
+        return f"{count / 1e12:.2f} TB"
+    return f"{count / 1e9:.1f} GB" if count >= 9.95e9 else (
+        f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB")
+
+
 def duration(seconds: float) -> str:
     """Seconds as text: 8 s, 2 min 05 s, 3 h 10 min."""
     seconds = round(seconds)

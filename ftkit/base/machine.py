@@ -16,7 +16,7 @@ from pathlib import Path
 from ftkit.base import free_memory, notebook_style, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import system_file
-from ftkit.base.formatting import to_html
+from ftkit.base.formatting import gb, to_html
 
 TIERS = ("smoke", "cpu", "gpu")
 
@@ -216,6 +216,6 @@ def setup(seed: int = 0) -> Machine:
          + ("" if small == large else "; in a tiny model the casts cost more than that saves")),
         ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS sets it"),
         ("tier", level, reason),
-        ("memory", f"{free_memory.available() / 2**30:.1f} GiB", "free now"),
+        ("memory", gb(free_memory.available()), "free now"),
         ("seed", str(seed), "for Python and torch; every run is seeded by its own Config"),
     ))

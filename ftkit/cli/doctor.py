@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from ftkit.base import machine
+from ftkit.base.formatting import gb
 from ftkit.model import download, loading
 
-GB = 1e9
 # Bytes per parameter in training (weights, gradients, the two moments of AdamW), and a fifth more
 # for the activations of a short batch: full in fp32; LoRA on fp32; QLoRA at 4.13 bits.
 BYTES_PER_PARAMETER = {"full": 16 * 1.2, "lora": 4 * 1.2, "qlora": 0.55 * 1.2}
@@ -138,7 +138,7 @@ def _device(about: dict) -> Check:
     bf16 = "bf16 in hardware" if about["bf16_is_fast"] else "no bf16 in hardware, so fp32"
     threads = "1 thread" if about["threads"] == 1 else f"{about['threads']} threads"
     text = (f"{about['device']}: {about['name']}, {about['cores']} cores, {threads}, "
-            f"{about['free_memory_bytes'] / 2**30:.1f} GiB free, {bf16}")
+            f"{gb(about['free_memory_bytes'])} free, {bf16}")
     if about["device"] == "cpu" and shutil.which("nvidia-smi"):
         build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         return _check("device", text, "note", "there is an NVIDIA driver, but torch was built "
@@ -181,7 +181,7 @@ def _disk() -> Check:
         return _check("disk", f"{home} cannot be written to, so no run is stored", "bad",
                       "set FTKIT_HOME to a folder of yours")
     free = shutil.disk_usage(folder).free
-    space = f"{free / GB:.1f} GB free for runs and models in {home}"
-    if free < 0.2 * GB:
+    space = f"{gb(free)} free for runs and models in {home}"
+    if free < 0.2e9:
         return _check("disk", space, "bad", "free some space, or set FTKIT_HOME to another disk")
     return _check("disk", space)

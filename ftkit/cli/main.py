@@ -431,7 +431,7 @@ def _export(args) -> int:
         folder = export(args.source, args.out, args.dtype)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     _print(args, {"folder": str(folder), "dtype": args.dtype, "bytes": size},
-           f"{folder}: {size / 1e6:,.1f} MB in {args.dtype}, with README.md, its model card")
+           f"{folder}: {formatting.gb(size)} in {args.dtype}, with README.md, its model card")
     return DONE
 
 

@@ -26,7 +26,7 @@ from ftkit.base import free_memory, machine, ports, quiet
 from ftkit.base.config import Config
 from ftkit.base.config_fields import fields_of, given, without_effect
 from ftkit.base.errors import UserError
-from ftkit.base.formatting import to_html
+from ftkit.base.formatting import gb, to_html
 from ftkit.base.run_end import End
 from ftkit.distributed import zero_simulator
 from ftkit.engine import loop
@@ -281,8 +281,8 @@ def _fits(config, counts, ranks, stages):
     need = ranks * (IMPORTS + max(states, formula.FP32 * total))  # each loads the whole model first
     free = free_memory.available()
     if need > free:
-        raise UserError(f"{ranks} ranks of this model need at least {need / 1e9:.1f} GB and "
-                        f"{free / 1e9:.1f} GB are free; take fewer ranks, a higher zero or lora")
+        raise UserError(f"{ranks} ranks of this model need at least {gb(need)} and "
+                        f"{gb(free)} are free; take fewer ranks, a higher zero or lora")
 
 
 def _lines(path: Path, rows: list[dict]):

@@ -24,6 +24,7 @@ import torch
 
 from ftkit.base import files, machine
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import gb
 from ftkit.engine import loop
 from ftkit.experiment import store
 from ftkit.experiment.run import Row, Run, plain
@@ -102,7 +103,7 @@ class Checkpoints:
         if not self.count:
             return None
         what = "a checkpoint" if self.count == 1 else f"{self.count} checkpoints"
-        return (f"{what} of {self.nbytes / 1e6:,.1f} MB took {self.seconds:.1f} s, which is not "
+        return (f"{what} of {gb(self.nbytes)} took {self.seconds:.1f} s, which is not "
                 "part of the seconds of the run")
 
     def remove(self):

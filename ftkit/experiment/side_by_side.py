@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from ftkit.base import free_memory, machine, messages
 from ftkit.base.config_fields import RANDOM, changing
+from ftkit.base.formatting import gb
 from ftkit.base.run_end import End, Stop
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
@@ -225,5 +226,5 @@ def _fitting_workers(first: Run, workers: int, parallel) -> tuple[int, str]:
         return 1, "one run of a model of this size uses all cores"
     needed, free = first.predicted_memory_bytes or 0, free_memory.available()
     fitting = max(1, free // needed) if needed else workers
-    return min(workers, fitting), (f"two would need about {2 * needed / 2**30:.1f} GiB and "
-                                   f"{free / 2**30:.1f} GiB are free")
+    return min(workers, fitting), (f"two would need about {gb(2 * needed)} and "
+                                   f"{gb(free)} are free")

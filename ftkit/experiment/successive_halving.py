@@ -84,5 +84,5 @@ def _check_memory(sweep):
     needed = sum(weights * (3 if config.method == "full" else 1) for config in sweep.configs)
     if needed > 0.7 * free_memory.available():
         raise UserError(f"halving keeps all {len(sweep.configs)} models in memory, about "
-                        f"{needed / 2**30:.1f} GiB, and {free_memory.available() / 2**30:.1f} GiB "
+                        f"{formatting.gb(needed)}, and {formatting.gb(free_memory.available())} "
                         "are free; sweep without it or with fewer values")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
+from ftkit.base.formatting import gb
 from ftkit.memory_use import model_shapes
 
 NAMES = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer state",
          "master": "fp32 master copies", "copies": "16-bit copies of weights",
          "activations": "activations", "logits": "logits", "other": "other"}
-
-
-def gb(count: float) -> str:
-    """Bytes as GB (10**9) or, where that is small, MB."""
-    if count >= 1e12:
-        return f"{count / 1e12:.2f} TB"
-    return f"{count / 1e9:.1f} GB" if count >= 9.95e9 else (
-        f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB")
 
 
 def size(count: float) -> str:

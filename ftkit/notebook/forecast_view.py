@@ -86,7 +86,7 @@ class ForecastView:
             return f"does not fit: {known.refused}"
         memory = "memory not known yet" if known is None else "memory not known"
         if known is not None and known.bytes is not None:
-            memory = (f"about {known.bytes / 2**20:,.0f} of "
-                      f"{free_memory.available() / 2**20:,.0f} MiB free memory")
+            memory = (f"about {formatting.gb(known.bytes)} of "
+                      f"{formatting.gb(free_memory.available())} free memory")
         unit = "step" if steps == 1 else "steps"
         return f"{steps:,} {unit}, about {formatting.duration(max(1, seconds))}, {memory}"

@@ -219,3 +219,18 @@ def test_the_code_of_bf16_products_takes_a_tenth_of_scarce_memory(free, given, k
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env=env | given)
     assert done.stdout.split() == [kept]
+
+
+def test_free_memory_is_in_the_same_unit_wherever_it_is_shown(monkeypatch):
+    from types import SimpleNamespace
+
+    from ftkit.base import free_memory
+    from ftkit.cli import doctor
+    from ftkit.experiment import side_by_side
+
+    monkeypatch.setattr(free_memory, "available", lambda: 3 * 2**30)
+    shown = [dict((name, value) for name, value, _ in machine.setup().lines)["memory"],
+             doctor._device(machine.describe())["found"],
+             side_by_side._fitting_workers(SimpleNamespace(
+                 total_parameters=1, predicted_memory_bytes=2**31), 2, True)[1]]
+    assert all("3.22 GB" in text and "GiB" not in text for text in shown)

@@ -154,7 +154,7 @@ def test_large_models_and_little_memory_are_reasons_against_it(monkeypatch):
     assert side_by_side._fitting_workers(first(bytes_needed=2**28), 8, None)[0] == 4
     assert side_by_side._fitting_workers(first(bytes_needed=None), 8, True)[0] == 8
     assert side_by_side._fitting_workers(first(bytes_needed=2**30), 2, True) == (
-        1, "two would need about 2.0 GiB and 1.0 GiB are free")
+        1, "two would need about 2.15 GB and 1.07 GB are free")
     assert side_by_side._fitting_workers(first(10**8), 4, None)[0] == 1
     assert side_by_side._fitting_workers(first(10**8), 4, True)[0] == 4
 

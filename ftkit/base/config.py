@@ -234,14 +234,14 @@ class Config:
     )
     max_length: int | None = option(
         None, "tokens in one record; default: the model's context, at most 512", low=2, high=10**8,
-        group="Data", changes="start tokens", elsewhere="records SFTConfig",
+        group="Data", changes="start tokens", elsewhere="records",
         usual=(16, 32, 64, 128, 256, 512, 1024, 2048),
         tip="Tokens kept of a record; the rest is cut. Usual: longest record. Short: answers "
             "are cut off; long: memory grows.",
     )
     packing: bool = option(
         False, "pack several records into rows of max_length; they do not attend to each other",
-        group="Data", changes="start tokens", elsewhere="SFTConfig", sft_only=True,
+        group="Data", changes="start tokens", elsewhere="records", sft_only=True,
         tip="Fills rows with several records. Usual for short records on GPUs. On: fewer, "
             "larger steps; off: short records underuse the GPU.",
     )
@@ -253,7 +253,8 @@ class Config:
     )
     replay: float = option(
         0.0, "fraction of general data mixed into the training records", low=0.0, high=0.95,
-        group="Data", changes="tokens", sft_only=True, usual=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8),
+        group="Data", changes="tokens", elsewhere="records", sft_only=True,
+        usual=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8),
         tip="Fraction of general data mixed in against forgetting. Usual: 0.05 to 0.25. 0: "
             "forgets more; high: slower, less of the task.",
     )

@@ -22,17 +22,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from ftkit.base import free_memory, machine, ports, quiet
+from ftkit.base import free_memory, machine, ports
 from ftkit.base.config import Config
 from ftkit.base.config_fields import fields_of, given, without_effect
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import gb, to_html
 from ftkit.base.run_end import End
 from ftkit.distributed import zero_simulator
-from ftkit.engine import loop
-from ftkit.experiment import run
-from ftkit.memory_use import formula, preflight
-from ftkit.model import loading, rounding
+from ftkit.experiment import export_folder, run
+from ftkit.memory_use import formula
 from ftkit.report.table import Table, table
 
 SCRIPT = machine.package() / "distributed" / "train_script.py"
@@ -157,8 +155,9 @@ def train(lab, config: Config | None = None, ranks: int = 2, zero: int | tuple =
     stages = zero if isinstance(zero, tuple | list) else (zero,)
     _accept(ranks, stages, engine)
     with tempfile.TemporaryDirectory(prefix="ftkit-ranks-") as folder:
-        config, about, counts = _write(lab, config, Path(folder), ranks, copy=False, **changes)
-        _fits(config, counts, ranks, stages)
+        written = _write(lab, config, Path(folder), ranks, copy=False, **changes)
+        config, about = written.config, written.about
+        _fits(config, (written.trainable, written.total), ranks, stages)
         options = ["--zero", ",".join(map(str, stages)), "--engine", engine]
         start(folder, ranks, *options, port=port, timeout=timeout)
         runs = {stage: _read(Path(folder) / "result", stage, config, lab, about)
@@ -176,9 +175,7 @@ def export(lab, config: Config | None = None, folder: str | Path = "exported",
     accelerate.yaml is for `accelerate launch --config_file`, instead of torchrun.
     Raises UserError for a folder in use and for a Config that the script cannot follow.
     """
-    folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; name a new one")
+    folder = export_folder.new_folder(folder)
     _write(lab, config, folder, ranks, copy=True, **changes)
     shutil.copy(SCRIPT, folder / "train.py")
     (folder / "accelerate.yaml").write_text(_ACCELERATE.format(ranks=ranks or 2), "utf-8")
@@ -223,52 +220,9 @@ def _followed(config: Config) -> Config:
     return config
 
 
-def _write(lab, config, folder, ranks, copy, **changes):
-    """Model, records and plan of a run into `folder`; returns the resolved Config and about."""
-    import torch
-
-    requested = _followed((config or Config()).but(**changes))
-    model, tokenizer = lab.fresh_model(requested)
-    config = preflight.ModelFacts.of_loaded(model).resolve(requested)
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    where = loading.locate(lab.model) if isinstance(lab.model, str) else None
-    if where is None:
-        loading.save(model, tokenizer, folder / "model")
-    elif copy and Path(where).is_dir():
-        shutil.copytree(where, folder / "model", ignore=shutil.ignore_patterns("SHA256", "*.gguf"))
-        where = None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        prepared = lab.encode(tokenizer, config)
-        model = loading.adapt(model, config)
-    rounding.rounding_note(model, config)
-    if config.method != "full":
-        with quiet.no_progress_bars():
-            model.save_pretrained(folder / "adapter")
-    places, rows = [], []
-    for unit in prepared.units:  # a packed row is several examples that do not see each other
-        places.append(range(len(rows), len(rows) + len(unit)))
-        rows += unit
-    total = machine.steps_in_tier(loop.steps_in(config, len(places)))
-    order = loop.shuffled(len(places), config.batch_size, config.seed)
-    peak = config.learning_rate or 0.0  # not None, as the Config is resolved
-    plan = [{"learning_rate": peak * loop.schedule(step, total, config),
-             "batches": [[row for unit in next(order) for row in places[unit]]
-                         for _ in range(config.gradient_accumulation_steps)]}
-            for step in range(1, total + 1)]
-    settings = {"model": where, "ranks": ranks, "config": str(config), "seed": config.seed,
-                "precision": config.precision, "base_dtype": config.base_dtype,
-                "decay": config.weight_decay,
-                "accumulation": config.gradient_accumulation_steps,
-                "max_grad_norm": config.max_grad_norm,
-                "gradient_checkpointing": config.gradient_checkpointing,
-                "eval_steps": config.eval_steps or max(1, total // 10)}
-    (folder / "settings.json").write_text(json.dumps(settings, indent=1), "utf-8")
-    _lines(folder / "steps.jsonl", plan)
-    _lines(folder / "data" / "train.jsonl", rows)
-    for name, examples in prepared.evaluations.items():
-        _lines(folder / "data" / f"{name}.jsonl", examples)
-    return config, prepared.about, loading.count(model)
+def _write(lab, config, folder, ranks, copy, **changes) -> export_folder.Written:
+    return export_folder.write(lab, _followed((config or Config()).but(**changes)), folder,
+                               copy_model=copy, ranks=ranks)
 
 
 def _fits(config, counts, ranks, stages):
@@ -283,10 +237,6 @@ def _fits(config, counts, ranks, stages):
     if need > free:
         raise UserError(f"{ranks} ranks of this model need at least {gb(need)} and "
                         f"{gb(free)} are free; take fewer ranks, a higher zero or lora")
-
-
-def _lines(path: Path, rows: list[dict]):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 def _read(folder: Path, stage: int, config, lab, about) -> RankRun:

@@ -1,11 +1,15 @@
-"""The values of the controls as code to use elsewhere: a line, a notebook cell, a script.
+"""The values of the controls to use elsewhere: as a line, as a notebook cell, or as a folder next
+to the notebook, with a script that trains without ftkit.
 
     code = CodeView(picked, controls, in_background, show_error); code.kind.value = "Python cell"
 """
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import ipywidgets as W
 
@@ -13,24 +17,54 @@ from ftkit.notebook import to_script, widgets
 from ftkit.notebook.controls import Controls
 from ftkit.notebook.pickers import ModelAndData
 
-TIPS = {"copy": ("copy", "The values of the controls as text, to use elsewhere")}
+SCRIPTS = {f"{library} script": library for library in to_script.LIBRARIES}
+TIPS = {"copy": ("copy", "The values of the controls as text, or a folder next to the notebook "
+                 "with a script that repeats the run without ftkit")}
 
 
 class CodeView:
-    """`.kind` is the choice of what to copy, `.text` the widget that shows it."""
+    """`.kind` is the choice of what to copy, `.text` the widget that shows it.
+
+    in_background(function, then): calls `function` when no run is training, and `then` after it.
+    """
 
     def __init__(self, picked: ModelAndData, controls: Controls, in_background: Callable,
                  show_error: Callable[[str], None]):
-        self._picked, self._controls = picked, controls
+        self._picked, self._controls, self._in_background = picked, controls, in_background
         self.kind = W.Dropdown(
-            options=[("copy as ...", ""), *((kind, kind) for kind in to_script.KINDS)],
+            options=[("copy as ...", ""), *((k, k) for k in (*to_script.TEXTS, *SCRIPTS))],
             tooltip=TIPS["copy"][1], layout=W.Layout(width="150px"))
         self.kind.add_class("ftkit-copy")
-        self.kind.observe(widgets.guarded(lambda _: self.update(), show_error), "value")
+        self.kind.observe(widgets.guarded(lambda _: self._chosen(), show_error), "value")
         self.text = widgets.Code(css="ftkit-text")
 
+    def _chosen(self):
+        if self.kind.value in SCRIPTS:
+            self._export(SCRIPTS[self.kind.value])
+        else:
+            self.update()
+
     def update(self):
-        """Show the code for the values that the controls have now."""
+        """Show the text for the values that the controls have now; a folder stays as written."""
         kind = self.kind.value
-        self.text.show(to_script.KINDS[kind](self._picked.experiment, self._controls.config)
-                       if kind else "")
+        if kind not in SCRIPTS:
+            self.text.show(to_script.TEXTS[kind](self._picked.experiment, self._controls.config)
+                           if kind else "")
+
+    def _export(self, library: str):
+        """Write the folder in the background, since all records are tokenized."""
+        experiment, config = self._picked.experiment, self._controls.config
+        folder = _free_folder(f"{library.lower()}-script")
+        self.text.show(f"writing {folder} ...")
+        packages = "trl" if library == "TRL" else "transformers accelerate"
+        self._in_background(
+            lambda: to_script.export(experiment, config, folder, library),
+            lambda: self.text.show(
+                f"# written: the model, the token ids and train.py, for {config}\n"
+                f"cd {shlex.quote(str(folder))}\npip install {packages} peft\npython train.py\n"))
+
+
+def _free_folder(name: str) -> Path:
+    """A folder next to the notebook that does not exist: NAME, NAME-2, NAME-3 ..."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for each in names if not (path := Path.cwd() / each).exists())

@@ -1,27 +1,85 @@
-"""A Config as text to use elsewhere: one line, a notebook cell, a script for TRL or transformers.
+"""A Config to use elsewhere: as a line, as a notebook cell, or as a folder with a script for TRL or
+transformers that repeats the run.
 
-    to_script.trl(experiment, config)     # runs on its own: python train.py
+    to_script.export(lab, config, "my-run", "TRL")     # then: python my-run/train.py
 
-The scripts do not use ftkit, and train the same objective on the same records in the same order
-with the same schedule; the fields that have no counterpart there are named in their head.
+The script does not need ftkit. The folder holds token ids and the plan of the steps, so the run is
+repeated with its records, loss mask, order and schedule, whatever template and packing it used.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
-import shlex
 from pathlib import Path
 
 from ftkit.base.config import Config
-from ftkit.base.config_fields import counterparts, without_counterpart
+from ftkit.base.config_fields import without_counterpart
+from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean
 from ftkit.base.optimizers import OPTIMIZERS
-from ftkit.data import file_formats, foreign, schema, templates
-from ftkit.engine import loop
-from ftkit.memory_use import preflight
-from ftkit.model import loading
-from ftkit.notebook import script_parts
+from ftkit.data import file_formats, schema
+from ftkit.experiment import export_folder
+
+# What the folder has of a Config: arguments of its script, its token ids, its adapter.
+CARRIED = ("TrainingArguments", "BitsAndBytesConfig", "from_pretrained", "records", "peft",
+           "LoraConfig", "IA3Config", "PromptTuningConfig", "PrefixTuningConfig")
+LIBRARIES = {"TRL": ("SFTTrainer", "SFTConfig"), "transformers": ("Trainer", "TrainingArguments")}
+SCRIPT = '''\
+{head}
+import json
+from pathlib import Path
+
+import torch
+{imports}
+
+def read(name):
+    lines = (HERE / name).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def padded(batch):
+    """One batch of token ids; labels are -100 where nothing is learned."""
+    longest = max(len(row["input_ids"]) for row in batch)
+
+    def filled(values, filler):
+        return torch.tensor([row + [filler] * (longest - len(row)) for row in values])
+
+    return {{"input_ids": filled([row["input_ids"] for row in batch], 0),
+            "attention_mask": filled([[1] * len(row["input_ids"]) for row in batch], 0),
+            "labels": filled([[-100, *row["labels"][1:]] for row in batch], -100)}}
+
+
+class SameRun({trainer}):
+    """Takes the batches of the run in their order, and its learning rates."""
+
+    def get_train_dataloader(self):
+        batches = [[rows[i] for i in batch] for step in steps for batch in step["batches"]]
+        return torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=padded)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        rates = [step["learning_rate"] / self.args.learning_rate for step in steps]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rates[min(step, len(rates) - 1)])
+        return self.lr_scheduler
+
+
+HERE = Path(__file__).resolve().parent
+rows, steps = read("data/train.jsonl"), read("steps.jsonl")
+tokenizer = AutoTokenizer.from_pretrained({model})
+if tokenizer.pad_token is None:
+    tokenizer.pad_token = tokenizer.eos_token
+model = AutoModelForCausalLM.from_pretrained({model}, dtype={dtype}{quantized})
+{adapter}arguments = {arguments}(
+{options}
+    use_cpu=not torch.cuda.is_available(),
+)
+trainer = SameRun(model, arguments, train_dataset={dataset}, processing_class=tokenizer)
+trainer.train()
+trainer.save_model(str(HERE / "tuned"))
+'''
+QLORA = ''', quantization_config=BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="{quant_type}", bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=torch.bfloat16)'''
+INT8 = ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)"
 
 
 def line(experiment, config: Config) -> str:
@@ -45,96 +103,92 @@ def cell(experiment, config: Config) -> str:
             f"run = lab.run(ft.{config!r})\nrun\n")
 
 
-def trl(experiment, config: Config) -> str:
-    """A script with TRL's SFTTrainer."""
-    return _script(experiment, config, "TRL", "SFTTrainer", "SFTConfig")
+def export(experiment, config: Config, folder: str | Path, library: str = "TRL") -> Path:
+    """Write a folder whose `train.py` repeats the run of `config` without ftkit.
 
-
-def transformers(experiment, config: Config) -> str:
-    """A script with the Trainer of transformers."""
-    return _script(experiment, config, "transformers", "Trainer", "TrainingArguments")
-
-
-KINDS = {"Config string": line, "Python cell": cell, "TRL script": trl,
-         "transformers script": transformers}
-
-
-def _script(experiment, config: Config, library: str, trainer: str, arguments: str) -> str:
-    """A script that makes the same run: its records in its order, its loss mask, its schedule.
-
-    Rows that TRL packs are other rows in another order; the head of the script says so.
+    library: "TRL" or "transformers". Fields that have no counterpart there are named in the head
+    of the script. Raises UserError for a folder in use and for another library.
     """
-    config = _as_run(experiment, config)
-    packs = config.packing and trainer == "SFTTrainer"
-    steps = loop.steps_in(config, len(experiment.train))
-    asked = config if packs else config.but(max_steps=steps)
-    values = {"output_dir": "tuned", **asked.training_arguments(), "report_to": "none",
-              "logging_steps": 1, "save_strategy": "no"}
-    for name in ("warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs"):
-        values.pop(name, None)  # `rate` is the schedule
-    if trainer == "SFTTrainer":
-        values |= counterparts(config, "SFTConfig")
-    if not packs:
-        values.pop("num_train_epochs")
-        values["train_sampling_strategy"] = "sequential"
-    lines = [f"    {name}={value!r}," for name, value in values.items() if value is not None]
-    adapter, adapter_class = _adapter(config)
-    body = (
-        _load_model(config)
-        + (f"torch.manual_seed({config.seed})\nmodel = get_peft_model(model, {adapter})\n"
-           if adapter else "")
-        + _conversation(experiment) + _segments(experiment) + script_parts.ENCODE.format(
-            labels="part" if config.loss_on == "all" else (
-                "part if is_trained else [-100] * len(part)"),
-            max_length=config.max_length)
-        + _rate(config)
-        + f'''
-
-class SameSchedule({trainer}):
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda step: fraction(step, num_training_steps))
-        return self.lr_scheduler
+    if library not in LIBRARIES:
+        raise UserError(f"library is {library!r}; expected TRL or transformers")
+    folder = export_folder.new_folder(folder)
+    written = export_folder.write(experiment, config, folder, copy_model=True)
+    steps = len((folder / "steps.jsonl").read_text("utf-8").splitlines())
+    text = script(experiment, written.config, library, steps, written.model)
+    (folder / "train.py").write_text(text, "utf-8")
+    return folder
 
 
-with open(DATA, encoding="utf-8-sig") as file:
-    records = [json.loads(line) for line in file if line.strip()]
-'''
-        + (script_parts.SPLIT if _is_split(experiment) else "")
-        + "examples = [encode(record) for record in records]\n"
-        + ("" if packs else script_parts.ORDER.format(
-            seed=config.seed,
-            count=f"{steps} * {config.batch_size * config.gradient_accumulation_steps}"))
-        + f"arguments = {arguments}(\n" + "\n".join(lines)
-        + "\n    use_cpu=not torch.cuda.is_available(),\n)\n"
-        "trainer = SameSchedule(model, arguments, train_dataset=Dataset.from_list(examples),\n"
-        "                       " + ("processing_class=tokenizer" if packs else
-                                    "processing_class=tokenizer,\n                       "
-                                    "data_collator=DataCollatorForSeq2Seq(tokenizer)")
-        + ')\ntrainer.train()\ntrainer.save_model("tuned")\n')
-    used = [name for name in ("json", "math", "random", "re") if re.search(rf"\b{name}\.", body)]
-    return _head(experiment, config, library, trainer, arguments, adapter_class, used) + body
+def script(experiment, config: Config, library: str, steps: int, model: str = "model") -> str:
+    """The text of `train.py`. config: resolved. model: a path, a hub id, or "model" in the folder.
+    """
+    trainer, arguments = LIBRARIES[library]
+    options = {"output_dir": "checkpoints", **config.but(max_steps=steps).training_arguments(),
+               "logging_steps": 1, "save_strategy": "no", "report_to": "none"}
+    for name in ("num_train_epochs", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs"):
+        options.pop(name, None)  # SameRun has the schedule
+    if library == "TRL":  # the rows are tokenized, cut and packed
+        options |= {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    base = config.precision if config.precision == "pure-bf16" else (
+        "fp32" if config.method == "full" else config.base_dtype)
+    dtype = {"pure-bf16": "bfloat16", "bf16": "bfloat16", "fp16": "float16"}.get(base or "fp32")
+    quantized = "" if config.method != "qlora" else (
+        INT8 if config.load_in_8bit else QLORA.format(quant_type=config.bnb_4bit_quant_type))
+    return SCRIPT.format(
+        head=_head(experiment, config, library), imports=_imports(config, library),
+        trainer=trainer, model='HERE / "model"' if model == "model" else repr(model),
+        dtype=f"torch.{dtype or 'float32'}", quantized=quantized, arguments=arguments,
+        adapter=_load_adapter(config),
+        options="\n".join(f"    {name}={value!r}," for name, value in options.items()),
+        dataset="Dataset.from_list(rows)" if library == "TRL" else "rows")
 
 
-# ------------------------------------------------------------------- parts of the scripts
+def _head(experiment, config: Config, library: str) -> str:
+    """What the script does, and what it leaves out, as comments."""
+    lines = [f"Fine-tune {clean(experiment.model_name)} on {clean(experiment.train.name)} with "
+             f"{library}, from the Config: {clean(config)}"]
+    missing = without_counterpart(config, *CARRIED)
+    if not OPTIMIZERS[config.optim].elsewhere:
+        missing.append(f"optim={config.optim}")
+    if missing:
+        lines.append(f"Left out, because {library} has no counterpart: {', '.join(missing)}")
+    if config.packing:
+        lines.append("Packed rows are padded here: the losses are the same, the memory is not.")
+        if config.neftune_noise_alpha is not None:
+            lines.append("The noise of NEFTune is scaled by the length of a padded row.")
+    return "\n".join(f"# {text}" for text in lines)
 
 
-def _as_run(experiment, config: Config) -> Config:
-    """With the defaults that a run would fill in: where a script leaves one out, the library takes
-    its own, such as TRL's learning rate of 2e-5."""
-    facts = preflight.ModelFacts.of(experiment.model)
-    if facts is not None:
-        return facts.resolve(config)
-    return config.resolved("other", "fp32", max(512, config.max_length or 0))  # not here yet
+def _load_adapter(config: Config) -> str:
+    if config.method == "full":
+        return ""
+    if "tuning" not in config.method:
+        return 'model = PeftModel.from_pretrained(model, HERE / "adapter", is_trainable=True)\n'
+    # peft does not load virtual tokens as trainable.
+    return ('model = PeftModel.from_pretrained(model, HERE / "adapter")\n'
+            "for name, weight in model.named_parameters():\n"
+            '    weight.requires_grad_("prompt_encoder" in name)\n'
+            "model.active_peft_config.inference_mode = False\n")
+
+
+def _imports(config: Config, library: str) -> str:
+    names = ["AutoModelForCausalLM", "AutoTokenizer"]
+    names += ["BitsAndBytesConfig"] if config.method == "qlora" else []
+    names += LIBRARIES["transformers"] if library == "transformers" else []
+    lines = ["from datasets import Dataset"] if library == "TRL" else []
+    lines += ["from peft import PeftModel"] if config.method != "full" else []
+    lines += [f"from transformers import {', '.join(names)}"]
+    lines += ["from trl import SFTConfig, SFTTrainer"] if library == "TRL" else []
+    return "\n".join([*lines, ""])
 
 
 def _source(experiment) -> str | None:
-    """The sample's name or the file that the records came from; None for a list, or for a part of
-    a file that the script could not take again."""
+    """The name of a sample or a file that gives the same records again; None for a list, and for a
+    part of a file."""
     train = experiment.train
     if train.path is None:
         return None
-    if _is_split(experiment):
+    if train.path == experiment.val.path and train.name.endswith(" (train)"):  # ftkit split it
         count = len(train) + len(experiment.val)
     else:
         count = len(train)
@@ -143,135 +197,8 @@ def _source(experiment) -> str | None:
     return str(train.path) if count == _lines_of(train.path) else None
 
 
-def _is_split(experiment) -> bool:
-    """Whether the validation records are a tenth of the same file."""
-    return (experiment.train.path is not None and experiment.train.path == experiment.val.path
-            and experiment.train.name.endswith(" (train)"))
-
-
 def _lines_of(path: Path) -> int:
     return sum(1 for _ in file_formats.rows(path))
 
 
-def _data(experiment) -> tuple[str, str]:
-    """(the JSONL file that the script reads, a comment where it has to be written first)."""
-    source = _source(experiment)
-    if source is None:
-        return "train.jsonl", "# write your records there, one JSON object a line"
-    path = schema.sample_path(source) if source in schema.sample_names() else Path(source)
-    some = [row for _, row, _ in itertools.islice(file_formats.rows(path), 100)]
-    if file_formats.is_plain_jsonl(path) and all(foreign.to_record(row) == row for row in some):
-        return str(path.resolve()), ""
-    new = f"{path.name.partition('.')[0]}-new.jsonl"
-    return new, f"# made by: ftkit convert {shlex.quote(str(path.resolve()))} {new}"
-
-
-def _head(experiment, config, library, trainer, arguments, adapter_class, used) -> str:
-    """Comments, imports, model and data."""
-    missing = without_counterpart(config, "TrainingArguments", arguments, "BitsAndBytesConfig",
-                                  "from_pretrained", "peft", "records", adapter_class)
-    if not OPTIMIZERS[config.optim].elsewhere:
-        missing.append(f"optim={config.optim}")
-    notes = (f"# Without a counterpart here, and left out: {', '.join(missing)}\n"
-             if missing else "")
-    if config.packing and trainer == "SFTTrainer":
-        notes += "# TRL packs other rows in another order, so the batches differ from those here.\n"
-        if config.neftune_noise_alpha is not None:
-            notes += ("# Its noise is smaller: it divides by the length of packed rows, a run here "
-                      "by that of records.\n")
-    names = ["AutoModelForCausalLM", "AutoTokenizer", "DataCollatorForSeq2Seq"]
-    names += ["BitsAndBytesConfig"] if config.method == "qlora" else []
-    names += ["Trainer", "TrainingArguments"] if trainer == "Trainer" else []
-    named = isinstance(experiment.model, str)
-    model = loading.locate(experiment.model) if named else "tuned-model"
-    data, comment = _data(experiment)
-    imported = "".join(f"    {name},\n" for name in sorted(names))
-    return (
-        f"# Fine-tune {clean(experiment.model_name)} on {clean(experiment.train.name)} with "
-        f"{library}, from the Config: {clean(config)}\n{notes}"
-        + "".join(f"import {name}\n" for name in used)
-        + "\nimport torch\nfrom datasets import Dataset\n"
-        + (f"from peft import {adapter_class}, get_peft_model\n" if adapter_class else "")
-        + f"from transformers import (\n{imported})\n"
-        + (f"from trl import {arguments}, {trainer}\n" if trainer == "SFTTrainer" else "")
-        + f"\nMODEL = {str(model)!r}"
-        f"{_about_model(experiment, model)}\n"
-        f"DATA = {data!r}{clean(comment) and '  ' + clean(comment)}\n\n")
-
-
-def _about_model(experiment, model) -> str:
-    """A comment behind the name of the model, where it is a folder."""
-    if not isinstance(experiment.model, str):
-        return "  # save_pretrained your tuned model there"
-    return "  # a folder of this machine" if Path(model).is_absolute() else ""
-
-
-def _load_model(config) -> str:
-    base = config.precision if config.precision == "pure-bf16" else (
-        "fp32" if config.method == "full" else config.base_dtype)
-    dtype = {"pure-bf16": "torch.bfloat16", "bf16": "torch.bfloat16",
-             "fp16": "torch.float16"}.get(base or "fp32", "torch.float32")
-    quantized = "" if config.method != "qlora" else (
-        script_parts.INT8 if config.load_in_8bit else
-        script_parts.QLORA.format(quant_type=config.bnb_4bit_quant_type))
-    return ("tokenizer = AutoTokenizer.from_pretrained(MODEL)\n"
-            "if tokenizer.pad_token is None:\n    tokenizer.pad_token = tokenizer.eos_token\n"
-            f"model = AutoModelForCausalLM.from_pretrained(MODEL, dtype={dtype}{quantized})\n")
-
-
-def _conversation(experiment) -> str:
-    """How a record becomes turns, and what its question is."""
-    kind = experiment.train.kind
-    text = script_parts.CONVERSATION.get(kind, script_parts.CONVERSATION["instruction"])
-    return text + (script_parts.QUESTION if _is_split(experiment) and kind != "text" else "")
-
-
-def _segments(experiment) -> str:
-    """How a record becomes text, part by part."""
-    if experiment.train.kind == "text":
-        return script_parts.TEXT + script_parts.START
-    template = templates.choose(experiment.load_tokenizer(), experiment.template)
-    if template is None:
-        return script_parts.CHAT
-    with_input = templates.ALPACA_INPUT if template == templates.ALPACA else None
-    return script_parts.FORMAT.format(template=template, with_input=with_input) + script_parts.START
-
-
-def _rate(config) -> str:
-    """The schedule; transformers' own would give the first step a learning rate of 0."""
-    def steps(number):
-        return f"math.ceil({number} * total)" if number < 1 else str(int(number))
-
-    code = ('\n\ndef fraction(step, total):\n    """Of the highest learning rate; the first step '
-            f'is step 0."""\n    warmup = {steps(config.warmup_steps)}\n    if step < warmup:\n'
-            "        return (step + 1) / warmup\n")
-    if config.lr_scheduler_type == "constant":
-        return code + "    return 1.0\n"
-    if config.lr_scheduler_type == "warmup_stable_decay":
-        code += (f"    warmup = max(warmup, total - {steps(config.num_decay_steps)})\n"
-                 "    if step < warmup:\n        return 1.0\n")
-    code += "    progress = (step - warmup) / max(1, total - warmup)\n"
-    return code + ("    return 1.0 - progress\n" if config.lr_scheduler_type == "linear" else
-                   "    return 0.5 * (1.0 + math.cos(math.pi * progress))\n")
-
-
-def _adapter(config) -> tuple[str, str]:
-    """(the peft config as Python, its class); empty for full fine-tuning."""
-    if config.method == "full":
-        return "", ""
-    if config.method in ("prompt_tuning", "prefix_tuning"):
-        name = "PromptTuningConfig" if config.method == "prompt_tuning" else "PrefixTuningConfig"
-        values = {"prompt_tuning_init": "SAMPLE_VOCAB"} if "Prompt" in name else {}
-    elif config.method == "ia3":
-        name, values = "IA3Config", {}
-    elif config.method not in ("lora", "qlora"):
-        raise NotImplementedError(f"no script is written for method {config.method!r}")
-    else:
-        targets, start = config.target_modules, config.init_lora_weights
-        if targets != "all-linear":
-            targets = [name.strip() for name in targets.split(",") if name.strip()]
-        name = "LoraConfig"
-        values = {"target_modules": targets,
-                  "init_lora_weights": True if start == "default" else start}
-    values = {"task_type": "CAUSAL_LM"} | counterparts(config, name) | values
-    return f"{name}({', '.join(f'{k}={v!r}' for k, v in values.items())})", name
+TEXTS = {"Config string": line, "Python cell": cell}  # what can be copied without a folder

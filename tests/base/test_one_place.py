@@ -90,9 +90,9 @@ plain, bias, dusty = (lab.run(ft.Config(method="lora", **fields, **SHORT), live=
 found["trained"] = [plain.trainable_parameters, bias.trainable_parameters]
 found["causes"] = [ft.compare(plain, other).cause for other in (bias, dusty)]
 found["none"] = ft.compare(run, lab.run(ft.Config(method="full", **SHORT), live=False)).cause
-scripts = [make(lab, ft.Config(method="lora", lora_bias=True, dust=2.0, **SHORT))
-           for make in (to_script.trl, to_script.transformers)]
-found["scripts"] = ["lora_bias=True" in script and script.splitlines()[1] for script in scripts]
+folder = to_script.export(lab, ft.Config(method="lora", lora_bias=True, dust=2.0, **SHORT), "run")
+found["script"] = (folder / "train.py").read_text("utf-8").splitlines()[1]
+found["adapter"] = json.loads((folder / "adapter" / "adapter_config.json").read_text("utf-8"))
 found["memory"] = [memory(**fields, simulation=True).peak
                    for fields in ({}, {"dust": 1.0}, {"lora_bias": True})]
 from ftkit.memory_use import footprint
@@ -112,7 +112,8 @@ for act in (lambda: launch._followed(ft.Config(dust=1.0)),
     assert "lora_bias had no effect: method is full" in found["notes"]
     assert found["trained"][1] > found["trained"][0], "peft was not asked for it"
     assert found["causes"] == ["lora_bias", "dust"] and found["none"] is None
-    assert found["scripts"] == 2 * ["# Without a counterpart here, and left out: dust"]
+    assert found["script"] == "# Left out, because TRL has no counterpart: dust"
+    assert found["adapter"]["lora_bias"] is True
     plain, dust, bias = found["memory"]
     assert plain == dust < bias and found["simulations"] == 2
     assert len(found["refused"]) == 2 and all("dust is 1.0" in text for text in found["refused"])
@@ -132,8 +133,8 @@ found["causes"] = [ft.compare(*runs[:2]).cause, ft.compare(*runs[2:]).cause]
 found["memory"] = [[memory(method=m, optim=o).states["optimizer"] for o in ("adamw_torch", NAME)]
                    for m in ("full", "lora")]
 found["peaks"] = [memory(optim=o, simulation=True).peak for o in ("adamw_torch", NAME)]
-found["scripts"] = [make(lab, ft.Config(optim=NAME, **SHORT))
-                    for make in (to_script.trl, to_script.transformers)]
+found["scripts"] = [to_script.script(lab, ft.Config(optim=NAME, **SHORT), library, 1)
+                    for library in to_script.LIBRARIES]
 ''')
     assert found["line"] == f"optim={name}" and found["panel"]
     assert found["causes"] == ["optim", "optim"]

@@ -1,26 +1,23 @@
-"""The scripts that a panel copies, and the folder for torchrun, repeat the run: same records in the
-same order, same loss mask, same schedule, so the same losses. None of them imports ftkit."""
+"""The exported folders repeat the run: same records in the same order, same loss mask, same
+schedule, so the same losses. None of their scripts imports ftkit."""
 
 import json
-import re
 import runpy
-import subprocess
 import sys
 
 import pytest
-import tokenizers
 import torch
-import transformers
 from helpers import others_later
 
 import ftkit as ft
 from ftkit.base import ports
 from ftkit.data import encoding
 from ftkit.distributed import launch
-from ftkit.notebook import script_parts, to_script
+from ftkit.notebook import to_script
 
 WORDS = "sea boat salt tea bread moon rust city".split()
 TALK = [{"role": "user", "content": "Name one."}, {"role": "assistant", "content": "A whale."}]
+LIBRARIES = list(to_script.LIBRARIES)
 
 
 def instructions():
@@ -35,8 +32,7 @@ def chats():
         {"role": "assistant", "content": f"In the {WORDS[n % 3]}.", **({"weight": 0} if n % 5 == 0
                                                                       else {})},
         {"role": "user", "content": "And then?"},
-        {"role": "assistant", "content": f"Look at the {WORDS[n % 4]} {n}."},
-        *[{"role": "user", "content": "Thanks."}] * (n % 7 == 0)]} for n in range(60)]
+        {"role": "assistant", "content": f"Look at the {WORDS[n % 4]} {n}."}]} for n in range(60)]
 
 
 def texts():
@@ -49,133 +45,62 @@ def pairs():
              "rejected": "none", "history": [*TALK]} for n in range(60)]
 
 
-KINDS = {"instruction": instructions, "chat": chats, "text": texts}
-ONE_KIND = others_later(KINDS, now=("chat",))
+KINDS = {"instruction": instructions, "chat": chats, "text": texts, "pair": pairs}
 CONFIG = ft.Config(max_steps=10, batch_size=3, learning_rate=2e-3, warmup_steps=4, seed=3,
                    precision="fp32", eval_steps=5)
 
 
-def a_file(folder, records):
-    path = folder / "my data.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    return path
-
-
-def lab_of(kind, folder):
+def lab_of(kind="instruction", **options):
     """Of so few records that ten steps read some of them twice."""
-    return ft.Experiment(data=str(a_file(folder, KINDS[kind]()[:24])), probes=())
+    return ft.Experiment(data=KINDS[kind]()[:24], probes=(), **options)
 
 
-def resolved(lab, config):
-    return lab.model_facts().resolve(config)
-
-
-def run_script(text, folder, monkeypatch):
-    """The losses that the Trainer of a script logged."""
-    monkeypatch.chdir(folder)
-    (folder / "train.py").write_text(text, "utf-8")
-    assert "ftkit" not in [line.split()[1].split(".")[0] for line in text.splitlines()
-                           if line.startswith(("import ", "from "))]
-    names = runpy.run_path("train.py")
+def run_script(lab, config, library, folder):
+    """The losses that the Trainer of an exported script logged."""
+    path = to_script.export(lab, config, folder, library) / "train.py"
+    assert not [line for line in path.read_text("utf-8").splitlines()
+                if line.startswith(("import ", "from ")) and "ftkit" in line]
+    names = runpy.run_path(str(path))
     return [row["loss"] for row in names["trainer"].state.log_history if "loss" in row]
 
 
-MAKERS = {"TRL": to_script.trl, "transformers": to_script.transformers}
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("kind", ONE_KIND)
-def test_a_script_gives_the_losses_of_the_run(kind, maker, tmp_path, monkeypatch):
-    lab = lab_of(kind, tmp_path)
-    config = resolved(lab, CONFIG)
+CASES = {  # name: kind of records, changes of CONFIG, options of the Experiment
+    **{kind: (kind, {}, {}) for kind in KINDS},
+    "accumulated": ("instruction", dict(
+        method="lora", gradient_accumulation_steps=2, lr_scheduler_type="cosine",
+        weight_decay=0.1, max_steps=8), {}),
+    "packed": ("instruction", dict(
+        epochs=1, max_steps=None, batch_size=4, packing=True, max_length=160,
+        lr_scheduler_type="warmup_stable_decay", warmup_steps=0.3, num_decay_steps=0.3),
+        {"template": "alpaca"}),
+    "replayed": ("instruction", dict(
+        loss_on="all", max_length=24, max_steps=6, warmup_steps=0, replay=0.3),
+        {"template": "{instruction} → {output}"}),
+    "prompt": ("instruction", dict(method="prompt_tuning", learning_rate=0.1, max_steps=6), {}),
+    "8 bits": ("instruction", dict(method="qlora", load_in_8bit=True, max_steps=2), {}),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("case", others_later(CASES, now=(
+    "chat", "accumulated", "packed", "replayed", "prompt", "8 bits")))
+def test_a_script_gives_the_losses_of_the_run(case, library, tmp_path):
+    kind, change, options = CASES[case]
+    lab, config = lab_of(kind, **options), CONFIG.but(**change)
     ours = [row["loss"] for row in lab.run(config, live=False).rows]
-    theirs = run_script(MAKERS[maker](lab, config), tmp_path, monkeypatch)
-    assert len(ours) == len(theirs) == 10
-    assert theirs == pytest.approx(ours, abs=1e-3)
+    theirs = run_script(lab, config, library, tmp_path / "run")
+    assert len(ours) >= 2 and theirs == pytest.approx(ours, abs=0.04 if case == "8 bits" else 1e-3)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("change, options", [
-    (dict(method="lora", gradient_accumulation_steps=2, lr_scheduler_type="cosine",
-          weight_decay=0.1, max_steps=8), {}),
-    (dict(epochs=1, max_steps=None, batch_size=14, lr_scheduler_type="warmup_stable_decay",
-          warmup_steps=0.3, num_decay_steps=0.3), {"template": "alpaca"}),
-    (dict(loss_on="all", max_length=24, max_steps=6, warmup_steps=0), {"template": "{instruction} "
-                                                                       "→ {output}"}),
-])
-def test_method_schedule_template_and_cuts_are_those_of_the_run(change, options, maker, tmp_path,
-                                                                monkeypatch):
-    lab = ft.Experiment(data=str(a_file(tmp_path, instructions()[:40])), probes=(), **options)
-    config = resolved(lab, CONFIG.but(**change))
-    ours = [row["loss"] for row in lab.run(config, live=False).rows]
-    theirs = run_script(MAKERS[maker](lab, config), tmp_path, monkeypatch)
-    assert len(ours) >= 3 and theirs == pytest.approx(ours, abs=1e-3)
-
-
-@pytest.mark.parametrize("template", ["chat", "alpaca", "{instruction} → {output}"])
-def test_the_code_of_a_script_encodes_as_here_for_tokenizers_that_mark_a_start(template):
-    letters = ["▁", *map(chr, range(32, 127)), "\n", "→", "▁A", "▁t"]
-    vocab = {w: i for i, w in enumerate(["<unk>", "<s>", "</s>", *letters])}
-    made = tokenizers.Tokenizer(tokenizers.models.BPE(
-        vocab=vocab, merges=[("▁", "A"), ("▁", "t")], unk_token="<unk>"))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    made.post_processor = tokenizers.processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}"
-        "{{ eos_token }}{% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}")
-    lab = ft.Experiment(model=(torch.nn.Linear(1, 1), tokenizer), data=chats(), probes=(),
-                        template=template)
-    code = (to_script._conversation(lab) + to_script._segments(lab)
-            + script_parts.ENCODE.format(labels="part if is_trained else [-100] * len(part)",
-                                         max_length=400))
-    names = {"tokenizer": tokenizer, "re": re}
-    exec(code, names)
-    assert names["MARKS_A_START"]
-    ours = encoding.encode_all(lab.train, tokenizer, 400, template=template).examples
-    assert [names["encode"](record) for record in lab.train] == list(ours)
-
-
-def test_pairs_are_trained_on_their_chosen_answers_as_here(tmp_path, monkeypatch):
-    lab = ft.Experiment(data=str(a_file(tmp_path, pairs())), probes=())
-    config = resolved(lab, CONFIG.but(max_steps=5))
-    ours = [row["loss"] for row in lab.run(config, live=False).rows]
-    theirs = run_script(to_script.transformers(lab, config), tmp_path, monkeypatch)
-    assert theirs == pytest.approx(ours, abs=1e-3)
-
-
-def test_a_sample_with_its_own_validation_is_trained_on_whole(tmp_path, monkeypatch):
-    lab = ft.Experiment(data="capital", probes=())
-    config = resolved(lab, CONFIG.but(max_steps=5))
-    ours = [row["loss"] for row in lab.run(config, live=False).rows]
-    text = to_script.transformers(lab, config)
-    assert "validation" not in text
-    assert run_script(text, tmp_path, monkeypatch) == pytest.approx(ours, abs=1e-3)
-
-
-def test_a_part_of_a_file_or_a_file_of_another_tool_is_to_be_written_first(tmp_path, monkeypatch):
-    path = a_file(tmp_path, instructions())
-    part = ft.Experiment(data=ft.records(path)[:30], val=ft.records(path)[30:], probes=())
-    config = resolved(part, CONFIG.but(max_steps=5))
-    assert "DATA = 'train.jsonl'  # write your records there" in to_script.trl(part, config)
-
-    table = tmp_path / "table.csv"
-    table.write_text("prompt,completion\n" + "".join(f"Say {n}.,word {n}\n" for n in range(40)))
-    lab = ft.Experiment(data=str(table), probes=())
-    text = to_script.transformers(lab, config)
-    command = text.partition("# made by: ")[2].partition("\n")[0]
-    assert command.startswith("ftkit convert ")
-    subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, check=True)
-    ours = [row["loss"] for row in lab.run(config, live=False).rows]
-    assert run_script(text, tmp_path, monkeypatch) == pytest.approx(ours, abs=1e-3)
-
-
-@pytest.mark.parametrize("kind", ONE_KIND)
+@pytest.mark.parametrize("kind", others_later(KINDS, now=("chat",)))
 def test_the_folder_for_torchrun_gives_the_losses_of_the_run(kind, tmp_path, monkeypatch):
     """Here, as the only rank: two of them and torchrun are in distributed/test_launch.py."""
-    lab = lab_of(kind, tmp_path)
+    lab = lab_of(kind)
     ours = [row["loss"] for row in lab.run(CONFIG, live=False).rows]
     folder = launch.export(lab, CONFIG, tmp_path / "run")
     for name, value in launch._environment(0, 1, ports.free_port()).items():
@@ -196,21 +121,22 @@ def loss_of(model, tokenizer):
     return scoring.loss_on(model, encoding.encode_all(instructions()[:8], tokenizer).examples)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_the_adapter_of_a_script_is_that_of_the_run_and_trains_on_here(maker, tmp_path,
-                                                                      monkeypatch):
-    path = str(a_file(tmp_path, instructions()))
-    lab = ft.Experiment(data=path, probes=())
-    config = resolved(lab, CONFIG.but(method="lora", max_steps=6, learning_rate=1e-2))
-    run = lab.run(config, live=False, out=tmp_path / "ours")
+@pytest.mark.parametrize("library, change", [
+    ("TRL", {}), ("transformers", {"init_lora_weights": "pissa"})])
+def test_the_adapter_of_a_script_equals_the_runs_and_is_trained_further_here(library, change,
+                                                                            tmp_path):
+    lab = lab_of()
+    config = CONFIG.but(method="lora", max_steps=6, learning_rate=1e-2).but(**change)
+    run = lab.run(config, live=False)
     before = loss_of(*ft.load("tiny"))
-    run_script(MAKERS[maker](lab, config), tmp_path, monkeypatch)
-    theirs = ft.load(str(tmp_path / "tuned"))
-    assert loss_of(*theirs) == pytest.approx(loss_of(run.model, run.tokenizer), abs=1e-3)
-    assert loss_of(*theirs) < before - 0.05
-    again = ft.Experiment(model=str(tmp_path / "tuned"), data=path, probes=()).run(
+    run_script(lab, config, library, tmp_path / "run")
+    folder = str(tmp_path / "run" / "tuned")
+    theirs = ft.load(folder)
+    assert loss_of(*theirs) == pytest.approx(loss_of(run.model, run.tokenizer), abs=2e-3)
+    assert loss_of(*theirs) < before - 0.03
+    again = ft.Experiment(model=folder, data=instructions()[:24], probes=()).run(
         CONFIG.but(method="lora", max_steps=3), live=False)
-    assert again.before["val_loss"] == pytest.approx(run.after["val_loss"], abs=1e-3)
+    assert again.before["val_loss"] == pytest.approx(run.after["val_loss"], abs=2e-3)
 
 
 def test_our_adapter_is_trained_on_by_trl(tmp_path):
@@ -227,7 +153,7 @@ def test_our_adapter_is_trained_on_by_trl(tmp_path):
     start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     assert start and all("lora_" in name for name in start)
     coded = [{"input_ids": e["input_ids"], "labels": e["labels"]}
-             for e in lab.encode(tokenizer, resolved(lab, CONFIG)).units.examples]
+             for e in lab.encode(tokenizer, lab.model_facts().resolve(CONFIG)).units.examples]
     arguments = trl.SFTConfig(output_dir=str(tmp_path / "trl"), max_steps=2, report_to="none",
                               per_device_train_batch_size=4, save_strategy="no", bf16=False,
                               use_cpu=not torch.cuda.is_available(), learning_rate=1e-2)

@@ -1,9 +1,8 @@
-"""What is copied out of a panel runs elsewhere, and asks for the same."""
+"""What is copied out of a panel asks for the same run elsewhere."""
 
 import ast
 import dataclasses
 import json
-import runpy
 
 import pytest
 
@@ -14,28 +13,20 @@ RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"num
            for n in range(24)]
 CONFIGS = [ft.Config(), ft.Config(method="lora", r=4, learning_rate=3e-3, warmup_steps=5),
            ft.Config(method="qlora", target_modules="q_proj,v_proj", packing=True, replay=0.2),
-           ft.Config(method="qlora", bnb_4bit_quant_type="fp4"),
-           ft.Config(method="qlora", load_in_8bit=True),
-           ft.Config(method="ia3"), ft.Config(method="prompt_tuning", num_virtual_tokens=5),
+           ft.Config(method="qlora", load_in_8bit=True), ft.Config(method="ia3"),
            ft.Config(precision="pure-bf16", gradient_checkpointing=True, loss_on="all",
                      optim="sgd", max_steps=3, early_stopping_patience=2),
            ft.Config(neftune_noise_alpha=5.0, packing=True)]
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "my 'data'.jsonl"
+def lab_of(path):
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    return path
+    return ft.Experiment(data=str(path))
 
 
 @pytest.fixture
-def lab(file):
-    return ft.Experiment(data=str(file))
-
-
-def resolved(config, tier="tiny"):
-    return config.resolved(tier, "fp32", 256)
+def lab(tmp_path):
+    return lab_of(tmp_path / "my 'data'.jsonl")
 
 
 def arguments(text: str, name: str) -> dict:
@@ -56,83 +47,60 @@ def test_the_line_and_the_cell_give_the_same_config(lab, config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-@pytest.mark.parametrize("make, name", [(to_script.trl, "SFTConfig"),
-                                        (to_script.transformers, "TrainingArguments")])
-def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, make, name):
+@pytest.mark.parametrize("library", to_script.LIBRARIES)
+def test_the_arguments_of_a_script_are_those_the_library_knows(lab, config, library):
     import transformers
     import trl
 
-    config = resolved(config)
+    name = to_script.LIBRARIES[library][1]
     known = {"SFTConfig": trl.SFTConfig, "TrainingArguments": transformers.TrainingArguments}[name]
-    asked = arguments(make(lab, config), name)
+    resolved = lab.model_facts().resolve(config)
+    asked = arguments(to_script.script(lab, resolved, library, steps=3), name)
     assert asked.keys() <= {field.name for field in dataclasses.fields(known)}
-    assert known(**asked | {"use_cpu": True, "bf16": False, "fp16": False}).learning_rate == \
-        config.learning_rate
+    made = known(**asked | {"use_cpu": True, "bf16": False, "fp16": False})
+    assert (made.learning_rate, made.max_steps) == (resolved.learning_rate, 3)
     assert asked["per_device_train_batch_size"] == config.batch_size
     assert asked.get("neftune_noise_alpha") == config.neftune_noise_alpha
-    if name == "SFTConfig":
-        assert (asked["packing"], asked["max_length"]) == (config.packing, config.max_length)
 
 
-@pytest.mark.parametrize("make, name", [(to_script.trl, "SFTConfig"),
-                                        (to_script.transformers, "TrainingArguments")])
-def test_a_script_has_the_learning_rate_that_a_run_takes_by_itself(lab, make, name):
-    config = ft.Config(method="lora", precision="fp32")
-    filled = lab.model_facts().resolve(config)
-    text = make(lab, config)
-    assert arguments(text, name)["learning_rate"] == filled.learning_rate
-    assert "ids[:None]" not in text and text == make(lab, filled)
+def test_the_quantization_of_qlora_is_asked_for(lab):
+    def quantization(**fields):
+        config = lab.model_facts().resolve(ft.Config(method="qlora", **fields))
+        return arguments(to_script.script(lab, config, "TRL", 3).replace(
+            "torch.bfloat16", "'bfloat16'"), "BitsAndBytesConfig")
+
+    assert quantization(bnb_4bit_quant_type="fp4")["bnb_4bit_quant_type"] == "fp4"
+    assert quantization()["bnb_4bit_quant_type"] == "nf4"
+    assert quantization(load_in_8bit=True) == {"load_in_8bit": True}
 
 
-@pytest.mark.parametrize("kind", ["nf4", "fp4"])
-def test_the_script_of_qlora_asks_for_the_same_kind_of_4_bits(lab, kind):
-    config = resolved(ft.Config(method="qlora", bnb_4bit_quant_type=kind))
-    asked = arguments(to_script.trl(lab, config).replace("=torch.bfloat16", "=None"),
-                      "BitsAndBytesConfig")
-    assert asked["load_in_4bit"] and asked["bnb_4bit_quant_type"] == kind
+def test_an_exported_qlora_run_has_its_adapter_without_a_gpu(lab, tmp_path):
+    folder = to_script.export(lab, ft.Config(method="qlora", r=2, max_steps=1), tmp_path / "run")
+    adapter = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert adapter["r"] == 2 and "load_in_4bit=True" in (folder / "train.py").read_text()
 
 
-def test_the_script_of_an_8_bit_base_trains_it_as_a_run_does(lab, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = resolved(ft.Config(method="qlora", load_in_8bit=True, max_steps=2,
-                                batch_size=len(RECORDS)))
-    text = to_script.transformers(lab, config)
-    assert arguments(text, "BitsAndBytesConfig") == {"load_in_8bit": True}
-    (tmp_path / "train.py").write_text(text)
-    losses = [row["loss"] for row in runpy.run_path("train.py")["trainer"].state.log_history
-              if "loss" in row]
-    ours = ft.Experiment(data=RECORDS, probes=()).run(config, live=False)
-    assert losses[0] == pytest.approx(ours.rows[0]["loss"], rel=0.01)
-
-
-def test_what_has_no_counterpart_is_named(lab):
-    text = to_script.trl(lab, resolved(ft.Config(replay=0.2)))
-    assert "  # a folder of this machine" in text, "elsewhere the path must be changed"
-    assert "left out: replay" in text.splitlines()[1]
+def test_what_has_no_counterpart_is_named_and_a_folder_in_use_is_kept(lab, tmp_path):
+    config = ft.Config(kl_coef=0.5, max_steps=1)
+    folder = to_script.export(lab, config, tmp_path / "run")
+    head = (folder / "train.py").read_text("utf-8").splitlines()[:2]
+    assert "no counterpart: kl_coef" in head[1]
+    with pytest.raises(ValueError, match="is not an empty folder; name a new one"):
+        to_script.export(lab, config, folder)
+    with pytest.raises(ValueError, match="expected TRL or transformers"):
+        to_script.export(lab, config, tmp_path / "other", "axolotl")
 
 
 def test_a_name_from_the_data_stays_a_comment_or_a_string(tmp_path):
-    path = tmp_path / "a\nimport os; os.abort()  #.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    lab = ft.Experiment(data=str(path))
-    for make in to_script.KINDS.values():
-        text = make(lab, resolved(ft.Config(method="lora")))
-        if make is not to_script.line:
-            assert "abort" not in ast.dump(ast.parse(text)).replace(repr(str(path)), "")
-            assert not [n for n in ast.walk(ast.parse(text)) if getattr(n, "attr", "") == "abort"]
+    lab = lab_of(tmp_path / "a\nimport os; os.abort()  #.jsonl")
+    config = lab.model_facts().resolve(ft.Config(method="lora"))
+    for text in (to_script.cell(lab, config), to_script.script(lab, config, "TRL", 3)):
+        assert not [n for n in ast.walk(ast.parse(text)) if getattr(n, "attr", "") == "abort"]
 
 
-@pytest.mark.parametrize("make", [to_script.trl, to_script.transformers])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_script_trains_and_leaves_an_adapter(lab, make, precision, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = resolved(ft.Config(method="lora", max_steps=2, batch_size=len(RECORDS),
-                                precision=precision))
-    text = make(lab, config)
-    (tmp_path / "train.py").write_text(text)
-    names = runpy.run_path("train.py")
-    assert names["trainer"].state.global_step == 2
-    assert json.loads((tmp_path / "tuned" / "adapter_config.json").read_text())["r"] == config.r
-    first = names["trainer"].state.log_history[0]["loss"]
-    ours = ft.Experiment(data=RECORDS, probes=()).run(config.but(precision="fp32"), live=False)
-    assert first == pytest.approx(ours.rows[0]["loss"], rel=0.01), "another loss is trained"
+def test_a_part_of_a_file_is_not_named_as_its_source(tmp_path):
+    path = tmp_path / "data.jsonl"
+    lab_of(path)
+    part = ft.Experiment(data=ft.records(path)[:12], val=ft.records(path)[12:], probes=())
+    assert "records = ...  # your list of records" in to_script.cell(part, ft.Config())
+    assert "data='capital'" in to_script.cell(ft.Experiment(data="capital"), ft.Config())

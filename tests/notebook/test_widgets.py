@@ -478,8 +478,7 @@ def test_a_run_that_the_second_panel_of_a_cell_stops_is_in_its_table(lab, monkey
 
 
 @pytest.mark.parametrize("kind, found", [
-    ("Config string", "batch_size=4"), ("Python cell", "ft.Config("), ("TRL script", "SFTConfig("),
-    ("transformers script", "TrainingArguments(")])
+    ("Config string", "batch_size=4"), ("Python cell", "ft.Config(")])
 def test_copy_as_shows_what_the_controls_say(panel, kind, found):
     panel.code.kind.value = kind
     assert found in panel.code.text.code
@@ -487,6 +486,17 @@ def test_copy_as_shows_what_the_controls_say(panel, kind, found):
     assert "seed=7" in panel.code.text.code
     panel.code.kind.value = ""
     assert panel.code.text.code == "" and panel.code.text.value == ""
+
+
+def test_copy_as_script_writes_folders_next_to_the_notebook(panel, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, trainer in (("trl-script", "SFTConfig("), ("trl-script-2", "SFTConfig("),
+                          ("transformers-script", "TrainingArguments(")):
+        panel.code.kind.value = f"{'TRL' if 'trl' in name else 'transformers'} script"
+        panel.wait()
+        assert f"cd {tmp_path / name}" in panel.code.text.code
+        assert trainer in (tmp_path / name / "train.py").read_text("utf-8")
+        panel.code.kind.value = ""
 
 
 def test_what_is_no_experiment_is_told():

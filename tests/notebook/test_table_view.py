@@ -181,10 +181,9 @@ def test_a_run_is_reproduced_as_code(panel, kind, parts):
     panel.table.reproduce.value = kind
     assert all(part in panel.table.code.code for part in parts)
     if kind == "command line":
-        from ftkit.notebook import config_text
-
-        words = panel.table.code.code.partition("tasks ")[2]
-        assert config_text.parse(words) == run.config
+        words = panel.table.code.code.partition("tasks ")[2].split()
+        names = [name[2:].replace("-", "_") for name in words[::2]]
+        assert ft.Config(**dict(zip(names, words[1::2], strict=True))) == run.config
 
 
 def test_a_long_list_is_shown_in_pages(panel):

@@ -1,7 +1,7 @@
-"""Answers of the models under a what-if panel: each prompt before training and after each run, and
-at each evaluation of a run while it trains.
+"""Answers of the models under a what-if panel: to each prompt before training, after each run,
+and on request at each evaluation of a run while it trains.
 
-The prompts are records of the validation data, or lines of one's own. Words that differ from the
+The prompts are validation records, or lines that the learner types. Words that differ from the
 answer before training are marked.
 """
 
@@ -33,7 +33,7 @@ ASK_TIP = "Ask the model before training, and the models of the chosen runs, or 
 
 
 class Answers:
-    """`.ui` are the widgets; `.rows` what they show: a dict for each prompt.
+    """`.ui` are the widgets, `.rows` the answers on show: a dict for each prompt.
 
     in_background(function, then): calls `function` when no run is training, and `then` after it.
     """
@@ -62,32 +62,32 @@ class Answers:
                                  layout=W.Layout(flex_flow="row wrap")), self.table])
 
     def forget(self):
-        """The model or the data has changed."""
+        """Drop all answers, because the model or the data has changed."""
         self._known, self.rows = {}, []
         self.table.value = ""
 
     def lines(self) -> list[str]:
-        """The prompts of the learner's own. Raises UserError for too many."""
+        """The prompts that the learner typed. Raises UserError for more than MOST."""
         lines = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
         if len(lines) > MOST:
             raise UserError(f"{len(lines)} prompts were given; at most {MOST} are asked at a time")
         return lines
 
     def sample(self) -> int | list[str]:
-        """What a run is to answer at its evaluations, as `Experiment.run` takes it."""
+        """The prompts to answer at evaluations, for `sample` of `Experiment.run`."""
         if not self.during.value:
             return 0
-        self.records()  # raises where the data ask nothing
+        self.records()  # raises for data without questions
         return self.lines() or FIRST
 
     def records(self) -> list[dict]:
-        """What is asked. Raises UserError for too many lines, or for data that ask nothing."""
+        """The records to answer. Raises UserError for too many lines, or without questions."""
         experiment, lines = self._picked.experiment, self.lines()
         if lines:
             return inputs.questions(experiment.val, lines)
         if experiment.val.kind == "text":
-            raise UserError("these data are plain texts without questions; write prompts of your "
-                            "own, one on each line")
+            raise UserError("the validation data are plain texts without questions; type prompts "
+                            "of your own, one on each line")
         return list(inputs.some(experiment.val, FIRST))
 
     def ask(self):
@@ -98,7 +98,7 @@ class Answers:
                             lambda: self._draw(records, runs))
 
     def show_during(self, run):
-        """Draw what a run has answered so far, where that is more than is shown."""
+        """Draw the answers of a run so far, if there are new ones."""
         if run is None or not run.samples or self._shown == (run.id, len(run.samples)):
             return
         self._shown = run.id, len(run.samples)
@@ -132,7 +132,7 @@ class Answers:
 
 
 def _prompt(record: dict) -> str:
-    """A record's question in one line."""
+    """The question of a record, on one line."""
     if "messages" in record:
         return clean(next((m["content"] for m in reversed(record["messages"])
                            if m["role"] == "user"), ""))

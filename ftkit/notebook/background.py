@@ -1,4 +1,4 @@
-"""The thread that trains behind a panel: one task after the other, so the notebook stays free.
+"""A queue of tasks and the thread that runs them, so that the notebook stays responsive.
 
     task = TrainingTask(experiment, config, owner)
     QUEUE.submit(task); QUEUE.stop(owner); await QUEUE.wait_until_idle(owner)
@@ -21,17 +21,16 @@ STOPPED, FAILED, CANCELED = "stopped", "failed", "canceled"
 
 
 class BackgroundTask:
-    """A function for the queue's thread, called when no run is waiting; Stop leaves it alone. With
-    `cancelable` it ends where a run comes, at its next `cancel.point`, and is then STOPPED.
+    """A function to call when no run is waiting; Stop does not end it.
 
-    `.state` is one of the names above, `.error` the exception that the function raised, `.seconds`
-    the time from start to end, `.done` an Event. owner: whoever submits it. on_change: called with
-    the task when its state changes, in the queue's thread.
+    `.state` is one of the constants above, `.error` the exception of the function, `.seconds` the
+    time from start to end, `.done` an Event. owner: the object that submits it. on_change: called
+    with the task, in the queue's thread, when its state changes.
     """
 
     can_wait = True  # training goes first
-    cancelable = False
-    what = ""  # what a run that waits for this is waiting for
+    cancelable = False  # whether a run ends it at its next `cancel.point`; it is then STOPPED
+    what = ""  # described as the reason when a run has to wait for it
 
     def __init__(self, function: Callable[[], object], owner=None,
                  on_change: Callable | None = None):
@@ -68,19 +67,17 @@ class BackgroundTask:
 
 
 class TrainingTask(BackgroundTask):
-    """One run of an Experiment, which ends after its current step if `stop_requested` is set.
+    """One run of an Experiment. Setting `stop_requested` ends it after its current step.
 
-    `.run` is the Run at its end (a partial one when it was stopped), `.started_run` the Run before
-    its first step, `.rows` the rows that are not drawn yet. `.batch` is for the owner: the runs
-    that were started together with this one. `.recall`, where given, is asked for a finished run
-    of the Config when the task begins; if it has one nothing is trained, and `.recalled` is set.
+    `.run` is the finished Run (a partial one if it was stopped), `.started_run` the Run before its
+    first step, `.rows` the rows that are not drawn yet. `.recall`: looks up a finished run of the
+    Config when the task begins; if there is one, nothing is trained and `.recalled` is set.
     """
 
     can_wait = False
-    batch: dict | None = None
     recall: Callable | None = None
     recalled = False
-    sample: int | list = 0  # what is answered at each evaluation, see `Experiment.run`
+    sample: int | list = 0  # prompts to answer at each evaluation, see `Experiment.run`
 
     def __init__(self, experiment, config, owner=None, on_change: Callable | None = None):
         super().__init__(self.train, owner, on_change)
@@ -89,7 +86,7 @@ class TrainingTask(BackgroundTask):
         self.rows: collections.deque = collections.deque()
 
     def does(self, experiment, config) -> bool:
-        """Whether this is the run of `config`, and nobody has stopped it."""
+        """Whether this task trains `config` and was not stopped."""
         return (self.experiment is experiment and self.config == config
                 and not self.stop_requested.is_set())
 
@@ -109,8 +106,8 @@ class TrainingTask(BackgroundTask):
 
 
 class BackgroundQueue:
-    """The queue and its one thread: two runs at a time would compete for the cores, and a thread
-    that lives on keeps torch's own threads."""
+    """A queue with one thread: two runs at a time would compete for the cores. The thread stays
+    alive, because torch's own threads belong to it."""
 
     def __init__(self):
         self._changed = threading.Condition()
@@ -119,7 +116,7 @@ class BackgroundQueue:
         self.current: BackgroundTask | None = None
 
     def submit(self, task: BackgroundTask):
-        """Put a task at the end of the queue, and start the thread if none exists."""
+        """Add a task to the queue; start the thread if necessary."""
         kernel.on_interrupt(self.stop)
         with self._changed:
             self._queue.append(task)
@@ -144,7 +141,7 @@ class BackgroundQueue:
                 self._changed.notify_all()
 
     def waiting(self, owner=None) -> list[BackgroundTask]:
-        """Tasks of this owner (or of all) that have not begun."""
+        """Tasks of this owner that have not begun; of all owners for None."""
         with self._changed:
             return [task for task in self._queue if owner in (None, task.owner)]
 
@@ -154,12 +151,12 @@ class BackgroundQueue:
         return task if task and owner in (None, task.owner) else None
 
     def busy(self, owner=None) -> bool:
-        """Whether a task of this owner (or of anybody) is running or waiting."""
+        """Whether a task of this owner is running or waiting; of any owner for None."""
         with self._changed:
             return self.running(owner) is not None or bool(self.waiting(owner))
 
     def stop(self, owner=None):
-        """End the current run after its step, keeping it, and take the others off the queue."""
+        """End the current run after its step and keep it; remove waiting runs from the queue."""
         with self._changed:
             canceled = [task for task in self.waiting(owner) if not task.can_wait]
             for task in canceled:
@@ -171,8 +168,8 @@ class BackgroundQueue:
             current.stop_requested.set()
 
     async def wait_until_idle(self, owner=None) -> bool:
-        """Wait until this owner has no task left. Interrupting the cell that waits stops the
-        current run and keeps it. Returns False if it was interrupted."""
+        """Wait until this owner has no task left. An interrupt of the waiting cell stops the
+        current run and keeps it; the result is then False."""
         try:
             while self.busy(owner):
                 await asyncio.sleep(0.05)
@@ -186,7 +183,7 @@ class BackgroundQueue:
         return True
 
     def join(self, owner=None, seconds: float = 600):
-        """The same without asyncio, for scripts and tests. Raises TimeoutError."""
+        """`wait_until_idle` without asyncio, for scripts and tests. Raises TimeoutError."""
         end = time.monotonic() + seconds
         with self._changed:
             while self.busy(owner):

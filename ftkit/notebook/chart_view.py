@@ -1,10 +1,10 @@
-"""The interactive chart inside a panel of widgets: it is made once, and then gets numbers.
+"""The interactive chart of a panel: drawn once, then updated with new points.
 
     view = ChartView(); view.begin(live); live.add(row); view.update(live); view.show(picture)
 
-The page's script follows two hidden widgets (`ftkit.report.chart.wire`). One holds a whole chart,
-the other the points that came after it, so that an update is small and a page that is loaded anew
-in the middle of a run still finds everything.
+The page's script reads two hidden widgets (`ftkit.report.chart.wire`): one holds a whole chart, the
+other the points added since. Updates are small, and a page that is reloaded during a run finds
+everything.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Growing(Live):
 
 
 class ChartView:
-    """`.ui` are the widgets, `.shown` the chart that the page draws, as `chart.page` takes it.
-    `.empty` is shown instead of a chart until there is one."""
+    """`.ui` are the widgets, `.shown` the spec of the chart (see `chart.page`). `.empty` is a frame
+    shown until there is a chart."""
 
     def __init__(self):
         self.uid = chart.new_id()
@@ -51,8 +51,7 @@ class ChartView:
         self.static = W.HTML(layout=W.Layout(display="none"))
         self.static.add_class("ftkit-picture")
         html = chart.page(None, "", self.uid)
-        # Set as data, not written by display: the output belongs to no cell and comes back with
-        # the panel when the page is loaded anew.
+        # Set as data instead of displayed, so that a reloaded page gets it with the panel.
         self.output = W.Output(outputs=({
             "output_type": "display_data", "metadata": {},
             "data": {"text/html": html, "text/plain": "a chart"}},))
@@ -68,13 +67,13 @@ class ChartView:
         return made
 
     def begin(self, live: Live):
-        """Send the whole chart as it is now."""
+        """Send the whole chart."""
         spec = live.spec()
         self._send(spec)
         self._sent = {line["id"]: len(line["points"]) for line in spec["lines"]}
 
     def update(self, live: Live):
-        """Send the points that the page does not have yet."""
+        """Send only new points."""
         points = {key: [chart.plain_point(p) for p in found[self._sent.get(key, 0):]]
                   for key, found in live.data.items()}
         if set(points) - set(self._sent) or sum(map(len, points.values())) > MANY:
@@ -84,7 +83,7 @@ class ChartView:
         self.more.value = chart.wire({"seq": self._seq, "about": about, "points": points})
 
     def show(self, picture: Picture):
-        """Send the chart of a finished figure, and its static picture for a page without it."""
+        """Send the chart of a finished figure, and a static picture for pages without scripts."""
         if picture.chart is not None:
             self._send(picture.chart)  # the verdict of picture.text has lines of its own
         self.static.value = picture.as_html()

@@ -16,7 +16,8 @@ _callbacks: list[Callable[[], None]] = []
 
 
 def keep_frontend_routing() -> bool:
-    """Handle widget messages in the threads that the page asks for; True if that needed a change.
+    """Make ipykernel handle each widget message in the thread that the page asks for; returns
+    whether that needed a change.
 
     JupyterLab sends each widget message to its own thread (a "subshell"), so that it is handled
     while a cell runs. ipykernel 7.4 answers such a message in the thread that last spoke on the
@@ -32,8 +33,7 @@ def keep_frontend_routing() -> bool:
 
 
 def cell_id() -> str:
-    """The id of the cell that is running, which JupyterLab and Notebook send with each request;
-    "" where nobody sends one."""
+    """The id of the running cell, which JupyterLab and Notebook send; "" for other front ends."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     metadata = (getattr(shell, "parent_header", None) or {}).get("metadata") or {}
     return str(metadata.get("cellId") or "")
@@ -42,8 +42,8 @@ def cell_id() -> str:
 def on_interrupt(callback: Callable[[], None]):
     """Call `callback` when the kernel is interrupted while no cell runs.
 
-    An idle ipykernel ignores the signal, so the square button would not stop work in the
-    background. It restores its handler after each message: ours is set when it is idle.
+    An idle ipykernel ignores the signal, so the square button would not stop background work.
+    ipykernel restores its own handler after each message; ours is set while the kernel is idle.
     """
     if callback in _callbacks:
         return

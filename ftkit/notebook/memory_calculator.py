@@ -1,4 +1,4 @@
-"""`ft.memory` with sliders: the memory of a training step as bars, next to that of GPUs.
+"""`ft.memory` with sliders: the memory of a training step as bars, next to the memory of GPUs.
 
     Calculator("meta-llama/Llama-2-7b")     draws itself in a notebook
 
@@ -21,7 +21,7 @@ DEFAULTS = {"precision": "bf16", "batch_size": 1, "max_length": 512}
 
 
 class Calculator:
-    """Controls for `ft.memory`. `.footprint` is the Footprint on show, `.view` the widgets."""
+    """Controls for `ft.memory`. `.footprint` is the Footprint shown, `.view` the widgets."""
 
     def __init__(self, model: str = "meta-llama/Llama-2-7b", **fields):
         values: dict[str, Any] = Config(**(DEFAULTS | fields)).to_dict()

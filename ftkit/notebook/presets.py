@@ -1,7 +1,7 @@
 """Settings that show one effect each, for the what-if panel: `PRESETS["learning rate too high"]`.
 
-A preset changes the fields that it names and leaves the others as the controls have them. What it
-shows is checked by `tests/notebook/test_presets.py` on the embedded model.
+A preset changes only the fields it names. `tests/notebook/test_presets.py` checks on the embedded
+model that it shows the effect.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The table of runs under a what-if panel: sort, filter, choose, name, delete, compare, export.
 
-The chosen runs are those in the chart. The actions under the table are for the chosen runs, too.
+Chosen runs are drawn in the chart. The buttons under the table apply to them, too.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from ftkit.report import series
 from ftkit.report.table import Table
 
 PAGE = 8  # rows at a time
-ROOM, ROW = 2, 28  # rows for which there is room before the first run; pixels of one
-BOX, RUN, NUMBER = 28, 120, 92  # pixels of a column; that of the runs takes what is left
+ROOM, ROW = 2, 28  # rows of reserved space before the first run; pixels of a row
+BOX, RUN, NUMBER = 28, 120, 92  # pixels of a column; the column of runs grows
 TIPS = {
-    "filter": ("filter", "Show runs for which all terms hold: lora, val_loss<0.5, seed=1, "
+    "filter": ("filter", "Show runs that match all terms: lora, val_loss<0.5, seed=1, "
                "method!=full; then Enter"),
     "store": ("all stored runs", "Also list runs of other sessions, models and data"),
-    "hidden": ("hidden runs", "Also list runs that you have hidden"),
+    "hidden": ("hidden runs", "Also list hidden runs"),
     "name": ("name", "A name for the chosen run, then Enter"),
     "note": ("note", "A note on the chosen run, then Enter"),
-    "reproduce": ("reproduce as", "Code that makes the chosen run again"),
+    "reproduce": ("reproduce as", "Code that repeats the chosen run"),
 }
 BUTTONS = {  # name: icon, tooltip
     "Use values": ("sliders", "Set the controls to the Config of the chosen run"),
     "Make baseline": ("flag", "Compare all runs with the chosen one"),
-    "Hide": ("eye-slash", "Leave the chosen runs out of the table, or bring hidden ones back"),
+    "Hide": ("eye-slash", "Hide the chosen runs, or show them again if they are hidden"),
     "Delete": ("trash", "Move the chosen runs out of the store; Restore brings them back"),
-    "Restore": ("undo", "Bring back the runs that were deleted last"),
+    "Restore": ("undo", "Undo the last deletion"),
     "Differences": ("columns", "List the fields in which the chosen runs differ"),
     "CSV": ("download", "The runs of the table as a file for a spreadsheet"),
 }
@@ -48,7 +48,7 @@ BUTTONS = {  # name: icon, tooltip
 class RunTable:
     """`.ui` are the widgets, `.entries` the facts of the listed runs, in the order of the table.
 
-    use_values: called with the run whose Config the controls are to take.
+    use_values: called with a run, to set the controls to its Config.
     """
 
     def __init__(self, collection: RunCollection, use_values: Callable[[Run], None],
@@ -139,7 +139,7 @@ class RunTable:
         for name in columns:
             arrow = {name: " ▲", "-" + name: " ▼"}.get(self.sorted_by, "")
             head = widgets.button(name + arrow, "", lambda name=name: self.sort(name),
-                                  f"Sort by {name}; again: the other way", self._show_error,
+                                  f"Sort by {name}; again: in reverse", self._show_error,
                                   css="ftkit-sort")
             head.layout = W.Layout(width="auto", height="26px")
             heads.append(head)
@@ -183,7 +183,7 @@ class RunTable:
         return f" · {to_html(text)}" if text else ""
 
     def sort(self, name: str):
-        """Sort by a column; again: the other way."""
+        """Sort by a column; the second time in the other direction."""
         self.sorted_by = "-" + name if self.sorted_by == name else name
         self.update()
 
@@ -252,7 +252,7 @@ class RunTable:
                              else "These runs have the same settings.")
 
     def csv(self):
-        """A link to the rows of the table, every fact a column."""
+        """Show a link to the table as a CSV file, with all facts of its runs."""
         text = csv_of(self.entries)
         data = base64.b64encode(text.encode()).decode()
         self.result.value = (f"<a download='runs.csv' href='data:text/csv;base64,{data}'>runs.csv"
@@ -266,7 +266,7 @@ class RunTable:
 
 
 def csv_of(entries: list[dict]) -> str:
-    """Facts of runs as CSV. A text that a spreadsheet would take for a formula gets a quote."""
+    """Facts of runs as CSV; text that a spreadsheet would read as a formula is quoted."""
     names = list(dict.fromkeys(name for entry in entries for name in entry if name != "run"))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, extrasaction="ignore")
@@ -278,11 +278,13 @@ def csv_of(entries: list[dict]) -> str:
 
 
 def reproduced(run, kind: str) -> str:
-    """A Python cell or a command that makes this run again. Raises UserError for a run of another
-    trainer (`LiveCallback`), whose data and model only its own script knows."""
+    """A Python cell or a command that repeats this run.
+
+    Raises UserError for a run recorded by `LiveCallback`: only its own script has the data.
+    """
     if run.data.get("name") == TRAINERS_DATA:
-        raise UserError(f"run {run.id} was not made by an Experiment; the script that trained it "
-                        "makes it again")
+        raise UserError(f"run {run.id} was trained by a script of your own, through LiveCallback; "
+                        "start that script again to reproduce it")
     data = str(run.data.get("name"))
     if kind == "Python":
         if run.experiment is not None:
@@ -296,5 +298,5 @@ def reproduced(run, kind: str) -> str:
 
 
 def _grid(columns: list[str]) -> str:
-    """The columns of heads and rows, without that of the boxes, in CSS."""
+    """CSS of the columns, except the column of boxes."""
     return f"minmax({RUN}px, 1fr) repeat({len(columns) - 1}, {NUMBER}px)"

@@ -1,10 +1,10 @@
-"""Widgets that the notebook's panels share: text, buttons, and a control for each Config field.
+"""Widgets shared by all panels: text, buttons, and a control for each Config field.
 
     control = field_control("learning_rate"); control.value = 1e-3
     button("Start", "play", start, tooltip="Train with these values")
 
-A callback is wrapped by `guarded`: an exception in it is shown to the learner, and a bug is also
-kept in `failures`, where tests look. Text is shown by `TextLines`, which never becomes HTML.
+Callbacks are wrapped by `guarded`, which shows their exceptions to the learner and records bugs in
+`failures` for the tests. `TextLines` shows text without reading it as HTML.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ failures: list[BaseException] = []  # bugs that callbacks have met, newest last
 
 
 def report_error(error: BaseException, show: Callable[[str], None], what: str):
-    """Show an exception on one line: a UserError as it is, another one after `what` failed.
-
-    The latter is also kept in `failures`.
+    """Show an exception on one line. Anything but a UserError is prefixed with `what`, and recorded
+    in `failures`.
     """
     if isinstance(error, UserError):
         return show(clean(error))
@@ -41,10 +40,8 @@ def report_error(error: BaseException, show: Callable[[str], None], what: str):
 
 
 def guarded(function: Callable, show: Callable[[str], None] = messages.say) -> Callable:
-    """`function` as a callback of a widget, whose exceptions go to `report_error`.
-
-    ipywidgets alone would print the traceback in whichever cell ran last, or nowhere.
-    """
+    """`function` with its exceptions passed to `report_error`. ipywidgets would print them in the
+    cell that ran last, or nowhere."""
     def call(*args, **options):
         try:
             return function(*args, **options)
@@ -55,7 +52,7 @@ def guarded(function: Callable, show: Callable[[str], None] = messages.say) -> C
 
 
 class ByLearner:
-    """Observes controls, and ignores what the program itself writes into them."""
+    """Observes controls for changes by the learner, ignoring values set by the program."""
 
     def __init__(self, show_error: Callable[[str], None]):
         self._show_error = show_error
@@ -74,7 +71,7 @@ class ByLearner:
 
     @contextlib.contextmanager
     def paused(self):
-        """What this thread writes into the controls meanwhile calls nothing."""
+        """Ignore values that this thread sets inside the block."""
         self._thread.paused = True
         try:
             yield
@@ -101,9 +98,11 @@ setTimeout(() => clearInterval(timer), 60000);
 
 def spoken(root: str, name: str, fields: dict[str, str], regions: list[str],
            style: str = "") -> W.Output:
-    """An invisible part of the form `root` (a CSS selector, as all below), by which a screen reader
-    hears its name, the labels of its fields, and each new text of its regions: ipywidgets has
-    neither. style: a <style> for the form."""
+    """An invisible script that gives a form what ipywidgets lacks for screen readers: a name,
+    labels of fields, and live regions.
+
+    root, fields, regions: CSS selectors (fields: selector → label). style: a <style> for the form.
+    """
     arguments = ", ".join(map(json.dumps, (root, name, fields, regions)))
     made = page(f"{style}<script>({SPOKEN})({arguments})</script>")
     made.layout = W.Layout(display="none")
@@ -111,13 +110,13 @@ def spoken(root: str, name: str, fields: dict[str, str], regions: list[str],
 
 
 def page(html: str) -> W.Output:
-    """HTML with scripts, as data of a widget: it comes back when the page is reloaded."""
+    """HTML with scripts, as data of a widget, so that it survives a reload of the page."""
     return W.Output(outputs=({"output_type": "display_data", "metadata": {},
                               "data": {"text/html": html, "text/plain": ""}},))
 
 
 class TextLines(W.HTML):
-    """Lines of text that may come from data: shown literally, never read as HTML.
+    """Lines of text, escaped because they may come from data.
 
     `.lines` are the lines on show; `show` replaces them. css: a class to find the widget by.
     """
@@ -137,8 +136,8 @@ class TextLines(W.HTML):
 
 
 class Paragraphs(TextLines):
-    """Paragraphs of several sentences, in a column narrow enough to read. `**Words**` at the start
-    of one are bold, and one that begins with ✗, ? or – hangs as in a list."""
+    """Paragraphs in a narrow column. `**Words**` at the start of one are bold; one that begins with
+    ✗, ? or – is indented as in a list."""
 
     def show(self, *lines: str):
         super().show(*lines)
@@ -157,14 +156,14 @@ def _paragraph(line: str) -> str:
 
 
 def empty(text: str) -> W.HTML:
-    """A frame that says what will be in its place."""
+    """A frame that says what will appear in its place."""
     made = W.HTML(f"<span>{to_html(text)}</span>", layout=W.Layout(flex="1 1 auto"))
     made.add_class("ftkit-empty")
     return made
 
 
 class Code(W.HTML):
-    """Lines of code, to select and copy. `.code` is the text."""
+    """Code to select and copy. `.code` is the text."""
 
     def __init__(self, css: str = ""):
         super().__init__()
@@ -179,8 +178,7 @@ class Code(W.HTML):
 
 
 def display(view: W.Widget, text: str):
-    """Show a widget in the notebook; where widgets are not drawn, as on GitHub or in a terminal,
-    `text` is in its place, not the description of every box."""
+    """Show a widget in the notebook; viewers without widgets, such as GitHub, show `text`."""
     from IPython import display as ipython
 
     bundle: dict = view._repr_mimebundle_() or {}  # noqa: SLF001 - IPython's own protocol
@@ -198,7 +196,7 @@ def button(name: str, icon: str, on_click: Callable[[], None], tooltip: str,
 
 
 def row(*controls: W.DOMWidget) -> W.HBox:
-    """Controls next to each other, or below where the page is narrow."""
+    """Controls next to each other, wrapped on a narrow page."""
     for control in controls:
         control.layout.flex, control.layout.max_width = "none", "100%"
     return W.HBox(controls, layout=W.Layout(flex_flow="row wrap"))
@@ -208,10 +206,10 @@ def row(*controls: W.DOMWidget) -> W.HBox:
 
 
 def field_control(name: str, value=None) -> W.Widget:
-    """The control of one field of Config, with the field's tip; see `read` and `write`.
+    """The control of a Config field, with its tip: a slider for a field with usual values, a
+    drop-down for a choice, a check box for a boolean, else a line of text.
 
-    A field with usual values becomes a slider, a choice a drop-down, a boolean a check box, any
-    other field a line of text. Raises UserError for a name that is not a field of Config.
+    `read` and `write` convert its value. Raises UserError for an unknown field.
     """
     check_names(Config, [name])
     field = FIELDS[name]
@@ -239,9 +237,8 @@ def field_control(name: str, value=None) -> W.Widget:
 class FieldRow(W.HBox):
     """A control of `field_control` between its name and its value: [name | control | value].
 
-    The name is an element of its own, because ipywidgets leaves out the tooltip of a drop-down and
-    of a text field. `.control` is the control; `show` says what "auto" stands for, and grays out
-    what has no effect.
+    The name is an element of its own, because ipywidgets shows no tooltip on drop-downs and text
+    fields. `.control` is the control; `show` resolves "auto" and grays out fields without effect.
     """
 
     NAME, VALUE = "128px", "92px"
@@ -269,8 +266,8 @@ class FieldRow(W.HBox):
         self.add_class("ftkit-row")
 
     def show(self, resolved, reason: str = ""):
-        """resolved: what the run would store for this field, None where it is not known yet.
-        reason: why the field has no effect."""
+        """Show the value. resolved: what the run would store, None if unknown. reason: why the
+        field has no effect."""
         self.control.disabled, none = bool(reason), FIELDS[self.name].metadata["none"]
         self.set_class("ftkit-gray", bool(reason))
         auto = self.control.value == AUTO or self.control.value == ""
@@ -301,14 +298,14 @@ class FreeText(W.Text):
 
 
 def read(control):
-    """The value of a control as Config accepts it."""
+    """The value of a control, for Config."""
     if isinstance(control, FreeText):
         return control.value.strip() or FIELDS[control.field].default
     return None if control.value == AUTO else control.value
 
 
 def write(control, value):
-    """Set a control from a value of Config; a slider without that value gets it."""
+    """Set a control to a value of Config; a slider without the value gets it."""
     if isinstance(control, FreeText):
         control.value = "" if value is None else str(value)
         return

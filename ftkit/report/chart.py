@@ -2,9 +2,9 @@
 
     spec = of_lines(panels, labels, "step", "val_loss fell ..."); page(spec, static_html)
 
-The page is one piece of HTML. It holds the static picture; the script next to it draws the chart in
-its place wherever scripts run (JupyterLab, Notebook, VS Code, Colab, a page of nbconvert), also
-without a kernel. The files in `chart_js` are ours and need nothing from the network.
+The page is one piece of HTML with a static picture. Where scripts run (JupyterLab, Notebook, VS
+Code, Colab, a page of nbconvert), the chart replaces it, also without a kernel. The files in
+`chart_js` need nothing from the network.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from ftkit.base.formatting import IGNORED, clean, to_attribute
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # 5, 6 and 7: 210 different lines
+SIGNS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚"}  # marker → in a legend
+LOG_FROM = 20  # values whose ratio is at least this are drawn on a log scale
 _numbers = itertools.count(1)
 _KIND = secrets.token_hex(3)  # two kernels may write into one page
 
 
 def new_id() -> str:
-    """A name for a chart that no other one of the page has."""
+    """An id that is unique on the page."""
     return f"{_KIND}-{next(_numbers)}"
 
 
 @functools.cache
 def script() -> str:
-    """The source of the function (uid, spec) that draws a chart; comments and margins are left
-    out, because each figure of a notebook carries it."""
+    """The source of the function (uid, spec) that draws a chart, without comments and indentation,
+    because each figure of a notebook carries it."""
     folder = Path(__file__).parent / "chart_js"
-    parts = [f"const STYLE = {json.dumps((folder / 'style.css').read_text('utf-8'))};"]
+    given = {"STYLE": (folder / "style.css").read_text("utf-8"), "MARKS": list(SIGNS.values()),
+             "WIDE": LOG_FROM}
+    parts = [f"const {name} = {json.dumps(value)};" for name, value in given.items()]
     parts += [path.read_text("utf-8") for path in sorted(folder.glob("*.js"))]
     lines = [line.strip() for line in "\n".join(parts).split("\n")]
     body = "\n".join(line for line in lines if line and not line.startswith("//"))
@@ -42,7 +46,7 @@ def script() -> str:
 
 
 def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
-    """The spec of a figure. panels: a list of `style.Line` for each panel, named by `labels`."""
+    """The spec of a figure. panels: the `style.Line`s of each; labels: their names."""
     lines = []
     for place, members in enumerate(panels):
         for line in members:
@@ -56,33 +60,31 @@ def of_lines(panels, labels: list[str], x: str, text: str) -> dict:
 
 def line_spec(id: str, name: str, panel: int, color, points, *, best=False, dash=0,
               pale=False) -> dict:
-    """One line of a spec. points: (x, value) or (x, value, standard deviation)."""
+    """A line of a spec. points: (x, value) or (x, value, standard deviation)."""
     return {"id": clean(id), "name": clean(name), "panel": panel, "color": color, "dash": dash,
             "best": best, "pale": pale, "points": [plain_point(point) for point in points]}
 
 
 def plain_point(point) -> list:
-    """A point as JSON has it: None for a value that is not finite, no deviation of 0."""
+    """A point for JSON: None for a value that is not finite; a deviation of 0 is left out."""
     x, y, *deviation = point
     out = [x, y if math.isfinite(y) else None]
     return out + [deviation[0]] if deviation and deviation[0] > 0 else out
 
 
 def color_of(color: str):
-    """The index of a color of Okabe and Ito, or "calm" for another one, such as gray."""
+    """The index of a color of Okabe and Ito; "calm" for others, such as gray."""
     return COLORS.index(color) if color in COLORS else "calm"
 
 
 def dash_of(dash) -> int:
-    """The index of a dash; that of a solid line for another one."""
+    """The index of a dash; 0 (solid) for unknown ones."""
     return DASHES.index(dash) if dash in DASHES else 0
 
 
 def page(spec: dict | None, static: str = "", uid: str = "") -> str:
-    """The HTML of a chart; `static` is what is shown where no script runs.
-
-    Without a spec the chart follows the wires of this uid (`wire`).
-    """
+    """The HTML of a chart. static: HTML for viewers without scripts. Without a spec, the chart
+    follows the hidden elements of this uid (`wire`)."""
     uid = uid or new_id()
     data = "null" if spec is None else encoded(spec)
     return (f'<div class="ftkit-chart {IGNORED}" id="ftkit-chart-{uid}"><div class="ftkit-static">'
@@ -90,12 +92,12 @@ def page(spec: dict | None, static: str = "", uid: str = "") -> str:
 
 
 def encoded(data) -> str:
-    """JSON that can be put in a script: no `<` that could end it."""
+    """JSON for a <script>, with `<` escaped so that it cannot end the script."""
     return (json.dumps(data, separators=(",", ":"), allow_nan=False)
             .replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
 def wire(data: dict) -> str:
-    """The HTML of a hidden element that hands data to the page."""
+    """A hidden HTML element that passes data to the page."""
     text = to_attribute(json.dumps(data, separators=(",", ":"), allow_nan=False))
     return f'<i hidden data-v="{text}"></i>'

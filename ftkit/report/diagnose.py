@@ -1,4 +1,4 @@
-"""What the curves of a run show, with the evidence: `diagnose(run)`.
+"""The diagnosis of a run from its curves, with the evidence.
 
     [finding.kind for finding in diagnose(run)]   # ["overfitting", "forgetting"]
 """
@@ -22,8 +22,8 @@ STILL = 0.05  # fraction by which val_loss fell in the last quarter: still impro
 
 
 class Finding(NamedTuple):
-    """`kind`: diverged, underfitting, overfitting, forgetting or fine. `text` says it with its
-    evidence, `advice` what to try next; `evidence` are the numbers."""
+    """kind: diverged, underfitting, overfitting, forgetting or fine. text: the finding in words.
+    advice: what to try next. evidence: the numbers behind it."""
 
     kind: str
     text: str
@@ -32,10 +32,10 @@ class Finding(NamedTuple):
 
 
 def diagnose(run, baseline=None) -> list[Finding]:
-    """What is wrong with a Run, worst first; one Finding "fine" when nothing is.
+    """The problems of a Run, worst first; a single Finding "fine" if there are none.
 
-    run: anything with rows, before and after, as Run has them. baseline: another; a run that is
-    fine by its own curves and ends far above it on the same validation records says so.
+    run: any object with the rows, before and after of a Run. baseline: a run to compare with, if a
+    run is fine by its own curves but ends far above it on the same validation records.
     The thresholds are conventions of this kit, on losses in nats per token: a probe that rose by
     0.1, a val_loss 5 % above its best while the training loss kept falling, a val_loss that
     fell by less than 10 %, or that ends 10 % above the baseline's.

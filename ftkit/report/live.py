@@ -1,4 +1,4 @@
-"""`Live`: the chart that grows while a run trains, in a notebook.
+"""The chart that grows in a notebook while a run trains.
 
     live = Live(total_steps=60); live(row) after each step; live.finish(run)
 """
@@ -24,14 +24,14 @@ _runs = itertools.count(1)
 class Live:
     """Curves that grow while a run trains: call it with each row, then `finish(run)`.
 
-    Only in a notebook kernel, where it updates one display; elsewhere it draws nothing. The page
-    draws the curves (`ftkit.report.chart`): it gets numbers, at most 20 times a second, and so
-    far apart that one update takes at most `SHARE` of the CPU time to the next; where the process
-    hardly computes, of a quarter of the seconds. An error is printed once and never reaches the
-    training. before: measures of the untouched model, drawn at step 0. show: where a MIME bundle
-    goes instead of the display. behind: (name, run) of a finished run, whose curves are drawn
-    pale for comparison. keys: measures drawn next to the learning rate; by default all whose
-    names end in loss.
+    It updates one display of a notebook kernel, and draws nothing elsewhere. The page draws the
+    curves (`ftkit.report.chart`). It gets new numbers at most 20 times a second, and updates take
+    at most `SHARE` of the CPU time (while the process waits, of a quarter of the elapsed time).
+    An error is printed once and never reaches the training.
+
+    before: measures of the untouched model, drawn at step 0. show: called with each MIME bundle,
+    instead of the display. behind: (name, finished run) to draw pale for comparison. keys:
+    measures to draw next to the learning rate; by default all whose names end in loss.
     """
 
     HERTZ, SHARE = 20.0, 0.02
@@ -45,7 +45,7 @@ class Live:
 
     def begin(self, total_steps: int | None, before: dict | None = None,
               behind: tuple | None = None):
-        """A run starts, the first or another one in the same chart; draws the empty axes."""
+        """Start a run in this chart and draw its empty axes."""
         self.total, self.behind, self.number = total_steps, behind, next(_runs)
         self.pale = [] if behind is None else [
             (key, [p for p in series.points(behind[1], key)  # as far as this run goes
@@ -69,7 +69,7 @@ class Live:
         return key in self.keys if self.keys else key.endswith("loss")
 
     def add(self, row: dict):
-        """Note a row without drawing it."""
+        """Add a row without drawing it."""
         for key, v in row.items():
             if key == RATE or self._drawn(key):
                 self.data.setdefault(key, []).append((row.get("step", 0), formatting.to_float(v)))
@@ -78,7 +78,7 @@ class Live:
         self.row, self.shown = row, False
 
     def paint_if_due(self) -> bool:
-        """Show what was added, unless that would be too often; returns whether it did."""
+        """Draw added rows unless the last update was too recent; returns whether it drew."""
         if not self.show:
             return False
         passed = time.perf_counter() - self.last
@@ -94,7 +94,7 @@ class Live:
         return True
 
     def finish(self, run):
-        """Leave the whole chart, its static picture and its sentence in the cell."""
+        """Replace the display by the whole chart, its static picture and its sentence."""
         show = self.show
         if show:
             self.safely(lambda: show(
@@ -115,7 +115,7 @@ class Live:
         return (f"{self.title}: " if self.title else "") + " · ".join(parts)
 
     def spoken(self) -> str:
-        """What a screen reader says: a sentence for each tenth of the run."""
+        """The text for screen readers, which changes once in each tenth of the run."""
         step = self.row.get("step", 0)
         if not self.total or not step:
             return ""
@@ -127,7 +127,7 @@ class Live:
         return self._sentence
 
     def spec(self) -> dict:
-        """The chart of all points so far, as `chart.page` takes it."""
+        """The spec of the chart with all points so far, for `chart.page`."""
         keys = [key for key in self.data if key != RATE]
         lines = [self._line(key, points, keys) for key, points in self.data.items()]
         if self.behind:
@@ -142,7 +142,7 @@ class Live:
             {"label": RATE_PANEL, "log": False, "small": True}], **self.about()}
 
     def about(self) -> dict:
-        """The sentences of the chart as it is now."""
+        """The texts of the chart."""
         return {"text": self.progress(), "say": self.spoken()}
 
     def _line(self, key, points, keys, pale="") -> dict:
@@ -171,7 +171,7 @@ class Live:
 
 
 def final_picture(run, title: str, keys=None) -> fig.Picture:
-    """The curves of a run over its learning rate, whole."""
+    """The complete curves of a run, above its learning rate."""
     with fig.style():
         figure = fig.new_figure(8.2, 3.8)
         top = figure.add_axes((0.085, 0.30, 0.575, 0.67))
@@ -198,7 +198,8 @@ def final_picture(run, title: str, keys=None) -> fig.Picture:
 
 
 def notebook_display() -> Callable[[dict], None] | None:
-    """A function that shows a MIME bundle in one place of the running cell; None outside one."""
+    """A function that shows and updates a MIME bundle in the running cell; None outside a
+    notebook."""
     if not machine.in_notebook():
         return None
     from IPython.display import DisplayHandle

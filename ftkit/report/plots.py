@@ -23,13 +23,13 @@ AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
 
 
 def curves(runs, *keys: str, ax=None, x: str = "step") -> Picture:
-    """How the measures moved: one panel for one run, one panel a key for several runs.
+    """Curves of measures over training: one panel for one run, a panel for each key for several.
 
     runs: a Run, a list of them, or a dict label → Run or list. keys: default to loss, val_loss
-    and every `<probe>_loss`. x: step, epoch, tokens or seconds. ax: draw everything there. Runs
-    that differ only in their seed become one line: the mean, with a band of ± one sample standard
-    deviation. `curves(runs).savefig("curves.png")` saves it; svg and pdf work too. The ring is
-    the best validation step, a cross the last value before a run diverged.
+    and every `<probe>_loss`. x: step, epoch, tokens or seconds. ax: axes to draw in. Runs that
+    differ only in their seed become one line: the mean, with a band of ± one sample standard
+    deviation. A ring marks the best validation step, a cross the last value before divergence.
+    `curves(runs).savefig("curves.png")` saves the figure; svg and pdf work too.
     Raises UserError for a key that no run has.
     """
     groups = series.grouped(runs)
@@ -51,11 +51,10 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
 
     x, y: a measure of `run.after`, an attribute such as seconds, or a field of Config. label: a
     field of Config or a function of a run; by default the fields that differ. Runs that differ
-    only in their seed are one point with bars of ± one sample standard deviation. The star is the
-    model before training; start=False leaves it out, where it would press the runs into a corner.
-    A run without a finite value is a cross at the edge, called diverged.
-    frontier: connect the points that no other beats in both measures, by their means (losses,
-    seconds and bytes are better low, other measures high; a field of Config is not a measure).
+    only in their seed are one point with bars of ± one sample standard deviation. A diverged run
+    is a cross at the edge. start: show the untouched model as a star; False leaves more room for
+    the runs. frontier: connect the runs that no other run beats in both measures (losses, seconds
+    and bytes are better low, other measures high; a field of Config is not a measure).
     Raises UserError for a measure that no run has.
     """
     groups = series.grouped(runs, label)
@@ -90,7 +89,7 @@ def scatter(runs, x: str = "val_loss", y: str = "general_loss", label=None,
 
 
 def _frontier(points, x, y, members) -> list:
-    """The points that no other is at least as good as in both and better in one, along x."""
+    """The Pareto-optimal points, ordered by x."""
     if x == y or {x, y} & _fields(members):
         return []
     signs = [-1 if _score(key, members) else 1 for key in (x, y)]
@@ -106,7 +105,7 @@ def _fields(runs) -> set:
 
 
 def _score(key, runs) -> bool:
-    """Whether it is a measure that is better high, such as exact match."""
+    """Whether high values of a measure are better, as of exact match."""
     return key not in _fields(runs) and not key.endswith(
         ("loss", "perplexity", "seconds", "bytes", "parameters", "tokens"))
 
@@ -133,8 +132,8 @@ def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=No
                 log_x: bool = False, **layout):
     """A figure with one panel for each list of lines, its y axis named by `labels`.
 
-    axes: draw there; by default in new ones, for which `layout` goes to `panel_axes`. log_x: the x
-    axis may be logarithmic, such as that of a sweep.
+    axes: where to draw; by default new axes, made by `panel_axes` with `layout`. log_x: allow a
+    logarithmic x axis, as for a sweep.
     """
     with fig.style():
         axes = axes or panel_axes(panels, **layout)
@@ -151,8 +150,8 @@ def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=No
 
 
 def panel_axes(panels, columns: int = 2, high: float = 2.5, width: float | None = None) -> list:
-    """Axes in rows of `columns`, with room at the right for the names of the lines; `high` is of
-    one panel, `width` of the figure, in inches (by default as the names need it)."""
+    """Axes in rows of `columns`, with room at the right for the names of lines. high: inches of a
+    panel; width: inches of the figure, by default as needed for the names."""
     letters = max((len(fig.short(line.label))
                    + (21 if _diverged(line) else 6 if line.ring is None else 12)
                    for lines in panels for line in lines), default=10)
@@ -173,7 +172,7 @@ def _diverged(line) -> bool:
 
 
 def measure_label(keys) -> str:
-    """What is on the y axis of a panel with these measures."""
+    """The label of the y axis of a panel with these measures."""
     losses = all(key.endswith("loss") for key in keys)
     name = keys[0] if len(keys) == 1 else "loss" if losses else "value"
     return name + (" (nats per token)" if losses else "")
@@ -183,7 +182,7 @@ def measure_label(keys) -> str:
 
 
 def over_baseline(runs: list, baseline) -> Picture | None:
-    """The baseline and the newest runs, with the diagnosis of the newest; None without runs."""
+    """A figure of the baseline and the newest runs, with a diagnosis; None without runs."""
     if not runs:
         return None
     shown, newest = newest_over_baseline(runs, baseline), runs[-1]
@@ -201,7 +200,7 @@ def over_baseline(runs: list, baseline) -> Picture | None:
 
 
 def name_over_baseline(run, baseline) -> str:
-    """A run by the settings that set it apart from the baseline."""
+    """A name for a run: the settings in which it differs from the baseline."""
     if run is baseline:
         return "baseline"
     ours, theirs = series.settings_of(run), series.settings_of(baseline)
@@ -210,14 +209,14 @@ def name_over_baseline(run, baseline) -> str:
 
 
 def line_over_baseline(run, baseline) -> str:
-    """A run in one line: its name, its measures at the end, and why it was stopped."""
+    """A run on one line: its name, its final measures, and why it was stopped."""
     after = ", ".join(f"{key} {number(formatting.to_float(v))}" for key, v in run.after.items())
     return (f"{name_over_baseline(run, baseline)}: {after}"
             + (f" ({run.stopped})" if run.stopped else ""))
 
 
 def newest_over_baseline(runs: list, baseline) -> dict:
-    """Label → Run: the baseline, and the newest others."""
+    """Label → Run, for the baseline and the newest other runs."""
     others = [run for run in runs if run is not baseline]
     by_label = {}
     for run in [baseline, *others[1 - SHOWN:]]:
@@ -227,7 +226,7 @@ def newest_over_baseline(runs: list, baseline) -> dict:
 
 
 def overlay(runs: list, baseline) -> Picture:
-    """Exactly these runs; three or more that differ only in their seed are one line with a band."""
+    """A figure of these runs; three or more seeds of one config are a line with a band."""
     alone = over_baseline(runs, runs[0]) if len(runs) == 1 else None
     if alone is not None:
         return alone
@@ -245,7 +244,7 @@ def overlay(runs: list, baseline) -> Picture:
 
 
 def _group_name(runs: list, baseline) -> str:
-    """Runs by the settings that set them apart from the baseline; of several, without the seed."""
+    """A name for runs: the settings in which they differ from the baseline, except the seed."""
     if len(runs) == 1:
         return name_over_baseline(runs[0], baseline)
     ours, theirs = (series.settings_of(run) for run in (runs[0], baseline))
@@ -255,8 +254,8 @@ def _group_name(runs: list, baseline) -> str:
 
 
 def _stacked(runs: dict) -> Picture:
-    """Panels one over the other, narrow enough to fit next to the controls: val_loss and the
-    probes; the training loss is too noisy to tell several runs apart."""
+    """val_loss and the probes in panels above each other, to fit next to the controls. The training
+    loss is left out: it is too noisy to compare runs."""
     groups = series.grouped(runs)
     keys = [key for key in series.loss_keys([run for _, group in groups for run in group])
             if key != "loss"][:3] or ["loss"]

@@ -3,7 +3,7 @@
     points(run, "val_loss")   [(0.0, 4.1), (120.0, 0.5), ...]
     summary(run)              "val_loss fell from 4.10 to 0.52 (best 0.50 at step 120); ..."
 
-A run is anything with `rows`, `before` and `after`, as `Run` has them.
+A run is any object with the `rows`, `before` and `after` of a `Run`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ftkit.base.run_end import End
 def points(run, key: str, x: str = "step") -> list[tuple[float, float]]:
     """(x, value) of every row that has both; the value before training is at x = 0.
 
-    A run that was stopped between two evaluations ends with the evaluation after the stop, one
-    that diverged there with nan.
+    If the last row has no value, a stopped run ends with the final evaluation, a diverged one with
+    nan.
     """
     pairs = [(0.0, to_float(run.before[key]))] if key in run.before else []
     pairs += [(to_float(row[x]), to_float(row[key])) for row in run.rows
@@ -35,7 +35,7 @@ def points(run, key: str, x: str = "step") -> list[tuple[float, float]]:
 
 
 def loss_keys(runs) -> list[str]:
-    """loss, val_loss, then every other `..._loss` in the order in which the runs have them."""
+    """loss, val_loss, then every other `..._loss` in order of appearance."""
     keys = dict.fromkeys(["loss", "val_loss"])
     for run in runs:
         for source in (run.before, *run.rows):
@@ -44,12 +44,13 @@ def loss_keys(runs) -> list[str]:
 
 
 def probe_keys(runs) -> list[str]:
-    """The losses of the probes: all of `loss_keys` except loss and val_loss."""
+    """Losses of probes: `loss_keys` without loss and val_loss."""
     return [key for key in loss_keys(runs) if key not in ("loss", "val_loss")]
 
 
 def value(run, key: str) -> float | None:
-    """`key` after the run, in its config, among its attributes, or in its last row that has it."""
+    """The final value of a measure, else a field of the config, an attribute, or the last row with
+    that key."""
     for source in (run.after, config_of(run), vars(run), *reversed(run.rows)):
         if key in source:
             return to_float(source[key])
@@ -58,7 +59,7 @@ def value(run, key: str) -> float | None:
 
 
 def config_of(run) -> dict:
-    """The fields of a run's config; empty without one."""
+    """The config of a run as a dict; empty if it has none."""
     config = getattr(run, "config", None)
     if config is None:
         return {}
@@ -66,7 +67,7 @@ def config_of(run) -> dict:
 
 
 def settings_of(run) -> dict:
-    """What a run was started with: its model, its data and the fields of its config."""
+    """Model, data and config of a run, in one dict."""
     return {"model": getattr(run, "model_name", None),
             "data": (getattr(run, "data", None) or {}).get("name"), **config_of(run)}
 
@@ -134,15 +135,15 @@ def _label(label, run, settings: dict, differing: list[str]) -> str:
 
 
 def captions(runs) -> str:
-    """What says of recorded runs that they are, as sentences behind another text."""
+    """The captions of recorded runs, as sentences to append."""
     found = dict.fromkeys(getattr(run, "caption", None) for run in runs)
     return "".join(f" {caption}." for caption in found if caption)
 
 
 def summary(run, keys=None) -> str:
-    """One sentence about one run: what rose, what fell, by how much, and the best value.
+    """A sentence about a run: what rose, what fell, by how much, and the best value.
 
-    keys: the measures it is about; by default the losses."""
+    keys: the measures to describe; by default the losses."""
     keys = keys or [key for key in loss_keys([run]) if key != "loss"] + ["loss"]
     clauses, diverged = [], False
     for key in keys:
@@ -161,7 +162,7 @@ def summary(run, keys=None) -> str:
 
 
 def compared(groups, keys) -> str:
-    """One sentence about several runs: for each key, the lowest and the highest final value."""
+    """A sentence about several runs: the lowest and the highest final value of each key."""
     return "; ".join(f"{clean(key)} {_extremes(groups, key)}" for key in keys) + "."
 
 
@@ -191,7 +192,7 @@ def _extremes(groups, key) -> str:
 
 
 def _course(key, pairs, best: bool) -> str:
-    """How one measure moved, from its (x, value) pairs; `best` adds where it was lowest."""
+    """How a measure moved, from its (x, value) pairs. best: add where it was lowest."""
     key, finite = clean(key), [pair for pair in pairs if math.isfinite(pair[1])]
     diverged_at = next((x for x, y in pairs if not math.isfinite(y)), None)
     if not finite:

@@ -1,8 +1,8 @@
-"""How a figure of ours looks: colors, direct labels, log scales, marks for divergence.
+"""The style of all figures: colors, labels at lines, log scales, marks for divergence.
 
-Object-API matplotlib only (pyplot keeps global state and is not safe in callbacks and threads),
-imported when first drawn. Colors are those of Okabe and Ito (2008); dashes and markers tell them
-apart in gray. Text from data is never parsed as maths or HTML.
+Uses matplotlib's objects, imported when the first figure is drawn; pyplot has global state and is
+unsafe in threads. Colors are from Okabe and Ito (2008); dashes and markers tell lines apart in
+gray. Text from data is never parsed as math or HTML.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from ftkit.base import quiet
 from ftkit.base.formatting import clean, mean_sd, number, to_attribute, with_code
 from ftkit.report import chart as chart_page
 from ftkit.report import series
-from ftkit.report.chart import COLORS, DASHES
+from ftkit.report.chart import COLORS, DASHES, LOG_FROM, SIGNS
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = tuple(SIGNS)
 QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
-LOG_FROM = 20  # a range of this ratio or more is drawn on a log scale
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
 NARROWEST = 0.73  # of its width: letters of 9 pixels; where less is left, the output scrolls
 LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
@@ -31,9 +30,8 @@ ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the
 
 
 class Line(NamedTuple):
-    """One line of a panel: `points` are (x, mean, sd). `best` asks for a ring at the lowest point;
-    `ring` is the x of another point to mark, whose value then follows the name instead of the
-    value at the line's end."""
+    """A line of a panel. points: (x, mean, standard deviation). best: mark the lowest point with a
+    ring. ring: x of another point to mark; its value then follows the name of the line."""
 
     label: str
     points: list[tuple[float, float, float]]
@@ -46,8 +44,7 @@ class Picture:
     """A figure and the sentence that says what it shows; draws itself in a notebook.
 
     `.figure` is the matplotlib Figure, `.axes` its axes, `.savefig(path)` writes a file. chart:
-    the same as numbers for `ftkit.report.chart`, which draws an interactive chart in the place of
-    the figure wherever a page runs scripts.
+    the spec of the interactive chart that replaces the figure where scripts run.
     """
 
     def __init__(self, figure, text: str, chart: dict | None = None):
@@ -70,11 +67,11 @@ class Picture:
         return self.bundle()
 
     def as_html(self, png: bytes = b"") -> str:
-        """The static picture, with its sentence as alternative text."""
+        """The static picture as HTML, with its sentence as alternative text."""
         return as_html(png or self.png(dpi=100), self.figure, self.text)
 
     def bundle(self, uid: str = "", run=None) -> dict:
-        """The MIME bundle. uid, run: of the live chart that it replaces, if there was one."""
+        """The MIME bundle. uid, run: ids of the live chart that it replaces, if any."""
         png = self.png()
         page = self.as_html(png)
         if self.chart is not None:
@@ -88,7 +85,7 @@ class Picture:
 
 
 def as_html(png: bytes, figure, text: str) -> str:
-    """The image with its sentence below; JupyterLab shows alt text only for an <img> in HTML."""
+    """An <img> with alt text, which JupyterLab shows only in HTML, above its sentence."""
     width, height = (round(100 * side) for side in figure.get_size_inches())
     data = base64.b64encode(png).decode()
     return (f'<img alt="{to_attribute(text)}" width="{width}" height="{height}" decoding="sync" '
@@ -97,8 +94,8 @@ def as_html(png: bytes, figure, text: str) -> str:
 
 
 def new_figure(width: float, height: float):
-    """An empty figure, sizes in inches: a white card with round corners, in a dark notebook too,
-    since no text color has a contrast of 4.5 both on white and on JupyterLab's #111."""
+    """An empty figure (sizes in inches): a white card with round corners, in dark notebooks too,
+    because no text color has a contrast of 4.5 both on white and on JupyterLab's #111."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
@@ -113,7 +110,7 @@ def new_figure(width: float, height: float):
 
 @contextlib.contextmanager
 def style():
-    """Our defaults whatever style the notebook has set; the user's settings are restored after."""
+    """Use our defaults inside the block, whatever style the notebook has set."""
     import matplotlib
     import matplotlib.style
 
@@ -125,13 +122,13 @@ def style():
 
 
 def no_glyph_warnings():
-    """A letter that the font lacks is drawn as a box; it needs no warning in the notebook."""
+    """Suppress matplotlib's warning about letters that the font lacks."""
     return quiet.no_warnings("Glyph .* missing")
 
 
 def look(index: int, count: int, calm: bool = False) -> dict:
-    """Color, dash and marker of line `index`, with about eight markers on `count` points. Between
-    only two points nothing was measured, so they are joined by a thin dotted line."""
+    """Color, dash and marker of line `index`, with about eight markers on `count` points. Two
+    points are joined by a thin dotted line, because nothing was measured between them."""
     if calm:
         return {"color": QUIET, "linewidth": 1.0, "marker": "." if count < 2 else ""}
     if count == 2:
@@ -163,13 +160,13 @@ def lines_of(groups, keys, x: str) -> list[Line]:
 
 
 def color_index(key, keys) -> int:
-    """Which color a measure has among `keys`: val_loss the first, the probes the next ones."""
+    """The color of a measure among `keys`: val_loss has the first, probes have the next."""
     others = [k for k in keys if k not in ("loss", "val_loss")]
     return others.index(key) + 1 if key in others else 0
 
 
 def draw(ax, lines: list[Line], x: str = "step", beside_log: bool = False):
-    """Draw the lines with their names at their ends, in one panel; `log_if_wide` has beside_log."""
+    """Draw lines in one panel, with names at their ends. beside_log: see `log_if_wide`."""
     from matplotlib.ticker import MaxNLocator
 
     ends = []
@@ -220,15 +217,15 @@ def heights(lines: list[Line]) -> list[float]:
 
 
 def is_wide(values) -> bool:
-    """Whether the values span so large a ratio that a linear scale would hide the small ones."""
+    """Whether the values span a ratio at which a linear scale would hide small ones."""
     finite = [v for v in values if math.isfinite(v)]
     return bool(finite) and min(finite) > 0 and max(finite) >= LOG_FROM * min(finite)
 
 
 def log_if_wide(ax, which: str, values, beside_log: bool = False):
-    """A log scale with plain numbers on axis "x" or "y" where the values need it.
+    """Give axis "x" or "y" a log scale with plain numbers, if the values need it.
 
-    beside_log: a panel next to it has one, so positive values get one in any case.
+    beside_log: a neighbor panel has a log scale, so positive values get one in any case.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -249,9 +246,8 @@ def log_if_wide(ax, which: str, values, beside_log: bool = False):
 
 
 def draw_points(ax, points, start, frontier=(), linear=""):
-    """Points (name, x, sd of x, y, sd of y) with names; `start` is the star they came from,
-    `frontier` the (x, y) that a line connects, `linear` the axes ("x", "y", "xy") that are
-    never logarithmic, such as those of scores."""
+    """Draw named points (name, x, sd of x, y, sd of y). start: (x, y) of a star. frontier: points
+    (x, y) to connect. linear: axes ("x", "y", "xy") that are never logarithmic, as for scores."""
     from matplotlib.transforms import blended_transform_factory
 
     for which, column in (("x", 1), ("y", 3)):
@@ -306,18 +302,18 @@ def draw_points(ax, points, start, frontier=(), linear=""):
 
 
 def _box(center, dx, dy, width, height):
-    """(left, bottom, right, top) in pixels of a box whose center is moved by dx, dy."""
+    """(left, bottom, right, top) of a box around `center` moved by dx, dy, in pixels."""
     x, y = center[0] + dx, center[1] + dy
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 def _bar(a, b):
-    """The box of a bar of deviation from the pixel `a`, its left or lower end, to `b`."""
+    """The box of an error bar from pixel `a`, its left or lower end, to `b`."""
     return a[0] - 3, a[1] - 3, b[0] + 3, b[1] + 3
 
 
 def _free_place(at, width, taken, frame) -> tuple[float, float]:
-    """Where a name of `width` pixels goes, seen from the pixel `at`: near, free, in the frame."""
+    """The offset of a name of `width` pixels from pixel `at`: near, free, inside the frame."""
     def cost(move):
         dx, dy = move
         box = _box(at, dx, dy, width, 14)
@@ -332,8 +328,8 @@ def _free_place(at, width, taken, frame) -> tuple[float, float]:
 
 
 def label_line_ends(ax, ends):
-    """Names next to the ends of the lines, moved apart where they would cover each other, and
-    shortened to what the figure has room for."""
+    """Write names next to the ends of lines, moved apart where they overlap, and shortened where
+    the figure has no room."""
     from matplotlib.text import Text
 
     if not ends:
@@ -356,8 +352,8 @@ def label_line_ends(ax, ends):
 
 
 def row_axes(names, wide: float, right: float, row: float):
-    """A figure with a row for each name, the first on top: (figure, axes). wide, right and row are
-    inches: of the axes, of the room next to them, and of the height of a row."""
+    """(figure, axes) with a row for each name, the first on top. In inches: wide, of the axes;
+    right, of the room next to them; row, the height of a row."""
     left, high = 0.3 + 0.07 * max(map(len, names)), 0.65 + row * len(names)
     width = left + wide + right
     figure = new_figure(width, high)
@@ -368,8 +364,8 @@ def row_axes(names, wide: float, right: float, row: float):
 
 
 def draw_seeds(ax, rows, looks):
-    """Each row a line of dots, one per value, with its mean and ± one standard deviation; the
-    first row on top. looks: the index of color and marker of each row."""
+    """Draw a dot for each value, and mean ± one standard deviation, in a line for each row, the
+    first on top. looks: index of color and marker for each row."""
     for y, (values, i) in enumerate(zip(rows, looks, strict=True)):
         finite = [v for v in values if math.isfinite(v)]
         color = COLORS[i % 7]
@@ -391,7 +387,7 @@ def draw_seeds(ax, rows, looks):
 
 
 def spread(positions: list[float], gap: float) -> list[float]:
-    """The same positions, in the same order, at least `gap` apart and not above 1."""
+    """The positions moved at least `gap` apart, in the same order and at most 1."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     out = list(positions)
     for lower, upper in zip(order, order[1:], strict=False):
@@ -409,6 +405,6 @@ def dark(color: str) -> str:
 
 
 def short(text, width: int = 36) -> str:
-    """Text that keeps its beginning and its end, where names differ."""
+    """Text shortened in the middle: names differ at the beginning and the end."""
     text, half = clean(text), (width - 1) // 2
     return text if len(text) <= width else f"{text[:half]}…{text[-half:]}"

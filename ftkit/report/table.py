@@ -1,4 +1,4 @@
-"""Tables that draw themselves in a notebook and a terminal: of dicts, or of Runs.
+"""Tables of dicts or of Runs, for a notebook and a terminal.
 
     table([{"rank": 8, "val_loss": 0.52}]); table(runs)     # one line for each config
 """
@@ -15,7 +15,7 @@ NARROWEST = 12  # columns of a cell in a narrow terminal
 
 
 class Table:
-    """Rows of cells that draw themselves; `.rows` are the dicts it was built from."""
+    """A table that draws itself; `.rows` are its dicts."""
 
     def __init__(self, rows: list[dict], caption: str = ""):
         self.rows, self.caption = rows, clean(caption)
@@ -42,8 +42,8 @@ class Table:
         return self.text()
 
     def text(self, width: int | None = None) -> str:
-        """The table as text. width: columns to fit into; the widest cells are wrapped at words,
-        down to `NARROWEST` columns each."""
+        """The table as text. width: columns of the terminal; the widest cells are wrapped, down to
+        `NARROWEST` columns."""
         widths = [max(map(len, column)) for column in zip(*self._lines, strict=True)]
         while width and sum(widths) + 2 * len(widths) - 2 > width and max(widths) > NARROWEST:
             widths[widths.index(max(widths))] -= 1
@@ -57,15 +57,15 @@ class Table:
 
 
 def _unbroken(html: str) -> str:
-    """A deviation stays with its sign where a narrow page breaks the cell."""
+    """HTML with no line break between ± and the deviation."""
     return html.replace("± ", "±&nbsp;")
 
 
 def table(rows) -> Table:
-    """A table of dicts, or of Runs: one line for each config with the number of its seeds.
+    """A table of dicts, or of Runs: a line for each config with its number of seeds.
 
-    A list of numbers in a cell, and a measure over several seeds, is shown as mean ± sample
-    standard deviation. Raises UserError for what is neither dicts nor Runs.
+    Lists of numbers, such as a measure over seeds, are shown as mean ± sample standard deviation.
+    Raises UserError for anything else.
     """
     if isinstance(rows, list | tuple) and all(isinstance(row, dict) for row in rows):
         return Table(list(rows))

@@ -10,12 +10,12 @@
 const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#B0548C", "#000000", "#2B86BE", "#A66F00"];
 const DARK = ["#56B4E9", "#FF8A4C", "#3DD6A8", "#E79FC6", "#FFFFFF", "#9AD0F5", "#E69F00"];
 const DASHES = ["", "7 4", "9 3 2 3", "2 3", "9 3 2 3 2 3"];
-// Color alone tells nobody who sees no colors which curve is which: a mark of its own does, too.
-const MARKS = ["●", "■", "▲", "◆", "▼", "✚"]; // the order of style.py
+// Lines differ in their marks, too, for readers who cannot tell the colors apart. STYLE, MARKS (signs
+// in the legend, in the order of SHAPES) and WIDE (ratio from which an axis is logarithmic) are
+// constants that chart.py writes.
 const SHAPES = ["M-2.6 0a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0 -5.2 0", "M-2.5 -2.5h5v5h-5z",
   "M0 -3.4L3.3 2.6H-3.3z", "M0 -3.7L3.4 0L0 3.7L-3.4 0z", "M0 3.4L3.3 -2.6H-3.3z",
   "M-1.1 -3.3h2.2v2.2h2.2v2.2h-2.2v2.2h-2.2v-2.2h-2.2v-2.2h2.2z"];
-const WIDE = 20; // a range of this ratio is drawn on a log axis; style.py has the same number
 const SVG = new Set(["svg", "g", "path", "line", "text", "rect", "circle", "polygon", "clipPath"]);
 const NS = "http://www.w3.org/2000/svg";
 const finite = (v) => v !== null && Number.isFinite(v);

@@ -126,8 +126,8 @@ class Config:
     optim: str = option(
         "adamw_torch", "optimizer", tuple(OPTIMIZERS),
         group="Optimization", changes="updates memory", elsewhere="TrainingArguments",
-        tip="Optimizer. Usual: adamw_torch, two fp32 states per weight. 8-bit or adafactor: less "
-            "memory, similar result; sgd: no states, hardly learns.",
+        tip="Optimizer. Usual: adamw_torch, two fp32 states per weight. 8-bit, adafactor, muon: "
+            "less memory, similar result; sgd: no states, hardly learns.",
     )
     max_grad_norm: float = option(
         1.0, "clip the gradient to this norm; 0 turns it off", low=0.0, high=10**12,
@@ -199,6 +199,13 @@ class Config:
         group="Method", changes="start memory", elsewhere="LoraConfig", used_by=LORA,
         tip="Also trains the length of each weight row. Usual: at low rank. On: slower steps; "
             "off: plain LoRA, mostly as good.",
+    )
+    loraplus_lr_ratio: float = option(
+        1.0, "LoRA+: the learning rate of B is this many times that of A; needs lora or qlora",
+        low=0.0, high=MANY, positive=True,
+        group="Method", changes="updates", used_by=LORA, usual=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+        tip="LoRA+: B learns this many times as fast as A. Usual: 1 (LoRA) to 16, with a lower "
+            "learning rate. Low: A dominates; high: unstable.",
     )
     init_lora_weights: str = option(
         "default", "initial LoRA weights; pissa, olora: from the main directions of the base",

@@ -20,6 +20,8 @@ class Optimizer(NamedTuple):
     scales (None: same dtype as the weight). factored: one value per row and column of a matrix
     instead (Adafactor).
     elsewhere: its name in transformers' `optim`; "" if transformers has none.
+    rest: the optimizer of embeddings, head, vectors and all else that is not a matrix of a hidden
+    layer; "" if `make` takes every parameter. rest_factor: its learning rate as a multiple.
     """
 
     make: Callable[[list[dict], float], Any]
@@ -27,6 +29,12 @@ class Optimizer(NamedTuple):
     width: float | None = None
     factored: bool = False
     elsewhere: str = ""
+    rest: str = ""
+    rest_factor: float = 1.0
+
+    def state_bytes(self, weight: int) -> float:
+        """Bytes of state for a weight of this many bytes."""
+        return self.numbers * (self.width or weight)
 
 
 def _adamw(groups, learning_rate):
@@ -39,6 +47,15 @@ def _sgd(groups, learning_rate):
     import torch
 
     return torch.optim.SGD(groups, lr=learning_rate, fused=True)
+
+
+def _muon(groups, learning_rate):
+    """Muon (Keller Jordan 2024), whose steps have the size of AdamW's (arXiv 2502.16982), so that
+    both take the same learning rate."""
+    import torch
+
+    return torch.optim.Muon(groups, lr=learning_rate, momentum=0.95,
+                            adjust_lr_fn="match_rms_adamw")
 
 
 def _adafactor(groups, learning_rate):
@@ -68,4 +85,5 @@ OPTIMIZERS = {
                                   elsewhere="paged_adamw_8bit"),
     "adafactor": Optimizer(_adafactor, factored=True, elsewhere="adafactor"),
     "sgd": Optimizer(_sgd, elsewhere="sgd"),
+    "muon": Optimizer(_muon, numbers=1, rest="adamw_torch"),
 }

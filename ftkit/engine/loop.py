@@ -161,7 +161,7 @@ class Update:
     def apply(self, learning_rate: float) -> torch.Tensor:
         """Step along the gradients that there are, and forget them; their norm before clipping."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_factor", 1.0)
         self.scaler.unscale_(self.optimizer)
         if self.origin:
             pull_back(self.params, self.origin, self.config.l2_sp)

@@ -317,9 +317,13 @@ def _check(config, gpus, zero, offload, device, attention, trainer):
     if zero and gpus == 1:
         raise UserError(f"zero is {zero} with one GPU, which has nobody to share with; give gpus "
                         "of 2 or more")
-    if zero and OPTIMIZERS[config.optim].factored:
-        raise UserError(f"optim is {config.optim} with zero {zero}; its sums over rows and columns "
-                        "are not divided: take adamw_torch, adamw_bnb_8bit or sgd")
+    entry = OPTIMIZERS[config.optim]
+    if zero and (entry.factored or entry.rest):
+        raise UserError(f"optim is {config.optim} with zero {zero}; it works on whole matrices, "
+                        "which ZeRO divides: take adamw_torch, adamw_bnb_8bit or sgd")
+    if trainer == "hf" and not entry.elsewhere:
+        raise UserError(f"optim is {config.optim} with trainer hf, and transformers does not have "
+                        "it; give trainer ftkit, or optim adamw_torch")
 
 
 @contextlib.contextmanager
@@ -356,6 +360,10 @@ def _of_count(config, count, gpus, zero) -> Footprint:
     if config.method != "full":
         raise UserError(f"method {config.method} needs the shape of a model, and {count:g} "
                         "parameters have none; give a model, or method full")
+    if OPTIMIZERS[config.optim].rest:
+        raise UserError(f"optim {config.optim} updates matrices and other weights differently, and "
+                        f"{count:g} parameters do not say which are which; give a model, or optim "
+                        "adamw_torch")
     states = formula.states(count, count, config, gpus, zero)
     parts = {**states, "activations": 0, "logits": 0, "other": 0}
     bits = 8 * formula.recipe(config, zero)["weights"]
@@ -377,7 +385,7 @@ def _by_formula(config, shape, gpus, zero, lengths, supervised, device, known) -
 def _closed_form(config, shape, gpus, zero, lengths, supervised, device, trained, everything,
                  facts):
     states = formula.states(everything, trained, config, gpus, zero, facts["quantized"],
-                            facts["factored"], bits=facts["bits"] or 0)
+                            facts["factored"], bits=facts["bits"] or 0, hidden=facts["hidden"])
     tokens = sum(lengths)
     predictions = round(supervised * (tokens - len(lengths)))
     scored = 0 if device == "cuda" else formula.SCORED

@@ -34,20 +34,19 @@ def recipe(config, zero: int = 0) -> dict:
     narrow = pure or config.base_dtype in ("bf16", "fp16")
     mixed = bool(zero) and config.precision in ("bf16", "fp16") and config.method == "full"
     low = HALF if pure or mixed else FP32
-    state = OPTIMIZERS[config.optim]
     return {"frozen": HALF if narrow else FP32, "weights": low, "gradients": low,
             "master": FP32 if mixed else 0,
-            "optimizer": state.numbers * (state.width or (HALF if pure else FP32))}
+            "optimizer": OPTIMIZERS[config.optim].state_bytes(HALF if pure else FP32)}
 
 
 def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int = 0,
            quantized: float = 0, factored: float = 0, papers: bool = True,
-           bits: float = NF4_BITS) -> dict:
+           bits: float = NF4_BITS, hidden: float = 0) -> dict:
     """Bytes per GPU of weights, gradients, master copies and optimizer state.
 
-    quantized: parameters kept in `bits` each, with their scales; factored: numbers that Adafactor
-    keeps (for a matrix one for each row and column). papers: with ZeRO, the recipe of its paper,
-    see `recipe`.
+    quantized: parameters kept in `bits` each, including scales. factored: numbers that Adafactor
+    keeps, one for each row and column of a matrix. hidden: trainable weights in matrices of hidden
+    layers, which Muon updates. papers: with ZeRO, use the recipe of its paper, see `recipe`.
     """
     kind = recipe(config, zero if papers else 0)
     weight = (kind["weights"] * trainable + kind["frozen"] * (parameters - trainable - quantized)
@@ -57,8 +56,12 @@ def states(parameters: float, trainable: float, config, gpus: int = 1, zero: int
                            optimizer=kind["optimizer"])
     share = gpus if zero >= 1 else 1
     optimizer = divided["optimizer"]
-    if OPTIMIZERS[config.optim].factored:
+    entry = OPTIMIZERS[config.optim]
+    if entry.factored:
         optimizer = FP32 * factored / share
+    elif entry.rest:
+        rest = OPTIMIZERS[entry.rest].state_bytes(kind["weights"]) * (trainable - hidden)
+        optimizer = (kind["optimizer"] * hidden + rest) / share
     return {"weights": divided["parameters"], "gradients": divided["gradients"],
             "master": kind["master"] * trainable / share, "optimizer": optimizer}
 

@@ -13,6 +13,7 @@ import math
 from types import SimpleNamespace
 from typing import NamedTuple
 
+from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.memory_use import formula, model_shapes
 from ftkit.model import loading, soundness
 
@@ -46,7 +47,8 @@ class KnownModel(NamedTuple):
         """Parameters that `config` trains, all parameters with an adapter's, and `facts` as
         `simulate.facts` (without the sizes of layers); None where peft has to be asked."""
         # These need the rows and columns of every tensor as it is stored.
-        if config.optim == "adafactor" or config.load_in_8bit:
+        entry = OPTIMIZERS[config.optim]
+        if entry.factored or entry.rest or config.load_in_8bit:
             return None
         if config.method == "full":
             return self.parameters, self.parameters, _facts(())
@@ -113,4 +115,4 @@ def _facts(packed) -> dict:
     quantized = sum(one.count * one.rows * one.columns for one in packed)
     held = sum(one.count * formula.nf4_bytes(one.rows * one.columns) for one in packed)
     return {"quantized": quantized, "bits": 8 * held / quantized if quantized else None,
-            "factored": 0}
+            "factored": 0, "hidden": 0}

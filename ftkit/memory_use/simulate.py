@@ -213,8 +213,12 @@ def _linear8bit(nn, sides, bias: bool, dtype):
 
 
 def facts(model) -> dict:
-    """quantized: parameters in 4 or 8 bits, and `bits` of each with its scales; factored: numbers
-    that Adafactor keeps; layer, root: bytes of the largest decoder layer, and outside of all."""
+    """Sizes of a model beyond its parameter counts.
+
+    quantized: parameters in 4 or 8 bits; bits: of each with its scales. factored: numbers that
+    Adafactor keeps. hidden: trainable weights in matrices of hidden layers. layer: bytes of the
+    largest decoder layer; root: bytes outside of all decoder layers.
+    """
     packed = [p for p in model.parameters() if getattr(p, "quant_state", None) is not None]
     eight = [module for module in model.modules() if is_eight_bit(module)]
     quantized = sum(p.quant_state.shape.numel() for p in packed) + sum(
@@ -223,9 +227,11 @@ def facts(model) -> dict:
                for p in packed) + sum(
         module.weight.nbytes + module.state.SCB.nbytes for module in eight)
     trained = [p for p in model.parameters() if p.requires_grad]
+    hidden = optimizers.hidden_matrices(model)
     layers = [sum(p.nbytes for p in layer.parameters())
               for layer in getattr(packed_attention.base_of(model).get_decoder(), "layers", ())]
     return {"quantized": quantized, "bits": 8 * held / quantized if quantized else None,
+            "hidden": sum(p.numel() for name, p in model.named_parameters() if name in hidden),
             "factored": sum(sum(p.shape[-2:]) * p.shape[:-2].numel() if p.ndim > 1 else p.numel()
                             for p in trained),
             "layer": max(layers, default=0),

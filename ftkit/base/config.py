@@ -357,6 +357,10 @@ class Config:
         if learning_rate is None:
             defaults = LEARNING_RATES.get(model, LEARNING_RATES["other"])
             learning_rate = self.RATE * defaults[self.method]
+            if model == "tiny":
+                learning_rate *= OPTIMIZERS[self.optim].tiny_rate
+            if self.method in LORA:  # so that LoRA+ lowers that of A about as far as is best
+                learning_rate /= math.sqrt(self.loraplus_lr_ratio)
         length = min(context, 512) if self.max_length is None else self.max_length
         if length > context:
             raise UserError(

@@ -30,6 +30,8 @@ from ftkit.memory_use import footprint, measure, model_shapes  # noqa: E402
 LENGTHS = {"2x128": [128] * 2, "8x256": [256] * 8}
 OTHERS = [  # what the grid leaves out: (fields, lengths)
     ({"optim": "adamw_bnb_8bit"}, [128] * 4), ({"optim": "sgd"}, [64]),
+    ({"optim": "muon"}, [64] * 2), ({"method": "lora", "optim": "muon"}, [64] * 2),
+    ({"method": "lora", "loraplus_lr_ratio": 16.0}, [64] * 2),
     ({"optim": "adafactor"}, [64] * 2), ({"gradient_accumulation_steps": 3}, [96] * 2),
     ({"precision": "fp16"}, [128] * 4), ({"l2_sp": 0.01}, [128] * 2),
     ({"method": "lora", "r": 64, "target_modules": "q_proj,v_proj"}, [200] * 3),

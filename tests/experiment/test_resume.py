@@ -59,6 +59,8 @@ def slow(**config):
 
 CONFIGS = [dict(method="lora", lora_dropout=0.3, neftune_noise_alpha=5.0,
                 gradient_accumulation_steps=2),
+           dict(method="lora", optim="muon", loraplus_lr_ratio=4.0),
+           slow(method="full", optim="muon"),
            dict(method="full", l2_sp=0.5, early_stopping_patience=9), slow(method="full"),
            slow(method="full", optim="sgd", gradient_accumulation_steps=3),
            slow(method="full", optim="adafactor"), slow(method="full", precision="bf16"),

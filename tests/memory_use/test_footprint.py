@@ -202,7 +202,25 @@ def test_the_state_of_every_optimizer_has_the_predicted_bytes(optim, precision):
     held = sum(x.nbytes for x in optimizer.state[layer.weight].values()
                if isinstance(x, torch.Tensor) and x.ndim)
     count = layer.weight.numel()
-    assert formula.states(count, count, config, factored=128 + 256)["optimizer"] == held
+    states = formula.states(count, count, config, factored=128 + 256, hidden=count)
+    assert states["optimizer"] == held
+
+
+@pytest.mark.parametrize("fields", [
+    {"optim": "muon"}, {"optim": "muon", "method": "lora"}, {"optim": "muon", "method": "ia3"},
+    {"loraplus_lr_ratio": 16.0, "method": "lora"}, {"optim": "muon", "precision": "pure-bf16"}])
+def test_the_states_of_a_whole_model_are_those_of_the_real_optimizer(fields):
+    config = Config(**{"precision": "fp32", "learning_rate": 1e-3} | fields)
+    model = loading.trainable(loading.load("tiny", device="cpu")[0], config)
+    optimizer = optimizers.make(model, config)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p) if p.requires_grad else None
+    optimizer.step()
+    held = sum(x.nbytes for state in optimizer.state.values() for x in state.values()
+               if isinstance(x, torch.Tensor) and x.ndim)
+    small = {"max_length": 32, "batch_size": 1, "device": "cpu"}
+    for simulation in (False, True):
+        assert memory(config, "tiny", **small, simulation=simulation).states["optimizer"] == held
 
 
 @pytest.mark.parametrize("fields", [

@@ -116,6 +116,34 @@ class Checkpoints:
             self.run.notes.append(text)
 
 
+def of_run(lab, run: Run, save_steps: int | None, stored: Run | None) -> Checkpoints | None:
+    """The Checkpoints of a run, None if it keeps none. stored: the run to continue, whose id, rows
+    and measures `run` gets back."""
+    if save_steps is None and stored is None:
+        return None
+    if isinstance(save_steps, bool) or not isinstance(save_steps, int) or save_steps < 0:
+        raise UserError(f"save_steps is {save_steps!r}; expected a whole number at least 0, or "
+                        "None")
+    if not lab.CAN_RESUME:
+        raise UserError(f"a run of {type(lab).__name__} keeps no checkpoints and cannot be "
+                        "resumed; leave save_steps out")
+    if stored is None:
+        return Checkpoints(run, save_steps)
+    if run.total_steps != stored.total_steps:
+        raise UserError(f"run {stored.id} has {stored.total_steps} steps and would have "
+                        f"{run.total_steps} now; set FTKIT_TIER as it was then")
+    run.id, saved = stored.id, latest(stored.id)
+    if saved is not None:
+        facts = saved["facts"]
+        run.rows = stored.rows[: facts["start"]["step"]]
+        if [row.get("step") for row in run.rows] != list(range(1, facts["start"]["step"] + 1)):
+            raise UserError(f"the rows of run {stored.id} are damaged, so it cannot continue; "
+                            "run it again from the start")
+        run.before = {k: math.nan if v is None else v for k, v in facts["before"].items()}
+        run.samples = facts["samples"]
+    return Checkpoints(run, save_steps, saved, resumed=True)
+
+
 def latest(id: str) -> dict | None:
     """The state in the newest whole checkpoint of a run, {"facts", "tensors"}; None without one."""
     from safetensors import SafetensorError

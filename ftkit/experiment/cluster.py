@@ -17,6 +17,7 @@ from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.experiment import side_by_side
 from ftkit.experiment.sweep_state import SweepState
+from ftkit.experiment.watch import Watch
 from ftkit.memory_use import preflight
 
 
@@ -162,7 +163,7 @@ _one_at_a_time = threading.Lock()  # torch's random state belongs to the whole p
 def _train(pickled: bytes, config):
     """One run on a worker: the Run without its model."""
     with _one_at_a_time, side_by_side.with_threads(1):
-        *_, run = _unpickled(pickled).iterate(config, live=False, store=False)
+        *_, run = _unpickled(pickled).iterate(config, Watch(live=False, store=False))
     run.model = run.tokenizer = run.experiment = None
     return run
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import random
-import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +18,12 @@ from ftkit.base.run_end import Stop
 from ftkit.data import encoding, schema
 from ftkit.experiment import inputs, store, trackers
 from ftkit.experiment.run import DataInfo, Prepared, Run, plain
+from ftkit.experiment.watch import Watch
 from ftkit.model import (
     adapter_folder,
     cache,
-    export,
     loading,
     merge,
-    peft_methods,
     rounding,
 )
 
@@ -78,57 +75,54 @@ class Experiment:
             stop: Callable[[], bool | str | Stop | None] | None = None,
             live: bool | None = None, out: str | Path | None = None,
             save_steps: int | None = None, sample: int | list[str] = 0, log: str | None = None,
-            **changes) -> Run:
-        """Train fresh weights as `config` says and return what happened.
+            **overrides) -> Run:
+        """Train fresh weights with `config` and return the Run.
 
-        changes: fields of Config, `lab.run(learning_rate=1e-2)`. on_start: called with the Run
-        before its first step; on_row: with each row. stop: asked after each step; True, the
-        reason as text, or a `Stop` ends the run, which keeps its rows so far.
-        live: draw the curves while they happen; by default only in a notebook. out: folder for
-        the adapter or model. An interrupt (Ctrl-C, the square button) ends the run early and
-        returns its rows so far; `run.end` is then "interrupted".
-        save_steps: steps between checkpoints, from which `resume` continues; with 0 one is written
-        only when the run is interrupted, with None never. A checkpoint has the trained weights and
-        the state of the optimizer; `run.notes` says how large it is and what it took.
-        sample: this many validation records are answered at each evaluation, or these prompts, see
-        `run.samples`.
-        log: "tensorboard" or "trackio", whose log gets the rows too (`ftkit.experiment.trackers`).
+        An interrupt (Ctrl-C, the square button) ends the run early; `run.end` is then
+        "interrupted", and its rows so far are kept.
+
+        overrides: fields of Config, as in `lab.run(learning_rate=1e-2)`.
+        on_start: called with the Run before its first step. on_row: called with each row.
+        stop: called after each step; True, a reason as text, or a `Stop` ends the run.
+        live: draw the curves during training; None draws them in a notebook only.
+        out: new folder for the tuned adapter or model.
+        save_steps: steps between checkpoints, from which `resume` continues; 0 writes one only on
+        an interrupt, None never. `run.notes` gives their size and time.
+        sample: validation records to answer at each evaluation (a number), or prompts; the answers
+        are in `run.samples`.
+        log: "tensorboard" or "trackio", which then gets the rows too.
         """
         if not isinstance(config, Config | None):
             raise UserError(f"config is {type(config).__name__}; expected a "
                             f"{self.CONFIG.__name__}")
-        config = (config or self.CONFIG()).but(**changes)
-        out = inputs.free_folder(out)
-        with trackers.logged(log, on_start, on_row) as (on_start, on_row):
-            *_, run = self.iterate(config, on_start, on_row, stop, live, save_steps=save_steps,
-                                   sample=sample)
-        if out:
-            _save(run, out)
-        return run
+        config = (config or self.CONFIG()).but(**overrides)
+        watch = Watch(on_start, on_row, stop, live, save_steps, sample, log)
+        return self._train(config, watch, out)
 
-    def resume(self, id: str, *, on_start: Callable | None = None, on_row: Callable | None = None,
-               stop: Callable | None = None, live: bool | None = None,
-               out: str | Path | None = None, save_steps: int = 0,
-               sample: int | list[str] = 0, log: str | None = None) -> Run:
-        """Continue a stored run of this experiment that was interrupted, from its last
-        checkpoint, or from its first step where there is none; the curve is that of a run that was
-        never interrupted.
+    def resume(self, id: str, *, out: str | Path | None = None, save_steps: int = 0,
+               **watching) -> Run:
+        """Continue an interrupted run of this experiment from its last checkpoint, or from its
+        first step if it has none. The curve equals that of an uninterrupted run.
 
         id: of the run, or its beginning. The other arguments are those of `run`. Raises UserError
-        for a run that has reached its end, or that is of another model, data or version.
+        for a run that has reached its end, or is of another model, data or version of ftkit.
         """
         from ftkit.experiment import checkpoints
 
-        out = inputs.free_folder(out)
         stored = checkpoints.stored(id)
         if not stored.is_of(plain(self.fixed_settings())):
             raise UserError(f"run {stored.id} was made with another model, other records, or "
                             "another version of ftkit; build the experiment as it was then")
-        with trackers.logged(log, on_start, on_row) as (on_start, on_row):
-            *_, run = self.iterate(stored.config, on_start, on_row, stop, live,
-                                   save_steps=save_steps, sample=sample, stored=stored)
+        return self._train(stored.config, Watch(save_steps=save_steps, **watching), out, stored)
+
+    def _train(self, config, watch: Watch, out, stored: Run | None = None) -> Run:
+        from ftkit.experiment import saving
+
+        out = inputs.free_folder(out)
+        with trackers.logged(watch) as watch:
+            *_, run = self.iterate(config, watch, stored)
         if out:
-            _save(run, out)
+            saving.save(run, out)
         return run
 
     def source(self) -> dict | None:
@@ -188,13 +182,12 @@ class Experiment:
 
     CAN_RESUME = True  # whether `training_rows` can begin in the middle
 
-    def iterate(self, config, on_start=None, on_row=None, stop=None, live=None, store=True,
-                save_steps=None, sample: int | list[str] = 0, stored=None):
-        """The run as a generator: its Run before the first step, after each step and at the end.
-
-        store: whether it is kept on disk. stored: the Run that continues.
-        """
+    def iterate(self, config, watch: Watch, stored: Run | None = None):
+        """A run as a generator: yields its Run before the first step, after each step, and at the
+        end. stored: the Run to continue."""
         import torch
+
+        from ftkit.experiment import checkpoints
 
         cuda = [torch.cuda.current_device()] if machine.device() == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
@@ -203,11 +196,11 @@ class Experiment:
             except KeyboardInterrupt:  # somewhere deep in a library that loads the model
                 raise KeyboardInterrupt("interrupted before the first step; nothing was "
                                         "trained") from None
-            kept = self._checkpoints(run, save_steps, stored)
-            if on_start:
-                on_start(run)
+            kept = checkpoints.of_run(self, run, watch.save_steps, stored)
+            if watch.on_start:
+                watch.on_start(run)
             yield run
-            yield from self.train_steps(run, prepared, on_row, stop, live, store, kept, sample)
+            yield from self.train_steps(run, prepared, watch, kept)
         yield run
 
     def begin(self, config) -> tuple[Run, Prepared]:
@@ -251,46 +244,15 @@ class Experiment:
         run.notes += inputs.notes_on(config, run.total_steps)
         return run, prepared
 
-    def _checkpoints(self, run, save_steps, stored):
-        """Where the state of a run is kept, None for a run that keeps none; a run that continues
-        gets its id, rows and measures back."""
-        from ftkit.experiment import checkpoints
-
-        if save_steps is None and stored is None:
-            return None
-        if isinstance(save_steps, bool) or not isinstance(save_steps, int) or save_steps < 0:
-            raise UserError(f"save_steps is {save_steps!r}; expected a whole number at least 0, or "
-                            "None")
-        if not self.CAN_RESUME:
-            raise UserError(f"a run of {type(self).__name__} keeps no checkpoints and cannot be "
-                            "resumed; leave save_steps out")
-        if stored is None:
-            return checkpoints.Checkpoints(run, save_steps)
-        if run.total_steps != stored.total_steps:
-            raise UserError(f"run {stored.id} has {stored.total_steps} steps and would have "
-                            f"{run.total_steps} now; set FTKIT_TIER as it was then")
-        run.id, saved = stored.id, checkpoints.latest(stored.id)
-        if saved is not None:
-            facts = saved["facts"]
-            run.rows = stored.rows[: facts["start"]["step"]]
-            if [row.get("step") for row in run.rows] != list(
-                    range(1, facts["start"]["step"] + 1)):
-                raise UserError(f"the rows of run {stored.id} are damaged, so it cannot continue; "
-                                "make it anew")
-            run.before = {k: math.nan if v is None else v for k, v in facts["before"].items()}
-            run.samples = facts["samples"]
-        return checkpoints.Checkpoints(run, save_steps, saved, resumed=True)
-
-    def train_steps(self, run, prepared, on_row=None, stop=None, live=None, store=True,
-                    checkpoints=None, sample: int | list[str] = 0):
-        """The steps of a Run that `begin` made, as a generator."""
+    def train_steps(self, run, prepared, watch: Watch, checkpoints=None):
+        """The steps of a Run from `begin`, as a generator."""
         from ftkit.experiment.checkpoints import keep_source
         from ftkit.experiment.training import Training
 
-        made = Training(self, run, prepared, on_row, stop, live, store, checkpoints, sample)
-        if checkpoints is not None and store:
+        training = Training(self, run, prepared, watch, checkpoints)
+        if checkpoints is not None and watch.store:
             keep_source(run, self.source())
-        return made.steps()
+        return training.steps()
 
     def load_tokenizer(self):
         return loading.load_tokenizer(self.model) if isinstance(self.model, str) else self.model[1]
@@ -425,45 +387,3 @@ class Experiment:
     def keeps_reference(self, config) -> bool:
         """Whether a second model stays in memory in addition to the one that is trained."""
         return False
-
-
-def _to_save(run):
-    """The model of a run; merged where the base of its adapter is in no folder that it could name,
-    since it was tuned in this process."""
-    model = run.model
-    if not hasattr(model, "peft_config") or model.name_or_path or peft_methods.is_virtual(model):
-        return model
-    run.notes.append("saved as a whole model, its adapter merged, since the base of the adapter "
-                     "was tuned in this process and is in no folder")
-    return merge.merged(model)
-
-
-def _save(run, out):
-    """The tuned weights into the folder `out`, all of it or nothing."""
-    from safetensors import SafetensorError
-
-    try:
-        run.saved_to = str(loading.save(_to_save(run), run.tokenizer, out))
-        export.keep_recipe(run, out)
-    except BaseException as error:  # Ctrl-C too
-        run.saved_to = None
-        shutil.rmtree(out, ignore_errors=True)
-        if not isinstance(error, OSError | SafetensorError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"run {run.id} is done and kept, but its weights could not be written to "
-                        f"{out}: {reason}; {_kept_elsewhere(run)}") from None
-
-
-def _kept_elsewhere(run) -> str:
-    """Write the weights into the folder of the run instead; what the user can do then."""
-    from safetensors import SafetensorError
-
-    place = store.folder_of(run.id) / "weights"
-    try:
-        loading.save(_to_save(run), run.tokenizer, place)
-        export.keep_recipe(run, place)
-    except (OSError, SafetensorError):
-        shutil.rmtree(place, ignore_errors=True)
-        return "make room and run it again"
-    return f"they are in {place}, make room and copy them"

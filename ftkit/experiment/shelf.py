@@ -1,13 +1,12 @@
-"""The models of finished runs within bounds: older ones rest on disk until they are asked for.
+"""Keeps the models of finished runs within bounds: older ones wait in temporary files.
 
-A sweep of SmolLM2 would otherwise keep half a GB for each run, though most lessons read only its
-curves. `Run.model` is a `Slot`: nobody who reads it notices.
+A sweep of SmolLM2 would otherwise hold half a GB per run, though most lessons read only its
+curves. `Run.model` is a `Slot`, which reads a model back when it is used.
 """
 
 from __future__ import annotations
 
 import gc
-import pickle
 import tempfile
 import threading
 import weakref
@@ -15,49 +14,64 @@ from typing import Any
 
 from ftkit.base import machine
 
-KEEP_BYTES = 512 * 2**20  # of all models together; the newest is kept whatever its size
+KEEP_BYTES = 512 * 2**20  # of all finished models; the newest is kept whatever its size
 _lock = threading.RLock()
-_kept: list[weakref.ref[Held]] = []  # those in memory, the one used last at the end
+_kept: list[weakref.ref[Held]] = []  # models of finished runs, the one used last at the end
 
 
 class Held:
-    """A model, in memory or in a temporary file that disappears with it."""
+    """A model, in memory or in a temporary file."""
 
     def __init__(self, model):
-        self.model: Any = model
-        self.file: Any = None
-        self.elsewhere: Any = None  # a weak reference to the model that was put down
-        self.nbytes = sum(p.nbytes for p in model.parameters())
-        self.finished = False  # a model that is being trained stays where it is
+        self.model, self.file = model, None
+        self.elsewhere: Any = None  # a weak reference to the model that was written
+        parameters = getattr(model, "parameters", list)  # any other object counts nothing
+        self.nbytes = sum(p.nbytes for p in parameters())
 
     def get(self):
+        """The model. One that is still referenced elsewhere is returned itself, not a copy."""
+        import torch
+
         with _lock:
-            if self.model is None:
-                # Who still has the model itself must not see a copy of it as well.
-                self.model = self.elsewhere() or _read(self.file)
+            if self.file is not None:
+                self.file.seek(0)
+                self.model = self.elsewhere() or torch.load(self.file, weights_only=False)
                 self.file.close()
-                self.file = self.elsewhere = None
-            if self.finished:
+                self.file = None
+            if any(ref() is self for ref in _kept):
                 self.rest()
             return self.model
 
+    def rest(self):
+        """Mark it as finished and used last; write others, the longest unused first, to disk until
+        the rest fit into KEEP_BYTES."""
+        with _lock:
+            _kept[:] = [ref for ref in _kept if ref() not in (None, self)] + [weakref.ref(self)]
+            held = [held for ref in _kept if (held := ref()) and held.model is not None]
+            total = sum(each.nbytes for each in held)
+            for older in held[:-1]:
+                if total > KEEP_BYTES and older.write():
+                    total -= older.nbytes
+                    gc.collect()  # modules refer to themselves in circles
+
+    def write(self) -> bool:
+        """Move the model to a temporary file; False if it cannot be written and stays."""
+        import torch
+
+        file = None
+        try:
+            machine.home().mkdir(parents=True, exist_ok=True)
+            file = tempfile.TemporaryFile(dir=machine.home())  # noqa: SIM115  open until it is read
+            torch.save(self.model, file)
+        except Exception:  # noqa: BLE001  no room, or something in it that cannot be pickled
+            if file is not None:
+                file.close()
+            return False
+        self.model, self.file, self.elsewhere = None, file, weakref.ref(self.model)
+        return True
+
     def __reduce__(self):  # a copy of the run has a copy of the model
         return Held, (self.get(),)
-
-    def rest(self):
-        """From now on it may be put down; it is the one that was used last."""
-        with _lock:
-            self.finished = True
-            _kept[:] = [ref for ref in _kept if ref() not in (None, self)] + [weakref.ref(self)]
-            _trim()
-
-    def put_down(self):
-        """Write the model to disk and let go of it; one that cannot be written stays."""
-        try:
-            self.file = _write(self.model)
-        except (OSError, RuntimeError, TypeError, AttributeError, pickle.PicklingError):
-            return
-        self.model, self.elsewhere = None, weakref.ref(self.model)
 
 
 class Slot:
@@ -68,64 +82,12 @@ class Slot:
         return held and held.get()
 
     def __set__(self, run, model):
-        if model is None or model is self:  # self: the default of the field
-            run.__dict__["_held"] = None
-        elif not hasattr(model, "parameters"):  # of a test
-            run.__dict__["_held"] = Anything(model)
-        else:
-            run.__dict__["_held"] = held = Held(model)
-            if run.__dict__.get("after"):  # a copy of a finished run with another model
-                held.rest()
-
-
-class Anything:
-    """What is not a torch model is simply kept."""
-
-    def __init__(self, model):
-        self.model = model
-
-    def get(self):
-        return self.model
-
-    def rest(self):
-        pass
+        is_none = model is None or model is self  # self: the default of the field
+        run.__dict__["_held"] = held = None if is_none else Held(model)
+        if held and held.nbytes and run.__dict__.get("after"):  # a finished run, copied
+            held.rest()
 
 
 def finished(run):
-    """The run is over, so its model may be put down when others are used."""
+    """Allow the model of a run that is over to be written to disk when others are used."""
     run.__dict__["_held"].rest()
-
-
-def _trim():
-    """Put down models, the longest unused first, until the rest fit into KEEP_BYTES."""
-    kept = [held for held in (ref() for ref in _kept) if held is not None]
-    total, put_down = sum(held.nbytes for held in kept), False
-    for held in kept[:-1]:
-        if total <= KEEP_BYTES:
-            break
-        held.put_down()
-        total -= held.nbytes
-        put_down = True
-    if put_down:
-        gc.collect()  # modules refer to themselves in circles
-    _kept[:] = [weakref.ref(held) for held in kept if held.model is not None]
-
-
-def _write(model):
-    import torch
-
-    machine.home().mkdir(parents=True, exist_ok=True)
-    file = tempfile.TemporaryFile(dir=machine.home())  # noqa: SIM115  it is open while it is needed
-    try:
-        torch.save(model, file)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _read(file):
-    import torch
-
-    file.seek(0)
-    return torch.load(file, weights_only=False)  # written by this process

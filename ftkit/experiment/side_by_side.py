@@ -20,6 +20,7 @@ from ftkit.base.formatting import gb
 from ftkit.base.run_end import End, Stop
 from ftkit.experiment.run import Row, Run
 from ftkit.experiment.sweep_state import SweepState
+from ftkit.experiment.watch import Watch
 
 
 class PausableRun:
@@ -43,7 +44,8 @@ class PausableRun:
             run, prepared = lab.begin(self.sweep.configs[self.index])
             # A fast tokenizer that two threads use at once raises "Already borrowed".
             run.tokenizer = copy.deepcopy(run.tokenizer)
-            self.steps = lab.train_steps(run, prepared, stop=lambda: self.stop, live=False)
+            watch = Watch(stop=lambda: self.stop, live=False)
+            self.steps = lab.train_steps(run, prepared, watch)
             self.run, self.random_state = run, _random_state()
         return run
 

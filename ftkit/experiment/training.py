@@ -18,25 +18,22 @@ from ftkit.experiment import inputs, shelf
 from ftkit.experiment.checkpoints import Checkpoints, restore_best
 from ftkit.experiment.run import Prepared, Row, Run
 from ftkit.experiment.store import Writer
+from ftkit.experiment.watch import Watch
 
 
 class Training:
     """Trains the model of a Run as its Config says. `steps` is a generator, so that whoever drives
     it can pause between two steps; that time does not count.
 
-    lab: the Experiment, asked for rows (`training_rows`) and measures (`measure`). on_row, stop,
-    live: as `Experiment.run` takes them. store: whether the run is kept on disk. checkpoints: None
-    for a run that keeps none. sample: how many validation records are answered at evaluations, or
-    prompts that are.
+    lab: the Experiment, which gives the rows (`training_rows`) and the measures (`measure`).
     """
 
-    def __init__(self, lab, run: Run, prepared: Prepared, on_row: Callable | None = None,
-                 stop: Callable | None = None, live: bool | None = None, store: bool = True,
-                 checkpoints: Checkpoints | None = None, sample: int | list[str] = 0):
+    def __init__(self, lab, run: Run, prepared: Prepared, watch: Watch,
+                 checkpoints: Checkpoints | None = None):
         self.lab, self.run, self.prepared = lab, run, prepared
-        self.checkpoints, self.asked = checkpoints, inputs.questions(lab.val, sample)
+        self.checkpoints, self.asked = checkpoints, inputs.questions(lab.val, watch.sample)
         self.answered: list[str] = []
-        self.stop, self.live = stop, live
+        self.stop, self.live = watch.stop, watch.live
         self.device = next(run.model.parameters()).device
         self.best = Best(run.model, run.config.early_stopping_patience,
                          run.config.metric_for_best_model)
@@ -45,10 +42,10 @@ class Training:
             checkpoints.best = self.best
             if checkpoints.saved is not None:
                 restore_best(self.best, checkpoints.saved)
-        self.callbacks: list[Callable[[Row], object]] = [on_row] if on_row else []
+        self.callbacks: list[Callable[[Row], object]] = [watch.on_row] if watch.on_row else []
         self.paused_seconds = 0.0
         self.figure = None
-        self.writer = Writer(run, store, checkpoints is not None and checkpoints.resumed)
+        self.writer = Writer(run, watch.store, checkpoints is not None and checkpoints.resumed)
 
     def steps(self) -> Iterator[Run]:
         """Yields the Run after each step; an interrupt ends it early and is noted there."""

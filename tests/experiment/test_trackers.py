@@ -1,6 +1,5 @@
 """`log="tensorboard"` and `log="trackio"`: other tools read the numbers of the run's rows."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import ftkit as ft
 from ftkit.base.errors import UserError
 from ftkit.experiment import store, trackers
 from ftkit.experiment.run import Run
+from ftkit.experiment.watch import Watch
 
 RECORDS = [{"instruction": f"Name the number {n}.", "input": "", "output": f"number {n}"}
            for n in range(20)]
@@ -136,8 +136,6 @@ def test_a_log_that_fails_is_printed_once_and_the_run_continues(capsys, home):
 
 
 def test_without_a_log_the_callbacks_are_those_that_were_given():
-    start, row = object(), object()
-    with trackers.logged(None, start, row) as found:
-        assert found == (start, row)
-    with contextlib.suppress(UserError), trackers.logged("x", start, row):
-        pytest.fail("an unknown tool is refused before the run")
+    watch = Watch(on_row=print)
+    with trackers.logged(watch) as found:
+        assert found is watch

@@ -1,0 +1,54 @@
+"""The tuned weights of a run in a folder."""
+
+from __future__ import annotations
+
+import shutil
+
+from ftkit.base.errors import UserError
+from ftkit.experiment import store
+from ftkit.model import export, loading, merge, peft_methods
+
+
+def save(run, out):
+    """Write the weights and the recipe of a run into the folder `out`, all of it or nothing.
+
+    Where `out` cannot be written they go to the folder of the run; UserError names the place.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        run.saved_to = str(loading.save(_to_save(run), run.tokenizer, out))
+        export.keep_recipe(run, out)
+    except BaseException as error:  # Ctrl-C too
+        run.saved_to = None
+        shutil.rmtree(out, ignore_errors=True)
+        if not isinstance(error, OSError | SafetensorError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"run {run.id} is done and kept, but its weights could not be written to "
+                        f"{out}: {reason}; {_save_elsewhere(run)}") from None
+
+
+def _to_save(run):
+    """The model of a run. An adapter whose base was tuned in this process is merged into it, since
+    no folder holds that base."""
+    model = run.model
+    if not hasattr(model, "peft_config") or model.name_or_path or peft_methods.is_virtual(model):
+        return model
+    run.notes.append("saved as a whole model with the adapter merged, since the base of the "
+                     "adapter was tuned in this process and is in no folder")
+    return merge.merged(model)
+
+
+def _save_elsewhere(run) -> str:
+    """Write the weights into the folder of the run; returns what the user can do next."""
+    from safetensors import SafetensorError
+
+    place = store.folder_of(run.id) / "weights"
+    try:
+        loading.save(_to_save(run), run.tokenizer, place)
+        export.keep_recipe(run, place)
+    except (OSError, SafetensorError):
+        shutil.rmtree(place, ignore_errors=True)
+        return "make room and run it again"
+    return f"they are in {place}, make room and copy them"

@@ -54,6 +54,7 @@ def test_a_figure_has_a_picture_and_a_sentence_without_scripts(executed, name):
     assert len(figure["text/plain"].split()) >= 4, "what a screen reader and a terminal get"
     page = without_scripts(figure["text/html"])
     assert re.search(r'<img alt="[^"]{20,}"', page), page[:200]
+    assert "<progress" not in page, "the chart of a finished run is the final one"
 
 
 @pytest.mark.parametrize("name", PICTURES)

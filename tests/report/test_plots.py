@@ -551,22 +551,6 @@ def test_a_drawing_error_is_reported_once_and_never_reaches_the_training(capsys)
     assert len(errors) == 1 and "RuntimeError: no canvas" in errors[0]
 
 
-@pytest.mark.heavy
-def test_in_a_kernel_without_a_front_end_one_picture_is_updated_and_stays():
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    code = ("from types import SimpleNamespace as S\nfrom ftkit.report.live import Live\n"
-            "live = Live(3, 'demo')\n"
-            "rows = [{'step': i, 'loss': 4.0 / i, 'learning_rate': 0.1} for i in (1, 2, 3)]\n"
-            "for row in rows: live(row)\n"
-            "live.finish(S(rows=rows, before={}, after={}, stopped=None))")
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbclient.NotebookClient(book, timeout=60, kernel_name="python3").execute()
-    (output,) = book.cells[0].outputs
-    assert output.output_type == "display_data"
-    assert output.data["text/plain"] == "demo: loss fell from 4.00 to 1.33."
-    assert output.data["image/png"] and "<progress" not in output.data["text/html"]
-
-
 # --------------------------------------------------------------------- a run behind the live one
 
 

@@ -22,7 +22,7 @@ from ftkit.experiment import inputs
 from ftkit.model import cache, loading
 
 RUNS = {
-    "full": {},
+    "full": {"learning_rate": 2e-4},
     "lora": {"method": "lora"},
     "ia3": {"method": "ia3"},
     "lora of rank 5": {"method": "lora", "r": 5, "lora_alpha": 7, "seed": 3, "max_steps": 20},

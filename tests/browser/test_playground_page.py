@@ -1,0 +1,205 @@
+"""The playground as a file in Chromium: its numbers, its link, bad input, keys, axe."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ftkit as ft
+from ftkit.model import cache
+
+PAGE = Path(__file__).parents[2] / "playground" / "dist" / "index.html"
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="`make playground` builds the page")
+
+
+class Playground:
+    """The page in a context of its own; `errors` and `outside` must stay empty."""
+
+    def __init__(self, browser, state="", width=1280, dark=False):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, reduced_motion="reduce",
+            color_scheme="dark" if dark else "light")
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(300_000)
+        self.errors, self.outside = [], []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: None if request.url.startswith(
+            ("file:", "blob:", "data:")) else self.outside.append(request.url))
+        self.open(state)
+
+    def open(self, state):
+        self.page.goto("about:blank")
+        self.page.goto(f"{PAGE.as_uri()}#{state}")
+        self.page.wait_for_function("!document.querySelector('#answers')?.matches(':empty')"
+                                    " || document.querySelector('#own:not([hidden])')")
+
+    def finish(self) -> dict:
+        """The current run, once it has ended, as the page exports it."""
+        self.page.wait_for_function(
+            "['finished', 'diverged'].includes(playground.current()?.status)")
+        with self.page.expect_download() as download:
+            self.page.click("#export")
+        return json.loads(Path(download.value.path()).read_text())[-1]
+
+    def train(self) -> dict:
+        self.page.click("#train")
+        return self.finish()
+
+    def text(self, css: str) -> str:
+        return self.page.inner_text(css)
+
+
+@pytest.fixture
+def playground(chromium):
+    opened = []
+
+    def open(*args, **options):
+        opened.append(Playground(chromium, *args, **options))
+        return opened[-1]
+
+    yield open
+    for one in opened:
+        assert not one.errors and not one.outside
+        one.context.close()
+
+
+def rounded_model():
+    """The embedded model with the weights that the page stores (playground/src/weights.ts)."""
+    model, tokenizer = cache.fresh("tiny")
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            values = weight.detach().numpy().astype(np.float64)
+            scale = (np.abs(values).max(1, keepdims=True) / 32767).astype(np.float32)
+            whole = np.floor(values / np.where(scale, scale, 1) + 0.5)
+            weight.data = torch.tensor(whole.astype(np.float32) * scale)
+    return model, tokenizer
+
+
+PAIRS = "question,answer\n" + "\n".join(f"Add one to {i},{i + 1}" for i in range(40))
+
+
+@pytest.mark.parametrize("fields", [
+    {"method": "lora"}, {"method": "full", "learning_rate": 2e-4}, {"method": "ia3"},
+    {"method": "lora", "data": "tasks", "max_steps": 20, "seed": 2},
+    {"method": "full", "data": "tasks", "max_steps": 20, "replay": 0.2},
+], ids=lambda fields: f"{fields['method']}-{fields.get('data', 'translation')}")
+def test_a_run_is_that_of_ftkit(playground, fields):
+    fields = {"data": "translation", "max_steps": 100} | fields
+    shown = playground("&".join(f"{key}={value}" for key, value in fields.items())).train()
+    lab = ft.Experiment(model=rounded_model(), data=fields.pop("data"), eval_records=16)
+    run = lab.run(**fields, precision="fp32", live=False)
+    assert shown["trainable_parameters"] == run.trainable_parameters
+    for ours, theirs in zip(shown["history"], run.rows, strict=True):
+        for name in ("loss", "val_loss", "general_loss"):
+            if name in theirs:
+                assert ours[name] == pytest.approx(theirs[name], abs=1e-3), (name, ours["step"])
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_pasted_pairs_are_learned(playground, method):
+    shown = playground(f"data=own&method={method}&max_steps=20")
+    shown.page.fill("#pairs", PAIRS)
+    shown.page.click("#use")
+    assert "40 pairs" in shown.text("#own-message")
+    run = shown.train()
+    assert run["after"]["val_loss"] < 0.5 * run["before"]["val_loss"]
+    assert len(run["samples"]) == 4
+
+
+def test_a_shared_link_gives_the_same_curve_bit_for_bit(playground):
+    first = playground("data=tasks&method=lora&max_steps=6&seed=7&learning_rate=0.01")
+    run = first.train()
+    first.page.click("#share")
+    link = first.text("#dialog-code")
+    again = playground(link.split("#", 1)[1])
+    assert [row["loss"] for row in again.finish()["history"]] == [
+        row["loss"] for row in run["history"]]
+
+
+def test_an_exported_run_can_be_read_by_ftkit(playground):
+    run = ft.Run.from_dict(playground("method=ia3&max_steps=3").train())
+    assert len(run.rows) == 3 and run.config.method == "ia3" and "val_loss" in run.after
+
+
+@pytest.mark.parametrize("table, sentence", [
+    ("", "The table is empty"),
+    ("question,answer\n", "no rows"),
+    ("only a question\nanother", "has no answer"),
+    ('"open,1\n2,3', "never closed"),
+    ('{"question": 1', "not valid JSON"),
+    ("a,b\n" * 201, "at most 200"),
+    (f"{'word ' * 600},short\nb,c", "the model reads 512"),
+    ("x" * 5_000_000, "5.0 MB"),
+    ("same,1\nsame,2", "only one question"),
+])
+def test_bad_tables_get_a_sentence_and_nothing_is_lost(playground, table, sentence):
+    shown = playground("data=own&max_steps=2")
+    shown.page.fill("#pairs", PAIRS)
+    shown.page.click("#use")
+    shown.page.evaluate("table => { document.querySelector('#pairs').value = table }", table)
+    shown.page.click("#use")
+    message = shown.text("#own-message")
+    assert sentence in message and "40 pairs from before" in message
+    assert len(shown.train()["history"]) == 2
+
+
+def test_emoji_and_a_learning_rate_of_10(playground):
+    shown = playground("data=own&method=full&max_steps=8&learning_rate=10")
+    shown.page.fill("#pairs", "\n".join(f"🦊 {i} 日本,é🙂 {i}" for i in range(12)))
+    shown.page.click("#use")
+    shown.train()
+    assert "broke the model" in shown.text("#verdict") or "diverged" in shown.text("#verdict")
+    assert shown.page.locator("#runs tr").count() == 1
+
+
+def test_pause_step_learning_rate_and_reset(playground):
+    shown = playground("max_steps=12")
+    page = shown.page
+    page.click("#step")
+    page.wait_for_function("playground.current().rows.length == 1")
+    page.focus("[name=learning_rate]")
+    page.keyboard.press("ArrowRight")
+    page.click("#step")
+    page.wait_for_function("playground.current().rows.length == 2")
+    assert page.evaluate("playground.current().rows[1].learning_rate") == 0.01
+    assert "Paused after 2 of 12" in shown.text("#verdict")
+    page.click("#train")
+    run = shown.finish()
+    assert any("changed to 0.01 at step 2" in note for note in run["notes"])
+    page.click("#reset")
+    assert shown.text("#count") == "0" and page.locator("#runs tr").count() == 1
+
+
+def test_a_challenge_by_keyboard_alone(playground):
+    shown = playground("method=full&max_steps=6")
+    page = shown.page
+    page.focus("body")
+
+    def tab_to(css):
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("css => document.activeElement.matches(css)", css):
+                return
+        pytest.fail(f"the keyboard does not reach {css}")
+
+    tab_to("[name=learning_rate]")
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    page.focus("body")
+    tab_to("#train")
+    page.keyboard.press("Enter")
+    shown.finish()
+    assert "Solved" in shown.text("#challenge")
+
+
+@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (390, False)])
+def test_axe_finds_nothing_serious_and_nothing_overflows(playground, width, dark):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    shown = playground("max_steps=3", width=width, dark=dark)
+    shown.train()
+    found = axe.Axe().run(shown.page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found
+            if v["impact"] in ("serious", "critical")] == []
+    assert shown.page.evaluate("document.documentElement.scrollWidth") == width

@@ -23,7 +23,7 @@ LESSONS := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .DEFAULT_GOAL := help
 .PHONY: recorded help lab quick test test-all smollm2 unit lessons seeds browser notebooks check style types bench \
-  sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site clean
+  sweeps scale lowest panel effects budgets fresh memory-report gpu fuzz breakages dist lock site playground clean
 
 help:  ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -139,6 +139,21 @@ recorded: $(READY)-test  ## runs of a real LLM: what is missing, its cost; make 
 	@test -z "$(NAMES)" || FTKIT_HOME=.cache/home $(VENV)/bin/ftkit fetch smollm2
 	@OMP_NUM_THREADS=1 FTKIT_HOME=.cache/home $(PY) data_samples/recipe/recorded.py $(NAMES) $(ARGS)
 
+# The page is built, not committed. Without Node the tests of it are skipped, a wheel lacks it, and
+# the site says so in its place.
+NPM := $(shell command -v npm)
+PLAYGROUND := playground/dist/index.html
+
+playground:  ## the page that fine-tunes in a browser tab: playground/dist/index.html; needs Node 18
+	@test -n "$(NPM)" || { echo "make: no npm here; install Node 18 or later" >&2; exit 2; }
+	cd playground && npm ci --no-audit --no-fund && npm run build
+
+ifneq ($(NPM),)
+test browser site dist: $(PLAYGROUND)
+$(PLAYGROUND): $(wildcard playground/src/* playground/kernels/* playground/*.json playground/build.mjs)
+	@$(MAKE) playground
+endif
+
 site: $(READY)-test  ## the lessons with their outputs as a web site in site/ (ARGS=--no-execute)
 	$(QUIETLY) $(PY) notebooks/make_site.py $(ARGS)
 
@@ -149,7 +164,7 @@ lock: $(READY)-test  ## write the versions installed here into constraints.txt, 
 	$(PIP) freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:  ## remove what was built here, and .venv
-	rm -rf $(VENV) .venv-lowest dist site .pytest_cache .ruff_cache .cache
+	rm -rf $(VENV) .venv-lowest dist site playground/dist playground/node_modules .pytest_cache .ruff_cache .cache
 
 # ---------------------------------------------------------------- the environment, made once
 

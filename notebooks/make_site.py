@@ -267,6 +267,8 @@ def index_page(pages: list[Page]) -> Page:
     body = ('<h1 id="ftkit">Fine-tuning language models, by doing it</h1><p>These are the lessons '
             'of ftkit with the outputs of one run. To run the cells, solve the exercises and make '
             'guesses yourself, install ftkit and type <code>ftkit lab</code>.</p>'
+            '<p><a class="open" href="playground.html"><strong>Open the playground</strong></a>: '
+            'fine-tune a language model in this browser, with nothing to install.</p>'
             f'<ol class="lessons">{rows}</ol>')
     return Page("index.html", "ftkit", body, sections(body))
 
@@ -334,8 +336,22 @@ def build(out: Path, execute: bool = True, smoke: bool = False) -> list[Page]:
     (out / "code.css").write_text(
         light.get_style_defs(".code") + "\n" + dark.get_style_defs('[data-theme="dark"] .code'),
         "utf-8")
+    (out / "playground.html").write_text(playground(), "utf-8")
     (out / "search.js").write_text(search_index([*lessons, *extra]), "utf-8")
     return pages
+
+
+def playground() -> str:
+    """The page of `make playground`, with links to the lessons; else a page that says it is not
+    built."""
+    from ftkit.cli import playground
+
+    page = playground.page()
+    if page is None:
+        return ("<!doctype html><title>ftkit playground</title><p>The playground is not part of "
+                "this site: it was built on a machine without Node.</p>")
+    return page.read_text("utf-8").replace('name="lessons" content=""',
+                                           'name="lessons" content="./"')
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from ftkit.base import machine, ports
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
-from ftkit.cli import old_imports
+from ftkit.cli import old_imports, playground
 
 HASHES = ".ftkit-lessons.json"
 
@@ -66,6 +66,8 @@ def copy_lessons(folder: str | Path, fresh: bool = False) -> tuple[Path, dict[st
         name = path.relative_to(source).as_posix()
         if compare(path, name) == "kept" and old_imports.missing_names(folder / name):
             compare(path, _beside(name))
+    if built := playground.page():
+        compare(built, "playground.html")
     if to_write or hashes != old_hashes:
         _write_all(to_write, hashes, folder)
     return folder, changes

@@ -120,6 +120,13 @@ def _lab(args) -> int:
     return DONE
 
 
+def _playground(args) -> int:
+    from ftkit.cli import playground
+
+    print(playground.show(not args.no_browser))
+    return DONE
+
+
 def _doctor(args) -> int:
     from ftkit.cli import doctor
 
@@ -470,10 +477,11 @@ def _fetch_with_bar(name: str, quiet: bool) -> Path:
 
 
 def _runs(args) -> int:
+    from ftkit.cli import playground
     from ftkit.experiment import store
 
     listing.check_limit(args.ids, args.where, args.sort, args.limit)
-    runs = [store.load_run(id) for id in args.ids] if args.ids else store.list_runs()
+    runs = [run for id in args.ids for run in playground.stored(id)] or store.list_runs()
     every = len(runs)
     if args.ids:
         text = "\n\n".join(map(_run_report, runs))
@@ -499,6 +507,6 @@ def _drill(args) -> int:
     return terminal.main(args)
 
 
-COMMANDS = {"lab": _lab, "doctor": _doctor, "run": _run, "check": _check,
+COMMANDS = {"lab": _lab, "playground": _playground, "doctor": _doctor, "run": _run, "check": _check,
             "convert": _convert, "export": _export, "fetch": _fetch, "memory": _memory,
             "runs": _runs, "drill": _drill}

@@ -130,7 +130,8 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="ftkit", description="Learn to fine-tune language models by doing it.")
     top.add_argument("--version", action="version", version=f"ftkit {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for add in (_lab, _doctor, _run, _check, _convert, _export, _fetch, _memory, _drill, _runs):
+    for add in (_lab, _playground, _doctor, _run, _check, _convert, _export, _fetch, _memory,
+                _drill, _runs):
         add(commands)
     return top
 
@@ -155,6 +156,12 @@ def _lab(commands):
     lab.add_argument("--ip", metavar="ADDRESS", default="127.0.0.1",
                      help="address to bind: 127.0.0.1 for this machine only (default), 0.0.0.0 for "
                           "all networks, as in a container")
+
+
+def _playground(commands):
+    page = _command(commands, "playground",
+                    "fine-tune the embedded model in a browser tab, without JupyterLab", json=False)
+    page.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def _doctor(commands):
@@ -313,7 +320,9 @@ def _drill(commands):
 
 def _runs(commands):
     runs = _command(commands, "runs", "list all runs, or show some of them")
-    runs.add_argument("ids", nargs="*", metavar="ID", help="the id of a run, or its beginning")
+    runs.add_argument("ids", nargs="*", metavar="ID",
+                      help="the id of a run, or its beginning; or a .json file of runs that the "
+                           "playground exported, which are added")
     runs.add_argument("--where", metavar="TERMS",
                       help="only runs for which all terms hold, such as \"method=lora "
                            "val_loss<0.5\"; a word is looked for in names and settings")

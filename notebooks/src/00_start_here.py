@@ -109,6 +109,10 @@ run
 # | `general_loss` rises | it predicts ordinary text worse: often **forgetting**; whether an ability is lost must be tested ([lesson 16](16_catastrophic_forgetting.ipynb)) |
 # | all losses jump or stay high | often the learning rate is too high |
 # | nothing moves | often the learning rate is too low, or no token is trained on |
+#
+# The [playground](playground.html#data=tasks&method=full&learning_rate=0.001&max_steps=60) draws the same
+# curves in a browser tab, while you move the learning rate. `ftkit playground` opens it, too; in JupyterLab,
+# click *Trust HTML*.
 
 # %% [markdown]
 # ## Ask both models

@@ -522,6 +522,9 @@ lab.run(short, optim="sgd", learning_rate=1e-3, eval_steps=10)
 #   steps a lower learning rate forgot less, but still forgot. Less learning is not the only reason: 0.001
 #   learned more than 0.003 and, in the mean, forgot less.
 #
+# The [playground](playground.html#data=tasks&method=full&learning_rate=0.001&max_steps=60) trains all weights
+# in a browser tab and shows where they moved.
+#
 # The package's loop is [`ftkit/engine/loop.py`](../ftkit/engine/loop.py). Next: [02 LoRA](02_lora.ipynb).
 
 # %%

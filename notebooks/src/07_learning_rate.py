@@ -543,6 +543,9 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 #   hides what the model forgets. So rank by val_loss, and watch a probe.
 # - A learning rate belongs to a method, a model size, a batch size and a number of steps.
 #
+# In the [playground](playground.html#data=tasks&method=full&max_steps=20&train_records=320&challenge=5), move
+# the learning rate while the model trains.
+#
 # From scratch:
 # [`ftkit/lessons/by_hand/schedules.py`](../ftkit/lessons/by_hand/schedules.py). Next:
 # [08 the small knobs](08_the_small_knobs.ipynb), and on forgetting

@@ -499,6 +499,9 @@ ft.table([{key: front.values("mine", key)[0] for key in ("target", "kept", "prob
 #   penalties and interpolation against that.
 # - Replay trains what it contains; measure the rest. LoRA is no guarantee.
 #
+# In the [playground](playground.html#data=translation&method=full&learning_rate=0.005&challenge=2), learn a
+# task and keep general_loss low.
+#
 # Next: [17 overfitting](17_overfitting.ipynb).
 
 # %%

@@ -490,6 +490,9 @@ at_135m("overfitting", verdict)
 # - Test each remedy against a control, and report "not settled" as that. Here only more data settled
 #   on both sets of seeds, the turn of the loss on one. Weight decay was not tested.
 #
+# In the [playground](playground.html#data=translation&method=full&train_records=8&max_steps=60&challenge=3),
+# watch a model memorize eight records.
+#
 # Next: [18 data quality](18_data_quality.ipynb).
 
 # %%

@@ -22,7 +22,9 @@ const LIMITS: Partial<Record<keyof Config, [number, number]>> = {
   batch_size: [1, 64], max_steps: [1, 300], r: [1, 64], lora_alpha: [1, 256], weight_decay: [0, 1], replay: [0, 0.9],
   seed: [0, 9999], train_records: [0, 5000], eval_records: [4, 64], learning_rate: [1e-7, 10],
 };
+const isWhole = (key: keyof Config) => !/learning_rate|weight_decay|replay|warmup/.test(key);
 const MOST_RUNS = 12, MOST_SHARED = 5000;
+const TASKS = { translation: "French", tasks: "31 small tasks", own: "your own answers" };
 const NAMES: Record<Method, string> = { full: "Full", lora: "LoRA", ia3: "IA3", head: "Head only" };
 
 let config: Config = { ...DEFAULT };
@@ -129,7 +131,7 @@ function readForm() {
     if (key === "learning_rate") continue;
     if (typeof DEFAULT[key] === "number") {
       const [low, high] = LIMITS[key]!, given = value === "" ? NaN : Number(value);
-      if (Number.isFinite(given)) (config as any)[key] = Math.min(high, Math.max(low, Number.isInteger(DEFAULT[key]) && key !== "replay" && key !== "weight_decay" ? Math.round(given) : given));
+      if (Number.isFinite(given)) (config as any)[key] = Math.min(high, Math.max(low, isWhole(key) ? Math.round(given) : given));
     } else (config as any)[key] = String(value);
   }
   // A method comes with the learning rate that suits it, unless another was chosen.
@@ -163,6 +165,7 @@ function showForm() {
   if (config.data !== "own" || own.length) look();
   writeHash();
   showControls();
+  if (!current) showVerdict();
 }
 export const rateText = (rate: number) => rate >= 0.0001 ? String(+rate.toPrecision(3)) : rate.toExponential();
 
@@ -183,7 +186,7 @@ function readHash() {
     if (key === "pairs") try { own = JSON.parse(value); $<HTMLTextAreaElement>("pairs").value = own.map((p) => JSON.stringify({ question: p.instruction, answer: p.output })).join("\n"); } catch { /* a damaged link has no table */ }
     if (!(key in DEFAULT)) continue;
     const limits = LIMITS[key as keyof Config];
-    if (limits) { if (value !== "" && Number.isFinite(Number(value))) (config as any)[key] = Math.min(limits[1], Math.max(limits[0], Number(value))); }
+    if (limits) { if (value !== "" && Number.isFinite(Number(value))) (config as any)[key] = Math.min(limits[1], Math.max(limits[0], isWhole(key as keyof Config) ? Math.round(Number(value)) : Number(value))); }
     else if (lists[key].includes(value)) (config as any)[key] = value;
   }
   challenge = Math.min(CHALLENGES.length - 1, Math.max(0, Number(parts.get("challenge") ?? 1) - 1 || 0));
@@ -298,7 +301,7 @@ function showRuns() {
 /** What happened in a run, in two sentences that use the words of the course. */
 function showVerdict() {
   const host = $("verdict"), run = current;
-  if (!run) { host.textContent = runs.length ? "Back to the model as it was before training. Change something and press Train." : "Press Train. The model reads 16 questions with their answers at a time and adjusts its weights after each batch."; return; }
+  if (!run) { host.textContent = `${runs.length ? "Back to the untrained model. Change something and train again" : `Press Train to teach this small language model ${TASKS[config.data]}`}. Watch two things: does it learn the task, and does it forget its English?`; return; }
   if (run.status === "running" && run.rows.length) { host.textContent = "Training… You can move the learning rate while it runs."; return; }
   if (!run.rows.length) { host.textContent = "Measuring the model before the first step…"; return; }
   if (run.status === "paused") { host.textContent = `Paused after ${run.rows.length} of ${run.config.max_steps} steps.`; return; }

@@ -76,7 +76,8 @@ async function handle(message: ToWorker) {
     model = new Model(wasm, weights);
     say({ type: "ready" });
   } else if (message.type === "preview") {
-    if (run) return;
+    if (run && allowed > 0) return;
+    run = undefined;
     const experiment = new Experiment(message.config, data.samples, tokenizer, message.own);
     model.begin(message.config);
     const measures = experiment.measure(model);

@@ -23,9 +23,9 @@ def checks(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind", ["gradients of", "loss of", "val_loss", "general_loss", "learning_rate",
-                                  "answers", "parameters", "token ids", "decoded", "Python's",
-                                  "torch's", "losses of own", "stored weights"])
+@pytest.mark.parametrize("kind", [
+    "gradients of", "loss of", "val_loss", "general_loss", "learning_rate", "answers", "parameters",
+    "token ids", "decoded", "Python's", "torch's", "losses of own", "stored weights"])
 def test_the_engine_equals_torch(checks, kind):
     found = {name: check for name, check in checks.items() if name.startswith(kind)}
     assert found

@@ -1,0 +1,53 @@
+"""`ftkit playground`: the page that fine-tunes the embedded model in a browser tab."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+
+from ftkit.base import machine
+from ftkit.base.errors import UserError
+from ftkit.base.files import at_home
+
+
+def page() -> Path | None:
+    """The built page: inside the package, or where a clone builds it. None if it is not built."""
+    folder = machine.share("playground")
+    built = (folder / "index.html", folder / "dist" / "index.html")
+    return next((path for path in built if path.exists()), None)
+
+
+def address() -> str:
+    """The address of the page. Raises UserError if it is not built."""
+    found = page()
+    if found is None:
+        raise UserError(f"the playground is not built in {machine.share('playground')}; in a clone "
+                        "with Node 18 or later, `make playground` builds it")
+    return found.as_uri()
+
+
+def show(browser: bool) -> str:
+    """Open the page; returns what to print."""
+    url = address()
+    opened = browser and webbrowser.open(url)
+    return f"The playground is {'open' if opened else 'a page to open'} in your browser: {url}"
+
+
+def stored(id: str) -> list:
+    """The stored run with this id, or the runs of a file that the playground exported, which are
+    added to the store unless they are there already. Raises UserError."""
+    from ftkit.experiment import store
+    from ftkit.experiment.run import Run
+
+    if not id.endswith(".json"):
+        return [store.load_run(id)]
+    try:
+        runs = [Run.from_dict(saved) for saved in json.loads(at_home(id).read_text("utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{id} holds no runs of the playground ({error}); its button `Export "
+                        "runs` writes such a file") from None
+    for run in runs:
+        if run.id not in store.ids():
+            store.add(run)
+    return runs

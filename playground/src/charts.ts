@@ -79,7 +79,7 @@ export interface Point { x: number; y: number; name: string; current: boolean; s
 /** Learning against forgetting: one point a run; lower left is best. */
 export function drawFrontier(host: HTMLElement, points: Point[], start: { x: number; y: number } | undefined) {
   const width = Math.max(240, host.clientWidth), height = Math.max(150, host.clientHeight);
-  const m = { left: 40, right: 14, top: 10, bottom: 32 }, all = start ? [...points, start] : points;
+  const m = { left: 40, right: 14, top: 26, bottom: 32 }, all = start ? [...points, start] : points;
   const high = (k: "x" | "y", least: number) => Math.max(least, ...all.map((p) => Math.min(p[k], 9))) * 1.08;
   const X = high("x", 1), Y = high("y", 2);
   const x = (v: number) => m.left + (width - m.left - m.right) * Math.min(v, X) / X;
@@ -91,7 +91,7 @@ export function drawFrontier(host: HTMLElement, points: Point[], start: { x: num
   for (const v of ticks(0, Y, 4)) root.append(svg("line", { x1: m.left, x2: width - m.right, y1: y(v), y2: y(v), class: v ? "grid" : "axis" }), svg("text", { x: m.left - 6, y: y(v) + 4, class: "tick", "text-anchor": "end" }, [String(+v.toFixed(6))]));
   for (const v of ticks(0, X, 4)) root.append(svg("text", { x: x(v), y: height - 16, class: "tick", "text-anchor": "middle" }, [String(+v.toFixed(6))]));
   root.append(svg("text", { x: width - m.right, y: height - 3, class: "tick", "text-anchor": "end" }, ["val_loss: left has learned more"]),
-    svg("text", { x: m.left + 4, y: m.top + 6, class: "tick" }, ["general_loss: lower has forgotten less"]));
+    svg("text", { x: 4, y: 12, class: "tick" }, ["general_loss: lower has forgotten less"]));
   if (start) root.append(svg("path", { d: cross(x(start.x), y(start.y)), class: "start" }), svg("text", { x: x(start.x) - 8, y: y(start.y) - 8, class: "tick", "text-anchor": "end" }, ["before training"]));
   for (const p of points) root.append(svg("path", { d: mark(p.shape, x(p.x), y(p.y)), class: p.current ? "point current" : "point" }, [svg("title", {}, [`${p.name}: val_loss ${digits(p.x)}, general_loss ${digits(p.y)}`])]));
   host.replaceChildren(root);

@@ -30,7 +30,7 @@ const NAMES: Record<Method, string> = { full: "Full", lora: "LoRA", ia3: "IA3", 
 let config: Config = { ...DEFAULT };
 let own: Pair[] = [], runs: PageRun[] = [], current: PageRun | undefined, preview: PageRun | undefined, ready = false, nextId = 1, memory = 0;
 let waiting: ToWorker | undefined, challenge = 0, tokenizer: Tokenizer, movedRate: number | undefined;
-const solved = new Set<number>();
+const solved = new Set<number>(), runsAtOnce = location.hash.includes("run=1");
 
 // ------------------------------------------------------------------------- the worker
 
@@ -44,7 +44,7 @@ worker.onerror = (event) => fail(event.message);
 worker.onmessage = ({ data: message }: MessageEvent<FromWorker>) => {
   if (message.type === "ready") {
     ready = true;
-    if (waiting) { send(waiting); waiting = undefined; } else if (location.hash.includes("run=1")) start(Infinity); else look();
+    if (waiting) { send(waiting); waiting = undefined; } else if (runsAtOnce) start(Infinity); else look();
   } else if (message.type === "failed") fail(message.message);
   else if (message.type === "started" && message.id === 0) {
     preview = { ...blank(), config: { ...config }, questions: message.questions, before: message.measures, start: message.look, now: message.look };
@@ -253,12 +253,12 @@ function showLook() {
     return element("td", className, [right ? element("span", "right", [`✓ ${answer}`]) : answer || "(nothing)"]);
   };
   $("answers").replaceChildren(...questions.flatMap(({ question, reference }, i) => {
-    const head = element("th", "", [question, " ", element("span", "wanted", [`→ ${reference}`])]) as HTMLTableCellElement;
+    const head = element("th", "", [question, " ", element("span", "wanted", [`(answer: ${reference})`])]) as HTMLTableCellElement;
     head.colSpan = 2; head.scope = "rowgroup";
-    return [element("tr", "", [head]), element("tr", "", [cell(was!.answers[i] ?? "", reference, "was"), cell(now!.answers[i] ?? "", reference, "now")])];
+    return [element("tr", "", [head]), element("tr", "", [cell(was!.answers[i] ?? "", reference, "was"), shown!.rows.length ? cell(now!.answers[i] ?? "", reference, "now") : element("td", "empty", ["–"])])];
   }));
   const opening = "Once there was a";
-  $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: ", opening, " "]), was.answers[questions.length]]), element("span", "", [element("i", "", ["Now: ", opening, " "]), now!.answers[questions.length] || "(it stops)"])] : []));
+  $("story").replaceChildren(...(was?.answers.length ? [element("span", "", [element("i", "", ["Before: ", opening, " "]), was.answers[questions.length]]), ...(shown!.rows.length ? [element("span", "", [element("i", "", ["Now: ", opening, " "]), now!.answers[questions.length] || "(it stops)"])] : [])] : []));
   $("mask").replaceChildren(...(now?.mask ?? []).map(({ tokens, losses, trained }) => element("p", "", tokens.slice(1).map((token, i) => {
     const loss = losses[i + 1], span = element("span", `token${trained[i + 1] ? "" : " off"}`, [token.replaceAll("\n", "↵") === " " ? "␣" : token.replaceAll("\n", " ↵ ")]);
     if (loss !== null) { span.style.setProperty("--heat", String(Math.min(1, loss / 6))); span.title = `loss ${digits(loss)}${trained[i + 1] ? "" : ", not trained on"}`; }
@@ -280,7 +280,7 @@ function showMap(movement: Record<string, number>) {
   const row = (name: string, cells: HTMLElement[]) => { const th = element("th", "", [name]); th.setAttribute("scope", "row"); return element("tr", "", [th, ...cells]); };
   table.append(element("tbody", "", [
     ...(head === undefined ? [] : [row("head", [cell(head, 7)])]),
-    ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("tokens", [cell(embedding, 7)])]));
+    ...[3, 2, 1, 0].map((l) => row(`layer ${l + 1}`, COLUMNS.map((m) => cell(at(l, m))))), row("embedding", [cell(embedding, 7)])]));
   $("map").replaceChildren(table, element("p", "legend", ["Percent. The text enters at the bottom; q, k, v, o are attention, gate, up, down the MLP."]));
 }
 

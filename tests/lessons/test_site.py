@@ -55,7 +55,7 @@ def test_every_internal_link_resolves(site, pages):
             path, _, fragment = html.unescape(target).partition("#")
             links += 1
             assert not path or (site / path).is_file(), f"{name}: {target}"
-            if fragment:
+            if fragment and path != "playground.html":  # there it is the state of the page
                 assert fragment in anchors(pages[path or name]), f"{name}: {target}"
     assert links > 23 * 23
 

@@ -1,4 +1,4 @@
-"""ftkit/README.md names files and lengths that are right."""
+"""ftkit/README.md names files and rooms that exist."""
 
 import re
 
@@ -12,14 +12,6 @@ def test_every_file_that_the_reading_path_names_exists():
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
     assert len(links) > 30
     assert [link for link in links if not (PACKAGE / link).exists()] == []
-
-
-def test_the_nine_files_are_as_long_as_it_says():
-    rows = re.findall(r"^\| \d \| \[[^]]+\]\(([^)]+)\) \|.*\| (\d+) \|$", TEXT, re.M)
-    assert len(rows) == 9
-    for name, lines in rows:
-        actual = len((PACKAGE / name).read_text("utf-8").splitlines())
-        assert abs(actual - int(lines)) <= max(15, 0.2 * actual), (name, actual)
 
 
 def test_every_room_is_in_its_table():

@@ -1,4 +1,4 @@
-"""Lines appended to a file by several processes, none of them lost."""
+"""Append lines to a file that several processes share, without losing one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def append(path: Path, line: str):
-    """Append a line that ends in a newline and wait until it is on the disk. Raises OSError."""
+    """Append a line (ending in a newline) and flush it to the disk. Raises OSError."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        lock(file)  # two kernels may append at the same time; closing lets go of it
-        # A line cut off by a crash must not swallow this one.
+        lock(file)  # two kernels may append at the same time; closing the file unlocks it
+        # If a crash cut the last line off, start a new one.
         end = os.lseek(file, 0, os.SEEK_END)
         cut = end > 0 and os.lseek(file, -1, os.SEEK_END) >= 0 and os.read(file, 1) != b"\n"
         whole = (b"\n" if cut else b"") + line.encode()
@@ -23,9 +23,9 @@ def append(path: Path, line: str):
 
 
 def lock(file: int):
-    """Wait until nobody else has this open file; closing it lets go."""
+    """Wait for an exclusive lock on an open file; closing the file releases it."""
     try:
         import fcntl
-    except ImportError:  # Windows: the worst that comes of it is an empty line
+    except ImportError:  # Windows: at worst an empty line appears
         return
     fcntl.flock(file, fcntl.LOCK_EX)

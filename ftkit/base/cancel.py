@@ -1,9 +1,7 @@
-"""Ending work in the background that has to make way: it looks now and then whether it should.
+"""Cooperative cancellation of background work, per thread.
 
-    with cancelable(lambda: stop.is_set()): work()      # raises Canceled soon after stop is set
-    point()                                             # in the work, where it may end
-
-What is asked holds for the thread that entered it.
+    with cancelable(stop.is_set): work()      # raises Canceled soon after stop is set
+    point()                                   # inside the work, wherever it may end
 """
 
 from __future__ import annotations
@@ -16,12 +14,12 @@ _asked = threading.local()
 
 
 class Canceled(BaseException):
-    """The work was canceled; not an Exception, because it is not a failure to be handled."""
+    """The work was canceled. A BaseException, so that `except Exception` does not swallow it."""
 
 
 @contextlib.contextmanager
 def cancelable(asked: Callable[[], bool]):
-    """Meanwhile `point` raises Canceled as soon as `asked()` is true."""
+    """Inside this block, `point` raises Canceled once `asked()` is true."""
     before, _asked.by = getattr(_asked, "by", None), asked
     try:
         yield
@@ -30,7 +28,7 @@ def cancelable(asked: Callable[[], bool]):
 
 
 def point():
-    """A point where the work may end."""
+    """Raise Canceled if cancellation was requested."""
     asked = getattr(_asked, "by", None)
     if asked is not None and asked():
         raise Canceled

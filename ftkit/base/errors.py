@@ -1,11 +1,11 @@
-"""Whose mistake an error is."""
+"""The exception for mistakes of the user."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: the message names it, what is accepted, and what to do.
+    """A mistake in the user's input. The message says what was given, what is accepted, what to do.
 
-    The command line prints the message alone and exits with status 2. Any other exception is a
-    failure of ftkit and exits with status 1. It is a ValueError, so callers may catch that.
+    The command line prints only the message and exits with status 2; any other exception is a
+    failure of ftkit and exits with status 1.
     """

@@ -1,5 +1,4 @@
-"""Paths as users write them, files that are either the old one or the whole new one, and those of
-the kernel."""
+"""Paths with ~, atomic writes, and the kernel's files."""
 
 from __future__ import annotations
 
@@ -10,12 +9,12 @@ SYSTEM = Path("/")  # where /proc and /sys are
 
 
 def at_home(path: str | Path) -> Path:
-    """The path with its ~ replaced; that of a user who does not exist stays as it is."""
+    """Expand ~ in a path; ~NAME of an unknown user is left unchanged."""
     return Path(os.path.expanduser(path))
 
 
 def write_whole(path: Path, content: str | bytes):
-    """Write next to `path`, flush to the disk, then take its place: no reader sees half a file."""
+    """Write a file atomically: a reader sees the old content or the new, never half of it."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with open(temporary, "wb") as file:
@@ -26,7 +25,7 @@ def write_whole(path: Path, content: str | bytes):
 
 
 def system_file(path: str) -> str:
-    """The text of a file of the kernel; empty where none exists."""
+    """The text of a file under /proc or /sys; empty if it does not exist."""
     try:
         return (SYSTEM / path).read_text(encoding="utf-8")
     except OSError:

@@ -1,23 +1,25 @@
-"""Numbers and text as they are printed everywhere.
+"""Format numbers and untrusted text for output.
 
     number(0.52341)   "0.52"      cell([0.5, 0.7])   "0.60 ± 0.14"
     clean(text)   one safe line   printable(text)   safe lines   to_html(text)   safe HTML
+    show(value)   a short quotation for a message
 
-Text of others, such as data, answers and names, leaves the package through the last three only.
+Text from outside the package (data, answers, file names) is printed only through these functions.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 import unicodedata
 
-IGNORED = "mathjax_ignore tex2jax_ignore"  # classes of what MathJax is not to read
+IGNORED = "mathjax_ignore tex2jax_ignore"  # CSS classes that MathJax skips
 
 
 def number(value) -> str:
-    """A number in about three digits; anything else as its str."""
+    """A number with about three significant digits; str() of anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
@@ -27,7 +29,7 @@ def number(value) -> str:
 
 
 def _decimals(value: float) -> int | None:
-    """Digits after the point; None where three significant digits read better."""
+    """Digits after the decimal point; None for three significant digits instead."""
     size = abs(value)
     if value == 0 or not math.isfinite(value) or size >= 1e5 or size < 0.1:
         return None
@@ -35,7 +37,7 @@ def _decimals(value: float) -> int | None:
 
 
 def cell(value) -> str:
-    """One value as text, or several numbers as mean ± sample standard deviation."""
+    """Format one value, or a list of numbers as mean ± sample standard deviation."""
     if not isinstance(value, list | tuple):
         return "" if value is None else number(value)
     if not value or not all(isinstance(item, int | float) for item in value):
@@ -48,7 +50,7 @@ def cell(value) -> str:
 
 
 def mean_sd(values) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1); the deviation of equal values is 0."""
+    """Mean and sample standard deviation (n - 1); exactly 0 for equal values."""
     values = [float(value) for value in values]
     if len(set(values)) == 1:
         return values[0], 0.0
@@ -57,7 +59,7 @@ def mean_sd(values) -> tuple[float, float]:
 
 
 def to_float(value) -> float:
-    """A number, or nan for what is not a number: JSON stores nan as null."""
+    """float(value), or nan if that fails: JSON stores nan as null."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -83,20 +85,37 @@ def duration(seconds: float) -> str:
 
 
 def clean(text) -> str:
-    """Text on one line, without characters that hide, reverse or break what is read."""
+    """Text on one line, with control and invisible formatting characters replaced."""
     return printable(" ".join(str(text).split()))
 
 
 def printable(text) -> str:
-    """Text in its lines, without characters that hide, reverse or break what is read, or that
-    command a terminal."""
+    """Text with its lines kept, and control and invisible formatting characters replaced.
+
+    Such characters could hide or reverse text, or send commands to a terminal.
+    """
     return "".join("\ufffd" if unicodedata.category(c)[0] == "C" and c not in "\n\t" else c
                    for c in str(text))
 
 
+def printable_name(path) -> str:
+    """A file name on one line; unprintable characters are shown as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+
+
+def show(value, length: int = 60) -> str:
+    """`value` for a message: quoted, cut to about `length` characters, nothing unprintable."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= length else repr(value[:length]) + "…"
+    try:
+        text = json.dumps(value)
+    except (ValueError, TypeError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= length else text[:length] + "…"
+
+
 def to_html(text) -> str:
-    """Text as HTML that shows it literally: no markup, no control characters, and no mathematics,
-    which JupyterLab would make of what is between two prices."""
+    """Text as HTML that shows it literally, also with MathJax ("$5 or $6" is no formula)."""
     safe = html.escape(printable(text))
     if "$" in safe or "\\" in safe:
         return f"<span class='{IGNORED}'>{safe}</span>"
@@ -104,10 +123,10 @@ def to_html(text) -> str:
 
 
 def with_code(text) -> str:
-    """`to_html` of a text of our own, in which `names` between backticks are set as code."""
+    """`to_html` of one of ftkit's own texts, with `names` in backticks set as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", to_html(text))
 
 
 def to_attribute(text) -> str:
-    """Text as the value of an attribute in HTML, between double quotes."""
+    """Text for an HTML attribute in double quotes."""
     return html.escape(clean(text))

@@ -1,6 +1,6 @@
 """Read the JSON Lines files that ftkit itself writes or ships.
 
-A file that a user brings goes through `ftkit.data.jsonl`, which explains what is wrong with it.
+`ftkit.data.jsonl` reads the user's files and explains what is wrong with them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def read(path: str | Path, damaged: str = "skip") -> list[dict]:
-    """The objects in a file of one JSON object per line, in order; blank lines do not count.
+    """The JSON objects in a file, one per line; blank lines are skipped.
 
-    damaged: what happens to a line that is not a JSON object, such as one that a crash cut off:
-    "skip" leaves it out, "raise" raises ValueError. OSError if the file cannot be read.
+    damaged: what to do with a line that is not a JSON object, such as one cut off by a crash:
+    "skip" it, or "raise" ValueError. Raises OSError if the file cannot be read.
     """
     objects = parse(Path(path).read_bytes())
     if damaged == "raise" and None in objects:
@@ -22,7 +22,7 @@ def read(path: str | Path, damaged: str = "skip") -> list[dict]:
 
 
 def parse(content: bytes) -> list[dict | None]:
-    """The content of each line that is not blank: a JSON object, or None for a damaged line."""
+    """The JSON object on each non-blank line, None for a damaged line."""
     return [_object(line) for line in content.split(b"\n") if line.strip()]
 
 

@@ -1,7 +1,4 @@
-"""The machine: where files are, which device and precision to use, and why.
-
-`share` and `home` import nothing heavy, so that data can be checked before torch is loaded.
-"""
+"""The machine: folders of ftkit, device, default precision, and the reasons for these choices."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
-from ftkit.base import free_memory, notebook_style, quiet
+from ftkit.base import free_memory, notebook_style
 from ftkit.base.errors import UserError
 from ftkit.base.files import system_file
 from ftkit.base.formatting import gb, to_html
@@ -22,24 +19,26 @@ TIERS = ("smoke", "cpu", "gpu")
 
 
 def package() -> Path:
-    """The folder of the package `ftkit`."""
+    """Folder of the installed package `ftkit`."""
     return Path(str(importlib.resources.files("ftkit")))
 
 
 def share(name: str) -> Path:
-    """A folder that travels with the package: `data_samples` or `notebooks`."""
+    """A folder shipped with the package: `data_samples` or `notebooks`."""
     inside = package() / "_share" / name
     return inside if inside.exists() else package().parent / name
 
 
 def home() -> Path:
-    """Where runs and fetched models are kept: FTKIT_HOME or ~/.ftkit; made by whoever writes."""
+    """Folder of runs and fetched models: FTKIT_HOME or ~/.ftkit. It may not exist yet."""
     return Path(os.environ.get("FTKIT_HOME") or Path.home() / ".ftkit")
 
 
 def device() -> str:
-    """cuda where there is one, else cpu (Apple's mps lacks the fused optimizer and bf16 autocast
-    that training needs). Torch is not imported to ask it where there can be none."""
+    """cuda if available, else cpu; torch is imported only if there may be a GPU.
+
+    Apple's mps is not used: it lacks the fused optimizer and bf16 autocast.
+    """
     if not _may_have_cuda():
         return "cpu"
     import torch
@@ -47,14 +46,14 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-# How files in /dev begin where a GPU driver is loaded: NVIDIA's (also Tegra's, WSL's), AMD's.
+# Prefixes of device files in /dev that a GPU driver creates: NVIDIA (also Tegra, WSL) and AMD.
 GPU_FILES = ("nvidia", "nvhost", "nvmap", "nvgpu", "dxg", "kfd")
 
 
 @functools.cache
 def _may_have_cuda() -> bool:
-    """False for a build of torch that has no CUDA (that of macOS, and one that says +cpu), and on a
-    Linux without a GPU driver."""
+    """False for a torch built without CUDA (macOS, or version +cpu), and for Linux without a GPU
+    driver."""
     from importlib.metadata import PackageNotFoundError, version
 
     if sys.platform == "linux" and not any(
@@ -62,7 +61,7 @@ def _may_have_cuda() -> bool:
         return False
     try:
         return sys.platform != "darwin" and "+cpu" not in version("torch")
-    except PackageNotFoundError:  # the import will say what is missing
+    except PackageNotFoundError:  # importing torch will report what is missing
         return True
 
 
@@ -77,16 +76,15 @@ def bf16_is_fast() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-SMALL = 2e7  # parameters below which a model counts as tiny and leaves processor cores unused
+SMALL = 2e7  # parameters; a smaller model counts as tiny
 
 
 def fast_precision(parameters: float) -> str:
-    """The number format in which this machine trains a model of that many parameters faster: what a
-    Config gets that names none.
+    """Default precision for a model of this size on this machine.
 
-    AMX multiplies bf16 so fast that in a small model the casts around each matmul take longer than
-    the matmuls (see OTHER_MACHINES.md). A rule, not a trial: other load on the machine must
-    not decide what a run computes.
+    With AMX, bf16 matmuls of a small model take less time than the casts around them, so fp32 is
+    faster (see OTHER_MACHINES.md). This is a fixed rule rather than a timed trial, so that
+    other load on the machine cannot change what a run computes.
     """
     if not bf16_is_fast():
         return "fp32"
@@ -96,11 +94,11 @@ def fast_precision(parameters: float) -> str:
 
 
 def prepare_for_torch():
-    """Set what torch reads from the environment when it is imported; what the user has set stays.
+    """Set environment variables that torch reads on import; the user's own settings win.
 
-    A thread that waits for another sleeps at once. By default it spins for milliseconds at each of
-    a step's hundreds of barriers, and on a machine that does other work too the thread it waits for
-    is not even running: with both cores shared, 50 steps on `tiny` took 240 s, and 6 to 15 s so.
+    OMP_WAIT_POLICY=PASSIVE makes a waiting thread sleep instead of spinning for milliseconds at
+    each of a step's hundreds of barriers. With both cores shared with other work, 50 steps on
+    `tiny` took 240 s with spinning threads and 6 to 15 s with sleeping ones.
     """
     if "torch" in sys.modules:
         return
@@ -117,7 +115,7 @@ def in_notebook() -> bool:
 
 
 def tier() -> str:
-    """smoke, cpu or gpu: FTKIT_TIER, else what the machine has."""
+    """smoke, cpu or gpu: FTKIT_TIER if set, else by the device."""
     name = os.environ.get("FTKIT_TIER", "")
     if name and name not in TIERS:
         raise UserError(f"FTKIT_TIER is {name!r}; expected one of {', '.join(TIERS)}")
@@ -125,20 +123,22 @@ def tier() -> str:
 
 
 def steps_in_tier(steps: int) -> int:
-    """`steps`, or 4 where the tier is smoke: enough to run every line of a lesson, too few to show
-    an effect. A run of at most 12 steps keeps them: lessons compare such runs step by step."""
+    """`steps`, or 4 in the smoke tier, which runs every line of a lesson but shows no effects.
+
+    At most 12 steps are never reduced: lessons compare such runs step by step.
+    """
     return 4 if steps > 12 and os.environ.get("FTKIT_TIER") == "smoke" else steps
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's own name."""
+    """Name of the processor model."""
     for line in system_file("proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -147,7 +147,7 @@ def processor() -> str:
 
 @functools.cache
 def versions() -> dict:
-    """Versions of what a result depends on."""
+    """Versions of Python and of the packages that results depend on; None if not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     out: dict[str, str | None] = {"python": platform.python_version()}
@@ -156,13 +156,13 @@ def versions() -> dict:
             out[name] = version(name)
         except PackageNotFoundError:
             out[name] = None
-    if "torch" in sys.modules:  # which names the build too, such as +cu132
+    if "torch" in sys.modules:  # its own version includes the build, such as +cu132
         out["torch"] = str(sys.modules["torch"].__version__)
     return out
 
 
 def describe() -> dict:
-    """The machine as a Run stores it."""
+    """Facts about the machine that are stored with a Run."""
     import torch
 
     name = torch.cuda.get_device_name() if device() == "cuda" else processor()
@@ -173,7 +173,7 @@ def describe() -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """The settings of this machine and why they were chosen: (setting, value, reason) lines."""
+    """This machine's settings, as lines of (setting, value, reason)."""
 
     lines: tuple[tuple[str, str, str], ...]
 
@@ -194,8 +194,7 @@ def setup(seed: int = 0) -> Machine:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UserError(f"seed is {seed!r}; expected a whole number")
     prepare_for_torch()
-    with quiet.heavy_imports():
-        import torch
+    import torch
 
     random.seed(seed)
     if "numpy" in sys.modules:
@@ -211,9 +210,9 @@ def setup(seed: int = 0) -> Machine:
     return Machine((
         ("device", where, hardware),
         ("precision", large if small == large else f"{large}, {small} for tiny",
-         "bf16 would be emulated here, and slower" if large == "fp32"
+         "this hardware would emulate bf16, which is slower" if large == "fp32"
          else "this hardware multiplies bf16 matrices natively"
-         + ("" if small == large else "; in a tiny model the casts cost more than that saves")),
+         + ("" if small == large else "; in a tiny model the casts cost more than bf16 saves")),
         ("threads", str(torch.get_num_threads()), f"of {cores()} cores; OMP_NUM_THREADS sets it"),
         ("tier", level, reason),
         ("memory", gb(free_memory.available()), "free now"),

@@ -1,4 +1,4 @@
-"""What ftkit says about its own work, apart from results: each such sentence goes through `say`."""
+"""Messages to the user that are not results."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def say(text: str):
-    """One line on stderr: below the cell in a notebook, and not in a pipe of results."""
+    """Print one line on stderr, so that it does not mix with results on stdout."""
     print(f"ftkit: {text}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""What JupyterLab's own style gets wrong in a lesson; `ft.setup()` displays it with its table."""
+"""CSS that corrects JupyterLab's style for lessons; `ft.setup()` displays it with its table."""
 
-# A lesson's concept figures are 760 pixels wide, with letters of 14. On a narrow page JupyterLab
-# shrinks them to letters of 5 pixels; at 570 they have 10, and the figure scrolls sideways.
-# JupyterLab leaves no room below an answer to unfold, so it seems to belong to the next question;
-# it sets code larger than in cells and 28 pixels in on both sides, so that lines of 94 letters
-# are broken where a cell has room for 100, and breaks printed text in the middle of words.
+# Figures: on a narrow page JupyterLab would shrink a figure of 760 px until its 14 px text is 5 px
+# high; at no less than 570 px the text stays at 10 px and the figure scrolls sideways.
+# Details: JupyterLab leaves no space below a folded answer, so it seems to belong to what follows.
+# Code: JupyterLab indents it by 28 px in a larger font, so lines break at 94 characters, not 100.
+# Output: JupyterLab breaks printed lines inside words.
 STYLE = """<style>
 .jp-RenderedMarkdown p:has(> img[src*="figures/"]) {overflow-x: auto}
 .jp-RenderedMarkdown img[src*="figures/"] {min-width: 570px}

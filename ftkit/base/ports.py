@@ -1,4 +1,4 @@
-"""Network ports of this machine: is one free, and which one is."""
+"""Find a free network port on this machine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ftkit.base.errors import UserError
 
 
 def free_port() -> int:
-    """A port that no program uses now, chosen by the operating system."""
+    """A port that is free now, chosen by the operating system."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def is_free(port: int, address: str = "") -> bool:
-    """Whether a program could listen on `port` of `address` ("" is all addresses of this machine).
+    """Whether a program could listen on `port` of `address` ("" means all addresses).
 
-    Raises UserError for a number that is not a port, and for a port that this user may not open.
+    Raises UserError for an invalid port number, and for a port that this user may not open.
     """
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, drawn by tqdm: how much is done, the time left, and a short text.
+"""A progress bar on stderr (by tqdm) with the time left and a short text.
 
     bar = Bar("training"); bar(0.4, "loss 1.23"); bar.close()
 """
@@ -15,10 +15,10 @@ PARTS = 1000  # what tqdm counts
 
 
 class Bar:
-    """Call it with the fraction done (0 to 1) and a short text; `close` ends the line.
+    """Progress bar; call it with the fraction done (0 to 1) and a short text.
 
-    On a terminal one line is redrawn, at most ten times a second; a file or pipe gets one line for
-    each tenth. `quiet` shows nothing.
+    A terminal shows one line, redrawn at most ten times a second; a file or pipe gets a line for
+    every 10 %. `quiet` shows nothing.
     """
 
     def __init__(self, title: str, quiet: bool = False, stream=None):
@@ -27,7 +27,7 @@ class Bar:
         self._tqdm: tqdm | None = None
 
     def say(self, text: str = "..."):
-        """Show what is being done, where nothing can be counted; cut to a line on a terminal."""
+        """Show a text without progress; on a terminal it is cut to one line."""
         if not self.quiet:
             line = f"{self.title}: {text}"
             if self.terminal:
@@ -48,8 +48,7 @@ class Bar:
                 bar.last_print_n = PARTS
 
     def close(self):
-        """End the line, so that what follows starts on its own; nothing stays of a bar that never
-        moved."""
+        """End the bar's line; a bar that never moved is erased."""
         if self._tqdm and self.terminal:
             self._tqdm.leave = self._tqdm.n > 0
             self._tqdm.close()
@@ -71,13 +70,13 @@ class Bar:
 
 
 class _Redrawn(tqdm):
-    monitor_interval = 0  # no thread that watches over slow bars
+    monitor_interval = 0  # do not start tqdm's monitor thread
 
 
 class _Lines(_Redrawn):
     @staticmethod
     def status_printer(file):
-        """In a log, a line for each state instead of one line that is redrawn."""
+        """Print a new line for every update, for logs that cannot redraw one."""
         def print_status(text):
             file.write(text + "\n")
             getattr(file, "flush", lambda: None)()

@@ -1,25 +1,22 @@
-"""Silencing libraries, all of it: bars, log lines and warnings that a user of ftkit can't act on.
+"""Silence library output (progress bars, log lines, warnings) that users cannot act on.
 
     quiet.mute_known_noise()         # once in a process that loads models
     quiet.mute_for_commands()        # once in a process of the command line
-    with quiet.no_advice(): ...      # transformers: no progress bars, and only errors are logged
-    with quiet.no_warnings(): ...    # no Python warnings, or only those that match a pattern
-    with quiet.heavy_imports(): ...  # around the first import of torch or transformers
+    with quiet.no_advice(): ...      # transformers: no progress bars, log only errors
+    with quiet.no_warnings(): ...    # ignore Python warnings, all or those that match a pattern
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
-import sys
 import warnings
 
 
 def mute_known_noise():
-    """For the whole process: what peft and bitsandbytes print on every machine without a GPU, and
-    the hub's line for each retry, since ftkit reports the outcome itself."""
+    """Mute, for the whole process, what peft and bitsandbytes print on machines without a GPU, and
+    the hub's line for each retry."""
     for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops",
                  "huggingface_hub.utils._http"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -28,15 +25,17 @@ def mute_known_noise():
 
 
 def mute_for_commands():
-    """For the whole process of a command: what libraries print for their developers. Call it before
-    transformers is imported; a TRANSFORMERS_VERBOSITY that the user set stays."""
+    """Mute, for the whole process of a command, messages that libraries print for developers.
+
+    Call it before transformers is imported. TRANSFORMERS_VERBOSITY, if set, is respected.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore", FutureWarning)
 
 
 @contextlib.contextmanager
 def no_progress_bars():
-    """Without transformers' progress bars, which on a small model only fill the notebook."""
+    """Hide transformers' progress bars."""
     from transformers.utils import logging as transformers_logging
 
     shown = transformers_logging.is_progress_bar_enabled()
@@ -50,7 +49,7 @@ def no_progress_bars():
 
 @contextlib.contextmanager
 def no_advice():
-    """Without transformers' progress bars and without what it logs below the level of errors."""
+    """Hide transformers' progress bars and log only its errors."""
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
@@ -64,28 +63,8 @@ def no_advice():
 
 @contextlib.contextmanager
 def no_warnings(message: str = ""):
-    """Without Python warnings whose text begins with a match of the regular expression `message`;
-    by default without any."""
+    """Ignore Python warnings whose text starts with a match of the regular expression `message`
+    (default: all warnings)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message)
         yield
-
-
-@contextlib.contextmanager
-def heavy_imports():
-    """Around the first import of torch or transformers: no garbage is looked for meanwhile, and in
-    what is there afterwards never again. The modules leave little of it, and looking through them
-    takes 0.5 of 3.4 s, and 0.1 s each time after that."""
-    if "transformers.modeling_utils" in sys.modules:
-        yield
-        return
-    gc.collect()  # what is garbage by now would never be found again
-    was_on, modules = gc.isenabled(), len(sys.modules)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if len(sys.modules) > modules + 100:  # else nothing was imported
-            gc.freeze()
-        if was_on:
-            gc.enable()

@@ -1,4 +1,4 @@
-"""Is a difference more than the noise of the seeds? The one test behind every comparison.
+"""Tests whether a difference exceeds the noise between seeds; used by every comparison.
 
     difference([2.0, 2.1, 1.9], [1.0, 1.1, 0.9]).above()     # True: a is higher than b
     difference(a, b, paired=True).within(0.05)               # equal within 0.05?
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import mean_sd
 
-LEVEL = 0.05  # how often a claim may be made although it is not true
+LEVEL = 0.05  # accepted rate of false claims
 
 
 class Difference(NamedTuple):
-    """The mean of a less the mean of b, its standard error, and the degrees of freedom of both.
+    """Mean of a minus mean of b, with its standard error and degrees of freedom.
 
-    error: 0 for exact numbers; nan where it is not known, and then nothing is claimed.
+    error: 0 for exact numbers, nan if unknown (then no claim is made).
     """
 
     mean: float
@@ -27,16 +27,16 @@ class Difference(NamedTuple):
     freedom: int
 
     def margin(self, tail: float = LEVEL) -> float:
-        """What chance alone exceeds, upwards, in a fraction `tail` of all experiments."""
+        """The difference that chance alone exceeds with probability `tail` (one-sided)."""
         known = self.error > 0 and math.isfinite(self.error)
         return t_quantile(tail, self.freedom) * self.error if known else self.error
 
     def above(self, by: float = 0.0, tail: float = LEVEL) -> bool:
-        """Whether a exceeds b by more than `by`: a one-sided t test."""
+        """Whether a exceeds b by more than `by` (one-sided t test)."""
         return self.mean - by > self.margin(tail)
 
     def below(self, by: float = 0.0, tail: float = LEVEL) -> bool:
-        """Whether a is less than b by more than `by`."""
+        """Whether b exceeds a by more than `by` (one-sided t test)."""
         return -self.mean - by > self.margin(tail)
 
     def within(self, margin: float) -> bool:
@@ -44,19 +44,20 @@ class Difference(NamedTuple):
         return margin - abs(self.mean) >= self.margin()
 
     def seen(self) -> bool:
-        """Whether there is a difference in either direction: the two-sided test."""
+        """Whether a and b differ in either direction (two-sided t test)."""
         return self.above(tail=LEVEL / 2) or self.below(tail=LEVEL / 2)
 
     def reversed(self) -> Difference:
-        """The same of b less a."""
+        """The difference b minus a."""
         return self._replace(mean=-self.mean)
 
     def direction(self) -> str:
-        """">" or "<", each falsely in at most 5 % of experiments without a difference, else ""."""
+        """">" or "<" if the difference is significant, else "". Each is false at most 5 % of the
+        time when there is no difference."""
         return ">" if self.above() else "<" if self.below() else ""
 
     def p(self, by: float = 0.0) -> float:
-        """How often chance gives a mean this far above `by`, or further; one-sided."""
+        """One-sided p value for a difference above `by`."""
         if not self.error:
             return float(self.mean <= by)
         return t_tail((self.mean - by) / self.error, self.freedom)
@@ -65,22 +66,22 @@ class Difference(NamedTuple):
 def difference(a, b, paired: bool = False) -> Difference:
     """Compare two conditions by Welch's t test (1947), or by the paired one.
 
-    a, b: a list with a value per seed, or a plain number, which is taken as exact. paired: the
-    values at one index have the same seed (or are of the same record), so that what the seed does
-    to both cancels; UserError for lists of unequal length.
+    a, b: a list with one value per seed, or a plain number, which counts as exact. paired: values
+    at the same index share a seed (or a record), so the seed's effect cancels; UserError for lists
+    of unequal length. A list of one value has no spread, so the error is nan.
 
     The degrees of freedom are Welch's, rounded down, at most those of two groups of the smaller
-    size, and 1 where a group has two values. Welch's own give normal values a false-claim rate of
-    5.8 % at sizes 3 and 20; with the limit it is at most 5 % from 2 seeds on, whatever the two
+    size, and 1 where a group has two values. Without this limit, the false-claim rate of normal
+    values is 5.8 % at sizes 3 and 20; with it, at most 5 % from 2 seeds on, whatever the two
     spreads are (20,000 simulated experiments). The price is power at unequal sizes: the rate falls
-    to 2.4 % where the larger group also spreads more. Heavy tails lower it. Skewed values of very
-    unequal spread raise it (to 16 % for exponential ones at a ratio of 10): look at such values
-    first. A list of one value has no spread, so its error is nan.
+    to 2.4 % if the larger group also spreads more. Heavy tails lower it. Skewed values of very
+    unequal spread raise it (to 16 % for exponential values whose spreads differ by a factor of 10),
+    so look at such values first.
     """
     if paired and isinstance(a, list | tuple) and isinstance(b, list | tuple):
         if len(a) != len(b):
-            raise UserError(f"paired values have the same seeds, but there are {len(a)} and "
-                            f"{len(b)} of them")
+            raise UserError(f"paired lists have {len(a)} and {len(b)} values; expected one value "
+                            "for each seed in both")
         a, b = [x - y for x, y in zip(a, b, strict=True)], 0.0
     (mean_a, square_a, n_a), (mean_b, square_b, n_b) = _moments(a), _moments(b)
     sizes = [n for n in (n_a, n_b) if n]
@@ -97,7 +98,7 @@ def difference(a, b, paired: bool = False) -> Difference:
 
 
 def _moments(values) -> tuple[float, float, int]:
-    """Mean, squared standard error, number of seeds; an exact number has 0 of the last two."""
+    """(mean, squared standard error, number of seeds); the last two are 0 for an exact number."""
     if not isinstance(values, list | tuple):
         return float(values), 0.0, 0
     mean, sd = mean_sd(values)
@@ -108,9 +109,10 @@ def _moments(values) -> tuple[float, float, int]:
 
 
 def t_tail(t: float, freedom: int) -> float:
-    """P(T > t) for Student's t: with t = sqrt(freedom) tan(x), an integral of cos(x)^(freedom-1).
+    """P(T > t) for Student's t.
 
-    By Simpson's rule, to about 1e-9.
+    With t = sqrt(freedom) * tan(x), it is an integral of cos(x)^(freedom - 1), computed here by
+    Simpson's rule to about 1e-9.
     """
     end, steps = math.atan(abs(t) / math.sqrt(freedom)), 100
     heights = [math.cos(end * i / steps) ** (freedom - 1) for i in range(steps + 1)]
@@ -124,7 +126,7 @@ def t_tail(t: float, freedom: int) -> float:
 
 @functools.lru_cache(maxsize=256)
 def t_quantile(tail: float, freedom: int) -> float:
-    """The t that is exceeded with probability `tail` (below 0.5), by bisection of the angle."""
+    """The t that is exceeded with probability `tail` (below 0.5), by bisection over the angle."""
     low, high = 0.0, math.pi / 2
     for _ in range(50):
         middle = (low + high) / 2

@@ -27,7 +27,7 @@ from ftkit.base.files import at_home
 from ftkit.base.run_end import End, Stop
 from ftkit.cli import listing, options, terminal_text
 from ftkit.data import audit
-from ftkit.data.jsonl import DataError, show, with_names
+from ftkit.data.jsonl import DataError, with_names
 from ftkit.report import series
 from ftkit.report.table import table
 
@@ -72,7 +72,8 @@ def _report_error(error: Exception, args) -> int:
                          for name, value in (change or {}).items()).lower()
         return _report(f"{error}; add{advice}" if advice else str(error), WRONG)
     if isinstance(error, OSError) and _is_named(error.filename, args):
-        return _report(f"{show(str(error.filename), 80)}: {error.strerror}; give another", WRONG)
+        name = formatting.show(str(error.filename), 80)
+        return _report(f"{name}: {error.strerror}; give another", WRONG)
     first_line = (str(error).strip().splitlines() or [""])[0]
     hint = "" if debug else " (FTKIT_DEBUG=1 shows where)"
     return _report(f"{type(error).__name__}: {first_line}{hint}", FAILED)
@@ -103,7 +104,7 @@ def _print(args, data: dict, text: str):
 @contextlib.contextmanager
 def _library_output_on_stderr():
     """stdout is for the result alone."""
-    with quiet.heavy_imports(), contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr):
         yield
 
 

@@ -1,6 +1,6 @@
-"""Check a data file before it is trained on: errors, warnings, duplicates, lengths, leaks.
+"""Audit a data file before training: errors, warnings, duplicates, lengths, leaks.
 
-The file is read once, line by line; what is kept of a row is a few hashes and its lengths.
+The file is read once, line by line; only a few hashes and the lengths of each row are kept.
 
     check("my.jsonl", against="my_test.jsonl")["leaks"]
 """
@@ -13,30 +13,32 @@ import zlib
 from array import array
 from pathlib import Path
 
+from ftkit.base.formatting import show
 from ftkit.data import encoding, foreign, schema
 from ftkit.data.file_formats import rows
-from ftkit.data.jsonl import DataError, Problem, show
+from ftkit.data.jsonl import DataError, Problem
 
 KNOWN = {"chat": {"messages"}, "text": {"text"},
          "instruction": {"instruction", "input", "output", "text"},
          "preference": {"instruction", "input", "chosen", "rejected", "history"}}
-LABELS = {"task", "domain", "ability", "id", "source", "category"}  # carried along, never read
+LABELS = {"task", "domain", "ability", "id", "source", "category"}  # metadata, not trained on
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # the marks of text decoded by the wrong table
-SPACE = re.compile(r"\s|\\[nrt]")  # in a line of JSON
+MOJIBAKE = re.compile("\ufffd|Ã[\x80-\xbf]|â€")  # typical of text decoded with the wrong encoding
+SPACE = re.compile(r"\s|\\[nrt]")  # white space in a line of JSON
 CHUNK = 512  # records that are tokenized together
 
 
 def check(path, tokenizer=None, max_length: int | None = None, against=None) -> dict:
-    """The JSON of `ftkit check`: what is wrong with a file and what is worth knowing about it.
+    """The result of `ftkit check`, as a dict for JSON.
 
-    rows: lines that are not blank. errors, warnings: lists of {row, field, problem}; row is the
-    line number, field None where the row as a whole is meant. duplicates: rows equal to an earlier
-    one. near_duplicates: rows about 80 % the same as an earlier one (see `_Near`). lengths: min,
-    median, p95 and max of prompt and response, in characters; with a tokenizer also in tokens,
-    where the response is what is trained on. leaks: rows that ask what a row of `against` (a path
-    or several) asks. max_length: with a tokenizer, rows that lose part or all of their response.
-    Bad content never raises, but in a file of `against`; DataError if a file cannot be opened.
+    against: one or more test files whose prompts must not occur. max_length: with a tokenizer,
+    report rows that lose part or all of their response. In the result:
+    rows: number of non-blank lines. errors, warnings: lists of {row, field, problem}; row is the
+    line number, field None for the whole row. duplicates: rows equal to an earlier one.
+    near_duplicates: rows at least 80 % similar to an earlier one (see `_Near`). lengths: min,
+    median, p95 and max of prompt and response in characters, and with a tokenizer in tokens.
+    leaks: rows whose prompt occurs in `against`.
+    Raises DataError only if a file cannot be opened or a file of `against` has invalid rows.
     """
     audit = _Audit(tokenizer, max_length, _questions(against))
     for line, record, problem in rows(path):
@@ -45,8 +47,7 @@ def check(path, tokenizer=None, max_length: int | None = None, against=None) -> 
 
 
 def _questions(against) -> dict[int, str]:
-    """The lines of each question of other files: hash → "FILE line N". DataError for a bad line,
-    since what it asks would be missed."""
+    """Hash of each prompt in the `against` files → "FILE line N"; DataError for an invalid line."""
     paths = [] if against is None else [against] if isinstance(against, str | Path) else against
     questions: dict[int, str] = {}
     for path in paths:
@@ -63,7 +64,7 @@ def _questions(against) -> dict[int, str]:
 
 
 class _Audit:
-    """What is known after some rows."""
+    """The state of an audit: `row` adds a row, `result` returns the findings."""
 
     def __init__(self, tokenizer, max_length, others_questions):
         self.tokenizer, self.max_length = tokenizer, max_length
@@ -86,7 +87,7 @@ class _Audit:
         self.warnings.append(Problem(line, field, problem))
 
     def row(self, line: int, record: dict | None, problem: Problem | None):
-        self.rows += line > 0  # 0: there are no lines
+        self.rows += line > 0  # 0: a problem of the whole file
         raw, record = record, foreign.to_record(record)
         bad = [problem] if problem else schema.problems_in(record, line, self.kind)
         if self.kind is None and record is not None:
@@ -113,7 +114,7 @@ class _Audit:
         self.question.append(question)
         if question in self.others_questions:
             self.leaks += 1
-            self.warn(line, None, f"asks the same as {self.others_questions[question]}")
+            self.warn(line, None, f"has the same prompt as {self.others_questions[question]}")
         self.look(line, record, kind)
         if self.tokenizer is not None:
             self.chunk.append(record)
@@ -122,7 +123,7 @@ class _Audit:
                 self.count_tokens()
 
     def look(self, line: int, record: dict, kind: str):
-        """Things that are allowed and often a mistake."""
+        """Warn about content that is allowed but often a mistake."""
         fields = {name for name, value in record.items() if value is not None}
         unread = (fields - KNOWN[kind] - LABELS) | foreign.unread_fields(record)
         for name in sorted(unread, key=[*record, *sorted(unread, key=str)].index):  # as in the file
@@ -141,16 +142,16 @@ class _Audit:
                     self.warn(line, field, f"contains {show(token)}, which the tokenizer reads as "
                                            "a special token")
         if kind == "preference" and record["chosen"].strip() == record["rejected"].strip():
-            self.warn(line, "rejected", "the same as chosen, so the pair teaches nothing")
+            self.warn(line, "rejected", "equals chosen, so the pair has no effect")
         if kind == "chat" and record["messages"][-1]["role"] != "assistant":
-            self.warn(line, "messages", "ends before the assistant answers; what follows its last "
+            self.warn(line, "messages", "ends before the assistant answers; text after its last "
                                         "turn is not trained on")
 
     def count_tokens(self):
         batch = schema.Records(self.chunk, lines=self.chunk_lines)
         try:
             examples = encoding.encode_all(batch, self.tokenizer).examples
-        except DataError:  # one of them; the others are still to be counted
+        except DataError:  # one record failed; count the others
             examples = []
             for i in range(len(batch)):
                 try:
@@ -172,15 +173,15 @@ class _Audit:
         if not any(mask[:limit]):
             self.errors.append(encoding.no_room(line, mask, limit))
         else:
-            self.warn(line, None, f"has {len(mask)} tokens; with max_length {limit} its end is cut")
+            self.warn(line, None, f"has {len(mask)} tokens; max_length {limit} cuts off its end")
 
     def result(self) -> dict:
         if self.chunk:
             self.count_tokens()
         for name, (line, count) in self.renamed.items():
-            self.warn(line, show(name)[1:-1], "a name of other tools, read as "
-                      f"{foreign.our_name(name) or 'part of it'} (in {count:,} of {self.rows:,} "
-                      "rows)")
+            ours = foreign.our_name(name)
+            self.warn(line, show(name)[1:-1], "a field of another tool, read as "
+                      f"{ours or 'part of the record'} (in {count:,} of {self.rows:,} rows)")
         for name, (line, count) in self.unknown.items():
             self.warn(line, show(name)[1:-1], f"unknown field, not used (in {count:,} of "
                                               f"{self.rows:,} rows)")
@@ -198,23 +199,24 @@ class _Audit:
     def compare(self) -> tuple[int, int]:
         """(duplicates, near-duplicates) among the rows, each with a warning."""
         near = self.near.pairs()
-        self.near = _Near()  # frees most of the memory, which the rest needs
+        self.near = _Near()  # free most of the memory
         same, asks = schema.first_of(self.whole), schema.first_of(self.question)
         for i, line in enumerate(self.lines):
             if same[i] != i:
-                self.warn(line, None, f"the same as line {self.lines[same[i]]}")
+                self.warn(line, None, f"equals line {self.lines[same[i]]}")
                 near.pop(i, None)
             elif asks[i] != i and self.kind != "text":
-                other = ("differs in white space alone" if self.unspaced[i] ==
-                         self.unspaced[asks[i]] else "gives another answer")
-                self.warn(line, None, f"asks the same as line {self.lines[asks[i]]} and {other}")
+                other = ("differs only in white space" if self.unspaced[i] ==
+                         self.unspaced[asks[i]] else "has another answer")
+                self.warn(line, None,
+                          f"has the same prompt as line {self.lines[asks[i]]} and {other}")
             if i in near:
-                self.warn(line, None, f"nearly the same as line {self.lines[near[i]]}")
+                self.warn(line, None, f"nearly equals line {self.lines[near[i]]}")
         return int((same != range(len(same))).sum()), len(near)
 
 
 def _texts(record: dict, kind: str):
-    """(field, text) of everything that is tokenized."""
+    """(field, text) of all text that is tokenized."""
     if kind == "chat":
         for i, message in enumerate(record["messages"]):
             yield f"messages[{i}].content", message["content"]
@@ -233,19 +235,19 @@ class _Near:
 
     MinHash: the fraction of equal minima under 64 random hashes estimates the Jaccard similarity of
     two sets of shingles (Broder 1997); 16 bits of each minimum are enough (Li and König 2010).
-    Only rows that agree on all 4 minima of one of 16 bands are compared, which a pair of
-    similarity 0.8 does with probability 1 - (1 - 0.8^4)^16 > 0.999. Case, punctuation and white
-    space do not count.
+    Rows are compared if they agree on all 4 minima of one of 16 bands. A pair of similarity 0.8
+    does so with probability 1 - (1 - 0.8^4)^16 > 0.999. Case, punctuation and white space are
+    ignored.
     """
 
     HASHES, BAND, SIMILAR = 64, 4, 0.8
-    WORDS = 2**13  # that are hashed at once: 2 MB, which a cache holds
-    PAIRS = 2**13  # that are compared at once: 1 MB of signatures on each side
+    WORDS = 2**13  # hashed at once: 2 MB, so that they fit in the processor's cache
+    PAIRS = 2**13  # compared at once: 1 MB of signatures on each side
 
     def __init__(self):
         self.signatures, self.factors = bytearray(), None  # 128 bytes a row
-        self.words: list[int] = []  # hashes of the words of rows that have no signature yet
-        self.ends: list[int] = []  # where each of these rows ends
+        self.words: list[int] = []  # word hashes of the rows without a signature
+        self.ends: list[int] = []  # end of each of these rows in `words`
 
     def add(self, text: str):
         words = [zlib.crc32(word.encode()) for word in re.findall(r"\w+", text.lower())]
@@ -256,7 +258,7 @@ class _Near:
         self.ends.append(len(self.words))
 
     def sign(self):
-        """Signatures of the rows that were added since the last call."""
+        """Compute the signatures of the rows added since the last call."""
         import numpy as np
 
         if not self.ends:
@@ -266,10 +268,10 @@ class _Near:
             self.factors = odd * np.uint32(2) + np.uint32(1)
         words = np.array(self.words, np.uint32)
         hashes = words[:-2] * np.uint32(961) + words[1:-1] * np.uint32(31) + words[2:]
-        # Between the shingles of two rows are two that begin in one and end in the other.
+        # Leave out the two shingles that begin in one row and end in the next.
         edges = [0, *(edge for end in self.ends for edge in (end - 2, end))][:-2]
         minima = np.full((self.HASHES, len(self.ends)), np.uint32(2**32 - 1))
-        for start in range(0, len(hashes), self.WORDS):  # one text may be longer than this
+        for start in range(0, len(hashes), self.WORDS):  # a single text may be longer
             # Multiply-shift hashing: the upper half of the product with a random odd number.
             products = self.factors * hashes[start : start + self.WORDS]
             smallest = np.minimum.reduceat(products, edges, axis=1)[:, ::2]
@@ -278,7 +280,7 @@ class _Near:
         self.words, self.ends = [], []
 
     def pairs(self) -> dict[int, int]:
-        """Row → an earlier row that it is nearly the same as, for each row that has one."""
+        """Each near-duplicate row → the earlier row that it resembles."""
         import numpy as np
 
         self.sign()
@@ -286,7 +288,7 @@ class _Near:
         bands = np.frombuffer(self.signatures, np.uint64).reshape(len(signatures), -1)
         earlier: dict[int, int] = {}
         for k in range(bands.shape[1]):
-            # Rows that also agree on the next band end up side by side in a large group.
+            # Sorting by the next band too puts the most similar rows of a large group together.
             band, following = bands[:, k], bands[:, (k + 1) % bands.shape[1]]
             order = np.lexsort((following, band))
             alike = np.flatnonzero(np.diff(band[order]) == 0)

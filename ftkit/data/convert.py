@@ -1,7 +1,7 @@
-"""Write records of other tools as ftkit's own JSON Lines: what `ftkit convert` does.
+"""Convert records of other tools to ftkit's JSON Lines (`ftkit convert`).
 
     convert("calls.json", tools="text")       records, with tools and calls written as text
-    write("old.csv", "new.jsonl", skip=True)  only the good ones, in a new file
+    write("old.csv", "new.jsonl", skip=True)  write only the valid ones to a new file
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from pathlib import Path
 
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.base.formatting import show
 from ftkit.data import file_formats, foreign, schema
-from ftkit.data.jsonl import DataError, Problem, show
+from ftkit.data.jsonl import DataError, Problem
 
 INTRODUCTION = ("You may call these functions. Answer with one <tool_call> for each call, a JSON "
                 "object with the name of the function and its arguments.\n<tools>\n{}\n</tools>")
 
 
 def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schema.Records, int]:
-    """(records, number of rows left out) of a file, a pattern or rows in memory.
+    """(records, number of skipped rows) from a file, a pattern or rows in memory.
 
-    tools: "text" writes function calls as text, in the form that Hermes and Qwen models are
-    trained on: <tools> in the system message, <tool_call> and <tool_response> in the turns.
-    skip: leave out the rows that cannot be trained on. Raises DataError for them otherwise.
+    tools: "text" writes function calls as text, in the format of Hermes and Qwen models: <tools> in
+    the system message, <tool_call> and <tool_response> in the turns. skip: leave out invalid rows
+    instead of raising DataError.
     """
     if tools not in (None, "text"):
         raise UserError(f"tools is {tools!r}; expected text, or None")
@@ -63,14 +64,17 @@ def convert(source, tools: str | None = None, skip: bool = False) -> tuple[schem
 
 
 def write(source, out: str | Path, tools: str | None = None, skip: bool = False) -> tuple[int, int]:
-    """`convert` into a new file; (records written, rows left out). UserError for a file in use."""
+    """Write the result of `convert` to a new file; returns (records written, rows skipped).
+
+    UserError if `out` exists or cannot be written.
+    """
     out = at_home(out)
     if "\0" in str(out):
         raise UserError(f"{show(str(out))} has a zero byte; name a new file")
     if out.exists():
         raise UserError(f"{show(str(out))} exists; name a new file")
     if out.suffix != ".jsonl":
-        raise UserError(f"{show(str(out))} has another ending than .jsonl; name it so")
+        raise UserError(f"{show(str(out))} does not end in .jsonl; rename it")
     records, left_out = convert(source, tools, skip)
     unfinished = out.with_name(f"{out.name}.unfinished")
     try:
@@ -86,8 +90,10 @@ def write(source, out: str | Path, tools: str | None = None, skip: bool = False)
 
 
 def with_tools_as_text(record: dict) -> dict:
-    """A chat whose functions, calls and their results are text; others unchanged. UserError for
-    functions and calls that have another form than OpenAI's."""
+    """A chat with its functions, calls and results written as text; other records unchanged.
+
+    UserError for functions and calls that are not in OpenAI's format.
+    """
     talk = record.get("messages")
     if not isinstance(talk, list) or not all(isinstance(message, dict) for message in talk):
         return record
@@ -102,7 +108,7 @@ def with_tools_as_text(record: dict) -> dict:
         if message.get("role") == "tool":
             text = f"<tool_response>\n{_text(message.get('content'))}\n</tool_response>"
             if said and str(said[-1].get("content")).startswith("<tool_response>"):
-                said[-1]["content"] += f"\n{text}"  # the results of parallel calls are one turn
+                said[-1]["content"] += f"\n{text}"  # results of parallel calls share a turn
                 continue
             kept = {"role": "user", "content": text}
         elif calls:
@@ -122,16 +128,16 @@ def with_tools_as_text(record: dict) -> dict:
 
 
 def _call(call) -> dict:
-    """Name and arguments of a call; the arguments may be JSON in JSON."""
+    """Name and arguments of a call; the arguments may be a JSON string."""
     inner = call.get("function", call)
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-        raise UserError(f"the call {show(call, 40)} names no function; expected an object with "
-                        "name and arguments")
+        raise UserError(f"the call {show(call, 40)} does not name a function; expected an object "
+                        "with name and arguments")
     return {"name": inner["name"], "arguments": _parsed(inner.get("arguments", {}))}
 
 
 def _listed(values, what: str) -> list[dict]:
-    """Objects, each of which may be JSON in JSON; UserError for anything else."""
+    """A list of objects, each of which may be a JSON string; UserError for anything else."""
     found = [_parsed(value) for value in values] if isinstance(values, list) else []
     objects = [value for value in found if isinstance(value, dict)]
     if not isinstance(values, list) or len(objects) < len(found):
@@ -140,7 +146,7 @@ def _listed(values, what: str) -> list[dict]:
 
 
 def _content(message: dict) -> list[str]:
-    """The text of a message that gets more, if it has some; UserError for what is not a text."""
+    """The content of a message as a list of at most one text; UserError if it is not text."""
     content = message.get("content") or ""
     if not isinstance(content, str):
         raise UserError(f"content is {show(content, 40)}; expected text")

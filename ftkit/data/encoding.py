@@ -1,11 +1,10 @@
-"""Records → token ids with labels, and from there batches, packed rows and the mask inspector.
+"""Encode records as token ids with labels, and collate or pack the examples.
 
 An example is {"input_ids": [...], "labels": [...]}, two lists of the same length. A label is the
-id itself if the token is trained on and -100 if not; the shift by one is the model's.
+token's id if the token is trained on, else -100; the model shifts labels by one.
 
-The mask is right by construction. A record is rendered to segments of text, each trained on or
-not, and each segment is tokenized by itself, so the ids before an answer are the very ids that
-the model is given when it has to answer.
+`templates` decides which segments of a text are trained on. Each segment is tokenized separately,
+so the ids before an answer are exactly the prompt that the model gets when it has to answer.
 
     coded = encode_all(records("translation"), tokenizer); show_batch(coded.examples[:2], tokenizer)
 """
@@ -37,14 +36,14 @@ def _tokenize(tokenizer, texts: list[str]) -> dict[str, list[int]]:
 
 
 def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[list[int]]]:
-    """Ids of every segment of every record."""
+    """Token ids of every segment of every record."""
     probe = _tokenize(tokenizer, ["a\nb", "a\n", "b"])
     alone = {text for line in lines for text, _ in line if text}
     if probe["a\nb"] == probe["a\n"] + probe["b"]:
         table = _tokenize(tokenizer, list(alone)) | {"": []}
         return [[table[text] for text, _ in line] for line in lines]
-    # Tokenizers of the SentencePiece kind put a mark before the text they are given, so a segment
-    # must be read at its position: as what the ids of the text so far gain by it.
+    # SentencePiece tokenizers put a mark before each text, so a segment is tokenized in its
+    # position: its ids are those that it adds to the ids of the text before it.
     so_far = [list(accumulate((text for text, _ in line), initial="")) for line in lines]
     table = _tokenize(tokenizer, list({t for line in so_far for t in line if t} | alone)) | {"": []}
     ids = []
@@ -57,26 +56,26 @@ def _segment_ids(lines: list[list[templates.Segment]], tokenizer) -> list[list[l
 
 
 def document_start(tokenizer) -> list[int]:
-    """The token that comes before a plain text, as a list of ids: BOS where the tokenizer or its
-    chat template writes it, else <|endoftext|>, which separates the documents of the pretraining,
-    where the vocabulary has it, else nothing.
+    """The ids to put before a plain text (one id, or none).
 
-    Not simply `bos_token_id`: that of SmolLM2-Instruct is <|im_start|>, which announces a turn of
-    a chat (after it the 4-bit SmolLM2 completes 44 % of the facts, after <|endoftext|> 63 %).
+    It is BOS if the tokenizer or its chat template writes it, else <|endoftext|>, the separator of
+    pretraining documents, if the vocabulary has it. `bos_token_id` alone would be wrong: that of
+    SmolLM2-Instruct is <|im_start|>, which begins a chat turn. After it the 4-bit SmolLM2 completes
+    44 % of the facts, after <|endoftext|> 63 %.
     """
     bos = tokenizer.bos_token_id
     writes = tokenizer("a", verbose=False)["input_ids"][:1] == [bos]
     if bos is not None and (writes or "bos_token" in str(tokenizer.chat_template or "")):
         return [bos]
     text = "<|endoftext|>"
-    separator = tokenizer.convert_tokens_to_ids(text)  # copies no vocabulary, as get_vocab does
+    separator = tokenizer.convert_tokens_to_ids(text)  # get_vocab would copy the vocabulary
     if separator is None or tokenizer.convert_ids_to_tokens(separator) != text:
         return []
     return [separator]
 
 
 def eos_ids(tokenizer, model=None) -> set[int]:
-    """Ids that end an answer: EOS, the chat template's end of turn, what the model itself names."""
+    """Ids that end an answer: EOS, the chat template's end of turn, those of generation_config."""
     ids = {tokenizer.eos_token_id}
     config = getattr(model, "generation_config", None)
     named = getattr(config, "eos_token_id", None)
@@ -87,9 +86,9 @@ def eos_ids(tokenizer, model=None) -> set[int]:
 
 
 def _coded(records, tokenizer, template, to_answer=False) -> list[list[tuple[list[int], bool]]]:
-    """(ids, trained on) of every segment of every record, with the start of a plain text.
+    """(ids, is trained on) of every segment of every record, with `document_start` prepended.
 
-    A format string that begins with a special token, such as <|im_start|>, opens the text itself.
+    It is not prepended to a text that already begins with a special token, such as <|im_start|>.
     """
     try:
         made = templates.segments(records, tokenizer, template, to_answer)
@@ -116,7 +115,7 @@ def _line(records, index: int) -> int:
 
 @dataclasses.dataclass
 class Encoded:
-    """Examples, and what did not fit: `truncated` were cut, `skipped` left out (see problems)."""
+    """Encoded examples, with the number `truncated` and the number `skipped` (see problems)."""
 
     examples: Sequence[dict] = dataclasses.field(repr=False)
     truncated: int = 0
@@ -128,16 +127,15 @@ def encode_all(
     records: Sequence[dict], tokenizer, max_length: int | None = None, loss_on: str = "response",
     template: str | None = None, on_long: str = "error",
 ) -> Encoded:
-    """Examples of all records, in order.
+    """Encode all records, in order.
 
-    max_length: tokens; a longer example loses its end. One that would be left without a token
-    to train on is an error (DataError with its line), or left out with on_long="skip".
-    loss_on: "response" (every answer up to and with its end-of-turn token) or "all". Text records
-    are trained on whole. The first token never is, as no token before it could predict it.
-    template: None for the tokenizer's chat template, else Alpaca's if it has none; or "chat",
-    "alpaca", "plain", or a format string with {instruction}, {input} and {output}.
-    The examples of a large file, or of more than MANY records, are a `Lazy` sequence, so that they
-    are never all in memory.
+    max_length: tokens; longer examples are cut at the end. If that leaves no token to train on,
+    DataError names the line, or on_long="skip" leaves the record out.
+    loss_on: "response" (every answer, including its end-of-turn token) or "all". Text records are
+    always trained on completely, except the first token, which nothing predicts.
+    template: "chat", "alpaca", "plain", or a format string with {instruction}, {input} and
+    {output}; None for the tokenizer's chat template, or Alpaca's if it has none.
+    For a LargeFile or more than MANY records, the examples are a `Lazy` sequence, to save memory.
     """
     if loss_on not in ("response", "all"):
         raise UserError(f"loss_on is {loss_on!r}; expected response or all")
@@ -152,7 +150,7 @@ def encode_all(
     lazy = isinstance(records, schema.LargeFile) or len(records) > MANY
     examples: list[dict] = []
     out, kept, lengths = Encoded(examples), array("q"), array("q")
-    bar = Bar("reading the records", quiet=not lazy)  # a large file takes many seconds
+    bar = Bar("encoding the records", quiet=not lazy)  # a large file takes many seconds
     for start in range(0, len(records), CHUNK):
         bar(start / len(records))
         coded = _coded(records[start : start + CHUNK], tokenizer, template)
@@ -178,13 +176,13 @@ def encode_all(
     return out
 
 
-# Token ids as Python lists take some thirty times the bytes of their text, so large data is read
-# once, CHUNK records at a time, to find what is wrong, and encoded again when its batch comes.
+# Token ids in Python lists take about thirty times the memory of their text. So large data is
+# validated once, CHUNK records at a time, and encoded again whenever a batch needs it.
 MANY, CHUNK = 20_000, 200
 
 
 class Lazy(Sequence):
-    """Examples that are made whenever they are asked for; `lengths` are their tokens."""
+    """A sequence of examples that are encoded on each access; `lengths` are in tokens."""
 
     def __init__(self, lengths: Sequence[int], make: Callable[[int], dict]):
         self.lengths, self.make = lengths, make
@@ -198,13 +196,13 @@ class Lazy(Sequence):
 
 
 def joined(first: Sequence[dict], second: Sequence[dict]) -> Lazy:
-    """The examples of both, one list after the other."""
+    """Two sequences of examples, concatenated lazily."""
     return Lazy([*_lengths(first), *_lengths(second)],
                 lambda i: first[i] if i < len(first) else second[i - len(first)])
 
 
 def _labeled(parts, loss_on) -> tuple[list[int], list[int]]:
-    """(ids, labels) of all segments of a record."""
+    """(ids, labels) of a record."""
     ids = [i for part, _ in parts for i in part]
     labels = []
     for part, loss in parts:
@@ -214,34 +212,34 @@ def _labeled(parts, loss_on) -> tuple[list[int], list[int]]:
 
 
 def no_room(line: int, trained: list[bool], max_length: int | None) -> Problem:
-    """The record on this line loses all tokens that it is trained on."""
+    """The problem that max_length cuts off every token that is trained on."""
     prompt = trained.index(True) if any(trained) else len(trained)
     return Problem(line, None, f"the prompt has {prompt} tokens, so with max_length {max_length} "
-                   "no token of the response is left; raise max_length or shorten it")
+                   "no token of the response is left; raise max_length or shorten the prompt")
 
 
 def encode(
     record: dict, tokenizer, max_length: int | None = None, loss_on: str = "response",
     template: str | None = None,
 ) -> dict | None:
-    """One record as an example; None if max_length leaves no token that is trained on."""
+    """Encode one record; None if max_length leaves no token to train on."""
     examples = encode_all([record], tokenizer, max_length, loss_on, template, "skip").examples
     return examples[0] if examples else None
 
 
 def prompts(records: Sequence[dict], tokenizer, template: str | None = None) -> list[list[int]]:
-    """What the model is given to answer each record: the ids before its last answer."""
+    """The prompt ids of each record: everything before its last answer."""
     return [[i for part, _ in parts for i in part]
             for parts in _coded(records, tokenizer, template, to_answer=True)]
 
 
 def prompt_ids(record: dict, tokenizer, template: str | None = None) -> list[int]:
-    """`prompts` for one record; it needs no output."""
+    """`prompts` for one record, which may lack an output."""
     return prompts([record], tokenizer, template)[0]
 
 
 def answer(record: dict) -> str:
-    """The reference text for what `prompt_ids` asks."""
+    """The reference answer to `prompt_ids`; "" if there is none."""
     if "messages" in record and record["messages"][-1]["role"] != "assistant":
         return ""
     return schema.response_of(record)
@@ -271,10 +269,10 @@ def collate(examples: Sequence[dict], pad_token_id: int, padding_side: str = "ri
 
 
 def pack(examples: Sequence[dict], max_length: int) -> list[list[dict]]:
-    """Rows of whole examples, at most `max_length` tokens each; nothing is cut or lost.
+    """Pack whole examples into rows of at most `max_length` tokens, by best-fit decreasing.
 
-    Longest first, each into the fullest row that still has room (best-fit decreasing, which needs
-    at most 11/9 of the fewest possible rows, plus a few). UserError for a longer example.
+    This needs at most 11/9 of the fewest possible rows, plus a constant. UserError for an example
+    that is longer than a row.
     """
     return list(Units(examples, max_length))
 
@@ -284,14 +282,14 @@ def _lengths(examples) -> Sequence[int]:
 
 
 def _pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
-    """`pack`, in lengths and indices."""
+    """`pack` for example lengths; returns the indices in each row."""
     rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, row), sorted
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[i]
         if length > max_length:
-            raise UserError(f"an example of {length} tokens fits no row of {max_length}; encode "
-                            "with max_length, or raise it")
+            raise UserError(f"an example has {length} tokens, more than max_length {max_length}; "
+                            "encode with max_length, or raise it")
         at = bisect.bisect_left(room, (length, 0))
         if at == len(room):
             free, row = max_length, len(rows)
@@ -304,8 +302,10 @@ def _pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
 
 
 class Units(Sequence):
-    """What a batch is counted in, each a list of examples: one example, or with `max_length` a
-    row that `pack` would make of them."""
+    """The items that a batch counts: single examples, or with `max_length` the rows of `pack`.
+
+    Each item is a list of examples.
+    """
 
     def __init__(self, examples: Sequence[dict], max_length: int | None = None):
         self.examples = examples
@@ -319,7 +319,7 @@ class Units(Sequence):
 
 
 def show_batch(examples, tokenizer) -> BatchView:
-    """Look at examples (or records, which are encoded first) as the model sees them."""
+    """Show examples token by token, with the mask; records are encoded first."""
     examples = getattr(examples, "examples", examples)
     if isinstance(examples, dict):
         examples = [examples]

@@ -1,10 +1,10 @@
-"""Rows of a data file in any of the usual formats, by the ending of its name.
-
-JSON Lines is the format for large data, since only its file is kept as bytes; a .json, .csv, .tsv,
-.txt or .parquet file is read whole. Each may be packed (.gz, .bz2, .xz). A .txt file holds one text
-a paragraph, or one a line where no line is blank.
+"""Read the rows of a data file; its extension decides the format.
 
     for row, record, problem in rows("my.csv"): ...
+
+JSON Lines suits large data, as it is read line by line; .json, .csv, .tsv, .txt and .parquet files
+are read whole. Each may be compressed (.gz, .bz2, .xz). In a .txt file each paragraph is a text, or
+each line if there are no blank lines.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import show
 from ftkit.data import foreign, jsonl
-from ftkit.data.jsonl import Problem, show
+from ftkit.data.jsonl import Problem
 
 OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 Rows = Iterator[tuple[int, dict | None, Problem | None]]
 
 
 def is_plain_jsonl(path: Path) -> bool:
-    """Whether a line of the file is a record."""
+    """Whether the file is uncompressed JSON Lines."""
     return path.suffix.lower() not in {*OPEN, *READ}
 
 
 def rows(path: str | Path, digest=None) -> Rows:
-    """As `jsonl.rows`, for every format; the number is that of the line where a record begins, in
-    Parquet that of its row. digest: is fed the bytes of the file, unpacked."""
+    """`jsonl.rows` for every format. The number is the record's first line (in Parquet, its row).
+
+    digest: a hashlib object that is updated with the uncompressed bytes.
+    """
     path = Path(path)
     if is_plain_jsonl(path):
         yield from jsonl.rows(path, digest)
@@ -50,7 +53,8 @@ def rows(path: str | Path, digest=None) -> Rows:
                 return
             content = file.read()
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-            yield 0, None, Problem(0, None, f"the packed file is damaged ({error}); get it again")
+            yield 0, None, Problem(0, None, f"the compressed file is damaged ({error}); download "
+                                            "it again")
             return
     if digest is not None:
         digest.update(content)
@@ -58,7 +62,7 @@ def rows(path: str | Path, digest=None) -> Rows:
 
 
 def _decoded(content: bytes) -> str:
-    """The text of a file; UserError with the command that makes it UTF-8."""
+    """Decode UTF-8; UserError with a command that converts the file."""
     wrong = jsonl.not_text(content[:4])
     if wrong:
         raise UserError(wrong)
@@ -71,7 +75,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _of_text(read):
-    """A reader of text as one of bytes."""
+    """Turn a reader of text into a reader of bytes."""
     def of_bytes(content: bytes) -> Rows:
         try:
             text = _decoded(content)
@@ -92,7 +96,7 @@ def _of_text(read):
 
 @_of_text
 def _csv(text: str) -> Rows:
-    """A table whose first line names the fields."""
+    """Rows of a table whose first line has the field names."""
     head = text.partition("\n")[0]
     separator = max(",;\t|", key=head.count)
     csv.field_size_limit(2**31 - 1)
@@ -108,8 +112,8 @@ def _csv(text: str) -> Rows:
                                               f"{show(', '.join(names))}; rename one")
                     return
             elif len(cells) > len(names):
-                yield line, None, Problem(line, None, f"{len(cells)} cells and {len(names)} "
-                                          "columns; put a text with the separator "
+                yield line, None, Problem(line, None, f"{len(cells)} cells in {len(names)} "
+                                          "columns; put a text that contains the separator "
                                           f"{show(separator)} in double quotes")
             elif cells:
                 given = dict(zip(names, cells, strict=False))
@@ -121,7 +125,7 @@ def _csv(text: str) -> Rows:
 
 @_of_text
 def _json(text: str) -> Rows:
-    """An array of objects, an object with one such array, or objects one after the other."""
+    """An array of objects, an object that contains one such array, or a sequence of objects."""
     start = re.match(r"\s*", text)
     at = start.end() if start else 0
     if not text[at:]:
@@ -139,13 +143,13 @@ def _json(text: str) -> Rows:
             if opening:
                 yield from _values(text, opening.end(), ",")
                 return
-    if any(problem for *_, problem in found):  # JSON Lines has more to say about a bad line
+    if any(problem for *_, problem in found):  # `jsonl` explains a bad line better
         found = list(jsonl.lines(io.BufferedReader(io.BytesIO(text.encode()))))
     yield from found
 
 
 def _values(text: str, at: int, separator: str) -> Rows:
-    """The JSON values from `at` on, with their lines, up to the end or the closing bracket."""
+    """The JSON values from index `at` to the end or the closing bracket, with line numbers."""
     counted, line = 0, 1
     while True:
         while at < len(text) and text[at].isspace():
@@ -169,8 +173,8 @@ def _values(text: str, at: int, separator: str) -> Rows:
         if separator and text[end : end + 1] == separator:
             end += 1
         elif separator and text[end : end + 1] != "]":
-            yield line, None, Problem(line, None, "the array is cut off after this record; get "
-                                      "the file again" if end == len(text) else
+            yield line, None, Problem(line, None, "the array is cut off after this record; "
+                                      "download the file again" if end == len(text) else
                                       f"{show(text[end : end + 20])} after this record; expected "
                                       "a comma or ]")
             return
@@ -179,7 +183,7 @@ def _values(text: str, at: int, separator: str) -> Rows:
 
 @_of_text
 def _txt(text: str) -> Rows:
-    """Texts: paragraphs, or lines where no line is blank."""
+    """A text per paragraph, or per line if there are no blank lines."""
     text = text.strip().replace("\r\n", "\n")
     parts = re.split(r"(\n\s*\n)" if re.search(r"\n\s*\n", text) else r"(\n)", text)
     line = 1
@@ -194,14 +198,15 @@ def _parquet(content: bytes) -> Rows:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        yield 0, None, Problem(0, None, "Parquet is read by pyarrow, which is not installed: "
+        yield 0, None, Problem(0, None, "reading Parquet needs pyarrow, which is not installed: "
                                "`pip install pyarrow`")
         return
     try:
         found = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: no UTF-8
         why = str(error).partition("\n")[0]
-        yield 0, None, Problem(0, None, f"not a whole Parquet file ({why:.80}); get it again")
+        yield 0, None, Problem(0, None, f"not a complete Parquet file ({why:.80}); download it "
+                                        "again")
         return
     for number, row in enumerate(found, 1):
         yield number, foreign.from_cells(row), None

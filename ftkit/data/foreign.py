@@ -1,9 +1,9 @@
-"""Records as other tools write them → records of ftkit's own four kinds.
+"""Convert records from the formats of other tools.
 
-Read are: the names of other tools for our fields, ShareGPT (from, value), OpenAI's chat (weight,
-parts of text), TRL's prompt and completion as texts or messages, preference pairs of messages,
-Alpaca with system and history, hh-rlhf's dialogs; and tables of pandas, polars, Arrow and datasets.
-What is not recognized stays as it is, and `schema.problems_in` says what is wrong with it.
+Supported: other tools' field names, ShareGPT (from, value), OpenAI's chat (weight, text parts),
+TRL's prompt and completion (texts or messages), preference pairs of messages, Alpaca with system
+and history, hh-rlhf's dialogs; and tables of pandas, polars, Arrow and datasets. Anything else is
+returned unchanged, and `schema.problems_in` explains what is wrong with it.
 
     to_record({"prompt": "Hi", "completion": "Hello"})      {"instruction": "Hi", "output": "Hello"}
 """
@@ -17,13 +17,13 @@ from typing import Any
 
 from ftkit.base.errors import UserError
 
-FIELDS = {  # the fields of each kind; the first that is present decides the kind
+FIELDS = {  # kind → its fields
     "chat": ("messages",),
     "preference": ("chosen", "rejected", "instruction", "input"),
     "instruction": ("output", "instruction", "input"),
     "text": ("text",),
 }
-NAMES = {  # names that other tools use → ours
+NAMES = {  # other tools' names → our names
     "prompt": "instruction", "question": "instruction", "query": "instruction",
     "user": "instruction", "completion": "output", "response": "output", "answer": "output",
     "target": "output", "assistant": "output", "context": "input", "conversations": "messages",
@@ -34,25 +34,25 @@ WHOLE = ({"messages"}, {"instruction", "output"}, {"instruction", "chosen", "rej
 ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
          "model": "assistant", "developer": "system", "observation": "tool", "function": "tool",
          "function_response": "tool", "function_call": "assistant"}
-READ = {"role", "content", "weight", "train"}  # of a message
-TURN = re.compile(r"\n\n(Human|Assistant): ?")  # of hh-rlhf
+READ = {"role", "content", "weight", "train"}  # the fields of a message that ftkit uses
+TURN = re.compile(r"\n\n(Human|Assistant): ?")  # begins a turn in hh-rlhf
 
 
 def our_name(name) -> str | None:
-    """Our name for a field that is named otherwise, in capitals or with spaces around it."""
+    """Our name for a field of another tool, ignoring case and outer spaces; None if unknown."""
     plain = str(name).strip().lower()
     known = {field for fields in FIELDS.values() for field in fields}
     return NAMES.get(plain, plain if plain in known else None)
 
 
 def to_record(record: Any) -> Any:
-    """The same record in our form; `record` itself where it needs no change."""
+    """The record in ftkit's form; `record` itself if it needs no change."""
     if not isinstance(record, dict):
         return record
     ours = _renamed(record)
     if "chosen" in ours and "rejected" in ours:
         ours = _pair(ours)
-    elif _is_talk(ours.get("instruction")):  # TRL: messages, and those that answer them
+    elif _is_talk(ours.get("instruction")):  # TRL: prompt and completion are lists of messages
         answer = ours.get("output")
         answer = answer if isinstance(answer, list) else [answer]
         ours = _without(ours, "instruction", "output") | {
@@ -67,7 +67,7 @@ def to_record(record: Any) -> Any:
 
 
 def to_message(message: Any) -> Any:
-    """A message with role, content, and weight 0 where it is not to be trained on."""
+    """A message with role and content, and with weight 0 if it is not to be trained on."""
     if not isinstance(message, dict):
         return message
     ours = dict(message)
@@ -87,13 +87,13 @@ def to_message(message: Any) -> Any:
         ours["content"] = ""
     if isinstance(ours.get("train"), bool) and not ours.pop("train"):
         ours["weight"] = 0
-    # A null says that an optional field is not given, as OpenAI and Parquet write it.
+    # OpenAI and Parquet write null for an optional field that is not given.
     ours = {k: v for k, v in ours.items() if v is not None or k in ("role", "content")}
     return message if ours == message else ours
 
 
 def unread_fields(record: dict) -> set[str]:
-    """Fields of the messages of a record that are given and not used."""
+    """Fields of a record's messages that ftkit ignores."""
     talk = record.get("messages") or record.get("history") or []
     if not _is_talk(talk):
         return set()
@@ -101,8 +101,8 @@ def unread_fields(record: dict) -> set[str]:
 
 
 def _renamed(record: dict) -> dict:
-    """With our names, where the record is of no kind as it is and of one kind with them."""
-    pair = "chosen" in record and "rejected" in record  # also where messages repeat one of them
+    """Rename the fields if that turns an unknown record into one of a known kind."""
+    pair = "chosen" in record and "rejected" in record  # some pairs also have messages
     if any(kind <= record.keys() for kind in (WHOLE[2:3] if pair else WHOLE[:4])):
         return record
     ours = {name: our_name(name) or name for name in record}
@@ -122,14 +122,15 @@ def _is_talk(value) -> bool:
 
 
 def _unweighted(talk: list) -> list:
-    """The messages before what is trained on; of TRL's prompt no answer is."""
+    """The messages of a prompt, with weight 0 for assistant turns, as TRL does not train on them.
+    """
     talk = [to_message(message) for message in talk]
     return [m | {"weight": 0} if isinstance(m, dict) and m.get("role") == "assistant" else m
             for m in talk]
 
 
 def _pair(record: dict) -> dict:
-    """A preference pair, whose question and answers may be messages or whole dialogs."""
+    """A preference pair whose prompt and answers may be messages or whole dialogs."""
     prompt = record.get("instruction", record.get("messages"))
     if prompt and not isinstance(prompt, str) and not _is_talk(prompt):
         return record
@@ -148,7 +149,7 @@ def _pair(record: dict) -> dict:
     if record.get("system"):
         before.insert(0, {"role": "system", "content": record["system"]})
     talks = [[to_message(m) for m in side] for side in sides]
-    if len(talks[0]) > 1:  # each side is the whole conversation, the question with it
+    if len(talks[0]) > 1:  # each side is the whole conversation, including the prompt
         if talks[0][:-1] != talks[1][:-1]:
             return record
         before = talks[0][:-1]
@@ -163,7 +164,7 @@ def _pair(record: dict) -> dict:
 
 
 def _dialog(text: str) -> Any:
-    """hh-rlhf's dialog as messages; the text itself where it is not one."""
+    """An hh-rlhf dialog as messages; any other text unchanged."""
     _, *parts = TURN.split(text)
     talk = [{"role": "user" if speaker == "Human" else "assistant", "content": words.strip()}
             for speaker, words in zip(parts[::2], parts[1::2], strict=True)]
@@ -171,7 +172,7 @@ def _dialog(text: str) -> Any:
 
 
 def _with_history(record: dict) -> dict:
-    """Alpaca's instruction with a system prompt and earlier questions and answers as a chat."""
+    """An Alpaca record with a system prompt or a history, as a chat."""
     past = record.get("history") or []
     last_turn = record.get("instruction"), record.get("input")
     if not isinstance(past, list | tuple) or not all(
@@ -192,14 +193,14 @@ def _with_history(record: dict) -> dict:
 # -------------------------------------------------------------------- objects of other packages
 
 
-EXPECTED = ("expected the name of a sample, a path of a file, a list of dicts, a DataFrame or a "
+EXPECTED = ("expected the name of a sample, the path of a file, a list of dicts, a DataFrame or a "
             "datasets.Dataset")
 
 
 def listed(source: Any, split: str) -> list:
-    """The rows of a table, a data set or an iterator as dicts of plain Python values.
+    """The rows of a table, a data set or an iterator, as dicts of plain Python values.
 
-    split: which one is taken of a dict of data sets. Raises UserError for what holds no rows.
+    split: the key to use in a dict of data sets. UserError for an object without rows.
     """
     if isinstance(source, Mapping):
         if all(isinstance(column, list) for column in source.values()):  # columns
@@ -226,7 +227,7 @@ def listed(source: Any, split: str) -> list:
 
 
 def _plain(value: Any) -> Any:
-    """Without numpy's arrays and pandas' marks for a missing value."""
+    """Convert numpy arrays to lists, and pandas' missing values to None."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -238,7 +239,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_cells(row: dict) -> dict:
-    """A row of a table: cells that hold a list of messages as JSON are read as one."""
+    """A row of a table, with cells that contain a JSON list of objects parsed."""
     return {name: _cell(value) for name, value in row.items()}
 
 

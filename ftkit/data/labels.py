@@ -1,3 +1,3 @@
-"""The label of a token without loss, which torch's cross-entropy leaves out."""
+"""The label of a masked token; torch's cross-entropy ignores it."""
 
 NO_LOSS = -100

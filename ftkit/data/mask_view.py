@@ -1,11 +1,11 @@
-"""The mask inspector: examples drawn token by token, those that are trained on marked."""
+"""The mask inspector: shows examples token by token and marks those that are trained on."""
 
 from __future__ import annotations
 
 from ftkit.base.formatting import printable, to_html
 from ftkit.data.labels import NO_LOSS
 
-_STYLES = {  # readable without color: loss is underlined, special tokens are framed
+_STYLES = {  # also readable without color: trained-on tokens underlined, special tokens framed
     "loss": "background:#f5b04166;border-bottom:3px solid #b9770e",
     "none": "opacity:.7",
     "special": "border:1px dotted;border-radius:4px;font-size:85%",
@@ -14,7 +14,7 @@ MAX_SHOWN = 600  # tokens of one example
 
 
 class BatchView:
-    """Examples token by token; the marked ones are trained on."""
+    """Examples shown token by token; the marked tokens are trained on."""
 
     def __init__(self, examples: list[dict], tokenizer):
         self.examples, self.tokenizer = examples, tokenizer
@@ -27,7 +27,7 @@ class BatchView:
             return f"[id {token}]"
         raw = str(self.tokenizer.convert_ids_to_tokens(token))
         text = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
-        if not text or "\ufffd" in text:  # some bytes of a character
+        if not text or "\ufffd" in text:  # the token is a part of a character
             return printable(raw)
         text = " " + text if raw.startswith("▁") and not text.startswith(" ") else text
         return printable(text)
@@ -53,11 +53,10 @@ class BatchView:
 
     def _span(self, token: int, label: int) -> str:
         text = self._text(token).replace(" ", "·").replace("\n", "⏎\n").replace("\t", "⇥")
-        # The frame of a special token, then the line below.
         styles = [_STYLES["special"]] if token in self.special else []
         styles += [_STYLES["none" if label == NO_LOSS else "loss"]]
         title = f"id {token}, " + ("masked" if label == NO_LOSS else "trained on")
-        if label not in (NO_LOSS, token):  # a mask made manually and shifted by mistake
+        if label not in (NO_LOSS, token):  # labels that were shifted by mistake
             title, text = f"id {token}, but label {label}", text + "≠" + self._text(label)
         return (f'<span title="{title}" style="margin:0 1px;{";".join(styles)}">'
                 f"{to_html(text)}</span>")

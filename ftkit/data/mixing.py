@@ -1,4 +1,4 @@
-"""Mixtures of tasks: how often each is drawn, and what the loss sees of it.
+"""Mix records of several tasks, and measure what fraction of the loss each task gets.
 
     shares = rates({"big": 1_000_000, "small": 5_000}, temperature=2)
     mixed = draw({"big": big, "small": small}, 640, shares, seed=0)
@@ -15,11 +15,11 @@ from ftkit.data import encoding, schema
 
 
 def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None = None) -> dict:
-    """Probability with which each task is drawn: min(size, cap) ** (1 / temperature), normalized.
+    """Probability of drawing each task: min(size, cap) ** (1 / temperature), normalized.
 
-    sizes: task → records. The defaults are proportional mixing; `cap` (T5's K) gives
-    examples-proportional mixing with an artificial limit; a temperature above 1 makes the tasks
-    more equal, and `math.inf` is equal mixing. After Raffel et al. 2020 (T5), section 3.5.2.
+    sizes: task → number of records. The defaults give proportional mixing. `cap` is T5's artificial
+    limit K. A temperature above 1 makes the tasks more equal; `math.inf` mixes them equally.
+    Raffel et al. 2020 (T5), section 3.5.2.
     """
     if not sizes or any(size <= 0 for size in sizes.values()):
         raise UserError(f"sizes are {dict(sizes)!r}; expected a positive number for each task")
@@ -29,7 +29,7 @@ def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None 
     if cap is not None and not cap > 0:
         raise UserError(f"cap is {cap!r}; expected a number of records above 0, or None")
     capped = {task: min(size, math.inf if cap is None else cap) for task, size in sizes.items()}
-    # Relative to the largest, so that a temperature near 0 does not overflow.
+    # Divided by the largest, so that a temperature near 0 does not overflow.
     largest = max(capped.values())
     weights = {task: (size / largest) ** (1 / temperature) for task, size in capped.items()}
     total = sum(weights.values())
@@ -37,9 +37,9 @@ def rates(sizes: Mapping[str, int], temperature: float = 1.0, cap: float | None 
 
 
 def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
-    """`n` draws divided by `shares`, rounded so that they add up to n (largest remainders)."""
+    """Divide `n` draws by `shares`, rounded by the largest-remainder method so they sum to n."""
     if n < 0 or not shares or any(share < 0 for share in shares.values()):
-        raise UserError(f"{n} draws by shares {dict(shares)!r}; expected numbers of at least 0")
+        raise UserError(f"n is {n} and shares are {dict(shares)!r}; expected numbers of at least 0")
     total = sum(shares.values())
     exact = {task: n * share / total for task, share in shares.items()}
     out = {task: int(draws) for task, draws in exact.items()}
@@ -52,14 +52,14 @@ def counts(shares: Mapping[str, float], n: int) -> dict[str, int]:
 def draw(
     sets: Mapping[str, list], n: int, shares: Mapping[str, float], seed: int
 ) -> schema.Records:
-    """`n` records drawn from the tasks by their shares, shuffled.
+    """Draw `n` records from the tasks by their shares, shuffled.
 
-    A task is gone through in a random order, and again in another one where it is too small, so
-    its records are used equally often or once more. Raises ValueError if the names differ.
+    Each task is traversed in random order, repeatedly if it is too small, so the counts of its
+    records differ by at most one. UserError if the names in `sets` and `shares` differ.
     """
     if sets.keys() != shares.keys():
-        raise UserError(f"sets are named {', '.join(sets)}; shares {', '.join(shares)}; expected "
-                        "the same names")
+        raise UserError(f"sets has the names {', '.join(sets)} and shares has {', '.join(shares)}; "
+                        "expected the same names")
     rng, mixed = random.Random(seed), []
     for task, wanted in counts(shares, n).items():
         mixed += _passes(sets[task], wanted, rng, f"the task {task!r}")
@@ -68,9 +68,9 @@ def draw(
 
 
 def mix(a: list, b: list, share: float, seed: int) -> schema.Records:
-    """All of `a` and a part of `b`, so that `share` of the result is from `b`, shuffled.
+    """All of `a` and enough of `b` that `share` (a fraction) of the result is from `b`, shuffled.
 
-    If `b` is too small its records are repeated, each equally often or once more.
+    If `b` is too small, its records are repeated; their counts differ by at most one.
     """
     if not 0 <= share < 1:
         raise UserError(f"share is {share!r}; expected a number from 0 to below 1")
@@ -82,7 +82,7 @@ def mix(a: list, b: list, share: float, seed: int) -> schema.Records:
 
 
 def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]:
-    """`n` records: one pass over all of them in random order after another."""
+    """`n` records, from repeated passes over all of them in random order."""
     if n and not len(records):
         raise UserError(f"{title} has no records to draw {n} from")
     drawn: list[dict] = []
@@ -92,7 +92,7 @@ def _passes(records: list, n: int, rng: random.Random, title: str) -> list[dict]
 
 
 def effective(records: list, tokenizer, by: str = "task") -> dict[str, float]:
-    """Fraction of each task among the tokens that are trained on (the gradient averages these)."""
+    """Fraction of the trained-on tokens that belong to each task; the gradient averages these."""
     seen: dict[str, int] = {}
     examples = encoding.encode_all(schema.records(records), tokenizer).examples
     for record, example in zip(records, examples, strict=True):

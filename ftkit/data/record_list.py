@@ -1,6 +1,6 @@
-"""Records: a list of dicts, or a large file whose lines are parsed on access.
+"""Sequences of records with their origin: a list of dicts, or a large file parsed on access.
 
-Both know where they came from; `schema.records` and `schema.compact` make them.
+`schema.records` and `schema.compact` create them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ DECIDES = {"messages": "chat", "chosen": "preference", "rejected": "preference",
 
 
 def kind_of(record: dict) -> str | None:
-    """instruction, chat, text or preference, by its fields; None without any of them."""
+    """The kind of a record, by its fields: instruction, chat, text, preference or None."""
     return next((kind for name, kind in DECIDES.items() if name in record), None)
 
 
 class RecordList(Sequence):
-    """Where records came from.
+    """Base class of record sequences that know their origin.
 
-    name: for titles. path: the file, or None. kind: instruction, chat, text, preference, or mixed.
-    lines: the line number of each record, from 1. sha256: of the file's bytes, else of the
-    records as JSON.
+    name: a title. path: the file, or None. kind: instruction, chat, text, preference or mixed.
+    lines: the line number of each record, from 1. sha256: hash of the file's bytes, or of the
+    records as JSON if there is no file.
     """
 
     kind: str | None
 
     def describe(self, name: str, path, lines: Sequence[int] | None, sha256: str | None):
-        """Set where the records came from; lines None means 1, 2, 3, ..."""
+        """Set the origin; lines None means 1, 2, 3, ..."""
         self.name, self.path, self._sha256 = name, path, sha256
         self.lines = range(1, len(self) + 1) if lines is None else lines
 
@@ -66,7 +66,7 @@ class RecordList(Sequence):
 
 
 class Records(list, RecordList):
-    """A list of dicts that knows where it came from; slices know it too."""
+    """A list of dicts with its origin, which slices keep."""
 
     __repr__ = RecordList.__repr__
 
@@ -83,10 +83,10 @@ class Records(list, RecordList):
 
 
 class LargeFile(RecordList):
-    """The records of a large file, kept as its bytes; each access parses a line anew.
+    """The records of a large file, kept as bytes and parsed on each access.
 
-    As dicts, short records would take three times the bytes of their lines. A slice is a list;
-    changes of a record are not kept.
+    Short records take three times as much memory as dicts. A slice is a list. Changes to a record
+    are lost.
     """
 
     def __init__(self, path: Path, lines: Sequence[int], sha256: str):
@@ -111,7 +111,7 @@ class LargeFile(RecordList):
         return foreign.to_record(json.loads(line_bytes))
 
     def select(self, lines: Sequence[int], name: str) -> LargeFile:
-        """The records of these lines, under another name, without a copy of their bytes."""
+        """The records on these lines under a new name, sharing the same bytes."""
         selected = copy.copy(self)
         selected.describe(name, self.path, lines, None)
         return selected

@@ -1,10 +1,9 @@
-"""Records: a file, a shipped sample, a list of dicts or a table → validated records.
+"""Read and validate records from a file, a shipped sample, a list of dicts or a table.
 
-A record is a plain dict of one of four kinds: instruction (instruction, input, output), chat
-(messages; one of weight 0 is not trained on), text (text), preference (instruction, input, chosen,
-rejected, and history: the messages before). Records of other tools are brought into this form by
-`foreign`. Everything is validated before anything is returned: an error names line and field, and
-no bad record reaches training.
+A record is a dict of one of four kinds: instruction (instruction, input, output), chat (messages;
+a message of weight 0 is not trained on), text (text), preference (instruction, input, chosen,
+rejected, and history, the earlier messages). `foreign` converts the formats of other tools. All
+records are validated before any is returned; an error names the line and the field.
 
     train = records("translation"); mine = records("my.jsonl")
 """
@@ -22,21 +21,22 @@ from pathlib import Path
 from ftkit.base import machine
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.base.formatting import show
 from ftkit.data import file_formats, foreign
 from ftkit.data.foreign import FIELDS
-from ftkit.data.jsonl import DataError, Problem, show
+from ftkit.data.jsonl import DataError, Problem
 from ftkit.data.record_list import LargeFile, RecordList, Records, kind_of
 
 __all__ = ["DataError", "Problem", "Records", "kind_of", "problems_in", "prompt_of", "records",
            "response_of", "sample_names"]
 
 ROLES = ("system", "user", "assistant")
-INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul, the empty braille cell
-LARGE = 4_000_000  # bytes of a file
-MOST_MESSAGES = 1000  # of a record; for its mask, all turns before each answer are rendered
+INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers, the empty braille cell
+LARGE = 4_000_000  # bytes; a larger file is kept as bytes
+MOST_MESSAGES = 1000  # per record; its mask takes quadratic time
 EXPECTED = "expected instruction and output, or messages, or text, or instruction, chosen, rejected"
-TOOLS = ("tools are not trained on as such, since each chat template writes them in its own way; "
-         "`ftkit convert OLD NEW.jsonl --tools text` writes them as text")
+TOOLS = ("tool calls are not supported, since each chat template writes them differently; "
+         "`ftkit convert OLD NEW.jsonl --tools text` turns them into text")
 SKIP = "`ftkit convert OLD NEW.jsonl --skip` leaves such records out"
 
 
@@ -44,13 +44,13 @@ SKIP = "`ftkit convert OLD NEW.jsonl --skip` leaves such records out"
 
 
 def records(source, split: str = "train") -> Records:
-    """Records of a sample (by name), of files, or of rows in memory, all validated.
+    """Validated records of a sample, of files, or of rows in memory.
 
-    source: a name; a path, a pattern such as "data/*.jsonl" or a list of paths (formats: see
-    `files`); a list of dicts, a DataFrame, a datasets.Dataset or another iterable of dicts.
-    split: train, validation or test; it chooses the file of a sample and the part of a DatasetDict.
-        Files and rows have no parts: each split gives all of them (`ft.split` divides them).
-    Raises DataError with every problem found, or UserError for an unknown name.
+    source: the name of a sample; a path, a pattern such as "data/*.jsonl" or a list of paths
+    (formats: see `file_formats`); a list of dicts, a DataFrame, a datasets.Dataset or another
+    iterable of dicts. split: train, validation or test, for samples and DatasetDicts; ignored for
+    other sources (`ft.split` divides them). Raises DataError with every problem found, or UserError
+    for an unknown name.
     """
     digest = None
     paths = several(source)
@@ -75,13 +75,13 @@ def records(source, split: str = "train") -> Records:
     for line, record in _valid(numbered, path):
         kept.append(record)
         lines.append(line)
-    # Without a file there is no hash yet: dicts may have been changed since a file was read.
+    # Dicts get no hash yet, since they may have been changed after a file was read.
     return Records(kept, name or f"{len(kept)} records", path, lines,
                    digest and digest.hexdigest())
 
 
 def several(source) -> list[Path] | None:
-    """The files that a pattern or a list of paths names; None for anything else."""
+    """The files named by a pattern or a list of paths; None for any other source."""
     if isinstance(source, list | tuple) and source:
         are_paths = all(isinstance(path, Path) or (isinstance(path, str) and Path(path).is_file())
                         for path in source)
@@ -89,28 +89,27 @@ def several(source) -> list[Path] | None:
     if not isinstance(source, str | Path) or not glob.has_magic(str(source)):
         return None
     path = at_home(source)
-    if path.exists():  # brackets in the name of a file
+    if path.exists():  # a file whose name has brackets
         return None
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not found:
-        raise UserError(f"data is {show(str(source))}; no file matches this pattern")
+        raise UserError(f"data is {show(str(source))}, but no file matches this pattern")
     return found
 
 
 def _joined(paths: list[Path], name: str) -> Records:
-    """The records of several files, one after the other; they are of one kind."""
+    """The concatenated records of several files of one kind."""
     parts = [records(path) for path in paths]
     for path, part in zip(paths, parts, strict=True):
         if part.kind != parts[0].kind:
-            raise DataError(path, [Problem(0, None, f"its records are {part.kind}, those of "
+            raise DataError(path, [Problem(0, None, f"its records are {part.kind}, but those in "
                                            f"{paths[0].name} are {parts[0].kind}; expected one "
                                            "kind")])
     return Records([record for part in parts for record in part], name or f"{len(paths)} files")
 
 
 def compact(source, split: str = "train") -> RecordList:
-    """As `records`, but those of a JSONL file of more than LARGE bytes take no more than its size.
-    """
+    """Like `records`, but a JSONL file of more than LARGE bytes is kept as a LargeFile."""
     if isinstance(source, LargeFile):
         return source
     path = at_home(source) if isinstance(source, str | Path) else None
@@ -123,14 +122,14 @@ def compact(source, split: str = "train") -> RecordList:
 
 
 def _valid(numbered, path) -> Iterator[tuple[int, dict]]:
-    """(line, record) up to the first problem; at the end DataError if there was one."""
+    """Yield (line, record) until the first problem; raise DataError at the end if there was one."""
     problems, first = [], None
     for line, given, problem in numbered:
         record = foreign.to_record(given)
         problems += [problem] if problem else problems_in(record, line, first)
         if first is None and isinstance(record, dict):
             first = kind_of(record)
-        if not problems:  # after a problem the rest is only validated
+        if not problems:  # after a problem, only validate the rest
             yield line, record
     if first is None and not problems:
         problems = [Problem(0, None, "there are no records; expected at least one")]
@@ -139,13 +138,13 @@ def _valid(numbered, path) -> Iterator[tuple[int, dict]]:
 
 
 def sample_names() -> list[str]:
-    """Names of the shipped samples, which `records` takes."""
+    """Names of the shipped samples."""
     folder = machine.share("data_samples")
     return sorted({path.name.split(".")[0] for path in folder.glob("*.*.jsonl")})
 
 
 def sample_path(name: str, split: str = "train") -> Path:
-    """The file of a sample; UserError with the nearest names, or the splits that exist."""
+    """The file of a sample; UserError with similar names, or with the splits that exist."""
     folder = machine.share("data_samples")
     path = folder / f"{name}.{split}.jsonl"
     if path.is_file():
@@ -156,7 +155,7 @@ def sample_path(name: str, split: str = "train") -> Path:
         raise UserError(f"the sample {name!r} has no split {split!r}; it has {has}")
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"samples: {', '.join(names)}"
-    raise UserError(f"no sample is named {name!r}; {hint} (a file of your own needs its ending, "
+    raise UserError(f"no sample is named {name!r}; {hint} (give your own file with its extension, "
                     "such as my.jsonl)")
 
 
@@ -164,9 +163,9 @@ def sample_path(name: str, split: str = "train") -> Path:
 
 
 def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
-    """Everything that keeps one record from being trained on; [] for a good one.
+    """All problems of one record; [] if it is valid.
 
-    expect: the kind of the first record of the file, since a file holds one kind.
+    expect: the kind of the file's first record, since a file has records of one kind.
     """
     if not isinstance(record, dict):
         return [Problem(row, None, f"{type(record).__name__} {show(record)}; expected a dict")]
@@ -174,12 +173,12 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
     if kind is None:
         renames = [f"{n} to {foreign.our_name(n)}" for n in record
                    if foreign.our_name(n) not in (None, n)]
-        hint = f" (rename {', '.join(renames)})" if renames else "; give your fields these names"
+        hint = f" (rename {', '.join(renames)})" if renames else "; rename your fields"
         return [Problem(row, None, f"no known field (the record has {_names(record)}); "
                                    f"{EXPECTED}{hint}")]
     if expect is not None and kind != expect:
-        return [Problem(row, None, f"this record is {kind}, the first of the file is {expect}; "
-                                   "expected one kind in a file")]
+        return [Problem(row, None, f"the kind of this record is {kind}, but the file's first is "
+                                   f"{expect}; expected one kind in a file")]
     if record.get("tools") or record.get("functions"):
         return [Problem(row, "tools" if record.get("tools") else "functions", TOOLS)]
     if kind == "chat":
@@ -189,15 +188,16 @@ def problems_in(record, row: int, expect: str | None = None) -> list[Problem]:
     found = [Problem(row, name, problem) for name, problem in problems if problem]
     if kind == "preference" and record.get("history"):
         found += _chat_problems(record["history"], row, "history")
-    if kind == "instruction" and record.get("history") and not found:  # else it were a chat now
+    # A valid history would have made the record a chat.
+    if kind == "instruction" and record.get("history") and not found:
         found.append(Problem(row, "history", f"{show(record['history'], 40)}; expected a list of "
                                              '["question", "answer"]'))
     return found
 
 
 def _text_problem(record: dict, name: str, optional: bool = False) -> str | None:
-    """What is wrong with a text field. optional: it may be missing or empty."""
-    expected = 'expected a string ("" if none exists)' if optional else (
+    """The problem of a text field, or None. optional: it may be missing or empty."""
+    expected = 'expected a string ("" if there is none)' if optional else (
         "expected a non-empty string")
     if name not in record:
         if optional:
@@ -206,7 +206,7 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
         return f"missing; {expected}" + (f" (rename {other} to {name})" if other else "")
     value = record[name]
     if isinstance(value, list) and name == "content":
-        return f"{show(value, 40)}; {expected} or parts of text; {SKIP}"
+        return f"{show(value, 40)}; {expected}, or a list of text parts; {SKIP}"
     if not isinstance(value, str):
         return f"{show(value, 40)}; {expected}"
     if "\0" in value:
@@ -223,23 +223,23 @@ def _text_problem(record: dict, name: str, optional: bool = False) -> str | None
 
 
 def _blank(text: str) -> bool:
-    """Whether nothing is visible: white space, zero-width characters, invisible letters."""
+    """Whether a text has no visible character."""
     return not any(c.isprintable() and not c.isspace() and c not in INVISIBLE for c in text)
 
 
 def _names(record: dict) -> str:
-    """The first fields of a record, for a message."""
+    """The names of a record's first fields, for a message."""
     return ", ".join(show(str(name), 20) for name in list(record)[:4]) or "none"
 
 
 def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]:
-    """What is wrong with messages. field: of a history, no message has to be trained on."""
+    """All problems of a list of messages. A history needs no message that is trained on."""
     if not isinstance(messages, list) or not messages:
         return [Problem(row, field, f"{show(messages, 40)}; expected a list of "
                                          '{"role": ..., "content": ...}')]
     if len(messages) > MOST_MESSAGES:
         return [Problem(row, field, f"{len(messages):,} messages; expected at most "
-                                    f"{MOST_MESSAGES:,}, so divide the conversation")]
+                                    f"{MOST_MESSAGES:,}; divide the conversation")]
     problems, roles = [], []
     for i, message in enumerate(messages):
         name = f"{field}[{i}]"
@@ -256,43 +256,43 @@ def _chat_problems(messages, row: int, field: str = "messages") -> list[Problem]
                   ("content", _text_problem(message, "content", optional)),
                   ("weight", _weight_problem(message)),
                   ("train", f"{show(message['train'], 20)}; expected true or false"
-                   if "train" in message else None))  # what foreign made no weight of
+                   if "train" in message else None))  # `foreign` removes a valid one
         problems += [Problem(row, f"{name}.{part}", wrong) for part, wrong in checks if wrong]
         roles.append(message.get("role"))
     if problems or field != "messages":
         return problems
     if "assistant" not in roles:
-        return [Problem(row, field, "no assistant turn, so nothing to learn; expected at least "
-                                    "one")]
+        return [Problem(row, field, "no assistant turn, so nothing is trained on; expected at "
+                                    "least one")]
     if not any(is_trained(m) for m in messages if m["role"] == "assistant"):
-        return [Problem(row, field, "all assistant turns have weight 0, so nothing to learn; "
-                                    "expected at least one with weight 1")]
+        return [Problem(row, field, "all assistant turns have weight 0, so nothing is trained on; "
+                                    "expected at least one of weight 1")]
     return []
 
 
 def is_trained(message: dict) -> bool:
-    """Whether a message of the assistant is trained on: unless its weight is 0."""
+    """Whether an assistant message is trained on (its weight is not 0)."""
     return message.get("weight", 1) != 0
 
 
 def _weight_problem(message: dict) -> str | None:
-    """What is wrong with the weight of a message; OpenAI's is 0 or 1."""
+    """The problem of a message's weight (OpenAI's field: 0 or 1), or None."""
     if "weight" not in message or message["weight"] in (0, 1):
         return None
     return f"{show(message['weight'], 20)}; expected 0 (not trained on) or 1"
 
 
 def _role_problem(message: dict, before: list) -> str | None:
-    """What is wrong with the role of a message. before: the roles of the messages before it."""
+    """The problem of a message's role, or None. before: the roles of the earlier messages."""
     role = message.get("role")
     if role not in ROLES:
         what = show(role, 30) if "role" in message else (
             f"missing (the message has {_names(message)})")
         return f"{what}; expected system, user or assistant"
     if role == "system" and before:
-        return "system after other turns; expected it first and only once"
+        return "system after other turns; expected one system turn, the first"
     if role == "assistant" and all(r in ("system", "assistant") for r in before):
-        return "assistant before any user turn; expected a user turn to answer"
+        return "assistant before any user turn; expected a user turn first"
     return None
 
 
@@ -300,7 +300,7 @@ def _role_problem(message: dict, before: list) -> str | None:
 
 
 def prompt_of(record: dict) -> str:
-    """What the model is given: instruction and input, or the turns before the last answer."""
+    """The text of the prompt: instruction and input, or the turns before the last answer."""
     if "messages" in record:
         turns = record["messages"]
         last = max((i for i, m in enumerate(turns) if m["role"] == "assistant"), default=len(turns))
@@ -312,12 +312,12 @@ def prompt_of(record: dict) -> str:
 
 
 def question_of(record: dict) -> str:
-    """Instruction and input."""
+    """Instruction and input, joined by a newline."""
     return "\n".join(part for part in (record["instruction"], record.get("input")) if part)
 
 
 def response_of(record: dict) -> str:
-    """What the model should write: output, chosen, the last assistant turn, or the text."""
+    """The target text: output, chosen, the last assistant turn, or the text."""
     if "messages" in record:
         answers = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
         return answers[-1] if answers else ""
@@ -325,18 +325,18 @@ def response_of(record: dict) -> str:
 
 
 def short_hash(text: str) -> int:
-    """64 bits; two of a million different texts collide with probability 3e-8."""
+    """A 64-bit hash; among a million texts, two collide with probability 3e-8."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def group_key(record: dict) -> str:
-    """Records with the same key ask the same thing; case and white space do not count."""
+    """The prompt in lower case with single spaces; records with equal keys ask the same thing."""
     text = prompt_of(record) or response_of(record)
     return " ".join(text.lower().split())
 
 
 def first_of(keys: array):
-    """For each of these 64-bit keys the index at which it first occurs, as a numpy array."""
+    """For each 64-bit key, the index of its first occurrence (a numpy array)."""
     import numpy as np
 
     _, first, group = np.unique(np.frombuffer(keys, np.uint64), return_index=True,

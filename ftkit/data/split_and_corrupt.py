@@ -1,4 +1,4 @@
-"""Records made of other records: divided for validation, or made worse.
+"""Split records into training and validation sets, or damage a fraction of them.
 
     train, validation = split(records, 0.1, seed=0)
     worse = corrupt(records, "wrong", 0.2, seed=0)
@@ -17,23 +17,23 @@ from ftkit.data.record_list import LargeFile, RecordList, Records
 
 
 def split(records: Sequence[dict], fraction: float, seed: int) -> tuple[RecordList, RecordList]:
-    """(train, validation) with about `fraction` of the records in validation.
+    """Split into (train, validation), with about `fraction` of the records in validation.
 
-    Records that ask the same (instruction and input) stay on one side, so nothing leaks.
-    Raises UserError if they all ask the same.
+    Records with the same prompt (instruction and input) stay together, so nothing leaks. UserError
+    if all records have the same prompt.
     """
     import numpy as np
 
     if not 0 < fraction < 1:
         raise UserError(f"fraction is {fraction!r}; expected a number between 0 and 1")
-    # Numbers: lists and the texts themselves would take as much memory as the file.
+    # Hashes, because the prompts themselves would take as much memory as the file.
     keys = array("Q", (schema.short_hash(schema.group_key(record)) for record in records))
     first = schema.first_of(keys)
     sizes = np.bincount(first)
     order = array("L", np.flatnonzero(sizes).astype("L").tobytes())
     if len(order) < 2:
-        raise UserError(f"{len(records)} record(s) that all ask the same cannot be split; give "
-                        "more records, or a validation file of its own")
+        raise UserError(f"the {len(records)} record(s) all have the same prompt and cannot be "
+                        "split; give more records, or a separate validation file")
     random.Random(seed).shuffle(order)
     held_out, taken, wanted = np.zeros(len(sizes), bool), 0, fraction * len(records)
     while len(order) > 1 and (not taken or taken + sizes[order[-1]] / 2 <= wanted):
@@ -60,7 +60,7 @@ def _cut(text: str, rng) -> str:
 
 
 def _typos(text: str, rng) -> str:
-    """About one letter in ten, at least one, is swapped with its neighbor."""
+    """Swap about one letter in ten, at least one, with its neighbor."""
     letters = list(text)
     pairs = [i for i in range(len(text) - 1)
              if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
@@ -73,23 +73,23 @@ DAMAGE = {"wrong": None, "duplicate": None, "cut": _cut, "typos": _typos}
 
 
 def corrupt(records: list, kind: str, share: float, seed: int) -> Records:
-    """A copy in which `share` of the records are damaged; instruction records only.
+    """A copy with a fraction `share` of the records damaged; instruction records only.
 
-    wrong: answers are permuted, each to a record with another answer, if there is one.
-    duplicate: the records become copies of one of them. cut: the answer ends halfway.
-    typos: neighboring letters of the answer are swapped.
+    kind: "wrong" permutes the answers so that none keeps its own, if the answers allow it;
+    "duplicate" replaces the records by copies of one of them; "cut" drops the second half of each
+    answer; "typos" swaps neighboring letters of the answer.
     """
     if kind not in DAMAGE:
         raise UserError(f"kind is {kind!r}; expected one of {', '.join(DAMAGE)}")
     if not 0 <= share <= 1:
         raise UserError(f"share is {share!r}; expected a number from 0 to 1")
     if any("output" not in record for record in records):
-        raise UserError("corrupt changes the output of instruction records; these have none")
+        raise UserError("a record has no output; corrupt needs instruction records")
     rng = random.Random(seed)
     chosen = sorted(rng.sample(range(len(records)), round(share * len(records))))
     worse = list(records)
     if kind == "wrong":
-        # Sorted by answer and shifted by the commonest answer's count, none keeps its own.
+        # Sort by answer and shift by the count of the commonest one, so that none keeps its own.
         rng.shuffle(chosen)
         chosen.sort(key=lambda i: records[i]["output"])
         outputs = [records[i]["output"] for i in chosen]

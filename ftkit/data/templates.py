@@ -1,7 +1,7 @@
-"""Records → segments of text, each trained on or not: the one place that knows chat templates.
+"""Render records to text, and decide which parts of it are trained on.
 
-A record goes through a format string (Alpaca's, or one of your own) or through the chat template
-of a tokenizer. The result is [(text, trained on), ...], whose texts join to what the model reads.
+A record is rendered by a format string (Alpaca's, or your own) or by the tokenizer's chat
+template. The result is a list of (text, is trained on); the texts joined are what the model reads.
 
     segments({"instruction": "Say hi.", "output": "Hi!"}, tokenizer, "alpaca")
 """
@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 import string
 
-from ftkit.base import time_limit
 from ftkit.base.errors import UserError
+from ftkit.base.formatting import show
 from ftkit.data import schema
-from ftkit.data.jsonl import show
 
 # The two prompts of Stanford Alpaca (github.com/tatsu-lab/stanford_alpaca, train.py).
 _INTRO = "Below is an instruction that describes a task"
@@ -26,17 +25,15 @@ ALPACA_INPUT = (
 )
 PLAIN = "{instruction}\n{input}\n{output}"
 
-LONGEST = 10  # seconds that a chat template may take for one conversation
-
-Segment = tuple[str, bool]  # text, whether it is trained on
+Segment = tuple[str, bool]  # text, is trained on
 
 
 def segments(records: list[dict], tokenizer, template: str | None, to_answer: bool = False,
              ) -> list[tuple[list[Segment], bool]]:
-    """(segments, is BOS still to be put in front) of every record.
+    """(segments, whether BOS must still be prepended) for every record.
 
-    template: see `encoding.encode_all`. to_answer: stop where the last answer begins. Raises
-    Rejected for a conversation that the chat template or the mask cannot take.
+    template: see `encoding.encode_all`. to_answer: stop before the last answer. Raises Rejected for
+    a conversation that the chat template or the mask cannot handle.
     """
     eos = tokenizer.eos_token or ""
     made: list = [None] * len(records)
@@ -61,7 +58,7 @@ def segments(records: list[dict], tokenizer, template: str | None, to_answer: bo
 
 
 def end_of_turn(tokenizer) -> str | None:
-    """The token that the chat template puts after an answer, if it has one."""
+    """The special token that the chat template writes after an answer; None without one."""
     if not tokenizer.chat_template:
         return None
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -74,19 +71,19 @@ def end_of_turn(tokenizer) -> str | None:
 
 
 def choose(tokenizer, template: str | None) -> str | None:
-    """The format string to use, or None for the tokenizer's own chat template."""
+    """The format string to use, or None for the tokenizer's chat template."""
     if template is None:
         template = "chat" if tokenizer.chat_template else "alpaca"
     if template == "chat":
         if not tokenizer.chat_template:
-            raise UserError("template is 'chat' but this tokenizer has no chat template; expected "
+            raise UserError("template is 'chat', but this tokenizer has no chat template; give "
                             "alpaca, plain or a format string")
         return None
     if template in ("alpaca", "plain"):
         return {"alpaca": ALPACA, "plain": PLAIN}[template]
     want = "expected chat, alpaca, plain, or text with {instruction}, {input} and {output}"
     try:
-        template.encode()  # half of a surrogate pair is no text
+        template.encode()  # fails for half of a surrogate pair
         fields = [part[1] for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise UserError(f"template {show(template)} is not valid ({error}); {want}") from None
@@ -97,7 +94,7 @@ def choose(tokenizer, template: str | None) -> str | None:
 
 
 def _fill(template: str, instruction: str, text: str, output: str, eos: str) -> list[Segment]:
-    """One question and its answer. An empty input leaves with the white space before it."""
+    """One question and its answer. An empty input is removed with the white space before it."""
     if text and template == ALPACA:
         template = ALPACA_INPUT
     if text and "{input}" not in template:
@@ -107,14 +104,14 @@ def _fill(template: str, instruction: str, text: str, output: str, eos: str) -> 
     before, _, after = template.partition("{output}")
     prompt = before.format(instruction=instruction, input=text)
     after = after.format(instruction=instruction, input=text)
-    # A space before the answer is part of its first token in nearly every vocabulary.
+    # In nearly every vocabulary the space before the answer belongs to its first token.
     kept = prompt.rstrip(" ")
     answer = prompt[len(kept) :] + output + after
     return [(kept, False), (answer if eos and answer.endswith(eos) else answer + eos, True)]
 
 
 def _filled(record: dict, template: str, eos: str) -> list[Segment]:
-    """A record through a format string; a conversation is one question and answer after another."""
+    """Render a record with a format string, once for each turn of a conversation."""
     if "messages" not in record and not record.get("history"):
         return _fill(template, record["instruction"], record.get("input") or "",
                      schema.response_of(record), eos)
@@ -130,7 +127,7 @@ def _filled(record: dict, template: str, eos: str) -> list[Segment]:
 
 
 def _messages(record: dict) -> list[dict]:
-    """A record as a conversation."""
+    """The record as a list of messages."""
     if "messages" in record:
         return record["messages"]
     return [*(record.get("history") or ()), {"role": "user", "content": schema.question_of(record)},
@@ -138,7 +135,7 @@ def _messages(record: dict) -> list[dict]:
 
 
 class Rejected(ValueError):
-    """A conversation that the chat template or the mask cannot take; `index` says which one."""
+    """The chat template or the mask cannot handle the conversation number `index`."""
 
     def __init__(self, index: int, why: str):
         super().__init__(why)
@@ -146,9 +143,9 @@ class Rejected(ValueError):
 
 
 def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: bool) -> list[str]:
-    """Text of conversations by the chat template; `ask` opens the assistant's turn at the end."""
+    """Render conversations with the chat template; `ask` opens an assistant turn at the end."""
     conversations = [[{"role": m["role"], "content": m["content"]} for m in conversation]
-                     for conversation in conversations]  # a template may read other fields
+                     for conversation in conversations]  # the template must not see other fields
 
     def apply(what):
         return tokenizer.apply_chat_template(what, tokenize=False, add_generation_prompt=ask)
@@ -156,32 +153,25 @@ def _render(tokenizer, conversations: list[list[dict]], owners: list[int], ask: 
     if not conversations:
         return []
     try:
-        with time_limit.at_most(LONGEST):
-            apply(conversations[0])
         return apply(conversations)
-    except time_limit.TimeIsUp:
-        raise Rejected(owners[0], "the tokenizer's chat template did not end within "
-                                 f"{LONGEST} s; it may loop for ever: give another template, such "
-                                 "as alpaca") from None
-    except Exception:  # the loop below determines which conversation it was
+    except Exception:  # the loop below finds the conversation that failed
         for owner, conversation in zip(owners, conversations, strict=True):
             try:
                 apply(conversation)
-            except Exception as error:  # noqa: BLE001  templates raise what they like
+            except Exception as error:  # noqa: BLE001  a template may raise anything
                 raise Rejected(owner, "the tokenizer's chat template rejects this conversation "
-                                      f"({show(str(error), 80)}); change it or give another "
-                                      "template, such as alpaca") from None
+                                      f"({show(str(error), 80)}); change the conversation, or give "
+                                      "another template, such as alpaca") from None
         raise
 
 
 def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Segment]]:
-    """Segments of conversations by the tokenizer's chat template.
+    """Segments of conversations rendered by the tokenizer's chat template.
 
-    Each turn of the assistant is trained on, from where its header ends to its end-of-turn token,
-    unless its weight is 0.
-    The position is known because the template renders the turns before it, and the turns up to it,
-    to text that the whole conversation begins with. Where it does not, a mask would be a guess
-    and the record is rejected. to_answer: the conversation stops where the last answer begins.
+    Each assistant turn is trained on, from the end of its header through its end-of-turn token,
+    unless its weight is 0. To find it, the template renders the turns before it, and the turns
+    up to and including it; both texts must be prefixes of the whole conversation. If they are not,
+    the mask would be a guess, and the record is rejected. to_answer: stop before the last answer.
     """
     if to_answer:
         chats = [c[:-1] if c[-1]["role"] == "assistant" else c for c in chats]
@@ -215,34 +205,34 @@ def _chats(chats: list[list[dict]], tokenizer, to_answer: bool) -> list[list[Seg
 
 
 def _special(tokenizer) -> re.Pattern:
-    """Matches the tokens that can end a turn."""
+    """A pattern that matches every special token."""
     known = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
     known |= set(tokenizer.all_special_tokens)
     return re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))) or r"(?!)")
 
 
 def _answer(before: str, until: str, whole: str, said: str, ends: re.Pattern) -> str:
-    """The part of an answer that is trained on, from the end of `before` through end of turn.
+    """The text of an answer that is trained on, through its end-of-turn token.
 
-    before: the conversation where the answer begins. until: with the answer as its last turn.
-    ValueError if the whole conversation says it otherwise.
+    before: the conversation up to the answer. until: the same with the answer as the last turn.
+    UserError if `whole`, the finished conversation, renders the answer differently.
     """
     if not (until.startswith(before) and whole.startswith(before)):
-        raise UserError("the chat template asks for an answer with text that a finished "
-                        "conversation does not have (such as the start of a thought), so no loss "
-                        "mask is right; give another template, such as alpaca")
+        raise UserError("the chat template's generation prompt has text that a finished "
+                        "conversation lacks (such as the start of a thought), so no loss mask is "
+                        "right; give another template, such as alpaca")
     answer = until[len(before) :]
     found = [match.end() for match in ends.finditer(answer)]
     answer = answer[: found[-1]] if found else answer.rstrip()
     if not whole.startswith(before + answer):
-        # Some templates end the last turn with a token more than the others.
+        # Some templates end the last turn with an additional token.
         answer = next((answer[:stop] for stop in reversed(found)
                        if whole.startswith(before + answer[:stop])), "")
         if said not in answer:
-            raise UserError("the chat template writes this answer one way as the last and "
-                            "another way inside the conversation (it may drop thoughts), so no "
-                            "loss mask is right; make each answer a record of its own")
+            raise UserError("the chat template renders this answer differently as the last turn "
+                            "and inside the conversation (it may drop thoughts), so no loss mask "
+                            "is right; make each answer a record of its own")
     if said[-30:] not in answer:
-        raise UserError("the chat template does not write what the assistant says (it may want "
-                        "a list as content); give another template, such as alpaca")
+        raise UserError("the chat template does not write the assistant's text (it may expect a "
+                        "list as content); give another template, such as alpaca")
     return answer

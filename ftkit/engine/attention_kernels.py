@@ -1,9 +1,9 @@
-"""Causal attention inside each sequence of a packed row, without a mask over the whole row.
+"""Causal attention within each sequence of a packed row, without a mask over the whole row.
 
     packed.layout.attend(q, k, v, scale, window, dropout)     called by each attention layer
 
-On CPU neighbors of similar length are padded to one length and take two matrix multiplications, or
-SDPA where they are long. On a GPU in half precision torch's varlen attention reads the whole row.
+On CPU, sequences of similar length are padded to one length and computed by two batched matmuls, or
+by SDPA if they are long. On a GPU in half precision, torch's varlen attention takes the whole row.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import torch
 import torch.nn.functional as F
 
 MAX_WASTED_SCORES = 1024  # attention scores that padding may waste before a group is split
-# Longer sequences use SDPA, which keeps no attention scores for the backward pass.
+# Longer sequences use SDPA, which does not keep attention scores for the backward pass.
 BMM_MAX_LENGTH = 512
 
 
 @dataclass
 class Layout:
-    """How a packed row of T tokens divides into sequences: their `lengths`, longest first.
+    """How a packed row of T tokens divides into sequences.
 
-    row_index: the index in the row of each token of each sequence, one sequence after the other;
-    None when the sequences simply follow each other. keep: called in each layer with keys and
-    values and the layer's number, once, with those of all sequences (sum of lengths, KV, D), or for
-    each group of sequences, with theirs (KV, count, longest, D) and the number of the first.
-    bmm_max_length: longest sequence whose attention is two plain matrix multiplications (on CPU);
-    longer ones use SDPA.
+    lengths: of the sequences, longest first. row_index: index in the row of each token, for all
+    sequences one after the other; None if the row is just the sequences in order. keep: a callback
+    that stores keys and values. Each layer calls it once as keep(k, v, layer) with all sequences
+    (sum of lengths, KV, D), or for each group as keep(k, v, layer, first) with (KV, count, longest,
+    D) and the index of the group's first sequence. bmm_max_length: longest sequence that uses two
+    matmuls on CPU; longer ones use SDPA.
     """
 
     lengths: list[int]
@@ -39,11 +39,11 @@ class Layout:
     keep: Callable | None = None
     bmm_max_length: int = BMM_MAX_LENGTH
     cache: dict = field(default_factory=dict, repr=False)  # masks and indices, per device
-    windows: set = field(default_factory=set, repr=False)  # of the layers: None or a width
+    windows: set = field(default_factory=set, repr=False)  # the layers' windows (None: no limit)
 
     @functools.cached_property
     def groups(self) -> list[tuple[int, int]]:
-        """Runs of neighbors that attention pads to one length: (how many, longest)."""
+        """Groups of neighboring sequences that are padded to one length: (count, longest)."""
         groups: list[tuple[int, int]] = []
         for n in self.lengths:
             if groups and 0 <= groups[-1][1] ** 2 - n**2 <= MAX_WASTED_SCORES:
@@ -53,22 +53,22 @@ class Layout:
         return groups
 
     def remember(self, key, make):
-        """`make()`, computed once for all layers."""
+        """The result of `make()`, cached for all layers."""
         if key not in self.cache:
             self.cache[key] = make()
         return self.cache[key]
 
     def attend(self, q, k, v, scale, window, dropout, layer=None):
-        """Causal attention inside each sequence.
+        """Causal attention within each sequence.
 
-        q: (H, T, D), k and v: (KV, T, D) with KV dividing H; returns (T, H, D). A `window` of w
-        lets a token see itself and w - 1 tokens before it.
+        q: (H, T, D), k and v: (KV, T, D) with KV dividing H; returns (T, H, D). With a `window` of
+        w, a token attends to itself and the w - 1 tokens before it.
         """
         self.windows.add(window)
         heads, tokens, _ = q.shape
         kv, device = k.shape[0], q.device
         varlen = _varlen(q) if not dropout else None
-        # (T, KV, group_size * D): the query heads of one key head side by side.
+        # (T, KV, group_size * D): the query heads of one key head are adjacent.
         q, k, v = (x.transpose(0, 1).reshape(tokens, kv, -1) for x in (q, k, v))
         index, home = self.remember(
             ("index", device, varlen is None, kv),
@@ -104,13 +104,12 @@ class Layout:
         return out.index_select(0, home).view(tokens, heads, -1)
 
     def _index(self, tokens: int, kv: int, pad: bool):
-        """Indices that gather the row into sequences and those that scatter their tokens back;
-        None, None where both would change nothing.
+        """(indices that gather the row into sequences, indices that bring the tokens back).
 
-        Unpadded they are of tokens. Padded they are of (token, key head), and each group comes in
-        the order (key head, sequence, token), ready for a batched matrix multiplication without
-        a further copy. A shorter sequence is padded with its first token, which the causal mask
-        hides from every real one. A token that several sequences share is taken back from any.
+        Both are None if the order does not change. With `pad` they index (token, key head), and
+        each group is in the order (key head, sequence, token), as a batched matmul needs it.
+        Shorter sequences are padded with their first token at the end, where the causal mask hides
+        it. A token shared by several sequences is taken back from any of them.
         """
         row_index = range(tokens) if self.row_index is None else self.row_index.tolist()
         index, home, start, lengths = [], [0] * tokens, 0, iter(self.lengths)
@@ -141,15 +140,15 @@ def _to(x, device):
 
 
 def _mask(length, window, device):
-    """(L, L) bool: which keys a query may see; a sliding window of w sees itself and w - 1 more."""
+    """(L, L) bool, true where a query attends to a key; a window of w includes the query itself."""
     i = torch.arange(length, device=device)
     seen = i[:, None] >= i
     return seen if window is None else seen & (i[:, None] - i < window)
 
 
 def _bmm_attention(layout, q, k, v, count, length, group_size, scale, window, dropout):
-    """Two matrix multiplications: on CPU faster than SDPA, whose bf16 backward is four times
-    slower."""
+    """Attention by two batched matmuls; on CPU faster than SDPA, whose bf16 backward pass is four
+    times slower."""
     kv, dim = k.shape[0], k.shape[-1]
     q = q.reshape(kv * count, length * group_size, dim)
     k, v = k.reshape(kv * count, length, dim), v.reshape(kv * count, length, -1)
@@ -160,7 +159,7 @@ def _bmm_attention(layout, q, k, v, count, length, group_size, scale, window, dr
         return hidden.repeat_interleave(group_size, 0)
 
     bias = layout.remember(("bias", length, group_size, window, q.dtype), make)
-    # Softmax in fp32, as transformers' eager attention; in bf16 it is also three times slower.
+    # Softmax in fp32, as in transformers' eager attention; in bf16 it would be three times slower.
     weights = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
     weights = weights.softmax(-1, dtype=torch.float32).to(q.dtype)
     weights = F.dropout(weights, dropout) if dropout else weights
@@ -182,7 +181,7 @@ def _sdpa_attention(layout, q, k, v, count, length, group_size, scale, window, d
 
 @functools.cache
 def _varlen_function():
-    """torch's varlen attention, where this torch has one that knows windows and shared heads."""
+    """torch's varlen attention if it supports windows and grouped heads, else None."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -192,7 +191,7 @@ def _varlen_function():
 
 
 def _varlen(q):
-    """It needs a GPU and half precision."""
+    """The varlen function for these queries; None unless they are in half precision on a GPU."""
     half = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
     return _varlen_function() if half else None
 

@@ -1,4 +1,4 @@
-"""The norm of all gradients, and gradient clipping.
+"""Gradient norm and gradient clipping.
 
     norm = clip_(params, max_norm, optimizer=None)      the norm before clipping, a tensor
 """
@@ -9,10 +9,10 @@ import torch
 
 
 def grad_norm(params) -> torch.Tensor:
-    """Euclidean norm of all gradients, a 0-d fp32 tensor; no sync with the device.
+    """Euclidean norm of all gradients, a 0-d fp32 tensor; does not wait for the device.
 
-    Large CPU tensors are summed in rows of 4,096: `torch.nn.utils.get_total_norm`, which adds up
-    a tensor in one go in fp32, is 1.4 % off on 134 million elements.
+    Each tensor is summed in rows of 4,096, because `torch.nn.utils.get_total_norm` adds up a whole
+    tensor in fp32 and is 1.4 % off on 134 million elements.
     """
     norms = []
     for grad in (p.grad for p in params):
@@ -27,9 +27,11 @@ def grad_norm(params) -> torch.Tensor:
 
 
 def needs_clipping(norm: torch.Tensor, max_norm: float | None) -> bool:
-    """Whether gradients of this norm must be scaled down. True for nan, which then reaches the
-    weights as it does with `torch.nn.utils.clip_grad_norm_`, and always on a GPU, where reading
-    the number would wait for the device (the factor there is at most 1)."""
+    """Whether gradients of this norm must be scaled down.
+
+    True for nan, so that it reaches the weights as with `torch.nn.utils.clip_grad_norm_`. Always
+    True on a GPU, where reading the norm would wait for the device (the factor is at most 1).
+    """
     if not max_norm:
         return False
     return norm.device.type != "cpu" or not bool(norm <= max_norm)
@@ -38,11 +40,11 @@ def needs_clipping(norm: torch.Tensor, max_norm: float | None) -> bool:
 def clip_(params, max_norm: float | None, optimizer=None) -> torch.Tensor:
     """Scale gradients in place so that their norm is at most `max_norm` (0 or None: leave them).
 
-    Returns the norm before. Like `torch.nn.utils.clip_grad_norm_`, but exact on large CPU tensors.
-    optimizer: one of torch's fused ones. Their kernels divide each gradient by the tensor
-    `optimizer.grad_scale` where there is one (torch/optim/adam.py and sgd.py pass it on;
-    aten/src/ATen/native/cpu/FusedAdamKernel.cpp divides), which saves a pass over all gradients.
-    The caller sets `grad_scale` back to None after the step.
+    Returns the norm before clipping. Like `torch.nn.utils.clip_grad_norm_`, but exact on large CPU
+    tensors. optimizer: a fused optimizer of torch, whose kernel divides each gradient by the tensor
+    `optimizer.grad_scale` (torch/optim/adam.py and sgd.py pass it on,
+    aten/src/ATen/native/cpu/FusedAdamKernel.cpp divides); this saves a pass over all gradients. The
+    caller must reset `grad_scale` to None after the step.
     """
     params = [p for p in params if p.grad is not None]
     norm = grad_norm(params)

@@ -1,10 +1,9 @@
-"""Generation in batches: greedy, token for token what transformers' `generate` gives in fp32, or
-sampled.
+"""Batched generation, greedy (in fp32 token for token like transformers' `generate`) or sampled.
 
-The model's own forward pass runs on packed tokens here too: first all prompts of a batch in one
-row without padding, then one token for each live sequence. Our attention function keeps keys and
-values in slots of fixed size. A sequence that ends frees its slot: new prompts take the free slots
-(continuous batching), or the last slots move there.
+The model's own forward pass runs on packed tokens: first on all prompts of a batch in one row
+without padding, then on one token per live sequence. Our attention function keeps keys and values
+in slots of fixed size. When a sequence ends, a new prompt takes its slot (continuous batching), or
+the last slots are moved there.
 """
 
 from __future__ import annotations
@@ -29,33 +28,37 @@ from ftkit.model.eval_mode import evaluating
 
 SLOTS = 128  # sequences decoded at once, if their keys and values fit in CACHE_BYTES
 CACHE_BYTES = 2**29
-# Prompt tokens in one forward pass: on CPU few, which stay in its cache and touch less memory.
+# Prompt tokens in one forward pass: few on CPU, so that they fit in its cache.
 PREFILL_TOKENS = {"cpu": 1536, "cuda": 4096}
 
 
 class Slots:
-    """Keys and values of the live sequences, in the first rows of (slots, KV, room, D) per layer.
+    """Key-value cache: tensors (slots, KV, room, D) per layer; live sequences use the first slots.
 
-    Handed to the attention function instead of a `Layout` it lets one new token per sequence
-    see all that came before it.
+    Passed to the attention function in place of a `Layout`, it lets one new token per sequence
+    attend to all earlier ones.
     """
 
     def __init__(self, slots: int, room: int):
         self.slots, self.room = slots, room
-        self.used = 0  # written tokens of each slot; zeros where no value exists yet
+        self.used = 0  # initialized tokens of each slot; zero where no value is stored yet
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def use(self, longest: int):
-        """Prepare for sequences of up to `longest` tokens. Memory that none has reached is not
-        touched: on CPU its page faults would take as long as a few steps."""
+        """Initialize slots for sequences of up to `longest` tokens.
+
+        Memory beyond is not touched: on CPU its page faults would take as long as a few steps.
+        """
         if longest > self.used:
             before, self.used = self.used, min(longest + 7, self.room)
             for x in itertools.chain(*self.layers.values()):
                 x[:, :, before : self.used] = 0
 
     def store(self, k, v, slot, position, layer):
-        """Store k, v (tokens, KV, D) of a layer at (slot, position); returns all keys, values. If
-        `position` is a slice, k, v are (sequences, KV, tokens, D)."""
+        """Store k, v (tokens, KV, D) at (slot, position); returns all keys and values of the layer.
+
+        If `position` is a slice, k and v are (sequences, KV, tokens, D).
+        """
         if layer not in self.layers:
             self.layers[layer] = tuple(
                 x.new_empty(self.slots, x.shape[1], self.room, x.shape[-1]) for x in (k, v))
@@ -67,8 +70,10 @@ class Slots:
 
     def prefill(self, prompts: list[list[int]], slots: list[int],
                 device) -> tuple[PackedSequences, torch.Tensor]:
-        """Prompts, longest first, as a row whose keys and values go into these slots; and the
-        index in the row of each prompt's last token."""
+        """Pack prompts (longest first) into a row whose keys and values are stored in `slots`.
+
+        Returns the row, and the index in it of each prompt's last token.
+        """
         row = pack_sequences(prompts, device)
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         self.use(len(prompts[0]))
@@ -82,7 +87,7 @@ class Slots:
             if start is None:
                 slot, position = row.layout.remember("places", places)
                 self.store(k[: len(slot)], v[: len(slot)], slot, position, layer)
-            elif start < len(at):  # not the filler alone, which may be longer than a slot
+            elif start < len(at):  # skip a group of only filler, which may exceed a slot
                 slot = at[start : start + k.shape[1]]
                 k, v = (x.transpose(0, 1)[: len(slot)] for x in (k, v))
                 self.store(k, v, slot, slice(k.shape[2]), layer)
@@ -91,14 +96,14 @@ class Slots:
         return row, torch.tensor(row.row_index)[lengths.cumsum(0) - 1].to(device)
 
     def step(self, lengths: torch.Tensor):
-        """Prepare for one token for each of the first slots, which hold `lengths` tokens so far."""
+        """Prepare one decoding step for the first slots, which contain `lengths` tokens."""
         self.lengths, self.longest = lengths, int(lengths.max()) + 1
         self.use(self.longest)
         self.bias: dict[int | None, torch.Tensor] = {}  # by sliding window
         self.live = torch.arange(len(lengths), device=lengths.device)
 
     def attend(self, q, k, v, scale, window, dropout, layer=None):
-        """As `Layout.attend`, with one token per sequence."""
+        """`Layout.attend` for one token per sequence."""
         keys, values = self.store(
             k.transpose(0, 1), v.transpose(0, 1), self.live, self.lengths, layer)
         heads, live, dim = q.shape
@@ -112,14 +117,14 @@ class Slots:
         return torch.bmm(weights, values).view(live, heads, -1)
 
     def move(self, sources: torch.Tensor, targets: torch.Tensor):
-        """Copy these slots over as many others."""
+        """Copy the slots `sources` to the slots `targets`."""
         for x in itertools.chain(*self.layers.values()):
             used = x[:, :, : self.used]
             used.index_copy_(0, targets, used.index_select(0, sources))
 
 
 def _hide(position, longest, window, dtype, kv):
-    """(live * KV, 1, longest): -inf on keys that do not exist yet or are out of the window."""
+    """(live * KV, 1, longest): -inf for keys that do not exist yet or are outside the window."""
     i = torch.arange(longest, device=position.device)
     visible = i <= position[:, None]
     if window is not None:
@@ -133,26 +138,25 @@ def generate(
     model, prompts: list[list[int]], max_new_tokens: int | list[int],
     eos_token_ids=(), slots: int | None = None, temperature: float = 0.0,
 ) -> list[list[int]]:
-    """Greedy (or sampled) continuation of each prompt of token ids.
+    """Continue each prompt (a list of token ids), greedily or by sampling.
 
-    Returns the new tokens of each prompt, up to and including the first one in `eos_token_ids`,
-    at most `max_new_tokens` (one number, or one per prompt). Computes in the precision of the
-    weights, or under the caller's autocast; bf16 gives other text than fp32 on near-ties.
-    slots: sequences decoded at once; by default what fits in 512 MB, at most 128.
-    temperature: above 0, tokens are drawn from the softmax of the logits divided by it, with
-    random numbers that torch's generator gives in advance: which prompts share a batch, or how
-    many slots there are, changes no answer (but by rounding).
+    Returns the new tokens of each prompt, up to and including the first one in `eos_token_ids`, at
+    most `max_new_tokens` (one number, or one per prompt). Computes in the precision of the weights,
+    or under the caller's autocast; on near-ties bf16 may give other text than fp32.
+    slots: sequences decoded at once; by default as many as fit in 512 MB, at most 128.
+    temperature: above 0, tokens are sampled from softmax(logits / temperature). The random numbers
+    are drawn in advance, so batches and slots do not change the answers (except by rounding).
     """
     if not isinstance(max_new_tokens, int):
         limits = list(max_new_tokens)
     else:
         limits = [max_new_tokens] * len(prompts)
     if len(limits) != len(prompts):
-        raise UserError(f"{len(limits)} values of max_new_tokens for {len(prompts)} prompts; "
+        raise UserError(f"max_new_tokens has {len(limits)} values for {len(prompts)} prompts; "
                         "give one number, or one per prompt")
     empty = [i for i, prompt in enumerate(prompts) if not prompt]
     if empty:
-        raise UserError(f"prompt {empty[0]} has no tokens; generation needs at least one")
+        raise UserError(f"prompt {empty[0]} is empty; expected at least one token")
     eos = {eos_token_ids} if isinstance(eos_token_ids, int) else set(eos_token_ids)
     with evaluating(model), fast_path(model):
         if peft_methods.is_virtual(model):
@@ -171,25 +175,25 @@ class Sampler:
     def __init__(self, limits: list[int], temperature: float):
         self.temperature = temperature
         self.draws: torch.Tensor | None = None
-        if temperature:  # a number in [0, 1) for each token of each prompt
+        if temperature:  # a random number in [0, 1) for each token of each prompt
             self.draws = torch.rand(len(limits), max(limits, default=0), dtype=torch.float64)
 
     def __call__(self, logits, prompts: list[int], outputs: list[list[int]]) -> torch.Tensor:
-        """The next token of each of these prompts, from (len(prompts), vocabulary)."""
+        """The next token of each prompt, from logits (len(prompts), vocabulary)."""
         if self.draws is None:
             return logits.argmax(-1)
         draw = self.draws[prompts, [len(outputs[i]) for i in prompts]].to(logits.device)
         cumulative = (logits.float() / self.temperature).softmax(-1).double().cumsum(-1)
         below = draw[:, None] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, below, right=True)[:, 0]
-        return token.clamp_(max=logits.shape[-1] - 1)  # a draw next to 1 may be rounded to it
+        return token.clamp_(max=logits.shape[-1] - 1)  # a draw close to 1 may be rounded up to 1
 
 
 def _decode(base, prompts, limits, eos, slots, sampler):
     device = base.get_input_embeddings().weight.device
     head = base.get_output_embeddings()
     outputs: list[list[int]] = [[] for _ in prompts]
-    # Longest prompt first: then what is decoded together is of similar length.
+    # Longest prompts first, so that sequences of similar length are decoded together.
     waiting = sorted((i for i in range(len(prompts)) if limits[i] > 0),
                      key=lambda i: len(prompts[i]))
     if not waiting:
@@ -225,7 +229,7 @@ def _decode(base, prompts, limits, eos, slots, sampler):
         else:
             n = len(live)
             late = [slot for slot in live if slot >= n]
-            if late:  # they take the slots of sequences that have ended
+            if late:  # move them to the slots of finished sequences
                 gaps = free[: len(late)]
                 source, target = torch.tensor([late, gaps], device=device)
                 cache.move(source, target)
@@ -244,7 +248,7 @@ def _decode(base, prompts, limits, eos, slots, sampler):
 
 
 def _fitting(base, room: int) -> int:
-    """How many sequences of `room` tokens fit in CACHE_BYTES with their keys and values."""
+    """Number of sequences of `room` tokens whose keys and values fit in CACHE_BYTES."""
     config = base.config.get_text_config()
     heads = config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -257,7 +261,7 @@ _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _cannot_decode(base) -> bool:
-    """Whether the last token of a prompt, decoded from slots, gets other hidden states."""
+    """Whether decoding from slots gives other hidden states than a full forward pass."""
     if base not in _trials:
         embedding = base.get_input_embeddings().weight
         ids = [(7 * i + 3) % embedding.shape[0] for i in range(9)]
@@ -276,10 +280,10 @@ def _cannot_decode(base) -> bool:
 
 
 def _behind_virtual_tokens(model, prompts, limits, eos, sampler, batch_size: int = 64):
-    """One whole forward pass per token, padded on the right.
+    """Generate with a full forward pass per token, padded on the right.
 
-    peft 0.21 with transformers 5 loses the virtual tokens in `generate` (prefix) or gives what
-    follows them the wrong positions (prompt); its forward pass is right.
+    peft 0.21 with transformers 5 loses the virtual tokens in `generate` (prefix tuning) or shifts
+    the positions after them (prompt tuning); its forward pass is correct.
     """
     device = next(model.parameters()).device
     outputs: list[list[int]] = [[] for _ in prompts]
@@ -302,12 +306,12 @@ def _behind_virtual_tokens(model, prompts, limits, eos, sampler, batch_size: int
 
 
 def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
-    """transformers' own generate, padded on the left."""
+    """Generate with transformers' `generate`, padded on the left."""
     from transformers import GenerationConfig
 
     sampling = {"do_sample": temperature > 0}
     if temperature:
-        sampling |= {"temperature": temperature, "top_k": 0}  # all tokens; the default is 50
+        sampling |= {"temperature": temperature, "top_k": 0}  # no limit; the default is 50
     device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     outputs: list[list[int]] = [[] for _ in prompts]
@@ -334,8 +338,8 @@ def _fallback(model, prompts, limits, eos, temperature, batch_size: int = 32):
 
 @contextlib.contextmanager
 def _plain_generation_config(base):
-    """Without the model's own generation_config, which would add to the arguments of `generate`: a
-    repetition penalty, EOS tokens."""
+    """Hide the model's own generation_config, which would add options such as a repetition penalty
+    to those given to `generate`."""
     from transformers import GenerationConfig
 
     own, base.generation_config = base.generation_config, GenerationConfig()

@@ -1,4 +1,4 @@
-"""The KL to the base as a penalty against forgetting: `Config.kl_coef`."""
+"""KL divergence to the base model, a penalty against forgetting (`Config.kl_coef`)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ftkit.model.eval_mode import evaluating
 
 
 class KLToBase:
-    """KL(base || model) at the supervised tokens of the batch that is trained on, as in Learning
-    without Forgetting (Li and Hoiem 2016, arXiv 1606.09282): no other text is needed.
+    """KL(base || model) at the supervised tokens of the training batch.
 
-    The base is the model with its adapter disabled, or for full fine-tuning a frozen copy, which
-    costs memory of all weights. Either way it costs a second forward pass, about a third of a step
-    more, and all logits of both.
+    As in Learning without Forgetting (Li and Hoiem 2016, arXiv 1606.09282), no other text is
+    needed. The base is the model with its adapter disabled, or for full fine-tuning a frozen copy
+    of all weights. The second forward pass makes a step about a third longer, and all logits of
+    both passes are kept in memory.
     """
 
     def __init__(self, forward: Forward, copy_model: Callable = copy.deepcopy):
@@ -31,7 +31,7 @@ class KLToBase:
             self.base = Forward(self.copy, forward.padded_because, forward.max_logits)
 
     def __call__(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the token losses, and sum of the KL, over the supervised tokens (nats)."""
+        """(sum of the token losses, sum of the KL) over the supervised tokens, in nats."""
         logits, targets = self.forward.logits(batch)
         disabled = contextlib.nullcontext() if self.copy else self.forward.model.disable_adapter()
         with torch.no_grad(), disabled, evaluating(self.base.model):

@@ -1,7 +1,7 @@
 """The training loop: forward, backward, clip, step, record.
 
-The loop is the same for every technique: `model.loading.adapt` has decided what is trained,
-precision is an autocast context, checkpointing a switch of the model, packing in `packed_batch`.
+The loop is the same for all methods: `model.loading.adapt` selects the trainable parameters,
+precision is an autocast context, checkpointing is set on the model, packing is in `packed_batch`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from ftkit.engine import clipping, kl_to_base, neftune, optimizers, packed_batch
 
 
 class Start(NamedTuple):
-    """Where the steps begin: 0 for a new run; for one that continues, the steps that are done, the
-    tokens and seconds that they took. save_steps: steps between moments at which no row waits, so
-    that weights and rows can be kept together (on a GPU rows are yielded in groups)."""
+    """Progress of a resumed run; all 0 for a new one.
+
+    save_steps: yield all buffered rows every N steps, so that a checkpoint matches its rows (on a
+    GPU rows are buffered).
+    """
 
     step: int = 0
     tokens: int = 0
@@ -42,13 +44,13 @@ def train(
 ) -> Iterator[dict]:
     """Train `model` in place for `total` optimizer steps; yields one row (dict) per step.
 
-    units: what a batch is counted in, each a list of examples: one example, or one packed row.
-    evaluate: called every `eval_steps` and after the last step; its numbers join that row.
-    order: indices of `units` for each forward pass; by default shuffled anew in every epoch.
-    begin: called with the Update before the first step; may put the state of an interrupted run
-    into it (`ftkit.experiment.checkpoints`).
-    The loss of a row is the mean over all supervised tokens of the step, so accumulation equals
-    one big batch; so is its kl, with `kl_coef`. grad_norm is the norm before clipping. Closing the
+    units: the items that a batch counts, each a list of examples (one, or those of a packed row).
+    evaluate: called every `eval_steps` and after the last step; its numbers are added to the row.
+    order: indices of `units` for each forward pass; by default reshuffled in every epoch.
+    begin: called with the Update before the first step, to restore the state of an interrupted run
+    (`ftkit.experiment.checkpoints`).
+    In a row, loss (and with `kl_coef` kl) is the mean over all supervised tokens of the step, so
+    accumulation equals one large batch; grad_norm is the norm before clipping. Closing the
     generator ends the run.
     """
     device = next(model.parameters()).device
@@ -70,7 +72,7 @@ def train(
     waiting = []
     for row in run_steps(take_step, model, config, total, len(units), evaluate, start):
         waiting.append(row)
-        # Reading a number waits for the GPU, so there rows come out in small groups.
+        # Reading a number waits for the GPU, so rows are yielded in small groups there.
         if (device.type == "cpu" or len(waiting) == 8 or "val_loss" in row or row["step"] == total
                 or (start.save_steps and row["step"] % start.save_steps == 0)):
             for ready in waiting:
@@ -82,11 +84,11 @@ def train(
 def run_steps(take_step: Callable[[float], dict], model, config, total: int, units: int,
               evaluate: Callable[[], dict] | None = None,
               done: Start = NEW) -> Iterator[dict]:
-    """The schedule, the evaluations and the clock of `total` steps; yields one row per step after
-    those that are `done`.
+    """Run the steps with schedule, evaluations and clock; yields one row per step.
 
-    take_step: called with the learning rate; makes one optimizer step and returns its numbers,
-    among them the tokens of this step. The row has the sum of the tokens of all steps so far.
+    take_step: called with the learning rate; takes one optimizer step and returns its numbers,
+    including the tokens of this step. The row has the total tokens of all steps so far. done:
+    progress of a resumed run.
     """
     per_step = config.batch_size * config.gradient_accumulation_steps
     every = config.eval_steps or max(1, total // 10)
@@ -109,14 +111,13 @@ def run_steps(take_step: Callable[[float], dict], model, config, total: int, uni
 
 
 class Update:
-    """One optimizer step, and what is kept from step to step: the optimizer's state, fp16's loss
-    scale, the weights that `l2_sp` pulls back to, the base of `kl_coef`. kl: that of the last step.
+    """Takes optimizer steps, and keeps their state: the optimizer, fp16's loss scale, the start
+    weights for `l2_sp`, the base for `kl_coef`.
 
-    `update(batches, learning_rate)` returns loss and gradient norm as tensors, which are not waited
-    for. The other arguments are what a memory simulation replaces, since it has no numbers to
-    decide by: the forward pass, the clipping, how the optimizer is made, the class of the loss
-    scaler, how the base is copied. steps: how many were taken; is_stepping: whether one is half
-    taken.
+    `update(batches, learning_rate)` returns loss and gradient norm as tensors, without waiting for
+    the device. The keyword arguments are replaced by a memory simulation, whose tensors have no
+    values. kl: KL of the last step. steps: number of steps taken. is_stepping: whether the
+    optimizer is in the middle of a step.
     """
 
     def __init__(self, model, config, *, forward: packed_loss.Forward | None = None,
@@ -150,7 +151,7 @@ class Update:
                   neftune.noise(self.model, self.config.neftune_noise_alpha, batch) as read):
                 if to_base is None:
                     objective = part = self.forward.loss_sum(read) / supervised_tokens
-                else:  # the loss of a row is without the penalty, so that runs can be compared
+                else:  # `part`, for the row, excludes the penalty, so that runs can be compared
                     part, kl = (total / supervised_tokens for total in to_base(read))
                     objective = part + self.config.kl_coef * kl
                     self.kl = self.kl + kl.detach()
@@ -159,7 +160,7 @@ class Update:
         return loss, self.apply(learning_rate)
 
     def apply(self, learning_rate: float) -> torch.Tensor:
-        """Step along the gradients that there are, and forget them; their norm before clipping."""
+        """Take an optimizer step and clear the gradients; returns their norm before clipping."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_factor", 1.0)
         self.scaler.unscale_(self.optimizer)
@@ -179,13 +180,13 @@ class Update:
 
 
 def steps_in(config, units: int) -> int:
-    """Optimizer steps that the run will take."""
+    """Number of optimizer steps of a run."""
     per_step = config.batch_size * config.gradient_accumulation_steps
     return config.max_steps or max(1, math.ceil(config.epochs * units / per_step - 1e-9))
 
 
 def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of indices below n; each epoch in a new order, every batch full."""
+    """Endless full batches of indices below n, reshuffled in every epoch."""
     epoch, line, at = 0, array("L"), 0
     while True:
         if len(line) - at < batch_size:
@@ -202,15 +203,15 @@ def shuffled(n: int, batch_size: int, seed: int) -> Iterator[list[int]]:
 def schedule(step: int, total: int, config) -> float:
     """Fraction of the peak learning rate at `step` (from 1): linear warm-up, then the schedule.
 
-    As transformers' `get_scheduler`, except that its warm-up has a learning rate of 0 at the
-    first step.
+    It equals transformers' `get_scheduler`, except that the first step of the warm-up does not
+    have a learning rate of 0.
     """
     warmup = steps_of(config.warmup_steps, total)
     if step <= warmup:
         return step / warmup
     if config.lr_scheduler_type == "constant":
         return 1.0
-    if config.lr_scheduler_type == "warmup_stable_decay":  # the decay is a half cosine, as there
+    if config.lr_scheduler_type == "warmup_stable_decay":  # a half cosine, as in transformers
         warmup = max(warmup, total - steps_of(config.num_decay_steps, total))
         if step <= warmup:
             return 1.0
@@ -221,15 +222,15 @@ def schedule(step: int, total: int, config) -> float:
 
 
 def steps_of(steps: float, total: int) -> int:
-    """A number of steps; below 1 it is a fraction of `total`, rounded up."""
+    """Convert a setting to steps; below 1 it is a fraction of `total`, rounded up."""
     return math.ceil(steps * total) if steps < 1 else int(steps)
 
 
 def pull_back(params, origin, strength: float):
     """Add the gradient of L2-SP, strength / 2 · ||w - origin||², to the gradients in place.
 
-    Li et al. 2018 (arXiv 1802.01483). Weight decay pulls to zero, this pulls to where the run
-    began. The loss of a row does not contain the penalty, so that runs can be compared.
+    Li et al. 2018 (arXiv 1802.01483). Weight decay pulls weights to zero; L2-SP pulls them to their
+    values at the start of the run. The loss in a row excludes the penalty, so runs can be compared.
     """
     used = [(p.grad, p.detach(), s) for p, s in zip(params, origin, strict=True)
             if p.grad is not None]
@@ -239,7 +240,7 @@ def pull_back(params, origin, strength: float):
 
 
 def autocast(device, precision: str | None):
-    """The context a forward pass runs in: bf16 and fp16 compute over fp32 weights."""
+    """The autocast context of a forward pass: bf16 and fp16 compute with fp32 weights."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in kinds:
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""NEFTune, noise on the embeddings while a model trains: `Config.neftune_noise_alpha`."""
+"""NEFTune: noise on the embeddings during training (`Config.neftune_noise_alpha`)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ftkit.engine.packed_batch import PackedBatch
 
 @contextlib.contextmanager
 def noise(model, alpha: float | None, batch: PackedBatch) -> Iterator[PackedBatch]:
-    """Inside, embeddings get uniform noise of at most alpha / sqrt(L * d) while they are in
-    training mode (Jain et al. 2023, arXiv 2310.05914). Yields the batch to read.
+    """Inside, add uniform noise of at most alpha / sqrt(L * d) to the embeddings in training mode.
 
-    d: dimension of the embeddings. L: tokens of the longest example of the batch, as in the padded
-    batches of transformers' Trainer, whose noise this is, also where the batch is one packed row.
-    alpha: None for no noise, which draws no random number.
+    Jain et al. 2023 (arXiv 2310.05914). d is the embedding dimension. L is the length of the
+    longest example, also in a packed row, so that the noise equals that of transformers' Trainer
+    with padded batches. alpha: None adds no noise and draws no random numbers. Yields the batch to
+    use for the forward pass.
     """
     if alpha is None:
         yield batch
@@ -28,7 +28,7 @@ def noise(model, alpha: float | None, batch: PackedBatch) -> Iterator[PackedBatc
     length = max(len(example["input_ids"]) for example in batch.examples)
 
     def add(module, inputs, embeddings):
-        if not module.training:  # the pass through the base of `kl_coef`
+        if not module.training:  # the base's forward pass for `kl_coef`
             return embeddings
         bound = alpha / math.sqrt(length * embeddings.shape[-1])
         return embeddings + torch.empty_like(embeddings).uniform_(-bound, bound)

@@ -1,9 +1,9 @@
-"""Runs transformers' own models on a packed row of tokens, where a trial shows that it works.
+"""Run transformers models on a packed row of tokens, if a trial shows that it works.
 
-transformers lets anyone register an attention function (`AttentionInterface`) and passes keyword
-arguments of `model(...)` on to it. Ours takes a `Layout`, which describes how one packed row
-divides into sequences; called without one it is transformers' own SDPA function, so a model that
-uses it still answers `model(...)` and `generate` as before. No model code is replaced.
+transformers lets callers register an attention function (`AttentionInterface`), to which it passes
+keyword arguments of `model(...)`. Ours takes a `Layout`, which divides a packed row into sequences.
+Without one it calls transformers' SDPA function, so `model(...)` and `generate` work as before. No
+model code is replaced.
 """
 
 # ruff: noqa: SLF001  (transformers names the attention in use by a private field only)
@@ -20,12 +20,12 @@ from ftkit.engine.packed_batch import pack_sequences
 from ftkit.model.eval_mode import evaluating
 from ftkit.model.peft_methods import is_virtual
 
-NAME = "ftkit"  # how the attention function is registered with transformers
+NAME = "ftkit"  # the name under which transformers knows our attention function
 SLIDING = "sliding_attention"
 
 
 class Unsupported(ValueError):
-    """This model cannot take packed batches; the message says why."""
+    """This model cannot run on packed batches; the message gives the reason."""
 
 
 def attention(module, query, key, value, attention_mask, *args, ftkit_layout=None, **kwargs):
@@ -37,7 +37,7 @@ def attention(module, query, key, value, attention_mask, *args, ftkit_layout=Non
         if kwargs.get(name) is not None:
             raise Unsupported(f"its attention uses {name}")
     if attention_mask is not None and attention_mask.numel() > 1:
-        raise Unsupported("its layers make attention masks of their own")
+        raise Unsupported("its layers create their own attention masks")
     if kwargs.get("is_causal") is False or not getattr(module, "is_causal", True):
         raise Unsupported("its attention is not causal")
     if torch.is_autocast_enabled(query.device.type):
@@ -54,7 +54,7 @@ def attention(module, query, key, value, attention_mask, *args, ftkit_layout=Non
 
 @functools.cache
 def _register():
-    """Registers our function with transformers, once; returns transformers' SDPA function."""
+    """Register our function with transformers, once; returns transformers' SDPA function."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attention)
@@ -68,7 +68,7 @@ def base_of(model):
 
 
 def switch_on(model):
-    """Let `model` use our attention function from now on; `fast_path` also switches it back."""
+    """Make `model` use our attention function permanently; `fast_path` does so temporarily."""
     base = base_of(model)
     if base.config._attn_implementation != NAME:
         _register()
@@ -77,7 +77,7 @@ def switch_on(model):
 
 @contextlib.contextmanager
 def fast_path(model):
-    """Inside, `model` uses our attention function where it can; afterwards what it used before."""
+    """Inside, `model` uses our attention function if it can; afterwards its previous one."""
     base = base_of(model)
     before = getattr(getattr(base, "config", None), "_attn_implementation", None)
     try:
@@ -90,8 +90,8 @@ def fast_path(model):
 
 
 def hidden_states(base, input_ids, position_ids, layout):
-    """(T, d): the last hidden state of a packed row of T tokens; input_ids, position_ids: (T,)."""
-    # A mask that is 4-D already: transformers makes none of its own.
+    """Last hidden state (T, d) of a packed row; input_ids and position_ids are (T,)."""
+    # transformers uses a mask that is already 4-D as it is.
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
     return base.get_decoder()(
         input_ids=input_ids[None], position_ids=position_ids[None], attention_mask=mask,
@@ -99,17 +99,14 @@ def hidden_states(base, input_ids, position_ids, layout):
     )[0][0]
 
 
-# Which models
-
-
-_reasons: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # model -> {kernel: why not}
+_reasons: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # model → {kernel: reason}
 
 
 def why_padded(model) -> str | None:
-    """None if the packed forward pass computes what the model computes, else a reason to print.
+    """Why a model needs padded batches; None if the packed forward pass gives the same logits.
 
-    Decided by a trial, once per model: a few tokens both ways, and the logits compared. On a GPU
-    once more under autocast, where attention uses another kernel.
+    Decided once per model, by a trial that compares the logits of a few tokens. On a GPU there is
+    another trial under autocast, which changes the attention kernel.
     """
     reason = known_obstacle(model)
     if reason is not None:
@@ -122,15 +119,17 @@ def why_padded(model) -> str | None:
         try:
             with torch.autocast(device, enabled=kernel is not None):
                 reason = _trial(base)
-        except Exception as error:  # noqa: BLE001  a model of unknown make may raise anything
+        except Exception as error:  # noqa: BLE001  an unknown architecture may raise anything
             reason = str(error) or type(error).__name__
         reasons[kernel] = reason
     return reasons[kernel]
 
 
 def known_obstacle(model) -> str | None:
-    """Why a model cannot have the fast path, as far as its class and its config say; a trial on a
-    few tokens would not show it."""
+    """Why a model cannot use the fast path, by its class and config; None if these allow it.
+
+    A trial on a few tokens would not detect these reasons.
+    """
     import transformers
 
     if is_virtual(model):
@@ -152,8 +151,8 @@ def known_obstacle(model) -> str | None:
 
 
 def obstacle_met(model, layout) -> str | None:
-    """Why a packed pass that has been made is not the model's own, as far as its attention shows:
-    what was passed to it did not arrive."""
+    """Why a packed forward pass is not valid: its arguments did not reach the attention function.
+    """
     if not layout.windows:
         return "its layers do not pass keyword arguments on to the attention function"
     if _slides(base_of(model).config.get_text_config()) and layout.windows == {None}:
@@ -162,7 +161,7 @@ def obstacle_met(model, layout) -> str | None:
 
 
 def _slides(config) -> bool:
-    """Whether some layer sees only a window of tokens."""
+    """Whether a layer has a sliding window."""
     if getattr(config, "layer_types", None):
         return SLIDING in config.layer_types
     return bool(getattr(config, "sliding_window", None)
@@ -170,8 +169,8 @@ def _slides(config) -> bool:
 
 
 def _is_rounded(base) -> bool:
-    """Whether a sum in another order changes more than the last digits: bf16, 4-bit weights, whose
-    matmuls are in bf16, or 8-bit ones, under which activations are rounded in evaluation."""
+    """Whether results depend noticeably on the order of summation: for weights in bf16, in 4 bits
+    (bf16 matmuls) or in 8 bits (activations are rounded in eval mode)."""
     return base.dtype != torch.float32 or any(
         p.dtype == torch.int8 or getattr(p, "quant_state", None) is not None
         for p in base.parameters())
@@ -200,7 +199,7 @@ def _trial(base) -> str | None:
         return reason
     exact = want.dtype == torch.float32 and not _is_rounded(base)
     error = (got.float() - want.float()).norm(dim=-1) / want.float().norm(dim=-1)
-    # Rounding may change a single token a lot. NaN means a broken model, not a wrong packed pass.
+    # Rounding may change a single token a lot. nan means a broken model, not a wrong packed pass.
     if (exact and error.max() > 1e-3) or error.median() > 0.1:
-        return f"a trial gave other logits than its own forward pass ({error.mean():.0%} off)"
+        return f"a trial gave other logits than its own forward pass (off by {error.mean():.0%})"
     return None

@@ -1,10 +1,10 @@
-"""Examples as one row of tokens, sequence after sequence, without padding.
+"""Pack sequences into one row of tokens, without padding.
 
     batch = pack(examples)                               the input of the loss, with its targets
     row = pack_sequences([[5, 6, 7, 8], [5, 6, 9]])      5 6 7 8 9: a common prefix appears once
 
-An example is {"input_ids": list[int], "labels": list[int]}, labels aligned with input_ids (not
-shifted) and -100 where a token is not trained on. `layout` says where each sequence is in the row.
+An example is {"input_ids": list[int], "labels": list[int]}; labels are aligned with input_ids (not
+shifted), and -100 where a token is not trained on. `layout` locates each sequence in the row.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch
 
 from ftkit.engine.attention_kernels import Layout
 
-ROUND = 16  # oneDNN builds a kernel for each new shape, so row lengths are multiples of this
-MIN_SAVED = 0.05  # fraction of tokens that sharing must save; it costs a copy in each layer
+ROUND = 16  # row lengths are multiples of this, since oneDNN compiles a kernel for each new shape
+MIN_SAVED = 0.05  # fraction of tokens that sharing must save to pay for its copy in each layer
 
 
 @dataclass
 class PackedSequences:
-    """Sequences as one row of T tokens.
+    """A row of T tokens that contains several sequences.
 
-    input_ids, position_ids: (T,). row_index: the index in the row of each token of each sequence,
-    one sequence after the other.
+    input_ids, position_ids: (T,). row_index: index in the row of each token, for all sequences one
+    after the other.
     """
 
     input_ids: torch.Tensor
@@ -36,12 +36,12 @@ class PackedSequences:
 
 
 def pack_sequences(sequences: list[list[int]], device=None, share: bool = True) -> PackedSequences:
-    """Put token lists, longest first, one after the other; the row may end in filler.
+    """Pack token lists (longest first) into a row, which may end in filler tokens.
 
-    share: a prefix that several sequences have in common appears once, since in a causal model no
-    later token changes what is computed for it. Measured with the 2M model, 16 records a batch, on
-    one core: 1.4 times the training steps per second on `translation`, 1.1 on `tasks`, 1.0 on
-    `general`. Left out where it would save less than MIN_SAVED.
+    share: store a common prefix of several sequences once, since in a causal model later tokens do
+    not affect it. It is not applied if it would save less than MIN_SAVED of the tokens. Measured
+    with the 2M model, 16 records per batch, one core: 1.4 times the training steps per second on
+    `translation`, 1.1 on `tasks`, 1.0 on `general`.
     """
     ids, positions, row_index = [], [], []
     known: dict[tuple[int, int], int] = {}  # (index of the token before, token) -> index
@@ -68,10 +68,10 @@ def pack_sequences(sequences: list[list[int]], device=None, share: bool = True) 
 
 @dataclass
 class PackedBatch:
-    """Examples as one row of T tokens, with R predictions to score.
+    """A row of T tokens that contains several examples, with R supervised predictions.
 
-    input_ids, position_ids: (T,). rows: (R,) indices in the row whose next token has a label,
-    targets: (R,) that token. The last sequence may be filler that rounds T up.
+    input_ids, position_ids: (T,). rows: (R,) indices in the row that predict a supervised token,
+    targets: (R,) that token. The last sequence may be filler.
     """
 
     examples: list[dict]
@@ -84,21 +84,19 @@ class PackedBatch:
     supervised_tokens: int  # = R
 
     def unshared(self) -> PackedBatch:
-        """The same examples without a prefix in common, for a step that draws random numbers for
-        each token: examples that share it would get the same ones."""
+        """The same examples without shared prefixes, for steps with dropout or noise: examples
+        must not share random numbers."""
         if self.layout.row_index is None:
             return self
         return pack(self.examples, self.input_ids.device, share=False)
 
 
 def pack(examples: Sequence[dict], device=None, share: bool | None = None) -> PackedBatch:
-    """Put examples one after the other into one row.
+    """Pack examples into one row, longest first.
 
-    share: a prefix that several examples have in common appears in the row once, since no later
-    token changes it; loss and gradients are the same. Default: on CPU (on a GPU the sum of their
-    gradients would depend on the order of its threads). Inside a batch examples are ordered by
-    length, which changes no sum. A label on a first token is ignored: nothing before it could
-    predict it.
+    share: see `pack_sequences`; loss and gradients do not change. By default only on CPU, since on
+    a GPU the sum of the gradients would depend on the order of threads. A label on a first token is
+    ignored, since nothing predicts it.
     """
     share = torch.device(device or "cpu").type == "cpu" if share is None else share
     examples = sorted(examples, key=lambda e: -len(e["input_ids"]))

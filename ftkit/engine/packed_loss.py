@@ -1,13 +1,12 @@
-"""The loss of a packed batch, computed fast: no padding, and logits only where there is a label.
-
-Linear layers see the one row of tokens of a `packed_batch.PackedBatch`, without padding;
-`packed_attention` keeps the sequences apart. Head and loss read only the positions that predict a
-label. The model is transformers' own, whatever its architecture; one that cannot run this way gets
-the ordinary padded batch: the same numbers, less speed, and the reason printed once.
+"""The loss of a packed batch: no padding, and logits only for supervised tokens.
 
     Forward.of(model)                                 packed or padded, decided once for a run
-        .loss_sum(batch), .token_losses(batch)        sum over, or each of, the supervised tokens
-    nll(model, examples, batch_tokens=4096)           (sum of the loss, supervised tokens)
+        .loss_sum(batch), .token_losses(batch)        sum over the supervised tokens, or one each
+    nll(model, examples, batch_tokens=4096)           (sum of the loss, number of supervised tokens)
+
+The model is transformers' own. Its linear layers read the row of a `packed_batch.PackedBatch`, and
+`packed_attention` keeps the sequences apart. A model that cannot run this way gets ordinary padded
+batches, which give the same numbers more slowly; the reason is printed once.
 """
 
 from __future__ import annotations
@@ -33,11 +32,10 @@ from ftkit.model.eval_mode import evaluating
 
 
 class Forward:
-    """How one model computes its loss, decided once for a run: on packed batches or on padded ones.
+    """Computes the loss of a model on packed or padded batches; `Forward.of(model)` decides which.
 
-    padded_because: why the model gets padded batches, None where it can take packed ones.
-    max_logits: how many logits may be held at once. Both are arguments so that a memory simulation
-    can set them; `Forward.of(model)` determines it for a model that will train.
+    padded_because: the reason for padded batches, None for packed ones. max_logits: largest number
+    of logits in memory at once.
     """
 
     def __init__(self, model, padded_because: str | None = None, max_logits: int = MAX_LOGITS):
@@ -46,8 +44,10 @@ class Forward:
 
     @classmethod
     def of(cls, model) -> Forward:
-        """Ask `why_padded`, and print once why a model gets padded batches. On a GPU call it under
-        the autocast of the run, where attention uses another kernel."""
+        """Decide by `why_padded`, and print a reason for padded batches once.
+
+        On a GPU, call it under the run's autocast, which changes the attention kernel.
+        """
         reason = why_padded(model)
         if reason is not None:
             _print_once(base_of(model), reason)
@@ -56,28 +56,29 @@ class Forward:
     def loss_sum(self, batch: PackedBatch) -> torch.Tensor:
         """Sum of the token losses (nats) over the supervised tokens of a batch, differentiable.
 
-        Respects autocast. Leaves the model switched to our attention function, since gradient
-        checkpointing calls it again in the backward pass; wrap a run in `fast_path` to restore it.
+        Respects autocast. The model keeps our attention function afterwards, since gradient
+        checkpointing calls it again in the backward pass; `fast_path` around a run restores it.
         """
         if self.padded_because is not None:
             return F.cross_entropy(*self.logits(batch), reduction="sum")
         return _head_loss(*self._predictions(batch), self.max_logits)
 
     def token_losses(self, batch: PackedBatch) -> torch.Tensor:
-        """The loss of each supervised token, (R,), in the order of `batch.rows`: the examples,
-        longest first. For objectives that are not a sum over tokens; keeps all logits."""
+        """The loss of each supervised token, (R,), in the order of `batch.rows`.
+
+        For objectives that are not a sum over tokens. All logits are kept in memory.
+        """
         return F.cross_entropy(*self.logits(batch), reduction="none")
 
     def logits(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (R, vocabulary) in fp32 that predict the supervised tokens, and these (R,), in
-        the order of `token_losses`."""
+        """(logits (R, vocabulary) in fp32, supervised tokens (R,)), as in `token_losses`."""
         if self.padded_because is not None:
             return _padded_logits(self.model, batch)
         head, hidden, targets = self._predictions(batch)
         return head(hidden).float(), targets
 
     def _predictions(self, batch):
-        """The head, the hidden states (R, d) that it reads and their targets (R,)."""
+        """(head, its input: hidden states (R, d), their targets (R,))."""
         base = self.base
         switch_on(base)
         if self._draws_dropout():
@@ -125,18 +126,18 @@ def _head_loss(head, hidden, targets, max_logits):
 
 
 def _chunk_loss(logits, targets):
-    """Loss of a chunk, and its log-probabilities in fp32."""
+    """(sum of the loss of a chunk, its log-probabilities in fp32)."""
     logp = torch.log_softmax(logits, -1, dtype=torch.float32)
     return -logp.gather(1, targets[:, None]).sum(), logp
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of cross entropy of `hidden @ weight.T`, with the logits of `chunk` rows in memory.
+    """Sum of the cross entropy of `hidden @ weight.T`, with `chunk` rows of logits in memory.
 
-    The gradient of the logits, softmax minus one-hot, is made while they are there. Where all of
-    them fit at once it waits for the backward pass; else each chunk of rows turns it into the
-    gradients of hidden and weight at once. torch 2.13 has `F.linear_cross_entropy`, equally fast
-    in fp32 but 3.5 times slower in bf16 on CPU.
+    The forward pass also computes the gradient of the logits, softmax minus one-hot. If all rows
+    fit in one chunk, it is kept for the backward pass; otherwise each chunk turns it into the
+    gradients of hidden and weight immediately. torch 2.13's `F.linear_cross_entropy` is as fast in
+    fp32, but 3.5 times slower in bf16 on CPU.
     """
 
     @staticmethod
@@ -168,12 +169,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_weight = grad.t() @ (hidden * scale) if need_weight else None
             return (grad @ low) * scale, d_weight, None, None
         d_hidden, d_weight = ctx.saved_tensors
-        # In place: it is as large as the head. A second backward pass is refused by autograd.
+        # In place, since it is as large as the head; autograd refuses a second backward pass.
         return d_hidden * scale, None if d_weight is None else d_weight.mul_(scale), None, None
 
 
 def _loss_and_gradient(hidden, weight, targets):
-    """Sum of the losses and the gradient of the logits, which are not kept."""
+    """(sum of the losses, gradient of the logits); the logits are not kept."""
     loss, grad = _chunk_loss(hidden @ weight.t(), targets)
     grad.exp_()
     grad[torch.arange(len(targets), device=targets.device), targets] -= 1
@@ -181,7 +182,7 @@ def _loss_and_gradient(hidden, weight, targets):
 
 
 def _padded_logits(model, batch):
-    """The ordinary way, for models without the fast path: padded, with an attention mask."""
+    """`Forward.logits` for models without the fast path: padded, with an attention mask."""
     device = batch.input_ids.device
     rows = [torch.tensor([e["input_ids"], [-100, *e["labels"][1:]]], device=device).T
             for e in batch.examples]
@@ -192,7 +193,7 @@ def _padded_logits(model, batch):
     ragged = len({len(e["input_ids"]) for e in batch.examples}) > 1
     logits = model(input_ids=ids, attention_mask=mask.long() if ragged else None,
                    use_cache=False).logits
-    logits = logits[:, -ids.shape[1] : -1]  # without virtual tokens, and without the last
+    logits = logits[:, -ids.shape[1] : -1]  # drop virtual tokens and the last position
     scored = [(row, i) for row, e in enumerate(batch.examples)
               for i, label in enumerate(e["labels"][1:]) if label != -100]
     at = tuple(torch.tensor(scored, dtype=torch.long, device=device).reshape(-1, 2).T)
@@ -205,15 +206,15 @@ _printed: set = set()
 def _print_once(base, reason):
     if (type(base), reason) not in _printed:
         _printed.add((type(base), reason))
-        messages.say(f"padded batches, without the fast path: {reason}")
+        messages.say(f"using padded batches instead of the fast path: {reason}")
 
 
 @torch.no_grad()
 def nll(model, examples: Sequence[dict], batch_tokens: int = 4096, dtype=None) -> tuple[float, int]:
-    """Sum of the loss (nats) over all supervised tokens of `examples`, and their count.
+    """(sum of the loss in nats, number of supervised tokens) of `examples`.
 
     The quotient is the mean over tokens; `Trainer.evaluate` reports a mean of batch means.
-    dtype: torch.bfloat16 computes under autocast; None in whatever precision the caller set.
+    dtype: torch.bfloat16 computes under autocast; None keeps the caller's precision.
     """
     device = next(model.parameters()).device
     order = sorted(examples, key=lambda e: len(e["input_ids"]))

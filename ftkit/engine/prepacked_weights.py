@@ -1,8 +1,8 @@
-"""Weights of linear layers in the order in which oneDNN reads them, for decoding on CPU.
+"""Prepack weights of linear layers for oneDNN, for faster decoding on CPU.
 
-A step of decoding multiplies each weight with a few rows only, so that reading the weights is what
-takes the time, and the plain product is slow at it (slowest for 9 to 15 rows). torch's compiler
-prepacks weights in the same way when it freezes a model for inference.
+A decoding step multiplies each weight by only a few rows, so most of its time goes into reading the
+weights, at which the ordinary matmul is slow (slowest for 9 to 15 rows). torch's compiler prepacks
+weights in the same way when it freezes a model for inference.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import functools
 
 import torch
 
-MOST_ROWS = 64  # with more of them at once the plain product is as fast
-LEAST_BYTES = 2**26  # of weights; fewer stay in the processor's cache and gain nothing
-MOST_BYTES = 2**30  # of weights, since there are two of each while answers are generated
+MOST_ROWS = 64  # for more rows the ordinary matmul is as fast
+LEAST_BYTES = 2**26  # of weights; fewer fit in the processor's cache and gain nothing
+MOST_BYTES = 2**30  # of weights, since their copies need the same memory again
 
 
 @contextlib.contextmanager
 def prepacked(model):
-    """Inside, fp32 linear layers of `model` on CPU multiply up to MOST_ROWS rows by prepacked
-    copies of their weights, which must not change until the end. Other models are left alone."""
+    """Inside, fp32 linear layers of `model` on CPU use prepacked copies of their weights.
+
+    They do so for inputs of up to MOST_ROWS rows. The weights must not change inside the block.
+    Models too small, too large, or in another dtype are unchanged.
+    """
     layers = _layers(model)
     try:
         for layer in layers:
@@ -64,7 +67,7 @@ def _multiply(x, packed, bias):
 
 @functools.cache
 def _works() -> bool:
-    """Whether this torch has the two operators, which are not documented, and they are right."""
+    """Whether this torch has the two undocumented operators, and they compute the right result."""
     x = torch.linspace(-1, 1, 3 * 48).view(3, 48)
     weight = torch.linspace(-2, 3, 32 * 48).view(32, 48).sin()
     bias = torch.linspace(-1, 2, 32)

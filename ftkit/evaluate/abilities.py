@@ -1,12 +1,12 @@
-"""What a real LLM can do before it is fine-tuned, and so can lose: English, facts, multiple choice.
+"""Measure abilities that fine-tuning may destroy: English, facts, multiple choice.
 
     english(model, tokenizer)            mean loss in nats on 300 passages of 33 kinds
-    knowledge(model, tokenizer)          fraction of 342 facts completed right, by subject
+    knowledge(model, tokenizer)          fraction of 342 facts completed correctly
     multiple_choice(model, tokenizer)    accuracy on 200 four-way items, scored in three ways
 
 The texts and questions are in `data_samples/abilities`, written for this project. They are meant
-for real models; the embedded model has a world of its own, `probes.jsonl`. Whether instructions
-are followed is measured in `instructions.py`.
+for real models; the embedded model has `probes.jsonl`. `instructions.py` measures instruction
+following.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import math
 from ftkit.base import json_lines, machine, quiet
 from ftkit.data.encoding import document_start
 
-# Five facts that are not among those asked show the form of an answer: an instruction-tuned model
-# otherwise comments on the sentence. None of their words is an answer to a question.
+# Five other facts show the form of an answer; without them an instruction-tuned model comments on
+# the sentence. None of their words is an answer to a question.
 DEMONSTRATION = (
     "The capital of Sweden is Stockholm.\nThe opposite of wet is dry.\n"
     "A person who repairs pipes is called a plumber.\n"
@@ -27,8 +27,11 @@ DEMONSTRATION = (
 
 
 def load(name: str, limit: int | None = None) -> list[dict]:
-    """The rows of `data_samples/abilities/<name>.jsonl`: english, knowledge, multiple_choice or
-    instructions. limit: only this many, evenly spaced over the file."""
+    """The rows of `data_samples/abilities/<name>.jsonl`.
+
+    name: english, knowledge, multiple_choice or instructions. limit: return only this many rows,
+    evenly spaced over the file.
+    """
     path = machine.share("data_samples") / "abilities" / f"{name}.jsonl"
     rows = json_lines.read(path, damaged="raise")
     if limit is None or limit >= len(rows):
@@ -44,7 +47,7 @@ def english(model, tokenizer, by: str | None = None, limit: int | None = None):
     passages = load("english", limit)
     start = document_start(tokenizer)
     ids = tokenizer([row["text"] for row in passages], add_special_tokens=False)["input_ids"]
-    # Without anything before it, the first token is not predicted.
+    # Without a start token, the first token is not predicted.
     pairs = [(start, text) if start else (text[:1], text[1:]) for text in ids]
     scores = log_likelihoods(model, pairs)
     totals: dict[str, list[float]] = {}
@@ -57,8 +60,10 @@ def english(model, tokenizer, by: str | None = None, limit: int | None = None):
 
 
 def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None):
-    """Fraction of the facts whose whole answer is the most likely continuation, after five facts
-    that show the form; `by="ability"` gives a dict of fractions."""
+    """Fraction of facts whose complete answer greedy decoding would produce.
+
+    Five facts that show the form precede each. `by="ability"` gives a dict of fractions.
+    """
     facts = load("knowledge", limit)
     right = _completed(model, tokenizer, facts)
     if not by:
@@ -70,8 +75,10 @@ def knowledge(model, tokenizer, by: str | None = None, limit: int | None = None)
 
 
 def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> list[bool]:
-    """Whether greedy decoding would write the answer of each fact after the demonstration, whose
-    keys and values are computed once for all facts."""
+    """Whether greedy decoding would produce the answer of each fact after the demonstration.
+
+    The demonstration's keys and values are computed once for all facts.
+    """
     import torch
 
     from ftkit.data import encoding
@@ -81,7 +88,7 @@ def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> lis
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
     shown = document_start(tokenizer) + ids([DEMONSTRATION])[0]
-    # Virtual tokens of prompt tuning are before the demonstration and not a part of its cache.
+    # With prompt tuning, virtual tokens precede the demonstration, so its cache cannot be reused.
     again = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     before = shown if again else []
     device, hits = next(model.parameters()).device, []
@@ -107,13 +114,13 @@ def _completed(model, tokenizer, facts: list[dict], batch_size: int = 64) -> lis
 
 
 def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:
-    """Accuracy on four-way items by log-likelihood, in the three ways that are in use.
+    """Accuracy on multiple-choice items by log-likelihood, scored in the three usual ways.
 
-    items: dicts with question, choices and answer (an index); by default the shipped ones.
-    acc: the choice whose text is the most likely answer to the question. acc_norm: the same per
-    byte, so that short choices have no advantage (both as EleutherAI's lm-evaluation-harness).
-    letters: all choices are shown as A to D, and the most likely letter counts (as MMLU does);
-    small models are close to chance in it. Choices that are equally likely go to the first.
+    items: dicts with question, choices and answer (an index); by default the shipped ones. Result:
+    acc: by the likelihood of each choice's text after the question. acc_norm: by the likelihood per
+    byte, so that short choices have no advantage (both as in EleutherAI's lm-evaluation-harness).
+    letters: all choices are listed as A to D, and the letters are compared (as in MMLU); small
+    models are close to chance here. Ties go to the first choice.
     """
     items = load("multiple_choice") if items is None else items
     start = document_start(tokenizer)
@@ -141,9 +148,9 @@ def multiple_choice(model, tokenizer, items: list[dict] | None = None) -> dict:
 
 def log_likelihoods(model, pairs: list[tuple[list[int], list[int]]], batch_tokens: int = 4096
                     ) -> list[float]:
-    """The log-probability (nats) of each continuation after its context, as token ids.
+    """The log-probability (nats) of each continuation, for pairs (context ids, continuation ids).
 
-    A context must not be empty: nothing predicts the first token.
+    A context must not be empty, since nothing predicts the first token.
     """
     import torch
 

@@ -1,10 +1,10 @@
-"""Whether a model follows instructions that a program can check, as IFEval does.
+"""Measure instruction following with checks that a program can decide, as IFEval does.
 
     follows(model, tokenizer)        {"prompt_strict": 0.4, "instruction_strict": 0.5}
 
 The instructions are in `data_samples/abilities/instructions.jsonl`, written for this project. The
-names of the checks and of their arguments are IFEval's (Zhou et al. 2023, arXiv 2311.07911), as are
-the two figures: prompts of which all instructions were followed, and instructions that were.
+checks, their arguments and the two scores have the names of IFEval (Zhou et al. 2023, arXiv
+2311.07911): the fraction of prompts with all instructions followed, and of instructions followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ANSWERS = ("my answer is yes.", "my answer is no.", "my answer is maybe.")
 
 
 def follows(model, tokenizer, items: list[dict] | None = None, max_new_tokens: int = 200) -> dict:
-    """Fractions of prompts and of instructions that greedy answers of the model follow."""
+    """Fractions of prompts and of instructions that the model's greedy answers follow."""
     from ftkit.evaluate.abilities import load
     from ftkit.evaluate.scoring import answers
 
@@ -32,9 +32,9 @@ def follows(model, tokenizer, items: list[dict] | None = None, max_new_tokens: i
 
 
 def followed(answer: str, item: dict) -> list[bool]:
-    """For each instruction of an item, whether `answer` follows it. An empty answer follows none.
+    """Whether `answer` follows each instruction of an item; an empty answer follows none.
 
-    Raises UserError for a check that does not exist.
+    UserError for an unknown check.
     """
     return [bool(answer.strip()) and _check(name)(answer, **options)
             for name, options in zip(item["instruction_id_list"], item["kwargs"], strict=True)]
@@ -42,7 +42,7 @@ def followed(answer: str, item: dict) -> list[bool]:
 
 def _check(name: str):
     if name not in CHECKS:
-        raise UserError(f"no check is called {name!r}; known: {', '.join(sorted(CHECKS))}")
+        raise UserError(f"there is no check {name!r}; expected one of {', '.join(sorted(CHECKS))}")
     return CHECKS[name]
 
 
@@ -55,8 +55,7 @@ def _words(answer: str) -> int:
 
 
 def _sentences(answer: str) -> int:
-    """Ends of sentences; a full stop inside a number or in an abbreviation such as P.S. does not
-    count."""
+    """Number of sentences; full stops in numbers and abbreviations such as P.S. do not count."""
     return len(re.findall(r"[^.!?]*[^\W\d_][^.!?]*(?:[.!?]+(?=\s|$|[\"')\]])|$)", answer.strip()))
 
 
@@ -65,7 +64,7 @@ def _count(word: str, answer: str) -> int:
 
 
 def _is_json(answer: str) -> bool:
-    """JSON and nothing else; a Markdown fence around it is allowed, as in IFEval."""
+    """Whether the answer is only JSON, optionally in a Markdown fence, as in IFEval."""
     text = re.sub(r"^```(?:json)?\s*|\s*```$", "", answer.strip(), flags=re.IGNORECASE)
     try:
         json.loads(text)

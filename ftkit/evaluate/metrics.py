@@ -1,11 +1,11 @@
-"""Scores of answers against references, and the uncertainty of these scores.
+"""Metrics that compare answers with references, and their uncertainty.
 
     metrics.squad_em("The Eiffel Tower.", ["Eiffel Tower"])        # True
     metrics.bleu(answers, references), metrics.rouge(answers, references)
     metrics.bootstrap(hits), metrics.mcnemar(hits_a, hits_b), metrics.items_needed(0.70, 0.73)
 
-BLEU and ROUGE are written out because lesson 15 and the interview questions explain how they count;
-the tests compare them with sacrebleu and rouge-score, whose numbers they give.
+BLEU and ROUGE are implemented here because lesson 15 and the interview questions explain how they
+count; they equal sacrebleu and rouge-score, with which the tests compare them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 
 def squad_normal(text: str) -> str:
-    """Text as SQuAD's evaluation script compares it (Rajpurkar et al. 2016): lower case, without
-    ASCII punctuation, without the words a, an and the, single spaces."""
+    """Normalize text as SQuAD's evaluation script does (Rajpurkar et al. 2016): lower case, no
+    ASCII punctuation, no articles, single spaces."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -33,8 +33,7 @@ def squad_em(answer: str, references: Sequence[str]) -> bool:
 
 
 def squad_f1(answer: str, references: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall over words (counted with repetitions), for the
-    reference with the highest score."""
+    """Word-level F1 (repeated words count), for the reference with the highest score."""
     def score(reference):
         words, expected = squad_normal(answer).split(), squad_normal(reference).split()
         if not words or not expected:
@@ -48,16 +47,16 @@ def squad_f1(answer: str, references: Sequence[str]) -> float:
 
 
 def ngrams(words: Sequence, n: int) -> Counter:
-    """How often each run of n words occurs."""
+    """Count of each n-gram."""
     return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 
 def bleu(answers: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> float:
-    """Corpus BLEU, 0 to 100 (Papineni et al. 2002), one reference each.
+    """Corpus BLEU, 0 to 100 (Papineni et al. 2002), with one reference per answer.
 
-    n-gram matches are summed over the whole corpus before anything is divided, so it is not the
-    mean of sentence scores. tokenize: a tokenizer of sacrebleu ("13a", "char", "none", ...); an
-    order without a match is smoothed as sacrebleu's default does ("exp").
+    n-gram matches are summed over the corpus before dividing, so it is not a mean of sentence
+    scores. tokenize: a tokenizer of sacrebleu ("13a", "char", "none", ...). Orders without a match
+    are smoothed by sacrebleu's default ("exp").
     """
     split = _sacrebleu_tokenizer(tokenize)
     pairs = [(split(a), split(r)) for a, r in zip(answers, references, strict=True)]
@@ -86,8 +85,10 @@ def _sacrebleu_tokenizer(name: str):
 
 
 def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), 0 to 1; words are runs of ASCII
-    letters and digits in lower case, without stemming."""
+    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), 0 to 1.
+
+    Words are runs of ASCII letters and digits in lower case, without stemming.
+    """
     sums: dict[str, float] = dict.fromkeys(("rouge1", "rouge2", "rougeL"), 0.0)
     for answer, reference in zip(answers, references, strict=True):
         words, expected = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
@@ -99,7 +100,7 @@ def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]
 
 
 def _f(common: int, given: int, expected: int) -> float:
-    """The F-measure: harmonic mean of common / given and common / expected."""
+    """F-measure: the harmonic mean of common / given and common / expected."""
     return 2 * common / (given + expected) if common else 0.0
 
 
@@ -122,7 +123,7 @@ def accuracy(predictions: Sequence, labels: Sequence) -> float:
 
 
 def macro_f1(predictions: Sequence, labels: Sequence) -> float:
-    """The mean over classes of each one's F1; a class that is never predicted counts as 0."""
+    """Mean of the F1 of each class; a class that is never predicted counts as 0."""
     scores = []
     for name in set(labels) | set(predictions):
         correct = sum(a == b == name for a, b in zip(predictions, labels, strict=True))
@@ -131,8 +132,8 @@ def macro_f1(predictions: Sequence, labels: Sequence) -> float:
 
 
 def kappa(a: Sequence, b: Sequence) -> float:
-    """Cohen's kappa (1960): agreement of two judges beyond chance, given how often each uses each
-    label; 1 is full agreement, 0 is chance. nan where both always use the same single label."""
+    """Cohen's kappa (1960), the agreement of two judges beyond chance: 1 is full agreement, 0 is
+    chance. nan if both always use the same single label."""
     n = len(a)
     observed = sum(x == y for x, y in zip(a, b, strict=True)) / n
     chance = sum(list(a).count(w) * list(b).count(w) for w in set(a)) / n**2
@@ -144,7 +145,7 @@ def kappa(a: Sequence, b: Sequence) -> float:
 
 def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 2000,
               seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean from resampled items (Efron 1979)."""
+    """Bootstrap percentile interval of the mean (Efron 1979)."""
     rng, n = random.Random(seed), len(values)
     means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(draws))
     cut = int(draws * (1 - level) / 2)
@@ -152,8 +153,10 @@ def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 2000,
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Exact two-sided p-value of two models being equally good on the *same* items (McNemar 1947);
-    only items on which they disagree count."""
+    """Exact two-sided p value of McNemar's test (1947) for two models on the *same* items.
+
+    Only items on which the models disagree count.
+    """
     only_a = sum(x and not y for x, y in zip(a, b, strict=True))
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))
     n, few = only_a + only_b, min(only_a, only_b)
@@ -162,8 +165,10 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) -> int:
-    """Items for each of two models, tested on *different* items, to distinguish the fractions p and
-    q with this power at this two-sided level (normal approximation, pooled variance)."""
+    """Sample size per model to distinguish the fractions p and q on *different* items.
+
+    Two-sided test with this power and level (normal approximation, pooled variance).
+    """
     from statistics import NormalDist
 
     z = NormalDist().inv_cdf
@@ -174,7 +179,7 @@ def items_needed(p: float, q: float, power: float = 0.8, level: float = 0.05) ->
 
 
 def wilson(wins: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of a fraction (Wilson 1927); ties may count as half a win."""
+    """Wilson's confidence interval of a fraction (1927); wins may include half points for ties."""
     from statistics import NormalDist
 
     z = NormalDist().inv_cdf(1 - (1 - level) / 2)
@@ -188,8 +193,10 @@ def wilson(wins: float, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def leaked(train: Sequence[str], test: Sequence[str], n: int = 13) -> list[int]:
-    """Positions of test texts that have n successive words in common with a training text (n = 13
-    as in the GPT-3 paper); a text of fewer words is compared whole."""
+    """Indices of test texts that share n successive words with a training text.
+
+    n = 13 as in the GPT-3 paper. Texts with fewer words are compared as a whole.
+    """
     def words(text):
         return re.findall(r"\w+", text.lower())
 

@@ -1,4 +1,4 @@
-"""Blind pairwise judging: two models' answers side by side, the judge does not know which is whose.
+"""Blind pairwise judging of two models' answers, side by side.
 
     votes = judge(questions, {"base": answers_a, "tuned": answers_b}, file="votes.jsonl")
     votes                      # in a notebook: the panel; buttons, or Tab and Enter
@@ -22,15 +22,16 @@ CHOICES = ("left", "tie", "right")
 
 def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path | None = None,
           judge: str = "me", seed: int = 0) -> Votes:
-    """A judging session over the same questions answered by two models.
+    """Start a judging session on two models' answers to the same questions.
 
-    answers: name of a model → its answers, two of them. The order of the questions and the side of
-    each model are drawn from `seed`, so that the position favors neither. file: votes are
-    appended there one by one and taken up again; judge: whose they are. Raises UserError for
+    answers: model name → its answers, for two models. The order of the questions and the models'
+    sides are random (`seed`), so that position favors neither. file: each vote is appended to this
+    file, and the judge's earlier votes are read from it. judge: name of the judge. UserError for
     lists of unequal length.
     """
     if len(answers) != 2:
-        raise UserError(f"answers has {len(answers)} models; expected two, name → list of answers")
+        raise UserError(f"answers has {len(answers)} models; expected a dict with two, name → list "
+                        "of answers")
     for name, given in answers.items():
         if len(given) != len(questions):
             raise UserError(f"{name!r} has {len(given)} answers to {len(questions)} questions; "
@@ -39,8 +40,10 @@ def judge(questions: list[str], answers: dict[str, list[str]], file: str | Path 
 
 
 class Votes:
-    """The session; draws itself as a panel. `results` maps the index of a question to the
-    name of the model that won, or "tie"."""
+    """A judging session, displayed as a panel.
+
+    `results` maps the index of a question to the name of the winner, or "tie".
+    """
 
     def __init__(self, questions, answers, file, judge, seed):
         self.questions, self.answers, self.file, self.judge = questions, answers, file, judge
@@ -54,7 +57,7 @@ class Votes:
             self._set(line["item"], line["won"])
 
     def _read(self) -> list[dict]:
-        """Votes of this judge in the file; other lines are skipped."""
+        """This judge's votes in the file; other lines are skipped."""
         try:
             lines = json_lines.read(self.file) if self.file else []
         except OSError:
@@ -71,15 +74,15 @@ class Votes:
 
     @property
     def at(self) -> int | None:
-        """Index of the question to judge next; None when all are judged."""
+        """Index of the next question to judge; None when all are judged."""
         return next((i for i in self.order if i not in self.results), None)
 
     def sides(self, item: int) -> tuple[str, str]:
-        """Names of the models on the left and on the right of a question."""
+        """Names of the models on the left and right."""
         return self.names[::-1] if self.swapped[item] else self.names
 
     def vote(self, choice: str):
-        """Judge the question that is shown: left, tie or right."""
+        """Vote on the current question: left, tie or right."""
         if choice not in CHOICES:
             raise UserError(f"choice is {choice!r}; expected left, tie or right")
         item = self.at
@@ -91,15 +94,15 @@ class Votes:
         self._keep(item, choice, won)
 
     def undo(self):
-        """Take back the last vote: its question is shown again. Raises UserError without a vote."""
+        """Undo the last vote and show its question again; UserError if there is none."""
         if not self.results:
-            raise UserError("there is no vote to take back")
+            raise UserError("there is no vote to undo")
         item = list(self.results)[-1]
         self._set(item, None)
         self._keep(item, "undo", None)
 
     def _set(self, item: int, won: str | None):
-        """Note the winner of a question, the newest last; None takes the vote back."""
+        """Record the winner of a question as the newest vote; None removes the vote."""
         self.results.pop(item, None)
         if won is not None:
             self.results[item] = won
@@ -112,11 +115,11 @@ class Votes:
         try:
             append_log.append(self.file, json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
-            self.warning = ("this vote counts but could not be written to "
+            self.warning = ("the vote counts in this session but could not be saved to "
                             f"{self.file}: {error.strerror or error}")
 
     def win_rate(self, name: str) -> float:
-        """Fraction of the judged questions that the model won; a tie is half a win."""
+        """Fraction of judged questions won by the model; a tie counts as half a win."""
         won = [1.0 if w == name else 0.5 if w == "tie" else 0.0 for w in self.results.values()]
         return sum(won) / len(won) if won else float("nan")
 
@@ -124,7 +127,7 @@ class Votes:
         """One sentence: the win rate with its 95 % confidence interval."""
         n, name = len(self.results), self.names[1]
         if not n:
-            return f"no votes yet: {len(self.questions)} pairs are waiting"
+            return f"no votes yet; {len(self.questions)} pairs to judge"
         low, high = metrics.wilson(self.win_rate(name) * n, n)
         ties = sum(w == "tie" for w in self.results.values())
         sure = "" if low <= 0.5 <= high else ", which excludes a coin toss"
@@ -138,10 +141,10 @@ class Votes:
 
     def _repr_mimebundle_(self, **options):
         bundle = self.panel()._repr_mimebundle_(**options) or {}
-        return dict(bundle) | {"text/plain": repr(self)}  # where widgets are not drawn
+        return dict(bundle) | {"text/plain": repr(self)}  # where widgets cannot be displayed
 
     def panel(self):
-        """The widget: question, two answers with a button below each, undo, and how far it is."""
+        """The widget: question, two answers with a button below each, undo, progress."""
         import ipywidgets as W
 
         question, left, right, status = (W.HTML() for _ in range(4))
@@ -158,7 +161,7 @@ class Votes:
             for button in buttons.values():
                 button.disabled = item is None
             done = f"{len(self.results)} of {len(self.questions)} judged"
-            texts = [""] * 3 if item is None else [  # a model may have answered nothing
+            texts = [""] * 3 if item is None else [
                 text or "(empty)" for text in
                 (self.questions[item], *(self.answers[n][item] for n in self.sides(item)))]
             for box, name, text in zip((question, left, right),
@@ -187,7 +190,7 @@ class Votes:
 
 
 def _labeled(name: str, text) -> str:
-    """A text of the judge's page under its name, shown literally, in lines as it was written."""
+    """HTML of a text with a title; the text is shown literally, with its line breaks."""
     return (f"<section aria-label='{name}' style='line-height:1.4'><b>{name}</b>"
             f"<div style='white-space:pre-wrap;overflow-wrap:anywhere'>{to_html(str(text))}</div>"
             "</section>")

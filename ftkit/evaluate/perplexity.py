@@ -1,4 +1,4 @@
-"""Perplexity with its conditions: which tokens, in which context, averaged how.
+"""Perplexity with a sliding window, and the usual ways to average it.
 
     scores = perplexity.score(model, tokenizer, texts, window=64, stride=32)
     perplexity.of(scores), perplexity.bits_per_byte(scores)
@@ -14,7 +14,8 @@ from ftkit.data.encoding import document_start
 
 
 class Score(NamedTuple):
-    """One text: minus log probability (nats) of each scored token, and what the text measures."""
+    """Score of one text: negative log-likelihood (nats) of each token, number of words and bytes.
+    """
 
     nll: list[float]
     words: int
@@ -29,14 +30,12 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
           stride: int | None = None) -> list[Score]:
     """Score every token of every text once, in fp32.
 
-    The first token is predicted from the start of a text (`encoding.document_start`; EOS where a
-    tokenizer has none), so that no token goes unscored and scores of different tokenizers cover
-    the same text. window: tokens the model sees
-    at once, that start included; by default its context. stride: how far the window moves; each
-    token is scored in the first window that reaches it, so with a stride of s it has at least
-    window - s tokens before it, apart from the beginning of the text. Default: window - 1, which
-    lets windows share one token only and is the cheapest. Raises UserError for a stride that
-    would leave tokens out.
+    The first token is predicted from `encoding.document_start` (EOS if that is empty), so scores
+    of different tokenizers cover the same text. window: tokens that the model sees at once,
+    including the start token; by default its context. stride: tokens that the window moves. Each
+    token is scored in the first window that reaches it, so after the beginning of a text it has at
+    least window - stride tokens of context. The default, window - 1, is the cheapest: successive
+    windows share one token. UserError for a stride that would skip tokens.
     """
     import torch
 
@@ -45,8 +44,8 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
     window = window or loading.context(model)
     stride = stride or window - 1
     if not 1 <= stride < window:
-        raise UserError(f"stride is {stride}; expected 1 to {window - 1} for a window of {window}"
-                        ": a larger one leaves tokens out")
+        raise UserError(f"stride is {stride}; expected 1 to {window - 1} for a window of {window}, "
+                        "since a larger stride would skip tokens")
     start = document_start(tokenizer) or [tokenizer.eos_token_id]
     device = next(model.parameters()).device
     scores = []
@@ -66,7 +65,7 @@ def score(model, tokenizer, texts: list[str], window: int | None = None,
 
 
 def _windows(length: int, window: int, stride: int, batch: int = 32):
-    """(from, to) of the windows, several of equal length at a time."""
+    """Batches of windows (from, to); the windows of a text have equal length."""
     spans = [(0, min(window, length))]
     while spans[-1][1] < length:
         end = min(spans[-1][1] + stride, length)
@@ -76,20 +75,20 @@ def _windows(length: int, window: int, stride: int, batch: int = 32):
 
 
 def of(scores: list[Score]) -> float:
-    """exp of the mean over all tokens: the definition (Jelinek et al. 1977)."""
+    """Perplexity by definition (Jelinek et al. 1977): exp of the mean loss over all tokens."""
     return math.exp(sum(s.total for s in scores) / sum(len(s.nll) for s in scores))
 
 
 def mean_of_texts(scores: list[Score]) -> float:
-    """The mean of the perplexities of the texts: another number, as `evaluate` reports it."""
+    """Mean of the texts' perplexities, as Hugging Face's `evaluate` reports it."""
     return sum(math.exp(s.total / len(s.nll)) for s in scores) / len(scores)
 
 
 def of_mean_losses(scores: list[Score]) -> float:
-    """exp of the mean of the texts' mean losses: a short text counts as much as a long one."""
+    """exp of the mean of the texts' mean losses; short and long texts count equally."""
     return math.exp(sum(s.total / len(s.nll) for s in scores) / len(scores))
 
 
 def bits_per_byte(scores: list[Score]) -> float:
-    """Bits to encode one byte of UTF-8 text: compares models with different tokenizers."""
+    """Bits per byte of UTF-8 text, which can be compared across tokenizers."""
     return sum(s.total for s in scores) / sum(s.bytes for s in scores) / math.log(2)

@@ -1,7 +1,7 @@
-"""Scores of a model: loss on supervised tokens, exact match of its answers, probes.
+"""Score a model: loss on supervised tokens, exact match of its answers, probes.
 
-Losses are means over tokens, not means of batch means as `Trainer.evaluate` reports; exact match
-is measured in the precision of the weights, since bf16 flips near-ties.
+Losses are means over tokens, unlike `Trainer.evaluate`, which averages batch means. Exact match is
+measured in the precision of the weights, since autocast to bf16 would flip near-ties.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ftkit.data import encoding
 
 
 def loss_on(model, examples: Sequence[dict]) -> float:
-    """Mean loss in nats over the supervised tokens of encoded examples; nan if there are none."""
+    """Mean loss (nats) over the supervised tokens of encoded examples; nan if there are none."""
     from ftkit.engine import packed_loss
 
     total, count = packed_loss.nll(model, examples)
@@ -26,9 +26,9 @@ def answers(
     model, tokenizer, records: list[dict], template: str | None = None,
     max_new_tokens: int | None = None,
 ) -> list[str]:
-    """Greedy answers of the model to instruction or chat records, batched; see `engine.generation`.
+    """The model's greedy answers to instruction or chat records.
 
-    max_new_tokens: by default a few more than the longest reference answer.
+    max_new_tokens: by default four more than the longest reference answer.
     """
     from ftkit.engine import generation
 
@@ -48,21 +48,21 @@ _PUNCTUATION = str.maketrans({c: " " for c in string.punctuation if c not in "'-
 
 
 def normal(text: str) -> str:
-    """Text as exact match compares it: lower case, no punctuation, single spaces."""
+    """Normalize text for exact match: lower case, no punctuation, single spaces."""
     return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()
 
 
 def is_right(answer: str, record: dict) -> bool:
-    """Whether an answer equals that of the record after `normal`."""
+    """Whether an answer equals the record's answer after `normal`."""
     return normal(answer) == normal(encoding.answer(record))
 
 
 def exact_match(
     model, tokenizer, records: list[dict], template: str | None = None, by: str | None = None,
 ):
-    """Fraction of records whose greedy answer equals the reference after `normal`; nan of none.
+    """Fraction of records whose greedy answer equals the reference after `normal`.
 
-    by: a field such as "task" gives a dict of fractions instead of one number.
+    by: a field such as "task", to get a dict with a fraction per value. nan without records.
     """
     given = answers(model, tokenizer, records, template=template)
     hits = [is_right(a, r) for a, r in zip(given, records, strict=True)]
@@ -75,11 +75,10 @@ def exact_match(
 
 
 def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) -> dict:
-    """Fraction of probes per ability whose whole answer is the model's first choice.
+    """Fraction of probes per ability whose complete answer greedy decoding would produce.
 
-    A probe is {"ability", "prompt", "answer"} in plain prose. Every token of the answer must be
-    the most likely one given what precedes it, which is what greedy decoding would write. A
-    prompt begins as a plain text does (`encoding.document_start`).
+    A probe is {"ability", "prompt", "answer"} in plain prose. The prompt is preceded by
+    `encoding.document_start`.
     """
     import torch
 
@@ -98,7 +97,7 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
                         for p, a in zip(prompts, expected, strict=True)]
             batch = {k: v.to(device) for k, v in encoding.collate(examples, 0).items()}
             labels = batch.pop("labels")[:, 1:]
-            # From the end, since virtual tokens may precede the input.
+            # Count from the end, since virtual tokens may precede the input.
             best = model(**batch).logits[:, -labels.shape[1] - 1 : -1].argmax(-1)
             right = ((best == labels) | (labels == -100)).all(1).tolist()
             for probe, hit in zip(chunk, right, strict=True):
@@ -107,7 +106,7 @@ def probe_scores(model, tokenizer, probes: list[dict], batch_size: int = 128) ->
 
 
 def load_probes() -> list[dict]:
-    """The probes of the embedded base: what it knew before it was fine-tuned."""
+    """The probes of the embedded model, which test what pretraining taught it."""
     from ftkit.base import json_lines, machine
 
     return json_lines.read(machine.share("data_samples") / "probes.jsonl", damaged="raise")

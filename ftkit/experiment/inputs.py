@@ -12,8 +12,8 @@ from pathlib import Path
 from ftkit.base import config_fields
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
+from ftkit.base.formatting import show
 from ftkit.data import schema, split_and_corrupt
-from ftkit.data.jsonl import show
 
 
 def with_validation(source, val):

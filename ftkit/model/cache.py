@@ -1,4 +1,4 @@
-"""Small models loaded by name stay in memory, so that a second run need not read the disk."""
+"""Keep small models in memory after loading, so that later runs need not read the disk."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 from ftkit.model import loading, merge
 
-KEEP_BYTES = 2**30  # weights of a model that is larger than this are read from the disk each time
+KEEP_BYTES = 2**30  # larger models are read from the disk each time
 _loaded: dict = {}  # name → (model, tokenizer), never trained
 
 
 def fresh(name: str, dtype=None):
-    """(model, tokenizer) as loaded from `name`, adapters merged; the caller may train the model.
-    dtype: in which a model that is not kept is loaded, by default fp32."""
+    """(model, tokenizer) of `name`, with adapters merged; the caller may train the model.
+
+    dtype: torch dtype (default fp32); models in another dtype are not cached.
+    """
     if name not in _loaded:
         loaded, tokenizer = loading.load(name, dtype=dtype)
         model: Any = merge.unwrap(loaded)
@@ -26,5 +28,5 @@ def fresh(name: str, dtype=None):
 
 
 def will_keep(name: str, nbytes: float) -> bool:
-    """Whether loading `name` will leave a copy of its weights in memory that is not there yet."""
+    """Whether loading `name` adds a copy of its weights (`nbytes`) to the cache."""
     return nbytes <= KEEP_BYTES and name not in _loaded

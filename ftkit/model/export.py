@@ -1,10 +1,10 @@
-"""A tuned model as a folder that other programs read: adapter merged, rounded once, with a card.
+"""Export a tuned model for other programs: adapter merged, rounded once, with a model card.
 
     export("my-adapter", "my-model", dtype="bf16")
 
-The sum base + update is made in fp32 and rounded once at the end: an update is small compared with
-its weight, and rounding the base first, or adding in bf16, loses part of it (lesson 10 measures how
-much). An adapter trained by qlora is added to the dequantized base it was trained on.
+Base and update are added in fp32 and rounded once at the end. An update is small compared with its
+weight, so rounding the base first, or adding in bf16, would lose part of it (lesson 10 measures how
+much). A qlora adapter is added to the dequantized base that it was trained on.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
 from ftkit.model import adapter_folder, loading, merge
 
-RECIPE = "ftkit_run.json"  # what `ftkit run --out` leaves next to the weights
+RECIPE = "ftkit_run.json"  # written by `ftkit run --out` next to the weights
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def keep_recipe(run, folder: str | Path):
-    """Write what happened into the folder of the saved weights, for the model card."""
+    """Write the run's facts next to its saved weights, for the model card."""
     Path(folder, RECIPE).write_text(json.dumps(run.to_dict(), indent=1), encoding="utf-8")
 
 
 def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
-    """Write `source` (a saved adapter or model) as one whole model in `out`; returns the folder.
+    """Export `source` (a saved adapter or model) as a complete model in `out`; returns the folder.
 
-    dtype: fp32, bf16 or fp16, in which the weights are stored. out must not exist or be empty, and
-    appears only when it is complete. The result is plain `save_pretrained` in safetensors with
-    tokenizer and model card, which transformers, vLLM and llama.cpp's converter read. Raises
-    ValueError for a source that cannot be merged.
+    dtype: fp32, bf16 or fp16. `out` must not exist or must be empty; it appears only when it is
+    complete. It has safetensors, tokenizer and model card, which transformers, vLLM and llama.cpp's
+    converter read. UserError for a source that cannot be merged.
     """
     import torch
 
@@ -44,16 +43,16 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder; name a new one")
     if not source.is_dir():
-        raise UserError(f"no folder {source}; expected one that `ftkit run --out` or peft's "
-                        "save_pretrained has written")
+        raise UserError(f"there is no folder {source}; expected one written by `ftkit run --out` "
+                        "or peft's save_pretrained")
     recipe = _recipe(source)
     model, tokenizer = _whole(source, recipe)
     kind = getattr(torch, DTYPES[dtype])
     if dtype == "fp16":
         largest = max(p.detach().abs().max().item() for p in model.parameters())
         if largest > torch.finfo(kind).max:
-            raise UserError(f"a weight of {largest:.3g} does not fit fp16, whose largest number "
-                            f"is {torch.finfo(kind).max:g}; use bf16")
+            raise UserError(f"a weight is {largest:.3g}, above fp16's largest number "
+                            f"{torch.finfo(kind).max:g}; use bf16")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -68,7 +67,7 @@ def export(source: str | Path, out: str | Path, dtype: str = "fp32") -> Path:
 
 
 def _whole(source: Path, recipe: dict):
-    """The plain fp32 model of the folder, and its tokenizer."""
+    """The folder's merged fp32 model, and its tokenizer."""
     base_name, adapters = loading.with_adapters(str(source))
     if recipe.get("config", {}).get("method") != "qlora" or not adapters:
         model, tokenizer = loading.load(str(source), device="cpu")
@@ -80,8 +79,10 @@ def _whole(source: Path, recipe: dict):
 
 
 def _as_quantized(model, name: str, config: dict):
-    """Give `model` the weights that qlora trained on: rounded to 4 or 8 bits and back (in place).
-    config: fields of the run's Config."""
+    """Quantize and dequantize the weights of `model` in place, to those that qlora trained on.
+
+    config: the run's Config as a dict.
+    """
     import bitsandbytes as bnb
     import torch
     from peft.utils.integrations import dequantize_module_weight
@@ -109,24 +110,24 @@ def _recipe(source: Path) -> dict:
 
 
 def card(source: Path, recipe: dict, dtype: str) -> str:
-    """README.md in the form of Hugging Face model cards: what it is, its recipe, its results."""
+    """A Hugging Face model card: data, recipe and results."""
     try:
         return _card(source, recipe, dtype)
-    except (AttributeError, TypeError, ValueError):  # the file of the recipe is damaged
+    except (AttributeError, TypeError, ValueError):  # the recipe file is damaged
         return _card(source, {}, dtype)
 
 
 def _card(source: Path, recipe: dict, dtype: str) -> str:
     is_adapter = adapter_folder.is_adapter(source)
     base = adapter_folder.base_of(source) if is_adapter else str(recipe.get("model", "?"))
-    # A path of this machine is of no use to others and may reveal too much.
+    # A local path is useless to others and may reveal private names.
     base = Path(base).name if Path(base).is_absolute() else base
     lines = ["---", f"base_model: {json.dumps(base)}", "library_name: transformers",
              "tags: [ftkit]", "---", "", f"# {_plain(base)}, fine-tuned", ""]
     if not recipe:
         return "\n".join(lines + [
-            f"Weights in {dtype}. No whole {RECIPE} was next to the adapter, so how it was "
-            "trained, on what, and with what result is not known here.", ""])
+            f"Weights in {dtype}. There was no complete {RECIPE} next to the adapter, so its "
+            "data, recipe and results are unknown.", ""])
     data, config = recipe.get("data", {}), recipe.get("config", {})
     defaults = Config().to_dict()
     asked = {k: v for k, v in config.items() if v != defaults.get(k) and v is not None}
@@ -134,7 +135,7 @@ def _card(source: Path, recipe: dict, dtype: str) -> str:
               f"{recipe.get('total_parameters', 0):,} parameters were trained.", "",
               "## Data", "",
               f"- {_plain(data.get('name'))}: {data.get('rows', 0):,} records, "
-              f"{recipe.get('supervised_tokens', 0):,} tokens that were trained on",
+              f"{recipe.get('supervised_tokens', 0):,} supervised tokens",
               f"- sha256 `{_plain(data.get('sha256'))}`", "",
               "## Recipe", "", "```",
               " ".join(f"{k}={v}" for k, v in asked.items()).replace("`", "'"), "```", "",
@@ -146,11 +147,11 @@ def _card(source: Path, recipe: dict, dtype: str) -> str:
     before, after = recipe.get("before", {}), recipe.get("after", {})
     lines += [f"| {_plain(k)} | {formatting.cell(before.get(k))} | {formatting.cell(v)} |"
               for k, v in after.items()]
-    lines += ["", "Losses are nats per token on held-out records. Nothing else was measured: "
-              "whether the model is right, safe or fair in your use is yours to test.", ""]
+    lines += ["", "Losses are nats per token on held-out records. Nothing else was measured; test "
+              "whether the model is right, safe and fair in your use.", ""]
     return "\n".join(lines)
 
 
 def _plain(text) -> str:
-    """Text of others in a Markdown page: on one line, and no markup of its own."""
+    """Untrusted text for Markdown: on one line, with markup escaped."""
     return "".join("\\" + c if c in "\\`*_{}[]<>#|!$~&" else c for c in formatting.clean(text))

@@ -1,7 +1,6 @@
-"""Models: find and load one, make part of it trainable, save what was trained.
+"""Find and load a model, prepare it for training, and save the result.
 
-Every model is a plain transformers model, so peft, bitsandbytes, `generate` and
-`save_pretrained` work on it as they do anywhere.
+Every model is a plain transformers model.
 """
 
 from __future__ import annotations
@@ -16,25 +15,25 @@ from pathlib import Path
 from ftkit.base import machine, quiet
 from ftkit.base.errors import UserError
 from ftkit.base.files import at_home
-from ftkit.data.jsonl import show
+from ftkit.base.formatting import show
 from ftkit.model import adapter_folder, merge, soundness
 
 quiet.mute_known_noise()
 
 
 def tiny_path() -> Path:
-    """The folder of the embedded base model (FTKIT_TINY names another one while building it)."""
+    """Folder of the embedded base model; FTKIT_TINY overrides it while a new one is built."""
     return Path(os.environ.get("FTKIT_TINY") or machine.package() / "model" / "tiny")
 
 
 def locate(name: str) -> str:
-    """Folder or hub id of a model; UserError when `name` can be neither.
+    """Folder or hub id of a model; UserError if `name` is neither.
 
-    tiny: the embedded base. smollm2: a fetched copy. Else a folder with a config.json or a peft
-    adapter, else a hub id such as `HuggingFaceTB/SmolLM2-135M`.
+    tiny is the embedded base, smollm2 the fetched copy. Other names are a folder with a config.json
+    or a peft adapter, or a hub id such as `HuggingFaceTB/SmolLM2-135M`.
     """
     if not isinstance(name, str | os.PathLike):
-        raise UserError(f"model is {type(name).__name__}; expected tiny, smollm2, a folder or a "
+        raise UserError(f"model is a {type(name).__name__}; expected tiny, smollm2, a folder or a "
                         "hub id")
     name = str(name)
     if name == "tiny":
@@ -46,9 +45,10 @@ def locate(name: str) -> str:
         place = machine.home() / "models" / "smollm2"
         if fetched is None and place.is_dir():
             raise UserError(f"the fetched smollm2 is damaged ({download.damage(place)}); "
-                            "`ftkit fetch smollm2` gets it again")
+                            "run `ftkit fetch smollm2` to download it again")
         if fetched is None:
-            raise UserError("smollm2 is not on this machine yet; `ftkit fetch smollm2` gets it")
+            raise UserError("smollm2 is not on this machine yet; `ftkit fetch smollm2` "
+                            "downloads it")
         return str(fetched)
     if name == adapter_folder.SMOLLM2 and _fetched_smollm2():
         return locate("smollm2")
@@ -57,16 +57,16 @@ def locate(name: str) -> str:
         if os.path.lexists(folder / "config.json") or adapter_folder.is_adapter(folder):
             return str(folder)
         is_folder = folder.is_dir()
-    except (OSError, ValueError) as error:  # a name too long, a zero byte, no permission
+    except (OSError, ValueError) as error:  # name too long, zero byte, no permission
         raise UserError(f"{show(name, 100)} cannot be read ({error}); expected tiny, smollm2, a "
                         "folder with a config.json, or a hub id") from None
     if is_folder:
-        raise UserError(f"the folder {name} holds no config.json; expected a folder written by "
+        raise UserError(f"the folder {name} has no config.json; expected a folder written by "
                         "save_pretrained, or tiny, smollm2, or a hub id")
     if name.count("/") == 1 and not name.startswith(("/", ".", "~")):
         return name
-    raise UserError(f"no model {name!r}; expected tiny, smollm2, a folder with a config.json, "
-                    "or a hub id like HuggingFaceTB/SmolLM2-135M")
+    raise UserError(f"there is no model {name!r}; expected tiny, smollm2, a folder with a "
+                    "config.json, or a hub id like HuggingFaceTB/SmolLM2-135M")
 
 
 def _fetched_smollm2() -> bool:
@@ -75,43 +75,43 @@ def _fetched_smollm2() -> bool:
     return download.find("smollm2") is not None
 
 
-MOST_ADAPTERS = 8  # one over the other, before somebody made a mistake
+MOST_ADAPTERS = 8  # a longer chain of adapters must be a mistake
 
 
 def with_adapters(name: str) -> tuple[str, list[str]]:
-    """Folder or hub id of the whole model under `name`, and the folders of the adapters over it,
-    in the order in which they were trained; none for a whole model.
+    """(folder or hub id of the base model, folders of the adapters on it), resolving `name`.
 
-    UserError as of `locate`, and for adapters that name each other as their base.
+    Adapters are in the order in which they were trained. UserError as in `locate`, and for adapters
+    that name each other as their base.
     """
     location, adapters = locate(name), []
     while adapter_folder.is_adapter(location):
         if os.path.realpath(location) in map(os.path.realpath, adapters):
-            raise UserError(f"the adapter in {location} names itself as its base, over "
+            raise UserError(f"the adapter in {location} is its own base, through "
                             f"{len(adapters)} folder(s); write the model that it was trained on "
                             f"into its {adapter_folder.CONFIG} (base_model_name_or_path)")
         adapters.insert(0, location)
         if len(adapters) > MOST_ADAPTERS:
-            raise UserError(f"more than {MOST_ADAPTERS} adapters over each other at {location}; "
-                            "`ftkit export` merges one into its base")
+            raise UserError(f"the adapter in {location} is based on more than {MOST_ADAPTERS} "
+                            "other adapters; `ftkit export` merges one into its base")
         base = adapter_folder.base_of(location)
         try:
             location = locate(base)
         except UserError as error:
-            raise UserError(f"{Path(location) / adapter_folder.CONFIG} names a base that is not "
-                            f"here: {error}") from None
+            raise UserError(f"the base named in {Path(location) / adapter_folder.CONFIG} cannot be "
+                            f"found: {error}") from None
     return location, adapters
 
 
 def load(name: str = "tiny", quantize: bool = False, device: str | None = None, dtype=None,
          quant_type: str = "nf4", load_in_8bit: bool = False):
-    """Load a model and its tokenizer, fresh: `model, tokenizer = load("tiny")`.
+    """Load a model and its tokenizer: `model, tokenizer = load("tiny")`.
 
-    dtype: of the weights, by default torch.float32. `quantize` stores the linear layers in 4 bits
-    with double quantization (QLoRA), quant_type nf4 or fp4, or with load_in_8bit as LLM.int8():
-    int8 with an fp32 scale for each row. The folder of an adapter gives a peft model on its base.
-    Only safetensors, no code from the hub. Raises UserError if the model cannot be found or read,
-    or is stored in another kind of bits than those asked for.
+    dtype: dtype of the weights, by default torch.float32. `quantize` stores linear layers in 4 bits
+    with double quantization (QLoRA), quant_type nf4 or fp4; with load_in_8bit in int8 with an fp32
+    scale per row (LLM.int8()). An adapter's folder gives a peft model on its base. Only safetensors
+    are read, and no code from the hub is run. UserError if the model cannot be found or read, or is
+    stored with another quantization than requested.
     """
     location, adapters = with_adapters(name)
     asked = _quantization(dtype, quant_type, load_in_8bit) if quantize else None
@@ -124,7 +124,7 @@ def load(name: str = "tiny", quantize: bool = False, device: str | None = None, 
 
 
 def _load_whole(location: str, quantize, device: str | None, dtype):
-    """`load` for a model that is not an adapter; quantize: a BitsAndBytesConfig or None."""
+    """`load` without adapters; quantize: a BitsAndBytesConfig or None."""
     import torch
 
     device = device or machine.device()
@@ -132,21 +132,20 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
     is_folder, is_tiny = Path(location).is_dir(), location == str(tiny_path())
     content = soundness.check_model(location) if is_folder and not is_tiny else (
         read_config(location))
-    stored = content.get("quantization_config") or {}  # in its folder
+    stored = content.get("quantization_config") or {}
     if quantize and not stored:
         options |= {"quantization_config": quantize}
     elif quantize and quantize.load_in_8bit != bool(stored.get("load_in_8bit")):
-        raise UserError(f"load_in_8bit is {quantize.load_in_8bit} and the weights in {location} "
-                        f"are stored in {4 if quantize.load_in_8bit else 8} bits; give "
-                        f"load_in_8bit {not quantize.load_in_8bit}, or a model in 16 or 32 bits")
+        raise UserError(f"load_in_8bit is {quantize.load_in_8bit}, but the weights in {location} "
+                        f"have {4 if quantize.load_in_8bit else 8} bits; give load_in_8bit "
+                        f"{not quantize.load_in_8bit}, or a model in 16 or 32 bits")
     if quantize or stored:
         options |= {"device_map": {"": device}}
     try:
-        with quiet.heavy_imports():
-            folder = _cached_if_offline(location)
-            if not is_folder:
-                soundness.check_config(_hub_config(folder), location)
-            model_class = soundness.model_class(content)
+        folder = _cached_if_offline(location)
+        if not is_folder:
+            soundness.check_config(_hub_config(folder), location)
+        model_class = soundness.model_class(content)
         with quiet.no_progress_bars() if _loads_at_once(location) else contextlib.nullcontext():
             model, found = model_class.from_pretrained(
                 folder, output_loading_info=True, **options)
@@ -155,12 +154,12 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
     except OSError as error:
         raise UserError(f"cannot load {location!r}: {soundness.in_short(error)} (a gated model "
                         "needs `hf auth login`; offline, give a folder or tiny)") from None
-    except Exception as error:  # noqa: BLE001  libraries raise anything for what they cannot read
+    except Exception as error:  # noqa: BLE001  libraries may raise anything for a bad file
         raise UserError(f"cannot load {location!r}: {type(error).__name__}: "
                         f"{soundness.in_short(error)}; {soundness.AGAIN}") from error
-    model.name_or_path = location  # what an adapter will name as its base
+    model.name_or_path = location  # an adapter's config will name this as its base
     if not is_tiny:
-        if not (quantize or stored):  # quantized weights come with numbers of their own
+        if not (quantize or stored):  # quantized weights have additional tensors
             soundness.check_info(found, location)
         soundness.check_values(model, location)
     tokenizer = _tokenizer_in(folder, model.get_input_embeddings().weight.shape[0])
@@ -171,8 +170,10 @@ def _load_whole(location: str, quantize, device: str | None, dtype):
 
 
 def check(name: str) -> str:
-    """Folder or hub id of the whole model under `name`, as `with_adapters`. UserError where a
-    folder is not whole; of weights only headers are read, and there may be none."""
+    """Check that `name` can be used, without loading it; returns the base's folder or hub id.
+
+    UserError for an incomplete folder. Weights may be missing; only their headers are read.
+    """
     location, adapters = with_adapters(name)
     if Path(location).is_dir() and location != str(tiny_path()):
         soundness.check_model(location, weights=False)
@@ -185,21 +186,20 @@ def check(name: str) -> str:
 
 
 def _loads_at_once(location: str) -> bool:
-    """Whether a progress bar would only fill the screen."""
+    """Whether loading is too short for a progress bar."""
     return Path(location).is_dir() and sum(
         path.stat().st_size for path in Path(location).glob("*.safetensors")) < 2**30
 
 
 def _hub_config(name: str) -> dict:
-    """config.json of a model of the hub, which is downloaded unless it was before."""
+    """config.json of a model on the hub, downloaded unless it is cached."""
     import transformers
 
     return transformers.PretrainedConfig.get_config_dict(name)[0]
 
 
-@quiet.heavy_imports()
 def load_tokenizer(name: str):
-    """The tokenizer of a model, without the model; UserError for one that cannot be read."""
+    """The tokenizer of a model; UserError if it cannot be read."""
     location, adapters = with_adapters(name)
     rows = _rows(location)
     for folder in reversed(adapters):
@@ -209,7 +209,7 @@ def load_tokenizer(name: str):
 
 
 def _rows(location: str) -> int | None:
-    """Rows of the embedding by config.json; None for tiny, which is known, and for a hub id."""
+    """Rows of the embedding by config.json; None (do not check) for tiny and hub ids."""
     if not Path(location).is_dir() or location == str(tiny_path()):
         return None
     content = read_config(location)
@@ -218,22 +218,22 @@ def _rows(location: str) -> int | None:
 
 
 def _keeps_embedding(adapter: str) -> bool:
-    """Whether an adapter leaves the embedding as it is: one that made it larger has it."""
+    """Whether an adapter uses the base's embedding (an enlarged one would be in its file)."""
     return not any("embed" in name or "wte" in name for name in adapter_folder.weights_in(adapter))
 
 
 def _tokenizer_in(folder: str, rows: int | None = None):
-    """rows: of the embedding, where the tokenizer is to be checked against them."""
+    """The tokenizer in a folder; rows: size of the embedding, None to skip this check."""
     import transformers
 
-    if folder == str(tiny_path()):  # AutoTokenizer imports every model family to pick this class
+    if folder == str(tiny_path()):  # AutoTokenizer would import every model family
         return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         soundness.check_tokens(tokenizer, rows, folder)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001  libraries raise anything for what they cannot read
+    except Exception as error:  # noqa: BLE001  libraries may raise anything for a bad file
         raise UserError(f"the tokenizer in {folder} cannot be read: {type(error).__name__}: "
                         f"{soundness.in_short(error)}; copy tokenizer.json and "
                         "tokenizer_config.json from where the model came from") from None
@@ -241,8 +241,10 @@ def _tokenizer_in(folder: str, rows: int | None = None):
 
 
 def _cached_if_offline(location: str) -> str:
-    """The folder of a hub model in the hub's cache if the hub's host name has no address, else
-    `location`: without a network, the hub's client would retry a name for most of a minute."""
+    """`location`, or without a network the folder of this model in the hub's cache.
+
+    The hub's own client would retry for most of a minute. UserError if it is not cached.
+    """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -258,11 +260,11 @@ def _cached_if_offline(location: str) -> str:
         return snapshot_download(location, local_files_only=True)
     except LocalEntryNotFoundError:
         raise UserError(f"cannot load {location!r}: it is not on this machine, and {host} cannot "
-                        "be reached; without a network give a folder, smollm2 or tiny") from None
+                        "be reached; connect, or give a folder, smollm2 or tiny") from None
 
 
 def context(model_or_name) -> int:
-    """Tokens the model can read at once; 2048 if its config does not say."""
+    """Maximum number of tokens in the model's context; 2048 if its config does not say."""
     config = getattr(model_or_name, "config", None)
     if config is not None:
         return getattr(config, "max_position_embeddings", None) or 2048
@@ -270,18 +272,18 @@ def context(model_or_name) -> int:
     length = read_config(location).get("max_position_embeddings", 2048)
     if not isinstance(length, int) or length < 1:
         raise UserError(f"{location}/config.json: max_position_embeddings is {show(length)}; "
-                        "expected the number of tokens that the model can read")
+                        "expected a number of tokens, at least 1")
     return length
 
 
 def read_config(location: str | Path) -> dict:
-    """config.json of a folder as a dict, {} for a hub id; UserError for a broken one."""
+    """config.json of a folder as a dict, {} for a hub id; UserError for a damaged file."""
     path = Path(location) / "config.json"
     return soundness.read_json(path) if os.path.lexists(path) else {}
 
 
 def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
-    """The shape of each tensor in a folder's safetensors files, of which only the headers are read.
+    """The shapes of all tensors in a folder's safetensors files, by their headers.
 
     None without such files; UserError for damaged ones.
     """
@@ -290,7 +292,7 @@ def stored_shapes(location: str | Path) -> list[tuple[int, ...]] | None:
 
 
 def _quantization(dtype, quant_type: str, load_in_8bit: bool):
-    """How transformers is to quantize a model while it loads it."""
+    """The BitsAndBytesConfig for loading a model."""
     import torch
     import transformers
 
@@ -309,9 +311,9 @@ def _quantization(dtype, quant_type: str, load_in_8bit: bool):
 def keep_training_layout(model):
     """Keep bitsandbytes from repacking 4-bit weights on bf16 CPUs.
 
-    The first eval-mode forward there repacks the weights for a kernel that has no backward, and
-    later training gradients silently lose the path through the frozen layers (bitsandbytes 0.50:
-    cosine 0.16 with the true gradient after one `generate`).
+    There the first forward pass in eval mode repacks the weights for a kernel without a backward
+    pass, so later gradients silently skip the frozen layers (bitsandbytes 0.50: cosine 0.16 with
+    the true gradient after one `generate`).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -319,15 +321,15 @@ def keep_training_layout(model):
 
 
 def adapt(model, config):
-    """Make the part of `model` trainable that `config.method` names; returns the model to train.
+    """Make `model` trainable by `config.method`; returns the model to train.
 
-    full: every parameter. Anything else: a peft model around the frozen base, see `peft_methods`.
+    For full it is the model itself, else a peft model around it (see `peft_methods`).
     """
     if config.method == "full":
         if getattr(model, "is_quantized", False):
-            raise UserError("method is full, which trains every weight, and those of this model "
-                            "are quantized; use lora, which trains an adapter and keeps them")
-        model.name_or_path = ""  # its weights are in no folder any more
+            raise UserError("method full trains every weight, but the weights of this model are "
+                            "quantized; use lora, which trains an adapter")
+        model.name_or_path = ""  # once trained, the weights are in no folder
         return model.requires_grad_(True)
     from ftkit.model import peft_methods
 
@@ -335,7 +337,7 @@ def adapt(model, config):
 
 
 def trainable(model, config):
-    """The model to train: adapted, in the precision and with the checkpointing of `config`."""
+    """The model to train, with the method, precision and checkpointing of `config`."""
     if config.method != "full":
         cast_base(model, base_dtype(config))
     model = adapt(model, config)
@@ -351,8 +353,10 @@ def trainable(model, config):
 
 
 def base_dtype(config):
-    """The torch dtype in which `config` holds weights that it does not train: fp32 unless its
-    base_dtype says otherwise. Adapters are fp32 over each, since peft makes them so."""
+    """The torch dtype of frozen weights: config.base_dtype, by default fp32.
+
+    Adapters are always fp32, as peft creates them.
+    """
     import torch
 
     return {None: torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16,
@@ -360,8 +364,8 @@ def base_dtype(config):
 
 
 def cast_base(model, dtype):
-    """Hold the weights of `model` in `dtype`; quantized ones and buffers stay as they are, as in
-    `from_pretrained(dtype=...)`."""
+    """Cast the weights of `model` to `dtype`, except quantized weights and buffers, as
+    `from_pretrained(dtype=...)` does."""
     import torch
 
     for p in model.parameters():
@@ -372,7 +376,7 @@ def cast_base(model, dtype):
 
 
 def count(model) -> tuple[int, int]:
-    """Trainable and total parameters; a 4-bit weight counts its original elements."""
+    """(trainable, total) parameters; a 4-bit weight counts its original elements."""
     trainable = total = 0
     for p in model.parameters():
         quantized = getattr(p, "quant_state", None)
@@ -383,18 +387,18 @@ def count(model) -> tuple[int, int]:
 
 
 def save(model, tokenizer, folder: str | Path) -> Path:
-    """Write the adapter (peft) or the whole model with `save_pretrained`, and the tokenizer.
+    """Save the model (for peft only the adapter) and the tokenizer with `save_pretrained`.
 
-    An adapter names its base so that it is found on other machines (`adapter_folder.portable`).
+    An adapter's config gets a base name that works on other machines (`adapter_folder.portable`).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for asked in getattr(model, "peft_config", {}).values():
         name = adapter_folder.portable(asked.base_model_name_or_path or "")
         asked.base_model_name_or_path = name
-        # peft writes these into the card of the adapter.
+        # peft writes these into the adapter's model card.
         model.get_base_model().name_or_path = model.config._name_or_path = name  # noqa: SLF001
-    # No adapter here changes the embedding itself; peft would ask the hub whether one does.
+    # Our adapters never change the embedding; by default peft would query the hub to find out.
     options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
     with quiet.no_progress_bars():
         model.save_pretrained(folder, **options)

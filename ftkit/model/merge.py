@@ -1,4 +1,4 @@
-"""Merge an adapter into its base, and interpolate between a base and its tuned model (WiSE-FT).
+"""Merge an adapter into its base; interpolate between a base and a tuned model (WiSE-FT).
 
     half = blend(base, run.model, 0.5)     # no training: one pass over the weights
 """
@@ -13,33 +13,33 @@ from ftkit.model.peft_methods import is_virtual
 
 
 def unwrap(model):
-    """The plain transformers model with the adapter merged into its weights (in place), which is
-    in no folder any more: its name_or_path is "".
+    """Merge a peft model's adapter into its weights in place; returns the transformers model.
 
-    UserError for prompt and prefix tuning, whose vectors are not part of any weight.
+    Its name_or_path becomes "", since these weights are in no folder. UserError for prompt and
+    prefix tuning, whose vectors cannot be merged.
     """
     if not hasattr(model, "peft_config"):
         return model
     if is_virtual(model):
         kind = model.active_peft_config.peft_type.value.lower()
-        raise UserError(f"a model tuned with {kind} cannot be merged: its virtual tokens are not "
-                        "part of the weights; continue from a full, lora or ia3 run")
+        raise UserError(f"the model was tuned with {kind}, whose virtual tokens cannot be merged "
+                        "into weights; continue from a full, lora or ia3 run")
     model = model.merge_and_unload()
     model.name_or_path = ""
     return model
 
 
 def merged(model):
-    """The model itself, or a merged copy of a peft model, which stays as it is."""
+    """A merged copy of a peft model; any other model itself."""
     return unwrap(copy.deepcopy(model)) if hasattr(model, "merge_and_unload") else model
 
 
 def blend(base_model, tuned_model, weight: float):
     """A new model with parameters (1 - weight) * base + weight * tuned.
 
-    Wortsman et al. 2022 (arXiv 2109.01903). `tuned_model` may be a peft model: its adapter is
-    merged into a copy first, so that `weight` scales the update. Neither input is changed. Raises
-    UserError for a weight outside 0 to 1 and for two models with different parameters.
+    Wortsman et al. 2022 (arXiv 2109.01903). Either may be a peft model, of which a merged copy is
+    used. The inputs are not changed. UserError for a weight outside 0 to 1, or for models with
+    different parameters.
     """
     import torch
 
@@ -50,8 +50,8 @@ def blend(base_model, tuned_model, weight: float):
     for name, parameter in blended.named_parameters():
         other = tuned.pop(name, None)
         if other is None or other.shape != parameter.shape:
-            shape = "no such weight" if other is None else f"shape {tuple(other.shape)}"
-            raise UserError(f"{name} has shape {tuple(parameter.shape)} in the base and {shape} in "
+            shape = "is missing from" if other is None else f"has shape {tuple(other.shape)} in"
+            raise UserError(f"{name} has shape {tuple(parameter.shape)} in the base and {shape} "
                             "the tuned model; blend a model with the base it was tuned from")
         if not parameter.is_floating_point():
             raise UserError(f"{name} is quantized ({parameter.dtype}); load both models in full "

@@ -1,4 +1,4 @@
-"""The PEFT family: what a Config asks of peft, method by method.
+"""PEFT methods: turn a Config into a peft config and a peft model.
 
     peft_methods.request(model, Config(method="ia3"))   # the peft config
     peft_methods.wrap(model, config)                    # the peft model around the frozen base
@@ -11,11 +11,11 @@ from ftkit.base.errors import UserError
 
 
 def request(model, config):
-    """The peft config for `config.method`; ValueError where the fields contradict each other.
+    """The peft config for `config.method`; UserError if its fields contradict each other.
 
-    IA3 with all-linear takes peft's own choice for the architecture: keys, values and the input
-    of the last MLP matrix, where the paper puts its vectors (arXiv:2205.05638). Prompt tuning
-    starts from the embeddings of random tokens (arXiv:2104.08691 found that better than noise).
+    For IA3, all-linear means peft's default modules for the architecture: keys, values and the
+    input of the last MLP matrix, as in the paper (arXiv:2205.05638). Prompt tuning starts from the
+    embeddings of random tokens, which arXiv:2104.08691 found better than noise.
     """
     import peft
 
@@ -26,9 +26,8 @@ def request(model, config):
     if method == "prefix_tuning":
         if config.gradient_checkpointing:
             raise UserError("gradient_checkpointing is true with method prefix_tuning, whose "
-                            "trained vectors are keys and values in a cache, which a layer that "
-                            "is recomputed does not get; give gradient_checkpointing false, or "
-                            "method prompt_tuning")
+                            "vectors are in the key-value cache, which recomputed layers do not "
+                            "get; give gradient_checkpointing false, or method prompt_tuning")
         return peft.PrefixTuningConfig(num_virtual_tokens=config.num_virtual_tokens,
                                        task_type=task)
     targets = config.target_modules
@@ -42,38 +41,37 @@ def request(model, config):
         return peft.IA3Config(target_modules=targets, task_type=task,
                               feedforward_modules=[name for name in targets if name in inputs])
     if method not in ("lora", "qlora"):
-        raise NotImplementedError(f"no peft config is written for method {method!r}")
+        raise NotImplementedError(f"no peft config for method {method!r}")
     start = config.init_lora_weights
     if method == "qlora" and start in ("pissa", "olora"):
-        raise UserError(f"init_lora_weights is {start!r} with method qlora; it moves directions "
-                        "of the weights into the adapter, and qlora's weights are quantized: "
-                        "use default, or method lora")
-    if config.use_dora and config.load_in_8bit:  # peft drops the scales of its rows on a CPU
+        raise UserError(f"init_lora_weights is {start!r} with method qlora, but it would have to "
+                        "change the base's weights, which are quantized; use default, or method "
+                        "lora")
+    if config.use_dora and config.load_in_8bit:  # peft ignores the row scales on a CPU
         raise UserError("use_dora with load_in_8bit is not supported; use DoRA on a base in 4 or "
-                        "16 bits, or LoRA on one in 8")
+                        "16 bits, or LoRA on a base in 8 bits")
     if start == "orthogonal" and config.r % 2:
-        raise UserError(f"init_lora_weights is 'orthogonal' with r {config.r}; it needs an even r")
+        raise UserError(f"init_lora_weights is 'orthogonal' with r {config.r}; expected an even r")
     return peft.LoraConfig(**counterparts(config, "LoraConfig") | {
         "target_modules": targets, "init_lora_weights": True if start == "default" else start,
         "exclude_modules": _unfit(model) if targets == "all-linear" else [], "task_type": task})
 
 
-# In these models peft adapts neither: their kernels read the weights without calling the modules.
+# peft cannot adapt UNFIT layers in these models: kernels read the weights without calling modules.
 STATE_SPACE = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 UNFIT = ["conv1d", "out_proj"]
 
 
 def _unfit(model) -> list[str]:
-    """Names of the layers that get no LoRA in this architecture."""
+    """Names of layers that cannot have LoRA in this architecture."""
     return UNFIT if model.config.model_type in STATE_SPACE else []
 
 
 def wrap(model, config):
-    """A peft model around `model`, whose own weights stay frozen.
+    """A peft model around `model`, whose own weights are frozen.
 
-    pissa and olora move directions of the base's weights into the adapter, so that the base under
-    it changes; the model as a whole starts as it was. A saved adapter does the same when peft's
-    `from_pretrained` loads it onto the same base.
+    pissa and olora move part of the base's weights into the adapter, so the base changes but the
+    model's outputs do not. peft's `from_pretrained` repeats this when it loads a saved adapter.
     """
     import peft
 
@@ -86,8 +84,8 @@ def wrap(model, config):
         said = str(error)
         if "arget modules" not in said and "target_modules" not in said:
             raise
-        why = ("has a layer that peft cannot adapt in this architecture" if "ncompatible" in said
-               else "matches no layer of this model")
+        why = ("includes a layer that peft cannot adapt in this architecture"
+               if "ncompatible" in said else "matches no layer of this model")
         raise UserError(f"target_modules {config.target_modules!r} {why}; expected all-linear or "
                         f"some of {', '.join(sorted(names - {*_unfit(model)}))}") from None
     if config.use_dora:
@@ -96,8 +94,10 @@ def wrap(model, config):
 
 
 def _give_dead_rows_a_direction(model):
-    """DoRA divides each row of a weight by its length, which gives nan for a row of zeros, and
-    the embedded base has some: B starts at a millionth there. It is saved with the adapter."""
+    """Start DoRA's B at 1e-6 in rows where the weight is zero, as some are in the embedded base.
+
+    DoRA divides each row by its length, which would give nan there. B is saved with the adapter.
+    """
     import torch
 
     for module in model.modules():
@@ -106,13 +106,13 @@ def _give_dead_rows_a_direction(model):
             continue
         length, B = lengths["default"].weight, module.lora_B["default"].weight
         dead, small = length == 0, 1e-6
-        row = small * module.lora_A["default"].weight.sum(0)  # the update of a row of B that small
-        with torch.no_grad():  # no indexing by `dead`: shapes must not depend on values
+        row = small * module.lora_A["default"].weight.sum(0)  # the update from such a row of B
+        with torch.no_grad():  # torch.where, since shapes must not depend on values
             B.copy_(torch.where(dead[:, None], small, B))
             length.copy_(torch.where(dead, module.scaling["default"] * row.norm(), length))
 
 
 def is_virtual(model) -> bool:
-    """Whether trained vectors precede the input (or before keys and values) of `model`."""
+    """Whether `model` has virtual tokens (prompt or prefix tuning)."""
     active = getattr(model, "active_peft_config", None)
     return active is not None and active.is_prompt_learning

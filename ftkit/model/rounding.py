@@ -1,4 +1,4 @@
-"""Whether mixed precision will round many of a model's weights to a neighbor value."""
+"""Detect weights that mixed precision would round to a neighbor value at the smallest update."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def spacing(x, dtype: torch.dtype) -> torch.Tensor:
-    """Distance from |x| to the next larger number of `dtype` (fp32, fp16 or bf16), in fp64."""
+    """Distance from |x| to the next larger number of `dtype` (fp32, fp16 or bf16), as fp64."""
     import torch
 
     info = torch.finfo(dtype)
@@ -21,8 +21,9 @@ def spacing(x, dtype: torch.dtype) -> torch.Tensor:
 
 
 def halfway(weights, dtype: torch.dtype) -> float:
-    """Fraction of the numbers in the tensors that are exactly halfway between two of `dtype`, where
-    the smallest update decides how they are rounded; of many numbers about 100,000 are looked at.
+    """Fraction of weights exactly halfway between two numbers of `dtype`; about 100,000 are read.
+
+    There the smallest update decides how a weight is rounded.
     """
     import torch
 
@@ -32,12 +33,12 @@ def halfway(weights, dtype: torch.dtype) -> float:
     return (some / spacing(some, dtype) % 1 == 0.5).double().mean().item()
 
 
-HALFWAY = 0.01  # fraction of such weights that is reported; of fp32 weights it is 1 in 65,536
+HALFWAY = 0.01  # report a larger fraction than this; random fp32 weights have 1 in 65,536
 
 
 def rounding_note(model, config) -> str | None:
-    """A warning where that many weights are halfway between two numbers of the compute precision
-    that the loss of a run falls at any learning rate; None otherwise. Also printed, once."""
+    """A warning if so many weights are halfway between two numbers of the compute precision that
+    the loss falls at any learning rate; else None. Each warning is also printed once."""
     import torch
 
     kind = {"bf16": "bfloat16", "fp16": "float16"}.get(config.precision)
@@ -49,12 +50,12 @@ def rounding_note(model, config) -> str | None:
     note = (f"{fraction:.0%} of the weights are exactly halfway between two numbers of "
             f"{config.precision}, as in models stored in fp16 or dequantized. The smallest update "
             f"rounds them to a neighbor value, so the {config.precision} loss falls at any "
-            "learning rate; take precision fp32, or a copy of the model from "
+            "learning rate; use precision fp32, or a copy of the model made by "
             "`ftkit export FOLDER COPY --dtype bf16`")
     _print_once(note)
     return note
 
 
-@functools.cache  # once, however many runs of a sweep find it
+@functools.cache  # print once, not for every run of a sweep
 def _print_once(note: str):
     messages.say(note)

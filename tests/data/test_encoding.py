@@ -8,7 +8,6 @@ import html
 import json
 import random
 import re
-import threading
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -362,23 +361,6 @@ def test_a_conversation_that_the_template_rejects_is_reported_by_line(tmp_path):
     assert [e["row"] for e in report["errors"]] == [3]
 
 
-def test_a_template_that_never_ends_is_reported_in_any_thread(monkeypatch):
-    monkeypatch.setattr(templates, "LONGEST", 0.3)
-    endless = ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
-    told = []
-
-    def encode():
-        with pytest.raises(schema.DataError, match="did not end within 0.3 s"):
-            encoding.encode(ONE, byte_tokenizer(endless))
-        told.append(True)
-
-    encode()
-    thread = threading.Thread(target=encode)
-    thread.start()
-    thread.join(60)
-    assert told == [True, True]
-
-
 @pytest.mark.parametrize("template, word", [
     ("chat", "no chat template"), ("llama", "expected chat, alpaca"), ("{instruction}", "output"),
     ("{output} {output}", "output"), ("{instruction} {output} {extra}", "extra"),
@@ -550,7 +532,7 @@ def test_packing_needs_as_few_rows_as_trl(tmp_path):
 
 
 def test_an_example_longer_than_a_row_is_reported():
-    with pytest.raises(ValueError, match="11 tokens fits no row of 10"):
+    with pytest.raises(ValueError, match="has 11 tokens, more than max_length 10"):
         encoding.pack(examples_of([3, 11]), 10)
 
 
@@ -649,4 +631,4 @@ def test_a_large_set_shows_how_far_it_is_read_and_a_small_one_does_not(monkeypat
     monkeypatch.setattr(encoding, "MANY", 3)
     monkeypatch.setattr(encoding, "CHUNK", 1)
     encoding.encode_all(records, tokenizer, template="plain")
-    assert "reading the records" in capsys.readouterr().err
+    assert "encoding the records" in capsys.readouterr().err

@@ -191,7 +191,7 @@ def test_a_sample_is_found_by_name_and_a_misspelled_one_is_corrected(tmp_path, m
         schema.records("translatoin")
     with pytest.raises(ValueError, match="no split 'validation'; it has test, train"):
         schema.records("translation", "validation")
-    with pytest.raises(ValueError, match="samples: capital, translation .*needs its ending"):
+    with pytest.raises(ValueError, match="samples: capital, translation .*its extension"):
         schema.records("mydata")
 
 
@@ -266,12 +266,12 @@ def test_check_counts_duplicates_and_questions_with_two_answers(tmp_path):
     report = audit.check(write(tmp_path / "a.jsonl", rows))
     assert report["duplicates"] == 2 and report["errors"] == []
     told = {(w["row"], w["problem"]) for w in report["warnings"]}
-    assert (3, "the same as line 1") in told and (5, "the same as line 1") in told
-    assert (2, "asks the same as line 1 and gives another answer") in told
+    assert (3, "equals line 1") in told and (5, "equals line 1") in told
+    assert (2, "has the same prompt as line 1 and has another answer") in told
     spaced = [GOOD, GOOD | {"instruction": f"  {GOOD['instruction']}\n"}]
     [warning] = [w for w in audit.check(write(tmp_path / "b.jsonl", spaced))["warnings"]
-                 if "asks" in w["problem"]]
-    assert warning["problem"] == "asks the same as line 1 and differs in white space alone"
+                 if "same prompt" in w["problem"]]
+    assert warning["problem"] == "has the same prompt as line 1 and differs only in white space"
     assert schema.records(tmp_path / "a.jsonl")  # a warning, never an error
 
 
@@ -302,7 +302,7 @@ def test_case_punctuation_and_spaces_do_not_tell_two_rows_apart_a_word_does(tmp_
              "What is the capital of Spain?"]
     report = audit.check(write(tmp_path / "a.jsonl", [{"text": t} for t in texts]))
     assert (report["duplicates"], report["near_duplicates"]) == (0, 1)
-    assert report["warnings"] == [{"row": 2, "field": None, "problem": "nearly the same as line 1"}]
+    assert report["warnings"] == [{"row": 2, "field": None, "problem": "nearly equals line 1"}]
 
 
 def test_an_exact_duplicate_is_not_counted_as_a_near_one_too(tmp_path):
@@ -326,9 +326,10 @@ def test_check_counts_leaks_into_other_files_by_what_is_asked(tmp_path):
     assert audit.check(path, against=test)["leaks"] == 1
     report = audit.check(path, against=[test, str(more)])
     assert report["leaks"] == 2
-    assert [(w["row"], w["problem"]) for w in report["warnings"] if "asks the same as" in
+    assert [(w["row"], w["problem"]) for w in report["warnings"] if "has the same prompt as" in
             w["problem"] and "jsonl" in w["problem"]] == [
-        (1, "asks the same as more.jsonl line 1"), (4, "asks the same as test.jsonl line 1")]
+        (1, "has the same prompt as more.jsonl line 1"),
+        (4, "has the same prompt as test.jsonl line 1")]
 
 
 def test_lengths_are_the_order_statistics_of_the_texts(tmp_path):
@@ -377,7 +378,7 @@ def test_a_split_of_few_records_leaves_none_empty(n):
 
 
 def test_a_split_that_must_leak_is_refused():
-    with pytest.raises(ValueError, match="all ask the same"):
+    with pytest.raises(ValueError, match="all have the same prompt"):
         split_and_corrupt.split([GOOD, GOOD | {"output": "Lyon"}], 0.5, 0)
     with pytest.raises(ValueError, match="fraction is 1"):
         split_and_corrupt.split(numbered(9), 1, 0)

@@ -47,7 +47,7 @@ REFUSED = {  # words of the reason -> a model it is true of
     "Bloom": transformers.BloomConfig(hidden_size=64, n_layer=2, n_head=4, vocab_size=131),
     "Mamba": transformers.MambaConfig(hidden_size=64, num_hidden_layers=2, vocab_size=131),
     "do not pass keyword arguments": transformers.NemotronConfig(**LLAMA),
-    "attention masks of their own": transformers.DogeConfig(**LLAMA),
+    "create their own attention masks": transformers.DogeConfig(**LLAMA),
     "layers of chunked_attention": transformers.Llama4TextConfig(
         **LLAMA, attention_chunk_size=16, intermediate_size_mlp=96, head_dim=16,
         num_local_experts=2, attn_temperature_tuning=False),
@@ -134,7 +134,7 @@ def test_loss_and_gradients_equal_those_of_transformers(name):
 def skip_where_padding_matters(name, model):
     """transformers 5.14 gives a Doge other logits where its input is padded, so that there is no
     one loss to compare with."""
-    if name != "attention masks of their own":
+    if name != "create their own attention masks":
         return
     ids, pad = torch.tensor([[5, 6, 7, 8, 9, 10]]), torch.zeros(1, 3, dtype=torch.long)
     mask = torch.cat([torch.ones_like(ids), pad], 1)
@@ -620,9 +620,9 @@ def test_generation_from_a_peft_model_uses_its_adapter():
 def test_generation_says_what_is_wrong_with_its_input():
     model = build(CONFIGS["llama, untied"])
     assert generation.generate(model, [], 5) == []
-    with pytest.raises(ValueError, match="prompt 1 has no tokens"):
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
         generation.generate(model, [[5], []], 5)
-    with pytest.raises(ValueError, match="2 values of max_new_tokens for 1 prompts"):
+    with pytest.raises(ValueError, match="max_new_tokens has 2 values for 1 prompts"):
         generation.generate(model, [[5]], [5, 5])
 
 

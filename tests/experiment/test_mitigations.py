@@ -1,4 +1,4 @@
-"""Against forgetting: L2-SP and weight interpolation, and what early stopping may watch."""
+"""Against forgetting: L2-SP, and what early stopping may watch."""
 
 import copy
 import dataclasses
@@ -10,7 +10,7 @@ import ftkit as ft
 from ftkit.base.config import Config
 from ftkit.data import encoding
 from ftkit.engine import loop
-from ftkit.model import loading, merge
+from ftkit.model import loading
 
 
 @pytest.fixture(scope="module")
@@ -133,77 +133,6 @@ def test_a_run_records_the_kl_and_preflight_counts_the_kept_base():
     less, more = (simulate.step(shape, config.but(kl_coef=kl), [64, 64]) for kl in (0.0, 0.1))
     weights = 4 * less.parameters
     assert weights < more.peak - less.peak < weights + 8 * 4 * 128 * shape.vocab_size
-
-
-# ------------------------------------------------------------------------------------ blend
-
-
-@pytest.fixture(scope="module")
-def tuned(base, units):
-    model = copy.deepcopy(base[0])
-    list(loop.train(model, units, Config(learning_rate=1e-3, precision="fp32"), 3))
-    return model
-
-
-def test_share_0_is_the_base_and_share_1_the_tuned_model_to_the_bit(base, tuned):
-    before = copy.deepcopy(tuned)
-    for share, wanted in ((0, base[0]), (1, tuned)):
-        made = merge.blend(base[0], tuned, share)
-        for p, q in zip(made.parameters(), wanted.parameters(), strict=True):
-            assert torch.equal(p, q)
-    assert distance(tuned, before) == 0
-
-
-def test_between_them_the_weights_are_on_the_straight_line(base, tuned):
-    made = merge.blend(base[0], tuned, 0.3)
-    for p, a, b in zip(made.parameters(), base[0].parameters(), tuned.parameters(), strict=True):
-        assert torch.allclose(p, 0.7 * a + 0.3 * b, atol=1e-6)
-
-
-def test_a_blend_keeps_the_tied_embedding_tied(base, tuned):
-    made = merge.blend(base[0], tuned, 0.5)
-    assert made.get_input_embeddings().weight is made.get_output_embeddings().weight
-
-
-def test_a_blended_adapter_is_one_with_a_scaled_update(base):
-    config = Config(method="lora", learning_rate=5e-3, precision="fp32")
-    adapted = loading.adapt(copy.deepcopy(base[0]), config)
-    for name, p in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.02)
-    scaled = copy.deepcopy(adapted)
-    for module in scaled.modules():
-        if isinstance(getattr(module, "scaling", None), dict):
-            module.scaling["default"] *= 0.4
-    ids = torch.arange(3, 40)[None]
-    with torch.no_grad():
-        wanted = scaled.eval()(input_ids=ids).logits
-        assert torch.allclose(
-            merge.blend(base[0], adapted, 0.4)(input_ids=ids).logits, wanted, atol=1e-3
-        )
-    assert hasattr(adapted, "merge_and_unload")  # still an adapter
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), True])
-def test_a_share_that_is_none_is_refused(base, share):
-    with pytest.raises(ValueError, match="from 0"):
-        merge.blend(base[0], base[0], share)
-
-
-def test_models_of_two_kinds_are_refused(base):
-    other = copy.deepcopy(base[0])
-    other.model.layers[1].mlp.up_proj = torch.nn.Linear(192, 500, bias=False)
-    with pytest.raises(ValueError, match="up_proj.*base it was tuned from"):
-        merge.blend(base[0], other, 0.5)
-    del other.model.layers[3]
-    with pytest.raises(ValueError, match="lacks: model.layers.3"):
-        merge.blend(other, tuned_model=_same_shapes(base[0], other), weight=0.5)
-
-
-def _same_shapes(whole, other):
-    whole = copy.deepcopy(whole)
-    whole.model.layers[1].mlp.up_proj = copy.deepcopy(other.model.layers[1].mlp.up_proj)
-    return whole
 
 
 # ------------------------------------------------------------------- what early stopping watches

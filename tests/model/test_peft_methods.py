@@ -162,7 +162,7 @@ def test_rslora_scales_by_the_root_of_the_rank(base):
 
 
 @pytest.mark.parametrize("fields, words", [
-    ({"method": "qlora", "init_lora_weights": "pissa"}, "weights are quantized"),
+    ({"method": "qlora", "init_lora_weights": "pissa"}, "which are quantized"),
     ({"method": "qlora", "use_dora": True, "load_in_8bit": True}, "DoRA on a base in 4"),
     ({"method": "lora", "init_lora_weights": "orthogonal", "r": 3}, "even r"),
     ({"method": "lora", "target_modules": "attention"}, "q_proj"),

@@ -420,6 +420,7 @@ at_135m("peft_family", verdict)
 # | rank 4 to 8, where some papers report a gain | DoRA, tested against tuned LoRA, if the server accepts it or you merge |
 # | high rank (64 to 256) | rsLoRA scaling, or α and the learning rate chosen anew |
 # | faster start of training | LoRA+, or a start computed from weights ([PiSSA](https://arxiv.org/abs/2404.02948)), gradients ([LoRA-GA](https://arxiv.org/abs/2407.05000)) or data ([EVA](https://arxiv.org/abs/2410.07170)) |
+# | LoRA+ (`loraplus_lr_ratio`) | ratio 4 to 16, and a lower `learning_rate`, which is that of A |
 # | 4-bit base with a large rounding error | [LoftQ](https://arxiv.org/abs/2310.08659): a start that corrects part of the error |
 # | new special tokens | LoRA with `trainable_token_indices`, which trains their rows: `{"embed_tokens": ids, "lm_head": ids}` if the two are not tied |
 # | RL | LoRA; even rank 1 has matched full fine-tuning (on math, Thinking Machines 2025) |
@@ -436,7 +437,9 @@ at_135m("peft_family", verdict)
 #
 # LoRA+ with TRL (run with peft 0.21 and TRL 1.16). As in [the
 # paper](https://arxiv.org/abs/2402.12354), B gets 16 times the learning rate of A, and A less than
-# plain LoRA would get:
+# plain LoRA would get. In the setting of this lesson (`loraplus_lr_ratio` of 1, 4 and 16) seed 0 chose
+# 0.01, 0.003 and 0.001 for A, so B kept about the same; the test loss over three other seeds was 0.76,
+# 0.72 and 0.78, no difference seen.
 #
 # ```python
 # # both files: {"prompt": [{"role": "user", "content": "..."}],

@@ -392,6 +392,10 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # None of ours was too small. Batch 8 ended at 1.18, batch 4 at 1.07 (learning rate 0.0005) and batch 1
 # at 0.77, both with one seed. But batch 1 makes eight times the steps.
 #
+# The optimizer is a knob too. With Muon (`optim="muon"`), batch 8 and each optimizer's best learning rate
+# (seed 0 chose 0.004; for AdamW 0.001), the mean loss on the test records over seeds 1 to 3 was 0.76 against
+# 1.01 with AdamW, and 0.91 against 0.76 with LoRA. Three seeds show no difference in either.
+#
 # ## In practice, 2026
 #
 # | setting | usual value in SFT |
@@ -401,6 +405,7 @@ await panel.result()  # waits for your runs, or makes one, and keeps the figure 
 # | warm-up | 3 to 10 % of the steps |
 # | clipping | 1.0; 0.3 in QLoRA, 0.1 to 0.5 in some RL recipes; or a limit that only outliers exceed |
 # | weight decay | 0 to 0.1; rarely matters |
+# | optimizer | AdamW; [Muon](https://kellerjordan.github.io/posts/muon/) (`optim="muon"`) for the matrices of the layers keeps one average of each weight instead of two |
 # | β₁, β₂ | 0.9 and 0.999; β₂ 0.95 for large batches; if 0.999 suits B₀, 0.999^(B/B₀) for a smaller B: 0.99987 (averages 8,000 steps) from 32 to 4 records |
 #
 # ```python

@@ -13,6 +13,7 @@ from ftkit.cli import options
 pytestmark = pytest.mark.quick
 
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("data_samples/*.md"),
+                                 *ROOT.glob("docs/**/*.md"), *ROOT.glob("ftkit/*.md"),
                                  *ROOT.glob("notebooks/*.md"), *ROOT.glob("tests/**/*.md"),
                                  *ROOT.glob("notebooks/src/*.py")]
                if ".venv" not in path.parts)
@@ -52,7 +53,7 @@ def test_the_container_starts_a_command_that_exists():
 
 def test_spelling():
     done = subprocess.run([sys.executable, "-m", "codespell_lib", "--toml", "pyproject.toml",
-                           "README.md", "CONTRIBUTING.md", "data_samples/README.md",
+                           "README.md", "CONTRIBUTING.md", "data_samples/README.md", "docs",
                            "notebooks/src", "ftkit", "tests"],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -9,15 +9,15 @@ from ftkit.base.config import MAX_LOGITS, DPOConfig, GRPOConfig
 from ftkit.memory_use import formula, model_shapes, verdict
 from ftkit.memory_use.byte_text import NAMES, gb, size
 
-# Largest error of the simulated peak against the measured one: tests/benchmarks/MEMORY.md and
+# Largest error of the simulated peak against the measured one: docs/measurements/MEMORY.md and
 # published.json there.
-ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (tests/benchmarks/MEMORY.md)",
+ERROR = {"cpu": "at most 0.2 % from what torch's allocator recorded (docs/measurements/MEMORY.md)",
          "cuda": "not yet measured on a GPU by us; against published measurements see "
-                 "tests/benchmarks/PUBLISHED.md"}
+                 "docs/measurements/PUBLISHED.md"}
 FORMULA_ERROR = ("activations by a closed form for a GPT in 16 bits, which was between half of the "
                  "traced peak and a quarter above it; trace the step for the bytes")
 RANKS_ERROR = ("divided among the GPUs by formula: 4 % below to 14 % above real ranks of full "
-               "fine-tuning at stages 2 and 3 (tests/benchmarks/MEMORY.md), more for LoRA")
+               "fine-tuning at stages 2 and 3 (docs/measurements/MEMORY.md), more for LoRA")
 PAPERS_RECIPE = ("16-bit weights and gradients, fp32 master copy (ZeRO paper, DeepSpeed); the "
                  "script of `ftkit run --torchrun` keeps fp32 weights instead")
 

@@ -9,7 +9,7 @@ nor the allocator's habits (resident size, caching) blur the number. It works th
 tensors on the CPU and on fake ones, which own no memory: see `simulate`. On CUDA the allocator
 itself keeps a peak, `torch.cuda.max_memory_allocated`. torch has a tracker of its own
 (`torch.distributed._tools.mem_tracker`, private); this one also separates logits and the 16-bit
-copies of autocast, and agrees with the allocator to 0.2 % (tests/benchmarks/MEMORY.md).
+copies of autocast, and agrees with the allocator to 0.2 % (docs/measurements/MEMORY.md).
 
 Everything here is a mode of torch or a hook on the given model and optimizer, so it holds for the
 thread that entered it.

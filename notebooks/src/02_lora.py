@@ -310,7 +310,7 @@ ft.scatter(at_rate(full, 6.5e-4) + at_rate(full, 1e-3) + at_rate(lora, 5e-3) + a
 # At about the same `val_loss`, LoRA forgot less here, by 0.11 nats before rounding. Is that due to LoRA, or
 # had it learned a little less? From full 0.00065 to full 0.001, `val_loss` falls by 0.09 and forgetting grows
 # by 0.16. At this ratio, learning 0.11 · 0.09 / 0.16 = 0.06 less might explain it. The measured gap is 0.02,
-# but its 95 % interval reaches 0.08. On [five fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) LoRA again
+# but its 95 % interval reaches 0.08. On [five fresh seeds](../docs/measurements/FRESH_SEEDS.md) LoRA again
 # forgot less (1.04 against 1.13), but there it had learned 0.07 less, which may explain it. So the second
 # half of the claim stays open.
 

@@ -350,7 +350,7 @@ ft.expect(limited, "<", free, "clipping limits the damage (nats, each against it
 # run its own step is long too, up to (1-β₁)/√(1-β₂) = 3.2 learning rates a weight. It stays in the second
 # average for about 1/(1-β₂) steps and shortens them. Six steps showed no harm from this alone (0.61
 # against 0.60, not shown). Clipping limits all three effects. In six other orders the bad batch hurt too (0.77 against
-# 0.64); on three [fresh seeds](../tests/benchmarks/FRESH_SEEDS.md) no harm was seen (0.71 against 0.72).
+# 0.64); on three [fresh seeds](../docs/measurements/FRESH_SEEDS.md) no harm was seen (0.71 against 0.72).
 #
 # A spike in `grad_norm` is also a message: look at the records of that batch. Some trainers skip a
 # step whose norm is not finite or far above the recent ones.

@@ -242,7 +242,7 @@ ft.expect(max(errors), "<", 0.002, "largest error of the predicted peak, as a fr
 ft.table(rows)
 
 # %% [markdown]
-# An independent test is in `tests/benchmarks/MEMORY.md`: the allocations that torch itself records, in 88
+# An independent test is in `docs/measurements/MEMORY.md`: the allocations that torch itself records, in 88
 # configurations of small models on a CPU. The largest error there is 0.1 %; the bound that `ft.memory` prints is
 # 0.2 %. A GPU needs more than the tensors: the CUDA context, scratch space of kernels, and memory that the
 # allocator holds in pieces. Plan with 5 to 10 % to spare, and measure.

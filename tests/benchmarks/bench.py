@@ -3,8 +3,8 @@
 Same model, data and batch order for everybody; every contender alone in a process, the processes
 interleaved (A, B, A, B, ...), the best of the rounds counts step by step. Two clocks: process CPU
 time with one thread, which other load hardly disturbs, and wall time with all cores, which needs
-a quiet machine. Writes RESULTS.md and results.json beside this file. What is in results.json is
-not measured again: start anew with --fresh, go on after an interruption without.
+a quiet machine. Writes docs/measurements/RESULTS.md, and results.json next to this file. What is in
+results.json is not measured again; --fresh starts anew.
 
     python tests/benchmarks/bench.py speed|eval|generate|startup|live|all [--quick] [--fresh]
                                      [--clock cpu|wall] [--model tiny|smollm2] [--rounds N]
@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 sys.path.insert(0, str(HERE))
 import report  # noqa: E402
 
@@ -211,7 +212,7 @@ def main():
     text = report.page(tables)
     print(text)
     if args.suite == "all":
-        (place / "RESULTS.md").write_text(text, "utf-8")
+        ((place if args.quick else PAGES) / "RESULTS.md").write_text(text, "utf-8")
     return 1 if any(table.wrong for table in tables) else 0
 
 

@@ -1,6 +1,6 @@
 """What fine-tuning does to the embedded model, measured: `make effects` (a quarter of an hour).
 
-Writes EFFECTS.md beside this file. Every figure is a mean over three seeds with
+Writes docs/measurements/EFFECTS.md. Every figure is a mean over three seeds with
 its standard deviation; the seeds order the data and start the LoRA matrices, the base is one.
 Seconds are process CPU time with one thread, evaluation before and after included: other load
 hardly disturbs it, and two quiet cores are faster.
@@ -23,6 +23,7 @@ from ftkit.data import schema, split_and_corrupt
 from ftkit.evaluate import scoring
 
 HERE = Path(__file__).parent
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 SEEDS = (0, 1, 2)
 RATES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 5e-2)
 BEST = {"full": 5e-4, "lora": 3e-3}
@@ -202,7 +203,7 @@ def main():
     parts = [f"## {name}\n\n{kept[name]['about']}\n\n{kept[name]['table']}" for name in PARTS
              if name in kept]
     text = "# Effects on the embedded model\n\n" + "\n\n".join(parts) + "\n"
-    (HERE / "EFFECTS.md").write_text(text, encoding="utf-8")
+    (PAGES / "EFFECTS.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/fresh_seeds.py [--first 200] [01 02 ...]
 
 Executes each lesson at full length with its seeds 0, 1, ... replaced by 200, 201, ..., collects
-what its `ft.expect` lines say, and writes FRESH_SEEDS.md beside this file. "holds" and "not
+what its `ft.expect` lines say, and writes docs/measurements/FRESH_SEEDS.md. "holds" and "not
 held" are the verdicts of the test that `expect` makes; a claim about an open question that is
 not settled counts as that. Half an hour on one core; lessons without seeds give the same lines.
 """
@@ -78,7 +78,7 @@ def main() -> int:
                       PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
     subprocess.run([sys.executable, str(ROOT / "notebooks/build.py")], check=True,
                    stdout=subprocess.DEVNULL)
-    target = HERE / "FRESH_SEEDS.md"
+    target = ROOT / "docs" / "measurements" / "FRESH_SEEDS.md"
     parts = {}
     if target.exists():
         parts = dict(re.findall(r"^## (\d\d) .*?\n(.*?)(?=^## |\Z)", target.read_text(),

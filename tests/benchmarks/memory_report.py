@@ -1,6 +1,6 @@
 """Predicted against measured peak of a training step: `make memory-report` (ten minutes).
 
-Writes MEMORY.md beside this file. On CPU the measurement is torch's own record of every
+Writes docs/measurements/MEMORY.md. On CPU the measurement is torch's own record of every
 allocation (tests/allocator.py), one process for each line; on CUDA the allocator's peak. The
 prediction has no constant that was fitted to it.
 
@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 sys.path.insert(0, str(HERE.parent))
 
 import allocator  # noqa: E402
@@ -103,7 +104,7 @@ def written(rows: list[dict]) -> str:
 def put(section: str, mark: str = ""):
     """Write a section of MEMORY.md, which begins with its mark; without one, all above the first
     section."""
-    file = HERE / "MEMORY.md"
+    file = PAGES / "MEMORY.md"
     before, found, after = file.read_text("utf-8").partition(mark or "\n## ")
     if mark:
         rest = after.partition("\n## ")

@@ -1,4 +1,4 @@
-"""Predicted against published memory: `python tests/benchmarks/published.py` writes PUBLISHED.md.
+"""Predicted against published memory; writes docs/measurements/PUBLISHED.md.
 
 published.json holds what others measured, with its source, and the options of `ft.memory` that
 come nearest to how they ran it. Where only the card is known on which a run fitted, it is a
@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 DATA = json.loads((HERE / "published.json").read_text("utf-8"))
 
 
@@ -58,7 +59,7 @@ def main():
               *(f"| {row['source']} | {row['model']} | {row['what']} | {row['card_gib']} | "
                 f"{needed(row):.1f} |" for row in DATA["capacities"]), "",
               *(f"- {name}: {where}" for name, where in DATA["sources"].items())]
-    (HERE / "PUBLISHED.md").write_text("\n".join(lines) + "\n", "utf-8")
+    (PAGES / "PUBLISHED.md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

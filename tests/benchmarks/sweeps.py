@@ -4,7 +4,7 @@ The plain run is what one writes without a kit: padded batches, fp32, `model(**b
 AdamW, an evaluation ten times in a run; one rate after the other in one process with all cores.
 Same model, records, order, schedule and evaluation records. Each contender has a process of its
 own; imports, loading and a first step are not counted. Wall time, so it needs a quiet machine.
-Writes SWEEPS.md beside this file.
+Writes docs/measurements/SWEEPS.md.
 
     python tests/benchmarks/sweeps.py [--quick] [--rounds N]
 
@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 RATES = (3e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 WHO = {
     "plain": "plain PyTorch, fp32, one after the other",
@@ -187,7 +187,7 @@ def main():
     text = told(results, rates, steps)
     print(text)
     if not args.quick:
-        (HERE / "SWEEPS.md").write_text(f"# Sweeps\n\n{__doc__.split(chr(10))[0]}\n"
+        (PAGES / "SWEEPS.md").write_text(f"# Sweeps\n\n{__doc__.split(chr(10))[0]}\n"
                                         f"`make sweeps` measures it again.\n\n{text}", "utf-8")
 
 

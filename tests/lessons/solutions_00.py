@@ -1,10 +1,9 @@
 """Solutions of lesson 00, right variants, and the mistakes that people make."""
 
+from shown_solutions import shown
 
-def answer_loss(log_probabilities, labels):
-    losses = [-log_probabilities[t - 1, labels[t]]
-              for t in range(1, len(labels)) if labels[t] != -100]
-    return sum(losses) / len(losses)
+answer_loss = shown("answer_loss")
+training_cost = shown("training_cost")
 
 
 def by_nll_loss(log_probabilities, labels):
@@ -40,12 +39,6 @@ def next_row(log_probabilities, labels):
     return sum(losses) / len(losses)
 
 
-def training_cost(parameters, tokens, flops_per_second=312e12, utilization=0.4,
-                  dollars_per_hour=2.0):
-    hours = 6 * parameters * tokens / flops_per_second / utilization / 3600
-    return hours * dollars_per_hour
-
-
 def hourly(parameters, tokens, flops_per_second=312e12, utilization=0.4, dollars_per_hour=2.0):
     per_hour = flops_per_second * utilization * 60 * 60
     return (2 + 4) * parameters * tokens / per_hour * dollars_per_hour
@@ -63,7 +56,6 @@ def scaled(factor):
 
 SOLUTIONS = {
     "answer_loss": {
-        "right": answer_loss,
         "variants": [by_nll_loss, gathered],
         "wrong": {
             "not shifted": (not_shifted, "in row t - 1, not in row t"),
@@ -76,7 +68,6 @@ SOLUTIONS = {
         },
     },
     "training_cost": {
-        "right": training_cost,
         "variants": [hourly, per_dollar],
         "wrong": {
             "seconds taken for hours": (scaled(3600), "per second, the price is per hour"),

@@ -2,6 +2,10 @@
 
 import math
 
+from shown_solutions import edited, shown
+
+adamw_step = shown("adamw_step")
+
 
 def _clip(model, norm):
     from torch.nn.utils import clip_grad_norm_
@@ -36,31 +40,6 @@ def zero_after_forward(model, batch, optimizer, max_grad_norm=1.0):
     return loss.item()
 
 
-def never_zeroed(model, batch, optimizer, max_grad_norm=1.0):
-    loss = model(**batch).loss
-    loss.backward()
-    _clip(model, max_grad_norm)
-    optimizer.step()
-    return loss.item()
-
-
-def zeroed_too_late(model, batch, optimizer, max_grad_norm=1.0):
-    loss = model(**batch).loss
-    loss.backward()
-    optimizer.zero_grad()
-    _clip(model, max_grad_norm)
-    optimizer.step()
-    return loss.item()
-
-
-def not_clipped(model, batch, optimizer, max_grad_norm=1.0):
-    optimizer.zero_grad()
-    loss = model(**batch).loss
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
 def clipped_after_the_step(model, batch, optimizer, max_grad_norm=1.0):
     optimizer.zero_grad()
     loss = model(**batch).loss
@@ -80,14 +59,6 @@ def clipped_by_value(model, batch, optimizer, max_grad_norm=1.0):
     return loss.item()
 
 
-def no_step(model, batch, optimizer, max_grad_norm=1.0):
-    optimizer.zero_grad()
-    loss = model(**batch).loss
-    loss.backward()
-    _clip(model, max_grad_norm)
-    return loss.item()
-
-
 def step_before_backward(model, batch, optimizer, max_grad_norm=1.0):
     optimizer.zero_grad()
     loss = model(**batch).loss
@@ -95,26 +66,6 @@ def step_before_backward(model, batch, optimizer, max_grad_norm=1.0):
     loss.backward()
     _clip(model, max_grad_norm)
     return loss.item()
-
-
-def returns_the_tensor(model, batch, optimizer, max_grad_norm=1.0):
-    optimizer.zero_grad()
-    loss = model(**batch).loss
-    loss.backward()
-    _clip(model, max_grad_norm)
-    optimizer.step()
-    return loss
-
-
-def constant_norm(model, batch, optimizer, max_grad_norm=1.0):
-    return training_step(model, batch, optimizer, 1.0)
-
-
-def adamw_step(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g * g
-    step = (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
-    return w - lr * weight_decay * w - lr * step, m, v
 
 
 def adamw_shrinks_first(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
@@ -148,10 +99,6 @@ def adamw_uphill(w, g, m, v, t, lr, **rest):
     return w + (w - new), m, v
 
 
-def gradient_descent(w, g, m, v, t, lr, **rest):
-    return w - lr * g, m, v
-
-
 def adamw_that_forgets_its_state(w, g, m, v, t, lr, **rest):
     new, after, _ = adamw_step(w, g, 0.0, 0.0, t, lr, **rest)
     return new, after, v
@@ -174,29 +121,41 @@ def divided_by_v(w, g, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_dec
 
 SOLUTIONS = {
     "training_step": {
-        "right": training_step,
         "variants": [zero_at_the_end, zero_after_forward],
         "wrong": {
-            "gradients never cleared": (never_zeroed, "gradients of earlier steps"),
-            "cleared before the step": (zeroed_too_late, "no gradients at that moment"),
-            "not clipped": (not_clipped, "not clipped before the optimizer"),
+            "gradients never cleared": (
+                edited("training_step", "    optimizer.zero_grad()\n", ""),
+                "gradients of earlier steps"),
+            "cleared before the step": (edited(
+                "training_step", "    optimizer.zero_grad()\n", "", "loss.backward()",
+                "loss.backward()\n    optimizer.zero_grad()"), "no gradients at that moment"),
+            "not clipped": (
+                edited(training_step, "    _clip(model, max_grad_norm)\n", ""),
+                "not clipped before the optimizer"),
             "clipped after the step": (clipped_after_the_step, "between backward() and step()"),
             "clipped by value": (clipped_by_value, "clip the norm"),
-            "no optimizer step": (no_step, "optimizer.step() is missing"),
+            "no optimizer step": (
+                edited("training_step", "    optimizer.step()\n", ""),
+                "optimizer.step() is missing"),
             "step before backward": (step_before_backward, "before it"),
-            "loss as a tensor": (returns_the_tensor, "loss.item()"),
-            "norm is a constant": (constant_norm, "pass max_grad_norm on"),
+            "loss as a tensor": (
+                edited("training_step", "return loss.item()", "return loss"),
+                "loss.item()"),
+            "norm is a constant": (
+                lambda model, batch, optimizer, max_grad_norm=1.0: (
+                    training_step(model, batch, optimizer, 1.0)),
+                "pass max_grad_norm on"),
         },
     },
     "adamw_step": {
-        "right": adamw_step,
         "variants": [adamw_shrinks_first, adamw_on_tensors],
         "wrong": {
             "no correction for the start at zero": (adamw_without_correction, "both start at zero"),
             "corrected means returned": (adamw_returns_corrected, "before the correction"),
             "only w returned": (lambda *a, **k: adamw_step(*a, **k)[0], "return three values"),
             "uphill": (adamw_uphill, "subtract it"),
-            "gradient descent": (gradient_descent, "plain gradient descent"),
+            "gradient descent": (lambda w, g, m, v, t, lr, **rest: (w - lr * g, m, v),
+                                 "plain gradient descent"),
             "divided by v": (divided_by_v, "not by v"),
             "state thrown away": (adamw_that_forgets_its_state, "those of the step before"),
             "Adam with L2": (adam_with_l2, "acts on the weight itself"),

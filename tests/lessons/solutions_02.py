@@ -2,34 +2,12 @@
 
 import math
 
-
-def lora_forward(x, W, A, B, lora_alpha):
-    return x @ W.T + lora_alpha / len(A) * (x @ A.T @ B.T)
-
-
-def merged_first(x, W, A, B, lora_alpha):
-    return x @ (W + lora_alpha / A.shape[0] * B @ A).T
+from shown_solutions import edited
 
 
 def functional(x, W, A, B, lora_alpha):
     from torch.nn.functional import linear
     return linear(x, W) + linear(linear(x, A), B).mul(lora_alpha / B.shape[1])
-
-
-def lora_parameters(layers, r):
-    return sum(r * (n_in + n_out) for n_in, n_out in layers)
-
-
-def as_matrices(layers, r):
-    return sum(r * n_in + n_out * r for n_in, n_out in layers)
-
-
-def factored_out(layers, r):
-    return r * sum(sum(layer) for layer in layers)
-
-
-def one_layer(layers, r):
-    return r * sum(layers[0])
 
 
 def merge_weight(W, A, B, r, lora_alpha):
@@ -47,15 +25,10 @@ def cloned(W, A, B, r, lora_alpha):
     return merged
 
 
-def in_place(W, A, B, r, lora_alpha):
-    W += lora_alpha / r * B @ A
-    return W
-
-
 SOLUTIONS = {
     "lora_forward": {
-        "right": lora_forward,
-        "variants": [merged_first, functional],
+        "variants": [lambda x, W, A, B, lora_alpha: x @ (W + lora_alpha / A.shape[0] * B @ A).T,
+                     functional],
         "wrong": {
             "scale forgotten": (lambda x, W, A, B, a: x @ W.T + x @ A.T @ B.T, "is missing"),
             "alpha not divided": (lambda x, W, A, B, a: x @ W.T + a * (x @ A.T @ B.T),
@@ -73,8 +46,8 @@ SOLUTIONS = {
         },
     },
     "lora_parameters": {
-        "right": lora_parameters,
-        "variants": [as_matrices, factored_out],
+        "variants": [lambda layers, r: sum(r * n_in + n_out * r for n_in, n_out in layers),
+                     lambda layers, r: r * sum(sum(layer) for layer in layers)],
         "wrong": {
             "only one of A and B": (lambda layers, r: sum(r * n for n, _ in layers), "half of it"),
             "every matrix square": (lambda layers, r: sum(2 * r * m for _, m in layers),
@@ -84,16 +57,17 @@ SOLUTIONS = {
             "product": (lambda layers, r: sum(r * n * m for n, m in layers), "not multiplied"),
             "missing parentheses": (lambda layers, r: sum(r * n + m for n, m in layers),
                                     "r multiplies both"),
-            "one layer": (one_layer, "sum over all"),
+            "one layer": (lambda layers, r: r * sum(layers[0]), "sum over all"),
         },
     },
     "merge_weight": {
-        "right": merge_weight,
         "variants": [by_addmm, cloned],
         "wrong": {
             "scale forgotten": (lambda W, A, B, r, a: W + B @ A, "is missing"),
             "alpha not divided": (lambda W, A, B, r, a: W + a * B @ A, "not divided by r"),
-            "W changed in place": (in_place, "W itself was changed"),
+            "W changed in place": (edited(
+                merge_weight, "return W + lora_alpha / r * B @ A",
+                "W += lora_alpha / r * B @ A\n    return W"), "W itself was changed"),
             "transposed": (lambda W, A, B, r, a: W.T + a / r * A.T @ B.T, "expected that of W"),
             "only the update": (lambda W, A, B, r, a: a / r * B @ A, "update alone"),
             "subtracted": (lambda W, A, B, r, a: W - a / r * B @ A, "subtracted"),

@@ -1,12 +1,9 @@
 """Solutions of lesson 03, right variants, and the mistakes that people make."""
 
+from shown_solutions import shown
 
-def ia3_forward(x, W, scale, on_input):
-    return (x * scale) @ W.T if on_input else (x @ W.T) * scale
-
-
-def by_merging(x, W, scale, on_input):
-    return x @ (W * (scale if on_input else scale[:, None])).T
+ia3_forward = shown("ia3_forward")
+dora_weight = shown("dora_weight")
 
 
 def by_diagonal(x, W, scale, on_input):
@@ -19,11 +16,6 @@ def input_changed(x, W, scale, on_input):
         x *= scale
         return x @ W.T
     return (x @ W.T) * scale
-
-
-def dora_weight(W, A, B, magnitude, scaling):
-    V = W + scaling * B @ A
-    return magnitude[:, None] * V / V.norm(dim=1, keepdim=True)
 
 
 def dora_by_normalize(W, A, B, magnitude, scaling):
@@ -46,14 +38,11 @@ def dora(length):
     return weight
 
 
-def added_later(W, A, B, magnitude, scaling):
-    return magnitude[:, None] * W / W.norm(dim=1, keepdim=True) + scaling * B @ A
-
-
 SOLUTIONS = {
     "ia3_forward": {
-        "right": ia3_forward,
-        "variants": [by_merging, by_diagonal],
+        "variants": [
+            lambda x, W, scale, on_input: x @ (W * (scale if on_input else scale[:, None])).T,
+            by_diagonal],
         "wrong": {
             "no scale": (lambda x, W, s, on_input: x @ W.T, "frozen layer alone"),
             "added": (lambda x, W, s, on_input: x @ W.T + s, "not added"),
@@ -65,13 +54,15 @@ SOLUTIONS = {
         },
     },
     "dora_weight": {
-        "right": dora_weight,
         "variants": [dora_by_normalize, dora_by_rows],
         "wrong": {
             "columns": (dora(lambda W, V: V.norm(dim=0)), "those of the columns"),
             "one length": (dora(lambda W, V: V.norm()), "whole matrix"),
             "lengths of W": (dora(lambda W, V: W.norm(dim=1, keepdim=True)), "lengths of W;"),
-            "added later": (added_later, "add it first"),
+            "added later": (
+                lambda W, A, B, magnitude, scaling: (
+                    magnitude[:, None] * W / W.norm(dim=1, keepdim=True) + scaling * B @ A),
+                "add it first"),
             "not divided": (dora(lambda W, V: 1), "not divided"),
             "no magnitude": (lambda W, A, B, m, s: dora_weight(W, A, B, m / m, s), "length 1"),
             "LoRA": (lambda W, A, B, m, s: W + s * B @ A, "this is LoRA"),

@@ -4,18 +4,10 @@ import math
 
 import torch
 import torch.nn.functional as F
+from shown_solutions import edited, shown
 
-
-def chat_labels(turns, eos_id):
-    input_ids, labels = [], []
-    for role, ids in turns:
-        if role == "assistant":
-            input_ids += ids + [eos_id]
-            labels += ids + [eos_id]
-        else:
-            input_ids += ids
-            labels += [-100] * len(ids)
-    return input_ids, labels
+chat_labels = shown("chat_labels")
+sft_loss = shown("sft_loss")
 
 
 def in_two_passes(turns, eos_id):
@@ -81,13 +73,6 @@ def changes_the_turns(turns, eos_id):
     return without_eos(turns, eos_id)
 
 
-def sft_loss(logits, labels):
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    kept = labels != -100
-    log_p = logits[kept].log_softmax(-1)
-    return -log_p.gather(1, labels[kept][:, None]).mean()
-
-
 def by_cross_entropy(logits, labels):
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
@@ -101,24 +86,8 @@ def by_a_loop(logits, labels):
     return sum(losses) / len(losses)
 
 
-def no_shift(logits, labels):
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-
-
-def wrong_way(logits, labels):
-    return F.cross_entropy(logits[:, 1:].flatten(0, 1), labels[:, :-1].flatten())
-
-
-def shifted_twice(logits, labels):
-    return by_cross_entropy(logits[:, :-1], labels[:, 1:])
-
-
 def the_sum(logits, labels):
     return sft_loss(logits, labels) * (labels[:, 1:] != -100).sum()
-
-
-def over_all_positions(logits, labels):
-    return the_sum(logits, labels) / labels[:, 1:].numel()
 
 
 def mean_of_rows(logits, labels):
@@ -129,10 +98,6 @@ def mean_of_rows(logits, labels):
 def mask_looked_up(logits, labels):
     log_p = logits[:, :-1].log_softmax(-1)
     return -log_p.gather(2, labels[:, 1:].clamp(min=0)[..., None]).mean()
-
-
-def each_token(logits, labels):
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none")
 
 
 def step_loss(parts):
@@ -150,18 +115,8 @@ def in_torch(parts):
     return float((means.nan_to_num() * counts).sum() / counts.sum())
 
 
-def nan_spreads(parts):
-    return sum(mean * n for mean, n in parts) / sum(n for _, n in parts)
-
-
-def nan_as_a_token(parts):
-    parts = [(0.0 if math.isnan(mean) else mean, max(n, 1)) for mean, n in parts]
-    return sum(mean * n for mean, n in parts) / sum(n for _, n in parts)
-
-
 SOLUTIONS = {
     "chat_labels": {
-        "right": chat_labels,
         "variants": [in_two_passes, masked_afterwards],
         "wrong": {
             "no EOS": (without_eos, "have no EOS"),
@@ -175,21 +130,30 @@ SOLUTIONS = {
         },
     },
     "sft_loss": {
-        "right": sft_loss,
         "variants": [by_cross_entropy, by_a_loop],
         "wrong": {
-            "no shift": (no_shift, "nothing is shifted"),
-            "shifted the wrong way": (wrong_way, "the wrong way"),
-            "shifted twice": (shifted_twice, "shifted twice"),
+            "no shift": (
+                lambda logits, labels: F.cross_entropy(logits.flatten(0, 1), labels.flatten()),
+                "nothing is shifted"),
+            "shifted the wrong way": (
+                lambda logits, labels: (
+                    F.cross_entropy(logits[:, 1:].flatten(0, 1), labels[:, :-1].flatten())),
+                "the wrong way"),
+            "shifted twice": (
+                lambda logits, labels: by_cross_entropy(logits[:, :-1], labels[:, 1:]),
+                "shifted twice"),
             "the sum": (the_sum, "that is the sum"),
-            "over all positions": (over_all_positions, "divides by all positions"),
+            "over all positions": (
+                lambda logits, labels: the_sum(logits, labels) / labels[:, 1:].numel(),
+                "divides by all positions"),
             "mean of rows": (mean_of_rows, "mean over rows"),
             "-100 looked up": (mask_looked_up, "as if their label were 0"),
-            "one for each token": (each_token, "expected one number"),
+            "one for each token": (
+                edited(by_cross_entropy, "ignore_index=-100", 'reduction="none"'),
+                "expected one number"),
         },
     },
     "step_loss": {
-        "right": step_loss,
         "variants": [nan_to_zero, in_torch],
         "wrong": {
             "mean of means": (lambda parts: sum(m for m, _ in parts) / len(parts),
@@ -197,8 +161,13 @@ SOLUTIONS = {
             "the sum": (lambda parts: sum(m * n for m, n in parts), "that is the sum"),
             "by micro-batches": (lambda parts: sum(m * n for m, n in parts) / len(parts),
                                  "the number of micro-batches"),
-            "nan spreads": (nan_spreads, "without trained tokens made"),
-            "nan counted as a token": (nan_as_a_token, "counted as one token"),
+            "nan spreads": (
+                lambda parts: sum(mean * n for mean, n in parts) / sum(n for _, n in parts),
+                "without trained tokens made"),
+            "nan counted as a token": (edited(
+                step_loss, "(mean, n) for mean, n in parts if n",
+                "(0.0 if math.isnan(mean) else mean, max(n, 1)) for mean, n in parts"),
+                                       "counted as one token"),
         },
     },
 }

@@ -4,13 +4,15 @@ import itertools
 import math
 from statistics import mean, pstdev, stdev, variance
 
+from shown_solutions import shown
+
+text_windows = shown("text_windows")
+domain_perplexity = shown("domain_perplexity")
+split_gain = shown("split_gain")
+
 
 def cut(stream, length):
     return [stream[i : i + length] for i in range(0, len(stream), length)]
-
-
-def text_windows(documents, eos_id, length):
-    return cut([i for document in documents for i in [*document, eos_id]], length)
 
 
 def by_generator(documents, eos_id, length):
@@ -29,30 +31,6 @@ def token_by_token(documents, eos_id, length):
     return windows
 
 
-def without_eos(documents, eos_id, length):
-    return cut([i for document in documents for i in document], length)
-
-
-def eos_between(documents, eos_id, length):
-    return cut([i for document in documents for i in [*document, eos_id]][:-1], length)
-
-
-def eos_in_front(documents, eos_id, length):
-    return cut([i for document in documents for i in [eos_id, *document]], length)
-
-
-def end_dropped(documents, eos_id, length):
-    return [w for w in text_windows(documents, eos_id, length) if len(w) == length]
-
-
-def a_window_each(documents, eos_id, length):
-    return [[*document, eos_id][:length] for document in documents]
-
-
-def one_window(documents, eos_id, length):
-    return [[i for document in documents for i in [*document, eos_id]]]
-
-
 def overlapping(documents, eos_id, length):
     stream = [i for document in documents for i in [*document, eos_id]]
     return [stream[i : i + length] for i in range(0, len(stream), length // 2)]
@@ -62,10 +40,6 @@ def in_place(documents, eos_id, length):
     for document in documents:
         document.append(eos_id)
     return cut([i for document in documents for i in document], length)
-
-
-def domain_perplexity(losses, counts):
-    return math.exp(sum(a * n for a, n in zip(losses, counts, strict=True)) / sum(counts))
 
 
 def token_list(losses, counts):
@@ -79,11 +53,6 @@ def as_product(losses, counts):
 
 def differences(a, b):
     return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def split_gain(none, control, domain):
-    effect = differences(domain, control)
-    return mean(differences(control, none)), mean(effect), stdev(effect)
 
 
 def by_means(none, control, domain):
@@ -103,46 +72,66 @@ def with_sd(sd):
 
 SOLUTIONS = {
     "text_windows": {
-        "right": text_windows,
         "variants": [by_generator, token_by_token],
         "wrong": {
-            "no EOS": (without_eos, "runs into the next"),
-            "EOS between": (eos_between, "the last document needs one too"),
-            "EOS in front": (eos_in_front, "belongs after each"),
-            "the end is dropped": (end_dropped, "was dropped"),
-            "a window for each document": (a_window_each, "join all documents"),
-            "not cut": (one_window, "at most 4"),
+            "no EOS": (
+                lambda documents, eos_id, length: (
+                    cut([i for document in documents for i in document], length)),
+                "runs into the next"),
+            "EOS between": (
+                lambda documents, eos_id, length: (
+                    cut([i for document in documents for i in [*document, eos_id]][:-1], length)),
+                "the last document needs one too"),
+            "EOS in front": (
+                lambda documents, eos_id, length: (
+                    cut([i for document in documents for i in [eos_id, *document]], length)),
+                "belongs after each"),
+            "the end is dropped": (
+                lambda documents, eos_id, length: (
+                    [w for w in text_windows(documents, eos_id, length) if len(w) == length]),
+                "was dropped"),
+            "a window for each document": (
+                lambda documents, eos_id, length: (
+                    [[*document, eos_id][:length] for document in documents]),
+                "join all documents"),
+            "not cut": (
+                lambda documents, eos_id, length: (
+                    [[i for document in documents for i in [*document, eos_id]]]),
+                "at most 4"),
             "overlapping": (overlapping, "overlap"),
             "documents changed": (in_place, "were changed"),
         },
     },
     "domain_perplexity": {
-        "right": domain_perplexity,
         "variants": [token_list, as_product],
         "wrong": {
             "not weighted": (lambda a, n: math.exp(mean(a)), "the same weight"),
             "mean of perplexities": (lambda a, n: mean(map(math.exp, a)),
                                      "mean of the perplexities"),
             "exp first": (lambda a, n: sum(math.exp(x) * k for x, k in zip(a, n, strict=True))
-                          / sum(n), "exp was taken before"),
+                          / sum(n),
+                          "exp was taken before"),
             "no exp": (lambda a, n: math.log(domain_perplexity(a, n)), "the mean loss"),
             "base 2": (lambda a, n: 2 ** math.log(domain_perplexity(a, n)), "in nats"),
             "sign": (lambda a, n: 1 / domain_perplexity(a, n), "the sign"),
             "per document": (lambda a, n: math.exp(
-                sum(x * k for x, k in zip(a, n, strict=True)) / len(a)), "number of tokens"),
+                sum(x * k for x, k in zip(a, n, strict=True)) / len(a)),
+                             "number of tokens"),
         },
     },
     "split_gain": {
-        "right": split_gain,
         "variants": [by_means, by_numpy],
         "wrong": {
             "no control": (lambda n, c, d: (mean(differences(c, n)), mean(differences(d, n)),
-                                            stdev(differences(d, n))), "subtract the control"),
+                                            stdev(differences(d, n))),
+                           "subtract the control"),
             "signs": (lambda n, c, d: split_gain(d, c, n), "are exchanged"),
             "sign of training": (lambda n, c, d: (-split_gain(n, c, d)[0],
-                                                  *split_gain(n, c, d)[1:]), "control minus none"),
+                                                  *split_gain(n, c, d)[1:]),
+                                 "control minus none"),
             "swapped": (lambda n, c, d: (split_gain(n, c, d)[1], split_gain(n, c, d)[0],
-                                         split_gain(n, c, d)[2]), "wrong way round"),
+                                         split_gain(n, c, d)[2]),
+                        "wrong way round"),
             "sums": (lambda n, c, d: (sum(differences(c, n)), sum(differences(d, c)), 0.05),
                      "a sum over the seeds"),
             "population sd": (with_sd(lambda n, c, d: pstdev(differences(d, c))), "n - 1"),

@@ -2,23 +2,13 @@
 
 import math
 
+from shown_solutions import edited, shown
 
-def optimizer_steps(records, micro, accumulation, gpus, epochs, drop_last=False):
-    batch = micro * accumulation * gpus
-    return epochs * (records // batch if drop_last else math.ceil(records / batch))
+accumulate = shown("accumulate")
 
 
 def labeled(batch):
     return (batch["labels"][:, 1:] != -100).sum()
-
-
-def accumulate(model, batches):
-    total, loss = sum(map(labeled, batches)), 0.0
-    for batch in batches:
-        part = model(**batch).loss * labeled(batch) / total
-        part.backward()
-        loss = loss + part.detach()
-    return loss
 
 
 def accumulate_means(model, batches):
@@ -102,11 +92,6 @@ def clip_by_global_norm(gradients, max_norm):
     return [g * factor for g in gradients]
 
 
-def clip_divides_by_zero(gradients, max_norm):
-    factor = min(1.0, max_norm / float(norm_of(gradients)))
-    return [g * factor for g in gradients]
-
-
 def clip_by_torch(gradients, max_norm):
     import torch
     copies = [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
@@ -131,24 +116,24 @@ def clip_in_place(gradients, max_norm):
 
 SOLUTIONS = {
     "optimizer_steps": {
-        "right": optimizer_steps,
         "variants": [steps_by_floor, steps_by_range],
         "wrong": {
             "no GPUs, no accumulation": (
-                lambda n, m, a, g, e, drop_last=False: math.ceil(n / m) * e, "make one step see"),
-            "no GPUs": (
-                lambda n, m, a, g, e, drop_last=False: math.ceil(n / m / a) * e, "the 8 GPUs"),
+                lambda n, m, a, g, e, drop_last=False: math.ceil(n / m) * e,
+                "make one step see"),
+            "no GPUs": (lambda n, m, a, g, e, drop_last=False: math.ceil(n / m / a) * e,
+                        "the 8 GPUs"),
             "rounded once at the end": (
-                lambda n, m, a, g, e, drop_last=False: math.ceil(n * e / m / a / g), "in each"),
-            "always dropped": (
-                lambda n, m, a, g, e, drop_last=False: n // (m * a * g) * e, "is a step, too"),
+                lambda n, m, a, g, e, drop_last=False: math.ceil(n * e / m / a / g),
+                "in each"),
+            "always dropped": (lambda n, m, a, g, e, drop_last=False: n // (m * a * g) * e,
+                               "is a step, too"),
             "drop_last ignored": (
                 lambda n, m, a, g, e, drop_last=False: math.ceil(n / (m * a * g)) * e,
                 "with drop_last"),
         },
     },
     "accumulate": {
-        "right": accumulate,
         "variants": [accumulate_token_by_token, accumulate_then_divide],
         "wrong": {
             "mean of means": (accumulate_means, "mean of means"),
@@ -160,7 +145,6 @@ SOLUTIONS = {
         },
     },
     "clip_by_global_norm": {
-        "right": clip_by_global_norm,
         "variants": [clip_by_torch, clip_by_cat],
         "wrong": {
             "each tensor": (lambda gs, m: [g * min(1, m / float(g.norm())) for g in gs],
@@ -169,13 +153,16 @@ SOLUTIONS = {
             "squared": (lambda gs, m: [g * min(1, m / float(norm_of(gs)) ** 2) for g in gs],
                         "squared norm"),
             "sum of norms": (lambda gs, m: [g * min(1, m / float(sum(h.norm() for h in gs)))
-                                            for g in gs], "were added"),
+                                            for g in gs],
+                             "were added"),
             "nothing": (lambda gs, m: [g.clone() for g in gs], "nothing was scaled"),
             "always": (lambda gs, m: [m * g / norm_of(gs) for g in gs], "below the limit"),
             "in place": (clip_in_place, "were changed; return new"),
-            "zeros divided": (clip_divides_by_zero, "ZeroDivisionError"),
+            "zeros divided": (edited(clip_by_global_norm, "(float(norm_of(gradients)) + 1e-6)",
+                                     "float(norm_of(gradients))"), "ZeroDivisionError"),
             "max_norm forgotten": (lambda gs, m: gs if norm_of(gs) < m else
-                                   [g / norm_of(gs) for g in gs], "is max_norm"),
+                                   [g / norm_of(gs) for g in gs],
+                                   "is max_norm"),
         },
     },
 }

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from shown_solutions import edited
 
 MOMENTS = {"adamw": 8, "adamw_8bit": 2, "sgd": 0}
 
@@ -24,30 +25,6 @@ def in_numpy(frozen, trained, frozen_bytes=2, optimizer="adamw"):
     return np.dot([frozen, trained], [frozen_bytes, 8 + MOMENTS[optimizer]])
 
 
-def no_gradients(frozen, trained, frozen_bytes=2, optimizer="adamw"):
-    return frozen * frozen_bytes + trained * (4 + MOMENTS[optimizer])
-
-
-def frozen_as_trained(frozen, trained, frozen_bytes=2, optimizer="adamw"):
-    return (frozen + trained) * (8 + MOMENTS[optimizer])
-
-
-def no_frozen(frozen, trained, frozen_bytes=2, optimizer="adamw"):
-    return trained * (8 + MOMENTS[optimizer])
-
-
-def frozen_in_fp32(frozen, trained, frozen_bytes=2, optimizer="adamw"):
-    return state_bytes(frozen, trained, 4, optimizer)
-
-
-def always_two_bytes(frozen, trained, frozen_bytes=2, optimizer="adamw"):
-    return state_bytes(frozen, trained, 2, optimizer)
-
-
-def always_adamw(frozen, trained, frozen_bytes=2, optimizer="adamw"):
-    return state_bytes(frozen, trained, frozen_bytes)
-
-
 def one_moment_of_8_bits(frozen, trained, frozen_bytes=2, optimizer="adamw"):
     moments = {"adamw": 8, "adamw_8bit": 1, "sgd": 0}[optimizer]
     return frozen * frozen_bytes + trained * (8 + moments)
@@ -58,21 +35,12 @@ def sgd_with_momentum(frozen, trained, frozen_bytes=2, optimizer="adamw"):
     return frozen * frozen_bytes + trained * (8 + moments)
 
 
-def token_bytes(hidden, layers, vocabulary):
-    return 34 * hidden * layers, 8 * vocabulary
-
-
 def summed(hidden, layers, vocabulary):
     return [sum(34 * hidden for _ in range(layers)), 4 * vocabulary + 4 * vocabulary]
 
 
 def as_floats(hidden, layers, vocabulary):
     return np.array([34.0 * hidden * layers])[0], float(2 * 4 * vocabulary)
-
-
-def longest(budget, short, long):
-    slope = (long[1] - short[1]) / (long[0] - short[0])
-    return int(short[0] + (budget - short[1]) / slope)
 
 
 def with_the_fixed_part(budget, short, long):
@@ -91,22 +59,35 @@ def _slope(short, long):
 
 SOLUTIONS = {
     "state_bytes": {
-        "right": state_bytes,
         "variants": [by_parts, in_numpy],
         "wrong": {
-            "no gradients": (no_gradients, "four parts is missing"),
-            "frozen as trained": (frozen_as_trained, "neither gradients nor"),
-            "no frozen weights": (no_frozen, "in memory too"),
-            "frozen weights in fp32": (frozen_in_fp32, "`frozen_bytes` bytes each"),
-            "frozen_bytes is ignored": (always_two_bytes, "`frozen_bytes` is ignored"),
-            "optimizer is ignored": (always_adamw, "`optimizer` is ignored"),
+            "no gradients": (edited(state_bytes, "8 +", "4 +"), "four parts is missing"),
+            "frozen as trained": (
+                lambda frozen, trained, frozen_bytes=2, optimizer="adamw": (
+                    (frozen + trained) * (8 + MOMENTS[optimizer])),
+                "neither gradients nor"),
+            "no frozen weights": (
+                lambda frozen, trained, frozen_bytes=2, optimizer="adamw": (
+                    trained * (8 + MOMENTS[optimizer])),
+                "in memory too"),
+            "frozen weights in fp32": (
+                lambda frozen, trained, frozen_bytes=2, optimizer="adamw": (
+                    state_bytes(frozen, trained, 4, optimizer)),
+                "`frozen_bytes` bytes each"),
+            "frozen_bytes is ignored": (
+                lambda frozen, trained, frozen_bytes=2, optimizer="adamw": (
+                    state_bytes(frozen, trained, 2, optimizer)),
+                "`frozen_bytes` is ignored"),
+            "optimizer is ignored": (
+                lambda frozen, trained, frozen_bytes=2, optimizer="adamw": (
+                    state_bytes(frozen, trained, frozen_bytes)),
+                "`optimizer` is ignored"),
             "one moment of 8 bits": (one_moment_of_8_bits, "two moments"),
             "SGD with momentum": (sgd_with_momentum, "stores no moments"),
             "in GB": (lambda *a, **k: state_bytes(*a, **k) / 1e9, "in GB"),
         },
     },
     "token_bytes": {
-        "right": token_bytes,
         "variants": [summed, as_floats],
         "wrong": {
             "one layer": (lambda h, n, v: (34 * h, 8 * v), "one layer"),
@@ -120,7 +101,6 @@ SOLUTIONS = {
         },
     },
     "longest": {
-        "right": longest,
         "variants": [with_the_fixed_part, interpolated],
         "wrong": {
             "through the origin": (lambda b, s, t: int(b * s[0] / s[1]), "does not grow"),

@@ -1,6 +1,10 @@
 """Solutions of lesson 10, right variants, and the mistakes that people make."""
 
 import torch
+from shown_solutions import edited, shown
+
+dequantize_block = shown("dequantize_block")
+bits_per_weight = shown("bits_per_weight")
 
 
 def quantize_block(values, levels, scale_of=lambda v: v.abs().max()):
@@ -20,10 +24,6 @@ def by_a_loop(values, levels):
     codes = [min(range(len(levels)), key=lambda i: abs(float(v) - scale * float(levels[i])))
              for v in values] if scale else [int((levels == 0).nonzero())] * len(values)
     return [codes, scale]
-
-
-def not_divided(values, levels):
-    return (values[:, None] - levels).abs().argmin(1), values.abs().max()
 
 
 def next_below(values, levels):
@@ -47,11 +47,6 @@ def in_place(values, levels):
     return (values[:, None] - levels).abs().argmin(1), scale
 
 
-def dequantize_block(packed, scale, levels):
-    codes = torch.stack([packed >> 4, packed & 15], 1).flatten()
-    return levels[codes.long()] * scale
-
-
 def filled_in(packed, scale, levels):
     weights = torch.empty(2 * len(packed))
     weights[0::2] = levels[(packed // 16).long()] * scale
@@ -64,31 +59,6 @@ def one_by_one(packed, scale, levels):
     for byte in packed.tolist():
         weights += [float(levels[byte >> 4]) * scale, float(levels[byte & 15]) * scale]
     return weights
-
-
-def low_first(packed, scale, levels):
-    codes = torch.stack([packed & 15, packed >> 4], 1).flatten()
-    return levels[codes.long()] * scale
-
-
-def not_alternating(packed, scale, levels):
-    return levels[torch.cat([packed >> 4, packed & 15]).long()] * scale
-
-
-def codes_for_levels(packed, scale, levels):
-    return torch.stack([packed >> 4, packed & 15], 1).flatten() * scale
-
-
-def one_code_in_a_byte(packed, scale, levels):
-    return levels[(packed & 15).long()] * scale
-
-
-def not_flat(packed, scale, levels):
-    return dequantize_block(packed, scale, levels).view(-1, 2)
-
-
-def bits_per_weight(block, double):
-    return 4 + (8 / block + 32 / (block * 256) if double else 32 / block)
 
 
 def by_totals(block, double):
@@ -105,15 +75,18 @@ def with_fractions(block, double):
 
 SOLUTIONS = {
     "quantize_block": {
-        "right": lambda values, levels: quantize_block(values, levels),
         "variants": [by_thresholds, by_a_loop],
         "wrong": {
             "largest, not largest absolute": (
-                lambda v, levels: quantize_block(v, levels, lambda x: x.max()), "largest absolute"),
+                lambda v, levels: quantize_block(v, levels, lambda x: x.max()),
+                "largest absolute"),
             "root mean square": (
                 lambda v, levels: quantize_block(v, levels, lambda x: x.norm() / len(x)**0.5),
                 "expected 4"),
-            "not divided": (not_divided, "divide the values by the scale"),
+            "not divided": (
+                lambda values, levels: (
+                    (values[:, None] - levels).abs().argmin(1), values.abs().max()),
+                "divide the values by the scale"),
             "the next level below": (next_below, "not the next below"),
             "levels instead of codes": (levels_for_codes, "index of a level"),
             "divides by zero": (zeros_divided, "a block of zeros"),
@@ -122,20 +95,30 @@ SOLUTIONS = {
         },
     },
     "dequantize_block": {
-        "right": dequantize_block,
         "variants": [filled_in, one_by_one],
         "wrong": {
             "no scale": (lambda p, s, levels: dequantize_block(p, 1.0, levels), "scale is missing"),
-            "low first": (low_first, "wrong order"),
-            "not alternating": (not_alternating, "all high codes come first"),
-            "codes, not levels": (codes_for_levels, "look up the level"),
-            "one code in a byte": (one_code_in_a_byte, "each byte holds two codes"),
-            "not flat": (not_flat, "flatten it"),
+            "low first": (
+                edited("dequantize_block", ">> 4, packed & 15", "& 15, packed >> 4"),
+                "wrong order"),
+            "not alternating": (
+                lambda packed, scale, levels: (
+                    levels[torch.cat([packed >> 4, packed & 15]).long()] * scale),
+                "all high codes come first"),
+            "codes, not levels": (
+                lambda packed, scale, levels: (
+                    torch.stack([packed >> 4, packed & 15], 1).flatten() * scale),
+                "look up the level"),
+            "one code in a byte": (
+                lambda packed, scale, levels: levels[(packed & 15).long()] * scale,
+                "each byte holds two codes"),
+            "not flat": (
+                lambda packed, scale, levels: dequantize_block(packed, scale, levels).view(-1, 2),
+                "flatten it"),
             "divided": (lambda p, s, levels: dequantize_block(p, 1 / s, levels), "divided by"),
         },
     },
     "bits_per_weight": {
-        "right": bits_per_weight,
         "variants": [by_totals, with_fractions],
         "wrong": {
             "codes alone": (lambda block, double: 4, "the scales are stored too"),
@@ -148,9 +131,11 @@ SOLUTIONS = {
             "block is ignored": (lambda block, double: bits_per_weight(64, double),
                                  "`block` is ignored"),
             "256 weights share": (lambda block, double: 4 + 8 / block + 32 / 256 if double
-                                  else 4 + 32 / block, "256 · block"),
+                                  else 4 + 32 / block,
+                                  "256 · block"),
             "shared by the block": (lambda block, double: 4 + 40 / block if double
-                                    else 4 + 32 / block, "shared by 256 scales"),
+                                    else 4 + 32 / block,
+                                    "shared by 256 scales"),
         },
     },
 }

@@ -2,13 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from shown_solutions import edited, shown
 
-
-def checkpoint_backward(block, x, gradient):
-    start = x.detach().requires_grad_()
-    with torch.enable_grad():
-        block(start).backward(gradient)
-    return start.grad
+checkpoint_backward = shown("checkpoint_backward")
+chunked_loss = shown("chunked_loss")
 
 
 def by_a_product(block, x, gradient):
@@ -25,16 +22,6 @@ def by_autograd_backward(block, x, gradient):
     return start.grad.detach()
 
 
-def ignores_the_gradient(block, x, gradient):
-    return checkpoint_backward(block, x, torch.ones_like(gradient))
-
-
-def no_parameters(block, x, gradient):
-    start = x.detach().requires_grad_()
-    with torch.enable_grad():
-        return torch.autograd.grad(block(start), start, gradient)[0]
-
-
 def changes_x(block, x, gradient):
     x.requires_grad_()
     with torch.enable_grad():
@@ -45,17 +32,6 @@ def changes_x(block, x, gradient):
 def twice(block, x, gradient):
     checkpoint_backward(block, x, gradient)
     return checkpoint_backward(block, x, gradient)
-
-
-def chunked_loss(hidden, weight, targets, rows):
-    total = 0
-    for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
-        total = total + F.cross_entropy(h @ weight.T, t, reduction="sum")
-    return total / (targets != -100).sum()
-
-
-def all_at_once(hidden, weight, targets, rows):
-    return F.cross_entropy(hidden @ weight.T, targets)
 
 
 def over_all_rows(hidden, weight, targets, rows):
@@ -91,24 +67,30 @@ def labeled_rows_only(hidden, weight, targets, rows):
 
 SOLUTIONS = {
     "checkpoint_backward": {
-        "right": checkpoint_backward,
         "variants": [by_a_product, by_autograd_backward],
         "wrong": {
-            "the gradient is ignored": (ignores_the_gradient, "is ignored"),
+            "the gradient is ignored": (
+                lambda block, x, gradient: checkpoint_backward(block, x, torch.ones_like(gradient)),
+                "is ignored"),
             "the output": (lambda block, x, gradient: block(x), "the block's output"),
             "the gradient unchanged": (lambda block, x, gradient: gradient, "unchanged"),
-            "no gradients of parameters": (no_parameters, "have none in `.grad`"),
+            "no gradients of parameters": (edited(
+                "checkpoint_backward", "block(start).backward(gradient)\n    return start.grad",
+                "return torch.autograd.grad(block(start), start, gradient)[0]"),
+                                           "have none in `.grad`"),
             "x is changed": (changes_x, "`x` itself was changed"),
             "twice": (twice, "once"),
             "the wrong shape": (lambda block, x, gradient: checkpoint_backward(
-                block, x, gradient).sum(), "expected the gradient of x"),
+                block, x, gradient).sum(),
+                                "expected the gradient of x"),
         },
     },
     "chunked_loss": {
-        "right": chunked_loss,
         "variants": [in_a_loop, labeled_rows_only],
         "wrong": {
-            "all at once": (all_at_once, "lived at once"),
+            "all at once": (
+                lambda hidden, weight, targets, rows: F.cross_entropy(hidden @ weight.T, targets),
+                "lived at once"),
             "over all rows": (over_all_rows, "do not count"),
             "mean of means": (mean_of_means, "count for less"),
             "mean of an empty chunk": (empty_chunks, "without any label"),

@@ -1,10 +1,10 @@
 """Solutions of lesson 13, right variants, and the mistakes that people make."""
 
 import torch
+from shown_solutions import shown
 
-
-def reduce_scatter(gradients):
-    return list(sum(gradients).chunk(len(gradients)))
+reduce_scatter = shown("reduce_scatter")
+zero_gigabytes = shown("zero_gigabytes")
 
 
 def by_slices(gradients):
@@ -13,25 +13,9 @@ def by_slices(gradients):
             for rank in range(len(gradients))]
 
 
-def by_stacking(gradients):
-    return tuple(torch.stack(gradients).sum(0).view(len(gradients), -1).unbind())
-
-
-def all_reduce(gradients):
-    return [sum(gradients) for _ in gradients]
-
-
-def own_parts(gradients):
-    return [g.chunk(len(gradients))[rank] for rank, g in enumerate(gradients)]
-
-
 def in_turns(gradients):
     total = sum(gradients)
     return [total[rank :: len(gradients)] for rank in range(len(gradients))]
-
-
-def mean_of_ranks(gradients):
-    return [part / len(gradients) for part in reduce_scatter(gradients)]
 
 
 def in_place(gradients):
@@ -43,10 +27,6 @@ def in_place(gradients):
 def per_parameter(gpus, stage, optimizer=12):
     return 2 / (gpus if stage > 2 else 1) + 2 / (gpus if stage > 1 else 1) + optimizer / (
         gpus if stage else 1)
-
-
-def zero_gigabytes(parameters, gpus, stage):
-    return parameters * per_parameter(gpus, stage) / 1e9
 
 
 def by_a_table(parameters, gpus, stage):
@@ -67,39 +47,39 @@ def alternatives(parameters, gpus, stage):
                             for i, part in enumerate(parts)) / 1e9
 
 
-def no_master_weights(parameters, gpus, stage):
-    return parameters * per_parameter(gpus, stage, optimizer=8) / 1e9
-
-
-def all_divided(parameters, gpus, stage):
-    return parameters * (16 / gpus if stage else 16) / 1e9
-
-
-def halves(parameters, gpus, stage):
-    return 16 * parameters / 2**stage / 1e9
-
-
 SOLUTIONS = {
     "reduce_scatter": {
-        "right": reduce_scatter,
-        "variants": [by_slices, by_stacking],
+        "variants": [
+            by_slices,
+            lambda parts: tuple(torch.stack(parts).sum(0).view(len(parts), -1).unbind())],
         "wrong": {
-            "all-reduce": (all_reduce, "that is an all-reduce"),
-            "not summed": (own_parts, "its own gradient alone"),
+            "all-reduce": (lambda gradients: [sum(gradients) for _ in gradients],
+                           "that is an all-reduce"),
+            "not summed": (
+                lambda gradients: (
+                    [g.chunk(len(gradients))[rank] for rank, g in enumerate(gradients)]),
+                "its own gradient alone"),
             "every third element": (in_turns, "a part is contiguous"),
-            "the mean": (mean_of_ranks, "the mean over the ranks"),
+            "the mean": (
+                lambda gradients: [part / len(gradients) for part in reduce_scatter(gradients)],
+                "the mean over the ranks"),
             "in place": (in_place, "was changed"),
             "one tensor": (lambda gradients: sum(gradients), "return a list"),
         },
     },
     "zero_gigabytes": {
-        "right": zero_gigabytes,
         "variants": [by_a_table, by_steps],
         "wrong": {
             "stages as alternatives": (alternatives, "each stage includes the last"),
-            "no master weights": (no_master_weights, "the fp32 master weights"),
-            "all divided at once": (all_divided, "the optimizer states alone"),
-            "each stage halves": (halves, "at stage 1"),
+            "no master weights": (
+                lambda parameters, gpus, stage: (
+                    parameters * per_parameter(gpus, stage, optimizer=8) / 1e9),
+                "the fp32 master weights"),
+            "all divided at once": (
+                lambda parameters, gpus, stage: parameters * (16 / gpus if stage else 16) / 1e9,
+                "the optimizer states alone"),
+            "each stage halves": (lambda parameters, gpus, stage: 16 * parameters / 2**stage / 1e9,
+                                  "at stage 1"),
             "GiB": (lambda n, gpus, stage: zero_gigabytes(n, gpus, stage) * 1e9 / 2**30, "in GiB"),
             "bytes": (lambda n, gpus, stage: zero_gigabytes(n, gpus, stage) * 1e9, "in bytes"),
         },

@@ -2,15 +2,10 @@
 
 import math
 
+from shown_solutions import edited, shown
 
-def corpus_perplexity(nll, mask):
-    total, count = 0.0, 0
-    for losses, keep in zip(nll, mask, strict=True):
-        for loss, use in zip(losses, keep, strict=True):
-            if use:
-                total += loss
-                count += 1
-    return math.exp(total / count)
+corpus_perplexity = shown("corpus_perplexity")
+windows = shown("windows")
 
 
 def by_products(nll, mask):
@@ -34,30 +29,6 @@ def mean_of_losses(nll, mask):
     return math.exp(sum(math.log(corpus_perplexity([x], [m])) for x, m in pairs) / len(nll))
 
 
-def exp_of_each_token(nll, mask):
-    kept = [x for xs, ms in zip(nll, mask, strict=True) for x, m in zip(xs, ms, strict=True) if m]
-    return sum(map(math.exp, kept)) / len(kept)
-
-
-def counts_padding(nll, mask):
-    total = sum(x * m for xs, ms in zip(nll, mask, strict=True)
-                for x, m in zip(xs, ms, strict=True))
-    return math.exp(total / sum(map(len, nll)))
-
-
-def without_mask(nll, mask):
-    return corpus_perplexity(nll, [[1] * len(losses) for losses in nll])
-
-
-def windows(length, window, stride):
-    result = [(0, min(window, length), 1)]
-    while result[-1][1] < length:
-        last = result[-1][1]
-        end = min(last + stride, length)
-        result.append((end - window, end, last))
-    return result
-
-
 def by_ends(length, window, stride):
     ends = [*range(min(window, length), length, stride), length]
     made, done = [], 1
@@ -75,14 +46,6 @@ def generator(length, window, stride):
             last, end = end, min(end + stride, length)
             yield end - window, end, last
     return list(each())
-
-
-def blocks(length, window, stride):
-    return [(a, min(a + window, length), max(a, 1)) for a in range(0, length, window)]
-
-
-def scored_twice(length, window, stride):
-    return [(a, b, a + 1) for a, b, _ in windows(length, window, stride)]
 
 
 def tail_left_out(length, window, stride):
@@ -109,20 +72,19 @@ def past_the_end(length, window, stride):
     return [(a, window, first), *rest]
 
 
-def stride_of_one(length, window, stride):
-    return windows(length, window, 1)
-
-
 SOLUTIONS = {
     "corpus_perplexity": {
-        "right": corpus_perplexity,
         "variants": [by_products, geometric_mean],
         "wrong": {
             "the mean of perplexities": (mean_of_perplexities, "mean of the two perplexities"),
             "the mean of the texts' losses": (mean_of_losses, "counts as much as one"),
-            "exp of each token": (exp_of_each_token, "mean of the tokens' perplexities"),
-            "padding counted": (counts_padding, "are counted"),
-            "the mask is not used": (without_mask, "mask is not used"),
+            "exp of each token": (edited(
+                geometric_mean, "math.prod(math.exp(x) ** (1 / len(kept)) for x in kept)",
+                "sum(map(math.exp, kept)) / len(kept)"), "mean of the tokens' perplexities"),
+            "padding counted": (edited(by_products, "sum, mask", "len, nll"), "are counted"),
+            "the mask is not used": (
+                lambda nll, mask: corpus_perplexity(nll, [[1] * len(losses) for losses in nll]),
+                "mask is not used"),
             "the loss itself": (lambda nll, mask: math.log(corpus_perplexity(nll, mask)),
                                 "perplexity is its exp"),
             "2 to the power": (lambda nll, mask: 2 ** math.log(corpus_perplexity(nll, mask)),
@@ -130,20 +92,25 @@ SOLUTIONS = {
         },
     },
     "windows": {
-        "right": windows,
         "variants": [by_ends, generator],
         "wrong": {
-            "blocks": (blocks, "the windows do not overlap"),
-            "scored twice": (scored_twice, "scored more than once"),
+            "blocks": (
+                lambda length, window, stride: (
+                    [(a, min(a + window, length), max(a, 1)) for a in range(0, length, window)]),
+                "the windows do not overlap"),
+            "scored twice": (
+                lambda length, window, stride: (
+                    [(a, b, a + 1) for a, b, _ in windows(length, window, stride)]),
+                "scored more than once"),
             "the tail is left out": (tail_left_out, "is never scored"),
             "from index 0": (from_index_zero, "scores from index 1"),
             "short last window": (short_last_window, "is short"),
             "past the end": (past_the_end, "no window ends after"),
-            "stride of 1": (stride_of_one, "more windows than"),
+            "stride of 1": (lambda length, window, stride: windows(length, window, 1),
+                            "more windows than"),
         },
     },
     "bits_per_byte": {
-        "right": lambda loss, bytes_per_token: loss / bytes_per_token / math.log(2),
         "variants": [lambda loss, n: math.log2(math.exp(loss)) / n,
                      lambda loss, n: loss * math.log2(math.e) / n],
         "wrong": {

@@ -4,10 +4,7 @@ import math
 import re
 import string
 
-
-def mcnemar_p(only_a, only_b):
-    n = only_a + only_b
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n)
+from shown_solutions import edited
 
 
 def by_both_tails(only_a, only_b):
@@ -48,32 +45,13 @@ def keeps_articles(text):
     return " ".join("".join(c for c in text.lower() if c not in string.punctuation).split())
 
 
-def cuts_words(text):
-    return " ".join(keeps_articles(text).replace("the", "").replace("an ", "")
-                    .replace("a ", "").split())
-
-
 def keeps_capitals(text):
     text = "".join(c for c in text if c not in string.punctuation)
     return " ".join(re.sub(r"\b([Tt]he|[Aa]n?)\b", " ", text).split())
 
 
-def keeps_spaces(text):
-    text = "".join(c for c in text.lower() if c not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", text)
-
-
-def keeps_punctuation(text):
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower()).split())
-
-
-def spaces_for_punctuation(text):
-    return by_words("".join(" " if c in string.punctuation else c for c in text))
-
-
 SOLUTIONS = {
     "mcnemar_p": {
-        "right": mcnemar_p,
         "variants": [by_both_tails, by_recursion],
         "wrong": {
             "one-sided": (lambda a, b: tail(a, b, min(a, b)), "one direction only"),
@@ -87,20 +65,27 @@ SOLUTIONS = {
         },
     },
     "squad_normalizer": {
-        "right": normalize,
         "variants": [by_words, by_regex],
         "wrong": {
             "articles kept": (keeps_articles, "articles are still there"),
-            "articles cut out of words": (cuts_words, "only the whole word"),
+            "articles cut out of words": (
+                lambda text: " ".join(keeps_articles(text).replace("the", "").replace("an ", "")
+                                      .replace("a ", "").split()),
+                "only the whole word"),
             "capitals kept": (keeps_capitals, "still capitals"),
             "nothing done": (lambda text: text, "is unchanged"),
-            "spaces kept": (keeps_spaces, "collapse spaces"),
-            "punctuation kept": (keeps_punctuation, "punctuation is still there"),
-            "spaces for punctuation": (spaces_for_punctuation, "deletes punctuation"),
+            "spaces kept": (edited(normalize,
+                                   '" ".join(re.sub(r"\\b(a|an|the)\\b", " ", text).split())',
+                                   're.sub(r"\\b(a|an|the)\\b", " ", text)'), "collapse spaces"),
+            "punctuation kept": (
+                lambda text: " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower()).split()),
+                "punctuation is still there"),
+            "spaces for punctuation": (
+                lambda text: by_words("".join(" " if c in string.punctuation else c for c in text)),
+                "deletes punctuation"),
         },
     },
     "pass_at_k": {
-        "right": lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
         "variants": [lambda n, c, k: 1 - math.prod((n - c - i) / (n - i) for i in range(k)),
                      lambda n, c, k: 1.0 if n - c < k else 1 - math.prod(
                          1 - k / i for i in range(n - c + 1, n + 1))],

@@ -2,13 +2,10 @@
 
 import random
 
+from shown_solutions import shown
 
-def with_replay(new, old, fraction, seed):
-    rng = random.Random(seed)
-    n_old = round(len(new) * fraction / (1 - fraction))
-    mixed = list(new) + rng.choices(old, k=n_old)
-    rng.shuffle(mixed)
-    return mixed
+with_replay = shown("with_replay")
+choose_weight = shown("choose_weight")
 
 
 def by_sample(new, old, fraction, seed):
@@ -66,10 +63,6 @@ def changes_new(new, old, fraction, seed):
     return new
 
 
-def seed_ignored(new, old, fraction, seed):
-    return with_replay(new, old, fraction, 0)
-
-
 def not_repeated(new, old, fraction, seed):
     rng = random.Random(seed)
     mixed = list(new) + rng.sample(old, round(len(new) * fraction / (1 - fraction)))
@@ -77,21 +70,11 @@ def not_repeated(new, old, fraction, seed):
     return mixed
 
 
-def l2_sp_gradient(w, w0, g, lam):
-    return g + lam * (w - w0)
-
-
 def by_autograd(w, w0, g, lam):
     import torch
     moved = w.clone().requires_grad_(True)
     (lam / 2 * (moved - w0).square().sum()).backward()
     return torch.add(g, moved.grad)
-
-
-def choose_weight(validation, test, floor):
-    fit = [weight for weight in validation if validation[weight][0] >= floor]
-    weight = max(fit, key=lambda weight: validation[weight][1])
-    return weight, test[weight]
 
 
 def by_sorted(validation, test, floor):
@@ -106,18 +89,6 @@ def by_loop(validation, test, floor):
         if target >= floor and (best is None or kept > validation[best][1]):
             best = weight
     return best, test[best]
-
-
-def chosen_on_test(validation, test, floor):
-    return choose_weight(test, test, floor)
-
-
-def reports_validation(validation, test, floor):
-    return choose_weight(validation, validation, floor)
-
-
-def without_floor(validation, test, floor):
-    return choose_weight(validation, test, 0.0)
 
 
 def best_target(validation, test, floor):
@@ -136,13 +107,8 @@ def best_sum(validation, test, floor):
     return weight, test[weight]
 
 
-def strictly_above(validation, test, floor):
-    return choose_weight(validation, test, floor + 1e-9)
-
-
 SOLUTIONS = {
     "with_replay": {
-        "right": with_replay,
         "variants": [by_sample, by_sorting],
         "wrong": {
             "fraction of the new records": (fraction_of_new, "of the mixture, not of the new"),
@@ -151,12 +117,13 @@ SOLUTIONS = {
             "old first": (old_first, "come first"),
             "the first old ones": (first_ones, "draw at random"),
             "changes its argument": (changes_new, "was changed"),
-            "seed without effect": (seed_ignored, "another seed gave the same"),
+            "seed without effect": (
+                lambda new, old, fraction, seed: with_replay(new, old, fraction, 0),
+                "another seed gave the same"),
             "too few old records": (not_repeated, "repeat records"),
         },
     },
     "l2_sp_gradient": {
-        "right": l2_sp_gradient,
         "variants": [by_autograd, lambda w, w0, g, lam: g - lam * (w0 - w)],
         "wrong": {
             "weight decay": (lambda w, w0, g, lam: g + lam * w, "as weight decay does"),
@@ -170,16 +137,21 @@ SOLUTIONS = {
         },
     },
     "choose_weight": {
-        "right": choose_weight,
         "variants": [by_sorted, by_loop],
         "wrong": {
-            "chosen on test": (chosen_on_test, "chosen on the test data"),
-            "validation reported": (reports_validation, "too good to be reported"),
-            "no floor": (without_floor, "keeps most, but its target is 0.3"),
+            "chosen on test": (lambda validation, test, floor: choose_weight(test, test, floor),
+                               "chosen on the test data"),
+            "validation reported": (
+                lambda validation, test, floor: choose_weight(validation, validation, floor),
+                "too good to be reported"),
+            "no floor": (lambda validation, test, floor: choose_weight(validation, test, 0.0),
+                         "keeps most, but its target is 0.3"),
             "highest target": (best_target, "the best target"),
             "best sum": (best_sum, "kept alone decides"),
             "smallest above the floor": (smallest_above, "0.6 keeps more"),
-            "strictly above": (strictly_above, "at least, not above"),
+            "strictly above": (
+                lambda validation, test, floor: choose_weight(validation, test, floor + 1e-9),
+                "at least, not above"),
             "the weight alone": (lambda v, t, floor: choose_weight(v, t, floor)[0],
                                  "return two values"),
         },

@@ -1,18 +1,9 @@
 """Solutions of lesson 17, right variants, and the mistakes that people make."""
 
+from shown_solutions import shown
 
-def stop_at(values, patience, name):
-    sign, kept = (1 if name.endswith("loss") else -1), 0
-    for i, value in enumerate(values):
-        if sign * value < sign * values[kept]:
-            kept = i
-        if i - kept >= patience:
-            break
-    return kept, i
-
-
-def keeps_the_last(values, patience, name):
-    return stop_at(values, patience, name)[1:] * 2
+stop_at = shown("stop_at")
+split_by_source = shown("split_by_source")
 
 
 def never_starts_again(values, patience, name):
@@ -25,14 +16,6 @@ def never_starts_again(values, patience, name):
         if bad >= patience:
             break
     return kept, i
-
-
-def one_too_early(values, patience, name):
-    return stop_at(values, patience - 1, name)
-
-
-def lower_is_better(values, patience, name):
-    return stop_at(values, patience, "loss")
 
 
 def looks_ahead(values, patience, name):
@@ -66,18 +49,6 @@ def on_negated(values, patience, name):
         if i - kept == patience:
             return kept, i
     return kept, i
-
-
-def split_by_source(records, fraction):
-    sizes = {}
-    for record in records:
-        sizes[record["source"]] = sizes.get(record["source"], 0) + 1
-    chosen = set()
-    for source in sizes:
-        if sum(sizes[s] for s in chosen) < fraction * len(records):
-            chosen.add(source)
-    return ([r for r in records if r["source"] not in chosen],
-            [r for r in records if r["source"] in chosen])
 
 
 def grouped(records, fraction):
@@ -120,20 +91,22 @@ def counts_sources(records, fraction):
 
 SOLUTIONS = {
     "stop_at": {
-        "right": stop_at,
         "variants": [counts_bad_ones, on_negated],
         "wrong": {
-            "keeps the last": (keeps_the_last, "not those of the last one"),
+            "keeps the last": (
+                lambda values, patience, name: stop_at(values, patience, name)[1:] * 2,
+                "not those of the last one"),
             "counts on": (never_starts_again, "the count starts again"),
-            "one too early": (one_too_early, "you stopped at 6"),
+            "one too early": (lambda values, patience, name: stop_at(values, patience - 1, name),
+                              "you stopped at 6"),
             "one too late": (one_too_late, "one more evaluation"),
             "looks ahead": (looks_ahead, "stop at 7"),
-            "always lower": (lower_is_better, "better when it rises"),
+            "always lower": (lambda values, patience, name: stop_at(values, patience, "loss"),
+                             "better when it rises"),
             "one index": (lambda *a: stop_at(*a)[0], "return two indices"),
         },
     },
     "worse_and_better": {
-        "right": ([0.45, 0.45, 0.45, 0.45], [0.6, 0.6, 0.6, 0.001]),
         "variants": [((0.4, 0.4, 0.4, 0.6), (0.9, 0.9, 1e-6, 0.9)),
                      ([0.49] * 4, [0.51, 0.51, 0.0001, 0.0001])],
         "wrong": {
@@ -145,7 +118,6 @@ SOLUTIONS = {
         },
     },
     "split_by_source": {
-        "right": split_by_source,
         "variants": [grouped, smallest_first],
         "wrong": {
             "by row": (split_by_row, "is on both sides"),

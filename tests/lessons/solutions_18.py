@@ -1,7 +1,12 @@
 """Solutions of lesson 18, and the mistakes that people make."""
 
 import re
-from collections import Counter
+
+from shown_solutions import shown
+
+keep_first = shown("keep_first")
+contaminated = shown("contaminated")
+error_rates = shown("error_rates")
 
 
 def words_of(text):
@@ -14,14 +19,6 @@ def shingles(words):
 
 def alike(a, b):
     return len(a & b) / len(a | b)
-
-
-def keep_first(texts, similar=0.8, cut=words_of, alike=alike):
-    kept, pieces = [], [shingles(cut(text)) for text in texts]
-    for i, piece in enumerate(pieces):
-        if all(alike(piece, pieces[j]) < similar for j in kept):
-            kept.append(i)
-    return kept
 
 
 def keep_first_by_texts(texts, similar=0.8):
@@ -43,10 +40,6 @@ def keep_first_in_a_loop(texts, similar=0.8):
     return [i for i in range(len(texts)) if i not in dropped]
 
 
-def keep_with_case(texts, similar=0.8):
-    return keep_first(texts, similar, cut=str.split)
-
-
 def keep_last(texts, similar=0.8):
     kept = keep_first(texts[::-1], similar)
     return sorted(len(texts) - 1 - i for i in kept)
@@ -60,18 +53,6 @@ def compare_with_dropped(texts, similar=0.8):
     pieces = [shingles(words_of(text)) for text in texts]
     return [i for i, piece in enumerate(pieces)
             if all(alike(piece, other) < similar for other in pieces[:i])]
-
-
-def keep_at_the_threshold(texts, similar=0.8):
-    return keep_first(texts, similar + 1e-9)
-
-
-def contaminated(text, tests, n=13):
-    def runs(one):
-        words = words_of(one)
-        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
-
-    return any(runs(text) & runs(test) for test in tests)
 
 
 def contaminated_by_joined_words(text, tests, n=13):
@@ -97,29 +78,10 @@ def contaminated_as_it_stands(text, tests, n=13):
     return any(run in test for run in runs for test in tests)
 
 
-def contaminated_by_a_bag_of_words(text, tests, n=13):
-    return any(len(set(words_of(text)) & set(words_of(test))) >= n for test in tests)
-
-
-def contaminated_always_13(text, tests, n=13):
-    return contaminated(text, tests)
-
-
 def contaminated_by_letters(text, tests, n=13):
     words = words_of(text)
     runs = [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
     return any(run in " ".join(words_of(test)) for test in tests for run in runs)
-
-
-def contaminated_by_the_first_test(text, tests, n=13):
-    return bool(tests) and contaminated(text, tests[:1], n)
-
-
-def error_rates(instructions, is_wrong):
-    words = [instruction.split()[0].lower() for instruction in instructions]
-    total = Counter(words)
-    errors = Counter(word for word, wrong in zip(words, is_wrong, strict=True) if wrong)
-    return {word: errors[word] / total[word] for word in total}
 
 
 def rates_from_lists(instructions, is_wrong):
@@ -160,31 +122,36 @@ def with_case(instructions, is_wrong):
 
 SOLUTIONS = {
     "keep_first": {
-        "right": keep_first,
         "variants": [keep_first_by_texts, keep_first_in_a_loop],
         "wrong": {
-            "case and punctuation": (keep_with_case, "use words_of"),
+            "case and punctuation": (
+                lambda texts, similar=0.8: keep_first(texts, similar, cut=str.split),
+                "use words_of"),
             "the last is kept": (keep_last, "keep the first, not the last"),
             "divided by the smaller": (keep_by_the_smaller, "divide by the union"),
             "texts returned": (lambda texts, similar=0.8: [texts[i] for i in keep_first(texts)],
                                "return the indices"),
             "dropped ones count": (compare_with_dropped, "compare with texts that were KEPT"),
-            "above, not at": (keep_at_the_threshold, "drop at similar or above"),
+            "above, not at": (lambda texts, similar=0.8: keep_first(texts, similar + 1e-9),
+                              "drop at similar or above"),
         },
     },
     "contaminated": {
-        "right": contaminated,
         "variants": [contaminated_by_joined_words, contaminated_in_a_loop],
         "wrong": {
             "not normalized": (contaminated_as_it_stands, "normalize both sides"),
-            "bag of words": (contaminated_by_a_bag_of_words, "compare runs"),
-            "n ignored": (contaminated_always_13, "use n"),
+            "bag of words": (
+                lambda text, tests, n=13: (
+                    any(len(set(words_of(text)) & set(words_of(test))) >= n for test in tests)),
+                "compare runs"),
+            "n ignored": (lambda text, tests, n=13: contaminated(text, tests), "use n"),
             "letters": (contaminated_by_letters, "compare lists of words"),
-            "first test": (contaminated_by_the_first_test, "look at all tests"),
+            "first test": (
+                lambda text, tests, n=13: bool(tests) and contaminated(text, tests[:1], n),
+                "look at all tests"),
         },
     },
     "error_rates": {
-        "right": error_rates,
         "variants": [rates_from_lists, rates_with_pandas],
         "wrong": {
             "counts": (error_counts, "these are counts"),

@@ -2,6 +2,8 @@
 
 import math
 
+from shown_solutions import edited
+
 from ftkit.data import mixing
 
 
@@ -20,16 +22,6 @@ def by_softmax(sizes, temperature=1.0, cap=None):
                    for task, e in sizes.items()})
 
 
-def upside_down(sizes, temperature=1.0, cap=None):
-    return normed({task: (min(e, cap or 1e9) / 1e9) ** min(temperature, 9)
-                   for task, e in sizes.items()})
-
-
-def cap_after_the_power(sizes, temperature=1.0, cap=None):
-    return normed({task: min(e ** (1 / temperature), cap or math.inf)
-                   for task, e in sizes.items()})
-
-
 def cap_on_the_share(sizes, temperature=1.0, cap=None):
     total = sum(sizes.values())
     return normed({task: min(e / total, (cap or math.inf) / 1e6) ** (1 / temperature)
@@ -40,18 +32,6 @@ def power_of_the_share(sizes, temperature=1.0, cap=None):
     return {task: share ** (1 / temperature) for task, share in normed(sizes).items()}
 
 
-def without_cap(sizes, temperature=1.0, cap=None):
-    return mixing_shares(sizes, temperature)
-
-
-def without_temperature(sizes, temperature=1.0, cap=None):
-    return mixing_shares(sizes, 1.0, cap)
-
-
-def effective_shares(shares, labeled_tokens):
-    return normed({task: shares[task] * labeled_tokens[task] for task in shares})
-
-
 def effective_by_counting(shares, labeled_tokens):
     total = sum(shares[task] * labeled_tokens[task] for task in shares)
     return {task: shares[task] * labeled_tokens[task] / total for task in labeled_tokens}
@@ -60,10 +40,6 @@ def effective_by_counting(shares, labeled_tokens):
 def effective_of_many_draws(shares, labeled_tokens):
     counted = mixing.counts(shares, 1_000_000)
     return normed({task: n * labeled_tokens[task] for task, n in counted.items()})
-
-
-def shares_for_equal_tokens(labeled_tokens):
-    return normed({task: 1 / n for task, n in labeled_tokens.items()})
 
 
 def equal_tokens_by_the_longest(labeled_tokens):
@@ -80,21 +56,27 @@ def equal_tokens_in_a_loop(labeled_tokens):
 
 SOLUTIONS = {
     "mixing_shares": {
-        "right": mixing_shares,
-        "variants": [by_softmax, lambda sizes, temperature=1.0, cap=None: mixing.rates(
+        "variants": [by_softmax,
+                     lambda sizes, temperature=1.0, cap=None: mixing.rates(
             sizes, temperature, cap)],
         "wrong": {
-            "power T": (upside_down, "the exponent is 1 / temperature"),
-            "cap after the power": (cap_after_the_power, "cap first, then take the power"),
+            "power T": (edited(mixing_shares, "min(e, cap or math.inf) ** (1 / temperature)",
+                               "(min(e, cap or 1e9) / 1e9) ** min(temperature, 9)"),
+                        "the exponent is 1 / temperature"),
+            "cap after the power": (edited(
+                mixing_shares, "(e, cap or math.inf) ** (1 / temperature)",
+                "(e ** (1 / temperature), cap or math.inf)"), "cap first, then take the power"),
             "cap on the share": (cap_on_the_share, "cap the sizes first"),
             "power of the share": (power_of_the_share, "after the power, not before"),
-            "no cap": (without_cap, "counts as the cap"),
-            "no temperature": (without_temperature, "temperature=2 changed nothing"),
+            "no cap": (lambda sizes, temperature=1.0, cap=None: mixing_shares(sizes, temperature),
+                       "counts as the cap"),
+            "no temperature": (
+                lambda sizes, temperature=1.0, cap=None: mixing_shares(sizes, 1.0, cap),
+                "temperature=2 changed nothing"),
             "sizes": (lambda sizes, temperature=1.0, cap=None: dict(sizes), "these are the sizes"),
         },
     },
     "effective_shares": {
-        "right": effective_shares,
         "variants": [effective_by_counting, effective_of_many_draws],
         "wrong": {
             "configured": (lambda shares, n: normed(shares), "that is the configured share"),
@@ -103,11 +85,11 @@ SOLUTIONS = {
             "not divided": (lambda shares, n: {t: shares[t] * n[t] for t in n}, "they sum to"),
             "tokens alone": (lambda shares, n: normed(n), "the configured shares are not used"),
             "root of the tokens": (lambda shares, n: normed({t: shares[t] * n[t] ** 0.5
-                                                             for t in n}), "expected 99.0%"),
+                                                             for t in n}),
+                                   "expected 99.0%"),
         },
     },
     "shares_for_equal_tokens": {
-        "right": shares_for_equal_tokens,
         "variants": [equal_tokens_by_the_longest, equal_tokens_in_a_loop],
         "wrong": {
             "the wrong way round": (normed, "must be drawn less often"),

@@ -2,15 +2,14 @@
 
 import math
 
+from shown_solutions import shown
+
 from ftkit.lessons.exercises.lesson_21 import MEMORY, VERDICTS
 
+throughput = shown("throughput")
+triage = shown("triage")
+
 DRILL = {name: right for name, (right, _) in MEMORY.items()}
-
-
-def throughput(n, batch, accumulation, devices, length, seconds, peak, recompute):
-    tokens = batch * accumulation * devices * length
-    mfu = 6 * n * tokens / (seconds * devices * peak)
-    return tokens, mfu, mfu * 8 / 6 if recompute else mfu
 
 
 def throughput_per_device(n, batch, accumulation, devices, length, seconds, peak, recompute):
@@ -34,20 +33,6 @@ def changed(tokens=lambda value, *case: value, mfu=lambda value, *case: value,
         return [change(value, *case) for change, value in zip((tokens, mfu, hfu), right,
                                                              strict=True)]
     return solution
-
-
-def triage(rows, expected):
-    losses, rates = ([row[key] for row in rows] for key in ("loss", "learning_rate"))
-    val = [row["val_loss"] for row in rows if "val_loss" in row]
-    if not all(map(math.isfinite, losses)):
-        return "diverged"
-    if losses[0] == 0:
-        return "nothing trained"
-    if losses[0] > 1.2 * expected:
-        return "bad start"
-    if rates[-1] == max(rates) > rates[0]:
-        return "warm-up"
-    return "overfitting" if val and val[-1] > 1.05 * min(val) else "fine"
 
 
 def triage_by_table(rows, expected):
@@ -110,14 +95,6 @@ def constant_is_rising(rows, expected):
     return "warm-up" if found == "fine" and rates[-1] == max(rates) else found
 
 
-def above_expected_itself(rows, expected):
-    return "bad start" if rows[0]["loss"] > expected else triage(rows, expected)
-
-
-def against_guessing(rows, expected):
-    return triage(rows, math.log(3072))
-
-
 def no_zero(rows, expected):
     found = triage(rows, expected)
     return "fine" if found == "nothing trained" else found
@@ -128,12 +105,11 @@ def warm_up_first(rows, expected):
     finite = all(math.isfinite(row["loss"]) for row in rows)
     return "warm-up" if finite and rates[-1] == max(rates) > rates[0] else triage(rows, expected)
 
-
 RIGHT = {claim: verdict for claim, (verdict, _) in VERDICTS.items()}
+
 
 SOLUTIONS = {
     "memory_drill": {
-        "right": DRILL,
         "variants": [{name: round(value, 2) for name, value in DRILL.items()},
                      {"full, mixed precision": 108, "full, pure bf16": "53.9", "LoRA": 13.8,
                       "KV cache": 0.54}],
@@ -151,7 +127,6 @@ SOLUTIONS = {
         },
     },
     "throughput": {
-        "right": throughput,
         "variants": [throughput_per_device, throughput_by_pass],
         "wrong": {
             "no accumulation": (changed(tokens=lambda t, *c: t / c[2]), "out the accumulation"),
@@ -168,7 +143,6 @@ SOLUTIONS = {
         },
     },
     "triage": {
-        "right": triage,
         "variants": [triage_by_table, triage_in_a_loop],
         "wrong": {
             "any rise is overfitting": (any_rise, "within 5 %"),
@@ -176,14 +150,17 @@ SOLUTIONS = {
             "inf is a number": (only_nan, "inf at step 2"),
             "nan at the end is fine": (looks_at_the_end, "nan at step 3"),
             "constant is rising": (constant_is_rising, "is constant"),
-            "no tolerance": (above_expected_itself, "within 1.2"),
-            "a toy's reference": (against_guessing, "2.0 was expected"),
+            "no tolerance": (
+                lambda rows, expected: (
+                    "bad start" if rows[0]["loss"] > expected else triage(rows, expected)),
+                "within 1.2"),
+            "a toy's reference": (lambda rows, expected: triage(rows, math.log(3072)),
+                                  "2.0 was expected"),
             "zero is good": (no_zero, "is 0 at each step"),
             "warm-up first": (warm_up_first, "looked at first"),
         },
     },
     "signed": {
-        "right": RIGHT,
         "variants": [dict(reversed(RIGHT.items())), RIGHT | {"A sentence of my own.": "true"}],
         "wrong": {
             "LoRA as a remedy": (RIGHT | {"LoRA forgets less than full fine-tuning.": "true"},

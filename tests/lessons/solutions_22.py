@@ -4,8 +4,12 @@ import functools
 import math
 import statistics
 
+from shown_solutions import shown
+
 import ftkit as ft
 from ftkit.experiment.run import Run
+
+effective = shown("effective")
 
 T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
@@ -30,7 +34,6 @@ def with_half_width(half, judge=verdict):
 def right_half(d, a, b):
     return T[len(d)] * statistics.stdev(d) / math.sqrt(len(d))
 
-
 decide = with_half_width(right_half)
 
 
@@ -49,23 +52,12 @@ def decide_by_package(a, b, margin):
     return low, high, verdict(low, high, margin)
 
 
-def a_minus_b(a, b, margin):
-    return decide(b, a, margin)
-
-
 def unpaired(d, a, b):
     return T[len(d)] * math.sqrt((statistics.variance(a) + statistics.variance(b)) / len(d))
 
 
 def against_zero(low, high, margin):
     return "lower" if high < 0 else "higher" if low > 0 else "no relevant difference"
-
-
-def effective(records, settings):
-    batch, group = (settings[name] for name in ("per_device_train_batch_size",
-                                                "gradient_accumulation_steps"))
-    steps = settings["num_train_epochs"] * math.ceil(math.ceil(records / batch) / group)
-    return steps, batch * group, settings["lora_alpha"] / settings["r"]
 
 
 def effective_at_once(records, settings):
@@ -98,9 +90,6 @@ def per_step(settings):
     return settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"]
 
 
-# ------------------------------------------------------------------------ an own experiment
-
-
 def runs_of(losses, seeds=(0, 1, 2), **fields):
     """Runs that ended with these losses, without having been run."""
     return [Run(id=f"run {seed}", config=ft.Config(max_steps=20, seed=seed, **fields),
@@ -124,32 +113,34 @@ def trained():
 
 SOLUTIONS = {
     "decide": {
-        "right": decide,
         "variants": [decide_from_sums, decide_by_package],
         "wrong": {
-            "a - b": (a_minus_b, "yours is a - b"),
+            "a - b": (lambda a, b, margin: decide(b, a, margin), "yours is a - b"),
             "sd of one difference": (
-                with_half_width(lambda d, a, b: T[len(d)] * statistics.stdev(d)), "by √n"),
+                with_half_width(lambda d, a, b: T[len(d)] * statistics.stdev(d)),
+                "by √n"),
             "divisor n": (with_half_width(
                 lambda d, a, b: T[len(d)] * statistics.pstdev(d) / math.sqrt(len(d))),
-                "divisor n - 1"),
+                          "divisor n - 1"),
             "1.96": (with_half_width(
-                lambda d, a, b: 1.96 * statistics.stdev(d) / math.sqrt(len(d))), "many seeds"),
+                lambda d, a, b: 1.96 * statistics.stdev(d) / math.sqrt(len(d))),
+                     "many seeds"),
             "unpaired": (with_half_width(unpaired), "that of the paired differences"),
             "against zero": (with_half_width(right_half, against_zero), "crosses an end"),
             "only a verdict": (lambda a, b, margin: "lower", "return three things"),
         },
     },
     "effective": {
-        "right": effective,
         "variants": [effective_at_once, effective_by_walking],
         "wrong": {
             "rounded down": (changed(0, lambda n, s: s["num_train_epochs"] * (n // per_step(s))),
                              "counts as well"),
             "rounded once": (changed(0, lambda n, s: math.ceil(
-                s["num_train_epochs"] * n / per_step(s))), "round up in each epoch"),
+                s["num_train_epochs"] * n / per_step(s))),
+                             "round up in each epoch"),
             "batches": (changed(0, lambda n, s: s["num_train_epochs"] * math.ceil(
-                n / s["per_device_train_batch_size"])), "several batches make one"),
+                n / s["per_device_train_batch_size"])),
+                        "several batches make one"),
             "batch alone": (changed(1, lambda n, s: s["per_device_train_batch_size"]),
                             "accumulation × batch"),
             "no division": (changed(2, lambda n, s: s["lora_alpha"]), "lora_alpha / r"),
@@ -157,14 +148,13 @@ SOLUTIONS = {
         },
     },
     "own_experiment": {
-        "right": experiment(),
-        "variants": [
-            functools.partial(trained),
-            experiment(b=runs_of([1.0, 1.2, 1.1], method="lora", learning_rate=5e-3),
+        "variants": [functools.partial(trained),
+                     experiment(b=runs_of([1.0, 1.2, 1.1], method="lora", learning_rate=5e-3),
                        verdict="undecided")],
         "wrong": {
             "two changes": (experiment(b=runs_of([0.5, 0.65, 0.7], weight_decay=0.1,
-                                                 warmup_steps=0.2)), "2 things differ"),
+                                                 warmup_steps=0.2)),
+                            "2 things differ"),
             "nothing changed": (experiment(b=runs_of([0.5, 0.65, 0.7])), "nothing differs"),
             "two seeds": (experiment(a=runs_of([1.0, 1.1], (0, 1)),
                                      b=runs_of([0.5, 0.6], (0, 1), weight_decay=0.1)),
@@ -176,7 +166,8 @@ SOLUTIONS = {
             "no margin": (experiment(margin=0), "smallest difference that matters"),
             "own words": (experiment(verdict="better"), "expected one of"),
             "a config per side": (experiment(a=runs_of([1.0, 1.1], (0, 1)) + runs_of(
-                [1.2], (2,), weight_decay=0.2)), "only the seed may"),
+                [1.2], (2,), weight_decay=0.2)),
+                                  "only the seed may"),
         },
     },
 }

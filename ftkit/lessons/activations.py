@@ -1,4 +1,4 @@
-"""What autograd keeps for the backward pass, and what it costs to compute it again.
+"""What autograd keeps for the backward pass, and the cost of recomputing it.
 
     kept(model, ids)                       bytes by part: attention, MLP, norms, loss
     kept_by_autocast(model, batch, dtype)  bytes of activations and of copies of the weights
@@ -24,10 +24,10 @@ KINDS = {"self_attn": "attention", "mlp": "MLP", "input_layernorm": "norms",
 
 def saved_bytes(model, forward: Callable[[], object],
                 part_of: Callable[[torch.Tensor], str] = lambda tensor: "saved") -> dict[str, int]:
-    """Bytes of the tensors that autograd saves for the backward pass during `forward()`, by part.
+    """Bytes that autograd saves for the backward pass during `forward()`, by part.
 
-    A storage counts once, for the tensor that is saved first. The parameters of `model` are in
-    memory anyway and do not count. `forward` must return what holds the graph, such as the loss.
+    A storage counts once, under the tensor saved first. Parameters of `model` do not count. The
+    result of `forward` must hold the graph, as a loss does.
     """
     counted = {p.untyped_storage().data_ptr() for p in model.parameters()}
     totals: dict[str, int] = {}
@@ -64,9 +64,10 @@ def kept(model, ids: torch.Tensor) -> dict[str, int]:
 
 
 def kept_by_autocast(model, batch: dict, dtype: torch.dtype | None = None) -> dict[str, int]:
-    """Bytes saved for the backward pass of the model's loss on `batch` under autocast to `dtype`
-    (None: without autocast): `weights` are the copies of weights that autocast makes,
-    `activations` the rest."""
+    """Bytes saved for the backward pass under autocast to `dtype` (None: without autocast).
+
+    "weights": the copies of weights that autocast makes; "activations": the rest.
+    """
     shapes = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
 
     def part_of(tensor: torch.Tensor) -> str:
@@ -80,8 +81,8 @@ def kept_by_autocast(model, batch: dict, dtype: torch.dtype | None = None) -> di
 
 
 class Work(NamedTuple):
-    """One forward and backward pass: the trained weights' gradient as one vector, operations, how
-    often the first layer was computed, the fraction of the forward pass spent in layers."""
+    """One forward and backward pass: gradient (flat), floating-point operations, passes through the
+    first layer, and the fraction of the forward pass spent in layers."""
 
     gradient: torch.Tensor
     operations: int
@@ -90,8 +91,11 @@ class Work(NamedTuple):
 
 
 def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool = True) -> Work:
-    """Count one step of a copy of `model`. early_stop: recompute a layer only as far as something
-    is needed, as torch does by default; False: all of it, as textbooks describe it."""
+    """Count one step of a copy of `model`.
+
+    early_stop: stop recomputing a layer once all needed tensors are there, torch's default. False:
+    recompute whole layers, as textbooks describe it.
+    """
     from torch.utils.checkpoint import set_checkpoint_early_stop
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -112,7 +116,7 @@ def work(model, ids: torch.Tensor, checkpointing: bool = False, early_stop: bool
 
 
 def steps(model, config, lengths: list[int]) -> dict:
-    """A real training step measured (`measure.step`), without and with checkpointing."""
+    """Measurements of a real training step without and with checkpointing."""
     from ftkit.memory_use import measure
 
     return {name: measure.step(model, config.but(gradient_checkpointing=on), lengths)
@@ -120,8 +124,10 @@ def steps(model, config, lengths: list[int]) -> dict:
 
 
 def largest_batch(config, budget: float, model="tiny", **options) -> int:
-    """The largest number of texts in a batch whose step fits into `budget` bytes, by `ft.memory`;
-    0 if one text does not fit, at most 4,096. options: of `ft.memory`."""
+    """Largest batch size (0 to 4,096) whose step fits into `budget` bytes, by `ft.memory`.
+
+    options: passed to `ft.memory`.
+    """
     from ftkit.memory_use.footprint import memory
 
     def peak(batch: int) -> int:

@@ -1,10 +1,9 @@
-"""The box "At 135M": what a recorded run of a real LLM says to the main claim of a lesson.
+"""The box "At 135M": the main claim of a lesson, checked on recorded runs of a real LLM.
 
     from ftkit.teaching import at_135m
     at_135m("lora_vs_full", verdict)     # verdict: what the lesson's `ft.expect` returned
 
-The verdict is computed from the recorded numbers whenever the box is drawn, by the test of
-`ft.expect`; no text states it.
+The verdict is computed from the recorded numbers each time, by the test of `ft.expect`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CURVE = 5  # evaluations from which a run is drawn as a curve
 OTHERS = 4  # the index of color and marker of arms that the claim does not name
 HERE = {"holds": "it held", "opposite": "the opposite was seen",
         "not settled": "it was not settled"}
-# What shows a reader which end of a measure is better, and in which unit it is.
+# Names of measures that show the unit and which end is better.
 UNITS = {"val_loss": "validation loss, nats", "english_loss": "loss on plain English, nats",
          "knowledge": "facts completed right", "exact_match": "exact match",
          "begins_right": "answers that begin right", "answer_tokens": "tokens of an answer",
@@ -42,14 +41,14 @@ UNITS = {"val_loss": "validation loss, nats", "english_loss": "loss on plain Eng
 
 
 class Side(NamedTuple):
-    """One side of a claim: its arm, or the number it is compared with, and a value per seed."""
+    """One side of a claim: the label of an arm with a value per seed, or a number."""
 
     label: str
     values: dict[int, float] | float
 
 
 class Judgment(NamedTuple):
-    """state: same, different or not settled; how: the numbers it follows from, as text."""
+    """state: "same", "different" or "not settled"; how: the evidence, as text."""
 
     state: str
     left: Side
@@ -58,7 +57,7 @@ class Judgment(NamedTuple):
 
 
 class Box:
-    """The box as it is drawn: `.state`, `.text`, `.table` and `.picture` of the arms."""
+    """What `at_135m` returns; displays itself."""
 
     def __init__(self, state: str, lines: list[str], table: Table | None = None, picture=None):
         self.state, self.lines, self.table, self.picture = state, lines, table, picture
@@ -86,8 +85,8 @@ class Box:
 def at_135m(name: str, verdict=None) -> Box:
     """The recorded experiment `name` next to the lesson's own result.
 
-    verdict: the Verdict of the `ft.expect` that states the lesson's main claim. Where nothing is
-    recorded the box says so. Raises UserError for a damaged file.
+    verdict: what the `ft.expect` of the lesson's main claim returned. If nothing is recorded, the
+    box says so. Raises UserError for a damaged file.
     """
     if name not in recorded.names():
         return Box("not recorded", [f"At 135M: not recorded yet (make recorded {name})"])
@@ -105,7 +104,7 @@ def at_135m(name: str, verdict=None) -> Box:
 
 
 def judge(runs) -> Judgment | None:
-    """Same, different or not settled, from the recorded numbers; None where a side is missing."""
+    """The verdict from the recorded numbers; None if one side is not recorded."""
     claim = runs.claim
     measure = claim["measure"]
     left = side(runs, claim["left"], measure)
@@ -139,8 +138,8 @@ def _state(found, op: str, within: float | None) -> str:
 
 
 def side(runs, asked, measure: str) -> Side | None:
-    """What a claim names: an arm, "best <arms that begin so>" by their validation loss, the
-    untouched model ("base") or a number."""
+    """The side that a claim names: an arm, "best PREFIX" (the arm with the lowest validation loss
+    among those that start so), the untouched model ("base") or a number."""
     if isinstance(asked, int | float):
         return Side("", float(asked))
     if asked == "base":
@@ -151,7 +150,7 @@ def side(runs, asked, measure: str) -> Side | None:
 
 
 def best(runs, start: str) -> str | None:
-    """The arm of those that begin with `start` whose validation loss is lowest, as a mean over the
+    """The arm with the lowest mean validation loss among those that begin with `start`, over the
     seeds that all of them have."""
     losses = {label: runs.values(label, "val_loss") for label in runs.arms
               if label == start or label.startswith(start + " ")}
@@ -162,8 +161,8 @@ def best(runs, start: str) -> str | None:
 
 
 def aligned(left, right):
-    """Both sides as the test takes them, and whether they are paired by the same seeds, which drew
-    the same records for both."""
+    """Both sides as arguments of the test, and whether they are paired. Equal seeds drew the same
+    records on both sides."""
     if isinstance(left, float) or isinstance(right, float):
         return (*(v if isinstance(v, float) else [v[s] for s in sorted(v)] for v in (left, right)),
                 False)
@@ -178,14 +177,14 @@ def _named(one: Side, values) -> str:
 
 
 def _p(found, op: str) -> str:
-    """The one-sided p of the claimed direction, where there is a test."""
+    """The one-sided p of the claimed direction, or ""."""
     if op == "==" or not found.error > 0 or not math.isfinite(found.error):
         return ""
     return f", p = {number((found if op == '>' else found.reversed()).p())}"
 
 
 def arms_table(runs) -> Table:
-    """The arms: the measure of the claim and its companions, mean ± sd over the seeds."""
+    """A row for each arm: the measures of the claim, mean ± sd over the seeds."""
     claim = runs.claim
     measures = [claim["measure"], claim.get("right_measure"), *claim["beside"]]
     measures = [m for m in dict.fromkeys(measures) if m]
@@ -201,8 +200,8 @@ def arms_table(runs) -> Table:
 
 
 def _untouched(runs, measure: str) -> float | None:
-    """A measure of the model before training; None where not every run has it, or settings differ
-    in it by more than processors do, as a quantized base does."""
+    """A measure of the model before training. None if a run lacks it, or if runs differ by more
+    than rounding does (a quantized base)."""
     if measure in runs.base:
         return runs.base[measure]
     values = [run.before[measure] for run in runs if measure in run.before]
@@ -211,9 +210,9 @@ def _untouched(runs, measure: str) -> float | None:
 
 
 def arms_picture(runs, found: Judgment) -> fig.Picture:
-    """The recorded runs: curves where they were evaluated on the way; where the claim is about
-    what is kept, both losses against the learning rate if a method has many of them, or against
-    each other; else the measure of the claim with a dot for each seed."""
+    """The picture that fits the claim: curves if the runs were evaluated on the way; for a claim
+    about forgetting, both losses against the learning rate or against each other; else a dot for
+    each seed."""
     measure, sides = runs.claim["measure"], (found.left.label, found.right.label)
     if all(len(series.points(run, "val_loss")) >= CURVE for run in runs.arms[sides[0]]):
         return _curves({side: runs.arms[side] for side in dict.fromkeys(sides)

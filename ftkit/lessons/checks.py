@@ -26,10 +26,10 @@ EXERCISES: dict[str, Callable] = {}
 
 
 class Verdict:
-    """True or false, with the text that was printed already, so a notebook displays nothing.
+    """A bool with its text, which was printed already, so a notebook displays nothing.
 
-    state: of a claim "holds", "opposite" (the other direction was seen) or "not settled"; of an
-    exercise solved, wrong or unsolved.
+    state: for a claim "holds", "opposite" (the other direction was seen) or "not settled"; for an
+    exercise "solved", "wrong" or "unsolved".
     """
 
     def __init__(self, right: bool, text: str, state: str = ""):
@@ -46,10 +46,10 @@ class Verdict:
 
 
 def exercise(name: str):
-    """Register a function of the learner's solution as the check of exercise `name`.
+    """Register the check of exercise `name`, a function that takes the learner's solution.
 
-    The check returns None for a right solution, else a message that names the failing case and
-    the expected value; an AssertionError's message counts as one. Raises RuntimeError for a name
+    It returns None for a right solution, else a message with the failing case and the expected
+    value. The message of an AssertionError counts too. Raises RuntimeError for a name
     that another module uses.
     """
     def register(function):
@@ -69,11 +69,10 @@ def near(value, expected, tolerance=1e-3) -> bool:
 
 
 def check(name: str, candidate) -> Verdict:
-    """Print whether the candidate solves the exercise: ✓ solved, ✗ and the failing case, or "not
-    solved yet" for the stub (None, `...`, or a function whose body is still empty).
+    """Print ✓ solved, ✗ with the failing case, or ○ not solved yet.
 
-    The verdict's `state` is solved, wrong or unsolved. From the second wrong answer on, a line
-    points to the hints. Raises UserError for an unknown exercise.
+    Not solved yet: None, `...`, or a function with an empty body. From the second wrong answer on,
+    the message points to the hints. Raises UserError for an unknown exercise.
     """
     import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
 
@@ -91,10 +90,9 @@ def check(name: str, candidate) -> Verdict:
 
 
 def working(name: str, candidate):
-    """The learner's function where it solves exercise `name`, else that of `ft.solution`, so that
-    later cells of a lesson can call it. Prints and logs nothing.
+    """The learner's function if it solves the exercise, else the package's, for later cells.
 
-    Raises UserError for an exercise that is unknown or has no solution.
+    Prints and logs nothing. Raises UserError for an unknown exercise.
     """
     import ftkit.lessons.exercises  # noqa: F401  registers the checks of the lessons
 
@@ -110,7 +108,7 @@ def working(name: str, candidate):
 
 
 def _was_wrong(name: str) -> bool:
-    """Whether the last answer that this learner gave to the exercise was wrong."""
+    """Whether this learner's last answer to the exercise was wrong."""
     states = [entry.get("state") for entry in progress_log.entries()
               if entry.get("kind") == "check" and entry.get("name") == name]
     return bool(states) and states[-1] == "wrong"
@@ -150,11 +148,11 @@ def _judge(check_solution, candidate) -> tuple[str, str]:
 
 
 class _WrongArguments(Exception):
-    """The check calls the function with arguments that it does not take."""
+    """The learner's function does not accept the arguments of the check."""
 
 
 class _Calls:
-    """`watched`, which behaves as the function does and keeps what each call returned."""
+    """`watched` behaves like the function; `results` has what each call returned."""
 
     def __init__(self, function):
         self.results: list = []

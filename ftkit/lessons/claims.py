@@ -1,8 +1,8 @@
-"""State what a run must show: `expect`.
+"""Claims about results, tested against the noise of the seeds.
 
     ft.expect(after, "<", before, "training lowers the loss")
 
-It does not stop Restart & Run All: an unmet claim is printed.
+An unmet claim is printed and does not stop Restart & Run All.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ import os
 from ftkit.base import machine, significance
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import cell, clean, number
-from ftkit.lessons.checks import Verdict, check, exercise, near
-from ftkit.lessons.predictions import calibration, predict
-
-__all__ = ["Verdict", "calibration", "check", "direction", "exercise", "expect", "near",
-           "predict"]
+from ftkit.lessons.checks import Verdict
 
 LINE_LENGTH = 90  # characters of a line in a notebook
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -27,29 +23,25 @@ OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operat
 
 def expect(a, op: str, b, claim: str, *, by: float = 0.0, times: float = 1.0,
            within: float | None = None, paired: bool = False, may_fail: bool = False) -> Verdict:
-    """Print ✓ or ✗ with both values: does `a op b` hold, as `claim` says?
+    """Print whether `a op b` holds, with both values and ✓, ✗ or – in front of `claim`.
 
-    a, b: numbers, which are compared as they are (equal within one millionth), or lists with one
-    value per seed, which are tested. A list against a number tests the list against that exact
-    value. op: < > == !=, and for numbers <= >=. paired: a and b have the same seeds, in order.
-    by, times: "<" and ">" claim a difference of more than `by`, against `times` b:
-    `expect(a, ">", b, claim, times=2)` is a > 2 × b, `expect(a, "<", b, claim, by=0.1)` is
-    a < b - 0.1, and by=-0.1 allows a to be up to 0.1 higher ("no worse than"); so the values that
-    are printed are those that were measured.
+    a, b: numbers, compared directly (equal within one millionth), or lists with one value per
+    seed, compared by a test. A list against a number tests the list against that exact value.
+    op: < > == != and, for numbers, <= >=. paired: a and b have the same seeds, in order.
 
-    "<" and ">" are one-sided t tests at 5 % (`ftkit.base.significance`): with normal noise a false
-    claim is called true in at most 5 % of experiments, with 2 or more seeds a side. "!=" is
-    two-sided. "==" needs a margin, `within`, and is two one-sided tests: if the true difference is
-    as large as `within`, equality is claimed in at most 5 %. Without `within` lists are never
-    called equal: "no difference seen" gives the smallest difference that the test would have called
-    one. Power, the chance to see a true difference of 2 standard deviations (of one run; paired: of
-    the differences), is 52 % with 3 seeds a side, 87 % with 5, 11 % with 2; paired
-    71 % with 3 and 97 % with 5.
+    by, times: margins of "<" and ">". `times=2` claims a > 2 × b, `by=0.1` claims a < b - 0.1, and
+    `by=-0.1` claims "no worse than", up to 0.1 higher. The printed values stay as measured.
 
-    nan supports no claim. An unmet claim raises AssertionError only where FTKIT_STRICT=1, and
-    never in the smoke tier, whose runs are too short to show an effect. "No difference seen" is
-    not an unmet claim. may_fail: the claim is an open question, so that an unmet one is an answer
-    and raises nothing.
+    "<" and ">" are one-sided t tests at 5 % (`ftkit.base.significance`): with normal noise and at
+    least 2 seeds a side, a false claim passes in at most 5 % of experiments. "!=" is two-sided.
+    "==" needs the margin `within` and uses two one-sided tests. Without it, lists are never called
+    equal: "no difference seen" reports the smallest difference that the test would have detected.
+    Power for a true difference of 2 standard deviations (of one run; paired: of the differences):
+    52 % with 3 seeds a side, 87 % with 5, 11 % with 2; paired 71 % with 3 and 97 % with 5.
+
+    nan supports no claim. With FTKIT_STRICT=1 an unmet claim raises AssertionError, except in the
+    smoke tier, where runs are too short to show an effect. may_fail: an open question, which never
+    raises. "No difference seen" is not an unmet claim.
     """
     if op not in OPERATORS:
         raise UserError(f"op is {op!r}; expected one of {' '.join(OPERATORS)}")
@@ -78,7 +70,7 @@ def expect(a, op: str, b, claim: str, *, by: float = 0.0, times: float = 1.0,
 
 
 def _threshold(right, op, by, times, within) -> str:
-    """The right-hand side as text: what was measured, and the margin that was claimed."""
+    """The right-hand side as text: the measured value and the claimed margin."""
     text = cell(right)
     if isinstance(right, list) and (by or times != 1):
         text = f"({text})"
@@ -89,7 +81,8 @@ def _threshold(right, op, by, times, within) -> str:
 
 
 def verdict_of(low: float, high: float, margin: float) -> str:
-    """What the interval from low to high says of a difference, with this margin."""
+    """Verdict on a difference whose interval is low to high: lower, higher, no relevant difference
+    or undecided."""
     if high < -margin:
         return "lower"
     if low > margin:
@@ -98,9 +91,9 @@ def verdict_of(low: float, high: float, margin: float) -> str:
 
 
 def direction(a, b, paired: bool = False) -> str:
-    """"<", ">" or "" (no difference seen) by the test of `expect`; use it to score a guess.
+    """"<", ">" or "" (no difference seen), by the test of `expect`; for scoring a guess.
 
-    Where there is no difference, each of the two is claimed in at most 5 % of experiments.
+    If there is no difference, each direction is returned in at most 5 % of experiments.
     """
     left, right = _values(a), _values(b)
     if isinstance(left, float) and isinstance(right, float) and _near(left, right):
@@ -138,7 +131,7 @@ def _compare_numbers(a, op, b, by, times, within) -> str:
 
 
 def _test(left, op, right, by, times, within, paired) -> tuple[str, str]:
-    """What the test says of a claim about seeds, and how: the number of seeds and p."""
+    """State of a claim about seeds, and its evidence: the number of seeds and p."""
     scaled = [times * x for x in right] if isinstance(right, list) else times * right
     found = significance.difference(left, scaled, paired)
     counts = sorted({len(side) for side in (left, right) if isinstance(side, list)})

@@ -1,7 +1,7 @@
-"""The words of the course: `ft.glossary("LoRA")` explains one, `ft.glossary()` lists them all.
+"""The glossary: `ft.glossary("LoRA")` explains a term, `ft.glossary()` lists all of them.
 
-They are kept in `glossary.md`, one line each: the term, the lesson that uses it first, other names
-in brackets, and one or two sentences.
+Terms are in `glossary.md`, one line each: the term, the lesson that introduces it, other names in
+brackets, and one or two sentences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINE = re.compile(r"- \*\*(?P<term>.+?)\*\* \((?P<lesson>\d\d)\)"
 
 
 class Term(NamedTuple):
-    """One entry: the term, its other names, the lesson that uses it first, and what it means."""
+    """A term, its other names, the lesson that introduces it, and its meaning."""
 
     term: str
     names: tuple[str, ...]
@@ -60,10 +60,10 @@ class Glossary:
 
 
 def glossary(term: str | None = None) -> Term | Glossary:
-    """What a term of fine-tuning means and which lesson uses it first; without a term, all of them.
+    """The meaning of a term and the lesson that introduces it; without a term, the whole glossary.
 
-    Upper and lower case, hyphens and a plural s do not matter, and other names are found too.
-    Raises UserError, with the most similar terms, for one that is not in the glossary.
+    Case, hyphens and a plural s do not matter. Raises UserError, with similar terms, for an unknown
+    one.
     """
     terms = read()
     if term is None:
@@ -81,13 +81,13 @@ def glossary(term: str | None = None) -> Term | Glossary:
 
 
 def anchor(term: str) -> str:
-    """The id of a term's entry in a page: `glossary-learning-rate`."""
+    """HTML id of a term's entry, such as `glossary-learning-rate`."""
     return "glossary-" + re.sub(r"\W+", "-", term.lower()).strip("-")
 
 
 @functools.cache
 def read() -> list[Term]:
-    """Every entry, in alphabetical order. Raises ValueError for a line in another form."""
+    """All terms in alphabetical order. Raises ValueError for a malformed line."""
     path = machine.package() / "lessons" / "glossary.md"
     terms = []
     for line in path.read_text("utf-8").splitlines():

@@ -1,8 +1,7 @@
-"""The buttons and the slider with which a learner makes a guess: `Prediction` in a notebook.
+"""Buttons and slider for a guess in a notebook; see `predictions.Prediction`.
 
-The question and its options are one output, plain HTML that every page shows, also one without a
-kernel. The controls are a second output; `result` replaces them, so a saved page holds no dead
-control of a guess that was scored.
+The question and its options are one output, in plain HTML that also shows without a kernel. The
+controls are a second output. `result` replaces them, so a saved page has no dead controls.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from ftkit.base.formatting import cell, clean, to_float, with_code
 UNSURE, START, SURE = 50, 70, 100  # percent
 _numbers = itertools.count(1)
 
-# The list of options is hidden where live buttons follow it, and so is the message of JupyterLab
-# that it misses the kernel of a page that was saved.
+# Live buttons hide the list of options, and JupyterLab's message about a missing kernel.
 STYLE = """<style>
 .jp-OutputArea-child:has(.ftkit-question):has(+ .jp-OutputArea-child .ftkit-guess) .ftkit-options,
 .jp-OutputArea-child:has(.ftkit-question) + .jp-OutputArea-child:not(
@@ -33,8 +31,8 @@ STYLE = """<style>
 .ftkit-guess .noUi-handle:focus-visible {outline: 3px solid #0072B2; outline-offset: 2px}
 </style>"""
 
-# ipywidgets gives a slider no accessible name and has no live regions, so the page adds them. Only
-# in Notebook 7 has the body this attribute; there the arrow keys are taken from a slider.
+# ipywidgets gives a slider no accessible name and has no live regions, so the page adds them.
+# Notebook 7 (whose body has this attribute) takes the arrow keys from a slider.
 LABELS = """<script>(() => {
 const timer = setInterval(() => {
   const guess = document.querySelector(".NAME");
@@ -54,9 +52,9 @@ setTimeout(() => clearInterval(timer), 60000);
 
 
 class Controls:
-    """One button for each option, or a field for a number; a slider for the confidence.
+    """A button for each option, or a field for a number, and a slider for the confidence.
 
-    `record(guess, confidence)` is called at once for every choice and every later change.
+    Calls `record(guess, confidence)` for every choice and change.
     """
 
     def __init__(self, question: str, options: tuple[str, ...], guess, confidence: float | None,
@@ -125,7 +123,7 @@ class Controls:
         self.status.value = f"<div style='line-height:1.4'>{with_code(clean(text))}</div>"
 
     def display(self, page: str, text: str):
-        """Show the question, as HTML and as text, and the controls below it."""
+        """Show the question, as HTML and text, with the controls below it."""
         display({"text/html": STYLE + page + LABELS.replace("NAME", self.name),
                  "text/plain": text}, raw=True)
         view = self.box._repr_mimebundle_() or {}
@@ -133,7 +131,7 @@ class Controls:
                               raw=True, display_id=True)
 
     def result(self, bundle: dict):
-        """Put the result in the place of the controls; no further guess is taken."""
+        """Replace the controls by the result; the guess is final."""
         output, self.output = self.output, None
         if output is not None:
             output.update(bundle, raw=True)

@@ -1,10 +1,10 @@
-"""Hints and solutions of the exercises: `ft.hint` shows one hint at a time, `ft.solution` the code.
+"""Hints and solutions of the exercises.
 
     ft.hint("merge_weight")        # the next of three
-    ft.hint("merge_weight", 2)     # a given one
+    ft.hint("merge_weight", 2)     # the second
     ft.solution("merge_weight")
 
-They are text next to the checks, in `exercises/lesson_NN.md`, one section for each exercise:
+Their texts are in `exercises/lesson_NN.md`, one section for each exercise:
 
     # merge_weight
     1. The first hint names the idea.
@@ -34,7 +34,7 @@ LINE_LENGTH = 90  # characters of a line in a notebook
 
 @dataclasses.dataclass(frozen=True)
 class Help:
-    """What one section holds: three hints, from the idea to nearly the code, and the solution."""
+    """One section: three hints, from the idea to nearly the code, and the solution."""
 
     name: str
     hints: tuple[str, ...]
@@ -42,7 +42,7 @@ class Help:
 
 
 class Solution:
-    """The code of a solution; a notebook draws it in the colors of its theme."""
+    """The code of a solution, highlighted in a notebook."""
 
     def __init__(self, code: str):
         self.code = code
@@ -55,9 +55,9 @@ class Solution:
 
 
 def hint(name: str, number: int | None = None) -> None:
-    """Print the next hint of an exercise, or hint `number` (1 to 3), and how many are left.
+    """Print the next hint of an exercise, or hint `number` (1 to 3).
 
-    Which hints were shown is kept in the learner's progress file. Raises UserError for an unknown
+    The learner's progress file remembers which hints were shown. Raises UserError for an unknown
     exercise or number.
     """
     exercise = _find(name)
@@ -79,9 +79,9 @@ def hint(name: str, number: int | None = None) -> None:
 
 
 def solution(name: str) -> Solution:
-    """The code that solves an exercise, to read and to compare with one's own.
+    """The code that solves an exercise, to compare with your own.
 
-    That it was shown is kept in the learner's progress file. Raises UserError for an unknown name.
+    The learner's progress file remembers that it was shown. Raises UserError for an unknown name.
     """
     exercise = _find(name)
     progress_log.add("solution", name=name)
@@ -89,16 +89,16 @@ def solution(name: str) -> Solution:
 
 
 def shown(name: str) -> int:
-    """Number of the furthest hint that this learner has seen; 0 for none."""
+    """Number of the last hint that this learner has seen; 0 for none."""
     return max((entry["number"] for entry in progress_log.entries()
                 if entry.get("kind") == "hint" and entry.get("name") == name
                 and isinstance(entry.get("number"), int)), default=0)
 
 
 def read_all(folder: Path | None = None) -> dict[str, Help]:
-    """Name of an exercise → its hints and solution, from every `lesson_NN.md`.
+    """Hints and solutions by exercise, from every `lesson_NN.md` in `folder`.
 
-    Raises ValueError, with file and line, for a file that is not in the form above.
+    Raises ValueError, naming file and section, for a file in another form.
     """
     folder = folder or machine.package() / "lessons" / "exercises"
     sections: dict[str, Help] = {}
@@ -111,7 +111,7 @@ def read_all(folder: Path | None = None) -> dict[str, Help]:
 
 
 def parse(text: str, where: str = "hints") -> list[Help]:
-    """The sections of one file, in order. where: the file as errors name it. Raises ValueError."""
+    """The sections of one file, in order. where: its name in errors. Raises ValueError."""
     blocks = re.split(r"^(# .*)$", _hide_code(text), flags=re.MULTILINE)
     if blocks[0].strip():
         raise ValueError(f"{where}: {blocks[0].strip()[:60]!r} is before the first '# name'")
@@ -120,7 +120,7 @@ def parse(text: str, where: str = "hints") -> list[Help]:
 
 
 def _hide_code(text: str) -> str:
-    """Fenced code indented by a tab, so that its comments do not look like headings."""
+    """Indent fenced code by a tab, so that its comments do not look like headings."""
     lines, inside = [], False
     for line in text.splitlines():
         fence = line.startswith("```")
@@ -155,7 +155,7 @@ def _find(name: str) -> Help:
 
 
 def suggestions(name: str, known: Iterable[str]) -> str:
-    """The known names that look most like `name`, or the first ones where none does."""
+    """The known names most similar to `name`, else the first 30."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     return ", ".join(close or sorted(known)[:30]) or "none"

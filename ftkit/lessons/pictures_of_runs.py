@@ -1,4 +1,4 @@
-"""Pictures of many runs: a measure against one field of Config, and learned against kept.
+"""Pictures of many runs: a measure against a field of Config, and learning against forgetting.
 
     sweep_curves(runs, "val_loss", "general_loss"); best_values(runs)
     interval_plot({"5 seeds": (losses_of_a, losses_of_b)}, margin=0.1, x="val_loss, b - a (nats)")
@@ -31,13 +31,11 @@ from ftkit.report.table import Table, table
 
 
 def sweep_curves(runs, *keys: str, x: str = "learning_rate", by: str = "method") -> fig.Picture:
-    """The U of a learning-rate sweep: one panel for each key, one line for each value of the field
-    `by`. A line is the mean over seeds with a band of ± one sample standard deviation, against the
-    field `x` of Config. The ring is at the value of `x` with the lowest mean of the first key, in
-    each panel.
+    """Measures against the field `x` of Config: a panel for each key, a line for each `by`.
 
-    keys: measures of `run.after`, by default val_loss. Raises UserError for no runs or a measure
-    that no run has.
+    A line is the mean over seeds with a band of ± one sample standard deviation. In each panel the
+    ring marks the `x` with the lowest mean of the first key. keys: measures of `run.after`, by
+    default val_loss. Raises UserError without runs, or if a run lacks a measure.
     """
     keys = keys or ("val_loss",)
     groups = _by_line(runs, x, by)
@@ -60,7 +58,7 @@ def sweep_curves(runs, *keys: str, x: str = "learning_rate", by: str = "method")
 
 
 def best_values(runs, key: str = "val_loss", x: str = "learning_rate", by: str = "method") -> dict:
-    """For each value of `by`, the value of `x` whose runs have the lowest mean of `key`."""
+    """The best `x` (lowest mean of `key`) for each value of `by`."""
     def mean(members) -> float:
         value = formatting.mean_sd([_measure(run, key) for run in members])[0]
         return math.inf if math.isnan(value) else value
@@ -69,14 +67,15 @@ def best_values(runs, key: str = "val_loss", x: str = "learning_rate", by: str =
             for name, points in _by_line(runs, x, by).items()}
 
 
-def line_plot(series: dict[str, list[tuple[float, float]]], x: str, y: str) -> fig.Picture:
-    """Lines of (x, y) points that are not runs: name → points."""
+def line_plot(series: dict[str, list[tuple[float, float]]], x: str, y: str,
+              log_x: bool = True) -> fig.Picture:
+    """Lines through points (x, y), by name; the x axis is logarithmic unless log_x is False."""
     lines = [fig.Line(name, [(a, b, 0.0) for a, b in points], fig.look(i, len(points)))
              for i, (name, points) in enumerate(series.items())]
     sentences = [f"{formatting.clean(line.label)} goes from "
                  f"{formatting.number(line.points[0][1])} to "
                  f"{formatting.number(line.points[-1][1])}" for line in lines]
-    figure = plots.draw_panels([lines], x, [y], log_x=True)
+    figure = plots.draw_panels([lines], x, [y], log_x=log_x)
     return fig.Picture(figure, "; ".join(sentences) + ".")
 
 
@@ -86,12 +85,10 @@ VERDICTS = {"no relevant difference": (0, "-"), "undecided": (1, "--"), "lower":
 
 
 def interval_plot(pairs: dict[str, tuple], margin: float, x: str) -> fig.Picture:
-    """The 95 % interval of each paired difference b − a next to the gray margin around zero,
-    and
-    what it says by the rule of lesson 22.
+    """95 % intervals of paired differences b − a, with the margin in gray and lesson 22's verdict.
 
-    pairs: name → (a, b), each with one value per seed, in the order of the seeds. x: the label of
-    the axis. Raises UserError for lists of unequal length.
+    pairs: name → (a, b), each with one value per seed, in the same order. x: label of the axis.
+    Raises UserError for lists of unequal length.
     """
     rows, sentences = [], []
     for name, (a, b) in pairs.items():
@@ -116,7 +113,7 @@ def interval_plot(pairs: dict[str, tuple], margin: float, x: str) -> fig.Picture
 
 
 def _by_line(runs, x: str, by: str) -> dict[str, dict]:
-    """Name of the line → value of the field `x` → its runs."""
+    """Runs grouped by the field `by`, then by the field `x`."""
     lines: dict[str, dict] = {}
     for run in runs:
         config = series.config_of(run)
@@ -137,12 +134,12 @@ def _measure(run, key: str) -> float:
 
 
 class Frontier:
-    """Conditions, each with one Run per seed, as points of `x` (learned) and `y` (kept).
+    """Trade-off between `x` (learned) and `y` (kept): conditions with one Run per seed.
 
-    measure: a function of a model that returns a dict of numbers; they are added to `run.after`.
-    before: the same of the untouched model. joined: conditions whose points a line connects, such
-    as one method at several learning rates. Displays itself; in a notebook one picture grows while
-    `train` works, and takes at most `DRAWING` of the time.
+    measure: takes a model and returns a dict of numbers, which are added to `run.after`. before:
+    the same numbers for the untouched model. joined: conditions connected by a line, such as one
+    method at several learning rates. Displays itself; in a notebook the picture grows during
+    `train`.
     """
 
     DRAWING = 0.05  # fraction of the time spent on drawing
@@ -154,7 +151,7 @@ class Frontier:
         self.conditions: dict[str, list] = {}
 
     def train(self, lab, conditions: dict, seeds: Sequence[int]) -> Frontier:
-        """Run every condition (name → Config) once per seed and add its point to the picture."""
+        """Train every condition (name → Config) once per seed and add it to the picture."""
         show, start, drawing = live.notebook_display(), time.perf_counter(), 0.0
         for name, config in conditions.items():
             self.conditions[name] = []
@@ -170,7 +167,7 @@ class Frontier:
         return self
 
     def blend(self, base_model, condition: str, shares: Sequence[float]) -> Frontier:
-        """Points between the base and the models of a condition; see `ftkit.model.merge`."""
+        """Add conditions that interpolate between the base and a condition's models (WiSE-FT)."""
         for share in shares:
             name = f"{condition}, blend {share:g}"
             self.conditions[name] = []
@@ -184,7 +181,7 @@ class Frontier:
             after=run.after | self.measure(model)))
 
     def values(self, condition: str, key: str) -> list[float]:
-        """One number per seed; UserError names the conditions there are."""
+        """One number per seed. Raises UserError for an unknown condition."""
         if condition not in self.conditions:
             raise UserError(f"no condition {condition!r}; choose from "
                             f"{', '.join(self.conditions) or 'none yet'}")
@@ -192,10 +189,12 @@ class Frontier:
                 for run in self.conditions[condition]]
 
     def gain(self, condition: str, over: Sequence[str] | None = None) -> list[float]:
-        """How much more of `y` each run keeps than the line through the conditions `over` (by
-        default the joined ones) at the same `x`: a comparison at equal learning. Each seed has its
-        own line, so the gains of the seeds are independent of each other and can be tested against
-        0. Beyond the ends of the line its last point counts. UserError for unequal seeds."""
+        """For each seed, how much more `y` it keeps than the line through `over` at the same `x`.
+
+        This compares at equal learning. over: conditions, by default the joined ones. Each seed has
+        a line of its own, so gains are independent and can be tested against 0. Beyond its ends the
+        line is flat. Raises UserError if conditions have different numbers of seeds.
+        """
         names = list(over or self.joined)
         seeds = {len(self.conditions[name]) for name in [*names, condition]
                  if self.values(name, self.y)}

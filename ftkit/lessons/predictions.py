@@ -1,5 +1,4 @@
-"""Guess before you run: `predict` records an option or a number, `calibration` compares confidence
-with results.
+"""Guesses before a run, and how well their confidence matches the results.
 
     p = ft.predict("What does val_loss do?", "falls", "rises")     # a notebook draws buttons
     p = ft.predict("What does val_loss do?", "falls", "rises", guess="falls", confidence=0.7)
@@ -27,9 +26,9 @@ WITHIN = 0.1  # a guessed number is right within this fraction of the result
 class Prediction:
     """A question, the learner's guess and, after `score`, the result; displays itself.
 
-    Where a kernel runs it draws buttons, or a field for a number, and a slider for the confidence;
-    each click is recorded at once and can be changed until `score`. `right` is None until there
-    are both a guess and a result.
+    With a kernel it draws buttons or a field for a number, and a slider for the confidence. Each
+    click is recorded at once and can be changed until `score`. `right` is None without a guess or
+    a result.
     """
 
     def __init__(self, question: str, options: tuple[str, ...], guess, confidence: float | None,
@@ -40,16 +39,16 @@ class Prediction:
         self._controls = None
 
     def record(self, guess, confidence: float | None):
-        """Keep a guess that the learner clicked or wrote."""
+        """Store the learner's guess."""
         self.guess, self.confidence = guess, confidence
         progress_log.add("predict", question=self.question, options=list(self.options),
                          guess=guess, confidence=confidence, topic=self.topic)
 
     def score(self, actual, within: float = WITHIN) -> Prediction:
-        """Compare the guess with the result, an option or a number, and return the prediction.
+        """Compare the guess with the result, an option or a number; returns the prediction.
 
-        within: the fraction of the result by which a guessed number may be off. The first result
-        is what `calibration` counts. Raises UserError for a result that is not an option.
+        within: tolerance for a guessed number, as a fraction of the result. `calibration` counts
+        the first result only. Raises UserError for a result that is not an option.
         """
         self.actual = _option(actual, self.options, "the result") if self.options else actual
         if self.guess is not None:
@@ -133,13 +132,12 @@ class Prediction:
 
 def predict(question: str, *options: str, guess=None, confidence: float | None = None,
             topic: str | None = None) -> Prediction:
-    """Record a guess before the run: one of the options or, where none are given, a number.
+    """Ask for a guess before a run: one of the options or, without options, a number.
 
-    In a notebook the guess is made by click, below the cell; scripts give `guess`: an option or
-    its first letters, or a number; None or `...` means no guess yet. confidence: 0 to 1. topic: the
-    group of `calibration` it counts in, by default the lesson it is asked in. The guess is kept in
-    the learner's progress file. The same question without `guess` returns to the guess made
-    before, and to its result once it was scored. Raises UserError for any other guess.
+    A notebook draws buttons below the cell. Scripts pass `guess`: an option, its first letters, or
+    a number (None or `...`: no guess yet). confidence: 0 to 1. topic: group in `calibration`, by
+    default the lesson. The guess is kept in the learner's progress file, and asking the same
+    question again shows the guess and result of before. Raises UserError for any other guess.
     """
     if confidence is not None and not (_is_number(confidence) and 0 <= confidence <= 1):
         raise UserError(f"confidence is {confidence!r}; give a number from 0 to 1 (0.7 means 70%)")
@@ -163,8 +161,7 @@ _asked: dict[tuple, Prediction] = {}  # what this process has asked, by topic, q
 
 
 def _earlier_guess(topic: str, question: str, options: tuple[str, ...]) -> tuple:
-    """The guess and the confidence that the progress file has for this question, or (None, None):
-    a kernel was started anew."""
+    """Guess and confidence in the progress file, for a restarted kernel; else (None, None)."""
     for entry in reversed(progress_log.entries()):
         if (entry.get("kind"), entry.get("topic"), entry.get("question")) == (
                 "predict", topic, question) and entry.get("options") == list(options):
@@ -174,7 +171,7 @@ def _earlier_guess(topic: str, question: str, options: tuple[str, ...]) -> tuple
 
 
 def _float(value) -> float:
-    """The value as a number, nan for what is not one."""
+    """The value as a float; nan if it is not a number."""
     try:
         return math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -202,7 +199,7 @@ def _agrees(guess, actual, within) -> bool:
 
 
 def _lesson() -> str:
-    """The name of the running notebook, as JupyterLab or VS Code report it; "" elsewhere."""
+    """Name of the running notebook in JupyterLab and VS Code, else ""."""
     path = os.environ.get("JPY_SESSION_NAME", "")
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
@@ -215,7 +212,7 @@ def _lesson() -> str:
 
 
 class CalibrationRow(TypedDict):
-    """A topic: the number of guesses, mean confidence and fraction right, both from 0 to 1."""
+    """One topic: number of guesses, mean confidence and fraction right (both 0 to 1)."""
 
     topic: str
     guesses: int
@@ -224,11 +221,11 @@ class CalibrationRow(TypedDict):
 
 
 def calibration(topic: str | None = None):
-    """Mean confidence against the fraction of right guesses, a point for each topic: a Picture.
+    """A Picture of mean confidence against the fraction of right guesses, a point for each topic.
 
-    Counts every scored guess of the progress file that has a confidence; of a question that was
-    scored several times the first, since the later ones know the result. The bar is Wilson's 95 %
-    interval (1927). topic: only this one, grouped by confidence.
+    Counts scored guesses with a confidence; a question that was scored several times counts once,
+    by its first score, because later guesses know the result. Bars are Wilson's 95 % intervals
+    (1927). topic: only this one, grouped by confidence.
     """
     from ftkit.report import style as fig
 
@@ -257,7 +254,7 @@ def calibration(topic: str | None = None):
 
 
 def calibration_rows(topic: str | None = None) -> list[CalibrationRow]:
-    """The numbers of `calibration`, read from the progress file."""
+    """The numbers that `calibration` draws."""
     first: dict[tuple[str, str], tuple[float, bool]] = {}
     for entry in progress_log.entries():
         right, confidence = entry.get("right"), _float(entry.get("confidence"))

@@ -1,4 +1,4 @@
-"""The learner's guesses and solved exercises: `home()/progress.jsonl`, append-only JSON lines.
+"""The learner's progress file, `home()/progress.jsonl`: guesses, exercises, hints, cards.
 
     progress_log.add("check", name="lora_params", state="solved"); progress_log.entries()
 """
@@ -15,7 +15,7 @@ _warned = False  # a home that cannot be written is reported once, not in every 
 
 
 def add(kind: str, **fields):
-    """Append one line and wait until it is on disk; a failure is reported once, never raised."""
+    """Append an entry and wait until it is on disk. A failure is reported once, never raised."""
     global _warned
     fields = {k: None if isinstance(v, float) and not math.isfinite(v) else v
               for k, v in fields.items()}
@@ -32,7 +32,7 @@ def add(kind: str, **fields):
 
 
 def entries() -> list[dict]:
-    """All entries, oldest first; damaged lines are left out."""
+    """All entries, oldest first, without damaged lines."""
     try:
         return json_lines.read(machine.home() / "progress.jsonl")
     except (OSError, RuntimeError):

@@ -348,7 +348,7 @@ def train(seed, zero_grad, max_grad_norm):
 
 
 # %%
-from ftkit.by_hand import floats
+from ftkit.teaching import line_plot
 
 loops = {"correct, clipped": (True, 1.0), "no zero_grad": (False, float("inf")),
          "no zero_grad, clipped": (False, 1.0), "correct": (True, float("inf"))}
@@ -357,8 +357,8 @@ for name, settings in loops.items():
     losses, norms[name] = zip(*[train(seed, *settings) for seed in range(3)], strict=True)
     curves[name] = torch.tensor(losses).mean(dim=0).tolist()
     last[name] = [sum(run[-4:]) / 4 for run in losses]
-floats.draw(curves, list(range(1, 17)), ("step", "loss, mean of 3 seeds"),
-            "Without zero_grad the loss stays high; with clipping no difference is seen.")
+line_plot({name: list(enumerate(losses, 1)) for name, losses in curves.items()},
+          x="step", y="loss, mean of 3 seeds", log_x=False)
 
 # %%
 clipped, correct = last["no zero_grad, clipped"], last["correct, clipped"]

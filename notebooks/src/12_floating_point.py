@@ -98,6 +98,7 @@ first_guess
 
 # %%
 from ftkit.by_hand import floats
+from ftkit.teaching import line_plot
 
 model, tokenizer = ft.load("tiny")
 weights = torch.cat([p.detach().flatten() for p in model.parameters() if p.ndim == 2])
@@ -113,8 +114,8 @@ def staying(values, step):
 steps = [1e-6, 3e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 4e-4]
 lines = {"embedded model": [staying(weights, step) for step in steps],
          "normal, sd 0.02": [staying(normal, step) for step in steps]}
-floats.draw(lines, steps, ("size of the step", "fraction of weights that stay"),
-            "The smaller the step, the more weights are rounded back to where they were.", log=True)
+line_plot({name: list(zip(steps, fractions)) for name, fractions in lines.items()},
+          x="size of the step", y="fraction of weights that stay")
 
 # %%
 kept = staying(weights, 1e-4)
@@ -218,8 +219,8 @@ gradients = [1.0] * 2000 + [0.1] * 2000
 moments = {"fp32, β₂ = 0.999": floats.second_moment(gradients, torch.float32),
            "bf16, β₂ = 0.999": floats.second_moment(gradients, torch.bfloat16),
            "bf16, β₂ = 0.95": floats.second_moment(gradients, torch.bfloat16, beta2=0.95)}
-floats.draw(moments, list(range(1, 4001)), ("step", "second moment"),
-            "In bf16 with β₂ = 0.999 the second moment stops on the way up and never falls.")
+line_plot({name: list(enumerate(values, 1)) for name, values in moments.items()},
+          x="step", y="second moment", log_x=False)
 
 # %%
 ends_at = {name: values[-1] for name, values in moments.items()}

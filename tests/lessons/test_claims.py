@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ftkit.lessons import claims, predictions, progress_log
+from ftkit.lessons.predictions import predict
 
 pytestmark = pytest.mark.quick
 
@@ -28,69 +29,69 @@ def kept(home):
 
 
 def test_without_a_guess_the_cell_says_so_and_nothing_is_kept(own_home):
-    p = claims.predict("What happens?", "falls", "rises")
+    p = predict("What happens?", "falls", "rises")
     assert "no guess yet" in repr(p) and "'falls', 'rises'" in repr(p)
     assert "no guess was made" in repr(p.score("falls")) and p.right is None
-    assert claims.predict("What happens?", "falls", guess=...).guess is None
+    assert predict("What happens?", "falls", guess=...).guess is None
     assert not own_home.exists()
 
 
 def test_a_guess_is_kept_and_scored_beside_the_result(own_home):
-    p = claims.predict("What happens?", "falls", "rises", guess="Ris", confidence=0.7)
+    p = predict("What happens?", "falls", "rises", guess="Ris", confidence=0.7)
     p.score("falls")
     assert p.right is False
     assert "your guess: rises (70% sure) | result: falls ✗" in repr(p)
-    assert claims.predict("Again?", "falls", "rises", guess="falls").score("falls").right is True
+    assert predict("Again?", "falls", "rises", guess="falls").score("falls").right is True
     first, scored, *_ = kept(own_home)
     assert (first["kind"], first["guess"], first["confidence"]) == ("predict", "rises", 0.7)
     assert (scored["kind"], scored["right"], scored["actual"]) == ("score", False, "falls")
 
 
 def test_a_number_is_right_within_a_tenth():
-    assert claims.predict("How many?", guess=109).score(100).right is True
-    assert claims.predict("How many?", guess=111).score(100).right is False
-    assert claims.predict("How many?", guess=3).score(2, within=0.5).right is True
-    assert claims.predict("Which loss?", guess=3).score(float("nan")).right is False
+    assert predict("How many?", guess=109).score(100).right is True
+    assert predict("How many?", guess=111).score(100).right is False
+    assert predict("How many?", guess=3).score(2, within=0.5).right is True
+    assert predict("Which loss?", guess=3).score(float("nan")).right is False
 
 
 def test_a_guess_that_is_no_option_names_the_options():
     with pytest.raises(ValueError, match="guess is 'up'; expected one of 'falls', 'rises'"):
-        claims.predict("What?", "falls", "rises", guess="up")
+        predict("What?", "falls", "rises", guess="up")
     with pytest.raises(ValueError, match="0.7 means 70%"):
-        claims.predict("What?", "falls", guess="falls", confidence=70)
+        predict("What?", "falls", guess="falls", confidence=70)
     for guess in ([(0, 4), (30, 1)], {0: 4}, object(), float("nan")):
         with pytest.raises(ValueError, match="expected a number"):
-            claims.predict("How many?", guess=guess)
+            predict("How many?", guess=guess)
 
 
 def test_text_is_escaped_where_a_prediction_draws_itself():
-    page = claims.predict("<img src=x onerror=y>", guess="<b>").score("<script>")._repr_html_()
+    page = predict("<img src=x onerror=y>", guess="<b>").score("<script>")._repr_html_()
     for evil in ("<img", "<script", ": <b>"):
         assert evil not in page
     assert "&lt;img src=x onerror=y&gt;" in page
 
 
 def test_a_number_and_its_result_stand_on_one_line():
-    p = claims.predict("How many?", guess=90).score(100)
+    p = predict("How many?", guess=90).score(100)
     assert [list(line.get_xdata()) for line in p.picture().axes[0].lines] == [[100], [90]]
-    assert claims.predict("Which?", "a", "b", guess="a").score("a").picture() is None
+    assert predict("Which?", "a", "b", guess="a").score("a").picture() is None
 
 
 # --------------------------------------------------------------------------- calibration
 
 
 def test_calibration_counts_the_first_answer_to_each_question_by_topic(monkeypatch):
-    empty = claims.calibration()
+    empty = predictions.calibration()
     assert "No scored guess" in empty.text and empty.png().startswith(b"\x89PNG")
     for question, guess in (("1", "a"), ("2", "a"), ("3", "b"), ("3", "a"), ("4", "b")):
-        claims.predict(question, "a", "b", guess=guess, confidence=0.9, topic="rates").score("a")
-    claims.predict("5", "a", "b", guess="a", topic="rates").score("a")  # without a confidence
+        predict(question, "a", "b", guess=guess, confidence=0.9, topic="rates").score("a")
+    predict("5", "a", "b", guess="a", topic="rates").score("a")  # without a confidence
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/07_learning_rate.ipynb")
-    claims.predict("6", guess=3, confidence=1).score(3)
+    predict("6", guess=3, confidence=1).score(3)
     assert predictions.calibration_rows() == [
         {"topic": "07_learning_rate", "guesses": 1, "sure": 1.0, "right": 1.0},
         {"topic": "rates", "guesses": 4, "sure": pytest.approx(0.9), "right": 0.5}]
-    text = claims.calibration().text
+    text = predictions.calibration().text
     assert "rates: 4 guesses, 90% sure, 50% right, too sure" in text
     assert "1 guess, 100% sure, 100% right, fewer than 10 guesses" in text
     assert [row["topic"] for row in predictions.calibration_rows("rates")] == [
@@ -243,7 +244,7 @@ def test_processes_that_write_at_once_keep_every_line(own_home):
 def test_a_home_that_cannot_be_written_is_reported_once(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FTKIT_HOME", str(tmp_path / "file" / "home"))
-    claims.predict("What?", guess=1).score(1)
+    predict("What?", guess=1).score(1)
     progress_log.add("check", name="a")
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and "set FTKIT_HOME" in errors[0]

@@ -106,10 +106,3 @@ def test_a_loss_scale_keeps_small_gradients_and_overflow_skips_steps():
     assert ends["scaled"] == pytest.approx(ends["fp32"], rel=0.05)
     assert ends["no scale"] > 1.2 * ends["fp32"]
     assert skipped == {"fp32": 0, "no scale": 0, "scaled": 0, "too high": 4}
-
-
-def test_lines_are_named_at_their_ends_also_above_1():
-    picture = floats.draw({"low": [9.0, 2.0], "high": [9.0, 5.0]}, [1, 2], ("x", "y"), "two lines")
-    [axes] = picture.figure.axes
-    heights = {note.get_text(): note.xyann[1] for note in axes.texts}
-    assert heights["low"] < 0.2 < heights["high"] < 0.6

@@ -1,5 +1,4 @@
-"""Floating point from scratch: bf16 by its bits, stochastic rounding, Kahan summation, training
-loops in which only the rounding of the stored weights or the loss scale varies.
+"""Floating point from scratch: bf16, stochastic rounding, Kahan summation, loss scaling.
 
     to_bf16(x)                       # as x.bfloat16() rounds: to the nearest, ties to even
     to_bf16(x, draw=generator)       # up or down at random, right on average
@@ -15,11 +14,11 @@ from ftkit.engine import packed_batch, packed_loss
 
 
 def to_bf16(x: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
-    """fp32 numbers rounded to bf16's 8 significant bits, still stored in fp32.
+    """Round fp32 numbers to bf16's 8 significant bits; the result is still stored in fp32.
 
     bf16 is the upper half of fp32's bits. With `draw` the lower half is the probability of rounding
-    up: a number a quarter of the way to the next one goes there in a quarter of the cases
-    (stochastic rounding).
+    up (stochastic rounding): a number a quarter of the way to the next one is rounded up in a
+    quarter of the cases.
     """
     bits = x.contiguous().view(torch.int32)
     if draw is None:
@@ -35,13 +34,12 @@ ROUNDINGS = ("none", "nearest", "stochastic", "kahan")
 
 def train_rounded(model, examples: list[dict], order: list[list[int]], learning_rate: float,
                   rounding: str, seed: int = 0) -> list[float]:
-    """Train `model` in place with AdamW in fp32 and round the weights to bf16 after each step, as
-    a run without fp32 master weights does; returns the loss of every step.
+    """Train `model` in place, rounding weights to bf16 after each step; returns each step's loss.
 
-    examples: encoded records; order: indices of each batch. rounding: none, nearest, stochastic,
-    or kahan, which rounds to the nearest and keeps what was cut off in a second bf16 number for
-    each weight. Everything else is fp32, so that only the rounding of the weights differs. In the
-    smoke tier a run of more than 12 steps takes 4. Raises UserError for another rounding.
+    A run without fp32 master weights does the same; everything else here is fp32. examples: encoded
+    records. order: indices of each batch. rounding: "none", "nearest", "stochastic", or "kahan",
+    which keeps the remainder of each weight in a second bf16 number. The smoke tier takes at most
+    4 of more than 12 steps. Raises UserError for another rounding.
     """
     if rounding not in ROUNDINGS:
         raise UserError(f"rounding is {rounding!r}; expected one of {', '.join(ROUNDINGS)}")
@@ -68,14 +66,13 @@ def train_rounded(model, examples: list[dict], order: list[list[int]], learning_
     return losses
 
 
-
 def train_scaled(model, examples: list[dict], order, dtype: torch.dtype, factor: float,
                  scale: float, learning_rate: float = 1e-3) -> int:
-    """Train `model` in place on factor × loss with a loss scale, computed by autocast to `dtype`
-    (fp32: without); returns how many steps were skipped.
+    """Train `model` in place with loss scaling; returns the number of skipped steps.
 
-    examples, order: as in `train_rounded`. scale: of the loss at the start; it is halved after each
-    step whose gradients are not finite, and that step is skipped. 1 stays as it is.
+    The loss is factor × loss, under autocast to `dtype` unless that is fp32. examples, order: as in
+    `train_rounded`. scale: the initial loss scale. A step with gradients that are not finite is
+    skipped and halves the scale, down to 1.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     skipped = 0
@@ -97,8 +94,10 @@ def train_scaled(model, examples: list[dict], order, dtype: torch.dtype, factor:
 
 
 def second_moment(gradients: list[float], dtype: torch.dtype, beta2: float = 0.999) -> list[float]:
-    """AdamW's running mean of squared gradients after each step, for one weight of `dtype` whose
-    gradients are given; torch keeps the mean in the weight's own dtype."""
+    """AdamW's second moment after each of `gradients`, for one weight of `dtype`.
+
+    torch keeps the moment in the dtype of the weight.
+    """
     weight = torch.nn.Parameter(torch.zeros(1, dtype=dtype))
     optimizer = torch.optim.AdamW([weight], lr=0.0, betas=(0.9, beta2))
     found = []
@@ -107,25 +106,3 @@ def second_moment(gradients: list[float], dtype: torch.dtype, beta2: float = 0.9
         optimizer.step()
         found.append(optimizer.state[weight]["exp_avg_sq"].item())
     return found
-
-
-def draw(lines: dict[str, list[float]], x: list[float], names: tuple[str, str], text: str,
-         log: bool = False):
-    """Lines over the same x, named at their ends. names: of the two axes; text: what is seen;
-    log: a logarithmic x axis."""
-    from ftkit.report import style
-
-    with style.style():
-        picture = style.new_figure(6.4, 2.6)
-        ax = picture.add_axes((0.11, 0.2, 0.62, 0.72))
-        ends = []
-        for i, (name, y) in enumerate(lines.items()):
-            ax.plot(x, y, color=style.COLORS[i], linestyle=("-", "--", ":")[i % 3], linewidth=1.8)
-            ends.append((x[-1], y[-1], name, style.COLORS[i]))
-        if log:
-            ax.set_xscale("log")
-        ax.set_xlabel(names[0])
-        ax.set_ylabel(names[1])
-        ax.autoscale_view()  # the names are placed by the limits, which else are set when drawn
-        style.label_line_ends(ax, ends)
-    return style.Picture(picture, text)

@@ -4,8 +4,8 @@
     q = double(q)                        # the scales in 8 bits too
     dequantize(q)                        # bit for bit what bitsandbytes gives
 
-Sixteen numbers between -1 and 1, the code book, represent all weights of a block once these are
-divided by the block's largest absolute value.
+The weights of a block are divided by their largest absolute value and then replaced by the nearest
+of 16 levels between -1 and 1, the code book.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def fp4() -> torch.Tensor:
 
 @functools.cache
 def dynamic8() -> torch.Tensor:
-    """The 256 levels in which scales are stored: seven decades, more levels the larger the decade
-    (Dettmers 2015, arXiv:1511.04561)."""
+    """The 256 levels for scales: seven decades, with more levels in larger ones (Dettmers 2015,
+    arXiv:1511.04561)."""
     levels = [0.0, 1.0]
     for decade in range(7):
         edges = torch.linspace(0.1, 1, 2**decade + 1)
@@ -59,9 +59,12 @@ def dynamic8() -> torch.Tensor:
 
 @dataclasses.dataclass
 class Quantized:
-    """A tensor in 4 bits. packed: uint8, two codes each, the first in the high half. scales: fp32,
-    one for each block of weights; with `double` uint8 codes instead, of which each block of 256
-    has one fp32 in `scales2`, and all share `offset`."""
+    """A tensor in 4 bits.
+
+    packed: uint8, two codes each, the first in the high half. scales: fp32, one for each block of
+    weights. After `double`, scales are uint8 codes with one fp32 in `scales2` for 256 of them and a
+    common `offset`.
+    """
 
     packed: torch.Tensor
     scales: torch.Tensor
@@ -73,15 +76,14 @@ class Quantized:
 
     @property
     def bits(self) -> float:
-        """Bits per weight of all that is stored for this tensor (the shared tables of levels left
-        out)."""
+        """Stored bits per weight, without the shared tables of levels."""
         stored = [t for t in (self.packed, self.scales, self.scales2, self.offset) if t is not None]
         return 8 * sum(t.nbytes for t in stored) / self.shape.numel()
 
 
 def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
              block: int = BLOCK) -> Quantized:
-    """`weight` in 4 bits: in each block of `block` neighbors the nearest level times the scale."""
+    """Store `weight` in 4 bits, with one scale for each `block` of neighbors."""
     book = nf4() if levels is None else levels
     if block % 2 or weight.numel() % block:
         raise UserError(f"{weight.numel():,} weights do not divide into blocks of {block}; give "
@@ -92,7 +94,7 @@ def quantize(weight: torch.Tensor, levels: torch.Tensor | None = None,
 
 
 def _by_block(values: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The values divided by the largest absolute value of their block, and these scales."""
+    """Values divided by the largest absolute value of their block, and these scales."""
     rows = values.reshape(-1, block)
     scales = rows.abs().amax(1)
     return (rows * (1 / scales.clamp(min=1e-38))[:, None]).clamp(-1, 1).flatten(), scales
@@ -104,7 +106,7 @@ def _nearest(fractions: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
 
 
 def double(q: Quantized) -> Quantized:
-    """The same with its scales in 8 bits: their mean taken off, then 256 of them to a scale."""
+    """Store the scales in 8 bits: subtract their mean, then one fp32 scale for 256 of them."""
     offset = q.scales.mean()
     shifted = q.scales - offset
     padded = F.pad(shifted, (0, -len(shifted) % SCALES))
@@ -127,7 +129,7 @@ def dequantize(q: Quantized) -> torch.Tensor:
 
 
 def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK) -> float:
-    """Root mean square error of 4 bits as a fraction of the weights' own root mean square."""
+    """Root mean square error of quantization, as a fraction of the weights' root mean square."""
     rounded = dequantize(quantize(weight, levels, block))
     return float((rounded - weight).norm() / weight.norm())
 
@@ -136,28 +138,10 @@ def error(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int =
 
 
 def linears(model) -> dict:
-    """Name → bitsandbytes' Linear4bit in a model, by the names of the unquantized base."""
+    """bitsandbytes' Linear4bit layers by their name in the unquantized base."""
     return {name.removeprefix("base_model.model.").removesuffix(".base_layer"): module
             for name, module in model.named_modules()
             if getattr(getattr(module, "weight", None), "quant_state", None) is not None}
-
-
-def stored(model) -> dict:
-    """Bytes of a model's 4-bit layers as bitsandbytes keeps them, from the tensors: packed,
-    scales, scales of scales, tables of levels; and `bits` per weight without the tables."""
-    parts = dict.fromkeys(("packed", "scales", "scales2", "tables"), 0)
-    count = 0
-    for module in linears(model).values():
-        state = module.weight.quant_state
-        count += state.shape.numel()
-        parts["packed"] += module.weight.nbytes
-        parts["scales"] += state.absmax.nbytes
-        parts["tables"] += state.code.nbytes
-        if state.nested:
-            parts["scales2"] += state.state2.absmax.nbytes + state.offset.nbytes
-            parts["tables"] += state.state2.code.nbytes
-    size = sum(parts.values()) - parts["tables"]
-    return {"weights": count, **parts, "bits": 8 * size / max(1, count)}
 
 
 def dequantized(module) -> torch.Tensor:
@@ -171,11 +155,10 @@ MERGES = ("original", "dequantized", "requantized")
 
 
 def merge(tuned, base, into: str):
-    """A plain copy of `base` (unquantized) with the LoRA updates of `tuned` (QLoRA) added.
+    """A copy of the unquantized `base` with the LoRA updates of `tuned` (QLoRA) added.
 
-    into: "original" adds them to the base's own weights, "dequantized" to those that were trained
-    against, "requantized" rounds the latter's sum to NF4 once more. Weights that are not quantized
-    are the base's.
+    into: "original" adds them to the base's weights, "dequantized" to the weights that training
+    saw, "requantized" also rounds that sum to NF4. Layers that are not quantized stay the base's.
     """
     import copy
 
@@ -197,7 +180,7 @@ def merge(tuned, base, into: str):
 
 @torch.no_grad()
 def kl(model, other, examples: list[dict]) -> float:
-    """Mean KL divergence, in nats per labeled token, of `other`'s predictions from `model`'s."""
+    """Mean KL divergence KL(model ‖ other), in nats per labeled token."""
     from ftkit.data import encoding
     from ftkit.model.eval_mode import evaluating
 
@@ -214,7 +197,7 @@ def kl(model, other, examples: list[dict]) -> float:
 
 
 def draw(weight: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK):
-    """Histogram of the weights divided by their block's scale, and where the levels are."""
+    """Histogram of the weights, divided by their block's scale, with the levels."""
     from ftkit.report import style
 
     book = nf4() if levels is None else levels

@@ -1,5 +1,4 @@
-"""The forward pass of IA3 and the weight of DoRA, as lesson 03 derives them; tests hold them equal
-to peft's layers."""
+"""IA3 and DoRA from scratch, as in lesson 03; tests compare them with peft's layers."""
 
 from __future__ import annotations
 

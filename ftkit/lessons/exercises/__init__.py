@@ -6,8 +6,8 @@
             return f"double(3) gave {double(3)!r}, expected 6"
 
 A check gets what the learner wrote and returns None, or a message that names the failing case,
-what was returned and what was expected. The solutions of lesson NN are in
-`tests/lessons/solutions_NN.py`.
+what was returned and what was expected. Hints and the solution are in `lesson_NN.md`; variants and
+mistakes for the tests of lesson NN are in `tests/lessons/solutions_NN.py`.
 """
 
 import importlib

@@ -1,20 +1,17 @@
-"""Checks that several lessons share: a number, a table to be filled in, a run with limits.
-
-Each returns None for what is right, or the message that the learner reads.
-"""
+"""Checks that several lessons share. Each returns None or a message for the learner."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from ftkit.lessons.claims import near
+from ftkit.lessons.checks import near
 
 
 def check_number(case: str, number: float, expected: float,
                  mistakes: dict[float, str] | None = None, tolerance: float = 1e-3) -> str | None:
-    """The number must be within a fraction `tolerance` of `expected`.
+    """Compare `number` with `expected`, within the fraction `tolerance`.
 
-    case: the call that gave the number. mistakes: what a common mistake gives → what it is.
+    case: the call that gave the number. mistakes: value of a common mistake → its explanation.
     """
     if near(number, expected, tolerance):
         return None
@@ -25,8 +22,8 @@ def check_number(case: str, number: float, expected: float,
 
 
 def check_choices(answers: dict[str, str], accepted: Collection[str]) -> str | None:
-    """Every answer must be one of `accepted`. Raises NotImplementedError, which `ft.check` takes
-    for "not solved yet", where the stub's `...` is left."""
+    """Every answer must be one of `accepted`. Raises NotImplementedError (not solved yet) if a
+    `...` of the stub is left."""
     if not isinstance(answers, dict) or any(a in ("...", ..., None) for a in answers.values()):
         raise NotImplementedError
     for question, answer in answers.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.checks import exercise, near
 from ftkit.lessons.exercises._common import check_number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.checks import exercise, near
 
 # ---------------------------------------------------------------------------- training_step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise
+from ftkit.lessons.checks import exercise
 
 SHAPES = ("multiply x (n, d_in) by A.T (d_in, r) and the result by B.T (r, d_out); "
           "torch stores W, A and B as (out, in)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ftkit.lessons.claims import exercise
+from ftkit.lessons.checks import exercise
 
 
 def _random(*shapes: tuple[int, ...]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.checks import exercise, near
 from ftkit.lessons.exercises._common import check_number
 
 EOS = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise
+from ftkit.lessons.checks import exercise
 
 BOS, EOS = 1, 2
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}]

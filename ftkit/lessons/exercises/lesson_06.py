@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.checks import exercise, near
 from ftkit.lessons.exercises._common import check_number
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ftkit.lessons.by_hand.schedules import warmup_cosine
-from ftkit.lessons.claims import exercise
+from ftkit.lessons.checks import exercise
 
 
 def _same(left: Sequence[float], right: Sequence[float]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftkit.lessons.claims import exercise
+from ftkit.lessons.checks import exercise
 
 # ----------------------------------------------------------------------------- with_replay
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.checks import exercise, near
 
 SIZES = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ftkit.lessons.claims import exercise, near
+from ftkit.lessons.checks import exercise, near
 from ftkit.lessons.exercises._common import check_choices
 
 N = 6.74e9  # parameters of "a 7B"

@@ -6,7 +6,8 @@ import math
 import statistics
 
 from ftkit.base import significance
-from ftkit.lessons.claims import exercise, near, verdict_of
+from ftkit.lessons.checks import exercise, near
+from ftkit.lessons.claims import verdict_of
 
 VERDICTS = ("lower", "higher", "no relevant difference", "undecided")
 T = {3: 4.303, 5: 2.776}  # as the lesson gives them

@@ -4,7 +4,6 @@ import re
 
 from shown_solutions import shown
 
-keep_first = shown("keep_first")
 contaminated = shown("contaminated")
 error_rates = shown("error_rates")
 
@@ -19,6 +18,14 @@ def shingles(words):
 
 def alike(a, b):
     return len(a & b) / len(a | b)
+
+
+def keep_first(texts, similar=0.8, cut=words_of, alike=alike):
+    kept, pieces = [], [shingles(cut(text)) for text in texts]
+    for i, piece in enumerate(pieces):
+        if all(alike(piece, pieces[j]) < similar for j in kept):
+            kept.append(i)
+    return kept
 
 
 def keep_first_by_texts(texts, similar=0.8):

@@ -13,13 +13,14 @@ import re
 import pytest
 import torch
 from helpers import ROOT
+from shown_solutions import shown
 
 import ftkit as ft
 from ftkit.data import encoding, mixing
 from ftkit.engine import loop, packed_batch, packed_loss
 from ftkit.evaluate import perplexity
 from ftkit.experiment import preference_losses, preferences
-from ftkit.lessons import activations, hints
+from ftkit.lessons import activations
 from ftkit.lessons.by_hand import floats, lora, nf4, peft_family, schedules
 
 
@@ -34,13 +35,6 @@ def lesson(number: str, *names: str, **given) -> dict:
     for name in names:
         exec(compile(ast.Module([defined[name]], []), str(path), "exec"), space)
     return space
-
-
-def solution(name: str):
-    """The function that solves an exercise, as `ft.solution` shows it."""
-    space: dict = {}
-    exec(hints.read_all()[name].code, space)
-    return space[name]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +72,7 @@ def test_lesson_02_starts_computes_and_merges_as_the_module(tiny, batch, dtype):
         output.loss.backward()
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(*trained, strict=True))
     layers = [m for m in lessons.modules() if isinstance(m, derived["LoRALinear"])]
-    merged = [solution("merge_weight")(m.linear.weight.data, m.A.data, m.B.data, 4, 8)
+    merged = [shown("merge_weight")(m.linear.weight.data, m.A.data, m.B.data, 4, 8)
               for m in layers]
     places = [name.removesuffix(".linear.weight") + ".weight" for name in lessons.state_dict()
               if name.endswith(".linear.weight")]
@@ -138,7 +132,7 @@ def test_lesson_04_has_the_loss_that_is_trained_with(tiny, batch):
     flat = packed_batch.pack(examples)
     with torch.no_grad():
         ours = packed_loss.loss_sum(tiny[0], flat) / flat.supervised_tokens
-        theirs = solution("sft_loss")(tiny[0](**batch).logits, batch["labels"])
+        theirs = shown("sft_loss")(tiny[0](**batch).logits, batch["labels"])
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
 
 
@@ -181,9 +175,9 @@ def test_lesson_11_counts_what_is_kept_as_the_package_does(tiny, batch):
 def test_lesson_12_rounds_as_the_package_does():
     x = torch.randn(1_000, generator=torch.Generator().manual_seed(0))
     rounded = floats.to_bf16(x)
-    assert [solution("round_bf16")(value) for value in x.tolist()] == rounded.tolist()
+    assert [shown("round_bf16")(value) for value in x.tolist()] == rounded.tolist()
     between = 1 + torch.rand(10_000, generator=torch.Generator().manual_seed(1))
-    by_chance = solution("round_stochastically")(between, 2**-7)
+    by_chance = shown("round_stochastically")(between, 2**-7)
     assert torch.equal(by_chance, floats.to_bf16(by_chance))
     assert abs((by_chance - between).mean().item()) < 2**-7 / 20
 
@@ -193,32 +187,32 @@ def test_lesson_14_has_the_perplexity_of_padded_losses(tiny):
     scores = perplexity.score(*tiny, texts)
     nll = [score.nll + [9.0] * 3 for score in scores]  # padding, which the mask leaves out
     mask = [[1] * len(score.nll) + [0] * 3 for score in scores]
-    by_hand = solution("corpus_perplexity")(nll, mask)
+    by_hand = shown("corpus_perplexity")(nll, mask)
     assert by_hand == pytest.approx(perplexity.of(scores))
 
 
 def test_the_exercises_of_lesson_19_give_the_shares_of_the_package():
     sizes = {"large": 1_000_000, "middle": 100_000, "small": 5_000}
     for temperature, cap in itertools.product((1, 2, math.inf), (None, 131_072)):
-        assert solution("mixing_shares")(sizes, temperature, cap) == pytest.approx(
+        assert shown("mixing_shares")(sizes, temperature, cap) == pytest.approx(
             mixing.rates(sizes, temperature=temperature, cap=cap))
     tokens = {"large": 4, "middle": 20, "small": 2}
-    even = solution("shares_for_equal_tokens")(tokens)
-    effective = solution("effective_shares")(even, tokens)
+    even = shown("shares_for_equal_tokens")(tokens)
+    effective = shown("effective_shares")(even, tokens)
     assert effective == pytest.approx(dict.fromkeys(sizes, 1 / 3))
 
 
 def test_the_exercises_of_lesson_20_have_the_losses_of_the_package():
     reference = -10 * torch.rand(2, 4)  # log-probabilities of chosen and rejected answers
     policy = reference + torch.tensor([[0.5], [-4.0]])
-    assert torch.allclose(solution("dpo_loss")(policy, reference, beta=0.1),
+    assert torch.allclose(shown("dpo_loss")(policy, reference, beta=0.1),
                           preferences.dpo_loss(policy, reference, beta=0.1)[0])
     rewards = torch.tensor([[1.0, 1, 0, 0], [1.0] * 4])
-    gains = solution("group_advantages")(rewards)
+    gains = shown("group_advantages")(rewards)
     assert torch.equal(gains, preferences.advantages(rewards))
     mask, old = torch.rand(8, 5) > 0.3, -torch.rand(8, 5)
     policy = old + torch.randn(8, 5)
     config = preferences.GRPOConfig(loss_type="dapo")
     assert torch.allclose(
-        solution("grpo_loss")(policy, old, mask, gains.flatten()),
+        shown("grpo_loss")(policy, old, mask, gains.flatten()),
         preference_losses.grpo(policy, old, mask, gains.flatten(), config))

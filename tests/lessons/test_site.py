@@ -4,13 +4,13 @@ Built here without outputs, in seconds; tests/browser/look_at_site.py looks at a
 """
 
 import html
-import importlib.util
 import json
 import re
 
 import nbformat
 import pytest
 from helpers import ROOT
+from lesson_files import module
 
 from ftkit.lessons.predictions import Prediction
 
@@ -19,10 +19,7 @@ pytestmark = pytest.mark.quick
 
 @pytest.fixture(scope="module")
 def maker():
-    spec = importlib.util.spec_from_file_location("make_site", ROOT / "notebooks" / "make_site.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module("make_site")
 
 
 @pytest.fixture(scope="module")

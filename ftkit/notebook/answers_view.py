@@ -22,9 +22,9 @@ from ftkit.notebook import widgets
 from ftkit.notebook.collection import RunCollection
 from ftkit.notebook.pickers import ModelAndData
 
-MOST, FIRST = 5, 3  # prompts at most, prompts of the data
+MOST, FIRST = 5, 3  # the largest number of prompts; the number taken from the data
 BEFORE, EXPECTED = "before training", "expected"
-STEPS = 3  # evaluations in the table while a run trains, in addition to the one before it
+STEPS = 3  # newest evaluations shown while a run trains, after the one before training
 TIPS = {"during": ("also while it trains", "Ask the prompts at each evaluation of the next runs "
                    "too; a run takes longer by the time of its answers"),
         "prompts": ("prompts", f"At most {MOST} prompts, one on each line. Empty: records of the "
@@ -43,7 +43,7 @@ class Answers:
         self._picked, self._runs, self._in_background = picked, runs, in_background
         self.rows: list[dict] = []
         self._known: dict[tuple[str, str], str] = {}  # (run id or "", prompt) → answer
-        # Sent when the focus leaves it: letter by letter, the last ones may come after a click.
+        # Sent as a whole: letter by letter, the last ones may arrive after a click on Ask.
         self.prompts = W.Textarea(continuous_update=False, rows=3,
                                   placeholder="prompts of your own, one on each line; empty: "
                                   "records of the validation data",

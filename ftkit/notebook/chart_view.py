@@ -18,7 +18,7 @@ from ftkit.report import chart
 from ftkit.report.live import Live
 from ftkit.report.style import Picture
 
-MANY = 200  # points that are sent one after the other, before a whole chart is sent again
+MANY = 200  # new points to send at most, before the whole chart is sent again
 _numbers = itertools.count(1)
 
 

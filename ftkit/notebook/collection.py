@@ -31,8 +31,8 @@ class RunCollection:
         self.chosen: list[Run] = []
         self.requested: dict[str, Config] = {}
         self.on_change: Callable[[], None] = lambda: None
-        self.deleted: list[list[Run]] = []  # the runs of each deletion, newest last
-        self._baselines: dict[str, Run | None] = {}  # of other models and data
+        self.deleted: list[list[Run]] = []  # one list for each deletion, newest last
+        self._baselines: dict[str, Run | None] = {}  # by model and data
         self._stored: dict[str, Run | None] = {}
         self._lock = threading.Lock()  # runs are added by the training thread
 

@@ -22,7 +22,7 @@ from ftkit.notebook import widgets
 from ftkit.notebook.presets import PRESETS
 from ftkit.notebook.widgets import FIELDS
 
-FEW = 8  # up to this many controls need no groups, no presets and no line of the Config
+FEW = 8  # up to this many controls are shown without groups, presets and Config line
 TIPS = {
     "line": ("Config", "All changed fields as text: name=value pairs or Config(...); then Enter"),
     "preset": ("preset", "Settings that show one effect; other fields keep their values"),
@@ -45,7 +45,7 @@ class Controls:
                  show_error: Callable[[str], None]):
         self.lock = threading.RLock()  # a page changes controls in one thread, training in another
         self.initial = self._base = self._seen = config
-        self._past: list[Config] = []  # before each change, for Undo
+        self._past: list[Config] = []  # the values before each change, for Undo
         self._on_change, self._say = on_change, say
         self._by_learner = widgets.ByLearner(show_error)
         watch = self._by_learner.watch

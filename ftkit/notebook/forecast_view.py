@@ -28,7 +28,7 @@ class ForecastView:
     def __init__(self, experiment: Experiment, runs: RunCollection, in_background: Callable):
         self.forecast, self._runs = Forecast(experiment), runs
         self._in_background = in_background
-        self._config: Config | None = None  # the one on show
+        self._config: Config | None = None  # the one that is described now
         self.text = widgets.TextLines(css="ftkit-forecast")
 
     def load(self, experiment: Experiment, then: Callable[[], None]):

@@ -27,7 +27,7 @@ from ftkit.notebook.results import Results
 from ftkit.notebook.widgets import FIELDS
 from ftkit.report import plots
 
-SEEDS, VALUES = 3, 5  # runs of the two buttons for several runs
+SEEDS, VALUES = 3, 5  # numbers of runs of the two buttons
 TIPS = {
     "start": ("start", "Train with these values; while another run is training, join the queue"),
     "stop": ("stop", "End the run after its current step, keep it, and empty the queue"),
@@ -146,7 +146,7 @@ class Launcher:
         task.sample = self._answers.sample()
         if batch is not None:
             self._batches[task] = batch
-        if self._forecast.forecast.facts is None:  # what is stored is known once it has loaded
+        if self._forecast.forecast.facts is None:  # look in the store when it has loaded
             task.recall = self._forecast.finished_run
         background.QUEUE.submit(task)
         self._update_buttons()

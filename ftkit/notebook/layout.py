@@ -23,7 +23,7 @@ from ftkit.notebook.results import Results
 from ftkit.notebook.table_view import RunTable
 from ftkit.report import chart
 
-ROOM = 590  # pixels reserved for chart and verdict, so that the page does not move when they come
+ROOM = 590  # pixels reserved for chart and verdict, so that the page does not move later
 HELP = "Rest the pointer on a name, or move with Tab: here it says what a control does."
 STYLE = """<style>
 .ftkit-what-if .ftkit-label {font-size: 12px; line-height: 1.15; overflow: hidden}

@@ -52,7 +52,7 @@ class Calculator:
             model=self.model.value.strip(), gpus=gpus, zero=self.zero.value if gpus > 1 else 0,
             device="cuda", simulation=simulation, max_length=self.max_length.value, **fields)
         self.image.value = charts.footprint(self.footprint).as_html()
-        self.text.show("")  # the sentence of the picture is below it
+        self.text.show("")  # the picture has its own sentence
 
     def trace(self):
         """Draw the formula and the simulation next to each other."""

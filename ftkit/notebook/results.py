@@ -36,8 +36,8 @@ class Results:
         self.progress = W.IntProgress(layout=W.Layout(width="110px"))
         self.progress.add_class("ftkit-progress")
         self._drawing = threading.Lock()
-        self._told = 0.0  # when the progress was last written
-        self._handle = None  # of the figure under the cell that waits, outside the widgets
+        self._told = 0.0  # time of the last progress text
+        self._handle = None  # of the figure that `display_new` put into a cell
 
     def show(self, config: Config | None):
         """Draw the runs of the collection, as `show_title` names them; also under the cell that
@@ -102,7 +102,7 @@ class Results:
             self.curves.add(rows.popleft())
         if self.curves.shown:
             return
-        # The bar and the words are messages of their own, and nobody reads 20 of them a second.
+        # Bar and text are separate messages, and nobody reads 20 of them a second.
         if self.curves.paint_if_due() and time.perf_counter() - self._told > 0.25:
             self._told = time.perf_counter()
             self.progress.value = self.curves.row["step"]

@@ -22,7 +22,7 @@ from ftkit.notebook.collection import RunCollection
 from ftkit.report import series
 from ftkit.report.table import Table
 
-PAGE = 8  # rows at a time
+PAGE = 8  # rows shown at first, and added by More rows
 ROOM, ROW = 2, 28  # rows of reserved space before the first run; pixels of a row
 BOX, RUN, NUMBER = 28, 120, 92  # pixels of a column; the column of runs grows
 TIPS = {
@@ -146,7 +146,7 @@ class RunTable:
         self.header.children = heads
         self.header.layout.grid_template_columns = f"{BOX}px {_grid(columns)}"
         listed = bool(self._listed or self._collection.deleted)
-        # On a narrow page the heads and the rows scroll sideways together.
+        # On a narrow page, heads and rows scroll sideways together.
         self.header.layout.min_width = self.body.layout.min_width = (
             f"{BOX + RUN + NUMBER * (len(columns) - 1) + 16}px" if listed else "0")
         shown = self.entries[:PAGE * self.pages]
@@ -154,7 +154,7 @@ class RunTable:
                               else [widgets.empty("Your runs are listed here.")])
         self.more.layout.display = None if len(shown) < len(self.entries) else "none"
         self.buttons["Restore"].disabled = not self._collection.deleted
-        # Not by display: at the first run the page would move under the reader.
+        # Hidden, not removed: otherwise the page would move when the first run appears.
         self.ui.layout.visibility = None if listed else "hidden"
         self.body.layout.visibility = "visible"
 

@@ -19,7 +19,7 @@ from ftkit.base.optimizers import OPTIMIZERS
 from ftkit.data import file_formats, schema
 from ftkit.experiment import export_folder
 
-# What the folder has of a Config: arguments of its script, its token ids, its adapter.
+# Where the folder has the fields of a Config: arguments of the script, token ids, adapter.
 CARRIED = ("TrainingArguments", "BitsAndBytesConfig", "from_pretrained", "records", "peft",
            "LoraConfig", "IA3Config", "PromptTuningConfig", "PrefixTuningConfig")
 LIBRARIES = {"TRL": ("SFTTrainer", "SFTConfig"), "transformers": ("Trainer", "TrainingArguments")}

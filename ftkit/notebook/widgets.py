@@ -23,7 +23,7 @@ from ftkit.base.config_fields import check_names, fields_of, is_slider, kinds_of
 from ftkit.base.errors import UserError
 from ftkit.base.formatting import clean, to_attribute, to_html
 
-AUTO = "auto"  # stands for None in Config: "choose for me"
+AUTO = "auto"  # shown for None, which leaves the choice to ftkit
 FIELDS, KINDS = fields_of(Config), kinds_of(Config)
 
 failures: list[BaseException] = []  # bugs that callbacks have met, newest last

@@ -15,7 +15,7 @@ from ftkit.report import series
 FORGOT = 0.1  # nats on a probe: its perplexity is a tenth higher
 TURNED = 0.05  # fraction of its best value by which val_loss must have risen again
 LEARNED = 0.1  # fraction by which val_loss must fall for the run to have learned something
-BOTH = {"underfitting": "take more steps",  # the two together, without contradiction
+BOTH = {"underfitting": "take more steps",  # advice when both are found
         "forgetting": "lower the learning rate, or replay general data"}
 BEHIND = 0.1  # fraction by which val_loss ends above that of the baseline
 STILL = 0.05  # fraction by which val_loss fell in the last quarter: still improving
@@ -52,7 +52,7 @@ def diagnose(run, baseline=None) -> list[Finding]:
     if forgetting and underfitting:
         findings = [finding._replace(advice=BOTH.get(finding.kind, finding.advice))
                     for finding in findings]
-        if "then" not in findings[0].evidence:  # it moved far and learned hardly anything
+        if "then" not in findings[0].evidence:  # large updates, little learning
             findings[0] = findings[0]._replace(advice="lower the learning rate")
     return findings or [_fine(run, losses, baseline)]
 

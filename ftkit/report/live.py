@@ -48,7 +48,7 @@ class Live:
         """Start a run in this chart and draw its empty axes."""
         self.total, self.behind, self.number = total_steps, behind, next(_runs)
         self.pale = [] if behind is None else [
-            (key, [p for p in series.points(behind[1], key)  # as far as this run goes
+            (key, [p for p in series.points(behind[1], key)  # up to the last step of this run
                    if not total_steps or p[0] <= total_steps])
             for key in series.loss_keys([behind[1]])]
         self.data: dict[str, list[tuple[float, float]]] = {
@@ -88,7 +88,7 @@ class Live:
         began, self.shown = time.thread_time(), True
         self.safely(self._paint)
         spent = time.thread_time() - began
-        # A mean, because one update that took long must not hold up those after it.
+        # A running mean, so that one slow update does not delay the next ones.
         self.cost = self.cost + (spent - self.cost) / 4 if self.cost else spent
         self.last, self.worked = time.perf_counter(), time.process_time()
         return True
@@ -133,7 +133,7 @@ class Live:
         if self.behind:
             lines += [self._line(key, points, keys, pale=fig.short(self.behind[0], 24))
                       for key, points in self.pale if points]
-        # Lines that have no point yet are listed too: their points may come alone, later.
+        # Lines without points are listed, too, because their points may be sent alone later.
         lines += [self._line(key, [], keys) for key in ((RATE,) if self.keys else ("loss", RATE))
                   if key not in self.data]
         return {"x": "step", "run": self.number, "total": self.total, "lines": lines, "panels": [

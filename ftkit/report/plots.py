@@ -16,8 +16,8 @@ from ftkit.report import style as fig
 from ftkit.report.style import Picture
 
 __all__ = ["curves", "scatter"]
-BAND = 3  # seeds from which on runs are one line with a band
-SHOWN = 4  # runs in one picture over a baseline, the baseline among them
+BAND = 3  # from this many seeds on, runs are drawn as one line with a band
+SHOWN = 4  # runs in one picture, including the baseline
 AXES = {"step": "step", "epoch": "epoch", "tokens": "training tokens",
         "seconds": "seconds of training", "learning_rate": "learning rate"}
 
@@ -137,7 +137,7 @@ def draw_panels(panels: list[list[fig.Line]], x: str, labels: list[str], axes=No
     """
     with fig.style():
         axes = axes or panel_axes(panels, **layout)
-        losses = ["loss" in label for label in labels]  # compared with each other: scales alike
+        losses = ["loss" in label for label in labels]  # panels of losses share a scale
         log = any(loss and fig.is_wide(fig.heights(lines))
                   for loss, lines in zip(losses, panels, strict=True))
         for ax, lines, label, loss in zip(axes, panels, labels, losses, strict=True):
@@ -230,12 +230,8 @@ def overlay(runs: list, baseline) -> Picture:
     alone = over_baseline(runs, runs[0]) if len(runs) == 1 else None
     if alone is not None:
         return alone
-    members: dict[str, list] = {}
-    for run in runs:
-        settings = {k: v for k, v in series.settings_of(run).items() if k != "seed"}
-        members.setdefault(str(settings), []).append(run)
     groups: dict[str, list] = {}
-    for group in members.values():
+    for _, group in series.grouped(runs):
         banded = len({series.settings_of(run).get("seed") for run in group}) >= BAND
         for part in [group] if banded else [[run] for run in group]:
             label = _group_name(part, baseline)

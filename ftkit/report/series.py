@@ -94,7 +94,7 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
     runs: a Run, several, or a dict label → Run or several. label: a field of Config or a function
     of a run; by default the fields in which the groups differ. Raises UserError for no runs.
     """
-    runs = getattr(runs, "arms", runs)  # those of a recorded experiment have names
+    runs = getattr(runs, "arms", runs)  # a recorded experiment names its groups
     if isinstance(runs, dict):
         groups = [(clean(name), list(members) if isinstance(members, list | tuple) else [members])
                   for name, members in runs.items()]
@@ -116,7 +116,7 @@ def grouped(runs, label=None) -> list[tuple[str, list]]:
 
 
 def _ended_early(run) -> bool:
-    """Whether somebody other than its Config ended this run, so its last value is not final."""
+    """Whether a run was ended from outside, so that its last value is not its final one."""
     return getattr(run, "end", None) is End.ENDED_EARLY
 
 

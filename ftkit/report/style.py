@@ -24,9 +24,9 @@ MARKERS = tuple(SIGNS)
 QUIET = "#707070"  # the training loss: noisy, and not the measure to watch
 CORNER = 0.08  # radius in inches
 _STYLE = threading.RLock()  # matplotlib has one style for all threads
-NARROWEST = 0.73  # of its width: letters of 9 pixels; where less is left, the output scrolls
-LEGIBLE = 12  # letters that a shortened name must keep, else it is left whole
-ARROWS = 8  # points to which an arrow leads from the star; more arrows hide the points
+NARROWEST = 0.73  # fraction of its width (letters of 9 pixels) below which a figure scrolls
+LEGIBLE = 12  # a name is not shortened to fewer letters
+ARROWS = 8  # up to this many points get an arrow from the star; more would hide the points
 
 
 class Line(NamedTuple):
@@ -340,7 +340,7 @@ def label_line_ends(ax, ends):
     for (x, y, text, color), free in zip(ends, spread(heights, 11.5 / height), strict=True):
         end, units = ((x, y), "data") if math.isfinite(y) else ((1.0, 0.97), "axes fraction")
         leader = {"arrowstyle": "-", "color": color, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3,
-                  "linestyle": ":", "relpos": (0, 0.5)}  # dotted: no part of the curve
+                  "linestyle": ":", "relpos": (0, 0.5)}  # dotted, unlike the curves
         note = ax.annotate(text, end, (1.03, free), units, textcoords="axes fraction", va="center",
                            color=dark(color), arrowprops=leader, annotation_clip=False,
                            parse_math=False)
@@ -370,7 +370,7 @@ def draw_seeds(ax, rows, looks):
         finite = [v for v in values if math.isfinite(v)]
         color = COLORS[i % 7]
         copies = [finite[:k].count(v) for k, v in enumerate(finite)]
-        # Equal values in turn on the line, above and below it.
+        # Equal values are spread above and below the line.
         heights = [y + 0.22 * ((n + 1) // 2) * (-1) ** n for n in copies]
         ax.plot(finite, heights, MARKERS[i % 6], color=color, alpha=0.6, markersize=7,
                 markeredgecolor="white")

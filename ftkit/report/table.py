@@ -11,7 +11,7 @@ import textwrap
 from ftkit.base.formatting import cell, clean, to_float, to_html
 from ftkit.report import series
 
-NARROWEST = 12  # columns of a cell in a narrow terminal
+NARROWEST = 12  # smallest width of a wrapped cell, in columns of a terminal
 
 
 class Table:
@@ -34,7 +34,7 @@ class Table:
             "<tr>" + "".join(f"<{tag}{style}>{_unbroken(to_html(text))}</{tag}>"
                              for text, style in zip(line, styles, strict=True)) + "</tr>"
             for tag, line in zip(tags, self._lines, strict=True))
-        named = self.caption and (  # its begin is in sight where a wide table scrolls sideways
+        named = self.caption and (  # left, to stay visible when a wide table scrolls
             f"<caption style='text-align:left'>{to_html(self.caption)}</caption>")
         return f"<table>{named}{lines}</table>"
 
